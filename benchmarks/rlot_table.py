@@ -149,7 +149,7 @@ def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
         use = run.manifest.plan.dataset
         subjects = {row.subject for row in run.rows}
         subject = subjects.pop() if len(subjects) == 1 else ""
-        by_dataset.setdefault((use.whole_name, use.fingerprint, subject), []).append((run, noted))
+        by_dataset.setdefault((use.full_name, use.fingerprint, subject), []).append((run, noted))
     parts = [made_here()]
     for (name, _, subject), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         parts.append(dataset_table(f"{name}, {subject}" if subject else name, several))
@@ -347,7 +347,7 @@ def chains_in(events: Iterable[Event]) -> Chains:
     for data in last.values():
         chain = data.get("chain")
         lengths.append(sum(letter != "Ga" for letter in chain) if isinstance(chain, list | tuple) else 0)
-        asked += _count(data.get("scores_asked"))
+        asked += _count(data.get("scores_requested"))
         missing += _count(data.get("scores_missing"))
     return Chains(tuple(lengths), asked, missing)
 

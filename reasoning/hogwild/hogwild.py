@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ...core.errors import CapabilityMissing, ContextTooLong, LimitExceeded, UserError
+from ...core.errors import BudgetExceeded, CapabilityMissing, ContextTooLong, UserError
 from ...core.events import CandidateAdded
 from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
@@ -196,19 +196,19 @@ class Hogwild:
     ) -> tuple[Ending, dict[str, int]]:
         """Run the workers on one cache; returns why they stopped, and counts for the notes."""
         config = self.config
-        opening = WorkerGroupConfig(
+        group = WorkerGroupConfig(
             prompt=prompt,
             num_workers=config.workers,
             layout=config.layout,
-            others=OTHERS,
-            own=OWN,
+            others_header=OTHERS,
+            own_header=OWN,
             temperature=config.temperature,
             top_p=config.top_p,
             top_k=config.top_k,
             seed=run.seed,
-            banned=config.banned,
+            banned_texts=config.banned,
         )
-        workers = model.workers(opening)
+        workers = model.workers(group)
         loop = SharedCacheLoop(
             workers,
             team,
@@ -267,7 +267,7 @@ async def finish(
     request = Request(prompt=prompt.model_copy(update={"prefix": prefix}), sampling=sampling)
     try:
         ((completion,),) = await model.generate([request])
-    except LimitExceeded as e:
+    except BudgetExceeded as e:
         run.record_limit(e)
         return transcript, None
     except ContextTooLong:
@@ -275,4 +275,4 @@ async def finish(
     boxed = OUT_OF_TIME[OUT_OF_TIME.index("\\boxed") :] + completion.text
     answer = extract_answer(boxed, question)
     text = f"{transcript}\n\n{OUT_OF_TIME}{completion.text}"
-    return text, None if answer is None or answer.how != "boxed" else answer.value
+    return text, None if answer is None or answer.method != "boxed" else answer.value

@@ -164,11 +164,11 @@ class Team:
 
     async def _read_answer(self, worker: int, text: str, at: int) -> None:
         answer = extract_answer(text, self._question)
-        if answer is None or answer.how != "boxed":
+        if answer is None or answer.method != "boxed":
             return
         label = await self._labels.label(answer.value, self._equivalence)
         if label is not None:
             self.answers.append(BoxedAnswer(worker, answer.value, label, at))
             self.emit("answer", {"worker": worker, "answer": answer.value, "pass": at})
             best = Candidate(text=self.transcript(), answer=self.answers[0].answer)
-            self._run.offer(Solution(chosen=0, candidates=(best,)))
+            self._run.set_best(Solution(chosen=0, candidates=(best,)))

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
-from ...core.errors import ContextTooLong, InvalidResponse, LimitExceeded
+from ...core.errors import BudgetExceeded, ContextTooLong, InvalidResponse
 from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
@@ -68,15 +68,15 @@ class SharedCacheLoop:
         moves: list[int] = []
         while self.passes < self._max_passes:
             left = self._run.ledger.remaining_seconds()
-            if self._run.ledger.left("tokens") < team.workers + self._reserved_tokens:
-                self._run.record_limit(self._run.ledger.refuse("tokens"))
+            if self._run.ledger.remaining("tokens") < team.workers + self._reserved_tokens:
+                self._run.record_limit(self._run.ledger.exceeded("tokens"))
                 return "budget"
             if left is not None and left <= clock.kept_s:
-                self._run.record_limit(self._run.ledger.refuse("seconds"))
+                self._run.record_limit(self._run.ledger.exceeded("seconds"))
                 return "budget"
             try:
-                tokens = await self._workers.advance(GroupStep(feeds=tuple(inputs), moves=tuple(moves)))
-            except LimitExceeded as e:
+                tokens = await self._workers.advance(GroupStep(inputs=tuple(inputs), moves=tuple(moves)))
+            except BudgetExceeded as e:
                 self._run.record_limit(e)
                 return "budget"
             except ContextTooLong:
@@ -91,17 +91,17 @@ class SharedCacheLoop:
                     moves.append(worker)
             if team.final_answer is not None:
                 return "answer"
-            if any(token is not None and token.ends for token in tokens):
+            if any(token is not None and token.is_eos for token in tokens):
                 return "end of text"
         return "passes"
 
     async def _append(self, worker: int, token: WorkerToken) -> tuple[bool, WorkerInput | None]:
         """Append a sampled token; returns whether it finishes a step, and the worker's next input."""
         team = self._team
-        self._tokens_since_check += token.read
+        self._tokens_since_check += token.num_read
         self._read_verdict(worker, token.text)
         team.writing[worker] += token.text
-        if token.ends:
+        if token.is_eos:
             await team.finish(worker, self.passes, has_next=False)
             return True, None
         if not ends_step(team.writing[worker], token.text, self._separator):
@@ -184,9 +184,9 @@ class RoundsLoop:
         """Run rounds until there is an answer or a limit is reached."""
         team, clock = self._team, AnswerTime(self._run)
         while self.passes < self._max_passes:
-            left = self._run.ledger.left("tokens") - self._reserved_tokens
+            left = self._run.ledger.remaining("tokens") - self._reserved_tokens
             if left < team.workers:
-                self._run.record_limit(self._run.ledger.refuse("tokens"))
+                self._run.record_limit(self._run.ledger.exceeded("tokens"))
                 return "budget"
             max_tokens = min(self._sampling.max_tokens, self._max_passes - self.passes)
             if left != float("inf"):
@@ -198,7 +198,7 @@ class RoundsLoop:
                 requests = [Request(prompt=self._prompt(worker), sampling=sampling) for worker in range(team.workers)]
                 with clock.cutting() as enough:
                     results = await self._model.generate(requests, enough=enough)
-            except LimitExceeded as e:
+            except BudgetExceeded as e:
                 self._run.record_limit(e)
                 return "budget"
             except ContextTooLong:
@@ -209,7 +209,7 @@ class RoundsLoop:
             if team.final_answer is not None:
                 return "answer"
             if any(completion.finish_reason == "cancelled" for (completion,) in results):  # the same in a replay
-                self._run.record_limit(self._run.ledger.refuse("seconds"))
+                self._run.record_limit(self._run.ledger.exceeded("seconds"))
                 return "budget"
             if any(completion.finish_reason == "budget" for (completion,) in results):
                 return "budget"
@@ -229,7 +229,7 @@ class RoundsLoop:
             return not completion.text.strip()
         if completion.finish_reason != "stop":
             return False  # truncated: the next round continues the same step
-        if not completion.stopped_by:
+        if not completion.stop_reason:
             await team.finish(worker, self.passes, has_next=False)
             return True
         team.writing[worker] += self._separator

@@ -1,26 +1,13 @@
-"""Reading a self-assessment: seven scores from 0 to 3 out of whatever the model made of the request for them.
+"""Parsing a self-assessment: seven scores from 0 to 3.
 
-A reply is read as JSON where it holds JSON (`scores_in_json`), and by the names of the aspects for what JSON does not
-name (`scores_in_text`). Scores are the whole numbers 0 to 3 as digits: `2`, `"2"`, `2.0`, `2/3`. Words, ranges (`0-3`),
-other decimals and other numbers are none. An aspect without a score is 0, "not involved", *and* counted as missing. Of
-an aspect that is scored several times the last score counts, as with final answers. What stands in `<think>` is not
-read.
+A completion is parsed as JSON where it contains JSON (`scores_in_json`), and by the names of the aspects for the rest
+(`scores_in_text`). Scores are the integers 0 to 3 in digits: `2`, `"2"`, `2.0`, `2/3`; words, ranges (`0-3`) and other
+numbers are not. An aspect without a score is 0, "not involved", and is counted as missing. The last of several scores
+of an aspect counts. Text in `<think>` is ignored.
 
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140, for the aspects and the scale. Differs: the authors'
-program reads free text with one regular expression, to which bold or bracketed names are "not involved", and does not
-count what it could not read.
-
-The seven aspects under which a model assesses its own reasoning: the navigator's whole view of it.
-
-Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140.
-
-Scores of aspects in free text: bold and bracketed names, labels, tables, lists, JSON that was cut short.
-
-What belongs to an aspect reaches from its name to the next one. In it counts the first of these that is there: a score
-that is called so ("Score: 3"); the first number, where nothing but a label and a separator stands before it; a number
-alone in brackets or in a cell of a table.
-
-Scores of aspects in JSON: plain, in objects with a reason, below one another, or as a list of named scores.
+program uses one regular expression, to which bold or bracketed names are "not involved", and does not count what it
+cannot parse.
 """
 
 from __future__ import annotations
@@ -40,18 +27,20 @@ existence of alternative methods; closeness to the final answer, completeness wi
 State: TypeAlias = tuple[int, int, int, int, int, int, int]
 """A score for each of `ASPECTS`: 1 false, 2 unsure, 3 true, 0 not involved."""
 
-NAMED: Final = re.compile(r"(?<![A-Za-z0-9])(A[123]|B[12]|C[12])(?![A-Za-z0-9])", re.IGNORECASE)
-"""The name of an aspect, as a word; an underscore ends a word."""
+ASPECT_NAME: Final = re.compile(r"(?<![A-Za-z0-9])(A[123]|B[12]|C[12])(?![A-Za-z0-9])", re.IGNORECASE)
+"""The name of an aspect as a word; an underscore ends a word."""
 
 
-# ranges that tell the scale, and numbers of a list's items: neither is a score
+# neither ranges that state the scale nor numbers of list items are scores
 _TO = r"(?:-|\u2013|\u2014|\.{2,3}|…|\bto\b)"
 _SCALE = re.compile(
     rf"(?<![\w.])[01](?:{_TO}|\s{{1,3}}to\s{{1,3}})3(?![\d.]*\d)"
     rf"|[(\[]\s{{0,3}}[01]\s{{1,3}}{_TO}\s{{1,3}}3\s{{0,3}}[)\]]",  # with blanks, "1 - 3" may be a score and a reason
     re.IGNORECASE,
 )
-_ITEM = re.compile(rf"^([ \t]*)\d{{1,2}}[.)][ \t]+(?=[^\w\n]{{0,4}}{NAMED.pattern})", re.IGNORECASE | re.MULTILINE)
+_ITEM = re.compile(
+    rf"^([ \t]*)\d{{1,2}}[.)][ \t]+(?=[^\w\n]{{0,4}}{ASPECT_NAME.pattern})", re.IGNORECASE | re.MULTILINE
+)
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _SCORE = re.compile(
@@ -60,36 +49,41 @@ _SCORE = re.compile(
     r"(?!\s{0,3}(?:/|\.\.|…|to\b|or\b)\s{0,3}\d|[-\u2013\u2014+*\u00d7,]\d|\s{0,3},\s{0,3}\d\s{0,3}(?:,|or\b))",
     re.IGNORECASE,
 )
-_CALLED = re.compile(r"(?<![A-Za-z])(?:scored?|rating|rated)(?![A-Za-z])[\W_]{0,12}(?:(?:is|of|as)\s{1,3})?", re.I)
-_ALONE = re.compile(r"(?<!\w)[(\[|]\s{0,3}(?=[0-3](?:\s{0,3}/\s{0,3}3)?\s{0,3}[)\]|])")
+_SCORE_WORD = re.compile(r"(?<![A-Za-z])(?:scored?|rating|rated)(?![A-Za-z])[\W_]{0,12}(?:(?:is|of|as)\s{1,3})?", re.I)
+_BRACKETED = re.compile(r"(?<!\w)[(\[|]\s{0,3}(?=[0-3](?:\s{0,3}/\s{0,3}3)?\s{0,3}[)\]|])")
 _CLOSED = re.compile(r"[\d./\s]{1,8}[)\]]")
 _LINE_END = re.compile(r"[\d./]{1,6}[\s*_\"'`,;.)\]}]*(?:\n|\Z)")
-_LONGEST_LABEL = 150
+_MAX_LABEL_CHARS = 150
 
 
 def scores_in_text(text: str) -> dict[str, int]:
-    """The scores by aspect, of those alone that have one; of several of one aspect the last."""
+    """The scores by aspect, the last one of each aspect.
+
+    What belongs to an aspect reaches from its name to the next name. Its score is the first of: a number labelled as a
+    score ("Score: 3"); the first number, if only a label and a separator precede it; a number in brackets or in a table
+    cell.
+    """
     text = _SCALE.sub(" ", _ITEM.sub(r"\1", text))
-    names = list(NAMED.finditer(text))
-    found: dict[str, int] = {}
+    names = list(ASPECT_NAME.finditer(text))
+    scores: dict[str, int] = {}
     for i, name in enumerate(names):
         end = names[i + 1].start() if i + 1 < len(names) else len(text)
         score = _score_in(text[name.end() : end])
         if score is not None:
-            found[name[1].upper()] = score
-    return found
+            scores[name[1].upper()] = score
+    return scores
 
 
 def score_at(text: str, position: int = 0) -> int | None:
-    """The score that is written at a position; None where none is, or a number that is no score."""
-    found = _SCORE.match(text, position)
-    return None if found is None else int(found[1])
+    """The score at a position; None if there is none."""
+    match = _SCORE.match(text, position)
+    return None if match is None else int(match[1])
 
 
 def _score_in(text: str) -> int | None:
-    """The score in what belongs to one aspect."""
-    for called in _CALLED.finditer(text):
-        score = score_at(text, called.end())
+    """The score in the text of one aspect."""
+    for match in _SCORE_WORD.finditer(text):
+        score = score_at(text, match.end())
         if score is not None:
             return score
     number = _NUMBER.search(text)
@@ -97,17 +91,17 @@ def _score_in(text: str) -> int | None:
         return None
     if _separated(text, number.start()):
         return None if _negative(text[: number.start()]) else score_at(text, number.start())
-    alone = _ALONE.search(text)
-    return None if alone is None else score_at(text, alone.end())
+    bracketed = _BRACKETED.search(text)
+    return None if bracketed is None else score_at(text, bracketed.end())
 
 
 def _separated(text: str, start: int) -> bool:
-    """Whether nothing but a label and a separator stands before the first number."""
+    """Whether only a label and a separator precede the first number."""
     before = text[:start]
     label = before.rstrip(" \t*_\"'`")
     if not any(c.isalnum() for c in before):
         return True
-    if "\n" in before or len(before) > _LONGEST_LABEL:
+    if "\n" in before or len(before) > _MAX_LABEL_CHARS:
         return False
     if label.endswith(("(", "[")):
         return _CLOSED.match(text, start) is not None
@@ -118,39 +112,38 @@ def _separated(text: str, start: int) -> bool:
 
 
 def _negative(before: str) -> bool:
-    """Whether a minus belongs to the number: a dash that touches it, where another sign already separates."""
+    """Whether the number is negative: a dash touches it and another separator precedes the dash."""
     return before.endswith(("-", "\u2212")) and any(sign in before for sign in ":=|([")
 
 
-_MOST_ATTEMPTS = 64  # to find JSON: each may read to the text's end
-_DEEPEST = 8
+_MAX_ATTEMPTS = 64  # to find JSON: each may read to the text's end
+_MAX_DEPTH = 8
 _SCORE_KEYS = ("score", "value", "rating")
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object as its pairs: names may come twice."""
+    """A JSON object as pairs, since names may repeat."""
 
 
 def scores_in_json(text: str) -> dict[str, int | None]:
-    """The scores by aspect.
+    """The scores by aspect, in plain JSON, objects with a reason, nested objects, or lists of named scores.
 
     Returns:
-        One entry for each aspect that the text's JSON names: its last score, None where it has none that is valid. An
-        empty dictionary where there is no JSON, or none that names an aspect.
+        One entry for each aspect that is named: its last score, None if it has no valid one.
     """
-    found: dict[str, int | None] = {}
+    scores: dict[str, int | None] = {}
     for value in _values(text):
-        for aspect, score in _named(value, _DEEPEST):
-            if score is not None or aspect not in found:
-                found[aspect] = score
-    return found
+        for aspect, score in _named(value, _MAX_DEPTH):
+            if score is not None or aspect not in scores:
+                scores[aspect] = score
+    return scores
 
 
 def _values(text: str) -> Iterator[Any]:
-    """The objects and lists in JSON that stand in a text, outermost ones only."""
+    """The outermost JSON objects and lists in a text."""
     decoder = json.JSONDecoder(object_pairs_hook=_Object)
     position = 0
-    for _ in range(_MOST_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         starts = [at for at in (text.find("{", position), text.find("[", position)) if at >= 0]
         if not starts:
             return
@@ -163,7 +156,7 @@ def _values(text: str) -> Iterator[Any]:
 
 
 def _named(value: Any, depth: int) -> Iterator[tuple[str, int | None]]:
-    """Aspects with their scores, in the order in which they stand."""
+    """Aspects and their scores, in order."""
     if depth == 0 or not isinstance(value, list):
         return
     if not isinstance(value, _Object):
@@ -172,10 +165,10 @@ def _named(value: Any, depth: int) -> Iterator[tuple[str, int | None]]:
         return
     aspects = [_aspect(key) for key, _ in value]
     if not any(aspects):
-        said = [aspect for _, text in value if isinstance(text, str) and (aspect := _aspect(text))]
+        named = [aspect for _, text in value if isinstance(text, str) and (aspect := _aspect(text))]
         score = _score_of_keys(value)
-        if len(said) == 1 and score is not None:  # {"aspect": "A1", "score": 2}
-            yield said[0], score
+        if len(named) == 1 and score is not None:  # {"aspect": "A1", "score": 2}
+            yield named[0], score
             return
     for (key, inner), aspect in zip(value, aspects, strict=True):
         if aspect is None:
@@ -185,17 +178,16 @@ def _named(value: Any, depth: int) -> Iterator[tuple[str, int | None]]:
 
 
 def _aspect(key: str) -> str | None:
-    """The aspect that a key begins with, as in "A1", "**A1**" and "A1: correctness"."""
-    found = NAMED.search(key[:12])
-    return found[1].upper() if found and not any(c.isalnum() for c in key[: found.start()]) else None
+    """The aspect at the beginning of a key, as in "A1", "**A1**" and "A1: correctness"."""
+    match = ASPECT_NAME.search(key[:12])
+    return match[1].upper() if match and not any(c.isalnum() for c in key[: match.start()]) else None
 
 
 def _score(value: Any, *, plain: bool) -> int | None:
-    """The score that a value is or holds.
+    """The score that a value is or contains.
 
     Args:
-        value: A JSON value.
-        plain: Whether its key is the aspect's name and no more: only then may a text begin with a score and go on.
+        plain: Whether the key is exactly the aspect's name; only then may a text continue after the score.
     """
     if isinstance(value, _Object):
         by_key = _score_of_keys(value)
@@ -218,7 +210,7 @@ def _only(values: Iterator[Any] | list[Any]) -> int | None:
 
 
 def _scalar(value: Any) -> int | None:
-    """A number or a text that is a score and nothing else; truth values are none."""
+    """A number or text that is exactly a score; booleans are not."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -228,30 +220,28 @@ def _scalar(value: Any) -> int | None:
     return None
 
 
-__all__ = ["ASPECTS", "Assessment", "State", "read_assessment"]
-
-_LONGEST = 20_000
-"""Characters read of a reply, from its end; an assessment has a few hundred."""
+_MAX_CHARS = 20_000
+"""Characters parsed, from the end; an assessment has a few hundred."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a model said of its own reasoning.
+    """A model's self-assessment.
 
     Attributes:
-        state: The scores; 0 where there was none.
-        missing: Aspects without a score, 0 to 7.
+        state: The scores; missing ones are 0.
+        missing: Number of aspects without a score, 0 to 7.
     """
 
     state: State
     missing: int
 
 
-def read_assessment(reply: str) -> Assessment:
-    """The scores in a reply; never fails, for what cannot be read is counted."""
-    text = visible_text(reply[-_LONGEST:]).text
-    in_json = scores_in_json(text)
-    scores = {**scores_in_text(text), **in_json}
+def read_assessment(text: str) -> Assessment:
+    """Parse the scores in a completion; never raises, missing ones are counted."""
+    visible = visible_text(text[-_MAX_CHARS:]).text
+    in_json = scores_in_json(visible)
+    scores = {**scores_in_text(visible), **in_json}
     a1, a2, a3, b1, b2, c1, c2 = (scores.get(aspect) for aspect in ASPECTS)
     return Assessment(
         state=(a1 or 0, a2 or 0, a3 or 0, b1 or 0, b2 or 0, c1 or 0, c2 or 0),

@@ -1,11 +1,7 @@
-"""`Attempt`: one episode under a policy, from the problem to the answer, whatever the budget and the model do.
+"""`Attempt`: one episode under a policy up to its answer; `AttemptVote`: several attempts and the answer they agree on.
 
-`lacks`: whether the budget covers blocks with the answer behind them; and `at_once`, what runs side by side.
-
-A block is begun only if the most that it could cost fits in with the answer left over, so that an answer can always be
-asked for. Everything but the time is a function of the replies alone, so that a replay decides alike.
-
-`Ballot`: the attempts at one problem, made side by side, and the answer on which most of them agree.
+A block is begun only if its maximum cost and that of the answer fit the budget, so that the answer can always be
+requested. Everything but the time is a function of the completions, so that a replay decides as the run did.
 """
 
 from __future__ import annotations
@@ -17,7 +13,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from ...core.budget import LimitKind
-from ...core.errors import BackendError, LimitExceeded, ReasonError, StoreError
+from ...core.errors import BackendError, BudgetExceeded, ReasonError, StoreError
 from ...core.events import CandidateAdded, StrategyNote
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution, Step
@@ -26,59 +22,59 @@ from ..candidates import read_candidate
 from ..sampling import leading_solution
 from ..voting.answer_classes import weighted_vote
 from .assessment import State
-from .block_runner import BlockRunner, at_once
+from .block_runner import BlockRunner, run_concurrently
 from .blocks import LETTERS, NAMES, Block, Trajectory
 from .episode import Episode
-from .policies import Choice, Policy
+from .policies import BlockChoice, Policy
 
 _FIXED_BYTES = 1_000
-"""More than the fixed words of any prompt have."""
+"""Upper bound on the fixed text of a prompt."""
 
 
-def lacks(
+def budget_shortfall(
     run: Run,
     runner: BlockRunner,
     trajectory: Trajectory,
     blocks: Sequence[Block],
     *,
-    assesses: bool,
+    with_assessment: bool,
     tokens: int = 0,
     calls: int = 0,
 ) -> LimitKind | None:
-    """The limit that does not cover blocks and an answer behind them; None if all do.
+    """The first limit that does not cover some blocks and the answer after them; None if all do.
 
-    Time is short if what is left is no more than twice what is kept back for an answer (`AnswerTime.kept_s`).
+    Time is short if no more than twice the time kept for the answer is left.
 
     Args:
-        run: The run.
-        runner: What would run them.
-        trajectory: Where they would begin.
-        blocks: The blocks, all of them to be run; none is the answer alone.
-        assesses: Whether the model assesses itself behind each.
-        tokens: Tokens to be generated beside them.
-        calls: Requests beside them.
+        trajectory: The trajectory before the first block.
+        blocks: The blocks, all of which are to run; empty for the answer alone.
+        with_assessment: Whether an assessment follows each block.
+        tokens: Additional tokens.
+        calls: Additional requests.
     """
     ledger = run.ledger
-    tokens += sum(runner.most_tokens(block, assesses=assesses) for block in blocks) + runner.limits.answer_tokens
-    calls += sum(runner.most_calls(block, assesses=assesses) for block in blocks) + 1
-    if tokens > ledger.left("tokens"):
+    tokens += (
+        sum(runner.max_tokens(block, with_assessment=with_assessment) for block in blocks) + runner.limits.answer_tokens
+    )
+    calls += sum(runner.max_calls(block, with_assessment=with_assessment) for block in blocks) + 1
+    if tokens > ledger.remaining("tokens"):
         return "tokens"
-    if calls > ledger.left("calls"):
+    if calls > ledger.remaining("calls"):
         return "calls"
-    if ledger.budget.usd is not None and _usd(runner, trajectory, tokens, calls) > ledger.left("usd"):
+    if ledger.budget.usd is not None and _max_usd(runner, trajectory, tokens, calls) > ledger.remaining("usd"):
         return "usd"
-    seconds = ledger.seconds_left()
-    if seconds is not None and seconds <= 2 * runner.asker.time.kept_s:
+    seconds = ledger.remaining_seconds()
+    if seconds is not None and seconds <= 2 * runner.client.time.kept_s:
         return "seconds"
     return None
 
 
-def _usd(runner: BlockRunner, trajectory: Trajectory, tokens: int, calls: int) -> float:
-    """The most that so many requests could cost, each of which may show all that the others have written."""
-    can = runner.asker.model.capabilities
+def _max_usd(runner: BlockRunner, trajectory: Trajectory, tokens: int, calls: int) -> float:
+    """Maximum price of the requests, each of which may contain everything that the others generate."""
+    capabilities = runner.client.model.capabilities
     question = trajectory.question
     texts = [
-        runner.asker.system,
+        runner.client.system,
         question.text,
         *(turn.content for turn in question.conversation),
         *(call.model_dump_json() for turn in question.conversation for call in turn.tool_calls),
@@ -86,128 +82,128 @@ def _usd(runner: BlockRunner, trajectory: Trajectory, tokens: int, calls: int) -
         *(document.text for document in question.documents),
         *trajectory.steps,
     ]
-    # bytes and no count: no tokenizer makes more tokens of a text, and a replay has none
-    shown = sum(len(text.encode()) + 8 for text in texts) + _FIXED_BYTES + tokens
-    return calls * shown * (can.usd_per_prompt_token or 0.0) + tokens * (can.usd_per_completion_token or 0.0)
+    # bytes bound the number of tokens; a replay has no tokenizer
+    prompt_tokens = sum(len(text.encode()) + 8 for text in texts) + _FIXED_BYTES + tokens
+    return calls * prompt_tokens * (capabilities.usd_per_prompt_token or 0.0) + tokens * (
+        capabilities.usd_per_completion_token or 0.0
+    )
 
 
-Ended = Literal["finished", "terminated", "limit", "budget", "failed"]
-"""Why the answer was asked for: the finish check said yes, the policy chose to, no more blocks may run, the budget does
-not cover another one, or a block failed."""
+EndReason = Literal["finished", "terminated", "limit", "budget", "failed"]
+"""Why the answer was requested: the finish check was positive, the policy chose to terminate, no more blocks may run,
+the budget does not cover another block, or a block failed.
+"""
 
-FAILED = "a block could not be run; the answer was asked for without it"
+BLOCK_FAILED = "a block failed; the answer was requested without it"
 
 
 class Attempt:
     """One attempt at the problem.
 
-    Args:
-        episode: The episode, not begun.
-        policy: What chooses its blocks.
-        run: The run.
-
     Attributes:
-        told: Called whenever it has got further.
-        states: The state at each choice, of policies that look at it.
-        ended: Why the answer was asked for; None while it was not.
-        spent: Whether the budget has cut it short.
+        on_progress: Called after each block.
+        states: The state at each choice, for policies that use it.
+        ended: Why the answer was requested; None until then.
+        spent: Whether the budget ended it early.
     """
 
     def __init__(self, episode: Episode, policy: Policy, run: Run) -> None:
         self.episode = episode
         self.states: list[State] = []
-        self.ended: Ended | None = None
+        self.ended: EndReason | None = None
         self.spent = False
-        self.told: Callable[[], None] = lambda: None
+        self.on_progress: Callable[[], None] = lambda: None
         self._policy, self._run = policy, run
 
     @property
     def vote(self) -> int:
-        """Which attempt it is, from 0."""
+        """Index of the attempt."""
         return self.episode.runner.sample_index
 
     @property
-    def begun(self) -> bool:
-        """Whether there is anything to show: a step or an answer."""
-        return self.episode.done or bool(self.episode.trajectory.steps)
+    def has_output(self) -> bool:
+        """Whether it has a step or an answer."""
+        return self.episode.is_done or bool(self.episode.trajectory.steps)
 
     @property
     def chain(self) -> list[str]:
         """Letters of its blocks."""
         return [LETTERS[block] for block in self.episode.blocks]
 
-    async def make(self) -> None:
-        """Go through it to its answer, or to the end of the budget.
+    async def run(self) -> None:
+        """Run it to its answer or the end of the budget.
 
         Raises:
-            BackendError: The model failed, also at the answer itself.
+            BackendError: The model failed at the answer too.
         """
         episode = self.episode
         try:
             try:
                 await self._advance()
-            except LimitExceeded as e:
-                self._spend(e)
+            except BudgetExceeded as e:
+                self._record_limit(e)
             except (BackendError, StoreError) as e:
                 if isinstance(e, StoreError) and self._run.recording:
                     raise
-                self._fail(e)  # a replay finds nothing stored where the run had a failure
-            if not episode.done:
+                self._fail(e)  # in a replay a failed call has no stored response
+            if not episode.is_done:
                 try:
                     await episode.finish()
-                except LimitExceeded as e:
-                    self._spend(e)
+                except BudgetExceeded as e:
+                    self._record_limit(e)
         finally:
-            self.told()  # also when it is cancelled
-        self.spent = self.spent or episode.runner.asker.cut
-        self._note("navigated", self.facts())
+            self.on_progress()  # also when it is cancelled
+        self.spent = self.spent or episode.runner.client.is_truncated
+        self._note("navigated", self.summary())
 
-    def covered(self) -> bool:
-        """Whether the budget covers an answer at all; if not, the attempt is spent."""
-        return not self._short(())
+    def fits_budget(self) -> bool:
+        """Whether the budget covers an answer at all."""
+        return not self._exceeds_budget(())
 
     async def _advance(self) -> None:
-        """Run blocks until there is an answer or one has to be forced."""
+        """Run blocks until there is an answer or it has to be forced."""
         episode, policy = self.episode, self._policy
         limits = episode.runner.limits
-        if self._short((), tokens=limits.assess_tokens if policy.assesses else 0, calls=int(policy.assesses)):
+        if self._exceeds_budget(
+            (), tokens=limits.assess_tokens if policy.needs_assessment else 0, calls=int(policy.needs_assessment)
+        ):
             return
         await episode.begin()
-        while not episode.done:
-            self.told()
-            if episode.full:
+        while not episode.is_done:
+            self.on_progress()
+            if episode.is_full:
                 self.ended = "limit"
                 await episode.finish()
                 return
-            if policy.asks and self._short((), tokens=limits.choose_tokens, calls=1):
+            if policy.calls_model and self._exceeds_budget((), tokens=limits.choose_tokens, calls=1):
                 return
             choice = await policy.choose(episode)
-            if policy.assesses:
+            if policy.needs_assessment:
                 self.states.append(episode.state)
-            blocks = [episode.would_run(action) for action in choice.actions]
+            blocks = [episode.effective_block(action) for action in choice.actions]
             running = [block for block in blocks if block is not Block.TERMINATE]
-            if running and self._short(running):
+            if running and self._exceeds_budget(running):
                 return
             await self._take(choice)
 
-    async def _take(self, choice: Choice) -> None:
+    async def _take(self, choice: BlockChoice) -> None:
         episode, runner = self.episode, self.episode.runner
-        before: dict[str, JsonValue] = {
+        state: dict[str, JsonValue] = {
             "legal": [letter for letter, may in zip(LETTERS, episode.legal, strict=True) if may],
-            "state": list(episode.state) if self._policy.assesses else None,
-            "missing": episode.assessment.missing if self._policy.assesses else None,
+            "state": list(episode.state) if self._policy.needs_assessment else None,
+            "missing": episode.assessment.missing if self._policy.needs_assessment else None,
             "q": None if choice.q is None else [round(value, 4) for value in choice.q],
         }
         calls, tokens = runner.calls, runner.tokens
         block = await self._policy.take(episode, choice)
-        if episode.done:
+        if episode.is_done:
             self.ended = "terminated" if block is Block.TERMINATE else "finished"
         self._note(
             "block.run",
             {
                 "block": NAMES[block],
                 "letter": LETTERS[block],
-                **before,
+                **state,
                 "finished": self.ended == "finished",
                 "steps": len(episode.trajectory.steps),
                 "calls": runner.calls - calls,
@@ -215,60 +211,60 @@ class Attempt:
             },
         )
 
-    # -- what may stop it
+    # -- limits and failures
 
-    def _short(self, blocks: Sequence[Block], *, tokens: int = 0, calls: int = 0) -> bool:
+    def _exceeds_budget(self, blocks: Sequence[Block], *, tokens: int = 0, calls: int = 0) -> bool:
         episode = self.episode
-        kind: LimitKind | None = lacks(
+        kind: LimitKind | None = budget_shortfall(
             self._run,
             episode.runner,
             episode.trajectory,
             blocks,
-            assesses=self._policy.assesses,
+            with_assessment=self._policy.needs_assessment,
             tokens=tokens,
             calls=calls,
         )
         if kind is not None:
-            self._spend(self._run.ledger.refuse(kind))
+            self._record_limit(self._run.ledger.exceeded(kind))
         return kind is not None
 
-    def _spend(self, error: LimitExceeded) -> None:
+    def _record_limit(self, error: BudgetExceeded) -> None:
         if not self.spent:
-            self._run.note_limit(error)
+            self._run.record_limit(error)
         self.spent = True
         self.ended = self.ended or "budget"
 
     def _fail(self, error: BackendError | StoreError) -> None:
         self.ended = self.ended or "failed"
-        self._run.degrade(FAILED)
+        self._run.degrade(BLOCK_FAILED)
         self._note("block.failed", {"code": error.code, "message": error.message})
 
-    # -- what came of it
+    # -- results
 
     def candidate(self) -> Candidate:
-        """What it has come to so far.
+        """The candidate so far.
 
-        The answer is read from the final reply alone. An attempt that was stopped before it has the answer that its
-        last step states, if that says that it is the answer.
+        The answer is read from the final completion only. Without one it is what the last step explicitly states as the
+        answer.
         """
         episode = self.episode
-        trajectory, reply = episode.trajectory, episode.reply
-        end = "" if reply is None else reply.text.strip()
-        if reply is not None:
-            answer = read_candidate(reply, trajectory.question).answer
+        trajectory, completion = episode.trajectory, episode.completion
+        final_text = "" if completion is None else completion.text.strip()
+        if completion is not None:
+            answer = read_candidate(completion, trajectory.question).answer
         else:
-            found = extract_answer(trajectory.steps[-1], trajectory.question) if trajectory.steps else None
-            answer = found.value if found is not None and found.stated else None
+            answer_match = extract_answer(trajectory.steps[-1], trajectory.question) if trajectory.steps else None
+            answer = answer_match.value if answer_match is not None and answer_match.is_explicit else None
         return Candidate(
-            text="\n\n".join(part for part in (trajectory.written, end) if part),
+            text="\n\n".join(part for part in (trajectory.written, final_text) if part),
             answer=answer,
-            steps=tuple(Step(text=step) for step in (*trajectory.steps, end) if step),
+            steps=tuple(Step(text=step) for step in (*trajectory.steps, final_text) if step),
             tokens=episode.runner.tokens,
-            finish_reason="budget" if reply is None else reply.finish_reason,
+            finish_reason="budget" if completion is None else completion.finish_reason,
         )
 
-    def facts(self) -> dict[str, JsonValue]:
-        """Its chain, the states it was at, and what could not be read, for the trace and the solution's notes."""
+    def summary(self) -> dict[str, JsonValue]:
+        """Its chain, states and counts, for the trace and the solution's notes."""
         episode, runner = self.episode, self.episode.runner
         return {
             "chain": list(self.chain),
@@ -277,105 +273,103 @@ class Attempt:
             "forced": episode.forced,
             "calls": runner.calls,
             "tokens": runner.tokens,
-            "scores_asked": runner.scores_asked,
+            "scores_requested": runner.scores_requested,
             "scores_missing": runner.scores_missing,
-            "unread": {name: count for name, count in runner.unread.items() if count},
+            "unparsed": {name: count for name, count in runner.unparsed.items() if count},
         }
 
     def _note(self, name: str, data: dict[str, JsonValue]) -> None:
         self._run.emit(StrategyNote(strategy=self._run.config.strategy, name=name, data={**data, "vote": self.vote}))
 
 
-MISSING = 0.05
-"""Share of missing scores above which an answer says that the navigator saw too little."""
-LOST = "an attempt failed; the others voted without it"
+MAX_MISSING_SHARE = 0.05
+"""Share of missing scores above which the answer is marked as degraded."""
+ATTEMPT_FAILED = "an attempt failed and has no vote"
 
 
-class Ballot:
-    """Makes attempts and counts their answers.
+class AttemptVote:
+    """Runs attempts and lets their answers vote.
 
-    Attempts go on side by side where nothing but time limits the run; under another limit they are made one after
-    another, each with what the ones before have left, so that a replay asks what the run asked.
+    Attempts run concurrently if nothing but time limits the run; otherwise one after another, each with what the
+    previous ones left, so that a replay makes the same requests.
 
     Args:
-        question: The problem.
-        run: The run.
         attempts: The attempts; a single one does not vote.
     """
 
     def __init__(self, question: Question, run: Run, attempts: Sequence[Attempt]) -> None:
         self._question, self._run, self._attempts = question, run, list(attempts)
-        self._counted = self._attempts
+        self._completed = self._attempts
         for attempt in self._attempts:
-            attempt.told = self._offer
+            attempt.on_progress = self._offer
 
-    async def make(self) -> None:
-        """Make all attempts; the best so far is offered to the run while they go on.
+    async def run(self) -> None:
+        """Run all attempts; the best solution so far is set on the run after each block.
 
         Raises:
             BackendError: All of them failed.
         """
-        made = await at_once([partial(self._make, attempt) for attempt in self._attempts], self._run)
+        results = await run_concurrently([partial(self._run_attempt, attempt) for attempt in self._attempts], self._run)
         failed: list[ReasonError] = []
-        counted: list[Attempt] = []
-        for attempt, error in zip(self._attempts, made, strict=True):
+        completed: list[Attempt] = []
+        for attempt, error in zip(self._attempts, results, strict=True):
             if error is None:
-                counted.append(attempt)
+                completed.append(attempt)
             elif isinstance(error, BackendError) or (isinstance(error, StoreError) and not self._run.recording):
-                failed.append(error)  # a replay finds nothing stored where the run had a failure
+                failed.append(error)  # in a replay a failed call has no stored response
             else:
                 raise error
-        if failed and not any(attempt.begun for attempt in counted):
+        if failed and not any(attempt.has_output for attempt in completed):
             raise failed[0]
         if failed:
-            self._run.degrade(LOST)
-        self._counted = counted
+            self._run.degrade(ATTEMPT_FAILED)
+        self._completed = completed
 
-    async def _make(self, attempt: Attempt) -> None:
-        if attempt.vote == 0 or attempt.covered():
-            await attempt.make()
+    async def _run_attempt(self, attempt: Attempt) -> None:
+        if attempt.vote == 0 or attempt.fits_budget():
+            await attempt.run()
 
     async def solution(self) -> Solution:
-        """What they came to."""
-        run, counted = self._run, [attempt for attempt in self._counted if attempt.begun]
-        candidates = tuple(attempt.candidate() for attempt in counted)
+        """The solution of all attempts."""
+        run, completed = self._run, [attempt for attempt in self._completed if attempt.has_output]
+        candidates = tuple(attempt.candidate() for attempt in completed)
         for i, candidate in enumerate(candidates):
             run.emit(CandidateAdded(index=i, answer=candidate.answer))
         chosen: int | None = 0 if candidates else None
         confidence: float | None = None
         if len(self._attempts) > 1 and candidates:
-            voted = await weighted_vote(candidates, [1.0] * len(candidates), self._question, run)
-            chosen, confidence = (0, 0.0) if voted is None else (voted.chosen, voted.share)
-        scores = self._tell_missing()
-        facts = {} if chosen is None else counted[chosen].facts()
+            vote = await weighted_vote(candidates, [1.0] * len(candidates), self._question, run)
+            chosen, confidence = (0, 0.0) if vote is None else (vote.chosen, vote.share)
+        scores = self._report_missing()
+        summary = {} if chosen is None else completed[chosen].summary()
         if len(self._attempts) > 1:
-            facts |= {"votes": len(candidates), "chains": [list(attempt.chain) for attempt in counted]}
+            summary |= {"votes": len(candidates), "chains": [list(attempt.chain) for attempt in completed]}
         return Solution(
             chosen=chosen,
             candidates=candidates,
             confidence=confidence,
             stopped="budget" if any(attempt.spent for attempt in self._attempts) else "done",
-            notes=facts | scores,
+            notes=summary | scores,
         )
 
-    def _tell_missing(self) -> dict[str, JsonValue]:
-        """Scores asked for and missing, over all attempts; where too many are missing, the answer says so."""
-        asked = sum(attempt.episode.runner.scores_asked for attempt in self._attempts)
+    def _report_missing(self) -> dict[str, JsonValue]:
+        """Counts of requested and missing scores; too many missing ones degrade the run."""
+        requested = sum(attempt.episode.runner.scores_requested for attempt in self._attempts)
         missing = sum(attempt.episode.runner.scores_missing for attempt in self._attempts)
-        if missing > MISSING * asked:
+        if missing > MAX_MISSING_SHARE * requested:
             self._run.degrade(
-                f"{missing} of {asked} scores of the model's self-assessments could not be read; the navigator took "
-                "them for 0, not involved"
+                f"{missing} of {requested} scores of the model's self-assessments could not be parsed; the navigator "
+                "used 0, not involved"
             )
-        return {"scores_asked": asked, "scores_missing": missing}
+        return {"scores_requested": requested, "scores_missing": missing}
 
     def _offer(self) -> None:
-        begun = [attempt for attempt in self._attempts if attempt.begun]
-        if not begun:
+        has_output = [attempt for attempt in self._attempts if attempt.has_output]
+        if not has_output:
             return
-        finished = [attempt for attempt in begun if attempt.episode.done]
-        candidates: list[Candidate] = [attempt.candidate() for attempt in finished or begun]
+        finished = [attempt for attempt in has_output if attempt.episode.is_done]
+        candidates: list[Candidate] = [attempt.candidate() for attempt in finished or has_output]
         best = leading_solution(candidates)
         if len(self._attempts) == 1:
             best = best.model_copy(update={"confidence": None})
-        self._run.offer(best.model_copy(update={"stopped": "cancelled"}))
+        self._run.set_best(best.model_copy(update={"stopped": "cancelled"}))

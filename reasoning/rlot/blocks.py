@@ -1,10 +1,8 @@
-"""The five logic blocks that a chain of thought is put together from, and which of them may come next.
+"""The five logic blocks that form a chain of thought, which of them may come next, and `Trajectory`, the chain so far.
 
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140. Differs: the authors' program runs another block in
-the place of one that may not run, which the learned values never hear of. Here such blocks are masked by default;
-`"substitute"` is their way.
-
-`Trajectory`: a problem and the steps written for it so far.
+place of an illegal one, which the learned values do not account for. Here illegal blocks are masked by default;
+`"substitute"` is the authors' behaviour.
 """
 
 from __future__ import annotations
@@ -19,11 +17,11 @@ from ...core.types import Question
 
 MaskMode = Literal["mask", "substitute"]
 Legal: TypeAlias = tuple[bool, bool, bool, bool, bool]
-"""Which blocks may run next, by their numbers."""
+"""Whether each block may run next, by number."""
 
 
 class Block(IntEnum):
-    """A way to go on; the numbers are those of the authors' actions."""
+    """A logic block; the numbers are the authors' action ids."""
 
     REASON = 0
     DECOMPOSE = 1
@@ -38,71 +36,64 @@ NAMES: Final[tuple[str, ...]] = ("reason", "decompose", "debate", "refine", "ter
 """Name of each block, by number."""
 
 
-def legal(ran: int, max_blocks: int, mode: MaskMode) -> Legal:
+def legal_blocks(num_blocks: int, max_blocks: int, mode: MaskMode) -> Legal:
     """Which blocks may run next.
 
     Args:
-        ran: Blocks that ran so far.
-        max_blocks: Most that may run before the answer; at least 1.
-        mode: "mask": no Refine first, as there is nothing to refine, and after `max_blocks` blocks Terminate alone.
-            "substitute": everything may be chosen, and `effective` says what runs.
+        num_blocks: Blocks run so far.
+        max_blocks: Maximum blocks before the answer, at least 1.
+        mode: "mask": no Refine first, since there is nothing to refine, and only Terminate after `max_blocks` blocks.
+            "substitute": everything may be chosen, and `effective_block` replaces it.
 
     Raises:
-        UserError: One of the numbers is impossible.
+        UserError: An argument is out of range.
     """
-    _check(ran, max_blocks)
+    _check(num_blocks, max_blocks)
     if mode == "substitute":
         return (True, True, True, True, True)
-    more = ran < max_blocks
-    return (more, more, more, more and ran > 0, True)
+    has_more = num_blocks < max_blocks
+    return (has_more, has_more, has_more, has_more and num_blocks > 0, True)
 
 
-def effective(action: int, ran: int, max_blocks: int) -> Block:
-    """The block that runs when an action is chosen under "substitute": Reason for a first Refine, Terminate at the end.
-
-    Args:
-        action: Number of a block.
-        ran: Blocks that ran so far.
-        max_blocks: Most that may run before the answer; at least 1.
+def effective_block(action: int, num_blocks: int, max_blocks: int) -> Block:
+    """The block that runs for an action: Reason for a first Refine, Terminate after `max_blocks` blocks.
 
     Raises:
-        UserError: There is no such action, or one of the numbers is impossible.
+        UserError: There is no such action, or an argument is out of range.
     """
-    _check(ran, max_blocks)
+    _check(num_blocks, max_blocks)
     try:
         block = Block(action)
     except ValueError as e:
-        raise UserError(f"there is no block {action}", hint="blocks have the numbers 0 to 4") from e
-    if ran >= max_blocks:
+        raise UserError(f"there is no block {action}", hint="blocks are numbered 0 to 4") from e
+    if num_blocks >= max_blocks:
         return Block.TERMINATE
-    if block is Block.REFINE and ran == 0:
+    if block is Block.REFINE and num_blocks == 0:
         return Block.REASON
     return block
 
 
 def best_legal(values: Sequence[float], legal: Sequence[bool]) -> int:
-    """The legal action of the highest value; among equals that of the lowest number.
-
-    Args:
-        values: A value for each action.
-        legal: Whether each may be taken.
+    """The legal action of the highest value; ties go to the lowest number.
 
     Raises:
-        UserError: None may be taken, or the two do not have one entry for each block.
+        UserError: None is legal, or the lengths are wrong.
     """
     if len(values) != len(Block) or len(legal) != len(Block):
         raise UserError(
-            f"{len(values)} values and {len(legal)} marks of what is legal", hint=f"give {len(Block)} of each"
+            f"expected {len(Block)} values and legality flags, got {len(values)} and {len(legal)}",
+            hint=f"give {len(Block)} of each",
         )
     if not any(legal):
-        raise UserError("no block may run", hint="Terminate always may; reason.reasoning.rlot.blocks.legal says which")
+        raise UserError("no block is legal", hint="Terminate always is; see reason.reasoning.rlot.blocks.legal_blocks")
     return max((action for action in range(len(Block)) if legal[action]), key=lambda action: values[action])
 
 
-def _check(ran: int, max_blocks: int) -> None:
-    if max_blocks < 1 or ran < 0:
+def _check(num_blocks: int, max_blocks: int) -> None:
+    if max_blocks < 1 or num_blocks < 0:
         raise UserError(
-            f"{ran} blocks of at most {max_blocks} cannot have run", hint="max_blocks is at least 1, ran at least 0"
+            f"num_blocks {num_blocks} or max_blocks {max_blocks} is out of range",
+            hint="max_blocks is at least 1, num_blocks at least 0",
         )
 
 
@@ -111,25 +102,20 @@ RefineMode = Literal["append", "replace"]
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A problem and its steps. All that a block's prompt is made of besides fixed words.
-
-    Attributes:
-        question: The problem.
-        steps: The steps, in order, without numbers.
-    """
+    """A problem and its steps, without numbers: everything in a block's prompt but fixed text."""
 
     question: Question
     steps: tuple[str, ...] = ()
 
     def with_step(self, text: str) -> Trajectory:
-        """The trajectory with one more step; a blank one adds nothing."""
+        """The trajectory with one more step; a blank step is ignored."""
         return replace(self, steps=(*self.steps, text.strip())) if text.strip() else self
 
-    def with_last(self, text: str) -> Trajectory:
-        """The trajectory with another last step; a blank one changes nothing."""
+    def with_last_step(self, text: str) -> Trajectory:
+        """The trajectory with the last step replaced; a blank step is ignored."""
         return replace(self, steps=(*self.steps[:-1], text.strip())) if text.strip() and self.steps else self
 
     @property
     def written(self) -> str:
-        """The numbered steps, with a blank line between them; empty without any."""
+        """The numbered steps, separated by blank lines."""
         return "\n\n".join(f"Step {number}: {step}" for number, step in enumerate(self.steps, 1))

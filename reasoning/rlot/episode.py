@@ -2,11 +2,11 @@
 
     begin   s = assess(problem)
     act(a)  a = Terminate:  the answer
-            else:           the block adds its step; s = assess(steps); if the finish check says yes: the answer
+            else:           the block adds its step; s = assess(steps); if the finish check is positive: the answer
     at most `max_blocks` blocks run before the answer
 
-Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140. Differs: Terminate takes one request, as the
-assessment behind an answer is used by nobody; assessment and finish check are one call of two requests.
+Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140. Differs: Terminate takes one request, without the
+unused assessment of the answer; assessment and finish check are one call of two requests.
 """
 
 from __future__ import annotations
@@ -16,32 +16,31 @@ from ...core.messages import Completion
 from ...core.types import Question
 from .assessment import Assessment, State
 from .block_runner import BlockRunner
-from .blocks import NAMES, Block, Legal, MaskMode, Trajectory, effective, legal
+from .blocks import NAMES, Block, Legal, MaskMode, Trajectory, effective_block, legal_blocks
 
-BLANK: State = (0, 0, 0, 0, 0, 0, 0)
-"""The state of what nobody assessed."""
+EMPTY_STATE: State = (0, 0, 0, 0, 0, 0, 0)
+"""The state without an assessment."""
 
 
 class Episode:
-    """One attempt. An error leaves it where it was, or behind the block that had run by then; `finish` can be called.
+    """One attempt. After an error it is unchanged or follows the block that had run; `finish` can still be called.
 
     Requests: 1 for the bare problem; Reason and Refine 3, Debate 5, Decompose m + 4 with m subtasks, Terminate 1; one
-    more where the finish check says yes. Without assessments each of them but Terminate takes one fewer.
+    more if the finish check is positive. Without assessments each of them but Terminate takes one fewer.
 
     Args:
-        runner: Carries blocks out.
-        question: The problem.
-        max_blocks: Most blocks before the answer.
-        mask_mode: What becomes of actions that make no sense (see `blocks`).
-        assesses: Whether the model assesses itself; otherwise the state is all zeros.
+        runner: Executes the blocks.
+        max_blocks: Maximum blocks before the answer.
+        mask_mode: Treatment of illegal actions (see `blocks`).
+        with_assessment: Whether the model assesses itself; otherwise the state is all zeros.
 
     Attributes:
         trajectory: The problem and the steps so far.
-        assessment: What the last assessment said.
-        ran: Blocks that ran.
-        blocks: Those blocks; behind them `TERMINATE`, if that was chosen or forced.
-        reply: The reply with the final answer; None before it.
-        forced: Whether the answer was asked for because no further block could run.
+        assessment: The last assessment.
+        num_blocks: Number of blocks run.
+        blocks: Those blocks, followed by `TERMINATE` if it was chosen or forced.
+        completion: The final answer; None until then.
+        forced: Whether the answer was requested because no further block may run.
     """
 
     def __init__(
@@ -51,127 +50,124 @@ class Episode:
         *,
         max_blocks: int = 5,
         mask_mode: MaskMode = "mask",
-        assesses: bool = True,
+        with_assessment: bool = True,
     ) -> None:
-        legal(0, max_blocks, mask_mode)  # refuses impossible numbers
+        legal_blocks(0, max_blocks, mask_mode)  # validates the arguments
         self.runner = runner
         self.max_blocks = max_blocks
         self.mask_mode: MaskMode = mask_mode
-        self.assesses = assesses
+        self.with_assessment = with_assessment
         self.trajectory = Trajectory(question)
-        self.assessment = Assessment(BLANK, 0)
+        self.assessment = Assessment(EMPTY_STATE, 0)
         self.blocks: list[Block] = []
-        self.ran = 0
-        self.reply: Completion | None = None
+        self.num_blocks = 0
+        self.completion: Completion | None = None
         self.forced = False
 
     @property
     def state(self) -> State:
-        """The last assessment's scores."""
+        """The scores of the last assessment."""
         return self.assessment.state
 
     @property
     def legal(self) -> Legal:
-        """Which actions may be taken now."""
-        return legal(self.ran, self.max_blocks, self.mask_mode)
+        """Legality of each action."""
+        return legal_blocks(self.num_blocks, self.max_blocks, self.mask_mode)
 
     @property
-    def full(self) -> bool:
-        """Whether as many blocks ran as may."""
-        return self.ran >= self.max_blocks
+    def is_full(self) -> bool:
+        """Whether the maximum number of blocks has run."""
+        return self.num_blocks >= self.max_blocks
 
     @property
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.reply is not None
+    def is_done(self) -> bool:
+        """Whether it has its answer."""
+        return self.completion is not None
 
     async def begin(self) -> None:
-        """Assess the bare problem, if assessments are wanted.
+        """Assess the bare problem, if assessments are on.
 
         Raises:
-            LimitExceeded: The budget does not cover it.
+            BudgetExceeded: The budget does not cover it.
             BackendError: The model failed.
         """
-        self._refuse_ended()
-        if self.assesses:
+        self._require_open()
+        if self.with_assessment:
             self.assessment = await self.runner.assess(self.trajectory)
 
     async def act(self, action: int) -> Block:
         """Take an action.
 
-        Args:
-            action: Number of a block.
-
         Returns:
-            The block that was run: another one than chosen only under "substitute".
+            The block that ran, which differs from the action only under "substitute".
 
         Raises:
             UserError: The episode has ended, or the action is masked.
-            LimitExceeded: The budget does not cover it; if a block ran by then, its step stays.
+            BudgetExceeded: The budget does not cover it; the step of a block that had run stays.
             BackendError: The model failed; likewise.
         """
-        block = self.would_run(action)
+        block = self.effective_block(action)
         if block is Block.TERMINATE:
-            await self.finish(forced=self.full)
+            await self.finish(forced=self.is_full)
         else:
-            await self.enter(block, await self.runner.run(block, self.trajectory))
+            await self.advance(block, await self.runner.run(block, self.trajectory))
         return block
 
-    def would_run(self, action: int) -> Block:
+    def effective_block(self, action: int) -> Block:
         """The block that an action would run.
 
         Raises:
             UserError: The episode has ended, or the action is masked.
         """
-        self._refuse_ended()
-        block = effective(action, self.ran, self.max_blocks)
+        self._require_open()
+        block = effective_block(action, self.num_blocks, self.max_blocks)
         if not self.legal[action]:
             raise UserError(
-                f"block {NAMES[action]!r} may not run behind {self.ran} of at most {self.max_blocks} blocks",
-                hint="Episode.legal says what may",
+                f"block {NAMES[action]!r} is not legal after {self.num_blocks} of up to {self.max_blocks} blocks",
+                hint="choose an action that Episode.legal allows",
             )
         return block
 
-    async def enter(self, block: Block, reached: Trajectory) -> None:
-        """Go on with what a block has led to: assess it, and answer if it holds the final answer.
+    async def advance(self, block: Block, trajectory: Trajectory) -> None:
+        """Continue with the result of a block: assess it, and answer if it contains the final answer.
 
         Args:
             block: The block that ran.
-            reached: What it led to.
+            trajectory: Its result.
 
         Raises:
             UserError: The episode has ended.
-            LimitExceeded: The budget does not cover what is asked; the step stays.
+            BudgetExceeded: The budget does not cover the requests; the step stays.
             BackendError: The model failed; likewise.
         """
-        self._refuse_ended()
-        self.trajectory = reached
+        self._require_open()
+        self.trajectory = trajectory
         self.blocks.append(block)
-        self.ran += 1
+        self.num_blocks += 1
         finished = False
-        if self.assesses:
-            self.assessment, finished = await self.runner.assess_and_check(reached)
+        if self.with_assessment:
+            self.assessment, finished = await self.runner.assess_and_check(trajectory)
         else:
-            finished = await self.runner.check(reached)
+            finished = await self.runner.check(trajectory)
         if finished:
-            self.reply = await self.runner.answer(reached)
+            self.completion = await self.runner.answer(trajectory)
 
     async def finish(self, *, forced: bool = True) -> None:
-        """Ask for the answer now.
+        """Request the answer now.
 
         Args:
-            forced: Whether because no further block can run.
+            forced: Whether no further block may run.
 
         Raises:
             UserError: The episode has ended.
-            LimitExceeded: The budget does not cover it.
+            BudgetExceeded: The budget does not cover it.
             BackendError: The model failed.
         """
-        self._refuse_ended()
-        self.reply = await self.runner.answer(self.trajectory)
+        self._require_open()
+        self.completion = await self.runner.answer(self.trajectory)
         self.blocks.append(Block.TERMINATE)
         self.forced = forced
 
-    def _refuse_ended(self) -> None:
-        if self.done:
-            raise UserError("the episode has ended: it has its answer", hint="begin another one")
+    def _require_open(self) -> None:
+        if self.is_done:
+            raise UserError("the episode has ended: it has its answer", hint="begin another episode")

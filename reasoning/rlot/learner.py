@@ -1,38 +1,13 @@
-"""`Adam`: the optimizer, as torch defines it.
+"""`Learner`: Double DQN on the navigator's dueling network, in NumPy, with one update per step.
 
-    m = m + (1 - b1)(g - m);  v = b2 v + (1 - b2) g²
-    w = w - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+    a* = argmax over legal a of Q_online(s', a);  y = r + gamma (1 - done) Q_target(s', a*);  loss = mean (Q_online(s,
+    a) - y)²
 
-Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; b1 = 0.9, b2 = 0.999, eps = 1e-8 as there.
-
-The loss of a batch and its gradient, backwards through the dueling network by hand.
-
-The loss is mean_n (Q(s_n, a_n) - y_n)². With d = dL/dQ, which is 0 but for the actions taken, the dueling sum gives
-dL/dv = sum_a d and dL/dA = d - mean_a d; the rest is the chain rule through linear layers and relu, whose slope at 0
-is 0.
-
-Reading a learner's state again: every part is looked at before any of it is used.
-
-`Learning`: the numbers that govern training, and the two that change while it goes on.
-
-`Transition`: what one block did to a chain, as the learner sees it.
-
-`Replay`: the newest transitions, out of which batches are drawn at random.
-
-What the online network should have said: the targets of Double DQN, over legal actions alone.
-
-    a* = argmax over legal a of Q_online(s', a);  y = r + gamma (1 - done) Q_target(s', a*)
-
-Source: van Hasselt, Guez, Silver 2016, arXiv:1509.06461, equation 4. Differs from Hao, Li, Yuan, Li 2025,
-arXiv:2505.14140, whose program looks at blocks that may not run too; with everything legal it is theirs.
-
-`Learner`: Double DQN on a dueling network, which learns at every step once enough transitions are there.
-
-It knows no model and no environment: it is asked what to do and told what came of it. Everything that it draws follows
-from its seed, and its state is complete: a learner that takes it over goes on as if nothing had been between.
+It has no model and no environment. All randomness follows from its seed, and its state is complete: a learner that
+loads it continues bit for bit.
 
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140, and their program; van Hasselt, Guez, Silver 2016,
-arXiv:1509.06461, for the target.
+arXiv:1509.06461, equation 4, for the target. Differs: the maximum is over legal blocks only.
 """
 
 from __future__ import annotations
@@ -63,12 +38,17 @@ EPSILON: Final = 1e-8
 
 
 class Adam:
-    """The running moments of the gradients of the network's weights.
+    """The Adam optimizer, as in torch.
+
+        m = m + (1 - b1)(g - m);  v = b2 v + (1 - b2) g²
+        w = w - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
+
+    Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; b1 = 0.9, b2 = 0.999, eps = 1e-8 as there.
 
     Attributes:
         first: Running mean of the gradients, by the name of the weights.
         second: Running mean of their squares.
-        updates: Updates so far, t.
+        updates: Number of updates, t.
     """
 
     def __init__(self) -> None:
@@ -79,16 +59,7 @@ class Adam:
         self.updates = 0
 
     def step(self, weights: Mapping[str, Array], gradients: Mapping[str, Array], lr: float) -> dict[str, Array]:
-        """One update.
-
-        Args:
-            weights: The weights before, by name; they stay as they are.
-            gradients: Of the loss, by the same names.
-            lr: The learning rate of this update.
-
-        Returns:
-            The weights after it.
-        """
+        """The weights after one update with learning rate `lr`."""
         import numpy as np
 
         self.updates += 1
@@ -109,42 +80,44 @@ def loss_and_gradients(
 ) -> tuple[float, dict[str, Array]]:
     """The mean squared error of the actions' values, and its gradient.
 
+    With d = dL/dQ, which is 0 except for the actions taken, the dueling sum gives dL/dv = sum_a d and dL/dA = d -
+    mean_a d; the rest is the chain rule.
+
     Args:
-        network: The online network.
         states: `[n, 7]`, scores from 0 to 3.
         actions: The actions taken, `[n]`.
-        targets: What their values should be, `[n]`.
+        targets: Their target values, `[n]`.
 
     Returns:
-        The loss; the gradient by the name of the weights, of their shapes.
+        The loss; the gradient by the name of the weights.
     """
     import numpy as np
 
     weights = network.weights
-    passed = network.forward(states)
+    activations = network.forward(states)
     rows = np.arange(len(actions))
-    errors = passed.q[rows, actions] - targets
-    d_q = np.zeros_like(passed.advantage)
+    errors = activations.q[rows, actions] - targets
+    d_q = np.zeros_like(activations.advantage)
     d_q[rows, actions] = 2 * errors / len(errors)
 
     d_adv = d_q - d_q.mean(axis=1, keepdims=True)
     d_val = d_q.sum(axis=1, keepdims=True)
-    d_hidden_adv = (d_adv @ weights["Linear3_adv.weight"]) * (passed.hidden_adv > 0)
-    d_hidden_val = (d_val @ weights["Linear3_val.weight"]) * (passed.hidden_val > 0)
+    d_hidden_adv = (d_adv @ weights["Linear3_adv.weight"]) * (activations.hidden_adv > 0)
+    d_hidden_val = (d_val @ weights["Linear3_val.weight"]) * (activations.hidden_val > 0)
     d_shared = d_hidden_adv @ weights["Linear2_adv.weight"] + d_hidden_val @ weights["Linear2_val.weight"]
-    d_shared *= passed.shared > 0
+    d_shared *= activations.shared > 0
 
     gradients: dict[str, Array] = {}
     for layer, inputs, outputs in (
-        ("Linear1", passed.x, d_shared),
-        ("Linear2_adv", passed.shared, d_hidden_adv),
-        ("Linear2_val", passed.shared, d_hidden_val),
-        ("Linear3_adv", passed.hidden_adv, d_adv),
-        ("Linear3_val", passed.hidden_val, d_val),
+        ("Linear1", activations.x, d_shared),
+        ("Linear2_adv", activations.shared, d_hidden_adv),
+        ("Linear2_val", activations.shared, d_hidden_val),
+        ("Linear3_adv", activations.hidden_adv, d_adv),
+        ("Linear3_val", activations.hidden_val, d_val),
     ):
         gradients[f"{layer}.weight"] = outputs.T @ inputs
         gradients[f"{layer}.bias"] = outputs.sum(axis=0)
-    with np.errstate(over="ignore"):  # an endless loss is the caller's to see
+    with np.errstate(over="ignore"):  # the caller checks for an infinite loss
         return float(np.mean(errors * errors)), gradients
 
 
@@ -156,19 +129,19 @@ if TYPE_CHECKING:
 
     LearnerState: TypeAlias = Mapping[str, NDArray[Any] | JsonValue]
 
-DAMAGED = "the state is damaged, or of another version of reason; train anew"
+DAMAGED = "the state is damaged, or of another version of reason; start a new training"
 
 
-def below(state: LearnerState, part: str) -> dict[str, NDArray[Any] | JsonValue]:
-    """The entries whose names begin with a part and a full stop, by what follows."""
+def entries_under(state: LearnerState, part: str) -> dict[str, NDArray[Any] | JsonValue]:
+    """The entries whose names begin with `part.`, by the rest of the name."""
     return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
-def count(state: LearnerState, name: str) -> int:
-    """A whole number from 0.
+def read_count(state: LearnerState, name: str) -> int:
+    """A non-negative integer.
 
     Raises:
-        DataError: It is missing, or something else.
+        DataError: It is missing or something else.
     """
     value = state.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -176,11 +149,11 @@ def count(state: LearnerState, name: str) -> int:
     return value
 
 
-def arrays(state: LearnerState, part: str) -> dict[str, Array]:
-    """An array of double precision for each array of weights, copied.
+def read_arrays(state: LearnerState, part: str) -> dict[str, Array]:
+    """A float64 array for each array of weights, copied.
 
     Raises:
-        DataError: One is missing, of another shape or kind, or not finite.
+        DataError: One is missing, of another shape or dtype, or not finite.
     """
     import numpy as np
 
@@ -188,61 +161,57 @@ def arrays(state: LearnerState, part: str) -> dict[str, Array]:
     for name, shape in SHAPES.items():
         array = state.get(f"{part}.{name}")
         if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype != np.float64:
-            raise DataError(f"the learner's {part}.{name} is missing or of another shape or kind", hint=DAMAGED)
+            raise DataError(f"the learner's {part}.{name} is missing or of another shape or dtype", hint=DAMAGED)
         if not np.isfinite(array).all():
             raise DataError(f"the learner's {part}.{name} is not finite", hint=DAMAGED)
         loaded[name] = array.copy()
     return loaded
 
 
-def network(state: LearnerState, part: str) -> DuelingNetwork:
-    """A network out of its arrays.
-
-    Raises:
-        DataError: See `arrays`.
-    """
-    return DuelingNetwork(arrays(state, part))
+def read_network(state: LearnerState, part: str) -> DuelingNetwork:
+    """A network of saved arrays (raises as `read_arrays`)."""
+    return DuelingNetwork(read_arrays(state, part))
 
 
 def generator_state(rng: np.random.Generator) -> JsonValue:
-    """Where a stream of random numbers stands, for JSON; its numbers have up to 128 bits."""
+    """The state of a random generator for JSON; its integers have up to 128 bits."""
     value: JsonValue = dict(rng.bit_generator.state)
     return value
 
 
-def generator(state: LearnerState, name: str) -> np.random.Generator:
-    """A stream of random numbers that goes on where another one stood.
+def read_generator(state: LearnerState, name: str) -> np.random.Generator:
+    """A random generator in a saved state.
 
     Raises:
-        DataError: It is missing, or something else.
+        DataError: The state is missing or damaged.
     """
     import numpy as np
 
     bits = np.random.PCG64()
-    stands: Any = state.get(name)
+    value: Any = state.get(name)
     try:
-        bits.state = stands
+        bits.state = value
     except (KeyError, TypeError, ValueError, OverflowError) as e:
-        raise DataError(f"the learner's stream of random numbers {name} is damaged", hint=DAMAGED) from e
+        raise DataError(f"the learner's random generator {name} is damaged", hint=DAMAGED) from e
     return np.random.Generator(bits)
 
 
-class Learning(Frozen):
-    """How a navigator learns; the defaults are those of Hao, Li, Yuan, Li 2025, arXiv:2505.14140, as in their program.
+class LearningConfig(Frozen):
+    """Hyperparameters of the learner; the defaults are the paper's and its program's.
 
     Attributes:
         gamma: Discount of the next state's value.
-        lr: Learning rate of Adam at the start.
-        lr_halved_every: Episodes after which the learning rate is halved, again and again.
-        batch: Transitions an update is made of.
-        capacity: Transitions that are kept, the newest.
-        begins_at: Transitions that are there before the first update.
-        gradient_steps: Updates behind each step, each with a batch of its own; 1 in the paper. More are worth having
-            where an episode costs a minute and an update a millisecond.
-        sync_every: Updates after which the target network becomes the online one.
-        eps_start: Share of random actions at the start.
-        eps_min: What it does not fall below.
-        eps_decay: What it is multiplied by at each step.
+        lr: Initial learning rate of Adam.
+        lr_halved_every: Episodes between two halvings of the learning rate.
+        batch: Transitions of an update.
+        capacity: Size of the replay buffer.
+        learning_starts: Transitions before the first update.
+        gradient_steps: Updates after each step, each with its own batch; 1 in the paper. More pay off where an episode
+            takes a minute and an update a millisecond.
+        sync_every: Updates between two copies of the online network to the target network.
+        eps_start: Initial share of random actions.
+        eps_min: Minimum share.
+        eps_decay: Factor of the share at each step.
     """
 
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.9
@@ -250,7 +219,7 @@ class Learning(Frozen):
     lr_halved_every: Annotated[int, Field(ge=1)] = 1000
     batch: Annotated[int, Field(ge=1)] = 64
     capacity: Annotated[int, Field(ge=1, le=10_000_000)] = 500
-    begins_at: Annotated[int, Field(ge=1)] = 500
+    learning_starts: Annotated[int, Field(ge=1)] = 500
     gradient_steps: Annotated[int, Field(ge=1, le=1000)] = 1
     sync_every: Annotated[int, Field(ge=1)] = 50
     eps_start: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -258,19 +227,19 @@ class Learning(Frozen):
     eps_decay: Annotated[float, Field(gt=0, le=1)] = 0.9995
 
     @model_validator(mode="after")
-    def _can_begin(self) -> Self:
-        if not self.batch <= self.begins_at <= self.capacity:
-            raise ValueError("batch is at most begins_at, which is at most capacity")
+    def _check_order(self) -> Self:
+        if not self.batch <= self.learning_starts <= self.capacity:
+            raise ValueError("batch must be at most learning_starts, and that at most capacity")
         if self.eps_min > self.eps_start:
-            raise ValueError("eps_min is at most eps_start")
+            raise ValueError("eps_min must be at most eps_start")
         return self
 
     def epsilon(self, steps: int) -> float:
-        """The chance that an action is random after so many steps: max(eps_min, eps_start * eps_decay^steps)."""
+        """The share of random actions after `steps`: max(eps_min, eps_start * eps_decay^steps)."""
         return max(self.eps_min, self.eps_start * self.eps_decay**steps)
 
     def learning_rate(self, episodes: int) -> float:
-        """Adam's learning rate after so many episodes: lr * 0.5^floor(episodes / lr_halved_every)."""
+        """Adam's learning rate after `episodes`: lr * 0.5^floor(episodes / lr_halved_every)."""
         return self.lr * 0.5 ** (episodes // self.lr_halved_every)
 
 
@@ -280,11 +249,10 @@ class Transition:
 
     Attributes:
         state: The assessment before the block.
-        action: The block that was chosen, 0 to 4.
-        reward: What it earned.
-        done: Whether the episode ended with it.
-        next_state: The assessment after it; without meaning where the episode ended.
-        next_legal: Which blocks may run after it; without meaning where the episode ended.
+        action: The block, 0 to 4.
+        done: Whether it ended the episode.
+        next_state: The assessment after it; undefined if the episode ended.
+        next_legal: Legality of the next blocks; undefined if the episode ended.
     """
 
     state: State
@@ -303,16 +271,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Transitions as arrays, one a row.
+class TransitionBatch:
+    """Transitions as arrays.
 
     Attributes:
         states: Scores from 0 to 3, `[n, 7]`.
-        actions: Numbers of blocks, `[n]`.
+        actions: `[n]`.
         rewards: `[n]`.
-        dones: Whether the episode ended, `[n]`.
+        dones: `[n]`.
         next_states: `[n, 7]`.
-        next_legal: Which blocks may run next, `[n, 5]`.
+        next_legal: `[n, 5]`.
     """
 
     states: NDArray[np.int8]
@@ -323,18 +291,14 @@ class Batch:
     next_legal: NDArray[np.bool_]
 
 
-class Replay:
-    """A ring: once it is full, a new transition takes the place of the oldest one.
-
-    Args:
-        capacity: Transitions that it holds.
-    """
+class ReplayBuffer:
+    """A ring buffer of the last `capacity` transitions."""
 
     def __init__(self, capacity: int) -> None:
         import numpy as np
 
         if capacity < 1:
-            raise UserError(f"a replay of {capacity} transitions", hint="it holds at least one")
+            raise UserError(f"the replay buffer's capacity must be positive, got {capacity}", hint="the paper uses 500")
         self.capacity = capacity
         self.added = 0
         self._columns: dict[str, NDArray[Any]] = {
@@ -350,10 +314,10 @@ class Replay:
         return min(self.added, self.capacity)
 
     def add(self, transition: Transition) -> None:
-        """Keep a transition.
+        """Add a transition.
 
         Raises:
-            UserError: It has a score, an action or a reward that cannot be, or goes on where nothing may run.
+            UserError: A score, action or reward is invalid, or no block is legal although the episode continues.
         """
         _check(transition)
         row = self.added % self.capacity
@@ -366,30 +330,26 @@ class Replay:
         columns["next_states"][row] = transition.next_state
         columns["next_legal"][row] = transition.next_legal
 
-    def sample(self, rng: np.random.Generator, batch: int) -> Batch:
-        """Different transitions, each equally likely.
-
-        Args:
-            rng: The randomness; one draw.
-            batch: How many.
+    def sample(self, rng: np.random.Generator, batch: int) -> TransitionBatch:
+        """A batch of distinct transitions, drawn uniformly with one call of the generator.
 
         Raises:
-            UserError: There are not so many.
+            UserError: There are fewer transitions.
         """
         if not 1 <= batch <= len(self):
-            raise UserError(f"a batch of {batch} out of {len(self)} transitions", hint="wait until there are more")
+            raise UserError(f"cannot sample {batch} of {len(self)} transitions", hint="wait until there are more")
         rows = rng.choice(len(self), size=batch, replace=False)
-        return Batch(**{name: column[rows] for name, column in self._columns.items()})
+        return TransitionBatch(**{name: column[rows] for name, column in self._columns.items()})
 
     def state_dict(self) -> dict[str, NDArray[Any] | JsonValue]:
-        """All that it holds, copied: arrays of `capacity` rows, and how many transitions were added."""
+        """All arrays, copied, and the number of transitions added."""
         return {"added": self.added, **{name: column.copy() for name, column in self._columns.items()}}
 
     def load_state(self, state: ReplayState) -> None:
-        """Hold what another replay of the same capacity held.
+        """Restore the state of a buffer of the same capacity.
 
         Raises:
-            DataError: Something is missing, or of another shape or kind; nothing changes then.
+            DataError: Something is missing, or of another shape or dtype; nothing changes then.
         """
         import numpy as np
 
@@ -400,37 +360,30 @@ class Replay:
         for name, column in self._columns.items():
             array = state.get(name)
             if not isinstance(array, np.ndarray) or array.shape != column.shape or array.dtype != column.dtype:
-                raise DataError(f"the replay's {name} is missing or of another shape or kind", hint=_DAMAGED)
+                raise DataError(f"the replay's {name} is missing or of another shape or dtype", hint=_DAMAGED)
             loaded[name] = array.copy()
         self.added, self._columns = added, loaded
 
 
-_DAMAGED = "the state is damaged, or of a learner of another capacity; train anew"
+_DAMAGED = "the state is damaged, or of a learner of another capacity; start a new training"
 
 
 def _check(transition: Transition) -> None:
     for state in (transition.state, transition.next_state):
         if len(state) != STATE_SIZE or any(score not in (0, 1, 2, 3) for score in state):
-            raise UserError(f"{state} is no state", hint="a state is seven scores from 0 to 3")
+            raise UserError(f"{state} is not a state", hint="a state is seven scores from 0 to 3")
     if transition.action not in range(ACTIONS):
-        raise UserError(f"there is no block {transition.action}", hint="blocks have the numbers 0 to 4")
+        raise UserError(f"there is no block {transition.action}", hint="blocks are numbered 0 to 4")
     if not math.isfinite(transition.reward):
-        raise UserError(f"a reward of {transition.reward}", hint="rewards are finite numbers")
+        raise UserError(f"the reward {transition.reward} is not finite", hint="rewards are finite numbers")
     if len(transition.next_legal) != ACTIONS:
-        raise UserError(f"{len(transition.next_legal)} marks of what is legal", hint=f"give {ACTIONS}")
+        raise UserError(f"expected {ACTIONS} legality flags, got {len(transition.next_legal)}", hint=f"give {ACTIONS}")
     if not transition.done and not any(transition.next_legal):
-        raise UserError("an episode goes on where no block may run", hint="Terminate always may")
+        raise UserError("the episode continues but no block is legal", hint="Terminate always is")
 
 
-def double_dqn_targets(batch: Batch, online: DuelingNetwork, target: DuelingNetwork, gamma: float) -> Array:
-    """The target of each transition, `[n]`.
-
-    Args:
-        batch: The transitions.
-        online: The network that chooses the next action; among equals the one of the lowest number.
-        target: The network that says what it is worth.
-        gamma: Discount of the next state's value, in [0, 1].
-    """
+def double_dqn_targets(batch: TransitionBatch, online: DuelingNetwork, target: DuelingNetwork, gamma: float) -> Array:
+    """The target of each transition, `[n]`; ties of the online network go to the lowest action."""
     import numpy as np
 
     q_online = np.where(batch.next_legal, online.q(batch.next_states), -np.inf)
@@ -440,38 +393,32 @@ def double_dqn_targets(batch: Batch, online: DuelingNetwork, target: DuelingNetw
     return result
 
 
-__all__ = ["Learner", "Learning", "Transition", "double_dqn_targets"]
-
-
 class Learner:
     """A navigator in training.
 
     Args:
-        learning: The numbers that govern it; the paper's by default.
-        seed: Where its randomness comes from: weights at the start, exploration, and batches, each a stream of its own.
+        learning: Hyperparameters; the paper's by default.
+        seed: Seeds the initial weights, exploration and batches, each with its own stream.
 
     Attributes:
-        learning: As given.
-        seed: As given.
         online: The network that learns and chooses.
-        target: The network that says what next states are worth; the online one of the last synchronisation.
-        replay: The newest transitions.
+        target: The network that values next states.
+        replay: The last transitions.
         steps: Actions chosen so far.
-        updates: Updates so far.
-        episodes: Episodes that ended so far.
+        episodes: Episodes ended so far.
     """
 
-    def __init__(self, learning: Learning | None = None, seed: int = 0) -> None:
+    def __init__(self, learning: LearningConfig | None = None, seed: int = 0) -> None:
         import numpy as np
 
         if seed < 0:
-            raise UserError(f"the seed {seed} is negative", hint="seeds are whole numbers from 0")
-        self.learning = learning or Learning()
+            raise UserError(f"the seed must not be negative, got {seed}", hint="seeds are integers from 0")
+        self.learning = learning or LearningConfig()
         self.seed = seed
         weights, acting, sampling = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
         self.online = DuelingNetwork.random(weights)
         self.target = self.online  # networks never change, so one may be both
-        self.replay = Replay(self.learning.capacity)
+        self.replay = ReplayBuffer(self.learning.capacity)
         self.steps = 0
         self.episodes = 0
         self._adam = Adam()
@@ -480,7 +427,7 @@ class Learner:
 
     @property
     def epsilon(self) -> float:
-        """The chance that the next action is random."""
+        """The probability that the next action is random."""
         return self.learning.epsilon(self.steps)
 
     @property
@@ -494,19 +441,17 @@ class Learner:
         return self._adam.updates
 
     def act(self, states: Sequence[State], legal: Sequence[Legal]) -> list[int]:
-        """An action for each state: random among the legal ones with probability epsilon, else the best legal one.
+        """An action for each state: with probability epsilon a random legal one, else the best legal one.
 
-        Epsilon falls from state to state, as if they came one by one.
-
-        Args:
-            states: One of each episode that goes on.
-            legal: Which blocks may run in each.
+        Epsilon decays from state to state, as if they came one by one.
 
         Raises:
-            UserError: The two differ in length, something is no state, or nothing is legal.
+            UserError: The lengths differ, a state is invalid, or nothing is legal.
         """
         if len(states) != len(legal):
-            raise UserError(f"{len(states)} states and {len(legal)} marks of what is legal", hint="give one a state")
+            raise UserError(
+                f"{len(states)} states but {len(legal)} legality masks", hint="give one mask for each state"
+            )
         if not states:
             return []
         greedy = [best_legal(values, may) for values, may in zip(self.online.q(states).tolist(), legal, strict=True)]
@@ -521,16 +466,16 @@ class Learner:
         return chosen
 
     def observe(self, transition: Transition) -> float | None:
-        """Keep what came of an action, and learn if enough is there, `gradient_steps` times.
+        """Add a transition, and learn `gradient_steps` times once enough are there.
 
         Returns:
-            The loss before the last of these updates; None while there is none yet.
+            The loss before the last update; None before the first one.
 
         Raises:
-            UserError: The transition cannot be, or training diverged.
+            UserError: The transition is invalid, or training diverged.
         """
         self.replay.add(transition)
-        if len(self.replay) < self.learning.begins_at:
+        if len(self.replay) < self.learning.learning_starts:
             return None
         losses = [
             self.learn(self.replay.sample(self._sampling, self.learning.batch))
@@ -538,30 +483,30 @@ class Learner:
         ]
         return losses[-1]
 
-    def learn(self, batch: Batch) -> float:
-        """One update by a batch; the target network follows where it is due.
+    def learn(self, batch: TransitionBatch) -> float:
+        """One update with a batch; the target network is synchronised when due.
 
         Returns:
             The loss before the update.
 
         Raises:
-            UserError: Training diverged: the loss is no finite number; nothing changes then.
+            UserError: The loss is not finite; nothing changes then.
         """
         targets = double_dqn_targets(batch, self.online, self.target, self.learning.gamma)
         loss, gradients = loss_and_gradients(self.online, batch.states, batch.actions, targets)
         if not math.isfinite(loss):
-            raise UserError(f"training diverged: a loss of {loss}", hint="choose a smaller learning rate, or rewards")
+            raise UserError(f"training diverged: the loss is {loss}", hint="use a smaller learning rate or rewards")
         self.online = DuelingNetwork(self._adam.step(self.online.weights, gradients, self.learning_rate))
         if self.updates % self.learning.sync_every == 0:
             self.target = self.online
         return loss
 
     def end_episode(self) -> None:
-        """Count an episode; the learning rate depends on it."""
+        """Count an episode, on which the learning rate depends."""
         self.episodes += 1
 
     def state_dict(self) -> dict[str, NDArray[Any] | JsonValue]:
-        """All of it, copied: arrays in double precision or of whole numbers, and values for JSON."""
+        """The complete state, copied: arrays, and values for JSON."""
         state: dict[str, NDArray[Any] | JsonValue] = {
             "learning": self.learning.model_dump(mode="json"),
             "seed": self.seed,
@@ -581,29 +526,30 @@ class Learner:
         return state | {f"replay.{name}": value for name, value in self.replay.state_dict().items()}
 
     def load_state(self, state: LearnerState) -> None:
-        """Go on where another learner stood, bit for bit; its seed comes along.
-
-        Args:
-            state: What `state_dict` gave.
+        """Restore the state of another learner, its seed included.
 
         Raises:
-            DataError: Something is missing or damaged, or the other one learned by other numbers; nothing changes then.
+            DataError: Something is missing or damaged, or the hyperparameters differ; nothing changes then.
         """
         ours = self.learning.model_dump(mode="json")
         theirs = state.get("learning")
         if theirs != ours:
             differ = sorted(name for name in ours if not isinstance(theirs, dict) or theirs.get(name) != ours[name])
             raise DataError(
-                f"the state is of a learner with other parameters: {', '.join(differ) or 'more than these'}",
-                hint="go on with the same parameters, or train anew",
+                f"the state is of a learner with other hyperparameters: {', '.join(differ) or 'unknown ones'}",
+                hint="resume with the same hyperparameters, or start a new training",
             )
-        seed, steps, updates, episodes = (count(state, name) for name in ("seed", "steps", "updates", "episodes"))
-        online, target = network(state, "online"), network(state, "target")
+        seed, steps, updates, episodes = (read_count(state, name) for name in ("seed", "steps", "updates", "episodes"))
+        online, target = read_network(state, "online"), read_network(state, "target")
         adam = Adam()
-        adam.first, adam.second, adam.updates = arrays(state, "adam.first"), arrays(state, "adam.second"), updates
-        acting, sampling = generator(state, "acting"), generator(state, "sampling")
-        replay = Replay(self.learning.capacity)
-        replay.load_state(below(state, "replay"))
+        adam.first, adam.second, adam.updates = (
+            read_arrays(state, "adam.first"),
+            read_arrays(state, "adam.second"),
+            updates,
+        )
+        acting, sampling = read_generator(state, "acting"), read_generator(state, "sampling")
+        replay = ReplayBuffer(self.learning.capacity)
+        replay.load_state(entries_under(state, "replay"))
         self.seed, self.steps, self.episodes = seed, steps, episodes
         self.online, self.target, self.replay = online, target, replay
         self._adam, self._acting, self._sampling = adam, acting, sampling

@@ -1,23 +1,17 @@
-"""`Navigator`: a trained network that chooses the next block, with the card that says where it comes from.
-
-`NavigatorCard`: where a navigator comes from, what it was trained for, and which questions it has seen.
-
-The navigator's network: seven scores in, a value for each of the five blocks out; 2,566 weights, numpy alone.
+"""`Navigator`: a trained network that chooses the next block, its card, and its file.
 
     x = (s - 1.5) / 1.5
     z = relu(Linear1 x)                                       7 -> 32
     A = Linear3_adv relu(Linear2_adv z)                       32 -> 32 -> 5
     v = Linear3_val relu(Linear2_val z)                       32 -> 32 -> 1
-    Q(s, a) = v + A_a - mean_a A
+    Q(s, a) = v + A_a - mean_a A                              2,566 weights in all
 
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140; the dueling streams are those of Wang et al. 2016,
 arXiv:1511.06581, equation 9. Names and orientation of the weights are those of the authors' program, so that weights
-trained there can be read.
+trained there can be loaded.
 
-A navigator's file: safetensors with ten arrays of weights, and the card in its metadata.
-
-The metadata has one entry, "reason.navigator": JSON with a version, the card, and a SHA-256 sum over weights and card,
-by which damage shows that safetensors does not see.
+The file is safetensors with ten arrays. Its metadata has one entry, "reason.navigator": JSON with a version, the card,
+and a SHA-256 checksum of weights and card.
 """
 
 from __future__ import annotations
@@ -49,29 +43,26 @@ QuestionDigest = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 
 
 class NavigatorCard(Frozen):
-    """What is known of a navigator; everything has a default, so that one made by hand needs no card.
+    """Origin and training of a navigator; everything has a default, so a navigator made by hand needs no card.
 
     Attributes:
-        format: Version of the card's form.
-        name: The navigator's name; the file's name without its ending where it has none.
-        model: The model string of the LLM it was trained with.
-        model_identity: Weights, number format and engine of that model, as the run store names them.
-        reward: How it was rewarded: "prm", "outcome" or "potential".
-        reward_model: The process reward model; empty where there was none.
-        datasets: The datasets that its problems are from.
-        episodes: Episodes of its training.
-        steps: Blocks of its training.
-        problems: Different problems that it was trained on.
-        seed: Seed of its training.
+        format: Version of the card's format.
+        name: The navigator's name; by default the file's name without its suffix.
+        model: Model string of the LLM it was trained with.
+        model_identity: Identity of that model in the run store.
+        reward: "prm", "outcome" or "potential".
+        reward_model: The process reward model; empty without one.
+        datasets: Datasets of its training problems.
+        episodes: Training episodes.
+        steps: Blocks run in training.
+        problems: Number of distinct training problems.
         gamma: Discount of later rewards.
-        max_blocks: Most blocks before the answer.
-        mask_mode: What became of blocks that may not run.
-        refine_mode: Whether a refined step stood beside the old one or in its place.
+        max_blocks: Maximum blocks before the answer.
         parameters: The strategy's parameters during training.
         trained_on: `question_digest` of each problem.
-        created: When training ended, ISO 8601.
+        created: End of the training, ISO 8601.
         version: Version of `reason`.
-        notes: Whatever else is worth knowing.
+        notes: Other facts.
     """
 
     format: Literal[1] = FORMAT
@@ -97,7 +88,7 @@ class NavigatorCard(Frozen):
 
 
 def question_digest(text: str) -> str:
-    """Sixteen hexadecimal digits of a question's text; case and the number and kind of blanks make no difference."""
+    """Sixteen hexadecimal digits of a question's text, independent of case and whitespace."""
     plain = " ".join(text.casefold().split())
     return hashlib.sha256(plain.encode(errors="surrogatepass")).hexdigest()[:16]
 
@@ -125,22 +116,22 @@ SHAPES: Final[Mapping[str, tuple[int, ...]]] = {
     for layer, (outputs, inputs) in _LAYERS.items()
     for name, shape in ((f"{layer}.weight", (outputs, inputs)), (f"{layer}.bias", (outputs,)))
 }
-"""Shape of each array of weights by name; matrices are (outputs, inputs)."""
+"""Shape of each array by name; matrices are (outputs, inputs)."""
 NAMES: Final[tuple[str, ...]] = tuple(SHAPES)
-"""Names of the arrays of weights, from the input to the output."""
+"""Names of the arrays, from the input to the output."""
 PARAMETERS: Final = sum(math.prod(shape) for shape in SHAPES.values())
 """Number of weights: 2,566."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activations:
-    """What one pass through the network leaves behind; n states.
+    """Intermediate results of a forward pass over n states.
 
     Attributes:
         x: The normalised states, `[n, 7]`.
-        shared: After the first layer, `[n, 32]`; not below 0, like the two that follow.
-        hidden_adv: After the second layer of the advantages' stream, `[n, 32]`.
-        hidden_val: After the second layer of the value's stream, `[n, 32]`.
+        shared: After the first layer, `[n, 32]`; not negative, like the two that follow.
+        hidden_adv: After the second layer of the advantage stream, `[n, 32]`.
+        hidden_val: After the second layer of the value stream, `[n, 32]`.
         advantage: A less its mean, `[n, 5]`.
         value: v, `[n, 1]`.
     """
@@ -162,13 +153,13 @@ def normalised(states: ArrayLike) -> Array:
     """Scores from 0 to 3 as numbers from -1 to 1: (s - 1.5) / 1.5.
 
     Args:
-        states: States of seven scores, `[n, 7]`, or a single one, `[7]`.
+        states: Scores, `[n, 7]`, or of a single state, `[7]`.
 
     Returns:
         `[n, 7]`.
 
     Raises:
-        UserError: The shape is another, or a score is no whole number from 0 to 3.
+        UserError: The shape is wrong, or a score is not an integer from 0 to 3.
     """
     import numpy as np
 
@@ -176,23 +167,21 @@ def normalised(states: ArrayLike) -> Array:
     if scores.ndim == 1:
         scores = scores[None, :]
     if scores.ndim != 2 or scores.shape[1] != STATE_SIZE:
-        raise UserError(f"states of shape {np.shape(states)}", hint="a state is seven scores, several are [n, 7]")
+        raise UserError(f"expected states of shape [n, 7], got {np.shape(states)}", hint="a state is seven scores")
     if not np.isin(scores, (0.0, 1.0, 2.0, 3.0)).all():
-        raise UserError("a state has a score that is none of 0, 1, 2, 3", hint="a score that is missing is 0")
+        raise UserError("a state has a score other than 0, 1, 2 or 3", hint="a missing score is 0")
     result: Array = (scores - 1.5) / 1.5
     return result
 
 
 class DuelingNetwork:
-    """The network with its weights, which never change: training makes a new one of each update.
-
-    It calculates in double precision, whatever the weights were stored in.
+    """The network with its weights, in double precision; immutable.
 
     Args:
         weights: An array for each of `NAMES`, of the shape in `SHAPES`; copied.
 
     Raises:
-        UserError: An array is missing, of another shape, no real number, or not finite; or there is one too many.
+        UserError: An array is missing, superfluous, of another shape, not a float, or not finite.
     """
 
     def __init__(self, weights: Weights) -> None:
@@ -200,34 +189,34 @@ class DuelingNetwork:
 
         if set(weights) != set(NAMES):
             wrong = sorted(set(weights) ^ set(NAMES))
-            raise UserError(f"the network's weights lack or have too much of: {', '.join(wrong)}", hint=_EXPECTED)
-        kept: dict[str, Array] = {}
+            raise UserError(f"missing or unknown weights: {', '.join(wrong)}", hint=_EXPECTED)
+        arrays: dict[str, Array] = {}
         for name, shape in SHAPES.items():
-            given = np.asarray(weights[name])
-            if given.shape != shape or given.dtype.kind != "f":
-                raise UserError(f"{name} is {given.dtype} of shape {given.shape}, not {shape}", hint=_EXPECTED)
-            array = np.array(given, dtype=np.float64)
+            array_ = np.asarray(weights[name])
+            if array_.shape != shape or array_.dtype.kind != "f":
+                raise UserError(f"{name} is {array_.dtype} of shape {array_.shape}, not {shape}", hint=_EXPECTED)
+            array = np.array(array_, dtype=np.float64)
             if not np.isfinite(array).all():
-                raise UserError(f"{name} has a weight that is no finite number", hint=_EXPECTED)
+                raise UserError(f"{name} has a weight that is not finite", hint=_EXPECTED)
             array.setflags(write=False)
-            kept[name] = array
-        self._weights = kept
+            arrays[name] = array
+        self._weights = arrays
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Self:
-        """A network before training: each weight and bias uniform in ±1/sqrt(inputs of its layer), as torch begins."""
-        drawn: dict[str, Array] = {}
+        """An untrained network: each weight uniform in ±1/sqrt(inputs of its layer), as in torch."""
+        arrays: dict[str, Array] = {}
         for layer, (outputs, inputs) in _LAYERS.items():
             bound = 1 / math.sqrt(inputs)
-            drawn[f"{layer}.weight"] = rng.uniform(-bound, bound, (outputs, inputs))
-            drawn[f"{layer}.bias"] = rng.uniform(-bound, bound, (outputs,))
-        return cls(drawn)
+            arrays[f"{layer}.weight"] = rng.uniform(-bound, bound, (outputs, inputs))
+            arrays[f"{layer}.bias"] = rng.uniform(-bound, bound, (outputs,))
+        return cls(arrays)
 
     def rounded(self) -> Self:
         """The same network with its weights rounded to single precision, in which they are stored.
 
         Raises:
-            UserError: A weight is too large for it.
+            UserError: A weight overflows.
         """
         import numpy as np
 
@@ -236,7 +225,7 @@ class DuelingNetwork:
 
     @property
     def weights(self) -> Mapping[str, Array]:
-        """The arrays by name, in the order of `NAMES`; they cannot be written to."""
+        """The read-only arrays by name, in the order of `NAMES`."""
         return dict(self._weights)
 
     @property
@@ -245,14 +234,7 @@ class DuelingNetwork:
         return sum(array.size for array in self._weights.values())
 
     def forward(self, states: ArrayLike) -> Activations:
-        """One pass, with all that the backward pass needs.
-
-        Args:
-            states: As `normalised` takes them.
-
-        Raises:
-            UserError: They are no states.
-        """
+        """One pass with all intermediate results (raises as `normalised`)."""
         import numpy as np
 
         x = normalised(states)
@@ -270,15 +252,15 @@ class DuelingNetwork:
         )
 
     def q(self, states: ArrayLike) -> Array:
-        """Q of each action in each state, `[n, 5]`; what `states` may be and what is raised: see `normalised`."""
+        """Q of each action in each state, `[n, 5]` (arguments and errors as in `normalised`)."""
         return self.forward(states).q
 
     def value(self, states: ArrayLike) -> Array:
-        """The value of each state, the mean of its Q, `[n]`; arguments and errors as with `q`."""
+        """The value of each state, the mean of its Q, `[n]`."""
         return self.forward(states).value[:, 0]
 
     def advantage(self, states: ArrayLike) -> Array:
-        """The advantage of each action in each state, of mean 0, `[n, 5]`; arguments and errors as with `q`."""
+        """The advantage of each action in each state, of mean 0, `[n, 5]`."""
         return self.forward(states).advantage
 
     def _linear(self, layer: str, inputs: Array) -> Array:
@@ -287,23 +269,23 @@ class DuelingNetwork:
 
 
 def packed(network: DuelingNetwork) -> bytes:
-    """All weights as they are stored, one array after the other in the order of `NAMES`: little-endian floats."""
+    """All weights as little-endian floats, in the order of `NAMES`."""
     return b"".join(array.astype("<f4").tobytes() for array in network.weights.values())
 
 
 _EXPECTED: Final = "a navigator has weight and bias of Linear1, Linear2_adv, Linear2_val, Linear3_adv and Linear3_val"
 
 
-LARGEST: Final = 64 * 2**20
-"""Bytes of a file that is read; the weights are 10 KiB, a card of a million training questions 20 MiB."""
+MAX_FILE_BYTES: Final = 64 * 2**20
+"""Maximum size of a file; the weights have 10 KiB, a card of a million training questions 20 MiB."""
 
 _ENTRY = "reason.navigator"
 _FORMATS = ("float16", "float32", "float64")
-_ANEW = "copy the file again, or train anew: reason train navigator"
+_RETRAIN = "copy the file again, or train a new navigator: reason train navigator"
 
 
 def pack(network: DuelingNetwork, card: NavigatorCard) -> bytes:
-    """The file's content; weights in single precision."""
+    """The content of a navigator's file; weights in single precision."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -315,14 +297,13 @@ def pack(network: DuelingNetwork, card: NavigatorCard) -> bytes:
 
 
 def unpack(raw: bytes, file: str) -> tuple[dict[str, NDArray[np.float64]], NavigatorCard]:
-    """The weights, not yet looked at but for their names and number format, and the card.
+    """The weights, checked only for names and dtype, and the card.
 
     Args:
-        raw: The file's content.
         file: The file's name, for errors.
 
     Raises:
-        DataError: It is cut short, damaged, not safetensors, of a later version, or holds other arrays.
+        DataError: The content is truncated, damaged, not safetensors, of a later version, or holds other arrays.
     """
     import numpy as np
     from safetensors import SafetensorError
@@ -332,16 +313,16 @@ def unpack(raw: bytes, file: str) -> tuple[dict[str, NDArray[np.float64]], Navig
         arrays = load(raw)
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"{file} is damaged, or no safetensors file", hint=_ANEW) from e
+        raise DataError(f"{file} is damaged or not a safetensors file", hint=_RETRAIN) from e
     if set(arrays) != set(SHAPES):
         other = ", ".join(sorted(arrays)[:4]) or "nothing"
         raise DataError(
-            f"{file} is no navigator: it holds {other}",
+            f"{file} is not a navigator: it holds {other}",
             hint="a navigator has weight and bias of Linear1, Linear2_adv, Linear2_val, Linear3_adv and Linear3_val",
         )
     for name, array in arrays.items():
         if array.dtype.name not in _FORMATS:
-            raise DataError(f"{file} is no navigator: {name} is {array.dtype}", hint=f"store it as {_FORMATS[1]}")
+            raise DataError(f"{file} is not a navigator: {name} is {array.dtype}", hint=f"store it as {_FORMATS[1]}")
     weights = {name: array.astype(np.float64) for name, array in arrays.items()}
     return weights, _card(header.get("__metadata__", {}).get(_ENTRY), weights, file)
 
@@ -350,23 +331,23 @@ def _card(entry: str | None, weights: dict[str, NDArray[np.float64]], file: str)
     if entry is None:
         return NavigatorCard()
     try:
-        told: Any = json.loads(entry)
-        version, sha256, plain = told["format"], told["sha256"], told["card"]
+        data: Any = json.loads(entry)
+        version, sha256, card = data["format"], data["sha256"], data["card"]
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"the card of the navigator {file} is damaged", hint=_ANEW) from e
+        raise DataError(f"the card of the navigator {file} is damaged", hint=_RETRAIN) from e
     if version != FORMAT:
         raise DataError(
             f"the navigator {file} has format {version}; this version of reason reads {FORMAT}",
-            hint="train anew, or use the version of reason that wrote it",
+            hint="train a new navigator, or use the version of reason that wrote it",
         )
-    if sha256 != _checksum(b"".join(weights[name].astype("<f4").tobytes() for name in SHAPES), plain):
-        raise DataError(f"the navigator {file} is damaged: its checksum is wrong", hint=_ANEW)
+    if sha256 != _checksum(b"".join(weights[name].astype("<f4").tobytes() for name in SHAPES), card):
+        raise DataError(f"the navigator {file} is damaged: its checksum is wrong", hint=_RETRAIN)
     try:
-        return NavigatorCard.model_validate_json(json.dumps(plain))
+        return NavigatorCard.model_validate_json(json.dumps(card))
     except ValidationError as e:
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "card"
-        raise DataError(f"the card of the navigator {file} is damaged: {where}: {first['msg']}", hint=_ANEW) from e
+        raise DataError(f"the card of the navigator {file} is damaged: {where}: {first['msg']}", hint=_RETRAIN) from e
 
 
 def _checksum(weights: bytes, card: Any) -> str:
@@ -377,23 +358,22 @@ def _checksum(weights: bytes, card: Any) -> str:
 __all__ = ["DEFAULT", "Navigator", "NavigatorCard", "load_navigator", "question_digest", "save_navigator"]
 
 DEFAULT: Final = "default"
-"""The name of the navigator that comes with the package."""
+"""Name of the bundled navigator."""
 
 ActionValues: TypeAlias = tuple[float, float, float, float, float]
 _DEFAULT_FILE = "default.safetensors"
-_MADE_BY = "reason train navigator makes one"
+_HOW_TO_TRAIN = "reason train navigator makes one"
 
 
 class Navigator:
     """Chooses the next block by a self-assessment.
 
     Args:
-        network: Its weights; rounded to single precision, as they are stored, so that it chooses the same before it
-            was stored and after.
-        card: Where it comes from.
+        network: Its weights; rounded to single precision, as they are stored.
+        card: Its origin.
 
     Raises:
-        UserError: A weight is too large for single precision.
+        UserError: A weight overflows single precision.
     """
 
     def __init__(self, network: DuelingNetwork, card: NavigatorCard | None = None) -> None:
@@ -402,24 +382,24 @@ class Navigator:
         self._trained_on = frozenset(self.card.trained_on)
 
     def q(self, state: State) -> ActionValues:
-        """The expected discounted reward of each block after an assessment.
+        """The expected discounted reward of each block.
 
         Raises:
-            UserError: It is no assessment: not seven scores from 0 to 3.
+            UserError: The state is not seven scores from 0 to 3.
         """
         reason, decompose, debate, refine, terminate = self.network.q([state])[0].tolist()
         return reason, decompose, debate, refine, terminate
 
     def choose(self, state: State, legal: Sequence[bool]) -> int:
-        """The legal block of the highest value; of equal ones that of the lowest number.
+        """The legal block of the highest value; ties go to the lowest number.
 
         Raises:
-            UserError: None is legal, or `state` is no assessment.
+            UserError: None is legal, or the state is invalid.
         """
         return best_legal(self.q(state), legal)
 
     def knows(self, question_text: str) -> bool:
-        """Whether it was trained on this question: then its answer to it says nothing about other questions."""
+        """Whether it was trained on this question."""
         return question_digest(question_text) in self._trained_on
 
     @property
@@ -429,52 +409,50 @@ class Navigator:
 
 
 def load_navigator(source: Path | str) -> Navigator:
-    """Read a navigator.
+    """Load a navigator.
 
     Args:
-        source: Its file, or the string "default" for the one that comes with the package. A file without a card, as
-            any program writes that stores the authors' network as safetensors, gets one with its name alone.
+        source: Its file, or "default" for the bundled one. Weights of the authors' program without a card get one with
+            only the file's name.
 
     Raises:
-        DataError: There is no such file, it cannot be read, it is damaged, or holds something else; names the file.
+        DataError: The file is missing, unreadable, damaged, or holds something else; names the file.
     """
     if source == DEFAULT:
         resource = resources.files(__package__).joinpath(_DEFAULT_FILE)
         if not resource.is_file():
             raise DataError(
                 f"this installation has no default navigator: {resource} is missing",
-                hint=f"{_MADE_BY}, and --set navigator=FILE uses it; --set policy=fixed needs none",
+                hint=f"{_HOW_TO_TRAIN}, and --set navigator=FILE uses it; --set policy=fixed needs none",
             )
-        return _navigator(resource.read_bytes(), str(resource), DEFAULT)
+        return _parse(resource.read_bytes(), str(resource), DEFAULT)
     path = Path(source).expanduser()
     try:
-        if path.stat().st_size > LARGEST:
-            raise DataError(f"{path} is too large for a navigator", hint=_MADE_BY)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"{path} is too large for a navigator", hint=_HOW_TO_TRAIN)
         raw = path.read_bytes()
     except FileNotFoundError as e:
-        raise DataError(f"there is no navigator {path}", hint=_MADE_BY) from e
+        raise DataError(f"there is no navigator {path}", hint=_HOW_TO_TRAIN) from e
     except (OSError, ValueError) as e:
         why = e.strerror if isinstance(e, OSError) else e
-        raise DataError(f"cannot read the navigator {path}: {why}", hint=_MADE_BY) from e
-    return _navigator(raw, str(path), path.stem)
+        raise DataError(f"cannot read the navigator {path}: {why}", hint=_HOW_TO_TRAIN) from e
+    return _parse(raw, str(path), path.stem)
 
 
 def save_navigator(navigator: Navigator, path: Path) -> None:
-    """Write a navigator as safetensors, the card in the file's metadata; the same navigator gives the same bytes.
-
-    A reader finds the old file or the new one, never half of it.
+    """Write a navigator as safetensors, atomically; equal navigators give equal bytes.
 
     Raises:
-        StoreError: It cannot be written; what was there stays.
+        StoreError: It cannot be written; an existing file stays.
     """
     write_file(Path(path), pack(navigator.network, navigator.card))
 
 
-def _navigator(raw: bytes, file: str, name: str) -> Navigator:
+def _parse(raw: bytes, file: str, name: str) -> Navigator:
     weights, card = unpack(raw, file)
     try:
         network = DuelingNetwork(weights)
         navigator = Navigator(network, card if card.name else card.model_copy(update={"name": name}))
     except UserError as e:
-        raise DataError(f"{file} is no navigator: {e.message}", hint=e.hint or _MADE_BY) from e
+        raise DataError(f"{file} is not a navigator: {e.message}", hint=e.hint or _HOW_TO_TRAIN) from e
     return navigator

@@ -1,12 +1,6 @@
-"""What chooses the next block: a trained navigator, a fixed sequence, the model itself, or chance.
+"""Policies that choose the next block: a trained navigator, or a baseline.
 
-Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140; all but the first are its baselines. The one that
-tries every block and keeps the best is in `greedy`.
-
-`GreedyComparison`: every block is tried, and the one whose step the reward model likes best is gone on with.
-
-Source: the one-step-greedy baseline of Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140. Differs: the authors
-do not say how its chains end; here the finish check and the limit of blocks end them.
+Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140; all but the first are its baselines.
 """
 
 from __future__ import annotations
@@ -26,19 +20,19 @@ from ...core.run import Run
 from ...serving.metered.scorers import MeteredReward
 from ...serving.rewards.model import sigmoid
 from ..prompts import question_text
-from .block_runner import at_once
+from .block_runner import run_concurrently
 from .blocks import LETTERS, Block, Trajectory
 from .episode import Episode
 from .navigator import Navigator
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What a policy wants to run.
+class BlockChoice:
+    """The choice of a policy.
 
     Attributes:
-        actions: One action; several are tried side by side, and one of them is gone on with.
-        q: What each action is thought to be worth; None where nothing is thought.
+        actions: One action; several are all tried, and one of them is kept.
+        q: Value of each action; None without values.
     """
 
     actions: tuple[int, ...]
@@ -49,140 +43,136 @@ class Policy(Protocol):
     """Chooses blocks for one attempt at a problem.
 
     Attributes:
-        assesses: Whether it looks at the model's self-assessment.
-        asks: Whether it asks the model what to choose.
+        needs_assessment: Whether it uses the model's self-assessment.
+        calls_model: Whether choosing takes a model call.
     """
 
-    assesses: ClassVar[bool]
-    asks: ClassVar[bool]
+    needs_assessment: ClassVar[bool]
+    calls_model: ClassVar[bool]
 
-    async def choose(self, episode: Episode) -> Choice:
-        """Choose for an episode that has not ended and may still run blocks.
+    async def choose(self, episode: Episode) -> BlockChoice:
+        """Choose for an episode that may still run blocks.
 
         Raises:
-            LimitExceeded: What it has to ask is not covered by the budget.
+            BudgetExceeded: The budget does not cover the call.
             BackendError: The model failed.
         """
 
-    async def take(self, episode: Episode, choice: Choice) -> Block:
-        """Run what was chosen (raises as `Episode.act`)."""
+    async def take(self, episode: Episode, choice: BlockChoice) -> Block:
+        """Run the choice (raises as `Episode.act`)."""
 
 
-class OneBlock:
+class SingleBlockPolicy:
     """A policy that runs the one block it has chosen."""
 
-    assesses: ClassVar[bool] = False
-    asks: ClassVar[bool] = False
+    needs_assessment: ClassVar[bool] = False
+    calls_model: ClassVar[bool] = False
 
-    async def take(self, episode: Episode, choice: Choice) -> Block:
-        """Run the block."""
+    async def take(self, episode: Episode, choice: BlockChoice) -> Block:
         (action,) = choice.actions
         return await episode.act(action)
 
 
-class Learned(OneBlock):
-    """The legal block that a trained network thinks most of."""
+class LearnedPolicy(SingleBlockPolicy):
+    """The legal block of the highest value by a trained network."""
 
-    assesses: ClassVar[bool] = True
+    needs_assessment: ClassVar[bool] = True
 
     def __init__(self, navigator: Navigator) -> None:
         self._navigator = navigator
 
-    async def choose(self, episode: Episode) -> Choice:
-        """By the network's values of the state."""
+    async def choose(self, episode: Episode) -> BlockChoice:
         q = self._navigator.q(episode.state)
-        return Choice((self._navigator.choose(episode.state, episode.legal),), q)
+        return BlockChoice((self._navigator.choose(episode.state, episode.legal),), q)
 
 
-class Fixed(OneBlock):
-    """The same blocks for every problem; behind the last one the answer."""
+class FixedPolicy(SingleBlockPolicy):
+    """The same blocks for every problem, then the answer."""
 
     def __init__(self, sequence: Sequence[Block]) -> None:
         self._sequence = tuple(sequence)
 
-    async def choose(self, episode: Episode) -> Choice:
-        """The next of the sequence."""
-        left = self._sequence[episode.ran :]
-        return Choice((left[0] if left else Block.TERMINATE,))
+    async def choose(self, episode: Episode) -> BlockChoice:
+        remaining = self._sequence[episode.num_blocks :]
+        return BlockChoice((remaining[0] if remaining else Block.TERMINATE,))
 
 
-class ByModel(OneBlock):
-    """What the model itself chooses; Reason where its reply cannot be read."""
+class ModelPolicy(SingleBlockPolicy):
+    """The model's own choice; Reason if its completion cannot be parsed."""
 
-    asks: ClassVar[bool] = True
+    calls_model: ClassVar[bool] = True
 
-    async def choose(self, episode: Episode) -> Choice:
-        """Ask it."""
+    async def choose(self, episode: Episode) -> BlockChoice:
         chosen = await episode.runner.choose_block(episode.trajectory, episode.legal)
-        return Choice((Block.REASON if chosen is None else chosen,))
+        return BlockChoice((Block.REASON if chosen is None else chosen,))
 
 
-class Chance(OneBlock):
-    """Any legal block, all equally likely; the run's seed decides."""
+class RandomPolicy(SingleBlockPolicy):
+    """A uniformly random legal block, by the run's seed."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    async def choose(self, episode: Episode) -> Choice:
-        """Draw one, as a function of seed, attempt and place alone."""
-        seed = self._run.derive_seed("rlot", episode.runner.sample_index, episode.ran)
+    async def choose(self, episode: Episode) -> BlockChoice:
+        """A function of seed, attempt and position only."""
+        seed = self._run.derive_seed("rlot", episode.runner.sample_index, episode.num_blocks)
         rng = random.Random(seed)  # noqa: S311 (a reproducible choice, no secret)
-        return Choice((rng.choice([block for block in Block if episode.legal[block]]),))
+        return BlockChoice((rng.choice([block for block in Block if episode.legal[block]]),))
 
 
-class Greedy:
-    """One step ahead by a reward model.
+class RewardGreedyPolicy:
+    """Runs every legal block and keeps the step that the reward model scores highest.
 
-    Args:
-        reward: Scores the last step of what each block has led to.
-        run: The run.
+    Source: the one-step-greedy baseline of the paper. Differs: the authors do not say how its chains end; here the
+        finish
+    check and the limit of blocks end them.
     """
 
-    assesses: ClassVar[bool] = False
-    asks: ClassVar[bool] = False
+    needs_assessment: ClassVar[bool] = False
+    calls_model: ClassVar[bool] = False
 
     def __init__(self, reward: MeteredReward, run: Run) -> None:
         self._reward, self._run = reward, run
 
-    async def choose(self, episode: Episode) -> Choice:
+    async def choose(self, episode: Episode) -> BlockChoice:
         """All legal blocks but Terminate."""
-        wanted = (episode.would_run(block) for block in Block if episode.legal[block])
-        return Choice(tuple(dict.fromkeys(block for block in wanted if block is not Block.TERMINATE)))
+        blocks = (episode.effective_block(block) for block in Block if episode.legal[block])
+        return BlockChoice(tuple(dict.fromkeys(block for block in blocks if block is not Block.TERMINATE)))
 
-    async def take(self, episode: Episode, choice: Choice) -> Block:
-        """Run them all, score what came of them, and go on with the best; of equals with the lowest number.
+    async def take(self, episode: Episode, choice: BlockChoice) -> Block:
+        """Run them all, score the results, and keep the best; ties go to the lowest number.
 
-        A block that fails, or writes nothing, is out.
+        A block that fails or writes nothing is ignored.
 
         Raises:
-            LimitExceeded: The budget covered none of them, or not their scores.
+            BudgetExceeded: The budget covers none of them, or not their scores.
             BackendError: All of them failed, or the reward model.
         """
         start, runner = episode.trajectory, episode.runner
         blocks = [Block(action) for action in choice.actions]
-        came = await at_once([partial(runner.run, block, start) for block in blocks], self._run)
-        reached: dict[Block, Trajectory] = {}
-        for block, result in zip(blocks, came, strict=True):
+        results = await run_concurrently([partial(runner.run, block, start) for block in blocks], self._run)
+        trajectories: dict[Block, Trajectory] = {}
+        for block, result in zip(blocks, results, strict=True):
             if isinstance(result, Trajectory):
-                reached[block] = result
-        if not reached:
-            raise next(result for result in came if isinstance(result, ReasonError))
-        written = {block: result for block, result in reached.items() if result != start}
-        best = await self._best(written) if written else next(iter(reached))
-        await episode.enter(best, reached[best])
+                trajectories[block] = result
+        if not trajectories:
+            raise next(result for result in results if isinstance(result, ReasonError))
+        changed = {block: result for block, result in trajectories.items() if result != start}
+        best = await self._best(changed) if changed else next(iter(trajectories))
+        await episode.advance(best, trajectories[best])
         return best
 
-    async def _best(self, reached: dict[Block, Trajectory]) -> Block:
-        blocks = list(reached)
-        question = reached[blocks[0]].question
+    async def _best(self, trajectories: dict[Block, Trajectory]) -> Block:
+        blocks = list(trajectories)
+        question = trajectories[blocks[0]].question
         problem = question_text(question, question.text)
-        scores = await self._reward.score_steps(problem, [reached[block].steps for block in blocks], "last")
-        odds = [found.log_odds[-1] if found.ok else -math.inf for found in scores]
+        scores = await self._reward.score_steps(problem, [trajectories[block].steps for block in blocks], "last")
+        odds = [score.log_odds[-1] if score.ok else -math.inf for score in scores]
         best = blocks[max(range(len(blocks)), key=lambda i: (odds[i], -i))]
         data: dict[str, JsonValue] = {
             LETTERS[block]: round(sigmoid(x), 4) if x > -math.inf else None
             for block, x in zip(blocks, odds, strict=True)
         }
-        note: dict[str, JsonValue] = {"rewards": data, "chosen": LETTERS[best]}
-        self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="blocks.scored", data=note))
+        event: dict[str, JsonValue] = {"rewards": data, "chosen": LETTERS[best]}
+        self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="blocks.scored", data=event))
         return best

@@ -1,8 +1,7 @@
-"""What is said to the model about steps, subtasks, plans, assessments and the final answer.
+"""Prompts about steps, subtasks, plans, assessments and the final answer.
 
-Texts only, all of them ours. They stand behind the problem and its numbered steps, the request last, so that all
-prompts of one trajectory begin alike. They are part of requests and so of store keys: changing one makes old replies
-unfindable for new runs.
+They follow the problem and its numbered steps, the instruction last, so that all prompts of a trajectory share a
+prefix. The texts are part of the requests and so of the run store's keys.
 """
 
 from __future__ import annotations
@@ -14,70 +13,61 @@ from ..coat.prompts import closing
 from .blocks import Block
 
 GENERIC_SUBTASK = "Work out what the problem asks for."
-"""The only subtask where a reply lists none."""
+"""The subtask if a completion lists none."""
 GENERIC_PLAN = "Do what is needed next, in the most direct way."
-"""The only plan where a reply lists none."""
+"""The plan if a completion lists none."""
 SCORES_BEGIN = '{"A1":'
-"""How a reply with scores begins."""
+"""Prefix of a completion with scores."""
 
-DO = {
+DESCRIPTIONS = {
     Block.REASON: "Write the next step.",
     Block.DECOMPOSE: "Split what is left into subtasks and solve them one by one.",
     Block.DEBATE: "Compare several plans for the next step and follow the best.",
     Block.REFINE: "Check the last step and improve it.",
     Block.TERMINATE: "Give the final answer.",
 }
-"""What each block does, for a model that chooses among them."""
+"""Description of each block for a model that chooses among them."""
 
 
 def label(number: int) -> str:
-    """How a step begins."""
+    """Prefix of a step."""
     return f"Step {number}:"
 
 
 def improved(number: int) -> str:
-    """How a step that is written anew begins."""
+    """Prefix of a refined step."""
     return f"Step {number}, improved:"
 
 
 def result(number: int) -> str:
-    """How the result of a subtask begins."""
+    """Prefix of a subtask's result."""
     return f"Result of subtask {number}:"
 
 
 def one_step(number: int) -> str:
-    """What asks for one further step."""
+    """Request for one further step."""
     return (
         f"Write step {number} and nothing else: the one next step towards the answer, in one to three sentences. "
         "If it reaches the answer, it says so."
     )
 
 
-def split(most: int) -> str:
-    """What asks for subtasks.
-
-    Args:
-        most: Most of them.
-    """
+def split(maximum: int) -> str:
+    """Request for up to `maximum` subtasks."""
     return (
-        f"Split what is left to do into at most {most} subtasks whose results together solve the problem. Do not solve "
-        "them and do not calculate. Write a numbered list with one short line for each subtask."
+        f"Split what is left to do into at most {maximum} subtasks whose results together solve the problem. Do not "
+        "solve them and do not calculate. Write a numbered list with one short line for each subtask."
     )
 
 
 def subtasks(tasks: Sequence[str], results: Sequence[str]) -> list[str]:
-    """The subtasks and the results so far, as parts of a prompt.
-
-    Args:
-        tasks: All subtasks.
-        results: Results of the first ones.
-    """
+    """The subtasks and the results so far, as parts of a prompt."""
     listed = "\n".join(f"{i}. {task}" for i, task in enumerate(tasks, 1))
     return [f"Subtasks:\n{listed}", *(f"{result(i)} {text}" for i, text in enumerate(results, 1))]
 
 
 def solve_subtask(number: int, task: str) -> str:
-    """What asks for the result of one subtask."""
+    """Request for the result of one subtask."""
     return (
         f"Solve subtask {number} and no other: {task}\nUse the results above. Do not split it any further. Answer in "
         "one to three sentences that end with its result."
@@ -85,7 +75,7 @@ def solve_subtask(number: int, task: str) -> str:
 
 
 def summarise(number: int) -> str:
-    """What asks for the step that the subtasks come to."""
+    """Request for the step that summarizes the subtasks."""
     return (
         f"Write step {number}: a short summary of the results above, in one to four sentences, that keeps the key "
         "reasoning and all results. Add nothing new."
@@ -93,12 +83,7 @@ def summarise(number: int) -> str:
 
 
 def plan(number: int, plans: int) -> str:
-    """What asks for plans.
-
-    Args:
-        number: Number of the step that they are for.
-        plans: How many.
-    """
+    """Request for `plans` plans for step `number`."""
     return (
         f"Propose {plans} different plans for step {number}, the next step. Do not carry them out. Write a numbered "
         "list with one sentence for each plan."
@@ -117,7 +102,7 @@ COMPARE = (
 
 
 def follow(number: int, chosen: int, text: str) -> str:
-    """What asks for one step along a plan."""
+    """Request for one step along a plan."""
     return (
         f"Follow plan {chosen}: {text}\nWrite step {number} and nothing else: the one next step along this plan, in "
         "one to three sentences. If it reaches the answer, it says so."
@@ -125,22 +110,22 @@ def follow(number: int, chosen: int, text: str) -> str:
 
 
 def refine(number: int) -> str:
-    """What asks for a better version of a step."""
+    """Request for a better version of a step."""
     return (
         f"Check step {number}. Is anything in it wrong or unclear? Write step {number} again, correct and clearer, and "
         "nothing else. Do not go on to the next step."
     )
 
 
-def assess(*, begun: bool) -> str:
-    """What asks for the seven scores.
+def assess(*, has_steps: bool) -> str:
+    """Request for the seven scores.
 
     Args:
-        begun: Whether there are steps; otherwise the bare problem is assessed.
+        has_steps: Whether there are steps; otherwise the bare problem is assessed.
     """
-    what = "the last step" if begun else "where the work stands: no step is written yet"
+    subject = "the last step" if has_steps else "where the work stands: no step is written yet"
     return (
-        f"Judge {what}. Score each statement: 3 true, 2 unsure, 1 false, 0 does not apply.\n"
+        f"Judge {subject}. Score each statement: 3 true, 2 unsure, 1 false, 0 does not apply.\n"
         "A1: It follows correctly from the problem.\n"
         "A2: It is clear enough to build on.\n"
         "A3: Its calculations are correct.\n"
@@ -154,21 +139,18 @@ def assess(*, begun: bool) -> str:
 
 
 FINISHED = "Is the problem not yet solved, or solved? Reply with one word: no if it is not yet solved, yes if it is."
-"""What asks whether the steps hold the final answer; put plainly, small models say yes whatever the steps are."""
+"""The finish check. Asked directly, small models say yes whatever the steps are."""
 
 
-def answer(question: Question, *, begun: bool) -> str:
-    """What asks for the final answer.
-
-    Args:
-        question: The problem.
-        begun: Whether there are steps.
-    """
-    source = "Give the final answer that the steps above lead to" if begun else "Give the final answer to the problem"
+def answer(question: Question, *, has_steps: bool) -> str:
+    """Request for the final answer."""
+    source = (
+        "Give the final answer that the steps above lead to" if has_steps else "Give the final answer to the problem"
+    )
     return f"{source}, in one sentence {closing(question)}."
 
 
 def choose(blocks: Sequence[Block]) -> str:
-    """What asks which block comes next; they are numbered from 1, as letters may be the problem's own."""
-    listed = "\n".join(f"{i}. {DO[block]}" for i, block in enumerate(blocks, 1))
+    """Request for the next block; the blocks are numbered, since letters may be options of the problem."""
+    listed = "\n".join(f"{i}. {DESCRIPTIONS[block]}" for i, block in enumerate(blocks, 1))
     return f"What is best to do next?\n{listed}\nReply with one number alone."

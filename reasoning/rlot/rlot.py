@@ -1,8 +1,8 @@
-"""RLoT, RL of Thoughts: a small trained network puts a chain of thought together, one logic block at a time.
+"""RLoT, RL of Thoughts: a small trained network composes a chain of thought, one logic block at a time.
 
     s = the model's assessment of the bare problem: seven numbers from 0 to 3
-    repeat   a = the block that the network values most in s: reason, decompose, debate, refine, or answer
-             run a; assess the new step; if the model says that the steps hold the final answer: answer
+    repeat   a = the block of the highest value in s: reason, decompose, debate, refine, or answer
+             run a; assess the new step; if the model says that the steps contain the final answer: answer
     at most `max_blocks` blocks run before the answer
 
 Source: Hao, Li, Yuan, Li, "RL of Thoughts: Navigating LLM Reasoning with Inference-time Reinforcement Learning" (ICLR
@@ -22,31 +22,32 @@ from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
 from ..strategy import Models, Parameters, Stability
-from .attempts import Attempt, Ballot
-from .block_runner import BlockRunner, Limits
+from .attempts import Attempt, AttemptVote
+from .block_runner import BlockLimits, BlockRunner
 from .blocks import LETTERS, Block, MaskMode, RefineMode
 from .episode import Episode
 from .navigator import DEFAULT, Navigator, load_navigator
-from .policies import ByModel, Chance, Fixed, Greedy, Learned, Policy
+from .policies import FixedPolicy, LearnedPolicy, ModelPolicy, Policy, RandomPolicy, RewardGreedyPolicy
 
 PolicyName = Literal["learned", "fixed", "llm", "prm-greedy", "random"]
 Letter = Literal["R", "D", "Db", "Rf", "Ga"]
 
 
 class RLoT:
-    """`rlot`: blocks chosen by a trained navigator, or by what it is compared with.
+    """`rlot`: blocks chosen by a trained navigator, or by a baseline.
 
     Requests: one for the bare problem, then by block: reason and refine 3, debate 5, decompose m + 4 with m subtasks,
-    the answer 1. Policies but "learned" look at no assessment and ask for none: one fewer for the problem and for each
-    block; "llm" asks once more for each choice. "prm-greedy" runs all blocks wherever it stands.
+        the
+    answer 1. Policies other than "learned" use no assessment: one fewer for the problem and each block; "llm" adds one
+    for each choice. "prm-greedy" runs all blocks at each choice.
 
-    The answer is what the final reply says; one that cannot be read is none. With `n_votes` attempts they vote, and the
-    confidence is the answer's share; a single attempt makes no confidence.
+    The answer is read from the final completion; if it cannot be parsed there is none. With `n_votes` attempts they
+    vote, and the confidence is the answer's share; a single attempt has no confidence.
 
-    Differs from the paper's program: actions that make no sense are masked instead of replaced (`mask_mode`); the
-    assessment is asked for as JSON without reasons, and none behind the answer; the finish check takes its first word
-    alone; an unreadable answer is wrong, and never a random option; results of subtasks pass on up to a length; where a
-    plan cannot be told, it is the first one there as here, and counted.
+    Differs from the paper's program: illegal actions are masked, not replaced (`mask_mode`); the assessment is JSON
+    without reasons, and there is none after the answer; only the first word of the finish check counts; an unreadable
+    answer is wrong, never a random option; results of subtasks are passed on up to a maximum length; an unreadable
+    choice of plan is counted, and is the first plan as there.
     """
 
     name: ClassVar[str] = "rlot"
@@ -62,16 +63,18 @@ class RLoT:
         policy: Annotated[
             PolicyName,
             Field(
-                description="what chooses blocks: the trained navigator, a fixed sequence, the model itself, the "
-                "reward model one step ahead, or chance"
+                description="choice of blocks: the trained navigator, a fixed sequence, the model itself, the reward "
+                "model one step ahead, or random"
             ),
         ] = "learned"
         navigator: Annotated[
-            str, Field(min_length=1, description='the navigator\'s file; "default" is the one that comes along')
+            str, Field(min_length=1, description='the navigator\'s file; "default" is the bundled one')
         ] = DEFAULT
         weights: Annotated[
             str,
-            Field(description="digest of the navigator's weights, noted by itself: a run goes on with no others"),
+            Field(
+                description="digest of the navigator's weights, recorded automatically: a run resumes only with them"
+            ),
         ] = ""
         sequence: Annotated[
             tuple[Letter, ...],
@@ -80,16 +83,16 @@ class RLoT:
                 description="blocks of the fixed policy: R reason, D decompose, Db debate, Rf refine, Ga answer",
             ),
         ] = ("R", "Rf", "Ga")
-        max_blocks: Annotated[int, Field(ge=1, le=100, description="most blocks before the answer")] = 5
+        max_blocks: Annotated[int, Field(ge=1, le=100, description="maximum blocks before the answer")] = 5
         mask_mode: Annotated[
             MaskMode,
-            Field(description="blocks that make no sense: never chosen, or replaced as the paper's program does"),
+            Field(description="illegal blocks: never chosen, or replaced as in the paper's program"),
         ] = "mask"
         refine_mode: Annotated[
-            RefineMode, Field(description="whether a refined step comes behind the old one or in its place")
+            RefineMode, Field(description="whether a refined step is appended or replaces the old one")
         ] = "append"
-        limits: Annotated[Limits, Field(description="how long what is written may be")] = Limits()
-        n_votes: Annotated[int, Field(ge=1, le=256, description="attempts, whose answers vote")] = 1
+        limits: Annotated[BlockLimits, Field(description="maximum lengths")] = BlockLimits()
+        n_votes: Annotated[int, Field(ge=1, le=256, description="number of attempts, whose answers vote")] = 1
         temperature: Annotated[
             float, Field(ge=0, le=100, description="temperature of a single attempt; 0 is greedy")
         ] = 0.0
@@ -98,58 +101,58 @@ class RLoT:
 
         @model_validator(mode="before")
         @classmethod
-        def _note_weights(cls, given: Any) -> Any:
-            """A file may be trained anew under its name: what a run began with is known by its weights."""
-            if not isinstance(given, Mapping) or given.get("policy", "learned") != "learned":
-                return given
+        def _record_digest(cls, data: Any) -> Any:
+            """Record the weights' digest: the file may be trained again under its name."""
+            if not isinstance(data, Mapping) or data.get("policy", "learned") != "learned":
+                return data
             try:
-                navigator = _with_weights(str(given.get("navigator", DEFAULT)), given.get("weights") or "")
+                navigator = _load_checked(str(data.get("navigator", DEFAULT)), data.get("weights") or "")
             except DataError:
-                return given  # told where it is needed
-            return {**given, "weights": navigator.digest}
+                return data  # reported when the navigator is loaded
+            return {**data, "weights": navigator.digest}
 
         @model_validator(mode="after")
-        def _sequence_can_run(self) -> Self:
+        def _check_sequence(self) -> Self:
             if self.policy == "fixed" and self.mask_mode == "mask" and self.sequence[0] == "Rf":
-                raise ValueError("the first block of a sequence has to write a step: there is none to refine yet")
+                raise ValueError("the first block of a sequence must write a step: there is none to refine yet")
             return self
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`.
+        """Run the attempts and let their answers vote.
 
         Raises:
             DataError: The navigator cannot be read.
-            UserError: The reward model is to choose, and none was given.
+            UserError: The policy is "prm-greedy" and there is no reward model.
         """
         config = self.config
         policy, navigator = self._policy(models, run)
         if navigator is not None:
-            which: dict[str, JsonValue] = {"name": navigator.card.name, "digest": navigator.digest}
-            run.emit(StrategyNote(strategy=run.config.strategy, name="navigator.loaded", data=which))
+            data: dict[str, JsonValue] = {"name": navigator.card.name, "digest": navigator.digest}
+            run.emit(StrategyNote(strategy=run.config.strategy, name="navigator.loaded", data=data))
             if navigator.knows(question.text):
-                run.degrade("the navigator was trained on this very question: the answer shows nothing of others")
+                run.degrade("the navigator was trained on this question: the answer does not measure generalization")
         attempts = [self._attempt(vote, policy, question, models, run) for vote in range(config.n_votes)]
-        ballot = Ballot(question, run, attempts)
-        await ballot.make()
-        return await ballot.solution()
+        votes = AttemptVote(question, run, attempts)
+        await votes.run()
+        return await votes.solution()
 
     def _policy(self, models: Models, run: Run) -> tuple[Policy, Navigator | None]:
         config = self.config
         match config.policy:
             case "learned":
-                navigator = _with_weights(config.navigator, config.weights)
-                return Learned(navigator), navigator
+                navigator = _load_checked(config.navigator, config.weights)
+                return LearnedPolicy(navigator), navigator
             case "fixed":
-                return Fixed([Block(LETTERS.index(letter)) for letter in config.sequence]), None
+                return FixedPolicy([Block(LETTERS.index(letter)) for letter in config.sequence]), None
             case "llm":
-                return ByModel(), None
+                return ModelPolicy(), None
             case "prm-greedy":
-                return Greedy(models.reward, run), None
+                return RewardGreedyPolicy(models.reward, run), None
             case "random":
-                return Chance(run), None
+                return RandomPolicy(run), None
 
     def _attempt(self, vote: int, policy: Policy, question: Question, models: Models, run: Run) -> Attempt:
         config = self.config
@@ -163,22 +166,26 @@ class RLoT:
             sample_index=vote,
         )
         episode = Episode(
-            runner, question, max_blocks=config.max_blocks, mask_mode=config.mask_mode, assesses=policy.assesses
+            runner,
+            question,
+            max_blocks=config.max_blocks,
+            mask_mode=config.mask_mode,
+            with_assessment=policy.needs_assessment,
         )
         return Attempt(episode, policy, run)
 
 
-def _with_weights(name: str, weights: str) -> Navigator:
-    """A navigator, with the weights of this digest unless that is empty.
+def _load_checked(name: str, weights: str) -> Navigator:
+    """Load a navigator and check its digest unless that is empty.
 
     Raises:
         DataError: It cannot be read.
-        UserError: It has other weights by now.
+        UserError: Its weights have changed since the run began.
     """
     navigator = load_navigator(name)
     if weights not in ("", navigator.digest):
         raise UserError(
-            f"the navigator {name} has other weights than the run began with",
-            hint="put the file back, or begin another run",
+            f"the weights of the navigator {name} have changed since the run began",
+            hint="restore the file, or start a new run",
         )
     return navigator

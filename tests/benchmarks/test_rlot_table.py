@@ -28,7 +28,7 @@ def run(*arguments, monkeypatch, capsys):
 
 
 def note(vote, chain, asked, missing, name="navigated"):
-    data = {"vote": vote, "chain": chain, "scores_asked": asked, "scores_missing": missing}
+    data = {"vote": vote, "chain": chain, "scores_requested": asked, "scores_missing": missing}
     return StrategyNote(strategy="rlot", name=name, data=data)
 
 

@@ -156,8 +156,8 @@ async def test_who_begins_a_step_next_is_asked_whether_it_is_done_already(store)
     model = ScriptedWorkers(saying(steps))
     _, _, notes = await solve(store, model, check_every=160, max_passes=80)
     # Openers, prefixes and 2 tokens a pass: it is time while both are within a step, and Ada begins the next one.
-    asked, *_ = [p for p in model.groups[0].passes if any(f and CHECK in f.text for f in p.feeds)]
-    assert asked.feeds[0].text == step_prefix(ADA, 2) + CHECK
+    asked, *_ = [p for p in model.groups[0].passes if any(f and CHECK in f.text for f in p.inputs)]
+    assert asked.inputs[0].text == step_prefix(ADA, 2) + CHECK
     check, *_ = noted(notes, "check")
     assert (check["worker"], check["verdict"]) == (0, "no")
 
@@ -168,11 +168,11 @@ async def test_checks_by_lot_and_none_at_all(store):
     for seed in range(6):
         model = ScriptedWorkers(saying(steps))
         await solve(store, model, name=f"lot{seed}", seed=seed, check_every=150, check_order="random", max_passes=60)
-        asked[seed] = [w for p in model.groups[0].passes for w, f in enumerate(p.feeds) if f and CHECK in f.text]
+        asked[seed] = [w for p in model.groups[0].passes for w, f in enumerate(p.inputs) if f and CHECK in f.text]
     assert {w for workers in asked.values() for w in workers} == {0, 1}
     none = ScriptedWorkers(saying(steps))
     await solve(store, none, name="none", check_every=0, max_passes=60)
-    assert not any(f and CHECK in f.text for p in none.groups[0].passes for f in p.feeds)
+    assert not any(f and CHECK in f.text for p in none.groups[0].passes for f in p.inputs)
 
 
 async def test_a_smaller_number_of_passes_is_a_beginning_of_a_larger_one(store):

@@ -8,11 +8,11 @@ from reason.core.messages import Message, ToolCall
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Document, Question
 from reason.reasoning.rlot import prompts
-from reason.reasoning.rlot.attempts import _FIXED_BYTES, _usd
-from reason.reasoning.rlot.block_runner import Limits
-from reason.reasoning.rlot.blocks import Block, Trajectory, legal
+from reason.reasoning.rlot.attempts import _FIXED_BYTES, _max_usd
+from reason.reasoning.rlot.block_runner import BlockLimits
+from reason.reasoning.rlot.blocks import Block, Trajectory, legal_blocks
 from reason.serving.model import Capabilities
-from support.block_model import QUESTION, BlockDesk, BlockWorld
+from support.block_model import QUESTION, BlockRuns, BlockWorld
 
 ONE = Trajectory(QUESTION, ("a first step.",))
 
@@ -41,21 +41,21 @@ class Subtasks(BlockWorld):
 @pytest.mark.parametrize("block", list(Block)[:-1], ids=lambda block: block.name.lower())
 async def test_a_block_takes_the_requests_that_it_should(store, block, m):
     world = Subtasks(m)
-    desk = BlockDesk(store, world)
-    runner = await desk.runner(f"{block}/{m}")
+    runs = BlockRuns(store, world)
+    runner = await runs.runner(f"{block}/{m}")
     after = await runner.run(block, ONE)
     await runner.assess_and_check(after)
     wanted = {Block.REASON: 3, Block.REFINE: 3, Block.DEBATE: 5, Block.DECOMPOSE: m + 4}[block]
-    assert runner.calls == wanted == len(world.seen) == desk.run.ledger.used("calls")
+    assert runner.calls == wanted == len(world.seen) == runs.run.ledger.used("calls")
     assert kinds(world)[-2:] == ["assess", "finished"]
-    assert len(desk.calls()) == wanted - 1  # those two are one call
-    assert runner.most_calls(block) >= wanted
-    assert runner.most_tokens(block) >= runner.tokens == desk.run.ledger.used("tokens")
+    assert len(runs.calls()) == wanted - 1  # those two are one call
+    assert runner.max_calls(block) >= wanted
+    assert runner.max_tokens(block) >= runner.tokens == runs.run.ledger.used("tokens")
 
 
 async def test_what_each_block_adds(store):
-    desk = BlockDesk(store, BlockWorld())
-    runner = await desk.runner()
+    runs = BlockRuns(store, BlockWorld())
+    runner = await runs.runner()
     added = {block: (await runner.run(block, ONE)).steps[1:] for block in Block}
     assert added == {
         Block.REASON: ("reasoned 2.",),
@@ -67,15 +67,15 @@ async def test_what_each_block_adds(store):
 
 
 async def test_a_refined_step_may_take_the_old_ones_place(store):
-    desk = BlockDesk(store, BlockWorld())
-    runner = await desk.runner(refine_mode="replace")
+    runs = BlockRuns(store, BlockWorld())
+    runner = await runs.runner(refine_mode="replace")
     assert (await runner.run(Block.REFINE, ONE)).steps == ("refined 1.",)
     assert (await runner.run(Block.REFINE, Trajectory(QUESTION, ("one.", "two.")))).steps == ("one.", "refined 2.")
 
 
 async def test_where_nothing_was_written_there_is_nothing_to_refine(store):
     world = BlockWorld()
-    runner = await BlockDesk(store, world).runner()
+    runner = await BlockRuns(store, world).runner()
     assert (await runner.run(Block.REFINE, Trajectory(QUESTION))).steps == ("reasoned 1.",)
     assert kinds(world) == ["reason"]
 
@@ -86,7 +86,7 @@ async def test_subtasks_are_solved_in_order_each_with_the_results_before(store):
             return "x" * 30 + "the end."
 
     world = Long(3)
-    runner = await BlockDesk(store, world).runner(limits=Limits(carried_chars=12))
+    runner = await BlockRuns(store, world).runner(limits=BlockLimits(carried_chars=12))
     await runner.run(Block.DECOMPOSE, ONE)
     solved = [text for kind, _, text in world.seen if kind == "solve"]
     assert [text.count("Result of subtask") for text in solved] == [1, 2, 3]  # its own begins the reply
@@ -100,7 +100,7 @@ async def test_subtasks_are_solved_in_order_each_with_the_results_before(store):
 
 async def test_more_subtasks_than_allowed_are_dropped(store):
     world = Subtasks(9)
-    runner = await BlockDesk(store, world).runner(limits=Limits(subtasks=3))
+    runner = await BlockRuns(store, world).runner(limits=BlockLimits(subtasks=3))
     await runner.run(Block.DECOMPOSE, ONE)
     assert kinds(world).count("solve") == 3
 
@@ -123,12 +123,12 @@ async def test_what_cannot_be_read_has_a_fallback_and_is_counted(store):
             return "?"
 
     world = Mumbling()
-    runner = await BlockDesk(store, world).runner()
+    runner = await BlockRuns(store, world).runner()
     await runner.run(Block.DECOMPOSE, ONE)
     after = await runner.run(Block.DEBATE, ONE)
     assert await runner.check(ONE) is False
-    assert await runner.choose_block(ONE, legal(1, 5, "mask")) is None
-    assert runner.unread == {"subtasks": 1, "plans": 1, "pick": 1, "finished": 1, "choice": 1}
+    assert await runner.choose_block(ONE, legal_blocks(1, 5, "mask")) is None
+    assert runner.unparsed == {"subtasks": 1, "plans": 1, "pick": 1, "finished": 1, "choice": 1}
     assert after.steps[1] == f"{prompts.GENERIC_PLAN}\nfollowed 2."
     assert any(prompts.GENERIC_SUBTASK in text for kind, _, text in world.seen if kind == "solve")
 
@@ -138,7 +138,7 @@ async def test_an_empty_reply_adds_no_step(store):
         def reason(self, steps):
             return ""
 
-    runner = await BlockDesk(store, Silent()).runner()
+    runner = await BlockRuns(store, Silent()).runner()
     assert await runner.run(Block.REASON, ONE) == ONE
 
 
@@ -147,17 +147,17 @@ async def test_scores_that_are_missing_are_counted(store):
         def assess(self, steps):
             return '{"A1":3, "A2":7, "C1":1}'
 
-    runner = await BlockDesk(store, Half()).runner()
+    runner = await BlockRuns(store, Half()).runner()
     said = await runner.assess(ONE)
     assert said.state == (3, 0, 0, 0, 0, 1, 0)
-    assert (runner.scores_asked, runner.scores_missing) == (7, 5)
+    assert (runner.scores_requested, runner.scores_missing) == (7, 5)
 
 
 @pytest.mark.parametrize("begins", [True, False])
 async def test_the_answer_has_the_beginning_that_it_was_given(store, begins):
     world = BlockWorld()
     world.begins = begins
-    runner = await BlockDesk(store, world).runner()
+    runner = await BlockRuns(store, world).runner()
     assert (await runner.answer(ONE)).text == "Therefore, the answer (a number) is 7."
     assert (await runner.assess(ONE)).missing == 0
     assert (await runner.run(Block.REASON, ONE)).steps == ("a first step.", "reasoned 2.")
@@ -166,9 +166,9 @@ async def test_the_answer_has_the_beginning_that_it_was_given(store, begins):
 async def test_a_model_chooses_among_what_is_legal(store):
     world = BlockWorld()
     world.choose = lambda steps: "4"
-    runner = await BlockDesk(store, world).runner()
-    assert await runner.choose_block(Trajectory(QUESTION), legal(0, 5, "mask")) is Block.TERMINATE
-    assert await runner.choose_block(ONE, legal(1, 5, "mask")) is Block.REFINE
+    runner = await BlockRuns(store, world).runner()
+    assert await runner.choose_block(Trajectory(QUESTION), legal_blocks(0, 5, "mask")) is Block.TERMINATE
+    assert await runner.choose_block(ONE, legal_blocks(1, 5, "mask")) is Block.REFINE
     assert "4. Give the final answer." in world.seen[0][2]
 
 
@@ -186,7 +186,7 @@ async def everything(runner, trajectory):
         await runner.run(block, trajectory)
     await runner.assess_and_check(trajectory)
     await runner.answer(trajectory)
-    await runner.choose_block(trajectory, legal(1, 5, "mask"))
+    await runner.choose_block(trajectory, legal_blocks(1, 5, "mask"))
 
 
 async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
@@ -194,7 +194,7 @@ async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
     for place, metadata in enumerate(({"gold": "the secret", "answer": "B"}, {"gold": "another"}, {})):
         world = BlockWorld()
         question = ASKED.model_copy(update={"metadata": metadata})
-        runner = await BlockDesk(store, world).runner(str(place), question=question)
+        runner = await BlockRuns(store, world).runner(str(place), question=question)
         await everything(runner, Trajectory(question, ("marked one.", "marked two.")))
         seen.append([text for _, _, text in world.seen])
     assert seen[0] == seen[1] == seen[2]  # metadata, a gold answer included, makes no difference
@@ -203,7 +203,7 @@ async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
         "Step 1: marked one.\n\nStep 2: marked two.\n\n"
     )
     other = BlockWorld()
-    runner = await BlockDesk(store, other).runner("other", question=QUESTION)
+    runner = await BlockRuns(store, other).runner("other", question=QUESTION)
     await everything(runner, Trajectory(QUESTION, ("another one.", "another two.")))
     for text, (kind, _, elsewhere) in zip(seen[0], other.seen, strict=True):
         assert text.startswith(head)
@@ -214,7 +214,7 @@ async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
 
 async def test_prompts_of_one_trajectory_share_all_but_the_request(store):
     world = BlockWorld()
-    runner = await BlockDesk(store, world).runner(system="Be brief.")
+    runner = await BlockRuns(store, world).runner(system="Be brief.")
     await everything(runner, ONE)
     head = "system: Be brief.\nuser: How many apples are left?\n\nStep 1: a first step.\n\n"
     assert all(text.startswith(head) for _, _, text in world.seen)
@@ -226,10 +226,10 @@ async def test_prompts_of_one_trajectory_share_all_but_the_request(store):
 
 async def test_what_is_written_is_sampled_and_what_is_judged_is_not(store):
     world = BlockWorld()
-    desk = BlockDesk(store, world)
-    runner = await desk.runner(temperature=0.8, sample_index=3)
+    runs = BlockRuns(store, world)
+    runner = await runs.runner(temperature=0.8, sample_index=3)
     await everything(runner, ONE)
-    asked = [request for call in desk.model.generate_calls for request in call]
+    asked = [request for call in runs.model.generate_calls for request in call]
     heat = {}
     for (kind, _, _), request in zip(world.seen, asked, strict=True):
         heat.setdefault(kind, set()).add(request.sampling.temperature)
@@ -247,9 +247,9 @@ def test_requests_are_short():
         prompts.plan(9, 3),
         prompts.COMPARE,
         prompts.refine(9),
-        prompts.assess(begun=True),
+        prompts.assess(has_steps=True),
         prompts.FINISHED,
-        prompts.answer(QUESTION, begun=True),
+        prompts.answer(QUESTION, has_steps=True),
         prompts.choose(list(Block)),
     ]
     assert max(len(text.split()) for text in fixed) < 110
@@ -259,22 +259,22 @@ def test_requests_are_short():
 
 async def test_the_fixed_words_of_a_prompt_are_no_longer_than_money_is_kept_back_for(store):
     world = BlockWorld()
-    runner = await BlockDesk(store, world).runner()
+    runner = await BlockRuns(store, world).runner()
     await everything(runner, ONE)
     own = len(QUESTION.text) + sum(map(len, ONE.steps))
     limits = runner.limits
     written = limits.plan_tokens + limits.subtasks * limits.subtask_tokens  # what the block itself has put there
     assert max(len(text) for _, _, text in world.seen) < own + _FIXED_BYTES + written
-    assert len(prompts.assess(begun=True)) < _FIXED_BYTES
+    assert len(prompts.assess(has_steps=True)) < _FIXED_BYTES
 
 
 def test_what_a_request_may_cost_includes_the_calls_of_a_conversation():
     priced = Capabilities(usd_per_prompt_token=1.0, usd_per_completion_token=0.0)
-    runner = SimpleNamespace(asker=SimpleNamespace(system="", model=SimpleNamespace(capabilities=priced)))
+    runner = SimpleNamespace(client=SimpleNamespace(system="", model=SimpleNamespace(capabilities=priced)))
     call = ToolCall(name="look_up", arguments='{"word": "' + "x" * 100 + '"}')
 
     def most(*calls):
         turns = (Message(role="assistant", content="Yes.", tool_calls=calls),)
-        return _usd(runner, Trajectory(QUESTION.model_copy(update={"conversation": turns})), 1, 1)
+        return _max_usd(runner, Trajectory(QUESTION.model_copy(update={"conversation": turns})), 1, 1)
 
     assert most(call, call) - most() >= 2 * 100

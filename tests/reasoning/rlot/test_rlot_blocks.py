@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.reasoning.rlot.blocks import LETTERS, NAMES, Block, best_legal, effective, legal
+from reason.reasoning.rlot.blocks import LETTERS, NAMES, Block, best_legal, effective_block, legal_blocks
 
 
 def test_the_numbers_letters_and_names_belong_together() -> None:
@@ -30,18 +30,18 @@ def test_the_numbers_letters_and_names_belong_together() -> None:
     ],
 )
 def test_what_may_run_under_mask(ran: int, expected: tuple[bool, ...]) -> None:
-    assert legal(ran, 5, "mask") == expected
+    assert legal_blocks(ran, 5, "mask") == expected
 
 
 @given(st.integers(0, 20), st.integers(1, 10))
 def test_everything_may_be_chosen_under_substitute(ran: int, most: int) -> None:
-    assert legal(ran, most, "substitute") == (True,) * 5
+    assert legal_blocks(ran, most, "substitute") == (True,) * 5
 
 
 @given(st.integers(0, 4), st.integers(0, 20), st.integers(1, 10))
 def test_what_is_substituted_is_legal_and_what_is_legal_is_not_substituted(action: int, ran: int, most: int) -> None:
-    may = legal(ran, most, "mask")
-    block = effective(action, ran, most)
+    may = legal_blocks(ran, most, "mask")
+    block = effective_block(action, ran, most)
     assert may[block]
     if may[action]:
         assert block == action
@@ -63,14 +63,14 @@ def test_the_best_legal_action_is_the_first_of_the_highest(values: list[int], ma
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: legal(-1, 5, "mask"), "-1"),
-        (lambda: legal(0, 0, "substitute"), "0 blocks of at most 0"),
-        (lambda: effective(5, 0, 5), "no block 5"),
-        (lambda: effective(-1, 0, 5), "no block -1"),
-        (lambda: effective(0, -1, 5), "-1"),
-        (lambda: best_legal([1, 2, 3, 4, 5], [False] * 5), "no block may run"),
-        (lambda: best_legal([1, 2], [True] * 5), "2 values"),
-        (lambda: best_legal([1, 2, 3, 4, 5], [True]), "1 marks"),
+        (lambda: legal_blocks(-1, 5, "mask"), "-1"),
+        (lambda: legal_blocks(0, 0, "substitute"), "max_blocks 0"),
+        (lambda: effective_block(5, 0, 5), "no block 5"),
+        (lambda: effective_block(-1, 0, 5), "no block -1"),
+        (lambda: effective_block(0, -1, 5), "-1"),
+        (lambda: best_legal([1, 2, 3, 4, 5], [False] * 5), "no block is legal"),
+        (lambda: best_legal([1, 2], [True] * 5), "got 2 and"),
+        (lambda: best_legal([1, 2, 3, 4, 5], [True]), "and 1"),
     ],
 )
 def test_what_cannot_be_is_refused(call: object, named: str) -> None:

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import LimitExceeded, UserError
+from reason.core.errors import BudgetExceeded, UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.rlot.blocks import Block
-from support.block_model import BlockDesk, BlockWorld, names
+from support.block_model import BlockRuns, BlockWorld, names
 
 
 @pytest.fixture
@@ -17,28 +17,28 @@ async def store(tmp_path):
     await opened.aclose()
 
 
-def kinds(desk):
-    return [kind for kind, _, _ in desk.world.seen]
+def kinds(runs):
+    return [kind for kind, _, _ in runs.world.seen]
 
 
 @pytest.mark.parametrize("m", [1, 2, 5])
-@pytest.mark.parametrize("assesses", [True, False])
-async def test_the_ledger_of_a_whole_episode(store, m, assesses):
+@pytest.mark.parametrize("with_assessment", [True, False])
+async def test_the_ledger_of_a_whole_episode(store, m, with_assessment):
     world = BlockWorld()
     world.split = lambda steps: [f"part {i}" for i in range(m)]
-    desk = BlockDesk(store, world)
-    episode = await desk.episode(f"{m}/{assesses}", assesses=assesses)
+    runs = BlockRuns(store, world)
+    episode = await runs.episode(f"{m}/{with_assessment}", with_assessment=with_assessment)
     await episode.begin()
-    expected = int(assesses)
+    expected = int(with_assessment)
     assert episode.runner.calls == expected
     for block, cost in ((Block.REASON, 3), (Block.REFINE, 3), (Block.DEBATE, 5), (Block.DECOMPOSE, m + 4)):
         await episode.act(block)
-        expected += cost if assesses else cost - 1
+        expected += cost if with_assessment else cost - 1
         assert episode.runner.calls == expected
     await episode.act(Block.TERMINATE)
-    assert episode.runner.calls == expected + 1 == desk.run.ledger.used("calls")
-    assert kinds(desk).count("assess") == (5 if assesses else 0)
-    assert kinds(desk)[-1] == "answer"
+    assert episode.runner.calls == expected + 1 == runs.run.ledger.used("calls")
+    assert kinds(runs).count("assess") == (5 if with_assessment else 0)
+    assert kinds(runs)[-1] == "answer"
     assert not episode.forced
 
 
@@ -53,15 +53,15 @@ async def test_whatever_is_chosen_an_episode_keeps_to_its_rules(tmp_path_factory
     store = await SqliteStore.open(tmp_path_factory.mktemp("rules") / "runs.sqlite3")
     world = BlockWorld()
     world.finished = lambda steps: "yes" if len(steps) == says_yes else "no"
-    episode = await BlockDesk(store, world).episode(mask_mode=mode, max_blocks=most)
+    episode = await BlockRuns(store, world).episode(mask_mode=mode, max_blocks=most)
     await episode.begin()
     taken = 0
     for action in actions:
-        if episode.done:
+        if episode.is_done:
             break
         if not episode.legal[action]:
             before = episode.runner.calls
-            with pytest.raises(UserError, match="may not run"):
+            with pytest.raises(UserError, match="is not legal"):
                 await episode.act(action)
             assert episode.runner.calls == before
             continue
@@ -71,13 +71,13 @@ async def test_whatever_is_chosen_an_episode_keeps_to_its_rules(tmp_path_factory
         if taken == 1:
             assert ran is not Block.REFINE
     running = [block for block in episode.blocks if block is not Block.TERMINATE]
-    assert len(running) == episode.ran <= most
+    assert len(running) == episode.num_blocks <= most
     assert Block.TERMINATE not in episode.blocks[:-1]
-    assert [kind for kind, _, _ in world.seen].count("answer") == episode.done
+    assert [kind for kind, _, _ in world.seen].count("answer") == episode.is_done
     if says_yes is not None and len(episode.trajectory.steps) == says_yes:
-        assert episode.done
+        assert episode.is_done
         assert episode.blocks[-1] is not Block.TERMINATE
-    if episode.done:
+    if episode.is_done:
         seen = len(world.seen)
         for again in (episode.begin(), episode.act(0), episode.act(4), episode.finish()):
             with pytest.raises(UserError, match="has ended"):
@@ -87,31 +87,31 @@ async def test_whatever_is_chosen_an_episode_keeps_to_its_rules(tmp_path_factory
 
 
 async def test_a_yes_ends_the_episode_in_that_transition(store):
-    desk = BlockDesk(store, BlockWorld())
-    desk.world.finished = lambda steps: "Yes." if len(steps) == 2 else "no"
-    episode = await desk.episode()
+    runs = BlockRuns(store, BlockWorld())
+    runs.world.finished = lambda steps: "Yes." if len(steps) == 2 else "no"
+    episode = await runs.episode()
     await episode.begin()
     await episode.act(Block.REASON)
-    assert not episode.done
+    assert not episode.is_done
     await episode.act(Block.DEBATE)
-    assert episode.done
-    assert kinds(desk)[-3:] == ["assess", "finished", "answer"]
+    assert episode.is_done
+    assert kinds(runs)[-3:] == ["assess", "finished", "answer"]
     assert names(episode.blocks) == ["reason", "debate"]
     assert episode.state == (3, 2, 3, 1, 2, 2, 3)
     assert not episode.forced
-    assert episode.reply.text.endswith("is 7.")
+    assert episode.completion.text.endswith("is 7.")
 
 
 async def test_the_sixth_block_is_the_forced_answer(store):
-    desk = BlockDesk(store, BlockWorld())
-    episode = await desk.episode(mask_mode="substitute")
+    runs = BlockRuns(store, BlockWorld())
+    episode = await runs.episode(mask_mode="substitute")
     await episode.begin()
     for _ in range(5):
         assert await episode.act(Block.REASON) is Block.REASON
     assert await episode.act(Block.DEBATE) is Block.TERMINATE
     assert episode.forced
-    assert episode.ran == 5
-    masked = await desk.episode("masked", assesses=False)
+    assert episode.num_blocks == 5
+    masked = await runs.episode("masked", with_assessment=False)
     for _ in range(5):
         await masked.act(Block.REASON)
     assert masked.legal == (False, False, False, False, True)
@@ -120,13 +120,13 @@ async def test_the_sixth_block_is_the_forced_answer(store):
 
 
 async def test_a_first_refine_is_masked_or_becomes_reason(store):
-    desk = BlockDesk(store, BlockWorld())
-    masked = await desk.episode("masked")
+    runs = BlockRuns(store, BlockWorld())
+    masked = await runs.episode("masked")
     assert masked.legal == (True, True, True, False, True)
-    with pytest.raises(UserError, match="'refine' may not run"):
+    with pytest.raises(UserError, match="'refine' is not legal"):
         await masked.act(Block.REFINE)
-    assert masked.ran == 0
-    other = await desk.episode("substitute", mask_mode="substitute")
+    assert masked.num_blocks == 0
+    other = await runs.episode("substitute", mask_mode="substitute")
     assert other.legal == (True,) * 5
     assert await other.act(Block.REFINE) is Block.REASON
     assert other.trajectory.steps == ("reasoned 1.",)
@@ -134,10 +134,10 @@ async def test_a_first_refine_is_masked_or_becomes_reason(store):
 
 
 async def test_the_state_follows_the_assessments(store):
-    desk = BlockDesk(store, BlockWorld())
-    episode = await desk.episode()
+    runs = BlockRuns(store, BlockWorld())
+    episode = await runs.episode()
     assert episode.state == (0,) * 7
-    desk.world.assess = lambda steps: (len(steps),) * 7
+    runs.world.assess = lambda steps: (len(steps),) * 7
     for n in range(4):
         await (episode.begin() if n == 0 else episode.act(Block.REASON))
         assert episode.state == (n,) * 7
@@ -147,23 +147,23 @@ async def test_the_state_follows_the_assessments(store):
     ("calls", "ran", "steps"), [(1, 0, 0), (2, 1, 1), (3, 1, 1), (4, 1, 1), (5, 2, 2), (6, 2, 2), (7, 2, 2)]
 )
 async def test_an_error_leaves_the_episode_where_it_was_or_behind_the_block(store, calls, ran, steps):
-    episode = await BlockDesk(store, BlockWorld()).episode(str(calls), budget=Budget(calls=calls))
+    episode = await BlockRuns(store, BlockWorld()).episode(str(calls), budget=Budget(calls=calls))
     await episode.begin()
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(BudgetExceeded):
         for _ in range(3):
             await episode.act(Block.REASON)
-    assert (episode.ran, len(episode.trajectory.steps)) == (ran, steps)
+    assert (episode.num_blocks, len(episode.trajectory.steps)) == (ran, steps)
     assert len(episode.blocks) == ran
-    assert not episode.done
+    assert not episode.is_done
 
 
 @pytest.mark.parametrize("action", [-1, 5, 99])
 async def test_there_are_no_other_blocks(store, action):
-    episode = await BlockDesk(store, BlockWorld()).episode()
+    episode = await BlockRuns(store, BlockWorld()).episode()
     with pytest.raises(UserError, match="no block"):
         await episode.act(action)
 
 
 async def test_impossible_limits_are_refused(store):
     with pytest.raises(UserError):
-        await BlockDesk(store, BlockWorld()).episode(max_blocks=0)
+        await BlockRuns(store, BlockWorld()).episode(max_blocks=0)

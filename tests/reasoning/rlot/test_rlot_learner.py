@@ -12,12 +12,12 @@ import pytest
 import support.navigation_mdp as mdp
 from reason.core.errors import DataError, UserError
 from reason.reasoning.rlot.blocks import best_legal
-from reason.reasoning.rlot.learner import Learner, Learning, Transition
+from reason.reasoning.rlot.learner import Learner, LearningConfig, Transition
 from reason.reasoning.rlot.navigator import NAMES, DuelingNetwork
 
 ANY = (True,) * 5
 BARE = (0,) * 7
-QUICK = Learning(batch=16, begins_at=40, capacity=60, sync_every=7, lr_halved_every=5)
+QUICK = LearningConfig(batch=16, learning_starts=40, capacity=60, sync_every=7, lr_halved_every=5)
 
 
 def weights_of(network: DuelingNetwork) -> bytes:
@@ -84,7 +84,7 @@ def test_several_gradient_steps_are_as_many_updates_each_with_a_batch_of_its_own
         if once.updates:
             losses = [once.learn(once.replay.sample(once._sampling, QUICK.batch)) for _ in range(2)][-1:]
         assert [loss for _, loss in told] == losses
-        assert once.updates == thrice.updates == max(0, 3 * (step + 2 - QUICK.begins_at))
+        assert once.updates == thrice.updates == max(0, 3 * (step + 2 - QUICK.learning_starts))
         assert weights_of(once.online) == weights_of(thrice.online)
         assert weights_of(once.target) == weights_of(thrice.target)
 
@@ -109,7 +109,7 @@ def test_epsilon_falls_with_each_state_and_the_rate_with_episodes() -> None:
 
 
 def test_random_actions_are_the_legal_ones_equally_often() -> None:
-    learner = Learner(Learning(eps_decay=1), seed=2)
+    learner = Learner(LearningConfig(eps_decay=1), seed=2)
     legal = (True, False, True, False, True)
     actions = learner.act([BARE] * 6000, [legal] * 6000)
     counts = np.bincount(actions, minlength=5)
@@ -118,7 +118,7 @@ def test_random_actions_are_the_legal_ones_equally_often() -> None:
 
 
 def test_greedy_actions_are_the_best_legal_ones() -> None:
-    learner = Learner(Learning(eps_start=0), seed=2)
+    learner = Learner(LearningConfig(eps_start=0), seed=2)
     rng = np.random.default_rng(0)
     states = [tuple(row) for row in rng.integers(0, 4, (200, 7)).tolist()]
     legal = [(*row, True) for row in (rng.random((200, 4)) < 0.5).tolist()]
@@ -127,14 +127,14 @@ def test_greedy_actions_are_the_best_legal_ones() -> None:
 
 
 def test_a_share_of_epsilon_is_random() -> None:
-    learner = Learner(Learning(eps_start=0.25, eps_decay=1), seed=5)
-    best = Learner(Learning(eps_start=0), seed=5).act([BARE], [ANY])[0]
+    learner = Learner(LearningConfig(eps_start=0.25, eps_decay=1), seed=5)
+    best = Learner(LearningConfig(eps_start=0), seed=5).act([BARE], [ANY])[0]
     actions = np.array(learner.act([BARE] * 8000, [ANY] * 8000))
     assert np.mean(actions == best) == pytest.approx(0.75 + 0.25 / 5, abs=0.02)
 
 
 def test_acting_on_several_states_is_acting_on_each_in_turn() -> None:
-    together, apart = Learner(Learning(eps_start=0.6), seed=8), Learner(Learning(eps_start=0.6), seed=8)
+    together, apart = Learner(LearningConfig(eps_start=0.6), seed=8), Learner(LearningConfig(eps_start=0.6), seed=8)
     states = [tuple(row) for row in np.random.default_rng(1).integers(0, 4, (60, 7)).tolist()]
     assert together.act(states, [ANY] * 60) == [apart.act([state], [ANY])[0] for state in states]
     assert together.steps == apart.steps == 60
@@ -143,10 +143,10 @@ def test_acting_on_several_states_is_acting_on_each_in_turn() -> None:
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: Learner(seed=-1), "seed -1"),
-        (lambda: Learner().act([BARE], []), "1 states and 0"),
-        (lambda: Learner().act([BARE], [(False,) * 5]), "no block may run"),
-        (lambda: Learner().act([(4,) * 7], [ANY]), "none of 0, 1, 2, 3"),
+        (lambda: Learner(seed=-1), "got -1"),
+        (lambda: Learner().act([BARE], []), "1 states but 0"),
+        (lambda: Learner().act([BARE], [(False,) * 5]), "no block is legal"),
+        (lambda: Learner().act([(4,) * 7], [ANY]), "other than 0, 1, 2 or 3"),
         (lambda: Learner().observe(Transition(BARE, 9, 0.0, False, BARE, ANY)), "no block 9"),
     ],
 )
@@ -157,9 +157,9 @@ def test_what_cannot_be_is_refused(call: Any, named: str) -> None:
 
 
 def test_rewards_beyond_measure_are_told_as_divergence() -> None:
-    learner = Learner(Learning(batch=1, begins_at=1, capacity=1), seed=0)
+    learner = Learner(LearningConfig(batch=1, learning_starts=1, capacity=1), seed=0)
     before = weights_of(learner.online)
-    with pytest.raises(UserError, match="training diverged: a loss of inf") as refused:
+    with pytest.raises(UserError, match="training diverged: the loss is inf") as refused:
         learner.observe(Transition(BARE, 0, 1e200, True, BARE, ANY))
     assert "learning rate" in refused.value.hint
     assert weights_of(learner.online) == before
@@ -224,8 +224,8 @@ def test_a_state_that_does_not_belong_is_refused_and_changes_nothing() -> None:
     fresh = Learner(QUICK, seed=7)
     before = content(fresh.state_dict())
     for name, wrong, named in (
-        ("learning", {**QUICK.model_dump(mode="json"), "gamma": 0.5, "lr": 0.5}, "other parameters: gamma, lr"),
-        ("learning", None, "other parameters"),
+        ("learning", {**QUICK.model_dump(mode="json"), "gamma": 0.5, "lr": 0.5}, "other hyperparameters: gamma, lr"),
+        ("learning", None, "other hyperparameters"),
         ("steps", None, "steps"),
         ("updates", -1, "updates"),
         ("episodes", "3", "episodes"),

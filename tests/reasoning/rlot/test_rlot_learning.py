@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
 from reason.reasoning.rlot.learner import (
     Adam,
-    Batch,
     Learner,
-    Learning,
-    Replay,
+    LearningConfig,
+    ReplayBuffer,
     Transition,
+    TransitionBatch,
     double_dqn_targets,
     loss_and_gradients,
 )
@@ -48,12 +48,12 @@ def answering(*q: float) -> DuelingNetwork:
     return DuelingNetwork(weights)
 
 
-def recorded(seed: int, size: int = 64) -> Batch:
+def recorded(seed: int, size: int = 64) -> TransitionBatch:
     """A batch as it might come out of the replay, with endings and masks."""
     rng = np.random.default_rng(seed)
     legal = rng.random((size, 5)) < 0.7
     legal[:, 4] = True
-    return Batch(
+    return TransitionBatch(
         states=rng.integers(0, 4, (size, 7)).astype(np.int8),
         actions=rng.integers(0, 5, size),
         rewards=rng.random(size),
@@ -63,8 +63,8 @@ def recorded(seed: int, size: int = 64) -> Batch:
     )
 
 
-def one(reward: float, *, done: bool, legal: tuple[bool, ...] = ANY) -> Batch:
-    return Batch(
+def one(reward: float, *, done: bool, legal: tuple[bool, ...] = ANY) -> TransitionBatch:
+    return TransitionBatch(
         states=np.array([BARE], dtype=np.int8),
         actions=np.array([0]),
         rewards=np.array([reward]),
@@ -78,13 +78,13 @@ def one(reward: float, *, done: bool, legal: tuple[bool, ...] = ANY) -> Batch:
 
 
 def test_the_defaults_are_the_papers() -> None:
-    assert Learning().model_dump() == {
+    assert LearningConfig().model_dump() == {
         "gamma": 0.9,
         "lr": 0.01,
         "lr_halved_every": 1000,
         "batch": 64,
         "capacity": 500,
-        "begins_at": 500,
+        "learning_starts": 500,
         "gradient_steps": 1,
         "sync_every": 50,
         "eps_start": 1.0,
@@ -94,15 +94,15 @@ def test_the_defaults_are_the_papers() -> None:
 
 
 def test_epsilon_is_half_after_1386_steps() -> None:
-    assert Learning().epsilon(0) == 1
-    assert Learning().epsilon(1386) == pytest.approx(0.5, abs=1e-3)
-    assert Learning(eps_min=0.1).epsilon(100_000) == 0.1
-    assert Learning(eps_start=0.3).epsilon(0) == 0.3
+    assert LearningConfig().epsilon(0) == 1
+    assert LearningConfig().epsilon(1386) == pytest.approx(0.5, abs=1e-3)
+    assert LearningConfig(eps_min=0.1).epsilon(100_000) == 0.1
+    assert LearningConfig(eps_start=0.3).epsilon(0) == 0.3
 
 
 @given(st.integers(0, 3000), st.floats(0, 0.5))
 def test_epsilon_is_what_step_by_step_decay_gives(steps: int, least: float) -> None:
-    learning = Learning(eps_min=least)
+    learning = LearningConfig(eps_min=least)
     eps = 1.0
     for _ in range(steps):
         eps = max(least, eps * 0.9995)
@@ -110,16 +110,16 @@ def test_epsilon_is_what_step_by_step_decay_gives(steps: int, least: float) -> N
 
 
 def test_the_learning_rate_is_halved_every_thousand_episodes() -> None:
-    rates = [Learning().learning_rate(episode) for episode in (0, 999, 1000, 1999, 2000, 3000)]
+    rates = [LearningConfig().learning_rate(episode) for episode in (0, 999, 1000, 1999, 2000, 3000)]
     assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.00125]
-    assert Learning(lr=0.1, lr_halved_every=2).learning_rate(5) == 0.025
+    assert LearningConfig(lr=0.1, lr_halved_every=2).learning_rate(5) == 0.025
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"batch": 65, "begins_at": 64},
-        {"begins_at": 501},
+        {"batch": 65, "learning_starts": 64},
+        {"learning_starts": 501},
         {"capacity": 499},
         {"eps_min": 0.5, "eps_start": 0.4},
         {"gamma": 1.1},
@@ -130,7 +130,7 @@ def test_the_learning_rate_is_halved_every_thousand_episodes() -> None:
 )
 def test_learning_refuses_what_cannot_be(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
-        Learning.model_validate(wrong)
+        LearningConfig.model_validate(wrong)
 
 
 # replay
@@ -154,7 +154,7 @@ def told(count: int) -> list[Transition]:
 
 @given(st.integers(0, 40), st.integers(1, 12))
 def test_the_replay_keeps_the_newest(count: int, capacity: int) -> None:
-    replay, newest = Replay(capacity), deque[Transition](maxlen=capacity)
+    replay, newest = ReplayBuffer(capacity), deque[Transition](maxlen=capacity)
     for transition in told(count):
         replay.add(transition)
         newest.append(transition)
@@ -164,7 +164,7 @@ def test_the_replay_keeps_the_newest(count: int, capacity: int) -> None:
         assert sorted(rows(batch), key=lambda kept: kept.reward) == list(newest)
 
 
-def rows(batch: Batch) -> list[Transition]:
+def rows(batch: TransitionBatch) -> list[Transition]:
     return [
         Transition(tuple(state), action, reward, done, tuple(after), tuple(legal))
         for state, action, reward, done, after, legal in zip(
@@ -180,7 +180,7 @@ def rows(batch: Batch) -> list[Transition]:
 
 
 def test_a_batch_is_different_transitions_all_equally_likely() -> None:
-    replay, rng = Replay(10), np.random.default_rng(4)
+    replay, rng = ReplayBuffer(10), np.random.default_rng(4)
     for i in range(10):
         replay.add(Transition(BARE, 0, float(i), False, BARE, ANY))
     seen = np.zeros(10)
@@ -192,7 +192,7 @@ def test_a_batch_is_different_transitions_all_equally_likely() -> None:
 
 
 def test_a_batch_does_not_change_with_the_replay() -> None:
-    replay = Replay(1)
+    replay = ReplayBuffer(1)
     replay.add(Transition(BARE, 1, 0.5, False, BARE, ANY))
     batch = replay.sample(np.random.default_rng(0), 1)
     replay.add(Transition((3,) * 7, 2, 0.75, True, BARE, ANY))
@@ -202,18 +202,18 @@ def test_a_batch_does_not_change_with_the_replay() -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        (Transition((0,) * 6, 0, 0.0, False, BARE, ANY), "is no state"),
-        (Transition(BARE, 0, 0.0, False, (0, 0, 0, 0, 0, 0, 4), ANY), "is no state"),
+        (Transition((0,) * 6, 0, 0.0, False, BARE, ANY), "is not a state"),
+        (Transition(BARE, 0, 0.0, False, (0, 0, 0, 0, 0, 0, 4), ANY), "is not a state"),
         (Transition(BARE, 5, 0.0, False, BARE, ANY), "no block 5"),
         (Transition(BARE, -1, 0.0, False, BARE, ANY), "no block -1"),
-        (Transition(BARE, 0, math.nan, False, BARE, ANY), "reward of nan"),
-        (Transition(BARE, 0, math.inf, True, BARE, ANY), "reward of inf"),
-        (Transition(BARE, 0, 0.0, False, BARE, (False,) * 5), "no block may run"),
-        (Transition(BARE, 0, 0.0, False, BARE, (True,) * 4), "4 marks"),
+        (Transition(BARE, 0, math.nan, False, BARE, ANY), "reward nan"),
+        (Transition(BARE, 0, math.inf, True, BARE, ANY), "reward inf"),
+        (Transition(BARE, 0, 0.0, False, BARE, (False,) * 5), "no block is legal"),
+        (Transition(BARE, 0, 0.0, False, BARE, (True,) * 4), "got 4"),
     ],
 )
 def test_the_replay_refuses_what_cannot_be(wrong: Transition, named: str) -> None:
-    replay = Replay(3)
+    replay = ReplayBuffer(3)
     with pytest.raises(UserError, match=named) as refused:
         replay.add(wrong)
     assert refused.value.hint
@@ -221,28 +221,28 @@ def test_the_replay_refuses_what_cannot_be(wrong: Transition, named: str) -> Non
 
 
 def test_where_an_episode_ended_nothing_need_be_legal() -> None:
-    replay = Replay(1)
+    replay = ReplayBuffer(1)
     replay.add(Transition(BARE, 4, 1.0, True, BARE, (False,) * 5))
     batch = replay.sample(np.random.default_rng(0), 1)
     assert double_dqn_targets(batch, drawn(0), drawn(1), 0.9).tolist() == [1.0]
 
 
 def test_batches_that_are_too_large_are_refused() -> None:
-    replay = Replay(3)
+    replay = ReplayBuffer(3)
     replay.add(Transition(BARE, 0, 0.0, False, BARE, ANY))
     for size in (0, 2):
-        with pytest.raises(UserError, match="out of 1"):
+        with pytest.raises(UserError, match="of 1 transitions"):
             replay.sample(np.random.default_rng(0), size)
-    with pytest.raises(UserError, match="at least one"):
-        Replay(0)
+    with pytest.raises(UserError, match="must be positive, got 0"):
+        ReplayBuffer(0)
 
 
 def test_the_replays_state_is_complete_and_looked_at() -> None:
-    replay = Replay(4)
+    replay = ReplayBuffer(4)
     for i in range(6):
         replay.add(Transition(BARE, i % 5, i / 8, i % 2 == 0, (1,) * 7, ANY))
     state = replay.state_dict()
-    again = Replay(4)
+    again = ReplayBuffer(4)
     again.load_state(state)
     for other in (replay, again):
         other.add(Transition((2,) * 7, 0, 9.0, False, BARE, ANY))
@@ -257,7 +257,7 @@ def test_the_replays_state_is_complete_and_looked_at() -> None:
         ("states", [[0] * 7] * 4),
     ):
         with pytest.raises(DataError, match=name if name != "added" else "transitions"):
-            Replay(4).load_state({**state, name: wrong})
+            ReplayBuffer(4).load_state({**state, name: wrong})
 
 
 # targets
@@ -282,7 +282,7 @@ def test_a_block_that_may_not_run_is_not_in_the_target() -> None:
 @settings(max_examples=30)
 @given(st.integers(1, 8), st.integers(0, 99), st.floats(0, 1))
 def test_targets_are_those_of_the_definition(count: int, seed: int, gamma: float) -> None:
-    replay = Replay(count)
+    replay = ReplayBuffer(count)
     for transition in told(count):
         replay.add(transition)
     batch = replay.sample(np.random.default_rng(seed), count)
@@ -345,7 +345,7 @@ def test_a_weight_without_gradient_stays() -> None:
 
 
 def test_loss_and_weights_are_those_of_torch_update_by_update() -> None:
-    ours = Learner(Learning(sync_every=7, lr_halved_every=1), seed=3)
+    ours = Learner(LearningConfig(sync_every=7, lr_halved_every=1), seed=3)
     theirs = TorchLearner(ours.online.weights, gamma=0.9, lr=0.01, sync_every=7)
     for update in range(1, 41):
         batch = recorded(update)

@@ -95,9 +95,9 @@ def test_it_chooses_the_best_legal_block() -> None:
 
 def test_it_refuses_what_is_no_state_and_nothing_legal() -> None:
     navigator = Navigator(network())
-    with pytest.raises(UserError, match="none of 0, 1, 2, 3"):
+    with pytest.raises(UserError, match="other than 0, 1, 2 or 3"):
         navigator.choose((0, 0, 0, 0, 0, 0, 4), ANY)
-    with pytest.raises(UserError, match="no block may run"):
+    with pytest.raises(UserError, match="no block is legal"):
         navigator.choose(BARE, (False,) * 5)
 
 
@@ -281,7 +281,7 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     ):
         path.write_bytes(safetensors.numpy.save(arrays))
         error = refused(path)
-        assert "is no navigator" in error.message
+        assert "is not a navigator" in error.message
         assert named in error.message
     tensors = {name: torch.tensor(array).to(torch.bfloat16) for name, array in good.items()}
     safetensors.torch.save_file(tensors, path)
@@ -289,9 +289,9 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_as_large_as_a_language_model_is_not_even_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    monkeypatch.setattr(navigator_module, "LARGEST", file.stat().st_size - 1)
+    monkeypatch.setattr(navigator_module, "MAX_FILE_BYTES", file.stat().st_size - 1)
     assert "too large" in refused(file).message
-    monkeypatch.setattr(navigator_module, "LARGEST", file.stat().st_size)
+    monkeypatch.setattr(navigator_module, "MAX_FILE_BYTES", file.stat().st_size)
     assert load_navigator(file).card == CARD
 
 
@@ -355,10 +355,10 @@ def test_choosing_and_learning_need_no_torch(tmp_path: Path) -> None:
     script = """
 import sys
 import numpy as np
-from reason.reasoning.rlot.learner import Learner, Learning, Transition
+from reason.reasoning.rlot.learner import Learner, LearningConfig, Transition
 from reason.reasoning.rlot.navigator import Navigator, load_navigator, save_navigator
 assert not {"torch", "scipy", "safetensors"} & set(sys.modules)
-learner = Learner(Learning(batch=1, begins_at=1, capacity=1))
+learner = Learner(LearningConfig(batch=1, learning_starts=1, capacity=1))
 state = (0,) * 7
 learner.observe(Transition(state, learner.act([state], [(True,) * 5])[0], 1.0, True, state, (True,) * 5))
 save_navigator(Navigator(learner.online), sys.argv[1])

@@ -9,7 +9,7 @@ from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.rlot.rlot import RLoT
-from support.block_model import QUESTION, BlockDesk, BlockWorld
+from support.block_model import QUESTION, BlockRuns, BlockWorld
 from support.navigators import stored
 from support.scripted_reward import ScriptedReward
 
@@ -21,50 +21,50 @@ async def store(tmp_path):
     await opened.aclose()
 
 
-def kinds(desk):
-    return [kind for kind, _, _ in desk.world.seen]
+def kinds(runs):
+    return [kind for kind, _, _ in runs.world.seen]
 
 
 async def test_the_navigator_takes_the_block_that_it_values_most(store, tmp_path):
-    desk = BlockDesk(store, BlockWorld())
+    runs = BlockRuns(store, BlockWorld())
     file = stored(tmp_path / "n.safetensors", [1, 0, 0, 0, -1], ends_at=2)
-    made = await desk.solve(navigator=file)
+    made = await runs.solve(navigator=file)
     assert made.notes["chain"] == ["R", "R", "Ga"]
     assert made.notes["states"] == [[0] * 7, [3, 2, 3, 1, 2, 1, 3], [3, 2, 3, 1, 2, 2, 3]]
     assert made.notes["ended"] == "terminated"
     assert not made.notes["forced"]
-    assert (made.notes["scores_asked"], made.notes["scores_missing"]) == (21, 0)
+    assert (made.notes["scores_requested"], made.notes["scores_missing"]) == (21, 0)
     assert made.best.answer == "7"
-    assert desk.run.ledger.used("calls") == 1 + 3 + 3 + 1 == made.notes["calls"]
-    runs = desk.notes("block.run")
-    assert [(n["letter"], n["state"], n["missing"]) for n in runs] == [
+    assert runs.run.ledger.used("calls") == 1 + 3 + 3 + 1 == made.notes["calls"]
+    notes = runs.notes("block.run")
+    assert [(n["letter"], n["state"], n["missing"]) for n in notes] == [
         (letter, state, 0) for letter, state in zip(["R", "R", "Ga"], made.notes["states"], strict=True)
     ]
-    assert runs[0]["legal"] == ["R", "D", "Db", "Ga"]
-    assert runs[1]["legal"] == ["R", "D", "Db", "Rf", "Ga"]
-    assert all(sum(note["q"]) == pytest.approx(0, abs=1e-3) for note in runs)
-    (loaded,) = desk.notes("navigator.loaded")
+    assert notes[0]["legal"] == ["R", "D", "Db", "Ga"]
+    assert notes[1]["legal"] == ["R", "D", "Db", "Rf", "Ga"]
+    assert all(sum(note["q"]) == pytest.approx(0, abs=1e-3) for note in notes)
+    (loaded,) = runs.notes("navigator.loaded")
     assert loaded["name"] == "by hand"
-    assert desk.run.degraded == []
+    assert runs.run.degraded == []
 
 
 @pytest.mark.parametrize(("mode", "chain"), [("mask", "D Rf Rf Ga"), ("substitute", "R Rf Rf Ga")])
 async def test_a_masked_block_gives_way_to_the_best_legal_one(store, tmp_path, mode, chain):
-    desk = BlockDesk(store, BlockWorld())
+    runs = BlockRuns(store, BlockWorld())
     file = stored(tmp_path / "n.safetensors", [0, 2, 1, 3, -1])
-    made = await desk.solve(navigator=file, mask_mode=mode, max_blocks=3)
+    made = await runs.solve(navigator=file, mask_mode=mode, max_blocks=3)
     assert made.notes["chain"] == chain.split()
     assert made.notes["forced"]
     assert made.notes["ended"] == "limit"
 
 
 async def test_where_the_model_says_it_is_finished_the_navigator_is_not_asked(store, tmp_path):
-    desk = BlockDesk(store, BlockWorld())
-    desk.world.finished = lambda steps: "yes"
-    made = await desk.solve(navigator=stored(tmp_path / "n.safetensors", [1, 0, 0, 0, 0]))
+    runs = BlockRuns(store, BlockWorld())
+    runs.world.finished = lambda steps: "yes"
+    made = await runs.solve(navigator=stored(tmp_path / "n.safetensors", [1, 0, 0, 0, 0]))
     assert made.notes["chain"] == ["R"]
     assert made.notes["ended"] == "finished"
-    assert desk.notes("block.run")[0]["finished"] is True
+    assert runs.notes("block.run")[0]["finished"] is True
 
 
 @pytest.mark.parametrize(
@@ -77,17 +77,17 @@ async def test_where_the_model_says_it_is_finished_the_navigator_is_not_asked(st
     ],
 )
 async def test_a_fixed_sequence_is_followed_and_nothing_is_assessed(store, sequence, chain, asked):
-    desk = BlockDesk(store, BlockWorld())
-    made = await desk.solve(policy="fixed", sequence=sequence)
+    runs = BlockRuns(store, BlockWorld())
+    made = await runs.solve(policy="fixed", sequence=sequence)
     assert made.notes["chain"] == chain.split()
-    assert kinds(desk) == asked.split()
+    assert kinds(runs) == asked.split()
     assert made.notes["states"] == []
-    assert made.notes["scores_asked"] == 0
+    assert made.notes["scores_requested"] == 0
     assert made.best.answer == "7"
 
 
 async def test_a_longer_sequence_ends_at_the_limit(store):
-    made = await BlockDesk(store, BlockWorld()).solve(policy="fixed", sequence=("R",) * 9, max_blocks=2)
+    made = await BlockRuns(store, BlockWorld()).solve(policy="fixed", sequence=("R",) * 9, max_blocks=2)
     assert made.notes["chain"] == ["R", "R", "Ga"]
     assert made.notes["forced"]
 
@@ -103,81 +103,81 @@ def test_a_sequence_that_cannot_run_is_refused():
 
 
 async def test_the_model_may_choose(store):
-    desk = BlockDesk(store, BlockWorld())
-    desk.world.choose = lambda steps: ("2", "4", "hm", "5")[len(steps)]
-    made = await desk.solve(policy="llm")
+    runs = BlockRuns(store, BlockWorld())
+    runs.world.choose = lambda steps: ("2", "4", "hm", "5")[len(steps)]
+    made = await runs.solve(policy="llm")
     assert made.notes["chain"] == ["D", "Rf", "R", "Ga"]  # what cannot be read is Reason
-    assert made.notes["unread"] == {"choice": 1}
-    assert kinds(desk).count("choose") == 4
-    assert "assess" not in kinds(desk)
+    assert made.notes["unparsed"] == {"choice": 1}
+    assert kinds(runs).count("choose") == 4
+    assert "assess" not in kinds(runs)
 
 
 async def test_a_model_that_never_ends_is_made_to_answer_without_being_asked(store):
-    desk = BlockDesk(store, BlockWorld())
-    made = await desk.solve(policy="llm", max_blocks=2)
+    runs = BlockRuns(store, BlockWorld())
+    made = await runs.solve(policy="llm", max_blocks=2)
     assert made.notes["chain"] == ["R", "R", "Ga"]
-    assert kinds(desk).count("choose") == 2
+    assert kinds(runs).count("choose") == 2
 
 
 async def test_the_reward_model_chooses_among_all_blocks(store):
-    desk = BlockDesk(store, BlockWorld())
-    desk.world.finished = lambda steps: "yes" if "refined" in steps[-1] else "no"
+    runs = BlockRuns(store, BlockWorld())
+    runs.world.finished = lambda steps: "yes" if "refined" in steps[-1] else "no"
     worth = {"summed": 0.9, "reasoned": 0.5, "guess": 0.4, "refined": 0.95}
     reward = ScriptedReward(lambda step: next(p for word, p in worth.items() if word in step))
-    made = await desk.solve(policy="prm-greedy", reward=reward)
+    made = await runs.solve(policy="prm-greedy", reward=reward)
     assert made.notes["chain"] == ["D", "Rf"]
-    first, second = desk.notes("blocks.scored")
+    first, second = runs.notes("blocks.scored")
     assert first == {"rewards": {"R": 0.5, "D": 0.9, "Db": 0.4}, "chosen": "D"}
     assert second["rewards"] == {"R": 0.5, "D": 0.9, "Db": 0.4, "Rf": 0.95}
-    assert kinds(desk).count("assess") == 0
-    assert kinds(desk).count("finished") == 2  # behind the chosen ones alone
+    assert kinds(runs).count("assess") == 0
+    assert kinds(runs).count("finished") == 2  # behind the chosen ones alone
     assert [which for _, _, which in reward.asked] == ["last", "last"]
     assert [len(steps) for _, tried, _ in reward.asked for steps in tried] == [1, 1, 1, 2, 2, 2, 2]
 
 
 async def test_equal_rewards_go_to_the_lowest_block_and_unscored_ones_lose(store):
-    desk = BlockDesk(store, BlockWorld())
-    same = await desk.solve("a", policy="prm-greedy", max_blocks=1, reward=ScriptedReward(lambda step: 0.5))
+    runs = BlockRuns(store, BlockWorld())
+    same = await runs.solve("a", policy="prm-greedy", max_blocks=1, reward=ScriptedReward(lambda step: 0.5))
     assert same.notes["chain"] == ["R", "Ga"]
     lost = ScriptedReward(lambda step: None if "reasoned" in step else 0.1)
-    other = await desk.solve("b", policy="prm-greedy", max_blocks=1, reward=lost)
+    other = await runs.solve("b", policy="prm-greedy", max_blocks=1, reward=lost)
     assert other.notes["chain"] == ["D", "Ga"]
-    assert desk.notes("blocks.scored")[0]["rewards"]["R"] is None
+    assert runs.notes("blocks.scored")[0]["rewards"]["R"] is None
 
 
 async def test_without_a_reward_model_that_policy_is_refused_before_anything_is_asked(store):
-    desk = BlockDesk(store, BlockWorld())
-    with pytest.raises(UserError, match="no reward model"):
-        await desk.solve(policy="prm-greedy")
-    assert desk.world.seen == []
+    runs = BlockRuns(store, BlockWorld())
+    with pytest.raises(UserError, match="needs a reward model"):
+        await runs.solve(policy="prm-greedy")
+    assert runs.world.seen == []
 
 
 async def test_blocks_that_are_tried_go_side_by_side_unless_a_limit_has_to_be_shared(store):
-    desk = BlockDesk(store, BlockWorld())
-    desk.model.meeting = asyncio.Barrier(3)  # hangs unless three calls are under way at once
+    runs = BlockRuns(store, BlockWorld())
+    runs.model.meeting = asyncio.Barrier(3)  # hangs unless three calls are under way at once
     reward = ScriptedReward(lambda step: 0.5)
-    await desk.solve("wide", policy="prm-greedy", max_blocks=1, reward=reward)
-    assert desk.model.most == 3
-    desk.model.most = 0
-    await desk.solve("narrow", policy="prm-greedy", max_blocks=1, reward=reward, budget=Budget(tokens=50_000))
-    assert desk.model.most == 1
+    await runs.solve("wide", policy="prm-greedy", max_blocks=1, reward=reward)
+    assert runs.model.most == 3
+    runs.model.most = 0
+    await runs.solve("narrow", policy="prm-greedy", max_blocks=1, reward=reward, budget=Budget(tokens=50_000))
+    assert runs.model.most == 1
 
 
 async def test_chance_is_the_seeds_and_covers_all_legal_blocks(store):
-    desk = BlockDesk(store, BlockWorld())
-    chains = [(await desk.solve(f"{seed}", policy="random", seed=seed)).notes["chain"] for seed in range(40)]
-    again = [(await desk.solve(f"again {seed}", policy="random", seed=seed)).notes["chain"] for seed in range(5)]
+    runs = BlockRuns(store, BlockWorld())
+    chains = [(await runs.solve(f"{seed}", policy="random", seed=seed)).notes["chain"] for seed in range(40)]
+    again = [(await runs.solve(f"again {seed}", policy="random", seed=seed)).notes["chain"] for seed in range(5)]
     assert again == chains[:5]
     first = Counter(chain[0] for chain in chains)
     assert set(first) == {"R", "D", "Db", "Ga"}
     assert all(abs(n - 10) <= 5 * math.sqrt(40 * 0.25 * 0.75) for n in first.values())
     assert {letter for chain in chains for letter in chain[1:]} == {"R", "D", "Db", "Rf", "Ga"}
-    assert "assess" not in kinds(desk)
+    assert "assess" not in kinds(runs)
 
 
 async def test_a_navigator_that_is_not_there_is_named(store, tmp_path):
-    desk = BlockDesk(store, BlockWorld())
+    runs = BlockRuns(store, BlockWorld())
     with pytest.raises(DataError, match=r"missing\.safetensors"):
-        await desk.solve(navigator=str(tmp_path / "missing.safetensors"))
-    assert desk.world.seen == []
+        await runs.solve(navigator=str(tmp_path / "missing.safetensors"))
+    assert runs.world.seen == []
     assert QUESTION.text

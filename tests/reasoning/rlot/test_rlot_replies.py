@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.messages import Completion
-from reason.reasoning.rlot.block_runner import MOST_ITEM_CHARS, read_list, read_number, read_step, read_yes_no
+from reason.reasoning.rlot.block_runner import MAX_ITEM_CHARS, read_list, read_number, read_step, read_yes_no
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_whatever_a_reply_is_it_can_be_read(text):
     assert read_yes_no(text) in (True, False, None)
     items = read_list(text, 3)
     assert len(items) <= 3
-    assert all(0 < len(item) <= MOST_ITEM_CHARS for item in items)
+    assert all(0 < len(item) <= MAX_ITEM_CHARS for item in items)
     number = read_number(text, 3)
     assert number is None or 1 <= number <= 3
     step = read_step(Completion(text=text, finish_reason="length"))
@@ -73,7 +73,7 @@ def test_bullets_below_numbers_belong_to_the_item_and_what_is_beyond_is_dropped(
     assert read_list("1. Count\n   - the red\n2. Add\n3. Stop", 2) == ["Count - the red", "Add"]
     assert read_list("We count them, then subtract two.", 5) == []
     assert read_list("It costs 1.5 euros and 2.5 more.\n3.5 in all", 5) == []
-    assert read_list("1. " + "x" * 999, 5) == ["x" * MOST_ITEM_CHARS]
+    assert read_list("1. " + "x" * 999, 5) == ["x" * MAX_ITEM_CHARS]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong,
 from reason.core.events import StrategyNote
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question, Solution
-from reason.reasoning.rlot.attempts import FAILED, LOST
+from reason.reasoning.rlot.attempts import ATTEMPT_FAILED, BLOCK_FAILED
 from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator, question_digest
 from reason.reasoning.strategy import STRATEGIES, create_strategy
-from support.block_model import QUESTION, BlockDesk, BlockWorld, asked
+from support.block_model import QUESTION, BlockRuns, BlockWorld, asked
 from support.navigators import stored
 from support.scripted_reward import ScriptedReward
 
@@ -75,7 +75,7 @@ def test_a_run_knows_its_navigator_by_the_weights(tmp_path, navigator):
     assert complete["weights"] == load_navigator(navigator).digest
     assert create_strategy("rlot", complete)[1] == complete
     stored(tmp_path / "n.safetensors", [0, 1, 0, 0, -1])  # trained anew under its name
-    with pytest.raises(UserError, match="other weights than the run began with"):
+    with pytest.raises(UserError, match="weights of the navigator .* have changed"):
         create_strategy("rlot", complete)
     _, anew = create_strategy("rlot", {"navigator": navigator})
     assert anew["weights"] == load_navigator(navigator).digest != complete["weights"]
@@ -84,8 +84,8 @@ def test_a_run_knows_its_navigator_by_the_weights(tmp_path, navigator):
 
 
 async def test_what_a_solution_shows(store, navigator):
-    desk = BlockDesk(store, BlockWorld())
-    made = await desk.solve(navigator=navigator)
+    runs = BlockRuns(store, BlockWorld())
+    made = await runs.solve(navigator=navigator)
     assert made.best.text == (
         "Step 1: reasoned 1.\n\nStep 2: reasoned 2.\n\nStep 3: reasoned 3.\n\nTherefore, the answer (a number) is 7."
     )
@@ -95,14 +95,14 @@ async def test_what_a_solution_shows(store, navigator):
         "reasoned 3.",
         "Therefore, the answer (a number) is 7.",
     ]
-    assert made.best.tokens == desk.run.ledger.used("tokens")
+    assert made.best.tokens == runs.run.ledger.used("tokens")
     assert made.confidence is None
     assert made.stopped == "done"
     assert Solution.model_validate_json(made.model_dump_json()) == made
-    (end,) = desk.notes("navigated")
+    (end,) = runs.notes("navigated")
     assert end == {"vote": 0, **{name: made.notes[name] for name in end if name != "vote"}}
-    assert all(StrategyNote.model_validate_json(e.model_dump_json()) for e in desk.sink.of_type("strategy.note"))
-    assert [e.answer for e in desk.sink.of_type("candidate.found")] == ["7"]
+    assert all(StrategyNote.model_validate_json(e.model_dump_json()) for e in runs.sink.of_type("strategy.note"))
+    assert [e.answer for e in runs.sink.of_type("candidate.found")] == ["7"]
 
 
 async def test_an_answer_that_cannot_be_read_is_none_though_a_step_states_one(store, navigator):
@@ -113,11 +113,11 @@ async def test_an_answer_that_cannot_be_read_is_none_though_a_step_states_one(st
         def answer(self, steps):
             return "not clear to me."
 
-    made = await BlockDesk(store, Mumbling()).solve(navigator=navigator)
+    made = await BlockRuns(store, Mumbling()).solve(navigator=navigator)
     assert made.best.answer is None
     assert made.stopped == "done"
     choice = Question(text="Which?", choices=("a", "b"), kind="choice")
-    other = await BlockDesk(store, Mumbling()).solve("choice", question=choice, navigator=navigator)
+    other = await BlockRuns(store, Mumbling()).solve("choice", question=choice, navigator=navigator)
     assert other.best.answer is None
 
 
@@ -128,17 +128,17 @@ async def test_an_answer_that_cannot_be_read_is_none_though_a_step_states_one(st
 @pytest.mark.parametrize("votes", [1, 3])
 async def test_no_limit_of_tokens_is_ever_exceeded_wherever_it_cuts(store, navigator, policy, votes):
     config, reward = settings_of(policy, navigator)
-    desk = BlockDesk(store, Wide())
+    runs = BlockRuns(store, Wide())
     answered = []
     for tokens in [*range(1, 20, 3), *range(20, 900, 44 * votes)]:
-        made = await desk.solve(f"{tokens}", budget=Budget(tokens=tokens), reward=reward, n_votes=votes, **config)
-        assert desk.run.ledger.used("tokens") <= tokens
+        made = await runs.solve(f"{tokens}", budget=Budget(tokens=tokens), reward=reward, n_votes=votes, **config)
+        assert runs.run.ledger.used("tokens") <= tokens
         answered.append(made.best is not None and made.best.answer is not None)
         if made.stopped == "done":
-            assert desk.run.ledger.exhausted is None
-        again, run = await desk.replay(reward=reward, n_votes=votes, **config)
+            assert runs.run.ledger.exhausted is None
+        again, run = await runs.replay(reward=reward, n_votes=votes, **config)
         assert again == made
-        assert run.degraded == desk.run.degraded
+        assert run.degraded == runs.run.degraded
     assert not answered[0]
     assert answered[-1]
     assert sum(answered) > len(answered) // 2
@@ -147,35 +147,35 @@ async def test_no_limit_of_tokens_is_ever_exceeded_wherever_it_cuts(store, navig
 @POLICIES
 async def test_no_limit_of_calls_is_ever_exceeded_and_there_is_always_an_answer(store, navigator, policy):
     config, reward = settings_of(policy, navigator)
-    desk = BlockDesk(store, BlockWorld())
+    runs = BlockRuns(store, BlockWorld())
     for calls in range(1, 19):
-        made = await desk.solve(f"{calls}", budget=Budget(calls=calls), reward=reward, **config)
-        assert desk.run.ledger.used("calls") <= calls
+        made = await runs.solve(f"{calls}", budget=Budget(calls=calls), reward=reward, **config)
+        assert runs.run.ledger.used("calls") <= calls
         assert made.best.answer == "7"
         if calls == 1 and policy != "random":
             assert made.notes["chain"] == ["Ga"]
             assert made.stopped == "budget"
-        again, _ = await desk.replay(reward=reward, **config)
+        again, _ = await runs.replay(reward=reward, **config)
         assert again == made
 
 
 @pytest.mark.parametrize("votes", [1, 2])
 async def test_no_limit_of_money_is_ever_exceeded(store, navigator, votes):
-    desk = BlockDesk(store, BlockWorld(), price=0.001)
+    runs = BlockRuns(store, BlockWorld(), price=0.001)
     answers = set()
     for cents in (5, 20, 50, 100, 400, 2_000, 20_000):
         budget = Budget(usd=cents / 100)
-        made = await desk.solve(f"{cents}", budget=budget, navigator=navigator, limits=SHORT, n_votes=votes)
-        assert desk.run.ledger.used("usd") <= cents / 100
+        made = await runs.solve(f"{cents}", budget=budget, navigator=navigator, limits=SHORT, n_votes=votes)
+        assert runs.run.ledger.used("usd") <= cents / 100
         answers.add((made.stopped, None if made.best is None else made.best.answer))
     assert answers == {("budget", None), ("budget", "7"), ("done", "7")}
 
 
 async def test_passes_of_the_reward_model_run_out(store, navigator):
     config, reward = settings_of("prm-greedy", navigator)
-    desk = BlockDesk(store, BlockWorld())
-    made = await desk.solve(budget=Budget(reward_calls=4), reward=reward, **config)
-    assert desk.run.ledger.used("reward_calls") == 3
+    runs = BlockRuns(store, BlockWorld())
+    made = await runs.solve(budget=Budget(reward_calls=4), reward=reward, **config)
+    assert runs.run.ledger.used("reward_calls") == 3
     assert made.notes["chain"] == ["D", "Ga"]
     assert made.notes["forced"]
     assert made.stopped == "budget"
@@ -183,25 +183,25 @@ async def test_passes_of_the_reward_model_run_out(store, navigator):
 
 
 async def test_the_answer_is_asked_for_while_there_is_time(store, navigator):
-    class Slow(BlockDesk):
+    class Slow(BlockRuns):
         now = 0.0
 
-    desk = Slow(store, BlockWorld())
-    desk.clock = lambda: desk.now
-    whole = desk.model.generate
+    runs = Slow(store, BlockWorld())
+    runs.clock = lambda: runs.now
+    whole = runs.model.generate
 
     async def generate(requests, listener=None):
-        desk.now += 20.0
+        runs.now += 20.0
         return await whole(requests, listener)
 
-    desk.model.generate = generate
-    made = await desk.solve(budget=Budget(seconds=100), navigator=navigator, limits=SHORT)
-    assert desk.now == 80.0  # the problem's assessment, a step, its assessment, the answer
+    runs.model.generate = generate
+    made = await runs.solve(budget=Budget(seconds=100), navigator=navigator, limits=SHORT)
+    assert runs.now == 80.0  # the problem's assessment, a step, its assessment, the answer
     assert made.notes["chain"] == ["R", "Ga"]
     assert made.notes["ended"] == "budget"
     assert made.best.answer == "7"
     assert made.stopped == "budget"
-    again, _ = await desk.replay(navigator=navigator, limits=SHORT)
+    again, _ = await runs.replay(navigator=navigator, limits=SHORT)
     assert again.candidates == made.candidates
     assert again.stopped == "budget"
 
@@ -209,9 +209,9 @@ async def test_the_answer_is_asked_for_while_there_is_time(store, navigator):
 @pytest.mark.parametrize("seconds", [0.02, 0.2, 0.6])
 @pytest.mark.parametrize("votes", [1, 2])
 async def test_whenever_the_time_ends_a_replay_shows_what_there_was(store, navigator, seconds, votes):
-    desk = BlockDesk(store, Wide(), step=lambda: asyncio.sleep(0.002))
-    made = await desk.solve(budget=Budget(seconds=seconds), navigator=navigator, limits=SHORT, n_votes=votes)
-    again, _ = await desk.replay(navigator=navigator, limits=SHORT, n_votes=votes)
+    runs = BlockRuns(store, Wide(), step=lambda: asyncio.sleep(0.002))
+    made = await runs.solve(budget=Budget(seconds=seconds), navigator=navigator, limits=SHORT, n_votes=votes)
+    again, _ = await runs.replay(navigator=navigator, limits=SHORT, n_votes=votes)
     assert again.candidates == made.candidates
     assert again.chosen == made.chosen
     assert again.stopped == made.stopped
@@ -224,25 +224,25 @@ async def test_whenever_the_time_ends_a_replay_shows_what_there_was(store, navig
 @pytest.mark.parametrize("votes", [1, 3])
 async def test_a_replay_equals_the_run(store, navigator, policy, votes):
     config, reward = settings_of(policy, navigator)
-    desk = BlockDesk(store, Wide())
-    made = await desk.solve(reward=reward, n_votes=votes, **config)
-    before = len(desk.model.made)
-    again, run = await desk.replay(reward=reward, n_votes=votes, **config)
+    runs = BlockRuns(store, Wide())
+    made = await runs.solve(reward=reward, n_votes=votes, **config)
+    before = len(runs.model.made)
+    again, run = await runs.replay(reward=reward, n_votes=votes, **config)
     assert again == made
-    assert len(desk.model.made) == before
-    assert run.degraded == desk.run.degraded
-    resumed = await desk.solve(reward=reward, n_votes=votes, **config)
+    assert len(runs.model.made) == before
+    assert run.degraded == runs.run.degraded
+    resumed = await runs.solve(reward=reward, n_votes=votes, **config)
     assert resumed == made
-    assert len(desk.model.made) == before
+    assert len(runs.model.made) == before
 
 
 async def test_a_run_that_was_killed_goes_on_and_pays_nothing_twice(store, navigator):
     config, _ = settings_of("fixed", navigator)
-    whole = BlockDesk(store, BlockWorld())
+    whole = BlockRuns(store, BlockWorld())
     expected = await whole.solve("whole", **config)
     for at in range(1, len(whole.model.generate_calls)):
-        desk = BlockDesk(store, BlockWorld())
-        ask, calls = desk.model.generate, 0
+        runs = BlockRuns(store, BlockWorld())
+        ask, calls = runs.model.generate, 0
 
         async def generate(requests, listener=None, ask=ask, at=at):
             nonlocal calls
@@ -251,12 +251,12 @@ async def test_a_run_that_was_killed_goes_on_and_pays_nothing_twice(store, navig
                 raise asyncio.CancelledError
             return await ask(requests, listener)
 
-        desk.model.generate = generate
+        runs.model.generate = generate
         with pytest.raises(asyncio.CancelledError):
-            await desk.solve(f"cut {at}", **config)
-        desk.model.generate = ask
-        assert await desk.solve(f"cut {at}", **config) == expected
-        assert len(desk.model.made) == len(whole.model.made)
+            await runs.solve(f"cut {at}", **config)
+        runs.model.generate = ask
+        assert await runs.solve(f"cut {at}", **config) == expected
+        assert len(runs.model.made) == len(whole.model.made)
 
 
 @pytest.mark.parametrize(
@@ -277,8 +277,8 @@ async def test_a_cancelled_run_keeps_its_best(store, navigator, policy, after, a
         def reason(self, steps):
             return "the answer is 5."
 
-    desk = BlockDesk(store, Stating())
-    ask, calls = desk.model.generate, 0
+    runs = BlockRuns(store, Stating())
+    ask, calls = runs.model.generate, 0
 
     async def generate(requests, listener=None):
         nonlocal calls
@@ -287,19 +287,19 @@ async def test_a_cancelled_run_keeps_its_best(store, navigator, policy, after, a
             await asyncio.sleep(3600)
         return await ask(requests, listener)
 
-    desk.model.generate = generate
-    work = asyncio.ensure_future(desk.solve(reward=reward, **config))
+    runs.model.generate = generate
+    work = asyncio.ensure_future(runs.solve(reward=reward, **config))
     while calls <= after:
         await asyncio.sleep(0)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    best = desk.run.best
+    best = runs.run.best
     assert best.best.steps
     assert best.stopped == "cancelled"
     assert best.best.answer == answer
     assert best.best.finish_reason == "budget"
-    assert desk.model.running == 0
+    assert runs.model.running == 0
 
 
 async def test_an_attempt_that_is_stopped_has_the_answer_that_its_last_step_states(store, navigator):
@@ -307,20 +307,20 @@ async def test_an_attempt_that_is_stopped_has_the_answer_that_its_last_step_stat
         def reason(self, steps):
             return "so the answer is 5." if len(steps) else "about 5."
 
-    desk = BlockDesk(store, Stating())
-    desk.clock = lambda: desk.now
-    desk.now = 0.0
-    ask, calls = desk.model.generate, 0
+    runs = BlockRuns(store, Stating())
+    runs.clock = lambda: runs.now
+    runs.now = 0.0
+    ask, calls = runs.model.generate, 0
 
     async def generate(requests, listener=None):
         nonlocal calls
         calls += 1
         made = await ask(requests, listener)
-        desk.now += 1.0 if calls < 6 else 1000.0
+        runs.now += 1.0 if calls < 6 else 1000.0
         return made
 
-    desk.model.generate = generate
-    made = await desk.solve(budget=Budget(seconds=100), policy="fixed", sequence=["R"] * 5)
+    runs.model.generate = generate
+    made = await runs.solve(budget=Budget(seconds=100), policy="fixed", sequence=["R"] * 5)
     assert made.stopped == "budget"
     assert made.best.answer == "5"
     assert made.best.finish_reason == "budget"
@@ -331,8 +331,8 @@ async def test_an_attempt_that_is_stopped_has_the_answer_that_its_last_step_stat
 
 
 async def test_attempts_vote_and_the_share_is_the_confidence(store, navigator):
-    desk = BlockDesk(store, Wide())
-    made = await desk.solve(navigator=navigator, n_votes=7)
+    runs = BlockRuns(store, Wide())
+    made = await runs.solve(navigator=navigator, n_votes=7)
     answers = [c.answer for c in made.candidates]
     assert sorted(set(answers)) == ["7", "8"]
     winner = max(set(answers), key=answers.count)
@@ -340,28 +340,28 @@ async def test_attempts_vote_and_the_share_is_the_confidence(store, navigator):
     assert made.confidence == pytest.approx(answers.count(winner) / 7)
     assert made.notes["votes"] == 7
     assert made.notes["chains"] == [["R", "R", "R", "Ga"]] * 7
-    assert made.notes["scores_asked"] == 7 * 7 * 4
-    assert {note["vote"] for note in desk.notes("block.run")} == set(range(7))
-    asked = [request for call in desk.model.generate_calls for request in call]
+    assert made.notes["scores_requested"] == 7 * 7 * 4
+    assert {note["vote"] for note in runs.notes("block.run")} == set(range(7))
+    asked = [request for call in runs.model.generate_calls for request in call]
     assert {request.samples for request in asked} == {(i,) for i in range(7)}
     assert {request.sampling.temperature for request in asked} == {0.0, 0.7}
 
 
 async def test_attempts_go_side_by_side_unless_a_limit_has_to_be_shared(store, navigator):
-    desk = BlockDesk(store, BlockWorld())
-    desk.model.meeting = asyncio.Barrier(4)  # hangs unless four calls are under way at once
-    await desk.solve("wide", navigator=navigator, n_votes=4)
-    assert desk.model.most == 4
-    desk.model.most = 0
-    await desk.solve("narrow", navigator=navigator, n_votes=4, budget=Budget(calls=500))
-    assert desk.model.most == 1
+    runs = BlockRuns(store, BlockWorld())
+    runs.model.meeting = asyncio.Barrier(4)  # hangs unless four calls are under way at once
+    await runs.solve("wide", navigator=navigator, n_votes=4)
+    assert runs.model.most == 4
+    runs.model.most = 0
+    await runs.solve("narrow", navigator=navigator, n_votes=4, budget=Budget(calls=500))
+    assert runs.model.most == 1
 
 
 async def test_attempts_that_cannot_be_paid_do_not_vote(store, navigator):
-    desk = BlockDesk(store, BlockWorld())
-    one = await desk.solve("one", navigator=navigator, limits=SHORT)
+    runs = BlockRuns(store, BlockWorld())
+    one = await runs.solve("one", navigator=navigator, limits=SHORT)
     calls = one.notes["calls"]
-    made = await desk.solve("three", navigator=navigator, limits=SHORT, n_votes=5, budget=Budget(calls=2 * calls + 1))
+    made = await runs.solve("three", navigator=navigator, limits=SHORT, n_votes=5, budget=Budget(calls=2 * calls + 1))
     assert made.notes["votes"] == 3
     assert made.notes["chains"] == [["R", "R", "R", "Ga"]] * 2 + [["Ga"]]
     assert made.stopped == "budget"
@@ -371,7 +371,7 @@ async def test_attempts_that_cannot_be_paid_do_not_vote(store, navigator):
 # -- failures
 
 
-class Failing(BlockDesk):
+class Failing(BlockRuns):
     """Calls with a request of one of the given kinds fail."""
 
     def __init__(self, store, world, kinds, error):
@@ -388,45 +388,45 @@ class Failing(BlockDesk):
 
 @pytest.mark.parametrize("error", [BackendUnavailable("gone"), ContextTooLong("too long", tokens=9, limit=8)])
 async def test_a_block_that_fails_forces_the_answer(store, error):
-    desk = Failing(store, BlockWorld(), {"plans"}, error)
+    runs = Failing(store, BlockWorld(), {"plans"}, error)
     config = {"policy": "fixed", "sequence": ["R", "Db", "R"]}
-    made = await desk.solve(**config)
+    made = await runs.solve(**config)
     assert made.best.answer == "7"
     assert made.notes["chain"] == ["R", "Ga"]
     assert made.notes["ended"] == "failed"
-    assert desk.run.degraded == [FAILED]
-    (note,) = desk.notes("block.failed")
+    assert runs.run.degraded == [BLOCK_FAILED]
+    (note,) = runs.notes("block.failed")
     assert note["code"] == error.code
     assert made.stopped == "done"
-    again, run = await desk.replay(**config)
+    again, run = await runs.replay(**config)
     assert again == made
-    assert run.degraded == [FAILED]
+    assert run.degraded == [BLOCK_FAILED]
 
 
 async def test_where_the_answer_fails_too_the_error_comes_through(store):
-    desk = Failing(store, BlockWorld(), {"plans", "answer"}, BackendUnavailable("gone"))
+    runs = Failing(store, BlockWorld(), {"plans", "answer"}, BackendUnavailable("gone"))
     with pytest.raises(BackendUnavailable):
-        await desk.solve(policy="fixed", sequence=["R", "Db"])
+        await runs.solve(policy="fixed", sequence=["R", "Db"])
 
 
 async def test_a_block_that_fails_is_out_where_all_are_tried(store, navigator):
     config, reward = settings_of("prm-greedy", navigator)
-    desk = Failing(store, BlockWorld(), {"split"}, BackendUnavailable("gone"))
-    made = await desk.solve(reward=reward, max_blocks=1, **config)
+    runs = Failing(store, BlockWorld(), {"split"}, BackendUnavailable("gone"))
+    made = await runs.solve(reward=reward, max_blocks=1, **config)
     assert made.notes["chain"] == ["R", "Ga"]
-    again, _ = await desk.replay(reward=reward, max_blocks=1, **config)
+    again, _ = await runs.replay(reward=reward, max_blocks=1, **config)
     assert again == made
 
 
 async def test_an_attempt_that_fails_does_not_take_the_others_along(store, navigator):
-    desk = BlockDesk(store, Wide())
-    desk.model._failing = frozenset({1})  # every request of the second attempt
-    made = await desk.solve(navigator=navigator, n_votes=3)
+    runs = BlockRuns(store, Wide())
+    runs.model._failing = frozenset({1})  # every request of the second attempt
+    made = await runs.solve(navigator=navigator, n_votes=3)
     assert made.notes["votes"] == 2
-    assert LOST in desk.run.degraded
-    desk.model._failing = frozenset({0, 1, 2})
+    assert ATTEMPT_FAILED in runs.run.degraded
+    runs.model._failing = frozenset({0, 1, 2})
     with pytest.raises(BackendError, match="no sample"):
-        await desk.solve("all", navigator=navigator, n_votes=3)
+        await runs.solve("all", navigator=navigator, n_votes=3)
 
 
 # -- what it tells
@@ -435,11 +435,11 @@ async def test_an_attempt_that_fails_does_not_take_the_others_along(store, navig
 async def test_a_question_that_the_navigator_was_trained_on_is_told(store, tmp_path):
     card = NavigatorCard(name="own", trained_on=(question_digest("how  MANY apples are left?"),))
     file = stored(tmp_path / "own.safetensors", [1, 0, 0, 0, -1], ends_at=3, card=card)
-    desk = BlockDesk(store, BlockWorld())
-    await desk.solve(navigator=file)
-    assert [what for what in desk.run.degraded if "trained on this very question" in what]
-    await desk.solve("other", question=Question(text="Another one?", kind="number"), navigator=file)
-    assert desk.run.degraded == []
+    runs = BlockRuns(store, BlockWorld())
+    await runs.solve(navigator=file)
+    assert [what for what in runs.run.degraded if "trained on this question" in what]
+    await runs.solve("other", question=Question(text="Another one?", kind="number"), navigator=file)
+    assert runs.run.degraded == []
 
 
 @pytest.mark.parametrize(("aspects", "told"), [(7, False), (6, True), (0, True)])
@@ -449,23 +449,23 @@ async def test_scores_that_are_missing_are_told_with_the_figures(store, navigato
             names = ("A1", "A2", "A3", "B1", "B2", "C1", "C2")[:aspects]
             return '{"A1":' + ("2" if aspects else "") + "".join(f', "{name}": 2' for name in names[1:]) + "}"
 
-    desk = BlockDesk(store, Partly())
-    made = await desk.solve(f"{aspects}", navigator=navigator)
-    asked, missing = made.notes["scores_asked"], made.notes["scores_missing"]
+    runs = BlockRuns(store, Partly())
+    made = await runs.solve(f"{aspects}", navigator=navigator)
+    asked, missing = made.notes["scores_requested"], made.notes["scores_missing"]
     assert missing == asked * (7 - aspects) // 7
-    assert bool(desk.run.degraded) == told
+    assert bool(runs.run.degraded) == told
     if told:
-        assert desk.run.degraded[0].startswith(f"{missing} of {asked} scores")
+        assert runs.run.degraded[0].startswith(f"{missing} of {asked} scores")
 
 
 async def test_what_reaches_the_model_never_depends_on_a_gold_answer(store, navigator):
     seen = []
     for place, metadata in enumerate(({}, {"gold": "7", "answer": "SECRET"})):
-        desk = BlockDesk(store, BlockWorld())
+        runs = BlockRuns(store, BlockWorld())
         question = QUESTION.model_copy(update={"metadata": metadata})
-        await desk.solve(f"{place}", question=question, navigator=navigator)
-        await desk.solve(f"llm {place}", question=question, policy="llm")
-        seen.append([text for _, _, text in desk.world.seen])
+        await runs.solve(f"{place}", question=question, navigator=navigator)
+        await runs.solve(f"llm {place}", question=question, policy="llm")
+        seen.append([text for _, _, text in runs.world.seen])
     assert seen[0] == seen[1]
     assert not any("SECRET" in text for text in seen[1])
 
@@ -474,9 +474,9 @@ async def test_equal_seeds_give_equal_traces(store, navigator, tmp_path):
     traces = []
     for n, seed in enumerate((3, 3, 4)):
         own = await SqliteStore.open(tmp_path / f"{n}.sqlite3")
-        desk = BlockDesk(own, Wide())
-        await desk.solve(navigator=navigator, seed=seed, n_votes=1, temperature=0.9, policy="random")
-        plain = [e.model_dump(mode="json", exclude={"at_s", "seconds"}) for e in desk.events]
+        runs = BlockRuns(own, Wide())
+        await runs.solve(navigator=navigator, seed=seed, n_votes=1, temperature=0.9, policy="random")
+        plain = [e.model_dump(mode="json", exclude={"at_s", "seconds"}) for e in runs.events]
         traces.append(json.dumps(plain, sort_keys=True))
         await own.aclose()
     assert traces[0] == traces[1]
