@@ -36,7 +36,7 @@ def test_stderr_is_silent_where_the_text_is_the_answer(cli: Cli, scripted: Scrip
     assert cli("ask", "Capital of France?") == (0, "Paris\n", "")
 
 
-def test_json_is_the_answer_and_nothing_else(cli: Cli, scripted: Scripted) -> None:
+def test_json_output_is_only_the_answer(cli: Cli, scripted: Scripted) -> None:
     model = scripted(replies("The answer is 42.", "The answer is 41.", weights=[3, 1]))
     status, out, _ = cli("ask", "What is 6 * 7?", *VOTING, "--json")
     assert status == 0
@@ -104,7 +104,7 @@ def test_question_from_stdin(cli: Cli, scripted: Scripted, monkeypatch: pytest.M
     assert "why not?" in model.made[0][0]
 
 
-def test_spent_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scripted) -> None:
+def test_exhausted_budget_is_a_partial_answer_with_status_4(cli: Cli, scripted: Scripted) -> None:
     scripted(replies("The answer is 42, and that for a long list of reasons which follow here."))
     status, out, err = cli("ask", "?", "--budget-tokens", "17")
     assert status == 4
@@ -137,7 +137,7 @@ def test_several_samples_are_not_streamed(cli: Cli, scripted: Scripted) -> None:
     assert cli("ask", "?", *VOTING, "--stream")[1] == "The answer is 42.\n"
 
 
-def test_degradation_and_failures_are_told(cli: Cli, scripted: Scripted) -> None:
+def test_degradations_and_failures_are_reported(cli: Cli, scripted: Scripted) -> None:
     scripted(failing=frozenset({1}))
     status, _, err = cli("ask", "?", *VOTING)
     assert status == 0
@@ -157,7 +157,7 @@ def test_trace_jsonl(cli: Cli, scripted: Scripted, home: Path) -> None:
     assert "sample.finished" in kinds
 
 
-def test_trace_page_carries_the_tokens(cli: Cli, scripted: Scripted, home: Path) -> None:
+def test_trace_page_contains_the_tokens(cli: Cli, scripted: Scripted, home: Path) -> None:
     scripted(replies("ab", "ac", weights=[9, 1]))
     status, out, _ = cli("ask", "<b>?", "--trace", "trace.html")
     page = (home / "work" / "trace.html").read_text()
@@ -184,14 +184,14 @@ def test_trace_that_cannot_be_written(cli: Cli, scripted: Scripted) -> None:
     assert model.made == []
 
 
-def test_answer_and_terminal_control(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_contains_no_control_characters(cli: Cli, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(replies("\x1b[31mred"))
     assert cli("ask", "?", "--no-stream")[1] == "\x1b[31mred\n"  # into a pipe, as it is
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert cli("ask", "?", "--no-stream")[1] == "[31mred\n"
 
 
-def test_a_folder_for_a_strategy_that_looks_nothing_up_is_refused(cli: Cli, scripted: Scripted, tmp_path: Path) -> None:
+def test_knowledge_source_is_refused_by_strategies_without_retrieval(cli: Cli, scripted: Scripted, tmp_path: Path) -> None:
     model = scripted()
     status, out, err = cli("ask", "?", "--context", str(tmp_path))
     assert (status, out) == (2, "")

@@ -41,7 +41,7 @@ def test_claims_are_listed_under_the_answer(cli: Cli, scripted: Scripted, facts:
     assert "words alone" in err
 
 
-def test_a_narrow_terminal_wraps_the_claims(
+def test_narrow_terminal_wraps_the_claims(
     cli: Cli, scripted: Scripted, facts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "32")
@@ -94,7 +94,7 @@ def test_the_documents_of_the_question_are_evidence(cli: Cli, scripted: Scripted
     assert "supported: 1 of 1 claim supported" in out
 
 
-def test_wrong_flags_are_told_in_one_line(cli: Cli, scripted: Scripted, facts: Path) -> None:
+def test_usage_errors_are_one_line(cli: Cli, scripted: Scripted, facts: Path) -> None:
     scripted()
 
     def refused(*arguments: str) -> str:

@@ -39,7 +39,7 @@ ENTROPIES = [entropy_of(a) for a in range(N)] + [0.0] * (2 * N)
 """Of three steps each, where the first alone is uncertain."""
 
 
-def test_a_pair_is_calibrated_and_routes(models, cli):
+def test_router_of_a_model_pair_is_calibrated_and_used(models, cli):
     status, out, err = calibrate(cli, "--rate", "0.25")
     assert status == 0, err
     router = load_glimprouter_file(Path("pair.json"))
@@ -64,7 +64,7 @@ def test_a_pair_is_calibrated_and_routes(models, cli):
         assert answer["text"].startswith("Z") == bool(by_large), answer["text"]
 
 
-def test_the_same_command_pays_nothing_again(models, cli):
+def test_repeated_command_pays_nothing(models, cli):
     assert calibrate(cli)[0] == 0
     made, first = len(models[SMALL].made), load_glimprouter_file(Path("pair.json"))
     status, _, err = calibrate(cli, "--rate", "0.1", out="other.json")
@@ -82,7 +82,7 @@ def test_the_same_command_pays_nothing_again(models, cli):
     assert told["digest"] == load_glimprouter_file(Path("pair.json")).digest
 
 
-def test_a_run_that_is_there_needs_no_model(models, cli, monkeypatch):
+def test_calibration_from_an_existing_run_needs_no_model(models, cli, monkeypatch):
     assert cli("eval", "sums.jsonl", "-s", "glimprouter", "--set", "threshold=1", *PAIR, "--out", "dev")[0] == 0
 
     async def load_model(*_):
@@ -104,7 +104,7 @@ def test_a_run_that_is_there_needs_no_model(models, cli, monkeypatch):
     assert load_glimprouter_file(Path("p.json")).digest == router.digest
 
 
-def test_an_interrupted_run_goes_on(models, cli):
+def test_interrupted_calibration_resumes(models, cli):
     steps = 0
 
     def interrupt():
@@ -139,7 +139,7 @@ def test_an_interrupted_run_goes_on(models, cli):
         (("--from-run", "nowhere", *PAIR), "--from-run uses the run as it is"),
     ],
 )
-def test_what_cannot_be_is_refused(models, cli, arguments, why):
+def test_invalid_calibrations_are_refused(models, cli, arguments, why):
     status, _, err = cli("calibrate", "router", "--out", "pair.json", *arguments)
     assert status == 2
     assert why in err
@@ -147,7 +147,7 @@ def test_what_cannot_be_is_refused(models, cli, arguments, why):
     assert models[SMALL].made == []
 
 
-def test_what_would_be_lost_in_the_end_is_refused_first(models, cli):
+def test_unwritable_output_is_refused_before_the_run(models, cli):
     Path("folder").mkdir()
     status, _, err = calibrate(cli, out="folder")
     assert (status, "it is a folder" in err, models[SMALL].made) == (1, True, [])
@@ -159,7 +159,7 @@ def test_what_would_be_lost_in_the_end_is_refused_first(models, cli):
     assert len(models[SMALL].made) == made
 
 
-def test_runs_of_other_strategies_are_none(models, cli):
+def test_runs_of_other_strategies_are_refused(models, cli):
     assert cli("eval", "sums.jsonl", "--limit", "2", "-m", LARGE, "--out", "cot")[0] == 0
     status, _, err = cli("calibrate", "router", "--from-run", "cot", "--out", "pair.json")
     assert status == 2

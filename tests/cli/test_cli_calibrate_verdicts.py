@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from reason.evals.verification.claims import is_test_claim
 from reason.evals.verification.judging import VerdictStore
-from reason.verify.davinci.davinci import DavinciConfig
+from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.decision import deciding_for
 from support.labelled_claims import said, write_fever, write_lines
 from support.scripted_entailment import ScriptedEntailment
@@ -41,7 +41,7 @@ def calibrate(cli, *more, out="fitted"):
     return cli("calibrate", "verdicts", *more, "--out", out)
 
 
-def test_a_judge_is_calibrated_and_davinci_takes_the_files(cli, files, judge):
+def test_judge_is_calibrated_and_davinci_loads_the_files(cli, files, judge):
     status, out, err = calibrate(cli, *files, "--entailment", "nli/some")
     assert status == 0, err
     assert "macro F1" in out
@@ -56,7 +56,7 @@ def test_a_judge_is_calibrated_and_davinci_takes_the_files(cli, files, judge):
     assert used in err.replace("\n", " ")
 
 
-def test_verdicts_are_stored_and_the_same_command_judges_nothing_again(cli, files, judge):
+def test_stored_verdicts_are_not_judged_again(cli, files, judge):
     assert calibrate(cli, *files, "--entailment", "x", "--store", "v.sqlite")[0] == 0
     asked = sum(map(len, judge.calls))
     assert asked == 300
@@ -72,7 +72,7 @@ def test_verdicts_are_stored_and_the_same_command_judges_nothing_again(cli, file
     assert told["calibration"]["examples"] == 60
 
 
-def test_of_the_embedded_judge_only_what_it_has_not_seen_is_taken(cli, home, judge, monkeypatch):
+def test_embedded_judge_is_calibrated_on_unseen_claims_only(cli, home, judge, monkeypatch):
     monkeypatch.setattr("reason.verify.fusion_fitting.A_GRID", (0.4, 1.0))
     data, corpus = write_fever(Path.cwd(), claims=300)
     unseen = sum(is_test_claim(f"topic{i} is number{i}") for i in range(300))
@@ -82,7 +82,7 @@ def test_of_the_embedded_judge_only_what_it_has_not_seen_is_taken(cli, home, jud
     assert f"{unseen} of 300 claims of fever were kept back" in err
 
 
-def test_claims_without_lists_are_looked_for_in_the_corpus(cli, files, judge):
+def test_claims_without_lists_are_searched_in_the_corpus(cli, files, judge):
     data = Path("fever/dev.jsonl")
     rows = [json.loads(line) for line in data.read_text().splitlines()]
     write_lines(data, [{k: v for k, v in row.items() if k != "retrieved"} for row in rows])
@@ -101,7 +101,7 @@ def test_an_index_is_searched_instead_of_the_lists(cli, files, judge):
     assert {len(pair.evidence.split()) for call in judge.calls for pair in call} == {5}
 
 
-def test_interrupted_it_keeps_the_verdicts_and_goes_on(cli, files, monkeypatch):
+def test_interrupted_calibration_keeps_verdicts_and_resumes(cli, files, monkeypatch):
     class Interrupted(ScriptedEntailment):
         async def judge(self, pairs):
             if len(self.calls) == 1:
@@ -139,14 +139,14 @@ def test_interrupted_it_keeps_the_verdicts_and_goes_on(cli, files, monkeypatch):
         (("--limit", "9"), "at least 20"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_written(cli, files, judge, more, told):
+def test_invalid_options_are_refused_before_anything_is_written(cli, files, judge, more, told):
     status, _, err = calibrate(cli, *files, "--entailment", "x", *more)
     assert status == 2
     assert told in err.replace("\n", " ")
     assert not list(Path().glob("fitted/*.json"))
 
 
-def test_without_claims_there_is_nothing_to_calibrate_on(cli, home):
+def test_calibration_without_claims_is_refused(cli, home):
     status, _, err = calibrate(cli)
     assert status == 2
     assert "there are no claims to calibrate on" in err

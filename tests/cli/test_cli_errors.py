@@ -166,7 +166,7 @@ def test_traceback_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
     assert err.splitlines()[-1].startswith("error: the question is empty")
 
 
-def test_error_lines_do_not_wrap_and_are_no_markup(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_lines_are_not_wrapped_or_parsed_as_markup(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     name = "[red]" + "very-long-name-" * 20
     _, _, err = cli("strategies", "show", name)

@@ -1,8 +1,15 @@
-"""`reason eval` as a user types it: run, resume, sweep, compare, report, merge; and every way to get it wrong."""
+"""`reason eval` as a user types it: run, resume, sweep, compare, report, merge; and every way to get it wrong.
+
+Ctrl-C in an evaluation on a real engine: what there is is saved, the command that goes on is said and works.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +20,7 @@ from reason.core.errors import UserError
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
 from reason.evals.results import ResultRow
+from reason.evals.run_directory import read_rows
 from support.eval_tasks import adder
 from support.scripted_model import replies
 
@@ -43,7 +51,7 @@ def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
     status, out, err = cli("eval", "--resume", "--out", "votes", "--json")
     assert status == 0, err
     summary = json.loads(out)
-    assert (summary["items"], summary["rows"], summary["cost"]["paid_replies"]) == (8, 16, 48)
+    assert (summary["items"], summary["rows"], summary["cost"]["paid_responses"]) == (8, 16, 48)
     assert len(model.made) == made
 
     status, out, err = cli(
@@ -65,7 +73,7 @@ def test_run_resume_compare_report(cli, scripted, sums, home) -> None:
     assert (status, "self-consistency n=3" in out) == (0, True)
 
 
-def test_f1_stands_beside_exact_match(cli, scripted, tmp_path) -> None:
+def test_f1_is_reported_next_to_exact_match(cli, scripted, tmp_path) -> None:
     questions = tmp_path / "people.jsonl"
     rows = [
         ("Who wrote Faust?", ["Goethe", "Johann Wolfgang von Goethe"]),
@@ -86,7 +94,7 @@ def test_f1_stands_beside_exact_match(cli, scripted, tmp_path) -> None:
     assert json.loads(out)[0]["metrics"]["f1"]["difference"] == 0
 
 
-def test_runs_that_differ_in_more_are_refused(cli, scripted, sums) -> None:
+def test_runs_with_several_differences_are_refused(cli, scripted, sums) -> None:
     scripted(adder)
     common = ("eval", str(sums), "--map", "question=q", "-s", "self-consistency")
     assert cli(*common, *SET, "--out", "a")[0] == 0
@@ -115,7 +123,7 @@ def test_shards_are_merged(cli, scripted, sums) -> None:
     assert rows("merged") == rows("whole")
 
 
-def test_a_sweep(cli, scripted, sums) -> None:
+def test_sweep_runs_resumes_and_reports(cli, scripted, sums) -> None:
     model = scripted(adder)
     Path("sweep.toml").write_text(
         f"""
@@ -133,7 +141,7 @@ vary = {{n = [1, 4]}}
     status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--json")
     assert status == 0, err
     runs = json.loads(out)
-    assert [r["summary"]["cost"]["paid_replies"] for r in runs] == [20, 0]
+    assert [r["summary"]["cost"]["paid_responses"] for r in runs] == [20, 0]
     assert len(model.made) == 20
     status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--resume")
     assert (status, len(model.made)) == (0, 20)
@@ -141,10 +149,10 @@ vary = {{n = [1, 4]}}
     # Where seconds are to be told, nothing may come from the store.
     status, out, err = cli("eval", "sweep", "sweep.toml", "--out", "timed", "--reuse", "none", "--json")
     assert status == 0, err
-    assert [r["summary"]["cost"]["paid_replies"] for r in json.loads(out)] == [20, 5]
+    assert [r["summary"]["cost"]["paid_responses"] for r in json.loads(out)] == [20, 5]
 
 
-def test_too_many_unread_answers_are_said_in_red(cli, scripted, sums) -> None:
+def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
     scripted()  # says "The answer is 42." to everything
     status, _, err = cli("eval", str(sums), "--map", "question=q", "-s", "cot", "-m", "scripted/x", "--out", "run")
     assert status == 0
@@ -176,7 +184,7 @@ def test_too_many_unread_answers_are_said_in_red(cli, scripted, sums) -> None:
         (["eval", "x.jsonl", "--limit", "0"], "limit"),
     ],
 )
-def test_what_is_wrong_is_named(arguments, said, cli, scripted) -> None:
+def test_usage_errors_name_the_problem(arguments, said, cli, scripted) -> None:
     scripted(adder)
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
@@ -200,7 +208,7 @@ def test_bad_data_leaves_nothing_behind(cli, scripted, home) -> None:
     assert not Path("eval-runs").exists()
 
 
-def test_a_run_is_not_begun_twice(cli, scripted, sums) -> None:
+def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
     scripted(adder)
     command = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:])
     assert cli(*command)[0] == 0
@@ -224,7 +232,7 @@ def test_shards_and_texts() -> None:
         parse_texts(["a=1", "a=2"], "--option")
 
 
-def test_progress_counts_what_is_made_now() -> None:
+def test_progress_rate_counts_new_rows_only() -> None:
     now = [100.0]
     progress = EvalProgress(lambda: now[0])
 
@@ -246,3 +254,32 @@ def test_progress_counts_what_is_made_now() -> None:
     assert progress.tokens_per_s == pytest.approx(5.0)
     assert progress.line() == ("4/10, accuracy 75.0% [30.1, 95.4], 5 tokens/s, 30 s left, unparsed answers 1")
     assert (duration(89), duration(600), duration(7200)) == ("89 s", "10 min", "2.0 h")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number: signal.Signals) -> None:
+    path = home / "questions.jsonl"
+    rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(16)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    engine = ("-m", f"local/{tiny_model}", "--weight-format", "fp32", "--threads", "1", "--concurrency", "2")
+    sampling = ("-s", "cot", "--set", "max_tokens=400", "--set", "temperature=1")
+    child = process("eval", str(path), *engine, *sampling, "--out", "run")
+    items = Path("run") / "items.jsonl"
+    for _ in range(3000):
+        if (items.exists() and b"\n" in items.read_bytes()) or child.poll() is not None:
+            break
+        time.sleep(0.02)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    saved = read_rows(Path("run"), torn_end=True)
+    assert 0 < len(saved) < 16
+    said = re.search(r"what there is is saved: (reason .*)", err)
+    assert said is not None, err
+    again = process(*shlex.split(said[1])[1:], "--json")
+    out, err = again.communicate(timeout=240)
+    assert again.returncode == 0, err
+    summary = json.loads(out)
+    assert (summary["rows"], summary["cost"]["paid_responses"]) == (16, 16)
+    finished = {r.key: r for r in read_rows(Path("run"))}
+    assert all(finished[r.key] == r for r in saved)

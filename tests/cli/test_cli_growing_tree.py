@@ -41,7 +41,7 @@ def real(excerpt: TreeExcerpt) -> set[int]:
     return {node_id for node_id in excerpt.tree.nodes if node_id >= 0}
 
 
-def test_a_small_tree_is_there_as_a_whole() -> None:
+def test_small_tree_is_complete() -> None:
     excerpt = grown(*search_events(ended=False)).excerpt(24)
     assert real(excerpt) == set(range(24))
     assert (excerpt.num_hidden, excerpt.gaps, set(excerpt.hidden.values())) == (0, {}, {0})
@@ -51,7 +51,7 @@ def test_a_small_tree_is_there_as_a_whole() -> None:
     assert excerpt.expanded == {0, 1, 2, 5, 7, 10, 12}
 
 
-def test_what_there_is_no_room_for_is_counted_where_it_would_be() -> None:
+def test_hidden_nodes_are_counted_at_their_parents() -> None:
     excerpt = grown(*search_events(ended=False)).excerpt(9)
     assert excerpt.num_hidden == 24 - 9
     assert real(excerpt) >= {0, 1, 5, 10, 21}
@@ -59,7 +59,7 @@ def test_what_there_is_no_room_for_is_counted_where_it_would_be() -> None:
     assert sum(excerpt.hidden.values()) == 15
 
 
-def test_statistics_are_those_told_last_and_notes_come_before_their_nodes() -> None:
+def test_last_reported_statistics_win_and_notes_precede_nodes() -> None:
     events = noted_events()
     excerpt = grown(*events[:4]).excerpt(MIN_LINES)
     assert excerpt.tree.nodes[0].values == {"V": 0.55, "N": 2}
@@ -72,7 +72,7 @@ def test_statistics_are_those_told_last_and_notes_come_before_their_nodes() -> N
     assert excerpt.tree.stopped == "expansions"
 
 
-def test_leaves_of_a_batch_are_at_work_together_until_others_are_chosen() -> None:
+def test_leaves_of_a_batch_are_active_until_others_are_selected() -> None:
     tree = grown(told(None, 0, 0, 0), selected(0, 1), selected(0, 2))
     assert tree.excerpt(MIN_LINES).active == {1, 2}
     tree.take(NodesSearched(search="s", expanded=(1, 2)))
@@ -81,7 +81,7 @@ def test_leaves_of_a_batch_are_at_work_together_until_others_are_chosen() -> Non
     assert tree.excerpt(MIN_LINES).active == {3}
 
 
-def test_the_best_is_complete_then_rewarded_then_scored() -> None:
+def test_best_node_is_complete_then_by_reward_then_by_score() -> None:
     def node(node_id: int, score: float | None, *, terminal: bool = False, **values: float) -> SearchNode:
         return SearchNode(id=node_id, parent=None, depth=0, score=score, terminal=terminal, values=values)
 
@@ -97,7 +97,7 @@ def test_the_best_is_complete_then_rewarded_then_scored() -> None:
     assert tree.excerpt(MIN_LINES).best == 4
 
 
-def test_a_node_without_a_known_parent_is_a_root_for_good() -> None:
+def test_node_without_a_known_parent_stays_a_root() -> None:
     lost, own = SearchNode(id=1, parent=9, depth=3), SearchNode(id=2, parent=2, depth=1)
     tree = grown(NodesSearched(search="s", nodes=(lost, own)))
     tree.take(NodesSearched(search="s", nodes=(SearchNode(id=9, parent=1, depth=1), lost)))
@@ -161,7 +161,7 @@ def up(parents: list[int | None], node_id: int) -> list[int]:
 
 
 @given(histories(), st.integers(MIN_LINES, 40))
-def test_an_excerpt_is_a_part_of_the_tree_and_accounts_for_the_rest(
+def test_excerpt_is_part_of_the_tree_and_counts_the_rest(
     history: tuple[list[int | None], list[TreeEvent]], room: int
 ) -> None:
     parents, events = history
@@ -238,7 +238,7 @@ def shapes(n: int) -> dict[str, list[int | None]]:
 
 
 @pytest.mark.parametrize("shape", shapes(2))
-def test_what_is_shown_costs_what_is_shown_however_large_the_tree(shape: str) -> None:
+def test_excerpt_cost_is_independent_of_tree_size(shape: str) -> None:
     costs = []
     for n in (201, 2001):
         parents = shapes(n)[shape]

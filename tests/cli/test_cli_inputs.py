@@ -60,19 +60,19 @@ def test_parameter_values(given_: str, expected: dict[str, object]) -> None:
     assert parse_parameters([given_]) == expected
 
 
-def test_parameters_add_up_and_the_last_wins() -> None:
+def test_parameters_accumulate_and_the_last_wins() -> None:
     assert parse_parameters(["a.x=1", "b=2", "a.y=3", "b=4"]) == {"a": {"x": 1, "y": 3}, "b": 4}
 
 
 @pytest.mark.parametrize("given_", [["n"], ["=3"], ["a..b=1"], [".=1"], ["a=1", "a.b=2"], ["a.b=1", "a=2"]])
-def test_parameters_that_make_no_sense(given_: list[str]) -> None:
+def test_contradictory_parameters_are_refused(given_: list[str]) -> None:
     with pytest.raises(UserError) as error:
         parse_parameters(given_)
     assert repr(given_[-1]) in error.value.message
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.text(), st.lists, max_leaves=8))
-def test_every_json_value_comes_through(value: object) -> None:
+def test_every_json_value_is_parsed(value: object) -> None:
     assert parse_parameters([f"k={json.dumps(value)}"]) == {"k": value}
 
 
@@ -83,7 +83,7 @@ def test_choices() -> None:
 
 
 @pytest.mark.parametrize("given_", ["", "only", "a||b", "|", "a|"])
-def test_choices_that_are_none(given_: str) -> None:
+def test_invalid_choices_are_refused(given_: str) -> None:
     with pytest.raises(UserError, match="--choices"):
         parse_choices(given_)
 
@@ -98,7 +98,7 @@ def test_empty_question(given_: str) -> None:
         read_question(given_)
 
 
-def test_question_of_the_longest_length_and_one_more() -> None:
+def test_question_of_maximum_length_and_one_more() -> None:
     assert len(read_question("ä" * MAX_QUESTION_CHARS)) == MAX_QUESTION_CHARS
     with pytest.raises(UserError, match="--context"):
         read_question("ä" * (MAX_QUESTION_CHARS + 1))
@@ -115,13 +115,13 @@ def test_question_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_question("-") == "why, naïve one?"
 
 
-def test_question_on_stdin_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binary_question_on_stdin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     give_stdin(monkeypatch, b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         read_question("-")
 
 
-def test_question_with_bytes_that_were_no_text() -> None:
+def test_question_with_surrogates_is_refused() -> None:
     with pytest.raises(UserError, match="UTF-8"):
         read_question("a\udcff")
 
@@ -155,7 +155,7 @@ def test_stdin_is_read_once() -> None:
         (b"x" * (MAX_TEXT_BYTES + 1), "larger than 5 MB"),
     ],
 )
-def test_contexts_that_cannot_be_read(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_unreadable_contexts_are_refused(tmp_path: Path, content: bytes | None, says: str) -> None:
     path = tmp_path / "file.bin"
     if content is not None:
         path.write_bytes(content)
@@ -164,12 +164,12 @@ def test_contexts_that_cannot_be_read(tmp_path: Path, content: bytes | None, say
     assert str(path) in error.value.message
 
 
-def test_context_that_is_a_folder(tmp_path: Path) -> None:
+def test_context_directory_is_refused_as_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         read_contexts([tmp_path])
 
 
-def test_files_go_to_the_model_and_the_rest_is_asked(tmp_path: Path) -> None:
+def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> None:
     file, folder, odd = tmp_path / "a.txt", tmp_path / "docs", tmp_path / "faiss:x"
     file.write_text("a")
     odd.write_text("a file whatever its name looks like")

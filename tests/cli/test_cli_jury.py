@@ -80,7 +80,7 @@ def test_a_missing_juror_is_named(cli: Cli, jurors: dict[str, ScriptedModel]) ->
 
 
 @pytest.mark.parametrize("command", [["ask", "What?"], ["eval", "gsm8k"]])
-def test_a_jury_that_nobody_asks_is_wrong_usage(cli: Cli, jurors: dict[str, ScriptedModel], command: list[str]) -> None:
+def test_unused_jury_is_a_usage_error(cli: Cli, jurors: dict[str, ScriptedModel], command: list[str]) -> None:
     status, _, err = cli(*command, "-m", "m/main", "--juror", "a/one")
     assert status == 2
     assert "the strategy cot asks no jury, so it cannot use the juror a/one" in err
@@ -125,7 +125,7 @@ def test_the_trace_page_has_stages_opinions_reviews_ranking_and_labels(
     assert (opinions[1]["model"], opinions[1]["role"], opinions[1]["choice"]) == ("b/two", "edge-case-finder", "B")
 
 
-def test_a_text_is_put_before_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
+def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
     for name in ("a/one", "b/two"):
         jurors[name] = model(Juror("Ada Byron wrote the timetable."), name)
     jurors["c/three"] = model(Juror("Ada Byron did not write the timetable."), "c/three")
@@ -162,7 +162,7 @@ def reports() -> dict[str, dict[str, object]]:
     }
 
 
-def test_the_live_view_shows_where_a_jury_stands() -> None:
+def test_live_view_shows_the_progress_of_a_jury() -> None:
     view = LiveView()
     said = reports()
     for event in (
@@ -184,7 +184,7 @@ def test_the_live_view_shows_where_a_jury_stands() -> None:
     assert view.progress.jury.line() == "B"
 
 
-def test_progress_survives_what_is_damaged() -> None:
+def test_jury_progress_ignores_malformed_events() -> None:
     progress = JuryProgress()
     progress.take(OpinionsRanked(report={"standings": [{"juror": "first"}]}))
     progress.take(OpinionGiven(juror=0, report={"ok": True, "choice": "x" * 40}))

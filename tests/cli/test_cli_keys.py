@@ -22,7 +22,7 @@ def stored():
     return asyncio.run(inside())
 
 
-def test_a_key_is_printed_once_and_kept_as_a_hash(cli, home):
+def test_key_is_printed_once_and_stored_as_a_hash(cli, home):
     status, out, err = cli("keys", "create", "robot")
     key_id, secret = parse_key(out.strip())
     (key,) = stored()
@@ -41,7 +41,7 @@ def test_a_key_is_printed_once_and_kept_as_a_hash(cli, home):
         assert key.digest not in shown
 
 
-def test_everything_that_a_key_may_say(cli):
+def test_all_key_options_are_stored(cli):
     status, out, _ = cli(
         "keys", "create", "lab", "--tenant", "t", "--scope", "read", "--scope", "admin", "--rpm", "5",
         "--concurrency", "2", "--tokens-per-day", "1000", "--usd-per-day", "2.5", "--expires", "90d", "--json",
@@ -74,7 +74,7 @@ def test_a_revoked_key_stays_listed(cli):
     assert cli("keys", "create", "one", "--tenant", "one")[0] == 0
 
 
-def test_two_keys_see_each_others_runs_only_where_that_is_said(cli):
+def test_keys_share_runs_only_with_an_explicit_tenant(cli):
     cli("keys", "create", "robot")
     status, out, err = cli("keys", "create", "robot")
     assert (status, out) == (2, "")
@@ -96,14 +96,14 @@ def test_two_keys_see_each_others_runs_only_where_that_is_said(cli):
         ([], "Missing argument"),
     ],
 )
-def test_what_is_no_key_is_refused(cli, options, says):
+def test_invalid_keys_are_refused(cli, options, says):
     status, out, err = cli("keys", "create", *options)
     assert (status, out) == (2, "")
     assert says in err
     assert stored() == []
 
 
-def test_nothing_is_revoked_where_one_is_unknown(cli):
+def test_nothing_is_revoked_if_one_key_is_unknown(cli):
     cli("keys", "create", "one")
     (key,) = stored()
     status, _, err = cli("keys", "revoke", key.id, "nokey")

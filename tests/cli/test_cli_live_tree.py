@@ -67,7 +67,7 @@ def test_the_tree_of_thoughts_grows() -> None:
     ]
 
 
-def test_without_statistics_there_is_the_score_alone_and_the_rest_is_counted() -> None:
+def test_without_statistics_only_the_score_is_shown() -> None:
     assert drawn(after(*search_events(ended=False)), height=22) == [
         "",
         "   score  ▸ continued last   ★ best so far",
@@ -85,11 +85,11 @@ def test_without_statistics_there_is_the_score_alone_and_the_rest_is_counted() -
 
 
 @pytest.mark.parametrize(("height", "lines"), [(1, 9), (16, 9), (24, 13), (40, 21), (54, 26)])
-def test_it_takes_half_of_the_terminal_but_never_less_than_nine_lines(height: int, lines: int) -> None:
+def test_tree_takes_half_of_the_terminal_but_at_least_nine_lines(height: int, lines: int) -> None:
     assert len(drawn(after(*search_events()), height=height)) == lines  # with the blank line above
 
 
-def test_a_gap_says_how_many_steps_it_stands_for() -> None:
+def test_gap_shows_its_number_of_steps() -> None:
     nodes = [SearchNode(id=i, parent=i - 1 if i else None, depth=i, text=f"step {i}", score=0.5) for i in range(30)]
     best = nodes[29].model_copy(update={"score": 0.75})
     lines = drawn(after(NodesSearched(search="s", nodes=(*nodes[:29], best), expanded=(28,))), height=1)
@@ -115,12 +115,12 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert sum("+2 note" in line for line in lines) == sum("+12 note" in line for line in lines) == 1
 
 
-def test_figures_give_way_to_the_text() -> None:
+def test_value_columns_are_dropped_for_the_text() -> None:
     heads = [drawn(after(*noted_events()), width=width)[1] for width in (60, 56, 50)]
     assert heads == ["   score     V     N  ✓ chosen", "   score     V  ✓ chosen", "   score  ✓ chosen"]
 
 
-def test_what_a_model_says_does_not_steer_the_terminal() -> None:
+def test_model_text_contains_no_control_characters() -> None:
     evil = "[bold]a[/bold]\x1b[2J\r\n\x00\x9b31m The answer is \x1b[31m7\x07."
     nodes = (
         SearchNode(id=0, parent=None, depth=0),
@@ -131,14 +131,14 @@ def test_what_a_model_says_does_not_steer_the_terminal() -> None:
     assert "[bold]a[/bold][2J 31m The answer is [31m7." in lines[-1]
 
 
-def test_a_complete_solution_that_states_nothing_has_its_text_alone() -> None:
+def test_complete_solution_without_an_answer_shows_its_text() -> None:
     nodes = (SearchNode(id=0, parent=None, depth=0), SearchNode(id=1, parent=0, depth=1, terminal=True, forced=True))
     assert drawn(after(NodesSearched(search="s", nodes=nodes)))[-1] == "       -  ◆ [nothing but white space]"
     long = SearchNode(id=1, parent=0, depth=1, terminal=True, text=f"The answer is \\boxed{{{'x' * 50}}}.")
     assert f"■ {'x' * 23}… · The answer" in drawn(after(NodesSearched(search="s", nodes=(nodes[0], long))))[-1]
 
 
-def test_the_search_heard_of_last_is_drawn() -> None:
+def test_most_recent_search_is_drawn() -> None:
     progress = after(*search_events("a", ended=False), *noted_events("b")[:4])
     assert len(drawn(progress)) == 5
     progress.take(search_events("a", ended=False)[-1])
@@ -147,7 +147,7 @@ def test_the_search_heard_of_last_is_drawn() -> None:
     assert drawn(progress) == []
 
 
-def test_a_tree_is_drawn_again_only_when_it_or_the_terminal_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_is_redrawn_only_when_it_or_the_terminal_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     rooms: list[int] = []
     excerpt = GrowingTree.excerpt
 
@@ -171,7 +171,7 @@ def test_a_tree_is_drawn_again_only_when_it_or_the_terminal_changed(monkeypatch:
     assert rooms == [10, 10, 18]
 
 
-def test_an_answer_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_is_extracted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     from reason.reasoning.answers import extraction as answers
 
     read: list[str] = []
@@ -191,7 +191,7 @@ def test_an_answer_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read) == 1
 
 
-def test_plain_lines_say_nothing_of_a_search_that_told_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_omit_a_search_without_events(capsys: pytest.CaptureFixture[str]) -> None:
     now = [20.0]
     view = LiveView(clock=lambda: now[0])
     now[0] = 40.0
@@ -244,7 +244,7 @@ def terminal(home: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     os.close(ours)
 
 
-def test_on_a_terminal_the_tree_is_seen_and_then_the_answer_alone(
+def test_terminal_shows_the_tree_and_finally_only_the_answer(
     terminal: tuple[int, subprocess.Popen[bytes]],
 ) -> None:
     ours, child = terminal

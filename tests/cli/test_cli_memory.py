@@ -92,7 +92,7 @@ def test_show(cli: Cli) -> None:
     assert cli("memory", "show", "empty") == (0, "", "memory 'empty' is empty\n")
 
 
-def test_show_as_json_and_export_say_all(cli: Cli, home: Path) -> None:
+def test_show_as_json_and_export_contain_all_items(cli: Cli, home: Path) -> None:
     fill("facts", *(f"word{i} öther{i}" for i in range(60)))
     status, out, err = cli("memory", "show", "facts", "--json")
     assert (status, err) == (0, "")
@@ -160,7 +160,7 @@ def test_a_damaged_memory_can_be_removed(cli: Cli, home: Path) -> None:
     assert cli("memory", "list")[2] == "no memories yet\n"
 
 
-def test_nobody_is_asked_where_nobody_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removal_without_a_terminal_needs_yes(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     fill("facts", "red one")
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     status, out, err = cli("memory", "rm", "facts")
@@ -170,7 +170,7 @@ def test_nobody_is_asked_where_nobody_is(cli: Cli, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("reply", "left"), [("n\n", 1), ("y\n", 0)])
-def test_a_person_is_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch, reply: str, left: int) -> None:
+def test_removal_on_a_terminal_asks_for_confirmation(cli: Cli, monkeypatch: pytest.MonkeyPatch, reply: str, left: int) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -185,7 +185,7 @@ def test_a_person_is_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch, reply: str
 
 
 @pytest.mark.parametrize("command", [("show",), ("rm", "--yes"), ("export",)])
-def test_names_that_are_not_there(cli: Cli, command: tuple[str, ...]) -> None:
+def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) -> None:
     fill("facts", "red one")
     status, out, err = cli("memory", command[0], "fact", *command[1:])
     assert (status, out) == (2, "")
@@ -196,7 +196,7 @@ def test_names_that_are_not_there(cli: Cli, command: tuple[str, ...]) -> None:
     assert "cannot name a memory" in err
 
 
-def test_memories_lie_beside_the_store(cli: Cli, home: Path) -> None:
+def test_memories_are_stored_next_to_the_run_store(cli: Cli, home: Path) -> None:
     store = home / "elsewhere" / "my.sqlite3"
     fill("facts", "red one", store=store)
     assert cli("memory", "list")[2] == "no memories yet\n"
@@ -204,14 +204,14 @@ def test_memories_lie_beside_the_store(cli: Cli, home: Path) -> None:
     assert (home / "elsewhere" / "memory" / "facts" / "items.sqlite3").is_file()
 
 
-def test_what_it_prints_does_not_steer_the_terminal(cli: Cli) -> None:
+def test_memory_output_contains_no_control_characters(cli: Cli) -> None:
     fill("facts", "red \x1b[31mone")
     assert "\x1b" not in cli("memory", "show", "facts")[1]
     [record] = records(cli("memory", "export", "facts")[1])
     assert record["text"] == "red \x1b[31mone"  # as JSON writes it: no raw control character
 
 
-def test_looking_loads_nothing_heavy(home: Path) -> None:
+def test_show_loads_no_heavy_modules(home: Path) -> None:
     fill("facts", "red one")
     code = (
         "import sys; from reason.cli.main import main; status = main(['memory', 'show', 'facts', '--json']); "

@@ -57,7 +57,7 @@ def ask(model: Path, *more: str) -> list[str]:
     return ["ask", "What is 6 * 7?", "--model", f"local/{model}", "--threads", "1", "--seed", "7", *more]
 
 
-def test_quick_commands_load_nothing_heavy() -> None:
+def test_quick_commands_load_no_heavy_modules() -> None:
     code = (
         "import sys; from reason.cli.main import main; status = main(sys.argv[1:]);"
         "heavy = {'torch', 'litellm', 'langgraph', 'transformers', 'vllm', 'numpy'} & set(sys.modules);"
@@ -79,7 +79,7 @@ def test_a_tiny_model_answers(process: Process, tiny_model: Path) -> None:
     assert len({c.text for c in answer.candidates}) == 4
 
 
-def test_spent_seconds_exit_with_4(process: Process, tiny_model: Path) -> None:
+def test_exhausted_seconds_exit_with_4(process: Process, tiny_model: Path) -> None:
     status, out, err = finish(process(*ask(tiny_model, *LONG, "--budget-seconds", "1.5")))
     assert status == 4
     assert out.strip()
@@ -186,7 +186,7 @@ def test_replay_with_the_model_moved_away(process: Process, tiny_model: Path, ho
     assert str(here) in err
 
 
-def test_closed_pipe_is_no_noise(process: Process, tiny_model: Path, home: Path) -> None:
+def test_closed_pipe_prints_no_error(process: Process, tiny_model: Path, home: Path) -> None:
     child = process(*ask(tiny_model, *LONG, "--stream"))
     assert child.stdout is not None
     assert child.stdout.read(1)
@@ -212,7 +212,7 @@ def test_a_megabyte_on_stdin(process: Process) -> None:
     assert "--context" in err
 
 
-def test_not_a_byte_of_colour_in_a_pipe(process: Process) -> None:
+def test_no_colour_in_a_pipe(process: Process) -> None:
     for child in (process("strategies"), process("nonsense"), process("ask", "--help")):
         _, out, err = finish(child)
         assert "\x1b" not in out + err

@@ -52,7 +52,7 @@ def test_votes_in_one_batch_and_the_same_seed_the_same_text(real: Process) -> No
     assert first.candidates == second.candidates
 
 
-def test_fifty_tokens_and_no_more(real: Process) -> None:
+def test_token_budget_is_exact(real: Process) -> None:
     child = real("ask", "Tell me a long story about a cat.", "--budget-tokens", "50", "--json")
     out, _ = child.communicate(timeout=300)
     answer = Answer.model_validate_json(out)
@@ -61,7 +61,7 @@ def test_fifty_tokens_and_no_more(real: Process) -> None:
     assert answer.text
 
 
-def test_doctor_is_content(real: Process) -> None:
+def test_doctor_reports_success(real: Process) -> None:
     child = real("doctor", "--json")
     out, _ = child.communicate(timeout=300)
     assert child.returncode == 0, out

@@ -67,7 +67,7 @@ def test_a_run_is_shown(cli: Cli, scripted: Scripted) -> None:
     assert events[-1].type == "run.finished"
 
 
-def test_a_stored_run_becomes_a_page(cli: Cli, scripted: Scripted, home: Path) -> None:
+def test_stored_run_is_written_as_a_page(cli: Cli, scripted: Scripted, home: Path) -> None:
     scripted()
     answer = ask(cli)
     assert cli("runs", "show", answer.run_id, "--trace", "page.html") == (0, "", "")
@@ -114,7 +114,7 @@ def test_a_failed_run_is_resumed(cli: Cli, scripted: Scripted) -> None:
     assert json.loads(out)["answer"] == "42"
 
 
-def test_runs_are_removed_all_or_none(cli: Cli, scripted: Scripted) -> None:
+def test_removing_runs_is_all_or_nothing(cli: Cli, scripted: Scripted) -> None:
     scripted()
     first, second = ask(cli), ask(cli)
     assert cli("runs", "rm", first.run_id, "20990101")[0] == 2
@@ -174,7 +174,7 @@ def test_list_parameters_every_shape() -> None:
     assert found["inner.depth"].meaning == "how deep"
 
 
-def test_config_tells_sources(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_shows_sources(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "work" / "reason.toml").write_text('model = "local/other"\n[strategies.cot]\ntemperature = 0.5\n')
     (home / "config" / "reason").mkdir(parents=True)
     (home / "config" / "reason" / "reason.toml").write_text('model = "local/weaker"\nstrategy = "self-consistency"\n')

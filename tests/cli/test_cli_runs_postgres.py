@@ -18,7 +18,7 @@ def test_runs_of_a_database_are_listed_shown_replayed_and_removed(cli, scripted,
     assert json.loads(cli("runs", "list", "--json")[1]) == []
 
 
-def test_a_queued_run_is_listed_as_such(cli, home):
+def test_queued_run_is_listed_as_queued(cli, home):
     import asyncio
 
     from reason.core.store.location import open_store
@@ -40,7 +40,7 @@ def test_passwords_are_shown_nowhere(cli, monkeypatch):
         assert "***" in out + err, command
 
 
-def test_evaluations_keep_their_runs_in_a_file(cli):
+def test_evaluations_refuse_a_database_store(cli):
     status, out, err = cli("eval", "cot", "file:x.jsonl", "--store", "postgresql://h/db")
     assert (status, out) == (2, "")
     assert "evaluations and trainings keep their runs in an SQLite file" in err

@@ -22,7 +22,7 @@ def test_the_help_names_the_options(cli):
 
 
 @pytest.mark.parametrize("flags", [(), ("--no-auth",)])
-def test_an_address_that_others_reach_needs_keys(cli, home, flags):
+def test_public_address_needs_keys(cli, home, flags):
     status, _, err = cli("serve", "--host", "0.0.0.0", "--port", "0", "--store", str(home / "s.sqlite3"), *flags)
     assert status == 2
     assert "0.0.0.0 can be reached by others" in err
@@ -30,7 +30,7 @@ def test_an_address_that_others_reach_needs_keys(cli, home, flags):
 
 
 @pytest.mark.parametrize(("expires", "revoked"), [(1.0, None), (None, 1.0)])
-def test_a_key_that_is_no_longer_good_is_none(cli, home, expires, revoked):
+def test_expired_and_revoked_keys_do_not_count(cli, home, expires, revoked):
     path = home / "s.sqlite3"
 
     async def add():
@@ -54,7 +54,7 @@ def test_a_key_that_is_no_longer_good_is_none(cli, home, expires, revoked):
     assert "there is no key" in err
 
 
-def test_a_port_that_is_taken_is_told(cli, home):
+def test_port_in_use_is_an_error(cli, home):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -64,7 +64,7 @@ def test_a_port_that_is_taken_is_told(cli, home):
     assert f"cannot listen on 127.0.0.1 port {port}" in err
 
 
-def test_a_model_that_cannot_be_had_ends_it_with_one_line(cli, home):
+def test_unavailable_model_ends_the_server_with_one_line(cli, home):
     status, _, err = cli("serve", "--no-auth", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
     assert status == 2
     errors = [line for line in err.splitlines() if "error" in line]
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_had_ends_it_with_one_line(cli, home):
     assert "unknown model 'no-such'" in errors[0]
 
 
-def test_without_a_key_it_says_how_to_make_one(cli, home):
+def test_missing_key_is_a_warning_with_the_remedy(cli, home):
     _, _, err = cli("serve", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
     assert "there is no key yet" in err
 
@@ -92,7 +92,7 @@ def until_answered(url):
 
 
 @pytest.mark.real
-def test_several_workers_serve_one_socket_and_one_that_dies_is_replaced(process, tiny_model, home):
+def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
     flags = ("-m", f"local/{tiny_model}", "--threads", "1", "--weight-format", "fp32")
     child = process("serve", "--no-auth", "--port", "0", "--workers", "2", *flags, "--store", str(home / "s.sqlite3"))
     said = []

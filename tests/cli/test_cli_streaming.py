@@ -24,7 +24,7 @@ def delta(text: str, parent: int = 1) -> TextDelta:
 
 
 @given(st.lists(st.text(alphabet="ab \n\t", max_size=4), max_size=12))
-def test_what_is_printed_is_the_stripped_text(pieces: list[str]) -> None:
+def test_printed_text_is_stripped(pieces: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         written: list[str] = []
         patch.setattr(streaming, "write", written.append)
@@ -57,7 +57,7 @@ def test_several_samples_are_not_printed(first: CallStarted, capsys: pytest.Capt
     assert capsys.readouterr().out == ""
 
 
-def test_scoring_is_no_generation(capsys: pytest.CaptureFixture[str]) -> None:
+def test_scoring_is_not_a_generation(capsys: pytest.CaptureFixture[str]) -> None:
     stream = TextStream(lambda: None, lambda: None)
     stream(call(1, samples=3, operation="score"))
     stream(call(2))
@@ -69,7 +69,7 @@ def test_scoring_is_no_generation(capsys: pytest.CaptureFixture[str]) -> None:
     ("strategy", "printed"),
     [("cot", "once"), ("of-another-package", "once"), ("beam", ""), ("coat", ""), ("particle-gibbs", "")],
 )
-def test_a_step_of_a_search_is_no_answer(strategy: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_steps_are_not_streamed(strategy: str, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
     cleared: list[str] = []
     stream = TextStream(lambda: cleared.append("cleared"), lambda: None)
     stream(RunStarted(question=Question(text="?"), strategy=strategy, models={}, seed=1))
@@ -79,7 +79,7 @@ def test_a_step_of_a_search_is_no_answer(strategy: str, printed: str, capsys: py
     assert cleared == ["cleared"] * bool(printed)
 
 
-def test_which_strategies_search() -> None:
+def test_strategies_that_start_with_a_draft() -> None:
     from reason.reasoning.strategy import STRATEGIES
 
     own = {"astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs"}
@@ -101,7 +101,7 @@ def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert stream.pipe_closed
 
 
-def test_a_terminal_is_not_steered_by_the_model(
+def test_streamed_text_contains_no_control_characters(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from reason.cli.render.console import write

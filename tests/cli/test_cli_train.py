@@ -63,7 +63,7 @@ def train(data, *more, episodes=12):
     )
 
 
-def test_train_show_and_evaluate_on_what_was_held_out(cli, world, data):
+def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
     status, out, err = cli(*train(data, "--out", "nav.safetensors", episodes=40))
     assert status == 0, err
     assert "held out, greedy" in out
@@ -142,7 +142,7 @@ def test_step_reward(cli, world, data):
     assert "seed 0 → 4" in err
 
 
-def test_a_limit_of_tokens(cli, world, data):
+def test_token_limit_ends_and_resumes_a_training(cli, world, data):
     status, _, err = cli(*train(data, "--max-tokens", "9000", "--validate-every", "0", episodes=40))
     assert status == 0, err
     done = len(read_records(Path("work/episodes.jsonl")))
@@ -176,7 +176,7 @@ def test_a_limit_of_tokens(cli, world, data):
         (("--out", "sums.d/nav.safetensors/x"), "cannot write"),
     ],
 )
-def test_what_is_refused(cli, world, data, more, said):
+def test_invalid_trainings_are_refused(cli, world, data, more, said):
     Path("sums.d").write_text("")
     status, _, err = cli(*train(data, *more))
     assert status in (1, 2)
@@ -185,7 +185,7 @@ def test_what_is_refused(cli, world, data, more, said):
     assert world.made == []
 
 
-def test_nothing_is_named(cli, world):
+def test_training_without_data_is_refused(cli, world):
     status, _, err = cli("train", "navigator", "-m", "scripted/sums")
     assert (status, "no dataset to train on is named" in err) == (2, True)
     status, _, err = cli("train", "navigator", "--resume")
@@ -196,7 +196,7 @@ def test_nothing_is_named(cli, world):
     assert (status, "nowhere.safetensors" in err) == (2, True)
 
 
-def test_what_is_said_is_all_that_decides():
+def test_plan_options_are_detected_as_set():
     assert is_default(NavigatorOptions(engine=EngineOptions()))
     assert not is_default(NavigatorOptions(seed=0, engine=EngineOptions()))
     assert not is_default(NavigatorOptions(data=["gsm8k"], engine=EngineOptions()))
@@ -219,7 +219,7 @@ def record(n, *, correct=True, length=2, episode_return=0.81, epsilon=0.5):
     )
 
 
-def test_the_progress_is_of_the_last_episodes(monkeypatch):
+def test_progress_averages_the_last_episodes(monkeypatch):
     now = 100.0
     progress = TrainProgress(lambda: now)
     progress.begin(200, [record(i, correct=False, length=5, episode_return=0.0) for i in range(1, 101)], 17)
@@ -237,7 +237,7 @@ def test_the_progress_is_of_the_last_episodes(monkeypatch):
     )
 
 
-def test_the_view_says_a_line_now_and_then(capsys):
+def test_training_view_prints_plain_lines(capsys):
     now = 0.0
     view = TrainView(lambda: now)
     view.asking(2)
@@ -260,7 +260,7 @@ def test_the_view_says_a_line_now_and_then(capsys):
         assert word in drawn
 
 
-def test_the_view_goes_on_while_no_episode_has_ended(capsys):
+def test_training_view_prints_lines_before_the_first_episode(capsys):
     now = 0.0
     view = TrainView(lambda: now)
     view.begin(10, [], 3)
@@ -272,7 +272,7 @@ def test_the_view_goes_on_while_no_episode_has_ended(capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_and_gone_on_with(process, tiny_model: Path, home: Path, number: signal.Signals) -> None:
+def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number: signal.Signals) -> None:
     path = home / "questions.jsonl"
     rows = [{"id": f"q{i}", "question": f"What is {i} + {i}?", "answer": str(2 * i)} for i in range(12)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -305,7 +305,7 @@ def test_interrupted_and_gone_on_with(process, tiny_model: Path, home: Path, num
     assert load_navigator("work/navigator.safetensors").card.episodes == 16
 
 
-def test_cancelling_leaves_no_task_behind(cli, world, data, monkeypatch):
+def test_cancelling_leaves_no_task_running(cli, world, data, monkeypatch):
     """The first signal cancels; the loop ends with nothing under way."""
     left = []
     run = asyncio.Runner.run

@@ -87,7 +87,7 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     status, out, err = cli("ask", question_text(1001), *said[3:], "--store", "s.sqlite3", "--json")
     assert status == 0, err
     answer = json.loads(out)
-    assert (answer["strategy"], answer["ran"]) == ("auto", "cot max_tokens=30")
+    assert (answer["strategy"], answer["selected_strategy"]) == ("auto", "cot max_tokens=30")
     status, out, err = cli("ask", question_text(3000), *said[3:], "--store", "s.sqlite3")
     assert status == 0, err
     assert "by self-consistency n=3 max_tokens=30" in err
@@ -106,7 +106,7 @@ def test_json_has_the_values(cli, ways, opened):
     assert not opened.made
 
 
-def test_what_cannot_be_is_refused_before_a_model_is_opened(cli, ways, home, data):
+def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home, data):
     status, _, err = cli("train", "auto-router", ways[0], "--out", "a.json")
     assert (status, "at least two ways" in err) == (2, True)
     status, _, err = cli("train", "auto-router", ways[0], ways[0], "--out", "a.json")
@@ -157,19 +157,19 @@ def test_a_question_router_is_trained_shown_and_used(cli, home, data, opened, mo
 
 
 @pytest.mark.parametrize(("chosen", "printed"), [("cot", "once"), ("beam", "")])
-def test_a_search_that_was_chosen_is_not_streamed(chosen, printed, capsys):
+def test_search_chosen_by_a_router_is_not_streamed(chosen, printed, capsys):
     stream = TextStream(lambda: None, lambda: None)
     stream(RunStarted(question=Question(text="?"), strategy="auto", models={}, seed=1))
-    stream(StrategyNote(number=2, strategy="auto", name="auto.chosen", data={"ran": chosen, "chosen": chosen}))
+    stream(StrategyNote(number=2, strategy="auto", name="auto.chosen", data={"selected_strategy": chosen, "chosen": chosen}))
     stream(CallStarted(number=3, role="main", model="m", operation="generate", requests=1, samples=1, replayed=0))
     stream(TextDelta(parent=3, request=0, sample=0, text="once", tokens=1))
     assert capsys.readouterr().out == printed
 
 
-def test_the_live_view_says_who_was_chosen_and_why(home):
+def test_live_view_shows_the_routed_strategy_and_reason(home):
     view = LiveView()
     why = "0.90 right for 20 tokens, worth 0.880"
-    view(StrategyNote(number=1, strategy="auto", name="auto.chosen", data={"ran": "cot", "why": why, "arms": []}))
+    view(StrategyNote(number=1, strategy="auto", name="auto.chosen", data={"selected_strategy": "cot", "why": why, "arms": []}))
     screen = Console(width=100, file=io.StringIO(), force_terminal=False)
     screen.print(view.render())
     assert f"chosen cot: {why}" in " ".join(screen.file.getvalue().split())

@@ -30,7 +30,7 @@ ESCAPE = "\x1b"
 
 
 @pytest.fixture
-def desk(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with an answer and a document; no embedding model, so that nothing is fetched."""
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
     work = home / "work"
@@ -39,7 +39,7 @@ def desk(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return work
 
 
-def test_claims_are_marked_listed_and_summed_up(cli: Cli, desk: Path) -> None:
+def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> None:
     status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
     assert status == 0
     run = re.search(r"run (\S+)$", out)
@@ -65,14 +65,14 @@ def test_claims_are_marked_listed_and_summed_up(cli: Cli, desk: Path) -> None:
     shown = cli("runs", "show", run[1])[1]
     assert "none: the answer was given" in shown
     assert "[2] refuted 0.88  Barcelona is the capital of Spain." in shown
-    assert str(desk / "facts.md") in shown
+    assert str(workspace / "facts.md") in shown
     replayed = cli("runs", "replay", run[1])
     assert replayed[0] == 0
     assert "[2] refuted 0.88  Barcelona is the capital of Spain." in replayed[1]
     assert "a text that was verified" in cli("runs", "list")[1]
 
 
-def test_json_is_the_whole_record(cli: Cli, desk: Path) -> None:
+def test_json_output_is_the_complete_verification(cli: Cli, workspace: Path) -> None:
     arguments = ["--docs", "facts.md", "--question", "Capitals?", *LEXICAL, "--json"]
     status, out, _ = cli("verify", "--answer", "answer.txt", *arguments)
     found = TextVerification.model_validate_json(out)
@@ -83,13 +83,13 @@ def test_json_is_the_whole_record(cli: Cli, desk: Path) -> None:
     assert found.reports[1].passages[0].source == "facts.md"
 
 
-def test_an_answer_is_not_its_own_evidence(cli: Cli, desk: Path) -> None:
-    for docs in (".", "answer.txt", str(desk.parent)):
+def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
+    for docs in (".", "answer.txt", str(workspace.parent)):
         found = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
         one_line(found, "'answer.txt' is among the documents", "would support itself", "put it elsewhere")
 
 
-def test_colours_where_a_person_looks(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_on_a_terminal(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     out = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
     assert "\x1b[4;32mParis is the capital of France.\x1b[0m" in out
@@ -100,7 +100,7 @@ def test_colours_where_a_person_looks(cli: Cli, desk: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("columns", [12, 20, 30, 80])
-def test_narrow_terminals_get_whole_words(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_narrow_terminals_wrap_at_words(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
     assert status == 0
@@ -111,12 +111,12 @@ def test_narrow_terminals_get_whole_words(cli: Cli, desk: Path, monkeypatch: pyt
     assert not any(line != line.rstrip() for line in listed)
 
 
-def test_other_scripts_keep_their_places_and_widths(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_scripts_keep_offsets_and_widths(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    (desk / "answer.txt").write_text(
+    (workspace / "answer.txt").write_text(
         "\ufeffÅngström wurde 1814 in Lögdö geboren. 東京は日本の首都です。 👩‍🔬 Zoë is 12.", "utf-8"
     )
-    (desk / "facts.md").write_text("Ångström wurde 1814 in Lögdö geboren.", "utf-8")
+    (workspace / "facts.md").write_text("Ångström wurde 1814 in Lögdö geboren.", "utf-8")
     status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json")
     found = TextVerification.model_validate_json(out)
     assert status == 0
@@ -125,37 +125,37 @@ def test_other_scripts_keep_their_places_and_widths(cli: Cli, desk: Path, monkey
     assert "東京は日本の首都です" in cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
 
 
-def test_control_characters_never_reach_the_terminal(cli: Cli, desk: Path) -> None:
-    (desk / "answer.txt").write_text(
+def test_control_characters_never_reach_the_terminal(cli: Cli, workspace: Path) -> None:
+    (workspace / "answer.txt").write_text(
         "Paris is the \x1b[31mcapital\x1b[0m of France.\x07 \x9b2J\x1b]0;owned\x07 [bold]Madrid is big.[/bold]"
     )
-    (desk / "facts.md").write_text("Paris is the capital of\x1b[2J France.")
+    (workspace / "facts.md").write_text("Paris is the capital of\x1b[2J France.")
     _, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out + err)
     assert "[bold]Madrid is big.[/bold]" in out  # no markup of ours either
 
 
-def test_standard_input(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"Paris is the capital of France.\n")))
     status, out, _ = cli("verify", "--answer", "-", "--docs", "facts.md", *LEXICAL)
     assert status == 0
     assert "supported: 1 of 1 claim supported" in out
 
 
-def test_require_verified(cli: Cli, desk: Path) -> None:
+def test_require_verified(cli: Cli, workspace: Path) -> None:
     status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
     assert status == 5
     assert "[2] refuted" in out
     assert err.splitlines()[-1] == "error: the answer is not verified: refuted"
-    (desk / "answer.txt").write_text("Paris is the capital of France.")
+    (workspace / "answer.txt").write_text("Paris is the capital of France.")
     assert cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")[0] == 0
-    (desk / "answer.txt").write_text("Is it so?")
+    (workspace / "answer.txt").write_text("Is it so?")
     status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
     assert (status, "no claim was found" in out) == (5, True)
     assert "not verified: unchecked" in err
 
 
-def test_programs_alone(cli: Cli, desk: Path) -> None:
+def test_programs_only(cli: Cli, workspace: Path) -> None:
     status, out, err = cli("verify", "--answer", "answer.txt", "--programs-only")
     assert status == 0
     assert "[4] supported 1.00  17 * 23 = 391." in out
@@ -163,7 +163,7 @@ def test_programs_alone(cli: Cli, desk: Path) -> None:
     assert "note: no documents were given: only what a program can work out is checked" in err
 
 
-def test_parameters_reach_the_verifier(cli: Cli, desk: Path) -> None:
+def test_parameters_reach_the_verifier(cli: Cli, workspace: Path) -> None:
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json"]
     found = TextVerification.model_validate_json(cli(*arguments, "--set", "max_claims=2", "--set", "threshold=0.99")[1])
     assert [r.verdict for r in found.reports] == ["not_enough_evidence"] * 2
@@ -178,26 +178,26 @@ def one_line(found: tuple[int, str, str], *wanted: str) -> None:
         assert part in err
 
 
-def test_input_that_is_refused_in_one_line_with_its_remedy(cli: Cli, desk: Path) -> None:
+def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> None:
     def refused(*arguments: str) -> tuple[int, str, str]:
         return cli("verify", *arguments, *LEXICAL)
 
     given = ["--answer", "answer.txt"]
-    (desk / "empty.txt").write_text(" \n")
+    (workspace / "empty.txt").write_text(" \n")
     one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "give the text")
     one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "no answer file 'none.txt'", "--answer")
     one_line(refused(*given), "nothing to check the answer against", "--docs", "--programs-only")
     one_line(refused(*given, "--docs", "nowhere"), "there is no", "nowhere", "name files or folders")
-    (desk / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
+    (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
     one_line(refused(*given, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
-    with (desk / "huge.txt").open("wb") as file:
+    with (workspace / "huge.txt").open("wb") as file:
         file.truncate(200 << 20)
     one_line(refused(*given, "--docs", "huge.txt"), "huge.txt has 200 MB", "reason index build")
-    (desk / "latin.txt").write_bytes("Café".encode("latin-1"))
+    (workspace / "latin.txt").write_bytes("Café".encode("latin-1"))
     one_line(refused("--answer", "latin.txt", "--docs", "facts.md"), "not UTF-8 text (byte 3)", "convert it")
-    (desk / "utf16.txt").write_bytes(b"\xff\xfe\x00")
+    (workspace / "utf16.txt").write_bytes(b"\xff\xfe\x00")
     one_line(refused(*given, "--docs", "utf16.txt"), "utf16.txt", "UTF-16 is broken")
-    (desk / "binary.txt").write_bytes(b"a\0b")
+    (workspace / "binary.txt").write_bytes(b"a\0b")
     one_line(refused("--answer", "binary.txt", "--docs", "facts.md"), "is binary")
     one_line(refused(*given, "--index", "."), "there is no index in .", "reason index build")
     one_line(refused(*given, "--docs", "facts.md", "--set", "entailment=judge"), "exclude each other")
@@ -206,15 +206,15 @@ def test_input_that_is_refused_in_one_line_with_its_remedy(cli: Cli, desk: Path)
     assert cli("verify", *given, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 1
 
 
-def test_a_document_in_an_old_encoding_is_read_and_said_to_be(cli: Cli, desk: Path) -> None:
-    (desk / "old.txt").write_bytes("Paris is the capital of France, says André.".encode("cp1252"))
+def test_legacy_encoding_is_read_with_a_note(cli: Cli, workspace: Path) -> None:
+    (workspace / "old.txt").write_bytes("Paris is the capital of France, says André.".encode("cp1252"))
     status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "old.txt", *LEXICAL)
     assert status == 0
     assert "[1] supported" in out
     assert "old.txt was read otherwise: byte" in err
 
 
-def test_a_saved_index_is_evidence(cli: Cli, desk: Path) -> None:
+def test_a_saved_index_is_evidence(cli: Cli, workspace: Path) -> None:
     assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
     status, out, _ = cli("verify", "--answer", "answer.txt", "--index", "ix", *LEXICAL)
     assert status == 0
@@ -222,7 +222,7 @@ def test_a_saved_index_is_evidence(cli: Cli, desk: Path) -> None:
     assert "[2] refuted" in out
 
 
-def test_a_spent_budget_is_said_and_has_status_4(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return ScriptedEntailment(by_words)
 
@@ -237,11 +237,11 @@ def test_a_spent_budget_is_said_and_has_status_4(cli: Cli, desk: Path, monkeypat
     assert cli(*arguments, "--budget-passes", "100")[0] == 0
 
 
-def test_trace_and_page_are_written(cli: Cli, desk: Path) -> None:
+def test_trace_and_page_are_written(cli: Cli, workspace: Path) -> None:
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL]
     assert cli(*arguments, "--html", "page.html", "--trace", "trace.html")[0] == 0
-    found = carried((desk / "page.html").read_text())["found"]
-    events = carried((desk / "trace.html").read_text())["events"]
+    found = carried((workspace / "page.html").read_text())["found"]
+    events = carried((workspace / "trace.html").read_text())["events"]
     assert events[-1]["answer"]["verification"] == found["verification"]
     claims = found["verification"]["claims"]
     assert [claim["verdict"] for claim in claims].count("supported") == 2
@@ -249,7 +249,7 @@ def test_trace_and_page_are_written(cli: Cli, desk: Path) -> None:
     assert [claim["text"] for claim in claims if madrid in claim["evidence"]] == ["Barcelona is the capital of Spain."]
 
 
-def test_the_command_as_a_process(process: Process, desk: Path) -> None:
+def test_the_command_as_a_process(process: Process, workspace: Path) -> None:
     child = process(
         "verify", "--answer", "-", "--docs", "facts.md", *LEXICAL, "--json", stdin="Paris is the capital of France.\n"
     )
@@ -259,8 +259,8 @@ def test_the_command_as_a_process(process: Process, desk: Path) -> None:
     assert "words alone" in err
 
 
-def test_ctrl_c_is_clean(process: Process, desk: Path) -> None:
-    os.mkfifo(desk / "slow.txt")  # nobody writes
+def test_ctrl_c_is_clean(process: Process, workspace: Path) -> None:
+    os.mkfifo(workspace / "slow.txt")  # nobody writes
     child = process("verify", "--answer", "slow.txt", "--docs", "facts.md", *LEXICAL)
     time.sleep(3)
     child.send_signal(signal.SIGINT)

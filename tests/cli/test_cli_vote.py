@@ -65,7 +65,7 @@ def test_methods(cli, samples: str, method: str, answer: str, confidence: float)
     assert found["confidence"] == pytest.approx(confidence, abs=1e-6)
 
 
-def test_ties_are_told(cli, samples: str) -> None:
+def test_ties_are_reported(cli, samples: str) -> None:
     _, _, err = cli("vote", samples, "--method", "sc")
     assert "2 answers share the first place" in err
     assert json.loads(cli("vote", samples, "--method", "sc", "--json")[1])["ties"] == 2
@@ -137,7 +137,7 @@ def test_all_pruned_is_null_in_json(cli, home: Path) -> None:
     pytest.fail("no pool was pruned whole")
 
 
-def test_an_answer_cannot_steer_the_terminal(cli, home: Path) -> None:
+def test_vote_output_contains_no_control_characters(cli, home: Path) -> None:
     path = write(home / "evil.jsonl", {"text": "a", "answer": "\x1b[2J[bold]4", "mean_logprob": -0.1})
     status, out, _ = cli("vote", path, "--kind", "text", "--method", "sc")
     assert status == 0

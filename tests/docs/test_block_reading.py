@@ -37,14 +37,14 @@ def test_blocks_have_their_line_language_text_and_reason():
         blocks_of("a.md", "```bash\nreason ask\n")
 
 
-def test_indented_code_is_seen_and_other_indented_text_is_not():
+def test_only_indented_code_is_detected():
     assert indented_code("So:\n\n    reason ask\n") == [3]
     assert indented_code("- a\n\n    more of a\n") == []
     assert indented_code("So\n    it goes on\n") == []
     assert indented_code("```text\n\n    inside\n```\n") == []
 
 
-def test_commands_of_a_shells_text():
+def test_commands_of_a_shell_block():
     code = """A=1 reason ask "a | b" --set 'x={"n": 1}' | jq -c . > out   # and more
 for name in a b; do
     reason eval sweep $name.toml \\
@@ -82,12 +82,12 @@ curl -d '{
         ("reason verifiers list twice", "unexpected extra argument"),
     ],
 )
-def test_what_reason_would_take(typed, why):
+def test_parser_accepts_or_refuses_commands(typed, why):
     said = refused(typed.split())
     assert said == "" if not why else why in said
 
 
-def test_a_reason_is_known_and_shows_in_the_block():
+def test_skip_reason_is_known_and_matches_its_block():
     assert unfounded("it needs Docker", "docker run x\n") == ""
     assert "nothing in the block" in unfounded("it needs Docker", "reason ask x\n")
     assert "unknown reason" in unfounded("it is slow", "reason ask x\n")

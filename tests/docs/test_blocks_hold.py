@@ -33,20 +33,20 @@ def of(*languages: str) -> list[Block]:
     return [block for block in BLOCKS if block.language in languages]
 
 
-def test_every_block_is_one_that_is_run_or_checked():
+def test_every_block_is_run_or_checked():
     assert {b.place: b.language for b in BLOCKS if b.language not in RUN_BY_PAGES | CHECKED | PICTURES} == {}
     assert {p: lines for p in pages() if (lines := indented_code(read_page(p)))} == {}, "put it between fences"
     assert len(BLOCKS) > 100
 
 
-def test_what_is_not_run_has_a_reason_that_holds():
+def test_skipped_blocks_have_valid_reasons():
     marked = [b for b in BLOCKS if b.not_run]
     assert {b.place: wrong for b in marked if (wrong := unfounded(b.not_run, b.code))} == {}
     assert {b.place for b in marked if b.language not in RUN_BY_PAGES} == set(), "nobody would run these"
     assert {b.not_run for b in marked} == set(REASONS), "a reason that no page gives"
 
 
-def test_every_command_of_reason_would_be_taken():
+def test_every_reason_command_is_accepted():
     wrong, seen = {}, 0
     for block in of("bash", "console"):
         code = shown_commands(block.code) if block.language == "console" else block.code
@@ -61,14 +61,14 @@ def test_every_command_of_reason_would_be_taken():
     assert seen > 100
 
 
-def test_every_script_of_ours_that_a_command_names_exists():
+def test_every_script_in_a_command_exists():
     named = {w for b in of("bash") for words in commands(b.code) for w in words if w.startswith("benchmarks/")}
     scripts = {w for w in named if w.endswith(".py") or w == "benchmarks/peers/install"}
     assert len(scripts) > 10
     assert {s for s in scripts if not (ROOT / s).exists()} == set()
 
 
-def test_python_is_python_and_what_it_imports_of_reason_is_there():
+def test_python_blocks_compile_and_their_imports_exist():
     missing, seen = [], 0
     for block in of("python"):
         tree = compile(block.code, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
@@ -81,13 +81,13 @@ def test_python_is_python_and_what_it_imports_of_reason_is_there():
     assert seen > 50
 
 
-def test_json_is_json():
+def test_json_blocks_are_valid():
     for block in of("json"):
         for line in block.code.replace(", …", "").splitlines():
             json.loads(line)
 
 
-def test_toml_is_what_reason_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_toml_blocks_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     settings, sweeps, plugins = [], [], []

@@ -11,5 +11,5 @@ from support.doc_session import Mother
 
 
 @pytest.mark.parametrize("page", RUNNABLE[0::2])
-def test_the_page_does_what_it_shows(page: str, mother: Mother, tmp_path: Path, smollm2_files: ModelFiles):
+def test_page_runs_as_documented(page: str, mother: Mother, tmp_path: Path, smollm2_files: ModelFiles):
     work_through(page, mother, tmp_path)

@@ -34,7 +34,7 @@ async def stored(path: Path) -> tuple[list[RunRecord], dict[str, list[Any]]]:
         await store.aclose()
 
 
-def test_the_session(home: Path) -> None:
+def test_command_line_session(home: Path) -> None:
     done = subprocess.run(
         ["bash", FOLDER / "command_line.sh", "here"],
         stdin=subprocess.DEVNULL,

@@ -45,7 +45,7 @@ async def only_run(home: Path) -> RunRecord:
         await store.aclose()
 
 
-def test_a_client_that_goes_away_takes_its_run_along(server: Server, opened: list[Any], home: Path) -> None:
+def test_disconnected_client_cancels_its_run(server: Server, opened: list[Any], home: Path) -> None:
     asked = {"question": "Why is the sky blue? Explain it at length."}
     with httpx.stream("GET", f"{server.url}/ask", params=asked, timeout=120) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
@@ -57,7 +57,7 @@ def test_a_client_that_goes_away_takes_its_run_along(server: Server, opened: lis
     asyncio.run(at_rest(opened))
 
 
-def test_a_question_is_answered_and_one_that_cannot_be_is_refused(
+def test_valid_question_is_answered_and_invalid_one_refused(
     server: Server, opened: list[Any], home: Path
 ) -> None:
     with httpx.Client(base_url=server.url, timeout=120) as client:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.real
 
 
 @pytest.mark.parametrize(("chains", "goes_to"), [(1, "reply"), (4, None)])
-async def test_a_question_goes_in_and_an_answer_comes_out(example: Example, chains: int, goes_to: str | None) -> None:
+async def test_graph_answers_a_question(example: Example, chains: int, goes_to: str | None) -> None:
     question = {"question": "What is the capital of France? Answer with one word."}
     parameters = {"n": chains, "max_tokens": 32}
     async with Reasoner(strategy="self-consistency", parameters=parameters, seed=1) as reasoner:
@@ -39,7 +39,7 @@ async def test_a_question_goes_in_and_an_answer_comes_out(example: Example, chai
         assert record.status == "finished"
 
 
-async def test_cancelling_the_graph_cancels_the_run_which_goes_on(example: Example, opened: list[Any]) -> None:
+async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example: Example, opened: list[Any]) -> None:
     question = {"question": "Why is the sky blue? Explain it at length."}
     async with Reasoner(parameters={"max_tokens": 100}, seed=1) as reasoner:
         graph = example("langgraph_node").build(reasoner)

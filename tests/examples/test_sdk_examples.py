@@ -22,7 +22,7 @@ async def test_ask_prints_both_answers(example: Example, capsys: pytest.CaptureF
     assert re.fullmatch(r"vote: .+, confidence (0\.\d+|1\.0), stopped: (budget|done)", vote)
 
 
-async def test_own_strategy_answers_and_tells_the_entropy(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_own_strategy_answers_and_reports_the_entropy(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     await example("own_strategy").main()
     (said,) = capsys.readouterr().out.splitlines()
     told = re.fullmatch(r".+  \(\{'first_token_entropy': (\S+)\}, (\d+) tokens\)", said)
@@ -31,7 +31,7 @@ async def test_own_strategy_answers_and_tells_the_entropy(example: Example, caps
     assert 0 < int(told[2]) <= 4 * 48
 
 
-async def test_a_vote_is_told_bounded_verified_and_found_again(
+async def test_vote_is_streamed_bounded_verified_and_replayed(
     example: Example, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await example("streamed_and_verified").main()

@@ -59,7 +59,7 @@ def settings_of(port: int, **provider: Any) -> Settings:
         ((500, b""), "fail", "status 500"),
     ],
 )
-async def test_endpoints_are_asked_what_they_serve(
+async def test_endpoints_list_their_models(
     home: Path, endpoint: Any, reply: tuple[int, bytes], state: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOX_KEY", "secret-value")
@@ -73,13 +73,13 @@ async def test_endpoints_are_asked_what_they_serve(
     assert "secret-value" not in litellm.detail + found.detail + found.hint
 
 
-async def test_an_endpoint_that_is_not_there_is_a_failure(home: Path) -> None:
+async def test_unreachable_endpoint_is_a_failure(home: Path) -> None:
     _, found = await doctor_checks.check_providers(settings_of(9))
     assert found.state == "fail"
     assert "127.0.0.1:9" in found.detail
 
 
-def test_a_providers_model_is_never_asked(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASON_MODEL", "openai/gpt-4o-mini")
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # a request would fail
@@ -92,12 +92,12 @@ def test_a_providers_model_is_never_asked(cli: Cli, monkeypatch: pytest.MonkeyPa
     assert cli("doctor", "--quick", "--json")[0] == 3
 
 
-async def test_a_trial_whose_process_dies_is_a_failure(home: Path) -> None:
+async def test_trial_whose_process_dies_is_a_failure(home: Path) -> None:
     result = await doctor_checks._run_trial("local/no-such-model", load_settings())
     assert "no-such-model" in result["error"]
 
 
-async def test_the_trial_runs_with_a_model_and_leaves_nothing(home: Path, tiny_model: Path) -> None:
+async def test_trial_runs_a_model_and_leaves_no_process(home: Path, tiny_model: Path) -> None:
     result = await doctor_checks._run_trial(f"local/{tiny_model}", load_settings())
     assert (result["hooks"], result["left"], result["tokens"]) == (True, False, 4)
 
@@ -108,7 +108,7 @@ SLOW = (
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
-async def test_cancelling_ends_the_whole_group(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelling_ends_the_process_group(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     create = asyncio.create_subprocess_exec
 
@@ -129,7 +129,7 @@ async def test_cancelling_ends_the_whole_group(home: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups of POSIX")
-def test_the_trial_ends_with_whoever_started_it(home: Path, tiny_model: Path) -> None:
+def test_trial_ends_with_its_parent(home: Path, tiny_model: Path) -> None:
     code = (
         "import sys, threading, time, reason.cli.engine_trial as t\n"
         "async def slow(name, settings):\n"
@@ -153,7 +153,7 @@ def test_the_trial_ends_with_whoever_started_it(home: Path, tiny_model: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes of POSIX are forked")
-def test_a_process_that_the_engine_forks_is_not_held_up(home: Path) -> None:
+def test_forked_engine_process_is_not_blocked(home: Path) -> None:
     code = (
         "import multiprocessing, sys, time, reason.cli.engine_trial as t\n"
         "async def forking(name, settings):\n"
@@ -180,7 +180,7 @@ def test_a_process_that_the_engine_forks_is_not_held_up(home: Path) -> None:
     assert b'{"code": 0}' in told
 
 
-def test_show_reports_a_liar_in_red_and_by_its_status(
+def test_show_reports_false_capabilities_in_red_and_by_status(
     cli: Cli, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from reason.serving.local.engine import LocalModel
@@ -205,7 +205,7 @@ def test_show_reports_a_liar_in_red_and_by_its_status(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
-def test_checks_go_to_standard_output_also_while_a_line_moves_on_the_terminal(home: Path) -> None:
+def test_checks_go_to_stdout_below_an_animated_status_line(home: Path) -> None:
     import pty
 
     ours, theirs = pty.openpty()

@@ -28,7 +28,7 @@ def judged_rows(items: int, *, skill: float) -> list[ResultRow]:
     return rows
 
 
-def test_a_skilled_signal(cli) -> None:
+def test_informative_signal_is_reported(cli) -> None:
     write_run(judged_rows(60, skill=2.0), Path("run"))
     status, out, err = cli("eval", "signal", "run")
     assert status == 0, err
@@ -43,7 +43,7 @@ def test_a_skilled_signal(cli) -> None:
     assert told["beta"] > 0
 
 
-def test_a_signal_without_skill_is_warned_of(cli) -> None:
+def test_uninformative_signal_is_a_warning(cli) -> None:
     write_run(judged_rows(60, skill=0.0), Path("run"))
     status, _, err = cli("eval", "signal", "run")
     assert status == 0

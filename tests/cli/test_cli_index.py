@@ -85,7 +85,7 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 as before"
 
 
-def test_the_model_is_the_index_s_own(cli: Cli, documents: Path, opened: list[str | None]) -> None:
+def test_embedding_model_is_that_of_the_index(cli: Cli, documents: Path, opened: list[str | None]) -> None:
     assert cli("index", "build", "i", "docs")[0] == 0
     assert cli("index", "build", "j", "docs", "--embedding-model", "test/other")[0] == 0
     assert cli("index", "add", "j", "docs")[0] == 0
@@ -99,7 +99,7 @@ def test_the_model_is_the_index_s_own(cli: Cli, documents: Path, opened: list[st
     assert "give the model test/words that made it" in err
 
 
-def test_what_is_wrong_is_said(cli: Cli, documents: Path, home: Path) -> None:
+def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
     for command in (("show", "none"), ("add", "none", "docs")):
         status, out, err = cli("index", *command)
         assert (status, out) == (2, "")
@@ -120,7 +120,7 @@ def test_what_is_wrong_is_said(cli: Cli, documents: Path, home: Path) -> None:
     assert cli("index")[1].count("build") >= 1
 
 
-def test_ctrl_c_says_what_is_saved_and_goes_on(documents: Path, home: Path) -> None:
+def test_ctrl_c_reports_saved_work_and_resumes(documents: Path, home: Path) -> None:
     with (documents / "many.jsonl").open("w") as file:
         for i in range(25_000):
             file.write(json.dumps({"id": i, "text": f"The fact number {i} of a long file."}) + "\n")
@@ -141,7 +141,7 @@ def test_ctrl_c_says_what_is_saved_and_goes_on(documents: Path, home: Path) -> N
     assert "the index i has 25,004 passages of 3 documents" in done.stderr
 
 
-def test_looking_loads_nothing_heavy(cli: Cli, documents: Path) -> None:
+def test_show_loads_no_heavy_modules(cli: Cli, documents: Path) -> None:
     assert cli("index", "build", "i", "docs", "--no-vectors")[0] == 0
     code = (
         "import sys; from reason.cli.main import main; status = main(['index', 'show', 'i', '--json']); "

@@ -18,14 +18,14 @@ from support.scripted_entailment import ScriptedEntailment
 from support.tiny_encoder import SIZE, write_tiny_encoder
 
 Cli = Callable[..., tuple[int, str, str]]
-FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
+INDEX_FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
 
 
 @pytest.fixture
-def desk(home: Path) -> Path:
+def workspace(home: Path) -> Path:
     work = home / "work"
     (work / "answer.txt").write_text("Paris is the capital of France. Barcelona is the capital of Spain.")
-    (work / "facts.md").write_text(FACTS)
+    (work / "facts.md").write_text(INDEX_FACTS)
     return work
 
 
@@ -46,8 +46,8 @@ def write_sentence_model(folder: Path, seed: int) -> Path:
     return folder
 
 
-def test_an_index_of_another_embedding_model_is_refused(cli: Cli, desk: Path) -> None:
-    encoder = write_sentence_model(desk / "encoder", seed=1)
+def test_an_index_of_another_embedding_model_is_refused(cli: Cli, workspace: Path) -> None:
+    encoder = write_sentence_model(workspace / "encoder", seed=1)
     built = cli("index", "build", "ix", "facts.md", "--embedding-model", f"local/{encoder}")
     assert built[0] == 0, built
     arguments = ["verify", "--answer", "answer.txt", "--index", "ix", "--entailment", "lexical"]
@@ -62,9 +62,9 @@ def test_an_index_of_another_embedding_model_is_refused(cli: Cli, desk: Path) ->
     assert "build another index in a new folder" in line
 
 
-def test_documents_and_an_index_together(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_and_an_index_together(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
-    (desk / "more.txt").write_text("Barcelona is a port.")
+    (workspace / "more.txt").write_text("Barcelona is a port.")
     assert cli("index", "build", "ix", "facts.md", "--no-vectors")[0] == 0
     status, out, err = cli(
         "verify", "--answer", "answer.txt", "--index", "ix", "--docs", "more.txt", "--entailment", "lexical"
@@ -90,7 +90,7 @@ class Interrupting(ScriptedEntailment):
         return await super().judge(pairs)
 
 
-def test_ctrl_c_saves_the_run_and_says_how_to_go_on(cli: Cli, desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_saves_the_run_and_prints_the_resume_command(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
     judge = Interrupting()
 
@@ -104,8 +104,8 @@ def test_ctrl_c_saves_the_run_and_says_how_to_go_on(cli: Cli, desk: Path, monkey
     found = re.search(r"interrupted; the run is saved: reason (runs resume \S+)", err)
     assert found is not None
     assert judge.closed == 1
-    (desk / "elsewhere").mkdir()
-    monkeypatch.chdir(desk / "elsewhere")  # the run knows its documents wherever it goes on
+    (workspace / "elsewhere").mkdir()
+    monkeypatch.chdir(workspace / "elsewhere")  # the run knows its documents wherever it goes on
     status, out, _ = cli(*found[1].split())
     assert status == 0
     assert "[1] supported 0.88  Paris is the capital of France." in out

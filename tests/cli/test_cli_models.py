@@ -35,7 +35,7 @@ def no_network(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
 
 
-def test_list_shows_what_could_be_pulled(cli, cache):
+def test_list_shows_models_that_can_be_pulled(cli, cache):
     status, out, err = cli("models", "list", "--json")
     assert (status, err) == (0, "")
     listed = json.loads(out)
@@ -82,7 +82,7 @@ def test_pull_list_show_and_remove(cli, cache, gguf_file):
     assert gguf_file.is_file()
 
 
-def test_what_is_ready_is_not_pulled_again(cli, gguf_file):
+def test_downloaded_model_is_not_pulled_again(cli, gguf_file):
     assert cli("models", "pull", f"local/{gguf_file}")[0] == 0
     status, out, err = cli("models", "pull", f"local/{gguf_file}")
     assert (status, out) == (0, "")
@@ -90,7 +90,7 @@ def test_what_is_ready_is_not_pulled_again(cli, gguf_file):
     assert "converting" not in err
 
 
-def test_show_of_a_users_folder(cli, tiny_model, cache):
+def test_show_of_a_user_directory(cli, tiny_model, cache):
     status, out, _ = cli("models", "show", f"local/{tiny_model}", "--json")
     assert status == 0
     assert json.loads(out)["weights"] == "F32"

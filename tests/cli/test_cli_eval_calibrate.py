@@ -35,7 +35,7 @@ def sums(home: Path) -> Path:
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
-def test_a_map_of_a_run_folder(cli, method: str) -> None:
+def test_map_is_fitted_to_a_run_directory(cli, method: str) -> None:
     run = write_run([*overconfident(120), failed_row("silent", None)], Path("votes"))
     status, out, err = cli("eval", "calibrate", str(run), "--method", method, "--out", "maps/votes.json")
     assert status == 0, err
@@ -62,7 +62,7 @@ def test_json_has_the_map(cli) -> None:
     assert told["map"]["folds"] == 3
 
 
-def test_a_map_that_made_it_worse_is_told_in_so_many_words(cli) -> None:
+def test_map_that_is_worse_out_of_sample_is_a_warning(cli) -> None:
     rng = random.Random(3)
     rows = []
     for i in range(40):
@@ -74,14 +74,14 @@ def test_a_map_that_made_it_worse_is_told_in_so_many_words(cli) -> None:
     assert "out of sample the map made ECE, Brier worse; the stated confidence may be the better one" in err
 
 
-def test_a_constant_map_is_told(cli) -> None:
+def test_constant_map_is_a_warning(cli) -> None:
     rows = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
     status, _, err = cli("eval", "calibrate", str(write_run(rows, Path("odd"))), "--method", "platt", "--out", "m.json")
     assert status == 0
     assert "every confidence the same value" in err
 
 
-def test_what_cannot_be_calibrated(cli) -> None:
+def test_invalid_calibration_is_refused(cli) -> None:
     few = write_run(overconfident(10), Path("few"))
     silent = write_run([make_row(f"i{i}", None, True) for i in range(30)], Path("silent"))
     whole = write_run(overconfident(30), Path("whole"))
@@ -148,7 +148,7 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert f"calibrated {answer['calibrated_confidence']:.2f} by map (platt, sums)" in out
 
 
-def test_settings_name_a_map_and_a_run_is_shown_without_its_file(cli, scripted, sums) -> None:
+def test_map_from_the_settings_is_stored_with_the_run(cli, scripted, sums) -> None:
     scripted(adder)
     assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--out", "dev")[0] == 0
     assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0
@@ -166,7 +166,7 @@ def test_settings_name_a_map_and_a_run_is_shown_without_its_file(cli, scripted, 
     assert cli("runs", "replay", answer["run_id"])[0] == 0
 
 
-def test_maps_for_something_else_are_refused_before_anything_is_asked(cli, scripted, sums) -> None:
+def test_maps_of_other_setups_are_refused_before_any_call(cli, scripted, sums) -> None:
     model = scripted(adder)
     assert cli("eval", str(sums), "--map", "question=q", *VOTES, "--out", "dev")[0] == 0
     assert cli("eval", "calibrate", "dev", "--out", "map.json")[0] == 0

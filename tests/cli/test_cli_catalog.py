@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from reason.verify.davinci.davinci import DavinciConfig
+from reason.verify.davinci.config import DavinciConfig
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -33,7 +33,7 @@ def test_show_has_every_parameter_with_its_default(cli: Cli) -> None:
     assert all(p["meaning"] for p in by_name.values())
 
 
-def test_an_unknown_name_is_told_in_one_line(cli: Cli) -> None:
+def test_unknown_verifier_is_one_line(cli: Cli) -> None:
     status, out, err = cli("verifiers", "show", "davincy")
     assert (status, out) == (2, "")
     assert err == "error: unknown verifier 'davincy' (did you mean 'davinci'?)\n"

@@ -1,0 +1,221 @@
+"""What an answer cites: below it on standard output, in its JSON, in a stored run.
+
+Usage in the terminal: cached prompt tokens by model and role among the cells.
+
+An answer cut where its claims begin and end, for the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.cli.render import run_page as run_view
+from reason.cli.render.answer import USAGE_COLUMNS, print_answer, print_json, source_lines, usage_cells
+from reason.cli.render.claims import split_at_claims
+from reason.core.budget import Budget, Ledger
+from reason.core.events import RunStarted
+from reason.core.messages import Usage
+from reason.core.run import RunConfig
+from reason.core.settings import load_settings
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Answer, CheckedClaim, Evidence, RoleUsage, Verdict, Verification
+from rich.console import Console
+from support.mcts_events import SOURCES, noted_answer, noted_run
+
+Cli = Callable[..., tuple[int, str, str]]
+TWO = (*SOURCES, Evidence(source="the model itself", text="Ida Holm\n painted  lakes."))
+
+
+def test_sources_follow_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = noted_answer(TWO)
+    print_answer(answer)
+    assert capsys.readouterr() == (
+        answer.text
+        + "\n\nSources\n[1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.\n"
+        + "[2] the model itself: Ida Holm painted lakes.\n",
+        "",
+    )
+
+
+def test_answer_without_sources_is_only_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = noted_answer(())
+    print_answer(answer)
+    assert capsys.readouterr() == (answer.text + "\n", "")
+
+
+def test_streamed_text_is_not_printed_again_but_its_sources_are(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = noted_answer()
+    print_answer(answer, answer.text)
+    assert capsys.readouterr().out == "\n\nSources\n[1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.\n"
+
+
+def test_source_is_one_line_with_its_full_name() -> None:
+    long = Evidence(source="s" * 30, text="t" * 300)
+    assert source_lines([long], 60) == [f"[1] {'s' * 30}: {'t' * 23}…"]
+    assert source_lines([long], 10) == [f"[1] {'s' * 30}: {'t' * 19}…"]
+    assert source_lines([Evidence(source="a", text="漢" * 50)], 26) == [f"[1] a: {'漢' * 9} …"]
+    assert source_lines([Evidence(source="a", text="")], 60) == ["[1] a"]
+
+
+def test_sources_contain_no_control_characters(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "[b]\x1b[2J\r\n\x9b31m"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_answer(noted_answer((Evidence(source=evil, text=evil),)))
+    assert capsys.readouterr().out.endswith("\nSources\n[1] [b][2J 31m: [b][2J 31m\n")
+
+
+def test_sources_are_in_the_json_output(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json(noted_answer(TWO))
+    cited = json.loads(capsys.readouterr().out)["citations"]
+    assert [Evidence.model_validate(each) for each in cited] == list(TWO)
+
+
+@pytest.fixture
+def stored(home: Path) -> str:
+    """Name of a stored run whose answer cites."""
+
+    async def write() -> str:
+        events = noted_run(TWO)
+        started = events[0]
+        assert isinstance(started, RunStarted)
+        config = RunConfig(
+            question=started.question, strategy="coat", parameters={}, models=started.models, seed=started.seed
+        )
+        store = await SqliteStore.open(load_settings().store)
+        await store.create_run(started.run_id, config.model_dump(mode="json"))
+        await store.add_events(started.run_id, events)
+        await store.end_run(started.run_id, "finished", answer=noted_answer(TWO).model_dump(mode="json"))
+        await store.aclose()
+        return started.run_id
+
+    return asyncio.run(write())
+
+
+def test_stored_run_shows_its_sources(cli: Cli, stored: str) -> None:
+    status, out, err = cli("runs", "show", stored)
+    assert (status, err) == (0, "")
+    lines = [line.rstrip() for line in out.splitlines()]
+    at = lines.index("sources")
+    assert lines[at + 1 : at + 3] == [
+        "  [1] docs/ekeby.md:0-31: Ekeby castle was built in 1412.",
+        "  [2] the model itself: Ida Holm painted lakes.",
+    ]
+
+
+def test_tree_of_a_stored_run_has_statistics_and_notes(cli: Cli, stored: str) -> None:
+    status, out, err = cli("runs", "show", stored, "--tree")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[3].split() == ["step", "score", "V", "N", "step", "value", "notes", "value", "turn", "tokens"]
+    assert [line.rstrip() for line in lines[4:11]] == [
+        "✓    0      -  0.625  4           -            -    #1       -  ● start",
+        "     1   0.30  0.300  1       0.300            -     -       9  ├─○ Ida Holm was a painter.",
+        "✓    1   0.80  0.733  3       0.750            1    #2       9  ● Ida Holm was born in Ekeby.",
+        " " * 66 + "+ Ekeby castle was built in 1412. [docs/ekeby.md:0-31]",
+        " " * 66 + "+ Ida Holm painted lakes. [the model itself]",
+        "     2   0.50  0.500  1       0.500            -     -       9  ├─○ Ekeby lies on a lake.",
+        "✓    2   0.90  0.900  1       0.900            -     -       9  ■ The castle above Ekeby was built in 1412 "
+        "[1]. The answer is 1412.",
+    ]
+    assert lines[-1].endswith("turn: when continued   + note")
+    (search,) = json.loads(cli("runs", "show", stored, "--tree", "--json")[1])["searches"]
+    assert search["notes"] == {
+        "1": [
+            {
+                "text": "Ekeby castle was built in 1412.",
+                "source_id": "docs/ekeby.md:0-31",
+                "source_kind": "folder",
+                "score": 0.9,
+            },
+            {"text": "Ida Holm painted lakes.", "source_id": "", "source_kind": "self", "score": 0.5},
+        ]
+    }
+
+
+@pytest.fixture
+def answer() -> Answer:
+    ledger = Ledger(Budget(), clock=iter([0.0, 1.5]).__next__)
+    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, cost_usd=0.25)
+    ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
+    ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
+    ledger.charge("judge", "local/b", Usage(prompt_tokens=7, cost_usd=None), calls=1)
+    return Answer(
+        answer="x",
+        text="x",
+        strategy="cot",
+        model="local/a",
+        confidence=None,
+        candidates=(),
+        verification=Verification(),
+        usage=ledger.usage(),
+        run_id="r",
+        seed=1,
+        stopped="done",
+    )
+
+
+def test_each_usage_cell_is_under_its_heading(answer: Answer) -> None:
+    row = dict(zip(USAGE_COLUMNS, usage_cells(answer.usage.by_role["main:local/a"]), strict=True))
+    assert row == {
+        "calls": "4",
+        "prompt": "13,000",
+        "cached": "12,400",
+        "generated": "80",
+        "from store": "20",
+        "USD": "0.2500",
+        "working": "0.8 s",
+    }
+    total = dict(zip(USAGE_COLUMNS, usage_cells(answer.usage), strict=True))
+    assert (total["cached"], total["USD"], total["working"]) == ("12,400", "?", "1.5 s wall")
+    assert usage_cells(RoleUsage(model="m"))[2] == "0"
+
+
+def test_stored_run_shows_usage_by_role(answer: Answer) -> None:
+    console = Console(file=io.StringIO(), width=140)
+    console.print(run_view._usage(answer))
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    for role, row in answer.usage.by_role.items():
+        cells = usage_cells(row)
+        line = next(x for x in told.splitlines() if x.startswith(role.partition(":")[0]))
+        assert re.split(r"\s{2,}", line.strip())[2:] == list(cells)
+    assert "12,400" in told
+    assert all(head in told for head in USAGE_COLUMNS)
+
+
+def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evidence") -> CheckedClaim:
+    return CheckedClaim(text="c", verdict=verdict, start=start, end=end)
+
+
+def test_overlapping_claims_are_split_at_their_boundaries() -> None:
+    pieces = split_at_claims(
+        "abcdefgh", [claim(0, 6), claim(2, 4, "disputed"), claim(2, 8), claim(None, None), claim(5, 99)]
+    )
+    assert [(p.text, p.claims, p.ends) for p in pieces] == [
+        ("ab", (0,), ()),
+        ("cd", (1, 0, 2), (1,)),
+        ("ef", (0, 2), (0,)),
+        ("gh", (2,), (2,)),
+    ]
+    assert [(p.text, p.claims) for p in split_at_claims("abc", [])] == [("abc", ())]
+    assert split_at_claims("", []) == []
+
+
+@given(st.text(max_size=30), st.lists(st.tuples(st.integers(-2, 32), st.integers(-2, 32)), max_size=6))
+def test_segments_join_to_the_text_and_every_claim_ends_once(text: str, places: list[tuple[int, int]]) -> None:
+    claims = [claim(start, end) for start, end in places]
+    pieces = split_at_claims(text, claims)
+    assert "".join(p.text for p in pieces) == text
+    placed = [n for n, (start, end) in enumerate(places) if 0 <= start < end <= len(text)]
+    assert sorted(n for p in pieces for n in p.ends) == placed
+    for n in placed:
+        start, end = places[n]
+        assert "".join(p.text for p in pieces if n in p.claims) == text[start:end]
