@@ -30,8 +30,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from reason.core.settings import load_settings
-from reason.reasoning.retrieval.index.builder import add_to_index, build_index, shards_of
+from reason.reasoning.retrieval.index.builder import add_to_index, build_index
+from reason.reasoning.retrieval.index.manifest import VECTORS_DIR
 from reason.reasoning.retrieval.index.saved_index import load_index
+from reason.reasoning.retrieval.index.shards import ArrayShards
 from reason.reasoning.retrieval.vector_index import load_faiss, read_vectors
 from reason.serving.encoders.protocols import EmbeddingModel, TextKind, UsageCallback, load_embedding_model
 
@@ -152,7 +154,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
             print(f"{stage} …", file=sys.stderr)
 
     begun = time.monotonic()
-    built = await build_index(index, [first], embedding, told=told)
+    built = await build_index(index, [first], embedding, progress=told)
     build_s = time.monotonic() - begun
     told("", 0, None)
     by_stage = {stage: round(seconds, 1) for stage, seconds in stages.items()}
@@ -177,16 +179,16 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
         [found] = await retriever.retrieve([claim], 10)
         seconds.append(time.monotonic() - begun)
         hits += any(passage.text in shown for passage in found)
-    near = built.manifest.near
+    near = built.manifest.vectors
     assert near is not None
     vectors = await embedding.embed([claim for claim, _ in asked], kind="query")
     recall = recall_at(10, index, retriever, vectors, embedding.dimension)
     await embedding.aclose()
     return {
-        "passages": built.manifest.passages,
+        "passages": built.manifest.num_passages,
         "dimension": embedding.dimension,
         "vectors": given.vectors,
-        "search": f"{near.kind}, {near.lists} lists" if near.lists else near.kind,
+        "search": f"{near.kind}, {near.num_lists} lists" if near.num_lists else near.kind,
         "build seconds": round(build_s, 1),
         "of these": by_stage,
         f"add {added} seconds": round(add_s, 1),
@@ -204,7 +206,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
 def recall_at(k: int, index: Path, retriever: Any, vectors: NDArray[np.float32], dimension: int) -> float:
     """Share of the exact `k` nearest that the index finds."""
     faiss = load_faiss()
-    shards = shards_of(index)[1]
+    shards = ArrayShards(index / VECTORS_DIR, ".npy")
     best_scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
     best_places = np.full((len(vectors), k), -1, dtype=np.int64)
     for start in range(0, shards.end, 65_536):

@@ -51,9 +51,9 @@ from pydantic import Field, FiniteFloat, model_validator
 from ..core.errors import DataError
 from ..core.messages import Frozen
 from ..core.types import Probability
+from ..reasoning.retrieval.deduplication import CopyClusters, cluster_copies
 from ..reasoning.retrieval.passages import Passage
 from .calibration import temper
-from .fusion.duplicates import Clusters, clusters
 from .types import NOTHING, Label, Support
 
 Mode = Literal["witness", "product", "mean", "vote", "max"]
@@ -325,9 +325,9 @@ def weigh(items: Sequence[Item], parameters: FusionParameters) -> Weighing:
     ]
     kept = [i for i, w in enumerate(weights) if w > 0]
     if parameters.merge:
-        found = clusters([items[i] for i in kept], jaccard=parameters.jaccard, pairs=parameters.pairs)
+        found = cluster_copies([items[i] for i in kept], jaccard=parameters.jaccard, pairs=parameters.pairs)
     else:
-        found = Clusters(tuple((i,) for i in range(len(kept))), True)
+        found = CopyClusters(tuple((i,) for i in range(len(kept))), True)
 
     def rank(i: int) -> tuple[float, str, str, str]:
         return -weights[i], items[i].document, items[i].id, items[i].text

@@ -17,7 +17,8 @@ from ..reasoning.answers.normalization import visible_text
 from ..reasoning.retrieval.passages import Passage
 from ..reasoning.retrieval.quoting import quote_line, quote_snippets
 from ..reasoning.retrieval.sources.protocol import Snippet
-from ..reasoning.retrieval.words import content_words, sentence_scores, sentences
+from ..reasoning.retrieval.words import content_words, sentence_scores
+from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
 from .entailment.protocol import Entailment, Pair
 from .types import Label, Span, Support
@@ -86,7 +87,7 @@ def by_words(passage: Passage, claim: str) -> Span | None:
     Returns:
         The sentence, with a score in (0, 1]; None if no sentence shares a word of meaning with the claim.
     """
-    places = sentences(passage.text)
+    places = list(sentence_spans(passage.text))
     scores = sentence_scores(claim, [passage.text[start:end] for start, end in places])
     best = max(range(len(places)), key=scores.__getitem__, default=None)
     return None if best is None or not scores[best] else span_at(passage, *places[best], scores[best])
@@ -241,7 +242,7 @@ def _quoted(wanted: Wanted, reply: Completion) -> Selected:
 def _candidates(wanted: Wanted) -> list[tuple[int, int, bool]]:
     """Places of the sentences, and of neighbours among them; each with whether it is a single one."""
     text = wanted.passage.text
-    places = sentences(text)
+    places = list(sentence_spans(text))
     chosen = list(range(len(places)))
     if len(places) > MOST_SENTENCES:
         scores = sentence_scores(wanted.claim, [text[start:end] for start, end in places])

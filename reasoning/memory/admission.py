@@ -1,11 +1,11 @@
 """What may enter associative memory: relevance, novelty, brevity.
 
-The three aims are CoAT's (Pan, Deng, Huang, "CoAT: Chain-of-Associated-Thoughts", 2025, arXiv:2502.02390); how they are
-measured, and the thresholds, are this project's own:
+The three criteria are CoAT's (Pan, Deng, Huang, "CoAT: Chain-of-Associated-Thoughts", 2025, arXiv:2502.02390); the
+measures and thresholds are ours:
 
-    brevity     at most `max_tokens`; what is longer is left out, not cut: half a fact may be false
-    relevance   cosine with question and step at least `relevance`; without embeddings, a common content word
-    novelty     on none of three levels the same as a text that the thought sees: hash, word 3-grams, cosine
+    brevity     at most `max_tokens`; longer items are dropped, not cut: half a fact may be false
+    relevance   cosine with question and step of at least `relevance`; without embeddings, a common content word
+    novelty     no duplicate of a text that the thought sees, on any of three levels: hash, word 3-grams, cosine
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ from .similarity import Similarity
 from .working_memory import SELF_SOURCE, MemoryItem
 
 DropReason = Literal["empty", "too_long", "irrelevant", "duplicate"]
-"""Why something was left out."""
 
 
 class AdmissionRules(Frozen):
     """The thresholds.
 
     Attributes:
-        max_tokens: Most tokens of an item.
-        jaccard: From this Jaccard index of word 3-grams on, two texts are the same.
-        containment: From this share of an item's 3-grams in a text on, the item is not new.
-        cosine: From this cosine on, two texts are the same.
-        relevance: Least cosine of an item with question and step.
+        max_tokens: Maximum tokens of an item.
+        jaccard: Jaccard index of word 3-grams from which two texts are duplicates.
+        containment: Share of an item's 3-grams in a text from which the item is a duplicate.
+        cosine: Cosine from which two texts are duplicates.
+        relevance: Minimum cosine of an item with question and step.
     """
 
     max_tokens: Annotated[int, Field(ge=1)] = 96
@@ -48,15 +47,15 @@ class AdmissionRules(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a model or a brain would have remembered.
+    """An item proposed by a model or a knowledge source.
 
     Attributes:
         text: The knowledge.
-        source_id: Where it comes from; empty for the model's own.
-        source_kind: "self", or the kind of the brain.
-        query: What the brain was asked.
-        score: How relevant it is, in [0, 1]; None takes what is measured here: the cosine with question and step or,
-            without embeddings, the share of its content words that these have.
+        source_id: Its source; empty for the model's own.
+        source_kind: "self", or the kind of the knowledge source.
+        query: The query to the knowledge source.
+        score: Relevance in [0, 1]; None measures it: the cosine with question and step or, without embeddings, the
+            share of the item's content words that occur in them.
     """
 
     text: str
@@ -68,13 +67,13 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class NodeProposals:
-    """A thought, what it sees, and what is proposed for it.
+    """The proposals for a thought.
 
     Attributes:
         node_id: The thought.
-        about: Question and step, which an item must bear on; what has no words bears on everything.
-        visible: All it sees: the question, the texts of its path, the items of its path.
-        proposals: What is proposed, the most wanted first.
+        about: Question and step, to which an item must be relevant; without words, everything is.
+        visible: All texts that the thought sees: the question, the steps of its path, the items of its path.
+        proposals: The proposals, in order of preference.
     """
 
     node_id: int
@@ -85,12 +84,12 @@ class NodeProposals:
 
 @dataclass(frozen=True, slots=True)
 class AdmissionResult:
-    """What became of a thought's proposals; their number is that of `items` and all of `dropped`.
+    """The result for a thought; `items` and all of `dropped` together are its proposals.
 
     Attributes:
-        items: What may be remembered, in order.
-        dropped: How many were left out, by reason; reasons that left nothing out are not there.
-        duplicates_by_level: How many of the duplicates were found on each level.
+        items: The admitted items, in order.
+        dropped: Number of dropped proposals by reason.
+        duplicates_by_level: Number of duplicates by level.
     """
 
     items: tuple[MemoryItem, ...]
@@ -99,12 +98,12 @@ class AdmissionResult:
 
 
 class AdmissionFilter:
-    """The three rules.
+    """Applies the rules.
 
     Args:
         rules: The thresholds.
         count_tokens: Length of a text in tokens of the model that will read it.
-        similarity: Compares meanings; None leaves out the third level and looks for common words instead.
+        similarity: Compares meanings; without it there is no third level, and relevance is a common content word.
     """
 
     def __init__(
@@ -114,31 +113,25 @@ class AdmissionFilter:
         self._count_tokens = count_tokens
         self._similarity = similarity
 
-    async def admit(self, thoughts: Sequence[NodeProposals]) -> list[AdmissionResult]:
-        """Judge the proposals of some thoughts, with one batch of embeddings for all.
+    async def admit(self, nodes: Sequence[NodeProposals]) -> list[AdmissionResult]:
+        """Filter the proposals for some thoughts, with one batch of embeddings for all.
 
         Items of one thought are compared with each other too, in order. Thoughts do not see each other's new items, so
         the result for each does not depend on the others.
 
-        Args:
-            thoughts: The thoughts, for example all siblings of an expansion.
-
-        Returns:
-            What became of the proposals, in the order of `thoughts`.
-
         Raises:
             ReasonError: Meanings could not be compared.
         """
-        looks = [_Look(thought, self.rules, self._count_tokens) for thought in thoughts]
-        cosine = await self._compare(looks)
-        return [look.judge(cosine) for look in looks]
+        filters = [_NodeFilter(node, self.rules, self._count_tokens) for node in nodes]
+        cosine = await self._compare(filters)
+        return [one.result(cosine) for one in filters]
 
-    async def _compare(self, looks: Sequence[_Look]) -> Cosine | None:
+    async def _compare(self, filters: Sequence[_NodeFilter]) -> Cosine | None:
         if self._similarity is None:
             return None
-        left = list(dict.fromkeys(c.text for look in looks for c in look.candidates))
-        seen = (t for look in looks if look.candidates for t in (look.thought.about, *look.thought.visible))
-        right = list(dict.fromkeys((*(t for t in seen if t.strip()), *left)))
+        left = list(dict.fromkeys(c.text for one in filters for c in one.candidates))
+        visible = (t for one in filters if one.candidates for t in (one.node.about, *one.node.visible))
+        right = list(dict.fromkeys((*(t for t in visible if t.strip()), *left)))
         if not left:
             return None
         table = await self._similarity.cosines(left, right)
@@ -153,79 +146,75 @@ Cosine = Callable[[str, str], float]
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A proposal that is short and not in the words of what is seen."""
+    """A proposal that is short, and no duplicate by its words."""
 
     proposal: Proposal
     text: str
     tokens: int
-    marks: TextFingerprint
+    fingerprint: TextFingerprint
 
 
-class _Look:
-    """One thought's proposals under way."""
+class _NodeFilter:
+    """Filters the proposals for one thought."""
 
-    def __init__(self, thought: NodeProposals, rules: AdmissionRules, count_tokens: Callable[[str], int]) -> None:
-        self.thought, self._rules = thought, rules
+    def __init__(self, node: NodeProposals, rules: AdmissionRules, count_tokens: Callable[[str], int]) -> None:
+        self.node, self._rules = node, rules
         self._dropped: Counter[DropReason] = Counter()
         self._levels: Counter[DuplicateLevel] = Counter()
         self.candidates: list[_Candidate] = []
-        visible = [TextFingerprint.of(text) for text in thought.visible]
-        for proposal in thought.proposals:
+        visible = [TextFingerprint.of(text) for text in node.visible]
+        for proposal in node.proposals:
             text = _clean(proposal.text)
-            marks = TextFingerprint.of(text)
-            if not marks.form:
+            fingerprint = TextFingerprint.of(text)
+            if not fingerprint.form:
                 self._dropped["empty"] += 1
             elif (tokens := count_tokens(text)) > rules.max_tokens:
                 self._dropped["too_long"] += 1
-            elif not self._is_known(marks, visible):
-                self.candidates.append(_Candidate(proposal, text, tokens, marks))
+            elif not self._is_duplicate(fingerprint, visible):
+                self.candidates.append(_Candidate(proposal, text, tokens, fingerprint))
 
-    def judge(self, cosine: Cosine | None) -> AdmissionResult:
-        """Take what is relevant and new.
-
-        Args:
-            cosine: Compares meanings; None where that cannot be.
-        """
+    def result(self, cosine: Cosine | None) -> AdmissionResult:
+        """The candidates that are relevant and new; `cosine` is None without embeddings."""
         items: list[MemoryItem] = []
-        taken: list[TextFingerprint] = []
+        admitted: list[TextFingerprint] = []
         for candidate in self.candidates:
             relevance = self._relevance(candidate, cosine)
             if relevance is None:
                 self._dropped["irrelevant"] += 1
-            elif self._is_known(candidate.marks, taken):
+            elif self._is_duplicate(candidate.fingerprint, admitted):
                 continue
-            elif cosine is not None and self._means_the_same(candidate, items, cosine):
-                self._duplicate(3)
+            elif cosine is not None and self._is_paraphrase(candidate, items, cosine):
+                self._count_duplicate(3)
             else:
                 items.append(self._item(candidate, relevance))
-                taken.append(candidate.marks)
+                admitted.append(candidate.fingerprint)
         return AdmissionResult(tuple(items), dict(self._dropped), dict(self._levels))
 
     def _relevance(self, candidate: _Candidate, cosine: Cosine | None) -> float | None:
-        """How much an item bears on question and step; None if it does not."""
-        about = self.thought.about
+        """Relevance to question and step; None if the candidate is irrelevant."""
+        about = self.node.about
         if cosine is not None:
             if not about.strip():
                 return 0.0
-            close = cosine(candidate.text, about)
-            return close if close >= self._rules.relevance else None
-        asked, said = content_terms(about), content_terms(candidate.text)
-        if not asked:
+            value = cosine(candidate.text, about)
+            return value if value >= self._rules.relevance else None
+        about_terms, terms = content_terms(about), content_terms(candidate.text)
+        if not about_terms:
             return 0.0
-        return len(asked & said) / len(said) if asked & said else None
+        return len(about_terms & terms) / len(terms) if about_terms & terms else None
 
-    def _is_known(self, marks: TextFingerprint, texts: Sequence[TextFingerprint]) -> bool:
+    def _is_duplicate(self, fingerprint: TextFingerprint, texts: Sequence[TextFingerprint]) -> bool:
         rules = self._rules
-        level = duplicate_level(marks, texts, jaccard_from=rules.jaccard, containment_from=rules.containment)
+        level = duplicate_level(fingerprint, texts, min_jaccard=rules.jaccard, min_containment=rules.containment)
         if level is not None:
-            self._duplicate(level)
+            self._count_duplicate(level)
         return level is not None
 
-    def _means_the_same(self, candidate: _Candidate, items: Sequence[MemoryItem], cosine: Cosine) -> bool:
-        texts = (*(t for t in self.thought.visible if t.strip()), *(item.text for item in items))
+    def _is_paraphrase(self, candidate: _Candidate, items: Sequence[MemoryItem], cosine: Cosine) -> bool:
+        texts = (*(t for t in self.node.visible if t.strip()), *(item.text for item in items))
         return any(cosine(candidate.text, text) >= self._rules.cosine for text in texts)
 
-    def _duplicate(self, level: DuplicateLevel) -> None:
+    def _count_duplicate(self, level: DuplicateLevel) -> None:
         self._dropped["duplicate"] += 1
         self._levels[level] += 1
 
@@ -237,13 +226,13 @@ class _Look:
             source_id=proposal.source_id,
             source_kind=proposal.source_kind,
             query=proposal.query,
-            node_id=self.thought.node_id,
-            hash=candidate.marks.hash,
+            node_id=self.node.node_id,
+            hash=candidate.fingerprint.hash,
             score=min(1.0, max(0.0, score)),
             tokens=candidate.tokens,
         )
 
 
 def _clean(text: str) -> str:
-    """A text without blanks around it, and of characters that can be written down."""
+    """A text without surrounding whitespace, NUL and lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").strip()

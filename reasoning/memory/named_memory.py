@@ -1,16 +1,8 @@
-"""`NamedMemory`: what was learnt in one run and is there in the next, under a name; it is a `KnowledgeSource` itself.
+"""`NamedMemory`: a memory that outlasts runs; it is a `KnowledgeSource` itself.
 
-The items are rows of an SQLite file and are the truth; their vectors lie beside them, so that nothing is embedded
-twice. The FAISS index is made of these and made again whenever it does not fit. A process that is killed at any moment
+The items in an SQLite database are the truth; their vectors are stored next to them, so that nothing is embedded twice.
+The FAISS index is derived from these and rebuilt whenever it does not match. A process that is killed at any moment
 leaves a memory that opens and has every item whose `add` has returned.
-
-`VectorIndex`: FAISS over the vectors of a named memory, and its file, which is never trusted.
-
-The file is a copy of what the rows hold and says so in a stamp beside it: which state of the rows it was made of, by
-which embedding model, and its SHA-256. A file that is missing, damaged, of another model or behind the rows is not
-used.
-
-`MemorySnapshot`: what one process knows of a named memory, brought up to date before each use. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -25,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
@@ -34,338 +26,39 @@ from ...core.files import atomic_write
 from ...core.messages import Frozen
 from ...core.settings import Settings
 from ...serving.encoders.protocols import EmbeddingModel
-from ...serving.model_files.conversion import missing_extra
 from ..retrieval.deduplication import DuplicateLevel, FingerprintIndex, TextFingerprint
 from ..retrieval.sources.protocol import Snippet
-from ..retrieval.words import content_terms, terms_of
+from ..retrieval.vector_index import FlatVectorIndex
+from ..retrieval.words import content_terms
 from .admission import AdmissionRules, DropReason
-from .storage import MemoryDatabase, MemoryLocation, StoredItem, memory_location
+from .storage import MemoryDatabase, MemoryLocation, MemoryState, StoredItem, memory_location
 from .working_memory import MemoryItem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-INDEX = "index.faiss"
-STAMP = "index.json"
-_PARTIAL = ".partial-"
-
-
-class MemoryState(Frozen):
-    """The state of a memory's rows.
-
-    Attributes:
-        change: How many changes there have been.
-        mark: Drawn anew with each change, so that no two states have the same.
-        rows: How many items there are.
-    """
-
-    change: int
-    mark: str
-    rows: int
-
-
-class IndexStamp(Frozen):
-    """What an index was made of.
-
-    Attributes:
-        head: The state of the rows.
-        embedding: Identity of the embedding model.
-        sha256: Sum of the index file's bytes, in hexadecimal.
-    """
-
-    head: MemoryState
-    embedding: str
-    sha256: str
-
-
-class VectorIndex:
-    """Exact search by inner product over vectors of length one, each under the id of its item. Everything blocks.
-
-    Args:
-        dimension: Numbers of a vector.
-
-    Raises:
-        UserError: FAISS is not installed.
-    """
-
-    def __init__(self, dimension: int) -> None:
-        faiss = _faiss()
-        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-        self.dimension = dimension
-        self.ids: set[int] = set()
-
-    def add(self, vectors: Mapping[int, NDArray[np.float32]]) -> None:
-        """Take vectors in, by the ids of their items, which are not there yet."""
-        import numpy as np
-
-        if vectors:
-            self._index.add_with_ids(np.stack(list(vectors.values())), np.array(list(vectors), dtype=np.int64))
-            self.ids.update(vectors)
-
-    def remove(self, ids: Collection[int]) -> None:
-        """Take vectors out; ids that are not there do not matter."""
-        import numpy as np
-
-        gone = self.ids.intersection(ids)
-        if gone:
-            self._index.remove_ids(np.array(sorted(gone), dtype=np.int64))
-            self.ids -= gone
-
-    def search(self, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-        """The items closest to a vector.
-
-        Args:
-            vector: `[dimension]`, of length one.
-            k: Most items wanted, at least 1.
-
-        Returns:
-            (id, cosine), the closest first.
-        """
-        if not self.ids:
-            return []
-        _faiss()
-        cosines, ids = self._index.search(vector.reshape(1, -1), min(k, len(self.ids)))
-        found = [(int(i), float(c)) for i, c in zip(ids[0], cosines[0], strict=True) if i >= 0]
-        return sorted(found, key=lambda hit: (-hit[1], hit[0]))
-
-    def save(self, place: MemoryLocation, head: MemoryState, embedding: str) -> None:
-        """Write it beside the rows, unless an index of a later state of them is there.
-
-        Raises:
-            StoreError: The folder is held by another process.
-            OSError: It could not be written.
-        """
-        content = _faiss().serialize_index(self._index).tobytes()
-        stamp = IndexStamp(head=head, embedding=embedding, sha256=hashlib.sha256(content).hexdigest())
-        with place.locked():
-            there = _stamp(place.folder)
-            if there is not None and there.embedding == embedding and there.head.change > head.change:
-                return
-            for leftover in place.folder.glob(f"{_PARTIAL}*"):  # of a process that died here
-                leftover.unlink(missing_ok=True)
-            _replace(place.folder / INDEX, content)
-            _replace(place.folder / STAMP, stamp.model_dump_json().encode())
-
-    @classmethod
-    def load(
-        cls, place: MemoryLocation, head: MemoryState, embedding: str, dimension: int, ids: Collection[int]
-    ) -> VectorIndex | None:
-        """The index on disk, if it is whole and of exactly these rows and this model.
-
-        Args:
-            place: Where it lies.
-            head: The state of the rows.
-            embedding: Identity of the embedding model.
-            dimension: Numbers of its vectors.
-            ids: The items that there are.
-        """
-        import numpy as np
-
-        try:
-            with place.locked():
-                stamp = _stamp(place.folder)
-                if stamp is None or (stamp.head, stamp.embedding) != (head, embedding):
-                    return None
-                content = (place.folder / INDEX).read_bytes()
-        except (OSError, StoreError):
-            return None
-        if hashlib.sha256(content).hexdigest() != stamp.sha256:
-            return None  # FAISS is never given bytes that it did not write
-        faiss = _faiss()
-        try:
-            index = faiss.deserialize_index(np.frombuffer(content, dtype=np.uint8))
-            held = {int(i) for i in faiss.vector_to_array(index.id_map)}
-        except (RuntimeError, AttributeError):  # of another version of FAISS
-            return None
-        if index.d != dimension or held != set(ids):
-            return None
-        loaded = cls(dimension)
-        loaded._index, loaded.ids = index, held
-        return loaded
-
-
-def _stamp(folder: Path) -> IndexStamp | None:
-    try:
-        return IndexStamp.model_validate_json((folder / STAMP).read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    atomic_write(path, content, _PARTIAL)
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ModuleNotFoundError as e:
-        raise missing_extra(e) from e
-    # of the calling thread alone, which is the memory's own: where cores are busy, several threads wait for each other
-    # a hundred times longer than one takes
-    faiss.omp_set_num_threads(1)
-    return faiss
-
-
-@dataclass(frozen=True, slots=True)
-class NewItems:
-    """What of some items is new to a memory.
-
-    Attributes:
-        new: Positions of the items that are.
-        dropped: How many are not, by reason ("empty" or "duplicate").
-        duplicates_by_level: How many of the duplicates were found on each level.
-    """
-
-    new: tuple[int, ...] = ()
-    dropped: Mapping[DropReason, int] = field(default_factory=dict)
-    duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
-
-
-class MemorySnapshot:
-    """The items of one state of a memory, what they are known by, and the index over their vectors.
-
-    Args:
-        rows: The open file.
-        embedding: The model of the vectors, which is not called here; None compares words alone.
-        rules: From which likeness on two items are the same.
-
-    Attributes:
-        head: The state; None before the first look.
-        items: The items by id, the oldest first.
-    """
-
-    def __init__(self, rows: MemoryDatabase, embedding: EmbeddingModel | None, rules: AdmissionRules) -> None:
-        self.head: MemoryState | None = None
-        self.items: dict[int, StoredItem] = {}
-        self._rows, self._embedding, self._rules = rows, embedding, rules
-        self._words = FingerprintIndex()
-        self._index: VectorIndex | None = None
-
-    def look(self) -> dict[int, str]:
-        """Take over the newest state.
-
-        Returns:
-            The texts of items that have no vector of the model, by id. If there are any, nothing was taken over: put
-            their vectors into the rows and look again.
-        """
-        if self._rows.head() == self.head:
-            return {}
-        head, ids, fresh = self._rows.read(self.items.keys())
-        if self._embedding is not None:
-            without = self._look_at_vectors(head, ids, self._embedding)
-            if without:
-                texts = {n.id: n.item.text for n in (*self.items.values(), *fresh)}
-                return {i: texts[i] for i in without}
-        for gone in self.items.keys() - set(ids):
-            del self.items[gone]
-            self._words.remove(gone)
-        for named in fresh:
-            self.items[named.id] = named
-            self._words.add(named.id, TextFingerprint.of(named.item.text))
-        self.head = head
-        return {}
-
-    def news(self, items: Sequence[MemoryItem], vectors: NDArray[np.float32]) -> NewItems:
-        """What of some items is new: says nothing that an item of the memory, or one before it, says.
-
-        Args:
-            items: The items.
-            vectors: `[items, dimension]`, of length one; not looked at without a model.
-        """
-        import numpy as np
-
-        new: list[int] = []
-        newest = np.empty_like(vectors)  # in its first rows the vectors of what is new
-        dropped: Counter[DropReason] = Counter()
-        levels: Counter[DuplicateLevel] = Counter()
-        taken = FingerprintIndex()
-        for i, item in enumerate(items):
-            marks = TextFingerprint.of(item.text)
-            if not marks.form:
-                dropped["empty"] += 1
-                continue
-            level = self._level(marks, self._words) or self._level(marks, taken)
-            if level is None and self._index is not None:
-                held = max((cosine for _, cosine in self._index.search(vectors[i], 1)), default=-1.0)
-                # not by BLAS, whose threads wait for each other longer than so little takes
-                among = np.einsum("ij,j->i", newest[: len(new)], vectors[i]).max(initial=-1.0)
-                level = 3 if max(held, among) >= self._rules.cosine else None
-            if level is not None:
-                dropped["duplicate"] += 1
-                levels[level] += 1
-            else:
-                newest[len(new)] = vectors[i]
-                new.append(i)
-                taken.add(i, marks)
-        return NewItems(tuple(new), dict(dropped), dict(levels))
-
-    def closest(self, text: str, asked: NDArray[np.float32] | None, k: int) -> list[tuple[StoredItem, float]]:
-        """The items closest to a text.
-
-        Args:
-            text: The text.
-            asked: Its vector `[dimension]`, of length one; None compares words.
-            k: Most items wanted.
-
-        Returns:
-            Items with their cosine or, by words, the share of the text's content words that they have; those above 0
-            alone, the closest first.
-        """
-        if asked is not None and self._index is not None:
-            hits = self._index.search(asked, k)
-        else:
-            words = content_terms(text)
-            common = ((i, len(words & terms_of(self._words.marks(i).words))) for i in self.items)
-            shares = [(i, n / len(words)) for i, n in common if n]
-            hits = sorted(shares, key=lambda hit: (-hit[1], hit[0]))[:k]
-        return [(self.items[i], min(1.0, closeness)) for i, closeness in hits if closeness > 0]
-
-    def _look_at_vectors(self, head: MemoryState, ids: Sequence[int], embedding: EmbeddingModel) -> list[int]:
-        """Bring the index to a state; if items have no vector, do nothing and return their ids."""
-        import numpy as np
-
-        index, place = self._index, self._rows.place
-        if index is None:
-            index = VectorIndex.load(place, head, embedding.identity, embedding.dimension, ids)
-            if index is not None:
-                self._index = index
-                return []
-            index = VectorIndex(embedding.dimension)
-        lacking = [i for i in ids if i not in index.ids]
-        blobs = self._rows.vectors(embedding.identity, lacking)
-        without = [i for i in lacking if len(blobs.get(i, b"")) != 4 * embedding.dimension]
-        if without:
-            return without
-        index.remove(index.ids - set(ids))
-        index.add({i: np.frombuffer(blobs[i], dtype="<f4").astype(np.float32) for i in lacking})
-        self._index = index
-        # the file saves time alone: where it cannot be written, the next process makes the index of the rows
-        with contextlib.suppress(OSError, StoreError):
-            index.save(place, head, embedding.identity)
-        return []
-
-    def _level(self, marks: TextFingerprint, words: FingerprintIndex) -> DuplicateLevel | None:
-        return words.level(marks, jaccard_from=self._rules.jaccard, containment_from=self._rules.containment)
-
-
 MAX_ITEMS = 10_000
-_ATTEMPTS = 100
-"""How often an operation begins anew because other processes have written meanwhile."""
+INDEX_FILE = "index.faiss"
+STAMP_FILE = "index.json"
+_PARTIAL = ".partial-"
+_MAX_ATTEMPTS = 100
+"""Retries of an operation because other processes have written meanwhile."""
+_FAISS_THREADS = 1
+"""On a busy machine, several threads wait for each other a hundred times longer than one takes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What became of items that were to be kept.
+    """The result of adding items.
 
     Attributes:
-        ids: The items that are new, without those of them that went at once.
-        dropped: How many were left out, by reason ("empty" or "duplicate").
-        duplicates_by_level: How many of the duplicates were found on each level.
-        evicted: Ids of the items that went because there were too many.
+        ids: The new items, without those that were evicted at once.
+        dropped: Number of items that were not added, by reason ("empty" or "duplicate").
+        duplicates_by_level: Number of duplicates by level.
+        evicted: Ids of items that were evicted because there were too many.
     """
 
     ids: tuple[int, ...] = ()
@@ -376,126 +69,115 @@ class AddResult:
 
 @dataclass(frozen=True, slots=True)
 class RecalledItem:
-    """An item that was found.
+    """An item and its similarity: the cosine or, without embeddings, the share of the query's content words it has."""
 
-    Attributes:
-        found: The item.
-        closeness: Its cosine with what was asked; without embeddings, the share of the asked content words it has.
-    """
-
-    found: StoredItem
-    closeness: float
+    stored: StoredItem
+    similarity: float
 
 
 class NamedMemory:
     """A memory that outlasts runs.
 
-    Open it with `NamedMemory.open` or `load_memory`. Any number of tasks and processes may use one at a time; each sees
-    what the others have written. Cancelling a call leaves it done or not begun.
+    Open it with `NamedMemory.open` or `load_memory`. Any number of tasks and processes may use one concurrently; each
+    sees what the others have written. A cancelled call is either done or not begun.
 
     Attributes:
         name: Its name.
         kind: "memory".
-        identity: Of the state that was last seen: any change to the items gives another, and so does another embedding
-            model.
+        identity: Changes with every change to the items, and with the embedding model.
     """
 
     kind = "memory"
 
     def __init__(
         self,
-        rows: MemoryDatabase,
+        database: MemoryDatabase,
         thread: ThreadPoolExecutor,
         embedding: EmbeddingModel | None,
         rules: AdmissionRules,
         max_items: int,
     ) -> None:
-        self.name = rows.place.name
+        self.name = database.location.name
         self.identity = ""
         self.max_items = max_items
-        self._rows, self._thread, self._embedding = rows, thread, embedding
-        self._turn = asyncio.Lock()
+        self._database, self._thread, self._embedding = database, thread, embedding
+        self._lock = asyncio.Lock()
         self._closed = False
-        self._picture = MemorySnapshot(rows, embedding, rules)  # touched on the thread alone
+        self._snapshot = MemorySnapshot(database, embedding, rules)  # used on the thread only
 
     @classmethod
     async def open(
         cls,
-        place: MemoryLocation,
+        location: MemoryLocation,
         embedding: EmbeddingModel | None = None,
         *,
         rules: AdmissionRules | None = None,
         max_items: int = MAX_ITEMS,
         create: bool = True,
     ) -> NamedMemory:
-        """Open a memory, or make it.
+        """Open or create a memory.
 
         Args:
-            place: Where it lies.
-            embedding: Compares meanings; it is not closed by this object. None compares words alone.
-            rules: From which likeness on two items are the same.
-            max_items: Most items; the least relevant go first, of equal ones the oldest.
-            create: Whether to make it if it is not there.
+            location: Its location.
+            embedding: Compares meanings; not closed by this object. None compares words only.
+            rules: Thresholds of duplicates.
+            max_items: Maximum items; the least relevant are evicted first, among equals the oldest.
+            create: Whether to create it if it does not exist.
 
         Raises:
             UserError: `max_items` is not positive, or an embedding model is given and FAISS is not installed.
-            UnknownName: It is not there and is not to be made.
-            StoreError: It cannot be opened, is held by another process, damaged, or of a newer version of `reason`.
+            UnknownName: It does not exist and is not to be created.
+            StoreError: It cannot be opened, is locked by another process, damaged, or of another version of `reason`.
             ReasonError: Items that have no vector of this model could not be embedded.
         """
         if max_items < 1:
-            raise UserError(f"max_items = {max_items}: a memory has room for at least 1 item")
+            raise UserError(f"max_items must be at least 1, got {max_items}")
         thread = ThreadPoolExecutor(1, thread_name_prefix="reason-memory")
         try:
-            opening = asyncio.get_running_loop().run_in_executor(thread, partial(MemoryDatabase, place, create=create))
+            opening = asyncio.get_running_loop().run_in_executor(
+                thread, partial(MemoryDatabase, location, create=create)
+            )
             try:
-                rows = await asyncio.shield(opening)
+                database = await asyncio.shield(opening)
             except asyncio.CancelledError:
                 opening.add_done_callback(_close_unused)
                 raise
-            memory = cls(rows, thread, embedding, rules or AdmissionRules(), max_items)
+            memory = cls(database, thread, embedding, rules or AdmissionRules(), max_items)
         except BaseException:
             thread.shutdown(wait=False)
             raise
         try:
-            async with memory._turn:
-                await memory._catch_up()
+            async with memory._lock:
+                await memory._refresh()
         except BaseException:
             await memory.aclose()
             raise
         return memory
 
     async def add(self, items: Sequence[MemoryItem], *, run_id: str = "", question: str = "") -> AddResult:
-        """Keep items for other runs, but those that say what an item of this memory, or one before them, says.
+        """Add the items that duplicate no item of this memory, and none before them.
 
         Args:
             items: The items.
             run_id: The run that they come from.
-            question: What it was asked.
+            question: The question of the run.
 
         Raises:
             StoreError: They cannot be written.
-            ReasonError: They could not be embedded. Nothing is kept then.
+            ReasonError: They could not be embedded. Nothing is added then.
         """
-        sound = [_sound(item) for item in items]
-        vectors = await self._embed([item.text for item in sound])
-        async with self._turn:
-            for _ in range(_ATTEMPTS):
-                await self._catch_up()
-                kept = await self._on_thread(partial(self._try_to_add, sound, vectors, run_id, question))
-                if kept is not None:
-                    return kept
+        valid = [_valid(item) for item in items]
+        vectors = await self._embed([item.text for item in valid])
+        async with self._lock:
+            for _ in range(_MAX_ATTEMPTS):
+                await self._refresh()
+                result = await self._on_thread(partial(self._try_to_add, valid, vectors, run_id, question))
+                if result is not None:
+                    return result
         raise StoreError(f"memory {self.name!r} is being written by too many processes", hint="try again")
 
     async def recall(self, text: str, k: int) -> list[RecalledItem]:
-        """The items closest to a text.
-
-        Args:
-            text: What is looked for, in words.
-            k: Most items wanted, at least 1.
-
-        Returns:
-            Items that have anything to do with it (a cosine above 0, or a common content word), the closest first.
+        """Up to `k` items with a similarity above 0 to a text, most similar first.
 
         Raises:
             UserError: `k` is not positive.
@@ -503,112 +185,111 @@ class NamedMemory:
             ReasonError: The text, or an item that has no vector yet, could not be embedded.
         """
         if k < 1:
-            raise UserError(f"k = {k}: at least 1 item must be wanted")
-        async with self._turn:
-            await self._catch_up()
-            if not self._picture.items or not TextFingerprint.of(text).form:
+            raise UserError(f"k must be at least 1, got {k}")
+        async with self._lock:
+            await self._refresh()
+            if not self._snapshot.items or not TextFingerprint.of(text).form:
                 return []
-        asked = None if self._embedding is None else (await self._embedding.embed([text], kind="query"))[0]
-        async with self._turn:
-            hits = await self._on_thread(partial(self._picture.closest, text, asked, k))
-        return [RecalledItem(found, closeness) for found, closeness in hits]
+        vector = None if self._embedding is None else (await self._embedding.embed([text], kind="query"))[0]
+        async with self._lock:
+            hits = await self._on_thread(partial(self._snapshot.nearest, text, vector, k))
+        return [RecalledItem(stored, similarity) for stored, similarity in hits]
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
-        """See `KnowledgeSource.query`; what is being worked on is not looked at.
+        """See `KnowledgeSource.query`; the context is not used.
 
         `source_id` is `memory:NAME#ITEM`, followed by the item's own source in brackets if it has one.
         """
         return [
-            Snippet(text=hit.found.item.text, source_id=self._cited(hit.found), score=hit.closeness)
+            Snippet(text=hit.stored.item.text, source_id=self._citation(hit.stored), score=hit.similarity)
             for hit in await self.recall(text, k)
         ]
 
     async def items(self) -> list[StoredItem]:
-        """All items, the oldest first.
+        """All items, oldest first.
 
         Raises:
             StoreError: They cannot be read.
         """
-        async with self._turn:
-            return (await self._on_thread(self._rows.read))[2]
+        async with self._lock:
+            return (await self._on_thread(self._database.read))[2]
 
     async def remove(self, ids: Sequence[int]) -> None:
-        """Take items out: all of them or, if one is not there, none.
+        """Remove items: all of them or, if one does not exist, none.
 
         Raises:
-            UnknownName: One is not there.
+            UnknownName: One does not exist.
             StoreError: They cannot be removed.
         """
-        async with self._turn:
-            await self._on_thread(partial(self._rows.remove, ids))
-            await self._catch_up()
+        async with self._lock:
+            await self._on_thread(partial(self._database.remove, ids))
+            await self._refresh()
 
     async def aclose(self) -> None:
-        """Close its file; idempotent."""
+        """Close the database; idempotent."""
         if not self._closed:
             self._closed = True
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._rows.close)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
             self._thread.shutdown(wait=False)
 
-    # -- within
-
-    async def _catch_up(self) -> None:
-        """Know the newest state; the caller has the turn."""
-        for _ in range(_ATTEMPTS):
-            without = await self._on_thread(self._see)
-            if not without:
+    async def _refresh(self) -> None:
+        """Bring the snapshot to the current state; the caller holds the lock."""
+        for _ in range(_MAX_ATTEMPTS):
+            texts = await self._on_thread(self._update_snapshot)
+            if not texts:
                 return
             assert self._embedding is not None
-            vectors = await self._embed(list(without.values()))
-            blobs = {i: v.astype("<f4").tobytes() for i, v in zip(without, vectors, strict=True)}
-            await self._on_thread(partial(self._rows.put_vectors, self._embedding.identity, blobs))
+            vectors = await self._embed(list(texts.values()))
+            blobs = {i: v.astype("<f4").tobytes() for i, v in zip(texts, vectors, strict=True)}
+            await self._on_thread(partial(self._database.put_vectors, self._embedding.identity, blobs))
         raise StoreError(f"memory {self.name!r} is being written by too many processes", hint="try again")
 
-    def _see(self) -> dict[int, str]:
-        """On the thread: take over the newest state (see `MemorySnapshot.look`)."""
-        without = self._picture.look()
-        if not without and self._picture.head is not None:
+    def _update_snapshot(self) -> dict[int, str]:
+        """On the thread: see `MemorySnapshot.update`."""
+        texts = self._snapshot.update()
+        if not texts and self._snapshot.state is not None:
             embedding = self._embedding
-            self.identity = f"memory:{self._picture.head.mark}+{embedding.identity if embedding else 'words'}"
-        return without
+            self.identity = f"memory:{self._snapshot.state.token}+{embedding.identity if embedding else 'words'}"
+        return texts
 
     def _try_to_add(
         self, items: Sequence[MemoryItem], vectors: NDArray[np.float32], run_id: str, question: str
     ) -> AddResult | None:
-        """On the thread: put in what is new to this process; None if the memory has changed meanwhile."""
-        assert self._picture.head is not None
-        news, embedding = self._picture.news(items, vectors), self._embedding
-        if not news.new:
-            return AddResult((), news.dropped, news.duplicates_by_level)
-        written = self._rows.add(
-            self._picture.head,
-            [(items[i], None if embedding is None else vectors[i].astype("<f4").tobytes()) for i in news.new],
+        """On the thread: add what is new in the snapshot; None if the memory has changed meanwhile."""
+        assert self._snapshot.state is not None
+        new, embedding = self._snapshot.new_items(items, vectors), self._embedding
+        if not new.positions:
+            return AddResult((), new.dropped, new.duplicates_by_level)
+        written = self._database.add(
+            self._snapshot.state,
+            [(items[i], None if embedding is None else vectors[i].astype("<f4").tobytes()) for i in new.positions],
             run_id=run_id,
             question=question,
             embedding="" if embedding is None else embedding.identity,
-            most=self.max_items,
+            max_items=self.max_items,
         )
         if written is None:
             return None
-        self._see()
-        ids, gone = written
-        return AddResult(tuple(i for i in ids if i not in gone), news.dropped, news.duplicates_by_level, tuple(gone))
+        self._update_snapshot()
+        ids, evicted = written
+        added = tuple(i for i in ids if i not in evicted)
+        return AddResult(added, new.dropped, new.duplicates_by_level, tuple(evicted))
 
     async def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors `[texts, dimension]` of items; of no numbers without a model."""
+        """Vectors `[texts, dimension]` of items; of dimension 0 without a model."""
         import numpy as np
 
         if self._embedding is None or not texts:
             return np.zeros((len(texts), 0), dtype=np.float32)
         return await self._embedding.embed(texts, kind="document")
 
-    def _cited(self, named: StoredItem) -> str:
-        own = named.item.source_id
-        return f"memory:{self.name}#{named.id}" + (f" ({own})" if own else "")
+    def _citation(self, stored: StoredItem) -> str:
+        source = stored.item.source_id
+        return f"memory:{self.name}#{stored.id}" + (f" ({source})" if source else "")
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         if self._closed:
-            raise StoreError(f"memory {self.name!r} is closed", hint="open it anew")
+            raise StoreError(f"memory {self.name!r} is closed", hint="open it again")
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
@@ -621,18 +302,18 @@ async def load_memory(
     max_items: int = MAX_ITEMS,
     create: bool = True,
 ) -> NamedMemory:
-    """Open the memory of a name, which lies beside the run store (see `NamedMemory.open`).
+    """Open the memory of a name, which is next to the run store (see `NamedMemory.open`).
 
     Raises:
-        UserError: A memory cannot have that name.
-        ReasonError: What `NamedMemory.open` raises.
+        UserError: The name is not valid.
+        ReasonError: As `NamedMemory.open`.
     """
-    place = memory_location(name, settings)
-    return await NamedMemory.open(place, embedding, rules=rules, max_items=max_items, create=create)
+    location = memory_location(name, settings)
+    return await NamedMemory.open(location, embedding, rules=rules, max_items=max_items, create=create)
 
 
-def _sound(item: MemoryItem) -> MemoryItem:
-    """The item under its hash, with a score that can be compared."""
+def _valid(item: MemoryItem) -> MemoryItem:
+    """The item with its hash and a finite score."""
     score = item.score if math.isfinite(item.score) else 0.0
     return item.model_copy(update={"hash": TextFingerprint.of(item.text).hash, "score": score})
 
@@ -640,3 +321,210 @@ def _sound(item: MemoryItem) -> MemoryItem:
 def _close_unused(opening: asyncio.Future[MemoryDatabase]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
+
+
+# -- the snapshot of one process
+
+
+@dataclass(frozen=True, slots=True)
+class NewItems:
+    """Which of some items are new to a memory.
+
+    Attributes:
+        positions: Positions of the new items.
+        dropped: Number of the others by reason ("empty" or "duplicate").
+        duplicates_by_level: Number of duplicates by level.
+    """
+
+    positions: tuple[int, ...] = ()
+    dropped: Mapping[DropReason, int] = field(default_factory=dict)
+    duplicates_by_level: Mapping[DuplicateLevel, int] = field(default_factory=dict)
+
+
+class MemorySnapshot:
+    """The items of one state of a memory, their fingerprints, and the index over their vectors. Everything blocks.
+
+    Args:
+        database: The open database.
+        embedding: The model of the vectors, which is not called here; None compares words only.
+        rules: Thresholds of duplicates.
+
+    Attributes:
+        state: The state; None before the first update.
+        items: The items by id, oldest first.
+    """
+
+    def __init__(self, database: MemoryDatabase, embedding: EmbeddingModel | None, rules: AdmissionRules) -> None:
+        self.state: MemoryState | None = None
+        self.items: dict[int, StoredItem] = {}
+        self._database, self._embedding, self._rules = database, embedding, rules
+        self._fingerprints = FingerprintIndex()
+        self._terms: dict[int, frozenset[str]] = {}
+        self._index: FlatVectorIndex | None = None
+
+    def update(self) -> dict[int, str]:
+        """Read the current state.
+
+        Returns:
+            The texts of items that have no vector of the model, by id. If there are any, nothing was changed: store
+            their vectors and update again.
+        """
+        if self._database.state() == self.state:
+            return {}
+        state, ids, new = self._database.read(self.items.keys())
+        if self._embedding is not None:
+            missing = self._update_index(state, ids, self._embedding)
+            if missing:
+                texts = {stored.id: stored.item.text for stored in (*self.items.values(), *new)}
+                return {i: texts[i] for i in missing}
+        for removed in self.items.keys() - set(ids):
+            del self.items[removed], self._terms[removed]
+            self._fingerprints.remove(removed)
+        for stored in new:
+            self.items[stored.id] = stored
+            self._terms[stored.id] = content_terms(stored.item.text)
+            self._fingerprints.add(stored.id, TextFingerprint.of(stored.item.text))
+        self.state = state
+        return {}
+
+    def new_items(self, items: Sequence[MemoryItem], vectors: NDArray[np.float32]) -> NewItems:
+        """The items that duplicate no item of the memory, and none before them.
+
+        Args:
+            items: The items.
+            vectors: Unit vectors `[items, dimension]`; not used without a model.
+        """
+        import numpy as np
+
+        positions: list[int] = []
+        new_vectors = np.empty_like(vectors)  # its first rows are the vectors of new items
+        dropped: Counter[DropReason] = Counter()
+        levels: Counter[DuplicateLevel] = Counter()
+        added = FingerprintIndex()
+        for i, item in enumerate(items):
+            fingerprint = TextFingerprint.of(item.text)
+            if not fingerprint.form:
+                dropped["empty"] += 1
+                continue
+            level = self._duplicate_level(fingerprint, self._fingerprints) or self._duplicate_level(fingerprint, added)
+            if level is None and self._index is not None:
+                stored = max((cosine for _, cosine in self._index.search(vectors[i], 1)), default=-1.0)
+                # not by BLAS, whose threads wait for each other longer than so little takes
+                among = np.einsum("ij,j->i", new_vectors[: len(positions)], vectors[i]).max(initial=-1.0)
+                level = 3 if max(stored, among) >= self._rules.cosine else None
+            if level is not None:
+                dropped["duplicate"] += 1
+                levels[level] += 1
+            else:
+                new_vectors[len(positions)] = vectors[i]
+                positions.append(i)
+                added.add(i, fingerprint)
+        return NewItems(tuple(positions), dict(dropped), dict(levels))
+
+    def nearest(self, text: str, vector: NDArray[np.float32] | None, k: int) -> list[tuple[StoredItem, float]]:
+        """Up to `k` items with a similarity above 0 (see `RecalledItem`), most similar first.
+
+        Args:
+            text: The text.
+            vector: Its unit vector `[dimension]`; None compares words.
+            k: Maximum number of items.
+        """
+        if vector is not None and self._index is not None:
+            hits = self._index.search(vector, k)
+        else:
+            terms = content_terms(text)
+            common = ((i, len(terms & self._terms[i])) for i in self.items)
+            shares = [(i, count / len(terms)) for i, count in common if count]
+            hits = sorted(shares, key=lambda hit: (-hit[1], hit[0]))[:k]
+        return [(self.items[i], min(1.0, similarity)) for i, similarity in hits if similarity > 0]
+
+    def _update_index(self, state: MemoryState, ids: Sequence[int], embedding: EmbeddingModel) -> list[int]:
+        """Bring the index to a state; if items have no vector, change nothing and return their ids."""
+        import numpy as np
+
+        index, location = self._index, self._database.location
+        if index is None:
+            index = stored_index(location, state, embedding, ids)
+            if index is not None:
+                self._index = index
+                return []
+            index = FlatVectorIndex(embedding.dimension, num_threads=_FAISS_THREADS)
+        new = [i for i in ids if i not in index.ids]
+        blobs = self._database.vectors(embedding.identity, new)
+        missing = [i for i in new if len(blobs.get(i, b"")) != 4 * embedding.dimension]
+        if missing:
+            return missing
+        index.remove(index.ids - set(ids))
+        index.add({i: np.frombuffer(blobs[i], dtype="<f4").astype(np.float32) for i in new})
+        self._index = index
+        # the file only saves time: without it, the next process rebuilds the index
+        with contextlib.suppress(OSError, StoreError):
+            store_index(index, location, state, embedding.identity)
+        return []
+
+    def _duplicate_level(self, item: TextFingerprint, fingerprints: FingerprintIndex) -> DuplicateLevel | None:
+        rules = self._rules
+        return fingerprints.duplicate_level(item, min_jaccard=rules.jaccard, min_containment=rules.containment)
+
+
+# -- the index file, which is never trusted
+
+
+class IndexStamp(Frozen):
+    """What an index file was built from.
+
+    Attributes:
+        state: The state of the memory.
+        embedding: Identity of the embedding model.
+        sha256: Hash of the index file, in hexadecimal.
+    """
+
+    state: MemoryState
+    embedding: str
+    sha256: str
+
+
+def store_index(index: FlatVectorIndex, location: MemoryLocation, state: MemoryState, embedding: str) -> None:
+    """Write an index, unless one of a later state is there.
+
+    Raises:
+        StoreError: The directory is locked by another process.
+        OSError: It could not be written.
+    """
+    content = index.to_bytes()
+    stamp = IndexStamp(state=state, embedding=embedding, sha256=hashlib.sha256(content).hexdigest())
+    with location.locked():
+        current = _read_stamp(location.directory)
+        if current is not None and current.embedding == embedding and current.state.version > state.version:
+            return
+        for leftover in location.directory.glob(f"{_PARTIAL}*"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+        atomic_write(location.directory / INDEX_FILE, content, _PARTIAL)
+        atomic_write(location.directory / STAMP_FILE, stamp.model_dump_json().encode(), _PARTIAL)
+
+
+def stored_index(
+    location: MemoryLocation, state: MemoryState, embedding: EmbeddingModel, ids: Collection[int]
+) -> FlatVectorIndex | None:
+    """The index on disk, if it is intact and belongs to exactly this state, these items and this model."""
+    try:
+        with location.locked():
+            stamp = _read_stamp(location.directory)
+            if stamp is None or (stamp.state, stamp.embedding) != (state, embedding.identity):
+                return None
+            content = (location.directory / INDEX_FILE).read_bytes()
+    except (OSError, StoreError):
+        return None
+    if hashlib.sha256(content).hexdigest() != stamp.sha256:
+        return None  # FAISS only reads bytes that it has written
+    index = FlatVectorIndex.from_bytes(content, num_threads=_FAISS_THREADS)
+    if index is None or index.dimension != embedding.dimension or index.ids != set(ids):
+        return None
+    return index
+
+
+def _read_stamp(directory: Path) -> IndexStamp | None:
+    try:
+        return IndexStamp.model_validate_json((directory / STAMP_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -1,13 +1,10 @@
-"""`BM25Index`: texts found by the words they share with a query, by BM25 (the library bm25s).
+"""BM25 over the library bm25s: `BM25Index` in memory, `SavedBM25Index` memory-mapped, and how the latter is built.
+
+bm25s itself indexes a list of all words in memory. `write_bm25_index` computes the same numbers shard by shard from
+stored word counts, and writes them in bm25s's file format, so that memory holds the vocabulary and one shard.
 
 Source: Robertson, Zaragoza (2009), "The Probabilistic Relevance Framework: BM25 and Beyond", section 3.4, with Lucene's
 inverse document frequency, which is never negative: ln(1 + (N - n + 0.5) / (n + 0.5)).
-
-Words of passages counted in shards, and the BM25 index that is made of them, by streaming, in the files of bm25s.
-
-bm25s itself indexes a list of all texts' words in memory. Here the same numbers are computed shard by shard and written
-into memory-mapped arrays of its file format, so that memory holds the vocabulary and one shard. Formulas: Robertson,
-Zaragoza (2009), section 3.4, with Lucene's inverse document frequency (see `reasoning/retrieval/bm25.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from ...core.errors import UserError
-from .index.database import PassageRow
 from .index.shards import ArrayShards, Shard, fsync_file
 from .words import split_words
 
@@ -27,76 +23,112 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
 K1, B = 1.2, 0.75
 
-_MOST_QUERY_WORDS = 1000
+SHARD_PASSAGES = 16384
+
+_MAX_QUERY_WORDS = 1000
+_DATA, _INDICES, _INDPTR = "data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy"
+_VOCABULARY, _PARAMETERS = "vocab.index.json", "params.index.json"
+
+
+def load_bm25s() -> Any:
+    """The library bm25s.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        import bm25s
+    except ModuleNotFoundError as e:
+        raise UserError(
+            f"keyword search needs the package {e.name!r}, which is not installed",
+            hint="pip install 'reason-orchestrator[local]'",
+        ) from e
+    return bm25s
 
 
 class BM25Index:
-    """Texts by their words.
-
-    Args:
-        texts: The texts; their places are what `rank` tells.
+    """BM25 over texts in memory.
 
     Raises:
         UserError: The library is not installed.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        try:
-            import bm25s
-            from bm25s.stopwords import STOPWORDS_EN
-        except ModuleNotFoundError as e:
-            raise UserError(
-                f"searching texts by their words needs the package {e.name!r}, which is not installed",
-                hint="pip install 'reason-orchestrator[local]'",
-            ) from e
+        bm25s = load_bm25s()
         corpus = [split_words(text) for text in texts]
-        self._idle = frozenset(STOPWORDS_EN)
-        self._index: Any = None  # of nothing but empty texts there can be none
+        self._index: Any = None  # the library cannot index only empty texts
         if any(corpus):
             self._index = bm25s.BM25(k1=K1, b=B, method="lucene")
             self._index.index(corpus, show_progress=False)
 
-    def rank(self, query: str, most: int) -> list[tuple[int, float]]:
-        """The texts that share a word with the query.
+    def search(self, query: str, k: int) -> list[tuple[int, float]]:
+        """(index, score) of up to `k` texts that share a word with the query, best first, ties in their order.
 
-        Args:
-            query: What is looked for. English words without a meaning of their own ("the", "of", …) count only if there
-                are no others; of a very long query the beginning counts.
-            most: Most texts.
-
-        Returns:
-            (place, BM25 score), the best first, equal ones in their order.
+        Stop words count only if the query has no other words, and of a very long query only the beginning.
         """
-        import numpy as np
-
-        words = split_words(query[: 20 * _MOST_QUERY_WORDS])[:_MOST_QUERY_WORDS]
-        words = [word for word in words if word not in self._idle] or words
+        words = _query_words(query)
         if self._index is None or not words:
             return []
-        scores = self._index.get_scores(words)
-        best = np.argsort(-scores, kind="stable")[:most]
-        return [(int(i), float(scores[i])) for i in best if scores[i] > 0]
+        return _best(self._index.get_scores(words), k)
 
 
-SHARD_PASSAGES = 16384
-"""Places of one shard."""
+class SavedBM25Index:
+    """A memory-mapped BM25 index.
 
-DATA, INDICES, INDPTR = "data.csc.index.npy", "indices.csc.index.npy", "indptr.csc.index.npy"
-VOCABULARY, PARAMETERS = "vocab.index.json", "params.index.json"
+    Args:
+        directory: The output of `write_bm25_index`.
+        positions: Passage position of each row.
+        empty: Whether no passage has a word, so that there are no files.
+    """
+
+    def __init__(self, directory: Path, positions: NDArray[np.int64], *, empty: bool = False) -> None:
+        bm25s = load_bm25s()
+        self._positions = positions
+        self._index = None if empty else bm25s.BM25.load(directory, mmap=True, show_progress=False)
+
+    def search(self, query: str, k: int) -> list[tuple[int, float]]:
+        """(position, score) of up to `k` passages (see `BM25Index.search`)."""
+        words = _query_words(query)
+        if self._index is None or not words:
+            return []
+        return [(int(self._positions[row]), score) for row, score in _best(self._index.get_scores(words), k)]
 
 
-class _Counts(NamedTuple):
-    """Counts of one shard, by word and within a word by place.
+def _query_words(query: str) -> list[str]:
+    from bm25s.stopwords import STOPWORDS_EN  # the library's list: scores of published results depend on it
+
+    words = split_words(query[: 20 * _MAX_QUERY_WORDS])[:_MAX_QUERY_WORDS]
+    return [word for word in words if word not in STOPWORDS_EN] or words
+
+
+def _best(scores: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+    """(row, score) of the `k` largest positive scores, ties in order of rows."""
+    import numpy as np
+
+    if k < len(scores):
+        # every row that ties with the last one is kept until after the stable sort
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+        rows = np.flatnonzero(scores >= max(threshold, np.finfo(np.float32).tiny))
+    else:
+        rows = np.flatnonzero(scores > 0)
+    rows = rows[np.argsort(-scores[rows], kind="stable")[:k]]
+    return [(int(row), float(scores[row])) for row in rows]
+
+
+# -- building from shards of word counts
+
+
+class _WordCounts(NamedTuple):
+    """Counts of one shard, sorted by word and then by position.
 
     Attributes:
-        vocabulary: Its words.
-        starts: Where the entries of each word begin; one more than words.
-        rows: Place of each entry, counted from the shard's first.
-        counts: How often the word stands there.
-        lengths: Words of each place; 0 where no passage is.
+        vocabulary: Words.
+        starts: First entry of each word; one more than words.
+        rows: Position of each entry, relative to the shard.
+        counts: Occurrences of each entry.
+        lengths: Words of each position; 0 where there is no passage.
     """
 
     vocabulary: list[str]
@@ -106,8 +138,8 @@ class _Counts(NamedTuple):
     lengths: NDArray[np.int32]
 
 
-def append_word_counts(shards: ArrayShards, stop: int, rows: list[PassageRow]) -> None:
-    """Keep the counts of the places from the shards' end up to `stop`.
+def append_word_counts(shards: ArrayShards, stop: int, texts: Sequence[tuple[int, str]]) -> None:
+    """Store the word counts of (position, text) pairs from the end of the shards up to `stop`.
 
     Raises:
         OSError: They cannot be written.
@@ -117,11 +149,11 @@ def append_word_counts(shards: ArrayShards, stop: int, rows: list[PassageRow]) -
     start = shards.end
     lengths = np.zeros(stop - start, dtype=np.int32)
     entries: dict[str, list[tuple[int, int]]] = {}
-    for row in rows:
-        words = split_words(row.shown)
-        lengths[row.place - start] = len(words)
+    for position, text in texts:
+        words = split_words(text)
+        lengths[position - start] = len(words)
         for word, count in Counter(words).items():
-            entries.setdefault(word, []).append((row.place - start, count))
+            entries.setdefault(word, []).append((position - start, count))
     vocabulary = sorted(entries)
     sizes = [len(entries[word]) for word in vocabulary]
     flat = np.array([pair for word in vocabulary for pair in entries[word]], dtype=np.int32).reshape(-1, 2)
@@ -140,70 +172,70 @@ def append_word_counts(shards: ArrayShards, stop: int, rows: list[PassageRow]) -
 
 
 def write_bm25_index(
-    shards: ArrayShards, live: NDArray[np.int64], folder: Path, step: Callable[[int, int], None]
+    shards: ArrayShards, live: NDArray[np.int64], directory: Path, progress: Callable[[int, int], None]
 ) -> bool:
-    """Make the BM25 index of the live places out of their counts; its row r is the place `live[r]`.
+    """Build the BM25 index of the live positions from their word counts; its row r is the position `live[r]`.
 
     Args:
-        shards: Counts of all places.
-        live: Places of the index, ascending.
-        folder: Where its files go; it is there and empty.
-        step: Called before each shard with the shards done and in all; may raise to stop.
+        shards: Word counts of all positions.
+        live: Indexed positions, ascending.
+        directory: An existing, empty directory.
+        progress: Called before each shard with shards done and in total; may raise to stop.
 
     Returns:
-        Whether there is a word at all; if not, there are no files.
+        Whether any passage has a word; if not, no files are written.
 
     Raises:
-        OSError: They cannot be written.
+        OSError: A file cannot be written.
     """
-    import bm25s
     import numpy as np
 
-    held = shards.shards
-    numbers: dict[str, int] = {}
+    bm25s = load_bm25s()
+    all_shards = shards.shards
+    word_ids: dict[str, int] = {}
     frequency: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     total = 0
-    for done, shard in enumerate(held):
-        step(done, 2 * len(held))
-        counts = _read(shard)
-        terms = np.fromiter((numbers.setdefault(word, len(numbers)) for word in counts.vocabulary), dtype=np.int64)
-        frequency = np.concatenate([frequency, np.zeros(len(numbers) - len(frequency), dtype=np.int64)])
-        rows = _rows(shard, live)
+    for done, shard in enumerate(all_shards):
+        progress(done, 2 * len(all_shards))
+        counts = _read_counts(shard)
+        terms = np.fromiter((word_ids.setdefault(word, len(word_ids)) for word in counts.vocabulary), dtype=np.int64)
+        frequency = np.concatenate([frequency, np.zeros(len(word_ids) - len(frequency), dtype=np.int64)])
+        rows = _index_rows(shard, live)
         kept = rows[counts.rows] >= 0
         sums = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])
         frequency[terms] += sums[counts.starts[1:]] - sums[counts.starts[:-1]]
         total += int(counts.lengths[rows >= 0].sum())
-    entries = int(frequency.sum())
-    if entries == 0:
+    num_entries = int(frequency.sum())
+    if num_entries == 0:
         return False
     indptr = np.concatenate([[0], np.cumsum(frequency)]).astype(np.int64)
     idf = np.log(1 + (len(live) - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
-    mean = total / len(live)
-    data = np.lib.format.open_memmap(folder / DATA, mode="w+", dtype=np.float32, shape=(entries,))
-    indices = np.lib.format.open_memmap(folder / INDICES, mode="w+", dtype=np.int32, shape=(entries,))
+    mean_length = total / len(live)
+    data = np.lib.format.open_memmap(directory / _DATA, mode="w+", dtype=np.float32, shape=(num_entries,))
+    indices = np.lib.format.open_memmap(directory / _INDICES, mode="w+", dtype=np.int32, shape=(num_entries,))
     cursor = indptr[:-1].copy()
-    for done, shard in enumerate(held):
-        step(len(held) + done, 2 * len(held))
-        counts = _read(shard)
-        terms = np.array([numbers[word] for word in counts.vocabulary], dtype=np.int64)
-        rows = _rows(shard, live)
+    for done, shard in enumerate(all_shards):
+        progress(len(all_shards) + done, 2 * len(all_shards))
+        counts = _read_counts(shard)
+        terms = np.array([word_ids[word] for word in counts.vocabulary], dtype=np.int64)
+        rows = _index_rows(shard, live)
         kept = rows[counts.rows] >= 0
-        term_of = np.repeat(terms, np.diff(counts.starts))[kept]
-        if not len(term_of):
+        term_of_entry = np.repeat(terms, np.diff(counts.starts))[kept]
+        if not len(term_of_entry):
             continue
-        # entries of a word stand together: each goes behind those that earlier shards have put there
-        first = np.flatnonzero(np.concatenate([[True], term_of[1:] != term_of[:-1]]))
-        sizes = np.diff(np.concatenate([first, [len(term_of)]]))
-        at = np.repeat(cursor[term_of[first]] - first, sizes) + np.arange(len(term_of))
-        often = counts.counts[kept].astype(np.float64)
-        length = counts.lengths[counts.rows[kept]]
-        data[at] = idf[term_of] * (often / (K1 * (1 - B + B * length / mean) + often))
+        # entries of a word are contiguous: they go after those that earlier shards have written
+        first = np.flatnonzero(np.concatenate([[True], term_of_entry[1:] != term_of_entry[:-1]]))
+        sizes = np.diff(np.concatenate([first, [len(term_of_entry)]]))
+        at = np.repeat(cursor[term_of_entry[first]] - first, sizes) + np.arange(len(term_of_entry))
+        frequencies = counts.counts[kept].astype(np.float64)
+        lengths = counts.lengths[counts.rows[kept]]
+        data[at] = idf[term_of_entry] * (frequencies / (K1 * (1 - B + B * lengths / mean_length) + frequencies))
         indices[at] = rows[counts.rows[kept]]
-        cursor[term_of[first]] += sizes
+        cursor[term_of_entry[first]] += sizes
     data.flush()
     indices.flush()
-    np.save(folder / INDPTR, indptr)
-    (folder / VOCABULARY).write_text(json.dumps(numbers, ensure_ascii=True), encoding="utf-8")
+    np.save(directory / _INDPTR, indptr)
+    (directory / _VOCABULARY).write_text(json.dumps(word_ids, ensure_ascii=True), encoding="utf-8")
     index = bm25s.BM25(k1=K1, b=B, method="lucene")
     parameters = {
         "k1": K1,
@@ -217,60 +249,23 @@ def write_bm25_index(
         "version": bm25s.__version__,
         "backend": index.backend,
     }
-    (folder / PARAMETERS).write_text(json.dumps(parameters, indent=2), encoding="utf-8")
-    for path in folder.iterdir():
+    (directory / _PARAMETERS).write_text(json.dumps(parameters, indent=2), encoding="utf-8")
+    for path in directory.iterdir():
         fsync_file(path)
     return True
 
 
-class SavedBM25Index:
-    """A BM25 index in files, memory-mapped.
-
-    Args:
-        folder: What `write_bm25_index` has written.
-        places: The place of each of its rows.
-        empty: Whether there are no words in it, and no files.
-    """
-
-    def __init__(self, folder: Path, places: NDArray[np.int64], *, empty: bool = False) -> None:
-        import bm25s
-        from bm25s.stopwords import STOPWORDS_EN
-
-        self._idle = frozenset(STOPWORDS_EN)
-        self._places = places
-        self._index = None if empty else bm25s.BM25.load(folder, mmap=True, show_progress=False)
-
-    def rank(self, query: str, most: int) -> list[tuple[int, float]]:
-        """Places of passages that share a word with a query and their scores (see `BM25Index.rank`)."""
-        import numpy as np
-
-        words = split_words(query[:20_000])[:1000]
-        words = [word for word in words if word not in self._idle] or words
-        if self._index is None or not words:
-            return []
-        scores = self._index.get_scores(words)
-        if most < len(scores):
-            # all that are not below the last one wanted, so that equal ones keep their order
-            least = np.partition(scores, len(scores) - most)[len(scores) - most]
-            some = np.flatnonzero(scores >= max(least, np.finfo(np.float32).tiny))
-        else:
-            some = np.flatnonzero(scores > 0)
-        best = some[np.argsort(-scores[some], kind="stable")[:most]]
-        return [(int(self._places[i]), float(scores[i])) for i in best]
-
-
-def _read(shard: Shard) -> _Counts:
+def _read_counts(shard: Shard) -> _WordCounts:
     import numpy as np
 
-    with np.load(shard.path, allow_pickle=False) as found:
-        text = found["vocabulary"].tobytes().decode("utf-8", "surrogatepass")
-        return _Counts(
-            text.split("\n") if text else [], found["starts"], found["rows"], found["counts"], found["lengths"]
-        )
+    with np.load(shard.path, allow_pickle=False) as arrays:
+        text = arrays["vocabulary"].tobytes().decode("utf-8", "surrogatepass")
+        vocabulary = text.split("\n") if text else []
+        return _WordCounts(vocabulary, arrays["starts"], arrays["rows"], arrays["counts"], arrays["lengths"])
 
 
-def _rows(shard: Shard, live: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The index's row of each place of a shard; -1 where the place is no part of it."""
+def _index_rows(shard: Shard, live: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The index's row of each position of a shard; -1 where the position is not indexed."""
     import numpy as np
 
     low, high = np.searchsorted(live, [shard.start, shard.stop])

@@ -1,4 +1,4 @@
-"""`chunks`: a text in pieces of about a hundred words that end where sentences end."""
+"""`split_chunks`: a text in overlapping chunks of about a hundred words that end at sentence boundaries."""
 
 from __future__ import annotations
 
@@ -15,19 +15,13 @@ _WORD = re.compile(r"\S+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 _HEADING = re.compile(r"^(#{1,6})[^\S\n]+(\S[^\n]*)$", re.MULTILINE)
 _FENCE = re.compile(r"^[^\S\n]{0,3}(```|~~~)", re.MULTILINE)
-_LONGEST_WORD = 400
-"""Characters: what is longer without a blank (a key, a table in base64) is cut."""
+_MAX_WORD_CHARS = 400
+"""Longer runs without a space (a key, a table in base64) are cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of a text.
-
-    Attributes:
-        start: Its first character's place in the text, from 0.
-        end: The place behind its last character.
-        heading: The headings it stands under, outermost first, with " > " between; empty if there are none.
-    """
+    """Characters `start` to `end` of a text; `heading` is the path of headings above, joined with " > "."""
 
     start: int
     end: int
@@ -35,8 +29,8 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """What is never divided: a sentence or a part of a long one."""
+class _Unit:
+    """A span that is never divided: a sentence, or a part of one that is too long."""
 
     start: int
     end: int
@@ -44,95 +38,94 @@ class _Piece:
 
 
 def split_chunks(text: str, *, words: int = MAX_WORDS, overlap: int = OVERLAP, headings: bool = False) -> list[Chunk]:
-    """Cut a text into pieces.
+    """Split a text into chunks.
 
-    A piece takes whole sentences while they fit; one begins anew at a heading. If the text goes on, it takes the last
-    sentences of the piece before it with it as far as the overlap allows, so that what is said across a cut is found.
+    A chunk takes complete sentences while they fit, and a heading starts a new one. The next chunk repeats the last
+    sentences of the previous one as far as the overlap allows.
 
     Args:
         text: The text.
-        words: Most words of a piece, at least 1.
-        overlap: Most words that a piece shares with the one before it, less than `words`.
-        headings: Whether lines that begin with `#` are headings, as in Markdown. They are no part of a piece.
+        words: Maximum words of a chunk.
+        overlap: Maximum words repeated from the previous chunk, less than `words`.
+        headings: Whether lines that begin with `#` are Markdown headings, which are not part of a chunk.
 
     Returns:
-        The pieces, in order. Together they have every word of the text, except those of headings; a word of more than
-        400 characters is cut.
+        The chunks in order. Together they contain every word except those of headings; a word of more than 400
+        characters is cut.
     """
     if not 0 <= overlap < words:
-        raise ValueError("the overlap is less than the words of a chunk and not negative")
-    made: list[Chunk] = []
+        raise ValueError(f"overlap must be in [0, {words}), got {overlap}")
+    chunks: list[Chunk] = []
     for start, end, heading in _sections(text) if headings else [(0, len(text), "")]:
-        made += _packed(list(_pieces(text, start, end, words)), words, overlap, heading)
-    return made
+        chunks += _pack(list(_units(text, start, end, words)), words, overlap, heading)
+    return chunks
 
 
 def _sections(text: str) -> Iterator[tuple[int, int, str]]:
-    """What is between headings, each with the headings that it stands under."""
+    """Spans between headings, each with the path of headings above it."""
     code = _code_spans(text)
-    above: list[tuple[int, str]] = []
+    path: list[tuple[int, str]] = []
     begin = 0
     for match in _HEADING.finditer(text):
         if any(start <= match.start() < end for start, end in code):
             continue
-        yield begin, match.start(), _path(above)
+        yield begin, match.start(), _joined(path)
         level, title = len(match[1]), " ".join(match[2].split()).rstrip("#").rstrip()
-        above = [(at, other) for at, other in above if at < level] + ([(level, title)] if title else [])
+        path = [(at, other) for at, other in path if at < level] + ([(level, title)] if title else [])
         begin = match.end()
-    yield begin, len(text), _path(above)
+    yield begin, len(text), _joined(path)
 
 
-def _path(above: list[tuple[int, str]]) -> str:
-    return " > ".join(title for _, title in above)
+def _joined(path: list[tuple[int, str]]) -> str:
+    return " > ".join(title for _, title in path)
 
 
 def _code_spans(text: str) -> list[tuple[int, int]]:
-    """Fenced blocks of code, in which `#` begins a comment."""
-    marks = [(m.start(), m[1]) for m in _FENCE.finditer(text)]
+    """Fenced code blocks, in which `#` begins a comment."""
     spans: list[tuple[int, int]] = []
     opened: tuple[int, str] | None = None
-    for at, mark in marks:
+    for match in _FENCE.finditer(text):
         if opened is None:
-            opened = (at, mark)
-        elif mark == opened[1]:
-            spans.append((opened[0], at))
+            opened = (match.start(), match[1])
+        elif match[1] == opened[1]:
+            spans.append((opened[0], match.start()))
             opened = None
     return spans if opened is None else [*spans, (opened[0], len(text))]
 
 
-def _pieces(text: str, start: int, end: int, most: int) -> Iterator[_Piece]:
+def _units(text: str, start: int, end: int, max_words: int) -> Iterator[_Unit]:
     """Sentences; one that is too long in parts."""
     begin = start
     breaks = [m.span() for m in _BLANK_LINE.finditer(text, start, end)]
-    for stop, go_on in [*breaks, (end, end)]:
+    for stop, next_begin in [*breaks, (end, end)]:
         for left, right in sentence_spans(text, begin, stop):
-            spans = list(_words(text, left, right))
-            for i in range(0, len(spans), most):
-                part = spans[i : i + most]
-                yield _Piece(part[0][0], part[-1][1], len(part))
-        begin = go_on
+            spans = list(_word_spans(text, left, right))
+            for i in range(0, len(spans), max_words):
+                part = spans[i : i + max_words]
+                yield _Unit(part[0][0], part[-1][1], len(part))
+        begin = next_begin
 
 
-def _words(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _word_spans(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     for match in _WORD.finditer(text, start, end):
-        for at in range(match.start(), match.end(), _LONGEST_WORD):
-            yield at, min(at + _LONGEST_WORD, match.end())
+        for at in range(match.start(), match.end(), _MAX_WORD_CHARS):
+            yield at, min(at + _MAX_WORD_CHARS, match.end())
 
 
-def _packed(pieces: list[_Piece], most: int, overlap: int, heading: str) -> Iterator[Chunk]:
+def _pack(units: list[_Unit], max_words: int, overlap: int, heading: str) -> Iterator[Chunk]:
     first = 0
-    while first < len(pieces):
+    while first < len(units):
         last, count = first, 0
-        while last < len(pieces) and count + pieces[last].words <= most:
-            count += pieces[last].words
+        while last < len(units) and count + units[last].words <= max_words:
+            count += units[last].words
             last += 1
-        yield Chunk(pieces[first].start, pieces[last - 1].end, heading)
-        if last == len(pieces):
+        yield Chunk(units[first].start, units[last - 1].end, heading)
+        if last == len(units):
             return
-        # as much as the overlap allows, if what comes next still fits beside it
+        # repeat as much as the overlap allows, if the next unit still fits
         shared, begin = 0, last
-        room = min(overlap, most - pieces[last].words)
-        while begin - 1 > first and shared + pieces[begin - 1].words <= room:
+        room = min(overlap, max_words - units[last].words)
+        while begin - 1 > first and shared + units[begin - 1].words <= room:
             begin -= 1
-            shared += pieces[begin].words
+            shared += units[begin].words
         first = begin

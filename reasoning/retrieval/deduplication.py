@@ -1,36 +1,37 @@
-"""When two texts say the same: equal but for case, spacing and punctuation, or made of the same word 3-grams.
+"""Duplicate and copy detection: normalised forms and hashes, word 3-grams, near copies of evidence.
 
-These are the first two of three levels; the third compares embeddings (`admission`). The levels and their thresholds
-are this project's own, for CoAT's aim of little redundancy (Pan, Deng, Huang 2025, arXiv:2502.02390).
-
-`FingerprintIndex`: many texts, among which the ones that say the same as an item are found without looking at each.
-
-`Seen`: passages that say nothing that a better one has not said word for word.
+`duplicate_level` and `FingerprintIndex` implement two of the three levels at which memory rejects an item (the third
+compares embeddings, see `memory.admission`). `PassageDeduplicator` drops passages that repeat a better-ranked one.
+`cluster_copies` groups near copies among many texts, for the fusion of evidence.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 
 from .passages import Passage
+from .words import split_words
+
+K = TypeVar("K")
 
 MIN_JACCARD = 0.80
-"""Share of common 3-grams, of all that either text has, from which on two texts are the same."""
+"""Jaccard index of word 3-grams from which two texts are duplicates."""
 MIN_CONTAINMENT = 0.90
-"""Share of an item's 3-grams that a text has, from which on the item says nothing new."""
+"""Share of an item's 3-grams contained in a text from which the item is a duplicate of it."""
 
 DuplicateLevel = Literal[1, 2, 3]
-"""How a duplicate was found: by its hash, by its words, by its embedding."""
+"""How a duplicate was detected: by its hash, its words, or its embedding."""
 
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WITHIN_WORD = re.compile(r"(?<=[^\W\d_])['\u2019](?=[^\W\d_])")
-_MEANT = re.compile(
+_SIGNIFICANT = re.compile(
     r"""(?<=\d)\.(?=\d)        # a decimal point
       | (?<![\w.])-(?=\d)      # the sign of a number
       | (?<=\d)[*/](?=\d)     # 3/4
@@ -39,46 +40,40 @@ _MEANT = re.compile(
     re.VERBOSE,
 )
 _WORD = re.compile(
-    # scripts that put no blanks between words: a sign is a word
+    # in scripts without spaces between words, each character is a word
     r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
     r"|[^\s\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
 )
-_ROUNDS = 8
+_MAX_ROUNDS = 8
 
 
 def normalized_text(text: str) -> str:
-    """A text without what does not change its meaning: NFKC, casefold, no punctuation, single blanks.
+    """A text reduced to what determines its meaning: NFKC, casefold, no punctuation, single spaces.
 
-    Punctuation is Unicode's categories P; it becomes a blank, or nothing within a word ("don't") and between thousands.
-    What changes a fact stays: decimal points, signs of numbers, "3/4", percent, "C#". Signs that are no punctuation,
-    as + and =, stay too. Invisible characters go. The normal form of a normal form is itself.
+    Punctuation (Unicode categories P) becomes a space, or nothing within a word ("don't") and between thousands.
+    Decimal points, signs of numbers, "3/4", percent, "C#", and symbols such as + and = stay, since they change facts.
+    Invisible characters are removed. The function is idempotent.
     """
-    for _ in range(_ROUNDS):  # a step may make room for another, as when a joiner goes between a letter and its accent
-        before, text = text, _normal_once(text)
+    for _ in range(_MAX_ROUNDS):  # removing a joiner may let a letter and its accent combine
+        before, text = text, _normalize_once(text)
         if text == before:
             break
     return text
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 of a text's normal form, in hexadecimal."""
-    return _hash_of(normalized_text(text))
+    """SHA-256 of the normalised text, in hexadecimal."""
+    return _sha256(normalized_text(text))
 
 
 def normalized_words(text: str) -> list[str]:
-    """The words of a text's normal form; in scripts without blanks between words, each sign is one."""
+    """The words of the normalised text; in scripts without spaces, one word a character."""
     return _WORD.findall(normalized_text(text))
 
 
 @dataclass(frozen=True, slots=True)
 class TextFingerprint:
-    """What a text is known by.
-
-    Attributes:
-        form: Its normal form.
-        words: Its words.
-        trigrams: Its word 3-grams; none if it has fewer than three words.
-    """
+    """What a text is compared by: its normalised form, its words, and its word 3-grams (none below three words)."""
 
     form: str
     words: frozenset[str]
@@ -86,7 +81,7 @@ class TextFingerprint:
 
     @classmethod
     def of(cls, text: str) -> TextFingerprint:
-        """The marks of a text."""
+        """The fingerprint of a text."""
         form = normalized_text(text)
         words: list[str] = _WORD.findall(form)
         return cls(form, frozenset(words), frozenset(zip(words, words[1:], words[2:], strict=False)))
@@ -94,18 +89,19 @@ class TextFingerprint:
     @property
     def hash(self) -> str:
         """`text_hash` of the text."""
-        return _hash_of(self.form)
+        return _sha256(self.form)
 
 
 def jaccard(left: TextFingerprint, right: TextFingerprint) -> float:
-    """Common 3-grams by all 3-grams of both, in [0, 1]; of words where a text has fewer than three."""
-    a: frozenset[object] = left.trigrams if left.trigrams and right.trigrams else left.words
-    b: frozenset[object] = right.trigrams if left.trigrams and right.trigrams else right.words
+    """Jaccard index of the word 3-grams; of the words where a text has fewer than three."""
+    use_trigrams = bool(left.trigrams and right.trigrams)
+    a: frozenset[object] = left.trigrams if use_trigrams else left.words
+    b: frozenset[object] = right.trigrams if use_trigrams else right.words
     return len(a & b) / len(a | b) if a and b else 0.0
 
 
 def containment(item: TextFingerprint, text: TextFingerprint) -> float:
-    """Share of an item's 3-grams that occur in a text, in [0, 1]; of its words if it has fewer than three."""
+    """Share of an item's word 3-grams that occur in a text; of its words if it has fewer than three."""
     if item.trigrams:
         return len(item.trigrams & text.trigrams) / len(item.trigrams)
     return len(item.words & text.words) / len(item.words) if item.words else 0.0
@@ -115,133 +111,295 @@ def duplicate_level(
     item: TextFingerprint,
     texts: Iterable[TextFingerprint],
     *,
-    jaccard_from: float = MIN_JACCARD,
-    containment_from: float = MIN_CONTAINMENT,
+    min_jaccard: float = MIN_JACCARD,
+    min_containment: float = MIN_CONTAINMENT,
 ) -> DuplicateLevel | None:
-    """The level, 1 or 2, on which an item says what one of some texts says; None if it says something else.
-
-    Args:
-        item: The item.
-        texts: What there is already.
-        jaccard_from: Least `jaccard` of the same.
-        containment_from: Least `containment` of the item in a text that says the same.
-    """
-    found: DuplicateLevel | None = None
+    """The level, 1 or 2, at which an item duplicates one of the texts; None if it duplicates none."""
+    level: DuplicateLevel | None = None
     for text in texts:
         if item.form == text.form:
             return 1
-        if found is None and (jaccard(item, text) >= jaccard_from or containment(item, text) >= containment_from):
-            found = 2
-    return found
+        if level is None and (jaccard(item, text) >= min_jaccard or containment(item, text) >= min_containment):
+            level = 2
+    return level
 
 
-def _hash_of(form: str) -> str:
+class FingerprintIndex:
+    """Fingerprints of many texts by number, with an inverted index of 3-grams; equivalent to `duplicate_level`.
+
+    A text of three words or more can only duplicate such an item if they share a 3-gram.
+    """
+
+    def __init__(self) -> None:
+        self._fingerprints: dict[int, TextFingerprint] = {}
+        self._short: dict[int, TextFingerprint] = {}
+        self._by_form: dict[str, set[int]] = defaultdict(set)
+        self._by_trigram: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+
+    def __len__(self) -> int:
+        return len(self._fingerprints)
+
+    def add(self, number: int, fingerprint: TextFingerprint) -> None:
+        """Add a text under an unused number."""
+        self._fingerprints[number] = fingerprint
+        self._by_form[fingerprint.form].add(number)
+        if not fingerprint.trigrams:
+            self._short[number] = fingerprint
+        for trigram in fingerprint.trigrams:
+            self._by_trigram[trigram].add(number)
+
+    def remove(self, number: int) -> None:
+        """Remove a text."""
+        fingerprint = self._fingerprints.pop(number)
+        self._short.pop(number, None)
+        _discard(self._by_form, fingerprint.form, number)
+        for trigram in fingerprint.trigrams:
+            _discard(self._by_trigram, trigram, number)
+
+    def duplicate_level(
+        self, item: TextFingerprint, *, min_jaccard: float = MIN_JACCARD, min_containment: float = MIN_CONTAINMENT
+    ) -> DuplicateLevel | None:
+        """The level, 1 or 2, at which an item duplicates one of the texts (see `duplicate_level`)."""
+        if item.form in self._by_form:
+            return 1
+        if item.trigrams:
+            near = {number for trigram in item.trigrams for number in self._by_trigram.get(trigram, ())}
+            texts = [*self._short.values(), *(self._fingerprints[number] for number in near)]
+        else:
+            texts = list(self._fingerprints.values())
+        return duplicate_level(item, texts, min_jaccard=min_jaccard, min_containment=min_containment)
+
+
+# -- repeated passages
+
+_UNMISTAKABLE = 20
+"""Words from which the same text under two titles is a copy, rather than the "He was born in …" of two people."""
+
+
+class PassageDeduplicator:
+    """Detects passages that repeat one with a better rank.
+
+    A passage is a repetition if all its words and all its word 3-grams occur in an earlier one with the same title;
+    under another title only if the texts are equal and long. A single number, name or "not" that differs makes a
+    different passage: similarity alone would take a contradiction for a copy.
+    """
+
+    def __init__(self) -> None:
+        self._by_title: dict[str, list[TextFingerprint]] = defaultdict(list)
+        self._long: set[str] = set()
+
+    def is_repetition(self, passage: Passage) -> bool:
+        """Whether a passage repeats an earlier one; if not, it is added."""
+        fingerprint = TextFingerprint.of(passage.text)
+        title = normalized_text(passage.title)
+        if fingerprint.form in self._long or any(_is_part(fingerprint, other) for other in self._by_title[title]):
+            return True
+        self._by_title[title].append(fingerprint)
+        if len(fingerprint.form.split()) >= _UNMISTAKABLE:
+            self._long.add(fingerprint.form)
+        return False
+
+
+def _is_part(item: TextFingerprint, other: TextFingerprint) -> bool:
+    if item.form == other.form:
+        return True
+    return bool(item.trigrams) and item.words <= other.words and item.trigrams <= other.trigrams
+
+
+# -- clusters of near copies
+
+SKETCH_BITS: Final = 256
+MAX_WORK: Final = 5_000_000
+"""Set members that are compared at most, a few seconds; only adversarial texts need more."""
+
+
+class Copyable(Protocol):
+    """A piece of evidence with a text and an id, either of which may be empty."""
+
+    @property
+    def text(self) -> str:
+        """The text."""
+
+    @property
+    def id(self) -> str:
+        """The id."""
+
+
+class CopyClusters(NamedTuple):
+    """Items grouped by copies.
+
+    Attributes:
+        groups: Indices of the items; every index is in one group. Groups are ordered by their first index.
+        complete: Whether the search finished within `MAX_WORK`.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    complete: bool
+
+
+def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: float = 0.4) -> CopyClusters:
+    """Group items that share an id, or whose texts are exact or near copies; transitive and independent of order.
+
+    Two texts are near copies if they share enough word 3-grams, or enough word 2-grams: three changed words in a
+    sentence of twenty leave too few 3-grams and enough 2-grams. Pairs are found by prefix filtering, which finds every
+    pair, unlike locality-sensitive hashing.
+
+    Source: Broder 1997, "On the resemblance and containment of documents"; Bayardo, Ma, Srikant 2007, "Scaling Up All
+    Pairs Similarity Search", and Chaudhuri, Ganti, Kaushik 2006, "A Primitive Operator for Similarity Joins in Data
+    Cleaning" (prefix filtering).
+
+    Args:
+        items: Items without a text are not compared by text.
+        jaccard: Jaccard index of word 3-grams from which texts are near copies; in (0, 1].
+        pairs: The same for word 2-grams.
+    """
+    if len(items) < 2:
+        return CopyClusters(tuple((i,) for i in range(len(items))), True)
+    sets = _DisjointSets(len(items))
+    first_by_id: dict[str, int] = {}
+    first_by_text: dict[tuple[str, ...], int] = {}
+    for i, item in enumerate(items):
+        if item.id:
+            sets.unite(first_by_id.setdefault(item.id, i), i)
+        words = tuple(split_words(item.text)) if item.text else ()
+        if words:
+            sets.unite(first_by_text.setdefault(words, i), i)
+    work = _WorkBudget()
+    indices = list(first_by_text.values())
+    if len(indices) > 1:
+        _similarity_join([_ngrams(words, 3) for words in first_by_text], indices, jaccard, sets, work)
+        _similarity_join([_ngrams(words, 2) for words in first_by_text], indices, pairs, sets, work)
+    groups: dict[int, list[int]] = {}
+    for i in range(len(items)):
+        groups.setdefault(sets.find(i), []).append(i)
+    return CopyClusters(tuple(map(tuple, groups.values())), work.left >= 0)
+
+
+def _ngrams(words: tuple[str, ...], n: int) -> frozenset[Hashable]:
+    """The n-grams of words; a shorter text is a single n-gram."""
+    return frozenset(zip(*(words[i:] for i in range(n)), strict=False)) if len(words) >= n else frozenset([words])
+
+
+class _WorkBudget:
+    """Comparisons left; negative when exhausted."""
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+
+class _DisjointSets:
+    """Union-find with union by size, so that roots change seldom."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+        self._size = [1] * count
+
+    def find(self, i: int) -> int:
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
+        return i
+
+    def unite(self, i: int, j: int) -> None:
+        i, j = self.find(i), self.find(j)
+        if i == j:
+            return
+        if self._size[i] < self._size[j]:
+            i, j = j, i
+        self._parent[j] = i
+        self._size[i] += self._size[j]
+
+
+class _SketchedSet(NamedTuple):
+    """A set of numbers with a bit sketch: two sets differ in at least as many members as their sketches in bits."""
+
+    members: frozenset[int]
+    bits: int
+
+
+def _similarity_join(
+    grams: Sequence[frozenset[Hashable]],
+    indices: Sequence[int],
+    threshold: float,
+    sets: _DisjointSets,
+    work: _WorkBudget,
+) -> None:
+    """Unite all items whose n-gram sets have a Jaccard index of at least the threshold.
+
+    Each set is looked up by its rarest members, enough of them that a similar set must share one. Candidates are kept by
+    cluster: one similar member suffices, and an already united cluster is skipped as a whole, so that many copies of
+    one text cost no more than other texts.
+    """
+    numbers: dict[Hashable, int] = {}
+    sketched = [_sketch(frozenset(numbers.setdefault(m, len(numbers)) for m in one)) for one in grams]
+    frequency = Counter(m for one in sketched for m in one.members)
+    holders: dict[int, dict[int, list[int]]] = {}
+    for x in sorted(range(len(grams)), key=lambda x: len(sketched[x].members)):
+        mine = sketched[x]
+        size = len(mine.members)
+        prefix_length = size - math.ceil(threshold * size - 1e-9) + 1
+        rarest = sorted(mine.members, key=lambda m: (frequency[m], m))[:prefix_length]
+        shared = [member for member in rarest if frequency[member] > 1]
+        for member in shared:
+            for cluster, others in holders.get(member, {}).items():
+                work.left -= 1
+                is_united = sets.find(cluster) == sets.find(indices[x])
+                if not is_united and _is_similar(mine, others, sketched, threshold, work):
+                    sets.unite(cluster, indices[x])
+                if work.left < 0:
+                    return
+        for member in shared:
+            holders.setdefault(member, {}).setdefault(sets.find(indices[x]), []).append(x)
+
+
+def _is_similar(
+    mine: _SketchedSet, others: Sequence[int], sketched: Sequence[_SketchedSet], threshold: float, work: _WorkBudget
+) -> bool:
+    members, bits = mine
+    size = len(members)
+    for y in others:
+        work.left -= 1
+        other, other_bits = sketched[y]
+        both = size + len(other)
+        # at a similarity J the sets differ in both * (1 - J) / (1 + J) members
+        if (bits ^ other_bits).bit_count() * (1 + threshold) > both * (1 - threshold) + 1e-9:
+            continue
+        work.left -= len(other)
+        if work.left < 0:
+            return False
+        common = len(members & other)
+        if common >= threshold * (both - common) - 1e-9:
+            return True
+    return False
+
+
+def _sketch(members: frozenset[int]) -> _SketchedSet:
+    bits = 0
+    for m in members:
+        # the low bits of a multiplicative hash are those of the number, so that few members collide
+        bits |= 1 << (m * 0x9E3779B1 >> 7) % SKETCH_BITS
+    return _SketchedSet(members, bits)
+
+
+def _sha256(form: str) -> str:
     return hashlib.sha256(form.encode()).hexdigest()
 
 
-def _normal_once(text: str) -> str:
+def _discard(numbers: dict[K, set[int]], key: K, number: int) -> None:
+    numbers[key].discard(number)
+    if not numbers[key]:
+        del numbers[key]
+
+
+def _normalize_once(text: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     text = "".join(c for c in text if unicodedata.category(c) != "Cf").replace("\N{MINUS SIGN}", "-")
     text = _WITHIN_WORD.sub("", _THOUSANDS.sub("", text))
-    meant = {m.start() for m in _MEANT.finditer(text)}
-    kept = (c if i in meant or not _is_stripped(c) else " " for i, c in enumerate(text))
+    significant = {m.start() for m in _SIGNIFICANT.finditer(text)}
+    kept = (c if i in significant or not _is_stripped(c) else " " for i, c in enumerate(text))
     return " ".join("".join(kept).split())
 
 
 def _is_stripped(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] == "P" or category in ("Cc", "Cs")
-
-
-K = TypeVar("K")
-_Trigram = tuple[str, str, str]
-
-
-class FingerprintIndex:
-    """The marks of many texts by number; answers exactly as `duplicate_level` over all of them.
-
-    A text that has three words or more can be the same as such an item only if they have a 3-gram in common.
-    """
-
-    def __init__(self) -> None:
-        self._marks: dict[int, TextFingerprint] = {}
-        self._short: dict[int, TextFingerprint] = {}
-        self._forms: dict[str, set[int]] = defaultdict(set)
-        self._having: dict[_Trigram, set[int]] = defaultdict(set)
-
-    def __len__(self) -> int:
-        return len(self._marks)
-
-    def add(self, number: int, marks: TextFingerprint) -> None:
-        """Take a text in, under a number that is not there yet."""
-        self._marks[number] = marks
-        self._forms[marks.form].add(number)
-        if not marks.trigrams:
-            self._short[number] = marks
-        for trigram in marks.trigrams:
-            self._having[trigram].add(number)
-
-    def remove(self, number: int) -> None:
-        """Take a text out."""
-        marks = self._marks.pop(number)
-        self._short.pop(number, None)
-        _leave(self._forms, marks.form, number)
-        for trigram in marks.trigrams:
-            _leave(self._having, trigram, number)
-
-    def marks(self, number: int) -> TextFingerprint:
-        """The marks of a text."""
-        return self._marks[number]
-
-    def level(
-        self, item: TextFingerprint, *, jaccard_from: float = MIN_JACCARD, containment_from: float = MIN_CONTAINMENT
-    ) -> DuplicateLevel | None:
-        """The level, 1 or 2, on which an item says what one of the texts says (see `duplicate_level`)."""
-        if item.form in self._forms:
-            return 1
-        if item.trigrams:
-            near = {number for trigram in item.trigrams for number in self._having.get(trigram, ())}
-            texts = [*self._short.values(), *(self._marks[number] for number in near)]
-        else:
-            texts = list(self._marks.values())
-        return duplicate_level(item, texts, jaccard_from=jaccard_from, containment_from=containment_from)
-
-
-def _leave(numbers: dict[K, set[int]], key: K, number: int) -> None:
-    numbers[key].discard(number)
-    if not numbers[key]:
-        del numbers[key]
-
-
-_UNMISTAKABLE = 20
-"""Words from which on the same text under two titles is taken for a copy, and not for two people's "He was born …"."""
-
-
-class PassageDeduplicator:
-    """Passages taken so far, best first.
-
-    A passage is a repetition if all its words and all its word 3-grams stand in one that was taken, under the same
-    title; under another title only if the texts are the same and long. A single number, name or "not" that differs
-    makes another passage: likeness alone would take a contradiction for a copy.
-    """
-
-    def __init__(self) -> None:
-        self._marks: dict[str, list[TextFingerprint]] = defaultdict(list)
-        self._long: set[str] = set()
-
-    def repeats(self, passage: Passage) -> bool:
-        """Whether a passage says nothing new; if it says something new, it is taken."""
-        marks = TextFingerprint.of(passage.text)
-        title = normalized_text(passage.title)
-        if marks.form in self._long or any(_within(marks, taken) for taken in self._marks[title]):
-            return True
-        self._marks[title].append(marks)
-        if len(marks.form.split()) >= _UNMISTAKABLE:
-            self._long.add(marks.form)
-        return False
-
-
-def _within(item: TextFingerprint, taken: TextFingerprint) -> bool:
-    if item.form == taken.form:
-        return True
-    return bool(item.trigrams) and item.words <= taken.words and item.trigrams <= taken.trigrams

@@ -1,6 +1,6 @@
-"""`EmbeddingCache`: vectors of texts on disk, so that a folder that is opened again is not embedded again.
+"""`EmbeddingCache`: document vectors in SQLite, so that a directory is not embedded again when it is opened again.
 
-A cache alone: what cannot be read or written is embedded anew, and a file that is damaged is begun anew.
+It is only a cache: what cannot be read or written is embedded again, and a damaged file is replaced.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ...serving.encoders.protocols import EmbeddingModel
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
 T = TypeVar("T")
 
 MAX_BYTES = 1 << 30
-"""Bytes of vectors that are kept; those used longest ago go first."""
+"""Bytes of vectors; the least recently used are evicted."""
 
+_BATCH = 64
+_MAX_PARAMETERS = 500
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors (
     model BLOB NOT NULL,
@@ -36,71 +39,61 @@ CREATE TABLE IF NOT EXISTS vectors (
 
 
 class EmbeddingCache:
-    """Vectors by embedding model and text, in one SQLite file; several processes may use it.
+    """Vectors by embedding model and text in one SQLite file, which several processes may share."""
 
-    Args:
-        path: The file.
-        most_bytes: Most bytes of vectors.
-    """
-
-    def __init__(self, path: Path, *, most_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.path = path
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
-    async def find(self, identity: str, dimension: int, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The vectors that are known, by text.
+    async def get(self, identity: str, dimension: int, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The cached vectors of texts.
 
         Args:
-            identity: Of the embedding model, with whatever it puts before a text.
-            dimension: Numbers of a vector; one of another length is not believed.
+            identity: Identity of the embedding model and of the prompt before a text.
+            dimension: Dimension of a vector; vectors of another one are ignored.
             texts: The texts.
         """
         import numpy as np
 
-        model, keys = _hash(identity), {_hash(t): t for t in texts}
+        model, texts_by_key = _hash(identity), {_hash(t): t for t in texts}
 
-        def look(db: sqlite3.Connection) -> dict[str, NDArray[np.float32]]:
-            found: dict[str, NDArray[np.float32]] = {}
-            wanted = list(keys)
-            for some in (wanted[i : i + 500] for i in range(0, len(wanted), 500)):
-                marks = ",".join("?" * len(some))
+        def read(db: sqlite3.Connection) -> dict[str, NDArray[np.float32]]:
+            vectors: dict[str, NDArray[np.float32]] = {}
+            keys = list(texts_by_key)
+            for batch in (keys[i : i + _MAX_PARAMETERS] for i in range(0, len(keys), _MAX_PARAMETERS)):
+                marks = ",".join("?" * len(batch))
                 sql = f"SELECT text, vector FROM vectors WHERE model = ? AND text IN ({marks})"  # noqa: S608
-                for key, vector in db.execute(sql, (model, *some)):
+                for key, vector in db.execute(sql, (model, *batch)):
                     if len(vector) == 4 * dimension:
-                        found[keys[key]] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
+                        vectors[texts_by_key[key]] = np.frombuffer(vector, dtype="<f4").astype(np.float32)
                 sql = f"UPDATE vectors SET used = ? WHERE model = ? AND text IN ({marks})"  # noqa: S608
-                db.execute(sql, (time.time(), model, *some))
-            return found
+                db.execute(sql, (time.time(), model, *batch))
+            return vectors
 
-        return await asyncio.to_thread(self._try, look, {})
+        return await asyncio.to_thread(self._transaction, read, {})
 
-    async def keep(self, identity: str, vectors: dict[str, NDArray[np.float32]]) -> None:
-        """Keep vectors, as far as that is possible.
-
-        Args:
-            identity: See `find`.
-            vectors: fp32 vectors by text.
-        """
+    async def put(self, identity: str, vectors: dict[str, NDArray[np.float32]]) -> None:
+        """Cache fp32 vectors by text, as far as possible."""
         model, now = _hash(identity), time.time()
         rows = [(model, _hash(text), now, vector.astype("<f4").tobytes()) for text, vector in vectors.items()]
 
         def write(db: sqlite3.Connection) -> None:
             db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?)", rows)
-            (held,) = db.execute("SELECT COALESCE(SUM(LENGTH(vector)), 0) FROM vectors").fetchone()
-            if held > self._most_bytes:
-                # a tenth more than must go, so that not every call has to
+            (size,) = db.execute("SELECT COALESCE(SUM(LENGTH(vector)), 0) FROM vectors").fetchone()
+            if size > self._max_bytes:
+                # evicts a tenth more than necessary, so that not every call has to
                 oldest = db.execute("SELECT model, text, LENGTH(vector) FROM vectors ORDER BY used, text").fetchall()
-                for one, text, size in oldest:
-                    if held <= 0.9 * self._most_bytes:
+                for row_model, text, length in oldest:
+                    if size <= 0.9 * self._max_bytes:
                         break
-                    db.execute("DELETE FROM vectors WHERE model = ? AND text = ?", (one, text))
-                    held -= size
+                    db.execute("DELETE FROM vectors WHERE model = ? AND text = ?", (row_model, text))
+                    size -= length
 
         if rows:
-            await asyncio.to_thread(self._try, write, None)
+            await asyncio.to_thread(self._transaction, write, None)
 
-    def _try(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        for again in (False, True):
+    def _transaction(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
+        for is_retry in (False, True):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 with contextlib.closing(sqlite3.connect(self.path, timeout=10)) as db, db:
@@ -108,19 +101,51 @@ class EmbeddingCache:
                     db.execute(_SCHEMA)
                     return work(db)
             except sqlite3.OperationalError:
-                return otherwise  # another process holds it, or the disk is full
+                return default  # locked by another process, or the disk is full
             except sqlite3.DatabaseError:
-                if again:
-                    return otherwise
-                self._begin_anew()
+                if is_retry:
+                    return default
+                self._delete()
             except OSError:
-                return otherwise
-        return otherwise
+                return default
+        return default
 
-    def _begin_anew(self) -> None:
-        for tail in ("", "-wal", "-shm"):
+    def _delete(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):
-                Path(f"{self.path}{tail}").unlink(missing_ok=True)
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+
+async def embed_documents(
+    texts: Sequence[str],
+    embedding: EmbeddingModel,
+    *,
+    cache: EmbeddingCache | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Document vectors of texts, `[texts, dimension]`, embedded in batches that are cached at once.
+
+    Raises:
+        BackendError: The embedding model failed.
+    """
+    import numpy as np
+
+    identity = f"{embedding.identity}/document"
+    vectors: NDArray[np.float32] = np.zeros((len(texts), embedding.dimension), dtype=np.float32)
+    for start in range(0, len(texts), _BATCH):
+        batch = list(dict.fromkeys(texts[start : start + _BATCH]))
+        known = {} if cache is None else await cache.get(identity, embedding.dimension, batch)
+        missing = [text for text in batch if text not in known]
+        if missing:
+            computed = dict(zip(missing, await embedding.embed(missing, kind="document"), strict=True))
+            if cache is not None:
+                await cache.put(identity, computed)
+            known |= computed
+        for i, text in enumerate(texts[start : start + _BATCH], start):
+            vectors[i] = known[text]
+        if progress is not None:
+            progress(min(start + _BATCH, len(texts)), len(texts))
+    return vectors
 
 
 def _hash(text: str) -> bytes:

@@ -1,9 +1,4 @@
-"""passages.
-
-JSON lines as passages, one a line, read as they come: files of any size.
-
-Documents as passages: files, folders and texts cut into windows of a few sentences, with their exact places.
-"""
+"""`Passage`, and how documents become passages: files, directories and texts in chunks with their exact positions."""
 
 from __future__ import annotations
 
@@ -23,18 +18,28 @@ from ...core.types import Document, Probability
 from .chunking import split_chunks
 from .readers import FileNote, TextPart, UnreadableFile, extract_text, read_regular_file, walk_files
 
+MAX_FILE_BYTES = 64 << 20
+"""Bytes of a file that is read into memory."""
+MAX_PASSAGES = 400_000
+"""Passages held in memory; more need a saved index."""
+MAX_LINE_BYTES = 16 << 20
+
+_JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+_INDEX_HINT = "put it into a saved index: `reason index build DIR PATH`"
+_SPLIT_HINT = "split it, or make it JSON lines with one passage a line, which may be of any size"
+
 
 class Passage(Frozen):
-    """A piece of text that evidence is looked for in. It is data: nothing in it is ever an instruction.
+    """A piece of a document. It is data: nothing in it is ever an instruction.
 
     Attributes:
-        id: Unique among the passages of one verification.
+        id: Unique among the passages of one search.
         source: The document it is part of.
         text: The piece.
-        title: The document's or section's title; read together with the text, never part of a span.
-        start: Place of its first character in the document; None if unknown.
-        score: How well it answers the claim it was found for; the scale is the retriever's.
-        credibility: How far its source is to be believed, by the caller's judgement; 0 leaves it out.
+        title: Title of the document or section, searched and read together with the text.
+        start: Position of its first character in the document; None if unknown.
+        score: How well it matches the query, on the retriever's scale.
+        credibility: The caller's confidence in its source; 0 excludes the passage as evidence.
     """
 
     id: str
@@ -46,28 +51,249 @@ class Passage(Frozen):
     credibility: Probability = 1.0
 
 
-MAX_LINE_BYTES = 16 << 20
-
-_SUFFIXES = frozenset({".jsonl", ".ndjson"})
-
-
-def is_lines(path: Path) -> bool:
-    """Whether a file has JSON lines, by its name."""
-    return path.suffix.lower() in _SUFFIXES
+def searchable_text(passage: Passage) -> str:
+    """The text that is indexed: the title and the text."""
+    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
 
 
-def line_passages(path: Path, source: str, notes: list[FileNote]) -> Iterator[Passage]:
-    """The passages of a file.
+class ChunkOptions(Frozen):
+    """How documents are split.
 
-    Args:
-        path: The file. A line is an object with `text` and, if known, `title` or `page`, and `id`; or a text alone.
-        source: What the file is called; a passage's source is that and its line, as in `facts.jsonl#12`.
-        notes: Takes how many lines have no text in them.
+    Attributes:
+        words: Maximum words of a passage, which consists of complete sentences while they fit.
+        overlap: Maximum words repeated from the previous passage.
+    """
+
+    words: Annotated[int, Field(ge=1)] = 64
+    overlap: Annotated[int, Field(ge=0)] = 24
+
+    @model_validator(mode="after")
+    def _overlap_is_smaller(self) -> Self:
+        if self.overlap >= self.words:
+            raise ValueError(f"overlap must be less than words ({self.words}), got {self.overlap}")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to be read.
+
+    Attributes:
+        path: Its path.
+        source: What its passages cite: its name, preceded by the name of the directory.
+        inside: The directory that links must not leave; None if the file itself was named.
+    """
+
+    path: Path
+    source: str
+    inside: Path | None = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the file itself was named, so that an error in it is fatal."""
+        return self.inside is None
+
+
+@dataclass(slots=True)
+class PassageCollection:
+    """Passages with unique ids in the order of their files, the number of files with text, and notes on files."""
+
+    passages: list[Passage] = field(default_factory=list)
+    num_files: int = 0
+    notes: list[FileNote] = field(default_factory=list)
+
+
+def document_passages(documents: Iterable[Document], chunking: ChunkOptions | None = None) -> list[Passage]:
+    """Passages of documents in memory, in order.
+
+    `text == document.text[start : start + len(text)]`. The title is the path of Markdown headings, or else the name of
+    the document. Of documents with the same name, later ones get a number appended.
 
     Raises:
-        DataError: A line is too long, not UTF-8, no JSON, or has no `text`; names the line.
-        OSError: The file cannot be read.
+        UserError: A text is too large.
     """
+    passages: list[Passage] = []
+    names: set[str] = set()
+    for document in documents:
+        if len(document.text) > MAX_FILE_BYTES:
+            raise UserError(f"document {document.name!r} is larger than {_megabytes(MAX_FILE_BYTES)}", hint=_INDEX_HINT)
+        name, number = document.name, 2
+        while name in names:
+            name, number = f"{document.name}~{number}", number + 1
+        names.add(name)
+        is_markdown = PurePath(document.name).suffix.lower() in (".md", ".markdown")
+        part = TextPart(document.text, headings=is_markdown)
+        passages += _split(part, name, PurePath(document.name).name or document.name, chunking or ChunkOptions())
+    return passages
+
+
+def list_source_files(paths: Sequence[Path], notes: list[FileNote]) -> list[SourceFile]:
+    """The distinct files that paths name: files themselves, and all files below directories.
+
+    Hidden entries of a directory are ignored, and links must not lead out of it.
+
+    Args:
+        paths: Files and directories.
+        notes: Receives what could not be listed.
+
+    Raises:
+        DataError: A path does not exist or cannot be listed.
+    """
+    files_by_path: dict[Path, SourceFile] = {}
+    sources: set[str] = set()
+    for path in paths:
+        try:
+            root = path.expanduser().resolve(strict=True)
+            listed = sorted(walk_files(root, notes, root.name, None)) if root.is_dir() else []
+        except FileNotFoundError as e:
+            raise DataError(f"{path} does not exist", hint="name existing files or directories") from e
+        except (OSError, RuntimeError) as e:  # RuntimeError: circular links
+            raise DataError(f"cannot read {path}: {getattr(e, 'strerror', None) or e}") from e
+        files = [SourceFile(at, replace_surrogates(f"{root.name}/{relative}"), root) for relative, at in listed]
+        for file in files if root.is_dir() else [SourceFile(root, replace_surrogates(root.name))]:
+            if file.path not in files_by_path:
+                # two directories may have the same name
+                source = file.source if file.source not in sources else path_text(file.path)
+                sources.add(source)
+                files_by_path[file.path] = SourceFile(file.path, source, file.inside)
+    return list(files_by_path.values())
+
+
+def file_passages(
+    file: SourceFile,
+    chunking: ChunkOptions,
+    notes: list[FileNote],
+    *,
+    max_bytes: int = MAX_FILE_BYTES,
+    streaming: bool = False,
+) -> Iterator[Passage]:
+    """The passages of one file, as they are read. Blocks.
+
+    JSON lines (`.jsonl`, `.ndjson`) give one passage a line: fields `text`, `title` or `page`, and `id`. Other files
+    are split into chunks.
+
+    Args:
+        file: The file.
+        chunking: How it is split.
+        notes: Receives notes on the file.
+        max_bytes: A larger file is an error.
+        streaming: Whether the caller does not keep the passages, so that JSON lines may be of any size.
+
+    Raises:
+        DataError: The file cannot be read, is too large, binary or damaged, or a line has no passage.
+    """
+    try:
+        size = os.stat(file.path).st_size
+        is_json_lines = file.path.suffix.lower() in _JSON_LINES_SUFFIXES
+        if size > max_bytes and not (is_json_lines and streaming):
+            raise DataError(
+                f"{file.path} has {_megabytes(size)}, more than the {_megabytes(max_bytes)} that are read at once",
+                hint=_SPLIT_HINT if streaming else _INDEX_HINT,
+            )
+        if is_json_lines:
+            yield from _json_lines_passages(file.path, file.source, notes)
+            return
+        content = read_regular_file(file.path, file.inside or file.path.parent, max_bytes, max_bytes)
+        read = extract_text(file.path.name, content)
+    except UnreadableFile as e:
+        raise DataError(f"cannot read {file.path} as text: {e}", hint="give text, Markdown, HTML, JSON or PDF") from e
+    except OSError as e:
+        raise DataError(f"cannot read {file.path}: {e.strerror or e}") from e
+    notes += [FileNote(file.source, note, skipped=False) for note in read.notes]
+    for part in read.parts:
+        source = f"{file.source}#{part.name}" if part.name else file.source
+        sound = TextPart(replace_surrogates(part.text), part.name, part.headings)
+        yield from _split(sound, source, replace_surrogates(file.path.name), chunking)
+
+
+def read_passages(
+    paths: Sequence[Path],
+    chunking: ChunkOptions | None = None,
+    *,
+    max_file_bytes: int = MAX_FILE_BYTES,
+    max_passages: int = MAX_PASSAGES,
+) -> PassageCollection:
+    """All passages of files and directories, in memory. Blocks.
+
+    A file that cannot be read is an error if it was named, and a note within a directory.
+
+    Raises:
+        DataError: A path does not exist, a named file cannot be read, or no file has text.
+        UserError: There are more than `max_passages`.
+    """
+    collection = PassageCollection()
+    ids: set[str] = set()
+    for file in list_source_files(paths, collection.notes):
+        before = len(collection.passages)
+        try:
+            for passage in file_passages(file, chunking or ChunkOptions(), collection.notes, max_bytes=max_file_bytes):
+                unique = passage if passage.id not in ids else passage.model_copy(update={"id": position_id(passage)})
+                ids.add(unique.id)
+                collection.passages.append(unique)
+                if len(collection.passages) > max_passages:
+                    raise UserError(
+                        f"there are more than {max_passages:,} passages",
+                        hint="save them with `reason index build DIR PATH`",
+                    )
+        except DataError as e:
+            if file.is_named:
+                raise
+            del collection.passages[before:]
+            collection.notes.append(FileNote(file.source, e.message))
+        else:
+            collection.num_files += len(collection.passages) > before
+    if not collection.passages:
+        raise no_text_error(paths, collection.notes)
+    return collection
+
+
+def no_text_error(paths: Sequence[Path], notes: Sequence[FileNote]) -> DataError:
+    """The error for paths without any text."""
+    skipped = f"; {len(notes)} files were skipped, the first: {notes[0].path}: {notes[0].reason}" if notes else ""
+    shown = ", ".join(str(path) for path in paths[:3]) + (", …" if len(paths) > 3 else "")
+    return DataError(
+        f"there is no text in {shown or 'no path'}{skipped}", hint="give files or directories of documents"
+    )
+
+
+def position_id(passage: Passage) -> str:
+    """An id made of the source and the characters, which no other passage has."""
+    start = passage.start or 0
+    return f"{passage.source}:{start}-{start + len(passage.text)}"
+
+
+def path_text(path: Path) -> str:
+    """A path as text that can be stored; undecodable bytes are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def replace_surrogates(text: str) -> str:
+    """The text with "?" for lone surrogates, which JSON may contain and no file can hold; the length is unchanged."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def chunk_passages(part: TextPart, source: str, chunking: ChunkOptions) -> Iterator[Passage]:
+    """The chunks of a text as passages; their title is the path of headings, which may be empty."""
+    for chunk in split_chunks(part.text, words=chunking.words, overlap=chunking.overlap, headings=part.headings):
+        text = part.text[chunk.start : chunk.end]
+        passage = Passage(id="?", source=source, text=text, title=chunk.heading, start=chunk.start)
+        yield passage.model_copy(update={"id": position_id(passage)})
+
+
+def _split(part: TextPart, source: str, name: str, chunking: ChunkOptions) -> Iterator[Passage]:
+    for passage in chunk_passages(part, source, chunking):
+        yield passage if passage.title else passage.model_copy(update={"title": name})
+
+
+def _megabytes(size: int) -> str:
+    return f"{size >> 20} MB" if size >= 1 << 20 else f"{size} bytes"
+
+
+# -- JSON lines
+
+
+def _json_lines_passages(path: Path, source: str, notes: list[FileNote]) -> Iterator[Passage]:
+    """One passage a line, read one at a time; the source of each is the file and the line: `facts.jsonl#12`."""
     blank = 0
     with path.open("rb") as file:
         number = 0
@@ -81,26 +307,25 @@ def line_passages(path: Path, source: str, notes: list[FileNote]) -> Iterator[Pa
                 line = line.removeprefix("\ufeff")
             if not line.strip():
                 continue
-            record = _record(line, where)
+            record = _parse_record(line, where)
             text = replace_surrogates(record["text"])
             if not text.strip():
                 blank += 1
                 continue
-            place = f"{source}#{number}"
-            yield Passage(
-                id=_id_of(record, where) or place, source=place, text=text, title=_title_of(record, where), start=0
-            )
+            position = f"{source}#{number}"
+            title = _record_title(record, where)
+            yield Passage(id=_record_id(record, where) or position, source=position, text=text, title=title, start=0)
     if blank:
-        notes.append(FileNote(source, f"{blank} lines have an empty text", left_out=False))
+        notes.append(FileNote(source, f"{blank} lines have an empty text", skipped=False))
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
+def _parse_record(line: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except RecursionError as e:
-        raise DataError(f"{where}: the record is nested too deep") from e
+        raise DataError(f"{where}: the record is nested too deeply") from e
     except ValueError as e:
-        raise DataError(f"{where}: this is no JSON: {e}", hint="one JSON object a line, with a field `text`") from e
+        raise DataError(f"{where}: invalid JSON: {e}", hint="one JSON object a line, with a field `text`") from e
     if isinstance(value, str):
         value = {"text": value}
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
@@ -108,264 +333,15 @@ def _record(line: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _title_of(record: dict[str, Any], where: str) -> str:
+def _record_title(record: dict[str, Any], where: str) -> str:
     title = record.get("title") if record.get("title") is not None else record.get("page")
     if title is not None and not isinstance(title, str):
-        raise DataError(f"{where}: the title is no text")
+        raise DataError(f"{where}: the title is not a string")
     return " ".join(replace_surrogates(title or "").split())
 
 
-def _id_of(record: dict[str, Any], where: str) -> str:
-    found = record.get("id")
-    if found is None or (isinstance(found, str | int) and not isinstance(found, bool)):
-        return "" if found is None else replace_surrogates(str(found))
-    raise DataError(f"{where}: the id is neither text nor a whole number")
-
-
-def replace_surrogates(text: str) -> str:
-    """The text with "?" for halves of surrogate pairs, which JSON may name and no file can hold; as long as before."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-MAX_FILE_BYTES = 64 << 20
-"""Bytes of a file that is read at once."""
-MAX_PASSAGES = 400_000
-"""Passages that are held in memory; more belong into a saved index."""
-
-_INDEX_HINT = "put it into a saved index: `reason index build DIR PATH`"
-_CUT_HINT = "divide it, or make it JSON lines with one passage a line, which may be of any size"
-
-
-class ChunkOptions(Frozen):
-    """How documents are cut into passages.
-
-    Attributes:
-        words: Most words of a passage; it is made of whole sentences while they fit.
-        overlap: Most words that it shares with the one before it.
-    """
-
-    words: Annotated[int, Field(ge=1)] = 64
-    overlap: Annotated[int, Field(ge=0)] = 24
-
-    @model_validator(mode="after")
-    def _goes_forward(self) -> Self:
-        if self.overlap >= self.words:
-            raise ValueError(f"passages of {self.words} words cannot share {self.overlap}")
-        return self
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file whose text is wanted.
-
-    Attributes:
-        path: Where it lies.
-        source: What its passages call it: its name, in a folder after the folder's name.
-        inside: The folder that it must not lead out of; None if the file itself was named.
-    """
-
-    path: Path
-    source: str
-    inside: Path | None = None
-
-    @property
-    def named(self) -> bool:
-        """Whether it was named itself, so that an error in it ends the work."""
-        return self.inside is None
-
-
-@dataclass(slots=True)
-class PassageCollection:
-    """What was read.
-
-    Attributes:
-        passages: All passages, in order of the files; their ids are unique.
-        files: How many files they are of.
-        notes: What was left out or read otherwise, and why.
-    """
-
-    passages: list[Passage] = field(default_factory=list)
-    files: int = 0
-    notes: list[FileNote] = field(default_factory=list)
-
-
-def document_passages(documents: Iterable[Document], cutting: ChunkOptions | None = None) -> list[Passage]:
-    """Passages of texts that are there already.
-
-    Args:
-        documents: The texts. Of the same name, the later ones get a number behind it.
-        cutting: How they are cut.
-
-    Returns:
-        Passages with `text == document.text[start : start + len(text)]`, in order; their title is the heading that they
-        stand under, in Markdown, or else the document's name.
-
-    Raises:
-        UserError: A text is too large to be cut in memory.
-    """
-    made: list[Passage] = []
-    names: set[str] = set()
-    for document in documents:
-        if len(document.text) > MAX_FILE_BYTES:
-            raise UserError(
-                f"the document {document.name!r} has more than {_megabytes(MAX_FILE_BYTES)}", hint=_INDEX_HINT
-            )
-        name, number = document.name, 2
-        while name in names:
-            name, number = f"{document.name}~{number}", number + 1
-        names.add(name)
-        markdown = PurePath(document.name).suffix.lower() in (".md", ".markdown")
-        part = TextPart(document.text, headings=markdown)
-        made += _cut(part, name, PurePath(document.name).name or document.name, cutting or ChunkOptions())
-    return made
-
-
-def list_source_files(paths: Sequence[Path], notes: list[FileNote]) -> list[SourceFile]:
-    """The files that paths name, each once: files as they are, folders with all in them.
-
-    Args:
-        paths: Files and folders. What is hidden in a folder is not looked at, and links must not lead out of it.
-        notes: Takes what could not be listed.
-
-    Raises:
-        DataError: A path is not there or cannot be listed.
-    """
-    found: dict[Path, SourceFile] = {}
-    sources: set[str] = set()
-    for path in paths:
-        try:
-            whole = path.expanduser().resolve(strict=True)
-            listed = sorted(walk_files(whole, notes, whole.name, None)) if whole.is_dir() else []
-        except FileNotFoundError as e:
-            raise DataError(f"there is no {path}", hint="name files or folders that exist") from e
-        except (OSError, RuntimeError) as e:  # RuntimeError: a circle of links
-            raise DataError(f"cannot read {path}: {getattr(e, 'strerror', None) or e}") from e
-        files = [SourceFile(at, replace_surrogates(f"{whole.name}/{relative}"), whole) for relative, at in listed]
-        for file in files if whole.is_dir() else [SourceFile(whole, replace_surrogates(whole.name))]:
-            if file.path not in found:
-                # two folders may have the same name
-                source = file.source if file.source not in sources else path_text(file.path)
-                sources.add(source)
-                found[file.path] = SourceFile(file.path, source, file.inside)
-    return list(found.values())
-
-
-def file_passages(
-    file: SourceFile,
-    cutting: ChunkOptions,
-    notes: list[FileNote],
-    *,
-    most_bytes: int = MAX_FILE_BYTES,
-    indexing: bool = False,
-) -> Iterator[Passage]:
-    """The passages of one file, as they are read. Blocks.
-
-    JSON lines (`.jsonl`, `.ndjson`) give a passage a line: its text is the field `text`, its title `title` or `page`,
-    its id `id`. Other files are cut into windows.
-
-    Args:
-        file: The file.
-        cutting: How it is cut.
-        notes: Takes what is to be told of it.
-        most_bytes: A larger file is refused.
-        indexing: Whether passages are let go as they come, so that JSON lines may be of any size.
-
-    Raises:
-        DataError: It cannot be read, is too large, binary or damaged, or a line of it is no passage.
-    """
-    try:
-        size = os.stat(file.path).st_size
-        rows = is_lines(file.path)
-        if size > most_bytes and not (rows and indexing):
-            raise DataError(
-                f"{file.path} has {_megabytes(size)}, and at most {_megabytes(most_bytes)} of a file are read at once",
-                hint=_CUT_HINT if indexing else _INDEX_HINT,
-            )
-        if rows:
-            yield from line_passages(file.path, file.source, notes)
-            return
-        content = read_regular_file(file.path, file.inside or file.path.parent, most_bytes, most_bytes)
-        read = extract_text(file.path.name, content)
-    except UnreadableFile as e:
-        raise DataError(f"cannot read {file.path} as text: {e}", hint="give text, Markdown, HTML, JSON or PDF") from e
-    except OSError as e:
-        raise DataError(f"cannot read {file.path}: {e.strerror or e}") from e
-    notes += [FileNote(file.source, why, left_out=False) for why in read.notes]
-    for part in read.parts:
-        source = f"{file.source}#{part.name}" if part.name else file.source
-        whole = TextPart(replace_surrogates(part.text), part.name, part.headings)
-        yield from _cut(whole, source, replace_surrogates(file.path.name), cutting)
-
-
-def read_passages(
-    paths: Sequence[Path],
-    cutting: ChunkOptions | None = None,
-    *,
-    most_file_bytes: int = MAX_FILE_BYTES,
-    most_passages: int = MAX_PASSAGES,
-) -> PassageCollection:
-    """All passages of files and folders, in memory. Blocks.
-
-    Args:
-        paths: Files and folders. A file that cannot be read is an error if it was named, and a note within a folder.
-        cutting: How they are cut.
-        most_file_bytes: A larger file is refused.
-        most_passages: More are refused.
-
-    Raises:
-        DataError: A path is not there, a named file cannot be read, or there is no text in any.
-        UserError: There are too many passages.
-    """
-    gathered = PassageCollection()
-    ids: set[str] = set()
-    for file in list_source_files(paths, gathered.notes):
-        try:
-            before = len(gathered.passages)
-            for passage in file_passages(file, cutting or ChunkOptions(), gathered.notes, most_bytes=most_file_bytes):
-                own = passage if passage.id not in ids else passage.model_copy(update={"id": position_id(passage)})
-                ids.add(own.id)
-                gathered.passages.append(own)
-                if len(gathered.passages) > most_passages:
-                    raise UserError(
-                        f"there are more than {most_passages:,} passages",
-                        hint="`reason index build DIR PATH` saves them",
-                    )
-        except DataError as e:
-            if file.named:
-                raise
-            del gathered.passages[before:]
-            gathered.notes.append(FileNote(file.source, e.message))
-        else:
-            gathered.files += len(gathered.passages) > before
-    if not gathered.passages:
-        raise no_text_error(paths, gathered.notes)
-    return gathered
-
-
-def no_text_error(paths: Sequence[Path], notes: Sequence[FileNote]) -> DataError:
-    """The error of paths without any text."""
-    left = f"; {len(notes)} files were left out, the first: {notes[0].path}: {notes[0].why}" if notes else ""
-    shown = ", ".join(str(path) for path in paths[:3]) + (", …" if len(paths) > 3 else "")
-    return DataError(f"there is no text in {shown or 'no path'}{left}", hint="give files or folders of documents")
-
-
-def position_id(passage: Passage) -> str:
-    """An id by where a passage stands: its source is a text of its own, so no other passage has it."""
-    return f"{passage.source}:{passage.start or 0}-{(passage.start or 0) + len(passage.text)}"
-
-
-def _cut(part: TextPart, source: str, name: str, cutting: ChunkOptions) -> Iterator[Passage]:
-    for cut in split_chunks(part.text, words=cutting.words, overlap=cutting.overlap, headings=part.headings):
-        made = Passage(
-            id="?", source=source, text=part.text[cut.start : cut.end], title=cut.heading or name, start=cut.start
-        )
-        yield made.model_copy(update={"id": position_id(made)})
-
-
-def path_text(path: Path) -> str:
-    """A path as text that can be stored; bytes of a name that are no text are written out."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size >> 20} MB" if size >= 1 << 20 else f"{size} bytes"
+def _record_id(record: dict[str, Any], where: str) -> str:
+    value = record.get("id")
+    if value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+        return "" if value is None else replace_surrogates(str(value))
+    raise DataError(f"{where}: the id is neither a string nor an integer")

@@ -1,7 +1,4 @@
-"""Which files of a folder are read, and what was left out and why.
-
-What of a file is text: plain text and Markdown, HTML, JSON, JSON lines, tables, PDF; each in its parts.
-"""
+"""Document readers: which files of a directory are read, and the text of each: Markdown, HTML, JSON, tables, PDF."""
 
 from __future__ import annotations
 
@@ -20,6 +17,10 @@ from typing import Any
 
 from ...core.errors import DataError
 
+MAX_FILE_BYTES = 10 << 20
+MAX_BYTES = 1 << 30
+MAX_FILES = 50_000
+
 # fmt: off
 BINARY_SUFFIXES = frozenset([
     ".7z", ".a", ".avi", ".bin", ".bmp", ".bz2", ".class", ".db", ".dll", ".doc", ".docx", ".dylib", ".exe",
@@ -28,24 +29,22 @@ BINARY_SUFFIXES = frozenset([
     ".pyc", ".rar", ".safetensors", ".so", ".sqlite", ".sqlite3", ".tar", ".tgz", ".tif", ".tiff", ".ttf", ".wasm",
     ".wav", ".webm", ".webp", ".whl", ".woff", ".woff2", ".xls", ".xlsx", ".xz", ".zip", ".zst",
 ])
-# fmt: on
-"""Files that are no text by their names; others are looked at."""
-
-_LOOKED_AT = 8192
-_MOST_PAGES = 5000
-_MOST_RECORDS = 200_000
-_SILENT = frozenset({"script", "style", "template", "noscript", "svg", "math", "iframe", "object"})
-# fmt: off
-_BLOCKS = frozenset([
+_BLOCK_TAGS = frozenset([
     "address", "article", "aside", "blockquote", "body", "br", "caption", "dd", "div", "dl", "dt", "fieldset",
     "figcaption", "figure", "footer", "form", "head", "header", "hr", "li", "main", "nav", "ol", "option", "p",
     "pre", "section", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul",
 ])
 # fmt: on
+_HIDDEN_TAGS = frozenset({"script", "style", "template", "noscript", "svg", "math", "iframe", "object"})
+_INLINE_BREAKS = ("br", "li", "tr", "td", "th", "option")
+_IGNORED_DIRECTORIES = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
+_SNIFFED_BYTES = 8192
+_MAX_PAGES = 5000
+_MAX_RECORDS = 200_000
 
 
 class UnreadableFile(Exception):
-    """A file that cannot be read as text; the message says why."""
+    """A file that cannot be read as text; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class TextPart:
 
     Attributes:
         text: The text.
-        name: Which part of the file, counted from 1: a record, row or page; empty for the whole file.
+        name: Number of the record, row or page, from 1; empty for the complete file.
         headings: Whether lines that begin with `#` are headings.
     """
 
@@ -65,152 +64,278 @@ class TextPart:
 
 @dataclass(slots=True)
 class FileText:
-    """A file's texts, and what is to be told of reading it."""
+    """The texts of a file, and notes on how it was read."""
 
     parts: list[TextPart]
     notes: list[str]
 
 
-def extract_text(name: str, content: bytes) -> FileText:
-    """The texts of a file.
+@dataclass(frozen=True, slots=True)
+class FileNote:
+    """Why a file was skipped, or how it was read."""
+
+    path: str
+    reason: str
+    skipped: bool = True
+
+
+@dataclass(slots=True)
+class DirectoryContents:
+    """Texts of a directory: (source, parts) of each file with text, by name, and at most one note a file."""
+
+    files: list[tuple[str, list[TextPart]]] = field(default_factory=list)
+    notes: list[FileNote] = field(default_factory=list)
+
+
+def read_directory(
+    root: Path,
+    *,
+    max_file_bytes: int = MAX_FILE_BYTES,
+    max_bytes: int = MAX_BYTES,
+    max_files: int = MAX_FILES,
+    cancel: threading.Event | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DirectoryContents:
+    """Read the texts of a directory, recursively.
+
+    Hidden files and directories, `node_modules` and the like are ignored. Links to directories are not followed, and
+    links to files only within the directory.
 
     Args:
-        name: Its name, whose suffix tells its kind; one of no known kind is plain text if it looks like that.
-        content: Its bytes.
+        root: The directory.
+        max_file_bytes: Larger files are skipped.
+        max_bytes: Maximum bytes of all files together; files beyond it, by name, are skipped.
+        max_files: Likewise for their number.
+        cancel: Set from another thread to stop.
+        progress: Called with the numbers of files read and in total.
 
     Raises:
-        NoText: It is binary, damaged or needs a package that is not there.
+        DataError: There is no such directory, or it cannot be listed.
+    """
+    contents = DirectoryContents()
+    try:
+        if not root.is_dir():
+            raise DataError(f"{root} is not a directory", hint="give an existing directory of documents")
+        name, inside = root.resolve().name, root.resolve()
+        files = sorted(walk_files(root, contents.notes, name, cancel))
+    except OSError as e:
+        raise DataError(f"cannot read the directory {root}: {e.strerror or e}") from e
+    bytes_read = 0
+    for number, (relative, path) in enumerate(files, 1):
+        if cancel is not None and cancel.is_set():
+            break
+        source = f"{name}/{relative}" if name else relative
+        if number > max_files:
+            contents.notes.append(FileNote(source, f"this file and all after it: more than {max_files} files"))
+            break
+        try:
+            content = read_regular_file(path, inside, min(max_file_bytes, max_bytes - bytes_read), max_file_bytes)
+            read = extract_text(relative, content)
+        except (UnreadableFile, OSError) as e:
+            contents.notes.append(FileNote(source, _reason(e)))
+        else:
+            bytes_read += len(content)
+            contents.notes += [FileNote(source, note, skipped=False) for note in read.notes[:1]]
+            if read.parts:
+                contents.files.append((source, read.parts))
+            elif not read.notes:
+                contents.notes.append(FileNote(source, "it has no text"))
+        if progress is not None:
+            progress(number, len(files))
+    return contents
+
+
+def walk_files(
+    root: Path, notes: list[FileNote], name: str, cancel: threading.Event | None
+) -> Iterator[tuple[str, Path]]:
+    """Files below a directory with their relative paths; a subdirectory that cannot be listed becomes a note."""
+    pending = [("", root)]
+    while pending and not (cancel is not None and cancel.is_set()):
+        prefix, path = pending.pop()
+        try:
+            entries = list(os.scandir(path))
+        except OSError as e:
+            if not prefix:
+                raise
+            notes.append(FileNote(f"{name}/{prefix}", _reason(e)))
+            continue
+        for entry in entries:
+            relative = prefix + os.fsencode(entry.name).decode("utf-8", "replace")
+            if entry.name.startswith(".") or entry.name in _IGNORED_DIRECTORIES:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                pending.append((relative + "/", Path(entry.path)))
+            else:
+                yield relative, Path(entry.path)
+
+
+def read_regular_file(path: Path, inside: Path, max_bytes: int, max_file_bytes: int) -> bytes:
+    """The bytes of a regular file within a directory.
+
+    Raises:
+        UnreadableFile: It is a link out of the directory, not a regular file, or too large.
+        OSError: It cannot be read.
+    """
+    if path.is_symlink():
+        target = Path(os.path.realpath(path, strict=True))
+        if not target.is_relative_to(inside):
+            raise UnreadableFile("a link out of the directory")
+        if target.is_dir():
+            raise UnreadableFile("a link to a directory")
+    # non-blocking, in case it is a pipe without a writer
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableFile("not a regular file")
+        if status.st_size > max_file_bytes:
+            size = f"{max_file_bytes >> 20} MiB" if max_file_bytes >= 1 << 20 else f"{max_file_bytes} bytes"
+            raise UnreadableFile(f"larger than {size}")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise UnreadableFile("the limit on the bytes of the directory is reached")
+    return content
+
+
+def _reason(error: UnreadableFile | OSError) -> str:
+    if isinstance(error, UnreadableFile):
+        return str(error)
+    return "a circular link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror or error}"
+
+
+# -- formats
+
+
+def extract_text(name: str, content: bytes) -> FileText:
+    """The texts of a file; its suffix decides the format, and an unknown suffix is plain text if it looks like text.
+
+    Raises:
+        UnreadableFile: It is binary or damaged, or a package for its format is not installed.
     """
     suffix = PurePath(name).suffix.lower()
     if suffix in BINARY_SUFFIXES:
         raise UnreadableFile("a binary file")
     if suffix == ".pdf":
-        return FileText([page for page in _pages(content) if page.text.strip()], [])
+        return FileText([page for page in _pdf_pages(content) if page.text.strip()], [])
     notes: list[str] = []
-    text = _decoded(content, notes)
+    text = _decode(content, notes)
     if suffix in (".html", ".htm", ".xhtml"):
-        parts = [TextPart(_of_html(text), headings=True)]
+        parts = [TextPart(_html_text(text), headings=True)]
     elif suffix in (".jsonl", ".ndjson"):
-        parts = list(_records(text, notes))
+        parts = list(_json_lines_records(text, notes))
     elif suffix == ".json":
-        parts = _of_json(text, notes)
+        parts = _json_records(text, notes)
     elif suffix in (".csv", ".tsv"):
-        parts = list(_rows(text, "\t" if suffix == ".tsv" else ",", notes))
+        parts = list(_table_rows(text, "\t" if suffix == ".tsv" else ",", notes))
     else:
         parts = [TextPart(text, headings=suffix in (".md", ".markdown", ".mdx", ".qmd"))]
     return FileText([part for part in parts if part.text.strip()], notes)
 
 
-def _decoded(content: bytes, notes: list[str]) -> str:
-    """Bytes as text: UTF-8, UTF-16 with its mark, or else Windows-1252."""
+def _decode(content: bytes, notes: list[str]) -> str:
+    """Bytes as UTF-8, UTF-16 with a byte order mark, or else Windows-1252."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
             return content.decode("utf-16")
         except UnicodeDecodeError as e:
-            raise UnreadableFile("its UTF-16 is broken") from e
-    head = content[:_LOOKED_AT]
-    odd = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
-    if b"\0" in head or 10 * odd > len(head):
+            raise UnreadableFile("invalid UTF-16") from e
+    head = content[:_SNIFFED_BYTES]
+    control = sum(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
+    if b"\0" in head or 10 * control > len(head):
         raise UnreadableFile("a binary file")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        notes.append(f"byte {e.start + 1} is not UTF-8: it was read as Windows-1252")
+        notes.append(f"byte {e.start + 1} is not UTF-8; read as Windows-1252")
         return content.decode("cp1252", "replace")
 
 
-# -- HTML
-
-
-class _Html(HTMLParser):
-    """Collects what a reader sees; headings become Markdown's."""
+class _HtmlTextParser(HTMLParser):
+    """Collects the visible text; headings become Markdown headings."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.pieces: list[str] = []
-        self._silent: list[str] = []
+        self._hidden: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _SILENT:
-            self._silent.append(tag)
-        elif _level(tag):
-            self.pieces.append("\n\n" + "#" * _level(tag) + " ")
-        elif tag in _BLOCKS:
-            self.pieces.append("\n" if tag in ("br", "li", "tr", "td", "th", "option") else "\n\n")
+        if tag in _HIDDEN_TAGS:
+            self._hidden.append(tag)
+        elif level := _heading_level(tag):
+            self.pieces.append("\n\n" + "#" * level + " ")
+        elif tag in _BLOCK_TAGS:
+            self.pieces.append("\n" if tag in _INLINE_BREAKS else "\n\n")
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in _SILENT:
+        if tag not in _HIDDEN_TAGS:
             self.handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in self._silent:
-            del self._silent[self._silent.index(tag) :]
-        elif _level(tag) or (tag in _BLOCKS and tag not in ("li", "tr", "td", "th", "option")):
+        if tag in self._hidden:
+            del self._hidden[self._hidden.index(tag) :]
+        elif _heading_level(tag) or (tag in _BLOCK_TAGS and tag not in _INLINE_BREAKS[1:]):
             self.pieces.append("\n\n")
 
     def handle_data(self, data: str) -> None:
-        if not self._silent:
-            # blanks and line ends of the source mean one blank
+        if not self._hidden:
+            # a run of whitespace in the source is one space
             left, right = data[:1].isspace(), data[-1:].isspace()
             words = " ".join(data.split())
             self.pieces.append(f"{' ' * left}{words}{' ' * right}" if words else " ")
 
 
-def _level(tag: str) -> int:
+def _heading_level(tag: str) -> int:
     return int(tag[1]) if len(tag) == 2 and tag[0] == "h" and tag[1] in "123456" else 0
 
 
-def _of_html(text: str) -> str:
-    reader = _Html()
+def _html_text(text: str) -> str:
+    parser = _HtmlTextParser()
     try:
-        reader.feed(text)
-        reader.close()
+        parser.feed(text)
+        parser.close()
     except (AssertionError, RecursionError, ValueError) as e:
-        raise UnreadableFile("its HTML is broken") from e
-    lines = [" ".join(line.split()) for line in "".join(reader.pieces).split("\n")]
+        raise UnreadableFile("invalid HTML") from e
+    lines = [" ".join(line.split()) for line in "".join(parser.pieces).split("\n")]
     kept = [line for i, line in enumerate(lines) if line or (i and lines[i - 1])]
     return "\n".join(kept).strip()
 
 
-# -- records
-
-
-def _records(text: str, notes: list[str]) -> Iterator[TextPart]:
-    broken: list[int] = []
+def _json_lines_records(text: str, notes: list[str]) -> Iterator[TextPart]:
+    invalid: list[int] = []
     for number, line in enumerate(text.split("\n"), 1):
-        if number > _MOST_RECORDS:
-            notes.append(f"the lines from {number} on are left out")
+        if number > _MAX_RECORDS:
+            notes.append(f"lines from {number} on are skipped")
             break
         if line.strip():
             try:
-                found = _text_of(json.loads(line))
+                record = _record_text(json.loads(line))
             except (ValueError, RecursionError):
-                found = None
-            if found is None:
-                broken.append(number)
+                record = None
+            if record is None:
+                invalid.append(number)
             else:
-                yield TextPart(found, str(number))
-    if broken:
-        shown = ", ".join(map(str, broken[:5])) + (", …" if len(broken) > 5 else "")
-        notes.append(f"{len(broken)} lines are no text and no JSON object with a field `text`: {shown}")
+                yield TextPart(record, str(number))
+    if invalid:
+        shown = ", ".join(map(str, invalid[:5])) + (", …" if len(invalid) > 5 else "")
+        notes.append(f"{len(invalid)} lines are neither a string nor a JSON object with a field `text`: {shown}")
 
 
-def _of_json(text: str, notes: list[str]) -> list[TextPart]:
+def _json_records(text: str, notes: list[str]) -> list[TextPart]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        notes.append("it is no valid JSON and was read as plain text")
+        notes.append("invalid JSON, read as plain text")
         return [TextPart(text)]
     if isinstance(value, list):
-        texts = [_text_of(member) for member in value[:_MOST_RECORDS]]
-        if any(texts):
-            return [TextPart(found, str(i)) for i, found in enumerate(texts, 1) if found]
-    found = _text_of(value)
-    return [TextPart(text if found is None else found)]
+        records = [_record_text(member) for member in value[:_MAX_RECORDS]]
+        if any(records):
+            return [TextPart(record, str(i)) for i, record in enumerate(records, 1) if record]
+    record = _record_text(value)
+    return [TextPart(text if record is None else record)]
 
 
-def _text_of(value: Any) -> str | None:
-    """The text of a record, under its title."""
+def _record_text(value: Any) -> str | None:
+    """The text of a record, preceded by its title."""
     if isinstance(value, str):
         return value
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
@@ -220,177 +345,30 @@ def _text_of(value: Any) -> str | None:
     return f"{title.strip()}\n\n{text}" if isinstance(title, str) and title.strip() else text
 
 
-def _rows(text: str, delimiter: str, notes: list[str]) -> Iterator[TextPart]:
-    """Each row as `column: value` for all its columns."""
+def _table_rows(text: str, delimiter: str, notes: list[str]) -> Iterator[TextPart]:
+    """Each row as `column: value` pairs."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = next(reader, [])
         for number, row in enumerate(reader, 1):
-            if number > _MOST_RECORDS:
-                notes.append(f"the rows from {number} on are left out")
+            if number > _MAX_RECORDS:
+                notes.append(f"rows from {number} on are skipped")
                 return
-            named = [*names, *(f"column {i + 1}" for i in range(len(names), len(row)))]
-            cells = [f"{n.strip()}: {v.strip()}" for n, v in zip(named, row, strict=False) if v.strip()]
+            columns = [*names, *(f"column {i + 1}" for i in range(len(names), len(row)))]
+            cells = [f"{n.strip()}: {v.strip()}" for n, v in zip(columns, row, strict=False) if v.strip()]
             yield TextPart("; ".join(cells), str(number))
     except csv.Error as e:
-        notes.append(f"it is read up to line {reader.line_num} alone: {e}")
+        notes.append(f"read only up to line {reader.line_num}: {e}")
 
 
-def _pages(content: bytes) -> Iterator[TextPart]:
+def _pdf_pages(content: bytes) -> Iterator[TextPart]:
     try:
         import pypdf
     except ModuleNotFoundError as e:
         raise UnreadableFile("reading PDF needs the package pypdf: pip install pypdf") from e
     try:
         pages = pypdf.PdfReader(io.BytesIO(content)).pages
-        for number in range(1, min(len(pages), _MOST_PAGES) + 1):
+        for number in range(1, min(len(pages), _MAX_PAGES) + 1):
             yield TextPart(pages[number - 1].extract_text() or "", str(number))
-    except Exception as e:  # a damaged PDF makes the library raise whatever its parsing meets
+    except Exception as e:  # the library raises arbitrary exceptions on a damaged PDF
         raise UnreadableFile(f"a damaged PDF: {type(e).__name__}") from e
-
-
-MAX_FILE_BYTES = 10 << 20
-MAX_BYTES = 1 << 30
-MAX_FILES = 50_000
-
-_NOT_DOCUMENTS = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
-
-
-@dataclass(frozen=True, slots=True)
-class FileNote:
-    """Something to be told of a file: that it was left out, or how it was read.
-
-    Attributes:
-        path: The file, as its source is called.
-        why: What is to be told.
-        left_out: Whether nothing of it is known.
-    """
-
-    path: str
-    why: str
-    left_out: bool = True
-
-
-@dataclass(slots=True)
-class DirectoryContents:
-    """Texts of a folder.
-
-    Attributes:
-        files: (source, parts) of each file that has text, by name.
-        notes: What was left out or read otherwise, each file once.
-    """
-
-    files: list[tuple[str, list[TextPart]]] = field(default_factory=list)
-    notes: list[FileNote] = field(default_factory=list)
-
-
-def read_directory(
-    root: Path,
-    *,
-    most_file_bytes: int = MAX_FILE_BYTES,
-    most_bytes: int = MAX_BYTES,
-    most_files: int = MAX_FILES,
-    cancel: threading.Event | None = None,
-    told: Callable[[int, int], None] | None = None,
-) -> DirectoryContents:
-    """Read the texts of a folder and the folders in it.
-
-    Hidden files and folders, and those of programs (`node_modules`, `__pycache__`), are not looked at. Links to folders
-    are not followed, and links to files alone if they stay within the folder.
-
-    Args:
-        root: The folder.
-        most_file_bytes: A larger file is left out.
-        most_bytes: Of all files together; what comes later by name is left out.
-        most_files: Likewise.
-        cancel: Set from another thread to stop.
-        told: Told of files read and files in all.
-
-    Raises:
-        DataError: There is no such folder, or it cannot be listed.
-    """
-    contents = DirectoryContents()
-    try:
-        if not root.is_dir():
-            raise DataError(f"{root} is no folder", hint="give a folder of documents that exists")
-        name, inside = root.resolve().name, root.resolve()
-        found = sorted(walk_files(root, contents.notes, name, cancel))
-    except OSError as e:
-        raise DataError(f"cannot read the folder {root}: {e.strerror or e}") from e
-    taken = 0
-    for number, (relative, path) in enumerate(found, 1):
-        if cancel is not None and cancel.is_set():
-            break
-        source = f"{name}/{relative}" if name else relative
-        if number > most_files:
-            contents.notes.append(FileNote(source, f"and all after it: more than {most_files} files"))
-            break
-        try:
-            content = read_regular_file(path, inside, min(most_file_bytes, most_bytes - taken), most_file_bytes)
-            read = extract_text(relative, content)
-        except (UnreadableFile, OSError) as e:
-            contents.notes.append(FileNote(source, _why(e)))
-        else:
-            taken += len(content)
-            contents.notes += [FileNote(source, why, left_out=False) for why in read.notes[:1]]
-            if read.parts:
-                contents.files.append((source, read.parts))
-            elif not read.notes:
-                contents.notes.append(FileNote(source, "it has no text"))
-        if told is not None:
-            told(number, len(found))
-    return contents
-
-
-def walk_files(
-    folder: Path, notes: list[FileNote], name: str, cancel: threading.Event | None
-) -> Iterator[tuple[str, Path]]:
-    """Files with their path from the root; a folder that cannot be listed is told of."""
-    waiting = [("", folder)]
-    while waiting and not (cancel is not None and cancel.is_set()):
-        prefix, path = waiting.pop()
-        try:
-            entries = list(os.scandir(path))
-        except OSError as e:
-            if not prefix:
-                raise
-            notes.append(FileNote(f"{name}/{prefix}", _why(e)))
-            continue
-        for entry in entries:
-            relative = prefix + os.fsencode(entry.name).decode("utf-8", "replace")
-            if entry.name.startswith(".") or entry.name in _NOT_DOCUMENTS:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append((relative + "/", Path(entry.path)))
-            else:
-                yield relative, Path(entry.path)
-
-
-def read_regular_file(path: Path, inside: Path, most: int, most_file: int) -> bytes:
-    """The bytes of a regular file that lies in the folder."""
-    if path.is_symlink():
-        target = Path(os.path.realpath(path, strict=True))
-        if not target.is_relative_to(inside):
-            raise UnreadableFile("a link that leads out of the folder")
-        if target.is_dir():
-            raise UnreadableFile("a link to a folder")
-    # without waiting for a writer, if it is a pipe
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise UnreadableFile("no regular file")
-        if about.st_size > most_file:
-            raise UnreadableFile(
-                f"larger than {most_file >> 20} MiB" if most_file >= 1 << 20 else f"over {most_file} bytes"
-            )
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise UnreadableFile("the folder has more text than is read")
-    return content
-
-
-def _why(error: UnreadableFile | OSError) -> str:
-    if isinstance(error, UnreadableFile):
-        return str(error)
-    return "a link in a circle" if error.errno == errno.ELOOP else f"it cannot be read: {error.strerror or error}"

@@ -1,18 +1,19 @@
-"""Vectors of an index on disk, and the memory-mapped FAISS indexes that are made of them, block by block.
+"""FAISS indexes over embeddings: `FlatVectorIndex` in memory, `BlockVectorIndex` memory-mapped, and how it is built.
 
-Up to 50,000 passages search is exact: every vector is compared. Beyond, an inverted file (IVF; Sivic, Zisserman 2003;
-Jégou, Douze, Schmid 2011) looks at the lists of the centroids nearest to a query. It was chosen over a graph (HNSW)
-since its lists can be memory-mapped and are read in long runs, it is trained on a sample and then filled by streaming,
-a block of passages by itself, and a block without new or removed passages stays as it is. Vectors in lists are fp16:
-half of the pages to read, and cosines differ by less than 0.001.
+A saved index has one FAISS index for each block of positions. Up to 50,000 passages search is exact. Beyond that an
+inverted file (IVF; Sivic, Zisserman 2003; Jégou, Douze, Schmid 2011) probes the lists of the centroids nearest to a
+query. It was chosen over a graph (HNSW) since its lists can be memory-mapped and are read sequentially, it is trained
+on a sample and then filled by streaming, and a block without new or removed passages stays as it is. Vectors in lists
+are fp16: half of the pages to read, and cosines differ by less than 0.001.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -24,43 +25,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
 MAX_EXACT = 50_000
-"""Passages up to which every vector is compared."""
+"""Passages up to which search is exact."""
 BLOCK_SIZE = 65_536
-"""Places of one block."""
 NUM_PROBES = 128
-"""Lists that a query looks at, where there are 2 sqrt(N)."""
+"""Lists that a query probes, of 2 sqrt(N)."""
 
 _SAMPLES_PER_LIST = 48
-"""Vectors that each centroid is trained on; FAISS warns below 39."""
-_TRAINED_AGAIN = 4
-"""A growth beyond this factor makes other centroids."""
+"""Training vectors of each centroid; FAISS warns below 39."""
+_MAX_GROWTH = 4
+"""A growth beyond this factor retrains the centroids."""
 _SEED = 20260421
-_STEP = 4096
-
-
-class VectorIndexFiles(Frozen):
-    """The FAISS indexes of a saved index.
-
-    Attributes:
-        kind: "exact" or "ivf".
-        lists: Centroids of an IVF; 0 if exact.
-        trained: File of the centroids; empty if exact.
-        trained_of: Passages that there were when they were trained.
-        blocks: Name of each block; its vectors are in `<name>.faiss`, their places in `<name>.npy`.
-    """
-
-    kind: str
-    lists: int = 0
-    trained: str = ""
-    trained_of: int = 0
-    blocks: tuple[str, ...] = ()
-
-    def files(self) -> list[str]:
-        """All its files."""
-        own = [f"{block}{suffix}" for block in self.blocks for suffix in (".faiss", ".npy")]
-        return [*own, self.trained] if self.trained else own
+_BATCH = 4096
 
 
 def load_faiss() -> Any:
@@ -73,23 +49,119 @@ def load_faiss() -> Any:
         import faiss
     except ModuleNotFoundError as e:
         raise UserError(
-            f"searching by meaning needs the package {e.name!r}, which is not installed",
+            f"a vector index needs the package {e.name!r}, which is not installed",
             hint="pip install 'reason-orchestrator[local]'",
         ) from e
     return faiss
 
 
-def append_vectors(shards: ArrayShards, stop: int, vectors: NDArray[np.float32]) -> None:
-    """Keep the vectors of the places from the shards' end up to `stop`; of a place without a passage they are 0.
+def deserialize_index(content: bytes) -> Any:
+    """The FAISS index in serialised bytes; raises whatever the C++ library does on other bytes."""
+    import numpy as np
+
+    return load_faiss().deserialize_index(np.frombuffer(content, dtype=np.uint8))
+
+
+class FlatVectorIndex:
+    """Exact search by inner product over unit vectors, each under an id.
+
+    Args:
+        dimension: Dimension of the vectors.
+        num_threads: FAISS threads of the calling thread; None is the library's default.
 
     Raises:
-        BadReply: A number is not finite.
+        UserError: FAISS is not installed.
+    """
+
+    def __init__(self, dimension: int, *, num_threads: int | None = None) -> None:
+        self._num_threads = num_threads
+        faiss = self._faiss()
+        self._index: Any = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
+        self.dimension = dimension
+        self.ids: set[int] = set()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, num_threads: int | None = None) -> FlatVectorIndex | None:
+        """The index that `to_bytes` serialised; None if another version of FAISS wrote it."""
+        try:
+            index = deserialize_index(content)
+            ids = {int(i) for i in load_faiss().vector_to_array(index.id_map)}
+        except (RuntimeError, AttributeError):
+            return None
+        loaded = cls(index.d, num_threads=num_threads)
+        loaded._index, loaded.ids = index, ids
+        return loaded
+
+    def to_bytes(self) -> bytes:
+        """The serialised index."""
+        return bytes(self._faiss().serialize_index(self._index).tobytes())
+
+    def add(self, vectors: Mapping[int, NDArray[np.float32]]) -> None:
+        """Add vectors under new ids."""
+        import numpy as np
+
+        if vectors:
+            self._index.add_with_ids(np.stack(list(vectors.values())), np.array(list(vectors), dtype=np.int64))
+            self.ids.update(vectors)
+
+    def remove(self, ids: Collection[int]) -> None:
+        """Remove vectors; unknown ids are ignored."""
+        import numpy as np
+
+        present = self.ids.intersection(ids)
+        if present:
+            self._index.remove_ids(np.array(sorted(present), dtype=np.int64))
+            self.ids -= present
+
+    def search(self, vector: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
+        """(id, inner product) of the `k` nearest vectors, best first, ties by id."""
+        if not self.ids:
+            return []
+        self._faiss()
+        scores, ids = self._index.search(vector.reshape(1, -1), min(k, len(self.ids)))
+        hits = [(int(i), float(s)) for i, s in zip(ids[0], scores[0], strict=True) if i >= 0]
+        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+
+    def _faiss(self) -> Any:
+        faiss = load_faiss()
+        if self._num_threads is not None:
+            # applies to the calling thread only
+            faiss.omp_set_num_threads(self._num_threads)
+        return faiss
+
+
+class DenseMatrix:
+    """Exact search over a matrix of vectors in memory; needs numpy only.
+
+    Args:
+        vectors: fp32 `[texts, dimension]`.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self._vectors = vectors
+
+    def search(self, queries: NDArray[np.float32], k: int) -> list[list[int]]:
+        """Rows of the `k` largest inner products for each query, best first, ties in order of rows."""
+        import numpy as np
+
+        scores = queries @ self._vectors.T
+        return [[int(row) for row in np.argsort(-one, kind="stable")[:k]] for one in scores]
+
+
+# -- stored vectors
+
+
+def append_vectors(shards: ArrayShards, stop: int, vectors: NDArray[np.float32]) -> None:
+    """Store the vectors of the positions from the end of the shards up to `stop`; zeros where there is no passage.
+
+    Raises:
+        InvalidResponse: A number is not finite.
         OSError: They cannot be written.
     """
     import numpy as np
 
     if not np.isfinite(vectors).all():
-        raise InvalidResponse("the embedding model gave vectors with numbers that are not finite")
+        raise InvalidResponse("the embedding model returned vectors with numbers that are not finite")
 
     def write(file: IO[bytes]) -> None:
         np.save(file, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
@@ -97,192 +169,209 @@ def append_vectors(shards: ArrayShards, stop: int, vectors: NDArray[np.float32])
     shards.add(stop, write)
 
 
-def read_vectors(shards: ArrayShards, places: NDArray[np.int64], dimension: int) -> NDArray[np.float32]:
-    """The vectors of places, `[places, dimension]`.
-
-    Args:
-        shards: Where they are kept.
-        places: Ascending.
-        dimension: Numbers of a vector.
+def read_vectors(shards: ArrayShards, positions: NDArray[np.int64], dimension: int) -> NDArray[np.float32]:
+    """The stored vectors of ascending positions, `[positions, dimension]`.
 
     Raises:
-        DataError: A file is damaged, or has vectors of another length.
+        DataError: A file is damaged, or has vectors of another dimension.
     """
     import numpy as np
 
-    found: NDArray[np.float32] = np.empty((len(places), dimension), dtype=np.float32)
+    vectors: NDArray[np.float32] = np.empty((len(positions), dimension), dtype=np.float32)
     at = 0
-    while at < len(places):
-        shard = shards.of(int(places[at]))
+    while at < len(positions):
+        shard = shards.find(int(positions[at]))
         if shard is None:
-            raise DataError(f"the vector of passage {places[at]} is missing", hint="build the index anew")
-        until = int(np.searchsorted(places, shard.stop))
+            raise DataError(f"the vector of passage {positions[at]} is missing", hint="rebuild the index")
+        until = int(np.searchsorted(positions, shard.stop))
         try:
-            held = np.load(shard.path, mmap_mode="r", allow_pickle=False)
+            array = np.load(shard.path, mmap_mode="r", allow_pickle=False)
         except ValueError as e:
             raise DataError(f"{shard.path} is damaged", hint="remove it and build the index again") from e
-        if held.shape != (shard.stop - shard.start, dimension):
+        if array.shape != (shard.stop - shard.start, dimension):
             raise DataError(f"{shard.path} is damaged", hint="remove it and build the index again")
-        found[at:until] = held[places[at:until] - shard.start]
+        vectors[at:until] = array[positions[at:until] - shard.start]
         at = until
-    return found
+    return vectors
 
 
-def make_blocks(
-    folder: Path,
+# -- the saved index
+
+
+class VectorIndexFiles(Frozen):
+    """The FAISS indexes of a saved index.
+
+    Attributes:
+        kind: "exact" or "ivf".
+        num_lists: Centroids of an IVF; 0 if exact.
+        centroids: File of the trained centroids; empty if exact.
+        trained_on: Number of passages when they were trained.
+        blocks: Name of each block: vectors in `<name>.faiss`, positions in `<name>.npy`.
+    """
+
+    kind: str
+    num_lists: int = 0
+    centroids: str = ""
+    trained_on: int = 0
+    blocks: tuple[str, ...] = ()
+
+    def files(self) -> list[str]:
+        """All its files."""
+        names = [f"{block}{suffix}" for block in self.blocks for suffix in (".faiss", ".npy")]
+        return [*names, self.centroids] if self.centroids else names
+
+
+def build_vector_index(
+    directory: Path,
     shards: ArrayShards,
     live: NDArray[np.int64],
     dimension: int,
-    before: VectorIndexFiles | None,
-    step: Callable[[int, int], None],
+    previous: VectorIndexFiles | None,
+    progress: Callable[[int, int], None],
     *,
-    most_exact: int = MAX_EXACT,
+    max_exact: int = MAX_EXACT,
 ) -> VectorIndexFiles:
-    """Make the FAISS indexes of the live places; those that are there already stay as they are.
+    """Build the FAISS indexes of the live positions; unchanged blocks are kept.
 
     Args:
-        folder: Where their files go; made if need be.
-        shards: Vectors of all places.
-        live: Places of the index, ascending; at least one.
-        dimension: Numbers of a vector.
-        before: What was made the last time.
-        step: Called now and then with the vectors done and in all; may raise to stop.
-        most_exact: Passages up to which search is exact.
+        directory: Directory of their files, created if necessary.
+        shards: Vectors of all positions.
+        live: Indexed positions, ascending; not empty.
+        dimension: Dimension of a vector.
+        previous: The last published indexes.
+        progress: Called with vectors done and in total; may raise to stop.
+        max_exact: Passages up to which search is exact.
 
     Raises:
         UserError: FAISS is not installed.
         DataError: Vectors are missing or damaged.
-        OSError: They cannot be written.
+        OSError: A file cannot be written.
     """
     import numpy as np
 
     faiss = load_faiss()
-    folder.mkdir(parents=True, exist_ok=True)
-    step(0, len(live))
-    near = VectorIndexFiles(kind="exact")
+    directory.mkdir(parents=True, exist_ok=True)
+    progress(0, len(live))
+    files = VectorIndexFiles(kind="exact")
     empty: Any = None
-    if len(live) > most_exact:
-        near = _trained(folder, shards, live, dimension, before)
-        empty = _read(faiss, folder / near.trained, 0)
+    if len(live) > max_exact:
+        files = _train_centroids(directory, shards, live, dimension, previous)
+        empty = _read_index(faiss, directory / files.centroids, 0)
     names: list[str] = []
     done = 0
     for number in range(int(live[-1]) // BLOCK_SIZE + 1):
         low, high = np.searchsorted(live, [number * BLOCK_SIZE, (number + 1) * BLOCK_SIZE])
-        places = live[low:high]
-        if not len(places):
+        positions = live[low:high]
+        if not len(positions):
             continue
-        mark = hashlib.blake2b(places.tobytes() + near.trained.encode(), digest_size=8).hexdigest()
-        name = f"{near.kind}-{number:05d}-{mark}"
+        digest = hashlib.blake2b(positions.tobytes() + files.centroids.encode(), digest_size=8).hexdigest()
+        name = f"{files.kind}-{number:05d}-{digest}"
         names.append(name)
-        if not ((folder / f"{name}.faiss").is_file() and (folder / f"{name}.npy").is_file()):
+        if not ((directory / f"{name}.faiss").is_file() and (directory / f"{name}.npy").is_file()):
             index = faiss.IndexFlatIP(dimension) if empty is None else faiss.clone_index(empty)
-            for at in range(0, len(places), _STEP):
-                step(done + at, len(live))
-                index.add(read_vectors(shards, places[at : at + _STEP], dimension))
-            write_durably(folder / f"{name}.npy", lambda file, p=places: np.save(file, p, allow_pickle=False))  # type: ignore[misc]
-            _write(faiss, index, folder / f"{name}.faiss")
-        done += len(places)
-        step(done, len(live))
-    return near.model_copy(update={"blocks": tuple(names)})
+            for at in range(0, len(positions), _BATCH):
+                progress(done + at, len(live))
+                index.add(read_vectors(shards, positions[at : at + _BATCH], dimension))
+            write_durably(directory / f"{name}.npy", lambda file, p=positions: np.save(file, p, allow_pickle=False))  # type: ignore[misc]
+            _write_index(faiss, index, directory / f"{name}.faiss")
+        done += len(positions)
+        progress(done, len(live))
+    return files.model_copy(update={"blocks": tuple(names)})
 
 
 class BlockVectorIndex:
-    """The FAISS indexes of a saved index, memory-mapped.
+    """The memory-mapped FAISS indexes of a saved index.
 
     Args:
-        folder: Where their files are.
-        near: What there is.
-        probed: Lists that a query looks at in an IVF.
+        directory: Directory of the files.
+        files: The files.
+        num_probes: Lists of an IVF that a query probes.
 
     Raises:
         DataError: A file is missing or damaged.
         UserError: FAISS is not installed.
     """
 
-    def __init__(self, folder: Path, near: VectorIndexFiles, *, probed: int = NUM_PROBES) -> None:
+    def __init__(self, directory: Path, files: VectorIndexFiles, *, num_probes: int = NUM_PROBES) -> None:
         import numpy as np
 
         faiss = load_faiss()
         self._blocks: list[tuple[Any, NDArray[np.int64]]] = []
-        flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if near.kind == "ivf" else faiss.IO_FLAG_MMAP_IFC
-        for name in near.blocks:
-            index = _read(faiss, folder / f"{name}.faiss", flags)
+        flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if files.kind == "ivf" else faiss.IO_FLAG_MMAP_IFC
+        for name in files.blocks:
+            index = _read_index(faiss, directory / f"{name}.faiss", flags)
             try:
-                places = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+                positions = np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as e:
-                raise DataError(f"{folder / name}.npy is missing or damaged", hint="build the index anew") from e
-            if index.ntotal != len(places):
-                raise DataError(f"{folder / name}.faiss and .npy do not go together", hint="build the index anew")
-            self._blocks.append((index, places))
-        self._how = faiss.SearchParametersIVF(nprobe=min(probed, near.lists)) if near.kind == "ivf" else None
+                raise DataError(f"{directory / name}.npy is missing or damaged", hint="rebuild the index") from e
+            if index.ntotal != len(positions):
+                raise DataError(f"{directory / name}.faiss and .npy do not match", hint="rebuild the index")
+            self._blocks.append((index, positions))
+        is_ivf = files.kind == "ivf"
+        self._parameters = faiss.SearchParametersIVF(nprobe=min(num_probes, files.num_lists)) if is_ivf else None
 
-    def nearest(self, queries: NDArray[np.float32], most: int) -> list[list[int]]:
-        """For each row of `[queries, dimension]` the places with the greatest products, the best first."""
+    def search(self, queries: NDArray[np.float32], k: int) -> list[list[int]]:
+        """Positions of the `k` largest inner products for each row of `[queries, dimension]`, best first."""
         import numpy as np
 
         scores: list[NDArray[np.float32]] = []
-        places: list[NDArray[np.int64]] = []
-        for index, own in self._blocks:
-            found, rows = index.search(queries, min(most, index.ntotal), params=self._how)
-            places.append(np.where(rows >= 0, own[rows], -1))
+        positions: list[NDArray[np.int64]] = []
+        for index, block_positions in self._blocks:
+            found, rows = index.search(queries, min(k, index.ntotal), params=self._parameters)
+            positions.append(np.where(rows >= 0, block_positions[rows], -1))
             scores.append(np.where(rows >= 0, found, -np.inf))
-        if not places:
+        if not positions:
             return [[] for _ in queries]
-        all_scores, all_places = np.concatenate(scores, 1), np.concatenate(places, 1)
-        best = np.argsort(-all_scores, axis=1, kind="stable")[:, :most]
-        return [[int(p) for p in row if p >= 0] for row in np.take_along_axis(all_places, best, 1)]
+        all_scores, all_positions = np.concatenate(scores, 1), np.concatenate(positions, 1)
+        best = np.argsort(-all_scores, axis=1, kind="stable")[:, :k]
+        return [[int(p) for p in row if p >= 0] for row in np.take_along_axis(all_positions, best, 1)]
 
 
-def _trained(
-    folder: Path, shards: ArrayShards, live: NDArray[np.int64], dimension: int, before: VectorIndexFiles | None
+def _train_centroids(
+    directory: Path, shards: ArrayShards, live: NDArray[np.int64], dimension: int, previous: VectorIndexFiles | None
 ) -> VectorIndexFiles:
-    """Centroids of a sample; those of before while the index is of like size."""
+    """Train centroids on a sample; the previous ones are kept while the index has a similar size."""
     import numpy as np
 
     count = len(live)
-    if before is not None and before.kind == "ivf" and (folder / before.trained).is_file():
-        low, high = before.trained_of / _TRAINED_AGAIN, before.trained_of * _TRAINED_AGAIN
-        if low <= count <= high:
-            return before.model_copy(update={"blocks": ()})
+    if previous is not None and previous.kind == "ivf" and (directory / previous.centroids).is_file():
+        if previous.trained_on / _MAX_GROWTH <= count <= previous.trained_on * _MAX_GROWTH:
+            return previous.model_copy(update={"blocks": ()})
     faiss = load_faiss()
-    lists = max(1, round(2 * math.sqrt(count)))
-    mark = hashlib.blake2b(live.tobytes() + f"{_SEED} {lists}".encode(), digest_size=8).hexdigest()
-    near = VectorIndexFiles(kind="ivf", lists=lists, trained=f"centroids-{mark}.faiss", trained_of=count)
-    if (folder / near.trained).is_file():  # of a build that was stopped after it
-        return near
-    chosen = np.random.default_rng(_SEED).choice(count, size=min(count, lists * _SAMPLES_PER_LIST), replace=False)
+    num_lists = max(1, round(2 * math.sqrt(count)))
+    digest = hashlib.blake2b(live.tobytes() + f"{_SEED} {num_lists}".encode(), digest_size=8).hexdigest()
+    files = VectorIndexFiles(kind="ivf", num_lists=num_lists, centroids=f"centroids-{digest}.faiss", trained_on=count)
+    if (directory / files.centroids).is_file():  # of a build that stopped after this step
+        return files
+    sample_size = min(count, num_lists * _SAMPLES_PER_LIST)
+    chosen = np.random.default_rng(_SEED).choice(count, size=sample_size, replace=False)
     sample = read_vectors(shards, live[np.sort(chosen)], dimension)
     coarse = faiss.IndexFlatIP(dimension)
     index = faiss.IndexIVFScalarQuantizer(
-        coarse, dimension, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
+        coarse, dimension, num_lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT, False
     )
     index.cp.seed, index.cp.niter = _SEED, 10
     index.train(sample)
-    _write(faiss, index, folder / near.trained)
-    return near
+    _write_index(faiss, index, directory / files.centroids)
+    return files
 
 
-def _write(faiss: Any, index: Any, path: Path) -> None:
+def _write_index(faiss: Any, index: Any, path: Path) -> None:
     partial = path.with_name(PARTIAL_PREFIX + path.name)
     try:
         faiss.write_index(index, str(partial))
         fsync_file(partial)
         os.replace(partial, path)
-    except RuntimeError as e:  # what the library makes of a failed write
-        raise OSError(_errno_of(e), str(e)) from e
+    except RuntimeError as e:  # the library's error for a failed write
+        text = str(e)
+        is_full = "No space left" in text or "write error" in text
+        raise OSError(errno.ENOSPC if is_full else errno.EIO, text) from e
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _errno_of(error: RuntimeError) -> int:
-    import errno
-
-    text = str(error)
-    return errno.ENOSPC if "No space left" in text or "write error" in text else errno.EIO
-
-
-def _read(faiss: Any, path: Path, flags: int) -> Any:
+def _read_index(faiss: Any, path: Path, flags: int) -> Any:
     try:
         return faiss.read_index(str(path), flags)
     except Exception as e:
-        raise DataError(f"{path} is missing or damaged", hint="build the index anew") from e
+        raise DataError(f"{path} is missing or damaged", hint="rebuild the index") from e

@@ -1,9 +1,4 @@
-"""words.
-
-`content_terms`: the words of a text that say what it is about.
-
-What a claim and a text have in common word by word: words with a meaning of their own, negations, numbers, names.
-"""
+"""Words of a text as retrieval compares them: folded words, content words, and the one stop-word list."""
 
 from __future__ import annotations
 
@@ -15,136 +10,95 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from ..answers.numerals import find_numerals
-from ..segmentation import sentence_spans
-from .deduplication import normalized_words as normal_words_of
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)?")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_CAPITALISED = re.compile(r"[^\W\d_][\w'\u2019-]*")
+
+NEGATIONS = frozenset(
+    ["not", "no", "never", "none", "nobody", "nothing", "neither", "nor", "without", "cannot", "nowhere"]
+)
+_STOP_WORDS = """
+    a about after all also am an and any are as at be because been before being between both but by can could
+    did do does doing done during each either few for from further had has have having he her here hers him his how
+    however i if in into is it its itself just many may me might more most much must my now
+    of off on once one only onto or other our ours out over own same shall she should since so some step such than
+    that the their theirs them then there these they this those though through thus to too under until up upon
+    us very was we were what when where whether which while who whom whose why will with within would
+    you your yours
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+"""English function words; negations are not among them."""
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text as they are compared: without case, marks over letters and the English genitive.
-
-    Ideographs and kana, which have no blanks between words, are words of one character each.
-    """
+    """Words without case, diacritics and the English genitive; each ideograph or kana is a word of its own."""
     folded = unicodedata.normalize("NFKD", text.casefold())
     plain = "".join(c for c in folded if not unicodedata.combining(c))
-    found: list[str] = []
+    words: list[str] = []
     for match in _WORD.finditer(plain):
         word = match[0].replace("\u2019", "'").removesuffix("'s")
-        found += _split(word) if any(c >= "\u3040" for c in word) else [word]
-    return found
+        words += _CJK.findall(word) if any(c >= "\u3040" for c in word) else [word]
+    return words
 
 
-def _split(word: str) -> list[str]:
-    return re.findall(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+", word)
-
-
-_EMPTY_WORDS = """
-    a about after all also am an and any are as at be because been before being between both but by can could
-    did do does doing done each either few for from further had has have having he her here hers him his how
-    however i if in into is it its itself just many may me might more most much must my neither no nor not now
-    of off on once one only or other our ours out over own same shall she should since so some step such than
-    that the their theirs them then there these they this those though through thus to too under until up upon
-    us very was we were what when where whether which while who whom whose why will with within without would
-    you your yours
-"""
-_EMPTY_SET = frozenset(_EMPTY_WORDS.split())
+def content_words(text: str) -> list[str]:
+    """The words of a text in order, without stop words and negations."""
+    return [word for word in split_words(text) if word not in STOP_WORDS and not _is_negation(word)]
 
 
 def content_terms(text: str) -> frozenset[str]:
-    """The words of a text without those that stand in any English text; words of other languages all count.
+    """The distinct content words of a text, with plurals reduced to singulars by their ending."""
+    return frozenset(map(_singular, content_words(text)))
 
-    A plural counts as its singular, by its ending alone.
+
+def is_negated(text: str) -> bool:
+    """Whether an odd number of words negate."""
+    return sum(map(_is_negation, split_words(text))) % 2 == 1
+
+
+def number_values(text: str) -> frozenset[Fraction]:
+    """Values of the numbers written in digits."""
+    return frozenset(n.value for n in find_numerals(text))
+
+
+def capitalised_words(text: str) -> frozenset[str]:
+    """Content words that begin with a capital letter, folded, including the first word of a sentence."""
+    capitals = (m[0] for m in _CAPITALISED.finditer(text) if m[0][0].isupper())
+    return frozenset(word for capital in capitals for word in content_words(capital))
+
+
+def sentence_scores(claim: str, texts: Sequence[str]) -> list[float]:
+    """F1 of the content words that each text shares with a claim, each word weighted by its inverse document frequency.
+
+    The weight is ln(1 + (N - n + 0.5) / (n + 0.5)) for N texts of which n contain the word (Robertson and Zaragoza
+    2009, section 3.4). Scores are in [0, 1], in the order of `texts`; 0 without a common content word.
     """
-    return terms_of(normal_words_of(text))
+    words_by_text = [frozenset(content_words(text)) for text in texts]
+    document_frequency = Counter(word for words in words_by_text for word in words)
+    claim_words = frozenset(content_words(claim))
+    weights = {w: _idf(len(texts), document_frequency[w]) for w in claim_words | document_frequency.keys()}
+    return [_f1(claim_words, words, weights) for words in words_by_text]
 
 
-def terms_of(words: Iterable[str]) -> frozenset[str]:
-    """Those of some words, in normal form, that say what a text is about (see `content_terms`)."""
-    return frozenset(_singular(word) for word in words if word not in _EMPTY_SET)
+def _f1(claim: frozenset[str], words: frozenset[str], weights: Mapping[str, float]) -> float:
+    shared = _total(claim & words, weights)
+    return 2 * shared / (_total(claim, weights) + _total(words, weights)) if shared else 0.0
+
+
+def _total(words: Iterable[str], weights: Mapping[str, float]) -> float:
+    return math.fsum(weights[w] for w in words)
+
+
+def _idf(num_texts: int, frequency: int) -> float:
+    return math.log(1 + (num_texts - frequency + 0.5) / (frequency + 0.5))
+
+
+def _is_negation(word: str) -> bool:
+    return word in NEGATIONS or word.endswith("n't")
 
 
 def _singular(word: str) -> str:
     if len(word) > 4 and word.endswith("ies"):
         return word[:-3] + "y"
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-
-
-# fmt: off
-_NEGATIONS = frozenset([
-    "not", "no", "never", "none", "nobody", "nothing", "neither", "nor", "without", "cannot", "nowhere",
-])
-_IDLE = frozenset([
-    "a", "an", "the", "this", "that", "these", "those", "some", "any", "such", "both", "each", "its", "his", "her",
-    "their", "my", "your", "our", "it", "he", "she", "they", "we", "you", "i", "him", "them", "me", "us", "who",
-    "whom", "whose", "which", "what", "where", "when", "why", "how", "there", "here", "of", "in", "on", "at", "to",
-    "for", "by", "from", "with", "and", "or", "but", "as", "if", "than", "then", "so", "also", "into", "onto", "is",
-    "are", "was", "were", "be", "been", "being", "am", "has", "have", "had", "having", "do", "does", "did", "can",
-    "could", "will", "would", "shall", "should", "may", "might", "must", "about", "because", "while", "during",
-])
-# fmt: on
-_CAPITALISED = re.compile(r"[^\W\d_][\w'\u2019-]*")
-
-
-def content_words(text: str) -> list[str]:
-    """The words of a text that mean something by themselves, folded as `split_words` folds; negations are none of them."""
-    return [w for w in split_words(text) if w not in _IDLE and not _denies(w)]
-
-
-def is_negated(text: str) -> bool:
-    """Whether an odd number of words of the text deny: two denials are none."""
-    return sum(map(_denies, split_words(text))) % 2 == 1
-
-
-def number_values(text: str) -> frozenset[Fraction]:
-    """What the numbers written in digits are worth."""
-    return frozenset(n.value for n in find_numerals(text))
-
-
-def capitalised_words(text: str) -> frozenset[str]:
-    """Words with a capital letter, folded; a sentence's first word too, unless it means nothing by itself."""
-    capitals = (m[0] for m in _CAPITALISED.finditer(text) if m[0][0].isupper())
-    return frozenset(w for capital in capitals for w in content_words(capital))
-
-
-def sentences(text: str) -> list[tuple[int, int]]:
-    """Start and end of each sentence of a text."""
-    return list(sentence_spans(text))
-
-
-def sentence_scores(claim: str, texts: Sequence[str]) -> list[float]:
-    """How much each text has in common with a claim: an F1 of words, each weighed by how rare it is among the texts.
-
-    The weight is BM25's inverse document frequency, ln(1 + (N - n + 0.5) / (n + 0.5)), with N texts of which n have the
-    word (Robertson and Zaragoza 2009, section 3.4, in the form that is never negative).
-
-    Args:
-        claim: The claim.
-        texts: Sentences, or parts of one document in any other cut.
-
-    Returns:
-        Scores in [0, 1], in order; 0 where no word with a meaning of its own is shared.
-    """
-    found = [frozenset(content_words(text)) for text in texts]
-    holders = Counter(word for words in found for word in words)
-    wanted = frozenset(content_words(claim))
-    weights = {w: _rarity(len(texts), holders[w]) for w in wanted | holders.keys()}
-    return [_f1(wanted, words, weights) for words in found]
-
-
-def _f1(wanted: frozenset[str], words: frozenset[str], weights: Mapping[str, float]) -> float:
-    shared = _weight(wanted & words, weights)
-    both = _weight(wanted, weights) + _weight(words, weights)
-    return 2 * shared / both if shared else 0.0
-
-
-def _weight(words: Iterable[str], weights: Mapping[str, float]) -> float:
-    return math.fsum(weights[w] for w in words)
-
-
-def _rarity(texts: int, holders: int) -> float:
-    return math.log(1 + (texts - holders + 0.5) / (holders + 0.5))
-
-
-def _denies(word: str) -> bool:
-    return word in _NEGATIONS or word.endswith("n't")

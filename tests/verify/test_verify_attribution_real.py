@@ -25,14 +25,14 @@ def model(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
 
 def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None:
     torch = pytest.importorskip("torch")
-    from reason.serving.local.config import ModelShape
-    from reason.serving.local.relevance import GradientPass, place_parts
+    from reason.serving.local.config import ModelConfig
+    from reason.serving.local.relevance import GradientPass, tokenize_parts
     from reason.serving.local.tokenizer import Tokenizer
-    from reason.serving.local.weights import Checkpoint
+    from reason.serving.local.weights import WeightReader
 
     fact, tokenizer = FACTS[1], Tokenizer(smollm2_files.folder, "smollm2")
-    placed = place_parts(tokenizer, Shown.of(fact.segments).prompt(), fact.sentences, fact.answer)
-    work = GradientPass(ModelShape.read(smollm2_files.folder), Checkpoint(smollm2_files.folder))
+    placed = tokenize_parts(tokenizer, Shown.of(fact.segments).prompt(), fact.sentences, fact.answer)
+    work = GradientPass(ModelConfig.read(smollm2_files.folder), WeightReader(smollm2_files.folder))
     explained = work.explain(placed.ids, placed.count)
     mask = torch.tensor([owner == fact.source for owner in placed.owner])
     step = 1e-2

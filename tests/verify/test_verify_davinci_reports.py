@@ -16,7 +16,8 @@ from reason.core.types import Candidate, CheckedClaim, Document, Question, Solut
 from reason.reasoning.retrieval.passages import Passage
 from reason.reasoning.strategy import Models
 from reason.serving.metered.model import MeteredModel
-from reason.verify.davinci.davinci import Davinci, DavinciConfig, confidence_of, overall, verification_of
+from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.davinci import Davinci, confidence_of, overall, verification_of
 from reason.verify.davinci.decision import Deciding
 from reason.verify.entailment.metered import MeteredEntailment
 from reason.verify.entailment.protocol import Pair

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, LimitExceeded, StoreError
+from reason.core.errors import BackendError, BudgetExceeded, StoreError
 from reason.core.events import CallFinished, CallStarted, MemorySink
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
@@ -91,11 +91,11 @@ async def test_a_budget_is_kept_before_anything_is_computed(desk):
     inner = ScriptedEntailment(by_length)
     run = await make(reward_calls=2)
     metered = MeteredEntailment(inner, run)
-    with pytest.raises(LimitExceeded, match="reward_calls"):
+    with pytest.raises(BudgetExceeded, match="reward_calls"):
         await metered.judge([A, B, C])
     assert inner.calls == []
     await metered.judge([A, B, A])
-    with pytest.raises(LimitExceeded, match="reward_calls"):
+    with pytest.raises(BudgetExceeded, match="reward_calls"):
         await metered.judge([C])
 
 
@@ -126,7 +126,7 @@ async def test_time_ends_a_call(desk):
             await asyncio.sleep(30)
 
     run = await make(seconds=0.05)
-    with pytest.raises(LimitExceeded, match="seconds"):
+    with pytest.raises(BudgetExceeded, match="seconds"):
         await MeteredEntailment(Slow(by_length), run).judge([A])
 
 
@@ -142,7 +142,7 @@ async def test_a_recorded_run_is_shown_again_without_a_model(desk):
     with pytest.raises(StoreError, match="resume"):
         await MeteredEntailment(unfinished, replay).judge([C])
     spent = RecordedEntailment(inner.name, inner.identity, None, spent="seconds")
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(BudgetExceeded):
         await MeteredEntailment(spent, replay).judge([C])
     assert await MeteredEntailment(spent, replay).judge([A, C]) == [by_length(A), None]  # what it had stands
     await absent.aclose()

@@ -12,66 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field
-
-from ...core.errors import BackendError, LimitExceeded
+from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
 from ...core.types import CheckedClaim, Evidence, Question, Solution, Verdict, Verification
 from ...reasoning.retrieval.passages import Passage, document_passages
 from ...reasoning.retrieval.retriever import HybridRetriever, Retriever
-from ...reasoning.strategy import Parameters, Stability
+from ...reasoning.strategy import Stability
 from ..attribution.attribution import attribute_internally
 from ..attribution.segments import samples_of, segments_of
 from ..claims.model_splitter import split_by_model
 from ..claims.splitter import split_by_rules
 from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import Judged, WindowedEntailment
-from ..fusion import Mode
 from ..programs.checker import check_claim
 from ..spans import Wanted, by_entailment, by_words
 from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, Support, as_evidence
 from ..verifier import Means
+from .config import DavinciConfig
 from .decision import Deciding, Decision, deciding_for, evidence_weights
-
-InternalLevel = Literal["provenance", "agreement", "context", "whitebox"]
-DEFAULT_ENTAILMENT = "embedded"
-
-
-class DavinciConfig(Parameters):
-    """Parameters of `davinci`."""
-
-    entailment: Annotated[
-        str, Field(min_length=1, description="what judges: embedded, lexical, judge, nli/…, minicheck/…")
-    ] = DEFAULT_ENTAILMENT
-    claims: Annotated[
-        Literal["rules", "model"], Field(description="who cuts the answer into claims: rules, or the judge model")
-    ] = "rules"
-    max_claims: Annotated[int, Field(ge=1, le=1000, description="most claims of an answer")] = 20
-    k: Annotated[int, Field(ge=1, le=20, description="passages that are looked at for each claim")] = 5
-    evidence_form: Annotated[
-        Literal["full", "span"], Field(description="what is judged: whole passages, or the best sentence of each")
-    ] = "full"
-    aggregation: Annotated[Mode | Literal["concat"], Field(description="how several passages become one verdict")] = (
-        "witness"
-    )
-    tau: Annotated[float, Field(gt=0, description="temperature of the weights by retrieval score that are shown")] = 1.0
-    fusion: Annotated[
-        str, Field(description="file of fitted fusion parameters; empty takes what belongs to the judge")
-    ] = ""
-    calibration: Annotated[
-        str, Field(description="file of a verdict calibration; empty takes what belongs to the judge, none takes none")
-    ] = ""
-    threshold: Annotated[
-        float | None,
-        Field(ge=0, description="least confidence of a decisive verdict; null takes the calibration's, or else 0.6"),
-    ] = None
-    programs: Annotated[bool, Field(description="check arithmetic, dates and units by program")] = True
-    internal: Annotated[
-        tuple[InternalLevel, ...], Field(description="how a claim's origin within the run is looked for")
-    ] = ("provenance", "agreement")
-
 
 _CHECKED: tuple[Verdict, ...] = ("supported", "refuted", "disputed", "not_enough_evidence")
 
@@ -263,7 +223,7 @@ class Davinci:
         sources: list[Retriever] = [] if means.retriever is None else [means.retriever]
         given = document_passages(question.documents)
         if given:
-            sources.insert(0, await HybridRetriever.of(given, means.models.knowledge.embedding, name="documents"))
+            sources.insert(0, await HybridRetriever.build(given, means.models.knowledge.embedding, name="documents"))
         found: list[list[Passage]] = [[] for _ in claims]
         for source in sources if texts else []:
             for mine, more in zip(found, await source.retrieve(texts, k), strict=True):
@@ -306,7 +266,7 @@ class Davinci:
         asked = [self._pairs(one) for one in looked]
         try:
             flat = await entailment.judge_in_place([pair for pairs in asked for pair in pairs])
-        except LimitExceeded:
+        except BudgetExceeded:
             return await _as_far_as_it_goes(looked, asked, entailment)
         except BackendError:
             return await _one_by_one(looked, asked, entailment)
@@ -356,7 +316,7 @@ class Davinci:
         try:
             selected = await by_entailment(wanted, entailment)
             spans = [s.span for s in selected]
-        except (LimitExceeded, BackendError):  # the verdict stands; its sentence is found by words
+        except (BudgetExceeded, BackendError):  # the verdict stands; its sentence is found by words
             spans = [by_words(w.passage, w.claim) for w in wanted]
         shown: dict[int, dict[int, Span]] = {}
         for (number, place), span, want in zip(places, spans, wanted, strict=True):
@@ -451,7 +411,7 @@ async def _as_far_as_it_goes(
             continue
         try:
             found[number] = replace(looked[number], judged=tuple(await entailment.judge_in_place(pairs)))
-        except LimitExceeded:
+        except BudgetExceeded:
             spent = True
     return found
 
@@ -467,7 +427,7 @@ async def _one_by_one(
         for pair in pairs:
             try:
                 judged += await entailment.judge_in_place([pair])
-            except LimitExceeded:
+            except BudgetExceeded:
                 break
             except BackendError:
                 failed = True

@@ -26,7 +26,7 @@ from ..calibration import VerdictCalibration, gate, load_calibration
 from ..fusion import FusionParameters, Reason, fuse, item_of, reason_for
 from ..fusion_fitting import load_fusion
 from ..types import NOTHING, Label, Support
-from .davinci import DavinciConfig
+from .config import DavinciConfig
 
 UNCALIBRATED_THRESHOLD = 0.6
 VERDICTS: dict[Label, Verdict] = {

@@ -16,8 +16,8 @@ from ...reasoning.retrieval.words import (
     is_negated,
     number_values,
     sentence_scores,
-    sentences,
 )
+from ...reasoning.segmentation import sentence_spans
 from ..types import Label, Support
 from .protocol import Pair
 
@@ -89,6 +89,6 @@ def _meant(text: str) -> frozenset[str | Fraction]:
 
 def _nearest_sentence(pair: Pair) -> str:
     """The sentence of the evidence that has the most in common with the claim, the first of equals."""
-    parts = [pair.evidence[start:end] for start, end in sentences(pair.evidence)]
+    parts = [pair.evidence[start:end] for start, end in sentence_spans(pair.evidence)]
     scores = sentence_scores(pair.claim, parts)
     return parts[max(range(len(parts)), key=scores.__getitem__)] if parts else ""

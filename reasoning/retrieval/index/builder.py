@@ -1,12 +1,8 @@
-"""A saved index of passages in a folder: `build_index` makes one, `add_to_index` brings it up to date.
+"""Builds a saved index in a directory: `build_index` creates or updates one, `add_to_index` adds documents.
 
-The folder holds the rows (`passages.sqlite3`), what was computed of them in shards (`counts`, `vectors`), the indexes
-made of those (`words-…`, `near`), and `index.json`, which publishes them. Work that is stopped at any moment goes on
-from the shards; until it is through, the index answers as before. Of all passages, memory holds a number each.
-
-From rows to a published index: words counted, vectors kept, both indexed, and then one file that says so.
-
-Which documents of an index are new, changed or gone, and reading those into its rows.
+The directory holds the passages (`passages.sqlite3`), word counts and vectors in shards (`counts`, `vectors`), the
+indexes built from them (`bm25-…`, `faiss`), and `index.json`, which publishes them. An interrupted build continues
+from the shards; until it has finished, the index answers as before. Memory holds one number for each passage.
 """
 
 from __future__ import annotations
@@ -34,7 +30,7 @@ from ....serving.model_files.downloads import run_pull
 from ..bm25 import SHARD_PASSAGES, append_word_counts, write_bm25_index
 from ..passages import ChunkOptions, Passage, SourceFile, file_passages, list_source_files, no_text_error, path_text
 from ..readers import FileNote
-from ..vector_index import append_vectors, load_faiss, make_blocks, read_vectors
+from ..vector_index import append_vectors, build_vector_index, load_faiss, read_vectors
 from .database import PassageDatabase
 from .manifest import (
     BM25_PREFIX,
@@ -60,487 +56,480 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
 EMBEDDING_BATCH = 512
-"""Places of one file of vectors: what a killed build computes again at most."""
+"""Positions of one file of vectors: the most that an interrupted build embeds again."""
 
-Step = Callable[[str, int, int | None], None]
-"""Told of a stage, what of it is done and what there is in all; may raise to stop."""
+BuildProgress = Callable[[str, int, int | None], None]
+"""Receives the stage, the amount done, and the total if it is known; within a build it may raise to stop."""
 
-
-def shards_of(folder: Path) -> tuple[ArrayShards, ArrayShards]:
-    """Counts of words and vectors of an index."""
-    return ArrayShards(folder / COUNTS_DIR, ".npz"), ArrayShards(folder / VECTORS_DIR, ".npy")
-
-
-def open_rows(folder: Path) -> PassageDatabase:
-    """The rows of an index, to be written."""
-    counts, vectors = shards_of(folder)
-    return PassageDatabase(folder / DATABASE_FILE, write=True, floor=max(counts.end, vectors.end))
-
-
-def count_new_words(folder: Path, rows: PassageDatabase, step: Step) -> None:
-    """Count the words of passages that are not counted yet. Blocks."""
-    counts, _ = shards_of(folder)
-    end = rows.end()
-    while counts.end < end:
-        step("counting words", counts.end, end)
-        stop = min(counts.end + SHARD_PASSAGES, end)
-        append_word_counts(counts, stop, rows.rows(counts.end, stop))
-
-
-class VectorMaker:
-    """Embeds the passages that have no vector yet, some at a time, and keeps each lot before the next.
-
-    Args:
-        folder: The index.
-        rows: Its rows.
-        dimension: Numbers of a vector.
-        live: Its places.
-    """
-
-    def __init__(self, folder: Path, rows: PassageDatabase, dimension: int, live: NDArray[np.int64]) -> None:
-        self._rows, self._dimension, self._live = rows, dimension, live
-        self._shards = shards_of(folder)[1]
-        self.end = rows.end()
-
-    @property
-    def done(self) -> int:
-        """Places that have vectors."""
-        return self._shards.end
-
-    async def embed_some(self, embedding: EmbeddingModel, on_thread: Callable[[Callable[[], Any]], Any]) -> None:
-        """Embed the next lot; texts that were embedded before are not again.
-
-        Args:
-            embedding: The model.
-            on_thread: Runs blocking work.
-        """
-        start, stop = self.done, min(self.done + EMBEDDING_BATCH, self.end)
-        vectors, missing = await on_thread(lambda: self._known(start, stop))
-        if missing:
-            texts = list(missing)
-            made = await embedding.embed(texts, kind="document")
-            if made.shape != (len(texts), self._dimension):
-                raise InvalidResponse(f"{embedding.name} gave {made.shape} numbers for {len(texts)} texts")
-            for text, vector in zip(texts, made, strict=True):
-                vectors[missing[text]] = vector
-        await on_thread(lambda: append_vectors(self._shards, stop, vectors))
-
-    def _known(self, start: int, stop: int) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
-        """Vectors as far as equal passages have them, and the texts that need one with the rows they are for."""
-        import numpy as np
-
-        low, high = np.searchsorted(self._live, [start, stop])
-        live = set(self._live[low:high].tolist())
-        rows = [row for row in self._rows.rows(start, stop) if row.place in live]
-        vectors: NDArray[np.float32] = np.zeros((stop - start, self._dimension), dtype=np.float32)
-        earlier = self._rows.earlier([row.same for row in rows], start)
-        places = np.array(sorted(set(earlier.values())), dtype=np.int64)
-        held = dict(zip(places.tolist(), read_vectors(self._shards, places, self._dimension), strict=True))
-        missing: dict[str, list[int]] = {}
-        for row in rows:
-            known = held.get(earlier.get(row.same, -1))
-            if known is not None and known.any():
-                vectors[row.place - start] = known
-            else:
-                missing.setdefault(row.shown, []).append(row.place - start)
-        return vectors, missing
-
-
-def publish_index(
-    folder: Path, rows: PassageDatabase, plan: IndexConfig, live: NDArray[np.int64], step: Step
-) -> IndexManifest:
-    """Index words and vectors of the live places, and let the index be that. Blocks.
-
-    Args:
-        folder: The index.
-        rows: Its rows.
-        plan: What it is made with.
-        live: Its places, at least one.
-        step: See `Step`.
-
-    Returns:
-        What is published.
-
-    Raises:
-        OSError: It cannot be written; what was published before stays.
-        DataError: A file of it is damaged.
-    """
-    before = read_manifest(folder)
-    counts, vectors = shards_of(folder)
-    digest = rows.digest()
-    words, wordless = _make_words(folder, counts, live, digest, step)
-    near = None
-    if plan.embedding is not None:
-        known = None if before is None else before.near
-        near = make_blocks(
-            folder / VECTOR_INDEX_DIR,
-            vectors,
-            live,
-            plan.embedding.dimension,
-            known,
-            lambda d, n: step("indexing vectors", d, n),
-        )
-    files = [f"{words}/{path.name}" for path in (folder / words).iterdir()]
-    files += [f"{VECTOR_INDEX_DIR}/{name}" for name in (near.files() if near is not None else ())]
-    manifest = IndexManifest(
-        format=FORMAT,
-        plan=plan,
-        made=time.time(),
-        documents=sum(1 for _ in rows.documents()),
-        passages=len(live),
-        digest=digest,
-        words=words,
-        wordless=wordless,
-        near=near,
-        sizes={name: (folder / name).stat().st_size for name in sorted(files)},
-    )
-    publish(folder, manifest)
-    _clear(folder, manifest)
-    rows.drop_gone()
-    return manifest
-
-
-def _make_words(
-    folder: Path, counts: ArrayShards, live: NDArray[np.int64], digest: str, step: Step
-) -> tuple[str, bool]:
-    """The BM25 index, under a name that tells what it is of."""
-    import numpy as np
-
-    mark = hashlib.blake2b(live.tobytes() + digest.encode(), digest_size=8).hexdigest()
-    name = f"{BM25_PREFIX}-{mark}"
-    if not (folder / name).is_dir():
-        partial = folder / f"{PARTIAL_PREFIX}{name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            write_bm25_index(counts, live, partial, lambda done, of: step("indexing words", done, of))
-            write_durably(partial / POSITIONS_FILE, lambda file: np.save(file, live, allow_pickle=False))
-            os.replace(partial, folder / name)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return name, len(list((folder / name).iterdir())) == 1
-
-
-def _clear(folder: Path, manifest: IndexManifest) -> None:
-    """Remove what is no longer published, and what stopped builds have left."""
-    for path in folder.iterdir():
-        if path.name.startswith((f"{BM25_PREFIX}-", PARTIAL_PREFIX)) and path.name != manifest.words:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    kept = set() if manifest.near is None else set(manifest.near.files())
-    if (folder / VECTOR_INDEX_DIR).is_dir():
-        for path in (folder / VECTOR_INDEX_DIR).iterdir():
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
-
-
-_CHUNK = 1 << 20
-_TOLD_EVERY = 500
+_HASH_BYTES = 1 << 20
+_REPORT_EVERY = 500
 
 
 @dataclass(slots=True)
 class DocumentChanges:
-    """What reading has changed.
+    """What reading the documents has changed.
 
     Attributes:
-        new: Sources of documents that were not there.
-        changed: Sources of documents whose content is another.
-        same: How many documents were not read again.
-        missing: Sources of documents whose files are no longer there, or no longer named.
-        removed: Whether the missing ones were taken out.
-        notes: What was left out or read otherwise, and why.
+        new: Sources of new documents.
+        changed: Sources of documents with other content.
+        unchanged: Number of documents that were not read again.
+        missing: Sources of documents whose files no longer exist or are no longer named.
+        removed: Whether the missing ones were removed from the index.
+        notes: What was skipped or read differently, and why.
     """
 
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    same: int = 0
+    unchanged: int = 0
     missing: list[str] = field(default_factory=list)
     removed: bool = False
     notes: list[FileNote] = field(default_factory=list)
 
 
-def read_documents(
-    rows: PassageDatabase,
-    paths: Sequence[Path],
-    cutting: ChunkOptions,
-    step: Callable[[str, int, int | None], None],
-    *,
-    whole: bool,
-    prune: bool,
-) -> DocumentChanges:
-    """Bring the rows to what files hold now. Blocks.
-
-    Args:
-        rows: The rows.
-        paths: Files and folders.
-        cutting: How they are cut.
-        step: Told of the stage, and how much of it is done; may raise to stop.
-        whole: Whether the paths are all that the index is to have; if not, documents elsewhere are no concern.
-        prune: Whether documents whose files are gone are taken out.
-
-    Raises:
-        DataError: A path is not there, or a named file cannot be read. What was read before it stays.
-    """
-    changes = DocumentChanges(removed=prune)
-    rows.drop_half_read()
-    files = list_source_files(paths, changes.notes)
-    step("reading", 0, None)
-    read = 0
-    for file in files:
-        path = path_text(file.path)
-        known = rows.document(path)
-        try:
-            digest = _digest(file, step)
-            if known is not None and known.digest == digest:
-                changes.same += 1
-                continue
-            named = SourceFile(file.path, rows.free_source(path, file.source), file.inside)
-            passages = file_passages(named, cutting, changes.notes, indexing=True)
-            count = rows.put(path, named.source, digest, _told(passages, read, step))
-        except DataError as e:
-            rows.drop_half_read()
-            if file.named:
-                raise
-            changes.notes.append(FileNote(file.source, e.message))
-            continue
-        read += count
-        if known is not None:
-            changes.changed.append(named.source)
-        elif count:
-            changes.new.append(named.source)
-    _find_missing(rows, paths, files, changes, whole=whole)
-    return changes
-
-
-def _find_missing(
-    rows: PassageDatabase, paths: Sequence[Path], files: Iterable[SourceFile], changes: DocumentChanges, *, whole: bool
-) -> None:
-    there = {path_text(file.path) for file in files}
-    roots = [path_text(path.expanduser().resolve()) for path in paths]
-    for document in list(rows.documents()):
-        concerned = whole or any(Path(document.path).is_relative_to(root) for root in roots)
-        if concerned and document.path not in there:
-            changes.missing.append(document.source)
-            if changes.removed:
-                rows.take_out(document.number)
-
-
-def _digest(file: SourceFile, step: Callable[[str, int, int | None], None]) -> str:
-    hashed = hashlib.sha256()
-    try:
-        # what is no regular file is refused when it is read
-        if file.path.is_file():
-            with file.path.open("rb") as content:
-                while chunk := content.read(_CHUNK):
-                    hashed.update(chunk)
-                    step("", 0, None)
-    except OSError as e:
-        raise DataError(f"cannot read {file.path}: {e.strerror or e}") from e
-    return hashed.hexdigest()
-
-
-def _told(passages: Iterator[Passage], before: int, step: Callable[[str, int, int | None], None]) -> Iterator[Passage]:
-    for count, passage in enumerate(passages, before + 1):
-        if count % _TOLD_EVERY == 0:
-            step("reading", count, None)
-        yield passage
-
-
 @dataclass(frozen=True, slots=True)
 class IndexBuild:
-    """What a build or an addition came to.
-
-    Attributes:
-        manifest: What is published now.
-        changes: What was read.
-    """
+    """The result of a build: the published manifest, and what was read."""
 
     manifest: IndexManifest
     changes: DocumentChanges
 
 
+@dataclass(frozen=True, slots=True)
+class IndexProgress:
+    """Saved passages, those of removed documents included, and positions with vectors."""
+
+    num_passages: int
+    num_embedded: int
+
+
 async def build_index(
-    folder: Path,
+    directory: Path,
     paths: Sequence[Path],
     embedding: EmbeddingModel | None,
     *,
-    cutting: ChunkOptions | None = None,
-    told: Step | None = None,
+    chunking: ChunkOptions | None = None,
+    progress: BuildProgress | None = None,
 ) -> IndexBuild:
-    """Make an index of all documents of some paths; a stopped build goes on, a finished one is brought up to date.
+    """Build an index of all documents of some paths; an interrupted build continues, a finished one is updated.
 
     Args:
-        folder: Where it goes; made if it is not there. Documents in it that the paths do not name are taken out.
-        paths: Files and folders.
-        embedding: Makes the vectors; closed by whoever opened it. None searches by words alone.
-        cutting: How documents are cut; None is as before, or the default.
-        told: Told of each stage, also from other threads; must be quick and must not raise.
+        directory: Directory of the index, created if necessary. Documents that the paths do not name are removed.
+        paths: Files and directories.
+        embedding: Makes the vectors; not closed here. None searches by words only.
+        chunking: How documents are split; None keeps the current setting, or the default.
+        progress: Receives progress, also from other threads; must be quick and must not raise.
 
     Raises:
-        UserError: The folder holds something else, or another process builds there.
-        DataError: There is no text, a named file cannot be read, or the index was begun with other settings or models.
-        StoreError: It cannot be written: the disk is full, for example.
+        UserError: The directory holds something else, or another process builds there.
+        DataError: There is no text, a named file cannot be read, or the index has other settings or models.
+        StoreError: It cannot be written, for example because the disk is full.
         BackendError: The embedding model failed.
     """
-    return await _Work(folder, told).run(paths, embedding, cutting, whole=True, prune=True)
+    return await _Builder(directory, progress).run(paths, embedding, chunking, is_complete=True, prune=True)
 
 
 async def add_to_index(
-    folder: Path,
+    directory: Path,
     paths: Sequence[Path],
     embedding: EmbeddingModel | None,
     *,
     prune: bool = False,
-    told: Step | None = None,
+    progress: BuildProgress | None = None,
 ) -> IndexBuild:
-    """Take new and changed documents of some paths into an index.
+    """Add new and changed documents of some paths to an index.
 
     Args:
-        folder: The index.
-        paths: Files and folders.
+        directory: The index.
+        paths: Files and directories.
         embedding: The model that made the index's vectors; None if it has none.
-        prune: Whether documents under these paths whose files are gone are taken out; they are reported in any case.
-        told: See `build_index`.
+        prune: Whether documents below these paths whose files no longer exist are removed; they are always reported.
+        progress: See `build_index`.
 
     Raises:
-        DataError: There is no index there, or another model made its vectors.
-        ReasonError: As `build_index` does.
+        DataError: There is no index, or another model made its vectors.
+        ReasonError: As `build_index`.
     """
-    if read_config(folder) is None:
-        raise DataError(f"there is no index in {folder}", hint="`reason index build DIR PATH` makes one")
-    return await _Work(folder, told).run(paths, embedding, None, whole=False, prune=prune)
+    if read_config(directory) is None:
+        raise DataError(f"there is no index in {directory}", hint="`reason index build DIR PATH` builds one")
+    return await _Builder(directory, progress).run(paths, embedding, None, is_complete=False, prune=prune)
 
 
-class _Work:
-    """One build or addition under way."""
+def index_progress(directory: Path) -> IndexProgress:
+    """How much of an index is saved, finished or not."""
+    if not (directory / DATABASE_FILE).is_file():
+        return IndexProgress(0, 0)
+    with index_errors(directory):
+        database = PassageDatabase(directory / DATABASE_FILE)
+        try:
+            return IndexProgress(database.end(), _vector_shards(directory).end)
+        finally:
+            database.close()
 
-    def __init__(self, folder: Path, told: Step | None) -> None:
-        self._folder, self._told = folder, told
+
+class _Builder:
+    """One build in progress."""
+
+    def __init__(self, directory: Path, progress: BuildProgress | None) -> None:
+        self._directory, self._progress = directory, progress
 
     async def run(
         self,
         paths: Sequence[Path],
         embedding: EmbeddingModel | None,
-        cutting: ChunkOptions | None,
+        chunking: ChunkOptions | None,
         *,
-        whole: bool,
+        is_complete: bool,
         prune: bool,
     ) -> IndexBuild:
+        directory = self._directory
         with self._locked():
-            plan = self._plan(embedding, cutting)
-            if plan.embedding is not None:
-                load_faiss()  # better missed now than after hours
-            rows = await self._on_thread(lambda step: open_rows(self._folder))
+            config = self._config(embedding, chunking)
+            if config.embedding is not None:
+                load_faiss()  # fails now rather than after hours
+            database = await self._on_thread(lambda progress: _open_database(directory))
             try:
                 changes: DocumentChanges = await self._on_thread(
-                    lambda step: read_documents(rows, paths, plan.cutting, step, whole=whole, prune=prune)
+                    lambda progress: _read_documents(
+                        database, paths, config.chunking, progress, is_complete=is_complete, prune=prune
+                    )
                 )
-                live = await self._on_thread(lambda step: rows.live())
+                live = await self._on_thread(lambda progress: database.live_positions())
                 if not len(live):
                     raise no_text_error(paths, changes.notes)
-                await self._on_thread(partial(count_new_words, self._folder, rows))
+                await self._on_thread(partial(_count_words, directory, database))
                 if embedding is not None:
-                    maker = VectorMaker(self._folder, rows, embedding.dimension, live)
-                    while maker.done < maker.end:
-                        self._tell("embedding", maker.done, maker.end)
-                        with index_errors(self._folder):
-                            await maker.embed_some(embedding, lambda work: self._on_thread(lambda step: work()))
-                manifest: IndexManifest = await self._on_thread(partial(publish_index, self._folder, rows, plan, live))
+                    embedder = _PassageEmbedder(directory, database, embedding.dimension, live)
+                    while embedder.done < embedder.end:
+                        self._report("embedding", embedder.done, embedder.end)
+                        with index_errors(directory):
+                            await embedder.embed_batch(embedding, lambda work: self._on_thread(lambda progress: work()))
+                manifest: IndexManifest = await self._on_thread(
+                    partial(_publish_index, directory, database, config, live)
+                )
             finally:
-                await asyncio.to_thread(rows.close)
+                await asyncio.to_thread(database.close)
         return IndexBuild(manifest, changes)
 
     async def _on_thread(self, work: Callable[..., Any]) -> Any:
-        """Run blocking work; cancelling stops it at its next step and waits for that."""
+        """Run blocking work; cancellation stops it at its next progress report and waits for that."""
 
-        def inside(cancel: threading.Event) -> Any:
-            def step(stage: str, done: int, total: int | None) -> None:
+        def run(cancel: threading.Event) -> Any:
+            def progress(stage: str, done: int, total: int | None) -> None:
                 if cancel.is_set():
-                    raise Cancelled("the work on the index was stopped; what was saved stays")
+                    raise Cancelled("the work on the index was cancelled; what was saved is kept")
                 if stage:
-                    self._tell(stage, done, total)
+                    self._report(stage, done, total)
 
-            with index_errors(self._folder):
-                return work(step=step)
+            with index_errors(self._directory):
+                return work(progress=progress)
 
-        return await run_pull(inside)
+        return await run_pull(run)
 
-    def _tell(self, stage: str, done: int, total: int | None) -> None:
-        if self._told is not None:
-            self._told(stage, done, total)
+    def _report(self, stage: str, done: int, total: int | None) -> None:
+        if self._progress is not None:
+            self._progress(stage, done, total)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        folder = self._folder
-        with index_errors(folder):
-            if folder.exists():
-                if not folder.is_dir():
-                    raise UserError(f"{folder} is no folder", hint="an index is a folder of its own")
-                held = {path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL_PREFIX)} - {
-                    LOCK_FILE
-                }
-                if held and CONFIG_FILE not in held:
-                    raise UserError(f"the folder {folder} holds something else", hint="choose an empty or a new folder")
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / LOCK_FILE)
+        directory = self._directory
+        with index_errors(directory):
+            if directory.exists():
+                if not directory.is_dir():
+                    raise UserError(f"{directory} is not a directory", hint="an index is a directory of its own")
+                names = {path.name for path in directory.iterdir() if not path.name.startswith(PARTIAL_PREFIX)}
+                names -= {LOCK_FILE}
+                if names and CONFIG_FILE not in names:
+                    raise UserError(
+                        f"the directory {directory} holds something else", hint="choose an empty or a new directory"
+                    )
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(directory / LOCK_FILE)
             try:
                 lock.acquire(timeout=0)
             except Timeout as e:
                 raise UserError(
-                    f"another process is at work on the index {folder}", hint="wait for it, or choose another folder"
+                    f"another process is building the index {directory}",
+                    hint="wait for it, or choose another directory",
                 ) from e
         try:
             yield
         finally:
             lock.release()
 
-    def _plan(self, embedding: EmbeddingModel | None, cutting: ChunkOptions | None) -> IndexConfig:
-        """What the index was begun with, if the models fit; or else what it is begun with now."""
-        # an index that nothing was read into is begun anew
-        known = read_config(self._folder) if index_progress(self._folder).passages else None
-        made_by = None
-        if embedding is not None:
-            made_by = EmbeddingInfo(name=embedding.name, identity=embedding.identity, dimension=embedding.dimension)
+    def _config(self, embedding: EmbeddingModel | None, chunking: ChunkOptions | None) -> IndexConfig:
+        """The configuration of the index if the model fits; otherwise a new one is written."""
+        # an index without passages starts over
+        known = read_config(self._directory) if index_progress(self._directory).num_passages else None
         if known is None:
-            plan = IndexConfig(cutting=cutting or ChunkOptions(), embedding=made_by)
-            with index_errors(self._folder):
-                atomic_write(
-                    self._folder / CONFIG_FILE,
-                    json.dumps(plan.model_dump(mode="json"), indent=2).encode(),
-                    PARTIAL_PREFIX,
-                )
-            return plan
-        check_embedding(self._folder, known.embedding, embedding)
-        if cutting is not None and cutting != known.cutting:
+            info = None
+            if embedding is not None:
+                info = EmbeddingInfo(name=embedding.name, identity=embedding.identity, dimension=embedding.dimension)
+            config = IndexConfig(chunking=chunking or ChunkOptions(), embedding=info)
+            content = json.dumps(config.model_dump(mode="json"), indent=2).encode()
+            with index_errors(self._directory):
+                atomic_write(self._directory / CONFIG_FILE, content, PARTIAL_PREFIX)
+            return config
+        check_embedding(self._directory, known.embedding, embedding)
+        if chunking is not None and chunking != known.chunking:
             raise DataError(
-                f"the index {self._folder} has passages of {known.cutting.words} words, "
-                f"and {cutting.words} were asked for",
-                hint="build another index in a new folder",
+                f"the index {self._directory} has passages of {known.chunking.words} words, "
+                f"but {chunking.words} were requested",
+                hint="build another index in a new directory",
             )
         return known
 
 
-@dataclass(frozen=True, slots=True)
-class IndexProgress:
-    """How far an index is.
+def _count_shards(directory: Path) -> ArrayShards:
+    return ArrayShards(directory / COUNTS_DIR, ".npz")
 
-    Attributes:
-        passages: Passages that are saved, with those of documents that are no longer part of it.
-        embedded: Places that have vectors.
+
+def _vector_shards(directory: Path) -> ArrayShards:
+    return ArrayShards(directory / VECTORS_DIR, ".npy")
+
+
+def _open_database(directory: Path) -> PassageDatabase:
+    min_position = max(_count_shards(directory).end, _vector_shards(directory).end)
+    return PassageDatabase(directory / DATABASE_FILE, write=True, min_position=min_position)
+
+
+# -- documents
+
+
+def _read_documents(
+    database: PassageDatabase,
+    paths: Sequence[Path],
+    chunking: ChunkOptions,
+    progress: BuildProgress,
+    *,
+    is_complete: bool,
+    prune: bool,
+) -> DocumentChanges:
+    """Bring the database to the current content of the files.
+
+    Args:
+        database: The database.
+        paths: Files and directories.
+        chunking: How documents are split.
+        progress: Receives progress.
+        is_complete: Whether the paths name everything the index is to contain; otherwise documents elsewhere are left.
+        prune: Whether documents whose files no longer exist are removed.
+
+    Raises:
+        DataError: A path does not exist, or a named file cannot be read. What was read before stays.
     """
-
-    passages: int
-    embedded: int
-
-
-def index_progress(folder: Path) -> IndexProgress:
-    """How far an index is, finished or not."""
-    if not (folder / DATABASE_FILE).is_file():
-        return IndexProgress(0, 0)
-    with index_errors(folder):
-        rows = PassageDatabase(folder / DATABASE_FILE)
+    changes = DocumentChanges(removed=prune)
+    database.delete_incomplete()
+    files = list_source_files(paths, changes.notes)
+    progress("reading", 0, None)
+    read = 0
+    for file in files:
+        path = path_text(file.path)
+        known = database.document(path)
         try:
-            return IndexProgress(rows.end(), shards_of(folder)[1].end)
+            digest = _file_digest(file, progress)
+            if known is not None and known.digest == digest:
+                changes.unchanged += 1
+                continue
+            source = database.unique_source(path, file.source)
+            unique = SourceFile(file.path, source, file.inside)
+            passages = file_passages(unique, chunking, changes.notes, streaming=True)
+            count = database.add_document(path, source, digest, _with_reports(passages, read, progress))
+        except DataError as e:
+            database.delete_incomplete()
+            if file.is_named:
+                raise
+            changes.notes.append(FileNote(file.source, e.message))
+            continue
+        read += count
+        if known is not None:
+            changes.changed.append(source)
+        elif count:
+            changes.new.append(source)
+    _find_missing(database, paths, files, changes, is_complete=is_complete)
+    return changes
+
+
+def _find_missing(
+    database: PassageDatabase,
+    paths: Sequence[Path],
+    files: Iterable[SourceFile],
+    changes: DocumentChanges,
+    *,
+    is_complete: bool,
+) -> None:
+    present = {path_text(file.path) for file in files}
+    roots = [path_text(path.expanduser().resolve()) for path in paths]
+    for document in list(database.documents()):
+        is_in_scope = is_complete or any(Path(document.path).is_relative_to(root) for root in roots)
+        if is_in_scope and document.path not in present:
+            changes.missing.append(document.source)
+            if changes.removed:
+                database.remove_document(document.number)
+
+
+def _file_digest(file: SourceFile, progress: BuildProgress) -> str:
+    hashed = hashlib.sha256()
+    try:
+        # anything but a regular file is refused when it is read
+        if file.path.is_file():
+            with file.path.open("rb") as content:
+                while block := content.read(_HASH_BYTES):
+                    hashed.update(block)
+                    progress("", 0, None)
+    except OSError as e:
+        raise DataError(f"cannot read {file.path}: {e.strerror or e}") from e
+    return hashed.hexdigest()
+
+
+def _with_reports(passages: Iterator[Passage], before: int, progress: BuildProgress) -> Iterator[Passage]:
+    for count, passage in enumerate(passages, before + 1):
+        if count % _REPORT_EVERY == 0:
+            progress("reading", count, None)
+        yield passage
+
+
+# -- counts, vectors, publication
+
+
+def _count_words(directory: Path, database: PassageDatabase, progress: BuildProgress) -> None:
+    """Count the words of passages without counts."""
+    counts = _count_shards(directory)
+    end = database.end()
+    while counts.end < end:
+        progress("counting words", counts.end, end)
+        stop = min(counts.end + SHARD_PASSAGES, end)
+        append_word_counts(counts, stop, [(row.position, row.text) for row in database.rows(counts.end, stop)])
+
+
+class _PassageEmbedder:
+    """Embeds the passages without vectors in batches, and stores each batch before the next."""
+
+    def __init__(self, directory: Path, database: PassageDatabase, dimension: int, live: NDArray[np.int64]) -> None:
+        self._database, self._dimension, self._live = database, dimension, live
+        self._shards = _vector_shards(directory)
+        self.end = database.end()
+
+    @property
+    def done(self) -> int:
+        """Positions with vectors."""
+        return self._shards.end
+
+    async def embed_batch(self, embedding: EmbeddingModel, on_thread: Callable[[Callable[[], Any]], Any]) -> None:
+        """Embed the next batch; texts that were embedded before are not embedded again.
+
+        Args:
+            embedding: The model.
+            on_thread: Runs blocking work.
+        """
+        start, stop = self.done, min(self.done + EMBEDDING_BATCH, self.end)
+        vectors, missing = await on_thread(lambda: self._known_vectors(start, stop))
+        if missing:
+            texts = list(missing)
+            computed = await embedding.embed(texts, kind="document")
+            if computed.shape != (len(texts), self._dimension):
+                raise InvalidResponse(
+                    f"{embedding.name} returned an array of shape {computed.shape} for {len(texts)} texts"
+                )
+            for text, vector in zip(texts, computed, strict=True):
+                vectors[missing[text]] = vector
+        await on_thread(lambda: append_vectors(self._shards, stop, vectors))
+
+    def _known_vectors(self, start: int, stop: int) -> tuple[NDArray[np.float32], dict[str, list[int]]]:
+        """Vectors that equal passages already have, and the other texts with the rows they belong to."""
+        import numpy as np
+
+        low, high = np.searchsorted(self._live, [start, stop])
+        live = set(self._live[low:high].tolist())
+        rows = [row for row in self._database.rows(start, stop) if row.position in live]
+        vectors: NDArray[np.float32] = np.zeros((stop - start, self._dimension), dtype=np.float32)
+        earlier = self._database.earlier_positions([row.content_hash for row in rows], start)
+        positions = np.array(sorted(set(earlier.values())), dtype=np.int64)
+        stored = read_vectors(self._shards, positions, self._dimension)
+        by_position = dict(zip(positions.tolist(), stored, strict=True))
+        missing: dict[str, list[int]] = {}
+        for row in rows:
+            known = by_position.get(earlier.get(row.content_hash, -1))
+            if known is not None and known.any():
+                vectors[row.position - start] = known
+            else:
+                missing.setdefault(row.text, []).append(row.position - start)
+        return vectors, missing
+
+
+def _publish_index(
+    directory: Path, database: PassageDatabase, config: IndexConfig, live: NDArray[np.int64], progress: BuildProgress
+) -> IndexManifest:
+    """Index words and vectors of the live positions, and publish the result.
+
+    Raises:
+        OSError: It cannot be written; the previous publication stays.
+        DataError: A file is damaged.
+    """
+    previous = read_manifest(directory)
+    digest = database.digest()
+    bm25, has_no_words = _build_bm25(directory, live, digest, progress)
+    vectors = None
+    if config.embedding is not None:
+        vectors = build_vector_index(
+            directory / VECTOR_INDEX_DIR,
+            _vector_shards(directory),
+            live,
+            config.embedding.dimension,
+            None if previous is None else previous.vectors,
+            lambda done, total: progress("indexing vectors", done, total),
+        )
+    files = [f"{bm25}/{path.name}" for path in (directory / bm25).iterdir()]
+    files += [f"{VECTOR_INDEX_DIR}/{name}" for name in (vectors.files() if vectors is not None else ())]
+    manifest = IndexManifest(
+        format=FORMAT,
+        config=config,
+        created=time.time(),
+        num_documents=sum(1 for _ in database.documents()),
+        num_passages=len(live),
+        digest=digest,
+        bm25=bm25,
+        has_no_words=has_no_words,
+        vectors=vectors,
+        sizes={name: (directory / name).stat().st_size for name in sorted(files)},
+    )
+    publish(directory, manifest)
+    _delete_unpublished(directory, manifest)
+    database.delete_removed()
+    return manifest
+
+
+def _build_bm25(directory: Path, live: NDArray[np.int64], digest: str, progress: BuildProgress) -> tuple[str, bool]:
+    """Name of the directory of the BM25 index, made of a hash of its content, and whether it has no words."""
+    import numpy as np
+
+    content = hashlib.blake2b(live.tobytes() + digest.encode(), digest_size=8).hexdigest()
+    name = f"{BM25_PREFIX}-{content}"
+    if not (directory / name).is_dir():
+        partial_directory = directory / f"{PARTIAL_PREFIX}{name}"
+        shutil.rmtree(partial_directory, ignore_errors=True)
+        partial_directory.mkdir()
+        try:
+            write_bm25_index(
+                _count_shards(directory),
+                live,
+                partial_directory,
+                lambda done, total: progress("indexing words", done, total),
+            )
+            write_durably(partial_directory / POSITIONS_FILE, lambda file: np.save(file, live, allow_pickle=False))
+            os.replace(partial_directory, directory / name)
         finally:
-            rows.close()
+            shutil.rmtree(partial_directory, ignore_errors=True)
+    return name, len(list((directory / name).iterdir())) == 1
+
+
+def _delete_unpublished(directory: Path, manifest: IndexManifest) -> None:
+    """Delete what is no longer published, and what interrupted builds have left."""
+    for path in directory.iterdir():
+        if path.name.startswith((f"{BM25_PREFIX}-", PARTIAL_PREFIX)) and path.name != manifest.bm25:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    published = set() if manifest.vectors is None else set(manifest.vectors.files())
+    if (directory / VECTOR_INDEX_DIR).is_dir():
+        for path in (directory / VECTOR_INDEX_DIR).iterdir():
+            if path.name not in published:
+                path.unlink(missing_ok=True)

@@ -1,15 +1,12 @@
-"""`IndexManifest`: what a saved index holds and was made with; the file that publishes it.
-
-`IndexConfig`: what a saved index is made with, from its first moment on, and whether a model fits it.
-"""
+"""What a saved index is built with (`IndexConfig`) and what is published of it (`IndexManifest`)."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ....core.errors import DataError
 from ....core.files import atomic_write
@@ -18,17 +15,20 @@ from ....serving.encoders.protocols import EmbeddingModel
 from ..passages import ChunkOptions
 from ..vector_index import VectorIndexFiles
 
-CONFIG_FILE = "plan.json"
+FORMAT = 2
+
+CONFIG_FILE, MANIFEST_FILE, DATABASE_FILE, LOCK_FILE = "config.json", "index.json", "passages.sqlite3", ".lock"
+VECTORS_DIR, COUNTS_DIR, VECTOR_INDEX_DIR = "vectors", "counts", "faiss"
+BM25_PREFIX = "bm25"
+"""Prefix of the directory of a BM25 index; the rest distinguishes publications."""
+POSITIONS_FILE = "positions.npy"
+"""In that directory: the position of each row."""
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class EmbeddingInfo(Frozen):
-    """The model that made an index's vectors.
-
-    Attributes:
-        name: The string that it was opened by.
-        identity: Its identity.
-        dimension: Numbers of a vector.
-    """
+    """The model that made an index's vectors: the name it was loaded by, its identity, the dimension of a vector."""
 
     name: str
     identity: str
@@ -36,66 +36,10 @@ class EmbeddingInfo(Frozen):
 
 
 class IndexConfig(Frozen):
-    """What an index is made with; it stays the same as long as the index lives.
+    """What an index is built with, for its lifetime; `embedding` is None if it has no vectors."""
 
-    Attributes:
-        cutting: How documents are cut.
-        embedding: What makes the vectors; None if there are none.
-    """
-
-    cutting: ChunkOptions
+    chunking: ChunkOptions
     embedding: EmbeddingInfo | None
-
-
-def read_config(folder: Path) -> IndexConfig | None:
-    """What an index, finished or not, is made with; None if there is none.
-
-    Raises:
-        DataError: The file is damaged.
-    """
-    path = folder / CONFIG_FILE
-    try:
-        return IndexConfig.model_validate(json.loads(path.read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as e:
-        raise DataError(f"cannot read {path}: {e.strerror or e}") from e
-    except (ValueError, RecursionError, ValidationError) as e:
-        raise DataError(f"{path} is damaged or of no index", hint="build the index anew in another folder") from e
-
-
-def check_embedding(folder: Path, made_by: EmbeddingInfo | None, embedding: EmbeddingModel | None) -> None:
-    """Raises `DataError` unless a model is the one that made an index's vectors."""
-    given = None if embedding is None else embedding.name
-    if made_by is None and embedding is None:
-        return
-    if made_by is None:
-        raise DataError(
-            f"the index {folder} was made without vectors, and the embedding model {given} was given",
-            hint="say --no-vectors, or build an index with vectors in a new folder",
-        )
-    if embedding is None:
-        raise DataError(
-            f"the index {folder} has vectors of {made_by.name}, and no embedding model was given",
-            hint=f"give --embedding-model {made_by.name}, or build an index without vectors in a new folder",
-        )
-    if (made_by.identity, made_by.dimension) != (embedding.identity, embedding.dimension):
-        other = f"another version of {made_by.name}" if made_by.name == given else f"{made_by.name}, not with {given}"
-        raise DataError(
-            f"the vectors of the index {folder} were made with {other} "
-            f"({made_by.identity[:16]} and {embedding.identity[:16]})",
-            hint=f"give the model {made_by.name} that made it, or build another index in a new folder",
-        )
-
-
-FORMAT = 1
-
-MANIFEST_FILE, DATABASE_FILE, LOCK_FILE = "index.json", "passages.sqlite3", ".lock"
-VECTORS_DIR, COUNTS_DIR, VECTOR_INDEX_DIR = "vectors", "counts", "near"
-BM25_PREFIX = "words"
-"""How the folder of a BM25 index begins; what follows tells one publication from the next."""
-POSITIONS_FILE = "places.npy"
-"""In that folder: the place of each of its rows."""
 
 
 class IndexManifest(Frozen):
@@ -103,36 +47,105 @@ class IndexManifest(Frozen):
 
     Attributes:
         format: Version of the files.
-        plan: What it is made with.
-        made: When it was published, in seconds since 1970.
-        documents: Number of documents.
-        passages: Number of passages.
-        digest: Hash of what it holds.
-        words: Folder of its BM25 index.
-        wordless: Whether no passage has a word, so that there is no BM25 index.
-        near: Its FAISS indexes; None if there are no vectors.
-        sizes: Bytes of each of its files, by name within the index.
+        config: What it is built with.
+        created: When it was published, in seconds since 1970.
+        num_documents: Number of documents.
+        num_passages: Number of passages.
+        digest: Hash of the content.
+        bm25: Directory of its BM25 index.
+        has_no_words: Whether no passage has a word, so that there is no BM25 index.
+        vectors: Its FAISS indexes; None if there are no vectors.
+        sizes: Bytes of each file, by name within the index.
     """
 
     format: int
-    plan: IndexConfig
-    made: float
-    documents: int
-    passages: int
+    config: IndexConfig
+    created: float
+    num_documents: int
+    num_passages: int
     digest: str
-    words: str
-    wordless: bool = False
-    near: VectorIndexFiles | None
+    bm25: str
+    has_no_words: bool = False
+    vectors: VectorIndexFiles | None
     sizes: dict[str, int]
 
 
-def read_manifest(folder: Path) -> IndexManifest | None:
-    """The manifest of a published index; None if nothing is published there.
+def read_config(directory: Path) -> IndexConfig | None:
+    """The configuration of an index, finished or not; None if there is none.
 
     Raises:
-        DataError: It is damaged, or of a newer version.
+        DataError: The file is damaged.
     """
-    path = folder / MANIFEST_FILE
+    return _read(directory / CONFIG_FILE, IndexConfig)
+
+
+def read_manifest(directory: Path) -> IndexManifest | None:
+    """The manifest of a published index; None if nothing is published.
+
+    Raises:
+        DataError: It is damaged, or has a newer format.
+    """
+    return _read(directory / MANIFEST_FILE, IndexManifest)
+
+
+def published_manifest(directory: Path) -> IndexManifest:
+    """The manifest of an index whose files are all present.
+
+    Raises:
+        DataError: There is no index, or it is unfinished or damaged.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
+        if (directory / DATABASE_FILE).is_file():
+            raise DataError(
+                f"the index {directory} is unfinished", hint="run the same `reason index build` again to continue"
+            )
+        raise DataError(f"there is no index in {directory}", hint="`reason index build DIR PATH` builds one")
+    for name, size in manifest.sizes.items():
+        try:
+            actual = (directory / name).stat().st_size
+        except OSError as e:
+            raise DataError(f"the index {directory} lacks its file {name}", hint="rebuild it") from e
+        if actual != size:
+            raise DataError(f"the file {name} of the index {directory} is damaged", hint="rebuild it")
+    return manifest
+
+
+def publish(directory: Path, manifest: IndexManifest) -> None:
+    """Make an index what a manifest describes, atomically.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    atomic_write(directory / MANIFEST_FILE, json.dumps(manifest.model_dump(mode="json"), indent=2).encode())
+
+
+def check_embedding(directory: Path, info: EmbeddingInfo | None, embedding: EmbeddingModel | None) -> None:
+    """Raises `DataError` unless a model is the one that made an index's vectors."""
+    if info is None and embedding is None:
+        return
+    if info is None:
+        assert embedding is not None
+        raise DataError(
+            f"the index {directory} has no vectors, but the embedding model {embedding.name} was given",
+            hint="pass --no-vectors, or build an index with vectors in a new directory",
+        )
+    if embedding is None:
+        raise DataError(
+            f"the index {directory} has vectors of {info.name}, but no embedding model was given",
+            hint=f"pass --embedding-model {info.name}, or build an index without vectors in a new directory",
+        )
+    if (info.identity, info.dimension) != (embedding.identity, embedding.dimension):
+        same_name = info.name == embedding.name
+        other = f"another version of {info.name}" if same_name else f"{info.name}, not with {embedding.name}"
+        raise DataError(
+            f"the vectors of the index {directory} were made with {other} "
+            f"({info.identity[:16]} and {embedding.identity[:16]})",
+            hint=f"use the model {info.name} that made it, or build another index in a new directory",
+        )
+
+
+def _read(path: Path, model: type[ModelT]) -> ModelT | None:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -144,41 +157,9 @@ def read_manifest(folder: Path) -> IndexManifest | None:
         version = value.get("format") if isinstance(value, dict) else None
         if isinstance(version, int) and version > FORMAT:
             raise DataError(
-                f"the index {folder} has format {version}, and this version reads up to {FORMAT}",
-                hint="use the version of reason that made it, or build it anew",
+                f"the index {path.parent} has format {version}, but this version reads up to {FORMAT}",
+                hint="use the version of reason that built it, or rebuild it",
             )
-        return IndexManifest.model_validate(value)
+        return model.model_validate(value)
     except (ValueError, RecursionError, ValidationError) as e:
-        raise DataError(f"{path} is damaged or of no index", hint="build the index anew in another folder") from e
-
-
-def published_manifest(folder: Path) -> IndexManifest:
-    """The manifest of an index, with its files where they should be.
-
-    Raises:
-        DataError: There is no index, it is not finished, or damaged.
-    """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        if (folder / DATABASE_FILE).is_file():
-            raise DataError(
-                f"the index {folder} is not finished", hint="run the same `reason index build` again: it goes on"
-            )
-        raise DataError(f"there is no index in {folder}", hint="`reason index build DIR PATH` makes one")
-    for name, size in manifest.sizes.items():
-        try:
-            found = (folder / name).stat().st_size
-        except OSError as e:
-            raise DataError(f"the index {folder} lacks its file {name}", hint="build it anew") from e
-        if found != size:
-            raise DataError(f"the file {name} of the index {folder} is damaged", hint="build it anew")
-    return manifest
-
-
-def publish(folder: Path, manifest: IndexManifest) -> None:
-    """Let an index be what a manifest says, from this moment on.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    atomic_write(folder / MANIFEST_FILE, json.dumps(manifest.model_dump(mode="json"), indent=2).encode())
+        raise DataError(f"{path} is damaged or not part of an index", hint="rebuild it in another directory") from e

@@ -1,7 +1,4 @@
-"""`load_index`: a saved index as a retriever; its files are memory-mapped, its passages read when they are found.
-
-`summarize_index`: what a saved index holds, for people and programs, without a model.
-"""
+"""`load_index`: a saved index as a retriever, memory-mapped; `summarize_index`: what it holds, without a model."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ import heapq
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from ....core.errors import DataError, UserError
+from ....core.errors import DataError
 from ....core.messages import Frozen
 from ....serving.encoders.protocols import EmbeddingModel
-from ..bm25 import SavedBM25Index
+from ..bm25 import SavedBM25Index, load_bm25s
 from ..passages import Passage
 from ..retriever import HybridRetriever, Reranker, RetrieverOptions, SearchIndex
 from ..vector_index import BlockVectorIndex
@@ -30,96 +27,94 @@ from .manifest import (
 )
 from .shards import index_errors
 
-OpenEmbedding = Callable[[str | None], Awaitable[EmbeddingModel]]
-"""Opens the embedding model of a name."""
+LoadEmbedding = Callable[[str | None], Awaitable[EmbeddingModel]]
+"""Loads the embedding model of a name; None is the default."""
+
+NUM_LARGEST = 10
 
 
 async def load_index(
-    folder: Path,
-    embedding: OpenEmbedding | None,
+    directory: Path,
+    load_embedding: LoadEmbedding | None,
     *,
     options: RetrieverOptions | None = None,
-    scorer: Reranker | None = None,
-    scorer_identity: str = "",
+    reranker: Reranker | None = None,
+    reranker_identity: str = "",
     owned: bool = True,
 ) -> HybridRetriever:
-    """Open an index for searching.
+    """Load an index for searching.
 
     Args:
-        folder: The index.
-        embedding: Opens the embedding model of a name; it is asked for the one that made the vectors. None searches by
-            words alone, and `degraded` says so.
+        directory: The index.
+        load_embedding: Loads the embedding model that made the vectors. None searches by words only, which `degraded`
+            reports.
         options: How passages are ranked.
-        scorer: See `HybridRetriever`.
-        scorer_identity: Likewise.
+        reranker: See `HybridRetriever`.
+        reranker_identity: See `HybridRetriever`.
         owned: Whether the embedding model is closed with the retriever.
 
     Raises:
-        DataError: There is no index, it is damaged or not finished, or the model is not the one that made its vectors.
+        DataError: There is no index, it is damaged or unfinished, or the model did not make its vectors.
         UserError: A library is not installed.
-        ReasonError: The embedding model could not be opened.
+        ReasonError: The embedding model could not be loaded.
     """
-    manifest, searched = await asyncio.to_thread(_load, folder)
-    made_by = manifest.plan.embedding
-    if embedding is None or made_by is None:
-        return HybridRetriever(
-            str(folder), searched, None, options=options, scorer=scorer, scorer_identity=scorer_identity
-        )
-    model = await embedding(made_by.name)
-    try:
-        check_embedding(folder, made_by, model)
-    except DataError:
-        if owned:
-            await model.aclose()
-        raise
+    manifest, index = await asyncio.to_thread(_load, directory)
+    info = manifest.config.embedding
+    model = None
+    if load_embedding is not None and info is not None:
+        model = await load_embedding(info.name)
+        try:
+            check_embedding(directory, info, model)
+        except DataError:
+            if owned:
+                await model.aclose()
+            raise
     return HybridRetriever(
-        str(folder), searched, model, options=options, scorer=scorer, scorer_identity=scorer_identity, owned=owned
+        str(directory),
+        index,
+        model,
+        options=options,
+        reranker=reranker,
+        reranker_identity=reranker_identity,
+        owned=owned,
     )
 
 
 class _SavedPassages:
-    """Passages read when they are wanted; each look opens the file anew, so any thread may look."""
+    """Reads passages on demand; every read opens the file again, so that any thread may read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
 
-    def at(self, places: Sequence[int]) -> dict[int, Passage]:
-        with index_errors(self._folder):
-            rows = PassageDatabase(self._folder / DATABASE_FILE)
+    def get(self, positions: Sequence[int]) -> dict[int, Passage]:
+        with index_errors(self._directory):
+            database = PassageDatabase(self._directory / DATABASE_FILE)
             try:
-                return rows.at(places)
+                return database.passages_at(positions)
             finally:
-                rows.close()
+                database.close()
 
 
-def _load(folder: Path) -> tuple[IndexManifest, SearchIndex]:
+def _load(directory: Path) -> tuple[IndexManifest, SearchIndex]:
     import numpy as np
 
+    load_bm25s()
+    manifest = published_manifest(directory)
     try:
-        import bm25s  # noqa: F401
-    except ModuleNotFoundError as e:
-        raise UserError(
-            f"searching an index needs the package {e.name!r}, which is not installed",
-            hint="pip install 'reason-orchestrator[local]'",
-        ) from e
-    manifest = published_manifest(folder)
-    try:
-        places = np.load(folder / manifest.words / POSITIONS_FILE, mmap_mode="r", allow_pickle=False)
-        words = SavedBM25Index(folder / manifest.words, places, empty=manifest.wordless)
+        positions = np.load(directory / manifest.bm25 / POSITIONS_FILE, mmap_mode="r", allow_pickle=False)
+        keywords = SavedBM25Index(directory / manifest.bm25, positions, empty=manifest.has_no_words)
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise DataError(f"the words of the index {folder} are damaged: {e}", hint="build it anew") from e
-    near = None if manifest.near is None else BlockVectorIndex(folder / VECTOR_INDEX_DIR, manifest.near)
-    made_by = manifest.plan.embedding
-    digest = f"{manifest.digest}:{manifest.plan.cutting}:{'' if made_by is None else made_by.identity}"
-    return manifest, SearchIndex(_SavedPassages(folder), words, near, digest)
-
-
-LARGEST = 10
-"""Most documents that are named."""
+        raise DataError(f"the words of the index {directory} are damaged: {e}", hint="rebuild it") from e
+    vectors = None
+    if manifest.vectors is not None:
+        vectors = BlockVectorIndex(directory / VECTOR_INDEX_DIR, manifest.vectors)
+    info = manifest.config.embedding
+    digest = f"{manifest.digest}:{manifest.config.chunking}:{'' if info is None else info.identity}"
+    return manifest, SearchIndex(_SavedPassages(directory), keywords, vectors, digest)
 
 
 class DocumentSize(Frozen):
-    """A document and its passages."""
+    """A document and its number of passages."""
 
     source: str
     passages: int
@@ -129,27 +124,27 @@ class IndexSummary(Frozen):
     """What an index holds.
 
     Attributes:
-        folder: The index.
+        directory: The index.
         state: "ready", or "unfinished" if nothing is published yet.
-        made: When it was published, in seconds since 1970.
-        documents: Number of documents.
-        passages: Number of passages.
+        created: When it was published, in seconds since 1970.
+        num_documents: Number of documents.
+        num_passages: Number of passages.
         embedding: Name of the model that made the vectors; empty if there are none.
         embedding_identity: Its identity.
         vectors: How they are searched.
-        words: Most words of a passage.
-        overlap: Most words that it shares with the one before it.
+        words: Maximum words of a passage.
+        overlap: Maximum words repeated from the previous passage.
         size_bytes: Bytes of all its files.
-        digest: Hash of what it holds; empty if nothing is published.
+        digest: Hash of the content; empty if nothing is published.
         largest: The documents with the most passages.
-        unfinished: What is saved and not published; empty if nothing is.
+        unpublished: What is saved but not published; empty if nothing is.
     """
 
-    folder: str
+    directory: str
     state: str
-    made: float | None
-    documents: int
-    passages: int
+    created: float | None
+    num_documents: int
+    num_passages: int
     embedding: str
     embedding_identity: str
     vectors: str
@@ -158,49 +153,50 @@ class IndexSummary(Frozen):
     size_bytes: int
     digest: str
     largest: tuple[DocumentSize, ...]
-    unfinished: str
+    unpublished: str
 
 
-def summarize_index(folder: Path) -> IndexSummary:
+def summarize_index(directory: Path) -> IndexSummary:
     """What an index holds. Blocks.
 
     Raises:
         DataError: There is no index, or it is damaged.
     """
-    plan = read_config(folder)
-    if plan is None or not (folder / DATABASE_FILE).is_file():
-        raise DataError(f"there is no index in {folder}", hint="`reason index build DIR PATH` makes one")
-    manifest = None if read_manifest(folder) is None else published_manifest(folder)
-    with index_errors(folder):
-        rows = PassageDatabase(folder / DATABASE_FILE)
+    config = read_config(directory)
+    if config is None or not (directory / DATABASE_FILE).is_file():
+        raise DataError(f"there is no index in {directory}", hint="`reason index build DIR PATH` builds one")
+    manifest = None if read_manifest(directory) is None else published_manifest(directory)
+    with index_errors(directory):
+        database = PassageDatabase(directory / DATABASE_FILE)
         try:
-            now = rows.digest()
-            documents = passages = 0
+            digest = database.digest()
+            num_documents = num_passages = 0
             sizes: list[tuple[int, str]] = []
-            for document in rows.documents():
-                documents, passages = documents + 1, passages + document.passages
-                sizes = heapq.nlargest(LARGEST, [*sizes, (document.passages, document.source)])
+            for document in database.documents():
+                num_documents, num_passages = num_documents + 1, num_passages + document.passages
+                sizes = heapq.nlargest(NUM_LARGEST, [*sizes, (document.passages, document.source)])
         finally:
-            rows.close()
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    unfinished = ""
-    if manifest is None or manifest.digest != now:
-        unfinished = f"{passages:,} passages of {documents:,} documents are saved and not all indexed: run it again"
-    near = None if manifest is None else manifest.near
-    vectors = "none" if near is None else "all are compared" if near.kind == "exact" else f"{near.lists:,} lists"
+            database.close()
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+    unpublished = ""
+    if manifest is None or manifest.digest != digest:
+        unpublished = (
+            f"{num_passages:,} passages of {num_documents:,} documents are saved but not all indexed: run it again"
+        )
+    files = None if manifest is None else manifest.vectors
     return IndexSummary(
-        folder=str(folder),
+        directory=str(directory),
         state="unfinished" if manifest is None else "ready",
-        made=None if manifest is None else manifest.made,
-        documents=documents if manifest is None else manifest.documents,
-        passages=passages if manifest is None else manifest.passages,
-        embedding="" if plan.embedding is None else plan.embedding.name,
-        embedding_identity="" if plan.embedding is None else plan.embedding.identity,
-        vectors=vectors,
-        words=plan.cutting.words,
-        overlap=plan.cutting.overlap,
+        created=None if manifest is None else manifest.created,
+        num_documents=num_documents if manifest is None else manifest.num_documents,
+        num_passages=num_passages if manifest is None else manifest.num_passages,
+        embedding="" if config.embedding is None else config.embedding.name,
+        embedding_identity="" if config.embedding is None else config.embedding.identity,
+        vectors="none" if files is None else "exact" if files.kind == "exact" else f"IVF, {files.num_lists:,} lists",
+        words=config.chunking.words,
+        overlap=config.chunking.overlap,
         size_bytes=size,
         digest="" if manifest is None else manifest.digest,
         largest=tuple(DocumentSize(source=source, passages=count) for count, source in sizes),
-        unfinished=unfinished,
+        unpublished=unpublished,
     )

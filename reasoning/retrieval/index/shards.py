@@ -1,7 +1,4 @@
-"""`ArrayShards`: arrays on disk, each of a run of places, that were kept as soon as they were computed.
-
-Files of an index written piece by piece and put in their place at once; a full disk is one clear error.
-"""
+"""Files of a saved index: durable writes, arrays in shards of consecutive positions, and errors with a remedy."""
 
 from __future__ import annotations
 
@@ -20,21 +17,71 @@ from typing import IO
 from ....core.errors import DataError, StoreError, UserError
 
 PARTIAL_PREFIX = ".partial-"
-"""How the name of a file begins while it is written."""
+"""Prefix of the name of a file that is being written."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR}
+_NAME = re.compile(r"([0-9]{12})-([0-9]{12})(\.[a-z]+)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shard:
+    """A file with the positions from `start` up to `stop`."""
+
+    start: int
+    stop: int
+    path: Path
+
+
+class ArrayShards:
+    """The files of a directory that together have all positions from 0 on.
+
+    Each file is written completely or not at all. Files that do not continue the others are ignored.
+
+    Args:
+        directory: The directory, created with the first file.
+        suffix: Suffix of the files.
+    """
+
+    def __init__(self, directory: Path, suffix: str) -> None:
+        self._directory, self._suffix = directory, suffix
+        self.shards: list[Shard] = []
+        files = directory.iterdir() if directory.is_dir() else ()
+        named = [(m, path) for path in files if (m := _NAME.fullmatch(path.name))]
+        for shard in sorted(Shard(int(m[1]), int(m[2]), path) for m, path in named if m[3] == suffix):
+            if shard.start == self.end < shard.stop:
+                self.shards.append(shard)
+        self._starts = [shard.start for shard in self.shards]
+
+    @property
+    def end(self) -> int:
+        """One past the last position."""
+        return self.shards[-1].stop if self.shards else 0
+
+    def add(self, stop: int, write: Callable[[IO[bytes]], None]) -> None:
+        """Write the positions from the end up to `stop`.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        start = self.end
+        path = self._directory / f"{start:012d}-{stop:012d}{self._suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, write)
+        self.shards.append(Shard(start, stop, path))
+        self._starts.append(start)
+
+    def find(self, position: int) -> Shard | None:
+        """The file that contains a position."""
+        at = bisect.bisect_right(self._starts, position) - 1
+        return self.shards[at] if at >= 0 and position < self.shards[at].stop else None
 
 
 def write_durably(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file of any size; it is on the disk, whole, when this returns.
-
-    Args:
-        path: The file; its folder is there. One process at a time writes there.
-        write: Writes the content.
+    """Write a file atomically; it is on the disk when this returns. Only one process may write there.
 
     Raises:
-        OSError: It cannot be written; what was there stays.
+        OSError: It cannot be written; the previous content stays.
     """
     partial = path.with_name(PARTIAL_PREFIX + path.name)
     try:
@@ -49,7 +96,7 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Have a file that a library has written on the disk."""
+    """Flush a file that a library has written to the disk."""
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -58,90 +105,34 @@ def fsync_file(path: Path) -> None:
 
 
 @contextmanager
-def index_errors(folder: Path) -> Iterator[None]:
-    """Turn what system and database say of an index's own files into errors with a remedy.
+def index_errors(directory: Path) -> Iterator[None]:
+    """Turn errors of the system and the database on an index's own files into errors with a remedy.
 
     Raises:
         StoreError: The disk is full, or a file cannot be written.
-        UserError: The folder must not be written.
+        UserError: The directory is not writable.
         DataError: The database is damaged.
     """
     try:
         yield
     except OSError as e:
         if e.errno in _FULL:
-            raise _full(folder) from e
+            raise _disk_full(directory) from e
         if e.errno in _FORBIDDEN:
-            raise UserError(f"cannot write the index {folder}: {e.strerror}", hint="choose another folder") from e
-        raise StoreError(f"the index {folder} cannot be read or written: {e.strerror or e}") from e
+            raise UserError(f"cannot write the index {directory}: {e.strerror}", hint="choose another directory") from e
+        raise StoreError(f"the index {directory} cannot be read or written: {e.strerror or e}") from e
     except sqlite3.DatabaseError as e:
         code = getattr(e, "sqlite_errorcode", 0) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            raise _full(folder) from e
+            raise _disk_full(directory) from e
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            raise UserError(f"cannot open the index {folder}: {e}", hint="choose another folder") from e
+            raise UserError(f"cannot open the index {directory}: {e}", hint="choose another directory") from e
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise DataError(f"the index {folder} is damaged: {e}", hint="remove it and build it anew") from e
-        raise StoreError(f"the index {folder} cannot be read or written: {e}") from e
+            raise DataError(f"the index {directory} is damaged: {e}", hint="remove it and rebuild it") from e
+        raise StoreError(f"the index {directory} cannot be read or written: {e}") from e
 
 
-def _full(folder: Path) -> StoreError:
+def _disk_full(directory: Path) -> StoreError:
     return StoreError(
-        f"the disk of {folder} is full; what was saved stays", hint="free some room and run it again: it goes on"
+        f"the disk of {directory} is full; what was saved is kept", hint="free some space and run it again to continue"
     )
-
-
-_NAME = re.compile(r"([0-9]{12})-([0-9]{12})(\.[a-z]+)")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Shard:
-    """A file of the places from `start` up to `stop`."""
-
-    start: int
-    stop: int
-    path: Path
-
-
-class ArrayShards:
-    """The files of a folder that together have the places from 0 on, without a gap.
-
-    Each is written whole or not at all. What does not follow on the others is not looked at.
-
-    Args:
-        folder: The folder; made when the first one is written.
-        suffix: Of the files.
-    """
-
-    def __init__(self, folder: Path, suffix: str) -> None:
-        self._folder, self._suffix = folder, suffix
-        self.shards: list[Shard] = []
-        named = [(m, p) for p in (folder.iterdir() if folder.is_dir() else ()) if (m := _NAME.fullmatch(p.name))]
-        found = sorted(Shard(int(m[1]), int(m[2]), p) for m, p in named if m[3] == suffix)
-        for shard in found:
-            if shard.start == self.end < shard.stop:
-                self.shards.append(shard)
-        self._starts = [shard.start for shard in self.shards]
-
-    @property
-    def end(self) -> int:
-        """One past the last place that is there."""
-        return self.shards[-1].stop if self.shards else 0
-
-    def add(self, stop: int, write: Callable[[IO[bytes]], None]) -> None:
-        """Keep the places from the end up to `stop`.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        start = self.end
-        path = self._folder / f"{start:012d}-{stop:012d}{self._suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, write)
-        self.shards.append(Shard(start, stop, path))
-        self._starts.append(start)
-
-    def of(self, place: int) -> Shard | None:
-        """The file that has a place."""
-        at = bisect.bisect_right(self._starts, place) - 1
-        return self.shards[at] if at >= 0 and place < self.shards[at].stop else None

@@ -1,10 +1,7 @@
-"""`KnowledgeClient`: a run's brains as a strategy sees them: all asked at once, with deadline, run store and trace between.
+"""`KnowledgeClient`: queries the knowledge sources of a run concurrently, with a timeout, the run store and the trace.
 
-A brain that fails never ends a search: a query that it does not answer in time, or not at all, found nothing. Replies
-and failures are in the run store, so that a resumed run asks nothing twice, and a replay asks nothing and goes as the
-run went.
-
-`RecordedSource`: a brain that is not there. The run store knows its replies by its identity.
+A source that fails never ends a search: a query without a response in time has no snippets. Responses and failures are
+in the run store, so that a resumed run repeats no query, and a replay reproduces the run without any.
 """
 
 from __future__ import annotations
@@ -17,132 +14,65 @@ from weakref import WeakValueDictionary
 
 from pydantic import JsonValue
 
-from ....core.budget import CostBound
+from ....core.budget import CostBound, LimitKind
 from ....core.concurrency import gather
-from ....core.errors import BackendTimeout, LimitExceeded, ReasonError, StoreError, UserError
+from ....core.errors import BackendTimeout, BudgetExceeded, ReasonError, StoreError, UserError
 from ....core.events import StrategyNote
 from ....core.messages import Frozen
 from ....core.run import Run
-from ....core.store.protocol import StoredCall, call_key
-from ....serving.metered.calls import Recorder
-from ....serving.metered.replay import RecordedModel
+from ....core.store.protocol import call_key
+from ....serving.metered.calls import CallWriter, RecordedCalls
+from ....serving.metered.replay import RecordedModel, ReplayStub
 from ....serving.model import Capabilities
 from ..rank_fusion import fuse_rankings
 from .model import ModelSource
 from .protocol import KnowledgeSource, Snippet, valid_snippets, valid_text
 
-
-class NotRecorded(StoreError):
-    """A replay asks for what the recorded run never got a reply to."""
-
-
-class RecordedSource:
-    """Stands for a brain when a stored run is shown again; the store answers before anything comes here.
-
-    What a brain failed to answer is recorded too, so a finished run asks nothing of this object.
-
-    Args:
-        name: The string that the recorded run's brain was opened by.
-        kind: Its kind.
-        identity: Its identity.
-        out_of_time: Whether the run had a time limit: what it has no reply to, it did not get to.
-    """
-
-    def __init__(self, name: str, kind: str, identity: str, *, out_of_time: bool = False) -> None:
-        self.name, self.kind, self.identity = name, kind, identity
-        self._out_of_time = out_of_time
-
-    async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
-        """Fail.
-
-        Raises:
-            NotRecorded: Always, or
-            LimitExceeded: always, if the recorded run had a time limit.
-        """
-        error: ReasonError = NotRecorded(
-            f"the store holds no reply of {self.name} to a query that this run asks",
-            hint="the run was not finished, or another version of reason made it: resume it instead",
-        )
-        raise LimitExceeded("seconds", 0, 0) if self._out_of_time else error
-
-    async def aclose(self) -> None:
-        """Do nothing."""
-
-
-def source_description(brain: KnowledgeSource) -> dict[str, JsonValue]:
-    """What is kept of a brain with a run, so that `recorded_source` can stand for it."""
-    about: dict[str, JsonValue] = {"name": brain.name, "kind": brain.kind, "identity": brain.identity}
-    if isinstance(brain, ModelSource):
-        model = brain.model
-        capabilities = model.capabilities.model_dump(mode="json")
-        about["model"] = {"name": model.name, "identity": model.identity, "capabilities": capabilities}
-    return about
-
-
-def recorded_source(known: Mapping[str, JsonValue], *, out_of_time: bool = False) -> KnowledgeSource:
-    """What stands for a brain when a stored run is shown again.
-
-    Args:
-        known: What `noted` told of it.
-        out_of_time: See `RecordedSource`.
-    """
-    model = known.get("model")
-    if isinstance(model, dict):
-        # the run pays for what the model said, as it did; the store answers
-        capabilities = Capabilities.model_validate(model["capabilities"])
-        recorded = RecordedModel(
-            str(model["name"]), str(model["identity"]), capabilities, limit="seconds" if out_of_time else None
-        )
-        return ModelSource(recorded)
-    name, kind, identity = (str(known[field]) for field in ("name", "kind", "identity"))
-    return RecordedSource(name, kind, identity, out_of_time=out_of_time)
-
-
-ROLE = "brain"
-"""The role of brains in the run store."""
+ROLE = "knowledge"
+"""Role of knowledge sources in the run store."""
 
 TIMEOUT_S = 10.0
 MAX_CONCURRENT = 16
 
 _GRACE_S = 1.0
-"""How long a brain whose time is over may take to let go, in seconds; one that does not is left behind."""
+"""Seconds that a cancelled query may take to stop before it is abandoned."""
 
 
 class SourcedSnippet(Snippet):
-    """A snippet, and who gave it.
+    """A snippet with the name and the kind of its source; of several sources with the same text, the first.
 
     Attributes:
-        brain: Name of the brain; of several that gave the same text, the first.
-        kind: Its kind.
+        source_name: Name of the knowledge source.
+        source_kind: Its kind.
     """
 
-    brain: str
-    kind: str
+    source_name: str
+    source_kind: str
 
 
 @runtime_checkable
 class MeteredSource(Protocol):
-    """A brain that calls models, which the run it is used in pays for.
+    """A knowledge source that calls models, which the run pays for.
 
     Attributes:
-        keeps_replies: Whether the meters of its models keep their replies in the run store, so that a resumed run gets
-            them by asking it again, and spends what it would have spent.
+        records_calls: Whether the responses of its models are in the run store, so that a resumed run gets them by
+            querying it again, and spends what it would have spent.
     """
 
-    keeps_replies: bool
+    records_calls: bool
 
-    def in_run(self, run: Run, deadline_s: float) -> KnowledgeSource:
-        """The brain as the run uses it; one that keeps replies ends a query at the deadline with `TimeoutError`."""
+    def metered(self, run: Run, timeout_s: float) -> KnowledgeSource:
+        """The source as the run uses it; one that records calls ends a query at the timeout with `TimeoutError`."""
 
 
 class KnowledgeResponse(Frozen):
-    """What came of one query, as the run store has it.
+    """The result of one query, as the run store has it.
 
     Attributes:
-        snippets: What the brain found, the best first.
-        failed: "error" or "timeout"; empty for an answer.
+        snippets: The snippets, best first.
+        failed: "error" or "timeout"; empty for a response.
         code: The error's code, or its class.
-        message: What went wrong, one line.
+        message: The error in one line.
     """
 
     snippets: tuple[Snippet, ...] = ()
@@ -152,277 +82,317 @@ class KnowledgeResponse(Frozen):
 
 
 @dataclass(frozen=True)
-class _Source:
-    """A brain as this run asks it; `ours`: its `LimitExceeded` and `StoreError` are the run's own."""
+class _RunSource:
+    """A source as this run queries it; if `is_own`, its `BudgetExceeded` and `StoreError` are the run's own."""
 
-    brain: KnowledgeSource
-    keeps: bool
-    ours: bool
+    source: KnowledgeSource
+    records_calls: bool
+    is_own: bool
 
 
-class _Slot:
-    """One query under way; whoever asks the same meanwhile waits for its reply."""
+class _PendingQuery:
+    """One query in flight; concurrent equal queries wait for its response."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
-        self.reply: KnowledgeResponse | None = None
+        self.response: KnowledgeResponse | None = None
 
 
 @dataclass(frozen=True)
 class _Query:
-    source: _Source
+    source: _RunSource
     text: str
     k: int
     context: str
-    slot: _Slot
+    pending: _PendingQuery
 
     @property
-    def asked(self) -> dict[str, JsonValue]:
-        return {"brain": self.text, "k": self.k, "context": self.context}
+    def request(self) -> dict[str, JsonValue]:
+        return {"knowledge": self.text, "k": self.k, "context": self.context}
 
 
 class KnowledgeClient:
-    """Asks a run's brains.
+    """Queries the knowledge sources of a run.
 
     Args:
-        brains: The brains; not closed by this object. None at all is allowed: nothing is ever found then.
+        sources: The sources, not closed by this object. Without any, every query has no snippets.
         run: The run.
-        deadline_s: Longest time for one query of one brain, in seconds.
-        at_once: Most queries under way at once, over all brains.
+        timeout_s: Maximum seconds for one query of one source.
+        max_concurrent: Maximum queries in flight over all sources.
 
     Attributes:
-        errors: Queries that a brain failed to answer; one that the store answers again counts once.
-        timeouts: Queries that a brain did not answer in time, counted likewise.
-        repeats: Snippets left out since the same reply had their text already, counted likewise.
+        errors: Queries that a source failed; one that the store answers again counts once.
+        timeouts: Queries that timed out, counted likewise.
+        repeats: Snippets dropped because the same response already had their text, counted likewise.
 
     Raises:
-        UserError: The deadline or the bound is not positive, or a model that a brain uses cannot be paid by the run.
+        UserError: A number is not positive, or the run cannot pay for a model that a source uses.
     """
 
     def __init__(
         self,
-        brains: Sequence[KnowledgeSource],
+        sources: Sequence[KnowledgeSource],
         run: Run,
         *,
-        deadline_s: float = TIMEOUT_S,
-        at_once: int = MAX_CONCURRENT,
+        timeout_s: float = TIMEOUT_S,
+        max_concurrent: int = MAX_CONCURRENT,
     ) -> None:
-        if not deadline_s > 0:
-            raise UserError(f"the deadline of brains is {deadline_s} seconds", hint="give more than 0")
-        if at_once < 1:
-            raise UserError(f"{at_once} queries at once are none", hint="give at least 1")
+        if not timeout_s > 0:
+            raise UserError(f"timeout_s must be positive, got {timeout_s}")
+        if max_concurrent < 1:
+            raise UserError(f"max_concurrent must be at least 1, got {max_concurrent}")
         self.errors = 0
         self.timeouts = 0
         self.repeats = 0
         self._run = run
-        self._deadline_s = deadline_s
-        self._sources = [_source(brain, run, deadline_s) for brain in brains]
-        self._at_once = asyncio.Semaphore(at_once)
-        self._under_way: WeakValueDictionary[str, _Slot] = WeakValueDictionary()
+        self._timeout_s = timeout_s
+        self._sources = [_run_source(source, run, timeout_s) for source in sources]
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._in_flight: WeakValueDictionary[str, _PendingQuery] = WeakValueDictionary()
         self._counted: set[str] = set()
-        self._told: set[tuple[str, str]] = set()
-        self._left_behind: set[asyncio.Task[list[Snippet]]] = set()
+        self._reported: set[tuple[str, str]] = set()
+        self._abandoned: set[asyncio.Task[list[Snippet]]] = set()
 
-    async def ask(self, queries: Sequence[str], k: int, contexts: Sequence[str] = ()) -> list[list[SourcedSnippet]]:
-        """Ask every brain every query, all at once.
+    async def query(self, queries: Sequence[str], k: int, contexts: Sequence[str] = ()) -> list[list[SourcedSnippet]]:
+        """Send every query to every source concurrently.
 
         Args:
-            queries: What is asked, in words. A blank one is not asked and finds nothing; equal ones are asked once.
-            k: Most snippets wanted for a query.
-            contexts: What is being worked on, one for each query; empty is none.
+            queries: The queries. A blank one is not sent, and equal ones are sent once.
+            k: Maximum snippets for a query.
+            contexts: Context of each query, or none.
 
         Returns:
-            Per query at most `k` snippets, the best first, equal texts once. Those of several brains are merged by
-            reciprocal-rank fusion, whose value is their score then; of a single brain the scores are its own.
+            Up to `k` snippets for each query, best first, equal texts once. Several sources are merged by
+            reciprocal-rank fusion, whose value is the score; a single source keeps its own scores.
 
         Raises:
-            LimitExceeded: The run's time is over, or a model that a brain uses met a limit of the run.
-            StoreError: The run store failed, or a replay asks for what was not recorded.
+            BudgetExceeded: The run's time is over, or a model of a source met a limit of the run.
+            StoreError: The run store failed, or a replay needs what was not recorded.
             UserError: `k` or the number of contexts is wrong.
         """
         if k < 1:
-            raise UserError(f"{k} snippets were asked for", hint="ask for at least 1")
+            raise UserError(f"k must be at least 1, got {k}")
         if contexts and len(contexts) != len(queries):
             raise UserError(f"{len(queries)} queries have {len(contexts)} contexts", hint="give one for each, or none")
         table = [
             {} if not query.strip() else self._queries(query, k, contexts[i] if contexts else "")
             for i, query in enumerate(queries)
         ]
-        wanted = {key: query for row in table for key, query in row.items()}
-        if wanted:
-            await self._answer(wanted)
-        return [self._merged(row, k) for row in table]
+        distinct = {key: query for row in table for key, query in row.items()}
+        if distinct:
+            await self._answer(distinct)
+        return [self._merge(row, k) for row in table]
 
     def _queries(self, text: str, k: int, context: str) -> dict[str, _Query]:
-        """One query of each brain, by its key in the run store."""
-        made: dict[str, _Query] = {}
+        """One query of each source, by its key in the run store."""
+        queries: dict[str, _Query] = {}
         for source in self._sources:
-            # what the store cannot write would end the search; a model's text may have it
-            query = _Query(source, valid_text(text, len(text)), k, valid_text(context, len(context)), _Slot())
-            key = call_key(source.brain.identity, query.asked, None, 0)
-            # the slot is held from before the store is read: a query that another task ends meanwhile is not asked anew
-            shared = self._under_way.setdefault(key, query.slot)
-            made[key] = _Query(source, query.text, k, query.context, shared)
-        return made
+            # the text of a model may contain what the store cannot write
+            sound = valid_text(text, len(text)), k, valid_text(context, len(context))
+            query = _Query(source, *sound, _PendingQuery())
+            key = call_key(source.source.identity, query.request, None, 0)
+            # registered before the store is read, so that a query that finishes meanwhile is not sent again
+            queries[key] = _Query(source, *sound, self._in_flight.setdefault(key, query.pending))
+        return queries
 
-    async def _answer(self, wanted: dict[str, _Query]) -> None:
-        """Put a reply into the slot of each query."""
+    async def _answer(self, queries: dict[str, _Query]) -> None:
+        """Set the response of each query."""
         run = self._run
-        stored = await run.stored(list(wanted))
-        for key, call in stored.items():
-            reply, query = KnowledgeResponse.model_validate(call.reply), wanted[key]
-            # a brain whose models' meters keep everything answers from there, so that the run is charged as it was
-            if not query.source.keeps or reply.failed == "error":
-                query.slot.reply = reply
-        asked: set[str] = set()
+        for key, call in (await run.stored(list(queries))).items():
+            response, query = KnowledgeResponse.model_validate(call.reply), queries[key]
+            # a source that records the calls of its models is queried again, so that the run is charged as it was
+            if not query.source.records_calls or response.failed == "error":
+                query.pending.response = response
+        sent: set[str] = set()
+        calls = RecordedCalls(run, ROLE, "", "")
         with run.ledger.reserve(CostBound()):  # refuses when the time is over
-            try:
-                async with Recorder(run.store, run.id) as recorder, asyncio.timeout(run.ledger.seconds_left()) as clock:
-                    await self._fetch_all({k: q for k, q in wanted.items() if q.slot.reply is None}, asked, recorder)
-            except TimeoutError:
-                if not clock.expired():
-                    raise
-                raise run.ledger.refuse("seconds") from None
-        for key, query in wanted.items():
-            if key in asked or key not in self._counted:
+            async with CallWriter(run.store, run.id) as writer, calls.time_limit():
+                unanswered = {key: query for key, query in queries.items() if query.pending.response is None}
+                await self._send_all(unanswered, sent, writer)
+        for key, query in queries.items():
+            if key in sent or key not in self._counted:
                 self._counted.add(key)
                 self._count(query)
-        found = sum(len(q.slot.reply.snippets) for q in wanted.values() if q.slot.reply is not None)
-        self._note("brain.asked", {"queries": len(wanted), "replayed": len(wanted) - len(asked), "snippets": found})
+        responses = [query.pending.response for query in queries.values()]
+        num_snippets = sum(len(response.snippets) for response in responses if response is not None)
+        data: dict[str, JsonValue] = {"queries": len(queries), "replayed": len(queries) - len(sent)}
+        self._note("knowledge.queried", {**data, "snippets": num_snippets})
         await run.save_events()
 
-    async def _fetch_all(self, missing: dict[str, _Query], asked: set[str], recorder: Recorder) -> None:
-        async def fetch(key: str, query: _Query) -> None:
-            async with query.slot.lock:
-                if query.slot.reply is not None:
+    async def _send_all(self, queries: dict[str, _Query], sent: set[str], writer: CallWriter) -> None:
+        async def send(key: str, query: _Query) -> None:
+            async with query.pending.lock:
+                if query.pending.response is not None:
                     return
-                async with self._at_once:
-                    reply = await self._ask(query)
-                query.slot.reply = reply
-                asked.add(key)
+                async with self._slots:
+                    response = await self._send(query)
+                query.pending.response = response
+                sent.add(key)
                 if self._run.recording:
-                    recorder.add(_call(key, query, reply))
+                    source = query.source.source
+                    calls = RecordedCalls(self._run, ROLE, source.name, source.identity)
+                    # a failure belongs to this run: other runs query again
+                    stored = response.model_dump(mode="json")
+                    writer.add(calls.record(key, query.request, stored, truncated=bool(response.failed)))
 
-        await gather([fetch(key, query) for key, query in missing.items()])
+        await gather([send(key, query) for key, query in queries.items()])
 
-    async def _ask(self, query: _Query) -> KnowledgeResponse:
-        """Ask one brain, and survive it."""
-        source = query.source
+    async def _send(self, query: _Query) -> KnowledgeResponse:
+        """Query one source; its failure is a response."""
+        run_source = query.source
 
-        async def found() -> list[Snippet]:
-            return await source.brain.query(query.text, query.k, query.context)
+        async def snippets() -> list[Snippet]:
+            return await run_source.source.query(query.text, query.k, query.context)
 
-        task = asyncio.create_task(found())
+        task = asyncio.create_task(snippets())
         try:
-            # one that keeps replies ends by itself, in such a way that its meter keeps what it was cut at
-            patience = self._deadline_s + (_GRACE_S if source.keeps else 0.0)
-            await asyncio.wait((task,), timeout=patience)
+            # a source that records calls ends by itself, so that its meter records where it was cut
+            await asyncio.wait((task,), timeout=self._timeout_s + (_GRACE_S if run_source.records_calls else 0.0))
         finally:
-            late = not task.done()
-            if late:
-                await self._let_go(task)
-        if late:
-            return self._timeout()
+            is_late = not task.done()
+            if is_late:
+                await self._abandon(task)
+        if is_late:
+            return self._timed_out()
         if task.cancelled():
-            return KnowledgeResponse(failed="error", code="cancelled", message="it cancelled itself")
+            return KnowledgeResponse(failed="error", code="cancelled", message="the source cancelled its own task")
         error = task.exception()
         if error is None:
-            return _reply(task.result())
-        if not isinstance(error, Exception) or (source.ours and isinstance(error, LimitExceeded | StoreError)):
+            return _response(task.result())
+        if not isinstance(error, Exception) or (run_source.is_own and isinstance(error, BudgetExceeded | StoreError)):
             raise error
         if isinstance(error, TimeoutError | BackendTimeout):
-            return self._timeout(str(error))
+            return self._timed_out(str(error))
         code = error.code if isinstance(error, ReasonError) else type(error).__name__
-        return KnowledgeResponse(failed="error", code=code, message=_line(str(error)))
+        return KnowledgeResponse(failed="error", code=code, message=_one_line(str(error)))
 
-    async def _let_go(self, task: asyncio.Task[list[Snippet]]) -> None:
-        """End a query; a brain that does not let itself be cancelled goes on alone, and nobody hears it."""
+    async def _abandon(self, task: asyncio.Task[list[Snippet]]) -> None:
+        """Cancel a query; one that ignores the cancellation continues, and its result is dropped."""
         task.cancel()
         try:
             await asyncio.wait((task,), timeout=_GRACE_S)
         finally:
             if not task.done():
-                self._left_behind.add(task)
+                self._abandoned.add(task)
                 task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[list[Snippet]]) -> None:
-        self._left_behind.discard(task)
+        self._abandoned.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at, so that the event loop does not complain
+            task.exception()  # retrieved, so that the event loop does not report it
 
     def _count(self, query: _Query) -> None:
-        """Count a reply, and tell of a failure: in full once for each brain and kind of it."""
-        reply, name = query.slot.reply, query.source.brain.name
-        assert reply is not None
-        self.repeats += len(reply.snippets) - len({_same(s.text) for s in reply.snippets})
-        if not reply.failed:
+        """Count a response, and report a failure: in full once for each source and error code."""
+        response, name = query.pending.response, query.source.source.name
+        assert response is not None
+        self.repeats += len(response.snippets) - len({_collapsed(s.text) for s in response.snippets})
+        if not response.failed:
             return
-        if reply.failed == "timeout":
+        if response.failed == "timeout":
             self.timeouts += 1
         else:
             self.errors += 1
-        if (name, reply.code) not in self._told:
-            self._told.add((name, reply.code))
-            why: dict[str, JsonValue] = {"failed": reply.failed, "code": reply.code, "message": reply.message}
-            self._note("brain.failed", {"brain": name, "query": _line(query.text), **why})
-        self._run.degrade(f"{name} did not answer every query; where it did not, the search went on without it")
+        if (name, response.code) not in self._reported:
+            self._reported.add((name, response.code))
+            data: dict[str, JsonValue] = {"source": name, "query": _one_line(query.text)}
+            error: dict[str, JsonValue] = {
+                "failed": response.failed,
+                "code": response.code,
+                "message": response.message,
+            }
+            self._note("knowledge.failed", data | error)
+        self._run.degrade(f"{name} did not answer every query; the search continued without its snippets")
 
     def _note(self, name: str, data: dict[str, JsonValue]) -> None:
         self._run.emit(StrategyNote(strategy=self._run.config.strategy, name=name, data=data))
 
-    def _merged(self, row: dict[str, _Query], k: int) -> list[SourcedSnippet]:
-        """The snippets of one query, the best first."""
-        known: dict[str, SourcedSnippet] = {}
+    def _merge(self, row: dict[str, _Query], k: int) -> list[SourcedSnippet]:
+        """The snippets of one query, best first."""
+        by_text: dict[str, SourcedSnippet] = {}
         rankings: list[list[str]] = []
         for query in row.values():
-            reply, brain = query.slot.reply, query.source.brain
-            assert reply is not None
-            rankings.append([_same(s.text) for s in reply.snippets])
-            for snippet in reply.snippets:
-                if _same(snippet.text) not in known:
-                    found = SourcedSnippet(**snippet.model_dump(), brain=brain.name, kind=brain.kind)
-                    known[_same(snippet.text)] = found
+            response, source = query.pending.response, query.source.source
+            assert response is not None
+            rankings.append([_collapsed(s.text) for s in response.snippets])
+            for text, snippet in zip(rankings[-1], response.snippets, strict=True):
+                if text not in by_text:
+                    by_text[text] = SourcedSnippet(
+                        **snippet.model_dump(), source_name=source.name, source_kind=source.kind
+                    )
         if len(rankings) < 2:
-            return list(known.values())[:k]
-        return [known[text].model_copy(update={"score": score}) for text, score in fuse_rankings(rankings)[:k]]
+            return list(by_text.values())[:k]
+        return [by_text[text].model_copy(update={"score": score}) for text, score in fuse_rankings(rankings)[:k]]
 
-    def _timeout(self, message: str = "") -> KnowledgeResponse:
-        told = _line(message) or f"no answer within {self._deadline_s:g} seconds"
-        return KnowledgeResponse(failed="timeout", code=BackendTimeout.code, message=told)
-
-
-def _source(brain: KnowledgeSource, run: Run, deadline_s: float) -> _Source:
-    if isinstance(brain, MeteredSource):
-        return _Source(brain.in_run(run, deadline_s), keeps=brain.keeps_replies, ours=True)
-    return _Source(brain, keeps=False, ours=isinstance(brain, RecordedSource))
+    def _timed_out(self, message: str = "") -> KnowledgeResponse:
+        message = _one_line(message) or f"no response within {self._timeout_s:g} seconds"
+        return KnowledgeResponse(failed="timeout", code=BackendTimeout.code, message=message)
 
 
-def _reply(found: object) -> KnowledgeResponse:
-    """A brain's answer, looked at with suspicion."""
-    if not isinstance(found, list | tuple) or not all(isinstance(s, Snippet) for s in found):
+def _run_source(source: KnowledgeSource, run: Run, timeout_s: float) -> _RunSource:
+    if isinstance(source, MeteredSource):
+        return _RunSource(source.metered(run, timeout_s), records_calls=source.records_calls, is_own=True)
+    return _RunSource(source, records_calls=False, is_own=isinstance(source, RecordedSource))
+
+
+def _response(result: object) -> KnowledgeResponse:
+    """The validated response of a source."""
+    if not isinstance(result, list | tuple) or not all(isinstance(s, Snippet) for s in result):
         return KnowledgeResponse(
-            failed="error", code="bad_reply", message="it gave something else than a list of snippets"
+            failed="error",
+            code="invalid_response",
+            message="the source returned something else than a list of snippets",
         )
-    return KnowledgeResponse(snippets=tuple(valid_snippets(found)))
+    return KnowledgeResponse(snippets=tuple(valid_snippets(result)))
 
 
-def _call(key: str, query: _Query, reply: KnowledgeResponse) -> StoredCall:
-    # a failure belongs to this run: what failed today may be there tomorrow
-    return StoredCall(
-        key=key,
-        role=ROLE,
-        model=query.source.brain.name,
-        request=query.asked,
-        reply=reply.model_dump(mode="json"),
-        cut=bool(reply.failed),
-    )
-
-
-def _same(text: str) -> str:
-    """What is equal in texts that differ in blanks alone."""
+def _collapsed(text: str) -> str:
+    """The text with runs of whitespace collapsed."""
     return " ".join(text.split())
 
 
-def _line(text: str, most: int = 300) -> str:
-    """The beginning of a text as one line."""
-    return _same(valid_text(text, 4 * most))[:most]
+def _one_line(text: str, max_chars: int = 300) -> str:
+    return _collapsed(valid_text(text, 4 * max_chars))[:max_chars]
+
+
+# -- replay
+
+
+class RecordedSource(ReplayStub):
+    """Stands for a knowledge source in a replay.
+
+    Failures are recorded too, so a finished run sends it no query.
+    """
+
+    def __init__(self, name: str, kind: str, identity: str, *, limit: LimitKind | None = None) -> None:
+        super().__init__(name, identity, limit=limit)
+        self.kind = kind
+
+    async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
+        """Raise `not_recorded`."""
+        raise self.not_recorded("a query")
+
+
+def source_description(source: KnowledgeSource) -> dict[str, JsonValue]:
+    """What is stored of a source with a run, so that `recorded_source` can stand for it."""
+    description: dict[str, JsonValue] = {"name": source.name, "kind": source.kind, "identity": source.identity}
+    if isinstance(source, ModelSource):
+        model = source.model
+        capabilities = model.capabilities.model_dump(mode="json")
+        description["model"] = {"name": model.name, "identity": model.identity, "capabilities": capabilities}
+    return description
+
+
+def recorded_source(description: Mapping[str, JsonValue], *, limit: LimitKind | None = None) -> KnowledgeSource:
+    """The stand-in for a source when a stored run is replayed.
+
+    Args:
+        description: The `source_description` of the source.
+        limit: The limit that may have ended the recorded run (see `ReplayStub`).
+    """
+    model = description.get("model")
+    if isinstance(model, dict):
+        # the run is charged for the model's responses as it was; they come from the store
+        capabilities = Capabilities.model_validate(model["capabilities"])
+        return ModelSource(RecordedModel(str(model["name"]), str(model["identity"]), capabilities, limit=limit))
+    name, kind, identity = (str(description[field]) for field in ("name", "kind", "identity"))
+    return RecordedSource(name, kind, identity, limit=limit)

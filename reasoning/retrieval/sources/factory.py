@@ -1,4 +1,4 @@
-"""`create_knowledge_source`: from a string, or whatever else was given, to a brain."""
+"""`create_knowledge_source`: a knowledge source from a string, a path or a callable."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import re
 import shlex
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,183 +19,188 @@ from ....serving.factory import load_model
 from ....serving.model import LanguageModel
 from ..embedding_cache import EmbeddingCache
 from ..readers import FileNote
-from .directory import DirectoryOptions, DirectorySource, Told
-from .faiss import INDEX, TEXTS, FaissSource
+from .directory import DirectoryOptions, DirectoryProgress, DirectorySource
+from .faiss import INDEX_FILE, TEXTS_FILE, FaissSource
 from .function import FunctionSource
 from .http import HttpSource, validate_url
 from .mcp import McpSource
 from .model import ModelSource
 from .protocol import KnowledgeSource
 
-KINDS = ("folder", "faiss", "mcp", "model")
-"""What a string begins with, before a colon; a folder needs nothing, and an address begins with its protocol."""
+KINDS = ("directory", "faiss", "mcp", "model")
+"""Prefixes before a colon; a directory needs none, and a URL begins with its scheme."""
 
 SourceSpec = str | Path | KnowledgeSource | Callable[..., Any]
-"""What a brain can be opened from."""
+"""What a knowledge source is created from."""
 
-OpenEmbedding = Callable[[str | None], Awaitable[EmbeddingModel]]
-"""Opens the embedding model of a name; None is the default."""
+LoadEmbedding = Callable[[str | None], Awaitable[EmbeddingModel]]
+"""Loads the embedding model of a name; None is the default."""
 
-_TOOL = re.compile(r"(.*\S)#([\w.\-]+)")
+LoadModel = Callable[[str], Awaitable[LanguageModel]]
+"""Loads a language model by its string."""
 
-OpenModel = Callable[[str], Awaitable[LanguageModel]]
-"""Opens a language model by its string."""
+_WITH_TOOL = re.compile(r"(.*\S)#([\w.\-]+)")
 
 
 async def create_knowledge_source(
-    asked: SourceSpec,
+    spec: SourceSpec,
     settings: Settings,
     *,
-    embedding: OpenEmbedding | None = None,
-    model: OpenModel | None = None,
+    load_embedding: LoadEmbedding | None = None,
+    load_language_model: LoadModel | None = None,
     reranker: CrossEncoder | None = None,
     options: DirectoryOptions | None = None,
-    progress: Told | None = None,
+    progress: DirectoryProgress | None = None,
 ) -> KnowledgeSource:
-    """Open a brain.
+    """Create a knowledge source.
 
-    | string | brain |
+    | string | source |
     | --- | --- |
-    | `DIR`, `folder:DIR` | a folder of documents; one that holds a saved index is opened as that |
+    | `DIR`, `directory:DIR` | a directory of documents, or a saved FAISS index in it |
     | `faiss:PATH` | a saved FAISS index and its texts |
-    | `http://…`, `https://…` | a service that is asked by POST |
-    | `mcp:COMMAND ARGUMENTS…`, `mcp:http://…`, each with `#TOOL` behind it or not | a tool of an MCP server |
+    | `http://…`, `https://…` | a service that is queried by POST |
+    | `mcp:COMMAND ARGUMENTS…`, `mcp:http://…`, optionally followed by `#TOOL` | a tool of an MCP server |
     | `model:NAME` | another language model |
 
     Args:
-        asked: One of these strings or a path; a callable of a text and a number; or a brain, which is given back.
-        settings: Models and where things are kept: vectors of folders beside the run store.
-        embedding: Opens embedding models, which then belong to whoever gave it; None opens them by the settings, and
-            they are closed with the brain.
-        model: Opens language models; likewise.
-        reranker: A cross-encoder that ranks what a folder finds; it belongs to whoever gave it.
-        options: How a folder is cut and searched.
-        progress: Told how far reading and embedding a folder is.
+        spec: One of these strings or a path; a callable of a text and a number; or a source, which is returned.
+        settings: Models and directories; vectors of directories are cached next to the run store.
+        load_embedding: Loads embedding models, which its owner closes; None loads them by the settings, and they are
+            closed with the source.
+        load_language_model: Loads language models, likewise.
+        reranker: A reranking cross-encoder for directories, closed by its owner.
+        options: How a directory is split and searched.
+        progress: Receives progress of reading and embedding a directory.
 
     Returns:
-        The brain; whoever opened it closes it. A folder's `notes` tell what of it is not known.
+        The source, closed by the caller. The `notes` of a directory report skipped files.
 
     Raises:
-        UserError: The string or the callable is no brain, or an extra is not installed.
+        UserError: The string or the callable is not valid, or an extra is not installed.
         UnknownName: There is no such kind, model or tool.
-        DataError: A folder or file is missing, damaged or without text.
-        BackendError: A model or server cannot be had.
+        DataError: A directory or file is missing, damaged or without text.
+        BackendError: A model or server is not available.
     """
-    if not isinstance(asked, str | Path):
-        if isinstance(asked, KnowledgeSource):
-            return asked
-        return FunctionSource(asked)
-    opens = _Opening(settings, embedding, model, reranker, options, progress)
-    name = str(asked)
-    kind, rest = ("folder", name) if isinstance(asked, Path) else _read(name)
+    if not isinstance(spec, str | Path):
+        return spec if isinstance(spec, KnowledgeSource) else FunctionSource(spec)
+    factory = _SourceFactory(
+        settings,
+        load_embedding or partial(load_embedding_model, settings=settings),
+        load_language_model or partial(load_model, settings=settings),
+        owns_embedding=load_embedding is None,
+        owns_model=load_language_model is None,
+        reranker=reranker,
+        options=options,
+        progress=progress,
+    )
+    name = str(spec)
+    kind, rest = ("directory", name) if isinstance(spec, Path) else _split_kind(name)
     match kind:
-        case "folder":
-            return await opens.folder(name, Path(rest))
+        case "directory":
+            return await factory.directory(name, Path(rest))
         case "faiss":
-            return await opens.faiss(name, _path(rest))
+            return await factory.faiss(name, _expanded(rest))
         case "mcp":
-            return await opens.mcp(name, rest)
+            return await factory.mcp(name, rest)
         case "model":
-            return await opens.model(rest)
+            return await factory.model(rest)
         case _:
             return HttpSource(rest)
 
 
-def _read(name: str) -> tuple[str, str]:
+def _split_kind(name: str) -> tuple[str, str]:
     """Kind and the rest of a string."""
     if not name.strip():
-        raise UserError("a brain was asked for by an empty string", hint="give a folder of documents")
+        raise UserError("a knowledge source cannot be an empty string", hint="give a directory of documents")
     if name.startswith(("http://", "https://")):
         return "http", name
     kind, colon, rest = name.partition(":")
-    if not colon or (kind not in KINDS and _path(name).exists()):
-        return "folder", name
+    if not colon or (kind not in KINDS and _expanded(name).exists()):
+        return "directory", name
     if kind not in KINDS:
-        known = ", ".join(KINDS)
-        raise UnknownName("kind of brain", kind, nearest(kind, KINDS), hint=f"kinds are {known}; or give a folder")
+        raise UnknownName(
+            "kind of knowledge source",
+            kind,
+            nearest(kind, KINDS),
+            hint=f"kinds are {', '.join(KINDS)}; or give a directory",
+        )
     if not rest.strip():
-        raise UserError(f"{name!r} does not say which {kind}", hint=f"give it behind the colon: {kind}:…")
+        raise UserError(f"{name!r} lacks a value", hint=f"give it after the colon: {kind}:…")
     return kind, rest
 
 
-def _path(text: str) -> Path:
+def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # the home of a user whom there is not
+    except RuntimeError:  # the home of an unknown user
         return Path(text)
 
 
-class _Opening:
-    """What the kinds of brains are opened with."""
+@dataclass(frozen=True)
+class _SourceFactory:
+    """Creates each kind of source."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        embedding: OpenEmbedding | None,
-        model: OpenModel | None,
-        reranker: CrossEncoder | None,
-        options: DirectoryOptions | None,
-        progress: Told | None,
-    ) -> None:
-        self._settings = settings
-        self._own_embedding, self._own_model = embedding is None, model is None
-        self._embedding = embedding or partial(load_embedding_model, settings=settings)
-        self._model = model or partial(load_model, settings=settings)
-        self._reranker, self._options, self._progress = reranker, options, progress
+    settings: Settings
+    load_embedding: LoadEmbedding
+    load_language_model: LoadModel
+    owns_embedding: bool
+    owns_model: bool
+    reranker: CrossEncoder | None
+    options: DirectoryOptions | None
+    progress: DirectoryProgress | None
 
-    async def folder(self, name: str, path: Path) -> KnowledgeSource:
-        path, indexed = await asyncio.to_thread(_looked_at, name, path)
-        if indexed:
+    async def directory(self, name: str, path: Path) -> KnowledgeSource:
+        path, is_index = await asyncio.to_thread(_inspect, name, path)
+        if is_index:
             return await self.faiss(name, path)
-        found, without = None, None
+        embedding, note = None, None
         try:
-            found = await self._embedding(None)
+            embedding = await self.load_embedding(None)
         except (UserError, BackendUnavailable, CapabilityMissing) as e:
-            # by words alone is less, but it is an answer; what is wrong with the folder itself is told all the same
-            without = FileNote(name, f"it is searched by words alone: {e.message}", left_out=False)
+            # searching by words only still answers; errors of the directory itself are reported anyway
+            note = FileNote(name, f"it is searched by words only: {e.message}", skipped=False)
         try:
-            brain = await DirectorySource.open(
+            source = await DirectorySource.load(
                 path,
                 name=name,
-                embedding=found,
-                owned=self._own_embedding,
-                reranker=self._reranker,
-                cache=EmbeddingCache(self._settings.beside_store / "vectors.sqlite3"),
-                options=self._options,
-                progress=self._progress,
+                embedding=embedding,
+                owned=self.owns_embedding,
+                reranker=self.reranker,
+                cache=EmbeddingCache(self.settings.data_dir / "vectors.sqlite3"),
+                options=self.options,
+                progress=self.progress,
             )
         except BaseException:
-            if found is not None and self._own_embedding:
-                await found.aclose()
+            if embedding is not None and self.owns_embedding:
+                await embedding.aclose()
             raise
-        if without is not None:
-            brain.notes = (without, *brain.notes)
-        return brain
+        if note is not None:
+            source.notes = (note, *source.notes)
+        return source
 
     async def faiss(self, name: str, path: Path) -> KnowledgeSource:
-        return await FaissSource.open(path, self._embedding, name=name, owned=self._own_embedding)
+        return await FaissSource.load(path, self.load_embedding, name=name, owned=self.owns_embedding)
 
     async def mcp(self, name: str, rest: str) -> KnowledgeSource:
-        named = _TOOL.fullmatch(rest)
-        where, tool = named.groups() if named else (rest, None)
-        if where.startswith(("http://", "https://")):
-            return await McpSource.open(validate_url(where), tool=tool, name=name)
+        match = _WITH_TOOL.fullmatch(rest)
+        server, tool = match.groups() if match else (rest, None)
+        if server.startswith(("http://", "https://")):
+            return await McpSource.connect(validate_url(server), tool=tool, name=name)
         try:
-            command = shlex.split(where)
+            command = shlex.split(server)
         except ValueError as e:
-            raise UserError(f"the command {where!r} cannot be read: {e}", hint="close what is quoted") from e
-        return await McpSource.open(command, tool=tool, name=name)
+            raise UserError(f"the command {server!r} cannot be parsed: {e}", hint="close the quotation marks") from e
+        return await McpSource.connect(command, tool=tool, name=name)
 
     async def model(self, name: str) -> KnowledgeSource:
-        return ModelSource(await self._model(name), owned=self._own_model)
+        return ModelSource(await self.load_language_model(name), owned=self.owns_model)
 
 
-def _looked_at(name: str, path: Path) -> tuple[Path, bool]:
-    """The folder, and whether it holds a saved index."""
-    path = _path(str(path))
+def _inspect(name: str, path: Path) -> tuple[Path, bool]:
+    """The directory, and whether it holds a saved FAISS index."""
+    path = _expanded(str(path))
     if not path.is_dir():
-        what = "is a file, not a folder" if path.is_file() else "is no folder here"
-        raise DataError(
-            f"{name!r} {what}", hint=f"give a folder of documents, or {', '.join(f'{k}:…' for k in KINDS)}, http://…"
-        )
-    return path, (path / INDEX).is_file() and (path / TEXTS).is_file()
+        what = "is a file, not a directory" if path.is_file() else "is not a directory"
+        kinds = ", ".join(f"{kind}:…" for kind in KINDS)
+        raise DataError(f"{name!r} {what}", hint=f"give a directory of documents, or {kinds}, http://…")
+    return path, (path / INDEX_FILE).is_file() and (path / TEXTS_FILE).is_file()

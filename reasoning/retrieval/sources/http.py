@@ -1,4 +1,4 @@
-"""`HttpSource`: a web service that is asked by POST: {"query", "k", "context"} gives {"snippets": [...]}."""
+"""`HttpSource`: a web service as a knowledge source: POST {"query", "k", "context"} returns {"snippets": [...]}."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from .protocol import Snippet, parse_snippets
 if TYPE_CHECKING:
     import aiohttp
 
-
-MOST_REPLY_BYTES = 4 << 20
+MAX_RESPONSE_BYTES = 4 << 20
 TIMEOUT_S = 30.0
 
 
 class HttpSource:
-    """A service at an address.
+    """A service at a URL.
 
-    The body of a request is `{"query": text, "k": number, "context": text}` as JSON, that of a reply
-    `{"snippets": [{"text": …, "source_id": …, "score": …}, …]}`, the best first; `source_id`, `score` may be missing.
-    Redirects are not followed, so that an address that was trusted cannot hand the query on to another.
+    The request body is `{"query": text, "k": number, "context": text}` as JSON, the response body
+    `{"snippets": [{"text": …, "source_id": …, "score": …}, …]}`, best first; `source_id` and `score` are optional.
+    Redirects are not followed, so that a trusted URL cannot forward the query to another.
 
     Args:
-        url: The address, `http://…` or `https://…`, without a name and password in it.
-        headers: Further headers, such as `Authorization`; they are no part of name and identity.
-        timeout_s: Longest time for a request, in seconds; who asks may have less patience.
-        name: What it is called; None is the address.
+        url: `http://…` or `https://…`, without credentials.
+        headers: Further headers, such as `Authorization`; not part of name and identity.
+        timeout_s: Maximum seconds of a request.
+        name: Name of the source; None is the URL.
 
     Raises:
-        UserError: That is no such address.
+        UserError: The URL is invalid.
     """
 
     kind = "http"
@@ -54,30 +53,33 @@ class HttpSource:
         self._closed = False
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
-        """What the service finds (see `KnowledgeSource`).
+        """The snippets that the service returns (see `KnowledgeSource`).
 
         Raises:
             BackendUnavailable: It cannot be reached.
-            BackendTimeout: It does not answer in time.
-            RateLimited: It refused for now.
-            BackendError: It answered with another status than 200.
-            BadReply: Its answer is too long, or cannot be read as snippets.
+            BackendTimeout: It did not respond in time.
+            RateLimited: It refused temporarily.
+            BackendError: It responded with another status than 200.
+            InvalidResponse: Its response is too long, or cannot be read as snippets.
         """
         import aiohttp
 
+        body = {"query": text, "k": k, "context": context}
         try:
-            async with self._opened().post(
-                self._url, json={"query": text, "k": k, "context": context}, allow_redirects=False
-            ) as reply:
-                self._check_status(reply)
-                content = await self._content(reply)
+            async with self._open_session().post(self._url, json=body, allow_redirects=False) as response:
+                self._check_status(response)
+                content = await self._read(response)
         except TimeoutError as e:
-            raise BackendTimeout(f"{self.name} did not answer within {self._timeout_s:g} seconds") from e
+            raise BackendTimeout(f"{self.name} did not respond within {self._timeout_s:g} seconds") from e
         except aiohttp.ClientConnectorError as e:
             raise BackendUnavailable(f"{self.name} cannot be reached: {e.strerror or e}", hint="is it running?") from e
         except (aiohttp.ClientError, OSError, ValueError) as e:
-            raise BackendError(f"{self.name} broke off: {type(e).__name__}") from e
-        return parse_snippets(self._parsed(content), self.name)[:k]
+            raise BackendError(f"the connection to {self.name} failed: {type(e).__name__}") from e
+        try:
+            value: object = json.loads(content)
+        except (ValueError, RecursionError) as e:
+            raise InvalidResponse(f"the response of {self.name} is not valid JSON") from e
+        return parse_snippets(value, self.name)[:k]
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
@@ -85,7 +87,7 @@ class HttpSource:
         if session is not None:
             await session.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         import aiohttp
 
         if self._closed:
@@ -94,53 +96,46 @@ class HttpSource:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-                # what a service sets must not come back to it from another query
+                # cookies must not link one query to another
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=True,
             )
         return self._session
 
-    def _check_status(self, reply: aiohttp.ClientResponse) -> None:
-        if reply.status == 429:
-            after = reply.headers.get("Retry-After", "")
-            raise RateLimited(f"{self.name} refuses for now", retry_after_s=float(after) if after.isdecimal() else None)
-        if 300 <= reply.status < 400:
-            raise BackendError(f"{self.name} leads to another address", hint="give that address, if it is to be asked")
-        if reply.status != 200:
-            raise BackendError(f"{self.name} answered with status {reply.status}")
+    def _check_status(self, response: aiohttp.ClientResponse) -> None:
+        if response.status == 429:
+            after = response.headers.get("Retry-After", "")
+            raise RateLimited(f"{self.name} is rate limited", retry_after_s=float(after) if after.isdecimal() else None)
+        if 300 <= response.status < 400:
+            raise BackendError(f"{self.name} redirects to another URL", hint="give that URL, if it is to be queried")
+        if response.status != 200:
+            raise BackendError(f"{self.name} responded with status {response.status}")
 
-    async def _content(self, reply: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         content = bytearray()
-        async for piece in reply.content.iter_chunked(1 << 16):
+        async for piece in response.content.iter_chunked(1 << 16):
             content += piece
-            if len(content) > MOST_REPLY_BYTES:
-                raise InvalidResponse(f"the answer of {self.name} is longer than {MOST_REPLY_BYTES >> 20} MiB")
+            if len(content) > MAX_RESPONSE_BYTES:
+                raise InvalidResponse(f"the response of {self.name} is longer than {MAX_RESPONSE_BYTES >> 20} MiB")
         return bytes(content)
-
-    def _parsed(self, content: bytes) -> object:
-        try:
-            found: object = json.loads(content)
-        except (ValueError, RecursionError) as e:
-            raise InvalidResponse(f"the answer of {self.name} is no JSON") from e
-        return found
 
 
 def validate_url(url: str) -> str:
-    """The address, if it is one that can be asked.
+    """The URL, if it is an HTTP URL without credentials.
 
     Raises:
         UserError: It is not.
     """
     try:
         parts = urlsplit(url)
-        port_is_number = parts.port is None or parts.port > 0
+        is_port_valid = parts.port is None or parts.port > 0
     except ValueError:
-        parts, port_is_number = urlsplit(""), False
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_number or not url.isprintable():
-        raise UserError(f"{url!r} is no web address", hint="it looks like https://host:port/path")
+        parts, is_port_valid = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not is_port_valid or not url.isprintable():
+        raise UserError(f"{url!r} is not an HTTP URL", hint="expected: https://host:port/path")
     if parts.username is not None or parts.password is not None:
         raise UserError(
-            f"the address of {parts.hostname} has a password in it, which traces would show",
-            hint='give it as a header: HttpBrain(url, headers={"Authorization": "…"})',
+            f"the URL of {parts.hostname} contains a password, which traces would show",
+            hint='pass it as a header: HttpSource(url, headers={"Authorization": "…"})',
         )
     return url

@@ -1,4 +1,4 @@
-"""`ModelSource`: another language model as a brain: it is asked for facts, one a line."""
+"""`ModelSource`: a language model as a knowledge source, prompted for facts, one a line."""
 
 from __future__ import annotations
 
@@ -13,37 +13,32 @@ from ....serving.model import LanguageModel
 from ..quoting import quote_line
 from .protocol import KnowledgeSource, Snippet
 
-ROLE = "brain"
-"""The role of the model in budget, run store and trace."""
+ROLE = "knowledge"
+"""Role of the model in budget, run store and trace."""
 
 TEMPERATURE = 0.3
-_TOKENS_EACH = 48
-_MOST_FACTS = 20
-_MOST_CONTEXT_CHARS = 2000
+_TOKENS_PER_FACT = 48
+_MAX_FACTS = 20
+_MAX_CONTEXT_CHARS = 2000
 
 _INSTRUCTION = (
     "You are a reference work. List up to {k} short facts that help with the question. One fact a line, each a whole "
     "sentence that can be understood alone. State only what you are sure of. If you know nothing about it, write: none"
 )
-_MARK = re.compile(r"^(?:[-*\u2022\u2013]+|\(?\d{1,3}[.):])\s+")
-_NOTHING = frozenset({"none", "none.", "nothing", "nothing.", "n/a"})
+_LIST_MARKER = re.compile(r"^(?:[-*\u2022\u2013]+|\(?\d{1,3}[.):])\s+")
+_NO_FACTS = frozenset({"none", "none.", "nothing", "nothing.", "n/a"})
 
 
 class ModelSource:
-    """A language model that is asked for facts. What it says is no more certain than what any model says.
+    """A language model that is prompted for facts, which are no more certain than its other output.
 
     Args:
         model: The model.
-        owned: Whether it is closed with the brain.
-
-    Attributes:
-        name: `model:` and the model's name.
-        kind: "model".
-        identity: Of the model and of how it is asked.
+        owned: Whether it is closed with the source.
     """
 
     kind = "model"
-    keeps_replies = True
+    records_calls = True
 
     def __init__(self, model: LanguageModel, *, owned: bool = False) -> None:
         self.model = model
@@ -51,10 +46,10 @@ class ModelSource:
         self.identity = f"model:{model.identity}:1"
         self._owned = owned
 
-    def in_run(self, run: Run, deadline_s: float) -> KnowledgeSource:
-        """The brain with its tokens charged to a run, and its replies in the run's store (see `MeteredSource`)."""
+    def metered(self, run: Run, timeout_s: float) -> KnowledgeSource:
+        """The source with its tokens charged to a run, and its responses in the run store (see `MeteredSource`)."""
         model = self.model if isinstance(self.model, MeteredModel) else MeteredModel(self.model, ROLE, run)
-        return _InRun(self, model, deadline_s)
+        return _MeteredModelSource(self, model, timeout_s)
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
         """Up to `k` facts, at most 20 (see `KnowledgeSource`).
@@ -65,69 +60,63 @@ class ModelSource:
         ((completion,),) = await self.model.generate([facts_request(text, k, context)])
         if completion.failure is not None:
             raise BackendError(f"{self.name}: {completion.failure.message}")
-        return self.read(completion.text, k, whole=completion.finish_reason == "stop")
+        return self.parse(completion.text, k, is_complete=completion.finish_reason == "stop")
 
-    def read(self, reply: str, k: int, *, whole: bool = True) -> list[Snippet]:
-        """The facts in a reply.
-
-        Args:
-            reply: What the model wrote.
-            k: Most facts.
-            whole: Whether the model came to its end; if not, the last line may be half a fact and is left out.
-        """
-        lines = reply.strip().splitlines()
+    def parse(self, text: str, k: int, *, is_complete: bool = True) -> list[Snippet]:
+        """Up to `k` facts of a completion; of an incomplete one the last line is dropped, as it may be cut."""
+        lines = text.strip().splitlines()
         facts: dict[str, None] = {}
-        for line in lines if whole else lines[:-1]:
-            fact = _MARK.sub("", line.strip()).strip()
-            if fact and fact.lower() not in _NOTHING and not fact.endswith(":"):
+        for line in lines if is_complete else lines[:-1]:
+            fact = _LIST_MARKER.sub("", line.strip()).strip()
+            if fact and fact.lower() not in _NO_FACTS and not fact.endswith(":"):
                 facts[fact] = None
         return [Snippet(text=fact, source_id=f"model {self.model.name}") for fact in list(facts)[:k]]
 
     async def aclose(self) -> None:
-        """Close the model if it is the brain's own; idempotent."""
+        """Close the model if the source owns it; idempotent."""
         if self._owned:
             await self.model.aclose()
 
 
-class _InRun:
-    """A model as one run asks it."""
+class _MeteredModelSource:
+    """A model as one run queries it."""
 
     kind = ModelSource.kind
 
-    def __init__(self, brain: ModelSource, model: MeteredModel, deadline_s: float) -> None:
-        self.name, self.identity = brain.name, brain.identity
-        self._brain, self._model, self._deadline_s = brain, model, deadline_s
+    def __init__(self, source: ModelSource, model: MeteredModel, timeout_s: float) -> None:
+        self.name, self.identity = source.name, source.identity
+        self._source, self._model, self._timeout_s = source, model, timeout_s
 
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
         """See `ModelSource.query`.
 
         Raises:
-            TimeoutError: The deadline is over. What was generated up to then is charged and in the run store, so a
+            TimeoutError: The timeout is over. The tokens generated so far are charged and in the run store, so that a
                 replay ends the same way.
             BackendError: The model failed.
         """
-        late = asyncio.Event()
-        timer = asyncio.get_running_loop().call_later(self._deadline_s, late.set)
+        expired = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, expired.set)
         try:
-            ((completion,),) = await self._model.generate([facts_request(text, k, context)], enough=late)
+            ((completion,),) = await self._model.generate([facts_request(text, k, context)], enough=expired)
         finally:
             timer.cancel()
         if completion.failure is not None:
             raise BackendError(f"{self.name}: {completion.failure.message}")
         if completion.finish_reason == "cancelled":
             raise TimeoutError
-        return self._brain.read(completion.text, k, whole=completion.finish_reason == "stop")
+        return self._source.parse(completion.text, k, is_complete=completion.finish_reason == "stop")
 
     async def aclose(self) -> None:
-        """Do nothing: the model belongs to whoever opened it."""
+        """Do nothing: the model is closed by its owner."""
 
 
 def facts_request(text: str, k: int, context: str) -> Request:
-    """How a model is asked for facts. The question and its context are data, and cannot speak for the user."""
-    wanted = min(k, _MOST_FACTS)
-    parts = [_INSTRUCTION.format(k=wanted)]
+    """The request for facts; the question and its context are quoted as data."""
+    max_facts = min(k, _MAX_FACTS)
+    parts = [_INSTRUCTION.format(k=max_facts)]
     if context.strip():
-        parts.append(f"What is being worked on: {quote_line(context, _MOST_CONTEXT_CHARS)}")
-    parts.append(f"Question: {quote_line(text, _MOST_CONTEXT_CHARS)}")
-    sampling = SamplingParams(temperature=TEMPERATURE, max_tokens=wanted * _TOKENS_EACH, logprobs=False)
+        parts.append(f"What is being worked on: {quote_line(context, _MAX_CONTEXT_CHARS)}")
+    parts.append(f"Question: {quote_line(text, _MAX_CONTEXT_CHARS)}")
+    sampling = SamplingParams(temperature=TEMPERATURE, max_tokens=max_facts * _TOKENS_PER_FACT, logprobs=False)
     return Request(prompt=Prompt.user("\n\n".join(parts)), sampling=sampling)

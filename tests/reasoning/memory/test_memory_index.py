@@ -13,11 +13,19 @@ import pytest
 from filelock import FileLock
 from reason.core.errors import StoreError, UserError
 from reason.core.settings import Settings
-from reason.reasoning.memory import named_memory as named_index
-from reason.reasoning.memory.named_memory import MemoryState, NamedMemory, VectorIndex, load_memory
-from reason.reasoning.memory.storage import MemoryDamaged, MemoryDatabase, find_memory, remove_memory, summarize_memory
+from reason.reasoning.memory import named_memory
+from reason.reasoning.memory.named_memory import NamedMemory, load_memory, store_index
+from reason.reasoning.memory.storage import (
+    MemoryDamaged,
+    MemoryDatabase,
+    MemoryState,
+    find_memory,
+    remove_memory,
+    summarize_memory,
+)
 from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
+from reason.reasoning.retrieval.vector_index import FlatVectorIndex
 from support.word_vectors import WordVectors
 
 faiss = pytest.importorskip("faiss")
@@ -47,19 +55,19 @@ async def folder(settings: Settings) -> Path:
 def built(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many vectors were put into an index each time."""
     sizes: list[int] = []
-    add = VectorIndex.add
+    add = FlatVectorIndex.add
 
-    def count(self: VectorIndex, vectors: dict[int, object]) -> None:
+    def count(self: FlatVectorIndex, vectors: dict[int, object]) -> None:
         sizes.append(len(vectors))
         add(self, vectors)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(VectorIndex, "add", count)
+    monkeypatch.setattr(FlatVectorIndex, "add", count)
     return sizes
 
 
 async def whole(memory: NamedMemory) -> bool:
     """Whether each item is found by its own text."""
-    hits = [[hit.found.item.text for hit in await memory.recall(colour, 1)] for colour in COLOURS]
+    hits = [[hit.stored.item.text for hit in await memory.recall(colour, 1)] for colour in COLOURS]
     return hits == [[colour] for colour in COLOURS]
 
 
@@ -115,7 +123,7 @@ def garbage_under_its_own_sum(folder: Path) -> None:
 
 
 def garbage_stamp(folder: Path) -> None:
-    (folder / "index.json").write_text('{"head": 1')
+    (folder / "index.json").write_text('{"state": 1')
 
 
 def other_stamp(folder: Path) -> None:
@@ -169,7 +177,7 @@ async def test_an_index_behind_the_rows_is_made_anew(settings: Settings, folder:
     built.clear()
     memory = await load_memory("facts", settings, WordVectors())
     assert built == [3]
-    assert [hit.found.item.text for hit in await memory.recall("red yellow", 5)] == ["yellow"]
+    assert [hit.stored.item.text for hit in await memory.recall("red yellow", 5)] == ["yellow"]
     await memory.aclose()
 
 
@@ -183,7 +191,7 @@ async def test_an_index_of_a_memory_that_went_another_way_is_made_anew(settings:
     for name in ("index.faiss", "index.json"):
         shutil.copy(folder.with_name("copy") / name, folder / name)
     memory = await load_memory("facts", settings, WordVectors())
-    assert [hit.found.item.text for hit in await memory.recall("yellow", 5)] == ["yellow"]
+    assert [hit.stored.item.text for hit in await memory.recall("yellow", 5)] == ["yellow"]
     await memory.aclose()
 
 
@@ -191,7 +199,7 @@ async def test_another_embedding_model_has_vectors_of_its_own(settings: Settings
     first, other = WordVectors(), WordVectors({"red": "scarlet"}, identity="words-2")
     memory = await load_memory("facts", settings, other)
     assert other.asked == [list(COLOURS)]
-    assert [hit.found.item.text for hit in await memory.recall("scarlet", 1)] == ["red"]
+    assert [hit.stored.item.text for hit in await memory.recall("scarlet", 1)] == ["red"]
     await memory.add([item("yellow")])
     await memory.aclose()
     # back again: only what the first model has not seen is embedded
@@ -220,26 +228,26 @@ async def test_an_index_that_cannot_be_written_stops_nothing(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(named_index, "_replace", full)
+        patched.setattr(named_memory, "atomic_write", full)
         memory = await load_memory("facts", settings, WordVectors())
         assert (await memory.add([item("yellow")])).ids == (4,)
-        assert [hit.found.item.text for hit in await memory.recall("yellow", 1)] == ["yellow"]
+        assert [hit.stored.item.text for hit in await memory.recall("yellow", 1)] == ["yellow"]
         await memory.aclose()
     embedding = WordVectors()
     memory = await load_memory("facts", settings, embedding)
     assert embedding.asked == []
-    assert [hit.found.item.text for hit in await memory.recall("yellow", 1)] == ["yellow"]
+    assert [hit.stored.item.text for hit in await memory.recall("yellow", 1)] == ["yellow"]
     await memory.aclose()
 
 
 async def test_an_older_state_does_not_overwrite_a_newer_index(settings: Settings, folder: Path) -> None:
     place = find_memory("facts", settings)
     before = (folder / "index.json").read_bytes()
-    change = json.loads(before)["head"]["change"]
-    older = VectorIndex(WordVectors().dimension)
-    older.save(place, MemoryState(change=change - 1, mark="x", rows=0), WordVectors().identity)
+    change = json.loads(before)["state"]["version"]
+    older = FlatVectorIndex(WordVectors().dimension)
+    store_index(older, place, MemoryState(version=change - 1, token="x", num_items=0), WordVectors().identity)
     assert (folder / "index.json").read_bytes() == before
-    older.save(place, MemoryState(change=change + 1, mark="y", rows=0), WordVectors().identity)
+    store_index(older, place, MemoryState(version=change + 1, token="y", num_items=0), WordVectors().identity)
     assert (folder / "index.json").read_bytes() != before
 
 
@@ -284,7 +292,7 @@ def without_items(path: Path) -> None:
 
 def without_state(path: Path) -> None:
     with sqlite3.connect(path) as db:
-        db.execute("DELETE FROM meta WHERE key = 'mark'")
+        db.execute("DELETE FROM meta WHERE key = 'token'")
     db.close()
 
 
@@ -344,7 +352,7 @@ def test_a_folder_that_is_held_is_told(settings: Settings, folder: Path) -> None
     place = find_memory("facts", settings)
     with (
         FileLock(folder.parent / ".locks" / "facts.lock"),
-        pytest.raises(StoreError, match="held by another process"),
+        pytest.raises(StoreError, match="locked by another process"),
         place.locked(timeout_s=0),
     ):
         pytest.fail("it is held")
@@ -352,11 +360,11 @@ def test_a_folder_that_is_held_is_told(settings: Settings, folder: Path) -> None
 
 def test_rows_of_another_state_are_not_added_to(settings: Settings, folder: Path) -> None:
     rows = MemoryDatabase(find_memory("facts", settings))
-    head = rows.head()
-    assert rows.add(head, [(item("x"), None)], run_id="", question="", embedding="", most=9) == ([4], [])
-    assert rows.add(head, [(item("y"), None)], run_id="", question="", embedding="", most=9) is None
-    assert rows.head().rows == 4
-    assert rows.head().change == head.change + 1
+    head = rows.state()
+    assert rows.add(head, [(item("x"), None)], run_id="", question="", embedding="", max_items=9) == ([4], [])
+    assert rows.add(head, [(item("y"), None)], run_id="", question="", embedding="", max_items=9) is None
+    assert rows.state().num_items == 4
+    assert rows.state().version == head.version + 1
     rows.close()
     with pytest.raises(StoreError, match="closed"):
-        rows.head()
+        rows.state()

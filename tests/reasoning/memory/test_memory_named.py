@@ -39,7 +39,7 @@ async def held(memory: NamedMemory) -> list[str]:
 
 
 async def recalled(memory: NamedMemory, text: str, k: int) -> list[str]:
-    return [one.found.item.text for one in await memory.recall(text, k)]
+    return [one.stored.item.text for one in await memory.recall(text, k)]
 
 
 async def test_it_outlasts_the_object(settings: Settings) -> None:
@@ -105,7 +105,7 @@ async def test_without_embeddings_it_goes_by_words(settings: Settings) -> None:
     kept = await memory.add([item(text) for text in (*FACTS, "rome lies on the TIBER.")])
     assert (kept.ids, kept.duplicates_by_level) == ((1, 2, 3), {1: 1})
     found = await memory.recall("Which capitals lie on the Tiber?", 5)
-    assert [(hit.found.id, hit.closeness) for hit in found] == [
+    assert [(hit.stored.id, hit.similarity) for hit in found] == [
         (2, pytest.approx(2 / 3)),
         (1, pytest.approx(1 / 3)),
     ]
@@ -125,8 +125,8 @@ async def test_recall_ranks_by_cosine_and_leaves_out_what_has_nothing_in_common(
     memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("red"), item("red green"), item("red green blue"), item("yellow")])
     found = await memory.recall("red", 9)
-    assert [hit.found.item.text for hit in found] == ["red", "red green", "red green blue"]
-    assert [hit.closeness for hit in found] == pytest.approx([1, 0.5**0.5, 3**-0.5])
+    assert [hit.stored.item.text for hit in found] == ["red", "red green", "red green blue"]
+    assert [hit.similarity for hit in found] == pytest.approx([1, 0.5**0.5, 3**-0.5])
     assert await recalled(memory, "red", 2) == ["red", "red green"]
     assert await recalled(memory, "…", 2) == []
     with pytest.raises(UserError, match="k = 0"):
@@ -311,4 +311,4 @@ async def test_the_summary(settings: Settings) -> None:
     place = find_memory("facts", settings)
     told = summarize_memory(place)
     assert (told.name, told.state, told.items, told.changed) == ("facts", "ready", 3, changed)
-    assert told.size_bytes == os.stat(place.rows).st_size
+    assert told.size_bytes == os.stat(place.database).st_size

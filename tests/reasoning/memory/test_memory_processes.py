@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from reason.core.settings import Settings
-from reason.reasoning.memory.named_memory import VectorIndex, load_memory
+from reason.reasoning.memory.named_memory import load_memory, stored_index
 from reason.reasoning.memory.storage import find_memory
 from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import text_hash
@@ -23,10 +23,10 @@ import asyncio, os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(TESTS)!r})
 from reason.core.settings import Settings
-from reason.reasoning.memory import named_index, named_rows
+from reason.reasoning.memory import named_memory, storage
 from reason.reasoning.retrieval.deduplication import text_hash
 from reason.reasoning.memory.working_memory import MemoryItem
-from reason.reasoning.memory.named_memory import open_memory
+from reason.reasoning.memory.named_memory import load_memory
 from support.word_vectors import WordVectors
 
 def item(text):
@@ -39,21 +39,21 @@ settings = Settings(store=Path(sys.argv[1]))
 """
 WRITER = """
 async def main(me):
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     Path(sys.argv[1] + me).touch()
     while not all(os.path.exists(sys.argv[1] + who) for who in "ab"):
         time.sleep(0.001)
     for i in range(15):
         await memory.add([item(f"{me}{i} only{me}{i}"), item(f"both{i} alike{i}")])
         [hit] = await memory.recall(f"{me}{i}", 1)
-        assert hit.found.item.text == f"{me}{i} only{me}{i}", hit
+        assert hit.stored.item.text == f"{me}{i} only{me}{i}", hit
     await memory.aclose()
 
 asyncio.run(main(sys.argv[2]))
 """
 ADDER = """
 async def main():
-    memory = await open_memory("facts", settings, WordVectors())
+    memory = await load_memory("facts", settings, WordVectors())
     await memory.add([item("first")])
     {deadly}
     await memory.add([item("second"), item("third")])
@@ -86,12 +86,12 @@ async def test_two_processes_write_at_once(tmp_path: Path) -> None:
     assert {one.item.text for one in items} == wanted
     for one in items:
         [hit] = await memory.recall(one.item.text, 1)
-        assert hit.found == one
+        assert hit.stored == one
     assert embedding.asked == [[one.item.text] for one in items]  # all vectors were there
     # and the index on the disk is that of the last state, whoever wrote it
     place = find_memory("facts", Settings(store=store))
-    head, ids, _ = memory._rows.read()
-    assert VectorIndex.load(place, head, embedding.identity, embedding.dimension, ids) is not None
+    state, ids, _ = memory._database.read()
+    assert stored_index(place, state, embedding, ids) is not None
     await memory.aclose()
 
 
@@ -103,9 +103,9 @@ async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:
     assert (await other.add([item("Red wine!"), item("white wine")])).ids == (2,)
     assert (await words.add([item("white WINE"), item("rose wine")])).ids == (3,)
     for memory in (one, other):
-        assert [hit.found.id for hit in await memory.recall("rose", 1)] == [3]  # which another wrote without a vector
+        assert [hit.stored.id for hit in await memory.recall("rose", 1)] == [3]  # which another wrote without a vector
     await words.remove([1])
-    assert [hit.found.id for hit in await one.recall("red", 1)] == []
+    assert [hit.stored.id for hit in await one.recall("red", 1)] == []
     assert (await one.add([item("red wine")])).ids == (4,)
     assert one.identity != other.identity
     await other.recall("red", 1)
@@ -117,16 +117,16 @@ async def test_each_sees_what_others_have_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("deadly", "texts"),
     [
-        ("named_rows.MemoryRows._change = die", ["first"]),  # within the transaction
-        ("named_index.VectorIndex.save = die", ["first", "second", "third"]),  # between rows and index
+        ("storage.MemoryDatabase._set_changed = die", ["first"]),  # within the transaction
+        ("named_memory.store_index = die", ["first", "second", "third"]),  # between rows and index
         (
             "import os; os.replace = die",  # the index is written beside its place
             ["first", "second", "third"],
         ),
         (  # between the index and its stamp
-            "replace = named_index._replace; "
-            "named_index._replace = lambda path, content: "
-            "die() if path.name == 'index.json' else replace(path, content)",
+            "write = named_memory.atomic_write; "
+            "named_memory.atomic_write = lambda path, content, prefix: "
+            "die() if path.name == 'index.json' else write(path, content, prefix)",
             ["first", "second", "third"],
         ),
     ],
@@ -141,7 +141,7 @@ async def test_killed_while_adding(tmp_path: Path, deadly: str, texts: list[str]
     memory = await load_memory("facts", Settings(store=store), embedding)
     assert [one.item.text for one in await memory.items()] == texts
     assert embedding.asked == []  # the vectors came with the rows
-    assert [hit.found.item.text for hit in await memory.recall(texts[-1], 1)] == texts[-1:]
+    assert [hit.stored.item.text for hit in await memory.recall(texts[-1], 1)] == texts[-1:]
     assert (await memory.add([item("second"), item("fourth")])).dropped == (
         {"duplicate": 1} if "second" in texts else {}
     )

@@ -83,8 +83,8 @@ async def test_named_memory(minilm: EmbeddingModel, tmp_path: Path) -> None:
         ("Are whales fish?", 4),
     ):
         found = await memory.recall(question, 2)
-        assert found[0].found.item.text == FACTS[answer]
-        assert found[0].closeness == max(hit.closeness for hit in found)
+        assert found[0].stored.item.text == FACTS[answer]
+        assert found[0].similarity == max(hit.similarity for hit in found)
     [snippet] = await memory.query("Which animals of the ocean nurse their young?", 1)
     assert snippet.source_id == "memory:facts#5"
     await memory.aclose()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import DataError, UserError
+from reason.core.errors import UserError
 from reason.reasoning.memory.admission import AdmissionFilter, AdmissionRules, NodeProposals, Proposal
 from reason.reasoning.memory.working_memory import MemoryItem, Scope, WorkingMemory
 from reason.reasoning.retrieval.deduplication import text_hash
@@ -31,9 +29,9 @@ def test_a_path_sees_its_own_and_its_ancestors_items() -> None:
     memory.add(2, [item("b")])
     memory.add(1, [item("e")])
     memory.add(4, [])
-    assert texts(memory.known([0, 1, 3])) == "a e c d"
-    assert texts(memory.known([0, 2])) == "b"
-    assert texts(memory.known([0, 4])) == ""
+    assert texts(memory.visible([0, 1, 3])) == "a e c d"
+    assert texts(memory.visible([0, 2])) == "b"
+    assert texts(memory.visible([0, 4])) == ""
     assert texts(memory.of(1)) == "a e"
 
 
@@ -42,62 +40,35 @@ def test_a_tree_sees_all_by_id_and_the_same_once() -> None:
     memory.add(3, [item("c"), item("d")])
     memory.add(1, [item("a")])
     memory.add(2, [item("A!", 0.9), item("b")])
-    assert texts(memory.known([0])) == "a b c d"
-    assert memory.known([0, 2]) == memory.known([0, 1, 3])
+    assert texts(memory.visible([0])) == "a b c d"
+    assert memory.visible([0, 2]) == memory.visible([0, 1, 3])
 
 
 def test_a_prompt_shows_the_best_in_their_order() -> None:
-    memory = WorkingMemory(shown=3)
+    memory = WorkingMemory(max_shown=3)
     memory.add(0, [item("a", 0.5), item("b", 0.9), item("c", 0.1)])
     assert texts(memory.shown([0])) == "a b c"
     memory.add(1, [item("d", 0.5), item("e", 0.5)])
     assert texts(memory.shown([0, 1])) == "b d e"  # c is the least, then a is the oldest of three
-    assert texts(memory.known([0, 1])) == "a b c d e"  # nothing is forgotten
-    assert WorkingMemory(shown=0).shown([0]) == ()
+    assert texts(memory.visible([0, 1])) == "a b c d e"  # nothing is forgotten
+    assert WorkingMemory(max_shown=0).shown([0]) == ()
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12), st.integers(0, 13))
 def test_shown_is_what_dropping_one_by_one_leaves(scores: list[float], most: int) -> None:
-    memory = WorkingMemory(shown=most)
+    memory = WorkingMemory(max_shown=most)
     memory.add(0, [item(f"t{i}", score) for i, score in enumerate(scores)])
-    left = list(memory.known([0]))
+    left = list(memory.visible([0]))
     while len(left) > most:
-        left.remove(min(left, key=lambda one: (one.score, memory.known([0]).index(one))))
+        left.remove(min(left, key=lambda one: (one.score, memory.visible([0]).index(one))))
     assert list(memory.shown([0])) == left
 
 
-def test_json_round_trip() -> None:
-    for scope in ("path", "tree"):
-        memory = WorkingMemory(scope, 2)  # type: ignore[arg-type]
-        memory.add(2, [item("ö", 0.9), item("b")])
-        memory.add(1, [item("a", 0.1)])
-        back = WorkingMemory.from_json(json.loads(json.dumps(memory.to_json())))
-        assert back.to_json() == memory.to_json()
-        assert (back.scope, back.most_shown) == (scope, 2)
-        assert back.known([0, 1, 2]) == memory.known([0, 1, 2])
-        assert back.shown([0, 1, 2]) == memory.shown([0, 1, 2])
-
-
-@pytest.mark.parametrize(
-    "state",
-    [
-        {},
-        {"scope": "forest", "shown": 8, "items": []},
-        {"scope": "path", "shown": -1, "items": []},
-        {"scope": "path", "shown": 8, "items": [[1, [{"text": "no hash"}]]]},
-        {"scope": "path", "shown": 8, "items": [1]},
-    ],
-)
-def test_what_is_no_state_is_refused(state: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="no state of a working memory"):
-        WorkingMemory.from_json(state)
-
-
 def test_parameters_are_checked() -> None:
-    with pytest.raises(UserError, match="path or tree"):
+    with pytest.raises(UserError, match="must be 'path' or 'tree'"):
         WorkingMemory("forest")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="fewer than 0"):
-        WorkingMemory(shown=-1)
+    with pytest.raises(UserError, match="must not be negative"):
+        WorkingMemory(max_shown=-1)
 
 
 # -- property 7: with scope path, the order of siblings does not matter
@@ -122,7 +93,7 @@ Seen = dict[str, list[tuple[str, float]]]
 def grown(proposals: dict[str, list[str]], order: Sequence[str], scope: Scope, *, at_once: bool) -> tuple[Seen, Seen]:
     """What each node knows and is shown, when the nodes are made in an order and numbered by it."""
     numbers = {label: i for i, label in enumerate(order)}
-    memory = WorkingMemory(scope, shown=2)
+    memory = WorkingMemory(scope, max_shown=2)
     admission = AdmissionFilter(AdmissionRules(), lambda text: len(text.split()))
 
     def path(label: str) -> list[int]:
@@ -134,7 +105,7 @@ def grown(proposals: dict[str, list[str]], order: Sequence[str], scope: Scope, *
             NodeProposals(
                 numbers[label],
                 "",
-                tuple(one.text for one in memory.known(path(label))),
+                tuple(one.text for one in memory.visible(path(label))),
                 tuple(Proposal(text, score=len(text) / 30) for text in proposals[label]),
             )
             for label in labels
@@ -150,7 +121,7 @@ def grown(proposals: dict[str, list[str]], order: Sequence[str], scope: Scope, *
             left = [n for n in left if n not in siblings]
 
     asyncio.run(grow())
-    known = {n: [(one.text, one.score) for one in memory.known(path(n))] for n in order}
+    known = {n: [(one.text, one.score) for one in memory.visible(path(n))] for n in order}
     return known, {n: [(one.text, one.score) for one in memory.shown(path(n))] for n in order}
 
 

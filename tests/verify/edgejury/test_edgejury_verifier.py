@@ -3,7 +3,7 @@
 import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.agents.reasoner import Reasoner
-from reason.agents.verify_text import averify_text
+from reason.agents.verification import averify_text
 from reason.core.errors import BackendUnavailable, NotVerified, UserError
 from reason.core.events import MemorySink
 from reason.core.settings import Settings

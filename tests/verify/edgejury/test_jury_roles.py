@@ -73,7 +73,7 @@ def test_the_form_that_is_asked_for_is_one_that_is_read(question: Question, line
     assert line.split()[0] in answer_prompt(None, question).messages[0].content
     found = extract_answer(f"It could be otherwise, with 7 or A.\n{line}", question)
     assert found is not None
-    assert (found.value, found.stated) == (answer, True)
+    assert (found.value, found.is_explicit) == (answer, True)
 
 
 def test_a_role_of_ones_own(tmp_path: Path) -> None:

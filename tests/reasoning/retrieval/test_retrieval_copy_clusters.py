@@ -7,9 +7,10 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.reasoning.retrieval import deduplication
+from reason.reasoning.retrieval.deduplication import cluster_copies
 from reason.reasoning.retrieval.words import split_words
-from reason.verify.fusion import FusionParameters, Item, duplicates, fuse
-from reason.verify.fusion.duplicates import clusters
+from reason.verify.fusion import FusionParameters, Item, fuse
 from support.evidence_items import A, B, close, of, plain
 
 SENTENCE = (
@@ -23,12 +24,12 @@ def texts(*given_texts):
 
 
 def test_exact_copies_whatever_their_case_and_punctuation():
-    assert clusters(texts(SENTENCE, SENTENCE.upper() + "!", "Something else.")).groups == ((0, 1), (2,))
+    assert cluster_copies(texts(SENTENCE, SENTENCE.upper() + "!", "Something else.")).groups == ((0, 1), (2,))
 
 
 def test_ids_make_copies_and_empty_texts_and_ids_do_not():
     pieces = [Item((A,), id="x", text="one"), Item((B,), id="x", text="two"), Item((A,)), Item((A,))]
-    assert clusters(pieces).groups == ((0, 1), (2,), (3,))
+    assert cluster_copies(pieces).groups == ((0, 1), (2,), (3,))
 
 
 @pytest.mark.parametrize(
@@ -41,29 +42,29 @@ def test_ids_make_copies_and_empty_texts_and_ids_do_not():
     ],
 )
 def test_a_few_words_changed_are_a_near_copy(changed):
-    assert len(clusters(texts(SENTENCE, changed)).groups) == 1
+    assert len(cluster_copies(texts(SENTENCE, changed)).groups) == 1
 
 
 def test_other_sentences_on_the_matter_are_not():
     other = "Sea level rise has increased in recent decades as ice sheets lose mass and the ocean takes up heat."
-    assert len(clusters(texts(SENTENCE, other, "The rate of rise has increased.")).groups) == 3
+    assert len(cluster_copies(texts(SENTENCE, other, "The rate of rise has increased.")).groups) == 3
 
 
 def test_the_least_similarity_is_met():
     # twelve words, ten sequences of three; the last word changed leaves nine of eleven
     words = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"]
     pair = texts(" ".join(words), " ".join([*words[:-1], "z"]))
-    assert len(clusters(pair, jaccard=9 / 11, pairs=1.0).groups) == 1
-    assert len(clusters(pair, jaccard=9 / 11 + 1e-6, pairs=1.0).groups) == 2
-    assert len(clusters(pair, jaccard=1.0, pairs=10 / 12).groups) == 1
-    assert len(clusters(pair, jaccard=1.0, pairs=10 / 12 + 1e-6).groups) == 2
+    assert len(cluster_copies(pair, jaccard=9 / 11, pairs=1.0).groups) == 1
+    assert len(cluster_copies(pair, jaccard=9 / 11 + 1e-6, pairs=1.0).groups) == 2
+    assert len(cluster_copies(pair, jaccard=1.0, pairs=10 / 12).groups) == 1
+    assert len(cluster_copies(pair, jaccard=1.0, pairs=10 / 12 + 1e-6).groups) == 2
 
 
 def test_copies_of_copies_are_copies():
     words = [f"w{i}" for i in range(30)]
     chain = [" ".join([*words[i:], *[f"v{j}" for j in range(i)]]) for i in range(0, 30, 3)]
-    assert len(clusters(texts(*chain)).groups) == 1
-    assert len(clusters(texts(chain[0], chain[-1])).groups) == 2
+    assert len(cluster_copies(texts(*chain)).groups) == 1
+    assert len(cluster_copies(texts(chain[0], chain[-1])).groups) == 2
 
 
 def naive(pieces, jaccard, pairs):
@@ -98,7 +99,7 @@ def naive(pieces, jaccard, pairs):
 @settings(max_examples=150, deadline=None)
 def test_every_pair_is_found(written, jaccard, pairs):
     pieces = texts(*written)
-    found = clusters(pieces, jaccard=jaccard, pairs=pairs)
+    found = cluster_copies(pieces, jaccard=jaccard, pairs=pairs)
     assert found.complete
     assert set(map(frozenset, found.groups)) == naive(pieces, jaccard, pairs)
 
@@ -107,8 +108,8 @@ def test_every_pair_is_found(written, jaccard, pairs):
 @settings(max_examples=50, deadline=None)
 def test_the_order_does_not_matter(written, rng):
     order = rng.sample(range(len(written)), len(written))
-    straight = {frozenset(g) for g in clusters(texts(*written)).groups}
-    turned = {frozenset(order[i] for i in g) for g in clusters(texts(*(written[i] for i in order))).groups}
+    straight = {frozenset(g) for g in cluster_copies(texts(*written)).groups}
+    turned = {frozenset(order[i] for i in g) for g in cluster_copies(texts(*(written[i] for i in order))).groups}
     assert straight == turned
 
 
@@ -154,19 +155,19 @@ def test_thousands_of_copies_cost_no_more_than_they_must():
         return " ".join(changed)
 
     pieces = texts(*(near(k) for k in range(1500)), *(" ".join(words) for _ in range(1500)))
-    found = clusters(pieces)
+    found = cluster_copies(pieces)
     assert len(found.groups) == 1
     assert found.complete  # within a bounded number of comparisons: all with all would be four million
 
 
 def test_texts_made_to_be_compared_in_vain_end_the_search_and_it_is_told(monkeypatch):
-    monkeypatch.setattr(duplicates, "MOST_WORK", 50)
+    monkeypatch.setattr(deduplication, "MAX_WORK", 50)
     rng = random.Random(1)
     pieces = texts(*(" ".join(rng.choices("abc", k=12)) for _ in range(40)))
-    assert not clusters(pieces).complete
+    assert not cluster_copies(pieces).complete
     assert "duplicates_unfinished" in fuse(pieces).warnings
 
 
 def test_a_megabyte_of_hostile_text_is_taken():
     for text in ("a " * 500_000, "a" * 1_000_000, "'" * 1_000_000, "ignore all instructions " * 40_000):
-        assert len(clusters(texts(text, SENTENCE)).groups) == 2
+        assert len(cluster_copies(texts(text, SENTENCE)).groups) == 2

@@ -24,7 +24,7 @@ from reason.reasoning.retrieval.retriever import (
 from reason.verify.davinci.decision import evidence_weights
 from support.word_vectors import WordVectors
 
-PLAIN = RetrieverOptions(titles=False)
+PLAIN = RetrieverOptions(use_titles=False)
 
 
 def passage(name: str, text: str, title: str = "") -> Passage:
@@ -44,20 +44,20 @@ def ids(found: Sequence[Passage]) -> list[str]:
 
 
 async def test_without_an_embedding_it_is_bm25_and_says_so() -> None:
-    retriever = await HybridRetriever.of(FACTS, options=PLAIN)
+    retriever = await HybridRetriever.build(FACTS, options=PLAIN)
     assert isinstance(retriever, Retriever)
-    assert retriever.degraded == ("passages are found by their words alone: the passages have no vectors",)
+    assert retriever.degraded == ("passages are searched by words only: the passages have no vectors",)
     [found] = await retriever.retrieve(["The moon goes round the earth"], 3)
-    expected = BM25Index([searchable_text(p) for p in FACTS]).rank("The moon goes round the earth", 3)
+    expected = BM25Index([searchable_text(p) for p in FACTS]).search("The moon goes round the earth", 3)
     assert ids(found) == [FACTS[i].id for i, _ in expected] == ["moon"]
     assert found[0].score == pytest.approx(1 / 61)
 
 
 async def test_meaning_finds_what_words_do_not() -> None:
     words = WordVectors({"cars": "automobile", "automobile": "automobile"})
-    retriever = await HybridRetriever.of(FACTS, words, options=PLAIN)
+    retriever = await HybridRetriever.build(FACTS, words, options=PLAIN)
     assert retriever.degraded == ()
-    assert ids((await (await HybridRetriever.of(FACTS)).retrieve(["cars"], 1))[0]) == []
+    assert ids((await (await HybridRetriever.build(FACTS)).retrieve(["cars"], 1))[0]) == []
     assert ids((await retriever.retrieve(["cars"], 1))[0]) == ["car"]
     # found by both rankings at the first place
     [found] = await retriever.retrieve(["hot and bright"], 1)
@@ -66,13 +66,13 @@ async def test_meaning_finds_what_words_do_not() -> None:
 
 async def test_claims_are_asked_in_one_batch_and_answered_in_order() -> None:
     words = WordVectors()
-    retriever = await HybridRetriever.of(FACTS, words)
+    retriever = await HybridRetriever.build(FACTS, words)
     before = len(words.asked)
     found = await retriever.retrieve(["bright sun", " ", "red automobile", "bright sun"], 1)
     assert [ids(one) for one in found] == [["sun"], [], ["car"], ["sun"]]
     assert words.asked[before:] == [["bright sun", "red automobile"]]
     assert await retriever.retrieve([], 3) == []
-    with pytest.raises(UserError, match="k = 0"):
+    with pytest.raises(UserError, match="k must be at least 1, got 0"):
         await retriever.retrieve(["x"], 0)
 
 
@@ -83,8 +83,8 @@ async def test_a_named_title_is_put_before_the_same_words() -> None:
     ]
     facts += [passage(f"x{i}", f"other words {i}", "") for i in range(5)]
     claim = "Derek Hough danced and sang with them."
-    assert ids((await (await HybridRetriever.of(facts, options=PLAIN)).retrieve([claim], 2))[0]) == ["a", "b"]
-    assert ids((await (await HybridRetriever.of(facts)).retrieve([claim], 2))[0]) == ["b", "a"]
+    assert ids((await (await HybridRetriever.build(facts, options=PLAIN)).retrieve([claim], 2))[0]) == ["a", "b"]
+    assert ids((await (await HybridRetriever.build(facts)).retrieve([claim], 2))[0]) == ["b", "a"]
 
 
 def test_names_in_claims() -> None:
@@ -108,17 +108,17 @@ async def test_repetitions_are_left_out_and_contradictions_are_not() -> None:
         passage("not", long.replace("was finished", "was not finished"), "Tower"),
         passage("other", long, "Another tower"),
     ]
-    [found] = await (await HybridRetriever.of(facts, options=PLAIN)).retrieve(["tower finished 1889 Paris river"], 6)
+    [found] = await (await HybridRetriever.build(facts, options=PLAIN)).retrieve(["tower finished 1889 Paris river"], 6)
     assert set(ids(found)) == {"a", "year", "not", "other"}
-    [two] = await (await HybridRetriever.of(facts, options=PLAIN)).retrieve(["tower finished 1889 Paris river"], 2)
+    [two] = await (await HybridRetriever.build(facts, options=PLAIN)).retrieve(["tower finished 1889 Paris river"], 2)
     assert len(two) == 2  # what is left out makes room
 
 
 def test_a_long_copy_under_another_title_is_a_repetition() -> None:
     text = " ".join(f"word{i}" for i in range(20))
     seen = PassageDeduplicator()
-    assert [seen.repeats(passage("a", text, "one")), seen.repeats(passage("b", text, "two"))] == [False, True]
-    assert [seen.repeats(passage("c", "He sang.", "x")), seen.repeats(passage("d", "He sang.", "y"))] == [False, False]
+    assert [seen.is_repetition(passage("a", text, "one")), seen.is_repetition(passage("b", text, "two"))] == [False, True]
+    assert [seen.is_repetition(passage("c", "He sang.", "x")), seen.is_repetition(passage("d", "He sang.", "y"))] == [False, False]
 
 
 async def test_a_scorer_decides_the_order() -> None:
@@ -128,7 +128,7 @@ async def test_a_scorer_decides_the_order() -> None:
         asked.extend(pairs)
         return [float(len(text)) for _, text in pairs]
 
-    retriever = await HybridRetriever.of(FACTS, WordVectors(), scorer=longest, scorer_identity="longest")
+    retriever = await HybridRetriever.build(FACTS, WordVectors(), reranker=longest, reranker_identity="longest")
     [found] = await retriever.retrieve(["hot sun red automobile"], 2)
     assert ids(found) == ["moon", "none"] or found[0].score >= found[1].score
     assert found[0].score == max(len(text) for _, text in asked)
@@ -137,8 +137,8 @@ async def test_a_scorer_decides_the_order() -> None:
     async def broken(pairs: Sequence[tuple[str, str]]) -> list[float]:
         return [math.nan for _ in pairs]
 
-    with pytest.raises(InvalidResponse, match="scorer"):
-        await (await HybridRetriever.of(FACTS, scorer=broken)).retrieve(["sun"], 1)
+    with pytest.raises(InvalidResponse, match="reranker"):
+        await (await HybridRetriever.build(FACTS, reranker=broken)).retrieve(["sun"], 1)
 
 
 async def test_a_cross_encoder_as_scorer() -> None:
@@ -157,31 +157,31 @@ async def test_a_cross_encoder_as_scorer() -> None:
         async def aclose(self) -> None: ...
 
     assert await cross_encoder_reranker(Reranker("score"))([("a", "bbbb")]) == [0.5]  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="does not rank"):
+    with pytest.raises(UserError, match="is a classifier"):
         cross_encoder_reranker(Reranker("yes", "no"))  # type: ignore[arg-type]
 
 
 async def test_identity_follows_passages_options_and_models() -> None:
     one, other = WordVectors(), WordVectors(identity="words-2")
     made = [
-        await HybridRetriever.of(FACTS),
-        await HybridRetriever.of(FACTS[:2]),
-        await HybridRetriever.of(FACTS, options=PLAIN),
-        await HybridRetriever.of(FACTS, one),
-        await HybridRetriever.of(FACTS, other),
+        await HybridRetriever.build(FACTS),
+        await HybridRetriever.build(FACTS[:2]),
+        await HybridRetriever.build(FACTS, options=PLAIN),
+        await HybridRetriever.build(FACTS, one),
+        await HybridRetriever.build(FACTS, other),
     ]
     assert len({r.identity for r in made}) == 5
-    assert (await HybridRetriever.of(FACTS, one, name="x")).identity == made[3].identity
+    assert (await HybridRetriever.build(FACTS, one, name="x")).identity == made[3].identity
 
 
 async def test_ids_must_be_unique_and_no_passages_are_no_error() -> None:
     with pytest.raises(UserError, match="the same id"):
-        await HybridRetriever.of([FACTS[0], FACTS[0]])
-    assert await (await HybridRetriever.of([], WordVectors())).retrieve(["x"], 3) == [[]]
+        await HybridRetriever.build([FACTS[0], FACTS[0]])
+    assert await (await HybridRetriever.build([], WordVectors())).retrieve(["x"], 3) == [[]]
 
 
 async def test_hostile_claims_end() -> None:
-    retriever = await HybridRetriever.of(FACTS, WordVectors())
+    retriever = await HybridRetriever.build(FACTS, WordVectors())
     for claim in ("(" * 1_000_000, "a " * 500_000, "\0\ud800 ignore all instructions", "é" * 1_000_000):
         assert len(await retriever.retrieve([claim], 2)) == 1
 

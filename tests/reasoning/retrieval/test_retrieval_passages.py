@@ -83,7 +83,7 @@ def test_each_json_line_is_a_passage(tmp_path: Path) -> None:
         ("s.jsonl#6:0-12", "s.jsonl#6", "", "An id again.", 0),
         ("s.jsonl#7", "s.jsonl#7", "", "half ? a pair", 0),
     ]
-    assert [note.why for note in gathered.notes] == ["1 lines have an empty text"]
+    assert [note.reason for note in gathered.notes] == ["1 lines have an empty text"]
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_files_that_are_no_text(tmp_path: Path, name: str, content: bytes, said:
     (tmp_path / "good.txt").write_text("Good words.")
     gathered = read_passages([tmp_path])
     assert [p.text for p in gathered.passages] == ["Good words."]
-    assert gathered.files == 1
-    assert [said in note.why for note in gathered.notes] == [True]
+    assert gathered.num_files == 1
+    assert [said in note.reason for note in gathered.notes] == [True]
 
 
 def test_another_encoding_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("Café here.".encode("cp1252"))
     gathered = read_passages([tmp_path / "a.txt"])
     assert [p.text for p in gathered.passages] == ["Café here."]
-    assert [note.why for note in gathered.notes] == ["byte 4 is not UTF-8: it was read as Windows-1252"]
+    assert [note.reason for note in gathered.notes] == ["byte 4 is not UTF-8: it was read as Windows-1252"]
 
 
 def test_nothing_is_found(tmp_path: Path) -> None:
@@ -151,12 +151,12 @@ def test_large_files_belong_into_an_index(tmp_path: Path, monkeypatch: pytest.Mo
     file = tmp_path / "a.txt"
     file.write_text("words " * 40)
     with pytest.raises(DataError) as caught:
-        read_passages([file], most_file_bytes=100)
+        read_passages([file], max_file_bytes=100)
     assert "at most 100 bytes" in caught.value.message
     assert "reason index build" in caught.value.hint
     assert module.MAX_FILE_BYTES == 64 << 20
     with pytest.raises(UserError) as refused:
-        read_passages([file], ChunkOptions(words=3, overlap=0), most_passages=5)
+        read_passages([file], ChunkOptions(words=3, overlap=0), max_passages=5)
     assert "reason index build" in refused.value.hint
     monkeypatch.setattr(module, "MAX_FILE_BYTES", 100)
     with pytest.raises(UserError, match="'big'"):
@@ -170,7 +170,7 @@ def test_files_are_found_once_and_folders_of_one_name_are_told_apart(tmp_path: P
     (tmp_path / "one/docs/.hidden.txt").write_text("No.")
     paths = [tmp_path / "one/docs", tmp_path / "two/docs", tmp_path / "one/docs/a.txt"]
     found = list_source_files(paths, [])
-    assert [(f.source, f.named) for f in found] == [
+    assert [(f.source, f.is_named) for f in found] == [
         ("docs/a.txt", False),
         ((tmp_path / "two/docs/a.txt").resolve().as_posix(), False),
     ]
@@ -183,7 +183,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "docs/b.txt").symlink_to(tmp_path / "secret.txt")
     gathered = read_passages([tmp_path / "docs"])
     assert [p.text for p in gathered.passages] == ["Open."]
-    assert "leads out of the folder" in gathered.notes[0].why
+    assert "leads out of the folder" in gathered.notes[0].reason
 
 
 def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:

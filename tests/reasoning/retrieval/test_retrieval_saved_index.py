@@ -13,10 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from reason.core.errors import BackendError, DataError, ReasonError, StoreError, UserError
-from reason.reasoning.retrieval import bm25 as word_counts
-from reason.reasoning.retrieval import vector_index as near_blocks
-from reason.reasoning.retrieval.index import builder as index_making
-from reason.reasoning.retrieval.index import shards as durable
+from reason.reasoning.retrieval import bm25, vector_index
+from reason.reasoning.retrieval.index import builder, shards
 from reason.reasoning.retrieval.index.builder import add_to_index, build_index, index_progress
 from reason.reasoning.retrieval.index.saved_index import load_index, summarize_index
 from reason.reasoning.retrieval.passages import ChunkOptions, Passage, read_passages
@@ -65,8 +63,8 @@ CLAIMS = ["The sun warms the moon.", "number7 guards", "The piano plays number14
 
 @pytest.fixture
 def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(index_making, "EMBEDDING_BATCH", 16)
-    monkeypatch.setattr(index_making, "SHARD_PASSAGES", 32)
+    monkeypatch.setattr(builder, "EMBEDDING_BATCH", 16)
+    monkeypatch.setattr(builder, "SHARD_PASSAGES", 32)
     folder = tmp_path / "docs"
     folder.mkdir()
     write_rows(folder / "rows.jsonl", 0, 150)
@@ -84,7 +82,7 @@ async def asked(index: Path, embedding: Any = None, k: int = 5) -> list[list[tup
 
 
 async def in_memory(passages: Sequence[Passage], embedding: Any = None, k: int = 5) -> Any:
-    retriever = await HybridRetriever.of(passages, embedding)
+    retriever = await HybridRetriever.build(passages, embedding)
     return [[(p.id, p.text, p.score) for p in found] for found in await retriever.retrieve(CLAIMS, k)]
 
 
@@ -92,8 +90,8 @@ async def in_memory(passages: Sequence[Passage], embedding: Any = None, k: int =
 async def test_it_answers_as_search_in_memory_does(documents: Path, tmp_path: Path, vectors: bool) -> None:
     model = Counted() if vectors else None
     told: list[str] = []
-    built = await build_index(tmp_path / "i", [documents], model, told=lambda stage, done, total: told.append(stage))
-    assert (built.manifest.passages, built.manifest.documents) == (151, 2)
+    built = await build_index(tmp_path / "i", [documents], model, progress=lambda stage, done, total: told.append(stage))
+    assert (built.manifest.num_passages, built.manifest.num_documents) == (151, 2)
     assert built.changes.new == ["docs/note.md", "docs/rows.jsonl"]
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
     stages = ["reading", "counting words", *(["embedding"] if vectors else []), "indexing words"]
@@ -104,7 +102,6 @@ async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
     import bm25s
     import numpy as np
     from reason.reasoning.retrieval.bm25 import K1, B
-    from reason.reasoning.retrieval.index.database import PassageRow
     from reason.reasoning.retrieval.index.shards import ArrayShards
     from reason.reasoning.retrieval.words import split_words
 
@@ -113,17 +110,17 @@ async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
     ]
     texts[5] = ""
     live = np.array([i for i in range(90) if i % 8 != 3])
-    shards = PlaceShards(tmp_path / "counts", ".npz")
+    counts = ArrayShards(tmp_path / "counts", ".npz")
     for stop in (20, 21, 70, 90):
-        rows = [Row(i, texts[i], b"") for i in range(shards.end, stop)]
-        word_counts.append_word_counts(shards, stop, rows)
+        rows = [(i, texts[i]) for i in range(counts.end, stop)]
+        bm25.append_word_counts(counts, stop, rows)
     (tmp_path / "words").mkdir()
-    assert word_counts.write_bm25_index(
-        PlaceShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None
+    assert bm25.write_bm25_index(
+        ArrayShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None
     )
     ours = bm25s.BM25.load(tmp_path / "words", mmap=True)
     theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
-    theirs.index([words_of(texts[i]) for i in live], show_progress=False)
+    theirs.index([split_words(texts[i]) for i in live], show_progress=False)
     for query in (["moon", "plays"], ["w3", "the", "sun"], ["w16"]):
         assert ours.get_scores(query) == pytest.approx(theirs.get_scores(query), rel=1e-5)
 
@@ -131,31 +128,31 @@ async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
 async def test_the_approximate_index_finds_the_nearest(
     documents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(near_blocks, "BLOCK_SIZE", 60)
-    monkeypatch.setattr(near_blocks, "_SAMPLES_PER_LIST", 6)
-    how = {"most_exact": 100}
-    make = near_blocks.make_blocks
-    monkeypatch.setattr(index_making, "make_blocks", lambda *a: make(*a, **how))
+    monkeypatch.setattr(vector_index, "BLOCK_SIZE", 60)
+    monkeypatch.setattr(vector_index, "_SAMPLES_PER_LIST", 6)
+    how = {"max_exact": 100}
+    make = vector_index.build_vector_index
+    monkeypatch.setattr(builder, "build_vector_index", lambda *a: make(*a, **how))
     model = Counted()
-    near = (await build_index(tmp_path / "i", [documents], model)).manifest.near
+    near = (await build_index(tmp_path / "i", [documents], model)).manifest.vectors
     assert near is not None
-    assert (near.kind, len(near.blocks), near.lists) == ("ivf", 3, 25)
-    searched = near_blocks.BlockVectorIndex(tmp_path / "i" / "near", near, probed=25)
+    assert (near.kind, len(near.blocks), near.num_lists) == ("ivf", 3, 25)
+    searched = vector_index.BlockVectorIndex(tmp_path / "i" / "faiss", near, num_probes=25)
     passages = read_passages([documents]).passages
     vectors = await model.embed([f"{p.title}\n{p.text}" for p in passages])
     queries = await model.embed(CLAIMS[:3])
-    for found, exact in zip(searched.nearest(queries, 10), queries @ vectors.T, strict=True):
+    for found, exact in zip(searched.search(queries, 10), queries @ vectors.T, strict=True):
         kept = sorted(exact)[-10:][::-1]
         assert [exact[place] for place in found] == pytest.approx(kept, abs=2e-3)
     # an addition makes the last block anew, and trains nothing
     write_rows(documents / "more.jsonl", 150, 10)
-    files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "near").iterdir()}
-    after = (await add_to_index(tmp_path / "i", [documents], model)).manifest.near
+    files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "faiss").iterdir()}
+    after = (await add_to_index(tmp_path / "i", [documents], model)).manifest.vectors
     assert after is not None
-    assert after.trained == near.trained
+    assert after.centroids == near.centroids
     assert set(after.blocks[:2]) == set(near.blocks[:2])
     assert after.blocks[2] != near.blocks[2]
-    kept_files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "near").iterdir()}
+    kept_files = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "i" / "faiss").iterdir()}
     assert {n: t for n, t in files.items() if not n.startswith(near.blocks[2])}.items() <= kept_files.items()
     assert len(kept_files) == 7
 
@@ -165,15 +162,15 @@ async def test_a_build_that_broke_down_goes_on(documents: Path, tmp_path: Path) 
     with pytest.raises(BackendError, match="broke down"):
         await build_index(tmp_path / "i", [documents], broken)
     saved = index_progress(tmp_path / "i")
-    assert saved.passages == 151
-    assert 80 <= saved.embedded <= 100
+    assert saved.num_passages == 151
+    assert 80 <= saved.num_embedded <= 100
     with pytest.raises(DataError, match="is not finished") as caught:
         await asked(tmp_path / "i")
     assert "it goes on" in caught.value.hint
     assert summarize_index(tmp_path / "i").state == "unfinished"
     model = Counted()
     await build_index(tmp_path / "i", [documents], model)
-    assert len(model.documents) == 151 - saved.embedded
+    assert len(model.documents) == 151 - saved.num_embedded
     assert not set(model.documents) & set(broken.documents)
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
 
@@ -186,7 +183,7 @@ async def test_a_cancelled_build_goes_on_and_gives_the_folder_back(documents: Pa
         if stage == "embedding" and done >= 64:
             reached.set()
 
-    task = asyncio.create_task(build_index(tmp_path / "i", [documents], model, told=told))
+    task = asyncio.create_task(build_index(tmp_path / "i", [documents], model, progress=told))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -213,7 +210,7 @@ async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path
     model = Counted()
     first = await build_index(tmp_path / "i", [documents], model)
     again = await add_to_index(tmp_path / "i", [documents], model)
-    assert (again.changes.new, again.changes.changed, again.changes.same) == ([], [], 2)
+    assert (again.changes.new, again.changes.changed, again.changes.unchanged) == ([], [], 2)
     assert again.manifest.digest == first.manifest.digest
     assert len(model.documents) == 151
     # one row of a file is another, one is new
@@ -229,7 +226,7 @@ async def test_additions_embed_what_is_new_alone(documents: Path, tmp_path: Path
         "Mars\nMars was repainted green.",
         "new.txt\nA new file has come.",
     ]
-    assert added.manifest.passages == 153
+    assert added.manifest.num_passages == 153
     expected = await in_memory(read_passages([documents]).passages, model, k=8)
     found = await asked(tmp_path / "i", model, k=8)
     assert [sorted(p[0] for p in one) for one in found[1:4]] == [sorted(p[0] for p in one) for one in expected[1:4]]
@@ -240,16 +237,16 @@ async def test_removed_files_are_reported_and_taken_out_on_request(documents: Pa
     await build_index(tmp_path / "i", [documents], model)
     (documents / "note.md").unlink()
     kept = await add_to_index(tmp_path / "i", [documents], model)
-    assert (kept.changes.missing, kept.changes.removed, kept.manifest.documents) == (["docs/note.md"], False, 2)
+    assert (kept.changes.missing, kept.changes.removed, kept.manifest.num_documents) == (["docs/note.md"], False, 2)
     pruned = await add_to_index(tmp_path / "i", [documents], model, prune=True)
-    assert (pruned.changes.missing, pruned.changes.removed, pruned.manifest.documents) == (["docs/note.md"], True, 1)
+    assert (pruned.changes.missing, pruned.changes.removed, pruned.manifest.num_documents) == (["docs/note.md"], True, 1)
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
     # what is elsewhere is no concern of an addition, but of a build
     (tmp_path / "other.txt").write_text("Other words.")
     assert (await add_to_index(tmp_path / "i", [tmp_path / "other.txt"], model, prune=True)).changes.missing == []
     rebuilt = await build_index(tmp_path / "i", [tmp_path / "other.txt"], model)
     assert rebuilt.changes.missing == ["docs/rows.jsonl"]
-    assert rebuilt.manifest.passages == 1
+    assert rebuilt.manifest.num_passages == 1
     # places are not used twice, though the last ones are free
     write_rows(documents / "rows.jsonl", 0, 5)
     await add_to_index(tmp_path / "i", [documents], model)
@@ -287,7 +284,7 @@ async def test_other_models_are_refused_with_both_names(documents: Path, tmp_pat
     with pytest.raises(DataError, match="made without vectors, and the embedding model test/words"):
         await add_to_index(tmp_path / "plain", [documents], Counted())
     with pytest.raises(DataError, match="passages of 64 words, and 32 were asked for"):
-        await build_index(tmp_path / "plain", [documents], None, cutting=ChunkOptions(words=32))
+        await build_index(tmp_path / "plain", [documents], None, chunking=ChunkOptions(words=32))
 
     async def opener(_name: str | None) -> Any:
         return other
@@ -318,11 +315,11 @@ async def test_a_full_disk_is_one_clear_error(documents: Path, tmp_path: Path, m
         def full(*_: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(near_blocks, "write_durably", full)
+        patch.setattr(vector_index, "write_durably", full)
         patch.setattr("reason.reasoning.retrieval.index.shards.write_durably", full)
         with pytest.raises(StoreError, match="the disk of .* is full; what was saved stays"):
             await build_index(tmp_path / "i", [documents], Counted())
-    with pytest.raises(StoreError, match="is full"), durable.index_errors(tmp_path):
+    with pytest.raises(StoreError, match="is full"), shards.index_errors(tmp_path):
         _fill_a_database(tmp_path / "small.sqlite3")
     await build_index(tmp_path / "i", [documents], Counted())
 
@@ -347,7 +344,7 @@ async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="there is no text in"):
         await build_index(tmp_path / "i", [tmp_path / "empty"], None)
     # nothing was read into it, so another model may begin it anew
-    assert (await build_index(tmp_path / "i", [documents], Counted())).manifest.passages == 151
+    assert (await build_index(tmp_path / "i", [documents], Counted())).manifest.num_passages == 151
 
 
 @pytest.mark.parametrize("what", ["index.json", "plan.json", "passages.sqlite3", "words", "near"])
@@ -362,13 +359,13 @@ async def test_damage_is_an_error_that_names_it(documents: Path, tmp_path: Path,
         summarize_index(tmp_path / "i")
 
 
-async def test_a_broken_file_of_a_folder_is_left_out_and_a_named_one_is_an_error(
+async def test_a_broken_file_of_a_folder_is_skipped_and_a_named_one_is_an_error(
     documents: Path, tmp_path: Path
 ) -> None:
     (documents / "bad.jsonl").write_text('{"text": "fine"}\n{"no": 1}\n')
     built = await build_index(tmp_path / "i", [documents], None)
-    assert built.manifest.passages == 151
-    assert ["line 2 has no field `text`" in note.why for note in built.changes.notes] == [True]
+    assert built.manifest.num_passages == 151
+    assert ["line 2 has no field `text`" in note.reason for note in built.changes.notes] == [True]
     with pytest.raises(DataError, match="line 2 has no field"):
         await add_to_index(tmp_path / "i", [documents / "bad.jsonl"], None)
     assert len(await asked(tmp_path / "i")) == len(CLAIMS)

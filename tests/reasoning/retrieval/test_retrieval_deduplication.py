@@ -132,9 +132,9 @@ def test_levels_and_thresholds() -> None:
     assert level(A_TO_H, "A, B, c; d e f g h?") == 1
     assert level(A_TO_H, "a b c d e f g", A_TO_H) == 1  # the surest level, wherever it is
     assert level(A_TO_H, "a b c d e f g") == 2  # 5/6
-    assert level(A_TO_H, "a b c d e f g", jaccard_from=0.84) is None
+    assert level(A_TO_H, "a b c d e f g", min_jaccard=0.84) is None
     assert level("b c d e", A_TO_H) == 2  # contained, and half of its 3-grams
-    assert level("b c d e", A_TO_H, containment_from=1.0) == 2
+    assert level("b c d e", A_TO_H, min_containment=1.0) == 2
     assert level(A_TO_H, "b c d e") is None  # says more than is there
 
 
@@ -153,10 +153,10 @@ def test_many_texts_are_searched_as_one_by_one(texts: list[str], item: str, leas
     wanted = duplicate_level(
         TextFingerprint.of(item),
         [TextFingerprint.of(t) for t in left.values()],
-        jaccard_from=least,
-        containment_from=least,
+        min_jaccard=least,
+        min_containment=least,
     )
-    assert known.level(TextFingerprint.of(item), jaccard_from=least, containment_from=least) == wanted
+    assert known.duplicate_level(TextFingerprint.of(item), min_jaccard=least, min_containment=least) == wanted
 
 
 def test_content_words() -> None:

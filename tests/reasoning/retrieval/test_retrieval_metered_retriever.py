@@ -10,8 +10,9 @@ from reason.core.errors import StoreError
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
+from reason.reasoning.retrieval.metered import MeteredRetriever, RecordedRetriever
 from reason.reasoning.retrieval.passages import Passage
-from reason.reasoning.retrieval.retriever import CombinedRetriever, MeteredRetriever, RecordedRetriever, Retriever
+from reason.reasoning.retrieval.retriever import CombinedRetriever, Retriever
 
 
 class Listed:

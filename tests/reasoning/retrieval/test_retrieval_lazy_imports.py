@@ -1,0 +1,53 @@
+"""What importing the brains loads, and what they say where an optional package is missing."""
+
+import subprocess
+import sys
+
+import pytest
+from reason.core.errors import UserError
+from reason.reasoning.retrieval.bm25 import BM25Index
+from reason.reasoning.retrieval.sources.faiss import save_faiss_source
+from reason.reasoning.retrieval.sources.mcp import McpSource
+
+
+def test_importing_all_of_it_loads_nothing_heavy():
+    heavy = {
+        "torch",
+        "faiss",
+        "bm25s",
+        "mcp",
+        "mcp_types",
+        "aiohttp",
+        "numpy",
+        "scipy",
+        "litellm",
+        "langgraph",
+        "pypdf",
+    }
+    names = [
+        "sources.client",
+        "sources.mcp",
+        "sources.factory",
+        "quoting",
+        "retriever",
+        "index.builder",
+        "index.saved_index",
+    ]
+    script = (
+        "import sys\n"
+        + "".join(f"import reason.reasoning.retrieval.{n}\n" for n in names)
+        + "print(*{m.partition('.')[0] for m in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    assert heavy & set(done.stdout.split()) == set()
+
+
+async def test_missing_packages_name_the_extra(monkeypatch, tmp_path):
+    for package in ("bm25s", "faiss", "mcp"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r"bm25s.*reason-orchestrator\[local\]"):
+        BM25Index(["a"])
+    with pytest.raises(UserError, match=r"faiss.*reason-orchestrator\[local\]"):
+        await save_faiss_source(tmp_path, ["x"], None)
+    with pytest.raises(UserError, match=r"mcp.*reason-orchestrator\[mcp\]"):
+        await McpSource.connect(["x"])

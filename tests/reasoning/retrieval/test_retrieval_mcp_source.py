@@ -1,0 +1,244 @@
+"""A tool of an MCP server as a brain: a real server as a program and over a socket, and servers that break."""
+
+import asyncio
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, UnknownName, UserError
+from reason.core.settings import Settings
+from reason.reasoning.retrieval.sources.client import KnowledgeClient
+from reason.reasoning.retrieval.sources.factory import create_knowledge_source
+from reason.reasoning.retrieval.sources.mcp import McpSource, QueryTool, select_tool
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
+
+pytest.importorskip("mcp")
+
+TESTS = Path(__file__).parents[2]
+MOON = ["The Moon is far.", "The Moon is round."]
+
+
+def command(*arguments):
+    """A small server written out, which starts at once."""
+    return [sys.executable, "-S", str(TESTS / "support" / "mcp_raw_server.py"), *map(str, arguments)]
+
+
+def real():
+    """A server of the SDK's."""
+    return [sys.executable, str(TESTS / "support" / "mcp_sdk_server.py")]
+
+
+@contextlib.asynccontextmanager
+async def opened(server=None, **how):
+    brain = await McpSource.connect(server or command(), **how)
+    try:
+        yield brain
+    finally:
+        await brain.aclose()
+
+
+def texts(found):
+    return [s.text for s in found]
+
+
+@contextlib.asynccontextmanager
+async def over_a_socket():
+    """The same server over streamable HTTP; gives its address."""
+    import uvicorn
+    from support.mcp_sdk_server import facts_server
+
+    app = facts_server().streamable_http_app()
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/mcp"
+    finally:
+        server.should_exit = server.force_exit = True
+        await task
+
+
+async def test_a_program_is_started_its_one_tool_found_and_asked():
+    async with opened(real()) as brain:
+        assert isinstance(brain, KnowledgeSource)
+        assert (brain.kind, brain.tool) == ("mcp", QueryTool("lookup", "query", "limit"))
+        found = await brain.query("the moon and the sun", 2)
+        assert texts(found) == MOON
+        assert found[0].source_id == f"{brain.name}#lookup"
+        many = await asyncio.gather(*(brain.query(q, 5) for q in ("sun", "moon", "nothing") * 5))
+        assert [texts(f) for f in many] == [["The Sun is hot."], MOON, []] * 5
+        with pytest.raises(BackendError, match="'lookup' of .* failed: Error executing tool lookup") as raised:
+            await brain.query("fail", 3)
+        assert type(raised.value) is BackendError
+        assert "\n" not in raised.value.message
+        assert texts(await brain.query("moon", 1)) == MOON[:1]
+    await brain.aclose()
+    with pytest.raises(BackendUnavailable, match="closed"):
+        await brain.query("moon", 1)
+
+
+async def test_over_a_socket_with_a_named_tool_and_sources():
+    async with over_a_socket() as url:
+        async with opened(url, tool="structured") as brain:
+            assert brain.tool == QueryTool("structured", "topic", "", "context")
+            (found,) = await brain.query("A", 3, "B")
+            assert (found.text, found.source_id, found.score) == ("A in B", "book, page 5", 0.5)
+        async with opened(url) as brain:
+            assert texts(await brain.query("moon", 1)) == MOON[:1]
+
+
+async def test_text_that_is_json_is_read_and_other_text_is_a_snippet():
+    async with over_a_socket() as url, opened(url, tool="plain") as brain:
+        (found,) = await brain.query("json", 3)
+        assert (found.text, found.source_id) == ("from JSON", "j")
+        assert texts(await brain.query("odd", 3)) == ["[1, 2"]
+        assert texts(await brain.query("as it is", 3)) == ["as it is"]
+        assert await brain.query(" ", 3) == []
+
+
+async def test_a_server_that_dies_in_the_midst_is_started_again_by_the_next_query(tmp_path):
+    async with opened(command("dies", tmp_path / "died")) as brain:
+        with pytest.raises(BackendUnavailable, match="broke off"):
+            await brain.query("moon", 3)
+        assert texts(await brain.query("moon", 3)) == MOON
+
+
+async def test_a_dying_server_costs_a_search_one_answer(tmp_path, runs):
+    async with opened(command("dies", tmp_path / "died")) as brain:
+        consultant = KnowledgeClient([brain], await runs.run(), timeout_s=60, max_concurrent=1)
+        rows = await consultant.query(["moon", "sun"], 3)
+        assert [texts(row) for row in rows] == [[], ["The Sun is hot."]]
+        assert (consultant.errors, consultant.timeouts) == (1, 0)
+
+
+async def test_one_that_cannot_be_started_again_is_unavailable_each_time(tmp_path):
+    async with opened(command("dies", tmp_path / "died")) as brain:
+        with pytest.raises(BackendUnavailable):
+            await brain.query("moon", 3)
+        brain._server = command("crash")
+        for _ in range(2):
+            with pytest.raises(BackendUnavailable, match="license has expired"):
+                await brain.query("moon", 3)
+
+
+async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
+    async with opened() as brain:
+        consultant = KnowledgeClient([brain], await runs.run(), timeout_s=0.5)
+        assert await consultant.query(["hang"], 3) == [[]]
+        assert consultant.timeouts == 1
+        task = asyncio.create_task(brain.query("hang", 3))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert texts(await brain.query("moon", 3)) == MOON
+
+
+@pytest.mark.parametrize(
+    ("server", "error", "says"),
+    [
+        (["/no/such/program"], BackendUnavailable, "cannot be used"),
+        (["/"], BackendUnavailable, "cannot be used"),
+        (["a\0b"], BackendUnavailable, "cannot be used"),
+        (command("crash"), BackendUnavailable, "it said: the license has expired"),
+        (command("mute"), BackendTimeout, "did not answer"),
+        (command("garbage"), (BackendTimeout, BackendUnavailable), "mcp_raw_server"),
+        ("http://127.0.0.1:9/mcp", BackendUnavailable, "is it running"),
+    ],
+)
+async def test_what_is_no_server_is_told(server, error, says):
+    never_answers = server[-1] in ("mute", "garbage")
+    with pytest.raises(error, match=says):
+        await McpSource.connect(server, patience_s=0.5 if never_answers else 60)
+    assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
+
+
+async def test_opening_can_be_cancelled():
+    task = asyncio.create_task(McpSource.connect(command("mute")))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
+
+
+async def test_identities():
+    async with opened() as one, opened(tool="shout") as two, opened(name="other") as three:
+        assert one.identity == three.identity != two.identity
+
+
+# -- which tool
+
+
+def form(required=(), **types):
+    return {"properties": {name: {"type": kind} for name, kind in types.items()}, "required": list(required)}
+
+
+def test_the_tool_is_the_one_that_takes_a_text_under_a_usual_name():
+    forms = {
+        "add": form(a="integer", b="integer"),
+        "write": form(["path", "text"], path="string", text="string"),
+        "find": form(["question"], question="string", top_k="integer", context="string"),
+    }
+    assert select_tool("s", forms, None) == QueryTool("find", "question", "top_k", "context")
+    with pytest.raises(UserError, match="takes no text, or more"):
+        select_tool("s", forms, "write")
+    with pytest.raises(UnknownName, match=r"did you mean 'find'.*s has add, find, write"):
+        select_tool("s", forms, "fin")
+
+
+def test_several_or_none_must_be_named():
+    several = {"a": form(query="string"), "b": form(q="string")}
+    with pytest.raises(UserError, match=r"2 tools of s take a text: a, b .*s#TOOL"):
+        select_tool("s", several, None)
+    assert select_tool("s", several, "b") == QueryTool("b", "q")
+    with pytest.raises(UserError, match="no tool of s takes a text: c"):
+        select_tool("s", {"c": form(x="string")}, None)
+    with pytest.raises(UserError, match="none"):
+        select_tool("s", {}, None)
+
+
+@pytest.mark.parametrize(
+    ("schema", "tool"),
+    [
+        (form(["topic"], topic="string", lang="string"), QueryTool("t", "topic")),
+        (form(topic="string"), QueryTool("t", "topic")),
+        (form(a="string", b="string"), None),
+        (form(["a", "b"], a="string", b="string"), None),
+        ({"properties": {"q": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, QueryTool("t", "q")),
+        ({"properties": {"q": {"type": ["string", "null"]}, "n": {"type": "number"}}}, QueryTool("t", "q", "n")),
+        ({"properties": {"context": {"type": "string"}}}, QueryTool("t", "context")),
+        ({"properties": [], "required": 5}, None),
+        ({"properties": {"q": True, "x": {"anyOf": ["string"]}}}, None),
+        ({}, None),
+    ],
+)
+def test_arguments_of_a_named_tool(schema, tool):
+    if tool is None:
+        with pytest.raises(UserError):
+            select_tool("s", {"t": schema}, "t")
+    else:
+        assert select_tool("s", {"t": schema}, "t") == tool
+
+
+# -- by a string
+
+
+async def test_strings_of_servers(tmp_path):
+    settings = Settings(store=tmp_path / "runs.sqlite3")
+    name = f"mcp:{shlex.join(command())}"
+    for string, tool in ((name, "lookup"), (f"{name}#shout", "shout")):
+        brain = await create_knowledge_source(string, settings)
+        assert (brain.name, brain.tool.name) == (string, tool)
+        await brain.aclose()
+    async with over_a_socket() as url:
+        brain = await create_knowledge_source(f"mcp:{url}#plain", settings)
+        assert texts(await brain.query("word", 1)) == ["word"]
+        await brain.aclose()
+    with pytest.raises(UnknownName, match="'lockup'.*did you mean 'lookup'"):
+        await create_knowledge_source(f"{name}#lockup", settings)
+    with pytest.raises(UserError, match="cannot be read"):
+        await create_knowledge_source("mcp:python 'server", settings)

@@ -1,0 +1,154 @@
+"""Another model as a brain: how it is asked, what is read, who pays, and replays of all that, timeouts included."""
+
+import asyncio
+
+import pytest
+from reason.core.errors import BackendError, BudgetExceeded, StoreError
+from reason.reasoning.retrieval.sources.client import (
+    KnowledgeClient,
+    MeteredSource,
+    RecordedSource,
+    recorded_source,
+    source_description,
+)
+from reason.reasoning.retrieval.sources.directory import DirectorySource
+from reason.reasoning.retrieval.sources.model import ModelSource, facts_request
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
+from support.knowledge_sources import ScriptedKnowledgeSource
+from support.scripted_model import ScriptedModel, replies
+
+FACTS = "1. The Moon is far.\n- It has craters.\n\n* It has craters.\nNone\n2) No air is there.\nMore:"
+
+
+def texts(rows):
+    return [[s.text for s in row] for row in rows]
+
+
+async def test_what_it_is_asked_and_what_is_read():
+    model = ScriptedModel(replies(FACTS))
+    brain = ModelSource(model)
+    assert isinstance(brain, KnowledgeSource)
+    assert isinstance(brain, MeteredSource)
+    found = await brain.query("What of the\nMoon? <|im_start|>system", 3, "a <s> step")
+    assert [s.text for s in found] == ["The Moon is far.", "It has craters.", "No air is there."]
+    assert {s.source_id for s in found} == {"model scripted"}
+    assert (brain.name, brain.kind) == ("model:scripted", "model")
+    ((request,),) = model.generate_calls
+    (message,) = request.prompt.messages
+    assert "up to 3 short facts" in message.content
+    assert message.content.endswith(
+        "What is being worked on: a < s> step\n\nQuestion: What of the Moon? < |im_start| >system"
+    )
+
+
+def test_what_is_no_fact_is_left_out():
+    brain = ModelSource(ScriptedModel(replies("x")))
+
+    def read(text, **how):
+        return [s.text for s in brain.read(text, 9, **how)]
+
+    assert read("none") == read("None.") == read("") == read("\n\n") == read("- none") == []
+    assert read("a\nb\nhalf a fa", whole=False) == ["a", "b"]
+    assert read("1999 was a year.\n12. Twelve.") == ["1999 was a year.", "Twelve."]
+    assert facts_request("q", 500, "").sampling.max_tokens == 20 * 48
+
+
+async def test_it_is_closed_by_its_owner():
+    model = ScriptedModel(replies("x"))
+    await ModelSource(model).aclose()
+    assert not model.closed
+    await ModelSource(model, owned=True).aclose()
+    assert model.closed
+
+
+async def test_a_failing_model_is_an_error():
+    brain = ModelSource(ScriptedModel(replies("x"), failing=frozenset({0})))
+    with pytest.raises(BackendError, match="scripted to fail"):
+        await brain.query("q", 3)
+
+
+async def test_the_run_pays_and_a_resumed_run_asks_nothing_but_spends_the_same(runs):
+    model = ScriptedModel(replies("one\ntwo"))
+    usages = []
+    for recording in (True, True, False):
+        run = await runs.run(recording=recording)
+        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        assert texts(await KnowledgeClient([brain], run).query(["q", "q", "r"], 2)) == [["one", "two"]] * 3
+        usage = run.ledger.usage()
+        assert set(usage.by_role) == {"knowledge:scripted"}
+        usages.append((usage.model_calls, usage.completion_tokens, usage.prompt_tokens))
+    assert len(set(usages)) == 1
+    assert usages[0][:2] == (2, 2 * len("one\ntwo."))
+    assert len(model.made) == 2
+
+
+async def test_a_timeout_is_charged_and_replays_with_the_same_tokens(runs):
+    written = 0
+
+    async def step():
+        nonlocal written
+        written += 1
+        if written > 5:
+            await asyncio.Event().wait()
+
+    model = ScriptedModel(replies("one fact after another"), step=step)
+    spent = []
+    for recording in (True, True, False):
+        run = await runs.run(recording=recording)
+        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        consultant = KnowledgeClient([brain], run, timeout_s=0.3)
+        assert await consultant.query(["q"], 2) == [[]]
+        assert (consultant.timeouts, consultant.errors) == (1, 0)
+        assert not run.partial_completions
+        spent.append(run.ledger.usage().completion_tokens)
+        assert len(runs.notes("knowledge.failed")) == 1
+    assert spent == [5, 5, 5]
+    assert len(model.made) == 1
+
+
+async def test_a_failure_is_recorded_and_a_replay_goes_the_same_way(runs):
+    model = ScriptedModel(replies("x"), failing=frozenset({0}))
+    for recording in (True, False):
+        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        consultant = KnowledgeClient([brain], await runs.run(recording=recording))
+        assert await consultant.query(["q"], 2) == [[]]
+        assert (consultant.errors, consultant.timeouts) == (1, 0)
+
+
+async def test_a_spent_budget_is_the_runs_and_not_the_brains(runs):
+    run = await runs.run(calls=1)
+    consultant = KnowledgeClient([ModelSource(ScriptedModel(replies("x")))], run)
+    with pytest.raises(BudgetExceeded):
+        await consultant.query(["a", "b"], 2)
+    assert consultant.errors == 0
+
+
+async def test_a_replay_that_asks_for_something_new_ends(runs):
+    brain = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))))
+    with pytest.raises(StoreError):
+        await KnowledgeClient([brain], await runs.run(recording=False)).query(["q"], 2)
+    late = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))), out_of_time=True)
+    with pytest.raises(BudgetExceeded):
+        await KnowledgeClient([late], await runs.run(recording=False)).query(["q"], 2)
+
+
+async def test_a_brain_that_is_not_known_to_be_a_model_replays_without_charges(runs):
+    brain = ModelSource(ScriptedModel(replies("one\ntwo")))
+    rows = await KnowledgeClient([brain], await runs.run()).query(["q"], 2)
+    run = await runs.run(recording=False)
+    stands = RecordedSource(brain.name, brain.kind, brain.identity)
+    assert await KnowledgeClient([stands], run).query(["q"], 2) == rows
+    assert run.ledger.usage().model_calls == 0
+
+
+async def test_what_is_noted_stands_for_any_brain(tmp_path):
+    pytest.importorskip("bm25s")
+    (tmp_path / "a.txt").write_text("text")
+    for brain in (
+        ScriptedKnowledgeSource({}),
+        await DirectorySource.load(tmp_path),
+        ModelSource(ScriptedModel(replies("x"))),
+    ):
+        stands = recorded_source(source_description(brain))
+        assert (stands.name, stands.kind, stands.identity) == (brain.name, brain.kind, brain.identity)
+        assert isinstance(stands, ModelSource if brain.kind == "model" else RecordedSource)

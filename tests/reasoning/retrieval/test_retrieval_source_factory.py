@@ -1,0 +1,206 @@
+"""From strings and other things to brains: which, with what, closed by whom, and what is said of a wrong one."""
+
+import asyncio
+
+import pytest
+from reason.core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
+from reason.core.settings import Settings
+from reason.reasoning.retrieval.sources import factory as opening
+from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
+from reason.reasoning.retrieval.sources.factory import create_knowledge_source
+from reason.reasoning.retrieval.sources.faiss import FaissSource, save_faiss_source
+from reason.reasoning.retrieval.sources.function import FunctionSource
+from reason.reasoning.retrieval.sources.http import HttpSource
+from reason.reasoning.retrieval.sources.model import ModelSource
+from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
+from support.knowledge_sources import ScriptedKnowledgeSource, WordEmbedding
+from support.scripted_model import ScriptedModel, replies
+
+pytest.importorskip("bm25s")
+faiss = pytest.importorskip("faiss")
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(store=tmp_path / "home" / "runs.sqlite3")
+
+
+@pytest.fixture
+def docs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("The Moon is far.")
+    return tmp_path / "docs"
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Stands for the models that the settings name; what was opened."""
+    made = []
+
+    async def embedding(name, settings):
+        made.append(WordEmbedding(name=name or "default"))
+        return made[-1]
+
+    async def model(name, settings):
+        made.append(ScriptedModel(replies("a fact"), name=name))
+        return made[-1]
+
+    monkeypatch.setattr(opening, "load_embedding_model", embedding)
+    monkeypatch.setattr(opening, "load_model", model)
+    return made
+
+
+@pytest.mark.parametrize("asked", ["docs", "docs/", "folder:docs", "./docs", "path"])
+async def test_folders(docs, settings, models, asked):
+    told = []
+    brain = await create_knowledge_source(
+        docs if asked == "path" else asked,
+        settings,
+        options=DirectoryOptions(words=50),
+        progress=lambda *at: told.append(at),
+    )
+    assert isinstance(brain, DirectorySource)
+    assert brain.name == (str(docs) if asked == "path" else asked)
+    ((text, source),) = [(s.text, s.source_id) for s in await brain.query("moon", 3)]
+    assert (text, source) == ("The Moon is far.", "docs/a.txt:0-16")
+    assert told == [("reading", 1, 1), ("embedding", 1, 1)]
+    assert (settings.store.parent / "vectors.sqlite3").is_file()
+    await brain.aclose()
+    assert [m.closed for m in models] == [True]
+    again = await create_knowledge_source(
+        asked if asked != "path" else docs, settings, options=DirectoryOptions(words=50)
+    )
+    assert again.identity == brain.identity
+    assert models[1].embedded == []  # vectors were kept
+    await again.aclose()
+
+
+async def test_an_embedding_opener_of_somebody_elses_keeps_its_model(docs, settings):
+    model = WordEmbedding()
+
+    async def opener(name):
+        assert name is None
+        return model
+
+    brain = await create_knowledge_source("docs", settings, load_embedding=opener)
+    await brain.aclose()
+    assert not model.closed
+
+
+@pytest.mark.parametrize("error", [BackendUnavailable("no weights"), UserError("an extra is missing")])
+async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs, settings, error):
+    async def opener(name):
+        raise error
+
+    brain = await create_knowledge_source("docs", settings, load_embedding=opener)
+    assert [(n.path, n.skipped) for n in brain.notes] == [("docs", False)]
+    assert error.message in brain.notes[0].reason
+    assert [s.text for s in await brain.query("moon", 1)] == ["The Moon is far."]
+
+
+async def test_a_model_opened_in_vain_is_closed(tmp_path, settings, models):
+    with pytest.raises(DataError, match="no text in the folder"):
+        await create_knowledge_source(tmp_path, settings)
+    assert [m.closed for m in models] == [True]
+
+
+async def test_a_saved_index_also_where_a_folder_was_asked_for(docs, settings, models, tmp_path):
+    await save_faiss_source(tmp_path / "kept", [Snippet(text="The Sun is hot.", source_id="s")], WordEmbedding())
+    for asked in ("faiss:kept", "kept", "faiss:kept/index.faiss", "folder:kept"):
+        brain = await create_knowledge_source(asked, settings)
+        assert isinstance(brain, FaissSource)
+        assert brain.name == asked
+        assert [s.text for s in await brain.query("sun", 1)] == ["The Sun is hot."]
+        await brain.aclose()
+        assert models[-1].closed
+        assert models[-1].name == "words"
+
+
+async def test_services_and_models(settings, models):
+    brain = await create_knowledge_source("http://127.0.0.1:9/ask", settings)
+    assert isinstance(brain, HttpSource)
+    assert isinstance(await create_knowledge_source("https://host/x", settings), HttpSource)
+    brain = await create_knowledge_source("model:openai/some-model:tag", settings)
+    assert isinstance(brain, ModelSource)
+    assert brain.name == "model:openai/some-model:tag"
+    await brain.aclose()
+    assert models[-1].closed
+
+    async def shared(name):
+        return ScriptedModel(replies("x"), name=name)
+
+    brain = await create_knowledge_source("model:mine", settings, load_language_model=shared)
+    await brain.aclose()
+    assert not brain.model.closed
+
+
+async def test_brains_and_callables(settings):
+    own = ScriptedKnowledgeSource({})
+    assert await create_knowledge_source(own, settings) is own
+    brain = await create_knowledge_source(lambda text, k: ["x"], settings)
+    assert isinstance(brain, FunctionSource)
+    assert isinstance(brain, KnowledgeSource)
+    with pytest.raises(UserError):
+        await create_knowledge_source(7, settings)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "says"),
+    [
+        ("", UserError, "empty string.*give a folder"),
+        ("  ", UserError, "empty string"),
+        ("nowhere", DataError, r"'nowhere' is no folder here.*folder:…, faiss:…"),
+        ("docs/a.txt", DataError, "is a file, not a folder"),
+        ("folder:nowhere", DataError, "no folder here"),
+        ("folder:", UserError, "which folder.*folder:…"),
+        ("model: ", UserError, "which model"),
+        ("faiss:docs", DataError, "there is no .*index.faiss.*save_faiss_brain"),
+        ("fais:docs", UnknownName, "kind of brain 'fais'.*did you mean 'faiss'"),
+        ("xyz:docs", UnknownName, "kinds are folder, faiss, mcp, model"),
+        ("ftp://host", UnknownName, "kind of brain 'ftp'"),
+        ("http://", UserError, "no web address"),
+        ("http://me:pw@host", UserError, "password"),
+        ("mcp:http://me:pw@host", UserError, "password"),
+        ("mcp:", UserError, "which mcp"),
+        ("~nobody-of-that-name", DataError, "no folder here"),
+        ("\0", DataError, "no folder here"),
+    ],
+)
+async def test_wrong_strings_name_the_input_and_the_remedy(docs, settings, models, asked, error, says):
+    with pytest.raises(error, match=says) as raised:
+        await create_knowledge_source(asked, settings)
+    assert isinstance(raised.value, ReasonError)
+    assert raised.value.hint
+    assert "pw" not in str(raised.value)
+
+
+async def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path, settings, models, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b" / "x.txt").write_text("text")
+    brain = await create_knowledge_source("a:b", settings)
+    assert isinstance(brain, DirectorySource)
+    await brain.aclose()
+
+
+async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings):
+    begun = asyncio.Event()
+
+    async def never():
+        begun.set()
+        await asyncio.Event().wait()
+
+    model = WordEmbedding(step=never)
+
+    async def opener(name):
+        return model
+
+    opens = opening._Opening(settings, opener, None, None, None, None)
+    opens._own_embedding = True
+    task = asyncio.create_task(opens.folder("docs", docs))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert model.closed

@@ -1,1 +1,0 @@
-"""Several pieces of evidence combined into one verdict (LPF)."""
