@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -20,7 +20,7 @@ from ..serving.model import Feature
 
 if TYPE_CHECKING:
     from ..serving.encoders.protocols import EmbeddingModel
-    from .memory.named_memory import NamedMemory
+    from .memory.working_memory import MemoryItem
     from .retrieval.sources.protocol import KnowledgeSource
 
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
@@ -28,6 +28,15 @@ EXAMPLE_REWARD = "judge/local/smollm2-135m"
 
 NON_LANGUAGE_ROLES = frozenset({"reward", "embedding", "knowledge"})
 """Roles that are not language models: the reward model, the embedding model, and knowledge sources."""
+
+
+class Memory(Protocol):
+    """A memory that outlasts the run, as a strategy writes to it (`memory.named_memory.NamedMemory`)."""
+
+    name: str
+
+    async def add(self, items: Sequence[MemoryItem], *, run_id: str = "", question: str = "") -> object:
+        """Store items for later runs; raises `StoreError` if they cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Knowledge:
     """
 
     sources: tuple[KnowledgeSource, ...] = ()
-    memory: NamedMemory | None = None
+    memory: Memory | None = None
     embedding: EmbeddingModel | None = None
 
 
