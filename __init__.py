@@ -1,4 +1,4 @@
-"""`reason`: inference-time reasoning strategies and verification under one budget, one trace, one run store.
+"""`reason`: inference-time reasoning strategies and verification with one budget, one trace and one run store.
 
     from reason import Reasoner, ask
 
@@ -7,7 +7,7 @@
     async with Reasoner(strategy="self-consistency", budget={"tokens": 2000}) as reasoner:
         answer = await reasoner.aask("What is 17 times 23?")
 
-Names are loaded when they are first used: importing the package loads no engine.
+Names are imported at first use: importing the package loads no engine.
 """
 
 from __future__ import annotations
@@ -16,29 +16,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .agents.asking import aask, ask, astream
-    from .agents.reasoner import Reasoner
-    from .agents.verify_text import TextVerification, averify_text, verify_text
-    from .core.answer import Answer, Candidate, Solution, Verification
+    from .agents.reasoner import Reasoner, aask, ask, astream
+    from .agents.verification import TextVerification, averify_text, verify_text
     from .core.budget import Budget
     from .core.errors import ReasonError
-    from .core.messages import Completion, Message, NextToken, Prompt, Request, Sampling
-    from .core.question import Document, Question
+    from .core.messages import Completion, Message, NextTokenDistribution, Prompt, Request, SamplingParams
     from .core.settings import Settings
+    from .core.types import Answer, Candidate, Document, Question, Solution, Verification
     from .core.version import __version__
     from .reasoning.strategy import Models, Parameters, Strategy
     from .serving.model import Capabilities, LanguageModel
 
-_HOMES = {
-    ".agents.asking": ("aask", "ask", "astream"),
-    ".agents.reasoner": ("Reasoner",),
-    ".agents.verify_text": ("TextVerification", "averify_text", "verify_text"),
-    ".core.answer": ("Answer", "Candidate", "Solution", "Verification"),
+_MODULES = {
+    ".agents.reasoner": ("Reasoner", "aask", "ask", "astream"),
+    ".agents.verification": ("TextVerification", "averify_text", "verify_text"),
     ".core.budget": ("Budget",),
     ".core.errors": ("ReasonError",),
-    ".core.messages": ("Completion", "Message", "NextToken", "Prompt", "Request", "Sampling"),
-    ".core.question": ("Document", "Question"),
+    ".core.messages": ("Completion", "Message", "NextTokenDistribution", "Prompt", "Request", "SamplingParams"),
     ".core.settings": ("Settings",),
+    ".core.types": ("Answer", "Candidate", "Document", "Question", "Solution", "Verification"),
     ".core.version": ("__version__",),
     ".reasoning.strategy": ("Models", "Parameters", "Strategy"),
     ".serving.model": ("Capabilities", "LanguageModel"),
@@ -54,14 +50,14 @@ __all__ = [
     "LanguageModel",
     "Message",
     "Models",
-    "NextToken",
+    "NextTokenDistribution",
     "Parameters",
     "Prompt",
     "Question",
     "ReasonError",
     "Reasoner",
     "Request",
-    "Sampling",
+    "SamplingParams",
     "Settings",
     "Solution",
     "Strategy",
@@ -76,12 +72,12 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # checkers would take it for every name there could be
+if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        for home, names in _HOMES.items():
+        for module, names in _MODULES.items():
             if name in names:
-                return getattr(import_module(home, __name__), name)
+                return getattr(import_module(module, __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

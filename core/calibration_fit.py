@@ -1,70 +1,142 @@
-"""Fits of calibration curves, and calibration errors: the only isotonic fit and the only ECE of the project.
+"""Fitting a `CalibrationCurve`, and how well confidences are calibrated: reliability bins, ECE, AURC.
 
-All functions take stated confidences in [0, 1] and whether each was correct, as arrays or sequences, and do not depend
-on the order of the examples; examples of equal confidence are treated alike.
+All take `confidence`, the stated probability of being right in [0, 1], and `correct`, 0 or 1, both `[examples]`. None
+depends on the order of the examples; examples of equal confidence are treated alike.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .calibration import CalibrationCurve, CalibrationMethod
 from .errors import UserError
 
-Array = NDArray[np.float64]
+Array: TypeAlias = NDArray[np.float64]
+Values: TypeAlias = Sequence[float] | Sequence[bool] | NDArray[Any]
 
-NUM_BINS: Final = 10
+BINS: Final = 10
 RIDGE: Final = 1e-3
 """Weight of the squared distance from the identity in the summed log-loss of "temperature" and "platt"."""
-MIN_CLIP: Final = 1e-6
-MAX_CLIP: Final = 0.25
-_MAX_NEWTON_STEPS: Final = 100
+MIN_CLIP, MAX_CLIP = 1e-6, 0.25
+_NEWTON_STEPS: Final = 100
 
 
-# -- curves
+def fit_curve(method: CalibrationMethod, confidence: Values, correct: Values) -> CalibrationCurve:
+    """The curve of a method with the minimum log-loss (isotonic: the minimum squared error, which is the same curve).
 
+    "temperature" fits the slope of the log-odds, "platt" the intercept too. Two things keep the minimum finite.
+    Confidences are clipped to [clip, 1 - clip], the clip being half the distance to 0 or 1 of the closest one that is
+    not itself 0 or 1, within [1e-6, 0.25]: of shares of n votes that is 1/(2n), so that a unanimous vote counts as half
+    a vote short of all. And RIDGE/2 * (intercept² + (slope - 1)²) is added to the summed loss, so that examples which a
+    threshold separates do not drive the slope to infinity; otherwise it moves the minimum by less than the noise. A
+    negative slope is not allowed: at 0 every confidence becomes the same.
 
-def fit_curve(method: CalibrationMethod, confidence: ArrayLike, correct: ArrayLike) -> CalibrationCurve:
-    """The curve of a method that fits the examples best.
+    "isotonic" pools adjacent violators. Examples of one confidence are one point; knots within a level stretch are
+    dropped.
+
+    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", equation 1, on the log-odds; Guo et al.
+    2017, "On Calibration of Modern Neural Networks", section 4.2; Zadrozny and Elkan 2002, "Transforming Classifier
+    Scores into Accurate Multiclass Probability Estimates", section 3.
 
     Args:
-        method: "temperature", "platt" or "isotonic".
         confidence: `[examples]`, in [0, 1].
-        correct: `[examples]`, 0 or 1; for "temperature" and "platt" also probabilities.
+        correct: `[examples]`, in [0, 1]; fractions are targets.
 
     Raises:
         UserError: There are no examples, or the lengths differ.
     """
-    c, y = _arrays(confidence, correct)
-    return _isotonic(c, y) if method == "isotonic" else _logistic(method, c, y)
+    c, target = _arrays(confidence, correct)
+    return _isotonic(c, target) if method == "isotonic" else _on_log_odds(method, c, target)
 
 
-def _isotonic(confidence: Array, correct: Array) -> CalibrationCurve:
-    """The non-decreasing function of least squared error, by pooling adjacent violators.
+class ConfidenceBin(NamedTuple):
+    """A bar of a reliability diagram: examples with a confidence in (low, high], the first bar from low on."""
 
-    Examples of one confidence are one point with their number as its weight. Points within a constant stretch are
-    dropped if their neighbours are on it too: the line through them is the same.
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
 
-    Source: Zadrozny and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates",
-    section 3.
+
+def reliability(confidence: Values, correct: Values, bins: int = BINS) -> tuple[ConfidenceBin, ...]:
+    """Mean confidence and accuracy in bins (b/bins, (b+1)/bins] of equal width; empty bins are left out.
+
+    Raises:
+        UserError: There are no examples, the lengths differ, or a value is outside its range.
     """
+    c, right = _checked(confidence, correct)
+    edges = np.arange(bins + 1) / bins
+    index = bin_index(c, bins)
+    return tuple(
+        ConfidenceBin(
+            float(edges[b]),
+            float(edges[b + 1]),
+            int(inside.sum()),
+            float(c[inside].mean()),
+            float(right[inside].mean()),
+        )
+        for b in range(bins)
+        if (inside := index == b).any()
+    )
+
+
+def bin_index(confidence: Array, bins: int = BINS) -> NDArray[np.intp]:
+    """The bin of each confidence, `[examples]`; compared with the edges, since 0.7 * 10 is above 7."""
+    index: NDArray[np.intp] = np.searchsorted(np.arange(bins + 1) / bins, confidence, side="left") - 1
+    return np.clip(index, 0, bins - 1)
+
+
+def ece(confidence: Values, correct: Values, bins: int = BINS) -> float:
+    """Expected calibration error: Σ_b n_b/n · |accuracy_b - confidence_b| over bins of equal width.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+
+    Raises:
+        UserError: As `reliability`.
+    """
+    filled = reliability(confidence, correct, bins)
+    return sum(b.count * abs(b.accuracy - b.confidence) for b in filled) / sum(b.count for b in filled)
+
+
+def aurc(confidence: Values, correct: Values) -> float:
+    """Area under the risk-coverage curve: mean over k of the share wrong among the k most confident; ties share.
+
+    Source: Geifman, Uziel, El-Yaniv 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 2.
+
+    Raises:
+        UserError: As `reliability`.
+    """
+    c, right = _checked(confidence, correct)
+    order = np.argsort(-c, kind="stable")
+    wrong = 1 - mean_within_ties(c, right)[order]
+    return float(np.mean(np.cumsum(wrong) / np.arange(1, len(order) + 1)))
+
+
+def mean_within_ties(confidence: Array, correct: Array) -> Array:
+    """The mean correctness of the examples of the same confidence, `[examples]`."""
+    _, group = np.unique(confidence, return_inverse=True)
+    means: Array = (np.bincount(group, weights=correct) / np.bincount(group))[group]
+    return means
+
+
+def _isotonic(confidence: Array, target: Array) -> CalibrationCurve:
     points, group = np.unique(confidence, return_inverse=True)
     counts = np.bincount(group)
-    sums = np.bincount(group, weights=correct)
-    blocks: list[tuple[float, int, int]] = []  # sum of correct, examples, points
+    sums = np.bincount(group, weights=target)
+    blocks: list[tuple[float, int, int]] = []  # sum of targets, examples, points
     for total, count in zip(sums.tolist(), counts.tolist(), strict=True):
-        num_points = 1
-        # shares of two blocks are compared crosswise: for integers, equal shares are equal
+        size = 1
+        # means of two blocks compared crosswise: exact for whole numbers, so that equal means are equal
         while blocks and blocks[-1][0] * count >= total * blocks[-1][1]:
-            previous = blocks.pop()
-            total, count, num_points = total + previous[0], count + previous[1], num_points + previous[2]
-        blocks.append((total, count, num_points))
-    fitted = [total / count for total, count, num_points in blocks for _ in range(num_points)]
+            total, count, size = total + blocks[-1][0], count + blocks[-1][1], size + blocks[-1][2]
+            blocks.pop()
+        blocks.append((total, count, size))
+    fitted = [min(max(total / count, 0.0), 1.0) for total, count, size in blocks for _ in range(size)]
     knots = [
         (float(x), y)
         for i, (x, y) in enumerate(zip(points, fitted, strict=True))
@@ -73,45 +145,36 @@ def _isotonic(confidence: Array, correct: Array) -> CalibrationCurve:
     return CalibrationCurve(method="isotonic", knots=tuple(knots))
 
 
-def _logistic(method: CalibrationMethod, confidence: Array, correct: Array) -> CalibrationCurve:
-    """sigmoid(intercept + slope · logit(c)) of least log-loss, with a slope of at least 0; "temperature" has no intercept.
-
-    Two things keep the minimum finite. Confidences are clipped to [clip, 1 - clip], with a clip of half the distance to
-    0 or 1 of the closest one that is not itself 0 or 1, within [1e-6, 0.25]: of shares of n votes that is up to 1/(2n),
-    so that a unanimous vote counts as half a vote short of all. And RIDGE/2 · (intercept² + (slope - 1)²) is added to
-    the summed loss, so that examples which a threshold separates do not drive the slope to infinity.
-
-    Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", equation 1, on the log-odds. The minimum is
-    found by Newton's method.
-    """
+def _on_log_odds(method: CalibrationMethod, confidence: Array, target: Array) -> CalibrationCurve:
     distance = np.minimum(confidence, 1 - confidence)
     inside = distance[distance > 0]
     clip = float(np.clip(inside.min() / 2, MIN_CLIP, MAX_CLIP)) if len(inside) else MAX_CLIP
     c = np.clip(confidence, clip, 1 - clip)
-    logit = np.log(c) - np.log1p(-c)
+    log_odds = np.log(c) - np.log1p(-c)
+    intercept, slope = 0.0, 0.0
     if method == "platt":
-        w = _minimum(np.column_stack([np.ones(len(c)), logit]), correct, np.array([0.0, 1.0]))
-        intercept, slope = float(w[0]), float(w[1])
-        if slope < 0:  # the loss is convex: the best allowed point is on the edge
-            intercept, slope = float(_minimum(np.ones((len(c), 1)), correct, np.array([0.0]))[0]), 0.0
+        intercept, slope = _minimize(np.column_stack([np.ones(len(c)), log_odds]), target, np.array([0.0, 1.0]))
+        if slope < 0:  # the loss is convex: if its minimum is not allowed, the allowed minimum is on the edge
+            slope = 0.0
+            (intercept,) = _minimize(np.ones((len(c), 1)), target, np.array([0.0]))
     else:
-        intercept, slope = 0.0, max(float(_minimum(logit[:, None], correct, np.array([1.0]))[0]), 0.0)
-    return CalibrationCurve(method=method, intercept=intercept, slope=slope, clip=clip)
+        (slope,) = _minimize(log_odds[:, None], target, np.array([1.0]))
+    return CalibrationCurve(method=method, intercept=float(intercept), slope=max(float(slope), 0.0), clip=clip)
 
 
-def _minimum(design: Array, correct: Array, prior: Array) -> Array:
-    """Minimum of Σ [ln(1 + e^η) - y η] + RIDGE/2 · |w - prior|², η = design · w; Newton steps are halved to descend."""
+def _minimize(design: Array, target: Array, prior: Array) -> Array:
+    """The minimum of Σ [ln(1 + e^η) - y η] + RIDGE/2 · |w - prior|² with η = design · w, by Newton's method."""
 
     def loss(w: Array) -> float:
         odds = design @ w
-        return float(np.sum(np.logaddexp(0, odds) - correct * odds) + RIDGE / 2 * np.sum((w - prior) ** 2))
+        return float(np.sum(np.logaddexp(0, odds) - target * odds) + RIDGE / 2 * np.sum((w - prior) ** 2))
 
     w = prior
     value = loss(w)
-    for _ in range(_MAX_NEWTON_STEPS):
+    for _ in range(_NEWTON_STEPS):
         p = np.exp(-np.logaddexp(0, -(design @ w)))
-        gradient = design.T @ (p - correct) + RIDGE * (w - prior)
-        if np.abs(gradient).max() <= 1e-12 * len(correct):
+        gradient = design.T @ (p - target) + RIDGE * (w - prior)
+        if np.abs(gradient).max() <= 1e-12 * len(target):
             break
         hessian = (design * (p * (1 - p))[:, None]).T @ design + RIDGE * np.eye(len(w))
         step, scale = np.linalg.solve(hessian, gradient), 1.0
@@ -124,78 +187,19 @@ def _minimum(design: Array, correct: Array, prior: Array) -> Array:
     return w
 
 
-# -- errors
+def _arrays(confidence: Values, correct: Values) -> tuple[Array, Array]:
+    if not len(confidence) or len(confidence) != len(correct):
+        raise UserError(
+            f"calibration needs one confidence and one correctness per answer, and at least one answer; got "
+            f"{len(confidence)} and {len(correct)}"
+        )
+    return np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
 
 
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """A bar of a reliability diagram: the examples with a confidence in (low, high]; the first bar includes 0.
-
-    Attributes:
-        low: Lower edge.
-        high: Upper edge.
-        count: Number of examples.
-        confidence: Mean confidence.
-        accuracy: Share of correct examples.
-    """
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
-
-
-def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = NUM_BINS) -> tuple[ReliabilityBin, ...]:
-    """Mean confidence and accuracy in bins (b/bins, (b+1)/bins] of equal width; empty ones are left out.
-
-    Raises:
-        UserError: There are no examples, the lengths differ, or a confidence is outside [0, 1].
-    """
-    c, y = _arrays(confidence, correct)
-    edges = np.arange(bins + 1) / bins
-    # compared with the edges rather than multiplied: 0.7 * 10 is above 7
-    index = np.clip(np.searchsorted(edges, c, side="left") - 1, 0, bins - 1)
-    made = []
-    for b in np.unique(index).tolist():
-        inside = index == b
-        count = int(inside.sum())
-        means = math.fsum(c[inside]) / count, math.fsum(y[inside]) / count
-        made.append(ReliabilityBin(float(edges[b]), float(edges[b + 1]), count, *means))
-    return tuple(made)
-
-
-def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = NUM_BINS) -> float:
-    """Expected calibration error: Σ_b n_b/n · |accuracy_b - confidence_b|.
-
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
-
-    Raises:
-        UserError: As `reliability`.
-    """
-    found = reliability(confidence, correct, bins)
-    return math.fsum(b.count * abs(b.accuracy - b.confidence) for b in found) / sum(b.count for b in found)
-
-
-def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the risk-coverage curve: mean over k of the error among the k most confident; tied examples share.
-
-    Source: Geifman, Uziel, El-Yaniv 2019, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers", section 2.
-
-    Raises:
-        UserError: As `reliability`.
-    """
-    c, y = _arrays(confidence, correct)
-    _, group = np.unique(c, return_inverse=True)
-    shared = (np.bincount(group, weights=y) / np.bincount(group))[group]
-    wrong = 1 - shared[np.argsort(-c, kind="stable")]
-    return float(np.mean(np.cumsum(wrong) / np.arange(1, len(c) + 1)))
-
-
-def _arrays(confidence: ArrayLike, correct: ArrayLike) -> tuple[Array, Array]:
-    c, y = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    if not len(c) or c.shape != y.shape:
-        raise UserError(f"{len(c)} confidences and {len(y)} outcomes: there must be as many, and at least one")
+def _checked(confidence: Values, correct: Values) -> tuple[Array, Array]:
+    c, right = _arrays(confidence, correct)
     if not ((c >= 0) & (c <= 1)).all():
-        raise UserError("a confidence is outside [0, 1]")
-    return c, y
+        raise UserError("a confidence lies outside [0, 1]")
+    if not np.isin(right, (0.0, 1.0)).all():
+        raise UserError("correctness must be 0 or 1")
+    return c, right

@@ -1,19 +1,8 @@
-"""Everything that happens in a run, as typed events; `event_sinks` has what takes them.
+"""Everything that happens in a run, as typed events, and the sinks that receive them.
 
-The command line, server-sent events, traces, the viewer and the tests all read these. Events are numbered from 1 in
-the order they were emitted; `parent` is the number of the event they belong under (a sample under its call, a call
-under its stage), so that a trace is a tree.
-
-`Event`: what every event of a run has.
-
-What happens in a jury, as typed events: opinions, reviews, the ranking, the chair's answer, labels, costs.
-
-Jurors are numbered from 0. A `report` is the whole record, as the class of `verify.edgejury.opinions` that is named
-reads it: this layer does not know them.
-
-What events tell of a search: its nodes, and the knowledge that came into it.
-
-Who hears of events: `MemorySink`, `JsonlSink`, `LiveSink`; and `read_events`, which reads a written trace.
+The command line, server-sent events, traces, the viewer and the tests read the same events. They are numbered from 1 in
+the order of emission; `parent` is the number of the event that one belongs under (a sample under its call, a call under
+its stage), so that a trace is a tree.
 """
 
 from __future__ import annotations
@@ -37,7 +26,7 @@ _set = object.__setattr__
 
 
 class Event(Frozen):
-    """What every event has.
+    """Base of all events.
 
     Attributes:
         number: Position in the run, from 1; 0 before it is emitted.
@@ -52,24 +41,26 @@ class Event(Frozen):
     at_s: float = 0.0
 
     def stamped(self, *, number: int, parent: int | None, run_id: str, at_s: float) -> Self:
-        """The event with its place in a run.
+        """The event with its position in a run.
 
-        It is what `model_copy` gives, at a quarter of the time: a run does little else as often.
+        Equal to `model_copy`, in a quarter of its time: a run does few things as often.
         """
         kind = type(self)
         made = kind.__new__(kind)
         fields: dict[str, Any] = {**self.__dict__, "number": number, "parent": parent, "run_id": run_id, "at_s": at_s}
         _set(made, "__dict__", fields)
-        _set(made, "__pydantic_fields_set__", self.__pydantic_fields_set__ | _PLACE)
+        _set(made, "__pydantic_fields_set__", self.__pydantic_fields_set__ | _POSITION)
         _set(made, "__pydantic_extra__", None)
         _set(made, "__pydantic_private__", None)
         return made
 
 
-_PLACE = frozenset({"number", "parent", "run_id", "at_s"})
+_POSITION = frozenset({"number", "parent", "run_id", "at_s"})
 
 
 Report = dict[str, JsonValue]
+"""A complete record as JSON. The events of a jury name its class in `verify.edgejury.types`, which this layer does not
+import. Jurors are numbered from 0."""
 
 
 class OpinionGiven(Event):
@@ -89,24 +80,24 @@ class ReviewGiven(Event):
 
 
 class OpinionsRanked(Event):
-    """The opinions are in order; `report` is the `Ranking`."""
+    """The opinions are ranked; `report` is the `Ranking`."""
 
     type: Literal["jury.ranked"] = "jury.ranked"
     report: Report
 
 
 class OpinionsMerged(Event):
-    """One answer was made of the opinions, by the chair or in its place; `report` is the `Synthesis`."""
+    """One answer was synthesized from the opinions, by the chair or a fallback; `report` is the `Synthesis`."""
 
     type: Literal["jury.merged"] = "jury.merged"
     report: Report
 
 
 class ClaimLabelled(Event):
-    """How far the jurors agree on a claim of the answer is known. Agreed is not verified.
+    """The jurors' agreement on a claim of the answer. Agreed is not verified.
 
     Attributes:
-        index: Which one, in order of the answer, from 0.
+        index: Index of the claim in the answer, from 0.
         report: Its `ClaimLabel`.
     """
 
@@ -120,35 +111,35 @@ class JuryStageEnded(Event):
 
     Attributes:
         stage: "answer", "review", "chair" or "agreement".
-        asked: How many were asked something.
-        replied: How many replied in time with something, whether that could be read or not.
-        report: What it cost, a `StageCost`.
+        num_requests: Models that were called.
+        num_responses: Models that responded in time, parsable or not.
+        report: Its cost, a `StageCost`.
     """
 
     type: Literal["jury.stage"] = "jury.stage"
     stage: str
-    asked: int
-    replied: int
+    num_requests: int
+    num_responses: int
     report: Report
 
 
 JuryEvent = OpinionGiven | ReviewGiven | OpinionsRanked | OpinionsMerged | ClaimLabelled | JuryStageEnded
-"""Any of them."""
+"""Any event of a jury."""
 
 
 class SearchNode(Frozen):
-    """A node of a search tree: the beginning of a solution, of which it holds the last step.
+    """A node of a search tree: a partial solution, of which it holds the last step.
 
     Attributes:
-        id: Its number within the search, from 0.
+        id: Number within the search, from 0.
         parent: The node that it continues; None for a root.
         depth: Steps up to here; 0 for a root.
         text: The last step; empty for a root.
         tokens: Tokens generated for this step.
-        score: What the reward source says of the solution up to here, in [0, 1]; None if it says nothing.
+        score: Score of the partial solution by the reward source, in [0, 1]; None if it has none.
         terminal: Whether the solution is complete.
-        forced: Whether the step is a final answer asked for since steps or budget had run out.
-        values: What the search orders its nodes by, under the names of its method.
+        forced: Whether the step is a final answer that was requested because steps or budget had run out.
+        values: Values by which the search orders its nodes, under the names of its method.
     """
 
     id: int
@@ -163,13 +154,12 @@ class SearchNode(Frozen):
 
 
 class AssociatedItem(Frozen):
-    """A piece of knowledge that came into a search.
+    """A piece of knowledge that was added to a search.
 
     Attributes:
-        text: The knowledge.
-        source_id: Where it comes from; empty for the model's own.
-        source_kind: "self", or the kind of what was asked: "folder", "http", "memory", …
-        score: How relevant it is.
+        source_id: Where it comes from; empty for the model's own knowledge.
+        source_kind: "self", or the kind of the knowledge source: "directory", "http", "memory", …
+        score: Its relevance.
     """
 
     text: str
@@ -179,7 +169,7 @@ class AssociatedItem(Frozen):
 
 
 class RunStarted(Event):
-    """A run begins, or goes on after an interruption."""
+    """A run has started or was resumed."""
 
     type: Literal["run.started"] = "run.started"
     question: Question
@@ -190,14 +180,14 @@ class RunStarted(Event):
 
 
 class StageStarted(Event):
-    """A stage of the pipeline begins, or one of a strategy that has stages."""
+    """A stage of the pipeline, or of a strategy that has stages, has started."""
 
     type: Literal["stage.started"] = "stage.started"
     stage: str
 
 
 class StageFinished(Event):
-    """A stage ended; its parent is the stage's start."""
+    """A stage has ended; its parent is the stage's start."""
 
     type: Literal["stage.finished"] = "stage.finished"
     stage: str
@@ -209,7 +199,7 @@ class CallStarted(Event):
 
     Attributes:
         operation: "generate", "score", "next_token", "relevance", "reward" or "embed".
-        samples: Samples wanted over all requests of the call.
+        samples: Samples requested over all requests of the call.
         replayed: Samples that the run store already has.
     """
 
@@ -224,12 +214,12 @@ class CallStarted(Event):
 
 
 class CallFinished(Event):
-    """A model call ended; its parent is the call's start.
+    """A model call has ended; its parent is the call's start.
 
     Attributes:
         tokens: Generated tokens.
         prompt_tokens: Tokens of the prompts.
-        cached_tokens: Those of them whose keys and values were reused.
+        cached_tokens: Part of `prompt_tokens` whose keys and values were reused.
         failed: Samples that failed.
     """
 
@@ -244,7 +234,7 @@ class CallFinished(Event):
 
 
 class TextDelta(Event):
-    """New text of a sample that is being generated. Emitted only to those who listen; not stored."""
+    """New text of a sample that is being generated. Emitted only if a sink wants text; not stored."""
 
     type: Literal["text.delta"] = "text.delta"
     request: int
@@ -269,7 +259,7 @@ class StepsScored(Event):
 
     Attributes:
         log_odds: Per solution the log-odds that each step is right, in nats; empty for one that could not be scored.
-        replayed: Solutions that the run store had scored.
+        replayed: Solutions whose scores the run store had.
     """
 
     type: Literal["steps.scored"] = "steps.scored"
@@ -280,7 +270,7 @@ class StepsScored(Event):
 
 
 class BudgetCharged(Event):
-    """What the run has spent so far."""
+    """The run was charged; totals are of the run so far."""
 
     type: Literal["budget.charged"] = "budget.charged"
     role: str
@@ -296,7 +286,7 @@ class BudgetCharged(Event):
 
 
 class BudgetExhausted(Event):
-    """A limit stopped the run; the best answer so far stands."""
+    """A limit stopped the run; the best answer so far is its result."""
 
     type: Literal["budget.exhausted"] = "budget.exhausted"
     kind: str
@@ -305,9 +295,9 @@ class BudgetExhausted(Event):
 
 
 class CandidateAdded(Event):
-    """A strategy has a complete attempt; `index` is its place among the solution's candidates."""
+    """A strategy has a complete attempt; `index` is its index among the solution's candidates."""
 
-    type: Literal["candidate.found"] = "candidate.found"
+    type: Literal["candidate.added"] = "candidate.added"
     index: int
     answer: str | None
     score: float | None = None
@@ -317,7 +307,7 @@ class VoteUpdated(Event):
     """The votes so far.
 
     Attributes:
-        votes: Votes by answer, most first.
+        votes: Votes by answer, in descending order.
         total: Candidates counted, those without an answer included.
     """
 
@@ -327,12 +317,12 @@ class VoteUpdated(Event):
 
 
 class NodesSearched(Event):
-    """A search has taken in what it had asked for.
+    """A search has added the results of a batch.
 
     Attributes:
         search: Name of the search's method.
-        expanded: Nodes that were continued, in the order in which they were asked for.
-        nodes: Nodes that are new, or whose values changed; a node told again replaces the former.
+        expanded: Nodes that were continued, in the order of their requests.
+        nodes: Nodes that are new, or whose values changed; a repeated node replaces the former.
         discarded: Continuations that became no node: duplicates and empty ones.
     """
 
@@ -344,12 +334,12 @@ class NodesSearched(Event):
 
 
 class LeafSelected(Event):
-    """A tree search has chosen a leaf to expand.
+    """A tree search has selected a leaf to expand.
 
     Attributes:
         search: Name of the search's method.
         path: The nodes from the root to the leaf.
-        attractions: What each of them but the root was chosen by, among its siblings.
+        attractions: The value by which each of them but the root was selected among its siblings.
     """
 
     type: Literal["search.selected"] = "search.selected"
@@ -363,10 +353,9 @@ class MemoryAssociated(Event):
 
     Attributes:
         search: Name of the search's method.
-        node: The node.
-        query: The query to the knowledge sources; empty if there was none.
-        snippets: Pieces that they found.
-        items: What was remembered.
+        query: The query of the knowledge sources; empty if there was none.
+        snippets: Number of snippets that they returned.
+        items: What was added to the memory.
         dropped: What was not, by reason: "empty", "too_long", "irrelevant", "duplicate", "unsupported".
     """
 
@@ -385,8 +374,8 @@ class SearchEnded(Event):
     Attributes:
         search: Name of the search's method.
         chosen: The node whose solution it returns; None if there is none.
-        stopped: Why it ended: "done", "exhausted", or the limit that it met.
-        cost: What it has cost: tokens, passes of the reward source, expansions, …
+        stopped: Why it ended: "done", "exhausted", or the limit that it reached.
+        cost: Tokens, passes of the reward source, expansions, …
     """
 
     type: Literal["search.ended"] = "search.ended"
@@ -397,10 +386,14 @@ class SearchEnded(Event):
 
 
 class StepRouted(Event):
-    """The large model (role "main") or the small one has written step `index` of a chain, from 0; `why` decided that.
+    """The large model (role "main") or the small one has generated a step of a chain.
 
-    `entropy` is of the step's first token in the small model's eyes, in nats, over what `kind` says; `score` is the
-    large model's digit for a draft, 0 to 9. Each is None where nobody looked.
+    Attributes:
+        index: Index of the step, from 0.
+        entropy: Entropy of the step's first token under the small model, in nats; None if it was not computed.
+        kind: The distribution that the entropy is of.
+        reason: Why this model was chosen.
+        score: The large model's digit for a draft step, 0 to 9; None if it was not scored.
     """
 
     type: Literal["step.routed"] = "step.routed"
@@ -411,12 +404,12 @@ class StepRouted(Event):
     threshold: float | None = None
     kind: str = ""
     tokens: int = 0
-    why: str = ""
+    reason: str = ""
     score: float | None = None
 
 
 class StrategyNote(Event):
-    """Something a strategy wants in the trace that has no event of its own."""
+    """A detail of a strategy for the trace that has no event type of its own."""
 
     type: Literal["strategy.note"] = "strategy.note"
     strategy: str
@@ -425,7 +418,7 @@ class StrategyNote(Event):
 
 
 class Degraded(Event):
-    """Something could not be done as the method says; `what` tells what was done instead."""
+    """Something could not be done as the method says; `what` also states what was done instead."""
 
     type: Literal["run.degraded"] = "run.degraded"
     what: str
@@ -434,22 +427,22 @@ class Degraded(Event):
 class SolutionFinished(Event):
     """The strategy has ended."""
 
-    type: Literal["solution.found"] = "solution.found"
+    type: Literal["solution.finished"] = "solution.finished"
     solution: Solution
 
 
 class EvidenceRetrieved(Event):
-    """Evidence was looked for.
+    """Evidence was retrieved.
 
     Attributes:
-        retriever: Name of what was searched.
-        claims: Claims that passages were looked for.
-        passages: Passages found for all of them.
-        replayed: Claims that the run store had an answer to.
-        seconds: How long it took.
+        retriever: Name of the retriever.
+        claims: Claims that passages were retrieved for.
+        passages: Passages retrieved for all of them.
+        replayed: Claims that the run store had passages for.
+        seconds: Duration.
     """
 
-    type: Literal["passages.found"] = "passages.found"
+    type: Literal["evidence.retrieved"] = "evidence.retrieved"
     retriever: str
     claims: int
     passages: int
@@ -461,8 +454,8 @@ class ClaimChecked(Event):
     """A claim of the answer was verified.
 
     Attributes:
-        index: Which one, in order of the answer, from 0.
-        report: The whole record, as `verify.reports.ClaimReport` reads it.
+        index: Index of the claim in the answer, from 0.
+        report: The complete record, as JSON of `verify.types.ClaimReport`.
     """
 
     type: Literal["claim.checked"] = "claim.checked"
@@ -478,7 +471,7 @@ class VerificationFinished(Event):
 
 
 class RunFailed(Event):
-    """The run ended with an error."""
+    """The run has ended with an error."""
 
     type: Literal["run.failed"] = "run.failed"
     code: str
@@ -486,7 +479,7 @@ class RunFailed(Event):
 
 
 class RunFinished(Event):
-    """The run ended with an answer, whole or partial."""
+    """The run has ended with an answer, complete or partial."""
 
     type: Literal["run.finished"] = "run.finished"
     answer: Answer
@@ -534,27 +527,24 @@ AnyEvent = Annotated[
     | EventsDropped,
     Field(discriminator="type"),
 ]
-"""Any event; the field `type` tells which."""
+"""Any event, by its field `type`."""
 
 EVENT_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyEvent)
-"""Reads and checks the JSON form of any event."""
+"""Validates the JSON of any event."""
 
 Sink = Callable[[Event], None]
-"""Takes events as they are emitted; must be quick."""
+"""Receives events as they are emitted; must be quick."""
 
 
 log = logging.getLogger("reason.events")
 
 
 class EventDispatcher:
-    """The sinks of a run, which it tells of each event.
+    """Dispatches a run's events to its sinks.
 
-    Each hears in the context (`contextvars`) of whoever asked, whichever task or thread has the news: what a stream
-    writer, a logger or a tracer looks up there is what it would find beside the question. One that raises hears no
-    more, and its error is logged: listening cannot break a run, nor lose what it has paid for.
-
-    Args:
-        sinks: Who listens.
+    Each sink is called in the context (`contextvars`) of the code that created the dispatcher, whichever task or thread
+    emits the event: a stream writer, a logger or a tracer finds there what it would find next to the question. A sink
+    that raises is called no more, and its error is logged: a sink cannot break a run, nor lose what it has paid for.
     """
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
@@ -562,12 +552,12 @@ class EventDispatcher:
         self._context = copy_context()
 
     def __call__(self, event: Event) -> None:
-        """Tell them."""
+        """Dispatch an event."""
         for sink in self._sinks:
             try:
-                self._context.copy().run(sink, event)  # a copy: a sink may be told of one event while it hears another
+                self._context.copy().run(sink, event)  # a copy: a sink may cause an event while it handles another
             except Exception:
-                log.exception("a listener failed at event %d of run %s and hears no more", event.number, event.run_id)
+                log.exception("a sink failed at event %d of run %s and was removed", event.number, event.run_id)
                 self._sinks = tuple(other for other in self._sinks if other is not sink)
 
 
@@ -589,14 +579,14 @@ class MemorySink:
 class JsonlSink:
     """Writes every event but text deltas to a file, one JSON object a line; a context manager.
 
-    A file that cannot be written any more (a full disk) does not stop the run, which has its events in the store as
-    well: the trace ends there, and leaving the context tells so.
+    A file that cannot be written any more (a full disk) does not stop the run, whose events are in the store as well:
+    the trace ends there, and leaving the context raises.
 
     Args:
         path: The file; replaced if it exists.
 
     Raises:
-        StoreError: The file cannot be opened; on leaving the context, it could not be written to its end.
+        StoreError: The file cannot be opened; on leaving the context, it could not be written completely.
     """
 
     def __init__(self, path: Path) -> None:
@@ -605,16 +595,16 @@ class JsonlSink:
             self._file: TextIO = path.open("w", encoding="utf-8")
         except OSError as e:
             raise StoreError(f"cannot write the trace to {path}: {e.strerror}", hint="choose another --trace") from e
-        self._broken: OSError | None = None
+        self._error: OSError | None = None
 
     def __call__(self, event: Event) -> None:
         """Write the event."""
-        if isinstance(event, TextDelta) or self._broken is not None:
+        if isinstance(event, TextDelta) or self._error is not None:
             return
         try:
             self._file.write(event.model_dump_json() + "\n")
         except OSError as e:
-            self._broken = e
+            self._error = e
 
     def __enter__(self) -> JsonlSink:
         return self
@@ -625,68 +615,65 @@ class JsonlSink:
         try:
             self._file.close()
         except OSError as e:
-            self._broken = self._broken or e
-        if self._broken is not None and error is None:
+            self._error = self._error or e
+        if self._error is not None and error is None:
             raise StoreError(
-                f"the trace {self._path} is incomplete: {self._broken.strerror}",
+                f"the trace {self._path} is incomplete: {self._error.strerror}",
                 hint="`reason runs show RUN --trace FILE` writes it again from the run store",
-            ) from self._broken
+            ) from self._error
 
 
 class LiveSink:
-    """Hands events to one asynchronous reader without ever holding up the run.
+    """Passes events to one asynchronous reader without ever blocking the run.
 
-    When the reader falls `capacity` events behind, the oldest text delta gives way, and if there is none, the oldest
-    event; the reader is told how many it missed.
-
-    Args:
-        capacity: Most events waiting.
+    When the reader falls `capacity` events behind, the oldest text delta is dropped, and if there is none, the oldest
+    event; the reader receives the number of dropped events.
     """
 
     def __init__(self, capacity: int = 4096) -> None:
-        self._waiting: deque[Event] = deque()
+        self._queue: deque[Event] = deque()
         self._capacity = capacity
         self._dropped = 0
         self._closed = False
-        self._news = anyio.Event()
+        self._arrived = anyio.Event()
 
     def __call__(self, event: Event) -> None:
         """Queue the event."""
-        if len(self._waiting) >= self._capacity:
+        if len(self._queue) >= self._capacity:
             self._make_room()
-        self._waiting.append(event)
-        self._news.set()
+        self._queue.append(event)
+        self._arrived.set()
 
     def close(self) -> None:
-        """End the iteration once the waiting events are read."""
+        """End the iteration after the queued events."""
         self._closed = True
-        self._news.set()
+        self._arrived.set()
 
     def _make_room(self) -> None:
-        for i, waiting in enumerate(self._waiting):
-            if isinstance(waiting, TextDelta):
-                del self._waiting[i]
+        for i, queued in enumerate(self._queue):
+            if isinstance(queued, TextDelta):
+                del self._queue[i]
                 break
         else:
-            self._waiting.popleft()
+            self._queue.popleft()
         self._dropped += 1
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """The events, in order, until `close`."""
         while True:
-            while self._waiting:
+            while self._queue:
                 if self._dropped:
-                    missed, self._dropped = self._dropped, 0
-                    yield EventsDropped(count=missed)
-                yield self._waiting.popleft()
+                    dropped, self._dropped = self._dropped, 0
+                    yield EventsDropped(count=dropped)
+                yield self._queue.popleft()
             if self._closed:
                 return
-            self._news = anyio.Event()
-            await self._news.wait()
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
 
 
 def read_events(path: Path) -> list[Event]:
-    """Read a trace that `JsonlSink` wrote.
+    """Read a trace written by `JsonlSink`.
 
     Raises:
         DataError: The file is missing or a line is not an event; names file and line.
@@ -700,5 +687,5 @@ def read_events(path: Path) -> list[Event]:
         try:
             events.append(EVENT_ADAPTER.validate_json(line))
         except ValueError as e:
-            raise DataError(f"{path}:{n}: not an event", hint="the file may be cut short") from e
+            raise DataError(f"{path}:{n}: not an event", hint="the file may be truncated") from e
     return events

@@ -1,8 +1,8 @@
-"""How far a name can be relied on: one set of labels for names, modules, strategies, verifiers and routes.
+"""Stability labels: how far public names, modules, strategies, verifiers and routes can be relied on.
 
-What each label promises, and how a name is deprecated, is told in docs/stability.md. A strategy or verifier carries its
-label as its attribute `stability`, a route in `sidecar/app`, and the rest is here. What is in none of these
-places, in no `__all__` of the package and on no page of docs/api, is not public and may change at any time.
+docs/stability.md says what each label promises and how a name is deprecated. A strategy or verifier has its label as its
+attribute `stability`, a route in `sidecar.app`; all others are here. What is in neither, in no `__all__` of the package
+and on no page of docs/api, is not public and may change at any time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 Stability = Literal["stable", "beta", "experimental"]
 LABELS: tuple[Stability, ...] = get_args(Stability)
-"""From what changes least to what changes most."""
+"""From the most stable to the least."""
 
 NAMES: MappingProxyType[str, Stability] = MappingProxyType(
     {
@@ -25,14 +25,14 @@ NAMES: MappingProxyType[str, Stability] = MappingProxyType(
         "LanguageModel": "beta",
         "Message": "stable",
         "Models": "beta",
-        "NextToken": "beta",
+        "NextTokenDistribution": "beta",
         "Parameters": "stable",
         "Prompt": "stable",
         "Question": "stable",
         "ReasonError": "stable",
         "Reasoner": "stable",
         "Request": "stable",
-        "Sampling": "stable",
+        "SamplingParams": "stable",
         "Settings": "beta",
         "Solution": "stable",
         "Strategy": "stable",
@@ -46,7 +46,7 @@ NAMES: MappingProxyType[str, Stability] = MappingProxyType(
         "verify_text": "beta",
     }
 )
-"""The names of `reason` itself, those of `reason.__all__`."""
+"""The names in `reason.__all__`."""
 
 MEMBERS: MappingProxyType[str, Stability] = MappingProxyType(
     {
@@ -58,7 +58,7 @@ MEMBERS: MappingProxyType[str, Stability] = MappingProxyType(
         "Reasoner.variant": "beta",
     }
 )
-"""Members of stable names that are less than stable themselves: what the command line and the sidecar are built on."""
+"""Members of stable names with another label: what the command line and the sidecar are built on."""
 
 EXPERIMENTAL = frozenset(
     {
@@ -72,17 +72,14 @@ EXPERIMENTAL = frozenset(
         "reason.routers.question_router",
     }
 )
-"""Documented modules, and packages with all that is in them, whose names are experimental."""
+"""Documented modules and packages whose names are experimental."""
 
 
 def of_module(module: str) -> Stability:
-    """The label of the names of a documented module, as they are imported from there.
+    """The label of the names of a documented module, given its dotted name.
 
-    A name that `reason` has too keeps its own label (`NAMES`) wherever it is imported from.
-
-    Args:
-        module: Its dotted name, for example "reason.reasoning.segmentation".
+    A name that `reason` exports too has its own label (`NAMES`) wherever it is imported from.
     """
     parts = module.split(".")
-    inside = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
-    return "experimental" if inside & EXPERIMENTAL else "beta"
+    packages = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+    return "experimental" if packages & EXPERIMENTAL else "beta"

@@ -1,8 +1,6 @@
-"""`ScoredClaim`: what is to be answered, with everything that came with it.
+"""From the question to the answer: `Question`, `Candidate`, `Solution`, `Verification`, `Answer`.
 
-From a candidate to the answer: `Step`, `Candidate`, `Solution`, `Verification`, `Answer`.
-
-`Answer` is what the user gets; its JSON is what `reason ask --json` prints.
+`Answer` is the user's result; its JSON is what `reason ask --json` prints.
 """
 
 from __future__ import annotations
@@ -23,42 +21,39 @@ from .messages import (
 )
 
 MAX_QUESTION_CHARS = 200_000
-"""Longest question taken, in characters: beyond it the input is a file, and belongs into `documents`."""
+"""Maximum length of a question, in characters; a longer input belongs into `documents`."""
 
 MAX_CONVERSATION_CHARS = 1_000_000
-"""Longest conversation taken beside the question, in characters, its tools and calls included."""
+"""Maximum length of the conversation around a question, in characters, tools and tool calls included."""
 
 AnswerKind = Literal["auto", "choice", "number", "math", "yes_no", "text"]
+Stopped = Literal["done", "budget", "cancelled", "error"]
+Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Document(Frozen):
-    """A text that came with the question.
-
-    Attributes:
-        name: Where it came from, for example a file name.
-        text: Its content.
-    """
+    """A text that comes with a question; `name` is its source, for example a file name."""
 
     name: str
     text: str
 
 
 class Question(Frozen):
-    """What is to be answered.
+    """A question with everything that comes with it.
 
     Attributes:
-        text: The question.
         choices: The options of a multiple-choice question, in the order shown; the answer is a letter.
-        documents: Texts the answer may rest on.
-        kind: What the answer is: "auto" lets the extractor decide ("choice" wherever there are choices).
-        metadata: Anything the caller wants back; no strategy reads it.
-        conversation: Turns before the question. Those of the system stand at the head of every prompt, with whatever a
-            strategy has to say there itself behind them (`reasoning.prompts.opening`).
-        continuation: Turns behind the question, where what is asked for is how to go on: the calls that it led to and what the
-            tools gave. Only a strategy that takes tools can be asked so.
-        tools: What the model may ask to be called. A strategy either takes tools (`Strategy.takes_tools`) or cannot be
-            asked with them. With the choice "none" they are shown to nobody.
-        tool_choice: "auto", "none", "required", or the name of the tool that is to be called.
+        documents: Texts that the answer may use.
+        kind: Kind of the answer: "auto" lets the extractor decide ("choice" if there are choices).
+        metadata: Returned to the caller; no strategy reads it.
+        conversation: Messages before the question. System messages are at the head of every prompt, followed by the
+            strategy's own system message (`reasoning.prompts`).
+        continuation: Messages after the question: the tool calls that it led to, and their results. Only a strategy that
+            takes tools can answer such a question.
+        tools: Tools that the model may call. Only a strategy that takes tools (`Strategy.takes_tools`) can answer a
+            question with tools, unless the choice is "none".
+        tool_choice: "auto", "none", "required", or the name of the tool to call.
     """
 
     text: Annotated[str, StringConstraints(min_length=1)]
@@ -66,18 +61,18 @@ class Question(Frozen):
     documents: tuple[Document, ...] = ()
     kind: AnswerKind = "auto"
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
-    # what is empty is in no dump: digests of questions that have nothing of it stay as they were
+    # empty fields are in no dump: digests of questions without them do not depend on them
     conversation: tuple[Message, ...] = Field(default=(), exclude_if=lambda value: not value)
     continuation: tuple[Message, ...] = Field(default=(), exclude_if=lambda value: not value)
     tools: tuple[Tool, ...] = Field(default=(), exclude_if=lambda value: not value)
     tool_choice: ToolChoice = Field(default=TOOL_CHOICE_AUTO, exclude_if=lambda value: value == TOOL_CHOICE_AUTO)
 
     @model_validator(mode="after")
-    def _turns_and_tools_fit(self) -> Self:
+    def _messages_and_tools_are_consistent(self) -> Self:
         if self.tools or self.tool_choice != TOOL_CHOICE_AUTO:
             validate_tool_choice(self.tools, self.tool_choice)
         if self.continuation and self.continuation[0].role != "assistant":
-            raise ValueError("what follows the question begins with a turn of the assistant")
+            raise ValueError("the continuation of a question must begin with a message of the assistant")
         return self
 
     @property
@@ -87,13 +82,8 @@ class Question(Frozen):
 
     @property
     def needs_tools(self) -> bool:
-        """Whether only a strategy that takes tools can be asked."""
+        """Whether only a strategy that takes tools can answer it."""
         return bool(self.offered_tools or self.continuation)
-
-
-Stopped = Literal["done", "budget", "cancelled", "error"]
-Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Evidence(Frozen):
@@ -101,7 +91,6 @@ class Evidence(Frozen):
 
     Attributes:
         source: Name of the document.
-        text: The span.
         start: First character within the document; None if unknown.
         end: One past the last character.
     """
@@ -116,9 +105,8 @@ class Step(Frozen):
     """One step of a chain of reasoning.
 
     Attributes:
-        text: The step.
-        model: Who wrote it, where a strategy uses several models.
-        scores: Named scores; each states its range where it is made.
+        model: The model that generated it, if a strategy uses several.
+        scores: Named scores; each documents its range where it is computed.
     """
 
     text: str
@@ -127,19 +115,19 @@ class Step(Frozen):
 
 
 class Candidate(Frozen):
-    """One complete attempt.
+    """One complete attempt at an answer.
 
     Attributes:
-        text: What the model wrote.
-        answer: The answer extracted from it; None if none was found.
-        steps: The text cut into steps; empty where a strategy does not work in steps.
-        score: The strategy's ranking score; None if it does not rank. The range is the strategy's.
+        text: The generated text.
+        answer: The answer extracted from it; None if there is none.
+        steps: The text split into steps; empty if the strategy does not work in steps.
+        score: The strategy's ranking score, with the strategy's range; None if it does not rank.
         logprob: Summed raw log-probability of the text, in nats; None if unknown.
         tokens: Generated tokens.
         finish_reason: How its generation ended.
-        citations: What it rests on, as its text numbers it, from 1; empty where a strategy brings no knowledge in.
-        tool_calls: Tools that it asks to be called. Its answer is then their canonical text (`tools.canonical`), by
-            which equal calls vote as equal answers.
+        citations: Evidence as numbered in its text, from 1; empty if the strategy uses no knowledge.
+        tool_calls: Tools to be called. The answer is then their canonical text (`canonical_calls`), by which equal calls
+            vote as equal answers.
     """
 
     text: str
@@ -154,14 +142,14 @@ class Candidate(Frozen):
 
 
 class Solution(Frozen):
-    """What a strategy returns.
+    """The result of a strategy.
 
     Attributes:
-        chosen: Position of the chosen candidate; None if there is none.
+        chosen: Index of the chosen candidate; None if there is none.
         candidates: All attempts, in order of creation.
-        confidence: The strategy's own estimate of P(correct); None if it makes none. Not calibrated.
+        confidence: The strategy's own estimate of P(correct), not calibrated; None if it has none.
         stopped: Why the strategy ended: "done", "budget", "cancelled" or "error".
-        notes: What a reader of the trace may want to know (vote counts, rounds, …).
+        notes: Details for readers of the trace (vote counts, rounds, …).
     """
 
     chosen: int | None
@@ -183,20 +171,17 @@ class Solution(Frozen):
 
 
 class CheckedClaim(Frozen):
-    """One claim of the answer and what became of it.
-
-    A decisive verdict needs evidence: without a span it cannot be constructed.
+    """One claim of the answer with its verdict. A decisive verdict without an evidence span cannot be constructed.
 
     Attributes:
         text: The claim, self-contained.
-        verdict: What is stood by.
-        confidence: Calibrated probability of the likeliest label; None if nothing was judged.
-        evidence: The spans that decide.
-        note: Why the verdict is no surer, or what a program worked out; empty where there is nothing to say.
-        start: First character of the part of the answer's text that says it; None if unknown.
+        confidence: Calibrated probability of the most likely label; None if nothing was judged.
+        evidence: The decisive spans.
+        note: Why the verdict is not more certain, or what a program computed; empty if there is nothing to add.
+        start: First character of the claim within the answer's text; None if unknown.
         end: One past the last character.
-        probs: Calibrated probabilities that the evidence supports, refutes, says nothing of it; None likewise.
-        origins: Parts of the run that it came from, by name, as far as that was looked for.
+        probs: Calibrated probabilities that the evidence supports, refutes, does neither; None if nothing was judged.
+        origins: Parts of the run that it came from, by name, as far as they were attributed.
     """
 
     text: str
@@ -217,11 +202,11 @@ class CheckedClaim(Frozen):
 
 
 class Verification(Frozen):
-    """What the verifiers say of an answer.
+    """The verifiers' result for an answer.
 
     Attributes:
-        verdict: Over the whole answer; "unchecked" if no verifier ran.
-        confidence: Calibrated P(the answer is right); None if no verifier gives one.
+        verdict: Over the complete answer; "unchecked" if no verifier ran.
+        confidence: Calibrated P(the answer is right); None if no verifier estimates it.
         claims: The claims, in order of the answer.
         verifiers: Names of the verifiers that ran.
     """
@@ -233,7 +218,7 @@ class Verification(Frozen):
 
 
 class RoleUsage(Frozen):
-    """What one model in one role has cost.
+    """Usage of one model in one role.
 
     Attributes:
         replayed_calls: Part of `model_calls` answered by the run store, not paid again.
@@ -255,13 +240,13 @@ class RoleUsage(Frozen):
 
 
 class RunUsage(Frozen):
-    """What the whole run has cost: every sample, discarded branches and verifiers included.
+    """Usage of a complete run: every sample, discarded branches and verifiers included.
 
     Attributes:
         model_calls: Requests sent to a model; a request for n samples is one call.
-        cost_usd: US dollars; None if a price is unknown. Models that run here cost 0.
+        cost_usd: US dollars; None if a price is unknown. Models that run locally cost 0.
         wall_seconds: Seconds from start to end, waiting included.
-        by_role: The same by "role:model".
+        by_role: Usage by "role:model".
     """
 
     prompt_tokens: int = 0
@@ -277,7 +262,7 @@ class RunUsage(Frozen):
 
 
 class AnswerCandidate(Frozen):
-    """A candidate as the user sees it."""
+    """A candidate as part of an `Answer`."""
 
     text: str
     answer: str | None
@@ -288,27 +273,26 @@ class AnswerCandidate(Frozen):
 
 
 class Answer(Frozen):
-    """What the user gets.
+    """The result of a run.
 
     Attributes:
-        answer: The extracted answer; None if none was found.
-        text: The chosen candidate's whole text.
-        strategy: Name of the strategy that made it.
+        answer: The extracted answer; None if there is none.
+        text: The chosen candidate's complete text.
+        strategy: Name of the strategy.
         model: Name of the main model.
-        confidence: Verification's if there is one, else the strategy's; None if neither makes one. As it was stated.
+        confidence: The verification's confidence, else the strategy's; None if neither has one. Not calibrated.
         stopped: Why the run ended: "done", "budget", "cancelled" or "error".
         candidates: All attempts.
-        verification: What the verifiers say; None if none ran.
-        usage: What it cost.
+        verification: None if no verifier ran.
         run_id: Name of the run in the store: `reason runs show RUN`.
-        seed: The seed used; the same seed gives the same answer.
+        seed: The seed of the run; the same seed gives the same answer.
         degraded: What could not be done as the method says, and what was done instead.
-        calibrated_confidence: What the run's calibration map makes of `confidence`; None without a map or a confidence.
-        calibration: The map: its name, method and dataset; empty if the run had none.
-        citations: What the answer rests on, as its text numbers it, from 1; empty where no knowledge was brought in.
-        selected_strategy: Which strategy answered, in a few words, where `strategy` chooses among others; else empty.
-        tool_calls: Tools that the caller is to call before the question can be answered, in order; `answer` is then
-            their canonical text, and no verifier looks at it. Empty where the question is answered.
+        calibrated_confidence: `confidence` through the run's calibration map; None without a map or a confidence.
+        calibration: The map's name, method and dataset; empty if the run had none.
+        citations: Evidence as numbered in the text, from 1; empty if no knowledge was used.
+        selected_strategy: Short description of the strategy that answered, if `strategy` chooses among others.
+        tool_calls: Tools that the caller has to call before the question can be answered, in order; `answer` is then
+            their canonical text, and is not verified.
     """
 
     answer: str | None

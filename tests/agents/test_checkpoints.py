@@ -111,7 +111,7 @@ async def test_a_state_is_kept_where_it_saves_work(store, values, kept):
 
 async def test_a_state_of_a_run_that_is_not_ours_is_refused(store):
     await store.end_run("r", "finished")
-    with pytest.raises(StoreError, match="nobody's"):
+    with pytest.raises(StoreError, match="has no owner"):
         await RunStoreSaver(store).aput(CONFIG, checkpoint("1", solution={}), {}, {})
 
 

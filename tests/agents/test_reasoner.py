@@ -185,7 +185,7 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, setting
     found = []
 
     def stop_after_two(event):
-        if event.type == "candidate.found":
+        if event.type == "candidate.added":
             found.append(event.index)
         if len(found) >= 2:
             held.append("held")

@@ -66,11 +66,11 @@ async def test_a_race_that_has_enough_stops_the_engine(settings, width):
         calls = await reasoner._store.list_calls("r")
         replayed = await reasoner.areplay("r")
     made = [c for c in calls if "index" in c.request]
-    cut = [c for c in made if c.cut]
+    cut = [c for c in made if c.truncated]
     assert cut
-    assert {c.reply["finish_reason"] for c in cut} == {"cancelled"}
+    assert {c.response["finish_reason"] for c in cut} == {"cancelled"}
     # the ledger has every token that was generated, and a cut sample is no candidate
-    assert answer.usage.completion_tokens == sum(len(c.reply["token_ids"]) for c in made)
+    assert answer.usage.completion_tokens == sum(len(c.response["token_ids"]) for c in made)
     assert len(answer.candidates) == len(made) - len(cut)
     assert answer.answer == "Paris"
     assert [c.text for c in replayed.candidates] == [c.text for c in answer.candidates]

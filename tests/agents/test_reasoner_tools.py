@@ -140,6 +140,6 @@ async def test_every_call_of_a_tenants_run_is_salted_and_stored_as_anyones(opene
             calls = await store.list_calls(answer.run_id)
         assert model.salts
         assert set(model.salts) == {tenant}
-        assert "acme" not in "".join(f"{c.request}{c.reply}" for c in calls)
+        assert "acme" not in "".join(f"{c.request}{c.response}" for c in calls)
         keys[tenant] = {c.key for c in calls}
     assert keys[""] == keys["acme"] != set()

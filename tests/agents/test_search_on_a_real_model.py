@@ -57,9 +57,9 @@ async def test_a_search_that_is_interrupted_is_resumed_where_it_was(settings):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        before = {(c.key, c.cut) for c in await reasoner._store.list_calls("cut")}
+        before = {(c.key, c.truncated) for c in await reasoner._store.list_calls("cut")}
         resumed = await reasoner.aresume("cut")
-        after = [(c.key, c.cut) for c in await reasoner._store.list_calls("cut")]
+        after = [(c.key, c.truncated) for c in await reasoner._store.list_calls("cut")]
         replayed = await reasoner.areplay("cut")
     assert before < set(after)
     assert len(after) == len(set(after))  # nothing was asked for twice

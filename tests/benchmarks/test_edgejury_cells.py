@@ -161,7 +161,7 @@ def test_a_juror_alone_is_a_method():
     assert [name for name, _ in jurors_alone(heard)] == [
         f"juror {i} alone: {m}, direct" for i, m in ((1, "a"), (2, "b"), (3, "c"))
     ]
-    assert not any(r.timing.whole for r in first.rows)
+    assert not any(r.timing.uninterrupted for r in first.rows)
     assert (right_letter(rows[1]), place_of(rows[1]), place_of(row("q"))) == ("C", 2, None)
     with pytest.raises(SystemExit):
         right_letter(make_row("open", None, None))
@@ -184,7 +184,7 @@ def test_the_best_single_one_is_among_jurors_and_models_alone():
 def test_seconds_and_tokens_of_rows():
     walls = [(1.0, True), (9.0, False), (3.0, True)]
     rows = [
-        row(f"q{i}", timing=RowTiming(wall_s=wall, whole=whole), ledger=RowLedger(tokens_by_role=spent))
+        row(f"q{i}", timing=RowTiming(wall_s=wall, uninterrupted=whole), ledger=RowLedger(tokens_by_role=spent))
         for i, ((wall, whole), spent) in enumerate(
             zip(walls, [{"juror-1:a": 4, "chair:c": 8}, {"juror-3:c": 2}, {"juror-2:b": 1}], strict=True)
         )
@@ -353,9 +353,9 @@ async def test_a_run_that_went_on_is_read_from_where_it_did():
     began = StageStarted(stage="jury: answer")
     events = [
         *(began, given(0, "B"), given(1, "B"), given(2, "B")),
-        JuryStageEnded(stage="answer", asked=3, replied=3, report=cost),
+        JuryStageEnded(stage="answer", num_requests=3, num_responses=3, report=cost),
         *(began, given(0, "A"), given(1, "C")),
-        JuryStageEnded(stage="answer", asked=2, replied=2, report=cost),
+        JuryStageEnded(stage="answer", num_requests=2, num_responses=2, report=cost),
         ReviewGiven(reviewer=1, report=review(1, (0, 7)).model_dump(mode="json")),
         OpinionsMerged(report=merged),
     ]

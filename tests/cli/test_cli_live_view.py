@@ -1,13 +1,4 @@
-"""The live view's figures, read off events; and its picture.
-
-Where a search stands, in the live view and in its plain lines.
-
-Steps that two models write: on the live view's line, and on plain lines.
-
-Blocks of a chain of thought: on the live view's line.
-
-Workers' texts side by side on the live view, and in plain lines.
-"""
+"""The live view of a run: samples, budgets, votes, searches, routed steps, blocks, workers; and its plain lines."""
 
 from __future__ import annotations
 
@@ -208,8 +199,8 @@ def test_search_progress_counts_nodes() -> None:
 
 def test_node_reported_again_counts_once() -> None:
     root = SearchNode(id=0, parent=None, depth=0)
-    told = NodesSearched(search="mcts", nodes=(root,), expanded=(0,))
-    assert lines(after(told, told)) == ["mcts: 2 expanded, 1 node"]
+    payload = NodesSearched(search="mcts", nodes=(root,), expanded=(0,))
+    assert lines(after(payload, payload)) == ["mcts: 2 expanded, 1 node"]
 
 
 def test_next_search_of_a_name_restarts_and_others_remain() -> None:
@@ -238,8 +229,8 @@ def test_view_has_one_line_per_search(monkeypatch: pytest.MonkeyPatch, capsys: p
         "   search c: 7 expanded, 24 nodes, 3 complete, best 0.95",
     ]
     assert shown[4].startswith("   score  ")  # the tree of the last one
-    said = capsys.readouterr().err.splitlines()
-    assert said == ["20 s: solve, samples 0/0, 0 tokens; [b]a[2J: 1 expanded, 5 nodes, best 0.93"]
+    message = capsys.readouterr().err.splitlines()
+    assert message == ["20 s: solve, samples 0/0, 0 tokens; [b]a[2J: 1 expanded, 5 nodes, best 0.93"]
     view.close()
 
 
@@ -254,7 +245,7 @@ def routed_step(index: int, role: str = "small", **how: object) -> StepRouted:
             "role": role,
             "model": f"the-{role}",
             "tokens": 45,
-            "why": "entropy",
+            "reason": "entropy",
             **how,
         }
     )
@@ -375,7 +366,7 @@ def render_workers(*events: Event, width: int = 80, height: int = 24) -> list[st
 
 
 def worker_columns(lines: list[str], width: int = 80) -> tuple[list[str], list[str]]:
-    """What stands on the left and on the right below the names."""
+    """The left and the right column below the names."""
     head = next(i for i, line in enumerate(lines) if line.startswith("Ada"))
     half = (width + 2) // 2
     return [line[:half].rstrip() for line in lines[head:]], [line[half:].rstrip() for line in lines[head:]]
@@ -408,9 +399,9 @@ def test_worker_texts_continue_after_a_charge() -> None:
 
 def test_finished_steps_and_injected_questions_are_shown() -> None:
     step = worker_note("step", worker=0, number=1, text="**Ada, step 1:** I add.", next="**Ada, step 2:** ")
-    asked = worker_note("asked", worker=0, text="Twice? ")
+    requested = worker_note("asked", worker=0, text="Twice? ")
     left, _ = worker_columns(
-        render_workers(*BEGUN, worker_delta(0, "I add."), worker_delta(0, "\n\n"), step, asked, worker_delta(0, "no"))
+        render_workers(*BEGUN, worker_delta(0, "I add."), worker_delta(0, "\n\n"), step, requested, worker_delta(0, "no"))
     )
     assert left[1:3] == ["**Ada, step 1:** I add.", "**Ada, step 2:** Twice? no"]
 

@@ -123,7 +123,7 @@ def test_no_limit_leaves_everything():
     ledger = Ledger(Budget())
     assert ledger.remaining("tokens") == math.inf
     assert ledger.remaining_seconds() is None
-    assert ledger.max_samples(8, 512) == 8
+    assert ledger.view().max_samples(8, 512) == 8
 
 
 def test_a_step_that_could_exceed_is_refused_before_it_is_taken():
@@ -222,7 +222,7 @@ def test_spending_never_exceeds_the_limit(limit, steps):
 
 @given(limit=st.integers(1, 5000), wanted=st.integers(1, 64), each=st.integers(1, 600))
 def test_affordable_samples_fit_unless_it_is_a_single_one(limit, wanted, each):
-    n = Ledger(Budget(tokens=limit)).max_samples(wanted, each)
+    n = Ledger(Budget(tokens=limit)).view().max_samples(wanted, each)
     assert 1 <= n <= wanted
     assert n == 1 or n * each <= limit
     assert n == wanted or (n + 1) * each > limit

@@ -186,8 +186,8 @@ def test_maps_of_another_version_or_with_impossible_values(tmp_path: Path) -> No
 
 def test_a_map_is_applied_without_numpy(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from reason.core.calibration import load_map; "
-        f"print(load_map(pathlib.Path({str(write(tmp_path / 'm.json'))!r})).apply(1.0)); "
+        "import sys, pathlib; from reason.core.calibration import load_calibration_map; "
+        f"print(load_calibration_map(pathlib.Path({str(write(tmp_path / 'm.json'))!r})).apply(1.0)); "
         "print(sorted({'numpy', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

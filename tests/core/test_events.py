@@ -86,7 +86,7 @@ def test_a_sink_that_raises_hears_no_more_and_the_run_goes_on(caplog):
     assert heard == [1]
     assert [e.number for e in sink.events] == [1, 2]
     (said,) = caplog.records
-    assert (said.levelname, said.getMessage()) == ("ERROR", "a listener failed at event 1 of run r and hears no more")
+    assert (said.levelname, said.getMessage()) == ("ERROR", "a sink failed at event 1 of run r and was removed")
     assert str(said.exc_info[1]) == "my own fault"
 
 

@@ -89,14 +89,14 @@ async def test_what_a_cancelled_caller_gave_is_done_all_the_same(store):
 async def test_a_database_that_is_away_is_waited_for_once_by_all_who_want_to_look(store, monkeypatch):
     looked = []
 
-    def look(work):
+    def query(work):
         looked.append(work)
         raise StoreError("away")
 
     async with Held(store):
         looks = [asyncio.ensure_future(store.list_runs()) for _ in range(20)]
         await asyncio.sleep(0)
-        monkeypatch.setattr(store._commits._database, "look", look)
+        monkeypatch.setattr(store._commits._database, "query", query)
     outcomes = await asyncio.gather(*looks, return_exceptions=True)
     assert {str(o) for o in outcomes} == {"away"}
     assert len(looked) == 1

@@ -7,7 +7,7 @@ import pytest
 from reason.core.errors import StoreError, UserError
 from reason.core.events import StageStarted
 from reason.core.store.location import open_store
-from reason.core.store.postgres import SILENCE, Lease, PostgresStore
+from reason.core.store.postgres import KEEPALIVE, Lease, PostgresStore
 from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.store_process import StoreProcess
 
@@ -39,7 +39,7 @@ async def test_a_lease_that_has_run_out_gives_its_runs_away_and_its_process_writ
     await loser.create_run("r", {}, background=True, tenant="t")
     await loser.create_run("other", {})
     await loser.add_calls("r", [reply("before")])
-    with pytest.raises(UserError, match="is being worked on by process"):
+    with pytest.raises(UserError, match="is in use by process"):
         await winner.claim_run("r")
     assert await winner.list_claimable_runs(9) == []
     await expire(place, loser)
@@ -55,10 +55,10 @@ async def test_a_lease_that_has_run_out_gives_its_runs_away_and_its_process_writ
         lambda: loser.release_run("r"),
         lambda: loser.end_run("r", "finished", {"usage": {"completion_tokens": 7}}),
     ):
-        with pytest.raises(StoreError, match="was taken over by process"):
+        with pytest.raises(StoreError, match="was claimed by process"):
             await write()
     await winner.end_run("r", "finished", {"text": "the winner's"})
-    with pytest.raises(StoreError, match="nobody's"):
+    with pytest.raises(StoreError, match="has no owner"):
         await loser.end_run("r", "failed", {"text": "the loser's"})
     run = await winner.get_run("r")
     assert (run.status, run.answer, run.identities) == ("finished", {"text": "the winner's"}, {})
@@ -164,12 +164,12 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_again(place):
     assert (await store.get_spending("t", 0)).tokens == 200
     last = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
     unknown = await store._commits.read(lambda db: str(int(db.execute(last)[0][0]) + 1000))
-    assert not await store._commits.read(lambda _: database._committed(unknown))  # a server that crashed forgot it
+    assert not await store._commits.read(lambda _: database._is_committed(unknown))  # a server that crashed forgot it
     await store.aclose()
 
 
 async def test_a_server_that_stays_away_is_told_of_and_no_longer_waited_for(postgres, place):
-    store = await PostgresStore.open(place, patience_s=0.2)
+    store = await PostgresStore.open(place, retry_s=0.2)
     await store.create_run("r", {})
     postgres.stop()
     try:
@@ -225,7 +225,7 @@ async def test_a_password_is_never_told(url):
 async def test_a_server_that_is_gone_without_a_word_is_not_waited_for_as_long_as_the_system_would(place):
     store = await PostgresStore.open(f"{place}?keepalives_count=3")
     given = await store._commits.read(lambda db: db.db.info.get_parameters())
-    assert {k: given[k] for k in SILENCE} == {k: str(v) for k, v in SILENCE.items()} | {"keepalives_count": "3"}
+    assert {k: given[k] for k in KEEPALIVE} == {k: str(v) for k, v in KEEPALIVE.items()} | {"keepalives_count": "3"}
     await store.aclose()
 
 

@@ -37,7 +37,7 @@ def test_flag_beats_environment_beats_file_beats_user_file_beats_default(monkeyp
     assert told["model"] == ("env", "environment")
     assert told["judge_model"][1].endswith("reason.toml")
     assert told["small_model"] == ("user", str(user / "reason.toml"))
-    assert told["local.max_rows"] == (16, "default")
+    assert told["local.max_num_seqs"] == (16, "default")
 
 
 def test_tables_nest(monkeypatch):

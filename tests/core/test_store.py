@@ -13,8 +13,8 @@ from reason.core.store.protocol import StoredCall, call_key
 from reason.core.store.sqlite import SqliteStore
 
 
-def reply(key, text="hello", cut=False):
-    return StoredCall(key=key, role="main", model="m", request={"q": 1}, response={"text": text}, truncated=cut)
+def reply(key, text="hello", truncated=False):
+    return StoredCall(key=key, role="main", model="m", request={"q": 1}, response={"text": text}, truncated=truncated)
 
 
 @pytest.fixture
@@ -64,20 +64,20 @@ async def test_a_reply_is_kept_once(store):
     await store.add_calls("r", [reply("k1", "first"), reply("k2")])
     await store.add_calls("r", [reply("k1", "second")])
     found = await store.find_calls("r", ["k1", "k2", "k3"])
-    assert {k: c.reply["text"] for k, c in found.items()} == {"k1": "first", "k2": "hello"}
+    assert {k: c.response["text"] for k, c in found.items()} == {"k1": "first", "k2": "hello"}
     assert await store.count_calls("r") == 2
 
 
 async def test_other_runs_answer_only_when_asked_and_never_with_a_cut_reply(store):
     await store.create_run("a", {})
     await store.create_run("b", {})
-    await store.add_calls("a", [reply("whole", "of a"), reply("cut", cut=True)])
+    await store.add_calls("a", [reply("whole", "of a"), reply("cut", truncated=True)])
     assert await store.find_calls("b", ["whole", "cut"]) == {}
     assert set(await store.find_calls("b", ["whole", "cut"], any_run=True)) == {"whole"}
     await store.add_calls("b", [reply("whole", "of b")])
     for run in "ab":
         found = await store.find_calls(run, ["whole"], any_run=True)
-        assert found["whole"].reply["text"] == f"of {run}"
+        assert found["whole"].response["text"] == f"of {run}"
 
 
 async def test_many_keys_are_found(store):
@@ -143,7 +143,7 @@ _WRITE = textwrap.dedent("""
         store = await SqliteStore.open(path)
         await store.create_run(name, {})
         for i in range(int(sys.argv[3])):
-            call = StoredCall(key=f"{name}{i}", role="main", model="m", request={}, reply={"i": i, "pad": "x" * 2000})
+            call = StoredCall(key=f"{name}{i}", role="main", model="m", request={}, response={"i": i, "pad": "x" * 2000})
             await store.add_calls(name, [call])
             print(i, flush=True)
         await store.aclose()
@@ -251,7 +251,7 @@ async def test_a_locked_store_is_named(tmp_path):
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
-        store = await SqliteStore.open(path, busy_timeout_s=0.05, patience_s=0.05)
+        store = await SqliteStore.open(path, busy_timeout_s=0.05, write_timeout_s=0.05)
         with pytest.raises(StoreError, match="locked"):
             await store.create_run("r", {})
         await store.aclose()
@@ -270,7 +270,7 @@ async def test_a_store_of_a_newer_version_is_left_alone(tmp_path):
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot make the folder"):
+    with pytest.raises(StoreError, match="cannot create the directory"):
         await SqliteStore.open(tmp_path / "file" / "runs.sqlite3")
 
 

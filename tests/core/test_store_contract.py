@@ -9,9 +9,9 @@ from reason.core.store.protocol import StoredCall, StoredCheckpoint
 from support.store_process import StoreProcess
 
 
-def reply(key, tokens=0, usd=0.0, cut=False, text="x"):
+def reply(key, tokens=0, usd=0.0, truncated=False, text="x"):
     said = {"text": text, "usage": {"completion_tokens": tokens, "cost_usd": usd}}
-    return StoredCall(key=key, role="main", model="m", request={"q": key}, response=said, truncated=cut)
+    return StoredCall(key=key, role="main", model="m", request={"q": key}, response=said, truncated=truncated)
 
 
 def stage(number):
@@ -68,13 +68,13 @@ async def test_tenants_see_their_own_runs_alone(any_store):
 async def test_replies_are_shared_within_a_tenant_alone(any_store):
     for name, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b")):
         await any_store.create_run(name, {}, tenant=tenant)
-    await any_store.add_calls("a1", [reply("k"), reply("cut", cut=True)])
+    await any_store.add_calls("a1", [reply("k"), reply("cut", truncated=True)])
     assert await any_store.find_calls("a2", ["k", "cut"]) == {}
     assert set(await any_store.find_calls("a2", ["k", "cut"], any_run=True)) == {"k"}
     assert await any_store.find_calls("b1", ["k", "cut"], any_run=True) == {}
     await any_store.add_calls("a2", [reply("k", text="own")])
     for name, text in (("a1", "x"), ("a2", "own")):
-        assert (await any_store.find_calls(name, ["k"], any_run=True))["k"].reply["text"] == text
+        assert (await any_store.find_calls(name, ["k"], any_run=True))["k"].response["text"] == text
 
 
 async def test_pages_follow_one_another_without_a_gap(any_store):
@@ -134,7 +134,7 @@ async def test_what_was_paid_is_charged_once_however_often_a_run_goes_on(any_sto
     await any_store.add_calls("r", [reply("a", 10, 0.5), reply("b", 20, 1.0)])
     spent = await end("finished", 30, 10, usd=1.5)
     assert (spent.tokens, spent.usd, spent.runs) == (32, pytest.approx(1.5), 1)
-    with pytest.raises(StoreError, match="nobody's"):
+    with pytest.raises(StoreError, match="has no owner"):
         await any_store.end_run("r", "finished", {"usage": {"completion_tokens": 99}})
     assert (await any_store.get_spending("t", 0.0)).tokens == 32
     assert (await any_store.get_spending("u", 0.0)).runs == 0
@@ -170,9 +170,9 @@ async def test_background_runs_are_adopted_oldest_first_by_one(stores):
         for other in (one, two):
             other.tell("claim_run", "q2")
         said = sorted([await one.line(), await two.line()])
-        assert said[0].startswith('"UserError: run q2 is being worked on by process')
+        assert said[0].startswith('"UserError: run q2 is in use by process')
         assert said[1] == '"done"'
-    with pytest.raises(StoreError, match="nobody's"):
+    with pytest.raises(StoreError, match="has no owner"):
         await store.add_calls("r1", [reply("k")])
 
 

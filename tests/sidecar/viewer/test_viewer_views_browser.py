@@ -212,15 +212,15 @@ def test_workers_stand_side_by_side(seen: Any) -> None:
 
 def test_the_ribbon_says_who_wrote_each_step_and_why(seen: Any) -> None:
     def wrote(index: int, role: str = "small", **how: Any) -> StepRouted:
-        told = {"index": index, "role": role, "model": f"the-{role}", "tokens": 45, "why": "entropy", **how}
+        told = {"index": index, "role": role, "model": f"the-{role}", "tokens": 45, "reason": "entropy", **how}
         return StepRouted.model_validate(told)
 
     tab = seen(
         STARTED,
         wrote(0),
         wrote(0, entropy=0.42, threshold=1.0, kind="full"),  # begun anew
-        wrote(1, "main", score=3, why="rejected"),
-        wrote(2, "main", why="large"),
+        wrote(1, "main", score=3, reason="rejected"),
+        wrote(2, "main", reason="large"),
     )
     assert tab.texts(".ribbon .who") == ["S", "L", "L"]
     assert "3 steps, 2 by the large model (90 tokens), 1 by the small one (45 tokens)" in tab.text("#routing")
@@ -270,7 +270,7 @@ def test_a_jury(seen: Any) -> None:
         ReviewGiven(reviewer=1, report={"ok": False, "failure": ""}),
         OpinionsRanked(report={"rule": "borda", "standings": [{"juror": 1, "score": 1.0}, {"juror": 0, "score": 0.5}]}),
         OpinionsMerged(report={"source": "fallback", "answer": "C it is.", "rationale": ["nobody else"]}),
-        JuryStageEnded(stage="review", asked=3, replied=2, report=cost),
+        JuryStageEnded(stage="review", num_requests=3, num_responses=2, report=cost),
     )
     assert [t[:8] for t in tab.texts(".juror")] == ["juror #1", "juror #0", "juror #2"]  # by rank
     assert "a as sceptic" in tab.text(".juror:nth-child(2)")

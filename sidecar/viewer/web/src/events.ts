@@ -125,7 +125,7 @@ export interface Answer {
   calibrated_confidence: Figure;
   calibration: string;
   citations: Evidence[];
-  ran: string;
+  selected_strategy: string;
 }
 
 export interface Solution {
@@ -195,7 +195,7 @@ export type BudgetCharged = Told<
   }
 >;
 export type BudgetExhausted = Told<"budget.exhausted", { kind: string; used: Figure; limit: Figure }>;
-export type CandidateFound = Told<"candidate.found", { index: number; answer: string | null; score: Figure }>;
+export type CandidateAdded = Told<"candidate.added", { index: number; answer: string | null; score: Figure }>;
 export type VoteUpdated = Told<"vote.updated", { votes: Record<string, number>; total: number }>;
 export type NodesSearched = Told<
   "search.nodes",
@@ -227,7 +227,7 @@ export type StepRouted = Told<
     threshold: Figure;
     kind: string;
     tokens: number;
-    why: string;
+    reason: string;
     score: Figure;
   }
 >;
@@ -238,13 +238,13 @@ export type OpinionsMerged = Told<"jury.merged", { report: Report }>;
 export type ClaimLabelled = Told<"jury.claim", { index: number; report: Report }>;
 export type JuryStageEnded = Told<
   "jury.stage",
-  { stage: string; asked: number; replied: number; report: Report }
+  { stage: string; num_requests: number; num_responses: number; report: Report }
 >;
 export type StrategyNote = Told<"strategy.note", { strategy: string; name: string; data: Report }>;
 export type Degraded = Told<"run.degraded", { what: string }>;
-export type SolutionFound = Told<"solution.found", { solution: Solution }>;
+export type SolutionFinished = Told<"solution.finished", { solution: Solution }>;
 export type ClaimChecked = Told<"claim.checked", { index: number; report: Report }>;
-export type Verified = Told<"verification.finished", { verification: Verification }>;
+export type VerificationFinished = Told<"verification.finished", { verification: Verification }>;
 export type RunFailed = Told<"run.failed", { code: string; message: string }>;
 export type RunFinished = Told<"run.finished", { answer: Answer }>;
 export type EventsDropped = Told<"events.dropped", { count: number }>;
@@ -269,16 +269,16 @@ export type RunEvent =
   | StepsScored
   | BudgetCharged
   | BudgetExhausted
-  | CandidateFound
+  | CandidateAdded
   | VoteUpdated
   | SearchEvent
   | StepRouted
   | JuryEvent
   | StrategyNote
   | Degraded
-  | SolutionFound
+  | SolutionFinished
   | ClaimChecked
-  | Verified
+  | VerificationFinished
   | RunFailed
   | RunFinished
   | EventsDropped;

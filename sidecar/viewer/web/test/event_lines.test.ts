@@ -26,7 +26,7 @@ test("records of a jury that are damaged still give a line", () => {
   assert.deepEqual(line(made("jury.opinion", { juror: 1, report: { ok: false, model: "m", failure: "late" } })), ["opinion #1", "m: none, late", "bad"]);
   const label = { label: "contradicted", claim: { text: "t" }, support: [0], contradict: [1, 2], silent: [] };
   assert.deepEqual(line(made("jury.claim", { index: 0, report: label })), ["agreement 1", "contradicted (1 support, 2 contradict, 0 silent): t", "warn"]);
-  assert.deepEqual(line(made("jury.stage", { stage: "review", asked: 3, replied: 2, report: {} })), ["review stage", "2 of 3 replied, ? calls, ? tokens, price unknown", ""]);
+  assert.deepEqual(line(made("jury.stage", { stage: "review", num_requests: 3, num_responses: 2, report: {} })), ["review stage", "2 of 3 replied, ? calls, ? tokens, price unknown", ""]);
 });
 
 test("money, replays and failures are told", () => {

@@ -29,7 +29,7 @@ export function takeJury(draft: Draft, event: JuryEvent): void {
       jury.labels.set(event.index, event.report);
       break;
     case "jury.stage":
-      jury.stages = [...jury.stages, { stage: event.stage, asked: event.asked, replied: event.replied, report: event.report }];
+      jury.stages = [...jury.stages, { stage: event.stage, asked: event.num_requests, replied: event.num_responses, report: event.report }];
       break;
   }
 }

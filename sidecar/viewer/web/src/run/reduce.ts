@@ -58,7 +58,7 @@ function take(draft: Draft, event: RunEvent): void {
     case "budget.exhausted":
       state.exhausted = event.kind;
       break;
-    case "candidate.found":
+    case "candidate.added":
       draft.part("candidates").set(event.index, event);
       break;
     case "vote.updated":
@@ -86,13 +86,13 @@ function take(draft: Draft, event: RunEvent): void {
       takeWorkerNote(draft, event);
       takeBlockNote(draft, event);
       if (event.name === "auto.chosen" || event.name === "question.routed") {
-        state.ran = `${String(event.data["ran"] ?? "")}: ${String(event.data["why"] ?? "")}`;
+        state.ran = `${String(event.data["selected_strategy"] ?? "")}: ${String(event.data["why"] ?? "")}`;
       }
       break;
     case "run.degraded":
       draft.part("degraded").push(event.what);
       break;
-    case "solution.found":
+    case "solution.finished":
       state.solution = event.solution;
       break;
     case "claim.checked":

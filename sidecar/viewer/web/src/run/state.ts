@@ -5,7 +5,7 @@ import type {
   AssociatedItem,
   CallFinished,
   CallStarted,
-  CandidateFound,
+  CandidateAdded,
   Report,
   RunEvent,
   RunFailed,
@@ -115,7 +115,7 @@ export interface State {
   limits: Map<string, number>;
   exhausted: string | null;
   roles: Map<string, RoleCost>;
-  candidates: Map<number, CandidateFound>;
+  candidates: Map<number, CandidateAdded>;
   votes: [answer: string, count: number][];
   counted: number;
   searches: Map<string, Search>;

@@ -55,7 +55,7 @@ export function lineOf(event: Entry, end: CallFinished | StageFinished | undefin
       const [limit, used] = [number(event.limit) ?? 0, number(event.used) ?? 0];
       return { kind: "budget spent", what: `the limit of ${limit} ${event.kind} is met (${used} used)`, tone: "warn" };
     }
-    case "candidate.found": {
+    case "candidate.added": {
       const score = number(event.score);
       const found = shortened(event.answer ?? "no answer found in it");
       return { kind: `candidate ${event.index + 1}`, what: found + (score === null ? "" : `, score ${figure(score)}`) };
@@ -95,7 +95,7 @@ export function lineOf(event: Entry, end: CallFinished | StageFinished | undefin
       return { kind: event.name, what: notedLine(event), record: Object.keys(event.data).length > 0 ? event.data : undefined };
     case "run.degraded":
       return { kind: "degraded", what: event.what, tone: "warn" };
-    case "solution.found": {
+    case "solution.finished": {
       const { chosen, candidates, stopped, notes } = event.solution;
       const best = chosen === null ? undefined : candidates[chosen];
       const found = best === undefined ? "no candidate" : shortened(best.answer ?? "no answer found in the text");
@@ -156,7 +156,7 @@ export function routedLine(event: StepRouted): string {
 /** What decided who wrote a step. */
 export function routedBecause(event: StepRouted): string {
   const [entropy, threshold, score] = [number(event.entropy), number(event.threshold), number(event.score)];
-  let parts = event.why === "" ? [] : [event.why];
+  let parts = event.reason === "" ? [] : [event.reason];
   if (entropy !== null) {
     const against = threshold === null ? "" : ` against ${figure(threshold)}`;
     parts = [`entropy ${figure(entropy)}${against}${event.kind === "" ? "" : ` (${event.kind})`}`];

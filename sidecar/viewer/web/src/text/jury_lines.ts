@@ -81,7 +81,7 @@ function stageLine(event: JuryStageEnded): string {
   };
   const [took, price] = [number(report["latency_ms"]), number(report["cost_usd"])];
   return [
-    `${event.replied} of ${event.asked} replied`,
+    `${event.num_responses} of ${event.num_requests} replied`,
     `${amount("calls")} calls, ${amount("completion_tokens")} tokens`,
     took === null ? "" : `${fixed(took / 1000, 2)} s`,
     price === null ? "price unknown" : price > 0 ? `${fixed(price, 4)} USD` : "",

@@ -69,7 +69,7 @@ function Chips({ state, status }: { state: State; status: string | null }) {
       <Chip label="tokens" value={whole(tokens)} />
       {usd !== 0 && <Chip label="USD" value={usd === null ? "?" : fixed(usd, 4)} />}
       <Chip label="time" value={seconds(took)} />
-      {(answer?.ran || state.ran) && <Chip label="ran" value={answer?.ran || state.ran} />}
+      {(answer?.selected_strategy || state.ran) && <Chip label="ran" value={answer?.selected_strategy || state.ran} />}
     </div>
   );
 }
