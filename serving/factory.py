@@ -13,11 +13,11 @@ from ..core.registry import nearest
 from ..core.settings import Settings
 from .litellm.limiter import Limiters
 from .model import LanguageModel
-from .model_files.catalogue import KNOWN, PREFIX
+from .model_files.catalogue import KNOWN_MODELS, PREFIX
 from .model_files.conversion import missing_extra
 from .model_files.downloads import Progress, run_pull
 from .model_files.find import ModelFiles, find_model
-from .prefix_folder import PrefixPlace
+from .prefix_directory import PrefixStorage
 
 
 async def load_model(
@@ -41,10 +41,10 @@ async def load_model(
         BackendUnavailable: The model cannot be had here, or its server cannot be reached.
     """
     if name.startswith("vllm/"):
-        return await _open_vllm(name, settings, progress)
+        return await _load_vllm(name, settings, progress)
     if not name.startswith(PREFIX):
         if "/" not in name:
-            candidates = nearest(PREFIX + name, KNOWN)
+            candidates = nearest(PREFIX + name, KNOWN_MODELS)
             raise UnknownName("model", name, candidates, hint="a model string is <backend>/<name>, as in local/…")
         return await _open_provider(name, settings, limiters)
     return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
@@ -56,13 +56,13 @@ async def _open_provider(name: str, settings: Settings, limiters: Limiters | Non
     return await load_litellm_model(name, settings, limiters)
 
 
-async def _open_vllm(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
+async def _load_vllm(name: str, settings: Settings, progress: Progress | None) -> LanguageModel:
     from .vllm.installation import require_vllm
 
     require_vllm()  # first: what it needs of the [local] extra comes with it
-    from .vllm.model import open_vllm
+    from .vllm.model import load_vllm
 
-    return await open_vllm(name, settings, progress)
+    return await load_vllm(name, settings, progress)
 
 
 def _load_local(name: str, settings: Settings, progress: Progress | None, cancel: threading.Event) -> LanguageModel:
@@ -76,11 +76,11 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         files,
         weight_format=local.weight_format,
         threads=local.threads,
-        kv_bytes=local.kv_bytes,
-        max_rows=local.max_rows,
+        kv_cache_bytes=local.kv_cache_bytes,
+        max_num_seqs=local.max_num_seqs,
         device=local.device,
-        lookahead=local.lookahead,
-        prefixes=PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes),
+        speculative_decoding=local.speculative_decoding,
+        prefixes=PrefixStorage(settings.cache_dir / "prefixes", settings.prefix_bytes),
     )
 
 

@@ -1,4 +1,4 @@
-"""`WorkThread`: one thread that owns a model, so that the event loop never waits for arithmetic."""
+"""`ModelThread`: one thread that owns a model, so that the event loop never waits for arithmetic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.errors import BackendUnavailable
 T = TypeVar("T")
 
 
-class WorkThread:
+class ModelThread:
     """Runs pieces of work one after another.
 
     Work that was cancelled before it began is dropped; a piece under way runs to its end, so pieces should be short.
@@ -42,7 +42,7 @@ class WorkThread:
             await asyncio.to_thread(thread.shutdown, wait=True, cancel_futures=True)
 
 
-def batches_of(lengths: Sequence[int], most_rows: int, most_tokens: int | None = None) -> list[list[int]]:
+def length_batches(lengths: Sequence[int], most_rows: int, most_tokens: int | None = None) -> list[list[int]]:
     """Positions grouped into batches of like length, the longest first.
 
     Args:

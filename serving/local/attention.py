@@ -1,16 +1,12 @@
-"""Attention plans: what one forward step does with the queries, keys and values of a layer.
+"""Attention of one forward step over KV caches.
 
-The model knows nothing about sequences. A step is a list of `Span`s, runs of new tokens of a sequence; a `Plan`
-writes their keys and values into the logs and attends. All spans of one log are attended by one call, in which the
-query heads that share a key head are folded into rows: what several sequences share is read once.
+A step is a list of `TokenChunk`s, runs of new tokens of a sequence. `AttentionMetadata` says for one cache where their
+keys and values go and which slots each token attends to; both models use it. `CacheAttention` computes the attention of
+our own model: all chunks of one cache are attended by one call, in which the query heads that share a key head are
+folded into rows, so that what several sequences share is read once.
 
-Attention that says how much weight it stood for, and how such parts become one.
-
-A softmax over several blocks is the softmax over each of them, weighed by the sum of its exponentials. With that sum's
-logarithm beside every part the parts may be computed apart, in any order and by any kernel that returns it.
-
-Source: Rodionov et al. 2025, Hogwild! Inference, arXiv:2504.06261; the merge is that of Dao et al. 2022,
-FlashAttention, section 3.1.
+Attention over parts of what a row sees is merged by the parts' log-sum-exp (`merge_attention_states`): caches that
+workers share are read block by block (`shared_cache`).
 """
 
 from __future__ import annotations
@@ -25,59 +21,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .config import ModelShape
-from .kv_cache import Branch, KVLog, whole_lanes
-from .rope import Rotary
+from .config import ModelConfig
+from .kv_cache import KVCache, SlotTable, align_slots
+from .rope import RotaryEmbedding
 
-MOST_GATHERED = 8192
-"""Most columns, those of the longest log times the logs, that are copied in order to be attended by one call."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """New tokens of one sequence.
-
-    Attributes:
-        log: The log that holds the sequence.
-        branch: The sequence.
-        ids: Its next tokens, at least one.
-        wanted: Positions within `ids` whose logits are wanted, ascending.
-        parents: None for a run of tokens. Else the tokens are guesses, a tree: each one's parent among them, or -1 for
-            the sequence's last token, which another span of the same step computes. A guess sees the sequence and its
-            own ancestors, and is shown to no sequence. In a log, guesses stand behind all else (`by_log`).
-    """
-
-    log: KVLog
-    branch: Branch
-    ids: Sequence[int]
-    wanted: Sequence[int]
-    parents: Sequence[int] | None = None
-
-    @property
-    def positions(self) -> list[int]:
-        """Position of each token, before the step has shown its columns to anyone."""
-        start = len(self.branch)
-        if self.parents is None:
-            return list(range(start, start + len(self.ids)))
-        depths: list[int] = []
-        for parent in self.parents:
-            depths.append(1 if parent < 0 else depths[parent] + 1)
-        return [start + depth for depth in depths]
-
-    def hidden(self, dtype: torch.dtype) -> Tensor:
-        """What the tokens see of one another: `[tokens, tokens]`, 0 or minus infinity, in the CPU's memory."""
-        count = len(self.ids)
-        block = torch.full((count, count), float("-inf"), dtype=dtype)
-        if self.parents is None:
-            return block.triu_(1)
-        for i, parent in enumerate(self.parents):
-            if parent >= 0:
-                block[i] = block[parent]
-            block[i, i] = 0
-        return block
+MAX_GATHERED_SLOTS = 8192
+"""Maximum slots, those of the longest cache times the caches, that are copied in order to be attended by one call."""
+CUDA_ALIGNMENT = 8
+"""CUDA's kernels take heads whose width is a multiple of this, and masks whose rows begin at multiples of it."""
 
 
-class Plan(Protocol):
+class Attention(Protocol):
     """What a decoder layer calls."""
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
@@ -85,123 +39,188 @@ class Plan(Protocol):
 
         Args:
             layer: Layer, from 0.
-            qkv: `[rows, heads + 2 * kv_heads, head_dim]`, not rotated: queries, keys, values.
+            qkv: `[rows, num_heads + 2 * num_kv_heads, head_dim]`, not rotated: queries, keys, values.
 
         Returns:
-            `[rows, heads * head_dim]`.
+            `[rows, num_heads * head_dim]`.
         """
 
 
-class LogPlan:
-    """One step over logs: causal where a log is empty, masked elsewhere.
+@dataclass(frozen=True)
+class TokenChunk:
+    """New tokens of one sequence.
 
-    The new columns are reserved and shown to their sequences when the plan is made; the keys and values follow layer by
-    layer.
+    Attributes:
+        cache: The cache that holds the sequence.
+        table: The sequence.
+        token_ids: Its next tokens, at least one.
+        logit_indices: Positions within `token_ids` whose logits are requested, ascending.
+        parents: None for a run of tokens. Else the tokens are a tree of draft tokens: each one's parent among them, or
+            -1 for the sequence's last token, which another chunk of the same step computes. A draft token attends to
+            the sequence and to its own ancestors, and is appended to no sequence. In a cache, draft tokens come after
+            all other tokens of the step (`group_by_cache`).
+    """
+
+    cache: KVCache
+    table: SlotTable
+    token_ids: Sequence[int]
+    logit_indices: Sequence[int]
+    parents: Sequence[int] | None = None
+
+    @property
+    def positions(self) -> list[int]:
+        """Position of each token, before the step has appended its slots to any sequence."""
+        start = len(self.table)
+        if self.parents is None:
+            return list(range(start, start + len(self.token_ids)))
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+        return [start + depth for depth in depths]
+
+    def inner_mask(self, dtype: torch.dtype) -> Tensor:
+        """What the tokens see of one another: `[tokens, tokens]`, 0 or minus infinity, in the CPU's memory."""
+        count = len(self.token_ids)
+        mask = torch.full((count, count), float("-inf"), dtype=dtype)
+        if self.parents is None:
+            return mask.triu_(1)
+        for i, parent in enumerate(self.parents):
+            if parent >= 0:
+                mask[i] = mask[parent]
+            mask[i, i] = 0
+        return mask
+
+
+def group_by_cache(chunks: Sequence[TokenChunk]) -> list[TokenChunk]:
+    """The chunks with those of one cache adjacent, caches in order of first appearance, draft tokens last."""
+    first: dict[int, int] = {}
+    for i, chunk in enumerate(chunks):
+        first.setdefault(id(chunk.cache), i)
+    return sorted(chunks, key=lambda c: (first[id(c.cache)], c.parents is not None))
+
+
+class AttentionMetadata:
+    """One step in one KV cache: where its tokens' keys and values go, and which slots each token attends to.
+
+    Creating it allocates the slots and appends them to their sequences; keys and values follow layer by layer.
+
+    On a CPU, full groups of slots (`align_slots`) keep the bits of a row. Other devices' kernels guarantee nothing of
+    that kind, and get no more slots than are visible where that needs no mask.
 
     Args:
-        shape: Sizes of the model.
-        rotary: Rotation.
-        spans: New tokens, those of one log side by side (`by_log`); every log must have room for them.
+        chunks: New tokens, all of one cache, which must have room for them; draft tokens last.
+        first_row: Row of the step at which they begin.
+        explicit_mask: Whether there must be a mask, over exactly the used slots.
+
+    Attributes:
+        positions: Position of each token.
+        slots: Slots of the tokens.
+        width: Slots that attention reads, from the first.
+        is_causal: Whether the tokens are the first of the only sequence in the cache.
+        mask: Additive mask `[tokens, width]`, 0 or minus infinity, in the CPU's memory; None where all of `width` is
+            visible, or where causal attention needs none.
     """
 
-    def __init__(self, shape: ModelShape, rotary: Rotary, spans: Sequence[Span]) -> None:
-        self._shape, self._rotary = shape, rotary
-        positions: list[int] = []
-        for span in spans:
-            positions.extend(span.positions)
-        self._tables = rotary.tables(positions)
-        steps: list[_LogStep] = []
+    def __init__(self, chunks: Sequence[TokenChunk], first_row: int = 0, *, explicit_mask: bool = False) -> None:
+        self.cache, self.tables = chunks[0].cache, [c.table for c in chunks]
+        self.positions = [position for chunk in chunks for position in chunk.positions]
+        self.num_rows = len(self.positions)
+        self.rows = slice(first_row, first_row + self.num_rows)
+        self.is_causal = self.cache.used == 0 and len(chunks) == 1 and self.num_rows > 1
+        self.slots = self.cache.allocate(self.num_rows)
+        self.width = self.slots.stop if explicit_mask else align_slots(self.slots.stop)
+        self.mask = self._append(chunks, explicit_mask)
+        if self.mask is None and not self.on_cpu:
+            self.width = self.slots.stop
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the cache is in the CPU's memory."""
+        return self.cache.device.type == "cpu"
+
+    def _append(self, chunks: Sequence[TokenChunk], explicit_mask: bool) -> Tensor | None:
+        """Append the slots to their sequences; the mask."""
+        cache = self.cache
+        if all(len(c.token_ids) == 1 and c.parents is None for c in chunks):
+            cache.append_each(self.tables, self.slots)
+            unpadded = not self.on_cpu or self.width == self.slots.stop
+            if not explicit_mask and self.num_rows == 1 and unpadded and cache.sees_all(self.tables[0]):
+                return None
+            return cache.attention_mask(self.tables, self.width)
+        mask = torch.full((self.num_rows, self.width), float("-inf"), dtype=cache.dtype)
         row = 0
-        for log, of_log in _runs(spans):
-            step = _LogStep(shape, log, of_log, row)
-            steps.append(step)
-            row = step.stop
-        self._groups: list[_LogStep | _GatheredSteps] = []
-        for alone, run in groupby(steps, lambda step: step.stop - step.start == 1):
-            several = list(run)
-            if alone and len(several) > 1 and len(several) * max(s.width for s in several) <= MOST_GATHERED:
-                self._groups.append(_GatheredSteps(shape, several))
+        for chunk in chunks:
+            count, start = len(chunk.token_ids), self.slots.start + row
+            # draft tokens see the token that their sequence has just been appended, which precedes them
+            known = self.slots.start if chunk.parents is None else start
+            mask[row : row + count, :known] = cache.attention_mask([chunk.table], known)
+            mask[row : row + count, start : start + count] = chunk.inner_mask(cache.dtype)
+            if chunk.parents is None:
+                cache.append(chunk.table, self.slots[row : row + count])
+            row += count
+        return None if self.is_causal and not explicit_mask else mask
+
+
+class CacheAttention:
+    """Attention of one step over KV caches: causal where a cache is empty, masked elsewhere.
+
+    Args:
+        config: Sizes of the model.
+        rotary: Rotation.
+        chunks: New tokens, those of one cache adjacent (`group_by_cache`); every cache must have room for them.
+    """
+
+    def __init__(self, config: ModelConfig, rotary: RotaryEmbedding, chunks: Sequence[TokenChunk]) -> None:
+        self._rotary = rotary
+        steps: list[AttentionMetadata] = []
+        row = 0
+        for _, run in groupby(chunks, lambda chunk: id(chunk.cache)):
+            steps.append(AttentionMetadata(list(run), row))
+            row = steps[-1].rows.stop
+        self._tables = rotary.fused_tables([position for step in steps for position in step.positions])
+        self._parts: list[_OneCache | _GatheredCaches] = []
+        for is_single, group in groupby(steps, lambda step: step.num_rows == 1):
+            several = list(group)
+            if is_single and len(several) > 1 and len(several) * max(s.width for s in several) <= MAX_GATHERED_SLOTS:
+                self._parts.append(_GatheredCaches(config, several))
             else:
-                self._groups.extend(several)
+                self._parts.extend(_OneCache(config, step) for step in several)
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Write keys and values of the step, then attend log by log."""
-        turned = self._rotary.rotate(qkv, self._tables)
-        if len(self._groups) == 1:
-            return self._groups[0].attend(layer, turned)
-        return torch.cat([g.attend(layer, turned[g.start : g.stop]) for g in self._groups])
+        """Write keys and values of the step, then attend cache by cache."""
+        rotated = self._rotary.rotate(qkv, self._tables)
+        if len(self._parts) == 1:
+            return self._parts[0].attend(layer, rotated)
+        return torch.cat([part.attend(layer, rotated[part.rows]) for part in self._parts])
 
 
-def by_log(spans: Sequence[Span]) -> list[Span]:
-    """The spans with those of one log side by side, logs in order of first appearance, guesses behind all else."""
-    first: dict[int, int] = {}
-    for i, span in enumerate(spans):
-        first.setdefault(id(span.log), i)
-    return sorted(spans, key=lambda s: (first[id(s.log)], s.parents is not None))
+class _OneCache:
+    """Attention of the tokens of one cache."""
 
+    def __init__(self, config: ModelConfig, step: AttentionMetadata) -> None:
+        self._step, self.rows = step, step.rows
+        self._num_heads, self._num_kv_heads, self._head_dim = config.num_heads, config.num_kv_heads, config.head_dim
+        self._group = config.num_heads // config.num_kv_heads
+        self._scale = config.head_dim**-0.5
+        rows = step.num_rows
+        self._padding = num_padding_rows(rows if step.is_causal else rows * self._group) if step.on_cpu else 0
+        self._mask: Tensor | None = None
+        if step.mask is not None:
+            folded = step.mask.to(step.cache.device).repeat_interleave(self._group, 0)
+            if self._padding:
+                folded = torch.cat([folded, folded[-1:].expand(self._padding, -1)])
+            self._mask = folded[None, None]
 
-class _LogStep:
-    """What one step does with one log.
-
-    Columns in whole groups, and queries that are added (`missing_rows`), keep a row's bits on a CPU. Other devices'
-    kernels promise nothing of that kind, and are given no more than what is seen where that needs no mask.
-    """
-
-    def __init__(self, shape: ModelShape, log: KVLog, spans: Sequence[Span], start: int) -> None:
-        self.log, self.branches = log, [s.branch for s in spans]
-        self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self._group = shape.heads // shape.kv_heads
-        self._scale = shape.head_dim**-0.5
-        rows = sum(len(s.ids) for s in spans)
-        self.start, self.stop = start, start + rows
-        self._rows = rows
-        before = log.used
-        columns = log.reserve(rows)
-        self.first, self.width = columns.start, whole_lanes(columns.stop)
-        self._causal = before == 0 and len(spans) == 1 and rows > 1
-        self._steady = log.device.type == "cpu"
-        self._pad = missing_rows(rows if self._causal else rows * self._group) if self._steady else 0
-        self._mask = self._open(spans, columns)
-        if self._mask is None and not self._steady:
-            self.width = columns.stop
-
-    def _open(self, spans: Sequence[Span], columns: range) -> Tensor | None:
-        """Show the columns to their sequences; the mask `[1, 1, rows * group, width]`, None where all is seen."""
-        log, rows = self.log, self._rows
-        if all(len(s.ids) == 1 and s.parents is None for s in spans):
-            log.show_each([s.branch for s in spans], columns)
-            narrow = not self._steady or self.width == columns.stop
-            if rows == 1 and narrow and log.sees_all(spans[0].branch):
-                return None
-            bias = log.bias([s.branch for s in spans], self.width)
-        else:
-            bias = torch.full((rows, self.width), float("-inf"), dtype=log.dtype)
-            row = 0
-            for span in spans:
-                count, at = len(span.ids), self.first + row
-                # guesses see the token that their sequence has just been given, which stands before them
-                known = self.first if span.parents is None else at
-                bias[row : row + count, :known] = log.bias([span.branch], known)
-                bias[row : row + count, at : at + count] = span.hidden(log.dtype)
-                if span.parents is None:
-                    log.show(span.branch, columns[row : row + count])
-                row += count
-            if self._causal:
-                return None
-        folded = bias.to(log.device).repeat_interleave(self._group, 0)
-        if self._pad:
-            folded = torch.cat([folded, folded[-1:].expand(self._pad, -1)])
-        return folded[None, None]
-
-    def attend(self, layer: int, turned: Tensor) -> Tensor:
-        """Attend `[rows, heads + 2 * kv_heads, head_dim]`, rotated."""
-        rows, kv_heads, group, dim = self._rows, self._kv_heads, self._group, self._head_dim
-        seen = self.log.kv[layer].narrow(2, 0, self.width)
-        new = turned[:, self._heads :].view(rows, 2, kv_heads, dim)
-        seen.narrow(2, self.first, rows).copy_(new.permute(1, 2, 0, 3))
-        keys, values = seen.narrow(0, 0, 1), seen.narrow(0, 1, 1)
-        query = turned[:, : self._heads]
-        if self._causal:
+    def attend(self, layer: int, rotated: Tensor) -> Tensor:
+        """Attend `[rows, num_heads + 2 * num_kv_heads, head_dim]`, rotated."""
+        step = self._step
+        rows, kv_heads, group, dim = step.num_rows, self._num_kv_heads, self._group, self._head_dim
+        visible = step.cache.kv[layer].narrow(2, 0, step.width)
+        new = rotated[:, self._num_heads :].view(rows, 2, kv_heads, dim)
+        visible.narrow(2, step.slots.start, rows).copy_(new.permute(1, 2, 0, 3))
+        keys, values = visible.narrow(0, 0, 1), visible.narrow(0, 1, 1)
+        query = rotated[:, : self._num_heads]
+        if step.is_causal:
             out = functional.scaled_dot_product_attention(
                 self._padded(query.transpose(0, 1)[None]),
                 keys,
@@ -210,7 +229,7 @@ class _LogStep:
                 scale=self._scale,
                 enable_gqa=True,
             )
-            return out[0, :, :rows].transpose(0, 1).reshape(rows, self._heads * dim)
+            return out[0, :, :rows].transpose(0, 1).reshape(rows, self._num_heads * dim)
         if rows == 1:
             folded = query.view(1, kv_heads, group, dim)
         else:
@@ -220,59 +239,59 @@ class _LogStep:
         out = functional.scaled_dot_product_attention(
             self._padded(folded), keys, values, attn_mask=self._mask, scale=self._scale
         )
-        if self._pad:
+        if self._padding:
             out = out[:, :, : rows * group]
         if rows == 1:
-            return out.reshape(1, self._heads * dim)
-        return out.reshape(kv_heads, rows, group, dim).permute(1, 0, 2, 3).reshape(rows, self._heads * dim)
+            return out.reshape(1, self._num_heads * dim)
+        return out.reshape(kv_heads, rows, group, dim).permute(1, 0, 2, 3).reshape(rows, self._num_heads * dim)
 
     def _padded(self, query: Tensor) -> Tensor:
-        """Queries `[1, heads, rows, head_dim]` with the missing rows repeated from the last."""
-        if not self._pad:
+        """Queries `[1, heads, rows, head_dim]` with the padding rows repeated from the last."""
+        if not self._padding:
             return query
-        return torch.cat([query, query[:, :, -1:].expand(-1, -1, self._pad, -1)], 2)
+        return torch.cat([query, query[:, :, -1:].expand(-1, -1, self._padding, -1)], 2)
 
 
-class _GatheredSteps:
-    """One step of several logs with one new token each, attended by one call over copies side by side.
+class _GatheredCaches:
+    """Attention of several caches with one new token each, by one call over adjacent copies.
 
-    A call has a price of its own: for logs that are not too long it is above that of copying their columns.
+    A call has a fixed cost: for caches that are not too long it exceeds that of copying their slots.
     """
 
-    def __init__(self, shape: ModelShape, steps: Sequence[_LogStep]) -> None:
+    def __init__(self, config: ModelConfig, steps: Sequence[AttentionMetadata]) -> None:
         self._steps = steps
-        self._heads, self._kv_heads, self._head_dim = shape.heads, shape.kv_heads, shape.head_dim
-        self._group = shape.heads // shape.kv_heads
-        self._scale = shape.head_dim**-0.5
-        self.start, self.stop = steps[0].start, steps[-1].stop
-        width, rows, dtype = max(s.width for s in steps), len(steps), steps[0].log.dtype
-        device = steps[0].log.device
-        self._pad = missing_rows(self._group) if device.type == "cpu" else 0
-        self._copies = torch.zeros(rows, 2, shape.kv_heads, width, shape.head_dim, dtype=dtype, device=device)
+        self.rows = slice(steps[0].rows.start, steps[-1].rows.stop)
+        self._num_heads, self._num_kv_heads, self._head_dim = config.num_heads, config.num_kv_heads, config.head_dim
+        self._group = config.num_heads // config.num_kv_heads
+        self._scale = config.head_dim**-0.5
+        width, rows, dtype = max(s.width for s in steps), len(steps), steps[0].cache.dtype
+        device = steps[0].cache.device
+        self._padding = num_padding_rows(self._group) if device.type == "cpu" else 0
+        self._copies = torch.zeros(rows, 2, config.num_kv_heads, width, config.head_dim, dtype=dtype, device=device)
         mask = torch.full((rows, 1, 1, width), float("-inf"), dtype=dtype)
         for i, step in enumerate(steps):
-            mask[i, 0, :, : step.width] = step.log.bias(step.branches, step.width)
-        self._mask = mask.to(device).expand(-1, -1, self._group + self._pad, -1)
+            mask[i, 0, :, : step.width] = step.cache.attention_mask(step.tables, step.width)
+        self._mask = mask.to(device).expand(-1, -1, self._group + self._padding, -1)
 
-    def attend(self, layer: int, turned: Tensor) -> Tensor:
-        """Attend `[logs, heads + 2 * kv_heads, head_dim]`, rotated."""
-        rows, kv_heads, dim = len(self._steps), self._kv_heads, self._head_dim
-        new = turned[:, self._heads :].view(rows, 2, kv_heads, dim)
+    def attend(self, layer: int, rotated: Tensor) -> Tensor:
+        """Attend `[caches, num_heads + 2 * num_kv_heads, head_dim]`, rotated."""
+        rows, kv_heads, dim = len(self._steps), self._num_kv_heads, self._head_dim
+        new = rotated[:, self._num_heads :].view(rows, 2, kv_heads, dim)
         for i, step in enumerate(self._steps):
-            kv = step.log.kv[layer]
-            kv[:, :, step.first] = new[i]
+            kv = step.cache.kv[layer]
+            kv[:, :, step.slots.start] = new[i]
             self._copies[i, :, :, : step.width] = kv[:, :, : step.width]
-        query = turned[:, : self._heads].reshape(rows, kv_heads, self._group, dim)
-        if self._pad:
-            query = torch.cat([query, query[:, :, -1:].expand(-1, -1, self._pad, -1)], 2)
+        query = rotated[:, : self._num_heads].reshape(rows, kv_heads, self._group, dim)
+        if self._padding:
+            query = torch.cat([query, query[:, :, -1:].expand(-1, -1, self._padding, -1)], 2)
         out = functional.scaled_dot_product_attention(
             query, self._copies[:, 0], self._copies[:, 1], attn_mask=self._mask, scale=self._scale
         )
-        return out[:, :, : self._group].reshape(rows, self._heads * dim)
+        return out[:, :, : self._group].reshape(rows, self._num_heads * dim)
 
 
-def missing_rows(rows: int) -> int:
-    """Query rows to add so that attention's kernel gives each row the same bits whatever rows stand beside it.
+def num_padding_rows(rows: int) -> int:
+    """Query rows to add so that attention's kernel gives each row the same bits whatever other rows there are.
 
     The kernel takes queries in blocks of 32, of 64 from 192 rows on and of 256 from 768 rows on (torch's flash
     attention for CPUs); a last block of fewer than 4 rows was measured to sum in another order.
@@ -282,31 +301,22 @@ def missing_rows(rows: int) -> int:
     return 4 - rest if 0 < rest < 4 else 0
 
 
-def _runs(spans: Sequence[Span]) -> list[tuple[KVLog, list[Span]]]:
-    """Neighbouring spans of the same log."""
-    runs: list[tuple[KVLog, list[Span]]] = []
-    for span in spans:
-        if runs and runs[-1][0] is span.log:
-            runs[-1][1].append(span)
-        else:
-            runs.append((span.log, [span]))
-    return runs
+# --- Attention states: outputs with their log-sum-exp
 
 
-ALIGNED = 8
-"""CUDA's kernels take heads whose width is a multiple of this, and masks whose rows begin at multiples of it."""
-
-
-def attend_with_weight(
+def attention_with_lse(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Attention, and the logarithm of the sum of exponentials that it is divided by.
+    """Attention, and the log-sum-exp of its scores.
+
+    A softmax over several blocks is the softmax over each of them, weighted by the sum of its exponentials. With that
+    sum's logarithm the parts may be computed separately, in any order and by any kernel that returns it.
 
     Args:
         query: `[heads, rows, head_dim]`.
-        keys: `[heads, columns, head_dim]`, at least one column.
+        keys: `[heads, slots, head_dim]`, at least one slot.
         values: Likewise.
-        mask: Added to scores, `[rows, columns]`: 0 where seen, else minus infinity; every row sees a column. None if
+        mask: Added to scores, `[rows, slots]`: 0 where visible, else minus infinity; every row sees a slot. None if
             all see all.
         scale: What scores are multiplied by.
 
@@ -317,25 +327,25 @@ def attend_with_weight(
     bias = None if mask is None else mask[None, None]
     if query.device.type == "cpu":
         flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        out, weight = flash(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
-        return out[0], weight[0]
-    if query.device.type != "cuda" or query.dtype == torch.float64 or query.shape[-1] % ALIGNED:
-        return by_definition(query, keys, values, mask, scale)
+        out, lse = flash(q, k, v, 0.0, False, attn_mask=bias, scale=scale)
+        return out[0], lse[0]
+    if query.device.type != "cuda" or query.dtype == torch.float64 or query.shape[-1] % CUDA_ALIGNMENT:
+        return reference_attention_with_lse(query, keys, values, mask, scale)
     if bias is None and query.dtype != torch.float32 and _has_flash(query.device):
-        out, weight = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, False, scale=scale)[:2]
     else:
-        wide = None if bias is None else aligned(bias).expand(1, q.shape[1], -1, -1)
+        wide = None if bias is None else align_mask(bias).expand(1, q.shape[1], -1, -1)
         efficient = torch.ops.aten._scaled_dot_product_efficient_attention
-        out, weight = efficient(q, k, v, wide, True, 0.0, False, scale=scale)[:2]
-    return out[0], weight[0, :, : query.shape[1]]  # one of them rounds rows up to whole tiles
+        out, lse = efficient(q, k, v, wide, True, 0.0, False, scale=scale)[:2]
+    return out[0], lse[0, :, : query.shape[1]]  # one of them rounds rows up to full tiles
 
 
-def aligned(mask: Tensor) -> Tensor:
-    """The same mask with rows that begin at multiples of `ALIGNED` numbers, as CUDA's kernels want them."""
-    if mask.stride(-1) == 1 and all(stride % ALIGNED == 0 for stride in mask.stride()[:-1]):
+def align_mask(mask: Tensor) -> Tensor:
+    """The same mask with rows that begin at multiples of `CUDA_ALIGNMENT` numbers."""
+    if mask.stride(-1) == 1 and all(stride % CUDA_ALIGNMENT == 0 for stride in mask.stride()[:-1]):
         return mask
-    columns = mask.shape[-1]
-    return functional.pad(mask, (0, -columns % ALIGNED))[..., :columns]
+    slots = mask.shape[-1]
+    return functional.pad(mask, (0, -slots % CUDA_ALIGNMENT))[..., :slots]
 
 
 @cache
@@ -344,39 +354,42 @@ def _has_flash(device: torch.device) -> bool:
     return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def by_definition(
+def reference_attention_with_lse(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The same by matrix products, for devices and formats without a kernel that returns the weight."""
+    """The same by matrix products, for devices and formats without a kernel that returns the log-sum-exp."""
     scores = (query @ keys.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
     if mask is not None:
         scores = scores + mask
-    weight = scores.logsumexp(-1)
-    return (scores - weight[..., None]).exp().to(values.dtype) @ values, weight
+    lse = scores.logsumexp(-1)
+    return (scores - lse[..., None]).exp().to(values.dtype) @ values, lse
 
 
-def merge(parts: Tensor, weights: Tensor, rows: Tensor | None, count: int) -> Tensor:
+def merge_attention_states(outputs: Tensor, lse: Tensor, rows: Tensor | None, num_rows: int) -> Tensor:
     """The attention of each row over all that it sees, from its parts.
 
+    Source: Rodionov et al. 2025, Hogwild! Inference, arXiv:2504.06261; the merge is that of Dao et al. 2022,
+    FlashAttention, section 3.1.
+
     Args:
-        parts: `[heads, parts, head_dim]`, attention of one row over one block each.
-        weights: `[heads, parts]`, logarithms of their sums of exponentials; minus infinity where nothing was seen.
-        rows: `[parts]`, whose they are; None where all rows have as many parts, none of them empty: one of each row, in
-            their order, again and again.
-        count: Number of rows.
+        outputs: `[heads, parts, head_dim]`, attention of one row over one block each.
+        lse: `[heads, parts]`, their log-sum-exps; minus infinity where nothing was visible.
+        rows: `[parts]`, the row of each part; None where all rows have as many parts, none of them empty: one of each
+            row, in their order, again and again.
+        num_rows: Number of rows.
 
     Returns:
-        `[heads, count, head_dim]`, in the format of the weights; zero for a row that sees nothing.
+        `[heads, num_rows, head_dim]`, in the format of `lse`; zero for a row that sees nothing.
     """
-    heads = weights.shape[0]
+    heads = lse.shape[0]
     if rows is None:
-        share = weights.view(heads, -1, count).softmax(1)
-        return (share[..., None] * parts.view(heads, -1, count, parts.shape[2])).sum(1)
-    index = rows.expand_as(weights)
-    most = weights.new_full((heads, count), float("-inf")).scatter_reduce(1, index, weights, "amax")
-    # Where all parts of a row are empty, the greatest weight is no number to subtract.
-    share = (weights - most.nan_to_num(neginf=0.0)[:, rows]).exp()
-    total = weights.new_zeros(heads, count).index_add(1, rows, share)
-    weighed = (share[..., None] * parts).masked_fill((share == 0)[..., None], 0.0)  # what saw nothing may be no number
-    whole = weights.new_zeros(heads, count, parts.shape[2]).index_add(1, rows, weighed)
-    return whole / total.clamp_min(torch.finfo(total.dtype).tiny)[..., None]
+        weight = lse.view(heads, -1, num_rows).softmax(1)
+        return (weight[..., None] * outputs.view(heads, -1, num_rows, outputs.shape[2])).sum(1)
+    index = rows.expand_as(lse)
+    largest = lse.new_full((heads, num_rows), float("-inf")).scatter_reduce(1, index, lse, "amax")
+    # Where all parts of a row are empty, the largest log-sum-exp is no number to subtract.
+    weight = (lse - largest.nan_to_num(neginf=0.0)[:, rows]).exp()
+    total = lse.new_zeros(heads, num_rows).index_add(1, rows, weight)
+    weighted = (weight[..., None] * outputs).masked_fill((weight == 0)[..., None], 0.0)  # an empty part may be NaN
+    merged = lse.new_zeros(heads, num_rows, outputs.shape[2]).index_add(1, rows, weighted)
+    return merged / total.clamp_min(torch.finfo(total.dtype).tiny)[..., None]

@@ -1,7 +1,4 @@
-"""What a checkpoint is: its shape, read from `config.json`, and whether the engine's own forward knows its family.
-
-`Bounds`: what fits an engine, checked before any work.
-"""
+"""What a checkpoint is: its sizes, read from `config.json`, and the limits of an engine that runs it."""
 
 from __future__ import annotations
 
@@ -12,99 +9,138 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import ContextTooLong, DataError, UserError
-from .rope import Frequencies, frequencies, is_fixed
+from .rope import RopeFrequencies, is_supported_rope, rope_frequencies
 
-OWN_FAMILIES: Mapping[str, bool] = {"llama": False, "qwen2": False, "qwen3": True}
+NATIVE_FAMILIES: Mapping[str, bool] = {"llama": False, "qwen2": False, "qwen3": True}
 """Model types that `Decoder` computes itself, and whether their queries and keys are normed per head."""
 
 
 @dataclass(frozen=True)
-class ModelShape:
+class ModelConfig:
     """Sizes and switches of a decoder.
 
     Attributes:
         family: `model_type` of the configuration.
-        layers: Number of layers.
-        heads: Query heads.
-        kv_heads: Key/value heads; each serves `heads // kv_heads` query heads.
-        head_dim: Width of a head.
-        hidden: Width of the residual stream.
-        vocab: Rows of the output matrix.
+        num_kv_heads: Key/value heads; each serves `num_heads // num_kv_heads` query heads.
+        hidden_size: Width of the residual stream.
+        vocab_size: Rows of the output matrix.
         norm_eps: Epsilon of the root-mean-square norms.
-        context: Most tokens of a sequence.
-        tied: Whether the output matrix is the embedding.
+        context_length: Maximum tokens of a sequence.
+        tied_embeddings: Whether the output matrix is the embedding.
         qk_norm: Whether queries and keys are normed per head.
-        frequencies: What positions turn queries and keys by; None where the family is not ours.
+        rope: Rotary frequencies; None where the family is not native.
     """
 
     family: str
-    layers: int
-    heads: int
-    kv_heads: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
     head_dim: int
-    hidden: int
-    vocab: int
+    hidden_size: int
+    vocab_size: int
     norm_eps: float
-    context: int
-    tied: bool
+    context_length: int
+    tied_embeddings: bool
     qk_norm: bool
-    frequencies: Frequencies | None = None
+    rope: RopeFrequencies | None = None
 
     @staticmethod
-    def is_ours(folder: Path) -> bool:
+    def is_native(directory: Path) -> bool:
         """Whether `Decoder` computes this checkpoint exactly.
 
         Raises:
             DataError: `config.json` is missing or broken.
         """
-        return _is_ours(read_json(folder / "config.json"))
+        return _is_native(read_json(directory / "config.json"))
 
     @classmethod
-    def read(cls, folder: Path) -> ModelShape:
-        """Read `config.json` of a Hugging Face folder.
+    def from_directory(cls, directory: Path) -> ModelConfig:
+        """Read `config.json` of a Hugging Face directory.
 
         Raises:
-            DataError: The file is missing, broken or no decoder's.
+            DataError: The file is missing, broken or describes no decoder.
         """
-        return cls.of(read_json(folder / "config.json"), str(folder / "config.json"))
+        return cls.from_dict(read_json(directory / "config.json"), str(directory / "config.json"))
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], where: str) -> ModelShape:
-        """The shape that a configuration describes.
+    def from_dict(cls, config: Mapping[str, Any], source: str) -> ModelConfig:
+        """Read the content of a `config.json`.
 
         Args:
-            config: What stands in `config.json`.
-            where: Where it is from, for messages.
+            config: The content.
+            source: Where it is from, for messages.
 
         Raises:
-            DataError: It is no decoder's, or of one that is not ours.
+            DataError: It describes no decoder, or one that is not native.
         """
-        if not _is_ours(config):
-            raise DataError(f"{where} is of a family or variant that the engine does not compute itself")
+        if not _is_native(config):
+            raise DataError(f"{source} is of a family or variant that the engine does not compute itself")
         try:
             family = str(config["model_type"])
-            heads = int(config["num_attention_heads"])
-            hidden = int(config["hidden_size"])
-            head_dim = int(config.get("head_dim") or hidden // heads)
+            num_heads = int(config["num_attention_heads"])
+            hidden_size = int(config["hidden_size"])
+            head_dim = int(config.get("head_dim") or hidden_size // num_heads)
             return cls(
                 family=family,
-                layers=int(config["num_hidden_layers"]),
-                heads=heads,
-                kv_heads=int(config.get("num_key_value_heads") or heads),
+                num_layers=int(config["num_hidden_layers"]),
+                num_heads=num_heads,
+                num_kv_heads=int(config.get("num_key_value_heads") or num_heads),
                 head_dim=head_dim,
-                hidden=hidden,
-                vocab=int(config["vocab_size"]),
+                hidden_size=hidden_size,
+                vocab_size=int(config["vocab_size"]),
                 norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-                context=_context(config),
-                tied=bool(config.get("tie_word_embeddings", True)),
-                qk_norm=OWN_FAMILIES[family],
-                frequencies=frequencies(config, head_dim),
+                context_length=_context_length(config),
+                tied_embeddings=bool(config.get("tie_word_embeddings", True)),
+                qk_norm=NATIVE_FAMILIES[family],
+                rope=rope_frequencies(config, head_dim),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{where} does not describe a decoder: {error!r}",
-                hint="give the folder of a causal language model in Hugging Face layout",
+                f"{source} does not describe a decoder: {error!r}",
+                hint="give the directory of a causal language model in Hugging Face layout",
             ) from error
+
+
+@dataclass(frozen=True)
+class ContextLimits:
+    """What a model and its cache hold.
+
+    Attributes:
+        model: Name of the model, for messages.
+        context_length: Maximum tokens of a sequence.
+        cache_slots: Tokens that the cache holds.
+        vocab_size: Tokens of the vocabulary.
+        hint: What helps where the model's context is too short.
+    """
+
+    model: str
+    context_length: int
+    cache_slots: int
+    vocab_size: int
+    hint: str = "shorten the prompt or lower max_tokens"
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum tokens of a prompt and its completion."""
+        return min(self.context_length, self.cache_slots)
+
+    def check_length(self, tokens: int, what: str) -> None:
+        """Raises `ContextTooLong` if `what` with so many tokens does not fit."""
+        if tokens <= self.max_tokens:
+            return
+        by_model = self.context_length <= self.cache_slots
+        raise ContextTooLong(
+            f"{what} need {tokens} tokens; {self.model if by_model else 'the cache'} holds {self.max_tokens}",
+            tokens=tokens,
+            limit=self.max_tokens,
+            hint=self.hint if by_model else "give the engine a larger kv_cache_bytes",
+        )
+
+    def check_token_ids(self, token_ids: Sequence[int]) -> None:
+        """Raises `UserError` if a token is not in the vocabulary."""
+        bad = next((i for i in token_ids if not 0 <= i < self.vocab_size), None)
+        if bad is not None:
+            raise UserError(f"token {bad} is not in the vocabulary of {self.model} ({self.vocab_size} tokens)")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -116,73 +152,28 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}", hint="is the model's folder complete?") from error
+        raise DataError(f"cannot read {path}: {error}", hint="is the model's directory complete?") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} is not a JSON object")
     return value
 
 
-def _is_ours(config: Mapping[str, Any]) -> bool:
-    """Whether nothing in the configuration asks for arithmetic that `Decoder` does not have."""
+def _is_native(config: Mapping[str, Any]) -> bool:
+    """Whether the configuration needs no arithmetic that `Decoder` lacks."""
     sliding = config.get("use_sliding_window", False) and config.get("sliding_window")
     return (
-        config.get("model_type") in OWN_FAMILIES
+        config.get("model_type") in NATIVE_FAMILIES
         and config.get("hidden_act", "silu") == "silu"
-        and is_fixed(config)
+        and is_supported_rope(config)
         and not sliding
         and not config.get("mlp_bias", False)
     )
 
 
-def _context(config: Mapping[str, Any]) -> int:
+def _context_length(config: Mapping[str, Any]) -> int:
     """Longest sequence: a sliding window ends it too, since every position is attended to here."""
     longest = int(config.get("max_position_embeddings") or config.get("n_positions") or 2048)
     window = config.get("sliding_window")
     if isinstance(window, int) and window > 0 and config.get("use_sliding_window", True):
         return min(longest, window)
     return longest
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a model and its cache hold.
-
-    Attributes:
-        model: Name of the model.
-        context: Tokens the model holds.
-        columns: Tokens the cache holds.
-        vocab: Tokens of the vocabulary.
-    """
-
-    model: str
-    context: int
-    columns: int
-    vocab: int
-
-    @property
-    def tokens(self) -> int:
-        """Most tokens of a prompt and its completion."""
-        return min(self.context, self.columns)
-
-    def check_length(self, tokens: int, what: str) -> None:
-        """Raises `ContextTooLong` if so many tokens do not fit.
-
-        Args:
-            tokens: Tokens needed.
-            what: What needs them, for the message.
-        """
-        if tokens <= self.tokens:
-            return
-        model_is_less = self.context <= self.columns
-        raise ContextTooLong(
-            f"{what} need {tokens} tokens; {self.model if model_is_less else 'the cache'} holds {self.tokens}",
-            tokens=tokens,
-            limit=self.tokens,
-            hint="shorten the prompt or lower max_tokens" if model_is_less else "give the engine a larger kv_bytes",
-        )
-
-    def check_ids(self, ids: Sequence[int]) -> None:
-        """Raises `UserError` if a token is not in the vocabulary."""
-        bad = next((i for i in ids if not 0 <= i < self.vocab), None)
-        if bad is not None:
-            raise UserError(f"token {bad} is not in the vocabulary of {self.model} ({self.vocab} tokens)")

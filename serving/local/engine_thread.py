@@ -1,7 +1,4 @@
-"""The engine's thread: it alone touches torch; the event loop hands it tasks and is told of what comes of them.
-
-Calls: between the event loops that wait and the engine's one thread.
-"""
+"""The engine's thread, the only one that touches torch, and the calls that wait for it on event loops."""
 
 from __future__ import annotations
 
@@ -16,23 +13,22 @@ from typing import Any
 import torch
 
 from ...core.errors import BackendError, BackendUnavailable, ReasonError
-from .hardware import StepWatch
+from .hardware import ThreadTuner
 from .scheduler import Scheduler
 from .tasks import Work
 
 
-class Worker:
+class EngineThread:
     """Runs a scheduler's steps on a thread of its own, while there is work.
 
     Args:
-        scheduler: What to run.
-        threads: Threads torch may use for a step.
-        after_step: Called on the thread after every step: hands on what the step produced.
+        num_threads: Threads torch may use for a step.
+        after_step: Called on the thread after every step: delivers what the step produced.
     """
 
-    def __init__(self, scheduler: Scheduler, threads: int, after_step: Callable[[], None]) -> None:
+    def __init__(self, scheduler: Scheduler, num_threads: int, after_step: Callable[[], None]) -> None:
         self._scheduler, self._after_step = scheduler, after_step
-        self._watch = StepWatch(threads)
+        self._tuner = ThreadTuner(num_threads)
         self._changed = threading.Condition()
         self._inbox: deque[Work] = deque()
         self._closing = False
@@ -58,7 +54,7 @@ class Worker:
             self._changed.notify()
 
     def close(self) -> None:
-        """End the thread after the step under way; what was not finished is failed. Idempotent."""
+        """End the thread after the running step; what has not finished is failed. Idempotent."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -67,7 +63,7 @@ class Worker:
 
     def _main(self) -> None:
         # Every thread has its own count once it is set, but new threads inherit the last one set anywhere.
-        torch.set_num_threads(self._watch.threads)
+        torch.set_num_threads(self._tuner.num_threads)
         try:
             with torch.inference_mode():
                 self._loop()
@@ -75,27 +71,27 @@ class Worker:
             torch.set_num_threads(self._threads_before)
 
     def _loop(self) -> None:
-        while self._take():
-            began = time.perf_counter()
+        while self._take_inbox():
+            started = time.perf_counter()
             try:
-                size = self._scheduler.step()
+                stats = self._scheduler.step()
             except BackendError:
-                size = None  # every task has been told
-            except Exception as error:  # noqa: BLE001 - whatever breaks, those who wait must hear of it
-                size = None
+                stats = None  # every task has been failed
+            except Exception as error:  # noqa: BLE001 - whatever breaks, waiting calls must receive it
+                stats = None
                 self._scheduler.fail_all(BackendError(f"the local engine failed: {error!r}"))
-            if size is not None and size.rows and not (size.filled or size.alone):
-                self._watch.observe(size.rows + size.guessed, time.perf_counter() - began)
-                if torch.get_num_threads() != self._watch.threads:
-                    torch.set_num_threads(self._watch.threads)
+            if stats is not None and stats.decoded and not (stats.prefilled or stats.exclusive):
+                self._tuner.observe(stats.decoded + stats.drafted, time.perf_counter() - started)
+                if torch.get_num_threads() != self._tuner.num_threads:
+                    torch.set_num_threads(self._tuner.num_threads)
             self._after_step()
         self._scheduler.fail_all(BackendUnavailable("the local engine was closed"))
         self._after_step()
 
-    def _take(self) -> bool:
+    def _take_inbox(self) -> bool:
         """Move new tasks to the scheduler, waiting while there is none; False when closing."""
         with self._changed:
-            while not (self._inbox or self._scheduler.busy or self._closing):
+            while not (self._inbox or self._scheduler.has_work or self._closing):
                 self._changed.wait()
             for task in self._inbox:
                 self._scheduler.submit(task)
@@ -103,32 +99,33 @@ class Worker:
             return not self._closing
 
 
-class Call:
-    """One awaiting call: collects what the engine's thread tells, and hands it to the event loop once a step."""
+class PendingCall:
+    """A waiting call: collects what the engine's thread emits, and delivers it to the event loop once a step.
 
-    def __init__(self, hear: Callable[[Any], None]) -> None:
+    Args:
+        on_item: Called on the event loop with each item.
+    """
+
+    def __init__(self, on_item: Callable[[Any], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self.tasks: list[Work] = []
-        self._hear = hear
-        self._told: list[Any] = []
-        self._lock = threading.Lock()
+        self._on_item = on_item
+        self._items: list[Any] = []
 
-    def tell(self, item: Any) -> None:
-        """On the engine's thread: something to hand on."""
-        self._told.append(item)
+    def emit(self, item: Any) -> None:
+        """On the engine's thread: an item to deliver; a `ReasonError` fails the call."""
+        self._items.append(item)
 
-    def flush(self) -> bool:
-        """On the engine's thread, after a step: hand on what was told. False if nobody listens any more."""
-        if not self._told:
-            return True
-        items, self._told = self._told, []
+    def flush(self) -> None:
+        """On the engine's thread, after a step: deliver what was emitted."""
+        if not self._items:
+            return
+        items, self._items = self._items, []
         try:
             self.loop.call_soon_threadsafe(self._receive, items)
         except RuntimeError:  # the loop is closed
             self.cancel()
-            return False
-        return True
 
     def _receive(self, items: list[Any]) -> None:
         for item in items:
@@ -138,14 +135,14 @@ class Call:
                 self.ended.set_exception(item)
                 return
             try:
-                self._hear(item)
-            except Exception as e:  # noqa: BLE001 (the listener's own, whatever it is: who waits must hear of it)
+                self._on_item(item)
+            except Exception as e:  # noqa: BLE001 - the listener's own error, which the caller must receive
                 if not self.ended.done():
                     self.ended.set_exception(e)
                 return
 
     def finish(self) -> None:
-        """On the loop: all has come."""
+        """On the loop: everything was delivered."""
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -155,50 +152,49 @@ class Call:
             task.cancelled = True
 
 
-class Calls:
-    """The engine's thread and the calls that wait for it.
+class CallQueue:
+    """Runs calls on an engine's thread.
 
     Args:
-        scheduler: What the thread runs.
-        threads: Threads torch may use for a step.
+        num_threads: Threads torch may use for a step.
     """
 
-    def __init__(self, scheduler: Scheduler, threads: int) -> None:
-        self._open: set[Call] = set()
+    def __init__(self, scheduler: Scheduler, num_threads: int) -> None:
+        self._open: set[PendingCall] = set()
         self._lock = threading.Lock()
-        self._worker = Worker(scheduler, threads, self._flush)
+        self._thread = EngineThread(scheduler, num_threads, self._flush)
 
-    async def run(self, call: Call) -> None:
-        """Hand a call over and wait for its end; a cancelled wait cancels the work.
+    async def run(self, call: PendingCall) -> None:
+        """Submit a call and wait for its end; a cancelled wait cancels the work.
 
         Raises:
             BackendUnavailable: The engine is closed.
-            ReasonError: What a task failed with.
-            Exception: What a listener raised; the work is cancelled.
+            ReasonError: A task failed with it.
+            Exception: A listener raised it; the work is cancelled.
         """
         with self._lock:
             self._open.add(call)
         try:
-            self._worker.submit(call.tasks)
+            self._thread.submit(call.tasks)
             await call.ended
         finally:
             call.cancel()
             with self._lock:
                 self._open.discard(call)
-            self._worker.wake()
+            self._thread.wake()
 
-    def leave(self, tasks: Sequence[Work]) -> None:
-        """From any thread: hand over work that nobody waits for. Nothing is done if the engine is closed."""
+    def submit_detached(self, tasks: Sequence[Work]) -> None:
+        """From any thread: submit work that nothing waits for. Does nothing if the engine is closed."""
         with suppress(BackendUnavailable):
-            self._worker.submit(list(tasks))
+            self._thread.submit(list(tasks))
 
     async def aclose(self) -> None:
-        """End the thread; calls under way are cancelled. Idempotent."""
+        """End the thread; running calls are cancelled. Idempotent."""
         for call in tuple(self._open):
             call.cancel()
             with suppress(RuntimeError):  # its loop may be closed
                 call.loop.call_soon_threadsafe(call.ended.cancel)
-        await asyncio.to_thread(self._worker.close)
+        await asyncio.to_thread(self._thread.close)
 
     def _flush(self) -> None:
         """On the engine's thread, after a step."""

@@ -29,8 +29,8 @@ import numpy.typing as npt
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ...core.errors import DataError
-from ..model_files.downloads import Pulling
-from .safetensors_file import Planned, write_bf16
+from ..model_files.downloads import PullTask
+from .safetensors_file import TensorSource, write_bf16
 
 _FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
@@ -368,7 +368,7 @@ _WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "outp
 _BLOCK = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 
-def convert(source: Path, folder: Path, pulling: Pulling) -> None:
+def convert(source: Path, folder: Path, pulling: PullTask) -> None:
     """Write `config.json`, `generation_config.json`, the tokenizer and `model.safetensors`.
 
     Args:
@@ -403,13 +403,13 @@ def convert(source: Path, folder: Path, pulling: Pulling) -> None:
     _write_json(folder / "config.json", config)
     _write_json(folder / "generation_config.json", {k: v for k, v in ids.items() if v is not None})
 
-    def planned(tensor: gguf.ReaderTensor) -> Planned:
+    def planned(tensor: gguf.ReaderTensor) -> TensorSource:
         def load() -> npt.NDArray[np.float32]:
             numbers = _numbers(tensor, source.name)
             heads = _heads_to_reorder(tensor.name, config)
             return numbers if heads is None else _split_halves(numbers, heads)
 
-        return Planned(places[tensor.name], _shape(tensor), load)
+        return TensorSource(places[tensor.name], _shape(tensor), load)
 
     write_bf16(folder / "model.safetensors", [planned(t) for t in tensors.values()], pulling)
 

@@ -1,4 +1,4 @@
-"""Choices that depend on the machine: number format, threads, cache size."""
+"""Defaults that depend on the machine: number format, threads, cache size."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from statistics import median
 
 import torch
 
-from .weights import PROCESSOR, WeightFormat, processor_flags
+from .weights import CPU, WeightFormat, processor_flags
 
-SLOW = 3.0
-"""A step is slow when it takes this many times the best median of its kind."""
+SLOW_RATIO = 3.0
+"""A step is slow when it takes this many times the best median of its size."""
 WINDOW = 8
 """Steps a median is taken over."""
-RETRY = 256
+RETRY_STEPS = 256
 """Steps on one thread before several are tried again."""
 
 
-def native_format(device: torch.device = PROCESSOR) -> WeightFormat:
+def native_format(device: torch.device = CPU) -> WeightFormat:
     """bf16 where the device multiplies bf16 natively, else fp32: without it, bf16 is converted at every step.
 
-    Devices that are neither the CPU nor of CUDA do not tell, and get fp32.
+    Devices that are neither the CPU nor of CUDA cannot be queried, and get fp32.
     """
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -42,16 +42,15 @@ def default_threads() -> int:
     number of rows that was measured (docs/results/engine.md).
     """
     cores = _physical_cores()
-    usable = cores - 1
     try:
         busy = os.getloadavg()[0] > 0.75 * cores
     except OSError:
         busy = False
-    return 1 if busy else max(1, usable)
+    return 1 if busy else max(1, cores - 1)
 
 
-def default_kv_bytes(device: torch.device = PROCESSOR) -> int:
-    """A quarter of the device's free memory, at least 64 MiB; of the computer's, where a device does not tell."""
+def default_kv_bytes(device: torch.device = CPU) -> int:
+    """A quarter of the device's free memory, at least 64 MiB; of the computer's, where a device cannot be queried."""
     if device.type == "cuda":
         return max(64 << 20, torch.cuda.mem_get_info(device)[0] // 4)
     try:
@@ -64,56 +63,55 @@ def default_kv_bytes(device: torch.device = PROCESSOR) -> int:
     return max(64 << 20, free // 4)
 
 
-class StepWatch:
-    """Watches step times and says how many threads the next step should use.
+class ThreadTuner:
+    """Chooses the number of threads of the next step from the times of earlier ones.
 
-    When the median of the last steps of a kind exceeds three times the best median seen for it, something else is
-    using the
-    cores: it goes to one thread, and tries several again later.
+    When the median of the last steps of a size exceeds three times the best median seen for it, something else is using
+    the cores: it goes to one thread, and tries several again later.
 
     Args:
-        threads: Threads wanted.
+        num_threads: Threads to use while the machine is not busy.
     """
 
-    def __init__(self, threads: int) -> None:
-        self._wanted = threads
+    def __init__(self, num_threads: int) -> None:
+        self._max_threads = num_threads
         self._times: dict[int, deque[float]] = {}
         self._best: dict[int, float] = {}
-        self._single_for = 0
+        self._single_steps_left = 0
 
     @property
-    def threads(self) -> int:
+    def num_threads(self) -> int:
         """Threads the next step should use."""
-        return 1 if self._single_for else self._wanted
+        return 1 if self._single_steps_left else self._max_threads
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take the time of a step that decoded `rows` rows and prefilled nothing."""
-        if self._single_for:
-            self._single_for -= 1
+        if self._single_steps_left:
+            self._single_steps_left -= 1
             return
-        kind = rows.bit_length()
-        times = self._times.setdefault(kind, deque(maxlen=WINDOW))
+        size = rows.bit_length()
+        times = self._times.setdefault(size, deque(maxlen=WINDOW))
         times.append(seconds)
         if len(times) < WINDOW:
             return
         middle = median(times)
-        best = self._best[kind] = min(self._best.get(kind, middle), middle)
-        if self._wanted > 1 and middle > SLOW * best:
-            self._single_for = RETRY
+        best = self._best[size] = min(self._best.get(size, middle), middle)
+        if self._max_threads > 1 and middle > SLOW_RATIO * best:
+            self._single_steps_left = RETRY_STEPS
             self._times.clear()
 
 
 def _physical_cores() -> int:
-    """Distinct (package, core) pairs this process may run on; logical ones where the system does not tell."""
+    """Distinct (package, core) pairs this process may run on; logical ones where the system does not list them."""
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    seen = set()
+    cores = set()
     for cpu in usable:
         topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
         try:
-            seen.add(tuple((topology / n).read_text().strip() for n in ("physical_package_id", "core_id")))
+            cores.add(tuple((topology / n).read_text().strip() for n in ("physical_package_id", "core_id")))
         except OSError:
             return len(usable)
-    return max(1, len(seen))
+    return max(1, len(cores))
 
 
 def _lines(path: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""`KVLog`: keys and values of one tree of sequences, in the order in which they were written.
+"""`KVCache`: keys and values of one tree of sequences, in the order in which they were written.
 
-A column holds the key and value of one token, in every layer. It is written once. Which columns a sequence sees is
-data: a list of columns and a row of an additive mask. So a fork copies a list, never a key.
+A slot holds the key and value of one token in every layer, and is written once. Which slots a sequence attends to is
+data: a list of slots and a row of an additive mask. So a fork copies a list, never a key.
 """
 
 from __future__ import annotations
@@ -11,85 +11,79 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from .weights import PROCESSOR
+from .weights import CPU
 
 MIN_CAPACITY = 64
-"""Columns of the smallest log."""
-LANES = 32
-"""Attention reads columns in groups of this many. Its kernel takes the columns of a last, smaller group by other
-instructions, whose results differ in their last bits: with whole groups a sequence's numbers do not depend on how many
-columns happen to stand behind it. Vector units take 16 at a time, the tiles of AMX 32."""
+"""Slots of the smallest cache."""
+SLOT_ALIGNMENT = 32
+"""Attention reads slots in groups of this many. Its kernel takes the slots of a last, smaller group by other
+instructions, whose results differ in their last bits: with full groups a sequence's numbers do not depend on how many
+slots happen to follow its own. Vector units take 16 at a time, the tiles of AMX 32."""
 
 
-def whole_lanes(columns: int) -> int:
-    """The number of columns, rounded up to whole groups."""
-    return -(-columns // LANES) * LANES
+def align_slots(slots: int) -> int:
+    """The number of slots, rounded up to full groups."""
+    return -(-slots // SLOT_ALIGNMENT) * SLOT_ALIGNMENT
 
 
-class Branch:
-    """A sequence's view of a log.
+class SlotTable:
+    """The slots of one sequence.
 
     Attributes:
-        columns: The columns it sees, in order of position. Its next token stands at position `len(columns)`.
-        slot: Its row of the log's mask.
+        slots: The slots it attends to, in order of position. Its next token has position `len(slots)`.
+        mask_row: Its row of the cache's mask.
     """
 
-    __slots__ = ("columns", "slot")
+    __slots__ = ("mask_row", "slots")
 
-    def __init__(self, columns: list[int], slot: int) -> None:
-        self.columns = columns
-        self.slot = slot
+    def __init__(self, slots: list[int], mask_row: int) -> None:
+        self.slots = slots
+        self.mask_row = mask_row
 
     def __len__(self) -> int:
-        return len(self.columns)
+        return len(self.slots)
 
 
-class KVLog:
+class KVCache:
     """Append-only store of keys (rotated at their absolute position) and values.
 
     Args:
-        layers: Number of layers.
-        kv_heads: Key/value heads.
-        head_dim: Width of a head.
-        dtype: Number format.
-        capacity: Columns to make room for at first.
-        device: Where keys and values lie. The mask is bookkeeping, and stays with the CPU until a step needs it.
+        capacity: Slots to allocate at first.
+        device: Where keys and values are. The mask is bookkeeping and stays in the CPU's memory until a step needs it.
 
     Attributes:
-        dtype: As given.
-        device: As given.
-        kv: Per layer `[2, kv_heads, columns, head_dim]`: keys, then values; `whole_lanes(capacity)` columns, zero where
+        kv: Per layer `[2, num_kv_heads, slots, head_dim]`: keys, then values; `align_slots(capacity)` slots, zero where
             nothing was written.
-        used: Columns written or reserved so far.
+        used: Slots allocated so far.
     """
 
     def __init__(
         self,
-        layers: int,
-        kv_heads: int,
+        num_layers: int,
+        num_kv_heads: int,
         head_dim: int,
         dtype: torch.dtype,
         capacity: int,
-        device: torch.device = PROCESSOR,
+        device: torch.device = CPU,
     ) -> None:
-        self._shape = (kv_heads, head_dim)
+        self._slot_shape = (num_kv_heads, head_dim)
         self._capacity = max(capacity, MIN_CAPACITY)
         self.dtype, self.device = dtype, device
-        wide = whole_lanes(self._capacity)
-        self.kv = [torch.zeros(2, kv_heads, wide, head_dim, dtype=dtype, device=device) for _ in range(layers)]
+        width = align_slots(self._capacity)
+        self.kv = [torch.zeros(2, num_kv_heads, width, head_dim, dtype=dtype, device=device) for _ in range(num_layers)]
         self.used = 0
-        self._branches: dict[int, Branch] = {}
-        self._bias = torch.full((4, wide), float("-inf"), dtype=dtype)
+        self._tables: dict[int, SlotTable] = {}
+        self._mask = torch.full((4, width), float("-inf"), dtype=dtype)
 
     @property
     def capacity(self) -> int:
-        """Columns there is room for."""
+        """Slots that fit without growing."""
         return self._capacity
 
     @property
-    def branches(self) -> Sequence[Branch]:
-        """Sequences that are under way."""
-        return tuple(self._branches.values())
+    def tables(self) -> Sequence[SlotTable]:
+        """The slot tables of all live sequences."""
+        return tuple(self._tables.values())
 
     @property
     def nbytes(self) -> int:
@@ -97,65 +91,64 @@ class KVLog:
         return len(self.kv) * self.kv[0].nbytes if self.kv else 0
 
     def close(self) -> None:
-        """Free keys and values: nothing can be written or seen afterwards. Idempotent."""
+        """Free keys and values; the cache cannot be used afterwards. Idempotent."""
         self.kv.clear()
 
-    def open(self, columns: Iterable[int] = ()) -> Branch:
-        """Begin a sequence that sees the given columns, in order of position."""
-        seen = list(columns)
-        slot = next(s for s in range(len(self._branches) + 1) if s not in self._branches)
-        if slot >= self._bias.shape[0]:
-            more = torch.full_like(self._bias, float("-inf"))
-            self._bias = torch.cat([self._bias, more])
-        self._bias[slot] = float("-inf")
-        self._bias[slot, seen] = 0
-        branch = Branch(seen, slot)
-        self._branches[slot] = branch
-        return branch
+    def new_table(self, slots: Iterable[int] = ()) -> SlotTable:
+        """Add a sequence that attends to the given slots, in order of position."""
+        visible = list(slots)
+        row = next(r for r in range(len(self._tables) + 1) if r not in self._tables)
+        if row >= self._mask.shape[0]:
+            self._mask = torch.cat([self._mask, torch.full_like(self._mask, float("-inf"))])
+        self._mask[row] = float("-inf")
+        self._mask[row, visible] = 0
+        table = SlotTable(visible, row)
+        self._tables[row] = table
+        return table
 
-    def fork(self, branch: Branch) -> Branch:
-        """Begin a sequence that sees what `branch` sees. No key or value is touched."""
-        return self.open(branch.columns)
+    def fork(self, table: SlotTable) -> SlotTable:
+        """Add a sequence that attends to what `table` attends to. No key or value is copied."""
+        return self.new_table(table.slots)
 
-    def release(self, branch: Branch) -> None:
-        """End a sequence; idempotent. Its columns stay until `compact`."""
-        if self._branches.get(branch.slot) is branch:
-            del self._branches[branch.slot]
+    def free(self, table: SlotTable) -> None:
+        """Remove a sequence; idempotent. Its slots stay until `compact`."""
+        if self._tables.get(table.mask_row) is table:
+            del self._tables[table.mask_row]
 
-    def missing(self, count: int) -> int:
-        """Columns that the log would have to grow to in order to take `count` more; 0 if there is room."""
-        wanted = self.used + count
-        return 0 if wanted <= self._capacity else max(2 * self._capacity, wanted)
+    def required_capacity(self, count: int) -> int:
+        """Capacity that the cache has to grow to for `count` more slots; 0 if they fit."""
+        needed = self.used + count
+        return 0 if needed <= self._capacity else max(2 * self._capacity, needed)
 
-    def grow(self, capacity: int) -> None:
-        """Make room for `capacity` columns in all; fewer than before gives memory back."""
-        kv_heads, head_dim = self._shape
-        wide = whole_lanes(capacity)
+    def resize(self, capacity: int) -> None:
+        """Change the capacity; a smaller one gives memory back."""
+        num_kv_heads, head_dim = self._slot_shape
+        width = align_slots(capacity)
         for i, old in enumerate(self.kv):
-            new = torch.zeros(2, kv_heads, wide, head_dim, dtype=self.dtype, device=self.device)
+            new = torch.zeros(2, num_kv_heads, width, head_dim, dtype=self.dtype, device=self.device)
             new[:, :, : self.used] = old[:, :, : self.used]
             self.kv[i] = new
-        bias = torch.full((self._bias.shape[0], wide), float("-inf"), dtype=self.dtype)
-        bias[:, : self.used] = self._bias[:, : self.used]
-        self._bias, self._capacity = bias, capacity
+        mask = torch.full((self._mask.shape[0], width), float("-inf"), dtype=self.dtype)
+        mask[:, : self.used] = self._mask[:, : self.used]
+        self._mask, self._capacity = mask, capacity
 
-    def reserve(self, count: int) -> range:
-        """Take the next `count` columns; there must be room (`missing`, `grow`). They are seen by no sequence yet."""
+    def allocate(self, count: int) -> range:
+        """Take the next `count` slots, which no sequence attends to yet; they must fit (`required_capacity`)."""
         first = self.used
         if first + count > self._capacity:
-            raise IndexError(f"{count} columns do not fit: {first} of {self._capacity} are used")
+            raise IndexError(f"{count} slots do not fit: {first} of {self._capacity} are used")
         self.used += count
         return range(first, self.used)
 
-    def settle(self, count: int, kept: Sequence[int]) -> range:
-        """Of the last `count` columns, which no sequence sees, keep some and take the others back.
+    def keep_tail(self, count: int, kept: Sequence[int]) -> range:
+        """Of the last `count` slots, which no sequence attends to, keep some and free the others.
 
         Args:
-            count: Columns at the end that are looked at.
+            count: Slots at the end of the cache.
             kept: Those of them that stay, ascending.
 
         Returns:
-            Their new places, in the same order.
+            Their new slots, in the same order.
         """
         start = self.used - count
         self.used = start + len(kept)
@@ -166,69 +159,69 @@ class KVLog:
                 kv[:, :, start : self.used] = kv[:, :, index]
         return target
 
-    def show(self, branch: Branch, columns: Sequence[int]) -> None:
-        """Let a sequence see further columns, as its next positions."""
-        branch.columns.extend(columns)
-        self._bias[branch.slot, columns[0] : columns[-1] + 1] = 0
+    def append(self, table: SlotTable, slots: Sequence[int]) -> None:
+        """Let a sequence attend to further slots, as its next positions."""
+        table.slots.extend(slots)
+        self._mask[table.mask_row, slots[0] : slots[-1] + 1] = 0
 
-    def show_each(self, branches: Sequence[Branch], columns: range) -> None:
-        """Let the i-th sequence see the i-th column: one decode step."""
-        for branch, column in zip(branches, columns, strict=True):
-            branch.columns.append(column)
-        self._bias[[b.slot for b in branches], list(columns)] = 0
+    def append_each(self, tables: Sequence[SlotTable], slots: range) -> None:
+        """Let the i-th sequence attend to the i-th slot: one decode step."""
+        for table, slot in zip(tables, slots, strict=True):
+            table.slots.append(slot)
+        self._mask[[t.mask_row for t in tables], list(slots)] = 0
 
-    def bias(self, branches: Sequence[Branch], width: int) -> Tensor:
-        """Additive mask `[sequences, width]` of the first `width` columns: 0 where seen, else minus infinity.
+    def attention_mask(self, tables: Sequence[SlotTable], width: int) -> Tensor:
+        """Additive mask `[sequences, width]` over the first `width` slots: 0 where visible, else minus infinity.
 
-        It lies in the CPU's memory.
+        It is in the CPU's memory.
         """
-        return self._bias[[b.slot for b in branches], :width]
+        return self._mask[[t.mask_row for t in tables], :width]
 
-    def sees_all(self, branch: Branch) -> bool:
-        """Whether nothing in the log is hidden from the sequence."""
-        return len(branch.columns) == self.used
+    def sees_all(self, table: SlotTable) -> bool:
+        """Whether the sequence attends to every used slot."""
+        return len(table.slots) == self.used
 
-    def live(self, kept: Iterable[int] = ()) -> list[int]:
-        """Columns that a sequence sees or that are in `kept`, ascending."""
-        seen = set(kept)
-        for branch in self._branches.values():
-            seen.update(branch.columns)
-        return sorted(seen)
+    def live_slots(self) -> list[int]:
+        """Slots that some sequence attends to, ascending."""
+        live: set[int] = set()
+        for table in self._tables.values():
+            live.update(table.slots)
+        return sorted(live)
 
-    def compact(self, kept: Iterable[int] = ()) -> dict[int, int]:
-        """Drop every column that no sequence sees and that is not in `kept`.
+    def compact(self) -> dict[int, int]:
+        """Drop every slot that no sequence attends to.
 
         Returns:
-            The new place of each column that stays.
+            The new slot of each one that stays.
         """
-        stay = self.live(kept)
-        index = torch.tensor(stay, dtype=torch.long, device=self.device)
+        live = self.live_slots()
+        index = torch.tensor(live, dtype=torch.long, device=self.device)
         for kv in self.kv:
-            kv[:, :, : len(stay)] = kv[:, :, index]
-        moved = {old: new for new, old in enumerate(stay)}
-        self.used = len(stay)
-        self._bias.fill_(float("-inf"))
-        for branch in self._branches.values():
-            branch.columns[:] = [moved[c] for c in branch.columns]
-            self._bias[branch.slot, branch.columns] = 0
+            kv[:, :, : len(live)] = kv[:, :, index]
+        moved = {old: new for new, old in enumerate(live)}
+        self.used = len(live)
+        self._mask.fill_(float("-inf"))
+        for table in self._tables.values():
+            table.slots[:] = [moved[s] for s in table.slots]
+            self._mask[table.mask_row, table.slots] = 0
         return moved
 
-    def copy_from(self, other: KVLog, columns: Sequence[int]) -> range:
-        """Append copies of another log's columns; for a sequence that leaves a tree it shares little with."""
-        target = self.reserve(len(columns))
-        index = torch.tensor(list(columns), dtype=torch.long, device=self.device)
+    def copy_from(self, other: KVCache, slots: Sequence[int]) -> range:
+        """Append copies of another cache's slots."""
+        target = self.allocate(len(slots))
+        index = torch.tensor(list(slots), dtype=torch.long, device=self.device)
         for mine, theirs in zip(self.kv, other.kv, strict=True):
             mine[:, :, target.start : target.stop] = theirs[:, :, index]
         return target
 
-    def read(self, columns: Sequence[int]) -> list[Tensor]:
-        """Copies of columns in the CPU's memory, per layer `[2, kv_heads, columns, head_dim]`: keys, then values."""
-        index = torch.tensor(list(columns), dtype=torch.long, device=self.device)
+    def read(self, slots: Sequence[int]) -> list[Tensor]:
+        """Copies of slots in the CPU's memory, per layer `[2, num_kv_heads, slots, head_dim]`: keys, then values."""
+        index = torch.tensor(list(slots), dtype=torch.long, device=self.device)
         return [kv[:, :, index].cpu() for kv in self.kv]
 
     def write(self, layers: Sequence[Tensor]) -> range:
-        """Append columns as `read` gave them; there must be room."""
-        target = self.reserve(layers[0].shape[2])
+        """Append slots in the form that `read` returns; they must fit."""
+        target = self.allocate(layers[0].shape[2])
         for mine, theirs in zip(self.kv, layers, strict=True):
             mine[:, :, target.start : target.stop] = theirs
         return target

@@ -1,8 +1,8 @@
-"""`LocalPrefixes`: the named prefixes of the embedded engine (`kv_store.KVStore`).
+"""`LocalKVStore`: the saved prefixes of the embedded engine (`kv_store.KVStore`).
 
-A pinned prefix is a sequence that stays under way in a log of its own, so that it is never evicted. Its columns stand
-in the order of a prompt computed alone, and every call copies them as it would those of an earlier call's prompt: a
-completion has the same bits with a pin and without. Files hold these columns as they are.
+A pinned prefix is a sequence that stays in a KV cache of its own, so that it is never evicted. Its slots are in the
+order of a prompt computed by itself, and every call copies them as it would those of an earlier call's prompt: a
+completion has the same bits with a pin and without. Files hold these slots as they are.
 """
 
 from __future__ import annotations
@@ -18,111 +18,106 @@ from torch import Tensor
 
 from ...core.errors import DataError, ReasonError, UnknownName, UserError
 from ...core.messages import Prompt, Usage
-from ..kv_store import Pinned, PrefixState, SavedPrefix, check_name
-from ..model_files.downloads import Pulling, disk_errors, run_pull
-from ..prefix_folder import PrefixFolder
-from .config import Bounds, ModelShape
-from .engine_thread import Call, Calls
-from .prefix_cache import Sequenced
+from ..kv_store import PinResult, PrefixState, SavedPrefix, check_name
+from ..model_files.downloads import PullTask, disk_errors, run_pull
+from ..prefix_directory import PrefixDirectory
+from .config import ContextLimits, ModelConfig
+from .engine_thread import CallQueue, PendingCall
+from .prefix_cache import CachedSequence
 from .safetensors_file import read_layers, write_layers
-from .tasks import AdoptTask, Held, HoldTask, ReleaseTask, Task
+from .tasks import LoadPrefixTask, PinnedPrefix, PinTask, Task, UnpinTask
 from .tokenizer import Tokenizer
 
 LAYOUT = "local/1"
-"""Per layer one tensor `[2, kv_heads, tokens, head_dim]`: keys, rotated at their absolute position, then values."""
+"""Per layer one tensor `[2, num_kv_heads, tokens, head_dim]`: keys, rotated at their absolute position, then values."""
 FILE = "kv.safetensors"
 
 
 @dataclass(frozen=True)
-class _Pin:
-    """A name, what holds its tokens in memory, and under which salt."""
+class _NamedPin:
+    """A name, and the sequence that holds its tokens in memory."""
 
     saved: SavedPrefix
-    sequence: Sequenced
+    sequence: CachedSequence
 
     @property
     def salt(self) -> str:
-        """Prompts of which salt take it over."""
+        """The salt of the prompts that reuse it."""
         return self.sequence.tree.salt
 
 
-class _Box:
-    """What the engine's thread holds for a caller who may be gone; it is given back unless it is taken.
+class _PinGuard:
+    """Unpins a prefix unless it is taken, also where the caller that requested it is gone."""
 
-    Args:
-        calls: Where to give it back.
-    """
-
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: CallQueue) -> None:
         self._calls = calls
         self._lock = threading.Lock()
-        self._held: Held | None = None
+        self._prefix: PinnedPrefix | None = None
         self._closed = False
 
-    def put(self, held: Held) -> None:
-        """On the engine's thread: here it is."""
+    def put(self, prefix: PinnedPrefix) -> None:
+        """On the engine's thread: guard a prefix."""
         with self._lock:
             if not self._closed:
-                self._held = held
+                self._prefix = prefix
                 return
-        self._calls.leave([ReleaseTask([held.sequence])])
+        self._calls.submit_detached([UnpinTask([prefix.sequence])])
 
     @property
-    def held(self) -> Held:
-        """What was put, which is not taken yet."""
-        if self._held is None:
-            raise RuntimeError("nothing is held")
-        return self._held
+    def prefix(self) -> PinnedPrefix:
+        """The guarded prefix, which is not taken yet."""
+        if self._prefix is None:
+            raise RuntimeError("no prefix is guarded")
+        return self._prefix
 
-    def take(self) -> Sequenced:
-        """The sequence; from now on it is the taker's to give back."""
+    def take(self) -> CachedSequence:
+        """The sequence, which the caller must unpin."""
         with self._lock:
-            held = self.held
-            self._held = None
-        return held.sequence
+            prefix = self.prefix
+            self._prefix = None
+        return prefix.sequence
 
     def close(self) -> None:
-        """Give back what was not taken. Idempotent."""
+        """Unpin what was not taken. Idempotent."""
         with self._lock:
-            held, self._held, self._closed = self._held, None, True
-        if held is not None:
-            self._calls.leave([ReleaseTask([held.sequence])])
+            prefix, self._prefix, self._closed = self._prefix, None, True
+        if prefix is not None:
+            self._calls.submit_detached([UnpinTask([prefix.sequence])])
 
 
-class LocalPrefixes:
-    """Named prefixes of an engine, in memory and on disk.
-
-    Args:
-        calls: The engine.
-        tokenizer: Its tokenizer.
-        bounds: What fits it.
-        shape: Sizes of its model.
-        folder: Where the files are.
-    """
+class LocalKVStore:
+    """Saved prefixes of an engine, in memory and on disk."""
 
     def __init__(
-        self, calls: Calls, tokenizer: Tokenizer, bounds: Bounds, shape: ModelShape, folder: PrefixFolder
+        self,
+        calls: CallQueue,
+        tokenizer: Tokenizer,
+        limits: ContextLimits,
+        config: ModelConfig,
+        directory: PrefixDirectory,
     ) -> None:
-        self._calls, self._tokenizer, self._bounds, self._shape = calls, tokenizer, bounds, shape
-        self._folder = folder
-        self._pins: dict[str, _Pin] = {}
+        self._calls, self._tokenizer, self._limits, self._config = calls, tokenizer, limits, config
+        self._directory = directory
+        self._pins: dict[str, _NamedPin] = {}
         self._lock = threading.Lock()
 
-    async def save(self, name: str, prompt: Prompt) -> Pinned:
+    async def save(self, name: str, prompt: Prompt) -> PinResult:
         """See `KVStore.save`."""
         check_name(name)
-        ids = tuple(self._tokenizer.prompt_ids(prompt))
-        return await self._save(name, ids, prompt.cache_salt)
+        token_ids = tuple(self._tokenizer.prompt_ids(prompt))
+        return await self._save(name, token_ids, prompt.cache_salt)
 
-    async def restore(self, name: str, *, cache_salt: str = "") -> Pinned:
+    async def restore(self, name: str, *, cache_salt: str = "") -> PinResult:
         """See `KVStore.restore`."""
         check_name(name)
         pin = self._pins.get(name)
         if pin is not None and pin.salt == cache_salt:
-            return _untouched(pin.saved)
-        return await self._adopt(name, cache_salt)
+            return _unchanged(pin.saved)
+        return await self._load_and_pin(name, cache_salt)
 
-    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = "") -> Pinned:
+    async def fork(
+        self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = ""
+    ) -> PinResult:
         """See `KVStore.fork`."""
         check_name(name)
         check_name(new_name)
@@ -135,26 +130,26 @@ class LocalPrefixes:
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
         """See `KVStore.drop`."""
         check_name(name)
-        found = False
+        was_pinned = False
 
-        def let_go() -> None:
-            nonlocal found
-            found = self._let_go(name)
+        def unpin() -> None:
+            nonlocal was_pinned
+            was_pinned = self._unpin(name)
 
         def work(cancel: threading.Event) -> None:
             if keep_file:
-                let_go()
-                there = found or self._folder.describe(name, cancel) is not None
+                unpin()
+                exists = was_pinned or self._directory.describe(name, cancel) is not None
             else:
-                there = self._folder.remove(name, let_go, cancel) or found
-            if not there:
-                raise self._folder.unknown(name, self._names())
+                exists = self._directory.remove(name, unpin, cancel) or was_pinned
+            if not exists:
+                raise self._directory.unknown(name, self._pinned_names())
 
         await run_pull(work)
 
     async def saved(self) -> list[PrefixState]:
         """See `KVStore.saved`."""
-        states = {s.saved.name: s for s in await run_pull(self._folder.states)}
+        states = {s.saved.name: s for s in await run_pull(self._directory.states)}
         with self._lock:
             pins = dict(self._pins)
         for name, pin in pins.items():
@@ -162,107 +157,108 @@ class LocalPrefixes:
             if on_disk is not None and on_disk.saved.token_ids == pin.saved.token_ids:
                 states[name] = on_disk.model_copy(update={"pinned": True})
             else:
-                states[name] = PrefixState(saved=pin.saved, pinned=True, folder=None, used_at=0.0)
+                states[name] = PrefixState(saved=pin.saved, pinned=True, directory=None, used_at=0.0)
         return [states[name] for name in sorted(states)]
 
-    # --- Within
-
-    async def _save(self, name: str, ids: tuple[int, ...], salt: str) -> Pinned:
+    async def _save(self, name: str, token_ids: tuple[int, ...], salt: str) -> PinResult:
         """Save tokens under a name, for prompts of a salt."""
-        self._bounds.check_ids(ids)
-        self._bounds.check_length(len(ids), f"prefix {name!r} would")
+        self._limits.check_token_ids(token_ids)
+        self._limits.check_length(len(token_ids), f"prefix {name!r} would")
         pin = self._pins.get(name)
-        on_disk = await run_pull(lambda cancel: self._folder.describe(name, cancel))
-        written = on_disk is not None and on_disk.token_ids == ids
-        if pin is not None and pin.saved.token_ids == ids and pin.salt == salt:
-            if written:
-                return _untouched(pin.saved)
-        elif written:
+        on_disk = await run_pull(lambda cancel: self._directory.describe(name, cancel))
+        is_written = on_disk is not None and on_disk.token_ids == token_ids
+        if pin is not None and pin.saved.token_ids == token_ids and pin.salt == salt:
+            if is_written:
+                return _unchanged(pin.saved)
+        elif is_written:
             with suppress(DataError, UnknownName):  # damaged, or gone since: it is computed again
-                restored = await self._adopt(name, salt)
-                if restored.saved.token_ids == ids:
+                restored = await self._load_and_pin(name, salt)
+                if restored.saved.token_ids == token_ids:
                     return restored
-        box = await self._held(lambda told, failed: HoldTask(ids=ids, told=told, failed=failed, salt=salt))
+        guard = await self._run(lambda on_result, on_error: PinTask(token_ids, on_result, on_error, salt))
         try:
-            usage = box.held.usage
-            saved = await run_pull(lambda cancel: self._write(name, ids, box, cancel))
+            usage = guard.prefix.usage
+            saved = await run_pull(lambda cancel: self._write(name, token_ids, guard, cancel))
         finally:
-            box.close()
-        return Pinned(saved=saved, usage=usage)
+            guard.close()
+        return PinResult(saved=saved, usage=usage)
 
-    async def _adopt(self, name: str, salt: str) -> Pinned:
-        """Read a name from disk and pin it, instead of what it holds now, unless that changes meanwhile."""
+    async def _load_and_pin(self, name: str, salt: str) -> PinResult:
+        """Read a name from disk and pin it in place of what it holds now, unless that changes meanwhile."""
         before = self._pins.get(name)
-        saved, layers = await run_pull(lambda cancel: self._folder.read(name, self._load, cancel))
-        box = await self._held(
-            lambda told, failed: AdoptTask(tokens=saved.token_ids, layers=layers, told=told, failed=failed, salt=salt)
+        saved, layers = await run_pull(lambda cancel: self._directory.read(name, self._load, cancel))
+        guard = await self._run(
+            lambda on_result, on_error: LoadPrefixTask(saved.token_ids, layers, on_result, on_error, salt)
         )
         try:
             if self._pins.get(name) is before:
-                self._keep(saved, box)
+                self._keep(saved, guard)
         finally:
-            box.close()
-        return _untouched(saved)
+            guard.close()
+        return _unchanged(saved)
 
-    async def _held(self, make: Callable[[Callable[[Held], None], Callable[[ReasonError], None]], Task]) -> _Box:
-        """Have the engine hold something; the box must be closed."""
-        box = _Box(self._calls)
-        call = Call(lambda _: call.finish())
+    async def _run(
+        self, create: Callable[[Callable[[PinnedPrefix], None], Callable[[ReasonError], None]], Task]
+    ) -> _PinGuard:
+        """Have the engine pin something; the guard must be closed."""
+        guard = _PinGuard(self._calls)
+        call = PendingCall(lambda _: call.finish())
 
-        def told(held: Held) -> None:
-            box.put(held)
-            call.tell(None)
+        def on_result(prefix: PinnedPrefix) -> None:
+            guard.put(prefix)
+            call.emit(None)
 
-        call.tasks.append(make(told, call.tell))
+        call.tasks.append(create(on_result, call.emit))
         try:
             await self._calls.run(call)
         except (ReasonError, asyncio.CancelledError):
-            box.close()
+            guard.close()
             raise
-        return box
+        return guard
 
-    def _write(self, name: str, ids: tuple[int, ...], box: _Box, cancel: threading.Event) -> SavedPrefix:
-        """In a thread: write what is held, and keep it under the name."""
-        layers = box.held.layers
-        pinned = self._names()
-        with self._folder.begin(name, sum(t.nbytes for t in layers), pinned, cancel) as attempt:
-            with disk_errors(attempt.folder, "prefixes"):
-                write_layers(attempt.folder / FILE, layers, Pulling(cancel=cancel))
-            return self._folder.publish(
-                attempt, ids, len(ids), pinned, lambda saved: self._keep(saved, box), cancel=cancel
+    def _write(self, name: str, token_ids: tuple[int, ...], guard: _PinGuard, cancel: threading.Event) -> SavedPrefix:
+        """In a thread: write the guarded prefix, and pin it under the name."""
+        layers = guard.prefix.layers
+        pinned = self._pinned_names()
+        with self._directory.begin(name, sum(t.nbytes for t in layers), pinned, cancel) as writer:
+            with disk_errors(writer.directory, "prefixes"):
+                write_layers(writer.directory / FILE, layers, PullTask(cancel=cancel))
+            return self._directory.publish(
+                writer, token_ids, len(token_ids), pinned, lambda saved: self._keep(saved, guard), cancel=cancel
             )
 
-    def _load(self, saved: SavedPrefix, folder: Path) -> list[Tensor]:
+    def _load(self, saved: SavedPrefix, directory: Path) -> list[Tensor]:
         """In a thread: keys and values of a checked prefix."""
-        count, shape = len(saved.token_ids), self._shape
+        count, config = len(saved.token_ids), self._config
         try:
-            self._bounds.check_ids(saved.token_ids)
-            self._bounds.check_length(count, f"prefix {saved.name!r} would")
+            self._limits.check_token_ids(saved.token_ids)
+            self._limits.check_length(count, f"prefix {saved.name!r} would")
         except UserError as e:
             raise DataError(f"prefix {saved.name!r} is damaged: {e.message}", hint="save it again") from e
-        return read_layers(folder / FILE, shape.layers, (2, shape.kv_heads, count, shape.head_dim), saved.dtype)
+        shape = (2, config.num_kv_heads, count, config.head_dim)
+        return read_layers(directory / FILE, config.num_layers, shape, saved.dtype)
 
-    def _keep(self, saved: SavedPrefix, box: _Box) -> None:
-        """Let a name hold what is in the box, and give back what it held."""
+    def _keep(self, saved: SavedPrefix, guard: _PinGuard) -> None:
+        """Pin the guarded prefix under its name, and unpin what the name held."""
         with self._lock:
             old = self._pins.get(saved.name)
-            self._pins[saved.name] = _Pin(saved, box.take())
+            self._pins[saved.name] = _NamedPin(saved, guard.take())
         if old is not None:
-            self._calls.leave([ReleaseTask([old.sequence])])
+            self._calls.submit_detached([UnpinTask([old.sequence])])
 
-    def _let_go(self, name: str) -> bool:
+    def _unpin(self, name: str) -> bool:
         with self._lock:
             pin = self._pins.pop(name, None)
         if pin is None:
             return False
-        self._calls.leave([ReleaseTask([pin.sequence])])
+        self._calls.submit_detached([UnpinTask([pin.sequence])])
         return True
 
-    def _names(self) -> tuple[str, ...]:
+    def _pinned_names(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(self._pins)
 
 
-def _untouched(saved: SavedPrefix) -> Pinned:
+def _unchanged(saved: SavedPrefix) -> PinResult:
     """Nothing had to be computed."""
-    return Pinned(saved=saved, usage=Usage(prompt_tokens=len(saved.token_ids), cached_tokens=len(saved.token_ids)))
+    return PinResult(saved=saved, usage=Usage(prompt_tokens=len(saved.token_ids), cached_tokens=len(saved.token_ids)))

@@ -1,7 +1,4 @@
-"""`Decoder`: the engine's own forward of Llama-like models. Attention is the plan's business.
-
-`Forward`: what the scheduler needs of a model, whoever computes it.
-"""
+"""`CausalLM`, what the scheduler needs of a model, and `Decoder`, the engine's own forward of Llama-like models."""
 
 from __future__ import annotations
 
@@ -15,19 +12,54 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .attention import LogPlan, Plan, Span
-from .config import ModelShape
-from .kv_cache import KVLog
-from .rope import Rotary
-from .shared_cache import Block
-from .weights import PROCESSOR, Checkpoint, Linear, WeightFormat, can_prepack, dtype_of, make_linear, require_int4
+from .attention import Attention, CacheAttention, TokenChunk
+from .config import ModelConfig
+from .kv_cache import KVCache
+from .rope import RotaryEmbedding
+from .shared_cache import CacheBlock
+from .weights import CPU, Linear, WeightFormat, WeightReader, can_prepack, dtype_of, make_linear, require_int4
 
 
-class Norm:
+class CausalLM(Protocol):
+    """A decoder that computes token chunks over KV caches."""
+
+    config: ModelConfig
+
+    def new_kv_cache(self, capacity: int) -> KVCache:
+        """An empty cache with room for `capacity` slots."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether a token's logits have the same bits whatever else a step computes and a cache has room for."""
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot of a cache: keys and values of one token in all layers."""
+
+    def forward(self, chunks: Sequence[TokenChunk]) -> Tensor:
+        """Write keys and values of the chunks into their caches and return logits.
+
+        Args:
+            chunks: New tokens, those of one cache adjacent; the caches have room for them.
+
+        Returns:
+            Logits `[requested, vocab_size]`, fp32, on the model's device: those of the chunks' `logit_indices`, in
+            order.
+        """
+
+    def close(self) -> None:
+        """Free the weights, whatever still refers to the model; it cannot compute afterwards. Idempotent."""
+
+
+class RMSNorm:
     """Root-mean-square norm.
 
-    Source: Zhang and Sennrich 2019, equation 4. Differs: computed as the layer norm of the row beside its negative,
-    whose mean is zero and whose variance is the mean square; torch has one kernel for that and five for this.
+    Source: Zhang and Sennrich 2019, equation 4. Differs: computed as the layer norm of the row concatenated with its
+    negative, whose mean is zero and whose variance is the mean square; torch has one kernel for that and five for this.
     """
 
     def __init__(self, weight: Tensor, eps: float) -> None:
@@ -41,15 +73,15 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """Weights of one layer; query and key norms are there in Qwen3 alone."""
+class DecoderLayer:
+    """Weights of one layer; only Qwen3 has query and key norms."""
 
-    attention_norm: Norm
+    attention_norm: RMSNorm
     qkv: Linear
-    query_norm: Norm | None
-    key_norm: Norm | None
+    query_norm: RMSNorm | None
+    key_norm: RMSNorm | None
     output: Linear
-    feed_norm: Norm
+    mlp_norm: RMSNorm
     gate: Linear
     up: Linear
     down: Linear
@@ -59,50 +91,48 @@ class Decoder:
     """A decoder in one number format.
 
     Args:
-        shape: Sizes; `shape.own` must hold.
-        checkpoint: The weights, and where they go.
+        config: Sizes of a native family.
+        weights: The checkpoint, and the device.
         weight_format: "fp32", "bf16" or, on a CPU, "int4" (bf16 with 4-bit matrices in the layers).
 
     Attributes:
-        shape: As given.
-        weight_format: As given.
         dtype: Number format of what flows between matrices, and of keys and values.
-        rotary: Its rotation.
+        rotary: Its rotary embedding.
 
     Raises:
-        CapabilityMissing: The format cannot be computed there.
+        CapabilityMissing: The format cannot be computed on the device.
     """
 
-    def __init__(self, shape: ModelShape, checkpoint: Checkpoint, weight_format: WeightFormat) -> None:
+    def __init__(self, config: ModelConfig, weights: WeightReader, weight_format: WeightFormat) -> None:
         if weight_format == "int4":
-            require_int4(checkpoint.device)
-        self.shape = shape
+            require_int4(weights.device)
+        self.config = config
         self.weight_format = weight_format
         self.dtype = dtype_of(weight_format)
-        self._prepack = can_prepack(self.dtype, checkpoint.device)
-        self.rotary = Rotary(shape, self.dtype, checkpoint.device)
-        self._embedding = checkpoint.tensor("model.embed_tokens.weight", self.dtype)
-        self._layers = [read_layer(checkpoint, shape, i, weight_format, self._prepack) for i in range(shape.layers)]
-        self._norm = Norm(checkpoint.tensor("model.norm.weight", self.dtype), shape.norm_eps)
-        tied = shape.tied or "lm_head.weight" not in checkpoint
-        head = self._embedding if tied else checkpoint.tensor("lm_head.weight", self.dtype)
-        # The output matrix is never rounded to 4 bits: on SmolLM2-135M that alone costs 0.06 nats, the rest 0.001.
-        self._head = make_linear(head, None, "bf16" if weight_format == "int4" else weight_format, self._prepack)
+        prepack = can_prepack(self.dtype, weights.device)
+        self.rotary = RotaryEmbedding(config, self.dtype, weights.device)
+        self._embedding = weights.tensor("model.embed_tokens.weight", self.dtype)
+        self._layers = [load_layer(weights, config, i, weight_format, prepack) for i in range(config.num_layers)]
+        self._norm = RMSNorm(weights.tensor("model.norm.weight", self.dtype), config.norm_eps)
+        tied = config.tied_embeddings or "lm_head.weight" not in weights
+        head = self._embedding if tied else weights.tensor("lm_head.weight", self.dtype)
+        # The output matrix is never rounded to 4 bits: on SmolLM2-135M that costs 0.06 nats, all the rest 0.001.
+        self._head = make_linear(head, None, "bf16" if weight_format == "int4" else weight_format, prepack)
 
     @classmethod
-    def load(cls, folder: Path, weight_format: WeightFormat, device: torch.device = PROCESSOR) -> Decoder:
-        """Read a Hugging Face folder."""
-        return cls(ModelShape.read(folder), Checkpoint(folder, device), weight_format)
+    def load(cls, directory: Path, weight_format: WeightFormat, device: torch.device = CPU) -> Decoder:
+        """Read a Hugging Face directory."""
+        return cls(ModelConfig.from_directory(directory), WeightReader(directory, device), weight_format)
 
-    def open_log(self, capacity: int) -> KVLog:
-        """An empty log."""
-        shape = self.shape
-        return KVLog(shape.layers, shape.kv_heads, shape.head_dim, self.dtype, capacity, self.device)
+    def new_kv_cache(self, capacity: int) -> KVCache:
+        """See `CausalLM.new_kv_cache`."""
+        config = self.config
+        return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, capacity, self.device)
 
-    def open_block(self, tokens: int = 0) -> Block:
+    def new_block(self, tokens: int = 0) -> CacheBlock:
         """An empty block of a cache that workers share, with room for `tokens`."""
-        shape = self.shape
-        return Block(shape.layers, shape.kv_heads, shape.head_dim, self.dtype, self.device, tokens)
+        config = self.config
+        return CacheBlock(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, self.device, tokens)
 
     @property
     def device(self) -> torch.device:
@@ -110,148 +140,100 @@ class Decoder:
         return self._embedding.device
 
     @property
-    def steady(self) -> bool:
-        """On a CPU: its products and attention give a row the same bits beside any others (`plans.missing_rows`)."""
+    def batch_invariant(self) -> bool:
+        """On a CPU: its products and attention give a row the same bits whatever other rows there are."""
         return self.device.type == "cpu"
 
     @property
-    def column_bytes(self) -> int:
+    def slot_bytes(self) -> int:
         """Bytes of keys and values of one token in all layers."""
-        return 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim * self.dtype.itemsize
+        return 2 * self.config.num_layers * self.config.num_kv_heads * self.config.head_dim * self.dtype.itemsize
 
     def close(self) -> None:
-        """See `Forward.close`."""
-        for weights in ("_embedding", "_layers", "_norm", "_head"):
-            self.__dict__.pop(weights, None)
+        """See `CausalLM.close`."""
+        for attribute in ("_embedding", "_layers", "_norm", "_head"):
+            self.__dict__.pop(attribute, None)
 
-    def run(self, spans: Sequence[Span]) -> Tensor:
-        """Write the spans into their logs and return fp32 logits `[wanted, vocab]` (see `Forward.run`)."""
-        ids: list[int] = []
-        wanted: list[int] = []
-        row = 0
-        for span in spans:
-            ids.extend(span.ids)
-            wanted.extend([row + w for w in span.wanted])
-            row += len(span.ids)
-        return self.compute(ids, LogPlan(self.shape, self.rotary, spans), wanted)
+    def forward(self, chunks: Sequence[TokenChunk]) -> Tensor:
+        """See `CausalLM.forward`."""
+        token_ids: list[int] = []
+        logit_rows: list[int] = []
+        for chunk in chunks:
+            logit_rows.extend([len(token_ids) + i for i in chunk.logit_indices])
+            token_ids.extend(chunk.token_ids)
+        return self.forward_rows(token_ids, CacheAttention(self.config, self.rotary, chunks), logit_rows)
 
-    def compute(self, ids: Sequence[int], plan: Plan, wanted: Sequence[int]) -> Tensor:
+    def forward_rows(self, token_ids: Sequence[int], attention: Attention, logit_rows: Sequence[int]) -> Tensor:
         """One forward over rows of tokens.
 
         Args:
-            ids: Token of each row.
-            plan: Knows each row's sequence and position.
-            wanted: Rows whose logits are wanted.
+            token_ids: Token of each row.
+            attention: Knows each row's sequence and position.
+            logit_rows: Rows whose logits are requested.
 
         Returns:
-            `[wanted, vocab]`, fp32, on the model's device.
+            `[logit_rows, vocab_size]`, fp32, on the model's device.
         """
-        x = self._embedding[torch.tensor(ids, device=self.device)]
+        x = self._embedding[torch.tensor(token_ids, device=self.device)]
         for i, layer in enumerate(self._layers):
-            x = run_layer(layer, self.shape, x, partial(plan.attend, i))
-        if not wanted:
-            return torch.empty(0, self.shape.vocab, device=self.device)
-        if len(wanted) < len(ids):
-            x = x[torch.tensor(wanted, device=self.device)]
+            x = run_layer(layer, self.config, x, partial(attention.attend, i))
+        if not logit_rows:
+            return torch.empty(0, self.config.vocab_size, device=self.device)
+        if len(logit_rows) < len(token_ids):
+            x = x[torch.tensor(logit_rows, device=self.device)]
         return self._head(self._norm(x)).float()
 
 
-def read_layer(
-    checkpoint: Checkpoint, shape: ModelShape, number: int, weight_format: WeightFormat, prepack: bool
-) -> Layer:
-    """Read the weights of one layer.
-
-    Args:
-        checkpoint: The weights.
-        shape: Sizes.
-        number: The layer, from 0.
-        weight_format: Format of its matrices.
-        prepack: Whether oneDNN's prepacked product is to be used; it knows no gradients.
-    """
-    prefix = f"model.layers.{number}."
+def load_layer(
+    weights: WeightReader, config: ModelConfig, index: int, weight_format: WeightFormat, prepack: bool
+) -> DecoderLayer:
+    """Read the weights of layer `index`; `prepack` uses oneDNN's prepacked product, which has no gradients."""
+    prefix = f"model.layers.{index}."
     attention = prefix + "self_attn."
     dtype = dtype_of(weight_format)
 
     def read(name: str) -> Tensor:
-        return checkpoint.tensor(name, dtype)
+        return weights.tensor(name, dtype)
 
-    def norm(name: str) -> Norm:
-        return Norm(read(name), shape.norm_eps)
+    def norm(name: str) -> RMSNorm:
+        return RMSNorm(read(name), config.norm_eps)
 
     def linear(name: str) -> Linear:
-        bias = read(name + ".bias") if name + ".bias" in checkpoint else None
+        bias = read(name + ".bias") if name + ".bias" in weights else None
         return make_linear(read(name + ".weight"), bias, weight_format, prepack)
 
-    biased = attention + "q_proj.bias" in checkpoint
+    has_bias = attention + "q_proj.bias" in weights
     fused = torch.cat([read(f"{attention}{x}_proj.weight") for x in "qkv"])
-    bias = torch.cat([read(f"{attention}{x}_proj.bias") for x in "qkv"]) if biased else None
-    return Layer(
+    bias = torch.cat([read(f"{attention}{x}_proj.bias") for x in "qkv"]) if has_bias else None
+    return DecoderLayer(
         attention_norm=norm(prefix + "input_layernorm.weight"),
         qkv=make_linear(fused, bias, weight_format, prepack),
-        query_norm=norm(attention + "q_norm.weight") if shape.qk_norm else None,
-        key_norm=norm(attention + "k_norm.weight") if shape.qk_norm else None,
+        query_norm=norm(attention + "q_norm.weight") if config.qk_norm else None,
+        key_norm=norm(attention + "k_norm.weight") if config.qk_norm else None,
         output=linear(attention + "o_proj"),
-        feed_norm=norm(prefix + "post_attention_layernorm.weight"),
+        mlp_norm=norm(prefix + "post_attention_layernorm.weight"),
         gate=linear(prefix + "mlp.gate_proj"),
         up=linear(prefix + "mlp.up_proj"),
         down=linear(prefix + "mlp.down_proj"),
     )
 
 
-def run_layer(layer: Layer, shape: ModelShape, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+def run_layer(layer: DecoderLayer, config: ModelConfig, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
     """One layer over rows of tokens.
 
     Args:
-        layer: Its weights.
-        shape: Sizes.
-        x: `[rows, hidden]`.
-        attend: Takes `[rows, heads + 2 * kv_heads, head_dim]`, gives `[rows, heads * head_dim]` (see `Plan.attend`).
+        x: `[rows, hidden_size]`.
+        attend: Takes `[rows, num_heads + 2 * num_kv_heads, head_dim]`, gives `[rows, num_heads * head_dim]` (see
+            `Attention.attend`).
 
     Returns:
-        `[rows, hidden]`.
+        `[rows, hidden_size]`.
     """
-    qkv = layer.qkv(layer.attention_norm(x)).view(x.shape[0], shape.heads + 2 * shape.kv_heads, shape.head_dim)
+    num_heads, num_kv_heads = config.num_heads, config.num_kv_heads
+    qkv = layer.qkv(layer.attention_norm(x)).view(x.shape[0], num_heads + 2 * num_kv_heads, config.head_dim)
     if layer.query_norm is not None and layer.key_norm is not None:
-        at, end = shape.heads, shape.heads + shape.kv_heads
-        qkv = torch.cat([layer.query_norm(qkv[:, :at]), layer.key_norm(qkv[:, at:end]), qkv[:, end:]], 1)
+        start, end = num_heads, num_heads + num_kv_heads
+        qkv = torch.cat([layer.query_norm(qkv[:, :start]), layer.key_norm(qkv[:, start:end]), qkv[:, end:]], 1)
     x = layer.output.plus(attend(qkv), x)
-    h = layer.feed_norm(x)
+    h = layer.mlp_norm(x)
     return layer.down.plus(layer.up.times(h, layer.gate.silu(h)), x)
-
-
-class Forward(Protocol):
-    """A decoder that runs spans over logs.
-
-    Attributes:
-        shape: Sizes of the model.
-    """
-
-    shape: ModelShape
-
-    def open_log(self, capacity: int) -> KVLog:
-        """An empty log with room for `capacity` columns."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-
-    @property
-    def steady(self) -> bool:
-        """Whether a token's logits have the same bits whatever else a step computes and a log has room for."""
-
-    @property
-    def column_bytes(self) -> int:
-        """Bytes of one column of a log."""
-
-    def run(self, spans: Sequence[Span]) -> Tensor:
-        """Write the spans into their logs and return logits.
-
-        Args:
-            spans: New tokens, those of one log side by side; the logs have room for them.
-
-        Returns:
-            Logits `[wanted, vocab]`, fp32, on its device: the wanted positions of the spans, in order.
-        """
-
-    def close(self) -> None:
-        """Free the weights, whoever still holds this: nothing can be computed afterwards. Idempotent."""

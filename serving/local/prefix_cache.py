@@ -1,16 +1,16 @@
-"""Which prompts are already in a log: an index over token ids, and the trees it points into.
+"""Automatic prefix caching: which prompts are already in a KV cache.
 
-A tree is one `KVLog` with a trie over the tokens that its columns hold. It belongs to the call that opened it. A new
-sequence finds the longest stored run of its first tokens. It *joins* a tree of its own call, seeing those columns
-(beams, branches, samples: what they share outweighs what each adds), and brings along copies of further columns that
-another call's tree has. Otherwise it begins a tree with *copies* of what is stored, or an empty one.
+A `PrefixTree` is one `KVCache` with a trie over the tokens that its slots hold. It belongs to the call that created it.
+A new sequence finds the longest stored run of its first tokens. It *joins* a tree of its own call, attending to those
+slots (beams, branches, samples: what they share outweighs what each adds), and brings along copies of further slots
+that another call's tree has. Otherwise it starts a tree with *copies* of what is stored, or an empty one.
 
-Trees of different salts (`Prompt.cache_salt`) know nothing of each other: nothing is matched, copied or waited for
-across them, so that nobody can tell by the time a prompt takes what another has asked. So no salt has a default here or
-in the tasks: where it is forgotten, types say so.
+Trees of different salts (`Prompt.cache_salt`) are isolated: nothing is matched, copied or waited for across them, so
+that the time a prompt takes does not reveal another tenant's prompts. So no salt has a default here or in the tasks:
+where it is forgotten, types say so.
 
-Calls never share a tree, since the order of a log's columns is the order in which attention sums: so a call's numbers
-do not depend on what was asked before it.
+Calls never share a tree, since the order of a cache's slots is the order in which attention sums: a call's numbers do
+not depend on what was computed before it.
 """
 
 from __future__ import annotations
@@ -23,94 +23,94 @@ from torch import OutOfMemoryError, Tensor
 
 from ...core.errors import BackendError
 from ..kv_store import PrefixTooLarge
-from .kv_cache import MIN_CAPACITY, Branch, KVLog, whole_lanes
+from .kv_cache import MIN_CAPACITY, KVCache, SlotTable, align_slots
 
-MIN_SHARED = 16
-"""Fewest shared tokens worth a look: below it, computing them again costs less than the bookkeeping."""
-BAGGAGE = 3
-"""A tree is joined while it holds fewer columns than this many times what the newcomer will see."""
-HELD_SHARE = 2
-"""Named prefixes that are held take at most the budget divided by this: the rest is for what is under way."""
+MIN_SHARED_TOKENS = 16
+"""Minimum shared tokens: below it, computing them again costs less than the bookkeeping."""
+MAX_USED_RATIO = 3
+"""A tree is joined while it holds fewer slots than this many times what the new sequence will attend to."""
+PINNED_DIVISOR = 2
+"""Pinned prefixes take up to the budget divided by this: the rest is for running sequences."""
 MAX_TREES = 256
-"""Most trees kept: every lookup walks into each of them."""
+"""Maximum trees kept: every lookup walks into each of them."""
 
 
-class LogMaker(Protocol):
-    """What opens logs (`Forward`)."""
+class CacheFactory(Protocol):
+    """What creates caches (`CausalLM`)."""
 
-    def open_log(self, capacity: int) -> KVLog:
-        """An empty log."""
+    def new_kv_cache(self, capacity: int) -> KVCache:
+        """An empty cache."""
 
     @property
-    def column_bytes(self) -> int:
-        """Bytes of a column."""
+    def slot_bytes(self) -> int:
+        """Bytes of a slot."""
 
 
-class Node:
+class PrefixNode:
     """A stored token; the path from the root spells the tokens before it."""
 
-    __slots__ = ("children", "column", "parent", "token")
+    __slots__ = ("children", "parent", "slot", "token")
 
-    def __init__(self, token: int, column: int, parent: Node | None) -> None:
-        self.token, self.column, self.parent = token, column, parent
-        self.children: dict[int, Node] = {}
+    def __init__(self, token: int, slot: int, parent: PrefixNode | None) -> None:
+        self.token, self.slot, self.parent = token, slot, parent
+        self.children: dict[int, PrefixNode] = {}
 
 
 @dataclass(eq=False)
-class Tree:
-    """A log and the index of what it holds.
+class PrefixTree:
+    """A KV cache and the index of what it holds.
 
     Attributes:
-        log: Keys and values.
-        call: Whose it is.
-        salt: Which prompts it may serve.
+        cache: Keys and values.
+        call: The call that it belongs to.
+        salt: The salt of the prompts that it serves.
         root: Of the trie; holds no token.
         used_at: Logical time of the last use.
     """
 
-    log: KVLog
+    cache: KVCache
     call: object
     salt: str
-    root: Node = field(default_factory=lambda: Node(-1, -1, None))
+    root: PrefixNode = field(default_factory=lambda: PrefixNode(-1, -1, None))
     used_at: int = 0
 
     @property
-    def idle(self) -> bool:
-        """Whether no sequence is under way."""
-        return not self.log.branches
+    def is_idle(self) -> bool:
+        """Whether no sequence is running in it."""
+        return not self.cache.tables
 
-    def match(self, ids: Sequence[int]) -> list[int]:
-        """Columns of the longest stored run of the first tokens."""
-        node, columns = self.root, []
-        for token in ids:
+    def match(self, token_ids: Sequence[int]) -> list[int]:
+        """Slots of the longest stored run of the first tokens."""
+        node, slots = self.root, []
+        for token in token_ids:
             child = node.children.get(token)
             if child is None:
                 break
-            columns.append(child.column)
+            slots.append(child.slot)
             node = child
-        return columns
+        return slots
 
-    def find(self, ids: Sequence[int]) -> Node:
-        """The node of a run that `match` found whole."""
+    def node_at(self, token_ids: Sequence[int]) -> PrefixNode:
+        """The node of a run that is stored completely."""
         node = self.root
-        for token in ids:
+        for token in token_ids:
             node = node.children[token]
         return node
 
-    def add(self, node: Node, tokens: Sequence[int], columns: Sequence[int]) -> Node:
+    def insert(self, node: PrefixNode, token_ids: Sequence[int], slots: Sequence[int]) -> PrefixNode:
         """Store tokens below a node; what is stored already stays.
 
         Returns:
             The node of the last token.
         """
-        for token, column in zip(tokens, columns, strict=True):
+        for token, slot in zip(token_ids, slots, strict=True):
             child = node.children.get(token)
             if child is None:
-                child = node.children[token] = Node(token, column, node)
+                child = node.children[token] = PrefixNode(token, slot, node)
             node = child
         return node
 
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[PrefixNode]:
         """All stored tokens."""
         stack = list(self.root.children.values())
         while stack:
@@ -119,296 +119,300 @@ class Tree:
             stack.extend(node.children.values())
 
     def compact(self) -> None:
-        """Drop every column that no sequence under way sees, from the log and from the index."""
-        moved = self.log.compact()
+        """Drop every slot that no running sequence attends to, from the cache and from the index."""
+        moved = self.cache.compact()
         stack = [self.root]
         while stack:
             node = stack.pop()
-            node.children = {t: c for t, c in node.children.items() if c.column in moved}
+            node.children = {t: c for t, c in node.children.items() if c.slot in moved}
             for child in node.children.values():
-                child.column = moved[child.column]
+                child.slot = moved[child.slot]
                 stack.append(child)
 
 
 @dataclass(eq=False)
-class Sequenced:
-    """A sequence under way.
+class CachedSequence:
+    """A sequence in a prefix tree.
 
     Attributes:
-        tree: Where it lives.
-        branch: What it sees.
+        tree: The tree.
+        table: Its slots.
         node: Its last stored token in the index.
-        cached: Tokens at its beginning that were not computed for it.
+        num_cached: Tokens at its beginning that were not computed for it.
     """
 
-    tree: Tree
-    branch: Branch
-    node: Node
-    cached: int
+    tree: PrefixTree
+    table: SlotTable
+    node: PrefixNode
+    num_cached: int
 
-    def record(self, tokens: Sequence[int]) -> None:
-        """Store the tokens that the branch has just come to see."""
-        self.node = self.tree.add(self.node, tokens, self.branch.columns[-len(tokens) :])
+    def record(self, token_ids: Sequence[int]) -> None:
+        """Store the tokens whose slots were appended last."""
+        self.node = self.tree.insert(self.node, token_ids, self.table.slots[-len(token_ids) :])
 
-    def fork(self) -> Sequenced:
-        """Another sequence that sees the same."""
-        return Sequenced(self.tree, self.tree.log.fork(self.branch), self.node, self.cached)
+    def fork(self) -> CachedSequence:
+        """Another sequence that attends to the same."""
+        return CachedSequence(self.tree, self.tree.cache.fork(self.table), self.node, self.num_cached)
 
     def release(self) -> None:
         """End it; its tokens stay stored."""
-        self.tree.log.release(self.branch)
+        self.tree.cache.free(self.table)
 
 
 class OutOfCache(BackendError):
-    """The byte budget cannot hold what is under way."""
+    """The byte budget cannot hold the running sequences."""
 
     code = "out_of_cache"
 
 
 @dataclass(frozen=True)
-class _Held:
+class _PinnedSequence:
     """A sequence that stays, and its tokens."""
 
-    ids: tuple[int, ...]
-    sequence: Sequenced
+    token_ids: tuple[int, ...]
+    sequence: CachedSequence
 
 
-class Prefixes:
-    """All trees of an engine, under one byte budget.
+class PrefixCache:
+    """All prefix trees of an engine, under one byte budget.
 
     Args:
-        maker: Opens logs.
-        budget: Bytes that all logs together may take.
+        factory: Creates caches.
+        budget: Bytes that all caches together may take.
     """
 
-    def __init__(self, maker: LogMaker, budget: int) -> None:
-        self._maker, self._budget = maker, budget
-        self._trees: list[Tree] = []
-        self._held: list[_Held] = []
-        self._lent = 0
+    def __init__(self, factory: CacheFactory, budget: int) -> None:
+        self._factory, self._budget = factory, budget
+        self._trees: list[PrefixTree] = []
+        self._pinned: list[_PinnedSequence] = []
+        self._external_slots = 0
         self._clock = 0
 
     @property
-    def trees(self) -> Sequence[Tree]:
+    def trees(self) -> Sequence[PrefixTree]:
         """The trees, in no order."""
         return tuple(self._trees)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all logs, and of what is lent."""
-        return sum(t.log.nbytes for t in self._trees) + self._lent * self._maker.column_bytes
+        """Bytes of all caches, and of the slots reserved for external ones."""
+        return sum(t.cache.nbytes for t in self._trees) + self._external_slots * self._factory.slot_bytes
 
     @property
-    def most_columns(self) -> int:
-        """Columns that the budget holds."""
-        return self._budget // self._maker.column_bytes
+    def max_slots(self) -> int:
+        """Slots that the budget holds."""
+        return self._budget // self._factory.slot_bytes
 
-    def shared(self, ids: Sequence[int], salt: str) -> int:
+    def match_length(self, token_ids: Sequence[int], salt: str) -> int:
         """Length of the longest run of the first tokens that is stored under a salt."""
-        return max((len(t.match(ids)) for t in self._trees if t.salt == salt), default=0)
+        return max((len(t.match(token_ids)) for t in self._trees if t.salt == salt), default=0)
 
-    def begin(self, ids: Sequence[int], private: int, call: object, salt: str) -> Sequenced:
-        """Begin a sequence whose first tokens may be stored.
+    def start(self, token_ids: Sequence[int], num_new: int, call: object, salt: str) -> CachedSequence:
+        """Start a sequence whose first tokens may be stored.
 
         Args:
-            ids: Its tokens so far, all but the last of which may be taken from the store.
-            private: Tokens it will probably add beyond `ids`.
-            call: Whose it is: sequences of one call may live in one tree.
-            salt: Under which it is stored, and others are looked for.
+            token_ids: Its tokens so far, all but the last of which may be taken from the cache.
+            num_new: Tokens it will probably add beyond `token_ids`.
+            call: Its call: sequences of one call may share a tree.
+            salt: Under which it is stored and matched.
 
         Returns:
-            The sequence; it sees `cached` tokens, and the rest of `ids` is to be computed.
+            The sequence; it attends to `num_cached` tokens, and the rest of `token_ids` is to be computed.
 
         Raises:
-            OutOfCache: The budget is taken by sequences under way.
+            OutOfCache: The budget is taken by running sequences.
         """
         self._clock += 1
-        wanted = list(ids[:-1])
-        source, stored = self._longest(wanted, salt)
-        home, shared = self._longest(wanted, salt, call)
-        own = len(ids) - len(shared) + private
-        if home is None or len(shared) < MIN_SHARED or own > len(shared) or home.log.used > BAGGAGE * len(ids):
+        reusable = list(token_ids[:-1])
+        source, stored = self._longest_match(reusable, salt)
+        home, shared = self._longest_match(reusable, salt, call)
+        num_own = len(token_ids) - len(shared) + num_new
+        too_used = home is not None and home.cache.used > MAX_USED_RATIO * len(token_ids)
+        if home is None or len(shared) < MIN_SHARED_TOKENS or num_own > len(shared) or too_used:
             home, shared = None, []
-        if source is None or len(stored) < MIN_SHARED:
+        if source is None or len(stored) < MIN_SHARED_TOKENS:
             stored = []
-        pins = [(tree, tree.log.open(seen)) for tree, seen in ((source, stored), (home, shared)) if tree and seen]
-        try:  # pinned, so that making room does not take what is about to be seen or copied
+        guards = [
+            (tree, tree.cache.new_table(slots)) for tree, slots in ((source, stored), (home, shared)) if tree and slots
+        ]
+        try:  # guarded, so that making room does not evict what is about to be shared or copied
             if home is None:
-                home = self._open(len(ids) + private, call, salt)
+                home = self._new_tree(len(token_ids) + num_new, call, salt)
             home.used_at = self._clock
             if source is not None and len(stored) > len(shared):
                 self.make_room(home, len(stored) - len(shared))
                 source.used_at = self._clock
-                kept = len(shared)
-                shared = pins[-1][1].columns if kept else []
-                copied = home.log.copy_from(source.log, pins[0][1].columns[kept:])
-                home.add(home.find(wanted[:kept]), wanted[kept : len(stored)], copied)
+                num_shared = len(shared)
+                shared = guards[-1][1].slots if num_shared else []
+                copied = home.cache.copy_from(source.cache, guards[0][1].slots[num_shared:])
+                home.insert(home.node_at(reusable[:num_shared]), reusable[num_shared : len(stored)], copied)
                 shared = [*shared, *copied]
-            elif pins:
-                shared = pins[-1][1].columns
-            branch = home.log.open(shared)
+            elif guards:
+                shared = guards[-1][1].slots
+            table = home.cache.new_table(shared)
         finally:
-            for tree, pin in pins:
-                tree.log.release(pin)
-        return Sequenced(home, branch, home.find(wanted[: len(shared)]), len(shared))
+            for tree, guard in guards:
+                tree.cache.free(guard)
+        return CachedSequence(home, table, home.node_at(reusable[: len(shared)]), len(shared))
 
-    def adopt(self, ids: Sequence[int], layers: Sequence[Tensor], call: object, salt: str) -> Sequenced:
-        """Begin a sequence whose keys and values were computed elsewhere, in a tree of its own.
+    def load(self, token_ids: Sequence[int], layers: Sequence[Tensor], call: object, salt: str) -> CachedSequence:
+        """Start a sequence whose keys and values were computed elsewhere, in a tree of its own.
 
         Args:
-            ids: Its tokens.
-            layers: Per layer `[2, kv_heads, tokens, head_dim]`, as `KVLog.read` gives them.
-            call: Whose it is; no other sequence's.
+            token_ids: Its tokens.
+            layers: Per layer `[2, num_kv_heads, tokens, head_dim]`, in the form of `KVCache.read`.
+            call: Its call, which no other sequence has.
             salt: Under which it is stored.
 
         Raises:
-            OutOfCache: The budget is taken by sequences under way.
+            OutOfCache: The budget is taken by running sequences.
         """
         self._clock += 1
-        tree = self._open(len(ids), call, salt)
-        columns = tree.log.write(layers)
-        return Sequenced(tree, tree.log.open(columns), tree.add(tree.root, ids, columns), len(ids))
+        tree = self._new_tree(len(token_ids), call, salt)
+        slots = tree.cache.write(layers)
+        return CachedSequence(
+            tree, tree.cache.new_table(slots), tree.insert(tree.root, token_ids, slots), len(token_ids)
+        )
 
-    def check_hold(self, count: int) -> None:
-        """See whether a sequence of `count` tokens may be held in a tree of its own.
-
-        Raises:
-            PrefixTooLarge: It may not.
-        """
-        held = sum({id(h.sequence.tree): h.sequence.tree.log.nbytes for h in self._held}.values())
-        more = whole_lanes(max(MIN_CAPACITY, count)) * self._maker.column_bytes
-        if HELD_SHARE * (held + more) > self._budget:
+    def check_pin(self, num_tokens: int) -> None:
+        """Raises `PrefixTooLarge` if a sequence of so many tokens may not be pinned in a tree of its own."""
+        pinned = sum({id(p.sequence.tree): p.sequence.tree.cache.nbytes for p in self._pinned}.values())
+        more = align_slots(max(MIN_CAPACITY, num_tokens)) * self._factory.slot_bytes
+        if PINNED_DIVISOR * (pinned + more) > self._budget:
             raise PrefixTooLarge(
-                f"{count} tokens need {more:,} bytes beside the {held:,} of pinned prefixes; these may take "
-                f"{self._budget // HELD_SHARE:,}",
-                hint="drop others (with keep_file they stay on disk), or give the engine a larger kv_bytes",
+                f"{num_tokens} tokens need {more:,} bytes in addition to the {pinned:,} of pinned prefixes; these may "
+                f"take {self._budget // PINNED_DIVISOR:,}",
+                hint="drop others (with keep_file they stay on disk), or give the engine a larger kv_cache_bytes",
             )
 
-    def hold(self, ids: Sequence[int], sequence: Sequenced) -> Sequenced:
-        """Keep a sequence of these tokens until `let_go`: its columns are never evicted."""
-        self._held.append(_Held(tuple(ids), sequence))
+    def pin(self, token_ids: Sequence[int], sequence: CachedSequence) -> CachedSequence:
+        """Keep a sequence of these tokens until `unpin`: its slots are never evicted."""
+        self._pinned.append(_PinnedSequence(tuple(token_ids), sequence))
         return sequence
 
-    def hold_again(self, ids: Sequence[int], salt: str) -> Sequenced | None:
-        """Hold another sequence of tokens held already under a salt, over the same columns; None if they are not.
+    def pin_again(self, token_ids: Sequence[int], salt: str) -> CachedSequence | None:
+        """Pin another sequence of tokens pinned already under a salt, over the same slots; None if they are not.
 
-        It is found by all its tokens: what is held stands in the order of a prompt computed alone, and must do so.
+        It is looked up by all its tokens: pinned slots are, and must stay, in the order of a prompt computed by itself.
         """
-        wanted = tuple(ids)
-        for held in self._held:
-            if held.sequence.tree.salt != salt:
+        wanted = tuple(token_ids)
+        for pinned in self._pinned:
+            if pinned.sequence.tree.salt != salt:
                 continue
-            if held.ids == wanted and len(held.sequence.branch) == len(wanted):
-                return self.hold(wanted, held.sequence.fork())
+            if pinned.token_ids == wanted and len(pinned.sequence.table) == len(wanted):
+                return self.pin(wanted, pinned.sequence.fork())
         return None
 
-    def let_go(self, sequence: Sequenced) -> None:
-        """End a held sequence; idempotent. Its tokens stay stored while there is room."""
-        if any(h.sequence is sequence for h in self._held):
-            self._held = [h for h in self._held if h.sequence is not sequence]
+    def unpin(self, sequence: CachedSequence) -> None:
+        """End a pinned sequence; idempotent. Its tokens stay stored while there is room."""
+        if any(p.sequence is sequence for p in self._pinned):
+            self._pinned = [p for p in self._pinned if p.sequence is not sequence]
             sequence.release()
             self.tidy(sequence.tree)
 
-    def make_room(self, tree: Tree, count: int) -> None:
-        """See to it that the tree's log can take `count` more columns.
+    def make_room(self, tree: PrefixTree, count: int) -> None:
+        """Make the tree's cache fit `count` more slots.
 
         Raises:
-            OutOfCache: Not even with every idle column dropped.
+            OutOfCache: Not even with every idle slot dropped.
         """
         self._clock += 1
         tree.used_at = self._clock
-        log = tree.log
-        if not log.missing(count):
+        cache = tree.cache
+        if not cache.required_capacity(count):
             return
-        bounded = self._grown(log, count)
-        if bounded is None:
+        capacity = self._affordable_capacity(cache, count)
+        if capacity is None:
             self._compact_busy()
-            if not log.missing(count):
+            if not cache.required_capacity(count):
                 return
-            bounded = self._grown(log, count)
-        if bounded is None:
+            capacity = self._affordable_capacity(cache, count)
+        if capacity is None:
             raise self._full()
-        self._grow(log, bounded)
+        self._resize(cache, capacity)
 
-    def lend(self, columns: int) -> None:
-        """Take room for keys and values that are kept elsewhere; fewer than 0 give it back.
+    def reserve_external(self, slots: int) -> None:
+        """Reserve budget for keys and values that are kept elsewhere; a negative number gives it back.
 
         Raises:
-            OutOfCache: Not even with every idle column dropped.
+            OutOfCache: Not even with every idle slot dropped.
         """
-        if columns > 0 and not self._evict_for(columns * self._maker.column_bytes):
+        if slots > 0 and not self._evict_for(slots * self._factory.slot_bytes):
             self._compact_busy()
-            if not self._evict_for(columns * self._maker.column_bytes):
+            if not self._evict_for(slots * self._factory.slot_bytes):
                 raise self._full()
-        self._lent += columns
+        self._external_slots += slots
 
-    def tidy(self, tree: Tree) -> None:
-        """Compact a busy tree when under half of its columns are seen, or forget an empty one."""
-        if tree.idle:
+    def tidy(self, tree: PrefixTree) -> None:
+        """Compact a busy tree when under half of its slots are live, or forget an empty one."""
+        if tree.is_idle:
             if not tree.root.children and tree in self._trees:
                 self._trees.remove(tree)
             return
-        if tree.log.used > 4 * MIN_CAPACITY and 2 * len(tree.log.live()) < tree.log.used:
+        if tree.cache.used > 4 * MIN_CAPACITY and 2 * len(tree.cache.live_slots()) < tree.cache.used:
             tree.compact()
 
-    def clear(self) -> None:
-        """Forget everything that is idle; what is held is not."""
-        self._trees = [t for t in self._trees if not t.idle]
+    def evict_idle(self) -> None:
+        """Forget all idle trees; pinned ones are not idle."""
+        self._trees = [t for t in self._trees if not t.is_idle]
 
     def close(self) -> None:
-        """Forget everything, and free the logs, whoever still refers to them."""
+        """Forget everything, and free the caches even where they are still referenced."""
         for tree in self._trees:
-            tree.log.close()
-        self._trees, self._held = [], []
+            tree.cache.close()
+        self._trees, self._pinned = [], []
 
     def _full(self) -> OutOfCache:
         return OutOfCache(
             f"the cache of {self._budget >> 20} MiB is full",
-            hint="give the engine a larger kv_bytes, ask for fewer or shorter samples at a time, or unpin prefixes",
+            hint="give the engine a larger kv_cache_bytes, request fewer or shorter samples at a time, or drop saved "
+            "prefixes",
         )
 
-    def _longest(self, ids: Sequence[int], salt: str, call: object = None) -> tuple[Tree | None, list[int]]:
-        """The salt's tree (of the call, if one is named) with the longest stored run, and the columns that hold it."""
-        best: Tree | None = None
-        columns: list[int] = []
+    def _longest_match(
+        self, token_ids: Sequence[int], salt: str, call: object = None
+    ) -> tuple[PrefixTree | None, list[int]]:
+        """The salt's tree (of the call, if given) with the longest stored run, and the slots that hold it."""
+        best: PrefixTree | None = None
+        best_slots: list[int] = []
         for tree in self._trees:
             if tree.salt != salt or (call is not None and tree.call is not call):
                 continue
-            found = tree.match(ids)
-            lighter = best is not None and len(found) == len(columns) and tree.log.used < best.log.used
-            if len(found) > len(columns) or (found and lighter):
-                best, columns = tree, found
-        return best, columns
+            slots = tree.match(token_ids)
+            is_smaller = best is not None and len(slots) == len(best_slots) and tree.cache.used < best.cache.used
+            if len(slots) > len(best_slots) or (slots and is_smaller):
+                best, best_slots = tree, slots
+        return best, best_slots
 
-    def _open(self, columns: int, call: object, salt: str) -> Tree:
-        size = max(MIN_CAPACITY, columns)
-        if not self._evict_for(size * self._maker.column_bytes):
+    def _new_tree(self, num_slots: int, call: object, salt: str) -> PrefixTree:
+        size = max(MIN_CAPACITY, num_slots)
+        if not self._evict_for(size * self._factory.slot_bytes):
             self._compact_busy()
-            if not self._evict_for(size * self._maker.column_bytes):
+            if not self._evict_for(size * self._factory.slot_bytes):
                 raise self._full()
         if len(self._trees) >= MAX_TREES:
-            idle = [t for t in self._trees if t.idle]
+            idle = [t for t in self._trees if t.is_idle]
             if idle:
                 self._trees.remove(min(idle, key=lambda t: t.used_at))
         try:
-            log = self._maker.open_log(size)
+            cache = self._factory.new_kv_cache(size)
         except OutOfMemoryError as error:
-            raise _no_memory() from error
-        tree = Tree(log, call, salt, used_at=self._clock)
+            raise _device_full() from error
+        tree = PrefixTree(cache, call, salt, used_at=self._clock)
         self._trees.append(tree)
         return tree
 
-    def _grown(self, log: KVLog, count: int) -> int | None:
-        """Capacity the log may grow to so that `count` more fit, evicting idle trees; None if the budget forbids."""
-        for capacity in (log.missing(count), log.used + count):
-            if self._evict_for((capacity - log.capacity) * self._maker.column_bytes):
+    def _affordable_capacity(self, cache: KVCache, count: int) -> int | None:
+        """Capacity to grow to so that `count` more slots fit, evicting idle trees; None if the budget forbids it."""
+        for capacity in (cache.required_capacity(count), cache.used + count):
+            if self._evict_for((capacity - cache.capacity) * self._factory.slot_bytes):
                 return capacity
         return None
 
     def _evict_for(self, more: int) -> bool:
         """Drop idle trees, oldest first, until `more` bytes fit; drops none in vain."""
-        idle = sorted((t for t in self._trees if t.idle), key=lambda t: t.used_at)
-        if self.nbytes - sum(t.log.nbytes for t in idle) + more > self._budget:
+        idle = sorted((t for t in self._trees if t.is_idle), key=lambda t: t.used_at)
+        if self.nbytes - sum(t.cache.nbytes for t in idle) + more > self._budget:
             return False
         for tree in idle:
             if self.nbytes + more <= self._budget:
@@ -417,24 +421,24 @@ class Prefixes:
         return True
 
     def _compact_busy(self) -> None:
-        """Drop what no sequence under way sees, and give back the room."""
+        """Drop what no running sequence attends to, and give back the memory."""
         for tree in self._trees:
-            if not tree.idle:
+            if not tree.is_idle:
                 tree.compact()
-                enough = tree.log.used + MIN_CAPACITY
-                if enough < tree.log.capacity:
-                    self._grow(tree.log, enough)
+                enough = tree.cache.used + MIN_CAPACITY
+                if enough < tree.cache.capacity:
+                    self._resize(tree.cache, enough)
 
-    def _grow(self, log: KVLog, capacity: int) -> None:
+    def _resize(self, cache: KVCache, capacity: int) -> None:
         try:
-            log.grow(capacity)
+            cache.resize(capacity)
         except OutOfMemoryError as error:
-            raise _no_memory() from error
+            raise _device_full() from error
 
 
-def _no_memory() -> OutOfCache:
-    """A GPU is full though the budget is not: others have taken what was free when the engine began."""
+def _device_full() -> OutOfCache:
+    """A GPU is full though the budget is not: other programs have taken what was free when the engine started."""
     return OutOfCache(
         "the device has no memory left for keys and values",
-        hint="give the engine a smaller kv_bytes, so that it evicts earlier, or end what else uses the device",
+        hint="give the engine a smaller kv_cache_bytes, so that it evicts earlier, or end what else uses the device",
     )

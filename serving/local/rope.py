@@ -1,70 +1,85 @@
-"""`Rotary`: turns queries and keys by their positions.
-
-How far a position turns each pair of a head: rotary frequencies, and the ways of stretching them to longer texts.
-"""
+"""Rotary position embedding: frequencies, their scaling to longer contexts, and the rotation of queries and keys."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .config import ModelShape
-from .weights import PROCESSOR
+if TYPE_CHECKING:
+    from .config import ModelConfig
 
-Turn = tuple[Tensor, Tensor]
-"""Cosines and signed sines, of shapes that go with what is turned."""
+_CPU = torch.device("cpu")
+SUPPORTED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Scalings with a fixed angle per position. Those that depend on the length of the text are excluded: keys that are
+written once could not follow."""
+
+CosSin = tuple[Tensor, Tensor]
+"""Cosines and signed sines, of shapes that broadcast to what is rotated."""
 
 
-class Rotary:
-    """Cosines and sines of every position.
+@dataclass(frozen=True)
+class RopeFrequencies:
+    """What a model rotates its queries and keys by.
 
-    Args:
-        shape: Sizes; `shape.frequencies` must be there.
-        dtype: Number format of the tables of a step.
-        device: Where the tables lie.
+    Attributes:
+        inverse: Radians per position, `[head_dim / 2]`, fp32.
+        factor: What a rotated query and a rotated key are multiplied by, once each; 1 but for "yarn".
     """
 
-    def __init__(self, shape: ModelShape, dtype: torch.dtype, device: torch.device = PROCESSOR) -> None:
-        if shape.frequencies is None:
-            raise ValueError(f"no rotation for family {shape.family!r}")
-        self._inverse, self._factor = shape.frequencies.inverse.to(device), shape.frequencies.factor
+    inverse: Tensor
+    factor: float = 1.0
+
+
+class RotaryEmbedding:
+    """Rotation tables of any position.
+
+    Args:
+        config: Its `rope` must be set.
+        dtype: Number format of `fused_tables`.
+        device: Where the tables are.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device = _CPU) -> None:
+        if config.rope is None:
+            raise ValueError(f"no rotary embedding for family {config.family!r}")
+        self._inverse, self._factor = config.rope.inverse.to(device), config.rope.factor
         self._dtype, self._device = dtype, device
-        self._rotated = shape.heads + shape.kv_heads
-        self._heads = shape.heads + 2 * shape.kv_heads
-        self._half = shape.head_dim // 2
+        self._num_rotated = config.num_heads + config.num_kv_heads
+        self._num_heads = config.num_heads + 2 * config.num_kv_heads
+        self._half = config.head_dim // 2
 
-    def tables(self, positions: Sequence[int]) -> Turn:
-        """Tables `[rows, heads + 2 * kv_heads, head_dim]` of the given positions.
+    def fused_tables(self, positions: Sequence[int]) -> CosSin:
+        """Tables `[rows, num_heads + 2 * num_kv_heads, head_dim]` of the given positions.
 
-        The rotation of the values is by nothing, so that one call takes queries, keys and values together.
+        Values are rotated by nothing, so that one call takes queries, keys and values together.
         """
-        cos, sin = self.turn(torch.tensor(positions))
+        cos, sin = self.cos_sin(torch.tensor(positions))
         rows = len(positions)
-        cos_table = torch.ones(rows, self._heads, 2 * self._half, device=self._device)
-        sin_table = torch.zeros(rows, self._heads, 2 * self._half, device=self._device)
-        cos_table[:, : self._rotated] = cos[:, None]
-        sin_table[:, : self._rotated] = sin[:, None]
+        cos_table = torch.ones(rows, self._num_heads, 2 * self._half, device=self._device)
+        sin_table = torch.zeros(rows, self._num_heads, 2 * self._half, device=self._device)
+        cos_table[:, : self._num_rotated] = cos[:, None]
+        sin_table[:, : self._num_rotated] = sin[:, None]
         return cos_table.to(self._dtype), sin_table.to(self._dtype)
 
-    def turn(self, positions: Tensor) -> Turn:
+    def cos_sin(self, positions: Tensor) -> CosSin:
         """Tables `[..., head_dim]` in fp32 of positions `[...]`, with the factor that a query or key takes once."""
-        cos, sin = self.shift(positions)
+        cos, sin = self.pure_cos_sin(positions)
         return cos * self._factor, sin * self._factor
 
-    def shift(self, positions: Tensor) -> Turn:
-        """The like without that factor: turns what was turned before further, and changes no length."""
+    def pure_cos_sin(self, positions: Tensor) -> CosSin:
+        """The same without that factor: rotates further what is rotated already, and changes no length."""
         angle = positions.to(self._device, self._inverse.dtype)[..., None] * self._inverse
         cos, sin = angle.cos(), angle.sin()
         # The sign of "rotate half" is folded into the sine.
         return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
-    def rotate(self, x: Tensor, tables: Turn) -> Tensor:
-        """Rotate by tables of a shape that goes with `x`.
+    def rotate(self, x: Tensor, tables: CosSin) -> Tensor:
+        """Rotate by tables of a shape that broadcasts to `x`.
 
         Source: Su et al. 2021, RoFormer, equation 34, with the halves of a head as the pairs.
         """
@@ -73,57 +88,39 @@ class Rotary:
         return torch.addcmul(x * cos, swapped, sin)
 
 
-KINDS = ("default", "linear", "llama3", "yarn")
-"""Scalings that are a fixed angle per position. Those that depend on the length of the text are not among them: keys
-that are written once could not follow."""
-
-
-@dataclass(frozen=True)
-class Frequencies:
-    """What a model turns its queries and keys by.
-
-    Attributes:
-        inverse: Radians per position, `[head_dim / 2]`, fp32.
-        factor: What a rotated query and a rotated key are multiplied by, each of them once; 1 but for "yarn".
-    """
-
-    inverse: Tensor
-    factor: float = 1.0
-
-
-def rope_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rotation settings, under the names of old and new configurations."""
+def rope_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rotary settings of a `config.json`, under the names of old and new releases of transformers."""
     rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
     rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
     rope.setdefault("rope_type", rope.get("type", "default"))
     return rope
 
 
-def is_fixed(config: Mapping[str, Any]) -> bool:
-    """Whether every pair of a head is turned, by an angle that depends on the position alone and that is known here."""
-    rope = rope_of(config)
-    return rope["rope_type"] in KINDS and float(rope.get("partial_rotary_factor") or 1.0) == 1.0
+def is_supported_rope(config: Mapping[str, Any]) -> bool:
+    """Whether every pair of a head is rotated by an angle that depends on the position only and is implemented here."""
+    rope = rope_settings(config)
+    return rope["rope_type"] in SUPPORTED_ROPE_TYPES and float(rope.get("partial_rotary_factor") or 1.0) == 1.0
 
 
-def frequencies(config: Mapping[str, Any], head_dim: int) -> Frequencies:
+def rope_frequencies(config: Mapping[str, Any], head_dim: int) -> RopeFrequencies:
     """Angular step per position of each pair of a head.
 
     Source: Su et al. 2021, RoFormer, section 3.2.2; "linear" divides all of them (Chen et al. 2023, Position
     Interpolation); "llama3" divides those whose wavelength is long and blends between, as the Llama 3.1 model card
-    says; "yarn" is Peng et al. 2023, YaRN, arXiv:2309.00071, sections 3.2 to 3.4.
+    describes; "yarn" is Peng et al. 2023, YaRN, arXiv:2309.00071, sections 3.2 to 3.4.
 
     Raises:
-        KeyError, TypeError, ValueError: A setting that its kind needs is missing or no number.
+        KeyError, TypeError, ValueError: A setting that its type needs is missing or no number.
     """
-    rope = rope_of(config)
+    rope = rope_settings(config)
     plain = 1.0 / (float(rope["rope_theta"]) ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim))
-    kind = rope["rope_type"]
-    if kind == "default":
-        return Frequencies(plain)
-    if kind == "linear":
-        return Frequencies(plain / float(rope["factor"]))
-    if kind == "llama3":
-        return Frequencies(_llama3(rope, plain))
+    rope_type = rope["rope_type"]
+    if rope_type == "default":
+        return RopeFrequencies(plain)
+    if rope_type == "linear":
+        return RopeFrequencies(plain / float(rope["factor"]))
+    if rope_type == "llama3":
+        return RopeFrequencies(_llama3(rope, plain))
     return _yarn(rope, plain, config)
 
 
@@ -136,34 +133,34 @@ def _llama3(rope: Mapping[str, Any], plain: Tensor) -> Tensor:
     return (1 - blend) * plain / factor + blend * plain
 
 
-def _yarn(rope: Mapping[str, Any], plain: Tensor, config: Mapping[str, Any]) -> Frequencies:
+def _yarn(rope: Mapping[str, Any], plain: Tensor, config: Mapping[str, Any]) -> RopeFrequencies:
     trained = float(rope.get("original_max_position_embeddings") or config["max_position_embeddings"])
     factor = float(rope.get("factor") or float(config["max_position_embeddings"]) / trained)
     pairs = plain.shape[0]
 
-    def pair_that_turns(times: float) -> float:
-        """The pair, counted from 0 and not whole, that turns so many times within the trained length."""
-        return pairs * math.log(trained / (times * 2 * math.pi)) / math.log(float(rope["rope_theta"]))
+    def pair_with_rotations(rotations: float) -> float:
+        """The (fractional) pair, from 0, that rotates so many times within the trained length."""
+        return pairs * math.log(trained / (rotations * 2 * math.pi)) / math.log(float(rope["rope_theta"]))
 
     first, last = (
-        pair_that_turns(float(rope.get("beta_fast") or 32)),
-        pair_that_turns(float(rope.get("beta_slow") or 1)),
+        pair_with_rotations(float(rope.get("beta_fast") or 32)),
+        pair_with_rotations(float(rope.get("beta_slow") or 1)),
     )
     if rope.get("truncate", True):
         first, last = math.floor(first), math.ceil(last)
     first, last = max(first, 0), min(last, 2 * pairs - 1)
     stretched = ((torch.arange(pairs, dtype=torch.float32) - first) / max(last - first, 0.001)).clamp(0, 1)
     inverse = plain / factor * stretched + plain * (1 - stretched)
-    return Frequencies(inverse, _yarn_factor(rope, factor))
+    return RopeFrequencies(inverse, _yarn_attention_factor(rope, factor))
 
 
-def _yarn_factor(rope: Mapping[str, Any], factor: float) -> float:
-    """The factor on queries and keys, by which scores get the temperature of the paper's section 3.4."""
-    given, own, whole = rope.get("attention_factor"), rope.get("mscale"), rope.get("mscale_all_dim")
-    if given is not None:
-        return float(given)
+def _yarn_attention_factor(rope: Mapping[str, Any], factor: float) -> float:
+    """The factor on queries and keys that gives scores the temperature of the paper's section 3.4."""
+    explicit, mscale, mscale_all = rope.get("attention_factor"), rope.get("mscale"), rope.get("mscale_all_dim")
+    if explicit is not None:
+        return float(explicit)
 
     def scale(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
-    return scale(float(own)) / scale(float(whole)) if own and whole else scale(1.0)
+    return scale(float(mscale)) / scale(float(mscale_all)) if mscale and mscale_all else scale(1.0)

@@ -1,12 +1,8 @@
-"""Write safetensors files, a tensor at a time.
+"""Safetensors files, written a tensor at a time.
 
 Source: the safetensors format: eight bytes with the header's length, the header in JSON, then the tensors end to end.
-The library's own writer wants all tensors in memory at once; for a model of seven billion weights that is 14 GB.
-
-Keys and values as a safetensors file, a layer at a time.
-
-Source: the safetensors format: eight bytes with the header's length, the header in JSON, then the tensors end to end.
-Written here and not by the library, so that writing can be cancelled and a full disk is told as one.
+The library's own writer needs all tensors in memory at once (14 GB for a model of seven billion weights), cannot be
+cancelled and does not tell a full disk apart.
 """
 
 from __future__ import annotations
@@ -14,30 +10,33 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from ...core.errors import DataError
-from ..model_files.downloads import Pulling
+from ..model_files.downloads import PullTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SLICE = 1 << 22
+_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 @dataclass(frozen=True)
-class Planned:
+class TensorSource:
     """A tensor that is to be written.
 
     Attributes:
         name: Its name in the file.
         shape: Its shape.
-        load: Gives its values in fp32; called once, when its turn has come.
+        load: Returns its values in fp32; called once, when its turn has come.
     """
 
     name: str
@@ -45,88 +44,55 @@ class Planned:
     load: Callable[[], npt.NDArray[np.float32]]
 
 
-def write_bf16(path: Path, tensors: Sequence[Planned], pulling: Pulling) -> None:
-    """Write tensors, rounded to bf16.
+def write_bf16(path: Path, tensors: Sequence[TensorSource], pulling: PullTask) -> None:
+    """Write tensors in the given order, rounded to bf16; an existing file is replaced.
 
     Args:
-        path: The file; replaced if it exists.
-        tensors: What to write, in order.
-        pulling: Told of bytes written; may cancel between tensors.
+        pulling: Receives the bytes written; may cancel between tensors.
 
     Raises:
         Cancelled: Cancelled; the file is incomplete.
         OSError: The file cannot be written.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for tensor in tensors:
-        start, end = end, end + 2 * math.prod(tensor.shape)
-        header[tensor.name] = {"dtype": "BF16", "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    done = 0
-    with path.open("wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text)
+    entries = [(t.name, "BF16", t.shape, 2 * math.prod(t.shape)) for t in tensors]
+    total, done = sum(nbytes for *_, nbytes in entries), 0
+    with _open_for_writing(path, entries, {"format": "pt"}) as f:
         for tensor in tensors:
-            pulling.report("converting", done, end)
+            pulling.report("converting", done, total)
             values = np.ascontiguousarray(tensor.load()).reshape(-1)
             for i in range(0, values.size, _SLICE):
                 done += f.write(to_bf16(values[i : i + _SLICE]).tobytes())
-    pulling.report("converting", done, end)
+    pulling.report("converting", done, total)
 
 
-def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
-    """The upper halves of fp32 numbers, rounded to nearest, ties to even. Values are finite."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    even = (bits >> np.uint32(16)) & np.uint32(1)
-    rounded = bits + (even + np.uint32(0x7FFF))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
-
-
-_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-
-
-def write_layers(path: Path, layers: Sequence[Tensor], pulling: Pulling) -> None:
+def write_layers(path: Path, layers: Sequence[Tensor], pulling: PullTask) -> None:
     """Write keys and values.
 
     Args:
-        path: The file.
-        layers: Per layer `[2, kv_heads, tokens, head_dim]`, in one number format.
+        layers: Per layer `[2, num_kv_heads, tokens, head_dim]`, in one number format.
         pulling: May cancel between layers.
 
     Raises:
         Cancelled: Cancelled; the file is incomplete.
         OSError: The file cannot be written.
     """
-    header: dict[str, object] = {}
-    end = 0
-    for i, layer in enumerate(layers):
-        start, end = end, end + layer.nbytes
-        header[_name(i)] = {
-            "dtype": _NAMES[layer.dtype],
-            "shape": list(layer.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text)
+    import torch
+
+    entries = [
+        (_layer_name(i), _DTYPES[_dtype_name(layer)], tuple(layer.shape), layer.nbytes)
+        for i, layer in enumerate(layers)
+    ]
+    with _open_for_writing(path, entries) as f:
         for layer in layers:
             pulling.check()
             f.write(layer.contiguous().view(torch.uint8).numpy().data)
 
 
 def read_layers(path: Path, count: int, shape: Sequence[int], dtype: str) -> list[Tensor]:
-    """Read what `write_layers` wrote.
-
-    Args:
-        path: The file.
-        count: Layers there must be.
-        shape: Their shape.
-        dtype: Their number format, as torch calls it.
+    """Read what `write_layers` wrote: `count` layers of a shape and a dtype, as torch names it.
 
     Raises:
-        DataError: The file is not of that kind.
+        DataError: The file holds something else.
         OSError: It cannot be read.
     """
     from safetensors import SafetensorError
@@ -136,14 +102,43 @@ def read_layers(path: Path, count: int, shape: Sequence[int], dtype: str) -> lis
         tensors = load_file(path)
     except SafetensorError as e:
         raise DataError(f"{path} is not a safetensors file: {e}", hint="save the prefix again") from e
-    kinds = {(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors.values()}
-    if set(tensors) != {_name(i) for i in range(count)} or kinds != {(tuple(shape), dtype)}:
+    kinds = {(tuple(t.shape), _dtype_name(t)) for t in tensors.values()}
+    if set(tensors) != {_layer_name(i) for i in range(count)} or kinds != {(tuple(shape), dtype)}:
         raise DataError(
             f"{path} does not hold {count} layers of {dtype} {list(shape)}",
             hint="save the prefix again with this model",
         )
-    return [tensors[_name(i)] for i in range(count)]
+    return [tensors[_layer_name(i)] for i in range(count)]
 
 
-def _name(layer: int) -> str:
+def to_bf16(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """The upper halves of finite fp32 numbers, rounded to nearest, ties to even."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    even = (bits >> np.uint32(16)) & np.uint32(1)
+    rounded = bits + (even + np.uint32(0x7FFF))
+    return (rounded >> np.uint32(16)).astype(np.uint16)
+
+
+@contextmanager
+def _open_for_writing(
+    path: Path, entries: Sequence[tuple[str, str, tuple[int, ...], int]], metadata: dict[str, str] | None = None
+) -> Iterator[BinaryIO]:
+    """A file whose header lists the entries (name, dtype, shape, bytes); their bytes are to be written in order."""
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
+    end = 0
+    for name, dtype, shape, nbytes in entries:
+        start, end = end, end + nbytes
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        yield f
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _layer_name(layer: int) -> str:
     return f"layer.{layer}"

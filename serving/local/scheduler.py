@@ -1,7 +1,7 @@
-"""The step loop: who computes what in the next forward pass.
+"""The step loop: what the next forward pass computes (continuous batching).
 
-A step decodes one token of every row under way and prefills up to a chunk of new tokens beside it, in one forward
-pass, so that a long prompt delays the others by one chunk at most. Rows join and leave between steps.
+A step decodes one token of every running sequence and prefills up to a chunk of new tokens in the same forward pass, so
+that a long prompt delays the others by at most one chunk. Sequences join and leave between steps.
 """
 
 from __future__ import annotations
@@ -16,163 +16,162 @@ from torch import Tensor
 
 from ...core.errors import BackendError, ReasonError
 from ...core.messages import Failure
-from ..structured_output import GrammarFailed
-from .attention import Span, by_log
-from .model import Forward
-from .prefix_cache import MIN_SHARED, OutOfCache, Prefixes, Sequenced, Tree
-from .relevance import RelevanceTask
-from .sampler import pick
-from .sequence import Row, SampleTask
-from .spec_decode import Guesses, Lookahead, placed, settle, steady
-from .tasks import AloneTask, Fill, ReleaseTask, Task, Work
-from .worker_group import CloseTask, OpenTask, PassTask
+from ..structured_output import GrammarError
+from .attention import TokenChunk, group_by_cache
+from .model import CausalLM
+from .prefix_cache import MIN_SHARED_TOKENS, CachedSequence, OutOfCache, PrefixCache, PrefixTree
+from .sampler import sample_tokens
+from .sequence import GenerateTask, RunningSequence
+from .spec_decode import NgramSpeculator, SequenceDraft, keep_accepted, max_invariant_drafts
+from .tasks import ExclusiveTask, Prefill, Task, UnpinTask, Work
 
-CHUNK = 256
-"""Most tokens prefilled in one step."""
+MAX_PREFILL_TOKENS = 256
+"""Maximum tokens prefilled in one step."""
 
 
 @dataclass(frozen=True)
-class StepSize:
-    """What a step computed: rows decoded, tokens prefilled, work that is a step alone, and tokens guessed."""
+class StepStats:
+    """What a step computed: sequences decoded, tokens prefilled, exclusive tasks run, and draft tokens."""
 
-    rows: int
-    filled: int
-    alone: int = 0
-    guessed: int = 0
-
-
-@dataclass(eq=False)
-class _Part:
-    """A span of the step, whose it is, and what to do with its logits."""
-
-    sequence: Sequenced
-    span: Span
-    done: Callable[[Tensor], None] | None
+    decoded: int
+    prefilled: int
+    exclusive: int = 0
+    drafted: int = 0
 
 
 @dataclass(eq=False)
-class _Rejoining:
-    """Rows that go on in one step, as soon as the tokens of all of them are computed again."""
+class _ScheduledChunk:
+    """A chunk of the step, its sequence, and what to do with its logits."""
 
-    rows: list[Row]
+    sequence: CachedSequence
+    chunk: TokenChunk
+    on_logits: Callable[[Tensor], None] | None
+
+
+@dataclass(eq=False)
+class _ResumingGroup:
+    """Preempted sequences that continue in one step, as soon as the tokens of all of them are computed again."""
+
+    sequences: list[RunningSequence]
     logits: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Scheduler:
-    """Decides and runs steps; lives on one thread.
+    """Chooses and runs steps; lives on one thread.
 
     Args:
-        forward: Computes.
         kv_bytes: Bytes for keys and values.
-        max_rows: Samples decoded together.
-        lookahead: Guesses what the rows will write; None guesses nothing.
-
-    Attributes:
-        prefixes: The stored prefixes.
-        lookahead: As given.
+        max_rows: Maximum sequences decoded together.
+        speculator: Drafts tokens; None drafts nothing.
     """
 
-    def __init__(self, forward: Forward, kv_bytes: int, max_rows: int, lookahead: Lookahead | None = None) -> None:
-        self.prefixes = Prefixes(forward, kv_bytes)
-        self.lookahead = lookahead or Lookahead((), "off")
-        self._forward, self._max_rows = forward, max_rows
+    def __init__(
+        self, model: CausalLM, kv_bytes: int, max_rows: int, speculator: NgramSpeculator | None = None
+    ) -> None:
+        self.prefix_cache = PrefixCache(model, kv_bytes)
+        self.speculator = speculator or NgramSpeculator((), "off")
+        self._model, self._max_rows = model, max_rows
         self._waiting: deque[Task] = deque()
-        self._alone: deque[AloneTask] = deque()
-        self._fills: list[Fill] = []
-        self._ready: deque[SampleTask] = deque()
-        self._rows: list[Row] = []
-        self._paused: deque[list[Row]] = deque()
-        self._rejoining: list[_Rejoining] = []
-        self._rows_at_pause = 0
+        self._exclusive: deque[ExclusiveTask] = deque()
+        self._prefills: list[Prefill] = []
+        self._ready: deque[GenerateTask] = deque()
+        self._running: list[RunningSequence] = []
+        self._preempted: deque[list[RunningSequence]] = deque()
+        self._resuming: list[_ResumingGroup] = []
+        self._running_at_preemption = 0
 
     @property
-    def busy(self) -> bool:
+    def has_work(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self._waiting or self._alone or self._fills or self._ready or self._rows or self._paused)
+        return bool(
+            self._waiting or self._exclusive or self._prefills or self._ready or self._running or self._preempted
+        )
 
     @property
-    def rows(self) -> int:
-        """Samples under way."""
-        return len(self._rows)
+    def num_running(self) -> int:
+        """Sequences that are being decoded."""
+        return len(self._running)
 
     def submit(self, task: Work) -> None:
-        """Add work; it begins in order of arrival. What gives room back is done at once: others may wait for it."""
-        if isinstance(task, OpenTask | PassTask | CloseTask | RelevanceTask):
-            self._alone.append(task)
-        elif isinstance(task, ReleaseTask):
+        """Add work; it starts in order of arrival. Unpinning is done at once: other tasks may wait for the room."""
+        if isinstance(task, ExclusiveTask):
+            self._exclusive.append(task)
+        elif isinstance(task, UnpinTask):
             task.start(self)
         else:
             self._waiting.append(task)
 
-    def fill(self, fill: Fill) -> None:
+    def add_prefill(self, prefill: Prefill) -> None:
         """Have tokens computed (for tasks)."""
-        self._fills.append(fill)
+        self._prefills.append(prefill)
 
-    def ready(self, task: SampleTask) -> None:
-        """Let a prompt's samples begin (for tasks)."""
+    def add_ready(self, task: GenerateTask) -> None:
+        """Let a prompt's samples start (for tasks)."""
         self._ready.append(task)
 
-    def step(self) -> StepSize:
+    def step(self) -> StepStats:
         """Run one step: drop what was cancelled, admit, decode and prefill.
 
         Raises:
-            BackendError: The forward pass failed; every task under way has been failed with it.
+            BackendError: The forward pass failed; every task has been failed with it.
         """
         self._drop_cancelled()
-        alone = self._run_alone()
+        exclusive = self._run_exclusive()
         self._admit()
         self._spawn()
-        began = time.perf_counter()
-        fills = self._choose_fills()
-        rows = self._rows
-        # beside a prompt the step is long already, and so is what its time would teach
-        guesses = self._guess() if self.lookahead.active and not fills else []
-        parts = self._make_room(fills, guesses)
-        if not parts:
-            return StepSize(0, 0, alone)
-        guesses = [guess for guess in guesses if guess.span is not None]
-        guessed = sum(len(guess.draft) for guess in guesses)
-        size = StepSize(len(self._rows), sum(len(p.span.ids) for p in parts) - len(self._rows), alone, guessed)
-        self._run(parts, guesses)
-        if not size.filled and len(rows) == size.rows:
-            accepted = sum(len(guess.accepted) for guess in guesses)
-            taken = [guess.draft for guess in guesses]
-            self.lookahead.tell(size.rows, taken, accepted, time.perf_counter() - began)
+        started = time.perf_counter()
+        prefills = self._choose_prefills()
+        running = self._running
+        # a step with a prefill is long already, and so is the time that it would be measured by
+        drafts = self._draft() if self.speculator.is_enabled and not prefills else []
+        scheduled = self._make_room(prefills, drafts)
+        if not scheduled:
+            return StepStats(0, 0, exclusive)
+        drafts = [draft for draft in drafts if draft.chunk is not None]
+        num_tokens = sum(len(s.chunk.token_ids) for s in scheduled)
+        stats = StepStats(
+            decoded=len(self._running),
+            prefilled=num_tokens - len(self._running),
+            exclusive=exclusive,
+            drafted=sum(len(draft.tree) for draft in drafts),
+        )
+        self._run(scheduled, drafts)
+        if not stats.prefilled and len(running) == stats.decoded:
+            accepted = sum(len(draft.accepted) for draft in drafts)
+            trees = [draft.tree for draft in drafts]
+            self.speculator.observe(stats.decoded, trees, accepted, time.perf_counter() - started)
         self._spawn()
-        return size
+        return stats
 
     def fail_all(self, error: ReasonError) -> None:
-        """Fail every task, waiting or under way."""
+        """Fail every task, waiting or running."""
         tasks: dict[int, Task] = {id(t): t for t in self._waiting}
-        tasks.update((id(f.task), f.task) for f in self._fills)
+        tasks.update((id(p.task), p.task) for p in self._prefills)
         tasks.update((id(t), t) for t in self._ready)
-        held = [*(r for rows in self._paused for r in rows), *(r for j in self._rejoining for r in j.rows)]
-        tasks.update((id(r.task), r.task) for r in (*self._rows, *held))
+        preempted = [s for sequences in self._preempted for s in sequences]
+        resuming = [s for group in self._resuming for s in group.sequences]
+        tasks.update((id(s.task), s.task) for s in (*self._running, *preempted, *resuming))
         for task in tasks.values():
             task.cancelled = True
         self._drop_cancelled()
         for task in tasks.values():
             task.fail(error)
-        while self._alone:
-            alone = self._alone.popleft()
-            if isinstance(alone, CloseTask):
-                alone.run(self.prefixes)
+        while self._exclusive:
+            exclusive = self._exclusive.popleft()
+            if exclusive.always_runs:
+                exclusive.run(self.prefix_cache)
             else:
-                alone.fail(error)
+                exclusive.fail(error)
 
-    def _run_alone(self) -> int:
-        """Run what is a step alone, one after the other.
-
-        Returns:
-            How many there were.
-        """
-        count = len(self._alone)
-        while self._alone:
-            task = self._alone.popleft()
+    def _run_exclusive(self) -> int:
+        """Run the exclusive tasks, one after the other; returns how many there were."""
+        count = len(self._exclusive)
+        while self._exclusive:
+            task = self._exclusive.popleft()
             if task.cancelled:
                 continue
             try:
-                task.run(self.prefixes)
+                task.run(self.prefix_cache)
             except ReasonError as error:
                 task.fail(error)
             except (RuntimeError, IndexError, ValueError, MemoryError) as error:
@@ -182,310 +181,307 @@ class Scheduler:
     # --- Admission
 
     def _drop_cancelled(self) -> None:
-        for fill in self._fills:
-            if fill.task.cancelled:
-                fill.sequence.release()
-                fill.task.release()
-        self._fills = [f for f in self._fills if not f.task.cancelled]
-        for row in self._rows:
-            if row.task.cancelled:
-                row.task.release()
-                self._end(row)
-        self._rows = [r for r in self._rows if not r.finished]
+        for prefill in self._prefills:
+            if prefill.task.cancelled:
+                prefill.sequence.release()
+                prefill.task.release()
+        self._prefills = [p for p in self._prefills if not p.task.cancelled]
+        for sequence in self._running:
+            if sequence.task.cancelled:
+                sequence.task.release()
+                sequence.end()
+        self._running = [s for s in self._running if not s.is_finished]
         for task in self._ready:
             if task.cancelled:
                 task.release()
         self._ready = deque(t for t in self._ready if not t.cancelled)
-        self._paused = deque(rows for rows in self._paused if not rows[0].task.cancelled)
-        for rejoining in self._rejoining:
-            if rejoining.rows[0].task.cancelled:
-                for row in rejoining.rows:
-                    self._end(row)
-        self._rejoining = [j for j in self._rejoining if not j.rows[0].task.cancelled]
+        self._preempted = deque(group for group in self._preempted if not group[0].task.cancelled)
+        for resuming in self._resuming:
+            if resuming.sequences[0].task.cancelled:
+                for sequence in resuming.sequences:
+                    sequence.end()
+        self._resuming = [g for g in self._resuming if not g.sequences[0].task.cancelled]
         self._waiting = deque(t for t in self._waiting if not t.cancelled)
 
     def _admit(self) -> None:
         while (
             self._waiting
-            and not self._paused
-            and self._load() < self._max_rows
+            and not self._preempted
+            and len(self._running) + len(self._prefills) + len(self._ready) < self._max_rows
             and not self._awaits_prefix(self._waiting[0])
         ):
             task = self._waiting.popleft()
             try:
                 task.start(self)
             except OutOfCache as error:
-                if self._rows or self._fills or any(self._may_begin(t) for t in self._ready):
+                if self._running or self._prefills or any(self._may_spawn(t) for t in self._ready):
                     self._waiting.appendleft(task)  # it fits when something has finished
                 else:
                     task.fail(error)
                 break
-        if self._paused and not self._fills and len(self._rows) < self._rows_at_pause:
-            self._resume(self._paused.popleft())
-
-    def _load(self) -> int:
-        return len(self._rows) + len(self._fills) + len(self._ready)
+        if self._preempted and not self._prefills and len(self._running) < self._running_at_preemption:
+            self._resume(self._preempted.popleft())
 
     def _awaits_prefix(self, task: Task) -> bool:
-        """Whether a prompt that is being computed right now will spare this one a good part of its own."""
-        if not self._fills:
+        """Whether a prompt that is being prefilled right now will spare this one a good part of its own."""
+        if not self._prefills:
             return False
-        stored = self.prefixes.shared(task.ids[:-1], task.salt)
-        alike = (f for f in self._fills if not f.every and f.task.salt == task.salt)
-        return any(_common(task.ids, f.task.ids) >= stored + MIN_SHARED for f in alike)
+        stored = self.prefix_cache.match_length(task.prompt_ids[:-1], task.salt)
+        comparable = (p for p in self._prefills if not p.all_logits and p.task.salt == task.salt)
+        return any(_common_prefix(task.prompt_ids, p.task.prompt_ids) >= stored + MIN_SHARED_TOKENS for p in comparable)
 
-    def _may_begin(self, task: SampleTask) -> bool:
-        """Whether the prompts of a task and of its mates are computed."""
-        return all(any(t is mate for t in self._ready) for mate in task.mates)
+    def _may_spawn(self, task: GenerateTask) -> bool:
+        """Whether the prompts of all tasks in its lockstep group are computed."""
+        return all(any(t is other for t in self._ready) for other in task.lockstep_group)
 
     def _spawn(self) -> None:
-        """Begin samples of computed prompts: the first token comes from the prompt's own logits."""
+        """Start samples of computed prompts: the first token comes from the prompt's own logits."""
         for task in list(self._ready):
-            if task.logits is None or not self._may_begin(task):
-                continue  # its mates have begun it, or are not there yet
-            group = task.mates or [task]
-            begun: list[Row] = []
-            while task.pending and len(self._rows) + len(begun) + len(group) <= self._max_rows:
-                begun += [mate.spawn() for mate in group]
-            logits = {id(mate): mate.logits for mate in group}
-            if begun:
-                self._choose(begun, torch.stack([_there(logits[id(r.task)]) for r in begun]))
-            self._rows.extend(r for r in begun if not r.finished)
+            if task.logits is None or not self._may_spawn(task):
+                continue  # another task of its group has started it, or is not ready yet
+            group = task.lockstep_group or [task]
+            started: list[RunningSequence] = []
+            while task.pending and len(self._running) + len(started) + len(group) <= self._max_rows:
+                started += [member.spawn() for member in group]
+            logits = {id(member): member.logits for member in group}
+            if started:
+                self._sample(started, torch.stack([_required(logits[id(s.task)]) for s in started]))
+            self._running.extend(s for s in started if not s.is_finished)
             if task.pending:
                 break
-            for mate in group:
-                mate.logits = None
+            for member in group:
+                member.logits = None
         self._ready = deque(t for t in self._ready if t.pending)
 
-    def _resume(self, rows: list[Row]) -> None:
-        """Compute the tokens of paused samples again, then go on with them in one step."""
-        begun: list[tuple[Row, Sequenced]] = []
-        for row in rows:
+    def _resume(self, sequences: list[RunningSequence]) -> None:
+        """Compute the tokens of preempted sequences again, then continue them in one step."""
+        started: list[tuple[RunningSequence, CachedSequence]] = []
+        for sequence in sequences:
+            task = sequence.task
             try:
-                begun.append((row, self.prefixes.begin(row.ids, 1, row.task.call, row.task.salt)))
+                started.append((sequence, self.prefix_cache.start(sequence.token_ids, 1, task.call, task.salt)))
             except OutOfCache as error:
-                for _, sequence in begun:
-                    sequence.release()
-                if self._rows or self._fills or self._rejoining:
-                    self._paused.appendleft(rows)
+                for _, cached in started:
+                    cached.release()
+                if self._running or self._prefills or self._resuming:
+                    self._preempted.appendleft(sequences)
                 else:
-                    self._give_up(rows, error)
+                    self._fail(sequences, error)
                 return
-        rejoining = _Rejoining(rows)
-        self._rejoining.append(rejoining)
-        for row, sequence in begun:
-            row.sequence = sequence
-            ids = row.ids
-            self._fills.append(Fill(row.task, sequence, ids[sequence.cached :], False, self._rejoiner(rejoining, row)))
+        group = _ResumingGroup(sequences)
+        self._resuming.append(group)
+        for sequence, cached in started:
+            sequence.cached = cached
+            rest = sequence.token_ids[cached.num_cached :]
+            self._prefills.append(Prefill(sequence.task, cached, rest, False, self._resumer(group, sequence)))
 
-    def _rejoiner(self, rejoining: _Rejoining, row: Row) -> Callable[[Tensor, int], None]:
-        def done(logits: Tensor, first: int) -> None:
-            rejoining.logits[id(row)] = logits[-1].clone()
-            if len(rejoining.logits) == len(rejoining.rows):
-                self._rejoining.remove(rejoining)
-                self._choose(rejoining.rows, torch.stack([rejoining.logits[id(r)] for r in rejoining.rows]))
-                self._rows.extend(r for r in rejoining.rows if not r.finished)
+    def _resumer(self, group: _ResumingGroup, sequence: RunningSequence) -> Callable[[Tensor, int], None]:
+        def on_logits(logits: Tensor, first: int) -> None:
+            group.logits[id(sequence)] = logits[-1].clone()
+            if len(group.logits) == len(group.sequences):
+                self._resuming.remove(group)
+                self._sample(group.sequences, torch.stack([group.logits[id(s)] for s in group.sequences]))
+                self._running.extend(s for s in group.sequences if not s.is_finished)
 
-        return done
+        return on_logits
 
     # --- One step
 
-    def _choose_fills(self) -> list[tuple[Fill, int]]:
-        chosen, left = [], CHUNK
-        for fill in self._fills:
+    def _choose_prefills(self) -> list[tuple[Prefill, int]]:
+        chosen, left = [], MAX_PREFILL_TOKENS
+        for prefill in self._prefills:
             if not left:
                 break
-            count = min(left, len(fill.tokens))
-            chosen.append((fill, count))
+            count = min(left, len(prefill.remaining))
+            chosen.append((prefill, count))
             left -= count
         return chosen
 
-    def _guess(self) -> list[Guesses]:
-        """What is guessed of the rows."""
-        drafts = self.lookahead.drafts(self._rows, steady(self._rows, self._forward))
-        return [Guesses(row, draft) for row, draft in zip(self._rows, drafts, strict=True) if len(draft)]
+    def _draft(self) -> list[SequenceDraft]:
+        trees = self.speculator.draft(self._running, max_invariant_drafts(self._running, self._model))
+        return [SequenceDraft(s, tree) for s, tree in zip(self._running, trees, strict=True) if len(tree)]
 
-    def _make_room(self, fills: Sequence[tuple[Fill, int]], guesses: Sequence[Guesses]) -> list[_Part]:
-        """The step's parts, with room for all of them.
+    def _make_room(
+        self, prefills: Sequence[tuple[Prefill, int]], drafts: Sequence[SequenceDraft]
+    ) -> list[_ScheduledChunk]:
+        """The step's chunks, with room for all of them.
 
-        Until there is room, guesses are left out, then samples are paused, the youngest first. The guesses' places are
-        noted with them; they are no parts, since nobody is told of them.
+        Until there is room, drafts are left out, then sequences are preempted, the youngest first. The drafts' chunks
+        are set on the drafts.
         """
         while True:
-            parts = [self._row_part(row) for row in self._rows] + [self._fill_part(f, n) for f, n in fills]
-            needs: dict[int, tuple[Tree, int]] = {}
-            for part in parts:
-                tree, count = part.sequence.tree, len(part.span.ids)
+            scheduled = [self._decode_chunk(s) for s in self._running]
+            scheduled += [self._prefill_chunk(p, count) for p, count in prefills]
+            needs: dict[int, tuple[PrefixTree, int]] = {}
+            sizes = [(s.sequence.tree, len(s.chunk.token_ids)) for s in scheduled]
+            for tree, count in [*sizes, *((d.sequence.location.tree, len(d.tree)) for d in drafts)]:
                 needs[id(tree)] = (tree, needs.get(id(tree), (tree, 0))[1] + count)
-            for guess in guesses:
-                tree = placed(guess.row).tree
-                needs[id(tree)] = (tree, needs[id(tree)][1] + len(guess.draft))
             try:
                 for tree, count in needs.values():
-                    self.prefixes.make_room(tree, count)
-                if any(tree.log.missing(count) for tree, count in needs.values()):
+                    self.prefix_cache.make_room(tree, count)
+                if any(tree.cache.required_capacity(count) for tree, count in needs.values()):
                     raise OutOfCache("room that was made was taken again")
             except OutOfCache as error:
-                if guesses:
-                    guesses = []
-                elif not self._relieve(error):
-                    fills = []
+                if drafts:
+                    drafts = []
+                elif not self._preempt(error):
+                    prefills = []
             else:
-                for guess in guesses:
-                    sequence, draft = placed(guess.row), guess.draft
-                    everyone = range(len(draft))
-                    guess.span = Span(sequence.tree.log, sequence.branch, draft.tokens, everyone, draft.parents)
-                return parts
+                for draft in drafts:
+                    location, tree_ = draft.sequence.location, draft.tree
+                    draft.chunk = TokenChunk(
+                        location.tree.cache, location.table, tree_.tokens, range(len(tree_)), tree_.parents
+                    )
+                return scheduled
 
-    def _relieve(self, error: OutOfCache) -> bool:
-        """Make room by pausing a sample, or by failing the one that does not fit alone; False if fills must wait."""
-        youngest = [r for r in self._rows if r.is_mate(self._rows[-1])]
-        others = [r for r in self._rows if r not in youngest]
-        if youngest and (others or self._fills):
-            for row in youngest:
-                if row.sequence is not None:
-                    row.sequence.release()
-                    row.sequence = None
-            self._rows = others
-            self._paused.append(youngest)
-            # It goes on when one of the others has ended: earlier, there would be no room again.
-            self._rows_at_pause = max(1, len(self._rows))
+    def _preempt(self, error: OutOfCache) -> bool:
+        """Make room by preempting a sample, or fail one that does not fit by itself; False if prefills must wait."""
+        youngest = [s for s in self._running if s.is_lockstep_with(self._running[-1])]
+        others = [s for s in self._running if s not in youngest]
+        if youngest and (others or self._prefills):
+            for sequence in youngest:
+                if sequence.cached is not None:
+                    sequence.cached.release()
+                    sequence.cached = None
+            self._running = others
+            self._preempted.append(youngest)
+            # It continues when one of the others has ended: earlier, there would be no room again.
+            self._running_at_preemption = max(1, len(self._running))
             return True
         if youngest:
-            self._rows = []
-            self._give_up(youngest, error)
+            self._running = []
+            self._fail(youngest, error)
             return True
-        fill = self._fills[-1]
-        fill.task.cancelled = True
+        prefill = self._prefills[-1]
+        prefill.task.cancelled = True
         self._drop_cancelled()
-        fill.task.fail(error)
+        prefill.task.fail(error)
         return False
 
-    def _give_up(self, rows: Sequence[Row], error: OutOfCache) -> None:
-        for row in rows:
-            row.fail(Failure(code=error.code, message=str(error)))
-            self._end(row)
+    def _fail(self, sequences: Sequence[RunningSequence], error: OutOfCache) -> None:
+        for sequence in sequences:
+            sequence.fail(Failure(code=error.code, message=str(error)))
+            sequence.end()
 
-    def _row_part(self, row: Row) -> _Part:
-        sequence = placed(row)
-        return _Part(sequence, Span(sequence.tree.log, sequence.branch, [row.token], [0]), None)
+    def _decode_chunk(self, sequence: RunningSequence) -> _ScheduledChunk:
+        location = sequence.location
+        chunk = TokenChunk(location.tree.cache, location.table, [sequence.last_token], [0])
+        return _ScheduledChunk(location, chunk, None)
 
-    def _fill_part(self, fill: Fill, count: int) -> _Part:
-        ids = fill.tokens[:count]
-        last = fill.at + count == len(fill.ids)
-        wanted: Sequence[int] = range(count) if fill.every else [count - 1] if last else []
-        first = fill.at if fill.every else len(fill.ids) - 1
+    def _prefill_chunk(self, prefill: Prefill, count: int) -> _ScheduledChunk:
+        token_ids = prefill.remaining[:count]
+        is_last = prefill.num_computed + count == len(prefill.token_ids)
+        logit_indices: Sequence[int] = range(count) if prefill.all_logits else [count - 1] if is_last else []
+        first = prefill.num_computed if prefill.all_logits else len(prefill.token_ids) - 1
 
-        def done(logits: Tensor) -> None:
-            fill.at += count
-            fill.sequence.record(ids)
-            if fill.finished:
-                self._fills.remove(fill)
-            if wanted:
-                fill.done(logits, first)
-            if fill.every and fill.finished:
-                fill.sequence.release()
+        def on_logits(logits: Tensor) -> None:
+            prefill.num_computed += count
+            prefill.sequence.record(token_ids)
+            if prefill.is_finished:
+                self._prefills.remove(prefill)
+            if logit_indices:
+                prefill.on_logits(logits, first)
+            if prefill.all_logits and prefill.is_finished:
+                prefill.sequence.release()
 
-        return _Part(fill.sequence, Span(fill.sequence.tree.log, fill.sequence.branch, ids, wanted), done)
+        sequence = prefill.sequence
+        chunk = TokenChunk(sequence.tree.cache, sequence.table, token_ids, logit_indices)
+        return _ScheduledChunk(sequence, chunk, on_logits)
 
-    def _run(self, parts: Sequence[_Part], guesses: Sequence[Guesses]) -> None:
-        spans = by_log([*(p.span for p in parts), *(g.span for g in guesses if g.span is not None)])
+    def _run(self, scheduled: Sequence[_ScheduledChunk], drafts: Sequence[SequenceDraft]) -> None:
+        chunks = group_by_cache([*(s.chunk for s in scheduled), *(d.chunk for d in drafts if d.chunk is not None)])
         try:
-            logits = self._forward.run(spans)
+            logits = self._model.forward(chunks)
         except (RuntimeError, IndexError, ValueError, MemoryError) as error:
-            broken = BackendError(f"the forward pass failed: {error}")
-            self.fail_all(broken)
-            self.prefixes.clear()
-            raise broken from error
-        at = 0
-        places: dict[int, int] = {}
-        for span in spans:
-            places[id(span)] = at
-            at += len(span.wanted)
-        rows = self._rows
-        decoded = parts[: len(rows)]
-        for row, part in zip(rows, decoded, strict=True):
-            part.sequence.record([row.token])
-        if rows:
-            self._choose_on(rows, logits, [places[id(p.span)] for p in decoded], guesses, places)
-            self._rows = [r for r in rows if not r.finished]
-        touched = {id(p.sequence.tree): p.sequence.tree for p in parts}
-        for part in parts[len(rows) :]:
-            if part.done is not None:
-                first = places[id(part.span)]
-                part.done(logits[first : first + len(part.span.wanted)])
+            failure = BackendError(f"the forward pass failed: {error}")
+            self.fail_all(failure)
+            self.prefix_cache.evict_idle()
+            raise failure from error
+        row = 0
+        first_row: dict[int, int] = {}
+        for chunk in chunks:
+            first_row[id(chunk)] = row
+            row += len(chunk.logit_indices)
+        running = self._running
+        decoded = scheduled[: len(running)]
+        for sequence, one in zip(running, decoded, strict=True):
+            one.sequence.record([sequence.last_token])
+        if running:
+            self._sample_with_drafts(running, logits, [first_row[id(s.chunk)] for s in decoded], drafts, first_row)
+            self._running = [s for s in running if not s.is_finished]
+        touched = {id(s.sequence.tree): s.sequence.tree for s in scheduled}
+        for one in scheduled[len(running) :]:
+            if one.on_logits is not None:
+                first = first_row[id(one.chunk)]
+                one.on_logits(logits[first : first + len(one.chunk.logit_indices)])
         for tree in touched.values():
-            self.prefixes.tidy(tree)
+            self.prefix_cache.tidy(tree)
 
-    def _choose_on(
+    def _sample_with_drafts(
         self,
-        rows: Sequence[Row],
+        sequences: Sequence[RunningSequence],
         logits: Tensor,
-        starts: Sequence[int],
-        guesses: Sequence[Guesses],
-        places: Mapping[int, int],
+        rows: Sequence[int],
+        drafts: Sequence[SequenceDraft],
+        first_row: Mapping[int, int],
     ) -> None:
-        """Choose the next tokens of every row: one, and one more for each guess that was right.
+        """Sample the next tokens of every sequence: one, and one more for each accepted draft token.
 
         Args:
-            rows: The rows.
-            logits: Of the step, `[wanted, vocab]`.
-            starts: For each row where the logits behind its last token stand.
-            guesses: What was guessed of some of them.
-            places: Where the logits of a span begin, by the span's `id`.
+            sequences: The sequences.
+            logits: Of the step, `[requested, vocab_size]`.
+            rows: For each sequence the row of logits after its last token.
+            drafts: Drafts of some of them.
+            first_row: Row of a chunk's first logits, by the chunk's `id`.
         """
-        guess_of = {id(guess.row): guess for guess in guesses}
-        going, at = list(rows), list(starts)
-        ended: list[Row] = []
-        while going:
-            self._take(going, logits[torch.tensor(at, device=logits.device)])
-            further: list[tuple[Row, int]] = []
-            for row in going:
-                guess = guess_of.get(id(row))
-                if row.finished:
-                    ended.append(row)
-                elif guess is not None and guess.span is not None:
-                    node = guess.child(guess.accepted[-1] if guess.accepted else -1, row.token)
-                    if node is not None:
-                        guess.accepted.append(node)
-                        further.append((row, places[id(guess.span)] + node))
-            going, at = [row for row, _ in further], [place for _, place in further]
-        settle(guesses)
-        for row in ended:
-            self._end(row)
+        draft_of = {id(draft.sequence): draft for draft in drafts}
+        active, active_rows = list(sequences), list(rows)
+        ended: list[RunningSequence] = []
+        while active:
+            self._append_samples(active, logits[torch.tensor(active_rows, device=logits.device)])
+            accepted: list[tuple[RunningSequence, int]] = []
+            for sequence in active:
+                draft = draft_of.get(id(sequence))
+                if sequence.is_finished:
+                    ended.append(sequence)
+                elif draft is not None and draft.chunk is not None:
+                    child = draft.child(draft.accepted[-1] if draft.accepted else -1, sequence.last_token)
+                    if child is not None:
+                        draft.accepted.append(child)
+                        accepted.append((sequence, first_row[id(draft.chunk)] + child))
+            active, active_rows = [sequence for sequence, _ in accepted], [row for _, row in accepted]
+        keep_accepted(drafts)
+        for sequence in ended:
+            sequence.end()
 
-    def _choose(self, rows: Sequence[Row], logits: Tensor) -> None:
-        """Choose the next token of every row; ended rows give back their sequence."""
-        self._take(rows, logits)
-        for row in rows:
-            if row.finished:
-                self._end(row)
+    def _sample(self, sequences: Sequence[RunningSequence], logits: Tensor) -> None:
+        """Sample the next token of every sequence; ended ones release their place in the cache."""
+        self._append_samples(sequences, logits)
+        for sequence in sequences:
+            if sequence.is_finished:
+                sequence.end()
 
-    def _take(self, rows: Sequence[Row], logits: Tensor) -> None:
-        """Choose the next token of every row."""
-        tops = [r.task.request.sampling.top_logprobs for r in rows]
-        for row, picked in zip(rows, pick(logits, [r.sampler for r in rows], tops), strict=True):
-            if isinstance(picked, Exception):
-                code = picked.code if isinstance(picked, ReasonError) else "hook_failed"
-                told = str(picked) if isinstance(picked, GrammarFailed) else f"a logits hook failed: {picked}"
-                row.fail(Failure(code=code, message=told))
+    def _append_samples(self, sequences: Sequence[RunningSequence], logits: Tensor) -> None:
+        """Sample the next token of every sequence."""
+        num_top = [s.task.request.sampling.top_logprobs for s in sequences]
+        sampled = sample_tokens(logits, [s.sampler for s in sequences], num_top)
+        for sequence, result in zip(sequences, sampled, strict=True):
+            if isinstance(result, Exception):
+                code = result.code if isinstance(result, ReasonError) else "logits_processor_failed"
+                message = str(result) if isinstance(result, GrammarError) else f"a logits processor failed: {result}"
+                sequence.fail(Failure(code=code, message=message))
             else:
-                row.take(picked)
-
-    def _end(self, row: Row) -> None:
-        row.finished = True
-        if row.sequence is not None:
-            row.sequence.release()
+                sequence.append(result)
 
 
-def _there(logits: Tensor | None) -> Tensor:
+def _required(logits: Tensor | None) -> Tensor:
     if logits is None:
-        raise RuntimeError("a sample cannot begin before its prompt is computed")
+        raise RuntimeError("a sample cannot start before its prompt is computed")
     return logits
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """Length of the common beginning."""
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common prefix."""
     n = 0
     for x, y in zip(a, b, strict=False):
         if x != y:

@@ -1,4 +1,4 @@
-"""Sampling a request: its prompt is computed once, and its samples fork from it."""
+"""Generating: a request's prompt is computed once, and its samples fork from it as running sequences."""
 
 from __future__ import annotations
 
@@ -10,162 +10,169 @@ from torch import Tensor
 
 from ...core.errors import ReasonError
 from ...core.messages import Chunk, Completion, Failure, FinishReason, Request, TopToken, Usage
-from ..logits_processors import Hook
-from .prefix_cache import Sequenced
-from .sampler import Picked, Sampler
-from .spec_decode import Lookahead, Writing
-from .tasks import Fill, Queue
+from ..logits_processors import LogitsProcessor
+from .prefix_cache import CachedSequence
+from .sampler import SampledToken, Sampler
+from .spec_decode import NgramSpeculator, OutputRecorder
+from .tasks import Prefill, TaskQueue
 from .tokenizer import TextAssembler, Tokenizer
 
-EXPECTED_TOKENS = 256
-"""Most tokens a sample is expected to take when a tree is chosen for it."""
+MAX_EXPECTED_TOKENS = 256
+"""Maximum tokens that a sample is expected to take when a prefix tree is chosen for it."""
 
 
 @dataclass(eq=False)
-class SampleTask:
+class GenerateTask:
     """One request: its prompt is computed once, and its samples fork from it.
 
     Attributes:
-        request: What to sample.
-        position: Its place in the batch.
-        ids: Tokens of the prompt.
+        position: Position of the request in the batch.
         eos: Tokens that end a text.
-        tell: Takes chunks; the last chunk of a sample carries its completion.
-        failed: Takes the error if nothing could be sampled.
-        mates: All tasks of its group, itself among them, whose samples begin and decode together; empty if it is alone.
-        alone: Whether its call is for one sample alone.
-        lookahead: Reads along once the prompt is begun.
+        on_chunk: Receives chunks; the last chunk of a sample carries its completion.
+        on_error: Receives the error if nothing could be sampled.
+        lockstep_group: All tasks of its group, itself among them, whose samples start and decode together; empty if it
+            is in none.
+        is_single_sample: Whether its call is for one sample only.
+        speculator: Indexes what is generated, once the prompt has started.
     """
 
     request: Request
     position: int
-    ids: Sequence[int]
+    prompt_ids: Sequence[int]
     eos: frozenset[int]
-    hooks: Sequence[tuple[str, Hook]]
+    processors: Sequence[tuple[str, LogitsProcessor]]
     tokenizer: Tokenizer
-    tell: Callable[[Chunk], None]
-    failed: Callable[[ReasonError], None]
+    on_chunk: Callable[[Chunk], None]
+    on_error: Callable[[ReasonError], None]
     call: object = field(default_factory=object)
     cancelled: bool = False
-    trunk: Sequenced | None = None
+    prompt: CachedSequence | None = None
     logits: Tensor | None = None
-    asked_at: float = field(default_factory=time.monotonic)
+    submitted_at: float = field(default_factory=time.monotonic)
     waited_s: float = 0.0
     pending: list[int] = field(default_factory=list)
-    mates: list[SampleTask] = field(default_factory=list)
-    alone: bool = False
-    lookahead: Lookahead | None = None
+    lockstep_group: list[GenerateTask] = field(default_factory=list)
+    is_single_sample: bool = False
+    speculator: NgramSpeculator | None = None
 
     @property
     def salt(self) -> str:
-        """Whose text it is."""
+        """The salt of the prompt."""
         return self.request.prompt.cache_salt
 
-    def start(self, queue: Queue) -> None:
+    def start(self, queue: TaskQueue) -> None:
         """Look up the prompt and have the rest of it computed."""
-        self.waited_s = time.monotonic() - self.asked_at
+        self.waited_s = time.monotonic() - self.submitted_at
         self.pending = list(self.request.indices)
-        expected = min(self.request.sampling.max_tokens, EXPECTED_TOKENS)
-        self.trunk = trunk = queue.prefixes.begin(self.ids, expected, self.call, self.salt)
-        self.lookahead = queue.lookahead
-        self.lookahead.read(self.salt, self.ids, trunk.cached)
+        expected = min(self.request.sampling.max_tokens, MAX_EXPECTED_TOKENS)
+        self.prompt = prompt = queue.prefix_cache.start(self.prompt_ids, expected, self.call, self.salt)
+        self.speculator = queue.speculator
+        self.speculator.add_prompt(self.salt, self.prompt_ids, prompt.num_cached)
 
-        def done(logits: Tensor, first: int) -> None:
+        def on_logits(logits: Tensor, first: int) -> None:
             self.logits = logits[-1].clone()
-            queue.ready(self)
+            queue.add_ready(self)
 
-        queue.fill(Fill(self, trunk, self.ids[trunk.cached :], False, done))
+        queue.add_prefill(Prefill(self, prompt, self.prompt_ids[prompt.num_cached :], False, on_logits))
 
-    def spawn(self) -> Row:
-        """Begin the next sample."""
-        if self.trunk is None:
-            raise RuntimeError("a sample cannot begin before its prompt")
-        writing = None if self.lookahead is None else self.lookahead.writing(self.salt, self.ids)
-        row = Row(self, self.pending.pop(0), self.trunk.fork(), writing)
+    def spawn(self) -> RunningSequence:
+        """Start the next sample."""
+        if self.prompt is None:
+            raise RuntimeError("a sample cannot start before its prompt")
+        recorder = None if self.speculator is None else self.speculator.start_output(self.salt, self.prompt_ids)
+        sequence = RunningSequence(self, self.pending.pop(0), self.prompt.fork(), recorder)
         if not self.pending:
-            self.trunk.release()
-        return row
+            self.prompt.release()
+        return sequence
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing could be sampled."""
-        self.failed(error)
+        """See `Task.fail`."""
+        self.on_error(error)
 
     def release(self) -> None:
-        """Give back the prompt."""
-        if self.trunk is not None:
-            self.trunk.release()
+        """Release the prompt."""
+        if self.prompt is not None:
+            self.prompt.release()
         self.pending.clear()
         self.logits = None
 
 
-class Row:
-    """A sample under way: one row of every decode step.
+class RunningSequence:
+    """A sample that is being decoded: one row of every decode step.
 
     Attributes:
         task: Its request.
-        sequence: Its place in a log; None while it waits for room.
-        token: The token it has chosen last, which the next step computes.
-        finished: Whether it has ended.
+        cached: Its place in a prefix tree; None while it is preempted.
+        is_finished: Whether it has ended.
     """
 
-    def __init__(self, task: SampleTask, index: int, sequence: Sequenced, writing: Writing | None = None) -> None:
+    def __init__(
+        self, task: GenerateTask, index: int, cached: CachedSequence, recorder: OutputRecorder | None = None
+    ) -> None:
         sampling = task.request.sampling
         self.task = task
         self.index = index
-        self.sequence: Sequenced | None = sequence
-        together = task.mates[0] if task.mates else None
-        self.sampler = Sampler(sampling, index, task.hooks, task.ids, task.eos, together)
-        self.finished = False
-        self._cached = sequence.cached
+        self.cached: CachedSequence | None = cached
+        group = task.lockstep_group[0] if task.lockstep_group else None
+        self.sampler = Sampler(sampling, index, task.processors, task.prompt_ids, task.eos, group)
+        self.is_finished = False
+        self._num_cached = cached.num_cached
         self._sampling = sampling
-        self._text = TextAssembler(task.tokenizer, task.ids, sampling.stop)
+        self._text = TextAssembler(task.tokenizer, task.prompt_ids, sampling.stop)
         self._logprobs: list[float] = []
-        self._tops: list[tuple[TopToken, ...]] = []
-        self._writing = writing
+        self._top_logprobs: list[tuple[TopToken, ...]] = []
+        self._recorder = recorder
 
     @property
     def salt(self) -> str:
-        """Whose text it is."""
+        """The salt of its prompt."""
         return self.task.salt
 
     @property
-    def left(self) -> int:
-        """Tokens that may still be guessed; none of a row that decodes in step with others."""
-        return 0 if self.task.mates else self._sampling.max_tokens - len(self.sampler.generated)
+    def location(self) -> CachedSequence:
+        """Its place in a prefix tree, which a sequence in a step has."""
+        if self.cached is None:
+            raise RuntimeError("a sequence in a step has a place in the cache")
+        return self.cached
+
+    @property
+    def max_draft_tokens(self) -> int:
+        """Tokens that may still be drafted; none for a sequence in a lockstep group."""
+        return 0 if self.task.lockstep_group else self._sampling.max_tokens - len(self.sampler.generated)
 
     def tail(self, count: int) -> Sequence[int]:
         """Its last tokens."""
         generated = self.sampler.generated
         if len(generated) >= count:
             return generated[-count:]
-        return [*self.task.ids[len(generated) - count :], *generated]
+        return [*self.task.prompt_ids[len(generated) - count :], *generated]
 
-    def is_mate(self, other: Row) -> bool:
-        """Whether the other is this row, or one that must decode in step with it."""
-        return other is self or (other.index == self.index and any(t is other.task for t in self.task.mates))
+    def is_lockstep_with(self, other: RunningSequence) -> bool:
+        """Whether the other is this sequence, or one that must decode in the same steps."""
+        return other is self or (other.index == self.index and any(t is other.task for t in self.task.lockstep_group))
 
     @property
-    def token(self) -> int:
-        """The last chosen token."""
+    def last_token(self) -> int:
+        """The token sampled last, which the next step computes."""
         return self.sampler.generated[-1]
 
     @property
-    def ids(self) -> list[int]:
+    def token_ids(self) -> list[int]:
         """All its tokens, the prompt's included."""
-        return [*self.task.ids, *self.sampler.generated]
+        return [*self.task.prompt_ids, *self.sampler.generated]
 
-    def take(self, picked: Picked) -> None:
-        """Take a chosen token, tell of it, and end if it ends the sample."""
+    def append(self, sampled: SampledToken) -> None:
+        """Take a sampled token, emit it, and end if it ends the sample."""
         sampling = self._sampling
-        self._logprobs.append(picked.logprob)
-        if self._writing is not None:
-            self._writing.write(picked.token)
+        self._logprobs.append(sampled.logprob)
+        if self._recorder is not None:
+            self._recorder.append(sampled.token)
         if sampling.top_logprobs:
-            name = self.task.tokenizer.token
-            self._tops.append(tuple(TopToken(token_id=t, token=name(t), logprob=lp) for t, lp in picked.top))
-        ended = picked.token in self.task.eos and not sampling.ignore_eos
-        piece = "" if ended else self._text.push(picked.token)
-        ended = ended or self.sampler.whole
+            text = self.task.tokenizer.token
+            self._top_logprobs.append(tuple(TopToken(token_id=t, token=text(t), logprob=lp) for t, lp in sampled.top))
+        ended = sampled.token in self.task.eos and not sampling.ignore_eos
+        piece = "" if ended else self._text.push(sampled.token)
+        ended = ended or self.sampler.is_structure_complete
         reason: FinishReason | None = None
         if ended or self._text.stopped:
             reason = "stop"
@@ -175,40 +182,46 @@ class Row:
             piece += self._text.finish()
             if self._text.stopped:
                 reason = "stop"
-        self._tell(piece, picked, None if reason is None else self._completion(reason, None))
+        self._emit(piece, sampled, None if reason is None else self._completion(reason, None))
 
     def fail(self, failure: Failure) -> None:
-        """End without a result; the other samples go on."""
-        self._tell("", None, self._completion("error", failure))
+        """End without a result; the other samples continue."""
+        self._emit("", None, self._completion("error", failure))
 
-    def _tell(self, piece: str, picked: Picked | None, completion: Completion | None) -> None:
-        self.finished = completion is not None
-        self.task.tell(
+    def end(self) -> None:
+        """Mark it as finished and release its place in the cache."""
+        self.is_finished = True
+        if self.cached is not None:
+            self.cached.release()
+
+    def _emit(self, text: str, sampled: SampledToken | None, completion: Completion | None) -> None:
+        self.is_finished = completion is not None
+        self.task.on_chunk(
             Chunk(
                 request=self.task.position,
                 sample_index=self.index,
-                text=piece,
-                token_ids=() if picked is None else (picked.token,),
-                logprobs=(picked.logprob,) if picked is not None and self._sampling.logprobs else (),
+                text=text,
+                token_ids=() if sampled is None else (sampled.token,),
+                logprobs=(sampled.logprob,) if sampled is not None and self._sampling.logprobs else (),
                 completion=completion,
             )
         )
 
     def _completion(self, reason: FinishReason, failure: Failure | None) -> Completion:
-        first = self.index == self.task.request.indices[0]
+        is_first = self.index == self.task.request.indices[0]
         count = len(self._logprobs)
         return Completion(
             text=self._text.text,
             token_ids=tuple(self.sampler.generated[:count]),
             logprobs=tuple(self._logprobs) if self._sampling.logprobs else None,
-            top_logprobs=tuple(self._tops) if self._sampling.top_logprobs else None,
+            top_logprobs=tuple(self._top_logprobs) if self._sampling.top_logprobs else None,
             finish_reason=reason,
-            stopped_by=self._text.stopped_by if reason == "stop" else None,
+            stop_reason=self._text.stopped_by if reason == "stop" else None,
             usage=Usage(
-                prompt_tokens=len(self.task.ids) if first else 0,
-                cached_tokens=self._cached if first else 0,
+                prompt_tokens=len(self.task.prompt_ids) if is_first else 0,
+                cached_tokens=self._num_cached if is_first else 0,
                 completion_tokens=count,
-                waited_s=self.task.waited_s if first else 0.0,
+                waited_s=self.task.waited_s if is_first else 0.0,
             ),
             sample_index=self.index,
             extras={name: state.extras for name, state in self.sampler.states.items() if state.extras},

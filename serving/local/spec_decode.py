@@ -1,28 +1,23 @@
-"""`Trie`: what has followed which tokens, in the texts of an engine.
+"""N-gram speculative decoding: several tokens per forward pass, with the same outputs.
 
-Source: Zhao et al. 2024, Lookahead (arXiv 2312.12728), section 4: a trie of token windows with counts, filled from
-prompts and outputs. Differs: the trie is not kept, but made below the two tokens that are asked for, from the places
-where they stand. So it costs a place a token instead of a node for each token of each window, counts are exact, an
-output can be drawn from at once instead of after a whole window, and forgetting is dropping the oldest text instead of
-halving counts. Places are weighed by how far the tokens before them agree, which the paper's fixed query of two tokens
-does not see; that takes the place of the paper's precedence of the request's own prompt.
-
-`Pace`: what a step costs by the number of tokens that it computes, and so how many guesses are worth it.
-
-`Lookahead`: guesses for the rows of a step, and what became of them.
+Draft tokens are looked up in the prompts and outputs of the engine (`NgramIndex`); how many are worth their time is
+estimated from measured step times (`DraftBudget`). A tree of draft tokens is computed in one pass with the token that a
+sequence has sampled last; then tokens are sampled as ever, one after the other, each from the distribution at its
+position, and follow the tree as long as they were drafted. A token is sampled before the draft is looked at and takes
+one number of the sequence's generator, so a text is the one that it would have been.
 
 Source: Zhao et al. 2024, Lookahead: An Inference Acceleration Framework for Large Language Model with Lossless
-Generation Accuracy (arXiv 2312.12728), algorithm 1. A tree of guesses is computed in one pass with the token that a row
-has chosen last; then tokens are chosen as ever, one after the other, each from the distribution at its place, and go on
-through the tree as long as they were guessed. A token is chosen before the guess is looked at and takes one draw of the
-row's generator, so a text is the one that it would have been.
+Generation Accuracy (arXiv 2312.12728), algorithm 1 and section 4.
 
-Differs from the paper: how many guesses are computed is what the step times seen so far make worth it (`Pace`), not a
-fixed 64; the paper's 64 lose on a CPU, where each further token of a step costs an eighth of a step. By default guesses
-are one path: attention sums the columns of a path among wrong guesses in another order than without them, which moved
-log-probabilities of SmolLM2-135M in bf16 by up to 0.19, while on a path without branches not a bit moves.
-
-`Guesses`: the tree of tokens that is computed beside a row's own in one step, and what becomes of its columns.
+Differs: the number of draft tokens is chosen by measured step times, not a fixed 64; the paper's 64 lose on a CPU,
+where each further token of a step costs an eighth of a step. By default a draft is one path: attention sums the slots
+of a path among rejected tokens in another order than without them, which moved log-probabilities of SmolLM2-135M in
+bf16 by up to 0.19, while on a path without branches not a bit moves. The trie is not kept, but built below the two
+tokens of a query, from the positions where they occur: it costs a position a token instead of a node for each token of
+each window, counts are exact, an output can be drafted from at once instead of after a full window, and forgetting is
+dropping the oldest text instead of halving counts. Positions are weighted by how far the tokens before them agree,
+which the paper's fixed query of two tokens does not see; that replaces the paper's precedence of the request's own
+prompt.
 """
 
 from __future__ import annotations
@@ -34,505 +29,488 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from .attention import Span
-from .kv_cache import whole_lanes
-from .model import Forward
-from .prefix_cache import Sequenced
+from .attention import TokenChunk
+from .kv_cache import align_slots
 
 if TYPE_CHECKING:
-    from .sequence import Row
+    from .model import CausalLM
+    from .sequence import RunningSequence
 
-
-QUERY = 2
+QUERY_TOKENS = 2
 """Tokens that a continuation is looked up by."""
-RECENT = 24
-"""Places of a pair that are looked at, the newest ones."""
-AGREEING = 8
-"""Tokens before a place that are compared at most."""
-DOUBT = 3.0
-"""Weight of what was never seen, at every token: the weight of one place where nothing but the query agrees is 1."""
-MAX_TRIE_TOKENS = 1 << 17
-"""Tokens that are kept, at about 200 bytes each."""
+MAX_POSITIONS = 24
+"""Positions of a pair that are looked at, the newest ones."""
+MAX_AGREEING_TOKENS = 8
+"""Maximum tokens before a position that are compared."""
+UNSEEN_WEIGHT = 3.0
+"""Weight of unseen continuations, at every token: the weight of one position where only the query agrees is 1."""
+MAX_INDEX_TOKENS = 1 << 17
+"""Tokens that an index keeps, at about 200 bytes each."""
+
+MAX_DRAFT_TOKENS = 16
+"""Maximum draft tokens for a sequence in a step."""
+MAX_DRAFT_DEPTH = 12
+"""Maximum draft tokens on one path: the paper's branch length."""
+MIN_DRAFT_PROBABILITY = 0.1
+"""Probability below which a token is not drafted (specification, b.6)."""
+MAX_TOTAL_TOKENS = 1 << 18
+"""Tokens kept over all indexes, about 50 MB: each salt has its own, and the least recently used is dropped."""
+
+STEP_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Sizes of a step, in tokens, whose times are kept separately."""
+INITIAL_SLOPE = 0.12
+"""Cost of a further token before any was timed, as a share of a step of one token: measured for bf16 on two cores
+(docs/results/engine.md: 37.3 ms with one row, 68.9 with eight)."""
+MIN_GAIN = 1.03
+"""A draft must promise this much more than none: below it, looking it up and walking through it eats the gain."""
+TIME_SMOOTHING = 0.2
+"""Weight of a new time in the running mean."""
+CALIBRATION_RECOVERY = 0.002
+"""How far the calibration returns to 1 at each step without drafts: texts change, and drafts are tried again."""
+
+SpecDecodeMode = Literal["auto", "on", "off"]
 
 
 @dataclass(eq=False)
-class Text:
-    """Tokens that belong together, in order.
-
-    Attributes:
-        tokens: The tokens.
-        kept: Whether the trie still has it.
-    """
+class IndexedText:
+    """A prompt or an output, which may grow, and whether the index still has it."""
 
     tokens: list[int] = field(default_factory=list)
-    kept: bool = True
+    is_kept: bool = True
+
+
+_Occurrences = list[tuple[list[int], int, float]]
+"""Tokens of a text, a position in it, and its weight."""
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A tree of guessed tokens below the last token of a sequence.
+class DraftTree:
+    """A tree of draft tokens below the last token of a sequence.
 
     Attributes:
-        tokens: The guesses, parents before children.
-        parents: Place of each one's parent among them; -1 is the sequence's last token.
-        odds: Estimated probability that each one, and so the path to it, is what will be written. Never rising along a
+        tokens: The draft tokens, parents before children.
+        parents: Index of each one's parent among them; -1 is the sequence's last token.
+        probabilities: Estimated probability that each one, and so the path to it, will be sampled. Never rising along a
             path, and descending in this order.
     """
 
     tokens: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
-    odds: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def cut(self, count: int) -> Draft:
-        """The `count` likeliest guesses alone."""
-        return Draft(self.tokens[:count], self.parents[:count], self.odds[:count])
+    def cut(self, count: int) -> DraftTree:
+        """The `count` most likely draft tokens only."""
+        return DraftTree(self.tokens[:count], self.parents[:count], self.probabilities[:count])
 
-    def chain(self) -> Draft:
-        """One path alone: at each token the likeliest guess below it."""
+    def most_likely_path(self) -> DraftTree:
+        """One path only: at each token the most likely one below it."""
         path: list[int] = []
-        for i, parent in enumerate(self.parents):  # of several below one token, the likeliest comes first
+        for i, parent in enumerate(self.parents):  # of several below one token, the most likely comes first
             if parent == (path[-1] if path else -1):
                 path.append(i)
-        return Draft(
-            tuple(self.tokens[i] for i in path), tuple(range(-1, len(path) - 1)), tuple(self.odds[i] for i in path)
+        return DraftTree(
+            tuple(self.tokens[i] for i in path),
+            tuple(range(-1, len(path) - 1)),
+            tuple(self.probabilities[i] for i in path),
         )
 
 
-class Trie:
-    """Texts, and where every pair of neighbouring tokens stands in them.
+class NgramIndex:
+    """Texts, and the positions of every pair of adjacent tokens in them.
 
     Args:
-        ends: Tokens that end a text: neither they nor what stands behind them is guessed.
-        most_tokens: Tokens kept; beyond them the oldest text is dropped, unless it is the only one.
+        eos: Tokens that end a text: neither they nor what follows them is drafted.
+        max_tokens: Tokens kept; beyond them the oldest text is dropped, unless it is the only one.
     """
 
-    def __init__(self, ends: Iterable[int] = (), most_tokens: int = MAX_TRIE_TOKENS) -> None:
-        self._ends = frozenset(ends)
-        self._most = most_tokens
-        self._texts: deque[Text] = deque()
-        self._places: dict[tuple[int, int], list[tuple[Text, int]]] = {}
+    def __init__(self, eos: Iterable[int] = (), max_tokens: int = MAX_INDEX_TOKENS) -> None:
+        self._eos = frozenset(eos)
+        self._max_tokens = max_tokens
+        self._texts: deque[IndexedText] = deque()
+        self._positions: dict[tuple[int, int], list[tuple[IndexedText, int]]] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def begin(self, tokens: Sequence[int] = ()) -> Text:
+    def add(self, tokens: Sequence[int] = ()) -> IndexedText:
         """Store a text, which may grow (`extend`)."""
-        text = Text()
+        text = IndexedText()
         self._texts.append(text)
         self.extend(text, tokens)
         return text
 
-    def extend(self, text: Text, tokens: Iterable[int]) -> None:
-        """Let a text go on; one that was dropped meanwhile stays dropped."""
-        if not text.kept:
+    def extend(self, text: IndexedText, tokens: Iterable[int]) -> None:
+        """Append to a text; one that was dropped meanwhile stays dropped."""
+        if not text.is_kept:
             return
-        seen = text.tokens
         for token in tokens:
-            seen.append(token)
+            text.tokens.append(token)
             self._size += 1
-            if len(seen) >= QUERY:
-                places = self._places.setdefault((seen[-2], token), [])
-                places.append((text, len(seen)))
-                if len(places) > RECENT:
-                    del places[0]
-        while self._size > self._most and len(self._texts) > 1:
-            self.drop()
+            if len(text.tokens) >= QUERY_TOKENS:
+                positions = self._positions.setdefault((text.tokens[-2], token), [])
+                positions.append((text, len(text.tokens)))
+                if len(positions) > MAX_POSITIONS:
+                    del positions[0]
+        while self._size > self._max_tokens and len(self._texts) > 1:
+            self.drop_oldest()
 
-    def draft(self, tail: Sequence[int], most: int, depth: int, least: float) -> Draft:
-        """Guess what follows.
+    def draft(self, tail: Sequence[int], max_tokens: int, max_depth: int, min_probability: float) -> DraftTree:
+        """Draft what follows.
 
         Args:
-            tail: The last tokens of a sequence; more than `AGREEING + QUERY` of them are not looked at.
-            most: Most guesses.
-            depth: Most guesses on one path.
-            least: Guesses less probable than this are left out.
+            tail: The last tokens of a sequence; more than `MAX_AGREEING_TOKENS + QUERY_TOKENS` of them are ignored.
+            max_tokens: Maximum draft tokens.
+            max_depth: Maximum draft tokens on one path.
+            min_probability: Less probable tokens are left out.
 
         Returns:
-            The likeliest guesses by the trie's counts (arXiv 2312.12728 takes the most frequent ones): the probability
-            of a path is the product of the shares of its tokens among their siblings. That is the choice by which the
-            expected number of tokens a pass is largest, if the shares are true.
+            The most likely tokens by the index's counts (arXiv 2312.12728 takes the most frequent ones): the
+            probability of a path is the product of the shares of its tokens among their siblings. That is the choice
+            which maximises the expected number of tokens per pass, if the shares are true.
         """
-        if most < 1 or len(tail) < QUERY:
-            return Draft()
-        places = self._places.get((tail[-2], tail[-1]))
-        if not places:
-            return Draft()
-        found = [(text.tokens, at, self._weight(text.tokens, at, tail)) for text, at in places if at < len(text.tokens)]
+        if max_tokens < 1 or len(tail) < QUERY_TOKENS:
+            return DraftTree()
+        positions = self._positions.get((tail[-2], tail[-1]))
+        if not positions:
+            return DraftTree()
+        roots = [(text.tokens, i, self._weight(text.tokens, i, tail)) for text, i in positions if i < len(text.tokens)]
         tokens: list[int] = []
         parents: list[int] = []
-        odds: list[float] = []
-        heap: list[tuple[float, int, int, int, int, list[tuple[list[int], int, float]]]] = []
+        probabilities: list[float] = []
+        heap: list[tuple[float, int, int, int, int, _Occurrences]] = []
         number = 0
 
-        def grow(parent: int, level: int, reached: list[tuple[list[int], int, float]], path: float) -> None:
+        def expand(parent: int, depth: int, occurrences: _Occurrences, path_probability: float) -> None:
             nonlocal number
-            total = DOUBT
-            following: dict[int, list[tuple[list[int], int, float]]] = {}
-            shares: dict[int, float] = {}
-            for text, at, weight in reached:
+            total = UNSEEN_WEIGHT
+            following: dict[int, _Occurrences] = {}
+            weights: dict[int, float] = {}
+            for text, i, weight in occurrences:
                 total += weight
-                if at < len(text) and text[at] not in self._ends:
-                    following.setdefault(text[at], []).append((text, at + 1, weight))
-                    shares[text[at]] = shares.get(text[at], 0.0) + weight
-            for token, next_places in following.items():
-                chance = path * shares[token] / total
-                if chance >= least:
+                if i < len(text) and text[i] not in self._eos:
+                    following.setdefault(text[i], []).append((text, i + 1, weight))
+                    weights[text[i]] = weights.get(text[i], 0.0) + weight
+            for token, next_occurrences in following.items():
+                probability = path_probability * weights[token] / total
+                if probability >= min_probability:
                     number += 1
-                    heapq.heappush(heap, (-chance, number, token, parent, level, next_places))
+                    heapq.heappush(heap, (-probability, number, token, parent, depth, next_occurrences))
 
-        grow(-1, 1, found, 1.0)
-        while heap and len(tokens) < most:
-            chance, _, token, parent, level, reached = heapq.heappop(heap)
+        expand(-1, 1, roots, 1.0)
+        while heap and len(tokens) < max_tokens:
+            negative, _, token, parent, depth, occurrences = heapq.heappop(heap)
             tokens.append(token)
             parents.append(parent)
-            odds.append(-chance)
-            if level < depth:
-                grow(len(tokens) - 1, level + 1, reached, -chance)
-        return Draft(tuple(tokens), tuple(parents), tuple(odds))
+            probabilities.append(-negative)
+            if depth < max_depth:
+                expand(len(tokens) - 1, depth + 1, occurrences, -negative)
+        return DraftTree(tuple(tokens), tuple(parents), tuple(probabilities))
 
-    def _weight(self, text: list[int], at: int, tail: Sequence[int]) -> float:
-        """Weight of a place: twice as much for each further token before it that agrees."""
+    def _weight(self, text: list[int], position: int, tail: Sequence[int]) -> float:
+        """Weight of a position: doubled for each further token before it that agrees."""
         agreeing = 0
-        for back in range(QUERY + 1, QUERY + 1 + AGREEING):
-            if at < back or len(tail) < back or text[at - back] != tail[-back]:
+        for back in range(QUERY_TOKENS + 1, QUERY_TOKENS + 1 + MAX_AGREEING_TOKENS):
+            if position < back or len(tail) < back or text[position - back] != tail[-back]:
                 break
             agreeing += 1
         return float(2**agreeing)
 
-    def drop(self) -> None:
+    def drop_oldest(self) -> None:
         """Forget the oldest text, if there is one."""
         if not self._texts:
             return
         text = self._texts.popleft()
-        text.kept = False
+        text.is_kept = False
         self._size -= len(text.tokens)
         for pair in zip(text.tokens, text.tokens[1:], strict=False):
-            stay = [place for place in self._places.pop(pair, ()) if place[0] is not text]
-            if stay:
-                self._places[pair] = stay
+            rest = [position for position in self._positions.pop(pair, ()) if position[0] is not text]
+            if rest:
+                self._positions[pair] = rest
 
 
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Sizes of a step, in tokens, whose times are kept apart."""
-FIRST_SLOPE = 0.12
-"""Cost of a further token before any was timed, as a share of a step of one: what was measured for bf16 on two cores
-(docs/results/engine.md: 37.3 ms with one row, 68.9 with eight)."""
-MARGIN = 1.03
-"""Guesses must promise this much more than none: below it, looking them up and walking through them eats the gain."""
-NEW = 0.2
-"""Weight of a new time in the running mean."""
-RECOVERY = 0.002
-"""How far trust returns to 1 at each step without guesses: texts change, and what was mistrusted is tried again."""
+class DraftBudget:
+    """What a step costs by the number of tokens that it computes, and so how many draft tokens are worth it.
 
-
-class Pace:
-    """Times of steps, and how far the guesses' odds can be trusted.
-
-    Source: the expected number of tokens a pass is 1 plus the sum of the guesses' path probabilities, and the gain that
-    times t(1) / t(1 + n) (specification of lookahead decoding, b.6; derived there, not from the paper).
+    Source: the expected number of tokens per pass is 1 plus the sum of the draft's path probabilities, and the gain
+    that times t(1) / t(1 + n) (specification of lookahead decoding, b.6; derived there, not from the paper).
     """
 
     def __init__(self) -> None:
         self._times: dict[int, float] = {}
-        self._trust = 1.0
-        self._promised = 0.0
-        self._kept = 0.0
+        self._calibration = 1.0
+        self._expected = 0.0
+        self._accepted = 0.0
 
     @property
-    def trust(self) -> float:
-        """Accepted guesses for each that was promised, over the last steps."""
-        return self._trust
+    def calibration(self) -> float:
+        """Accepted draft tokens for each expected one, over the last steps."""
+        return self._calibration
 
-    def observe(self, tokens: int, seconds: float) -> None:
+    def observe_time(self, tokens: int, seconds: float) -> None:
         """Take the time of a step that computed `tokens` tokens and prefilled nothing."""
-        size = _size(tokens)
+        size = STEP_SIZES[min(bisect_left(STEP_SIZES, tokens), len(STEP_SIZES) - 1)]
         known = self._times.get(size)
         if known is None:
             self._times[size] = seconds
-        else:  # a step during which something else had the processor says little
-            self._times[size] = (1 - NEW) * known + NEW * min(seconds, 2 * known)
+        else:  # a step during which something else had the processor is no measurement
+            self._times[size] = (1 - TIME_SMOOTHING) * known + TIME_SMOOTHING * min(seconds, 2 * known)
 
-    def judge(self, promised: float, accepted: int) -> None:
-        """Take how many guesses were accepted of those whose odds add up to `promised`."""
-        if promised > 0:
-            self._promised = 0.98 * self._promised + promised
-            self._kept = 0.98 * self._kept + accepted
-            # two guesses of each kind beforehand: the first steps decide nothing
-            self._trust = min(1.5, (self._kept + 2) / (self._promised + 2))
+    def observe_acceptance(self, expected: float, accepted: int) -> None:
+        """Take how many draft tokens were accepted of those whose probabilities sum to `expected`."""
+        if expected > 0:
+            self._expected = 0.98 * self._expected + expected
+            self._accepted = 0.98 * self._accepted + accepted
+            # two tokens of each kind beforehand: the first steps decide nothing
+            self._calibration = min(1.5, (self._accepted + 2) / (self._expected + 2))
         else:
-            self._trust += RECOVERY * max(0.0, 1 - self._trust)
+            self._calibration += CALIBRATION_RECOVERY * max(0.0, 1 - self._calibration)
 
-    def seconds(self, tokens: int) -> float | None:
+    def step_seconds(self, tokens: int) -> float | None:
         """Estimated time of a step; None while no step was timed.
 
-        Between two sizes it is interpolated. Beyond the largest one it rises as between the last two, or as far as one
-        alone was timed, by `FIRST_SLOPE` of it.
+        Between two sizes it is interpolated. Beyond the largest one it rises by `INITIAL_SLOPE` of a step of one token.
         """
         known = sorted(self._times)
         if not known:
             return None
-        at = bisect_left(known, tokens)
-        if at < len(known) and known[at] == tokens:
+        i = bisect_left(known, tokens)
+        if i < len(known) and known[i] == tokens:
             return self._times[tokens]
-        if at == 0:
+        if i == 0:
             return self._times[known[0]]
-        low = known[at - 1]
-        if at < len(known):
-            high = known[at]
+        low = known[i - 1]
+        if i < len(known):
+            high = known[i]
             share = (tokens - low) / (high - low)
             return (1 - share) * self._times[low] + share * self._times[high]
-        single = self._times[known[0]] / (1 + FIRST_SLOPE * (known[0] - 1))
-        return self._times[low] + FIRST_SLOPE * single * (tokens - low)
+        single = self._times[known[0]] / (1 + INITIAL_SLOPE * (known[0] - 1))
+        return self._times[low] + INITIAL_SLOPE * single * (tokens - low)
 
-    def worth(self, rows: int, odds: Sequence[float]) -> int:
-        """How many guesses to compute beside `rows` rows.
+    def num_draft_tokens(self, rows: int, probabilities: Sequence[float]) -> int:
+        """How many draft tokens to compute together with `rows` sequences.
 
         Args:
-            rows: Rows that take a token each anyway.
-            odds: Of all guesses, descending.
+            rows: Sequences, each of which samples a token anyway.
+            probabilities: Of all draft tokens, descending.
 
         Returns:
-            The number for which tokens for each second are most; 0 where none is worth its time, or before any step
-            was timed.
+            The number that maximises tokens per second; 0 where none is worth its time, or before any step was timed.
         """
-        alone = self.seconds(rows)
-        if alone is None:
+        without = self.step_seconds(rows)
+        if without is None:
             return 0
-        best, count, expected = MARGIN * rows / alone, 0, float(rows)
-        for i, chance in enumerate(odds, 1):
-            expected += self._trust * chance
-            time = self.seconds(rows + i)
-            if time is not None and expected / time > best:
-                best, count = expected / time, i
+        best, count, expected = MIN_GAIN * rows / without, 0, float(rows)
+        for i, probability in enumerate(probabilities, 1):
+            expected += self._calibration * probability
+            seconds = self.step_seconds(rows + i)
+            if seconds is not None and expected / seconds > best:
+                best, count = expected / seconds, i
         return count
 
 
-def _size(tokens: int) -> int:
-    at = bisect_left(SIZES, tokens)
-    return SIZES[min(at, len(SIZES) - 1)]
-
-
-Mode = Literal["auto", "on", "off"]
-MOST = 16
-"""Most guesses for a row in a step."""
-DEPTH = 12
-"""Most guesses on one path: the paper's branch length."""
-LEAST = 0.1
-"""Probability below which a guess is not looked at (specification, b.6)."""
-MOST_TOKENS = 1 << 18
-"""Tokens kept over all tries, about 50 MB: each tenant has its own, and the one used longest ago gives way."""
-
-
 @dataclass(frozen=True)
-class Counts:
-    """What lookahead has done since the engine began.
+class SpecDecodeStats:
+    """What speculative decoding has done since the engine started.
 
     Attributes:
-        passes: Steps of rows: a step of three rows is three.
-        guessed: Guesses computed.
-        accepted: Those that were chosen.
-        tokens: Tokens chosen; each row's first, which comes with its prompt, is not among them.
+        passes: Steps of sequences: a step of three sequences is three.
+        drafted: Draft tokens computed.
+        accepted: Draft tokens that were sampled.
+        tokens: Tokens sampled; each sequence's first, which comes with its prompt, is not among them.
     """
 
     passes: int = 0
-    guessed: int = 0
+    drafted: int = 0
     accepted: int = 0
     tokens: int = 0
 
     @property
-    def tokens_a_pass(self) -> float:
-        """Tokens for each row and step; 1 without lookahead."""
+    def tokens_per_pass(self) -> float:
+        """Tokens for each sequence and step; 1 without drafts."""
         return self.tokens / self.passes if self.passes else 1.0
 
 
-class Guessed(Protocol):
-    """What is to be known of a row."""
+class DraftableSequence(Protocol):
+    """What drafting needs of a sequence."""
 
     @property
     def salt(self) -> str:
-        """Whose text it is: only texts with the same salt are drawn from."""
+        """Only texts with the same salt are drafted from."""
 
     @property
-    def left(self) -> int:
-        """Tokens that it may still take; 0 if none may be guessed."""
+    def max_draft_tokens(self) -> int:
+        """Tokens that it may still take; 0 if none may be drafted."""
 
     def tail(self, count: int) -> Sequence[int]:
         """Its last `count` tokens, fewer if there are no more."""
 
 
-class Writing:
-    """A row's text as the trie knows it."""
+class OutputRecorder:
+    """Appends a sequence's output to the index."""
 
-    def __init__(self, trie: Trie, text: Text) -> None:
-        self._trie, self._text = trie, text
+    def __init__(self, index: NgramIndex, text: IndexedText) -> None:
+        self._index, self._text = index, text
 
-    def write(self, token: int) -> None:
-        """Take a chosen token."""
-        self._trie.extend(self._text, (token,))
+    def append(self, token: int) -> None:
+        """Take a sampled token."""
+        self._index.extend(self._text, (token,))
 
 
-class Lookahead:
-    """Guesses for rows, from what was read and written under the same salt.
+class NgramSpeculator:
+    """Drafts for running sequences, from prompts and outputs under the same salt.
 
     Args:
-        ends: Tokens that end a text.
-        mode: "auto" guesses where `Pace` says that it pays and no text can change by it, one path for each row; "on"
-            guesses all that the trie makes likely, a tree; "off" never.
+        eos: Tokens that end a text.
+        mode: "auto" drafts where `DraftBudget` finds it worth its time and no text can change by it, one path for each
+            sequence; "on" drafts all that the index makes likely, a tree; "off" never.
     """
 
-    def __init__(self, ends: Iterable[int], mode: Mode) -> None:
-        self._ends, self.mode = frozenset(ends), mode
-        self._tries: dict[str, Trie] = {}
-        self._pace = Pace()
-        self.counts = Counts()
+    def __init__(self, eos: Iterable[int], mode: SpecDecodeMode) -> None:
+        self._eos, self.mode = frozenset(eos), mode
+        self._indexes: dict[str, NgramIndex] = {}
+        self._budget = DraftBudget()
+        self.stats = SpecDecodeStats()
 
     @property
-    def active(self) -> bool:
-        """Whether there can be guesses."""
+    def is_enabled(self) -> bool:
+        """Whether there can be drafts."""
         return self.mode != "off"
 
-    def read(self, salt: str, ids: Sequence[int], known: int) -> None:
-        """Take a prompt.
-
-        Args:
-            salt: Whose it is.
-            ids: Its tokens.
-            known: Tokens at its beginning that an earlier text had: they are not counted again.
-        """
-        if not self.active:
+    def add_prompt(self, salt: str, prompt_ids: Sequence[int], num_known: int) -> None:
+        """Index a prompt, of which `num_known` tokens at the beginning were indexed with an earlier text."""
+        if not self.is_enabled:
             return
-        self._trie(salt).begin(ids[max(0, known - QUERY) :])
-        while len(self._tries) > 1 and sum(map(len, self._tries.values())) > MOST_TOKENS:
-            del self._tries[next(iter(self._tries))]
+        self._index(salt).add(prompt_ids[max(0, num_known - QUERY_TOKENS) :])
+        while len(self._indexes) > 1 and sum(map(len, self._indexes.values())) > MAX_TOTAL_TOKENS:
+            del self._indexes[next(iter(self._indexes))]
 
-    def writing(self, salt: str, before: Sequence[int]) -> Writing | None:
-        """Begin a row's text, behind the last tokens of its prompt; None if there are no guesses."""
-        if not self.active:
+    def start_output(self, salt: str, prompt_ids: Sequence[int]) -> OutputRecorder | None:
+        """Start indexing an output, after the last tokens of its prompt; None if there are no drafts."""
+        if not self.is_enabled:
             return None
-        trie = self._trie(salt)
-        return Writing(trie, trie.begin(before[-QUERY:]))
+        index = self._index(salt)
+        return OutputRecorder(index, index.add(prompt_ids[-QUERY_TOKENS:]))
 
-    def drafts(self, rows: Sequence[Guessed], steady: Sequence[int]) -> list[Draft]:
-        """Guesses for each row of the next step; empty ones where there are none or they are not worth it.
+    def draft(self, sequences: Sequence[DraftableSequence], max_invariant: Sequence[int]) -> list[DraftTree]:
+        """Draft tokens for each sequence of the next step; empty trees where there are none or they are not worth it.
 
         Args:
-            rows: The rows.
-            steady: For each how many guesses may stand beside it without moving a bit; "on" does not look at that.
+            sequences: The sequences.
+            max_invariant: For each, how many draft tokens leave its numbers unchanged in every bit; "on" ignores it.
         """
-        if not self.active:
-            return [Draft()] * len(rows)
+        if not self.is_enabled:
+            return [DraftTree()] * len(sequences)
         drafts = []
-        for row, most in zip(rows, steady, strict=True):
-            depth = min(DEPTH, row.left - 1, most if self.mode == "auto" else DEPTH)
-            tail = row.tail(QUERY + AGREEING) if depth > 0 else ()
-            drafts.append(self._trie(row.salt).draft(tail, MOST, depth, LEAST) if depth > 0 else Draft())
+        for sequence, invariant in zip(sequences, max_invariant, strict=True):
+            limit = invariant if self.mode == "auto" else MAX_DRAFT_DEPTH
+            depth = min(MAX_DRAFT_DEPTH, sequence.max_draft_tokens - 1, limit)
+            if depth <= 0:
+                drafts.append(DraftTree())
+                continue
+            tail = sequence.tail(QUERY_TOKENS + MAX_AGREEING_TOKENS)
+            drafts.append(self._index(sequence.salt).draft(tail, MAX_DRAFT_TOKENS, depth, MIN_DRAFT_PROBABILITY))
         if self.mode == "on" or not any(drafts):
             return drafts
-        # a wrong guess that stands between right ones is no part of any sum, and yet moves their last bits
-        drafts = [draft.chain() for draft in drafts]
-        odds = sorted((chance for draft in drafts for chance in draft.odds), reverse=True)
-        count = self._pace.worth(len(rows), odds)
+        # a rejected token between accepted ones is part of no sum, and yet moves their last bits
+        drafts = [draft.most_likely_path() for draft in drafts]
+        probabilities = sorted((p for draft in drafts for p in draft.probabilities), reverse=True)
+        count = self._budget.num_draft_tokens(len(sequences), probabilities)
         if not count:
-            return [Draft()] * len(rows)
-        return [draft.cut(sum(chance >= odds[count - 1] for chance in draft.odds)) for draft in drafts]
+            return [DraftTree()] * len(sequences)
+        return [draft.cut(sum(p >= probabilities[count - 1] for p in draft.probabilities)) for draft in drafts]
 
-    def tell(self, rows: int, drafts: Sequence[Draft], accepted: int, seconds: float) -> None:
-        """Take what came of a step that prefilled nothing.
+    def observe(self, rows: int, drafts: Sequence[DraftTree], accepted: int, seconds: float) -> None:
+        """Take the result of a step that prefilled nothing.
 
         Args:
-            rows: Rows that took part.
-            drafts: Their guesses.
-            accepted: Guesses that were chosen.
+            rows: Sequences that took part.
+            drafts: Their drafts.
+            accepted: Draft tokens that were sampled.
             seconds: Time of the step.
         """
-        guessed = sum(map(len, drafts))
-        self._pace.observe(rows + guessed, seconds)
-        self._pace.judge(sum(sum(draft.odds) for draft in drafts), accepted)
-        was = self.counts
-        self.counts = replace(
-            was,
-            passes=was.passes + rows,
-            guessed=was.guessed + guessed,
-            accepted=was.accepted + accepted,
-            tokens=was.tokens + rows + accepted,
+        drafted = sum(map(len, drafts))
+        self._budget.observe_time(rows + drafted, seconds)
+        self._budget.observe_acceptance(sum(sum(draft.probabilities) for draft in drafts), accepted)
+        stats = self.stats
+        self.stats = replace(
+            stats,
+            passes=stats.passes + rows,
+            drafted=stats.drafted + drafted,
+            accepted=stats.accepted + accepted,
+            tokens=stats.tokens + rows + accepted,
         )
 
-    def _trie(self, salt: str) -> Trie:
-        """The trie of a salt, which becomes the one used last."""
-        trie = self._tries.pop(salt, None)
-        if trie is None:
-            trie = Trie(self._ends)
-        self._tries[salt] = trie
-        return trie
+    def _index(self, salt: str) -> NgramIndex:
+        """The index of a salt, which becomes the most recently used."""
+        index = self._indexes.pop(salt, None)
+        if index is None:
+            index = NgramIndex(self._eos)
+        self._indexes[salt] = index
+        return index
+
+
+# --- Verification
 
 
 @dataclass(eq=False)
-class Guesses:
-    """What is guessed of a row in this step, and how far it was right.
+class SequenceDraft:
+    """The draft of a sequence in this step.
 
     Attributes:
-        row: The row.
-        draft: The guesses.
-        span: Their place in the step; None if there is no room for them.
-        accepted: Guesses that were chosen and gone on from, in order.
+        chunk: Its tokens in the step; None if there is no room for them.
+        accepted: Indices of the draft tokens that were sampled, in order.
     """
 
-    row: Row
-    draft: Draft
-    span: Span | None = None
+    sequence: RunningSequence
+    tree: DraftTree
+    chunk: TokenChunk | None = None
     accepted: list[int] = field(default_factory=list)
 
-    def child(self, at: int, token: int) -> int | None:
-        """The guess of a token below another one, or below the row's last token (-1)."""
-        tokens, parents = self.draft.tokens, self.draft.parents
-        return next((i for i in range(at + 1, len(tokens)) if parents[i] == at and tokens[i] == token), None)
+    def child(self, parent: int, token: int) -> int | None:
+        """Index of the draft token below another one, or below the sequence's last token (-1)."""
+        tokens, parents = self.tree.tokens, self.tree.parents
+        return next((i for i in range(parent + 1, len(tokens)) if parents[i] == parent and tokens[i] == token), None)
 
 
-def settle(guesses: Sequence[Guesses]) -> None:
-    """Give the columns of right guesses to their rows, and take back the others."""
-    of_log: dict[int, list[Guesses]] = {}
-    for guess in guesses:
-        of_log.setdefault(id(placed(guess.row).tree.log), []).append(guess)
-    for some in of_log.values():
-        log = placed(some[0].row).tree.log
-        count = sum(len(guess.draft) for guess in some)
-        first, kept = log.used - count, []
-        for guess in some:
-            kept += [first + node for node in guess.accepted]
-            first += len(guess.draft)
-        settled = log.settle(count, kept)
-        for guess in some:
-            if guess.accepted:
-                columns, settled = settled[: len(guess.accepted)], settled[len(guess.accepted) :]
-                sequence = placed(guess.row)
-                log.show(sequence.branch, columns)
-                sequence.record([guess.draft.tokens[node] for node in guess.accepted])
+def keep_accepted(drafts: Sequence[SequenceDraft]) -> None:
+    """Append the slots of accepted draft tokens to their sequences, and free those of the others."""
+    by_cache: dict[int, list[SequenceDraft]] = {}
+    for draft in drafts:
+        by_cache.setdefault(id(draft.sequence.location.tree.cache), []).append(draft)
+    for group in by_cache.values():
+        cache = group[0].sequence.location.tree.cache
+        count = sum(len(draft.tree) for draft in group)
+        first, kept = cache.used - count, []
+        for draft in group:
+            kept += [first + i for i in draft.accepted]
+            first += len(draft.tree)
+        slots = cache.keep_tail(count, kept)
+        for draft in group:
+            if draft.accepted:
+                own, slots = slots[: len(draft.accepted)], slots[len(draft.accepted) :]
+                location = draft.sequence.location
+                cache.append(location.table, own)
+                location.record([draft.tree.tokens[i] for i in draft.accepted])
 
 
-def steady(rows: Sequence[Row], forward: Forward) -> list[int]:
-    """For each row how many guesses, of one path, may stand beside it without moving a bit.
+def max_invariant_drafts(sequences: Sequence[RunningSequence], model: CausalLM) -> list[int]:
+    """For each sequence, how many draft tokens, of one path, leave its numbers unchanged in every bit.
 
-    Other samples of its call may stand in its log, now or later, and then the order of all their columns would be
-    another one. That moves logits by about 1e-6 in fp32. In bf16, of 18 samples of SmolLM2-135M in logs of under 350
-    columns 9 changed. And not every forward function gives a token the same bits whatever stands beside it.
+    Other samples of its call may be in its cache, now or later, and then all their slots would be in another order.
+    That moves logits by about 1e-6 in fp32. In bf16, of 18 samples of SmolLM2-135M in caches of under 350 slots 9
+    changed. And not every model gives a token the same bits whatever other rows a step has.
 
-    Attention multiplies as many columns as the step has, in whole groups, and another number of groups may be another
-    order of summing: of 10 texts of SmolLM2-135M in bf16 with steps that reached into the next group 5 moved. So the
-    guesses end with the group in which the row's own token stands.
+    Attention multiplies as many slots as the step has, in full groups, and another number of groups may be another
+    order of summing: of 10 texts of SmolLM2-135M in bf16 with steps that reached into the next group 5 moved. So a
+    draft ends with the group of slots that holds the sequence's own token.
     """
-    ends = []
-    for row in rows:
-        columns = placed(row).tree.log.used + 1
-        ends.append(whole_lanes(columns) - columns if forward.steady and row.task.alone else 0)
-    return ends
-
-
-def placed(row: Row) -> Sequenced:
-    """Where a row under way lives."""
-    if row.sequence is None:
-        raise RuntimeError("a row under way has a sequence")
-    return row.sequence
+    counts = []
+    for sequence in sequences:
+        slots = sequence.location.tree.cache.used + 1
+        is_invariant = model.batch_invariant and sequence.task.is_single_sample
+        counts.append(align_slots(slots) - slots if is_invariant else 0)
+    return counts

@@ -1,93 +1,87 @@
-"""What the scheduler works on: tasks, and the tokens they want computed.
+"""The scheduler's units of work, all of which run on the engine's thread.
 
-A task says what is to be prefilled (`Fill`) and what to do with the logits: `sample_task`, `measure_tasks`,
-`prefix_tasks`. One that computes by itself is a step alone: `shared/worker_tasks`, `relevance`. All of it runs on the
-engine's thread.
-
-Measuring: scoring given continuations, reading next-token distributions.
-
-Named prefixes on the engine's thread: computing one to hold it, putting one in, giving some back.
+A task requests prefills (`Prefill`) and handles their logits: generating (`sequence`), scoring, next-token
+distributions, saved prefixes. An `ExclusiveTask` computes by itself, as a step of its own: `worker_group`, `relevance`.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from ...core.errors import ReasonError
 from ...core.messages import NextTokenDistribution, ScoredContinuation, Usage
-from .prefix_cache import Prefixes, Sequenced
-from .relevance import RelevanceTask
-from .sampler import entropy, most_likely
-from .spec_decode import Lookahead
+from .prefix_cache import CachedSequence, PrefixCache
+from .sampler import entropy, top_logprobs
+from .spec_decode import NgramSpeculator
 from .tokenizer import Tokenizer
-from .worker_group import CloseTask, OpenTask, PassTask
 
 if TYPE_CHECKING:
-    from .sequence import SampleTask
+    from .sequence import GenerateTask
 
 
 @dataclass(eq=False)
-class Fill:
+class Prefill:
     """Tokens of a sequence that are to be computed together, in chunks.
 
     Attributes:
         task: Whose they are.
         sequence: The sequence they extend.
-        ids: The tokens, at least one.
-        every: Whether all their logits are wanted, or the last one's alone.
-        done: Called with the logits `[wanted, vocab]` of each chunk that has any, and the position of the first of them
-            within `ids`.
-        at: Tokens computed so far.
+        token_ids: The tokens, at least one.
+        all_logits: Whether all their logits are needed, or only the last token's.
+        on_logits: Called with the logits `[requested, vocab_size]` of each chunk that has any, and the position of the
+            first of them within `token_ids`.
+        num_computed: Tokens computed so far.
     """
 
     task: Task
-    sequence: Sequenced
-    ids: Sequence[int]
-    every: bool
-    done: Callable[[Tensor, int], None]
-    at: int = 0
+    sequence: CachedSequence
+    token_ids: Sequence[int]
+    all_logits: bool
+    on_logits: Callable[[Tensor, int], None]
+    num_computed: int = 0
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether all tokens are computed."""
-        return self.at == len(self.ids)
+        return self.num_computed == len(self.token_ids)
 
     @property
-    def tokens(self) -> Sequence[int]:
-        """What is left to compute."""
-        return self.ids[self.at :]
+    def remaining(self) -> Sequence[int]:
+        """Tokens that are still to be computed."""
+        return self.token_ids[self.num_computed :]
 
 
-class Queue(Protocol):
-    """What a task asks of the scheduler."""
+class TaskQueue(Protocol):
+    """What a task needs of the scheduler."""
 
-    prefixes: Prefixes
-    lookahead: Lookahead
+    prefix_cache: PrefixCache
+    speculator: NgramSpeculator
 
-    def fill(self, fill: Fill) -> None:
+    def add_prefill(self, prefill: Prefill) -> None:
         """Have tokens computed."""
 
-    def ready(self, task: SampleTask) -> None:
-        """The prompt is computed: its samples may begin."""
+    def add_ready(self, task: GenerateTask) -> None:
+        """The prompt is computed: its samples may start."""
 
 
 class Task(Protocol):
     """A unit of work.
 
     Attributes:
-        ids: Tokens that are looked up in the store and computed first.
-        call: Whose work it is: sequences of one call may share a log.
-        salt: Under which keys and values are shared: with no task of another one.
+        prompt_ids: Tokens that are looked up in the prefix cache and computed first.
+        call: The call it belongs to: sequences of one call may share a KV cache.
+        salt: Under which keys and values are shared.
         cancelled: Set from any thread: the work is dropped at the next step.
     """
 
-    ids: Sequence[int]
+    prompt_ids: Sequence[int]
     call: object
     cancelled: bool
 
@@ -95,21 +89,39 @@ class Task(Protocol):
     def salt(self) -> str:
         """See the attributes."""
 
-    def start(self, queue: Queue) -> None:
-        """Begin: look up the prefix, ask for fills."""
+    def start(self, queue: TaskQueue) -> None:
+        """Look up the prefix and request prefills."""
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing came of it."""
+        """Report that the task failed."""
 
     def release(self) -> None:
-        """Give back every sequence held; idempotent."""
+        """Release every sequence; idempotent."""
 
 
-AloneTask = OpenTask | PassTask | CloseTask | RelevanceTask
-"""Work that is a step of its own."""
+@dataclass(eq=False, kw_only=True)
+class ExclusiveTask(ABC):
+    """Work that is a step of its own.
 
-Work = Task | AloneTask
-"""What may be handed to the scheduler."""
+    Attributes:
+        cancelled: Set from any thread: the work is dropped at the next step.
+    """
+
+    cancelled: bool = False
+    always_runs: ClassVar[bool] = False
+    """Whether it runs even when the engine fails or closes: it only frees memory."""
+
+    @abstractmethod
+    def run(self, prefix_cache: PrefixCache) -> None:
+        """Do the work."""
+
+    @abstractmethod
+    def fail(self, error: ReasonError) -> None:
+        """Report that it failed."""
+
+
+Work = Task | ExclusiveTask
+"""What may be submitted to the scheduler."""
 
 
 @dataclass(eq=False)
@@ -117,292 +129,295 @@ class ScoreTask:
     """Continuations of one prompt: what all have in common is computed once, and each forks from it.
 
     Attributes:
-        ids: Tokens that all continuations stand behind.
-        given: For each continuation its further tokens that are not scored (text may tokenize differently at the seam).
-        scored: For each continuation the tokens to score.
-        told: Takes the results.
+        prompt_ids: Tokens that precede all continuations.
+        context_ids: For each continuation its further tokens that are not scored (text may tokenize differently at the
+            seam).
+        scored_ids: For each continuation the tokens to score.
+        on_result: Receives the results.
+        on_error: Receives the error if the scoring failed.
         width: Continuations computed together.
-        salt: Under which keys and values are shared.
     """
 
-    ids: Sequence[int]
-    given: Sequence[Sequence[int]]
-    scored: Sequence[Sequence[int]]
-    told: Callable[[list[ScoredContinuation]], None]
-    failed: Callable[[ReasonError], None]
+    prompt_ids: Sequence[int]
+    context_ids: Sequence[Sequence[int]]
+    scored_ids: Sequence[Sequence[int]]
+    on_result: Callable[[list[ScoredContinuation]], None]
+    on_error: Callable[[ReasonError], None]
     width: int
     salt: str
     call: object = field(default_factory=object)
     cancelled: bool = False
-    trunk: Sequenced | None = None
-    asked_at: float = field(default_factory=time.monotonic)
+    prompt: CachedSequence | None = None
+    submitted_at: float = field(default_factory=time.monotonic)
     _results: list[tuple[list[float], list[bool]]] = field(default_factory=list)
-    _open: set[int] = field(default_factory=set)
+    _running: set[int] = field(default_factory=set)
     _next: int = 0
     _waited_s: float = 0.0
 
-    def start(self, queue: Queue) -> None:
+    def start(self, queue: TaskQueue) -> None:
         """Compute the common part."""
-        self._waited_s = time.monotonic() - self.asked_at
-        self._results = [([], []) for _ in self.scored]
-        rest = max((len(g) + len(s) for g, s in zip(self.given, self.scored, strict=True)), default=0)
-        self.trunk = trunk = queue.prefixes.begin(self.ids, rest, self.call, self.salt)
+        self._waited_s = time.monotonic() - self.submitted_at
+        self._results = [([], []) for _ in self.scored_ids]
+        rest = max((len(c) + len(s) for c, s in zip(self.context_ids, self.scored_ids, strict=True)), default=0)
+        self.prompt = prompt = queue.prefix_cache.start(self.prompt_ids, rest, self.call, self.salt)
 
-        def done(logits: Tensor, first: int) -> None:
-            for i, (given, scored) in enumerate(zip(self.given, self.scored, strict=True)):
-                if not given and scored:
-                    self._note(i, logits[-1:], scored[:1])
+        def on_logits(logits: Tensor, first: int) -> None:
+            for i, (context, scored) in enumerate(zip(self.context_ids, self.scored_ids, strict=True)):
+                if not context and scored:
+                    self._add(i, logits[-1:], scored[:1])
             self._continue(queue)
 
-        queue.fill(Fill(self, trunk, self.ids[trunk.cached :], False, done))
+        queue.add_prefill(Prefill(self, prompt, self.prompt_ids[prompt.num_cached :], False, on_logits))
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing could be scored."""
-        self.failed(error)
+        """See `Task.fail`."""
+        self.on_error(error)
 
     def release(self) -> None:
-        """Give back the common part."""
-        if self.trunk is not None:
-            self.trunk.release()
+        """Release the common part."""
+        if self.prompt is not None:
+            self.prompt.release()
 
-    def _continue(self, queue: Queue) -> None:
-        """Begin further continuations, then report when all are done."""
-        while len(self._open) < self.width and self._next < len(self.scored):
+    def _continue(self, queue: TaskQueue) -> None:
+        """Start further continuations, or report when all are done."""
+        while len(self._running) < self.width and self._next < len(self.scored_ids):
             i = self._next
             self._next += 1
-            tokens = [*self.given[i], *self.scored[i]][:-1]
-            if tokens and self.scored[i] and self.trunk is not None:
-                self._open.add(i)
-                queue.fill(Fill(self, self.trunk.fork(), tokens, True, self._noter(queue, i, len(tokens))))
-        if not self._open and self._next == len(self.scored):
+            tokens = [*self.context_ids[i], *self.scored_ids[i]][:-1]
+            if tokens and self.scored_ids[i] and self.prompt is not None:
+                self._running.add(i)
+                queue.add_prefill(Prefill(self, self.prompt.fork(), tokens, True, self._adder(queue, i, len(tokens))))
+        if not self._running and self._next == len(self.scored_ids):
             self._report()
 
-    def _noter(self, queue: Queue, i: int, count: int) -> Callable[[Tensor, int], None]:
-        # The logits of token t tell of token t + 1; those before the last given token are not asked for.
-        skip = max(0, len(self.given[i]) - 1)
-        follow = [*self.given[i], *self.scored[i]][1:]
+    def _adder(self, queue: TaskQueue, i: int, count: int) -> Callable[[Tensor, int], None]:
+        # The logits of token t predict token t + 1; those before the last context token are not needed.
+        skip = max(0, len(self.context_ids[i]) - 1)
+        targets = [*self.context_ids[i], *self.scored_ids[i]][1:]
 
-        def done(logits: Tensor, first: int) -> None:
-            from_row = max(0, skip - first)
-            if from_row < logits.shape[0]:
-                self._note(i, logits[from_row:], follow[first + from_row : first + logits.shape[0]])
+        def on_logits(logits: Tensor, first: int) -> None:
+            start = max(0, skip - first)
+            if start < logits.shape[0]:
+                self._add(i, logits[start:], targets[first + start : first + logits.shape[0]])
             if first + logits.shape[0] == count:
-                self._open.discard(i)
+                self._running.discard(i)
                 self._continue(queue)
 
-        return done
+        return on_logits
 
-    def _note(self, i: int, logits: Tensor, tokens: Sequence[int]) -> None:
+    def _add(self, i: int, logits: Tensor, targets: Sequence[int]) -> None:
         logprobs = torch.log_softmax(logits, -1)
-        index = torch.tensor(list(tokens), device=logits.device)
+        index = torch.tensor(list(targets), device=logits.device)
         self._results[i][0].extend(logprobs.gather(1, index[:, None])[:, 0].tolist())
         self._results[i][1].extend((logits.argmax(-1) == index).tolist())
 
     def _report(self) -> None:
-        cached = self.trunk.cached if self.trunk is not None else 0
+        cached = self.prompt.num_cached if self.prompt is not None else 0
         self.release()
-        self.told(
+        self.on_result(
             [
                 ScoredContinuation(
                     token_ids=tuple(scored),
                     logprobs=tuple(logprobs),
-                    greedy=all(greedy),
+                    is_greedy=all(greedy),
                     usage=Usage(
-                        prompt_tokens=len(self.ids) + len(given) + len(scored),
-                        cached_tokens=cached if i == 0 else len(self.ids),
+                        prompt_tokens=len(self.prompt_ids) + len(context) + len(scored),
+                        cached_tokens=cached if i == 0 else len(self.prompt_ids),
                         waited_s=self._waited_s if i == 0 else 0.0,
                     ),
                 )
-                for i, (given, scored, (logprobs, greedy)) in enumerate(
-                    zip(self.given, self.scored, self._results, strict=True)
+                for i, (context, scored, (logprobs, greedy)) in enumerate(
+                    zip(self.context_ids, self.scored_ids, self._results, strict=True)
                 )
             ]
         )
 
 
 @dataclass(eq=False)
-class NextTask:
+class NextTokenTask:
     """The distribution of the token after a prompt.
 
     Attributes:
-        ids: Tokens of the prompt.
         top: Tokens to list.
-        salt: Under which keys and values are shared.
+        on_result: Receives the distribution.
+        on_error: Receives the error if nothing could be computed.
     """
 
-    ids: Sequence[int]
+    prompt_ids: Sequence[int]
     top: int
     tokenizer: Tokenizer
-    told: Callable[[NextTokenDistribution], None]
-    failed: Callable[[ReasonError], None]
+    on_result: Callable[[NextTokenDistribution], None]
+    on_error: Callable[[ReasonError], None]
     salt: str
     call: object = field(default_factory=object)
     cancelled: bool = False
-    asked_at: float = field(default_factory=time.monotonic)
-    _sequence: Sequenced | None = None
+    submitted_at: float = field(default_factory=time.monotonic)
+    _sequence: CachedSequence | None = None
 
-    def start(self, queue: Queue) -> None:
+    def start(self, queue: TaskQueue) -> None:
         """Compute the prompt."""
-        waited_s = time.monotonic() - self.asked_at
-        self._sequence = sequence = queue.prefixes.begin(self.ids, 1, self.call, self.salt)
+        waited_s = time.monotonic() - self.submitted_at
+        self._sequence = sequence = queue.prefix_cache.start(self.prompt_ids, 1, self.call, self.salt)
 
-        def done(logits: Tensor, first: int) -> None:
+        def on_logits(logits: Tensor, first: int) -> None:
             logprobs = torch.log_softmax(logits[-1], -1)
-            best = most_likely(logprobs, self.top)
+            top = top_logprobs(logprobs, self.top)
             self.release()
-            self.told(
+            self.on_result(
                 NextTokenDistribution(
-                    token_ids=tuple(t for t, _ in best),
-                    tokens=tuple(self.tokenizer.token(t) for t, _ in best),
-                    logprobs=tuple(lp for _, lp in best),
+                    token_ids=tuple(t for t, _ in top),
+                    tokens=tuple(self.tokenizer.token(t) for t, _ in top),
+                    logprobs=tuple(lp for _, lp in top),
                     entropy=entropy(logprobs),
                     support="full",
-                    usage=Usage(prompt_tokens=len(self.ids), cached_tokens=sequence.cached, waited_s=waited_s),
+                    usage=Usage(
+                        prompt_tokens=len(self.prompt_ids), cached_tokens=sequence.num_cached, waited_s=waited_s
+                    ),
                 )
             )
 
-        queue.fill(Fill(self, sequence, self.ids[sequence.cached :], False, done))
+        queue.add_prefill(Prefill(self, sequence, self.prompt_ids[sequence.num_cached :], False, on_logits))
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing could be computed."""
-        self.failed(error)
+        """See `Task.fail`."""
+        self.on_error(error)
 
     def release(self) -> None:
-        """Give back the sequence."""
+        """Release the sequence."""
         if self._sequence is not None:
             self._sequence.release()
 
 
+# --- Saved prefixes
+
+
 @dataclass(frozen=True)
-class Held:
-    """A prefix that the engine holds (`Prefixes.hold`) until it is given back by a `ReleaseTask`.
+class PinnedPrefix:
+    """A prefix that the engine keeps (`PrefixCache.pin`) until an `UnpinTask`.
 
     Attributes:
-        sequence: What holds it.
-        layers: Copies of its keys and values, per layer `[2, kv_heads, tokens, head_dim]`; empty if not asked for.
+        sequence: The pinned sequence.
+        layers: Copies of its keys and values, per layer `[2, num_kv_heads, tokens, head_dim]`; empty if not requested.
         usage: Its tokens, and how many of them were not computed.
     """
 
-    sequence: Sequenced
+    sequence: CachedSequence
     layers: Sequence[Tensor]
     usage: Usage
 
 
 @dataclass(eq=False)
-class HoldTask:
-    """A prompt whose keys and values are computed where they are missing, held, and copied out.
+class PinTask:
+    """A prompt whose keys and values are computed where they are missing, pinned, and copied out.
 
     Attributes:
-        ids: Tokens of the prompt.
-        told: Takes what is held; it is the taker's to give back.
-        salt: Under which it is shared.
+        on_result: Receives the pinned prefix, which the receiver must unpin.
     """
 
-    ids: Sequence[int]
-    told: Callable[[Held], None]
-    failed: Callable[[ReasonError], None]
+    prompt_ids: Sequence[int]
+    on_result: Callable[[PinnedPrefix], None]
+    on_error: Callable[[ReasonError], None]
     salt: str
     call: object = field(default_factory=object)
     cancelled: bool = False
-    asked_at: float = field(default_factory=time.monotonic)
-    _give_back: Callable[[], None] | None = None
+    submitted_at: float = field(default_factory=time.monotonic)
+    _unpin: Callable[[], None] | None = None
 
-    def start(self, queue: Queue) -> None:
+    def start(self, queue: TaskQueue) -> None:
         """Look up the prompt and have the rest of it computed."""
-        waited_s = time.monotonic() - self.asked_at
-        prefixes = queue.prefixes
-        if (again := prefixes.hold_again(self.ids, self.salt)) is not None:
-            self._tell(again, len(self.ids), waited_s)
+        waited_s = time.monotonic() - self.submitted_at
+        cache = queue.prefix_cache
+        if (again := cache.pin_again(self.prompt_ids, self.salt)) is not None:
+            self._report(again, len(self.prompt_ids), waited_s)
             return
         try:
-            prefixes.check_hold(len(self.ids))
+            cache.check_pin(len(self.prompt_ids))
         except ReasonError as error:
             self.fail(error)
             return
-        begun = prefixes.begin(self.ids, 0, self.call, self.salt)
-        prefixes.hold(self.ids, begun)  # at once, so that what others may hold beside it is right
-        self._give_back = lambda: prefixes.let_go(begun)
+        sequence = cache.start(self.prompt_ids, 0, self.call, self.salt)
+        cache.pin(self.prompt_ids, sequence)  # at once, so that later checks of what may be pinned count it
+        self._unpin = lambda: cache.unpin(sequence)
 
-        def done(logits: Tensor, first: int) -> None:
-            self._give_back = None  # from here on that is the listener's part
-            self._tell(begun, begun.cached, waited_s)
+        def on_logits(logits: Tensor, first: int) -> None:
+            self._unpin = None  # from here on the receiver unpins
+            self._report(sequence, sequence.num_cached, waited_s)
 
-        queue.fill(Fill(self, begun, self.ids[begun.cached :], False, done))
+        queue.add_prefill(Prefill(self, sequence, self.prompt_ids[sequence.num_cached :], False, on_logits))
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing is held."""
-        self.failed(error)
+        """See `Task.fail`."""
+        self.on_error(error)
 
     def release(self) -> None:
-        """Give back what is not computed whole."""
-        give_back, self._give_back = self._give_back, None
-        if give_back is not None:
-            give_back()
+        """Unpin what is not computed completely."""
+        unpin, self._unpin = self._unpin, None
+        if unpin is not None:
+            unpin()
 
-    def _tell(self, sequence: Sequenced, cached: int, waited_s: float) -> None:
-        usage = Usage(prompt_tokens=len(self.ids), cached_tokens=cached, waited_s=waited_s)
-        self.told(Held(sequence, sequence.tree.log.read(sequence.branch.columns), usage))
+    def _report(self, sequence: CachedSequence, cached: int, waited_s: float) -> None:
+        usage = Usage(prompt_tokens=len(self.prompt_ids), cached_tokens=cached, waited_s=waited_s)
+        self.on_result(PinnedPrefix(sequence, sequence.tree.cache.read(sequence.table.slots), usage))
 
 
 @dataclass(eq=False)
-class AdoptTask:
-    """Keys and values that were computed elsewhere: they are put into a log of their own and held.
+class LoadPrefixTask:
+    """Keys and values that were computed elsewhere: they are written into a cache of their own and pinned.
 
     Attributes:
-        tokens: The tokens they belong to.
-        layers: Per layer `[2, kv_heads, tokens, head_dim]`.
-        salt: Under which they are shared.
+        token_ids: The tokens they belong to.
+        layers: Per layer `[2, num_kv_heads, tokens, head_dim]`.
+        on_result: Receives the pinned prefix, which the receiver must unpin.
     """
 
-    tokens: Sequence[int]
+    token_ids: Sequence[int]
     layers: Sequence[Tensor]
-    told: Callable[[Held], None]
-    failed: Callable[[ReasonError], None]
+    on_result: Callable[[PinnedPrefix], None]
+    on_error: Callable[[ReasonError], None]
     salt: str
-    ids: Sequence[int] = ()
+    prompt_ids: Sequence[int] = ()
     call: object = field(default_factory=object)
     cancelled: bool = False
 
-    def start(self, queue: Queue) -> None:
-        """Put them in, unless the tokens are held already."""
-        prefixes = queue.prefixes
-        sequence = prefixes.hold_again(self.tokens, self.salt)
+    def start(self, queue: TaskQueue) -> None:
+        """Write them, unless the tokens are pinned already."""
+        cache = queue.prefix_cache
+        sequence = cache.pin_again(self.token_ids, self.salt)
         if sequence is None:
             try:
-                prefixes.check_hold(len(self.tokens))
+                cache.check_pin(len(self.token_ids))
             except ReasonError as error:
                 self.fail(error)
                 return
-            adopted = prefixes.adopt(self.tokens, self.layers, self.call, self.salt)
-            sequence = prefixes.hold(self.tokens, adopted)
-        count = len(self.tokens)
-        self.told(Held(sequence, (), Usage(prompt_tokens=count, cached_tokens=count)))
+            sequence = cache.pin(self.token_ids, cache.load(self.token_ids, self.layers, self.call, self.salt))
+        count = len(self.token_ids)
+        self.on_result(PinnedPrefix(sequence, (), Usage(prompt_tokens=count, cached_tokens=count)))
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing is held."""
-        self.failed(error)
+        """See `Task.fail`."""
+        self.on_error(error)
 
     def release(self) -> None:
-        """Nothing to do: it begins and ends in one."""
+        """Nothing: it completes in `start`."""
 
 
 @dataclass(eq=False)
-class ReleaseTask:
-    """Held prefixes are given back; nobody waits for it, and it begins and ends when it is submitted."""
+class UnpinTask:
+    """Unpins prefixes when it is submitted; nothing waits for it."""
 
-    sequences: Sequence[Sequenced]
+    sequences: Sequence[CachedSequence]
     salt: str = ""
-    ids: Sequence[int] = ()
+    prompt_ids: Sequence[int] = ()
     call: object = field(default_factory=object)
     cancelled: bool = False
 
-    def start(self, queue: Queue) -> None:
-        """Give them back."""
+    def start(self, queue: TaskQueue) -> None:
+        """Unpin them."""
         for sequence in self.sequences:
-            queue.prefixes.let_go(sequence)
+            queue.prefix_cache.unpin(sequence)
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing to tell."""
+        """Nothing to report."""
 
     def release(self) -> None:
-        """Nothing to do."""
+        """Nothing to release."""

@@ -1,10 +1,8 @@
-"""Between text and tokens: the tokenizer, the chat template, and text that comes piece by piece.
+"""Tokenizer, chat template and incremental detokenization.
 
-A conversation in the form that chat templates take; and what a template makes of tools, seen by trying it.
-
-Templates are programs that ignore what they do not know. So whether one shows tools, calls and what tools gave is seen
-by what it makes of a small conversation that has them. Calls that a template would drop are written into the turn's
-text as Hermes' and Qwen's families write them, and what a tool gave is told as a turn of the user.
+Templates are programs that ignore what they do not know. So whether one renders tools, calls and tool results is
+detected by rendering a small conversation that has them. Calls that a template would drop are written into the
+message's text as Hermes' and Qwen's families write them, and tool results become messages of the user.
 """
 
 from __future__ import annotations
@@ -22,62 +20,54 @@ from ..tool_calls import CLOSE, OPEN
 from .config import read_json
 
 Render = Callable[[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]], str]
-"""Gives the text of turns and tools; raises what the template does."""
+"""Returns the text of messages and tools; raises what the template does."""
 
-_TOOL = Tool(name="zq7_lookup", description="Looks up.")
-_GAVE = "zq8 was found"
-_ASKED = Message(role="user", content="Hello.")
-_TURNS = (
-    _ASKED,
-    Message(role="assistant", content="", tool_calls=(ToolCall(name=_TOOL.name, arguments="{}", id="callzq0001"),)),
-    Message(role="tool", content=_GAVE, tool_call_id="callzq0001", name=_TOOL.name),
+_PROBE_TOOL = Tool(name="zq7_lookup", description="Looks up.")
+_PROBE_RESULT = "zq8 was found"
+_PROBE_QUESTION = Message(role="user", content="Hello.")
+_PROBE_CALL = ToolCall(name=_PROBE_TOOL.name, arguments="{}", id="callzq0001")
+_PROBE_MESSAGES = (
+    _PROBE_QUESTION,
+    Message(role="assistant", content="", tool_calls=(_PROBE_CALL,)),
+    Message(role="tool", content=_PROBE_RESULT, tool_call_id="callzq0001", name=_PROBE_TOOL.name),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class ToolForms:
-    """What a chat template makes of tools.
+class ToolSupport:
+    """What a chat template supports of tools.
 
     Attributes:
-        shows_tools: Whether it tells the model which tools there are.
-        shows_calls: Whether it tells of calls in earlier turns, and of what the tools gave.
-        tagged: Whether it tells the model to put its calls between `<tool_call>` and `</tool_call>`.
+        renders_tools: Whether it lists the tools.
+        renders_calls: Whether it renders calls and tool results in earlier messages.
+        uses_tags: Whether it instructs the model to put its calls between `<tool_call>` and `</tool_call>`.
     """
 
-    shows_tools: bool = False
-    shows_calls: bool = False
-    tagged: bool = False
+    renders_tools: bool = False
+    renders_calls: bool = False
+    uses_tags: bool = False
 
 
-def tool_forms(render: Render) -> ToolForms:
-    """Try a template.
-
-    Args:
-        render: The template; whatever it raises means that it cannot.
-    """
-    shown = _tried(render, turns((_ASKED,), True), [_TOOL.as_openai()])
-    told = _tried(render, turns(_TURNS, True), [])
-    return ToolForms(
-        shows_tools=_TOOL.name in shown,
-        shows_calls=_TOOL.name in told and _GAVE in told,
-        tagged=OPEN in shown,
+def detect_tool_support(render: Render) -> ToolSupport:
+    """Try a template; whatever it raises means that it lacks the support."""
+    with_tool = _try_render(render, template_messages((_PROBE_QUESTION,), True), [_PROBE_TOOL.as_openai()])
+    with_call = _try_render(render, template_messages(_PROBE_MESSAGES, True), [])
+    return ToolSupport(
+        renders_tools=_PROBE_TOOL.name in with_tool,
+        renders_calls=_PROBE_TOOL.name in with_call and _PROBE_RESULT in with_call,
+        uses_tags=OPEN in with_tool,
     )
 
 
-def turns(messages: Sequence[Message], shows_calls: bool) -> list[dict[str, Any]]:
-    """A conversation as a template takes it.
-
-    Args:
-        messages: The conversation.
-        shows_calls: Whether the template tells of calls and of what tools gave (`ToolForms`).
-    """
-    return [_turn(message) if shows_calls else _plain_turn(message) for message in messages]
+def template_messages(messages: Sequence[Message], renders_calls: bool) -> list[dict[str, Any]]:
+    """A conversation in the form that a template takes (`renders_calls`: see `ToolSupport`)."""
+    return [_template_message(message) if renders_calls else _plain_message(message) for message in messages]
 
 
-def _turn(message: Message) -> dict[str, Any]:
+def _template_message(message: Message) -> dict[str, Any]:
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        # templates write arguments as JSON themselves; those that are none are told as the text that they are
+        # templates write arguments as JSON themselves; those that are no JSON stay text
         turn["tool_calls"] = [
             {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": arguments_or_text(c)}}
             for c in message.tool_calls
@@ -89,7 +79,7 @@ def _turn(message: Message) -> dict[str, Any]:
     return turn
 
 
-def _plain_turn(message: Message) -> dict[str, Any]:
+def _plain_message(message: Message) -> dict[str, Any]:
     if message.role == "tool":
         return {"role": "user", "content": f"<tool_response>\n{message.content}\n</tool_response>"}
     written = [
@@ -99,17 +89,17 @@ def _plain_turn(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": "\n".join(parts)}
 
 
-def _tried(render: Render, asked: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:
+def _try_render(render: Render, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:
     try:
-        return render(asked, tools)
+        return render(messages, tools)
     except Exception:  # noqa: BLE001 (a template may fail in any way on what it does not know)
         return ""
 
 
 CONTEXT_TOKENS = 6
-"""Tokens before a piece that are decoded with it: some tokenizers write a token differently at the start of a text."""
-LONGEST_WINDOW = 64
-"""Most tokens decoded together; reached only by a run of bytes that are no text."""
+"""Tokens before a piece that are decoded with it: some tokenizers decode a token differently at the start of a text."""
+MAX_WINDOW_TOKENS = 64
+"""Maximum tokens decoded together; reached only by a run of bytes that are no text."""
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What the beginning of a character decodes to: once, or once for each of its bytes."""
 
@@ -118,19 +108,19 @@ class Tokenizer:
     """A Hugging Face tokenizer with its chat template.
 
     Args:
-        folder: Holds `tokenizer.json`, `tokenizer_config.json`, and maybe `chat_template.jinja`.
+        directory: Has `tokenizer.json`, `tokenizer_config.json`, and maybe `chat_template.jinja`.
         model: Name of the model, for messages.
 
     Raises:
         DataError: A file is missing or broken.
     """
 
-    def __init__(self, folder: Path, model: str) -> None:
+    def __init__(self, directory: Path, model: str) -> None:
         from tokenizers import Tokenizer as Fast
 
-        path = folder / "tokenizer.json"
+        path = directory / "tokenizer.json"
         if not path.exists():
-            raise DataError(f"{path} is missing", hint="the model's folder needs a fast tokenizer")
+            raise DataError(f"{path} is missing", hint="the model's directory needs a fast tokenizer")
         try:
             self._fast = Fast.from_file(str(path))
         except Exception as error:
@@ -138,27 +128,27 @@ class Tokenizer:
         self._fast.no_truncation()
         self._fast.no_padding()
         self._model = model
-        config_path = folder / "tokenizer_config.json"
+        config_path = directory / "tokenizer_config.json"
         self._config = read_json(config_path) if config_path.exists() else {}
-        text = _template_text(folder, self._config)
+        text = _template_text(directory, self._config)
         self._template = _compile(text)
         with_tools = _named_template(self._config, "tool_use")
         self._tool_template = self._template if with_tools is None else _compile(with_tools)
-        self._tool_forms: ToolForms | None = None
+        self._tool_support: ToolSupport | None = None
 
     @property
     def size(self) -> int:
-        """Tokens of its vocabulary, added ones included."""
+        """Number of tokens of the vocabulary, added ones included."""
         return int(self._fast.get_vocab_size())
 
     @property
-    def by_bytes(self) -> bool:
-        """Whether each token stands for bytes of its own, whatever stands beside it."""
+    def is_byte_level(self) -> bool:
+        """Whether each token represents bytes of its own, whatever its neighbours."""
         decoder = self._fast.decoder
         if decoder is None:
             return False
-        told = json.loads(decoder.__getstate__())
-        parts = told["decoders"] if told["type"] == "Sequence" else [told]
+        state = json.loads(decoder.__getstate__())
+        parts = state["decoders"] if state["type"] == "Sequence" else [state]
         return any(part["type"] in ("ByteLevel", "ByteFallback") for part in parts)
 
     def serialized(self) -> str:
@@ -167,8 +157,8 @@ class Tokenizer:
 
     def id_of(self, token: str) -> int | None:
         """Id of a token given by its text; None if there is none."""
-        found: int | None = self._fast.token_to_id(token)
-        return found
+        token_id: int | None = self._fast.token_to_id(token)
+        return token_id
 
     @property
     def eos_token(self) -> str:
@@ -176,17 +166,19 @@ class Tokenizer:
         return _token_text(self._config.get("eos_token"))
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Tokens of a text; `special` adds what the tokenizer puts at the beginning of a raw text."""
+        """Tokens of a text; `special` adds what the tokenizer prepends to a raw text."""
         if not special:
             return list(self._fast.encode(text, add_special_tokens=False).ids)
         plain = self._fast.encode(text, add_special_tokens=False).ids
-        framed = list(self._fast.encode(text, add_special_tokens=True).ids)
-        # Only what stands before the text is kept: a closing token would end what is to be continued.
-        before = next((i for i in range(len(framed) - len(plain) + 1) if framed[i : i + len(plain)] == plain), 0)
-        return framed[: before + len(plain)]
+        with_special = list(self._fast.encode(text, add_special_tokens=True).ids)
+        # Only what precedes the text is kept: a closing token would end what is to be continued.
+        before = next(
+            (i for i in range(len(with_special) - len(plain) + 1) if with_special[i : i + len(plain)] == plain), 0
+        )
+        return with_special[: before + len(plain)]
 
-    def places(self, text: str, *, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokens of a text as `encode` gives them, and the characters (start, end) that each stands for."""
+    def encode_with_offsets(self, text: str, *, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens of a text as from `encode`, and the characters (start, end) of each."""
         ids = self.encode(text, special=special)
         return ids, list(self._fast.encode(text, add_special_tokens=special).offsets)[: len(ids)]
 
@@ -195,27 +187,27 @@ class Tokenizer:
         return str(self._fast.decode(list(ids), skip_special_tokens=True))
 
     def token(self, token_id: int) -> str:
-        """Text of one token alone, special or not."""
+        """Text of a single token, special or not."""
         return str(self._fast.decode([token_id], skip_special_tokens=False))
 
-    def holding(self, texts: Sequence[str], vocab: int) -> list[int]:
-        """Tokens below `vocab` whose text holds one of the given texts."""
+    def tokens_containing(self, texts: Sequence[str], vocab_size: int) -> list[int]:
+        """Tokens below `vocab_size` whose text contains one of the given texts."""
         if not texts:
             return []
-        return [i for i in range(vocab) if any(text in self.token(i) for text in texts)]
+        return [i for i in range(vocab_size) if any(text in self.token(i) for text in texts)]
 
     @property
-    def tool_forms(self) -> ToolForms:
-        """What the chat template makes of tools."""
-        if self._tool_forms is None:  # tried once, and not for a model that is never asked with tools
-            self._tool_forms = ToolForms() if self._template is None else tool_forms(self._rendered)
-        return self._tool_forms
+    def tool_support(self) -> ToolSupport:
+        """What the chat template supports of tools."""
+        if self._tool_support is None:  # detected once, and only when it is needed
+            self._tool_support = ToolSupport() if self._template is None else detect_tool_support(self._render)
+        return self._tool_support
 
     def render(self, prompt: Prompt) -> str:
         """Text of a prompt without its prefix.
 
         Raises:
-            CapabilityMissing: The prompt has tools, and the template does not show them.
+            CapabilityMissing: The prompt has tools, and the template does not render them.
             UserError: The model has no chat template, or it refuses the messages.
         """
         if prompt.text is not None:
@@ -226,18 +218,18 @@ class Tokenizer:
             )
         from jinja2 import TemplateError
 
-        if prompt.tools and not self.tool_forms.shows_tools:
+        if prompt.tools and not self.tool_support.renders_tools:
             raise CapabilityMissing("tools", self._model, alternative="")
-        called = any(m.tool_calls or m.role == "tool" for m in prompt.messages)
+        has_calls = any(m.tool_calls or m.role == "tool" for m in prompt.messages)
         try:
-            return self._rendered(
-                turns(prompt.messages, not called or self.tool_forms.shows_calls),
+            return self._render(
+                template_messages(prompt.messages, not has_calls or self.tool_support.renders_calls),
                 [tool.as_openai() for tool in prompt.tools],
             )
         except TemplateError as error:
             raise UserError(f"the chat template of {self._model!r} refuses the messages: {error}") from error
 
-    def _rendered(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:
+    def _render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> str:
         template = self._tool_template if tools else self._template
         return str(
             template.render(
@@ -255,7 +247,7 @@ class Tokenizer:
         """Tokens of a prompt with its prefix.
 
         Raises:
-            UserError: As `render`; or there is not a single token.
+            UserError: As `render`; or the prompt has no tokens.
         """
         raw = prompt.text is not None
         if isinstance(prompt.prefix, str):
@@ -275,28 +267,27 @@ class Tokenizer:
     def continuation(self, prompt: Prompt, continuation: str | tuple[int, ...]) -> tuple[list[int], list[int]]:
         """Tokens before a continuation, and its own.
 
-        A text is tokenized together with the prompt where the prompt's end is text: its tokens are then those of the
-        whole, less the run that the whole shares with the prompt alone.
+        A text is tokenized together with the prompt where the prompt's end is text: its tokens are then those of both,
+        less the run that both share with the prompt.
         """
         before = self.prompt_ids(prompt)
         if not isinstance(continuation, str):
             return before, list(continuation)
         if not isinstance(prompt.prefix, str):
             return before, self.encode(continuation)
-        whole = self.encode(self.render(prompt) + prompt.prefix + continuation, special=prompt.text is not None)
+        both = self.encode(self.render(prompt) + prompt.prefix + continuation, special=prompt.text is not None)
         shared = 0
-        while shared < min(len(before), len(whole)) and before[shared] == whole[shared]:
+        while shared < min(len(before), len(both)) and before[shared] == both[shared]:
             shared += 1
         if shared == 0:  # nothing would be left to condition on
             return before, self.encode(continuation)
-        return whole[:shared], whole[shared:]
+        return both[:shared], both[shared:]
 
 
 class TextAssembler:
-    """Text of a sample, token by token: holds back incomplete characters and what may become a stop string.
+    """Incremental text of a sample: holds back incomplete characters and what may become a stop string.
 
     Args:
-        tokenizer: Decodes.
         before: Tokens of the prompt (the last few are decoded along, then cut off).
         stops: Strings that end the text.
 
@@ -310,7 +301,7 @@ class TextAssembler:
         self._window: list[int] = list(before[-CONTEXT_TOKENS:])
         # A prompt may end within a character: the sample completes it, and then the character is the sample's.
         self._shown = _certain(tokenizer.decode(self._window))
-        self._fresh = 0
+        self._num_pending = 0
         self._held = ""
         self.text = ""
         self.stopped_by = ""
@@ -321,17 +312,17 @@ class TextAssembler:
         return bool(self.stopped_by)
 
     def push(self, token: int) -> str:
-        """Take a token; returns the text that is now certain. `stopped` tells whether a stop string was completed."""
+        """Take a token; returns the text that is now certain. `stopped` is set if a stop string was completed."""
         self._window.append(token)
-        self._fresh += 1
-        whole = self._tokenizer.decode(self._window)
-        certain = _certain(whole)
+        self._num_pending += 1
+        text = self._tokenizer.decode(self._window)
+        certain = _certain(text)
         piece = certain[len(self._shown) :]
         self._shown = self._shown + piece
-        if (piece and certain == whole) or len(self._window) > LONGEST_WINDOW:
-            self._window = self._window[-max(CONTEXT_TOKENS, self._fresh) :][-LONGEST_WINDOW // 2 :]
+        if (piece and certain == text) or len(self._window) > MAX_WINDOW_TOKENS:
+            self._window = self._window[-max(CONTEXT_TOKENS, self._num_pending) :][-MAX_WINDOW_TOKENS // 2 :]
             self._shown = _certain(self._tokenizer.decode(self._window))
-            self._fresh = 0
+            self._num_pending = 0
         return self._release(piece)
 
     def finish(self) -> str:
@@ -345,9 +336,9 @@ class TextAssembler:
 
     def _release(self, piece: str) -> str:
         pending = self._held + piece
-        found = [(at, s) for s in self._stops if (at := pending.find(s)) >= 0]
-        if found:
-            end, self.stopped_by = min(found, key=lambda place: place[0])
+        matches = [(start, s) for s in self._stops if (start := pending.find(s)) >= 0]
+        if matches:
+            end, self.stopped_by = min(matches, key=lambda match: match[0])
             certain, self._held = pending[:end], ""
         else:
             keep = max((_overlap(pending, s) for s in self._stops), default=0)
@@ -356,18 +347,18 @@ class TextAssembler:
         return certain
 
 
-def eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
+def eos_ids(directory: Path, tokenizer: Tokenizer) -> frozenset[int]:
     """Tokens that end a text, by the generation settings, the configuration and the tokenizer."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
-        path = folder / name
+        path = directory / name
         if path.exists():
             value = read_json(path).get("eos_token_id")
-            found.update(value if isinstance(value, list) else [value] if isinstance(value, int) else [])
+            ids.update(value if isinstance(value, list) else [value] if isinstance(value, int) else [])
     own = tokenizer.id_of(tokenizer.eos_token) if tokenizer.eos_token else None
     if own is not None:
-        found.add(own)
-    return frozenset(found)
+        ids.add(own)
+    return frozenset(ids)
 
 
 def _certain(text: str) -> str:
@@ -379,7 +370,7 @@ def _certain(text: str) -> str:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `stop`."""
+    """Length of the longest suffix of `text` that is a prefix of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
 
 
@@ -390,8 +381,8 @@ def _token_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _template_text(folder: Path, config: dict[str, Any]) -> str | None:
-    path = folder / "chat_template.jinja"
+def _template_text(directory: Path, config: dict[str, Any]) -> str | None:
+    path = directory / "chat_template.jinja"
     if path.exists():
         return path.read_text(encoding="utf-8")
     template = config.get("chat_template")
@@ -400,15 +391,15 @@ def _template_text(folder: Path, config: dict[str, Any]) -> str | None:
 
 def _named_template(config: dict[str, Any], name: str) -> str | None:
     """One of several templates: "default", or "tool_use", which is for prompts with tools."""
-    listed = config.get("chat_template")
-    if not isinstance(listed, list):
+    templates = config.get("chat_template")
+    if not isinstance(templates, list):
         return None
-    found = {str(t.get("name")): t.get("template") for t in listed if isinstance(t, dict)}.get(name)
-    return found if isinstance(found, str) else None
+    text = {str(t.get("name")): t.get("template") for t in templates if isinstance(t, dict)}.get(name)
+    return text if isinstance(text, str) else None
 
 
 def _compile(text: str | None) -> Any:
-    """A template in jinja2's sandbox, with what chat templates expect to find."""
+    """A template in jinja2's sandbox, with the functions that chat templates expect."""
     if text is None:
         return None
     from jinja2 import TemplateError

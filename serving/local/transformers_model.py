@@ -1,7 +1,7 @@
-"""Families outside our table: transformers' own modules compute, over the same logs.
+"""Families that are not native: transformers' own modules compute, over the same KV caches.
 
-The modules get one row of tokens for each log, with explicit positions and a mask that says which column each token
-sees, and a cache object that writes into the log. So forks, reuse and batching work as they do with `Decoder`; what
+The modules get one row of tokens for each cache, with explicit positions and a mask that says which slot each token
+attends to, and a cache object that writes into ours. So forks, reuse and batching work as they do with `Decoder`; what
 is lost is speed. Not every family can be driven so (one that derives positions or sees the past by other means
 cannot): at load, two interleaved sequences are compared with plain forward passes, and a family that differs is
 refused.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,90 +20,84 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from ...core.errors import CapabilityMissing, DataError
-from .attention import Span, by_log
-from .config import ModelShape
-from .kv_cache import KVLog
-from .weights import PROCESSOR, WeightFormat, dtype_of
+from .attention import AttentionMetadata, TokenChunk, group_by_cache
+from .config import ModelConfig
+from .kv_cache import KVCache
+from .weights import CPU, WeightFormat, dtype_of
 
 TOLERANCE = 0.02
-"""Largest difference of the check at load, relative to the largest logit; fp32 stays below 1e-4, bf16 below 1e-2."""
+"""Maximum difference of the check at load, relative to the largest logit; fp32 stays below 1e-4, bf16 below 1e-2."""
 
 
-class LogCache(DynamicCache):
-    """transformers' view of a log during one forward pass.
+class TransformersCache(DynamicCache):
+    """transformers' view of a KV cache during one forward pass that writes the given, allocated slots."""
 
-    Args:
-        log: Where keys and values go.
-        columns: The columns of the pass, already reserved.
-    """
-
-    def __init__(self, log: KVLog, columns: range) -> None:
+    def __init__(self, cache: KVCache, slots: range) -> None:
         super().__init__()
-        self._log, self._columns = log, columns
+        self._cache, self._slots = cache, slots
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write `[1, kv_heads, rows, head_dim]` and return all columns up to the pass's last."""
-        kv = self._log.kv[layer_idx]
-        first, width = self._columns.start, self._columns.stop
+        """Write `[1, num_kv_heads, rows, head_dim]` and return all slots up to the pass's last."""
+        kv = self._cache.kv[layer_idx]
+        first, width = self._slots.start, self._slots.stop
         kv[0, :, first:width] = key_states[0]
         kv[1, :, first:width] = value_states[0]
         return kv[None, 0, :, :width], kv[None, 1, :, :width]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns before the pass."""
-        return self._columns.start
+        """Slots before the pass."""
+        return self._slots.start
 
 
-class TransformersForward:
-    """A transformers causal language model as a `Forward`.
+class TransformersModel:
+    """A transformers causal language model as a `CausalLM`.
 
     Args:
         model: The module, in the engine's number format.
-        shape: Sizes.
     """
 
-    def __init__(self, model: Any, shape: ModelShape, dtype: torch.dtype) -> None:
-        self.shape = shape
+    def __init__(self, model: Any, config: ModelConfig, dtype: torch.dtype) -> None:
+        self.config = config
         self._model, self._dtype = model, dtype
         # Newer releases of transformers call the argument `cache`.
         names = inspect.signature(model.forward).parameters
-        self._cache_name = "cache" if "cache" in names else "past_key_values"
+        self._cache_argument = "cache" if "cache" in names else "past_key_values"
 
     @classmethod
     def load(
-        cls, folder: Path, weight_format: WeightFormat, name: str, device: torch.device = PROCESSOR
-    ) -> TransformersForward:
-        """Read a Hugging Face folder, onto a device.
+        cls, directory: Path, weight_format: WeightFormat, name: str, device: torch.device = CPU
+    ) -> TransformersModel:
+        """Read a Hugging Face directory, onto a device.
 
         Raises:
             CapabilityMissing: The format or the family cannot be computed in this way.
-            DataError: transformers cannot read the folder.
+            DataError: transformers cannot read the directory.
         """
         if weight_format == "int4":
             raise CapabilityMissing("int4 outside the llama, qwen2 and qwen3 families", name, alternative="")
         dtype = dtype_of(weight_format)
         try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            hf_config = AutoConfig.from_pretrained(directory, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"transformers does not know {folder}: {error}") from error
+            raise DataError(f"transformers does not know {directory}: {error}") from error
         try:
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, dtype=dtype, attn_implementation="sdpa", local_files_only=True
+            module: Any = AutoModelForCausalLM.from_pretrained(
+                directory, config=hf_config, dtype=dtype, attn_implementation="sdpa", local_files_only=True
             )
-            model.eval()
-            shape = _shape(config)
+            module.eval()
+            config = _model_config(hf_config)
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             if "attention implementation" in str(error):
-                raise _refused(str(config.model_type), name) from error
-            raise DataError(f"transformers cannot load {folder}: {error}") from error
-        forward = cls(model.to(device), shape, dtype)
-        forward._check(name)
-        return forward
+                raise _unsupported(str(hf_config.model_type), name) from error
+            raise DataError(f"transformers cannot load {directory}: {error}") from error
+        model = cls(module.to(device), config, dtype)
+        model._check(name)
+        return model
 
     def close(self) -> None:
-        """See `Forward.close`."""
+        """See `CausalLM.close`."""
         self.__dict__.pop("_model", None)
 
     @property
@@ -112,70 +107,54 @@ class TransformersForward:
         return device
 
     @property
-    def steady(self) -> bool:
+    def batch_invariant(self) -> bool:
         """Never: the modules' products and attention sum as suits the rows of a step."""
         return False
 
     @property
-    def column_bytes(self) -> int:
+    def slot_bytes(self) -> int:
         """Bytes of keys and values of one token in all layers."""
-        return 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim * self._dtype.itemsize
+        return 2 * self.config.num_layers * self.config.num_kv_heads * self.config.head_dim * self._dtype.itemsize
 
-    def open_log(self, capacity: int) -> KVLog:
-        """An empty log."""
-        shape = self.shape
-        return KVLog(shape.layers, shape.kv_heads, shape.head_dim, self._dtype, capacity, self.device)
+    def new_kv_cache(self, capacity: int) -> KVCache:
+        """See `CausalLM.new_kv_cache`."""
+        config = self.config
+        return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self._dtype, capacity, self.device)
 
-    def run(self, spans: Sequence[Span]) -> Tensor:
-        """One forward pass for each log; fp32 logits `[wanted, vocab]` in the order of the spans."""
-        parts: list[Tensor] = []
-        start = 0
-        while start < len(spans):
-            stop = start + 1
-            while stop < len(spans) and spans[stop].log is spans[start].log:
-                stop += 1
-            parts.append(self._run_log(spans[start].log, spans[start:stop]))
-            start = stop
-        return torch.cat(parts)
+    def forward(self, chunks: Sequence[TokenChunk]) -> Tensor:
+        """One forward pass for each cache (see `CausalLM.forward`)."""
+        return torch.cat([self._forward(list(run)) for _, run in groupby(chunks, lambda chunk: id(chunk.cache))])
 
-    def _run_log(self, log: KVLog, spans: Sequence[Span]) -> Tensor:
-        rows = sum(len(s.ids) for s in spans)
-        columns = log.reserve(rows)
-        mask = torch.full((rows, columns.stop), float("-inf"), dtype=self._dtype)
-        ids: list[int] = []
-        positions = [at for span in spans for at in span.positions]
-        wanted: list[int] = []
-        for span in spans:
-            row, count = len(ids), len(span.ids)
-            at = columns.start + row
-            known = columns.start if span.parents is None else at
-            mask[row : row + count, :known] = log.bias([span.branch], known)
-            mask[row : row + count, at : at + count] = span.hidden(self._dtype)
-            wanted.extend(row + w for w in span.wanted)
-            ids.extend(span.ids)
-            if span.parents is None:
-                log.show(span.branch, columns[row : row + count])
+    def _forward(self, chunks: Sequence[TokenChunk]) -> Tensor:
+        """The pass of one cache."""
+        step = AttentionMetadata(chunks, explicit_mask=True)
+        token_ids: list[int] = []
+        logit_rows: list[int] = []
+        for chunk in chunks:
+            logit_rows.extend(len(token_ids) + i for i in chunk.logit_indices)
+            token_ids.extend(chunk.token_ids)
         device = self.device
-        wanted_rows = torch.tensor(wanted or [rows - 1], device=device)
+        if step.mask is None:
+            raise RuntimeError("attention metadata with an explicit mask has one")
         logits = self._model(
-            input_ids=torch.tensor([ids], device=device),
-            attention_mask=mask.to(device)[None, None],
-            position_ids=torch.tensor([positions], device=device),
+            input_ids=torch.tensor([token_ids], device=device),
+            attention_mask=step.mask.to(device)[None, None],
+            position_ids=torch.tensor([step.positions], device=device),
             use_cache=True,
-            logits_to_keep=wanted_rows,
-            **{self._cache_name: LogCache(log, columns)},
+            logits_to_keep=torch.tensor(logit_rows or [step.num_rows - 1], device=device),
+            **{self._cache_argument: TransformersCache(step.cache, step.slots)},
         ).logits[0]
         result: Tensor = logits.float()
-        return result if wanted else result[:0]
+        return result if logit_rows else result[:0]
 
     @torch.inference_mode()
     def _check(self, name: str) -> None:
-        """Compare two interleaved sequences of one log with plain forward passes.
+        """Compare two interleaved sequences of one cache with plain forward passes.
 
         Raises:
             CapabilityMissing: They differ, or the module cannot be driven in this way at all.
         """
-        size = self.shape.vocab
+        size = self.config.vocab_size
         first = [(7 * i + 3) % size for i in range(9)]
         second = [*first[:5], *((11 * i + 5) % size for i in range(4))]
         try:
@@ -185,40 +164,40 @@ class TransformersForward:
                     for x in (first, second)
                 ]
             )
-            log = self.open_log(64)
-            one = log.open()
-            self.run([Span(log, one, first[:5], [])])
-            two = log.fork(one)
+            cache = self.new_kv_cache(64)
+            one = cache.new_table()
+            self.forward([TokenChunk(cache, one, first[:5], [])])
+            two = cache.fork(one)
             for a, b in zip(first[5:8], second[5:8], strict=True):
-                self.run(by_log([Span(log, one, [a], []), Span(log, two, [b], [])]))
-            ours = self.run([Span(log, one, first[8:], [0]), Span(log, two, second[8:], [0])])
+                self.forward(group_by_cache([TokenChunk(cache, one, [a], []), TokenChunk(cache, two, [b], [])]))
+            batched = self.forward([TokenChunk(cache, one, first[8:], [0]), TokenChunk(cache, two, second[8:], [0])])
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
-            raise _refused(self.shape.family, name) from error
-        if float((ours - plain).abs().max()) > TOLERANCE * float(plain.abs().max()):
-            raise _refused(self.shape.family, name)
+            raise _unsupported(self.config.family, name) from error
+        if float((batched - plain).abs().max()) > TOLERANCE * float(plain.abs().max()):
+            raise _unsupported(self.config.family, name)
 
 
-def _refused(family: str, name: str) -> CapabilityMissing:
+def _unsupported(family: str, name: str) -> CapabilityMissing:
     return CapabilityMissing(f"model family {family}", name, alternative="the same model served by vllm/…")
 
 
-def _shape(config: Any) -> ModelShape:
+def _model_config(config: Any) -> ModelConfig:
     """Sizes by transformers' own names."""
     text = config.get_text_config()
-    heads = int(text.num_attention_heads)
+    num_heads = int(text.num_attention_heads)
     context = int(getattr(text, "max_position_embeddings", 2048))
     window = getattr(text, "sliding_window", None)
-    return ModelShape(
+    return ModelConfig(
         family=str(text.model_type),
-        layers=int(text.num_hidden_layers),
-        heads=heads,
-        kv_heads=int(getattr(text, "num_key_value_heads", None) or heads),
-        head_dim=int(getattr(text, "head_dim", None) or text.hidden_size // heads),
-        hidden=int(text.hidden_size),
-        vocab=int(text.vocab_size),
+        num_layers=int(text.num_hidden_layers),
+        num_heads=num_heads,
+        num_kv_heads=int(getattr(text, "num_key_value_heads", None) or num_heads),
+        head_dim=int(getattr(text, "head_dim", None) or text.hidden_size // num_heads),
+        hidden_size=int(text.hidden_size),
+        vocab_size=int(text.vocab_size),
         norm_eps=float(getattr(text, "rms_norm_eps", 0.0)),
-        context=min(context, window) if isinstance(window, int) and window > 0 else context,
-        tied=bool(getattr(text, "tie_word_embeddings", True)),
+        context_length=min(context, window) if isinstance(window, int) and window > 0 else context,
+        tied_embeddings=bool(getattr(text, "tie_word_embeddings", True)),
         qk_norm=False,
-        frequencies=None,
+        rope=None,
     )

@@ -1,10 +1,8 @@
-"""Weights: reading a checkpoint, and the matrix in one of three formats with what can be fused behind it.
+"""Weights: reading a checkpoint, and matrices in one of three formats with the elementwise step that follows them.
 
 A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
-oneDNN give a row the same bits whatever the number of rows beside it (measured for 2 to 256 rows; a single row is
-computed twice where it would take another kernel, and many rows in runs where the processor has AMX).
-
-What the processor can do, in the system's names for it.
+oneDNN give a row the same bits whatever the number of other rows (measured for 2 to 256 rows; a single row is computed
+twice where it would take another kernel, and many rows in runs where the processor has AMX).
 """
 
 from __future__ import annotations
@@ -22,26 +20,12 @@ from torch.nn import functional
 from ...core.errors import CapabilityMissing, DataError
 from .config import read_json
 
-
-@cache
-def processor_flags() -> frozenset[str]:
-    """Feature flags of the first processor, as Linux names them: `amx_bf16`; none where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.split(":", 1)[1].split())
-    return frozenset()
-
-
 WeightFormat = Literal["fp32", "bf16", "int4"]
-PROCESSOR = torch.device("cpu")
-"""Where everything lies unless it is said otherwise."""
+CPU = torch.device("cpu")
+"""The default device."""
 INT4_GROUP = 32
-"""Weights that share a scale in the int4 format: as many as in GGUF's 4-bit blocks, so that weights which come from
-such a file fall on the same sixteen levels again."""
+"""Weights that share a scale in the int4 format: as many as in GGUF's 4-bit blocks, so that weights from such
+a file fall on the same sixteen levels again."""
 
 
 class Linear(Protocol):
@@ -84,7 +68,7 @@ class PlainLinear:
 
 
 class PackedLinear:
-    """oneDNN's prepacked product with the elementwise step fused behind it.
+    """oneDNN's prepacked product with the elementwise step fused.
 
     About twice as fast as the plain bf16 product at one row, and four rows cost about as much as one.
     """
@@ -97,10 +81,10 @@ class PackedLinear:
         # A single row takes other kernels in fp32, and in bf16 where the inputs are split among threads: computing it
         # twice costs next to nothing and takes the kernel that several rows take.
         narrows = weight.shape[1] > weight.shape[0]
-        self._twin = weight.dtype is torch.float32 or narrows
+        self._doubles_single = weight.dtype is torch.float32 or narrows
         # With AMX, oneDNN splits the sum over the inputs by the number of rows; up to this many, in one way.
         tiles = weight.dtype is torch.bfloat16 and "amx_bf16" in processor_flags()
-        self._most = (16 if narrows else 128) if tiles else sys.maxsize
+        self._max_rows = (16 if narrows else 128) if tiles else sys.maxsize
         self._op: Any = torch.ops.mkldnn._linear_pointwise.default
         self._binary: Any = torch.ops.mkldnn._linear_pointwise.binary
 
@@ -121,26 +105,28 @@ class PackedLinear:
         return self._pair(x, other, "mul")
 
     def _unary(self, x: Tensor, step: str) -> Tensor:
-        return self._steadily(lambda rows: self._op(rows, self._weight, self._bias, step, [], ""), x)
+        return self._batch_invariant(lambda rows: self._op(rows, self._weight, self._bias, step, [], ""), x)
 
     def _pair(self, x: Tensor, other: Tensor, step: str) -> Tensor:
-        return self._steadily(lambda rows, more: self._binary(rows, more, self._weight, self._bias, step), x, other)
+        return self._batch_invariant(
+            lambda rows, more: self._binary(rows, more, self._weight, self._bias, step), x, other
+        )
 
-    def _steadily(self, product: Callable[..., Tensor], *operands: Tensor) -> Tensor:
-        """A product over as many rows at a time as give each the bits that it has beside any others."""
+    def _batch_invariant(self, product: Callable[..., Tensor], *operands: Tensor) -> Tensor:
+        """A product over as many rows at a time as give each the same bits whatever other rows there are."""
         rows = operands[0].shape[0]
-        if self._twin and rows == 1:
+        if self._doubles_single and rows == 1:
             return product(*(torch.cat([x, x]) for x in operands))[:1]
-        if rows <= self._most:
+        if rows <= self._max_rows:
             return product(*operands)
-        runs = zip(*(torch.split(x, self._most) for x in operands), strict=True)
-        return torch.cat([self._steadily(product, *run) for run in runs])
+        splits = zip(*(torch.split(x, self._max_rows) for x in operands), strict=True)
+        return torch.cat([self._batch_invariant(product, *part) for part in splits])
 
 
 class Int4Linear:
     """Weights rounded to 4 bits, a scale and a zero for each group of 32 inputs; activations stay bf16.
 
-    Plain rounding to the nearest level changes what a small model writes, so this format is never chosen silently.
+    Plain rounding to the nearest level changes the output of small models, so this format is never chosen silently.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -179,8 +165,8 @@ class Int4Linear:
         return self(x).mul_(other)
 
 
-def can_prepack(dtype: torch.dtype, device: torch.device = PROCESSOR) -> bool:
-    """Whether the device is a CPU, and it and this build have oneDNN's prepacked product for the number format."""
+def can_prepack(dtype: torch.dtype, device: torch.device = CPU) -> bool:
+    """Whether the device is a CPU that has oneDNN's prepacked product for the number format."""
     operators = torch.ops.mkldnn
     if device.type != "cpu" or not torch._C._has_mkldnn or not hasattr(operators, "_linear_pointwise"):
         return False
@@ -192,13 +178,9 @@ def can_prepack(dtype: torch.dtype, device: torch.device = PROCESSOR) -> bool:
 
 
 def make_linear(weight: Tensor, bias: Tensor | None, weight_format: WeightFormat, prepack: bool) -> Linear:
-    """A matrix in the wanted format.
+    """A matrix `[outputs, inputs]`, given in the engine's number format, and its bias `[outputs]`, in a weight format.
 
-    Args:
-        weight: `[outputs, inputs]`, already in the engine's number format.
-        bias: `[outputs]` or None.
-        weight_format: The engine's format.
-        prepack: Whether oneDNN's prepacked product is there.
+    `prepack` uses oneDNN's prepacked product.
     """
     if weight_format == "int4" and Int4Linear.fits(weight):
         return Int4Linear(weight, bias)
@@ -210,12 +192,8 @@ def dtype_of(weight_format: WeightFormat) -> torch.dtype:
     return torch.float32 if weight_format == "fp32" else torch.bfloat16
 
 
-def require_int4(device: torch.device = PROCESSOR) -> None:
-    """Check that this torch has the 4-bit product, which is the CPU's: others arrange their weights otherwise.
-
-    Raises:
-        CapabilityMissing: It has not, or the weights are to lie elsewhere.
-    """
+def require_int4(device: torch.device = CPU) -> None:
+    """Raises `CapabilityMissing` if the device is no CPU, or this torch lacks the CPU's 4-bit product."""
     if device.type != "cpu":
         raise CapabilityMissing(
             "weight_format='int4'", f"device {device}", alternative="weight_format='bf16', or device='cpu'"
@@ -224,24 +202,30 @@ def require_int4(device: torch.device = PROCESSOR) -> None:
         raise CapabilityMissing("int4", f"torch {torch.__version__}", alternative="weight_format='bf16'")
 
 
-class Checkpoint:
-    """Tensors of a Hugging Face folder, read from `model.safetensors` or from its shards.
+@cache
+def processor_flags() -> frozenset[str]:
+    """Feature flags of the first processor, as Linux names them (`amx_bf16`); none where the system lists none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
 
-    Args:
-        folder: The folder.
-        device: Where the tensors go.
 
-    Attributes:
-        device: As given.
+class WeightReader:
+    """Tensors of a Hugging Face directory, read from `model.safetensors` or from its shards onto a device.
 
     Raises:
-        DataError: No weights are there, or a file is broken.
+        DataError: There are no weights, or a file is broken.
     """
 
-    def __init__(self, folder: Path, device: torch.device = PROCESSOR) -> None:
-        self._folder, self.device = folder, device
+    def __init__(self, directory: Path, device: torch.device = CPU) -> None:
+        self._folder, self.device = directory, device
         self._file_of: dict[str, Path] = {}
-        for path in _weight_files(folder):
+        for path in _weight_files(directory):
             with _opened(path) as tensors:
                 self._file_of.update(dict.fromkeys(tensors.keys(), path))
 
@@ -255,7 +239,7 @@ class Checkpoint:
         """One tensor, converted, on the device.
 
         Raises:
-            DataError: There is none of that name.
+            DataError: No tensor has that name.
         """
         if name not in self._file_of:
             raise DataError(f"{self._folder} has no tensor {name!r}", hint="the weights do not match config.json")
@@ -264,14 +248,14 @@ class Checkpoint:
         return value.to(self.device, dtype)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
+def _weight_files(directory: Path) -> list[Path]:
+    index = directory / "model.safetensors.index.json"
     if index.exists():
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
-        return [folder / str(name) for name in names]
-    files = sorted(folder.glob("model*.safetensors"))
+        return [directory / str(name) for name in names]
+    files = sorted(directory.glob("model*.safetensors"))
     if not files:
-        raise DataError(f"{folder} holds no model*.safetensors", hint="convert the weights to safetensors first")
+        raise DataError(f"{directory} holds no model*.safetensors", hint="convert the weights to safetensors first")
     return files
 
 

@@ -1,10 +1,6 @@
-"""`Gang`: workers of one group on the engine's thread.
+"""Worker groups of the embedded engine: what runs on its thread, and `LocalWorkerGroup` for its callers.
 
-Workers on the engine's thread: beginning a group, a pass of it, and its end.
-
-Each of them is a step of its own: none is batched with what else the engine does.
-
-`LocalWorkers`: workers of the embedded engine behind the `WorkerGroup` protocol.
+Starting a group, a pass and the end are exclusive tasks: none is batched with what else the engine computes.
 """
 
 from __future__ import annotations
@@ -12,326 +8,325 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ...core.errors import BackendUnavailable, ReasonError
 from ...core.messages import LogitsProcessorSpec, SamplingParams, Usage
-from ..logits_processors import Hook, make_hooks
-from ..worker_group import Drawn, Lengths, Opening, Pass, Tally, header_tokens, tokens_of
-from .config import Bounds
-from .engine_thread import Call, Calls
+from ..logits_processors import LogitsProcessor, make_logits_processors
+from ..worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerToken, WorkerUsage, header_ids, input_ids
+from .config import ContextLimits
+from .engine_thread import CallQueue, PendingCall
 from .model import Decoder
-from .prefix_cache import Prefixes
-from .sampler import Sampler, pick
-from .shared_cache import Block, Feed, Workspace, first_capacity, grown
+from .prefix_cache import PrefixCache
+from .sampler import Sampler, sample_tokens
+from .shared_cache import CacheBlock, SharedCache, WorkerChunk, grown_capacity, initial_capacity
+from .tasks import ExclusiveTask
 from .tokenizer import TextAssembler, Tokenizer
 
 
 @dataclass(frozen=True)
-class Step:
+class TokenStep:
     """One pass, in tokens.
 
     Attributes:
-        feeds: What each worker reads; one without tokens stands still.
-        moves: Workers whose text joins the history before it.
+        inputs: What each worker reads; one without tokens is idle.
+        moves: Workers whose text moves to the history before it.
     """
 
-    feeds: Sequence[Sequence[int]]
+    inputs: Sequence[Sequence[int]]
     moves: Sequence[int]
 
 
-class Gang:
-    """Workers of one group: their blocks, views and generators. Lives on the engine's thread.
+class WorkerGroupState:
+    """Workers of one group: their blocks, views and samplers. Lives on the engine's thread.
 
     Args:
-        workspace: Empty.
-        opening: How they begin.
-        prompt: Tokens of the prompt.
-        others: Tokens of the header before the others' texts; none where they are not seen.
-        own: Tokens of the header before one's own; likewise.
-        tokenizer: Decodes.
-        eos: Tokens that end a text.
-        hooks: Hooks on what workers draw, by name.
-        context: Most tokens that a worker may see.
-        lent: Columns that were taken for it before.
+        cache: Empty.
+        others_header: Tokens of the header before the others' texts; none where it is not visible.
+        own_header: Tokens of the header before a worker's own text; likewise.
+        processors: Logits processors of the workers, by name.
+        context_length: Maximum tokens in a worker's view.
+        reserved_slots: Slots that were reserved for the group.
 
     Attributes:
-        workspace: As given.
-        lent: Columns that are taken for it.
+        cache: As given.
+        reserved_slots: Slots that are reserved for the group now.
     """
 
     def __init__(
         self,
-        workspace: Workspace,
-        opening: Opening,
-        prompt: Sequence[int],
-        others: Sequence[int],
-        own: Sequence[int],
+        cache: SharedCache,
+        config: WorkerGroupConfig,
+        prompt_ids: Sequence[int],
+        others_header: Sequence[int],
+        own_header: Sequence[int],
         *,
         tokenizer: Tokenizer,
         eos: frozenset[int],
-        hooks: Sequence[tuple[str, Hook]],
-        context: int,
-        lent: int,
+        processors: Sequence[tuple[str, LogitsProcessor]],
+        context_length: int,
+        reserved_slots: int,
     ) -> None:
-        self.workspace = workspace
-        self._tokenizer, self._eos, self._context = tokenizer, eos, context
-        self.lent = lent
-        self._history = workspace.open(prompt)
-        before, behind = ((workspace.open(ids),) if ids else () for ids in (others, own))
-        self._steps = [workspace.open() for _ in range(opening.workers)]
-        self._lengths = Lengths(opening.layout, len(prompt), len(others) + len(own), (0,) * opening.workers)
-        self._views: list[tuple[Block, ...]] = []
-        for mine in self._steps:
-            rest = tuple(step for step in self._steps if step is not mine)
-            shown = () if opening.layout == "interleaved" else (*before, *rest, *behind)
-            self._views.append((self._history, *shown, mine))
+        self.cache = cache
+        self._tokenizer, self._eos, self._context_length = tokenizer, eos, context_length
+        self.reserved_slots = reserved_slots
+        self._history = cache.add_block(prompt_ids)
+        others, own = ((cache.add_block(ids),) if ids else () for ids in (others_header, own_header))
+        self._blocks = [cache.add_block() for _ in range(config.num_workers)]
+        num_header = len(others_header) + len(own_header)
+        self._lengths = ViewLengths(config.layout, len(prompt_ids), num_header, (0,) * config.num_workers)
+        self._views: list[tuple[CacheBlock, ...]] = []
+        for mine in self._blocks:
+            rest = tuple(block for block in self._blocks if block is not mine)
+            visible = () if config.layout == "interleaved" else (*others, *rest, *own)
+            self._views.append((self._history, *visible, mine))
         sampling = SamplingParams(
-            temperature=opening.temperature, top_p=opening.top_p, top_k=opening.top_k, seed=opening.seed
+            temperature=config.temperature, top_p=config.top_p, top_k=config.top_k, seed=config.seed
         )
-        self._samplers = [Sampler(sampling, worker, hooks, prompt, eos) for worker in range(opening.workers)]
-        self._texts = [TextAssembler(tokenizer, prompt, ()) for _ in self._steps]
+        self._samplers = [
+            Sampler(sampling, worker, processors, prompt_ids, eos) for worker in range(config.num_workers)
+        ]
+        self._texts = [TextAssembler(tokenizer, prompt_ids, ()) for _ in self._blocks]
 
-    def growth(self, step: Step) -> int:
-        """Columns by which the blocks will grow for a pass."""
+    def growth(self, step: TokenStep) -> int:
+        """Slots by which the blocks will grow for a pass."""
         more = 0
         capacity, length = self._history.capacity, len(self._history)
         for worker in step.moves:
-            length += len(self._steps[worker])
-            more += grown(capacity, length) - capacity
-            capacity = grown(capacity, length)
-        for worker, (block, ids) in enumerate(zip(self._steps, step.feeds, strict=True)):
+            length += len(self._blocks[worker])
+            more += grown_capacity(capacity, length) - capacity
+            capacity = grown_capacity(capacity, length)
+        for worker, (block, ids) in enumerate(zip(self._blocks, step.inputs, strict=True)):
             length = len(ids) + (0 if worker in step.moves else len(block))
-            more += grown(block.capacity, length) - block.capacity
+            more += grown_capacity(block.capacity, length) - block.capacity
         return more
 
     def close(self) -> int:
-        """Forget everything.
+        """Forget everything; returns the slots that were reserved, none if it was closed before."""
+        reserved, self.reserved_slots = self.reserved_slots, 0
+        self.cache.clear()
+        self._views, self._blocks = [], []
+        return reserved
 
-        Returns:
-            Columns that were taken for it and are free now; none if it was closed before.
-        """
-        lent, self.lent = self.lent, 0
-        self.workspace.clear()
-        self._views, self._steps = [], []
-        return lent
+    def check_length(self, step: TokenStep) -> None:
+        """Raises `ContextTooLong` if a worker's view would exceed the context."""
+        self._lengths_after(step)
 
-    def check_length(self, step: Step) -> None:
-        """See whether everybody's view stays within the context.
+    def _lengths_after(self, step: TokenStep) -> ViewLengths:
+        return self._lengths.after([len(ids) for ids in step.inputs], step.moves, self._context_length)
 
-        Raises:
-            ContextTooLong: Somebody's does not.
-        """
-        self._after(step)
-
-    def _after(self, step: Step) -> Lengths:
-        return self._lengths.after([len(ids) for ids in step.feeds], step.moves, self._context)
-
-    def run(self, step: Step) -> list[Drawn | None]:
-        """Move what is finished, run the pass, and draw."""
-        self._lengths = self._after(step)
+    def run(self, step: TokenStep) -> list[WorkerToken | None]:
+        """Move finished texts, run the pass, and sample."""
+        self._lengths = self._lengths_after(step)
         for worker in step.moves:
-            self.workspace.move(self._steps[worker], self._history)
-        reading = [worker for worker, ids in enumerate(step.feeds) if ids]
-        logits = self.workspace.run([Feed(self._views[w], step.feeds[w]) for w in reading])
-        picked = pick(logits, [self._samplers[w] for w in reading], [0] * len(reading))
-        drawn: list[Drawn | None] = [None] * len(self._steps)
-        for worker, choice in zip(reading, picked, strict=True):
-            if isinstance(choice, Exception):
-                raise choice
-            ids = step.feeds[worker]
-            if len(ids) > 1 or list(ids) != self._samplers[worker].generated[-2:-1]:
-                self._texts[worker] = TextAssembler(self._tokenizer, ids, ())  # it was given something to read
-            ends = choice.token in self._eos
-            text = "" if ends else self._texts[worker].push(choice.token)
-            drawn[worker] = Drawn(token=choice.token, logprob=choice.logprob, text=text, ends=ends, read=len(ids))
-        return drawn
+            self.cache.move(self._blocks[worker], self._history)
+        active = [worker for worker, ids in enumerate(step.inputs) if ids]
+        logits = self.cache.forward([WorkerChunk(self._views[w], step.inputs[w]) for w in active])
+        sampled = sample_tokens(logits, [self._samplers[w] for w in active], [0] * len(active))
+        tokens: list[WorkerToken | None] = [None] * len(self._blocks)
+        for worker, result in zip(active, sampled, strict=True):
+            if isinstance(result, Exception):
+                raise result
+            ids = step.inputs[worker]
+            if len(ids) > 1 or list(ids) != self._samplers[worker].generated[-2:-1]:  # other input than its last token
+                self._texts[worker] = TextAssembler(self._tokenizer, ids, ())
+            is_eos = result.token in self._eos
+            text = "" if is_eos else self._texts[worker].push(result.token)
+            tokens[worker] = WorkerToken(
+                token=result.token, logprob=result.logprob, text=text, is_eos=is_eos, num_read=len(ids)
+            )
+        return tokens
 
 
 @dataclass(eq=False)
-class OpenTask:
-    """Begins a group.
+class StartGroupTask(ExclusiveTask):
+    """Starts a group.
 
     Attributes:
-        make: Makes it.
-        columns: Columns that it takes.
-        told: Takes the group, whose columns are the taker's to give back.
-        failed: Takes the error.
+        create: Creates it.
+        slots: Slots to reserve.
+        on_result: Receives the group, whose slots the receiver must give back.
+        on_error: Receives the error.
     """
 
-    make: Callable[[], Gang]
-    columns: int
-    told: Callable[[Gang], None]
-    failed: Callable[[ReasonError], None]
-    cancelled: bool = False
+    create: Callable[[], WorkerGroupState]
+    slots: int
+    on_result: Callable[[WorkerGroupState], None]
+    on_error: Callable[[ReasonError], None]
 
-    def run(self, prefixes: Prefixes) -> None:
-        """Take room and begin."""
-        prefixes.lend(self.columns)
+    def run(self, prefix_cache: PrefixCache) -> None:
+        """Reserve room and start."""
+        prefix_cache.reserve_external(self.slots)
         try:
-            gang = self.make()
+            group = self.create()
         except BaseException:
-            prefixes.lend(-self.columns)
+            prefix_cache.reserve_external(-self.slots)
             raise
         if self.cancelled:
-            prefixes.lend(-gang.close())
-        self.told(gang)
+            prefix_cache.reserve_external(-group.close())
+        self.on_result(group)
 
     def fail(self, error: ReasonError) -> None:
-        """There is no group."""
-        self.failed(error)
+        """See `ExclusiveTask.fail`."""
+        self.on_error(error)
 
 
 @dataclass(eq=False)
-class PassTask:
+class GroupStepTask(ExclusiveTask):
     """One pass of a group.
 
     Attributes:
-        gang: The group.
-        step: What it reads.
-        told: Takes what was drawn.
-        failed: Takes the error.
+        on_result: Receives the sampled tokens.
+        on_error: Receives the error.
     """
 
-    gang: Gang
-    step: Step
-    told: Callable[[list[Drawn | None]], None]
-    failed: Callable[[ReasonError], None]
-    cancelled: bool = False
+    group: WorkerGroupState
+    step: TokenStep
+    on_result: Callable[[list[WorkerToken | None]], None]
+    on_error: Callable[[ReasonError], None]
 
-    def run(self, prefixes: Prefixes) -> None:
-        """Take room and run it."""
-        self.gang.check_length(self.step)
-        more = self.gang.growth(self.step)
-        prefixes.lend(more)
-        self.gang.lent += more
-        self.told(self.gang.run(self.step))
+    def run(self, prefix_cache: PrefixCache) -> None:
+        """Reserve room and run it."""
+        self.group.check_length(self.step)
+        more = self.group.growth(self.step)
+        prefix_cache.reserve_external(more)
+        self.group.reserved_slots += more
+        self.on_result(self.group.run(self.step))
 
     def fail(self, error: ReasonError) -> None:
-        """Nothing was drawn."""
-        self.failed(error)
+        """See `ExclusiveTask.fail`."""
+        self.on_error(error)
 
 
 @dataclass(eq=False)
-class CloseTask:
-    """Gives back the room of a group, which nobody uses any more."""
+class CloseGroupTask(ExclusiveTask):
+    """Gives back the room of a group; nothing waits for it."""
 
-    gang: Gang
-    cancelled: bool = False
+    group: WorkerGroupState
+    always_runs: ClassVar[bool] = True
 
-    def run(self, prefixes: Prefixes) -> None:
+    def run(self, prefix_cache: PrefixCache) -> None:
         """Give it back, once."""
-        prefixes.lend(-self.gang.close())
+        prefix_cache.reserve_external(-self.group.close())
 
     def fail(self, error: ReasonError) -> None:
-        """Nobody waits for it."""
+        """Nothing to report."""
 
 
-async def open_workers(
-    opening: Opening, decoder: Decoder, calls: Calls, tokenizer: Tokenizer, eos: frozenset[int], bounds: Bounds
-) -> LocalWorkers:
-    """Begin a group (see `SharesCache.open_workers`)."""
-    prompt = tokenizer.prompt_ids(opening.prompt)
-    bounds.check_ids(prompt)
-    others, own = header_tokens(opening, tokenizer.encode)
-    bounds.check_length(len(prompt) + len(others) + len(own) + opening.workers, "prompt and headers")
-    banned = tokenizer.holding(opening.banned, bounds.vocab)
-    hooks = (
-        make_hooks([LogitsProcessorSpec(name="forbid_tokens", args={"ids": banned})], bounds.model) if banned else []
+async def start_worker_group(
+    config: WorkerGroupConfig,
+    decoder: Decoder,
+    calls: CallQueue,
+    tokenizer: Tokenizer,
+    eos: frozenset[int],
+    limits: ContextLimits,
+) -> LocalWorkerGroup:
+    """Start a group (see `SupportsWorkers.start_workers`)."""
+    prompt_ids = tokenizer.prompt_ids(config.prompt)
+    limits.check_token_ids(prompt_ids)
+    others, own = header_ids(config, tokenizer.encode)
+    num_prompt = len(prompt_ids) + len(others) + len(own)
+    limits.check_length(num_prompt + config.num_workers, "prompt and headers")
+    banned = tokenizer.tokens_containing(config.banned_texts, limits.vocab_size)
+    processors = (
+        make_logits_processors([LogitsProcessorSpec(name="forbid_tokens", args={"ids": banned})], limits.model)
+        if banned
+        else []
     )
-    blocks = [prompt, *(header for header in (others, own) if header), *[[] for _ in range(opening.workers)]]
-    columns = sum(first_capacity(len(ids)) for ids in blocks)
-    made: list[Gang] = []
+    blocks = [prompt_ids, *(header for header in (others, own) if header), *[[] for _ in range(config.num_workers)]]
+    slots = sum(initial_capacity(len(ids)) for ids in blocks)
+    created: list[WorkerGroupState] = []
 
-    def make() -> Gang:
-        gang = Gang(
-            Workspace(decoder),
-            opening,
-            prompt,
+    def create() -> WorkerGroupState:
+        group = WorkerGroupState(
+            SharedCache(decoder),
+            config,
+            prompt_ids,
             others,
             own,
             tokenizer=tokenizer,
             eos=eos,
-            hooks=hooks,
-            context=bounds.tokens,
-            lent=columns,
+            processors=processors,
+            context_length=limits.max_tokens,
+            reserved_slots=slots,
         )
-        made.append(gang)  # here, since whoever is cancelled hears nothing any more
-        return gang
+        created.append(group)  # here, since a cancelled call receives nothing more
+        return group
 
-    def hear(gang: Gang) -> None:
-        call.finish()
-
-    call = Call(hear)
-    call.tasks.append(OpenTask(make=make, columns=columns, told=call.tell, failed=call.tell))
+    call = PendingCall(lambda _: call.finish())
+    call.tasks.append(StartGroupTask(create, slots, on_result=call.emit, on_error=call.emit))
     try:
         await calls.run(call)
     except BaseException:
-        calls.leave([CloseTask(gang) for gang in made])
+        calls.submit_detached([CloseGroupTask(group) for group in created])
         raise
-    return LocalWorkers(made[0], opening, len(prompt) + len(others) + len(own), calls, tokenizer, bounds)
+    return LocalWorkerGroup(created[0], config, num_prompt, calls, tokenizer, limits)
 
 
-class LocalWorkers:
-    """Workers of one group, as its caller sees them.
+class LocalWorkerGroup:
+    """Workers of the embedded engine behind the `WorkerGroup` protocol.
 
     Args:
-        gang: They themselves, on the engine's thread.
-        opening: How they began.
-        prompt_tokens: Tokens of the prompt and the headers.
-        calls: The way to that thread.
-        tokenizer: The model's.
-        bounds: What tokens there are.
+        num_prompt: Tokens of the prompt and the headers.
     """
 
     def __init__(
-        self, gang: Gang, opening: Opening, prompt_tokens: int, calls: Calls, tokenizer: Tokenizer, bounds: Bounds
+        self,
+        group: WorkerGroupState,
+        config: WorkerGroupConfig,
+        num_prompt: int,
+        calls: CallQueue,
+        tokenizer: Tokenizer,
+        limits: ContextLimits,
     ) -> None:
-        self._gang: Gang | None = gang
-        self._opening, self._calls, self._tokenizer, self._bounds = opening, calls, tokenizer, bounds
-        self._tally = Tally(opening.workers, prompt_tokens)
-        self._turn = asyncio.Lock()
+        self._group: WorkerGroupState | None = group
+        self._config, self._calls, self._tokenizer, self._limits = config, calls, tokenizer, limits
+        self._usage = WorkerUsage(config.num_workers, num_prompt)
+        self._lock = asyncio.Lock()
 
     @property
-    def workers(self) -> int:
-        """How many there are."""
-        return self._opening.workers
+    def num_workers(self) -> int:
+        """Number of workers."""
+        return self._config.num_workers
 
     @property
     def usage(self) -> Usage:
-        """Tokens that they have read beside their own, and drawn."""
-        return self._tally.usage
+        """See `WorkerGroup.usage`."""
+        return self._usage.usage
 
-    async def advance(self, step: Pass) -> list[Drawn | None]:
+    async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
         """One pass (see `WorkerGroup.advance`)."""
-        read = tokens_of(step, self._opening, self._tokenizer.encode, self._bounds.check_ids)
-        async with self._turn:
-            if self._gang is None:
-                raise BackendUnavailable("these workers are closed", hint="open others")
-            drawn: list[Drawn | None] = []
+        inputs = input_ids(step, self._config, self._tokenizer.encode, self._limits.check_token_ids)
+        async with self._lock:
+            if self._group is None:
+                raise BackendUnavailable("these workers are closed", hint="start others")
+            tokens: list[WorkerToken | None] = []
 
-            def hear(told: list[Drawn | None]) -> None:
-                drawn.extend(told)
+            def on_item(result: list[WorkerToken | None]) -> None:
+                tokens.extend(result)
                 call.finish()
 
-            call = Call(hear)
-            call.tasks.append(PassTask(gang=self._gang, step=Step(read, step.moves), told=call.tell, failed=call.tell))
+            call = PendingCall(on_item)
+            call.tasks.append(
+                GroupStepTask(self._group, TokenStep(inputs, step.moves), on_result=call.emit, on_error=call.emit)
+            )
             try:
                 await self._calls.run(call)
             except BaseException:
                 # Whether the pass was run is not known here, nor how far it got.
                 self._close()
                 raise
-        for worker, (ids, token) in enumerate(zip(read, drawn, strict=True)):
+        for worker, (ids, token) in enumerate(zip(inputs, tokens, strict=True)):
             if token is not None:
-                self._tally.take(worker, ids, token.token)
-        return drawn
+                self._usage.add(worker, ids, token.token)
+        return tokens
 
     async def aclose(self) -> None:
         """Free what they hold; idempotent."""
-        async with self._turn:
+        async with self._lock:
             self._close()
 
     def _close(self) -> None:
-        gang, self._gang = self._gang, None
-        if gang is not None:
-            self._calls.leave([CloseTask(gang)])
+        group, self._group = self._group, None
+        if group is not None:
+            self._calls.submit_detached([CloseGroupTask(group)])

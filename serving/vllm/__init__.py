@@ -1,5 +1,6 @@
-"""vLLM in this process: `VllmModel` on its asynchronous engine, and our logits hooks inside its samplers.
+"""vLLM in this process: `VllmModel` on its asynchronous engine, and our logits processors in its samplers.
 
-Everything that touches vLLM's own, unstable interfaces lies in this folder. vLLM itself is imported where it is needed,
-so the modules here load without it, but for `processor` and `worker`, which vLLM loads.
+Everything that uses vLLM's own, unstable interfaces is in this package. vLLM itself is imported where it is needed, so
+the modules load without it, except those that vLLM loads: `logits_processor`, `worker`, `endpoint`, `kv_connector`,
+`shared_scheduler` and `shared_attention*`.
 """

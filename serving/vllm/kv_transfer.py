@@ -1,15 +1,12 @@
-"""What a request asks of our KV connector, and what its two halves tell one another: plain values, without vLLM.
+"""The KV connector's logic apart from vLLM: what requests ask of it, its scheduler half, and its worker half.
 
-`PrefixDesk`: the connector's half beside vLLM's scheduler: which blocks are read, written and held for whom.
+The scheduler half (`ConnectorScheduler`) chooses which blocks are read, written and pinned for which request. Requests,
+block pool and scheduler output are used as vLLM passes them. Nothing in it may raise into the engine, which would end
+it: what fails is reported in the request's own response, and its prompt is computed as if nothing had been asked.
 
-It is apart from vLLM: requests, block pool and scheduler output are taken as they come. Nothing here may raise into the
-engine, which would end it: what fails is told in the request's own reply, and its prompt is computed as if nothing had
-been asked.
-
-`BlockFiles`: a worker's blocks of keys and values to and from files, checked, apart from vLLM.
-
-A block is copied whole, as the bytes it has in the engine: what they mean inside, the engine's attention alone knows
-(on a processor it packs them for its instruction set). So the layout a file was written in must be the reader's own.
+The worker half (`BlockStorage`) copies blocks to and from files. A block is copied with the bytes it has in the engine:
+only the engine's attention knows what they mean inside (on a CPU it packs them for its instruction set). So the layout
+a file was written in must be the reader's own.
 """
 
 from __future__ import annotations
@@ -34,29 +31,35 @@ from ...core.errors import BackendError, DataError, ReasonError, UserError
 from ...core.messages import Frozen
 from ...core.settings import user_error_of
 from ..kv_store import PayloadFile, SavedPrefix
-from ..prefix_folder import DESCRIPTION, Attempt, PrefixFolder
+from ..prefix_directory import DESCRIPTION, PrefixDirectory, PrefixWriter
 
 KEY = "reason"
-"""Under this key of a request's and a reply's `kv_transfer_params` lies what is ours."""
-
+"""Under this key of a request's and a response's `kv_transfer_params` is what is ours."""
 LAYOUT_VERSION = 1
 """Raised when the files change their meaning."""
+MAX_PINNED_SHARE = 0.5
+"""Share of the engine's blocks that may be pinned."""
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class Ask(Frozen):
+# --- Requests and responses
+
+
+class TransferRequest(Frozen):
     """What a request asks of the connector.
 
-    A server's clients go by names: `save` and `restore`. A program that starts the engine itself keeps the names and
-    gives folders instead: `write` and `read`.
+    A server's clients use names: `save` and `restore`. A program that starts the engine itself keeps the names and
+    gives directories instead: `write` and `read`.
 
     Attributes:
-        save: Keep the prompt's keys and values on disk under this name.
-        restore: Take what the prompt has in common with the prefix of this name from disk.
-        write: Write the prompt's keys and values into this folder, which belongs to an attempt of `PrefixFolder`.
-        read: Take keys and values from the prefix in this folder.
-        pin: Hold the prompt's blocks under this name once they are computed.
-        unpin: Give up what is held under these names.
-        describe: Tell how blocks are kept.
+        save: Write the prompt's keys and values to disk under this name.
+        restore: Read what the prompt has in common with the prefix of this name from disk.
+        write: Write the prompt's keys and values into this directory, which belongs to a `PrefixWriter`.
+        read: Read keys and values from the prefix in this directory.
+        pin: Pin the prompt's blocks under this name once they are computed.
+        unpin: Unpin the blocks of these names.
+        describe: Report how blocks are stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,13 +73,13 @@ class Ask(Frozen):
     describe: bool = False
 
     @model_validator(mode="after")
-    def _one_source_and_one_target(self) -> Ask:
+    def _one_source_and_one_target(self) -> TransferRequest:
         if (self.save and self.write) or (self.restore and self.read):
-            raise ValueError("a prefix goes by its name or by its folder, not by both")
+            raise ValueError("a prefix is given by its name or by its directory, not by both")
         return self
 
     @property
-    def stores(self) -> bool:
+    def writes(self) -> bool:
         """Whether something is to be written."""
         return bool(self.save or self.write)
 
@@ -85,11 +88,11 @@ class Ask(Frozen):
         return {KEY: self.model_dump(mode="json", exclude_defaults=True)}
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> Ask:
-        """What the `kv_transfer_params` of a request ask.
+    def from_params(cls, params: Mapping[str, Any]) -> TransferRequest:
+        """Read the `kv_transfer_params` of a request.
 
         Raises:
-            UserError: They make no sense.
+            UserError: They are invalid.
         """
         try:
             return cls.model_validate(params[KEY])
@@ -97,11 +100,11 @@ class Ask(Frozen):
             raise UserError(f"kv_transfer_params.{KEY}: {user_error_of(e, 'field', cls.model_fields)}") from e
 
 
-class BlockShape(Frozen):
-    """How a worker, or all together, keep a block of keys and values.
+class BlockLayout(Frozen):
+    """How a worker, or all together, store a block of keys and values.
 
     Attributes:
-        dtype: Number format, as torch calls it.
+        dtype: Number format, as torch names it.
         layout: What must be equal for its bytes to mean the same elsewhere.
         nbytes: Bytes of a block over all layers.
         refusal: Why blocks cannot be copied; empty if they can.
@@ -113,16 +116,16 @@ class BlockShape(Frozen):
     refusal: str = ""
 
 
-class Told(Frozen):
-    """What the connector answers, in the reply's `kv_transfer_params`.
+class TransferResponse(Frozen):
+    """What the connector reports in the response's `kv_transfer_params`.
 
     Attributes:
-        read_tokens: Tokens whose keys and values were taken from files.
-        stored_tokens: Tokens whose keys and values were written; 0 while that is still under way.
-        pinned_blocks: Blocks that are held now for `pin`.
+        read_tokens: Tokens whose keys and values were read from files.
+        stored_tokens: Tokens whose keys and values were written; 0 while that is still in progress.
+        pinned_blocks: Blocks that are pinned now for `pin`.
         code: Code of what failed; empty if nothing did. A request whose files fail is computed instead.
         message: What failed.
-        shape: How the workers together keep a block, if that was asked.
+        shape: How the workers together store a block, if that was asked.
     """
 
     read_tokens: int = 0
@@ -130,163 +133,166 @@ class Told(Frozen):
     pinned_blocks: int = 0
     code: str = ""
     message: str = ""
-    shape: BlockShape | None = None
+    shape: BlockLayout | None = None
 
     @classmethod
-    def of(cls, params: Mapping[str, Any] | None) -> Told | None:
-        """What the `kv_transfer_params` of a reply tell; None if no connector of ours answered."""
+    def from_params(cls, params: Mapping[str, Any] | None) -> TransferResponse | None:
+        """Read the `kv_transfer_params` of a response; None if no connector of ours responded."""
         return cls.model_validate(params[KEY]) if params and KEY in params else None
 
 
+# --- Between the halves
+
+
 @dataclass(frozen=True)
-class ReadOrder:
+class BlockRead:
     """Blocks to be filled from the files of a prefix before this step computes.
 
     Attributes:
-        request: Whose prompt it is.
-        folder: Where the files are.
-        files: Their sizes and sums.
-        tokens: Sum of the tokens that the files belong to (`tokens_sum`).
+        request_id: The request whose prompt it is.
+        directory: Where the files are.
+        files: Their sizes and checksums.
+        token_hash: Hash of the tokens that the files belong to (`token_hash`).
         first: Block of the files that goes into the first of `blocks`.
         blocks: Numbers of the engine's blocks.
     """
 
-    request: str
-    folder: Path
+    request_id: str
+    directory: Path
     files: tuple[PayloadFile, ...]
-    tokens: str
+    token_hash: str
     first: int
     blocks: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class WriteOrder:
+class BlockWrite:
     """Blocks to be written after this step has computed them."""
 
-    request: str
-    folder: Path
-    tokens: str
+    request_id: str
+    directory: Path
+    token_hash: str
     blocks: tuple[int, ...]
 
 
 @dataclass
-class WorkerReport:
+class TransferReport:
     """What one worker did in a step, or several of them together.
 
     Attributes:
-        written: Workers that have written a request's blocks, by request.
+        written: Number of workers that have written a request's blocks, by request.
         failed: Code and message of what failed, by request.
     """
 
     written: dict[str, int] = field(default_factory=dict)
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def add(self, other: WorkerReport) -> None:
-        """Take the report of another worker in."""
-        for request, count in other.written.items():
-            self.written[request] = self.written.get(request, 0) + count
+    def merge(self, other: TransferReport) -> None:
+        """Add the report of another worker."""
+        for request_id, count in other.written.items():
+            self.written[request_id] = self.written.get(request_id, 0) + count
         self.failed = {**other.failed, **self.failed}
 
 
-def file_name(rank: int) -> str:
+def rank_file(rank: int) -> str:
     """Name of the file of one worker."""
     return f"rank-{rank:04}.safetensors"
 
 
-def tokens_sum(ids: Sequence[int]) -> str:
-    """SHA-256 of tokens. It is written into the files, so that a damaged list of tokens beside them is noticed too."""
-    return hashlib.sha256(",".join(map(str, ids)).encode()).hexdigest()
+def token_hash(token_ids: Sequence[int]) -> str:
+    """SHA-256 of tokens. It is written into the files, so that a damaged list of tokens is noticed too."""
+    return hashlib.sha256(",".join(map(str, token_ids)).encode()).hexdigest()
 
 
-def common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the longest common beginning."""
-    most = min(len(first), len(second))
-    return next((i for i in range(most) if first[i] != second[i]), most)
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Length of the longest common prefix."""
+    shorter = min(len(first), len(second))
+    return next((i for i in range(shorter) if first[i] != second[i]), shorter)
 
 
-MOST_PINNED = 0.5
-"""Share of the engine's blocks that may be held for named prefixes."""
+# --- The scheduler half
 
 
-class Pins:
-    """Blocks that are held under names.
+class PinnedBlocks:
+    """Blocks that are pinned under names.
 
     Args:
         pool: vLLM's block pool.
-        most: Most blocks that may be held.
+        max_blocks: Maximum blocks that may be pinned.
     """
 
-    def __init__(self, pool: Any, most: int) -> None:
-        self._pool, self._most = pool, most
-        self._held: dict[str, list[Any]] = {}
-        self._uses: Counter[int] = Counter()
+    def __init__(self, pool: Any, max_blocks: int) -> None:
+        self._pool, self._max_blocks = pool, max_blocks
+        self._blocks: dict[str, list[Any]] = {}
+        self._references: Counter[int] = Counter()
 
     @property
     def names(self) -> list[str]:
-        """What is held."""
-        return list(self._held)
+        """The names."""
+        return list(self._blocks)
 
-    def hold(self, name: str, numbers: Sequence[int]) -> None:
-        """Hold blocks; those that were held under the name before are given up.
+    def pin(self, name: str, numbers: Sequence[int]) -> None:
+        """Pin blocks; those that were pinned under the name before are released.
 
         Raises:
             UserError: They would be too many (`prefix_too_large`).
-            BackendError: The cache does not know them.
+            BackendError: They are not in the prefix cache.
         """
         blocks = [self._pool.blocks[n] for n in numbers]
         if any(b.is_null or b.block_hash is None for b in blocks):
             raise BackendError("the engine's prefix cache does not have the prompt's blocks")
-        fresh = sum(self._uses[n] == 0 for n in set(numbers))
-        if len(self._uses) + fresh > self._most:
+        added = sum(self._references[n] == 0 for n in set(numbers))
+        if len(self._references) + added > self._max_blocks:
             raise TooManyPinned(
-                f"{fresh} blocks more would be held, beside {len(self._uses)}; at most {self._most} may be",
-                hint="drop other prefixes, or give the engine more memory (setting vllm.kv_bytes)",
+                f"{added} more blocks would be pinned in addition to {len(self._references)}; "
+                f"the maximum is {self._max_blocks}",
+                hint="drop other prefixes, or give the engine more memory (setting vllm.kv_cache_bytes)",
             )
         self._pool.touch(blocks)
-        self._uses.update(numbers)
+        self._references.update(numbers)
         self.release([name])
-        self._held[name] = blocks
+        self._blocks[name] = blocks
 
     def release(self, names: Sequence[str]) -> None:
-        """Give up what is held under names; unknown ones are passed over."""
+        """Unpin the blocks of names; unknown ones are ignored."""
         for name in names:
-            blocks = self._held.pop(name, [])
-            self._uses.subtract(b.block_id for b in blocks)
-            self._uses = +self._uses
+            blocks = self._blocks.pop(name, [])
+            self._references.subtract(b.block_id for b in blocks)
+            self._references = +self._references
             self._pool.free_blocks(reversed(blocks))  # the tail is evicted first
 
 
 class TooManyPinned(UserError):
-    """The engine's cache cannot hold so much."""
+    """The engine's cache cannot pin that much."""
 
     code = "prefix_too_large"
 
 
 @dataclass(eq=False)
-class _Job:
+class _Transfer:
     """A request that asks something of the connector."""
 
-    ask: Ask
-    prompt: Sequence[int]
+    request: TransferRequest
+    prompt_ids: Sequence[int]
     source: tuple[SavedPrefix, Path] | None = None
-    attempt: Attempt | None = None
+    writer: PrefixWriter | None = None
     target: Path | None = None
-    computed: int = 0
-    reading: tuple[int, tuple[int, ...]] | None = None
-    ordered: bool = False
-    workers: int = 0
-    told: Told = field(default_factory=Told)
+    num_computed: int = 0
+    pending_read: tuple[int, tuple[int, ...]] | None = None
+    is_write_scheduled: bool = False
+    num_workers_written: int = 0
+    response: TransferResponse = field(default_factory=TransferResponse)
 
-    def note(self, **values: Any) -> None:
-        self.told = self.told.model_copy(update=values)
+    def report(self, **values: Any) -> None:
+        self.response = self.response.model_copy(update=values)
 
     def fail(self, code: str, message: str) -> None:
-        if not self.told.code:
-            self.note(code=code, message=message)
+        if not self.response.code:
+            self.report(code=code, message=message)
 
     @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Keep what goes wrong for the reply."""
+    def reporting_errors(self) -> Iterator[None]:
+        """Report what fails in the response."""
         try:
             yield
         except ReasonError as e:
@@ -296,379 +302,392 @@ class _Job:
 
     def close(self) -> None:
         """Remove what was not published."""
-        if self.attempt is not None:
-            self.attempt.__exit__(None, None, None)
-            self.attempt = None
+        if self.writer is not None:
+            self.writer.__exit__(None, None, None)
+            self.writer = None
 
 
-class PrefixDesk:
-    """The connector beside the scheduler.
+class ConnectorScheduler:
+    """The scheduler half.
 
     Args:
-        root: Folder of the prefixes; folders that a request names must lie in it.
+        root: Directory of the prefixes; directories that a request names must be in it.
         block_tokens: Tokens in a block.
-        folder: Makes the folder that names are looked up in, from the workers' layout; None where names are not taken.
+        open_directory: Opens the directory that names are looked up in, from the workers' layout; None where names are
+            not accepted.
     """
 
     def __init__(
-        self, root: Path, block_tokens: int, folder: Callable[[BlockShape], PrefixFolder] | None = None
+        self, root: Path, block_tokens: int, open_directory: Callable[[BlockLayout], PrefixDirectory] | None = None
     ) -> None:
-        self._root, self._block, self._make_folder = root, block_tokens, folder
-        self._folder: PrefixFolder | None = None
-        self._shape = BlockShape(refusal="no worker has told its layout")
-        self._ranks = 1
-        self._pins: Pins | None = None
+        self._root, self._block_tokens, self._open_directory = root, block_tokens, open_directory
+        self._directory: PrefixDirectory | None = None
+        self._layout = BlockLayout(refusal="no worker has reported its layout")
+        self._num_workers = 1
+        self._pins: PinnedBlocks | None = None
         self._refusal = ""
-        self._jobs: dict[str, _Job] = {}
-        self._leaving: dict[str, _Job] = {}
+        self._transfers: dict[str, _Transfer] = {}
+        self._finishing: dict[str, _Transfer] = {}
 
-    # -- what the engine is like
+    # -- the engine
 
-    def meet(self, shape: BlockShape, ranks: int) -> None:
-        """Learn how the workers keep blocks."""
-        self._shape, self._ranks, self._refusal = shape, ranks, self._refusal or shape.refusal
-        if self._make_folder is not None and not shape.refusal:
-            self._folder = self._make_folder(shape)
+    def set_layout(self, layout: BlockLayout, num_workers: int) -> None:
+        """Take how the workers store blocks."""
+        self._layout, self._num_workers, self._refusal = layout, num_workers, self._refusal or layout.refusal
+        if self._open_directory is not None and not layout.refusal:
+            self._directory = self._open_directory(layout)
 
     def bind(self, manager: Any, context_tokens: int) -> None:
-        """Learn of vLLM's cache manager."""
+        """Take vLLM's cache manager."""
         pool = manager.block_pool
-        context = -(-context_tokens // self._block)
-        most = min(int(pool.num_gpu_blocks * MOST_PINNED), pool.num_gpu_blocks - 1 - context)
-        self._manager, self._pins = manager, Pins(pool, max(0, most))
+        context = -(-context_tokens // self._block_tokens)
+        max_blocks = min(int(pool.num_gpu_blocks * MAX_PINNED_SHARE), pool.num_gpu_blocks - 1 - context)
+        self._manager, self._pins = manager, PinnedBlocks(pool, max(0, max_blocks))
         if not pool.enable_caching:
             self._refusal = "its prefix cache is off"
 
-    def refuse(self, why: str) -> None:
-        """Answer every request with a refusal."""
-        self._refusal = why
+    def refuse(self, reason: str) -> None:
+        """Respond to every request with a refusal."""
+        self._refusal = reason
 
     @property
     def pinned(self) -> list[str]:
-        """Names under which blocks are held."""
+        """Names under which blocks are pinned."""
         return [] if self._pins is None else self._pins.names
 
     # -- the life of a request
 
-    def enter(self, request: Any) -> None:
-        """A request has come."""
+    def add_request(self, request: Any) -> None:
+        """A request has arrived."""
         params = request.kv_transfer_params
         if not params or KEY not in params:
             return
-        job = _Job(Ask(), request.prompt_token_ids or ())
-        self._jobs[request.request_id] = job
-        with job.failing():
-            job.ask = Ask.of(params)
-            if job.ask.describe:
-                job.note(shape=BlockShape(refusal=self._refusal) if self._refusal else self._shape)
+        transfer = _Transfer(TransferRequest(), request.prompt_token_ids or ())
+        self._transfers[request.request_id] = transfer
+        with transfer.reporting_errors():
+            transfer.request = TransferRequest.from_params(params)
+            if transfer.request.describe:
+                transfer.report(shape=BlockLayout(refusal=self._refusal) if self._refusal else self._layout)
                 return
             if self._refusal:
-                raise UserError(f"this engine keeps no named prefixes: {self._refusal}")
+                raise UserError(f"this engine saves no prefixes: {self._refusal}")
             if self._pins is not None:
-                self._pins.release(job.ask.unpin)
-            self._open(job)
+                self._pins.release(transfer.request.unpin)
+            self._start(transfer)
 
-    def matched(self, request: Any, computed: int) -> int:
-        """Tokens beyond the first `computed` that files hold: whole blocks, and at least one token is left over."""
-        job = self._jobs.get(request.request_id)
-        if job is None or job.source is None or job.told.code:
+    def num_matched_tokens(self, request: Any, num_computed: int) -> int:
+        """Tokens beyond the first `num_computed` that files hold: full blocks, and at least one token is left over."""
+        transfer = self._transfers.get(request.request_id)
+        if transfer is None or transfer.source is None or transfer.response.code:
             return 0
-        saved, _ = job.source
-        same = common(saved.token_ids[: saved.stored], job.prompt)
-        same = min(same, len(job.prompt) - 1) // self._block * self._block
-        job.computed = computed
-        return max(0, same - computed)
+        saved, _ = transfer.source
+        matched = common_prefix(saved.token_ids[: saved.stored], transfer.prompt_ids)
+        matched = min(matched, len(transfer.prompt_ids) - 1) // self._block_tokens * self._block_tokens
+        transfer.num_computed = num_computed
+        return max(0, matched - num_computed)
 
-    def allotted(self, request: Any, blocks: Callable[[], Sequence[int]], tokens: int) -> None:
-        """Blocks were set aside; `tokens` of them are to be read."""
-        job = self._jobs.get(request.request_id)
-        if job is not None and tokens > 0:
-            first = job.computed // self._block
-            job.reading = first, tuple(blocks()[first : first + tokens // self._block])
-            job.note(read_tokens=tokens)
+    def blocks_allocated(self, request: Any, blocks: Callable[[], Sequence[int]], num_tokens: int) -> None:
+        """Blocks were allocated; `num_tokens` of their tokens are to be read."""
+        transfer = self._transfers.get(request.request_id)
+        if transfer is not None and num_tokens > 0:
+            first = transfer.num_computed // self._block_tokens
+            numbers = tuple(blocks()[first : first + num_tokens // self._block_tokens])
+            transfer.pending_read = first, numbers
+            transfer.report(read_tokens=num_tokens)
 
-    def orders(self, scheduled: Any) -> tuple[list[ReadOrder], list[WriteOrder]]:
+    def schedule(self, scheduler_output: Any) -> tuple[list[BlockRead], list[BlockWrite]]:
         """What the workers are to do in this step."""
-        if not self._jobs:
+        if not self._transfers:
             return [], []
         reads = []
-        for name, job in self._jobs.items():
-            if job.reading is not None and job.source is not None:
-                (first, blocks), (saved, folder) = job.reading, job.source
-                job.reading = None
-                tokens = tokens_sum(saved.token_ids[: saved.stored])
-                reads.append(ReadOrder(name, folder, saved.files, tokens, first, blocks))
+        for request_id, transfer in self._transfers.items():
+            if transfer.pending_read is not None and transfer.source is not None:
+                (first, blocks), (saved, directory) = transfer.pending_read, transfer.source
+                transfer.pending_read = None
+                tokens = token_hash(saved.token_ids[: saved.stored])
+                reads.append(BlockRead(request_id, directory, saved.files, tokens, first, blocks))
         writes = []
-        for name, computed in _computed_after(scheduled):
-            one = self._jobs.get(name)
-            if one is None or one.ordered or one.target is None or one.told.code or computed < len(one.prompt):
+        for request_id, num_computed in _computed_after(scheduler_output):
+            one = self._transfers.get(request_id)
+            if one is None or one.is_write_scheduled or one.target is None or one.response.code:
                 continue
-            one.ordered = True
-            whole = len(one.prompt) // self._block
-            tokens = tokens_sum(one.prompt[: whole * self._block])
-            writes.append(WriteOrder(name, one.target, tokens, tuple(self._manager.get_block_ids(name)[0][:whole])))
+            if num_computed < len(one.prompt_ids):
+                continue
+            one.is_write_scheduled = True
+            count = len(one.prompt_ids) // self._block_tokens
+            tokens = token_hash(one.prompt_ids[: count * self._block_tokens])
+            numbers = tuple(self._manager.get_block_ids(request_id)[0][:count])
+            writes.append(BlockWrite(request_id, one.target, tokens, numbers))
         return reads, writes
 
-    def hear(self, report: WorkerReport) -> None:
-        """The workers' report of a step."""
-        for name, (code, message) in report.failed.items():
-            job = self._jobs.get(name) or self._leaving.get(name)
-            if job is not None:
-                job.fail(code, message)
-                job.note(read_tokens=0)
-                self._settle(name)
-        for name, count in report.written.items():
-            job = self._jobs.get(name) or self._leaving.get(name)
-            if job is not None:
-                job.workers += count
-                if job.workers == self._ranks and not job.told.code:
-                    self._written(job)
-                    self._settle(name)
+    def add_report(self, report: TransferReport) -> None:
+        """Take the workers' report of a step."""
+        for request_id, (code, message) in report.failed.items():
+            transfer = self._transfers.get(request_id) or self._finishing.get(request_id)
+            if transfer is not None:
+                transfer.fail(code, message)
+                transfer.report(read_tokens=0)
+                self._finish(request_id)
+        for request_id, count in report.written.items():
+            transfer = self._transfers.get(request_id) or self._finishing.get(request_id)
+            if transfer is not None:
+                transfer.num_workers_written += count
+                if transfer.num_workers_written == self._num_workers and not transfer.response.code:
+                    self._publish(transfer)
+                    self._finish(request_id)
 
-    def leave(self, request: Any, blocks: Sequence[int], whole: bool) -> dict[str, Any] | None:
+    def finish_request(self, request: Any, blocks: Sequence[int], completed: bool) -> dict[str, Any] | None:
         """A request has ended.
 
         Args:
             request: The request.
             blocks: Its blocks.
-            whole: Whether it ran to its end.
+            completed: Whether it ran to its end.
 
         Returns:
-            Parameters of the reply; None if it asked nothing.
+            Parameters of the response; None if it asked nothing.
         """
-        job = self._jobs.pop(request.request_id, None)
-        if job is None:
+        transfer = self._transfers.pop(request.request_id, None)
+        if transfer is None:
             return None
-        if job.ask.pin and whole and not job.told.code and self._pins is not None:
-            with job.failing():
-                mine = blocks[: len(job.prompt) // self._block]
-                self._pins.hold(job.ask.pin, mine)
-                job.note(pinned_blocks=len(mine))
-        if job.ordered and job.workers < self._ranks and not job.told.code and whole:
-            self._leaving[request.request_id] = job  # the workers' report of its only step comes next
+        if transfer.request.pin and completed and not transfer.response.code and self._pins is not None:
+            with transfer.reporting_errors():
+                own = blocks[: len(transfer.prompt_ids) // self._block_tokens]
+                self._pins.pin(transfer.request.pin, own)
+                transfer.report(pinned_blocks=len(own))
+        is_written = transfer.num_workers_written >= self._num_workers
+        if transfer.is_write_scheduled and not is_written and not transfer.response.code and completed:
+            self._finishing[request.request_id] = transfer  # the workers' report of its only step comes next
         else:
-            job.close()
-        return {KEY: job.told.model_dump(mode="json")}
+            transfer.close()
+        return {KEY: transfer.response.model_dump(mode="json")}
 
     def close(self) -> None:
         """The engine ends."""
-        for job in [*self._jobs.values(), *self._leaving.values()]:
-            job.close()
-        self._jobs, self._leaving = {}, {}
+        for transfer in [*self._transfers.values(), *self._finishing.values()]:
+            transfer.close()
+        self._transfers, self._finishing = {}, {}
 
-    # -- within
-
-    def _open(self, job: _Job) -> None:
-        """Look for what is to be read, and make place for what is to be written."""
-        ask = job.ask
-        if ask.read:
-            place = self._inside(ask.read)
-            job.source = _described(place), place
-        elif ask.restore:
+    def _start(self, transfer: _Transfer) -> None:
+        """Look up what is to be read, and make room for what is to be written."""
+        request = transfer.request
+        if request.read:
+            directory = self._checked_directory(request.read)
+            transfer.source = _read_description(directory), directory
+        elif request.restore:
             # Checked here; the workers check again the very bytes that they put into the cache.
-            job.source = self._named().read(ask.restore, lambda saved, place: place)
-        if not ask.stores:
+            transfer.source = self._named_prefixes().read(request.restore, lambda saved, directory: directory)
+        if not request.writes:
             return
-        whole = len(job.prompt) // self._block
-        if not whole:
-            raise UserError(f"a prompt of {len(job.prompt)} tokens has no whole block of {self._block}")
-        if ask.write:
-            job.target = self._inside(ask.write)
+        count = len(transfer.prompt_ids) // self._block_tokens
+        if not count:
+            raise UserError(f"a prompt of {len(transfer.prompt_ids)} tokens has no full block of {self._block_tokens}")
+        if request.write:
+            transfer.target = self._checked_directory(request.write)
         else:
-            job.attempt = self._named().begin(ask.save, whole * self._shape.nbytes, self.pinned)
-            job.target = job.attempt.folder
+            transfer.writer = self._named_prefixes().begin(request.save, count * self._layout.nbytes, self.pinned)
+            transfer.target = transfer.writer.directory
 
-    def _named(self) -> PrefixFolder:
-        if self._folder is None:
-            raise UserError("this engine takes no names of prefixes")
-        return self._folder
+    def _named_prefixes(self) -> PrefixDirectory:
+        if self._directory is None:
+            raise UserError("this engine accepts no names of prefixes")
+        return self._directory
 
-    def _inside(self, place: str) -> Path:
-        """A folder of an attempt.
+    def _checked_directory(self, name: str) -> Path:
+        """The directory of a `PrefixWriter`.
 
         Raises:
             UserError: It is something else: no request may read or write elsewhere.
         """
-        path = Path(place)
+        path = Path(name)
         if path.parent.parent != self._root or not path.name.startswith(".partial-") or path.is_symlink():
-            raise UserError(f"{place} is no folder for prefixes")
+            raise UserError(f"{name} is no directory for prefixes")
         return path
 
-    def _written(self, job: _Job) -> None:
-        stored = len(job.prompt) // self._block * self._block
-        with job.failing():
-            if job.attempt is not None:
-                self._named().publish(job.attempt, tuple(job.prompt), stored, self.pinned)
-            job.note(stored_tokens=stored)
+    def _publish(self, transfer: _Transfer) -> None:
+        stored = len(transfer.prompt_ids) // self._block_tokens * self._block_tokens
+        with transfer.reporting_errors():
+            if transfer.writer is not None:
+                token_ids = tuple(transfer.prompt_ids)
+                self._named_prefixes().publish(transfer.writer, token_ids, stored, self.pinned)
+            transfer.report(stored_tokens=stored)
 
-    def _settle(self, name: str) -> None:
-        job = self._leaving.pop(name, None)
-        if job is not None:
-            job.close()
+    def _finish(self, request_id: str) -> None:
+        transfer = self._finishing.pop(request_id, None)
+        if transfer is not None:
+            transfer.close()
 
 
-def _computed_after(scheduled: Any) -> Iterator[tuple[str, int]]:
+def _computed_after(scheduler_output: Any) -> Iterator[tuple[str, int]]:
     """Per request of a step, its tokens that will be computed when the step is over."""
-    now = scheduled.num_scheduled_tokens
-    for request in scheduled.scheduled_new_reqs:
-        yield request.req_id, request.num_computed_tokens + now[request.req_id]
-    old = scheduled.scheduled_cached_reqs
-    for name, before in zip(old.req_ids, old.num_computed_tokens, strict=True):
-        yield name, before + now[name]
+    num_scheduled = scheduler_output.num_scheduled_tokens
+    for request in scheduler_output.scheduled_new_reqs:
+        yield request.req_id, request.num_computed_tokens + num_scheduled[request.req_id]
+    cached = scheduler_output.scheduled_cached_reqs
+    for request_id, before in zip(cached.req_ids, cached.num_computed_tokens, strict=True):
+        yield request_id, before + num_scheduled[request_id]
 
 
-def _described(folder: Path) -> SavedPrefix:
+def _read_description(directory: Path) -> SavedPrefix:
     try:
-        return SavedPrefix.model_validate_json((folder / DESCRIPTION).read_bytes())
+        return SavedPrefix.model_validate_json((directory / DESCRIPTION).read_bytes())
     except (OSError, ValueError) as e:
-        raise DataError(f"{folder / DESCRIPTION} cannot be read") from e
+        raise DataError(f"{directory / DESCRIPTION} cannot be read") from e
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# --- The worker half
 
 
-class BlockFiles:
-    """The files of one worker.
+class BlockStorage:
+    """Blocks of one worker to and from files.
 
     Args:
         caches: Keys and values by layer, `[blocks, …]`.
-        blocks: Blocks that the engine counts.
+        num_blocks: Blocks of the engine.
         block_tokens: Tokens in a block.
         attention: What else decides the arrangement inside a block: the device, the attention and its variant.
-        rank: Which worker this is.
-        ranks: How many workers share the model.
+        rank: Number of this worker.
+        num_workers: Workers that share the model.
     """
 
     def __init__(
-        self, caches: Mapping[str, Tensor], blocks: int, block_tokens: int, attention: str, rank: int, ranks: int
+        self,
+        caches: Mapping[str, Tensor],
+        num_blocks: int,
+        block_tokens: int,
+        attention: str,
+        rank: int,
+        num_workers: int,
     ) -> None:
-        self._rank, self._ranks, self._block_tokens, self._attention = rank, ranks, block_tokens, attention
-        self._caches, self._refusal = _own(caches, blocks)
-        self._report = WorkerReport()
-        self._bad: set[int] = set()
+        self._rank, self._num_workers, self._block_tokens, self._attention = rank, num_workers, block_tokens, attention
+        self._caches, self._refusal = _distinct_caches(caches, num_blocks)
+        self._report = TransferReport()
+        self._failed_blocks: set[int] = set()
 
     @property
-    def shape(self) -> BlockShape:
-        """How a block is kept."""
+    def layout(self) -> BlockLayout:
+        """How a block is stored."""
         if self._refusal:
-            return BlockShape(refusal=self._refusal)
+            return BlockLayout(refusal=self._refusal)
         first = next(iter(self._caches.values()))
         inner = "x".join(map(str, first.shape[1:]))
         strides = ",".join(map(str, first.stride()[1:]))
-        return BlockShape(
+        return BlockLayout(
             dtype=str(first.dtype).removeprefix("torch."),
             layout=f"vllm/{LAYOUT_VERSION} {self._attention} {self._block_tokens} tokens {inner} by {strides} "
-            f"in {len(self._caches)} layers on {self._ranks}",
+            f"in {len(self._caches)} layers on {self._num_workers}",
             nbytes=sum(c[0].numel() * c.element_size() for c in self._caches.values()),
         )
 
-    def read(self, order: ReadOrder) -> None:
-        """Fill blocks from a file; if that fails, the engine is told to compute them (`take_bad_blocks`)."""
+    def read(self, read: BlockRead) -> None:
+        """Fill blocks from a file; if that fails, the engine has to compute them (`take_failed_blocks`)."""
         try:
-            self._fill(order, self._checked(order))
+            self._fill(read, self._checked_tensors(read))
         except DataError as e:
-            self._bad |= set(order.blocks)
-            self._report.failed[order.request] = e.code, str(e)
+            self._failed_blocks |= set(read.blocks)
+            self._report.failed[read.request_id] = e.code, str(e)
 
-    def write(self, order: WriteOrder) -> None:
+    def write(self, write: BlockWrite) -> None:
         """Write blocks to a file."""
-        path = order.folder / file_name(self._rank)
-        numbers = torch.tensor(order.blocks, dtype=torch.long)
+        path = write.directory / rank_file(self._rank)
+        numbers = torch.tensor(write.blocks, dtype=torch.long)
         try:
             tensors = {name: cache[numbers.to(cache.device)].cpu() for name, cache in self._caches.items()}
-            save_file(tensors, path, {"tokens": order.tokens})
+            save_file(tensors, path, {"tokens": write.token_hash})
         except (OSError, SafetensorError) as e:
-            full = isinstance(e, OSError) and e.errno in _FULL
-            code = "backend_unavailable" if full or "No space left" in str(e) else "backend_error"
-            self._report.failed[order.request] = code, f"keys and values cannot be written to {order.folder}: {e}"
+            is_full = (isinstance(e, OSError) and e.errno in _DISK_FULL) or "No space left" in str(e)
+            code = "backend_unavailable" if is_full else "backend_error"
+            message = f"keys and values cannot be written to {write.directory}: {e}"
+            self._report.failed[write.request_id] = code, message
         else:
-            self._report.written[order.request] = 1
+            self._report.written[write.request_id] = 1
 
-    def take_report(self) -> WorkerReport | None:
+    def take_report(self) -> TransferReport | None:
         """What happened since the last report; None if nothing did."""
-        report, self._report = self._report, WorkerReport()
+        report, self._report = self._report, TransferReport()
         return report if report.written or report.failed else None
 
-    def take_bad_blocks(self) -> set[int]:
+    def take_failed_blocks(self) -> set[int]:
         """Blocks that could not be filled since the last call."""
-        bad, self._bad = self._bad, set()
-        return bad
+        failed, self._failed_blocks = self._failed_blocks, set()
+        return failed
 
-    def _checked(self, order: ReadOrder) -> dict[str, Tensor]:
-        """The tensors of this worker's file, whose very bytes have been summed.
+    def _checked_tensors(self, read: BlockRead) -> dict[str, Tensor]:
+        """The tensors of this worker's file, from the very bytes whose checksum was compared.
 
         Raises:
             DataError: They are not those that were written.
         """
-        name = file_name(self._rank)
-        told = next((f for f in order.files if f.name == name), None)
-        if told is None or len(order.files) != self._ranks:
-            raise DataError(f"the prefix in {order.folder} was written by another number of workers")
-        data = _bytes_of(order.folder / name, told)
+        name = rank_file(self._rank)
+        expected = next((f for f in read.files if f.name == name), None)
+        if expected is None or len(read.files) != self._num_workers:
+            raise DataError(f"the prefix in {read.directory} was written by another number of workers")
+        data = _checked_bytes(read.directory / name, expected)
         try:
             length = int.from_bytes(data[:8], "little")
             tokens = json.loads(data[8 : 8 + length])["__metadata__"]["tokens"]
             tensors = load(data)
         except (SafetensorError, ValueError, KeyError, TypeError) as e:
-            raise DataError(f"{order.folder / name} is no file of ours: {e}") from e
-        if tokens != order.tokens:
-            raise DataError(f"{order.folder / name} was written for other tokens")
+            raise DataError(f"{read.directory / name} is no saved prefix: {e}") from e
+        if tokens != read.token_hash:
+            raise DataError(f"{read.directory / name} was written for other tokens")
         return tensors
 
-    def _fill(self, order: ReadOrder, tensors: Mapping[str, Tensor]) -> None:
+    def _fill(self, read: BlockRead, tensors: Mapping[str, Tensor]) -> None:
         if tensors.keys() != self._caches.keys():
-            raise DataError(f"the prefix in {order.folder} has other layers")
-        end = order.first + len(order.blocks)
+            raise DataError(f"the prefix in {read.directory} has other layers")
+        end = read.first + len(read.blocks)
         for name, cache in self._caches.items():
             tensor = tensors[name]
             if tensor.dtype != cache.dtype or tensor.shape[1:] != cache.shape[1:] or len(tensor) < end:
-                raise DataError(f"the prefix in {order.folder} has other blocks")
-        numbers = torch.tensor(order.blocks, dtype=torch.long)
+                raise DataError(f"the prefix in {read.directory} has other blocks")
+        numbers = torch.tensor(read.blocks, dtype=torch.long)
         for name, cache in self._caches.items():
-            cache[numbers.to(cache.device)] = tensors[name][order.first : end].to(cache.device)
+            cache[numbers.to(cache.device)] = tensors[name][read.first : end].to(cache.device)
 
 
-def _own(caches: Mapping[str, Tensor], blocks: int) -> tuple[dict[str, Tensor], str]:
+def _distinct_caches(caches: Mapping[str, Tensor], num_blocks: int) -> tuple[dict[str, Tensor], str]:
     """The caches without those that several layers share, and why they cannot be copied, if so."""
-    own: dict[str, Tensor] = {}
+    distinct: dict[str, Tensor] = {}
     seen: set[tuple[int, ...]] = set()
     for name, cache in caches.items():
-        if not isinstance(cache, Tensor) or cache.dim() < 2 or cache.shape[0] != blocks:
+        if not isinstance(cache, Tensor) or cache.dim() < 2 or cache.shape[0] != num_blocks:
             return {}, f"the cache of layer {name} does not consist of the engine's blocks"
-        place = (cache.data_ptr(), *cache.shape)
-        if place not in seen:
-            own[name] = cache
-        seen.add(place)
-    shapes = {(c.dtype, c.shape[1:], c.stride()[1:]) for c in own.values()}
+        memory = (cache.data_ptr(), *cache.shape)
+        if memory not in seen:
+            distinct[name] = cache
+        seen.add(memory)
+    shapes = {(c.dtype, c.shape[1:], c.stride()[1:]) for c in distinct.values()}
     if len(shapes) != 1:
-        return {}, "its layers keep blocks of several kinds"
-    return own, ""
+        return {}, "its layers store blocks of several shapes"
+    return distinct, ""
 
 
-def _bytes_of(path: Path, told: PayloadFile) -> bytes:
+def _checked_bytes(path: Path, expected: PayloadFile) -> bytes:
     """The bytes of a file.
 
     Raises:
-        DataError: They are not those whose sum is told.
+        DataError: Their checksum is not the expected one.
     """
     try:
-        if (size := path.stat().st_size) != told.nbytes:
-            raise DataError(f"{path} has {size} bytes instead of {told.nbytes}")
+        if (size := path.stat().st_size) != expected.nbytes:
+            raise DataError(f"{path} has {size} bytes instead of {expected.nbytes}")
         data = path.read_bytes()
     except OSError as e:
         raise DataError(f"{path} cannot be read: {e.strerror}") from e
-    if hashlib.sha256(data).hexdigest() != told.sha256:
+    if hashlib.sha256(data).hexdigest() != expected.sha256:
         raise DataError(f"the SHA-256 of {path} is not that of what was saved")
     return data
 
 
-def shared_shape(shapes: Sequence[BlockShape]) -> BlockShape:
-    """How all workers together keep a block."""
-    refusal = next((s.refusal for s in shapes if s.refusal), "" if shapes else "no worker has told its layout")
+def combined_layout(layouts: Sequence[BlockLayout]) -> BlockLayout:
+    """How all workers together store a block."""
+    no_layout = "" if layouts else "no worker has reported its layout"
+    refusal = next((layout.refusal for layout in layouts if layout.refusal), no_layout)
     if refusal:
-        return BlockShape(refusal=refusal)
-    return BlockShape(
-        dtype=shapes[0].dtype,
-        layout="; ".join(sorted({s.layout for s in shapes})),
-        nbytes=sum(s.nbytes for s in shapes),
+        return BlockLayout(refusal=refusal)
+    return BlockLayout(
+        dtype=layouts[0].dtype,
+        layout="; ".join(sorted({layout.layout for layout in layouts})),
+        nbytes=sum(layout.nbytes for layout in layouts),
     )

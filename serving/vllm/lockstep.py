@@ -1,8 +1,8 @@
-"""`Admission`: requests that begin in one step of vLLM's engine.
+"""Lockstep groups: requests that start in one step of vLLM's engine.
 
 The engine schedules nothing between `pause_generation` and `resume_generation`, so all requests that reach it in
-between are considered in the same step. What was under way stands still meanwhile, for some 40 ms; those who come while
-a pause is being waited for share the next one.
+between are considered in the same step. Running requests are suspended meanwhile, for some 40 ms; groups that arrive
+while a pause is being waited for share the next one.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from ...core.concurrency import shielded
 from ...core.messages import Chunk
-from ...core.unbroken import shielded
 from ..model import Listener
 
 POLL_S = 0.001
 """Seconds between two looks at which requests have arrived."""
 
-Start = Callable[[], Awaitable[None]]
+SubmitGroup = Callable[[], Awaitable[None]]
 
 
-class Admission:
+class LockstepAdmission:
     """Admits groups of requests to one engine.
 
     Args:
-        engine: Gives vLLM's `AsyncLLM`, or raises if it is closed.
+        engine: Returns vLLM's `AsyncLLM`, or raises if it is closed.
     """
 
     def __init__(self, engine: Callable[[], Any]) -> None:
         self._engine = engine
-        self._turn = asyncio.Lock()
-        self._waiting: list[Start] = []
+        self._lock = asyncio.Lock()
+        self._waiting: list[SubmitGroup] = []
 
-    async def admit(self, start: Start) -> None:
-        """Run `start` while the engine schedules nothing.
+    async def admit(self, submit: SubmitGroup) -> None:
+        """Run `submit` while the engine schedules nothing.
 
         Args:
-            start: Hands over requests and returns when the engine has them all; it must not raise.
+            submit: Submits requests and returns when the engine has them all; it must not raise.
         """
-        self._waiting.append(start)
+        self._waiting.append(submit)
         try:
-            async with self._turn:
-                if start in self._waiting:  # else whoever came before has run it too
+            async with self._lock:
+                if submit in self._waiting:  # else an earlier group's pause has run it too
                     await self._admit_all()
         finally:
-            if start in self._waiting:
-                self._waiting.remove(start)
+            if submit in self._waiting:
+                self._waiting.remove(submit)
 
     async def _admit_all(self) -> None:
         engine = self._engine()
@@ -61,55 +61,57 @@ class Admission:
 
 
 async def _resume(engine: Any, paused: asyncio.Task[None]) -> None:
-    """Let the engine go on once the pause has taken hold: a pause that came after would stay."""
+    """Resume the engine once the pause has taken effect: a pause that came after would stay."""
     await asyncio.wait([paused])
     await engine.resume_generation()
 
 
-class Attempt:
-    """What an attempt to begin a group tells: held back as long as it may turn out to have failed at once.
+class AttemptBuffer:
+    """Chunks of an attempt to start a group: held back as long as it may turn out to have failed at once.
 
-    A member that is not in step says nothing but the end of the text, from its first token on.
+    A member that is out of step generates nothing but the end of the text, from its first token on.
 
     Args:
-        listener: Who is told.
         eos: Tokens that end a text.
+
+    Attributes:
+        has_emitted: Whether a chunk has reached the listener.
     """
 
     def __init__(self, listener: Listener | None, eos: frozenset[int]) -> None:
         self._listener, self._eos = listener, eos
         self._held: dict[int, list[Chunk]] = {}
-        self._open: set[int] = set()
-        self.told = False
+        self._passing: set[int] = set()
+        self.has_emitted = False
 
-    def hear(self, chunk: Chunk) -> None:
-        """Take a piece of a member's sample."""
+    def add(self, chunk: Chunk) -> None:
+        """Take a chunk of a member's sample."""
         held = self._held.setdefault(chunk.request, [])
-        if chunk.request not in self._open and chunk.token_ids and not held and chunk.token_ids[0] not in self._eos:
-            self._open.add(chunk.request)
-        if chunk.request in self._open and chunk.completion is None:
-            self.told = True
+        if chunk.request not in self._passing and chunk.token_ids and not held and chunk.token_ids[0] not in self._eos:
+            self._passing.add(chunk.request)
+        if chunk.request in self._passing and chunk.completion is None:
+            self.has_emitted = True
             if self._listener is not None:
                 self._listener(chunk)
         else:
             held.append(chunk)
 
-    def tell_rest(self) -> None:
-        """Tell what was held back: the attempt counts."""
+    def emit_rest(self) -> None:
+        """Emit what was held back: the attempt counts."""
         for chunk in (c for held in self._held.values() for c in held):
             if self._listener is not None:
                 self._listener(chunk)
         self._held.clear()
 
 
-async def reached(engine: Any, names: list[str], tasks: list[asyncio.Task[Any]]) -> None:
+async def wait_until_entered(engine: Any, request_ids: list[str], tasks: list[asyncio.Task[Any]]) -> None:
     """Wait until the engine knows of all requests, or their tasks have ended.
 
-    A request that the engine's front end has entered is already on its way to the scheduler, in front of whatever is
-    sent to it after.
+    A request that the engine's front end has entered is already on its way to the scheduler, ahead of whatever is
+    sent to it later.
     """
     entered = engine.output_processor.external_req_ids
     while True:
-        if all(name in entered or task.done() for name, task in zip(names, tasks, strict=True)):
+        if all(name in entered or task.done() for name, task in zip(request_ids, tasks, strict=True)):
             return
         await asyncio.sleep(POLL_S)

@@ -1,8 +1,7 @@
-"""`CacheCounters`: how often vLLM's prefix cache helped, counted by the engine itself.
+"""Counters of vLLM's prefix cache and of its speculative decoding, taken by the engine itself.
 
-Two sources, neither of which asks anything of a request. The scheduler's own statistics, which come with every step's
-outputs, tell how many prompt tokens were looked up and found. vLLM's KV-cache events, which it publishes on a socket,
-tell how many blocks were stored and how many had to go.
+The scheduler's statistics, which come with every step's outputs, count prompt tokens looked up and hit, passes and
+draft tokens. vLLM's KV-cache events, which it publishes on a socket, count blocks stored and evicted.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from typing import Any, Self
 
 from ...core.messages import Frozen
 
-_WAIT_MS = 200
-_LONGEST_FOLDER = 70
-"""Characters of a folder in which a socket's path still fits, which may have some hundred."""
+_POLL_MS = 200
+_MAX_SOCKET_DIRECTORY = 70
+"""Characters of a directory in which a socket's path still fits, which may have about a hundred."""
 
 
 class CacheCounters(Frozen):
     """What the prefix cache of an engine did since it was started, over all its requests.
 
     Each sample is a request of vLLM's own, so a prompt that is sampled n times is looked up n times here, while a run's
-    ledger counts it once. Lookups after a preemption are left out. The figures follow the engine by a moment.
+    ledger counts it once. Lookups after a preemption are left out. The counters follow the engine by a moment.
 
     Attributes:
         block_tokens: Tokens in a block, the unit of reuse.
         queried_tokens: Prompt tokens that were looked up.
         hit_tokens: Those whose keys and values were in the engine's memory.
-        restored_tokens: Those that were taken from disk instead.
-        stored_blocks: Blocks that became findable; None if events are off (setting `vllm.kv_events`).
-        evicted_blocks: Blocks that had to make room and are no longer found; None if events are off.
+        restored_tokens: Those that were read from disk instead.
+        stored_blocks: Blocks that became reusable; None if events are off (setting `vllm.kv_events`).
+        evicted_blocks: Blocks that were evicted; None if events are off.
         lost_events: Batches of events that did not arrive; above 0, the two block counts are too low.
     """
 
@@ -45,14 +44,14 @@ class CacheCounters(Frozen):
     lost_events: int = 0
 
     @property
-    def hit_share(self) -> float:
+    def hit_rate(self) -> float:
         """Share of the prompt tokens that were not computed; 0 before the first."""
         return (self.hit_tokens + self.restored_tokens) / self.queried_tokens if self.queried_tokens else 0.0
 
     def __sub__(self, before: CacheCounters) -> CacheCounters:
         """What happened since `before`."""
 
-        def less(now: int | None, then: int | None) -> int | None:
+        def difference(now: int | None, then: int | None) -> int | None:
             return None if now is None or then is None else now - then
 
         return CacheCounters(
@@ -60,17 +59,54 @@ class CacheCounters(Frozen):
             queried_tokens=self.queried_tokens - before.queried_tokens,
             hit_tokens=self.hit_tokens - before.hit_tokens,
             restored_tokens=self.restored_tokens - before.restored_tokens,
-            stored_blocks=less(self.stored_blocks, before.stored_blocks),
-            evicted_blocks=less(self.evicted_blocks, before.evicted_blocks),
+            stored_blocks=difference(self.stored_blocks, before.stored_blocks),
+            evicted_blocks=difference(self.evicted_blocks, before.evicted_blocks),
             lost_events=self.lost_events - before.lost_events,
         )
 
 
-class StepListener:
+class SpecDecodeCounters(Frozen):
+    """What speculative decoding did since the engine was started, over all its requests.
+
+    The counters follow the engine by a moment. Without drafts, a token is a pass.
+
+    Attributes:
+        passes: Steps of requests, that of the prompt excluded: a step of three requests is three.
+        drafted: Draft tokens.
+        accepted: Draft tokens that were accepted; vLLM counts them past the end of a text too.
+        tokens: Tokens generated; each request's first, which comes with its prompt, is not among them.
+    """
+
+    passes: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    tokens: int = 0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens for each pass; 1 without drafts."""
+        return self.tokens / self.passes if self.passes else 1.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Share of the draft tokens that were accepted; 0 before the first."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    def __sub__(self, before: SpecDecodeCounters) -> SpecDecodeCounters:
+        """What happened since `before`."""
+        return SpecDecodeCounters(
+            passes=self.passes - before.passes,
+            drafted=self.drafted - before.drafted,
+            accepted=self.accepted - before.accepted,
+            tokens=self.tokens - before.tokens,
+        )
+
+
+class StepStatsLogger:
     """A stat logger of vLLM's: called by the engine's front end on its event loop, once a step."""
 
     def __call__(self, vllm_config: Any, engine_index: int = 0) -> Self:
-        """What vLLM calls to make the logger of one engine; all share this one."""
+        """What vLLM calls to create the logger of one engine; all share this one."""
         return self
 
     def record(
@@ -79,17 +115,17 @@ class StepListener:
         """Add a step."""
 
     def log(self) -> None:
-        """Say nothing: nobody asked."""
+        """Log nothing."""
 
     def log_engine_initialized(self) -> None:
-        """Likewise."""
+        """Log nothing."""
 
     def record_sleep_state(self, is_awake: int, level: int) -> None:
-        """Likewise."""
+        """Log nothing."""
 
 
-class CacheStatistics(StepListener):
-    """The scheduler's statistics of the cache, added up."""
+class CacheStatsLogger(StepStatsLogger):
+    """Sums the scheduler's statistics of the prefix cache."""
 
     def __init__(self) -> None:
         self.queried = 0
@@ -109,11 +145,36 @@ class CacheStatistics(StepListener):
             self.restored += connector.hits
 
 
-class CacheEvents:
+class SpecDecodeStatsLogger(StepStatsLogger):
+    """Sums the scheduler's statistics of speculative decoding."""
+
+    def __init__(self) -> None:
+        self.counters = SpecDecodeCounters()
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        """Add a step."""
+        drafting = getattr(scheduler_stats, "spec_decoding_stats", None)
+        passes = firsts = generated = 0
+        if iteration_stats is not None:  # each request in the step has one time there: its first token's, or this
+            passes = len(iteration_stats.inter_token_latencies_iter)
+            firsts = len(iteration_stats.time_to_first_tokens_iter)
+            generated = iteration_stats.num_generation_tokens
+        counters = self.counters
+        self.counters = SpecDecodeCounters(
+            passes=counters.passes + passes,
+            drafted=counters.drafted + (0 if drafting is None else drafting.num_draft_tokens),
+            accepted=counters.accepted + (0 if drafting is None else drafting.num_accepted_tokens),
+            tokens=counters.tokens + max(0, generated - firsts),
+        )
+
+
+class CacheEventSubscriber:
     """Counts vLLM's KV-cache events, on a thread of its own.
 
-    The socket is a file in a folder that only this user can enter. The subscription is made before the engine binds it,
-    so no event is missed.
+    The socket is a file in a directory that only this user can enter. The subscription is made before the engine binds
+    it, so no event is missed.
 
     Attributes:
         endpoint: Where the engine is to publish.
@@ -125,10 +186,10 @@ class CacheEvents:
     def __init__(self) -> None:
         import zmq
 
-        long = len(tempfile.gettempdir()) > _LONGEST_FOLDER
-        shorter = "/tmp" if long else None  # noqa: S108 - the folder within is this user's alone
-        self._folder = Path(tempfile.mkdtemp(prefix="reason-kv-", dir=shorter))
-        self.endpoint = f"ipc://{self._folder}/events"
+        is_long = len(tempfile.gettempdir()) > _MAX_SOCKET_DIRECTORY
+        parent = "/tmp" if is_long else None  # noqa: S108 - the new directory is this user's only
+        self._directory = Path(tempfile.mkdtemp(prefix="reason-kv-", dir=parent))
+        self.endpoint = f"ipc://{self._directory}/events"
         self.stored = self.removed = self.lost = 0
         self._next = 0
         self._ended = threading.Event()
@@ -145,14 +206,14 @@ class CacheEvents:
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(OSError):
-            for path in self._folder.iterdir():
+            for path in self._directory.iterdir():
                 path.unlink()
-            self._folder.rmdir()
+            self._directory.rmdir()
 
     def _listen(self) -> None:
         try:
             while not self._ended.is_set():
-                if self._socket.poll(_WAIT_MS):
+                if self._socket.poll(_POLL_MS):
                     _, number, batch = self._socket.recv_multipart()
                     self._count(int.from_bytes(number, "big"), batch)
         finally:
@@ -172,76 +233,14 @@ class CacheEvents:
                 self.removed += len(event.block_hashes)
 
 
-def counters(block_tokens: int, statistics: CacheStatistics, events: CacheEvents | None) -> CacheCounters:
-    """The counters as they stand."""
+def cache_counters(block_tokens: int, stats: CacheStatsLogger, events: CacheEventSubscriber | None) -> CacheCounters:
+    """The current counters."""
     return CacheCounters(
         block_tokens=block_tokens,
-        queried_tokens=statistics.queried,
-        hit_tokens=statistics.hit,
-        restored_tokens=statistics.restored,
+        queried_tokens=stats.queried,
+        hit_tokens=stats.hit,
+        restored_tokens=stats.restored,
         stored_blocks=None if events is None else events.stored,
         evicted_blocks=None if events is None else events.removed,
         lost_events=0 if events is None else events.lost,
     )
-
-
-class DraftCounters(Frozen):
-    """What an engine did since it was started, over all its requests.
-
-    The figures follow the engine by a moment. Without drafting, a token is a pass.
-
-    Attributes:
-        passes: Steps of requests, that of the prompt aside: a step of three requests is three.
-        drafted: Tokens guessed.
-        accepted: Those that were right; vLLM counts them past the end of a text too.
-        tokens: Tokens written; each request's first, which comes with its prompt, is not among them.
-    """
-
-    passes: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    tokens: int = 0
-
-    @property
-    def tokens_a_pass(self) -> float:
-        """Tokens for each pass; 1 without drafting."""
-        return self.tokens / self.passes if self.passes else 1.0
-
-    @property
-    def accepted_share(self) -> float:
-        """Share of the guesses that were right; 0 before the first."""
-        return self.accepted / self.drafted if self.drafted else 0.0
-
-    def __sub__(self, before: DraftCounters) -> DraftCounters:
-        """What happened since `before`."""
-        return DraftCounters(
-            passes=self.passes - before.passes,
-            drafted=self.drafted - before.drafted,
-            accepted=self.accepted - before.accepted,
-            tokens=self.tokens - before.tokens,
-        )
-
-
-class DraftStatistics(StepListener):
-    """The scheduler's statistics of drafting, added up."""
-
-    def __init__(self) -> None:
-        self.counters = DraftCounters()
-
-    def record(
-        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
-    ) -> None:
-        """Add a step."""
-        drafting = getattr(scheduler_stats, "spec_decoding_stats", None)
-        passes = firsts = written = 0
-        if iteration_stats is not None:  # each request in the step has left one time there: its first token's, or this
-            passes = len(iteration_stats.inter_token_latencies_iter)
-            firsts = len(iteration_stats.time_to_first_tokens_iter)
-            written = iteration_stats.num_generation_tokens
-        was = self.counters
-        self.counters = DraftCounters(
-            passes=was.passes + passes,
-            drafted=was.drafted + (0 if drafting is None else drafting.num_draft_tokens),
-            accepted=was.accepted + (0 if drafting is None else drafting.num_accepted_tokens),
-            tokens=was.tokens + max(0, written - firsts),
-        )

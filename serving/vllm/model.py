@@ -1,11 +1,9 @@
 """`VllmModel`: vLLM's asynchronous engine, in processes of its own, behind the `LanguageModel` protocol.
 
-What a seed promises. A sample draws from a generator of its own, made of (seed, index). vLLM computes in the number
-format of the weights, mostly bf16, and groups rows as they come: a batch of another size may move a logit in its last
-bits and so, now and then, turn a near tie. While vLLM drafts (`drafts`), how many numbers a sample has drawn depends on
-what was guessed, and so, now and then, on its neighbours: a seed promises nothing then.
-
-`open_vllm`: from `vllm/…` to a running, checked `VllmModel`.
+What a seed guarantees. A sample uses a generator of its own, made of (seed, index). vLLM computes in the number format
+of the weights, mostly bf16, and batches rows as they arrive: a batch of another size may move a logit in its last bits
+and so, now and then, flip a near tie. With speculative decoding, how many numbers a sample has consumed depends on what
+was drafted, and so, now and then, on its neighbours: a seed guarantees nothing then.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, ContextTooLong, UserError
+from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, UserError
 from ...core.messages import (
     Chunk,
     Completion,
@@ -32,38 +30,87 @@ from ...core.messages import (
     Usage,
 )
 from ...core.settings import Settings, VllmSettings
-from ..local.config import Bounds
+from ..local.config import ContextLimits
 from ..local.tokenizer import Tokenizer, eos_ids
-from ..logits_processors import OutOfStep, companions, hook_names, make_hooks
+from ..logits_processors import LockstepLost, lockstep_groups, logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener
 from ..model_files.catalogue import PREFIX
 from ..model_files.downloads import Progress, run_pull
 from ..model_files.find import ModelFiles, find_model
-from ..prefix_folder import Owner, PrefixFolder, PrefixPlace
+from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
 from ..streaming import stream_of
-from ..structured_output import Grammars
-from ..tool_calls import Calling
-from ..worker_group import Opening
-from .engine import Started, start_engine, stop_engine
-from .generation import Growing, asking, distribution, is_valid, outputs_of, scored, scoring_arguments
+from ..structured_output import GrammarCompiler
+from ..tool_calls import ToolCallAdapter
+from ..worker_group import WorkerGroupConfig
+from .engine import RunningEngine, start_engine, stop_engine
+from .generation import (
+    CompletionBuilder,
+    is_valid_score,
+    last_output,
+    next_token_distribution,
+    next_token_requests,
+    scored_continuation,
+    scoring_arguments,
+    stream_outputs,
+)
 from .installation import require_main_guard, require_vllm
-from .kv_store import Host, VllmPrefixes, describe
-from .kv_transfer import BlockShape
-from .lockstep import Admission, Attempt, reached
-from .metrics import CacheCounters, DraftCounters, counters
-from .options import KEY, MOST_ALTERNATIVES, drafting_name, refuse_undraftable, sampling_arguments
+from .kv_store import KVStoreHost, VllmKVStore, describe_engine
+from .kv_transfer import BlockLayout
+from .lockstep import AttemptBuffer, LockstepAdmission, wait_until_entered
+from .metrics import CacheCounters, SpecDecodeCounters, cache_counters
+from .options import KEY, MAX_LOGPROBS, check_speculative_request, sampling_arguments, speculative_identity
 from .shared_cache import SCHEDULER
-from .worker_group import Host as WorkersHost
-from .worker_group import Quota, Seats, VllmWorkers, column_bytes, open_workers
+from .worker_group import (
+    BatchSlots,
+    SharedCacheBudget,
+    VllmWorkerGroup,
+    WorkerGroupHost,
+    slot_bytes,
+    start_worker_group,
+)
 
-WINDOW = 1024
-"""Samples of one call that are handed to the engine at a time."""
+VLLM_PREFIX = "vllm/"
 
-TRIES = 4
-"""Attempts to begin a group of requests in one step. The first one leaves their prompts in the cache, so that the next
+MAX_SUBMITTED = 1024
+"""Maximum samples of one call that are submitted to the engine at a time."""
+
+MAX_ATTEMPTS = 4
+"""Attempts to start a lockstep group in one step. The first one leaves their prompts in the cache, so that the next
 need no room of the step for them."""
 
 T = TypeVar("T")
+
+
+async def load_vllm(name: str, settings: Settings, progress: Progress | None = None) -> VllmModel:
+    """Fetch a model's files, start vLLM on them, and check that logits processors work.
+
+    Args:
+        name: `vllm/<short name>`, `vllm/<hub id>`, `vllm/<directory>` or `vllm/<file.gguf>`, as for `local/…`.
+        settings: Where the files are stored; the section `vllm`.
+        progress: Receives the progress, on another thread.
+
+    Raises:
+        UserError: vLLM is not installed, or refuses the settings, or the script that starts it has no main guard.
+        BackendUnavailable: The engine did not come up, or runs without our logits processors.
+        UnknownName: No model has that name.
+        DataError: A model file is damaged.
+    """
+    require_vllm()
+    require_main_guard()
+
+    def load(cancel: threading.Event) -> VllmModel:
+        local_name = PREFIX + name.removeprefix(VLLM_PREFIX)
+        files = find_model(local_name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+        prefixes = PrefixStorage(settings.cache_dir / "prefixes", settings.prefix_bytes)
+        return VllmModel.load(name, files, settings.vllm, prefixes)
+
+    model = await run_pull(load, lambda model: model.aclose())
+    try:
+        await model.check_engine()
+    except BaseException:
+        await model.aclose()
+        raise
+    return model
 
 
 class VllmModel:
@@ -71,7 +118,7 @@ class VllmModel:
 
     Attributes:
         name: `vllm/…`.
-        identity: Fingerprint of the weights, number format, version of vLLM, and how it drafts.
+        identity: Fingerprint of the weights, number format, version of vLLM, and its speculative decoding.
         engine: vLLM's `AsyncLLM`; None once closed.
     """
 
@@ -79,90 +126,97 @@ class VllmModel:
         self,
         name: str,
         files: ModelFiles,
-        started: Started,
+        running: RunningEngine,
         tokenizer: Tokenizer,
-        prefixes: PrefixPlace | None = None,
+        prefixes: PrefixStorage | None = None,
         shared_bytes: int = 1 << 30,
     ) -> None:
-        engine = started.engine
+        engine = running.engine
         config = engine.model_config
         self.name = name
         self._weights = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
         speculative = engine.vllm_config.speculative_config
-        self.identity = self._weights + drafting_name(speculative)
+        self.identity = self._weights + speculative_identity(speculative)
         self.engine: Any = engine
         self._tokenizer = tokenizer
         self._eos = eos_ids(files.folder, tokenizer)
-        self._context: int = config.max_model_len
-        self._vocabulary: int = config.get_vocab_size()
-        self._grammars = Grammars(tokenizer, self._vocabulary, self._eos, name)
-        self._rows: int = engine.vllm_config.scheduler_config.max_num_seqs
+        self._limits = ContextLimits(
+            name,
+            config.max_model_len,
+            config.max_model_len,
+            config.get_vocab_size(),
+            hint="shorten the prompt, lower max_tokens, or raise the setting vllm.max_model_len",
+        )
+        self._grammars = GrammarCompiler(tokenizer, self._limits.vocab_size, self._eos, name)
+        self._max_num_seqs: int = engine.vllm_config.scheduler_config.max_num_seqs
         self._block_tokens: int = engine.vllm_config.cache_config.block_size
-        self._shares = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
-        self._seats = Seats(self._rows)
-        self._quota = Quota(shared_bytes, column_bytes(engine.vllm_config)) if self._shares else None
-        self._drafts = speculative is not None
-        self._draws = not self._drafts  # until it is seen
-        self._forks = bool(engine.vllm_config.cache_config.enable_prefix_caching)
-        self._started, self._place = started, prefixes
-        self._prefixes: VllmPrefixes | None = None
+        self._shares_cache = engine.vllm_config.scheduler_config.scheduler_cls == SCHEDULER
+        self._batch_slots = BatchSlots(self._max_num_seqs)
+        shared = SharedCacheBudget(shared_bytes, slot_bytes(engine.vllm_config)) if self._shares_cache else None
+        self._shared_budget = shared
+        self._is_speculative = speculative is not None
+        self._samples_exactly = not self._is_speculative  # until it is checked
+        self._has_prefix_cache = bool(engine.vllm_config.cache_config.enable_prefix_caching)
+        self._running_engine, self._prefix_storage = running, prefixes
+        self._kv_store: VllmKVStore | None = None
         self._work: set[asyncio.Task[Any]] = set()
-        self._admission = Admission(self._running)
+        self._admission = LockstepAdmission(self._open_engine)
 
     @classmethod
     def load(
-        cls, name: str, files: ModelFiles, settings: VllmSettings, prefixes: PrefixPlace | None = None
+        cls, name: str, files: ModelFiles, settings: VllmSettings, prefixes: PrefixStorage | None = None
     ) -> VllmModel:
         """Start the engine; blocks. `check_engine` should follow.
 
         Args:
             name: `vllm/…`.
             files: The model.
-            settings: How the engine is set up.
-            prefixes: Where named prefixes are kept; None if they are not.
+            settings: The section `vllm`.
+            prefixes: Where prefixes are saved; None if they are not.
 
         Raises:
             UserError: vLLM is missing or refuses the settings.
             BackendUnavailable: The engine did not come up.
             DataError: The files are not a model.
         """
-        tokenizer = Tokenizer(files.folder, name)  # first: what it may raise leaves no engine behind
-        started = start_engine(files, settings, prefixes)
-        return cls(name, files, started, tokenizer, prefixes, settings.shared_bytes)
+        tokenizer = Tokenizer(files.folder, name)  # first: its errors leave no engine running
+        running = start_engine(files, settings, prefixes)
+        return cls(name, files, running, tokenizer, prefixes, settings.shared_bytes)
 
     async def check_engine(self) -> None:
-        """Prove that hooks work, or see how drafted tokens are drawn; learn whether prefixes can be kept under names.
+        """Check that logits processors work, or how draft tokens are sampled, and whether prefixes can be saved.
 
         Raises:
-            BackendUnavailable: Hooks were ignored.
+            BackendUnavailable: Logits processors were ignored.
         """
-        if self._drafts:
-            self._draws = all(await self._one(self._running().collective_rpc("reason_draws_exactly")))
+        if self._is_speculative:
+            exact = await self._one(self._open_engine().collective_rpc("reason_ensure_exact_sampling"))
+            self._samples_exactly = all(exact)
         else:
-            await self.check_hooks()
-        if self._place is not None:
-            told = await self._one(describe(self._running()))
-            if told is not None and told.shape is not None and not told.shape.refusal:
-                self._prefixes = self._make_prefixes(self._place, told.shape)
+            await self.check_logits_processors()
+        if self._prefix_storage is not None:
+            response = await self._one(describe_engine(self._open_engine()))
+            if response is not None and response.shape is not None and not response.shape.refusal:
+                self._kv_store = self._new_kv_store(self._prefix_storage, response.shape)
 
-    async def check_hooks(self) -> None:
-        """Prove that hooks reach the engine's sampler: one that forces a token, and one that measures.
+    async def check_logits_processors(self) -> None:
+        """Check that logits processors reach the engine's sampler: one that forces a token, and one that measures.
 
         Raises:
             BackendUnavailable: They were ignored.
         """
-        forced = self._vocabulary - 1
-        hooks = (
+        forced = self._limits.vocab_size - 1
+        processors = (
             LogitsProcessorSpec(name="entropy_probe"),
             LogitsProcessorSpec(name="only_tokens", args={"ids": [forced]}),
         )
-        prompt = Prompt(text="a")
-        sampling = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True, hooks=hooks)
-        [[said]] = await self.generate([Request(prompt=prompt, sampling=sampling)])
-        if said.failure is not None or said.token_ids != (forced,) or "entropy_probe" not in said.extras:
+        sampling = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True, logits_processors=processors)
+        [[completion]] = await self.generate([Request(prompt=Prompt(text="a"), sampling=sampling)])
+        is_forced = completion.token_ids == (forced,) and "entropy_probe" in completion.extras
+        if completion.failure is not None or not is_forced:
             raise BackendUnavailable(
-                f"vLLM runs {self.name} without our logits hooks: {said.failure or said.token_ids}",
-                hint="speculative decoding and foreign model runners cannot have them; see docs/hooks.md",
+                f"vLLM runs {self.name} without our logits processors: {completion.failure or completion.token_ids}",
+                hint="speculative decoding and other model runners cannot have them; see docs/hooks.md",
             )
 
     @property
@@ -170,44 +224,44 @@ class VllmModel:
         """What the engine can do."""
         return Capabilities(
             logprobs=True,
-            top_logprobs=min(MOST_ALTERNATIVES, self._vocabulary),
-            full_vocabulary=not self._drafts,
+            top_logprobs=min(MAX_LOGPROBS, self._limits.vocab_size),
+            full_vocabulary=not self._is_speculative,
             scoring=True,
             prefix=True,
-            seed=not self._drafts,
-            hooks=frozenset() if self._drafts else hook_names(),
-            json_schema=self._grammars.possible and not self._drafts,
-            forks=self._forks,
-            kv_sharing=self._shares,
-            pins=self._prefixes is not None,
-            tools=self._tokenizer.tool_forms.shows_tools,
-            context_tokens=self._context,
-            max_batch=self._rows,
+            seed=not self._is_speculative,
+            logits_processors=frozenset() if self._is_speculative else logits_processor_names(),
+            json_schema=self._grammars.possible and not self._is_speculative,
+            forks=self._has_prefix_cache,
+            kv_sharing=self._shares_cache,
+            pins=self._kv_store is not None,
+            tools=self._tokenizer.tool_support.renders_tools,
+            context_tokens=self._limits.max_tokens,
+            max_batch=self._max_num_seqs,
         )
 
     @property
-    def kv_store(self) -> VllmPrefixes:
-        """The named prefixes.
+    def kv_store(self) -> VllmKVStore:
+        """The saved prefixes.
 
         Raises:
             CapabilityMissing: `capabilities.pins` is false.
         """
-        if self._prefixes is None:
+        if self._kv_store is None:
             raise CapabilityMissing("pins", self.name)
-        return self._prefixes
+        return self._kv_store
 
     @property
     def cache(self) -> CacheCounters:
-        """How often the prefix cache helped since the engine was started."""
-        return counters(self._block_tokens, self._started.statistics, self._started.events)
+        """Counters of the prefix cache since the engine was started."""
+        return cache_counters(self._block_tokens, self._running_engine.cache_stats, self._running_engine.events)
 
     @property
-    def drafts(self) -> DraftCounters:
-        """Passes and tokens since the engine was started, and how many of them were guessed (setting `vllm.draft`)."""
-        return self._started.drafts.counters
+    def spec_decode(self) -> SpecDecodeCounters:
+        """Counters of speculative decoding since the engine was started (setting `vllm.speculative_method`)."""
+        return self._running_engine.spec_decode_stats.counters
 
     @property
-    def under_way(self) -> int:
+    def num_running(self) -> int:
         """Requests that the engine has not finished."""
         return 0 if self.engine is None else int(self.engine.get_num_unfinished_requests())
 
@@ -215,34 +269,41 @@ class VllmModel:
         """Sample every request in one batch (see `LanguageModel.generate`)."""
         if not any(request.prompt.tools for request in requests):
             return await self._generate(requests, listener)
-        calling = Calling(requests, self._tokenizer, self.name, holds=self.capabilities.json_schema)
+        calling = ToolCallAdapter(requests, self._tokenizer, self.name, holds=self.capabilities.json_schema)
         return calling.read(await self._generate(calling.requests, calling.hearing(listener)))
 
     async def _generate(self, requests: Sequence[Request], listener: Listener | None) -> list[list[Completion]]:
         prepared = [self._prepare(r) for r in requests]
-        gate = asyncio.Semaphore(WINDOW)
+        submitted = asyncio.Semaphore(MAX_SUBMITTED)
 
-        async def sample(position: int, index: int) -> Completion:
-            async with gate:
-                return await self._sample(requests[position], position, index, prepared[position], listener)
+        async def sample(position: int, index: int) -> list[Completion]:
+            async with submitted:
+                return [await self._sample(requests[position], position, index, prepared[position], listener)]
 
-        groups = companions(requests, self.name)
-        if (size := max(map(len, groups), default=0)) > self._rows:
-            raise UserError(f"{size} requests in lock-step need as many rows", hint=f"max_num_seqs is {self._rows}")
-        pairs = asyncio.Semaphore(max(1, self._rows // max(1, size)))
+        groups = lockstep_groups(requests, self.name)
+        if (size := max(map(len, groups), default=0)) > self._max_num_seqs:
+            raise UserError(
+                f"{size} requests in lockstep need as many sequences", hint=f"max_num_seqs is {self._max_num_seqs}"
+            )
+        running_groups = asyncio.Semaphore(max(1, self._max_num_seqs // max(1, size)))
         scope = uuid.uuid4().hex
 
-        async def together(group: tuple[int, ...], index: int) -> list[Completion]:
-            async with pairs:
-                return await self._together([(requests[i], i, prepared[i]) for i in group], index, scope, listener)
+        async def sample_group(group: tuple[int, ...], index: int) -> list[Completion]:
+            async with running_groups:
+                members = [(requests[i], i, prepared[i]) for i in group]
+                return await self._sample_group(members, index, scope, listener)
 
         grouped = {i for group in groups for i in group}
-        slots = [(i, x) for i, request in enumerate(requests) for x in request.indices if i not in grouped]
-        gangs = [(group, x) for group in groups for x in requests[group[0]].indices]
-        made = await self._all([self._listed(sample(i, x)) for i, x in slots] + [together(g, x) for g, x in gangs])
-        order = [[slot] for slot in slots] + [[(i, x) for i in group] for group, x in gangs]
-        done = {slot: c for slots_, cs in zip(order, made, strict=True) for slot, c in zip(slots_, cs, strict=True)}
-        return [[done[i, x] for x in request.indices] for i, request in enumerate(requests)]
+        single = [(i, x) for i, request in enumerate(requests) for x in request.indices if i not in grouped]
+        lockstep = [(group, x) for group in groups for x in requests[group[0]].indices]
+        completions = await self._all([sample(i, x) for i, x in single] + [sample_group(g, x) for g, x in lockstep])
+        keys = [[key] for key in single] + [[(i, x) for i in group] for group, x in lockstep]
+        by_key = {
+            key: completion
+            for batch_keys, batch in zip(keys, completions, strict=True)
+            for key, completion in zip(batch_keys, batch, strict=True)
+        }
+        return [[by_key[i, x] for x in request.indices] for i, request in enumerate(requests)]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """One request, piece by piece (see `LanguageModel.stream`)."""
@@ -253,38 +314,48 @@ class VllmModel:
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of continuations (see `LanguageModel.score`).
 
-        One token of the context is needed for the engine's own purposes.
+        The engine itself needs one token of the context.
         """
         pairs = [self._tokenizer.continuation(prompt, c) for c in continuations]
         for before, after in pairs:
-            self._check_ids(after)
-            self._check_length(len(before) + len(after) + 1, "prompt, continuation and one token more")
+            self._limits.check_token_ids(after)
+            self._limits.check_length(len(before) + len(after) + 1, "prompt, continuation and one more token")
         return await self._all([self._score(before, after, prompt.cache_salt) for before, after in pairs])
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """Distributions of the next tokens (see `LanguageModel.next_token`); entropies are exact unless vLLM drafts."""
-        if top < 1:
-            raise UserError(f"top must be at least 1, not {top}")
-        most = min(top, self._vocabulary)
-        if most > MOST_ALTERNATIVES:
-            raise CapabilityMissing(f"top_logprobs={top}", self.name)
-        made = await self.generate(asking(prompts, most, whole=not self._drafts))
-        return [distribution(completion) for [completion] in made]
+        """Distributions of the next tokens (see `LanguageModel.next_token`).
 
-    async def open_workers(self, opening: Opening) -> VllmWorkers:
-        """Workers that read one another's cache (see `SharesCache`); with the setting `vllm.shared_workers` alone."""
-        if self._quota is None:
+        Entropies are exact, except with speculative decoding.
+        """
+        if top < 1:
+            raise UserError(f"top must be at least 1, got {top}")
+        top = min(top, self._limits.vocab_size)
+        if top > MAX_LOGPROBS:
+            raise CapabilityMissing(f"top_logprobs={top}", self.name)
+        requests = next_token_requests(prompts, top, exact_entropy=not self._is_speculative)
+        return [next_token_distribution(completion) for [completion] in await self.generate(requests)]
+
+    async def start_workers(self, config: WorkerGroupConfig) -> VllmWorkerGroup:
+        """Workers that read one another's cache (see `SupportsWorkers`); needs the setting `vllm.shared_workers`."""
+        if self._shared_budget is None:
             raise CapabilityMissing("kv_sharing", self.name)
-        bounds = Bounds(self.name, self._context, self._context, self._vocabulary)
-        host = WorkersHost(self._running, self._all, self._tokenizer, self._eos, bounds, self._seats, self._quota)
-        return await open_workers(opening, host)
+        host = WorkerGroupHost(
+            engine=self._open_engine,
+            run=self._all,
+            tokenizer=self._tokenizer,
+            eos=self._eos,
+            limits=self._limits,
+            slots=self._batch_slots,
+            budget=self._shared_budget,
+        )
+        return await start_worker_group(config, host)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt with its template and prefix."""
         return len(self._tokenizer.prompt_ids(prompt))
 
     async def aclose(self) -> None:
-        """End the engine and its processes; calls under way are cancelled. Idempotent."""
+        """End the engine and its processes; running calls are cancelled. Idempotent."""
         engine, self.engine = self.engine, None
         if engine is None:
             return
@@ -294,142 +365,144 @@ class VllmModel:
         if work:
             await asyncio.wait(work)
         await stop_engine(engine)
-        if self._started.events is not None:
-            await asyncio.to_thread(self._started.events.close)
+        if self._running_engine.events is not None:
+            await asyncio.to_thread(self._running_engine.events.close)
 
     # --- Calls
 
     def _prepare(self, request: Request) -> list[int]:
         """Tokens of a request, checked before any work."""
         sampling = request.sampling
-        ids = self._tokenizer.prompt_ids(request.prompt)
-        self._check_ids(ids)
-        self._check_length(
-            len(ids) + sampling.max_tokens, f"prompt ({len(ids)}) and max_tokens ({sampling.max_tokens})"
+        prompt_ids = self._tokenizer.prompt_ids(request.prompt)
+        self._limits.check_token_ids(prompt_ids)
+        self._limits.check_length(
+            len(prompt_ids) + sampling.max_tokens, f"prompt ({len(prompt_ids)}) and max_tokens ({sampling.max_tokens})"
         )
         if sampling.top_logprobs > self.capabilities.top_logprobs:
             raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
-        if self._drafts:
-            refuse_undraftable(sampling, self.name, draws=self._draws)
-        make_hooks(sampling.hooks, self.name)
+        if self._is_speculative:
+            check_speculative_request(sampling, self.name, samples_exactly=self._samples_exactly)
+        make_logits_processors(sampling.logits_processors, self.name)
         if sampling.json_schema is not None:
             self._grammars.check(sampling.json_schema)
-        return ids
+        return prompt_ids
 
-    @staticmethod
-    async def _listed(sample: Coroutine[Any, Any, Completion]) -> list[Completion]:
-        return [await sample]
-
-    async def _together(
+    async def _sample_group(
         self,
         members: Sequence[tuple[Request, int, list[int]]],
         index: int,
         scope: str,
         listener: Listener | None,
     ) -> list[Completion]:
-        """The samples of a group, one of each request, begun in one step of the engine.
+        """The samples of a lockstep group, one of each request, started in one step of the engine.
 
-        Under load a step may have no room for all of them: as long as nothing was said, they are begun again.
+        Under load a step may have no room for all of them: as long as nothing was emitted, they are started again.
         """
-        for attempt in range(TRIES):
-            attempted = Attempt(listener, self._eos)
-            names = [_fresh_name() for _ in members]
+        for attempt in range(MAX_ATTEMPTS):
+            buffer = AttemptBuffer(listener, self._eos)
+            request_ids = [_new_request_id() for _ in members]
             tasks: list[asyncio.Task[Completion]] = []
 
-            async def start(
+            async def submit(
                 tasks: list[asyncio.Task[Completion]] = tasks,
-                names: list[str] = names,
-                attempted: Attempt = attempted,
+                request_ids: list[str] = request_ids,
+                buffer: AttemptBuffer = buffer,
                 scope: str = f"{scope}-{attempt}",
             ) -> None:
-                for (request, position, ids), name in zip(members, names, strict=True):
-                    sample = self._sample(request, position, index, ids, attempted.hear, name, scope)
+                for (request, position, prompt_ids), request_id in zip(members, request_ids, strict=True):
+                    sample = self._sample(request, position, index, prompt_ids, buffer.add, request_id, scope)
                     tasks.append(asyncio.ensure_future(sample))
-                await reached(self._running(), names, tasks)
+                await wait_until_entered(self._open_engine(), request_ids, tasks)
 
             try:
-                await self._admission.admit(start)
-                made = list(await asyncio.gather(*tasks))
+                await self._admission.admit(submit)
+                completions = list(await asyncio.gather(*tasks))
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-            lost = any(c.failure is not None and c.failure.code == OutOfStep.code for c in made)
-            if not lost or attempted.told or attempt + 1 == TRIES:
+            is_lost = any(c.failure is not None and c.failure.code == LockstepLost.code for c in completions)
+            if not is_lost or buffer.has_emitted or attempt + 1 == MAX_ATTEMPTS:
                 break
-        attempted.tell_rest()
-        return made
+        buffer.emit_rest()
+        return completions
 
     async def _sample(
         self,
         request: Request,
         position: int,
         index: int,
-        ids: list[int],
+        prompt_ids: list[int],
         listener: Listener | None,
-        name: str = "",
+        request_id: str = "",
         scope: str = "",
     ) -> Completion:
-        from vllm import SamplingParams
+        from vllm import SamplingParams as VllmSamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        name = name or _fresh_name()
+        request_id = request_id or _new_request_id()
         arguments = sampling_arguments(request.sampling, index, self._eos)
-        schema = request.sampling.json_schema
-        ordered = bool(request.sampling.hooks) or schema is not None
-        if ordered:
-            hooks = [hook.model_dump(mode="json") for hook in request.sampling.hooks]
-            order = {"id": name, "sample": index, "hooks": hooks, "eos": sorted(self._eos), "scope": scope or name}
-            text = "" if schema is None else json.dumps(schema)
-            arguments["extra_args"] = {KEY: order | {"together": bool(scope), "json_schema": text}}
-        params = SamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
-        growing = Growing(request, position, index, ids, self._eos, self._tokenizer)
+        has_processors = bool(request.sampling.logits_processors) or request.sampling.json_schema is not None
+        if has_processors:
+            arguments["extra_args"] = {KEY: self._processor_request(request.sampling, index, request_id, scope)}
+        params = VllmSamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
+        builder = CompletionBuilder(request, position, index, prompt_ids, self._eos, self._tokenizer)
         chunk = Chunk(request=position, sample_index=index)
         salt = request.prompt.cache_salt
-        async with aclosing(outputs_of(self._running(), ids, params, name, salt=salt)) as outputs:
+        stream = stream_outputs(self._open_engine(), prompt_ids, params, request_id, salt=salt)
+        async with aclosing(stream) as outputs:
             async for output in outputs:
-                chunk = growing.take(output)
-                if growing.reason is not None:
+                chunk = builder.add(output)
+                if builder.finish_reason is not None:
                     break
                 if listener is not None:
                     listener(chunk)
-        completion = growing.end(await self._report(name) if ordered else None)
+        completion = builder.build(await self._report(request_id) if has_processors else None)
         if completion.finish_reason == "error" and completion.failure is None:
-            completion = growing.failed(Failure(code="backend_error", message="vLLM gave the sample up"))
+            completion = builder.build_failed(Failure(code="backend_error", message="vLLM aborted the sample"))
         if listener is not None:
             listener(chunk.model_copy(update={"completion": completion}))
         return completion
 
-    async def _report(self, name: str) -> dict[str, Any]:
-        """What the hooks say of a sample.
+    def _processor_request(self, sampling: SamplingParams, index: int, request_id: str, scope: str) -> dict[str, Any]:
+        """A `ProcessorRequest`, as plain values."""
+        return {
+            "id": request_id,
+            "sample": index,
+            "hooks": [spec.model_dump(mode="json") for spec in sampling.logits_processors],
+            "json_schema": "" if sampling.json_schema is None else json.dumps(sampling.json_schema),
+            "eos": sorted(self._eos),
+            "scope": scope or request_id,
+            "together": bool(scope),
+        }
+
+    async def _report(self, request_id: str) -> dict[str, Any]:
+        """The report of a sample's logits processors.
 
         Raises:
-            BackendError: They say nothing: the engine ran without them.
+            BackendError: There is none: the engine ran without them.
         """
-        answers = await self._running().collective_rpc("reason_take_reports", args=([name],))
-        report = next((a[name] for a in answers if name in a), None)
+        responses = await self._open_engine().collective_rpc("reason_take_reports", args=([request_id],))
+        report: dict[str, Any] | None = next((r[request_id] for r in responses if request_id in r), None)
         if report is None:
             raise BackendError(
-                f"vLLM ignored the logits hooks of a sample of {self.name}", hint="see docs/hooks.md for where they run"
+                f"vLLM ignored the logits processors of a sample of {self.name}", hint="see docs/hooks.md"
             )
-        found: dict[str, Any] = report
-        return found
+        return report
 
     async def _score(self, before: list[int], after: list[int], salt: str) -> ScoredContinuation:
-        from vllm import SamplingParams
+        from vllm import SamplingParams as VllmSamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         if not after:
-            return ScoredContinuation(token_ids=(), logprobs=(), greedy=True, usage=Usage(prompt_tokens=len(before)))
+            return ScoredContinuation(token_ids=(), logprobs=(), is_greedy=True, usage=Usage(prompt_tokens=len(before)))
         ids = [*before, *after]
-        for cached in (True, False):
-            params = SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **scoring_arguments(cached))
-            last: Any = None
-            async with aclosing(outputs_of(self._running(), ids, params, _fresh_name(), salt=salt)) as outputs:
-                async for output in outputs:
-                    last = output
-            if last is not None and last.prompt_logprobs is not None and is_valid(last, len(before)):
-                return scored(last, ids, len(before))
+        for read_cache in (True, False):
+            arguments = scoring_arguments(read_cache)
+            params = VllmSamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
+            last = await last_output(self._open_engine(), ids, params, _new_request_id(), salt=salt)
+            if last is not None and last.prompt_logprobs is not None and is_valid_score(last, len(before)):
+                return scored_continuation(last, ids, len(before))
         raise BackendError(f"vLLM returned no log-probabilities of the prompt of {self.name}")
 
     async def _all(self, work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
@@ -442,10 +515,10 @@ class VllmModel:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            told = self._translated(error)
-            if told is error:
+            translated = self._translated(error)
+            if translated is error:
                 raise
-            raise told from error
+            raise translated from error
         finally:
             self._work.difference_update(tasks)
 
@@ -453,88 +526,36 @@ class VllmModel:
         return (await self._all([work]))[0]
 
     def _translated(self, error: BaseException) -> BaseException:
-        """An error of vLLM's as one of ours; any other as it is."""
+        """An error of vLLM's as one of ours; any other unchanged."""
         from vllm.exceptions import VLLMClientError, VLLMServerError
         from vllm.v1.engine.exceptions import EngineDeadError
 
         if isinstance(error, EngineDeadError):
             return BackendUnavailable(f"vLLM's engine of {self.name} has died", hint="load the model again")
         if isinstance(error, VLLMClientError):
-            return UserError(f"vLLM refuses the request: {error}")
+            return UserError(f"vLLM rejects the request: {error}")
         if isinstance(error, VLLMServerError):
             return BackendError(f"vLLM failed: {error.__cause__ or error}")
         return error
 
-    def _running(self) -> Any:
+    def _open_engine(self) -> Any:
         if self.engine is None:
             raise BackendUnavailable(f"the engine of {self.name} is closed", hint="load the model again")
         return self.engine
 
-    def _make_prefixes(self, place: PrefixPlace, shape: BlockShape) -> VllmPrefixes:
-        host = Host(
-            engine=self._running,
+    def _new_kv_store(self, storage: PrefixStorage, layout: BlockLayout) -> VllmKVStore:
+        host = KVStoreHost(
+            engine=self._open_engine,
             run=self._one,
-            ids_of=self._tokenizer.prompt_ids,
+            prompt_ids=self._tokenizer.prompt_ids,
             encode=self._tokenizer.encode,
-            check_ids=self._check_ids,
-            context_tokens=self._context,
+            limits=self._limits,
             block_tokens=self._block_tokens,
-            block_bytes=shape.nbytes,
+            block_bytes=layout.nbytes,
         )
-        return VllmPrefixes(PrefixFolder(place, Owner(self.name, self._weights, shape.dtype, shape.layout)), host)
-
-    # --- Checks
-
-    def _check_length(self, tokens: int, what: str) -> None:
-        if tokens > self._context:
-            raise ContextTooLong(
-                f"{what} need {tokens} tokens; {self.name} holds {self._context}",
-                tokens=tokens,
-                limit=self._context,
-                hint="shorten the prompt, lower max_tokens, or raise the setting vllm.max_model_len",
-            )
-
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        bad = next((i for i in ids if not 0 <= i < self._vocabulary), None)
-        if bad is not None:
-            raise UserError(f"token {bad} is not in the vocabulary of {self.name} ({self._vocabulary} tokens)")
+        owner = PrefixOwner(self.name, self._weights, layout.dtype, layout.layout)
+        return VllmKVStore(PrefixDirectory(storage, owner), host)
 
 
-def _fresh_name() -> str:
-    """A name that no other request has."""
+def _new_request_id() -> str:
     return f"reason-{uuid.uuid4().hex}"
-
-
-VLLM_PREFIX = "vllm/"
-
-
-async def open_vllm(name: str, settings: Settings, progress: Progress | None = None) -> VllmModel:
-    """Fetch a model's files, start vLLM on them, and check that hooks work.
-
-    Args:
-        name: `vllm/<short name>`, `vllm/<hub id>`, `vllm/<folder>` or `vllm/<file.gguf>`: what `local/…` takes.
-        settings: Where the files are kept; the section `vllm`.
-        progress: Told of the progress, from another thread.
-
-    Raises:
-        UserError: vLLM is not installed, or refuses the settings, or the script that starts it has no main guard.
-        BackendUnavailable: The engine did not come up, or runs without our hooks.
-        UnknownName: No model has that name.
-        DataError: A model file is damaged.
-    """
-    require_vllm()
-    require_main_guard()
-
-    def load(cancel: threading.Event) -> VllmModel:
-        place = PREFIX + name.removeprefix(VLLM_PREFIX)
-        files = find_model(place, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-        prefixes = PrefixPlace(settings.cache_dir / "prefixes", settings.prefix_bytes)
-        return VllmModel.load(name, files, settings.vllm, prefixes)
-
-    model = await run_pull(load, lambda model: model.aclose())
-    try:
-        await model.check_engine()
-    except BaseException:
-        await model.aclose()
-        raise
-    return model

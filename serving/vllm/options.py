@@ -1,10 +1,8 @@
-"""From settings to vLLM's engine arguments, and from `SamplingParams` to its sampling parameters: plain dictionaries.
+"""From settings to vLLM's engine arguments, and from `SamplingParams` to vLLM's: plain dictionaries.
 
-Drafts: several tokens guessed ahead and checked in one pass (speculative decoding), as settings have vLLM do it.
-
-While vLLM drafts, it runs no logits processor but its own, and so none of our hooks and grammars. What it accepts is
-drawn by rejection sampling (Leviathan et al. 2023, arXiv 2211.17192): greedy texts stay what they are, drawn ones stay
-as likely as they are, but a seed gives others.
+With speculative decoding, vLLM runs no logits processor but its own, and so none of ours and no grammars. What it
+accepts is sampled by rejection sampling (Leviathan et al. 2023, arXiv 2211.17192): greedy texts stay the same, sampled
+ones keep their distribution, but a seed gives others.
 """
 
 from __future__ import annotations
@@ -20,137 +18,69 @@ from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import SamplingParams
 from ...core.settings import VllmSettings
 
-FIELDS = ("speculative_config", "spec_method", "spec_model", "spec_tokens")
-"""Arguments of vLLM's engine that make it draft."""
-
-TOKENS = {"ngram": 5, "suffix": 32}
-"""Tokens guessed at a time where the settings name no number, as in vLLM's documentation of each method."""
-
-SUFFIX_PACKAGE = "arctic_inference"
-
-
-def drafts(settings: VllmSettings) -> bool:
-    """Whether an engine drafts: by the setting `draft`, or by arguments of vLLM's own."""
-    return settings.draft != "off" or any(settings.engine.get(field) is not None for field in FIELDS)
-
-
-def draft_arguments(settings: VllmSettings) -> dict[str, Any]:
-    """Arguments of `AsyncEngineArgs` that the setting `draft` stands for; none if it is off.
-
-    Raises:
-        UserError: vLLM's own arguments say it once more, or a package is missing.
-    """
-    if settings.draft == "off":
-        return {}
-    if taken := [field for field in FIELDS if field in settings.engine]:
-        raise UserError(
-            f"settings vllm.draft and vllm.engine.{taken[0]} both say what drafts", hint="leave one of them out"
-        )
-    if settings.draft == "suffix" and importlib.util.find_spec(SUFFIX_PACKAGE) is None:
-        raise UserError(
-            'setting vllm.draft = "suffix" needs the package arctic-inference, which is not installed',
-            hint='pip install arctic-inference==0.1.1 beside vLLM (it is compiled on the spot), or take "ngram"',
-        )
-    config: dict[str, Any] = {
-        "method": settings.draft,
-        "num_speculative_tokens": settings.draft_tokens or TOKENS[settings.draft],
-    }
-    if settings.draft == "ngram":
-        config |= {"prompt_lookup_max": settings.draft_ngram, "prompt_lookup_min": settings.draft_ngram}
-    return {"speculative_config": config}
-
-
-def drafting_name(config: Any) -> str:
-    """What of drafting decides which text a seed gives, for a model's identity.
-
-    Args:
-        config: vLLM's `SpeculativeConfig`; None if it does not draft.
-    """
-    if config is None:
-        return ""
-    looked_up = f"-{config.prompt_lookup_min}-{config.prompt_lookup_max}" if config.method == "ngram" else ""
-    return f"+{config.method}-{config.num_speculative_tokens}{looked_up}"
-
-
-def refuse_undraftable(sampling: SamplingParams, model: str, *, draws: bool) -> None:
-    """See that a request can be sampled while vLLM drafts.
-
-    Args:
-        sampling: How it is to be sampled.
-        model: The model's name.
-        draws: Whether this vLLM draws what it drafts from the right distribution.
-
-    Raises:
-        CapabilityMissing: It needs what drafting excludes.
-    """
-    wanted = f"hook {sampling.hooks[0].name}" if sampling.hooks else ""
-    if sampling.json_schema is not None:
-        wanted = wanted or "json_schema"
-    if sampling.temperature > 0 and not draws:
-        wanted = wanted or "temperature above 0 while drafting"
-    if wanted:
-        raise CapabilityMissing(wanted, model, alternative=f'{model} with the setting vllm.draft = "off"')
-
-
 KEY = "reason"
-"""Under this key a request's `extra_args` (over HTTP `vllm_xargs`) hold what is ours."""
+"""The key of what is ours in a request's `extra_args` (over HTTP `vllm_xargs`)."""
 
-MOST_ALTERNATIVES = 1000
-"""Most alternatives of a position that the engine is told to allow."""
+MAX_LOGPROBS = 1000
+"""Maximum alternatives of a position that the engine is configured to return."""
 
 CPU_CONTEXT = 4096
-"""Context on a CPU unless the settings say otherwise: a whole prompt is computed in one step there."""
+"""Context on a CPU unless the settings say otherwise: a prompt is computed in one step there."""
 
 REPORTS_PAGE = "/v1/reason/reports"
 HOOKS_PAGE = "/v1/reason/hooks"
-"""Pages of our endpoint plug-in on a vLLM server: what hooks measured, and which there are."""
+"""Routes of our endpoint plug-in on a vLLM server: reports of logits processors, and which are installed."""
 
-PROCESSOR = "reason.serving.vllm.logits_processor:Hooks"
-WORKER = "reason.serving.vllm.worker.ReasonWorker"
-_OURS = ("model", "logits_processors", "worker_extension_cls", "logprobs_mode", "skip_tokenizer_init", "runner")
+PROCESSOR = "reason.serving.vllm.logits_processor:ReasonLogitsProcessor"
+WORKER = "reason.serving.vllm.worker.ReasonWorkerExtension"
+
+SPECULATIVE_ARGUMENTS = ("speculative_config", "spec_method", "spec_model", "spec_tokens")
+"""Arguments of vLLM's engine that turn speculative decoding on."""
+
+DEFAULT_SPECULATIVE_TOKENS = {"ngram": 5, "suffix": 32}
+"""Draft tokens where the settings name no number, as in vLLM's documentation of each method."""
+
+SUFFIX_PACKAGE = "arctic_inference"
+
+_RESERVED = ("model", "logits_processors", "worker_extension_cls", "logprobs_mode", "skip_tokenizer_init", "runner")
 
 
-def engine_arguments(folder: Path, settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
+def engine_arguments(directory: Path, settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
     """Arguments of `AsyncEngineArgs`.
 
     Args:
-        folder: The model's folder.
-        settings: What the user chose.
-        context: Tokens the model was made for; None if its configuration does not say.
-        cpu: Whether vLLM runs on the processor.
+        directory: The model's directory.
+        settings: The section `vllm`.
+        context: Context length of the model; None if its configuration does not say.
+        cpu: Whether vLLM runs on the CPU.
 
     Raises:
-        UserError: `settings.engine` sets what the hooks rely on, or what the setting `draft` sets.
+        UserError: `settings.engine` sets what the logits processors rely on, or what `speculative_method` sets.
     """
-    if taken := sorted(set(settings.engine) & set(_OURS)):
-        raise UserError(f"setting vllm.engine.{taken[0]} is not free: the hooks rely on it")
+    if taken := sorted(set(settings.engine) & set(_RESERVED)):
+        raise UserError(f"setting vllm.engine.{taken[0]} is reserved: the logits processors rely on it")
     arguments: dict[str, Any] = {
-        "model": str(folder),
+        "model": str(directory),
         "dtype": settings.dtype,
         "enable_prefix_caching": settings.prefix_caching,
-        "max_logprobs": MOST_ALTERNATIVES,
+        "max_logprobs": MAX_LOGPROBS,
         "logprobs_mode": "raw_logprobs",
-        "logits_processors": [] if drafts(settings) else [PROCESSOR],  # vLLM takes none while it drafts
+        "logits_processors": [] if is_speculative(settings) else [PROCESSOR],  # vLLM takes none while it drafts
         "worker_extension_cls": WORKER,
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
         "seed": secrets.randbits(31),  # of the samples without a seed: they differ from start to start
         "enable_log_requests": False,
     }
-    return arguments | sizes(settings, context, cpu) | draft_arguments(settings) | settings.engine
+    return arguments | size_arguments(settings, context, cpu) | speculative_arguments(settings) | settings.engine
 
 
-def sizes(settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
-    """What of the engine's arguments follows from the machine: lengths, memory, devices.
+def size_arguments(settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
+    """The engine's arguments that depend on the machine: lengths, memory, devices. Arguments as `engine_arguments`.
 
-    On a CPU, seeds and prompts computed in chunks end the engine (vLLM to 0.33), so chunks are off there; blocks have
-    32 tokens, the fewest it takes, so that most of a common prefix is reused; and nothing is compiled, which would take
-    over a minute at every start.
-
-    Args:
-        settings: What the user chose.
-        context: Tokens the model was made for; None if its configuration does not say.
-        cpu: Whether vLLM runs on the processor.
+    On a CPU, seeds and chunked prefill end the engine (vLLM to 0.33), so chunks are off there; blocks have 32 tokens,
+    the minimum, so that most of a common prefix is reused; and nothing is compiled, which would take over a minute at
+    every start.
     """
     arguments: dict[str, Any] = {
         "max_num_seqs": settings.max_num_seqs,
@@ -165,10 +95,10 @@ def sizes(settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, A
             "enforce_eager": True,
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(length, 2048),
-            "kv_cache_memory_bytes": settings.kv_bytes or 1 << 30,
+            "kv_cache_memory_bytes": settings.kv_cache_bytes or 1 << 30,
         }
-    elif settings.kv_bytes is not None:
-        arguments["kv_cache_memory_bytes"] = settings.kv_bytes
+    elif settings.kv_cache_bytes is not None:
+        arguments["kv_cache_memory_bytes"] = settings.kv_cache_bytes
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if length is not None:
@@ -176,43 +106,98 @@ def sizes(settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, A
     return arguments
 
 
-def keeps_prefixes(settings: VllmSettings, cpu: bool) -> bool:
+def uses_connector(settings: VllmSettings, cpu: bool) -> bool:
     """Whether an engine is started with our KV connector.
 
-    Args:
-        settings: What the user chose.
-        cpu: Whether vLLM runs on the processor.
+    Raises:
+        UserError: It is requested, but another setting excludes it.
+    """
+    has_other_connector = "kv_transfer_config" in settings.engine
+    if settings.pins and (has_other_connector or not settings.prefix_caching):
+        reason = "vllm.engine.kv_transfer_config is set" if has_other_connector else "vllm.prefix_caching is off"
+        raise UserError(f"setting vllm.pins needs vLLM's own prefix cache and connector, but {reason}")
+    is_enabled = cpu if settings.pins is None else settings.pins
+    return is_enabled and settings.prefix_caching and not has_other_connector
+
+
+# --- Speculative decoding
+
+
+def is_speculative(settings: VllmSettings) -> bool:
+    """Whether an engine uses speculative decoding: by the setting, or by arguments of vLLM's own."""
+    return settings.speculative_method != "off" or any(
+        settings.engine.get(argument) is not None for argument in SPECULATIVE_ARGUMENTS
+    )
+
+
+def speculative_arguments(settings: VllmSettings) -> dict[str, Any]:
+    """Arguments of `AsyncEngineArgs` for the setting `speculative_method`; none if it is off.
 
     Raises:
-        UserError: It is asked for, but its place is taken.
+        UserError: vLLM's own arguments are set too, or a package is missing.
     """
-    foreign = "kv_transfer_config" in settings.engine
-    if settings.pins and (foreign or not settings.prefix_caching):
-        taken = "vllm.engine.kv_transfer_config is set" if foreign else "vllm.prefix_caching is off"
-        raise UserError(f"setting vllm.pins needs vLLM's own prefix cache and connector, but {taken}")
-    wanted = cpu if settings.pins is None else settings.pins
-    return wanted and settings.prefix_caching and not foreign
+    method = settings.speculative_method
+    if method == "off":
+        return {}
+    if taken := [argument for argument in SPECULATIVE_ARGUMENTS if argument in settings.engine]:
+        raise UserError(
+            f"settings vllm.speculative_method and vllm.engine.{taken[0]} are both set", hint="remove one of them"
+        )
+    if method == "suffix" and importlib.util.find_spec(SUFFIX_PACKAGE) is None:
+        raise UserError(
+            'setting vllm.speculative_method = "suffix" needs the package arctic-inference, which is not installed',
+            hint='pip install arctic-inference==0.1.1 next to vLLM (it is compiled on installation), or use "ngram"',
+        )
+    config: dict[str, Any] = {
+        "method": method,
+        "num_speculative_tokens": settings.num_speculative_tokens or DEFAULT_SPECULATIVE_TOKENS[method],
+    }
+    if method == "ngram":
+        lookup = settings.prompt_lookup_tokens
+        config |= {"prompt_lookup_max": lookup, "prompt_lookup_min": lookup}
+    return {"speculative_config": config}
+
+
+def speculative_identity(config: Any) -> str:
+    """What of vLLM's `SpeculativeConfig` decides which text a seed gives, for a model's identity; empty for None."""
+    if config is None:
+        return ""
+    lookup = f"-{config.prompt_lookup_min}-{config.prompt_lookup_max}" if config.method == "ngram" else ""
+    return f"+{config.method}-{config.num_speculative_tokens}{lookup}"
+
+
+def check_speculative_request(sampling: SamplingParams, model: str, *, samples_exactly: bool) -> None:
+    """Raises `CapabilityMissing` if a request needs what speculative decoding excludes.
+
+    Args:
+        model: The model's name.
+        samples_exactly: Whether this vLLM samples draft tokens from the right distribution.
+    """
+    missing = f"logits processor {sampling.logits_processors[0].name}" if sampling.logits_processors else ""
+    if sampling.json_schema is not None:
+        missing = missing or "json_schema"
+    if sampling.temperature > 0 and not samples_exactly:
+        missing = missing or "temperature above 0 with speculative decoding"
+    if missing:
+        raise CapabilityMissing(missing, model, alternative=f'{model} with the setting vllm.speculative_method = "off"')
+
+
+# --- Sampling
 
 
 def sampling_arguments(sampling: SamplingParams, index: int, eos: Iterable[int]) -> dict[str, Any]:
-    """Arguments of `SamplingParams` for one sample of a request.
+    """Arguments of vLLM's `SamplingParams` for one sample of a request.
 
-    Each sample is a request of vLLM's own, with a seed made of (seed, index): so a sample that is made again alone is
-    what it was among its siblings. vLLM computes their common prompt once. Texts and stop strings are made by our own
-    tokenizer, from the ids.
-
-    Args:
-        sampling: How to sample.
-        index: Which sample.
-        eos: Tokens that end a text.
+    Each sample is a request of vLLM's own, with a seed made of (seed, index): so a sample that is generated again by
+    itself is the same as among its siblings. vLLM computes their common prompt once. Detokenization and stop strings
+    are handled by our own tokenizer.
     """
-    seeded = sampling.seed is not None and sampling.temperature > 0
     return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "max_tokens": sampling.max_tokens,
-        "seed": sample_seed(sampling.seed, index) if seeded and sampling.seed is not None else None,
+        "seed": None if sampling.seed is None or sampling.temperature == 0 else derived_seed(sampling.seed, index),
         "logprobs": sampling.top_logprobs if sampling.top_logprobs or sampling.logprobs else None,
         "stop_token_ids": [] if sampling.ignore_eos else sorted(eos),
         "ignore_eos": sampling.ignore_eos,
@@ -220,7 +205,7 @@ def sampling_arguments(sampling: SamplingParams, index: int, eos: Iterable[int])
     }
 
 
-def sample_seed(seed: int, *which: int) -> int:
-    """Seed of one sample's generator, below 2^63: which one of those of a seed, in one number or several."""
-    name = ":".join(map(str, (seed, *which)))
+def derived_seed(seed: int, *index: int) -> int:
+    """Seed of one sample's generator, below 2^63, derived from a seed and the sample's index (one or more numbers)."""
+    name = ":".join(map(str, (seed, *index)))
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1

@@ -1,4 +1,4 @@
-"""vLLM as a pooling engine in this program: it reads texts and gives numbers of them, and generates nothing."""
+"""vLLM as a pooling engine in this program: it computes numbers from texts, and generates nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...core.settings import VllmSettings
 from ..model_files.checkpoint import read_config
 from ..model_files.find import ModelFiles
 from ..transformers_loading import first_line
-from .engine import launch, prepare, stop_engine
-from .options import sizes
+from .engine import launch_engine, prepare_vllm, stop_engine
+from .options import size_arguments
 
-WINDOW = 256
-"""Inputs that are handed to the engine at a time."""
+MAX_SUBMITTED = 256
+"""Maximum inputs that are submitted to the engine at a time."""
 
-_OURS = ("model", "runner", "pooler_config", "skip_tokenizer_init", "enable_prefix_caching")
+_RESERVED = ("model", "runner", "pooler_config", "skip_tokenizer_init", "enable_prefix_caching")
 
 
 class PoolingEngine:
@@ -33,7 +33,7 @@ class PoolingEngine:
     def __init__(self, name: str, engine: Any) -> None:
         self._name = name
         self._engine: Any = engine
-        self._gate = asyncio.Semaphore(WINDOW)
+        self._gate = asyncio.Semaphore(MAX_SUBMITTED)
         self._work: set[asyncio.Task[Any]] = set()
         config = engine.model_config
         self.context: int = config.max_model_len
@@ -46,23 +46,23 @@ class PoolingEngine:
         Args:
             files: The model.
             settings: The section `vllm`.
-            step_tag: Token whose rows are wanted of a model that scores tokens; None for all other models.
+            step_tag: Token whose rows a model that scores tokens returns; None for all other models.
 
         Raises:
-            UserError: vLLM is missing or refuses the settings; or the script that starts it has no guard.
+            UserError: vLLM is missing or refuses the settings; or the script that starts it has no main guard.
             BackendUnavailable: The engine did not come up.
         """
-        arguments = pooling_arguments(files, settings, cpu=prepare())
+        arguments = pooling_arguments(files, settings, cpu=prepare_vllm())
         if step_tag is not None:
             from vllm.config.pooler import PoolerConfig
 
             arguments["pooler_config"] = PoolerConfig(tok_pooling_type="STEP", step_tag_id=step_tag)  # type: ignore[call-arg, unused-ignore]
-        return cls(files.name, launch(files.name, arguments))
+        return cls(files.name, launch_engine(files.name, arguments))
 
     async def pool(self, inputs: Sequence[Sequence[int]], task: str) -> list[Any]:
-        """What the model makes of inputs, before its activation: numbers `[labels]`, or rows `[steps, labels]`.
+        """The model's outputs before its activation: numbers `[labels]`, or rows `[steps, labels]`.
 
-        Cancelling aborts what is under way.
+        Cancelling aborts what is running.
 
         Args:
             inputs: Tokens of each.
@@ -92,7 +92,7 @@ class PoolingEngine:
         async with self._gate:
             if self._engine is None:
                 raise BackendUnavailable(f"{self._name} is closed")
-            # vLLM changes the parameters it is given: each request has its own
+            # vLLM modifies the parameters: each request has its own
             params = PoolingParams(task=task, use_activation=False)  # type: ignore[arg-type, unused-ignore]
             request = self._engine.encode(
                 TokensPrompt(prompt_token_ids=list(ids)), params, f"reason-{uuid.uuid4().hex}"
@@ -102,14 +102,14 @@ class PoolingEngine:
                 async with aclosing(request) as outputs:
                     async for output in outputs:
                         last = output
-            except ValueError as e:  # vLLM's class for a request it refuses
-                raise BackendError(f"vLLM refused an input of {self._name}: {first_line(e)}") from e
+            except ValueError as e:  # vLLM's class for a request it rejects
+                raise BackendError(f"vLLM rejected an input of {self._name}: {first_line(e)}") from e
             if last is None:
-                raise BackendError(f"vLLM gave an input of {self._name} up")
+                raise BackendError(f"vLLM aborted an input of {self._name}")
             return last.outputs.data.float().cpu().numpy()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and end the engine's processes; idempotent."""
+        """Cancel what is running and end the engine's processes; idempotent."""
         engine, self._engine = self._engine, None
         if engine is None:
             return
@@ -123,13 +123,13 @@ class PoolingEngine:
 def pooling_arguments(files: ModelFiles, settings: VllmSettings, *, cpu: bool) -> dict[str, Any]:
     """Arguments of `AsyncEngineArgs` for a pooling model, without the pooler's own.
 
-    Prefix caching is off: rows of a cached prefix are not computed, and with them the scores of its steps would miss.
+    Prefix caching is off: rows of a cached prefix are not computed, so that the scores of its steps would be missing.
 
     Raises:
         UserError: `settings.engine` sets what scoring relies on.
     """
-    if taken := sorted(set(settings.engine) & set(_OURS)):
-        raise UserError(f"setting vllm.engine.{taken[0]} is not free: reward models rely on it")
+    if taken := sorted(set(settings.engine) & set(_RESERVED)):
+        raise UserError(f"setting vllm.engine.{taken[0]} is reserved: reward models rely on it")
     context = read_config(files.folder).get("max_position_embeddings")
     arguments: dict[str, Any] = {
         "model": str(files.folder),
@@ -139,5 +139,5 @@ def pooling_arguments(files: ModelFiles, settings: VllmSettings, *, cpu: bool) -
         "skip_tokenizer_init": True,
         "enable_log_requests": False,
     }
-    arguments |= sizes(settings, context if isinstance(context, int) else None, cpu)
+    arguments |= size_arguments(settings, context if isinstance(context, int) else None, cpu)
     return arguments | settings.engine

@@ -1,10 +1,10 @@
-"""Whether vLLM draws drafted tokens from the right distribution in this process, and what is mended for that.
+"""Repairs of vLLM's rejection sampling of draft tokens, where it samples from a wrong distribution.
 
-On a processor without Triton, three things in the rejection sampling of vLLM 0.32 are wrong. Temperature, top-k and
-top-p of each drafted token are read from memory that nobody wrote (vLLM's issue 55005), so that tokens are drawn from
-another distribution than the model's, or the engine ends. The places that stand for no guess (-1), by which a step is
-filled up, may be taken for guesses. And top-k ends the engine at the first step in which nothing is guessed. All three
-are tried on small inputs, replaced where they fail, and tried again: a vLLM that has mended them is left alone.
+On a CPU without Triton, three things in the rejection sampling of vLLM 0.32 are wrong. Temperature, top-k and top-p of
+each draft token are read from uninitialized memory (vLLM's issue 55005), so that tokens are sampled from another
+distribution than the model's, or the engine ends. The placeholders (-1) that fill up a step may be accepted as draft
+tokens. And top-k ends the engine at the first step without draft tokens. All three are tried on small inputs, replaced
+where they fail, and tried again: a vLLM that has fixed them is left unchanged.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-NAMES = ("expand_batch_to_tokens", "apply_sampling_constraints", "_rejection_random_sample")
+PATCHED = ("expand_batch_to_tokens", "apply_sampling_constraints", "_rejection_random_sample")
 """What may be replaced in `vllm.v1.sample.rejection_sampler`."""
 
 
-def draws_exactly() -> bool:
-    """Mend what has to be mended in this process, a worker of vLLM's.
+def ensure_exact_sampling() -> bool:
+    """Repair what has to be repaired in this process, a worker of vLLM's.
 
     Returns:
-        Whether drafted tokens are drawn from the right distribution, as far as can be tried.
+        Whether draft tokens are sampled from the right distribution, as far as can be tried.
     """
     from vllm.platforms import current_platform
 
@@ -33,25 +33,25 @@ def draws_exactly() -> bool:
         return True
     import vllm.v1.sample.rejection_sampler as sampler
 
-    if not all(hasattr(sampler, name) for name in NAMES):
-        return False  # a vLLM that does it otherwise
+    if not all(hasattr(sampler, name) for name in PATCHED):
+        return False  # a vLLM with another implementation
     if not _expands(sampler):
         sampler.expand_batch_to_tokens = expand_batch_to_tokens
-    if not _bears_nothing(sampler):
-        sampler.apply_sampling_constraints = bearing_nothing(sampler.apply_sampling_constraints)
-    if not _refuses_fillers(sampler):
-        sampler._rejection_random_sample = refusing_fillers(sampler._rejection_random_sample)
-    return _expands(sampler) and _bears_nothing(sampler) and _refuses_fillers(sampler)
+    if not _accepts_empty(sampler):
+        sampler.apply_sampling_constraints = accepting_empty(sampler.apply_sampling_constraints)
+    if not _rejects_placeholders(sampler):
+        sampler._rejection_random_sample = rejecting_placeholders(sampler._rejection_random_sample)
+    return _expands(sampler) and _accepts_empty(sampler) and _rejects_placeholders(sampler)
 
 
 def expand_batch_to_tokens(
     x: Tensor, cu_num_tokens: Tensor, num_tokens: int, replace_from: float = 0, replace_to: float = 0
 ) -> Tensor:
-    """A number of each request, repeated for each of its drafted tokens.
+    """A number of each request, repeated for each of its draft tokens.
 
     Args:
-        x: A number of each request, `[requests]`.
-        cu_num_tokens: Drafted tokens of the requests up to and with each, `[requests]`.
+        x: `[requests]`.
+        cu_num_tokens: Cumulative number of draft tokens, `[requests]`.
         num_tokens: All of them.
         replace_from: A number that is replaced.
         replace_to: By which.
@@ -64,71 +64,78 @@ def expand_batch_to_tokens(
     return torch.where(expanded == replace_from, torch.full_like(expanded, replace_to), expanded)
 
 
-def bearing_nothing(constrain: Any) -> Any:
-    """Temperature, top-k and top-p of drafted tokens, as vLLM applies them, for steps without any, too.
+def accepting_empty(apply_constraints: Any) -> Any:
+    """VLLM's `apply_sampling_constraints` (temperature, top-k, top-p of draft tokens), also for steps without any."""
+
+    @functools.wraps(apply_constraints)
+    def apply(logits: Tensor, *rest: Any, **more: Any) -> Any:
+        return apply_constraints(logits, *rest, **more) if len(logits) else logits
+
+    return apply
+
+
+def rejecting_placeholders(sample: Any) -> Any:
+    """VLLM's sampling of draft tokens, in which a placeholder is never accepted.
 
     Args:
-        constrain: vLLM's function: logits `[drafted tokens, vocabulary]`, and whatever else it takes.
-    """
-
-    @functools.wraps(constrain)
-    def bearing(logits: Tensor, *rest: Any, **more: Any) -> Any:
-        return constrain(logits, *rest, **more) if len(logits) else logits
-
-    return bearing
-
-
-def refusing_fillers(sample: Any) -> Any:
-    """Sampling of drafted tokens by vLLM, in which a place that stands for no guess is never accepted.
-
-    Args:
-        sample: vLLM's function: outputs, ends of each request's drafts, drafts, their probabilities, those of the
-            model, tokens behind the drafts, tokens that replace refused ones, and random numbers, which a draft is
-            accepted for if they are at most its probability.
+        sample: vLLM's function: outputs, ends of each request's drafts, draft tokens, their probabilities, those of the
+            model, bonus tokens, recovered tokens, and uniform numbers, by which a draft token is accepted if they are
+            at most its probability.
     """
 
     @functools.wraps(sample, updated=())
-    def refusing(
+    def rejecting(
         outputs: Tensor,
         ends: Tensor,
-        drafts: Tensor,
+        draft_ids: Tensor,
         draft_probs: Tensor | None,
-        probs: Tensor,
-        behind: Tensor,
-        instead: Tensor,
-        chances: Tensor,
+        target_probs: Tensor,
+        bonus_ids: Tensor,
+        recovered_ids: Tensor,
+        uniform: Tensor,
         *rest: Any,
         **more: Any,
     ) -> Any:
-        barred = chances.masked_fill(drafts < 0, math.inf)
-        return sample(outputs, ends, drafts.clamp(min=0), draft_probs, probs, behind, instead, barred, *rest, **more)
+        uniform = uniform.masked_fill(draft_ids < 0, math.inf)
+        return sample(
+            outputs,
+            ends,
+            draft_ids.clamp(min=0),
+            draft_probs,
+            target_probs,
+            bonus_ids,
+            recovered_ids,
+            uniform,
+            *rest,
+            **more,
+        )
 
-    return refusing
+    return rejecting
 
 
 def _expands(sampler: ModuleType) -> bool:
     ends = torch.tensor([2, 3], dtype=torch.int32)
     try:
-        heat = sampler.expand_batch_to_tokens(torch.tensor([0.7, 0.0]), ends, 3, replace_from=0, replace_to=1)
-        top = sampler.expand_batch_to_tokens(torch.tensor([7, 5], dtype=torch.int32), ends, 3)
-        return bool(torch.equal(heat, torch.tensor([0.7, 0.7, 1.0])) and top.tolist() == [7, 7, 5])
+        temperature = sampler.expand_batch_to_tokens(torch.tensor([0.7, 0.0]), ends, 3, replace_from=0, replace_to=1)
+        top_k = sampler.expand_batch_to_tokens(torch.tensor([7, 5], dtype=torch.int32), ends, 3)
+        return bool(torch.equal(temperature, torch.tensor([0.7, 0.7, 1.0])) and top_k.tolist() == [7, 7, 5])
     except (TypeError, RuntimeError):  # it takes other arguments
         return False
 
 
-def _bears_nothing(sampler: ModuleType) -> bool:
-    top = torch.tensor([2], dtype=torch.int32)
-    how = SimpleNamespace(all_greedy=False, temperature=torch.ones(1), top_k=top, top_p=None)
+def _accepts_empty(sampler: ModuleType) -> bool:
+    top_k = torch.tensor([2], dtype=torch.int32)
+    metadata = SimpleNamespace(all_greedy=False, temperature=torch.ones(1), top_k=top_k, top_p=None)
     try:
-        sampler.apply_sampling_constraints(torch.zeros(0, 4), torch.tensor([0], dtype=torch.int32), how)
-    except (AttributeError, TypeError, RuntimeError):  # RuntimeError: there is no largest of nothing
+        sampler.apply_sampling_constraints(torch.zeros(0, 4), torch.tensor([0], dtype=torch.int32), metadata)
+    except (AttributeError, TypeError, RuntimeError):  # RuntimeError: the maximum of nothing
         return False
     return True
 
 
-def _refuses_fillers(sampler: ModuleType) -> bool:
+def _rejects_placeholders(sampler: ModuleType) -> bool:
     memory = torch.full((3, 4), 0.25)
-    memory[0] = 1.0  # what stands before the probabilities: an index of -1 would find certainty there
+    memory[0] = 1.0  # what precedes the probabilities: an index of -1 would read certainty there
     outputs = torch.full((1, 3), -1, dtype=torch.int32)
     try:
         sampler._rejection_random_sample(

@@ -1,15 +1,14 @@
-"""`Part`: what a request of vLLM's says of the group of workers that it belongs to.
+"""Workers on one shared cache inside vLLM (experimental), as far as it does not need vLLM.
 
-`Groups`: keys and values of groups of workers in a process of vLLM's, and what a step of its engine does to them.
+A worker is a session of vLLM's engine that takes one pass after another, and whose attention reads what the others of
+its group have written. vLLM gives each worker's tokens positions of its own sequence and caches their keys rotated
+there. Here they are stored once more, by block as the embedded engine stores them, and a query is rotated from its
+position in its sequence to its position in its worker's view. So layouts and moves are those of the embedded engine,
+whatever vLLM's own cache holds.
 
-It is apart from vLLM: rows of a batch are told, queries, keys and values are handed over layer by layer. Nothing here
-may raise into the engine, which would end it: a pass that is not whole is not shared, and is counted.
-
-`Gangs`: passes of workers between their arrival at vLLM's scheduler and the step in which they are computed.
-
-Apart from vLLM: requests are taken as they come.
-
-What workers on a shared cache need of vLLM, the model and the settings: refused at the start where it is not so.
+A request says by its `WorkerRequest` what it is for its group; `PassGate` holds the requests of a pass until all have
+arrived; `GroupCaches` keeps the groups' keys and values in a process of vLLM's. Nothing in `GroupCaches` may raise into
+the engine, which would end it: an incomplete pass is not shared, and is counted.
 """
 
 from __future__ import annotations
@@ -26,46 +25,96 @@ from torch import Tensor
 from ...core.errors import UserError
 from ...core.messages import Frozen
 from ...core.settings import VllmSettings, user_error_of
-from ..local.config import OWN_FAMILIES, ModelShape
-from ..local.rope import Rotary
-from ..local.shared_cache import Block, Feed, SharedPlan
-from ..worker_group import MOST_WORKERS, Layout
+from ..local.config import NATIVE_FAMILIES, ModelConfig
+from ..local.rope import RotaryEmbedding
+from ..local.shared_cache import CacheBlock, SharedCacheAttention, WorkerChunk
+from ..worker_group import MAX_WORKERS, Layout
 
+TESTED_VERSIONS = ("0.32",)
+"""Versions of vLLM, to the minor number, that this was tested with: what it overrides is no stable interface."""
+SCHEDULER = "reason.serving.vllm.shared_scheduler.SharedCacheScheduler"
+ROW_TRACKER = "reason.serving.vllm.shared_attention:RowTracker"
 KEY = "reason_workers"
-"""Under this key of a request's `extra_args` it lies."""
+"""The key of a `WorkerRequest` in a request's `extra_args`."""
 
-Kind = Literal["prompt", "others", "own", "pass"]
+_RESERVED = ("scheduler_cls", "async_scheduling", "attention_config", "attention_backend", "kv_cache_dtype")
+_INCOMPATIBLE = ("speculative_config", "data_parallel_size", "decode_context_parallel_size")
+
+
+def shared_cache_arguments(
+    directory: Path, settings: VllmSettings, version: str, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of `AsyncEngineArgs` by which an engine's workers can share their cache.
+
+    Args:
+        directory: The model's directory.
+        version: Of vLLM.
+        arguments: The engine's other arguments.
+
+    Raises:
+        UserError: This version of vLLM is not a tested one; the model's cache cannot be shared; or a setting is
+            incompatible.
+        DataError: The model's configuration is missing or broken.
+    """
+    minor = ".".join(version.split(".")[:2])
+    if minor not in TESTED_VERSIONS:
+        tested = " or ".join(TESTED_VERSIONS)
+        raise UserError(
+            f"setting vllm.shared_workers: not tested with vLLM {version}",
+            hint=f"install vLLM {tested}, use local/… for workers on one cache, or turn the setting off",
+        )
+    if not ModelConfig.is_native(directory):
+        raise UserError(
+            "setting vllm.shared_workers: the cache of this model's attention cannot be shared",
+            hint=f"use a model of type {', '.join(NATIVE_FAMILIES)} without sliding windows, or turn the setting off",
+        )
+    if settings.speculative_method != "off":
+        raise UserError(
+            "setting vllm.speculative_method is incompatible with vllm.shared_workers", hint="remove one of them"
+        )
+    taken = sorted(set(settings.engine) & {*_RESERVED, *_INCOMPATIBLE})
+    if taken:
+        raise UserError(
+            f"setting vllm.engine.{taken[0]} is incompatible with vllm.shared_workers", hint="remove one of them"
+        )
+    processors = [*arguments["logits_processors"], ROW_TRACKER]
+    return {"scheduler_cls": SCHEDULER, "async_scheduling": False, "logits_processors": processors}
+
+
+# --- Requests of a group
+
+RequestKind = Literal["prompt", "others", "own", "pass"]
 """What a request's new tokens are: the prompt that all workers begin with, one of the headers, or what a worker reads
 in a pass."""
-
 
 Size = Annotated[int, Field(ge=0)]
 
 
-class Part(Frozen):
+class WorkerRequest(Frozen):
     """What one request is for its group.
 
     Attributes:
-        group: Name that no other group of the engine has or had.
+        group: Unique name of the group.
         kind: What its new tokens are.
-        workers: Workers of the group.
+        num_workers: Workers of the group.
         layout: What they see of one another.
         worker: Whose request it is.
-        turn: Number of the pass, from 1.
-        reading: Workers that read in it, by number.
-        moves: Workers whose text joins the history before it, in this order.
-        sizes: Tokens of the group's prompt, of its header before the others' texts, and of the one before one's own.
+        pass_number: Number of the pass, from 1.
+        active: Workers that read in it, by number.
+        moves: Workers whose text moves to the history before it, in this order.
+        sizes: Tokens of the group's prompt, of its header before the others' texts, and of the one before a worker's
+            own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     group: str
-    kind: Kind
-    workers: Annotated[int, Field(ge=1, le=MOST_WORKERS)]
+    kind: RequestKind
+    num_workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
     layout: Layout
-    worker: Annotated[int, Field(ge=0, lt=MOST_WORKERS)] = 0
-    turn: Annotated[int, Field(ge=0)] = 0
-    reading: tuple[int, ...] = ()
+    worker: Annotated[int, Field(ge=0, lt=MAX_WORKERS)] = 0
+    pass_number: Annotated[int, Field(ge=0)] = 0
+    active: tuple[int, ...] = ()
     moves: tuple[int, ...] = ()
     sizes: tuple[Size, Size, Size] = (0, 0, 0)
 
@@ -74,36 +123,105 @@ class Part(Frozen):
         return {KEY: self.model_dump(mode="json")}
 
     @classmethod
-    def of(cls, extra_args: Mapping[str, Any] | None) -> Part | None:
-        """The part of a request; None if it belongs to no group.
+    def from_arguments(cls, extra_args: Mapping[str, Any] | None) -> WorkerRequest | None:
+        """Read the `extra_args` of a request; None if it belongs to no group.
 
         Raises:
-            ValueError: It makes no sense.
+            ValueError: They are invalid.
         """
-        given = (extra_args or {}).get(KEY)
-        if given is None:
+        value = (extra_args or {}).get(KEY)
+        if value is None:
             return None
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(value)
         except ValidationError as e:
             raise ValueError(f"{KEY}: {user_error_of(e, 'field', cls.model_fields)}") from e
 
 
-@dataclass(frozen=True)
-class Row:
-    """A request in a step.
+# --- Passes between their arrival at the scheduler and their step
+
+
+@dataclass
+class _PendingPass:
+    """A pass that is being gathered or waits for its step.
 
     Attributes:
-        part: What it is for its group.
-        first: Row of the batch at which its new tokens begin.
-        count: How many there are.
-        computed: Tokens of its sequence before them.
+        size: Workers that read in it.
+        members: Number of the worker and its request, by the request's id.
     """
 
-    part: Part
+    size: int
+    members: dict[str, tuple[int, Any]] = field(default_factory=dict)
+
+
+class PassGate:
+    """Holds the requests of a pass until all of them have arrived, and checks that they get into one step."""
+
+    def __init__(self) -> None:
+        self._gathering: dict[str, _PendingPass] = {}
+        self._released: dict[str, _PendingPass] = {}
+
+    def add(self, worker_request: WorkerRequest, request_id: str, request: Any) -> list[Any]:
+        """A worker's request has arrived.
+
+        Returns:
+            The requests to schedule: none while one is missing, else all of the pass, by worker.
+        """
+        group = worker_request.group
+        gathering = self._gathering.setdefault(group, _PendingPass(len(worker_request.active)))
+        gathering.members[request_id] = worker_request.worker, request
+        if len(gathering.members) < gathering.size:
+            return []
+        self._released[group] = self._gathering.pop(group)
+        return [request for _, request in sorted(gathering.members.values(), key=lambda member: member[0])]
+
+    def discard(self, request_ids: Iterable[str]) -> None:
+        """Requests have ended: the passes they belong to are dropped."""
+        ended = set(request_ids)
+        for passes in (self._gathering, self._released):
+            for group in [g for g, one in passes.items() if ended & one.members.keys()]:
+                del passes[group]
+
+    def check_step(self, num_scheduled: Mapping[str, int], is_idle: bool) -> list[Any]:
+        """Check which of the released passes a step contains.
+
+        Args:
+            num_scheduled: Tokens of each request in it.
+            is_idle: Whether nothing is running that could make room for waiting requests.
+
+        Returns:
+            Requests of passes that are lost: not all of a pass came into one step.
+        """
+        lost: list[Any] = []
+        for group, one in list(self._released.items()):
+            scheduled = [num_scheduled.get(request_id, 0) for request_id in one.members]
+            expected = [len(request.prompt_token_ids) for _, request in one.members.values()]
+            if scheduled == expected:
+                del self._released[group]
+            elif any(scheduled) or is_idle:
+                del self._released[group]
+                lost += [request for _, request in one.members.values()]
+        return lost
+
+
+# --- Keys and values of groups in a process of vLLM's
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """A request of a group in a step.
+
+    Attributes:
+        request: What it is for its group.
+        first: Row of the batch at which its new tokens begin.
+        count: Number of new tokens.
+        num_computed: Tokens of its sequence before them.
+    """
+
+    request: WorkerRequest
     first: int
     count: int
-    computed: int
+    num_computed: int
 
     @property
     def rows(self) -> slice:
@@ -112,7 +230,7 @@ class Row:
 
 
 @dataclass
-class Counts:
+class PassCounts:
     """What became of a group's passes.
 
     Attributes:
@@ -125,291 +243,181 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class _Write:
-    """Keys and values that go from rows of a batch into columns of a block."""
+class _BlockCopy:
+    """Keys and values that go from rows of a batch into slots of a block."""
 
-    block: Block
-    columns: range
+    block: CacheBlock
+    slots: range
     rows: slice
 
 
-class _Group:
-    """Blocks of one group, as the embedded engine has them."""
+class _GroupCache:
+    """Blocks of one group, as in the embedded engine."""
 
-    def __init__(self, part: Part, block: Mapping[str, Block], steps: Sequence[Block]) -> None:
-        self.counts = Counts()
-        self.prompt = block["prompt"]
-        self.headers = {kind: block[kind] for kind in ("others", "own")}
-        self._steps = list(steps)
-        self._layout = part.layout
-        self._turn = 0
-        self._native: list[int] = []
-        """Tokens of each worker's sequence as vLLM has it."""
+    def __init__(self, request: WorkerRequest, blocks: Mapping[str, CacheBlock], own: Sequence[CacheBlock]) -> None:
+        self.counts = PassCounts()
+        self.history = blocks["prompt"]
+        self.headers = {kind: blocks[kind] for kind in ("others", "own")}
+        self._own = list(own)
+        self._layout = request.layout
+        self._pass_number = 0
+        self._native_lengths: list[int] = []
+        """Tokens of each worker's sequence in vLLM."""
 
     @property
-    def blocks(self) -> Sequence[Block]:
+    def blocks(self) -> Sequence[CacheBlock]:
         """All of them."""
-        return self.prompt, *self.headers.values(), *self._steps
+        return self.history, *self.headers.values(), *self._own
 
-    def blocks_of(self, kind: str) -> Block:
-        """Where a prompt or header goes."""
-        return self.prompt if kind == "prompt" else self.headers[kind]
+    def block_of(self, kind: str) -> CacheBlock:
+        """The block of the prompt or a header."""
+        return self.history if kind == "prompt" else self.headers[kind]
 
-    def feeds(self, rows: Sequence[Row], rotary: Rotary) -> list[Feed] | None:
-        """What the workers of a pass read, in the order of the rows; None if it is not whole."""
-        part = rows[0].part
-        if not self._native:
-            self._native = [len(self.prompt)] * len(self._steps)
-        whole = sorted(row.part.worker for row in rows) == sorted(part.reading) and part.turn == self._turn + 1
-        if not whole or any(row.computed != self._native[row.part.worker] for row in rows):
+    def chunks(self, rows: Sequence[WorkerRow], rotary: RotaryEmbedding) -> list[WorkerChunk] | None:
+        """What the workers of a pass read, in the order of the rows; None if it is incomplete."""
+        request = rows[0].request
+        if not self._native_lengths:
+            self._native_lengths = [len(self.history)] * len(self._own)
+        workers = sorted(row.request.worker for row in rows)
+        is_complete = workers == sorted(request.active) and request.pass_number == self._pass_number + 1
+        if not is_complete or any(row.num_computed != self._native_lengths[row.request.worker] for row in rows):
             self.counts.skipped += 1
             return None
-        self._turn = part.turn
+        self._pass_number = request.pass_number
         self.counts.shared += 1
-        for worker in part.moves:
-            self.prompt.absorb(self._steps[worker], rotary)
-        made: list[Feed] = []
+        for worker in request.moves:
+            self.history.absorb(self._own[worker], rotary)
+        chunks: list[WorkerChunk] = []
         for row in rows:
-            worker = row.part.worker
-            mine = self._steps[worker]
-            if not len(mine):
-                mine.origin = row.computed
-            self._native[worker] = row.computed + row.count
-            made.append(Feed(self._view(worker), [0] * row.count, row.computed))
-        return made
+            worker = row.request.worker
+            own = self._own[worker]
+            if not len(own):
+                own.origin = row.num_computed
+            self._native_lengths[worker] = row.num_computed + row.count
+            chunks.append(WorkerChunk(self._view(worker), [0] * row.count, row.num_computed))
+        return chunks
 
-    def _view(self, worker: int) -> tuple[Block, ...]:
-        mine = self._steps[worker]
+    def _view(self, worker: int) -> tuple[CacheBlock, ...]:
+        own = self._own[worker]
         if self._layout == "interleaved":
-            return self.prompt, mine
-        rest = (step for step in self._steps if step is not mine)
-        others, own = ((block,) if len(block) else () for block in (self.headers["others"], self.headers["own"]))
-        return (self.prompt, *others, *rest, *own, mine)
+            return self.history, own
+        rest = (block for block in self._own if block is not own)
+        before, after = ((block,) if len(block) else () for block in (self.headers["others"], self.headers["own"]))
+        return (self.history, *before, *rest, *after, own)
 
 
 @dataclass(frozen=True)
 class SharedStep:
-    """A step of the engine: what is kept of it, and whose attention is computed here.
+    """A step of the engine: what is copied from it, and whose attention is computed here.
 
     Attributes:
         layers: Number of each layer by its name.
-        writes: Prompts and headers.
-        plan: The passes in it; None if there is none.
-        rows: Rows of the batch that belong to them, in the plan's order.
-        alone: Whether there are no other rows.
+        copies: Prompts and headers.
+        attention: That of the passes in it; None if there is none.
+        rows: Rows of the batch that belong to them, in the order of `attention`.
+        is_exclusive: Whether there are no other rows.
     """
 
     layers: Mapping[str, int]
-    writes: Sequence[_Write] = ()
-    plan: SharedPlan | None = None
+    copies: Sequence[_BlockCopy] = ()
+    attention: SharedCacheAttention | None = None
     rows: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    alone: bool = False
+    is_exclusive: bool = False
 
     def attend(self, layer: str, query: Tensor, key: Tensor, value: Tensor, output: Tensor) -> None:
-        """Keep what is to be kept of a layer, and put the attention of the shared rows into the output.
+        """Copy keys and values of a layer, and write the attention of the shared rows into the output.
 
         Args:
             layer: Its name.
-            query: `[tokens, heads, head_dim]`, turned to the positions of the sequences.
+            query: `[tokens, heads, head_dim]`, rotated to the positions of the sequences.
             key: `[tokens, kv_heads, head_dim]`, likewise.
             value: As the keys.
             output: `[tokens, heads, head_dim]`.
         """
         number = self.layers[layer]
-        for write in self.writes:
-            kept = write.block.kv[number][:, :, write.columns.start : write.columns.stop]
-            kept[0] = key[write.rows].transpose(0, 1)
-            kept[1] = value[write.rows].transpose(0, 1)
-        if self.plan is not None:
+        for copy in self.copies:
+            target = copy.block.kv[number][:, :, copy.slots.start : copy.slots.stop]
+            target[0] = key[copy.rows].transpose(0, 1)
+            target[1] = value[copy.rows].transpose(0, 1)
+        if self.attention is not None:
             rows = self.rows
             qkv = torch.cat((query[rows], key[rows], value[rows]), 1)
-            output[rows] = self.plan.attend(number, qkv).view(len(rows), *output.shape[1:])
+            output[rows] = self.attention.attend(number, qkv).view(len(rows), *output.shape[1:])
 
 
-class Groups:
-    """All groups of a process.
+class GroupCaches:
+    """Keys and values of all groups of a process.
 
     Args:
-        shape: Sizes of the part of the model that lies in this process.
+        config: Sizes of the part of the model that is in this process.
         layers: Names of its layers, in order.
         dtype: Number format of keys and values.
-        device: Where they lie.
+        device: Where they are.
     """
 
-    def __init__(self, shape: ModelShape, layers: Sequence[str], dtype: torch.dtype, device: torch.device) -> None:
-        self._shape, self._dtype, self._device = shape, dtype, device
+    def __init__(self, config: ModelConfig, layers: Sequence[str], dtype: torch.dtype, device: torch.device) -> None:
+        self._config, self._dtype, self._device = config, dtype, device
         self._layers = {name: i for i, name in enumerate(layers)}
-        self._rotary = Rotary(shape, torch.float32, device)
-        self._groups: dict[str, _Group] = {}
+        self._rotary = RotaryEmbedding(config, torch.float32, device)
+        self._groups: dict[str, _GroupCache] = {}
 
-    def step(self, rows: Sequence[Row], tokens: int) -> SharedStep:
+    def step(self, rows: Sequence[WorkerRow], num_tokens: int) -> SharedStep:
         """What a step does.
 
         Args:
             rows: Its requests that belong to groups.
-            tokens: All new tokens in it.
+            num_tokens: All new tokens in it.
         """
-        writes: list[_Write] = []
-        passes: dict[str, list[Row]] = {}
+        copies: list[_BlockCopy] = []
+        passes: dict[str, list[WorkerRow]] = {}
         for row in rows:
-            if row.part.kind == "pass":
-                passes.setdefault(row.part.group, []).append(row)
+            if row.request.kind == "pass":
+                passes.setdefault(row.request.group, []).append(row)
             else:
-                writes += self._kept(row)
-        feeds: list[Feed] = []
+                copies += self._copies(row)
+        chunks: list[WorkerChunk] = []
         shared: list[int] = []
-        for name, together in passes.items():
-            together.sort(key=lambda row: row.part.worker)
+        for name, members in passes.items():
+            members.sort(key=lambda row: row.request.worker)
             group = self._groups.get(name)
-            made = None if group is None else group.feeds(together, self._rotary)
-            if made is not None:
-                feeds += made
-                shared += [i for row in together for i in range(row.rows.start, row.rows.stop)]
-        if not feeds:
-            return SharedStep(self._layers, writes)
-        plan = SharedPlan(self._shape, self._rotary, feeds, self._device)
+            group_chunks = None if group is None else group.chunks(members, self._rotary)
+            if group_chunks is not None:
+                chunks += group_chunks
+                shared += [i for row in members for i in range(row.rows.start, row.rows.stop)]
+        if not chunks:
+            return SharedStep(self._layers, copies)
+        attention = SharedCacheAttention(self._config, self._rotary, chunks, self._device)
         index = torch.tensor(shared, device=self._device)
-        return SharedStep(self._layers, writes, plan, index, len(shared) == tokens)
+        return SharedStep(self._layers, copies, attention, index, len(shared) == num_tokens)
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys and values of all groups, used or not."""
         return sum(block.nbytes for group in self._groups.values() for block in group.blocks)
 
-    def close(self, name: str) -> Counts:
+    def close(self, name: str) -> PassCounts:
         """Forget a group."""
         group = self._groups.pop(name, None)
-        return Counts() if group is None else group.counts
+        return PassCounts() if group is None else group.counts
 
-    def _kept(self, row: Row) -> list[_Write]:
-        """What of a prompt or a header is kept: what no other request of the group has brought before."""
-        group = self._groups.get(row.part.group)
+    def _copies(self, row: WorkerRow) -> list[_BlockCopy]:
+        """What of a prompt or a header is copied: what no other request of the group has brought before."""
+        group = self._groups.get(row.request.group)
         if group is None:
-            group = self._groups[row.part.group] = self._made(row.part)
-        block = group.blocks_of(row.part.kind)
-        known = len(block) - row.computed
+            group = self._groups[row.request.group] = self._new_group(row.request)
+        block = group.block_of(row.request.kind)
+        known = len(block) - row.num_computed
         if not 0 <= known < row.count:
             return []
-        columns = block.reserve([0] * (row.count - known))
-        return [_Write(block, columns, slice(row.first + known, row.first + row.count))]
+        slots = block.allocate([0] * (row.count - known))
+        return [_BlockCopy(block, slots, slice(row.first + known, row.first + row.count))]
 
-    def _made(self, part: Part) -> _Group:
-        def block(tokens: int = 0) -> Block:
-            shape = self._shape
-            return Block(len(self._layers), shape.kv_heads, shape.head_dim, self._dtype, self._device, tokens)
+    def _new_group(self, request: WorkerRequest) -> _GroupCache:
+        def block(tokens: int = 0) -> CacheBlock:
+            config = self._config
+            return CacheBlock(
+                len(self._layers), config.num_kv_heads, config.head_dim, self._dtype, self._device, tokens
+            )
 
-        fixed = {kind: block(size) for kind, size in zip(("prompt", "others", "own"), part.sizes, strict=True)}
-        return _Group(part, fixed, [block() for _ in range(part.workers)])
-
-
-@dataclass
-class _Pass:
-    """A pass that is being gathered or waits for its step.
-
-    Attributes:
-        size: Workers that read in it.
-        members: Their requests, as they have come, by the request's name.
-    """
-
-    size: int
-    members: dict[str, Any] = field(default_factory=dict)
-
-
-class Gangs:
-    """The passes that are on their way."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, _Pass] = {}
-        self._released: dict[str, _Pass] = {}
-
-    def arrive(self, part: Part, name: str, request: Any) -> list[Any]:
-        """A worker has come.
-
-        Args:
-            part: What its request is for the group.
-            name: Of the request.
-            request: The request itself.
-
-        Returns:
-            The requests that may go on: none while somebody is missing, else all of the pass, by worker.
-        """
-        held = self._held.setdefault(part.group, _Pass(len(part.reading)))
-        held.members[name] = part.worker, request
-        if len(held.members) < held.size:
-            return []
-        self._released[part.group] = self._held.pop(part.group)
-        return [request for _, request in sorted(held.members.values(), key=lambda pair: pair[0])]
-
-    def forget(self, names: Iterable[str]) -> None:
-        """Requests have ended: a pass that they were to be in does not come about."""
-        gone = set(names)
-        for passes in (self._held, self._released):
-            for group in [g for g, one in passes.items() if gone & one.members.keys()]:
-                del passes[group]
-
-    def judge(self, scheduled: Mapping[str, int], idle: bool) -> list[Any]:
-        """See what a step makes of the passes that wait for it.
-
-        Args:
-            scheduled: Tokens of each request in it.
-            idle: Whether nothing is under way that could make room for those who wait.
-
-        Returns:
-            Requests of passes that are lost.
-        """
-        lost: list[Any] = []
-        for group, one in list(self._released.items()):
-            got = [scheduled.get(name, 0) for name in one.members]
-            wanted = [len(request.prompt_token_ids) for _, request in one.members.values()]
-            if got == wanted:
-                del self._released[group]
-            elif any(got) or idle:
-                del self._released[group]
-                lost += [request for _, request in one.members.values()]
-        return lost
-
-
-TESTED = ("0.32",)
-"""Versions of vLLM, to the minor number, that this was tested with: what it overrides is no stable interface."""
-
-SCHEDULER = "reason.serving.vllm.shared.gang_scheduler.GangScheduler"
-ROWS = "reason.serving.vllm.shared.rows:WorkerRows"
-
-_OURS = ("scheduler_cls", "async_scheduling", "attention_config", "attention_backend", "kv_cache_dtype")
-_IN_THE_WAY = ("speculative_config", "data_parallel_size", "decode_context_parallel_size")
-
-
-def shared_arguments(folder: Path, settings: VllmSettings, version: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `AsyncEngineArgs` by which an engine's workers can share their cache.
-
-    Args:
-        folder: The model's folder.
-        settings: What the user chose.
-        version: Of vLLM.
-        given: The engine's other arguments.
-
-    Raises:
-        UserError: This version of vLLM is not a tested one; the model's attention is none that can be shared; or a
-            setting stands in the way.
-        DataError: The model's configuration is missing or broken.
-    """
-    minor = ".".join(version.split(".")[:2])
-    if minor not in TESTED:
-        raise UserError(
-            f"setting vllm.shared_workers: not tested with vLLM {version}",
-            hint=f"install vLLM {' or '.join(TESTED)}, use local/… for workers on one cache, or leave the setting off",
-        )
-    if not ModelShape.is_ours(folder):
-        raise UserError(
-            "setting vllm.shared_workers: this model's attention is none whose cache can be shared",
-            hint=f"models of type {', '.join(OWN_FAMILIES)} without sliding windows are; else leave the setting off",
-        )
-    if settings.draft != "off":
-        raise UserError("setting vllm.draft does not go with vllm.shared_workers", hint="leave one of them out")
-    taken = sorted(set(settings.engine) & {*_OURS, *_IN_THE_WAY})
-    if taken:
-        raise UserError(
-            f"setting vllm.engine.{taken[0]} does not go with vllm.shared_workers", hint="leave one of them out"
-        )
-    processors = [*given["logits_processors"], ROWS]
-    return {"scheduler_cls": SCHEDULER, "async_scheduling": False, "logits_processors": processors}
+        fixed = {kind: block(size) for kind, size in zip(("prompt", "others", "own"), request.sizes, strict=True)}
+        return _GroupCache(request, fixed, [block() for _ in range(request.num_workers)])

@@ -1,15 +1,11 @@
-"""`VllmWorkers`: workers on one cache in vLLM behind the `WorkerGroup` protocol (experimental).
+"""`VllmWorkerGroup`: workers on one cache in vLLM behind the `WorkerGroup` protocol (experimental).
 
 Each worker is a session of vLLM's engine: a request that stays, with all that it has computed, and takes the tokens of
-one pass after another. A session drops the token that was drawn last unless it is given to read: which is how a pass
-is meant.
+one pass after another. A session drops the token that was sampled last unless it is part of the next input, which is
+how a pass is defined.
 
-`Seats`: rows of vLLM's batch, which groups of workers take for as long as they live.
-
-`Quota`: memory for the keys and values that groups of workers keep beside vLLM's own cache.
-
-It is counted where groups are led, from what their workers read: an error in the engine's processes would end the
-engine.
+What limits groups is kept here, where their inputs are known, since an error in the engine's processes would end the
+engine: rows of vLLM's batch (`BatchSlots`) and memory for keys and values outside vLLM's cache (`SharedCacheBudget`).
 """
 
 from __future__ import annotations
@@ -22,357 +18,355 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...core.concurrency import shielded
 from ...core.errors import BackendError, BackendUnavailable, UserError
 from ...core.messages import LogitsProcessorSpec, Usage
-from ...core.unbroken import shielded
-from ..local.config import Bounds
+from ..local.config import ContextLimits
 from ..local.prefix_cache import OutOfCache
-from ..local.shared_cache import first_capacity, grown
+from ..local.shared_cache import grown_capacity, initial_capacity
 from ..local.tokenizer import TextAssembler, Tokenizer
-from ..worker_group import Drawn, Lengths, Opening, Pass, Tally, header_tokens, tokens_of
-from .generation import outputs_of
-from .options import KEY, sample_seed
-from .processor_chain import Order
-from .shared_cache import Counts, Part
+from ..worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerToken, WorkerUsage, header_ids, input_ids
+from .generation import stream_outputs
+from .options import KEY, derived_seed
+from .processor_chain import ProcessorRequest
+from .shared_cache import PassCounts, RequestKind, WorkerRequest
+
+log = logging.getLogger("reason.vllm")
 
 
-class Seats:
-    """Rows that are handed out to whole groups: two of which each has half of its own would wait for ever.
+class BatchSlots:
+    """Rows of vLLM's batch, which groups take for as long as they live.
+
+    They are allocated to complete groups: two groups with half of their rows each would wait for ever.
 
     Args:
-        total: Rows there are; one less is handed out, so that ordinary requests go on beside the workers.
+        total: Number of rows; all but one may be taken, so that ordinary requests continue.
     """
 
     def __init__(self, total: int) -> None:
-        self._most = max(1, total - 1)
-        self._free = self._most
+        self._max_slots = max(1, total - 1)
+        self._free = self._max_slots
         self._changed = asyncio.Condition()
 
-    async def take(self, count: int) -> None:
+    async def acquire(self, count: int) -> None:
         """Wait for so many, and take them.
 
         Raises:
             UserError: There are not so many.
         """
-        if count > self._most:
+        if count > self._max_slots:
             raise UserError(
-                f"{count} workers need as many rows of the engine's batch, of which they may have {self._most}",
-                hint="fewer workers, or a greater setting vllm.max_num_seqs",
+                f"{count} workers need as many rows of the engine's batch, of which they may have {self._max_slots}",
+                hint="use fewer workers, or increase the setting vllm.max_num_seqs",
             )
         async with self._changed:
             await self._changed.wait_for(lambda: self._free >= count)
             self._free -= count
 
-    async def give_back(self, count: int) -> None:
-        """Give back what was taken."""
+    async def release(self, count: int) -> None:
+        """Give back rows."""
         async with self._changed:
             self._free += count
             self._changed.notify_all()
 
 
 @dataclass(frozen=True)
-class Extent:
-    """A block's size.
-
-    Attributes:
-        tokens: Tokens in it.
-        columns: Columns that there is room for.
-    """
+class BlockSize:
+    """Tokens and capacity of a block."""
 
     tokens: int
-    columns: int
+    capacity: int
 
     @classmethod
-    def of(cls, tokens: int) -> Extent:
+    def of(cls, tokens: int) -> BlockSize:
         """That of a new block."""
-        return cls(tokens, first_capacity(tokens))
+        return cls(tokens, initial_capacity(tokens))
 
-    def with_more(self, tokens: int) -> Extent:
-        """That of the block once it holds so many more; they come at once."""
-        return Extent(self.tokens + tokens, grown(self.columns, self.tokens + tokens))
+    def extended(self, tokens: int) -> BlockSize:
+        """That of the block after so many more tokens at once."""
+        return BlockSize(self.tokens + tokens, grown_capacity(self.capacity, self.tokens + tokens))
 
-    def emptied(self) -> Extent:
+    def emptied(self) -> BlockSize:
         """That of the block without its tokens."""
         return replace(self, tokens=0)
 
 
 @dataclass(frozen=True)
-class Extents:
-    """Sizes of a group's blocks, as `Groups` makes them in each process of the engine.
+class GroupSize:
+    """Sizes of a group's blocks, as `GroupCaches` creates them in each process of the engine.
 
     Attributes:
-        history: The prompt, and what was moved behind it.
+        history: The prompt, and what was moved after it.
         headers: The two headers.
-        steps: What each worker has written and was not moved.
+        own: What each worker has written and was not moved.
     """
 
-    history: Extent
-    headers: tuple[Extent, Extent]
-    steps: tuple[Extent, ...]
+    history: BlockSize
+    headers: tuple[BlockSize, BlockSize]
+    own: tuple[BlockSize, ...]
 
     @classmethod
-    def of(cls, prompt: int, others: int, own: int, workers: int) -> Extents:
+    def of(cls, prompt: int, others_header: int, own_header: int, num_workers: int) -> GroupSize:
         """Those of a new group, by the tokens of its prompt and headers."""
-        headers = Extent.of(others), Extent.of(own)
-        return cls(Extent.of(prompt), headers, tuple(Extent.of(0) for _ in range(workers)))
+        headers = BlockSize.of(others_header), BlockSize.of(own_header)
+        return cls(BlockSize.of(prompt), headers, tuple(BlockSize.of(0) for _ in range(num_workers)))
 
     @property
-    def columns(self) -> int:
-        """Columns of all blocks."""
-        return sum(extent.columns for extent in (self.history, *self.headers, *self.steps))
+    def slots(self) -> int:
+        """Slots of all blocks."""
+        return sum(block.capacity for block in (self.history, *self.headers, *self.own))
 
-    def after(self, read: Sequence[int], moves: Sequence[int]) -> Extents:
-        """Those behind a pass.
+    def after(self, read: Sequence[int], moves: Sequence[int]) -> GroupSize:
+        """Those after a pass.
 
         Args:
             read: Tokens that each worker reads.
-            moves: Workers whose text joins the history before it, in this order.
+            moves: Workers whose text moves to the history before it, in this order.
         """
-        history, steps = self.history, list(self.steps)
+        history, own = self.history, list(self.own)
         for worker in moves:
-            history, steps[worker] = history.with_more(steps[worker].tokens), steps[worker].emptied()
-        return replace(self, history=history, steps=tuple(s.with_more(n) for s, n in zip(steps, read, strict=True)))
+            history, own[worker] = history.extended(own[worker].tokens), own[worker].emptied()
+        return replace(self, history=history, own=tuple(b.extended(n) for b, n in zip(own, read, strict=True)))
 
 
-class Quota:
-    """Columns that are handed out to groups.
+class SharedCacheBudget:
+    """Slots that groups may take outside vLLM's cache.
 
     Args:
-        most: Bytes that all groups may take in a process of the engine.
-        column: Bytes of a column there.
+        max_bytes: Bytes that all groups may take in a process of the engine.
+        slot_bytes: Bytes of a slot there.
     """
 
-    def __init__(self, most: int, column: int) -> None:
-        self._most, self._column = most, column
-        self._taken = 0
+    def __init__(self, max_bytes: int, slot_bytes: int) -> None:
+        self._max_bytes, self._slot_bytes = max_bytes, slot_bytes
+        self._slots = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes that are taken."""
-        return self._taken * self._column
+        return self._slots * self._slot_bytes
 
-    def take(self, columns: int) -> None:
-        """Take columns.
+    def acquire(self, slots: int) -> None:
+        """Take slots.
 
         Raises:
             OutOfCache: There are not so many.
         """
-        wanted = (self._taken + columns) * self._column
-        if wanted > self._most:
+        needed = (self._slots + slots) * self._slot_bytes
+        if needed > self._max_bytes:
             raise OutOfCache(
-                f"workers on one cache would keep {wanted:,} bytes of keys and values beside vLLM's own; they may keep "
-                f"{self._most:,}",
-                hint="fewer or shorter workers at a time, or a greater setting vllm.shared_bytes",
+                f"workers on one cache would keep {needed:,} bytes of keys and values outside vLLM's cache; the "
+                f"maximum is {self._max_bytes:,}",
+                hint="use fewer or shorter workers at a time, or increase the setting vllm.shared_bytes",
             )
-        self._taken += columns
+        self._slots += slots
 
-    def give_back(self, columns: int) -> None:
-        """Give back what was taken."""
-        self._taken -= columns
+    def release(self, slots: int) -> None:
+        """Give back slots."""
+        self._slots -= slots
 
 
-def column_bytes(vllm_config: Any) -> int:
-    """Bytes of a token's keys and values in all layers that one process of the engine has, the most of them.
+def slot_bytes(vllm_config: Any) -> int:
+    """Bytes of a token's keys and values in all layers of one process of the engine, the largest of them.
 
     Args:
         vllm_config: The engine's `VllmConfig`.
     """
     model, parallel = vllm_config.model_config, vllm_config.parallel_config
-    layers = -(-model.get_total_num_hidden_layers() // parallel.pipeline_parallel_size)
-    return int(2 * layers * model.get_num_kv_heads(parallel) * model.get_head_size() * model.dtype.itemsize)
-
-
-log = logging.getLogger("reason.vllm")
+    num_layers = -(-model.get_total_num_hidden_layers() // parallel.pipeline_parallel_size)
+    return int(2 * num_layers * model.get_num_kv_heads(parallel) * model.get_head_size() * model.dtype.itemsize)
 
 
 @dataclass(frozen=True)
-class Host:
+class WorkerGroupHost:
     """What the workers need of their model.
 
     Attributes:
-        engine: Gives vLLM's `AsyncLLM`, or raises if it is closed.
-        run: Runs work side by side that ends with the model and with each other's failure; tells vLLM's errors as ours.
-        tokenizer: The model's.
-        eos: Tokens that end a text.
-        bounds: What fits the engine.
-        seats: Rows of its batch.
-        quota: Memory that groups may take beside its cache.
+        engine: Returns vLLM's `AsyncLLM`, or raises if it is closed.
+        run: Runs work concurrently that ends with the model and with each other's failure; translates vLLM's errors.
+        limits: What fits the engine.
+        slots: Rows of its batch.
+        budget: Memory that groups may take outside its cache.
     """
 
     engine: Callable[[], Any]
     run: Callable[[Sequence[Coroutine[Any, Any, Any]]], Awaitable[list[Any]]]
     tokenizer: Tokenizer
     eos: frozenset[int]
-    bounds: Bounds
-    seats: Seats
-    quota: Quota
+    limits: ContextLimits
+    slots: BatchSlots
+    budget: SharedCacheBudget
 
 
-async def open_workers(opening: Opening, host: Host) -> VllmWorkers:
-    """Begin a group (see `SharesCache.open_workers`)."""
-    prompt = host.tokenizer.prompt_ids(opening.prompt)
-    host.bounds.check_ids(prompt)
-    others, own = header_tokens(opening, host.tokenizer.encode)
-    host.bounds.check_length(len(prompt) + len(others) + len(own) + opening.workers, "prompt and headers")
-    lengths = Lengths(opening.layout, len(prompt), len(others) + len(own), (0,) * opening.workers)
-    extents = Extents.of(len(prompt), len(others), len(own), opening.workers)
-    group = VllmWorkers(opening, lengths, extents, host)
-    await host.seats.take(opening.workers)
+async def start_worker_group(config: WorkerGroupConfig, host: WorkerGroupHost) -> VllmWorkerGroup:
+    """Start a group (see `SupportsWorkers.start_workers`)."""
+    prompt_ids = host.tokenizer.prompt_ids(config.prompt)
+    host.limits.check_token_ids(prompt_ids)
+    others, own = header_ids(config, host.tokenizer.encode)
+    num_header = len(others) + len(own)
+    host.limits.check_length(len(prompt_ids) + num_header + config.num_workers, "prompt and headers")
+    lengths = ViewLengths(config.layout, len(prompt_ids), num_header, (0,) * config.num_workers)
+    size = GroupSize.of(len(prompt_ids), len(others), len(own), config.num_workers)
+    group = VllmWorkerGroup(config, lengths, size, host)
+    await host.slots.acquire(config.num_workers)
     try:
-        await group.begin(prompt, others, own)
+        await group.prefill(prompt_ids, others, own)
     except BaseException:
         await shielded(group.aclose())
         raise
     return group
 
 
-class VllmWorkers:
-    """Workers of one group, which gives back the seats that were taken for it.
+class VllmWorkerGroup:
+    """Workers of one group, which releases the batch slots that were acquired for it.
 
     Args:
-        opening: How they begin.
         lengths: Of the prompt and the headers.
-        extents: Of the group's blocks.
-        host: Their model.
+        size: Of the group's blocks.
 
     Attributes:
         counts: Passes in which they saw one another, and in which not; known once they are closed.
     """
 
-    def __init__(self, opening: Opening, lengths: Lengths, extents: Extents, host: Host) -> None:
-        self._opening, self._lengths, self._host = opening, lengths, host
-        self._extents, self._taken = extents, 0
-        self._sizes = extents.history.tokens, extents.headers[0].tokens, extents.headers[1].tokens
+    def __init__(self, config: WorkerGroupConfig, lengths: ViewLengths, size: GroupSize, host: WorkerGroupHost) -> None:
+        self._config, self._lengths, self._host = config, lengths, host
+        self._size, self._reserved_slots = size, 0
+        self._sizes = size.history.tokens, size.headers[0].tokens, size.headers[1].tokens
         self._name = f"workers-{uuid.uuid4().hex}"
-        self._sessions = [_Session(host.engine(), f"{self._name}-{w}", self._params) for w in range(opening.workers)]
-        banned = host.tokenizer.holding(opening.banned, host.bounds.vocab)
-        self._hooks = (LogitsProcessorSpec(name="forbid_tokens", args={"ids": banned}),) if banned else ()
-        self._tally = Tally(opening.workers, lengths.history + lengths.headers)
-        self._texts: list[TextAssembler | None] = [None] * opening.workers
-        self._turns = 0
+        self._sessions = [_Session(host.engine(), f"{self._name}-{w}", self._params) for w in range(config.num_workers)]
+        banned = host.tokenizer.tokens_containing(config.banned_texts, host.limits.vocab_size)
+        self._processors = (LogitsProcessorSpec(name="forbid_tokens", args={"ids": banned}),) if banned else ()
+        self._usage = WorkerUsage(config.num_workers, lengths.history + lengths.headers)
+        self._texts: list[TextAssembler | None] = [None] * config.num_workers
+        self._num_passes = 0
         self._closed = False
-        self._turn = asyncio.Lock()
-        self.counts = Counts()
+        self._lock = asyncio.Lock()
+        self.counts = PassCounts()
 
     @property
-    def workers(self) -> int:
-        """How many there are."""
-        return self._opening.workers
+    def num_workers(self) -> int:
+        """Number of workers."""
+        return self._config.num_workers
 
     @property
     def usage(self) -> Usage:
-        """Tokens that they have read beside their own, and drawn."""
-        return self._tally.usage
+        """See `WorkerGroup.usage`."""
+        return self._usage.usage
 
-    async def begin(self, prompt: Sequence[int], others: Sequence[int], own: Sequence[int]) -> None:
+    async def prefill(self, prompt_ids: Sequence[int], others: Sequence[int], own: Sequence[int]) -> None:
         """Have the prompt and the headers computed.
 
         Raises:
             OutOfCache: There is no memory for what is kept of them.
         """
-        self._take_room(self._extents)
-        # The first one leaves the prompt's whole blocks in the cache for those that follow.
-        alone = [self._header(kind, ids) for kind, ids in (("others", others), ("own", own)) if ids]
-        await self._host.run([self._sessions[0].read(prompt, self._part("prompt", 0)), *alone])
-        rest = range(1, self.workers)
-        await self._host.run([self._sessions[w].read(prompt, self._part("prompt", w)) for w in rest])
+        self._reserve(self._size)
+        # The first one leaves the prompt's full blocks in the cache for those that follow.
+        headers = [self._prefill_header(kind, ids) for kind, ids in (("others", others), ("own", own)) if ids]
+        await self._host.run([self._sessions[0].read(prompt_ids, self._request("prompt", 0)), *headers])
+        rest = range(1, self.num_workers)
+        await self._host.run([self._sessions[w].read(prompt_ids, self._request("prompt", w)) for w in rest])
 
-    async def advance(self, step: Pass) -> list[Drawn | None]:
+    async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
         """One pass (see `WorkerGroup.advance`)."""
-        read = tokens_of(step, self._opening, self._host.tokenizer.encode, self._host.bounds.check_ids)
-        async with self._turn:
+        inputs = input_ids(step, self._config, self._host.tokenizer.encode, self._host.limits.check_token_ids)
+        async with self._lock:
             if self._closed:
-                raise BackendUnavailable("these workers are closed", hint="open others")
+                raise BackendUnavailable("these workers are closed", hint="start others")
             try:
-                # One token less than the context: vLLM wants room for the one that is drawn.
-                counts = [len(ids) for ids in read]
-                lengths = self._lengths.after(counts, step.moves, self._host.bounds.tokens - 1)
-                self._take_room(self._extents.after(counts, step.moves))
-                drawn = await self._pass(step, read)
+                # One token less than the context: vLLM needs room for the sampled one.
+                counts = [len(ids) for ids in inputs]
+                lengths = self._lengths.after(counts, step.moves, self._host.limits.max_tokens - 1)
+                self._reserve(self._size.after(counts, step.moves))
+                tokens = await self._pass(step, inputs)
             except BaseException:
                 # How far the engine got is not known here.
                 await shielded(self._close())
                 raise
             self._lengths = lengths
-        return drawn
+        return tokens
 
     async def aclose(self) -> None:
         """Free what they hold; idempotent."""
-        async with self._turn:
+        async with self._lock:
             await self._close()
 
-    def _take_room(self, extents: Extents) -> None:
-        """Take the memory that the blocks will need."""
-        more = extents.columns - self._taken
-        self._host.quota.take(more)
-        self._extents, self._taken = extents, self._taken + more
+    def _reserve(self, size: GroupSize) -> None:
+        """Reserve the memory that the blocks will need."""
+        more = size.slots - self._reserved_slots
+        self._host.budget.acquire(more)
+        self._size, self._reserved_slots = size, self._reserved_slots + more
 
-    async def _pass(self, step: Pass, read: Sequence[Sequence[int]]) -> list[Drawn | None]:
-        self._turns += 1
-        reading = tuple(worker for worker, ids in enumerate(read) if ids)
-        parts = {w: self._part("pass", w, reading, step.moves) for w in reading}
-        outputs = await self._host.run([self._sessions[w].read(read[w], parts[w]) for w in reading])
-        drawn: list[Drawn | None] = [None] * self.workers
-        for worker, output in zip(reading, outputs, strict=True):
-            drawn[worker] = self._take(worker, read[worker], output.outputs[0])
-        return drawn
+    async def _pass(self, step: GroupStep, inputs: Sequence[Sequence[int]]) -> list[WorkerToken | None]:
+        self._num_passes += 1
+        active = tuple(worker for worker, ids in enumerate(inputs) if ids)
+        requests = {w: self._request("pass", w, active, step.moves) for w in active}
+        outputs = await self._host.run([self._sessions[w].read(inputs[w], requests[w]) for w in active])
+        tokens: list[WorkerToken | None] = [None] * self.num_workers
+        for worker, output in zip(active, outputs, strict=True):
+            tokens[worker] = self._token(worker, inputs[worker], output.outputs[0])
+        return tokens
 
-    def _take(self, worker: int, ids: Sequence[int], completion: Any) -> Drawn:
-        """What a worker draws."""
+    def _token(self, worker: int, ids: Sequence[int], completion: Any) -> WorkerToken:
+        """The token that a worker has sampled."""
         if not completion.token_ids:
-            raise BackendError(f"workers cannot go on: {completion.stop_reason or completion.finish_reason}")
+            raise BackendError(f"workers cannot continue: {completion.stop_reason or completion.finish_reason}")
         token = completion.token_ids[-1]
-        text, went_on = self._texts[worker], list(ids) == [self._tally.last[worker]]
-        self._tally.take(worker, ids, token)
-        if text is None or not went_on:  # it was given something to read
+        text, is_continued = self._texts[worker], list(ids) == [self._usage.last[worker]]
+        self._usage.add(worker, ids, token)
+        if text is None or not is_continued:  # other input than its last token
             text = self._texts[worker] = TextAssembler(self._host.tokenizer, ids, ())
-        ends = token in self._host.eos
-        piece = "" if ends else text.push(token)
-        return Drawn(token=token, logprob=completion.logprobs[-1][token].logprob, text=piece, ends=ends, read=len(ids))
+        is_eos = token in self._host.eos
+        piece = "" if is_eos else text.push(token)
+        logprob = completion.logprobs[-1][token].logprob
+        return WorkerToken(token=token, logprob=logprob, text=piece, is_eos=is_eos, num_read=len(ids))
 
-    async def _header(self, kind: str, ids: Sequence[int]) -> None:
-        """A header is read by itself, as if nothing stood before it."""
+    async def _prefill_header(self, kind: Any, ids: Sequence[int]) -> None:
+        """A header is prefilled by itself, as if nothing preceded it."""
         name = f"{self._name}-{kind}"
-        params = self._params(self._part(kind, 0))
-        async with aclosing(outputs_of(self._host.engine(), ids, params, name, salt=name)) as outputs:
+        params = self._params(self._request(kind, 0))
+        async with aclosing(stream_outputs(self._host.engine(), ids, params, name, salt=name)) as outputs:
             async for _ in outputs:
                 pass
 
-    def _part(self, kind: Any, worker: int, reading: tuple[int, ...] = (), moves: tuple[int, ...] = ()) -> Part:
-        return Part(
+    def _request(
+        self, kind: RequestKind, worker: int, active: tuple[int, ...] = (), moves: tuple[int, ...] = ()
+    ) -> WorkerRequest:
+        return WorkerRequest(
             group=self._name,
             kind=kind,
-            workers=self.workers,
-            layout=self._opening.layout,
+            num_workers=self.num_workers,
+            layout=self._config.layout,
             worker=worker,
-            turn=self._turns,
-            reading=reading,
+            pass_number=self._num_passes,
+            active=active,
             moves=moves,
             sizes=self._sizes,
         )
 
-    def _params(self, part: Part | None) -> Any:
-        """The `SamplingParams` of what is read for a part; without one, those of a session as such."""
+    def _params(self, request: WorkerRequest | None) -> Any:
+        """VLLM's `SamplingParams` of a worker request; without one, those of a session itself."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        opening = self._opening
-        extra: dict[str, Any] = {} if part is None else part.arguments()
-        if part is not None and part.kind == "pass" and self._hooks:
-            order = Order(sample=part.worker, hooks=self._hooks, eos=tuple(sorted(self._host.eos)))
-            extra[KEY] = order.model_dump(mode="json")
-        worker, turn = (0, 0) if part is None else (part.worker, part.turn)
+        config = self._config
+        extra_args: dict[str, Any] = {} if request is None else request.arguments()
+        if request is not None and request.kind == "pass" and self._processors:
+            processors = ProcessorRequest(
+                sample=request.worker, hooks=self._processors, eos=tuple(sorted(self._host.eos))
+            )
+            extra_args[KEY] = processors.model_dump(mode="json")
+        worker, pass_number = (0, 0) if request is None else (request.worker, request.pass_number)
         return SamplingParams(
-            temperature=opening.temperature,
-            top_p=opening.top_p,
-            top_k=opening.top_k,
-            # Each pass has its own: vLLM may begin a generator anew with every piece of a session.
-            seed=sample_seed(opening.seed, worker, turn) if opening.temperature > 0 else None,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            # Each pass has its own: vLLM may restart a generator with every input of a session.
+            seed=derived_seed(config.seed, worker, pass_number) if config.temperature > 0 else None,
             max_tokens=1,
             ignore_eos=True,
             logprobs=0,
             detokenize=False,
-            extra_args=extra,
+            extra_args=extra_args,
             output_kind=RequestOutputKind.DELTA,
         )
 
@@ -385,48 +379,48 @@ class VllmWorkers:
                 for session in self._sessions:
                     await session.aclose()
             finally:
-                await self._host.seats.give_back(self.workers)
-        finally:  # also where that was cancelled: nobody comes back to a group that is closed
+                await self._host.slots.release(self.num_workers)
+        finally:  # also where that was cancelled: a closed group is never closed again
             try:
                 await self._forget()
             finally:
-                self._host.quota.give_back(self._taken)
+                self._host.budget.release(self._reserved_slots)
 
     async def _forget(self) -> None:
-        """Have the engine's processes forget the group, and learn how its passes went."""
+        """Have the engine's processes forget the group, and fetch its counts."""
         try:
             engine = self._host.engine()
         except BackendUnavailable:
             return  # it is gone, and with it what they held
-        [told] = await self._host.run([engine.collective_rpc("reason_close_workers", args=(self._name,))])
-        self.counts = Counts(*told[0])
+        [counts] = await self._host.run([engine.collective_rpc("reason_close_workers", args=(self._name,))])
+        self.counts = PassCounts(*counts[0])
         if self.counts.skipped:
             log.warning("workers of %s did not see one another in %d passes", self._name, self.counts.skipped)
 
 
 class _Session:
-    """A request of the engine that stays, and takes one piece after another.
+    """A request of the engine that stays, and takes one input after another.
 
     Args:
         engine: vLLM's `AsyncLLM`.
-        name: A name that no other request has; what it computes is reused under its group's name alone.
-        params: Makes `SamplingParams`.
+        name: A unique name; what it computes is reused only under its group's name.
+        params: Creates vLLM's `SamplingParams`.
     """
 
-    def __init__(self, engine: Any, name: str, params: Callable[[Part | None], Any]) -> None:
+    def __init__(self, engine: Any, name: str, params: Callable[[WorkerRequest | None], Any]) -> None:
         self._engine, self._name, self._params = engine, name, params
-        self._pieces: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
+        self._inputs: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
         self._outputs: Any = None
 
-    async def read(self, ids: Sequence[int], part: Part) -> Any:
-        """Read tokens, and draw one: vLLM's output."""
+    async def read(self, ids: Sequence[int], request: WorkerRequest) -> Any:
+        """Read tokens, and sample one; returns vLLM's output."""
         from vllm.engine.protocol import StreamingInput
         from vllm.inputs import TokensPrompt
 
-        prompt = TokensPrompt(prompt_token_ids=list(ids), cache_salt=part.group)
-        await self._pieces.put(StreamingInput(prompt, self._params(part)))
+        prompt = TokensPrompt(prompt_token_ids=list(ids), cache_salt=request.group)
+        await self._inputs.put(StreamingInput(prompt, self._params(request)))
         if self._outputs is None:
-            self._outputs = self._engine.generate(self._inputs(), self._params(None), self._name)
+            self._outputs = self._engine.generate(self._input_stream(), self._params(None), self._name)
         return await anext(self._outputs)
 
     async def aclose(self) -> None:
@@ -434,6 +428,6 @@ class _Session:
         if self._outputs is not None:
             await self._outputs.aclose()
 
-    async def _inputs(self) -> AsyncIterator[Any]:
+    async def _input_stream(self) -> AsyncIterator[Any]:
         while True:
-            yield await self._pieces.get()
+            yield await self._inputs.get()

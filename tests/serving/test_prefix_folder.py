@@ -14,23 +14,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import Cancelled, DataError, UnknownName, UserError
 from reason.serving.kv_store import PrefixTooLarge, SavedPrefix, check_name
-from reason.serving.prefix_folder import DESCRIPTION, Owner, PrefixFolder, PrefixPlace
+from reason.serving.prefix_directory import DESCRIPTION, PrefixDirectory, PrefixOwner, PrefixStorage
 
-OWNER = Owner("local/x", "x+bf16", "bfloat16", "t/1")
+OWNER = PrefixOwner("local/x", "x+bf16", "bfloat16", "t/1")
 ROOM = 10_000
 
 
-def folder_at(root: Path, limit: int = ROOM, owner: Owner = OWNER) -> PrefixFolder:
-    return PrefixFolder(PrefixPlace(root, limit), owner)
+def folder_at(root: Path, limit: int = ROOM, owner: PrefixOwner = OWNER) -> PrefixDirectory:
+    return PrefixDirectory(PrefixStorage(root, limit), owner)
 
 
-def put(folder: PrefixFolder, name: str, size: int = 1000, pinned: tuple[str, ...] = ()) -> SavedPrefix:
+def put(folder: PrefixDirectory, name: str, size: int = 1000, pinned: tuple[str, ...] = ()) -> SavedPrefix:
     with folder.begin(name, size, pinned) as attempt:
         (attempt.folder / "a.safetensors").write_bytes(name[:1].encode() * size)
         return folder.publish(attempt, (1, 2, 3), 3, pinned)
 
 
-def names(folder: PrefixFolder) -> list[str]:
+def names(folder: PrefixDirectory) -> list[str]:
     return [s.saved.name for s in folder.states()]
 
 
@@ -38,7 +38,7 @@ def content(saved: SavedPrefix, folder: Path) -> bytes:
     return (folder / saved.files[0].name).read_bytes()
 
 
-def age(folder: PrefixFolder, *in_order: str) -> None:
+def age(folder: PrefixDirectory, *in_order: str) -> None:
     """Let the names have been used in this order."""
     paths = {s.saved.name: s.folder for s in folder.states()}
     for i, name in enumerate(in_order):
@@ -86,7 +86,7 @@ def test_the_least_recently_used_goes_first_and_no_pinned_one(tmp_path: Path) ->
 
 
 def test_names_of_other_models_go_too(tmp_path: Path) -> None:
-    theirs = folder_at(tmp_path, 3_000, Owner("local/y", "y+bf16", "bfloat16", "t/1"))
+    theirs = folder_at(tmp_path, 3_000, PrefixOwner("local/y", "y+bf16", "bfloat16", "t/1"))
     put(theirs, "a")
     put(folder_at(tmp_path, 3_000), "a")
     age(theirs, "a")
@@ -185,7 +185,7 @@ def test_another_models_file_in_this_ones_place_is_not_read(tmp_path: Path) -> N
     folder = folder_at(tmp_path)
     put(folder, "a")
     for changed in ("identity", "dtype", "layout"):
-        other = Owner(**{**vars(OWNER), changed: "z"})
+        other = PrefixOwner(**{**vars(OWNER), changed: "z"})
         reader = folder_at(tmp_path, owner=other)
         reader._home = folder._home
         with pytest.raises(DataError, match="here it is"):
@@ -217,10 +217,10 @@ PROCESS = """
 import sys
 from pathlib import Path
 from reason.core.errors import UnknownName
-from reason.serving.prefix_folder import Owner, PrefixFolder, PrefixPlace
+from reason.serving.prefix_directory import PrefixOwner, PrefixDirectory, PrefixStorage
 
 me = int(sys.argv[2])
-folder = PrefixFolder(PrefixPlace(Path(sys.argv[1]), 3 * 4200), Owner("local/x", "x+bf16", "bfloat16", "t/1"))
+folder = PrefixDirectory(PrefixStorage(Path(sys.argv[1]), 3 * 4200), PrefixOwner("local/x", "x+bf16", "bfloat16", "t/1"))
 for i in range(25):
     name = f"n{(i + me) % 5}"
     with folder.begin(name, 4000) as attempt:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
-from reason.serving.kv_store import KVStore, SupportsKVStore, PrefixState, PrefixTooLarge, kv_store_of
+from reason.serving.kv_store import KVStore, PrefixState, PrefixTooLarge, SupportsKVStore, kv_store_of
 from reason.serving.model import LanguageModel
 
 MIND = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. "

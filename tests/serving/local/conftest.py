@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
+from reason.serving.model_files.find import ModelFiles
 
 TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -103,6 +103,6 @@ def tiny_files(tiny_folder: Callable[[str], Path]) -> Callable[[str], ModelFiles
 @pytest.fixture
 async def tiny(tiny_files: Callable[[str], ModelFiles]) -> AsyncIterator[LocalModel]:
     """An engine on the tiny Llama, fp32, one thread."""
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     yield model
     await model.aclose()

@@ -6,12 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from reason.core.messages import Completion, Prompt, Request, Sampling
-from reason.core.question import Question
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
 from reason.serving.local.engine import LocalModel
-from reason.serving.metered import MeteredModel
+from reason.serving.metered.model import MeteredModel
 
 TEXT = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. "
 PROMPT = Prompt(text=TEXT * 2)
@@ -21,11 +21,11 @@ FULL = len(PROMPT.text or "") - 1
 
 def request(prompt: Prompt, **sampling: object) -> Request:
     settings: dict[str, object] = {"max_tokens": 8, "seed": 1, "temperature": 0.0, "ignore_eos": True}
-    return Request(prompt=prompt, sampling=Sampling(**(settings | sampling)))  # type: ignore[arg-type]
+    return Request(prompt=prompt, sampling=SamplingParams(**(settings | sampling)))  # type: ignore[arg-type]
 
 
 async def ask(model: LocalModel, salt: str) -> Completion:
-    [[made]] = await model.generate([request(PROMPT.salted(salt))])
+    [[made]] = await model.generate([request(PROMPT.with_cache_salt(salt))])
     return made
 
 
@@ -38,19 +38,19 @@ async def test_a_tenant_shares_with_itself_alone_and_is_told_the_same(tiny: Loca
 
 async def test_scores_and_distributions_keep_to_the_salt_too(tiny: LocalModel) -> None:
     await ask(tiny, "acme")
-    [other] = await tiny.score(PROMPT.salted("other"), [" a"])
-    [own] = await tiny.score(PROMPT.salted("acme"), [" a"])
+    [other] = await tiny.score(PROMPT.with_cache_salt("other"), [" a"])
+    [own] = await tiny.score(PROMPT.with_cache_salt("acme"), [" a"])
     assert other.usage.cached_tokens == 0
     assert own.usage.cached_tokens >= FULL - 1
     assert own.logprobs == other.logprobs
-    third, first, nobody = await tiny.next_token([PROMPT.salted(salt) for salt in ("third", "acme", "")])
+    third, first, nobody = await tiny.next_token([PROMPT.with_cache_salt(salt) for salt in ("third", "acme", "")])
     assert [t.usage.cached_tokens for t in (third, first, nobody)] == [0, FULL, 0]
     assert third.logprobs == first.logprobs
 
 
 async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalModel) -> None:
     salts = ("acme", "other", "acme")
-    made = await tiny.generate([request(PROMPT.salted(salt)) for salt in salts])
+    made = await tiny.generate([request(PROMPT.with_cache_salt(salt)) for salt in salts])
     assert [c.usage.cached_tokens for [c] in made] == [0, 0, FULL]
     calls = await asyncio.gather(*(ask(tiny, salt) for salt in ("new", "newer", "new")))
     assert sorted(c.usage.cached_tokens for c in calls) == [0, 0, FULL]
@@ -58,16 +58,16 @@ async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalMode
 
 async def test_a_sample_that_was_paused_is_computed_again_from_its_own_tenants_tokens(tiny_files) -> None:
     # room for one of two tenants' samples: each is paused for the other's sake and computed again
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=1 << 19)
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=1 << 19)
     try:
         alone = [
             [c.text for c in samples]
             for samples in [
-                (await model.generate([request(Prompt(text=TEXT).salted(s), max_tokens=150, n=2, temperature=1.0)]))[0]
+                (await model.generate([request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0)]))[0]
                 for s in ("acme", "other")
             ]
         ]
-        asked = [request(Prompt(text=TEXT).salted(s), max_tokens=150, n=2, temperature=1.0) for s in ("acme", "other")]
+        asked = [request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0) for s in ("acme", "other")]
         both = await asyncio.gather(*(model.generate([r]) for r in asked))
     finally:
         await model.aclose()

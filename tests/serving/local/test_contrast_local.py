@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from reason.core.errors import UserError
-from reason.core.messages import Completion, HookCall, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
-from reason.serving.hooks.contrast import mixed
+from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
+from reason.serving.logits_processors.groups import mix_logits
+from reason.serving.model_files.find import ModelFiles
 
 GOOD, BAD = Prompt.user("please say something sensible", system="be brief"), Prompt.user("no")
 
@@ -20,9 +20,9 @@ GOOD, BAD = Prompt.user("please say something sensible", system="be brief"), Pro
 def pair(name: str = "p", expert: Prompt = GOOD, amateur: Prompt = BAD, **sampling: Any) -> list[Request]:
     def one(prompt: Prompt, role: str) -> Request:
         args = {"pair": name, "role": role, "strength": 1.0}
-        hooks = (HookCall(name="contrast", args=args),)
+        hooks = (LogitsProcessorSpec(name="contrast", args=args),)
         settings = {"temperature": 1.0, "seed": 3, "max_tokens": 12, "ignore_eos": True} | sampling
-        return Request(prompt=prompt, sampling=Sampling(hooks=hooks, **settings))
+        return Request(prompt=prompt, sampling=SamplingParams(logits_processors=hooks, **settings))
 
     return [one(expert, "expert"), one(amateur, "amateur")]
 
@@ -55,7 +55,7 @@ async def test_greedy_tokens_are_the_best_of_the_mix(tiny: LocalModel) -> None:
             row = np.zeros(264, dtype=np.float32)
             row[list(distribution.token_ids)] = distribution.logprobs
             rows.append(row)
-        assert int(mixed(rows[0], rows[1:], 1.0, 0.1).argmax()) == token
+        assert int(mix_logits(rows[0], rows[1:], 1.0, 0.1).argmax()) == token
 
 
 async def test_a_missing_partner_changes_nothing(tiny: LocalModel) -> None:
@@ -76,11 +76,11 @@ async def test_pairs_of_the_same_name_in_other_calls_do_not_meet(tiny: LocalMode
 
 
 async def test_many_samples_of_many_pairs_through_few_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=64 << 20, max_rows=3)
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=3)
     try:
         listed = [pair(f"p{i}", Prompt.user(f"say {i}"), Prompt.user(f"do not {i}"), n=4) for i in range(3)]
         experts, amateurs = [p[0] for p in listed], [p[1] for p in listed]
-        lone = Request(prompt=GOOD, sampling=Sampling(max_tokens=5, seed=1, n=3))
+        lone = Request(prompt=GOOD, sampling=SamplingParams(max_tokens=5, seed=1, n=3))
         made = await model.generate([*experts, lone, *amateurs])
         for expert, amateur in zip(made[:3], made[4:], strict=True):
             assert len(expert) == 4
@@ -93,8 +93,8 @@ async def test_many_samples_of_many_pairs_through_few_rows(tiny_files: Callable[
 
 
 async def test_pairs_that_are_paused_for_room_stay_in_step(tiny_files: Callable[[str], ModelFiles]) -> None:
-    roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=64 << 20)
-    scarce = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=1 << 19)
+    roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
+    scarce = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=1 << 19)
     try:
         listed = [r for i in range(4) for r in pair(f"p{i}", Prompt.user(f"say {i}"), BAD, max_tokens=150)]
         expected = await roomy.generate(listed)
@@ -118,9 +118,9 @@ async def test_pairs_that_are_paused_for_room_stay_in_step(tiny_files: Callable[
 
 
 async def test_a_pair_needs_two_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=64 << 20, max_rows=1)
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=1)
     try:
-        with pytest.raises(UserError, match="2 requests in lock-step"):
+        with pytest.raises(UserError, match="2 requests in lockstep"):
             await model.generate(pair())
     finally:
         await model.aclose()
@@ -128,12 +128,12 @@ async def test_a_pair_needs_two_rows(tiny_files: Callable[[str], ModelFiles]) ->
 
 async def test_a_cancelled_pair_frees_what_it_held(tiny: LocalModel) -> None:
     task = asyncio.ensure_future(tiny.generate(pair(max_tokens=900)))
-    while tiny.rows_under_way < 2:
+    while tiny.num_running < 2:
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while tiny.rows_under_way:
+    while tiny.num_running:
         await asyncio.sleep(0.001)
     [[expert], [amateur]] = await tiny.generate(pair())
     check(expert, amateur)

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.fake_device import PRETENDED, pretending
-from reason.core.messages import Completion, HookCall, Message, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
-from reason.serving.local.engine import LocalModel, _forward
+from reason.core.messages import Completion, LogitsProcessorSpec, Message, Prompt, Request, SamplingParams
+from reason.serving.local.engine import LocalModel, _load_model
 from reason.serving.local.scheduler import Scheduler
-from reason.serving.local.text import Tokenizer, eos_ids
-from reason.serving.prefix_folder import PrefixPlace
-from reason.serving.workers import Fed, Opening, Pass
+from reason.serving.local.tokenizer import Tokenizer, eos_ids
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.prefix_directory import PrefixStorage
+from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput
+from support.fake_device import PRETENDED, pretending
 
 Files = Callable[[str], ModelFiles]
 Open = Callable[..., LocalModel]
@@ -35,7 +35,7 @@ def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
             pytest.skip("this machine has no GPU")
 
         def load(files: ModelFiles, **settings: Any) -> LocalModel:
-            usual = {"weight_format": "fp32", "threads": 1, "kv_bytes": KV_BYTES}
+            usual = {"weight_format": "fp32", "threads": 1, "kv_cache_bytes": KV_BYTES}
             return LocalModel.load(files, device="cuda", **(usual | settings))
 
         yield load
@@ -53,13 +53,13 @@ def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         usual = {
             "weight_format": "fp32",
             "threads": 1,
-            "kv_bytes": KV_BYTES,
-            "max_rows": 16,
+            "kv_cache_bytes": KV_BYTES,
+            "max_num_seqs": 16,
             "checkpoint": files.folder,
         }
         given = usual | settings
         with pretending():
-            forward = _forward(files, given["weight_format"], PRETENDED)
+            forward = _load_model(files, given["weight_format"], PRETENDED)
             return LocalModel(
                 files.name, files.fingerprint, forward, tokenizer, eos_ids(files.folder, tokenizer), **given
             )
@@ -69,13 +69,13 @@ def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def here(files: ModelFiles, **settings: Any) -> LocalModel:
     """The same on the CPU."""
-    usual = {"weight_format": "fp32", "threads": 1, "kv_bytes": KV_BYTES}
+    usual = {"weight_format": "fp32", "threads": 1, "kv_cache_bytes": KV_BYTES}
     return LocalModel.load(files, **(usual | settings))
 
 
 def ask(text: str, **sampling: Any) -> Request:
     usual = {"max_tokens": 12, "seed": 1, "ignore_eos": True, "logprobs": True}
-    return Request(prompt=Prompt(text=text), sampling=Sampling(**(usual | sampling)))
+    return Request(prompt=Prompt(text=text), sampling=SamplingParams(**(usual | sampling)))
 
 
 def same(mine: list[list[Completion]], theirs: list[list[Completion]]) -> None:
@@ -93,11 +93,14 @@ async def test_it_writes_and_measures_what_it_does_on_the_cpu(tiny_files: Files,
     there, mine = elsewhere(files), here(files)
     try:
         assert there.identity == f"{mine.identity}+{there.device.type}"
-        hooks = (HookCall(name="forbid_tokens", args={"ids": [5]}), HookCall(name="entropy_probe"))
+        hooks = (
+            LogitsProcessorSpec(name="forbid_tokens", args={"ids": [5]}),
+            LogitsProcessorSpec(name="entropy_probe"),
+        )
         requests = [
             *(ask(t, n=3, temperature=1.3, max_tokens=5 + 3 * i) for i, t in enumerate(TEXTS)),
             ask(TEXTS[1], temperature=0, top_logprobs=4),
-            ask(TEXTS[2], temperature=0.8, top_p=0.9, top_k=40, hooks=hooks),
+            ask(TEXTS[2], temperature=0.8, top_p=0.9, top_k=40, logits_processors=hooks),
         ]
         told, expected = await there.generate(requests), await mine.generate(requests)
         same(told, expected)
@@ -109,7 +112,7 @@ async def test_it_writes_and_measures_what_it_does_on_the_cpu(tiny_files: Files,
         scored = [await m.score(prompt, ["", " jumps", " over the lazy dog"]) for m in (there, mine)]
         for a, b in zip(*scored, strict=True):
             assert a.logprobs == pytest.approx(b.logprobs, abs=NEAR)
-            assert a.greedy == b.greedy
+            assert a.is_greedy == b.is_greedy
         nexts = [await m.next_token([prompt, Prompt(text="zz")], top=5) for m in (there, mine)]
         for a, b in zip(*nexts, strict=True):
             assert a.token_ids == b.token_ids
@@ -122,7 +125,7 @@ async def test_it_writes_and_measures_what_it_does_on_the_cpu(tiny_files: Files,
 async def test_a_cache_that_is_short_of_room_is_moved_about_as_on_the_cpu(tiny_files: Files, elsewhere: Open) -> None:
     files = tiny_files("llama")
     room = 400 * 768
-    there, mine = elsewhere(files, kv_bytes=room), here(files)
+    there, mine = elsewhere(files, kv_cache_bytes=room), here(files)
     try:
         for call in range(2):
             requests = [ask(f"{'ab' * 40}{i}{call}", n=3, temperature=1.0, max_tokens=25) for i in range(3)]
@@ -136,11 +139,11 @@ async def test_a_cache_that_is_short_of_room_is_moved_about_as_on_the_cpu(tiny_f
 async def test_prefixes_are_kept_and_come_back(tmp_path: Path, tiny_files: Files, elsewhere: Open) -> None:
     files = tiny_files("llama")
     prompt = Prompt.user("What is the sum of all primes below twenty? " * 3, system="Think. " * 20)
-    request = Request(prompt=prompt, sampling=Sampling(n=3, seed=5, max_tokens=10, ignore_eos=True))
+    request = Request(prompt=prompt, sampling=SamplingParams(n=3, seed=5, max_tokens=10, ignore_eos=True))
     plain = here(files)
     expected = await plain.generate([request])
     await plain.aclose()
-    place = PrefixPlace(tmp_path, 1 << 20)
+    place = PrefixStorage(tmp_path, 1 << 20)
     first = elsewhere(files, prefixes=place)
     saved = (await first.kv_store.save("p", prompt)).saved
     await first.aclose()
@@ -161,25 +164,29 @@ async def test_workers_write_what_they_do_on_the_cpu(
     tiny_files: Files, elsewhere: Open, layout: Any, family: str
 ) -> None:
     files = tiny_files(family)
-    opening = Opening(
+    opening = WorkerGroupConfig(
         prompt=Prompt(text="The quick brown fox. " * 15),
-        workers=3,
+        num_workers=3,
         layout=layout,
-        others="others: ",
-        own="mine: ",
+        others_header="others: ",
+        own_header="mine: ",
         seed=5,
-        banned=("q",),
+        banned_texts=("q",),
     )
 
     async def written(model: LocalModel) -> list[Any]:
-        group = await model.open_workers(opening)
+        group = await model.start_workers(opening)
         told: list[Any] = []
-        feeds: tuple[Fed | None, ...] = (Fed(text="one"), Fed(text="two and"), Fed(text="three"))
+        feeds: tuple[WorkerInput | None, ...] = (
+            WorkerInput(text="one"),
+            WorkerInput(text="two and"),
+            WorkerInput(text="three"),
+        )
         for number in range(8):
             moves = (1, 0) if number == 5 and layout != "contiguous" else ()
-            drawn = await group.advance(Pass(feeds=feeds, moves=moves))
+            drawn = await group.advance(GroupStep(inputs=feeds, moves=moves))
             told += [d for d in drawn if d is not None]
-            feeds = tuple(None if number == 2 and w == 1 else Fed(token=7 * number + w + 3) for w in range(3))
+            feeds = tuple(None if number == 2 and w == 1 else WorkerInput(token=7 * number + w + 3) for w in range(3))
         await group.aclose()
         return told
 

@@ -7,15 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 import torch
-from support.split_facts import FACTS, quotes
-from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.serving.local.attention import TokenChunk, attention_with_lse, group_by_cache, reference_attention_with_lse
 from reason.serving.local.engine import LocalModel
 from reason.serving.local.model import Decoder
-from reason.serving.local.plans import Span, by_log
-from reason.serving.local.shared.attention import attend_with_weight, by_definition
-from reason.serving.local.shared.shared_plan import Feed
-from reason.serving.local.shared.workspace import Workspace
+from reason.serving.local.shared_cache import SharedCache, WorkerChunk
+from reason.serving.model_files.find import ModelFiles
+from support.split_facts import FACTS, quotes
 
 pytestmark = [
     pytest.mark.real,
@@ -29,35 +27,35 @@ IDS = [(97 * i + 11) % 40_000 + 100 for i in range(700)]
 def forked(decoder: Decoder) -> torch.Tensor:
     """Logits of a long prompt in chunks, of two texts behind it, and of a text in another log."""
     with torch.inference_mode():
-        log, other = decoder.open_log(900), decoder.open_log(64)
-        one, apart = log.open(), other.open()
-        told = [decoder.run([Span(log, one, IDS[:256], [0, 255])])]
-        told.append(decoder.run([Span(log, one, IDS[256:600], [343])]))
+        log, other = decoder.new_kv_cache(900), decoder.new_kv_cache(64)
+        one, apart = log.new_table(), other.new_table()
+        told = [decoder.forward([TokenChunk(log, one, IDS[:256], [0, 255])])]
+        told.append(decoder.forward([TokenChunk(log, one, IDS[256:600], [343])]))
         two = log.fork(one)
-        told.append(decoder.run([Span(log, one, IDS[600:603], range(3)), Span(other, apart, IDS[:40], [39])]))
+        told.append(decoder.forward([TokenChunk(log, one, IDS[600:603], range(3)), TokenChunk(other, apart, IDS[:40], [39])]))
         for i in range(4):
             spans = [
-                Span(log, one, IDS[610 + i : 611 + i], [0]),
-                Span(log, two, IDS[620 + i : 621 + i], [0]),
-                Span(other, apart, IDS[630 + i : 631 + i], [0]),
+                TokenChunk(log, one, IDS[610 + i : 611 + i], [0]),
+                TokenChunk(log, two, IDS[620 + i : 621 + i], [0]),
+                TokenChunk(other, apart, IDS[630 + i : 631 + i], [0]),
             ]
-            told.append(decoder.run(by_log(spans)))
+            told.append(decoder.forward(group_by_cache(spans)))
         return torch.cat(told).cpu()
 
 
 def shared(decoder: Decoder) -> torch.Tensor:
     """Logits of three workers over a history, with a text that is given and a finished one that moves."""
     with torch.inference_mode():
-        workspace = Workspace(decoder)
-        history, header = workspace.open(IDS[:300]), workspace.open(IDS[300:307])
-        steps = [workspace.open() for _ in range(3)]
+        workspace = SharedCache(decoder)
+        history, header = workspace.add_block(IDS[:300]), workspace.add_block(IDS[300:307])
+        steps = [workspace.add_block() for _ in range(3)]
         views = [(history, header, *(s for s in steps if s is not own), own) for own in steps]
         told = []
         for number in range(6):
             if number == 3:
                 workspace.move(steps[1], history)
             count = 5 if number in (0, 4) else 1
-            told.append(workspace.run([Feed(v, IDS[400 + 9 * number + w :][:count]) for w, v in enumerate(views)]))
+            told.append(workspace.forward([WorkerChunk(v, IDS[400 + 9 * number + w :][:count]) for w, v in enumerate(views)]))
         return torch.cat(told).cpu()
 
 
@@ -86,9 +84,9 @@ def test_every_kernel_gives_what_the_definition_says(
     keys, values = torch.randn(2, 2, columns, width, generator=draw, dtype=torch.float64)
     mask = torch.where(torch.rand(rows, columns, generator=draw) < 0.5, float("-inf"), 0.0).double()
     mask[:, 0] = 0
-    expected, sums = by_definition(query, keys, values, mask if masked else None, 0.25)
+    expected, sums = reference_attention_with_lse(query, keys, values, mask if masked else None, 0.25)
     q, k, v, m = (x.to(GPU, dtype) for x in (query, keys, values, mask))
-    out, weight = attend_with_weight(q, k, v, m if masked else None, 0.25)
+    out, weight = attention_with_lse(q, k, v, m if masked else None, 0.25)
     near = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.05}[dtype]
     torch.testing.assert_close(out.cpu().double(), expected, atol=near, rtol=near)
     torch.testing.assert_close(weight.cpu().double(), sums, atol=near, rtol=near)
@@ -104,7 +102,9 @@ async def model(smollm2_files: ModelFiles) -> AsyncIterator[LocalModel]:
 
 async def test_it_knows_the_capital_of_france(model: LocalModel, smollm2_files: ModelFiles) -> None:
     assert model.identity == f"{smollm2_files.fingerprint}+{model.weight_format}+cuda"
-    request = Request(prompt=Prompt(text="The capital of France is"), sampling=Sampling(max_tokens=8, temperature=0))
+    request = Request(
+        prompt=Prompt(text="The capital of France is"), sampling=SamplingParams(max_tokens=8, temperature=0)
+    )
     [[told]] = await model.generate([request])
     assert "Paris" in told.text
 

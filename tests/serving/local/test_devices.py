@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.fake_device import PRETENDED, brought, pretending
 from reason.core.errors import BackendUnavailable, CapabilityMissing, UserError
 from reason.core.settings import Settings, load_settings
 from reason.serving.devices import choose_device
-from reason.serving.files import ModelFiles
-from reason.serving.local.calibrate import default_kv_bytes, native_format
+from reason.serving.factory import load_model
+from reason.serving.local.attention import CUDA_ALIGNMENT, align_mask
 from reason.serving.local.engine import LocalModel
+from reason.serving.local.hardware import default_kv_bytes, native_format
 from reason.serving.local.model import Decoder
-from reason.serving.local.shared.attention import ALIGNED, aligned
 from reason.serving.local.weights import PlainLinear
-from reason.serving.open import open_model
+from reason.serving.model_files.find import ModelFiles
+from support.fake_device import PRETENDED, brought, pretending
 
 NOWHERE = "cuda:63"
 """A GPU that no machine has."""
@@ -37,7 +37,7 @@ def test_it_is_the_processor_unless_something_else_is_said(monkeypatch: pytest.M
 async def test_the_setting_reaches_the_engine(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
     settings = Settings(cache_dir=tmp_path, local={"device": NOWHERE})
     with pytest.raises(BackendUnavailable, match=rf"local\.device = '{NOWHERE}'"):
-        await open_model(f"local/{tiny_folder('llama')}", settings)
+        await load_model(f"local/{tiny_folder('llama')}", settings)
 
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_nothing_of_a_model_stays_behind(tiny_folder: Callable[[str], Path], wei
     with pretending(), torch.inference_mode():
         decoder = Decoder.load(tiny_folder("qwen2"), weight_format, PRETENDED)  # type: ignore[arg-type]
         assert decoder.device == PRETENDED
-        assert all(brought(kv).shape[2] == 64 for log in (decoder.open_log(10), decoder.open_block()) for kv in log.kv)
+        assert all(brought(kv).shape[2] == 64 for log in (decoder.new_kv_cache(10), decoder.new_block()) for kv in log.kv)
         kept: list[object] = [*vars(decoder).values(), *(x for layer in decoder._layers for x in vars(layer).values())]
         parts = [x for x in kept if hasattr(x, "__dict__") and not isinstance(x, torch.Tensor)]
         kept += [x for part in parts for x in vars(part).values()]
@@ -153,8 +153,8 @@ def test_on_the_pretended_device_nothing_mixes() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 17), (12, 24)])
 def test_rows_of_a_mask_begin_where_cudas_kernels_want_them(rows: int, columns: int) -> None:
     mask = torch.randn(1, 1, rows, columns)
-    made = aligned(mask)
+    made = align_mask(mask)
     assert torch.equal(made, mask)
     assert made.stride(-1) == 1
-    assert not any(stride % ALIGNED for stride in made.stride()[:-1])
-    assert aligned(made) is made
+    assert not any(stride % CUDA_ALIGNMENT for stride in made.stride()[:-1])
+    assert align_mask(made) is made

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
+from reason.serving.model_files.find import ModelFiles
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ async def test_the_weights_are_freed_at_once(
 ) -> None:
     files = tiny_files(variant)
     before = held()
-    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     prompt = Prompt(text="The quick brown fox")
-    await model.generate([Request(prompt=prompt, sampling=Sampling(max_tokens=8, seed=1, ignore_eos=True))])
+    await model.generate([Request(prompt=prompt, sampling=SamplingParams(max_tokens=8, seed=1, ignore_eos=True))])
     opened = held() - before
     assert opened > 100_000
     await model.aclose()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from reason.core.messages import Completion, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
+from reason.serving.model_files.find import ModelFiles
 
 pytestmark = pytest.mark.real
 
@@ -80,7 +80,7 @@ def bf16(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
 
 
 def greedy(prompt: Prompt, tokens: int = TOKENS) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=tokens))
+    return Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=tokens))
 
 
 def logprobs_of(hf: Any, ids: Sequence[int]) -> torch.Tensor:
@@ -136,7 +136,7 @@ async def test_greedy_tokens_are_those_of_generate(fp32: LocalModel, hf: Any) ->
 
 async def test_a_batch_of_mixed_lengths_is_each_alone(fp32: LocalModel) -> None:
     requests = [
-        Request(prompt=p, sampling=Sampling(temperature=0.8, seed=3, max_tokens=10 + 3 * i))
+        Request(prompt=p, sampling=SamplingParams(temperature=0.8, seed=3, max_tokens=10 + 3 * i))
         for i, p in enumerate(PROMPTS[:6])
     ]
     batch = [r[0] for r in await fp32.generate(requests)]
@@ -145,7 +145,7 @@ async def test_a_batch_of_mixed_lengths_is_each_alone(fp32: LocalModel) -> None:
 
 
 async def test_bf16_seeds_hold_when_repeated_and_in_company(bf16: LocalModel) -> None:
-    request = Request(prompt=PROMPTS[7], sampling=Sampling(temperature=1.0, seed=11, n=4, max_tokens=40))
+    request = Request(prompt=PROMPTS[7], sampling=SamplingParams(temperature=1.0, seed=11, n=4, max_tokens=40))
     (whole,) = await bf16.generate([request])
     (again,) = await bf16.generate([request])
     crowd = await bf16.generate([request, *(greedy(p, 30) for p in PROMPTS[10:16])])

@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from reason.core.errors import BackendUnavailable, CapabilityMissing, ContextTooLong, ReasonError, UserError
-from reason.core.messages import Chunk, Completion, HookCall, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
 from reason.serving.model import LanguageModel
+from reason.serving.model_files.find import ModelFiles
 
 PROMPTS = ["a", "The quick brown fox", "x" * 90, "Zwölf Boxkämpfer", "b" * 30]
 
 
 def ask(text: str = "The quick brown fox", **sampling: object) -> Request:
     settings: dict[str, object] = {"max_tokens": 12, "seed": 1, "ignore_eos": True}
-    return Request(prompt=Prompt(text=text), sampling=Sampling(**(settings | sampling)))  # type: ignore[arg-type]
+    return Request(prompt=Prompt(text=text), sampling=SamplingParams(**(settings | sampling)))  # type: ignore[arg-type]
 
 
 async def one(model: LocalModel, request: Request) -> Completion:
@@ -41,7 +41,7 @@ def small(files: ModelFiles, **settings: int) -> LocalModel:
 async def idle(model: LocalModel) -> None:
     """Wait until nothing is under way (cancellation takes effect at the next step)."""
     for _ in range(2000):
-        if not model._scheduler.busy and all(t.idle for t in model._scheduler.prefixes.trees):
+        if not model._scheduler.has_work and all(t.is_idle for t in model._scheduler.prefix_cache.trees):
             return
         await asyncio.sleep(0.005)
     raise AssertionError("the engine never came to rest")
@@ -51,7 +51,7 @@ def test_it_is_a_language_model(tiny: LocalModel) -> None:
     assert isinstance(tiny, LanguageModel)
     assert tiny.identity == "tiny-llama+fp32"
     assert tiny.capabilities.full_vocabulary
-    assert {"forbid_tokens", "only_tokens"} <= tiny.capabilities.hooks
+    assert {"forbid_tokens", "only_tokens"} <= tiny.capabilities.logits_processors
     assert tiny.capabilities.kv_sharing
     assert tiny.capabilities.context_tokens == 1024
 
@@ -59,7 +59,7 @@ def test_it_is_a_language_model(tiny: LocalModel) -> None:
 async def test_a_batch_is_what_each_request_is_alone(tiny_files: Callable[[str], ModelFiles]) -> None:
     requests = [ask(t, n=3, temperature=1.3, max_tokens=5 + 4 * i) for i, t in enumerate(PROMPTS)]
     together = small(tiny_files("llama"))
-    alone = small(tiny_files("llama"), max_rows=1)
+    alone = small(tiny_files("llama"), max_num_seqs=1)
     batch = await together.generate(requests)
     for request, expected in zip(requests, batch, strict=True):
         (single,) = await alone.generate([request])
@@ -108,9 +108,9 @@ async def test_usage_and_reuse(tiny: LocalModel) -> None:
 async def test_samples_of_a_prompt_share_its_keys_and_values(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = small(tiny_files("llama"))
     await model.generate([ask("y" * 200, n=8, max_tokens=10)])
-    (tree,) = model._scheduler.prefixes.trees
+    (tree,) = model._scheduler.prefix_cache.trees
     # The prompt once, and for each sample all tokens but the last, which is never computed.
-    assert tree.log.used == 200 + 8 * 9
+    assert tree.cache.used == 200 + 8 * 9
     await model.aclose()
 
 
@@ -120,12 +120,12 @@ async def test_requests_of_one_call_that_share_a_prefix_compute_it_once(tiny: Lo
 
 
 async def test_more_samples_than_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
-    model = small(tiny_files("llama"), max_rows=3)
+    model = small(tiny_files("llama"), max_num_seqs=3)
     most = 0
 
     def listen(chunk: Chunk) -> None:
         nonlocal most
-        most = max(most, model.rows_under_way)
+        most = max(most, model.num_running)
 
     (samples,) = await model.generate([ask(n=10, temperature=1.5)], listen)
     assert len({c.token_ids for c in samples}) == 10
@@ -153,34 +153,34 @@ async def test_stop_strings(tiny: LocalModel) -> None:
     chunks = [c async for c in tiny.stream(ask(temperature=1.2, max_tokens=40, stop=(stop, "never")))]
     stopped = chunks[-1].completion
     assert stopped is not None
-    assert (stopped.finish_reason, stopped.stopped_by) == ("stop", stop)
+    assert (stopped.finish_reason, stopped.stop_reason) == ("stop", stop)
     assert stopped.text == "".join(c.text for c in chunks) == free.text[:cut]
     assert stopped.token_ids == free.token_ids[: len(stopped.token_ids)]
     assert len(stopped.logprobs or ()) == len(stopped.token_ids)
 
 
 async def test_end_of_text(tiny: LocalModel) -> None:
-    hooks = (HookCall(name="only_tokens", args={"ids": [2]}),)
-    ended = await one(tiny, ask(hooks=hooks, ignore_eos=False))
+    hooks = (LogitsProcessorSpec(name="only_tokens", args={"ids": [2]}),)
+    ended = await one(tiny, ask(logits_processors=hooks, ignore_eos=False))
     assert (ended.finish_reason, ended.text, ended.token_ids) == ("stop", "", (2,))
-    assert ended.stopped_by == ""
-    ignored = await one(tiny, ask(hooks=hooks))
+    assert ended.stop_reason == ""
+    ignored = await one(tiny, ask(logits_processors=hooks))
     assert (ignored.finish_reason, ignored.token_ids) == ("length", (2,) * 12)
-    assert ignored.stopped_by is None
+    assert ignored.stop_reason is None
 
 
 async def test_hooks_change_what_is_said_and_not_what_is_reported(tiny: LocalModel) -> None:
     free = await one(tiny, ask(temperature=0, max_tokens=1))
-    hooks = (HookCall(name="forbid_tokens", args={"ids": [free.token_ids[0]]}),)
-    other = await one(tiny, ask(temperature=0, max_tokens=1, hooks=hooks, top_logprobs=2))
+    hooks = (LogitsProcessorSpec(name="forbid_tokens", args={"ids": [free.token_ids[0]]}),)
+    other = await one(tiny, ask(temperature=0, max_tokens=1, logits_processors=hooks, top_logprobs=2))
     assert other.top_logprobs is not None
     assert [t.token_id for t in other.top_logprobs[0]] == [free.token_ids[0], other.token_ids[0]]
     with pytest.raises(CapabilityMissing, match="forbid_tokens"):
-        await tiny.generate([ask(hooks=(HookCall(name="nothing"),))])
+        await tiny.generate([ask(logits_processors=(LogitsProcessorSpec(name="nothing"),))])
 
 
 async def test_a_failing_hook_fails_its_sample_alone(tiny: LocalModel) -> None:
-    bad = ask(hooks=(HookCall(name="forbid_tokens", args={"ids": [100_000]}),))
+    bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
     (failed,), (fine,) = await tiny.generate([bad, ask()])
     assert failed.finish_reason == "error"
     assert failed.failure is not None
@@ -200,11 +200,11 @@ async def test_scores_are_those_of_plain_forward_passes(
         assert list(result.token_ids) == ids
         assert result.usage.prompt_tokens == len(before) + len(ids)
         if not ids:
-            assert (result.logprobs, result.greedy) == ((), True)
+            assert (result.logprobs, result.is_greedy) == ((), True)
             continue
         expected = reference_logprobs(tiny_files("llama"), [*before, *ids])[len(before) - 1 : -1]
         assert result.logprobs == pytest.approx(expected[range(len(ids)), ids].tolist(), abs=1e-3)
-        assert result.greedy == bool((expected.argmax(-1) == torch.tensor(ids)).all())
+        assert result.is_greedy == bool((expected.argmax(-1) == torch.tensor(ids)).all())
     assert scored[1].usage.cached_tokens >= len(before) - 1
     assert await tiny.score(prompt, []) == []
 
@@ -212,7 +212,7 @@ async def test_scores_are_those_of_plain_forward_passes(
 async def test_a_greedy_sample_scores_as_greedy(tiny: LocalModel) -> None:
     completion = await one(tiny, ask(temperature=0))
     (scored,) = await tiny.score(Prompt(text="The quick brown fox"), [completion.token_ids])
-    assert scored.greedy
+    assert scored.is_greedy
     assert scored.logprobs == pytest.approx(completion.logprobs, abs=1e-4)
 
 
@@ -231,12 +231,14 @@ async def test_next_token_is_exact(tiny: LocalModel, tiny_files: Callable[[str],
 
 async def test_prefixes_continue_exactly(tiny: LocalModel) -> None:
     prompt = Prompt.user("hello", system="be brief")
-    whole = await one(tiny, Request(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=10, ignore_eos=True)))
+    whole = await one(
+        tiny, Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=10, ignore_eos=True))
+    )
     rest = await one(
         tiny,
         Request(
             prompt=prompt.with_prefix(whole.token_ids[:4]),
-            sampling=Sampling(temperature=0, max_tokens=6, ignore_eos=True),
+            sampling=SamplingParams(temperature=0, max_tokens=6, ignore_eos=True),
         ),
     )
     assert rest.token_ids == whole.token_ids[4:]
@@ -262,7 +264,7 @@ async def test_bad_arguments(tiny: LocalModel, tiny_files: Callable[[str], Model
         await tiny.score(Prompt(text="a"), [(300,)])
     with pytest.raises(UserError, match="top"):
         await tiny.next_token([Prompt(text="a")], top=0)
-    for settings in ({"threads": 0}, {"max_rows": 0}, {"kv_bytes": 0}, {"weight_format": "int3"}):
+    for settings in ({"threads": 0}, {"max_num_seqs": 0}, {"kv_cache_bytes": 0}, {"weight_format": "int3"}):
         with pytest.raises(UserError):
             LocalModel.load(tiny_files("llama"), **settings)  # type: ignore[arg-type]
 
@@ -275,13 +277,13 @@ async def test_cancelling_frees_rows_and_cache(tiny: LocalModel) -> None:
 
     work = asyncio.create_task(tiny.generate([ask(n=6, max_tokens=900, temperature=1.0)], listen))
     await begun.wait()
-    assert tiny.rows_under_way == 6
+    assert tiny.num_running == 6
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
     await idle(tiny)
-    assert tiny.rows_under_way == 0
-    assert all(not t.log.branches for t in tiny._scheduler.prefixes.trees)
+    assert tiny.num_running == 0
+    assert all(not t.cache.branches for t in tiny._scheduler.prefix_cache.trees)
     assert (await one(tiny, ask())).ok
 
 
@@ -306,7 +308,7 @@ async def test_a_short_request_need_not_wait_for_a_long_one(tiny: LocalModel) ->
 
 async def test_the_cache_stays_within_its_budget(tiny_files: Callable[[str], ModelFiles]) -> None:
     column = 2 * 3 * 2 * 16 * 4
-    model = small(tiny_files("llama"), kv_bytes=600 * column)
+    model = small(tiny_files("llama"), kv_cache_bytes=600 * column)
     first = await one(model, ask("p" * 100))
     for letter in "qrstuv":
         await model.generate([ask(letter * 100, n=2)])
@@ -322,7 +324,7 @@ async def test_the_cache_stays_within_its_budget(tiny_files: Callable[[str], Mod
 async def test_samples_wait_for_room_and_come_out_the_same(tiny_files: Callable[[str], ModelFiles]) -> None:
     column = 2 * 3 * 2 * 16 * 4
     request = ask("p" * 100, n=8, temperature=1.2, max_tokens=150)
-    roomy, tight = small(tiny_files("llama")), small(tiny_files("llama"), kv_bytes=520 * column)
+    roomy, tight = small(tiny_files("llama")), small(tiny_files("llama"), kv_cache_bytes=520 * column)
     (expected,) = await roomy.generate([request])
     (found,) = await tight.generate([request])
     assert [c.token_ids for c in found] == [c.token_ids for c in expected]
@@ -348,13 +350,13 @@ async def test_closing_cancels_and_refuses(tiny_files: Callable[[str], ModelFile
 async def test_a_broken_forward_pass_fails_the_calls_and_not_the_engine(
     tiny: LocalModel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    forward = tiny._scheduler._forward
+    forward = tiny._scheduler._model
 
     def broken(spans: object) -> torch.Tensor:
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(forward, "run", broken)
+        patch.setattr(forward, "forward", broken)
         with pytest.raises(ReasonError, match="out of memory"):
             await tiny.generate([ask(n=2), ask("b")])
     assert (await one(tiny, ask())).ok

@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from reason.core.errors import CapabilityMissing, DataError
-from reason.serving.local.engine import _forward
-from reason.serving.local.families import ModelShape
-from reason.serving.local.forward import Forward
-from reason.serving.local.model import Decoder
-from reason.serving.local.plans import Span, by_log
-from reason.serving.local.transformers_forward import TransformersForward
+from reason.serving.local.attention import TokenChunk, group_by_cache
+from reason.serving.local.config import ModelConfig
+from reason.serving.local.engine import _load_model
+from reason.serving.local.model import CausalLM, Decoder
+from reason.serving.local.transformers_model import TransformersModel
 from reason.serving.local.weights import Int4Linear, PackedLinear, PlainLinear, can_prepack
 
 FIRST = [(13 * i + 5) % 264 for i in range(100)]
@@ -34,37 +33,37 @@ def reference(folder: Path, ids: Sequence[int]) -> torch.Tensor:
         return model(torch.tensor([list(ids)])).logits[0]
 
 
-def load(files: Callable, variant: str, weight_format: str = "fp32") -> Forward:  # type: ignore[type-arg]
-    return _forward(files(variant), weight_format)  # type: ignore[arg-type]
+def load(files: Callable, variant: str, weight_format: str = "fp32") -> CausalLM:  # type: ignore[type-arg]
+    return _load_model(files(variant), weight_format)  # type: ignore[arg-type]
 
 
-def forked(forward: Forward) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def forked(forward: CausalLM) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits of the two texts that part at token 40, and of an unrelated one: mixed chunks and steps."""
     with torch.inference_mode():
-        log, other_log = forward.open_log(64), forward.open_log(64)
-        log.grow(512)
-        one = log.open()
-        parts_one = [forward.run([Span(log, one, FIRST[:25], range(25))])]
-        parts_one.append(forward.run([Span(log, one, FIRST[25:40], range(15))]))
-        two, other = log.fork(one), other_log.open()
-        both = forward.run(
-            by_log(
+        log, other_log = forward.new_kv_cache(64), forward.new_kv_cache(64)
+        log.resize(512)
+        one = log.new_table()
+        parts_one = [forward.forward([TokenChunk(log, one, FIRST[:25], range(25))])]
+        parts_one.append(forward.forward([TokenChunk(log, one, FIRST[25:40], range(15))]))
+        two, other = log.fork(one), other_log.new_table()
+        both = forward.forward(
+            group_by_cache(
                 [
-                    Span(log, one, FIRST[40:41], [0]),
-                    Span(other_log, other, OTHER[:20], range(20)),
-                    Span(log, two, SECOND[40:60], range(20)),
+                    TokenChunk(log, one, FIRST[40:41], [0]),
+                    TokenChunk(other_log, other, OTHER[:20], range(20)),
+                    TokenChunk(log, two, SECOND[40:60], range(20)),
                 ]
             )
         )
         parts_one.append(both[:1])
         parts_two, parts_other = [both[1:21]], [both[21:]]
         for i in range(10):
-            out = forward.run(
-                by_log(
+            out = forward.forward(
+                group_by_cache(
                     [
-                        Span(other_log, other, OTHER[20 + i : 21 + i], [0]),
-                        Span(log, one, FIRST[41 + i : 42 + i], [0]),
-                        Span(log, two, SECOND[60 + i : 61 + i], [0]),
+                        TokenChunk(other_log, other, OTHER[20 + i : 21 + i], [0]),
+                        TokenChunk(log, one, FIRST[41 + i : 42 + i], [0]),
+                        TokenChunk(log, two, SECOND[60 + i : 61 + i], [0]),
                     ]
                 )
             )
@@ -81,7 +80,7 @@ def test_logits_equal_those_of_transformers(
     tiny_folder: Callable[[str], Path],  # type: ignore[type-arg]
 ) -> None:
     forward = load(tiny_files, variant)
-    assert isinstance(forward, TransformersForward if variant in ("gpt_neox", "gemma") else Decoder)
+    assert isinstance(forward, TransformersModel if variant in ("gpt_neox", "gemma") else Decoder)
     one, two, other = forked(forward)
     folder = tiny_folder(variant)
     torch.testing.assert_close(one, reference(folder, FIRST[:51]), atol=1e-3, rtol=1e-4)
@@ -150,7 +149,7 @@ def test_a_family_that_cannot_be_driven_is_refused(tmp_path: Path) -> None:
     settings = {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4}
     AutoModelForCausalLM.from_config(AutoConfig.for_model("bloom", **settings)).save_pretrained(tmp_path)
     with pytest.raises(CapabilityMissing, match="family bloom"):
-        TransformersForward.load(tmp_path, "fp32", "local/bloom")
+        TransformersModel.load(tmp_path, "fp32", "local/bloom")
 
 
 def test_variants_that_need_other_arithmetic_are_not_ours(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
@@ -163,16 +162,16 @@ def test_variants_that_need_other_arithmetic_are_not_ours(tmp_path: Path, tiny_f
         {"mlp_bias": True},
     ):
         (tmp_path / "config.json").write_text(json.dumps(config | change))
-        assert not ModelShape.is_ours(tmp_path)
+        assert not ModelConfig.is_native(tmp_path)
         with pytest.raises(DataError):
-            ModelShape.read(tmp_path)
+            ModelConfig.from_directory(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert ModelShape.is_ours(tmp_path)
+    assert ModelConfig.is_native(tmp_path)
 
 
 def test_broken_folders_are_data_errors(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
     with pytest.raises(DataError, match="cannot read"):
-        ModelShape.read(tmp_path)
+        ModelConfig.from_directory(tmp_path)
     (tmp_path / "config.json").write_text((tiny_folder("llama") / "config.json").read_text())
     with pytest.raises(DataError, match="safetensors"):
         Decoder.load(tmp_path, "fp32")

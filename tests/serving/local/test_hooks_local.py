@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from reason.core.messages import HookCall, Prompt, Request, Sampling
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
 
 ASK = Prompt.user("hello")
 
 
-async def sample(model: LocalModel, *hooks: HookCall, **sampling: Any) -> Any:
-    [[made]] = await model.generate([Request(prompt=ASK, sampling=Sampling(hooks=hooks, **sampling))])
+async def sample(model: LocalModel, *hooks: LogitsProcessorSpec, **sampling: Any) -> Any:
+    [[made]] = await model.generate([Request(prompt=ASK, sampling=SamplingParams(logits_processors=hooks, **sampling))])
     assert made.ok, made.failure
     return made
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 async def test_probed_entropies_are_those_of_the_whole_distribution(tiny: LocalModel, temperature: float) -> None:
-    made = await sample(tiny, HookCall(name="entropy_probe"), temperature=temperature, seed=1, max_tokens=8)
+    made = await sample(tiny, LogitsProcessorSpec(name="entropy_probe"), temperature=temperature, seed=1, max_tokens=8)
     before = [ASK.with_prefix(made.token_ids[:i]) for i in range(len(made.token_ids))]
     exact = [token.entropy for token in await tiny.next_token(before)]
     assert made.extras["entropy_probe"]["positions"] == list(range(len(exact)))
@@ -28,13 +28,13 @@ async def test_probed_entropies_are_those_of_the_whole_distribution(tiny: LocalM
 
 async def test_a_probe_changes_nothing(tiny: LocalModel) -> None:
     plain = await sample(tiny, temperature=1.0, seed=4, max_tokens=12)
-    probed = await sample(tiny, HookCall(name="entropy_probe"), temperature=1.0, seed=4, max_tokens=12)
+    probed = await sample(tiny, LogitsProcessorSpec(name="entropy_probe"), temperature=1.0, seed=4, max_tokens=12)
     assert probed.token_ids == plain.token_ids
 
 
 async def test_the_end_waits_for_the_steps(tiny: LocalModel) -> None:
-    control = HookCall(name="step_control", args={"max_tokens": 3, "end_ids": [70, 71], "min_steps": 4})
-    push = HookCall(name="steer", args={"ids": [2], "weight": 40.0})  # the model wants to end at once
+    control = LogitsProcessorSpec(name="step_control", args={"max_tokens": 3, "end_ids": [70, 71], "min_steps": 4})
+    push = LogitsProcessorSpec(name="steer", args={"ids": [2], "weight": 40.0})  # the model wants to end at once
     made = await sample(tiny, push, control, temperature=1.0, seed=2, max_tokens=60)
     assert made.finish_reason == "stop"
     assert made.token_ids[-1] == 2
@@ -43,7 +43,7 @@ async def test_the_end_waits_for_the_steps(tiny: LocalModel) -> None:
 
 
 async def test_low_confidence_ends_the_text(tiny: LocalModel) -> None:
-    stop = HookCall(name="stop_on_confidence", args={"threshold": 1e6, "window": 4})
+    stop = LogitsProcessorSpec(name="stop_on_confidence", args={"threshold": 1e6, "window": 4})
     made = await sample(tiny, stop, temperature=1.0, seed=2, max_tokens=60, ignore_eos=False)
     assert made.token_ids[3:] == (2,)
     assert made.extras["stop_on_confidence"]["stopped_at"] == 3

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.messages import HookCall, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
-from reason.serving.grammars import Grammars
-from reason.serving.hooks import HookState
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.text import Tokenizer
+from reason.serving.local.tokenizer import Tokenizer
+from reason.serving.logits_processors import ProcessorState
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.structured_output import GrammarCompiler
 
 ASK = Prompt.user("hello")
 PAIR: dict[str, Any] = {
@@ -35,23 +35,25 @@ PAIR: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def engine(tiny_files: Callable[[str], ModelFiles]) -> Iterator[LocalModel]:
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     yield model
     asyncio.run(model.aclose())
 
 
 def asked(schema: dict[str, Any] | None = PAIR, prompt: Prompt = ASK, **sampling: Any) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(**{"max_tokens": 120, "seed": 5, "json_schema": schema} | sampling))
+    return Request(
+        prompt=prompt, sampling=SamplingParams(**{"max_tokens": 120, "seed": 5, "json_schema": schema} | sampling)
+    )
 
 
 def check_tokens(engine: LocalModel, schema: dict[str, Any], ids: tuple[int, ...]) -> None:
     """Every token was one that a fresh grammar allows, and the last one ended the text."""
     tokenizer = engine._tokenizer
-    grammar = Grammars(tokenizer, engine._shape.vocab, engine._eos, "fresh").of(schema)
+    grammar = GrammarCompiler(tokenizer, engine._shape.vocab, engine._eos, "fresh").of(schema)
     for at, token in enumerate(ids):
-        row = grammar(np.zeros(engine._shape.vocab, dtype=np.float32), HookState((), list(ids[:at]), 0))
+        row = grammar(np.zeros(engine._shape.vocab, dtype=np.float32), ProcessorState((), list(ids[:at]), 0))
         assert np.isfinite(row[token]), (tokenizer.decode(ids[:at]), tokenizer.token(token))
-    assert grammar.ended(HookState((), list(ids), 0))
+    assert grammar.ended(ProcessorState((), list(ids), 0))
 
 
 @pytest.mark.parametrize("temperature", [0, 1.0, 3.0])
@@ -59,7 +61,7 @@ async def test_a_batch_of_samples_satisfies_the_schema(engine: LocalModel, tempe
     assert engine.capabilities.json_schema
     [made] = await engine.generate([asked(temperature=temperature, n=6)])
     for completion in made:
-        assert (completion.finish_reason, completion.stopped_by) == ("stop", "")
+        assert (completion.finish_reason, completion.stop_reason) == ("stop", "")
         jsonschema.validate(json.loads(completion.text), PAIR)
         check_tokens(engine, PAIR, completion.token_ids)
     assert len({c.text for c in made}) == (1 if temperature == 0 else 6)
@@ -93,13 +95,13 @@ async def test_log_probabilities_stay_those_of_the_raw_distribution(engine: Loca
 
 async def test_a_text_that_is_cut_short_says_so(engine: LocalModel) -> None:
     [[made]] = await engine.generate([asked(max_tokens=9, temperature=0)])
-    assert (made.finish_reason, made.stopped_by, len(made.token_ids)) == ("length", None, 9)
+    assert (made.finish_reason, made.stop_reason, len(made.token_ids)) == ("length", None, 9)
     assert made.text.startswith('{"word": ')
     whole = len(engine._tokenizer.encode('"ab"'))
     [[exact]] = await engine.generate([asked({"const": "ab"}, max_tokens=whole)])
     assert (exact.finish_reason, exact.text) == ("stop", '"ab"')
     [[stopped]] = await engine.generate([asked({"const": "abc"}, stop=("b",))])
-    assert (stopped.finish_reason, stopped.stopped_by, stopped.text) == ("stop", "b", '"a')
+    assert (stopped.finish_reason, stopped.stop_reason, stopped.text) == ("stop", "b", '"a')
 
 
 async def test_a_prefix_stays_outside_the_schema(engine: LocalModel) -> None:
@@ -109,12 +111,12 @@ async def test_a_prefix_stays_outside_the_schema(engine: LocalModel) -> None:
 
 async def test_hooks_act_within_the_schema(engine: LocalModel) -> None:
     two = engine._tokenizer.encode("t")
-    lean = HookCall(name="steer", args={"ids": two, "weight": 90.0})
+    lean = LogitsProcessorSpec(name="steer", args={"ids": two, "weight": 90.0})
     kinds = {"enum": ["one", "two", "six"]}
-    [made] = await engine.generate([asked(kinds, hooks=(lean,), temperature=1.0, n=4)])
+    [made] = await engine.generate([asked(kinds, logits_processors=(lean,), temperature=1.0, n=4)])
     assert {c.text for c in made} == {'"two"'}
-    nothing = HookCall(name="only_tokens", args={"ids": two})
-    [[failed]] = await engine.generate([asked(kinds, hooks=(nothing,))])
+    nothing = LogitsProcessorSpec(name="only_tokens", args={"ids": two})
+    [[failed]] = await engine.generate([asked(kinds, logits_processors=(nothing,))])
     assert failed.failure is not None
     assert "forbid every token" in failed.failure.message
 
@@ -129,8 +131,8 @@ async def test_a_schema_that_cannot_be_held_to_stops_the_call_before_any_work(en
 async def test_an_engine_whose_tokens_have_no_bytes_says_so(
     tiny_files: Callable[[str], ModelFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Tokenizer, "by_bytes", False)
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=16 << 20)
+    monkeypatch.setattr(Tokenizer, "is_byte_level", False)
+    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=16 << 20)
     try:
         assert not model.capabilities.json_schema
         with pytest.raises(CapabilityMissing, match="json_schema"):
@@ -140,9 +142,9 @@ async def test_an_engine_whose_tokens_have_no_bytes_says_so(
 
 
 async def test_samples_that_lost_their_place_go_on_where_they_were(tiny_files: Callable[[str], ModelFiles]) -> None:
-    roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     # 3 layers of keys and values, 2 heads of width 16 each, in fp32
-    cramped = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_bytes=3 * 2 * 2 * 16 * 4 * 160)
+    cramped = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 160)
     long = {"type": "array", "items": {"enum": ["ab", "cd"]}, "minItems": 9, "maxItems": 9}
     try:
         [expected] = await roomy.generate([asked(long, n=4, temperature=1.0, max_tokens=100)])

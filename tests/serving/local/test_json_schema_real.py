@@ -10,13 +10,12 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
-from reason.serving.grammars import Grammars
-from reason.serving.hooks import HookState
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.serving.capability_checks import ModelUnderTest, json_schema
 from reason.serving.local.engine import LocalModel
-from reason.serving.measuring.bench import Bench
-from reason.serving.measuring.features import json_schema
+from reason.serving.logits_processors import ProcessorState
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.structured_output import GrammarCompiler
 
 pytestmark = pytest.mark.real
 
@@ -65,36 +64,36 @@ def smollm2(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
 
 
 @pytest.fixture(scope="module")
-def fresh(smollm2: LocalModel) -> Grammars:
-    return Grammars(smollm2._tokenizer, smollm2._shape.vocab, smollm2._eos, "fresh")
+def fresh(smollm2: LocalModel) -> GrammarCompiler:
+    return GrammarCompiler(smollm2._tokenizer, smollm2._shape.vocab, smollm2._eos, "fresh")
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_what_it_writes_satisfies_the_schema(smollm2: LocalModel, fresh: Grammars, name: str) -> None:
+async def test_what_it_writes_satisfies_the_schema(smollm2: LocalModel, fresh: GrammarCompiler, name: str) -> None:
     schema, vocab = CASES[name], smollm2._shape.vocab
     prompt = Prompt.user(f"Tell me something about nature, as JSON of this form: {json.dumps(schema)[:80]}")
     requests = [
         Request(
             prompt=prompt,
-            sampling=Sampling(temperature=heat, n=n, seed=2, max_tokens=160, json_schema=schema),
+            sampling=SamplingParams(temperature=heat, n=n, seed=2, max_tokens=160, json_schema=schema),
         )
         for heat, n in ((0, 1), (1.0, 4))
     ]
     grammar = fresh.of(schema)
     for completion in [c for made in await smollm2.generate(requests) for c in made]:
-        assert (completion.finish_reason, completion.stopped_by) == ("stop", "")
+        assert (completion.finish_reason, completion.stop_reason) == ("stop", "")
         jsonschema.validate(json.loads(completion.text), schema)
         ids = completion.token_ids
         for at, token in enumerate(ids):
-            row = grammar(np.zeros(vocab, dtype=np.float32), HookState((), list(ids[:at]), 0))
+            row = grammar(np.zeros(vocab, dtype=np.float32), ProcessorState((), list(ids[:at]), 0))
             assert np.isfinite(row[token])
-        assert grammar.ended(HookState((), list(ids), 0))
+        assert grammar.ended(ProcessorState((), list(ids), 0))
 
 
-async def test_it_is_the_most_likely_allowed_token_each_time(smollm2: LocalModel, fresh: Grammars) -> None:
+async def test_it_is_the_most_likely_allowed_token_each_time(smollm2: LocalModel, fresh: GrammarCompiler) -> None:
     prompt = Prompt.user("Which animal hunts mice at night?")
     [[made]] = await smollm2.generate(
-        [Request(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=60, json_schema=ANIMAL))]
+        [Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=60, json_schema=ANIMAL))]
     )
     ids, vocab = made.token_ids, smollm2._shape.vocab
     assert made.logprobs is not None
@@ -102,13 +101,13 @@ async def test_it_is_the_most_likely_allowed_token_each_time(smollm2: LocalModel
     for at, seen in enumerate(spread):
         row = np.full(vocab, -np.inf, dtype=np.float32)
         row[list(seen.token_ids)] = seen.logprobs
-        best = int(fresh.of(ANIMAL)(row, HookState((), list(ids[:at]), 0)).argmax())
+        best = int(fresh.of(ANIMAL)(row, ProcessorState((), list(ids[:at]), 0)).argmax())
         assert best == ids[at]
         assert made.logprobs[at] == pytest.approx(float(row[best]), abs=1e-3)
 
 
 async def test_the_capability_is_measured(smollm2: LocalModel) -> None:
-    bench = Bench(smollm2)
+    bench = ModelUnderTest(smollm2)
     await bench.begin()
     found = await json_schema(bench)
     assert (found.declared, found.measured, found.state) == (True, True, "ok")

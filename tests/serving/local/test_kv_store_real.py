@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.serving.files import ModelFiles
-from reason.serving.local.calibrate import native_format
+from reason.serving.local.hardware import native_format
+from reason.serving.model_files.find import ModelFiles
 
 pytestmark = pytest.mark.real
 
@@ -18,9 +18,9 @@ PROCESS = """
 import asyncio, json, sys
 from pathlib import Path
 from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 from reason.serving.local.engine import LocalModel
-from reason.serving.prefix_folder import PrefixPlace
+from reason.serving.prefix_directory import PrefixStorage
 
 do, root, folder, fingerprint, weight_format = sys.argv[1:]
 RULES = Prompt.user("\\n".join(f"{i}. A reader of rule {i} looks at rule {i * 7 % 31} next." for i in range(1, 25)))
@@ -28,7 +28,7 @@ RULES = Prompt.user("\\n".join(f"{i}. A reader of rule {i} looks at rule {i * 7 
 async def main():
     files = ModelFiles("local/smollm2-135m", Path(folder), fingerprint, "")
     model = LocalModel.load(
-        files, weight_format=weight_format, threads=1, prefixes=PrefixPlace(Path(root), 1 << 30)
+        files, weight_format=weight_format, threads=1, prefixes=PrefixStorage(Path(root), 1 << 30)
     )
     pinned = None
     if do == "save":

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.kv_store_contract import *  # noqa: F403
-from support.kv_store_contract import Bench
 from reason.core.errors import CapabilityMissing, ContextTooLong, DataError, UserError
-from reason.core.messages import Completion, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.serving.kv_store import PrefixTooLarge, kv_store_of
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.prefix_tasks import HoldTask
-from reason.serving.prefix_folder import PrefixFolder, PrefixPlace
+from reason.serving.local.tasks import PinTask
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.prefix_directory import PrefixDirectory, PrefixStorage
+from support.kv_store_contract import *  # noqa: F403
+from support.kv_store_contract import Bench
 
 KV_BYTES = 3 << 20
 LIMIT = 900_000
 
 
 def load(files: ModelFiles, root: Path, weight_format: Any = "fp32", **more: Any) -> LocalModel:
-    more = {"kv_bytes": KV_BYTES, "prefixes": PrefixPlace(root, LIMIT)} | more
+    more = {"kv_cache_bytes": KV_BYTES, "prefixes": PrefixStorage(root, LIMIT)} | more
     return LocalModel.load(files, weight_format=weight_format, threads=1, **more)
 
 
@@ -33,7 +33,7 @@ async def push_out(model: Any) -> None:
     room = model.capabilities.context_tokens
     for i in range(8):
         text = "".join(chr(97 + (i * 7 + j * (i + 3)) % 26) for j in range(min(900, room // 2)))
-        await model.generate([Request(prompt=Prompt(text=text), sampling=Sampling(max_tokens=1, temperature=0))])
+        await model.generate([Request(prompt=Prompt(text=text), sampling=SamplingParams(max_tokens=1, temperature=0))])
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def bench(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> Asyn
 
 
 async def reply(model: LocalModel, prompt: Prompt, **more: Any) -> list[Completion]:
-    sampling = Sampling(**({"temperature": 1.0, "n": 3, "seed": 5, "max_tokens": 20} | more))
+    sampling = SamplingParams(**({"temperature": 1.0, "n": 3, "seed": 5, "max_tokens": 20} | more))
     [samples] = await model.generate([Request(prompt=prompt, sampling=sampling)])
     return samples
 
@@ -121,12 +121,12 @@ async def test_the_files_of_another_model_do_not_get_in(
     await large.kv_store.save("p", Prompt(text="some text"))
     await large.kv_store.drop("p", keep_file=True)
     [theirs], [own] = await small.kv_store.saved(), await large.kv_store.saved()
-    assert theirs.folder is not None
-    assert own.folder is not None
+    assert theirs.directory is not None
+    assert own.directory is not None
     for file in theirs.saved.files:
-        (own.folder / file.name).write_bytes((theirs.folder / file.name).read_bytes())
+        (own.directory / file.name).write_bytes((theirs.directory / file.name).read_bytes())
     lie = theirs.saved.model_copy(update={"identity": large.identity, "token_ids": own.saved.token_ids})
-    (own.folder / "prefix.json").write_text(lie.model_dump_json())
+    (own.directory / "prefix.json").write_text(lie.model_dump_json())
     with pytest.raises(DataError, match="does not hold 3 layers"):
         await large.kv_store.restore("p")
     await small.aclose()
@@ -140,16 +140,16 @@ async def test_a_description_with_tokens_of_another_vocabulary_is_refused(
     await model.kv_store.save("p", Prompt(text="abc"))
     await model.kv_store.drop("p", keep_file=True)
     [state] = await model.kv_store.saved()
-    assert state.folder is not None
+    assert state.directory is not None
     lie = state.saved.model_copy(update={"token_ids": (70_000, *state.saved.token_ids[1:])})
-    (state.folder / "prefix.json").write_text(lie.model_dump_json())
+    (state.directory / "prefix.json").write_text(lie.model_dump_json())
     with pytest.raises(DataError, match="70000"):
         await model.kv_store.restore("p")
     await model.aclose()
 
 
 async def test_what_pins_take_of_the_cache_is_bounded(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> None:
-    model = load(tiny_files("llama"), tmp_path, prefixes=PrefixPlace(tmp_path, 1 << 30))
+    model = load(tiny_files("llama"), tmp_path, prefixes=PrefixStorage(tmp_path, 1 << 30))
     store = model.kv_store
     for i in range(40):
         try:
@@ -179,10 +179,10 @@ async def test_dropped_pins_give_their_room_back(bench: Bench) -> None:
         await bench.store.drop("q")
     await bench.store.drop("p")
     model: Any = bench.model
-    prefixes = model._scheduler.prefixes
+    prefixes = model._scheduler.prefix_cache
     await push_out(model)
     assert prefixes._held == []
-    assert all(t.idle for t in prefixes.trees)
+    assert all(t.is_idle for t in prefixes.trees)
 
 
 async def test_a_cancelled_save_gives_back_what_it_began_to_hold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,32 +190,32 @@ async def test_a_cancelled_save_gives_back_what_it_began_to_hold(bench: Bench, m
     model: Any = bench.model
     waiter: list[asyncio.Task[Any]] = []
     loop = asyncio.get_running_loop()
-    tell = HoldTask._tell
+    tell = PinTask._tell
 
-    def cancelled_meanwhile(task: HoldTask, *arguments: Any) -> None:
+    def cancelled_meanwhile(task: PinTask, *arguments: Any) -> None:
         gone = threading.Event()
         loop.call_soon_threadsafe(lambda: (waiter[0].cancel(), loop.call_soon(gone.set)))
         assert gone.wait(20)
         tell(task, *arguments)
 
-    monkeypatch.setattr(HoldTask, "_tell", cancelled_meanwhile)
+    monkeypatch.setattr(PinTask, "_tell", cancelled_meanwhile)
     waiter.append(asyncio.create_task(bench.store.save("p", PROMPT)))
     await asyncio.wait(waiter)
     assert waiter[0].cancelled()
     monkeypatch.undo()
     assert await bench.store.saved() == []
     await reply(model, Prompt(text="x"), max_tokens=1)  # the engine has seen to all that came before
-    assert model._scheduler.prefixes._held == []
+    assert model._scheduler.prefix_cache._held == []
 
 
 async def test_a_save_that_cannot_be_written_holds_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = bench.model
-    monkeypatch.setattr(PrefixFolder, "publish", _full_disk)
+    monkeypatch.setattr(PrefixDirectory, "publish", _full_disk)
     with pytest.raises(OSError, match="28"):
         await bench.store.save("p", PROMPT)
     monkeypatch.undo()
     await reply(model, Prompt(text="x"), max_tokens=1)
-    assert model._scheduler.prefixes._held == []
+    assert model._scheduler.prefix_cache._held == []
     assert bench.partial() == []
 
 
@@ -224,7 +224,7 @@ def _full_disk(*_: Any, **__: Any) -> None:
 
 
 async def test_a_full_disk_is_told_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reason.serving.local.pins.write_layers", _full_disk)
+    monkeypatch.setattr("reason.serving.local.kv_store.write_layers", _full_disk)
     with pytest.raises(Exception, match="is full") as caught:
         await bench.store.save("p", PROMPT)
     assert type(caught.value).__name__ == "BackendUnavailable"
@@ -235,13 +235,13 @@ async def test_the_disk_is_never_touched_on_the_event_loop(bench: Bench, monkeyp
     here = threading.get_ident()
     where: list[int] = []
     for method in ("begin", "publish", "describe", "read", "states", "remove"):
-        real = getattr(PrefixFolder, method)
+        real = getattr(PrefixDirectory, method)
 
         def noted(*arguments: Any, _real: Any = real, **more: Any) -> Any:
             where.append(threading.get_ident())
             return _real(*arguments, **more)
 
-        monkeypatch.setattr(PrefixFolder, method, noted)
+        monkeypatch.setattr(PrefixDirectory, method, noted)
     await bench.store.save("p", PROMPT)
     await bench.store.drop("p", keep_file=True)
     await bench.store.restore("p")
@@ -263,7 +263,7 @@ async def test_the_bound_on_disk_evicts_what_no_engine_here_has_pinned(
     tmp_path: Path, tiny_files: Callable[[str], ModelFiles]
 ) -> None:
     one = await _sized(tmp_path / "a", tiny_files)
-    model = load(tiny_files("llama"), tmp_path / "b", prefixes=PrefixPlace(tmp_path / "b", 3 * one))
+    model = load(tiny_files("llama"), tmp_path / "b", prefixes=PrefixStorage(tmp_path / "b", 3 * one))
     for name in ("old", "new", "pinned"):
         await model.kv_store.save(name, Prompt(text=name + "x" * 200))
     await model.kv_store.drop("old", keep_file=True)

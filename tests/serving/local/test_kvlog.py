@@ -4,76 +4,76 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.serving.local.kvlog import KVLog
+from reason.serving.local.kv_cache import KVCache
 
 
-def make(capacity: int = 64) -> KVLog:
-    return KVLog(layers=2, kv_heads=1, head_dim=2, dtype=torch.float32, capacity=capacity)
+def make(capacity: int = 64) -> KVCache:
+    return KVCache(num_layers=2, num_kv_heads=1, head_dim=2, dtype=torch.float32, capacity=capacity)
 
 
-def write(log: KVLog, columns: range, values: list[int]) -> None:
-    for layer, kv in enumerate(log.kv):
-        for column, value in zip(columns, values, strict=True):
-            kv[:, :, column] = value + 1000 * layer
+def write(cache: KVCache, slots: range, values: list[int]) -> None:
+    for layer, kv in enumerate(cache.kv):
+        for slot, value in zip(slots, values, strict=True):
+            kv[:, :, slot] = value + 1000 * layer
 
 
-def read(log: KVLog, columns: list[int]) -> list[int]:
-    return [int(log.kv[1][0, 0, c, 0]) - 1000 for c in columns]
+def read(cache: KVCache, slots: list[int]) -> list[int]:
+    return [int(cache.kv[1][0, 0, c, 0]) - 1000 for c in slots]
 
 
-def test_a_fork_sees_the_same_and_then_its_own() -> None:
-    log = make()
-    one = log.open()
-    columns = log.reserve(3)
-    log.show(one, columns)
-    write(log, columns, [1, 2, 3])
-    two = log.fork(one)
-    step = log.reserve(2)
-    write(log, step, [10, 20])
-    log.show_each([one, two], step)
-    assert read(log, one.columns) == [1, 2, 3, 10]
-    assert read(log, two.columns) == [1, 2, 3, 20]
+def test_fork_shares_slots_and_then_diverges() -> None:
+    cache = make()
+    one = cache.new_table()
+    slots = cache.allocate(3)
+    cache.append(one, slots)
+    write(cache, slots, [1, 2, 3])
+    two = cache.fork(one)
+    step = cache.allocate(2)
+    write(cache, step, [10, 20])
+    cache.append_each([one, two], step)
+    assert read(cache, one.slots) == [1, 2, 3, 10]
+    assert read(cache, two.slots) == [1, 2, 3, 20]
     inf = float("inf")
-    assert log.bias([one, two], log.used).tolist() == [[0, 0, 0, 0, -inf], [0, 0, 0, -inf, 0]]
+    assert cache.attention_mask([one, two], cache.used).tolist() == [[0, 0, 0, 0, -inf], [0, 0, 0, -inf, 0]]
 
 
-def test_compact_drops_what_nobody_sees() -> None:
-    log = make()
-    one = log.open()
-    log.show(one, log.reserve(2))
-    two = log.fork(one)
-    step = log.reserve(2)
-    log.show_each([one, two], step)
-    write(log, range(4), [1, 2, 3, 4])
-    log.release(one)
-    assert log.compact() == {0: 0, 1: 1, 3: 2}
-    assert log.used == 3
-    assert read(log, two.columns) == [1, 2, 4]
+def test_compact_drops_slots_that_no_sequence_attends_to() -> None:
+    cache = make()
+    one = cache.new_table()
+    cache.append(one, cache.allocate(2))
+    two = cache.fork(one)
+    step = cache.allocate(2)
+    cache.append_each([one, two], step)
+    write(cache, range(4), [1, 2, 3, 4])
+    cache.free(one)
+    assert cache.compact() == {0: 0, 1: 1, 3: 2}
+    assert cache.used == 3
+    assert read(cache, two.slots) == [1, 2, 4]
 
 
-def test_there_must_be_room() -> None:
-    log = make(64)
-    log.reserve(60)
-    assert log.missing(4) == 0
-    assert log.missing(5) == 128
+def test_allocate_requires_capacity() -> None:
+    cache = make(64)
+    cache.allocate(60)
+    assert cache.required_capacity(4) == 0
+    assert cache.required_capacity(5) == 128
     with pytest.raises(IndexError, match="do not fit"):
-        log.reserve(5)
+        cache.allocate(5)
 
 
-def test_release_is_idempotent_and_does_not_end_a_successor() -> None:
-    log = make()
-    one = log.open()
-    log.release(one)
-    two = log.open()
-    assert two.slot == one.slot
-    log.release(one)
-    assert log.branches == (two,)
+def test_free_is_idempotent_and_keeps_a_later_sequence_with_the_same_row() -> None:
+    cache = make()
+    one = cache.new_table()
+    cache.free(one)
+    two = cache.new_table()
+    assert two.mask_row == one.mask_row
+    cache.free(one)
+    assert cache.tables == (two,)
 
 
-def test_copy_from_another_log() -> None:
+def test_copy_from_another_cache() -> None:
     one, two = make(), make()
-    write(one, one.reserve(4), [1, 2, 3, 4])
-    write(two, two.reserve(1), [9])
+    write(one, one.allocate(4), [1, 2, 3, 4])
+    write(two, two.allocate(1), [9])
     target = two.copy_from(one, [3, 0])
     assert read(two, [0, *target]) == [9, 4, 1]
 
@@ -93,45 +93,45 @@ operations = st.lists(
 @settings(deadline=None, max_examples=60)
 @given(operations)
 def test_every_sequence_always_sees_exactly_its_own_tokens(steps: list[tuple[str, int, int]]) -> None:
-    log = make()
-    branches = [log.open()]
+    cache = make()
+    tables = [cache.new_table()]
     tokens: list[list[int]] = [[]]
     fresh = iter(range(1, 100_000))
 
     def room(count: int) -> None:
-        if capacity := log.missing(count):
-            log.grow(capacity)
+        if capacity := cache.required_capacity(count):
+            cache.resize(capacity)
 
     for kind, which, count in steps:
-        at = which % len(branches) if branches else 0
-        if not branches:
-            branches.append(log.open())
+        at = which % len(tables) if tables else 0
+        if not tables:
+            tables.append(cache.new_table())
             tokens.append([])
         if kind == "append":
             new = [next(fresh) for _ in range(count)]
             room(count)
-            columns = log.reserve(count)
-            write(log, columns, new)
-            log.show(branches[at], columns)
+            slots = cache.allocate(count)
+            write(cache, slots, new)
+            cache.append(tables[at], slots)
             tokens[at].extend(new)
         elif kind == "step":
-            room(len(branches))
-            columns = log.reserve(len(branches))
-            new = [next(fresh) for _ in branches]
-            write(log, columns, new)
-            log.show_each(branches, columns)
+            room(len(tables))
+            slots = cache.allocate(len(tables))
+            new = [next(fresh) for _ in tables]
+            write(cache, slots, new)
+            cache.append_each(tables, slots)
             for own, token in zip(tokens, new, strict=True):
                 own.append(token)
-        elif kind == "fork" and len(branches) < 8:
-            branches.append(log.fork(branches[at]))
+        elif kind == "fork" and len(tables) < 8:
+            tables.append(cache.fork(tables[at]))
             tokens.append(list(tokens[at]))
         elif kind == "release":
-            log.release(branches.pop(at))
+            cache.free(tables.pop(at))
             tokens.pop(at)
         elif kind == "compact":
-            log.compact()
-            assert log.used == len({c for b in branches for c in b.columns})
-        for branch, own in zip(branches, tokens, strict=True):
-            assert read(log, branch.columns) == own
-            bias = log.bias([branch], log.used)[0]
-            assert {i for i in range(log.used) if bias[i] == 0} == set(branch.columns)
+            cache.compact()
+            assert cache.used == len({c for b in tables for c in b.slots})
+        for table, own in zip(tables, tokens, strict=True):
+            assert read(cache, table.slots) == own
+            mask = cache.attention_mask([table], cache.used)[0]
+            assert {i for i in range(cache.used) if mask[i] == 0} == set(table.slots)

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from support.split_facts import FACTS, quotes
-from reason.serving.files import ModelFiles
 from reason.serving.local.engine import LocalModel
-from reason.serving.workers import Layout
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.worker_group import Layout
+from support.split_facts import FACTS, quotes
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 

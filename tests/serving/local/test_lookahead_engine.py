@@ -1,4 +1,4 @@
-"""Lookahead in the engine: the same texts, logits and cache as without, in fewer steps."""
+"""Speculative decoding in the engine: the same texts, logits and cache as without, in fewer steps."""
 
 from __future__ import annotations
 
@@ -6,37 +6,36 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from reason.core.messages import Completion, HookCall, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.serving.local.attention import TokenChunk, group_by_cache
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.lookahead.lookahead import Lookahead
-from reason.serving.local.lookahead.trie import Draft
 from reason.serving.local.model import Decoder
-from reason.serving.local.plans import Span, by_log
+from reason.serving.local.spec_decode import DraftTree, NgramSpeculator
+from reason.serving.model_files.find import ModelFiles
 
 REPEATED = "one two three four. one two three four. one two three four. one two"
 
 
-class Guesser(Lookahead):
-    """Guesses by a function of a row's last tokens instead of from texts."""
+class Guesser(NgramSpeculator):
+    """Drafts by a function of a row's last tokens instead of from texts."""
 
-    def __init__(self, guess: Callable[[Sequence[int]], Draft]) -> None:
+    def __init__(self, guess: Callable[[Sequence[int]], DraftTree]) -> None:
         super().__init__((), "on")
         self._guess = guess
 
-    def drafts(self, rows, steady):  # type: ignore[no-untyped-def]
+    def draft(self, sequences, max_invariant):  # type: ignore[no-untyped-def]
         """What the function says, of rows that may be guessed."""
-        return [self._guess(row.tail(64)) if row.left > 4 else Draft() for row in rows]
+        return [self._guess(row.tail(64)) if row.max_draft_tokens > 4 else DraftTree() for row in sequences]
 
 
 def load(files: ModelFiles, mode: str = "on", **settings: object) -> LocalModel:
-    options: dict[str, object] = {"weight_format": "fp32", "threads": 1, "kv_bytes": 64 << 20}
-    return LocalModel.load(files, lookahead=mode, **(options | settings))  # type: ignore[arg-type]
+    options: dict[str, object] = {"weight_format": "fp32", "threads": 1, "kv_cache_bytes": 64 << 20}
+    return LocalModel.load(files, speculative_decoding=mode, **(options | settings))  # type: ignore[arg-type]
 
 
 def told(completions: Sequence[Sequence[Completion]]) -> list[object]:
     return [
-        (c.token_ids, c.text, c.finish_reason, c.stopped_by, [t[0].token_id for t in c.top_logprobs or ()])
+        (c.token_ids, c.text, c.finish_reason, c.stop_reason, [t[0].token_id for t in c.top_logprobs or ()])
         for group in completions
         for c in group
     ]
@@ -45,13 +44,13 @@ def told(completions: Sequence[Sequence[Completion]]) -> list[object]:
 def requests() -> list[Request]:
     def ask(text: str, **sampling: object) -> Request:
         chosen: dict[str, object] = {"max_tokens": 40, "seed": 3, "ignore_eos": True, "top_logprobs": 2} | sampling
-        return Request(prompt=Prompt(text=text), sampling=Sampling(**chosen))  # type: ignore[arg-type]
+        return Request(prompt=Prompt(text=text), sampling=SamplingParams(**chosen))  # type: ignore[arg-type]
 
     return [
         ask(REPEATED, temperature=0),
         ask(REPEATED, temperature=0.3, n=3),
         ask("abcabcabcabc", temperature=1.0, top_p=0.9, n=2),
-        ask(REPEATED, temperature=0, hooks=(HookCall(name="forbid_tokens", args={"ids": [50, 51]}),)),
+        ask(REPEATED, temperature=0, logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [50, 51]}),)),
         ask("xyxyxyxy", temperature=0, ignore_eos=False, stop=("\n", "y")),
         ask("a", temperature=0, max_tokens=1),
     ]
@@ -66,11 +65,11 @@ async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], M
         for a, b in zip((c for g in got for c in g), (c for g in expected for c in g), strict=True):
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
             assert a.usage.completion_tokens == b.usage.completion_tokens
-    counts = ahead.lookahead
+    counts = ahead.spec_decode_stats
     assert counts.tokens == counts.passes + counts.accepted
     assert counts.accepted > 0
-    assert plain.lookahead.guessed == 0
-    assert plain.lookahead.passes == 0 or plain.lookahead.tokens_a_pass == 1
+    assert plain.spec_decode_stats.drafted == 0
+    assert plain.spec_decode_stats.passes == 0 or plain.spec_decode_stats.tokens_per_pass == 1
     await plain.aclose()
     await ahead.aclose()
 
@@ -81,25 +80,25 @@ async def test_any_guesses_leave_the_texts_and_the_cache_as_they_are(
 ) -> None:
     generator = torch.Generator().manual_seed(5)
 
-    def guess(tail: Sequence[int]) -> Draft:
+    def guess(tail: Sequence[int]) -> DraftTree:
         if kind == "empty":
-            return Draft()
+            return DraftTree()
         if kind == "wrong":
-            return Draft((7, 7, 7), (-1, 0, 1), (0.5, 0.4, 0.3))
+            return DraftTree((7, 7, 7), (-1, 0, 1), (0.5, 0.4, 0.3))
         if kind == "chain":
-            return Draft((tail[-1],) * 3, (-1, 0, 1), (0.5, 0.4, 0.3))
+            return DraftTree((tail[-1],) * 3, (-1, 0, 1), (0.5, 0.4, 0.3))
         tokens = torch.randint(3, 264, (6,), generator=generator).tolist()
-        return Draft(tuple(tokens), (-1, -1, 0, 0, 1, 2), (0.5, 0.4, 0.3, 0.2, 0.1, 0.1))
+        return DraftTree(tuple(tokens), (-1, -1, 0, 0, 1, 2), (0.5, 0.4, 0.3, 0.2, 0.1, 0.1))
 
     plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"))
-    ahead._scheduler.lookahead = Guesser(guess)
+    ahead._scheduler.speculator = Guesser(guess)
     asked = requests()[:3]
     assert told(await ahead.generate(asked)) == told(await plain.generate(asked))
     for model in (plain, ahead):
-        for tree in model._scheduler.prefixes.trees:
-            assert len(list(tree.nodes())) <= tree.log.used
-    columns = [sorted(n.column for n in t.nodes()) for t in ahead._scheduler.prefixes.trees]
-    assert [len(set(c)) for c in columns] == [len(c) for c in columns]
+        for tree in model._scheduler.prefix_cache.trees:
+            assert len(list(tree.nodes())) <= tree.cache.used
+    slots = [sorted(n.slot for n in t.nodes()) for t in ahead._scheduler.prefix_cache.trees]
+    assert [len(set(c)) for c in slots] == [len(c) for c in slots]
     # what was stored serves the next request, with the numbers of a fresh computation
     (scored,) = await ahead.score(asked[0].prompt, [" three four"])
     (fresh,) = await plain.score(asked[0].prompt, [" three four"])
@@ -110,24 +109,26 @@ async def test_any_guesses_leave_the_texts_and_the_cache_as_they_are(
 
 async def test_what_was_said_before_is_written_in_a_few_steps(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = load(tiny_files("llama"))
-    asked = Request(prompt=Prompt(text=REPEATED), sampling=Sampling(temperature=0, max_tokens=60, ignore_eos=True))
+    asked = Request(
+        prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
+    )
     first = await model.generate([asked])
-    before = model.lookahead
+    before = model.spec_decode_stats
     again = await model.generate([asked])
-    counts = model.lookahead
+    counts = model.spec_decode_stats
     assert told(again) == told(first)
     assert counts.tokens - before.tokens == 59
     assert counts.passes - before.passes <= 12
-    other = asked.model_copy(update={"prompt": asked.prompt.salted("somebody else")})
+    other = asked.model_copy(update={"prompt": asked.prompt.with_cache_salt("somebody else")})
     passes = counts.passes
     assert told(await model.generate([other])) == told(first)
-    assert model.lookahead.passes - passes > counts.passes - before.passes
+    assert model.spec_decode_stats.passes - passes > counts.passes - before.passes
     await model.aclose()
 
 
 async def test_guesses_give_way_before_samples_do(tiny_files: Callable[[str], ModelFiles]) -> None:
-    tight = 150 * load(tiny_files("llama"))._scheduler._forward.column_bytes
-    plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"), kv_bytes=tight)
+    tight = 150 * load(tiny_files("llama"))._scheduler._model.slot_bytes
+    plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"), kv_cache_bytes=tight)
     asked = requests()[1]
     assert told(await ahead.generate([asked])) == told(await plain.generate([asked]))
     await plain.aclose()
@@ -136,31 +137,31 @@ async def test_guesses_give_way_before_samples_do(tiny_files: Callable[[str], Mo
 
 @pytest.mark.parametrize("variant", ["llama", "gpt_neox"])
 def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str], ModelFiles], variant: str) -> None:
-    from reason.serving.local.engine import _forward
+    from reason.serving.local.engine import _load_model
 
-    forward = _forward(tiny_files(variant), "fp32")
+    forward = _load_model(tiny_files(variant), "fp32")
     ids, last = [5, 9, 30, 41, 8], 77
     parents = [-1, -1, 0, 0, 2, 1, 5]
     tokens = [11, 12, 13, 14, 15, 16, 17]
     with torch.inference_mode():
-        log = forward.open_log(64)
-        one, two = log.open(), log.open()
-        forward.run([Span(log, one, ids, [])])
-        forward.run([Span(log, two, ids[:3], [])])
+        log = forward.new_kv_cache(64)
+        one, two = log.new_table(), log.new_table()
+        forward.forward([TokenChunk(log, one, ids, [])])
+        forward.forward([TokenChunk(log, two, ids[:3], [])])
         spans = [
-            Span(log, one, [last], [0]),
-            Span(log, one, tokens, range(7), parents),
-            Span(log, two, [21], [0]),
-            Span(log, two, [22, 23], range(2), [-1, 0]),
+            TokenChunk(log, one, [last], [0]),
+            TokenChunk(log, one, tokens, range(7), parents),
+            TokenChunk(log, two, [21], [0]),
+            TokenChunk(log, two, [22, 23], range(2), [-1, 0]),
         ]
-        ordered = by_log(spans)
+        ordered = group_by_cache(spans)
         assert [s.parents is None for s in ordered] == [True, True, False, False]
-        logits = forward.run(ordered)
+        logits = forward.forward(ordered)
         assert (len(one), len(two)) == (6, 4)
 
         def alone(text: Sequence[int]) -> torch.Tensor:
-            fresh = forward.open_log(64)
-            return forward.run([Span(fresh, fresh.open(), list(text), [len(text) - 1])])[0]
+            fresh = forward.new_kv_cache(64)
+            return forward.forward([TokenChunk(fresh, fresh.new_table(), list(text), [len(text) - 1])])[0]
 
         spelled: list[list[int]] = []
         for token, parent in zip(tokens, parents, strict=True):
@@ -176,31 +177,33 @@ def test_on_a_path_without_branches_not_a_bit_moves(
     tiny_files: Callable[[str], ModelFiles], number_format: str
 ) -> None:
     decoder = Decoder.load(tiny_files("llama").folder, number_format)  # type: ignore[arg-type]
-    assert decoder.steady
+    assert decoder.batch_invariant
     ids = torch.randint(3, 264, (60,), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.inference_mode():
         for begun in (20, 44):
-            log, other = decoder.open_log(64), decoder.open_log(64)
-            one, two = log.open(), other.open()
-            decoder.run([Span(log, one, ids[:begun], [])])
-            decoder.run([Span(other, two, ids[:begun], [])])
-            plain = [decoder.run([Span(log, one, [token], [0])])[0] for token in ids[begun : begun + 6]]
-            guessed = Span(other, two, ids[begun + 1 : begun + 6], range(5), range(-1, 4))
-            ahead = decoder.run([Span(other, two, ids[begun : begun + 1], [0]), guessed])
+            log, other = decoder.new_kv_cache(64), decoder.new_kv_cache(64)
+            one, two = log.new_table(), other.new_table()
+            decoder.forward([TokenChunk(log, one, ids[:begun], [])])
+            decoder.forward([TokenChunk(other, two, ids[:begun], [])])
+            plain = [decoder.forward([TokenChunk(log, one, [token], [0])])[0] for token in ids[begun : begun + 6]]
+            guessed = TokenChunk(other, two, ids[begun + 1 : begun + 6], range(5), range(-1, 4))
+            ahead = decoder.forward([TokenChunk(other, two, ids[begun : begun + 1], [0]), guessed])
             assert torch.equal(ahead, torch.stack(plain))
 
 
 async def test_where_bits_may_move_nothing_is_guessed_unless_asked_for(tiny_files: Callable[[str], ModelFiles]) -> None:
     for variant, steady in (("llama", True), ("gpt_neox", False)):
         model = load(tiny_files(variant), "auto")
-        model._scheduler.lookahead._pace.worth = lambda rows, odds: len(odds)  # type: ignore[method-assign]
-        asked = Request(prompt=Prompt(text=REPEATED), sampling=Sampling(temperature=0, max_tokens=40, ignore_eos=True))
+        model._scheduler.speculator._budget.num_draft_tokens = lambda rows, odds: len(odds)  # type: ignore[method-assign]
+        asked = Request(
+            prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
+        )
         for _ in range(2):  # the second time, all of it was said before
             await model.generate([asked])
-        assert (model.lookahead.guessed > 0) is steady
-        guessed = model.lookahead.guessed
+        assert (model.spec_decode_stats.drafted > 0) is steady
+        guessed = model.spec_decode_stats.drafted
         await model.generate([asked, asked])
-        assert model.lookahead.guessed == guessed
+        assert model.spec_decode_stats.drafted == guessed
         await model.aclose()
 
 
@@ -209,17 +212,17 @@ def test_columns_of_right_guesses_stay_and_the_others_are_written_again(
 ) -> None:
     decoder = Decoder.load(tiny_files("llama").folder, "fp32")
     with torch.inference_mode():
-        log = decoder.open_log(64)
-        branch = log.open()
-        decoder.run([Span(log, branch, [5, 9, 30], [])])
-        spans = [Span(log, branch, [4], [0]), Span(log, branch, [6, 7, 8], range(3), [-1, -1, 1])]
-        decoder.run(spans)
-        settled = log.settle(3, [5, 6])
+        log = decoder.new_kv_cache(64)
+        branch = log.new_table()
+        decoder.forward([TokenChunk(log, branch, [5, 9, 30], [])])
+        spans = [TokenChunk(log, branch, [4], [0]), TokenChunk(log, branch, [6, 7, 8], range(3), [-1, -1, 1])]
+        decoder.forward(spans)
+        settled = log.keep_tail(3, [5, 6])
         assert (list(settled), log.used) == ([4, 5], 6)
-        log.show(branch, settled)
-        after = decoder.run([Span(log, branch, [3], [0])])
-        fresh = decoder.open_log(64)
-        whole = decoder.run([Span(fresh, fresh.open(), [5, 9, 30, 4, 7, 8, 3], [6])])
+        log.append(branch, settled)
+        after = decoder.forward([TokenChunk(log, branch, [3], [0])])
+        fresh = decoder.new_kv_cache(64)
+        whole = decoder.forward([TokenChunk(fresh, fresh.new_table(), [5, 9, 30, 4, 7, 8, 3], [6])])
     assert torch.allclose(after, whole, atol=1e-4)
     for mine, theirs in zip(log.kv, fresh.kv, strict=True):
         assert torch.allclose(mine[:, :, :7], theirs[:, :, :7], atol=1e-4)
@@ -231,15 +234,17 @@ async def test_the_real_model_writes_the_same_in_bf16_and_copies_in_few_steps(sm
     asked = [
         Request(
             prompt=Prompt.user(f"Repeat the following text word for word:\n\n{text}"),
-            sampling=Sampling(temperature=0, max_tokens=40),
+            sampling=SamplingParams(temperature=0, max_tokens=40),
         ),
-        Request(prompt=Prompt.user("Name three rivers."), sampling=Sampling(temperature=0.8, max_tokens=40, seed=2)),
+        Request(
+            prompt=Prompt.user("Name three rivers."), sampling=SamplingParams(temperature=0.8, max_tokens=40, seed=2)
+        ),
     ]
-    plain = LocalModel.load(smollm2_files, threads=1, lookahead="off")
-    ahead = LocalModel.load(smollm2_files, threads=1, lookahead="on")
+    plain = LocalModel.load(smollm2_files, threads=1, speculative_decoding="off")
+    ahead = LocalModel.load(smollm2_files, threads=1, speculative_decoding="on")
     for request in asked:
         assert told(await ahead.generate([request])) == told(await plain.generate([request]))
         if request is asked[0]:
-            assert ahead.lookahead.tokens_a_pass > 2
+            assert ahead.spec_decode_stats.tokens_per_pass > 2
     await plain.aclose()
     await ahead.aclose()

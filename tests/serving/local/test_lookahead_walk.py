@@ -1,6 +1,6 @@
 """The walk through guesses, on a model that is a table: every text is the plain one, in no more passes than tokens.
 
-The table's keys are the tokens themselves, so that what is read of a log is what really stands in its columns.
+The table's keys are the tokens themselves, so that what is read of a log is what really stands in its slots.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reason.core.messages import Chunk, Completion, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
-from reason.serving.grammars import SCHEMA, Grammars
-from reason.serving.local.kvlog import Branch, KVLog
-from reason.serving.local.lookahead.lookahead import Lookahead
-from reason.serving.local.lookahead.trie import Draft
-from reason.serving.local.plans import Span
-from reason.serving.local.sample_task import Row, SampleTask
+from reason.core.messages import Chunk, Completion, Prompt, Request, SamplingParams
+from reason.serving.local.attention import TokenChunk
+from reason.serving.local.kv_cache import KVCache, SlotTable
 from reason.serving.local.scheduler import Scheduler
-from reason.serving.local.text import Tokenizer
+from reason.serving.local.sequence import GenerateTask, RunningSequence
+from reason.serving.local.spec_decode import DraftTree, NgramSpeculator
+from reason.serving.local.tokenizer import Tokenizer
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.structured_output import SCHEMA, GrammarCompiler
 
 VOCAB, END = 264, 2
 WORDS = tuple(range(40, 45))
@@ -30,9 +29,9 @@ PROMPT = (40, 41, 42)
 
 
 class Table:
-    """A `Forward` whose distribution follows from the last two tokens that a sequence sees."""
+    """A `CausalLM` whose distribution follows from the last two tokens of a sequence."""
 
-    column_bytes, steady, device = 8, True, torch.device("cpu")
+    slot_bytes, batch_invariant, device = 8, True, torch.device("cpu")
 
     def __init__(self, ends: float = 0.0) -> None:
         generator = np.random.default_rng(11)
@@ -44,26 +43,26 @@ class Table:
         row = self._table[text[-2], text[-1]]
         return dict(zip(WORDS, row.tolist(), strict=True)) | {END: self._ends}
 
-    def open_log(self, capacity: int) -> KVLog:
-        """An empty log."""
-        return KVLog(1, 1, 1, torch.float32, capacity)
+    def new_kv_cache(self, capacity: int) -> KVCache:
+        """An empty cache."""
+        return KVCache(1, 1, 1, torch.float32, capacity)
 
-    def run(self, spans: Sequence[Span]) -> torch.Tensor:
+    def forward(self, chunks: Sequence[TokenChunk]) -> torch.Tensor:
         """Write the tokens and tell the logits behind them."""
         self.passes += 1
         rows: list[torch.Tensor] = []
-        for span in spans:
-            columns = span.log.reserve(len(span.ids))
-            span.log.kv[0][0, 0, columns.start : columns.stop, 0] = torch.tensor([float(i) for i in span.ids])
-            known = said(span.log, span.branch)
-            if span.parents is None:
-                span.log.show(span.branch, columns)
-                texts = [[*known, *span.ids[: i + 1]] for i in range(len(span.ids))]
+        for chunk in chunks:
+            slots = chunk.cache.allocate(len(chunk.token_ids))
+            chunk.cache.kv[0][0, 0, slots.start : slots.stop, 0] = torch.tensor([float(i) for i in chunk.token_ids])
+            known = tokens_of(chunk.cache, chunk.table)
+            if chunk.parents is None:
+                chunk.cache.append(chunk.table, slots)
+                texts = [[*known, *chunk.token_ids[: i + 1]] for i in range(len(chunk.token_ids))]
             else:
                 texts = []
-                for token, parent in zip(span.ids, span.parents, strict=True):
+                for token, parent in zip(chunk.token_ids, chunk.parents, strict=True):
                     texts.append([*(known if parent < 0 else texts[parent]), token])
-            for place in span.wanted:
+            for place in chunk.logit_indices:
                 row = torch.full((VOCAB,), -30.0)
                 for token, chance in self.odds(texts[place]).items():
                     row[token] = math.log(max(chance, 1e-12))
@@ -71,26 +70,26 @@ class Table:
         return torch.stack(rows) if rows else torch.empty(0, VOCAB)
 
 
-class Fixed(Lookahead):
-    """Guesses that a function of the row gives."""
+class Fixed(NgramSpeculator):
+    """SequenceDraft that a function of the row gives."""
 
-    def __init__(self, guess: Callable[[Row], Draft]) -> None:
+    def __init__(self, guess: Callable[[RunningSequence], DraftTree]) -> None:
         super().__init__((), "on")
         self._guess = guess
         self.told: list[tuple[int, int]] = []
 
-    def drafts(self, rows: Any, steady: Sequence[int]) -> list[Draft]:
+    def draft(self, sequences: Any, max_invariant: Sequence[int]) -> list[DraftTree]:
         """What the function says, of rows that may be guessed."""
-        return [self._guess(row) if row.left > 1 else Draft() for row in rows]
+        return [self._guess(row) if row.max_draft_tokens > 1 else DraftTree() for row in sequences]
 
-    def tell(self, rows: int, drafts: Sequence[Draft], accepted: int, seconds: float) -> None:
+    def observe(self, rows: int, drafts: Sequence[DraftTree], accepted: int, seconds: float) -> None:
         """Keep what came of each step."""
-        super().tell(rows, drafts, accepted, seconds)
+        super().observe(rows, drafts, accepted, seconds)
         self.told.append((rows, accepted))
 
 
-def said(log: KVLog, branch: Branch) -> list[int]:
-    return [int(log.kv[0][0, 0, c, 0]) for c in branch.columns]
+def tokens_of(cache: KVCache, table: SlotTable) -> list[int]:
+    return [int(cache.kv[0][0, 0, c, 0]) for c in table.slots]
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +97,17 @@ def tokenizer(tiny_files: Callable[[str], ModelFiles]) -> Tokenizer:
     return Tokenizer(tiny_files("llama").folder, "table")
 
 
-class Desk:
+class SchedulerRun:
     """A scheduler on the table, and what came of its tasks."""
 
-    def __init__(self, tokenizer: Tokenizer, guess: Callable[[Row], Draft] | None, ends: float = 0.0) -> None:
+    def __init__(self, tokenizer: Tokenizer, guess: Callable[[RunningSequence], DraftTree] | None, ends: float = 0.0) -> None:
         self.table, self._tokenizer = Table(ends), tokenizer
-        self.look = Lookahead((), "off") if guess is None else Fixed(guess)
+        self.look = NgramSpeculator((), "off") if guess is None else Fixed(guess)
         self.scheduler = Scheduler(self.table, 8 << 16, 16, self.look)
         self.made: dict[tuple[int, int], Completion] = {}
         self.heard: list[Chunk] = []
 
-    def task(self, place: int = 0, hooks: Sequence[tuple[str, Any]] = (), **sampling: Any) -> SampleTask:
+    def task(self, place: int = 0, hooks: Sequence[tuple[str, Any]] = (), **sampling: Any) -> GenerateTask:
         """A task, not yet begun."""
         chosen = {"max_tokens": 20, "seed": 3, "ignore_eos": False} | sampling
 
@@ -120,57 +119,57 @@ class Desk:
         def failed(error: Exception) -> None:
             raise error
 
-        return SampleTask(
-            request=Request(prompt=Prompt(text="x"), sampling=Sampling(**chosen)),
+        return GenerateTask(
+            request=Request(prompt=Prompt(text="x"), sampling=SamplingParams(**chosen)),
             position=place,
-            ids=PROMPT,
+            prompt_ids=PROMPT,
             eos=frozenset((END,)),
-            hooks=hooks,
+            processors=hooks,
             tokenizer=self._tokenizer,
-            tell=tell,
-            failed=failed,
+            on_chunk=tell,
+            on_error=failed,
         )
 
-    def run(self, *tasks: SampleTask) -> dict[tuple[int, int], Completion]:
+    def run(self, *tasks: GenerateTask) -> dict[tuple[int, int], Completion]:
         """Work to the end; afterwards no sequence is left in any log."""
         for task in tasks:
             self.scheduler.submit(task)
-        while self.scheduler.busy:
+        while self.scheduler.has_work:
             self.scheduler.step()
-        assert not [b for tree in self.scheduler.prefixes.trees for b in tree.log.branches]
+        assert not [b for tree in self.scheduler.prefix_cache.trees for b in tree.cache.tables]
         return self.made
 
 
-def knowing(texts: dict[tuple[int, int], Completion], wrong: int = 0) -> Callable[[Row], Draft]:
-    """Guesses the whole rest of what was written before, each token behind as many wrong ones."""
+def knowing(texts: dict[tuple[int, int], Completion], wrong: int = 0) -> Callable[[RunningSequence], DraftTree]:
+    """SequenceDraft the whole rest of what was written before, each token behind as many wrong ones."""
 
-    def guess(row: Row) -> Draft:
+    def guess(row: RunningSequence) -> DraftTree:
         rest = texts[row.task.position, row.index].token_ids[len(row.sampler.generated) :]
         tokens: list[int] = []
         parents: list[int] = []
         last = -1
-        for token in rest[: row.left - 1]:
+        for token in rest[: row.max_draft_tokens - 1]:
             for other in [t for t in (*WORDS, END) if t != token][:wrong]:
                 tokens.append(other)
                 parents.append(last)
             tokens.append(token)
             parents.append(last)
             last = len(tokens) - 1
-        return Draft(tuple(tokens), tuple(parents), (1.0,) * len(tokens))
+        return DraftTree(tuple(tokens), tuple(parents), (1.0,) * len(tokens))
 
     return guess
 
 
-def fixed(row: Row) -> Draft:
+def fixed(row: RunningSequence) -> DraftTree:
     """Two levels of guesses that know nothing."""
-    return Draft((40, 41, 42, 43, 40), (-1, -1, 0, 0, 1), (1.0,) * 5)
+    return DraftTree((40, 41, 42, 43, 40), (-1, -1, 0, 0, 1), (1.0,) * 5)
 
 
 def test_a_pass_gives_as_many_tokens_as_the_guesses_paths_are_probable(tokenizer: Tokenizer) -> None:
-    desk = Desk(tokenizer, None)
+    desk = SchedulerRun(tokenizer, None)
     expected: list[float] = []
 
-    def guess(row: Row) -> Draft:
+    def guess(row: RunningSequence) -> DraftTree:
         draft, text = fixed(row), [*PROMPT, *row.sampler.generated]
         paths: list[tuple[list[int], float]] = []
         for token, parent in zip(draft.tokens, draft.parents, strict=True):
@@ -180,11 +179,11 @@ def test_a_pass_gives_as_many_tokens_as_the_guesses_paths_are_probable(tokenizer
         return draft
 
     class Counting(Fixed):
-        def drafts(self, rows: Any, steady: Sequence[int]) -> list[Draft]:
+        def draft(self, sequences: Any, max_invariant: Sequence[int]) -> list[DraftTree]:
             expected.append(0.0)
-            return [guess(row) if row.left > 3 else Draft() for row in rows]
+            return [guess(row) if row.max_draft_tokens > 3 else DraftTree() for row in sequences]
 
-    desk.scheduler.lookahead = look = Counting(guess)
+    desk.scheduler.speculator = look = Counting(guess)
     whole = desk.run(desk.task(max_tokens=200, n=12, seed=5, temperature=1.0))
     # the last steps, in which some rows may not be guessed any more, are left out
     full = [i for i, (rows, _) in enumerate(look.told) if rows == 12][:40]
@@ -208,16 +207,16 @@ def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer: Tokenizer
         {"temperature": 0.5, "seed": 9, "max_tokens": 3, "ignore_eos": True},
         {"temperature": 1.0, "seed": 12, "ignore_eos": True, "n": 2},
     ]
-    plain = Desk(tokenizer, None, ends)
+    plain = SchedulerRun(tokenizer, None, ends)
     expected = plain.run(*(plain.task(i, **sampling) for i, sampling in enumerate(asked)))
-    counts = plain.look.counts
+    counts = plain.look.stats
     emitted = sum(c.usage.completion_tokens - 1 for c in expected.values())
-    assert (counts.passes, counts.tokens, counts.guessed) == (emitted, emitted, 0)
-    ways = {"none": lambda row: Draft(), "fixed": fixed, "knowing": knowing(expected)}
-    ahead = Desk(tokenizer, ways.get(guess) or knowing(expected, wrong=2), ends)
+    assert (counts.passes, counts.tokens, counts.drafted) == (emitted, emitted, 0)
+    ways = {"none": lambda row: DraftTree(), "fixed": fixed, "knowing": knowing(expected)}
+    ahead = SchedulerRun(tokenizer, ways.get(guess) or knowing(expected, wrong=2), ends)
     made = ahead.run(*(ahead.task(i, **sampling) for i, sampling in enumerate(asked)))
     assert {k: c.model_copy(update={"usage": expected[k].usage}) for k, c in made.items()} == expected
-    counts = ahead.look.counts
+    counts = ahead.look.stats
     assert counts.tokens == emitted
     assert counts.passes + counts.accepted == emitted
     assert counts.passes <= emitted
@@ -237,8 +236,8 @@ def test_a_hook_that_fails_within_a_walk_ends_its_sample_alone(tokenizer: Tokeni
             raise ValueError("no more")
         return row
 
-    def work(guess: Callable[[Row], Draft] | None) -> tuple[Desk, dict[tuple[int, int], Completion]]:
-        desk = Desk(tokenizer, guess)
+    def work(guess: Callable[[RunningSequence], DraftTree] | None) -> tuple[SchedulerRun, dict[tuple[int, int], Completion]]:
+        desk = SchedulerRun(tokenizer, guess)
         return desk, desk.run(desk.task(0, [("broken", broken)], temperature=1.0), desk.task(1, temperature=1.0))
 
     _, expected = work(None)
@@ -252,61 +251,61 @@ def test_a_hook_that_fails_within_a_walk_ends_its_sample_alone(tokenizer: Tokeni
 
 
 def test_a_sample_that_is_cancelled_within_a_walk_leaves_nothing_behind(tokenizer: Tokenizer) -> None:
-    plain = Desk(tokenizer, None)
+    plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0), plain.task(1, temperature=1.0, seed=4))
-    desk = Desk(tokenizer, lambda row: knowing(expected)(row).cut(4))
+    desk = SchedulerRun(tokenizer, lambda row: knowing(expected)(row).cut(4))
     first = desk.task(0, temperature=1.0)
-    tell = first.tell
+    tell = first.on_chunk
 
     def cancelling(chunk: Chunk) -> None:
         tell(chunk)
         first.cancelled = first.cancelled or sum(c.request == 0 for c in desk.heard) == 4
 
-    first.tell = cancelling
+    first.on_chunk = cancelling
     made = desk.run(first, desk.task(1, temperature=1.0, seed=4))
     assert (0, 0) not in made
     assert made[1, 0].token_ids == expected[1, 0].token_ids
-    for tree in desk.scheduler.prefixes.trees:
+    for tree in desk.scheduler.prefix_cache.trees:
         for node in tree.nodes():
-            assert int(tree.log.kv[0][0, 0, node.column, 0]) == node.token
+            assert int(tree.cache.kv[0][0, 0, node.slot, 0]) == node.token
 
 
 def test_rows_in_lock_step_are_never_guessed(tokenizer: Tokenizer) -> None:
-    desk = Desk(tokenizer, fixed)
+    desk = SchedulerRun(tokenizer, fixed)
     tasks = [desk.task(i, temperature=1.0) for i in range(2)]
     for task in tasks:
-        task.mates = tasks
+        task.lockstep_group = tasks
     desk.run(*tasks)
-    assert desk.look.counts.guessed == 0
-    assert desk.look.counts.passes == 2 * 19
+    assert desk.look.stats.drafted == 0
+    assert desk.look.stats.passes == 2 * 19
 
 
 def test_what_is_stored_is_what_was_said_without_the_wrong_guesses(tokenizer: Tokenizer) -> None:
-    plain = Desk(tokenizer, None)
+    plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0, n=3))
-    desk = Desk(tokenizer, lambda row: knowing(expected, wrong=1)(row).cut(7))
+    desk = SchedulerRun(tokenizer, lambda row: knowing(expected, wrong=1)(row).cut(7))
     desk.run(desk.task(0, temperature=1.0, n=3))
-    (tree,) = desk.scheduler.prefixes.trees
+    (tree,) = desk.scheduler.prefix_cache.trees
     for completion in expected.values():
         whole = [*PROMPT, *completion.token_ids[:-1]]
-        assert [int(tree.log.kv[0][0, 0, c, 0]) for c in tree.match(whole)] == whole
-    assert tree.log.used == sum(1 for _ in tree.nodes())
+        assert [int(tree.cache.kv[0][0, 0, c, 0]) for c in tree.match(whole)] == whole
+    assert tree.cache.used == sum(1 for _ in tree.nodes())
 
 
 @pytest.mark.parametrize("wrong", [0, 2])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_grammar_sees_one_token_at_a_time(tokenizer: Tokenizer, wrong: int, temperature: float) -> None:
-    grammars = Grammars(tokenizer, VOCAB, (END,), "table")
+    grammars = GrammarCompiler(tokenizer, VOCAB, (END,), "table")
     grammar = grammars.of({"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4})
 
-    def work(guess: Callable[[Row], Draft] | None) -> tuple[Desk, dict[tuple[int, int], Completion]]:
+    def work(guess: Callable[[RunningSequence], DraftTree] | None) -> tuple[SchedulerRun, dict[tuple[int, int], Completion]]:
         seen: list[tuple[int, ...]] = []
 
         def watching(row: Any, state: Any) -> Any:
             seen.append(tuple(state.generated_ids))
             return row
 
-        desk = Desk(tokenizer, guess)
+        desk = SchedulerRun(tokenizer, guess)
         hooks = [("watching", watching), (SCHEMA, grammar)]
         free = desk.task(1, temperature=1.0, max_tokens=12)
         made = desk.run(desk.task(0, hooks, temperature=temperature, max_tokens=60), free)
@@ -317,5 +316,5 @@ def test_a_grammar_sees_one_token_at_a_time(tokenizer: Tokenizer, wrong: int, te
     assert (expected[0, 0].finish_reason, expected[0, 0].text[:1], expected[0, 0].text[-1:]) == ("stop", "[", "]")
     desk, made = work(knowing(expected, wrong))
     assert {k: c.model_copy(update={"usage": expected[k].usage}) for k, c in made.items()} == expected
-    assert desk.look.counts.accepted > 5
+    assert desk.look.stats.accepted > 5
     assert desk.table.passes <= 3

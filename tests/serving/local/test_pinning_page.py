@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "pinning.md"
 

@@ -8,16 +8,15 @@ from collections.abc import Callable
 import pytest
 import torch
 from reason.core.errors import BackendUnavailable, CapabilityMissing, ContextTooLong, DataError, UserError
-from reason.core.messages import Message, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import Message, Prompt, Request, SamplingParams
+from reason.serving.local.config import ModelConfig
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.families import ModelShape
-from reason.serving.local.gradient_pass import Dropped, GradientPass
-from reason.serving.local.model import read_layer
-from reason.serving.local.relevance import place_parts
-from reason.serving.local.text import Tokenizer
-from reason.serving.local.weights import Checkpoint
-from reason.serving.relevance import ExplainsTokens
+from reason.serving.local.model import load_layer
+from reason.serving.local.relevance import GradientPass, PassCancelled, tokenize_parts
+from reason.serving.local.tokenizer import Tokenizer
+from reason.serving.local.weights import WeightReader
+from reason.serving.model import ExplainsTokens
+from reason.serving.model_files.find import ModelFiles
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,7 +29,7 @@ CLAIM = "Boats float."
 
 @pytest.mark.parametrize("family", OURS)
 async def test_the_log_probability_is_the_engines(tiny_files: Files, family: str) -> None:
-    model = LocalModel.load(tiny_files(family), weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    model = LocalModel.load(tiny_files(family), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     assert isinstance(model, ExplainsTokens)
     found = await model.relevance(PROMPT, PARTS, CLAIM)
     (scored,) = await model.score(PROMPT, [CLAIM])
@@ -46,16 +45,16 @@ async def test_the_log_probability_is_the_engines(tiny_files: Files, family: str
 def test_gradient_times_input_is_the_derivative_by_the_length_of_a_parts_embeddings(
     tiny_files: Files, family: str
 ) -> None:
-    shape, checkpoint, placed = opened(tiny_files(family))
-    work = GradientPass(shape, checkpoint)
-    explained = work.explain(placed.ids, placed.count)
+    config, weights, placed = opened(tiny_files(family))
+    work = GradientPass(config, weights)
+    explained = work.explain(placed.token_ids, placed.num_continuation)
     assert float(explained.attention.sum()) == pytest.approx(1.0, abs=1e-5)
     slopes = []
     for part in range(3):
-        mask = torch.tensor([owner == part for owner in placed.owner])
+        mask = torch.tensor([owner == part for owner in placed.part_of])
         scale = mask[:-1].float()
         step = 1e-2
-        up, down = (work.logprob(placed.ids, placed.count, 1 + s * scale) for s in (step, -step))
+        up, down = (work.logprob(placed.token_ids, placed.num_continuation, 1 + s * scale) for s in (step, -step))
         slope = float(explained.gradient[mask].sum())
         assert (up - down) / (2 * step) == pytest.approx(slope, rel=1e-2, abs=5e-3)
         slopes.append(abs(slope))
@@ -64,10 +63,10 @@ def test_gradient_times_input_is_the_derivative_by_the_length_of_a_parts_embeddi
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 def test_relevance_is_that_of_the_rules_written_out(tiny_files: Files, family: str) -> None:
-    shape, checkpoint, placed = opened(tiny_files(family))
-    work = GradientPass(shape, checkpoint)
-    explained = work.explain(placed.ids, placed.count)
-    expected = written_out(work, shape, checkpoint, placed.ids, placed.count)
+    config, weights, placed = opened(tiny_files(family))
+    work = GradientPass(config, weights)
+    explained = work.explain(placed.token_ids, placed.num_continuation)
+    expected = written_out(work, config, weights, placed.token_ids, placed.num_continuation)
     assert explained.relevance[:-1].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
     assert (explained.relevance - explained.gradient).abs().max() > 1e-2
 
@@ -75,14 +74,14 @@ def test_relevance_is_that_of_the_rules_written_out(tiny_files: Files, family: s
 async def test_any_number_format_explains_by_the_checkpoints_own_weights(tiny_files: Files) -> None:
     found = []
     for weight_format in ("fp32", "int4"):
-        model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_bytes=64 << 20)  # type: ignore[arg-type]
+        model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
         found.append(await model.relevance(PROMPT, PARTS, CLAIM))
         await model.aclose()
     assert found[0] == found[1]
 
 
 async def test_the_engine_goes_on_as_before(tiny: LocalModel) -> None:
-    request = Request(prompt=Prompt(text="The quick"), sampling=Sampling(max_tokens=24, seed=3, ignore_eos=True))
+    request = Request(prompt=Prompt(text="The quick"), sampling=SamplingParams(max_tokens=24, seed=3, ignore_eos=True))
     alone = await tiny.generate([request])
     beside, _ = await asyncio.gather(tiny.generate([request]), tiny.relevance(PROMPT, PARTS, CLAIM))
     assert [c.token_ids for c in beside[0]] == [c.token_ids for c in alone[0]]
@@ -93,11 +92,11 @@ async def test_parts_are_found_in_their_order(tiny: LocalModel) -> None:
     found = await tiny.relevance(repeated, ["one", "one"], " three")
     assert found.tokens == (3, 3)
     assert found.relevance[0] != found.relevance[1]
-    with pytest.raises(UserError, match="'one' does not stand"):
+    with pytest.raises(UserError, match="'one' does not appear"):
         await tiny.relevance(repeated, ["one", "one", "one"], " three")
     with pytest.raises(UserError, match="'four'"):
         await tiny.relevance(repeated, ["four"], " three")
-    with pytest.raises(UserError, match="does not stand"):
+    with pytest.raises(UserError, match="does not appear"):
         await tiny.relevance(repeated, [" "], " three")
 
 
@@ -111,7 +110,7 @@ async def test_what_cannot_be_explained_is_refused(tiny: LocalModel) -> None:
 
 
 async def test_a_family_of_transformers_own_is_refused(tiny_files: Files) -> None:
-    model = LocalModel.load(tiny_files("gpt_neox"), weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    model = LocalModel.load(tiny_files("gpt_neox"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     with pytest.raises(CapabilityMissing, match="relevance"):
         await model.relevance(PROMPT, PARTS, CLAIM)
     await model.aclose()
@@ -137,57 +136,57 @@ async def test_weights_that_are_gone_fail_this_call_alone(tiny: LocalModel, tmp_
 
 
 def test_a_pass_is_given_up_between_layers(tiny_files: Files) -> None:
-    shape, checkpoint, placed = opened(tiny_files("llama"))
+    config, weights, placed = opened(tiny_files("llama"))
     asked = iter([False] * 4 + [True])
-    with pytest.raises(Dropped):
-        GradientPass(shape, checkpoint, lambda: next(asked)).explain(placed.ids, placed.count)
+    with pytest.raises(PassCancelled):
+        GradientPass(config, weights, lambda: next(asked)).explain(placed.token_ids, placed.num_continuation)
 
 
 @pytest.mark.real
 def test_a_token_across_an_end_belongs_to_the_part_with_more_of_it(smollm2_files: ModelFiles) -> None:
     tokenizer = Tokenizer(smollm2_files.folder, "smollm2")
     text = "Bees hum. Boats float."
-    ids, places = tokenizer.places(text)
+    ids, places = tokenizer.encode_with_offsets(text)
     assert [text[a:b] for a, b in places] == [tokenizer.decode([i]) for i in ids]
     prompt = Prompt(messages=(Message(role="user", content=text),))
-    placed = place_parts(tokenizer, prompt, ["Bees hum.", "Boats float."], "Yes.")
+    placed = tokenize_parts(tokenizer, prompt, ["Bees hum.", "Boats float."], "Yes.")
     owned = [
-        "".join(tokenizer.decode([i]) for i, o in zip(placed.ids, placed.owner, strict=True) if o == p) for p in (0, 1)
+        "".join(tokenizer.decode([i]) for i, o in zip(placed.token_ids, placed.part_of, strict=True) if o == p) for p in (0, 1)
     ]
     assert owned == ["Bees hum.", " Boats float."]
-    assert tokenizer.decode(placed.ids[-placed.count :]) == "Yes."
+    assert tokenizer.decode(placed.token_ids[-placed.num_continuation :]) == "Yes."
 
 
 def opened(files: ModelFiles):
-    placed = place_parts(Tokenizer(files.folder, files.name), PROMPT, PARTS, CLAIM)
-    return ModelShape.read(files.folder), Checkpoint(files.folder), placed
+    placed = tokenize_parts(Tokenizer(files.folder, files.name), PROMPT, PARTS, CLAIM)
+    return ModelConfig.from_directory(files.folder), WeightReader(files.folder), placed
 
 
-def written_out(work: GradientPass, shape: ModelShape, checkpoint: Checkpoint, ids, count: int) -> Tensor:
+def written_out(work: GradientPass, config: ModelConfig, weights: WeightReader, ids, count: int) -> Tensor:
     """The rules of AttnLRP over one plain forward with its whole graph."""
 
     def norm(of, x: Tensor) -> Tensor:
-        return x / (x.pow(2).mean(-1, keepdim=True) + shape.norm_eps).sqrt().detach() * of._twice[: x.shape[-1]]
+        return x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt().detach() * of._twice[: x.config[-1]]
 
     def halved(x: Tensor) -> Tensor:
         return x / 2 + (x / 2).detach()
 
     embedded = work._embedding[torch.tensor(ids[:-1])].clone().requires_grad_()
     x, rows = embedded, len(ids) - 1
-    heads, kv_heads, width = shape.heads, shape.kv_heads, shape.head_dim
-    cos, sin = work._rotary.turn(torch.arange(rows))
-    for i in range(shape.layers):
-        layer = read_layer(checkpoint, shape, i, "fp32", False)
+    heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
+    cos, sin = work._rotary.cos_sin(torch.arange(rows))
+    for i in range(config.num_layers):
+        layer = load_layer(weights, config, i, "fp32", False)
         qkv = layer.qkv(norm(layer.attention_norm, x)).view(rows, heads + 2 * kv_heads, width)
         queries, keys, values = qkv.split([heads, kv_heads, kv_heads], 1)
-        if shape.qk_norm:
+        if config.qk_norm:
             queries, keys = norm(layer.query_norm, queries), norm(layer.key_norm, keys)
         queries, keys = (work._rotary.rotate(t, (cos[:, None], sin[:, None])).transpose(0, 1) for t in (queries, keys))
         keys, values = (t.repeat_interleave(heads // kv_heads, 0) for t in (keys, values.transpose(0, 1)))
         scores = halved(queries @ keys.transpose(1, 2)) / width**0.5
         seen = scores.masked_fill(torch.ones(rows, rows, dtype=torch.bool).triu(1), float("-inf")).softmax(-1)
         x = layer.output(halved(seen @ values).transpose(0, 1).reshape(rows, -1)) + x
-        h = norm(layer.feed_norm, x)
+        h = norm(layer.mlp_norm, x)
         gate = layer.gate(h)
         x = layer.down(halved(gate * gate.sigmoid().detach() * layer.up(h))) + x
     logits = functional.linear(norm(work._norm, x[-count:]), work._head)

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.local.calibrate import native_format
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.serving.local.attention import TokenChunk, num_padding_rows
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.kvlog import whole_lanes
+from reason.serving.local.hardware import native_format
+from reason.serving.local.kv_cache import align_slots
 from reason.serving.local.model import Decoder
-from reason.serving.local.plans import Span, missing_rows
 
 pytestmark = [
     pytest.mark.real,
@@ -25,10 +25,10 @@ def test_a_prompt_computed_in_pieces_has_the_bits_of_one_computed_whole(decoder,
     ids = torch.randint(100, 20000, (length,), generator=torch.Generator().manual_seed(length)).tolist()
 
     def computed(*cuts):
-        log = decoder.open_log(length)
-        branch = log.open()
+        log = decoder.new_kv_cache(length)
+        branch = log.new_table()
         for start, stop in zip((0, *cuts), (*cuts, length), strict=True):
-            logits = decoder.run([Span(log, branch, ids[start:stop], [stop - start - 1])])
+            logits = decoder.forward([TokenChunk(log, branch, ids[start:stop], [stop - start - 1])])
         return logits, [kv[:, :, :length] for kv in log.kv]
 
     with torch.inference_mode():
@@ -42,9 +42,9 @@ def test_a_prompt_computed_in_pieces_has_the_bits_of_one_computed_whole(decoder,
 async def test_the_same_call_gives_the_same_samples_whatever_was_asked_before(smollm2_files):
     model = LocalModel.load(smollm2_files, weight_format="bf16")
     asked = Request(
-        prompt=Prompt.user("Name a colour."), sampling=Sampling(n=8, max_tokens=80, seed=3, ignore_eos=True)
+        prompt=Prompt.user("Name a colour."), sampling=SamplingParams(n=8, max_tokens=80, seed=3, ignore_eos=True)
     )
-    other = Request(prompt=Prompt.user("Name a large city."), sampling=Sampling(n=5, max_tokens=60, seed=4))
+    other = Request(prompt=Prompt.user("Name a large city."), sampling=SamplingParams(n=5, max_tokens=60, seed=4))
     (first,) = await model.generate([asked])
     await model.generate([other])
     (again,) = await model.generate([asked])
@@ -57,26 +57,26 @@ async def test_the_same_call_gives_the_same_samples_whatever_was_asked_before(sm
 
 def test_query_blocks_are_never_left_with_one_to_three_rows():
     for rows in range(1, 1200):
-        padded = rows + missing_rows(rows)
+        padded = rows + num_padding_rows(rows)
         block = 32 if rows < 192 else 64 if rows < 768 else 256
         assert padded % block not in (1, 2, 3)
         assert 0 <= padded - rows <= 3
 
 
 def test_columns_come_in_whole_groups():
-    assert [whole_lanes(n) for n in (0, 1, 31, 32, 33, 65)] == [0, 32, 32, 32, 64, 96]
+    assert [align_slots(n) for n in (0, 1, 31, 32, 33, 65)] == [0, 32, 32, 32, 64, 96]
 
 
 def test_a_token_has_the_same_bits_alone_and_beside_tokens_of_other_logs(decoder):
     def prompts():
         for i, length in enumerate((20, 75, 130, 31)):
             ids = torch.randint(100, 20000, (length,), generator=torch.Generator().manual_seed(i)).tolist()
-            log = decoder.open_log(length + 8)
-            branch = log.open()
-            decoder.run([Span(log, branch, ids, [])])
-            yield Span(log, branch, [7 + i], [0])
+            log = decoder.new_kv_cache(length + 8)
+            branch = log.new_table()
+            decoder.forward([TokenChunk(log, branch, ids, [])])
+            yield TokenChunk(log, branch, [7 + i], [0])
 
     with torch.inference_mode():
-        together = decoder.run(list(prompts()))
-        alone = torch.cat([decoder.run([span]) for span in prompts()])
+        together = decoder.forward(list(prompts()))
+        alone = torch.cat([decoder.forward([span]) for span in prompts()])
     assert torch.equal(together, alone)

@@ -6,21 +6,21 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from reason.core.messages import HookCall, Sampling
-from reason.serving.hooks import make_hooks
-from reason.serving.local.sampling import Sampler, _contenders, entropy, most_likely, pick
+from reason.core.messages import LogitsProcessorSpec, SamplingParams
+from reason.serving.local.sampler import Sampler, _candidates, entropy, sample_tokens, top_logprobs
+from reason.serving.logits_processors import make_logits_processors
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
 
 
-def draws(sampling: Sampling, count: int, logits: torch.Tensor = LOGITS, index: int = 0) -> list[int]:
+def draws(sampling: SamplingParams, count: int, logits: torch.Tensor = LOGITS, index: int = 0) -> list[int]:
     sampler = Sampler(sampling, index, [], [1])
-    return [sampler.choose(logits.numpy()) for _ in range(count)]
+    return [sampler.sample(logits.numpy()) for _ in range(count)]
 
 
 def test_the_draws_follow_the_distribution_at_temperature() -> None:
     count = 20_000
-    found = Counter(draws(Sampling(temperature=2.0, seed=3), count))
+    found = Counter(draws(SamplingParams(temperature=2.0, seed=3), count))
     expected = torch.softmax(LOGITS / 2, -1).tolist()
     for token, p in enumerate(expected):
         assert found[token] / count == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / count))
@@ -31,28 +31,31 @@ def test_the_draws_follow_the_distribution_at_temperature() -> None:
     [(2, 1.0, {0, 1}), (0, 0.6, {0}), (0, 0.7, {0, 1}), (3, 0.95, {0, 1, 2}), (0, 1.0, {0, 1, 2, 3})],
 )
 def test_truncation_keeps_the_smallest_set(top_k: int, top_p: float, allowed: set[int]) -> None:
-    assert set(draws(Sampling(top_k=top_k, top_p=top_p, seed=1), 4000)) == allowed
+    assert set(draws(SamplingParams(top_k=top_k, top_p=top_p, seed=1), 4000)) == allowed
 
 
 def test_a_seed_and_an_index_pick_the_draws() -> None:
-    one = draws(Sampling(seed=5), 50, index=0)
-    assert draws(Sampling(seed=5), 50, index=0) == one
-    assert draws(Sampling(seed=5), 50, index=1) != one
-    assert draws(Sampling(seed=-5), 50, index=0) != one
-    assert draws(Sampling(), 50) != draws(Sampling(), 50)
+    one = draws(SamplingParams(seed=5), 50, index=0)
+    assert draws(SamplingParams(seed=5), 50, index=0) == one
+    assert draws(SamplingParams(seed=5), 50, index=1) != one
+    assert draws(SamplingParams(seed=-5), 50, index=0) != one
+    assert draws(SamplingParams(), 50) != draws(SamplingParams(), 50)
 
 
 def test_tiny_changes_of_the_logits_leave_the_draws_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50_000, generator=generator)
     noisy = logits + 1e-6 * torch.randn(50_000, generator=generator)
-    assert draws(Sampling(seed=2), 100, logits) == draws(Sampling(seed=2), 100, noisy)
+    assert draws(SamplingParams(seed=2), 100, logits) == draws(SamplingParams(seed=2), 100, noisy)
 
 
 def test_pick_reports_raw_logprobs_whatever_was_done_to_sample() -> None:
-    hooks = make_hooks([HookCall(name="forbid_tokens", args={"ids": [0]})], "m")
-    samplers = [Sampler(Sampling(temperature=0), 0, hooks, [1]), Sampler(Sampling(temperature=0), 0, [], [1])]
-    first, second = pick(torch.stack([LOGITS, LOGITS]), samplers, [2, 0])
+    hooks = make_logits_processors([LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0]})], "m")
+    samplers = [
+        Sampler(SamplingParams(temperature=0), 0, hooks, [1]),
+        Sampler(SamplingParams(temperature=0), 0, [], [1]),
+    ]
+    first, second = sample_tokens(torch.stack([LOGITS, LOGITS]), samplers, [2, 0])
     raw = torch.log_softmax(LOGITS, -1).tolist()
     assert not isinstance(first, Exception)
     assert not isinstance(second, Exception)
@@ -67,8 +70,11 @@ def test_a_failing_hook_takes_no_other_row_along() -> None:
     def broken(row: np.ndarray, state: object) -> np.ndarray:
         raise RuntimeError("no")
 
-    samplers = [Sampler(Sampling(), 0, [("broken", broken)], [1]), Sampler(Sampling(temperature=0), 0, [], [1])]
-    first, second = pick(torch.stack([LOGITS, LOGITS]), samplers, [0, 0])
+    samplers = [
+        Sampler(SamplingParams(), 0, [("broken", broken)], [1]),
+        Sampler(SamplingParams(temperature=0), 0, [], [1]),
+    ]
+    first, second = sample_tokens(torch.stack([LOGITS, LOGITS]), samplers, [0, 0])
     assert isinstance(first, RuntimeError)
     assert not isinstance(second, Exception)
     assert second.token == 0
@@ -79,8 +85,8 @@ def test_entropy_and_most_likely() -> None:
     assert entropy(uniform) == pytest.approx(math.log(8))
     certain = torch.tensor([0.0, float("-inf")])
     assert entropy(certain) == 0
-    assert most_likely(torch.log_softmax(LOGITS, -1), 99)[0] == (0, pytest.approx(-0.4401897))
-    assert most_likely(uniform, 0) == ()
+    assert top_logprobs(torch.log_softmax(LOGITS, -1), 99)[0] == (0, pytest.approx(-0.4401897))
+    assert top_logprobs(uniform, 0) == ()
 
 
 def test_pruning_the_race_changes_no_draw() -> None:
@@ -90,11 +96,11 @@ def test_pruning_the_race_changes_no_draw() -> None:
         for seed in range(30):
             uniform = np.random.default_rng(seed).random(3000)
             whole = scores.astype(np.float64) - np.log(-np.log1p(-uniform))
-            kept = _contenders(scores, uniform, int(scores.argmax()))
+            kept = _candidates(scores, uniform, int(scores.argmax()))
             assert int(whole.argmax()) in kept
 
 
 def test_rare_tokens_are_as_rare_as_they_should_be() -> None:
     logits = torch.full((60_000,), -25.0)
     logits[5] = 0.0
-    assert set(draws(Sampling(seed=8), 1500, logits)) == {5}
+    assert set(draws(SamplingParams(seed=8), 1500, logits)) == {5}

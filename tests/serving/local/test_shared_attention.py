@@ -9,17 +9,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.serving.local.families import ModelShape
-from reason.serving.local.rope_scaling import Frequencies
-from reason.serving.local.rotary import Rotary
-from reason.serving.local.shared.attention import attend_with_weight, by_definition, merge
+from reason.serving.local.attention import attention_with_lse, merge_attention_states, reference_attention_with_lse
+from reason.serving.local.config import ModelConfig
+from reason.serving.local.rope import RopeFrequencies, RotaryEmbedding
 
-SHAPE = ModelShape("llama", 1, 4, 2, 16, 64, 264, 1e-5, 4096, True, False)
+SHAPE = ModelConfig("llama", 1, 4, 2, 16, 64, 264, 1e-5, 4096, True, False)
 
 
-def rotary(dtype: torch.dtype, factor: float = 1.0) -> Rotary:
+def rotary(dtype: torch.dtype, factor: float = 1.0) -> RotaryEmbedding:
     inverse = 1.0 / 10000.0 ** (torch.arange(0, 16, 2, dtype=dtype) / 16)
-    return Rotary(replace(SHAPE, frequencies=Frequencies(inverse, factor)), dtype)
+    return RotaryEmbedding(replace(SHAPE, rope=RopeFrequencies(inverse, factor)), dtype)
 
 
 positions = st.integers(0, 2000)
@@ -36,7 +35,7 @@ def test_turning_the_query_is_turning_the_keys(
     q, k = torch.randn(2, 16, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
     def at(x: torch.Tensor, position: int) -> torch.Tensor:
-        return turns.rotate(x, turns.shift(torch.tensor(position)))
+        return turns.rotate(x, turns.pure_cos_sin(torch.tensor(position)))
 
     offset, local = sorted((a, b))
     query = offset + local + 7  # R(P) q . R(o + j) k  ==  R(P - o) q . R(j) k
@@ -48,9 +47,9 @@ def test_turning_the_query_is_turning_the_keys(
 def test_a_factor_is_taken_once_and_moving_leaves_the_length_of_a_key() -> None:
     turns = rotary(torch.float64, factor=1.1)
     k = torch.randn(16, dtype=torch.float64)
-    written = turns.rotate(k, turns.turn(torch.tensor(5)))
-    moved = turns.rotate(written, turns.shift(torch.tensor(40)))
-    torch.testing.assert_close(moved, turns.rotate(k, turns.turn(torch.tensor(45))), atol=1e-12, rtol=0)
+    written = turns.rotate(k, turns.cos_sin(torch.tensor(5)))
+    moved = turns.rotate(written, turns.pure_cos_sin(torch.tensor(40)))
+    torch.testing.assert_close(moved, turns.rotate(k, turns.cos_sin(torch.tensor(45))), atol=1e-12, rtol=0)
     assert float(moved.norm() / k.norm()) == pytest.approx(1.1)
 
 
@@ -70,18 +69,18 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
             parts.append(torch.full((2, 3, 16), float("nan"), dtype=torch.float64))
             weights.append(torch.full((2, 3), float("-inf"), dtype=torch.float64))
             continue
-        out, weight = by_definition(query, keys[:, begin:end], values[:, begin:end], mask[:, begin:end], 0.25)
+        out, weight = reference_attention_with_lse(query, keys[:, begin:end], values[:, begin:end], mask[:, begin:end], 0.25)
         parts.append(out)
         weights.append(weight)
     rows = torch.arange(3).repeat(len(parts))
-    merged = merge(torch.cat(parts, 1), torch.cat(weights, 1), rows, 3)
+    merged = merge_attention_states(torch.cat(parts, 1), torch.cat(weights, 1), rows, 3)
     torch.testing.assert_close(merged, whole, atol=1e-12, rtol=1e-10)
     unmasked = [
-        by_definition(query, keys[:, begin:end], values[:, begin:end], None, 0.25)
+        reference_attention_with_lse(query, keys[:, begin:end], values[:, begin:end], None, 0.25)
         for begin, end in pairwise(bounds)
         if begin < end
     ]
-    alike = merge(torch.cat([p for p, _ in unmasked], 1), torch.cat([w for _, w in unmasked], 1), None, 3)
+    alike = merge_attention_states(torch.cat([p for p, _ in unmasked], 1), torch.cat([w for _, w in unmasked], 1), None, 3)
     whole = (query @ keys.transpose(1, 2) * 0.25).softmax(-1) @ values
     torch.testing.assert_close(alike, whole, atol=1e-12, rtol=1e-10)
 
@@ -89,7 +88,7 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
 def test_a_row_that_sees_nothing_is_zero_and_no_other_is_touched() -> None:
     nothing = float("-inf")
     parts = torch.tensor([[[float("nan")] * 4, [1.0] * 4]])
-    merged = merge(parts, torch.tensor([[nothing, 0.3]]), torch.tensor([0, 1]), 2)
+    merged = merge_attention_states(parts, torch.tensor([[nothing, 0.3]]), torch.tensor([0, 1]), 2)
     assert merged.tolist() == [[[0.0] * 4, [1.0] * 4]]
 
 
@@ -103,8 +102,8 @@ def test_the_kernel_gives_what_the_definition_says(dtype: torch.dtype, masked: b
     mask = torch.where(torch.rand(rows, columns, generator=draw) < 0.5, float("-inf"), 0.0).to(dtype)
     mask[:, 0] = 0
     given_mask = mask if masked else None
-    out, weight = attend_with_weight(query, keys, values, given_mask, 0.25)
-    expected, sums = by_definition(query, keys, values, given_mask, 0.25)
+    out, weight = attention_with_lse(query, keys, values, given_mask, 0.25)
+    expected, sums = reference_attention_with_lse(query, keys, values, given_mask, 0.25)
     near = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
     torch.testing.assert_close(out, expected, atol=near, rtol=near)
     torch.testing.assert_close(weight, sums, atol=near, rtol=near, check_dtype=False)

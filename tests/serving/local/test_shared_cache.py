@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from reason.serving.local.model import Decoder
-from reason.serving.local.shared.block import Block
-from reason.serving.local.shared.shared_plan import Feed
-from reason.serving.local.shared.workspace import Workspace
+from reason.serving.local.shared_cache import CacheBlock, SharedCache, WorkerChunk
 from support.shared_cache_reference import RawBlock, Reference
 
 EXACT = {"atol": 1e-4, "rtol": 1e-5}
@@ -33,8 +31,8 @@ class Twins:
     """The same workers twice: on our blocks, and on the reference's."""
 
     def __init__(self, folder: Path, workers: int) -> None:
-        self.ours, self.theirs = Workspace(Decoder.load(folder, "fp32")), Reference(folder)
-        self.pairs: dict[str, tuple[Block, RawBlock]] = {}
+        self.ours, self.theirs = SharedCache(Decoder.load(folder, "fp32")), Reference(folder)
+        self.pairs: dict[str, tuple[CacheBlock, RawBlock]] = {}
         self.workers = workers
         for name, ids in (("history", PROMPT), ("others", HEADERS[0]), ("own", HEADERS[1])):
             self.open(name, ids)
@@ -45,7 +43,7 @@ class Twins:
         raw = self.theirs.block()
         if ids:
             self.theirs.run([([raw], ids)])
-        self.pairs[name] = (self.ours.open(ids), raw)
+        self.pairs[name] = (self.ours.add_block(ids), raw)
 
     def view(self, worker: int, layout: str) -> list[str]:
         others = [str(w) for w in range(self.workers) if w != worker]
@@ -57,7 +55,7 @@ class Twins:
 
     def run(self, inputs: dict[int, Sequence[int]], layout: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         views = {worker: self.view(worker, layout) for worker in inputs}
-        ours = self.ours.run([Feed(tuple(self.pairs[n][0] for n in views[w]), ids) for w, ids in inputs.items()])
+        ours = self.ours.forward([WorkerChunk(tuple(self.pairs[n][0] for n in views[w]), ids) for w, ids in inputs.items()])
         theirs = self.theirs.run([([self.pairs[n][1] for n in views[w]], ids) for w, ids in inputs.items()])
         return list(ours), [rows[-1] for rows in theirs]
 
@@ -93,35 +91,35 @@ def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
 
 
 def test_one_worker_is_ordinary_decoding_also_across_moves(decoder: Decoder) -> None:
-    from reason.serving.local.plans import Span
+    from reason.serving.local.attention import TokenChunk
 
     draw = random.Random(3)
     with torch.inference_mode():
-        log = decoder.open_log(512)
-        branch = log.open()
-        decoder.run([Span(log, branch, PROMPT, [])])
-        workspace = Workspace(decoder)
-        history, own = workspace.open(PROMPT), workspace.open()
+        log = decoder.new_kv_cache(512)
+        branch = log.new_table()
+        decoder.forward([TokenChunk(log, branch, PROMPT, [])])
+        workspace = SharedCache(decoder)
+        history, own = workspace.add_block(PROMPT), workspace.add_block()
         for number in range(40):
             ids = [draw.randrange(3, 264) for _ in range(3 if number % 9 == 0 else 1)]
             if number in (11, 25, 26):
                 workspace.move(own, history)
-            mine = workspace.run([Feed((history, own), ids)])
-            expected = decoder.run([Span(log, branch, ids, [len(ids) - 1])])
+            mine = workspace.forward([WorkerChunk((history, own), ids)])
+            expected = decoder.forward([TokenChunk(log, branch, ids, [len(ids) - 1])])
             torch.testing.assert_close(mine, expected, **EXACT)
 
 
 def test_a_moved_step_reads_as_the_tail_of_the_history_and_its_values_are_untouched(decoder: Decoder) -> None:
     with torch.inference_mode():
-        workspace = Workspace(decoder)
-        history, step, probe, other = workspace.open(PROMPT), workspace.open(), workspace.open(), workspace.open()
-        workspace.run([Feed((history, step), [5, 6, 7, 8])])
+        workspace = SharedCache(decoder)
+        history, step, probe, other = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block(), workspace.add_block()
+        workspace.forward([WorkerChunk((history, step), [5, 6, 7, 8])])
         keys = [kv[0, :, :4].clone() for kv in step.kv]
         values = [kv[1, :, :4].clone() for kv in step.kv]
-        before = workspace.run([Feed((history, step, probe), [9])])
+        before = workspace.forward([WorkerChunk((history, step, probe), [9])])
         workspace.move(step, history)
-        assert (len(step), len(history), history.ids[-4:]) == (0, len(PROMPT) + 4, [5, 6, 7, 8])
-        after = workspace.run([Feed((history, other), [9])])
+        assert (len(step), len(history), history.token_ids[-4:]) == (0, len(PROMPT) + 4, [5, 6, 7, 8])
+        after = workspace.forward([WorkerChunk((history, other), [9])])
         torch.testing.assert_close(after, before, **EXACT)
         for layer, kv in enumerate(history.kv):
             moved = kv[0, :, len(PROMPT) : len(PROMPT) + 4]
@@ -133,22 +131,22 @@ def test_a_moved_step_reads_as_the_tail_of_the_history_and_its_values_are_untouc
 
 def test_workers_that_see_the_same_compute_the_same(decoder: Decoder) -> None:
     with torch.inference_mode():
-        workspace = Workspace(decoder)
-        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
+        workspace = SharedCache(decoder)
+        history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
         for token in (5, 6, 7):
-            logits = workspace.run([Feed((history, two, one), [token]), Feed((history, one, two), [token])])
+            logits = workspace.forward([WorkerChunk((history, two, one), [token]), WorkerChunk((history, one, two), [token])])
             torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=0)
 
 
 def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(decoder: Decoder) -> None:
     def passes(order: Sequence[int]) -> list[torch.Tensor]:
-        workspace = Workspace(decoder)
-        history = workspace.open(PROMPT)
-        steps = [workspace.open() for _ in range(3)]
+        workspace = SharedCache(decoder)
+        history = workspace.add_block(PROMPT)
+        steps = [workspace.add_block() for _ in range(3)]
         views = [(history, *(s for s in steps if s is not own), own) for own in steps]
         told: list[torch.Tensor] = []
         for number in range(4):
-            logits = workspace.run([Feed(views[w], [10 * w + number + 3]) for w in order])
+            logits = workspace.forward([WorkerChunk(views[w], [10 * w + number + 3]) for w in order])
             told.append(torch.stack([logits[order.index(w)] for w in range(3)]))
         return told
 
@@ -159,32 +157,32 @@ def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(de
 
 def test_every_token_is_stored_once_and_no_block_twice(decoder: Decoder) -> None:
     with torch.inference_mode():
-        workspace = Workspace(decoder)
-        history, header = workspace.open(PROMPT), workspace.open(HEADERS[0])
-        steps = [workspace.open() for _ in range(4)]
+        workspace = SharedCache(decoder)
+        history, header = workspace.add_block(PROMPT), workspace.add_block(HEADERS[0])
+        steps = [workspace.add_block() for _ in range(4)]
         held = {kv.data_ptr() for block in workspace.blocks for kv in block.kv}
         for number in range(10):
-            workspace.run(
-                [Feed((history, header, *(s for s in steps if s is not own), own), [number + 3]) for own in steps]
+            workspace.forward(
+                [WorkerChunk((history, header, *(s for s in steps if s is not own), own), [number + 3]) for own in steps]
             )
-        assert workspace.tokens == len(PROMPT) + len(HEADERS[0]) + 40
-        assert len(held) == 6 * decoder.shape.layers
+        assert workspace.num_tokens == len(PROMPT) + len(HEADERS[0]) + 40
+        assert len(held) == 6 * decoder.config.num_layers
         assert held == {kv.data_ptr() for block in workspace.blocks for kv in block.kv}
         columns = sum(block.capacity for block in workspace.blocks)
-        assert workspace.nbytes == columns * decoder.column_bytes
+        assert workspace.nbytes == columns * decoder.slot_bytes
         workspace.move(steps[0], history)
-        assert workspace.tokens == len(PROMPT) + len(HEADERS[0]) + 40
+        assert workspace.num_tokens == len(PROMPT) + len(HEADERS[0]) + 40
 
 
 def test_a_worker_that_stands_still_writes_nothing_and_changes_nobody(decoder: Decoder) -> None:
     def passes(left_out: Sequence[int]) -> list[torch.Tensor]:
-        workspace = Workspace(decoder)
-        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
-        workspace.run([Feed((history, two, one), [4, 5]), Feed((history, one, two), [6])])
+        workspace = SharedCache(decoder)
+        history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
+        workspace.forward([WorkerChunk((history, two, one), [4, 5]), WorkerChunk((history, one, two), [6])])
         if left_out:
             # Reads and writes elsewhere, as padding would.
-            workspace.run([Feed((workspace.open(PROMPT[:7]), workspace.open()), left_out)])
-        logits = [workspace.run([Feed((history, two, one), [number])])[0] for number in (7, 8)]
+            workspace.forward([WorkerChunk((workspace.add_block(PROMPT[:7]), workspace.add_block()), left_out)])
+        logits = [workspace.forward([WorkerChunk((history, two, one), [number])])[0] for number in (7, 8)]
         assert (len(one), len(two)) == (4, 1)
         return logits
 
@@ -200,9 +198,9 @@ def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_folder: Ca
     decoder._layers = decoder._layers[:1]
 
     def seen(token: int) -> torch.Tensor:
-        workspace = Workspace(decoder)
-        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
-        return workspace.run([Feed((history, two, one), [5]), Feed((history, one, two), [token])])[0]
+        workspace = SharedCache(decoder)
+        history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
+        return workspace.forward([WorkerChunk((history, two, one), [5]), WorkerChunk((history, one, two), [token])])[0]
 
     with torch.inference_mode():
         assert torch.equal(seen(6), seen(6))
@@ -212,35 +210,35 @@ def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_folder: Ca
 def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: Decoder) -> None:
     """Tokens were computed under other views: reading the text anew is no test, and no way, to go on."""
     with torch.inference_mode():
-        workspace = Workspace(decoder)
-        history, one, two = workspace.open(PROMPT), workspace.open(), workspace.open()
+        workspace = SharedCache(decoder)
+        history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
         for number in range(5):
-            last = workspace.run([Feed((history, two, one), [number + 3]), Feed((history, one, two), [number + 40])])
-        anew = Workspace(decoder)
-        transcript = anew.run([Feed((anew.open([*PROMPT, *two.ids]), anew.open()), one.ids)])
+            last = workspace.forward([WorkerChunk((history, two, one), [number + 3]), WorkerChunk((history, one, two), [number + 40])])
+        anew = SharedCache(decoder)
+        transcript = anew.forward([WorkerChunk((anew.add_block([*PROMPT, *two.token_ids]), anew.add_block()), one.token_ids)])
         assert not torch.allclose(last[0], transcript[0], atol=1e-3)
 
 
 def test_blocks_grow_without_a_change(decoder: Decoder) -> None:
     with torch.inference_mode():
-        workspace = Workspace(decoder)
-        history, own = workspace.open(PROMPT), workspace.open()
+        workspace = SharedCache(decoder)
+        history, own = workspace.add_block(PROMPT), workspace.add_block()
         ids = [(7 * i + 3) % 264 for i in range(200)]
-        steps = [workspace.run([Feed((history, own), [token])])[0] for token in ids]
+        steps = [workspace.forward([WorkerChunk((history, own), [token])])[0] for token in ids]
         assert own.capacity >= 200 > 64
-        at_once = Workspace(decoder)
-        expected = at_once.run([Feed((at_once.open(PROMPT), at_once.open()), ids)])[0]
+        at_once = SharedCache(decoder)
+        expected = at_once.forward([WorkerChunk((at_once.add_block(PROMPT), at_once.add_block()), ids)])[0]
         torch.testing.assert_close(steps[-1], expected, **EXACT)
 
 
 def test_what_does_not_go_together_is_refused(decoder: Decoder) -> None:
-    workspace = Workspace(decoder)
-    history, own = workspace.open(PROMPT), workspace.open()
+    workspace = SharedCache(decoder)
+    history, own = workspace.add_block(PROMPT), workspace.add_block()
     for feeds, said in (
-        ([Feed((history, own), [3]), Feed((own,), [4])], "into one block"),
-        ([Feed((history, own, own), [3])], "twice"),
-        ([Feed((history, own), [])], "without tokens"),
+        ([WorkerChunk((history, own), [3]), WorkerChunk((own,), [4])], "into one block"),
+        ([WorkerChunk((history, own, own), [3])], "twice"),
+        ([WorkerChunk((history, own), [])], "without tokens"),
     ):
         with pytest.raises(ValueError, match=said):
-            workspace.run(feeds)
+            workspace.forward(feeds)
     assert len(own) == 0

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
 from reason.core.messages import Message, Prompt
-from reason.serving.local.text import TextAssembler, Tokenizer
+from reason.serving.local.tokenizer import TextAssembler, Tokenizer
 
 
 @pytest.fixture(scope="module")

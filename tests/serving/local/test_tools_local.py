@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import CapabilityMissing
-from reason.core.messages import Chunk, Message, Prompt, Request, Sampling
-from reason.core.tools import Tool, ToolCall
-from reason.serving.calling import Calling
-from reason.serving.local.chat_turns import ToolForms
+from reason.core.messages import Chunk, Message, Prompt, Request, SamplingParams, Tool, ToolCall
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.text import Tokenizer
+from reason.serving.local.tokenizer import Tokenizer, ToolSupport
+from reason.serving.tool_calls import ToolCallAdapter
 from support.scripted_tools import WEATHER
 from support.tool_template import TOOL_TEMPLATE, with_tool_template
 
@@ -36,9 +34,9 @@ def tokenizer(folder: Path, tmp_path: Path, template: str | None, **config: obje
 
 def test_a_template_is_tried_to_see_what_it_does(tiny_folder, tmp_path: Path) -> None:
     folder = tiny_folder("llama")
-    assert Tokenizer(folder, "local/tiny").tool_forms == ToolForms()
+    assert Tokenizer(folder, "local/tiny").tool_support == ToolSupport()
     made = tokenizer(folder, tmp_path, TOOL_TEMPLATE)
-    assert made.tool_forms == ToolForms(shows_tools=True, shows_calls=True, tagged=True)
+    assert made.tool_support == ToolSupport(renders_tools=True, renders_calls=True, uses_tags=True)
     shown = made.render(Prompt(messages=(Message(role="system", content="Be brief."), *TURNS), tools=(WEATHER,)))
     assert json.dumps(WEATHER.as_openai()) in shown
     assert '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>' in shown
@@ -55,7 +53,7 @@ def test_a_template_is_tried_to_see_what_it_does(tiny_folder, tmp_path: Path) ->
     ],
 )
 def test_a_template_that_fails_on_tools_shows_none(tiny_folder, tmp_path: Path, template: str | None) -> None:
-    assert not tokenizer(tiny_folder("llama"), tmp_path, template).tool_forms.shows_tools
+    assert not tokenizer(tiny_folder("llama"), tmp_path, template).tool_support.renders_tools
 
 
 def test_a_template_of_its_own_for_tools_is_used_for_them(tiny_folder, tmp_path: Path) -> None:
@@ -64,7 +62,7 @@ def test_a_template_of_its_own_for_tools_is_used_for_them(tiny_folder, tmp_path:
         {"name": "tool_use", "template": "{{ tools[0].function.name }}: {{ messages[-1].content }}"},
     ]
     made = tokenizer(tiny_folder("llama"), tmp_path, None, chat_template=named)
-    assert made.tool_forms == ToolForms(shows_tools=True)
+    assert made.tool_support == ToolSupport(renders_tools=True)
     prompt = Prompt.user("hi")
     assert made.render(prompt) == "plain: hi"
     assert made.render(prompt.model_copy(update={"tools": (WEATHER,)})) == "weather: hi"
@@ -94,7 +92,7 @@ async def test_a_model_whose_template_shows_no_tools_is_not_asked_with_them(tiny
 async def shown(tiny_files, tmp_path: Path):
     """The tiny Llama with a template that shows tools."""
     files = with_tool_template(tiny_files("llama"), tmp_path / "tools")
-    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     yield model
     await model.aclose()
 
@@ -112,7 +110,7 @@ FORCED = Tool(
 
 def asking(choice: str, **sampling: object) -> Request:
     prompt = Prompt.user("pick").model_copy(update={"tools": (FORCED, WEATHER), "tool_choice": choice})
-    return Request(prompt=prompt, sampling=Sampling(**({"max_tokens": 120, "seed": 2, "n": 4} | sampling)))
+    return Request(prompt=prompt, sampling=SamplingParams(**({"max_tokens": 120, "seed": 2, "n": 4} | sampling)))
 
 
 async def test_a_tool_that_is_to_be_called_is_called(shown: LocalModel) -> None:
@@ -123,7 +121,7 @@ async def test_a_tool_that_is_to_be_called_is_called(shown: LocalModel) -> None:
         assert (completion.text, completion.finish_reason) == ("", "stop")
         [call] = completion.tool_calls
         assert call.name == "pick"
-        values = call.values or {}
+        values = call.parsed_arguments or {}
         assert values["number"] in (3, 7)
         assert isinstance(values["sure"], bool)
         own = [c for c in heard if c.sample_index == completion.sample_index]
@@ -163,4 +161,4 @@ async def test_what_a_free_model_writes_stays_text_unless_it_is_a_call(shown: Lo
 
 async def test_without_grammars_no_call_can_be_made_sure_of(shown: LocalModel) -> None:
     with pytest.raises(CapabilityMissing, match="tool_choice=pick"):
-        Calling([asking("pick")], shown._tokenizer, shown.name, holds=False)
+        ToolCallAdapter([asking("pick")], shown._tokenizer, shown.name, holds=False)

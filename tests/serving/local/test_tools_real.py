@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reason.core.messages import Message, Prompt, Request, Sampling
-from reason.core.tools import ToolCall
-from reason.serving.files import ModelFiles
+from reason.core.messages import Message, Prompt, Request, SamplingParams, ToolCall
 from reason.serving.local.engine import LocalModel
-from reason.serving.local.text import Tokenizer
-from reason.serving.tool_calls import with_calls
+from reason.serving.local.tokenizer import Tokenizer
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.tool_calls import with_tool_calls
 from support.scripted_tools import WEATHER, calling
 from support.tool_template import with_tool_template
 
@@ -26,8 +25,8 @@ TURNS = (
 
 
 def test_its_own_template_shows_no_tools(smollm2_files: ModelFiles) -> None:
-    forms = Tokenizer(smollm2_files.folder, "smollm2").tool_forms
-    assert (forms.shows_tools, forms.shows_calls) == (False, False)
+    forms = Tokenizer(smollm2_files.folder, "smollm2").tool_support
+    assert (forms.renders_tools, forms.renders_calls) == (False, False)
 
 
 @pytest.mark.parametrize("tools", [(), (WEATHER,)])
@@ -68,12 +67,12 @@ async def test_it_calls_the_tool_that_it_is_to_call(smollm2_files: ModelFiles, t
     prompt = Prompt(messages=TURNS[1:2], tools=(WEATHER,), tool_choice="weather")
     try:
         assert model.capabilities.tools
-        [[made]] = await model.generate([Request(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=64))])
+        [[made]] = await model.generate([Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=64))])
         written = f"I look it up.\n{calling(city='Oslo')}"
-        spoken = with_calls(made.model_copy(update={"text": written, "tool_calls": ()}), Request(prompt=prompt))
+        spoken = with_tool_calls(made.model_copy(update={"text": written, "tool_calls": ()}), Request(prompt=prompt))
     finally:
         await model.aclose()
     [call] = made.tool_calls
     assert (call.name, made.text, made.finish_reason) == ("weather", "", "stop")
-    assert "Rome" in str((call.values or {})["city"])
-    assert (spoken.text, [c.values for c in spoken.tool_calls]) == ("I look it up.", [{"city": "Oslo"}])
+    assert "Rome" in str((call.parsed_arguments or {})["city"])
+    assert (spoken.text, [c.parsed_arguments for c in spoken.tool_calls]) == ("I look it up.", [{"city": "Oslo"}])

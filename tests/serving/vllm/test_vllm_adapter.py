@@ -13,7 +13,7 @@ KEY = "reason"
 
 @pytest.fixture
 def adapter(_vllm: None) -> Any:
-    from reason.serving.vllm import processor
+    from reason.serving.vllm import logits_processor as processor
 
     return processor
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from reason.serving.vllm.admission import Admission
+from reason.serving.vllm.lockstep import Admission
 
 
 class Engine:

@@ -10,25 +10,25 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from reason.core.event_sinks import MemorySink
-from reason.core.messages import Completion, HookCall, Prompt, Request, Sampling
-from reason.core.question import Question
+from reason.core.events import MemorySink
+from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
 from reason.core.settings import VllmSettings
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.steps import step_stops
-from reason.serving.files import ModelFiles
-from reason.serving.metered import MeteredModel
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.metered.model import MeteredModel
+from reason.serving.model_files.find import ModelFiles
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 SETTINGS = VllmSettings(
-    dtype="bfloat16", max_model_len=1024, max_num_seqs=16, kv_bytes=128 << 20, engine={"max_logprobs": -1}
+    dtype="bfloat16", max_model_len=1024, max_num_seqs=16, kv_cache_bytes=128 << 20, engine={"max_logprobs": -1}
 )
 PROMPTS = (
     Prompt.user("What is the capital of France?"),
     Prompt.user("Name three colours of the rainbow."),
     Prompt(text="The old lighthouse keeper wrote down the height of every wave. " * 4),
 )
+STEP_STOPS = ("\n\n", "\nStep ", "\n## ", "\n### ")
 TOLERANCE = 0.25
 """Nats: in bf16 the logits of this model, 16 to 32, are multiples of 1/8, and two of them stand in a difference."""
 
@@ -44,7 +44,9 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
 
 
 def probed(prompt: Prompt) -> Request:
-    sampling = Sampling(temperature=0, max_tokens=1, top_logprobs=40, hooks=(HookCall(name="entropy_probe"),))
+    sampling = SamplingParams(
+        temperature=0, max_tokens=1, top_logprobs=40, logits_processors=(LogitsProcessorSpec(name="entropy_probe"),)
+    )
     return Request(prompt=prompt, sampling=sampling)
 
 
@@ -59,7 +61,7 @@ async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: 
     theirs = [reply[0] for reply in await model.generate([probed(p) for p in PROMPTS])]
     found: dict[str, list[Completion]] = {}
     for weight_format in ("bf16", "fp32"):
-        local = LocalModel.load(smollm2_files, weight_format=weight_format, threads=1, kv_bytes=64 << 20)  # type: ignore[arg-type]
+        local = LocalModel.load(smollm2_files, weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
         try:
             found[weight_format] = [reply[0] for reply in await local.generate([probed(p) for p in PROMPTS])]
         finally:
@@ -74,8 +76,8 @@ async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: 
 
 
 async def test_the_probe_is_the_entropy_of_the_whole_row_of_the_very_step(model: Any) -> None:
+    from reason.serving.vllm.generation import outputs_of
     from reason.serving.vllm.options import KEY
-    from reason.serving.vllm.sample import outputs_of
     from vllm import SamplingParams
 
     for i, prompt in enumerate(PROMPTS):
@@ -117,9 +119,9 @@ async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model: Any, tm
         queried, hit = counter("vllm:prefix_cache_queries"), counter("vllm:prefix_cache_hits")
         nodes: list[tuple[int, ...]] = [()]
         for depth in range(3):
-            sampling = Sampling(n=3, max_tokens=24, stop=step_stops(), seed=depth, ignore_eos=True)
+            sampling = SamplingParams(n=3, max_tokens=24, stop=STEP_STOPS, seed=depth, ignore_eos=True)
             requests = [
-                Request(prompt=PROMPTS[2].with_prefix(ids), sampling=sampling, samples=(child,))
+                Request(prompt=PROMPTS[2].with_prefix(ids), sampling=sampling, sample_indices=(child,))
                 for ids in nodes
                 for child in range(3)
             ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reason.core.messages import Prompt
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
-from reason.core.messages import Prompt
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 

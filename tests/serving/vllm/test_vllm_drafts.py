@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.messages import HookCall, Sampling
+from reason.core.messages import LogitsProcessorSpec, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
-from reason.serving.vllm.drafts import (
-    DraftCounters,
-    DraftStatistics,
+from reason.serving.vllm.metrics import DraftCounters, DraftStatistics
+from reason.serving.vllm.options import (
+    PROCESSOR,
     draft_arguments,
     drafting_name,
     drafts,
+    engine_arguments,
     refuse_undraftable,
 )
-from reason.serving.vllm.options import PROCESSOR, engine_arguments
-from reason.serving.vllm.shared.requirements import shared_arguments
+from reason.serving.vllm.shared_cache import shared_arguments
 
 FOLDER = Path("/models/x")
 
@@ -44,7 +44,7 @@ def test_nothing_is_drafted_unless_it_is_asked_for() -> None:
     [
         ({}, {"method": "ngram", "num_speculative_tokens": 5, "prompt_lookup_max": 4, "prompt_lookup_min": 4}),
         (
-            {"draft_tokens": 3, "draft_ngram": 2},
+            {"num_speculative_tokens": 3, "prompt_lookup_tokens": 2},
             {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2, "prompt_lookup_min": 2},
         ),
     ],
@@ -52,7 +52,7 @@ def test_nothing_is_drafted_unless_it_is_asked_for() -> None:
 def test_ngrams_become_vllms_configuration_and_leave_no_processors(
     settings: dict[str, Any], config: dict[str, Any]
 ) -> None:
-    chosen = VllmSettings(draft="ngram", **settings)
+    chosen = VllmSettings(speculative_method="ngram", **settings)
     arguments = engine_arguments(FOLDER, chosen, None, cpu=True)
     assert arguments["speculative_config"] == config
     assert arguments["logits_processors"] == []
@@ -61,21 +61,23 @@ def test_ngrams_become_vllms_configuration_and_leave_no_processors(
 
 def test_suffixes_become_vllms_configuration_where_their_package_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "arctic_inference")
-    found = draft_arguments(VllmSettings(draft="suffix"))
+    found = draft_arguments(VllmSettings(speculative_method="suffix"))
     assert found == {"speculative_config": {"method": "suffix", "num_speculative_tokens": 32}}
-    fewer = draft_arguments(VllmSettings(draft="suffix", draft_tokens=8))
+    fewer = draft_arguments(VllmSettings(speculative_method="suffix", num_speculative_tokens=8))
     assert fewer["speculative_config"]["num_speculative_tokens"] == 8
 
 
 def test_suffixes_without_their_package_are_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"arctic-inference.*pip install arctic-inference"):
-        engine_arguments(FOLDER, VllmSettings(draft="suffix"), None, cpu=True)
+        engine_arguments(FOLDER, VllmSettings(speculative_method="suffix"), None, cpu=True)
 
 
 @pytest.mark.parametrize("field", ["speculative_config", "spec_method", "spec_model", "spec_tokens"])
 def test_what_drafts_is_said_once(field: str) -> None:
-    both = VllmSettings(draft="ngram", engine={field: {"method": "ngram"} if field == "speculative_config" else "x"})
+    both = VllmSettings(
+        speculative_method="ngram", engine={field: {"method": "ngram"} if field == "speculative_config" else "x"}
+    )
     with pytest.raises(UserError, match=rf"vllm\.draft and vllm\.engine\.{field}.*leave one"):
         engine_arguments(FOLDER, both, None, cpu=True)
 
@@ -92,7 +94,7 @@ def test_workers_on_one_cache_are_refused_beside_drafts(tmp_path: Path) -> None:
         '{"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, '
         '"vocab_size": 50, "intermediate_size": 64, "max_position_embeddings": 512}'
     )
-    chosen = VllmSettings(draft="ngram", shared_workers=True)
+    chosen = VllmSettings(speculative_method="ngram", shared_workers=True)
     with pytest.raises(UserError, match=r"vllm\.draft does not go with vllm\.shared_workers"):
         shared_arguments(tmp_path, chosen, "0.32.0", {"logits_processors": []})
 
@@ -112,21 +114,21 @@ def test_settings_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, na
 @pytest.mark.parametrize(
     ("sampling", "what"),
     [
-        ({"hooks": (HookCall(name="only_tokens", args={"ids": [1]}),)}, "hook only_tokens"),
+        ({"hooks": (LogitsProcessorSpec(name="only_tokens", args={"ids": [1]}),)}, "hook only_tokens"),
         ({"json_schema": {"type": "object"}}, "json_schema"),
     ],
 )
 def test_what_drafting_excludes_is_refused_with_the_remedy(sampling: dict[str, Any], what: str) -> None:
     with pytest.raises(CapabilityMissing, match=rf"{what}.*vllm\.draft = \"off\"") as caught:
-        refuse_undraftable(Sampling(**sampling), "vllm/x", draws=True)
+        refuse_undraftable(SamplingParams(**sampling), "vllm/x", draws=True)
     assert (caught.value.feature, caught.value.model) == (what, "vllm/x")
 
 
 def test_drawn_tokens_are_refused_where_they_would_be_drawn_wrong() -> None:
-    refuse_undraftable(Sampling(temperature=1), "vllm/x", draws=True)
-    refuse_undraftable(Sampling(temperature=0), "vllm/x", draws=False)
+    refuse_undraftable(SamplingParams(temperature=1), "vllm/x", draws=True)
+    refuse_undraftable(SamplingParams(temperature=0), "vllm/x", draws=False)
     with pytest.raises(CapabilityMissing, match="temperature above 0"):
-        refuse_undraftable(Sampling(temperature=1), "vllm/x", draws=False)
+        refuse_undraftable(SamplingParams(temperature=1), "vllm/x", draws=False)
 
 
 def test_a_models_identity_tells_how_it_drafts() -> None:
@@ -172,7 +174,7 @@ def test_steps_are_added_up() -> None:
 def sampler_of(*, expands: bool = True, bears: bool = True, refuses: bool = True) -> ModuleType:
     """A stand-in for vLLM's module, whose functions are right or wrong as those of the processor are."""
     import torch
-    from reason.serving.vllm.drawing import expand_batch_to_tokens
+    from reason.serving.vllm.rejection_sampler import expand_batch_to_tokens
 
     module = ModuleType("rejection_sampler")
 
@@ -219,7 +221,7 @@ def test_what_is_wrong_is_mended_and_what_is_right_left(
     monkeypatch: pytest.MonkeyPatch, right: dict[str, bool]
 ) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from reason.serving.vllm import drawing
+    from reason.serving.vllm import rejection_sampler as drawing
 
     module = sampler_of(**right)
     was = [getattr(module, name) for name in drawing.NAMES]
@@ -234,7 +236,7 @@ def test_what_is_wrong_is_mended_and_what_is_right_left(
 
 def test_steps_with_guesses_are_constrained_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from reason.serving.vllm.drawing import bearing_nothing
+    from reason.serving.vllm.rejection_sampler import bearing_nothing
 
     module = sampler_of(bears=False)
     how = SimpleNamespace(top_k=torch.tensor([2]))
@@ -245,7 +247,7 @@ def test_steps_with_guesses_are_constrained_as_ever(monkeypatch: pytest.MonkeyPa
 
 def test_what_cannot_be_mended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from reason.serving.vllm.drawing import draws_exactly
+    from reason.serving.vllm.rejection_sampler import draws_exactly
 
     module = sampler_of()
     module._rejection_random_sample = lambda outputs: None  # type: ignore[attr-defined]  # takes other arguments
@@ -260,7 +262,7 @@ def test_what_cannot_be_mended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 1.0, 2.5]), st.integers(0, 4)), min_size=1, max_size=6))
 def test_each_draft_gets_its_requests_number(requests: list[tuple[float, int]]) -> None:
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from reason.serving.vllm.drawing import expand_batch_to_tokens
+    from reason.serving.vllm.rejection_sampler import expand_batch_to_tokens
 
     heat = torch.tensor([t for t, _ in requests])
     ends = torch.tensor([n for _, n in requests], dtype=torch.int32).cumsum(0).to(torch.int32)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from reason.core.errors import CapabilityMissing
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.settings import VllmSettings
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.prefix_directory import PrefixStorage
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
-from reason.core.errors import CapabilityMissing
-from reason.core.messages import HookCall, Prompt, Request, Sampling
-from reason.core.settings import VllmSettings
-from reason.serving.files import ModelFiles
-from reason.serving.prefix_folder import PrefixPlace
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 COPY = Prompt.user(
@@ -33,7 +33,12 @@ ROUND = Prompt(text=" a b c d e f a b c d e f a b c d e f a b c d e f a b c d")
 """Whose beginning is so common that what follows is drafted from the second token on."""
 SAMPLES = 400
 SETTINGS = VllmSettings(
-    dtype="float32", max_model_len=1024, max_num_seqs=16, kv_bytes=256 << 20, draft="ngram", draft_ngram=2
+    dtype="float32",
+    max_model_len=1024,
+    max_num_seqs=16,
+    kv_cache_bytes=256 << 20,
+    speculative_method="ngram",
+    prompt_lookup_tokens=2,
 )
 
 
@@ -42,7 +47,7 @@ async def drafting(_vllm: None, smollm2_files: ModelFiles, tmp_path_factory: Any
     """A model whose engine drafts by n-grams."""
     from reason.serving.vllm.model import VllmModel
 
-    place = PrefixPlace(tmp_path_factory.mktemp("drafts") / "prefixes", 64 << 20)
+    place = PrefixStorage(tmp_path_factory.mktemp("drafts") / "prefixes", 64 << 20)
     model = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, SETTINGS, place)
     await model.check_engine()
     yield model
@@ -74,7 +79,7 @@ async def counted(model: Any, before: Any, tokens: int) -> Any:
 
 
 async def test_greedy_texts_are_those_without_drafts_in_fewer_passes(drafting: Any, vllm_model: Any) -> None:
-    sampling = Sampling(temperature=0, max_tokens=120, ignore_eos=True)
+    sampling = SamplingParams(temperature=0, max_tokens=120, ignore_eos=True)
     requests = [Request(prompt=p, sampling=sampling) for p in TASKS]
     before, plain_before = drafting.drafts, vllm_model.drafts
     made, plain = await drafting.generate(requests), await vllm_model.generate(requests)
@@ -99,8 +104,8 @@ async def test_a_greedy_text_goes_up_to_the_end_of_the_context(drafting: Any, vl
     long = Prompt(text=words[: 4 * context])
     while (left := context - drafting.count_tokens(long)) < 40:
         long = Prompt(text=long.text[:-40])
-    near = Request(prompt=long, sampling=Sampling(temperature=0, max_tokens=left, ignore_eos=True))
-    beside = Request(prompt=TASKS[1], sampling=Sampling(temperature=0, max_tokens=left, ignore_eos=True))
+    near = Request(prompt=long, sampling=SamplingParams(temperature=0, max_tokens=left, ignore_eos=True))
+    beside = Request(prompt=TASKS[1], sampling=SamplingParams(temperature=0, max_tokens=left, ignore_eos=True))
     [[ours], [other]] = await drafting.generate([near, beside])
     [[theirs], [another]] = await vllm_model.generate([near, beside])
     assert len(ours.token_ids) == left
@@ -121,7 +126,7 @@ async def test_drafted_tokens_are_drawn_from_the_models_distribution(drafting: A
     weights = {t: math.exp(shown[t] / how["temperature"]) for t in kept}
     whole = math.fsum(weights.values())
     before = drafting.drafts
-    sampling = Sampling(max_tokens=2, n=SAMPLES, seed=11, ignore_eos=True, **how)
+    sampling = SamplingParams(max_tokens=2, n=SAMPLES, seed=11, ignore_eos=True, **how)
     [made] = await drafting.generate([Request(prompt=ROUND, sampling=sampling)])
     seconds = Counter(c.token_ids[1] for c in made if c.token_ids[0] == first)
     drawn = sum(seconds.values())
@@ -140,9 +145,9 @@ async def test_drafted_tokens_are_drawn_from_the_models_distribution(drafting: A
 
 
 async def test_greedy_texts_beside_drawn_ones_are_the_same(drafting: Any) -> None:
-    sampling = Sampling(temperature=0, max_tokens=60, ignore_eos=True)
+    sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
     greedy = [Request(prompt=p, sampling=sampling) for p in TASKS]
-    drawn = [Request(prompt=p, sampling=Sampling(temperature=1.0, max_tokens=60, seed=4, n=2)) for p in TASKS]
+    drawn = [Request(prompt=p, sampling=SamplingParams(temperature=1.0, max_tokens=60, seed=4, n=2)) for p in TASKS]
     alone = await drafting.generate(greedy)
     beside = await drafting.generate([*greedy, *drawn])
     assert [c.token_ids for [c] in alone] == [c.token_ids for [c] in beside[: len(greedy)]]
@@ -154,11 +159,11 @@ async def test_what_cannot_be_had_is_not_declared_and_is_refused(drafting: Any, 
     assert (can.logprobs, can.scoring, can.prefix, can.forks, can.pins) == (True,) * 5
     assert (can.top_logprobs, can.tools) == (plain.top_logprobs, plain.tools)
     assert drafting.identity == f"{vllm_model.identity}+ngram-5-2-2"
-    hooked = Sampling(hooks=(HookCall(name="only_tokens", args={"ids": [1]}),))
+    hooked = SamplingParams(logits_processors=(LogitsProcessorSpec(name="only_tokens", args={"ids": [1]}),))
     with pytest.raises(CapabilityMissing, match=r"hook only_tokens.*vllm\.draft"):
         await drafting.generate([Request(prompt=COPY, sampling=hooked)])
     with pytest.raises(CapabilityMissing, match=r"json_schema.*vllm\.draft"):
-        await drafting.generate([Request(prompt=COPY, sampling=Sampling(json_schema={"type": "object"}))])
+        await drafting.generate([Request(prompt=COPY, sampling=SamplingParams(json_schema={"type": "object"}))])
     assert drafting.under_way == 0
 
 
@@ -172,7 +177,7 @@ async def test_the_next_token_says_that_it_knows_the_listed_ones_alone(drafting:
 
 async def test_prefixes_are_kept_and_taken_up_while_drafting(drafting: Any) -> None:
     rules = Prompt(text="The fox went down to the river and drank. " * 12)
-    asked = Request(prompt=Prompt(text=rules.text + "The fox"), sampling=Sampling(temperature=0, max_tokens=40))
+    asked = Request(prompt=Prompt(text=rules.text + "The fox"), sampling=SamplingParams(temperature=0, max_tokens=40))
     [[cold]] = await drafting.generate([asked])
     await drafting.kv_store.save("rules", rules)
     await drafting.kv_store.drop("rules", keep_file=True)

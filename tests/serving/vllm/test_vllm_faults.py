@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 
 SCRIPT = """
 import os, sys

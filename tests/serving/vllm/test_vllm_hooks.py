@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from reason.core.messages import HookCall, Prompt
-from reason.serving.files import ModelFiles
-from reason.serving.local.text import Tokenizer, eos_ids
+from reason.core.messages import LogitsProcessorSpec, Prompt
+from reason.serving.local.tokenizer import Tokenizer, eos_ids
+from reason.serving.model_files.find import ModelFiles
 from reason.serving.vllm.options import KEY
 
 QUESTIONS = ("Name a colour.", "What is two plus two?", "Tell me a story about a fox.", "Who are you?")
@@ -30,7 +30,7 @@ def eos(smollm2_files: ModelFiles, tokenizer: Tokenizer) -> list[int]:
     return sorted(eos_ids(smollm2_files.folder, tokenizer))
 
 
-def order(name: str, *hooks: HookCall, eos: Sequence[int] = ()) -> dict[str, Any]:
+def order(name: str, *hooks: LogitsProcessorSpec, eos: Sequence[int] = ()) -> dict[str, Any]:
     return {KEY: {"id": name, "hooks": [h.model_dump(mode="json") for h in hooks], "eos": list(eos)}}
 
 
@@ -48,7 +48,7 @@ def reports(llm: Any, *ids: str) -> dict[str, Any]:
 
 
 def processor(llm: Any) -> Any:
-    from reason.serving.vllm.processor import Hooks, HooksPlugin
+    from reason.serving.vllm.logits_processor import Hooks, HooksPlugin
 
     runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
     [found] = [p for p in runner.input_batch.logitsprocs.all if isinstance(p, Hooks) and not isinstance(p, HooksPlugin)]
@@ -60,7 +60,7 @@ def test_the_probe_measures_the_whole_vocabulary(llm: Any, prompts: list[list[in
     # Different lengths: rows leave the batch and the others move.
     params = [
         {"temperature": temperature, "seed": 5, "max_tokens": 3 + 3 * i, "ignore_eos": True, "logprobs": -1}
-        | {"flat_logprobs": True, "extra_args": order(f"probe{i}", HookCall(name="entropy_probe"))}
+        | {"flat_logprobs": True, "extra_args": order(f"probe{i}", LogitsProcessorSpec(name="entropy_probe"))}
         for i in range(4)
     ]
     outputs = run(llm, prompts, params)
@@ -79,7 +79,7 @@ def test_the_probe_measures_the_whole_vocabulary(llm: Any, prompts: list[list[in
 
 def test_steps_end_in_time_and_the_text_not_too_early(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
     end = [198, 198]
-    control = HookCall(name="step_control", args={"max_tokens": 4, "end_ids": end, "min_steps": 3})
+    control = LogitsProcessorSpec(name="step_control", args={"max_tokens": 4, "end_ids": end, "min_steps": 3})
     params = [
         {"temperature": 1.0, "seed": i, "max_tokens": 40, "stop_token_ids": eos}
         | {"extra_args": order(f"steps{i}", control, eos=eos)}
@@ -122,7 +122,7 @@ def test_a_contrastive_pair_says_the_same_and_alone_it_changes_nothing(
     plain = {"temperature": temperature, "seed": 9, "max_tokens": 16, "ignore_eos": True}
 
     def member(name: str, role: str, scope: str) -> dict[str, Any]:
-        hook = HookCall(name="contrast", args={"pair": "p", "role": role, "strength": 1.0})
+        hook = LogitsProcessorSpec(name="contrast", args={"pair": "p", "role": role, "strength": 1.0})
         arguments = order(name, hook)
         arguments[KEY]["scope"] = scope
         return plain | {"extra_args": arguments}
@@ -139,7 +139,7 @@ def test_a_contrastive_pair_says_the_same_and_alone_it_changes_nothing(
 
 
 def test_a_failing_hook_ends_its_own_sample_alone(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
-    bad = order("bad", HookCall(name="forbid_tokens", args={"ids": [10_000_000]}), eos=eos)
+    bad = order("bad", LogitsProcessorSpec(name="forbid_tokens", args={"ids": [10_000_000]}), eos=eos)
     plain = {"temperature": 0.0, "max_tokens": 6, "stop_token_ids": eos}
     alone = run(llm, prompts[:1], [plain])[0].outputs[0].token_ids
     first, second = run(llm, prompts[:2], [plain, plain | {"extra_args": bad}])

@@ -8,10 +8,9 @@ from typing import Any
 import jsonschema
 import pytest
 from reason.core.errors import UserError
-from reason.core.messages import HookCall, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
-from reason.serving.measuring.bench import Bench
-from reason.serving.measuring.features import json_schema
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.serving.capability_checks import ModelUnderTest, json_schema
+from reason.serving.model_files.find import ModelFiles
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 ASK = Prompt.user("Tell me of an animal.")
@@ -29,7 +28,7 @@ ANIMAL: dict[str, Any] = {
 
 def asked(schema: dict[str, Any] | None = ANIMAL, **sampling: Any) -> Request:
     given = {"temperature": 0.0, "max_tokens": 120, "seed": 2, "json_schema": schema}
-    return Request(prompt=ASK, sampling=Sampling(**given | sampling))
+    return Request(prompt=ASK, sampling=SamplingParams(**given | sampling))
 
 
 async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
@@ -46,7 +45,7 @@ async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
         jsonschema.validate(json.loads(completion.text), ANIMAL)
     assert len({c.text for c in drawn}) > 1
     assert "{" not in free.text
-    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     try:
         [[here]] = await local.generate([asked()])
         assert greedy.text == here.text
@@ -65,8 +64,8 @@ async def test_log_probabilities_stay_those_of_the_raw_distribution(vllm_model: 
 
 
 async def test_hooks_act_within_the_schema_and_report(vllm_model: Any) -> None:
-    probe = HookCall(name="entropy_probe")
-    [[made]] = await vllm_model.generate([asked({"enum": ["fox", "owl"]}, hooks=(probe,))])
+    probe = LogitsProcessorSpec(name="entropy_probe")
+    [[made]] = await vllm_model.generate([asked({"enum": ["fox", "owl"]}, logits_processors=(probe,))])
     assert made.text in ('"fox"', '"owl"')
     assert len(made.extras["entropy_probe"]["entropy"]) == len(made.token_ids)
     assert set(made.extras) == {"entropy_probe"}
@@ -93,7 +92,7 @@ async def test_a_schema_that_cannot_be_held_to_is_refused_and_ends_no_engine(
 
 
 async def test_the_capability_is_measured(vllm_model: Any) -> None:
-    bench = Bench(vllm_model)
+    bench = ModelUnderTest(vllm_model)
     await bench.begin()
     found = await json_schema(bench)
     assert (found.declared, found.measured, found.state) == (True, True, "ok")

@@ -15,10 +15,20 @@ from hypothesis import strategies as st
 from reason.core.errors import BackendError, UserError
 from reason.core.settings import VllmSettings
 from reason.serving.kv_store import PayloadFile
-from reason.serving.prefix_folder import Owner, PrefixFolder, PrefixPlace
-from reason.serving.vllm.counters import CacheCounters, CacheStatistics, counters
-from reason.serving.vllm.kv_orders import KEY, Ask, BlockShape, ReadOrder, Told, WorkerReport, WriteOrder, tokens_sum
-from reason.serving.vllm.kv_scheduler import Pins, PrefixDesk
+from reason.serving.prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
+from reason.serving.vllm.kv_transfer import (
+    KEY,
+    Ask,
+    BlockShape,
+    Pins,
+    PrefixDesk,
+    ReadOrder,
+    Told,
+    WorkerReport,
+    WriteOrder,
+    tokens_sum,
+)
+from reason.serving.vllm.metrics import CacheCounters, CacheStatistics, counters
 from reason.serving.vllm.options import keeps_prefixes
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
@@ -34,7 +44,7 @@ def caches(seed: int, *, layers: int = 2, width: int = 6, blocks: int = BLOCKS) 
 
 
 def files_of(cache: dict[str, Any], *, rank: int = 0, ranks: int = 1) -> Any:
-    from reason.serving.vllm.kv_worker import BlockFiles
+    from reason.serving.vllm.kv_transfer import BlockFiles
 
     return BlockFiles(cache, BLOCKS, BLOCK, "cpu TEST", rank, ranks)
 
@@ -121,7 +131,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_caches_that_are_no_blocks_are_refused_and_shared_ones_kept_once() -> None:
-    from reason.serving.vllm.kv_worker import shared_shape
+    from reason.serving.vllm.kv_transfer import shared_shape
 
     assert "blocks" in files_of(caches(1, blocks=BLOCKS + 1)).shape.refusal
     assert "several kinds" in files_of(caches(1, layers=1) | {"other": caches(1, width=8)["layer.0"]}).shape.refusal
@@ -223,8 +233,8 @@ class Bed:
 
     def __init__(self, root: Path, *, names: bool = True, ranks: int = 1) -> None:
         self.root = root
-        self.owner = Owner("m", "id", "float32", "l")
-        self.folder = PrefixFolder(PrefixPlace(root, 1 << 20), self.owner)
+        self.owner = PrefixOwner("m", "id", "float32", "l")
+        self.folder = PrefixDirectory(PrefixStorage(root, 1 << 20), self.owner)
         self.desk = PrefixDesk(root, BLOCK, (lambda shape: self.folder) if names else None)
         self.desk.meet(BlockShape(dtype="float32", layout="l", nbytes=144), ranks)
         self.pool = Pool(40)

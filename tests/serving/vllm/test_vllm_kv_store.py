@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from reason.core.errors import ContextTooLong, UserError
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.core.settings import VllmSettings
+from reason.serving.kv_store import PrefixTooLarge
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.prefix_directory import PrefixStorage
 from support.kv_store_contract import *  # noqa: F403
 from support.kv_store_contract import Bench
-from reason.core.errors import ContextTooLong, UserError
-from reason.core.messages import Prompt, Request, Sampling
-from reason.core.settings import VllmSettings
-from reason.serving.files import ModelFiles
-from reason.serving.kv_store import PrefixTooLarge
-from reason.serving.prefix_folder import PrefixPlace
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 BLOCK = 32
 LIMIT = 1_300_000
-SETTINGS = VllmSettings(dtype="float32", max_model_len=2048, max_num_seqs=16, kv_bytes=3 << 20)
+SETTINGS = VllmSettings(dtype="float32", max_model_len=2048, max_num_seqs=16, kv_cache_bytes=3 << 20)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -28,7 +28,7 @@ async def engine(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any
     """A model whose engine lasts for the module."""
     from reason.serving.vllm.model import VllmModel
 
-    place = PrefixPlace(tmp_path_factory.mktemp("kv-tiny") / "prefixes", LIMIT)
+    place = PrefixStorage(tmp_path_factory.mktemp("kv-tiny") / "prefixes", LIMIT)
     model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", tiny_vllm_files, SETTINGS, place)
     await model.check_engine()
     yield model
@@ -37,7 +37,7 @@ async def engine(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any
 
 async def forgotten(model: Any, files: ModelFiles) -> Any:
     """Another `VllmModel` on the same engine, which has forgotten everything: starting one takes half a minute."""
-    from reason.serving.local.text import Tokenizer
+    from reason.serving.local.tokenizer import Tokenizer
     from reason.serving.vllm.model import VllmModel
 
     for state in await model.kv_store.saved():
@@ -53,7 +53,7 @@ async def push_out(model: Any) -> None:
     """Other prompts, until the cache has been filled."""
     for i in range(5):
         text = "".join(chr(97 + (i * 7 + j * (i + 3)) % 26) for j in range(1000))
-        await model.generate([Request(prompt=Prompt(text=text), sampling=Sampling(max_tokens=1, temperature=0))])
+        await model.generate([Request(prompt=Prompt(text=text), sampling=SamplingParams(max_tokens=1, temperature=0))])
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -81,8 +81,8 @@ async def bench(engine: Any, tiny_vllm_files: ModelFiles) -> AsyncIterator[Bench
 
 
 async def test_pins_leave_room_for_a_whole_context(bench: Bench) -> None:
-    from reason.serving.vllm.kv_orders import Ask
-    from reason.serving.vllm.prefixes import ask_engine
+    from reason.serving.vllm.kv_store import ask_engine
+    from reason.serving.vllm.kv_transfer import Ask
 
     engine, told = bench.model.engine, []
     for c in "abcd":

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from reason.core.errors import BackendUnavailable, CapabilityMissing, UserError
-from reason.core.messages import HookCall, Prompt, Request, Sampling
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.serving.files import ModelFiles
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.model_files.find import ModelFiles
 from support.two_models import TwoModels, booked
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
@@ -19,15 +19,15 @@ ASK = Prompt.user("What is the capital of France?")
 
 
 def request(**sampling: Any) -> Request:
-    return Request(prompt=ASK, sampling=Sampling(**{"temperature": 0.0, "max_tokens": 8} | sampling))
+    return Request(prompt=ASK, sampling=SamplingParams(**{"temperature": 0.0, "max_tokens": 8} | sampling))
 
 
 async def test_it_says_what_the_local_engine_says(vllm_model: Any, smollm2_files: ModelFiles) -> None:
     from reason.serving.local.engine import LocalModel
 
-    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     try:
-        asked = request(top_logprobs=5, max_tokens=6, hooks=(HookCall(name="entropy_probe"),))
+        asked = request(top_logprobs=5, max_tokens=6, logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))
         [[here]], [[there]] = await local.generate([asked]), await vllm_model.generate([asked])
         assert there.text == here.text
         assert there.token_ids == here.token_ids
@@ -77,7 +77,7 @@ async def test_steps_that_end_at_a_string_are_the_whole(vllm_model: Any) -> None
     said: tuple[int, ...] = ()
     steps = 0
     while len(said) < 24:
-        left = Sampling(temperature=0.0, max_tokens=24 - len(said), ignore_eos=True, stop=(" is", ".", "\n"))
+        left = SamplingParams(temperature=0.0, max_tokens=24 - len(said), ignore_eos=True, stop=(" is", ".", "\n"))
         [[step]] = await vllm_model.generate([Request(prompt=ASK.with_prefix(said), sampling=left)])
         assert not any(stop in step.text for stop in left.stop)
         said += step.token_ids
@@ -87,7 +87,7 @@ async def test_steps_that_end_at_a_string_are_the_whole(vllm_model: Any) -> None
 
 
 async def test_a_hook_of_a_sample_that_fails_leaves_its_siblings(vllm_model: Any) -> None:
-    bad = request(hooks=(HookCall(name="forbid_tokens", args={"ids": [10_000_000]}),))
+    bad = request(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [10_000_000]}),))
     [[failed], [fine]] = await vllm_model.generate([bad, request()])
     assert failed.finish_reason == "error"
     assert failed.failure.code == "user_error"
@@ -96,9 +96,9 @@ async def test_a_hook_of_a_sample_that_fails_leaves_its_siblings(vllm_model: Any
 
 async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model: Any) -> None:
     with pytest.raises(CapabilityMissing, match="no_such_hook"):
-        await vllm_model.generate([request(hooks=(HookCall(name="no_such_hook"),))])
+        await vllm_model.generate([request(logits_processors=(LogitsProcessorSpec(name="no_such_hook"),))])
     with pytest.raises(UserError, match="steer"):
-        await vllm_model.generate([request(hooks=(HookCall(name="steer"),))])
+        await vllm_model.generate([request(logits_processors=(LogitsProcessorSpec(name="steer"),))])
     with pytest.raises(CapabilityMissing, match="top_logprobs"):
         await vllm_model.next_token([ASK], top=2000)
     with pytest.raises(UserError, match="not in the vocabulary"):
@@ -109,9 +109,9 @@ async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model: Any) -> N
 def pair(name: str, expert: Prompt, amateur: Prompt, **sampling: Any) -> list[Request]:
     made = []
     for prompt, role in ((expert, "expert"), (amateur, "amateur")):
-        hook = HookCall(name="contrast", args={"pair": name, "role": role, "strength": 1.0})
+        hook = LogitsProcessorSpec(name="contrast", args={"pair": name, "role": role, "strength": 1.0})
         settings = {"temperature": 1.0, "seed": 5, "max_tokens": 16, "ignore_eos": True} | sampling
-        made.append(Request(prompt=prompt, sampling=Sampling(hooks=(hook,), **settings)))
+        made.append(Request(prompt=prompt, sampling=SamplingParams(logits_processors=(hook,), **settings)))
     return made
 
 
@@ -214,7 +214,7 @@ async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
 async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
     # The last test of the module: it closes the engine, with work under way.
     import psutil
-    from reason.serving.vllm.starting import engine_processes
+    from reason.serving.vllm.engine import engine_processes
 
     processes = engine_processes(vllm_model.engine)
     assert processes

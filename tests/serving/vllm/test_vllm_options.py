@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.messages import Sampling
+from reason.core.messages import SamplingParams
 from reason.core.settings import Settings, VllmSettings
-from reason.serving.hooks import run_hooks
-from reason.serving.open import open_model
-from reason.serving.vllm import installed
-from reason.serving.vllm.chain import Chain, Order
+from reason.serving.factory import load_model
+from reason.serving.logits_processors import run_logits_processors
+from reason.serving.vllm import installation as installed
+from reason.serving.vllm.generation import is_valid
 from reason.serving.vllm.options import engine_arguments, sample_seed, sampling_arguments
-from reason.serving.vllm.scoring import is_valid
+from reason.serving.vllm.processor_chain import Chain, Order
 
 FOLDER = Path("/models/x")
 
@@ -37,7 +37,9 @@ def test_a_gpu_keeps_vllms_own_choices() -> None:
     arguments = engine_arguments(FOLDER, VllmSettings(gpu_memory_utilization=0.5), 4096, cpu=False)
     assert arguments["gpu_memory_utilization"] == 0.5
     assert not {"block_size", "enforce_eager", "enable_chunked_prefill", "max_model_len"} & set(arguments)
-    assert "gpu_memory_utilization" not in engine_arguments(FOLDER, VllmSettings(kv_bytes=1 << 30), None, cpu=False)
+    assert "gpu_memory_utilization" not in engine_arguments(
+        FOLDER, VllmSettings(kv_cache_bytes=1 << 30), None, cpu=False
+    )
 
 
 def test_further_arguments_win_except_what_hooks_need() -> None:
@@ -57,13 +59,13 @@ def test_a_samples_seed_is_its_own_and_fits(seed: int, index: int) -> None:
 
 
 def test_sampling_is_told_in_vllms_words() -> None:
-    told = sampling_arguments(Sampling(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
+    told = sampling_arguments(SamplingParams(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
     assert told["seed"] == sample_seed(5, 2)
     assert told["stop_token_ids"] == [2, 7]
     assert told["logprobs"] == 0
     assert told["detokenize"] is False
     assert "stop" not in told  # stop strings are found by our own tokenizer
-    greedy = sampling_arguments(Sampling(temperature=0, seed=5, logprobs=False, ignore_eos=True), 0, {7})
+    greedy = sampling_arguments(SamplingParams(temperature=0, seed=5, logprobs=False, ignore_eos=True), 0, {7})
     assert (greedy["seed"], greedy["logprobs"], greedy["stop_token_ids"]) == (None, None, [])
 
 
@@ -98,10 +100,10 @@ def test_known_versions_pass(monkeypatch: pytest.MonkeyPatch, found: str) -> Non
 async def test_opening_without_vllm_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="vLLM is not installed"):
-        await open_model("vllm/smollm2-135m", Settings())
+        await load_model("vllm/smollm2-135m", Settings())
 
 
-CALL = "from reason.serving.vllm.installed import require_main_guard\n"
+CALL = "from reason.serving.vllm.installation import require_main_guard\n"
 
 
 @pytest.mark.parametrize(
@@ -138,7 +140,7 @@ def test_a_chain_that_fails_ends_the_text_and_says_why() -> None:
     row = np.zeros(4, dtype=np.float32)
     for _ in range(2):
         line = chain.line(row, [1], [])
-        run_hooks([line])
+        run_logits_processors([line])
         assert np.isfinite(chain.changed(line, row)).tolist() == [False, False, True, False]
     assert chain.report() == {
         "extras": {},

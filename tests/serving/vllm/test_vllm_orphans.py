@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
-from reason.serving.files import ModelFiles
-from reason.serving.vllm.orphans import OWNER, PATIENCE_S, end_with_owner
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.vllm.watchdog import OWNER, PATIENCE_S, end_with_owner
 
 PROGRAM = """
 import pathlib, sys, time
 from reason.core.settings import VllmSettings
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 from reason.serving.vllm.model import VllmModel
-from reason.serving.vllm.starting import engine_processes
+from reason.serving.vllm.engine import engine_processes
 
 if __name__ == "__main__":
     files = ModelFiles("vllm/tiny", pathlib.Path(sys.argv[1]), "tiny", "")
@@ -66,7 +66,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
 @pytest.mark.parametrize("owner", ["", "nobody", str(os.getpid())], ids=["empty", "a word", "itself"])
 def test_a_server_and_the_program_itself_watch_nobody(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
-    monkeypatch.setattr("reason.serving.vllm.orphans.threading.Thread", lambda **k: started.append(k))
+    monkeypatch.setattr("reason.serving.vllm.watchdog.threading.Thread", lambda **k: started.append(k))
     monkeypatch.setenv(OWNER, owner)
     end_with_owner()
     assert started == []

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
-from reason.serving.local.text import Tokenizer
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.serving.local.tokenizer import Tokenizer
+from reason.serving.model_files.find import ModelFiles
 
 pytestmark = pytest.mark.real
 BLOCK = 32
@@ -25,7 +25,7 @@ def ids(smollm2_files: ModelFiles) -> list[int]:
 
 def ask(llm: Any, ids: Sequence[int], max_tokens: int = 8, **asked: Any) -> tuple[Any, Any]:
     """The output of a greedy request, and what the connector told."""
-    from reason.serving.vllm.kv_orders import Ask, Told
+    from reason.serving.vllm.kv_transfer import Ask, Told
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
@@ -162,7 +162,7 @@ async def test_another_engine_takes_it_over(vllm_model: Any, ids: list[int], ref
     stored = len(ids) // BLOCK * BLOCK
     assert made.saved.stored == made.usage.cached_tokens == stored
     assert (vllm_model.cache - before).restored_tokens == stored
-    sampling = Sampling(temperature=0, max_tokens=8, ignore_eos=True)
+    sampling = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
     [[reply]] = await vllm_model.generate([Request(prompt=PROMPT, sampling=sampling)])
     assert reply.usage.cached_tokens == (len(ids) - 1) // BLOCK * BLOCK
     assert list(reply.token_ids) == reference[0]

@@ -34,8 +34,8 @@ WIDTH = 64
 )
 def test_turns_are_those_of_vllm(rope: dict[str, Any]) -> None:
     import torch
-    from reason.serving.local.families import ModelShape
-    from reason.serving.local.rotary import Rotary
+    from reason.serving.local.config import ModelShape
+    from reason.serving.local.rope import Rotary
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.model_executor.layers.rotary_embedding import get_rope
 

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams, Tool
 from reason.core.settings import VllmSettings
-from reason.core.tools import Tool
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 from support.tool_template import with_tool_template
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 BLOCK = 32
-SETTINGS = VllmSettings(dtype="float32", max_model_len=2048, max_num_seqs=16, kv_bytes=8 << 20)
+SETTINGS = VllmSettings(dtype="float32", max_model_len=2048, max_num_seqs=16, kv_cache_bytes=8 << 20)
 TEXT = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. " * 2
 FULL = (len(TEXT) - 1) // BLOCK * BLOCK
 PICK = Tool(
@@ -45,24 +44,24 @@ async def model(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any)
 
 async def test_a_tenant_shares_with_itself_alone(model: Any) -> None:
     async def asked(salt: str) -> int:
-        sampling = Sampling(temperature=0, max_tokens=4, seed=1, ignore_eos=True)
-        [[made]] = await model.generate([Request(prompt=Prompt(text=TEXT).salted(salt), sampling=sampling)])
+        sampling = SamplingParams(temperature=0, max_tokens=4, seed=1, ignore_eos=True)
+        [[made]] = await model.generate([Request(prompt=Prompt(text=TEXT).with_cache_salt(salt), sampling=sampling)])
         cached: int = made.usage.cached_tokens
         return cached
 
     assert [await asked(salt) for salt in ("acme", "other", "", "acme", "other", "")] == [0, 0, 0, FULL, FULL, FULL]
-    [scored] = await model.score(Prompt(text=TEXT).salted("third"), [" a"])
-    [again] = await model.score(Prompt(text=TEXT).salted("acme"), [" a"])
+    [scored] = await model.score(Prompt(text=TEXT).with_cache_salt("third"), [" a"])
+    [again] = await model.score(Prompt(text=TEXT).with_cache_salt("acme"), [" a"])
     assert (scored.usage.cached_tokens, again.usage.cached_tokens) == (0, FULL)
     assert scored.logprobs == pytest.approx(again.logprobs, abs=1e-3)
-    told = await model.next_token([Prompt(text=TEXT).salted(salt) for salt in ("fourth", "acme")], top=1)
+    told = await model.next_token([Prompt(text=TEXT).with_cache_salt(salt) for salt in ("fourth", "acme")], top=1)
     assert [t.usage.cached_tokens for t in told] == [0, FULL]
 
 
 async def test_a_tool_that_is_to_be_called_is_called(model: Any) -> None:
     assert model.capabilities.tools
     prompt = Prompt.user("pick").model_copy(update={"tools": (PICK,), "tool_choice": "pick"})
-    sampling = Sampling(max_tokens=80, seed=2, n=3)
+    sampling = SamplingParams(max_tokens=80, seed=2, n=3)
     pieces: list[Any] = []
     [made] = await model.generate([Request(prompt=prompt, sampling=sampling)], pieces.append)
     for completion in made:

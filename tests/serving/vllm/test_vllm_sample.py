@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from reason.core.messages import Completion, Prompt, Request, Sampling
-from reason.serving.vllm.sample import Growing
+from reason.core.messages import Completion, Prompt, Request, SamplingParams
+from reason.serving.vllm.generation import Growing
 
 END = 2
 
@@ -21,7 +21,7 @@ class Characters:
 
 def grown(*outputs: tuple[str, str | None], report: dict[str, Any] | None = None, **sampling: Any) -> Completion:
     """The sample made of outputs, each the new tokens as characters and vLLM's finish reason."""
-    request = Request(prompt=Prompt(text="a"), sampling=Sampling(logprobs=False, **sampling))
+    request = Request(prompt=Prompt(text="a"), sampling=SamplingParams(logprobs=False, **sampling))
     growing = Growing(request, 0, 0, [ord("a")], frozenset({END}), Characters())  # type: ignore[arg-type]
     for text, finish in outputs:
         made = SimpleNamespace(token_ids=list(map(ord, text)), logprobs=None, finish_reason=finish)
@@ -48,14 +48,14 @@ def grown(*outputs: tuple[str, str | None], report: dict[str, Any] | None = None
 )
 def test_a_sample_says_whether_a_stop_string_or_the_model_ended_it(outputs, text, reason, stopped_by):
     made = grown(*outputs, stop=(", ", ";"))
-    assert (made.text, made.finish_reason, made.stopped_by) == (text, reason, stopped_by)
+    assert (made.text, made.finish_reason, made.stop_reason) == (text, reason, stopped_by)
 
 
 def test_a_sample_that_goes_on_behind_the_end_of_the_text_is_stopped_by_its_length_alone():
     made = grown((chr(END) + "x", "length"), ignore_eos=True)
-    assert (made.finish_reason, made.stopped_by, made.token_ids) == ("length", None, (END, ord("x")))
+    assert (made.finish_reason, made.stop_reason, made.token_ids) == ("length", None, (END, ord("x")))
 
 
 def test_a_sample_whose_hook_failed_was_stopped_by_nothing():
     made = grown((chr(END), "stop"), report={"extras": {}, "failure": ["user_error", "no"]})
-    assert (made.finish_reason, made.stopped_by) == ("error", None)
+    assert (made.finish_reason, made.stop_reason) == ("error", None)

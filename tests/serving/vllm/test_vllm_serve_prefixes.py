@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 from support.vllm_server import SERVED, RealServer, real_server
 
 pytestmark = pytest.mark.real
@@ -24,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(_vllm: None, tiny_vllm_files: ModelFiles, root: Path) -> Iterator[RealServer]:
     transfer = {
         "kv_connector": "PrefixConnector",
-        "kv_connector_module_path": "reason.serving.vllm.connector",
+        "kv_connector_module_path": "reason.serving.vllm.kv_connector",
         "kv_role": "kv_both",
         "kv_load_failure_policy": "recompute",
         "kv_connector_extra_config": {"root": str(root), "limit": 32 << 20},

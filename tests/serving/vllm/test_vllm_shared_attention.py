@@ -12,10 +12,10 @@ pytest.importorskip("vllm", reason="vLLM is not installed: on a CPU, pip install
 
 def backend(which: str) -> Any:
     if which == "cpu":
-        from reason.serving.vllm.shared.cpu_attention import SharedCpuBackend
+        from reason.serving.vllm.shared_attention_cpu import SharedCpuBackend
 
         return SharedCpuBackend
-    from reason.serving.vllm.shared.flash_attention import SharedFlashBackend
+    from reason.serving.vllm.shared_attention_flash import SharedFlashBackend
 
     return SharedFlashBackend
 
@@ -47,8 +47,8 @@ def test_vllm_attends_for_all_rows_but_those_of_groups(which: str, monkeypatch: 
 @pytest.mark.parametrize("which", ["cpu", "flash"])
 def test_a_step_is_planned_from_the_rows_of_the_batch(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
-    from reason.serving.vllm.shared import attention
-    from reason.serving.vllm.shared.part import Part
+    from reason.serving.vllm import shared_attention as attention
+    from reason.serving.vllm.shared_cache import Part
 
     builder = backend(which).get_builder_cls()
     own = builder.__mro__[2]

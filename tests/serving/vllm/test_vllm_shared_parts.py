@@ -14,12 +14,9 @@ from hypothesis import strategies as st
 from reason.core.errors import ContextTooLong, UserError
 from reason.core.messages import Prompt
 from reason.core.settings import VllmSettings
-from reason.serving.vllm.shared.gangs import Gangs
-from reason.serving.vllm.shared.part import KEY, Part
-from reason.serving.vllm.shared.requirements import ROWS, SCHEDULER, shared_arguments
-from reason.serving.vllm.shared.seats import Seats
-from reason.serving.worker_feeds import Lengths, header_tokens, tokens_of
-from reason.serving.workers import Fed, Opening, Pass
+from reason.serving.vllm.shared_cache import KEY, ROWS, SCHEDULER, Gangs, Part, shared_arguments
+from reason.serving.vllm.worker_group import Seats
+from reason.serving.worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerInput, header_ids, input_ids
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
 
@@ -62,9 +59,9 @@ class Workers:
     """A group in a process of vLLM's, one layer, and beside it all that anybody reads, unturned, for one softmax."""
 
     def __init__(self, layout: str, workers: int, **config: Any) -> None:
-        from reason.serving.local.families import ModelShape
-        from reason.serving.local.rotary import Rotary
-        from reason.serving.vllm.shared.groups import Groups
+        from reason.serving.local.config import ModelShape
+        from reason.serving.local.rope import Rotary
+        from reason.serving.vllm.shared_cache import Groups
 
         self.shape = ModelShape.of(CONFIG | config, "the test's configuration")
         self.groups = Groups(self.shape, LAYERS, torch.float64, torch.device("cpu"))
@@ -87,7 +84,7 @@ class Workers:
 
     def read(self, kind: str, count: int) -> None:
         """A prompt, by all workers; or a header."""
-        from reason.serving.vllm.shared.groups import Row
+        from reason.serving.vllm.shared_cache import Row
 
         _, key, value = self.numbers(count)
         self.raw[kind] = list(zip(key, value, strict=True))
@@ -102,7 +99,7 @@ class Workers:
 
     def run(self, counts: dict[int, int], turn: int, moves: tuple[int, ...] = (), missing: bool = False) -> Any:
         """A pass: what comes out, and what one softmax over everybody's whole view gives."""
-        from reason.serving.vllm.shared.groups import Row
+        from reason.serving.vllm.shared_cache import Row
 
         rows, first, new = [], 2, {}
         for worker, count in sorted(counts.items(), reverse=True):  # in another order than the workers'
@@ -187,7 +184,7 @@ def test_a_group_that_nobody_opened_is_left_to_ordinary_attention() -> None:
 
 
 def test_a_prompt_in_pieces_and_by_several_is_kept_once() -> None:
-    from reason.serving.vllm.shared.groups import Row
+    from reason.serving.vllm.shared_cache import Row
 
     group = Workers("contiguous", 2)
 
@@ -255,7 +252,7 @@ def unchecked(ids: Any) -> None:
 
 def test_headers_are_read_where_they_are_seen() -> None:
     def headers(**settings: Any) -> tuple[list[int], list[int]]:
-        return header_tokens(Opening(prompt=Prompt(text="p"), others="o", own="m", **settings), encoded)
+        return header_ids(WorkerGroupConfig(prompt=Prompt(text="p"), others="o", own="m", **settings), encoded)
 
     assert headers() == ([111], [109])
     assert headers(layout="contiguous") == ([], [109])
@@ -263,22 +260,22 @@ def test_headers_are_read_where_they_are_seen() -> None:
 
 
 def test_a_token_is_read_before_the_text_behind_it() -> None:
-    opening = Opening(prompt=Prompt(text="p"))
-    step = Pass(feeds=(Fed(token=5, text="a"), None))
-    assert tokens_of(step, opening, encoded, unchecked) == [[5, 97], []]
+    opening = WorkerGroupConfig(prompt=Prompt(text="p"))
+    step = GroupStep(feeds=(WorkerInput(token=5, text="a"), None))
+    assert input_ids(step, opening, encoded, unchecked) == [[5, 97], []]
     for wrong in (
-        Pass(feeds=(None, None)),
-        Pass(feeds=(Fed(),)),
-        Pass(feeds=(Fed(), None)),
-        Pass(feeds=(Fed(token=1), None), moves=(2,)),
+        GroupStep(feeds=(None, None)),
+        GroupStep(feeds=(WorkerInput(),)),
+        GroupStep(feeds=(WorkerInput(), None)),
+        GroupStep(feeds=(WorkerInput(token=1), None), moves=(2,)),
     ):
         with pytest.raises(UserError):
-            tokens_of(wrong, opening, encoded, unchecked)
+            input_ids(wrong, opening, encoded, unchecked)
 
 
 @given(st.sampled_from(["combined", "interleaved", "contiguous"]), st.data())
 def test_lengths_follow_the_blocks(layout: Any, data: st.DataObject) -> None:
-    lengths = Lengths(layout, 10, 4, (0, 0, 0))
+    lengths = ViewLengths(layout, 10, 4, (0, 0, 0))
     history, steps = 10, [0, 0, 0]
     for _ in range(5):
         moves = () if layout == "contiguous" else tuple(data.draw(st.sets(st.integers(0, 2))))

@@ -12,18 +12,25 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.messages import Prompt
 from reason.core.settings import VllmSettings
-from reason.serving.worker_feeds import Lengths
-from reason.serving.workers import Opening
+from reason.serving.worker_group import ViewLengths, WorkerGroupConfig
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
 
-from reason.serving.local.families import ModelShape  # noqa: E402
-from reason.serving.local.prefixes import OutOfCache  # noqa: E402
-from reason.serving.vllm.shared.groups import Groups, Row  # noqa: E402
-from reason.serving.vllm.shared.part import Part  # noqa: E402
-from reason.serving.vllm.shared.quota import Extents, Quota, column_bytes  # noqa: E402
-from reason.serving.vllm.shared.seats import Seats  # noqa: E402
-from reason.serving.vllm.shared.workers import Host, VllmWorkers  # noqa: E402
+from reason.serving.local.config import ModelShape  # noqa: E402
+from reason.serving.local.prefix_cache import OutOfCache  # noqa: E402
+from reason.serving.vllm.shared_cache import (  # noqa: E402
+    Groups,
+    Part,  # noqa: E402
+    Row,
+)
+from reason.serving.vllm.worker_group import (  # noqa: E402  # noqa: E402
+    Extents,
+    Host,
+    Quota,
+    Seats,  # noqa: E402
+    VllmWorkers,
+    column_bytes,
+)
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -130,9 +137,9 @@ async def test_memory_comes_back_where_closing_is_broken_off(how: str) -> None:
 
     engine, quota, seats = Engine(), Quota(1000 * COLUMN, COLUMN), Seats(3)
     given: Any = (lambda: engine, run, SimpleNamespace(holding=lambda *_: ()), frozenset(), SimpleNamespace(vocab=50))
-    opening = Opening(prompt=Prompt(text="p"), workers=2, layout="contiguous")
+    opening = WorkerGroupConfig(prompt=Prompt(text="p"), num_workers=2, layout="contiguous")
     group = VllmWorkers(
-        opening, Lengths("contiguous", 9, 0, (0, 0)), Extents.of(9, 0, 0, 2), Host(*given, seats, quota)
+        opening, ViewLengths("contiguous", 9, 0, (0, 0)), Extents.of(9, 0, 0, 2), Host(*given, seats, quota)
     )
     await seats.take(2)
     group._take_room(group._extents)

@@ -10,11 +10,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings
-from reason.serving.files import ModelFiles
 from reason.serving.model import LanguageModel
-from reason.serving.workers import Drawn, Fed, Layout, Opening, Pass, SharesCache, WorkerGroup
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.worker_group import (
+    GroupStep,
+    Layout,
+    SupportsWorkers,
+    WorkerGroup,
+    WorkerGroupConfig,
+    WorkerInput,
+    WorkerToken,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 pytest.importorskip("torch", reason="the extra [local] is not installed")
@@ -33,7 +41,7 @@ async def started(files: ModelFiles, **engine: Any) -> Any:
         dtype="float32",
         max_model_len=CONTEXT,
         max_num_seqs=16,
-        kv_bytes=KV_BYTES,
+        kv_cache_bytes=KV_BYTES,
         kv_events=False,
         shared_workers=True,
         engine=engine,
@@ -53,30 +61,30 @@ async def model(make_tiny_vllm: Callable[..., ModelFiles]) -> AsyncIterator[Any]
     await engine.aclose()
 
 
-def opening(**settings: Any) -> Opening:
+def opening(**settings: Any) -> WorkerGroupConfig:
     usual: dict[str, Any] = {"prompt": Prompt(text=PROMPT), "own": OWN, "temperature": 0, "workers": 2}
     usual |= {"layout": "contiguous"} if "layout" not in settings else {}
-    return Opening(**(usual | settings))
+    return WorkerGroupConfig(**(usual | settings))
 
 
 class Mirror:
     """The same workers on the reference."""
 
-    def __init__(self, files: ModelFiles, begun: Opening) -> None:
-        from reason.serving.local.text import Tokenizer
+    def __init__(self, files: ModelFiles, begun: WorkerGroupConfig) -> None:
+        from reason.serving.local.tokenizer import Tokenizer
         from support.shared_cache_reference import Reference
 
         self.reference, self.tokenizer = Reference(files.folder), Tokenizer(files.folder, "tiny")
-        self.layout, self.workers = begun.layout, begun.workers
+        self.layout, self.workers = begun.layout, begun.num_workers
         self.blocks = {"history": self.reference.block()}
         self.reference.run([([self.blocks["history"]], self.tokenizer.prompt_ids(begun.prompt))])
         for name, text in (("others", begun.others), ("own", begun.own)):
             if text:
                 self.blocks[name] = self.reference.block()
                 self.reference.run([([self.blocks[name]], self.tokenizer.encode(text))])
-        self.steps = [self.reference.block() for _ in range(begun.workers)]
+        self.steps = [self.reference.block() for _ in range(begun.num_workers)]
 
-    def run(self, step: Pass) -> list[Any]:
+    def run(self, step: GroupStep) -> list[Any]:
         """Log-probabilities of what each worker may draw; None for one that stands still."""
         for worker in step.moves:
             self.blocks["history"].absorb(self.steps[worker])
@@ -96,36 +104,36 @@ class Mirror:
         return told
 
 
-async def follow(model: SharesCache, files: ModelFiles, begun: Opening, passes: int) -> None:
+async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupConfig, passes: int) -> None:
     """Lead workers through passes with moves, pauses and injected texts, and compare every one with the reference."""
     import torch
 
-    chance = random.Random(begun.workers)
+    chance = random.Random(begun.num_workers)
     group = await model.open_workers(begun)
     try:
         with torch.inference_mode():
             mirror = Mirror(files, begun)
-            feeds: list[Fed | None] = [
-                Fed(text=chance.choice(["Well, ", "So: ", "The "])) for _ in range(begun.workers)
+            feeds: list[WorkerInput | None] = [
+                WorkerInput(text=chance.choice(["Well, ", "So: ", "The "])) for _ in range(begun.num_workers)
             ]
             moves: tuple[int, ...] = ()
             for number in range(passes):
-                step = Pass(feeds=tuple(feeds), moves=moves)
+                step = GroupStep(feeds=tuple(feeds), moves=moves)
                 compare(await group.advance(step), mirror.run(step))
                 # Not what was drawn: a random model soon says one thing again and again.
-                feeds = [Fed(token=chance.randrange(3, 250)) for _ in feeds]
+                feeds = [WorkerInput(token=chance.randrange(3, 250)) for _ in feeds]
                 moves = ()
                 if number % 7 == 6 and begun.layout != "contiguous":
-                    moves = tuple(chance.sample(range(begun.workers), 2))
-                    feeds[moves[0]] = Fed(token=chance.randrange(3, 250), text="\n\nnext step")
-                if number % 5 == 4 and begun.workers > 2:
-                    feeds[chance.randrange(begun.workers)] = None
+                    moves = tuple(chance.sample(range(begun.num_workers), 2))
+                    feeds[moves[0]] = WorkerInput(token=chance.randrange(3, 250), text="\n\nnext step")
+                if number % 5 == 4 and begun.num_workers > 2:
+                    feeds[chance.randrange(begun.num_workers)] = None
     finally:
         await group.aclose()
     assert (group.counts.shared, group.counts.skipped) == (passes, 0)  # type: ignore[attr-defined]
 
 
-def compare(drawn: Sequence[Drawn | None], expected: Sequence[Any]) -> None:
+def compare(drawn: Sequence[WorkerToken | None], expected: Sequence[Any]) -> None:
     """Whoever reads draws the likeliest token of the reference, with its log-probability."""
     for mine, theirs in zip(drawn, expected, strict=True):
         assert (mine is None) == (theirs is None)
@@ -177,7 +185,7 @@ async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their
 
 async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
     plain = Request(
-        prompt=Prompt(text=PROMPT + "Well"), sampling=Sampling(max_tokens=20, temperature=0, ignore_eos=True)
+        prompt=Prompt(text=PROMPT + "Well"), sampling=SamplingParams(max_tokens=20, temperature=0, ignore_eos=True)
     )
     [[expected]] = await model.generate([plain])
     group = await model.open_workers(opening(workers=1))
@@ -189,14 +197,14 @@ async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
 
 async def written(group: WorkerGroup, first: list[str], passes: int) -> tuple[list[list[int]], list[list[float]]]:
     """Tokens and log-probabilities of workers that go on with what they draw."""
-    feeds = tuple(Fed(text=text) for text in first)
-    told: list[list[Drawn]] = [[] for _ in first]
+    feeds = tuple(WorkerInput(text=text) for text in first)
+    told: list[list[WorkerToken]] = [[] for _ in first]
     for _ in range(passes):
-        drawn = await group.advance(Pass(feeds=feeds))
+        drawn = await group.advance(GroupStep(feeds=feeds))
         for worker, token in enumerate(drawn):
             assert token is not None
             told[worker].append(token)
-        feeds = tuple(Fed(token=d.token) for d in drawn if d)
+        feeds = tuple(WorkerInput(token=d.token) for d in drawn if d)
     return [[d.token for d in w] for w in told], [[d.logprob for d in w] for w in told]
 
 
@@ -214,7 +222,9 @@ async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> N
 
 async def test_a_group_beside_plain_requests_changes_neither(model: Any) -> None:
     requests = [
-        Request(prompt=Prompt(text=f"{PROMPT} {i}"), sampling=Sampling(max_tokens=40, temperature=0, ignore_eos=True))
+        Request(
+            prompt=Prompt(text=f"{PROMPT} {i}"), sampling=SamplingParams(max_tokens=40, temperature=0, ignore_eos=True)
+        )
         for i in range(4)
     ]
     alone = await model.generate(requests)
@@ -250,7 +260,7 @@ async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> 
     told = []
     for other in ("red", "blue", "red"):
         group = await model.open_workers(opening())
-        drawn = await group.advance(Pass(feeds=(Fed(text="It is"), Fed(text=other))))
+        drawn = await group.advance(GroupStep(feeds=(WorkerInput(text="It is"), WorkerInput(text=other))))
         told.append(drawn[0].logprob)
         await group.aclose()
     assert told[0] == pytest.approx(told[2], abs=1e-6)
@@ -286,26 +296,33 @@ async def test_a_group_that_ends_leaves_nothing(model: Any) -> None:
         [0, 0]
     ]
     with pytest.raises(BackendUnavailable, match="closed"):
-        await group.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))
+        await group.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b"))))
 
 
 async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(model: Any) -> None:
     group = await model.open_workers(opening())
-    task = asyncio.ensure_future(group.advance(Pass(feeds=(Fed(text="a " * 60), Fed(text="b " * 60)))))
+    task = asyncio.ensure_future(
+        group.advance(GroupStep(feeds=(WorkerInput(text="a " * 60), WorkerInput(text="b " * 60))))
+    )
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert model.under_way == 0
     fresh = await model.open_workers(opening())
-    assert [d is not None for d in await fresh.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))] == [True, True]
+    assert [
+        d is not None for d in await fresh.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b"))))
+    ] == [
+        True,
+        True,
+    ]
     await fresh.aclose()
 
 
 async def test_a_view_longer_than_the_context_is_refused(model: Any) -> None:
     group = await model.open_workers(opening())
     with pytest.raises(ContextTooLong, match="would see") as caught:
-        await group.advance(Pass(feeds=(Fed(text="a" * 300), Fed(text="b" * 300))))
+        await group.advance(GroupStep(feeds=(WorkerInput(text="a" * 300), WorkerInput(text="b" * 300))))
     assert caught.value.limit == CONTEXT - 1
     assert model.under_way == 0
 
@@ -314,17 +331,17 @@ async def test_a_cache_without_room_for_a_worker_ends_its_group_and_says_so(mode
     group = await model.open_workers(opening(workers=8, layout="interleaved", own=""))
     with pytest.raises(BackendError, match="no room"):
         for _ in range(4):
-            await group.advance(Pass(feeds=(Fed(text="x" * 60),) * 8))
+            await group.advance(GroupStep(feeds=(WorkerInput(text="x" * 60),) * 8))
     assert model.under_way == 0
     again = await model.open_workers(opening())
-    await again.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))
+    await again.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b"))))
     await again.aclose()
     assert (again.counts.shared, again.counts.skipped) == (1, 0)
 
 
 async def test_memory_beside_the_cache_is_counted_and_bounded(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reason.serving.local.prefixes import OutOfCache
-    from reason.serving.vllm.shared.quota import Quota
+    from reason.serving.local.prefix_cache import OutOfCache
+    from reason.serving.vllm.worker_group import Quota
 
     column = 2 * 3 * 32 * 4
     first = 5 * 64  # prompt, two headers, two workers
@@ -336,18 +353,17 @@ async def test_memory_beside_the_cache_is_counted_and_bounded(model: Any, monkey
     assert (model.under_way, quota.nbytes) == (0, 0)
     group = await model.open_workers(opening())
     assert quota.nbytes == first * column
-    await group.advance(Pass(feeds=(Fed(text="a" * 70), Fed(text="b"))))
+    await group.advance(GroupStep(feeds=(WorkerInput(text="a" * 70), WorkerInput(text="b"))))
     assert quota.nbytes == (first + 64) * column
     with pytest.raises(OutOfCache, match="beside vLLM's own") as caught:
-        await group.advance(Pass(feeds=(Fed(text="a"), Fed(text="b" * 70))))
+        await group.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b" * 70))))
     assert "vllm.shared_bytes" in caught.value.hint
     assert (model.under_way, quota.nbytes) == (0, 0)
     assert group.counts.shared == 1
 
 
 async def test_measuring_finds_that_the_cache_is_shared(model: LanguageModel) -> None:
-    from reason.serving.measuring.bench import Bench
-    from reason.serving.measuring.features import kv_sharing
+    from reason.serving.capability_checks import ModelUnderTest, kv_sharing
 
-    found = await kv_sharing(Bench(model))
+    found = await kv_sharing(ModelUnderTest(model))
     assert (found.declared, found.measured, found.state) == (True, True, "ok")

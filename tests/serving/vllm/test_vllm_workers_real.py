@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from support.split_facts import FACTS, quotes
 from reason.core.settings import VllmSettings
-from reason.serving.files import ModelFiles
-from reason.serving.workers import Layout
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.worker_group import Layout
+from support.split_facts import FACTS, quotes
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -21,7 +21,12 @@ async def model(_vllm: None, smollm2_files: ModelFiles) -> AsyncIterator[Any]:
     from reason.serving.vllm.model import VllmModel
 
     settings = VllmSettings(
-        dtype="float32", max_model_len=512, max_num_seqs=8, kv_bytes=64 << 20, kv_events=False, shared_workers=True
+        dtype="float32",
+        max_model_len=512,
+        max_num_seqs=8,
+        kv_cache_bytes=64 << 20,
+        kv_events=False,
+        shared_workers=True,
     )
     opened = await asyncio.to_thread(VllmModel.load, "vllm/smollm2-135m", smollm2_files, settings)
     await opened.check_engine()

@@ -8,7 +8,7 @@ from vllm.v1.attention.backends.cpu_attn import (
     CPUAttentionMetadataBuilder,
 )
 
-from .attention import SharedAttention, SharedBuilder
+from .shared_attention import SharedAttention, SharedBuilder
 
 
 class SharedCpuBuilder(SharedBuilder, CPUAttentionMetadataBuilder):  # type: ignore[misc]
@@ -20,7 +20,7 @@ class SharedCpuAttention(SharedAttention, CPUAttentionBackendImpl):  # type: ign
 
 
 class SharedCpuBackend(CPUAttentionBackend):  # type: ignore[misc]
-    """Names the two."""
+    """The attention backend."""
 
     @staticmethod
     def get_impl_cls() -> type[SharedCpuAttention]:
@@ -29,5 +29,5 @@ class SharedCpuBackend(CPUAttentionBackend):  # type: ignore[misc]
 
     @staticmethod
     def get_builder_cls() -> type[SharedCpuBuilder]:
-        """What makes its metadata."""
+        """The metadata builder."""
         return SharedCpuBuilder

@@ -1,7 +1,7 @@
 """vLLM's FlashAttention on CUDA, with workers that read one another's cache.
 
-Not yet run on a GPU. What it puts before FlashAttention is what `cpu_attention` puts before the CPU's, and what that
-computes is the plan of the embedded engine, which has calls for CUDA's kernels of its own.
+Not yet run on a GPU. It extends FlashAttention in the same way as `shared_attention_cpu` the CPU's attention, by the
+attention of the embedded engine, which has its own calls of CUDA's kernels.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from vllm.v1.attention.backends.flash_attn import (
     FlashAttentionMetadataBuilder,
 )
 
-from .attention import SharedAttention, SharedBuilder
+from .shared_attention import SharedAttention, SharedBuilder
 
 
 class SharedFlashBuilder(SharedBuilder, FlashAttentionMetadataBuilder):  # type: ignore[misc]
-    """Metadata of a step. A graph would replay the plan of the step that it was recorded in: so there is none."""
+    """Metadata of a step. CUDA graphs are off: they would replay the attention of the step they were captured in."""
 
     @classmethod
     def get_cudagraph_support(cls, *rest: Any, **more: Any) -> AttentionCGSupport:
@@ -32,7 +32,7 @@ class SharedFlashAttention(SharedAttention, FlashAttentionImpl):  # type: ignore
 
 
 class SharedFlashBackend(FlashAttentionBackend):  # type: ignore[misc]
-    """Names the two."""
+    """The attention backend."""
 
     @staticmethod
     def get_impl_cls() -> type[SharedFlashAttention]:
@@ -41,5 +41,5 @@ class SharedFlashBackend(FlashAttentionBackend):  # type: ignore[misc]
 
     @staticmethod
     def get_builder_cls() -> type[SharedFlashBuilder]:
-        """What makes its metadata."""
+        """The metadata builder."""
         return SharedFlashBuilder
