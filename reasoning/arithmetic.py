@@ -691,7 +691,7 @@ def _places(side: _Side) -> int | None:
     if side.value.operations == 0:
         return side.value.decimals
     numeral = parse_numeral(side.text) if "10" in side.text and "^" in side.text else None
-    return None if numeral is None or numeral.figure.count("/") else numeral.decimals
+    return None if numeral is None or numeral.text.count("/") else numeral.decimals
 
 
 def _is_about(side: _Side, stated: Fraction, exact: Fraction) -> bool:

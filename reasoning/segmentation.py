@@ -1,16 +1,9 @@
-r"""Where sentences end, and what a sentence adds to the question it answers.
-
-Cutting a chain of reasoning into steps, and stopping a model at the end of one.
+r"""Segmentation of a model's text into sentences and steps, and how steps are compared.
 
 A step begins after a blank line, at a heading, at "Step 3:" and at a numbered item ("3. …", "3) …"). A text with none
-of these is cut into its sentences. Nothing is lost: the steps, joined, are the text.
-
-What two steps have in common: their normal form, and the part of a reply that a model says again.
-
-Whether a text that is still being written stands inside something that must not be cut.
-
-Fenced code, and displayed formulas: `\[ … \]`, `$$ … $$`, `\begin{…} … \end{…}`. `steps.split_steps` answers the same
-for a text that is whole, where it knows which of these close; here the end is still to come.
+of these is split into its sentences. Joined, the steps are the text. Fenced code and displayed formulas (`\[ … \]`,
+`$$ … $$`, `\begin{…} … \end{…}`) are never split: `split_steps` knows which of them close, `is_inside_block` decides for
+a text that is still being generated.
 """
 
 from __future__ import annotations
@@ -18,7 +11,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 _END = re.compile(r"[.!?]+[\"'”’)\]*_]*(?=\s|$)|[。！？]+|\n")  # noqa: RUF001 (ideographic full stops)
 # fmt: off
@@ -28,7 +20,7 @@ _ABBREVIATIONS = frozenset([
     "a.m", "p.m", "u.s", "u.k", "d.c", "b.c", "a.d", "ph.d",
 ])
 # fmt: on
-# After a lone capital letter and a point, these words begin a sentence ("… vitamin C. It is …"), others go on with a
+# After a single capital letter and a point, these words begin a sentence ("… vitamin C. It is …"), others continue a
 # name ("J. K. Rowling").
 # fmt: off
 _STARTERS = frozenset([
@@ -50,7 +42,7 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> Iterato
     stop = len(text) if end is None else end
     begin = start
     for match in _END.finditer(text, start, stop):
-        if match[0] == "." and _goes_on(text, match.start(), match.end(), stop):
+        if match[0] == "." and _continues(text, match.start(), match.end(), stop):
             continue
         yield from _stripped(text, begin, match.end())
         begin = match.end()
@@ -60,7 +52,7 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> Iterato
 def sentence_end(text: str, start: int, end: int) -> int:
     """Where the sentence that begins at `start` ends, its full stop included."""
     for match in _END.finditer(text, start, end):
-        if match[0] == "." and _goes_on(text, match.start(), match.end(), end):
+        if match[0] == "." and _continues(text, match.start(), match.end(), end):
             continue
         return match.end()
     return end
@@ -74,7 +66,7 @@ def _stripped(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield start + left, start + right
 
 
-def _goes_on(text: str, point: int, after: int, end: int) -> bool:
+def _continues(text: str, point: int, after: int, end: int) -> bool:
     """Whether the point at `point` belongs to an abbreviation or an initial."""
     word = _LAST_WORD.search(text, max(0, point - 12), point)
     if word is None:
@@ -89,152 +81,6 @@ def _goes_on(text: str, point: int, after: int, end: int) -> bool:
     return (initial or dotted) and following[1].lower() not in _STARTERS
 
 
-_WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")  # noqa: RUF001 (typographic apostrophe)
-# fmt: off
-_FUNCTION_WORDS = frozenset([
-    "the", "a", "an", "of", "in", "on", "at", "to", "for", "by", "from", "with", "and", "or", "as", "it", "its",
-    "it's", "that", "this", "these", "those", "there", "here", "one", "my", "your", "our", "is", "are", "was", "were",
-    "be", "been", "being", "am", "has", "have", "had", "do", "does", "did", "can", "could", "will", "would", "so",
-    "thus", "hence", "therefore", "well", "sure", "yes", "called", "named", "known", "actually", "simply", "just",
-])
-# fmt: on
-_COPULAS = frozenset(["is", "are", "was", "were", "be", "equals", "means", "becomes"])
-_QUESTION_WORDS = frozenset(["what", "which", "who", "whom", "whose", "where", "when", "why", "how", "many", "much"])
-_CLAUSE = re.compile(
-    r"\s*(?:[,;]\s+(?:which|who|whose|where|when|and|but|because|since|as|although|while|located|known|with|the|a|an|so|at|in"
-    r"|on|from|by)\b"
-    r"|;|\s\(|\s(?:because|since|although|which|who)\b|\s[–—-]\s|,?\s(?:not|rather than|instead of)\b"  # noqa: RUF001 (dashes)
-    r"|\s(?:in|around|during)\s(?:the\s)?(?:early|late|mid|year|[0-9]{1,2}th|[0-9]{3,4})\b)"
-)
-_LEAD = re.compile(
-    r"(?:(?:[^\W\d_]+\s+)?by\s+|(?:(?:located|found|situated|called|named)\s+)?(?:(?:in|on|at)\s+)?(?:the year\s+)?)",
-    re.IGNORECASE,
-)
-_VERB_LEAD = re.compile(r"[^\W\d_]+\s+(?:in|on|at|by)\s+", re.IGNORECASE)
-_PRONOUNS = frozenset({"it", "that", "this"})
-_MAX_ADDED_WORDS = 4  # words of its own that a sentence may put between the question's ("in our solar system")
-_MAX_NEW_WORDS = 8  # longest answer read in front of the repeated question
-
-
-def clause_end(text: str, start: int, end: int) -> int:
-    """Where the first clause ends: before ", which is …", " because …", " (…", ", not …"."""
-    clause = _CLAUSE.search(text, start, end)
-    return clause.start() if clause and clause.start() > start else end
-
-
-@dataclass(frozen=True, slots=True)
-class Addition:
-    """What a sentence adds to the question.
-
-    Attributes:
-        start: First character, within the sentence.
-        end: One past the last.
-        repeated: Share of the question's own words that the sentence repeats, in [0, 1]; 0 where a pronoun stands for
-            them.
-    """
-
-    start: int
-    end: int
-    repeated: float
-
-
-def addition(sentence: str, question: str) -> Addition | None:
-    """What a sentence says beyond the question; of "The capital of France is Paris." that is "Paris".
-
-    Two shapes are read, by words alone. *Question first*: the sentence repeats the question's words up to a form of
-    "to be" or up to the first new word, and what follows is new (a leading "written by" or "located in" and trailing
-    clauses are dropped). *Question last*: the sentence ends by repeating the question ("Paris is the capital of
-    France."), and what stands before is new. A sentence that repeats fewer than half of the question's own words is
-    neither; a pronoun may stand for all of them ("It is Paris.").
-
-    Args:
-        sentence: One sentence.
-        question: The question's text.
-
-    Returns:
-        What is new; None if the sentence does not repeat the question or adds nothing to it.
-    """
-    asked = {w.lower() for w in _WORD.findall(question[:4000])} - _FUNCTION_WORDS - _QUESTION_WORDS
-    words = list(_WORD.finditer(sentence[:4000]))
-    if not asked or not words:
-        return None
-    return _question_first(sentence, words, asked) or _question_last(sentence, words, asked)
-
-
-def _question_first(sentence: str, words: list[re.Match[str]], asked: set[str]) -> Addition | None:
-    repeated: set[str] = set()
-    added = 0
-    first_new = len(words)
-    after = 0
-    for i, word in enumerate(words):
-        lower = word[0].lower()
-        if lower in _COPULAS:
-            if 2 * len(repeated) >= len(asked) or _is_pronoun(words, i):
-                after = i + 1
-                break
-        elif same := _repeated(lower, asked):
-            repeated.add(same)
-        elif lower not in _FUNCTION_WORDS:
-            first_new = min(first_new, i)
-            added += 1
-            if added > _MAX_ADDED_WORDS:
-                break
-    if after == 0 and 2 * len(repeated) < len(asked):
-        return None
-    if after == 0:  # no "is": the question's own verb stands before what is new ("Plants absorb carbon dioxide.")
-        after = first_new
-        if any(_repeated(w[0].lower(), asked) for w in words[after:]):
-            return None
-        lead = _VERB_LEAD.match(sentence, words[after].start()) if after < len(words) else None  # "sank on April 15"
-    else:
-        lead = None
-    if after >= len(words):
-        return None
-    start = words[after].start()
-    lead = lead or _LEAD.match(sentence, start)
-    if lead and lead.end() < len(sentence):
-        start = lead.end()
-    end = _trimmed_end(sentence, start, clause_end(sentence, start, len(sentence)))
-    return Addition(start, end, len(repeated) / len(asked)) if start < end else None
-
-
-def _question_last(sentence: str, words: list[re.Match[str]], asked: set[str]) -> Addition | None:
-    repeated: set[str] = set()
-    i = len(words)
-    while i > 0:
-        lower = words[i - 1][0].lower()
-        if same := _repeated(lower, asked):
-            repeated.add(same)
-        elif lower not in _FUNCTION_WORDS:
-            break
-        i -= 1
-    if i == 0 or 2 * len(repeated) < len(asked):
-        return None
-    start = words[0].start()
-    end = min(words[i - 1].end(), _trimmed_end(sentence, start, clause_end(sentence, start, len(sentence))))
-    return Addition(start, end, len(repeated) / len(asked)) if i <= _MAX_NEW_WORDS else None
-
-
-def _is_pronoun(words: list[re.Match[str]], before: int) -> bool:
-    """Whether a lone pronoun stands before word number `before`."""
-    return before == 1 and words[0][0].lower() in _PRONOUNS
-
-
-def _repeated(word: str, asked: set[str]) -> str | None:
-    """The question's word that this one repeats, be it in another form ("ended" repeats "end")."""
-    if word in asked:
-        return word
-    if len(word) < 4:
-        return None
-    return next((a for a in asked if len(a) >= 3 and (word.startswith(a) or (len(a) > 3 and a.startswith(word)))), None)
-
-
-def _trimmed_end(sentence: str, start: int, end: int) -> int:
-    while start < end and (sentence[end - 1].isspace() or sentence[end - 1] in ".,;:!?。！？*_\"”'’"):  # noqa: RUF001
-        end -= 1
-    return end
-
-
 # A line that begins a step: "## Step 2", "**Step 2:**", "Step 2.", "2. …", "2) …", "(2) …".
 _BEGIN = re.compile(
     r"^[ \t]{0,8}(?:\#{1,6}[ \t]|[*_]{0,3}step[ \t]{0,3}[0-9]{1,3}\b|[*_]{0,3}\(?[0-9]{1,3}[.)][*_]{0,3}[ \t])",
@@ -246,10 +92,9 @@ _DISPLAY = re.compile(r"\\\[|\\\]|\$\$|\\(?:begin|end)\{")
 
 
 def split_steps(text: str) -> list[str]:
-    """Cut a text into steps.
+    """Split a text into steps.
 
-    Code between fences and displayed formulas are never cut. White space belongs to the step before it, at the text's
-    beginning to the first step. Linear in the text's length.
+    White space belongs to the preceding step, at the text's beginning to the first step. Linear in the text's length.
 
     Args:
         text: A chain of reasoning.
@@ -263,14 +108,6 @@ def split_steps(text: str) -> list[str]:
     if not cuts:
         cuts = _sentence_cuts(text)
     return _pieces(text, cuts)
-
-
-def step_stops() -> tuple[str, ...]:
-    """Stop strings for generating a chain step by step: where `split_steps` would begin the next step.
-
-    A blank line ends a step; models that write none begin the next step with "Step" or a heading on a new line.
-    """
-    return ("\n\n", "\nStep ", "\n## ", "\n### ")
 
 
 def _marked_cuts(text: str) -> list[int]:
@@ -290,7 +127,7 @@ def _sentence_cuts(text: str) -> list[int]:
 
 
 def _outside(text: str, cuts: list[int]) -> list[int]:
-    """The cuts that lie in no fenced code and no displayed formula."""
+    """The cuts that are outside of fenced code and displayed formulas."""
     if not _FENCE.search(text) and not _DISPLAY.search(text):
         return cuts
     closed: list[tuple[int, int]] = []
@@ -341,8 +178,8 @@ def _pieces(text: str, cuts: list[int]) -> list[str]:
     return pieces
 
 
-# "Step 3:", "**Step 3.1**", "## Step 3 -", "- 3. ", "(3) "; a bare number needs a blank behind it, so that "3.5 kg" and
-# "(2)(3) = 6" stay
+# "Step 3:", "**Step 3.1**", "## Step 3 -", "- 3. ", "(3) "; a bare number needs a blank after it, so that "3.5 kg" and
+# "(2)(3) = 6" are no labels
 _LABEL = re.compile(
     r"(?:[#>*_ ]|-(?= )){0,8}(?:step ?[0-9]{1,3}(?:\.[0-9]{1,3}){0,2}\b"
     r"(?:[*_ ]{0,4}(?:[:.)]|[-\u2013\u2014](?= )))?[*_ ]{0,4}"
@@ -353,7 +190,7 @@ _BLANKS = re.compile(r"\s+")
 
 
 def normalize_step(text: str) -> str:
-    """The form by which siblings are compared: NFKC, blanks collapsed, a label such as "Step 3:" gone.
+    """The normal form by which siblings are compared: NFKC, blanks collapsed, without a label such as "Step 3:".
 
     Source: A*-decoding (Chatziveroglou 2025, arXiv:2505.13672) leaves this open; the form is ours.
     """
@@ -363,18 +200,18 @@ def normalize_step(text: str) -> str:
 
 
 def strip_repeated_steps(steps: Sequence[str], text: str) -> str:
-    """A text without the steps that it says again before it goes on.
+    """A continuation without the steps that it repeats.
 
-    A model that cannot be given the beginning of its reply is asked to go on from it, and may repeat all of it or its
-    end. Blanks do not count in the comparison.
+    A model that cannot continue a given prefix is instructed to go on from it, and may repeat all of it or its end.
+    Blanks do not count in the comparison.
 
     Args:
-        steps: The steps before.
-        text: What the model said.
+        steps: The steps of the prefix.
+        text: The continuation.
 
     Returns:
-        What follows the longest run of last steps that the text begins with, or of first ones if that is all it says;
-        the text itself if it repeats nothing.
+        The text after the longest run of last steps that it begins with, or empty if it only repeats first steps; the
+        text itself if it repeats nothing.
     """
     for first in range(len(steps)):
         end = _after(steps[first:], text)
@@ -388,7 +225,7 @@ def strip_repeated_steps(steps: Sequence[str], text: str) -> str:
 
 
 def _after(steps: Sequence[str], text: str) -> int | None:
-    """Where the text stands after saying these steps; None if it does not."""
+    """Position in the text after these steps; None if it does not begin with them."""
     at = 0
     for word in " ".join(steps).split():
         while at < len(text) and text[at].isspace():
@@ -400,7 +237,7 @@ def _after(steps: Sequence[str], text: str) -> int | None:
 
 
 FORMULA_CHARS = 2000
-"""Longest formula, in characters: what opened one further back is a stray mark and not heeded any more."""
+"""Longest formula, in characters: an opening mark further back is a stray one."""
 
 _MARK = re.compile(
     r"""
@@ -416,11 +253,11 @@ _MARK = re.compile(
 def is_inside_block(text: str) -> bool:
     """Whether a text ends inside fenced code or a displayed formula.
 
-    Marks of formulas inside code mean nothing, and a fence inside a formula shows that the formula's mark was a stray
-    one. Linear in the text's length.
+    Formula marks inside code are ignored, and a fence inside a formula means that the formula's mark was a stray one.
+    Linear in the text's length.
 
     Args:
-        text: The beginning of a reply, from its first character on.
+        text: The beginning of a solution, from its first character on.
     """
     fence: str | None = None
     dollars: int | None = None
@@ -450,12 +287,12 @@ def is_inside_block(text: str) -> bool:
 
 
 def find_boundary(text: str, delimiter: str, before: str = "") -> int | None:
-    """Where the first delimiter begins that lies in nothing which must not be cut; None if there is none.
+    """Position of the first delimiter outside of fenced code and displayed formulas; None if there is none.
 
     Args:
-        text: What is searched; blanks at its beginning are no step, so a delimiter among them does not count.
-        delimiter: What ends a step.
-        before: What stands before the text.
+        text: The searched text; blanks at its beginning are no step, so a delimiter among them does not count.
+        delimiter: End of a step.
+        before: The text before it.
     """
     at = text.find(delimiter, len(text) - len(text.lstrip()))
     while at >= 0:

@@ -1,26 +1,22 @@
-r"""Whether two answers are the same, and which of many are.
+r"""Equivalence of answers: whether two are the same, and which of many are.
 
-Most pairs are decided by their plain forms (`plain_forms`), in microseconds. What only algebra can decide goes to
-`math-verify` in a process of its own that is killed when it takes too long (`math_process`); a formula that looks like
-a bomb does not get that far. "Undecided" counts as not the same, so a hostile answer can lose a vote and nothing else.
-
-`math-verify` reads formulas generously: sets and unordered lists are the same in any order, ordered tuples are not,
-`x=5` is the same as `5` but not as `y=5`, a half-open interval is not a closed one, decimals agree to six places.
-The relation is symmetric. It is not always transitive (`5`, `x=5`, `y=5`), therefore `group` compares with the first
-answer of each class.
-
-Sameness of answers that needs no algebra: letters, yes and no, numbers, texts up to case, articles, punctuation.
-
-What is decided here, and how:
+Most pairs are decided by their normal forms, in microseconds (`equal_without_algebra`):
 
 - Numbers are compared by exact value: `1/2`, `0.5`, `\frac12` and `50%` are the same, `-0` and `0`, `1,000` and `1000`.
-- A percentage is worth a hundredth of its figure, so `50%` is not `50`; the extractor leaves the sign away where the
-  question asks for a percentage. This keeps the relation transitive.
-- A fraction and a decimal of at least four places are the same if the decimal is the fraction, rounded: `1/3` and
+- A percentage is a hundredth of the written number, so `50%` is not `50`; the extraction drops the sign if the question
+  asks for a percentage. This keeps the relation transitive.
+- A fraction and a decimal with four or more decimals are the same if the decimal is the fraction, rounded: `1/3` and
   `0.3333`, but not `0.33`.
-- A unit may be left away (`5 km` and `5`); different units differ (`5 km`, `5 kg`).
+- A unit may be missing (`5 km` and `5`); different units differ (`5 km`, `5 kg`).
 
-One killable process that compares formulas (`math_worker`), seen from outside.
+Pairs that need algebra go to `math-verify` in a process of its own that is killed at a deadline (`MathProcess`), except
+formulas that are too long, too deep or too large. "Undecided" counts as not the same, so a hostile answer can only lose
+a vote.
+
+`math-verify` is lenient: sets and unordered lists are the same in any order, ordered tuples are not, `x=5` is the same
+as `5` but not as `y=5`, a half-open interval is not a closed one, decimals agree to six places. The relation is
+symmetric. It is not always transitive (`5`, `x=5`, `y=5`), therefore `group` compares with the first answer of each
+class.
 """
 
 from __future__ import annotations
@@ -58,7 +54,7 @@ _HYPHEN = re.compile("(?<=[^\\W\\d_])[-\u2010\u2011](?=[^\\W\\d_])")
 _LIST_OR_DECIMAL = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})")
 _BLANKS = re.compile(r"\s+")
 _FORMULA_NOISE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])|\\[,;:! ]|\s+")
-_WORDS = re.compile(r"[^\W\d_][^\W\d_'’\-]*(?:[\s,'’\-]+[^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)
+_PROSE = re.compile(r"[^\W\d_][^\W\d_'’\-]*(?:[\s,'’\-]+[^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)
 _LONG_RUN = re.compile(r"[^\W\d_]{3,}")
 _FUNCTIONS = frozenset(
     ["sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "max", "min", "gcd", "lcm", "mod", "inf", "arg"]
@@ -69,7 +65,7 @@ _MIN_DECIMALS = 4
 
 
 def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
-    """Whether two answers are the same, as far as that can be told without algebra.
+    """Whether two answers are the same, as far as that can be decided without algebra.
 
     Args:
         a: An answer.
@@ -77,7 +73,7 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
         kind: What the answers are; for "choice", "yes_no" and "text" the answer is always decided here.
 
     Returns:
-        Yes, no, or None where only mathematics can tell.
+        Yes, no, or None if only algebra can decide.
     """
     if a == b:
         return True
@@ -94,7 +90,7 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
 
 
 def normalize_text(answer: str) -> str:
-    """An answer without case, articles, punctuation, wrappings and blanks too many."""
+    """An answer without case, articles, punctuation, wrappings and superfluous blanks."""
     text = unicodedata.normalize("NFKC", normalize_characters(answer))
     start, end = unwrap(text, 0, len(text))
     text = _TEXT_COMMAND.sub(r"\1", text[start:end]).casefold()
@@ -104,7 +100,7 @@ def normalize_text(answer: str) -> str:
 
 
 def normalize_formula(answer: str) -> str:
-    """A formula without its dollars, spacing and size commands; the case of letters stays."""
+    """A formula without its dollars, spacing and size commands; the case of letters is preserved."""
     text = normalize_characters(answer)
     start, end = unwrap(text, 0, len(text))
     text = text[start:end].replace("\\$", "")  # the currency is a unit
@@ -122,10 +118,10 @@ def _same_mathematics(a: str, b: str, kind: AnswerKind) -> bool | None:
     by_number = None if listed else _same_number(formula_a, formula_b)
     if by_number is not None:
         return by_number
-    words_a, words_b = _is_words(formula_a), _is_words(formula_b)
-    if words_a and words_b:
+    prose_a, prose_b = _is_prose(formula_a), _is_prose(formula_b)
+    if prose_a and prose_b:
         return normalize_text(a) == normalize_text(b)
-    if words_a or words_b:  # "no solution" is no formula
+    if prose_a or prose_b:  # "no solution" is no formula
         return False
     if kind == "auto" and not any(re.search(r"[\d\\=^+<>]", f) for f in (formula_a, formula_b)):
         return normalize_text(a) == normalize_text(b)
@@ -163,7 +159,7 @@ def _quantity(answer: str) -> tuple[Numeral, str] | None:
     text = _TEXT_COMMAND.sub(r" \1 ", text).replace("^\\circ", " degrees").replace("^{\\circ}", " degrees").strip()
     split = _UNIT.fullmatch(text.rstrip(" ."))
     numeral = parse_numeral(split["number"]) if split else None
-    # One letter right behind a figure is a variable ("2x"), a word apart is a unit.
+    # one letter right after a number is a variable ("2x"), a separate word is a unit
     if split is None or numeral is None or (len(split["unit"]) == 1 and " " not in text):
         return None
     return numeral, split["unit"].casefold().strip(" .")
@@ -174,11 +170,11 @@ def _values_agree(a: Numeral, b: Numeral) -> bool:
         return True
     if (a.decimals is None) == (b.decimals is None):
         return False
-    places = a.decimals if a.decimals is not None else b.decimals
+    decimals = a.decimals if a.decimals is not None else b.decimals
     exact = b if a.decimals is not None else a
-    if places is None or places < _MIN_DECIMALS or exact.value.denominator == 1:
+    if decimals is None or decimals < _MIN_DECIMALS or exact.value.denominator == 1:
         return False
-    return abs(a.value - b.value) * 2 * Fraction(10) ** places <= 1
+    return abs(a.value - b.value) * 2 * Fraction(10) ** decimals <= 1
 
 
 def _units_agree(a: str, b: str) -> bool:
@@ -192,9 +188,9 @@ def _units_agree(a: str, b: str) -> bool:
     return all(letter in letters for letter in short)
 
 
-def _is_words(formula: str) -> bool:
+def _is_prose(formula: str) -> bool:
     text = _TEXT_COMMAND.sub(r"\1", formula).strip()
-    if not _WORDS.fullmatch(text):
+    if not _PROSE.fullmatch(text):
         return False
     return any(run.lower() not in _FUNCTIONS for run in _LONG_RUN.findall(text))
 
@@ -207,14 +203,14 @@ _WORKER = Path(__file__).with_name("math_worker.py")
 class MathProcess:
     """A worker process, started with the first comparison and again after each death.
 
-    It is started as a plain command with pipes, not through `multiprocessing`: the application's main script is not
-    run again in it, nothing is pickled, and any event loop or thread may use it. One comparison at a time; `kill` may
+    It is a plain command with pipes, not started by `multiprocessing`: the application's main script is not run again
+    in it, nothing is pickled, and any event loop or thread may use it. One comparison at a time; `kill` may
     be called from anywhere.
 
     Args:
-        timeout_s: Longest time for one comparison, in seconds; then the process is killed.
-        memory_bytes: Bound on the process's address space.
-        start_timeout_s: Longest time to start, in seconds.
+        timeout_s: Timeout of one comparison, in seconds; then the process is killed.
+        memory_bytes: Limit of the process's address space.
+        start_timeout_s: Timeout of the start, in seconds.
     """
 
     def __init__(self, *, timeout_s: float, memory_bytes: int, start_timeout_s: float = 60.0) -> None:
@@ -238,16 +234,16 @@ class MathProcess:
         """
         used = self._process is not None
         try:
-            reply: WorkerVerdict = "crashed" if self._killed else self._compare(left, right)
-            if reply == "crashed" and used and not self._killed:
-                # It may have died before this pair reached it: a process that served others gets one successor.
-                reply = self._compare(left, right)
-            return reply
+            verdict: WorkerVerdict = "crashed" if self._killed else self._compare(left, right)
+            if verdict == "crashed" and used and not self._killed:
+                # it may have died before this pair reached it: a process that served others is replaced once
+                verdict = self._compare(left, right)
+            return verdict
         finally:
             self._killed = False
 
     def kill(self) -> None:
-        """End the process at once; the comparison under way or just about to begin becomes "crashed"."""
+        """End the process at once; the current or next comparison becomes "crashed"."""
         self._killed = True
         process = self._process
         if process is not None:
@@ -265,13 +261,13 @@ class MathProcess:
         process = self._started()
         if process is None:
             return "unavailable"
-        reply = self._exchange(process, json.dumps([left, right]), self._timeout_s)
-        match reply:
+        verdict = self._exchange(process, json.dumps([left, right]), self._timeout_s)
+        match verdict:
             case "same" | "different" | "unreadable":
-                return reply
+                return verdict
             case _:
                 self._discard(process)
-                return "timeout" if reply == "timeout" else "crashed"
+                return "timeout" if verdict == "timeout" else "crashed"
 
     def _started(self) -> subprocess.Popen[str] | None:
         process = self._process
@@ -311,18 +307,18 @@ class MathProcess:
         timer = threading.Timer(timeout_s, expire)
         timer.daemon = True
         timer.start()
-        reply = ""
+        verdict = ""
         try:
             if line is not None and process.stdin is not None:
                 process.stdin.write(line + "\n")
                 process.stdin.flush()
             if process.stdout is not None:
-                reply = process.stdout.readline().strip()
+                verdict = process.stdout.readline().strip()
         except (OSError, ValueError):  # it died, or was closed from outside
-            reply = ""
+            verdict = ""
         finally:
             timer.cancel()
-        return "timeout" if late.is_set() and not reply else reply
+        return "timeout" if late.is_set() and not verdict else verdict
 
     def _discard(self, process: subprocess.Popen[str]) -> None:
         if self._process is process:
@@ -357,39 +353,39 @@ class Comparison:
 
     Attributes:
         verdict: "same", "different", or "undecided", which counts as not the same.
-        why: What decided, "plain" or "algebra"; or why nothing did: a formula was "unreadable" or "too_heavy", or the
-            process ran into its "timeout", "crashed" (memory included) or is "unavailable".
+        reason: How it was decided, "plain" or "algebra"; or why it was not: a formula was "unreadable" or "too_heavy",
+            or the process met its "timeout", "crashed" (memory included) or is "unavailable".
     """
 
     verdict: Literal["same", "different", "undecided"]
-    why: ComparisonReason
+    reason: ComparisonReason
 
 
 class Equivalence:
     """Compares and groups answers; an asynchronous context manager.
 
-    It belongs to no event loop: one object may serve several, one after the other or in several threads. Processes
-    start with the first pair that needs one. Cancelling the awaiting task kills the process at work for it.
+    It is not bound to an event loop: one object may serve several, sequentially or in several threads. Processes start
+    with the first pair that needs one. Cancelling the awaiting task kills the process that works for it.
 
     Args:
-        workers: Most processes at a time.
-        timeout_s: Longest time for one comparison in a process, in seconds.
-        memory_bytes: Bound on each process's address space.
-        remembered: Outcomes of algebra kept, the least recently used leaving first.
+        workers: Maximum number of processes.
+        timeout_s: Timeout of one comparison in a process, in seconds.
+        memory_bytes: Limit of each process's address space.
+        cache_size: Number of cached results of algebra (LRU).
 
     Raises:
         UserError: An argument is not positive.
     """
 
     def __init__(
-        self, *, workers: int = 1, timeout_s: float = 5.0, memory_bytes: int = 1 << 30, remembered: int = 4096
+        self, *, workers: int = 1, timeout_s: float = 5.0, memory_bytes: int = 1 << 30, cache_size: int = 4096
     ) -> None:
-        given = {"workers": workers, "timeout_s": timeout_s, "memory_bytes": memory_bytes, "remembered": remembered}
-        for name, value in given.items():
+        limits = {"workers": workers, "timeout_s": timeout_s, "memory_bytes": memory_bytes, "cache_size": cache_size}
+        for name, value in limits.items():
             if not value > 0:
-                raise UserError(f"Equivalence({name}={value!r}) must be greater than 0")
+                raise UserError(f"Equivalence({name}=…) must be positive, got {value!r}")
         self._workers = workers
-        self._remembered = remembered
+        self._cache_size = cache_size
         self._outcomes: OrderedDict[tuple[str, str], Comparison] = OrderedDict()
         self._lock = threading.Lock()
         self._processes = [MathProcess(timeout_s=timeout_s, memory_bytes=memory_bytes) for _ in range(workers)]
@@ -417,7 +413,7 @@ class Equivalence:
         Args:
             a: An answer, as `answers.extract` gives it.
             b: Another.
-            kind: What they are.
+            kind: Their kind.
         """
         plainly = equal_without_algebra(a, b, kind)
         if plainly is not None:
@@ -429,20 +425,22 @@ class Equivalence:
         if known is not None:
             return known
         outcome = _comparison(await self._by_algebra(left, right))
-        if self._threads is not None and outcome.why != "unavailable":  # closing kills: that says nothing of the pair
+        if (
+            self._threads is not None and outcome.reason != "unavailable"
+        ):  # closing kills processes: no result for the pair
             self._remember((left, right), outcome)
         return outcome
 
     async def group(self, answers: Sequence[str | None], kind: AnswerKind) -> list[list[int]]:
-        """Put the same answers together.
+        """Group equal answers.
 
         Args:
-            answers: The answers; None (no answer) is the same as nothing.
-            kind: What they are.
+            answers: The answers; None (no answer) equals nothing.
+            kind: Their kind.
 
         Returns:
-            Classes of positions, by first member; each answer was compared with the first of each class, so at most
-            answers times classes comparisons are made.
+            Classes of positions, by first member. Each answer is compared with the first of each class, so the maximum
+            number of comparisons is answers times classes.
         """
         classes: list[list[int]] = []
         written: dict[str, list[int]] = {}
@@ -460,14 +458,14 @@ class Equivalence:
         return classes
 
     async def aclose(self) -> None:
-        """End the processes; idempotent. The object may be used again: processes start anew."""
+        """End the processes; idempotent. The object may be used again: new processes start."""
         with self._lock:
             threads, self._threads = self._threads, None
         for process in self._processes:
             process.kill()
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
-            # A killed process ends its comparison at once, so the threads are gone in a moment.
+            # a killed process ends its comparison at once, so the threads end soon
             await asyncio.to_thread(threads.shutdown, wait=True)
         for process in self._processes:
             process.close()
@@ -493,7 +491,7 @@ class Equivalence:
             job.cancel()
             task = asyncio.current_task()
             if future.cancelled() and task is not None and not task.cancelling():
-                return "unavailable"  # not the task was cancelled: `aclose` took the job away
+                return "unavailable"  # the job was cancelled by `aclose`, not the task
             raise
 
     def _recall(self, pair: tuple[str, str]) -> Comparison | None:
@@ -507,12 +505,12 @@ class Equivalence:
         with self._lock:
             self._outcomes[pair] = outcome
             self._outcomes.move_to_end(pair)
-            while len(self._outcomes) > self._remembered:
+            while len(self._outcomes) > self._cache_size:
                 self._outcomes.popitem(last=False)
 
 
 def is_heavy(formula: str) -> bool:
-    """Whether a formula is too long, too deep or too large to be given to algebra."""
+    """Whether a formula is too long, too deep or too large for algebra."""
     if len(formula) > MAX_FORMULA_CHARS or _HEAVY.search(formula):
         return True
     depth = 0
@@ -527,7 +525,7 @@ def is_heavy(formula: str) -> bool:
 
 
 class _Job:
-    """One comparison on its way through a thread and a process; it can be cancelled at any point."""
+    """One comparison in a thread and a process; it can be cancelled at any point."""
 
     def __init__(self, left: str, right: str) -> None:
         self._left = left
@@ -537,7 +535,7 @@ class _Job:
         self._process: MathProcess | None = None
 
     def run(self, idle: queue.SimpleQueue[MathProcess]) -> WorkerVerdict:
-        process = idle.get()  # as many processes as threads: there is one
+        process = idle.get()  # there are as many processes as threads
         try:
             with self._lock:
                 if self._cancelled:
@@ -556,12 +554,12 @@ class _Job:
                 self._process.kill()
 
 
-def _comparison(reply: WorkerVerdict) -> Comparison:
-    match reply:
+def _comparison(verdict: WorkerVerdict) -> Comparison:
+    match verdict:
         case "same" | "different":
-            return Comparison(reply, "algebra")
+            return Comparison(verdict, "algebra")
         case _:
-            return Comparison("undecided", reply)
+            return Comparison("undecided", verdict)
 
 
 def _close(processes: list[MathProcess]) -> None:

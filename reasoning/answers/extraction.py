@@ -1,20 +1,21 @@
-r"""The answer in what a model wrote.
+r"""Extraction of the answer from a model's text.
 
-Ways, in order of trust; the first that gives an answer of the question's kind wins, and within a way the last place:
+Methods, in order of trust; the first that gives an answer of the question's kind wins, and within a method the last
+occurrence:
 
-1. "boxed": `\boxed{…}`. A box that the text's end cuts open means the answer itself was cut: nothing is extracted.
+1. "boxed": `\boxed{…}`. If the text ends inside a box, the answer itself was cut off: nothing is extracted.
 2. "marker": "the answer is …", "Answer: …", "**Final answer** …", "#### …", also in a few other languages.
-3. By kind, without any sign that this is the answer: "choice" (an option alone on the last or first line, or the only
-   one mentioned), "number" (the last one), "yes_no", "math" (the last formula), "sentence" (what a sentence adds to the
-   question), "text" (a short text, else its last sentence).
+3. By kind, without any marker: "choice" (an option by itself on the last or first line, or the only one mentioned),
+   "number" (the last one), "yes_no", "math" (the last formula), "sentence" (what a sentence adds to the question),
+   "text" (a short text, else its last sentence).
 
-Thoughts are never read (`reading`). Only the last `TAIL_CHARS` characters are searched by the ways of number 3. All of
-it is linear in the text's length: every pattern is bounded, and only the last places of each way are looked into.
+An option of a multiple-choice question is recognised by its letter, by its text, or by being the only one mentioned. A
+letter counts only if the question has that many options. The article "A" and the pronoun "I" are no letters: without
+context, they need a bracket, a full stop or the end after them.
 
-Which option of a multiple-choice question a text names: by letter, by its words, or by being the only one mentioned.
-
-A letter counts only if the question has that many options. The article "A" and the pronoun "I" are no letters: alone,
-they need a bracket, a full stop or the end behind them.
+Thoughts are ignored (`normalization.visible_text`). The methods of number 3 search only the last `TAIL_CHARS`
+characters. Extraction is linear in the text's length: every pattern is bounded, and each method tries only its last
+occurrences.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...core.types import Question
-from ..segmentation import addition, clause_end, sentence_end, sentence_spans
+from ..segmentation import sentence_end, sentence_spans
 from .kinds import ResolvedKind, answer_kind, asks_for_percentage
 from .normalization import MAX_ANSWER_CHARS, closing_brace, unwrap, visible_text
 from .numerals import Numeral, find_numerals, parse_numeral
@@ -51,16 +52,16 @@ def option_letter(index: int) -> str:
 
 
 def find_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
-    """The option that a short text names: a letter at its beginning, else an option's own words.
+    """The option that a short text names: a letter at its beginning, else an option's text.
 
-    Where letter and words disagree, the letter is believed. Several letters ("B and C") name none.
+    If letter and text disagree, the letter wins. Several letters ("B and C") name none.
 
     Args:
-        text: A short text: what follows "the answer is", or a box's content.
+        text: A short text: after "the answer is", or a box's content.
         choices: The options in order.
 
     Returns:
-        Letter, start and end of what named it.
+        Letter, start and end of the match.
     """
     leading = _LEADING.match(text)
     if leading and _is_letter(text, leading, len(choices)):
@@ -68,16 +69,16 @@ def find_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | Non
         if also and _index(also[1], len(choices)) is not None and _ends_letter(text, also):
             return None
         return leading[1].upper(), leading.start(1), leading.end(1)
-    by_words = _by_words(text, choices)
-    if len(by_words) == 1:
-        return by_words[0]
+    by_text = _by_text(text, choices)
+    if len(by_text) == 1:
+        return by_text[0]
     named = _letters(text, choices)
     return named[0] if len({letter for letter, _, _ in named}) == 1 else None
 
 
 def find_sole_option(text: str, choices: Sequence[str]) -> tuple[str, int, int] | None:
     """The option that a longer text mentions when it mentions no other; the last mention."""
-    mentions = _letters(text, choices) or _by_words(text, choices)
+    mentions = _letters(text, choices) or _by_text(text, choices)
     return mentions[-1] if len({letter for letter, _, _ in mentions}) == 1 else None
 
 
@@ -103,7 +104,7 @@ def _ends_letter(text: str, match: re.Match[str]) -> bool:
 
 
 def _letters(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
-    found = []
+    mentions = []
     for pattern in (_BRACKETED, _NAMED, _TRAILING):
         for match in pattern.finditer(text):
             group = 1 if match[1] or pattern.groups == 1 else 2
@@ -115,15 +116,15 @@ def _letters(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
                 continue
             if pattern is _TRAILING and _LETTER_BEFORE.search(text, max(0, start - 12), start):
                 continue  # "B, C" and "B or C" name none
-            found.append((letter.upper(), start, end))
+            mentions.append((letter.upper(), start, end))
             also = _ALSO.match(text, end)
             if also and _index(also[1], len(choices)) is not None and _ends_letter(text, also):
-                found.append((also[1].upper(), also.start(1), also.end(1)))
-    return sorted(found, key=lambda mention: mention[1])
+                mentions.append((also[1].upper(), also.start(1), also.end(1)))
+    return sorted(mentions, key=lambda mention: mention[1])
 
 
-def _by_words(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Options whose words stand in the text, an option inside a longer one not counted; last mention of each."""
+def _by_text(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Options whose text appears, an option inside a longer one not counted; last mention of each."""
     number = parse_numeral(text)
     mentions: list[tuple[int, int, int]] = []
     for i, choice in enumerate(choices):
@@ -144,24 +145,22 @@ def _by_words(text: str, choices: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def _holds(outer: tuple[int, int, int], inner: tuple[int, int, int]) -> bool:
-    """Whether a mention lies inside a longer one."""
+    """Whether a mention is inside a longer one."""
     return outer[1] <= inner[1] and inner[2] <= outer[2] and outer[2] - outer[1] > inner[2] - inner[1]
 
 
 def _choice_pattern(choice: str) -> re.Pattern[str] | None:
-    words = [re.escape(w) for w in _WORD_BREAKS.split(choice.strip().rstrip(".").strip()) if w]
-    if not words or len(words) > 60:
+    parts = [re.escape(w) for w in _WORD_BREAKS.split(choice.strip().rstrip(".").strip()) if w]
+    if not parts or len(parts) > 60:
         return None
-    body = r"[\s\-_]{1,3}".join(words)
+    body = r"[\s\-_]{1,3}".join(parts)
     return re.compile(rf"(?<![^\W_])(?<![0-9][.,]){body}(?![^\W_])(?![.,][0-9])", re.IGNORECASE)
 
 
-__all__ = ["ExtractedAnswer", "ResolvedKind", "answer_kind", "extract_answer"]
-
 TAIL_CHARS = 20_000
-"""How far from the end an answer without any sign is looked for, in characters."""
+"""Searched part of the text's end for an answer without a marker, in characters."""
 
-_MAX_PLACES = 32  # last places looked into per way
+_MAX_OCCURRENCES = 32  # tried per method, from the end
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s{0,3}(\{|(?=[A-Za-z0-9+-]))")
 _BARE_BOX = re.compile(r"-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]")
 _ADVERB = (
@@ -197,7 +196,7 @@ _KIND_MARKERS: dict[ResolvedKind, re.Pattern[str]] = {
     ),
     "math": re.compile(r"(?<![^\W_])solutions?\s(?:is|are)(?![^\W_])[\s*_:]{0,8}", re.IGNORECASE),
 }
-"""What announces an answer for questions of one kind alone; looked for after the others."""
+"""Markers for questions of one kind only; tried after the others."""
 _SHORT_MARKER = re.compile(r"^[*_]{0,3}A[*_]{0,3}:[*_]{0,3}[ ]{1,4}", re.MULTILINE)
 _ADVERBS = re.compile(rf"(?:{_ADVERB}\b,?[\s:]{{1,5}}){{1,3}}", re.IGNORECASE)
 _NOT_BUT = re.compile(r"not\s(?P<wrong>[^\n]{1,120}?),?\s(?:but(?:\srather)?|it'?s|it\sis|rather)\s", re.IGNORECASE)
@@ -236,12 +235,12 @@ _CHATTER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ExtractedAnswer:
-    """An answer and where it was read.
+    """An answer and its position.
 
     Attributes:
         value: The answer: an option's letter, a plain number (`1000`, `3/4`, `50%`), "yes" or "no", or the text as
             written, without its wrappings.
-        how: The way it was found: "boxed", "marker", "choice", "number", "yes_no", "math", "sentence" or "text".
+        method: How it was extracted: "boxed", "marker", "choice", "number", "yes_no", "math", "sentence" or "text".
         start: First character in the model's text.
         end: One past the last.
     """
@@ -253,41 +252,41 @@ class ExtractedAnswer:
 
     @property
     def is_explicit(self) -> bool:
-        """Whether the text says, by a box or in so many words, that this is its answer."""
+        """Whether the text states explicitly, by a box or a marker, that this is its answer."""
         return self.method in ("boxed", "marker")
 
 
 def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
-    """The answer in a model's text.
+    """Extract the answer from a model's text.
 
     Args:
-        text: What the model wrote; anything.
-        question: What it was asked; its kind and options say what counts as an answer.
+        text: Any text.
+        question: The question; its kind and options decide what counts as an answer.
 
     Returns:
         The answer; None if there is none of the question's kind. With kind "auto" and no options, a text answer is
-        taken where none of the guessed kind is found.
+        taken if there is none of the guessed kind.
     """
-    reading = visible_text(text)
-    body = reading.text
+    visible = visible_text(text)
+    body = visible.text
     kind = answer_kind(question)
     if _cut_in_box(body):
         return None
-    found = _find(body, question, kind)
-    if found is None and question.kind == "auto" and kind not in ("choice", "text"):
-        found = _find(body, question, "text")
-    if found is None:
+    answer = _find(body, question, kind)
+    if answer is None and question.kind == "auto" and kind not in ("choice", "text"):
+        answer = _find(body, question, "text")
+    if answer is None:
         return None
-    start, end = reading.span(found.start, found.end)
-    return ExtractedAnswer(found.value, found.method, start, end)
+    start, end = visible.span(answer.start, answer.end)
+    return ExtractedAnswer(answer.value, answer.method, start, end)
 
 
 def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer | None:
-    for how, places in (("boxed", _boxes(text)), ("marker", _marked(text, kind))):
-        for start, end in places:
-            found = _as_kind(text, start, end, question, kind, how)
-            if found is not None:
-                return found
+    for method, spans in (("boxed", _boxes(text)), ("marker", _marked(text, kind))):
+        for start, end in spans:
+            answer = _as_kind(text, start, end, question, kind, method)
+            if answer is not None:
+                return answer
     start = max(0, len(text) - TAIL_CHARS)
     match kind:
         case "choice":
@@ -303,7 +302,7 @@ def _find(text: str, question: Question, kind: ResolvedKind) -> ExtractedAnswer 
 
 
 def _cut_in_box(text: str) -> bool:
-    """Whether the text ends inside a box: an unfinished one with no further line behind it."""
+    """Whether the text ends inside a box: an unfinished one without a further line after it."""
     at = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
     box = _BOX.match(text, at) if at >= 0 else None
     if at >= 0 and box is None:
@@ -315,7 +314,7 @@ def _cut_in_box(text: str) -> bool:
 
 def _boxes(text: str) -> Iterator[tuple[int, int]]:
     """Contents of the boxes, last first; of nested ones the inner first."""
-    for box in reversed(deque(_BOX.finditer(text), maxlen=_MAX_PLACES)):
+    for box in reversed(deque(_BOX.finditer(text), maxlen=_MAX_OCCURRENCES)):
         if box[1]:
             end = closing_brace(text, box.end(), box.end() + MAX_ANSWER_CHARS)
             if end is not None:
@@ -325,20 +324,20 @@ def _boxes(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _marked(text: str, kind: ResolvedKind) -> Iterator[tuple[int, int]]:
-    """What follows the markers, last first."""
-    ends = deque((m.end() for m in _MARKER.finditer(text)), maxlen=_MAX_PLACES)
+    """Spans after the markers, last first."""
+    ends = deque((m.end() for m in _MARKER.finditer(text)), maxlen=_MAX_OCCURRENCES)
     yield from (span for end in reversed(ends) for span in _after_marker(text, end, kind))
     patterns = [_KIND_MARKERS[kind]] if kind in _KIND_MARKERS else []
     if kind != "choice":  # "A: 42" among options would be the first option
         patterns.append(_SHORT_MARKER)
     for pattern in patterns:
-        ends = deque((m.end() for m in pattern.finditer(text)), maxlen=_MAX_PLACES)
+        ends = deque((m.end() for m in pattern.finditer(text)), maxlen=_MAX_OCCURRENCES)
         yield from (span for end in reversed(ends) for span in _after_marker(text, end, kind))
 
 
 def _after_marker(text: str, start: int, kind: ResolvedKind) -> Iterator[tuple[int, int]]:
     end = min(len(text), start + MAX_ANSWER_CHARS)
-    for opening in ("**", "*"):  # emphasis that began before the marker and closes behind it
+    for opening in ("**", "*"):  # emphasis that began before the marker and closes after it
         if text.startswith(opening, start) and text[start + len(opening) : start + len(opening) + 1].isspace():
             start += len(opening)
     while start < end and text[start].isspace():
@@ -374,7 +373,7 @@ def _closed(text: str, start: int, end: int) -> int | None:
 
 
 def _as_kind(
-    text: str, start: int, end: int, question: Question, kind: ResolvedKind, how: str
+    text: str, start: int, end: int, question: Question, kind: ResolvedKind, method: str
 ) -> ExtractedAnswer | None:
     """The span read as an answer of the kind."""
     start, end = unwrap(text, start, end)
@@ -383,61 +382,61 @@ def _as_kind(
     match kind:
         case "choice":
             option = find_option(text[start:end], question.choices)
-            return ExtractedAnswer(option[0], how, start + option[1], start + option[2]) if option else None
+            return ExtractedAnswer(option[0], method, start + option[1], start + option[2]) if option else None
         case "number":
-            return _number_in(text, start, end, question, how)
+            return _number_in(text, start, end, question, method)
         case "yes_no":
             word = _YES_NO.search(text, start, end)
-            return _yes_no(word, how) if word else None
+            return _yes_no(word, method) if word else None
         case "math":
-            return _formula_in(text, start, end, how)
+            return _formula_in(text, start, end, method)
         case "text":
-            return _text_in(text, start, end, question, how)
+            return _text_in(text, start, end, question, method)
 
 
-def _number_in(text: str, start: int, end: int, question: Question, how: str) -> ExtractedAnswer | None:
+def _number_in(text: str, start: int, end: int, question: Question, method: str) -> ExtractedAnswer | None:
     equals = text.rfind("=", start, end)
     if equals >= 0 and text[equals - 1 : equals] not in ("<", ">", "!"):
-        return _number_in(text, equals + 1, end, question, how) or _number_in(text, start, equals, question, how)
+        return _number_in(text, equals + 1, end, question, method) or _number_in(text, start, equals, question, method)
     start, end = unwrap(text, start, end)
     if start >= end:
         return None
     numeral = next(find_numerals(text, start, end), None)
     rest = _UNITS.sub("", text[start:end])
     exact = numeral is not None and numeral.start <= start and numeral.end >= end
-    if not exact and how == "boxed" and re.search(r"\\[a-zA-Z]|\^|_|[A-Za-z0-9)]\s*[-+*]\s*[A-Za-z0-9(\\]", rest):
-        return ExtractedAnswer(text[start:end], how, start, end)  # an expression such as 2\sqrt{3} or 3x+1
-    return _numeral(numeral, question, how) if numeral else None
+    if not exact and method == "boxed" and re.search(r"\\[a-zA-Z]|\^|_|[A-Za-z0-9)]\s*[-+*]\s*[A-Za-z0-9(\\]", rest):
+        return ExtractedAnswer(text[start:end], method, start, end)  # an expression such as 2\sqrt{3} or 3x+1
+    return _numeral(numeral, question, method) if numeral else None
 
 
-def _numeral(numeral: Numeral, question: Question, how: str) -> ExtractedAnswer:
-    figure = numeral.figure.rstrip("%") if asks_for_percentage(question) else numeral.figure
-    return ExtractedAnswer(figure, how, numeral.start, numeral.end)
+def _numeral(numeral: Numeral, question: Question, method: str) -> ExtractedAnswer:
+    value = numeral.text.rstrip("%") if asks_for_percentage(question) else numeral.text
+    return ExtractedAnswer(value, method, numeral.start, numeral.end)
 
 
-def _formula_in(text: str, start: int, end: int, how: str) -> ExtractedAnswer | None:
-    if how != "boxed" and "$" not in text[start : start + 1]:
+def _formula_in(text: str, start: int, end: int, method: str) -> ExtractedAnswer | None:
+    if method != "boxed" and "$" not in text[start : start + 1]:
         inside = deque(_FORMULA.finditer(text, start, end), maxlen=1)
         if inside and text.count("$", start, end) <= 2 and not parse_numeral(text[start:end]):
             start, end = inside[0].span()
     start, end = unwrap(text, start, end)
-    return ExtractedAnswer(text[start:end], how, start, end) if start < end else None
+    return ExtractedAnswer(text[start:end], method, start, end) if start < end else None
 
 
-def _text_in(text: str, start: int, end: int, question: Question, how: str) -> ExtractedAnswer | None:
-    added = addition(text[start:end], question.text)
+def _text_in(text: str, start: int, end: int, question: Question, method: str) -> ExtractedAnswer | None:
+    added = restatement(text[start:end], question.text)
     if added:
         start, end = start + added.start, start + added.end
         if but := _NOT_BUT.match(text, start, end):
             start = but.end()
-    elif how == "marker":
+    elif method == "marker":
         end = clause_end(text, start, end)
     start, end = unwrap(text, start, end)
-    return ExtractedAnswer(text[start:end], how, start, end) if start < end else None
+    return ExtractedAnswer(text[start:end], method, start, end) if start < end else None
 
 
-def _yes_no(word: re.Match[str], how: str) -> ExtractedAnswer:
-    return ExtractedAnswer("yes" if word[1].lower() in _YES else "no", how, word.start(1), word.end(1))
+def _yes_no(word: re.Match[str], method: str) -> ExtractedAnswer:
+    return ExtractedAnswer("yes" if word[1].lower() in _YES else "no", method, word.start(1), word.end(1))
 
 
 def _unmarked_option(text: str, start: int, question: Question) -> ExtractedAnswer | None:
@@ -483,8 +482,8 @@ def _unmarked_yes_no(text: str, start: int) -> ExtractedAnswer | None:
         # "No" before a noun is a determiner ("no way"), at a sentence's end or before a comma it is the answer.
         if word and (word.end() == b or not text[word.end()].isspace() or word[1].lower() != "no"):
             return _yes_no(word, "yes_no")
-    words = [w for w in _YES_NO.finditer(text, start) if w[1].lower() in ("yes", "true", "false")]
-    return _yes_no(words[-1], "yes_no") if len({w[1].lower() in _YES for w in words}) == 1 else None
+    matches = [w for w in _YES_NO.finditer(text, start) if w[1].lower() in ("yes", "true", "false")]
+    return _yes_no(matches[-1], "yes_no") if len({w[1].lower() in _YES for w in matches}) == 1 else None
 
 
 def _last_formula(text: str, start: int) -> ExtractedAnswer | None:
@@ -505,8 +504,8 @@ def _last_formula(text: str, start: int) -> ExtractedAnswer | None:
 
 def _unmarked_text(text: str, start: int, question: Question) -> ExtractedAnswer | None:
     spans = list(sentence_spans(text, start))
-    added = [(found, i) for i, (a, b) in enumerate(spans[-400:]) if (found := addition(text[a:b], question.text))]
-    added = [(found, i) for found, i in added if found.repeated > 0 or i == 0]
+    added = [(new, i) for i, (a, b) in enumerate(spans[-400:]) if (new := restatement(text[a:b], question.text))]
+    added = [(new, i) for new, i in added if new.repeated > 0 or i == 0]
     if added:
         _, i = max(added, key=lambda pair: (pair[0].repeated, pair[1]))
         answer = _text_in(text, *spans[-400:][i], question, "sentence")
@@ -530,3 +529,150 @@ def _lines(text: str, start: int) -> Iterator[tuple[int, int]]:
         if text[start:end].strip():
             yield start, end
         start = end + 1
+
+
+_WORD = re.compile(r"[^\W_]+(?:['’.\-][^\W_]+)*")  # noqa: RUF001 (typographic apostrophe)
+# fmt: off
+_FUNCTION_WORDS = frozenset([
+    "the", "a", "an", "of", "in", "on", "at", "to", "for", "by", "from", "with", "and", "or", "as", "it", "its",
+    "it's", "that", "this", "these", "those", "there", "here", "one", "my", "your", "our", "is", "are", "was", "were",
+    "be", "been", "being", "am", "has", "have", "had", "do", "does", "did", "can", "could", "will", "would", "so",
+    "thus", "hence", "therefore", "well", "sure", "yes", "called", "named", "known", "actually", "simply", "just",
+])
+# fmt: on
+_COPULAS = frozenset(["is", "are", "was", "were", "be", "equals", "means", "becomes"])
+_QUESTION_WORDS = frozenset(["what", "which", "who", "whom", "whose", "where", "when", "why", "how", "many", "much"])
+_CLAUSE = re.compile(
+    r"\s*(?:[,;]\s+(?:which|who|whose|where|when|and|but|because|since|as|although|while|located|known|with|the|a|an|so|at|in"
+    r"|on|from|by)\b"
+    r"|;|\s\(|\s(?:because|since|although|which|who)\b|\s[–—-]\s|,?\s(?:not|rather than|instead of)\b"  # noqa: RUF001 (dashes)
+    r"|\s(?:in|around|during)\s(?:the\s)?(?:early|late|mid|year|[0-9]{1,2}th|[0-9]{3,4})\b)"
+)
+_LEAD = re.compile(
+    r"(?:(?:[^\W\d_]+\s+)?by\s+|(?:(?:located|found|situated|called|named)\s+)?(?:(?:in|on|at)\s+)?(?:the year\s+)?)",
+    re.IGNORECASE,
+)
+_VERB_LEAD = re.compile(r"[^\W\d_]+\s+(?:in|on|at|by)\s+", re.IGNORECASE)
+_PRONOUNS = frozenset({"it", "that", "this"})
+_MAX_ADDED_WORDS = 4  # new words between the question's words ("in our solar system")
+_MAX_NEW_WORDS = 8  # longest answer before the repeated question
+
+
+def clause_end(text: str, start: int, end: int) -> int:
+    """Where the first clause ends: before ", which is …", " because …", " (…", ", not …"."""
+    clause = _CLAUSE.search(text, start, end)
+    return clause.start() if clause and clause.start() > start else end
+
+
+@dataclass(frozen=True, slots=True)
+class Restatement:
+    """A sentence that restates the question: the span of what it adds.
+
+    Attributes:
+        start: First character, within the sentence.
+        end: One past the last.
+        repeated: Share of the question's content words that the sentence repeats, in [0, 1]; 0 for a pronoun.
+    """
+
+    start: int
+    end: int
+    repeated: float
+
+
+def restatement(sentence: str, question: str) -> Restatement | None:
+    """What a sentence adds to the question: "Paris" in "The capital of France is Paris."
+
+    Two forms are recognised, by their words. *Question first*: the sentence repeats the question's words up to a form
+    of "to be" or up to the first new word, and the rest is new (a leading "written by" or "located in" and trailing
+    clauses are dropped). *Question last*: the sentence ends by repeating the question ("Paris is the capital of
+    France."), and the beginning is new. A sentence that repeats fewer than half of the question's content words is
+    neither; a pronoun may replace all of them ("It is Paris.").
+
+    Args:
+        sentence: One sentence.
+        question: The question's text.
+
+    Returns:
+        The new part; None if the sentence does not repeat the question or adds nothing to it.
+    """
+    question_words = {w.lower() for w in _WORD.findall(question[:4000])} - _FUNCTION_WORDS - _QUESTION_WORDS
+    words = list(_WORD.finditer(sentence[:4000]))
+    if not question_words or not words:
+        return None
+    return _question_first(sentence, words, question_words) or _question_last(sentence, words, question_words)
+
+
+def _question_first(sentence: str, words: list[re.Match[str]], question_words: set[str]) -> Restatement | None:
+    repeated: set[str] = set()
+    added = 0
+    first_new = len(words)
+    after = 0
+    for i, word in enumerate(words):
+        lower = word[0].lower()
+        if lower in _COPULAS:
+            if 2 * len(repeated) >= len(question_words) or _is_pronoun(words, i):
+                after = i + 1
+                break
+        elif same := _repeated(lower, question_words):
+            repeated.add(same)
+        elif lower not in _FUNCTION_WORDS:
+            first_new = min(first_new, i)
+            added += 1
+            if added > _MAX_ADDED_WORDS:
+                break
+    if after == 0 and 2 * len(repeated) < len(question_words):
+        return None
+    if after == 0:  # no "is": the question's own verb precedes the new part ("Plants absorb carbon dioxide.")
+        after = first_new
+        if any(_repeated(w[0].lower(), question_words) for w in words[after:]):
+            return None
+        lead = _VERB_LEAD.match(sentence, words[after].start()) if after < len(words) else None  # "sank on April 15"
+    else:
+        lead = None
+    if after >= len(words):
+        return None
+    start = words[after].start()
+    lead = lead or _LEAD.match(sentence, start)
+    if lead and lead.end() < len(sentence):
+        start = lead.end()
+    end = _trim_end(sentence, start, clause_end(sentence, start, len(sentence)))
+    return Restatement(start, end, len(repeated) / len(question_words)) if start < end else None
+
+
+def _question_last(sentence: str, words: list[re.Match[str]], question_words: set[str]) -> Restatement | None:
+    repeated: set[str] = set()
+    i = len(words)
+    while i > 0:
+        lower = words[i - 1][0].lower()
+        if same := _repeated(lower, question_words):
+            repeated.add(same)
+        elif lower not in _FUNCTION_WORDS:
+            break
+        i -= 1
+    if i == 0 or 2 * len(repeated) < len(question_words):
+        return None
+    start = words[0].start()
+    end = min(words[i - 1].end(), _trim_end(sentence, start, clause_end(sentence, start, len(sentence))))
+    return Restatement(start, end, len(repeated) / len(question_words)) if i <= _MAX_NEW_WORDS else None
+
+
+def _is_pronoun(words: list[re.Match[str]], before: int) -> bool:
+    """Whether word number `before` follows a single pronoun."""
+    return before == 1 and words[0][0].lower() in _PRONOUNS
+
+
+def _repeated(word: str, question_words: set[str]) -> str | None:
+    """The question's word that this one repeats, possibly in another form ("ended" repeats "end")."""
+    if word in question_words:
+        return word
+    if len(word) < 4:
+        return None
+    return next(
+        (a for a in question_words if len(a) >= 3 and (word.startswith(a) or (len(a) > 3 and a.startswith(word)))), None
+    )
+
+
+def _trim_end(sentence: str, start: int, end: int) -> int:
+    while start < end and (sentence[end - 1].isspace() or sentence[end - 1] in ".,;:!?。！？*_\"”'’"):  # noqa: RUF001
+        end -= 1
+    return end

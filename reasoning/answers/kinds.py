@@ -1,4 +1,4 @@
-"""What kind of answer a question asks for, told from its options and its words."""
+"""The kind of answer that a question requires, from its options and its wording."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PERCENT = re.compile(r"\b(?:what|how many) percent|\bpercentage\b|\b(?:as|in) (
 
 
 def answer_kind(question: Question) -> ResolvedKind:
-    """The kind of answer: the question's own, or for "auto" what options and wording suggest.
+    """The kind of answer: the question's own, or for "auto" the one that options and wording suggest.
 
     Options make it "choice". Else the last sentence that asks decides: LaTeX or algebra makes it "math", an opening
     auxiliary verb without an "or" makes it "yes_no", a quantity or plain arithmetic makes it "number", anything else is
@@ -46,12 +46,14 @@ def answer_kind(question: Question) -> ResolvedKind:
     if question.choices:
         return "choice"
     text = question.text[-4000:]
-    asking = _asking_sentence(text)
-    if _LATEX.search(text) or _SYMBOLIC.search(asking):
+    question_sentence = _question_sentence(text)
+    if _LATEX.search(text) or _SYMBOLIC.search(question_sentence):
         return "math"
-    if _YES_NO.match(asking) and not re.search(r"\bor\b(?! not\b| no\b| false\b)", asking, re.I):
+    if _YES_NO.match(question_sentence) and not re.search(r"\bor\b(?! not\b| no\b| false\b)", question_sentence, re.I):
         return "yes_no"
-    if _COUNT.search(asking) or (_ARITHMETIC.search(asking) and not _WORDY.search(asking)):
+    if _COUNT.search(question_sentence) or (
+        _ARITHMETIC.search(question_sentence) and not _WORDY.search(question_sentence)
+    ):
         return "number"
     return "text"
 
@@ -61,7 +63,7 @@ def asks_for_percentage(question: Question) -> bool:
     return _PERCENT.search(question.text[-4000:]) is not None
 
 
-def _asking_sentence(text: str) -> str:
+def _question_sentence(text: str) -> str:
     pieces = [p.strip() for p in re.split(r"(?<=[.!?。？])\s+|\n+", text) if p.strip()]
-    asking = [p for p in pieces if p.endswith(("?", "？"))]
-    return (asking or pieces or [text])[-1]
+    question_sentence = [p for p in pieces if p.endswith(("?", "？"))]
+    return (question_sentence or pieces or [text])[-1]

@@ -1,8 +1,6 @@
-r"""A model's text as a reader sees it: thoughts cut, invisible characters gone, digits and full-width signs plain.
+r"""Normalization of a model's text: thoughts and invisible characters removed, digits and full-width characters in ASCII.
 
-Every position of the reading maps back to the text it came from, so what is found can be shown in place.
-
-What answers come wrapped in: markdown emphasis, quotes, `$…$`, `\(…\)`, `\text{…}`, full stops.
+`unwrap` removes what surrounds an answer: markdown emphasis, quotes, `$…$`, `\(…\)`, `\text{…}`, full stops.
 """
 
 from __future__ import annotations
@@ -22,18 +20,18 @@ _PLAIN = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x2212: ord("-"), 0x3000: 
 
 @dataclass(frozen=True, slots=True)
 class VisibleText:
-    """What is left to read of a text.
+    """The visible part of a text.
 
     Attributes:
-        text: The readable text.
-        origin: Position in the source of each character of `text`; None where nothing was taken away.
+        text: The normalized text.
+        origin: Position in the source of each character of `text`; None if nothing was removed.
     """
 
     text: str
     origin: Sequence[int] | None = None
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """The source's span for a span of the reading; an empty one stays empty."""
+        """The source's span for a span of the visible text; an empty one is empty in the source too."""
         if self.origin is None or start >= end:
             return (start, end) if self.origin is None else (self._at(start), self._at(start))
         return self.origin[start], self.origin[end - 1] + 1
@@ -44,23 +42,23 @@ class VisibleText:
 
 
 def visible_text(text: str) -> VisibleText:
-    """Read a model's text.
+    """A model's text without thoughts and invisible characters, normalized.
 
-    Thoughts are what stands in `<think>…</think>` (also `thinking`, `thought`). A thought that is never closed runs to
-    the end; one that was opened in the prompt, so that only its end is in the text, starts at the beginning. Linear in
-    the text's length.
+    Every position maps back to the source, so that a match can be located there. Thoughts are enclosed in
+    `<think>…</think>` (also `thinking`, `thought`). A thought that is never closed extends to the end; one that was
+    opened in the prompt, so that only its end is in the text, starts at the beginning. Linear in the text's length.
     """
     visible = _visible_spans(text)
-    whole = len(visible) == 1 and visible[0] == (0, len(text))
-    if whole and text.isascii():
+    is_unchanged = len(visible) == 1 and visible[0] == (0, len(text))
+    if is_unchanged and text.isascii():
         return VisibleText(text)
     origin: list[int] | None = None
     shown = text
-    if not whole or _INVISIBLE.search(text):
+    if not is_unchanged or _INVISIBLE.search(text):
         origin = []
         pieces: list[str] = []
         for start, end in visible:
-            if pieces:  # a thought cut out of the middle parts what stood around it
+            if pieces:  # a thought removed from the middle separates the text around it
                 pieces.append("\n")
                 origin.append(start - 1)
             for piece_start, piece_end in _without_invisible(text, start, end):
@@ -112,9 +110,9 @@ def _without_invisible(text: str, start: int, end: int) -> list[tuple[int, int]]
 
 
 MAX_ANSWER_CHARS = 4000
-"""Longest answer taken, in characters; what is longer is no answer but a text."""
+"""Maximum length of an answer, in characters."""
 
-_MAX_LAYERS = 16  # wrappings taken off one another; deeper nesting is not writing
+_MAX_LAYERS = 16  # nested wrappings removed
 _PAIRS = (
     ("$$", "$$"),
     ("$", "$"),
@@ -146,7 +144,7 @@ def closing_brace(text: str, after_open: int, end: int) -> int | None:
     Args:
         text: Any text.
         after_open: Position after the opening brace.
-        end: Where to give up; may lie beyond the text.
+        end: End of the search; may be beyond the text.
     """
     end = min(end, len(text))
     depth = 1
@@ -179,7 +177,7 @@ def unwrap(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _edges(text: str, start: int, end: int) -> tuple[int, int]:
-    """Without blanks and punctuation; emphasis at one end alone is a leftover and goes, too."""
+    """Without blanks and punctuation; emphasis at only one end is a leftover and removed, too."""
     while (
         start < end and (text[start] in _EDGE_LEFT or text[start].isspace()) and not text.startswith(("**", "*"), start)
     ):

@@ -1,10 +1,10 @@
-r"""How numbers are written, and what they are worth: exact fractions, never floats.
+r"""Numerals in text and their values: exact fractions, never floats.
 
-Read are integers and decimals with thousands separators (`1,000`, `1{,}000`, `1\,000`, `1'000`, no-break and thin
+Recognised are integers and decimals with thousands separators (`1,000`, `1{,}000`, `1\,000`, `1'000`, no-break and thin
 spaces), signs, currencies, percent, `3/4`, `1 3/4`, `\frac{3}{4}`, `\frac34`, `1.2e5` and `1.2 \times 10^{5}`.
 
-Where a comma or point can be two things: a comma before exactly three digits separates thousands (`1,000` is 1000), any
-other single comma between digits is a decimal comma (`1,5` is 1.5) unless a list goes on (`1,2,3` are three numbers);
+Ambiguous commas and points: a comma before exactly three digits separates thousands (`1,000` is 1000), any
+other single comma between digits is a decimal comma (`1,5` is 1.5) unless a list continues (`1,2,3` are three numbers);
 a point is a decimal point (`1.000` is 1), except before a decimal comma (`1.000,5` is 1000.5).
 """
 
@@ -19,7 +19,7 @@ from fractions import Fraction
 
 
 MAX_DIGITS = 400
-"""Longest run of digits taken for a number; a longer one is noise."""
+"""Maximum digits of a number; a longer run is noise."""
 
 _SEPARATOR = r"(?:,(?:\\!)?|\{,\}|\\[,!]|['’\u00a0\u2009\u202f])"
 _THOUSANDS = rf"[0-9]{{1,3}}(?:{_SEPARATOR}[0-9]{{3}})+(?![0-9])"
@@ -58,15 +58,15 @@ class Numeral:
     """A written number.
 
     Attributes:
-        value: What it is worth; a percentage is worth a hundredth of its figure.
-        figure: It again in plain form: no separators, no currency, `3/4` for any fraction, `%` kept.
-        start: First character in the text searched, sign and currency included.
+        value: Exact value; a percentage is a hundredth of the written number.
+        text: Plain form: no separators, no currency, `3/4` for any fraction, with `%`.
+        start: First character in the searched text, sign and currency included.
         end: One past the last.
-        decimals: Digits after the decimal mark; None where it is written exactly (an integer or a fraction).
+        decimals: Digits after the decimal mark; None if it is written exactly (an integer or a fraction).
     """
 
     value: Fraction
-    figure: str
+    text: str
     start: int
     end: int
     decimals: int | None = None
@@ -74,16 +74,16 @@ class Numeral:
     @property
     def percent(self) -> bool:
         """Whether it is written as a percentage."""
-        return self.figure.endswith("%")
+        return self.text.endswith("%")
 
 
 def find_numerals(text: str, start: int = 0, end: int | None = None) -> Iterator[Numeral]:
     """All numbers of a text, in order. Linear in the text's length.
 
     Args:
-        text: Any text, digits in ASCII (`reading.plain_characters`).
-        start: Where to begin.
-        end: Where to stop; None for the end.
+        text: Any text, digits in ASCII (`normalization.normalize_characters`).
+        start: Start of the search.
+        end: End of the search; None is the end of the text.
     """
     for match in _NUMBER.finditer(text, start, len(text) if end is None else end):
         numeral = _numeral(match)
@@ -92,7 +92,7 @@ def find_numerals(text: str, start: int = 0, end: int | None = None) -> Iterator
 
 
 def parse_numeral(text: str) -> Numeral | None:
-    """The number that the whole text is, surrounding blanks apart; None if it is anything else."""
+    """The number that the complete text is, without surrounding blanks; None if it is anything else."""
     stripped = text.strip()
     if len(stripped) > 2 * MAX_DIGITS:
         return None
@@ -109,44 +109,44 @@ def _numeral(match: re.Match[str]) -> Numeral | None:
     if up is not None:
         minus = "" if minus and match["sign_up"] else minus or ("-" if match["sign_up"] else "")
         return _finish(match, minus, f"{up}/{low}", _ratio(up, low), None)
-    whole, fraction = _whole_and_fraction(match["body"])
-    value = Fraction(int(whole or "0")) + (Fraction(int(fraction), 10 ** len(fraction)) if fraction else 0)
-    figure = f"{whole or '0'}.{fraction}" if fraction else whole
+    integer, fraction = _integer_and_fraction(match["body"])
+    value = Fraction(int(integer or "0")) + (Fraction(int(fraction), 10 ** len(fraction)) if fraction else 0)
+    text = f"{integer or '0'}.{fraction}" if fraction else integer
     if fraction:
         decimals = len(fraction)
     power = match["exponent"] or match["power"]
     if power is not None:
         shift = int(power.replace("−", "-"))
-        return _finish(match, minus, f"{figure}e{shift}", value * Fraction(10) ** shift, (decimals or 0) - shift)
+        return _finish(match, minus, f"{text}e{shift}", value * Fraction(10) ** shift, (decimals or 0) - shift)
     if match["denominator"] is not None:
         below = _ratio("1", match["denominator"])
-        return _finish(match, minus, f"{figure}/{match['denominator']}", below and value * below, None)
+        return _finish(match, minus, f"{text}/{match['denominator']}", below and value * below, None)
     if match["mixed_up"] is not None:
         part = _ratio(match["mixed_up"], match["mixed_low"])
-        mixed = f"{figure} {match['mixed_up']}/{match['mixed_low']}"
+        mixed = f"{text} {match['mixed_up']}/{match['mixed_low']}"
         return _finish(match, minus, mixed, None if part is None or fraction else value + part, None)
-    return _finish(match, minus, figure, value, decimals)
+    return _finish(match, minus, text, value, decimals)
 
 
 def _ratio(up: str, low: str) -> Fraction | None:
     return Fraction(int(up), int(low)) if int(low) else None
 
 
-def _whole_and_fraction(body: str) -> tuple[str, str]:
+def _integer_and_fraction(body: str) -> tuple[str, str]:
     """Digits before and after the decimal mark."""
     if re.fullmatch(_CONTINENTAL, body) or re.fullmatch(_DECIMAL_COMMA, body):
-        whole, _, fraction = body.rpartition(",")
+        integer, _, fraction = body.rpartition(",")
     else:
-        whole, _, fraction = body.partition(".")
-    return _NOT_DIGIT.sub("", whole), fraction
+        integer, _, fraction = body.partition(".")
+    return _NOT_DIGIT.sub("", integer), fraction
 
 
 def _finish(
-    match: re.Match[str], minus: str, figure: str, value: Fraction | None, decimals: int | None
+    match: re.Match[str], minus: str, text: str, value: Fraction | None, decimals: int | None
 ) -> Numeral | None:
-    if value is None or len(figure) > MAX_DIGITS:
+    if value is None or len(text) > MAX_DIGITS:
         return None
     if match["percent"]:
-        value, figure = value / 100, f"{figure}%"
+        value, text = value / 100, f"{text}%"
         decimals = None if decimals is None else decimals + 2
-    return Numeral(-value if minus else value, minus + figure, match.start(), match.end(), decimals)
+    return Numeral(-value if minus else value, minus + text, match.start(), match.end(), decimals)

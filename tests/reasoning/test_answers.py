@@ -87,7 +87,7 @@ def test_any_text_gives_an_answer_or_none_and_says_where(text: str, kind: str) -
     elif found.value != written:  # a number, in plain form
         numeral = parse_numeral(written)
         assert numeral is not None
-        assert numeral.figure.rstrip("%") == found.value.rstrip("%")
+        assert numeral.text.rstrip("%") == found.value.rstrip("%")
 
 
 @given(text=TEXTS, kind=st.sampled_from(KINDS))

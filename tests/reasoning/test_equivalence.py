@@ -83,7 +83,7 @@ async def test_a_bomb_never_reaches_algebra(bomb: str) -> None:
     quick = Equivalence()
     outcome = await quick.compare(bomb, "x^2", "math")
     assert outcome.verdict != "same"
-    assert outcome.why in ("too_heavy", "plain")
+    assert outcome.reason in ("too_heavy", "plain")
     assert quick._threads is None  # no process was needed
     await quick.aclose()
 
@@ -234,7 +234,7 @@ async def test_a_forgotten_object_leaves_no_process() -> None:
         os.kill(pid, 0)
 
 
-async def test_outcomes_are_remembered_and_the_oldest_leave(
+async def test_results_are_cached_and_the_oldest_are_evicted(
     tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = os.path.join(tmp_path, "log")
@@ -244,7 +244,7 @@ async def test_outcomes_are_remembered_and_the_oldest_leave(
         with open(log, encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
-    async with Equivalence(remembered=2) as equivalence:
+    async with Equivalence(cache_size=2) as equivalence:
         for _ in range(2):
             assert await equivalence.same("x+1", "1+x", "math")
             assert await equivalence.same("1+x", "x+1", "math")  # the pair has no order

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.messages import SamplingParams
-from reason.reasoning.segmentation import split_steps, step_stops
+from reason.reasoning.segmentation import split_steps
 
 CASES = [
     ("", []),
@@ -57,10 +56,3 @@ def test_nothing_is_lost_and_no_step_is_blank(text: str) -> None:
 def test_a_megabyte_is_cut(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     assert "".join(split_steps(text)) == text
-
-
-def test_stops_are_stop_strings_and_a_step_holds_none_within() -> None:
-    SamplingParams(stop=step_stops())
-    text = "Intro.\n\nStep 1: add.\nStep 2: carry.\n## Result\n7"
-    for step in split_steps(text):
-        assert not any(stop in step.rstrip() for stop in step_stops())

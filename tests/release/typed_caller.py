@@ -18,7 +18,7 @@ from reason import (
     Reasoner,
     ReasonError,
     Request,
-    Sampling,
+    SamplingParams,
     Settings,
     Solution,
     Strategy,
@@ -31,7 +31,8 @@ from reason import (
 )
 from reason.core.run import Run
 from reason.core.stability import Stability
-from reason.reasoning.answers import Extracted, answer_kind, extract
+from reason.reasoning.answers.extraction import ExtractedAnswer, extract_answer
+from reason.reasoning.answers.kinds import answer_kind
 from reason.serving.model import Feature
 
 assert_type(__version__, str)
@@ -94,11 +95,11 @@ class Echo:
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         prompt = Prompt(messages=(Message(role="user", content=question.text),))
-        [completions] = await models.main.generate([Request(prompt=prompt, sampling=Sampling(n=self._times))])
+        [completions] = await models.main.generate([Request(prompt=prompt, sampling=SamplingParams(n=self._times))])
         texts = [completion.text for completion in completions if completion.ok]
         assert_type(texts, list[str])
-        found = extract(texts[0], question)
-        assert_type(found, Extracted | None)
+        found = extract_answer(texts[0], question)
+        assert_type(found, ExtractedAnswer | None)
         assert answer_kind(question)
         return Solution(candidates=tuple(Candidate(text=text) for text in texts), chosen=0)
 
