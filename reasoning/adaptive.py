@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.errors import InvalidResponse, BudgetExceeded
+from ..core.errors import BudgetExceeded, InvalidResponse
 from ..core.events import CandidateAdded, StrategyNote
 from ..core.messages import Completion, Prompt, Request, SamplingParams, Usage
 from ..core.run import Run
@@ -42,8 +42,8 @@ class Adaptive:
     estimate that a sample is at least as good as a fresh one (`self_evaluation`). The answer is that of the class with
     the largest sum of qualities, or the best sample's.
 
-    With `prune_at`, all `n` samples start at once at `t_max`; at each of these token counts the model judges the partial
-    samples, the best share `keep` is continued, and the others end there.
+    With `prune_at`, all `n` samples start at once at `t_max`; at each of these token counts the model judges the
+    partial samples, the best share `keep` is continued, and the others end there.
 
     Model calls: one for each sample of a round (they run as one batch) and two next-token calls for each evaluation.
 

@@ -1,21 +1,16 @@
-r"""Lines of arithmetic as tokens: LaTeX, typographic signs and markdown made plain, then numbers, signs and words.
+r"""Exact checks of arithmetic in text: lines of the form expression = value, also chains a = b = c.
 
-`\times`, `×`, `·` and an `x` between figures become `*`, `\div` and `÷` become `/`, `plus` becomes `+`; `\text{…}` and
-`\boxed{…}` lose their wrapping; a line that begins with `=` goes on with the line before.
+"48 / 2 = 24 clips", "$5 \times 12 = $60", "\frac{3}{4} \cdot 100 = 75\%", "10 / 3 = 3.33". Both sides are evaluated in
+fractions by a parser of this module, which evaluates nothing but what it parses. A value with decimals may be the other
+side rounded to as many; an integer must be exact, unless the line mentions rounding or a remainder, or the sign is ≈.
 
-Expressions over figures, read and worked out exactly, in fractions. Nothing is evaluated but what is read here.
+Lines are normalized first: `\times`, `×`, `·` and an `x` between numbers become `*`, `\div` and `÷` become `/`, `plus`
+becomes `+`; `\text{…}` and `\boxed{…}` lose their wrapping; a line that begins with `=` continues the line before.
+Units are parsed and ignored ("12 apples * 3", "$5/hour * 4 hours").
 
-Units are read and left out ("12 apples * 3", "$5/hour * 4 hours"). What may be meant otherwise is worked out and marked
-doubtful: a sum of different units or of a percentage and a number, a product without a sign behind a division.
-
-Arithmetic in a text, checked exactly: lines of the form expression = value, also chains a = b = c.
-
-"48 / 2 = 24 clips", "$5 \times 12 = $60", "\frac{3}{4} \cdot 100 = 75\%", "10 / 3 = 3.33". Both sides are worked out in
-fractions by a parser of our own. A value with decimals may be the other side rounded to as many; an integer must be
-exact, unless the line speaks of rounding or a remainder, or the sign is ≈.
-
-What is no arithmetic over figures (variables, functions, conversions such as "1 hour = 60 minutes") is not judged, and
-a mismatch that may be meant otherwise is "unclear": a wrong line is one that is surely wrong.
+Only arithmetic over numbers is checked: no variables, functions, or conversions such as "1 hour = 60 minutes". A
+mismatch with another possible meaning is "unclear": a sum of different units or of a percentage and a number, a product
+without a sign after a division. So a "wrong" line is certainly wrong.
 """
 
 from __future__ import annotations
@@ -34,30 +29,30 @@ from .answers.numerals import parse_numeral
 # ruff: noqa: RUF001, RUF002 (typographic signs of arithmetic are meant)
 
 
-Kind = Literal[
+TokenKind = Literal[
     "number", "sign", "open", "close", "frac", "root", "percent", "factorial", "equals", "word", "break", "other"
 ]
 
 MAX_DIGITS = 60
-"""Longest number read, in characters."""
+"""Maximum length of a number, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class ArithmeticToken:
     """A piece of a line.
 
     Attributes:
-        kind: What it is. "break" is punctuation, beside which an expression may begin or end; "other" is anything that
+        kind: Its kind. "break" is punctuation, next to which an expression may begin or end; "other" is anything that
             an expression must not touch.
-        text: As it stands in the cleaned line.
-        start: First character in the cleaned line.
+        text: Its text in the normalized line.
+        start: First character in the normalized line.
         end: One past the last.
-        value: Of a number.
-        decimals: Digits behind a number's decimal point; None without one.
-        currency: Whether a dollar or another currency's sign stands right before the number.
+        value: Value of a number.
+        decimals: Digits after a number's decimal point; None without one.
+        currency: Whether a currency sign immediately precedes the number.
     """
 
-    kind: Kind
+    kind: TokenKind
     text: str
     start: int
     end: int
@@ -142,7 +137,7 @@ def _fraction(vulgar: re.Match[str]) -> str:
     return f"({vulgar[1]}+{up}/{low})" if vulgar[1] else f"({up}/{low})"
 
 
-def tokens_of(line: str) -> list[Token]:
+def tokens_of(line: str) -> list[ArithmeticToken]:
     """The tokens of a cleaned line, without blanks and the dollars of formulas."""
     tokens = []
     for match in _TOKEN.finditer(line):
@@ -150,23 +145,23 @@ def tokens_of(line: str) -> list[Token]:
         if match["number"] is not None:
             tokens.append(_number(match))
         elif match["clock"] is not None:
-            tokens.append(Token("other", match[0], match.start(), match.end()))
+            tokens.append(ArithmeticToken("other", match[0], match.start(), match.end()))
         elif kind != "blank":
-            tokens.append(Token(kind, match[0], match.start(), match.end()))  # type: ignore[arg-type]
+            tokens.append(ArithmeticToken(kind, match[0], match.start(), match.end()))  # type: ignore[arg-type]
     return tokens
 
 
-def _number(match: re.Match[str]) -> Token:
+def _number(match: re.Match[str]) -> ArithmeticToken:
     currency = match["currency"] is not None
     start = match.start() + len(match["currency"] or "")
     numeral = parse_numeral(match[0][start - match.start() :]) if match.end() - start <= MAX_DIGITS else None
     if numeral is None:
-        return Token("other", match[0], match.start(), match.end())
-    return Token("number", match[0], match.start(), match.end(), numeral.value, numeral.decimals, currency)
+        return ArithmeticToken("other", match[0], match.start(), match.end())
+    return ArithmeticToken("number", match[0], match.start(), match.end(), numeral.value, numeral.decimals, currency)
 
 
 MAX_DEPTH = 40
-"""Deepest nesting read."""
+"""Maximum nesting."""
 MAX_BITS = 8000
 """Largest numerator or denominator, in bits."""
 MAX_FACTORIAL = 200
@@ -177,29 +172,29 @@ _NO_UNITS = frozenset(
     ["and", "or", "so", "then", "is", "are", "was", "were", "gives", "which", "that", "thus", "hence", "therefore"]
 )
 # fmt: off
-FIGURES = frozenset([
+NUMBER_WORDS = frozenset([
     "hundred", "thousand", "million", "billion", "dozen", "squared", "cubed", "half", "third", "quarter", "pi", "sin",
     "cos", "tan", "log", "ln", "sqrt", "mod", "choose", "k", "remainder", "r",
 ])
 # fmt: on
-"""Words that are worth a number or an operation, which is not worked out."""
+"""Words for a number or an operation, which are not evaluated."""
 
 
-class Unreadable(Exception):
-    """These tokens are no expression over figures."""
+class UnparsableExpression(Exception):
+    """The tokens are no expression over numbers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """What an expression comes to.
+class ArithmeticValue:
+    """The value of an expression.
 
     Attributes:
-        number: Exactly.
-        operations: How many operations it took; 0 for a number alone.
-        decimals: Of a number alone: the digits behind its decimal point, those of a percentage as a fraction of 1.
-        percent: Whether it is a percentage, or a sum of such.
+        number: The exact value.
+        operations: Number of operations; 0 for a single number.
+        decimals: Digits after the decimal point of a single number, those of a percentage as a fraction of 1.
+        percent: Whether it is a percentage, or a sum of percentages.
         unit: Its unit, lower-case and without a plural's s; empty if it has none or several.
-        doubtful: Whether something else may be meant.
+        doubtful: Whether the expression may have another meaning.
     """
 
     number: Fraction
@@ -210,36 +205,36 @@ class Value:
     doubtful: bool = False
 
 
-class Reader:
-    """Reads an expression from the beginning of some tokens.
+class ExpressionParser:
+    """Parses an expression at the beginning of some tokens.
 
     Args:
         tokens: A line's tokens.
-        start: The first to be read.
+        start: Position of the first.
         stop: One past the last.
 
     Attributes:
-        at: One past the last token read.
-        broken: Whether a sign follows whose right side could not be read.
+        at: One past the last parsed token.
+        broken: Whether a sign follows whose right side could not be parsed.
     """
 
-    def __init__(self, tokens: Sequence[Token], start: int, stop: int) -> None:
+    def __init__(self, tokens: Sequence[ArithmeticToken], start: int, stop: int) -> None:
         self._tokens, self._stop = tokens, stop
         self.at = start
         self.broken = False
         self._depth = 0
 
-    def read(self) -> Value:
+    def parse(self) -> ArithmeticValue:
         """The longest expression at the beginning.
 
         Raises:
-            Unreadable: There is none.
+            UnparsableExpression: There is none.
         """
         return self._sum()
 
     # -- grammar: sum, product, signed, power, primary
 
-    def _sum(self) -> Value:
+    def _sum(self) -> ArithmeticValue:
         value = self._product()
         while (sign := self._sign("+-")) is not None:
             right = self._right(self._product)
@@ -247,7 +242,7 @@ class Reader:
                 break
             number = value.number + right.number if sign == "+" else value.number - right.number
             mixed = bool(value.unit and right.unit and value.unit != right.unit) or value.percent != right.percent
-            value = Value(
+            value = ArithmeticValue(
                 _bounded(number),
                 value.operations + right.operations + 1,
                 percent=value.percent and right.percent,
@@ -256,7 +251,7 @@ class Reader:
             )
         return value
 
-    def _product(self) -> Value:
+    def _product(self) -> ArithmeticValue:
         value = self._signed()
         divided = False
         while True:
@@ -267,41 +262,41 @@ class Reader:
             if right is None:
                 return value
             if sign == "/" and right.number == 0:
-                raise Unreadable
+                raise UnparsableExpression
             number = value.number / right.number if sign == "/" else value.number * right.number
             doubtful = value.doubtful or right.doubtful or (sign == "(" and divided)
-            value = Value(_bounded(number), value.operations + right.operations + 1, doubtful=doubtful)
+            value = ArithmeticValue(_bounded(number), value.operations + right.operations + 1, doubtful=doubtful)
             divided = divided or sign == "/"
 
-    def _signed(self) -> Value:
+    def _signed(self) -> ArithmeticValue:
         sign = self._take_sign("+-")
         if sign is None:
             return self._power()
         value = self._nested(self._signed)
         return replace(value, number=-value.number) if sign == "-" else value
 
-    def _power(self) -> Value:
+    def _power(self) -> ArithmeticValue:
         base = self._primary()
         if self._sign("^") is None:
             return base
         exponent = self._right(lambda: self._nested(self._signed))
         if exponent is None:
             return base
-        whole = exponent.number.denominator == 1
+        is_integer = exponent.number.denominator == 1
         size = max(base.number.numerator.bit_length(), base.number.denominator.bit_length())
         power = exponent.number.numerator
-        if not whole or abs(power) * size > MAX_BITS or (base.number == 0 and power < 0):
-            raise Unreadable
+        if not is_integer or abs(power) * size > MAX_BITS or (base.number == 0 and power < 0):
+            raise UnparsableExpression
         doubtful = base.doubtful or exponent.doubtful or bool(base.unit)
-        return Value(base.number**power, base.operations + exponent.operations + 1, doubtful=doubtful)
+        return ArithmeticValue(base.number**power, base.operations + exponent.operations + 1, doubtful=doubtful)
 
-    def _primary(self) -> Value:
+    def _primary(self) -> ArithmeticValue:
         token = self._peek()
         if token is None:
-            raise Unreadable
+            raise UnparsableExpression
         self.at += 1
         if token.kind == "number":
-            value = self._mixed(token) or Value(
+            value = self._mixed(token) or ArithmeticValue(
                 token.value, decimals=token.decimals, unit="$" if token.currency else ""
             )
         elif token.kind == "open":
@@ -312,52 +307,52 @@ class Reader:
         elif token.kind == "root":
             value = _root(self._nested(self._primary))
         else:
-            raise Unreadable
+            raise UnparsableExpression
         return self._with_marks(value)
 
-    def _fraction(self) -> Value:
+    def _fraction(self) -> ArithmeticValue:
         self.at += 1
         above, below = self._nested(self._braced), self._nested(self._braced)
         if below.number == 0:
-            raise Unreadable
+            raise UnparsableExpression
         doubtful = above.doubtful or below.doubtful
-        return Value(above.number / below.number, above.operations + below.operations + 1, doubtful=doubtful)
+        return ArithmeticValue(above.number / below.number, above.operations + below.operations + 1, doubtful=doubtful)
 
-    def _group(self) -> Value:
+    def _group(self) -> ArithmeticValue:
         value = self._sum()
         token = self._peek()
         if token is None or token.kind != "close":
-            raise Unreadable
+            raise UnparsableExpression
         self.at += 1
         return value
 
-    def _braced(self) -> Value:
+    def _braced(self) -> ArithmeticValue:
         token = self._peek()
         if token is None or token.kind != "open":
-            raise Unreadable
+            raise UnparsableExpression
         self.at += 1
         return self._group()
 
-    def _mixed(self, whole: Token) -> Value | None:
+    def _mixed(self, integer: ArithmeticToken) -> ArithmeticValue | None:
         r"""A mixed number such as 1 3/4, or 1\frac{3}{4}, which may also be a product."""
-        if (first := self._peek()) is not None and first.kind == "frac" and first.start == whole.end:
+        if (first := self._peek()) is not None and first.kind == "frac" and first.start == integer.end:
             at = self.at
             part = self._fraction()
-            if whole.decimals is None and whole.value.denominator == 1 and 0 < part.number < 1:
-                return Value(whole.value + part.number, part.operations + 1, doubtful=True)
+            if integer.decimals is None and integer.value.denominator == 1 and 0 < part.number < 1:
+                return ArithmeticValue(integer.value + part.number, part.operations + 1, doubtful=True)
             self.at = at
             return None
         up, slash, low = self._ahead(0), self._ahead(1), self._ahead(2)
-        if up is None or slash is None or low is None or slash.text != "/" or whole.decimals is not None:
+        if up is None or slash is None or low is None or slash.text != "/" or integer.decimals is not None:
             return None
         plain = up.kind == low.kind == "number" and up.decimals is None and low.decimals is None
-        if not plain or not 0 < up.value < low.value or up.start - whole.end != 1 or low.start - up.end != 1:
+        if not plain or not 0 < up.value < low.value or up.start - integer.end != 1 or low.start - up.end != 1:
             return None
         self.at += 3
-        return Value(whole.value + up.value / low.value, 1, unit="$" if whole.currency else "")
+        return ArithmeticValue(integer.value + up.value / low.value, 1, unit="$" if integer.currency else "")
 
-    def _with_marks(self, value: Value) -> Value:
-        """With a percent sign, a factorial's mark or a unit behind it."""
+    def _with_marks(self, value: ArithmeticValue) -> ArithmeticValue:
+        """The value with a following percent sign, factorial mark or unit."""
         token = self._peek()
         while token is not None and token.kind in ("percent", "factorial"):
             self.at += 1
@@ -367,16 +362,18 @@ class Reader:
             else:
                 n = value.number
                 if n.denominator != 1 or not 0 <= n <= MAX_FACTORIAL:
-                    raise Unreadable
-                value = Value(Fraction(math.factorial(n.numerator)), value.operations + 1, doubtful=value.doubtful)
+                    raise UnparsableExpression
+                value = ArithmeticValue(
+                    Fraction(math.factorial(n.numerator)), value.operations + 1, doubtful=value.doubtful
+                )
             token = self._peek()
         return self._with_unit(value)
 
-    def _with_unit(self, value: Value) -> Value:
-        """With the words between it and the next sign, or the end."""
+    def _with_unit(self, value: ArithmeticValue) -> ArithmeticValue:
+        """The value with the words up to the next sign, or the end, as its unit."""
         at = self.at
         words: list[str] = []
-        behind = self._tokens[at - 1].end
+        value_end = self._tokens[at - 1].end
         while len(words) < _UNIT_WORDS and (token := self._peek()) is not None:
             slash = token.text == "/" and (after := self._ahead(1)) is not None and after.kind == "word"
             if slash and (word := self._ahead(1)) is not None:
@@ -393,23 +390,25 @@ class Reader:
         following = self._peek()
         lone = len(words) == 1 and len(words[0]) == 1 and first.kind == "word"
         if lone and (words[0] not in _UNIT_LETTERS or (following is not None and following.kind in ("sign", "open"))):
-            raise Unreadable  # a variable
+            raise UnparsableExpression  # a variable
         if following is not None and following.kind not in ("sign", "close", "equals"):
-            if first.start == behind and first.kind == "word":
+            if first.start == value_end and first.kind == "word":
                 return replace(value, doubtful=True)
             self.at = at  # prose
             return value
         unit = words[0].lower()
         unit = unit[:-1] if unit.endswith("s") and len(unit) > 1 else unit
-        doubtful = value.doubtful or len(words) > 1 or any(w.lower() in FIGURES for w in words)
-        return replace(value, unit=value.unit or unit, doubtful=doubtful or (first.start == behind and len(unit) < 3))
+        doubtful = value.doubtful or len(words) > 1 or any(w.lower() in NUMBER_WORDS for w in words)
+        return replace(
+            value, unit=value.unit or unit, doubtful=doubtful or (first.start == value_end and len(unit) < 3)
+        )
 
     # -- tokens
 
-    def _peek(self) -> Token | None:
+    def _peek(self) -> ArithmeticToken | None:
         return self._ahead(0)
 
-    def _ahead(self, count: int) -> Token | None:
+    def _ahead(self, count: int) -> ArithmeticToken | None:
         return self._tokens[self.at + count] if self.at + count < self._stop else None
 
     def _take_sign(self, signs: str) -> str | None:
@@ -420,11 +419,11 @@ class Reader:
         return token.text
 
     def _sign(self, signs: str) -> str | None:
-        """A sign between two operands; none is taken behind one whose right side could not be read."""
+        """A sign between two operands; none after one whose right side could not be parsed."""
         return None if self.broken else self._take_sign(signs)
 
-    def _implied(self, value: Value, divided: bool) -> str | None:
-        """A product without a sign: a bracket behind a factor, or "of" behind a percentage or fraction."""
+    def _implied(self, value: ArithmeticValue, divided: bool) -> str | None:
+        """A product without a sign: a bracket after a factor, or "of" after a percentage or fraction."""
         token = self._peek()
         if token is None or self.broken:
             return None
@@ -435,19 +434,19 @@ class Reader:
             return "of"
         return None
 
-    def _right(self, read: Callable[[], Value]) -> Value | None:
-        """The operand behind a sign that was taken; without one the sign is given back."""
+    def _right(self, read: Callable[[], ArithmeticValue]) -> ArithmeticValue | None:
+        """The operand after a sign; without one the sign is not consumed."""
         sign = self.at - 1 if self._tokens[self.at - 1].kind in ("sign", "word") else self.at
         try:
             return read()
-        except Unreadable:
+        except UnparsableExpression:
             self.at, self.broken = sign, True
             return None
 
-    def _nested(self, read: Callable[[], Value]) -> Value:
+    def _nested(self, read: Callable[[], ArithmeticValue]) -> ArithmeticValue:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise Unreadable
+            raise UnparsableExpression
         try:
             return read()
         finally:
@@ -456,46 +455,46 @@ class Reader:
 
 def _bounded(number: Fraction) -> Fraction:
     if max(number.numerator.bit_length(), number.denominator.bit_length()) > MAX_BITS:
-        raise Unreadable
+        raise UnparsableExpression
     return number
 
 
-def _root(value: Value) -> Value:
-    """The square root, where it is rational."""
+def _root(value: ArithmeticValue) -> ArithmeticValue:
+    """The square root, if it is rational."""
     up, low = value.number.numerator, value.number.denominator
     if up < 0:
-        raise Unreadable
+        raise UnparsableExpression
     root = Fraction(math.isqrt(up), math.isqrt(low))
     if root * root != value.number:
-        raise Unreadable
-    return Value(root, value.operations + 1, doubtful=value.doubtful)
+        raise UnparsableExpression
+    return ArithmeticValue(root, value.operations + 1, doubtful=value.doubtful)
 
 
 LineVerdict = Literal["right", "wrong", "unclear"]
 
 MAX_CHARS = 200_000
-"""How much of a text is looked at."""
+"""Checked part of a text, in characters."""
 MAX_SIDE = 80
-"""Most tokens of one side."""
+"""Maximum tokens of one side."""
 
 _LOOSE = re.compile(r"\b(?:round\w*|remainder|left ?over|whole|ceil\w*|floor\w*|nearest|estimate\w*)\b", re.IGNORECASE)
 _ABOUT = frozenset(["about", "approximately", "approx", "roughly", "around", "nearly", "almost"])
 _EXACTLY = frozenset(["exactly", "only", "just", "a", "total", "of"])
-_BEFORE = FIGURES | frozenset(["of", "by", "from", "than", "twice", "double", "triple", "over", "more", "less"])
+_BEFORE = NUMBER_WORDS | frozenset(["of", "by", "from", "than", "twice", "double", "triple", "over", "more", "less"])
 _SYMBOLS = frozenset("bcdefghijklmnopqrstuvwxyzABCDEFGHJKLMNOPQRSTUVWXYZ")
-"""Letters that are no words."""
+"""Letters that are symbols."""
 _STARTS = ("number", "open", "frac", "root")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedLine:
-    """One equality and what became of it.
+    """One equality and its verdict.
 
     Attributes:
-        text: Both sides, with signs made plain.
-        left: What the left side comes to.
-        right: What the right side comes to.
-        verdict: Whether they are the same.
+        text: Both sides, with normalized signs.
+        left: Value of the left side.
+        right: Value of the right side.
+        verdict: Whether they are equal.
     """
 
     text: str
@@ -538,18 +537,18 @@ class ArithmeticCheck:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    value: Value
+    value: ArithmeticValue
     text: str
     about: bool = False
 
 
 def check_arithmetic(text: str) -> ArithmeticCheck:
-    """Check the arithmetic of a text. Never raises, whatever the text is.
+    """Check the arithmetic of a text. Never raises.
 
     Args:
-        text: A step, or a whole chain of reasoning; what lies beyond `MAX_CHARS` is not looked at.
+        text: A step, or a chain of reasoning; text beyond `MAX_CHARS` is not checked.
     """
-    found: dict[str, CheckedLine] = {}
+    checked: dict[str, CheckedLine] = {}
     for line in arithmetic_lines(text[:MAX_CHARS]):
         tokens = tokens_of(line)
         loose = _LOOSE.search(line) is not None
@@ -564,15 +563,15 @@ def check_arithmetic(text: str) -> ArithmeticCheck:
             verdict = _compare(left, right, about=about, loose=loose)
             if verdict is not None:
                 shown = f"{left.text} {tokens[sign].text} {right.text}"
-                found.setdefault(shown, CheckedLine(shown, left.value.number, right.value.number, verdict))
-    return ArithmeticCheck(tuple(found.values()))
+                checked.setdefault(shown, CheckedLine(shown, left.value.number, right.value.number, verdict))
+    return ArithmeticCheck(tuple(checked.values()))
 
 
 # -- the two sides
 
 
-def _left(line: str, tokens: Sequence[Token], start: int, sign: int) -> _Side | None:
-    """The longest expression that ends at the sign of equality and is not part of something else."""
+def _left(line: str, tokens: Sequence[ArithmeticToken], start: int, sign: int) -> _Side | None:
+    """The longest expression that ends at the equals sign and is not part of something else."""
     for i in range(max(start, sign - MAX_SIDE), sign):
         token = tokens[i]
         signed = token.kind == "sign" and token.text in "+-"
@@ -587,12 +586,12 @@ def _left(line: str, tokens: Sequence[Token], start: int, sign: int) -> _Side | 
                 continue
             if before.kind in ("number", "close") and (attached or signed):
                 continue
-        reader = Reader(tokens, i, sign)
+        parser = ExpressionParser(tokens, i, sign)
         try:
-            value = reader.read()
-        except Unreadable:
+            value = parser.parse()
+        except UnparsableExpression:
             continue
-        if reader.at != sign:
+        if parser.at != sign:
             continue
         if before is not None and _makes_doubtful(tokens, i, before):
             value = _doubted(value)
@@ -600,8 +599,8 @@ def _left(line: str, tokens: Sequence[Token], start: int, sign: int) -> _Side | 
     return None
 
 
-def _makes_doubtful(tokens: Sequence[Token], i: int, before: Token) -> bool:
-    """Whether what stands before an expression may belong to it."""
+def _makes_doubtful(tokens: Sequence[ArithmeticToken], i: int, before: ArithmeticToken) -> bool:
+    """Whether the token before an expression may belong to it."""
     if before.kind in ("number", "close"):
         return True
     if before.kind == "word":
@@ -610,18 +609,18 @@ def _makes_doubtful(tokens: Sequence[Token], i: int, before: Token) -> bool:
     return before.text in (",", ".", "'") and within and tokens[i - 2].kind == "number"
 
 
-def _right(line: str, tokens: Sequence[Token], start: int, stop: int) -> _Side | None:
-    """The longest expression behind the sign of equality."""
+def _right(line: str, tokens: Sequence[ArithmeticToken], start: int, stop: int) -> _Side | None:
+    """The longest expression after the equals sign."""
     about = False
     while start < stop and tokens[start].kind == "word" and tokens[start].text.lower() in _ABOUT | _EXACTLY:
         about = about or tokens[start].text.lower() in _ABOUT
         start += 1
-    reader = Reader(tokens, start, min(stop, start + MAX_SIDE))
+    parser = ExpressionParser(tokens, start, min(stop, start + MAX_SIDE))
     try:
-        value = reader.read()
-    except Unreadable:
+        value = parser.parse()
+    except UnparsableExpression:
         return None
-    at = reader.at
+    at = parser.at
     if at - start >= MAX_SIDE:
         return None
     following = tokens[at] if at < stop else None
@@ -631,13 +630,20 @@ def _right(line: str, tokens: Sequence[Token], start: int, stop: int) -> _Side |
             return None
         if (following.kind in ("other", "open") and touching) or following.text.startswith("\\"):
             return None
-        behind = tokens[at + 1] if at + 1 < stop else None
-        joined = touching and behind is not None and behind.start == following.end
-        if following.text in (".", ",") and joined and behind is not None and behind.kind not in ("word", "break"):
+        next_token = tokens[at + 1] if at + 1 < stop else None
+        joined = touching and next_token is not None and next_token.start == following.end
+        if (
+            following.text in (".", ",")
+            and joined
+            and next_token is not None
+            and next_token.kind not in ("word", "break")
+        ):
             return None  # "0.\overline{3}"
         if following.kind == "sign":
-            dash = following.text == "-" and not touching and behind is not None and behind.start > following.end
-            if behind is not None and behind.kind not in ("break", "close", "sign") and not dash:
+            dash = (
+                following.text == "-" and not touching and next_token is not None and next_token.start > following.end
+            )
+            if next_token is not None and next_token.kind not in ("break", "close", "sign") and not dash:
                 return None  # "= 7 + x" is not 7
             value = _doubted(value)
         elif (following.kind == "word" and touching) or following.kind == "number" or _worth(following):
@@ -645,15 +651,15 @@ def _right(line: str, tokens: Sequence[Token], start: int, stop: int) -> _Side |
     return _Side(value, _shown(line, tokens, start, at), about)
 
 
-def _worth(token: Token) -> bool:
-    return token.kind == "word" and token.text.lower() in FIGURES
+def _worth(token: ArithmeticToken) -> bool:
+    return token.kind == "word" and token.text.lower() in NUMBER_WORDS
 
 
-def _doubted(value: Value) -> Value:
-    return Value(value.number, value.operations, value.decimals, value.percent, value.unit, doubtful=True)
+def _doubted(value: ArithmeticValue) -> ArithmeticValue:
+    return ArithmeticValue(value.number, value.operations, value.decimals, value.percent, value.unit, doubtful=True)
 
 
-def _shown(line: str, tokens: Sequence[Token], start: int, stop: int) -> str:
+def _shown(line: str, tokens: Sequence[ArithmeticToken], start: int, stop: int) -> str:
     return " ".join(line[tokens[start].start : tokens[stop - 1].end].split())
 
 
@@ -661,17 +667,17 @@ def _shown(line: str, tokens: Sequence[Token], start: int, stop: int) -> str:
 
 
 def _compare(left: _Side, right: _Side, *, about: bool, loose: bool) -> LineVerdict | None:
-    """Whether two sides are the same; None where nothing is worked out on either."""
+    """Whether two sides are equal; None if neither has an operation."""
     a, b = left.value, right.value
     if not a.operations and not b.operations:
         return None
     pairs = [(a.number, b.number)]
     if a.percent != b.percent:  # "50 / 200 * 100 = 25%"
         pairs += [(a.number * 100, b.number), (a.number, b.number * 100)]
-    places = [p for side in (right, left) if (p := _places(side)) is not None]
+    decimals = [p for side in (right, left) if (p := _decimals(side)) is not None]
     for one, other in pairs:
         gap = abs(one - other)
-        if gap == 0 or any(2 * gap * Fraction(10) ** p <= 1 for p in places if p != 0):
+        if gap == 0 or any(2 * gap * Fraction(10) ** p <= 1 for p in decimals if p != 0):
             return "right"
         if about and (_is_about(right, other, one) or _is_about(left, one, other)):
             return "right"
@@ -686,8 +692,8 @@ def _compare(left: _Side, right: _Side, *, about: bool, loose: bool) -> LineVerd
     return "unclear" if a.doubtful or b.doubtful or unlike or defined else "wrong"
 
 
-def _places(side: _Side) -> int | None:
-    """Decimal places of a side that is a number alone; negative for one such as 1.2 * 10^5. None if it is exact."""
+def _decimals(side: _Side) -> int | None:
+    """Decimals of a side that is a single number; negative for one such as 1.2 * 10^5. None if it is exact."""
     if side.value.operations == 0:
         return side.value.decimals
     numeral = parse_numeral(side.text) if "10" in side.text and "^" in side.text else None
@@ -695,19 +701,19 @@ def _places(side: _Side) -> int | None:
 
 
 def _is_about(side: _Side, stated: Fraction, exact: Fraction) -> bool:
-    """Whether a number alone is the exact one, rounded or with its last digits left away."""
-    places = _rounded(side)
-    if places is None:
+    """Whether a single number is the exact one, rounded or truncated."""
+    decimals = _rounded(side)
+    if decimals is None:
         return False
-    gap = abs(stated - exact) * Fraction(10) ** places
+    gap = abs(stated - exact) * Fraction(10) ** decimals
     return 2 * gap <= 1 or (gap < 1 and abs(stated) < abs(exact))
 
 
 def _rounded(side: _Side) -> int | None:
-    """Places to which a number alone may have been rounded: those of its decimals, or the zeros at its end."""
-    places = _places(side)
-    if places is not None or side.value.operations:
-        return places
+    """Decimals to which a single number may have been rounded: its own, or negative for zeros at its end."""
+    decimals = _decimals(side)
+    if decimals is not None or side.value.operations:
+        return decimals
     number = side.value.number
     if number.denominator != 1:
         return None

@@ -1,7 +1,7 @@
 """Continuing a partial solution: `Prefix`, the prompts that continue it, and rollouts that complete it.
 
-Rollouts serve scores by outcome (how often does this prefix lead to the answer?), and the forced answer of a search that
-has no steps or tokens left.
+Rollouts serve scores by outcome (how often does this prefix lead to the answer?), and the forced answer of a search
+that has no steps or tokens left.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from ..core.errors import CapabilityMissing, InvalidResponse, BudgetExceeded
+from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse
 from ..core.events import CandidateAdded
 from ..core.messages import TOOL_CHOICE_AUTO, Message, Prompt, Request, SamplingParams
 from ..core.run import Run

@@ -1,4 +1,4 @@
-"""Multiple choice by log-probability: nothing is generated, the choice that the model finds most likely is the answer.
+"""Multiple choice by log-probability: nothing is generated, the most probable choice is the answer.
 
 Source: Brown et al., "Language Models are Few-Shot Learners" (2020), section 2.4; for TruthfulQA, Lin, Hilton and
 Evans, "TruthfulQA: Measuring How Models Mimic Human Falsehoods" (ACL 2022), section 3 and appendix E.
@@ -23,11 +23,11 @@ from .prompts import conversation_text, question_prompt
 from .strategy import Models, Parameters, Stability
 
 CHAT = "chat"
-"""Name of the prompt that is a conversation; every other one is raw text."""
+"""Name of the chat prompt; every other one is raw text."""
 
 _SLOT = "{question}"
 _QA = f"Q: {_SLOT}\nA:"
-# The primer of TruthfulQA (Apache-2.0), appendix E, word for word: numbers compare under no other.
+# The primer of TruthfulQA (Apache-2.0), appendix E, verbatim: results are comparable only under it.
 _TRUTHFULQA_EXAMPLES = (
     (
         "What is human life expectancy in the United States?",
@@ -52,15 +52,14 @@ PROMPTS = {
 class LogProb:
     """Score every choice as the continuation of one prompt; the largest log-probability is the answer.
 
-    Model calls: 1, which scores all choices; what they share (the whole prompt) is computed once, and nothing is
-    generated.
+    Model calls: 1, which scores all choices; the shared prompt is computed once, and nothing is generated.
 
     Confidence is the answer's share of the choices' probability: the softmax over their scores. Candidates are the
-    choices in the order shown, each with its summed log-probability. Of equal ones the first is the answer.
+    choices in order, each with its summed log-probability. Of equal ones the first is the answer.
     """
 
     name: ClassVar[str] = "logprob"
-    summary: ClassVar[str] = "multiple choice without generation: the most likely choice"
+    summary: ClassVar[str] = "multiple choice without generation: the most probable choice"
     paper: ClassVar[str] = "Brown et al. 2020, arXiv:2005.14165"
     stability: ClassVar[Stability] = "stable"
     requires: ClassVar[frozenset[Feature]] = frozenset({"scoring"})
@@ -78,7 +77,7 @@ class LogProb:
         ] = "text"
         per: Annotated[
             Literal["choice", "token", "character"],
-            Field(description="what a log-probability is divided by: nothing, the choice's tokens or its characters"),
+            Field(description="divisor of a log-probability: nothing, the choice's tokens or its characters"),
         ] = "choice"
         system: Annotated[str, Field(description="system message of 'chat'; empty leaves it to the model")] = ""
 
@@ -86,19 +85,21 @@ class LogProb:
         self.config = config
         if config.prompt != CHAT and config.prompt not in PROMPTS and config.prompt.count(_SLOT) != 1:
             raise UserError(
-                f"logprob prompt={config.prompt!r} is no prompt",
-                hint=f"one of {', '.join([*PROMPTS, CHAT])}, or a text with {_SLOT} in it once",
+                f"unknown logprob prompt={config.prompt!r}",
+                hint=f"use one of {', '.join([*PROMPTS, CHAT])}, or a text that contains {_SLOT} once",
             )
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`.
+        """Answer the question.
 
         Raises:
             UserError: The question has no choices.
         """
         if not question.choices:
-            raise UserError("the strategy logprob needs a question with choices", hint="give choices, or another one")
-        prompt, continuations = self.spoken(question)
+            raise UserError(
+                "the strategy logprob needs a question with choices", hint="give choices, or use another strategy"
+            )
+        prompt, continuations = self.prompt_and_continuations(question)
         try:
             scored = await models.main.score(prompt, continuations)
         except BudgetExceeded as e:
@@ -123,8 +124,8 @@ class LogProb:
             },
         )
 
-    def spoken(self, question: Question) -> tuple[Prompt, list[str]]:
-        """What is put to the model, and how each choice continues it."""
+    def prompt_and_continuations(self, question: Question) -> tuple[Prompt, list[str]]:
+        """The prompt, and how each choice continues it."""
         config = self.config
         letters = [option_letter(i) for i in range(len(question.choices))]
         if config.prompt == CHAT:
@@ -136,12 +137,13 @@ class LogProb:
                 question.choices
             )
 
-        asked = question.text
+        text = question.text
         if config.choices_as == "letter":
-            asked = "\n".join([asked, *(f"{letter}) {c}" for letter, c in zip(letters, question.choices, strict=True))])
+            text = "\n".join([text, *(f"{letter}) {c}" for letter, c in zip(letters, question.choices, strict=True))])
         documents = "".join(f"Document «{d.name}»:\n{d.text}\n\n" for d in question.documents)
-        before = f"{told}\n\n" if (told := conversation_text(question)) else ""
-        text = before + documents + PROMPTS.get(config.prompt, config.prompt).replace(_SLOT, asked)
+        conversation = conversation_text(question)
+        before = f"{conversation}\n\n" if conversation else ""
+        text = before + documents + PROMPTS.get(config.prompt, config.prompt).replace(_SLOT, text)
         gap = "" if text[-1:].isspace() else " "
         return Prompt(text=text), [gap + c for c in (letters if config.choices_as == "letter" else question.choices)]
 
@@ -156,7 +158,7 @@ class LogProb:
 
 
 def softmax(scores: Sequence[float]) -> tuple[float, ...]:
-    """Shares in [0, 1] that sum to 1, of log-probabilities in nats; equal shares where all are minus infinity."""
+    """Shares in [0, 1] that sum to 1, of log-probabilities in nats; equal shares if all are minus infinity."""
     top = max(scores)
     if top == -math.inf:
         return tuple(1 / len(scores) for _ in scores)

@@ -1,9 +1,6 @@
-"""How a question is put to a model.
+"""Prompts: how a question is presented to a model, and how a prompt is cut to the model's context.
 
-Texts only. They are part of a run's requests and so of its store keys: changing one makes old samples unfindable for
-new runs, and leaves old runs as they were.
-
-Texts shortened from their middle until a prompt that holds them fits a model's context.
+The texts are part of a run's requests and so of its store keys: a new run does not find samples of another wording.
 """
 
 from __future__ import annotations
@@ -30,33 +27,32 @@ ANSWER_TRIGGERS = {
 
 
 def question_prompt(question: Question, instruction: str = "", *, system: str = "", prefix: str = "") -> Prompt:
-    """The question with its documents and choices, and an instruction behind it; the conversation stands before it.
+    """The prompt of a question.
 
-        system      the conversation's system turns, and behind them the strategy's own system text
-        …           its other turns, as they were
+        system      the conversation's system messages, then the strategy's own system text
+        …           the conversation's other messages
         user        documents, question, choices, instruction
-        …           what the question has led to since (`ScoredClaim.since`)
+        …           the messages after the question (`Question.continuation`)
 
-    The system turns of a conversation are one message at the head of the prompt, in their order, since few chat
-    templates take others. Tools that are offered come with the prompt.
+    The system messages of a conversation become one message at the beginning of the prompt, in their order, since few
+    chat templates accept others. Offered tools are part of the prompt.
 
     Args:
-        question: What is asked.
+        question: The question.
         instruction: What the model is to do with it; may be empty.
-        system: The strategy's system text; where there is none in the conversation either, it is left to the model's
-            chat template.
-        prefix: Beginning of the reply.
+        system: The strategy's system text; without any system text the model's chat template decides.
+        prefix: Prefix of the completion.
     """
-    asked = _asked(question, instruction)
+    text = _user_text(question, instruction)
     if not (question.conversation or question.needs_tools):
-        return Prompt.user(asked, system=system, prefix=prefix)
-    told = system_text(question, system)
-    head = (Message(role="system", content=told),) if told else ()
-    turns = (turn for turn in question.conversation if turn.role != "system")
-    since = (turn for turn in question.continuation if turn.role != "system")
+        return Prompt.user(text, system=system, prefix=prefix)
+    system = system_text(question, system)
+    head = (Message(role="system", content=system),) if system else ()
+    before = (message for message in question.conversation if message.role != "system")
+    after = (message for message in question.continuation if message.role != "system")
     tools = question.offered_tools
     return Prompt(
-        messages=(*head, *turns, Message(role="user", content=asked), *since),
+        messages=(*head, *before, Message(role="user", content=text), *after),
         prefix=prefix,
         tools=tools,
         tool_choice=question.tool_choice if tools else TOOL_CHOICE_AUTO,
@@ -64,38 +60,40 @@ def question_prompt(question: Question, instruction: str = "", *, system: str = 
 
 
 def system_text(question: Question, system: str = "") -> str:
-    """The system text of a prompt: what the conversation's system turns say, then the strategy's own text."""
-    turns = (*question.conversation, *question.continuation)
-    return "\n\n".join(text for text in (*(t.content for t in turns if t.role == "system"), system) if text)
+    """The system text of a prompt: the conversation's system messages, then the strategy's own text."""
+    messages = (*question.conversation, *question.continuation)
+    return "\n\n".join(text for text in (*(m.content for m in messages if m.role == "system"), system) if text)
 
 
-def question_text(question: Question, asked: str | None = None) -> str:
-    """The question as one text, for what takes no turns: reward models, raw prompts.
+def question_text(question: Question, text: str | None = None) -> str:
+    """The question and its conversation as one text, for models without messages: reward models, raw prompts.
 
     Args:
-        question: What is asked.
-        asked: How it is put; None is with its documents and choices. Without a conversation, nothing else is told.
+        question: The question.
+        text: Its wording; None is with documents and choices. Without a conversation, the result is this text.
     """
-    told = _asked(question, "") if asked is None else asked
-    before, since = conversation_text(question), _told(question.continuation)
-    return "\n\n".join(part for part in (before, f"User: {told}", since) if part) if before or since else told
+    text = _user_text(question, "") if text is None else text
+    before, after = conversation_text(question), _transcript(question.continuation)
+    if not (before or after):
+        return text
+    return "\n\n".join(part for part in (before, f"User: {text}", after) if part)
 
 
 def conversation_text(question: Question) -> str:
-    """The turns before the question as one text, a paragraph each, its speaker in front; empty if there are none."""
-    return _told(question.conversation)
+    """The messages before the question as one text, a paragraph each, with the role; empty if there are none."""
+    return _transcript(question.conversation)
 
 
-def _told(turns: Sequence[Message]) -> str:
-    return "\n\n".join(f"{turn.role.capitalize()}: {_said(turn)}" for turn in turns)
+def _transcript(messages: Sequence[Message]) -> str:
+    return "\n\n".join(f"{message.role.capitalize()}: {_message_text(message)}" for message in messages)
 
 
-def _said(turn: Message) -> str:
-    parts = [turn.content, canonical_calls(turn.tool_calls) if turn.tool_calls else ""]
+def _message_text(message: Message) -> str:
+    parts = [message.content, canonical_calls(message.tool_calls) if message.tool_calls else ""]
     return "\n".join(part for part in parts if part)
 
 
-def _asked(question: Question, instruction: str) -> str:
+def _user_text(question: Question, instruction: str) -> str:
     parts = [f"Document «{d.name}»:\n{d.text}" for d in question.documents]
     parts.append(question.text)
     if question.choices:
@@ -106,14 +104,14 @@ def _asked(question: Question, instruction: str) -> str:
 
 
 def requested_kind(question: Question) -> AnswerKind:
-    """The kind of answer that is asked for: a question with choices wants one of them, whatever else it says."""
+    """The kind of answer to prompt for: "choice" for a question with choices, else the question's own."""
     return "choice" if question.choices else question.kind
 
 
 def step_by_step_instruction(question: Question) -> str:
-    """The trigger of zero-shot chain of thought, with the form of the answer where the kind asks for one.
+    """The trigger of zero-shot chain of thought, with the form of the answer if the kind has one.
 
-    Differs: Kojima et al. (2022) ask for the answer in a second prompt; this asks for it at the end of the chain.
+    Differs: Kojima et al. (2022) prompt for the answer separately; this requests it at the end of the chain.
     """
     kind = requested_kind(question)
     form = {
@@ -128,16 +126,15 @@ def step_by_step_instruction(question: Question) -> str:
 
 
 def answer_trigger(question: Question) -> str:
-    """What is put behind a chain of thought to get the answer out of it."""
-    kind = requested_kind(question)
-    return ANSWER_TRIGGERS.get(kind, "Therefore, the answer is")
+    """The text that is appended to a chain of thought to obtain the answer."""
+    return ANSWER_TRIGGERS.get(requested_kind(question), "Therefore, the answer is")
 
 
 def steps_instruction(question: Question) -> str:
-    """What asks for short steps with a blank line between them, so that a search can go on from each of them.
+    """Instruction for short steps with blank lines between them, so that a search can continue each of them.
 
     Source: the form that step-level search and its reward models expect (Beeching, Tunstall, Rush 2024; Puri et al.
-    2025); the words are ours.
+    2025); the wording is ours.
     """
     return (
         "Solve this in short numbered steps, with a blank line between one step and the next. "
@@ -146,12 +143,12 @@ def steps_instruction(question: Question) -> str:
 
 
 def lines_instruction(question: Question) -> str:
-    """What asks for short steps of a line each, for models that leave no blank lines where they are asked to."""
+    """Instruction for short steps of one line each, for models that do not follow `steps_instruction`."""
     return f"Solve this in short numbered steps, one line each. End with a last line {last_step_form(question)}."
 
 
 def last_step_form(question: Question) -> str:
-    """What the last step of a solution in steps is to look like."""
+    """The form of the last step of a solution in steps."""
     kind = requested_kind(question)
     return {
         "choice": '"The answer is" and the letter of the right choice',
@@ -163,19 +160,19 @@ def last_step_form(question: Question) -> str:
 
 GAP = " […] "
 MIN_KEPT_CHARS = 40
-"""Fewest characters that a shortened text keeps."""
+"""Minimum length of a shortened text."""
 
 
-def truncate_middle(text: str, most: int) -> str:
-    """A text of at most `most` characters: the longer one's beginning and end, a mark between the two.
+def truncate_middle(text: str, max_chars: int) -> str:
+    """A text of at most `max_chars` characters: the beginning and the end of a longer one, with `GAP` between.
 
     Args:
         text: The text.
-        most: Most characters, at least those of the mark.
+        max_chars: Maximum length, at least that of `GAP`.
     """
-    if len(text) <= most:
+    if len(text) <= max_chars:
         return text
-    kept = most - len(GAP)
+    kept = max_chars - len(GAP)
     end = kept // 2
     return text[: kept - end] + GAP + (text[-end:] if end else "")
 
@@ -183,53 +180,53 @@ def truncate_middle(text: str, most: int) -> str:
 async def fit_prompt(
     model: MeteredModel,
     run: Run,
-    make: Callable[[Sequence[str]], Prompt],
+    make_prompt: Callable[[Sequence[str]], Prompt],
     texts: Sequence[str],
-    reply_tokens: int,
+    completion_tokens: int,
 ) -> tuple[Prompt | None, int | None]:
-    """The prompt that holds the texts, all of them shortened to the same length if it would not fit otherwise.
+    """The prompt that contains the texts, all of them truncated to the same length if it would not fit otherwise.
 
-    What had to be shortened is noted in the run store, since a replay has no model that counts tokens. Where nobody can
-    count, nothing is shortened.
+    The truncation is recorded in the run store, since a replay has no model that counts tokens. If tokens cannot be
+    counted, nothing is truncated.
 
     Args:
-        model: Who reads the prompt.
+        model: The model of the prompt.
         run: The run.
-        make: Makes the prompt of the texts.
+        make_prompt: Makes the prompt of the texts.
         texts: The texts.
-        reply_tokens: Tokens that the reply takes.
+        completion_tokens: Tokens to leave for the completion.
 
     Returns:
-        The prompt, None if it does not fit with the shortest texts either; and the most characters of a text that were
-        kept, None if all are whole.
+        The prompt, None if it does not fit with the shortest texts either; and the maximum length of the texts, None if
+        none was truncated.
     """
-    whole, limit = make(texts), model.capabilities.context_tokens
+    prompt, limit = make_prompt(texts), model.capabilities.context_tokens
     if limit is None or not texts:
-        return whole, None
+        return prompt, None
 
     def fits(prompt: Prompt) -> bool | None:
         tokens = model.count_tokens(prompt)
-        return None if tokens is None else tokens + reply_tokens <= limit
+        return None if tokens is None else tokens + completion_tokens <= limit
 
-    what: dict[str, JsonValue] = {"fit": whole.model_dump(mode="json"), "reply_tokens": reply_tokens}
-    found = fits(whole)
-    if found is None:
-        kept = (await load_decision(run, model, what) or {}).get("kept")
-        if not isinstance(kept, int):
-            return whole, None
-        return (_with(make, texts, kept), kept) if kept else (None, None)
-    if found:
-        return whole, None
-    # the most characters that fit, by bisection: `low` fits, `high` does not
+    key: dict[str, JsonValue] = {"fit": prompt.model_dump(mode="json"), "completion_tokens": completion_tokens}
+    fits_untruncated = fits(prompt)
+    if fits_untruncated is None:
+        max_chars = (await load_decision(run, model, key) or {}).get("max_chars")
+        if not isinstance(max_chars, int):
+            return prompt, None
+        return (_truncated(make_prompt, texts, max_chars), max_chars) if max_chars else (None, None)
+    if fits_untruncated:
+        return prompt, None
+    # the largest length that fits, by bisection: `low` fits, `high` does not
     low, high = 0, max(map(len, texts))
-    if fits(_with(make, texts, MIN_KEPT_CHARS)):
+    if fits(_truncated(make_prompt, texts, MIN_KEPT_CHARS)):
         low = MIN_KEPT_CHARS
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if fits(_with(make, texts, middle)) else (low, middle)
-    await save_decision(run, model, what, {"kept": low})
-    return (_with(make, texts, low), low) if low else (None, None)
+            low, high = (middle, high) if fits(_truncated(make_prompt, texts, middle)) else (low, middle)
+    await save_decision(run, model, key, {"max_chars": low})
+    return (_truncated(make_prompt, texts, low), low) if low else (None, None)
 
 
-def _with(make: Callable[[Sequence[str]], Prompt], texts: Sequence[str], most: int) -> Prompt:
-    return make([truncate_middle(text, most) for text in texts])
+def _truncated(make_prompt: Callable[[Sequence[str]], Prompt], texts: Sequence[str], max_chars: int) -> Prompt:
+    return make_prompt([truncate_middle(text, max_chars) for text in texts])

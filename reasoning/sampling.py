@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from ..core.concurrency import gather
-from ..core.errors import CapabilityMissing, InvalidResponse, BudgetExceeded
+from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse
 from ..core.events import CandidateAdded, StrategyNote
 from ..core.messages import Chunk, Completion, Prompt, Request, SamplingParams
 from ..core.run import Run

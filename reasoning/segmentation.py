@@ -1,9 +1,9 @@
 r"""Segmentation of a model's text into sentences and steps, and how steps are compared.
 
 A step begins after a blank line, at a heading, at "Step 3:" and at a numbered item ("3. …", "3) …"). A text with none
-of these is split into its sentences. Joined, the steps are the text. Fenced code and displayed formulas (`\[ … \]`,
-`$$ … $$`, `\begin{…} … \end{…}`) are never split: `split_steps` knows which of them close, `is_inside_block` decides for
-a text that is still being generated.
+of these is split into its sentences. Joined, the steps are the text. Fenced code and displayed formulas (`\[ … \]`, `$$
+… $$`, `\begin{…} … \end{…}`) are never split: `split_steps` knows which of them close, `is_inside_block` decides for a
+text that is still being generated.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import Field, JsonValue, field_validator
 
-from ..core.errors import CapabilityMissing, BudgetExceeded, UserError
+from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
 from ..core.messages import Prompt
 from ..core.run import Run

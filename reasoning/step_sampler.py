@@ -1,7 +1,7 @@
 """`StepSampler`: continues many partial solutions by one step each, in one batch.
 
-Steps end at a delimiter, which is given to the backend as a stop string: that works everywhere, and no token is spent on
-it. The logits processor `step_control` is for chains that are sampled in one piece, whose long steps it closes by
+Steps end at a delimiter, which is given to the backend as a stop string: that works everywhere, and no token is spent
+on it. The logits processor `step_control` is for chains that are sampled in one piece, whose long steps it closes by
 forcing the delimiter; here a step that is too long simply ends, so a search tree holds only text that the model
 generated.
 
@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..core.errors import CapabilityMissing, BudgetExceeded, UserError
+from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.messages import Completion, Frozen, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Question
@@ -177,8 +177,8 @@ class StepSampler:
     makes the same calls gets the same steps and pays for none that the run store has.
 
     Models that cannot continue a given prefix are instructed to go on from it; what they repeat is cut. If a backend
-    takes no stop strings, a step is sampled up to its maximum tokens and cut at the first delimiter; the rest is counted
-    and discarded.
+    takes no stop strings, a step is sampled up to its maximum tokens and cut at the first delimiter; the rest is
+    counted and discarded.
 
     Args:
         model: The model.
@@ -248,7 +248,7 @@ class StepSampler:
     async def _round(
         self, pending: list[_PartialStep], sampling: SamplingParams, keep_tokens: int, counts: _BatchCounts
     ) -> list[_PartialStep]:
-        """Sample as many of these as the budget covers, at once; returns those to continue and those not sampled yet."""
+        """Sample as many of these as the budget covers; returns those to continue and those not sampled yet."""
         batch, share = self._covered(pending, keep_tokens)
         rest = pending[len(batch) :]
         if not batch:

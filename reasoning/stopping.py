@@ -282,8 +282,8 @@ class SelfEvaluated(StoppingRule):
 class OnlineConfidence(StoppingRule):
     """Warm-up samples set a threshold; a later sample ends where its group confidence falls below it.
 
-    A sample's weight in the vote is its lowest group confidence. SamplingParams stops once the leader has `share` of the
-    weight.
+    A sample's weight in the vote is its lowest group confidence. Sampling stops once the leader has `share` of
+    the weight.
 
     Source: Fu et al., "Deep Think with Confidence" (2025, arXiv:2508.15260), section 3.2 and equations 2 to 5.
 
@@ -326,7 +326,7 @@ class OnlineConfidence(StoppingRule):
 
     @property
     def required_features(self) -> frozenset[Feature]:
-        return frozenset({"hooks"})
+        return frozenset({"logits_processors"})
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -347,7 +347,8 @@ Stopping = Annotated[
     Field(discriminator="rule"),
     BeforeValidator(_rule_of_name),
 ]
-"""A stopping rule as a strategy's parameter: `"beta"`, or `{"rule": "beta", "confidence": 0.99}`; likewise the others."""
+"""A stopping rule as a strategy's parameter: `"beta"`, or `{"rule": "beta", "confidence": 0.99}`; likewise the
+others."""
 
 SamplingMode = Literal["auto", "rounds", "race"]
 """How samples are taken under a stopping rule. "rounds": as few at a time as could be enough, then the rule decides.

@@ -197,8 +197,8 @@ class Strategy(Protocol):
     A strategy may have an attribute `supports_tools`; if true, it accepts questions with tools (`Question.tools`), and
     its candidates may be tool calls (`candidates.read_candidate`). Other strategies never get such a question.
 
-    A strategy may have a method `entailment_model(question) -> str`: the string of the entailment model that it needs for a
-    question, with parameters; empty if none. The run then provides it as `Models.entailment`, together with an
+    A strategy may have a method `entailment_model(question) -> str`: the string of the entailment model that it needs
+    for a question, with parameters; empty if none. The run then provides it as `Models.entailment`, together with an
     embedding model, or None if they are not available.
     """
 

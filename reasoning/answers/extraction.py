@@ -580,7 +580,7 @@ class Restatement:
 
 
 def restatement(sentence: str, question: str) -> Restatement | None:
-    """What a sentence adds to the question: "Paris" in "The capital of France is Paris."
+    """What a sentence adds to the question: "Paris" in "The capital of France is Paris".
 
     Two forms are recognised, by their words. *Question first*: the sentence repeats the question's words up to a form
     of "to be" or up to the first new word, and the rest is new (a leading "written by" or "located in" and trailing

@@ -1,4 +1,4 @@
-r"""Normalization of a model's text: thoughts and invisible characters removed, digits and full-width characters in ASCII.
+r"""Normalization of a model's text: without thoughts and invisible characters, digits in ASCII.
 
 `unwrap` removes what surrounds an answer: markdown emphasis, quotes, `$…$`, `\(…\)`, `\text{…}`, full stops.
 """

@@ -150,7 +150,7 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
         return self._wind_up(exceeded)
 
     def _select(self, loss: Mapping[int, float], blocked: set[int]) -> MCTSNode | None:
-        """The leaf that is reached from the root; None if every path is closed or blocked. Blocks dead ends it meets."""
+        """The leaf that is reached from the root; None if all paths are closed or blocked. Blocks dead ends."""
         while True:
             node = self.tree[0]
             if node.closed or node.id in blocked:

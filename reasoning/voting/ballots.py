@@ -1,8 +1,8 @@
 """Counting ranked ballots: Borda count, instant runoff, mean reciprocal rank. Pure arithmetic, exact.
 
 A ballot names answers, the best first, each once; it need not name all. Under every rule, ballots of a single answer
-make a plurality vote. Nothing depends on the order of the ballots; of equal answers the smallest wins, so that ties
-fall as the caller has numbered the answers.
+make a plurality vote. The order of the ballots has no influence; of equal answers the smallest wins, so the
+caller's numbering breaks ties.
 
 Source: Wang et al., "Ranked Voting based Self-Consistency of Large Language Models" (Findings of ACL 2025,
 arXiv:2505.10772).
@@ -27,21 +27,21 @@ class Election:
 
     Attributes:
         winner: The answer that won.
-        scores: Each answer's score, the best first: points, ballots that counted for it when it last stood, or mean of
+        scores: Each answer's score, the best first: points, ballots that counted for it in its last round, or mean of
             reciprocal ranks.
-        most: What an answer would have that is first on every ballot.
-        eliminated: Under "irv", the answers that fell out, in order; else empty.
+        max_score: Score of an answer that is first on every ballot.
+        eliminated: Under "irv", the eliminated answers, in order; else empty.
     """
 
     winner: int
     scores: dict[int, Fraction]
-    most: Fraction
+    max_score: Fraction
     eliminated: tuple[int, ...] = ()
 
     @property
     def share(self) -> Fraction:
-        """The winner's score as a share of the most it could be, in (0, 1]; 1 if it is first on every ballot."""
-        return self.scores[self.winner] / self.most
+        """The winner's score as a share of the maximum, in (0, 1]; 1 if it is first on every ballot."""
+        return self.scores[self.winner] / self.max_score
 
 
 def count_ballots(ballots: Sequence[Ballot], rule: CountingRule) -> Election:
@@ -49,15 +49,15 @@ def count_ballots(ballots: Sequence[Ballot], rule: CountingRule) -> Election:
 
     - "borda": on ballots of up to m answers the first gets m points, the second m - 1, and so on; an answer that a
       ballot does not name gets none from it.
-    - "irv": each ballot counts for its best answer that still stands, or no longer. As long as no answer has more than
-      half of the ballots that count, the one with the fewest falls out; of equals the one with the fewer Borda points,
+    - "irv": each ballot counts for its best answer that is not eliminated, if any. While no answer has more than half
+      of the ballots that count, the one with the fewest is eliminated; of equals the one with the fewer Borda points,
       then the largest.
-    - "mrr": the mean over all ballots of 1 / rank, 0 where an answer is not named.
+    - "mrr": the mean over all ballots of 1 / rank, 0 for an answer that is not named.
 
     Differs: the authors' program gives the first of k answers on a ballot k points, so that a chain that names a single
     answer would count a third of one that names three; m is the same for all ballots here, and the two agree where all
-    are of one length. In its instant runoff the ballots of an answer that fell out are dropped; here they go on to the
-    next answer, as the rule has it.
+    are of one length. In its instant runoff the ballots of an eliminated answer are dropped; here they pass to the next
+    answer, as the rule requires.
 
     Args:
         ballots: The ballots.
@@ -67,7 +67,7 @@ def count_ballots(ballots: Sequence[Ballot], rule: CountingRule) -> Election:
         UserError: There is no ballot, one is empty or names an answer twice, or there is no such rule.
     """
     if not ballots or any(not ballot or len(set(ballot)) < len(ballot) for ballot in ballots):
-        raise UserError("a count needs ballots, each with at least one answer and none twice")
+        raise UserError("every ballot needs one or more answers, none of them twice, and there must be a ballot")
     match rule:
         case "borda":
             depth = max(map(len, ballots))
@@ -85,7 +85,7 @@ def count_ballots(ballots: Sequence[Ballot], rule: CountingRule) -> Election:
 
 
 def first_choices(ballots: Sequence[Ballot]) -> dict[int, int]:
-    """How often each answer is first, most first, of equals the smallest; answers that never are included."""
+    """How often each answer is first, in decreasing order, of equals the smallest; 0 for answers that never are."""
     counts = {answer: 0 for ballot in ballots for answer in ballot}
     for ballot in ballots:
         counts[ballot[0]] += 1
@@ -96,14 +96,14 @@ def _points(ballots: Sequence[Ballot]) -> dict[int, Fraction]:
     depth = max(map(len, ballots))
     points: dict[int, Fraction] = {}
     for ballot in ballots:
-        for place, answer in enumerate(ballot):
-            points[answer] = points.get(answer, Fraction(0)) + depth - place
+        for rank, answer in enumerate(ballot):
+            points[answer] = points.get(answer, Fraction(0)) + depth - rank
     return points
 
 
-def _by_score(scores: dict[int, Fraction], most: Fraction, eliminated: tuple[int, ...] = ()) -> Election:
+def _by_score(scores: dict[int, Fraction], max_score: Fraction, eliminated: tuple[int, ...] = ()) -> Election:
     ranked = dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
-    return Election(next(iter(ranked)), ranked, most, eliminated)
+    return Election(next(iter(ranked)), ranked, max_score, eliminated)
 
 
 def _runoff(ballots: Sequence[Ballot]) -> Election:
@@ -119,7 +119,7 @@ def _runoff(ballots: Sequence[Ballot]) -> Election:
                 counts[best] += 1
         last |= {answer: Fraction(count) for answer, count in counts.items()}
         leader = max(counts, key=lambda a: counts[a])
-        if 2 * counts[leader] > sum(counts.values()):  # as the last that stands has: somebody named it
+        if 2 * counts[leader] > sum(counts.values()):  # also true of the last one left: a ballot names it
             break
         loser = min(counts, key=lambda a: (counts[a], points[a], -a))
         standing.remove(loser)

@@ -1,18 +1,15 @@
-"""`vote`: from paths and the classes of their answers to one answer, by self-consistency or by probability.
+"""Votes over sampled paths: from paths and the classes of their answers to one answer, by count or by probability.
+
+Reasoning pruning (`prune`) decides by the mixture of the paths' probabilities which are too improbable to vote: those
+that more probably belong to the lower component than to the higher one and are below the mean; both comparisons are
+strict. So a path above the mean is never pruned, whatever the mixture is.
 
 Source: Zhou et al., "A Theoretical Study on Bridging Internal Probability and Self-Consistency for LLM Reasoning"
 (NeurIPS 2025, arXiv:2510.15444).
 
-`Path`: one sampled solution with its answer and its length-normalised probability.
-
-Reasoning pruning: which paths are too improbable to vote, by the mixture of their probabilities.
-
-A path is pruned if it more probably belongs to the lower component than to the higher one, and lies below the mean;
-both comparisons are strict. So a path above the mean is never pruned, whatever the mixture says.
-
-Source: Zhou et al. 2025, arXiv:2510.15444, "reasoning pruning". Departure, unless `guards="reference"`: nothing is
-pruned where the fit can mean nothing, and the likeliest path always stays. The authors' program can prune all paths of
-equal probability, since their mean in floating point can exceed each of them; it then divides 0 by 0.
+Differs, unless `guards="reference"`: nothing is pruned if the fit carries no information, and the most probable path is
+never pruned. The authors' program can prune all paths of equal probability, since their mean in floating point can
+exceed each of them; it then divides 0 by 0.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
 
 ROUNDING = 1e-4
-"""How far above 0 a log-probability may be, in nats: engines sum in 32 bits, so a sure token may exceed 1."""
+"""Tolerance above 0 of a log-probability, in nats: engines sum in 32 bits, so a certain token may exceed 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +39,8 @@ class Path:
     """One sampled solution of a question.
 
     Attributes:
-        text: What was generated, thoughts and all; paths of the same text are duplicates.
-        answer: The answer it states; None if none was found.
+        text: The generated text, thoughts included; paths of the same text are duplicates.
+        answer: The answer it states; None without one.
         mean_logprob: Mean log-probability of its tokens, in nats, from -inf to 0; None if unknown. A value above 0 by
             no more than `ROUNDING` becomes 0.
 
@@ -60,19 +57,19 @@ class Path:
             object.__setattr__(self, "mean_logprob", _validate_logprob(self.mean_logprob, "the mean log-probability"))
 
     @classmethod
-    def of_tokens(cls, text: str, answer: str | None, logprobs: Sequence[float]) -> Path:
+    def from_logprobs(cls, text: str, answer: str | None, logprobs: Sequence[float]) -> Path:
         """A path from the log-probabilities of its tokens: s = (1/T) Σ l_t.
 
         Args:
-            text: What was generated.
+            text: The generated text.
             answer: The answer it states.
             logprobs: Log-probability of each sampled token in nats, `[tokens]`, of the raw distribution.
 
         Raises:
-            DataError: There is no token, or a value is not a number or above 0; names its place.
+            DataError: There is no token, or a value is not a number or above 0; names its position.
         """
         if not len(logprobs):
-            raise DataError("the list of log-probabilities is empty", hint="leave it away where there are none")
+            raise DataError("the list of log-probabilities is empty", hint="leave it out if there are none")
         values = [_validate_logprob(value, f"the log-probability of token {i}") for i, value in enumerate(logprobs, 1)]
         return cls(text, answer, math.fsum(values) / len(values))
 
@@ -83,7 +80,7 @@ class Path:
 
     @property
     def perplexity(self) -> float | None:
-        """1/p, at least 1; infinite where p is 0, None if unknown."""
+        """1/p, 1 or more; infinite if p is 0, None if unknown."""
         if self.mean_logprob is None:
             return None
         return math.exp(-self.mean_logprob) if self.mean_logprob > -700 else math.inf
@@ -93,26 +90,26 @@ def _validate_logprob(value: float, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{what} is {value!r}, not a number")
     if math.isnan(value):
-        raise DataError(f"{what} is NaN", hint="leave it away where it is unknown")
+        raise DataError(f"{what} is NaN", hint="leave it out if it is unknown")
     if value > ROUNDING:
         raise DataError(f"{what} is {value:g}, above 0", hint="give natural logarithms of probabilities")
     return min(float(value), 0.0)
 
 
 MIN_DISTINCT = 3
-"""Fewest distinct probabilities that a mixture is fitted to."""
+"""Minimum number of distinct probabilities for a fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """Which paths do not vote, and why.
+    """The paths that do not vote, and why.
 
     Attributes:
         pruned: Their positions, ascending.
-        posterior: For each path the probability of the higher component, `[paths]`; empty where nothing was fitted.
-            NaN, under `guards="reference"`, where both components vanish; such a path stays.
+        posterior: For each path the probability of the higher component, `[paths]`; empty if nothing was fitted. NaN,
+            under `guards="reference"`, if both components vanish; such a path is not pruned.
         mean: Mean probability of all paths.
-        fit: The mixture; None where none was fitted.
+        fit: The mixture; None if none was fitted.
         skipped: Why nothing could be pruned; empty if the rule was applied.
     """
 
@@ -133,9 +130,9 @@ def prune(
     Args:
         p: Probability of each path in [0, 1], duplicates included, at least one.
         init: Start of the fit, as in `fit_mixture`.
-        guards: "full" prunes nothing where fewer than `MIN_DISTINCT` probabilities differ or the fit is not finite, and
-            never the likeliest path. Its outcome does not depend on the order of the paths. "reference" is the authors'
-            arithmetic, all paths pruned included.
+        guards: "full" prunes nothing if fewer than `MIN_DISTINCT` probabilities differ or the fit is not finite, and
+            never the most probable path. The result does not depend on the order of the paths. "reference" is the
+            authors' arithmetic, all paths pruned included.
 
     Raises:
         UserError: There is no probability, or one is outside [0, 1].
@@ -184,15 +181,14 @@ class VoteOptions(BaseModel):
 
     Attributes:
         init: Start of the fit: "reference" is the authors' only one, "multistart" takes the best of four.
-        dedup: What several paths of one text count in "pc" and "rpc": "max" their largest probability, "reference" the
+        dedup: Weight of several paths of one text in "pc" and "rpc": "max" their largest probability, "reference" the
             sum of the distinct ones among their probabilities.
         unparsed: Paths without an answer: "drop" leaves them out of classes, fit and mean; "class" makes them a class,
             which can win.
-        representative: Which path names a class: "likeliest" the one of the largest probability, of equals the first;
-            "reference" the last.
-        guards: "full" or "reference", as in `pruning.prune`; under "reference" all confidences are NaN where every path
-            was pruned.
-        min_paths: Fewest paths that a mixture is fitted to; below, "rpc" counts as "pc".
+        representative: The path that represents a class: "most-probable", of equals the first; "reference" the last.
+        guards: "full" or "reference", as in `prune`; under "reference" all confidences are NaN if every path was
+            pruned.
+        min_paths: Minimum number of paths for a fit; below it, "rpc" counts as "pc".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -200,7 +196,7 @@ class VoteOptions(BaseModel):
     init: Literal["reference", "multistart"] = "reference"
     dedup: Literal["max", "reference"] = "max"
     unparsed: Literal["drop", "class"] = "drop"
-    representative: Literal["likeliest", "reference"] = "likeliest"
+    representative: Literal["most-probable", "reference"] = "most-probable"
     guards: Literal["full", "reference"] = "full"
     min_paths: Annotated[int, Field(ge=1)] = 4
 
@@ -217,10 +213,10 @@ class AnswerClass:
 
     Attributes:
         answer: The representative's answer; None for the class of paths without one.
-        confidence: Its share of the mass, in [0, 1]; for "ppl" the probability of its likeliest path.
+        confidence: Its share of the mass, in [0, 1]; for "ppl" the probability of its most probable path.
         members: Positions of its paths, pruned ones included, ascending.
-        representative: Position of the path that names it.
-        credit: Its share of the first place: 1/T for each of T tied ones, 0 for all others.
+        representative: Position of the path that represents it.
+        credit: Its share of the first rank: 1/T for each of T tied ones, 0 for all others.
     """
 
     answer: str | None
@@ -236,12 +232,12 @@ class Vote:
 
     Attributes:
         classes: By decreasing confidence; of equals, the one whose first path came first.
-        method: The method asked for.
+        method: The requested method.
         method_used: The method that was applied.
         pruned: Positions of the paths that did not count, ascending.
         unparsed: Number of paths without an answer.
-        fit: The mixture behind the pruning; None if none was fitted.
-        degraded: What was asked for and not done, one sentence each.
+        fit: The mixture of the pruning; None if none was fitted.
+        degraded: Deviations from the requested method, one sentence each.
     """
 
     classes: tuple[AnswerClass, ...]
@@ -254,7 +250,7 @@ class Vote:
 
     @property
     def ties(self) -> tuple[int, ...]:
-        """Positions in `classes` of those that share the first place; one where there is no tie."""
+        """Positions in `classes` of those that share the first rank; one without a tie."""
         return tuple(i for i, voted in enumerate(self.classes) if voted.credit)
 
     @property
@@ -278,23 +274,23 @@ def vote(
 
     - "rpc", reasoning-pruned perplexity consistency: improbable paths are pruned, then as "pc".
     - "pc", perplexity consistency: a class weighs the sum of its paths' probabilities, each distinct text once.
-    - "ppl": the single likeliest path wins; a class's confidence is the probability of its likeliest path, so that
+    - "ppl": the single most probable path wins; a class's confidence is the probability of its most probable path, so
       confidences do not sum to 1. Of T paths that tie, each gets 1/T of the credit.
     - "sc", self-consistency: a class weighs the number of its paths, duplicates included.
 
-    But for "ppl", confidence is a class's weight over the weight of all. Where a path that votes has no
-    log-probability, "rpc", "pc" and "ppl" count as "sc" and say so.
+    Except for "ppl", confidence is a class's weight over the weight of all. If a path that votes has no
+    log-probability, "rpc", "pc" and "ppl" count as "sc" and report it.
 
     Args:
         paths: All samples of one question.
-        classes: Positions of equal answers, as `equivalence.Equivalence.group` gives them: each path with an answer in
+        classes: Positions of equal answers, as from `Equivalence.group`: each path with an answer in
             exactly one class, no path without one in any.
-        method: How to count.
-        options: The details; by default the recommended ones.
+        method: The method.
+        options: Details; by default the recommended ones.
 
     Raises:
         UnknownName: There is no such method.
-        UserError: The classes do not fit the paths.
+        UserError: The classes do not match the paths.
     """
     method = parse_method(method)
     options = VoteOptions() if options is None else options
@@ -368,7 +364,7 @@ def _some(positions: Sequence[int]) -> str:
 
 
 def _possible(method: Method, voters: Sequence[Path], options: VoteOptions) -> tuple[Method, tuple[str, ...]]:
-    """The method that these paths allow, and what is to be said if it is not the one asked for."""
+    """The method that these paths allow, and the deviation if it is not the requested one."""
     if method != "sc" and any(path.mean_logprob is None for path in voters):
         return "sc", (f"{method}: no logprobs, used self-consistency",)
     if method == "rpc" and len(voters) < options.min_paths:
@@ -385,7 +381,7 @@ def _count(
 ) -> tuple[AnswerClass, ...]:
     """The classes with their confidences, in order."""
     if method == "ppl":
-        masses, shares = _likeliest(paths, groups)
+        masses, shares = _most_probable(paths, groups)
         confidences = [max(paths[i].probability or 0.0 for i in group) for group in groups]
     else:
         if method == "sc":
@@ -400,15 +396,15 @@ def _count(
         shares = [1 / sum(tied) if tie else 0.0 for tie in tied]
     order = sorted(range(len(groups)), key=lambda g: (shares[g] == 0, -masses[g] if not shares[g] else 0, groups[g][0]))
     last = options.representative == "reference" and method != "ppl"
-    found = []
+    ranked = []
     for g in order:
-        named_by = groups[g][-1] if last else max(groups[g], key=lambda i: (_logprob(paths[i]), -i))
-        found.append(AnswerClass(paths[named_by].answer, confidences[g], groups[g], named_by, shares[g]))
-    return tuple(found)
+        representative = groups[g][-1] if last else max(groups[g], key=lambda i: (_logprob(paths[i]), -i))
+        ranked.append(AnswerClass(paths[representative].answer, confidences[g], groups[g], representative, shares[g]))
+    return tuple(ranked)
 
 
-def _likeliest(paths: Sequence[Path], groups: Sequence[tuple[int, ...]]) -> tuple[list[float], list[float]]:
-    """For each class the log-probability of its likeliest path, and its share of those that tie for the likeliest."""
+def _most_probable(paths: Sequence[Path], groups: Sequence[tuple[int, ...]]) -> tuple[list[float], list[float]]:
+    """For each class the log-probability of its most probable path, and its share of the paths that tie for it."""
     best = [max(_logprob(paths[i]) for i in group) for group in groups]
     top = max(best)
     winners = [sum(_logprob(paths[i]) == top for i in group) for group in groups]
@@ -416,7 +412,7 @@ def _likeliest(paths: Sequence[Path], groups: Sequence[tuple[int, ...]]) -> tupl
 
 
 def _weights(paths: Sequence[Path], groups: Sequence[tuple[int, ...]], options: VoteOptions) -> Mapping[int, float]:
-    """What each path weighs: its probability, up to a factor where all of them underflow."""
+    """Weight of each path: its probability, up to a factor if all of them underflow."""
     voters = [i for group in groups for i in group]
     p = {i: paths[i].probability or 0.0 for i in voters}
     if options.guards == "reference" or max(p.values()) > _UNDERFLOW:
@@ -426,7 +422,7 @@ def _weights(paths: Sequence[Path], groups: Sequence[tuple[int, ...]], options: 
 
 
 def _mass(paths: Sequence[Path], survivors: Sequence[int], weights: Mapping[int, float], options: VoteOptions) -> float:
-    """What a class weighs: each distinct text once, or under `dedup="reference"` once for each distinct probability."""
+    """Weight of a class: each distinct text once, or under `dedup="reference"` once for each distinct probability."""
     by_text: dict[str, set[float]] = {}
     for i in survivors:
         by_text.setdefault(paths[i].text, set()).add(weights[i])

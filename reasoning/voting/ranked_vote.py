@@ -43,11 +43,11 @@ _COMMA = re.compile(r"\s*,\s*")
 _ASIDE = re.compile(
     r"\s*[\[(][^()\[\]]{0,60}(?:%|likely|likelihood|probab|confiden)[^()\[\]]{0,60}[\])]\s*$", re.IGNORECASE
 )
-_MOST_LINES = 40
+_MAX_LINES = 40
 
 
 class RankedVote:
-    """Sample `n` chains that each rank up to `ranks` answers, and count the rankings (`ranked_voting.elect`).
+    """Sample `n` chains that each rank up to `ranks` answers, and count the rankings (`ballots.count_ballots`).
 
     A chain without a ranking votes with its single answer, one without an answer does not vote. Answers are compared by
     mathematical equivalence. Of equal answers the one reached first wins.
@@ -57,8 +57,8 @@ class RankedVote:
     Confidence is the winner's score as a share of what it would be if every chain, those without an answer included,
     had it first.
 
-    Differs: the paper shows examples of ranked answers, this asks for them in words. A chain still ends with a single
-    answer, so that one that ranks nothing has a vote. See `ranked_voting` for the counting.
+    Differs: the paper shows examples of ranked answers, this requests them by instruction. A chain still ends with a
+    single answer, so that one that ranks nothing has a vote. See `ballots` for the counting.
     """
 
     name: ClassVar[str] = "ranked-vote"
@@ -72,10 +72,12 @@ class RankedVote:
         """Parameters of `ranked-vote`."""
 
         rule: Annotated[
-            CountingRule, Field(description="borda (points by place), irv (instant runoff), mrr (mean reciprocal rank)")
+            CountingRule, Field(description="borda (points by rank), irv (instant runoff), mrr (mean reciprocal rank)")
         ] = "borda"
-        ranks: Annotated[int, Field(ge=1, le=20, description="most answers that a chain ranks")] = 3
-        instruction: Annotated[str | None, Field(description="text behind the question; by default our own")] = None
+        ranks: Annotated[int, Field(ge=1, le=20, description="maximum answers that a chain ranks")] = 3
+        instruction: Annotated[
+            str | None, Field(description="text after the question; by default it requests a ranking")
+        ] = None
 
         def default_instruction(self, question: Question) -> str:
 
@@ -85,7 +87,6 @@ class RankedVote:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`."""
         config = self.config
         samples = await config.sample(question, models, run)
         if not samples.candidates:
@@ -101,7 +102,7 @@ class RankedVote:
         class_of = {i: k for k, members in enumerate(classes) for i in members}
         ballots, at = [], 0
         for ranking in rankings:
-            ballots.append(list(dict.fromkeys(class_of[at + place] for place in range(len(ranking)))))
+            ballots.append(list(dict.fromkeys(class_of[at + rank] for rank in range(len(ranking)))))
             at += len(ranking)
         voting = [ballot for ballot in ballots if ballot]
         if not voting:
@@ -113,14 +114,14 @@ class RankedVote:
         notes: dict[str, JsonValue] = {
             "rule": config.rule,
             "scores": {answers[k]: float(score) for k, score in election.scores.items()},
-            "first_places": {answers[k]: count for k, count in firsts.items()},
+            "first_choices": {answers[k]: count for k, count in firsts.items()},
             "ranked": sum(len(ballot) > 1 for ballot in voting),
         }
         run.emit(StrategyNote(strategy=run.config.strategy, name="rankings.counted", data=notes))
-        place, chosen = min((b.index(election.winner), i) for i, b in enumerate(ballots) if election.winner in b)
-        if place > 0:  # nobody has it first: the chain that ranks it best stands for it
+        rank, chosen = min((b.index(election.winner), i) for i, b in enumerate(ballots) if election.winner in b)
+        if rank > 0:  # no chain has it first: the one that ranks it best represents it
             candidates[chosen] = candidates[chosen].model_copy(update={"answer": answers[election.winner]})
-        share = {k: float(score / election.most) for k, score in election.scores.items()}
+        share = {k: float(score / election.max_score) for k, score in election.scores.items()}
         return Solution(
             chosen=chosen,
             candidates=tuple(
@@ -136,7 +137,7 @@ class RankedVote:
 
 
 def ranking_instruction(question: Question, ranks: int) -> str:
-    """The instruction that asks for a chain, a ranking and a single answer."""
+    """The instruction that requests a chain, a ranking and a single answer."""
     kind = requested_kind(question)
     each = {
         "choice": "the letters of the choices",
@@ -154,32 +155,32 @@ def ranking_instruction(question: Question, ranks: int) -> str:
     )
 
 
-def parse_ranking(candidate: Candidate, question: Question, most: int) -> list[str]:
+def parse_ranking(candidate: Candidate, question: Question, max_answers: int) -> list[str]:
     """The answers that a chain ranks, the best first; its single answer if it ranks none.
 
     The last heading of a ranking counts. Below it each line is an answer, until a line states the final answer or no
-    line is an item any more; on one line, answers stand between ">", ";" or, where the answers are letters, commas.
+    line is an item any more; on one line, answers are separated by ">", ";" or, if they are letters, commas.
 
     Args:
         candidate: The chain.
-        question: What it answers.
-        most: Most answers taken.
+        question: The question.
+        max_answers: Maximum number of answers.
     """
     text = candidate.text if candidate.finish_reason == "stop" else complete_sentences(candidate.text)
     body = visible_text(text).text
     headings = list(_HEADING.finditer(body))
     items = _items(body[headings[-1].end() :], question) if headings else []
-    found: list[str] = []
+    answers: list[str] = []
     for item in items:
         answer = extract_answer(f"The answer is {_ASIDE.sub('', item)}", question)
-        if answer is not None and answer.value not in found:
-            found.append(answer.value)
-    return found[:most] or ([] if candidate.answer is None else [candidate.answer])
+        if answer is not None and answer.value not in answers:
+            answers.append(answer.value)
+    return answers[:max_answers] or ([] if candidate.answer is None else [candidate.answer])
 
 
 def _items(below: str, question: Question) -> Sequence[str]:
-    """The items of a ranking, from what stands below its heading."""
-    first, *rest = (_FINAL.sub("", line) for line in below.split("\n")[:_MOST_LINES])
+    """The items of a ranking, from the text after its heading."""
+    first, *rest = (_FINAL.sub("", line) for line in below.split("\n")[:_MAX_LINES])
     if first.strip() and not _ITEM.match(first):
         parts = _BETWEEN.split(first.strip())
         if len(parts) == 1 and question.choices:

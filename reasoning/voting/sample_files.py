@@ -1,7 +1,4 @@
-"""Samples made elsewhere: JSON lines of paths, of one or several questions; whatever is wrong is told with its line.
-
-Votes over pools of paths: answers that are equal are put together, then counted.
-"""
+"""Sample files: JSON lines of samples generated elsewhere, of one or several questions, and votes over them."""
 
 from __future__ import annotations
 
@@ -32,10 +29,10 @@ class SamplePool:
     """The paths of one question.
 
     Attributes:
-        question: The question; None where the rows do not say.
-        kind: What its answers are.
+        question: The question; None if the rows have none.
+        kind: Kind of its answers.
         paths: Its paths, in the order of the rows.
-        lines: The line of the file that each stands in, from 1.
+        lines: Line number of each in the file, from 1.
     """
 
     question: str | None
@@ -71,18 +68,18 @@ def read_bytes(file: FilePath) -> bytes:
 def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[SamplePool]:
     """The questions of a file with their paths, in the order of their first rows.
 
-    A row is a JSON object with `text`; `answer` (where it is missing or null it is read from the text; an empty one
-    says that there is none); `mean_logprob`, or `logprobs`, the list of its tokens' log-probabilities, or neither; and
+    A row is a JSON object with `text`; `answer` (if missing or null it is extracted from the text; an empty string
+    means no answer); `mean_logprob`, or `logprobs`, the list of its tokens' log-probabilities, or neither; and
     `question`, in all rows or in none. Other fields are ignored.
 
     Args:
         content: UTF-8 text, one row a line; empty lines are ignored.
-        name: What errors call it.
-        kind: What the answers are; "auto" is told from the question, and without one is "math", which takes numbers,
-            formulas, and words that are announced as an answer.
+        name: Name of the file in errors.
+        kind: Kind of the answers; "auto" is inferred from the question, and without one is "math", which accepts
+            numbers, formulas, and text after an answer marker.
 
     Raises:
-        DataError: There is no row, or something is wrong with one; names the line.
+        DataError: There is no row, or one is invalid; names the line.
     """
     rows: dict[str | None, list[tuple[int, Path]]] = {}
     kinds: dict[str | None, ResolvedKind] = {}
@@ -90,17 +87,19 @@ def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Sam
         question = _question(line.values, line.where)
         if rows and (question is None) != (None in rows):
             raise DataError(
-                f"{line.where}: some rows have the field 'question', others not", hint="name it in all or none"
+                f"{line.where}: only some rows have the field 'question'", hint="give it in all rows or in none"
             )
         if question not in rows:
             rows[question] = []
             kinds[question] = _resolved(question, kind)
         rows[question].append((line.number, _path(line.values, line.where, question, kinds[question])))
     if not rows:
-        raise DataError(f"{name}: there is no path in it", hint='one JSON object per line, such as {"text": "…"}')
+        raise DataError(f"{name} contains no sample", hint='one JSON object per line, such as {"text": "…"}')
     return [
-        SamplePool(question, kinds[question], tuple(path for _, path in found), tuple(number for number, _ in found))
-        for question, found in rows.items()
+        SamplePool(
+            question, kinds[question], tuple(path for _, path in numbered), tuple(number for number, _ in numbered)
+        )
+        for question, numbered in rows.items()
     ]
 
 
@@ -109,7 +108,7 @@ def _question(row: Mapping[str, JsonValue], where: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: the field 'question' is {_shown(value)}, not a text of at least one character")
+        raise DataError(f"{where}: the field 'question' is {_shown(value)}, expected a non-empty string")
     return value
 
 
@@ -125,7 +124,7 @@ def _path(row: Mapping[str, JsonValue], where: str, question: str | None, kind: 
         raise DataError(f"{where}: the field 'text' is missing", hint=f"the record has: {known}")
     text = row["text"]
     if not isinstance(text, str):
-        raise DataError(f"{where}: the field 'text' is {_shown(text)}, not a text")
+        raise DataError(f"{where}: the field 'text' is {_shown(text)}, expected a string")
     answer = _answer(row, where, text, question, kind)
     mean, logprobs = row.get("mean_logprob"), row.get("logprobs")
     try:
@@ -134,8 +133,8 @@ def _path(row: Mapping[str, JsonValue], where: str, question: str | None, kind: 
         if logprobs is None:
             return Path(text, answer)
         if not isinstance(logprobs, list):
-            raise DataError(f"the field 'logprobs' is {_shown(logprobs)}, not a list of numbers")
-        return Path.of_tokens(text, answer, [_number(v, f"logprobs[{i}]") for i, v in enumerate(logprobs)])
+            raise DataError(f"the field 'logprobs' is {_shown(logprobs)}, expected a list of numbers")
+        return Path.from_logprobs(text, answer, [_number(v, f"logprobs[{i}]") for i, v in enumerate(logprobs)])
     except DataError as e:
         raise DataError(f"{where}: {e.message}", hint=e.hint) from e
 
@@ -143,25 +142,25 @@ def _path(row: Mapping[str, JsonValue], where: str, question: str | None, kind: 
 def _answer(
     row: Mapping[str, JsonValue], where: str, text: str, question: str | None, kind: ResolvedKind
 ) -> str | None:
-    given = row.get("answer")
-    if isinstance(given, str):
-        return given if given.strip() else None
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return str(given)
-    if given is not None:
-        raise DataError(f"{where}: the field 'answer' is {_shown(given)}, not a text")
+    answer = row.get("answer")
+    if isinstance(answer, str):
+        return answer if answer.strip() else None
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        return str(answer)
+    if answer is not None:
+        raise DataError(f"{where}: the field 'answer' is {_shown(answer)}, expected a string")
     if kind == "choice":
         raise DataError(
-            f"{where}: the field 'answer' is missing, and which option a text takes cannot be told without the options",
+            f"{where}: the field 'answer' is missing, and an option cannot be extracted without the list of options",
             hint="give the letter as 'answer'",
         )
-    found = extract_answer(text, Question(text=question or _UNKNOWN_QUESTION, kind=kind))
-    return None if found is None else found.value
+    extracted = extract_answer(text, Question(text=question or _UNKNOWN_QUESTION, kind=kind))
+    return None if extracted is None else extracted.value
 
 
 def _number(value: JsonValue, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"the field '{name}' is {_shown(value)}, not a number")
+        raise DataError(f"the field '{name}' is {_shown(value)}, expected a number")
     try:
         return float(value)
     except OverflowError:

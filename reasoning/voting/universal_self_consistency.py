@@ -1,4 +1,4 @@
-"""Universal self-consistency: sample many responses and let the model say which agrees best with the others.
+"""Universal self-consistency: sample many responses; the model chooses the one that agrees best with the others.
 
 Source: Chen et al., "Universal Self-Consistency for Large Language Model Generation" (2023, arXiv:2311.17311),
 section 3.
@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from ...core.errors import ContextTooLong, BudgetExceeded
+from ...core.errors import BudgetExceeded, ContextTooLong
 from ...core.events import StrategyNote
 from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
@@ -27,37 +27,37 @@ from ..sampling import SamplingConfig
 from ..strategy import Models, Stability
 from .answer_classes import majority_answer
 
-REPLY_PREFIX = "The most consistent response is Response"
-"""Beginning of the reply, where the model can be given one."""
-TOP = 20
+CHOICE_PREFIX = "The most consistent response is Response"
+"""Prefix of the completion, if the model can continue one."""
+TOP_LOGPROBS = 20
 
-_REPLY_TOKENS = 8
-_FREE_REPLY_TOKENS = 64
-_MOST_DIGITS = 9  # of larger numbers a token may be the beginning alone, so its probability is not the number's
+_CHOICE_TOKENS = 8
+_CHOICE_TOKENS_WITHOUT_PREFIX = 64
+_MAX_SINGLE_DIGIT = 9  # a token may be only the beginning of a larger number, whose probability it is not
 _STATED = re.compile(r"consistent\s+response\s+is\W{0,4}(?:response)?\W{0,8}(\d{1,4})(?!\d)", re.IGNORECASE)
 _NAMED = re.compile(r"response\W{0,8}(\d{1,4})(?!\d)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<![\d.])(\d{1,4})(?![\d]|\.\d)")
 
 
 class UniversalSelfConsistency:
-    """Sample `n` responses, then ask once, greedily, which of them agrees best with what most of them say.
+    """Sample `n` responses, then let the model choose, greedily, the one that agrees best with the majority.
 
-    Nothing is extracted for the choice, so that it works where answers are free texts.
+    The choice needs no extraction, so that it works for free-text answers.
 
     Model calls: 1 for the samples (more under a token budget), 1 for the choice.
 
-    Confidence is the choice's share of the probability of all numbers that could have been named, where the model shows
-    it and there are at most nine responses; else there is none. If the reply names no response, or the choice could not
-    be asked for, the answer that most responses reach is taken, with its share as confidence; where no answer can be
+    Confidence is the choice's share of the probability of all numbers that could have been named, if the model provides
+    it and there are at most nine responses; else there is none. If the completion names no response, or the budget does
+    not cover the choice, the answer of the majority is taken, with its share as confidence; if no answer can be
     extracted, the first response.
 
-    Differs: the words of the request are ours; where the model can continue a given beginning, the reply's is given.
-    Thoughts are left out of what is shown, and responses that do not fit the context together lose their middle, all
-    down to the same length.
+    Differs: the wording of the prompt is ours; the completion has a given prefix if the model can continue one.
+    Thoughts are removed, and responses that do not fit the context together lose their middle, all down to the same
+    length.
     """
 
     name: ClassVar[str] = "universal-self-consistency"
-    summary: ClassVar[str] = "many sampled responses; the model says which agrees best with the others"
+    summary: ClassVar[str] = "many sampled responses; the model chooses the one that agrees best with the others"
     paper: ClassVar[str] = "Chen et al. 2023, arXiv:2311.17311"
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
@@ -66,13 +66,12 @@ class UniversalSelfConsistency:
     class Config(SamplingConfig):
         """Parameters of `universal-self-consistency`."""
 
-        n: Annotated[int, Field(ge=1, le=256, description="most responses")] = 8
+        n: Annotated[int, Field(ge=1, le=256, description="maximum number of responses")] = 8
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`."""
         config = self.config
         samples = await config.sample(question, models, run)
         candidates = tuple(samples.candidates)
@@ -90,8 +89,8 @@ class UniversalSelfConsistency:
         notes: dict[str, JsonValue] = {"chosen_by": "model" if len(candidates) > 1 else "first"}
         if choice is None:
             chosen, share = await majority_answer(candidates, question) or (0, None)
-            what = "the first response was taken" if share is None else "the answer that most responses reach was taken"
-            run.degrade(f"the model named no most consistent response; {what}")
+            taken = "the first response" if share is None else "the answer of the majority"
+            run.degrade(f"the model named no most consistent response; {taken} was taken")
             choice, notes = ResponseChoice(chosen, share), {"chosen_by": "first" if share is None else "majority"}
         run.emit(
             StrategyNote(strategy=run.config.strategy, name="response.chosen", data={"index": choice.index, **notes})
@@ -107,96 +106,98 @@ class UniversalSelfConsistency:
     async def _choose(
         self, candidates: Sequence[Candidate], question: Question, model: MeteredModel, run: Run
     ) -> tuple[ResponseChoice | None, bool]:
-        """What the model names, None if that is no response; and whether the budget cut its reply short.
+        """The model's choice, None if it names no response; and whether the budget cut its completion.
 
         Raises:
             BudgetExceeded: The budget does not cover the request.
         """
-        can = model.capabilities
-        opening = REPLY_PREFIX if can.prefix else ""
-        reply_tokens = _REPLY_TOKENS if opening else _FREE_REPLY_TOKENS
+        capabilities = model.capabilities
+        prefix = CHOICE_PREFIX if capabilities.prefix else ""
+        max_tokens = _CHOICE_TOKENS if prefix else _CHOICE_TOKENS_WITHOUT_PREFIX
         texts = [visible_text(candidate.text).text.strip() for candidate in candidates]
 
-        def make(shown: Sequence[str]) -> Prompt:
-            return comparison_prompt(question, shown, system=self.config.system, opening=opening)
+        def make_prompt(responses: Sequence[str]) -> Prompt:
+            return comparison_prompt(question, responses, system=self.config.system, prefix=prefix)
 
-        prompt, kept = await fit_prompt(model, run, make, texts, reply_tokens)
+        prompt, kept = await fit_prompt(model, run, make_prompt, texts, max_tokens)
         if prompt is None:
             return None, False
         if kept is not None:
-            run.degrade(f"the responses do not fit the model's context: they were shown with {kept} characters each")
-        sampling = SamplingParams(temperature=0.0, max_tokens=reply_tokens, top_logprobs=min(TOP, can.top_logprobs))
+            run.degrade(f"the responses do not fit the model's context: they were truncated to {kept} characters each")
+        sampling = SamplingParams(
+            temperature=0.0, max_tokens=max_tokens, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs)
+        )
         try:
-            ((reply,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
+            ((completion,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
         except ContextTooLong:
             return None, False
-        choice = parse_choice(reply, len(candidates), opening) if reply.ok else None
-        return choice, reply.finish_reason == "budget"
+        choice = parse_choice(completion, len(candidates), prefix) if completion.ok else None
+        return choice, completion.finish_reason == "budget"
 
 
 @dataclass(frozen=True)
 class ResponseChoice:
-    """The response that was chosen, by position, and the probability of that choice if it is known."""
+    """The chosen response, by position, and the probability of the choice if known."""
 
     index: int
     probability: float | None = None
 
 
-def comparison_prompt(question: Question, responses: Sequence[str], *, system: str = "", opening: str = "") -> Prompt:
-    """The request that lists responses, numbered from 1, and asks for the most consistent one.
+def comparison_prompt(question: Question, responses: Sequence[str], *, system: str = "", prefix: str = "") -> Prompt:
+    """The prompt that lists responses, numbered from 1, and requests the number of the most consistent one.
 
     Args:
-        question: What they respond to.
+        question: The question.
         responses: The responses.
         system: System message; empty leaves it to the model.
-        opening: Beginning of the reply.
+        prefix: Prefix of the completion.
     """
     listed = "\n\n".join(f"Response {i}:\n{text}" for i, text in enumerate(responses, 1))
     return question_prompt(
         question,
         f"{len(responses)} responses to this were written independently of each other:\n\n{listed}\n\n"
         "Compare what they conclude, and name the response that agrees best with the majority of them. "
-        f'Reply in the form "{REPLY_PREFIX} N", where N is its number, and write nothing else.',
+        f'Reply in the form "{CHOICE_PREFIX} N", where N is its number, and write nothing else.',
         system=system,
-        prefix=opening,
+        prefix=prefix,
     )
 
 
-def parse_choice(reply: Completion, responses: int, opening: str = "") -> ResponseChoice | None:
-    """The response that a reply names.
+def parse_choice(completion: Completion, responses: int, prefix: str = "") -> ResponseChoice | None:
+    """The response that a completion names.
 
-    The number in the form that was asked for counts, else the first one behind the word "response", else the first at
-    all; one that no response has is none.
+    The number in the requested form counts, else the first one after the word "response", else the first of all; a
+    number without a response names none.
 
     Args:
-        reply: The reply, greedy.
-        responses: How many there are.
-        opening: What the reply continues.
+        completion: The completion, greedy.
+        responses: Number of responses.
+        prefix: Prefix of the completion.
     """
-    said = opening + reply.text
-    found = _STATED.search(said) or _NAMED.search(said) or _NUMBER.search(said)
-    if found is None or not 1 <= int(found[1]) <= responses:
+    text = prefix + completion.text
+    match = _STATED.search(text) or _NAMED.search(text) or _NUMBER.search(text)
+    if match is None or not 1 <= int(match[1]) <= responses:
         return None
-    named = int(found[1])
-    return ResponseChoice(named - 1, _probability(reply, named, responses, opening))
+    number = int(match[1])
+    return ResponseChoice(number - 1, _probability(completion, number, responses, prefix))
 
 
-def _probability(reply: Completion, named: int, responses: int, opening: str) -> float | None:
-    """Share of the named number among all that could have been named, at the token where it stands."""
-    if responses > _MOST_DIGITS or not reply.top_logprobs:
+def _probability(completion: Completion, number: int, responses: int, prefix: str) -> float | None:
+    """Probability of the named number among all possible numbers, at the position of its token."""
+    if responses > _MAX_SINGLE_DIGIT or not completion.top_logprobs:
         return None
-    said = opening
-    for token_id, tops in zip(reply.token_ids, reply.top_logprobs, strict=False):
+    text = prefix
+    for token_id, tops in zip(completion.token_ids, completion.top_logprobs, strict=False):
         token = next((t.token for t in tops if t.token_id == token_id), None)
         if token is None:
             return None
         token = token.replace("\u2581", " ").replace("\u0120", " ")
-        if token.strip() == str(named) and re.search(r"(?:^|response)\W*$", said, re.IGNORECASE):
+        if token.strip() == str(number) and re.search(r"(?:^|response)\W*$", text, re.IGNORECASE):
             shares = {str(i): 0.0 for i in range(1, responses + 1)}
             for t in tops:
-                number = t.token.strip(" \u2581\u0120")
-                if number in shares:
-                    shares[number] += math.exp(t.logprob)
-            return shares[str(named)] / math.fsum(shares.values())
-        said += token
+                digit = t.token.strip(" \u2581\u0120")
+                if digit in shares:
+                    shares[digit] += math.exp(t.logprob)
+            return shares[str(number)] / math.fsum(shares.values())
+        text += token
     return None

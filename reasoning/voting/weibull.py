@@ -1,11 +1,11 @@
 """The mixture of two Weibull distributions over path probabilities: its likelihood, gradient, and fit.
 
-Density W(x; k, λ) = (k/λ)(x/λ)^(k-1) exp(-(x/λ)^k), mean λΓ(1 + 1/k); f = w·W(x; k₁, λ₁) + (1-w)·W(x; k₂, λ₂). With
-z = k(ln x - ln λ), ln W = ln k - ln x + z - e^z: everything stays in log space, the mixture by log-sum-exp, so that
+Density W(x; k, λ) = (k/λ)(x/λ)^(k-1) exp(-(x/λ)^k), mean λΓ(1 + 1/k); f = w·W(x; k₁, λ₁) + (1-w)·W(x; k₂, λ₂). With z =
+k(ln x - ln λ), ln W = ln k - ln x + z - e^z: everything is computed in log space, the mixture by log-sum-exp, so that
 sharp components neither overflow nor underflow.
 
-Source: Zhou et al. 2025, arXiv:2510.15444, "reasoning pruning". Departure: the analytic gradient, where the
-authors' program takes finite differences; it leads to the same optimum.
+Source: Zhou et al. 2025, arXiv:2510.15444, "reasoning pruning". Differs: the analytic gradient, for which
+the authors' program takes finite differences; it leads to the same optimum.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Parameters: TypeAlias = tuple[float, float, float, float, float]
 """w, k₁, λ₁, k₂, λ₂."""
 
 START: Parameters = (0.5, 1.0, 1.0, 1.5, 2.0)
-"""The authors' only start."""
+"""The authors' start."""
 
 BOUNDS: tuple[tuple[float, float | None], ...] = ((0.2, 0.8), *(((0.01, None),) * 4))
 """Of w, and of each shape and scale."""
 
 FLOOR = 1e-12
-"""Probabilities below count as this: their logarithm must be finite."""
+"""Lower probabilities count as this: their logarithm must be finite."""
 
 _MAX_EXPONENT = 300.0
 _EULER = 0.5772156649015329
@@ -58,8 +58,8 @@ class Fit:
         nll: Negative log-likelihood at the solution, in nats, summed over the paths.
         start_nll: The same at the start.
         iterations: Of the solver.
-        converged: Whether the solver says so and the slope does; the solution is used either way.
-        swapped: Whether the solver's first component was the lower one, so that the two changed names.
+        converged: Whether the solver reports it and the slope confirms it; the solution is used either way.
+        swapped: Whether the solver's first component was the lower one, so that the two were swapped.
     """
 
     w: float
@@ -80,7 +80,7 @@ class Fit:
 
     @property
     def finite(self) -> bool:
-        """Whether all of it are numbers."""
+        """Whether all values are finite."""
         return all(map(math.isfinite, (*self.parameters, self.nll)))
 
     @property
@@ -89,7 +89,7 @@ class Fit:
         return weibull_mean(self.k1, self.lam1), weibull_mean(self.k2, self.lam2)
 
     def diagnostics(self) -> dict[str, JsonValue]:
-        """All of it and the components' means, for a record in JSON; null where a number is not finite."""
+        """All values and the components' means, for a JSON record; null for a number that is not finite."""
         high, low = self.means
         values = {**dataclasses.asdict(self), "mean1": high, "mean2": low}
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -164,7 +164,7 @@ def fit_mixture(
 
     Args:
         p: Path probabilities in [0, 1], at least one; below `FLOOR` they count as `FLOOR`.
-        init: "reference" starts from `START` alone; "multistart" also from three cuts of the sorted probabilities into
+        init: "reference" starts only from `START`; "multistart" also from three cuts of the sorted probabilities into
             a low and a high part and takes the best solution; five numbers are a start of your own.
         formula: "log" evaluates in log space with the analytic gradient. "reference" evaluates as the authors' program
             does, with differences for a gradient, some four times slower; its solver stops where a trial step meets a

@@ -261,7 +261,7 @@ def test_a_perfect_signal_is_geometric_sampling(chance, most, seed):
         while len(quality) < most:
             quality.append(1.0 if rng.random() < chance else 1 - chance)
             tally = Tally((0,) * len(quality), (1.0,) * len(quality), tuple(quality), (None,) * len(quality), most)
-            if rule.enough(tally):
+            if rule.should_stop(tally):
                 break
         used.append(len(quality))
         right.append(max(quality) == 1.0)

@@ -83,7 +83,7 @@ async def test_the_highest_score_wins_and_is_the_confidence(opened, settings):
     ((problem, solutions, which),) = opened["reward"].asked
     assert (problem, which) == ("How many?", "last")
     assert {s for (s,) in solutions} == set(CHAINS)
-    assert len(sink.of_type("candidate.found")) == 12
+    assert len(sink.of_type("candidate.added")) == 12
     (note,) = [e for e in sink.of_type("strategy.note") if e.name == "samples.scored"]
     assert note.data == {"score": "reward", "unscored": 0}
 

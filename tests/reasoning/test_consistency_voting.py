@@ -92,7 +92,7 @@ def test_golden_vector_b() -> None:
 @given(answered, st.sampled_from(["rpc", "pc", "sc"]), st.sampled_from(["drop", "class"]))
 @example([Path("a1", "1", -800.0), Path("b1", "2", -900.0)], "pc", "drop")
 @example([Path("a1", "1", -math.inf), Path("b1", "2", -math.inf)], "pc", "drop")
-def test_confidences_are_shares_and_the_likeliest_path_votes(paths: list[Path], method: str, unparsed: str) -> None:
+def test_confidences_are_shares_and_the_most_probable_path_votes(paths: list[Path], method: str, unparsed: str) -> None:
     """Property 1."""
     found = count(paths, method, unparsed=unparsed, min_paths=1)
     assert all(c.confidence >= 0 for c in found.classes)
@@ -148,8 +148,8 @@ def test_an_exact_duplicate_weighs_nothing_in_pc(paths: list[Path], data: st.Dat
 )
 def test_repeating_all_tokens_changes_nothing(rows: list[tuple[str, list[float]]], times: int) -> None:
     """Property 5: the length of a path does not count."""
-    once = [Path.of_tokens(str(i), answer, tokens) for i, (answer, tokens) in enumerate(rows)]
-    longer = [Path.of_tokens(str(i), answer, tokens * times) for i, (answer, tokens) in enumerate(rows)]
+    once = [Path.from_logprobs(str(i), answer, tokens) for i, (answer, tokens) in enumerate(rows)]
+    longer = [Path.from_logprobs(str(i), answer, tokens * times) for i, (answer, tokens) in enumerate(rows)]
     assert [p.mean_logprob for p in longer] == pytest.approx([p.mean_logprob for p in once], rel=1e-12, abs=1e-15)
     for method in ("pc", "ppl", "sc"):
         assert confidences(count(longer, method)) == pytest.approx(confidences(count(once, method)))
@@ -167,7 +167,7 @@ def test_only_paths_below_the_mean_are_pruned(logs: list[float], guards: str) ->
 
 
 @given(answered)
-def test_ppl_takes_the_likeliest_path(paths: list[Path]) -> None:
+def test_ppl_takes_the_most_probable_path(paths: list[Path]) -> None:
     """Property 7."""
     found = count(paths, "ppl")
     voters = [i for c in found.classes for i in c.members]
@@ -243,7 +243,7 @@ def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, guards: st
     assert prune(p, guards=guards).pruned == (0,)
 
 
-def test_the_likeliest_path_stays_where_the_mean_is_rounded_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_probable_path_stays_where_the_mean_is_rounded_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
     top = 0.6062280159478368
     p = [top] * 219 + [math.nextafter(top, 0), math.nextafter(math.nextafter(top, 0), 0)]
     give_fit(monkeypatch, 0.5, 20.0, 5.0, 2.0, 0.5)
@@ -396,11 +396,11 @@ def test_log_probabilities_that_are_none_are_refused(value: float, says: str) ->
     with pytest.raises(DataError, match=says):
         Path("a", "1", value)
     with pytest.raises(DataError, match=f"token 2.*{says}"):
-        Path.of_tokens("a", "1", [-0.1, value])
+        Path.from_logprobs("a", "1", [-0.1, value])
 
 
 def test_paths() -> None:
-    path = Path.of_tokens("a", "1", [-0.1, -0.3])
+    path = Path.from_logprobs("a", "1", [-0.1, -0.3])
     assert (path.mean_logprob, path.probability, path.perplexity) == pytest.approx(
         (-0.2, math.exp(-0.2), math.exp(0.2))
     )
@@ -408,7 +408,7 @@ def test_paths() -> None:
     assert (Path("a", "1").probability, Path("a", "1").perplexity) == (None, None)
     assert (Path("a", "1", -math.inf).probability, Path("a", "1", -math.inf).perplexity) == (0.0, math.inf)
     with pytest.raises(DataError, match="empty"):
-        Path.of_tokens("a", "1", [])
+        Path.from_logprobs("a", "1", [])
 
 
 @settings(deadline=None, max_examples=25)

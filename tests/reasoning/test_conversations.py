@@ -165,12 +165,12 @@ def test_what_came_of_a_question_stands_behind_it_and_its_prompt_begins_as_befor
         Message(role="tool", content="330 g", tool_call_id="c1", name="weigh"),
     )
     first = question_prompt(QUESTION.model_copy(update={"tools": tools}), "Think.", system="OWN")
-    then = question_prompt(QUESTION.model_copy(update={"tools": tools, "since": since}), "Think.", system="OWN")
+    then = question_prompt(QUESTION.model_copy(update={"tools": tools, "continuation": since}), "Think.", system="OWN")
     assert then.messages == (*first.messages, *since)
     assert (then.tools, first.tools, then.tool_choice) == (tools, tools, "auto")
     quiet = QUESTION.model_copy(update={"tools": tools, "tool_choice": "none"})
     assert question_prompt(quiet, "Think.").tools == ()
-    problem = question_text(QUESTION.model_copy(update={"since": since}))
+    problem = question_text(QUESTION.model_copy(update={"continuation": since}))
     assert problem == (
         f'{HISTORY}\n\nUser: And half of it?\n\nAssistant: [{{"arguments":{{"eggs":6}},"name":"weigh"}}]\n\nTool: 330 g'
     )

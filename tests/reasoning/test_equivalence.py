@@ -267,7 +267,7 @@ def test_a_burst_of_memory_stays_in_the_worker() -> None:
         process.close()
 
 
-@pytest.mark.parametrize("arguments", [{"workers": 0}, {"timeout_s": 0}, {"memory_bytes": -1}, {"remembered": 0}])
+@pytest.mark.parametrize("arguments", [{"workers": 0}, {"timeout_s": 0}, {"memory_bytes": -1}, {"cache_size": 0}])
 def test_arguments_must_be_positive(arguments: dict[str, int]) -> None:
     with pytest.raises(UserError, match=next(iter(arguments))):
         Equivalence(**arguments)

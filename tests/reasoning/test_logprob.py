@@ -125,7 +125,7 @@ async def test_what_cannot_be_done_is_refused(model, settings, monkeypatch):
         with pytest.raises(UserError, match="needs a question with choices"):
             await reasoner.aask("Where?")
     for prompt in ("poem", "{question} {question}"):
-        with pytest.raises(UserError, match="is no prompt"):
+        with pytest.raises(UserError, match="unknown logprob prompt"):
             create_strategy("logprob", {"prompt": prompt})
     able = model.capabilities.model_copy(update={"scoring": False})
     monkeypatch.setattr(ScriptedModel, "capabilities", able)
@@ -135,7 +135,7 @@ async def test_what_cannot_be_done_is_refused(model, settings, monkeypatch):
 
 
 def spoken(question, **config):
-    return LogProb(LogProb.Config(**config)).spoken(question)
+    return LogProb(LogProb.Config(**config)).prompt_and_continuations(question)
 
 
 def test_what_is_put_to_the_model():

@@ -23,7 +23,7 @@ many_ballots = st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6, uniq
 def test_borda_sums():
     election = count_ballots(BALLOTS, "borda")
     assert election.scores == {1: 4 * 2 + 3 * 3 + 2 * 2, 0: 4 * 3 + 3 + 2, 2: 4 + 3 * 2 + 2 * 3}
-    assert (election.winner, election.most, election.share) == (1, 27, Fraction(21, 27))
+    assert (election.winner, election.max_score, election.share) == (1, 27, Fraction(21, 27))
     assert list(election.scores) == [1, 0, 2]
 
 
@@ -69,13 +69,13 @@ def test_a_runoff_lists_those_that_stand_by_their_ballots_and_then_those_that_fe
     assert list(later.scores.items()) == [(1, 6), (0, 4), (2, 2), (3, 1)]
 
 
-def test_first_places_list_everybody():
+def test_first_choices_list_every_answer():
     assert list(first_choices([[1, 5], [4, 0], [1], [2]]).items()) == [(1, 2), (2, 1), (4, 1), (0, 0), (5, 0)]
 
 
 @pytest.mark.parametrize("ballots", [[], [[]], [[1, 1]]])
 def test_what_is_no_ballot(ballots):
-    with pytest.raises(UserError, match="a count needs ballots"):
+    with pytest.raises(UserError, match="every ballot needs one or more answers"):
         count_ballots(ballots, "borda")
 
 

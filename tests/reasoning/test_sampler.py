@@ -236,4 +236,4 @@ async def test_candidates_are_offered_as_they_come(store):
     desk = Desk(store, ScriptedModel(SCATTERED))
     drawn = await desk.draw(n=5, on_candidate=lambda found: seen.append(len(found)))
     assert seen == [1, 2, 3, 4, 5]
-    assert len(desk.sink.of_type("candidate.found")) == len(drawn.candidates) == 5
+    assert len(desk.sink.of_type("candidate.added")) == len(drawn.candidates) == 5

@@ -127,7 +127,7 @@ async def test_a_model_that_always_prefers_yes_says_nothing(desk):
 async def test_swapping_the_words_negates_the_score_before_the_prior(desk):
     opinions = {"It is 4.": (0.2, 0.9), "": (0.4, 0.8)}
     plain, _ = await desk(ScriptedModel(script_of(opinions)))
-    swapped, _ = await desk(ScriptedModel(script_of(opinions)), requests=EvaluationPrompts(yes="No", no="Yes"))
+    swapped, _ = await desk(ScriptedModel(script_of(opinions)), prompts=EvaluationPrompts(yes="No", no="Yes"))
     (one,), (other,) = await plain.evaluate(["It is 4."]), await swapped.evaluate(["It is 4."])
     assert other.u == -one.u != 0
     assert (other.restart, other.right) == (-one.restart, -one.right)
@@ -188,7 +188,7 @@ async def test_thoughts_are_not_shown_and_a_long_one_only_by_its_end(desk, monke
         return await ask(prompts, top)
 
     monkeypatch.setattr(model, "next_token", noted)
-    evaluator, _ = await desk(model, opening="<think>\n\n</think>\n\n")
+    evaluator, _ = await desk(model, prefix="<think>\n\n</think>\n\n")
     thought = "<think>" + "x" * 5000
     await evaluator.evaluate(["<think>hm</think>It is 4.", thought])
     assert seen[0] == "It is 4."
@@ -241,7 +241,7 @@ async def test_verdicts_are_sampled_where_no_distribution_is_shown(desk, monkeyp
     model = ScriptedModel(script)
     can = model.capabilities.model_copy(update={"top_logprobs": 4})
     monkeypatch.setattr(ScriptedModel, "capabilities", can)
-    evaluator, run = await desk(model, verdicts=6)
+    evaluator, run = await desk(model, num_verdicts=6)
     (made,) = await evaluator.evaluate(["It is 4."])
     expected = math.log(6.5 / 0.5)
     assert (made.restart, made.right) == (pytest.approx(-expected), pytest.approx(expected))

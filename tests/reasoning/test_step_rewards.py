@@ -225,7 +225,7 @@ async def test_the_record_names_what_scored(desk):
         "by": sources[0].name,
         "aggregate": "min",
         "prefixes": 1,
-        "fresh": 1,
+        "computed": 1,
         "unscored": 0,
         "scores": [pytest.approx(0.9)],
     }
@@ -404,7 +404,7 @@ async def test_an_answer_can_be_forced(desk):
     exact = await finisher.finish([begun])
     assert model.generate_calls[1][0].prompt.prefix == begun.token_ids
     assert exact.prefixes[0].candidates[0].answer == "4"
-    with pytest.raises(UserError, match="0 times"):
+    with pytest.raises(UserError, match="must be positive, got 0"):
         await finisher.finish([begun], 0)
 
 

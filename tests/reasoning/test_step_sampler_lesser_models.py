@@ -27,7 +27,7 @@ class Chat(ScriptedModel):
 
     async def generate(self, requests, listener=None):
         made = await super().generate(requests, listener=None)
-        hidden = {"token_ids": (), "logprobs": None, "stopped_by": None}
+        hidden = {"token_ids": (), "logprobs": None, "stop_reason": None}
         return [[c.model_copy(update=hidden) for c in row] for row in made]
 
 
@@ -53,7 +53,7 @@ async def test_a_model_without_prefixes_goes_on_from_them_and_what_it_repeats_is
     assert any(what.startswith("approximate prefix") for what in desk.run.degraded)
     assert steps[1].token_ids is None
     assert steps[1].after.token_ids is None
-    assert desk.budget_exhausted.completion_tokens == sum(s.tokens for s in steps) > len(CHAIN) + 1  # what was cut was paid
+    assert desk.spent.completion_tokens == sum(s.tokens for s in steps) > len(CHAIN) + 1  # what was cut was paid
 
 
 async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(store):
@@ -90,7 +90,7 @@ async def test_where_tokens_are_hidden_the_backend_may_still_tell_the_end_of_the
     desk = Desk(store, Telling(replies("One.\n\nTwo.")))
     steps = await walk(await desk.sampler())
     assert [(s.text, s.end_reason, s.token_ids) for s in steps] == [("One.", "delimiter", None), ("Two.", "end", None)]
-    assert desk.budget_exhausted.model_calls == len(desk.model.generate_calls) == 2
+    assert desk.spent.model_calls == len(desk.model.generate_calls) == 2
     assert desk.run.degraded == []
 
 
@@ -106,7 +106,7 @@ async def test_where_nobody_tells_what_ended_a_sample_it_is_taken_for_a_step(sto
     (second,) = (await sampler.expand([first.after])).expansions[0].samples
     assert (second.text, second.end_reason) == ("Two.", "delimiter")
     assert desk.model.generate_calls[1][0].prompt.prefix == "One.\n\n"
-    assert any("does not tell the end of a step" in what for what in desk.run.degraded)
+    assert any("does not distinguish the end of a step" in what for what in desk.run.degraded)
 
 
 async def test_without_stop_strings_steps_are_cut_after_they_were_sampled(store):
@@ -121,7 +121,7 @@ async def test_without_stop_strings_steps_are_cut_after_they_were_sampled(store)
     assert [s.text for s in steps] == ["```\na\n\nb\n```", "Two.", "The answer is 4."]
     assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "end"]
     assert len(desk.model.generate_calls) == 3
-    assert desk.budget_exhausted.completion_tokens == sum(s.tokens for s in steps)
+    assert desk.spent.completion_tokens == sum(s.tokens for s in steps)
     assert any("no stop strings" in what for what in desk.run.degraded)
 
 

@@ -118,7 +118,7 @@ async def test_the_end_of_the_text_is_told_from_the_end_of_a_step(desk, model):
     [[whole]] = await model.generate(
         [Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=200, seed=0))]
     )
-    assert (whole.finish_reason, whole.stopped_by) == ("stop", "")
+    assert (whole.finish_reason, whole.stop_reason) == ("stop", "")
     prefix, ends, tokens = Prefix(), [], 0
     while not prefix.terminal:
         made = await sampler.expand([prefix])

@@ -240,7 +240,7 @@ def test_sources_that_do_not_exist_are_refused():
 
 
 def test_what_is_wrong_with_parameters_is_told_in_words():
-    with pytest.raises(UserError, match=r"score = 'fancy\+judge': 'fancy' scores nothing; give auto, or reward, judge"):
+    with pytest.raises(UserError, match=r"score = 'fancy\+judge': unknown source 'fancy'; use auto, or reward, judge"):
         create_strategy("astar", {"score": "fancy+judge"})
     with pytest.raises(UserError, match=r"^particle-gibbs parameters: taus must fall from chain to chain$"):
         create_strategy("particle-gibbs", {"taus": [1, 2]})
@@ -270,7 +270,7 @@ async def test_without_a_reward_model_the_model_judges_itself(store):
 
 async def test_a_reward_model_that_is_named_and_not_given_is_asked_for(store):
     desk = Desk(store, reward=None)
-    with pytest.raises(UserError, match="no reward model was given"):
+    with pytest.raises(UserError, match="needs a reward model"):
         await desk.solve("astar", score="reward")
     assert desk.model.made == []
 
@@ -306,7 +306,7 @@ async def test_words_are_the_last_signal(store):
     solution = await desk.solve("astar")
     assert solution.best.answer == "5"  # what the model likes
     assert len(desk.run.degraded) == 1
-    assert "how sure the model is" in desk.run.degraded[0]
+    assert "how certain the model is" in desk.run.degraded[0]
 
 
 async def test_steps_that_cannot_be_scored_take_no_other_along(store):
@@ -371,8 +371,8 @@ async def test_a_reference_goes_on_behind_another_beginning(store):
     assert solution.best.answer == "4"
     (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
     assert scored
-    assert ended.cost["weighings"] >= len(scored) > 0  # equal ones are answered by the run store
-    assert ended.cost["unweighed"] == 0
+    assert ended.cost["rescorings"] >= len(scored) > 0  # equal ones are answered by the run store
+    assert ended.cost["skipped_rescorings"] == 0
     for prompt, (tokens,) in scored:
         assert "".join(map(chr, tokens)) in ("Go 4.\n\nThe answer is 4." + END, "The answer is 4." + END)
         assert "".join(map(chr, prompt.prefix)) in ("A.\n\n", "B.\n\n", "A.\n\nGo 4.\n\n", "B.\n\nGo 4.\n\n")
@@ -392,7 +392,7 @@ async def test_where_the_model_cannot_score_the_reference_stays(store):
     solution = await desk.solve("particle-gibbs", n=4, iterations=6, ancestor_sampling=True)
     assert solution.best.answer == "4"
     (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
-    assert ended.cost["unweighed"] > 0
+    assert ended.cost["skipped_rescorings"] > 0
 
 
 async def test_a_prefix_put_back_is_continued_by_other_samples(store):

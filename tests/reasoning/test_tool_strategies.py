@@ -122,7 +122,7 @@ async def test_what_a_tool_gave_is_gone_on_from(store):
         Message(role="assistant", tool_calls=(call,)),
         Message(role="tool", content="24 degrees", tool_call_id=call.id, name=call.name),
     )
-    solution = await solve(store, "cot", model, ASKED.model_copy(update={"since": since}))
+    solution = await solve(store, "cot", model, ASKED.model_copy(update={"continuation": since}))
     assert solution.best.answer == "yes"
     [[request]] = model.generate_calls
     assert request.prompt.messages[-2:] == since

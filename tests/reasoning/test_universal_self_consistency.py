@@ -13,7 +13,7 @@ from reason.core.settings import Settings
 from reason.core.types import Question
 from reason.reasoning.prompts import GAP
 from reason.reasoning.voting.universal_self_consistency import (
-    REPLY_PREFIX,
+    CHOICE_PREFIX,
     ResponseChoice,
     comparison_prompt,
     parse_choice,
@@ -33,7 +33,7 @@ def choosing(numbers, chains=CHAINS, weights=None):
 
     def script(text):
         return (
-            named(text.replace("assistant: " + REPLY_PREFIX, "assistant: "))
+            named(text.replace("assistant: " + CHOICE_PREFIX, "assistant: "))
             if "independently" in text
             else written(text)
         )
@@ -84,7 +84,7 @@ async def test_the_model_names_a_response_and_its_share_is_the_confidence(opened
     assert (answer.degraded, answer.stopped) == ((), "done")
     assert chosen_by(sink) == {"index": 2, "chosen_by": "model"}
     request = model.generate_calls[1][0]
-    assert (request.sampling.temperature, request.prompt.prefix) == (0, REPLY_PREFIX)
+    assert (request.sampling.temperature, request.prompt.prefix) == (0, CHOICE_PREFIX)
     shown = request.prompt.messages[-1].content
     for i, candidate in enumerate(answer.candidates, 1):
         assert f"Response {i}:\n{candidate.text}" in shown
@@ -118,7 +118,7 @@ async def test_one_response_is_not_compared(opened, settings):
 
 async def test_without_a_given_beginning_the_whole_form_is_read(opened, settings, monkeypatch):
     def script(text):
-        return replies(REPLY_PREFIX + " 2")(text) if "independently" in text else replies(*CHAINS)(text)
+        return replies(CHOICE_PREFIX + " 2")(text) if "independently" in text else replies(*CHAINS)(text)
 
     opened["model"] = model = ScriptedModel(script)
     can = model.capabilities.model_copy(update={"prefix": False, "top_logprobs": 0})
@@ -144,7 +144,7 @@ async def test_responses_that_do_not_fit_lose_their_middle(opened, settings):
     kept = {len(part) for part in parts if GAP in part}
     assert len(kept) == 1  # all to the same length
     assert answer.degraded == (
-        f"the responses do not fit the model's context: they were shown with {kept.pop()} characters each",
+        f"the responses do not fit the model's context: they were truncated to {kept.pop()} characters each",
     )
     assert answer.text == answer.candidates[1].text
 
@@ -190,17 +190,17 @@ def reply(text, *tops):
 @pytest.mark.parametrize(
     ("text", "opening", "expected"),
     [
-        (" 3", REPLY_PREFIX, 2),
-        (": 12", REPLY_PREFIX, 11),
+        (" 3", CHOICE_PREFIX, 2),
+        (": 12", CHOICE_PREFIX, 11),
         ("The most consistent response is Response 2.", "", 1),
         ("Response 1 and Response 4 agree. The most consistent response is **Response 4**", "", 3),
         ("Response #2", "", 1),
         ("I would say 2", "", 1),
-        ("0", REPLY_PREFIX, None),
+        ("0", CHOICE_PREFIX, None),
         ("Response 13", "", None),
         ("The first one.", "", None),
-        ("", REPLY_PREFIX, None),
-        ("99999999999999999999", REPLY_PREFIX, None),
+        ("", CHOICE_PREFIX, None),
+        ("99999999999999999999", CHOICE_PREFIX, None),
     ],
 )
 def test_replies_are_read(text, opening, expected):
@@ -210,17 +210,17 @@ def test_replies_are_read(text, opening, expected):
 
 def test_the_share_is_read_at_the_number():
     first = {" 2": 0.6, " 3": 0.2, "\u01201": 0.1, " the": 0.1}
-    assert parse_choice(reply(" 2", first), 3, REPLY_PREFIX) == ResponseChoice(1, pytest.approx(0.6 / 0.9))
+    assert parse_choice(reply(" 2", first), 3, CHOICE_PREFIX) == ResponseChoice(1, pytest.approx(0.6 / 0.9))
     tokens = ({"Of": 1.0}, {" 2": 1.0}, {" Response": 1.0}, {" ": 1.0}, {"2": 0.5, "1": 0.5})
     assert parse_choice(reply("Of 2 Response 2", *tokens), 3) == ResponseChoice(1, pytest.approx(0.5))
-    assert parse_choice(reply(" 2", first), 10, REPLY_PREFIX) == ResponseChoice(
+    assert parse_choice(reply(" 2", first), 10, CHOICE_PREFIX) == ResponseChoice(
         1, None
     )  # 2 may be the beginning of a larger number
-    assert parse_choice(reply(" 2"), 3, REPLY_PREFIX) == ResponseChoice(1, None)
+    assert parse_choice(reply(" 2"), 3, CHOICE_PREFIX) == ResponseChoice(1, None)
 
 
 def test_the_comparison_is_numbered_from_one():
-    prompt = comparison_prompt(Question(text="Q?", choices=("a", "b")), ["x", "y"], system="S", opening="O")
+    prompt = comparison_prompt(Question(text="Q?", choices=("a", "b")), ["x", "y"], system="S", prefix="O")
     assert [m.role for m in prompt.messages] == ["system", "user"]
     assert "A) a\nB) b" in prompt.messages[1].content
     assert "Response 1:\nx\n\nResponse 2:\ny" in prompt.messages[1].content
