@@ -143,7 +143,7 @@ class Adaptive:
         """All samples at once; the weakest partial samples end at each checkpoint."""
         config = self.config
         size = samples.run.ledger.view().max_samples(config.n, config.prune_at[0])
-        live = [_PartialSample(index) for index in range(size)]
+        live = [_PrunableSample(index) for index in range(size)]
         ends = [t for t in config.prune_at if t < config.max_tokens] + [config.max_tokens]
         pruned: list[JsonValue] = []
         samples.notes["samples"], samples.notes["pruned"] = size, pruned
@@ -211,7 +211,7 @@ def select_survivors(quality: Sequence[float | None], keep: float) -> list[int]:
     return sorted(ranking[:count])
 
 
-class _PartialSample:
+class _PrunableSample:
     """A sample that may be pruned, generated in several continuations."""
 
     def __init__(self, index: int) -> None:

@@ -1,8 +1,7 @@
-"""`check_strategy`: the promises of a strategy, each tried on a model that costs nothing.
+"""Conformance tests of strategies: budgets, seeds, cancellation, resuming, replays and events, on `PlainModel`.
 
-`PlainModel`: a language model that needs no weights, whose texts follow from prompt, seed and index alone.
-
-One run of a strategy by itself: on a model that counts, with a ledger, a store and every event kept.
+`check_strategy` runs a strategy several times on a language model that needs no weights and counts its tokens, with a
+ledger, a store and all events recorded; `assert_conforms` is the same as an assertion.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import random
 import re
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,37 +50,37 @@ from ..serving.model import Capabilities, Feature, Listener
 from ..serving.streaming import stream_of
 from .strategy import Models, Parameters, Stability, Strategy, validate_parameters
 
-REPLIES = (
+TEXTS = (
     "First I add the two numbers.\n\n2 + 3 = 5.\n\nThe answer is 5.",
     "Two and three are five.\n\nThe answer is 5.",
     "I count on my fingers.\n\nThe answer is 6.",
     "I do not know.",
 )
-"""What it says where it is given nothing else: right, wrong and useless texts, of several steps and lengths."""
+"""Default texts: right, wrong and useless ones, of several steps and lengths."""
 
 
 class PlainModel:
     """A `LanguageModel` whose tokens are words.
 
-    A text is drawn from `replies` by the prompt, the request's seed and the sample's index; at temperature 0 by the
-    prompt alone. Log-probabilities are made up, and the same for the same word. It tells how many tokens it wrote, so
-    that a strategy that goes around its budget is found out.
+    A text is sampled from `texts` by the prompt, the request's seed and the sample's index; at temperature 0 only by
+    the prompt. Log-probabilities are invented, and equal for equal words. It counts the tokens that it generates, so
+    that a strategy that bypasses its budget is detected.
 
     Args:
-        replies: The texts.
+        texts: The texts.
         name: Its name.
-        hold_after: After so many tokens and measurements it does no more until it is cancelled; None never does so.
-        silent: It refuses to write anything; for runs that must find everything in the store.
+        hold_after: Number of tokens and measurements after which it blocks until it is cancelled; None never blocks.
+        silent: It refuses every request; for runs that must find everything in the store.
 
     Attributes:
-        written: Tokens it wrote, whoever asked for them.
-        measured: Prompts that it was asked about the next token of, and continuations that it scored.
-        holding: Set once it holds.
+        written: Generated tokens.
+        measured: Returned next-token distributions and scored continuations.
+        holding: Set once it blocks.
     """
 
     def __init__(
         self,
-        replies: Sequence[str] = REPLIES,
+        texts: Sequence[str] = TEXTS,
         *,
         name: str = "conformance/plain",
         hold_after: int | None = None,
@@ -92,34 +91,33 @@ class PlainModel:
         self.written = 0
         self.measured = 0
         self.holding = asyncio.Event()
-        self._replies = tuple(replies)
+        self._texts = tuple(texts)
         self._hold_after = hold_after
         self._silent = silent
 
     @property
     def capabilities(self) -> Capabilities:
-        """All that words allow: no hooks, no schemas, no shared caches."""
+        """No logits processors, no schemas, no shared caches."""
         return Capabilities(
             logprobs=True, top_logprobs=20, full_vocabulary=True, scoring=True, prefix=True, seed=True, tools=True
         )
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """Words of the prompt."""
-        return len(_words(_shown(prompt)))
+        """Number of words of the prompt."""
+        return len(_words(_prompt_text(prompt)))
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """See `LanguageModel.generate`."""
         if self._silent:
-            raise BackendUnavailable("a sample was asked for that the first run did not make")
+            raise BackendUnavailable("a sample was requested that the first run did not generate")
         for request in requests:
             if request.sampling.logits_processors:
-                raise CapabilityMissing("hooks", self.name)
+                raise CapabilityMissing("logits_processors", self.name)
             if request.sampling.json_schema is not None:
                 raise CapabilityMissing("json_schema", self.name)
         writers = [_Writer(i, r, index, self._text_of(r, index)) for i, r in enumerate(requests) for index in r.indices]
-        while under_way := [w for w in writers if w.completion is None]:
+        while running := [w for w in writers if w.completion is None]:
             await asyncio.sleep(0)
-            for writer in under_way:
+            for writer in running:
                 await self._hold()
                 self.written += 1
                 chunk = writer.write(self.count_tokens(writer.request.prompt))
@@ -129,15 +127,13 @@ class PlainModel:
         return [[next(done).finished() for _ in r.indices] for r in requests]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """See `LanguageModel.stream`."""
         async for piece in stream_of(self.generate, request):
             yield piece
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """See `LanguageModel.score`."""
         if self._silent:
-            raise BackendUnavailable("a score was asked for that the first run did not take")
-        asked = self.count_tokens(prompt)
+            raise BackendUnavailable("a score was requested that the first run did not compute")
+        prompt_tokens = self.count_tokens(prompt)
         scored = []
         for continuation in continuations:
             await self._hold()
@@ -148,23 +144,23 @@ class PlainModel:
                     token_ids=tuple(map(_id, words)),
                     logprobs=tuple(map(_logprob, words)),
                     is_greedy=False,
-                    usage=Usage(prompt_tokens=asked + len(words)),
+                    usage=Usage(prompt_tokens=prompt_tokens + len(words)),
                 )
             )
         return scored
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """See `LanguageModel.next_token`; a yes and a no share most of the probability."""
+        """Distributions in which a yes and a no have almost all of the probability."""
         if self._silent:
-            raise BackendUnavailable("a distribution was asked for that the first run did not take")
-        found = []
+            raise BackendUnavailable("a distribution was requested that the first run did not compute")
+        distributions = []
         for prompt in prompts:
             await self._hold()
             self.measured += 1
-            yes = 0.3 + 0.1 * (zlib.crc32(_shown(prompt).encode()) % 5)
+            yes = 0.3 + 0.1 * (zlib.crc32(_prompt_text(prompt).encode()) % 5)
             chances = {"Yes": yes, "No": 0.95 - yes, "So": 0.05}
             ranked = sorted(chances.items(), key=lambda pair: -pair[1])[:top]
-            found.append(
+            distributions.append(
                 NextTokenDistribution(
                     token_ids=tuple(_id(word) for word, _ in ranked),
                     tokens=tuple(word for word, _ in ranked),
@@ -174,10 +170,10 @@ class PlainModel:
                     usage=Usage(prompt_tokens=self.count_tokens(prompt)),
                 )
             )
-        return found
+        return distributions
 
     async def aclose(self) -> None:
-        """Hold nothing."""
+        """Nothing to release."""
 
     async def _hold(self) -> None:
         if self._hold_after is not None and self.written + self.measured >= self._hold_after:
@@ -185,42 +181,42 @@ class PlainModel:
             await asyncio.Event().wait()
 
     def _text_of(self, request: Request, index: int) -> str:
-        drawn = f"{request.sampling.seed}/{index}" if request.sampling.temperature > 0 else ""
-        return random.Random(f"{_shown(request.prompt)}/{drawn}").choice(self._replies)  # noqa: S311 (no secret)
+        sample = f"{request.sampling.seed}/{index}" if request.sampling.temperature > 0 else ""
+        return random.Random(f"{_prompt_text(request.prompt)}/{sample}").choice(self._texts)  # noqa: S311 (no secret)
 
 
 class _Writer:
-    """One sample being written, a word at a time."""
+    """One sample, generated a word at a time."""
 
     def __init__(self, position: int, request: Request, index: int, text: str) -> None:
         self.position = position
         self.request = request
         self.index = index
         self.completion: Completion | None = None
-        self._left = _words(text)
-        self._said: list[str] = []
+        self._remaining = _words(text)
+        self._words: list[str] = []
 
     def write(self, prompt_tokens: int) -> Chunk:
         """The next word, or the end of the text."""
-        sampling, before = self.request.sampling, "".join(self._said)
-        word = self._left.pop(0) if self._left else ""
-        self._said.append(word)
+        sampling, before = self.request.sampling, "".join(self._words)
+        word = self._remaining.pop(0) if self._remaining else ""
+        self._words.append(word)
         text, stopped = before + word, None
         for stop in sampling.stop:
             if stop in text:
                 text, stopped = text[: text.index(stop)], stop
-        if stopped is not None or not word or len(self._said) >= sampling.max_tokens:
+        if stopped is not None or not word or len(self._words) >= sampling.max_tokens:
             first = self.index == self.request.indices[0]
             self.completion = Completion(
                 text=text,
-                token_ids=tuple(map(_id, self._said)),
-                logprobs=tuple(map(_logprob, self._said)),
-                top_logprobs=tuple(_likely(w, sampling.top_logprobs) for w in self._said)
+                token_ids=tuple(map(_id, self._words)),
+                logprobs=tuple(map(_logprob, self._words)),
+                top_logprobs=tuple(_top_logprobs(w, sampling.top_logprobs) for w in self._words)
                 if sampling.top_logprobs
                 else None,
                 finish_reason="stop" if stopped is not None or not word else "length",
                 stop_reason=stopped if stopped is not None else (None if word else ""),
-                usage=Usage(prompt_tokens=prompt_tokens if first else 0, completion_tokens=len(self._said)),
+                usage=Usage(prompt_tokens=prompt_tokens if first else 0, completion_tokens=len(self._words)),
                 sample_index=self.index,
             )
         return Chunk(
@@ -233,12 +229,12 @@ class _Writer:
         )
 
     def finished(self) -> Completion:
-        """What it came to."""
+        """The completion."""
         assert self.completion is not None
         return self.completion
 
 
-def _shown(prompt: Prompt) -> str:
+def _prompt_text(prompt: Prompt) -> str:
     messages = "\n".join(f"{m.role}: {m.content}" for m in prompt.messages)
     return f"{prompt.text or messages}\n{prompt.prefix}"
 
@@ -255,17 +251,17 @@ def _logprob(word: str) -> float:
     return -(1 + _id(word) % 10) / 10
 
 
-def _likely(word: str, most: int) -> tuple[TopToken, ...]:
-    return (TopToken(token_id=_id(word), token=word, logprob=_logprob(word)),)[:most]
+def _top_logprobs(word: str, count: int) -> tuple[TopToken, ...]:
+    return (TopToken(token_id=_id(word), token=word, logprob=_logprob(word)),)[:count]
 
 
 TIMEOUT_S = 20.0
-"""How long a strategy may take that was cancelled, or that waits for nothing."""
+"""Timeout of a run, and of a cancelled one."""
 
 
 @dataclass
 class Trial:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
         run: The run, with its ledger.
@@ -273,8 +269,8 @@ class Trial:
         solution: What the strategy returned; None if it raised.
         error: What it raised.
         events: Every event, in order.
-        left: Names of tasks that still ran when it had ended.
-        late: Whether it had not ended within `TIMEOUT_S` seconds.
+        left: Names of tasks that were still running at its end.
+        late: Whether it did not end within `TIMEOUT_S` seconds.
     """
 
     run: Run
@@ -287,13 +283,13 @@ class Trial:
 
 
 class TrialRunner:
-    """Runs a strategy again and again, under names of its own in one store.
+    """Runs a strategy several times, under different names in one store.
 
     Args:
         kind: The strategy.
         parameters: Parameters that differ from its defaults.
-        question: What is asked.
-        store: Where runs are kept.
+        question: The question.
+        store: The run store.
     """
 
     def __init__(
@@ -312,7 +308,7 @@ class TrialRunner:
         budget: Budget | None = None,
         hold_after: int | None = None,
         silent: bool = False,
-        again: bool = False,
+        resume: bool = False,
     ) -> Trial:
         """Run it once.
 
@@ -320,9 +316,9 @@ class TrialRunner:
             name: The run's name in the store.
             seed: Its seed.
             budget: Its limits.
-            hold_after: The model holds after so many tokens and measurements, and the run is cancelled then.
-            silent: The model refuses to write.
-            again: The run was there before, and goes on.
+            hold_after: The model blocks after this number of tokens and measurements, and the run is cancelled then.
+            silent: The model refuses every request.
+            resume: Whether to resume an earlier run of this name.
         """
         config = RunConfig(
             question=self._question,
@@ -334,8 +330,8 @@ class TrialRunner:
         )
         events: list[Event] = []
         model = PlainModel(hold_after=hold_after, silent=silent)
-        run = Run(name, config, self._store, sinks=[events.append], has_started=again)
-        if not again:
+        run = Run(name, config, self._store, sinks=[events.append], has_started=resume)
+        if not resume:
             await self._store.create_run(run.id, config.model_dump(mode="json"))
         trial = Trial(run, model, events=events)
         before = asyncio.all_tasks()
@@ -371,96 +367,99 @@ ROLES = frozenset({"main", "small", "judge", "chair", "jury", "reward", "embeddi
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        check: The promise, in a few words.
-        wrong: What is wrong; empty if it is kept.
+        check: The requirement, as a short phrase.
+        error: What is wrong; empty if the requirement is met.
     """
 
     check: str
-    wrong: str = ""
+    error: str = ""
 
     @property
     def ok(self) -> bool:
-        """Whether the promise is kept."""
-        return not self.wrong
+        """Whether the requirement is met."""
+        return not self.error
 
 
 class ConformanceError(AssertionError):
-    """A strategy does not keep its promises; says which and how."""
+    """A strategy does not conform; the message lists the failed checks."""
 
 
 async def assert_conforms(
     kind: type[Strategy], parameters: Mapping[str, JsonValue] | None = None, *, question: Question = QUESTION
 ) -> None:
-    """Check a strategy, for a test of one's own.
+    """Assert that a strategy conforms.
 
     Args:
         kind: The strategy.
         parameters: Parameters that differ from its defaults.
-        question: What is asked.
+        question: The question.
 
     Raises:
-        NotConforming: It breaks a promise; names all that it breaks.
-        UserError: The parameters are not allowed.
+        ConformanceError: A check failed; lists all failed checks.
+        UserError: The parameters are invalid.
     """
-    wrong = [f for f in await check_strategy(kind, parameters, question=question) if not f.ok]
-    if wrong:
-        raise ConformanceError(f"{kind.name}: " + "; ".join(f"{f.check}: {f.wrong}" for f in wrong))
+    failed = [r for r in await check_strategy(kind, parameters, question=question) if not r.ok]
+    if failed:
+        raise ConformanceError(f"{kind.name}: " + "; ".join(f"{r.check}: {r.error}" for r in failed))
 
 
 async def check_strategy(
     kind: type[Strategy], parameters: Mapping[str, JsonValue] | None = None, *, question: Question = QUESTION
 ) -> list[CheckResult]:
-    """Try every promise of a strategy on `PlainModel`.
+    """Check a strategy on `PlainModel`.
 
-    It has to be one that a single language model without hooks, schemas and a shared cache can serve; what else it
-    needs is for its own tests. Nothing is fetched, and a temporary store is removed in the end.
+    It must work with a single language model without logits processors, schemas and a shared cache; other requirements
+    need tests of their own. Nothing is downloaded, and the temporary store is removed at the end.
 
     Args:
         kind: The strategy.
         parameters: Parameters that differ from its defaults.
-        question: What is asked.
+        question: The question.
 
     Returns:
-        A finding for every promise, in the order in which they are tried.
+        A result for every check, in order.
 
     Raises:
-        UserError: The parameters are not allowed.
+        UserError: The parameters are invalid.
     """
-    found = [CheckResult("declares itself", _declared(kind))]
-    lacking = kind.requires - {f for f in get_args(Feature) if PlainModel().capabilities.has(f)} if found[0].ok else ()
-    if lacking:
-        found.append(CheckResult("can be checked", f"the plain model has no {', '.join(sorted(lacking))}"))
-    if not all(f.ok for f in found):
-        return found
+    results = [CheckResult("declares itself", _declared(kind))]
+    missing = (
+        kind.requires - {f for f in get_args(Feature) if PlainModel().capabilities.has(f)} if results[0].ok else ()
+    )
+    if missing:
+        results.append(CheckResult("can be checked", f"the plain model has no {', '.join(sorted(missing))}"))
+    if not all(r.ok for r in results):
+        return results
     async with _store() as store:
-        trials = TrialRunner(kind, parameters or {}, question, store)
-        whole = await trials.run("whole")
-        found.append(CheckResult("answers", _answered(whole)))
-        if not found[-1].ok:
-            return found
-        found.append(CheckResult("pays for everything", _paid(whole)))
-        found.append(CheckResult("gives the same for the same seed", _same(whole, await trials.run("twin"))))
-        found.append(
-            CheckResult("replays without a model", _same(whole, await trials.run("whole", silent=True, again=True)))
-        )
-        found.append(CheckResult("keeps to budgets", await _keeps_to_budgets(trials, whole)))
-        stopped = [await trials.run(f"held-{n}", hold_after=n) for n in _moments(whole)]
-        found.append(CheckResult("ends when it is cancelled", next((w for t in stopped if (w := _ended(t))), "")))
-        resumed = [await trials.run(t.run.id, again=True) for t in stopped]
-        found.append(CheckResult("resumes", next((w for t in resumed if (w := _same(whole, t))), "")))
-        found.append(
-            CheckResult("balances its events", next((w for t in [whole, *stopped] if (w := _balanced(t))), ""))
-        )
-    return found
+        runner = TrialRunner(kind, parameters or {}, question, store)
+        complete = await runner.run("complete")
+        results.append(CheckResult("answers", _answered(complete)))
+        if not results[-1].ok:
+            return results
+        results.append(CheckResult("pays for everything", _paid(complete)))
+        results.append(CheckResult("gives the same for the same seed", _same(complete, await runner.run("twin"))))
+        replayed = await runner.run("complete", silent=True, resume=True)
+        results.append(CheckResult("replays without a model", _same(complete, replayed)))
+        results.append(CheckResult("keeps to budgets", await _keeps_to_budgets(runner, complete)))
+        stopped = [await runner.run(f"held-{n}", hold_after=n) for n in _interruption_points(complete)]
+        results.append(CheckResult("ends when it is cancelled", _first_error(_ended(t) for t in stopped)))
+        resumed = [await runner.run(t.run.id, resume=True) for t in stopped]
+        results.append(CheckResult("resumes", _first_error(_same(complete, t) for t in resumed)))
+        results.append(CheckResult("balances its events", _first_error(map(_balanced, [complete, *stopped]))))
+    return results
+
+
+def _first_error(errors: Iterable[str]) -> str:
+    return next((error for error in errors if error), "")
 
 
 @asynccontextmanager
 async def _store() -> AsyncIterator[SqliteStore]:
-    with tempfile.TemporaryDirectory(prefix="reason-conformance-") as folder:
-        store = await SqliteStore.open(Path(folder) / "runs.sqlite3")
+    with tempfile.TemporaryDirectory(prefix="reason-conformance-") as directory:
+        store = await SqliteStore.open(Path(directory) / "runs.sqlite3")
         try:
             yield store
         finally:
@@ -476,9 +475,9 @@ def _declared(kind: type[Strategy]) -> str:
     if kind.stability not in get_args(Stability):
         return f"its stability is none of {', '.join(get_args(Stability))}"
     if unknown := kind.requires - set(get_args(Feature)):
-        return f"it requires features that there are not: {', '.join(sorted(unknown))}"
+        return f"it requires unknown features: {', '.join(sorted(unknown))}"
     if strange := set(kind.roles) - ROLES:
-        return f"it has roles that there are not: {', '.join(sorted(strange))}"
+        return f"it has unknown roles: {', '.join(sorted(strange))}"
     config = getattr(kind, "Config", None)
     if not (isinstance(config, type) and issubclass(config, Parameters)):
         return "its Config is no subclass of Parameters"
@@ -496,9 +495,9 @@ def _answered(trial: Trial) -> str:
     if solution.chosen is None:
         return "it chose no candidate"
     if Solution.model_validate_json(solution.model_dump_json()) != solution:
-        return "its solution is not the same after it was written as JSON and read again"
+        return "its solution changes in a JSON round trip"
     if trial.left:
-        return f"tasks of it still ran when it had answered: {', '.join(trial.left)}"
+        return f"its tasks were still running after it had answered: {', '.join(trial.left)}"
     return ""
 
 
@@ -510,8 +509,8 @@ def _paid(trial: Trial) -> str:
 
 
 def _same(first: Trial, second: Trial) -> str:
-    if wrong := _answered(second):
-        return wrong
+    if error := _answered(second):
+        return error
     assert first.solution is not None
     assert second.solution is not None
     one, other = first.solution.model_dump(mode="json"), second.solution.model_dump(mode="json")
@@ -520,13 +519,13 @@ def _same(first: Trial, second: Trial) -> str:
     return ""
 
 
-async def _keeps_to_budgets(trials: TrialRunner, whole: Trial) -> str:
-    used = int(whole.run.ledger.used("tokens"))
-    calls = int(whole.run.ledger.used("calls"))
+async def _keeps_to_budgets(runner: TrialRunner, complete: Trial) -> str:
+    used = int(complete.run.ledger.used("tokens"))
+    calls = int(complete.run.ledger.used("calls"))
     budgets = [Budget(tokens=n) for n in sorted({1, max(1, used // 2), max(1, used - 1)})]
     budgets += [Budget(calls=n) for n in sorted({1, max(1, calls - 1)})]
     for number, budget in enumerate(budgets):
-        trial = await trials.run(f"budget-{number}", budget=budget)
+        trial = await runner.run(f"budget-{number}", budget=budget)
         limit = f"{budget.tokens} tokens" if budget.tokens is not None else f"{budget.calls} calls"
         if trial.late:
             return f"with {limit} it did not end"
@@ -535,25 +534,25 @@ async def _keeps_to_budgets(trials: TrialRunner, whole: Trial) -> str:
         if budget.tokens is not None and trial.model.written > budget.tokens:
             return f"with {limit} the model wrote {trial.model.written} tokens"
         if trial.run.ledger.exhausted is not None and trial.solution and trial.solution.stopped != "budget":
-            return f'with {limit} the budget stopped it, and its solution says stopped="{trial.solution.stopped}"'
+            return f'with {limit} the budget stopped it, but its solution has stopped="{trial.solution.stopped}"'
     return ""
 
 
-def _moments(whole: Trial) -> list[int]:
-    """How far the model is when a run is cancelled: at its beginning, in its middle, near its end."""
-    worked = whole.model.written + whole.model.measured
+def _interruption_points(complete: Trial) -> list[int]:
+    """Progress of the model at which a run is cancelled: at its beginning, in its middle, near its end."""
+    worked = complete.model.written + complete.model.measured
     return sorted({0, worked // 2, max(0, worked - 1)})
 
 
 def _ended(trial: Trial) -> str:
     if trial.late:
-        return "it went on"
+        return "it did not end"
     if trial.error is None:
-        return "it swallowed the cancellation and returned"
+        return "it suppressed the cancellation and returned"
     if not isinstance(trial.error, asyncio.CancelledError):
         return f"it raised {type(trial.error).__name__} in its place"
     if trial.left:
-        return f"tasks of it went on: {', '.join(trial.left)}"
+        return f"its tasks kept running: {', '.join(trial.left)}"
     return ""
 
 
@@ -564,7 +563,7 @@ def _balanced(trial: Trial) -> str:
     searches: dict[str, bool] = {}
     for event in trial.events:
         if event.parent is not None and event.parent not in seen:
-            return f"{getattr(event, 'type', 'an event')} stands under an event that is not before it"
+            return f"{getattr(event, 'type', 'an event')} has a parent that was not emitted before it"
         seen.add(event.number)
         match event:
             case CallStarted():
@@ -575,10 +574,10 @@ def _balanced(trial: Trial) -> str:
                 stages.append(event.stage)
             case StageFinished():
                 if not stages or stages.pop() != event.stage:
-                    return f"stage {event.stage} was finished and not begun"
+                    return f"stage {event.stage} was finished but not started"
             case NodesSearched():
                 if searches.setdefault(event.search, True) is False:
-                    return f"search {event.search} went on behind its end"
+                    return f"search {event.search} continued after its end"
             case SearchEnded():
                 if searches.get(event.search) is False:
                     return f"search {event.search} ended twice"
@@ -586,9 +585,9 @@ def _balanced(trial: Trial) -> str:
             case _:
                 pass
     if calls:
-        return f"{len(calls)} calls were begun and not finished"
+        return f"{len(calls)} calls were started and not finished"
     if trial.error is None and stages:
-        return f"stage {stages[-1]} was begun and not finished"
+        return f"stage {stages[-1]} was started and not finished"
     open_ones = [name for name, still in searches.items() if still]
     if trial.error is None and open_ones:
         return f"search {open_ones[0]} has no end"

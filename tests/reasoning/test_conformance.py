@@ -143,7 +143,7 @@ class Unended(Own):
 @pytest.mark.parametrize("name", [n for n in STRATEGIES.names() if n not in ASK_MORE])
 async def test_our_strategies_conform(name):
     found = await check_strategy(STRATEGIES.load(name))
-    assert {f.check: f.wrong for f in found if not f.ok} == {}
+    assert {f.check: f.error for f in found if not f.ok} == {}
     assert [f.check for f in found] == CHECKS
 
 
@@ -166,16 +166,16 @@ async def test_a_sound_strategy_of_ones_own():
         (Mute, "answers", "it chose no candidate"),
         (Cheater, "pays for everything", "the model wrote"),
         (Moody, "gives the same for the same seed", "candidates of the solution differ"),
-        (Forgetful, "replays without a model", "a sample was asked for that the first run did not make"),
+        (Forgetful, "replays without a model", "a sample was requested that the first run did not generate"),
         (Spender, "keeps to budgets", "a spent budget is no error"),
-        (Deaf, "ends when it is cancelled", "it swallowed the cancellation"),
+        (Deaf, "ends when it is cancelled", "it suppressed the cancellation"),
         (Careless, "answers", "tasks of it still ran when it had answered: sleep"),
-        (Endless, "balances its events", "stage solving was begun and not finished"),
+        (Endless, "balances its events", "stage solving was started and not finished"),
         (Unended, "balances its events", "search s has no end"),
     ],
 )
 async def test_what_is_broken_is_found(kind, check, wrong):
-    found = {f.check: f.wrong for f in await check_strategy(kind)}
+    found = {f.check: f.error for f in await check_strategy(kind)}
     assert wrong in found[check]
     with pytest.raises(ConformanceError, match=f"own: .*{check}: "):
         await assert_conforms(kind)
@@ -183,9 +183,9 @@ async def test_what_is_broken_is_found(kind, check, wrong):
 
 async def test_what_the_plain_model_cannot_serve_is_said():
     class Hooked(Own):
-        requires = frozenset({"hooks"})
+        requires = frozenset({"logits_processors"})
 
-    assert [f.wrong for f in await check_strategy(Hooked)][1:] == ["the plain model has no hooks"]
+    assert [f.error for f in await check_strategy(Hooked)][1:] == ["the plain model has no logits_processors"]
 
 
 async def test_the_plain_model_is_a_model():

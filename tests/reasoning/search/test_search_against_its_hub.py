@@ -4,6 +4,8 @@ The library's filter differs in two things that are not compared: it resamples o
 step generation allows one step more than `max_steps`.
 """
 
+from __future__ import annotations
+
 import asyncio
 import random
 

@@ -1,5 +1,7 @@
 """Monte Carlo tree search: mass, formulas, what closes, how it ends, what it returns, and what theory says of it."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from random import Random

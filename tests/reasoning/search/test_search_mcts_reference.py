@@ -4,6 +4,8 @@ The plain one follows the definitions word by word and keeps no statistics: N an
 scores of its subtree whenever they are wanted, and whether anything below it is open is looked up down to the leaves.
 """
 
+from __future__ import annotations
+
 import math
 from random import Random
 

@@ -1,5 +1,7 @@
 """Ancestor sampling: the target stays what it is, by enumeration and in the long run; what is asked and counted."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from random import Random

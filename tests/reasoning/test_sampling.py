@@ -1,5 +1,7 @@
 """Drawing samples: rounds, races, budgets, failures, replay."""
 
+from __future__ import annotations
+
 import asyncio
 
 import pytest

@@ -1,5 +1,6 @@
 """Against a second implementation of the published rules, written as plainly as they are told: same classes, same
-masses, same pruned paths, to the last digits that sums in another order leave."""
+masses, same pruned paths, to the last digits that sums in another order leave.
+"""
 
 from __future__ import annotations
 

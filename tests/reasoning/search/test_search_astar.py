@@ -1,5 +1,7 @@
 """A*-decoding: closed forms, guarantees on enumerated trees, equivalences, limits."""
 
+from __future__ import annotations
+
 import heapq
 from itertools import pairwise
 from random import Random

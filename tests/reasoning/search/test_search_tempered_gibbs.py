@@ -1,5 +1,7 @@
 """Parallel tempering: the joint target of the chains is left unchanged, and they run in lock-step as one search."""
 
+from __future__ import annotations
+
 from collections import Counter
 from itertools import pairwise, product
 from random import Random

@@ -1,5 +1,7 @@
 """Duplicates among siblings, what is dropped, and what stands for a missing score."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,5 +1,7 @@
 """A* that expands prefixes again, and samples warmer after duplicates."""
 
+from __future__ import annotations
+
 import heapq
 from random import Random
 

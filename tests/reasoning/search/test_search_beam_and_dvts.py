@@ -1,5 +1,7 @@
 """Beam search and diverse verifier tree search: what is kept, how much is drawn, and their degenerate cases."""
 
+from __future__ import annotations
+
 from random import Random
 
 import pytest

@@ -19,6 +19,8 @@ They do not coincide in this:
 - What is returned: the best scores of all nodes there, complete solutions here.
 """
 
+from __future__ import annotations
+
 from random import Random
 
 import pytest

@@ -1,5 +1,7 @@
 """Batches of Monte Carlo tree search: samples taken anew, several leaves at once, limits, order and JSON."""
 
+from __future__ import annotations
+
 from random import Random
 
 import pytest

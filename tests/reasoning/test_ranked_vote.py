@@ -1,5 +1,7 @@
 """Counting ranked ballots, by hand and by property; rankings read from chains; the strategy on the scripted model."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 
 import pytest

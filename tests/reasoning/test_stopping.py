@@ -1,4 +1,9 @@
-"""Stopping rules as pure functions: exact values, and properties over random tallies."""
+"""Stopping rules as pure functions: exact values, and properties over random tallies.
+
+`WorkerUsage`: what the samples of a question say so far.
+"""
+
+from __future__ import annotations
 
 import math
 
@@ -26,7 +31,7 @@ from scipy.special import betainc
 STOPPING = TypeAdapter(Stopping)
 
 
-def tally(*labels, weights=None, quality=None, lowest_confidence=None, max_samples=64):
+def tally_of(*labels, weights=None, quality=None, lowest_confidence=None, max_samples=64):
     n = len(labels)
     return Tally(
         labels=labels,
@@ -44,7 +49,7 @@ def tallies(draw):
         label = draw(st.none() | st.integers(0, classes))
         classes = max(classes, 0 if label is None else label + 1)
         labels.append(label)
-    return tally(*labels)
+    return tally_of(*labels)
 
 
 VOTING_RULES = [Agreement(window=3), Beta(), Beta(confidence=0.8), Dirichlet(), Dirichlet(cost=0.1, min_samples=1)]
@@ -66,28 +71,28 @@ def test_a_rule_is_named_or_given_with_its_parameters():
 
 def test_agreement_wants_a_run_of_equal_answers():
     rule = Agreement(window=3)
-    assert not rule.should_stop(tally(0, 0))
-    assert rule.should_stop(tally(0, 0, 0))
-    assert rule.should_stop(tally(1, 0, 0, 0))
-    assert not rule.should_stop(tally(0, 0, 1, 0))
-    assert not rule.should_stop(tally(None, None, None))
-    assert not rule.should_stop(tally(0, 0, None, 0))
+    assert not rule.should_stop(tally_of(0, 0))
+    assert rule.should_stop(tally_of(0, 0, 0))
+    assert rule.should_stop(tally_of(1, 0, 0, 0))
+    assert not rule.should_stop(tally_of(0, 0, 1, 0))
+    assert not rule.should_stop(tally_of(None, None, None))
+    assert not rule.should_stop(tally_of(0, 0, None, 0))
 
 
 @pytest.mark.parametrize(
     ("labels", "wanted"), [((), 3), ((0,), 2), ((0, 0), 1), ((0, 1), 2), ((0, 0, None), 3), ((0, 0, 1, 1), 1)]
 )
 def test_agreement_draws_what_the_run_lacks(labels, wanted):
-    assert Agreement(window=3).round_size(tally(*labels), 10) == wanted
+    assert Agreement(window=3).round_size(tally_of(*labels), 10) == wanted
 
 
 def test_agreement_is_of_five_samples_or_of_two_at_the_least():
     assert Agreement().window == 5
-    assert Agreement(window=2).should_stop(tally("a", "b", "b"))
+    assert Agreement(window=2).should_stop(tally_of("a", "b", "b"))
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
         Agreement(window=1)
     assert (
-        Agreement(window=3).round_size(tally("a", "a", "a"), 10) == 1
+        Agreement(window=3).round_size(tally_of("a", "a", "a"), 10) == 1
     )  # asked although there is enough: never nothing
 
 
@@ -97,8 +102,8 @@ def test_agreement_is_of_five_samples_or_of_two_at_the_least():
 def test_the_spec_s_values():
     assert leader_probability(3, 0) == 1 - 1 / 16
     assert leader_probability(4, 0) == 0.96875
-    assert not Beta().should_stop(tally(0, 0, 0))
-    assert Beta().should_stop(tally(0, 0, 0, 0))
+    assert not Beta().should_stop(tally_of(0, 0, 0))
+    assert Beta().should_stop(tally_of(0, 0, 0, 0))
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
@@ -114,14 +119,14 @@ def test_it_is_antisymmetric_and_grows_with_the_leader(first, second):
 
 def test_beta_is_exact_at_its_bound_and_with_more_votes_than_a_float_has_digits():
     assert leader_probability(2, 0) == 0.875
-    assert Beta(confidence=0.875).should_stop(tally(0, 0))
+    assert Beta(confidence=0.875).should_stop(tally_of(0, 0))
     assert leader_probability(2000, 2000) == 0.5
     with pytest.raises(ValidationError):
         Beta(confidence=1)
 
 
 def test_beta_looks_at_the_two_largest_alone():
-    assert Beta().should_stop(tally(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leader_probability(6, 1) >= 0.95)
+    assert Beta().should_stop(tally_of(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leader_probability(6, 1) >= 0.95)
 
 
 # -- dirichlet
@@ -155,10 +160,10 @@ def test_the_gain_is_a_small_share_and_a_vote_for_the_leader_lowers_it_in_the_en
 
 def test_scattered_answers_stop_too():
     rule = Dirichlet(cost=0.1)
-    assert rule.should_stop(tally(*range(16)))
-    assert not rule.should_stop(tally(0, 1, 2))
-    assert not Dirichlet(cost=0.1, min_samples=5).should_stop(tally(0, 0, 0, 0))
-    assert Dirichlet(cost=0.1, min_samples=5).should_stop(tally(0, 0, 0, 0, 0))
+    assert rule.should_stop(tally_of(*range(16)))
+    assert not rule.should_stop(tally_of(0, 1, 2))
+    assert not Dirichlet(cost=0.1, min_samples=5).should_stop(tally_of(0, 0, 0, 0))
+    assert Dirichlet(cost=0.1, min_samples=5).should_stop(tally_of(0, 0, 0, 0, 0))
 
 
 # -- rounds
@@ -197,24 +202,24 @@ def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, ord
     shuffled = [so_far.labels[i] for i in order if i < so_far.num_finished]
     names = {}
     renamed = tuple(None if label is None else names.setdefault(label, len(names)) for label in shuffled)
-    assert rule.should_stop(tally(*renamed)) == rule.should_stop(so_far)
+    assert rule.should_stop(tally_of(*renamed)) == rule.should_stop(so_far)
 
 
 # -- self-evaluation
 
 
 def test_self_evaluation_looks_at_the_best():
-    assert SelfEvaluated(threshold=0.8).should_stop(tally(0, 1, quality=(0.2, 0.8)))
-    assert not SelfEvaluated(threshold=0.8).should_stop(tally(0, 1, quality=(0.2, 0.79)))
-    assert not SelfEvaluated(threshold=0.8).should_stop(tally(0, quality=(None,)))
-    assert SelfEvaluated(threshold=0).should_stop(tally(None, quality=(None,)))
-    assert not SelfEvaluated(threshold=1.01).should_stop(tally(0, quality=(1.0,)))
+    assert SelfEvaluated(threshold=0.8).should_stop(tally_of(0, 1, quality=(0.2, 0.8)))
+    assert not SelfEvaluated(threshold=0.8).should_stop(tally_of(0, 1, quality=(0.2, 0.79)))
+    assert not SelfEvaluated(threshold=0.8).should_stop(tally_of(0, quality=(None,)))
+    assert SelfEvaluated(threshold=0).should_stop(tally_of(None, quality=(None,)))
+    assert not SelfEvaluated(threshold=1.01).should_stop(tally_of(0, quality=(1.0,)))
 
 
 def test_self_evaluation_doubles_its_rounds():
     rule, drawn, rounds = SelfEvaluated(threshold=0.85), 0, []
     while drawn < 16:
-        rounds.append(rule.round_size(tally(*[0] * drawn), 16 - drawn))
+        rounds.append(rule.round_size(tally_of(*[0] * drawn), 16 - drawn))
         drawn += rounds[-1]
     assert rounds == [1, 1, 2, 4, 8]
 
@@ -224,7 +229,7 @@ def test_a_higher_threshold_never_uses_fewer_samples(quality, one, other):
     def used(threshold):
         rule = SelfEvaluated(threshold=threshold)
         for k in range(1, len(quality) + 1):
-            if rule.should_stop(tally(*[0] * k, quality=tuple(quality[:k]))):
+            if rule.should_stop(tally_of(*[0] * k, quality=tuple(quality[:k]))):
                 return k
         return len(quality)
 
@@ -238,10 +243,10 @@ def test_a_higher_threshold_never_uses_fewer_samples(quality, one, other):
 
 def test_the_bound_keeps_the_share_of_the_first_samples():
     rule = OnlineConfidence(warm_up=5, keep=0.75)
-    warm = tally(0, 1, 2, 3, 4, lowest_confidence=(5.0, 1.0, 3.0, 2.0, 4.0))
+    warm = tally_of(0, 1, 2, 3, 4, lowest_confidence=(5.0, 1.0, 3.0, 2.0, 4.0))
     assert rule.confidence_threshold(warm) == 2.0
-    assert rule.confidence_threshold(tally(0, 1, lowest_confidence=(5.0, 1.0))) == 0.0
-    assert rule.confidence_threshold(tally(*[None] * 5)) == 0.0
+    assert rule.confidence_threshold(tally_of(0, 1, lowest_confidence=(5.0, 1.0))) == 0.0
+    assert rule.confidence_threshold(tally_of(*[None] * 5)) == 0.0
     (hook,) = rule.logits_processors(warm)
     assert (hook.name, hook.args["threshold"], hook.args["window"]) == ("stop_on_confidence", 2.0, 64)
     assert rule.round_size(Tally(max_samples=16), 16) == rule.race_size(Tally(max_samples=16), 16) == 5
@@ -251,9 +256,9 @@ def test_the_bound_keeps_the_share_of_the_first_samples():
 
 def test_confidence_stops_by_weight_not_by_count():
     rule = OnlineConfidence(warm_up=3, share=0.9)
-    assert not rule.should_stop(tally(0, 0, 1))
-    assert rule.should_stop(tally(0, 1, 1, weights=(20.0, 1.0, 1.0)))
-    assert not rule.should_stop(tally(0, 0))  # the first samples are not there yet
+    assert not rule.should_stop(tally_of(0, 0, 1))
+    assert rule.should_stop(tally_of(0, 1, 1, weights=(20.0, 1.0, 1.0)))
+    assert not rule.should_stop(tally_of(0, 0))  # the first samples are not there yet
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=30), st.floats(0, 1))
@@ -265,3 +270,46 @@ def test_the_beta_rule_and_two_answers_agree_with_the_dirichlet_posterior():
     # without the unseen answer the leader's share has the Beta posterior of the other rule
     first, second = 7, 3
     assert leader_probability(first, second) == pytest.approx(stats.beta(first + 1, second + 1).sf(0.5), abs=1e-12)
+
+
+def test_votes_and_shares_are_counted_by_class() -> None:
+    tally = Tally(labels=(0, 1, None, 0), max_samples=8)
+    assert (tally.num_finished, tally.votes, tally.top_two()) == (4, (2, 1), (2, 1))
+    assert tally.shares == pytest.approx((2 / 3, 1 / 3))
+    assert Tally(labels=(2,)).votes == (0, 0, 1)
+
+
+def test_without_an_answer_there_are_no_classes() -> None:
+    for empty in (Tally(), Tally(labels=(None, None))):
+        assert (empty.votes, empty.shares, empty.top_two()) == ((), (), (0, 0))
+
+
+def test_weights_share_whatever_they_add_up_to() -> None:
+    assert Tally(labels=(0, 1, None), weights=(0.2, 0.3, 9.0)).shares == pytest.approx((0.4, 0.6))
+    assert Tally(labels=(0, 1), weights=(0.0, 0.0)).shares == (0.0, 0.0)
+    with pytest.raises(ValueError, match="shorter"):
+        _ = Tally(labels=(0, 1), weights=(1.0,)).shares
+
+
+def test_unless_more_are_allowed_one_sample_may_be_drawn() -> None:
+    assert Tally().max_samples == 1
+
+
+def test_more_samples_agree_with_the_leader_or_with_nobody() -> None:
+    tally = Tally(labels=(0, 1, 1), quality=(0.5, None, 0.1), lowest_confidence=(None, 2.0, 3.0), max_samples=8)
+    agreeing, split = tally.extended(2, agreeing=True), tally.extended(2, agreeing=False)
+    assert agreeing.labels == (0, 1, 1, 1, 1)
+    assert split.labels == (0, 1, 1, 2, 3)
+    for more in (agreeing, split):
+        assert more.weights == (1.0,) * 5
+        assert more.quality == (0.5, None, 0.1, None, None)
+        assert more.lowest_confidence == (None, 2.0, 3.0, None, None)
+        assert more.max_samples == 8
+    weighted = Tally(labels=(0, 1), weights=(0.25, 0.5)).extended(1, agreeing=True)
+    assert weighted.weights == (0.25, 0.5, 1.0)
+    assert Tally(labels=(0, 1)).extended(1, agreeing=True).labels == (0, 1, 0)  # of equals, the first
+
+
+def test_the_first_samples_that_agree_make_the_first_class() -> None:
+    assert Tally(labels=(None,)).extended(2, agreeing=True).labels == (None, 0, 0)
+    assert Tally().extended(2, agreeing=False).labels == (0, 1)

@@ -1,5 +1,7 @@
 """Ask and tell, alike for all searches: idempotence, refusals, order of arrival, ending early."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import replace
 from random import Random
