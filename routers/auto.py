@@ -9,32 +9,34 @@ how much to compute by how hard a question is for the model. The arms, signals a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.errors import CapabilityMissing, LimitExceeded, UserError
+from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
 from ..core.run import Run
 from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy, require_features
 from ..serving.model import Feature
-from .features import most_telling, with_telling
+from .features import FeatureSpace, top_contributions, with_contributions
 from .nested_strategy import inner_strategy
 from .router_files import (
     Arm,
     AutoRouterFile,
-    Estimate,
     file_of_digest,
     load_auto_router_file,
+    probability_of,
     question_row,
-    ranked,
     with_digest,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 FALLBACK = "cot"
 NOTE = "auto.chosen"
@@ -44,7 +46,7 @@ NOTE = "auto.chosen"
 class _Ready:
     """An arm that can run."""
 
-    estimate: Estimate
+    estimate: ArmEstimate
     strategy: Strategy
     models: Models
 
@@ -106,16 +108,16 @@ class Auto:
         if not config.router:
             return await self._fall_back("no auto-router file was given", question, models, run)
         file = file_of_digest(config.router, config.router_digest, load_auto_router_file)
-        other = file.trained.other_model(identities_of(models))
+        other = file.trained.difference(identities_of(models))
         if other:
             return await self._fall_back(f"the router {file} is for another model: {other}", question, models, run)
         try:
             row = await question_row(question, models, run, file, models.main)
-        except LimitExceeded as e:
-            run.note_limit(e)
+        except BudgetExceeded as e:
+            run.record_limit(e)
             return Solution(chosen=None, stopped="budget")
         price = file.price if config.price is None else config.price
-        estimates = ranked(file.arms, file.space, row, price)
+        estimates = rank_arms(file.arms, file.space, row, price)
         refused: dict[str, str] = {}
         for one in estimates:
             ready = self._ready(one, file, models, run)
@@ -134,19 +136,19 @@ class Auto:
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         return await self._fall_back(f"no arm of the router {file} could be taken ({why})", question, models, run)
 
-    def _ready(self, one: Estimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
+    def _ready(self, one: ArmEstimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
         """An arm ready to run; a text says why it is not."""
         arm, identities = one.arm, identities_of(models)
         for role in dict.fromkeys([*(["small"] if arm.role == "small" else []), *arm.needs]):
             if not models.has(role):
                 return f"there is no {role} model"
-            other = file.trained.other_model(identities, role)
+            other = file.trained.difference(identities, role)
             if other:
                 return other
         dear = _too_dear(arm, one.tokens, run)
         if dear:
             return dear
-        led = models.led_by("small") if arm.role == "small" else models
+        led = models.with_main("small") if arm.role == "small" else models
         try:
             strategy, _ = inner_strategy(arm.strategy, arm.parameters, self.name)
             require_features(strategy, led)
@@ -157,7 +159,7 @@ class Auto:
     async def _fall_back(self, why: str, question: Question, models: Models, run: Run) -> Solution:
         run.degrade(f"{FALLBACK} was taken: {why}")
         strategy, _ = create_strategy(FALLBACK, {})
-        notes: dict[str, JsonValue] = {"ran": FALLBACK, "why": why, "chosen": FALLBACK}
+        notes: dict[str, JsonValue] = {"selected_strategy": FALLBACK, "why": why, "chosen": FALLBACK}
         run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data=notes))
         return _with_notes(await strategy.solve(question, models, run), FALLBACK, notes)
 
@@ -173,7 +175,7 @@ def identities_of(models: Models) -> dict[str, str]:
 
 def _too_dear(arm: Arm, tokens: float, run: Run) -> str:
     """Which limit an arm does not fit into, as far as can be expected; empty if it fits."""
-    left = run.ledger.left
+    left = run.ledger.remaining
     for kind, expected in (("tokens", tokens), ("calls", arm.calls), ("reward_calls", arm.reward_calls)):
         if expected > left(kind):  # type: ignore[arg-type]
             return f"it takes about {expected:,.0f} {kind.replace('_', ' ')}, and {left(kind):,.0f} are left"  # type: ignore[arg-type]
@@ -181,11 +183,11 @@ def _too_dear(arm: Arm, tokens: float, run: Run) -> str:
 
 
 def _told(
-    chosen: Estimate, estimates: Sequence[Estimate], refused: dict[str, str], price: float
+    chosen: ArmEstimate, estimates: Sequence[ArmEstimate], refused: dict[str, str], price: float
 ) -> dict[str, JsonValue]:
     """Who was chosen and why, for trace and notes; `why` is one line."""
     others = [one for one in estimates if one is not chosen and one.arm.label not in refused]
-    telling = most_telling(chosen.shares)
+    telling = top_contributions(chosen.shares)
     why = f"{chosen.right:.2f} right for {chosen.tokens:,.0f} tokens, worth {chosen.worth:.3f}"
     if others:
         why += f"; next {others[0].arm.label}, worth {others[0].worth:.3f}"
@@ -196,13 +198,13 @@ def _told(
             "tokens": round(one.tokens, 1),
             "worth": round(one.worth, 4),
             "refused": refused.get(one.arm.label, ""),
-            "most_telling": dict(most_telling(one.shares)),
+            "most_telling": dict(top_contributions(one.shares)),
         }
         for one in estimates
     ]
     return {
-        "ran": chosen.arm.label,
-        "why": with_telling(why, telling),
+        "selected_strategy": chosen.arm.label,
+        "why": with_contributions(why, telling),
         "chosen": chosen.arm.strategy,
         "price": price,
         "arms": arms,
@@ -210,4 +212,43 @@ def _told(
 
 
 def _with_notes(solution: Solution, ran: str, notes: dict[str, JsonValue]) -> Solution:
-    return solution.model_copy(update={"notes": {**solution.notes, "ran": ran, "auto": dict(notes)}})
+    return solution.model_copy(update={"notes": {**solution.notes, "selected_strategy": ran, "auto": dict(notes)}})
+
+
+@dataclass(frozen=True)
+class ArmEstimate:
+    """What an arm is worth for one question.
+
+    Attributes:
+        arm: The arm.
+        right: P(right).
+        tokens: Expected generated tokens.
+        worth: P(right) less the price of the tokens.
+        shares: What each signal adds to the log-odds of the average question.
+    """
+
+    arm: Arm
+    right: float
+    tokens: float
+    worth: float
+    shares: dict[str, float]
+
+
+def estimate_arm(arm: Arm, space: FeatureSpace, row: NDArray[np.float64], price: float) -> ArmEstimate:
+    """What an arm is worth.
+
+    Args:
+        arm: The arm.
+        space: What the row is of.
+        row: The question's numbers.
+        price: Of 1000 tokens, in chance of being right.
+    """
+    right = probability_of(arm.right.value(space, row))
+    tokens = arm.tokens.expected(space, row)
+    return ArmEstimate(arm, right, tokens, right - price * arm.cost * tokens / 1000, arm.right.shares(space, row))
+
+
+def rank_arms(arms: Sequence[Arm], space: FeatureSpace, row: NDArray[np.float64], price: float) -> list[ArmEstimate]:
+    """All arms, the one worth most first; of equal ones that of fewer tokens, then that named first."""
+    found = [estimate_arm(arm, space, row, price) for arm in arms]
+    return sorted(found, key=lambda one: (-one.worth, one.arm.cost * one.tokens))

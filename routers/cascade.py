@@ -166,7 +166,7 @@ class Cascade:
         first, _ = inner_strategy(config.first, config.first_parameters, self.name)
         then, _ = inner_strategy(config.then, config.then_parameters, self.name)
         curve = self._curve(models, run)
-        of_small = models.led_by("small")
+        of_small = models.with_main("small")
         require_features(first, of_small)
         require_features(then, models)
         if not models.has("small"):
@@ -182,7 +182,7 @@ class Cascade:
             return alone
         if small.best is not None and small.best.answer is not None and belief.value is None:
             run.degrade(f"the large model was asked because {why}")
-        run.offer(alone)
+        run.set_best(alone)
         large = await then.solve(question, models, run)
         return self._solution(_whose_stands(small, large), small, large, belief, why, run)
 

@@ -3,7 +3,7 @@
 The named signals are counts in the question's text, its kind of answer, and how unsure the model is of the first token
 of a chain of thought. Beside them stands the question's embedding.
 
-`Space`: signals as the standardised numbers that a router's lines are over, and `Line`, one such linear function.
+`FeatureSpace`: signals as the standardised numbers that a router's lines are over, and `Line`, one such linear function.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 from ..core.errors import BackendError, CapabilityMissing
 from ..core.messages import Frozen, Prompt
 from ..core.run import Run
-from ..core.store import StoredCall, call_key
+from ..core.store.protocol import StoredCall, call_key
 from ..core.types import Question
 from ..reasoning.answers.kinds import ResolvedKind, answer_kind
 from ..reasoning.prompts import question_prompt, step_by_step_instruction
@@ -45,7 +45,7 @@ _CODE = re.compile(r"```|\bdef \w+\(|\bclass \w+[:({]|\breturn\b.*[;)]|#include\
 
 
 @dataclass(frozen=True)
-class Signals:
+class QuestionFeatures:
     """What is known of one question.
 
     Attributes:
@@ -60,7 +60,7 @@ class Signals:
     vector: tuple[float, ...] = ()
 
 
-def named_signals(question: Question) -> dict[str, float]:
+def named_features(question: Question) -> dict[str, float]:
     """The signals that cost nothing, by name; counts as ln(1 + count), so that a long question is not all that counts.
 
     Args:
@@ -80,9 +80,9 @@ def named_signals(question: Question) -> dict[str, float]:
     return {name: math.log1p(count) for name, count in counts.items()} | kinds
 
 
-async def signals_of(
+async def extract_features(
     question: Question, run: Run, *, model: MeteredModel | None = None, embedding: EmbeddingModel | None = None
-) -> Signals:
+) -> QuestionFeatures:
     """All signals of a question, charged to a run and kept in its store.
 
     Args:
@@ -92,10 +92,10 @@ async def signals_of(
         embedding: What embeds the question, metered; None leaves the vector away.
 
     Raises:
-        LimitExceeded: The budget does not hold the model's call, or the time is over.
+        BudgetExceeded: The budget does not hold the model's call, or the time is over.
         BackendError: The model failed.
     """
-    named = named_signals(question)
+    named = named_features(question)
     support: Support | None = None
     if model is not None:
         try:
@@ -110,7 +110,7 @@ async def signals_of(
             vector = await kept_vector(question.text, embedding, run)
         except BackendError as e:
             run.degrade(f"the question could not be embedded ({e.message}): its embedding counts as unknown")
-    return Signals(named, support, vector)
+    return QuestionFeatures(named, support, vector)
 
 
 def chain_prompt(question: Question) -> Prompt:
@@ -128,12 +128,12 @@ async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[f
 
     Raises:
         StoreError: A replay asks for what was not recorded.
-        LimitExceeded: The price does not fit the budget, or the time is over.
+        BudgetExceeded: The price does not fit the budget, or the time is over.
         BackendError: It could not be computed.
     """
     asked: dict[str, JsonValue] = {"embed": text}
     key = call_key(embedding.identity, asked, None, 0)
-    known = (await run.stored([key])).get(key)
+    known = (await run.lookup_calls([key])).get(key)
     if known is not None:
         return _read(known)
     computed: NDArray[np.float32] = await embedding.embed([text])
@@ -144,7 +144,7 @@ async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[f
         role="embedding",
         model=embedding.name,
         request={"decision": asked},
-        reply={"vector": list(vector)},
+        response={"vector": list(vector)},
     )
     if run.recording:
         await run.store.add_calls(run.id, [call])
@@ -152,7 +152,7 @@ async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[f
 
 
 def _read(call: StoredCall) -> tuple[float, ...]:
-    numbers = call.reply["vector"]
+    numbers = call.response["vector"]
     assert isinstance(numbers, list)
     return tuple(float(number) for number in numbers)  # type: ignore[arg-type]
 
@@ -165,7 +165,7 @@ EMBEDDING: Final = "embedding"
 Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
-class Space(Frozen):
+class FeatureSpace(Frozen):
     """How signals become numbers of mean 0 and variance 1 over the training questions.
 
     A signal that is not known of a question counts as average: 0. Numbers are cut at `FARTHEST`.
@@ -209,7 +209,7 @@ class Space(Frozen):
         """Numbers of a row."""
         return len(self.names) + len(self.axes)
 
-    def row(self, signals: Signals) -> NDArray[np.float64]:
+    def row(self, signals: QuestionFeatures) -> NDArray[np.float64]:
         """The numbers of a question: the named signals, then the components, `[size]`."""
         import numpy as np
 
@@ -224,7 +224,7 @@ class Space(Frozen):
         found: NDArray[np.float64] = np.clip(row, -FARTHEST, FARTHEST)
         return found
 
-    def unknown(self, signals: Signals) -> list[str]:
+    def unknown(self, signals: QuestionFeatures) -> list[str]:
         """The signals that the lines are over and that are not known of a question."""
         missing = []
         if ENTROPY in self.names and (ENTROPY not in signals.named or signals.support != self.support):
@@ -234,7 +234,7 @@ class Space(Frozen):
         return missing
 
 
-class Line(Frozen):
+class LinearModel(Frozen):
     """A linear function of a space's numbers.
 
     Attributes:
@@ -252,15 +252,15 @@ class Line(Frozen):
         """Whether it is the same for every question."""
         return not any(self.named) and not any(self.components)
 
-    def fits(self, space: Space) -> bool:
+    def fits(self, space: FeatureSpace) -> bool:
         """Whether it is over this space."""
         return len(self.named) in (0, len(space.names)) and len(self.components) <= len(space.axes)
 
-    def value(self, space: Space, row: NDArray[np.float64]) -> float:
+    def value(self, space: FeatureSpace, row: NDArray[np.float64]) -> float:
         """Its value for a row of the space."""
         return self.intercept + sum(self.shares(space, row).values())
 
-    def shares(self, space: Space, row: NDArray[np.float64]) -> dict[str, float]:
+    def shares(self, space: FeatureSpace, row: NDArray[np.float64]) -> dict[str, float]:
         """What each named signal adds to the average question's value, and all components together."""
         found = {
             name: float(weight * number)
@@ -273,13 +273,13 @@ class Line(Frozen):
         return found
 
 
-def most_telling(shares: dict[str, float], most: int = 3) -> dict[str, float]:
+def top_contributions(shares: dict[str, float], most: int = 3) -> dict[str, float]:
     """The largest shares by size, largest first; those of nothing are left out."""
     ordered = sorted(shares.items(), key=lambda share: (-abs(share[1]), share[0]))
     return {name: round(value, 4) for name, value in ordered[:most] if abs(value) >= 5e-5}
 
 
-def with_telling(why: str, telling: dict[str, float]) -> str:
+def with_contributions(why: str, telling: dict[str, float]) -> str:
     """A reason with the signals that tell most behind it, in one line."""
     behind = ", ".join(f"{name} {value:+.2f}" for name, value in telling.items())
     return f"{why}; {behind}" if behind else why

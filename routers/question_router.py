@@ -11,22 +11,22 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue, model_validator
 
-from ..core.errors import LimitExceeded, UserError
+from ..core.errors import BudgetExceeded, UserError
 from ..core.events import StrategyNote
 from ..core.run import Run
 from ..core.types import Question, Solution
 from ..reasoning.strategy import Models, Parameters, Stability, require_features
 from ..serving.model import Feature
 from .auto import identities_of
-from .features import most_telling, with_telling
+from .features import top_contributions, with_contributions
 from .nested_strategy import inner_strategy
 from .router_files import (
     QUESTION_MADE_BY,
     QuestionRouterFile,
     arm_label,
-    chance_of,
     file_of_digest,
     load_question_router_file,
+    probability_of,
     question_row,
     with_digest,
 )
@@ -90,24 +90,24 @@ class QuestionRouter:
         file = self._file(models)
         chains = {"small": file.small, "large": file.large}
         strategies = {who: inner_strategy(c.strategy, c.parameters, self.name)[0] for who, c in chains.items()}
-        of_small = models.led_by("small")
+        of_small = models.with_main("small")
         require_features(strategies["small"], of_small)
         require_features(strategies["large"], models)
         try:
             row = await question_row(question, models, run, file, models.small)
-        except LimitExceeded as e:
-            run.note_limit(e)
+        except BudgetExceeded as e:
+            run.record_limit(e)
             return Solution(chosen=None, stopped="budget")
-        needed = chance_of(file.needed.value(file.space, row))
+        needed = probability_of(file.needed.value(file.space, row))
         threshold = self._threshold(file)
         who = "large" if needed >= threshold else "small"
-        telling = most_telling(file.needed.shares(file.space, row))
+        telling = top_contributions(file.needed.shares(file.space, row))
         why = f"the large model is needed with a chance of {needed:.3f}, from {threshold:.3f} on it is asked"
         chain = chains[who]
         ran = arm_label(chain.strategy, chain.parameters, "main" if who == "large" else "small")
         notes: dict[str, JsonValue] = {
-            "ran": ran,
-            "why": with_telling(why, telling),
+            "selected_strategy": ran,
+            "why": with_contributions(why, telling),
             "chosen": chain.strategy,
             "answered": who,
             "needed": round(needed, 6),
@@ -116,7 +116,7 @@ class QuestionRouter:
         }
         run.emit(StrategyNote(strategy=run.config.strategy, name="question.routed", data=notes))
         solution = await strategies[who].solve(question, of_small if who == "small" else models, run)
-        return solution.model_copy(update={"notes": {**solution.notes, "ran": ran, "question_router": dict(notes)}})
+        return solution.model_copy(update={"notes": {**solution.notes, "selected_strategy": ran, "question_router": dict(notes)}})
 
     def _file(self, models: Models) -> QuestionRouterFile:
         config = self.config
@@ -128,7 +128,7 @@ class QuestionRouter:
         if not models.has("small"):
             raise UserError("question-router needs a small model beside the main one", hint="name it: --small-model")
         for role in ("main", "small"):
-            other = file.trained.other_model(identities_of(models), role)
+            other = file.trained.difference(identities_of(models), role)
             if other:
                 raise UserError(
                     f"the router {file} is for another model: {other}", hint=f"{QUESTION_MADE_BY} for these two"

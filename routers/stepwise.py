@@ -1,590 +1,134 @@
-"""`StepLoop`: a chain of thought whose steps two models write, from the question to the answer.
+"""A chain of thought whose steps are written by a small or a large model.
 
-    repeat   the author decides who writes the next step, and has it written
-    until    the thinking has ended (`step_rules`)
-    the answer is asked for behind the steps (`concluding`)
+    repeat   the policy has the next step written by one of the models
+    until    the thinking has ended (`Transcript.ended`)
+    answer   requested after the steps, unless they state it and their writer is the one to answer
+
+A step ends at a separator outside fenced code and displayed formulas. A completion that reaches its maximum tokens
+before that is continued by the same model, without a separator and without another routing decision: otherwise a step
+boundary would be planted in the middle of a sentence. A model that thinks between tags continues after the closing tag
+to answer; any other is asked for the answer in a few tokens.
 
 Source: the main loop of Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110, and the scaffold that it shares with
-SpecReason (Pan et al. 2025, arXiv:2504.07891).
-
-What steps may spend, so that the answer can still be asked for behind them.
-
-`Pen`: one of the two models, as it writes: sends its requests, books what they cost, and keeps to the allowance.
-
-`StepWriter`: has one model write one step, however many requests that takes.
-
-A step ends at a blank line that lies in no fenced code and no displayed formula. A reply that reaches its most tokens
-before that goes on with the same writer, without a separator and without another look at who should write: a boundary
-in the middle of a sentence would be planted there otherwise.
-
-Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110, for a step up to the blank line. Differs: their program joins
-a step that was cut by its most tokens as if it had ended, and cuts in the middle of code.
-
-`Conclusion`: the answer behind the steps.
-
-A model that thinks between tags goes on behind the closing tag. Any other is asked for the answer in a few tokens,
-unless the steps state it and were written by who is to give it.
-
-Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110, for thoughts: the steps up to the closing tag, the tag again,
-and the large model goes on. Kojima et al. 2022, arXiv:2205.11916, for the words behind steps without tags.
+SpecReason (Pan et al. 2025, arXiv:2504.07891); Kojima et al. 2022, arXiv:2205.11916, for the request of an answer
+after steps without tags. Differs: their program ends a step at its maximum tokens, and at blank lines within code.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 from pydantic import Field, JsonValue
 
-from ..core.errors import BackendError, CapabilityMissing, InvalidResponse, LimitExceeded, ReasonError, StoreError
+from ..core.budget import BudgetView, CostBound
+from ..core.errors import BackendError, BudgetExceeded, CapabilityMissing, InvalidResponse, ReasonError, StoreError
 from ..core.events import CandidateAdded, StepRouted, StrategyNote
 from ..core.messages import Completion, FinishReason, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Step, Stopped
-from ..reasoning.answer_time import AnswerTime
 from ..reasoning.candidates import read_candidate
 from ..reasoning.continuations import ContinuationRequests
 from ..reasoning.prompts import answer_trigger, lines_instruction, question_prompt, steps_instruction
 from ..reasoning.segmentation import find_boundary, is_inside_block
 from ..reasoning.strategy import Models, Parameters
+from ..serving.entropy import EntropyKind
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Listener
-from .router_files import EntropyKind
-from .transcript import CUT, LINE, SEPARATOR, Books, Ended, Purpose, RoutedStep, StepEnd, Transcript, Writer, notes_of
+from .transcript import (
+    LINE_BREAK,
+    SEPARATOR,
+    TRUNCATED,
+    Purpose,
+    RoutedStep,
+    StepEnd,
+    ThinkingEnd,
+    TokenAccounting,
+    Transcript,
+    Writer,
+)
 
-ANSWER_CALLS = 1
+STEP_FAILED: Final = "a step could not be generated; the answer was requested without it"
+ANSWER_FAILED: Final = "the answer could not be requested; it was read from the steps"
 
+SHORT_ANSWER_TOKENS: Final = 32
+"""Maximum tokens of an answer after steps without tags."""
 
-class Allowance:
-    """A run's budget, less what is kept for the answer.
+CONTEXT_MARGIN: Final = 64
+"""Tokens of the context that are left free: the length of a text in a model's tokens is estimated."""
 
-    Args:
-        run: The run.
-        answer_tokens: Most tokens of the answer; of a small budget a quarter is kept instead.
-
-    Attributes:
-        time: The same of its time.
-        kept_tokens: Tokens kept for the answer.
-    """
-
-    def __init__(self, run: Run, answer_tokens: int) -> None:
-        limit = run.ledger.budget.tokens
-        self._run = run
-        self.time = AnswerTime(run)
-        self.kept_tokens = 0 if limit is None else min(answer_tokens, limit // 4)
-
-    def tokens(self, wanted: int, *, calls: int = 1, beside: int = 0) -> int:
-        """The most tokens that a request may have.
-
-        Args:
-            wanted: As many would be wanted.
-            calls: Requests that go together.
-            beside: Tokens of the others of them.
-
-        Raises:
-            LimitExceeded: There are no calls or tokens left for it.
-        """
-        ledger = self._run.ledger
-        if ledger.left("calls") < calls + ANSWER_CALLS:
-            raise ledger.refuse("calls")
-        left = ledger.left("tokens") - self.kept_tokens - beside
-        if left < 1:
-            raise ledger.refuse("tokens")
-        return wanted if left >= wanted else int(left)
-
-    def covers_together(self, most: int, others: int) -> bool:
-        """Whether a request of `most` tokens and `others` samples of one token may be sent as one call.
-
-        A call's samples share the budget equally, so that a nearly spent one would cut the long sample short; and where
-        dollars are limited, nothing is generated that may be thrown away.
-        """
-        ledger = self._run.ledger
-        enough_calls = ledger.left("calls") >= 2 + ANSWER_CALLS
-        return enough_calls and ledger.budget.usd is None and ledger.left("tokens") >= most * (1 + others)
+AccountedSamples = tuple[int, list[Completion]]
+"""Position of a request in the accounting, and its samples."""
 
 
-Booked = tuple[int, list[Completion]]
-"""The samples of a request, and their entry in the books."""
+class StepwiseConfig(Parameters):
+    """Parameters of every strategy whose steps are written by two models."""
 
-CONTEXT_SLACK = 64
-"""Tokens of the context that are left alone: what a text comes to in a model's tokens is an estimate."""
-
-
-class Pen:
-    """One model within one run.
-
-    Its samples of a prompt are its own: where both roles are played by one model, the two draw from different streams.
-
-    Args:
-        writer: Which of the two it is.
-        model: The model.
-        prompt: The question, perhaps with the beginning of every reply.
-        run: The run that pays.
-        books: Where its tokens are booked.
-        allowance: What may be spent on anything but the answer.
-    """
-
-    def __init__(
-        self, writer: Writer, model: MeteredModel, prompt: Prompt, run: Run, books: Books, allowance: Allowance
-    ) -> None:
-        self.writer, self.model, self.base = writer, model, prompt
-        self.books, self.allowance = books, allowance
-        self.steps = ContinuationRequests(model, prompt, run, f"step.{writer}")
-        self.probes = ContinuationRequests(model, prompt, run, f"probe.{writer}")
-        self._run = run
-        self._stops = True
-        self._prompt_tokens, self._written = 0, 0
-
-    def prompt_after(self, context: str) -> Prompt:
-        """The prompt that asks for what follows this beginning of the reply, which is given as text.
-
-        Raises:
-            CapabilityMissing: The model cannot be given the beginning of its reply.
-        """
-        prompt = self.steps.prompt_after(context, None)
-        if prompt.prefix and not self.model.capabilities.prefix:
-            raise CapabilityMissing("prefix", self.model.name)
-        return prompt
-
-    def room(self, wanted: int, written: int) -> int:
-        """Tokens that its context has for a request, as far as that is known: `wanted` or fewer, 0 if there is none.
-
-        What a prompt comes to is estimated from the last one that the model was given, and from what was written since;
-        a replay, which has no tokenizer, estimates the same.
-
-        Args:
-            wanted: As many would be wanted.
-            written: Tokens of the reply so far, whoever wrote them.
-        """
-        context = self.model.capabilities.context_tokens
-        if context is None or not self._prompt_tokens:
-            return wanted
-        since = max(0, written - self._written)
-        return max(0, min(wanted, context - self._prompt_tokens - since - since // 4 - CONTEXT_SLACK))
-
-    async def ask(
-        self,
-        purpose: Purpose,
-        requests: Sequence[Request],
-        *,
-        written: int = 0,
-        listener: Listener | None = None,
-        enough: asyncio.Event | None = None,
-        last: bool = False,
-    ) -> list[Booked]:
-        """Send requests as one call; they are cut where the time for the answer begins, unless they are the answer.
-
-        Args:
-            purpose: What they are for, in the books; the first of two is always a probe.
-            requests: The requests.
-            written: Tokens of the reply that they follow.
-            listener: Hears of what is generated.
-            enough: Cuts them off.
-            last: Whether this is the answer.
-
-        Raises:
-            LimitExceeded: The budget does not cover them, or the time for steps is over.
-            BadReply: A sample failed.
-            BackendError: The model failed altogether.
-        """
-        ledger = self._run.ledger
-        began = ledger.elapsed_s
-        with nullcontext(enough) if last else self.allowance.time.cutting(enough) as cut:
-            made = await self._send([self._without_stops(r) for r in requests], listener, cut)
-        self.allowance.time.took(ledger.elapsed_s - began)
-        booked: list[Booked] = []
-        for i, (request, completions) in enumerate(zip(requests, made, strict=True)):
-            what: Purpose = "probe" if len(requests) > 1 and i == 0 else purpose
-            booked.append((self.books.enter(self.writer, what, completions), completions))
-            tokens = completions[0].usage.prompt_tokens
-            if tokens and request.prompt.messages == self.base.messages:
-                self._prompt_tokens, self._written = tokens, written
-        for completion in (c for completions in made for c in completions):
-            if completion.failure is not None:
-                self.books.book_as("discarded", [n for n, _ in booked if self.books.entries[n].purpose == "step"])
-                raise InvalidResponse(f"{self.model.name} gave no sample: {completion.failure.message}")
-        return booked
-
-    async def _send(
-        self, requests: Sequence[Request], listener: Listener | None, enough: asyncio.Event | None
-    ) -> list[list[Completion]]:
-        try:
-            return await self.model.generate(requests, listener, enough=enough)
-        except CapabilityMissing as e:
-            if e.feature != "stop" or not self._stops:
-                raise
-        self._stops = False
-        self._run.degrade(
-            f"{self.model.name} takes no stop strings; its steps were cut at the separator after they were made"
-        )
-        return await self.model.generate([self._without_stops(r) for r in requests], listener, enough=enough)
-
-    def _without_stops(self, request: Request) -> Request:
-        if self._stops or not request.sampling.stop:
-            return request
-        return request.model_copy(update={"sampling": request.sampling.model_copy(update={"stop": ()})})
-
-
-@dataclass(frozen=True)
-class Writing:
-    """How steps are written.
-
-    Attributes:
-        temperature: Sampling temperature; 0 is greedy.
-        top_p: Nucleus mass.
-        max_step_tokens: Most tokens of one request.
-        thinking_tokens: Most tokens of all steps.
-        whole_tokens: Most tokens of the step where it is the whole reply, with no separator; None where it is not.
-    """
-
-    temperature: float
-    top_p: float
-    max_step_tokens: int
-    thinking_tokens: int
-    whole_tokens: int | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether the step is the whole reply."""
-        return self.whole_tokens is not None
-
-    @property
-    def most(self) -> int:
-        """Most tokens of one request."""
-        return self.max_step_tokens if self.whole_tokens is None else self.whole_tokens
+    steps: Annotated[
+        Literal["paragraphs", "lines"],
+        Field(description="unit of a step: a paragraph, or a single line for models that leave no blank lines"),
+    ] = "paragraphs"
+    temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature of steps; 0 is greedy")] = 0.6
+    top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass of steps")] = 0.95
+    max_step_tokens: Annotated[
+        int, Field(ge=1, description="maximum tokens of one request; a longer step is continued by the same model")
+    ] = 512
+    thinking_tokens: Annotated[int, Field(ge=1, description="maximum tokens of all steps together")] = 8192
+    think: Annotated[
+        bool, Field(description="whether the models think between tags before they answer, as reasoning models do")
+    ] = False
+    open_tag: Annotated[
+        str, Field(description="tag that opens the thinking; empty if the model's chat template contains it")
+    ] = "<think>\n"
+    close_tag: Annotated[str, Field(min_length=1, description="tag that closes the thinking")] = "</think>"
+    answer: Annotated[
+        Literal["large", "writer"],
+        Field(description="model that answers: the large one, or the writer of the last step"),
+    ] = "large"
+    answer_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the answer after thoughts")] = 2048
+    granularity: Annotated[
+        Literal["step", "problem"],
+        Field(description="unit of routing; always the problem if a model cannot continue a given prefix"),
+    ] = "step"
+    system: Annotated[str, Field(description="system message; empty is the model's default")] = ""
 
 
 @dataclass
-class Draft:
-    """A step while it is written.
+class StepDraft:
+    """A step while it is generated.
 
     Attributes:
-        text: What there is of it.
         skipped: The blank line before it, where steps are lines.
         tokens: Its generated tokens.
-        spent: The same with at least one for each request, so that any step ends.
-        entries: Its entries in the books.
-        ended: What ended it; None while it goes on.
+        counted_tokens: The same with at least one for each request, so that any step ends.
+        entries: Positions of its requests in the accounting.
+        ended: What ended it; None while it is unfinished.
     """
 
     text: str = ""
     skipped: str = ""
     tokens: int = 0
-    spent: int = 0
+    counted_tokens: int = 0
     entries: list[int] = field(default_factory=list)
     ended: StepEnd | None = None
 
 
-class StepWriter:
-    """Writes steps with one model.
-
-    Args:
-        pen: The model.
-        run: The run.
-        transcript: The steps so far.
-        writing: How steps are written.
-    """
-
-    def __init__(self, pen: Pen, run: Run, transcript: Transcript, writing: Writing) -> None:
-        self.pen, self.writing = pen, writing
-        self._run, self._transcript = run, transcript
-
-    def request(self, text: str = "", *, written: int = 0, calls: int = 1, beside: int = 0) -> Request | None:
-        """What asks for a step, or for more of it; None if the model's context has no room for it.
-
-        Args:
-            text: What there is of the step.
-            written: Its tokens.
-            calls: Requests that go with it, itself among them.
-            beside: Tokens of the others.
-
-        Raises:
-            LimitExceeded: The budget does not cover it.
-        """
-        prompt = self.pen.prompt_after(self._transcript.context + text)
-        room = self.pen.room(self.writing.most, self._transcript.tokens + written)
-        if room < 1:
-            return None
-        sampling = SamplingParams(
-            temperature=self.writing.temperature,
-            top_p=self.writing.top_p,
-            max_tokens=self.pen.allowance.tokens(room, calls=calls, beside=beside),
-            stop=() if self.writing.whole else (self._transcript.separator,),
-            seed=self.pen.steps.seed(prompt),
-            logprobs=False,
-        )
-        return Request(prompt=prompt, sampling=sampling, samples=self.pen.steps.take(prompt, 1))
-
-    async def write(self, first: Booked | None = None, request: Request | None = None) -> Draft:
-        """Write a step; one that is empty is written once more, with the prompt's next sample.
-
-        Args:
-            first: What there is of it already: the sample of a `request`, booked as a step.
-            request: What asks for it, made before; None makes it.
-
-        Raises:
-            LimitExceeded: The budget covers nothing of it.
-            BackendError: The model failed.
-        """
-        draft = await self._write(first, request)
-        if draft.ended == "empty":
-            self.pen.books.book_as("discarded", draft.entries)
-            draft = await self._write(None, None)
-        return draft
-
-    async def _write(self, first: Booked | None, request: Request | None) -> Draft:
-        draft, booked = Draft(), first
-        while draft.ended is None:
-            if booked is None:
-                booked = await self._piece(draft, None if draft.entries else request)
-            if booked is not None:
-                number, (completion,) = booked
-                draft.entries.append(number)
-                self._take(draft, completion)
-            booked = None
-        return draft
-
-    async def _piece(self, draft: Draft, request: Request | None) -> Booked | None:
-        """The next piece of a step; None if there is none, and the step ends with what there is of it."""
-        try:
-            request = request or self.request(draft.skipped + draft.text, written=draft.tokens)
-            if request is None:
-                draft.ended = "context"
-                return None
-            (booked,) = await self.pen.ask("step", [request], written=self._transcript.tokens + draft.tokens)
-        except LimitExceeded as e:
-            if not draft.entries:
-                raise
-            self._run.note_limit(e)
-            draft.ended = "budget"
-            return None
-        except ReasonError:
-            self.pen.books.book_as("discarded", draft.entries)
-            raise
-        return booked
-
-    def _take(self, draft: Draft, completion: Completion) -> None:
-        """Put a piece behind what there is of the step, and see whether that ends it."""
-        used = completion.usage.completion_tokens
-        draft.text = (draft.text + completion.text).lstrip("\n")
-        draft.tokens += used
-        draft.spent += max(1, used)
-        draft.ended = self._end(draft, completion)
-        if not draft.text.strip() and draft.ended == "separator":
-            draft.text, draft.ended = "", "empty"
-            if self._transcript.separator == LINE and not draft.skipped:
-                draft.skipped, draft.ended = LINE, None  # a model that leaves blank lines between its lines goes on
-
-    def _end(self, draft: Draft, completion: Completion) -> StepEnd | None:
-        reason, before = completion.finish_reason, self._transcript.context
-        tag = self._transcript.close_tag
-        if not self.writing.whole:
-            if tag and tag in draft.text:
-                return "closed"
-            at = find_boundary(draft.text, self._transcript.separator, before)
-            if at is not None:
-                draft.text = draft.text[:at]
-                return "separator"
-        if reason in ("cancelled", "budget"):
-            return "budget"
-        if self.writing.whole and reason == "length":
-            return "budget" if self._spent() else "tokens"
-        if (
-            reason == "stop"
-            and (self.writing.whole or completion.stopped_by != self._transcript.separator)
-            and self._ends(completion)
-        ):
-            return "end"
-        if reason == "stop" and (not completion.text or not is_inside_block(before + draft.text)):
-            return "separator"
-        if self._transcript.spent + draft.spent >= self.writing.thinking_tokens:
-            return "tokens"
-        if reason == "stop":
-            draft.text += self._transcript.separator
-        return None
-
-    def _spent(self) -> bool:
-        """Whether the run's budget has no tokens left for steps; the trace is told."""
-        ledger = self._run.ledger
-        spent = ledger.left("tokens") - self.pen.allowance.kept_tokens < 1
-        if spent:
-            self._run.note_limit(ledger.refuse("tokens"))
-        return spent
-
-    def _ends(self, completion: Completion) -> bool:
-        """Whether the text ended with this piece; where the backend does not tell, only the step is taken to have."""
-        if completion.stopped_by is None and not self.writing.whole:
-            self._run.degrade(
-                f"{self.pen.model.name} does not tell the end of a step from the end of the text; "
-                "a step that states no answer was taken for one that goes on"
-            )
-            return False
-        return True
-
-
-CONCLUDE_TOKENS = 32
-"""Most tokens of an answer behind steps without tags."""
-
-
-class Conclusion:
-    """The answer to one question.
-
-    Args:
-        transcript: The steps.
-        question: What is answered.
-        pens: The models.
-        opening: What stands before the steps in the reply.
-        temperature: Sampling temperature of an answer behind thoughts; behind steps without tags it is greedy.
-        top_p: Nucleus mass of it.
-        answer_tokens: Most tokens of it.
-    """
-
-    def __init__(
-        self,
-        transcript: Transcript,
-        question: Question,
-        pens: Mapping[Writer, Pen],
-        *,
-        opening: str,
-        temperature: float,
-        top_p: float,
-        answer_tokens: int,
-    ) -> None:
-        self._transcript, self._question, self._pens = transcript, question, pens
-        self._opening, self._temperature, self._top_p = opening, temperature, top_p
-        self._answer_tokens = answer_tokens
-
-    @property
-    def stated(self) -> bool:
-        """Whether the last step states the answer; never where thoughts are apart from it."""
-        transcript = self._transcript
-        return bool(transcript.steps) and not transcript.close_tag and transcript.states_answer(self._question)
-
-    async def ask(self, writer: Writer) -> Completion:
-        """Have a model answer; the text that comes back begins with the steps.
-
-        Args:
-            writer: Which one.
-
-        Raises:
-            LimitExceeded: Neither budget nor context have room for it.
-            BackendError: The model failed.
-        """
-        pen, tag, transcript = self._pens[writer], self._transcript.close_tag, self._transcript
-        if tag:
-            thoughts = transcript.thoughts
-            before = f"{thoughts}{'' if not thoughts or thoughts.endswith(chr(10)) else chr(10)}{tag}{SEPARATOR}"
-        else:
-            before = "".join([transcript.context, answer_trigger(self._question)])
-        prompt = pen.prompt_after(before)
-        most = pen.room(self._answer_tokens if tag else CONCLUDE_TOKENS, transcript.tokens)
-        if most < 1:
-            raise LimitExceeded("tokens", transcript.tokens, transcript.tokens)
-        sampling = SamplingParams(
-            temperature=self._temperature if tag else 0.0,
-            top_p=self._top_p if tag else 1.0,
-            max_tokens=most,
-            stop=() if tag else ("\n",),
-            seed=pen.steps.seed(prompt),
-            logprobs=False,
-        )
-        ((_, (reply,)),) = await pen.ask(
-            "answer", [Request(prompt=prompt, sampling=sampling)], written=transcript.tokens, last=True
-        )
-        said = reply.text if tag else reply.text.partition("\n")[0]
-        whole = before + said if tag or said.strip() else transcript.joined
-        return reply.model_copy(update={"text": self._opening + whole})
-
-    def candidate(self, reply: Completion | None) -> Candidate | None:
-        """The steps with the answer behind them, or with what they state themselves; None if there is nothing.
-
-        Args:
-            reply: The answer, as `ask` gave it.
-        """
-        steps = self._transcript.steps
-        if reply is None and not steps:
-            return None
-        whole = self._unanswered() if reply is None else reply
-        read = read_candidate(whole.model_copy(update={"logprobs": None}), self._question)
-        return read.model_copy(
-            update={
-                "steps": tuple(
-                    Step(
-                        text=step.text,
-                        model=self._pens[step.writer].model.name,
-                        scores={
-                            name: value
-                            for name, value in (("entropy", step.entropy), ("score", step.score))
-                            if value is not None
-                        },
-                    )
-                    for step in steps
-                ),
-                "tokens": self._transcript.tokens + (0 if reply is None else reply.usage.completion_tokens),
-            }
-        )
-
-    def _unanswered(self) -> Completion:
-        ended = self._transcript.steps[-1].ended
-        reason: FinishReason = "budget" if ended == "budget" else "length" if ended in CUT else "stop"
-        return Completion(text=self._opening + self._transcript.joined, finish_reason=reason)
-
-
-STEP_FAILED = "a step could not be written; the answer was asked for without it"
-ANSWER_FAILED = "the answer could not be asked for; it was read from the steps"
-
-
-class StepLoopParameters(Parameters):
-    """Parameters of every strategy whose steps two models write."""
-
-    steps: Annotated[
-        Literal["paragraphs", "lines"],
-        Field(description="what a step is: up to a blank line, or a single line, for models that leave no blank lines"),
-    ] = "paragraphs"
-    temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature of steps; 0 is greedy")] = 0.6
-    top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass of steps")] = 0.95
-    max_step_tokens: Annotated[
-        int, Field(ge=1, description="most tokens of one request; a longer step goes on with the same writer")
-    ] = 512
-    thinking_tokens: Annotated[int, Field(ge=1, description="most tokens of all steps together")] = 8192
-    think: Annotated[
-        bool, Field(description="whether the models think between tags before they answer, as reasoning models do")
-    ] = False
-    open_tag: Annotated[
-        str, Field(description="what opens the thinking; empty where the model's chat template has it already")
-    ] = "<think>\n"
-    close_tag: Annotated[str, Field(min_length=1, description="what closes the thinking")] = "</think>"
-    answer: Annotated[
-        Literal["large", "writer"],
-        Field(description="who gives the answer: the large model, or the last step's writer"),
-    ] = "large"
-    answer_tokens: Annotated[int, Field(ge=1, description="most tokens of the answer behind thoughts")] = 2048
-    granularity: Annotated[
-        Literal["step", "problem"],
-        Field(description="what is routed; whole problems also where a model cannot go on from a given beginning"),
-    ] = "step"
-    system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
-
-
 @dataclass(frozen=True)
-class Turn:
-    """What came of one turn of the loop.
+class RoutingDecision:
+    """The next step, the model that wrote it, and why.
 
     Attributes:
-        draft: The step that was kept.
-        writer: Who wrote it.
-        why: What decided that.
-        entropy: Entropy of the first token, in nats; None if nobody looked.
-        mass: Probability of the tokens that it is of.
+        entropy: Entropy of the first token, in nats; None without a probe.
+        mass: Probability mass of the tokens that it is computed from.
         threshold: What it was compared with.
         kind: What kind of entropy it is; empty without one.
-        score: What the large model gave a step of the small one.
+        score: The large model's score of a step of the small one.
     """
 
-    draft: Draft
+    draft: StepDraft
     writer: Writer
     why: str
     entropy: float | None = None
@@ -594,98 +138,355 @@ class Turn:
     score: float | None = None
 
 
-class Author(Protocol):
-    """Decides who writes the next step, and has it written."""
+class StepPolicy(Protocol):
+    """Chooses the writer of the next step, and has it written."""
 
-    async def next(self, index: int) -> Turn:
-        """Take the next turn.
-
-        Args:
-            index: Number of the step, from 0.
+    async def next_step(self, index: int) -> RoutingDecision:
+        """The step with this number, counted from 0.
 
         Raises:
-            LimitExceeded: The budget does not cover a step.
+            BudgetExceeded: The budget does not cover a step.
             BackendError: A model failed.
         """
 
     def notes(self) -> dict[str, JsonValue]:
-        """What a reader may want to know of it."""
+        """Its settings and statistics, for a solution's notes."""
 
 
-class Scene:
-    """The two models, the steps so far and the books of one run.
+class ModelClient:
+    """One of the two models in one run: sends its requests and accounts for their tokens.
 
-    Args:
-        parameters: How steps are written.
-        question: What is answered.
-        models: The models; "main" is the large one.
-        run: The run.
-        needed: Who may be asked for steps.
+    Its samples of a prompt are its own: if one model plays both roles, the roles draw from different random streams.
+
+    Attributes:
+        base: The question, perhaps with the start of every response.
+        budget: What may be spent on anything but the answer.
     """
 
     def __init__(
-        self, parameters: StepLoopParameters, question: Question, models: Models, run: Run, needed: frozenset[Writer]
+        self,
+        writer: Writer,
+        model: MeteredModel,
+        base: Prompt,
+        run: Run,
+        accounting: TokenAccounting,
+        budget: BudgetView,
     ) -> None:
-        self.parameters, self.question, self.run = parameters, question, run
-        by_writer: dict[Writer, MeteredModel] = {"large": models.main, "small": models.small}
-        if models.small is models.main and len(needed) > 1:
-            run.degrade("no small model was given: the main model wrote the steps of both (--small-model names one)")
-        unable = sorted(by_writer[w].name for w in needed if not by_writer[w].capabilities.prefix)
-        self.whole = bool(unable) or parameters.granularity == "problem"
-        if unable and parameters.granularity == "step":
-            why = f"{unable[0]} cannot go on from a given beginning"
-            run.degrade(f"granularity=problem: {why}; whole replies were routed")
-        self.books = Books()
-        self.allowance = Allowance(run, parameters.answer_tokens if parameters.think else CONCLUDE_TOKENS)
-        lines = parameters.steps == "lines"
-        close_tag = parameters.close_tag if parameters.think else ""
-        self.transcript = Transcript(close_tag=close_tag, separator=LINE if lines else SEPARATOR)
-        writing = Writing(
-            temperature=parameters.temperature,
-            top_p=parameters.top_p,
-            max_step_tokens=parameters.max_step_tokens,
-            thinking_tokens=parameters.thinking_tokens,
-            whole_tokens=self._whole_tokens([by_writer[w].capabilities.context_tokens for w in sorted(needed)]),
+        self.writer, self.model, self.base = writer, model, base
+        self.accounting, self.budget = accounting, budget
+        self.steps = ContinuationRequests(model, base, run, f"step.{writer}")
+        self.probes = ContinuationRequests(model, base, run, f"probe.{writer}")
+        self._run = run
+        self._takes_stops = True
+        self._prompt_tokens = self._tokens_before_prompt = 0
+
+    def prompt_after(self, context: str) -> Prompt:
+        """The prompt for the continuation of a response that starts with this text.
+
+        Raises:
+            CapabilityMissing: The model cannot continue a given prefix.
+        """
+        prompt = self.steps.prompt_after(context, None)
+        if prompt.prefix and not self.model.capabilities.prefix:
+            raise CapabilityMissing("prefix", self.model.name)
+        return prompt
+
+    def context_room(self, max_tokens: int, written: int) -> int:
+        """Tokens that the model's context has for a completion, up to `max_tokens`; 0 if none.
+
+        The length of a prompt is estimated from that of the last one and from the tokens written since; a replay, which
+        has no tokenizer, estimates the same.
+
+        Args:
+            max_tokens: Requested tokens.
+            written: Tokens of the response so far, of both models.
+        """
+        context = self.model.capabilities.context_tokens
+        if context is None or not self._prompt_tokens:
+            return max_tokens
+        since = max(0, written - self._tokens_before_prompt)
+        return max(0, min(max_tokens, context - self._prompt_tokens - since - since // 4 - CONTEXT_MARGIN))
+
+    async def send(
+        self,
+        purpose: Purpose,
+        requests: Sequence[Request],
+        *,
+        written: int = 0,
+        listener: Listener | None = None,
+        enough: asyncio.Event | None = None,
+        is_answer: bool = False,
+    ) -> list[AccountedSamples]:
+        """Send requests as one call; unless they are the answer, they are cut off when the time for the answer starts.
+
+        Args:
+            purpose: Their purpose in the accounting; the first of two requests is always a probe.
+            written: Tokens of the response that they follow.
+            enough: Cuts the requests off when it is set.
+
+        Raises:
+            BudgetExceeded: The budget does not cover them, or the time for steps is over.
+            InvalidResponse: A sample failed.
+            BackendError: The model failed altogether.
+        """
+        ledger = self._run.ledger
+        started = ledger.elapsed_s
+        with nullcontext(enough) if is_answer else self.budget.cutoff(enough) as cutoff:
+            samples = await self._generate([self._without_stops(r) for r in requests], listener, cutoff)
+        self.budget.observe_call(ledger.elapsed_s - started)
+        accounted: list[AccountedSamples] = []
+        for i, (request, completions) in enumerate(zip(requests, samples, strict=True)):
+            own_purpose: Purpose = "probe" if len(requests) > 1 and i == 0 else purpose
+            accounted.append((self.accounting.add(self.writer, own_purpose, completions), completions))
+            tokens = completions[0].usage.prompt_tokens
+            if tokens and request.prompt.messages == self.base.messages:
+                self._prompt_tokens, self._tokens_before_prompt = tokens, written
+        for completion in (c for completions in samples for c in completions):
+            if completion.failure is not None:
+                steps = [n for n, _ in accounted if self.accounting.entries[n].purpose == "step"]
+                self.accounting.set_purpose("discarded", steps)
+                raise InvalidResponse(f"{self.model.name} returned no sample: {completion.failure.message}")
+        return accounted
+
+    async def _generate(
+        self, requests: Sequence[Request], listener: Listener | None, enough: asyncio.Event | None
+    ) -> list[list[Completion]]:
+        try:
+            return await self.model.generate(requests, listener, enough=enough)
+        except CapabilityMissing as e:
+            if e.feature != "stop" or not self._takes_stops:
+                raise
+        self._takes_stops = False
+        self._run.degrade(
+            f"{self.model.name} takes no stop strings; its steps were cut at the separator after generation"
         )
-        form = lines_instruction(question) if lines else steps_instruction(question)
-        prompt = question_prompt(question, form, system=parameters.system)
-        self.opening = parameters.open_tag if parameters.think and not unable else ""
-        self.pens: dict[Writer, Pen] = {}
-        self.writers: dict[Writer, StepWriter] = {}
-        for writer, model in by_writer.items():
-            pen = Pen(writer, model, prompt.with_prefix(self.opening), run, self.books, self.allowance)
-            self.pens[writer] = pen
-            self.writers[writer] = StepWriter(pen, run, self.transcript, writing)
+        return await self.model.generate([self._without_stops(r) for r in requests], listener, enough=enough)
 
-    def _whole_tokens(self, contexts: list[int | None]) -> int | None:
-        """Most tokens of a whole reply, which half of a context is left for; None where steps are routed."""
-        most = [self.parameters.thinking_tokens, *(context // 2 for context in contexts if context is not None)]
-        return min(most) if self.whole else None
+    def _without_stops(self, request: Request) -> Request:
+        if self._takes_stops or not request.sampling.stop:
+            return request
+        return request.model_copy(update={"sampling": request.sampling.model_copy(update={"stop": ()})})
 
 
-class StepLoop:
-    """One chain of thought.
+class RoutingContext:
+    """The two models, the steps so far and the accounting of one run.
 
     Args:
-        scene: The models and the run.
-        author: Who decides.
-        answers: Who gives the answer; None is the last step's writer.
-        default: Who gives it where no step was written and nobody is said to.
+        models: The models; "main" is the large one.
+        writers: The models that may write steps.
+
+    Attributes:
+        is_whole: Whether complete responses are routed instead of steps.
+        response_tokens: Maximum tokens of a complete response; None where steps are routed.
+        opening: The text before the steps in the response.
     """
 
-    def __init__(self, scene: Scene, author: Author, answers: Writer | None, default: Writer = "small") -> None:
-        self._scene, self._author = scene, author
-        self._answers, self._default = answers, default
-        self._run = scene.run
-        self._conclusion = Conclusion(
-            scene.transcript,
-            scene.question,
-            scene.pens,
-            opening=scene.opening,
-            temperature=scene.parameters.temperature,
-            top_p=scene.parameters.top_p,
-            answer_tokens=scene.parameters.answer_tokens,
+    def __init__(
+        self, config: StepwiseConfig, question: Question, models: Models, run: Run, writers: frozenset[Writer]
+    ) -> None:
+        self.config, self.question, self.run = config, question, run
+        by_writer: dict[Writer, MeteredModel] = {"large": models.main, "small": models.small}
+        if models.small is models.main and len(writers) > 1:
+            run.degrade("no small model was given: the main model wrote all steps (--small-model names one)")
+        without_prefix = sorted(by_writer[w].name for w in writers if not by_writer[w].capabilities.prefix)
+        self.is_whole = bool(without_prefix) or config.granularity == "problem"
+        if without_prefix and config.granularity == "step":
+            why = f"{without_prefix[0]} cannot continue a given prefix"
+            run.degrade(f"granularity=problem: {why}; complete responses were routed")
+        contexts = [by_writer[w].capabilities.context_tokens for w in sorted(writers)]
+        limits = [config.thinking_tokens, *(context // 2 for context in contexts if context is not None)]
+        self.response_tokens = min(limits) if self.is_whole else None
+        is_lines = config.steps == "lines"
+        self.transcript = Transcript(
+            close_tag=config.close_tag if config.think else "", separator=LINE_BREAK if is_lines else SEPARATOR
         )
+        self.accounting = TokenAccounting()
+        budget = _step_budget(run, config.answer_tokens if config.think else SHORT_ANSWER_TOKENS)
+        form = lines_instruction(question) if is_lines else steps_instruction(question)
+        self.opening = config.open_tag if config.think and not without_prefix else ""
+        base = question_prompt(question, form, system=config.system).with_prefix(self.opening)
+        self.clients: dict[Writer, ModelClient] = {
+            writer: ModelClient(writer, model, base, run, self.accounting, budget)
+            for writer, model in by_writer.items()
+        }
+        self.generators: dict[Writer, StepGenerator] = {
+            writer: StepGenerator(client, self) for writer, client in self.clients.items()
+        }
+
+    def sends_together(self, max_tokens: int, probes: int) -> bool:
+        """Whether a step of `max_tokens` and probes of one token each may be sent as one call.
+
+        The samples of a call share the budget equally, so that a nearly spent one would cut the long sample short; and
+        where dollars are limited, nothing is generated that may be thrown away.
+        """
+        ledger = self.run.ledger
+        has_calls = self.clients["small"].budget.remaining("calls") >= 2
+        return has_calls and ledger.budget.usd is None and ledger.remaining("tokens") >= max_tokens * (1 + probes)
+
+
+def _step_budget(run: Run, answer_tokens: int) -> BudgetView:
+    """The run's budget less the answer: its tokens, or a quarter of a small budget, and one call."""
+    limit = run.ledger.budget.tokens
+    return run.ledger.view(CostBound(tokens=0 if limit is None else min(answer_tokens, limit // 4), calls=1))
+
+
+class StepGenerator:
+    """Has one model write steps, each with as many requests as it takes."""
+
+    def __init__(self, client: ModelClient, context: RoutingContext) -> None:
+        self.client = client
+        self._config, self._run, self._transcript = context.config, context.run, context.transcript
+        self._is_whole = context.is_whole
+        self._max_tokens = context.response_tokens or context.config.max_step_tokens
+
+    def request(self, text: str = "", *, written: int = 0, calls: int = 1, probes: int = 0) -> Request | None:
+        """The request for a step or for its continuation; None if the model's context has no room for it.
+
+        Args:
+            text: The step so far.
+            written: Its tokens.
+            calls: Number of requests that are sent with it, including itself.
+            probes: Tokens of the others.
+
+        Raises:
+            BudgetExceeded: The budget does not cover it.
+        """
+        prompt = self.client.prompt_after(self._transcript.context + text)
+        room = self.client.context_room(self._max_tokens, self._transcript.tokens + written)
+        if room < 1:
+            return None
+        budget = self.client.budget
+        budget.require(CostBound(calls=calls, tokens=probes + 1))
+        sampling = SamplingParams(
+            temperature=self._config.temperature,
+            top_p=self._config.top_p,
+            max_tokens=int(min(room, budget.remaining("tokens") - probes)),
+            stop=() if self._is_whole else (self._transcript.separator,),
+            seed=self.client.steps.seed(prompt),
+            logprobs=False,
+        )
+        return Request(prompt=prompt, sampling=sampling, sample_indices=self.client.steps.take_indices(prompt, 1))
+
+    async def write(self, first: AccountedSamples | None = None, request: Request | None = None) -> StepDraft:
+        """Write a step; an empty one is requested once more, with the prompt's next sample.
+
+        Args:
+            first: The sample of a `request` that was sent before, accounted as a step.
+            request: The first request, made before; None makes it.
+
+        Raises:
+            BudgetExceeded: The budget covers nothing of it.
+            BackendError: The model failed.
+        """
+        draft = await self._write(first, request)
+        if draft.ended == "empty":
+            self.client.accounting.set_purpose("discarded", draft.entries)
+            draft = await self._write(None, None)
+        return draft
+
+    async def _write(self, first: AccountedSamples | None, request: Request | None) -> StepDraft:
+        draft, samples = StepDraft(), first
+        while draft.ended is None:
+            if samples is None:
+                samples = await self._continue(draft, None if draft.entries else request)
+            if samples is not None:
+                entry, (completion,) = samples
+                draft.entries.append(entry)
+                self._append(draft, completion)
+            samples = None
+        return draft
+
+    async def _continue(self, draft: StepDraft, request: Request | None) -> AccountedSamples | None:
+        """The next piece of a step; None if there is none and the step ends as it is."""
+        try:
+            request = request or self.request(draft.skipped + draft.text, written=draft.tokens)
+            if request is None:
+                draft.ended = "context"
+                return None
+            (samples,) = await self.client.send("step", [request], written=self._transcript.tokens + draft.tokens)
+        except BudgetExceeded as e:
+            if not draft.entries:
+                raise
+            self._run.record_limit(e)
+            draft.ended = "budget"
+            return None
+        except ReasonError:
+            self.client.accounting.set_purpose("discarded", draft.entries)
+            raise
+        return samples
+
+    def _append(self, draft: StepDraft, completion: Completion) -> None:
+        tokens = completion.usage.completion_tokens
+        draft.text = (draft.text + completion.text).lstrip("\n")
+        draft.tokens += tokens
+        draft.counted_tokens += max(1, tokens)
+        draft.ended = self._end(draft, completion)
+        if not draft.text.strip() and draft.ended == "separator":
+            draft.text, draft.ended = "", "empty"
+            if self._transcript.separator == LINE_BREAK and not draft.skipped:
+                draft.skipped, draft.ended = LINE_BREAK, None  # a model that leaves blank lines between its lines
+
+    def _end(self, draft: StepDraft, completion: Completion) -> StepEnd | None:
+        """What ends the step with this completion; cuts the draft at its separator."""
+        reason, before = completion.finish_reason, self._transcript.context
+        tag, separator = self._transcript.close_tag, self._transcript.separator
+        if not self._is_whole:
+            if tag and tag in draft.text:
+                return "closed"
+            boundary = find_boundary(draft.text, separator, before)
+            if boundary is not None:
+                draft.text = draft.text[:boundary]
+                return "separator"
+        if reason in ("cancelled", "budget"):
+            return "budget"
+        if self._is_whole and reason == "length":
+            return "budget" if self._is_budget_spent() else "tokens"
+        may_be_end = self._is_whole or completion.stop_reason != separator
+        if reason == "stop" and may_be_end and self._is_end_of_text(completion):
+            return "end"
+        if reason == "stop" and (not completion.text or not is_inside_block(before + draft.text)):
+            return "separator"
+        if self._transcript.counted_tokens + draft.counted_tokens >= self._config.thinking_tokens:
+            return "tokens"
+        if reason == "stop":
+            draft.text += separator
+        return None
+
+    def _is_budget_spent(self) -> bool:
+        if self.client.budget.remaining("tokens") >= 1:
+            return False
+        self._run.record_limit(self._run.ledger.exceeded("tokens"))
+        return True
+
+    def _is_end_of_text(self, completion: Completion) -> bool:
+        """Whether the text ended with this completion; if the backend does not report it, only the step ended."""
+        if completion.stop_reason is None and not self._is_whole:
+            self._run.degrade(
+                f"{self.client.model.name} does not distinguish the end of a step from the end of the text; "
+                "a step that states no answer was taken for one that is continued"
+            )
+            return False
+        return True
+
+
+class StepwiseSolver:
+    """Writes one chain of thought and its answer.
+
+    Args:
+        answer_writer: The model that answers; None is the writer of the last step.
+        default: The model that answers if there is no step and `answer_writer` is None.
+    """
+
+    def __init__(
+        self,
+        context: RoutingContext,
+        policy: StepPolicy,
+        answer_writer: Writer | None,
+        default: Writer = "small",
+    ) -> None:
+        self._context, self._policy = context, policy
+        self._answer_writer, self._default = answer_writer, default
+        self._config, self._run, self._transcript = context.config, context.run, context.transcript
 
     async def solve(self) -> Solution:
         """Think, then answer.
@@ -693,110 +494,171 @@ class StepLoop:
         Raises:
             BackendError: A model failed before there was a step.
         """
-        ended = await self._think()
-        return await self._answer(ended)
+        return await self._answer(await self._think())
 
     # -- steps
 
-    async def _think(self) -> Ended:
-        scene, run = self._scene, self._run
-        ended: Ended | None = None
+    async def _think(self) -> ThinkingEnd:
+        ended: ThinkingEnd | None = None
         while ended is None:
             try:
-                turn = await self._author.next(len(scene.transcript.steps))
-            except LimitExceeded as e:
-                run.note_limit(e)
+                decision = await self._policy.next_step(len(self._transcript.steps))
+            except BudgetExceeded as e:
+                self._run.record_limit(e)
                 return "budget"
             except (BackendError, StoreError) as e:
-                if not scene.transcript.steps or (isinstance(e, StoreError) and run.recording):
+                if not self._transcript.steps or (isinstance(e, StoreError) and self._run.recording):
                     raise
-                self._fail(STEP_FAILED, e)  # a replay finds nothing stored where the run had a failure
+                self._record_failure(STEP_FAILED, e)  # a replay has nothing stored where the run had a failure
                 return "failed"
-            ended = self._take(turn)
+            ended = self._append(decision)
         return ended
 
-    def _take(self, turn: Turn) -> Ended | None:
-        """Put a step behind the others, tell of it, and see whether that ends the thinking."""
-        scene, draft, transcript = self._scene, turn.draft, self._scene.transcript
+    def _append(self, decision: RoutingDecision) -> ThinkingEnd | None:
+        """Append a step to the transcript and emit it; returns what ends the thinking."""
+        context, draft, transcript = self._context, decision.draft, self._transcript
         assert draft.ended is not None
         if not draft.text.strip():
-            scene.books.book_as("discarded", draft.entries)
+            context.accounting.set_purpose("discarded", draft.entries)
             return "empty" if draft.ended == "separator" else draft.ended
         transcript.steps.append(
             RoutedStep(
                 text=draft.text,
-                writer=turn.writer,
+                writer=decision.writer,
                 tokens=draft.tokens,
                 ended=draft.ended,
-                entropy=turn.entropy,
-                mass=turn.mass,
-                score=turn.score,
+                entropy=decision.entropy,
+                mass=decision.mass,
+                score=decision.score,
             )
         )
         self._run.emit(
             StepRouted(
                 index=len(transcript.steps) - 1,
-                role="main" if turn.writer == "large" else "small",
-                model=scene.pens[turn.writer].model.name,
-                entropy=turn.entropy,
-                threshold=turn.threshold,
-                kind=turn.kind,
+                role="main" if decision.writer == "large" else "small",
+                model=context.clients[decision.writer].model.name,
+                entropy=decision.entropy,
+                threshold=decision.threshold,
+                kind=decision.kind,
                 tokens=draft.tokens,
-                why=turn.why,
-                score=turn.score,
+                reason=decision.why,
+                score=decision.score,
             )
         )
-        ended = transcript.ended(scene.question, scene.parameters.thinking_tokens)
-        if scene.whole:
+        ended = transcript.ended(context.question, self._config.thinking_tokens)
+        if context.is_whole:
             ended = ended if ended in ("budget", "tokens", "context") else "whole"
-        self._run.offer(self._solution(None, ended, stopped="cancelled"))
+        self._run.set_best(self._solution(None, ended, stopped="cancelled"))
         return ended
 
-    # -- the answer
+    # -- answer
 
-    async def _answer(self, ended: Ended) -> Solution:
-        scene, run = self._scene, self._run
-        steps = scene.transcript.steps
-        by = self._answers or (steps[-1].writer if steps else self._default)
-        if scene.whole or (self._conclusion.stated and by == steps[-1].writer):
-            return self._found(self._solution(None, ended))
-        try:
-            reply = await self._conclusion.ask(by)
-        except LimitExceeded as e:
-            run.note_limit(e)
-            return self._found(self._solution(None, ended, stopped="budget"))
-        except (BackendError, StoreError) as e:
-            if not steps or (isinstance(e, StoreError) and run.recording):
-                raise
-            self._fail(ANSWER_FAILED, e)
-            return self._found(self._solution(None, ended, stopped="error"))
-        return self._found(self._solution(reply, ended))
-
-    def _found(self, solution: Solution) -> Solution:
+    async def _answer(self, ended: ThinkingEnd) -> Solution:
+        transcript = self._transcript
+        steps = transcript.steps
+        writer = self._answer_writer or (steps[-1].writer if steps else self._default)
+        # thoughts between tags are separate from the answer and cannot state it
+        is_stated = bool(steps) and not transcript.close_tag and transcript.states_answer(self._context.question)
+        answer: Completion | None = None
+        stopped: Stopped | None = None
+        if not self._context.is_whole and not (is_stated and writer == steps[-1].writer):
+            try:
+                answer = await self._request_answer(writer)
+            except BudgetExceeded as e:
+                self._run.record_limit(e)
+                stopped = "budget"
+            except (BackendError, StoreError) as e:
+                if not steps or (isinstance(e, StoreError) and self._run.recording):
+                    raise
+                self._record_failure(ANSWER_FAILED, e)
+                stopped = "error"
+        solution = self._solution(answer, ended, stopped)
         if solution.best is not None:
             self._run.emit(CandidateAdded(index=0, answer=solution.best.answer))
         return solution
 
-    def _solution(self, reply: Completion | None, ended: Ended | None, stopped: Stopped | None = None) -> Solution:
-        """What there is: the steps with the answer behind them, or the steps alone."""
-        scene = self._scene
-        candidate = self._conclusion.candidate(reply)
-        spent = ended == "budget" or (reply is not None and reply.finish_reason == "budget")
+    async def _request_answer(self, writer: Writer) -> Completion:
+        """The answer of a model; the text of the completion begins with the steps.
+
+        Raises:
+            BudgetExceeded: The budget or the context has no room for it.
+            BackendError: The model failed.
+        """
+        client, tag, transcript = self._context.clients[writer], self._transcript.close_tag, self._transcript
+        if tag:
+            thoughts = transcript.thoughts
+            line_break = "" if not thoughts or thoughts.endswith("\n") else "\n"
+            before = f"{thoughts}{line_break}{tag}{SEPARATOR}"
+        else:
+            before = transcript.context + answer_trigger(self._context.question)
+        prompt = client.prompt_after(before)
+        max_tokens = client.context_room(self._config.answer_tokens if tag else SHORT_ANSWER_TOKENS, transcript.tokens)
+        if max_tokens < 1:
+            raise BudgetExceeded("tokens", transcript.tokens, transcript.tokens)
+        sampling = SamplingParams(
+            temperature=self._config.temperature if tag else 0.0,
+            top_p=self._config.top_p if tag else 1.0,
+            max_tokens=max_tokens,
+            stop=() if tag else ("\n",),
+            seed=client.steps.seed(prompt),
+            logprobs=False,
+        )
+        request = Request(prompt=prompt, sampling=sampling)
+        ((_, (completion,)),) = await client.send("answer", [request], written=transcript.tokens, is_answer=True)
+        text = completion.text if tag else completion.text.partition("\n")[0]
+        response = before + text if tag or text.strip() else transcript.joined
+        return completion.model_copy(update={"text": self._context.opening + response})
+
+    def _candidate(self, answer: Completion | None) -> Candidate | None:
+        """The steps with the answer after them, or with the answer that they state; None without either."""
+        steps = self._transcript.steps
+        if answer is None and not steps:
+            return None
+        response = self._steps_only() if answer is None else answer
+        candidate = read_candidate(response.model_copy(update={"logprobs": None}), self._context.question)
+        return candidate.model_copy(
+            update={
+                "steps": tuple(
+                    Step(
+                        text=step.text,
+                        model=self._context.clients[step.writer].model.name,
+                        scores={
+                            name: value
+                            for name, value in (("entropy", step.entropy), ("score", step.score))
+                            if value is not None
+                        },
+                    )
+                    for step in steps
+                ),
+                "tokens": self._transcript.tokens + (0 if answer is None else answer.usage.completion_tokens),
+            }
+        )
+
+    def _steps_only(self) -> Completion:
+        ended = self._transcript.steps[-1].ended
+        reason: FinishReason = "budget" if ended == "budget" else "length" if ended in TRUNCATED else "stop"
+        return Completion(text=self._context.opening + self._transcript.joined, finish_reason=reason)
+
+    def _solution(
+        self, answer: Completion | None, ended: ThinkingEnd | None, stopped: Stopped | None = None
+    ) -> Solution:
+        candidate = self._candidate(answer)
+        is_spent = ended == "budget" or (answer is not None and answer.finish_reason == "budget")
         notes: dict[str, JsonValue] = {
-            "granularity": "problem" if scene.whole else "step",
-            **self._author.notes(),
+            "granularity": "problem" if self._context.is_whole else "step",
+            **self._policy.notes(),
             "ended": ended,
-            **notes_of(scene.transcript.steps),
-            **scene.books.notes(),
+            **self._transcript.notes(),
+            **self._context.accounting.notes(),
         }
         return Solution(
             chosen=None if candidate is None else 0,
             candidates=() if candidate is None else (candidate,),
-            stopped=stopped or ("budget" if spent else "done"),
+            stopped=stopped or ("budget" if is_spent else "done"),
             notes=notes,
         )
 
-    def _fail(self, what: str, error: BackendError | StoreError) -> None:
-        self._run.degrade(what)
+    def _record_failure(self, message: str, error: BackendError | StoreError) -> None:
+        self._run.degrade(message)
         data: dict[str, JsonValue] = {"code": error.code, "message": error.message}
         self._run.emit(StrategyNote(strategy=self._run.config.strategy, name="step.failed", data=data))

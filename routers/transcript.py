@@ -1,9 +1,7 @@
-"""The steps of a chain that two models write, how they are joined, and when the thinking has ended. Pure.
+"""A chain of thought written by two models: its steps, how they are joined, when it ends, and what it cost. Pure.
 
-Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110: thinking ends with the closing tag, with a step that is said
-twice in a row, or when its tokens are used up. The other endings are ours.
-
-What two models did in one run, as a reader wants to know it: the tokens of each by purpose, and who wrote what.
+Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110: thinking ends with the closing tag, with two equal steps in a
+row, or when its tokens are used up. The other endings are ours.
 """
 
 from __future__ import annotations
@@ -21,26 +19,37 @@ from ..reasoning.answers.extraction import extract_answer
 from ..reasoning.candidates import complete_sentences
 
 SEPARATOR = "\n\n"
-"""What stands between two steps that are paragraphs."""
+"""Between two steps that are paragraphs."""
 
-LINE = "\n"
-"""What stands between two steps that are lines."""
+LINE_BREAK = "\n"
+"""Between two steps that are lines."""
 
 Writer = Literal["large", "small"]
-"""Who writes a step: the model in the role "main", or the one in the role "small"."""
+"""Which model writes a step: the one in the role "main", or the one in the role "small"."""
 
 StepEnd = Literal["separator", "closed", "end", "empty", "tokens", "context", "budget"]
-"""What ended a step: the separator, the closing tag within it, the end of the text, that nothing was written twice, the
-tokens for thinking, the model's context, or the run's budget."""
+"""What ended a step: the separator, the closing tag in it, the end of the text, two empty completions, the tokens for
+thinking, the model's context, or the run's budget."""
 
-CUT: frozenset[StepEnd] = frozenset({"tokens", "context", "budget"})
+TRUNCATED: frozenset[StepEnd] = frozenset({"tokens", "context", "budget"})
 """What ends a step in the middle of a sentence."""
 
-Ended = Literal[
+ThinkingEnd = Literal[
     "closed", "answer", "end", "repeated", "alternating", "tokens", "context", "empty", "budget", "failed", "whole"
 ]
-"""Why thinking ended: beside what ended its last step, that a step states the answer, that the last two steps are the
-same, that two steps alternate, or that a model failed; "whole" where the whole reply was written at once."""
+"""What ended the thinking: what ended its last step; a step that states an answer; two equal steps; two steps that
+alternate; a model that failed; "whole" where the complete response was routed at once."""
+
+Purpose = Literal["probe", "step", "discarded", "score", "answer"]
+"""What a request was for; text that was generated and not kept is "discarded"."""
+
+_COLUMNS: dict[Purpose, str] = {
+    "probe": "probes",
+    "step": "steps",
+    "discarded": "discarded",
+    "score": "scores",
+    "answer": "answer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +57,12 @@ class RoutedStep:
     """A finished step.
 
     Attributes:
-        text: The step as it was written, without the separator and blank lines before it.
-        writer: Who wrote it.
+        text: The step without the separator and the blank lines before it.
+        writer: The model that wrote it.
         tokens: Its generated tokens.
         ended: What ended it.
-        entropy: Entropy of its first token in the small model's eyes, in nats; None if it was not asked for.
-        mass: Probability of the tokens that the entropy is of; None if unknown.
+        entropy: Entropy of the small model's first token, in nats; None if there was no probe.
+        mass: Probability mass of the tokens that the entropy is computed from; None if unknown.
         score: The digit from 0 to 9 that the large model gave it; None if it gave none.
     """
 
@@ -71,9 +80,8 @@ class Transcript:
     """The steps so far.
 
     Attributes:
-        steps: The finished steps.
-        close_tag: The tag that closes the thinking; empty for models that do not think apart from their answer.
-        separator: What stands between two steps.
+        close_tag: The tag that closes the thinking; empty for models that do not separate it from the answer.
+        separator: The text between two steps.
     """
 
     steps: list[RoutedStep] = field(default_factory=list)
@@ -82,7 +90,6 @@ class Transcript:
 
     @property
     def texts(self) -> list[str]:
-        """The steps' texts."""
         return [step.text for step in self.steps]
 
     @property
@@ -91,8 +98,8 @@ class Transcript:
         return sum(step.tokens for step in self.steps)
 
     @property
-    def spent(self) -> int:
-        """The tokens as the limit for thinking counts them: at least one a step, so that any chain ends."""
+    def counted_tokens(self) -> int:
+        """Tokens as the limit for thinking counts them: at least one a step, so that any chain ends."""
         return sum(max(1, step.tokens) for step in self.steps)
 
     @property
@@ -102,20 +109,20 @@ class Transcript:
 
     @property
     def context(self) -> str:
-        """What the next step follows: the steps, each with a separator behind it."""
+        """The text that the next step follows: each step with a separator after it."""
         return self.joined + self.separator if self.steps else ""
 
     @property
     def thoughts(self) -> str:
-        """The steps up to the closing tag, which is left out."""
+        """The steps up to the closing tag, without it."""
         return self.joined.partition(self.close_tag)[0] if self.close_tag else self.joined
 
-    def ended(self, question: Question, thinking_tokens: int) -> Ended | None:
-        """Why the thinking has ended with its last step; None if it goes on.
+    def ended(self, question: Question, thinking_tokens: int) -> ThinkingEnd | None:
+        """What ends the thinking with the last step; None if it continues.
 
         Args:
-            question: What is answered: a step that states an answer of its kind ends a chain without a closing tag.
-            thinking_tokens: Most tokens of all steps together.
+            question: A step that states an answer of its kind ends a chain without a closing tag.
+            thinking_tokens: Maximum tokens of all steps together.
         """
         if not self.steps:
             return None
@@ -130,77 +137,70 @@ class Transcript:
             return "repeated"
         if alternates(self.texts):
             return "alternating"
-        return "tokens" if self.spent >= thinking_tokens else None
+        return "tokens" if self.counted_tokens >= thinking_tokens else None
 
     def states_answer(self, question: Question) -> bool:
-        """Whether the last of the steps, of which there is at least one, says what the answer is.
+        """Whether the last step states the answer explicitly, in a box or a sentence; there must be a step.
 
-        By a box or in so many words; one that was cut short is read up to its last whole sentence.
+        A truncated step is read up to its last complete sentence.
         """
         last = self.steps[-1]
         before = self.separator.join([*self.texts[:-1], ""])
-        found = extract_answer(before + (complete_sentences(last.text) if last.ended in CUT else last.text), question)
-        return found is not None and found.stated and found.start >= len(before)
+        match = extract_answer(
+            before + (complete_sentences(last.text) if last.ended in TRUNCATED else last.text), question
+        )
+        return match is not None and match.is_explicit and match.start >= len(before)
+
+    def notes(self) -> dict[str, JsonValue]:
+        """Which model wrote each step and what the routing was based on, for a solution's notes."""
+        steps = self.steps
+        writers: list[Writer] = [step.writer for step in steps]
+        return {
+            "steps": len(steps),
+            "writers": list(writers),
+            "entropies": [step.entropy for step in steps],
+            "masses": [step.mass for step in steps],
+            "scores": [step.score for step in steps],
+            "intervention_rate": large_share([(writer, 1) for writer in writers]),
+            "large_share": large_share([(step.writer, step.tokens) for step in steps]),
+            "handovers": handovers(writers),
+        }
 
 
 def split(joined: str, separator: str = SEPARATOR) -> list[str]:
-    """The steps of a joined text, where none of them has a separator in it."""
+    """The steps of a joined text, where no step contains the separator."""
     return joined.split(separator) if joined else []
 
 
 def repeats(steps: Sequence[str]) -> bool:
-    """Whether the last two of at least three steps are the same."""
+    """Whether the last two of at least three steps are equal."""
     return len(steps) > 2 and steps[-1] == steps[-2]
 
 
 def alternates(steps: Sequence[str]) -> bool:
-    """Whether the last four steps are two different ones said twice in turn."""
+    """Whether the last four steps are two different ones in turn."""
     return len(steps) > 3 and steps[-1] == steps[-3] != steps[-2] == steps[-4]
 
 
-def writers_of(steps: Sequence[RoutedStep]) -> list[Writer]:
-    """Who wrote each step."""
-    return [step.writer for step in steps]
-
-
 def handovers(writers: Sequence[Writer]) -> int:
-    """How often the next step is another's than the last."""
+    """Number of steps whose writer differs from that of the step before."""
     return sum(a != b for a, b in pairwise(writers))
 
 
 def large_share(weights: Sequence[tuple[Writer, int]]) -> float | None:
-    """The large model's share of a total; None if the total is nothing.
-
-    Args:
-        weights: Who each amount belongs to, and the amount.
-    """
-    whole = sum(amount for _, amount in weights)
-    return sum(amount for writer, amount in weights if writer == "large") / whole if whole else None
-
-
-Purpose = Literal["probe", "step", "discarded", "score", "answer"]
-"""What a request was for; what was written and not kept is "discarded", whatever it was to become."""
-
-COLUMNS: dict[Purpose, str] = {
-    "probe": "probes",
-    "step": "steps",
-    "discarded": "discarded",
-    "score": "scores",
-    "answer": "answer",
-}
-"""What the tokens of each purpose are called in a solution's notes."""
+    """The large model's share of a total of amounts, each with its writer; None if the total is 0."""
+    total = sum(amount for _, amount in weights)
+    return sum(amount for writer, amount in weights if writer == "large") / total if total else None
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One request and what it has cost.
+class RequestTokens:
+    """Tokens of one request.
 
     Attributes:
-        writer: Which model was asked.
-        purpose: What for.
-        computed: Tokens of the prompt that were not found in a cache; 0 for a request that was cut off while it ran,
-            of which no backend tells it.
-        generated: Generated tokens over its samples.
+        computed: Prompt tokens that were not in a cache; 0 for a request that was cancelled, for which no backend
+            reports them.
+        generated: Generated tokens of all its samples.
     """
 
     writer: Writer
@@ -209,35 +209,34 @@ class Entry:
     generated: int
 
 
-class Books:
-    """Keeps the entries of one run. They add up to what the run's ledger has of the two models."""
+class TokenAccounting:
+    """Tokens of all requests of one run, by model and purpose. They add up to the ledger's totals of the two models."""
 
     def __init__(self) -> None:
-        self.entries: list[Entry] = []
+        self.entries: list[RequestTokens] = []
 
-    def enter(self, writer: Writer, purpose: Purpose, completions: Sequence[Completion]) -> int:
-        """Book the samples of a request; returns the entry's number."""
-        whole = [c.usage for c in completions if c.finish_reason != "cancelled"]
-        self.entries.append(
-            Entry(
-                writer=writer,
-                purpose=purpose,
-                computed=sum(max(0, usage.prompt_tokens - usage.cached_tokens) for usage in whole),
-                generated=sum(c.usage.completion_tokens for c in completions),
-            )
+    def add(self, writer: Writer, purpose: Purpose, completions: Sequence[Completion]) -> int:
+        """Add the samples of a request; returns the position of the entry."""
+        reported = [c.usage for c in completions if c.finish_reason != "cancelled"]
+        entry = RequestTokens(
+            writer=writer,
+            purpose=purpose,
+            computed=sum(max(0, usage.prompt_tokens - usage.cached_tokens) for usage in reported),
+            generated=sum(c.usage.completion_tokens for c in completions),
         )
+        self.entries.append(entry)
         return len(self.entries) - 1
 
-    def book_as(self, purpose: Purpose, numbers: Sequence[int]) -> None:
-        """Say what entries were for, once it is known."""
-        for number in numbers:
-            self.entries[number] = replace(self.entries[number], purpose=purpose)
+    def set_purpose(self, purpose: Purpose, positions: Sequence[int]) -> None:
+        """Change the purpose of entries, once it is known."""
+        for position in positions:
+            self.entries[position] = replace(self.entries[position], purpose=purpose)
 
-    def tokens(self) -> dict[Writer, dict[str, int]]:
+    def generated(self) -> dict[Writer, dict[str, int]]:
         """Generated tokens by model and purpose."""
-        table: dict[Writer, dict[str, int]] = {w: dict.fromkeys(COLUMNS.values(), 0) for w in ("large", "small")}
+        table: dict[Writer, dict[str, int]] = {w: dict.fromkeys(_COLUMNS.values(), 0) for w in ("large", "small")}
         for entry in self.entries:
-            table[entry.writer][COLUMNS[entry.purpose]] += entry.generated
+            table[entry.writer][_COLUMNS[entry.purpose]] += entry.generated
         return table
 
     def computed(self) -> dict[Writer, int]:
@@ -248,24 +247,9 @@ class Books:
         return table
 
     def notes(self) -> dict[str, JsonValue]:
-        """What they come to, for a solution's notes."""
+        """The totals and all entries, for a solution's notes."""
         return {
-            "tokens": {writer: dict(row) for writer, row in self.tokens().items()},
+            "tokens": {writer: dict(row) for writer, row in self.generated().items()},
             "computed": {writer: tokens for writer, tokens in self.computed().items()},  # noqa: C416 (other keys)
             "calls": [[e.writer, e.purpose, e.computed, e.generated] for e in self.entries],
         }
-
-
-def notes_of(steps: Sequence[RoutedStep]) -> dict[str, JsonValue]:
-    """Who wrote the steps and by what they were routed, for a solution's notes."""
-    writers = writers_of(steps)
-    return {
-        "steps": len(steps),
-        "writers": list(writers),
-        "entropies": [step.entropy for step in steps],
-        "masses": [step.mass for step in steps],
-        "scores": [step.score for step in steps],
-        "intervention_rate": large_share([(writer, 1) for writer in writers]),
-        "large_share": large_share([(step.writer, step.tokens) for step in steps]),
-        "handovers": handovers(writers),
-    }

@@ -1,6 +1,6 @@
-"""`Bench`: one model on the bench, with the requests that every trial needs.
+"""`ModelUnderTest`: one model on the bench, with the requests that every trial needs.
 
-What measuring finds: `CheckResult`, one line of the table of capabilities, and `Speed`.
+What measuring finds: `CheckResult`, one line of the table of capabilities, and `Throughput`.
 
 Trials of capabilities: each makes a small request whose effect is visible, and looks at the effect.
 
@@ -28,7 +28,7 @@ from .kv_store import kv_store_of
 from .model import Capabilities, LanguageModel, Listener
 from .structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from .tool_calls import TRIAL_TOOL
-from .worker_group import Drawn, Fed, Opening, Pass, SharesCache
+from .worker_group import GroupStep, SupportsWorkers, WorkerGroupConfig, WorkerInput, WorkerToken
 
 ASK = Prompt.user("Write the numbers from one to twenty in words, with commas between them.")
 OTHER = Prompt.user("Name three animals that can swim.")
@@ -36,7 +36,7 @@ TOKENS = 8
 """Tokens of the sample that trials compare theirs with."""
 
 
-class Bench:
+class ModelUnderTest:
     """A model that is being measured.
 
     Args:
@@ -85,7 +85,7 @@ class Bench:
 State = Literal["ok", "differs", "more", "declared"]
 
 
-class Finding(Frozen):
+class CapabilityResult(Frozen):
     """One capability: what the model says of it, and what a request showed.
 
     Attributes:
@@ -104,7 +104,7 @@ class Finding(Frozen):
     note: str = ""
 
 
-class Speed(Frozen):
+class Throughput(Frozen):
     """How fast a model is, for one short look; not a benchmark.
 
     Attributes:
@@ -121,15 +121,15 @@ class Speed(Frozen):
     batch: int
 
 
-def judged(feature: str, declared: bool, measured: bool, note: str = "") -> Finding:
+def judged(feature: str, declared: bool, measured: bool, note: str = "") -> CapabilityResult:
     """The finding on a capability that is there or not."""
     state: State = "ok" if declared == measured else "differs" if declared else "more"
-    return Finding(feature=feature, declared=declared, measured=measured, state=state, note=note)
+    return CapabilityResult(feature=feature, declared=declared, measured=measured, state=state, note=note)
 
 
-def unmeasured(feature: str, declared: JsonValue, note: str) -> Finding:
+def unmeasured(feature: str, declared: JsonValue, note: str) -> CapabilityResult:
     """The finding on a capability that was not measured."""
-    return Finding(feature=feature, declared=declared, state="declared", note=note)
+    return CapabilityResult(feature=feature, declared=declared, state="declared", note=note)
 
 
 NEAR_NATS = 0.35
@@ -140,10 +140,10 @@ ROUNDING = 1e-3
 MOST_ASKED = 1000
 """Most alternatives that a request may ask for (`SamplingParams.top_logprobs`)."""
 
-Trial = Callable[[Bench], Awaitable[Finding]]
+CapabilityCheck = Callable[[ModelUnderTest], Awaitable[CapabilityResult]]
 
 
-async def logprobs(bench: Bench) -> Finding:
+async def logprobs(bench: ModelUnderTest) -> CapabilityResult:
     """Log-probabilities of the tokens said."""
     shown = bench.first.logprobs
     good = bool(shown) and all(math.isfinite(v) and v <= ROUNDING for v in shown or ())
@@ -152,7 +152,7 @@ async def logprobs(bench: Bench) -> Finding:
     return judged("logprobs", bench.can.logprobs, good)
 
 
-async def top_logprobs(bench: Bench) -> Finding:
+async def top_logprobs(bench: ModelUnderTest) -> CapabilityResult:
     """As many alternatives as are declared, best first."""
     declared = bench.can.top_logprobs
     try:
@@ -167,10 +167,10 @@ async def top_logprobs(bench: Bench) -> Finding:
     found = len(values) if good else 0
     enough = found >= min(declared, MOST_ASKED) or (whole and good)
     state: State = "differs" if not enough else "ok" if declared or not found else "more"
-    return Finding(feature="top_logprobs", declared=declared, measured=found, state=state)
+    return CapabilityResult(feature="top_logprobs", declared=declared, measured=found, state=state)
 
 
-async def full_vocabulary(bench: Bench) -> Finding:
+async def full_vocabulary(bench: ModelUnderTest) -> CapabilityResult:
     """The next token's exact entropy, which must lie between what the listed tokens allow."""
     declared = bench.can.full_vocabulary
     if not declared and not bench.can.top_logprobs:
@@ -184,7 +184,7 @@ async def full_vocabulary(bench: Bench) -> Finding:
     return judged("full_vocabulary", declared, token.support == "full" and possible, note)
 
 
-async def scoring(bench: Bench) -> Finding:
+async def scoring(bench: ModelUnderTest) -> CapabilityResult:
     """The score of what the model said is what it said of it itself, and that of nonsense is lower."""
     said = bench.first
     what: str | tuple[int, ...] = said.token_ids or said.text
@@ -197,7 +197,7 @@ async def scoring(bench: Bench) -> Finding:
     return judged("scoring", bench.can.scoring, good, note)
 
 
-async def prefix(bench: Bench) -> Finding:
+async def prefix(bench: ModelUnderTest) -> CapabilityResult:
     """The reply's beginning is continued as the whole reply went on."""
     said = bench.first
     half = len(said.token_ids) // 2
@@ -228,7 +228,7 @@ def continues(whole: Completion, rest: Completion, start: int) -> bool:
     return bool(rest.token_ids)
 
 
-async def seed(bench: Bench) -> Finding:
+async def seed(bench: ModelUnderTest) -> CapabilityResult:
     """The same seed says the same, alone and in a batch, and other seeds say something else."""
 
     def one(number: int, prompt: Prompt = ASK) -> Request:
@@ -246,7 +246,7 @@ def said(completion: Completion) -> tuple[object, ...]:
     return completion.text, completion.token_ids
 
 
-async def json_schema(bench: Bench) -> Finding:
+async def json_schema(bench: ModelUnderTest) -> CapabilityResult:
     """A reply satisfies a schema that nobody told the model of."""
     try:
         reply = await bench.ask(temperature=0, max_tokens=TRIAL_TOKENS, logprobs=False, json_schema=TRIAL_SCHEMA)
@@ -255,7 +255,7 @@ async def json_schema(bench: Bench) -> Finding:
     return judged("json_schema", bench.can.json_schema, is_trial(reply.text))
 
 
-async def tools(bench: Bench) -> Finding:
+async def tools(bench: ModelUnderTest) -> CapabilityResult:
     """A prompt is longer by the tools that it comes with."""
     try:
         beside = await bench.ask(ASK.model_copy(update={"tools": (TRIAL_TOOL,)}), temperature=0, max_tokens=1)
@@ -264,7 +264,7 @@ async def tools(bench: Bench) -> Finding:
     return judged("tools", bench.can.tools, beside.usage.prompt_tokens > bench.first.usage.prompt_tokens > 0)
 
 
-async def forks(bench: Bench) -> Finding:
+async def forks(bench: ModelUnderTest) -> CapabilityResult:
     """A second prompt that begins like the first takes its keys and values over."""
     start = long_text(bench)
     await bench.ask(Prompt.user(f"{start} Say one of them."), temperature=0, max_tokens=1)
@@ -273,14 +273,14 @@ async def forks(bench: Bench) -> Finding:
     return judged("forks", bench.can.forks, cached > 0, f"{cached} of {whole} prompt tokens came from the cache")
 
 
-def long_text(bench: Bench) -> str:
+def long_text(bench: ModelUnderTest) -> str:
     """A text of some hundred tokens that no cache has seen, or as much as the context allows."""
     draw = random.Random(secrets.token_hex(8))  # noqa: S311 (it is no secret, only new)
     count = 120 if (bench.can.context_tokens or 4096) >= 1024 else 12
     return "Keep these numbers in mind: " + ", ".join(str(draw.randrange(100, 1000)) for _ in range(count)) + "."
 
 
-async def pins(bench: Bench) -> Finding:
+async def pins(bench: ModelUnderTest) -> CapabilityResult:
     """A prefix that is kept under a name is taken over by a prompt that begins with it."""
     if not bench.can.pins:
         return judged("pins", False, False)
@@ -297,16 +297,20 @@ async def pins(bench: Bench) -> Finding:
     return judged("pins", True, listed and cached > 0 and cached >= stored - 64, note)
 
 
-async def kv_sharing(bench: Bench) -> Finding:
+async def kv_sharing(bench: ModelUnderTest) -> CapabilityResult:
     """What one worker reads changes the chances of what another one draws in the same pass."""
     model = bench.model
-    if not bench.can.kv_sharing or not isinstance(model, SharesCache):
+    if not bench.can.kv_sharing or not isinstance(model, SupportsWorkers):
         return judged("kv_sharing", bench.can.kv_sharing, False)
-    drawn: list[Drawn | None] = []
+    drawn: list[WorkerToken | None] = []
     for text in (" one, two", " nine, ten", " one, two"):
-        group = await model.open_workers(Opening(prompt=ASK, layout="contiguous", own=" Mine:", temperature=0))
+        group = await model.start_workers(
+            WorkerGroupConfig(prompt=ASK, layout="contiguous", own_header=" Mine:", temperature=0)
+        )
         try:
-            drawn.append((await group.advance(Pass(feeds=(Fed(text=" I say"), Fed(text=text)))))[0])
+            drawn.append(
+                (await group.advance(GroupStep(inputs=(WorkerInput(text=" I say"), WorkerInput(text=text)))))[0]
+            )
             bench.usage.append(group.usage)
         finally:
             await group.aclose()
@@ -314,7 +318,7 @@ async def kv_sharing(bench: Bench) -> Finding:
     return judged("kv_sharing", True, first == again and first != other)
 
 
-async def context_tokens(bench: Bench) -> Finding:
+async def context_tokens(bench: ModelUnderTest) -> CapabilityResult:
     """A request that fills the context is taken, and one that needs a token more is refused."""
     declared = bench.can.context_tokens
     if declared is None:
@@ -323,7 +327,7 @@ async def context_tokens(bench: Bench) -> Finding:
     over, fits = await _taken(bench, declared), counted is None or await _taken(bench, declared - counted)
     good = fits and not over
     note = "" if good else "a longer request was taken" if over else "a request of this length was refused"
-    return Finding(
+    return CapabilityResult(
         feature="context_tokens",
         declared=declared,
         measured=declared if good else None,
@@ -332,7 +336,7 @@ async def context_tokens(bench: Bench) -> Finding:
     )
 
 
-async def _taken(bench: Bench, tokens: int) -> bool:
+async def _taken(bench: ModelUnderTest, tokens: int) -> bool:
     """Whether a request for so many tokens is begun; it is stopped at its first piece."""
     if tokens < 1:
         return False
@@ -348,7 +352,7 @@ async def _taken(bench: Bench, tokens: int) -> bool:
     return True
 
 
-async def prices(bench: Bench) -> Finding:
+async def prices(bench: ModelUnderTest) -> CapabilityResult:
     """The prices charged for the requests so far are those declared."""
     can = bench.can
     declared = [can.usd_per_prompt_token, can.usd_per_completion_token]
@@ -357,7 +361,7 @@ async def prices(bench: Bench) -> Finding:
     cost = math.fsum(known) if len(known) == len(shown) else None
     if can.usd_per_prompt_token is None or can.usd_per_completion_token is None:
         state: State = "ok" if cost is None else "more"
-        return Finding(
+        return CapabilityResult(
             feature="prices", declared=None, measured=cost, state=state, note="unknown; see docs/backends.md"
         )
     expected = math.fsum(
@@ -368,10 +372,10 @@ async def prices(bench: Bench) -> Finding:
     good = cost is not None and (cost <= expected * 1.01 if cached else math.isclose(cost, expected, rel_tol=0.01))
     told = "no cost was told" if cost is None else f"${cost:.6f} for the requests above" if cost else "nothing charged"
     state = "ok" if good else "differs"
-    return Finding(feature="prices", declared=declared, measured=cost, state=state, note=told)
+    return CapabilityResult(feature="prices", declared=declared, measured=cost, state=state, note=told)
 
 
-FEATURES: tuple[tuple[str, Trial], ...] = (
+FEATURES: tuple[tuple[str, CapabilityCheck], ...] = (
     ("logprobs", logprobs),
     ("top_logprobs", top_logprobs),
     ("full_vocabulary", full_vocabulary),
@@ -388,7 +392,9 @@ FEATURES: tuple[tuple[str, Trial], ...] = (
 """The trials, in the order of the table; hooks and prices come after them."""
 
 
-async def tried(bench: Bench, feature: str, declared: object, trial: Trial, seconds: float) -> Finding:
+async def tried(
+    bench: ModelUnderTest, feature: str, declared: object, trial: CapabilityCheck, seconds: float
+) -> CapabilityResult:
     """Run a trial; what the model refuses or fails at is not there.
 
     Args:
@@ -410,12 +416,12 @@ async def tried(bench: Bench, feature: str, declared: object, trial: Trial, seco
         return unmeasured(feature, shown, "the time was up")
     except ReasonError as error:
         note = "" if isinstance(error, CapabilityMissing) and not declared else error.message
-        return Finding(
+        return CapabilityResult(
             feature=feature, declared=shown, measured=False, state="differs" if declared else "ok", note=note
         )
 
 
-async def entropy_probe(bench: Bench, token: int) -> bool:
+async def entropy_probe(bench: ModelUnderTest, token: int) -> bool:
     """The entropy reported is the next token's own."""
     reply = await hooked(bench, "entropy_probe", {"first": 1}, 2)
     report: Any = reply.extras.get("entropy_probe")
@@ -427,41 +433,41 @@ async def entropy_probe(bench: Bench, token: int) -> bool:
     return bool(abs(report["entropy"][0] - exact.entropy) < 0.05)
 
 
-async def forbid_tokens(bench: Bench, token: int) -> bool:
+async def forbid_tokens(bench: ModelUnderTest, token: int) -> bool:
     """The most likely first token is not said."""
     first = bench.first.token_ids[0]
     reply = await hooked(bench, "forbid_tokens", {"ids": [first]}, 2)
     return bool(reply.token_ids) and first not in reply.token_ids
 
 
-async def only_tokens(bench: Bench, token: int) -> bool:
+async def only_tokens(bench: ModelUnderTest, token: int) -> bool:
     """One token is said again and again."""
     return (await hooked(bench, "only_tokens", {"ids": [token]}, 3)).token_ids == (token,) * 3
 
 
-async def steer(bench: Bench, token: int) -> bool:
+async def steer(bench: ModelUnderTest, token: int) -> bool:
     """A token that is pushed hard is said."""
     return (await hooked(bench, "steer", {"ids": [token], "weight": 1000.0}, 2)).token_ids == (token,) * 2
 
 
-async def step_control(bench: Bench, token: int) -> bool:
+async def step_control(bench: ModelUnderTest, token: int) -> bool:
     """The answer is opened by the token given, at the place given."""
     reply = await hooked(bench, "step_control", {"opener_ids": [token], "open_after_tokens": 2}, 3)
     return reply.token_ids[:2] == bench.first.token_ids[:2] and reply.token_ids[2:3] == (token,)
 
 
-async def stop_on_confidence(bench: Bench, token: int) -> bool:
+async def stop_on_confidence(bench: ModelUnderTest, token: int) -> bool:
     """A threshold that nothing reaches ends the text as soon as the window is full."""
     args = {"threshold": 1e6, "window": 2, "top": 2, "end_ids": [token]}
     return (await hooked(bench, "stop_on_confidence", args, 2)).token_ids[1:] == (token,)
 
 
-async def contrast(bench: Bench, token: int) -> bool:
+async def contrast(bench: ModelUnderTest, token: int) -> bool:
     """Two requests with different prompts say the same tokens."""
 
     def member(role: str) -> Request:
         call = LogitsProcessorSpec(name="contrast", args={"pair": "measuring", "role": role})
-        sampling = SamplingParams(temperature=1.0, seed=1, max_tokens=6, hooks=(call,))
+        sampling = SamplingParams(temperature=1.0, seed=1, max_tokens=6, logits_processors=(call,))
         return Request(prompt=ASK if role == "expert" else OTHER, sampling=sampling)
 
     expert, amateur = await bench.batch([member("expert"), member("amateur")])
@@ -470,12 +476,12 @@ async def contrast(bench: Bench, token: int) -> bool:
     return whole and expert.token_ids == amateur.token_ids
 
 
-async def hooked(bench: Bench, name: str, args: dict[str, Any], tokens: int) -> Completion:
+async def hooked(bench: ModelUnderTest, name: str, args: dict[str, Any], tokens: int) -> Completion:
     """A greedy sample with one hook."""
-    return await bench.ask(temperature=0, max_tokens=tokens, hooks=(LogitsProcessorSpec(name=name, args=args),))
+    return await bench.ask(temperature=0, max_tokens=tokens, logits_processors=(LogitsProcessorSpec(name=name, args=args),))
 
 
-Effect = Callable[[Bench, int], Awaitable[bool]]
+Effect = Callable[[ModelUnderTest, int], Awaitable[bool]]
 
 EFFECTS: dict[str, Effect] = {
     "contrast": contrast,
@@ -489,11 +495,11 @@ EFFECTS: dict[str, Effect] = {
 """What shows that a hook acts, by its name."""
 
 
-def hook_trial(name: str) -> Trial:
+def hook_trial(name: str) -> CapabilityCheck:
     """The trial of a hook; one of another package is not measured, since nobody knows what it should do."""
 
-    async def trial(bench: Bench) -> Finding:
-        effect, feature = EFFECTS.get(name), f"hook {name}"
+    async def trial(bench: ModelUnderTest) -> CapabilityResult:
+        effect, feature = EFFECTS.get(name), f"logits processor {name}"
         if effect is None:
             return unmeasured(feature, True, "of another package")
         said = bench.first.token_ids
@@ -517,13 +523,13 @@ def worst_cost_usd(can: Capabilities) -> float | None:
     return prompt * can.usd_per_prompt_token + completion * can.usd_per_completion_token
 
 
-async def measure(
+async def check_capabilities(
     model: LanguageModel,
     *,
     only_declared: bool = False,
     seconds: float = 120.0,
     tell: Callable[[str, int, int], None] = lambda feature, done, total: None,
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[CapabilityResult]:
     """What a model declares and what it does, capability by capability.
 
     Args:
@@ -535,9 +541,9 @@ async def measure(
     Raises:
         ReasonError: Not even a plain request works.
     """
-    can, bench, until = model.capabilities, Bench(model), time.monotonic() + seconds
+    can, bench, until = model.capabilities, ModelUnderTest(model), time.monotonic() + seconds
     trials = [(name, getattr(can, name), trial) for name, trial in FEATURES]
-    trials += [(f"hook {name}", True, hook_trial(name)) for name in sorted(can.hooks)]
+    trials += [(f"logits processor {name}", True, hook_trial(name)) for name in sorted(can.logits_processors)]
     total = len(trials) + 2
     if not only_declared:
         tell("a plain request", 0, total)
@@ -548,11 +554,11 @@ async def measure(
             continue
         tell(feature, done, total)
         yield await tried(bench, feature, declared, trial, until - time.monotonic())
-    if not can.hooks:
+    if not can.logits_processors:
         yield (
-            unmeasured("hooks", False, "")
+            unmeasured("logits_processors", False, "")
             if only_declared
-            else await tried(bench, "hooks", False, _no_hooks, until - time.monotonic())
+            else await tried(bench, "logits_processors", False, _no_hooks, until - time.monotonic())
         )
     yield unmeasured("max_batch", can.max_batch, "")
     shown = [can.usd_per_prompt_token, can.usd_per_completion_token]
@@ -562,14 +568,14 @@ async def measure(
         yield await prices(bench)
 
 
-async def _no_hooks(bench: Bench) -> Finding:
+async def _no_hooks(bench: ModelUnderTest) -> CapabilityResult:
     """A model without hooks refuses a request that has one, and does not leave it out in silence."""
     try:
         await bench.ask(
-            temperature=0, max_tokens=1, hooks=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0]}),)
+            temperature=0, max_tokens=1, logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0]}),)
         )
     except CapabilityMissing:
-        return judged("hooks", False, False)
-    return Finding(
-        feature="hooks", declared=False, measured=False, state="differs", note="a request with a hook is not refused"
+        return judged("logits_processors", False, False)
+    return CapabilityResult(
+        feature="logits_processors", declared=False, measured=False, state="differs", note="a request with a hook is not refused"
     )

@@ -11,7 +11,7 @@ from ..core.errors import UnknownName
 from ..core.messages import Frozen
 from ..core.registry import nearest
 from ..core.settings import Settings
-from .litellm.limiter import Limiters
+from .litellm.limiter import LimiterRegistry
 from .model import LanguageModel
 from .model_files.catalogue import KNOWN_MODELS, PREFIX
 from .model_files.conversion import missing_extra
@@ -21,7 +21,7 @@ from .prefix_directory import PrefixStorage
 
 
 async def load_model(
-    name: str, settings: Settings, progress: Progress | None = None, limiters: Limiters | None = None
+    name: str, settings: Settings, progress: Progress | None = None, limiters: LimiterRegistry | None = None
 ) -> LanguageModel:
     """Fetch what is missing, load the model and start its engine, off the event loop.
 
@@ -50,7 +50,7 @@ async def load_model(
     return await run_pull(lambda cancel: _load_local(name, settings, progress, cancel), lambda model: model.aclose())
 
 
-async def _open_provider(name: str, settings: Settings, limiters: Limiters | None) -> LanguageModel:
+async def _open_provider(name: str, settings: Settings, limiters: LimiterRegistry | None) -> LanguageModel:
     from .litellm.factory import load_litellm_model
 
     return await load_litellm_model(name, settings, limiters)

@@ -19,7 +19,7 @@ Feature = Literal[
     "scoring",
     "prefix",
     "seed",
-    "hooks",
+    "logits_processors",
     "json_schema",
     "forks",
     "kv_sharing",
@@ -38,7 +38,7 @@ class Capabilities(Frozen):
         scoring: `score` works.
         prefix: The reply's beginning can be given and is continued exactly.
         seed: A seeded sample is reproducible, whatever shares its batch.
-        hooks: Names of the logits hooks that work here.
+        logits_processors: Names of the logits hooks that work here.
         json_schema: Texts can be held to a JSON Schema (`SamplingParams.json_schema`).
         forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
@@ -58,7 +58,7 @@ class Capabilities(Frozen):
     scoring: bool = False
     prefix: bool = False
     seed: bool = False
-    hooks: frozenset[str] = frozenset()
+    logits_processors: frozenset[str] = frozenset()
     json_schema: bool = False
     forks: bool = False
     kv_sharing: bool = False

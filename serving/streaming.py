@@ -1,4 +1,4 @@
-"""`Pieces`: chunks on their way from an engine to a reader who may be slow."""
+"""`ChunkQueue`: chunks on their way from an engine to a reader who may be slow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..core.messages import Chunk, Completion, Request
 from .model import Listener
 
 
-class Pieces:
+class ChunkQueue:
     """Chunks that wait for their reader; pieces of one sample are joined while they wait.
 
     So it never holds more than one chunk for each sample.
@@ -42,7 +42,7 @@ class Pieces:
         self._closed = True
         self._changed.set()
 
-    def __aiter__(self) -> Pieces:
+    def __aiter__(self) -> ChunkQueue:
         return self
 
     async def __anext__(self) -> Chunk:
@@ -59,7 +59,7 @@ Generate = Callable[[Sequence[Request], Listener | None], Awaitable[list[list[Co
 
 async def stream_of(generate: Generate, request: Request) -> AsyncGenerator[Chunk, None]:
     """`LanguageModel.stream` made of `LanguageModel.generate`: leaving the stream early cancels the work."""
-    pieces = Pieces()
+    pieces = ChunkQueue()
     work = asyncio.ensure_future(generate([request], pieces.put))
     work.add_done_callback(lambda _: pieces.close())
     try:

@@ -1,4 +1,4 @@
-"""`Grammars`: JSON schemas over a model's tokens, as logits hooks that leave nothing but what a schema allows.
+"""`GrammarCompiler`: JSON schemas over a model's tokens, as logits hooks that leave nothing but what a schema allows.
 
 llguidance reads a schema and tells at each place which tokens may follow; the mask is a hook like any other and stands
 behind all others, so that nothing can undo it. JSON is written as `json.dumps` writes it, one blank behind commas and
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
     from .local.tokenizer import Tokenizer
-    from .logits_processors import HookState
+    from .logits_processors import ProcessorState
     from .logits_processors.base import Row
 
 
 SCHEMA: Final = "json_schema"
 """Name under which a grammar stands among a sample's hooks."""
 
-MOST_KEPT: Final = 64
+MAX_CACHED_GRAMMARS: Final = 64
 """Schemas of a model whose grammars are kept ready."""
 
 TRIAL_SCHEMA: Final = object_schema({"zq": enum_schema(["q7"])})
@@ -52,13 +52,13 @@ _LAYOUT: Final[JsonCompileOptions] = {
 _MOST_SHOWN = 160
 
 
-class GrammarFailed(BackendError):
+class GrammarError(BackendError):
     """A text cannot be held to its schema any further: the grammar has become too large for the next token."""
 
     code: ClassVar[str] = "grammar_failed"
 
 
-class Grammar:
+class GrammarProcessor:
     """A hook that holds each sample to one schema. What a sample has written so far is in its state's memory.
 
     Args:
@@ -68,7 +68,7 @@ class Grammar:
     def __init__(self, start: Any) -> None:
         self._start = start
 
-    def __call__(self, row: Row, state: HookState) -> Row:
+    def __call__(self, row: Row, state: ProcessorState) -> Row:
         """The row with nothing but the tokens that may follow; the end of text is one of them where it may come.
 
         Raises:
@@ -79,18 +79,18 @@ class Grammar:
         matcher = self._follow(state)
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         if matcher.is_error():
-            raise GrammarFailed(f"the JSON schema's grammar failed: {_first_line(matcher.get_error())}")
+            raise GrammarError(f"the JSON schema's grammar failed: {_first_line(matcher.get_error())}")
         allowed = np.zeros(len(row), dtype=bool)
         known = np.unpackbits(bits, count=min(8 * len(bits), len(row)), bitorder="little")
         allowed[: len(known)] = known
         return np.where(allowed, row, np.float32("-inf"))
 
-    def ended(self, state: HookState) -> bool:
+    def ended(self, state: ProcessorState) -> bool:
         """Whether a sample's text is whole and nothing can follow it."""
         matcher = self._follow(state)
         return bool(matcher.is_stopped() and not matcher.is_error())
 
-    def _follow(self, state: HookState) -> Any:
+    def _follow(self, state: ProcessorState) -> Any:
         """A sample's matcher, brought to its last token; one whose tokens were taken back begins anew."""
         said = state.generated_ids
         matcher, at = state.memory.get(self, (None, 0))
@@ -102,7 +102,7 @@ class Grammar:
         return matcher
 
 
-class Grammars:
+class GrammarCompiler:
     """The grammars of one model's tokens. May be used from several threads.
 
     Args:
@@ -121,9 +121,11 @@ class Grammars:
         self._vocab = max(vocab, tokenizer.size)
         self._eos = sorted(i for i in eos if i < self._vocab)
         self._tokens: Any = None
-        self._ready: OrderedDict[str, Grammar] = OrderedDict()
+        self._ready: OrderedDict[str, GrammarProcessor] = OrderedDict()
         self._lock = threading.Lock()
-        self.possible = bool(self._eos) and tokenizer.by_bytes and importlib.util.find_spec("llguidance") is not None
+        self.possible = (
+            bool(self._eos) and tokenizer.is_byte_level and importlib.util.find_spec("llguidance") is not None
+        )
 
     def check(self, schema: dict[str, JsonValue]) -> None:
         """Refuse a schema that no text can be held to; quick, and needs no tokens.
@@ -134,7 +136,7 @@ class Grammars:
         """
         self._written(json.dumps(schema))
 
-    def of(self, schema: dict[str, JsonValue]) -> Grammar:
+    def of(self, schema: dict[str, JsonValue]) -> GrammarProcessor:
         """The grammar of a schema. The first one of a model takes seconds, others milliseconds: not for an event loop.
 
         Raises:
@@ -145,8 +147,8 @@ class Grammars:
         with self._lock:
             found = self._ready.get(text)
             if found is None:
-                found = self._ready[text] = Grammar(self._matcher(text))
-                if len(self._ready) > MOST_KEPT:
+                found = self._ready[text] = GrammarProcessor(self._matcher(text))
+                if len(self._ready) > MAX_CACHED_GRAMMARS:
                     self._ready.popitem(last=False)
             self._ready.move_to_end(text)
         return found

@@ -1,4 +1,4 @@
-"""`measure_speed`: tokens a second, by three short requests.
+"""`measure_throughput`: tokens a second, by three short requests.
 
 `resident_bytes`: how much memory this program holds right now, with the processes it has started.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..core.errors import CapabilityMissing
 from ..core.messages import Chunk, Prompt, Request, SamplingParams
-from .capability_checks import ASK, Bench, Speed, long_text
+from .capability_checks import ASK, ModelUnderTest, Throughput, long_text
 from .model import LanguageModel
 
 DECODED = 33
@@ -20,19 +20,19 @@ DECODED = 33
 BATCH = 8
 
 
-async def measure_speed(model: LanguageModel) -> Speed:
+async def measure_throughput(model: LanguageModel) -> Throughput:
     """How fast a model reads a prompt, writes one sample, and writes several.
 
     Raises:
         ReasonError: A request failed.
     """
-    bench = Bench(model)
+    bench = ModelUnderTest(model)
     prompt = Prompt.user(long_text(bench))
     began = time.perf_counter()
     reply = await bench.ask(prompt, temperature=0, max_tokens=1)
     took = time.perf_counter() - began
     read = reply.usage.prompt_tokens - reply.usage.cached_tokens
-    return Speed(
+    return Throughput(
         prompt_tokens_per_s=read / took if read > 0 else None,
         decode_tokens_per_s=await _decoded(bench, 1),
         batch_tokens_per_s=await _decoded(bench, BATCH),
@@ -40,7 +40,7 @@ async def measure_speed(model: LanguageModel) -> Speed:
     )
 
 
-async def _decoded(bench: Bench, samples: int) -> float | None:
+async def _decoded(bench: ModelUnderTest, samples: int) -> float | None:
     """Tokens a second, counted from each sample's first token on; None if too few came or none can be counted."""
     first: dict[int, float] = {}
     last, counted = 0.0, 0

@@ -1,4 +1,4 @@
-"""`CallReader`: calls of tools in what a model writes, piece by piece, as Qwen's, Hermes' and SmolLM2's families do.
+"""`ToolCallParser`: calls of tools in what a model writes, piece by piece, as Qwen's, Hermes' and SmolLM2's families do.
 
     <tool_call>                                       an object, or a list of objects (SmolLM2); as many as it likes,
     {"name": "add", "arguments": {"a": 1}}            with or without text around them
@@ -9,7 +9,7 @@
 Reading is strict: a call is an object of exactly these two fields, the name is that of an offered tool, the arguments
 are an object. What is no call stays text, character by character. Thoughts (`<think>`) are never read for calls.
 
-`Calling`: requests with tools, asked of a model that writes plain text: its calls are read out of what it writes.
+`ToolCallAdapter`: requests with tools, asked of a model that writes plain text: its calls are read out of what it writes.
 
 A tool that is to be called ("required", or one by its name) is made sure of by the beginning of the reply and a JSON
 schema for the rest of it: one call, whose arguments satisfy the tool's own schema. A sample that is cut before its end
@@ -22,7 +22,7 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ..core.errors import CapabilityMissing, UserError
 from ..core.json_schema import JsonSchema, enum_schema, object_schema
@@ -36,8 +36,10 @@ from ..core.messages import (
     ToolCall,
     parse_json,
 )
-from .local.tokenizer import ToolForms
 from .model import Listener
+
+if TYPE_CHECKING:
+    from .local.tokenizer import ToolSupport
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 """What stands around calls."""
@@ -46,7 +48,7 @@ TRIAL_TOOL: Final = Tool(name="look_up", description="Looks a word up in a dicti
 _THINK, _THOUGHT = "<think>", "</think>"
 
 
-class CallReader:
+class ToolCallParser:
     """Takes a reply apart while it is written: its text, as soon as that can be no part of a call, and its calls.
 
     However the reply is cut into pieces, the same text and calls come of it.
@@ -77,7 +79,7 @@ class CallReader:
         """The rest of the text, at the end of the reply."""
         before = ""
         if self._state in ("whole", "plain"):
-            found = read_object(self._pending, self._names)
+            found = parse_call_json(self._pending, self._names)
             if found is not None:
                 self.calls += found
                 return ""
@@ -118,7 +120,7 @@ class CallReader:
         if end < 0:
             return None
         stop = end + len(CLOSE)
-        found = read_object(pending[start + len(OPEN) : end], self._names)
+        found = parse_call_json(pending[start + len(OPEN) : end], self._names)
         if found is None:
             return self._take(stop)
         self.calls += found
@@ -133,21 +135,21 @@ class CallReader:
         return self._take(len(self._pending) - held) or None
 
 
-def read_calls(text: str, names: Collection[str], *, whole: bool = False) -> tuple[str, tuple[ToolCall, ...]]:
+def parse_tool_calls(text: str, names: Collection[str], *, whole: bool = False) -> tuple[str, tuple[ToolCall, ...]]:
     """A reply's text without its calls, and the calls.
 
     Args:
         text: What was written.
         names: Names of the tools that may be called.
-        whole: See `CallReader`.
+        whole: See `ToolCallParser`.
     """
-    reader = CallReader(names, whole=whole)
+    reader = ToolCallParser(names, whole=whole)
     rest = reader.push(text)
     rest += reader.finish()
     return rest, tuple(reader.calls)
 
 
-def read_object(text: str, names: Collection[str]) -> list[ToolCall] | None:
+def parse_call_json(text: str, names: Collection[str]) -> list[ToolCall] | None:
     """The calls of a JSON object or list; None if it is anything else, or one of them is none."""
     try:
         read: Any = parse_json(text)
@@ -159,7 +161,7 @@ def read_object(text: str, names: Collection[str]) -> list[ToolCall] | None:
     return [ToolCall(name=one["name"], arguments=json.dumps(one["arguments"], ensure_ascii=False)) for one in listed]
 
 
-def with_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tuple[ToolCall, ...]:
+def with_call_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tuple[ToolCall, ...]:
     """Calls with names of their own: the same ones whenever the sample is made again, others in every turn.
 
     Args:
@@ -178,18 +180,20 @@ def with_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tuple[T
     return tuple(call if call.id else call.model_copy(update={"id": name(i, call)}) for i, call in enumerate(calls))
 
 
-def with_calls(completion: Completion, request: Request, *, whole: bool = False) -> Completion:
+def with_tool_calls(completion: Completion, request: Request, *, whole: bool = False) -> Completion:
     """A sample as it was written, with its calls read out of its text.
 
     Args:
         completion: The sample.
         request: What was asked, with its tools.
-        whole: See `CallReader`.
+        whole: See `ToolCallParser`.
     """
-    text, calls = read_calls(completion.text, [tool.name for tool in request.prompt.tools], whole=whole)
+    text, calls = parse_tool_calls(completion.text, [tool.name for tool in request.prompt.tools], whole=whole)
     if not calls:
         return completion
-    return completion.model_copy(update={"text": text, "tool_calls": with_ids(calls, request, completion.sample_index)})
+    return completion.model_copy(
+        update={"text": text, "tool_calls": with_call_ids(calls, request, completion.sample_index)}
+    )
 
 
 def _is_call(value: Any, names: Collection[str]) -> bool:
@@ -218,11 +222,11 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 """Where schemas keep what they refer to; references begin at a schema's root."""
 
 
-class ShowsTools(Protocol):
+class HasToolTemplate(Protocol):
     """What is known of a model's tokenizer here."""
 
     @property
-    def tool_forms(self) -> ToolForms:
+    def tool_support(self) -> ToolSupport:
         """What its chat template makes of tools."""
 
 
@@ -234,7 +238,7 @@ class _Asked:
     whole: bool
 
 
-class Calling:
+class ToolCallAdapter:
     """The requests of one call, some of which have tools.
 
     Args:
@@ -249,7 +253,7 @@ class Calling:
         UserError: Two tools' schemas have definitions of one name.
     """
 
-    def __init__(self, requests: Sequence[Request], tokenizer: ShowsTools, model: str, *, holds: bool) -> None:
+    def __init__(self, requests: Sequence[Request], tokenizer: HasToolTemplate, model: str, *, holds: bool) -> None:
         self._requests = requests
         self._asked = [_asked(request, tokenizer, model, holds=holds) for request in requests]
 
@@ -262,7 +266,7 @@ class Calling:
         """A listener of the model that tells another one the text without calls; those come with the completion."""
         if listener is None:
             return None
-        readers: dict[tuple[int, int], CallReader] = {}
+        readers: dict[tuple[int, int], ToolCallParser] = {}
 
         def hear(chunk: Chunk) -> None:
             request = self._requests[chunk.request]
@@ -273,7 +277,7 @@ class Calling:
             reader = readers.get(slot)
             if reader is None:
                 names = [tool.name for tool in request.prompt.tools]
-                reader = readers[slot] = CallReader(names, whole=self._asked[chunk.request].whole)
+                reader = readers[slot] = ToolCallParser(names, whole=self._asked[chunk.request].whole)
             text = reader.push(chunk.text)
             completion = chunk.completion
             if completion is not None:
@@ -292,7 +296,7 @@ class Calling:
         request = self._requests[i]
         if not request.prompt.tools or not completion.ok:
             return completion
-        return with_calls(completion, request, whole=self._asked[i].whole)
+        return with_tool_calls(completion, request, whole=self._asked[i].whole)
 
 
 def call_schema(tools: Sequence[Tool]) -> JsonSchema:
@@ -322,19 +326,19 @@ def call_schema(tools: Sequence[Tool]) -> JsonSchema:
     return {**only, **shared}
 
 
-def _asked(request: Request, tokenizer: ShowsTools, model: str, *, holds: bool) -> _Asked:
+def _asked(request: Request, tokenizer: HasToolTemplate, model: str, *, holds: bool) -> _Asked:
     prompt, sampling = request.prompt, request.sampling
     if not prompt.tools:
         return _Asked(request, False)
-    forms = tokenizer.tool_forms
-    if not forms.shows_tools:
+    forms = tokenizer.tool_support
+    if not forms.renders_tools:
         raise CapabilityMissing("tools", model, alternative="")
     if prompt.tool_choice == TOOL_CHOICE_AUTO:
         return _Asked(request, False)
     if not holds:
         raise CapabilityMissing(f"tool_choice={prompt.tool_choice}", model, alternative="")
     wanted = [tool for tool in prompt.tools if prompt.tool_choice in (TOOL_CHOICE_REQUIRED, tool.name)]
-    begins = f"{OPEN}\n" if forms.tagged else ""
+    begins = f"{OPEN}\n" if forms.uses_tags else ""
     if begins and isinstance(prompt.prefix, str):
         prompt = prompt.with_prefix(prompt.prefix + begins)
     held = sampling.model_copy(update={"json_schema": call_schema(wanted), "ignore_eos": False})

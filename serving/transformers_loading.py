@@ -1,4 +1,4 @@
-"""How transformers is told to load a model from a folder: nothing of the folder is run, nothing is fetched."""
+"""How transformers is reported to load a model from a directory: nothing of the directory is run, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import DataError
-from ..core.scorer_settings import Device, Dtype
+from ..core.settings import Device, Dtype
 from .devices import choose_device
 from .model_files.checkpoint import read_config
 
-SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-"""What every loading call is told."""
+LOCAL_FILES_ONLY: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+"""What every loading call is reported."""
 
 
 def dtype_argument(dtype: Dtype) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def dtype_argument(dtype: Dtype) -> dict[str, Any]:
     return {"dtype" if numbers >= (4, 56) else "torch_dtype": value}
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder, as transformers has it.
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer of a directory, as transformers has it.
 
     Raises:
         DataError: It cannot be read.
@@ -35,44 +35,49 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), **SAFE)
+        return AutoTokenizer.from_pretrained(str(directory), **LOCAL_FILES_ONLY)
     except (OSError, ValueError, KeyError) as e:
-        raise DataError(f"cannot read the tokenizer in {folder}: {first_line(e)}") from e
+        raise DataError(f"cannot read the tokenizer in {directory}: {first_line(e)}") from e
 
 
-def load_weights(kind: Any, folder: Path, dtype: Dtype, device: Device, **more: Any) -> Any:
-    """A model of a transformers class with all of its weights, ready to be asked.
+def load_weights(kind: Any, directory: Path, dtype: Dtype, device: Device, **more: Any) -> Any:
+    """A model of a transformers class with all of its weights, ready to be requested.
 
     Args:
         kind: The class, with `from_pretrained`.
-        folder: The model's folder.
+        directory: The model's directory.
         dtype: Number format.
         device: Where it runs.
         more: Further arguments of `from_pretrained`.
 
     Raises:
-        DataError: The folder does not hold such a model, or not all of its weights.
+        DataError: The directory does not hold such a model, or not all of its weights.
         BackendUnavailable: The device is not there.
     """
     where = choose_device(device)
     try:
-        with no_bars():
+        with without_progress_bars():
             model, report = kind.from_pretrained(
-                str(folder), use_safetensors=True, output_loading_info=True, **dtype_argument(dtype), **SAFE, **more
+                str(directory),
+                use_safetensors=True,
+                output_loading_info=True,
+                **dtype_argument(dtype),
+                **LOCAL_FILES_ONLY,
+                **more,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as e:
-        raise DataError(f"cannot load the model in {folder}: {first_line(e)}") from e
+        raise DataError(f"cannot load the model in {directory}: {first_line(e)}") from e
     wrong = [*report.get("missing_keys", ()), *(str(k) for k in report.get("mismatched_keys", ()))]
     if wrong:
         raise DataError(
-            f"the model in {folder} lacks weights, for example {sorted(map(str, wrong))[0]}",
+            f"the model in {directory} lacks weights, for example {sorted(map(str, wrong))[0]}",
             hint="it is another kind of model than its configuration says, or it is not whole",
         )
     return model.to(where).eval()
 
 
 @contextmanager
-def no_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
     """Keep transformers' progress bars from the user's terminal while a model is loaded."""
     from transformers.utils import logging
 
@@ -85,13 +90,13 @@ def no_bars() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
 
 
-def architecture_of(folder: Path) -> str:
-    """The first architecture that the folder's configuration names; empty if it names none."""
-    named = read_config(folder).get("architectures")
+def architecture_of(directory: Path) -> str:
+    """The first architecture that the directory's configuration names; empty if it names none."""
+    named = read_config(directory).get("architectures")
     return str(named[0]) if isinstance(named, list) and named else ""
 
 
-def longest_input(*limits: Any) -> int | None:
+def min_limit(*limits: Any) -> int | None:
     """The smallest of the limits that are real ones; None if none is."""
     # tokenizers without a limit say 10^30
     real = [n for n in limits if isinstance(n, int) and 0 < n < 1 << 30]
@@ -99,5 +104,5 @@ def longest_input(*limits: Any) -> int | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line that an error says."""
+    """The first line that an error states."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,6 +1,6 @@
 """`CachedStepReward`: an embedding model that computes in batches and embeds nothing twice.
 
-Vectors that were asked for lately are kept, the least lately used giving way. A text that another call is embedding at
+Vectors that were requested lately are kept, the minimum lately used giving way. A text that another call is embedding at
 this moment is waited for, not embedded again.
 
 `RewardSource`: what computes vectors, without memory and batches.
@@ -17,14 +17,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.concurrency import gather
 from ...core.errors import UserError
 from ...core.messages import Usage
-from ...core.together import gather
-from ..model_thread import batches_of
-from .protocols import Charged, Kind
+from ..model_thread import length_batches
+from .protocols import TextKind, UsageCallback
 
 
-class Source(Protocol):
+class EmbeddingBackend(Protocol):
     """Computes vectors of a batch of texts.
 
     Attributes:
@@ -43,7 +43,7 @@ class Source(Protocol):
     price_known: bool
     at_once: int
 
-    def prompt(self, kind: Kind) -> str:
+    def prompt(self, kind: TextKind) -> str:
         """What is put before a text; empty for nothing."""
 
     async def compute(self, texts: Sequence[str], prompt: str) -> tuple[NDArray[np.float32], Usage]:
@@ -52,7 +52,7 @@ class Source(Protocol):
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Tokens of each text; None if unknown."""
 
-    def most_usd(self, texts: Sequence[str]) -> float:
+    def max_usd(self, texts: Sequence[str]) -> float:
         """The most dollars that computing could cost."""
 
     async def aclose(self) -> None:
@@ -63,26 +63,26 @@ Vector = NDArray[np.float32]
 _Key = bytes
 
 
-class Remembering:
+class CachedEmbedding:
     """An embedding model over a source (see `EmbeddingModel`).
 
     Args:
         source: Computes vectors; closed with this object.
-        batch_texts: Most texts computed together.
-        remembered_bytes: Memory for vectors; 0 remembers nothing.
+        batch_texts: Maximum texts computed together.
+        cache_bytes: Memory for vectors; 0 remembers nothing.
     """
 
-    def __init__(self, source: Source, *, batch_texts: int = 32, remembered_bytes: int = 64 << 20) -> None:
+    def __init__(self, source: EmbeddingBackend, *, batch_texts: int = 32, cache_bytes: int = 64 << 20) -> None:
         self.name, self.identity = source.name, source.identity
         self.dimension, self.max_tokens, self.price_known = source.dimension, source.max_tokens, source.price_known
         self._source = source
         self._batch = batch_texts
-        self._most = remembered_bytes // (4 * source.dimension)
+        self._most = cache_bytes // (4 * source.dimension)
         self._memory: OrderedDict[_Key, Vector] = OrderedDict()
         self._under_way: dict[_Key, asyncio.Future[Vector]] = {}
 
     async def embed(
-        self, texts: Sequence[str], *, kind: Kind = "text", unit: bool = True, charged: Charged | None = None
+        self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
     ) -> Vector:
         """Vectors of texts (see `EmbeddingModel.embed`)."""
         if isinstance(texts, str) or any(not isinstance(t, str) for t in texts):
@@ -113,23 +113,23 @@ class Remembering:
         """Tokens of each text (see `EmbeddingModel.count_tokens`)."""
         return await self._source.count_tokens(texts)
 
-    def most_usd(self, texts: Sequence[str]) -> float:
-        """See `EmbeddingModel.most_usd`."""
-        return self._source.most_usd(texts)
+    def max_usd(self, texts: Sequence[str]) -> float:
+        """See `EmbeddingModel.max_usd`."""
+        return self._source.max_usd(texts)
 
     async def aclose(self) -> None:
         """Close the source and forget; idempotent."""
         self._memory.clear()
         await self._source.aclose()
 
-    async def _compute(self, texts: dict[_Key, str], prompt: str, charged: Charged | None) -> dict[_Key, Vector]:
-        """Compute texts that nobody is computing."""
+    async def _compute(self, texts: dict[_Key, str], prompt: str, charged: UsageCallback | None) -> dict[_Key, Vector]:
+        """Compute texts that nothing is computing."""
         keys = list(texts)
         loop = asyncio.get_running_loop()
         mine = {key: loop.create_future() for key in keys}
         self._under_way.update(mine)
         found: dict[_Key, Vector] = {}
-        batches = iter(batches_of([len(texts[k]) for k in keys], self._batch))
+        batches = iter(length_batches([len(texts[k]) for k in keys], self._batch))
 
         async def work() -> None:
             for batch in batches:
@@ -160,7 +160,7 @@ class Remembering:
 
     def _remember(self, key: _Key, vector: Vector) -> None:
         if self._most:
-            self._memory[key] = np.array(vector, dtype=np.float32)  # its own memory, not a view of the whole batch
+            self._memory[key] = np.array(vector, dtype=np.float32)  # its own memory, not a view of the complete batch
             if len(self._memory) > self._most:
                 self._memory.popitem(last=False)
 

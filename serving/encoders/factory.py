@@ -1,4 +1,4 @@
-"""From strings to embedding models and cross-encoders (see `load_embedding_model`, `load_cross_encoder`)."""
+"""`load_embedding_model` and `load_cross_encoder`: from model strings to models."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import threading
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
-from ...core.scorer_settings import EncoderSettings
-from ...core.settings import Settings
+from ...core.settings import EncoderSettings, Settings
 from ..model_files.catalogue import KNOWN_ENCODERS, PREFIX
 from ..model_files.conversion import missing_extra
 from ..model_files.downloads import Progress, run_pull
@@ -17,43 +16,86 @@ from .protocols import CrossEncoder, EmbeddingModel
 SERVED_PREFIX = "hosted_vllm_pooling/"
 
 
-async def open_embedding_by_name(name: str, settings: Settings, progress: Progress | None) -> EmbeddingModel:
-    """See `load_embedding_model`."""
-    chosen = settings.encoders.get(name, EncoderSettings())
+async def load_embedding_model(
+    name: str | None, settings: Settings, progress: Progress | None = None
+) -> EmbeddingModel:
+    """Load an embedding model by its model string, off the event loop.
+
+    | string | model |
+    | --- | --- |
+    | `local/all-minilm-l6-v2` | the default: 384 dimensions, its weights from the Python package index |
+    | `local/<directory>`, `local/<hub id>` | any sentence-transformers model, in this process |
+    | `hosted_vllm/<served name>` | a vLLM server that embeds, through LiteLLM's provider settings |
+    | `openai/text-embedding-3-small`, … | the provider that LiteLLM knows under this string |
+
+    Args:
+        name: The model string; None is the setting `embedding_model`.
+        settings: Location of the files; the section `encoders` of this name; providers.
+        progress: Called with the progress of a download, from another thread.
+
+    Raises:
+        UnknownName: No embedding model has that name.
+        UserError: A setting is invalid, or an extra or a key is missing.
+        DataError: The model's files are damaged, or are another kind of model.
+        BackendUnavailable: It is not available here, or its provider cannot be reached.
+    """
+    name = name or settings.embedding_model
+    encoder_settings = settings.encoders.get(name, EncoderSettings())
     if name.startswith(PREFIX):
         return await run_pull(
-            lambda cancel: _load_embedding(name, settings, chosen, progress, cancel), lambda m: m.aclose()
+            lambda cancel: _load_embedding(name, settings, encoder_settings, progress, cancel), lambda m: m.aclose()
         )
     if "/" not in name:
         near = nearest(PREFIX + name, KNOWN_ENCODERS)
         raise UnknownName("embedding model", name, near, hint="it is <backend>/<name>, as in local/all-minilm-l6-v2")
     if name.startswith(("vllm/", "vllm-pooling/", SERVED_PREFIX)):
         raise UserError(
-            f"embedding models do not run as {name.partition('/')[0]}/…",
-            hint="local/… runs them here; a vLLM server that embeds is hosted_vllm/<served name>",
+            f"embedding models are not available as {name.partition('/')[0]}/…",
+            hint="use local/…, or for a vLLM server that embeds hosted_vllm/<served name>",
         )
     try:
-        from .cache import Remembering
-        from .served import ProviderSource
+        from .cache import CachedEmbedding
+        from .served import ServedEmbedding
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
-    source = await ProviderSource.open(name, settings, chosen)
-    return Remembering(source, batch_texts=chosen.batch_texts, remembered_bytes=chosen.remembered_bytes)
+    backend = await ServedEmbedding.connect(name, settings, encoder_settings)
+    return CachedEmbedding(
+        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.remembered_bytes
+    )
 
 
-async def open_cross_encoder_by_name(name: str, settings: Settings, progress: Progress | None) -> CrossEncoder:
-    """See `load_cross_encoder`."""
-    chosen = settings.encoders.get(name, EncoderSettings())
+async def load_cross_encoder(name: str, settings: Settings, progress: Progress | None = None) -> CrossEncoder:
+    """Load a cross-encoder by its model string, off the event loop.
+
+    | string | model |
+    | --- | --- |
+    | `local/<directory>`, `local/<hub id>` | a sequence classifier, by sentence-transformers, in this process |
+    | `hosted_vllm_pooling/<served name>` | a reranker on a vLLM server started with `--runner pooling` |
+
+    Args:
+        name: The model string.
+        settings: Location of the files; the section `encoders` of this name; providers.
+        progress: Called with the progress of a download, from another thread.
+
+    Raises:
+        UnknownName: No cross-encoder has that name.
+        UserError: A setting is invalid or an extra is missing.
+        DataError: The model's files are damaged, or are another kind of model.
+        BackendUnavailable: It is not available here, or its server cannot be reached.
+    """
+    encoder_settings = settings.encoders.get(name, EncoderSettings())
     if name.startswith(SERVED_PREFIX):
-        return await _open_served(name, settings, chosen)
+        return await _connect_cross_encoder(name, settings, encoder_settings)
     if not name.startswith(PREFIX):
         head, slash, rest = name.partition("/")
         near = tuple(p + rest for p in nearest(head + "/", (PREFIX, SERVED_PREFIX))) if slash else (PREFIX + name,)
         raise UnknownName("cross-encoder", name, near, hint=f"it begins with {PREFIX} or {SERVED_PREFIX}")
-    return await run_pull(lambda cancel: _load_cross(name, settings, chosen, progress, cancel), lambda m: m.aclose())
+    return await run_pull(
+        lambda cancel: _load_cross(name, settings, encoder_settings, progress, cancel), lambda m: m.aclose()
+    )
 
 
-async def _open_served(name: str, settings: Settings, chosen: EncoderSettings) -> CrossEncoder:
+async def _connect_cross_encoder(name: str, settings: Settings, encoder_settings: EncoderSettings) -> CrossEncoder:
     try:
         from ..litellm.pooling_server import connect_pooling_server
         from .served import ServedCrossEncoder
@@ -61,31 +103,33 @@ async def _open_served(name: str, settings: Settings, chosen: EncoderSettings) -
         raise missing_extra(e) from e
     server = await connect_pooling_server(name, settings)
     try:
-        return await ServedCrossEncoder.open(name, server, chosen)
+        return await ServedCrossEncoder.connect(name, server, encoder_settings)
     except BaseException:
         await server.aclose()
         raise
 
 
 def _load_embedding(
-    name: str, settings: Settings, chosen: EncoderSettings, progress: Progress | None, cancel: threading.Event
+    name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
 ) -> EmbeddingModel:
     try:
-        from .cache import Remembering
-        from .local import SentenceSource
+        from .cache import CachedEmbedding
+        from .local import LocalEmbedding
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     files = find_encoder(name, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    source = SentenceSource(name, files, chosen)
-    return Remembering(source, batch_texts=chosen.batch_texts, remembered_bytes=chosen.remembered_bytes)
+    backend = LocalEmbedding(name, files, encoder_settings)
+    return CachedEmbedding(
+        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.remembered_bytes
+    )
 
 
 def _load_cross(
-    name: str, settings: Settings, chosen: EncoderSettings, progress: Progress | None, cancel: threading.Event
+    name: str, settings: Settings, encoder_settings: EncoderSettings, progress: Progress | None, cancel: threading.Event
 ) -> CrossEncoder:
     try:
         from .local import LocalCrossEncoder
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     files = find_encoder(name, sentence=False, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    return LocalCrossEncoder(name, files, chosen)
+    return LocalCrossEncoder(name, files, encoder_settings)

@@ -1,4 +1,4 @@
-"""`find_encoder`: from the name of an embedding model or cross-encoder to its folder, fetched where needed."""
+"""`find_encoder`: from the name of an embedding model or cross-encoder to its directory, fetched where needed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ...core.errors import BackendUnavailable, DataError, UserError
 from ..model_files.catalogue import KNOWN_ENCODERS, KnownEncoder, locate
-from ..model_files.checkpoint import check_folder, check_hashes, file_hash
-from ..model_files.downloads import Progress, Pulling, locked, staged
+from ..model_files.checkpoint import check_hashes, check_model_directory, file_hash
+from ..model_files.downloads import Progress, PullTask, atomic_directory, directory_lock
 from ..model_files.find import ModelFiles
 from ..model_files.packages import fetch_files
 
@@ -40,10 +40,10 @@ def find_encoder(
     """The files of an encoder, fetched if they are not here yet. Blocks.
 
     Args:
-        name: `local/<short name>`, `local/<folder>` or `local/<hub id>`.
+        name: `local/<short name>`, `local/<directory>` or `local/<hub id>`.
         sentence: Whether it must be a sentence-transformers model; else any classifier of transformers will do.
-        cache_dir: Folder of the model files; made if missing.
-        progress: Told of the progress.
+        cache_dir: Directory of the model files; made if missing.
+        progress: Called with the progress.
         pull: Whether to fetch what is not here.
         cancel: Set by another thread to stop.
         known: The encoders with a short name.
@@ -55,70 +55,72 @@ def find_encoder(
         BackendUnavailable: It is not here and cannot be fetched, or `pull` is False.
         Cancelled: Cancelled; partial files are removed.
     """
-    pulling = Pulling(progress, cancel)
+    pulling = PullTask(progress, cancel)
     place = locate(name, known)
-    check = check_sentence_folder if sentence else check_folder
+    check = check_sentence_model_directory if sentence else check_model_directory
     if place.kind == "hub":
-        from ..model_files.hub import hub_folder
+        from ..model_files.hub import hub_directory
 
-        folder, source = hub_folder(place.text, cache_dir, pulling, pull=pull, also=_ALSO, check=check)
-        return ModelFiles(name, folder, _fingerprint(folder, cache_dir, pulling), source)
-    if place.kind == "folder":
+        directory, source = hub_directory(place.text, cache_dir, pulling, pull=pull, also=_ALSO, check=check)
+        return ModelFiles(name, directory, _fingerprint(directory, cache_dir, pulling), source)
+    if place.kind == "directory":
         assert place.path is not None
         check(place.path)
         return ModelFiles(name, place.path, _fingerprint(place.path, cache_dir, pulling), str(place.path))
     if place.kind == "gguf":
-        raise UserError(f"{name}: encoders are not read from GGUF files", hint="use local/<folder> or local/<hub id>")
+        raise UserError(
+            f"{name}: encoders are not read from GGUF files", hint="use local/<directory> or local/<hub id>"
+        )
     files = known[name].files
-    folder = cache_dir / "encoders" / place.text
-    if not folder.exists():
+    directory = cache_dir / "encoders" / place.text
+    if not directory.exists():
         if not pull:
             raise BackendUnavailable(f"{name} is not on this machine", hint="open it once with a network")
-        with locked(folder, pulling):
-            if not folder.exists():  # another process may have made it while this one waited
-                with staged(folder) as scratch:
+        with directory_lock(directory, pulling):
+            if not directory.exists():  # another process may have made it while this one waited
+                with atomic_directory(directory) as scratch:
                     fetch_files(files, scratch, pulling)
     check_hashes(
-        folder,
+        directory,
         files.sha256,
         cache_dir,
         pulling,
         expected=f"what {name} should have there",
-        hint=f"remove the folder {folder}, and it is fetched anew",
+        hint=f"remove the directory {directory} to fetch it again",
     )
-    return ModelFiles(name, folder, _digest(files.sha256), f"PyPI package {files.requirement}")
+    return ModelFiles(name, directory, _digest(files.sha256), f"PyPI package {files.requirement}")
 
 
-def check_sentence_folder(folder: Path) -> None:
-    """Check that a folder holds a whole sentence-transformers model of modules that the library itself has.
+def check_sentence_model_directory(directory: Path) -> None:
+    """Check that a directory holds a complete sentence-transformers model of modules that the library itself has.
 
     Raises:
         DataError: Something is missing, or a module is somebody's own code.
     """
-    check_folder(folder)
+    check_model_directory(directory)
     try:
-        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        modules = json.loads((directory / "modules.json").read_text(encoding="utf-8"))
         named = [(str(m["type"]), str(m["path"])) for m in modules]
     except FileNotFoundError:
         raise DataError(
-            f"{folder} is no sentence-transformers model: it has no modules.json",
+            f"{directory} is no sentence-transformers model: it has no modules.json",
             hint="reward models and cross-encoders are opened by other functions",
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise DataError(f"damaged model file {folder / 'modules.json'}: {e}") from e
+        raise DataError(f"damaged model file {directory / 'modules.json'}: {e}") from e
     for kind, path in named:
         if not kind.startswith(_TRUSTED_MODULES):
-            raise DataError(f"{folder} needs the foreign module {kind}, which is not run")
-        if path and not kind.endswith(".Normalize") and not (folder / path / "config.json").is_file():
-            raise DataError(f"the model folder {folder} lacks {path}/config.json", hint="fetch the model again")
+            raise DataError(f"{directory} needs the foreign module {kind}, which is not run")
+        if path and not kind.endswith(".Normalize") and not (directory / path / "config.json").is_file():
+            raise DataError(f"the model directory {directory} lacks {path}/config.json", hint="fetch the model again")
 
 
-def _fingerprint(folder: Path, cache_dir: Path, pulling: Pulling) -> str:
+def _fingerprint(directory: Path, cache_dir: Path, pulling: PullTask) -> str:
     try:
-        paths = sorted({p for pattern in _ANSWER_DEPENDS_ON for p in folder.rglob(pattern) if p.is_file()})
-        return _digest({p.relative_to(folder).as_posix(): file_hash(p, cache_dir, pulling) for p in paths})
+        paths = sorted({p for pattern in _ANSWER_DEPENDS_ON for p in directory.rglob(pattern) if p.is_file()})
+        return _digest({p.relative_to(directory).as_posix(): file_hash(p, cache_dir, pulling) for p in paths})
     except OSError as e:
-        raise DataError(f"cannot read the model folder {folder}: {e.strerror}") from e
+        raise DataError(f"cannot read the model directory {directory}: {e.strerror}") from e
 
 
 def _digest(hashes: Mapping[str, str]) -> str:

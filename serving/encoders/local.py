@@ -1,4 +1,4 @@
-"""`SentenceSource`: vectors by the sentence-transformers library, in this process.
+"""`LocalEmbedding`: vectors by the sentence-transformers library, in this process.
 
 `LocalCrossEncoder`: a cross-encoder by the sentence-transformers library, in this process.
 """
@@ -17,24 +17,31 @@ from sentence_transformers import SentenceTransformer
 
 from ...core.errors import BackendError, DataError
 from ...core.messages import Usage
-from ...core.scorer_settings import EncoderSettings
+from ...core.settings import EncoderSettings
 from ..devices import choose_device
 from ..model_files.find import ModelFiles
-from ..model_thread import WorkThread, batches_of
-from ..transformers_loading import SAFE, architecture_of, dtype_argument, first_line, longest_input, no_bars
-from .protocols import Kind, check_pairs
+from ..model_thread import ModelThread, length_batches
+from ..transformers_loading import (
+    LOCAL_FILES_ONLY,
+    architecture_of,
+    dtype_argument,
+    first_line,
+    min_limit,
+    without_progress_bars,
+)
+from .protocols import TextKind, check_pairs
 
 _QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
 """Names under which models keep their prompts."""
 
 
-class SentenceSource:
+class LocalEmbedding:
     """A sentence-transformers model (see `RewardSource`).
 
     Args:
         name: The model's string.
         files: Its files, checked.
-        settings: How it is asked.
+        settings: How it is called.
 
     Raises:
         DataError: The library cannot load it.
@@ -46,17 +53,17 @@ class SentenceSource:
     def __init__(self, name: str, files: ModelFiles, settings: EncoderSettings) -> None:
         self.name = name
         try:
-            with no_bars():
+            with without_progress_bars():
                 self._model: Any = SentenceTransformer(
-                    str(files.folder),
+                    str(files.directory),
                     device=str(choose_device(settings.device)),
                     model_kwargs={"use_safetensors": True, **dtype_argument(settings.dtype)},
-                    **SAFE,
+                    **LOCAL_FILES_ONLY,
                 )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as e:
-            raise DataError(f"cannot load the embedding model in {files.folder}: {first_line(e)}") from e
+            raise DataError(f"cannot load the embedding model in {files.directory}: {first_line(e)}") from e
         self._model.default_prompt_name = None  # the prompt is this object's business
-        limit = longest_input(settings.max_tokens, self._model.max_seq_length)
+        limit = min_limit(settings.max_tokens, self._model.max_seq_length)
         if limit is not None:
             self._model.max_seq_length = limit
         self.max_tokens = limit
@@ -64,14 +71,14 @@ class SentenceSource:
         self.dimension = int(size() or 0)
         self.identity = f"{files.fingerprint}+{str(self._model.dtype).removeprefix('torch.')}+{limit}"
         own = dict(self._model.prompts or {})
-        self._prompts: dict[Kind, str] = {
+        self._prompts: dict[TextKind, str] = {
             "text": "",
             "query": _first(settings.query_prompt, own, _QUERY),
             "document": _first(settings.document_prompt, own, _DOCUMENT),
         }
-        self._thread = WorkThread(name)
+        self._thread = ModelThread(name)
 
-    def prompt(self, kind: Kind) -> str:
+    def prompt(self, kind: TextKind) -> str:
         """What is put before a text."""
         return self._prompts[kind]
 
@@ -83,12 +90,12 @@ class SentenceSource:
         """Tokens of each text before any cut, without a prompt."""
         return await self._thread.run(lambda: self._count(list(texts)))
 
-    def most_usd(self, texts: Sequence[str]) -> float:
+    def max_usd(self, texts: Sequence[str]) -> float:
         """0: it runs here."""
         return 0.0
 
     async def aclose(self) -> None:
-        """Let the batch under way end and free the model; idempotent."""
+        """Let the batch in flight end and free the model; idempotent."""
         await self._thread.aclose()
         self._model = None
 
@@ -134,7 +141,7 @@ class LocalCrossEncoder:
     Args:
         name: The string it was opened by.
         files: Its files, checked.
-        settings: How it is asked.
+        settings: How it is called.
 
     Raises:
         DataError: It is no sequence classifier, or the library cannot load it.
@@ -142,23 +149,23 @@ class LocalCrossEncoder:
 
     def __init__(self, name: str, files: ModelFiles, settings: EncoderSettings) -> None:
         self.name = name
-        architecture = architecture_of(files.folder)
+        architecture = architecture_of(files.directory)
         if not architecture.endswith("ForSequenceClassification"):
             raise DataError(
                 f"{name} is no cross-encoder: its architecture is {architecture or 'not told'}",
                 hint="a cross-encoder is a …ForSequenceClassification",
             )
         try:
-            with no_bars():
+            with without_progress_bars():
                 self._model: Any = Library(
-                    str(files.folder),
+                    str(files.directory),
                     device=str(choose_device(settings.device)),
                     model_kwargs={"use_safetensors": True, **dtype_argument(settings.dtype)},
-                    **SAFE,
+                    **LOCAL_FILES_ONLY,
                 )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError) as e:
-            raise DataError(f"cannot load the cross-encoder in {files.folder}: {first_line(e)}") from e
-        limit = longest_input(settings.max_tokens, self._model.max_length, self._model.tokenizer.model_max_length)
+            raise DataError(f"cannot load the cross-encoder in {files.directory}: {first_line(e)}") from e
+        limit = min_limit(settings.max_tokens, self._model.max_length, self._model.tokenizer.model_max_length)
         if limit is not None:
             self._model.max_length = limit
         self.max_tokens = limit
@@ -167,18 +174,18 @@ class LocalCrossEncoder:
         dtype = str(next(self._model.model.parameters()).dtype).removeprefix("torch.")
         self.identity = f"{files.fingerprint}+{dtype}+{limit}"
         self._batch = settings.batch_texts
-        self._thread = WorkThread(name)
+        self._thread = ModelThread(name)
 
     async def logits(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
         """Outputs before any activation, in batches of like length (see `CrossEncoder.logits`)."""
         check_pairs(pairs)
         result: NDArray[np.float32] = np.zeros((len(pairs), len(self.labels)), dtype=np.float32)
-        for batch in batches_of([len(a) + len(b) for a, b in pairs], self._batch):
+        for batch in length_batches([len(a) + len(b) for a, b in pairs], self._batch):
             result[batch] = await self._thread.run(partial(self._compute, [pairs[i] for i in batch]))
         return result
 
     async def aclose(self) -> None:
-        """Let the batch under way end and free the model; idempotent."""
+        """Let the batch in flight end and free the model; idempotent."""
         await self._thread.aclose()
         self._model = None
 

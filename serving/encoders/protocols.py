@@ -1,9 +1,8 @@
-"""`EmbeddingModel`: the protocol of models that turn texts into vectors, and `load_embedding_model`.
+"""The protocols of embedding models and cross-encoders.
 
-`CrossEncoder`: the protocol of models that read two texts together, and `load_cross_encoder`.
-
-One kind has a single output: how well a text answers a query (reranking). Another has a class for each relation of two
-texts, such as entailment, neutral and contradiction (natural language inference).
+An embedding model turns texts into vectors. A cross-encoder reads two texts together: with a single output it scores how
+well a text answers a query (reranking); with a class for each relation of two texts, such as entailment, neutral and
+contradiction, it does natural language inference.
 """
 
 from __future__ import annotations
@@ -18,16 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ...core.settings import Settings
-    from ..model_files.downloads import Progress
+TextKind = Literal["text", "query", "document"]
+"""Purpose of a text: models made for search prepend different prompts to queries and documents, and none to "text"."""
 
-
-Kind = Literal["text", "query", "document"]
-"""What a text is for: models made for search put another prompt before a query than before a document; "text" has
-none."""
-
-Charged = Callable[[Usage], None]
-"""Hears what embedding has cost; what was remembered costs nothing."""
+UsageCallback = Callable[[Usage], None]
+"""Called with what embedding has cost; cached vectors cost nothing."""
 
 
 @runtime_checkable
@@ -38,12 +32,12 @@ class EmbeddingModel(Protocol):
     batches, or closes the connection.
 
     Attributes:
-        name: The string it was opened by.
+        name: Model string.
         identity: Changes whenever a text could get another vector.
-        dimension: Numbers of a vector.
-        max_tokens: Tokens of a text that are looked at; a longer text is cut there, as the model was trained, or
-            refused by a provider. None if unknown.
-        price_known: Whether `most_usd` can tell.
+        dimension: Length of a vector.
+        max_tokens: Maximum tokens of a text; a longer one is truncated, as the model was trained, or refused by a
+            provider. None if unknown.
+        price_known: Whether `max_usd` is known.
     """
 
     name: str
@@ -53,61 +47,33 @@ class EmbeddingModel(Protocol):
     price_known: bool
 
     async def embed(
-        self, texts: Sequence[str], *, kind: Kind = "text", unit: bool = True, charged: Charged | None = None
+        self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
     ) -> NDArray[np.float32]:
         """The vectors of texts.
 
         Args:
             texts: The texts.
-            kind: What they are for.
-            unit: Whether vectors have length 1, so that their product is their cosine.
-            charged: Told of tokens and dollars.
+            kind: Their purpose.
+            unit: Whether to normalise vectors to length 1, so that their product is their cosine.
+            charged: Called with tokens and dollars.
 
         Returns:
-            fp32 `[texts, dimension]`, in order; a fresh array.
+            fp32 `[texts, dimension]`, in order; a new array.
 
         Raises:
-            UserError: A text is no text.
+            UserError: A text is not a string.
             ContextTooLong: A provider refuses a long text.
             BackendError: It could not be computed.
         """
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
-        """Tokens of each text before any cut; None if only a provider could tell."""
+        """Tokens of each text before truncation; None if only a provider knows."""
 
-    def most_usd(self, texts: Sequence[str]) -> float:
-        """The most dollars that embedding could cost; 0 for models that run here, and where the price is unknown."""
+    def max_usd(self, texts: Sequence[str]) -> float:
+        """Maximum dollars that embedding costs; 0 for local models, and where the price is unknown."""
 
     async def aclose(self) -> None:
         """Release everything; idempotent."""
-
-
-async def load_embedding_model(
-    name: str | None, settings: Settings, progress: Progress | None = None
-) -> EmbeddingModel:
-    """Open an embedding model by its string, off the event loop.
-
-    | string | model |
-    | --- | --- |
-    | `local/all-minilm-l6-v2` | the default: 384 numbers, its weights from the Python package index |
-    | `local/<folder>`, `local/<hub id>` | any sentence-transformers model, in this process |
-    | `hosted_vllm/<served name>` | a vLLM server that embeds, through LiteLLM's provider settings |
-    | `openai/text-embedding-3-small`, … | the provider that LiteLLM knows under this string |
-
-    Args:
-        name: One of these strings; None is the setting `embedding_model`.
-        settings: Where files are kept; the section `encoders` for this name; providers.
-        progress: Told of a fetch, from another thread.
-
-    Raises:
-        UnknownName: No embedding model has that name.
-        UserError: A setting is wrong, an extra or a key is missing.
-        DataError: The model's files are damaged, or are another kind of model.
-        BackendUnavailable: It cannot be had here, or its provider cannot be reached.
-    """
-    from .factory import open_embedding_by_name
-
-    return await open_embedding_by_name(name or settings.embedding_model, settings, progress)
 
 
 @runtime_checkable
@@ -118,10 +84,10 @@ class CrossEncoder(Protocol):
     batches.
 
     Attributes:
-        name: The string it was opened by.
+        name: Model string.
         identity: Changes whenever a pair could get other numbers.
-        labels: Name of each output, as the model's files have it; a single one for a reranker.
-        max_tokens: Tokens of a pair that are looked at, the longer text being cut; None if unknown.
+        labels: Name of each output, as in the model's files; a single one for a reranker.
+        max_tokens: Maximum tokens of a pair, of which the longer text is truncated; None if unknown.
     """
 
     name: str
@@ -139,7 +105,7 @@ class CrossEncoder(Protocol):
             fp32 `[pairs, labels]`, in order.
 
         Raises:
-            UserError: A pair is no pair of texts.
+            UserError: A pair is not two texts.
             BackendError: It could not be computed.
         """
 
@@ -147,32 +113,8 @@ class CrossEncoder(Protocol):
         """Release everything; idempotent."""
 
 
-async def load_cross_encoder(name: str, settings: Settings, progress: Progress | None = None) -> CrossEncoder:
-    """Open a cross-encoder by its string, off the event loop.
-
-    | string | model |
-    | --- | --- |
-    | `local/<folder>`, `local/<hub id>` | a sequence classifier, by sentence-transformers, in this process |
-    | `hosted_vllm_pooling/<served name>` | a reranker on a vLLM server started with `--runner pooling` |
-
-    Args:
-        name: One of these strings.
-        settings: Where files are kept; the section `encoders` for this name; providers.
-        progress: Told of a fetch, from another thread.
-
-    Raises:
-        UnknownName: No cross-encoder has that name.
-        UserError: A setting is wrong or an extra is missing.
-        DataError: The model's files are damaged, or are another kind of model.
-        BackendUnavailable: It cannot be had here, or its server cannot be reached.
-    """
-    from .factory import open_cross_encoder_by_name
-
-    return await open_cross_encoder_by_name(name, settings, progress)
-
-
 def check_pairs(pairs: Sequence[tuple[str, str]]) -> None:
-    """Raises `UserError` if something is no pair of texts."""
+    """Raises `UserError` if an element is not a pair of texts."""
     for i, pair in enumerate(pairs):
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
             raise UserError(f"pair {i} is not two texts")
@@ -189,9 +131,9 @@ async def probabilities(model: CrossEncoder, pairs: Sequence[tuple[str, str]]) -
     logits = (await model.logits(pairs)).astype(np.float64)
     if logits.shape[1] == 1:
         logits = np.concatenate([logits, np.zeros_like(logits)], 1)
-    raised = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
-    chances: NDArray[np.float32] = (raised / raised.sum(1, keepdims=True)).astype(np.float32)
-    return chances[:, : len(model.labels)]
+    weights = np.exp(logits - logits.max(1, keepdims=True, initial=-np.inf))
+    normalised: NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return normalised[:, : len(model.labels)]
 
 
 async def rank(model: CrossEncoder, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
@@ -201,9 +143,11 @@ async def rank(model: CrossEncoder, query: str, texts: Sequence[str]) -> list[tu
         (position in `texts`, raw score), the best first; equal ones in their order.
 
     Raises:
-        UserError: The model tells classes, not a score.
+        UserError: The model has classes, not a score.
     """
     if len(model.labels) != 1:
-        raise UserError(f"{model.name} tells {', '.join(model.labels)}, and does not rank", hint="use probabilities")
+        raise UserError(
+            f"{model.name} has the classes {', '.join(model.labels)} and does not rank", hint="use probabilities"
+        )
     scores = (await model.logits([(query, text) for text in texts]))[:, 0]
     return sorted(((i, float(s)) for i, s in enumerate(scores)), key=lambda pair: (-pair[1], pair[0]))

@@ -1,6 +1,6 @@
-"""`ProviderSource`: vectors from a provider or server, through LiteLLM.
+"""`ServedEmbedding`: vectors from a provider or server, through LiteLLM.
 
-An endpoint that speaks OpenAI's format is asked by the `openai` client itself; all others by `litellm.aembedding`.
+An endpoint that speaks OpenAI's format is called by the `openai` client itself; all others by `litellm.aembedding`.
 Retries, limits, keys and errors are those of text requests.
 
 `ServedCrossEncoder`: a reranker on a vLLM server that was started with `--runner pooling`.
@@ -18,25 +18,24 @@ from numpy.typing import NDArray
 
 from ...core.errors import InvalidResponse
 from ...core.messages import Usage
-from ...core.scorer_settings import EncoderSettings
-from ...core.settings import Settings
-from ..litellm.limiter import Limiter
+from ...core.settings import EncoderSettings, Settings
+from ..litellm.limiter import ConcurrencyLimiter
 from ..litellm.model import LiteLLMModel
 from ..litellm.pooling_server import PoolingServer
 from ..litellm.providers import Prices, find_prices, find_target, load_litellm
-from ..litellm.requests import Traits
-from ..litellm.transport import Wire
+from ..litellm.requests import RequestTraits
+from ..litellm.transport import Transport
 from ..model import Capabilities
-from ..transformers_loading import longest_input
-from .protocols import Kind, check_pairs
+from ..transformers_loading import min_limit
+from .protocols import TextKind, check_pairs
 
 
-class ProviderSource:
+class ServedEmbedding:
     """An embedding model at a provider (see `RewardSource`).
 
     Args:
         client: Sends the requests.
-        settings: How it is asked.
+        settings: How it is called.
         prices: What its tokens cost.
         context: Longest text in tokens; None if unknown.
         dimension: Numbers of a vector.
@@ -47,18 +46,18 @@ class ProviderSource:
     ) -> None:
         self.name, self.identity = client.name, client.identity
         self.dimension = dimension
-        self.max_tokens = longest_input(settings.max_tokens, context)
+        self.max_tokens = min_limit(settings.max_tokens, context)
         self.price_known = prices.prompt is not None
         self.at_once = client.target.settings.concurrency
         self._client, self._prices = client, prices
-        self._prompts: dict[Kind, str] = {
+        self._prompts: dict[TextKind, str] = {
             "text": "",
             "query": settings.query_prompt or "",
             "document": settings.document_prompt or "",
         }
 
     @classmethod
-    async def open(cls, name: str, settings: Settings, chosen: EncoderSettings) -> ProviderSource:
+    async def connect(cls, name: str, settings: Settings, chosen: EncoderSettings) -> ServedEmbedding:
         """Find the provider and learn the vectors' length: LiteLLM's table has it, or else a word is embedded.
 
         Raises:
@@ -71,11 +70,11 @@ class ProviderSource:
         place = "" if target.settings.api_base is None else f"@{target.api_base}"
         client = LiteLLMModel(
             target,
-            Wire(target),
+            Transport(target),
             Capabilities(context_tokens=context),
-            Traits(vllm=target.vllm),
+            RequestTraits(vllm=target.vllm),
             prices,
-            Limiter(target.settings.concurrency),
+            ConcurrencyLimiter(target.settings.concurrency),
             name + place,
         )
         try:
@@ -90,7 +89,7 @@ class ProviderSource:
             await client.aclose()
             raise
 
-    def prompt(self, kind: Kind) -> str:
+    def prompt(self, kind: TextKind) -> str:
         """What is put before a text."""
         return self._prompts[kind]
 
@@ -104,16 +103,16 @@ class ProviderSource:
         return vectors, Usage(prompt_tokens=tokens, waited_s=waited, cost_usd=cost)
 
     async def count_tokens(self, texts: Sequence[str]) -> None:
-        """None: only the provider can tell."""
+        """None: only the provider can report."""
         return
 
-    def most_usd(self, texts: Sequence[str]) -> float:
+    def max_usd(self, texts: Sequence[str]) -> float:
         """The price of the texts, taken at a token a byte."""
         longest = max(map(len, self._prompts.values()))
         return (self._prices.prompt or 0.0) * sum(len(t.encode("utf-8", "replace")) + longest + 8 for t in texts)
 
     async def aclose(self) -> None:
-        """Cancel requests under way and close the connections; idempotent."""
+        """Cancel requests in flight and close the connections; idempotent."""
         await self._client.aclose()
 
     async def _send(self, texts: list[str]) -> Any:
@@ -151,13 +150,13 @@ _PROBE = (("What is the capital of France?", "Paris is the capital of France."),
 
 
 class ServedCrossEncoder:
-    """A reranker behind HTTP (see `cross_encoders.CrossEncoder`).
+    """A reranker after HTTP (see `cross_encoders.CrossEncoder`).
 
     Args:
         name: The string it was opened by.
         server: Where it is.
-        settings: How it is asked.
-        activated: Whether the server gives the sigmoid even where the raw output is asked for.
+        settings: How it is called.
+        activated: Whether the server gives the sigmoid even where the raw output is requested.
     """
 
     labels: tuple[str, ...] = ("score",)
@@ -167,7 +166,7 @@ class ServedCrossEncoder:
         self._server, self._batch, self._activated = server, settings.batch_texts, activated
 
     @classmethod
-    async def open(cls, name: str, server: PoolingServer, settings: EncoderSettings) -> ServedCrossEncoder:
+    async def connect(cls, name: str, server: PoolingServer, settings: EncoderSettings) -> ServedCrossEncoder:
         """Learn by two short requests what the server gives.
 
         Raises:
@@ -192,5 +191,5 @@ class ServedCrossEncoder:
         return logits
 
     async def aclose(self) -> None:
-        """Cancel requests under way and close the connections; idempotent."""
+        """Cancel requests in flight and close the connections; idempotent."""
         await self._server.aclose()

@@ -1,21 +1,21 @@
-"""`Endpoints`: which of several endpoints of one model takes the next request.
+"""`EndpointPool`: which of several endpoints of one model takes the next request.
 
 LiteLLM's Router does this too, and it was tried first (1.110). It cannot stand in front of what `wire` reads: it gives
 back its own wrapper of LiteLLM's stream, which joins samples and makes up finishes; an endpoint whose stream breaks off
-in the middle is not cooled down; its count of requests under way is kept by callbacks of LiteLLM's own stream; the
+in the middle is not cooled down; its count of requests in flight is kept by callbacks of LiteLLM's own stream; the
 methods that merely choose are deprecated or new from one release to the next; and a call through it takes longer than
 through bare LiteLLM (`benchmarks/backend_overhead.py`). So choice and health are ours, and LiteLLM keeps what it does
 for a single endpoint: provider, address, key, prices and the mapping of parameters.
 
-`Health`: whether an endpoint is to be asked, by what became of the requests it had. Pure: the time is given.
+`HealthStatus`: whether an endpoint is to be requested, by what became of the requests it had. Pure: the time is given.
 
-`SpreadModel`: one model name over several endpoints: the least busy healthy one takes each request.
+`LoadBalancedModel`: one model name over several endpoints: the minimum busy healthy one takes each request.
 
 A request that fails for a reason that another endpoint may not have (a rate limit, silence, a broken stream, a refused
 key) goes to another one at once, without its finished samples and without telling its text twice. When all have been
 tried, it waits as a request to a single endpoint would. See `endpoints` for what LiteLLM's Router could not do here.
 
-`open_endpoints`: several endpoints of one model, opened side by side and compared, behind one name.
+`load_endpoints`: several endpoints of one model, opened side by side and compared, after one name.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, 
 from ...core.messages import Completion, Prompt, ScoredContinuation
 from ...core.settings import EndpointSettings, ProviderSettings, Settings
 from ..model import Capabilities, Listener
-from .errors import Fault, Retrying
-from .limiter import Limiter, Limiters
-from .model import Attempt, LiteLLMModel, Part
-from .requests import Traits, consecutive
+from .errors import FailedAttempt, RetryPolicy
+from .limiter import ConcurrencyLimiter, LimiterRegistry
+from .model import AttemptResult, LiteLLMModel, SampleBatch
+from .requests import RequestTraits, consecutive
 
-IN_A_ROW = 3
+MAX_CONSECUTIVE_FAILURES = 3
 """Failures in a row after which an endpoint is left alone; fewer may be chance."""
-LONGEST_S = 60.0
-"""Longest time that an endpoint is left alone of our own accord, in seconds."""
+MAX_COOLDOWN_S = 60.0
+"""Maximum time that an endpoint is left alone of our own accord, in seconds."""
 
 
 @dataclass
-class Health:
+class EndpointHealth:
     """One endpoint's health.
 
     After failures in a row, or when it asks for it, an endpoint is left alone for a while. Then a single request tries
@@ -100,9 +100,9 @@ class Health:
             return
         self._row += 1
         if self._until is not None and not tried:
-            return  # it was under way when the endpoint was given up: that is known already
-        if tried or hard or self._row >= IN_A_ROW:
-            self._until = now + min(LONGEST_S, self.cooldown_s * 2.0 ** min(self._rests, 30))
+            return  # it was in flight when the endpoint was given up: that is known already
+        if tried or hard or self._row >= MAX_CONSECUTIVE_FAILURES:
+            self._until = now + min(MAX_COOLDOWN_S, self.cooldown_s * 2.0 ** min(self._rests, 30))
             self._rests += 1
 
     def abandoned(self) -> None:
@@ -111,9 +111,9 @@ class Health:
 
 
 SLACK = 8
-"""Requests that the endpoint of a prompt's beginning may have more than the least busy one before that one is taken."""
+"""Requests that the endpoint of a prompt's beginning may have more than the minimum busy one before that one is taken."""
 BEGINNING = 2048
-"""Characters of a prompt's beginning that decide its endpoint, where that is wanted."""
+"""Characters of a prompt's beginning that decide its endpoint, where that is requested."""
 
 
 @dataclass(eq=False)
@@ -121,18 +121,18 @@ class Endpoint:
     """One endpoint.
 
     Attributes:
-        place: Its address.
+        address: Its address.
         limiter: How many requests it takes at once.
         weight: Its share of the requests relative to the others'.
-        health: Whether it is to be asked.
+        health: Whether it is to be requested.
         model: The model there; None until it could be reached.
-        excluded: Why it is never asked: it serves something else.
+        excluded: Why it is never requested: it serves something else.
     """
 
-    place: str
-    limiter: Limiter
+    address: str
+    limiter: ConcurrencyLimiter
     weight: float = 1.0
-    health: Health = field(default_factory=Health)
+    health: EndpointHealth = field(default_factory=EndpointHealth)
     model: LiteLLMModel | None = None
     excluded: str = ""
     _last: int = 0
@@ -143,7 +143,7 @@ class Endpoint:
         return (self.limiter.busy + 1) / self.weight
 
 
-class Endpoints:
+class EndpointPool:
     """Several endpoints of one model.
 
     Args:
@@ -158,11 +158,11 @@ class Endpoints:
         self._news = asyncio.Event()
 
     def choose(self, key: str | None, without: Collection[Endpoint]) -> Endpoint | None:
-        """The least busy usable endpoint, or that of the key if it is not much busier; None if none is usable.
+        """The minimum busy usable endpoint, or that of the key if it is not much busier; None if none is usable.
 
         Args:
             key: Prompts with the same key go to the same endpoint while they can; None if it does not matter.
-            without: Endpoints that are not wanted.
+            without: Endpoints that are not requested.
         """
         now = self.clock()
         usable = [e for e in self.all if e not in without and not e.excluded and e.health.usable(now)]
@@ -178,18 +178,18 @@ class Endpoints:
         return chosen
 
     def due_s(self) -> float | None:
-        """Seconds until the first endpoint may be tried; None if that depends on a request under way."""
+        """Seconds until the first endpoint may be tried; None if that depends on a request in flight."""
         now = self.clock()
         due = [s for e in self.all if not e.excluded and (s := e.health.due_s(now)) is not None]
         return min(due, default=None)
 
     def changed(self) -> None:
-        """Tell those who wait that an endpoint's health may have changed."""
+        """Report those who wait that an endpoint's health may have changed."""
         self._news.set()
         self._news = asyncio.Event()
 
     async def news(self, seconds: float) -> None:
-        """Wait for such a change, at most so many seconds."""
+        """Wait for such a change, for up to this many seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -197,11 +197,11 @@ class Endpoints:
             return
 
     def account(self) -> str:
-        """Each endpoint with why it is not asked, for messages."""
-        return "; ".join(f"{e.place}: {e.excluded or e.health.last_error or 'not tried'}" for e in self.all)
+        """Each endpoint with why it is not requested, for messages."""
+        return "; ".join(f"{e.address}: {e.excluded or e.health.last_error or 'not tried'}" for e in self.all)
 
 
-def beginning(prompt: Prompt) -> str:
+def prompt_start_key(prompt: Prompt) -> str:
     """A name for a prompt's beginning: its salt, and its first turns up to the user's or the beginning of its text."""
     texts: list[str] = [prompt.cache_salt] if prompt.cache_salt else []
     texts += [] if prompt.text is None else [prompt.text]
@@ -213,12 +213,12 @@ def beginning(prompt: Prompt) -> str:
 
 
 def _rank(key: str, endpoint: Endpoint) -> float:
-    """Where an endpoint stands for a key: the least wins, so that the loss of one moves its own keys alone.
+    """Where an endpoint replaces a key: the minimum wins, so that the loss of one moves its own keys alone.
 
     Source: rendezvous hashing (Thaler and Ravishankar, 1998) with the weight w as -ln(u) / w, u uniform by the hash:
-    the least of such numbers falls on each endpoint in proportion to its weight.
+    the minimum of such numbers falls on each endpoint in proportion to its weight.
     """
-    digest = hashlib.sha256(f"{key}\n{endpoint.place}".encode()).digest()
+    digest = hashlib.sha256(f"{key}\n{endpoint.address}".encode()).digest()
     return -math.log((int.from_bytes(digest[:8], "big") + 1) / (2.0**64 + 1)) / endpoint.weight
 
 
@@ -226,12 +226,12 @@ Join = Callable[[Endpoint], Awaitable[None]]
 """Opens the model of an endpoint that could not be reached before; raises if it is not the one it should be."""
 
 
-class SpreadModel(LiteLLMModel):
-    """A model behind several endpoints.
+class LoadBalancedModel(LiteLLMModel):
+    """A model after several endpoints.
 
     Args:
         endpoints: The endpoints.
-        first: The model of one of them, whose target and prices stand for all.
+        first: The model of one of them, whose target and prices replace all.
         capabilities: What all of them can do.
         traits: How all of them take requests.
         retrying: How often and long a request is made again after all have been tried.
@@ -241,28 +241,28 @@ class SpreadModel(LiteLLMModel):
 
     def __init__(
         self,
-        endpoints: Endpoints,
+        endpoints: EndpointPool,
         first: LiteLLMModel,
         capabilities: Capabilities,
-        traits: Traits,
-        retrying: Retrying,
+        traits: RequestTraits,
+        retrying: RetryPolicy,
         identity: str,
         join: Join,
     ) -> None:
-        everything = Limiter(sum(e.limiter.most for e in endpoints.all))
+        everything = ConcurrencyLimiter(sum(e.limiter.max_in_flight for e in endpoints.all))
         super().__init__(first.target, first.wire, capabilities, traits, first.prices, everything, identity)
         self._retrying = retrying
         self.endpoints = endpoints
         self._join = join
 
     async def _make(
-        self, part: Part, done: dict[tuple[int, int], Completion], listener: Listener | None
+        self, part: SampleBatch, done: dict[tuple[int, int], Completion], listener: Listener | None
     ) -> ReasonError | None:
         clock, began = self.endpoints.clock, self.endpoints.clock()
-        key = beginning(part.request.prompt) if self.target.settings.affinity else None
+        key = prompt_start_key(part.request.prompt) if self.target.settings.affinity else None
         waited, retries = 0.0, 0
         left = part.indices
-        tried: dict[Endpoint, Fault] = {}
+        tried: dict[Endpoint, FailedAttempt] = {}
         while True:
             endpoint = self.endpoints.choose(key, tried)
             if endpoint is None:
@@ -288,15 +288,15 @@ class SpreadModel(LiteLLMModel):
             tried[endpoint] = made.fault
 
     async def _at(
-        self, endpoint: Endpoint, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None
-    ) -> tuple[Attempt, float]:
+        self, endpoint: Endpoint, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
+    ) -> tuple[AttemptResult, float]:
         """One attempt at one endpoint, and the seconds waited for a place there."""
         health = endpoint.health
         health.begin()
         settled = False
         try:
-            async with endpoint.limiter.turn() as queued:
-                made = Attempt((), await self._joined(endpoint) if endpoint.model is None else None)
+            async with endpoint.limiter.slot() as queued:
+                made = AttemptResult((), await self._joined(endpoint) if endpoint.model is None else None)
                 if endpoint.model is not None:
                     made = await endpoint.model.attempt(part, run, waited + queued, listener)
             fault = made.fault
@@ -312,18 +312,18 @@ class SpreadModel(LiteLLMModel):
                 health.abandoned()
             self.endpoints.changed()
 
-    async def _joined(self, endpoint: Endpoint) -> Fault | None:
+    async def _joined(self, endpoint: Endpoint) -> FailedAttempt | None:
         """Open an endpoint that could not be reached before; why it is still not there."""
         try:
             await self._join(endpoint)
         except BackendError as e:
-            return Fault(e, retryable=True)
+            return FailedAttempt(e, retryable=True)
         except ReasonError as e:
             endpoint.excluded = str(e)
-            return Fault(e, fatal=True)
+            return FailedAttempt(e, fatal=True)
         return None
 
-    async def _rest(self, tried: dict[Endpoint, Fault], retries: int, elapsed_s: float) -> float | None:
+    async def _rest(self, tried: dict[Endpoint, FailedAttempt], retries: int, elapsed_s: float) -> float | None:
         """Wait until it makes sense to try again; the seconds waited, or None if it makes none."""
         if all(e.excluded for e in self.endpoints.all):
             return None
@@ -342,24 +342,24 @@ class SpreadModel(LiteLLMModel):
         await self.endpoints.news(patience if due is None else due)
         return clock() - began
 
-    def _verdict(self, tried: dict[Endpoint, Fault]) -> Fault:
+    def _verdict(self, tried: dict[Endpoint, FailedAttempt]) -> FailedAttempt:
         """What the failures at all endpoints are to the caller."""
         faults = list(tried.values())
         if faults and all(f.fatal for f in faults) and len(tried) == len(self.endpoints.all):
             return faults[0]
-        told = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
+        streamed = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
         limits = [f.error for f in faults if isinstance(f.error, RateLimited)]
         if limits and len(limits) == len(self.endpoints.all):
             asked = [e.retry_after_s for e in limits if e.retry_after_s is not None]
-            return Fault(RateLimited(told, retry_after_s=min(asked, default=None)))
-        return Fault(BackendUnavailable(told, hint="is a server running at one of them?"))
+            return FailedAttempt(RateLimited(streamed, retry_after_s=min(asked, default=None)))
+        return FailedAttempt(BackendUnavailable(streamed, hint="is a server running at one of them?"))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Score at one endpoint, and at another one if it fails (see `LanguageModel.score`)."""
         if not self.capabilities.scoring:
             raise CapabilityMissing("scoring", self.name)
-        key = beginning(prompt) if self.target.settings.affinity else None
-        tried: dict[Endpoint, Fault] = {}
+        key = prompt_start_key(prompt) if self.target.settings.affinity else None
+        tried: dict[Endpoint, FailedAttempt] = {}
         began, retries = self.endpoints.clock(), 0
         while True:
             endpoint = self.endpoints.choose(key, tried)
@@ -367,7 +367,7 @@ class SpreadModel(LiteLLMModel):
                 try:
                     return await self._scored(endpoint, prompt, continuations)
                 except BackendError as e:
-                    tried[endpoint] = Fault(e, retryable=True)
+                    tried[endpoint] = FailedAttempt(e, retryable=True)
                 continue
             if await self._rest(tried, retries, self.endpoints.clock() - began) is None:
                 raise self._verdict(tried).error
@@ -397,15 +397,15 @@ class SpreadModel(LiteLLMModel):
         return scored
 
     async def aclose(self) -> None:
-        """Cancel requests under way and close all connections; idempotent."""
+        """Cancel requests in flight and close all connections; idempotent."""
         await super().aclose()
         for endpoint in self.endpoints.all:
             if endpoint.model is not None:
                 await endpoint.model.aclose()
 
 
-def shared_by(models: Sequence[LiteLLMModel]) -> Capabilities:
-    """What all endpoints of a model can do: the least of each."""
+def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
+    """What all endpoints of a model can do: the minimum of each."""
     cans = [m.capabilities for m in models]
     contexts = [c.context_tokens for c in cans if c.context_tokens is not None]
     first = cans[0]
@@ -418,26 +418,26 @@ def shared_by(models: Sequence[LiteLLMModel]) -> Capabilities:
             "json_schema": all(c.json_schema for c in cans),
             "tools": all(c.tools for c in cans),
             "seed": all(c.seed for c in cans),
-            "hooks": frozenset.intersection(*(c.hooks for c in cans)),
+            "logits_processors": frozenset.intersection(*(c.logits_processors for c in cans)),
             "prompt_per_sample": any(c.prompt_per_sample for c in cans),
             "context_tokens": min(contexts, default=None),
         }
     )
 
 
-OpenOne = Callable[[str, Settings, Limiters], Awaitable[LiteLLMModel]]
+OpenOne = Callable[[str, Settings, LimiterRegistry], Awaitable[LiteLLMModel]]
 """Opens a model at a single endpoint."""
 
 
-def settings_of(name: str, settings: Settings) -> ProviderSettings | None:
+def endpoint_settings(name: str, settings: Settings) -> ProviderSettings | None:
     """The settings under which a model string's endpoints are listed; None if it has but one."""
     chosen = settings.providers.get(name) or settings.providers.get(name.partition("/")[0])
     return chosen if chosen is not None and chosen.endpoints else None
 
 
-async def open_endpoints(
-    name: str, settings: Settings, chosen: ProviderSettings, limiters: Limiters, open_one: OpenOne
-) -> SpreadModel:
+async def load_endpoints(
+    name: str, settings: Settings, chosen: ProviderSettings, limiters: LimiterRegistry, open_one: OpenOne
+) -> LoadBalancedModel:
     """Open a model at each of its endpoints.
 
     An endpoint that cannot be reached now is tried again later, and joins if it then serves the same.
@@ -465,7 +465,7 @@ async def open_endpoints(
             }
         )
         model = await open_one(name, settings.model_copy(update={"providers": {name: single}}), limiters)
-        model.mark = model.target.place
+        model.endpoint_label = model.target.endpoint
         return model
 
     tasks = [asyncio.ensure_future(open_at(e)) for e in chosen.endpoints]
@@ -477,8 +477,8 @@ async def open_endpoints(
         if failed is not None:
             raise failed
         if not models:
-            told = "; ".join(f"{e.api_base}: {fault}" for e, fault in zip(chosen.endpoints, opened, strict=True))
-            raise BackendUnavailable(f"model {name!r}: no endpoint answers: {told}", hint="is a server running?")
+            streamed = "; ".join(f"{e.api_base}: {fault}" for e, fault in zip(chosen.endpoints, opened, strict=True))
+            raise BackendUnavailable(f"model {name!r}: no endpoint answers: {streamed}", hint="is a server running?")
         for model in models[1:]:
             _same(models[0], model)
         return _behind_one_name(name, chosen, opened, models, limiters, open_at)
@@ -496,16 +496,16 @@ def _behind_one_name(
     chosen: ProviderSettings,
     opened: list[LiteLLMModel | BaseException],
     models: list[LiteLLMModel],
-    limiters: Limiters,
+    limiters: LimiterRegistry,
     open_at: Callable[[EndpointSettings], Awaitable[LiteLLMModel]],
-) -> SpreadModel:
-    can = shared_by(models)
-    traits = models[0].traits.model_copy(update={"many": all(m.traits.many for m in models)})
+) -> LoadBalancedModel:
+    can = common_capabilities(models)
+    traits = models[0].traits.model_copy(update={"many": all(m.traits.multi_sample for m in models)})
     given: dict[Endpoint, EndpointSettings] = {}
-    members = Endpoints([])
+    members = EndpointPool([])
     for one, model in zip(chosen.endpoints, opened, strict=True):
         limiter = limiters.of(one.api_base, name, one.concurrency or chosen.concurrency)
-        endpoint = Endpoint(one.api_base, limiter, one.weight, Health(cooldown_s=chosen.cooldown_s))
+        endpoint = Endpoint(one.api_base, limiter, one.weight, EndpointHealth(cooldown_s=chosen.cooldown_s))
         if isinstance(model, LiteLLMModel):
             endpoint.model, endpoint.limiter = model, model.limiter
         elif isinstance(model, BackendError):
@@ -523,21 +523,21 @@ def _behind_one_name(
             raise
         endpoint.model, endpoint.limiter = model, model.limiter
 
-    retrying = Retrying(most=chosen.max_retries, seconds=chosen.retry_s)
-    return SpreadModel(members, models[0], can, traits, retrying, _identity(name, chosen, models), join)
+    retrying = RetryPolicy(most=chosen.max_retries, seconds=chosen.retry_s)
+    return LoadBalancedModel(members, models[0], can, traits, retrying, _identity(name, chosen, models), join)
 
 
 def _identity(name: str, chosen: ProviderSettings, models: list[LiteLLMModel]) -> str:
-    """What the run store keys on: the weights where the endpoints tell them, else the endpoints themselves."""
+    """What the run store keys on: the weights where the endpoints report them, else the endpoints themselves."""
     if all("=" in m.identity for m in models):
         return "|".join(sorted({m.identity for m in models}))
     return f"{name}@{'|'.join(sorted(e.api_base for e in chosen.endpoints))}"
 
 
 def _weights(model: LiteLLMModel) -> str | None:
-    """What a server says it serves under the name; None if it does not say."""
-    _, told, rest = model.identity.partition("=")
-    return rest.partition("+vllm")[0] if told else None
+    """What a server states it serves under the name; None if it does not say."""
+    _, streamed, rest = model.identity.partition("=")
+    return rest.partition("+vllm")[0] if streamed else None
 
 
 def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
@@ -546,7 +546,7 @@ def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
     Raises:
         UserError: They do not, as far as they say.
     """
-    a, b = one.target.place, other.target.place
+    a, b = one.target.endpoint, other.target.endpoint
     hint = "list endpoints of one and the same model, or give each model a name of its own"
     if _weights(one) != _weights(other):
         raise UserError(
@@ -557,7 +557,7 @@ def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
         raise UserError(f"model {one.name!r}: {a} has a context of {lengths[0]} tokens, {b} of {lengths[1]}", hint=hint)
 
 
-def _no_less(model: LiteLLMModel, can: Capabilities, traits: Traits) -> None:
+def _no_less(model: LiteLLMModel, can: Capabilities, traits: RequestTraits) -> None:
     """Check that an endpoint that joins later can do what the model was opened with.
 
     Raises:
@@ -574,10 +574,10 @@ def _no_less(model: LiteLLMModel, can: Capabilities, traits: Traits) -> None:
             ("json_schema", can.json_schema and not own.json_schema),
             ("tools", can.tools and not own.tools),
             ("seed", can.seed and not own.seed),
-            ("hooks", not can.hooks <= own.hooks),
-            ("n in one request", traits.many and not model.traits.many),
+            ("hooks", not can.logits_processors <= own.logits_processors),
+            ("n in one request", traits.multi_sample and not model.traits.multi_sample),
         )
         if missing
     ]
     if lacks:
-        raise UserError(f"{model.target.place} cannot do what the other endpoints can: {', '.join(lacks)}")
+        raise UserError(f"{model.target.endpoint} cannot do what the other endpoints can: {', '.join(lacks)}")

@@ -1,6 +1,6 @@
 """From the exceptions of LiteLLM and its clients to our own errors: by class, status and provider code.
 
-`Retrying`: whether a failed request is made again, and after how long.
+`RetryPolicy`: whether a failed request is made again, and after how long.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .providers import Target, load_litellm
 
 
 @dataclass(frozen=True)
-class Fault:
+class FailedAttempt:
     """A failed attempt.
 
     Attributes:
         error: What it is to the caller.
         retryable: Whether the same request may succeed later: a rate limit, an unreachable or silent server, a status
-            of 500 or more, or a reply that broke off or is no reply.
+            of 500 or more, or a response that broke off or is no response.
         fatal: Whether every other request to this model must fail in the same way (a wrong key, an unknown model).
     """
 
@@ -42,14 +42,14 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Retrying:
+class RetryPolicy:
     """Exponential backoff with jitter, bounded in count and time.
 
     Attributes:
         most: Retries of one request.
-        seconds: Most seconds from the first attempt to the beginning of the last.
+        seconds: Maximum seconds from the first attempt to the beginning of the last.
         first_s: Longest wait before the first retry; doubled each time.
-        longest_s: Longest wait that was not asked for by the provider.
+        longest_s: Longest wait that was not requested by the provider.
     """
 
     most: int = 6
@@ -57,7 +57,7 @@ class Retrying:
     first_s: float = 0.5
     longest_s: float = 30.0
 
-    def wait(self, fault: Fault, retries: int, elapsed_s: float, draw: Callable[[], float]) -> float | None:
+    def wait(self, fault: FailedAttempt, retries: int, elapsed_s: float, draw: Callable[[], float]) -> float | None:
         """Seconds to wait before the next attempt; None if there is to be none.
 
         Args:
@@ -72,7 +72,7 @@ class Retrying:
         wait = most * (0.5 + 0.5 * draw())
         asked = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
         if asked is not None:
-            # never earlier than asked for, and not all at the same moment
+            # never earlier than requested, and not all at the same moment
             wait = asked + self.first_s * draw()
         return wait if elapsed_s + wait <= self.seconds else None
 
@@ -85,48 +85,51 @@ NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billi
 """OpenAI's codes of an account that waiting does not help."""
 
 
-class TooLong(Exception):
-    """The provider says that a request does not fit its context; the caller knows how long it is."""
+class ContextExceeded(Exception):
+    """The provider states that a request does not fit its context; the caller knows how long it is."""
 
 
-def explain(error: Exception, target: Target) -> Fault:
+def classify_error(error: Exception, target: Target) -> FailedAttempt:
     """What a failed attempt means.
 
     Args:
-        error: What came out of LiteLLM, the `openai` client or the reading of the reply.
+        error: What came out of LiteLLM, the `openai` client or the reading of the response.
         target: Where the request went.
     """
     import openai
 
     litellm = load_litellm()
     if isinstance(error, ReasonError):
-        return Fault(error, retryable=isinstance(error, InvalidResponse))
+        return FailedAttempt(error, retryable=isinstance(error, InvalidResponse))
     chain = _chain(error)
     if any(isinstance(e, TimeoutError | openai.APITimeoutError) for e in chain):
-        return Fault(
+        return FailedAttempt(
             BackendTimeout(
-                f"{target.place} did not answer for {target.settings.timeout_s:g} s", hint="raise timeout_s"
+                f"{target.endpoint} did not answer for {target.settings.timeout_s:g} s", hint="raise timeout_s"
             ),
             retryable=True,
         )
     if isinstance(error, litellm.UnsupportedParamsError):
-        return Fault(CapabilityMissing(_said(error), target.name, alternative=""), fatal=True)
+        return FailedAttempt(CapabilityMissing(_error_message(error), target.name, alternative=""), fatal=True)
     if (
         isinstance(error, litellm.ContextWindowExceededError)
-        or _told(error, "code") == NO_CONTEXT
-        or (target.vllm and _told(error, "param") == VLLM_NO_CONTEXT)
+        or _error_field(error, "code") == NO_CONTEXT
+        or (target.vllm and _error_field(error, "param") == VLLM_NO_CONTEXT)
     ):
-        return Fault(TooLong(_said(error)))
+        return FailedAttempt(ContextExceeded(_error_message(error)))
     unconnected = any(isinstance(e, openai.APIConnectionError) for e in chain)
     status = None if unconnected else _status(error)
     if status is not None:
         return _by_status(status, error, target)
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | openai.APIResponseValidationError):
-        return Fault(InvalidResponse(f"{target.place} sent something that is no reply: {_said(error)}"), retryable=True)
+        return FailedAttempt(
+            InvalidResponse(f"{target.endpoint} sent something that is no reply: {_error_message(error)}"),
+            retryable=True,
+        )
     if unconnected or isinstance(error, OSError) or _is_transport(error):
-        return Fault(
+        return FailedAttempt(
             BackendUnavailable(
-                f"{target.place} cannot be reached or broke off: {_said(error)}",
+                f"{target.endpoint} cannot be reached or broke off: {_error_message(error)}",
                 hint="is the server running, and is api_base right?",
             ),
             retryable=True,
@@ -135,40 +138,44 @@ def explain(error: Exception, target: Target) -> Fault:
         status = error.body.get("code") if isinstance(error.body, dict) else None
         if isinstance(status, int) and 400 <= status < 600:
             return _by_status(status, error, target)
-        return Fault(BackendError(f"{target.place} failed: {_said(error)}"), retryable=True)
+        return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"), retryable=True)
     if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError):
-        return Fault(InvalidResponse(f"{target.place} sent a reply of an unknown shape: {error!r}"), retryable=True)
-    return Fault(BackendError(f"{target.place} failed: {_said(error)}"))
+        return FailedAttempt(
+            InvalidResponse(f"{target.endpoint} sent a reply of an unknown shape: {error!r}"), retryable=True
+        )
+    return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"))
 
 
-def _by_status(status: int, error: Exception, target: Target) -> Fault:
-    said = _said(error)
+def _by_status(status: int, error: Exception, target: Target) -> FailedAttempt:
+    message = _error_message(error)
     if status in (401, 403):
-        return Fault(
-            UserError(f"{target.place} refused the key: {said}", hint=f"put the right key into {target.key_env}"),
+        return FailedAttempt(
+            UserError(f"{target.endpoint} refused the key: {message}", hint=f"put the right key into {target.key_env}"),
             fatal=True,
         )
     if status == 404:
-        return Fault(UnknownName("model", target.name, hint=f"{target.place} does not serve it: {said}"), fatal=True)
+        return FailedAttempt(
+            UnknownName("model", target.name, hint=f"{target.endpoint} does not serve it: {message}"), fatal=True
+        )
     if status == 408:
-        return Fault(BackendTimeout(f"{target.place} took too long: {said}"), retryable=True)
-    if status == 429 and _told(error, "code") not in NO_MONEY:
-        return Fault(
-            RateLimited(f"{target.place} limits the rate: {said}", retry_after_s=retry_after_s(_headers(error))),
+        return FailedAttempt(BackendTimeout(f"{target.endpoint} took too long: {message}"), retryable=True)
+    if status == 429 and _error_field(error, "code") not in NO_MONEY:
+        return FailedAttempt(
+            RateLimited(f"{target.endpoint} limits the rate: {message}", retry_after_s=retry_after_s(_headers(error))),
             retryable=True,
         )
     if status == 503:
-        return Fault(BackendUnavailable(f"{target.place} is not available: {said}"), retryable=True)
+        return FailedAttempt(BackendUnavailable(f"{target.endpoint} is not available: {message}"), retryable=True)
     if status >= 500 or status == 409:
-        return Fault(BackendError(f"{target.place} failed with status {status}: {said}"), retryable=True)
-    return Fault(BackendError(f"{target.place} refused the request with status {status}: {said}"))
+        return FailedAttempt(BackendError(f"{target.endpoint} failed with status {status}: {message}"), retryable=True)
+    return FailedAttempt(BackendError(f"{target.endpoint} refused the request with status {status}: {message}"))
 
 
 def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float | None:
     """Seconds that `Retry-After` asks to wait: given as seconds or as an HTTP date; None if it is not there.
 
     Args:
-        headers: The reply's headers; their names in any case.
+        headers: The response's headers; their names in any case.
         now: Seconds since the epoch; None is now.
     """
     value = next((v for k, v in headers.items() if k.lower() == "retry-after"), None)
@@ -196,7 +203,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _status(error: Exception) -> int | None:
-    """The reply's status, by the innermost that has one; None where there was no reply."""
+    """The response's status, by the innermost that has one; None where there was no response."""
     for link in reversed(_chain(error)):
         status = getattr(getattr(link, "response", None), "status_code", None)
         status = status if isinstance(status, int) else getattr(link, "status_code", None)
@@ -222,7 +229,7 @@ def _headers(error: Exception) -> Mapping[str, str]:
     return {}
 
 
-def _told(error: Exception, field: str) -> str | None:
+def _error_field(error: Exception, field: str) -> str | None:
     """A field of the provider's own error, such as its code; None if it is not there."""
     for holder in reversed(_chain(error)):
         value = getattr(holder, field, None)
@@ -234,7 +241,7 @@ def _told(error: Exception, field: str) -> str | None:
     return None
 
 
-def _said(error: Exception) -> str:
-    """What the provider said, on one line and of bounded length."""
+def _error_message(error: Exception) -> str:
+    """What the provider generated, on one line and of bounded length."""
     text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
     return text if len(text) <= 300 else text[:297] + "…"

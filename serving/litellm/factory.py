@@ -7,24 +7,24 @@ import asyncio
 from ...core.errors import BackendError, InvalidResponse
 from ...core.settings import Settings
 from ..model import Capabilities
-from .endpoints import open_endpoints, settings_of
-from .limiter import Limiters
+from .endpoints import endpoint_settings, load_endpoints
+from .limiter import LimiterRegistry
 from .model import LiteLLMModel
-from .probing import MOST_TOP, find_served, measure, served_models
+from .probing import MOST_TOP, find_served_model, list_served_models, probe_capabilities
 from .providers import Prices, Target, find_prices, find_target, load_litellm
-from .requests import Traits
-from .transport import Wire
+from .requests import RequestTraits
+from .transport import Transport
 from .vllm_server import version
 
 OTHERS_TOP = 5
 """Alternatives that providers with another limit than OpenAI's are trusted to show."""
 
 
-async def load_litellm_model(name: str, settings: Settings, limiters: Limiters | None = None) -> LiteLLMModel:
+async def load_litellm_model(name: str, settings: Settings, limiters: LimiterRegistry | None = None) -> LiteLLMModel:
     """Find a model's provider and learn what it can do.
 
-    A server at an `api_base` is asked what it serves and measured with a few tokens; of a provider's own service
-    nothing is asked, and what LiteLLM documents of the model counts. Of several endpoints, each is opened.
+    A server at an `api_base` is called what it serves and measured with a few tokens; of a provider's own service
+    nothing is called, and what LiteLLM documents of the model counts. Of several endpoints, each is opened.
 
     Args:
         name: The model string, for example `openai/gpt-4o-mini` or `hosted_vllm/qwen3`.
@@ -36,17 +36,17 @@ async def load_litellm_model(name: str, settings: Settings, limiters: Limiters |
         UserError: Key or address are missing or wrong.
         BackendError: The server cannot be reached.
     """
-    shared = limiters or Limiters()
-    several = settings_of(name, settings)
+    shared = limiters or LimiterRegistry()
+    several = endpoint_settings(name, settings)
     if several is not None:
-        return await open_endpoints(name, settings, several, shared, _open_one)
+        return await load_endpoints(name, settings, several, shared, _open_one)
     return await _open_one(name, settings, shared)
 
 
-async def _open_one(name: str, settings: Settings, limiters: Limiters) -> LiteLLMModel:
+async def _open_one(name: str, settings: Settings, limiters: LimiterRegistry) -> LiteLLMModel:
     target = await asyncio.to_thread(find_target, name, settings)
     prices, context = find_prices(target)
-    wire = Wire(target)
+    wire = Transport(target)
     try:
         return await _open(target, wire, prices, context, limiters)
     except BaseException:
@@ -54,12 +54,14 @@ async def _open_one(name: str, settings: Settings, limiters: Limiters) -> LiteLL
         raise
 
 
-async def _open(target: Target, wire: Wire, prices: Prices, context: int | None, limiters: Limiters) -> LiteLLMModel:
-    limiter = limiters.of(target.place, target.served, target.settings.concurrency)
+async def _open(
+    target: Target, wire: Transport, prices: Prices, context: int | None, limiters: LimiterRegistry
+) -> LiteLLMModel:
+    limiter = limiters.of(target.endpoint, target.served, target.settings.concurrency)
     identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
 
-    def build(can: Capabilities, traits: Traits) -> LiteLLMModel:
-        priced = _priced(can, prices).model_copy(update={"prompt_per_sample": not traits.many})
+    def build(can: Capabilities, traits: RequestTraits) -> LiteLLMModel:
+        priced = _priced(can, prices).model_copy(update={"prompt_per_sample": not traits.multi_sample})
         return LiteLLMModel(target, wire, priced, traits, prices, limiter, identity)
 
     probed = target.settings.probe
@@ -69,16 +71,16 @@ async def _open(target: Target, wire: Wire, prices: Prices, context: int | None,
     if not probed or not target.openai_wire:
         return build(declared, traits)
     plain = build(declared, traits)
-    listed = await served_models(plain)
+    listed = await list_served_models(plain)
     if listed:
-        entry = find_served(listed, target)
+        entry = find_served_model(listed, target)
         length = entry.get("max_model_len")
         context = length if isinstance(length, int) else context
-        if entry.get("root"):  # vLLM tells which weights it serves under the name
+        if entry.get("root"):  # vLLM reports which weights it serves under the name
             identity = f"{target.name}={entry['root']}"
     if target.vllm:
         identity += await _version(plain)
-    return build(*await measure(build, context, target.vllm))
+    return build(*await probe_capabilities(build, context, target.vllm))
 
 
 async def _version(model: LiteLLMModel) -> str:
@@ -89,7 +91,7 @@ async def _version(model: LiteLLMModel) -> str:
     return f"+vllm{told}"
 
 
-def _declared(target: Target, context: int | None) -> tuple[Capabilities, Traits]:
+def _declared(target: Target, context: int | None) -> tuple[Capabilities, RequestTraits]:
     """What LiteLLM documents of a model. A provider's seed is its best effort, so none is promised."""
     known = load_litellm().model_cost.get(f"{target.provider}/{target.served}") or load_litellm().model_cost.get(
         target.served, {}
@@ -107,8 +109,8 @@ def _declared(target: Target, context: int | None) -> tuple[Capabilities, Traits
             and bool(load_litellm().supports_response_schema(target.served, target.provider)),
             context_tokens=context,
         ),
-        Traits(
-            many=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
+        RequestTraits(
+            multi_sample=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
             prefill=prefill,
             wants_usage=target.openai_wire or "stream_options" in target.parameters,
         ),

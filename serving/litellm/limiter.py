@@ -1,4 +1,4 @@
-"""`Limiters`: how many requests may be under way at once to one model of one endpoint."""
+"""`LimiterRegistry`: how many requests may be in flight at once to one model of one endpoint."""
 
 from __future__ import annotations
 
@@ -6,58 +6,58 @@ import asyncio
 import time
 
 
-class Limiter:
+class ConcurrencyLimiter:
     """Lets a bounded number of requests through; the others wait their turn, first come, first served.
 
     Args:
-        most: Requests at once.
+        max_in_flight: Requests at once.
 
     Attributes:
         busy: Requests that hold a place or wait for one.
     """
 
     def __init__(self, most: int) -> None:
-        self.most = most
+        self.max_in_flight = most
         self.busy = 0
         self._free = asyncio.Semaphore(most)
 
     @property
     def full(self) -> bool:
         """Whether the next request would have to wait."""
-        return self.busy >= self.most
+        return self.busy >= self.max_in_flight
 
-    def turn(self) -> Turn:
+    def slot(self) -> LimiterSlot:
         """Hold a place: `async with` gives the seconds waited for it."""
-        return Turn(self, self._free)
+        return LimiterSlot(self, self._free)
 
 
-class Turn:
-    """A place among the requests under way, held inside an `async with`."""
+class LimiterSlot:
+    """A place among the requests in flight, held inside an `async with`."""
 
-    def __init__(self, limiter: Limiter, free: asyncio.Semaphore) -> None:
+    def __init__(self, limiter: ConcurrencyLimiter, free: asyncio.Semaphore) -> None:
         self._limiter, self._free = limiter, free
 
     async def __aenter__(self) -> float:
-        asked = time.monotonic()
+        started = time.monotonic()
         self._limiter.busy += 1
         try:
             await self._free.acquire()
         except BaseException:
             self._limiter.busy -= 1
             raise
-        return time.monotonic() - asked
+        return time.monotonic() - started
 
     async def __aexit__(self, *exc: object) -> None:
         self._free.release()
         self._limiter.busy -= 1
 
 
-class Limiters:
+class LimiterRegistry:
     """The limiters of everything that shares one owner; two models that talk to the same place share one limiter."""
 
     def __init__(self) -> None:
-        self._by_place: dict[tuple[str, str], Limiter] = {}
+        self._by_place: dict[tuple[str, str], ConcurrencyLimiter] = {}
 
-    def of(self, endpoint: str, model: str, most: int) -> Limiter:
-        """The limiter of a model of an endpoint; `most` counts when it is asked for first."""
-        return self._by_place.setdefault((endpoint, model), Limiter(most))
+    def of(self, endpoint: str, model: str, most: int) -> ConcurrencyLimiter:
+        """The limiter of a model of an endpoint; `max_in_flight` counts when it is requested first."""
+        return self._by_place.setdefault((endpoint, model), ConcurrencyLimiter(most))

@@ -1,9 +1,9 @@
-"""`LiteLLMModel`: any provider's model behind the `LanguageModel` protocol.
+"""`LiteLLMModel`: any provider's model after the `LanguageModel` protocol.
 
-Every request is streamed, so that cancelling closes its connection at once, which is how a server learns that nobody
-waits any more. A sample is told as finished when its request's stream ends, since the usage comes last. Where a stream
-breaks off, the samples that had ended are kept and the others are asked for again; if the new text of such a sample
-differs from what was told of the old, its last chunk brings the new completion without further text, else the rest.
+Every request is streamed, so that cancelling closes its connection at once, which is how a server learns that nothing
+waits any more. A sample is reported as finished when its request's stream ends, since the usage comes last. Where a stream
+breaks off, the samples that had ended are kept and the others are requested again; if the new text of such a sample
+differs from what was reported of the old, its last chunk brings the new completion without further text, else the rest.
 """
 
 from __future__ import annotations
@@ -31,27 +31,36 @@ from ...core.messages import (
 )
 from ..model import Capabilities, Listener
 from ..streaming import stream_of
-from ..tool_calls import with_ids
-from . import measuring
-from .errors import Fault, Retrying, TooLong, explain
-from .limiter import Limiter
-from .providers import Prices, Target, share
-from .requests import Traits, by_tokens, chat_body, check, completion_body, consecutive, may_not_fit, shows_logprobs
-from .responses import Reading, Sample, completed, last_chunk, token_id, with_report
-from .transport import Wire
-from .vllm_server import detokenize, prompt_ids, take_report
+from ..tool_calls import with_call_ids
+from .errors import ContextExceeded, FailedAttempt, RetryPolicy, classify_error
+from .limiter import ConcurrencyLimiter
+from .providers import Prices, Target, split_usage
+from .requests import (
+    RequestTraits,
+    by_tokens,
+    chat_body,
+    check_request,
+    completion_body,
+    consecutive,
+    may_not_fit,
+    shows_logprobs,
+)
+from .responses import SampleCollector, StreamedSample, final_chunk, to_completion, token_id, with_processor_report
+from .scoring import next_token, score
+from .transport import Transport
+from .vllm_server import detokenize, prompt_ids, take_processor_report
 
 
 @dataclass(slots=True)
-class Told:
-    """What was told of a sample: its text, and how many token ids and log-probabilities."""
+class StreamedText:
+    """What was reported of a sample: its text, and how many token ids and log-probabilities."""
 
     text: str = ""
     ids: int = 0
     logprobs: int = 0
 
     def rest(self, completion: Completion) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
-        """What of a sample is still to be told; nothing if it is not the one that was begun."""
+        """What of a sample is still to be reported; nothing if it is not the one that was begun."""
         if not completion.text.startswith(self.text):
             return "", (), ()
         return (
@@ -62,20 +71,20 @@ class Told:
 
 
 @dataclass
-class Part:
-    """Samples of one request that are asked for together.
+class SampleBatch:
+    """Samples of one request that are requested together.
 
     Attributes:
         position: Position of the request in the batch.
         request: The request.
         indices: The samples.
-        told: What was told of each sample, so that a second attempt does not tell it again.
+        reported: What was reported of each sample, so that a second attempt does not report it again.
     """
 
     position: int
     request: Request
     indices: tuple[int, ...]
-    told: dict[int, Told] = field(default_factory=dict)
+    streamed: dict[int, StreamedText] = field(default_factory=dict)
 
     def keep(self, finished: Sequence[Completion], done: dict[tuple[int, int], Completion]) -> tuple[int, ...]:
         """Put what was finished with what is done; the samples that are not done yet."""
@@ -83,17 +92,17 @@ class Part:
         return tuple(i for i in self.indices if (self.position, i) not in done)
 
 
-class Attempt(NamedTuple):
+class AttemptResult(NamedTuple):
     """What came of one request for some samples.
 
     Attributes:
         finished: The samples that were finished.
-        fault: Why not all were; None where the reply came to its end.
-        short: Whether the reply came to its end and had not a word of the others: many servers ignore `n`.
+        fault: Why not all were; None where the response came to its end.
+        short: Whether the response came to its end and had not a word of the others: many servers ignore `n`.
     """
 
     finished: Sequence[Completion]
-    fault: Fault | None
+    fault: FailedAttempt | None
     short: bool = False
 
 
@@ -111,17 +120,17 @@ class LiteLLMModel:
         draw: Uniform numbers in [0, 1) for the backoff's jitter.
 
     Attributes:
-        mark: What its completions have as the extra `endpoint`; empty if there is only one.
+        endpoint_label: What its completions have as the extra `endpoint`; empty if there is only one.
     """
 
     def __init__(
         self,
         target: Target,
-        wire: Wire,
+        wire: Transport,
         capabilities: Capabilities,
-        traits: Traits,
+        traits: RequestTraits,
         prices: Prices,
-        limiter: Limiter,
+        limiter: ConcurrencyLimiter,
         identity: str,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -132,8 +141,8 @@ class LiteLLMModel:
         self.limiter = limiter
         self._draw = draw
         settings = target.settings
-        self._retrying = Retrying(most=settings.max_retries, seconds=settings.retry_s)
-        self.mark = ""
+        self._retrying = RetryPolicy(most=settings.max_retries, seconds=settings.retry_s)
+        self.endpoint_label = ""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._callers: dict[asyncio.Task[Any], asyncio.Event] = {}
         self._words: dict[int, str] = {}
@@ -144,7 +153,7 @@ class LiteLLMModel:
         return self._can
 
     def count_tokens(self, prompt: Prompt) -> int | None:
-        """None: only the provider can tell, and that takes a call."""
+        """None: only the provider can report, and that takes a call."""
         return None
 
     # -- sampling
@@ -152,7 +161,7 @@ class LiteLLMModel:
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         """Sample every request (see `LanguageModel.generate`)."""
         for request in requests:
-            check(request, self.target, self._can, self.traits)
+            check_request(request, self.target, self._can, self.traits)
         parts = iter(self._parts(requests))
         done: dict[tuple[int, int], Completion] = {}
         errors: list[ReasonError] = []
@@ -164,7 +173,7 @@ class LiteLLMModel:
                     errors.append(error)
 
         wanted = sum(len(r.indices) for r in requests)
-        workers = min(wanted, self.limiter.most)
+        workers = min(wanted, self.limiter.max_in_flight)
         await self._together([work] * workers)
         if errors and all(not c.ok for c in done.values()):
             raise errors[0]
@@ -174,15 +183,15 @@ class LiteLLMModel:
         """One request, piece by piece (see `LanguageModel.stream`)."""
         return stream_of(self.generate, request)
 
-    def _parts(self, requests: Sequence[Request]) -> Iterator[Part]:
+    def _parts(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
         for i, request in enumerate(requests):
-            # a hook's state is a sample's own, and vLLM tells it the same of all samples of one request
-            many = self.traits.many and not request.sampling.hooks
+            # a hook's state is a sample's own, and vLLM reports it the same of all samples of one request
+            many = self.traits.multi_sample and not request.sampling.logits_processors
             runs = consecutive(request.indices) if many else [(x,) for x in request.indices]
-            yield from (Part(i, request, run) for run in runs)
+            yield from (SampleBatch(i, request, run) for run in runs)
 
     async def _make(
-        self, part: Part, done: dict[tuple[int, int], Completion], listener: Listener | None
+        self, part: SampleBatch, done: dict[tuple[int, int], Completion], listener: Listener | None
     ) -> ReasonError | None:
         """Make the samples of a part; what cannot be made is a failed completion, and its error comes back.
 
@@ -194,9 +203,9 @@ class LiteLLMModel:
         left = part.indices
         while True:
             run = consecutive(left)[0]
-            async with self.limiter.turn() as queued:
+            async with self.limiter.slot() as queued:
                 made = await self.attempt(part, run, waited + queued, listener)
-            waited = 0.0 if made.finished else waited + queued  # it was told with them
+            waited = 0.0 if made.finished else waited + queued  # it was reported with them
             left = part.keep(made.finished, done)
             if not left:
                 return None
@@ -212,28 +221,34 @@ class LiteLLMModel:
             waited += wait
 
     async def _one_by_one(
-        self, part: Part, left: tuple[int, ...], done: dict[tuple[int, int], Completion], listener: Listener | None
+        self,
+        part: SampleBatch,
+        left: tuple[int, ...],
+        done: dict[tuple[int, int], Completion],
+        listener: Listener | None,
     ) -> ReasonError | None:
-        """Make what a server left out that gives one sample whatever `n` says; none is asked for several any more."""
+        """Make what a server left out that gives one sample whatever `n` states; none is requested several any more."""
         self.traits = self.traits.model_copy(update={"many": False})
         self._can = self._can.model_copy(update={"prompt_per_sample": True})
-        alone = [Part(part.position, part.request, (index,), part.told) for index in left]
+        alone = [SampleBatch(part.position, part.request, (index,), part.streamed) for index in left]
         errors = await self.gather([partial(self._make, one, done, listener) for one in alone])
         return next((error for error in errors if error is not None), None)
 
-    async def attempt(self, part: Part, run: tuple[int, ...], waited: float, listener: Listener | None) -> Attempt:
+    async def attempt(
+        self, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
+    ) -> AttemptResult:
         """One request for some samples."""
-        again = any(i in part.told for i in run)
+        again = any(i in part.streamed for i in run)
 
-        def tell(index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str) -> None:
+        def emit(index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str) -> None:
             if again:
                 return
-            told = part.told.get(index)
-            if told is None:
-                told = part.told[index] = Told()
-            told.text += text
-            told.ids += len(ids)
-            told.logprobs += len(logprobs)
+            streamed = part.streamed.get(index)
+            if streamed is None:
+                streamed = part.streamed[index] = StreamedText()
+            streamed.text += text
+            streamed.ids += len(ids)
+            streamed.logprobs += len(logprobs)
             if listener is not None:
                 listener(
                     Chunk(
@@ -246,16 +261,16 @@ class LiteLLMModel:
                     )
                 )
 
-        reading = Reading(run, tell, self.target.place)
-        fault: Fault | None = None
-        report = uuid.uuid4().hex if part.request.sampling.hooks and self.traits.reports else ""
+        reading = SampleCollector(run, emit, self.target.endpoint)
+        fault: FailedAttempt | None = None
+        report = uuid.uuid4().hex if part.request.sampling.logits_processors and self.traits.reports else ""
         try:
             async with await self._send(part.request, run, report) as chunks:
                 async for events in chunks:
                     reading.take(events)
         except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
-            fault = explain(e, self.target)
-        usages = share(reading.usage, reading.samples, self.prices, self.target, waited)
+            fault = classify_error(e, self.target)
+        usages = split_usage(reading.usage, reading.samples, self.prices, self.target, waited)
         finished = []
         some = any(sample.finish is not None for sample in reading.samples)
         for sample, usage in zip(reading.samples, usages, strict=True):
@@ -264,13 +279,13 @@ class LiteLLMModel:
             try:
                 completion = await self._completed(sample, usage, part.request, report)
             except Exception as e:  # noqa: BLE001 (asking for the tokens' texts may fail like any request)
-                fault = fault or explain(e, self.target)
+                fault = fault or classify_error(e, self.target)
                 continue
             finished.append(completion)
             if listener is not None:
-                told = part.told.get(sample.index, Told())
-                listener(last_chunk(part.position, completion, *told.rest(completion)))
-        return Attempt(finished, fault, short=fault is None and len(finished) < len(run))
+                streamed = part.streamed.get(sample.index, StreamedText())
+                listener(final_chunk(part.position, completion, *streamed.rest(completion)))
+        return AttemptResult(finished, fault, short=fault is None and len(finished) < len(run))
 
     async def _send(self, request: Request, run: tuple[int, ...], report: str) -> Any:
         if by_tokens(request.prompt, self.traits):
@@ -282,33 +297,33 @@ class LiteLLMModel:
         body = chat_body(request, run, self.target, self._can, self.traits, report)
         return self.wire.chat(body, wants_usage=self.traits.wants_usage)
 
-    async def _completed(self, sample: Sample, usage: Usage, request: Request, report: str) -> Completion:
+    async def _completed(self, sample: StreamedSample, usage: Usage, request: Request, report: str) -> Completion:
         k = request.sampling.top_logprobs
         top = await self.top_tokens([row[:k] for row in sample.top]) if k and sample.top else None
-        made = completed(
+        made = to_completion(
             sample,
             usage,
             top,
             wants_logprobs=shows_logprobs(request.sampling),
-            tells_stop=self.target.vllm,
-            place=self.target.place,
+            reports_stop=self.target.vllm,
+            endpoint=self.target.endpoint,
         )
         if made.tool_calls:  # not every provider names them
-            made = made.model_copy(update={"tool_calls": with_ids(made.tool_calls, request, made.sample_index)})
-        if self.mark:
-            made = made.model_copy(update={"extras": {**made.extras, "endpoint": self.mark}})
-        return with_report(made, await take_report(self.wire.client, report)) if report else made
+            made = made.model_copy(update={"tool_calls": with_call_ids(made.tool_calls, request, made.sample_index)})
+        if self.endpoint_label:
+            made = made.model_copy(update={"extras": {**made.extras, "endpoint": self.endpoint_label}})
+        return with_processor_report(made, await take_processor_report(self.wire.client, report)) if report else made
 
     async def _give_up(
         self,
-        part: Part,
+        part: SampleBatch,
         left: tuple[int, ...],
-        fault: Fault,
+        fault: FailedAttempt,
         done: dict[tuple[int, int], Completion],
         listener: Listener | None,
     ) -> ReasonError:
         error = fault.error
-        if isinstance(error, TooLong):
+        if isinstance(error, ContextExceeded):
             error = await self._too_long(part.request, error)
         if not isinstance(error, ReasonError) or fault.fatal:
             raise error
@@ -322,7 +337,7 @@ class LiteLLMModel:
             )
             done[part.position, index] = failed
             if listener is not None:
-                listener(last_chunk(part.position, failed))
+                listener(final_chunk(part.position, failed))
         return error
 
     def _check_length(self, request: Request, tokens: int) -> None:
@@ -340,15 +355,15 @@ class LiteLLMModel:
                 hint="shorten the prompt or lower max_tokens",
             )
 
-    async def _too_long(self, request: Request, error: TooLong) -> ContextTooLong:
+    async def _too_long(self, request: Request, error: ContextExceeded) -> ContextTooLong:
         """The error with its numbers: the prompt's tokens by the server's count or else by LiteLLM's."""
         try:
             tokens = len(await self.ids_of(request.prompt)) if self.traits.tokenizer else None
         except Exception:  # noqa: BLE001 (the count is for the message alone)
             tokens = None
         if tokens is None:
-            whole = (request.prompt.text or "") + "\n".join(m.content for m in request.prompt.messages)
-            tokens = int(self.wire.count(whole))
+            all_text = (request.prompt.text or "") + "\n".join(m.content for m in request.prompt.messages)
+            tokens = int(self.wire.count(all_text))
         return ContextTooLong(
             f"model {self.name!r}: {error}",
             tokens=tokens + request.sampling.max_tokens,
@@ -363,7 +378,7 @@ class LiteLLMModel:
         return await prompt_ids(self.wire.client, self.target.served, prompt)
 
     async def top_tokens(self, rows: Sequence[Sequence[tuple[str, float]]]) -> tuple[tuple[TopToken, ...], ...]:
-        """Alternatives with ids and texts; a server that names tokens by id is asked for each id's text once."""
+        """Alternatives with ids and texts; a server that names tokens by id is requested each id's text once."""
         ids = {token_id(name) for row in rows for name, _ in row} - {-1} - self._words.keys()
         if ids and self.traits.tokenizer:
             for i in sorted(ids):
@@ -380,11 +395,11 @@ class LiteLLMModel:
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of continuations (see `LanguageModel.score`)."""
-        return await measuring.score(self, prompt, continuations)
+        return await score(self, prompt, continuations)
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         """Distributions of the next tokens over the alternatives shown (see `LanguageModel.next_token`)."""
-        return await measuring.next_token(self, prompts, top)
+        return await next_token(self, prompts, top)
 
     async def retried(self, call: Callable[[], Any]) -> tuple[Any, float]:
         """The result of a call that is made again as a request is, and the seconds waited.
@@ -395,14 +410,14 @@ class LiteLLMModel:
         began, waited, retries = time.monotonic(), 0.0, 0
         while True:
             try:
-                async with self.limiter.turn() as queued:
+                async with self.limiter.slot() as queued:
                     waited += queued
                     return await call(), waited
             except Exception as e:
-                fault = explain(e, self.target)
+                fault = classify_error(e, self.target)
                 wait = self._retrying.wait(fault, retries, time.monotonic() - began, self._draw)
                 if wait is None:
-                    if isinstance(fault.error, TooLong):
+                    if isinstance(fault.error, ContextExceeded):
                         limit = self._can.context_tokens or 0
                         raise ContextTooLong(str(fault.error), tokens=limit + 1, limit=limit) from e
                     raise fault.error from e
@@ -419,7 +434,7 @@ class LiteLLMModel:
             for i, call in numbered:
                 results[i] = await call()
 
-        await self._together([work] * min(len(calls), self.limiter.most))
+        await self._together([work] * min(len(calls), self.limiter.max_in_flight))
         return results
 
     async def _together(self, works: Sequence[Callable[[], Any]]) -> None:
@@ -463,7 +478,7 @@ class LiteLLMModel:
             left.set()
 
     async def aclose(self) -> None:
-        """Cancel requests under way and close the connections; idempotent."""
+        """Cancel requests in flight and close the connections; idempotent."""
         tasks, callers = tuple(self._tasks), dict(self._callers)
         self._callers.clear()
         for task in (*tasks, *callers):

@@ -15,12 +15,12 @@ from ...core.errors import InvalidResponse, UnknownName, UserError
 from ...core.registry import nearest
 from ...core.settings import ProviderSettings, Settings
 from ..model import Capabilities
-from .limiter import Limiter
+from .limiter import ConcurrencyLimiter
 from .model import LiteLLMModel
-from .probing import served_models
+from .probing import list_served_models
 from .providers import Prices, Target, load_litellm
-from .requests import Traits
-from .transport import Wire
+from .requests import RequestTraits
+from .transport import Transport
 from .vllm_server import call, tokenize_text, version
 
 POOLING_PREFIX = "hosted_vllm_pooling/"
@@ -34,8 +34,8 @@ class PoolingServer:
     Attributes:
         client: Sends the requests.
         served: The model's name at the server.
-        weights: What is served under it, as far as the server tells: part of an identity.
-        context: Longest input in tokens; None if the server does not tell.
+        weights: What is served under it, as far as the server reports: part of an identity.
+        context: Longest input in tokens; None if the server does not report.
     """
 
     client: LiteLLMModel
@@ -44,14 +44,14 @@ class PoolingServer:
     context: int | None
 
     async def tokenize(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Tokens of a whole conversation.
+        """Tokens of a complete conversation.
 
         Raises:
             ReasonError: The server refuses, for example as its tokenizer has no chat template.
         """
         body = {"model": self.served, "messages": list(messages), "add_generation_prompt": False}
-        reply = await self._post("/tokenize", body)
-        return [int(i) for i in reply["tokens"]]
+        response = await self._post("/tokenize", body)
+        return [int(i) for i in response["tokens"]]
 
     async def tokens_of(self, text: str) -> list[int]:
         """Tokens of a text alone."""
@@ -83,20 +83,20 @@ class PoolingServer:
             "text_2": [b for _, b in pairs],
             "use_activation": activated,
         }
-        reply = await self._post("/score", body)
-        rows = sorted(reply["data"], key=lambda row: row["index"])
+        response = await self._post("/score", body)
+        rows = sorted(response["data"], key=lambda row: row["index"])
         if len(rows) != len(pairs):
             raise InvalidResponse(f"the pooling server sent {len(rows)} scores for {len(pairs)} pairs")
         return [float(row["score"]) for row in rows]
 
     async def aclose(self) -> None:
-        """Cancel requests under way and close the connections; idempotent."""
+        """Cancel requests in flight and close the connections; idempotent."""
         await self.client.aclose()
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        reply, _ = await self.client.retried(lambda: call(self.client.wire.client, path, body))
-        found: dict[str, Any] = reply
-        return found
+        response, _ = await self.client.retried(lambda: call(self.client.wire.client, path, body))
+        report: dict[str, Any] = response
+        return report
 
 
 async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer:
@@ -110,21 +110,23 @@ async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer
     served = name.removeprefix(POOLING_PREFIX)
     await asyncio.to_thread(load_litellm)
     target = _target(name, served, settings)
-    limiter = Limiter(target.settings.concurrency)
-    client = LiteLLMModel(target, Wire(target), Capabilities(), Traits(vllm=True), Prices(), limiter, name)
+    limiter = ConcurrencyLimiter(target.settings.concurrency)
+    client = LiteLLMModel(target, Transport(target), Capabilities(), RequestTraits(vllm=True), Prices(), limiter, name)
     try:
-        listed = await served_models(client)
+        listed = await list_served_models(client)
         names = [str(m.get("id")) for m in listed]
         if served not in names:
             near = tuple(POOLING_PREFIX + n for n in nearest(served, names))
-            raise UnknownName("model", name, near, hint=f"{target.place} serves: {', '.join(names[:5]) or 'nothing'}")
+            raise UnknownName(
+                "model", name, near, hint=f"{target.endpoint} serves: {', '.join(names[:5]) or 'nothing'}"
+            )
         entry = listed[names.index(served)]
-        told, _ = await client.retried(lambda: version(client.wire.client))
+        fields, _ = await client.retried(lambda: version(client.wire.client))
     except BaseException:
         await client.aclose()
         raise
     length = entry.get("max_model_len")
-    weights = f"{name}={entry.get('root') or target.place}+vllm{told}"
+    weights = f"{name}={entry.get('root') or target.endpoint}+vllm{fields}"
     return PoolingServer(client, served, weights, length if isinstance(length, int) else None)
 
 
@@ -153,8 +155,8 @@ def _target(name: str, served: str, settings: Settings) -> Target:
     )
 
 
-def _only(reply: dict[str, Any], field: str) -> Any:
-    rows = reply.get("data")
+def _only(response: dict[str, Any], field: str) -> Any:
+    rows = response.get("data")
     if not isinstance(rows, list) or len(rows) != 1 or not isinstance(rows[0], dict) or field not in rows[0]:
         raise InvalidResponse("the pooling server's reply to one input is not one result")
     return rows[0][field]

@@ -17,21 +17,21 @@ from ...core.errors import BackendError, CapabilityMissing, UnknownName, UserErr
 from ...core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from ...core.registry import nearest
 from ..entropy import min_entropy
-from ..logits_processors import hook_names
+from ..logits_processors import logits_processor_names
 from ..model import Capabilities
 from ..structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from ..tool_calls import TRIAL_TOOL
 from .model import LiteLLMModel
 from .providers import Target
-from .requests import Traits
-from .vllm_server import listed_hooks
+from .requests import RequestTraits
+from .vllm_server import list_server_processors
 
 TOKENS = 6
 SEED = 20
 CERTAIN = 1000.0
 """A change of a logit, or a threshold of confidence, in nats, that no model outweighs."""
 SILENT = frozenset({"only_tokens", "forbid_tokens", "steer"})
-"""Our hooks that measure nothing, so that they are whole where no report comes back."""
+"""Our hooks that measure nothing, so that they are complete where no report comes back."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Trial:
 
     Attributes:
         hook: The hook.
-        calls: What is asked for; the hook is among it.
+        calls: What is requested; the hook is among it.
         works: Whether the sample is what the hook makes of it.
     """
 
@@ -49,7 +49,7 @@ class _Trial:
     works: Callable[[Completion], bool]
 
 
-async def working_hooks(model: LiteLLMModel, prompt: Prompt, listed: frozenset[str] | None) -> frozenset[str]:
+async def working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozenset[str] | None) -> frozenset[str]:
     """The hooks that work on a server.
 
     A third party's hook is believed if it is installed both here and there and ours work; one over several requests is
@@ -61,7 +61,7 @@ async def working_hooks(model: LiteLLMModel, prompt: Prompt, listed: frozenset[s
         prompt: What to continue.
         listed: The hooks that the server lists; None if it has no such page.
     """
-    known = hook_names(groups=False)
+    known = logits_processor_names(groups=False)
     ids, _ = await model.retried(lambda: model.ids_of(prompt))
     one = ids[-1]
     other = next((i for i in reversed(ids) if i != one), None)
@@ -74,7 +74,9 @@ async def working_hooks(model: LiteLLMModel, prompt: Prompt, listed: frozenset[s
     requests = [
         Request(
             prompt=prompt,
-            sampling=SamplingParams(max_tokens=TOKENS, seed=SEED, hooks=t.calls, top_logprobs=top, ignore_eos=True),
+            sampling=SamplingParams(
+                max_tokens=TOKENS, seed=SEED, logits_processors=t.calls, top_logprobs=top, ignore_eos=True
+            ),
         )
         for t in trials
     ]
@@ -90,7 +92,7 @@ async def working_hooks(model: LiteLLMModel, prompt: Prompt, listed: frozenset[s
 
 
 def _trials(one: int, other: int) -> list[_Trial]:
-    """Trials of all our hooks with two tokens, which no model says six times of its own accord."""
+    """Trials of all our hooks with two tokens, which no model states six times of its own accord."""
     both = _call("only_tokens", ids=[one, other])
     opener = [one, other] * (TOKENS // 2)
 
@@ -141,10 +143,10 @@ PROMPT = Prompt.user("Write a word.", prefix="The word is")
 MOST_TOP = 20
 """Alternatives that OpenAI's interface gives at most."""
 
-Build = Callable[[Capabilities, Traits], LiteLLMModel]
+Build = Callable[[Capabilities, RequestTraits], LiteLLMModel]
 
 
-async def served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
+async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
     """What the server lists under `/models`; empty if it has no such list.
 
     Raises:
@@ -161,7 +163,7 @@ async def served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
     return [dict(m) for m in reply.get("data") or ()] if isinstance(reply, dict) else []
 
 
-def find_served(listed: list[dict[str, Any]], target: Target) -> dict[str, Any]:
+def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str, Any]:
     """The entry of the target's model.
 
     Raises:
@@ -170,33 +172,35 @@ def find_served(listed: list[dict[str, Any]], target: Target) -> dict[str, Any]:
     names = [str(m.get("id")) for m in listed]
     if target.served not in names:
         near = tuple(f"{target.provider}/{n}" for n in nearest(target.served, names))
-        raise UnknownName("model", target.name, near, hint=f"{target.place} serves: {', '.join(names[:5])}")
+        raise UnknownName("model", target.name, near, hint=f"{target.endpoint} serves: {', '.join(names[:5])}")
     return listed[names.index(target.served)]
 
 
-async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple[Capabilities, Traits]:
+async def probe_capabilities(
+    build: Build, context_tokens: int | None, vllm: bool
+) -> tuple[Capabilities, RequestTraits]:
     """What the model at a server does.
 
     Args:
         build: Makes the model with given capabilities; its connection is shared.
-        context_tokens: The context's length, if the server told it.
+        context_tokens: The context's length, if the server reported it.
         vllm: Whether it may know vLLM's own fields.
 
     Raises:
         ReasonError: Not even a plain request works.
     """
-    traits = Traits(vllm=vllm, tokenizer=vllm and await _has_tokenizer(build))
+    traits = RequestTraits(vllm=vllm, tokenizer=vllm and await _has_tokenizer(build))
     plain = PROMPT.with_prefix("")
     can = Capabilities(
-        logprobs=True, top_logprobs=MOST_TOP, prefix=vllm, context_tokens=context_tokens, hooks=frozenset()
+        logprobs=True, top_logprobs=MOST_TOP, prefix=vllm, context_tokens=context_tokens, logits_processors=frozenset()
     )
     replies: list[Completion] = []
     for top in (MOST_TOP, 5, 0):
         can = can.model_copy(update={"logprobs": top > 0})
-        asked = _request(PROMPT if vllm else plain, top=top, n=2)
+        request = _request(PROMPT if vllm else plain, top=top, n=2)
         try:
             asker = build(can, traits.model_copy(update={"many": True}))
-            [replies] = await asker.generate([asked])
+            [replies] = await asker.generate([request])
             break
         except BackendError:
             if top == 0:
@@ -204,7 +208,7 @@ async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple
     first = replies[0]
     shown = first.logprobs is not None
     top = (top if first.top_logprobs and any(first.top_logprobs) else 0) if shown else 0
-    many = asker.traits.many and all(r.ok for r in replies)
+    many = asker.traits.multi_sample and all(r.ok for r in replies)
     can = can.model_copy(update={"logprobs": shown, "top_logprobs": top})
     single = build(can, traits)
     [[zeroth, second]] = await single.generate([_request(PROMPT if vllm else plain, top=0, n=2)])
@@ -217,13 +221,13 @@ async def measure(build: Build, context_tokens: int | None, vllm: bool) -> tuple
         counted = len(await single.ids_of(PROMPT)) if traits.tokenizer else None
         listed = await _listed(single)
         traits = traits.model_copy(update={"reports": listed is not None, "frame_tokens": counted or 0})
-        able = build(can.model_copy(update={"hooks": hook_names(groups=False)}), traits)
-        hooks = await working_hooks(able, PROMPT, listed) if traits.tokenizer else frozenset()
+        able = build(can.model_copy(update={"logits_processors": logits_processor_names(groups=False)}), traits)
+        hooks = await working_processors(able, PROMPT, listed) if traits.tokenizer else frozenset()
         can = can.model_copy(
             update={
                 "prefix": counted is not None and counted == first.usage.prompt_tokens,
                 "scoring": traits.tokenizer and await _scores(single),
-                "hooks": hooks,
+                "logits_processors": hooks,
                 "full_vocabulary": "entropy_probe" in hooks and top > 0,
             }
         )
@@ -239,7 +243,7 @@ def _same(a: Completion, b: Completion) -> bool:
     return a.ok and b.ok and (a.text, a.token_ids) == (b.text, b.token_ids) and bool(a.text or a.token_ids)
 
 
-async def _shows_tools(build: Build, can: Capabilities, traits: Traits) -> bool:
+async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
     """Whether tools become part of what the model reads: its prompt has more tokens with them."""
     able = build(can.model_copy(update={"tools": True}), traits)
     plain = PROMPT.with_prefix("")
@@ -252,23 +256,23 @@ async def _shows_tools(build: Build, can: Capabilities, traits: Traits) -> bool:
     return beside.ok and beside.usage.prompt_tokens > without.usage.prompt_tokens > 0
 
 
-async def _holds_to_schema(build: Build, can: Capabilities, traits: Traits) -> bool:
-    """Whether a text is what a schema asks for that nobody was told of."""
+async def _holds_to_schema(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
+    """Whether a text is what a schema asks for that nothing was reported of."""
     able = build(can.model_copy(update={"json_schema": True}), traits)
-    # drawn blanks could fill all of the reply, where a server's grammar leaves them free
+    # sampled blanks could fill all of the response, where a server's grammar leaves them free
     heat = 0.0 if "temperature" in able.target.parameters else 1.0
     sampling = SamplingParams(
         temperature=heat, max_tokens=TRIAL_TOKENS, seed=SEED, logprobs=False, json_schema=TRIAL_SCHEMA
     )
     try:
-        [[said]] = await able.generate([Request(prompt=PROMPT.with_prefix(""), sampling=sampling)])
+        [[completion]] = await able.generate([Request(prompt=PROMPT.with_prefix(""), sampling=sampling)])
     except (BackendError, UserError):  # refused
         return False
-    return is_trial(said.text)
+    return is_trial(completion.text)
 
 
 async def _has_tokenizer(build: Build) -> bool:
-    model = build(Capabilities(), Traits())
+    model = build(Capabilities(), RequestTraits())
     try:
         ids, _ = await model.retried(lambda: model.ids_of(PROMPT))
     except (UnknownName, BackendError):
@@ -296,7 +300,7 @@ async def _scores(model: LiteLLMModel) -> bool:
 async def _listed(model: LiteLLMModel) -> frozenset[str] | None:
     """The hooks that the server lists; None if it does not have our pages."""
     try:
-        names, _ = await model.retried(lambda: listed_hooks(model.wire.client))
+        names, _ = await model.retried(lambda: list_server_processors(model.wire.client))
     except (UnknownName, BackendError):
         return None
     return frozenset(names)

@@ -1,6 +1,6 @@
 """`Target`: where a model string leads, and `load_litellm`, which brings LiteLLM in quietly.
 
-What a reply cost: tokens by sample, from the provider's own count where it gives one, and dollars.
+What a response cost: tokens by sample, from the provider's own count where it gives one, and dollars.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ...core.errors import UnknownName, UserError
 from ...core.messages import Usage
 from ...core.settings import ProviderSettings, Settings
-from .responses import Sample
+from .responses import StreamedSample
 
 OPENAI_WIRE = frozenset({"openai", "hosted_vllm"})
 """Providers that speak OpenAI's own format, whose stream is read as it comes."""
@@ -58,7 +58,7 @@ class Target:
         return self.provider == "hosted_vllm"
 
     @property
-    def place(self) -> str:
+    def endpoint(self) -> str:
         """The endpoint, for messages and limits."""
         return self.api_base or self.provider
 
@@ -96,14 +96,14 @@ def find_target(name: str, settings: Settings) -> Target:
         ) from e
     if provider == "vllm":  # LiteLLM would load vLLM into this process and block it
         raise UserError(f"model {name!r} is no API provider's", hint="a vLLM server's models are hosted_vllm/…")
-    chosen = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
-    key_env = chosen.api_key_env or f"{provider.upper()}_API_KEY"
-    if chosen.api_key_env is not None:
-        key = os.environ.get(chosen.api_key_env)
+    provider_settings = settings.providers.get(name) or settings.providers.get(provider) or ProviderSettings()
+    key_env = provider_settings.api_key_env or f"{provider.upper()}_API_KEY"
+    if provider_settings.api_key_env is not None:
+        key = os.environ.get(provider_settings.api_key_env)
         if not key:
             raise UserError(f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…")
-    base = chosen.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
-    if provider != "hosted_vllm" and (foreign := [n for n in VLLM_ONLY if getattr(chosen, n) is not None]):
+    base = provider_settings.api_base or base or os.environ.get(f"{provider.upper()}_API_BASE")
+    if provider != "hosted_vllm" and (foreign := [n for n in VLLM_ONLY if getattr(provider_settings, n) is not None]):
         raise UserError(f"setting {foreign[0]} of {name!r}: only vLLM servers know it", hint="use hosted_vllm/…")
     if provider == "hosted_vllm" and base is None:
         raise UserError(
@@ -111,7 +111,7 @@ def find_target(name: str, settings: Settings) -> Target:
             hint="set api_base under [providers.hosted_vllm] in reason.toml, or HOSTED_VLLM_API_BASE, "
             "as in http://127.0.0.1:8000/v1",
         )
-    if key is None and chosen.api_key_env is None:
+    if key is None and provider_settings.api_key_env is None:
         key = _usual_key(litellm, name, provider, base, key_env)
     return Target(
         name=name,
@@ -120,7 +120,7 @@ def find_target(name: str, settings: Settings) -> Target:
         api_base=base,
         api_key=key,
         key_env=key_env,
-        settings=chosen,
+        settings=provider_settings,
         parameters=frozenset(litellm.get_supported_openai_params(served, provider) or ()),
     )
 
@@ -144,13 +144,13 @@ def _usual_key(litellm: Any, name: str, provider: str, base: str | None, key_env
     return None
 
 
-MOST_TOKENS = 1 << 40
-"""What says more of one reply is no count."""
+MAX_COUNTED_TOKENS = 1 << 40
+"""What states more of one response is no count."""
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars per token; None where nobody knows.
+    """Dollars per token; None where nothing knows.
 
     Attributes:
         prompt: Of the prompt.
@@ -175,36 +175,38 @@ def find_prices(target: Target) -> tuple[Prices, int | None]:
     """Prices and context length of a model in LiteLLM's map; the settings' own prices come first."""
     litellm = load_litellm()
     known: dict[str, Any] = litellm.model_cost.get(f"{target.provider}/{target.served}") or {}
-    own_place = target.settings.api_base is not None or target.vllm
-    if not known and not own_place:
+    is_own_server = target.settings.api_base is not None or target.vllm
+    if not known and not is_own_server:
         # the plain name means the provider's own service, not somebody's server that speaks its language
         plain = litellm.model_cost.get(target.served) or {}
         known = plain if plain.get("litellm_provider") == target.provider else {}
-    if own_place:
+    if is_own_server:
         known = {}
     settings = target.settings
-    given = settings.usd_per_prompt_token, settings.usd_per_completion_token
+    configured = settings.usd_per_prompt_token, settings.usd_per_completion_token
     prices = Prices(
-        prompt=known.get("input_cost_per_token") if given[0] is None else given[0],
-        completion=known.get("output_cost_per_token") if given[1] is None else given[1],
-        cached=known.get("cache_read_input_token_cost") if given[0] is None else None,
+        prompt=known.get("input_cost_per_token") if configured[0] is None else configured[0],
+        completion=known.get("output_cost_per_token") if configured[1] is None else configured[1],
+        cached=known.get("cache_read_input_token_cost") if configured[0] is None else None,
     )
     context = known.get("max_input_tokens") or known.get("max_tokens")
     return prices, context if isinstance(context, int) else None
 
 
-def share(usage: Any, samples: Sequence[Sample], prices: Prices, target: Target, waited_s: float) -> list[Usage]:
-    """Each sample's part of a reply's usage; the prompt belongs to the first.
+def split_usage(
+    usage: Any, samples: Sequence[StreamedSample], prices: Prices, target: Target, waited_s: float
+) -> list[Usage]:
+    """Each sample's part of a response's usage; the prompt belongs to the first.
 
     Where the provider gives no usage, or one that is no count of tokens, the tokens are those that were seen, or else
     LiteLLM's count of the text.
 
     Args:
         usage: What the provider sent as `usage`; None if it sent none.
-        samples: The reply's samples.
+        samples: The response's samples.
         prices: What tokens cost.
-        target: Where the reply comes from.
-        waited_s: Seconds that the request waited; they are told on the first sample.
+        target: Where the response comes from.
+        waited_s: Seconds that the request waited; they are reported on the first sample.
     """
     seen = [s.tokens for s in samples]
     prompt = cached = thoughts = 0
@@ -218,7 +220,7 @@ def share(usage: Any, samples: Sequence[Sample], prices: Prices, target: Target,
         else:
             made = _split(total, [t or s.pieces for t, s in zip(seen, samples, strict=True)])
     else:
-        made = [_counted(s, target) if t is None else t for t, s in zip(seen, samples, strict=True)]
+        made = [_count_tokens(s, target) if t is None else t for t, s in zip(seen, samples, strict=True)]
     shares = []
     for i, tokens in enumerate(made):
         first = i == 0
@@ -241,20 +243,22 @@ def _counts(usage: Any) -> tuple[int, int, int, int] | None:
     if not isinstance(usage, Mapping):
         return None
     read, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    told = (
+    counts_json = (
         usage.get("prompt_tokens"),
         read.get("cached_tokens") if isinstance(read, Mapping) else None,
         made.get("reasoning_tokens") if isinstance(made, Mapping) else None,
         usage.get("completion_tokens"),
     )
-    prompt, cached, thoughts, total = (0 if count is None else count for count in told)
-    if not all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in (prompt, cached, thoughts, total)):
+    prompt, cached, thoughts, total = (0 if count is None else count for count in counts_json)
+    if not all(
+        isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in (prompt, cached, thoughts, total)
+    ):
         return None
     return prompt, cached, thoughts, total
 
 
 def _split(total: int, weights: Sequence[int]) -> list[int]:
-    """A number cut into whole parts that sum to it, in proportion to the weights."""
+    """A number cut into complete parts that sum to it, in proportion to the weights."""
     whole = sum(weights)
     if whole == 0:
         weights, whole = [1] * len(weights), len(weights)
@@ -262,7 +266,7 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
     return [b - a for a, b in zip([0, *marks], marks, strict=False)]
 
 
-def _counted(sample: Sample, target: Target) -> int:
+def _count_tokens(sample: StreamedSample, target: Target) -> int:
     called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
     text = "".join(sample.reasoning) + "".join(sample.text) + called
     return int(load_litellm().token_counter(model=target.served, text=text)) if text else 0

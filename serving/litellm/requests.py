@@ -1,8 +1,8 @@
 """From our `Request` to the body of a request: chat through LiteLLM, tokens to a vLLM server's `/v1/completions`.
 
-Seeds of samples: the sample's index decides, whatever else is asked for in the same request.
+Seeds of samples: the sample's index decides, whatever else is requested in the same request.
 
-`Traits`: what is known of a model beyond its capabilities; it decides how requests are put.
+`RequestTraits`: what is known of a model beyond its capabilities; it decides how requests are put.
 
 `ParameterMap`: a request's parameters as LiteLLM maps them for the model, worked out once for each set of them.
 """
@@ -18,8 +18,8 @@ from typing import Any
 
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_REQUIRED, Frozen, Prompt, Request, SamplingParams
-from ..logits_processors import make_hooks
-from ..metered.model import said_bytes
+from ..logits_processors import make_logits_processors
+from ..metered.model import conversation_bytes
 from ..model import Capabilities
 from .providers import VLLM_ONLY, Target, load_litellm
 from .vllm_server import messages_of
@@ -43,22 +43,22 @@ def consecutive(indices: Sequence[int]) -> list[tuple[int, ...]]:
     return [tuple(indices[start:stop]) for start, stop in pairwise(cuts) if start < stop]
 
 
-class Traits(Frozen):
+class RequestTraits(Frozen):
     """How a model takes requests.
 
     Attributes:
-        many: Whether n samples can be asked for in one request; on vLLM it was also measured that sample i of a request
+        multi_sample: Whether n samples can be requested in one request; on vLLM it was also measured that sample i of a request
             with seed s is the sample of seed s + i.
-        vllm: Whether vLLM's own fields work: reply prefixes, token ids, top_k, ignore_eos.
+        vllm: Whether vLLM's own fields work: response prefixes, token ids, top_k, ignore_eos.
         tokenizer: Whether `/tokenize` works, so that prompts can be sent as tokens.
         prefill: Whether a last message of the assistant is continued (documented, for other providers).
-        wants_usage: Whether the stream is asked for its usage.
+        wants_usage: Whether the stream is requested its usage.
         reports: Whether the server hands out what hooks measured (`serving/vllm/endpoint.py`).
-        frame_tokens: Most tokens that a chat template is known to put around one short message; a longer prompt may
+        frame_tokens: Maximum tokens that a chat template is known to put around one short message; a longer prompt may
             need the exact count to see whether it fits. 0 if unknown.
     """
 
-    many: bool = False
+    multi_sample: bool = False
     vllm: bool = False
     tokenizer: bool = False
     prefill: bool = False
@@ -67,7 +67,7 @@ class Traits(Frozen):
     frame_tokens: int = 0
 
 
-def check(request: Request, target: Target, can: Capabilities, traits: Traits) -> None:
+def check_request(request: Request, target: Target, can: Capabilities, traits: RequestTraits) -> None:
     """Refuse what the model cannot do, before anything is sent.
 
     Raises:
@@ -79,7 +79,7 @@ def check(request: Request, target: Target, can: Capabilities, traits: Traits) -
     if any(not 0 <= i < 1 << 20 for i in request.indices):
         raise UserError("a sample's index must be between 0 and 1048575")
     lacks = [
-        *((f"hook {h.name}", h.name not in can.hooks) for h in sampling.hooks),
+        *((f"hook {h.name}", h.name not in can.logits_processors) for h in sampling.logits_processors),
         (f"top_logprobs={sampling.top_logprobs}", sampling.top_logprobs > can.top_logprobs),
         ("json_schema", held and not can.json_schema),
         ("top_logprobs beside json_schema", held and sampling.top_logprobs > 0),
@@ -104,14 +104,14 @@ def check(request: Request, target: Target, can: Capabilities, traits: Traits) -
     for feature, missing in lacks:
         if missing:
             raise CapabilityMissing(feature, target.name)
-    make_hooks(sampling.hooks, target.name)
+    make_logits_processors(sampling.logits_processors, target.name)
 
 
 def _takes(target: Target, parameter: str) -> bool:
     return parameter in target.parameters
 
 
-def by_tokens(prompt: Prompt, traits: Traits) -> bool:
+def by_tokens(prompt: Prompt, traits: RequestTraits) -> bool:
     """Whether a prompt must be sent as tokens.
 
     Raw text and token prefixes must; so must a text prefix with blanks at its ends, which chat templates strip.
@@ -122,8 +122,8 @@ def by_tokens(prompt: Prompt, traits: Traits) -> bool:
     return prompt.text is not None or not isinstance(prefix, str) or prefix != prefix.strip()
 
 
-def may_not_fit(request: Request, can: Capabilities, traits: Traits) -> bool:
-    """Whether a prompt has so many bytes that only its exact count can tell whether it fits the context.
+def may_not_fit(request: Request, can: Capabilities, traits: RequestTraits) -> bool:
+    """Whether a prompt has so many bytes that only its exact count can report whether it fits the context.
 
     No tokenizer makes more tokens of a text than it has bytes.
     """
@@ -131,7 +131,7 @@ def may_not_fit(request: Request, can: Capabilities, traits: Traits) -> bool:
         return False
     prompt = request.prompt
     prefix = prompt.prefix if isinstance(prompt.prefix, str) else ""
-    most = said_bytes(prompt) + len(prefix.encode()) + traits.frame_tokens * (len(prompt.messages) + 1)
+    most = conversation_bytes(prompt) + len(prefix.encode()) + traits.frame_tokens * (len(prompt.messages) + 1)
     return most + request.sampling.max_tokens > can.context_tokens
 
 
@@ -140,7 +140,7 @@ def chat_body(
     indices: tuple[int, ...],
     target: Target,
     can: Capabilities,
-    traits: Traits,
+    traits: RequestTraits,
     report: str = "",
 ) -> Any:
     """Arguments of `litellm.acompletion` for some samples of a request, without the connection's own.
@@ -193,9 +193,9 @@ def completion_body(
 
 
 def shows_logprobs(sampling: SamplingParams) -> bool:
-    """Whether log-probabilities are asked for: not under a schema, where servers tell them of what it has left.
+    """Whether log-probabilities are requested: not under a schema, where servers report them of what it has left.
 
-    vLLM's are computed behind its grammar's mask (seen with 0.32), so that they are not those of the raw distribution.
+    vLLM's are computed after its grammar's mask (seen with 0.32), so that they are not those of the raw distribution.
     """
     return sampling.json_schema is None and (sampling.logprobs or sampling.top_logprobs > 0)
 
@@ -205,32 +205,32 @@ def vllm_extra(
 ) -> dict[str, Any]:
     """Fields of a request that only vLLM knows."""
     extra: dict[str, Any] = {"return_token_ids": True, "top_k": sampling.top_k, "ignore_eos": sampling.ignore_eos}
-    extra |= placed(target, salt)
+    extra |= vllm_server_fields(target, salt)
     if sampling.top_logprobs:
         extra["return_tokens_as_token_ids"] = True
     if sampling.json_schema is not None:
         extra["structured_outputs"] = {"json": sampling.json_schema}
-    if sampling.hooks:
-        calls = [h.model_dump(mode="json") for h in sampling.hooks]
+    if sampling.logits_processors:
+        calls = [h.model_dump(mode="json") for h in sampling.logits_processors]
         extra["vllm_xargs"] = {"reason": json.dumps({"id": report, "sample": indices[0], "hooks": calls})}
     return extra
 
 
-def placed(target: Target, salt: str = "") -> dict[str, Any]:
+def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
     """Whose cache a request shares and how soon it is served, where the settings or the run say so.
 
-    Neither changes what is said, so neither is part of a request, of a model's identity or of the run store's keys.
+    Neither changes what is generated, so neither is part of a request, of a model's identity or of the run store's keys.
 
     Args:
-        target: Where the request goes; no provider but vLLM's servers is told anything.
+        target: Where the request goes; no provider but vLLM's servers is reported anything.
         salt: The run's (`Prompt.cache_salt`). Where the settings have one too, a sum of both is sent, so that programs
             that share a server share nothing of what their tenants ask.
     """
-    told = {name: value for name in VLLM_ONLY if (value := getattr(target.settings, name)) is not None}
+    fields = {name: value for name in VLLM_ONLY if (value := getattr(target.settings, name)) is not None}
     if salt and target.vllm:
-        own = told.get("cache_salt")
-        told["cache_salt"] = salt if own is None else _sum(own, salt)
-    return told
+        own = fields.get("cache_salt")
+        fields["cache_salt"] = salt if own is None else _sum(own, salt)
+    return fields
 
 
 def _sum(*texts: str) -> str:
@@ -250,7 +250,7 @@ def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:
 
 def _sampling(sampling: SamplingParams, indices: tuple[int, ...], target: Target) -> dict[str, Any]:
     body: dict[str, Any] = {"max_tokens": sampling.max_tokens}
-    # what is not said is the provider's default, which need not be ours
+    # what is not generated is the provider's default, which need not be ours
     if _takes(target, "temperature"):
         body["temperature"] = sampling.temperature
     if _takes(target, "top_p"):
@@ -266,9 +266,9 @@ def _sampling(sampling: SamplingParams, indices: tuple[int, ...], target: Target
     return body
 
 
-MOST_SETS = 256
+MAX_CACHED_MAPPINGS = 256
 """Sets of parameters that are remembered."""
-LONGEST_SET = 1 << 16
+MAX_MAPPING_KEY_CHARS = 1 << 16
 """Characters of the longest one: tools and schemas may be long, and belong to a caller."""
 
 
@@ -276,9 +276,9 @@ class ParameterMap:
     """From the arguments of `litellm.acompletion` to the JSON that LiteLLM would send to a provider in OpenAI's format.
 
     What LiteLLM decides from the model and its parameters (`max_completion_tokens` instead of `max_tokens`, values that
-    a model refuses) is the same for every request with these parameters, whatever the seed; so it is asked once. What
+    a model refuses) is the same for every request with these parameters, whatever the seed; so it is called once. What
     it makes of messages depends on their roles and fields alone, since their contents are plain text: where it leaves
-    them as they are, it is not asked again for these.
+    them as they are, it is not requested again for these.
     """
 
     def __init__(self, target: Target) -> None:
@@ -304,28 +304,30 @@ class ParameterMap:
         """
         named = {k: v for k, v in body.items() if k not in ("messages", "extra_body", "seed")}
         seed = body.get("seed")
-        key = (seed is None, *((k, _told(v)) for k, v in named.items()))
+        key = (seed is None, *((k, _hashable(v)) for k, v in named.items()))
         mapped = self._sets.get(key)
         if mapped is None:
             mapped = self._ask(named if seed is None else {**named, "seed": seed})
-            if sum(len(str(part)) for part in key) <= LONGEST_SET:
-                if len(self._sets) >= MOST_SETS:
+            if sum(len(str(part)) for part in key) <= MAX_MAPPING_KEY_CHARS:
+                if len(self._sets) >= MAX_CACHED_MAPPINGS:
                     del self._sets[next(iter(self._sets))]
                 self._sets[key] = mapped
         messages = body["messages"]
-        whole = {"model": self._target.served, "messages": messages, **mapped}
+        body_json = {"model": self._target.served, "messages": messages, **mapped}
         if seed is not None:
-            whole["seed"] = seed
+            body_json["seed"] = seed
         form = None
         if key in self._sets:
             form = (key, *((m["role"], tuple(m), m.get("content") is None) for m in messages))
         if form is None or form not in self._plain:
-            transformed = self._transform(messages, {k: v for k, v in whole.items() if k not in ("model", "messages")})
-            if form is not None and transformed == whole:
-                self._plain = {*self._plain, form} if len(self._plain) < MOST_SETS else {form}
-            whole = transformed
-        whole.update(body.get("extra_body") or {})
-        return whole
+            transformed = self._transform(
+                messages, {k: v for k, v in body_json.items() if k not in ("model", "messages")}
+            )
+            if form is not None and transformed == body_json:
+                self._plain = {*self._plain, form} if len(self._plain) < MAX_CACHED_MAPPINGS else {form}
+            body_json = transformed
+        body_json.update(body.get("extra_body") or {})
+        return body_json
 
     def _transform(self, messages: Any, optional: dict[str, Any]) -> dict[str, Any]:
         transformed: dict[str, Any] = self._config.transform_request(
@@ -345,6 +347,6 @@ class ParameterMap:
         return mapped
 
 
-def _told(value: Any) -> object:
+def _hashable(value: Any) -> object:
     """A parameter's value as part of a key: a schema's properties in another order are another schema."""
     return json.dumps(value) if isinstance(value, dict | list) else str(value)

@@ -1,4 +1,4 @@
-"""`VisibleText`: the samples of one reply while it comes in, from the chunks of any client."""
+"""`VisibleText`: the samples of one response while it comes in, from the chunks of any client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...core.errors import InvalidResponse
 from ...core.messages import Chunk, Completion, Failure, FinishReason, ToolCall, TopToken, Usage
 
 HIDDEN = -1
-"""Token id of an alternative whose id the provider does not tell."""
+"""Token id of an alternative whose id the provider does not report."""
 
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -37,13 +37,13 @@ class _Call:
     id: str = ""
 
 
-class Sample:
+class StreamedSample:
     """One sample while it comes in.
 
     Attributes:
         finish: The finish reason; None as long as none came.
         calls: The calls of tools by their place: name, arguments and id as far as they have come.
-        stopped_by: What vLLM says of a sample that ended with "stop", as in `Completion`; None if nothing was said.
+        stopped_by: What vLLM states of a sample that ended with "stop", as in `Completion`; None if nothing was generated.
     """
 
     def __init__(self, index: int) -> None:
@@ -64,58 +64,58 @@ class Sample:
         return len(self.token_ids) or len(self.logprobs) or None
 
 
-class Reading:
-    """Collects what comes for some samples of one request and tells of it.
+class SampleCollector:
+    """Collects what comes for some samples of one request and reports it.
 
     Args:
-        indices: The samples, in the order of the reply's choices.
-        tell: Told of every new piece as (sample, text, token ids, log-probabilities, thoughts).
-        place: The endpoint, for messages.
+        indices: The samples, in the order of the response's choices.
+        report: Reported of every new piece as (sample, text, token ids, log-probabilities, thoughts).
+        endpoint: The endpoint, for messages.
     """
 
     def __init__(
         self,
         indices: Sequence[int],
-        tell: Callable[[int, str, tuple[int, ...], tuple[float, ...], str], None],
-        place: str,
+        emit: Callable[[int, str, tuple[int, ...], tuple[float, ...], str], None],
+        endpoint: str,
     ) -> None:
-        self.samples = [Sample(i) for i in indices]
+        self.samples = [StreamedSample(i) for i in indices]
         self.usage: Any = None
-        self._tell = tell
-        self._place = place
+        self._emit = emit
+        self._endpoint = endpoint
 
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Read chunks of chat or of plain completion in OpenAI's JSON; what came at once is told at once.
+        """Read chunks of chat or of plain completion in OpenAI's JSON; what came at once is reported at once.
 
         Raises:
-            BadReply: One is about a sample that was not asked for.
-            openai.APIError: One tells of an error.
+            InvalidResponse: One is about a sample that was not requested.
+            openai.APIError: One reports an error.
         """
         fresh: dict[int, _Fresh] = {}
         number = len(self.samples)
         try:
             for event in events:
                 if event.get("error"):
-                    raise _told(event["error"])
+                    raise _stream_error(event["error"])
                 usage = event.get("usage")
                 if usage is not None:
                     self.usage = usage
                 for choice in event.get("choices") or ():
                     index = choice["index"]
                     if not 0 <= index < number:
-                        raise InvalidResponse(f"{self._place} sent sample {index} of {len(self.samples)}")
+                        raise InvalidResponse(f"{self._endpoint} sent sample {index} of {len(self.samples)}")
                     self._take_choice(index, choice, fresh)
         finally:
             for index, came in fresh.items():
                 self._keep(self.samples[index], came)
 
-    def _keep(self, sample: Sample, came: _Fresh) -> None:
+    def _keep(self, sample: StreamedSample, came: _Fresh) -> None:
         texts, ids, logprobs, thoughts = came
         sample.text += texts
         sample.token_ids += ids
         sample.logprobs += logprobs
         sample.reasoning += thoughts
-        self._tell(sample.index, "".join(texts), tuple(ids), tuple(logprobs), "".join(thoughts))
+        self._emit(sample.index, "".join(texts), tuple(ids), tuple(logprobs), "".join(thoughts))
 
     def _take_choice(self, index: int, choice: Mapping[str, Any], fresh: dict[int, _Fresh]) -> None:
         sample = self.samples[index]
@@ -128,7 +128,7 @@ class Reading:
             # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
             thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
             if called := delta.get("tool_calls"):
-                _take_calls(sample, called, self._place)
+                _take_calls(sample, called, self._endpoint)
             if shown:
                 logprobs, top = _chat_logprobs(shown)
         else:
@@ -152,33 +152,33 @@ class Reading:
             sample.finish = reason
             if reason == "stop" and "stop_reason" in choice:
                 # vLLM's: the stop string, or null or the token's id at the end of the text
-                told = choice["stop_reason"]
-                sample.stopped_by = told if isinstance(told, str) else ""
+                stop = choice["stop_reason"]
+                sample.stopped_by = stop if isinstance(stop, str) else ""
 
 
-def _take_calls(sample: Sample, pieces: Sequence[Mapping[str, Any]], from_where: str) -> None:
-    """Put pieces of calls behind what has come of them; a piece without a place belongs to the last call.
+def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], endpoint: str) -> None:
+    """Append deltas of tool calls; a delta without an index belongs to the last call.
 
     Raises:
-        BadReply: A piece is none.
+        InvalidResponse: A delta is not in OpenAI's form.
     """
-    for piece in pieces:
-        function = piece.get("function") or {}
-        place = piece.get("index")
-        told = [piece.get("id") or "", function.get("name") or "", function.get("arguments") or ""]
-        if not (all(isinstance(one, str) for one in told) and isinstance(place, int | None)):
-            raise InvalidResponse(f"{from_where} sent a call of a tool that is not in OpenAI's form")
-        named, name, arguments = told
-        if place is None:
-            place = len(sample.calls) if name or not sample.calls else max(sample.calls)
-        call = sample.calls.setdefault(place, _Call())
-        call.id = call.id or named
+    for delta in deltas:
+        function = delta.get("function") or {}
+        index = delta.get("index")
+        fields = [delta.get("id") or "", function.get("name") or "", function.get("arguments") or ""]
+        if not (all(isinstance(one, str) for one in fields) and isinstance(index, int | None)):
+            raise InvalidResponse(f"{endpoint} sent a tool call that is not in OpenAI's form")
+        call_id, name, arguments = fields
+        if index is None:
+            index = len(sample.calls) if name or not sample.calls else max(sample.calls)
+        call = sample.calls.setdefault(index, _Call())
+        call.id = call.id or call_id
         call.name = call.name or name
         call.arguments.append(arguments)
         sample.pieces += 1
 
 
-def _told(error: Any) -> Exception:
+def _stream_error(error: Any) -> Exception:
     import httpx
     import openai
 
@@ -203,19 +203,19 @@ def _completion_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[li
 
 
 def token_id(name: str) -> int:
-    """Id in a name such as `token_id:17`; `HIDDEN` if it is the token's text."""
+    """Id in a name such as `token_id:17`; `REDACTED` if it is the token's text."""
     number = name.removeprefix(_ID)
     return int(number) if name.startswith(_ID) and number.isascii() and number.isdigit() else HIDDEN
 
 
-def completed(
-    sample: Sample,
+def to_completion(
+    sample: StreamedSample,
     usage: Usage,
     top: tuple[tuple[TopToken, ...], ...] | None,
     *,
     wants_logprobs: bool,
-    tells_stop: bool,
-    place: str,
+    reports_stop: bool,
+    endpoint: str,
 ) -> Completion:
     """The finished sample.
 
@@ -223,28 +223,28 @@ def completed(
         sample: What came of it.
         usage: Its tokens.
         top: Its alternatives.
-        wants_logprobs: Whether log-probabilities were asked for.
-        tells_stop: Whether a `stop_reason` is vLLM's, which tells a stop string from the end of the text.
-        place: The endpoint, for messages.
+        wants_logprobs: Whether log-probabilities were requested.
+        reports_stop: Whether a `stop_reason` is vLLM's, which reports a stop string from the end of the text.
+        endpoint: The endpoint, for messages.
 
     Raises:
-        BadReply: The reply broke off, or its numbers are none.
+        InvalidResponse: The response broke off, or its numbers are none.
     """
     if sample.finish is None:
-        raise InvalidResponse(f"{place} broke off before the end of the reply")
+        raise InvalidResponse(f"{endpoint} broke off before the end of the reply")
     if sample.finish in ("abort", "error"):
-        raise InvalidResponse(f"{place} gave the sample up ({sample.finish})")
+        raise InvalidResponse(f"{endpoint} gave the sample up ({sample.finish})")
     if any(not call.name for call in sample.calls.values()):
-        raise InvalidResponse(f"{place} sent a call of a tool without its name")
+        raise InvalidResponse(f"{endpoint} sent a tool call without a name")
     if any(math.isnan(v) for v in sample.logprobs):
-        raise InvalidResponse(f"{place} sent log-probabilities that are not numbers")
+        raise InvalidResponse(f"{endpoint} sent log-probabilities that are not numbers")
     return Completion(
         text="".join(sample.text),
         token_ids=tuple(sample.token_ids),
         logprobs=tuple(sample.logprobs) if wants_logprobs and sample.logprobs else None,
         top_logprobs=top,
         finish_reason=_REASONS.get(sample.finish, "stop"),
-        stopped_by=sample.stopped_by if tells_stop else None,
+        stop_reason=sample.stopped_by if reports_stop else None,
         usage=usage,
         sample_index=sample.index,
         reasoning="".join(sample.reasoning),
@@ -256,7 +256,7 @@ def completed(
     )
 
 
-def with_report(made: Completion, report: Mapping[str, Any]) -> Completion:
+def with_processor_report(made: Completion, report: Mapping[str, Any]) -> Completion:
     """The sample with what its hooks measured; a hook that failed makes it a failed one.
 
     Args:
@@ -268,20 +268,20 @@ def with_report(made: Completion, report: Mapping[str, Any]) -> Completion:
         update={
             "extras": {**made.extras, **report["extras"]},
             "finish_reason": made.finish_reason if failed is None else "error",
-            "stopped_by": made.stopped_by if failed is None else None,
+            "stop_reason": made.stop_reason if failed is None else None,
             "failure": None if failed is None else Failure(code=failed[0], message=failed[1]),
         }
     )
 
 
-def last_chunk(
+def final_chunk(
     request: int,
     completion: Completion,
     text: str = "",
     ids: tuple[int, ...] = (),
     logprobs: tuple[float, ...] = (),
 ) -> Chunk:
-    """The piece that ends a sample, with what of it was not told before."""
+    """The piece that ends a sample, with what of it was not reported before."""
     return Chunk(
         request=request,
         sample_index=completion.sample_index,

@@ -1,10 +1,10 @@
 """`Wire`: one request to a provider as a stream of chunks that is closed whatever happens.
 
-`EventReader`: the JSON objects in a stream of server-sent events, as the bytes come in.
+`SSEParser`: the JSON objects in a stream of server-sent events, as the bytes come in.
 
-`Poster`: requests to one endpoint in OpenAI's format, whose streamed replies come as plain JSON objects.
+`StreamingClient`: requests to one endpoint in OpenAI's format, whose streamed responses come as plain JSON objects.
 
-The `openai` client makes a typed object of every piece of a reply and looks through all its connections for every
+The `openai` client makes a typed object of every piece of a response and looks through all its connections for every
 request, which at 256 requests at once costs more than everything else together (`benchmarks/backend_overhead.py`). So
 streams are read here, from aiohttp, which LiteLLM itself sends most requests with. Address, key, headers and
 certificates are what LiteLLM and the `openai` client have made of the settings.
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     import aiohttp
 
 
-LONGEST = 64 << 20
-"""Most bytes of one event: more is no reply."""
+MAX_EVENT_BYTES = 64 << 20
+"""Maximum bytes of one event: more is no response."""
 DONE = b"[DONE]"
 """What OpenAI's format sends in place of a last object."""
 _EMPTY = (b"", b"\r")
 
 
-class EventReader:
+class ServerSentEvents:
     """Cuts bytes into events; a byte is looked at once, however they are split.
 
     Source: HTML Living Standard, section 9.2.6. Differs: a line ends with a line feed, before which a carriage return
     is dropped (lone carriage returns are in no provider's streams); names, ids and comments are passed over.
 
     Attributes:
-        done: Whether the stream has said that it is complete.
+        done: Whether the stream has generated that it is complete.
     """
 
     def __init__(self) -> None:
@@ -52,63 +52,63 @@ class EventReader:
         self._tail = bytearray()
         self._data: list[bytes] = []
 
-    def feed(self, piece: bytes) -> list[dict[str, Any]]:
+    def feed(self, data_chunk: bytes) -> list[dict[str, Any]]:
         """The objects that a piece completes.
 
         Raises:
-            BadReply: An event is too long, or no JSON object.
+            InvalidResponse: An event is too long, or no JSON object.
             ValueError: An event is no JSON.
         """
-        lines = piece.split(b"\n")
+        lines = data_chunk.split(b"\n")
         if len(lines) == 1:
-            self._tail += piece
-            if len(self._tail) > LONGEST:
-                raise InvalidResponse(f"an event of the stream has more than {LONGEST} bytes")
+            self._tail += data_chunk
+            if len(self._tail) > MAX_EVENT_BYTES:
+                raise InvalidResponse(f"an event of the stream has more than {MAX_EVENT_BYTES} bytes")
             return []
         if self._tail:
             lines[0] = bytes(self._tail) + lines[0]
         self._tail = bytearray(lines.pop())
-        found: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         data = self._data
         for line in lines:
             if line.startswith(b"data:"):
                 data.append(line[5:])
             elif data and line in _EMPTY:
-                whole = data[0] if len(data) == 1 else b"\n".join(data)
+                event = data[0] if len(data) == 1 else b"\n".join(data)
                 data.clear()
-                self._take(whole.strip(), found)
-        return found
+                self._take(event.strip(), objects)
+        return objects
 
     def end(self) -> list[dict[str, Any]]:
         """The object that was left without its closing empty line, if there is one.
 
         Raises:
-            BadReply: It is no JSON object.
+            InvalidResponse: It is no JSON object.
             ValueError: It is no JSON.
         """
         return self.feed(b"\n\n") if self._tail or self._data else []
 
-    def _take(self, data: bytes, found: list[dict[str, Any]]) -> None:
+    def _take(self, data: bytes, objects: list[dict[str, Any]]) -> None:
         if data == DONE:
             self.done = True
         elif data and not self.done:
             value = from_json(data)
             if not isinstance(value, dict):
                 raise InvalidResponse("an event of the stream is no JSON object")
-            found.append(value)
+            objects.append(value)
 
 
 CONNECT_S = 10.0
-"""Longest time to wait for a connection, in seconds."""
+"""Maximum time to wait for a connection, in seconds."""
 KEEP_S = 4.0
 """Seconds that an unused connection is kept: less than the 5 s after which servers on uvicorn, as vLLM's, close it."""
 DRAIN_S = 1.0
-"""Longest wait for the end of a reply that has said that it is complete, in seconds; then its connection is closed."""
-LONGEST_ERROR = 1 << 20
-"""Most bytes that are read of a reply that tells of an error."""
+"""Longest wait for the end of a response that has generated that it is complete, in seconds; then its connection is closed."""
+MAX_ERROR_BYTES = 1 << 20
+"""Maximum bytes that are read of a response that reports an error."""
 
 
-class Poster:
+class StreamingClient:
     """Sends requests to one endpoint.
 
     Args:
@@ -123,24 +123,26 @@ class Poster:
         self._payload = BytesPayload
         self._target = target
         base = str(client.base_url).rstrip("/")
-        told = {**client.default_headers, **client.auth_headers}
-        # all but what the `openai` client tells of itself
+        headers = {**client.default_headers, **client.auth_headers}
+        # all but what the `openai` client reports itself
         self._headers = {
-            k: v for k, v in told.items() if isinstance(v, str) and not k.lower().startswith(("x-stainless", "user-"))
+            k: v
+            for k, v in headers.items()
+            if isinstance(v, str) and not k.lower().startswith(("x-stainless", "user-"))
         }
         self._urls = {path: URL(base + path) for path in ("/chat/completions", "/completions")}
         self._proxy = _proxy_of(base)
         self._session: aiohttp.ClientSession | None = None
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> Stream:
-        """A POST whose reply comes as events; it is sent when the stream is entered."""
-        return Stream(self, path, to_json(body))
+    def stream(self, path: str, body: Mapping[str, Any]) -> EventStream:
+        """A POST whose response comes as events; it is sent when the stream is entered."""
+        return EventStream(self, path, to_json(body))
 
     async def post(self, path: str, data: bytes) -> aiohttp.ClientResponse:
-        """The reply to a POST of JSON, when its head is there.
+        """The response to a POST of JSON, when its head is there.
 
         Raises:
-            openai.APIStatusError: The endpoint refused, or LiteLLM's own error of the same reply.
+            openai.APIStatusError: The endpoint refused, or LiteLLM's own error of the same response.
             aiohttp.ClientError: It cannot be reached.
             TimeoutError: It was silent for too long.
         """
@@ -177,16 +179,16 @@ class Poster:
         return self._session
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
-        """A reply of status 400 or more as the exception that LiteLLM makes of it."""
+        """A response of status 400 or more as the exception that LiteLLM makes of it."""
         import httpx
         import openai
 
-        text = (await response.content.read(LONGEST_ERROR)).decode(errors="replace")
+        text = (await response.content.read(MAX_ERROR_BYTES)).decode(errors="replace")
         try:
-            told = json.loads(text)
+            headers = json.loads(text)
         except ValueError:
-            told = None
-        body = told.get("error", told) if isinstance(told, dict) else None
+            headers = None
+        body = headers.get("error", headers) if isinstance(headers, dict) else None
         message = body.get("message") if isinstance(body, dict) else None
         kinds = {400: openai.BadRequestError, 401: openai.AuthenticationError, 429: openai.RateLimitError}
         reply: Any = httpx.Response(
@@ -207,22 +209,22 @@ class Poster:
         return made
 
 
-class Stream:
-    """The events of one reply, as many as come at once; leaving the block before their end closes the connection.
+class EventStream:
+    """The events of one response, as many as come at once; leaving the block before their end closes the connection.
 
     Raises:
         aiohttp.ClientError: While iterated: the endpoint broke off.
         TimeoutError: Likewise: it was silent for too long.
         ValueError: Likewise: what came is no JSON.
-        BadReply: Likewise: what came is no JSON object.
+        InvalidResponse: Likewise: what came is no JSON object.
     """
 
-    def __init__(self, poster: Poster, path: str, data: bytes) -> None:
+    def __init__(self, poster: StreamingClient, path: str, data: bytes) -> None:
         self._poster, self._path, self._data = poster, path, data
-        self._reader = EventReader()
+        self._reader = ServerSentEvents()
         self._response: Any = None
 
-    async def __aenter__(self) -> Stream:
+    async def __aenter__(self) -> EventStream:
         self._response = await self._poster.post(self._path, self._data)
         return self
 
@@ -230,17 +232,17 @@ class Stream:
         if not self._response.content.at_eof():
             self._response.close()
 
-    def __aiter__(self) -> Stream:
+    def __aiter__(self) -> EventStream:
         return self
 
     async def __anext__(self) -> list[dict[str, Any]]:
         reader, content = self._reader, self._response.content
         while not reader.done:
-            piece = await content.readany()
-            events = reader.feed(piece) if piece else reader.end()
+            data_chunk = await content.readany()
+            events = reader.feed(data_chunk) if data_chunk else reader.end()
             if events:
                 return events
-            if not piece:
+            if not data_chunk:
                 raise StopAsyncIteration
         if not content.at_eof():
             await _drain(self._response)
@@ -269,16 +271,16 @@ STREAMED = {"stream": True}
 COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
-class Wire:
+class Transport:
     """The connection to one target.
 
     To providers that speak OpenAI's format, the request that LiteLLM's parameter map makes is sent and its stream is
-    read here, below LiteLLM's own: LiteLLM joins all samples of a reply under one finish reason, makes up a finish
+    read here, below LiteLLM's own: LiteLLM joins all samples of a response under one finish reason, makes up a finish
     where the stream broke off, drops fields, and takes milliseconds for each call. All other providers go through
     `litellm.acompletion`.
 
     Attributes:
-        client: The `openai` client, for the pages beside chat; None for a provider with another format.
+        client: The `openai` client, for the pages next to chat; None for a provider with another format.
     """
 
     def __init__(self, target: Target) -> None:
@@ -297,7 +299,7 @@ class Wire:
                 timeout=openai.Timeout(target.settings.timeout_s, connect=min(CONNECT_S, target.settings.timeout_s)),
                 default_headers=target.settings.headers,
             )
-            self._poster = Poster(target, self.client)
+            self._poster = StreamingClient(target, self.client)
             self._map = ParameterMap(target)
 
     def chat(
@@ -312,8 +314,8 @@ class Wire:
     def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A request to `/v1/completions`; its chunks likewise."""
         named = {k: v for k, v in body.items() if k != "extra_body"}
-        whole = {"model": self._target.served, **COUNTED, **named, **(body.get("extra_body") or {})}
-        return self._poster.stream("/completions", whole)
+        event = {"model": self._target.served, **COUNTED, **named, **(body.get("extra_body") or {})}
+        return self._poster.stream("/completions", event)
 
     @asynccontextmanager
     async def _through_litellm(self, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[list[Any]]]:
@@ -350,7 +352,7 @@ class Wire:
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[Any]:
-        """A deadline that starts anew with every sign of life."""
+        """A deadline that restarts with every sign of life."""
         seconds = self._target.settings.timeout_s
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(seconds) as clock:

@@ -1,6 +1,6 @@
-"""What a vLLM server offers beside chat: plain functions over one `openai.AsyncOpenAI` client.
+"""What a vLLM server offers next to chat: plain functions over one `openai.AsyncOpenAI` client.
 
-The client's address ends in `/v1`; `/tokenize`, `/score` and the others stand beside it.
+The client's address ends in `/v1`; `/tokenize`, `/score` and the others stand next to it.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    fields: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        told["content"] = message.content or None
-        told["tool_calls"] = [call.as_openai() for call in message.tool_calls]
+        fields["content"] = message.content or None
+        fields["tool_calls"] = [call.as_openai() for call in message.tool_calls]
     if message.tool_call_id:
-        told["tool_call_id"] = message.tool_call_id
+        fields["tool_call_id"] = message.tool_call_id
     if message.name:
-        told["name"] = message.name
-    return told
+        fields["name"] = message.name
+    return fields
 
 
 async def call(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """POST to a path beside `/v1` and read the JSON object that comes back.
+    """POST to a path next to `/v1` and read the JSON object that comes back.
 
     Raises:
-        BadReply: Something else came back.
+        InvalidResponse: Something else came back.
     """
-    reply = await client.post(root(client) + path, body=dict(body), cast_to=object)
-    if not isinstance(reply, dict):
+    response = await client.post(root(client) + path, body=dict(body), cast_to=object)
+    if not isinstance(response, dict):
         raise InvalidResponse(f"{path} answered with no JSON object")
-    return reply
+    return response
 
 
 def root(client: Any) -> str:
@@ -49,57 +49,57 @@ def root(client: Any) -> str:
 
 async def version(client: Any) -> str:
     """The server's version."""
-    reply = await client.get(root(client) + "/version", cast_to=object)
-    return str(reply["version"])
+    response = await client.get(root(client) + "/version", cast_to=object)
+    return str(response["version"])
 
 
-async def listed_hooks(client: Any) -> frozenset[str]:
+async def list_server_processors(client: Any) -> frozenset[str]:
     """Names of the hooks that are installed on the server, by our endpoint plug-in.
 
     vLLM's development mode has `/collective_rpc` instead, which is never tried: a method that the workers do not have
     ends vLLM's engine (seen with 0.32).
     """
-    reply = await client.get(root(client) + HOOKS_PAGE, cast_to=object)
-    return frozenset(str(name) for name in reply["hooks"])
+    response = await client.get(root(client) + HOOKS_PAGE, cast_to=object)
+    return frozenset(str(name) for name in response["hooks"])
 
 
-async def take_report(client: Any, name: str) -> dict[str, Any]:
+async def take_processor_report(client: Any, name: str) -> dict[str, Any]:
     """What the hooks say of one sample; it can be taken once.
 
     Raises:
         BackendError: They say nothing: the server ran without them, or has dropped it.
     """
-    reply = await call(client, REPORTS_PAGE, {"ids": [name]})
-    found = reply["reports"].get(name)
-    if found is None:
+    response = await call(client, REPORTS_PAGE, {"ids": [name]})
+    report = response["reports"].get(name)
+    if report is None:
         raise BackendError(
             "the vLLM server has no report of a sample's hooks",
             hint="with data parallelism, or after a restart, reports are lost",
         )
-    return dict(found)
+    return dict(report)
 
 
 async def tokenize_text(client: Any, model: str, text: str, *, special: bool) -> list[int]:
     """Tokens of a text; `special` adds what the tokenizer puts at the beginning of a raw text."""
-    reply = await call(client, "/tokenize", {"model": model, "prompt": text, "add_special_tokens": special})
-    return [int(i) for i in reply["tokens"]]
+    response = await call(client, "/tokenize", {"model": model, "prompt": text, "add_special_tokens": special})
+    return [int(i) for i in response["tokens"]]
 
 
 async def tokenize_messages(
     client: Any, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
 ) -> list[int]:
-    """Tokens of a conversation with its tools, up to where the assistant's reply begins."""
+    """Tokens of a conversation with its tools, up to where the assistant's response begins."""
     body: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
     if tools:
         body["tools"] = list(tools)
-    reply = await call(client, "/tokenize", body)
-    return [int(i) for i in reply["tokens"]]
+    response = await call(client, "/tokenize", body)
+    return [int(i) for i in response["tokens"]]
 
 
 async def detokenize(client: Any, model: str, ids: Sequence[int]) -> str:
     """Text of tokens."""
-    reply = await call(client, "/detokenize", {"model": model, "tokens": list(ids)})
-    return str(reply["prompt"])
+    response = await call(client, "/detokenize", {"model": model, "tokens": list(ids)})
+    return str(response["prompt"])
 
 
 async def prompt_ids(client: Any, model: str, prompt: Prompt) -> list[int]:
@@ -118,8 +118,8 @@ async def prompt_ids(client: Any, model: str, prompt: Prompt) -> list[int]:
 
 async def score_pairs(client: Any, model: str, query: str, texts: Sequence[str]) -> list[float]:
     """Scores of a query with each text by a server that runs a pooling model (`/score`), in order."""
-    reply = await call(client, "/score", {"model": model, "text_1": query, "text_2": list(texts)})
-    rows = sorted(reply["data"], key=lambda row: row["index"])
+    response = await call(client, "/score", {"model": model, "text_1": query, "text_2": list(texts)})
+    rows = sorted(response["data"], key=lambda row: row["index"])
     return [float(row["score"]) for row in rows]
 
 
@@ -135,5 +135,5 @@ async def pool(client: Any, model: str, texts: Sequence[str], task: str | None =
     body: dict[str, Any] = {"model": model, "input": list(texts)}
     if task is not None:
         body["task"] = task
-    reply = await call(client, "/pooling", body)
-    return [row["data"] for row in sorted(reply["data"], key=lambda row: row["index"])]
+    response = await call(client, "/pooling", body)
+    return [row["data"] for row in sorted(response["data"], key=lambda row: row["index"])]

@@ -1,35 +1,52 @@
-"""Logits hooks: pure functions that change what a sample may say next, or measure it, by registered name.
+"""Logits processors: functions that change or measure a sample's next-token logits, by registered name.
 
-A hook is `(logits_row, state) -> logits_row`: `logits_row` is a NumPy array `[vocab]` of fp32 logits, which it must not
-change in place, and `state` tells where the sample stands. Hooks act on the sampling alone: log-probabilities are
-reported from the raw distribution. They run in the order in which a request names them, each on the row the one before
-left, so a hook that measures comes before those that change. Ours and third parties' are found through the entry-point
-group `reason.hooks`, whose entries name a factory that takes the call's arguments and returns the hook. A hook over
-several requests in lock-step is a `GroupHook`, found through the group `reason.group_hooks`.
+A logits processor is `(row, state) -> row`: `row` is a NumPy array `[vocab]` of fp32 logits, which it must not change in
+place, and `state` describes the sample so far. Processors act on sampling only: log-probabilities are reported from the
+raw distribution. They run in the order in which a request names them, each on the row that the previous one returned,
+so a processor that measures comes before those that change. They are registered in the entry-point group
+`reason.logits_processors`, whose entries name a factory that takes the arguments of the request and returns the
+processor. A processor over several requests in lockstep is a `GroupLogitsProcessor`, registered in
+`reason.group_logits_processors`.
 """
 
-from .base import GROUP, GROUPS, Hook, HookFactory, HookState, hook_names, make_hooks
+from .base import (
+    ENTRY_POINTS,
+    GROUP_ENTRY_POINTS,
+    LogitsProcessor,
+    ProcessorFactory,
+    ProcessorState,
+    logits_processor_names,
+    make_logits_processors,
+)
 from .builtin import entropy_probe, forbid_tokens, only_tokens, steer, step_control, stop_on_confidence
-from .groups import GroupHook, Line, OutOfStep, Peer, companions, contrast, run_hooks
+from .groups import (
+    GroupLogitsProcessor,
+    GroupMember,
+    LockstepLost,
+    LogitsRow,
+    contrast,
+    lockstep_groups,
+    run_logits_processors,
+)
 
 __all__ = [
-    "GROUP",
-    "GROUPS",
-    "GroupHook",
-    "Hook",
-    "HookFactory",
-    "HookState",
-    "Line",
-    "OutOfStep",
-    "Peer",
-    "companions",
+    "ENTRY_POINTS",
+    "GROUP_ENTRY_POINTS",
+    "GroupLogitsProcessor",
+    "GroupMember",
+    "LockstepLost",
+    "LogitsProcessor",
+    "LogitsRow",
+    "ProcessorFactory",
+    "ProcessorState",
     "contrast",
     "entropy_probe",
     "forbid_tokens",
-    "hook_names",
-    "make_hooks",
+    "lockstep_groups",
+    "logits_processor_names",
+    "make_logits_processors",
     "only_tokens",
-    "run_hooks",
+    "run_logits_processors",
     "steer",
     "step_control",
     "stop_on_confidence",

@@ -1,7 +1,4 @@
-"""The hook's contract, and hooks by name: `HookState`, `hook_names`, `make_hooks`.
-
-Checks of what a caller hands to a hook, before any token is sampled.
-"""
+"""The interface of logits processors, the registry that finds them by name, and checks of their arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import LogitsProcessorSpec
@@ -19,31 +16,31 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .groups import Peer
+    from .groups import GroupMember
 
     Row = NDArray[np.float32]
 
-GROUP = "reason.hooks"
+ENTRY_POINTS: Final = "reason.logits_processors"
 """Entry-point group of the factories."""
 
-GROUPS = "reason.group_hooks"
-"""Entry-point group of the factories of hooks over several requests (`GroupHook`)."""
+GROUP_ENTRY_POINTS: Final = "reason.group_logits_processors"
+"""Entry-point group of the factories of processors over several requests (`GroupLogitsProcessor`)."""
 
 
 @dataclass
-class HookState:
-    """Where a sample stands.
+class ProcessorState:
+    """The sample that a row belongs to.
 
     Attributes:
         prompt_ids: Tokens of the prompt, its prefix included.
         generated_ids: Tokens of the sample so far; the row is of the token after them.
-        sample_index: Which sample of the request.
-        extras: What the hook wants reported in `Completion.extras` under its name; JSON values.
+        sample_index: Index of the sample in its request.
+        extras: What the processor reports in `Completion.extras` under its name; JSON values.
         eos_ids: Tokens that end a text.
-        memory: What a hook remembers of the sample between two tokens, under a key of its own. An engine may ask for
-            the same position twice (a prompt computed in pieces): the second time counts.
-        peers: For a hook over a group, all members at this step; empty if they are not together.
-        together: Whether the engine has begun the group as a whole.
+        memory: State of a processor between two tokens, under a key of its own. An engine may request the same position
+            twice (a prompt computed in chunks): the second time counts.
+        peers: All members of a group at this step; empty if they are not in lockstep.
+        together: Whether the engine has started the group as a whole.
     """
 
     prompt_ids: Sequence[int]
@@ -52,93 +49,101 @@ class HookState:
     extras: dict[str, Any] = field(default_factory=dict)
     eos_ids: frozenset[int] = frozenset()
     memory: dict[object, Any] = field(default_factory=dict)
-    peers: Sequence[Peer] = ()
+    peers: Sequence[GroupMember] = ()
     together: bool = False
 
 
-Hook = Callable[["Row", HookState], "Row"]
-HookFactory = Callable[..., Hook]
+LogitsProcessor = Callable[["Row", ProcessorState], "Row"]
+ProcessorFactory = Callable[..., LogitsProcessor]
 
 
-def hook_names(*, groups: bool = True) -> frozenset[str]:
-    """Names of all registered hooks.
+def logits_processor_names(*, groups: bool = True) -> frozenset[str]:
+    """Names of all registered processors.
 
     Args:
-        groups: Whether hooks over several requests count, which must start in one step.
+        groups: Whether to include processors over several requests, which must start in the same step.
     """
-    return frozenset(e.name for group in (GROUP, *([GROUPS] if groups else [])) for e in entry_points_in(group))
+    entry_groups = (ENTRY_POINTS, *([GROUP_ENTRY_POINTS] if groups else []))
+    return frozenset(e.name for group in entry_groups for e in entry_points_in(group))
 
 
-def make_hooks(calls: Sequence[LogitsProcessorSpec], model: str, also: Iterable[str] = ()) -> list[tuple[str, Hook]]:
-    """The hooks of a request, in order, with their names.
+def make_logits_processors(
+    specs: Sequence[LogitsProcessorSpec], model: str, also: Iterable[str] = ()
+) -> list[tuple[str, LogitsProcessor]]:
+    """The processors of a request, in order, with their names.
 
     Args:
-        calls: Names and arguments.
+        specs: Names and arguments.
         model: Name of the model, for messages.
-        also: Names of further hooks that the model has, for messages.
+        also: Names of further processors that the model has, for messages.
 
     Raises:
-        CapabilityMissing: No hook of that name is registered.
-        UserError: A hook does not take these arguments.
+        CapabilityMissing: No processor of that name is registered.
+        UserError: A processor does not take these arguments.
     """
-    return [(call.name, _make(call, model, also)) for call in calls]
+    return [(spec.name, _make(spec, model, also)) for spec in specs]
 
 
-def _make(call: LogitsProcessorSpec, model: str, also: Iterable[str]) -> Hook:
-    found: tuple[EntryPoint, ...] = (*entry_points_in(GROUP, call.name), *entry_points_in(GROUPS, call.name))
-    if not found:
-        error = CapabilityMissing(f"hook {call.name}", model, alternative="")
-        error.hint = f"hooks that exist: {', '.join(sorted(hook_names().union(also))) or 'none'}"
+def _make(spec: LogitsProcessorSpec, model: str, also: Iterable[str]) -> LogitsProcessor:
+    entries: tuple[EntryPoint, ...] = (
+        *entry_points_in(ENTRY_POINTS, spec.name),
+        *entry_points_in(GROUP_ENTRY_POINTS, spec.name),
+    )
+    if not entries:
+        error = CapabilityMissing(f"logits processor {spec.name}", model, alternative="")
+        registered = ", ".join(sorted(logits_processor_names().union(also))) or "none"
+        error.hint = f"registered logits processors: {registered}"
         raise error
-    factory: HookFactory = found[0].load()
+    factory: ProcessorFactory = entries[0].load()
     try:
-        return factory(**call.args)
+        return factory(**spec.args)
     except TypeError as error:
-        raise UserError(f"hook {call.name!r} does not take {call.args!r}: {error}") from error
+        raise UserError(f"logits processor {spec.name!r} does not take {spec.args!r}: {error}") from error
 
 
-def token_ids(hook: str, name: str, value: object) -> list[int]:
+# -- checks of arguments
+
+
+def token_ids(processor: str, name: str, value: object) -> list[int]:
     """A list of token ids without repetitions.
 
     Raises:
-        UserError: It is none; names the hook and the argument.
+        UserError: The value is no such list; names the processor and the argument.
     """
-    return list(dict.fromkeys(token_sequence(hook, name, value)))
+    return list(dict.fromkeys(token_sequence(processor, name, value)))
 
 
-def token_sequence(hook: str, name: str, value: object) -> list[int]:
-    """A sequence of token ids, repetitions kept. Raises as `token_ids`."""
+def token_sequence(processor: str, name: str, value: object) -> list[int]:
+    """A sequence of token ids with repetitions. Raises as `token_ids`."""
     if not isinstance(value, list | tuple) or not all(
         isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in value
     ):
-        raise UserError(f"hook {hook!r}: {name} must be a list of token ids, not {value!r}")
+        raise UserError(f"logits processor {processor!r}: {name} must be a list of token ids, got {value!r}")
     return list(value)
 
 
-def count(hook: str, name: str, value: object, least: int = 0) -> int:
-    """A whole number of at least `least`.
-
-    Raises:
-        UserError: It is none; names the hook and the argument.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UserError(f"hook {hook!r}: {name} must be a whole number of at least {least}, not {value!r}")
+def count(processor: str, name: str, value: object, min_value: int = 0) -> int:
+    """An integer of at least `min_value`. Raises as `token_ids`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < min_value:
+        raise UserError(
+            f"logits processor {processor!r}: {name} must be an integer of at least {min_value}, got {value!r}"
+        )
     return value
 
 
-def number(hook: str, name: str, value: object) -> float:
-    """A finite number. Raises as `count`."""
+def number(processor: str, name: str, value: object) -> float:
+    """A finite number. Raises as `token_ids`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise UserError(f"hook {hook!r}: {name} must be a finite number, not {value!r}")
+        raise UserError(f"logits processor {processor!r}: {name} must be a finite number, got {value!r}")
     return float(value)
 
 
-def within(hook: str, ids: Sequence[int], row: Row) -> list[int]:
-    """The ids, if the vocabulary has them all.
+def within(processor: str, ids: Sequence[int], row: Row) -> list[int]:
+    """The ids, if all of them are in the vocabulary.
 
     Raises:
-        UserError: One is outside; names it.
+        UserError: One is not; names it.
     """
     if ids and max(ids) >= len(row):
-        raise UserError(f"hook {hook!r}: token {max(ids)} is not in a vocabulary of {len(row)}")
+        raise UserError(f"logits processor {processor!r}: token {max(ids)} is not in a vocabulary of {len(row)}")
     return list(ids)

@@ -1,11 +1,4 @@
-"""Hooks about sets of tokens: forbid them, allow nothing else, lean towards one set and away from another.
-
-`step_control`: how long a step may be, how many there must be, and when the answer is opened.
-
-`stop_on_confidence`: end a sample whose confidence over a sliding window of tokens has fallen too low.
-
-`entropy_probe`: the exact entropy of the next-token distribution at chosen positions of a sample.
-"""
+"""The built-in logits processors of one sample: token sets, steering, step control, confidence stop, entropy probe."""
 
 from __future__ import annotations
 
@@ -15,42 +8,42 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import UserError
-from .base import Hook, HookState, count, number, token_ids, token_sequence, within
+from .base import LogitsProcessor, ProcessorState, count, number, token_ids, token_sequence, within
 
 if TYPE_CHECKING:
     from .base import Row
 
 
-def forbid_tokens(ids: Sequence[int]) -> Hook:
-    """A hook that never lets the given tokens be said.
+def keep_only(row: Row, ids: Sequence[int]) -> Row:
+    """A copy of the row in which all other tokens are at minus infinity."""
+    changed = row.copy()
+    changed[:] = float("-inf")
+    changed[list(ids)] = row[list(ids)]
+    return changed
 
-    Args:
-        ids: Token ids.
-    """
+
+def forbid_tokens(ids: Sequence[int]) -> LogitsProcessor:
+    """A processor under which the given tokens are never sampled."""
     banned = token_ids("forbid_tokens", "ids", ids)
 
-    def hook(row: Row, state: HookState) -> Row:
+    def process(row: Row, state: ProcessorState) -> Row:
         changed = row.copy()
         changed[within("forbid_tokens", banned, row)] = float("-inf")
         return changed
 
-    return hook
+    return process
 
 
-def only_tokens(ids: Sequence[int]) -> Hook:
-    """A hook that lets nothing but the given tokens be said; the end-of-text token too if it is among them.
-
-    Args:
-        ids: Token ids, at least one.
-    """
+def only_tokens(ids: Sequence[int]) -> LogitsProcessor:
+    """A processor under which only the given tokens are sampled; the end of text too if it is among them."""
     allowed = token_ids("only_tokens", "ids", ids)
     if not allowed:
-        raise UserError("hook 'only_tokens' got no token ids", hint="give at least one in args['ids']")
+        raise UserError("logits processor 'only_tokens' got no token ids", hint="give at least one in args['ids']")
 
-    def hook(row: Row, state: HookState) -> Row:
-        return just(row, within("only_tokens", allowed, row))
+    def process(row: Row, state: ProcessorState) -> Row:
+        return keep_only(row, within("only_tokens", allowed, row))
 
-    return hook
+    return process
 
 
 def steer(
@@ -59,55 +52,50 @@ def steer(
     away_ids: Sequence[int] = (),
     half_life_tokens: int | None = None,
     first: int | None = None,
-) -> Hook:
-    """A hook that leans towards one set of tokens, away from another, or both (the contrast between the two).
+) -> LogitsProcessor:
+    """A processor that biases sampling towards one set of tokens, away from another, or both.
 
     Args:
         ids: Tokens whose logits are raised by `weight`.
-        weight: Change of a logit, in nats; a negative one leans the other way.
+        weight: Change of a logit, in nats; a negative one has the opposite effect.
         away_ids: Tokens whose logits are lowered by `weight`.
-        half_life_tokens: After that many generated tokens the change is half as large, and so on; None keeps it.
-        first: Only that many tokens are steered; None steers all.
+        half_life_tokens: Number of generated tokens after which the change is halved; None keeps it constant.
+        first: Number of tokens that are steered; None is all.
     """
     toward, away = token_ids("steer", "ids", ids), token_ids("steer", "away_ids", away_ids)
     if not toward and not away:
-        raise UserError("hook 'steer' got no token ids", hint="give args['ids'] or args['away_ids']")
+        raise UserError("logits processor 'steer' got no token ids", hint="give args['ids'] or args['away_ids']")
     if both := set(toward) & set(away):
-        raise UserError(f"hook 'steer': token {min(both)} is in both ids and away_ids")
+        raise UserError(f"logits processor 'steer': token {min(both)} is in both ids and away_ids")
     strength = number("steer", "weight", weight)
     half_life = None if half_life_tokens is None else count("steer", "half_life_tokens", half_life_tokens, 1)
     end = None if first is None else count("steer", "first", first, 1)
 
-    def hook(row: Row, state: HookState) -> Row:
-        at = len(state.generated_ids)
-        if end is not None and at >= end:
+    def process(row: Row, state: ProcessorState) -> Row:
+        position = len(state.generated_ids)
+        if end is not None and position >= end:
             return row
-        change = strength if half_life is None else strength * 0.5 ** (at / half_life)
+        change = strength if half_life is None else strength * 0.5 ** (position / half_life)
         changed = row.copy()
         changed[within("steer", toward, row)] += change
         changed[within("steer", away, row)] -= change
         return changed
 
-    return hook
+    return process
 
 
-def just(row: Row, ids: Sequence[int]) -> Row:
-    """A copy of the row that leaves nothing but the given tokens."""
-    changed = row.copy()
-    changed[:] = float("-inf")
-    changed[list(ids)] = row[list(ids)]
-    return changed
+# -- step control
 
 
 @dataclass
-class _Progress:
-    """How far a sample is.
+class _StepProgress:
+    """Steps of a sample so far.
 
     Attributes:
-        read: Generated tokens taken into account.
-        steps: Steps that have ended.
-        length: Tokens of the step under way.
-        forced: Tokens that must come next.
+        read: Generated tokens that were processed.
+        steps: Finished steps.
+        length: Tokens of the current step.
+        forced: Tokens that must be next.
         opened: Whether the answer has been opened.
     """
 
@@ -126,42 +114,48 @@ def step_control(
     opener_ids: Sequence[int] = (),
     open_after_steps: int = 0,
     open_after_tokens: int = 0,
-) -> Hook:
-    """A hook that closes steps which grow too long, holds back the end of the text, and opens the answer.
+) -> LogitsProcessor:
+    """A processor that ends steps which grow too long, delays the end of the text, and opens the answer.
 
     A step ends after the sequence `end_ids` or after any one of `delimiter_ids` (vocabularies have many tokens that
-    contain a blank line). It reports `steps` (steps that had ended before
-    the last token), `forced` (positions of the tokens it forced) and `opened_at` (position of
-    the opener's first token, if it was forced) in `Completion.extras["step_control"]`.
+    contain a blank line). It reports `steps` (steps finished before the last token), `forced` (positions of the tokens
+    that it forced) and `opened_at` (position of the opener's first token, if it was forced) in
+    `Completion.extras["step_control"]`.
 
     Args:
-        max_tokens: Most tokens of a step; then `end_ids` is forced. 0 is no limit.
-        end_ids: Tokens that close a step, in order.
-        delimiter_ids: Tokens that end a step alone.
-        min_steps: Before so many steps have ended, no token that ends the text is let through. 0 is no minimum.
-        opener_ids: Tokens that open the answer, in order; from then on nothing is controlled.
-        open_after_steps: The opener is forced when that many steps have ended; 0 never.
-        open_after_tokens: The opener is forced at the latest after that many tokens, also within a step; 0 never.
+        max_tokens: Maximum tokens of a step, after which `end_ids` is forced; 0 is no limit.
+        end_ids: Tokens that end a step, in order.
+        delimiter_ids: Tokens each of which ends a step.
+        min_steps: Number of steps before which the end of text is not sampled; 0 is no minimum.
+        opener_ids: Tokens that open the answer, in order; after them nothing is controlled.
+        open_after_steps: Number of steps after which the opener is forced; 0 is never.
+        open_after_tokens: Number of tokens after which the opener is forced, also within a step; 0 is never.
     """
     name = "step_control"
-    limit, least = count(name, "max_tokens", max_tokens), count(name, "min_steps", min_steps)
+    limit, minimum = count(name, "max_tokens", max_tokens), count(name, "min_steps", min_steps)
     after_steps = count(name, "open_after_steps", open_after_steps)
     after_tokens = count(name, "open_after_tokens", open_after_tokens)
     end, opener = token_sequence(name, "end_ids", end_ids), token_sequence(name, "opener_ids", opener_ids)
     delimiters = frozenset(token_ids(name, "delimiter_ids", delimiter_ids))
     if limit and not end:
-        raise UserError(f"hook {name!r}: max_tokens needs end_ids", hint="the tokens that close a step, in order")
-    if least and not end and not delimiters:
-        raise UserError(f"hook {name!r}: min_steps needs end_ids or delimiter_ids", hint="else no step ever ends")
+        raise UserError(
+            f"logits processor {name!r}: max_tokens needs end_ids", hint="they are the tokens that end a step, in order"
+        )
+    if minimum and not end and not delimiters:
+        raise UserError(
+            f"logits processor {name!r}: min_steps needs end_ids or delimiter_ids", hint="otherwise no step ever ends"
+        )
     if after_steps and not end and not delimiters:
-        raise UserError(f"hook {name!r}: open_after_steps needs end_ids or delimiter_ids")
+        raise UserError(f"logits processor {name!r}: open_after_steps needs end_ids or delimiter_ids")
     if bool(opener) != bool(after_steps or after_tokens):
-        raise UserError(f"hook {name!r}: opener_ids goes with open_after_steps or open_after_tokens")
-    if not (limit or least or opener):
-        raise UserError(f"hook {name!r} has nothing to do", hint="give max_tokens, min_steps or opener_ids")
+        raise UserError(
+            f"logits processor {name!r}: opener_ids needs open_after_steps or open_after_tokens, and they it"
+        )
+    if not (limit or minimum or opener):
+        raise UserError(f"logits processor {name!r} has no effect", hint="give max_tokens, min_steps or opener_ids")
     key = object()
 
-    def read(progress: _Progress, generated: Sequence[int]) -> None:
+    def read(progress: _StepProgress, generated: Sequence[int]) -> None:
         while progress.read < len(generated):
             token = generated[progress.read]
             progress.read += 1
@@ -169,43 +163,46 @@ def step_control(
                 progress.forced = progress.forced[1:]
                 continue
             progress.length += 1
-            closing = bool(progress.forced)
+            was_forced = bool(progress.forced)
             progress.forced = progress.forced[1:]
             tail = list(generated[max(0, progress.read - len(end)) : progress.read])
+            # the sample may have generated a part of the end itself: then less of it is forced
             ended = bool(end) and progress.length >= len(end) and tail == end
-            # What the sample had said of the end itself counts: then less of it needs to be forced.
-            if ended or token in delimiters or (closing and not progress.forced):
+            if ended or token in delimiters or (was_forced and not progress.forced):
                 progress.steps, progress.length, progress.forced = progress.steps + 1, 0, []
 
-    def hook(row: Row, state: HookState) -> Row:
-        progress: _Progress = state.memory.setdefault(key, _Progress())
+    def process(row: Row, state: ProcessorState) -> Row:
+        progress: _StepProgress = state.memory.setdefault(key, _StepProgress())
         read(progress, state.generated_ids)
-        extras, at = state.extras, len(state.generated_ids)
+        extras, position = state.extras, len(state.generated_ids)
         extras["steps"] = progress.steps
         if opener and not progress.opened and not progress.forced:
-            due = after_steps and progress.steps >= after_steps
-            if due or (after_tokens and at >= after_tokens):
+            is_due = after_steps and progress.steps >= after_steps
+            if is_due or (after_tokens and position >= after_tokens):
                 progress.opened, progress.forced = True, list(opener)
-                extras["opened_at"] = at
+                extras["opened_at"] = position
         if limit and not progress.opened and not progress.forced and progress.length >= limit:
             progress.forced = list(end)
         if progress.forced:
             forced: list[int] = extras.setdefault("forced", [])
-            if not forced or forced[-1] != at:
-                forced.append(at)
-            return just(row, within(name, progress.forced[:1], row))
-        if not progress.opened and progress.steps < least and state.eos_ids:
-            held = row.copy()
-            held[[i for i in state.eos_ids if i < len(row)]] = float("-inf")
-            return held
+            if not forced or forced[-1] != position:
+                forced.append(position)
+            return keep_only(row, within(name, progress.forced[:1], row))
+        if not progress.opened and progress.steps < minimum and state.eos_ids:
+            without_eos = row.copy()
+            without_eos[[i for i in state.eos_ids if i < len(row)]] = float("-inf")
+            return without_eos
         return row
 
-    return hook
+    return process
+
+
+# -- confidence
 
 
 @dataclass
 class _Window:
-    """Confidences of the last tokens, and the position of the last."""
+    """Confidences of the last tokens, and the position of the last one."""
 
     values: deque[float]
     last: int = -1
@@ -213,21 +210,21 @@ class _Window:
 
 def stop_on_confidence(
     threshold: float, window: int = 1024, top: int = 20, min_tokens: int = 0, end_ids: Sequence[int] = ()
-) -> Hook:
-    """A hook that forces the end of the text once the group confidence is below a threshold.
+) -> LogitsProcessor:
+    """A processor that ends a sample when its group confidence falls below a threshold.
 
-    A token's confidence is the mean of -log p over the `top` most likely tokens at its place: high where one token
-    holds nearly all the mass. The group confidence is its mean over the last `window` tokens, and counts once the
-    window is full. `Completion.extras["stop_on_confidence"]` has `lowest` (lowest group confidence; None if no window
-    was ever full) and `stopped_at` (position at which the text was ended; None if it was not).
+    A token's confidence is the mean of -log p over the `top` most likely tokens at its position: high where one token
+    has nearly all the mass. The group confidence is its mean over the last `window` tokens, and counts once the window
+    is full. `Completion.extras["stop_on_confidence"]` has `lowest` (minimum group confidence; None if no window was
+    ever full) and `stopped_at` (position at which the text was ended; None if it was not).
 
     Args:
-        threshold: Group confidence below which the sample ends, in nats; take it from a few samples that run to their
-            end (the paper: such that the best tenth of them stays above).
-        window: Tokens of a group.
-        top: Most likely tokens that count at each place.
-        min_tokens: Before so many tokens nothing is stopped.
-        end_ids: What is forced: one of these tokens; empty is the model's own end of text.
+        threshold: Group confidence below which the sample ends, in nats; choose it from a few complete samples (the
+            paper: such that the best tenth of them stays above).
+        window: Number of tokens of a group.
+        top: Number of most likely tokens at each position.
+        min_tokens: Number of tokens before which nothing is stopped.
+        end_ids: Tokens one of which is forced; empty is the model's own end of text.
 
     Source: Fu et al. 2025, Deep Think with Confidence, equation 2 (token confidence), equation 3 (group confidence) and
         section 3.2 (stopping online).
@@ -235,33 +232,35 @@ def stop_on_confidence(
     name = "stop_on_confidence"
     bound = number(name, "threshold", threshold)
     size, best = count(name, "window", window, 1), count(name, "top", top, 1)
-    least = count(name, "min_tokens", min_tokens)
+    minimum = count(name, "min_tokens", min_tokens)
     ends = token_ids(name, "end_ids", end_ids)
     key = object()
 
-    def hook(row: Row, state: HookState) -> Row:
-        seen: _Window = state.memory.setdefault(key, _Window(deque(maxlen=size)))
-        extras, at = state.extras, len(state.generated_ids)
+    def process(row: Row, state: ProcessorState) -> Row:
+        recent: _Window = state.memory.setdefault(key, _Window(deque(maxlen=size)))
+        extras, position = state.extras, len(state.generated_ids)
         extras.setdefault("lowest", None)
         extras.setdefault("stopped_at", None)
-        if seen.last == at:
-            seen.values.pop()
-        seen.values.append(confidence(row, best))
-        seen.last = at
-        if len(seen.values) < size:
+        if recent.last == position:
+            recent.values.pop()
+        recent.values.append(confidence(row, best))
+        recent.last = position
+        if len(recent.values) < size:
             return row
-        group = sum(seen.values) / size
+        group = sum(recent.values) / size
         extras["lowest"] = group if extras["lowest"] is None else min(extras["lowest"], group)
-        if group >= bound or at < least:
+        if group >= bound or position < minimum:
             return row
         last = ends or sorted(i for i in state.eos_ids if i < len(row))
         if not last:
-            raise UserError(f"hook {name!r}: the model has no end-of-text token", hint="give one in args['end_ids']")
+            raise UserError(
+                f"logits processor {name!r}: the model has no end-of-text token", hint="give one in args['end_ids']"
+            )
         if extras["stopped_at"] is None:
-            extras["stopped_at"] = at
-        return just(row, within(name, last, row))
+            extras["stopped_at"] = position
+        return keep_only(row, within(name, last, row))
 
-    return hook
+    return process
 
 
 def confidence(row: Row, top: int) -> float:
@@ -275,71 +274,76 @@ def confidence(row: Row, top: int) -> float:
     log_total = float(np.log(np.exp(shifted).sum(dtype=np.float64)))
     top = min(top, len(row))
     best = np.partition(shifted, len(row) - top)[len(row) - top :]
-    best = best[np.isfinite(best)]  # tokens that another hook has forbidden have no finite share
+    best = best[np.isfinite(best)]  # tokens that another processor has forbidden
     return log_total - float(best.mean(dtype=np.float64))
+
+
+# -- entropy probe
 
 
 def entropy_probe(
     first: int | None = None, positions: Sequence[int] | None = None, token_logprobs: Sequence[int] = ()
-) -> Hook:
-    """A hook that changes nothing and reports the entropy over the whole vocabulary.
+) -> LogitsProcessor:
+    """A processor that changes nothing and reports the entropy over the complete vocabulary.
 
-    It reports, in `Completion.extras["entropy_probe"]`, lists of one length: `positions` (0 is the first generated
-    token), `entropy` (in nats), and with `token_logprobs` also `logprobs` (for each position a list with one natural
-    log-probability for each of those tokens, for example of Yes and No).
+    `Completion.extras["entropy_probe"]` has lists of one length: `positions` (0 is the first generated token),
+    `entropy` (in nats), and with `token_logprobs` also `logprobs` (for each position a list with the natural
+    log-probability of each of those tokens, for example of Yes and No).
 
     Args:
-        first: Only that many tokens are measured; None measures all.
-        positions: Only these positions are measured, counted from 0. Not together with `first`.
-        token_logprobs: Tokens whose log-probability is reported beside.
+        first: Number of tokens that are measured; None is all.
+        positions: Positions that are measured, counted from 0; not together with `first`.
+        token_logprobs: Tokens whose log-probabilities are reported too.
     """
     if first is not None and positions is not None:
-        raise UserError("hook 'entropy_probe' takes either first or positions")
+        raise UserError("logits processor 'entropy_probe' takes either first or positions")
     end = None if first is None else count("entropy_probe", "first", first, 1)
     chosen = None
     if positions is not None:
         if not isinstance(positions, list | tuple):
-            raise UserError(f"hook 'entropy_probe': positions must be a list of whole numbers, not {positions!r}")
+            raise UserError(
+                f"logits processor 'entropy_probe': positions must be a list of integers, got {positions!r}"
+            )
         chosen = {count("entropy_probe", "positions", p) for p in positions}
     labels = token_ids("entropy_probe", "token_logprobs", token_logprobs)
 
-    def hook(row: Row, state: HookState) -> Row:
-        at = len(state.generated_ids)
-        if (end is not None and at >= end) or (chosen is not None and at not in chosen):
+    def process(row: Row, state: ProcessorState) -> Row:
+        position = len(state.generated_ids)
+        if (end is not None and position >= end) or (chosen is not None and position not in chosen):
             return row
         entropy, logprobs = measure(row, within("entropy_probe", labels, row))
         extras = state.extras
-        seen: list[int] = extras.setdefault("positions", [])
-        again = bool(seen) and seen[-1] == at
-        _note(seen, at, again)
-        _note(extras.setdefault("entropy", []), entropy, again)
+        measured: list[int] = extras.setdefault("positions", [])
+        is_repeated = bool(measured) and measured[-1] == position
+        _append(measured, position, is_repeated)
+        _append(extras.setdefault("entropy", []), entropy, is_repeated)
         if labels:
-            _note(extras.setdefault("logprobs", []), logprobs, again)
+            _append(extras.setdefault("logprobs", []), logprobs, is_repeated)
         return row
 
-    return hook
+    return process
 
 
 def measure(row: Row, ids: Sequence[int] = ()) -> tuple[float, list[float]]:
     """Shannon entropy of a row of logits, in nats, and the log-probabilities of some tokens.
 
     With logits z, m = max z and Z = sum exp(z - m): H = log Z - sum exp(z - m) (z - m) / Z. Tokens at minus infinity
-    have no share. Exponentials are fp32, sums fp64: the error stays below 1e-5 for vocabularies of 2e5.
+    do not contribute. Exponentials are fp32, sums fp64: the error is below 1e-5 for vocabularies of 2e5.
     """
     import numpy as np
 
     shifted = row - row.max()
     weights = np.exp(shifted)
     total = float(weights.sum(dtype=np.float64))
-    # A weight of zero next to minus infinity would give nan.
+    # zero times minus infinity would be nan
     moment = float(np.multiply(weights, shifted, where=weights > 0, out=np.zeros_like(weights)).sum(dtype=np.float64))
     log_total = float(np.log(total))
     return log_total - moment / total, [float(shifted[i]) - log_total for i in ids]
 
 
-def _note(values: list[Any], value: Any, again: bool) -> None:
-    """Append, or replace the last if the engine asks for its position a second time."""
-    if again:
+def _append(values: list[Any], value: Any, is_repeated: bool) -> None:
+    """Append, or replace the last value if the engine requests its position again."""
+    if is_repeated:
         values[-1] = value
     else:
         values.append(value)

@@ -1,13 +1,9 @@
-"""Hooks over several samples at once: `GroupHook`, and `run_hooks`, which brings the rows of a step together.
+"""Logits processors over several requests in lockstep, and `contrast`, which mixes the logits of two prompts.
 
-The members of a group are requests of one call. They say the same tokens, in lock-step: at every step the hook sees the
-rows of all of them and gives each the same new row, and since their generators are of the same seed, the same token is
-drawn for each. Whatever stands before the hook in a member's list acts on its own row alone; whatever stands behind it
-must be the same for all.
-
-Which requests of a call go together: the groups that hooks such as `contrast` make of them.
-
-`contrast`: what one prompt makes more likely than another does, from two or more requests in lock-step.
+The members of a group are requests of one call. They sample the same tokens: at every step the processor gets the rows
+of all members and returns the same new row for each, and since their generators have the same seed, the same token is
+sampled for each. Processors before it in a member's list act on the member's own row; those after it must be the same
+for all members.
 """
 
 from __future__ import annotations
@@ -15,30 +11,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from ...core.errors import BackendError, UserError
 from ...core.messages import Request
 from ...core.registry import entry_points_in
-from .base import GROUPS, count, make_hooks, number
+from .base import GROUP_ENTRY_POINTS, LogitsProcessor, ProcessorState, count, make_logits_processors, number
 
 if TYPE_CHECKING:
-    from .base import Hook, HookState, Row
+    from .base import Row
+
+EXPERT: Final = "expert"
+AMATEUR: Final = "amateur"
 
 
-class OutOfStep(BackendError):
-    """A group that was begun together is no longer in lock-step, so its hook cannot act."""
+class LockstepLost(BackendError):
+    """A group that was started together is no longer in lockstep, so its processor cannot act."""
 
-    code: ClassVar[str] = "out_of_step"
+    code: ClassVar[str] = "lockstep_lost"
 
 
 @dataclass(frozen=True)
-class Peer:
+class GroupMember:
     """A member of a group at one step.
 
     Attributes:
-        role: Its part.
-        row: Its logits, as the hooks before the group's left them.
+        role: Its role in the group.
+        row: Its logits after the processors before the group's.
     """
 
     role: str
@@ -46,193 +45,199 @@ class Peer:
 
 
 @dataclass(frozen=True, eq=False)
-class GroupHook:
-    """A hook over the rows of a group.
+class GroupLogitsProcessor:
+    """A processor over the rows of a group.
 
-    It reports, under its name in `Completion.extras`, `mixed`: at how many tokens it has acted.
+    It reports `mixed`, the number of tokens at which it has acted, under its name in `Completion.extras`.
 
     Attributes:
-        group: Name of the group, which its members have in common and no other group of the same call has.
-        role: This member's part.
-        roles: Parts of a whole group, sorted.
-        mix: The new row of all members, from all of them; must not change a row in place.
+        group: Name of the group, which its members share and no other group of the call has.
+        role: This member's role.
+        roles: Roles of a complete group, sorted.
+        mix: The new row of all members, from all members; must not change a row in place.
     """
 
     group: str
     role: str
     roles: tuple[str, ...]
-    mix: Callable[[Sequence[Peer]], Row]
+    mix: Callable[[Sequence[GroupMember]], Row]
 
-    def __call__(self, row: Row, state: HookState) -> Row:
-        """The group's row, or where the group is not whole the member's own.
+    def __call__(self, row: Row, state: ProcessorState) -> Row:
+        """The group's row; the member's own one if the group is not complete.
 
         Raises:
-            OutOfStep: The group was promised to be in lock-step and is not.
+            LockstepLost: The group was started in lockstep and is no longer.
         """
-        at = len(state.generated_ids)
+        position = len(state.generated_ids)
         if not state.peers:
             if state.together:
-                raise OutOfStep(f"group {self.group!r} lost its lock-step at token {at}")
+                raise LockstepLost(f"group {self.group!r} lost its lockstep at token {position}")
             return row
-        if state.memory.get(self) != at:  # an engine may ask for the same position twice
-            state.memory[self] = at
+        if state.memory.get(self) != position:  # an engine may request the same position twice
+            state.memory[self] = position
             state.extras["mixed"] = state.extras.get("mixed", 0) + 1
         return self.mix(state.peers)
 
 
 @dataclass(eq=False)
-class Line:
-    """A row of logits on its way through the hooks of its sample.
+class LogitsRow:
+    """A row of logits on its way through the processors of its sample.
 
     Attributes:
-        row: The logits, changed by the hooks run so far.
+        row: The logits after the processors run so far.
         prompt_ids: Tokens of the prompt.
-        generated_ids: Tokens said so far.
-        hooks: The sample's hooks, by name, in order.
+        generated_ids: Tokens of the sample so far.
+        processors: The sample's processors, by name, in order.
         states: Their states.
         scope: Groups of the same name are different ones in different scopes.
-        done: Hooks that have run.
-        error: What a hook raised; the others do not run then.
+        done: Number of processors that have run.
+        error: Error of a processor, after which the others do not run.
     """
 
     row: Row
     prompt_ids: Sequence[int]
     generated_ids: Sequence[int]
-    hooks: Sequence[tuple[str, Hook]]
-    states: dict[str, HookState]
+    processors: Sequence[tuple[str, LogitsProcessor]]
+    states: dict[str, ProcessorState]
     scope: object = None
     done: int = 0
     error: Exception | None = None
 
     @property
-    def open(self) -> bool:
-        """Whether hooks are left to run."""
-        return self.error is None and self.done < len(self.hooks)
+    def has_next(self) -> bool:
+        return self.error is None and self.done < len(self.processors)
 
     @property
-    def next(self) -> Hook:
-        """The hook whose turn it is."""
-        return self.hooks[self.done][1]
+    def next(self) -> LogitsProcessor:
+        return self.processors[self.done][1]
 
-    def meeting(self, hook: GroupHook) -> tuple[object, ...]:
-        """What the members of a group have in common when they meet."""
-        name = self.hooks[self.done][0]
-        return (self.scope, name, hook.group, self.states[name].sample_index, len(self.generated_ids))
+    def group_key(self, processor: GroupLogitsProcessor) -> tuple[object, ...]:
+        """Equal for the members of one group."""
+        name = self.processors[self.done][0]
+        return (self.scope, name, processor.group, self.states[name].sample_index, len(self.generated_ids))
 
-    def run(self, peers: Sequence[Peer] = ()) -> None:
-        """Run the next hook. One that fails ends its own sample and touches no other."""
+    def run(self, peers: Sequence[GroupMember] = ()) -> None:
+        """Run the next processor. If it fails, only its own sample ends."""
         import numpy as np
 
-        name, hook = self.hooks[self.done]
+        name, processor = self.processors[self.done]
         self.done += 1
         state = self.states[name]
         state.prompt_ids, state.generated_ids, state.peers = self.prompt_ids, self.generated_ids, peers
         try:
-            self.row = np.asarray(hook(self.row, state), dtype=np.float32)
-        except Exception as error:  # noqa: BLE001 - a hook is foreign code: its failure belongs to its sample alone
+            self.row = np.asarray(processor(self.row, state), dtype=np.float32)
+        except Exception as error:  # noqa: BLE001 - third-party code: its failure ends its own sample
             self.error = error
         finally:
             state.peers = ()
 
 
-def run_hooks(lines: Sequence[Line]) -> None:
-    """Run the hooks of all rows of a step; those of a group meet where each comes to the group's hook."""
-    while left := [line for line in lines if line.open]:
-        groups: dict[tuple[object, ...], list[tuple[Line, GroupHook]]] = {}
-        for line in left:
-            while line.open and not isinstance(line.next, GroupHook):
-                line.run()
-            if line.open and isinstance(line.next, GroupHook):
-                groups.setdefault(line.meeting(line.next), []).append((line, line.next))
+def run_logits_processors(rows: Sequence[LogitsRow]) -> None:
+    """Run the processors of all rows of a step; a group's processor runs when all its members have reached it."""
+    while unfinished := [row for row in rows if row.has_next]:
+        groups: dict[tuple[object, ...], list[tuple[LogitsRow, GroupLogitsProcessor]]] = {}
+        for row in unfinished:
+            while row.has_next and not isinstance(row.next, GroupLogitsProcessor):
+                row.run()
+            if row.has_next and isinstance(row.next, GroupLogitsProcessor):
+                groups.setdefault(row.group_key(row.next), []).append((row, row.next))
         for members in groups.values():
-            peers = tuple(Peer(hook.role, line.row) for line, hook in members) if _whole(members) else ()
-            for line, _ in members:
-                line.run(peers)
+            is_complete = _is_in_lockstep(members)
+            peers = tuple(GroupMember(p.role, row.row) for row, p in members) if is_complete else ()
+            for row, _ in members:
+                row.run(peers)
 
 
-def _whole(members: Sequence[tuple[Line, GroupHook]]) -> bool:
-    """Whether a group is complete, and all its members have said the same."""
-    first, hook = members[0]
-    said = list(first.generated_ids)
-    return tuple(sorted(h.role for _, h in members)) == hook.roles and all(
-        h.roles == hook.roles and list(line.generated_ids) == said for line, h in members
+def _is_in_lockstep(members: Sequence[tuple[LogitsRow, GroupLogitsProcessor]]) -> bool:
+    """Whether a group is complete, and all its members have sampled the same tokens."""
+    first, processor = members[0]
+    generated = list(first.generated_ids)
+    return tuple(sorted(p.role for _, p in members)) == processor.roles and all(
+        p.roles == processor.roles and list(row.generated_ids) == generated for row, p in members
     )
 
 
-def companions(requests: Sequence[Request], model: str) -> list[tuple[int, ...]]:
-    """Positions of the requests that must be sampled in lock-step, group by group.
+def lockstep_groups(requests: Sequence[Request], model: str) -> list[tuple[int, ...]]:
+    """Positions of the requests of a call that must be sampled in lockstep, group by group.
 
-    A request whose partners are not in the call belongs to no group: its hook then changes nothing.
+    A request whose partners are not in the call belongs to no group: its processor changes nothing.
 
     Args:
         requests: The requests of one call.
         model: Name of the model, for messages.
 
     Raises:
-        UserError: A group has a member too many, or its members are not sampled alike.
-        CapabilityMissing: A hook of theirs is unknown.
+        UserError: A group has a member too many, or its members have different sampling parameters.
+        CapabilityMissing: A processor is not registered.
     """
-    if not any(request.sampling.hooks for request in requests):
+    if not any(request.sampling.logits_processors for request in requests):
         return []
-    known = {e.name for e in entry_points_in(GROUPS)}
-    found: dict[tuple[str, str], list[tuple[int, GroupHook]]] = {}
+    group_names = {e.name for e in entry_points_in(GROUP_ENTRY_POINTS)}
+    groups: dict[tuple[str, str], list[tuple[int, GroupLogitsProcessor]]] = {}
     for i, request in enumerate(requests):
-        if not any(call.name in known for call in request.sampling.hooks):
+        specs = request.sampling.logits_processors
+        if not any(spec.name in group_names for spec in specs):
             continue
-        made = [(n, h) for n, h in make_hooks(request.sampling.hooks, model) if isinstance(h, GroupHook)]
+        made = [(n, p) for n, p in make_logits_processors(specs, model) if isinstance(p, GroupLogitsProcessor)]
         if len(made) > 1:
-            raise UserError(f"a request takes one hook of a group, not {' and '.join(n for n, _ in made)}")
-        for name, hook in made:
-            found.setdefault((name, hook.group), []).append((i, hook))
+            names = " and ".join(n for n, _ in made)
+            raise UserError(f"a request takes one logits processor over a group, got {names}")
+        for name, processor in made:
+            groups.setdefault((name, processor.group), []).append((i, processor))
     return [
         tuple(i for i, _ in members)
-        for (name, group), members in found.items()
-        if _complete(requests, members, f"hook {name!r}, group {group!r}")
+        for (name, group), members in groups.items()
+        if _is_complete(requests, members, f"logits processor {name!r}, group {group!r}")
     ]
 
 
-def _complete(requests: Sequence[Request], members: Sequence[tuple[int, GroupHook]], what: str) -> bool:
-    """Whether all members are there. Raises as `companions`."""
-    wanted = members[0][1].roles
-    roles = sorted(h.role for _, h in members)
+def _is_complete(requests: Sequence[Request], members: Sequence[tuple[int, GroupLogitsProcessor]], label: str) -> bool:
+    """Whether all members of a group are there. Raises as `lockstep_groups`."""
+    expected = members[0][1].roles
+    roles = sorted(p.role for _, p in members)
     for role in set(roles):
-        if roles.count(role) > wanted.count(role):
-            raise UserError(f"{what}: {roles.count(role)} requests as {role!r}, not {wanted.count(role)}")
-    if len(roles) < len(wanted):
+        if roles.count(role) > expected.count(role):
+            raise UserError(
+                f"{label}: {roles.count(role)} requests with role {role!r}, expected {expected.count(role)}"
+            )
+    if len(roles) < len(expected):
         return False
     first = requests[members[0][0]]
     for i, _ in members[1:]:
         other = requests[i]
-        if _alike(first) != _alike(other) or first.indices != other.indices:
-            raise UserError(f"{what}: its requests must be sampled alike", hint="they differ in prompt and role alone")
+        if _shared_sampling(first) != _shared_sampling(other) or first.indices != other.indices:
+            raise UserError(
+                f"{label}: its requests have different sampling parameters", hint="only prompt and role may differ"
+            )
     if first.sampling.temperature > 0 and first.sampling.seed is None:
-        raise UserError(f"{what}: a temperature above 0 needs a seed, so that all draw the same token")
+        raise UserError(f"{label}: a temperature above 0 needs a seed, so that all members sample the same token")
     return True
 
 
-def _alike(request: Request) -> object:
-    """What the requests of a group must have in common: the sampling but for the member's role."""
-    hooks = [(call.name, {k: v for k, v in call.args.items() if k != "role"}) for call in request.sampling.hooks]
-    return request.sampling.model_copy(update={"hooks": ()}), hooks
+def _shared_sampling(request: Request) -> object:
+    """What the requests of a group must have in common: the sampling parameters without the member's role."""
+    specs = [
+        (spec.name, {k: v for k, v in spec.args.items() if k != "role"}) for spec in request.sampling.logits_processors
+    ]
+    return request.sampling.model_copy(update={"logits_processors": ()}), specs
 
 
-EXPERT, AMATEUR = "expert", "amateur"
-
-
-def contrast(pair: str, role: str, strength: float = 0.5, plausible: float = 0.1, size: int = 2) -> GroupHook:
-    """A hook that samples an expert's and an amateur's request as one text.
+def contrast(
+    pair: str, role: str, strength: float = 0.5, plausible: float = 0.1, size: int = 2
+) -> GroupLogitsProcessor:
+    """A processor that samples the requests of an expert and an amateur as one text.
 
     With the logits e of the expert and a of the amateur, both rows become (1 + strength) e - strength a, over the
-    tokens whose probability is at least `plausible` times that of the expert's most likely one; no other can be said.
+    tokens whose probability is at least `plausible` times that of the expert's most likely one; no other is sampled.
     The requests differ in their prompt: an instruction and its absence (classifier-free guidance), a good and a bad
-    example. Everything else of their sampling is the same, and a temperature above 0 needs a seed.
+    example. All other sampling parameters are the same, and a temperature above 0 needs a seed.
 
     Args:
-        pair: Name of the pair, the same in all its requests; it counts within one call of `generate`.
+        pair: Name of the group, the same in all its requests, within one call of `generate`.
         role: "expert" or "amateur".
-        strength: How much of the difference is added; 0 samples the expert.
-        plausible: Share of the most likely token's probability, in [0, 1]; 0 lets every token be said.
-        size: Requests of the group: one expert, the others amateurs, whose logits are averaged.
+        strength: Weight of the difference; 0 samples the expert.
+        plausible: Share of the most likely token's probability, in [0, 1]; 0 allows every token.
+        size: Number of requests: one expert, the others amateurs, whose logits are averaged.
 
     Source: O'Brien and Lewis 2023, Contrastive Decoding Improves Reasoning in Large Language Models, section 2.1 (their
         beta is `strength`, their alpha `plausible`); classifier-free guidance by Sanchez et al. 2023, Stay on topic
@@ -240,35 +245,34 @@ def contrast(pair: str, role: str, strength: float = 0.5, plausible: float = 0.1
     """
     name = "contrast"
     if not isinstance(pair, str) or not pair:
-        raise UserError(f"hook {name!r}: pair must be a name, not {pair!r}")
+        raise UserError(f"logits processor {name!r}: pair must be a name, got {pair!r}")
     if role not in (EXPERT, AMATEUR):
-        raise UserError(f"hook {name!r}: role must be 'expert' or 'amateur', not {role!r}")
+        raise UserError(f"logits processor {name!r}: role must be 'expert' or 'amateur', got {role!r}")
     weight, share = number(name, "strength", strength), number(name, "plausible", plausible)
     if weight < 0:
-        raise UserError(f"hook {name!r}: strength must not be negative", hint="swap the roles instead")
+        raise UserError(f"logits processor {name!r}: strength must not be negative", hint="swap the roles instead")
     if not 0 <= share <= 1:
-        raise UserError(f"hook {name!r}: plausible must lie in [0, 1], not {plausible!r}")
+        raise UserError(f"logits processor {name!r}: plausible must be in [0, 1], got {plausible!r}")
     members = count(name, "size", size, 2)
 
-    def mix(peers: Sequence[Peer]) -> Row:
-        return mixed(
-            next(p.row for p in peers if p.role == EXPERT), [p.row for p in peers if p.role == AMATEUR], weight, share
-        )
+    def mix(peers: Sequence[GroupMember]) -> Row:
+        expert = next(p.row for p in peers if p.role == EXPERT)
+        return mix_logits(expert, [p.row for p in peers if p.role == AMATEUR], weight, share)
 
-    return GroupHook(group=pair, role=role, roles=(*[AMATEUR] * (members - 1), EXPERT), mix=mix)
+    return GroupLogitsProcessor(group=pair, role=role, roles=(*[AMATEUR] * (members - 1), EXPERT), mix=mix)
 
 
-def mixed(expert: Row, amateurs: Sequence[Row], strength: float, plausible: float) -> Row:
+def mix_logits(expert: Row, amateurs: Sequence[Row], strength: float, plausible: float) -> Row:
     """The contrastive row of logits.
 
     A token at minus infinity for the expert stays there; for one that only amateurs forbid, there is no difference to
-    add and the expert's logit counts. Logits may be shifted by a constant, so raw ones serve as well as normalised.
+    add, and the expert's logit counts. Logits may be shifted by a constant, so raw ones serve as well as normalised.
 
     Args:
         expert: Logits `[vocab]`.
         amateurs: Logits `[vocab]` each, at least one.
         strength: Weight of the difference.
-        plausible: Least share of the most likely token's probability.
+        plausible: Minimum share of the most likely token's probability.
     """
     import numpy as np
 

@@ -1,27 +1,284 @@
-"""`Recorder`: writes finished samples to the run store while others are still being generated.
+"""`RecordedCalls`: what lies between a strategy and a model of any kind: the budget, the run store and the trace.
 
-`tell_spending`: what was booked for a call of whatever kind of model, and what the run has spent so far.
+    reserve    hold the maximum cost of the call, or refuse it
+    look up    responses in the run store are not computed again, and are charged as they were
+    start      emit `call.started`
+    compute    the missing responses, within the run's time limit
+    store      each new response
+    charge     the ledger; emit `call.finished` and `budget.charged`
+
+`RecordedCalls.answer` does all of it for independent requests: scores, distributions, rewards, verdicts, passages.
+Sampling, embedding and worker steps have another shape and use its parts: `call` (start and charge), `time_limit`,
+`record`, and `CallWriter`, which stores responses while others are still being computed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Generic, TypeVar
 
-from ...core.events import BudgetCharged
+from pydantic import BaseModel, JsonValue
+
+from ...core.budget import CostBound
+from ...core.errors import BudgetExceeded, ReasonError
+from ...core.events import BudgetCharged, CallFinished, CallStarted
+from ...core.messages import Usage
 from ...core.run import Run
-from ...core.store import RunStore, StoredCall
+from ...core.store.protocol import RunStore, StoredCall, call_key
+from .replay import NotRecorded
+
+ResponseT = TypeVar("ResponseT")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+JsonObject = dict[str, JsonValue]
 
 
-class Recorder:
-    """Takes finished samples without waiting and writes them as fast as the store does, many at once if it is slow.
+@dataclass(frozen=True)
+class ResponseCodec(Generic[ResponseT]):
+    """How responses are stored and charged.
 
-    An asynchronous context manager: when it is left, for whatever reason, all that was added is written. What is
-    waiting is bounded by the samples of the call it serves.
+    Attributes:
+        dump: A response as JSON.
+        load: A response from JSON.
+        usage: Tokens and money that a response is charged as, also where it came from the store.
+        reward_calls: Passes of a reward model or classifier that it is charged as.
+        is_ok: Whether it is a response; a failed one is returned, but neither stored nor charged.
+        failure: The failed response for an error, where a replay misses a response that the recorded run did not have
+            either; None raises the error instead.
+    """
+
+    dump: Callable[[ResponseT], JsonObject]
+    load: Callable[[JsonObject], ResponseT]
+    usage: Callable[[ResponseT], Usage] = lambda response: Usage()
+    reward_calls: Callable[[ResponseT], int] = lambda response: 0
+    is_ok: Callable[[ResponseT], bool] = lambda response: True
+    failure: Callable[[ReasonError], ResponseT] | None = None
+
+
+@dataclass
+class CallInFlight:
+    """A call between its start and its end; its fields are charged at the end.
+
+    Attributes:
+        number: Number of its `call.started` event, the parent of its other events.
+        usage: Tokens, money and waiting time.
+        calls: Model calls; 0 where `Budget.calls` does not count them.
+        replayed_calls: Those that the store answered completely.
+        replayed_tokens: Generated tokens that came from the store.
+        reward_calls: Passes of reward models and classifiers.
+        failed: Samples or requests without a response.
+    """
+
+    number: int
+    usage: Usage = field(default_factory=Usage)
+    calls: int = 0
+    replayed_calls: int = 0
+    replayed_tokens: int = 0
+    reward_calls: int = 0
+    failed: int = 0
+
+
+class RecordedCalls:
+    """The calls of one model in one role of one run.
 
     Args:
-        store: Where to.
-        run_id: Whose samples they are.
+        run: The run that pays.
+        role: Role of the model: "main", "judge", "reward", "embedding", …
+        model: Name of the model.
+        identity: Identity of the model, part of every key in the run store.
+    """
+
+    def __init__(self, run: Run, role: str, model: str, identity: str) -> None:
+        self.run, self.role, self.model, self.identity = run, role, model, identity
+
+    async def answer(
+        self,
+        operation: str,
+        requests: Sequence[JsonObject],
+        compute: Callable[[list[int]], Awaitable[Sequence[ResponseT]]],
+        codec: ResponseCodec[ResponseT],
+        *,
+        cost: CostBound = CostBound(),  # noqa: B008 (frozen)
+        samples: int | None = None,
+        on_responses: Callable[[CallInFlight, list[ResponseT], int], None] | None = None,
+    ) -> list[ResponseT]:
+        """Respond to each request, from the store or else by one computation; equal requests are computed once.
+
+        Args:
+            operation: Name of the call in the trace.
+            requests: What decides each response, as JSON.
+            compute: Computes the responses to the requests at the given positions, in order.
+            codec: How responses are stored and charged.
+            cost: Maximum cost of the call; `cost.calls` model calls are charged if it succeeds.
+            samples: Number of samples or passes in the trace; None is the number of requests.
+            on_responses: Called before the call is charged, also after an error, with the call, its responses and how
+                many of them came from the store.
+
+        Raises:
+            BudgetExceeded: The call does not fit the budget, or the run's time is over.
+        """
+        run = self.run
+        keys = [call_key(self.identity, request, None, 0) for request in requests]
+        with run.ledger.reserve(cost):
+            responses = {key: codec.load(stored.response) for key, stored in (await run.lookup_calls(keys)).items()}
+            missing: dict[str, int] = {}
+            for position, key in enumerate(keys):
+                if key not in responses:
+                    missing.setdefault(key, position)
+            replayed = sum(key in responses for key in keys)
+            num_samples = len(keys) if samples is None else samples
+            async with self.call(operation, requests=len(keys), samples=num_samples, replayed=replayed) as call:
+                computed: dict[str, ResponseT] = {}
+                try:
+                    if missing:
+                        async with self.time_limit():
+                            made = await self._compute(
+                                list(missing.values()), compute, codec, has_stored=bool(responses)
+                            )
+                            computed = dict(zip(missing, made, strict=True))
+                    call.calls, call.replayed_calls = cost.calls, 0 if missing else cost.calls
+                finally:
+                    records = [
+                        self.record(key, requests[missing[key]], codec.dump(response))
+                        for key, response in computed.items()
+                        if codec.is_ok(response)
+                    ]
+                    await run.store.add_calls(run.id, records)
+                    responses |= computed
+                    results = [responses[key] for key in keys if key in responses]
+                    charged = [response for response in results if codec.is_ok(response)]
+                    call.usage = sum(map(codec.usage, charged), Usage())
+                    call.reward_calls = sum(map(codec.reward_calls, charged))
+                    call.failed = len(keys) - len(charged)
+                    if on_responses is not None:
+                        on_responses(call, results, replayed)
+        return results
+
+    async def _compute(
+        self,
+        missing: list[int],
+        compute: Callable[[list[int]], Awaitable[Sequence[ResponseT]]],
+        codec: ResponseCodec[ResponseT],
+        *,
+        has_stored: bool,
+    ) -> Sequence[ResponseT]:
+        try:
+            return await compute(missing)
+        except (BudgetExceeded, NotRecorded) as error:
+            # a replay: the recorded run had no responses to these either, and continued with the others of the call
+            continued = error.run_finished if isinstance(error, NotRecorded) else has_stored
+            if codec.failure is None or not continued:
+                raise
+            return [codec.failure(error) for _ in missing]
+
+    # -- parts
+
+    @asynccontextmanager
+    async def call(
+        self, operation: str, *, requests: int, samples: int, replayed: int = 0, max_tokens: int = 0
+    ) -> AsyncIterator[CallInFlight]:
+        """Emit the start of a call, and charge it when the block is left, for whatever reason."""
+        call = self.start(operation, requests=requests, samples=samples, replayed=replayed, max_tokens=max_tokens)
+        started = time.monotonic()
+        try:
+            yield call
+        finally:
+            seconds = time.monotonic() - started
+            self.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
+            self.emit_finished(call, seconds)
+            self.emit_charged(call, tokens=call.usage.completion_tokens, calls=call.calls)
+            await self.run.save_events()
+
+    def start(
+        self, operation: str, *, requests: int, samples: int, replayed: int = 0, max_tokens: int = 0
+    ) -> CallInFlight:
+        """Emit `call.started`."""
+        event = CallStarted(
+            role=self.role,
+            model=self.model,
+            operation=operation,
+            requests=requests,
+            samples=samples,
+            replayed=replayed,
+            max_tokens=max_tokens,
+        )
+        return CallInFlight(self.run.emit(event))
+
+    def charge(self, call: CallInFlight, *, working_s: float) -> None:
+        """Charge the ledger with the fields of a call."""
+        self.run.ledger.charge(
+            self.role,
+            self.model,
+            call.usage,
+            calls=call.calls,
+            reward_calls=call.reward_calls,
+            replayed_calls=call.replayed_calls,
+            replayed_tokens=call.replayed_tokens,
+            working_s=working_s,
+        )
+
+    def emit_finished(self, call: CallInFlight, seconds: float) -> None:
+        """Emit `call.finished`."""
+        event = CallFinished(
+            role=self.role,
+            model=self.model,
+            seconds=seconds,
+            tokens=call.usage.completion_tokens,
+            prompt_tokens=call.usage.prompt_tokens,
+            cached_tokens=call.usage.cached_tokens,
+            failed=call.failed,
+        )
+        self.run.emit(event, parent=call.number)
+
+    def emit_charged(self, call: CallInFlight, *, tokens: int, calls: int) -> None:
+        """Emit `budget.charged`: what was charged for the call, and the totals of all models of the run."""
+        total = self.run.ledger.usage()
+        event = BudgetCharged(
+            role=self.role,
+            model=self.model,
+            tokens=tokens,
+            calls=calls,
+            reward_calls=call.reward_calls,
+            total_tokens=total.completion_tokens,
+            total_calls=total.model_calls,
+            total_usd=total.cost_usd,
+            total_reward_calls=total.reward_calls,
+            limits=self.run.config.budget.model_dump(exclude_none=True),
+        )
+        self.run.emit(event, parent=call.number)
+
+    @asynccontextmanager
+    async def time_limit(self) -> AsyncIterator[None]:
+        """Cancel the block when the run's time is over.
+
+        Raises:
+            BudgetExceeded: The time was over.
+        """
+        ledger = self.run.ledger
+        try:
+            async with asyncio.timeout(ledger.remaining_seconds()) as timeout:
+                yield
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise ledger.exceeded("seconds") from None
+
+    def record(self, key: str, request: JsonObject, response: JsonObject, *, truncated: bool = False) -> StoredCall:
+        """A response as the run store keeps it (see `StoredCall`)."""
+        return StoredCall(
+            key=key, role=self.role, model=self.model, request=request, response=response, truncated=truncated
+        )
+
+
+class CallWriter:
+    """Writes responses to the run store while others are still being computed, in batches if the store is slow.
+
+    An asynchronous context manager: when it is left, for whatever reason, everything that was added is written.
 
     Raises:
         StoreError: When it is left, if the store failed; the work inside is cancelled as soon as it does.
@@ -30,19 +287,19 @@ class Recorder:
     def __init__(self, store: RunStore, run_id: str) -> None:
         self._store = store
         self._run_id = run_id
-        self._waiting: list[StoredCall] = []
-        self._begun: asyncio.Handle | None = None
+        self._pending: list[StoredCall] = []
+        self._scheduled: asyncio.Handle | None = None
         self._writer: asyncio.Task[None] | None = None
         self._closed = True
 
     def add(self, call: StoredCall) -> None:
-        """Take a finished sample."""
-        self._waiting.append(call)
-        if self._writer is None and self._begun is None and not self._closed:
-            # not at once: most calls make one sample, whose end is the call's, and need no task for it
-            self._begun = asyncio.get_running_loop().call_soon(self._begin)
+        """Add a response, without waiting for the store."""
+        self._pending.append(call)
+        if self._writer is None and self._scheduled is None and not self._closed:
+            # not at once: most calls have one sample, which ends with the call, and need no task
+            self._scheduled = asyncio.get_running_loop().call_soon(self._start_writer)
 
-    async def __aenter__(self) -> Recorder:
+    async def __aenter__(self) -> CallWriter:
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self._closed, self._writer = False, None
@@ -52,67 +309,35 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
-        if self._begun is not None:
-            self._begun.cancel()
-            self._begun = None
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
         if self._writer is not None and kind is not None:
             self._writer.cancel()
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
-            # the caller's own error or the store's: the group is no more than how they were run
-            raise group.exceptions[0] from None
+            raise group.exceptions[0] from None  # the caller's own error or the store's
         finally:
             await self._write()
 
-    def _begin(self) -> None:
-        self._begun = None
-        self._writer = self._group.create_task(self._write_what_waits())
+    def _start_writer(self) -> None:
+        self._scheduled = None
+        self._writer = self._group.create_task(self._write_pending())
 
-    async def _write_what_waits(self) -> None:
+    async def _write_pending(self) -> None:
         try:
             await self._write()
         except BaseException:
-            self._closed = True  # the group takes no task any more; what waits is written when it is left
+            self._closed = True  # the group takes no further task; the rest is written when it is left
             raise
         finally:
             self._writer = None
 
     async def _write(self) -> None:
-        while self._waiting:
-            batch = list(self._waiting)
+        while self._pending:
+            batch = list(self._pending)
             await self._store.add_calls(self._run_id, batch)
-            # only now: if the wait was cancelled, they are written once more, which changes nothing
-            del self._waiting[: len(batch)]
-
-
-def tell_spending(
-    run: Run, call: int, role: str, model: str, *, tokens: int = 0, calls: int = 0, reward_calls: int = 0
-) -> None:
-    """Tell it; the totals are of all models of the run.
-
-    Args:
-        run: The run that pays.
-        call: Number of the event that told of the call's beginning.
-        role: Part that the model plays.
-        model: Its name.
-        tokens: Tokens that it generated.
-        calls: Model calls that were booked.
-        reward_calls: Passes that were booked.
-    """
-    total = run.ledger.usage()
-    run.emit(
-        BudgetCharged(
-            role=role,
-            model=model,
-            tokens=tokens,
-            calls=calls,
-            total_tokens=total.completion_tokens,
-            total_calls=total.model_calls,
-            total_usd=total.cost_usd,
-            reward_calls=reward_calls,
-            total_reward_calls=total.reward_calls,
-            limits=run.config.budget.model_dump(exclude_none=True),
-        ),
-        parent=call,
-    )
+            del self._pending[
+                : len(batch)
+            ]  # only now: a batch that was written before a cancellation may be written twice

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from ...core.run import Run
-from ...core.store import StoredCall, call_key
+from ...core.store.protocol import StoredCall, call_key
 from .model import MeteredModel
 
 
@@ -23,7 +23,7 @@ async def load_decision(run: Run, model: MeteredModel, what: dict[str, JsonValue
     """
     key = _key(run, model, what)
     noted = (await run.store.find_calls(run.id, [key])).get(key)
-    return None if noted is None else noted.reply
+    return None if noted is None else noted.response
 
 
 async def save_decision(
@@ -32,7 +32,7 @@ async def save_decision(
     """Note a decision; a replay, which has them all, writes nothing."""
     if run.recording:
         call = StoredCall(
-            key=_key(run, model, what), role=model.role, model=model.name, request={"decision": what}, reply=decided
+            key=_key(run, model, what), role=model.role, model=model.name, request={"decision": what}, response=decided
         )
         await run.store.add_calls(run.id, [call])
 

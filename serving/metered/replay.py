@@ -1,8 +1,7 @@
-"""`RecordedModel`: a model that is not there. It carries the identity under which the run store knows its replies.
+"""Stubs that stand for models when a stored run is replayed: the run store answers before a call reaches them.
 
-`RecordedEmbedding`: an embedding model that is not there. What was compared with it is in the run store.
-
-`RecordedReward`: a reward model that is not there. The run store knows its scores by its identity.
+A stub carries the name and the identity under which the store knows the replies of the recorded model. A call that
+reaches it was not recorded.
 """
 
 from __future__ import annotations
@@ -11,147 +10,110 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.budget import LimitKind
-from ...core.errors import LimitExceeded, ReasonError, StoreError
-from ...core.messages import Chunk, Completion, Failure, NextTokenDistribution, Prompt, Request, ScoredContinuation
-from ..encoders.protocols import Charged, Kind
+from ...core.errors import BudgetExceeded, ReasonError, StoreError
+from ...core.messages import Chunk, Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation
+from ..encoders.protocols import TextKind, UsageCallback
 from ..model import Capabilities, Listener
-from ..rewards.model import RewardCapabilities, StepScores, Which
-from ..worker_group import Opening, WorkerGroup
+from ..rewards.model import RewardCapabilities, StepScores, StepSelection
+from ..worker_group import WorkerGroup, WorkerGroupConfig
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-class RecordedModel:
-    """Stands for a model when a stored run is shown again; a call that was not recorded is an error.
+class NotRecorded(StoreError):
+    """A replay needs a reply that the store does not have.
 
-    Args:
-        name: The model string of the recorded run.
-        identity: The identity of its model.
-        capabilities: What its model could do.
-        out_of_time: Whether the run had a time limit: what it has no reply to, it did not get to.
+    Attributes:
+        run_finished: Whether the recorded run came to its end; then the call failed there too, and the run went on.
     """
 
-    def __init__(self, name: str, identity: str, capabilities: Capabilities, *, out_of_time: bool = False) -> None:
-        self._out_of_time = out_of_time
-        self.name = name
-        self.identity = identity
-        self._capabilities = capabilities
+    def __init__(self, message: str, *, run_finished: bool = False) -> None:
+        super().__init__(
+            message, hint="the run was not finished, or another version of reason made it: resume it instead"
+        )
+        self.run_finished = run_finished
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the recorded model could do."""
-        return self._capabilities
+
+class ReplayStub:
+    """What all stubs share.
+
+    Args:
+        name: Name of the recorded model.
+        identity: Its identity.
+        limit: The limit that may have ended the recorded run: a call that was not recorded was not reached then.
+        finished: Whether the recorded run came to its end (see `NotRecorded`).
+    """
+
+    def __init__(self, name: str, identity: str, *, limit: LimitKind | None = None, finished: bool = False) -> None:
+        self.name, self.identity = name, identity
+        self._limit, self._finished = limit, finished
+
+    def not_recorded(self, reply: str) -> ReasonError:
+        """The error of a call that was not recorded: `BudgetExceeded` if a limit may be the reason.
+
+        Args:
+            reply: What is missing, such as "a sample".
+        """
+        if self._limit is not None:
+            return BudgetExceeded(self._limit, 0, 0)
+        message = f"the run store has no recorded reply of {self.name} for {reply}"
+        return NotRecorded(message, run_finished=self._finished)
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+class RecordedModel(ReplayStub):
+    """Stands for a language model.
+
+    Args:
+        capabilities: What the recorded model could do.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        capabilities: Capabilities,
+        *,
+        limit: LimitKind | None = None,
+        finished: bool = False,
+    ) -> None:
+        super().__init__(name, identity, limit=limit, finished=finished)
+        self.capabilities = capabilities
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """Fail: what was recorded is answered by the store and never comes here.
-
-        Raises:
-            StoreError: Always, or
-            LimitExceeded: always, if the recorded run had a time limit.
-        """
-        raise self._missing("a sample")
+        """Raise `not_recorded`."""
+        raise self.not_recorded("a sample")
 
     def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """Fail likewise."""
-        raise self._missing("a sample")
+        """Raise `not_recorded`."""
+        raise self.not_recorded("a sample")
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """Fail likewise."""
-        raise self._missing("a score")
+        """Raise `not_recorded`."""
+        raise self.not_recorded("a score")
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """Fail likewise."""
-        raise self._missing("a distribution")
+        """Raise `not_recorded`."""
+        raise self.not_recorded("a distribution of the next token")
 
-    async def open_workers(self, opening: Opening) -> WorkerGroup:
-        """Fail likewise."""
-        raise self._missing("a pass of its workers")
+    async def start_workers(self, config: WorkerGroupConfig) -> WorkerGroup:
+        """Raise `not_recorded`."""
+        raise self.not_recorded("a pass of workers")
 
     def count_tokens(self, prompt: Prompt) -> int | None:
-        """Unknown without the model."""
+        """None: there is no tokenizer."""
         return None
 
-    async def aclose(self) -> None:
-        """Do nothing."""
 
-    def _missing(self, what: str) -> ReasonError:
-        if self._out_of_time:
-            return LimitExceeded("seconds", 0, 0)
-        return StoreError(
-            f"the store holds no reply for {what} that this run asks of {self.name}",
-            hint="the run was not finished, or another version of reason made it: resume it instead",
-        )
-
-
-class RecordedEmbedding:
-    """Stands for an embedding model when a stored run is shown again.
+class RecordedReward(ReplayStub):
+    """Stands for a reward model.
 
     Args:
-        name: The string that the recorded run's model was opened by.
-        identity: Its identity.
-        dimension: Numbers of its vectors.
-        max_tokens: Tokens of a text that it looked at.
-    """
-
-    price_known = True
-
-    def __init__(self, name: str, identity: str, dimension: int, max_tokens: int | None) -> None:
-        self.name, self.identity, self.dimension, self.max_tokens = name, identity, dimension, max_tokens
-
-    @classmethod
-    def described(cls, known: Mapping[str, Any]) -> RecordedEmbedding:
-        """One of what a run's record says.
-
-        Raises:
-            KeyError: Something is missing there.
-        """
-        most = known["max_tokens"]
-        return cls(
-            str(known["name"]),
-            str(known["identity"]),
-            int(known["dimension"]),
-            None if most is None else int(most),
-        )
-
-    async def embed(
-        self, texts: Sequence[str], *, kind: Kind = "text", unit: bool = True, charged: Charged | None = None
-    ) -> NDArray[np.float32]:
-        """Fail.
-
-        Raises:
-            StoreError: Always.
-        """
-        raise StoreError(
-            f"the store holds no comparison by {self.name} that this run asks for",
-            hint="the run was not finished, or another version of reason made it: resume it instead",
-        )
-
-    async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
-        """None: nothing is here to count with."""
-        return None
-
-    def most_usd(self, texts: Sequence[str]) -> float:
-        """Nothing: it is never asked."""
-        return 0.0
-
-    async def aclose(self) -> None:
-        """Do nothing."""
-
-
-class RecordedReward:
-    """Stands for a reward model when a stored run is shown again; the store answers before anything comes here.
-
-    A failed score is not stored, so a finished run may ask for scores that the store does not have: those are told as
-    failed again.
-
-    Args:
-        name: The model string of the recorded run.
-        identity: The identity of its model.
-        capabilities: What its model was.
-        finished: Whether the run came to its end: what it has no score for could not be scored.
-        spent: The limit that ended the run, if one did: what it has no score for, it did not get to.
+        capabilities: What the recorded model was.
     """
 
     def __init__(
@@ -160,42 +122,59 @@ class RecordedReward:
         identity: str,
         capabilities: RewardCapabilities,
         *,
-        finished: bool = True,
-        spent: LimitKind | None = None,
+        limit: LimitKind | None = None,
+        finished: bool = False,
     ) -> None:
-        self.name = name
-        self.identity = identity
-        self._capabilities = capabilities
-        self._finished = finished
-        self._spent = spent
-
-    @property
-    def capabilities(self) -> RewardCapabilities:
-        """What the recorded model was."""
-        return self._capabilities
+        super().__init__(name, identity, limit=limit, finished=finished)
+        self.capabilities = capabilities
 
     async def score_steps(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
-        """Tell that these solutions have no scores.
+        """Raise `not_recorded`."""
+        raise self.not_recorded("a step score")
 
-        Raises:
-            LimitExceeded: A limit ended the recorded run.
-            StoreError: The recorded run did not come to its end.
-        """
-        if self._spent is not None:
-            raise LimitExceeded(self._spent, 0, 0)
-        if not self._finished:
-            raise StoreError(
-                f"the store holds no score that this run asks of {self.name}",
-                hint="the run was not finished, or another version of reason made it: resume it instead",
-            )
-        why = Failure(code="not_recorded", message="it could not be scored when the run was recorded")
-        return [StepScores(passes=0, failure=why) for _ in solutions]
-
-    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
-        """Nothing: a replay pays nobody."""
+    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
+        """0: a replay pays nothing."""
         return 0.0
 
-    async def aclose(self) -> None:
-        """Do nothing."""
+
+class RecordedEmbedding(ReplayStub):
+    """Stands for an embedding model; what was compared by its vectors is in the run store.
+
+    Args:
+        dimension: Length of the recorded model's vectors.
+        max_tokens: Its longest text in tokens.
+    """
+
+    price_known = True
+
+    def __init__(self, name: str, identity: str, dimension: int, max_tokens: int | None) -> None:
+        super().__init__(name, identity)
+        self.dimension, self.max_tokens = dimension, max_tokens
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> RecordedEmbedding:
+        """The stub for the model that a run's record describes.
+
+        Raises:
+            KeyError: A field is missing.
+        """
+        limit = known["max_tokens"]
+        return cls(
+            str(known["name"]), str(known["identity"]), int(known["dimension"]), None if limit is None else int(limit)
+        )
+
+    async def embed(
+        self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
+    ) -> NDArray[np.float32]:
+        """Raise `not_recorded`."""
+        raise self.not_recorded("an embedding")
+
+    async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
+        """None: there is no tokenizer."""
+        return None
+
+    def most_usd(self, texts: Sequence[str]) -> float:
+        """0: a replay pays nothing."""
+        return 0.0

@@ -1,235 +1,200 @@
-"""`MeteredWorkers`: workers on one cache as a strategy sees them, with budget, run store and trace between the two."""
+"""`MeteredWorkers`: a worker group as a strategy uses it, with the run's budget, store and trace."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from contextlib import suppress
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from ...core.budget import CostBound
+from ...core.concurrency import shielded
 from ...core.errors import UserError
-from ...core.events import CallStarted, TextDelta
+from ...core.events import TextDelta
 from ...core.messages import Frozen, Usage
-from ...core.store import StoredCall, call_key
-from ...core.unbroken import shielded
-from ..worker_group import Drawn, Opening, Pass, SharesCache, WorkerGroup
-from .model import Meter
+from ...core.store.protocol import call_key
+from ..worker_group import GroupStep, SupportsWorkers, WorkerGroup, WorkerGroupConfig, WorkerToken
+from .calls import CallInFlight, RecordedCalls
 
-STRETCH = 32
-"""Passes that are stored together. So many are run again at most where a run is killed; none where it is cancelled."""
-
-
-class _Passed(Frozen):
-    """A pass as the store keeps it."""
-
-    step: Pass
-    drawn: tuple[Drawn | None, ...]
+STEPS_PER_RECORD = 32
+"""Steps that are stored together; so many are repeated at most if the process is killed, none if it is cancelled."""
 
 
-class _Stretch(Frozen):
-    """Passes in a row, and the prompt tokens that were charged with them."""
+class _RecordedStep(Frozen):
+    """A step as the store keeps it."""
 
-    passes: tuple[_Passed, ...]
+    step: GroupStep
+    tokens: tuple[WorkerToken | None, ...]
+
+
+class _StepBatch(Frozen):
+    """Consecutive steps, and the prompt tokens that were charged with them."""
+
+    steps: tuple[_RecordedStep, ...]
     prompt_tokens: int = 0
-
-
-_STRETCH = TypeAdapter(_Stretch)
 
 
 class MeteredWorkers:
     """Workers of a model in one role of one run. It is a `WorkerGroup` itself, with the differences named here.
 
-    The whole group is one model call. Before a pass its tokens, one for each worker that reads, are fitted into the
-    budget. What was drawn is stored, some passes at a time: a resumed run takes it from there without computing
-    anything, as long as it asks for the same passes. Where it comes to one that is not stored, the group is opened, and
-    is led through all that was before once more, which is not charged again.
+    The group is one model call. Before a step its tokens, one for each worker that reads, are fitted into the budget.
+    Sampled tokens are stored, some steps at a time: a resumed run takes them from there without computing, as long as
+    it requests the same steps. At the first step that is not stored, the group is opened and led through all steps so
+    far once more, which is not charged again.
 
     Args:
         model: The model.
-        opening: How the workers begin.
-        meter: What pays.
+        config: How the workers start.
+        calls: The model's calls in the run.
 
     Raises:
-        LimitExceeded: By `advance`, when a pass does not fit the budget or the time is over.
+        BudgetExceeded: By `advance`, if a step does not fit the budget or the time is over.
     """
 
-    def __init__(self, model: SharesCache, opening: Opening, meter: Meter) -> None:
-        self._model, self._opening, self._meter = model, opening, meter
-        self._run = meter.run
+    def __init__(self, model: SupportsWorkers, config: WorkerGroupConfig, calls: RecordedCalls) -> None:
+        self._model, self._config, self._calls = model, config, calls
+        self._run = calls.run
         self._group: WorkerGroup | None = None
-        self._past: list[_Passed] = []
-        self._paid_prompt = 0
-        self._replaying: list[_Passed] = []
-        self._fresh: list[_Passed] = []
+        self._call: CallInFlight | None = None
+        self._past: list[_RecordedStep] = []
+        self._stored: list[_RecordedStep] = []
+        self._unsaved: list[_RecordedStep] = []
+        self._unsaved_key = ""
         self._digest = hashlib.sha256()
-        self._fresh_key = ""
-        self._replayed_tokens = 0
-        self._tokens = 0
-        self._told_tokens = 0
-        self._working = 0.0
-        self._booked_s = 0.0
-        self._call: int | None = None
+        self._prompt_tokens = self._tokens = self._replayed_tokens = self._emitted_tokens = 0
+        self._working_s = self._charged_s = 0.0
         self._closed = False
 
     @property
-    def workers(self) -> int:
-        """How many there are."""
-        return self._opening.workers
+    def num_workers(self) -> int:
+        return self._config.num_workers
 
     @property
     def usage(self) -> Usage:
         """What was charged so far."""
-        return Usage(prompt_tokens=self._paid_prompt, completion_tokens=self._tokens)
+        return Usage(prompt_tokens=self._prompt_tokens, completion_tokens=self._tokens)
 
-    async def advance(self, step: Pass) -> list[Drawn | None]:
-        """One pass (see `WorkerGroup.advance`)."""
+    async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
+        """One step (see `WorkerGroup.advance`)."""
         if self._closed:
-            raise UserError("these workers are closed", hint="open others")
-        run, reading = self._run, sum(fed is not None for fed in step.feeds)
+            raise UserError("the worker group is closed", hint="open another one")
+        run, reading = self._run, sum(fed is not None for fed in step.inputs)
         with run.ledger.reserve(CostBound(tokens=reading, calls=1 if self._call is None else 0)):
             if self._call is None:
-                self._call = self._begin()
-            drawn = await self._stored(step)
-            replayed = drawn is not None
-            if drawn is None:
-                drawn = await self._compute(step)
-                self._keep(step, drawn)
-            self._past.append(_Passed(step=step, drawn=tuple(drawn)))
+                self._call = self._calls.start("workers", requests=self.num_workers, samples=self.num_workers)
+                self._charge(Usage(), calls=1)
+            tokens = await self._lookup(step)
+            is_replayed = tokens is not None
+            if tokens is None:
+                tokens = await self._compute(step)
+                if not self._unsaved:
+                    self._unsaved_key = self._key()
+                self._unsaved.append(_RecordedStep(step=step, tokens=tuple(tokens)))
+            self._past.append(_RecordedStep(step=step, tokens=tuple(tokens)))
             self._digest.update(step.model_dump_json().encode())
-            self._charge(sum(d is not None for d in drawn), replayed)
-        for worker, token in enumerate(drawn):
-            if token is not None and run.wants_text:
-                run.emit(TextDelta(request=worker, sample=0, text=token.text, tokens=1), parent=self._call)
-        if len(self._fresh) >= STRETCH:
-            await self._store()
-        return drawn
+            sampled = sum(token is not None for token in tokens)
+            self._tokens += sampled
+            replayed = sampled if is_replayed else 0
+            self._replayed_tokens += replayed
+            self._charge(Usage(completion_tokens=sampled), replayed_tokens=replayed)
+        if run.stream_text:
+            for worker, token in enumerate(tokens):
+                if token is not None:
+                    run.emit(TextDelta(request=worker, sample=0, text=token.text, tokens=1), parent=self._call.number)
+        if len(self._unsaved) >= STEPS_PER_RECORD:
+            await self._save()
+        return tokens
 
     async def aclose(self) -> None:
-        """Store what is not stored yet, tell what it took, and free what the workers hold; idempotent."""
+        """Store the last steps, emit the end of the call, and free what the workers hold; idempotent."""
         if not self._closed:
             self._closed = True
             await shielded(self._end())
 
-    # -- from the store
+    # -- run store
 
-    async def _stored(self, step: Pass) -> list[Drawn | None] | None:
-        """What the store says of this pass; None if it says nothing, or if it knows another one here."""
-        if self._group is not None or self._fresh:
-            return None  # what comes after a pass that was not stored, is not stored
-        if not self._replaying or self._replaying[0].step != step:
-            found = await self._run.stored([key := self._key()])
-            stretch = _STRETCH.validate_python(found[key].reply) if key in found else _Stretch(passes=())
-            self._replaying = list(stretch.passes)
-            if not self._replaying or self._replaying[0].step != step:
-                self._replaying = []
+    async def _lookup(self, step: GroupStep) -> list[WorkerToken | None] | None:
+        """The stored tokens of a step; None if there are none, or if another step is stored here."""
+        if self._group is not None or self._unsaved:
+            return None  # steps after one that was not stored are not stored either
+        if not self._stored or self._stored[0].step != step:
+            found = await self._run.lookup_calls([key := self._key()])
+            batch = _StepBatch.model_validate(found[key].response) if key in found else _StepBatch(steps=())
+            self._stored = list(batch.steps)
+            if not self._stored or self._stored[0].step != step:
+                self._stored = []
                 return None
-            self._pay_prompt(stretch.prompt_tokens)
-        return list(self._replaying.pop(0).drawn)
+            self._charge_prompt(batch.prompt_tokens)
+        return list(self._stored.pop(0).tokens)
 
     def _key(self) -> str:
-        """Key of the passes that follow on those so far."""
-        asked: JsonValue = {
-            "workers": self._opening.model_dump(mode="json", exclude={"seed"}),
+        """Key of the steps that follow those so far."""
+        request: JsonValue = {
+            "workers": self._config.model_dump(mode="json", exclude={"seed"}),
             "after": self._digest.hexdigest(),
         }
-        return call_key(self._meter.model.identity, asked, self._opening.seed, len(self._past))
+        return call_key(self._calls.identity, request, self._config.seed, len(self._past))
 
-    # -- from the model
+    async def _save(self) -> None:
+        if not self._unsaved:
+            return
+        uncharged = self._group.usage.prompt_tokens - self._prompt_tokens if self._group is not None else 0
+        self._charge_prompt(uncharged)
+        batch = _StepBatch(steps=tuple(self._unsaved), prompt_tokens=max(0, uncharged))
+        first = len(self._past) - len(self._unsaved)
+        request: dict[str, JsonValue] = {"workers": self._config.model_dump(mode="json"), "first": first}
+        record = self._calls.record(self._unsaved_key, request, batch.model_dump(mode="json"))
+        await self._run.store.add_calls(self._run.id, [record])
+        self._unsaved = []
+        self._emit_charged()
+        await self._run.save_events()
 
-    async def _compute(self, step: Pass) -> list[Drawn | None]:
-        """Run the pass; before the first one, everything that was taken from the store."""
+    # -- model
+
+    async def _compute(self, step: GroupStep) -> list[WorkerToken | None]:
+        """Run the step; before the first one, all steps that were taken from the store."""
         started = time.monotonic()
         try:
-            async with asyncio.timeout(self._run.ledger.seconds_left()):
+            async with self._calls.time_limit():
                 if self._group is None:
-                    self._group = await self._model.open_workers(self._opening)
-                    for passed in self._past:
-                        await self._group.advance(passed.step)
+                    self._group = await self._model.start_workers(self._config)
+                    for past in self._past:
+                        await self._group.advance(past.step)
                 return await self._group.advance(step)
-        except TimeoutError:
-            raise self._run.ledger.refuse("seconds") from None
         finally:
-            self._working += time.monotonic() - started
-
-    def _keep(self, step: Pass, drawn: list[Drawn | None]) -> None:
-        if not self._fresh:
-            self._fresh_key = self._key()
-        self._fresh.append(_Passed(step=step, drawn=tuple(drawn)))
-
-    async def _store(self) -> None:
-        if not self._fresh:
-            return
-        owed = self._group.usage.prompt_tokens - self._paid_prompt if self._group is not None else 0
-        self._pay_prompt(owed)
-        stretch = _Stretch(passes=tuple(self._fresh), prompt_tokens=max(0, owed))
-        call = StoredCall(
-            key=self._fresh_key,
-            role=self._meter.role,
-            model=self._meter.model.name,
-            request={"workers": self._opening.model_dump(mode="json"), "first": len(self._past) - len(self._fresh)},
-            reply=stretch.model_dump(mode="json"),
-        )
-        await self._run.store.add_calls(self._run.id, [call])
-        self._fresh = []
-        if self._call is not None:
-            self._tell_budget(self._call)
-        await self._run.save_events()
+            self._working_s += time.monotonic() - started
 
     # -- budget and trace
 
-    def _begin(self) -> int:
-        call = self._run.emit(
-            CallStarted(
-                role=self._meter.role,
-                model=self._meter.model.name,
-                operation="workers",
-                requests=self.workers,
-                samples=self.workers,
-                replayed=0,
-            )
-        )
-        self._book(Usage(), calls=1)
-        return call
-
-    def _charge(self, tokens: int, replayed: bool) -> None:
-        self._tokens += tokens
-        self._replayed_tokens += tokens if replayed else 0
-        self._book(Usage(completion_tokens=tokens), replayed_tokens=tokens if replayed else 0)
-
-    def _pay_prompt(self, tokens: int) -> None:
+    def _charge_prompt(self, tokens: int) -> None:
         if tokens > 0:
-            self._paid_prompt += tokens
-            self._book(Usage(prompt_tokens=tokens))
+            self._prompt_tokens += tokens
+            self._charge(Usage(prompt_tokens=tokens))
 
-    def _book(self, usage: Usage, *, calls: int = 0, replayed_calls: int = 0, replayed_tokens: int = 0) -> None:
-        self._run.ledger.charge(
-            self._meter.role,
-            self._meter.model.name,
-            usage,
-            calls=calls,
-            replayed_calls=replayed_calls,
-            replayed_tokens=replayed_tokens,
-            working_s=self._working - self._booked_s,
-        )
-        self._booked_s = self._working
+    def _charge(self, usage: Usage, *, calls: int = 0, replayed_calls: int = 0, replayed_tokens: int = 0) -> None:
+        number = self._call.number if self._call is not None else 0
+        spent = CallInFlight(number, usage, calls=calls, replayed_calls=replayed_calls, replayed_tokens=replayed_tokens)
+        self._calls.charge(spent, working_s=self._working_s - self._charged_s)
+        self._charged_s = self._working_s
 
-    def _tell_budget(self, call: int) -> None:
-        self._meter.tell_budget(call, self._tokens - self._told_tokens, 0 if self._told_tokens else 1)
-        self._told_tokens = self._tokens
+    def _emit_charged(self) -> None:
+        if self._call is not None:
+            calls = 0 if self._emitted_tokens else 1
+            self._calls.emit_charged(self._call, tokens=self._tokens - self._emitted_tokens, calls=calls)
+            self._emitted_tokens = self._tokens
 
     async def _end(self) -> None:
         try:
-            await self._store()
+            await self._save()
         finally:
             group, self._group = self._group, None
             if group is not None:
                 with suppress(Exception):  # its engine may be closed, and then nothing is held
                     await group.aclose()
             if self._call is not None:
-                self._book(Usage(), replayed_calls=1 if self._tokens == self._replayed_tokens else 0)
-                self._meter.tell_end(self._call, self.usage, seconds=self._working)
-                self._tell_budget(self._call)
+                self._charge(Usage(), replayed_calls=1 if self._tokens == self._replayed_tokens else 0)
+                self._call.usage = self.usage
+                self._calls.emit_finished(self._call, self._working_s)
+                self._emit_charged()
                 await self._run.save_events()

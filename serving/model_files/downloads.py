@@ -1,9 +1,8 @@
-"""`Pulling`: how a long fetch or conversion tells how far it is and hears that it should stop.
+"""`PullTask`: progress and cancellation of downloads and conversions; locks, and directories that appear atomically.
 
-A folder that appears whole or not at all, made by one process at a time.
-
-A folder is built beside its place, under a name that says so, and moved there by one rename. What a crash leaves is
-found and removed by the next process that holds the lock. Locks are the operating system's: a dead process holds none.
+A directory is built next to its target, under a name that marks it as partial, and moved there by one rename. The
+remains of a crash are removed by the next process that holds the lock. Locks are the operating system's: a dead process
+holds none.
 """
 
 from __future__ import annotations
@@ -31,32 +30,32 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class Progress(Protocol):
-    """Hears how far a pull is. Called from the pulling thread; it must be quick and must not raise."""
+    """Receives the progress of a pull. Called from the pulling thread; it must be quick and must not raise."""
 
     def __call__(self, stage: str, done: int, total: int | None, /) -> None:
-        """Take a report.
+        """Receive the progress.
 
         Args:
-            stage: What is being done, for people: "downloading", "converting", …
+            stage: Name of the stage, for display: "downloading", "converting", …
             done: Bytes done in this stage.
             total: Bytes of this stage; None if unknown.
         """
 
 
 @dataclass(frozen=True)
-class Pulling:
-    """One pull under way: who is told, and whether to go on.
+class PullTask:
+    """One pull in progress.
 
     Attributes:
-        progress: Told of every step; None if nobody listens.
-        cancel: Set by another thread to stop; None if it cannot be stopped.
+        progress: Called at every step.
+        cancel: Set by another thread to cancel.
     """
 
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
     def report(self, stage: str, done: int, total: int | None) -> None:
-        """Tell how far it is, unless it should stop.
+        """Report the progress.
 
         Raises:
             Cancelled: The pull was cancelled.
@@ -72,40 +71,40 @@ class Pulling:
 
 
 @contextmanager
-def disk_errors(folder: Path, what: str = "model files") -> Iterator[None]:
-    """Turn what the operating system says of our own folder into errors that name a remedy.
+def disk_errors(directory: Path, what: str = "model files") -> Iterator[None]:
+    """Turn errors of the operating system on our own directory into errors with a remedy.
 
     Args:
-        folder: The folder that is written to.
+        directory: The directory that is written to.
         what: What is written there.
 
     Raises:
         BackendUnavailable: The disk is full or a quota is reached.
-        UserError: The folder must not be written.
+        UserError: The directory must not be written.
     """
     try:
         yield
     except OSError as e:
         if e.errno in _FULL:
-            raise disk_full(folder) from e
+            raise disk_full(directory) from e
         if e.errno in _FORBIDDEN or isinstance(e, FileExistsError | NotADirectoryError):
             raise UserError(
-                f"cannot write {what} to {folder}: {e.strerror}",
-                hint="set REASON_CACHE_DIR to a folder that you may write to",
+                f"cannot write {what} to {directory}: {e.strerror}",
+                hint="set REASON_CACHE_DIR to a writable directory",
             ) from e
         raise
 
 
-def disk_full(folder: Path, needed: int | None = None) -> BackendUnavailable:
-    """The error of a disk without room.
+def disk_full(directory: Path, needed: int | None = None) -> BackendUnavailable:
+    """The error of a full disk.
 
     Args:
-        folder: The folder that was to be written to.
+        directory: The directory that was to be written to.
         needed: Bytes that would be needed; None if unknown.
     """
     room = f"{needed / 1e6:.0f} MB" if needed else "room"
     return BackendUnavailable(
-        f"the disk of {folder} is full; the partial files are removed",
+        f"the disk of {directory} is full; the partial files are removed",
         hint=f"free {room} there (`reason models rm NAME`) or set REASON_CACHE_DIR to another disk",
     )
 
@@ -114,8 +113,8 @@ async def run_pull(work: Callable[[threading.Event], T], discard: Callable[[T], 
     """Run blocking work in a thread, such that cancelling the awaiting task stops it and waits until it has cleaned up.
 
     Args:
-        work: What to do; given the event that tells it to stop.
-        discard: What to do with a result that came after the cancellation, for example close it.
+        work: The work, called with the event that cancels it.
+        discard: Called with a result that came after the cancellation, for example to close it.
 
     Raises:
         ReasonError: What `work` raises.
@@ -136,23 +135,23 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def locked(place: Path, pulling: Pulling, what: str = "model files") -> Iterator[None]:
+def directory_lock(target: Path, pulling: PullTask, what: str = "model files") -> Iterator[None]:
     """Hold the lock of a place while the block runs; waits for other processes and can be cancelled meanwhile.
 
     Args:
-        place: What is locked; need not exist. The lock file lies in `.locks` beside it.
-        pulling: Tells of the waiting, and when to give up.
+        target: What is locked; need not exist. The lock file lies in `.locks` next to it.
+        pulling: Reports the waiting, and when to give up.
         what: What is kept there.
 
     Raises:
         Cancelled: Cancelled while waiting.
-        UserError: The folder must not be written.
+        UserError: The directory must not be written.
         BackendUnavailable: The disk is full.
     """
-    with disk_errors(place.parent, what):
-        locks = place.parent / ".locks"
+    with disk_errors(target.parent, what):
+        locks = target.parent / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{place.name}.lock")
+        lock = FileLock(locks / f"{target.name}.lock")
         while True:
             try:
                 lock.acquire(timeout=_POLL_S)
@@ -166,53 +165,53 @@ def locked(place: Path, pulling: Pulling, what: str = "model files") -> Iterator
 
 
 @contextmanager
-def staged(place: Path) -> Iterator[Path]:
-    """An empty folder that takes a place when the block ends well, and is removed when it does not.
+def atomic_directory(target: Path) -> Iterator[Path]:
+    """An empty directory that takes a place when the block ends well, and is removed when it does not.
 
-    The caller holds the lock of the place.
+    The caller holds the lock of the position.
 
     Args:
-        place: Where the folder shall stand; what stands there is replaced.
+        target: Where the directory shall stand; what is there is replaced.
 
     Yields:
-        The folder to fill.
+        The directory to fill.
 
     Raises:
-        UserError: The folder must not be written.
+        UserError: The directory must not be written.
         BackendUnavailable: The disk is full.
     """
-    clear_leftovers(place)
-    staging = place.parent / f"{_prefix(place)}{os.getpid()}"
-    with disk_errors(place.parent):
+    clear_leftovers(target)
+    staging = target.parent / f"{_prefix(target)}{os.getpid()}"
+    with disk_errors(target.parent):
         try:
             staging.mkdir(parents=True)
             yield staging
             _settle(staging)
-            if place.exists():
-                os.replace(place, staging.with_name(staging.name + ".old"))
-            os.replace(staging, place)
+            if target.exists():
+                os.replace(target, staging.with_name(staging.name + ".old"))
+            os.replace(staging, target)
         finally:
-            clear_leftovers(place)
+            clear_leftovers(target)
 
 
-def clear_leftovers(place: Path) -> None:
-    """Remove what earlier attempts at a place have left. The caller holds the place's lock."""
-    for leftover in place.parent.glob(f"{glob.escape(_prefix(place))}*"):
+def clear_leftovers(target: Path) -> None:
+    """Remove what earlier attempts at a place have left. The caller holds the position's lock."""
+    for leftover in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def is_leftover(folder: Path) -> bool:
-    """Whether a folder is an unfinished attempt or our own administration."""
-    return folder.name.startswith(".")
+def is_leftover(directory: Path) -> bool:
+    """Whether a directory is an unfinished attempt or our own administration."""
+    return directory.name.startswith(".")
 
 
-def _prefix(place: Path) -> str:
-    return f".partial-{place.name}="  # "=" occurs in no name, so `a` does not claim what belongs to `a-1`
+def _prefix(target: Path) -> str:
+    return f".partial-{target.name}="  # "=" occurs in no name, so `a` does not claim what belongs to `a-1`
 
 
-def _settle(folder: Path) -> None:
-    """Have the files on the disk before the rename is, or a power cut could leave a named folder of empty files."""
-    for path in folder.iterdir():
+def _settle(directory: Path) -> None:
+    """Have the files on the disk before the rename is, or a power cut could leave a named directory of empty files."""
+    for path in directory.iterdir():
         if path.is_file():
             handle = os.open(path, os.O_RDWR)
             try:

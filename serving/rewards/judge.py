@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 from ...core.errors import CapabilityMissing, ContextTooLong, InvalidResponse
 from ...core.messages import Message, NextTokenDistribution, Prompt, Usage
-from ...core.scorer_settings import RewardSettings
+from ...core.settings import RewardSettings
 from ..model import LanguageModel
-from .inputs import asked_as, check_length, failed
-from .model import RewardCapabilities, StepScores, Which, check_solutions
+from .inputs import check_length, failed_scores, settings_digest
+from .model import RewardCapabilities, StepScores, StepSelection, check_solutions
 
 YES, NO = "Yes", "No"
 TOP = 200
@@ -53,7 +53,7 @@ class JudgeReward:
             raise CapabilityMissing("top_logprobs", model.name)
         self.name = name
         asked = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
-        self.identity = f"judge-{asked}-{asked_as(settings)}:{model.identity}"
+        self.identity = f"judge-{asked}-{settings_digest(settings)}:{model.identity}"
         self._model, self._owns = model, owns
         self._salt = ""
         self._yes, self._no = settings.good_token or YES, settings.bad_token or NO
@@ -69,7 +69,7 @@ class JudgeReward:
             price_known=self._model.capabilities.price_known,
         )
 
-    def salted(self, salt: str) -> JudgeReward:
+    def with_cache_salt(self, salt: str) -> JudgeReward:
         """The same judge, whose prompts share keys and values under a salt alone; it does not own the model."""
         other = copy.copy(self)
         other._salt, other._owns = salt, False
@@ -85,7 +85,7 @@ class JudgeReward:
         return Prompt(messages=turns, cache_salt=self._salt)
 
     async def score_steps(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
         """Ask about every wanted step of every solution at once (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
@@ -98,7 +98,7 @@ class JudgeReward:
             wrong = next((a for a in answers if isinstance(a, InvalidResponse)), None)
             good = [a for a in answers if not isinstance(a, InvalidResponse)]
             if wrong is not None:
-                results[i] = failed(wrong, passes=len(answers))
+                results[i] = failed_scores(wrong, passes=len(answers))
                 continue
             results[i] = StepScores(
                 log_odds=tuple(odds for odds, _ in good),
@@ -107,7 +107,7 @@ class JudgeReward:
             )
         return [results[i] for i in range(len(solutions))]
 
-    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+    def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         """The price of all prompts, taken at a token a byte where the backend cannot count."""
         can = self._model.capabilities
         prompt_price, price = can.usd_per_prompt_token or 0.0, can.usd_per_completion_token or 0.0
@@ -124,7 +124,7 @@ class JudgeReward:
             await self._model.aclose()
 
     def _prompts(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: Which
+        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection
     ) -> tuple[list[Prompt], list[int], dict[int, StepScores]]:
         """The prompts, whose they are, and the solutions that do not fit."""
         prompts: list[Prompt] = []
@@ -136,7 +136,7 @@ class JudgeReward:
             try:
                 check_length((self._model.count_tokens(mine[-1]) or 0) + 1, self._limit)
             except ContextTooLong as e:
-                refused[i] = failed(e)
+                refused[i] = failed_scores(e)
                 continue
             prompts += mine
             whose += [i] * len(mine)

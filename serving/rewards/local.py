@@ -21,13 +21,30 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2Model, Qwen2PreTrainedModel
 
 from ...core.errors import BackendError, DataError
-from ...core.scorer_settings import RewardSettings
+from ...core.settings import RewardSettings
 from ..model_files.checkpoint import read_config
 from ..model_files.find import ModelFiles
-from ..model_thread import WorkThread, batches_of
-from ..transformers_loading import SAFE, architecture_of, first_line, load_tokenizer, load_weights, longest_input
-from .inputs import Form, Inputs, Rendered, TokensForm, asked_as, form_of, inputs_of, kind_of, scores_of
-from .model import RewardCapabilities, StepScores, Which, check_solutions
+from ..model_thread import ModelThread, length_batches
+from ..transformers_loading import (
+    LOCAL_FILES_ONLY,
+    architecture_of,
+    first_line,
+    load_tokenizer,
+    load_weights,
+    min_limit,
+)
+from .inputs import (
+    InputFormat,
+    RenderedInput,
+    SolutionInputs,
+    TokensFormat,
+    inputs_of,
+    make_format,
+    resolve_format,
+    scores_of,
+    settings_digest,
+)
+from .model import RewardCapabilities, StepScores, StepSelection, check_solutions
 
 LABELS = {"Qwen2ForProcessRewardModel": 2, "Qwen2ForRewardModel": 1}
 """Architectures, with the size of their head's output."""
@@ -71,7 +88,7 @@ _SCALED = ("logits_scaling", "final_logit_softcapping", "logit_scale")
 
 
 @dataclass(frozen=True)
-class Network:
+class RewardNetwork:
     """A loaded model.
 
     Attributes:
@@ -89,7 +106,7 @@ class Network:
     device: torch.device
     dtype: str
 
-    def compute(self, batch: Sequence[Rendered]) -> list[list[float]]:
+    def compute(self, batch: Sequence[RenderedInput]) -> list[list[float]]:
         """Log-odds at each input's positions, one padded batch.
 
         Raises:
@@ -117,7 +134,7 @@ class Network:
         return [[next(odds) for _ in r.positions] for r in batch]
 
 
-def load_network(folder: Path, architecture: str, settings: RewardSettings, form: Form) -> Network:
+def load_network(folder: Path, architecture: str, settings: RewardSettings, form: InputFormat) -> RewardNetwork:
     """Load the model of a folder as its architecture says.
 
     Raises:
@@ -126,7 +143,7 @@ def load_network(folder: Path, architecture: str, settings: RewardSettings, form
     if architecture in LABELS:
         model = _load_qwen(folder, architecture, settings)
         return _network(model, model.hidden, lambda states: log_odds(model.logits(states)))
-    if isinstance(form, TokensForm):
+    if isinstance(form, TokensFormat):
         return _load_speaking(folder, settings, form)
     return _load_classifier(folder, settings)
 
@@ -140,12 +157,12 @@ def log_odds(logits: Tensor) -> Tensor:
 def _load_qwen(folder: Path, architecture: str, settings: RewardSettings) -> Any:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(str(folder), **SAFE)
+    config = AutoConfig.from_pretrained(str(folder), **LOCAL_FILES_ONLY)
     config.num_labels = LABELS[architecture]
     return load_weights(Qwen2Reward, folder, settings.dtype, settings.device, config=config)
 
 
-def _load_speaking(folder: Path, settings: RewardSettings, form: TokensForm) -> Network:
+def _load_speaking(folder: Path, settings: RewardSettings, form: TokensFormat) -> RewardNetwork:
     from transformers import AutoModelForCausalLM
 
     model = load_weights(AutoModelForCausalLM, folder, settings.dtype, settings.device)
@@ -160,7 +177,7 @@ def _load_speaking(folder: Path, settings: RewardSettings, form: TokensForm) -> 
     return _network(model, _body(model), odds)
 
 
-def _load_classifier(folder: Path, settings: RewardSettings) -> Network:
+def _load_classifier(folder: Path, settings: RewardSettings) -> RewardNetwork:
     from transformers import AutoModelForSequenceClassification
 
     model = load_weights(AutoModelForSequenceClassification, folder, settings.dtype, settings.device)
@@ -192,11 +209,11 @@ def _network(
     odds: Callable[[Tensor], Tensor],
     *,
     whole: bool = False,
-) -> Network:
-    return Network(states, odds, whole, model.device, str(model.dtype).removeprefix("torch."))
+) -> RewardNetwork:
+    return RewardNetwork(states, odds, whole, model.device, str(model.dtype).removeprefix("torch."))
 
 
-MOST_ROWS = 64
+MAX_BATCH_INPUTS = 64
 """Most inputs computed together."""
 
 
@@ -216,17 +233,17 @@ class LocalReward:
         self,
         name: str,
         identity: str,
-        form: Form,
-        network: Network,
+        form: InputFormat,
+        network: RewardNetwork,
         capabilities: RewardCapabilities,
         batch_tokens: int,
     ) -> None:
         self.name, self.identity = name, identity
         self._form = form
-        self._network: Network | None = network
+        self._network: RewardNetwork | None = network
         self._can = capabilities
         self._batch_tokens = batch_tokens
-        self._thread = WorkThread(name)
+        self._thread = ModelThread(name)
 
     @classmethod
     def load(cls, name: str, files: ModelFiles, settings: RewardSettings) -> LocalReward:
@@ -236,19 +253,19 @@ class LocalReward:
             UserError: It is a plain language model, and nobody said how it scores steps.
             DataError: The files are damaged or of a kind that is not known.
         """
-        architecture = architecture_of(files.folder)
-        settings = kind_of(name, architecture, settings)
-        tokenizer = load_tokenizer(files.folder)
-        form = form_of(tokenizer, settings)
-        network = load_network(files.folder, architecture, settings, form)
-        config = read_config(files.folder)
-        context = longest_input(
+        architecture = architecture_of(files.directory)
+        settings = resolve_format(name, architecture, settings)
+        tokenizer = load_tokenizer(files.directory)
+        form = make_format(tokenizer, settings)
+        network = load_network(files.directory, architecture, settings, form)
+        config = read_config(files.directory)
+        context = min_limit(
             settings.max_tokens, config.get("max_position_embeddings"), getattr(tokenizer, "model_max_length", None)
         )
         can = RewardCapabilities(
             kind="process" if form.one_pass else "outcome", one_pass=form.one_pass, context_tokens=context
         )
-        identity = f"{files.fingerprint}+{network.dtype}+{asked_as(settings)}"
+        identity = f"{files.fingerprint}+{network.dtype}+{settings_digest(settings)}"
         return cls(name, identity, form, network, can, settings.batch_tokens)
 
     @property
@@ -257,7 +274,7 @@ class LocalReward:
         return self._can
 
     async def score_steps(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
         """Score solutions in padded batches of like length (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
@@ -266,17 +283,17 @@ class LocalReward:
             inputs.extend(inputs_of(self._form, problem, s, which, self._can.context_tokens) for s in solutions)
             return [(i, j) for i, made in enumerate(inputs) for j in range(len(made.rendered))]
 
-        inputs: list[Inputs] = []
+        inputs: list[SolutionInputs] = []
         slots = await self._thread.run(prepare)
         rendered = [inputs[i].rendered[j] for i, j in slots]
         found: dict[tuple[int, int], list[float]] = {}
-        for batch in batches_of([len(r.ids) for r in rendered], MOST_ROWS, self._batch_tokens):
+        for batch in length_batches([len(r.ids) for r in rendered], MAX_BATCH_INPUTS, self._batch_tokens):
             rows = [rendered[k] for k in batch]
             computed = await self._thread.run(partial(self._compute, rows))
             found.update(zip((slots[k] for k in batch), computed, strict=True))
         return [scores_of(made, [found[i, j] for j in range(len(made.rendered))]) for i, made in enumerate(inputs)]
 
-    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+    def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         """0: it runs here."""
         return 0.0
 
@@ -285,6 +302,6 @@ class LocalReward:
         await self._thread.aclose()
         self._network = None
 
-    def _compute(self, rows: list[Rendered]) -> list[list[float]]:
+    def _compute(self, rows: list[RenderedInput]) -> list[list[float]]:
         assert self._network is not None  # the thread ends before the model goes
         return self._network.compute(rows)

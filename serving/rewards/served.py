@@ -23,35 +23,34 @@ from ...core.errors import (
     UserError,
 )
 from ...core.messages import Usage
-from ...core.scorer_settings import RewardSettings
-from ...core.settings import VllmSettings
+from ...core.settings import RewardSettings, VllmSettings
 from ..litellm.pooling_server import PoolingServer
 from ..model_files.find import ModelFiles
-from ..model_thread import WorkThread
-from ..transformers_loading import architecture_of, load_tokenizer, longest_input
+from ..model_thread import ModelThread
+from ..transformers_loading import architecture_of, load_tokenizer, min_limit
 from ..vllm.installation import require_vllm
 from ..vllm.pooling import PoolingEngine
 from .inputs import (
     QWEN_TAG,
-    Form,
-    QwenForm,
-    Rendered,
-    TokensForm,
-    asked_as,
+    InputFormat,
+    QwenFormat,
+    RenderedInput,
+    TokensFormat,
     check_length,
-    failed,
-    form_of,
+    failed_scores,
     inputs_of,
-    kind_of,
+    make_format,
     outcome_messages,
     qwen_messages,
+    resolve_format,
     scores_of,
+    settings_digest,
     tag_positions,
 )
-from .model import RewardCapabilities, StepScores, Which, check_solutions
+from .model import RewardCapabilities, StepScores, StepSelection, check_solutions
 
 
-def odds_of_rows(pooled: Any, rendered: Rendered, *, activated: bool = False) -> list[float]:
+def odds_of_rows(pooled: Any, rendered: RenderedInput, *, activated: bool = False) -> list[float]:
     """Log-odds of the places of an input.
 
     Args:
@@ -60,7 +59,7 @@ def odds_of_rows(pooled: Any, rendered: Rendered, *, activated: bool = False) ->
         activated: Whether the numbers are probabilities, not logits.
 
     Raises:
-        BadReply: The numbers have another shape.
+        InvalidResponse: The numbers have another shape.
     """
     rows = pooled if pooled and isinstance(pooled[0], Sequence) else [pooled]
     if len(rows) == len(rendered.ids) != len(rendered.positions):
@@ -101,13 +100,13 @@ class ServedReward:
         self, name: str, server: PoolingServer, settings: RewardSettings, tag: int | None, *, activated: bool = False
     ) -> None:
         self.name = name
-        self.identity = f"{server.weights}+{asked_as(settings)}"
+        self.identity = f"{server.weights}+{settings_digest(settings)}"
         self._server, self._settings = server, settings
         self._tag, self._activated = tag, activated
-        self._limit = longest_input(settings.max_tokens, server.context)
+        self._limit = min_limit(settings.max_tokens, server.context)
 
     @classmethod
-    async def open(cls, name: str, server: PoolingServer, settings: RewardSettings) -> ServedReward:
+    async def connect(cls, name: str, server: PoolingServer, settings: RewardSettings) -> ServedReward:
         """Learn by two short requests what the server gives; it is not closed by this.
 
         Raises:
@@ -157,7 +156,7 @@ class ServedReward:
         )
 
     async def score_steps(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
         """Score solutions, as many at once as the server's limit allows (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
@@ -168,7 +167,7 @@ class ServedReward:
                 return await self._score(problem, steps, which)
             except ReasonError as e:
                 errors.append(e)
-                return failed(e)
+                return failed_scores(e)
 
         made = await self._server.client.gather([partial(score, steps) for steps in solutions])
         found: list[StepScores] = made
@@ -177,7 +176,7 @@ class ServedReward:
             raise down[0]
         return found
 
-    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+    def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         """0: it is a server of one's own."""
         return 0.0
 
@@ -185,14 +184,14 @@ class ServedReward:
         """Cancel requests under way and close the connections; idempotent."""
         await self._server.aclose()
 
-    async def _score(self, problem: str, steps: Sequence[str], which: Which) -> StepScores:
+    async def _score(self, problem: str, steps: Sequence[str], which: StepSelection) -> StepScores:
         one_pass = self._tag is not None
         ends = [len(steps)] if one_pass or which == "last" else range(1, len(steps) + 1)
         rendered = [await self._render(problem, steps[:end]) for end in ends]
         for made in rendered:
             check_length(len(made.ids), self._limit)
         if one_pass and which == "last":
-            rendered = [Rendered(r.ids, r.positions[-1:]) for r in rendered]
+            rendered = [RenderedInput(r.ids, r.positions[-1:]) for r in rendered]
         rows = await asyncio.gather(*(self._numbers(r, activated=self._activated) for r in rendered))
         odds = [odds_of_rows(row, r, activated=self._activated) for row, r in zip(rows, rendered, strict=True)]
         return StepScores(
@@ -201,14 +200,14 @@ class ServedReward:
             usage=Usage(prompt_tokens=sum(len(r.ids) for r in rendered)),
         )
 
-    async def _render(self, problem: str, steps: Sequence[str]) -> Rendered:
+    async def _render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
         if self._tag is not None:
             ids = await self._server.tokenize(qwen_messages(problem, steps, self._settings))
-            return Rendered(ids, tag_positions(ids, self._tag, len(steps)))
+            return RenderedInput(ids, tag_positions(ids, self._tag, len(steps)))
         ids = await self._server.tokenize(outcome_messages(problem, steps, self._settings))
-        return Rendered(ids, [len(ids) - 1])
+        return RenderedInput(ids, [len(ids) - 1])
 
-    async def _numbers(self, rendered: Rendered, *, activated: bool) -> Any:
+    async def _numbers(self, rendered: RenderedInput, *, activated: bool) -> Any:
         if self._tag is not None:
             return await self._server.pool(rendered.ids, activated=activated)
         return await self._server.classify(rendered.ids, activated=activated)
@@ -226,10 +225,12 @@ class VllmReward:
         limit: Longest input in tokens.
     """
 
-    def __init__(self, name: str, identity: str, form: Form, engine: PoolingEngine, task: str, limit: int) -> None:
+    def __init__(
+        self, name: str, identity: str, form: InputFormat, engine: PoolingEngine, task: str, limit: int
+    ) -> None:
         self.name, self.identity = name, identity
         self._form, self._engine, self._task, self._limit = form, engine, task, limit
-        self._thread = WorkThread(name)
+        self._thread = ModelThread(name)
 
     @classmethod
     def load(cls, name: str, files: ModelFiles, settings: RewardSettings, vllm: VllmSettings) -> VllmReward:
@@ -240,17 +241,17 @@ class VllmReward:
             DataError: The files are damaged or of a kind that is not known.
             BackendUnavailable: The engine did not come up.
         """
-        architecture = architecture_of(files.folder)
-        settings = kind_of(name, architecture, settings)
-        form = form_of(load_tokenizer(files.folder), settings)
-        if isinstance(form, TokensForm):
+        architecture = architecture_of(files.directory)
+        settings = resolve_format(name, architecture, settings)
+        form = make_format(load_tokenizer(files.directory), settings)
+        if isinstance(form, TokensFormat):
             raise UserError(
                 f"{name}: reward models that say a token after each step do not run on vLLM's pooling",
                 hint=f"open local/{name.partition('/')[2]}",
             )
-        engine = PoolingEngine.start(files, vllm, form.tag if isinstance(form, QwenForm) else None)
-        identity = f"{files.fingerprint}+{engine.dtype}+vllm-{require_vllm()}+{asked_as(settings)}"
-        limit = longest_input(settings.max_tokens, engine.context)
+        engine = PoolingEngine.start(files, vllm, form.tag if isinstance(form, QwenFormat) else None)
+        identity = f"{files.fingerprint}+{engine.dtype}+vllm-{require_vllm()}+{settings_digest(settings)}"
+        limit = min_limit(settings.max_tokens, engine.context)
         task = "classify" if architecture.endswith("ForSequenceClassification") else "token_classify"
         return cls(name, identity, form, engine, task, limit or engine.context)
 
@@ -263,7 +264,7 @@ class VllmReward:
         )
 
     async def score_steps(
-        self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all"
+        self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
         """Score solutions; vLLM batches them (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
@@ -278,7 +279,7 @@ class VllmReward:
             raise BackendError(f"{self.name}: {e}") from e
         return [scores_of(made, [next(odds) for _ in made.rendered]) for made in inputs]
 
-    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: Which = "all") -> float:
+    def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         """0: it runs here."""
         return 0.0
 

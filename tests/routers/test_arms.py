@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.routers.arms import TokenModel, arm_label, chance_of, estimate, ranked
-from reason.routers.feature_space import Line
+from reason.routers.auto import estimate_arm, rank_arms
+from reason.routers.features import LinearModel
+from reason.routers.router_files import TokenModel, arm_label, probability_of
 from support.trained_routers import BARE, arm, line
 
 ROW = np.array([1.0])
@@ -23,7 +24,7 @@ LADDER = [
 
 
 def test_worth_is_right_less_the_price_of_the_tokens():
-    one = estimate(arm("cot", line(0.0, math.log(3)), 200, cost=0.5), BARE, ROW, 0.4)
+    one = estimate_arm(arm("cot", line(0.0, math.log(3)), 200, cost=0.5), BARE, ROW, 0.4)
     assert one.right == pytest.approx(0.75)
     assert one.tokens == pytest.approx(200)
     assert one.worth == pytest.approx(0.75 - 0.4 * 0.5 * 0.2)
@@ -31,7 +32,9 @@ def test_worth_is_right_less_the_price_of_the_tokens():
 
 
 def test_expected_tokens_stay_within_what_training_saw():
-    model = TokenModel(line=Line(intercept=math.log(101), named=(1.0,)), smear=1.5, least=50, most=300)
+    model = TokenModel(
+        line=LinearModel(intercept=math.log(101), named=(1.0,)), smear=1.5, min_tokens=50, max_tokens=300
+    )
     assert model.expected(BARE, np.array([0.0])) == pytest.approx(1.5 * 101 - 1)
     assert model.expected(BARE, np.array([4.0])) == 300
     assert model.expected(BARE, np.array([-4.0])) == 50
@@ -39,16 +42,16 @@ def test_expected_tokens_stay_within_what_training_saw():
 
 def test_a_higher_price_goes_to_the_cheaper_arm():
     good, cheap = arm("self-consistency", line(1.0, 0.0), 800), arm("cot", line(0.5, 0.0), 100)
-    assert ranked([good, cheap], BARE, ROW, 0.0)[0].arm is good
-    assert ranked([good, cheap], BARE, ROW, 1.0)[0].arm is cheap
+    assert rank_arms([good, cheap], BARE, ROW, 0.0)[0].arm is good
+    assert rank_arms([good, cheap], BARE, ROW, 1.0)[0].arm is cheap
     same = arm("cot", line(1.0, 0.0), 100)
-    assert ranked([good, same], BARE, ROW, 0.0)[0].arm is same  # of equal worth the cheaper
+    assert rank_arms([good, same], BARE, ROW, 0.0)[0].arm is same  # of equal worth the cheaper
 
 
 @given(st.floats(0, 10), st.floats(0, 10))
 def test_what_is_chosen_costs_no_more_at_a_higher_price(a, b):
     low, high = sorted((a, b))
-    assert ranked(LADDER, BARE, ROW, high)[0].tokens <= ranked(LADDER, BARE, ROW, low)[0].tokens
+    assert rank_arms(LADDER, BARE, ROW, high)[0].tokens <= rank_arms(LADDER, BARE, ROW, low)[0].tokens
 
 
 def test_a_label_has_what_differs_from_the_defaults():
@@ -59,6 +62,6 @@ def test_a_label_has_what_differs_from_the_defaults():
 
 
 def test_chances_never_overflow():
-    assert chance_of(-1e9) < 1e-300
-    assert chance_of(1e9) == 1
-    assert chance_of(0) == 0.5
+    assert probability_of(-1e9) < 1e-300
+    assert probability_of(1e9) == 1
+    assert probability_of(0) == 0.5

@@ -8,20 +8,17 @@ import re
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.knowledge import Knowledge
-from reason.reasoning.strategy import STRATEGIES, Models, make_strategy
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.strategy import STRATEGIES, Knowledge, Models, create_strategy
 from reason.routers.auto import Auto
-from reason.routers.auto_file import save_trained
-from reason.routers.feature_space import Space
-from reason.routers.question_features import ENTROPY
-from reason.serving.metered import MeteredModel
-from reason.serving.metered_embeddings import MeteredEmbedding
-from reason.serving.recorded import RecordedModel
-from reason.serving.recorded_embedding import RecordedEmbedding
+from reason.routers.features import ENTROPY, FeatureSpace
+from reason.routers.router_files import save_router_file
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import RecordedEmbedding, RecordedModel
+from reason.serving.metered.scorers import MeteredEmbedding
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import BARE, SPACE, arm, auto_file, line, trained_on
 from support.word_vectors import WordVectors
@@ -49,13 +46,13 @@ class Desk:
 
     def write(self, file, name="auto.json"):
         path = self.folder / name
-        save_trained(file, path)
+        save_router_file(file, path)
         return str(path)
 
     async def solve(self, question, parameters, *, main=None, small=None, embedding=None, name="r", **kept):
         main = main or ScriptedModel(replies(REPLY))
         budget = Budget(**kept.pop("budget", {}))
-        strategy, complete = make_strategy("auto", parameters)
+        strategy, complete = create_strategy("auto", parameters)
         config = RunConfig(
             question=question, strategy="auto", parameters=complete, models={"main": main.name}, budget=budget, seed=7
         )
@@ -85,10 +82,10 @@ async def desk(tmp_path):
 async def test_the_arm_of_most_worth_answers_and_why_is_told(desk):
     file = desk.write(FILE)
     short = await desk.solve(SHORT, {"router": file})
-    assert short.notes["ran"] == "cot max_tokens=30"
+    assert short.notes["selected_strategy"] == "cot max_tokens=30"
     assert (short.best.answer, len(short.candidates)) == ("4", 1)
     long = await desk.solve(LONG, {"router": file}, name="long")
-    assert long.notes["ran"] == "self-consistency n=3 max_tokens=30"
+    assert long.notes["selected_strategy"] == "self-consistency n=3 max_tokens=30"
     assert len(long.candidates) == 3
     assert long.confidence == 1  # the arm's own
     (told,) = desk.chosen
@@ -104,23 +101,23 @@ async def test_the_arm_of_most_worth_answers_and_why_is_told(desk):
 async def test_the_price_of_the_file_can_be_overridden(desk):
     file = desk.write(FILE)
     free = await desk.solve(LONG, {"router": file, "price": 0.0})
-    assert free.notes["ran"] == VOTES.label
+    assert free.notes["selected_strategy"] == VOTES.label
     dear = await desk.solve(LONG, {"router": file, "price": 1000.0}, name="dear")
-    assert dear.notes["ran"] == COT.label
+    assert dear.notes["selected_strategy"] == COT.label
     assert desk.chosen[0]["price"] == 1000.0
 
 
 async def test_without_a_file_cot_answers_and_says_why(desk):
     found = await desk.solve(SHORT, {})
     assert found.best.answer == "4"
-    assert found.notes["ran"] == "cot"
+    assert found.notes["selected_strategy"] == "cot"
     assert desk.run.degraded == ["cot was taken: no auto-router file was given"]
 
 
 async def test_the_file_of_another_model_is_not_used(desk):
     file = desk.write(auto_file(COT, VOTES, trained=trained_on(engines={"main": "other@1"})))
     found = await desk.solve(LONG, {"router": file})
-    assert found.notes["ran"] == "cot"
+    assert found.notes["selected_strategy"] == "cot"
     assert "its main model is other@1, and this one is scripted@1" in desk.run.degraded[0]
 
 
@@ -131,24 +128,24 @@ async def test_a_file_that_is_not_there_is_an_error_and_no_fallback(desk):
 
 async def test_a_run_goes_on_with_no_other_file(desk):
     file = desk.write(FILE)
-    _, noted = make_strategy("auto", {"router": file})
+    _, noted = create_strategy("auto", {"router": file})
     assert noted["router_digest"] == FILE.digest
     desk.write(FILE.model_copy(update={"price": 0.5}))
-    with pytest.raises(UserError, match="another one than the run began with"):
-        make_strategy("auto", noted)
-    with pytest.raises(UserError, match="another one than the run began with"):
+    with pytest.raises(UserError, match="has changed since the run started"):
+        create_strategy("auto", noted)
+    with pytest.raises(UserError, match="has changed since the run started"):
         await Auto(Auto.Config.model_construct(**noted)).solve(SHORT, Models({"main": None}), None)
 
 
 async def test_what_cannot_be_paid_is_not_chosen(desk):
     file = desk.write(FILE)
     found = await desk.solve(LONG, {"router": file}, budget={"tokens": 40})
-    assert found.notes["ran"] == COT.label
+    assert found.notes["selected_strategy"] == COT.label
     (told,) = desk.chosen
     assert told["arms"][0]["refused"] == "it takes about 60 tokens, and 40 are left"
     assert desk.run.ledger.usage().completion_tokens <= 40
     none = await desk.solve(LONG, {"router": file}, budget={"tokens": 10}, name="none")
-    assert none.notes["ran"] == "cot"
+    assert none.notes["selected_strategy"] == "cot"
     assert none.stopped == "budget"
     assert "no arm of the router" in desk.run.degraded[0]
 
@@ -166,7 +163,7 @@ async def test_no_limit_is_exceeded_and_a_replay_is_the_same(desk, limit):
     assert usage.completion_tokens <= limit.get("tokens", math.inf)
     assert usage.model_calls <= limit.get("calls", math.inf)
     model = ScriptedModel(replies(REPLY))
-    recorded = RecordedModel(model.name, model.identity, model.capabilities, out_of_time=False)
+    recorded = RecordedModel(model.name, model.identity, model.capabilities)
     again = await desk.solve(LONG, {"router": file}, main=recorded, budget=limit, recording=False)
     assert again == found
 
@@ -177,13 +174,13 @@ async def test_an_arm_of_the_small_model_is_played_by_it(desk):
     trained = trained_on(engines={"main": "scripted@1", "small": "little@1"})
     file = desk.write(auto_file(own, VOTES, trained=trained))
     found = await desk.solve(SHORT, {"router": file}, small=small)
-    assert (found.notes["ran"], found.best.answer) == ("cot max_tokens=30, small", "5")
+    assert (found.notes["selected_strategy"], found.best.answer) == ("cot max_tokens=30, small", "5")
     assert list(desk.run.ledger.usage().by_role) == ["small:little"]
     alone = await desk.solve(SHORT, {"router": file}, name="alone")
-    assert alone.notes["ran"] == VOTES.label
+    assert alone.notes["selected_strategy"] == VOTES.label
     assert desk.chosen[0]["arms"][0]["refused"] == "there is no small model"
     other = await desk.solve(SHORT, {"router": file}, small=ScriptedModel(replies(REPLY), name="else"), name="other")
-    assert other.notes["ran"] == VOTES.label
+    assert other.notes["selected_strategy"] == VOTES.label
     assert desk.chosen[0]["arms"][0]["refused"] == "its small model is little@1, and this one is else@1"
 
 
@@ -193,7 +190,7 @@ async def test_arms_that_cannot_run_are_passed_over(desk):
     loop = arm("cot", line(3.0, 0.0), 20).model_copy(update={"strategy": "auto", "label": "auto", "parameters": {}})
     file = desk.write(auto_file(needs, gone, loop, COT))
     found = await desk.solve(SHORT, {"router": file})
-    assert found.notes["ran"] == COT.label
+    assert found.notes["selected_strategy"] == COT.label
     why = {a["arm"]: a["refused"] for a in desk.chosen[0]["arms"]}
     assert why[needs.label] == "there is no reward model"
     assert why["gone"] == "unknown strategy 'gone'"
@@ -203,7 +200,7 @@ async def test_arms_that_cannot_run_are_passed_over(desk):
 async def test_a_training_question_is_told_to_be_one(desk):
     file = desk.write(auto_file(COT, VOTES, trained=trained_on(SHORT.text)))
     await desk.solve(SHORT, {"router": file})
-    assert desk.run.degraded == ["the router was trained on this very question: the answer shows nothing of others"]
+    assert desk.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
 
 
 async def test_the_entropy_decides_where_the_file_looks_at_it(desk):
@@ -215,14 +212,14 @@ async def test_the_entropy_decides_where_the_file_looks_at_it(desk):
     )
     file = desk.write(by_entropy)
     sure = await desk.solve(SHORT, {"router": file}, name="sure")
-    assert sure.notes["ran"] == COT.label
+    assert sure.notes["selected_strategy"] == COT.label
     assert f"{ENTROPY} +1.20" in desk.chosen[0]["why"]  # an entropy of 0 is 1.2 deviations below the mean
     assert desk.run.ledger.usage().model_calls == 2
     found = await desk.solve(SHORT, {"router": file}, main=unsure, name="unsure")
-    assert found.notes["ran"] == VOTES.label
+    assert found.notes["selected_strategy"] == VOTES.label
     hidden = await desk.solve(SHORT, {"router": file}, main=Silent(replies(REPLY)), name="hidden")
     assert hidden.best.answer == "4"
-    assert desk.run.degraded == [f"the {ENTROPY} could not be had for this question, and counts as average"]
+    assert desk.run.degraded == [f"the {ENTROPY} is not available for this question, and counts as average"]
     # one call alone: it is kept for the answer
     last = await desk.solve(SHORT, {"router": file}, budget={"calls": 1}, name="last")
     assert last.best.answer == "4"
@@ -231,7 +228,7 @@ async def test_the_entropy_decides_where_the_file_looks_at_it(desk):
 async def test_the_embedding_decides_and_a_replay_needs_no_model(desk):
     words = WordVectors(dimension=53)
     (vector,) = await words.embed([SHORT.text])
-    space = Space(
+    space = FeatureSpace(
         names=BARE.names,
         means=BARE.means,
         scales=BARE.scales,
@@ -244,16 +241,16 @@ async def test_the_embedding_decides_and_a_replay_needs_no_model(desk):
     like = VOTES.model_copy(update={"right": VOTES.right.model_copy(update={"named": (0.0,), "components": (2.0,)})})
     file = desk.write(auto_file(COT, like, space=space))
     found = await desk.solve(SHORT, {"router": file}, embedding=words)
-    assert found.notes["ran"] == VOTES.label
+    assert found.notes["selected_strategy"] == VOTES.label
     assert "embedding +4.00" in desk.chosen[0]["why"]
     model = ScriptedModel(replies(REPLY))
-    recorded = RecordedModel(model.name, model.identity, model.capabilities, out_of_time=False)
+    recorded = RecordedModel(model.name, model.identity, model.capabilities)
     absent = RecordedEmbedding(words.name, words.identity, 53, None)
     assert await desk.solve(SHORT, {"router": file}, main=recorded, embedding=absent, recording=False) == found
     other = WordVectors(dimension=53, identity="words-2")
     await desk.solve(SHORT, {"router": file}, embedding=other, name="other")
     assert desk.run.degraded == [
-        "the embedding of test/words could not be had for this question, and counts as average"
+        "the embedding of test/words is not available for this question, and counts as average"
     ]
 
 

@@ -7,22 +7,20 @@ import math
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from support.calibration_maps import make_map
 from reason.agents.reasoner import Reasoner
-from reason.core.answer import Candidate, Solution
 from reason.core.budget import Budget
 from reason.core.errors import DataError, StoreError, UnknownName, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.events import SolutionFound
-from reason.core.question import Question
+from reason.core.events import MemorySink, SolutionFinished
 from reason.core.run import Run, RunConfig
 from reason.core.settings import Settings
-from reason.core.sqlite_store import SqliteStore
-from reason.evals.calibrating import save_map
-from reason.reasoning.strategy import Models, make_strategy
-from reason.routers.belief import belief_in, token_likelihood
-from reason.serving.metered import MeteredModel
-from reason.serving.recorded import RecordedModel
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Candidate, Question, Solution
+from reason.evals.calibration import save_calibration_map
+from reason.reasoning.strategy import Models, create_strategy
+from reason.routers.cascade import belief_in, token_likelihood
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import RecordedModel
+from support.calibration_maps import make_map
 from support.scripted_model import ScriptedModel, replies
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
@@ -48,10 +46,10 @@ def models(monkeypatch):
         named["s/small"], named["s/large"] = kind(small, name="s/small"), ScriptedModel(large, name="s/large")
         return named["s/small"], named["s/large"]
 
-    async def open_model(name, settings, *_):
+    async def load_model(name, settings, *_):
         return named[name]
 
-    monkeypatch.setattr(reasoner_module, "open_model", open_model)
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
     return put
 
 
@@ -66,8 +64,8 @@ async def ask(reasoner, **how):
     """The answer, and the solution that it was made of."""
     sink = MemorySink()
     answer = await reasoner.aask(QUESTION, sinks=[sink], **how)
-    (found,) = sink.of_type("solution.found")
-    assert isinstance(found, SolutionFound)
+    (found,) = sink.of_type("solution.finished")
+    assert isinstance(found, SolutionFinished)
     return answer, found.solution, sink
 
 
@@ -189,10 +187,10 @@ def test_beliefs_by_hand():
 
 
 def map_of(tmp_path, **changed):
-    parameters = make_strategy("self-consistency", {"n": 6})[1]
+    parameters = create_strategy("self-consistency", {"n": 6})[1]
     fields = {"models": {"main": "s/small"}, "engines": {"main": "s/small@1"}, "parameters": parameters, **changed}
     path = tmp_path / "map.json"
-    save_map(make_map(**fields), path)
+    save_calibration_map(make_map(**fields), path)
     return {"calibration": str(path), "first_parameters": {"n": 6}}
 
 
@@ -237,36 +235,36 @@ def answer_map(tmp_path):
 
 async def test_a_map_that_changed_under_its_name_stops_the_run(models, tmp_path):
     given = map_of(tmp_path)
-    _, complete = make_strategy("cascade", given)
+    _, complete = create_strategy("cascade", given)
     assert len(complete["calibration_digest"]) == 8
-    assert make_strategy("cascade", complete)[1] == complete
+    assert create_strategy("cascade", complete)[1] == complete
     map_of(tmp_path, items=31)
-    with pytest.raises(UserError, match="another one than the run began with"):
-        make_strategy("cascade", complete)
+    with pytest.raises(UserError, match="has changed since the run started"):
+        create_strategy("cascade", complete)
 
 
 # -- parameters
 
 
 def test_inner_parameters_are_checked_and_noted_whole():
-    _, complete = make_strategy("cascade", {"first_parameters": {"n": 3}})
-    assert complete["first_parameters"] == make_strategy("self-consistency", {"n": 3})[1]
-    assert complete["then_parameters"] == make_strategy("cot", {})[1]
+    _, complete = create_strategy("cascade", {"first_parameters": {"n": 3}})
+    assert complete["first_parameters"] == create_strategy("self-consistency", {"n": 3})[1]
+    assert complete["then_parameters"] == create_strategy("cot", {})[1]
     with pytest.raises(UnknownName, match="unknown strategy 'cott'"):
-        make_strategy("cascade", {"then": "cott"})
+        create_strategy("cascade", {"then": "cott"})
     with pytest.raises(UnknownName, match="unknown cot parameter 'n'"):
-        make_strategy("cascade", {"then_parameters": {"n": 3}})
+        create_strategy("cascade", {"then_parameters": {"n": 3}})
     with pytest.raises(UserError, match="temperature"):
-        make_strategy("cascade", {"first_parameters": {"temperature": -1}})
+        create_strategy("cascade", {"first_parameters": {"temperature": -1}})
     with pytest.raises(UserError, match="first"):
-        make_strategy("cascade", {"first": 3})
+        create_strategy("cascade", {"first": 3})
 
 
 @pytest.mark.parametrize("name", ["cascade", "auto", "question-router"])
 def test_no_router_within_a_router(name):
     for role in ("first", "then"):
         with pytest.raises(UserError, match=f"cascade cannot hand a question on to {name}"):
-            make_strategy("cascade", {role: name})
+            create_strategy("cascade", {role: name})
 
 
 async def test_what_a_model_cannot_do_is_told_before_anything_is_paid(models, tmp_path):
@@ -299,7 +297,7 @@ async def solve(store, name, small, large, *, budget, **parameters):
     config = RunConfig(question=QUESTION, strategy="cascade", parameters={}, models={}, budget=budget, seed=5)
     run = Run(name, config, store)
     models = Models({"main": MeteredModel(large, "main", run), "small": MeteredModel(small, "small", run)})
-    strategy, _ = make_strategy("cascade", parameters)
+    strategy, _ = create_strategy("cascade", parameters)
     return await strategy.solve(QUESTION, models, run), run
 
 
@@ -380,13 +378,13 @@ async def test_the_small_model_leads_and_judges_itself(tmp_path):
         MeteredModel(ScriptedModel(SURE, name=name), role, run) for name, role in (("s", "small"), ("l", "main"))
     )
     judges = []
-    models = Models({"main": large, "small": small}, own_judge=lambda role: judges.append(role))
-    led = models.led_by("small")
+    models = Models({"main": large, "small": small}, create_self_judge=lambda role: judges.append(role))
+    led = models.with_main("small")
     assert (led.main, led.small, led.judge) == (small, small, small)
     assert (models.main, models.judge) == (large, large)
-    led.own_judge()
-    models.own_judge()
+    led.self_judge()
+    models.self_judge()
     assert judges == ["small", "main"]
     alone = Models({"main": large})
-    assert alone.led_by("small") is alone
+    assert alone.with_main("small") is alone
     await store.aclose()

@@ -7,11 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from reason.routers.feature_space import EMBEDDING, FARTHEST, Line, Space, most_telling
-from reason.routers.question_features import ENTROPY, Signals
+from reason.routers.features import (
+    EMBEDDING,
+    ENTROPY,
+    FARTHEST,
+    FeatureSpace,
+    LinearModel,
+    QuestionFeatures,
+    top_contributions,
+)
 
 AXES = ((1.0, 0.0, 0.0), (0.0, 0.6, 0.8))
-SPACE = Space(
+SPACE = FeatureSpace(
     names=("length", ENTROPY),
     means=(2.0, 1.0),
     scales=(0.5, 0.25),
@@ -25,28 +32,28 @@ SPACE = Space(
 
 
 def test_numbers_are_standardised_and_components_projected():
-    row = SPACE.row(Signals({"length": 3.0, ENTROPY: 0.75, "other": 9.0}, "full", (0.6, 0.2, 1.3)))
+    row = SPACE.row(QuestionFeatures({"length": 3.0, ENTROPY: 0.75, "other": 9.0}, "full", (0.6, 0.2, 1.3)))
     assert row == pytest.approx([2.0, -1.0, 1.0, 0.4])
 
 
 def test_what_is_not_known_counts_as_average():
-    row = SPACE.row(Signals({"length": 3.0}))
+    row = SPACE.row(QuestionFeatures({"length": 3.0}))
     assert row == pytest.approx([2.0, 0, 0, 0])
-    assert SPACE.unknown(Signals({"length": 3.0})) == [ENTROPY, EMBEDDING]
-    other_scale = Signals({"length": 3.0, ENTROPY: 0.75}, "top_k", (0.6, 0.2, 1.3))
+    assert SPACE.unknown(QuestionFeatures({"length": 3.0})) == [ENTROPY, EMBEDDING]
+    other_scale = QuestionFeatures({"length": 3.0, ENTROPY: 0.75}, "top_k", (0.6, 0.2, 1.3))
     assert SPACE.row(other_scale)[1] == 0
     assert SPACE.unknown(other_scale) == [ENTROPY]
-    assert SPACE.unknown(Signals({ENTROPY: 0.7}, "full", (0.6, 0.2, 1.3))) == []
+    assert SPACE.unknown(QuestionFeatures({ENTROPY: 0.7}, "full", (0.6, 0.2, 1.3))) == []
 
 
 @given(st.floats(-1e9, 1e9))
 def test_no_number_lies_farther_than_training_proves(length):
-    assert np.abs(SPACE.row(Signals({"length": length}))).max() <= FARTHEST
+    assert np.abs(SPACE.row(QuestionFeatures({"length": length}))).max() <= FARTHEST
 
 
 @given(st.lists(st.floats(-3, 3), min_size=4, max_size=4), st.integers(0, 2))
 def test_shares_and_intercept_sum_to_the_value(weights, components):
-    line = Line(intercept=0.5, named=tuple(weights[:2]), components=tuple(weights[2 : 2 + components]))
+    line = LinearModel(intercept=0.5, named=tuple(weights[:2]), components=tuple(weights[2 : 2 + components]))
     row = np.array([1.0, -2.0, 0.5, 3.0])
     assert line.fits(SPACE)
     assert line.value(SPACE, row) == pytest.approx(0.5 + row[: 2 + components] @ weights[: 2 + components])
@@ -55,16 +62,16 @@ def test_shares_and_intercept_sum_to_the_value(weights, components):
 
 
 def test_a_constant_is_over_nothing():
-    line = Line(intercept=0.5)
+    line = LinearModel(intercept=0.5)
     assert line.constant
     assert line.fits(SPACE)
     assert line.value(SPACE, np.zeros(4)) == 0.5
-    assert not Line(intercept=0.0, named=(1.0,)).fits(SPACE)
+    assert not LinearModel(intercept=0.0, named=(1.0,)).fits(SPACE)
 
 
 def test_the_most_telling_come_first_and_nothing_is_left_out():
-    assert most_telling({"a": 0.1, "b": -2.0, "c": 0.0, "d": 0.3}, 2) == {"b": -2.0, "d": 0.3}
-    assert list(most_telling({"a": 0.1, "c": 0.0, "b": 0.1})) == ["a", "b"]
+    assert top_contributions({"a": 0.1, "b": -2.0, "c": 0.0, "d": 0.3}, 2) == {"b": -2.0, "d": 0.3}
+    assert list(top_contributions({"a": 0.1, "c": 0.0, "b": 0.1})) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -80,4 +87,4 @@ def test_the_most_telling_come_first_and_nothing_is_left_out():
 )
 def test_a_space_holds_together(changed, why):
     with pytest.raises(ValidationError, match=why):
-        Space.model_validate({**SPACE.model_dump(), **changed})
+        FeatureSpace.model_validate({**SPACE.model_dump(), **changed})

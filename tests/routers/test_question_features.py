@@ -6,13 +6,13 @@ import math
 
 import pytest
 from reason.core.errors import BackendError, StoreError
-from reason.core.question import Document, Question
 from reason.core.run import Run
-from reason.core.sqlite_store import SqliteStore
-from reason.routers.question_features import ENTROPY, chain_prompt, kept_vector, named_signals, signals_of
-from reason.serving.recorded_embedding import RecordedEmbedding
-from support.stored_runs import RunDesk
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Document, Question
+from reason.routers.features import ENTROPY, chain_prompt, extract_features, kept_vector, named_features
+from reason.serving.metered.replay import RecordedEmbedding
 from support.scripted_model import ScriptedModel
+from support.stored_runs import RunDesk
 from support.word_vectors import WordVectors
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
@@ -31,7 +31,7 @@ def test_signals_by_hand():
         choices=("1", "2"),
         documents=(Document(name="d", text="abc"),),
     )
-    found = named_signals(question)
+    found = named_features(question)
     assert found["length"] == math.log1p(len(question.text))
     assert found["documents"] == math.log1p(3)
     assert found["choices"] == math.log1p(2)
@@ -44,13 +44,13 @@ def test_signals_by_hand():
 
 def test_code_is_seen_and_formulas_are_none():
     program = "```python\ndef f(x):\n    return g(x);\n```"
-    assert named_signals(Question(text=program))["code"] == pytest.approx(math.log1p(4), abs=0.4)
-    assert named_signals(Question(text="What is \\frac{1}{2}\nplus 3?"))["code"] == 0
+    assert named_features(Question(text=program))["code"] == pytest.approx(math.log1p(4), abs=0.4)
+    assert named_features(Question(text="What is \\frac{1}{2}\nplus 3?"))["code"] == 0
 
 
 async def test_the_entropy_is_that_of_a_chains_first_token(desk):
     model = await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
-    found = await signals_of(QUESTION, desk.run, model=model)
+    found = await extract_features(QUESTION, desk.run, model=model)
     assert found.named[ENTROPY] == pytest.approx(math.log(2))
     assert (found.support, found.vector) == ("full", ())
     assert desk.spent.model_calls == 1
@@ -67,9 +67,9 @@ async def test_a_vector_is_embedded_once_and_is_there_without_the_model(desk):
     assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
     absent = RecordedEmbedding(words.name, words.identity, 31, None)
     assert await kept_vector("two words", absent, desk.run) == first
-    with pytest.raises(StoreError, match="holds no comparison"):
+    with pytest.raises(StoreError, match="no recorded reply"):
         await kept_vector("other words", absent, desk.run)
-    (call,) = await desk.store.calls("r")
+    (call,) = await desk.store.list_calls("r")
     assert "decision" in call.request  # so that no evaluation counts it as a reply
 
 
@@ -77,7 +77,7 @@ async def test_a_replay_writes_nothing(desk):
     await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
     replay = Run("r", desk.run.config, desk.store, recording=False)
     await kept_vector("two words", WordVectors(dimension=31), replay)
-    assert await desk.store.calls("r") == []
+    assert await desk.store.list_calls("r") == []
 
 
 async def test_an_embedding_that_fails_is_told_and_stops_nothing(desk):
@@ -86,6 +86,6 @@ async def test_an_embedding_that_fails_is_told_and_stops_nothing(desk):
             raise BackendError("gone")
 
     await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
-    found = await signals_of(QUESTION, desk.run, embedding=Broken())
+    found = await extract_features(QUESTION, desk.run, embedding=Broken())
     assert found.vector == ()
     assert desk.run.degraded == ["the question could not be embedded (gone): its embedding counts as unknown"]

@@ -7,15 +7,15 @@ import math
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
-from reason.core.event_sinks import MemorySink
-from reason.core.question import Question
+from reason.core.events import MemorySink
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.strategy import STRATEGIES, Models, make_strategy
-from reason.routers.auto_file import save_trained
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
 from reason.routers.question_router import QuestionRouter
-from reason.serving.metered import MeteredModel
-from reason.serving.recorded import RecordedModel
+from reason.routers.router_files import save_router_file
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import RecordedModel
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import SPACE, line, question_file, trained_on
 
@@ -37,11 +37,11 @@ class Desk:
 
     def write(self, file):
         path = self.folder / "router.json"
-        save_trained(file, path)
+        save_router_file(file, path)
         return str(path)
 
     async def solve(self, question, parameters, *, main=None, little=None, name="r", budget=None, **kept):
-        strategy, complete = make_strategy("question-router", parameters)
+        strategy, complete = create_strategy("question-router", parameters)
         config = RunConfig(
             question=question,
             strategy="question-router",
@@ -71,10 +71,10 @@ async def desk(tmp_path):
 async def test_a_question_goes_where_it_belongs(desk):
     file = desk.write(question_file(line(0.0, 1.0)))
     easy = await desk.solve(SHORT, {"router": file})
-    assert (easy.best.answer, easy.notes["ran"]) == ("5", "cot max_tokens=30, small")
+    assert (easy.best.answer, easy.notes["selected_strategy"]) == ("5", "cot max_tokens=30, small")
     assert list(desk.run.ledger.usage().by_role) == ["small:small"]
     found = await desk.solve(LONG, {"router": file}, name="long")
-    assert (found.best.answer, found.notes["ran"]) == ("4", "cot max_tokens=40")
+    assert (found.best.answer, found.notes["selected_strategy"]) == ("4", "cot max_tokens=40")
     assert list(desk.run.ledger.usage().by_role) == ["main:large"]
     told = found.notes["question_router"]
     assert told["answered"] == "large"
@@ -122,7 +122,7 @@ async def test_what_is_missing_is_said_with_the_command(desk):
     with pytest.raises(UserError, match="its main model is large@1, and this one is small@1"):
         await desk.solve(SHORT, {"router": file}, main=small(), name="c")
     with pytest.raises(UserError, match="rate or threshold, not both"):
-        make_strategy("question-router", {"rate": 0.1, "threshold": 0.2})
+        create_strategy("question-router", {"rate": 0.1, "threshold": 0.2})
 
 
 @pytest.mark.parametrize("limit", [{"tokens": n} for n in (1, 5, 17, 30)] + [{"calls": n} for n in (1, 2)])
@@ -132,7 +132,7 @@ async def test_no_limit_is_exceeded_and_a_replay_is_the_same(desk, limit):
     usage = desk.run.ledger.usage()
     assert usage.completion_tokens <= limit.get("tokens", math.inf)
     assert usage.model_calls <= limit.get("calls", math.inf)
-    main, little = (RecordedModel(m.name, m.identity, m.capabilities, out_of_time=False) for m in (large(), small()))
+    main, little = (RecordedModel(m.name, m.identity, m.capabilities) for m in (large(), small()))
     again = await desk.solve(LONG, {"router": file}, main=main, little=little, budget=limit, recording=False)
     assert again == found
 
@@ -142,7 +142,7 @@ async def test_a_training_question_is_told_to_be_one(desk):
         SHORT.text, models={"main": "large", "small": "small"}, engines={"main": "large@1", "small": "small@1"}
     )
     await desk.solve(SHORT, {"router": desk.write(question_file(line(0.0, 1.0), trained=trained))})
-    assert desk.run.degraded == ["the router was trained on this very question: the answer shows nothing of others"]
+    assert desk.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
 
 
 def test_it_is_registered():

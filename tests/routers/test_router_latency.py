@@ -5,7 +5,7 @@ import random
 import pytest
 from reason.core.errors import DataError
 from reason.core.events import CallFinished, CallStarted
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 from reason.routers.latency import LatencyModel, Observation, fit, observations
 from support.two_models import TwoModels
 

@@ -1,4 +1,4 @@
-"""`RouterFile`: exact quantiles, what holds of every threshold, and every way that its file can be wrong."""
+"""`GlimpRouterFile`: exact quantiles, what holds of every threshold, and every way that its file can be wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
-from reason.routers.thresholds import PARTS, load_router, quantiles_of
+from reason.routers.router_files import PARTS, load_glimprouter_file, quantiles_of
 from support.router_files import make_router, write_router
 
 many = st.lists(st.floats(0, 12), min_size=1, max_size=400)
@@ -39,7 +39,7 @@ def test_a_rate_gives_its_quantile() -> None:
 
 @pytest.mark.parametrize("rate", [-0.01, 1.01, math.nan])
 def test_no_share_is_no_rate(rate: float) -> None:
-    with pytest.raises(UserError, match="no share of steps"):
+    with pytest.raises(UserError, match="rate must be in"):
         make_router().threshold_for(rate)
 
 
@@ -75,7 +75,7 @@ def test_nothing_is_above_a_rate_of_zero(entropies: list[float]) -> None:
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     router = make_router()
     path = write_router(router, tmp_path / "pair.json")
-    found = load_router(path)
+    found = load_glimprouter_file(path)
     assert found.name == "pair"
     assert found == router.model_copy(update={"name": "pair"})
     assert found.digest == router.digest  # whatever the file is called
@@ -86,9 +86,9 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     with pytest.raises(DataError, match=r"there is no router file .*calibrate router"):
-        load_router(path)
+        load_glimprouter_file(path)
     with pytest.raises(DataError, match="cannot read the router file"):
-        load_router(tmp_path)
+        load_glimprouter_file(tmp_path)
     whole = make_router().model_dump_json()
     for text, why in (
         ("", "not a whole JSON file"),
@@ -105,7 +105,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=why):
-            load_router(path)
+            load_glimprouter_file(path)
 
 
 def test_values_that_no_file_can_have() -> None:
@@ -117,7 +117,7 @@ def test_values_that_no_file_can_have() -> None:
 def test_other_models_and_other_entropies_are_refused() -> None:
     router = make_router()
     same = {"small": "small@1", "large": "large@1", "entropy": "top_k", "k": 20}
-    router.refuse_other(**same)
+    router.check_models(**same)
     for changed, why in (
         ({"small": "other@1"}, "small model small@1, not with other@1"),
         ({"large": "other@1"}, "large model large@1, not with other@1"),
@@ -126,11 +126,11 @@ def test_other_models_and_other_entropies_are_refused() -> None:
         ({"k": 10}, "would be of top-10 ones"),
     ):
         with pytest.raises(UserError, match=why):
-            router.refuse_other(**{**same, **changed})
+            router.check_models(**{**same, **changed})
 
 
 def test_what_makes_other_steps_is_told() -> None:
     router = make_router(parameters={"temperature": 0.6, "think": False, "threshold": 100.0})
-    assert router.doubts({"temperature": 0.6, "think": False, "threshold": 1.0, "top_p": 0.5}) == ""
-    told = router.doubts({"temperature": 0.8, "think": False})
-    assert told == f"the router file {router} was made under other settings: temperature was 0.6 and is 0.8"
+    assert router.differences({"temperature": 0.6, "think": False, "threshold": 1.0, "top_p": 0.5}) == ""
+    told = router.differences({"temperature": 0.8, "think": False})
+    assert told == f"the router file {router} was made with other parameters: temperature was 0.6 and is 0.8"

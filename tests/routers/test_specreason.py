@@ -5,9 +5,9 @@ import math
 import pytest
 from reason.core.budget import Budget
 from reason.core.messages import Completion, TopToken
-from reason.core.sqlite_store import SqliteStore
+from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.strategy import STRATEGIES
-from reason.routers.specreason import JUDGE, read_score
+from reason.routers.specreason import SCORE_PROMPT, read_score
 from support.scripted_model import ScriptedModel
 from support.two_models import Shown, TwoModels, booked, chain, texts
 
@@ -49,7 +49,7 @@ async def test_poor_drafts_are_written_anew_by_the_large_model(desk):
     assert made.notes["tokens"]["small"]["steps"] == 0
     assert made.notes["tokens"]["small"]["discarded"] > 0
     assert booked(made) == desk.generated()
-    assert [e.why for e in desk.sink.of_type("step.routed")] == ["rejected"] * 5
+    assert [e.reason for e in desk.sink.of_type("step.routed")] == ["rejected"] * 5
     low = await desk.solve("low", strategy="specreason", accept=6)
     assert set(low.notes["writers"]) == {"small"}
     none = await desk.solve("none", strategy="specreason", accept=10)
@@ -64,7 +64,7 @@ async def test_the_judge_sees_the_question_the_steps_and_the_draft(desk):
         user, reply, wanted = request.prompt.messages
         assert (user.role, reply.role, wanted.role) == ("user", "assistant", "user")
         assert reply.content == "\n\n".join(steps[: i + 1])
-        assert wanted.content == JUDGE
+        assert wanted.content == SCORE_PROMPT
         assert (request.sampling.temperature, request.sampling.top_logprobs) == (0.0, 10)
 
 

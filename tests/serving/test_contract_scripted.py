@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from reason.core.messages import Prompt
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
-from reason.core.messages import Prompt
 from support.scripted_model import ScriptedModel, replies
 
 

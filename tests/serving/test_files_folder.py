@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 from reason.core.errors import BackendUnavailable, Cancelled, DataError, UnknownName, UserError
-from reason.serving.catalogue import KNOWN, locate
-from reason.serving.files import find_model, list_models, remove_model
+from reason.serving.model_files.catalogue import KNOWN_MODELS, locate
+from reason.serving.model_files.find import find_model, list_models, remove_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -36,15 +36,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 )
 def test_what_a_name_means(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert locate(name, KNOWN, ["kept-one"]).kind == kind
+    assert locate(name, KNOWN_MODELS, ["kept-one"]).kind == kind
 
 
 def test_a_folder_that_exists_goes_before_a_hub_id_but_not_before_a_short_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "model").mkdir(parents=True)
     (tmp_path / "smollm2-135m").mkdir()
-    assert locate("local/org/model", KNOWN).path == tmp_path / "org" / "model"
-    assert locate("local/smollm2-135m", KNOWN).kind == "known"
+    assert locate("local/org/model", KNOWN_MODELS).path == tmp_path / "org" / "model"
+    assert locate("local/smollm2-135m", KNOWN_MODELS).kind == "known"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def folder(tiny_gguf, tmp_path) -> Path:
 def test_a_folder_is_used_in_place_and_left_alone(folder, tmp_path):
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
     files = find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
-    assert (files.folder, files.name) == (folder, f"local/{folder}")
+    assert (files.directory, files.name) == (folder, f"local/{folder}")
     assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()} == before
     with pytest.raises(UserError, match="left alone"):
         remove_model(f"local/{folder}", tmp_path / "cache")
@@ -220,7 +220,7 @@ def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, mo
     cache = tmp_path / "cache"
     told: list[tuple[str, int, int | None]] = []
     files = find_model("local/org/tiny", cache_dir=cache, progress=lambda *report: told.append(report))
-    assert {p.name for p in files.folder.iterdir()} == {
+    assert {p.name for p in files.directory.iterdir()} == {
         p.name for p in hub.folder.iterdir() if p.name != "pytorch_model.bin"
     }
     assert files.source == "hub org/tiny"
@@ -235,7 +235,7 @@ def test_a_hub_model_is_pulled_listed_used_offline_and_removed(hub, tmp_path, mo
 
     assert remove_model("local/org/tiny", cache) > 0
     assert list_models(cache, {}) == []
-    assert not files.folder.exists()
+    assert not files.directory.exists()
     with pytest.raises(UserError, match="not on this machine"):
         remove_model("local/org/tiny", cache)
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from reason.core.errors import DataError, ReasonError
-from reason.serving.files import find_model
 from reason.serving.local.gguf import convert
 from reason.serving.local.safetensors_file import to_bf16
-from reason.serving.model_folder import check_folder, weight_types
-from reason.serving.pulling import Pulling
+from reason.serving.model_files.checkpoint import check_model_directory, weight_types
+from reason.serving.model_files.downloads import PullTask
+from reason.serving.model_files.find import find_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 FAMILIES = [
@@ -36,7 +36,7 @@ FAMILIES = [
 def test_converted_model_computes_the_same_logits(options, tiny_model, tmp_path):
     tiny = tiny_model(**options)
     folder = find_model(f"local/{tiny.write(tmp_path / 'm.gguf')}", cache_dir=tmp_path / "cache").folder
-    check_folder(folder)
+    check_model_directory(folder)
     assert set(weight_types(folder)) == {"BF16"}
     original = tiny.transformers_model()
     converted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -65,12 +65,12 @@ def test_rounding_to_bf16_is_torchs(values):
 
 def test_configuration_and_tokenizer_files(tiny_gguf, tmp_path):
     files = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path)
-    config = json.loads((files.folder / "config.json").read_text())
+    config = json.loads((files.directory / "config.json").read_text())
     assert (config["model_type"], config["rope_theta"], config["rms_norm_eps"]) == ("llama", 100000.0, 1e-5)
     assert (config["max_position_embeddings"], config["num_key_value_heads"]) == (512, 2)
-    generation = json.loads((files.folder / "generation_config.json").read_text())
+    generation = json.loads((files.directory / "generation_config.json").read_text())
     assert generation == {"bos_token_id": 1, "eos_token_id": [2, 0], "pad_token_id": 2}
-    tokenizer = AutoTokenizer.from_pretrained(files.folder)
+    tokenizer = AutoTokenizer.from_pretrained(files.directory)
     rendered = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
     assert rendered == "<|im_start|>user\nhi<|im_end|>\n"
     assert (tokenizer.eos_token, tokenizer.bos_token) == ("<|im_end|>", "<|im_start|>")
@@ -81,11 +81,11 @@ def test_same_file_anywhere_has_the_same_fingerprint_and_is_converted_once(tiny_
     first = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "cache")
     stages: list[str] = []
     second = find_model(f"local/{copy}", cache_dir=tmp_path / "cache", progress=lambda s, d, t: stages.append(s))
-    assert (first.folder, first.fingerprint) == (second.folder, second.fingerprint)
+    assert (first.directory, first.fingerprint) == (second.directory, second.fingerprint)
     assert "converting" not in stages
     third = find_model(f"local/{copy}", cache_dir=tmp_path / "elsewhere")
     assert third.fingerprint == first.fingerprint
-    for file in first.folder.iterdir():
+    for file in first.directory.iterdir():
         assert file.read_bytes() == (third.folder / file.name).read_bytes() or file.name == "reason.json"
 
 
@@ -154,7 +154,7 @@ def test_metadata_of_another_type_never_ends_in_anything_but_our_errors(key, tin
     for value in (7, 1.5, True, "x", "", [1, 2], ["a", "b"]):
         path = tiny_model(fields={key: value}).write(tmp_path / "odd.gguf")
         with contextlib.suppress(ReasonError):
-            convert(path, out, Pulling())
+            convert(path, out, PullTask())
 
 
 @pytest.mark.parametrize("options", [{"heads": 8}, {"kv_heads": 1}, {"hidden": 64}, {"ffn": 128}, {"layers": 3}])
@@ -206,7 +206,7 @@ def test_a_file_with_flipped_bytes_never_ends_in_anything_but_our_errors(tiny_gg
         out = tmp_path / "out"
         out.mkdir(exist_ok=True)
         try:
-            convert(path, out, Pulling())
+            convert(path, out, PullTask())
         except ReasonError:
             failed += 1
     assert failed > 20

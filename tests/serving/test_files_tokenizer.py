@@ -9,7 +9,7 @@ import pytest
 import regex
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.serving.files import find_model
+from reason.serving.model_files.find import find_model
 from tokenizers import Tokenizer
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

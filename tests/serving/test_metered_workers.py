@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import CapabilityMissing, LimitExceeded, StoreError, UserError
+from reason.core.errors import BudgetExceeded, CapabilityMissing, StoreError, UserError
 from reason.core.events import BudgetCharged, CallFinished, CallStarted, TextDelta
 from reason.core.messages import Prompt
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.serving.metered import MeteredModel
-from reason.serving.metered_workers import STRETCH, MeteredWorkers
-from reason.serving.recorded import RecordedModel
-from reason.serving.workers import Drawn, Fed, Opening, Pass
-from support.stored_runs import RunDesk
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.replay import RecordedModel
+from reason.serving.metered.workers import STEPS_PER_RECORD, MeteredWorkers
+from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput, WorkerToken
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_workers import ScriptedWorkers
+from support.stored_runs import RunDesk
 
-OPENING = Opening(prompt=Prompt(text="go"), others="|o|", own="|m|", seed=3)
+OPENING = WorkerGroupConfig(prompt=Prompt(text="go"), others_header="|o|", own_header="|m|", seed=3)
 LETTERS = dict.fromkeys("abcd", 1 / 4)
 
 
@@ -37,21 +37,23 @@ async def begin(desk: RunDesk, name: str = "one", budget: Budget | None = None) 
 
 async def write(group: MeteredWorkers, passes: int, first: str = "x") -> str:
     """What the first worker writes; the other one stands still in every third pass."""
-    feeds: list[Fed | None] = [Fed(text=first), Fed(text="y")]
+    feeds: list[WorkerInput | None] = [WorkerInput(text=first), WorkerInput(text="y")]
     written, last = "", [0, 0]
     for number in range(passes):
-        drawn: list[Drawn | None] = await group.advance(Pass(feeds=tuple(feeds), moves=(0,) if number == 9 else ()))
+        drawn: list[WorkerToken | None] = await group.advance(
+            GroupStep(inputs=tuple(feeds), moves=(0,) if number == 9 else ())
+        )
         for worker, token in enumerate(drawn):
             last[worker] = token.token if token else last[worker]
         assert drawn[0] is not None
         written += drawn[0].text
-        feeds = [Fed(token=last[0]), None if number % 3 == 1 else Fed(token=last[1])]
+        feeds = [WorkerInput(token=last[0]), None if number % 3 == 1 else WorkerInput(token=last[1])]
     return written
 
 
 async def test_what_is_drawn_is_charged_told_and_shown(desk: RunDesk) -> None:
     group = (await begin(desk)).workers(OPENING)
-    desk.run.wants_text = True
+    desk.run.stream_text = True
     written = await write(group, 12)
     await group.aclose()
     (spent,) = desk.spent.by_role.values()
@@ -68,26 +70,26 @@ async def test_what_is_drawn_is_charged_told_and_shown(desk: RunDesk) -> None:
 
 async def test_an_interrupted_run_goes_on_and_pays_nothing_twice(desk: RunDesk) -> None:
     group = (await begin(desk)).workers(OPENING)
-    await write(group, 2 * STRETCH + 5)
+    await write(group, 2 * STEPS_PER_RECORD + 5)
     await group.aclose()
     whole = (await begin(desk, "other")).workers(OPENING)
-    expected = await write(whole, 3 * STRETCH)
+    expected = await write(whole, 3 * STEPS_PER_RECORD)
     await whole.aclose()
     tokens = desk.spent.completion_tokens
 
     again = (await begin(desk)).workers(OPENING)
-    assert await write(again, 3 * STRETCH) == expected
+    assert await write(again, 3 * STEPS_PER_RECORD) == expected
     await again.aclose()
     (spent,) = desk.spent.by_role.values()
     assert spent.completion_tokens == tokens
     assert spent.replayed_tokens == group.usage.completion_tokens
     assert (spent.model_calls, spent.replayed_calls) == (1, 0)
     assert spent.prompt_tokens == len("go") + 2
-    assert len(desk.model.groups[-1].passes) == 3 * STRETCH  # led through all that was before
+    assert len(desk.model.groups[-1].passes) == 3 * STEPS_PER_RECORD  # led through all that was before
 
     opened = len(desk.model.groups)
     last = (await begin(desk)).workers(OPENING)
-    assert await write(last, 3 * STRETCH) == expected
+    assert await write(last, 3 * STEPS_PER_RECORD) == expected
     await last.aclose()
     (spent,) = desk.spent.by_role.values()
     assert (spent.replayed_tokens, spent.replayed_calls) == (tokens, 1)
@@ -96,38 +98,38 @@ async def test_an_interrupted_run_goes_on_and_pays_nothing_twice(desk: RunDesk) 
 
 async def test_a_run_is_shown_without_its_model_as_far_as_it_went(desk: RunDesk) -> None:
     group = (await begin(desk)).workers(OPENING)
-    expected = await write(group, STRETCH + 7)
+    expected = await write(group, STEPS_PER_RECORD + 7)
     await group.aclose()
     real, desk.model = desk.model, RecordedModel("scripted", "scripted@1", desk.model.capabilities)
     shown = (await begin(desk)).workers(OPENING)
-    assert await write(shown, STRETCH + 7) == expected
+    assert await write(shown, STEPS_PER_RECORD + 7) == expected
     with pytest.raises(StoreError, match="no reply for a pass"):
-        await shown.advance(Pass(feeds=(Fed(token=97), None)))
+        await shown.advance(GroupStep(inputs=(WorkerInput(token=97), None)))
     await shown.aclose()
-    desk.model = RecordedModel("scripted", "scripted@1", real.capabilities, out_of_time=True)
+    desk.model = RecordedModel("scripted", "scripted@1", real.capabilities, limit="seconds")
     late = (await begin(desk)).workers(OPENING)
-    with pytest.raises(LimitExceeded):
-        await write(late, STRETCH + 8)
+    with pytest.raises(BudgetExceeded):
+        await write(late, STEPS_PER_RECORD + 8)
     await late.aclose()
 
 
 async def test_other_passes_are_not_answered_by_those_that_are_stored(desk: RunDesk) -> None:
     group = (await begin(desk)).workers(OPENING)
-    feeds = (Fed(text="x"), Fed(text="y"))
+    feeds = (WorkerInput(text="x"), WorkerInput(text="y"))
     for _ in range(5):
-        await group.advance(Pass(feeds=feeds))
+        await group.advance(GroupStep(inputs=feeds))
     await group.aclose()
     other = (await begin(desk)).workers(OPENING)
     for number in range(40):
-        await other.advance(Pass(feeds=feeds if number < 3 else (Fed(text="z"), None)))
+        await other.advance(GroupStep(inputs=feeds if number < 3 else (WorkerInput(text="z"), None)))
     await other.aclose()
-    assert [p.feeds for p in desk.model.groups[-1].passes] == [feeds] * 3 + [(Fed(text="z"), None)] * 37
+    assert [p.feeds for p in desk.model.groups[-1].passes] == [feeds] * 3 + [(WorkerInput(text="z"), None)] * 37
     (spent,) = desk.spent.by_role.values()
     assert (spent.replayed_tokens, spent.completion_tokens) == (6, 6 + 37)
     groups = len(desk.model.groups)
     again = (await begin(desk)).workers(OPENING)
     for number in range(40):
-        await again.advance(Pass(feeds=feeds if number < 3 else (Fed(text="z"), None)))
+        await again.advance(GroupStep(inputs=feeds if number < 3 else (WorkerInput(text="z"), None)))
     await again.aclose()
     assert len(desk.model.groups) == groups
 
@@ -135,25 +137,25 @@ async def test_other_passes_are_not_answered_by_those_that_are_stored(desk: RunD
 async def test_a_pass_that_the_budget_does_not_cover_is_not_run(desk: RunDesk) -> None:
     group = (await begin(desk, budget=Budget(tokens=7))).workers(OPENING)
     for _ in range(3):
-        await group.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))
-    with pytest.raises(LimitExceeded):
-        await group.advance(Pass(feeds=(Fed(text="a"), Fed(text="b"))))
-    await group.advance(Pass(feeds=(None, Fed(text="b"))))
+        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
+    with pytest.raises(BudgetExceeded):
+        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
+    await group.advance(GroupStep(inputs=(None, WorkerInput(text="b"))))
     assert len(desk.model.groups[0].passes) == 4
     await group.aclose()
     with pytest.raises(UserError, match="closed"):
-        await group.advance(Pass(feeds=(Fed(text="a"), None)))
+        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
 
 
 async def test_time_that_is_over_ends_a_pass(desk: RunDesk) -> None:
     class Slow(ScriptedWorkers):
-        async def open_workers(self, opening: Opening):  # type: ignore[no-untyped-def]
+        async def open_workers(self, opening: WorkerGroupConfig):  # type: ignore[no-untyped-def]
             await asyncio.sleep(30)
 
     desk.model = Slow(lambda worker, view: LETTERS)
     group = (await begin(desk, budget=Budget(seconds=0.05))).workers(OPENING)
-    with pytest.raises(LimitExceeded):
-        await group.advance(Pass(feeds=(Fed(text="a"), None)))
+    with pytest.raises(BudgetExceeded):
+        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
     assert desk.run.ledger.exhausted == "seconds"
     await group.aclose()
 

@@ -26,7 +26,7 @@ def folder_at(root: Path, limit: int = ROOM, owner: PrefixOwner = OWNER) -> Pref
 
 def put(folder: PrefixDirectory, name: str, size: int = 1000, pinned: tuple[str, ...] = ()) -> SavedPrefix:
     with folder.begin(name, size, pinned) as attempt:
-        (attempt.folder / "a.safetensors").write_bytes(name[:1].encode() * size)
+        (attempt.directory / "a.safetensors").write_bytes(name[:1].encode() * size)
         return folder.publish(attempt, (1, 2, 3), 3, pinned)
 
 
@@ -40,7 +40,7 @@ def content(saved: SavedPrefix, folder: Path) -> bytes:
 
 def age(folder: PrefixDirectory, *in_order: str) -> None:
     """Let the names have been used in this order."""
-    paths = {s.saved.name: s.folder for s in folder.states()}
+    paths = {s.saved.name: s.directory for s in folder.states()}
     for i, name in enumerate(in_order):
         path = paths[name]
         assert path is not None
@@ -66,8 +66,8 @@ def test_several_files_are_one_prefix(tmp_path: Path) -> None:
     folder = folder_at(tmp_path)
     with folder.begin("a", 20) as attempt:
         for i in range(2):
-            (attempt.folder / f"rank{i}.safetensors").write_bytes(bytes(10))
-        (attempt.folder / "notes.txt").write_text("no part of it")
+            (attempt.directory / f"rank{i}.safetensors").write_bytes(bytes(10))
+        (attempt.directory / "notes.txt").write_text("no part of it")
         saved = folder.publish(attempt, (1,), 1)
     assert [f.name for f in saved.files] == ["rank0.safetensors", "rank1.safetensors"]
     assert saved.nbytes == 20
@@ -103,7 +103,7 @@ def test_what_cannot_fit_is_refused_and_nothing_removed(tmp_path: Path) -> None:
     with pytest.raises(PrefixTooLarge, match="pinned prefixes"):
         put(folder, "b", size=4_000, pinned=("a",))
     with pytest.raises(PrefixTooLarge), folder.begin("b", 10) as attempt:  # more than was said
-        (attempt.folder / "a.safetensors").write_bytes(bytes(9_000))
+        (attempt.directory / "a.safetensors").write_bytes(bytes(9_000))
         folder.publish(attempt, (1,), 1)
     assert names(folder) == ["a"]
     assert list(tmp_path.rglob(".partial*")) == []
@@ -120,11 +120,11 @@ def test_an_attempt_that_fails_leaves_the_name_as_it_was(tmp_path: Path) -> None
     folder = folder_at(tmp_path)
     saved = put(folder, "a")
     with pytest.raises(ZeroDivisionError), folder.begin("a", 10) as attempt:
-        (attempt.folder / "a.safetensors").write_bytes(bytes(10))
+        (attempt.directory / "a.safetensors").write_bytes(bytes(10))
         raise ZeroDivisionError
     stop = threading.Event()
     with pytest.raises(Cancelled), folder.begin("a", 10) as attempt:
-        (attempt.folder / "a.safetensors").write_bytes(bytes(10))
+        (attempt.directory / "a.safetensors").write_bytes(bytes(10))
         stop.set()
         folder.publish(attempt, (9,), 1, cancel=stop)
     assert folder.read("a", content)[0] == saved
@@ -144,16 +144,16 @@ def test_what_a_crash_left_is_removed_and_what_is_under_way_is_not(tmp_path: Pat
     folder = folder_at(tmp_path)
     put(folder, "a")
     [state] = folder.states()
-    assert state.folder is not None
-    home = state.folder.parent
+    assert state.directory is not None
+    home = state.directory.parent
     for name in ("dead=1-aa", "dead=1-aa.old", "other=2-bb.old"):
         (home / f".partial-{name}").mkdir()
         (home / f".partial-{name}" / "a.safetensors").write_bytes(bytes(10))
     (home / ".partial-x=3-cc.lock").touch()
     with folder.begin("b", 10) as under_way:
-        assert [p.name for p in home.glob(".partial*") if not p.name.endswith(".lock")] == [under_way.folder.name]
+        assert [p.name for p in home.glob(".partial*") if not p.name.endswith(".lock")] == [under_way.directory.name]
         put(folder, "c")
-        assert under_way.folder.exists()
+        assert under_way.directory.exists()
     assert list(home.glob(".partial*")) == []
     assert names(folder) == ["a", "c"]
 
@@ -169,9 +169,9 @@ def test_strange_things_in_the_folder_are_passed_over(tmp_path: Path) -> None:
     folder = folder_at(tmp_path)
     put(folder, "a")
     [state] = folder.states()
-    assert state.folder is not None
-    (state.folder.parent / "empty").mkdir()
-    (state.folder.parent / "file").write_text("x")
+    assert state.directory is not None
+    (state.directory.parent / "empty").mkdir()
+    (state.directory.parent / "file").write_text("x")
     (tmp_path / "a").write_text("x")
     assert names(folder) == ["a"]
     with pytest.raises(UnknownName):
@@ -224,7 +224,7 @@ folder = PrefixDirectory(PrefixStorage(Path(sys.argv[1]), 3 * 4200), PrefixOwner
 for i in range(25):
     name = f"n{(i + me) % 5}"
     with folder.begin(name, 4000) as attempt:
-        (attempt.folder / "a.safetensors").write_bytes(bytes([65 + me]) * 4000)
+        (attempt.directory / "a.safetensors").write_bytes(bytes([65 + me]) * 4000)
         folder.publish(attempt, (me,), 1)
     try:
         saved, data = folder.read(f"n{i % 5}", lambda s, f: (f / s.files[0].name).read_bytes())

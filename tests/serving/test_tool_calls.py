@@ -6,10 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.core.messages import Completion, Prompt, Request, Sampling
-from reason.core.tools import Tool, canonical
-from reason.serving.calling import call_schema
-from reason.serving.tool_calls import CallReader, read_calls, with_calls
+from reason.core.messages import Completion, Prompt, Request, SamplingParams, Tool, canonical_calls
+from reason.serving.tool_calls import ToolCallParser, call_schema, parse_tool_calls, with_tool_calls
 
 NAMES = ("add", "look_up")
 CALL = '{"name": "add", "arguments": {"a": 1}}'
@@ -40,8 +38,8 @@ BOTH = '[{"arguments":{"a":1},"name":"add"},{"arguments":{},"name":"look_up"}]'
     ],
 )
 def test_calls_are_read_in_the_forms_of_the_families(written, text, calls):
-    rest, found = read_calls(written, NAMES)
-    assert canonical(found) == calls
+    rest, found = parse_tool_calls(written, NAMES)
+    assert canonical_calls(found) == calls
     assert rest == (written.partition("</think>")[0] + "</think>" if text is None else text)
 
 
@@ -72,7 +70,7 @@ def test_calls_are_read_in_the_forms_of_the_families(written, text, calls):
     ],
 )
 def test_what_is_no_call_stays_text_to_the_last_character(written):
-    assert read_calls(written, NAMES) == (written, ())
+    assert parse_tool_calls(written, NAMES) == (written, ())
 
 
 PARTS = st.sampled_from(
@@ -86,19 +84,19 @@ PARTS = st.sampled_from(
 @given(st.lists(PARTS, max_size=9).map("".join), st.lists(st.integers(1, 7), min_size=1, max_size=5), st.booleans())
 @settings(max_examples=150)
 def test_pieces_do_not_matter_and_no_character_is_lost_without_a_call(written, sizes, whole):
-    reader, told, at = CallReader(NAMES, whole=whole), "", 0
+    reader, told, at = ToolCallParser(NAMES, whole=whole), "", 0
     while at < len(written):
         size = sizes[at % len(sizes)]
         told += reader.push(written[at : at + size])
         at += size
     told += reader.finish()
-    assert (told, tuple(reader.calls)) == read_calls(written, NAMES, whole=whole)
+    assert (told, tuple(reader.calls)) == parse_tool_calls(written, NAMES, whole=whole)
     if not reader.calls:
         assert told == written
 
 
 def test_text_comes_as_soon_as_it_can_be_no_call():
-    reader = CallReader(NAMES)
+    reader = ToolCallParser(NAMES)
     assert [reader.push(p) for p in ("Let me", " see <", "b> it. ", "<tool_", "x")] == [
         "Let me",
         " see",
@@ -110,17 +108,17 @@ def test_text_comes_as_soon_as_it_can_be_no_call():
 
 def test_calls_have_the_same_names_when_made_again_and_others_in_another_turn():
     tools = (Tool(name="add"),)
-    request = Request(prompt=Prompt.user("2 + 2?").model_copy(update={"tools": tools}), sampling=Sampling(seed=1))
+    request = Request(prompt=Prompt.user("2 + 2?").model_copy(update={"tools": tools}), sampling=SamplingParams(seed=1))
     twice = Completion(text=f"<tool_call>{CALL}</tool_call><tool_call>{CALL}</tool_call>", finish_reason="stop")
-    made = with_calls(twice, request)
+    made = with_tool_calls(twice, request)
     ids = [call.id for call in made.tool_calls]
     assert len(set(ids)) == 2
     assert all(i.startswith("call_") for i in ids)
-    assert with_calls(twice, request) == made
+    assert with_tool_calls(twice, request) == made
     later = request.model_copy(update={"prompt": request.prompt.with_prefix("x")})
-    assert not {c.id for c in with_calls(twice, later).tool_calls} & set(ids)
+    assert not {c.id for c in with_tool_calls(twice, later).tool_calls} & set(ids)
     second = twice.model_copy(update={"sample_index": 1})
-    assert not {c.id for c in with_calls(second, request).tool_calls} & set(ids)
+    assert not {c.id for c in with_tool_calls(second, request).tool_calls} & set(ids)
 
 
 def test_a_schema_of_calls_brings_the_definitions_of_the_tools_to_its_root():

@@ -25,7 +25,7 @@ def one_thread() -> None:
 def minilm_files(one_thread: None) -> Any:
     """The default embedding model in the user's own cache; tests are skipped where it cannot be had."""
     pytest.importorskip("sentence_transformers")
-    from reason.serving.encoders.encoder_files import find_encoder
+    from reason.serving.encoders.files import find_encoder
 
     try:
         return find_encoder("local/all-minilm-l6-v2", sentence=True, cache_dir=load_settings().cache_dir)

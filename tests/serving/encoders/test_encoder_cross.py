@@ -9,10 +9,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
 import numpy as np
-from support.fault_server import FaultServer
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.cross_encoders import CrossEncoder, open_cross_encoder, probabilities, rank
+from reason.serving.encoders.factory import load_cross_encoder
+from reason.serving.encoders.protocols import CrossEncoder, probabilities, rank
+from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -33,7 +34,7 @@ def plain(folder, pairs):
 
 async def opened(folder, **settings):
     name = f"local/{folder}"
-    return await open_cross_encoder(name, Settings(cache_dir=folder.parent / "cache", encoders={name: settings}))
+    return await load_cross_encoder(name, Settings(cache_dir=folder.parent / "cache", encoders={name: settings}))
 
 
 async def test_reranker(reranker_folder):
@@ -78,7 +79,7 @@ async def test_what_is_no_pair_or_no_cross_encoder(nli_folder, prompted_folder, 
     with pytest.raises(DataError, match="BertModel"):
         await opened(prompted_folder)
     with pytest.raises(UnknownName) as told:
-        await open_cross_encoder("lokal/x", Settings(cache_dir=tmp_path))
+        await load_cross_encoder("lokal/x", Settings(cache_dir=tmp_path))
     assert told.value.nearest == ("local/x",)
 
 
@@ -101,7 +102,7 @@ async def test_served_reranker(knows_activation):
     name = "hosted_vllm_pooling/reranker"
     async with ScoreFake(knows_activation=knows_activation).run() as base:
         providers = {"hosted_vllm_pooling": ProviderSettings(api_base=base)}
-        model = await open_cross_encoder(name, Settings(providers=providers, encoders={name: {"batch_texts": 2}}))
+        model = await load_cross_encoder(name, Settings(providers=providers, encoders={name: {"batch_texts": 2}}))
         assert isinstance(model, CrossEncoder)
         found = await model.logits([("abc", "a"), ("a", "abcd"), ("ab", "ab")])
         assert found.tolist() == [pytest.approx([0.2]), pytest.approx([-0.3]), pytest.approx([0.0], abs=1e-6)]

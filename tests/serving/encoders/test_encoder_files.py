@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 from reason.core.errors import BackendUnavailable, Cancelled, DataError
-from reason.serving.catalogue import KNOWN_ENCODERS, KnownEncoder
-from reason.serving.encoders.encoder_files import find_encoder
-from reason.serving.package_weights import PackageFiles
+from reason.serving.encoders.files import find_encoder
+from reason.serving.model_files.catalogue import KNOWN_ENCODERS, KnownEncoder
+from reason.serving.model_files.packages import PackageFiles
 
 NAME = "local/tiny-encoder"
 
@@ -48,14 +48,14 @@ def find(files, tmp_path, **more):
 def test_fetched_once_and_whole(packaged, tmp_path, monkeypatch):
     stages = []
     found = find(packaged, tmp_path, progress=lambda stage, done, total: stages.append(stage))
-    assert found.folder == tmp_path / "cache" / "encoders" / "tiny-encoder"
-    assert {p.relative_to(found.folder).as_posix() for p in found.folder.rglob("*") if p.is_file()} == set(
+    assert found.directory == tmp_path / "cache" / "encoders" / "tiny-encoder"
+    assert {p.relative_to(found.directory).as_posix() for p in found.directory.rglob("*") if p.is_file()} == set(
         packaged.sha256
     )
     assert "unpacking" in stages
     monkeypatch.delenv("PIP_FIND_LINKS")
     assert find(packaged, tmp_path, pull=False) == found
-    assert list(found.folder.parent.glob(".partial*")) == []
+    assert list(found.directory.parent.glob(".partial*")) == []
 
 
 def test_not_here_and_not_to_be_had(packaged, tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_not_here_and_not_to_be_had(packaged, tmp_path, monkeypatch):
 
 def test_another_file_than_expected_is_not_used(packaged, tmp_path):
     wrong = {**packaged.sha256, "model.safetensors": "0" * 64}
-    files = PackageFiles(packaged.package, "1.0", packaged.folder, wrong, packaged.file_bytes, packaged.wheel_bytes)
+    files = PackageFiles(packaged.package, "1.0", packaged.directory, wrong, packaged.file_bytes, packaged.wheel_bytes)
     with pytest.raises(DataError, match=r"expected model\.safetensors: its SHA-256"):
         find(files, tmp_path)
     assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
@@ -77,7 +77,7 @@ def test_another_file_than_expected_is_not_used(packaged, tmp_path):
 
 def test_a_damaged_file_is_seen(packaged, tmp_path):
     found = find(packaged, tmp_path)
-    (found.folder / "1_Pooling" / "config.json").write_text("{}")
+    (found.directory / "1_Pooling" / "config.json").write_text("{}")
     with pytest.raises(DataError, match="damaged model file"):
         find(packaged, tmp_path)
 

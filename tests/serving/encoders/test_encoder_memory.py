@@ -10,15 +10,15 @@ np = pytest.importorskip("numpy")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.budget import Budget
-from reason.core.errors import BackendError, LimitExceeded, UserError
-from reason.core.event_sinks import MemorySink
+from reason.core.errors import BackendError, BudgetExceeded, UserError
+from reason.core.events import MemorySink
 from reason.core.messages import Usage
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.serving.embeddings import EmbeddingModel
-from reason.serving.encoders.remembering import Remembering
-from reason.serving.metered_embeddings import MeteredEmbedding
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.encoders.cache import CachedEmbedding
+from reason.serving.encoders.protocols import EmbeddingModel
+from reason.serving.metered.scorers import MeteredEmbedding
 
 
 class Counting:
@@ -50,7 +50,7 @@ class Counting:
     async def count_tokens(self, texts):
         return [len(t) for t in texts]
 
-    def most_usd(self, texts):
+    def max_usd(self, texts):
         return (self.price or 0) * len(texts)
 
     async def aclose(self):
@@ -63,7 +63,7 @@ class Counting:
 
 async def test_vectors_are_in_order_and_of_length_one():
     source = Counting()
-    model = Remembering(source, batch_texts=2)
+    model = CachedEmbedding(source, batch_texts=2)
     assert isinstance(model, EmbeddingModel)
     raw = await model.embed(["aaa", "b", "ca"], unit=False)
     assert raw.tolist() == [[3, 3, 1], [1, 0, 1], [2, 1, 1]]
@@ -84,8 +84,8 @@ async def test_vectors_are_in_order_and_of_length_one():
 def test_nothing_is_embedded_twice_while_it_is_remembered(calls, batch, vectors):
     async def check():
         source = Counting()
-        model = Remembering(source, batch_texts=batch, remembered_bytes=vectors * 12)
-        everything = Remembering(lasting := Counting(), batch_texts=batch)
+        model = CachedEmbedding(source, batch_texts=batch, remembered_bytes=vectors * 12)
+        everything = CachedEmbedding(lasting := Counting(), batch_texts=batch)
         for texts in calls:
             expected = [[len(t), t.count("a"), 1] for t in texts]
             assert (await model.embed(texts, unit=False)).tolist() == expected
@@ -98,7 +98,7 @@ def test_nothing_is_embedded_twice_while_it_is_remembered(calls, batch, vectors)
 
 async def test_the_least_lately_used_gives_way():
     source = Counting()
-    model = Remembering(source, batch_texts=1, remembered_bytes=2 * 12)
+    model = CachedEmbedding(source, batch_texts=1, remembered_bytes=2 * 12)
     for text in ("a", "b", "a", "c", "a", "b"):
         await model.embed([text])
     assert source.seen == ["a", "b", "c", "b"]
@@ -106,7 +106,7 @@ async def test_the_least_lately_used_gives_way():
 
 async def test_prompts_make_another_text():
     source = Counting()
-    model = Remembering(source)
+    model = CachedEmbedding(source)
     query = await model.embed(["a"], kind="query", unit=False)
     document = await model.embed(["a"], kind="document", unit=False)
     text = await model.embed(["a"], unit=False)
@@ -117,7 +117,7 @@ async def test_prompts_make_another_text():
 async def test_calls_at_the_same_time_share_what_is_under_way():
     gate = asyncio.Event()
     source = Counting(pause=gate.wait)
-    model = Remembering(source, remembered_bytes=0)  # even if nothing is remembered
+    model = CachedEmbedding(source, remembered_bytes=0)  # even if nothing is remembered
     first = asyncio.create_task(model.embed(["a", "b"], unit=False))
     second = asyncio.create_task(model.embed(["b", "c"], unit=False))
     await asyncio.sleep(0.01)
@@ -131,7 +131,7 @@ async def test_calls_at_the_same_time_share_what_is_under_way():
 async def test_who_waited_for_one_that_gave_up_computes_it(how):
     gate = asyncio.Event()
     source = Counting(pause=gate.wait, failing=[BackendError("down")] if how == "failed" else [])
-    model = Remembering(source)
+    model = CachedEmbedding(source)
     first = asyncio.create_task(model.embed(["a"]))
     await asyncio.sleep(0)
     second = asyncio.create_task(model.embed(["a"], unit=False))
@@ -157,12 +157,12 @@ async def test_batches_run_together_where_it_is_worth_it():
 
     for at_once in (1, 3):
         most = 0
-        await Remembering(Counting(pause=pause, at_once=at_once), batch_texts=1).embed(list("abcdefg"))
+        await CachedEmbedding(Counting(pause=pause, at_once=at_once), batch_texts=1).embed(list("abcdefg"))
         assert most == at_once
 
 
 async def test_what_is_no_list_of_texts():
-    model = Remembering(Counting())
+    model = CachedEmbedding(Counting())
     for wrong in ("one text", [1], [None]):
         with pytest.raises(UserError, match="list of texts"):
             await model.embed(wrong)
@@ -189,7 +189,7 @@ async def desk(tmp_path):
 
 async def test_the_meter_charges_what_was_computed(desk):
     run = await desk(usd=1.0)
-    model = MeteredEmbedding(Remembering(Counting(price=0.1)), "embedding", run)
+    model = MeteredEmbedding(CachedEmbedding(Counting(price=0.1)), "embedding", run)
     assert isinstance(model, EmbeddingModel)
     heard = []
     await model.embed(["a", "b"], charged=heard.append)
@@ -199,7 +199,7 @@ async def test_the_meter_charges_what_was_computed(desk):
     assert usage.cost_usd == pytest.approx(0.2)
     assert [u.prompt_tokens for u in heard] == [2]
     assert [e.operation for e in desk.sink.of_type("call.started")] == ["embed", "embed"]
-    with pytest.raises(LimitExceeded) as told:
+    with pytest.raises(BudgetExceeded) as told:
         await model.embed([str(i) for i in range(9)])
     assert told.value.kind == "usd"
     await model.aclose()
@@ -207,9 +207,9 @@ async def test_the_meter_charges_what_was_computed(desk):
 
 async def test_the_meter_keeps_time_and_refuses_unknown_prices(desk):
     with pytest.raises(UserError, match="unknown"):
-        MeteredEmbedding(Remembering(Counting(price=None)), "embedding", await desk("a", usd=1.0))
+        MeteredEmbedding(CachedEmbedding(Counting(price=None)), "embedding", await desk("a", usd=1.0))
     run = await desk("b", seconds=0.1)
-    model = MeteredEmbedding(Remembering(Counting(pause=asyncio.Event().wait)), "embedding", run)
-    with pytest.raises(LimitExceeded) as told:
+    model = MeteredEmbedding(CachedEmbedding(Counting(pause=asyncio.Event().wait)), "embedding", run)
+    with pytest.raises(BudgetExceeded) as told:
         await model.embed(["a"])
     assert told.value.kind == "seconds"

@@ -7,10 +7,11 @@ import pytest
 pytest.importorskip("numpy")
 
 import numpy as np
-from support.fault_server import FaultServer
-from reason.core.errors import BackendError, BadReply, UnknownName, UserError
+from reason.core.errors import BackendError, InvalidResponse, UnknownName, UserError
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.embeddings import EmbeddingModel, open_embedding
+from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.protocols import EmbeddingModel
+from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -47,7 +48,7 @@ def at(base, **encoder):
 async def test_a_server_in_openais_format():
     fake = EmbeddingFake()
     async with fake.run() as base:
-        model = await open_embedding("openai/embedder", at(base, batch_texts=2, query_prompt="q: "))
+        model = await load_embedding_model("openai/embedder", at(base, batch_texts=2, query_prompt="q: "))
         assert isinstance(model, EmbeddingModel)
         assert (model.dimension, model.price_known) == (2, True)
         heard = []
@@ -56,7 +57,7 @@ async def test_a_server_in_openais_format():
         assert sum(u.prompt_tokens for u in heard) == 6
         paid = sum(u.cost_usd for u in heard)
         assert paid == pytest.approx(0.06)
-        assert paid <= model.most_usd(["a", "bbb", "cc"])
+        assert paid <= model.max_usd(["a", "bbb", "cc"])
         assert np.allclose(np.linalg.norm(await model.embed(["a"]), axis=1), 1)
         assert (await model.embed(["a"], kind="query", unit=False)).tolist() == [[4, 1]]
         assert await model.count_tokens(["a"]) is None
@@ -70,7 +71,7 @@ async def test_a_server_in_openais_format():
 async def test_faults_of_the_server():
     fake = EmbeddingFake(failures=[429, 503])
     async with fake.run() as base:
-        model = await open_embedding("openai/embedder", at(base))
+        model = await load_embedding_model("openai/embedder", at(base))
         fake.failures += [500]
         assert (await model.embed(["a"])).shape == (1, 2)
         fake.failures += [400]
@@ -80,8 +81,8 @@ async def test_faults_of_the_server():
     async with EmbeddingFake(wrong="short").run() as base:
         settings = at(base)
         settings.providers["openai"].max_retries = 0
-        model = await open_embedding("openai/embedder", settings)
-        with pytest.raises(BadReply, match="for 2 texts"):
+        model = await load_embedding_model("openai/embedder", settings)
+        with pytest.raises(InvalidResponse, match="for 2 texts"):
             await model.embed(["a", "b"])
         await model.aclose()
 
@@ -90,12 +91,12 @@ async def test_what_a_provider_refuses(monkeypatch):
     async with EmbeddingFake(key="right").run() as base:
         monkeypatch.setenv("OPENAI_API_KEY", "wrong")
         with pytest.raises(UserError, match="OPENAI_API_KEY"):
-            await open_embedding("openai/embedder", at(base))
+            await load_embedding_model("openai/embedder", at(base))
     with pytest.raises(UnknownName):
-        await open_embedding("no-such-provider/x", Settings())
+        await load_embedding_model("no-such-provider/x", Settings())
     monkeypatch.delenv("MISTRAL_API_KEY", raising=False)
     with pytest.raises(UserError, match="MISTRAL_API_KEY"):
-        await open_embedding("mistral/mistral-embed", Settings())
+        await load_embedding_model("mistral/mistral-embed", Settings())
 
 
 async def test_litellms_own_way_for_other_formats():
@@ -103,7 +104,7 @@ async def test_litellms_own_way_for_other_formats():
     fake = EmbeddingFake()
     async with fake.run() as base:
         providers = {"mistral": ProviderSettings(api_base=base, api_key_env="HOME")}
-        model = await open_embedding("mistral/embedder", Settings(providers=providers))
+        model = await load_embedding_model("mistral/embedder", Settings(providers=providers))
         assert (await model.embed(["abc"], unit=False)).tolist() == [[3, 1]]
         assert not model.price_known
         await model.aclose()
@@ -122,7 +123,7 @@ async def test_cancelling_closes_the_connection():
             await super()._answer(reply, method, path, headers, body)
 
     async with Slow().run() as base:
-        model = await open_embedding("openai/embedder", at(base))
+        model = await load_embedding_model("openai/embedder", at(base))
         task = asyncio.create_task(model.embed(["slow"]))
         await gate.wait()
         task.cancel()

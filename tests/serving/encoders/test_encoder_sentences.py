@@ -10,9 +10,9 @@ pytest.importorskip("sentence_transformers")
 
 import numpy as np
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
-from reason.core.scorer_settings import EncoderSettings
-from reason.core.settings import Settings, load_settings
-from reason.serving.embeddings import EmbeddingModel, open_embedding
+from reason.core.settings import EncoderSettings, Settings, load_settings
+from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.protocols import EmbeddingModel
 from transformers import AutoModel, AutoTokenizer
 
 SENTENCES = [
@@ -40,7 +40,7 @@ def mean_pooled(folder, texts, longest):
 
 @pytest.mark.real
 async def test_minilm(minilm_files):
-    model = await open_embedding(None, load_settings())
+    model = await load_embedding_model(None, load_settings())
     assert isinstance(model, EmbeddingModel)
     assert (model.name, model.dimension, model.max_tokens) == ("local/all-minilm-l6-v2", 384, 256)
     vectors = await model.embed(SENTENCES)
@@ -49,7 +49,7 @@ async def test_minilm(minilm_files):
     cosines = vectors @ vectors.T
     assert cosines[0, 1] > 0.5 > 0.2 > cosines[0, 2]
     assert cosines[2, 3] > 0.5 > 0.2 > cosines[1, 3]
-    assert model.most_usd(SENTENCES) == 0
+    assert model.max_usd(SENTENCES) == 0
     await model.aclose()
 
 
@@ -57,7 +57,7 @@ async def test_minilm(minilm_files):
 async def test_minilm_does_not_mind_the_batch(minilm_files):
     name = "local/all-minilm-l6-v2"
     forwards, backwards = [
-        await open_embedding(name, load_settings(encoders={name: EncoderSettings(batch_texts=n)})) for n in (6, 1)
+        await load_embedding_model(name, load_settings(encoders={name: EncoderSettings(batch_texts=n)})) for n in (6, 1)
     ]
     a = await forwards.embed(SENTENCES)
     b = (await backwards.embed(SENTENCES[::-1]))[::-1]
@@ -69,7 +69,7 @@ async def test_minilm_does_not_mind_the_batch(minilm_files):
 
 async def opened(folder, **settings):
     name = f"local/{folder}"
-    return await open_embedding(name, Settings(cache_dir=folder.parent / "cache", encoders={name: settings}))
+    return await load_embedding_model(name, Settings(cache_dir=folder.parent / "cache", encoders={name: settings}))
 
 
 async def test_prompts_come_from_the_model_or_the_settings(prompted_folder):
@@ -120,15 +120,15 @@ async def test_what_is_no_embedding_model(reranker_folder, tmp_path):
     with pytest.raises(DataError, match="no such model folder"):
         await opened(tmp_path / "nothing")
     with pytest.raises(UserError, match="GGUF"):
-        await open_embedding("local/x.gguf", Settings(cache_dir=tmp_path))
+        await load_embedding_model("local/x.gguf", Settings(cache_dir=tmp_path))
     with pytest.raises(UnknownName) as told:
-        await open_embedding("all-minilm-l6", Settings(cache_dir=tmp_path))
+        await load_embedding_model("all-minilm-l6", Settings(cache_dir=tmp_path))
     assert told.value.nearest == ("local/all-minilm-l6-v2",)
     with pytest.raises(UnknownName) as told:
-        await open_embedding("local/all-minilm-l6v2", Settings(cache_dir=tmp_path))
+        await load_embedding_model("local/all-minilm-l6v2", Settings(cache_dir=tmp_path))
     assert told.value.nearest == ("local/all-minilm-l6-v2",)
     with pytest.raises(UserError, match="hosted_vllm/"):
-        await open_embedding("vllm-pooling/x", Settings(cache_dir=tmp_path))
+        await load_embedding_model("vllm-pooling/x", Settings(cache_dir=tmp_path))
 
 
 async def test_a_foreign_module_is_not_run(prompted_folder, tmp_path):
@@ -145,4 +145,4 @@ async def test_a_foreign_module_is_not_run(prompted_folder, tmp_path):
 async def test_the_hub_is_given_up_quickly_and_clearly(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BackendUnavailable, match="cannot reach the hub"):
-        await open_embedding("local/some-organisation/no-such-model", Settings(cache_dir=tmp_path))
+        await load_embedding_model("local/some-organisation/no-such-model", Settings(cache_dir=tmp_path))

@@ -9,10 +9,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from support.fault_server import FaultServer
 from reason.core.settings import ProviderSettings, Settings
+from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
-from reason.serving.litellm.opening import open_litellm
+from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
 Opened = AbstractAsyncContextManager[tuple[FaultServer, LiteLLMModel]]
@@ -57,7 +57,7 @@ def opened() -> Open:
         )
         server = FaultServer(script, vllm=provider == "hosted_vllm", **server_options)
         async with server.run() as base:
-            model = await open_litellm(f"{provider}/small", settings_for(base, provider, **(settings or {})))
+            model = await load_litellm_model(f"{provider}/small", settings_for(base, provider, **(settings or {})))
             async with asyncio.timeout(10):  # the last reply may be here before the server is done with it
                 while server.open:
                     await asyncio.sleep(0.001)

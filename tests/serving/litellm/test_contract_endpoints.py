@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
+from reason.core.messages import Prompt
+from reason.core.settings import Settings
+from reason.serving.litellm.errors import RetryPolicy
+from reason.serving.litellm.factory import load_litellm_model
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
 from support.fault_server import FaultServer
-from reason.core.messages import Prompt
-from reason.core.settings import Settings
-from reason.serving.litellm.opening import open_litellm
-from reason.serving.litellm.retrying import Retrying
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -22,8 +22,8 @@ async def trio() -> AsyncIterator[SimpleNamespace]:
     servers = [FaultServer(ScriptedModel(replies(*texts), context_tokens=1000), pause_s=0.001) for _ in range(2)]
     async with servers[0].run() as one, servers[1].run() as other:
         given = {"endpoints": [{"api_base": one}, {"api_base": other}], "cooldown_s": 0.01}
-        model = await open_litellm("hosted_vllm/small", Settings(providers={"hosted_vllm": given}))
-        model._retrying = Retrying(first_s=0.01)
+        model = await load_litellm_model("hosted_vllm/small", Settings(providers={"hosted_vllm": given}))
+        model._retrying = RetryPolicy(first_s=0.01)
         servers[0].fault = lambda n: "cut" if n % 3 == 0 else None
         yield SimpleNamespace(servers=servers, model=model)
         await model.aclose()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from reason.core.messages import Prompt
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
-from reason.core.messages import Prompt
 
 
 @pytest.fixture(params=["hosted_vllm", "openai"])
@@ -37,5 +37,5 @@ def probe(pair) -> Probe:
         too_long=Prompt.user("x" * 1000),
         under_way=lambda: server.open,
         tolerance=1e-9,
-        tells_stop=server.vllm,
+        reports_stop=server.vllm,
     )

@@ -9,42 +9,42 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import BackendError, BackendTimeout, BadReply, RateLimited, UserError
+from reason.core.errors import BackendError, BackendTimeout, InvalidResponse, RateLimited, UserError
 from reason.core.messages import Usage
 from reason.core.settings import ProviderSettings
-from reason.serving.entropies import lower_entropy
-from reason.serving.litellm.costs import MOST_TOKENS, Prices, _split, share
-from reason.serving.litellm.faults import retry_after_s
-from reason.serving.litellm.limiter import Limiters
-from reason.serving.litellm.reading import HIDDEN, Reading, completed, token_id
-from reason.serving.litellm.retrying import Fault, Retrying
-from reason.serving.litellm.seeds import consecutive, sample_seed
-from reason.serving.litellm.target import Target
+from reason.serving.entropy import min_entropy
+from reason.serving.litellm.errors import FailedAttempt, RetryPolicy, retry_after_s
+from reason.serving.litellm.limiter import LimiterRegistry
+from reason.serving.litellm.providers import MAX_COUNTED_TOKENS, Prices, Target, _split, split_usage
+from reason.serving.litellm.requests import consecutive, sample_seed
+from reason.serving.litellm.responses import HIDDEN, SampleCollector, to_completion, token_id
 
 
 def test_waiting_doubles_up_to_its_bound_and_is_jittered():
-    retrying = Retrying(most=20, seconds=1e9, first_s=1.0, longest_s=8.0)
-    fault = Fault(BackendTimeout("silent"), retryable=True)
+    retrying = RetryPolicy(most=20, seconds=1e9, first_s=1.0, longest_s=8.0)
+    fault = FailedAttempt(BackendTimeout("silent"), retryable=True)
     assert [retrying.wait(fault, n, 0, lambda: 0.999999) for n in range(5)] == pytest.approx([1, 2, 4, 8, 8], rel=1e-4)
     assert [retrying.wait(fault, n, 0, lambda: 0.0) for n in range(5)] == [0.5, 1, 2, 4, 4]
 
 
 def test_a_provider_is_never_asked_earlier_than_it_wished():
-    retrying = Retrying(seconds=60)
-    limited = Fault(RateLimited("slow down", retry_after_s=7), retryable=True)
+    retrying = RetryPolicy(seconds=60)
+    limited = FailedAttempt(RateLimited("slow down", retry_after_s=7), retryable=True)
     assert retrying.wait(limited, 0, 0, lambda: 0.0) == 7
     assert retrying.wait(limited, 0, 54, lambda: 0.0) is None
-    assert retrying.wait(Fault(RateLimited("slow down", retry_after_s=0), retryable=True), 0, 0, lambda: 0.0) == 0
+    assert (
+        retrying.wait(FailedAttempt(RateLimited("slow down", retry_after_s=0), retryable=True), 0, 0, lambda: 0.0) == 0
+    )
 
 
 def test_retries_end_by_count_by_time_and_by_kind():
-    retrying = Retrying(most=2, seconds=10)
-    fault = Fault(BackendError("500"), retryable=True)
+    retrying = RetryPolicy(most=2, seconds=10)
+    fault = FailedAttempt(BackendError("500"), retryable=True)
     assert retrying.wait(fault, 1, 0, lambda: 0.5) is not None
     assert retrying.wait(fault, 2, 0, lambda: 0.5) is None
     assert retrying.wait(fault, 0, 10, lambda: 0.5) is None
-    assert retrying.wait(Fault(BackendError("400")), 0, 0, lambda: 0.5) is None
-    assert retrying.wait(Fault(UserError("key"), fatal=True), 0, 0, lambda: 0.5) is None
+    assert retrying.wait(FailedAttempt(BackendError("400")), 0, 0, lambda: 0.5) is None
+    assert retrying.wait(FailedAttempt(UserError("key"), fatal=True), 0, 0, lambda: 0.5) is None
 
 
 def test_retry_after_in_both_forms():
@@ -91,9 +91,9 @@ def test_costs():
 def usages_of(usage):
     """(prompt, cached, generated, thoughts) of two samples of two tokens and one."""
     target = Target("openai/m", "openai", "m", None, None, "KEY", ProviderSettings(), frozenset())
-    reading = Reading((0, 1), lambda *_: None, "here")
+    reading = SampleCollector((0, 1), lambda *_: None, "here")
     reading.take([{"choices": [{"index": i, "text": "x", "token_ids": [7] * (2 - i)} for i in (0, 1)], "usage": usage}])
-    made = share(reading.usage, reading.samples, Prices(), target, 0.0)
+    made = split_usage(reading.usage, reading.samples, Prices(), target, 0.0)
     return [(u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.reasoning_tokens) for u in made]
 
 
@@ -115,7 +115,7 @@ def test_usage_is_shared_by_what_was_seen():
         {"prompt_tokens": "9", "completion_tokens": 3},
         {"prompt_tokens": 9, "completion_tokens": 3.5},
         {"prompt_tokens": -1, "completion_tokens": 3},
-        {"prompt_tokens": 9, "completion_tokens": MOST_TOKENS + 1},
+        {"prompt_tokens": 9, "completion_tokens": MAX_COUNTED_TOKENS + 1},
         {"completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": "all"}},
     ],
 )
@@ -127,8 +127,8 @@ def test_a_usage_that_is_no_count_is_as_good_as_none(usage):
 def test_the_entropy_of_a_cut_list_is_a_lower_bound(weights, shown):
     masses = sorted((w / sum(weights) for w in weights), reverse=True)
     exact = -math.fsum(p * math.log(p) for p in masses)
-    assert -1e-9 <= lower_entropy([math.log(p) for p in masses[:shown]]) <= exact + 1e-9
-    assert lower_entropy([math.log(p) for p in masses]) == pytest.approx(exact, abs=1e-9)
+    assert -1e-9 <= min_entropy([math.log(p) for p in masses[:shown]]) <= exact + 1e-9
+    assert min_entropy([math.log(p) for p in masses]) == pytest.approx(exact, abs=1e-9)
 
 
 def test_names_of_tokens():
@@ -137,8 +137,8 @@ def test_names_of_tokens():
 
 
 def test_a_reply_about_an_unknown_sample_is_bad():
-    reading = Reading((0,), lambda *_: None, "here")
-    with pytest.raises(BadReply, match="sample 1 of 1"):
+    reading = SampleCollector((0,), lambda *_: None, "here")
+    with pytest.raises(InvalidResponse, match="sample 1 of 1"):
         reading.take([{"choices": [{"index": 1, "text": "x", "finish_reason": None}]}])
 
 
@@ -152,17 +152,17 @@ def test_a_reply_about_an_unknown_sample_is_bad():
     ],
 )
 def test_a_piece_of_a_call_that_is_none_is_bad(piece):
-    reading = Reading((0,), lambda *_: None, "here")
-    with pytest.raises(BadReply, match="here sent a call of a tool that is not in OpenAI's form"):
+    reading = SampleCollector((0,), lambda *_: None, "here")
+    with pytest.raises(InvalidResponse, match="here sent a call of a tool that is not in OpenAI's form"):
         reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]}])
 
 
 def test_pieces_of_calls_without_a_place_begin_with_a_name():
-    reading = Reading((0,), lambda *_: None, "here")
+    reading = SampleCollector((0,), lambda *_: None, "here")
     for told in ({"name": "f", "arguments": '{"a"'}, {"arguments": ": 1}"}, {"name": "g"}):
         reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": told}]}}]}])
     reading.take([{"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}])
-    made = completed(reading.samples[0], Usage(), None, wants_logprobs=False, tells_stop=False, place="here")
+    made = to_completion(reading.samples[0], Usage(), None, wants_logprobs=False, reports_stop=False, endpoint="here")
     assert [(c.name, c.arguments) for c in made.tool_calls] == [("f", '{"a": 1}'), ("g", "{}")]
 
 
@@ -179,17 +179,17 @@ def test_pieces_of_calls_without_a_place_begin_with_a_name():
 )
 @pytest.mark.parametrize("page", [{"delta": {"content": "x"}}, {"text": "x"}])
 def test_what_vllm_says_of_the_end_of_a_sample(told, stopped_by, page):
-    reading = Reading((0,), lambda *_: None, "here")
+    reading = SampleCollector((0,), lambda *_: None, "here")
     reading.take([{"choices": [{"index": 0, **page, "finish_reason": None, "stop_reason": None}]}])
     reading.take([{"choices": [{"index": 0, **page, **told}]}])
     [sample] = reading.samples
     for tells in (True, False):  # other providers' field of this name means something else
-        made = completed(sample, Usage(), None, wants_logprobs=False, tells_stop=tells, place="here")
-        assert made.stopped_by == (stopped_by if tells else None)
+        made = to_completion(sample, Usage(), None, wants_logprobs=False, reports_stop=tells, endpoint="here")
+        assert made.stop_reason == (stopped_by if tells else None)
 
 
 async def test_models_of_one_place_share_a_limit():
-    limiters = Limiters()
+    limiters = LimiterRegistry()
     one = limiters.of("http://here/v1", "small", 2)
     assert limiters.of("http://here/v1", "small", 9) is one
     assert limiters.of("http://there/v1", "small", 9) is not one
@@ -197,7 +197,7 @@ async def test_models_of_one_place_share_a_limit():
 
     async def work() -> None:
         nonlocal under_way, most
-        async with one.turn():
+        async with one.slot():
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0)

@@ -12,14 +12,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from support.fault_server import FaultServer
 from reason.core.errors import BackendUnavailable, RateLimited, UnknownName, UserError
-from reason.core.messages import Chunk, Prompt, Request, Sampling
+from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.serving.litellm.limiter import Limiters
-from reason.serving.litellm.opening import open_litellm
-from reason.serving.litellm.retrying import Retrying
-from reason.serving.litellm.spread import SpreadModel
+from reason.serving.litellm.endpoints import LoadBalancedModel
+from reason.serving.litellm.errors import RetryPolicy
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.limiter import LimiterRegistry
+from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
 FAULT_REQUESTS = int(os.environ.get("FAULT_REQUESTS", "600"))
@@ -37,23 +37,23 @@ def script(context_tokens: int = 1000) -> ScriptedModel:
 
 
 def echoes(number: int, first: int = 0) -> list[Request]:
-    sampling = Sampling(seed=4, max_tokens=20)
+    sampling = SamplingParams(seed=4, max_tokens=20)
     return [Request(prompt=Prompt.user(f"echo {i:04}"), sampling=sampling) for i in range(first, first + number)]
 
 
 @asynccontextmanager
 async def spread(
     *servers: FaultServer, weights: tuple[float, ...] = (), **changes: Any
-) -> AsyncIterator[tuple[SpreadModel, list[str]]]:
+) -> AsyncIterator[tuple[LoadBalancedModel, list[str]]]:
     """The servers behind one name, with waits short enough for tests."""
     async with AsyncExitStack() as stack:
         bases = [await stack.enter_async_context(s.run()) for s in servers]
         given = [{"api_base": b, "weight": w} for b, w in zip(bases, weights or (1.0,) * len(bases), strict=True)]
         chosen = {"endpoints": given, "timeout_s": 5.0, "cooldown_s": 0.05, **changes}
         settings = Settings(providers={"hosted_vllm": ProviderSettings.model_validate(chosen)})
-        model = await open_litellm("hosted_vllm/small", settings)
-        assert isinstance(model, SpreadModel)
-        model._retrying = Retrying(most=model._retrying.most, seconds=model._retrying.seconds, first_s=0.01)
+        model = await load_litellm_model("hosted_vllm/small", settings)
+        assert isinstance(model, LoadBalancedModel)
+        model._retrying = RetryPolicy(most=model._retrying.most, seconds=model._retrying.seconds, first_s=0.01)
         for server in servers:
             server.answered.clear()
             server.count = server.most_open = 0
@@ -63,7 +63,7 @@ async def spread(
             await model.aclose()
 
 
-async def ask(model: SpreadModel, requests: list[Request]) -> list[str]:
+async def ask(model: LoadBalancedModel, requests: list[Request]) -> list[str]:
     """The replies; each sample is told as finished once, and its text is told once."""
     heard: list[Chunk] = []
     made = await model.generate(requests, heard.append)
@@ -176,7 +176,7 @@ async def test_endpoints_of_different_models_are_refused():
 
 async def test_what_all_can_do_counts():
     async with spread(FaultServer(script()), FaultServer(script(), hooks=False)) as (model, _):
-        assert model.capabilities.hooks == frozenset()
+        assert model.capabilities.logits_processors == frozenset()
         assert model.capabilities.logprobs
         assert model.identity == "hosted_vllm/small=scripts/small+vllm0.32.0"
     async with spread(FaultServer(script(), logprobs=False), FaultServer(script())) as (model, _):
@@ -257,11 +257,11 @@ async def test_cancelling_closes_the_connections_to_all():
 async def test_models_of_one_owner_share_their_endpoints_limits():
     server = FaultServer(script(), pause_s=0.002)
     async with server.run() as base:
-        limiters = Limiters()
+        limiters = LimiterRegistry()
         several = Settings(providers={"hosted_vllm": {"endpoints": [{"api_base": base}], "concurrency": 3}})
         single = Settings(providers={"hosted_vllm": {"api_base": base, "concurrency": 3}})
-        one = await open_litellm("hosted_vllm/small", several, limiters)
-        other = await open_litellm("hosted_vllm/small", single, limiters)
+        one = await load_litellm_model("hosted_vllm/small", several, limiters)
+        other = await load_litellm_model("hosted_vllm/small", single, limiters)
         server.most_open = 0
         await asyncio.gather(one.generate(echoes(20)), other.generate(echoes(20)))
         assert server.most_open == 3
@@ -310,7 +310,7 @@ async def test_endpoints_that_ignore_n_are_asked_for_one_sample_at_a_time():
         before = sum(s.count for s in servers)
         for server in servers:
             server.many = False
-        [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=Sampling(n=6, max_tokens=20))])
+        [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=SamplingParams(n=6, max_tokens=20))])
         assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(6)]
         assert sum(s.count for s in servers) - before == 6
-        assert not model.traits.many
+        assert not model.traits.multi_sample

@@ -12,16 +12,16 @@ from reason.core.errors import (
     BackendError,
     BackendTimeout,
     BackendUnavailable,
-    BadReply,
     CapabilityMissing,
     ContextTooLong,
+    InvalidResponse,
     RateLimited,
     UnknownName,
     UserError,
 )
-from reason.core.messages import Chunk, HookCall, Prompt, Request, Sampling
+from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.litellm.opening import open_litellm
+from reason.serving.litellm.factory import load_litellm_model
 
 PROMPT = Prompt.user("colour?")
 NO_RETRY = {"max_retries": 0}
@@ -30,7 +30,7 @@ FAULT_REQUESTS = int(os.environ.get("FAULT_REQUESTS", "600"))
 
 
 def ask(n: int = 1, prompt: Prompt = PROMPT, **sampling) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(n=n, seed=4, max_tokens=20, **sampling))
+    return Request(prompt=prompt, sampling=SamplingParams(n=n, seed=4, max_tokens=20, **sampling))
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def ask(n: int = 1, prompt: Prompt = PROMPT, **sampling) -> Request:
         ("502", BackendError),
         ("503", BackendUnavailable),
         ("429", RateLimited),
-        ("truncated", BadReply),
-        ("garbage", BadReply),
-        ("wrong json", BadReply),
+        ("truncated", InvalidResponse),
+        ("garbage", InvalidResponse),
+        ("wrong json", InvalidResponse),
         ("disconnect", BackendUnavailable),
         ("cut", BackendUnavailable),
         ("error event", BackendError),
@@ -75,7 +75,7 @@ async def test_silence_is_a_timeout_and_closes_the_connection(opened):
 async def test_a_slow_stream_is_no_silence(opened):
     settings = {**NO_RETRY, "timeout_s": 0.5}
     async with opened("a" * 60, settings=settings, pause_s=0.02) as (_, model):
-        [[made]] = await model.generate([ask().model_copy(update={"sampling": Sampling(max_tokens=60)})])
+        [[made]] = await model.generate([ask().model_copy(update={"sampling": SamplingParams(max_tokens=60)})])
         assert made.text == "a" * 60
 
 
@@ -119,7 +119,7 @@ async def test_a_failed_sample_leaves_its_siblings_alone(opened):
         indices = (0, 2, 4)  # three requests
         server.fault = lambda n: "500" if n == 1 else None
         heard: list[Chunk] = []
-        [made] = await model.generate([ask(5).model_copy(update={"samples": indices})], heard.append)
+        [made] = await model.generate([ask(5).model_copy(update={"sample_indices": indices})], heard.append)
         assert [c.sample_index for c in made] == list(indices)
         assert sorted(c.ok for c in made) == [False, True, True]
         failed = next(c for c in made if not c.ok)
@@ -162,19 +162,19 @@ async def test_an_unset_key_variable_is_named(opened):
 
 async def test_a_provider_without_its_key_is_refused_before_any_call():
     with pytest.raises(UserError, match="OPENAI_API_KEY"):
-        await open_litellm("openai/gpt-4o-mini", Settings())
+        await load_litellm_model("openai/gpt-4o-mini", Settings())
     with pytest.raises(UserError, match="ANTHROPIC_API_KEY"):
-        await open_litellm("anthropic/claude-sonnet-4-5", Settings())
+        await load_litellm_model("anthropic/claude-sonnet-4-5", Settings())
 
 
 async def test_a_vllm_server_needs_an_address():
     with pytest.raises(UserError, match="api_base"):
-        await open_litellm("hosted_vllm/small", Settings())
+        await load_litellm_model("hosted_vllm/small", Settings())
 
 
 async def test_an_unknown_provider_is_an_unknown_model():
     with pytest.raises(UnknownName):
-        await open_litellm("nonsense/small", Settings())
+        await load_litellm_model("nonsense/small", Settings())
 
 
 async def test_a_model_that_is_not_served_is_named_with_those_that_are(opened):
@@ -182,7 +182,7 @@ async def test_a_model_that_is_not_served_is_named_with_those_that_are(opened):
         base = model.target.api_base
         settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base=base)})
         with pytest.raises(UnknownName, match="small") as caught:
-            await open_litellm("hosted_vllm/smal", settings)
+            await load_litellm_model("hosted_vllm/smal", settings)
         assert caught.value.nearest == ("hosted_vllm/small",)
 
 
@@ -197,7 +197,7 @@ async def test_a_model_that_vanishes_is_unknown_and_not_asked_for_again(opened):
 async def test_nobody_listening_is_unavailable():
     settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base="http://127.0.0.1:9/v1", max_retries=0)})
     with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9"):
-        await open_litellm("hosted_vllm/small", settings)
+        await load_litellm_model("hosted_vllm/small", settings)
 
 
 async def test_a_prompt_that_does_not_fit_tells_how_long_it_is(opened):
@@ -216,7 +216,7 @@ async def test_what_the_model_lacks_is_refused_before_anything_is_sent(opened):
             ask(top_k=3),
             ask(ignore_eos=True),
             ask(top_logprobs=21),
-            ask(hooks=(HookCall(name="only_tokens", args={"ids": [1]}),)),
+            ask(logits_processors=(LogitsProcessorSpec(name="only_tokens", args={"ids": [1]}),)),
         ):
             with pytest.raises(CapabilityMissing):
                 await model.generate([request])

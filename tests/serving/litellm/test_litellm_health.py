@@ -8,30 +8,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.messages import Prompt
-from reason.serving.litellm.endpoints import SLACK, Endpoint, Endpoints, beginning
-from reason.serving.litellm.health import IN_A_ROW, LONGEST_S, Health
-from reason.serving.litellm.limiter import Limiter
+from reason.serving.litellm.endpoints import (
+    MAX_CONSECUTIVE_FAILURES,
+    MAX_COOLDOWN_S,
+    SLACK,
+    Endpoint,
+    EndpointHealth,
+    EndpointPool,
+    prompt_start_key,
+)
+from reason.serving.litellm.limiter import ConcurrencyLimiter
 
 ERROR = RuntimeError("down")
 
 
-def down(health: Health, now: float = 0.0) -> Health:
-    for _ in range(IN_A_ROW):
+def down(health: EndpointHealth, now: float = 0.0) -> EndpointHealth:
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
         health.failed(now, ERROR)
     return health
 
 
-def endpoints(*weights: float, most: int = 64) -> Endpoints:
-    return Endpoints([Endpoint(f"http://{i}/v1", Limiter(most), w) for i, w in enumerate(weights)], clock=lambda: 0.0)
+def endpoints(*weights: float, most: int = 64) -> EndpointPool:
+    return EndpointPool(
+        [Endpoint(f"http://{i}/v1", ConcurrencyLimiter(most), w) for i, w in enumerate(weights)], clock=lambda: 0.0
+    )
 
 
 def test_a_single_failure_may_be_chance():
-    health = Health()
-    for _ in range(IN_A_ROW - 1):
+    health = EndpointHealth()
+    for _ in range(MAX_CONSECUTIVE_FAILURES - 1):
         health.failed(0, ERROR)
     assert health.usable(0)
     health.succeeded()
-    for _ in range(IN_A_ROW - 1):
+    for _ in range(MAX_CONSECUTIVE_FAILURES - 1):
         health.failed(0, ERROR)
     assert health.usable(0)
     health.failed(0, ERROR)
@@ -39,7 +48,7 @@ def test_a_single_failure_may_be_chance():
 
 
 def test_failures_in_a_row_rest_it_twice_as_long_each_time():
-    health = down(Health(cooldown_s=2.0))
+    health = down(EndpointHealth(cooldown_s=2.0))
     now, rests = 0.0, []
     for _ in range(8):
         rest = health.due_s(now)
@@ -51,7 +60,7 @@ def test_failures_in_a_row_rest_it_twice_as_long_each_time():
         assert not health.usable(now), "one request tries it, the others wait"
         assert health.due_s(now) is None
         health.failed(now, ERROR)
-    assert rests == [2, 4, 8, 16, 32, LONGEST_S, LONGEST_S, LONGEST_S]
+    assert rests == [2, 4, 8, 16, 32, MAX_COOLDOWN_S, MAX_COOLDOWN_S, MAX_COOLDOWN_S]
     health.begin()
     health.succeeded()
     assert health.usable(now)
@@ -59,31 +68,31 @@ def test_failures_in_a_row_rest_it_twice_as_long_each_time():
 
 
 def test_requests_under_way_when_it_was_given_up_do_not_count_again():
-    health = down(Health(cooldown_s=1.0))
+    health = down(EndpointHealth(cooldown_s=1.0))
     for _ in range(100):
         health.failed(0.5, ERROR)
     assert health.due_s(0.5) == 0.5
 
 
 def test_it_is_left_alone_as_long_as_it_asks_for():
-    health = Health()
+    health = EndpointHealth()
     health.failed(10, ERROR, rest_s=7)
     assert health.due_s(10) == 7
     health.failed(11, ERROR, rest_s=2)
     assert health.due_s(11) == 6
-    other = Health()
+    other = EndpointHealth()
     other.failed(10, ERROR, rest_s=0)
     assert other.usable(10)
 
 
 def test_a_refused_key_is_enough_once():
-    health = Health(cooldown_s=3)
+    health = EndpointHealth(cooldown_s=3)
     health.failed(0, ERROR, hard=True)
     assert health.due_s(0) == 3
 
 
 def test_a_cancelled_trial_lets_another_one_try():
-    health = down(Health())
+    health = down(EndpointHealth())
     assert health.begin()
     health.abandoned()
     assert health.usable(1.0)
@@ -96,9 +105,9 @@ def test_requests_are_spread_by_weight(weights, number):
     for _ in range(number):
         endpoint = chosen.choose(None, ())
         endpoint.limiter.busy += 1
-        counts[endpoint.place] += 1
+        counts[endpoint.address] += 1
     for endpoint in chosen.all:
-        assert counts[endpoint.place] == pytest.approx(number * endpoint.weight / sum(weights), abs=len(weights) + 1)
+        assert counts[endpoint.address] == pytest.approx(number * endpoint.weight / sum(weights), abs=len(weights) + 1)
 
 
 def test_a_full_endpoint_is_passed_over():
@@ -107,7 +116,7 @@ def test_a_full_endpoint_is_passed_over():
     for _ in range(4):
         endpoint = chosen.choose(None, ())
         endpoint.limiter.busy += 1
-        places.append(endpoint.place)
+        places.append(endpoint.address)
     assert places == ["http://0/v1", "http://0/v1", "http://1/v1", "http://1/v1"]
 
 
@@ -125,15 +134,15 @@ def test_a_key_keeps_its_endpoint_and_a_lost_endpoint_moves_its_own_keys_alone(k
     before, after = endpoints(1, 1, 1, 1), endpoints(1, 1, 1, 1)
     down(after.all[lost].health)
     for key in keys:
-        place = before.choose(key, ()).place
-        assert before.choose(key, ()).place == place
+        place = before.choose(key, ()).address
+        assert before.choose(key, ()).address == place
         if place != before.all[lost].place:
-            assert after.choose(key, ()).place == place
+            assert after.choose(key, ()).address == place
 
 
 def test_keys_fall_on_endpoints_by_weight():
     chosen = endpoints(3, 1)
-    counts = Counter(chosen.choose(str(i), ()).place for i in range(4000))
+    counts = Counter(chosen.choose(str(i), ()).address for i in range(4000))
     assert counts["http://0/v1"] == pytest.approx(3000, abs=120)
 
 
@@ -148,6 +157,6 @@ def test_the_endpoint_of_a_key_may_be_busier_but_not_by_much():
 
 def test_prompts_of_one_question_begin_alike():
     one = Prompt.user("why?", system="be brief")
-    assert beginning(one) == beginning(one.with_prefix("Because"))
-    assert beginning(one) != beginning(Prompt.user("how?", system="be brief"))
-    assert beginning(Prompt(text="a" * 5000)) == beginning(Prompt(text="a" * 6000))
+    assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
+    assert prompt_start_key(one) != prompt_start_key(Prompt.user("how?", system="be brief"))
+    assert prompt_start_key(Prompt(text="a" * 5000)) == prompt_start_key(Prompt(text="a" * 6000))

@@ -6,13 +6,13 @@ import json
 
 import jsonschema
 import pytest
-from support.fault_server import FaultServer
 from reason.core.errors import CapabilityMissing
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import EndpointSettings, ProviderSettings, Settings
-from reason.serving.litellm.mapping import ParameterMap
-from reason.serving.litellm.opening import open_litellm
-from reason.serving.litellm.target import find_target
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.providers import find_target
+from reason.serving.litellm.requests import ParameterMap
+from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
 SCHEMA = {
@@ -25,7 +25,9 @@ ASK = Prompt.user("Name a colour.")
 
 
 def asked(prompt=ASK, **sampling):
-    return Request(prompt=prompt, sampling=Sampling(**{"json_schema": SCHEMA, "max_tokens": 80, "seed": 1} | sampling))
+    return Request(
+        prompt=prompt, sampling=SamplingParams(**{"json_schema": SCHEMA, "max_tokens": 80, "seed": 1} | sampling)
+    )
 
 
 @pytest.mark.parametrize(("provider", "schemas"), [("hosted_vllm", True), ("hosted_vllm", False), ("openai", True)])
@@ -87,7 +89,7 @@ async def test_what_does_not_go_with_a_schema_is_refused_before_anything_is_sent
 )
 async def test_of_a_providers_own_service_the_documents_count(monkeypatch, name, able):
     monkeypatch.setenv(f"{name.partition('/')[0].upper()}_API_KEY", "k")
-    model = await open_litellm(name, Settings())
+    model = await load_litellm_model(name, Settings())
     try:
         assert model.capabilities.json_schema is able
     finally:
@@ -99,7 +101,7 @@ async def test_endpoints_can_what_all_of_them_can():
     async with servers[0].run() as first, servers[1].run() as second:
         endpoints = tuple(EndpointSettings(api_base=base) for base in (first, second))
         settings = Settings(providers={"hosted_vllm": ProviderSettings(endpoints=endpoints)})
-        model = await open_litellm("hosted_vllm/small", settings)
+        model = await load_litellm_model("hosted_vllm/small", settings)
         try:
             assert not model.capabilities.json_schema
         finally:

@@ -7,11 +7,10 @@ import sys
 
 import pytest
 from reason.core.errors import BackendError
-from reason.core.messages import Chunk, Prompt, Request, Sampling
+from reason.core.messages import Chunk, Prompt, Request, SamplingParams
 from reason.core.settings import Settings
-from reason.serving.litellm.costs import find_prices
-from reason.serving.litellm.opening import open_litellm
-from reason.serving.litellm.target import find_target, load_litellm
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.providers import find_prices, find_target, load_litellm
 
 PROMPT = Prompt.user("colour?")
 
@@ -20,10 +19,10 @@ async def test_samples_of_another_provider_are_requests_of_their_own(opened, mon
     monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
     async with opened(provider="deepseek", key="key") as (server, model):
         heard: list[Chunk] = []
-        sampling = Sampling(n=4, seed=2, max_tokens=20)
+        sampling = SamplingParams(n=4, seed=2, max_tokens=20)
         [made] = await model.generate([Request(prompt=PROMPT, sampling=sampling)], heard.append)
         assert all(c.text in ("blue sky", "red rose", "green grass") for c in made)
-        assert all((c.finish_reason, c.stopped_by) == ("stop", None) for c in made)
+        assert all((c.finish_reason, c.stop_reason) == ("stop", None) for c in made)
         assert [c.sample_index for c in made] == [0, 1, 2, 3]
         assert all(c.usage.completion_tokens == len(c.text) + 1 for c in made)
         assert server.count == 4
@@ -45,7 +44,7 @@ async def test_faults_of_another_provider_are_seen(opened, monkeypatch, fault):
 
 async def test_prices_come_from_the_map_and_are_never_made_up(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    model = await open_litellm("openai/gpt-4o-mini", Settings())
+    model = await load_litellm_model("openai/gpt-4o-mini", Settings())
     try:
         listed = load_litellm().model_cost["gpt-4o-mini"]
         assert model.capabilities.usd_per_prompt_token == listed["input_cost_per_token"] > 0
@@ -65,7 +64,7 @@ async def test_prices_come_from_the_map_and_are_never_made_up(monkeypatch):
 
 def test_nothing_loads_litellm_before_a_model_is_opened():
     program = (
-        "import sys, reason.serving.litellm.opening\nheavy = {'litellm', 'openai', 'aiohttp'} & set(sys.modules)\n"
+        "import sys, reason.serving.litellm.factory\nheavy = {'litellm', 'openai', 'aiohttp'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 
 COLOURS = ("blue sky", "red rose", "green grass")
 
@@ -26,7 +26,7 @@ async def test_a_server_that_ignores_n_is_asked_for_one_sample_at_a_time(opened,
     async with opened(*COLOURS, provider=provider, settings={"max_retries": 0}, many=False) as (server, model):
         assert not model.traits.many
         assert model.capabilities.prompt_per_sample
-        [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=Sampling(n=4, max_tokens=20))])
+        [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=SamplingParams(n=4, max_tokens=20))])
         assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(4)]
         assert all(c.text in COLOURS for c in made)
         assert server.count == 4
@@ -36,7 +36,7 @@ async def test_a_server_that_begins_to_ignore_n_is_no_failure(opened):
     async with opened(*COLOURS, settings={"max_retries": 0}) as (server, model):
         assert model.traits.many
         server.many = False
-        asked = Request(prompt=Prompt.user("Go"), sampling=Sampling(n=5, max_tokens=20, seed=3))
+        asked = Request(prompt=Prompt.user("Go"), sampling=SamplingParams(n=5, max_tokens=20, seed=3))
         heard = []
         [made] = await model.generate([asked], heard.append)
         assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(5)]

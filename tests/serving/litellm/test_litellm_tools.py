@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.messages import Chunk, Message, Prompt, Request, Sampling
+from reason.core.messages import Chunk, Message, Prompt, Request, SamplingParams, Tool, ToolCall
 from reason.core.settings import ProviderSettings, Settings
-from reason.core.tools import Tool, ToolCall
-from reason.serving.litellm.asking import placed
-from reason.serving.litellm.mapping import ParameterMap
+from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.model import LiteLLMModel
-from reason.serving.litellm.opening import open_litellm
-from reason.serving.litellm.target import find_target
+from reason.serving.litellm.providers import find_target
+from reason.serving.litellm.requests import ParameterMap, vllm_server_fields
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER
 from support.tool_server import SAID, ToolServer
@@ -33,7 +31,7 @@ async def opened(
     server = ToolServer(ScriptedModel(replies("Warm.")), vllm=provider == "hosted_vllm", **options)
     async with server.run() as base:
         chosen = ProviderSettings(**{"api_base": base, "timeout_s": 5.0, "retry_s": 0.0, **(settings or {})})
-        model = await open_litellm(f"{provider}/small", Settings(providers={provider: chosen}))
+        model = await load_litellm_model(f"{provider}/small", Settings(providers={provider: chosen}))
         server.requests.clear()
         try:
             yield server, model
@@ -42,7 +40,9 @@ async def opened(
 
 
 def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(**({"max_tokens": 20, "seed": 3, "logprobs": False} | sampling)))
+    return Request(
+        prompt=prompt, sampling=SamplingParams(**({"max_tokens": 20, "seed": 3, "logprobs": False} | sampling))
+    )
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "openai", "deepseek"])
@@ -164,7 +164,7 @@ async def test_tools_cannot_be_sent_as_tokens() -> None:
 
 
 async def test_a_runs_salt_is_for_vllm_servers_alone_and_joins_the_settings_own() -> None:
-    salted = Prompt.user("Is it warm?").salted(SALT)
+    salted = Prompt.user("Is it warm?").with_cache_salt(SALT)
     async with opened() as (server, model):
         await model.generate([ask(salted), ask(salted.with_prefix((87,)))])
         await model.score(salted, ["Warm"])
@@ -178,8 +178,8 @@ async def test_a_runs_salt_is_for_vllm_servers_alone_and_joins_the_settings_own(
         assert own == "house"
         assert both not in ("house", SALT, "")
         target = model.target
-        assert placed(target, SALT)["cache_salt"] == both
-        assert placed(target, "other")["cache_salt"] != both
+        assert vllm_server_fields(target, SALT)["cache_salt"] == both
+        assert vllm_server_fields(target, "other")["cache_salt"] != both
     async with opened("openai") as (server, model):
         await model.generate([ask(salted)])
         assert all("cache_salt" not in json.dumps(body) for _, body in server.requests)

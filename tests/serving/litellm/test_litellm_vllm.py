@@ -6,17 +6,17 @@ import json
 import math
 
 import pytest
-from support.fault_server import FaultServer
 from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong, UserError
-from reason.core.messages import HookCall, Prompt, Request, Sampling
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.litellm.vllm_server import pool, score_pairs, tokenize_messages
-from reason.serving.vllm.chain import Order
+from reason.serving.vllm.processor_chain import Order
+from support.fault_server import FaultServer
 
 PROMPT = Prompt.user("colour?")
 
 
 def ask(prompt: Prompt = PROMPT, **sampling) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(seed=4, max_tokens=20, **sampling))
+    return Request(prompt=prompt, sampling=SamplingParams(seed=4, max_tokens=20, **sampling))
 
 
 def bodies(server, path: str) -> list[dict]:
@@ -54,17 +54,19 @@ async def test_each_sample_of_a_request_says_what_ended_it(opened, prompt, page)
     async with opened("one, two", "three; four", "five") as (server, model):
         [made] = await model.generate([ask(prompt, n=24, stop=(", ", ";"))])
         assert len(bodies(server, f"/v1/{page}")) == 1
-        assert {(c.text, c.stopped_by) for c in made} == {("one", ", "), ("three", ";"), ("five", "")}
-        [short] = await model.generate([ask(prompt).model_copy(update={"sampling": Sampling(max_tokens=2, seed=1)})])
-        assert (short[0].finish_reason, short[0].stopped_by) == ("length", None)
+        assert {(c.text, c.stop_reason) for c in made} == {("one", ", "), ("three", ";"), ("five", "")}
+        [short] = await model.generate(
+            [ask(prompt).model_copy(update={"sampling": SamplingParams(max_tokens=2, seed=1)})]
+        )
+        assert (short[0].finish_reason, short[0].stop_reason) == ("length", None)
 
 
 async def test_a_sample_whose_hook_failed_was_stopped_by_nothing(opened):
     async with opened() as (_, model):
-        bad = ask(hooks=(HookCall(name="forbid_tokens", args={"ids": [100_000]}),))
+        bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
         [[failed], [fine]] = await model.generate([bad, ask()])
-        assert (failed.finish_reason, failed.stopped_by) == ("error", None)
-        assert (fine.finish_reason, fine.stopped_by) == ("stop", "")
+        assert (failed.finish_reason, failed.stop_reason) == ("error", None)
+        assert (fine.finish_reason, fine.stop_reason) == ("stop", "")
 
 
 async def test_a_server_without_vllms_field_does_not_tell_what_ended_a_sample(opened, monkeypatch):
@@ -72,7 +74,7 @@ async def test_a_server_without_vllms_field_does_not_tell_what_ended_a_sample(op
     monkeypatch.setattr(FaultServer, "_choice", lambda *a: {k: v for k, v in real(*a).items() if k != "stop_reason"})
     async with opened("one, two") as (_, model):
         [[cut], [whole]] = await model.generate([ask(stop=(", ",)), ask()])
-        assert [(c.text, c.finish_reason, c.stopped_by) for c in (cut, whole)] == [
+        assert [(c.text, c.finish_reason, c.stop_reason) for c in (cut, whole)] == [
             ("one", "stop", None),
             ("one, two", "stop", None),
         ]
@@ -82,15 +84,15 @@ async def test_samples_share_one_request_and_are_those_of_their_index(opened):
     async with opened() as (server, model):
         [whole] = await model.generate([ask(n=6)])
         assert len(bodies(server, "/v1/chat/completions")) == 1
-        [some] = await model.generate([ask(n=6).model_copy(update={"samples": (4, 1, 2)})])
+        [some] = await model.generate([ask(n=6).model_copy(update={"sample_indices": (4, 1, 2)})])
         assert [c.text for c in some] == [whole[i].text for i in (4, 1, 2)]
         assert [c.sample_index for c in some] == [4, 1, 2]
 
 
 async def test_vllms_own_fields(opened):
     async with opened() as (server, model):
-        hook = HookCall(name="only_tokens", args={"ids": [ord("z")]})
-        [[made]] = await model.generate([ask(top_k=7, temperature=0.0, hooks=(hook,))])
+        hook = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
+        [[made]] = await model.generate([ask(top_k=7, temperature=0.0, logits_processors=(hook,))])
         assert made.text == "z" * 20
         [body] = bodies(server, "/v1/chat/completions")
         assert body["temperature"] == 0.0
@@ -103,8 +105,11 @@ async def test_vllms_own_fields(opened):
 
 async def test_what_hooks_measured_comes_back(opened):
     async with opened("ab", "cd") as (server, model):
-        hooks = (HookCall(name="entropy_probe"), HookCall(name="only_tokens", args={"ids": [ord("a")]}))
-        [made] = await model.generate([ask(n=3, hooks=hooks)])
+        hooks = (
+            LogitsProcessorSpec(name="entropy_probe"),
+            LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("a")]}),
+        )
+        [made] = await model.generate([ask(n=3, logits_processors=hooks)])
         for sample in made:
             probe = sample.extras["entropy_probe"]
             assert probe["positions"] == list(range(len(sample.token_ids)))
@@ -117,8 +122,8 @@ async def test_what_hooks_measured_comes_back(opened):
 
 async def test_hooks_see_which_sample_they_are_of(opened):
     async with opened() as (server, model):
-        hook = HookCall(name="only_tokens", args={"ids": [ord("z")]})
-        request = ask(n=6, hooks=(hook,)).model_copy(update={"samples": (4, 1)})
+        hook = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
+        request = ask(n=6, logits_processors=(hook,)).model_copy(update={"sample_indices": (4, 1)})
         [made] = await model.generate([request])
         assert [c.sample_index for c in made] == [4, 1]
         told = {
@@ -130,7 +135,7 @@ async def test_hooks_see_which_sample_they_are_of(opened):
 
 async def test_a_hook_that_fails_fails_its_sample_alone(opened):
     async with opened() as (_, model):
-        bad = ask(hooks=(HookCall(name="forbid_tokens", args={"ids": [100_000]}),))
+        bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
         [[failed], [fine]] = await model.generate([bad, ask()])
         assert (failed.finish_reason, failed.failure.code) == ("error", "user_error")
         assert "100000" in failed.failure.message
@@ -141,23 +146,23 @@ async def test_a_lost_report_is_no_success(opened):
     async with opened() as (server, model):
         server._reports = lambda body: {"reports": {}}
         with pytest.raises(BackendError, match="no report"):
-            await model.generate([ask(hooks=(HookCall(name="entropy_probe"),))])
+            await model.generate([ask(logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))])
 
 
 async def test_a_server_that_gives_no_reports_has_the_hooks_that_need_none(opened):
     async with opened(reports=False) as (_, model):
         assert model.capabilities.hooks == {"only_tokens", "forbid_tokens", "steer"}
         with pytest.raises(CapabilityMissing, match="entropy_probe"):
-            await model.generate([ask(hooks=(HookCall(name="entropy_probe"),))])
+            await model.generate([ask(logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))])
 
 
 @pytest.mark.parametrize("broken", ["forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"])
 async def test_a_hook_that_does_nothing_on_the_server_is_not_declared(opened, monkeypatch, broken):
     from support import fault_server
 
-    real = fault_server.make_hooks
+    real = fault_server.make_logits_processors
     monkeypatch.setattr(
-        fault_server, "make_hooks", lambda calls, name: real([c for c in calls if c.name != broken], name)
+        fault_server, "make_logits_processors", lambda calls, name: real([c for c in calls if c.name != broken], name)
     )
     async with opened() as (_, model):
         assert broken not in model.capabilities.hooks

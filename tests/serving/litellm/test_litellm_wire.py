@@ -7,12 +7,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.errors import BadReply
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.errors import InvalidResponse
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.litellm.events import EventReader
-from reason.serving.litellm.mapping import MOST_SETS, ParameterMap
-from reason.serving.litellm.target import find_target
+from reason.serving.litellm.providers import find_target
+from reason.serving.litellm.requests import MAX_CACHED_MAPPINGS, ParameterMap
+from reason.serving.litellm.transport import ServerSentEvents
 
 VALUES = st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.text(), st.integers(), st.none())), max_size=6)
 
@@ -23,7 +23,7 @@ def test_events_are_the_same_however_their_bytes_are_cut(values, end, cuts):
     for value in values:
         text += f"event: x{end}data: {json.dumps(value, ensure_ascii=False)}{end}{end}"
     whole = f"{text}data: [DONE]{end}{end}".encode()
-    reader, found, rest = EventReader(), [], whole
+    reader, found, rest = ServerSentEvents(), [], whole
     for cut in cuts:
         found += reader.feed(rest[:cut]) if rest[:cut] else []
         rest = rest[cut:]
@@ -33,7 +33,7 @@ def test_events_are_the_same_however_their_bytes_are_cut(values, end, cuts):
 
 
 def test_an_event_of_several_lines_and_one_without_an_end():
-    reader = EventReader()
+    reader = ServerSentEvents()
     assert reader.feed(b'data: {"a":\ndata: 1}\n\ndata:{"b": 2}') == [{"a": 1}]
     assert not reader.done
     assert reader.end() == [{"b": 2}]
@@ -41,15 +41,15 @@ def test_an_event_of_several_lines_and_one_without_an_end():
 
 
 def test_what_follows_the_end_is_not_read():
-    reader = EventReader()
+    reader = ServerSentEvents()
     assert reader.feed(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n') == [{"a": 1}]
 
 
 def test_what_is_no_object_is_a_bad_reply():
-    with pytest.raises(BadReply):
-        EventReader().feed(b"data: [1]\n\n")
+    with pytest.raises(InvalidResponse):
+        ServerSentEvents().feed(b"data: [1]\n\n")
     with pytest.raises(ValueError, match="key must be a string"):
-        EventReader().feed(b"data: {broken\n\n")
+        ServerSentEvents().feed(b"data: {broken\n\n")
 
 
 def parameters(name: str) -> ParameterMap:
@@ -78,9 +78,9 @@ def test_parameters_are_litellms_and_each_set_is_asked_for_once(monkeypatch):
     assert len(asked) == 1
     mapped.chat({**body, "max_tokens": 8})
     assert len(asked) == 2
-    for n in range(2 * MOST_SETS):
+    for n in range(2 * MAX_CACHED_MAPPINGS):
         mapped.chat({**body, "max_tokens": 9 + n})
-    assert len(mapped._sets) <= MOST_SETS
+    assert len(mapped._sets) <= MAX_CACHED_MAPPINGS
 
 
 def test_parameters_that_a_model_refuses_are_refused():
@@ -93,7 +93,7 @@ def test_parameters_that_a_model_refuses_are_refused():
 
 async def test_connections_are_used_again(opened):
     async with opened(pause_s=0.0) as (server, model):
-        sampling = Sampling(max_tokens=20, seed=1)
+        sampling = SamplingParams(max_tokens=20, seed=1)
 
         def kept() -> int:
             return sum(map(len, model.wire._poster._session.connector._conns.values()))
@@ -108,6 +108,8 @@ async def test_connections_are_used_again(opened):
 
 async def test_a_refusal_leaves_the_connection_usable(opened):
     async with opened(fault=lambda n: "500" if n == 0 else None) as (server, model):
-        [[made]] = await model.generate([Request(prompt=Prompt.user("colour?"), sampling=Sampling(max_tokens=20))])
+        [[made]] = await model.generate(
+            [Request(prompt=Prompt.user("colour?"), sampling=SamplingParams(max_tokens=20))]
+        )
         assert made.ok
         assert server.count == 2

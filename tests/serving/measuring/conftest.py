@@ -33,10 +33,10 @@ def measured_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def tiny(measured_folder: Path) -> AsyncIterator[Any]:
     """An engine on it, fp32, one thread."""
-    from reason.serving.files import ModelFiles
     from reason.serving.local.engine import LocalModel
+    from reason.serving.model_files.find import ModelFiles
 
     files = ModelFiles("local/tiny", measured_folder, "tiny", "")
-    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     yield model
     await model.aclose()

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from reason.serving.backends import SCORING_BACKENDS
-from reason.serving.reward_models.opening import PREFIXES
+from reason.serving.factory import SCORING_BACKENDS
+from reason.serving.rewards.factory import PREFIXES
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "rewards-and-embeddings.md"
 

@@ -5,10 +5,10 @@ import math
 import pytest
 from reason.core.errors import CapabilityMissing
 from reason.core.messages import Prompt
-from reason.core.scorer_settings import RewardSettings
-from reason.core.settings import Settings
-from reason.serving.reward_models.judge import JudgeReward
-from reason.serving.rewards import RewardModel, open_reward
+from reason.core.settings import RewardSettings, Settings
+from reason.serving.rewards.factory import load_reward_model
+from reason.serving.rewards.judge import JudgeReward
+from reason.serving.rewards.model import RewardModel
 from support.scripted_model import ScriptedModel
 
 WORDS = RewardSettings(good_token="Y", bad_token="N")
@@ -91,7 +91,7 @@ async def test_a_word_that_is_not_shown_is_scored():
 async def test_words_that_are_both_impossible_are_no_verdict():
     model = JudgeReward("judge/scripted", Blind(lambda text: {"Z": 1.0}, scoring=True), WORDS)
     [scores] = await model.score_steps("p", SOLUTIONS[:1])
-    assert scores.failure.code == "bad_reply"
+    assert scores.failure.code == "invalid_response"
     assert "neither 'Y'" in scores.failure.message
 
 
@@ -111,7 +111,7 @@ async def test_no_verdict_fails_alone():
     model = JudgeReward("judge/scripted", Blind(after, top=1), WORDS)
     fine, odd = await model.score_steps("p", [["s"], ["odd"]])
     assert fine.ok
-    assert odd.failure.code == "bad_reply"
+    assert odd.failure.code == "invalid_response"
     assert "'Y'" in odd.failure.message
 
 
@@ -129,11 +129,11 @@ async def test_too_long_fails_alone():
 
 async def test_price_is_bounded_from_above():
     model, _ = judge(CHANCES, price=0.01)
-    most = model.most_usd("p", SOLUTIONS)
+    most = model.max_usd("p", SOLUTIONS)
     scores = await model.score_steps("p", SOLUTIONS)
     assert 0 < 0.01 * sum(s.usage.prompt_tokens for s in scores) <= most
     free, _ = judge(CHANCES)
-    assert free.most_usd("p", SOLUTIONS) == 0
+    assert free.max_usd("p", SOLUTIONS) == 0
     unknown, _ = judge(CHANCES, price=None)
     assert not unknown.capabilities.price_known
 
@@ -150,7 +150,7 @@ async def test_it_closes_what_it_owns():
 async def test_a_real_model_judges_on_the_engine(smollm2_files):
     """Every prompt alone and exactly by scoring gives the same odds; common prefixes are computed once."""
     settings = Settings(local={"weight_format": "fp32", "threads": 1})
-    model = await open_reward("judge/local/smollm2-135m", settings)
+    model = await load_reward_model("judge/local/smollm2-135m", settings)
     steps = ["3 * 4 = 12.", "2 + 12 = 15.", "So the answer is 15."]
     try:
         [scores] = await model.score_steps("What is 2 + 3 * 4?", [steps])

@@ -4,15 +4,15 @@ import asyncio
 
 import pytest
 from reason.core.budget import Budget
-from reason.core.errors import LimitExceeded, UserError
-from reason.core.event_sinks import MemorySink
+from reason.core.errors import BudgetExceeded, UserError
+from reason.core.events import MemorySink
 from reason.core.messages import Failure, Prompt, Request, Usage
-from reason.core.question import Question
 from reason.core.run import Run, RunConfig
-from reason.core.sqlite_store import SqliteStore
-from reason.serving.metered import MeteredModel
-from reason.serving.metered_rewards import MeteredReward
-from reason.serving.rewards import RewardCapabilities, RewardModel, StepScores, count_passes
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredReward
+from reason.serving.rewards.model import RewardCapabilities, RewardModel, StepScores, count_passes
 from support.scripted_model import ScriptedModel, replies
 
 
@@ -46,7 +46,7 @@ class Lengths:
             usage=Usage(prompt_tokens=tokens, cost_usd=tokens * (self.price or 0)),
         )
 
-    def most_usd(self, problem, solutions, which="all"):
+    def max_usd(self, problem, solutions, which="all"):
         return sum(len(s) for steps in solutions for s in steps) * (self.price or 0)
 
     async def aclose(self):
@@ -102,11 +102,11 @@ async def test_the_budget_is_looked_at_before(desk):
     run = await desk(reward_calls=3)
     inner = Lengths(one_pass=False)
     model = MeteredReward(inner, "reward", run)
-    with pytest.raises(LimitExceeded) as told:
+    with pytest.raises(BudgetExceeded) as told:
         await model.score_steps("p", [["a", "b"], ["c", "d"]])
     assert (told.value.kind, inner.asked) == ("reward_calls", [])
     await model.score_steps("p", [["a", "b"], ["c", "d"]], "last")
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(BudgetExceeded):
         await model.score_steps("p", [["x", "y"]])
     assert run.ledger.usage().reward_calls == 2
 
@@ -118,7 +118,7 @@ async def test_two_calls_at_once_cannot_both_have_the_last_pass(desk):
     first = asyncio.create_task(model.score_steps("p", [["a"]]))
     while not desk.sink.of_type("call.started"):
         await asyncio.sleep(0)
-    with pytest.raises(LimitExceeded):
+    with pytest.raises(BudgetExceeded):
         await model.score_steps("p", [["b"]])
     gate.set()
     assert (await first)[0].ok
@@ -193,7 +193,7 @@ async def test_money(desk):
     model = MeteredReward(Lengths(price=0.1), "reward", run)
     await model.score_steps("p", [["a" * 6]])
     assert run.ledger.usage().cost_usd == pytest.approx(0.6)
-    with pytest.raises(LimitExceeded) as told:
+    with pytest.raises(BudgetExceeded) as told:
         await model.score_steps("p", [["b" * 6]])
     assert told.value.kind == "usd"
 
@@ -201,7 +201,7 @@ async def test_money(desk):
 async def test_the_time_limit_ends_it(desk):
     run = await desk(seconds=0.2)
     model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
-    with pytest.raises(LimitExceeded) as told:
+    with pytest.raises(BudgetExceeded) as told:
         await model.score_steps("p", [["a"]])
     assert told.value.kind == "seconds"
     assert run.ledger.usage().reward_calls == 0
@@ -216,4 +216,4 @@ async def test_cancelling_passes_through_and_frees_the_reserve(desk):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert run.ledger.left("reward_calls") == 1
+    assert run.ledger.remaining("reward_calls") == 1

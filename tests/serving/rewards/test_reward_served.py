@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from support.fault_server import FaultServer
 from reason.core.errors import BackendError, BackendUnavailable, UnknownName, UserError
-from reason.core.scorer_settings import RewardSettings
-from reason.core.settings import ProviderSettings, Settings
-from reason.serving.rewards import RewardModel, open_reward
+from reason.core.settings import ProviderSettings, RewardSettings, Settings
+from reason.serving.rewards.factory import load_reward_model
+from reason.serving.rewards.model import RewardModel
+from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
 TAG = 2_000_000
@@ -84,7 +84,7 @@ ODDS = [pytest.approx((0.3, 0.5)), pytest.approx((0.4,))]
 async def test_process_model_over_http(all_rows, knows_activation):
     fake = PoolingFake(all_rows=all_rows, knows_activation=knows_activation)
     async with fake.run() as base:
-        model = await open_reward(NAME, at(base))
+        model = await load_reward_model(NAME, at(base))
         assert isinstance(model, RewardModel)
         assert (model.capabilities.kind, model.capabilities.context_tokens) == ("process", 600)
         scores = await model.score_steps("p", SOLUTIONS)
@@ -105,7 +105,7 @@ async def test_process_model_over_http(all_rows, knows_activation):
 
 async def test_outcome_model_over_http():
     async with PoolingFake("outcome").run() as base:
-        model = await open_reward(NAME, at(base))
+        model = await load_reward_model(NAME, at(base))
         assert (model.capabilities.kind, model.capabilities.one_pass) == ("outcome", False)
         [scores] = await model.score_steps("p", [["ab", "cd"]])
         sizes = [len(f"user:p|assistant:{answer}|") / 10 for answer in ("ab", "ab\n\ncd")]
@@ -117,7 +117,7 @@ async def test_outcome_model_over_http():
 async def test_a_passing_fault_is_retried():
     fake = PoolingFake()
     async with fake.run() as base:
-        model = await open_reward(NAME, at(base))
+        model = await load_reward_model(NAME, at(base))
         fake.failures += [503, 500]
         scores = await model.score_steps("p", SOLUTIONS)
         assert [s.log_odds for s in scores] == ODDS
@@ -127,7 +127,7 @@ async def test_a_passing_fault_is_retried():
 async def test_a_lasting_fault_fails_one_and_not_the_others():
     fake = PoolingFake()
     async with fake.run() as base:
-        model = await open_reward(NAME, at(base, max_retries=0, concurrency=1))
+        model = await load_reward_model(NAME, at(base, max_retries=0, concurrency=1))
         fake.failures += [500]
         first, second = await model.score_steps("p", SOLUTIONS)
         assert first.failure.code == "backend_error"
@@ -141,7 +141,7 @@ async def test_a_lasting_fault_fails_one_and_not_the_others():
 async def test_too_long_is_not_sent():
     fake = PoolingFake()
     async with fake.run() as base:
-        model = await open_reward(NAME, at(base))
+        model = await load_reward_model(NAME, at(base))
         before = sum(path == "/pooling" for path, _ in fake.requests)
         fine, long = await model.score_steps("p", [["a"], ["x" * 700]])
         assert fine.ok
@@ -153,28 +153,28 @@ async def test_too_long_is_not_sent():
 async def test_a_server_that_gives_no_rewards():
     async with PoolingFake("neither").run() as base:
         with pytest.raises(BackendError, match="--runner pooling"):
-            await open_reward(NAME, at(base, rewards={NAME: RewardSettings(form="qwen")}))
+            await load_reward_model(NAME, at(base, rewards={NAME: RewardSettings(form="qwen")}))
 
 
 async def test_a_server_that_was_not_told_the_step_tag():
     async with PoolingFake(no_rows=True).run() as base:
         with pytest.raises(BackendUnavailable, match=f'--pooler-config .*"step_tag_id": {TAG}'):
-            await open_reward(NAME, at(base))
+            await load_reward_model(NAME, at(base))
 
 
 async def test_what_cannot_be_opened(monkeypatch):
     monkeypatch.delenv("HOSTED_VLLM_POOLING_API_BASE", raising=False)
     with pytest.raises(UserError, match="address is not set"):
-        await open_reward(NAME, Settings())
+        await load_reward_model(NAME, Settings())
     with pytest.raises(BackendUnavailable):
-        await open_reward(NAME, at("http://127.0.0.1:9/v1", max_retries=0))
+        await load_reward_model(NAME, at("http://127.0.0.1:9/v1", max_retries=0))
     async with PoolingFake().run() as base:
         with pytest.raises(UnknownName) as told:
-            await open_reward("hosted_vllm_pooling/prn", at(base))
+            await load_reward_model("hosted_vllm_pooling/prn", at(base))
         assert told.value.nearest == (NAME,)
         with pytest.raises(UserError, match="'tokens'"):
-            await open_reward(NAME, at(base, rewards={NAME: RewardSettings(form="tokens")}))
+            await load_reward_model(NAME, at(base, rewards={NAME: RewardSettings(form="tokens")}))
     async with PoolingFake(key="right").run() as base:
         monkeypatch.setenv("HOSTED_VLLM_POOLING_API_KEY", "wrong")
         with pytest.raises(UserError, match="HOSTED_VLLM_POOLING_API_KEY"):
-            await open_reward(NAME, at(base))
+            await load_reward_model(NAME, at(base))

@@ -10,9 +10,9 @@ pytest.importorskip("transformers")
 
 import tiny_rewards
 from reason.core.errors import BackendUnavailable, DataError, UnknownName, UserError
-from reason.core.scorer_settings import RewardSettings
-from reason.core.settings import Settings
-from reason.serving.rewards import RewardModel, open_reward
+from reason.core.settings import RewardSettings, Settings
+from reason.serving.rewards.factory import load_reward_model
+from reason.serving.rewards.model import RewardModel
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -30,7 +30,7 @@ SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}
 async def opened(folder, tmp_path, **settings):
     name = f"local/{folder}"
     rewards = {name: RewardSettings(**settings)} if settings else {}
-    return await open_reward(name, Settings(cache_dir=tmp_path / "cache", rewards=rewards))
+    return await load_reward_model(name, Settings(cache_dir=tmp_path / "cache", rewards=rewards))
 
 
 def chatml(*turns):
@@ -230,14 +230,14 @@ async def test_missing_weights_are_told(tmp_path, one_thread):
 )
 async def test_near_misses(name, near, tmp_path):
     with pytest.raises(UnknownName) as told:
-        await open_reward(name, Settings(cache_dir=tmp_path))
+        await load_reward_model(name, Settings(cache_dir=tmp_path))
     assert near in told.value.nearest
 
 
 @pytest.mark.parametrize("name", ["judge/", "local/", "hosted_vllm_pooling/"])
 async def test_names_of_nothing(name, tmp_path):
     with pytest.raises(UserError, match="names no model"):
-        await open_reward(name, Settings(cache_dir=tmp_path))
+        await load_reward_model(name, Settings(cache_dir=tmp_path))
 
 
 async def test_a_process_model_is_no_judge_by_setting(tiny_reward, tmp_path):

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, UserError
 from reason.core.messages import Failure
-from reason.serving.reward_models.forms import Rendered
-from reason.serving.reward_models.reading import odds_of_rows
-from reason.serving.rewards import StepScores, as_one_step, count_passes, log_sigmoid, score_solutions, sigmoid
-from reason.serving.work_thread import batches_of
+from reason.serving.model_thread import length_batches
+from reason.serving.rewards.inputs import RenderedInput
+from reason.serving.rewards.model import StepScores, as_one_step, count_passes, log_sigmoid, score_solutions, sigmoid
+from reason.serving.rewards.served import odds_of_rows
 
 ODDS = st.lists(st.floats(-30, 30), min_size=1, max_size=8)
 
@@ -85,7 +85,7 @@ async def test_an_aggregation_asks_for_what_it_needs():
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 9), st.integers(1, 200))
 def test_batches_hold_everything_once_and_keep_their_limits(lengths, rows, tokens):
-    batches = batches_of(lengths, rows, tokens)
+    batches = length_batches(lengths, rows, tokens)
     assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) <= rows
@@ -94,14 +94,14 @@ def test_batches_hold_everything_once_and_keep_their_limits(lengths, rows, token
 
 
 def test_rows_of_a_pooling_model():
-    rendered = Rendered(ids=[5, 6, 7, 8], positions=[1, 3])
+    rendered = RenderedInput(ids=[5, 6, 7, 8], positions=[1, 3])
     assert odds_of_rows([[0.0, 1.0], [3.0, 1.0]], rendered) == [1.0, -2.0]
     every = [[0.0, 9.0], [0.0, 1.0], [0.0, 9.0], [3.0, 1.0]]
     assert odds_of_rows(every, rendered) == [1.0, -2.0]
-    assert odds_of_rows([[0.0, 1.0], [3.0, 1.0]], Rendered([5, 6, 7, 8], [3])) == [-2.0]
-    assert odds_of_rows([2.5], Rendered([5, 6], [1])) == [2.5]
-    assert odds_of_rows([0.25, 0.75], Rendered([5, 6], [1]), activated=True) == [pytest.approx(math.log(3))]
-    assert odds_of_rows([0.75], Rendered([5, 6], [1]), activated=True) == [pytest.approx(math.log(3))]
-    assert odds_of_rows([1.0, 0.0], Rendered([5, 6], [1]), activated=True) == [-math.inf]
+    assert odds_of_rows([[0.0, 1.0], [3.0, 1.0]], RenderedInput([5, 6, 7, 8], [3])) == [-2.0]
+    assert odds_of_rows([2.5], RenderedInput([5, 6], [1])) == [2.5]
+    assert odds_of_rows([0.25, 0.75], RenderedInput([5, 6], [1]), activated=True) == [pytest.approx(math.log(3))]
+    assert odds_of_rows([0.75], RenderedInput([5, 6], [1]), activated=True) == [pytest.approx(math.log(3))]
+    assert odds_of_rows([1.0, 0.0], RenderedInput([5, 6], [1]), activated=True) == [-math.inf]
     with pytest.raises(Exception, match="1 scores came back for 2"):
         odds_of_rows([[0.0, 1.0]], rendered)

@@ -1,4 +1,6 @@
-"""`glimp` against another reading of its source: a plain loop over the same replies and the same likely tokens."""
+"""`glimprouter` against another reading of its source: a plain loop over the same replies and the same likely tokens."""
+
+from __future__ import annotations
 
 import math
 import re
@@ -7,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.messages import Chunk, Completion, TopToken, Usage
-from reason.core.sqlite_store import SqliteStore
-from reason.routers.step_rules import alternates
+from reason.core.store.sqlite import SqliteStore
+from reason.routers.transcript import alternates
 from reason.serving.model import Capabilities
 from support.two_models import TwoModels, texts
 
@@ -45,7 +47,7 @@ class Canned:
             else:
                 text, tokens = self.step(n)
                 done = Completion(
-                    text=text, finish_reason="stop", stopped_by="\n\n", usage=Usage(completion_tokens=tokens)
+                    text=text, finish_reason="stop", stop_reason="\n\n", usage=Usage(completion_tokens=tokens)
                 )
             if listener is not None:
                 listener(Chunk(request=i, completion=done))
@@ -104,7 +106,7 @@ async def compared(store, name, small, large, threshold, probe):
 
 
 @pytest.mark.parametrize("probe", ["speculative", "separate"])
-async def test_g10_the_same_writers_and_texts_as_the_reference(store, probe):
+async def test_the_same_writers_and_texts_as_the_reference(store, probe):
     named = iter(range(10**6))
 
     @settings(max_examples=15, suppress_health_check=list(HealthCheck))
@@ -118,7 +120,7 @@ async def test_g10_the_same_writers_and_texts_as_the_reference(store, probe):
         await compared(store, f"r{next(named)}", small, large, threshold, probe)
 
 
-async def test_g10_at_a_tie_the_large_model_writes(store):
+async def test_at_a_tie_the_large_model_writes(store):
     certain = [[("a", 0.0)]]
     await compared(
         store, "tie", Canned("small", ["one", "two"], certain), Canned("large", ["a", "b", "c"]), 0.0, "separate"

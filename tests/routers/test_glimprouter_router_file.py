@@ -1,10 +1,12 @@
-"""`glimp` with a threshold from a router's file: which one it takes, what it notes, and what it refuses."""
+"""`glimprouter` with a threshold from a router's file: which one it takes, what it notes, and what it refuses."""
+
+from __future__ import annotations
 
 import pytest
 from reason.core.errors import DataError, UserError
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.strategy import make_strategy
-from reason.routers.thresholds import load_router
+from reason.core.store.sqlite import SqliteStore
+from reason.reasoning.strategy import create_strategy
+from reason.routers.router_files import load_glimprouter_file
 from support.router_files import make_router, write_router
 from support.two_models import TwoModels
 
@@ -22,13 +24,13 @@ def file(tmp_path):
 
 
 def test_the_threshold_is_the_files_or_that_of_a_rate_and_is_noted(file):
-    _, own = make_strategy("glimp", {"router": str(file)})
+    _, own = create_strategy("glimprouter", {"router": str(file)})
     assert (own["threshold"], own["strict"]) == (0.5, False)
-    assert own["router_digest"] == load_router(file).digest
-    assert make_strategy("glimp", own)[1] == own
-    _, of_rate = make_strategy("glimp", {"router": str(file), "rate": 0.1})
-    assert of_rate["threshold"] == load_router(file).threshold_for(0.1)
-    assert make_strategy("glimp", of_rate)[1] == of_rate
+    assert own["router_digest"] == load_glimprouter_file(file).digest
+    assert create_strategy("glimprouter", own)[1] == own
+    _, of_rate = create_strategy("glimprouter", {"router": str(file), "rate": 0.1})
+    assert of_rate["threshold"] == load_glimprouter_file(file).threshold_for(0.1)
+    assert create_strategy("glimprouter", of_rate)[1] == of_rate
 
 
 async def test_it_routes_as_its_threshold_does(desk, file):
@@ -39,9 +41,9 @@ async def test_it_routes_as_its_threshold_does(desk, file):
 
 
 async def test_another_file_under_its_name_is_refused(desk, file):
-    _, noted = make_strategy("glimp", {"router": str(file)})
+    _, noted = create_strategy("glimprouter", {"router": str(file)})
     write_router(make_router(threshold=0.7), file)
-    with pytest.raises(UserError, match="another one than the run began with"):
+    with pytest.raises(UserError, match="has changed since the run started"):
         await desk.solve(**noted)
 
 
@@ -50,7 +52,7 @@ async def test_a_file_that_is_not_there_is_told_and_none_that_came_later_is_take
         await desk.solve("a", router=str(tmp_path / "nowhere.json"))
     await desk.begin("b", router=str(tmp_path / "later.json"))
     file.rename(tmp_path / "later.json")
-    with pytest.raises(UserError, match="was not there"):
+    with pytest.raises(UserError, match="did not exist"):
         await desk.strategy.solve(desk.question, desk.models, desk.run)
 
 
@@ -74,4 +76,4 @@ async def test_a_file_of_other_models_or_of_another_entropy_is_refused_before_an
 async def test_other_settings_than_the_files_are_told(desk, tmp_path):
     file = write_router(make_router(threshold=0.5, parameters={"temperature": 0.0}), tmp_path / "cold.json")
     await desk.solve(router=str(file))
-    assert any("made under other settings" in what for what in desk.run.degraded)
+    assert any("made with other parameters" in what for what in desk.run.degraded)

@@ -1,15 +1,15 @@
-"""`glimp` on real weights: exact entropies, what a hand-over has to compute, and a replay."""
+"""`glimprouter` on real weights: exact entropies, what a hand-over has to compute, and a replay."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from reason.core.question import Question
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.prompts import ask, in_steps
-from reason.routers.step_loop import Scene
-from reason.routers.step_rules import RoutedStep
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.prompts import question_prompt, steps_instruction
+from reason.routers.stepwise import RoutingContext
+from reason.routers.transcript import RoutedStep
 from reason.serving.local.engine import LocalModel
 from support.two_models import TwoModels, booked
 
@@ -39,12 +39,12 @@ async def desk(tmp_path, engines):
 
 async def test_a_hand_over_computes_what_was_written_since(desk):
     await desk.begin(policy="large", question=QUESTION, max_step_tokens=12, thinking_tokens=1)
-    scene = Scene(desk.strategy.config, QUESTION, desk.models, desk.run, frozenset(("large", "small")))
+    context = RoutingContext(desk.strategy.config, QUESTION, desk.models, desk.run, frozenset(("large", "small")))
     for writer in ("small", "large", "small", "small", "large", "large", "small"):
-        draft = await scene.writers[writer].write()
-        scene.transcript.steps.append(RoutedStep(draft.text.strip() or "Well.", writer, max(draft.tokens, 3)))
+        draft = await context.generators[writer].write()
+        context.transcript.steps.append(RoutedStep(draft.text.strip() or "Well.", writer, max(draft.tokens, 3)))
     written, seen = 0, {}
-    for step, entry in zip(scene.transcript.steps, scene.books.entries, strict=True):
+    for step, entry in zip(context.transcript.steps, context.accounting.entries, strict=True):
         if entry.writer in seen:
             assert entry.computed <= written - seen[entry.writer] + SEAM
         else:
@@ -57,7 +57,7 @@ async def test_a_hand_over_computes_what_was_written_since(desk):
 async def test_entropies_are_those_of_the_whole_vocabulary(desk):
     made = await desk.solve(threshold=1.5, question=QUESTION, seed=2, **SHORT)
     assert (made.notes["entropy_kind"], made.notes["k"]) == ("full", 0)
-    base, steps = ask(QUESTION, in_steps(QUESTION)), [s.text for s in made.best.steps]
+    base, steps = question_prompt(QUESTION, steps_instruction(QUESTION)), [s.text for s in made.best.steps]
     for i, (who, entropy) in enumerate(zip(made.notes["writers"], made.notes["entropies"], strict=True)):
         prompt = base.with_prefix("".join(s + "\n\n" for s in steps[:i]))
         (next_,) = await desk.small.next_token([prompt])

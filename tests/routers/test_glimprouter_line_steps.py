@@ -1,11 +1,13 @@
 """Steps that are lines, of models that leave no blank lines, and of those that leave some."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.prompts import ask, in_lines, in_steps
-from reason.routers.step_rules import LINE, RoutedStep, Transcript, split
+from reason.core.store.sqlite import SqliteStore
+from reason.reasoning.prompts import lines_instruction, question_prompt, steps_instruction
+from reason.routers.transcript import LINE_BREAK, RoutedStep, Transcript, split
 from support.scripted_model import END, ScriptedModel
 from support.two_models import QUESTION, TwoModels, written_in
 
@@ -42,9 +44,9 @@ async def store(tmp_path):
 
 
 @given(st.lists(st.text(alphabet="ab ", min_size=1, max_size=5), max_size=6))
-def test_g8_lines_are_split_as_they_were_joined(texts):
-    made = Transcript([RoutedStep(text, "small", 1) for text in texts], separator=LINE)
-    assert split(made.joined, LINE) == texts
+def test_lines_are_split_as_they_were_joined(texts):
+    made = Transcript([RoutedStep(text, "small", 1) for text in texts], separator=LINE_BREAK)
+    assert split(made.joined, LINE_BREAK) == texts
     assert made.context == "".join(text + "\n" for text in texts)
 
 
@@ -57,7 +59,7 @@ async def test_each_line_is_a_step(store, between, probe):
     assert (made.notes["ended"], made.best.answer) == ("answer", "4")
     asked = [r for call in desk.small.generate_calls for r in call if r.sampling.stop]
     assert {r.sampling.stop for r in asked} == {("\n",)}
-    assert asked[0].prompt == ask(QUESTION, in_lines(QUESTION))
+    assert asked[0].prompt == question_prompt(QUESTION, lines_instruction(QUESTION))
     contexts = ["".join(line + "\n" for line in WHOLE[:i]) for i in range(len(WHOLE))]
     if between == "\n":
         assert [r.prompt.prefix for r in asked] == contexts
@@ -72,4 +74,4 @@ async def test_paragraphs_hold_their_lines_together(store):
     desk = TwoModels(store, *(ScriptedModel(lines("\n"), name=who) for who in ("small", "large")))
     made = await desk.solve(threshold=100, answer="writer")
     assert [step.text for step in made.best.steps] == ["\n".join(WHOLE)]
-    assert desk.small.generate_calls[0][0].prompt == ask(QUESTION, in_steps(QUESTION))
+    assert desk.small.generate_calls[0][0].prompt == question_prompt(QUESTION, steps_instruction(QUESTION))

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 from reason.core.errors import CapabilityMissing
-from reason.core.messages import Completion, NextToken, Prompt, Request, Scored
-from reason.serving.measuring import Finding, measure, measure_speed, resident_bytes, worst_cost_usd
-from reason.serving.measuring.features import continues
+from reason.core.messages import Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation
+from reason.serving.capability_checks import CapabilityResult, check_capabilities, continues, worst_cost_usd
 from reason.serving.model import Capabilities, Listener
+from reason.serving.throughput import measure_throughput, resident_bytes
 from support.scripted_model import ScriptedModel, replies
 
 TEXTS = replies("one, two, three, four, five", "uno, dos, tres, cuatro", "eins, zwei, drei, vier", weights=[4, 3, 3])
 
 
-async def findings(model: Any, **options: Any) -> dict[str, Finding]:
-    return {f.feature: f async for f in measure(model, **options)}
+async def findings(model: Any, **options: Any) -> dict[str, CapabilityResult]:
+    return {f.feature: f async for f in check_capabilities(model, **options)}
 
 
 class Honest(ScriptedModel):
@@ -26,8 +26,8 @@ class Honest(ScriptedModel):
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         for request in requests:
-            if request.sampling.hooks:
-                raise CapabilityMissing("hooks", self.name)
+            if request.sampling.logits_processors:
+                raise CapabilityMissing("logits_processors", self.name)
         return await super().generate(requests, listener)
 
 
@@ -41,7 +41,7 @@ class Liar(ScriptedModel):
         hooks = frozenset({"only_tokens", "steer", "contrast", "entropy_probe", "theirs"})
         return super().capabilities.model_copy(
             update={
-                "hooks": hooks,
+                "logits_processors": hooks,
                 "json_schema": True,
                 "tools": True,
                 "forks": True,
@@ -66,11 +66,11 @@ class Liar(ScriptedModel):
         made = await super().generate(plain, listener)
         return [[c.model_copy(update={"logprobs": None}) for c in reply] for reply in made]
 
-    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextToken]:
+    async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
         return [t.model_copy(update={"support": "top_k"}) for t in await super().next_token(prompts, top)]
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[Scored]:
-        return [Scored(token_ids=(1,), logprobs=(-1.0,), greedy=True) for _ in continuations]
+    async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
+        return [ScoredContinuation(token_ids=(1,), logprobs=(-1.0,), is_greedy=True) for _ in continuations]
 
 
 async def test_an_honest_model_is_as_it_says() -> None:
@@ -79,7 +79,7 @@ async def test_an_honest_model_is_as_it_says() -> None:
     for feature in ("logprobs", "full_vocabulary", "scoring", "prefix", "seed"):
         assert (found[feature].measured, found[feature].state) == (True, "ok")
     assert found["context_tokens"].measured == 100_000
-    assert (found["hooks"].declared, found["hooks"].state) == (False, "ok")
+    assert (found["logits_processors"].declared, found["logits_processors"].state) == (False, "ok")
     assert (found["forks"].measured, found["pins"].measured) == (False, False)
 
 
@@ -98,19 +98,19 @@ async def test_a_liar_is_found_out() -> None:
         "forks",
         "pins",
         "context_tokens",
-        "hook only_tokens",
-        "hook steer",
-        "hook contrast",
-        "hook entropy_probe",
+        "logits processor only_tokens",
+        "logits processor steer",
+        "logits processor contrast",
+        "logits processor entropy_probe",
     }
-    assert found["hook theirs"].state == "declared"
+    assert found["logits processor theirs"].state == "declared"
     assert found["prices"].state == "ok"
 
 
 async def test_hooks_that_are_left_out_in_silence_are_a_difference() -> None:
     found = await findings(ScriptedModel(TEXTS))
-    assert found["hooks"].state == "differs"
-    assert "not refused" in found["hooks"].note
+    assert found["logits_processors"].state == "differs"
+    assert "not refused" in found["logits_processors"].note
 
 
 async def test_what_is_there_and_not_declared_misleads_nobody() -> None:
@@ -167,7 +167,7 @@ async def test_when_the_time_is_up_the_rest_is_left_as_declared() -> None:
             return made
 
     found = await findings(Stuck(TEXTS, step=step), seconds=0.2)
-    assert found["top_logprobs"].note == found["hooks"].note == "the time was up"
+    assert found["top_logprobs"].note == found["logits_processors"].note == "the time was up"
     assert found["logprobs"].state == "ok"
 
 
@@ -195,7 +195,7 @@ def test_a_near_tie_may_end_the_comparison_but_not_begin_it() -> None:
 
 
 async def test_speed_is_measured() -> None:
-    speed = await measure_speed(Honest(TEXTS))
+    speed = await measure_throughput(Honest(TEXTS))
     assert speed.batch == 8
     assert speed.prompt_tokens_per_s is not None
     assert speed.prompt_tokens_per_s > 0
@@ -225,6 +225,6 @@ def test_memory_is_that_of_the_processes_too() -> None:
 async def test_the_embedded_engine_is_as_it_says(tiny: Any) -> None:
     found = await findings(tiny)
     assert {f: x.note for f, x in found.items() if x.state == "differs"} == {}
-    assert all(found[f"hook {name}"].measured for name in tiny.capabilities.hooks)
+    assert all(found[f"logits processor {name}"].measured for name in tiny.capabilities.hooks)
     assert found["forks"].measured is True
     assert found["json_schema"].measured is True

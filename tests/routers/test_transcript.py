@@ -1,10 +1,12 @@
 """The steps of a chain: joining, splitting, and when thinking ends."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.core.question import Question
-from reason.routers.step_rules import (
+from reason.core.types import Question
+from reason.routers.transcript import (
     SEPARATOR,
     RoutedStep,
     Transcript,
@@ -31,14 +33,14 @@ def ended(*texts, limit=100, **how):
 
 
 @given(STEPS)
-def test_g8_splitting_what_was_joined_gives_the_steps(steps):
+def test_splitting_what_was_joined_gives_the_steps(steps):
     made = transcript(*steps)
     assert split(made.joined) == steps
     assert made.context == "".join(step + SEPARATOR for step in steps)
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=1, max_size=12))
-def test_g9_two_steps_that_come_again_and_again_end_it(steps):
+def test_two_steps_that_come_again_and_again_end_it(steps):
     for n in range(1, len(steps) + 1):
         if ended(*steps[:n]) is not None:
             break
@@ -52,7 +54,7 @@ def test_g9_two_steps_that_come_again_and_again_end_it(steps):
 
 @settings(max_examples=20)
 @given(st.lists(st.tuples(WORDS, st.integers(0, 3)), min_size=10, max_size=10))
-def test_g9_tokens_add_up_to_the_end_even_where_none_are_counted(steps):
+def test_tokens_add_up_to_the_end_even_where_none_are_counted(steps):
     made = Transcript()
     for text, tokens in steps:
         made.steps.append(RoutedStep(text, "small", tokens))

@@ -1,4 +1,6 @@
-"""`glimp` on scripted models: who writes what, what is asked, what is booked, and what the budget does to it."""
+"""`glimprouter` on scripted models: who writes what, what is asked, what is booked, and what the budget does to it."""
+
+from __future__ import annotations
 
 import asyncio
 import itertools
@@ -6,15 +8,15 @@ import json
 import math
 
 import pytest
-from reason.core.answer import Solution
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.messages import Request, Sampling
-from reason.core.sqlite_store import SqliteStore
-from reason.reasoning.prompts import ask, in_steps, therefore
-from reason.reasoning.reply_prefix import Continuations
-from reason.reasoning.strategy import STRATEGIES, make_strategy
-from reason.routers.step_rules import split
+from reason.core.messages import Request, SamplingParams
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Solution
+from reason.reasoning.continuations import ContinuationRequests
+from reason.reasoning.prompts import answer_trigger, question_prompt, steps_instruction
+from reason.reasoning.strategy import STRATEGIES, create_strategy
+from reason.routers.transcript import split
 from support.scripted_model import ScriptedModel, replies
 from support.two_models import QUESTION, Probed, Shown, TwoModels, WithoutStops, booked, chain, entropy_after, texts
 
@@ -39,13 +41,13 @@ def steps_of(model):
 
 
 def test_it_is_registered():
-    kind = STRATEGIES.load("glimp")
-    assert kind.name == "glimp"
+    kind = STRATEGIES.load("glimprouter")
+    assert kind.name == "glimprouter"
     assert kind.roles == ("main", "small")
 
 
 @PROBES
-async def test_g1_no_threshold_sends_all_steps_to_the_large_model_and_a_high_one_none(desk, probe):
+async def test_no_threshold_sends_all_steps_to_the_large_model_and_a_high_one_none(desk, probe):
     all_large = await desk.solve("a", threshold=0, probe=probe)
     assert set(all_large.notes["writers"]) == {"large"}
     assert all_large.notes["intervention_rate"] == all_large.notes["large_share"] == 1
@@ -55,7 +57,7 @@ async def test_g1_no_threshold_sends_all_steps_to_the_large_model_and_a_high_one
     assert len(none.notes["writers"]) == 5
 
 
-async def test_g1_strictly_compared_a_certain_token_stays_small_without_a_threshold(desk):
+async def test_strictly_compared_a_certain_token_stays_small_without_a_threshold(desk):
     made = await desk.solve(threshold=0, strict=True)
     for writer, entropy in zip(made.notes["writers"], made.notes["entropies"], strict=True):
         assert writer == ("large" if entropy > 0 else "small")
@@ -77,9 +79,9 @@ async def test_the_entropy_decides_and_is_that_of_the_first_token(desk):
 
 @PROBES
 @pytest.mark.parametrize("think", [False, True])
-async def test_g4_a_probe_changes_nothing_of_what_the_step_is_asked_with(desk, probe, think):
+async def test_a_probe_changes_nothing_of_what_the_step_is_asked_with(desk, probe, think):
     made = await desk.solve(threshold=0.5, probe=probe, think=think)
-    base = ask(QUESTION, in_steps(QUESTION))
+    base = question_prompt(QUESTION, steps_instruction(QUESTION))
     opening = "<think>\n" if think else ""
     steps = [s.text for s in made.best.steps]
     contexts = [opening + "".join(s + "\n\n" for s in steps[:i]) for i in range(len(steps))]
@@ -100,12 +102,14 @@ async def test_first_and_later_steps_share_the_opening_tag_once(desk):
 
 async def plain_loop(model, run, steps=99):
     """The small model's own step loop."""
-    asked = Continuations(model, ask(QUESTION, in_steps(QUESTION)), run, "step.small")
+    asked = ContinuationRequests(model, question_prompt(QUESTION, steps_instruction(QUESTION)), run, "step.small")
     written = []
     while len(written) < steps:
         prompt = asked.prompt_after("".join(w + "\n\n" for w in written), None)
-        sampling = Sampling(temperature=0.6, top_p=0.95, max_tokens=512, stop=("\n\n",), seed=asked.seed(prompt))
-        ((reply,),) = await model.generate([Request(prompt=prompt, sampling=sampling, samples=asked.take(prompt, 1))])
+        sampling = SamplingParams(temperature=0.6, top_p=0.95, max_tokens=512, stop=("\n\n",), seed=asked.seed(prompt))
+        ((reply,),) = await model.generate(
+            [Request(prompt=prompt, sampling=sampling, sample_indices=asked.take_indices(prompt, 1))]
+        )
         written.append(reply.text)
         if reply.stopped_by == "":
             return written
@@ -114,7 +118,7 @@ async def plain_loop(model, run, steps=99):
 
 @pytest.mark.parametrize("probe", ["speculative", "separate"])
 @pytest.mark.parametrize("seed", range(4))
-async def test_g5_the_writers_distribution_is_untouched(desk, probe, seed):
+async def test_the_writers_distribution_is_untouched(desk, probe, seed):
     made = await desk.solve("a", threshold=1e9, probe=probe, seed=seed)
     await desk.begin("b", seed=seed)
     assert [s.text for s in made.best.steps] == await plain_loop(desk.models.small, desk.run)
@@ -123,7 +127,7 @@ async def test_g5_the_writers_distribution_is_untouched(desk, probe, seed):
     assert desk.generated()["large"] == 0
 
 
-async def test_g5_a_reused_token_is_drawn_as_the_step_is(desk):
+async def test_a_reused_token_is_drawn_as_the_step_is(desk):
     desk.small = ScriptedModel(chain("small", seed=OPEN), name="small")
     letters = set()
     for seed in range(12):
@@ -135,7 +139,7 @@ async def test_g5_a_reused_token_is_drawn_as_the_step_is(desk):
     assert len(letters) > 1  # a greedy token would be the same
 
 
-async def test_g6_on_one_transcript_the_rate_falls_with_the_threshold(desk):
+async def test_on_one_transcript_the_rate_falls_with_the_threshold(desk):
     entropies = (await desk.solve("a", threshold=1e9)).notes["entropies"]
     rates = [sum(h >= t for h in entropies) / len(entropies) for t in [0, 0.2, 0.5, 0.9, 1.5, 3]]
     assert all(a >= b for a, b in itertools.pairwise(rates))
@@ -145,7 +149,7 @@ async def test_g6_on_one_transcript_the_rate_falls_with_the_threshold(desk):
 
 @PROBES
 @pytest.mark.parametrize("given", [{}, {"think": True}, {"answer": "writer"}, {"max_step_tokens": 5}])
-async def test_g7_the_books_add_up_to_the_ledger(desk, probe, given):
+async def test_the_books_add_up_to_the_ledger(desk, probe, given):
     for name, threshold in (("a", 0), ("b", 0.5), ("c", 1e9)):
         made = await desk.solve(name, threshold=threshold, probe=probe, **given)
         assert booked(made) == desk.generated()
@@ -158,7 +162,7 @@ async def test_g7_the_books_add_up_to_the_ledger(desk, probe, given):
         assert made.best.tokens == kept
 
 
-async def test_g8_joined_and_split_again_the_steps_are_the_same(desk):
+async def test_joined_and_split_again_the_steps_are_the_same(desk):
     made = await desk.solve(threshold=0.5, answer="writer")
     assert split(made.best.text) == [s.text for s in made.best.steps]
 
@@ -224,7 +228,7 @@ async def test_the_end_of_the_text_ends_the_thinking_and_the_answer_is_asked_for
     desk.small = ScriptedModel(replies("one.\n\nand that is it."), name="small")
     made = await desk.solve(threshold=1e9)
     assert (made.notes["ended"], made.notes["steps"]) == ("end", 2)
-    assert made.best.text == f"one.\n\nand that is it.\n\n{therefore(QUESTION)} 4"
+    assert made.best.text == f"one.\n\nand that is it.\n\n{answer_trigger(QUESTION)} 4"
     assert made.best.answer == "4"
     assert made.notes["tokens"]["large"]["answer"] == 3
 
@@ -345,7 +349,7 @@ async def test_steps_are_told_as_events(desk):
     assert [e.index for e in told] == list(range(made.notes["steps"]))
     assert [e.role for e in told] == ["main" if w == "large" else "small" for w in made.notes["writers"]]
     assert [e.entropy for e in told] == made.notes["entropies"]
-    assert {(e.threshold, e.kind, e.why) for e in told} == {(0.5, "top_k", "entropy")}
+    assert {(e.threshold, e.kind, e.reason) for e in told} == {(0.5, "top_k", "entropy")}
     assert sum(e.tokens for e in told) == sum(row["steps"] for row in made.notes["tokens"].values())
 
 
@@ -452,14 +456,14 @@ async def test_a_model_that_fails_later_leaves_the_steps_before(desk):
     ("given", "said"),
     [
         ({"policy": "random"}, "needs a rate"),
-        ({"rate": 0.5}, "router's file"),
-        ({"router": "x.json", "threshold": 1}, "not both"),
-        ({"router": "x.json", "policy": "small"}, "no use"),
-        ({"probe": "reuse", "entropy": "sampled"}, "several first tokens"),
+        ({"rate": 0.5}, "needs a router file"),
+        ({"router": "x.json", "threshold": 1}, "either a threshold or a router file"),
+        ({"router": "x.json", "policy": "small"}, "takes no router file"),
+        ({"probe": "reuse", "entropy": "sampled"}, "draws several"),
         ({"threshold": math.inf}, "finite"),
         ({"threshold": -1}, "greater than or equal"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(given, said):
     with pytest.raises(UserError, match=said):
-        make_strategy("glimp", given)
+        create_strategy("glimprouter", given)

@@ -17,7 +17,7 @@ from ...core.messages import (
     Usage,
 )
 from ..entropy import min_entropy
-from .requests import placed
+from .requests import vllm_server_fields
 from .vllm_server import tokenize_text
 
 if TYPE_CHECKING:
@@ -54,11 +54,12 @@ def _splitter(
             return before, list(continuation)
         if isinstance(prompt.prefix, str):
             grown = prompt.with_prefix(prompt.prefix + continuation)
-            whole, _ = await model.retried(lambda: model.ids_of(grown))
+            ids_with_text, _ = await model.retried(lambda: model.ids_of(grown))
             shared = next(
-                (i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), min(len(before), len(whole))
+                (i for i, (a, b) in enumerate(zip(before, ids_with_text, strict=False)) if a != b),
+                min(len(before), len(ids_with_text)),
             )
-            return whole[:shared], whole[shared:]
+            return ids_with_text[:shared], ids_with_text[shared:]
         client, served = model.wire.client, model.target.served
         tail, _ = await model.retried(lambda: tokenize_text(client, served, continuation, special=False))
         return before, tail
@@ -69,18 +70,18 @@ def _splitter(
 def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str) -> Callable[[], Any]:
     async def run() -> ScoredContinuation:
         if not scored:
-            return ScoredContinuation(token_ids=(), logprobs=(), greedy=True)
+            return ScoredContinuation(token_ids=(), logprobs=(), is_greedy=True)
         ids = [*given, *scored]
 
         async def call() -> Any:
-            reply = await model.wire.client.completions.create(
+            response = await model.wire.client.completions.create(
                 model=model.target.served,
                 prompt=ids,
                 max_tokens=1,
                 temperature=0,
-                extra_body={"prompt_logprobs": 0, **placed(model.target, salt)},
+                extra_body={"prompt_logprobs": 0, **vllm_server_fields(model.target, salt)},
             )
-            return _rows(reply, ids, len(given)), reply.usage
+            return _rows(response, ids, len(given)), response.usage
 
         (rows, usage), waited = await model.retried(call)
         cost = model.prices.cost(len(ids), 0, 1)
@@ -88,7 +89,7 @@ def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str)
         return ScoredContinuation(
             token_ids=tuple(scored),
             logprobs=tuple(value for value, _ in rows),
-            greedy=all(rank == 1 for _, rank in rows),
+            is_greedy=all(rank == 1 for _, rank in rows),
             usage=Usage(
                 prompt_tokens=len(ids), cached_tokens=cached, completion_tokens=1, waited_s=waited, cost_usd=cost
             ),
@@ -97,13 +98,13 @@ def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str)
     return run
 
 
-def _rows(reply: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
+def _rows(response: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
     """(log-probability, rank) of the tokens from `start` on; the first token of a text has neither.
 
     Raises:
-        BadReply: The server sent no such rows.
+        InvalidResponse: The server sent no such rows.
     """
-    listed = getattr(reply.choices[0], "prompt_logprobs", None) or getattr(reply, "prompt_logprobs", None)
+    listed = getattr(response.choices[0], "prompt_logprobs", None) or getattr(response, "prompt_logprobs", None)
     if not isinstance(listed, list) or len(listed) != len(ids):
         raise InvalidResponse("the server sent no log-probabilities of the prompt")
     rows = []
@@ -118,7 +119,7 @@ def _rows(reply: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
 async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -> list[NextTokenDistribution]:
     """The distribution of the next token, as far as the provider shows it: one token is sampled for each prompt.
 
-    Where the hook `entropy_probe` works, the entropy is that of the whole vocabulary.
+    Where the hook `entropy_probe` works, the entropy is that of the complete vocabulary.
     """
     if top < 1:
         raise UserError(f"top must be at least 1, not {top}")
@@ -126,15 +127,19 @@ async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -
     if not shown:
         raise CapabilityMissing("top_logprobs", model.name)
     hooks = (LogitsProcessorSpec(name="entropy_probe"),) if model.capabilities.full_vocabulary else ()
-    sampling = SamplingParams(max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, hooks=hooks)
+    sampling = SamplingParams(
+        max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, logits_processors=hooks
+    )
     replies = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
-    return [_distribution(model, reply[0]) for reply in replies]
+    return [_distribution(model, response[0]) for response in replies]
 
 
 def _distribution(model: LiteLLMModel, made: Completion) -> NextTokenDistribution:
     rows = made.top_logprobs
     if not rows or not rows[0]:
-        raise InvalidResponse(made.failure.message if made.failure else f"{model.target.place} showed no alternatives")
+        raise InvalidResponse(
+            made.failure.message if made.failure else f"{model.target.endpoint} showed no alternatives"
+        )
     tokens = rows[0]
     probe: Any = made.extras.get("entropy_probe")
     logprobs = tuple(t.logprob for t in tokens)

@@ -1,0 +1,205 @@
+"""The hooks' arithmetic, exactly, without an engine."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reason.core.errors import UserError
+from reason.serving.logits_processors import ProcessorState, entropy_probe, steer, step_control, stop_on_confidence
+from reason.serving.logits_processors.builtin import confidence, measure
+
+EOS = 0
+END = [7, 8]
+VOCABULARY = 12
+
+
+def row(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=VOCABULARY).astype(np.float32)
+
+
+def state(generated: list[int] | None = None) -> ProcessorState:
+    return ProcessorState([1], [] if generated is None else generated, 0, eos_ids=frozenset({EOS}))
+
+
+def only(logits: np.ndarray) -> int | None:
+    """The one token a row leaves; None if it leaves several."""
+    (left,) = np.nonzero(np.isfinite(logits))
+    return int(left[0]) if len(left) == 1 else None
+
+
+def write(hook: Any, want: list[int], seed: int = 0) -> tuple[list[int], ProcessorState]:
+    """A sample that says `want`, except where the hook leaves a single token or forbids what is wanted."""
+    here = state()
+    for token in want:
+        logits = hook(row(seed), here)
+        forced = only(logits)
+        chosen = forced if forced is not None else token if np.isfinite(logits[token]) else 11
+        here.generated_ids.append(chosen)  # type: ignore[attr-defined]
+    return list(here.generated_ids), here
+
+
+# --- entropy_probe
+
+
+@given(st.lists(st.floats(-40, 40, width=32), min_size=2, max_size=300))
+def test_entropy_is_the_entropy(values: list[float]) -> None:
+    logits = np.array(values, dtype=np.float32)
+    exact = logits.astype(np.float64)
+    logprobs = exact - exact.max() - math.log(np.exp(exact - exact.max()).sum())
+    entropy, first = measure(logits, [0, 1])
+    assert entropy == pytest.approx(-(np.exp(logprobs) * logprobs).sum(), abs=1e-5)
+    assert first == pytest.approx(logprobs[:2].tolist(), abs=1e-5)
+
+
+def test_entropy_of_forbidden_tokens_and_of_certainty() -> None:
+    half = np.full(VOCABULARY, float("-inf"), dtype=np.float32)
+    half[:4] = 3.0
+    assert measure(half)[0] == pytest.approx(math.log(4), abs=1e-6)
+    certain = np.full(VOCABULARY, float("-inf"), dtype=np.float32)
+    certain[3] = -5.0
+    assert measure(certain)[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [({}, [0, 1, 2, 3]), ({"first": 2}, [0, 1]), ({"positions": [3, 1]}, [1, 3])],
+)
+def test_the_probe_reports_the_positions_asked_for(args: dict[str, Any], expected: list[int]) -> None:
+    hook = entropy_probe(token_logprobs=[4, 2], **args)
+    here = state([])
+    for position in range(4):
+        logits = row(position)
+        assert hook(logits, here) is logits
+        here.generated_ids.append(5)  # type: ignore[attr-defined]
+    assert here.extras["positions"] == expected
+    assert here.extras["entropy"] == [measure(row(p))[0] for p in expected]
+    assert here.extras["logprobs"] == [measure(row(p), [4, 2])[1] for p in expected]
+
+
+def test_a_position_that_is_asked_for_twice_counts_once() -> None:
+    hook, here = entropy_probe(), state()
+    hook(row(1), here)
+    hook(row(2), here)
+    assert here.extras == {"positions": [0], "entropy": [measure(row(2))[0]]}
+
+
+# --- steer
+
+
+def test_steering_adds_and_takes_away_and_fades() -> None:
+    hook = steer([3], weight=4.0, away_ids=[5], half_life_tokens=2)
+    for length, change in ((0, 4.0), (2, 2.0), (4, 1.0)):
+        moved = hook(row(), state([1] * length)) - row()
+        expected = np.zeros(VOCABULARY)
+        expected[3], expected[5] = change, -change
+        assert moved == pytest.approx(expected, abs=1e-6)
+    assert np.array_equal(steer([3], first=2)(row(), state([1, 1])), row())
+
+
+# --- step_control
+
+
+def test_no_step_is_longer_than_allowed() -> None:
+    hook = step_control(max_tokens=3, end_ids=END)
+    said, here = write(hook, [1, 2, 3, 4, 5, 6, 1, 2, 7, 8, 1, 1])
+    assert said == [1, 2, 3, 7, 8, 6, 1, 2, 7, 8, 1, 1]
+    assert here.extras["forced"] == [3, 4, 8, 9]
+    assert here.extras["steps"] == 2
+
+
+def test_a_begun_end_is_not_begun_again() -> None:
+    hook = step_control(max_tokens=3, end_ids=[5, 5])
+    assert write(hook, [1, 2, 5, 1, 1, 1, 1])[0] == [1, 2, 5, 5, 1, 1, 1]
+
+
+@given(st.lists(st.integers(1, 11), min_size=1, max_size=60), st.integers(1, 6))
+def test_a_step_never_outgrows_its_limit(want: list[int], limit: int) -> None:
+    said, _ = write(step_control(max_tokens=limit, end_ids=END, delimiter_ids=[9]), want)
+    length = 0
+    for i, token in enumerate(said):
+        length += 1
+        assert length <= limit + len(END)
+        if token == 9 or (length >= 2 and said[i - 1 : i + 1] == END):
+            length = 0
+
+
+def test_the_end_of_text_waits_for_the_steps() -> None:
+    hook = step_control(min_steps=2, delimiter_ids=[9], end_ids=END)
+    assert write(hook, [EOS, 9, EOS, 7, 8, EOS])[0] == [11, 9, 11, 7, 8, EOS]
+
+
+def test_the_opener_comes_after_steps_or_tokens() -> None:
+    after_steps = step_control(opener_ids=[4, 4], open_after_steps=1, delimiter_ids=[9], max_tokens=2, end_ids=[9])
+    said, here = write(after_steps, [1, 9, 2, 2, 2, 2, 2, 2])
+    assert said == [1, 9, 4, 4, 2, 2, 2, 2]  # the answer is not cut into steps
+    assert here.extras["opened_at"] == 2
+    after_tokens = step_control(opener_ids=[4], open_after_tokens=3)
+    assert write(after_tokens, [1, 2, 3, 5, 6])[0] == [1, 2, 3, 4, 6]
+
+
+# --- stop_on_confidence
+
+
+def test_token_confidence_is_the_mean_of_the_best() -> None:
+    logits = np.log(np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32))
+    assert confidence(logits, 2) == pytest.approx((math.log(2) + math.log(4)) / 2, abs=1e-6)
+    assert confidence(logits, 99) == pytest.approx((math.log(2) + math.log(4) + 2 * math.log(8)) / 4, abs=1e-6)
+
+
+def test_it_stops_when_a_full_window_is_unsure() -> None:
+    unsure = np.zeros(VOCABULARY, dtype=np.float32)
+    sure = np.zeros(VOCABULARY, dtype=np.float32)
+    sure[3] = 30.0
+    threshold = (confidence(unsure, 4) + confidence(sure, 4)) / 2
+    hook, here = stop_on_confidence(threshold, window=3, top=4), state([])
+    verdicts = []
+    for logits in (unsure, unsure, sure, sure, unsure, unsure, unsure):
+        verdicts.append(only(hook(logits, here)))
+        here.generated_ids.append(3)  # type: ignore[attr-defined]
+    # windows: (u u s) is unsure already
+    assert verdicts == [None, None, EOS, None, None, EOS, EOS]
+    assert here.extras["stopped_at"] == 2
+    assert here.extras["lowest"] == pytest.approx(confidence(unsure, 4), abs=1e-6)
+
+
+def test_a_minimum_length_holds_the_stop_back() -> None:
+    hook = stop_on_confidence(1e9, window=1, min_tokens=2)
+    assert [only(hook(row(), state([1] * n))) for n in range(4)] == [None, None, EOS, EOS]
+
+
+# --- arguments
+
+
+@pytest.mark.parametrize(
+    ("factory", "args"),
+    [
+        (entropy_probe, {"first": 0}),
+        (entropy_probe, {"first": 1, "positions": [0]}),
+        (entropy_probe, {"positions": "01"}),
+        (entropy_probe, {"token_logprobs": [-1]}),
+        (steer, {}),
+        (steer, {"ids": [1], "away_ids": [1]}),
+        (steer, {"ids": [1], "weight": float("nan")}),
+        (step_control, {}),
+        (step_control, {"max_tokens": 3}),
+        (step_control, {"min_steps": 3}),
+        (step_control, {"opener_ids": [1]}),
+        (step_control, {"open_after_tokens": 1}),
+        (step_control, {"opener_ids": [1], "open_after_steps": 1}),
+        (stop_on_confidence, {"threshold": "high"}),
+        (stop_on_confidence, {"threshold": 1.0, "window": 0}),
+    ],
+)
+def test_bad_arguments_name_the_hook(factory: Any, args: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=factory.__name__):
+        factory(**args)
+
+
+def test_a_token_outside_the_vocabulary_is_named() -> None:
+    with pytest.raises(UserError, match="token 99"):
+        steer([99])(row(), state())

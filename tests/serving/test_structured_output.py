@@ -1,0 +1,187 @@
+"""Grammars of JSON schemas over the tokens of each kind of tokenizer, one token at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from reason.core.errors import CapabilityMissing, UserError
+from reason.serving.local.tokenizer import Tokenizer
+from reason.serving.logits_processors import ProcessorState
+from reason.serving.model_files.find import find_model
+from reason.serving.structured_output import TRIAL_SCHEMA, GrammarCompiler, is_trial
+from support.tiny_gguf import TinyModel
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Fast
+
+ENDS = ["<|pad|>", "<|end|>"]
+PAIR = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 8}, "count": {"type": "integer", "minimum": 0}},
+    "required": ["name", "count"],
+    "additionalProperties": False,
+}
+
+
+def saved(fast: Fast, folder: Path) -> Tokenizer:
+    fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ENDS])
+    fast.save(str(folder / "tokenizer.json"))
+    return Tokenizer(folder, "tiny")
+
+
+def byte_level(folder: Path) -> Tokenizer:
+    """Every byte, and some longer pieces that reach over JSON's own signs."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    longer = ['"na', '{"', '":', ',Ġ"', "Ġ", "ame", '"}', "12", "Ã©"]
+    vocabulary = {t: i for i, t in enumerate(dict.fromkeys([*ENDS, *alphabet, *longer]))}
+    fast = Fast(models.BPE(vocab=vocabulary, merges=[]))
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    return saved(fast, folder)
+
+
+def byte_fallback(folder: Path) -> Tokenizer:
+    """As Llama 2 and Gemma have it: words behind a mark for a blank, bytes for whatever has no piece."""
+    longer = ["\u2581", '{"', '\u2581"', "name", "\u25811", "é", '"}', "a"]
+    pieces = [*ENDS, *(f"<0x{i:02X}>" for i in range(256)), *longer]
+    fast = Fast(models.BPE(vocab={t: i for i, t in enumerate(pieces)}, merges=[], byte_fallback=True))
+    fast.normalizer = normalizers.Replace(" ", "\u2581")
+    fast.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return saved(fast, folder)
+
+
+def from_gguf(folder: Path) -> Tokenizer:
+    written = TinyModel().write(folder / "tiny.gguf")
+    return Tokenizer(find_model(f"local/{written}", cache_dir=folder / "cache").folder, "tiny")
+
+
+@pytest.fixture(params=[byte_level, byte_fallback, from_gguf])
+def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
+    return request.param(tmp_path)
+
+
+def grammars(tokenizer: Tokenizer, extra: int = 3) -> GrammarCompiler:
+    """As of a model whose rows are longer than its tokenizer's vocabulary."""
+    return GrammarCompiler(tokenizer, tokenizer.size + extra, {1}, "local/tiny")
+
+
+def allowed(grammar, state, size: int) -> set[int]:
+    row = grammar(np.zeros(size, dtype=np.float32), state)
+    assert row.dtype == np.float32
+    return {int(i) for i in np.flatnonzero(np.isfinite(row))}
+
+
+def test_drawn_tokens_make_texts_that_satisfy_the_schema(tokenizer):
+    held = grammars(tokenizer)
+    grammar, size, rng = held.of(PAIR), tokenizer.size + 3, np.random.default_rng(3)
+    for sample in range(20):
+        said: list[int] = []
+        state = ProcessorState((), said, sample, eos_ids=frozenset({1}))
+        while not grammar.ended(state):
+            choices = sorted(allowed(grammar, state, size))
+            assert choices, tokenizer.decode(said)
+            assert max(choices) < tokenizer.size
+            # as a model would: an end where it may come
+            said.append(1 if 1 in choices else int(rng.choice(choices)))
+            assert len(said) < 400
+        text = tokenizer.decode(said)
+        value = json.loads(text)
+        jsonschema.validate(value, PAIR)
+        assert json.dumps(value, ensure_ascii=False)[:10] == text[:10]  # laid out as Python does
+
+
+def test_the_end_comes_where_it_may_and_nowhere_else(tokenizer):
+    held, size = grammars(tokenizer), tokenizer.size
+    number, one = held.of({"type": "integer", "minimum": 0, "maximum": 99}), held.of({"const": "a"})
+    said: list[int] = []
+    state = ProcessorState((), said, 0)
+    assert 1 not in allowed(number, state, size)
+    said += tokenizer.encode("1")
+    assert 1 in allowed(number, state, size)
+    assert not number.ended(state)
+    said += tokenizer.encode("2")
+    assert allowed(number, state, size) == {1}
+    assert number.ended(state)
+    whole = ProcessorState((), tokenizer.encode('"a"'), 0)
+    assert one.ended(whole)
+    assert allowed(one, whole, size) == {1}
+
+
+def test_samples_keep_places_of_their_own_and_may_be_taken_back(tmp_path):
+    tokenizer = byte_level(tmp_path)
+    grammar, size = grammars(tokenizer).of({"enum": ["ab", "cd"]}), tokenizer.size
+    first, second = ProcessorState((), [], 0), ProcessorState((), [], 1)
+    a, c, quote = (tokenizer.encode(t)[0] for t in ("a", "c", '"'))
+    start = allowed(grammar, first, size)
+    assert start == {quote}
+    first.generated_ids, second.generated_ids = [quote, a], [quote, c]
+    assert allowed(grammar, first, size) == {tokenizer.encode("b")[0]}
+    assert allowed(grammar, second, size) == {tokenizer.encode("d")[0]}
+    assert allowed(grammar, first, size) == allowed(grammar, first, size)  # asked for the same place twice
+    first.generated_ids = [quote]  # an engine that begins again
+    assert allowed(grammar, first, size) == {a, c}
+    first.generated_ids = []
+    assert allowed(grammar, first, size) == start
+
+
+def test_a_row_is_never_changed_in_place(tmp_path):
+    tokenizer = byte_level(tmp_path)
+    row = np.arange(tokenizer.size, dtype=np.float32)
+    before = row.copy()
+    masked = grammars(tokenizer).of(PAIR)(row, ProcessorState((), [], 0))
+    assert (row == before).all()
+    kept = np.isfinite(masked)
+    assert (masked[kept] == before[kept]).all()
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"not": {"type": "string"}}, "not"),
+        ({"type": "objec"}, "objec"),
+        ({"type": "string", "pattern": "("}, "unclosed group"),
+        ({"$ref": "#/definitions/none"}, "does not exist"),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}], "x-guidance": {"coerce_one_of": True}}, "oneOf"),
+        ({"enum": []}, "Unsatisfiable"),
+    ],
+)
+def test_schemas_that_are_broken_or_cannot_be_held_to_are_named(tmp_path, schema, told):
+    held = grammars(byte_level(tmp_path))
+    for refuse in (held.check, held.of):
+        with pytest.raises(UserError, match=told) as caught:
+            refuse(schema)
+        assert next(iter(schema)) in str(caught.value)
+        assert caught.value.param == "json_schema"
+        assert caught.value.http_status == 400
+    held.check(PAIR)
+
+
+def test_the_order_of_properties_is_the_schemas(tmp_path):
+    tokenizer = byte_level(tmp_path)
+    held, size = grammars(tokenizer), tokenizer.size
+    turned = {**PAIR, "properties": dict(reversed(PAIR["properties"].items()))}
+    opening = tokenizer.encode('{"')
+    for schema, first in ((PAIR, "n"), (turned, "c"), (PAIR, "n")):
+        state = ProcessorState((), opening, 0)
+        assert allowed(held.of(schema), state, size) == {tokenizer.encode(first)[0]}
+
+
+def test_tokens_without_bytes_of_their_own_cannot_be_held_to_a_schema(tmp_path):
+    fast = Fast(models.WordPiece(vocab={t: i for i, t in enumerate([*ENDS, "[UNK]", "a", "##b"])}, unk_token="[UNK]"))
+    fast.decoder = decoders.WordPiece()
+    held = grammars(saved(fast, tmp_path))
+    assert not held.possible
+    with pytest.raises(CapabilityMissing, match="json_schema"):
+        held.of(PAIR)
+    nothing_ends = byte_level(tmp_path)
+    assert not GrammarCompiler(nothing_ends, nothing_ends.size, (), "local/tiny").possible
+
+
+def test_the_trial_is_what_its_schema_asks_for():
+    jsonschema.validate({"zq": "q7"}, TRIAL_SCHEMA)
+    assert all(map(is_trial, ('{ "zq":"q7"}\n', '{\n\n"zq"\n:\n"q7"\n\n\n')))
+    assert not any(map(is_trial, ("", "q7", '{"zq": "q8"}', '{"zq": "q', '[{"zq": "q7"}]', 'So: {"zq": "q7"}')))
