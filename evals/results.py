@@ -1,4 +1,4 @@
-"""`Row`: one item under one seed, with everything that led to its score. A run's `items.jsonl` holds one a line."""
+"""`ResultRow`: one item under one seed, with everything that led to its score; a line of a run's `items.jsonl`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..core.types import Answer, AnswerCandidate, Probability, Stopped
 
 
 class RowLedger(Frozen):
-    """What an item has cost, which component paid. It does not depend on when the run was interrupted.
+    """The cost of an item, whichever run paid it; independent of interruptions.
 
     Attributes:
         prompt_tokens: Tokens of the prompts, each counted once.
-        completion_tokens: Generated tokens, all samples: those that the run store answered count as if they had been
-            generated now, so that a method's cost does not depend on what was recorded before it.
-        model_calls: Model calls likewise.
-        reward_calls: Passes of reward models likewise.
-        responses: Responses that the store holds for this item: each was paid once, by this run or another.
-        paid_replies: Those that this run paid.
-        paid_tokens: Generated tokens of those.
+        completion_tokens: Generated tokens of all samples. Those from the run store count as if they were generated
+            now, so that a method's cost does not depend on what was recorded before it.
+        model_calls: Model calls, counted the same way.
+        reward_calls: Forward passes of reward models, counted the same way.
+        responses: Stored responses of the item; each was paid once, by this run or another.
+        paid_responses: Responses that this run paid.
+        paid_tokens: Their generated tokens.
         tokens_by_role: Generated tokens by "role:model".
     """
 
@@ -33,20 +33,20 @@ class RowLedger(Frozen):
     completion_tokens: int = 0
     model_calls: int = 0
     reward_calls: int = 0
-    replies: int = 0
-    paid_replies: int = 0
+    responses: int = 0
+    paid_responses: int = 0
     paid_tokens: int = 0
     tokens_by_role: dict[str, int] = Field(default_factory=dict)
 
 
 class RowTiming(Frozen):
-    """What depends on machine, load and interruptions: no two runs agree on it.
+    """What depends on machine, load and interruptions.
 
     Attributes:
-        wall_s: Seconds from start to end of the item, other items in flight at the same time.
+        wall_s: Seconds from start to end of the item, with other items in flight.
         working_s: Seconds that models worked for it.
         waited_s: Seconds in queues and on rate limits.
-        whole: Whether it was computed in one go, with no response from the store: only then are the seconds a latency.
+        uninterrupted: Whether nothing of it came from the store: only then are the seconds a latency.
         cached_tokens: Prompt tokens whose keys and values were reused.
         cost_usd: US dollars that this run paid; None if a price is unknown.
     """
@@ -54,7 +54,7 @@ class RowTiming(Frozen):
     wall_s: float = 0.0
     working_s: float = 0.0
     waited_s: float = 0.0
-    whole: bool = True
+    uninterrupted: bool = True
     cached_tokens: int = 0
     cost_usd: float | None = 0.0
 
@@ -63,40 +63,40 @@ class ResultRow(Frozen):
     """One item under one seed.
 
     Attributes:
-        id: Name of the item.
+        id: Id of the item.
         seed: Seed of the run.
-        item_seed: The seed that the item's own run had, which follows from the two.
-        run_id: Name of the item's run in the run store: `reason runs show RUN`.
-        group: What the item is clustered under; empty if it is only.
+        item_seed: Seed of the item's own run, derived from the two.
+        run_id: Id of the item's run in the run store: `reason runs show RUN`.
+        group: Group of dependent items; empty if the item is independent.
         subject: Subject of the item, for the breakdown.
-        level: How hard the source states the item is, likewise.
+        level: Difficulty of the item according to its source, for the breakdown.
         question: Its text.
         choices: Its options in the order shown.
-        gold: The right answer as the scorer takes it.
-        prompt_hash: SHA-256 over all prompts that were sent, in an order of their own.
-        sampling: Every set of sampling settings that was sent, without seed.
+        gold: The gold answer.
+        prompt_hash: SHA-256 over all prompts, sorted.
+        sampling: Every set of sampling parameters that was used, without seeds.
         strategy: Name of the strategy.
         models: Model string by role.
         engines: Identity of each model by role: weights, number format, engine and its version.
         version: Version of `reason`.
-        text: The chosen candidate's raw text.
+        text: Text of the chosen candidate.
         answer: The answer extracted from it.
-        candidates: All attempts.
-        confidence: The answer's stated probability of being right.
-        calibrated_confidence: The same after the run's calibration map; None if it used none.
+        candidates: All candidates.
+        confidence: Stated probability that the answer is right.
+        calibrated_confidence: The same after the run's calibration map; None without one.
         stopped: Why its run ended.
-        degraded: What could not be done as the method states.
-        score: What the scorer states, as it states it.
+        degraded: What deviated from the method.
+        score: The score as the scorer returned it.
         value: The main score, in [0, 1].
-        correct: Whether it is right; None where nothing is right or wrong.
+        correct: Whether the answer is right; None if the score is not binary.
         label: The right answer in short.
-        prediction: The given one likewise.
-        metrics: Scores by name.
-        parsed: Whether an answer was found.
-        error: Why there is no answer at all; such an item counts as wrong.
-        attempts: How often it was begun again after an error; 1 is the first.
-        ledger: What it has cost.
-        timing: What it has taken.
+        prediction: The given answer in short.
+        metrics: Further scores by name.
+        parsed: Whether an answer could be extracted.
+        error: Why there is no answer; such an item counts as wrong.
+        attempts: Number of attempts after errors; 1 is the first.
+        ledger: Its cost.
+        timing: Its times.
     """
 
     id: str
@@ -136,40 +136,44 @@ class ResultRow(Frozen):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What names the row within its run."""
+        """Identifies the row within its run."""
         return self.id, self.seed
 
     def without_times(self) -> dict[str, Any]:
-        """What two runs of the same plan agree on.
+        """The fields that two runs of the same plan have in common.
 
-        Log-probabilities are left out as well: their last bits depend on how many rows an engine computes at a time.
+        Log-probabilities are excluded: their last bits depend on the batch size of the engine.
         """
         return self.model_dump(mode="json", exclude={"timing": True, "candidates": {"__all__": {"logprob"}}})
 
 
 def row_ledger(answer: Answer, calls: Sequence[StoredCall], paid_before: frozenset[str]) -> RowLedger:
-    """What an item has cost."""
+    """The cost of an item.
+
+    Args:
+        paid_before: Keys of the calls that another run paid.
+    """
     paid = [c for c in calls if c.key not in paid_before]
     return RowLedger(
         prompt_tokens=_prompt_tokens(calls),
         completion_tokens=answer.usage.completion_tokens,
         model_calls=answer.usage.model_calls,
         reward_calls=answer.usage.reward_calls,
-        replies=len(calls),
-        paid_replies=len(paid),
+        responses=len(calls),
+        paid_responses=len(paid),
         paid_tokens=sum(_usage(c, "completion_tokens") for c in paid),
         tokens_by_role={k: r.completion_tokens for k, r in sorted(answer.usage.by_role.items())},
     )
 
 
 def row_timing(answer: Answer) -> RowTiming:
-    """What an item has taken."""
+    """The times of an item."""
     usage = answer.usage
     return RowTiming(
         wall_s=usage.wall_seconds,
         working_s=sum(r.working_s for r in usage.by_role.values()),
         waited_s=sum(r.waited_s for r in usage.by_role.values()),
-        whole=not usage.replayed_calls and not usage.replayed_tokens,
+        uninterrupted=not usage.replayed_calls and not usage.replayed_tokens,
         cached_tokens=usage.cached_tokens,
         cost_usd=usage.cost_usd,
     )
@@ -182,7 +186,7 @@ def prompt_hash(calls: Sequence[StoredCall]) -> str:
 
 
 def sampling_settings(calls: Sequence[StoredCall]) -> tuple[dict[str, JsonValue], ...]:
-    """The sampling settings of all calls, each once; a measurement has none."""
+    """The sampling parameters of all calls, each once."""
     results: dict[str, dict[str, JsonValue]] = {}
     for call in calls:
         request = call.request.get("request")
@@ -193,16 +197,16 @@ def sampling_settings(calls: Sequence[StoredCall]) -> tuple[dict[str, JsonValue]
 
 
 def _prompt_tokens(calls: Sequence[StoredCall]) -> int:
-    """Samples of one request share its prompt: the backend tells it on one of them, and again when it was cut off."""
-    most: dict[str, int] = {}
+    """Samples of one request share its prompt, which the backend counts on one of them, or again after an interruption."""
+    by_request: dict[str, int] = {}
     total = 0
     for call in calls:
         if "index" in call.request:
             name = _canonical([call.role, call.request.get("request"), call.request.get("seed")])
-            most[name] = max(most.get(name, 0), _usage(call, "prompt_tokens"))
+            by_request[name] = max(by_request.get(name, 0), _usage(call, "prompt_tokens"))
         else:
             total += _usage(call, "prompt_tokens")
-    return total + sum(most.values())
+    return total + sum(by_request.values())
 
 
 def _usage(call: StoredCall, name: str) -> int:

@@ -1,21 +1,14 @@
-"""`RunDirectory`: an evaluation on disk. `run.json` holds the plan, `items.jsonl` a row a line, as they finish.
+"""`RunDirectory`: an evaluation on disk, and what is read from it.
 
-A row is written by one write of one whole line, so a process killed at any moment leaves up to a torn last line,
-which is cut off when the run continues. When all rows are there, the file is put into the items' order, whole or not at
-all.
-
-`LockedDirectory`: a directory that one process at a time works in.
-
-Shards of one run put together: the same rows in the same order as the run in one piece would have.
-
-What strategies noted of their solutions, as the run store has it: the rows of an evaluation leave it out.
+`run.json` holds the plan, `items.jsonl` one row a line, appended as items finish. A row is written in one write, so a
+killed process leaves at most one torn line, which is cut off when the run is resumed. When all rows are there, the file
+is sorted into the order of the items. The store holds the runs of the items.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +20,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from ..core.errors import DataError, StoreError, UserError
 from ..core.events import Event, SolutionFinished
+from ..core.files import write_file
 from ..core.messages import Frozen
 from ..core.store.sqlite import SqliteStore
 from .plan import DatasetSource, EvalPlan, flatten
@@ -34,13 +28,13 @@ from .results import ResultRow
 
 
 class LockedDirectory:
-    """A directory that this process holds: a context manager, which makes it if need be.
+    """A directory that one process at a time uses: a context manager, which creates and locks it.
 
     Attributes:
-        option: The option of the command line that names it, for messages.
+        option: The CLI option that names it, for messages.
 
     Raises:
-        UserError: Another process works in it.
+        UserError: Another process uses it.
         StoreError: It cannot be used.
     """
 
@@ -56,7 +50,7 @@ class LockedDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except Timeout as e:
-            raise UserError(f"another process works in {self.path}", hint=f"wait until it ends, or {another}") from e
+            raise UserError(f"another process uses {self.path}", hint=f"wait until it ends, or {another}") from e
         except OSError as e:
             raise StoreError(f"cannot use the directory {self.path}: {e.strerror}", hint=another) from e
         return self
@@ -77,13 +71,13 @@ class RunManifest(Frozen):
 
     Attributes:
         plan: The plan.
-        task: Where its questions come from.
-        label: What reports call the run.
-        keys: Every (item, seed) of the run in order; where it is one shard of several, those of the shard.
-        shard: Which shard of how many; None if it is the whole.
-        merged: From how many shards it was put together; 0 if it was not.
-        environment: Version of `reason`, of the engines and of the machine's software.
-        store: The run store, relative to the directory where it is stored inside.
+        task: Where its dataset is loaded from.
+        label: Name of the run in reports.
+        keys: Every (item, seed) of the run, or of the shard, in order.
+        shard: Index and number of shards; None for an undivided run.
+        merged: Number of shards it was merged from; 0 if it was not.
+        environment: Versions of `reason`, the engines and the machine's software.
+        store: The run store; relative if it is in the directory.
         complete: Whether every row is there.
     """
 
@@ -99,10 +93,10 @@ class RunManifest(Frozen):
 
 
 class RunDirectory(LockedDirectory):
-    """One evaluation's directory, held by this process: a context manager.
+    """The directory of one evaluation, locked by this process: a context manager.
 
     Raises:
-        UserError: Another process works in it.
+        UserError: Another process uses it.
     """
 
     option = "--out"
@@ -120,33 +114,33 @@ class RunDirectory(LockedDirectory):
         super().__exit__(kind, error, trace)
 
     def begin(self, manifest: RunManifest, *, resume: bool) -> list[ResultRow]:
-        """Begin or continue.
+        """Start or resume the run.
 
         Returns:
-            The rows that are there and stand; those that ended with an error are to be made again.
+            The finished rows; those that ended with an error are to be repeated.
 
         Raises:
-            UserError: There is a run already and it is not to be resumed, or it is another one.
+            UserError: There is a run already and `resume` is false, or it has another plan.
             DataError: The directory's files are damaged.
         """
         rows: list[ResultRow] = []
         if (self.path / MANIFEST).exists():
             if not resume:
-                raise UserError(f"{self.path} holds a run already", hint="--resume resumes it; or choose another --out")
+                raise UserError(f"{self.path} holds a run already", hint="--resume continues it; or choose another --out")
             before = read_manifest(self.path)
             if before.plan.digest != manifest.plan.digest or before.shard != manifest.shard:
                 raise UserError(
                     f"{self.path} holds another run: {plan_differences(before.plan, manifest.plan) or 'another shard'}",
-                    hint="resume it with --resume --out alone; or choose another --out",
+                    hint="--resume --out alone continues it; or choose another --out",
                 )
             rows = read_rows(self.path, torn_end=True)
             self._cut_torn_end()
-        write_whole(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        self._write_manifest(manifest)
         self._file = os.open(self.path / ITEMS, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         return rows
 
     def add(self, row: ResultRow) -> None:
-        """Write a row: one write of one line.
+        """Append a row in one write.
 
         Raises:
             StoreError: It cannot be written.
@@ -160,16 +154,18 @@ class RunDirectory(LockedDirectory):
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)
                 raise StoreError(f"no space left for {self.path / ITEMS}", hint="free some space, then --resume")
         except OSError as e:
-            raise StoreError(f"cannot write {self.path / ITEMS}: {e.strerror}", hint="then --resume") from e
+            raise StoreError(f"cannot write {self.path / ITEMS}: {e.strerror}", hint="resume with --resume") from e
 
     def finish(self, manifest: RunManifest, rows: Sequence[ResultRow]) -> None:
-        """Put the rows into the items' order and note that all are there."""
+        """Sort the rows into the order of the items and mark the run as complete."""
         at = {key: i for i, key in enumerate(manifest.keys)}
         lines = [r.model_dump_json() for r in sorted(rows, key=lambda r: at[r.key])]
-        write_whole(self.path / ITEMS, "".join(line + "\n" for line in lines))
-        write_whole(
-            self.path / MANIFEST, manifest.model_copy(update={"complete": True}).model_dump_json(indent=2) + "\n"
-        )
+        write_file(self.path / ITEMS, "".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass"))
+        self._write_manifest(manifest.model_copy(update={"complete": True}))
+
+    def _write_manifest(self, manifest: RunManifest) -> None:
+        text = manifest.model_dump_json(indent=2) + "\n"
+        write_file(self.path / MANIFEST, text.encode("utf-8", "surrogatepass"))
 
     def _cut_torn_end(self) -> None:
         path = self.path / ITEMS
@@ -182,7 +178,7 @@ class RunDirectory(LockedDirectory):
 
 
 def read_manifest(folder: Path) -> RunManifest:
-    """What a run decided.
+    """The manifest of a run.
 
     Raises:
         DataError: There is no run in the directory, or its file is damaged or of another version.
@@ -199,10 +195,13 @@ def read_manifest(folder: Path) -> RunManifest:
 
 
 def read_rows(folder: Path, *, torn_end: bool = False) -> list[ResultRow]:
-    """The rows of a run; of a row that was made again, the last one.
+    """The rows of a run; of a repeated row the last one.
+
+    Args:
+        torn_end: Whether to skip a last line without its end, which a killed process may leave.
 
     Raises:
-        DataError: A line is no row; names file and line.
+        DataError: A line is not a row; names file and line.
     """
     path = folder / ITEMS
     try:
@@ -214,7 +213,7 @@ def read_rows(folder: Path, *, torn_end: bool = False) -> list[ResultRow]:
     lines = raw.split(b"\n")
     last = lines.pop()
     if last and not torn_end:
-        raise DataError(f"{path}:{len(lines) + 1}: the line is cut short", hint="resume the run: --resume")
+        raise DataError(f"{path}:{len(lines) + 1}: the line is torn", hint="resume the run with --resume")
     results: dict[tuple[str, int], ResultRow] = {}
     for number, line in enumerate(lines, 1):
         try:
@@ -229,47 +228,24 @@ def plan_differences(a: EvalPlan, b: EvalPlan) -> str:
     """The settings in which two plans differ, with both values, in one line; empty if in none."""
     left, right = flat_settings(a), flat_settings(b)
     names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n) and n != "limit"]
-    return ", ".join(f"{n} {_shown(left.get(n))} → {_shown(right.get(n))}" for n in names)
+    return ", ".join(f"{n} {_shorten(left.get(n))} → {_shorten(right.get(n))}" for n in names)
 
 
 def flat_settings(plan: EvalPlan) -> dict[str, JsonValue]:
-    """A plan as dotted names and plain values; of a calibration map what it is called."""
+    """A plan as dotted names and plain values; a calibration map by its name."""
     plain = plan.model_dump(mode="json")
     plain["calibration"] = None if plan.calibration is None else f"{plan.calibration} {plan.calibration.digest}"
     return flatten(plain)
 
 
-def _shown(value: JsonValue) -> str:
+def _shorten(value: JsonValue) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file by another content, completely or not at all.
-
-    Raises:
-        StoreError: It cannot be written; what was there stays.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as e:
-        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another path, or free some space") from e
-
-
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as it is in its directory."""
+    """A run, read from its directory."""
 
     path: Path
     manifest: RunManifest
@@ -277,7 +253,7 @@ class StoredRun:
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return self.manifest.label
 
 
@@ -286,7 +262,7 @@ def load_run(path: Path) -> StoredRun:
 
     Raises:
         DataError: The directory holds none, or it is damaged.
-        UserError: It holds no rows yet.
+        UserError: It has no rows yet.
     """
     manifest = read_manifest(path)
     rows = read_rows(path, torn_end=not manifest.complete)
@@ -296,15 +272,15 @@ def load_run(path: Path) -> StoredRun:
 
 
 def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
-    """Read several runs; those that share a label get their directories' names.
+    """Read several runs; the directory's name is added to equal labels.
 
     Raises:
         DataError: A directory holds none, or it is damaged.
-        UserError: A run has no rows yet, or a directory was named twice.
+        UserError: A run has no rows yet, or a directory is named twice.
     """
     runs = [load_run(path) for path in paths]
     if len({r.path.resolve() for r in runs}) < len(runs):
-        raise UserError("a run was named twice")
+        raise UserError("a run is named twice")
     labels = [r.label for r in runs]
     return [
         r
@@ -315,7 +291,7 @@ def load_runs(paths: Sequence[Path]) -> list[StoredRun]:
 
 
 def merge_shards(shards: Sequence[Path], out: Path) -> list[ResultRow]:
-    """Put shards together into one run.
+    """Merge shards into one run: the same rows in the same order as those of the undivided run.
 
     Args:
         shards: Directories of all shards of one run, in any order.
@@ -324,36 +300,30 @@ def merge_shards(shards: Sequence[Path], out: Path) -> list[ResultRow]:
         UserError: They are not the shards of one run, one is missing, or `out` holds a run.
         DataError: One is damaged or not finished.
     """
-    results: dict[int, tuple[RunManifest, list[ResultRow]]] = {}
+    shards_by_index: dict[int, tuple[RunManifest, list[ResultRow]]] = {}
     for path in shards:
         manifest = read_manifest(path)
         if manifest.shard is None:
             raise UserError(f"{path} is not a shard", hint="run it with --shard I/N")
         if not manifest.complete:
             raise DataError(f"the shard in {path} is not finished", hint="resume it: --resume")
-        if manifest.shard[0] in results:
-            raise UserError(f"shard {manifest.shard[0] + 1} of {manifest.shard[1]} was given twice")
-        results[manifest.shard[0]] = (manifest, read_rows(path))
-    if not results:
+        if manifest.shard[0] in shards_by_index:
+            raise UserError(f"shard {manifest.shard[0] + 1} of {manifest.shard[1]} is named twice")
+        shards_by_index[manifest.shard[0]] = (manifest, read_rows(path))
+    if not shards_by_index:
         raise UserError("there is no shard to merge")
-    first, _ = next(iter(results.values()))
-    requested = first.shard[1] if first.shard is not None else 0
-    for manifest, _ in results.values():
-        if differs := plan_differences(first.plan, manifest.plan):
-            raise UserError(f"the shards are not of one run: {differs}")
-    missing = sorted(set(range(requested)) - set(results))
+    first, _ = next(iter(shards_by_index.values()))
+    count = first.shard[1] if first.shard is not None else 0
+    for manifest, _ in shards_by_index.values():
+        if differences := plan_differences(first.plan, manifest.plan):
+            raise UserError(f"the shards are not of one run: {differences}")
+    missing = sorted(set(range(count)) - set(shards_by_index))
     if missing:
-        raise UserError(f"shard {missing[0] + 1} of {requested} is missing")
-    return write_merged([results[i] for i in range(requested)], out)
-
-
-def write_merged(
-    parts: Sequence[tuple[RunManifest, Sequence[ResultRow]]], out: Path, *, resume: bool = False
-) -> list[ResultRow]:
-    """Write the shards, given in order, as one run."""
-    full = parts[0][0].model_copy(
+        raise UserError(f"shard {missing[0] + 1} of {count} is missing")
+    parts = [shards_by_index[i] for i in range(count)]
+    merged = first.model_copy(
         update={
-            "keys": interleave_shards([m.keys for m, _ in parts], parts[0][0].plan.seeds),
+            "keys": interleave_shards([m.keys for m, _ in parts], first.plan.seeds),
             "shard": None,
             "merged": len(parts),
             "store": ", ".join(dict.fromkeys(m.store for m, _ in parts)),
@@ -362,14 +332,14 @@ def write_merged(
     )
     rows = [row for _, part in parts for row in part]
     with RunDirectory(out) as directory:
-        directory.begin(full, resume=resume)
-        directory.finish(full, rows)
-    at = {key: i for i, key in enumerate(full.keys)}
-    return sorted(rows, key=lambda row: at[row.key])
+        directory.begin(merged, resume=False)
+        directory.finish(merged, rows)
+    index = {key: i for i, key in enumerate(merged.keys)}
+    return sorted(rows, key=lambda row: index[row.key])
 
 
 def interleave_shards(shards: Sequence[Sequence[tuple[str, int]]], seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
-    """The order of the whole, from the orders of its shards: seed by seed, one item of each shard in turn."""
+    """The order of the undivided run from those of its shards: seed by seed, one item of each shard in turn."""
     keys: list[tuple[str, int]] = []
     for seed in seeds:
         columns = [[key for key in shard if key[1] == seed] for shard in shards]
@@ -379,14 +349,15 @@ def interleave_shards(shards: Sequence[Sequence[tuple[str, int]]], seeds: Sequen
 
 
 SolutionNotes = Mapping[str, JsonValue]
+"""What a strategy noted of its solution; only the run store has it."""
 
 
 def run_store_path(run: StoredRun, store: Path | None = None) -> Path:
-    """Where the run store of an evaluation is."""
+    """The run store of an evaluation; `store` if it was moved there."""
     if store is not None:
         return store
-    label_text = run.manifest.store
-    return run.path / STORE if label_text == STORE else Path(label_text)
+    path = run.manifest.store
+    return run.path / STORE if path == STORE else Path(path)
 
 
 async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[SolutionNotes | None]:
@@ -396,7 +367,8 @@ async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[So
         DataError: There is no such store.
         StoreError: It cannot be read.
     """
-    _refuse_missing(store)
+    if not store.exists():  # opening it would create one
+        raise DataError(f"there is no run store {store}", hint="name it with --store FILE")
     opened = await SqliteStore.open(store)
     try:
         return [final_notes(await opened.list_events(row.run_id)) for row in rows]
@@ -407,8 +379,3 @@ async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[So
 def final_notes(events: Sequence[Event]) -> SolutionNotes | None:
     """The notes of the solution that a run ended with; None if it has none."""
     return next((event.solution.notes for event in reversed(events) if isinstance(event, SolutionFinished)), None)
-
-
-def _refuse_missing(store: Path) -> None:
-    if not store.exists():  # opening it would make one
-        raise DataError(f"there is no run store {store}", hint="say where it is stored: --store FILE")

@@ -1,10 +1,8 @@
-"""`EvalRunner`: asks every item under every seed, many at a time, and writes a row for each as it finishes.
+"""`evaluate`: runs an evaluation from its plan to its finished directory.
 
-Each item is a run of its own in the run store, under a name that follows from plan, item and seed. However an
-evaluation ends, resuming with it finds those runs again: a finished one is read, one that was cut off continues, and no
-response that was stored is requested again.
-
-One evaluation from its plan to its finished directory, in this process; and the plan, from settings and a task.
+Each item is a run of its own in the run store, whose id follows from plan, item and seed. However an evaluation ends,
+resuming it finds those runs: a finished one is read, an interrupted one is resumed, and no stored response is requested
+again.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..agents.planner import NO_MAP, calibration_map_for, models_of, uses_role
 from ..agents.reasoner import Reasoner
@@ -45,82 +43,69 @@ from .run_directory import STORE, RunDirectory, RunManifest
 from .task import AnswerScorer, Task
 
 FATAL_ERRORS = (UserError, CapabilityMissing, BackendUnavailable, RateLimited, StoreError)
-"""What would befall the next item as well: the evaluation stops, and continues with --resume."""
+"""Errors that the next item would have as well: the evaluation stops, to be resumed with --resume."""
 
 
-class RunObserver(Protocol):
-    """Receives an evaluation continues; must be quick."""
+class RunObserver:
+    """Receives the progress of an evaluation; its methods must be quick. This one ignores everything."""
 
     def begin(self, total: int, rows: Sequence[ResultRow]) -> None:
-        """The run begins: so many rows are requested, and these are there."""
+        """The run begins: the number of its rows, and those that are finished."""
 
     def row(self, row: ResultRow) -> None:
         """A row is finished."""
 
     def event(self, event: Event) -> None:
-        """Something happened in an item's run."""
-
-
-class Nobody:
-    """A watcher that does not look."""
-
-    def begin(self, total: int, rows: Sequence[ResultRow]) -> None:
-        """Do nothing."""
-
-    def row(self, row: ResultRow) -> None:
-        """Do nothing."""
-
-    def event(self, event: Event) -> None:
-        """Do nothing."""
+        """An event of an item's run."""
 
 
 class EvalRunner:
-    """Asks the items of one plan."""
+    """Runs the items of one plan."""
 
     def __init__(
         self,
         plan: EvalPlan,
         task: Task,
-        judge: AnswerScorer,
+        scorer: AnswerScorer,
         reasoner: Reasoner,
         store: SqliteStore,
         *,
         concurrency: int,
-        watcher: RunObserver | None = None,
+        observer: RunObserver | None = None,
     ) -> None:
         self._plan = plan
         self._task = task
-        self._judge = judge
+        self._scorer = scorer
         self._reasoner = reasoner
         self._store = store
         self._concurrency = concurrency
-        self._watcher: RunObserver = watcher or Nobody()
+        self._observer = observer or RunObserver()
 
     async def run(
         self, keys: Sequence[tuple[str, int]], rows: Sequence[ResultRow], write: Callable[[ResultRow], None]
     ) -> list[ResultRow]:
-        """Make the rows that are missing.
+        """Compute the missing rows.
 
-        Cancelling stops every item in flight; each keeps what it has paid for.
+        Cancelling stops every item in flight; the store keeps what each has paid for.
 
         Returns:
             A row for every key.
 
         Raises:
-            ReasonError: Something that would befall the next item as well.
+            ReasonError: An error that the next item would have as well.
         """
         done = {r.key: r for r in rows if r.error is None}
         failed = {r.key: r for r in rows if r.error is not None}
         missing = [key for key in keys if key not in done]
-        self._watcher.begin(len(keys), [done[key] for key in keys if key in done])
+        self._observer.begin(len(keys), [done[key] for key in keys if key in done])
 
         async def work(waiting: Iterator[tuple[str, int]]) -> None:
             for key in waiting:
                 before = failed.get(key)
-                row = await self._ask(key, attempts=1 if before is None else before.attempts + 1)
+                row = await self._run_item(key, attempts=1 if before is None else before.attempts + 1)
                 write(row)
                 done[key] = row
-                self._watcher.row(row)
+                self._observer.row(row)
 
         waiting = iter(missing)
         tasks = [asyncio.ensure_future(work(waiting)) for _ in range(min(self._concurrency, len(missing)))]
@@ -132,8 +117,8 @@ class EvalRunner:
             await asyncio.gather(*tasks, return_exceptions=True)
         return [done[key] for key in keys]
 
-    async def _ask(self, key: tuple[str, int], attempts: int) -> ResultRow:
-        """Ask one item, or read what was answered before."""
+    async def _run_item(self, key: tuple[str, int], attempts: int) -> ResultRow:
+        """Run one item, or read its stored answer."""
         name, seed = key
         item, run_id = self._task.items[name], self._plan.run_id(name, seed)
         error: ReasonError | None = None
@@ -145,17 +130,17 @@ class EvalRunner:
                         item.question,
                         seed=self._plan.item_seed(name, seed),
                         run_id=run_id,
-                        sinks=(self._watcher.event,),
+                        sinks=(self._observer.event,),
                     )
                 else:
-                    await self._reasoner.aresume(run_id, sinks=(self._watcher.event,))
+                    await self._reasoner.aresume(run_id, sinks=(self._observer.event,))
             except FATAL_ERRORS:
                 raise
             except ReasonError as e:
                 error = e
             record = await self._find(run_id)
         if record is None:
-            # What stops a run before it is recorded is not the item's fault, and stops the next one as well.
+            # an error before the run is recorded is not the item's, and the next item would have it as well
             raise error or StoreError(f"the run {run_id} of item {name!r} is not in the store")
         return await self._row(item, seed, record, error, attempts)
 
@@ -168,15 +153,14 @@ class EvalRunner:
     async def _row(
         self, item: Item, seed: int, record: RunRecord, error: ReasonError | None, attempts: int
     ) -> ResultRow:
-        """The row, made of what the store holds, so that it does not matter when the run was interrupted."""
-        calls = [
-            c for c in await self._store.list_calls(record.id) if "decision" not in c.request
-        ]  # that is no response
-        # Where no other run's responses are reused, whatever another had paid is paid again.
-        again = self._plan.reuse != "store"
-        paid_before = frozenset[str]() if again else await self._store.copied_call_keys(record.id)
+        """The row from the store's content, so that interruptions do not matter."""
+        stored = await self._store.list_calls(record.id)
+        calls = [c for c in stored if "decision" not in c.request]  # decisions are no model calls
+        # without reuse of other runs' responses, this run pays for all
+        reused = self._plan.reuse == "store"
+        paid_before = await self._store.copied_call_keys(record.id) if reused else frozenset[str]()
         answer = Answer.model_validate(record.answer)
-        score = await self._judge.score(item, answer)
+        score = await self._scorer.score(item, answer)
         return ResultRow(
             id=item.id,
             seed=seed,
@@ -216,7 +200,7 @@ class EvalRunner:
 
 
 DEFAULT_CONCURRENCY = 16
-"""Items in flight at a time unless set otherwise: enough rows to fill the embedded engine's batch."""
+"""Default number of items in flight: enough to fill the embedded engine's batch."""
 
 
 def make_plan(
@@ -227,16 +211,19 @@ def make_plan(
     limit: int | None = None,
     seeds: Sequence[int] = (0,),
 ) -> EvalPlan:
-    """What is decided, from settings and a task.
+    """A plan from settings and a task.
+
+    Args:
+        parameters: Parameters of the strategy that differ from the settings.
 
     Raises:
-        UserError: A parameter is not allowed, the calibration map is for another strategy, or there is nothing to ask.
+        UserError: A parameter is not allowed, the calibration map is for another strategy, or there is no item.
         DataError: The settings' calibration map cannot be read.
     """
     if not task.items:
         raise UserError(f"the dataset {task.info.name} is empty")
     if len(set(seeds)) < len(seeds):
-        raise UserError("a seed was named twice")
+        raise UserError("a seed is named twice")
     chosen = {**settings.strategies.get(settings.strategy, {}), **(parameters or {})}
     _, complete = create_strategy(settings.strategy, chosen)
     return EvalPlan(
@@ -256,7 +243,7 @@ def make_plan(
 
 
 def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
-    """The settings under which the items of a plan are answered: the plan's, and of the rest those given."""
+    """The settings under which a plan's items run: those of the plan, and otherwise `settings`."""
     return settings.model_copy(
         update={
             **settings_of_roles(plan.models),
@@ -267,7 +254,7 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
             "local": plan.local,
             "reuse": plan.reuse,
             "context": plan.context,
-            "memory": "",  # what one item leaves after must not answer another
+            "memory": "",  # one item's memory must not answer another
             "seed": None,
             "store": store,
         }
@@ -278,10 +265,10 @@ def run_keys(plan: EvalPlan, task: Task, shard: tuple[int, int] | None = None) -
     """(item, seed) of every row, seed by seed; of one shard of n, every n-th item.
 
     Raises:
-        UserError: The shard is none.
+        UserError: The shard does not exist.
     """
     if shard is not None and not 0 <= shard[0] < shard[1]:
-        raise UserError(f"shard {shard[0]} of {shard[1]} is none", hint="shards are numbered from 0")
+        raise UserError(f"there is no shard {shard[0]} of {shard[1]}", hint="shards are numbered from 0")
     names = list(task.items)[: plan.limit]
     if shard is not None:
         names = names[shard[0] :: shard[1]]
@@ -289,7 +276,7 @@ def run_keys(plan: EvalPlan, task: Task, shard: tuple[int, int] | None = None) -
 
 
 def default_label(plan: EvalPlan) -> str:
-    """What reports call a run that was given no name: the strategy, with what makes its samples and its budget."""
+    """Label of a run without a name: the strategy with the parameters of its effort and its budget."""
     parts = [plan.strategy]
     for name in ("n", "max_rounds", "branches", "depth"):
         if plan.parameters.get(name) is not None:
@@ -301,7 +288,7 @@ def default_label(plan: EvalPlan) -> str:
 
 
 def run_directory_name(plan: EvalPlan) -> str:
-    """Name of a run's directory: readable, and another for another plan."""
+    """Name of a run's directory: readable, and unique to its plan."""
     data = plan.dataset.name + (f"-{plan.dataset.variant}" if plan.dataset.variant else "")
     text = f"{data}-{plan.models['main'].rpartition('/')[2]}-{default_label(plan)}"
     return f"{re.sub(r'[^A-Za-z0-9.=]+', '-', text).strip('-').lower()[:80]}-{plan.digest[:6]}"
@@ -309,10 +296,10 @@ def run_directory_name(plan: EvalPlan) -> str:
 
 @dataclass(frozen=True)
 class SharedResources:
-    """What several evaluations of a sweep share.
+    """What the evaluations of a sweep share.
 
     Attributes:
-        reasoner: Holds the opened models and the store.
+        reasoner: With opened models and store.
         store: The run store's file.
     """
 
@@ -332,30 +319,32 @@ async def evaluate(
     shard: tuple[int, int] | None = None,
     concurrency: int = DEFAULT_CONCURRENCY,
     store: Path | None = None,
-    sharing: SharedResources | None = None,
-    watcher: RunObserver | None = None,
+    shared: SharedResources | None = None,
+    observer: RunObserver | None = None,
     progress: Progress | None = None,
 ) -> list[ResultRow]:
     """Run an evaluation, or resume it.
 
-    Cancelling saves what there is: the rows so far are in the directory and every response is in the run store.
+    Cancelling keeps the rows so far in the directory and every response in the run store.
 
     Args:
         store: The run store; None is one in the directory.
+        shared: Opened models and store of a sweep.
+        progress: Reports the download of model files.
 
     Returns:
         A row for every item and seed.
 
     Raises:
-        UserError: The directory holds another run, or something of the plan cannot be.
+        UserError: The directory holds another run, or the plan is invalid.
         DataError: The directory is damaged, or the dataset is not the plan's.
-        BackendError: The model failed altogether; what there is is saved.
+        BackendError: The model failed; finished rows are saved.
     """
     if task.info.fingerprint != plan.dataset.fingerprint:
         raise DataError(
-            f"the rows of {task.info.source} are not those that the run began with", hint="give the same data"
+            f"the rows of {task.info.source} are not those that the run began with", hint="use the same data"
         )
-    path = sharing.store if sharing is not None else store or out / STORE
+    path = shared.store if shared is not None else store or out / STORE
     keys = run_keys(plan, task, shard)
     manifest = RunManifest(
         plan=plan,
@@ -369,7 +358,7 @@ async def evaluate(
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(RunDirectory(out))
         rows = directory.begin(manifest, resume=resume)
-        if sharing is None:
+        if shared is None:
             reasoner = Reasoner(
                 parameters=plan.parameters,
                 calibration=plan.calibration or NO_MAP,
@@ -378,7 +367,7 @@ async def evaluate(
             )
             await stack.enter_async_context(reasoner)
         else:
-            reasoner = await sharing.reasoner.variant(
+            reasoner = await shared.reasoner.variant(
                 plan.strategy,
                 parameters=plan.parameters,
                 budget=plan.budget,
@@ -386,10 +375,10 @@ async def evaluate(
                 verify=plan.verify,
                 context=plan.context,
             )
-        reading = await SqliteStore.open(path)
-        stack.push_async_callback(reading.aclose)
-        judge = await stack.enter_async_context(task.open_scorer())
-        runner = EvalRunner(plan, task, judge, reasoner, reading, concurrency=concurrency, watcher=watcher or Nobody())
-        made = await runner.run(keys, rows, directory.add)
-        directory.finish(manifest, made)
-    return made
+        reader = await SqliteStore.open(path)
+        stack.push_async_callback(reader.aclose)
+        scorer = await stack.enter_async_context(task.open_scorer())
+        runner = EvalRunner(plan, task, scorer, reasoner, reader, concurrency=concurrency, observer=observer)
+        rows = await runner.run(keys, rows, directory.add)
+        directory.finish(manifest, rows)
+    return rows

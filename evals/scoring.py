@@ -1,21 +1,18 @@
-"""Multiple choice: by the letter an answer names, and by the probabilities of all choices where a strategy tells them.
+"""`Scorer`: the score of an answer to an item, by the type of its gold.
+
+| gold | score |
+| --- | --- |
+| math | equivalence as mathematics |
+| choice | the letter that the answer names; with log-probabilities of all choices also MC1 and MC2 |
+| label | the label; its evidence by precision, recall and F1 |
+| text | exact match and word F1 after SQuAD's normalization |
+| truthful | word overlap with true and false references |
+| evidence | F1 of the cited texts |
 
 Source: Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), section 3: MC1 asks whether the most likely choice is the right
-one; MC2 is the share of probability that the right choices have, both under the summed log-probability of a choice.
-
-Short texts: exact match and F1 of words after SQuAD's normalisation; and overlap with true and false references.
-
-Source: Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and F1. Yang et al., "HotpotQA" (EMNLP
-2018) and its evaluation script, for F1 where the answer is a yes or a no. Lin, "ROUGE" (2004), sections 2 and
-3.1, for ROUGE-1 and ROUGE-L. Lin, Hilton and Evans, "TruthfulQA" (ACL 2022), appendix B, for their use there.
-
-Attribution: which texts an answer rests on, against those that it should.
-
-An answer next to the right ones of a mathematical question.
-
-Labels: whether the right one was given; over many items accuracy, precision, recall and F1 of each label.
-
-`CandidateScorer`: what an answer to an item is worth, by the kind of its gold.
+one; MC2 is the share of probability of the right choices, both under the summed log-probability of a choice; appendix B
+for overlap. Rajpurkar et al., "SQuAD" (EMNLP 2016), section 6.1, for exact match and F1. Yang et al., "HotpotQA" (EMNLP
+2018) and its evaluation script, for F1 of yes and no. Lin, "ROUGE" (2004), sections 2 and 3.1, for ROUGE-1 and ROUGE-L.
 """
 
 from __future__ import annotations
@@ -424,7 +421,7 @@ class Scorer:
         values = answer.answer
         compared = await compare_with_gold(values, gold, self._equivalence)
         hit = is_same(compared)
-        undecided = [c.why for c in compared if c.verdict == "undecided"]
+        undecided = [c.reason for c in compared if c.verdict == "undecided"]
         return Score(
             value=float(hit),
             correct=hit,
@@ -433,7 +430,7 @@ class Scorer:
             prediction=values,
             confidence=answer.confidence,
             # what algebra could not decide counts as wrong; a reader may want to look
-            notes={"compared_by": compared[-1].why} | ({"undecided": undecided[0]} if undecided and not hit else {})
+            notes={"compared_by": compared[-1].reason} | ({"undecided": undecided[0]} if undecided and not hit else {})
             if compared
             else {},
         )

@@ -83,7 +83,7 @@ class MeanCost(Frozen):
     total_tokens: int
     paid_tokens: int
     paid_replies: int
-    replies: int
+    responses: int
     usd: float | None
 
 
@@ -211,7 +211,7 @@ def summarize(rows: Sequence[ResultRow]) -> EvalSummary:
         out_of_budget=sum(r.stopped == "budget" for r in rows),
         degraded=notes,
         cost=_cost(rows),
-        latency=latency([r.timing.wall_s for r in rows if r.timing.whole and r.error is None]),
+        latency=latency([r.timing.wall_s for r in rows if r.timing.uninterrupted and r.error is None]),
         calibration=calibration_metrics(*np.array(stated, dtype=float).T) if stated else None,
         calibrated=calibration_metrics(*np.array(mapped, dtype=float).T) if mapped else None,
         confident=len(stated),
@@ -246,6 +246,6 @@ def _cost(rows: Sequence[ResultRow]) -> MeanCost:
         total_tokens=sum(x.completion_tokens for x in ledgers),
         paid_tokens=sum(x.paid_tokens for x in ledgers),
         paid_replies=sum(x.paid_replies for x in ledgers),
-        replies=sum(x.replies for x in ledgers),
+        responses=sum(x.responses for x in ledgers),
         usd=None if any(p is None for p in prices) else sum(p or 0.0 for p in prices),
     )

@@ -1,9 +1,7 @@
-"""A sweep: strategies by parameters by budgets by models on datasets, from a TOML file, as runs side by side.
+"""A sweep: every combination of strategies, parameters, budgets, models and datasets of a TOML file.
 
-All runs of a model share its opened engine and one run store, and those with more samples go first: what they recorded
+All runs of a model share its opened engine and one run store, and those with more samples run first: what they recorded
 answers the runs with fewer.
-
-Running a sweep: its plans made, its models opened once each, its samples recorded once for all runs.
 """
 
 from __future__ import annotations
@@ -325,12 +323,12 @@ async def run_sweep(
             settings=settings_for(several[0].plan, settings, store).model_copy(update=settings_of_roles(models)),
             progress=progress,
         ) as reasoner:
-            sharing, free = SharedResources(reasoner, store), asyncio.Semaphore(at_once)
+            shared, free = SharedResources(reasoner, store), asyncio.Semaphore(at_once)
 
-            async def ask(job: PlannedRun, sharing: SharedResources = sharing) -> None:
-                watcher = watch(f"{job.label} ({jobs.index(job) + 1} of {len(jobs)})")
+            async def ask(job: PlannedRun, shared: SharedResources = shared) -> None:
+                observer = watch(f"{job.label} ({jobs.index(job) + 1} of {len(jobs)})")
                 if resume and (finished := _finished(job)) is not None:
-                    watcher.begin(len(finished), finished)
+                    observer.begin(len(finished), finished)
                     made[job.out] = finished
                     return
                 made[job.out] = await evaluate(
@@ -342,8 +340,8 @@ async def run_sweep(
                     label=job.label,
                     resume=resume,
                     concurrency=concurrency,
-                    sharing=sharing,
-                    watcher=watcher,
+                    shared=shared,
+                    observer=observer,
                 )
 
             async def ask_all_of(lane: Sequence[PlannedRun], free: asyncio.Semaphore = free) -> None:

@@ -1,7 +1,4 @@
-"""`Task`: what a runner needs of a dataset: which questions there are, and how an answer to one is judged.
-
-From what a user states to a `Task`: the dataset read and its scorer ready.
-"""
+"""`Task`: an opened dataset with its scorer."""
 
 from __future__ import annotations
 
@@ -19,30 +16,30 @@ from .scoring import Scorer
 
 
 class AnswerScorer(Protocol):
-    """Scores answers."""
+    """Scores the answers of a task."""
 
     async def score(self, item: Item, answer: Answer) -> Score:
-        """What the answer to an item is worth."""
+        """The score of the answer to an item."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset, opened.
+    """An opened dataset.
 
     Attributes:
-        use: Which it is.
-        items: Its items by name, in order.
-        open_scorer: Opens who scores the answers; what it holds is given back when it is left.
+        info: The dataset.
+        items: Its items by id, in order.
+        open_scorer: Opens the scorer of the answers, as a context manager.
     """
 
-    use: DatasetInfo
+    info: DatasetInfo
     items: dict[str, Item]
     open_scorer: Callable[[], AbstractAsyncContextManager[AnswerScorer]]
 
 
 def make_task(dataset: Dataset, open_scorer: Callable[[], AbstractAsyncContextManager[AnswerScorer]]) -> Task:
-    """A dataset with its scorer, as a runner takes it."""
-    use = DatasetInfo(
+    """A dataset with its scorer as a task."""
+    info = DatasetInfo(
         name=dataset.name,
         variant=dataset.variant,
         source=dataset.source,
@@ -63,7 +60,7 @@ def open_task(source: DatasetSource) -> Task:
 
     Raises:
         UnknownName: There is no such dataset, variant or option.
-        DataError: A file or record is not what it should be; names file and line.
+        DataError: A file or record is invalid; names file and line.
         BackendUnavailable: The hub cannot be reached.
     """
     dataset = load_dataset(
@@ -80,7 +77,7 @@ def open_task(source: DatasetSource) -> Task:
 
 
 def with_absolute_path(source: DatasetSource) -> DatasetSource:
-    """The same with an absolute path, so that a run can continue from another directory."""
+    """The source with an absolute path, so that a run can be resumed from another directory."""
     if source.data is not None:
         return source.model_copy(update={"data": source.data.absolute()})
     path = Path(source.dataset)

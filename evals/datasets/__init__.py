@@ -1,1 +1,1 @@
-"""Datasets of evaluations, from local files and the Hugging Face hub: `loading.load_dataset` reads one into items."""
+"""Datasets of evaluations; `loading.load_dataset` loads one."""

@@ -1,10 +1,9 @@
-"""How a claim is put as a question: documents, the question, a choice for each label.
+"""Datasets of claims with evidence: FEVER, CLIMATE-FEVER, VitaminC, FEVER Symmetric, SufficientFacts.
 
-FEVER: claims against sentences of Wikipedia, with gold evidence or with what a retriever found.
+A claim is a question with documents and a choice for each label. FEVER has gold evidence or retrieved sentences; the
+others come with their evidence.
 
 Source: Thorne et al., "FEVER: a Large-scale Dataset for Fact Extraction and VERification" (NAACL 2018).
-
-Claims with their evidence given: CLIMATE-FEVER, VitaminC, FEVER Symmetric, SufficientFacts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The user's own questions: any JSONL or CSV file, with a small map of its fields."""
+"""Custom datasets: any JSONL or CSV file, with a map of its fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`load_dataset`: a dataset by name, from the hub or from a local file, checked and ready to be asked."""
+"""`load_dataset`: loads a dataset by name, from the hub or a local file, and checks it."""
 
 from __future__ import annotations
 

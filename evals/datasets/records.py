@@ -1,8 +1,6 @@
-"""`Record`: one record of a source as it is there, with the place that errors name.
+"""Records of a dataset, from local files (JSON lines, CSV) and the Hugging Face hub (at one commit each).
 
-Local files: JSON lines and CSV, read record by record; whatever is wrong is told with file and line.
-
-Datasets on the Hugging Face hub, through the package `datasets`, each at one commit.
+A `Record` knows where it comes from: every error names the file and line, or the row on the hub.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`DatasetSpec`: how one dataset is read; and what its readers share: the reading's settings and the shuffle of choices."""
+"""`DatasetSpec`: how one dataset is read; `ReadOptions`: the options of one reading, with its shuffled orders."""
 
 from __future__ import annotations
 

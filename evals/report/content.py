@@ -1,9 +1,4 @@
-"""`ReportContent`: everything a report shows, gathered once and rendered in several forms. Its JSON is the JSON report.
-
-Which runs are one method at several budgets: the points of one curve.
-
-Every method on every dataset, a table for each budget: what many runs say at one look.
-"""
+"""`ReportContent`: everything a report shows, built once and rendered in several formats. Its JSON is the JSON report."""
 
 from __future__ import annotations
 

@@ -1,15 +1,4 @@
-"""The HTML report: one file without scripts and without anything from elsewhere, to be read in a minute.
-
-The small pieces that the HTML report is put together from: escaped text, tables, intervals, metrics.
-
-The look of the HTML report: one style sheet for light and dark pages, screens and paper.
-
-A run's score taken apart in the HTML report: by subject, by level, by other scores, by label.
-
-A grid of methods and datasets in the HTML report.
-
-Seeds in the HTML report: the spread of each run, pass@k and its counterpart, greedy runs next to sampled ones.
-"""
+"""The HTML report: one file without scripts and external resources."""
 
 from __future__ import annotations
 
@@ -452,7 +441,8 @@ def _pairs(pairs: Sequence[PairSection]) -> str:
             f'<td class="num">{interval(s.t, signed=True)}</td>'
             f'<td class="num">{interval(s.bootstrap, signed=True)}</td>'
             f'<td class="num">{s.wins} / {s.losses}</td><td class="num">{s.both} / {s.neither}</td>'
-            f'<td class="num">{p_value(s.p)}</td><td class="num">{detectable}</td></tr>'
+            f'<td class="num">{p_value(s.p)}</td><td class="num">{detectable}</td>'
+            f'<td class="num">{NOTHING if s.items_needed is None else f"{s.items_needed:,}"}</td></tr>'
         )
     return (
         "<h3>Item by item</h3>"
@@ -465,7 +455,8 @@ def _pairs(pairs: Sequence[PairSection]) -> str:
                 "wins / losses",
                 "both right / wrong",
                 "exact p",
-                "could have been seen",
+                "detectable",
+                "items needed",
             ),
             rows,
         )

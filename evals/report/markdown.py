@@ -26,15 +26,16 @@ def render_markdown(content: ReportContent) -> str:
         if pairs:
             lines += ["", "Item by item, in points:", ""]
             lines += _table(
-                ("difference", "mean", "95% (t)", "wins/losses", "exact p", "could have been seen", "differs besides"),
+                ("difference", "mean", "95% (t)", "wins/losses", "exact p", "detectable", "items needed", "other differences"),
                 [
                     (
-                        f"{p.a} less {p.b}",
+                        f"{p.a} minus {p.b}",
                         f"{100 * p.score.difference:+.1f}",
                         _interval(p.score.t, signed=True),
                         f"{p.score.wins}/{p.score.losses}",
                         "under 0.001" if p.score.p < 0.001 else f"{p.score.p:.3f}",
-                        "not estimable" if p.score.detectable is None else f"{100 * p.score.detectable:.1f}",
+                        NOT_ESTIMABLE if p.score.detectable is None else f"{100 * p.score.detectable:.1f}",
+                        "-" if p.score.items_needed is None else f"{p.score.items_needed:,}",
                         "; ".join(p.besides) or "-",
                     )
                     for p in pairs

@@ -43,12 +43,12 @@ def calibration_diagram(run: RunSection) -> str:
         return ""
     figure, axes = _figure(3.4, 3.1)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-    most = max(b.answers for b in result.bins)
+    most = max(b.count for b in result.bins)
     for b in result.bins:
-        axes.bar((b.low + b.high) / 2, b.accuracy, width=0.085, color=COLOURS[0], alpha=0.25 + 0.65 * b.answers / most)
+        axes.bar((b.low + b.high) / 2, b.accuracy, width=0.085, color=COLOURS[0], alpha=0.25 + 0.65 * b.count / most)
         axes.plot([b.confidence], [b.accuracy], marker="o", markersize=4, color=COLOURS[1], clip_on=False, zorder=3)
         axes.annotate(
-            f"{b.answers:.0f}",
+            f"{b.count:.0f}",
             ((b.low + b.high) / 2, b.accuracy),
             xytext=(0, 3),
             textcoords="offset points",

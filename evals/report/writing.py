@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from ...core.errors import UserError
-from ..run_directory import MANIFEST, write_whole
+from ...core.files import write_file
+from ..run_directory import MANIFEST
 from .content import ReportContent
 
 FORMS = (".html", ".md", ".json")
@@ -40,7 +41,7 @@ def write_report(content: ReportContent, path: Path) -> None:
         UserError: As `render`.
         StoreError: The file cannot be written.
     """
-    write_whole(path, render(content, path.suffix.lower()))
+    write_file(path, (render(content, path.suffix.lower())).encode("utf-8", "surrogatepass"))
 
 
 def run_folders(paths: list[Path]) -> list[Path]:

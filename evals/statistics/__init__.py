@@ -1,1 +1,1 @@
-"""Statistics of evaluations: pure functions of arrays, one idea a file; `docs/statistics.md` defines them."""
+"""Statistics of evaluations: pure functions of arrays; `docs/statistics.md` defines them."""

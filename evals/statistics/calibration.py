@@ -11,39 +11,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from ...core.calibration_fit import BINS, ConfidenceBin, aurc, bin_index, ece, mean_within_ties, reliability
 from ...core.errors import UserError
 from .outcomes import Array
-
-BINS = 10
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """One bar of the calibration diagram: answers with a confidence in (low, high] (the first one from low on)."""
-
-    low: float
-    high: float
-    answers: float
-    confidence: float
-    accuracy: float
 
 
 @dataclass(frozen=True)
 class CalibrationMetrics:
-    """All of it at once.
+    """Every metric of a set of answers.
 
     Attributes:
-        n: Answers with a confidence.
+        n: Number of answers with a confidence.
         ece: Expected calibration error over ten bins of equal width.
-        adaptive_ece: The same over ten bins of equal count.
+        adaptive_ece: ECE over ten bins of equal count.
         brier: Mean squared distance of confidence and correctness.
-        nll: Mean negative log-likelihood, in nats; the confidences are cut to [2^-52, 1 - 2^-52].
-        auroc: Chance that a right answer has the higher confidence than a wrong one, ties half; None if all answers
+        nll: Mean negative log-likelihood, in nats; confidences are clipped to [2^-52, 1 - 2^-52].
+        auroc: Probability that a right answer has a higher confidence than a wrong one, ties half; None if all answers
             are right or all are wrong.
-        aurc: Mean error among the most confident k answers, over all k.
+        aurc: Mean error among the k most confident answers, over all k.
         bins: The ten bins of equal width.
     """
 
@@ -54,11 +41,11 @@ class CalibrationMetrics:
     nll: float
     auroc: float | None
     aurc: float
-    bins: tuple[CalibrationBin, ...]
+    bins: tuple[ConfidenceBin, ...]
 
 
 def calibration_metrics(confidence: Array, correct: Array, bins: int = BINS) -> CalibrationMetrics:
-    """Every measure of these answers.
+    """Every metric of these answers.
 
     Raises:
         UserError: There are none, or a value is outside its range.
@@ -76,34 +63,8 @@ def calibration_metrics(confidence: Array, correct: Array, bins: int = BINS) -> 
     )
 
 
-def reliability(confidence: Array, correct: Array, bins: int = BINS) -> tuple[CalibrationBin, ...]:
-    """Mean confidence and accuracy in bins of equal width; empty bins are left out.
-
-    Bin b holds the confidences in (b/bins, (b+1)/bins], the first one 0 too.
-    """
-    _check(confidence, correct)
-    edges = np.arange(bins + 1) / bins
-    at = _bin_of(confidence, bins)
-    results = []
-    for b in range(bins):
-        inside = at == b
-        if inside.any():
-            means = float(confidence[inside].mean()), float(correct[inside].mean())
-            results.append(CalibrationBin(float(edges[b]), float(edges[b + 1]), float(inside.sum()), *means))
-    return tuple(results)
-
-
-def ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
-    """Expected calibration error: Σ_b n_b/n · |accuracy_b - confidence_b| over bins of equal width.
-
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
-    """
-    result = reliability(confidence, correct, bins)
-    return float(sum(b.answers * abs(b.accuracy - b.confidence) for b in result) / len(confidence))
-
-
 def adaptive_ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
-    """Expected calibration error over bins of as equal a count as can be.
+    """Expected calibration error over bins of nearly equal count.
 
     Answers of equal confidence share their mean correctness, so that it does not matter which of them falls into which
     bin. With fewer answers than bins, every answer has a bin of its own.
@@ -112,7 +73,7 @@ def adaptive_ece(confidence: Array, correct: Array, bins: int = BINS) -> float:
     """
     _check(confidence, correct)
     order = np.argsort(confidence, kind="stable")
-    sorted_confidence, shared = confidence[order], _mean_within_ties(confidence, correct)[order]
+    sorted_confidence, shared = confidence[order], mean_within_ties(confidence, correct)[order]
     error = 0.0
     for part in np.array_split(np.arange(len(order)), min(bins, len(order))):
         error += len(part) * abs(float(shared[part].mean() - sorted_confidence[part].mean()))
@@ -158,14 +119,6 @@ def risk_coverage(confidence: Array, correct: Array) -> tuple[RiskCoveragePoint,
         kept = confidence >= threshold
         points.append(RiskCoveragePoint(float(kept.mean()), float(1 - correct[kept].mean()), float(threshold)))
     return tuple(points)
-
-
-def aurc(confidence: Array, correct: Array) -> float:
-    """Area under the risk-coverage curve: mean over k of the error among the k most confident; tied answers share."""
-    _check(confidence, correct)
-    order = np.argsort(-confidence, kind="stable")
-    wrong = 1 - _mean_within_ties(confidence, correct)[order]
-    return float(np.mean(np.cumsum(wrong) / np.arange(1, len(order) + 1)))
 
 
 @dataclass(frozen=True)
@@ -219,19 +172,8 @@ def class_calibration(
         raise UserError("calibration needs at least one question")
     weight, confidence = np.concatenate(weights), np.concatenate(confidences)
     excess = weight * (np.concatenate(rights) - confidence)
-    error = np.abs(np.bincount(_bin_of(confidence, bins), weights=excess, minlength=bins)).sum()
+    error = np.abs(np.bincount(bin_index(confidence, bins), weights=excess, minlength=bins)).sum()
     return ClassCalibration(float(error / len(weights)), float(np.mean(brier)), float(np.mean(loss)))
-
-
-def _bin_of(confidence: Array, bins: int) -> NDArray[np.intp]:
-    at: NDArray[np.intp] = np.searchsorted(np.arange(bins + 1) / bins, confidence, side="left") - 1
-    return np.clip(at, 0, bins - 1)
-
-
-def _mean_within_ties(confidence: Array, correct: Array) -> Array:
-    _, group = np.unique(confidence, return_inverse=True)
-    means: Array = (np.bincount(group, weights=correct) / np.bincount(group))[group]
-    return means
 
 
 def _check(confidence: Array, correct: Array) -> None:

@@ -1,4 +1,4 @@
-"""Two methods on the same items: the difference with its interval, an exact test, and what could have been seen."""
+"""Two methods on the same items: the difference with its interval, an exact test, and the detectable difference."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """The comparison of a with b; differences are a less b.
+    """The comparison of a with b; differences are a minus b.
 
     Attributes:
         items: Items that both have.
         difference: Mean of d_i = p_i(a) - p_i(b).
         se: Its standard error, clustered; None with fewer than two clusters.
-        t: Interval by Student's t; None where every item (or group) has the same difference, which tells nothing of
-            how much another would differ.
-        bootstrap: Percentile interval over resampled clusters; None likewise.
+        t: Interval by Student's t; None if every item (or group) has the same difference, which is no evidence of how
+            much another would differ.
+        bootstrap: Percentile interval over resampled clusters; None in the same case.
         wins: Items where a has the higher success rate.
         losses: Items where b has.
         both: Items that both get right under every seed.
@@ -33,8 +33,10 @@ class PairedComparison:
         p: Two-sided exact p-value of as many wins and losses, if either were as likely. With one seed each this is
             McNemar's exact test; with several it is the sign test on success rates. It takes items as independent: with
             clusters, trust the interval.
-        detectable: Smallest true difference that a test at this level would have seen with a chance of 80 per cent;
-            None likewise.
+        detectable: Smallest true difference that a test at this level detects with a power of 80 %; None in the same
+            case.
+        items_needed: Number of such items with which the observed difference would be detectable; None in the same case,
+            or without a difference.
     """
 
     items: int
@@ -49,6 +51,7 @@ class PairedComparison:
     other: int
     p: float
     detectable: float | None
+    items_needed: int | None
 
 
 def compare_paired(
@@ -70,10 +73,11 @@ def compare_paired(
     both = int(((pa == 1) & (pb == 1)).sum())
     neither = int(((pa == 0) & (pb == 0)).sum())
     se = standard_error(d, clusters)
+    difference = float(d.mean())
     spread = se is not None and se > 1e-12  # the mean of equal numbers may miss them by a last bit
     return PairedComparison(
         items=len(shared),
-        difference=float(d.mean()),
+        difference=difference,
         se=se,
         t=t_interval(d, clusters, level) if spread else None,
         bootstrap=bootstrap(d, clusters, level, resamples=resamples, seed=seed) if spread else None,
@@ -84,6 +88,7 @@ def compare_paired(
         other=len(shared) - wins - losses - both - neither,
         p=exact_sign_test(wins, losses),
         detectable=detectable_difference(se, level) if se is not None and spread else None,
+        items_needed=items_needed(se, len(shared), difference, level) if se is not None and spread and difference else None,
     )
 
 
@@ -106,7 +111,7 @@ def detectable_difference(se: float, level: float = LEVEL, power: float = POWER)
 
 
 def items_needed(se: float, items: int, difference: float, level: float = LEVEL, power: float = POWER) -> int:
-    """How many such items would make that difference detectable, if the spread stays what it is."""
+    """Number of such items that make a difference detectable, if the spread stays the same."""
     if difference == 0:
         raise UserError("no number of items makes a difference of 0 detectable")
     return int(np.ceil(items * (detectable_difference(se, level, power) / difference) ** 2))

@@ -1,9 +1,7 @@
-"""K seeds as a distribution: the spread of accuracy over seeds, instability, and the shape of the items' success rates.
+"""Several seeds: the spread of accuracy over seeds, instability, success rates, pass@k and fail@k.
 
 Source: evaluation over several samples as in Joshi et al. 2026 ("Stochastic CHAOS", arXiv:2601.07239) and
 Song et al. 2024 ("The Good, The Bad, and The Greedy", arXiv:2407.10457).
-
-Several attempts at an item: pass@k, and the chance of at least one failure.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""training."""
+"""Training of navigators, entailment models and routers."""

@@ -1,1 +1,1 @@
-"""verification."""
+"""Evaluation of verification on labelled claims."""

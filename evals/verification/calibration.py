@@ -1,4 +1,4 @@
-"""`calibrate_verdicts`: fusion and calibration of a judge from labelled claims, as `davinci` reads them."""
+"""`calibrate_verdicts`: fits the fusion and calibration of an entailment model from labelled claims, for `davinci`."""
 
 from __future__ import annotations
 

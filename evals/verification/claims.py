@@ -1,10 +1,8 @@
-"""`LabelledClaim`: a labelled claim with what is shown for it and what is right; and readers of the datasets of claims.
+"""`LabelledClaim`: labelled claims of the datasets, the evidence shown for them, and which of them are test claims.
 
-What is shown for a claim: oracle, padded oracle, a retriever's first k, random sentences, whole pages.
-
-`is_test_claim` and `unseen`: claims that the embedded judge was not trained on, by the rule of its own training.
-
-The rule is `evals/training/entailment/data.py`: SHA-256 of the claim's words, all claims of a contrast group on one side.
+Evidence is the oracle's, the oracle's padded to the same number for all claims, the first k of a retriever, random
+sentences, or merged pages. Test claims are those that the embedded entailment model was not trained on, by the rule of
+`evals/training/entailment/data.py`.
 """
 
 from __future__ import annotations
@@ -157,12 +155,12 @@ def _places(row: Record, count: int) -> list[list[int]]:
 
 def _climate(row: Record, corpus: Corpus) -> LabelledClaim:
     gold, claim = _gold(row), row.text("claim")
-    splits = {"disputed": ("supports", "refutes"), "neutral": ()}.get(gold, (gold,))
+    sides = {"disputed": ("supports", "refutes"), "neutral": ()}.get(gold, (gold,))
     entries = [(_evidence(e), _gold(e)) for e in row.rows("evidence")]
-    right = tuple(passage for passage, label_text in entries if label_text in sides)
+    right = tuple(passage for passage, label in entries if label in sides)
     sets: tuple[tuple[str, ...], ...] = tuple((p.id,) for p in right)
     if gold == "disputed":  # one of each side
-        by_side = [[p.id for p, label_text in entries if label_text == side] for side in sides]
+        by_side = [[p.id for p, label in entries if label == side] for side in sides]
         sets = tuple((a, b) for a in by_side[0] for b in by_side[1])
     shown = ranked([passage for passage, _ in entries])
     return LabelledClaim("climate_fever", row.text("id"), claim, gold, shown, right, sets, normalize_claim(claim))

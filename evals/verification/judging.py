@@ -1,7 +1,4 @@
-"""Verdicts on the pairs of many claims: judged in batches, stored as they come, and never judged twice.
-
-`VerdictStore`: verdicts on pairs in one SQLite file, by who judged and what was judged.
-"""
+"""Verdicts on the pairs of many claims: judged in batches, stored in one SQLite file, and never judged twice."""
 
 from __future__ import annotations
 

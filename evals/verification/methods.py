@@ -1,4 +1,4 @@
-"""`Method`: one way from verdicts on passages to a verdict; fitted to some claims, told of others."""
+"""`Method`: one way from verdicts on passages to a verdict on the claim, fitted to some claims and applied to others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...core.errors import UserError
 from ...core.types import Verdict
 from ...reasoning.retrieval.passages import Passage
 from ...verify.calibration import Standing, VerdictCalibration, choose_threshold, fit_calibration
-from ...verify.davinci.davinci import DavinciConfig
+from ...verify.davinci.config import DavinciConfig
 from ...verify.davinci.decision import Deciding, Decision, aggregation_id
 from ...verify.fusion import FusionParameters, Mode, item_of
 from ...verify.fusion_fitting import Example, FittedFusion, fit_fusion

@@ -1,9 +1,7 @@
-"""`Metrics`: how good verdicts and their probabilities are, with bootstrap intervals; and paired differences.
+"""`VerdictMetrics`: metrics of verdicts and their probabilities with bootstrap intervals, and paired differences.
 
-Resamples are of whole groups, and the same for all methods on the same claims, so that metrics of two methods can be
+Resamples are of groups, and the same for all methods on the same claims, so that metrics of two methods can be
 subtracted resample by resample.
-
-How well what is shown, and what a verdict names, meets what is right.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from edgejury_table import names_of
 from reason.cli.main import main
 from reason.core.settings import Settings
 from reason.evals.run_directory import load_run
-from support.scripted_jury import Juror, answers_in, letter_of, model
+from support.scripted_jury import ScriptedJuror, answers_in, letter_of, model
 
 ONE, TWO, THREE = "m/one", "m/two", "m/three"
 QUESTIONS = 3
@@ -69,7 +69,7 @@ def chair(prompt: str) -> str:
 def jurors():
     """Three models: the first likes the first place, the second knows one thing, the third two, and is the chair."""
     said = {ONE: first_option, TWO: knows(0), THREE: knows(0, 1)}
-    return {name: model(Juror(opinion=opinion, mark=mark, chair=chair), name=name) for name, opinion in said.items()}
+    return {name: model(ScriptedJuror(opinion=opinion, mark=mark, chair=chair), name=name) for name, opinion in said.items()}
 
 
 def table(*arguments, monkeypatch, capsys) -> str:

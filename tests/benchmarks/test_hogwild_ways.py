@@ -11,14 +11,14 @@ from support.tiny_llama import write_tiny_llama
 def test_all_ways_of_sharing_draw_from_one_distribution(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
     from hogwild import PutTogether, ReferenceWorkers, blocks_of
-    from reason.serving.local.config import ModelShape
+    from reason.serving.local.config import ModelConfig
     from reason.serving.local.model import Decoder
-    from reason.serving.local.shared_cache import Feed, SharedPlan
-    from reason.serving.local.weights import Checkpoint
+    from reason.serving.local.shared_cache import SharedCacheAttention, WorkerChunk
+    from reason.serving.local.weights import WeightReader
 
     folder = tmp_path / "tiny"
     write_tiny_llama(folder)
-    decoder = Decoder(ModelShape.read(folder), Checkpoint(folder), "fp32")
+    decoder = Decoder(ModelConfig.from_directory(folder), WeightReader(folder), "fp32")
     reference = ReferenceWorkers(folder, torch.float32)
     with torch.inference_mode():
         for workers in (1, 2, 4):
@@ -31,11 +31,11 @@ def test_all_ways_of_sharing_draw_from_one_distribution(tmp_path: Path) -> None:
                         kv[:, :, :count] = cache.blocks[layer][number][:, 0]
             for _ in range(3):
                 expected = reference.step(cache)
-                for view, plan in zip(views, (SharedPlan, PutTogether), strict=True):
-                    feeds = [Feed(blocks, [5]) for blocks in view]
-                    arguments = (decoder.shape, decoder.rotary, feeds)
-                    made = plan(*arguments, decoder.device) if plan is SharedPlan else plan(*arguments)  # type: ignore[call-arg]
-                    got = decoder.compute([5] * workers, made, range(workers))
+                for view, plan in zip(views, (SharedCacheAttention, PutTogether), strict=True):
+                    feeds = [WorkerChunk(blocks, [5]) for blocks in view]
+                    arguments = (decoder.config, decoder.rotary, feeds)
+                    made = plan(*arguments, decoder.device) if plan is SharedCacheAttention else plan(*arguments)  # type: ignore[call-arg]
+                    got = decoder.forward_rows([5] * workers, made, range(workers))
                     assert torch.allclose(torch.as_tensor(got), expected, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jury_batching import Batch, Measured, Sat, as_long, goes_on, quotient, tables
 from reason.core.messages import Message, Prompt, Request, SamplingParams
-from support.scripted_jury import Juror, letter_of, model
+from support.scripted_jury import ScriptedJuror, letter_of, model
 
 OPINION = "It is right."
 
@@ -35,7 +35,7 @@ def counted(tmp_path, monkeypatch):
         now[0] += 1
 
     async def load_model(name, settings):
-        opened.append(model(Juror(opinion=opinion, chair=chair), name=name, step=tick))
+        opened.append(model(ScriptedJuror(opinion=opinion, chair=chair), name=name, step=tick))
         return opened[-1]
 
     monkeypatch.setattr(jury_rounds, "clock", lambda: now[0])
@@ -91,7 +91,7 @@ async def test_a_request_that_goes_on_finds_what_it_goes_on_with(counted, monkey
     asked = [Request(prompt=Prompt(messages=messages)) for messages in ((first,), (more,), (first, more))]
     rounds = [Batch("answer", tuple(asked[:2]), (2, 3), 1.0), Batch("review", (asked[2],), (4,), 1.0)]
     bench = jury_rounds.Bench(type("Given", (), {"model": "m/one"})(), None, None)
-    monkeypatch.setattr(Juror, "script", lambda self, text: {"x": 1.0})
+    monkeypatch.setattr(ScriptedJuror, "script", lambda self, text: {"x": 1.0})
     assert await bench.alone(rounds, 1, 0) == 4.0  # the earlier one is there already and not counted
     calls = [(call[0].prompt, call[0].sampling.max_tokens) for call in counted[0].generate_calls[1:]]
     assert calls == [(asked[0].prompt, 2), (asked[2].prompt, 4)]

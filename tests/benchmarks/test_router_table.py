@@ -78,7 +78,7 @@ def watched(notes=(), models=PAIR, strategy="glimprouter", timed=(), walls=(1.0,
             f"q{i}",
             None,
             True,
-            timing=RowTiming(wall_s=wall or 0.0, whole=wall is not None),
+            timing=RowTiming(wall_s=wall or 0.0, uninterrupted=wall is not None),
             ledger=RowLedger(model_calls=3, tokens_by_role=dict(spent)),
         )
         for i, wall in enumerate(walls)

@@ -14,16 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.calibration import CalibrationCurve, load_calibration_map
+from reason.core.calibration_fit import RIDGE, fit_curve
 from reason.core.errors import UserError
 from reason.core.settings import LocalSettings
 from reason.evals.calibration import (
-    RIDGE,
     assign_folds,
     calibration_data,
     calibration_scores,
     cross_validated,
     fit_calibration_map,
-    fit_curve,
     save_calibration_map,
 )
 from reason.evals.comparison import run_settings

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reason.core.calibration_fit import aurc, ece, reliability
 from reason.core.errors import UserError
 from reason.evals.statistics.calibration import (
     adaptive_ece,
-    aurc,
     auroc,
     calibration_metrics,
     class_calibration,
-    ece,
     nll,
-    reliability,
     risk_coverage,
 )
 
@@ -38,7 +36,7 @@ def test_ece_by_hand() -> None:
     c, y = np.array([0.55, 0.55, 0.85, 0.9]), np.array([1.0, 0.0, 1.0, 1.0])
     assert ece(c, y) == pytest.approx(0.05 * 0.5 + 0.125 * 0.5, **EXACT)
     bins = reliability(c, y)
-    assert [(b.low, b.answers) for b in bins] == [(0.5, 2.0), (0.8, 2.0)]
+    assert [(b.low, b.count) for b in bins] == [(0.5, 2), (0.8, 2)]
 
 
 def test_edges_belong_to_the_lower_bin() -> None:
@@ -99,7 +97,7 @@ def test_bounds_and_ends(pairs: list[tuple[float, int]]) -> None:
     assert 0 <= found.adaptive_ece <= 1
     assert 0 <= found.brier <= 1
     assert 0 <= found.aurc <= 1
-    assert sum(b.answers for b in found.bins) == len(pairs)
+    assert sum(b.count for b in found.bins) == len(pairs)
     last = risk_coverage(c, y)[-1]
     assert (last.coverage, last.risk) == pytest.approx((1.0, 1 - y.mean()), **EXACT)
 

@@ -18,7 +18,7 @@ from reason.evals.report.html import render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import render, run_folders, write_report
 from reason.evals.run_directory import StoredRun, load_run, load_runs
-from reason.evals.runner import Nobody, evaluate, make_plan
+from reason.evals.runner import RunObserver, evaluate, make_plan
 from reason.evals.sweep import (
     Sweep,
     SweepDataset,
@@ -139,7 +139,7 @@ async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:
     )
     jobs = plan_sweep(sweep, settings, out, lambda _: sums_task(12))
     assert [j.label for j in jobs] == ["self-consistency n=4", "self-consistency n=1", "cot"]
-    await run_sweep(jobs, settings, out / "store.sqlite3", resume=False, concurrency=8, watch=lambda _: Nobody())
+    await run_sweep(jobs, settings, out / "store.sqlite3", resume=False, concurrency=8, watch=lambda _: RunObserver())
     return out
 
 
@@ -153,7 +153,7 @@ async def test_a_sweep_pays_once_and_goes_on(model, settings, tmp_path) -> None:
     )
     jobs = plan_sweep(sweep_again, settings, out, lambda _: sums_task(12))
     opened = len(model.generate_calls)
-    await run_sweep(jobs, settings, out / "store.sqlite3", resume=True, concurrency=8, watch=lambda _: Nobody())
+    await run_sweep(jobs, settings, out / "store.sqlite3", resume=True, concurrency=8, watch=lambda _: RunObserver())
     assert len(model.generate_calls) == opened
 
 

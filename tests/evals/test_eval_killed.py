@@ -121,6 +121,6 @@ def test_killed_ten_times(seed: int, tmp_path: Path) -> None:
     rows, expected = read_rows(out), read_rows(whole)
     assert len(rows) == ITEMS_ASKED
     assert [r.without_times() for r in rows] == [r.without_times() for r in expected]
-    assert sum(r.ledger.paid_replies for r in rows) == ITEMS_ASKED * SAMPLES
+    assert sum(r.ledger.paid_responses for r in rows) == ITEMS_ASKED * SAMPLES
     assert read_manifest(out).complete
     assert (out / ITEMS).read_bytes().count(b"\n") == ITEMS_ASKED

@@ -10,8 +10,8 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from reason.core.errors import BackendUnavailable, ContextTooLong, DataError, UserError
 from reason.core.settings import Settings
-from reason.evals.run_directory import ITEMS, merge_shards, read_manifest, read_rows
-from reason.evals.runner import Nobody, SharedResources, evaluate, make_plan, run_keys, settings_for
+from reason.evals.run_directory import ITEMS, RunDirectory, merge_shards, read_manifest, read_rows
+from reason.evals.runner import RunObserver, SharedResources, evaluate, make_plan, run_keys, settings_for
 from reason.evals.statistics.intervals import wilson
 from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.summary import mean_of, summarize
@@ -56,11 +56,11 @@ async def test_a_run_writes_a_row_for_every_item_and_seed(model, settings, tmp_p
     assert read_rows(out) == rows
     row = rows[0]
     assert row.ledger.model_calls == 1
-    assert row.ledger.replies == row.ledger.paid_replies == 4
+    assert row.ledger.responses == row.ledger.paid_responses == 4
     assert row.ledger.completion_tokens == row.ledger.paid_tokens > 0
     assert row.engines == {"main": "scripted@1"}
     assert row.sampling[0]["max_tokens"] == 40
-    assert row.timing.whole
+    assert row.timing.uninterrupted
     assert len(row.prompt_hash) == 64
     assert rows[0].prompt_hash == rows[12].prompt_hash != rows[1].prompt_hash
     assert rows[0].item_seed != rows[12].item_seed
@@ -118,7 +118,7 @@ async def test_a_cancelled_run_goes_on_without_paying_twice(model, settings, tmp
         await evaluate(decided, task, SOURCE, out, settings)
     rows = await evaluate(decided, task, SOURCE, out, settings, resume=True)
     assert [r.without_times() for r in rows] == [r.without_times() for r in whole]
-    assert sum(r.ledger.paid_replies for r in rows) == 48
+    assert sum(r.ledger.paid_responses for r in rows) == 48
 
 
 async def test_a_torn_last_line_is_cut_off_and_made_again(model, settings, tmp_path) -> None:
@@ -162,9 +162,9 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
     apart = [await evaluate(p, task, SOURCE, tmp_path / f"apart{i}", settings) for i, p in enumerate(plans)]
     model.made.clear()
     async with Reasoner(settings=settings_for(plans[0], settings, store)) as reasoner:
-        sharing = SharedResources(reasoner, store)
+        shared = SharedResources(reasoner, store)
         rows = [
-            await evaluate(p, task, SOURCE, tmp_path / f"shared{i}", settings, sharing=sharing)
+            await evaluate(p, task, SOURCE, tmp_path / f"shared{i}", settings, shared=shared)
             for i, p in enumerate(plans)
         ]
     assert len(model.made) == 6 * 8
@@ -172,7 +172,7 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
         assert [r.answer for r in mine] == [r.answer for r in alone]
         assert [r.ledger.completion_tokens for r in mine] == [r.ledger.completion_tokens for r in alone]
     for mine in rows[1:]:
-        assert all(r.ledger.paid_replies == r.ledger.paid_tokens == 0 and not r.timing.whole for r in mine)
+        assert all(r.ledger.paid_responses == r.ledger.paid_tokens == 0 and not r.timing.uninterrupted for r in mine)
         found = summarize(mine)
         assert found.latency is None
         assert found.cost.total_tokens > 0 == found.cost.paid_tokens
@@ -229,21 +229,20 @@ async def test_what_stops_a_run_before_it_is_recorded_is_said(model, settings, t
 async def test_a_run_of_fewer_items_than_there_are_counts_its_own(model, settings, tmp_path) -> None:
     out, begun = tmp_path / "run", []
 
-    class Counting(Nobody):
+    class Counting(RunObserver):
         def begin(self, total, rows) -> None:
             begun.append((total, [r.id for r in rows]))
 
     for limit in (3, 2):
         decided = make_plan(sums_task(6), settings, parameters=VOTES, limit=limit)
-        rows = await evaluate(decided, sums_task(6), SOURCE, out, settings, resume=True, watcher=Counting())
+        rows = await evaluate(decided, sums_task(6), SOURCE, out, settings, resume=True, observer=Counting())
         assert [r.id for r in rows] == [f"sum-{i:03}" for i in range(limit)]
     assert begun == [(3, []), (2, ["sum-000", "sum-001"])]
 
 
 async def test_two_processes_do_not_share_a_folder(model, settings, tmp_path) -> None:
-    from reason.evals.run_directory import RunDirectory
 
-    with RunFolder(tmp_path / "run"), pytest.raises(UserError, match="another process"):
+    with RunDirectory(tmp_path / "run"), pytest.raises(UserError, match="another process"):
         await evaluate(plan(settings), sums_task(12), SOURCE, tmp_path / "run", settings)
 
 

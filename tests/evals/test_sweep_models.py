@@ -9,7 +9,7 @@ import reason.agents.reasoner as reasoner_module
 from reason.core.settings import Settings
 from reason.evals.datasets.items import fingerprint
 from reason.evals.plan import DatasetSource
-from reason.evals.runner import Nobody
+from reason.evals.runner import RunObserver
 from reason.evals.sweep import Sweep, SweepDataset, SweepModels, SweepStrategy, plan_sweep, run_sweep
 from reason.evals.task import Task, make_task
 from support.eval_tasks import TextJudge, adder, sums
@@ -56,7 +56,7 @@ async def test_runs_share_models_where_all_that_they_ask_are_the_same(
         ("cascade", {"main": "m/main"}),
     ]
     made = await run_sweep(
-        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=2, watch=lambda _: Nobody()
+        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=2, watch=lambda _: RunObserver()
     )
     # Nobody judges, so the judge is not opened; the last cascade asks the main model alone, not another's small one.
     assert opened == ["m/main", "s/one", "m/main", "s/two", "m/main"]

@@ -16,7 +16,7 @@ from reason.evals.report.html import grid_tables, render_html
 from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import run_folders
 from reason.evals.run_directory import load_runs
-from reason.evals.runner import Nobody
+from reason.evals.runner import RunObserver
 from reason.evals.sweep import (
     PlannedRun,
     Sweep,
@@ -123,7 +123,7 @@ async def test_datasets_are_asked_side_by_side_and_runs_of_one_in_order(model, s
     ]
     begun: list[str] = []
 
-    class Noting(Nobody):
+    class Noting(RunObserver):
         def __init__(self, label: str) -> None:
             self.label = label
 
@@ -165,7 +165,7 @@ async def test_the_first_error_ends_the_datasets_beside_it(model, settings, tmp_
             tmp_path / "store.sqlite3",
             resume=False,
             concurrency=2,
-            watch=lambda _: Nobody(),
+            watch=lambda _: RunObserver(),
             at_once=3,
         )
 
@@ -174,7 +174,7 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
     pytest.importorskip("matplotlib")
     jobs = planned(settings, tmp_path)
     await run_sweep(
-        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=4, watch=lambda _: Nobody(), at_once=2
+        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=4, watch=lambda _: RunObserver(), at_once=2
     )
     runs = load_runs([job.out for job in jobs])
     content = build_content(runs, "All")

@@ -18,7 +18,8 @@ from reason.evals.verification.judging import (
     key_of,
     pairs_of,
 )
-from reason.verify.davinci.davinci import DavinciConfig, checked_claims
+from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.davinci import checked_claims
 from reason.verify.entailment.protocol import Pair
 from reason.verify.types import Support
 from support.labelled_claims import SAYS, passage, row, said

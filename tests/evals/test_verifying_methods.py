@@ -22,7 +22,8 @@ from reason.evals.verification.methods import (
     verdict_of,
     verdicts_by_fold,
 )
-from reason.verify.davinci.davinci import DavinciConfig, checked_claims
+from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.davinci import checked_claims
 from reason.verify.davinci.decision import RETRIEVED, Deciding, deciding_for
 from reason.verify.fusion import FusionParameters
 from reason.verify.types import support

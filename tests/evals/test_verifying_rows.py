@@ -173,7 +173,7 @@ def test_pages_are_texts_of_several_sentences():
 
 async def test_an_own_retriever_finds_passages_for_claims_in_their_order(tmp_path):
     rows, passages = fever(tmp_path)
-    retriever = await HybridRetriever.of(list(passages.values()))
+    retriever = await HybridRetriever.build(list(passages.values()))
     found = await retrieve_passages([replace(r, passages=None) for r in rows[:4]], retriever, 5)
     assert [{p.id.split("-")[0] for p in r.passages} for r in found] == [{f"s{i}"} for i in range(4)]
     with pytest.raises(DataError, match="nothing was retrieved"):

@@ -1,4 +1,4 @@
-"""Temperature scaling: what it keeps, what it finds; isotonic and Platt maps beside those of evals."""
+"""Temperature scaling: what it keeps, what it finds; isotonic and Platt curves against scipy's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.evals.calibration import isotonic, on_log_odds
 from reason.verify.calibration import (
     COLDEST,
     HOTTEST,
@@ -23,6 +22,7 @@ from reason.verify.calibration import (
 from reason.verify.metrics import nll
 from reason.verify.types import Support, support
 from support.evidence_items import A, close, supports
+from support.scipy_calibration import isotonic, on_log_odds
 
 temperatures = st.floats(0.01, 1000)
 

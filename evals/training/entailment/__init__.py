@@ -1,1 +1,1 @@
-"""entailment."""
+"""Training and scoring of the embedded entailment model."""

@@ -1,18 +1,9 @@
-"""`Case`: a labelled claim with the texts that decide it and those that do not; `LabelledPair`: a pair with its label.
+"""The data of an entailment training: labelled claims, their splits, and the pairs of an epoch.
 
-The files of labelled claims that the embedded judge is trained and scored on, read as cases.
-
-Which claims are trained on, which are watched meanwhile, and which are kept back until the end.
-
-Pairs made from pairs by rule, so that nothing but the comparison of text and claim tells the label.
-
-From a text that supports a claim come four pairs, by exchanging something that both share for another of its kind: both
-as they are and both exchanged support, text or claim alone exchanged refutes. A claim alone and a text alone then say
-nothing (the idea of FEVER Symmetric; Schuster et al. 2019, arXiv:1908.05267, section 4). The rules are our own.
-
-The pairs of one epoch: every claim that is trained on with a text that decides, silent texts, and contrasts.
-
-Batches of pairs of like length; pairs of one contrast group stay together.
+Pairs are also made from pairs by rule, so that only the comparison of text and claim predicts the label. A text that
+supports a claim gives four pairs, by exchanging a value that both share for another of its kind: both unchanged and both
+exchanged support, an exchange in one of them refutes. So neither claim nor text predicts the label by itself (the idea of
+FEVER Symmetric; Schuster et al. 2019, arXiv:1908.05267, section 4). The rules are our own.
 """
 
 from __future__ import annotations

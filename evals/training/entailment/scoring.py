@@ -1,4 +1,4 @@
-"""Scores of a judge of entailment on labelled claims: accuracy with its interval, macro F1, calibration, speed."""
+"""Scores of an entailment model on labelled claims: accuracy with its interval, macro F1, calibration, speed."""
 
 from __future__ import annotations
 

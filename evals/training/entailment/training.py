@@ -273,8 +273,8 @@ def train_entailment(
     with TrainingDirectory(run_dir) as directory:
         checkpoint = load_checkpoint(run_dir / CHECKPOINT) if resume and directory.has_checkpoint else None
         directory.begin(EntailmentManifest(plan=plan), resume=resume)
-        tokens = PairTokens(files.folder)
-        encoder, shape = read_encoder(files.folder)
+        tokens = PairTokens(files.directory)
+        encoder, shape = read_encoder(files.directory)
 
         def on_curve_point(point: CurvePoint) -> None:
             write_file(run_dir / CURVE, json.dumps(trainer.curve, indent=1).encode())

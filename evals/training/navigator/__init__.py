@@ -1,1 +1,1 @@
-"""navigator."""
+"""Training of the navigator of RLoT."""

@@ -46,7 +46,7 @@ from ....reasoning.rlot.episode import Episode
 from ....reasoning.rlot.rlot import RLoT
 from ....reasoning.step_rewards import ModelStepReward
 from ....serving.factory import load_model
-from ....serving.litellm.limiter import Limiters
+from ....serving.litellm.limiter import LimiterRegistry
 from ....serving.metered.model import MeteredModel
 from ....serving.metered.scorers import MeteredReward
 from ....serving.model import LanguageModel
@@ -267,7 +267,7 @@ async def open_episode_resources(
         UserError, DataError, BackendError: As `load_model` and `load_reward_model`.
     """
     own = settings.model_copy(update={"local": plan.local, "store": store_path})
-    limiters = Limiters()
+    limiters = LimiterRegistry()
     opened: dict[str, LanguageModel] = {}
     async with AsyncExitStack() as stack:
         store = await CallStore.open(store_path)

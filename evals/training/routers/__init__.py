@@ -1,1 +1,1 @@
-"""routers."""
+"""Fitting of routers to evaluation runs."""

@@ -1,13 +1,9 @@
-"""Training `auto`: the arms' lines fitted to evaluation runs, and what choosing by them is worth on other questions.
+"""Training `auto`: a model of each arm's accuracy and cost fitted to evaluation runs, and the value of choosing by it.
 
-What choosing is worth: `auto` next to every single way to answer where both cost the same.
-
-At every price the choice is another policy, from the most likely answer whatever it costs to the cheapest. Between the
-two policies whose mean costs lie next to a way's, each question is decided by lot, with the chance at which the mean
-costs are equal; so what is compared is a policy that can be run, at the same average tokens, question by question.
-
-Next to it is what needs no signal: the best lot between two single ways at that cost. Which two is chosen with the
-answers at hand, in that baseline's favour.
+At every price the choice is another policy, from the most likely answer at any cost to the cheapest. Between the two
+policies whose mean costs enclose that of an arm, each question is assigned at random, with the probability at which the
+mean costs are equal: so `auto` is compared with the arm at the same mean cost, question by question, as a policy that can
+be run. The baseline without signals is the best random mix of two arms at that cost, chosen with hindsight.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""Fitting a router's lines to what evaluation runs have shown, each as complex as it has to be and no more.
+"""The signals of questions, and lines over them, each as complex as the evaluation runs justify.
 
 Candidates are a constant and, over the named signals with 0, 4, 8 or 16 components of the embedding, a regression under
-several penalties. Grouped cross-validation gives each a loss. What a line is over is the least whose loss is not more
-than one standard error above the least loss, the error being that of the paired difference: so that signals which tell
-nothing give the constant. The penalty is that of the least loss among the lines over it.
+several penalties. Grouped cross-validation gives each a loss. The simplest features are chosen whose loss is within one
+standard error of the minimum, by the error of the paired difference: signals without information give the constant. The
+penalty is the one with the lowest loss over these features.
 
 Source: Breiman, Friedman, Olshen, Stone 1984, "Classification and Regression Trees", section 3.4.3 (the rule of one
-standard error); here the error is of paired differences, which is smaller than that of a loss only.
-
-The signals of many questions, each looked at once: what was computed is in the run store, and found there again.
+standard error); here the error is of paired differences, which is smaller than that of a loss by itself.
 """
 
 from __future__ import annotations
@@ -33,9 +31,10 @@ from ....core.types import Question
 from ....routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
 from ....routers.logistic import base_log_odds, fit_linear, fit_logistic, log_losses
 from ....routers.router_files import TokenModel
-from ....serving.encoders.protocols import EmbeddingModel, load_embedding_model
+from ....serving.encoders.factory import load_embedding_model
+from ....serving.encoders.protocols import EmbeddingModel
 from ....serving.factory import load_model
-from ....serving.litellm.limiter import Limiters
+from ....serving.litellm.limiter import LimiterRegistry
 from ....serving.metered.model import MeteredModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ....serving.model import LanguageModel
@@ -138,8 +137,8 @@ def fit_tokens(space: FeatureSpace, x: Array, tokens: Array, groups: Sequence[st
     return TokenModel(
         line=line,
         smear=float(np.exp(logs - values).mean()),
-        least=float(tokens.min()),
-        most=float(tokens.max()),
+        min_tokens=float(tokens.min()),
+        max_tokens=float(tokens.max()),
     )
 
 
@@ -295,7 +294,7 @@ async def compute_signals(
         stack.push_async_callback(store.aclose)
         opened: LanguageModel | None = None
         if model is not None:
-            opened = await load_model(model, settings, progress, Limiters())
+            opened = await load_model(model, settings, progress, LimiterRegistry())
             stack.push_async_callback(opened.aclose)
             if identity not in ("", opened.identity):
                 raise UserError(

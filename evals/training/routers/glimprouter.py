@@ -1,8 +1,7 @@
-"""A `GlimpRouterFile` from a run of `glimprouter`: the entropies that it noted, pooled over steps, and the threshold of a rate.
+"""Calibration of GlimpRouter: the entropies of a run's steps, and the threshold that sends a share of them to the large model.
 
-The run that is made for it lets the small model write everything, so no step goes to the large model, and costs one
-chain a question. Any run of `glimprouter` by entropy can be used as well, one at threshold 0 for example; its steps are those
-of other writers then.
+`calibration_plan` makes a run in which the small model writes everything, at one chain a question. Any run of `glimp` by
+entropy can be used as well, for example one at threshold 0; its steps then follow other writers.
 
 Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110; the quantile as threshold is ours.
 """
@@ -18,6 +17,7 @@ from typing import Any, Final, Literal, cast, get_args
 from pydantic import JsonValue
 
 from ....core.errors import UserError
+from ....core.files import write_file
 from ....core.settings import Settings
 from ....core.version import __version__
 from ....routers.router_files import GlimpRouterFile, quantiles_of
@@ -25,7 +25,7 @@ from ....serving.entropy import EntropyKind
 from ...calibration import engine_identities
 from ...plan import EvalPlan
 from ...results import ResultRow
-from ...run_directory import SolutionNotes, write_whole
+from ...run_directory import SolutionNotes
 from ...runner import make_plan
 from ...task import Task
 
@@ -188,7 +188,7 @@ def save_router(router: GlimpRouterFile, path: Path) -> None:
     Raises:
         StoreError: It cannot be written; what was there stays.
     """
-    write_whole(path, router.model_dump_json(indent=2, exclude={"name"}) + "\n")
+    write_file(path, (router.model_dump_json(indent=2, exclude={"name"}) + "\n").encode("utf-8", "surrogatepass"))
 
 
 def _entropies(notes: SolutionNotes | None) -> list[float]:

@@ -1,4 +1,4 @@
-"""Training `question-router`: the chance that the large model is needed, fitted to a run of either model."""
+"""Training `question-router`: the probability that the large model is needed, fitted to a run of each model."""
 
 from __future__ import annotations
 

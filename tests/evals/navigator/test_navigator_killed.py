@@ -12,7 +12,8 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from reason.evals.training.navigator.trainer import load_checkpoint
+from reason.evals.training.navigator.trainer import NavigatorState
+from reason.evals.training.run_directory import load_checkpoint
 from reason.reasoning.rlot.navigator import load_navigator
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -108,7 +109,10 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
         assert run(cut, log, steps, delay) == (0 if last else -signal.SIGKILL)
         assert before & set(log.read_text().splitlines() if log.exists() else ()) == set()  # nothing is paid again
 
-    one, other = (load_checkpoint(folder / "work" / "checkpoint.safetensors") for folder in (whole, cut))
+    one, other = (
+        NavigatorState.from_checkpoint(load_checkpoint(folder / "work" / "checkpoint.safetensors"))
+        for folder in (whole, cut)
+    )
     assert one.progress == other.progress
     assert set(one.learner) == set(other.learner)
     for name, value in one.learner.items():

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from reason.core.errors import BackendUnavailable, DataError, BudgetExceeded, StoreError, UserError
+from reason.core.errors import BackendUnavailable, BudgetExceeded, DataError, StoreError, UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.training.navigator.logs import learning_curve, moving_mean, read_records
