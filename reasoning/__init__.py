@@ -1,1 +1,1 @@
-"""Strategies, and what they share."""
+"""Strategies that turn a question into a solution, and what they share."""

@@ -1,1 +1,1 @@
-"""answers."""
+"""Answers in model output: extraction, kinds, normalization, equivalence."""

@@ -1,1 +1,1 @@
-"""Search over steps as pure cores with ask and tell: no model, no clock, and no randomness but what is given."""
+"""Search over reasoning steps: pure ask-and-tell searches, the driver that runs them on models, and the strategies."""

@@ -1,1 +1,1 @@
-"""voting."""
+"""Strategies that sample several chains and let their answers vote."""

@@ -123,7 +123,7 @@ async def test_classes_are_weighed_by_quality(store):
     assert by_class.confidence == pytest.approx(weights["4"] / sum(weights.values()))
 
 
-async def test_an_uncalibrated_signal_stops_nothing_unless_told_to(store):
+async def test_an_uncalibrated_signal_stops_nothing_without_a_threshold(store):
     sure = judging({"4": 1.0}, {"4": 0.999})
     solution, run, _ = await solve(store, ScriptedModel(sure), n=16)
     assert len(solution.candidates) == 4  # what the Beta rule needs
@@ -181,7 +181,7 @@ def pruned_tokens(samples, length, checkpoints, keep):
     return total + live * (length - at)
 
 
-async def test_pruning_costs_what_the_formula_says(store):
+async def test_pruning_costs_match_the_formula(store):
     script = judging({"4": 0.3, "5": 0.5, "6": 0.2}, {"4": 0.9, "5": 0.2, "6": 0.1}, long_text)
     model = ScriptedModel(script)
     solution, run, sink = await solve(store, model, n=8, max_tokens=80, prune_at=[10, 20], keep=0.5)
@@ -224,7 +224,7 @@ async def test_a_budget_that_ends_while_pruning_keeps_the_beginnings(store):
     st.lists(st.none() | st.integers(0, 1000).map(lambda i: i / 1000), min_size=1, max_size=20),
     st.floats(0.01, 1),
 )
-def test_survivors_are_the_best_and_at_least_one(quality, keep):
+def test_survivors_are_the_best_and_never_none(quality, keep):
     stay = select_survivors(quality, keep)
     assert len(stay) == max(1, math.ceil(round(keep * len(quality), 9)))
     assert stay == sorted(set(stay))

@@ -185,7 +185,7 @@ async def test_cancelling_kills_the_process(tmp_path: os.PathLike[str], monkeypa
             os.kill(pid, 0)
 
 
-async def test_closing_is_idempotent_and_frees_whoever_waits(
+async def test_closing_is_idempotent_and_releases_waiting_tasks(
     tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = os.path.join(tmp_path, "started")

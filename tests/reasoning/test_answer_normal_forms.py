@@ -89,7 +89,7 @@ def test_left_to_algebra(a: str, b: str) -> None:
 
 
 @given(a=st.text(max_size=60), b=st.text(max_size=60), kind=st.sampled_from(KINDS))
-def test_reflexive_symmetric_and_always_decided_for_words(a: str, b: str, kind: AnswerKind) -> None:
+def test_text_equality_is_reflexive_symmetric_and_always_decided(a: str, b: str, kind: AnswerKind) -> None:
     assert equal_without_algebra(a, a, kind) is True
     assert equal_without_algebra(a, b, kind) is equal_without_algebra(b, a, kind)
     if kind in ("choice", "yes_no", "text"):

@@ -203,7 +203,7 @@ def test_every_link_of_a_chain_is_checked():
     assert (first.left, first.right) == (Fraction(144), Fraction(140))
 
 
-def test_a_chain_goes_on_over_lines():
+def test_a_chain_of_equalities_continues_over_lines():
     assert verdicts("3(4 + 5)\n= 3 * 9\n= 28") == ["right", "wrong"]
     assert verdicts("\\begin{align}\n3 + 4 &= 7 \\\\\n&= 14 / 2\n\\end{align}") == ["right", "right"]
 
@@ -270,7 +270,7 @@ def test_true_equations_are_right(expression, before):
 
 
 @given(EXPRESSIONS, st.integers(1, 6))
-def test_rounded_values_are_right_and_one_more_in_the_last_place_is_wrong(expression, places):
+def test_rounded_values_are_right_and_an_error_in_the_last_digit_is_wrong(expression, places):
     text, value = expression
     assume(abs(value) < 10**12)
     assert verdicts(f"{text} = {rounded(value, places)}") == ["right"]

@@ -107,7 +107,7 @@ async def test_votes_weigh_what_they_score(opened, settings, strategy):
     assert note.data["weights"] == pytest.approx({a: w for a, w in weights.items() if w})
 
 
-async def test_equal_answers_are_one_class_and_its_best_chain_stands_for_it(opened, settings):
+async def test_equal_answers_are_one_class_represented_by_its_best_chain(opened, settings):
     chances = {"The answer is 1/2.": 0.3, "The answer is 0.5.": 0.4, "The answer is 7.": 0.5}
     opened["model"] = ScriptedModel(replies(*chances))
     opened["reward"] = ScriptedReward(chances.get)
@@ -231,7 +231,7 @@ async def test_probability_as_the_score(opened, settings):
     assert answer.usage.model_calls == 1
 
 
-async def test_a_reward_model_that_is_missing_is_told_before_anything_is_paid_for(opened, settings):
+async def test_a_missing_reward_model_is_reported_before_anything_is_spent(opened, settings):
     with pytest.raises(UserError, match=r"--reward-model .*judge/local/smollm2-135m"):
         await ask(settings, reward=None, score="reward")
     assert opened["model"].made == []

@@ -29,7 +29,7 @@ def test_a_sample_becomes_a_candidate():
     ],
 )
 @pytest.mark.parametrize("finish", ["length", "budget", "cancelled"])
-def test_what_stands_at_a_cut_is_not_believed(text, answer, finish):
+def test_text_right_at_a_cut_is_ignored(text, answer, finish):
     assert read(text, finish).answer == answer
 
 
@@ -46,5 +46,5 @@ def test_what_stands_at_a_cut_is_not_believed(text, answer, finish):
         ("A! B? c", "A! B?"),
     ],
 )
-def test_whole_sentences(text, whole):
+def test_complete_sentences(text, whole):
     assert complete_sentences(text) == whole

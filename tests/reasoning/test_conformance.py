@@ -174,14 +174,14 @@ async def test_a_sound_strategy_of_ones_own():
         (Unended, "balances its events", "search s has no end"),
     ],
 )
-async def test_what_is_broken_is_found(kind, check, wrong):
+async def test_a_broken_strategy_fails_its_check(kind, check, wrong):
     found = {f.check: f.error for f in await check_strategy(kind)}
     assert wrong in found[check]
     with pytest.raises(ConformanceError, match=f"own: .*{check}: "):
         await assert_conforms(kind)
 
 
-async def test_what_the_plain_model_cannot_serve_is_said():
+async def test_features_that_the_plain_model_lacks_are_reported():
     class Hooked(Own):
         requires = frozenset({"logits_processors"})
 

@@ -134,7 +134,7 @@ async def test_every_prompt_begins_with_the_conversation(store, name, parameters
 
 
 @pytest.mark.parametrize("prompt", ["chat", "qa"])
-async def test_choices_are_scored_behind_the_conversation(store, prompt):
+async def test_choices_are_scored_after_the_conversation(store, prompt):
     ((asked, *_), *_) = await solve(store, "logprob", {"prompt": prompt}, CLOSED)
     if prompt == "chat":
         assert [m.content for m in asked.messages] == [SYSTEM, "What is a dozen?", "Twelve.", "And half of it?"]
@@ -157,7 +157,7 @@ def test_without_a_conversation_a_prompt_is_what_it_was():
     assert (conversation_text(question), question_text(question, "Why?")) == ("", "Why?")
 
 
-def test_what_came_of_a_question_stands_behind_it_and_its_prompt_begins_as_before():
+def test_a_continuation_follows_the_question_and_keeps_the_prompt_prefix():
     tools = (Tool(name="weigh"),)
     call = ToolCall(name="weigh", arguments='{"eggs": 6}', id="c1")
     since = (
@@ -176,7 +176,7 @@ def test_what_came_of_a_question_stands_behind_it_and_its_prompt_begins_as_befor
     )
 
 
-def test_no_words_of_the_conversation_are_taken_for_the_strategys_own():
+def test_the_conversation_is_not_mistaken_for_the_strategys_own_text():
     prompt = question_prompt(QUESTION, "Think.")
     assert re.fullmatch(r"And half of it\?\n\nThink\.", prompt.messages[-1].content)
     assert [m.role for m in prompt.messages] == ["system", "user", "assistant", "user"]

@@ -63,7 +63,7 @@ async def test_json_that_is_cut_is_no_answer(tmp_path):
     assert solution.stopped == "budget"
 
 
-async def test_a_model_without_schemas_is_refused_before_it_is_asked(tmp_path):
+async def test_a_model_without_schemas_is_refused_before_any_call(tmp_path):
     model = ScriptedModel(script)
     with pytest.raises(CapabilityMissing, match="json_schema"):
         await solve(tmp_path, model)

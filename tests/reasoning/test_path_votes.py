@@ -190,7 +190,7 @@ def test_equal_probabilities_never_end_in_nothing(s: float, paths: int, answers:
         assert found.fit is None
 
 
-def test_the_authors_arithmetic_can_prune_everything_and_says_so() -> None:
+def test_the_authors_arithmetic_can_prune_everything() -> None:
     """The case behind the guard is reachable: all pruned, 0/0."""
     for seed in range(400):
         rng = random.Random(seed)
@@ -243,7 +243,7 @@ def test_both_comparisons_are_strict(monkeypatch: pytest.MonkeyPatch, guards: st
     assert prune(p, guards=guards).pruned == (0,)
 
 
-def test_the_most_probable_path_stays_where_the_mean_is_rounded_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_most_probable_path_is_kept_if_the_mean_rounds_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
     top = 0.6062280159478368
     p = [top] * 219 + [math.nextafter(top, 0), math.nextafter(math.nextafter(top, 0), 0)]
     give_fit(monkeypatch, 0.5, 20.0, 5.0, 2.0, 0.5)
@@ -290,7 +290,7 @@ def test_a_path_of_probability_0_is_fitted_as_such() -> None:
 
 
 @pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
-def test_without_log_probabilities_votes_are_counted_and_it_is_said(method: str) -> None:
+def test_without_log_probabilities_votes_are_counted_and_reported(method: str) -> None:
     bare = [Path(p.text, p.answer) for p in A]
     for paths in (bare, [*A[:7], bare[7]]):
         found = count(paths, method)
@@ -372,7 +372,7 @@ def test_classes_that_do_not_fit_are_refused(classes: list[list[int]]) -> None:
 
 
 @pytest.mark.parametrize(("members", "told"), [(0, "none"), (2, "0, 1"), (20, ", ".join(map(str, range(20))))])
-def test_positions_are_told_up_to_the_twentieth(members: int, told: str) -> None:
+def test_errors_list_up_to_twenty_positions(members: int, told: str) -> None:
     answered = ", ".join(map(str, range(20))) + ", …"
     with pytest.raises(UserError) as e:
         vote([Path(f"t{i}", "1") for i in range(21)], [list(range(members))] if members else [])

@@ -116,7 +116,7 @@ def test_single_answers_make_a_plurality_vote(answers, rule):
 
 
 @given(st.lists(st.permutations(range(4)), min_size=1, max_size=8))
-def test_whole_ballots_count_as_in_the_authors_program(ballots):
+def test_complete_ballots_count_as_in_the_authors_program(ballots):
     points = {a: sum(len(b) - b.index(a) for b in ballots) for a in range(4)}
     assert count_ballots(ballots, "borda").scores == points
 
@@ -158,7 +158,7 @@ def test_rankings_are_read(text, question, expected):
     assert ranked(text, question) == expected
 
 
-def test_a_ranking_that_was_cut_is_read_to_its_last_whole_line():
+def test_a_truncated_ranking_is_parsed_to_its_last_complete_line():
     assert ranked("Ranking:\n1. 4\n2. 5\n3. 1", NUMBER, finish="length") == ["4", "5"]
 
 
@@ -206,7 +206,7 @@ async def ask(settings, question=NUMBER, budget=None, **parameters):
     return answer, sink
 
 
-async def test_second_places_can_win(settings, scripted):
+async def test_second_choices_can_win(settings, scripted):
     scripted("Ranking:\n1. 4\n2. 6\nThe answer is 4.", "Ranking:\n1. 5\n2. 6.0\nThe answer is 5.", weights=[1, 1])
     answer, sink = await ask(settings, n=12, rule="borda")
     is_four = [c.text.endswith("4.") for c in answer.candidates]
@@ -220,7 +220,7 @@ async def test_second_places_can_win(settings, scripted):
     assert sink.of_type("vote.updated")[-1].votes == {**counts, six: 0}
 
 
-async def test_an_answer_that_is_nobodys_first_is_given_by_the_chain_that_ranks_it_best(settings, scripted):
+async def test_a_winner_without_first_choices_is_represented_by_the_chain_that_ranks_it_best(settings, scripted):
     texts = [f"Ranking:\n1. {i}\n2. 9\nThe answer is {i}." for i in (4, 5, 6, 7)]
     scripted(*texts)
     answer, _ = await ask(settings, n=40)

@@ -36,7 +36,7 @@ class Desk(RunDesk):
         return await sample_chains(model, PROMPT, sampling, QUESTION, self.run, **options)
 
 
-async def test_without_a_rule_all_are_drawn_in_one_call(store):
+async def test_without_a_rule_all_samples_are_one_call(store):
     desk = Desk(store, ScriptedModel(SCATTERED))
     drawn = await desk.draw(n=12)
     assert len(desk.model.generate_calls) == drawn.num_calls == 1
@@ -45,7 +45,7 @@ async def test_without_a_rule_all_are_drawn_in_one_call(store):
     assert [c.text for c in drawn.candidates] == [c.text for c in drawn.completions]
 
 
-async def test_rounds_draw_no_sample_that_could_not_matter(store):
+async def test_rounds_take_no_sample_that_could_not_matter(store):
     desk = Desk(store, ScriptedModel(ALWAYS))
     drawn = await desk.draw(rule=Beta(), mode="rounds")
     assert drawn.stopped_early
@@ -111,7 +111,7 @@ async def test_a_narrow_race_begins_nothing_once_there_is_enough(store):
     assert len(desk.model.made) == made
 
 
-async def test_a_race_replays_by_who_finished_first_not_by_who_was_asked_first(store):
+async def test_a_race_replays_in_order_of_completion(store):
     # in order of asking the answers are 5 4 4 5 4 …, and no two in a row agree as early as in order of finishing
     desk = Desk(store, ScriptedModel(QUICK_AND_SLOW))
     for width in (None, 3, 5):
@@ -135,7 +135,7 @@ async def test_a_narrow_race_keeps_within_a_budget(store):
     assert desk.run.ledger.usage().completion_tokens <= 100
 
 
-async def test_a_narrow_race_hears_a_backend_that_fails(store):
+async def test_a_narrow_race_raises_a_backend_failure(store):
     def fail():
         raise BackendUnavailable("the engine is gone")
 
@@ -145,7 +145,7 @@ async def test_a_narrow_race_hears_a_backend_that_fails(store):
     assert desk.model.running == 0
 
 
-async def test_a_race_that_nobody_wins_is_an_ordinary_call(store):
+async def test_a_race_without_a_winner_equals_a_plain_call(store):
     desk = Desk(store, ScriptedModel(SCATTERED))
     drawn = await desk.draw(rule=Agreement(window=5), mode="race")
     plain = await desk.draw(name="plain")
@@ -196,7 +196,7 @@ async def test_a_rule_that_needs_hooks_is_refused_without_them(store):
     assert desk.model.made == []
 
 
-async def test_the_judge_is_asked_once_for_each_sample_and_stops(store):
+async def test_quality_is_estimated_once_for_each_sample(store):
     desk, judged = Desk(store, ScriptedModel(SCATTERED)), []
 
     async def judge(candidates):

@@ -105,7 +105,7 @@ REGIONS = st.sampled_from(
 
 
 @given(st.lists(REGIONS, min_size=1, max_size=8).map(lambda parts: "\n\n".join(parts) + "\n\nend"))
-def test_what_is_cut_is_what_a_whole_text_is_cut_into(text):
+def test_boundaries_agree_with_the_steps_of_the_complete_text(text):
     steps, done, left = [], "", text
     while (at := find_boundary(left, "\n\n", done)) is not None:
         steps.append(left[:at])
@@ -114,7 +114,7 @@ def test_what_is_cut_is_what_a_whole_text_is_cut_into(text):
 
 
 @given(st.text(alphabet="`~$\\[]{}begin nd\n", max_size=300))
-def test_what_stays_open_far_behind_its_mark_is_code(text):
+def test_a_block_open_far_after_its_mark_is_code(text):
     far = text + "\n" + "x" * (FORMULA_CHARS + 1)
     assert not is_inside_block(far) or "```" in text or "~~~" in text
 

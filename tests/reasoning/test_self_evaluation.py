@@ -117,14 +117,14 @@ async def test_one_batch_and_the_empty_response_once_for_each_form(desk, monkeyp
     assert all(p.prefix == "Answer:" for batch in batches for p in batch)
 
 
-async def test_a_model_that_always_prefers_yes_says_nothing(desk):
+async def test_a_constant_preference_for_yes_gives_no_signal(desk):
     evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 0.9, "N": 0.1}))
     (made,) = await evaluator.evaluate(["It is 4."])
     assert (made.u, made.v, made.q) == (0.0, 0.0, 0.5)
     assert made.restart == made.right == pytest.approx(odds(0.9))
 
 
-async def test_swapping_the_words_negates_the_score_before_the_prior(desk):
+async def test_swapping_yes_and_no_negates_the_score_before_the_prior(desk):
     opinions = {"It is 4.": (0.2, 0.9), "": (0.4, 0.8)}
     plain, _ = await desk(ScriptedModel(script_of(opinions)))
     swapped, _ = await desk(ScriptedModel(script_of(opinions)), prompts=EvaluationPrompts(yes="No", no="Yes"))
@@ -226,7 +226,7 @@ async def test_a_question_that_fills_the_context_leaves_no_signal(desk):
     assert await evaluator.evaluate(["It is 4."]) == [None]
 
 
-async def test_a_spent_budget_is_told(desk):
+async def test_an_exhausted_budget_is_reported(desk):
     evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}), budget=Budget(calls=3))
     with pytest.raises(BudgetExceeded):
         await evaluator.evaluate(["It is 4."])
@@ -260,7 +260,7 @@ def test_spellings_are_summed_and_beginnings_count():
     assert coverage == pytest.approx(0.85)
 
 
-def test_a_word_that_is_not_shown_has_at_most_what_the_last_one_has_and_what_is_left():
+def test_an_unlisted_word_is_bounded_by_the_last_listed_one_and_the_rest():
     log_odds, coverage = verdict_from_distribution(distribution(Yes=0.9, Well=0.06))
     assert log_odds == pytest.approx(math.log(0.9 / 0.04))  # 0.04 are left, less than the last one's 0.06
     assert coverage == pytest.approx(0.9)

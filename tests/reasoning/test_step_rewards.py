@@ -99,7 +99,7 @@ async def test_a_reward_model_scores_the_steps(desk, one_pass, how, value):
     assert scores == [pytest.approx(value), pytest.approx(0.2)]
 
 
-async def test_the_whole_prefix_as_one_step(desk):
+async def test_the_prefix_as_one_step(desk):
     reward = ScriptedReward(lambda step: 0.7 if step == "a\nb" else 0.1)
     source = by_model(reward, await desk.run())
     assert await source.score("q", [["a", "b"], ["a"]], "model") == [pytest.approx(0.7), pytest.approx(0.1)]
@@ -124,7 +124,7 @@ async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(desk, how):
     assert scores == [pytest.approx(aggregate_scores(values, how)), pytest.approx(aggregate_scores(values[:2], how))]
 
 
-async def test_the_last_step_alone_takes_one_pass(desk):
+async def test_scoring_only_the_last_step_takes_one_pass(desk):
     reward = ScriptedReward(chance, one_pass=False)
     source = by_model(reward, await desk.run())
     assert await source.score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
@@ -148,7 +148,7 @@ async def test_a_model_of_one_pass_takes_one_pass_a_prefix(desk):
     assert source.num_passes == run.ledger.usage().reward_calls == 3
 
 
-async def test_one_that_fails_takes_no_sibling_along_and_is_not_asked_again(desk):
+async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(desk):
     for one_pass in (True, False):
         reward = ScriptedReward(chance, one_pass=one_pass)
         source = by_model(reward, await desk.run(str(one_pass)))
@@ -172,7 +172,7 @@ async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(
 
 
 @pytest.mark.parametrize("one_pass", [True, False])
-async def test_a_budget_of_passes_scores_the_first_ones_and_says_so(desk, one_pass):
+async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(desk, one_pass):
     run = await desk.run(reward_calls=2)
     source = by_model(ScriptedReward(chance, one_pass=one_pass), run)
     assert await source.score("q", [["a"], ["b"], ["c"]], "min") == [pytest.approx(0.9), pytest.approx(0.5), None]
@@ -339,7 +339,7 @@ async def test_a_prefix_keeps_its_rollouts_and_its_score(desk):
     assert [len(r.indices) for call in model.generate_calls for r in call] == [5, 5]
 
 
-async def test_a_scorer_judges_rollouts_in_place_of_the_majority(desk):
+async def test_a_scorer_replaces_the_majority_of_rollouts(desk):
     run = await desk.run()
     source = rollouts(
         ScriptedModel(outcome), run, times=8, scorer=lambda candidate: 0.25 if candidate.answer == "4" else 0.5
@@ -348,7 +348,7 @@ async def test_a_scorer_judges_rollouts_in_place_of_the_majority(desk):
     assert source.name == "a scorer of rollouts, 8 each"
 
 
-async def test_a_reply_that_has_ended_is_its_own_rollout(desk):
+async def test_a_terminal_prefix_is_its_own_rollout(desk):
     model, run = ScriptedModel(outcome), await desk.run()
     source = rollouts(model, run, times=3)
     right = Prefix(("good", "The answer is 4."), "good\n\nThe answer is 4.", None, terminal=True)
@@ -364,7 +364,7 @@ async def test_a_prefix_whose_rollouts_all_fail_has_no_score(desk):
     assert not source.budget_exhausted
 
 
-async def test_without_any_answer_nobody_agrees(desk):
+async def test_rollouts_without_answers_do_not_agree(desk):
     source = rollouts(ScriptedModel(replies("I give up")), await desk.run(), times=2)
     assert await source.score("q", [["I"]]) == [0.0]
 

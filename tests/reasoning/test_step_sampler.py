@@ -87,7 +87,7 @@ async def test_an_answer_within_open_code_is_none_and_a_text_may_end_there(store
     assert (step.text, step.end_reason) == (text, "end")
 
 
-async def test_only_those_that_have_to_go_on_are_asked_again(store):
+async def test_only_unfinished_steps_are_continued(store):
     desk = Desk(store, ScriptedModel(replies("```\na\n\nb\n```\n\nX", "Plain.\n\nX")))
     made = await (await desk.sampler()).expand([ROOT], 8)
     (expansion,) = made.expansions
@@ -98,7 +98,7 @@ async def test_only_those_that_have_to_go_on_are_asked_again(store):
     assert made.num_rounds == 2
 
 
-async def test_a_step_that_is_too_long_ends_at_its_cap_and_goes_on_exactly(store):
+async def test_a_step_that_is_too_long_ends_at_its_cap_and_continues_exactly(store):
     text = "x" * 25
     desk = Desk(store, ScriptedModel(replies(text)))
     steps = await walk(await desk.sampler(max_step_tokens=10))
@@ -112,7 +112,7 @@ async def test_the_cap_counts_all_rounds_of_a_step(store):
     assert (step.end_reason, step.tokens, step.text) == ("cap", 20, "```\na\n\n" + "b" * 13)
 
 
-async def test_an_answer_at_a_cut_counts_only_if_it_is_whole(store):
+async def test_an_answer_at_a_cut_counts_only_if_complete(store):
     desk = Desk(store, ScriptedModel(replies("The answer is 421.5 and that is all there is to say about it.")))
     (half, *_) = await walk(await desk.sampler(max_step_tokens=len("The answer is 42")))
     assert half.end_reason == "cap"
@@ -143,7 +143,7 @@ async def test_another_delimiter(store):
 # -- batches, duplicates, empties
 
 
-async def test_a_whole_frontier_is_one_call(store):
+async def test_a_frontier_is_one_call(store):
     desk = Desk(store, ScriptedModel(replies("a.\n\nz", "b.\n\nz", "c.\n\nz")))
     sampler = await desk.sampler()
     level = [s.after for s in (await sampler.expand([ROOT], 30)).expansions[0].distinct]
@@ -169,7 +169,7 @@ async def test_siblings_that_say_the_same_are_duplicates_of_the_first(store):
     assert made.tokens == desk.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
 
 
-async def test_one_that_ends_is_no_duplicate_of_one_that_goes_on(store):
+async def test_a_terminal_step_is_no_duplicate_of_an_open_one(store):
     desk = Desk(store, ScriptedModel(replies("two", "two\n\nz")))
     (expansion,) = (await (await desk.sampler()).expand([ROOT], 16)).expansions
     assert {(s.text, s.terminal) for s in expansion.distinct} == {("two", True), ("two", False)}
@@ -218,7 +218,7 @@ async def test_expanding_again_gives_new_samples_and_knows_the_old(store):
     assert [s.text for s in whole.expansions[0].samples] == [s.text for s in (*first.samples, *again.samples)]
 
 
-async def test_a_prefix_that_is_given_twice_gets_other_samples_each_time(store):
+async def test_a_repeated_prefix_gets_new_samples(store):
     desk = Desk(store, ScriptedModel(LETTERS))
     made = await (await desk.sampler()).expand([ROOT, ROOT], 3)
     assert [[s.index for s in e.samples] for e in made.expansions] == [[0, 1, 2], [3, 4, 5]]
@@ -226,7 +226,7 @@ async def test_a_prefix_that_is_given_twice_gets_other_samples_each_time(store):
     assert [r.indices for r in desk.model.generate_calls[0]] == [(0, 1, 2, 3, 4, 5)]
 
 
-async def test_sample_0_of_two_prefixes_draws_from_two_streams(store):
+async def test_sample_0_of_two_prefixes_uses_two_random_streams(store):
     coin = {"0": 0.5, "1": 0.5}
     desk = Desk(store, ScriptedModel(lambda text: coin))
     sampler = await desk.sampler(max_step_tokens=24)
@@ -258,7 +258,7 @@ async def test_a_resumed_run_gets_the_same_tree_and_pays_for_nothing_twice(store
     assert desk.spent.replayed_tokens == desk.spent.completion_tokens > 0
 
 
-async def test_a_run_cut_short_asks_for_the_rest_alone(store):
+async def test_a_resumed_run_requests_only_the_rest(store):
     desk = Desk(store, ScriptedModel(LETTERS))
     await tree(await desk.sampler(), levels=1)
     before = len(desk.model.made)
@@ -297,7 +297,7 @@ async def test_log_probabilities_are_summed_over_all_rounds(store):
 # -- budgets
 
 
-async def test_a_spent_budget_is_told_not_raised(store):
+async def test_an_exhausted_budget_is_reported_not_raised(store):
     desk = Desk(store, ScriptedModel(replies(CHAIN)))
     sampler = await desk.sampler(budget=Budget(tokens=20))
     made = await sampler.expand([ROOT], 4)
@@ -312,7 +312,7 @@ async def test_a_spent_budget_is_told_not_raised(store):
     assert desk.sink.of_type("budget.exhausted")
 
 
-async def test_what_a_share_of_the_budget_cuts_goes_on_with_what_others_left(store):
+async def test_a_step_cut_by_its_share_continues_with_the_remaining_tokens(store):
     text = "a long step of forty characters and more.\n\nz"
     desk = Desk(store, ScriptedModel(replies("s.\n\nz", text)))
     sampler = await desk.sampler(budget=Budget(tokens=8 * 35), max_step_tokens=100)

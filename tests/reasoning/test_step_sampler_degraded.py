@@ -39,7 +39,7 @@ class Open(ScriptedModel):
         return super().capabilities.model_copy(update={"prefix": False})
 
 
-async def test_a_model_without_prefixes_goes_on_from_them_and_what_it_repeats_is_cut(store):
+async def test_without_prefix_support_the_model_is_instructed_and_repetitions_are_cut(store):
     desk = Desk(store, Chat(replies(CHAIN)))  # it always begins its reply anew
     steps = await walk(await desk.sampler())
     assert [s.text for s in steps] == ["Step 1: two.", "Step 2: and two.", "The answer is 4."]
@@ -63,7 +63,7 @@ async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(stor
     assert (second.text, second.token_ids, second.after.token_ids) == ("Two.", None, None)
 
 
-async def test_a_model_without_prefixes_that_goes_on_properly(store):
+async def test_without_prefix_support_a_model_that_does_not_repeat(store):
     def script(text):
         turns = text.split(CONTINUE_INSTRUCTION)
         said = turns[0].count("two") if len(turns) > 1 else 0
@@ -81,7 +81,7 @@ async def test_a_model_without_prefixes_that_goes_on_properly(store):
     assert (second.token_ids, second.after.token_ids) == (None, None)
 
 
-async def test_where_tokens_are_hidden_the_backend_may_still_tell_the_end_of_the_text(store):
+async def test_with_hidden_tokens_the_backend_may_report_the_end_of_the_text(store):
     class Telling(ScriptedModel):
         async def generate(self, requests, listener=None):
             made = await super().generate(requests, listener=None)
@@ -94,7 +94,7 @@ async def test_where_tokens_are_hidden_the_backend_may_still_tell_the_end_of_the
     assert desk.run.degraded == []
 
 
-async def test_where_nobody_tells_what_ended_a_sample_it_is_taken_for_a_step(store):
+async def test_without_a_stop_reason_a_sample_counts_as_a_step(store):
     class Hiding(Chat):
         @property
         def capabilities(self):

@@ -82,7 +82,7 @@ async def grow(sampler, levels, k, widest=3):
     return samples, tokens
 
 
-async def test_at_least_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(desk):
+async def test_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(desk):
     sampler = await desk.sampler("tree", max_step_tokens=32)
     samples, tokens = await grow(sampler, levels=4, k=3)
     usage = desk.run.ledger.usage()
@@ -92,7 +92,7 @@ async def test_at_least_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(des
     assert desk.run.degraded == []
 
 
-async def test_prefixes_are_continued_as_one_whole_reply_would_be(desk, model):
+async def test_continued_prefixes_equal_one_uninterrupted_completion(desk, model):
     """Greedy steps, joined, are the greedy reply: same tokens, same log-probabilities."""
     sampler = await desk.sampler("greedy", temperature=0.0, max_step_tokens=32)
     prefix, steps = Prefix(), []
@@ -111,7 +111,7 @@ async def test_prefixes_are_continued_as_one_whole_reply_would_be(desk, model):
     assert 0 < scores[0] < 1
 
 
-async def test_the_end_of_the_text_is_told_from_the_end_of_a_step(desk, model):
+async def test_the_end_of_the_text_differs_from_the_end_of_a_step(desk, model):
     """The backend tells it; nothing is asked besides."""
     prompt = Prompt.user("Say hello.")
     sampler = await desk.sampler("end", prompt=prompt, temperature=0.0, max_step_tokens=60)

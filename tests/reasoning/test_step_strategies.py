@@ -92,7 +92,7 @@ async def test_what_a_search_counts_is_what_the_run_was_charged(store, name):
 
 
 @pytest.mark.parametrize("name", SIZES)
-async def test_the_trace_holds_the_whole_tree(store, name):
+async def test_the_trace_contains_the_complete_tree(store, name):
     desk = Desk(store)
     solution = await desk.solve(name)
     nodes = desk.nodes()
@@ -140,7 +140,7 @@ async def test_equal_seeds_search_alike_and_others_differently(store, name):
 
 
 @pytest.mark.parametrize("name", SIZES)
-async def test_a_search_that_was_killed_goes_on_and_pays_nothing_twice(store, name):
+async def test_a_killed_search_resumes_and_pays_for_nothing_twice(store, name):
     whole = Desk(store)
     expected = await whole.solve(name, "whole")
     spent = whole.run.ledger.usage()
@@ -169,7 +169,7 @@ async def test_a_search_that_was_killed_goes_on_and_pays_nothing_twice(store, na
 
 
 @pytest.mark.parametrize("name", SIZES)
-async def test_no_budget_of_tokens_is_exceeded_and_an_answer_is_still_given(store, name):
+async def test_no_token_budget_is_exceeded_and_an_answer_is_returned(store, name):
     for tokens in (20, 60, 90, 150, 300):
         desk = Desk(store)
         solution = await desk.solve(name, f"{name}-{tokens}", budget=Budget(tokens=tokens))
@@ -190,7 +190,7 @@ async def test_a_budget_of_passes_ends_the_search_and_not_the_answer(store, name
 
 
 @pytest.mark.parametrize("name", SIZES)
-async def test_at_the_depth_limit_the_answer_is_asked_for(store, name):
+async def test_at_the_depth_limit_the_answer_is_forced(store, name):
     endless = replies("Hm 4.\n\n" * 40)
     desk = Desk(store, ScriptedModel(endless))
     size = {"n": 2} if name.startswith("particle") else {}
@@ -239,7 +239,7 @@ def test_sources_that_do_not_exist_are_refused():
             STRATEGIES.load("astar").Config(score=score)
 
 
-def test_what_is_wrong_with_parameters_is_told_in_words():
+def test_invalid_parameters_have_readable_errors():
     with pytest.raises(UserError, match=r"score = 'fancy\+judge': unknown source 'fancy'; use auto, or reward, judge"):
         create_strategy("astar", {"score": "fancy+judge"})
     with pytest.raises(UserError, match=r"^particle-gibbs parameters: taus must fall from chain to chain$"):
@@ -268,7 +268,7 @@ async def test_without_a_reward_model_the_model_judges_itself(store):
     assert desk.run.degraded == []
 
 
-async def test_a_reward_model_that_is_named_and_not_given_is_asked_for(store):
+async def test_a_named_reward_model_that_is_missing_is_an_error(store):
     desk = Desk(store, reward=None)
     with pytest.raises(UserError, match="needs a reward model"):
         await desk.solve("astar", score="reward")
@@ -292,7 +292,7 @@ class Humming(Mute):
     logprobs = True
 
 
-async def test_without_any_signal_self_consistency_answers_and_says_so(store):
+async def test_without_any_signal_self_consistency_answers_and_is_reported(store):
     desk = Desk(store, Mute(MOSTLY_WRONG), reward=None)
     solution = await desk.solve("astar", k=9)
     assert len(solution.candidates) == 9
@@ -301,7 +301,7 @@ async def test_without_any_signal_self_consistency_answers_and_says_so(store):
         await desk.solve("astar", "s", score="logprob")
 
 
-async def test_words_are_the_last_signal(store):
+async def test_log_probabilities_are_the_last_fallback(store):
     desk = Desk(store, Humming(MOSTLY_WRONG), reward=None)
     solution = await desk.solve("astar")
     assert solution.best.answer == "5"  # what the model likes
@@ -328,7 +328,7 @@ async def test_a_vote_of_particles_adds_their_weights_up(store):
     assert one.confidence == one.best.score
 
 
-async def test_of_several_solutions_the_one_that_is_asked_for_is_taken(store):
+async def test_select_chooses_among_several_solutions(store):
     # the wrong one ends better, after a bad step
     wrong = {"2": 0.9, "S": 0.1, "T": 0.7}
     desk = Desk(store, reward=lambda step: 0.6 if "4" in step else wrong[step[0]])
@@ -354,7 +354,7 @@ async def test_tempered_chains_swap_and_the_coldest_answers(store):
         STRATEGIES.load("particle-gibbs").Config(taus=(1.0, 2.0))
 
 
-async def test_a_reference_goes_on_behind_another_beginning(store):
+async def test_a_reference_is_attached_to_another_prefix(store):
     """Its steps to come are weighed by the model's own probabilities, token for token."""
     opening = replies("A.\n\nGo 4.\n\nThe answer is 4.", "B.\n\nGo 4.\n\nThe answer is 4.", weights=[0.5, 0.5])
     desk = Desk(store, ScriptedModel(opening), reward=lambda _: 0.5)
@@ -380,7 +380,7 @@ async def test_a_reference_goes_on_behind_another_beginning(store):
     assert desk.run.degraded == []
 
 
-async def test_probabilities_of_another_temperature_are_said_to_be_inexact(store):
+async def test_probabilities_of_another_temperature_are_reported_as_inexact(store):
     desk = Desk(store)
     await desk.solve("particle-gibbs", n=2, ancestor_sampling=True, temperature=0.8)
     assert "exact at temperature=1" in desk.run.degraded[0]
@@ -433,7 +433,7 @@ async def test_a_cancelled_search_has_offered_its_best_solution(store):
     assert all(solution.best.answer in ("4", "5") for solution in offered)
 
 
-async def test_choices_and_documents_are_told_to_what_scores(store):
+async def test_choices_and_documents_reach_the_step_reward(store):
     question = Question(text="Which is 2 + 2?", choices=("four", "five"))
     model = ScriptedModel(replies("Step.\n\nThe answer is A."))
     desk = Desk(store, model)

@@ -55,7 +55,7 @@ def tallies(draw):
 VOTING_RULES = [Agreement(window=3), Beta(), Beta(confidence=0.8), Dirichlet(), Dirichlet(cost=0.1, min_samples=1)]
 
 
-def test_a_rule_is_named_or_given_with_its_parameters():
+def test_a_rule_is_a_name_or_an_object_with_parameters():
     assert STOPPING.validate_python("beta") == Beta()
     assert STOPPING.validate_python({"rule": "beta", "confidence": 0.99}) == Beta(confidence=0.99)
     assert STOPPING.validate_python("none") == NoStop()
@@ -82,11 +82,11 @@ def test_agreement_wants_a_run_of_equal_answers():
 @pytest.mark.parametrize(
     ("labels", "wanted"), [((), 3), ((0,), 2), ((0, 0), 1), ((0, 1), 2), ((0, 0, None), 3), ((0, 0, 1, 1), 1)]
 )
-def test_agreement_draws_what_the_run_lacks(labels, wanted):
+def test_agreement_requests_the_samples_that_the_run_lacks(labels, wanted):
     assert Agreement(window=3).round_size(tally_of(*labels), 10) == wanted
 
 
-def test_agreement_is_of_five_samples_or_of_two_at_the_least():
+def test_agreement_has_a_window_of_five_and_a_minimum_of_two():
     assert Agreement().window == 5
     assert Agreement(window=2).should_stop(tally_of("a", "b", "b"))
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
@@ -99,7 +99,7 @@ def test_agreement_is_of_five_samples_or_of_two_at_the_least():
 # -- beta
 
 
-def test_the_spec_s_values():
+def test_beta_reference_values():
     assert leader_probability(3, 0) == 1 - 1 / 16
     assert leader_probability(4, 0) == 0.96875
     assert not Beta().should_stop(tally_of(0, 0, 0))
@@ -125,7 +125,7 @@ def test_beta_is_exact_at_its_bound_and_with_more_votes_than_a_float_has_digits(
         Beta(confidence=1)
 
 
-def test_beta_looks_at_the_two_largest_alone():
+def test_beta_uses_only_the_two_largest_counts():
     assert Beta().should_stop(tally_of(0, 0, 0, 0, 0, 0, 1, 2, 3, 4, None)) == (leader_probability(6, 1) >= 0.95)
 
 
@@ -191,7 +191,7 @@ def test_the_first_round_of_beta_is_four():
 
 
 @given(tallies())
-def test_no_stop_draws_all_and_never_stops(so_far):
+def test_no_stop_takes_all_and_never_stops(so_far):
     assert not NoStop().should_stop(so_far)
     assert NoStop().round_size(so_far, 17) == NoStop().race_size(so_far, 17) == 17
 
@@ -208,7 +208,7 @@ def test_the_order_of_samples_and_the_names_of_answers_do_not_matter(so_far, ord
 # -- self-evaluation
 
 
-def test_self_evaluation_looks_at_the_best():
+def test_self_evaluation_uses_the_best_quality():
     assert SelfEvaluated(threshold=0.8).should_stop(tally_of(0, 1, quality=(0.2, 0.8)))
     assert not SelfEvaluated(threshold=0.8).should_stop(tally_of(0, 1, quality=(0.2, 0.79)))
     assert not SelfEvaluated(threshold=0.8).should_stop(tally_of(0, quality=(None,)))
@@ -291,11 +291,11 @@ def test_weights_share_whatever_they_add_up_to() -> None:
         _ = Tally(labels=(0, 1), weights=(1.0,)).shares
 
 
-def test_unless_more_are_allowed_one_sample_may_be_drawn() -> None:
+def test_the_default_maximum_is_one_sample() -> None:
     assert Tally().max_samples == 1
 
 
-def test_more_samples_agree_with_the_leader_or_with_nobody() -> None:
+def test_further_samples_agree_with_the_leader_or_with_none() -> None:
     tally = Tally(labels=(0, 1, 1), quality=(0.5, None, 0.1), lowest_confidence=(None, 2.0, 3.0), max_samples=8)
     agreeing, split = tally.extended(2, agreeing=True), tally.extended(2, agreeing=False)
     assert agreeing.labels == (0, 1, 1, 1, 1)

@@ -54,7 +54,7 @@ async def test_a_chain_that_calls_has_its_calls_as_its_answer(store):
     assert request.prompt.messages[-1].content.startswith("Is it warm in Rome?\n\nCall the tools that this needs.")
 
 
-async def test_a_chain_that_calls_nothing_is_read_as_ever(store):
+async def test_a_chain_without_calls_is_parsed_as_usual(store):
     solution = await solve(store, "cot", ToolModel(replies("It is. The answer is yes.")))
     assert (solution.best.answer, solution.best.tool_calls) == ("yes", ())
 
@@ -80,7 +80,7 @@ async def test_equal_calls_vote_together_and_against_others(store, name):
         assert solution.notes["votes"] == {a: answers.count(a) for a in (ROME, OSLO, "yes")}
 
 
-async def test_calls_whose_probability_is_hidden_are_not_scored_by_the_text_beside_them(store):
+async def test_calls_with_hidden_probability_are_not_scored_by_their_text(store):
     class Hiding(ToolModel):
         async def generate(self, requests, listener=None):
             made = await super().generate(requests)
@@ -115,7 +115,7 @@ async def test_a_model_judges_calls_by_what_they_say_and_with_its_tools_before_i
     assert all(p.tools == (WEATHER,) for p in judged)
 
 
-async def test_what_a_tool_gave_is_gone_on_from(store):
+async def test_tool_results_are_continued(store):
     model = ToolModel(replies("It has 24 degrees. The answer is yes."))
     [call] = (await solve(store, "cot", ToolModel(replies(calling(city="Rome"))), run_id="first")).best.tool_calls
     since = (
@@ -141,7 +141,7 @@ async def test_a_replay_has_the_calls_too(store):
 
 
 @pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto", "ranked-vote"])
-def test_other_strategies_are_not_asked_with_tools(name):
+def test_other_strategies_refuse_tools(name):
     with pytest.raises(UserError, match=f"strategy {name} does not support tools") as caught:
         require_tool_support(name, ASKED)
     assert caught.value.param == "tools"
@@ -168,7 +168,7 @@ async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
         require_features(strategy, models, ASKED)
 
 
-async def test_calls_are_equal_to_the_same_call_alone():
+async def test_calls_equal_only_the_same_call():
     one, two = '[{"arguments":{"x":1.0},"name":"f"}]', '[{"arguments":{"x":1},"name":"f"}]'
     answers = ["4", one, None, two, "4.0", one, "f"]
     numbers = ASKED.model_copy(update={"kind": "number"})

@@ -91,7 +91,7 @@ async def test_the_model_names_a_response_and_its_share_is_the_confidence(opened
     assert shown.startswith(QUESTION.text)
 
 
-async def test_a_reply_that_names_nothing_leaves_it_to_the_majority(opened, settings):
+async def test_a_choice_that_names_no_response_falls_back_to_the_majority(opened, settings):
     opened["model"] = ScriptedModel(choosing({17: 1.0}, weights=[1, 8, 1]))
     answer, sink = await ask(settings, n=6)
     share = sum(c.answer == "Lyon" for c in answer.candidates) / 6
@@ -116,7 +116,7 @@ async def test_one_response_is_not_compared(opened, settings):
     assert (answer.usage.model_calls, answer.confidence) == (1, None)
 
 
-async def test_without_a_given_beginning_the_whole_form_is_read(opened, settings, monkeypatch):
+async def test_without_a_prefix_the_complete_form_is_parsed(opened, settings, monkeypatch):
     def script(text):
         return replies(CHOICE_PREFIX + " 2")(text) if "independently" in text else replies(*CHAINS)(text)
 
@@ -203,7 +203,7 @@ def reply(text, *tops):
         ("99999999999999999999", CHOICE_PREFIX, None),
     ],
 )
-def test_replies_are_read(text, opening, expected):
+def test_choices_are_parsed(text, opening, expected):
     found = parse_choice(reply(text), 12, opening)
     assert (None if found is None else found.index) == expected
 

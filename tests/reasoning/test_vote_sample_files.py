@@ -89,7 +89,7 @@ def test_questions_have_pools_of_their_own_in_the_order_of_their_first_rows() ->
         (rows({"text": "a", "question": "Why?"}, {"text": "a"}), ["line 2", "some rows have the field 'question'"]),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(content: bytes, says: list[str]) -> None:
+def test_errors_name_the_line(content: bytes, says: list[str]) -> None:
     with pytest.raises(DataError) as caught:
         read_pools(content, "x.jsonl")
     for words in says:

@@ -87,7 +87,7 @@ async def test_the_methods_disagree_as_they_should(store):
     assert answers["pc"].notes["vote"]["method"] == "pc"
 
 
-async def test_all_draw_the_same_samples(store):
+async def test_all_strategies_take_the_same_samples(store):
     texts = []
     for name in ("self-consistency", "pc", "ppl", "rpc"):
         solution, _ = await solve(store, name, ScriptedModel(SPLIT), run_id=name, n=12)
@@ -108,7 +108,7 @@ async def test_rpc_is_the_vote_over_its_own_candidates(store):
 
 
 @pytest.mark.parametrize("name", ["rpc", "pc", "ppl"])
-async def test_without_logprobs_it_is_self_consistency_and_says_so(store, name):
+async def test_without_logprobs_it_is_self_consistency_and_reported(store, name):
     solution, run = await solve(store, name, Hiding(SPLIT), n=20)
     plain, _ = await solve(store, "self-consistency", ScriptedModel(SPLIT), n=20, run_id="sc")
     assert run.degraded == [f"{name}: no logprobs, used self-consistency"]
@@ -139,7 +139,7 @@ async def test_the_scope_answer_leaves_thoughts_out(store):
     assert plain.notes["vote"]["confidences"]["4"] > 0.5
 
 
-async def test_means_are_none_where_nothing_is_known(store):
+async def test_means_are_none_if_nothing_is_known(store):
     solution, run = await solve(store, "self-consistency", ScriptedModel(SPLIT), n=3)
     model = MeteredModel(Hiding(SPLIT), "main", run)
     assert await mean_logprobs(model, None, []) == []

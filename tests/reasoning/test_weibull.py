@@ -189,7 +189,7 @@ def test_multistart_is_the_best_of_its_starts() -> None:
     assert len(found) > 2  # none is of no use
 
 
-def test_a_fit_says_whether_it_stands_on_a_slope() -> None:
+def test_a_fit_reports_whether_it_is_on_a_slope() -> None:
     """Slopes that lead out of the bounds do not count; swapped components have their own weight."""
     bounded = stuck = swapped = 0
     for seed in range(60):

@@ -140,7 +140,7 @@ def at_the_first_step(told, chance, *, reference=("a", "b", "c"), free="z", **op
     return search, search.ask(), told
 
 
-def test_the_rest_of_the_reference_goes_on_by_weight_probability_and_potentials():
+def test_the_ancestor_is_sampled_by_weight_probability_and_potentials():
     told = [Continuation("b", 0, False, 0.4, -2.0), Continuation("c", 0, True, 0.5, -3.0)]
     own = math.log(0.9) - 1.5 - 2.5 + math.log(0.8) + math.log(0.7)
     other = math.log(0.6) - 2.0 - 3.0 + math.log(0.4) + math.log(0.5)
@@ -176,7 +176,7 @@ def test_the_rest_of_the_reference_goes_on_by_weight_probability_and_potentials(
     assert outcomes["zbc"] / outcomes["abc"] == pytest.approx(odds, rel=1e-9)
 
 
-def test_what_says_the_same_as_the_reference_need_not_be_weighed():
+def test_prefixes_equal_to_the_reference_are_not_rescored():
     search, batch, _ = at_the_first_step(None, Chooser([]), free="a")
     assert not any(expand.given_steps for expand in batch)
     assert search.cost.skipped_rescorings == 0
@@ -255,7 +255,7 @@ def test_what_holds_for_the_reference(seed, n, mode, resample_stopped, unknown, 
     assert len(set(world.served)) == len(world.served)
 
 
-def test_a_node_may_be_continued_and_weighed_in_one_batch():
+def test_a_node_may_be_expanded_and_rescored_in_one_batch():
     both = 0
     for seed in range(8):
         search, world = gibbs(Random(seed), n=4, iterations=3, max_depth=8), RandomWorld(seed, ending=0.1)
@@ -270,7 +270,7 @@ def test_a_node_may_be_continued_and_weighed_in_one_batch():
     assert both > 10
 
 
-def test_where_nothing_gives_probabilities_it_is_plain_particle_gibbs():
+def test_without_probabilities_it_is_plain_particle_gibbs():
     blind = play(gibbs(Random(4), n=4, iterations=4), RandomWorld(4, ending=0.1, unknown=1.0))
     plain = play(gibbs(Random(4), n=4, iterations=4, ancestor_sampling=False), RandomWorld(4, ending=0.1, unknown=1.0))
     assert blind.records == plain.records
@@ -279,7 +279,7 @@ def test_where_nothing_gives_probabilities_it_is_plain_particle_gibbs():
     assert plain.cost.skipped_rescorings == 0
 
 
-def test_weighing_keeps_within_the_passes_of_the_reward_model():
+def test_rescoring_keeps_within_the_passes_of_the_reward_model():
     stayed = 0
     for most in (30, 60, 90, 150):
         limits = SearchLimits(prm_passes=most)
@@ -289,6 +289,6 @@ def test_weighing_keeps_within_the_passes_of_the_reward_model():
     assert stayed > 0
 
 
-def test_temperatures_that_are_not_known_ahead_are_refused():
+def test_temperatures_not_known_in_advance_are_refused():
     with pytest.raises(ValidationError, match="temperatures of steps to come"):
         GibbsOptions(ancestor_sampling=True, entropic="size")

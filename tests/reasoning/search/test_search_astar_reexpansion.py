@@ -101,7 +101,7 @@ def test_with_consistent_costs_the_first_solution_is_still_the_best_generated(ki
             assert outcome.chosen.f == min(node.f for node in done.tree if node.terminal)
 
 
-def test_a_bad_first_draw_need_not_decide_all():
+def test_unlucky_first_samples_do_not_decide_everything():
     def world(done, expand):
         depth, first = done.tree[expand.node].depth, expand.first
         if depth == 0:

@@ -73,7 +73,7 @@ def test_dvts_runs_a_greedy_beam_in_each_subtree():
         assert done.outcome().chosen.value == max(score for _, score in wanted)
 
 
-def test_subtrees_score_what_another_subtree_says_too():
+def test_subtrees_score_steps_equal_to_another_subtrees():
     search = dvts(subtrees=2, k=2)
     (expand,) = search.ask()
     told = [Continuation(text, 1) for text in ("a", "a", "a", "b")]
@@ -150,7 +150,7 @@ def test_ledger_of_both(seed, width, k, max_depth, blank):
             assert outcome.stopped == "done"
 
 
-def test_a_complete_solution_can_lose_its_place_and_still_counts():
+def test_a_complete_solution_dropped_from_the_beam_still_counts():
     tree = FixedTree({(): [("A", 0.5, True), ("B", 0.6, False)], ("B",): [("C", 0.1, False), ("D", 0.2, False)]})
     search = beam(width=2, k=2)
     for _ in range(2):

@@ -58,7 +58,7 @@ def world(seed):
 @ALL
 @given(seed=seeds, shuffle=seeds)
 @settings(max_examples=25)
-def test_the_order_of_arrival_means_nothing(make, seed, shuffle):
+def test_the_order_of_arrival_has_no_influence(make, seed, shuffle):
     one = play(make(seed, max_depth=6), world(seed))
     other = play(make(seed, max_depth=6), world(seed), order=Random(shuffle))
     assert state_of(one) == state_of(other)
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_search(make):
 
 
 @ALL
-def test_telling_twice_changes_nothing_and_telling_otherwise_is_refused(make):
+def test_repeated_results_have_no_effect_and_different_ones_are_refused(make):
     search, serve = make(3, max_depth=5), world(3)
     history = []
     while batch := search.ask():
@@ -90,7 +90,7 @@ def test_telling_twice_changes_nothing_and_telling_otherwise_is_refused(make):
 
 
 @ALL
-def test_what_was_not_asked_for_is_refused(make):
+def test_results_without_a_request_are_refused(make):
     search = make(3)
     with pytest.raises(UserError, match="there is no request for node"):
         search.tell(0, [])
@@ -106,7 +106,7 @@ def test_what_was_not_asked_for_is_refused(make):
 
 
 @ALL
-def test_ask_names_what_was_not_told_yet(make):
+def test_ask_returns_requests_without_results(make):
     seen = 0
     for seed in range(10):
         search, serve = make(seed, max_depth=6), world(seed)
@@ -164,7 +164,7 @@ def test_a_search_can_be_ended_at_any_point(make, seed, after, complete):
 @ALL
 @given(seed=seeds)
 @settings(max_examples=15)
-def test_what_is_to_be_scored_is_what_the_search_takes(make, seed):
+def test_the_indices_to_score_are_those_the_search_uses(make, seed):
     search, serve = make(seed, max_depth=6), RandomWorld(seed, blank=0.15, words=3)
     while batch := search.ask():
         for expand in batch:
@@ -184,7 +184,7 @@ def test_what_is_to_be_scored_is_what_the_search_takes(make, seed):
 
 
 @ALL
-def test_an_outcome_may_be_asked_for_at_any_time(make):
+def test_an_outcome_is_available_at_any_time(make):
     search, serve = make(2, max_depth=5), world(2)
     assert search.outcome().chosen is None
     while batch := search.ask():
@@ -201,7 +201,7 @@ def test_limits_are_checked():
         SearchLimits(gen_tokens=10, finish_tokens=11)
 
 
-def test_the_id_of_a_node_is_enough_where_no_node_is_asked_for_twice():
+def test_the_id_of_a_node_is_enough_if_no_node_is_requested_twice():
     one, other = (make(3, max_depth=5) for make in (MAKE["gibbs"],) * 2)
     serve = world(3)
     while batch := one.ask():

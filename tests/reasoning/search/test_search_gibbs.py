@@ -18,7 +18,7 @@ def gibbs(rng, **options):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_a_pass_beside_a_reference_leaves_the_target_unchanged(n):
+def test_a_pass_with_a_reference_leaves_the_target_unchanged(n):
     def after(chance, reference):
         search = gibbs(chance, n=n, iterations=2, weight_mode="likelihood", stopped_weight="one")
         UNEVEN.begin_beside(search, [reference], chance)
@@ -89,7 +89,7 @@ def test_what_holds_for_the_reference(seed, n, iterations, mode, resample_stoppe
     assert search.cost.gen_tokens == sum(node.tokens for node in born)
 
 
-def test_a_copy_of_the_reference_cut_short_goes_on():
+def test_a_truncated_copy_of_the_reference_continues():
     forks = alone = 0
     for seed in range(60):
         search = gibbs(Random(seed), n=3, iterations=3, max_depth=12)

@@ -156,7 +156,7 @@ def test_the_priors_of_siblings_are_positive_shares_of_one(world, options):
         assert all(share >= 0 for share in shares)
 
 
-def test_puct_goes_where_the_model_would_go():
+def test_puct_follows_the_models_prior():
     world = always(*(Continuation(f"{word} ", 2, False, 0.5, logprob) for word, logprob in (("a", -8.0), ("b", -0.2))))
     prior = math.exp(-0.1) / (math.exp(-4.0) + math.exp(-0.1))
     ways = {}
@@ -284,7 +284,7 @@ def test_solutions_without_a_reward_come_after_those_that_have_one():
     assert ([node.text for node in outcome.terminals], outcome.weights) == (["y", "x"], (0.0, 0.0))
 
 
-def test_at_the_last_depth_final_answers_are_asked_for_as_many_as_steps():
+def test_at_the_last_depth_as_many_final_answers_as_steps_are_requested():
     endless, finishing = RandomWorld(4, ending=0.0), []
     done = search(k=3, max_depth=3, expansions=30, limits=SearchLimits(finish_tokens=7))
     while batch := done.ask():
@@ -309,7 +309,7 @@ def test_spent_expansions_have_the_best_leaf_finished():
     assert (forced.visits, done.tree[0].visits) == (0, 4)  # no part of the statistics
 
 
-def test_before_anything_is_complete_the_best_leaf_stands_for_a_solution():
+def test_before_any_complete_solution_the_best_leaf_is_chosen():
     done = search(expansions=9)
     assert done.outcome().chosen is None
     done.tell(done.ask()[0], steps(0.2, 0.7))
@@ -321,7 +321,7 @@ def test_before_anything_is_complete_the_best_leaf_stands_for_a_solution():
 
 @pytest.mark.parametrize("policy", ["uct", "puct"])
 @pytest.mark.parametrize(("k", "leaves"), [(1, 1), (2, 1), (3, 1), (3, 5), (4, 100)])
-def test_with_expansions_enough_the_whole_tree_is_visited_and_its_best_solution_returned(k, leaves, policy):
+def test_with_enough_expansions_the_complete_tree_is_visited(k, leaves, policy):
     rng = Random(f"{k}{leaves}{policy}")
     rewards = {path: rng.random() for path in itertools.product(range(k), repeat=3)}
 

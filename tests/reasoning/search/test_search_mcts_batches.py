@@ -27,7 +27,7 @@ from support.tree_search_model import RaggedWorld
 # -- duplicates and resampling
 
 
-def test_duplicates_are_sampled_anew_and_the_first_k_that_differ_are_kept():
+def test_duplicates_are_resampled_and_the_first_k_that_differ_are_kept():
     done = search(k=3, resamples=2)
     (expand,) = done.ask()
     told = [Continuation("a ", 1), Continuation("Step 2: a", 1), Continuation(" ", 1)]
@@ -43,7 +43,7 @@ def test_duplicates_are_sampled_anew_and_the_first_k_that_differ_are_kept():
     assert (ledger.samples, ledger.empties, ledger.duplicates, ledger.expansions) == (8, 1, 4, 1)
 
 
-def test_no_more_are_lacking_than_may_be_told():
+def test_the_number_missing_is_limited_by_the_maximum_results():
     done = search(k=3, resamples=2)
     (expand,) = done.ask()
     told = [Continuation("a ", 1)] * 9
@@ -64,7 +64,7 @@ def test_the_final_answer_of_a_search_that_is_over_is_sampled_once():
 
 @given(seeds, st.integers(1, 4), st.integers(0, 3))
 @settings(max_examples=40)
-def test_any_number_up_to_k_and_the_resamples_may_be_told(seed, k, resamples):
+def test_any_number_up_to_k_and_the_resamples_is_accepted(seed, k, resamples):
     world = RandomWorld(seed, words=2, blank=0.2)
     for n in range(k, k * (1 + resamples) + 1):
         done = search(k=k, resamples=resamples, expansions=2)
@@ -76,7 +76,7 @@ def test_any_number_up_to_k_and_the_resamples_may_be_told(seed, k, resamples):
         assert len(done.tree) - 1 == n - done.cost.duplicates - done.cost.empties <= k
 
 
-def test_samples_of_equal_prefixes_have_indices_of_their_own_also_where_they_are_sampled_anew():
+def test_samples_of_equal_prefixes_have_distinct_indices_also_when_resampled():
     def world(done, expand):
         path = done.tree.text(expand.node)
         return [Continuation(text, 1, False, 0.5) for text in (["x", "xy"] if not path else ["yz", "z"])[: expand.n]]
@@ -94,14 +94,14 @@ def test_samples_of_equal_prefixes_have_indices_of_their_own_also_where_they_are
     assert all(sorted(indices) == list(range(len(indices))) for indices in taken.values())
 
 
-def test_of_final_answers_the_same_words_are_kept_once_whatever_is_said_of_their_end():
+def test_equal_final_answers_are_kept_once_whatever_their_end():
     done = search(k=2, max_depth=1, resamples=0)
     (expand,) = done.ask()
     told = [Continuation("4", 1, True, 0.5), Continuation("4", 1, False, 0.5)]
     assert (expand.finish, done.kept(expand, told)) == (True, [0])
 
 
-def test_an_empty_end_completes_what_stands_before_it_and_nothing_else():
+def test_an_empty_end_only_completes_its_prefix():
     nothing = [Continuation(" ", 1, True), Continuation(" ", 1, False)]
     done = search(k=2, resamples=0, expansions=3)
     (root,) = done.ask()
@@ -188,7 +188,7 @@ def test_no_leaf_is_chosen_twice_and_a_batch_is_full_while_leaves_are_open(world
 
 @given(worlds, some_options, st.floats(0, 100))
 @settings(max_examples=40)
-def test_with_one_leaf_the_loss_means_nothing(world, options, loss):
+def test_with_one_leaf_the_virtual_loss_has_no_effect(world, options, loss):
     runs = [
         state_of(play(search(**{**options, "leaves": 1, "virtual_loss": lost}), with_rewards(world)))
         for lost in (0.0, loss)
@@ -233,7 +233,7 @@ def test_a_batch_is_cut_to_what_the_limits_allow():
     ),
 )
 @settings(max_examples=200)
-def test_limits_hold_also_where_duplicates_are_sampled_anew(world, options, limits):
+def test_limits_hold_with_resampled_duplicates(world, options, limits):
     done, serve = search(**options, limits=limits, max_step_tokens=9), resampling(world)
     spent = 0
     while batch := done.ask():
@@ -251,7 +251,7 @@ def test_limits_hold_also_where_duplicates_are_sampled_anew(world, options, limi
     assert len(set(world.served)) == len(world.served)
 
 
-def test_what_is_sampled_anew_does_not_depend_on_what_was_told_of_others():
+def test_resampling_does_not_depend_on_results_of_other_requests():
     limits = SearchLimits(gen_tokens=100, finish_tokens=10, min_step_tokens=1)
     done = search(k=2, leaves=2, max_step_tokens=10, limits=limits)
     done.tell(done.ask()[0], steps(0.5, 0.5))
@@ -265,7 +265,7 @@ def test_what_is_sampled_anew_does_not_depend_on_what_was_told_of_others():
     assert (done.num_missing(one, [Continuation("x", 10)] * 3), done.num_missing(one, same * 2)) == (1, 0)
 
 
-def test_tokens_that_were_spent_are_not_given_out_again():
+def test_spent_tokens_are_not_allotted_again():
     limits = SearchLimits(gen_tokens=70, finish_tokens=10, min_step_tokens=1)
     done = search(k=2, leaves=2, max_step_tokens=10, limits=limits)
     done.tell(done.ask()[0], steps(0.5, 0.5))

@@ -195,7 +195,7 @@ def test_weights_are_the_odds_of_the_current_scores(seed, tau):
 
 @given(seeds)
 @settings(max_examples=40)
-def test_telescoped_weights_follow_the_last_score_alone(seed):
+def test_telescoped_weights_follow_only_the_last_score(seed):
     world = RandomWorld(seed, ending=0.3, unscored=0.3)
     search = play(particles(Random(seed), n=4, weight_mode="telescoped", max_depth=99), world)
     for node in search.tree:
@@ -276,7 +276,7 @@ def test_weights_are_carried_where_nothing_is_resampled():
     assert math.exp(search.records[0].log_z) == pytest.approx(0.42 / 2)
 
 
-def test_the_entropic_temperature_softens_early_steps_alone():
+def test_the_entropic_temperature_softens_only_early_steps():
     high = {"0\n\n": 0.9999}
     search = particles(n=4, entropic="size", max_depth=8)
     told(search, *(high.get(f"{i}\n\n", 0.1) for i in range(4)))
@@ -287,7 +287,7 @@ def test_the_entropic_temperature_softens_early_steps_alone():
     assert late.steps[0].tau == 1
 
 
-def test_where_nothing_is_complete_the_answer_of_the_heaviest_is_asked_for():
+def test_without_a_complete_solution_the_heaviest_particle_is_completed():
     search = play(particles(n=4, max_depth=3), RandomWorld(2, ending=0.0))
     outcome = search.outcome()
     sweep = search.records[0]
@@ -322,7 +322,7 @@ def test_all_steps_of_a_pass_have_log_z_of_their_means():
     )
 
 
-def test_randomness_must_be_given():
+def test_randomness_is_required():
     with pytest.raises(UserError, match="randomness"):
         ParticleFilter(ParticleOptions(), None)
 

@@ -129,7 +129,7 @@ def test_systematic_counts_are_floor_or_ceil(theta, n, u):
 
 
 @given(st.integers(1, 64), st.floats(0, 1, exclude_max=True))
-def test_equal_weights_return_everybody_once(n, u):
+def test_equal_weights_return_every_index_once(n, u):
     assert systematic([1 / n] * n, n, Uniform(u)) == list(range(n))
 
 

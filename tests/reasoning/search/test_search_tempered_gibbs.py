@@ -223,7 +223,7 @@ def test_hot_chains_hand_down_what_the_cold_one_would_not_find():
     assert many > 0
 
 
-def test_what_would_be_wrong_is_refused():
+def test_invalid_options_are_refused():
     for wrong, match in (
         ({"taus": (1.0, 2.0)}, "fall"),
         ({"taus": (1.0, 1.0)}, "fall"),
