@@ -1,18 +1,24 @@
-"""The model server is killed amid background runs, is away for a while, and comes back at the same address.
+"""Fault drills: something breaks while background runs are in flight; is a run lost, or paid twice?
 
-What drills send: background runs, each with a tag and an idempotency key of its own.
+    python tests/drills/fault_drills.py [--times 20] [--runs 50] [--only kill,backend,disk,clients,postgres] [--out DIR]
 
-Clients go away in every phase of a request; the model server must be idle soon after, and the run ended.
+    kill      `reason serve` is killed (SIGKILL) and started again
+    backend   the model server is killed and comes back at the same address
+    disk      the disk of the run store is full for a while
+    clients   clients disconnect in every phase of a request; the model server must be idle soon after
+    postgres  the database is killed and comes back
 
-The disk that the run store lies on is full for a while.
+Only the model is fake: `benchmarks/sidecar_backend.py`, which counts. `benchmarks/sidecar_ledger.py` defines "lost",
+"doubled", "paid twice" and "lost on the way". In the drills of a series the fault comes earlier or later, so that it
+falls into every phase. The exit code is 1 if a drill failed.
 
-The sidecar is killed without a warning amid background runs, and started again.
-
-The database is killed amid background runs, is away for a while, and comes back.
+`test_fault_drills.py` runs one short drill of each kind. They start real servers and kill them, take a minute and depend
+on timing, so pytest skips them unless `-m drill` selects them.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import errno
@@ -21,8 +27,10 @@ import resource
 import shutil
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -30,14 +38,30 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from sidecar_backend import Pace
-from sidecar_ledger import Outcome, Snapshot, all_over, journalled, settle, snapshot
-from sidecar_servers import Backend, Process, fetch, free_port, started, write_settings
-from support.postgres_server import PostgresServer
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path += [str(TESTS), str(TESTS.parent / "benchmarks")]
+
+from common import made_here  # noqa: E402 (found by the path above)
+from load_tables import table, tell  # noqa: E402
+from sidecar_backend import Pace  # noqa: E402
+from sidecar_ledger import Outcome, Snapshot, all_over, journalled, settle, snapshot  # noqa: E402
+from sidecar_servers import (  # noqa: E402
+    Backend,
+    Failed,
+    Process,
+    exit_on_sigterm,
+    fetch,
+    free_port,
+    started,
+    write_settings,
+)
+from support.postgres_server import CannotStart, PostgresServer  # noqa: E402
 
 SAMPLES = 4
 """Chains of a run; each is a request of its own, as the model server knows no `n` in drills (`Pace.single`)."""
@@ -296,7 +320,7 @@ def small_disk(folder: Path) -> Iterator[SmallDisk | SmallFiles]:
 def drill_full_disk(folder: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
     """One drill.
 
-    The disk fills up when so many of all replies are finished (see `drill_kill.drill_sidecar_kill`), while runs are under way, and
+    The disk fills up when so many of all replies are finished (see `drill_sidecar_kill`), while runs are under way, and
     half as many are sent while it is full: each of those must be refused by an error, or be there in the end. Then
     there is room again; clients send again what was refused and go on with what broke off.
     """
@@ -410,7 +434,7 @@ SETTLE_S = 1.0
 
 
 def drill_model_server_kill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
-    """One drill; the kill falls as in `drill_kill.drill_sidecar_kill`.
+    """One drill; the kill falls as in `drill_sidecar_kill`.
 
     The model server's count is its journal, as it dies itself: a reply is in it before its last bytes are sent, so what
     was lost on the way was at most those.
@@ -441,13 +465,11 @@ def drill_model_server_kill(folder: Path, number: int, times: int, runs: int, *,
     return outcome
 
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-
 POSTGRES_AWAY_S = 2.0
 
 
 def drill_postgres_kill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
-    """One drill; the kill falls as in `drill_kill.drill_sidecar_kill`.
+    """One drill; the kill falls as in `drill_sidecar_kill`.
 
     The database dies as by a power cut; what it had committed stays. While it is away the sidecar must answer, and say
     that it is not ready. Then clients send again what was not accepted and go on with what broke off.
@@ -493,3 +515,70 @@ def drill_postgres_kill(folder: Path, number: int, times: int, runs: int, *, sec
     finally:
         postgres.remove()
     return outcome
+
+
+DRILLS: dict[str, Callable[[Path, int, int, int], Outcome]] = {
+    "kill": drill_sidecar_kill,
+    "backend": drill_model_server_kill,
+    "disk": drill_full_disk,
+    "clients": lambda folder, number, times, runs: drill_client_disconnects(folder, number),
+    "postgres": drill_postgres_kill,
+}
+
+
+def main() -> int:
+    """Break things and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--only", default=",".join(DRILLS))
+    parser.add_argument("--out", type=Path, help="directory of fault_drill.md and .json")
+    args = parser.parse_args()
+    exit_on_sigterm()
+    found: dict[str, list[Outcome]] = {name: [] for name in args.only.split(",")}
+    for name, outcomes in found.items():
+        for number in range(args.times):
+            outcomes.append(once(name, number, args.times, args.runs))
+            told = "; ".join(outcomes[-1].faults) or "passed"
+            print(f"{name} {number + 1} of {args.times}: {told}", file=sys.stderr, flush=True)
+    report = f"{made_here()} {args.times} times each, {args.runs} runs.\n\n{summary(found)}\n\n{notes(found)}"
+    records = {name: [asdict(outcome) for outcome in outcomes] for name, outcomes in found.items()}
+    tell(report, records, args.out, "fault_drill")
+    return int(any(outcome.faults for outcomes in found.values() for outcome in outcomes))
+
+
+def once(name: str, number: int, times: int, runs: int) -> Outcome:
+    """One drill in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder:
+        try:
+            return DRILLS[name](Path(folder), number, times, runs)
+        except (Failed, CannotStart) as e:
+            return Outcome(runs=runs, faults=[str(e)])
+
+
+def summary(found: dict[str, list[Outcome]]) -> str:
+    """A row for each kind of drill."""
+    head = ["drill", "times", "passed", "runs", "lost", "doubled", "replies paid twice"]
+    head += ["replies lost on the way, requested again"]
+    rows = []
+    for name, outcomes in found.items():
+        good = sum(not o.faults for o in outcomes)
+        row = [name, len(outcomes), good, sum(o.runs for o in outcomes), sum(len(o.lost) for o in outcomes)]
+        row += [sum(len(o.doubled) for o in outcomes), sum(o.paid_twice for o in outcomes)]
+        row += [sum(o.lost_on_the_way for o in outcomes)]
+        rows.append([str(cell) for cell in row])
+    return table(head, rows)
+
+
+def notes(found: dict[str, list[Outcome]]) -> str:
+    """The further figures of each kind: median and largest over its drills."""
+    rows = []
+    for name, outcomes in found.items():
+        for what in dict.fromkeys(key for o in outcomes for key in o.notes):
+            values = [o.notes[what] for o in outcomes if what in o.notes]
+            rows.append([f"{name}: {what}", f"{statistics.median(values):.3g}", f"{max(values):.3g}"])
+    return table(["figure", "median", "largest"], rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Short versions of `tests/drills/fault_drill.py`: what breaks costs no run, and pays for no reply twice."""
+"""One short drill of each kind: a fault loses no run, and no completion is paid twice."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 from support.forked_server import ForkedChild, Mother
+from support.postgres_server import CannotStart
 
 pytest.importorskip("fastapi")
+from drills import fault_drills  # noqa: E402 (needs fastapi)
+
+pytestmark = pytest.mark.drill
 
 RUNS = 8
 
@@ -45,50 +49,37 @@ def held(outcome: Any) -> None:
 
 
 def test_a_killed_sidecar_loses_no_run(tmp_path: Path) -> None:
-    import drills.drills as drill_kill
-
-    outcome = drill_kill.drill_sidecar_kill(tmp_path, 0, 1, RUNS)
+    outcome = fault_drills.drill_sidecar_kill(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.runs == RUNS
 
 
 def test_a_model_server_that_dies_and_comes_back_loses_no_run(tmp_path: Path) -> None:
-    import drills.drills as drill_backend
-
-    held(drill_backend.drill_model_server_kill(tmp_path, 0, 1, RUNS))
+    held(fault_drills.drill_model_server_kill(tmp_path, 0, 1, RUNS))
 
 
 def test_a_full_disk_loses_no_run(tmp_path: Path) -> None:
-    import drills.drills as drill_disk
-
-    outcome = drill_disk.drill_full_disk(tmp_path, 0, 1, RUNS)
+    outcome = fault_drills.drill_full_disk(tmp_path, 0, 1, RUNS)
     held(outcome)
     assert outcome.runs == RUNS + RUNS // 2
 
 
 def test_files_that_must_not_grow_lose_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import drills.drills as drill_disk
-
-    monkeypatch.setattr(drill_disk, "MOUNT", ["false"])
-    outcome = drill_disk.drill_full_disk(tmp_path, 0, 1, RUNS)
+    monkeypatch.setattr(fault_drills, "MOUNT", ["false"])
+    outcome = fault_drills.drill_full_disk(tmp_path, 0, 1, RUNS)
     held(outcome)
-    assert outcome.notes[drill_disk.SmallFiles.kind] == 1
+    assert outcome.notes[fault_drills.SmallFiles.kind] == 1
 
 
 def test_clients_that_go_away_leave_nothing_running(tmp_path: Path) -> None:
-    import drills.drills as drill_clients
-
-    outcome = drill_clients.drill_client_disconnects(tmp_path, 0)
+    outcome = fault_drills.drill_client_disconnects(tmp_path, 0)
     held(outcome)
-    assert outcome.runs == len(drill_clients.PHASES)
+    assert outcome.runs == len(fault_drills.PHASES)
 
 
 def test_a_database_that_dies_and_comes_back_loses_no_run(tmp_path: Path) -> None:
-    import drills.drills as drill_postgres
-    from support.postgres_server import CannotStart
-
     try:
-        outcome = drill_postgres.drill_postgres_kill(tmp_path, 0, 1, RUNS)
+        outcome = fault_drills.drill_postgres_kill(tmp_path, 0, 1, RUNS)
     except CannotStart as e:
         pytest.skip(f"no Postgres: {e}")
     held(outcome)
