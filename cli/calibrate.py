@@ -226,7 +226,7 @@ def _run_small_model(options: CalibrateRouterOptions) -> _Steps:
             resume=True,
             concurrency=options.concurrency or DEFAULT_CONCURRENCY,
             store=options.store,
-            watcher=view,
+            observer=view,
             progress=view.pulled,
         )
         return rows, await read_solution_notes(rows, options.store or directory / STORE)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..evals.verification.calibration import CalibratedVerdicts
     from ..evals.verification.claims import LabelledClaim
     from ..evals.verification.judging import EvidenceForm, JudgedClaim, VerdictStore
-    from ..reasoning.retrieval.retriever import Retriever
+    from ..reasoning.retrieval.protocol import Retriever
     from .render.train_view import CountView
 
 FITTING = "Fitting"
@@ -327,9 +327,9 @@ async def _judge(
     view: CountView,
 ) -> tuple[list[JudgedClaim], str]:
     from ..evals.verification.judging import StoredEntailment, every_pair, judge_pairs, judge_rows, pairs_of
-    from ..verify.entailment.factory import open_entailment
+    from ..verify.entailment.factory import load_entailment
 
-    entailment = await open_entailment(options.entailment, settings, progress=view.pulled)
+    entailment = await load_entailment(options.entailment, settings, progress=view.pulled)
     stored = StoredEntailment(entailment, store)
     try:
         view.note("retrieving evidence")
@@ -364,7 +364,7 @@ async def _retriever(passages: dict[str, Any], options: CalibrateVerdictsOptions
     from ..core.errors import UserError
     from ..reasoning.retrieval.index.saved_index import load_index
     from ..reasoning.retrieval.retriever import HybridRetriever
-    from ..serving.encoders.protocols import load_embedding_model
+    from ..serving.encoders.factory import load_embedding_model
 
     if options.index is not None:
         retriever = await load_index(options.index.expanduser(), lambda named: load_embedding_model(named, settings))

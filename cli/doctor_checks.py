@@ -174,7 +174,7 @@ def _check_files(name: str, settings: Settings, pull: bool, needed: bool) -> Che
         return Check("model", "fail" if needed else "note", e.message, hint)
     except ReasonError as e:
         return Check("model", "fail" if needed else "note", e.message, e.hint)
-    return Check("model", "ok", f"{files.name} in {files.folder}")
+    return Check("model", "ok", f"{files.name} in {files.directory}")
 
 
 async def check_answering(name: str, settings: Settings) -> Check:
@@ -224,15 +224,20 @@ async def check_vllm(settings: Settings, *, pull: bool, quick: bool, report: Cal
     result = await _run_trial(name, settings.model_copy(update={"vllm": vllm}))
     if "error" in result:
         return Check("vllm", "fail", f"{installed}: {result['error']}", result.get("hint", ""))
-    if result["hooks"] is False:
+    if result["logits_processors"] is False:
         return Check(
-            "vllm", "fail", f"{installed} generates, but does not run our logits processors", "see docs/logits-processors.md"
+            "vllm",
+            "fail",
+            f"{installed} generates, but does not run our logits processors",
+            "see docs/logits-processors.md",
         )
     if result["left"]:
         return Check("vllm", "fail", f"{installed} left processes running after its shutdown; they are terminated now")
     timing = f"started in {result['started_s']:.0f} s, ended in {result['ended_s']:.0f} s"
-    hooks = "logits processors work" if result["hooks"] else "no logits processors with speculative decoding"
-    return Check("vllm", "ok", f"{installed}: {name} generated {result['text']!r}, {hooks} ({timing})")
+    processors = (
+        "logits processors work" if result["logits_processors"] else "no logits processors with speculative decoding"
+    )
+    return Check("vllm", "ok", f"{installed}: {name} generated {result['text']!r}, {processors} ({timing})")
 
 
 async def _run_trial(name: str, settings: Settings) -> dict[str, Any]:
@@ -296,8 +301,8 @@ async def check_embedding(settings: Settings, pull: bool) -> Check:
         return Check(
             "embedding", "note", "not installed: no local embeddings", "pip install 'reason-orchestrator[local]'"
         )
+    from ..serving.encoders.factory import load_embedding_model
     from ..serving.encoders.files import find_encoder
-    from ..serving.encoders.protocols import load_embedding_model
 
     started = time.monotonic()
     try:
@@ -386,5 +391,5 @@ async def check_provider(settings: Settings) -> Check:
     return Check(
         "answering",
         "ok",
-        f"{settings.model} would be called at {target.place}; it was not, since that could cost money",
+        f"{settings.model} would be called at {target.endpoint}; it was not, since that could cost money",
     )

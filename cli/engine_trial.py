@@ -37,27 +37,27 @@ async def trial(name: str, settings: Settings) -> dict[str, Any]:
         [[completion]] = await model.generate([plain])
         if completion.failure is not None:
             return {"error": completion.failure.message}
-        hooks = await _hooks_work(model, plain, completion.token_ids[-1])
+        processors = await _processors_work(model, plain, completion.token_ids[-1])
         generated = time.monotonic()
     finally:
         await model.aclose()
     return {
         "text": completion.text,
         "tokens": len(completion.token_ids),
-        "hooks": hooks,
+        "logits_processors": processors,
         "started_s": loaded - started,
         "wrote_s": generated - loaded,
         "ended_s": time.monotonic() - generated,
     }
 
 
-async def _hooks_work(model: LanguageModel, plain: Request, token: int) -> bool | None:
+async def _processors_work(model: LanguageModel, plain: Request, token: int) -> bool | None:
     """Whether a processor that allows one token only takes effect; None if the model supports none."""
     if ONLY not in model.capabilities.logits_processors:
         return None
     only = LogitsProcessorSpec(name=ONLY, args={"ids": [token]})
-    hooked = plain.model_copy(update={"sampling": plain.sampling.model_copy(update={"hooks": (only,)})})
-    [[restricted]] = await model.generate([hooked])
+    sampling = plain.sampling.model_copy(update={"logits_processors": (only,)})
+    [[restricted]] = await model.generate([plain.model_copy(update={"sampling": sampling})])
     return set(restricted.token_ids) == {token}
 
 

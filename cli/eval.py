@@ -365,7 +365,7 @@ async def _evaluate(
             workers=options.workers,
             endpoints=tuple(options.endpoints),
             concurrency=concurrency,
-            watcher=view,
+            observer=view,
         )
     return await evaluate(
         prepared.plan,
@@ -378,7 +378,7 @@ async def _evaluate(
         shard=prepared.shard,
         concurrency=concurrency,
         store=options.store,
-        watcher=view,
+        observer=view,
         progress=view.pulled,
     )
 
@@ -724,10 +724,10 @@ def signal(options: SignalOptions) -> None:
     """
     from rich.table import Table
 
-    from ..evals.calibration import measure_signal
+    from ..evals.calibration import measure_self_evaluation
     from ..evals.run_directory import load_run
 
-    measured = asyncio.run(measure_signal(load_run(options.run)))
+    measured = asyncio.run(measure_self_evaluation(load_run(options.run)))
     if options.as_json:
         write_line(json.dumps(dataclasses.asdict(measured), indent=2))
     else:

@@ -152,7 +152,7 @@ def show(options: ShowIndexOptions) -> None:
 
 
 def _embedding_name(directory: Path, name: str | None) -> str | None:
-    """The embedding model to load: the given one, or the index's own."""
+    """The embedding model to load: NAME, or the index's own."""
     from ..reasoning.retrieval.index.manifest import read_config
 
     plan = read_config(directory)
@@ -170,7 +170,7 @@ def _run(
         with stage_bar(_plain_reporter()) as report:
             model = None
             if vectors:
-                from ..serving.encoders.protocols import load_embedding_model
+                from ..serving.encoders.factory import load_embedding_model
 
                 report("loading the embedding model", 0, None)
                 model = await load_embedding_model(name, load_settings())

@@ -68,7 +68,7 @@ def list_(options: ListMemoriesOptions) -> None:
     from ..core.settings import load_settings
     from ..reasoning.memory.storage import list_memories, summarize_memory
 
-    summaries = [summarize_memory(place) for place in list_memories(load_settings(store=options.store))]
+    summaries = [summarize_memory(location) for location in list_memories(load_settings(store=options.store))]
     if options.as_json:
         write_json({"memories": [summary.model_dump(mode="json") for summary in summaries]})
         return
@@ -143,7 +143,7 @@ def rm(options: RemoveMemoryOptions) -> None:
     from ..reasoning.memory.storage import find_memory, remove_memory
 
     settings = load_settings(store=options.store)
-    place = find_memory(options.name, settings)
+    location = find_memory(options.name, settings)
     numbers = list(dict.fromkeys(options.items))
     listed = ", ".join(map(str, numbers))
     what = (
@@ -156,7 +156,7 @@ def rm(options: RemoveMemoryOptions) -> None:
     if numbers:
         _with_memory(options.name, settings, lambda memory: memory.remove(numbers))
     else:
-        remove_memory(place)
+        remove_memory(location)
     say(f"removed {what}")
 
 

@@ -63,7 +63,7 @@ def list_(options: ListModelsOptions) -> None:
                         "state": m.state,
                         "size_bytes": m.size_bytes,
                         "source": m.source,
-                        "folder": None if m.folder is None else str(m.folder),
+                        "directory": None if m.directory is None else str(m.directory),
                         "fingerprint": m.fingerprint,
                     }
                     for m in listed
@@ -74,7 +74,7 @@ def list_(options: ListModelsOptions) -> None:
     table = plain_table("name", "state", "size", "source", "location")
     for m in listed:
         size = "" if m.size_bytes is None else megabytes(m.size_bytes)
-        table.add_row(m.name, m.state, size, m.source, "" if m.folder is None else str(m.folder))
+        table.add_row(m.name, m.state, size, m.source, "" if m.directory is None else str(m.directory))
     out().print(table)
 
 
@@ -107,19 +107,19 @@ def pull(options: PullModelOptions) -> None:
         files = run_interruptible(run())
     except asyncio.CancelledError:
         raise Cancelled("the download was cancelled, its partial files are removed") from None
-    size = directory_bytes(files.folder)
+    size = directory_bytes(files.directory)
     if options.as_json:
         write_json(
             {
                 "name": files.name,
-                "folder": str(files.folder),
+                "directory": str(files.directory),
                 "size_bytes": size,
                 "source": files.source,
                 "fingerprint": files.fingerprint,
             }
         )
     else:
-        say(f"{files.name} is ready ({megabytes(size)}, {files.folder})")
+        say(f"{files.name} is ready ({megabytes(size)}, {files.directory})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,10 +235,10 @@ def _file_facts(name: str, settings: Settings) -> dict[str, Any]:
     from ..serving.model_files.find import directory_bytes, find_model
 
     files = find_model("local/" + name.partition("/")[2], cache_dir=settings.cache_dir, pull=False)
-    config, types = read_config(files.folder), weight_types(files.folder)
+    config, types = read_config(files.directory), weight_types(files.directory)
     facts = {
         "source": files.source,
-        "folder": str(files.folder),
+        "directory": str(files.directory),
         "family": config.get("model_type"),
         "layers": config.get("num_hidden_layers"),
         "hidden_size": config.get("hidden_size"),
@@ -248,7 +248,7 @@ def _file_facts(name: str, settings: Settings) -> dict[str, Any]:
         "context_tokens": config.get("max_position_embeddings"),
         "parameters": sum(types.values()),
         "weights": " + ".join(sorted(types)),
-        "size_bytes": directory_bytes(files.folder),
+        "size_bytes": directory_bytes(files.directory),
         "fingerprint": files.fingerprint,
     }
     return {k: v for k, v in facts.items() if v not in (None, "")}

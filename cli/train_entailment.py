@@ -146,7 +146,9 @@ def entailment(options: TrainEntailmentOptions) -> None:
         holdout=options.holdout,
     )
     splits = data.splits
-    say(f"{len(splits.train):,} training claims, {len(splits.validation):,} for validation, {len(splits.test):,} held out")
+    say(
+        f"{len(splits.train):,} training claims, {len(splits.validation):,} for validation, {len(splits.test):,} held out"
+    )
     run_dir = options.run_dir or options.out.with_suffix(".work")
     max_seconds = None if options.max_minutes is None else 60 * options.max_minutes
     config = TrainerConfig(validate_every=options.log_every, max_seconds=max_seconds)

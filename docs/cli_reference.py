@@ -75,7 +75,12 @@ def plain(text: str | None) -> str:
 
 def reference() -> str:
     """The page."""
-    return "\n\n".join([HEAD.rstrip(), *(section(name, command) for name, command in commands(typer.main.get_command(app)))]) + "\n"
+    return (
+        "\n\n".join(
+            [HEAD.rstrip(), *(section(name, command) for name, command in commands(typer.main.get_command(app)))]
+        )
+        + "\n"
+    )
 
 
 def main() -> int:

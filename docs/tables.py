@@ -1,4 +1,4 @@
-"""Generates the tables of the docs from the code: strategies and backends in README.md, labels in docs/stability.md.
+"""Generates the tables of the docs from the code: strategies and backends, stability labels, fields of OpenAI's API.
 
 python docs/tables.py            writes the tables
 python docs/tables.py --check    exits with status 1 if a table is outdated
@@ -14,6 +14,8 @@ from reason.core.stability import EXPERIMENTAL, LABELS, MEMBERS, NAMES
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.factory import BACKENDS
 from reason.sidecar.app import ROUTE_STABILITY
+from reason.sidecar.openai.requests import CHAT, RESPONSES, field_table
+from reason.sidecar.openai.run_config import parameter_table
 from reason.verify.verifier import VERIFIERS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +50,9 @@ def stability() -> str:
     }
     rows = [f"| | {' | '.join(LABELS)} |", "| --- " * (len(LABELS) + 1) + "|"]
     for kind, labels in kinds.items():
-        cells = (", ".join(_shown(n) for n, found in labels.items() if found == label) or "none" for label in LABELS)
+        cells = (
+            ", ".join(_shown(n) for n, own_label in labels.items() if own_label == label) or "none" for label in LABELS
+        )
         rows.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -60,6 +64,11 @@ def _shown(name: str) -> str:
 PAGES = {
     "README.md": {"strategies": strategies, "backends": backends},
     "docs/stability.md": {"stability": stability},
+    "docs/openai-api.md": {
+        "chat-fields": lambda: field_table(CHAT),
+        "strategy-parameters": parameter_table,
+        "responses-fields": lambda: field_table(RESPONSES),
+    },
 }
 
 

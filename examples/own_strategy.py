@@ -58,8 +58,8 @@ async def main() -> None:
     """Run it on the default model."""
     settings = Settings()
     model = await load_model(settings.model, settings)
-    with TemporaryDirectory() as folder:
-        store = await SqliteStore.open(Path(folder) / "runs.sqlite3")
+    with TemporaryDirectory() as directory:
+        store = await SqliteStore.open(Path(directory) / "runs.sqlite3")
         question = Question(text="What is the capital of France?")
         config = RunConfig(
             question=question, strategy="ask-until-sure", parameters={}, models={"main": model.name}, seed=1

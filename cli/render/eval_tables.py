@@ -152,6 +152,8 @@ def print_comparison(comparison: RunComparison) -> None:
     table.add_row(exact, f"p = {p.p:.4f}")
     detectable = "not estimable" if p.detectable is None else f"{100 * p.detectable:.2f} points"
     table.add_row("detectable difference", f"{detectable} (80% power)")
+    if p.items_needed is not None:
+        table.add_row("items needed to detect it", f"{p.items_needed:,}")
     for name, other in comparison.by_metric.items():
         table.add_row(name, f"{100 * other.difference:+.2f} points {interval(other.t, signed=True)}")
     console.print(table)

@@ -63,7 +63,7 @@ class LiveTree:
         if excerpt.active:
             legend = f"{ACTIVE} expanded last   {legend}"
         head = Text("   " + "".join(f"{column[0]}  " for column in columns), "dim")
-        drawn = [Text(), head.append(legend if excerpt.best is not None or excerpt.active else "")]
+        rendered = [Text(), head.append(legend if excerpt.best is not None or excerpt.active else "")]
         on_path = set(tree.chosen_path)
         for row, line in enumerate(lines, 1):
             node = tree.nodes[line.node_id]
@@ -74,14 +74,14 @@ class LiveTree:
             for i, column in enumerate(columns):
                 text.append(f"{column[row]}  ", "dim" if i else score_style(node.score))
             self._node(text, excerpt, line, "bold cyan" if is_active else "bold" if line.node_id in on_path else "")
-            drawn.append(with_notes(text, excerpt.notes.get(line.node_id, 0), width))
+            rendered.append(with_notes(text, excerpt.notes.get(line.node_id, 0), width))
         if excerpt.num_hidden:
-            drawn.append(Text(" " * _width(columns) + f"… {excerpt.num_hidden:,} more", "yellow"))
-        for text in drawn:
+            rendered.append(Text(" " * _width(columns) + f"… {excerpt.num_hidden:,} more", "yellow"))
+        for text in rendered:
             text.truncate(width, overflow="ellipsis")
             text.rstrip()
             text.no_wrap = True
-        return drawn
+        return rendered
 
     def _node(self, text: Text, excerpt: TreeExcerpt, line: TreeLine, style: str) -> None:
         """Append the branch and the text of a node."""

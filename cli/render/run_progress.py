@@ -294,7 +294,7 @@ class Progress:
                 if self.workers is not None:
                     self.workers.take(event)
             case StrategyNote(name="auto.chosen" | "question.routed"):
-                self.ran = f"{event.data.get('ran', '')}: {event.data.get('why', '')}"
+                self.ran = f"{event.data.get('selected_strategy', '')}: {event.data.get('why', '')}"
             case _:
                 pass
 

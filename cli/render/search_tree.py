@@ -292,7 +292,7 @@ def _print_search(tree: SearchTree, console: Console, max_nodes: int | None, not
         text = Text().append(f"{CHOSEN} " if line.node_id in on_path else "  ", "bold green")
         for i, column in enumerate(columns):
             text.append(f"{column[row]}  ", score_style(tree.nodes[line.node_id].score) if i == 1 else "dim")
-        text.append_text(_drawn(tree, line, line.node_id in on_path, line.node_id in turns, hidden[line.node_id]))
+        text.append_text(_node_text(tree, line, line.node_id in on_path, line.node_id in turns, hidden[line.node_id]))
         _print_line(console, text, width)
         for item in notes.get(line.node_id, ()):
             margin = Text(" " * (2 + sum(len(column[0]) + 2 for column in columns)))
@@ -325,7 +325,7 @@ def _columns(
     return [[cell.rjust(width) for cell in column] for column, width in zip(columns, widths, strict=True)]
 
 
-def _drawn(tree: SearchTree, line: TreeLine, chosen: bool, continued: bool, hidden: int) -> Text:
+def _node_text(tree: SearchTree, line: TreeLine, chosen: bool, continued: bool, hidden: int) -> Text:
     node = tree.nodes[line.node_id]
     text = Text().append(line.indent + ("├─" if line.branches else ""), "dim")
     text.append(node_mark(node, continued), "bold green" if chosen else "")

@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests: a home of their own, a scripted model, a tiny real one, the process itself."""
+"""Fixtures for tests of the command line: a separate home, a scripted model, a tiny real model, subprocesses."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Cli = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home: no settings, no runs, no cached models; the working folder is another empty one."""
+    """An empty home without settings, runs and cached models; the working directory is another empty one."""
     for name in [n for n in os.environ if n.startswith("REASON_") or n in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")]:
         monkeypatch.delenv(name)
-    for variable, folder in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
-        monkeypatch.setenv(variable, str(tmp_path / folder))
+    for variable, directory in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
+        monkeypatch.setenv(variable, str(tmp_path / directory))
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -65,15 +65,15 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScriptedModel]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a real, tiny Llama of random weights: 2 layers of width 64, a byte-level tokenizer."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    write_tiny_llama(folder)
-    return folder
+    """A directory with a real, tiny Llama of random weights: 2 layers of width 64, a byte-level tokenizer."""
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    write_tiny_llama(directory)
+    return directory
 
 
 @pytest.fixture
 def process(home: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts the command as a process of its own; what still runs in the end is killed."""
+    """Starts the command as a subprocess; kills subprocesses that are still running at the end."""
     started: list[subprocess.Popen[str]] = []
     code = "import sys; from reason.cli.main import main; sys.exit(main())"
 

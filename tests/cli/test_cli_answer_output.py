@@ -1,9 +1,4 @@
-"""What an answer cites: below it on standard output, in its JSON, in a stored run.
-
-Usage in the terminal: cached prompt tokens by model and role among the cells.
-
-An answer cut where its claims begin and end, for the terminal.
-"""
+"""Printed answers: citations, usage by role, and claims marked in the text."""
 
 from __future__ import annotations
 
@@ -66,7 +61,9 @@ def test_source_is_one_line_with_its_full_name() -> None:
     assert source_lines([Evidence(source="a", text="")], 60) == ["[1] a"]
 
 
-def test_sources_contain_no_control_characters(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_contain_no_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     evil = "[b]\x1b[2J\r\n\x9b31m"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_answer(noted_answer((Evidence(source=evil, text=evil),)))
@@ -126,7 +123,7 @@ def test_tree_of_a_stored_run_has_statistics_and_notes(cli: Cli, stored: str) ->
         "✓    2   0.90  0.900  1       0.900            -     -       9  ■ The castle above Ekeby was built in 1412 "
         "[1]. The answer is 1412.",
     ]
-    assert lines[-1].endswith("turn: when continued   + note")
+    assert lines[-1].endswith("turn: when expanded   + note")
     (search,) = json.loads(cli("runs", "show", stored, "--tree", "--json")[1])["searches"]
     assert search["notes"] == {
         "1": [
@@ -182,13 +179,13 @@ def test_each_usage_cell_is_under_its_heading(answer: Answer) -> None:
 def test_stored_run_shows_usage_by_role(answer: Answer) -> None:
     console = Console(file=io.StringIO(), width=140)
     console.print(run_view._usage(answer))
-    told = console.file.getvalue()  # type: ignore[attr-defined]
+    payload = console.file.getvalue()  # type: ignore[attr-defined]
     for role, row in answer.usage.by_role.items():
         cells = usage_cells(row)
-        line = next(x for x in told.splitlines() if x.startswith(role.partition(":")[0]))
+        line = next(x for x in payload.splitlines() if x.startswith(role.partition(":")[0]))
         assert re.split(r"\s{2,}", line.strip())[2:] == list(cells)
-    assert "12,400" in told
-    assert all(head in told for head in USAGE_COLUMNS)
+    assert "12,400" in payload
+    assert all(head in payload for head in USAGE_COLUMNS)
 
 
 def claim(start: int | None, end: int | None, verdict: Verdict = "not_enough_evidence") -> CheckedClaim:

@@ -1,4 +1,4 @@
-"""`reason ask` on a scripted model: what is printed where, and with which exit status."""
+"""`reason ask` on a scripted model: output streams and exit status."""
 
 from __future__ import annotations
 
@@ -191,7 +191,9 @@ def test_answer_contains_no_control_characters(cli: Cli, scripted: Scripted, mon
     assert cli("ask", "?", "--no-stream")[1] == "[31mred\n"
 
 
-def test_knowledge_source_is_refused_by_strategies_without_retrieval(cli: Cli, scripted: Scripted, tmp_path: Path) -> None:
+def test_knowledge_source_is_refused_by_strategies_without_retrieval(
+    cli: Cli, scripted: Scripted, tmp_path: Path
+) -> None:
     model = scripted()
     status, out, err = cli("ask", "?", "--context", str(tmp_path))
     assert (status, out) == (2, "")

@@ -63,8 +63,8 @@ def test_flags_reach_the_run_and_its_page(cli: Cli, scripted: Scripted, facts: P
     assert config["verify_parameters"]["davinci"]["k"] == 3
     page = (facts.parent / "trace.html").read_text()
     events = carried(page)["events"]
-    told = [e["report"] for e in events if e["type"] == "claim.checked"]
-    assert [(r["verdict"], r["claim"]["text"]) for r in told[-2:]] == [
+    payload = [e["report"] for e in events if e["type"] == "claim.checked"]
+    assert [(r["verdict"], r["claim"]["text"]) for r in payload[-2:]] == [
         ("supported", "Paris is the capital of France."),
         ("refuted", "Barcelona is the capital of Spain."),
     ]

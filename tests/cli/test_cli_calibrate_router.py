@@ -1,4 +1,4 @@
-"""`reason calibrate router`: exact thresholds of two scripted models, going on, and what is refused."""
+"""`reason calibrate router`: exact thresholds of two scripted models, resuming, refused input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def calibrate(cli, *more, out="pair.json", data=("--data", "sums.jsonl"), pair=P
 
 
 ENTROPIES = [entropy_of(a) for a in range(N)] + [0.0] * (2 * N)
-"""Of three steps each, where the first alone is uncertain."""
+"""Solutions of three steps, of which only the first is uncertain."""
 
 
 def test_router_of_a_model_pair_is_calibrated_and_used(models, cli):
@@ -77,9 +77,9 @@ def test_repeated_command_pays_nothing(models, cli):
     assert "the threshold sends 100.0% of these steps, not 90.0%: many steps have the same entropy" in err
     status, out, err = calibrate(cli, "--limit", "3", "--json", "--run-dir", "three")
     assert status == 0, err
-    told = json.loads(out)
-    assert (told["router"]["questions"], told["run"], told["rows_without_entropies"]) == (3, "three", 0)
-    assert told["digest"] == load_glimprouter_file(Path("pair.json")).digest
+    payload = json.loads(out)
+    assert (payload["router"]["questions"], payload["run"], payload["rows_without_entropies"]) == (3, "three", 0)
+    assert payload["digest"] == load_glimprouter_file(Path("pair.json")).digest
 
 
 def test_calibration_from_an_existing_run_needs_no_model(models, cli, monkeypatch):
@@ -91,15 +91,18 @@ def test_calibration_from_an_existing_run_needs_no_model(models, cli, monkeypatc
     monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     status, out, err = cli("calibrate", "router", "--from-run", "dev", "--out", "pair.json", "--json")
     assert status == 0, err
-    told = json.loads(out)
-    assert told["steps_by_large_model"] == sum(entropy_of(a) >= 1 for a in range(N))
+    payload = json.loads(out)
+    assert payload["steps_by_large_model"] == sum(entropy_of(a) >= 1 for a in range(N))
     assert "steps were written by the large model" in err
     router = load_glimprouter_file(Path("pair.json"))
     assert router.parameters["threshold"] == 1.0
     assert router.steps == 3 * N
 
     Path("dev/store.sqlite3").rename("moved.sqlite3")
-    assert "there is no run store dev/store.sqlite3" in cli("calibrate", "router", "--from-run", "dev", "--out", "p.json")[2]
+    assert (
+        "there is no run store dev/store.sqlite3"
+        in cli("calibrate", "router", "--from-run", "dev", "--out", "p.json")[2]
+    )
     assert cli("calibrate", "router", "--from-run", "dev", "--out", "p.json", "--store", "moved.sqlite3")[0] == 0
     assert load_glimprouter_file(Path("p.json")).digest == router.digest
 
@@ -130,7 +133,7 @@ def test_interrupted_calibration_resumes(models, cli):
     ("arguments", "why"),
     [
         (("--data", "sums.jsonl", *PAIR, "--rate", "0"), "routes no step to the large model"),
-        (PAIR, "there is nothing to calibrate on"),
+        (PAIR, "there is no calibration data"),
         (("--data", "sums.jsonl", "-m", LARGE), "no small model was named"),
         (("--data", "sums.jsonl", *PAIR, "--set", "threshold=1"), "threshold is not to be set here"),
         (("--data", "sums.jsonl", *PAIR, "--set", "thresold=1"), "unknown glimprouter parameter 'thresold'"),

@@ -12,7 +12,7 @@ import pytest
 from reason.evals.verification.claims import is_test_claim
 from reason.evals.verification.judging import VerdictStore
 from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.decision import deciding_for
+from reason.verify.davinci.decision import decision_rule_for
 from support.labelled_claims import said, write_fever, write_lines
 from support.scripted_entailment import ScriptedEntailment
 
@@ -27,14 +27,14 @@ def files(home, monkeypatch):
 
 @pytest.fixture
 def judge(monkeypatch):
-    found = ScriptedEntailment(said)
+    results = ScriptedEntailment(said)
 
     async def open_entailment(name, settings, *, model=None, progress=None):
-        found.name = name
-        return found
+        results.name = name
+        return results
 
-    monkeypatch.setattr("reason.verify.entailment.factory.open_entailment", open_entailment)
-    return found
+    monkeypatch.setattr("reason.verify.entailment.factory.load_entailment", open_entailment)
+    return results
 
 
 def calibrate(cli, *more, out="fitted"):
@@ -48,7 +48,7 @@ def test_judge_is_calibrated_and_davinci_loads_the_files(cli, files, judge):
     assert "fitted, out of sample" in out
     assert "60 claims are few" in err
     config = DavinciConfig(fusion="fitted/fusion-nli-some.json", calibration="fitted/calibration-nli-some.json")
-    deciding = deciding_for(config, judge.identity)
+    deciding = decision_rule_for(config, judge.identity)
     assert deciding.calibration is not None
     assert deciding.fusion.disputed
     assert judge.closed == 1
@@ -58,18 +58,18 @@ def test_judge_is_calibrated_and_davinci_loads_the_files(cli, files, judge):
 
 def test_stored_verdicts_are_not_judged_again(cli, files, judge):
     assert calibrate(cli, *files, "--entailment", "x", "--store", "v.sqlite")[0] == 0
-    asked = sum(map(len, judge.calls))
-    assert asked == 300
+    requested = sum(map(len, judge.calls))
+    assert requested == 300
     first = Path("fitted/calibration-x.json").read_text()
     status, out, err = calibrate(cli, *files, "--entailment", "x", "--store", "v.sqlite", "--json")
     assert status == 0, err
-    assert sum(map(len, judge.calls)) == asked
+    assert sum(map(len, judge.calls)) == requested
     assert Path("fitted/calibration-x.json").read_text() == first
-    told = json.loads(out)
-    assert told["after"]["n"] == 60
-    assert told["backend"] == judge.identity
-    assert told["files"] == ["fitted/fusion-x.json", "fitted/calibration-x.json"]
-    assert told["calibration"]["examples"] == 60
+    payload = json.loads(out)
+    assert payload["after"]["n"] == 60
+    assert payload["backend"] == judge.identity
+    assert payload["files"] == ["fitted/fusion-x.json", "fitted/calibration-x.json"]
+    assert payload["calibration"]["examples"] == 60
 
 
 def test_embedded_judge_is_calibrated_on_unseen_claims_only(cli, home, judge, monkeypatch):
@@ -79,7 +79,7 @@ def test_embedded_judge_is_calibrated_on_unseen_claims_only(cli, home, judge, mo
     status, out, err = calibrate(cli, f"--data=fever={data}", f"--corpus={corpus}", "--json")
     assert status == 0, err
     assert json.loads(out)["after"]["n"] == unseen
-    assert f"{unseen} of 300 claims of fever were kept back" in err
+    assert f"{unseen} of 300 claims of fever are outside the model's training data" in err
 
 
 def test_claims_without_lists_are_searched_in_the_corpus(cli, files, judge):
@@ -114,39 +114,39 @@ def test_interrupted_calibration_keeps_verdicts_and_resumes(cli, files, monkeypa
     async def open_entailment(name, settings, *, model=None, progress=None):
         return judges.pop(0)
 
-    monkeypatch.setattr("reason.verify.entailment.factory.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.verify.entailment.factory.load_entailment", open_entailment)
     monkeypatch.setattr("reason.evals.verification.judging.judge_pairs.__defaults__", (lambda done: None, 100))
-    broken, whole = judges
+    broken, complete = judges
     status, _, err = calibrate(cli, *files, "--entailment", "x")
     assert status == 130
-    assert "the same command goes on" in err
+    assert "the same command continues" in err
     with VerdictStore(Path("fitted/verdicts.sqlite")) as store:
         assert store.count("scripted@1") == 100
     assert broken.closed == 1
     assert calibrate(cli, *files, "--entailment", "x")[0] == 0
-    assert sum(map(len, whole.calls)) == 200
+    assert sum(map(len, complete.calls)) == 200
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "payload"),
     [
-        (("--aggregation", "sum"), "there is no aggregation 'sum'"),
-        (("--method", "guess"), "there is no method 'guess'"),
-        (("--evidence-form", "half"), "there is no evidence form 'half'"),
-        (("--entailment", "judge"), "verdicts of a language model are not calibrated here"),
-        (("vitaminc=x.jsonl",), "'vitaminc' has no evidence that a retriever found"),
-        (("--name", "../x"), "cannot be part of a file's name"),
+        (("--aggregation", "sum"), "unknown aggregation 'sum'"),
+        (("--method", "guess"), "unknown method 'guess'"),
+        (("--evidence-form", "half"), "unknown evidence form 'half'"),
+        (("--entailment", "judge"), "verdicts of a language model cannot be calibrated"),
+        (("vitaminc=x.jsonl",), "'vitaminc' has no retrieved evidence"),
+        (("--name", "../x"), "cannot be part of a file name"),
         (("--limit", "9"), "at least 20"),
     ],
 )
-def test_invalid_options_are_refused_before_anything_is_written(cli, files, judge, more, told):
+def test_invalid_options_are_refused_before_anything_is_written(cli, files, judge, more, payload):
     status, _, err = calibrate(cli, *files, "--entailment", "x", *more)
     assert status == 2
-    assert told in err.replace("\n", " ")
+    assert payload in err.replace("\n", " ")
     assert not list(Path().glob("fitted/*.json"))
 
 
 def test_calibration_without_claims_is_refused(cli, home):
     status, _, err = calibrate(cli)
     assert status == 2
-    assert "there are no claims to calibrate on" in err
+    assert "there are no calibration claims" in err

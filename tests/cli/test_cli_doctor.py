@@ -23,7 +23,7 @@ Cli = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def endpoint() -> Iterator[Any]:
-    """A server whose `/models` answers as it is told; it keeps the headers it saw."""
+    """A server with a scripted response of `/models`; it records the request headers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -50,33 +50,38 @@ def settings_of(port: int, **provider: Any) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("reply", "state", "says"),
+    ("response", "state", "expected_text"),
     [
         ((200, b'{"data": [{"id": "small"}]}'), "ok", "serves small"),
-        ((200, b"hello"), "note", "no list"),
+        ((200, b"hello"), "note", "without a list"),
         ((401, b""), "fail", "refuses the key"),
         ((404, b""), "note", "lists no models"),
         ((500, b""), "fail", "status 500"),
     ],
 )
 async def test_endpoints_list_their_models(
-    home: Path, endpoint: Any, reply: tuple[int, bytes], state: str, says: str, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    endpoint: Any,
+    response: tuple[int, bytes],
+    state: str,
+    expected_text: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BOX_KEY", "secret-value")
-    endpoint.reply = reply
+    endpoint.reply = response
     settings = settings_of(endpoint.server_port, api_key_env="BOX_KEY", headers={"X-Team": "a"})
-    litellm, found = await doctor_checks.check_providers(settings)
-    assert (found.state, says in found.detail) == (state, True)
+    litellm, results = await doctor_checks.check_providers(settings)
+    assert (results.state, expected_text in results.detail) == (state, True)
     [(path, headers)] = endpoint.seen
     assert (path, headers["Authorization"], headers["X-Team"]) == ("/v1/models", "Bearer secret-value", "a")
     assert "hosted_vllm (BOX_KEY)" in litellm.detail
-    assert "secret-value" not in litellm.detail + found.detail + found.hint
+    assert "secret-value" not in litellm.detail + results.detail + results.hint
 
 
 async def test_unreachable_endpoint_is_a_failure(home: Path) -> None:
-    _, found = await doctor_checks.check_providers(settings_of(9))
-    assert found.state == "fail"
-    assert "127.0.0.1:9" in found.detail
+    _, results = await doctor_checks.check_providers(settings_of(9))
+    assert results.state == "fail"
+    assert "127.0.0.1:9" in results.detail
 
 
 def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +89,10 @@ def test_hosted_model_is_never_called(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # a request would fail
     status, out, _ = cli("doctor", "--quick", "--json")
-    found = {c["name"]: c for c in json.loads(out)["checks"]}
-    assert status == 0, found
-    assert found["model"]["state"] == "note"  # the local model is not here, and not needed
-    assert "it was not" in found["answering"]["detail"]
+    results = {c["name"]: c for c in json.loads(out)["checks"]}
+    assert status == 0, results
+    assert results["model"]["state"] == "note"  # the local model is not here, and not needed
+    assert "it was not" in results["answering"]["detail"]
     monkeypatch.delenv("OPENAI_API_KEY")
     assert cli("doctor", "--quick", "--json")[0] == 3
 
@@ -99,7 +104,7 @@ async def test_trial_whose_process_dies_is_a_failure(home: Path) -> None:
 
 async def test_trial_runs_a_model_and_leaves_no_process(home: Path, tiny_model: Path) -> None:
     result = await doctor_checks._run_trial(f"local/{tiny_model}", load_settings())
-    assert (result["hooks"], result["left"], result["tokens"]) == (True, False, 4)
+    assert (result["logits_processors"], result["left"], result["tokens"]) == (True, False, 4)
 
 
 SLOW = (
@@ -173,11 +178,11 @@ def test_forked_engine_process_is_not_blocked(home: Path) -> None:
     assert child.stdout is not None
     child.stdin.write(load_settings().model_dump_json().encode() + b"\n")
     child.stdin.flush()
-    told = child.stdout.read()
+    payload = child.stdout.read()
     child.wait(timeout=60)
     child.stdin.close()
     child.stdout.close()
-    assert b'{"code": 0}' in told
+    assert b'{"code": 0}' in payload
 
 
 def test_show_reports_false_capabilities_in_red_and_by_status(
@@ -192,9 +197,9 @@ def test_show_reports_false_capabilities_in_red_and_by_status(
 
     monkeypatch.setattr(LocalModel, "capabilities", property(more))
     status, out, err = cli("models", "show", f"local/{tiny_model}", "--json")
-    told = json.loads(out)
-    states = {f["feature"]: f["state"] for f in told["findings"]}
-    assert (status, told["ok"]) == (3, False)
+    payload = json.loads(out)
+    states = {f["feature"]: f["state"] for f in payload["findings"]}
+    assert (status, payload["ok"]) == (3, False)
     assert states["context_tokens"] == "differs"
     assert "error: " in err
     assert "context_tokens" in err

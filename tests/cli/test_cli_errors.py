@@ -10,9 +10,9 @@ import pytest
 from reason.cli.interrupts import Interrupted
 from reason.core.errors import (
     BackendUnavailable,
+    BudgetExceeded,
     CapabilityMissing,
     ContextTooLong,
-    BudgetExceeded,
     NotVerified,
     RateLimited,
     ReasonError,
@@ -25,7 +25,7 @@ Scripted = Callable[..., ScriptedModel]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected_text"),
     [
         (["ask", ""], ["the question is empty"]),
         (["ask", "  \n "], ["the question is empty"]),
@@ -35,7 +35,7 @@ Scripted = Callable[..., ScriptedModel]
         (["ask", "?", "--set", "temprature=1"], ["'temprature'", "'temperature'"]),
         (["ask", "?", "--set", "temperature=-1"], ["temperature = -1", "greater than or equal to 0"]),
         (["ask", "?", "--set", "temperature"], ["'temperature' is not key=value"]),
-        (["ask", "?", "--budget-tokens", "-5"], ["--budget-tokens", "-5 is not a number above 0"]),
+        (["ask", "?", "--budget-tokens", "-5"], ["--budget-tokens", "must be a positive number, got -5"]),
         (["ask", "?", "--budget-tokens", "0"], ["--budget-tokens"]),
         (["ask", "?", "--budget-calls", "0"], ["--budget-calls"]),
         (["ask", "?", "--budget-seconds", "nan"], ["--budget-seconds"]),
@@ -63,13 +63,13 @@ Scripted = Callable[..., ScriptedModel]
         (["runs", "list", "--limit", "0"], ["--limit"]),
     ],
 )
-def test_bad_input(arguments: list[str], says: list[str], cli: Cli, scripted: Scripted) -> None:
+def test_bad_input(arguments: list[str], expected_text: list[str], cli: Cli, scripted: Scripted) -> None:
     model = scripted()
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert err.startswith("error: ")
-    for part in says:
+    for part in expected_text:
         assert part in err
     assert model.made == []
 
@@ -89,15 +89,15 @@ def test_binary_context(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected_text"),
     [("model = ", "reason.toml"), ("modle = 'x'", "'modle'"), ("[budget]\ntokens = -1", "budget.tokens = -1")],
 )
-def test_bad_settings_file(content: str, says: str, cli: Cli, home: Path) -> None:
+def test_bad_settings_file(content: str, expected_text: str, cli: Cli, home: Path) -> None:
     (home / "work" / "reason.toml").write_text(content)
     for command in (["ask", "?"], ["config", "show"], ["runs", "list"]):
         status, out, err = cli(*command)
         assert (status, out) == (2, "")
-        assert says in err
+        assert expected_text in err
 
 
 def test_corrupt_and_locked_store(
@@ -155,7 +155,7 @@ def test_errors_have_their_exit_status(
         assert error.message.replace("\n", " ") in err
         assert error.hint in err
     if isinstance(error, RuntimeError):
-        assert err == "internal error: RuntimeError: a bug (REASON_DEBUG=1 shows where)\n"
+        assert err == "internal error: RuntimeError: a bug (REASON_DEBUG=1 prints the traceback)\n"
 
 
 def test_traceback_on_request(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

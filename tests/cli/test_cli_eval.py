@@ -116,8 +116,8 @@ def test_shards_are_merged(cli, scripted, sums) -> None:
     status, _, err = cli("eval", "merge", "part3", "part1", "part2", "--out", "merged")
     assert status == 0, err
 
-    def rows(folder: str) -> list[dict[str, object]]:
-        lines = Path(folder, "items.jsonl").read_text().splitlines()
+    def rows(directory: str) -> list[dict[str, object]]:
+        lines = Path(directory, "items.jsonl").read_text().splitlines()
         return [ResultRow.model_validate_json(line).without_times() for line in lines]
 
     assert rows("merged") == rows("whole")
@@ -167,7 +167,7 @@ def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["eval", "run"], "no dataset is named"),
         (["eval", "--resume", "--out", "nowhere"], "holds no evaluation"),
@@ -184,17 +184,17 @@ def test_too_many_unparsed_answers_are_a_warning(cli, scripted, sums) -> None:
         (["eval", "x.jsonl", "--limit", "0"], "limit"),
     ],
 )
-def test_usage_errors_name_the_problem(arguments, said, cli, scripted) -> None:
+def test_usage_errors_name_the_problem(arguments, message, cli, scripted) -> None:
     scripted(adder)
     status, out, err = cli(*arguments)
     assert (status, out) == (2, "")
-    assert said in err
+    assert message in err
     assert not Path("eval-runs").exists()
 
 
 def test_bad_data_leaves_nothing_behind(cli, scripted, home) -> None:
     scripted(adder)
-    for name, content, said in (
+    for name, content, message in (
         ("empty.jsonl", b"", "empty"),
         ("twice.jsonl", b'{"id": "a", "question": "q", "answer": "1"}\n' * 2, "twice.jsonl line 2"),
         ("cut.jsonl", b'{"id": "a", "question": "q", "answer": "1"}\n{"id": "b", "quest', "cut.jsonl line 2"),
@@ -204,7 +204,7 @@ def test_bad_data_leaves_nothing_behind(cli, scripted, home) -> None:
         Path(name).write_bytes(content)
         status, _, err = cli("eval", name, "-m", "scripted/adder")
         assert status == 2, name
-        assert said in err, name
+        assert message in err, name
     assert not Path("eval-runs").exists()
 
 
@@ -212,15 +212,15 @@ def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
     scripted(adder)
     command = ("eval", str(sums), "--map", "question=q", "-s", "cot", *SET[2:])
     assert cli(*command)[0] == 0
-    (folder,) = Path("eval-runs").iterdir()
-    assert folder.name.startswith("sums-adder-cot-")
+    (directory,) = Path("eval-runs").iterdir()
+    assert directory.name.startswith("sums-adder-cot-")
     status, _, err = cli(*command)
     assert status == 2
     assert "--resume" in err
     assert "what was done is saved" not in err  # nothing was
     status, out, _ = cli(*command, "--resume")
     assert (status, "one seed: what another would give is not estimable" in out) == (0, True)
-    status, _, err = cli("eval", "--resume", "--out", str(folder), "--set", "temperature=0")
+    status, _, err = cli("eval", "--resume", "--out", str(directory), "--set", "temperature=0")
     assert (status, "goes on with what it began with" in err) == (2, True)
 
 
@@ -274,9 +274,9 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     assert child.returncode == 130, err
     saved = read_rows(Path("run"), torn_end=True)
     assert 0 < len(saved) < 16
-    said = re.search(r"what there is is saved: (reason .*)", err)
-    assert said is not None, err
-    again = process(*shlex.split(said[1])[1:], "--json")
+    message = re.search(r"what there is is saved: (reason .*)", err)
+    assert message is not None, err
+    again = process(*shlex.split(message[1])[1:], "--json")
     out, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     summary = json.loads(out)

@@ -39,10 +39,10 @@ def test_map_is_fitted_to_a_run_directory(cli, method: str) -> None:
     run = write_run([*overconfident(120), failed_row("silent", None)], Path("votes"))
     status, out, err = cli("eval", "calibrate", str(run), "--method", method, "--out", "maps/votes.json")
     assert status == 0, err
-    found = load_calibration_map(Path("maps/votes.json"))
-    assert (found.curve.method, found.items, found.folds) == (method, 120, 5)
-    assert f"{found.before.ece:.4f}" in out
-    assert f"{found.after.ece:.4f}" in out
+    results = load_calibration_map(Path("maps/votes.json"))
+    assert (results.curve.method, results.items, results.folds) == (method, 120, 5)
+    assert f"{results.before.ece:.4f}" in out
+    assert f"{results.after.ece:.4f}" in out
     assert "out of sample (5 folds)" in out
     assert "1 rows without a confidence are left out" in err
     assert "reason ask QUESTION -s self-consistency --calibration maps/votes.json" in err
@@ -54,12 +54,12 @@ def test_json_has_the_map(cli) -> None:
         "eval", "calibrate", str(run), "--method", "platt", "--out", "m.json", "--folds", "3", "--json"
     )
     assert status == 0, err
-    told = json.loads(out)
-    assert told["file"] == "m.json"
-    assert told["worse"] == []
-    assert told["rows_without_confidence"] == 0
-    assert told["map"] == load_calibration_map(Path("m.json")).model_dump(mode="json")
-    assert told["map"]["folds"] == 3
+    payload = json.loads(out)
+    assert payload["file"] == "m.json"
+    assert payload["worse"] == []
+    assert payload["rows_without_confidence"] == 0
+    assert payload["map"] == load_calibration_map(Path("m.json")).model_dump(mode="json")
+    assert payload["map"]["folds"] == 3
 
 
 def test_map_that_is_worse_out_of_sample_is_a_warning(cli) -> None:
@@ -78,27 +78,27 @@ def test_constant_map_is_a_warning(cli) -> None:
     rows = [make_row(f"i{i}", 0.9 if i % 3 else 0.6, not i % 3) for i in range(30)]
     status, _, err = cli("eval", "calibrate", str(write_run(rows, Path("odd"))), "--method", "platt", "--out", "m.json")
     assert status == 0
-    assert "every confidence the same value" in err
+    assert "the map is constant" in err
 
 
 def test_invalid_calibration_is_refused(cli) -> None:
     few = write_run(overconfident(10), Path("few"))
     silent = write_run([make_row(f"i{i}", None, True) for i in range(30)], Path("silent"))
-    whole = write_run(overconfident(30), Path("whole"))
-    for arguments, said in (
+    complete = write_run(overconfident(30), Path("whole"))
+    for arguments, message in (
         ((few, "--out", "m.json"), "at least 20 items"),
         ((silent, "--out", "m.json"), "nothing to calibrate"),
-        ((whole, "--out", "m.json", "--method", "beta"), "one of temperature platt isotonic"),
-        ((whole, "--out", "m.json", "--folds", "31"), "cannot be cut into 31 folds"),
+        ((complete, "--out", "m.json", "--method", "beta"), "one of temperature, platt, isotonic"),
+        ((complete, "--out", "m.json", "--folds", "31"), "cannot be cut into 31 folds"),
         (("nowhere", "--out", "m.json"), "holds no evaluation"),
-        ((whole,), "--out"),
+        ((complete,), "--out"),
     ):
         status, out, err = cli("eval", "calibrate", *map(str, arguments))
         assert (status, out) == (2, ""), err
-        assert said in err
+        assert message in err
     assert not Path("m.json").exists()
     Path("file").write_text("")
-    status, _, err = cli("eval", "calibrate", str(whole), "--out", "file/m.json")
+    status, _, err = cli("eval", "calibrate", str(complete), "--out", "file/m.json")
     assert status == 1
     assert "file/m.json" in err
 
@@ -110,15 +110,15 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     assert cli(*common, "--out", "dev", "--seeds", "2")[0] == 0
     status, _, err = cli("eval", "calibrate", "dev", "--method", "platt", "--out", "map.json")
     assert status == 0, err
-    found = load_calibration_map(Path("map.json"))
-    assert found.engines["main"] == model.identity
+    results = load_calibration_map(Path("map.json"))
+    assert results.engines["main"] == model.identity
 
     status, out, err = cli(*common, "--out", "test", "--seed", "7", "--calibration", "map.json")
     assert status == 0, err
     assert "calibrated (" in out
     assert "the calibration map map (platt, sums) was fitted on this dataset" in err
     rows = read_rows(Path("test"))
-    assert all(r.calibrated_confidence == found.apply(r.confidence or 0.0) for r in rows)
+    assert all(r.calibrated_confidence == results.apply(r.confidence or 0.0) for r in rows)
     status, out, err = cli("eval", "--resume", "--out", "test", "--json")
     assert status == 0, err
     summary = json.loads(out)
@@ -133,7 +133,7 @@ def test_from_development_to_an_answer(cli, scripted, sums) -> None:
     status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json", "--seed", "1", "--json")
     assert status == 0, err
     answer = json.loads(out)
-    assert answer["calibrated_confidence"] == found.apply(answer["confidence"])
+    assert answer["calibrated_confidence"] == results.apply(answer["confidence"])
     assert answer["calibration"] == "map (platt, sums)"
     status, out, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json", "--seed", "1")
     assert f"confidence {answer['confidence']:.2f} (calibrated {answer['calibrated_confidence']:.2f})" in err

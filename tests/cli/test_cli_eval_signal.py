@@ -35,12 +35,12 @@ def test_informative_signal_is_reported(cli) -> None:
     assert "AUROC within questions" in out
     assert "do not select" not in err
     assert "--set alpha=" in err
-    told = json.loads(cli("eval", "signal", "run", "--json")[1])
-    assert (told["items"], told["samples"], told["silent"]) == (60, 480, 0)
+    payload = json.loads(cli("eval", "signal", "run", "--json")[1])
+    assert (payload["items"], payload["samples"], payload["silent"]) == (60, 480, 0)
     # two normals two standard deviations apart: the area is the normal distribution at sqrt(2)
-    assert abs(told["within"] - 0.921) < 0.04
-    assert told["within_interval"]["low"] < told["within"] < told["within_interval"]["high"]
-    assert told["beta"] > 0
+    assert abs(payload["within"] - 0.921) < 0.04
+    assert payload["within_interval"]["low"] < payload["within"] < payload["within_interval"]["high"]
+    assert payload["beta"] > 0
 
 
 def test_uninformative_signal_is_a_warning(cli) -> None:

@@ -1,4 +1,4 @@
-"""A tree while it grows: what an excerpt shows, that it counts what it leaves out, and that it costs what it shows."""
+"""Growing trees: contents of excerpts, counts of hidden nodes, cost of excerpts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.cli.render.growing_tree import MIN_LINES, TreeExcerpt, GrowingTree, TreeEvent
+from reason.cli.render.growing_tree import MIN_LINES, GrowingTree, TreeEvent, TreeExcerpt
 from reason.cli.render.search_tree import layout_tree
 from reason.core.events import Event, LeafSelected, MemoryAssociated, NodesSearched, SearchEnded, SearchNode
 from support.mcts_events import noted_events
@@ -175,17 +175,17 @@ def test_excerpt_is_part_of_the_tree_and_counts_the_rest(
     for node_id in shown:
         above = up(parents, node_id)[1:]
         between = next((n for n, i in enumerate(above) if i in shown), None)
-        drawn = tree.parents[node_id]
+        rendered = tree.parents[node_id]
         if between is None:
             assert not above
-            assert drawn is None
+            assert rendered is None
         elif between == 0:
-            assert drawn == above[0]
+            assert rendered == above[0]
         else:
-            assert drawn is not None
-            assert drawn < 0
-            assert excerpt.gaps[drawn] == between >= 2
-            assert tree.parents[drawn] == above[between]
+            assert rendered is not None
+            assert rendered < 0
+            assert excerpt.gaps[rendered] == between >= 2
+            assert tree.parents[rendered] == above[between]
     # what is left out is counted at the select_nodes shown node above it
     counted = dict.fromkeys(shown, 0)
     apart = 0

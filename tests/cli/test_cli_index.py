@@ -1,4 +1,4 @@
-"""`reason index`: build, add and show, with words alone, with a small model, stopped, and every way to get it wrong."""
+"""`reason index`: build, add and show, lexically and with a small model; interruption; invalid input."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Cli = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def documents(home: Path) -> Path:
-    folder = home / "work" / "docs"
-    folder.mkdir()
-    (folder / "a.md").write_text("# Whales\n\nA whale is a mammal. It breathes air.\n")
-    (folder / "b.jsonl").write_text(
+    directory = home / "work" / "docs"
+    directory.mkdir()
+    (directory / "a.md").write_text("# Whales\n\nA whale is a mammal. It breathes air.\n")
+    (directory / "b.jsonl").write_text(
         "".join(f'{{"id": "r{i}", "page": "P{i}", "text": "Fact {i}."}}\n' for i in range(3))
     )
-    return folder
+    return directory
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
-    """Makes every embedding model one that counts words; returns the names that were opened."""
+    """Replaces every embedding model by one that counts words; returns the names of the loaded models."""
     pytest.importorskip("faiss")
     names: list[str | None] = []
 

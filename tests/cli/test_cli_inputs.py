@@ -29,7 +29,7 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "expected"),
+    ("argument", "expected"),
     [
         ("n=8", {"n": 8}),
         ("t=0.7", {"t": 0.7}),
@@ -56,19 +56,19 @@ def give_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
         ("a.b.c=1", {"a": {"b": {"c": 1}}}),
     ],
 )
-def test_parameter_values(given_: str, expected: dict[str, object]) -> None:
-    assert parse_parameters([given_]) == expected
+def test_parameter_values(argument: str, expected: dict[str, object]) -> None:
+    assert parse_parameters([argument]) == expected
 
 
 def test_parameters_accumulate_and_the_last_wins() -> None:
     assert parse_parameters(["a.x=1", "b=2", "a.y=3", "b=4"]) == {"a": {"x": 1, "y": 3}, "b": 4}
 
 
-@pytest.mark.parametrize("given_", [["n"], ["=3"], ["a..b=1"], [".=1"], ["a=1", "a.b=2"], ["a.b=1", "a=2"]])
-def test_contradictory_parameters_are_refused(given_: list[str]) -> None:
+@pytest.mark.parametrize("argument", [["n"], ["=3"], ["a..b=1"], [".=1"], ["a=1", "a.b=2"], ["a.b=1", "a=2"]])
+def test_contradictory_parameters_are_refused(argument: list[str]) -> None:
     with pytest.raises(UserError) as error:
-        parse_parameters(given_)
-    assert repr(given_[-1]) in error.value.message
+        parse_parameters(argument)
+    assert repr(argument[-1]) in error.value.message
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(10**18), 10**18) | st.text(), st.lists, max_leaves=8))
@@ -82,20 +82,20 @@ def test_choices() -> None:
     assert parse_choices(r"a\|b|c") == ("a|b", "c")
 
 
-@pytest.mark.parametrize("given_", ["", "only", "a||b", "|", "a|"])
-def test_invalid_choices_are_refused(given_: str) -> None:
+@pytest.mark.parametrize("argument", ["", "only", "a||b", "|", "a|"])
+def test_invalid_choices_are_refused(argument: str) -> None:
     with pytest.raises(UserError, match="--choices"):
-        parse_choices(given_)
+        parse_choices(argument)
 
 
 def test_question_is_stripped() -> None:
     assert read_question("  why?\n") == "why?"
 
 
-@pytest.mark.parametrize("given_", ["", " \n\t"])
-def test_empty_question(given_: str) -> None:
+@pytest.mark.parametrize("argument", ["", " \n\t"])
+def test_empty_question(argument: str) -> None:
     with pytest.raises(UserError, match="empty"):
-        read_question(given_)
+        read_question(argument)
 
 
 def test_question_of_maximum_length_and_one_more() -> None:
@@ -147,7 +147,7 @@ def test_stdin_is_read_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected_text"),
     [
         (None, "does not exist"),
         (b"\x89PNG\r\n\x1a\n\xff", "not UTF-8"),
@@ -155,11 +155,11 @@ def test_stdin_is_read_once() -> None:
         (b"x" * (MAX_TEXT_BYTES + 1), "larger than 5 MB"),
     ],
 )
-def test_unreadable_contexts_are_refused(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_unreadable_contexts_are_refused(tmp_path: Path, content: bytes | None, expected_text: str) -> None:
     path = tmp_path / "file.bin"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=says) as error:
+    with pytest.raises(DataError, match=expected_text) as error:
         read_contexts([path])
     assert str(path) in error.value.message
 
@@ -170,14 +170,14 @@ def test_context_directory_is_refused_as_a_file(tmp_path: Path) -> None:
 
 
 def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> None:
-    file, folder, odd = tmp_path / "a.txt", tmp_path / "docs", tmp_path / "faiss:x"
+    file, directory, odd = tmp_path / "a.txt", tmp_path / "docs", tmp_path / "faiss:x"
     file.write_text("a")
     odd.write_text("a file whatever its name looks like")
-    folder.mkdir()
+    directory.mkdir()
     given = [
         str(file),
         "-",
-        str(folder),
+        str(directory),
         "faiss:index",
         "https://x.example/q",
         "mcp:python server.py",
@@ -186,4 +186,4 @@ def test_contexts_are_split_into_files_and_knowledge_sources(tmp_path: Path) -> 
     ]
     files, sources = split_contexts(given)
     assert files == [file, Path("-"), odd, Path("gone.txt")]
-    assert sources == [str(folder), "faiss:index", "https://x.example/q", "mcp:python server.py"]
+    assert sources == [str(directory), "faiss:index", "https://x.example/q", "mcp:python server.py"]

@@ -1,4 +1,4 @@
-"""A jury on the command line: `--juror`, `--chair-model`, what is shown of it, `reason verify --verifier edgejury`."""
+"""A jury on the command line: `--juror`, `--chair-model`, its output, `reason verify --verifier edgejury`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reason.core.settings import Settings
 from reason.core.types import Answer
 from rich.console import Console
 from support.html_page import carried
-from support.scripted_jury import Juror, model, rules, says
+from support.scripted_jury import ScriptedJuror, model, rules, says
 from support.scripted_model import ScriptedModel
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -33,11 +33,11 @@ def gold(text: str) -> tuple[int, int, int]:
 def jurors(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedModel]:
     """Three jurors of different opinions and a chair, by name."""
     models = {
-        "a/one": model(Juror(says("Sydney", "It is the largest."), gold), "a/one"),
-        "b/two": model(Juror(says("Canberra", "It was chosen."), gold), "b/two"),
-        "c/three": model(Juror(says("Sydney", "It is the largest."), gold), "c/three"),
-        "d/chair": model(Juror(chair=rules("Canberra it is.", "Canberra")), "d/chair"),
-        "m/main": model(Juror("Ada Byron wrote the timetable."), "m/main"),
+        "a/one": model(ScriptedJuror(says("Sydney", "It is the largest."), gold), "a/one"),
+        "b/two": model(ScriptedJuror(says("Canberra", "It was chosen."), gold), "b/two"),
+        "c/three": model(ScriptedJuror(says("Sydney", "It is the largest."), gold), "c/three"),
+        "d/chair": model(ScriptedJuror(chair=rules("Canberra it is.", "Canberra")), "d/chair"),
+        "m/main": model(ScriptedJuror("Ada Byron wrote the timetable."), "m/main"),
     }
 
     async def load_model(name: str, settings: Settings, *_: object) -> ScriptedModel:
@@ -88,10 +88,10 @@ def test_unused_jury_is_a_usage_error(cli: Cli, jurors: dict[str, ScriptedModel]
     status, _, err = cli(*command, "-m", "m/main", "--chair-model", "c/chair")
     assert status == 2
     assert "the strategy cot has no chair, so it cannot use the chair model c/chair" in err
-    for flag, said in (("small", "small model"), ("judge", "judge"), ("reward", "reward model")):
+    for flag, message in (("small", "small model"), ("judge", "judge"), ("reward", "reward model")):
         status, _, err = cli(*command, "-m", "m/main", f"--{flag}-model", "x/y")
         assert status == 2
-        assert f"the strategy cot asks no {said}, so it cannot use the {said} x/y" in err
+        assert f"the strategy cot asks no {message}, so it cannot use the {message} x/y" in err
 
 
 def test_the_settings_name_jurors(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:
@@ -118,34 +118,34 @@ def test_the_trace_page_has_stages_opinions_reviews_ranking_and_labels(
     events = carried(page.read_text(encoding="utf-8"))["events"]
     stages = [e["stage"] for e in events if e["type"] == "stage.started"]
     assert {"jury: answer", "jury: review", "jury: chair", "jury: agreement"} <= set(stages)
-    told = {e["type"]: e for e in events if e["type"].startswith("jury.")}
-    assert set(told) == {f"jury.{kind}" for kind in ("opinion", "review", "ranked", "merged", "claim", "stage")}
-    assert told["jury.claim"]["report"]["label"] == "contradicted"
+    payload = {e["type"]: e for e in events if e["type"].startswith("jury.")}
+    assert set(payload) == {f"jury.{kind}" for kind in ("opinion", "review", "ranked", "merged", "claim", "stage")}
+    assert payload["jury.claim"]["report"]["label"] == "contradicted"
     opinions = {e["juror"]: e["report"] for e in events if e["type"] == "jury.opinion"}
     assert (opinions[1]["model"], opinions[1]["role"], opinions[1]["choice"]) == ("b/two", "edge-case-finder", "B")
 
 
 def test_text_is_verified_by_a_jury(cli: Cli, jurors: dict[str, ScriptedModel], home: Path) -> None:
     for name in ("a/one", "b/two"):
-        jurors[name] = model(Juror("Ada Byron wrote the timetable."), name)
-    jurors["c/three"] = model(Juror("Ada Byron did not write the timetable."), "c/three")
+        jurors[name] = model(ScriptedJuror("Ada Byron wrote the timetable."), name)
+    jurors["c/three"] = model(ScriptedJuror("Ada Byron did not write the timetable."), "c/three")
     (home / "work" / "answer.txt").write_text("Ada Byron wrote the timetable.")
     (home / "work" / "facts.md").write_text("Ada Byron did not write the timetable.")
-    asked = ["verify", "--answer", "answer.txt", "--question", "Who wrote it?", "--verifier", "edgejury"]
-    given = ["--entailment", "lexical", *THREE[:6]]
-    status, out, err = cli(*asked, *given)
+    requested = ["verify", "--answer", "answer.txt", "--question", "Who wrote it?", "--verifier", "edgejury"]
+    arguments = ["--entailment", "lexical", *THREE[:6]]
+    status, out, err = cli(*requested, *arguments)
     assert (status, err) == (0, "")
     assert "not enough evidence" in out
     assert "the jurors are not sure (2 for, 1 against, 0 silent; agreement is no evidence)" in out
     assert "from juror #0, juror #1" in out
     page = home / "checked.html"
     Path("reason.toml").write_text('embedding_model = "none"\n')
-    status, out, _ = cli(*asked, *given, "--docs", "facts.md", "--html", str(page))
+    status, out, _ = cli(*requested, *arguments, "--docs", "facts.md", "--html", str(page))
     assert status == 0
     assert "refuted" in out
     assert "juror #2" in page.read_text(encoding="utf-8")
     assert "supported" not in out.splitlines()[0]
-    assert cli(*asked[:3], "--verifier", "davinci")[0] == 2
+    assert cli(*requested[:3], "--verifier", "davinci")[0] == 2
 
 
 def reports() -> dict[str, dict[str, object]]:
@@ -164,22 +164,22 @@ def reports() -> dict[str, dict[str, object]]:
 
 def test_live_view_shows_the_progress_of_a_jury() -> None:
     view = LiveView()
-    said = reports()
+    message = reports()
     for event in (
-        OpinionGiven(juror=0, report=said["opinion"]),
-        OpinionGiven(juror=1, report=said["failed"]),
+        OpinionGiven(juror=0, report=message["opinion"]),
+        OpinionGiven(juror=1, report=message["failed"]),
         OpinionGiven(juror=2, report={"ok": True, "choice": None}),
-        ReviewGiven(reviewer=0, report=said["review"]),
-        ReviewGiven(reviewer=2, report=said["unread"]),
-        OpinionsRanked(report=said["ranking"]),
+        ReviewGiven(reviewer=0, report=message["review"]),
+        ReviewGiven(reviewer=2, report=message["unread"]),
+        OpinionsRanked(report=message["ranking"]),
         OpinionsMerged(report={"source": "chair"}),
-        ClaimLabelled(index=0, report=said["label"]),
+        ClaimLabelled(index=0, report=message["label"]),
     ):
         view(event)
     console = Console(file=io.StringIO(), width=120)
     console.print(view.render())
     assert "B x ?; 1 review, 1 unread; #1 first; answered by the chair; 1 contradicted" in console.file.getvalue()
-    view(OpinionGiven(juror=0, report=said["opinion"]))  # asked anew
+    view(OpinionGiven(juror=0, report=message["opinion"]))  # asked anew
     assert view.progress.jury is not None
     assert view.progress.jury.line() == "B"
 
@@ -195,7 +195,7 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
     rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(2)]
     (home / "work" / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("a/one", "b/two", "c/three"):
-        jurors[name] = model(Juror("So it is.\nAnswer: 1"), name)
+        jurors[name] = model(ScriptedJuror("So it is.\nAnswer: 1"), name)
     status, _, err = cli("eval", "own.jsonl", "-s", "edgejury", "-m", "m/main", *THREE[:6], "--out", "run", "--json")
     assert status == 0, err
     manifest = json.loads(Path("run/run.json").read_text())
@@ -211,7 +211,7 @@ def test_an_evaluation_names_its_jurors(cli: Cli, jurors: dict[str, ScriptedMode
         '[[models]]\nmain = "m/main"\njurors = ["a/one", "b/two", "a/one"]\n'
         '[[strategy]]\nname = "edgejury"\n[[strategy]]\nname = "cot"\n'
     )
-    jurors["m/main"] = model(Juror("Answer: 1"), "m/main")
+    jurors["m/main"] = model(ScriptedJuror("Answer: 1"), "m/main")
     status, _, err = cli("eval", "sweep", "sweep.toml", "--out", "swept", "--json")
     assert status == 0, err
     plans = [json.loads(path.read_text())["plan"] for path in sorted(Path("swept").glob("*/run.json"))]

@@ -47,10 +47,10 @@ def test_all_key_options_are_stored(cli):
         "--concurrency", "2", "--tokens-per-day", "1000", "--usd-per-day", "2.5", "--expires", "90d", "--json",
     )  # fmt: skip
     (key,) = stored()
-    told = json.loads(out)
+    payload = json.loads(out)
     assert status == 0
-    assert told == {
-        "key": told["key"],
+    assert payload == {
+        "key": payload["key"],
         "id": key.id,
         "name": "lab",
         "tenant": "t",
@@ -83,7 +83,7 @@ def test_keys_share_runs_only_with_an_explicit_tenant(cli):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "expected_text"),
     [
         (["x", "--scope", "write"], "unknown scope 'write'"),
         (["x", "--expires", "soon"], "--expires 'soon' is no time"),
@@ -96,10 +96,10 @@ def test_keys_share_runs_only_with_an_explicit_tenant(cli):
         ([], "Missing argument"),
     ],
 )
-def test_invalid_keys_are_refused(cli, options, says):
+def test_invalid_keys_are_refused(cli, options, expected_text):
     status, out, err = cli("keys", "create", *options)
     assert (status, out) == (2, "")
-    assert says in err
+    assert expected_text in err
     assert stored() == []
 
 

@@ -1,4 +1,4 @@
-"""The tree in the live view: each line, what is cut, what is kept from being drawn again, and the screen afterwards."""
+"""The tree in the live view: its lines, truncation, caching, and the screen at the end."""
 
 from __future__ import annotations
 
@@ -198,8 +198,8 @@ def test_plain_lines_omit_a_search_without_events(capsys: pytest.CaptureFixture[
     for event in noted_events()[:4]:
         view(event)
         now[0] += 1000
-    said = [line.partition("tokens")[2] for line in capsys.readouterr().err.splitlines()]
-    assert said == ["", "", "", "; mcts: 1 expanded, 3 nodes, best 0.80"]
+    message = [line.partition("tokens")[2] for line in capsys.readouterr().err.splitlines()]
+    assert message == ["", "", "", "; mcts: 1 expanded, 3 nodes, best 0.80"]
 
 
 RUN = """

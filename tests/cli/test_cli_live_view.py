@@ -401,7 +401,9 @@ def test_finished_steps_and_injected_questions_are_shown() -> None:
     step = worker_note("step", worker=0, number=1, text="**Ada, step 1:** I add.", next="**Ada, step 2:** ")
     requested = worker_note("asked", worker=0, text="Twice? ")
     left, _ = worker_columns(
-        render_workers(*BEGUN, worker_delta(0, "I add."), worker_delta(0, "\n\n"), step, requested, worker_delta(0, "no"))
+        render_workers(
+            *BEGUN, worker_delta(0, "I add."), worker_delta(0, "\n\n"), step, requested, worker_delta(0, "no")
+        )
     )
     assert left[1:3] == ["**Ada, step 1:** I add.", "**Ada, step 2:** Twice? no"]
 

@@ -169,14 +169,16 @@ def test_removal_without_a_terminal_needs_yes(cli: Cli, monkeypatch: pytest.Monk
     assert len(records(cli("memory", "export", "facts")[1])) == 1
 
 
-@pytest.mark.parametrize(("reply", "left"), [("n\n", 1), ("y\n", 0)])
-def test_removal_on_a_terminal_asks_for_confirmation(cli: Cli, monkeypatch: pytest.MonkeyPatch, reply: str, left: int) -> None:
+@pytest.mark.parametrize(("response", "left"), [("n\n", 1), ("y\n", 0)])
+def test_removal_on_a_terminal_asks_for_confirmation(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, response: str, left: int
+) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     fill("facts", "red one")
-    monkeypatch.setattr(sys, "stdin", Terminal(reply))
+    monkeypatch.setattr(sys, "stdin", Terminal(response))
     status, out, err = cli("memory", "rm", "facts", "1")
     assert (status, out.strip()) == (0, "")
     assert "Remove item 1 of memory facts?" in err

@@ -1,4 +1,4 @@
-"""`reason models`: what it prints, what it leaves on the disk, and its exit status."""
+"""`reason models`: output, files on disk, exit status."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_list_shows_models_that_can_be_pulled(cli, cache):
     listed = json.loads(out)
     assert listed["cache_dir"] == str(cache)
     [model] = listed["models"]
-    assert (model["name"], model["state"], model["folder"]) == ("local/smollm2-135m", "not pulled", None)
+    assert (model["name"], model["state"], model["directory"]) == ("local/smollm2-135m", "not pulled", None)
     status, out, _ = cli("models", "list")
     assert status == 0
     assert "not pulled" in out
@@ -54,9 +54,9 @@ def test_pull_list_show_and_remove(cli, cache, gguf_file):
     status, out, err = cli("models", "pull", name, "--json")
     assert status == 0
     pulled = json.loads(out)
-    folder = Path(pulled["folder"])
-    assert folder.is_relative_to(cache)
-    assert pulled["size_bytes"] == sum(p.stat().st_size for p in folder.iterdir())
+    directory = Path(pulled["directory"])
+    assert directory.is_relative_to(cache)
+    assert pulled["size_bytes"] == sum(p.stat().st_size for p in directory.iterdir())
     assert "converting" in err
 
     listed = json.loads(cli("models", "list", "--json")[1])["models"]
@@ -78,7 +78,7 @@ def test_pull_list_show_and_remove(cli, cache, gguf_file):
     status, out, err = cli("models", "rm", kept["name"], "--yes", "--json")
     assert status == 0
     assert json.loads(out)["freed_bytes"] == pulled["size_bytes"]
-    assert not folder.exists()
+    assert not directory.exists()
     assert gguf_file.is_file()
 
 
@@ -99,7 +99,7 @@ def test_show_of_a_user_directory(cli, tiny_model, cache):
 
 
 @pytest.mark.parametrize(
-    ("command", "status", "says"),
+    ("command", "status", "expected_text"),
     [
         (["pull", "local/smolm2-135m"], 2, "did you mean 'local/smollm2-135m'"),
         (["pull", "openai/gpt"], 2, "names of those begin with local/"),
@@ -112,13 +112,13 @@ def test_show_of_a_user_directory(cli, tiny_model, cache):
         (["rm", "local/smollm2-135m"], 2, "--yes"),
     ],
 )
-def test_errors_are_one_line_with_their_status(command, status, says, cli, no_network, monkeypatch, cache):
+def test_errors_are_one_line_with_their_status(command, status, expected_text, cli, no_network, monkeypatch, cache):
     monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115 - closed with the process
     got, out, err = cli("models", *command)
     assert (got, out) == (status, "")
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1
-    assert says in lines[0]
+    assert expected_text in lines[0]
     assert not list(cache.rglob(".partial*"))
 
 
@@ -143,8 +143,8 @@ def test_a_full_disk(cli, gguf_file, cache, monkeypatch):
 
 def test_rm_asks_first(cli, gguf_file, monkeypatch):
     name = f"local/{gguf_file}"
-    folder = Path(json.loads(cli("models", "pull", name, "--json")[1])["folder"])
-    asked = []
+    directory = Path(json.loads(cli("models", "pull", name, "--json")[1])["directory"])
+    requested = []
 
     class Terminal:
         def isatty(self) -> bool:
@@ -152,10 +152,10 @@ def test_rm_asks_first(cli, gguf_file, monkeypatch):
 
     monkeypatch.setattr(sys, "stdin", Terminal())
     for answer in (False, True):
-        monkeypatch.setattr("typer.confirm", lambda text, answer=answer, **_: asked.append(text) or answer)
+        monkeypatch.setattr("typer.confirm", lambda text, answer=answer, **_: requested.append(text) or answer)
         assert cli("models", "rm", name)[0] == 0
-        assert folder.exists() is not answer
-    assert asked == [f"Remove the files of {name}?"] * 2
+        assert directory.exists() is not answer
+    assert requested == [f"Remove the files of {name}?"] * 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

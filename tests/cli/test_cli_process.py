@@ -1,4 +1,4 @@
-"""The command as a process of its own, on a real tiny model: interruption, killing, resuming, replaying, pipes."""
+"""The command as a subprocess, on a real tiny model: interruption, killing, resuming, replaying, pipes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from reason.core.types import Answer
 Process = Callable[..., subprocess.Popen[str]]
 TIMEOUT_S = 120.0
 PROGRESS = re.compile(r"^\d+ s: .*\n", re.M)
-"""What a slow machine says every few seconds."""
+"""Progress lines of a slow machine."""
 LONG = ["--set", "max_tokens=60000"]
 """More tokens than any test waits for."""
 
 
 def finish(child: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Read what is left, which `communicate` would not: it passes by what was read ahead."""
+    """Read the remaining output; `communicate` would skip what is already buffered."""
     assert child.stdout is not None
     assert child.stderr is not None
     out, err = child.stdout.read(), child.stderr.read()
@@ -139,16 +139,16 @@ def test_second_interruption_leaves_at_once(process: Process, tiny_model: Path, 
 
 def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model: Path, home: Path) -> None:
     flags = ["-s", "self-consistency", "--set", "n=48", "--set", "max_tokens=150", "--weight-format", "fp32"]
-    whole = Answer.model_validate_json(finish(process(*ask(tiny_model, *flags, "--json")))[1])
+    complete = Answer.model_validate_json(finish(process(*ask(tiny_model, *flags, "--json")))[1])
 
     child = process(*ask(tiny_model, *flags))
     wait_for(
-        lambda: (query(home, f"SELECT COUNT(*) FROM calls WHERE run_id != '{whole.run_id}'") or [(0,)])[0][0] != 0,
+        lambda: (query(home, f"SELECT COUNT(*) FROM calls WHERE run_id != '{complete.run_id}'") or [(0,)])[0][0] != 0,
         child,
     )
     child.kill()
     child.wait()
-    ((run_id, status),) = query(home, f"SELECT id, status FROM runs WHERE id != '{whole.run_id}'")
+    ((run_id, status),) = query(home, f"SELECT id, status FROM runs WHERE id != '{complete.run_id}'")
     ((paid,),) = query(home, f"SELECT COUNT(*) FROM calls WHERE run_id = '{run_id}'")
     assert isinstance(paid, int)
     assert status == "running"
@@ -158,10 +158,10 @@ def test_killed_run_is_resumed_without_paying_twice(process: Process, tiny_model
     assert (code, err) == (0, "")
     resumed = Answer.model_validate_json(out)
     # other samples share its batches now, which moves a log-probability in its last digits
-    assert [(c.text, c.tokens) for c in resumed.candidates] == [(c.text, c.tokens) for c in whole.candidates]
+    assert [(c.text, c.tokens) for c in resumed.candidates] == [(c.text, c.tokens) for c in complete.candidates]
     logprobs = [c.logprob for c in resumed.candidates]
-    assert logprobs == pytest.approx([c.logprob for c in whole.candidates], abs=1e-2)
-    assert resumed.usage.completion_tokens == whole.usage.completion_tokens
+    assert logprobs == pytest.approx([c.logprob for c in complete.candidates], abs=1e-2)
+    assert resumed.usage.completion_tokens == complete.usage.completion_tokens
     assert 0 < resumed.usage.replayed_tokens < resumed.usage.completion_tokens
     ((keys,),) = query(home, f"SELECT COUNT(*) FROM calls WHERE run_id = '{run_id}'")
     assert keys == 48

@@ -1,4 +1,4 @@
-"""The command on the default model: what the README promises."""
+"""The command on the default model: the examples of the README."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def real(process: Process, smollm2_files: Any) -> Process:
 def test_the_capital_of_france(real: Process) -> None:
     child = real("ask", "What is the capital of France?", "--json")
     out, err = child.communicate(timeout=300)
-    told = [line for line in err.splitlines() if not re.match(r"\d+ s: ", line)]  # a slow machine tells its progress
-    assert (child.returncode, told) == (0, [])
+    payload = [line for line in err.splitlines() if not re.match(r"\d+ s: ", line)]  # a slow machine tells its progress
+    assert (child.returncode, payload) == (0, [])
     answer = Answer.model_validate_json(out)
     assert answer.answer == "Paris"
     assert answer.model == "local/smollm2-135m"

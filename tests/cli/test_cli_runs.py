@@ -1,4 +1,4 @@
-"""`reason runs`, `strategies`, `config`, `doctor`: what they show of what there is."""
+"""`reason runs`, `strategies`, `config`, `doctor`: their output."""
 
 from __future__ import annotations
 
@@ -158,10 +158,10 @@ def test_list_parameters_every_shape() -> None:
         flag: bool = False
         inner: Inner = Inner(depth=7)
 
-    found = {p.name: p for p in list_parameters(Config)}
-    assert list(found) == ["name", "mode", "ratio", "seeds", "text", "flag", "inner.depth"]
-    assert found["name"].required
-    assert [p.type for p in found.values()] == [
+    results = {p.name: p for p in list_parameters(Config)}
+    assert list(results) == ["name", "mode", "ratio", "seeds", "text", "flag", "inner.depth"]
+    assert results["name"].required
+    assert [p.type for p in results.values()] == [
         "text",
         "a | b",
         "number ≥ 0, < 1",
@@ -170,8 +170,8 @@ def test_list_parameters_every_shape() -> None:
         "true or false",
         "integer > 0",
     ]
-    assert found["inner.depth"].default == 7
-    assert found["inner.depth"].meaning == "how deep"
+    assert results["inner.depth"].default == 7
+    assert results["inner.depth"].meaning == "how deep"
 
 
 def test_config_shows_sources(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +208,11 @@ def test_every_command_has_help(command: list[str], cli: Cli) -> None:
 
 def test_doctor_finds_what_is_missing(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     status, out, _ = cli("doctor", "--json")  # the default model is not in this empty home, and is not fetched
-    found = {c["name"]: c for c in json.loads(out)["checks"]}
+    results = {c["name"]: c for c in json.loads(out)["checks"]}
     assert status == 3
-    assert found["run store"]["state"] == found["cache"]["state"] == found["strategies"]["state"] == "ok"
-    assert found["model"]["state"] == "fail"
-    assert "reason models pull local/smollm2-135m" in found["model"]["hint"]
+    assert results["run store"]["state"] == results["cache"]["state"] == results["strategies"]["state"] == "ok"
+    assert results["model"]["state"] == "fail"
+    assert "reason models pull local/smollm2-135m" in results["model"]["hint"]
     assert json.loads(cli("runs", "list", "--json")[1]) == []  # its own trial run is gone
 
     monkeypatch.setenv("REASON_MODEL", "local/smollm2-135")

@@ -1,4 +1,4 @@
-"""`reason ask`, `runs` and `doctor` over a Postgres store, and what a database cannot be used for."""
+"""`reason ask`, `runs` and `doctor` over a Postgres store, and commands that refuse a database."""
 
 import json
 

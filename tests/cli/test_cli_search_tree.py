@@ -1,9 +1,4 @@
-"""Search trees on the terminal: what each line says, what is left out, and that the layout_tree is the tree.
-
-NodeNotes of a search: whose they are, and on the terminal, whatever their texts are.
-
-`reason runs show --tree` and `--trace`, on a stored run whose strategy searched.
-"""
+"""Search trees on the terminal: lines, hidden nodes, layout, notes; `reason runs show --tree` and `--trace`."""
 
 from __future__ import annotations
 
@@ -58,17 +53,19 @@ def test_a_search_is_drawn() -> None:
     assert lines[0] == "search 1: best-first"
     assert lines[1] == "stopped: done, 24 nodes, 3 complete, 7 expanded, 5 discarded, gen tokens 621, prm passes 23"
     assert lines[3].split() == ["step", "score", "f", "g", "h", "turn", "tokens"]
-    drawn = rows(lines)
-    assert len(drawn) == 24
-    assert drawn[0] == "✓    0      -      -      -      -    #1       -  ● start"
-    assert drawn[1] == (
+    rendered = rows(lines)
+    assert len(rendered) == 24
+    assert rendered[0] == "✓    0      -      -      -      -    #1       -  ● start"
+    assert rendered[1] == (
         "     1   0.88  0.120      0  0.120    #4      16  ├─● Before noon the ferry carries 7 * 18 = 126 cars."
     )
-    assert drawn[2] == "     2   0.15  1.580  0.730  0.850     -      15  │ ├─○ After noon it carries 5 * 18 = 80 cars."
-    assert drawn[-1] == (
+    assert (
+        rendered[2] == "     2   0.15  1.580  0.730  0.850     -      15  │ ├─○ After noon it carries 5 * 18 = 80 cars."
+    )
+    assert rendered[-1] == (
         "✓    4   0.95  0.120  0.070  0.050     -      25  ■ 212 cars at 6 euros make 212 * 6 = 1272 euros. The answer…"
     )
-    marked = [line for line in drawn if line.startswith("✓")]
+    marked = [line for line in rendered if line.startswith("✓")]
     assert [line.split()[1] for line in marked] == ["0", "1", "2", "3", "4"]  # the chosen path, without any colour
     assert "left out" not in "".join(lines)
     assert all(len(line) <= 110 for line in lines)
@@ -86,16 +83,16 @@ def test_colours_repeat_the_symbols() -> None:
 
 def test_nodes_far_from_the_chosen_path_are_hidden_first() -> None:
     lines = printed(search_trees(search_events()), most=3)
-    drawn = rows(lines)
-    assert len(drawn) == 5 + 3
+    rendered = rows(lines)
+    assert len(rendered) == 5 + 3
     assert "16 nodes left out (+n: as many below that node); --all shows them" in lines
     # of the path's neighbours the best three, each with what was found below it
-    assert [line.split("├─")[1][:24] for line in drawn if "├─" in line] == [
+    assert [line.split("├─")[1][:24] for line in rendered if "├─" in line] == [
         "● +6 Before noon the fer",
         "● +3 The last crossing c",
         "○ Each car pays 6 euros,",
     ]
-    assert drawn[0].endswith("● +2 start")
+    assert rendered[0].endswith("● +2 start")
     assert len(rows(printed(search_trees(search_events()), most=0))) == 5
     assert len(rows(printed(search_trees(search_events()), most=None))) == 24
 

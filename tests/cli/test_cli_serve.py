@@ -1,4 +1,4 @@
-"""`reason serve` before it serves: what it refuses, and what it tells."""
+"""`reason serve` before it serves: refusals and messages."""
 
 import asyncio
 import os
@@ -95,15 +95,15 @@ def until_answered(url):
 def test_workers_share_a_socket_and_are_restarted(process, tiny_model, home):
     flags = ("-m", f"local/{tiny_model}", "--threads", "1", "--weight-format", "fp32")
     child = process("serve", "--no-auth", "--port", "0", "--workers", "2", *flags, "--store", str(home / "s.sqlite3"))
-    said = []
+    message = []
     for line in child.stderr:
-        said.append(line)
+        message.append(line)
         if "serving " in line:
             break
-    assert any("each of the 2 workers loads the weights" in line for line in said)
-    url = re.search(r"http://[0-9.:]+", said[-1])[0]
-    told = until_answered(url)
-    assert (told.status_code, told.json()["candidates"][0]["tokens"]) == (200, 5), told.text
+    assert any("each of the 2 workers loads the weights" in line for line in message)
+    url = re.search(r"http://[0-9.:]+", message[-1])[0]
+    payload = until_answered(url)
+    assert (payload.status_code, payload.json()["candidates"][0]["tokens"]) == (200, 5), payload.text
     before = workers_of(child.pid)
     assert len(before) == 2
     killed = min(before)

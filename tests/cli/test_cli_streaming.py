@@ -84,7 +84,9 @@ def test_strategies_that_start_with_a_draft() -> None:
 
     own = {"astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs"}
     assert own <= {name for name in STRATEGIES.names() if starts_with_draft(name)}
-    assert not [name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if starts_with_draft(name)]
+    assert not [
+        name for name in ("cot", "self-consistency", "best-of-n", "adaptive", "nobody") if starts_with_draft(name)
+    ]
 
 
 def test_closed_pipe_stops_the_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

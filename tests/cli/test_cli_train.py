@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from reason.cli.render.train_view import TrainProgress, TrainView
 from reason.cli.command import is_default
 from reason.cli.options import EngineOptions
+from reason.cli.render.train_view import TrainProgress, TrainView
 from reason.cli.train import NavigatorOptions
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
@@ -98,14 +98,14 @@ def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
         assert tuple(q.values()) == pytest.approx(navigator.q(tuple(row["state"])))
 
     # the command that is said evaluates on the held-out half with the navigator
-    said = re.search(r"^reason eval .*", err, re.M)[0]
-    status, out, err = cli(*shlex.split(said)[1:], "--out", "evaluated", "--json")
+    message = re.search(r"^reason eval .*", err, re.M)[0]
+    status, out, err = cli(*shlex.split(message)[1:], "--out", "evaluated", "--json")
     assert status == 0, err
     summary = json.loads(out)
     assert summary["items"] == len(held_out)
     assert summary["degraded"] == {}  # none of them was trained on
-    whole = ("eval", str(data), "--map", "question=q,answer=a", "-s", "rlot", "-m", "scripted/sums")
-    status, out, err = cli(*whole, "--set", "navigator=nav.safetensors", "--out", "whole", "--json")
+    complete = ("eval", str(data), "--map", "question=q,answer=a", "-s", "rlot", "-m", "scripted/sums")
+    status, out, err = cli(*complete, "--set", "navigator=nav.safetensors", "--out", "whole", "--json")
     assert status == 0, err
     assert sum(json.loads(out)["degraded"].values()) == load_navigator("nav.safetensors").card.problems
 
@@ -113,16 +113,16 @@ def test_train_show_and_evaluate_on_held_out_questions(cli, world, data):
 def test_json(cli, world, data):
     status, out, err = cli(*train(data, "--json", "--problems", "all", "--reward", "prm", "--reward-model", "x/y"))
     assert status == 0, err
-    told = json.loads(out)
-    assert (told["stopped"], told["episodes"]) == ("done", 12)
-    assert told["spent"]["scored"] > 0
-    assert told["card"]["reward"] == "prm"
-    assert Path(told["navigator"]) == Path("work/navigator.safetensors").absolute()
-    assert [v["episode"] for v in told["validations"]] == [0, 12]
+    payload = json.loads(out)
+    assert (payload["stopped"], payload["episodes"]) == ("done", 12)
+    assert payload["spent"]["scored"] > 0
+    assert payload["card"]["reward"] == "prm"
+    assert Path(payload["navigator"]) == Path("work/navigator.safetensors").absolute()
+    assert [v["episode"] for v in payload["validations"]] == [0, 12]
 
 
 def test_step_reward(cli, world, data):
-    """--run-dir alone goes on; the same command with --resume too; another one is refused and told apart."""
+    """--resume --run-dir resumes, also with the same options; other options are refused with their differences."""
     assert cli(*train(data))[0] == 0
     made, first = len(world.made), Path("work/episodes.jsonl").read_bytes()
     status, _, err = cli(*train(data))
@@ -148,8 +148,8 @@ def test_token_limit_ends_and_resumes_a_training(cli, world, data):
     done = len(read_records(Path("work/episodes.jsonl")))
     assert 0 < done < 40
     assert f"ended by --max-tokens after {done} episodes" in err
-    said = re.search(r"resume: (reason train .*) --max-tokens N", err)[1]
-    status, _, err = cli(*shlex.split(said)[1:], "--max-tokens", "1000000")
+    message = re.search(r"resume: (reason train .*) --max-tokens N", err)[1]
+    status, _, err = cli(*shlex.split(message)[1:], "--max-tokens", "1000000")
     assert status == 0, err
     assert len(read_records(Path("work/episodes.jsonl"))) == 40
     status, _, err = cli(*train(data, "--max-tokens", "50")[:-2], "--run-dir", "other", "--max-tokens", "50")
@@ -157,9 +157,9 @@ def test_token_limit_ends_and_resumes_a_training(cli, world, data):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
-        (("--reward", "prm"), "no reward model was given"),
+        (("--reward", "prm"), "no reward model is set"),
         (("--reward", "best"), "--reward must be one of outcome, prm, potential, got 'best'"),
         (("--problems", "few"), "--problems must be one of hard, all, got 'few'"),
         (("--learning", "pace=1"), "pace"),
@@ -176,12 +176,12 @@ def test_token_limit_ends_and_resumes_a_training(cli, world, data):
         (("--out", "sums.d/nav.safetensors/x"), "cannot write"),
     ],
 )
-def test_invalid_trainings_are_refused(cli, world, data, more, said):
+def test_invalid_trainings_are_refused(cli, world, data, more, message):
     Path("sums.d").write_text("")
     status, _, err = cli(*train(data, *more))
     assert status in (1, 2)
-    assert status == (1 if said == "cannot write" else 2)
-    assert said in err
+    assert status == (1 if message == "cannot write" else 2)
+    assert message in err
     assert world.made == []
 
 
@@ -230,7 +230,9 @@ def test_progress_averages_the_last_episodes(monkeypatch):
     sample = Completion(text="x", token_ids=(), finish_reason="stop", usage=Usage(completion_tokens=60), sample_index=0)
     for replayed in (False, True):
         progress.event(SampleFinished(request=0, sample=0, completion=sample, replayed=replayed))
-    progress.validation = ValidationResult(episode=150, problems=4, correct=3, episode_return=0, length=2, missing=0, max_tokens=1)
+    progress.validation = ValidationResult(
+        episode=150, problems=4, correct=3, episode_return=0, length=2, missing=0, max_tokens=1
+    )
     assert progress.line() == (
         "150/200 episodes, return 0.405, right 50.0%, 3.50 blocks, epsilon 0.25, held out 75.0%, 2 tokens/s, "
         "1 completions reused, 30 s left"
@@ -255,9 +257,9 @@ def test_training_view_prints_plain_lines(capsys):
 
     console = Console(width=100, record=True)
     console.print(view.render())
-    drawn = console.export_text()
+    rendered = console.export_text()
     for word in ("episodes", "2/10", "right", "100.0%", "blocks", "2.00 before the answer", "epsilon", "0.500"):
-        assert word in drawn
+        assert word in rendered
 
 
 def test_training_view_prints_lines_before_the_first_episode(capsys):
@@ -278,12 +280,12 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     limits = [f"limits.{name}_tokens={n}" for name, n in (("step", 8), ("plan", 8), ("subtask", 8), ("summary", 8))]
     limits += ["limits.assess_tokens=8", "limits.answer_tokens=8", "limits.pick_tokens=8", "max_blocks=2"]
-    told = (
+    payload = (
         *("train", "navigator", "--data", str(path), "-m", f"local/{tiny_model}", "--weight-format", "fp32"),
         *("--threads", "1", "--problems", "all", "--parallel", "2", "--episodes", "16", "--validate-every", "0"),
         *(word for text in limits for word in ("--set", text)),
     )
-    child = process(*told, "--run-dir", "work")
+    child = process(*payload, "--run-dir", "work")
     episodes = Path("work") / "episodes.jsonl"
     for _ in range(6000):
         if (episodes.exists() and b"\n" in episodes.read_bytes()) or child.poll() is not None:
@@ -294,9 +296,9 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     assert child.returncode == 130, err
     saved = read_records(episodes)
     assert 0 < len(saved) < 16
-    said = re.search(r"the training so far is saved: (reason .*)", err)
-    assert said is not None, err
-    again = process(*shlex.split(said[1])[1:], "--json")
+    message = re.search(r"the training so far is saved: (reason .*)", err)
+    assert message is not None, err
+    again = process(*shlex.split(message[1])[1:], "--json")
     out, err = again.communicate(timeout=240)
     assert again.returncode == 0, err
     assert json.loads(out)["episodes"] == 16
@@ -341,7 +343,7 @@ def _interrupting(after):
 
 
 def test_a_problems_run_can_be_shown(cli, world, data):
-    """It has its replies and its last answer; what happened episode by episode is in the training's folder."""
+    """A problem's run has its completions and its last answer; the episodes are in the training's directory."""
     assert cli(*train(data, "--problems", "all"))[0] == 0
     status, out, _ = cli("runs", "list", "--store", "work/store.sqlite3", "--json")
     runs = json.loads(out)

@@ -74,8 +74,8 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     assert "60 questions of sums" in err
     file = load_auto_router_file(Path("auto.json"))
     assert file.price == 6
-    said = shlex.split(err.splitlines()[-1].partition("; ")[2])
-    assert said[:5] == ["reason", "ask", "QUESTION", "-s", "auto"]
+    message = shlex.split(err.splitlines()[-1].partition("; ")[2])
+    assert message[:5] == ["reason", "ask", "QUESTION", "-s", "auto"]
 
     status, out, err = cli("train", "show", "auto.json")
     assert status == 0, err
@@ -84,25 +84,25 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     status, out, err = cli("train", "show", "auto.json", "--json")
     assert json.loads(out)["digest"] == file.digest
 
-    status, out, err = cli("ask", question_text(1001), *said[3:], "--store", "s.sqlite3", "--json")
+    status, out, err = cli("ask", question_text(1001), *message[3:], "--store", "s.sqlite3", "--json")
     assert status == 0, err
     answer = json.loads(out)
     assert (answer["strategy"], answer["selected_strategy"]) == ("auto", "cot max_tokens=30")
-    status, out, err = cli("ask", question_text(3000), *said[3:], "--store", "s.sqlite3")
+    status, out, err = cli("ask", question_text(3000), *message[3:], "--store", "s.sqlite3")
     assert status == 0, err
     assert "by self-consistency n=3 max_tokens=30" in err
-    status, out, err = cli("ask", question_text(3), *said[3:], "--store", "s.sqlite3")
+    status, out, err = cli("ask", question_text(3), *message[3:], "--store", "s.sqlite3")
     assert "trained on this very question" in err
 
 
 def test_json_has_the_values(cli, ways, opened):
-    given = ("--holdout", "0.3", "--no-entropy", "--folds", "3", "--json", "--store", "s.sqlite3")
-    status, out, err = cli("train", "auto-router", *ways, "--out", "auto.json", *given)
+    arguments = ("--holdout", "0.3", "--no-entropy", "--folds", "3", "--json", "--store", "s.sqlite3")
+    status, out, err = cli("train", "auto-router", *ways, "--out", "auto.json", *arguments)
     assert status == 0, err
-    told = json.loads(out)
-    assert told["arms"] == ["cot max_tokens=30", "self-consistency n=3 max_tokens=30"]
-    assert told["held"]["questions"] + told["crossed"]["questions"] == N
-    assert len(told["crossed"]["beside"]) == 2
+    payload = json.loads(out)
+    assert payload["arms"] == ["cot max_tokens=30", "self-consistency n=3 max_tokens=30"]
+    assert payload["held"]["questions"] + payload["crossed"]["questions"] == N
+    assert len(payload["crossed"]["beside"]) == 2
     assert not opened.made
 
 
@@ -132,35 +132,39 @@ def test_a_question_router_is_trained_shown_and_used(cli, home, data, opened, mo
     monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     small = write_way(home / "s", data, "cot", lambda i: float(not hard(i)), lambda i: 20, models={"main": "small"})
     large = write_way(home / "l", data, "cot", lambda i: 1.0, lambda i: 30, models={"main": "large"})
-    given = ("--rate", "0.33", "--out", "router.json", "--store", "s.sqlite3")
-    status, out, err = cli("train", "question-router", str(small), str(large), *given)
-    said = shlex.split(err.splitlines()[-1].partition("; ")[2])
+    arguments = ("--rate", "0.33", "--out", "router.json", "--store", "s.sqlite3")
+    status, out, err = cli("train", "question-router", str(small), str(large), *arguments)
+    message = shlex.split(err.splitlines()[-1].partition("; ")[2])
     assert status == 0, err
     assert "small model 66.7% right, large model 100.0%; 33.3% of 60 questions need the large one" in out
     assert "by lot" in out
-    found = load_question_router_file(Path("router.json"))
-    assert found.rate == 0.33
+    results = load_question_router_file(Path("router.json"))
+    assert results.rate == 0.33
     status, out, err = cli("train", "show", "router.json")
     assert status == 0, err
     assert "needs the large model by: " in out
 
     for number, answer in ((1000, "5"), (3000, "4")):
-        status, out, err = cli("ask", question_text(number), *said[3:], "--store", "s.sqlite3", "--json")
+        status, out, err = cli("ask", question_text(number), *message[3:], "--store", "s.sqlite3", "--json")
         assert status == 0, err
         assert json.loads(out)["answer"] == answer
     status, out, err = cli(
         "train", "question-router", str(small), str(large), "--out", "r.json", "--json", "--folds", "2", "--no-entropy"
     )
-    told = json.loads(out)
-    assert told["file"] == "r.json"
-    assert len(told["crossed"]) == 6
+    payload = json.loads(out)
+    assert payload["file"] == "r.json"
+    assert len(payload["crossed"]) == 6
 
 
 @pytest.mark.parametrize(("chosen", "printed"), [("cot", "once"), ("beam", "")])
 def test_search_chosen_by_a_router_is_not_streamed(chosen, printed, capsys):
     stream = TextStream(lambda: None, lambda: None)
     stream(RunStarted(question=Question(text="?"), strategy="auto", models={}, seed=1))
-    stream(StrategyNote(number=2, strategy="auto", name="auto.chosen", data={"selected_strategy": chosen, "chosen": chosen}))
+    stream(
+        StrategyNote(
+            number=2, strategy="auto", name="auto.chosen", data={"selected_strategy": chosen, "chosen": chosen}
+        )
+    )
     stream(CallStarted(number=3, role="main", model="m", operation="generate", requests=1, samples=1, replayed=0))
     stream(TextDelta(parent=3, request=0, sample=0, text="once", tokens=1))
     assert capsys.readouterr().out == printed
@@ -169,7 +173,11 @@ def test_search_chosen_by_a_router_is_not_streamed(chosen, printed, capsys):
 def test_live_view_shows_the_routed_strategy_and_reason(home):
     view = LiveView()
     why = "0.90 right for 20 tokens, worth 0.880"
-    view(StrategyNote(number=1, strategy="auto", name="auto.chosen", data={"selected_strategy": "cot", "why": why, "arms": []}))
+    view(
+        StrategyNote(
+            number=1, strategy="auto", name="auto.chosen", data={"selected_strategy": "cot", "why": why, "arms": []}
+        )
+    )
     screen = Console(width=100, file=io.StringIO(), force_terminal=False)
     screen.print(view.render())
     assert f"chosen cot: {why}" in " ".join(screen.file.getvalue().split())

@@ -1,4 +1,4 @@
-"""`reason verify`: real small documents, judged by words; what is printed where, and with which exit status."""
+"""`reason verify`: real small documents, judged lexically; output streams and exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from reason.agents.verification import TextVerification
-from reason.verify.entailment.lexical import by_words
+from reason.verify.entailment.lexical import lexical_support
 from support.html_page import carried
 from support.scripted_entailment import ScriptedEntailment
 
@@ -31,7 +31,7 @@ ESCAPE = "\x1b"
 
 @pytest.fixture
 def workspace(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with an answer and a document; no embedding model, so that nothing is fetched."""
+    """A working directory with an answer and a document; no embedding model, so that nothing is downloaded."""
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
     work = home / "work"
     (work / "answer.txt").write_text(ANSWER)
@@ -75,18 +75,18 @@ def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> N
 def test_json_output_is_the_complete_verification(cli: Cli, workspace: Path) -> None:
     arguments = ["--docs", "facts.md", "--question", "Capitals?", *LEXICAL, "--json"]
     status, out, _ = cli("verify", "--answer", "answer.txt", *arguments)
-    found = TextVerification.model_validate_json(out)
+    results = TextVerification.model_validate_json(out)
     assert status == 0
-    assert (found.answer, found.question) == (ANSWER, "Capitals?")
-    assert [claim.verdict for claim in found.verification.claims] == [report.verdict for report in found.reports]
-    assert found.reports[1].pairs[0].probs is not None
-    assert found.reports[1].passages[0].source == "facts.md"
+    assert (results.answer, results.question) == (ANSWER, "Capitals?")
+    assert [claim.verdict for claim in results.verification.claims] == [report.verdict for report in results.reports]
+    assert results.reports[1].pairs[0].probs is not None
+    assert results.reports[1].passages[0].source == "facts.md"
 
 
 def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
     for docs in (".", "answer.txt", str(workspace.parent)):
-        found = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
-        one_line(found, "'answer.txt' is among the documents", "would support itself", "put it elsewhere")
+        results = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
+        one_line(results, "'answer.txt' is among the documents", "would support itself", "put it elsewhere")
 
 
 def test_colours_on_a_terminal(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +100,9 @@ def test_colours_on_a_terminal(cli: Cli, workspace: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("columns", [12, 20, 30, 80])
-def test_narrow_terminals_wrap_at_words(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_narrow_terminals_wrap_at_words(
+    cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)
     assert status == 0
@@ -118,10 +120,10 @@ def test_other_scripts_keep_offsets_and_widths(cli: Cli, workspace: Path, monkey
     )
     (workspace / "facts.md").write_text("Ångström wurde 1814 in Lögdö geboren.", "utf-8")
     status, out, _ = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json")
-    found = TextVerification.model_validate_json(out)
+    results = TextVerification.model_validate_json(out)
     assert status == 0
-    assert found.verification.claims[0].verdict == "supported"
-    assert all(found.answer[c.start : c.end] in found.answer for c in found.verification.claims)
+    assert results.verification.claims[0].verdict == "supported"
+    assert all(results.answer[c.start : c.end] in results.answer for c in results.verification.claims)
     assert "東京は日本の首都です" in cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL)[1]
 
 
@@ -165,13 +167,15 @@ def test_programs_only(cli: Cli, workspace: Path) -> None:
 
 def test_parameters_reach_the_verifier(cli: Cli, workspace: Path) -> None:
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--json"]
-    found = TextVerification.model_validate_json(cli(*arguments, "--set", "max_claims=2", "--set", "threshold=0.99")[1])
-    assert [r.verdict for r in found.reports] == ["not_enough_evidence"] * 2
-    assert [r.downgraded for r in found.reports] == [True, True]
+    results = TextVerification.model_validate_json(
+        cli(*arguments, "--set", "max_claims=2", "--set", "threshold=0.99")[1]
+    )
+    assert [r.verdict for r in results.reports] == ["not_enough_evidence"] * 2
+    assert [r.downgraded for r in results.reports] == [True, True]
 
 
-def one_line(found: tuple[int, str, str], *wanted: str) -> None:
-    status, out, err = found
+def one_line(results: tuple[int, str, str], *wanted: str) -> None:
+    status, out, err = results
     assert (status, out) == (2, "")
     assert len(err.splitlines()) == 1, err
     for part in wanted:
@@ -182,28 +186,28 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     def refused(*arguments: str) -> tuple[int, str, str]:
         return cli("verify", *arguments, *LEXICAL)
 
-    given = ["--answer", "answer.txt"]
+    inputs = ["--answer", "answer.txt"]
     (workspace / "empty.txt").write_text(" \n")
     one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "give the text")
     one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "no answer file 'none.txt'", "--answer")
-    one_line(refused(*given), "nothing to check the answer against", "--docs", "--programs-only")
-    one_line(refused(*given, "--docs", "nowhere"), "there is no", "nowhere", "name files or folders")
+    one_line(refused(*inputs), "nothing to check the answer against", "--docs", "--programs-only")
+    one_line(refused(*inputs, "--docs", "nowhere"), "there is no", "nowhere", "name files or folders")
     (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
-    one_line(refused(*given, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
+    one_line(refused(*inputs, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
     with (workspace / "huge.txt").open("wb") as file:
         file.truncate(200 << 20)
-    one_line(refused(*given, "--docs", "huge.txt"), "huge.txt has 200 MB", "reason index build")
+    one_line(refused(*inputs, "--docs", "huge.txt"), "huge.txt has 200 MB", "reason index build")
     (workspace / "latin.txt").write_bytes("Café".encode("latin-1"))
     one_line(refused("--answer", "latin.txt", "--docs", "facts.md"), "not UTF-8 text (byte 3)", "convert it")
     (workspace / "utf16.txt").write_bytes(b"\xff\xfe\x00")
-    one_line(refused(*given, "--docs", "utf16.txt"), "utf16.txt", "UTF-16 is broken")
+    one_line(refused(*inputs, "--docs", "utf16.txt"), "utf16.txt", "UTF-16 is broken")
     (workspace / "binary.txt").write_bytes(b"a\0b")
     one_line(refused("--answer", "binary.txt", "--docs", "facts.md"), "is binary")
-    one_line(refused(*given, "--index", "."), "there is no index in .", "reason index build")
-    one_line(refused(*given, "--docs", "facts.md", "--set", "entailment=judge"), "exclude each other")
-    one_line(refused(*given, "--docs", "facts.md", "--set", "k=0"), "davinci parameter k = 0")
-    one_line(refused(*given, "--docs", "facts.md", "--verifier", "davincy"), "did you mean 'davinci'")
-    assert cli("verify", *given, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 1
+    one_line(refused(*inputs, "--index", "."), "there is no index in .", "reason index build")
+    one_line(refused(*inputs, "--docs", "facts.md", "--set", "entailment=judge"), "exclude each other")
+    one_line(refused(*inputs, "--docs", "facts.md", "--set", "k=0"), "davinci parameter k = 0")
+    one_line(refused(*inputs, "--docs", "facts.md", "--verifier", "davincy"), "did you mean 'davinci'")
+    assert cli("verify", *inputs, "--docs", "facts.md", "--html", "nowhere/page.html", *LEXICAL)[0] == 1
 
 
 def test_legacy_encoding_is_read_with_a_note(cli: Cli, workspace: Path) -> None:
@@ -224,7 +228,7 @@ def test_a_saved_index_is_evidence(cli: Cli, workspace: Path) -> None:
 
 def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
-        return ScriptedEntailment(by_words)
+        return ScriptedEntailment(lexical_support)
 
     monkeypatch.setattr("reason.agents.resources.open_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
@@ -240,10 +244,10 @@ def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, m
 def test_trace_and_page_are_written(cli: Cli, workspace: Path) -> None:
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL]
     assert cli(*arguments, "--html", "page.html", "--trace", "trace.html")[0] == 0
-    found = carried((workspace / "page.html").read_text())["found"]
+    results = carried((workspace / "page.html").read_text())["found"]
     events = carried((workspace / "trace.html").read_text())["events"]
-    assert events[-1]["answer"]["verification"] == found["verification"]
-    claims = found["verification"]["claims"]
+    assert events[-1]["answer"]["verification"] == results["verification"]
+    claims = results["verification"]["claims"]
     assert [claim["verdict"] for claim in claims].count("supported") == 2
     madrid = {"source": "facts.md", "text": "Madrid is the capital of Spain.", "start": 43, "end": 74}
     assert [claim["text"] for claim in claims if madrid in claim["evidence"]] == ["Barcelona is the capital of Spain."]

@@ -1,4 +1,4 @@
-"""`reason verify` over saved indexes, and when it is interrupted: nothing is lost, and the remedy is said."""
+"""`reason verify` over saved indexes, and its interruption: nothing is lost, and the remedy is printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from reason.verify.entailment.lexical import by_words
+from reason.verify.entailment.lexical import lexical_support
 from reason.verify.entailment.protocol import Pair
 from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
@@ -29,21 +29,23 @@ def workspace(home: Path) -> Path:
     return work
 
 
-def write_sentence_model(folder: Path, seed: int) -> Path:
-    """A tiny encoder with what sentence-transformers wants beside it."""
-    write_tiny_encoder(folder, seed=seed)
+def write_sentence_model(directory: Path, seed: int) -> Path:
+    """A tiny encoder with the files that sentence-transformers needs."""
+    write_tiny_encoder(directory, seed=seed)
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling")]
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(kinds)
     ]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    (directory / "modules.json").write_text(json.dumps(modules))
     special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special}))
-    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special})
+    )
+    (directory / "1_Pooling").mkdir(exist_ok=True)
     pooling = {"word_embedding_dimension": SIZE, "pooling_mode_mean_tokens": True}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    return folder
+    (directory / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return directory
 
 
 def test_an_index_of_another_embedding_model_is_refused(cli: Cli, workspace: Path) -> None:
@@ -79,7 +81,7 @@ class Interrupting(ScriptedEntailment):
     """Is interrupted by Ctrl-C at its first call."""
 
     def __init__(self) -> None:
-        super().__init__(by_words)
+        super().__init__(lexical_support)
         self.interrupted = False
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
@@ -90,7 +92,9 @@ class Interrupting(ScriptedEntailment):
         return await super().judge(pairs)
 
 
-def test_ctrl_c_saves_the_run_and_prints_the_resume_command(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_saves_the_run_and_prints_the_resume_command(
+    cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REASON_EMBEDDING_MODEL", "none")
     judge = Interrupting()
 
@@ -101,12 +105,12 @@ def test_ctrl_c_saves_the_run_and_prints_the_resume_command(cli: Cli, workspace:
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
     status, out, err = cli(*arguments, "--html", "page.html")
     assert (status, out) == (130, "")
-    found = re.search(r"interrupted; the run is saved: reason (runs resume \S+)", err)
-    assert found is not None
+    results = re.search(r"interrupted; the run is saved: reason (runs resume \S+)", err)
+    assert results is not None
     assert judge.closed == 1
     (workspace / "elsewhere").mkdir()
     monkeypatch.chdir(workspace / "elsewhere")  # the run knows its documents wherever it goes on
-    status, out, _ = cli(*found[1].split())
+    status, out, _ = cli(*results[1].split())
     assert status == 0
     assert "[1] supported 0.88  Paris is the capital of France." in out
     assert "[2] refuted 0.88  Barcelona is the capital of Spain." in out

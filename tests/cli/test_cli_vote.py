@@ -45,14 +45,18 @@ def test_the_table_goes_to_stdout_and_the_rest_to_stderr(cli, samples: str) -> N
 def test_json(cli, samples: str) -> None:
     status, out, err = cli("vote", samples, "--json", "--method", "rpc", "--kind", "number")
     assert (status, err) == (0, "")
-    found = json.loads(out)
-    assert set(found) == {
+    results = json.loads(out)
+    assert set(results) == {
         "answer", "confidence", "method", "classes", "ties", "pruned", "unparsed", "fit", "degraded"
     }  # fmt: skip
-    assert (found["answer"], found["pruned"], found["unparsed"], found["degraded"]) == ("3", [6, 7, 8], 1, [])
-    assert found["confidence"] == pytest.approx(0.574286, abs=1e-6)
-    assert [(c["answer"], c["paths"]) for c in found["classes"]] == [("3", [3, 4, 5]), ("7", [1, 2]), ("9", [6, 7, 8])]
-    assert found["fit"]["k1"] == pytest.approx(18.1159, abs=1e-3)
+    assert (results["answer"], results["pruned"], results["unparsed"], results["degraded"]) == ("3", [6, 7, 8], 1, [])
+    assert results["confidence"] == pytest.approx(0.574286, abs=1e-6)
+    assert [(c["answer"], c["paths"]) for c in results["classes"]] == [
+        ("3", [3, 4, 5]),
+        ("7", [1, 2]),
+        ("9", [6, 7, 8]),
+    ]
+    assert results["fit"]["k1"] == pytest.approx(18.1159, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +64,9 @@ def test_json(cli, samples: str) -> None:
 )
 def test_methods(cli, samples: str, method: str, answer: str, confidence: float) -> None:
     _, out, _ = cli("vote", samples, "--method", method, "--json")
-    found = json.loads(out)
-    assert (found["answer"], found["method"], found["fit"]) == (answer, method, None)
-    assert found["confidence"] == pytest.approx(confidence, abs=1e-6)
+    results = json.loads(out)
+    assert (results["answer"], results["method"], results["fit"]) == (answer, method, None)
+    assert results["confidence"] == pytest.approx(confidence, abs=1e-6)
 
 
 def test_ties_are_reported(cli, samples: str) -> None:
@@ -76,8 +80,8 @@ def test_options(cli, samples: str) -> None:
     assert status == 0
     assert out.splitlines()[1].split() == ["0.9900", "1", "no", "answer"]
     _, out, _ = cli("vote", samples, "--set", "min_paths=20", "--json")
-    found = json.loads(out)
-    assert (found["method"], found["degraded"]) == ("pc", ["rpc: 8 paths, fewer than min_paths = 20, used pc"])
+    results = json.loads(out)
+    assert (results["method"], results["degraded"]) == ("pc", ["rpc: 8 paths, fewer than min_paths = 20, used pc"])
 
 
 def test_standard_input_tokens_and_extraction(cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,9 +93,9 @@ def test_standard_input_tokens_and_extraction(cli, monkeypatch: pytest.MonkeyPat
     content = "\n".join(map(json.dumps, rows)).encode()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     status, out, _ = cli("vote", "-", "--json", "--method", "pc")
-    found = json.loads(out)
+    results = json.loads(out)
     assert status == 0
-    assert [(c["answer"], c["paths"]) for c in found["classes"]] == [("1/2", [1, 2]), ("3", [3])]
+    assert [(c["answer"], c["paths"]) for c in results["classes"]] == [("1/2", [1, 2]), ("3", [3])]
 
 
 def test_without_log_probabilities(cli, home: Path) -> None:
@@ -130,9 +134,9 @@ def test_all_pruned_is_null_in_json(cli, home: Path) -> None:
         )
         status, out, _ = cli("vote", path, "--json", "--set", "guards=reference")
         assert status == 0
-        found = json.loads(out)
-        if len(found["pruned"]) == 11:
-            assert (found["answer"], found["confidence"]) == ("1", None)
+        results = json.loads(out)
+        if len(results["pruned"]) == 11:
+            assert (results["answer"], results["confidence"]) == ("1", None)
             return
     pytest.fail("no pool was pruned whole")
 
@@ -146,7 +150,7 @@ def test_vote_output_contains_no_control_characters(cli, home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "expected_text"),
     [
         (b"", ["bad.jsonl", "no path"]),
         (b"\xff\xfe{\x00", ["bad.jsonl line 1", "UTF-8"]),
@@ -157,19 +161,19 @@ def test_vote_output_contains_no_control_characters(cli, home: Path) -> None:
         (b'{"text": "a", "mean_logprob": 0.5}\n', ["bad.jsonl line 1", "above 0"]),
     ],
 )
-def test_bad_files_are_one_line_and_status_2(cli, home: Path, content: bytes, says: list[str]) -> None:
+def test_bad_files_are_one_line_and_status_2(cli, home: Path, content: bytes, expected_text: list[str]) -> None:
     path = home / "bad.jsonl"
     path.write_bytes(content)
     status, out, err = cli("vote", str(path))
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith("error: ")
-    for words in says:
+    for words in expected_text:
         assert words in line
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected_text"),
     [
         (["nowhere.jsonl"], ["nowhere.jsonl", "No such file"]),
         (["."], ["directory"]),
@@ -182,11 +186,13 @@ def test_bad_files_are_one_line_and_status_2(cli, home: Path, content: bytes, sa
         ([], ["FILE", "reason vote --help"]),
     ],
 )
-def test_bad_arguments_are_one_line_and_status_2(cli, samples: str, arguments: list[str], says: list[str]) -> None:
+def test_bad_arguments_are_one_line_and_status_2(
+    cli, samples: str, arguments: list[str], expected_text: list[str]
+) -> None:
     status, out, err = cli("vote", *(samples if a == "FILE" else a for a in arguments))
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
-    for words in says:
+    for words in expected_text:
         assert words in line
 
 

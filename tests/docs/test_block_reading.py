@@ -83,8 +83,8 @@ curl -d '{
     ],
 )
 def test_parser_accepts_or_refuses_commands(typed, why):
-    said = refused(typed.split())
-    assert said == "" if not why else why in said
+    message = refused(typed.split())
+    assert message == "" if not why else why in message
 
 
 def test_skip_reason_is_known_and_matches_its_block():

@@ -1,4 +1,4 @@
-"""Whatever a page shows is what it says it is, run here or not: commands are taken, names exist, settings load."""
+"""Every block of the docs is valid, whether it is run here or not: commands parse, names exist, settings load."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from reason.core.settings import load_settings
+from reason.evals.sweep import read_sweep
 from support.doc_blocks import ROOT, Block, all_blocks, indented_code, pages, read_page
 from support.doc_commands import commands, refused, shown_commands
 from support.doc_skip_reasons import REASONS, unfounded
-from reason.core.settings import load_settings
-from reason.evals.sweep import read_sweep
 
 BLOCKS = all_blocks()
 RUN_BY_PAGES = {"bash", "console", "python"}

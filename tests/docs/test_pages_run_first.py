@@ -1,4 +1,4 @@
-"""The first half of the pages: what they show is run. Two files, so that two processes share the work."""
+"""Runs the blocks of the first half of the pages; two files, so that two processes share the work."""
 
 from __future__ import annotations
 

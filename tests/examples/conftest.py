@@ -17,11 +17,11 @@ from support.example_modules import load_example
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2_files: ModelFiles) -> Path:
-    """An empty home without settings or runs, with the user's own models; the working folder is another empty one."""
+    """An empty home without settings or runs, with the user's cached models; the working directory is another empty one."""
     for name in [n for n in os.environ if n.startswith(("REASON_", "INSPECT_")) or n in ("NO_COLOR", "FORCE_COLOR")]:
         monkeypatch.delenv(name)
-    for variable, folder in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
-        monkeypatch.setenv(variable, str(tmp_path / folder))
+    for variable, directory in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
+        monkeypatch.setenv(variable, str(tmp_path / directory))
     monkeypatch.setenv("REASON_CACHE_DIR", str(smollm2_files.folder.parents[1]))
     monkeypatch.setenv("REASON_STORE", str(tmp_path / "runs.sqlite3"))
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))

@@ -18,9 +18,9 @@ from support.example_modules import FOLDER
 pytestmark = pytest.mark.real
 
 
-def parts_of(said: str) -> dict[str, str]:
-    """What was printed under each heading, by the heading's first words."""
-    parts = re.split(r"^== ([^:]+):.*\n", said, flags=re.M)
+def parts_of(message: str) -> dict[str, str]:
+    """The output under each heading, by the heading's first words."""
+    parts = re.split(r"^== ([^:]+):.*\n", message, flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -45,34 +45,34 @@ def test_command_line_session(home: Path) -> None:
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
-    said = parts_of(done.stdout)
-    assert list(said) == ["ask", "the trace", "replay", "interrupt", "resume", "verify"]
+    message = parts_of(done.stdout)
+    assert list(message) == ["ask", "the trace", "replay", "interrupt", "resume", "verify"]
 
-    (checked, broken, asked), events = asyncio.run(stored(Path("here/runs.sqlite3")))
-    ends = [e for run in (asked, broken) for e in events[run.id] if isinstance(e, RunFinished)]
+    (checked, broken, requested), events = asyncio.run(stored(Path("here/runs.sqlite3")))
+    ends = [e for run in (requested, broken) for e in events[run.id] if isinstance(e, RunFinished)]
     first, interrupted, resumed = (end.answer for end in ends)
 
     # How the model goes on after "Paris" differs from processor to processor: it may say so in fewer than 40 tokens.
     spent = first.usage.completion_tokens
     assert (first.stopped, first.answer) == ("budget" if spent == 40 else "done", "Paris")
     assert 0 < spent <= 40
-    assert said["ask"].strip() == first.text.strip() == Path("here/asked.txt").read_text(encoding="utf-8").strip()
-    told = [line.split()[1] for line in said["the trace"].splitlines()]  # after how many there are of each
-    assert told == sorted({e.type for e in events[asked.id]})
+    assert message["ask"].strip() == first.text.strip() == Path("here/asked.txt").read_text(encoding="utf-8").strip()
+    payload = [line.split()[1] for line in message["the trace"].splitlines()]  # after how many there are of each
+    assert payload == sorted({e.type for e in events[requested.id]})
     assert first.text.split()[0] in Path("here/trace.html").read_text(encoding="utf-8")
-    assert said["replay"].strip() == "the same text"
-    replayed = rf"^answer: Paris  tokens {spent} \({spent} from the store\) .* run {asked.id}$"
+    assert message["replay"].strip() == "the same text"
+    replayed = rf"^answer: Paris  tokens {spent} \({spent} from the store\) .* run {requested.id}$"
     assert re.search(replayed, done.stderr, re.M)
 
-    text, _, listed = said["interrupt"].partition("…\n")
+    text, _, listed = message["interrupt"].partition("…\n")
     assert len(text.encode()) == 60
     assert (interrupted.stopped, resumed.stopped) == ("cancelled", "done")
     assert interrupted.text.startswith(text.rstrip("…"))
     assert re.search(rf"^{broken.id} .* interrupted .* Why is the sky blue\?", listed, re.M)
     assert 0 < interrupted.usage.completion_tokens < resumed.usage.completion_tokens == 120
-    assert said["resume"].strip() == resumed.text.strip()
+    assert message["resume"].strip() == resumed.text.strip()
 
-    assert [broken.status, asked.status, checked.status] == ["finished"] * 3
-    assert re.search(r"^\[1\] supported .* The capital of France is Paris\.$", said["verify"], re.M)
-    assert re.search(r"^\[2\] refuted .* The capital of France is Lyon\.$", said["verify"], re.M)
-    assert said["verify"].endswith("exit status 5\n")
+    assert [broken.status, requested.status, checked.status] == ["finished"] * 3
+    assert re.search(r"^\[1\] supported .* The capital of France is Paris\.$", message["verify"], re.M)
+    assert re.search(r"^\[2\] refuted .* The capital of France is Lyon\.$", message["verify"], re.M)
+    assert message["verify"].endswith("exit status 5\n")

@@ -46,10 +46,10 @@ async def only_run(home: Path) -> RunRecord:
 
 
 def test_disconnected_client_cancels_its_run(server: Server, opened: list[Any], home: Path) -> None:
-    asked = {"question": "Why is the sky blue? Explain it at length."}
-    with httpx.stream("GET", f"{server.url}/ask", params=asked, timeout=120) as reply:
-        assert reply.headers["content-type"].startswith("text/event-stream")
-        next(event for event in events(reply.iter_lines()) if isinstance(event, TextDelta))
+    requested = {"question": "Why is the sky blue? Explain it at length."}
+    with httpx.stream("GET", f"{server.url}/ask", params=requested, timeout=120) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        next(event for event in events(response.iter_lines()) if isinstance(event, TextDelta))
     record = asyncio.run(only_run(home))
     assert record.status == "interrupted"
     assert record.answer is not None
@@ -57,20 +57,18 @@ def test_disconnected_client_cancels_its_run(server: Server, opened: list[Any], 
     asyncio.run(at_rest(opened))
 
 
-def test_valid_question_is_answered_and_invalid_one_refused(
-    server: Server, opened: list[Any], home: Path
-) -> None:
+def test_valid_question_is_answered_and_invalid_one_refused(server: Server, opened: list[Any], home: Path) -> None:
     with httpx.Client(base_url=server.url, timeout=120) as client:
         refused = client.get("/ask", params={"question": " "})
         assert (refused.status_code, refused.json()["code"]) == (400, "user_error")
         assert client.get("/ask").status_code == 422
-        asked = {"question": "What is the capital of France? Answer with one word."}
-        with client.stream("GET", "/ask", params=asked) as reply:
-            heard = list(events(reply.iter_lines()))
-    finished = heard[-1]
+        requested = {"question": "What is the capital of France? Answer with one word."}
+        with client.stream("GET", "/ask", params=requested) as response:
+            received = list(events(response.iter_lines()))
+    finished = received[-1]
     assert isinstance(finished, RunFinished)
     assert finished.answer.answer == "Paris"
-    assert "".join(e.text for e in heard if isinstance(e, TextDelta)) == finished.answer.text
-    assert [e.number for e in heard] == list(range(1, len(heard) + 1))
+    assert "".join(e.text for e in received if isinstance(e, TextDelta)) == finished.answer.text
+    assert [e.number for e in received] == list(range(1, len(received) + 1))
     assert asyncio.run(only_run(home)).id == finished.run_id
     assert len(opened) == 1  # at the start, and for all requests

@@ -34,13 +34,13 @@ def test_inspect_evaluates_a_vote_and_a_single_chain(example: Callable[[str], Mo
         samples = read_eval_log(log.location).samples or []
         assert [s.id for s in samples] == ["France", "Italy", "Japan"]
         for sample in samples:
-            told, score = sample.metadata["reason"], sample.scores["extracted"]
-            assert (told["strategy"], len(told["candidates"])) == (strategy, chains)
-            assert chains <= told["ledger"]["completion_tokens"] <= tokens
-            assert sample.output.usage.output_tokens == told["ledger"]["completion_tokens"]
-            right = (told["answer"] or "").casefold() == module.CAPITALS[sample.id].casefold()
-            assert (score.value, score.answer) == ("C" if right else "I", told["answer"])
-            runs.add(told["run_id"])
+            payload, score = sample.metadata["reason"], sample.scores["extracted"]
+            assert (payload["strategy"], len(payload["candidates"])) == (strategy, chains)
+            assert chains <= payload["ledger"]["completion_tokens"] <= tokens
+            assert sample.output.usage.output_tokens == payload["ledger"]["completion_tokens"]
+            right = (payload["answer"] or "").casefold() == module.CAPITALS[sample.id].casefold()
+            assert (score.value, score.answer) == ("C" if right else "I", payload["answer"])
+            runs.add(payload["run_id"])
         share = sum(s.scores["extracted"].value == "C" for s in samples) / 3
         assert log.results.scores[0].metrics["accuracy"].value == pytest.approx(share)
     assert samples[0].scores["extracted"].value == "C"  # the one chain knows the capital of France

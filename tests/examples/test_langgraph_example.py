@@ -1,4 +1,4 @@
-"""The LangGraph example on the default model: what its graph hears, keeps and cancels."""
+"""The LangGraph example on the default model: events, state and cancellation of its graph."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from support.example_modules import at_rest, under_way
 from reason import Reasoner
+from support.example_modules import at_rest, under_way
 
 THREAD: Any = {"configurable": {"thread_id": "one"}}
 Example = Callable[[str], ModuleType]
@@ -22,20 +22,20 @@ async def test_graph_answers_a_question(example: Example, chains: int, goes_to: 
     parameters = {"n": chains, "max_tokens": 32}
     async with Reasoner(strategy="self-consistency", parameters=parameters, seed=1) as reasoner:
         graph = example("langgraph_node").build(reasoner)
-        told = [part async for part in graph.astream(question, THREAD, stream_mode=["custom", "updates"])]
-        heard = [part for kind, part in told if kind == "custom"]
-        (reasoned, ended) = [part for kind, part in told if kind == "updates"]
-        ((_, found),), ((where, said),) = reasoned.items(), ended.items()
-        assert sorted(part["chain"] for part in heard) == list(range(chains))
-        assert {part["run_id"] for part in heard} == {found["run_id"]}
-        agreeing = sum(part["answer"] == found["answer"] for part in heard) / chains
-        assert found["confidence"] >= agreeing  # equal answers need not be equal texts
-        assert where == ("reply" if found["confidence"] >= 0.5 else "ask_a_person") == (goes_to or where)
-        assert (found["answer"] if where == "reply" else found["run_id"]) in said["reply"]
+        payload = [part async for part in graph.astream(question, THREAD, stream_mode=["custom", "updates"])]
+        received = [part for kind, part in payload if kind == "custom"]
+        (reasoned, ended) = [part for kind, part in payload if kind == "updates"]
+        ((_, results),), ((where, message),) = reasoned.items(), ended.items()
+        assert sorted(part["chain"] for part in received) == list(range(chains))
+        assert {part["run_id"] for part in received} == {results["run_id"]}
+        agreeing = sum(part["answer"] == results["answer"] for part in received) / chains
+        assert results["confidence"] >= agreeing  # equal answers need not be equal texts
+        assert where == ("reply" if results["confidence"] >= 0.5 else "ask_a_person") == (goes_to or where)
+        assert (results["answer"] if where == "reply" else results["run_id"]) in message["reply"]
         state = (await graph.aget_state(THREAD)).values
-        assert state == {**question, **found, **said}
+        assert state == {**question, **results, **message}
         assert [s.metadata["step"] async for s in graph.aget_state_history(THREAD)] == [2, 1, 0, -1]
-        record = await (await reasoner.open_store()).get_run(found["run_id"], exact=True)
+        record = await (await reasoner.open_store()).get_run(results["run_id"], exact=True)
         assert record.status == "finished"
 
 
@@ -61,5 +61,5 @@ async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example
 
 async def test_it_runs_as_its_docstring_says(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
     await example("langgraph_node").main()
-    said = capsys.readouterr().out.splitlines()
-    assert [line.partition(": ")[0] for line in said] == ["custom"] * 4 + ["updates"] * 2
+    message = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[0] for line in message] == ["custom"] * 4 + ["updates"] * 2

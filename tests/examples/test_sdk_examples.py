@@ -22,20 +22,22 @@ async def test_ask_prints_both_answers(example: Example, capsys: pytest.CaptureF
     assert re.fullmatch(r"vote: .+, confidence (0\.\d+|1\.0), stopped: (budget|done)", vote)
 
 
-async def test_own_strategy_answers_and_reports_the_entropy(example: Example, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_own_strategy_answers_and_reports_the_entropy(
+    example: Example, capsys: pytest.CaptureFixture[str]
+) -> None:
     await example("own_strategy").main()
-    (said,) = capsys.readouterr().out.splitlines()
-    told = re.fullmatch(r".+  \(\{'first_token_entropy': (\S+)\}, (\d+) tokens\)", said)
-    assert told is not None
-    assert 0 <= float(told[1]) < 11  # of a vocabulary of 49152: at most ln 49152
-    assert 0 < int(told[2]) <= 4 * 48
+    (message,) = capsys.readouterr().out.splitlines()
+    payload = re.fullmatch(r".+  \(\{'first_token_entropy': (\S+)\}, (\d+) tokens\)", message)
+    assert payload is not None
+    assert 0 <= float(payload[1]) < 11  # of a vocabulary of 49152: at most ln 49152
+    assert 0 < int(payload[2]) <= 4 * 48
 
 
 async def test_vote_is_streamed_bounded_verified_and_replayed(
     example: Example, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await example("streamed_and_verified").main()
-    said = capsys.readouterr().out.splitlines()
+    message = capsys.readouterr().out.splitlines()
     store = await SqliteStore.open(home / "runs.sqlite3")
     (record,) = await store.list_runs()
     events = await store.list_events(record.id)
@@ -47,14 +49,14 @@ async def test_vote_is_streamed_bounded_verified_and_replayed(
     # four chains of at most 64 tokens want 256: the budget of 160 ends them
     assert (spent.kind, spent.used, spent.limit) == ("tokens", 160, 160)
     # which chains have come to an answer by then is the model's affair, and differs from processor to processor
-    told = [line[:15] for line in said if line.startswith("chain ")]
-    assert 1 <= len(told) == len(set(told))
-    assert set(told) <= {f"chain {i} answers" for i in (1, 2, 3, 4)}
-    assert "budget exhausted: 160 of 160 tokens" in said
-    assert [line for line in said if line.startswith(("supported: ", "refuted: ", "not_enough_evidence: "))] == [
+    payload = [line[:15] for line in message if line.startswith("chain ")]
+    assert 1 <= len(payload) == len(set(payload))
+    assert set(payload) <= {f"chain {i} answers" for i in (1, 2, 3, 4)}
+    assert "budget exhausted: 160 of 160 tokens" in message
+    assert [line for line in message if line.startswith(("supported: ", "refuted: ", "not_enough_evidence: "))] == [
         f"{c.verdict}: {c.text} {[span.text for span in c.evidence]}" for c in claims
     ]
     answer = record.answer["answer"]
-    assert said[-3] == f"answer: {answer} ({verified.verification.verdict}), 160 tokens, stopped: budget"
-    assert said[-2] == f"run {record.id} is finished, with {len(events)} events"
-    assert said[-1] == f"replayed: {answer}, 160 tokens, all of them from the store"
+    assert message[-3] == f"answer: {answer} ({verified.verification.verdict}), 160 tokens, stopped: budget"
+    assert message[-2] == f"run {record.id} is finished, with {len(events)} events"
+    assert message[-1] == f"replayed: {answer}, 160 tokens, all of them from the store"

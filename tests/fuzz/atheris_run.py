@@ -35,7 +35,7 @@ HANGS_S = 60
 
 
 def fuzz(name: str, runs: int, seed: int, keep: Path) -> int:
-    """Fuzz a target in a child; returns its exit status. What it says goes to the file NAME.log in `keep`."""
+    """Fuzz a target in a child; returns its exit status. Its output is written to NAME.log in `keep`."""
     corpus = keep / f"{name}.corpus"
     corpus.mkdir(exist_ok=True)
     for number, one in enumerate(seeds(name)):
@@ -78,14 +78,14 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     broken = 0
     folder()  # the parent removes it
     with tempfile.TemporaryDirectory(prefix="reason-fuzz-") as scratch:
-        keep = given.keep or Path(scratch)
+        keep = arguments.keep or Path(scratch)
         keep.mkdir(parents=True, exist_ok=True)
-        for name in given.targets or TARGETS:
-            status = fuzz(name, given.runs, given.seed, keep)
+        for name in arguments.targets or TARGETS:
+            status = fuzz(name, arguments.runs, arguments.seed, keep)
             log = (keep / f"{name}.log").read_text(errors="replace")
             if status:
                 broken += 1

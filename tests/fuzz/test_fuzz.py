@@ -52,9 +52,9 @@ raise SystemExit(status)
 def test_short_fuzzer_run_finds_only_the_planted_bug() -> None:
     done = subprocess.run([sys.executable, "-c", SHORT_RUN], capture_output=True, text=True, timeout=280, cwd=HERE)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in told[: len(TARGETS)]] == list(TARGETS)
-    assert all(line.endswith("inputs held") for line in told[: len(TARGETS)])
-    assert told[len(TARGETS)].startswith("equality: BROKEN")
-    assert any(line.startswith("input: ") and "pi" in line for line in told)
-    assert told[-1] == "planted: 1"
+    payload = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in payload[: len(TARGETS)]] == list(TARGETS)
+    assert all(line.endswith("inputs held") for line in payload[: len(TARGETS)])
+    assert payload[len(TARGETS)].startswith("equality: BROKEN")
+    assert any(line.startswith("input: ") and "pi" in line for line in payload)
+    assert payload[-1] == "planted: 1"
