@@ -64,11 +64,6 @@ def less(curves: Curves, name: str, other: str, tokens: float) -> InterpolatedAc
 def needed(cost: Array, accuracy: Array, target: Array) -> Array:
     """Cost at which a curve first reaches an accuracy, the accuracy linear in the logarithm of the cost between points.
 
-    Args:
-        cost: Mean cost, `[resamples, points]`, positive.
-        accuracy: Mean accuracy, `[resamples, points]`.
-        target: Accuracy wanted, `[resamples]`.
-
     Returns:
         `[resamples]`; infinity where the curve does not reach it. A curve that has it from its first point on needs
         that point.
@@ -81,8 +76,8 @@ def needed(cost: Array, accuracy: Array, target: Array) -> Array:
     left = np.maximum(right - 1, 0)
     rise = y[rows, right] - y[rows, left]
     part = np.where(rise > 0, (target - y[rows, left]) / np.where(rise > 0, rise, 1.0), 1.0)
-    found = np.exp(x[rows, left] + np.clip(part, 0, 1) * (x[rows, right] - x[rows, left]))
-    return np.where(there.any(axis=1), found, np.inf)
+    result = np.exp(x[rows, left] + np.clip(part, 0, 1) * (x[rows, right] - x[rows, left]))
+    return np.where(there.any(axis=1), result, np.inf)
 
 
 @dataclass(frozen=True)
@@ -111,14 +106,6 @@ def saving(curves: Curves, name: str, other: str, goal: str, size: int, *, passe
     except for the goal, which may be sampling.
 
     0 where this curve does not reach that accuracy. The interval is of the resamples in which one of the two does.
-
-    Args:
-        curves: Curves of one setting.
-        name: This curve.
-        other: The other.
-        goal: Curve whose accuracy is the target.
-        size: Its size.
-        passes: Whether cost is passes of the reward model instead of generated tokens.
     """
     target = curves[goal].spread[0][:, curves[goal].at(size)]
     costs = []

@@ -1,4 +1,4 @@
-r"""Is choosing the strategy by question worth it? `auto` beside every fixed strategy at equal average tokens.
+r"""Is choosing the strategy by question worth it? `auto` next to every fixed strategy at equal average tokens.
 
     reason eval sweep sweep.toml --out runs/gsm8k
     python benchmarks/auto_router.py runs/gsm8k/* --holdout 0.5 --store runs/signals.sqlite3 > auto_router.md
@@ -37,21 +37,21 @@ def main() -> int:
     parser.add_argument("--store", type=Path, help="run store in which the questions' signals are kept")
     parser.add_argument("--no-entropy", action="store_true", help="look at no model's first token")
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and intervals")
-    given = parser.parse_args()
-    runs = load_runs([path for path in given.runs if (path / "run.json").exists()])
-    table = arm_table(runs, main=given.model, small=given.small_model, small_cost=given.small_cost)
+    args = parser.parse_args()
+    runs = load_runs([path for path in args.runs if (path / "run.json").exists()])
+    table = arm_table(runs, main=args.model, small=args.small_model, small_cost=args.small_cost)
     name = table.models["main"]
     local = next(run.manifest.plan.local for run in runs if run.manifest.plan.models["main"] == name)
-    settings = load_settings(model=name, store=given.store).model_copy(update={"local": local})
+    settings = load_settings(model=name, store=args.store).model_copy(update={"local": local})
     gathered = asyncio.run(
         compute_signals(
             table.questions,
             settings,
-            model=None if given.no_entropy else name,
+            model=None if args.no_entropy else name,
             identity=table.engines["main"],
         )
     )
-    trained = train_auto(table, gathered, price=given.price, holdout=given.holdout, seed=given.seed)
+    trained = train_auto(table, gathered, price=args.price, holdout=args.holdout, seed=args.seed)
     print(report(table, gathered, trained))
     return 0
 
@@ -95,7 +95,7 @@ def arms(trained: TrainedAuto) -> str:
 
 
 def beside(trained: TrainedAuto, value: PolicyValue) -> str:
-    """`auto` beside each arm at the arm's average tokens."""
+    """`auto` next to each arm at the arm's average tokens."""
     price = trained.file.price
     rows = [
         [

@@ -1,9 +1,9 @@
-"""What a call costs beside the model: time of a call against a server that answers at once, by client.
+"""What a call costs next to the model: time of a call against a server that answers at once, by client.
 
-The server runs in a process of its own and sends one fixed reply of some tokens, as a stream where it is asked for
-one. Every client sends the same prompt, many at a time, reads the reply to its end and has it checked. The clients take
+The server runs in a process of its own and sends one fixed response of some tokens, as a stream where it is requested
+one. Every client sends the same prompt, many at a time, reads the response to its end and has it checked. The clients take
 turns round by round within one run, so that whatever else the machine does falls on all of them; the order turns too.
-The figures of a client are the medians over its rounds: time that passes for each call, and processor time of this
+The metrics of a client are the medians over its rounds: time that passes for each call, and processor time of this
 process for each call, which other programs disturb less. Before the rounds, what has been loaded is taken out of the
 garbage collector's sight (`gc.freeze`), since a single pass over it is longer than a hundred calls.
 
@@ -47,7 +47,7 @@ def serve(tokens: int, pipe: Connection) -> None:
     usage = {"prompt_tokens": 14, "completion_tokens": tokens, "total_tokens": 14 + tokens}
     events.append({**frame, "choices": [], "usage": usage})
     stream = "".join(f"data: {json.dumps(e)}\n\n" for e in events) + "data: [DONE]\n\n"
-    whole = json.dumps(
+    full = json.dumps(
         {
             **frame,
             "object": "chat.completion",
@@ -66,7 +66,7 @@ def serve(tokens: int, pipe: Connection) -> None:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(text)}\r\n\r\n"
         return (head + text).encode()
 
-    streamed, plain = reply("text/event-stream", stream), reply("application/json", whole)
+    streamed, plain = reply("text/event-stream", stream), reply("application/json", full)
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -310,27 +310,27 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tokens", type=int, default=8)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     load = os.getloadavg()[0]
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
-    server = context.Process(target=serve, args=(asked.tokens, theirs), daemon=True)
+    server = context.Process(target=serve, args=(args.tokens, theirs), daemon=True)
     server.start()
     try:
-        medians = asyncio.run(compare(f"http://127.0.0.1:{ours.recv()}/v1", asked))
+        medians = asyncio.run(compare(f"http://127.0.0.1:{ours.recv()}/v1", args))
     finally:
         server.terminate()
         server.join()
     print(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC; {processor()}, {os.cpu_count()} cores, ", end="")
     print(f"load {load:.1f} before; Python {platform.python_version()}; ", end="")
-    told = []
+    reported = []
     for package in ("litellm", "openai", "httpx", "aiohttp", "its-hub", "optillm"):
         try:
-            told.append(f"{package} {version(package)}")
+            reported.append(f"{package} {version(package)}")
         except PackageNotFoundError:
-            told.append(f"{package} not installed")
-    print(", ".join(told))
-    print(f"{asked.concurrency} at a time, {asked.requests} a round, {asked.rounds} rounds, {asked.tokens} tokens\n")
+            reported.append(f"{package} not installed")
+    print(", ".join(reported))
+    print(f"{args.concurrency} at a time, {args.requests} a round, {args.rounds} rounds, {args.tokens} tokens\n")
     print("| client | reply | requests/s | ms a call | processor ms a call | over bare litellm, ms |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for name, (ms, cpu) in medians.items():

@@ -1,11 +1,11 @@
-r"""What batching saves a tree search over thoughts: three calls an expansion beside one call for every sample.
+r"""What batching saves a tree search over thoughts: three calls an expansion next to one call for every sample.
 
-    python benchmarks/coat_batching.py --model local/smollm2-135m --data <folder> --questions 4 --leaves 1 4
+    python benchmarks/coat_batching.py --model local/smollm2-135m --data <directory> --questions 4 --leaves 1 4
 
 The same search (`coat` without external brains: it writes thoughts, associates, judges) runs twice on each question, in
 an order that changes from question to question: once as it is, and once over a model that makes all samples of a call
-one after the other. Samples depend on seed and index alone, but sums in another order differ in their last bits, so
-trees part sooner or later: times are compared per token, and the table says on how many questions the trees agree.
+one after the other. Samples depend on seed and index only, but sums in another order differ in their last bits, so
+trees part sooner or later: times are compared per token, and the table states on how many questions the trees agree.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from reason.serving.model import Capabilities, LanguageModel, Listener
 
 
 class OneByOne:
-    """A model that makes one sample at a time, of whatever it is asked for."""
+    """A model that makes one sample at a time, of whatever it is requested."""
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
@@ -95,24 +95,24 @@ def main() -> int:
     return 0
 
 
-async def report(given: argparse.Namespace) -> str:
+async def report(args: argparse.Namespace) -> str:
     """Measure, and make the table."""
-    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=given.data)))
-    questions = [item.question for item in list(task.items.values())[: given.questions]]
+    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=args.data)))
+    questions = [item.question for item in list(task.items.values())[: args.questions]]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=given.model)
+        settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=args.model)
         store = await SqliteStore.open(settings.store)
-        model = await load_model(given.model, settings)
+        model = await load_model(args.model, settings)
         ways: dict[str, LanguageModel] = {"batched": model, "one by one": OneByOne(model)}  # type: ignore[dict-item]
         try:
-            await run(model, store, questions[0], given, leaves=1, seed=9)  # the engine's first calls are slower
-            for leaves in given.leaves:
+            await run(model, store, questions[0], args, leaves=1, seed=9)  # the engine's first calls are slower
+            for leaves in args.leaves:
                 pairs = []
                 for i, question in enumerate(questions):
                     order = list(ways) if i % 2 else list(ways)[::-1]
                     made = {
-                        name: await run(ways[name], store, question, given, leaves=leaves, seed=i) for name in order
+                        name: await run(ways[name], store, question, args, leaves=leaves, seed=i) for name in order
                     }
                     pairs.append((made["batched"], made["one by one"]))
                 rows.append(row(leaves, pairs))
@@ -120,7 +120,7 @@ async def report(given: argparse.Namespace) -> str:
             await model.aclose()
             await store.aclose()
     head = (
-        f"{given.model.rpartition('/')[2]}, {len(questions)} GSM8K questions, k = {given.k}, {given.expansions} "
+        f"{args.model.rpartition('/')[2]}, {len(questions)} GSM8K questions, k = {args.k}, {args.expansions} "
         f"expansions; {os.cpu_count()} cores, {platform.machine()}, reason {version('reason-orchestrator')}, "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f}\n\n"
         "| leaves | calls an expansion | batched: ms a token | one by one: ms a token | one by one takes [95 %] | "
@@ -130,18 +130,18 @@ async def report(given: argparse.Namespace) -> str:
 
 
 async def run(
-    model: LanguageModel, store: SqliteStore, question: Question, given: argparse.Namespace, *, leaves: int, seed: int
+    model: LanguageModel, store: SqliteStore, question: Question, args: argparse.Namespace, *, leaves: int, seed: int
 ) -> Cost:
     """One search."""
     sink = MemorySink()
     config = RunConfig(
-        question=question, strategy="coat", parameters={}, models={"main": given.model}, seed=seed, reuse="none"
+        question=question, strategy="coat", parameters={}, models={"main": args.model}, seed=seed, reuse="none"
     )
     name = new_run_id()
     await store.create_run(name, config.model_dump(mode="json"))
     running = Run(name, config, store, sinks=[sink])
     parameters = CoAT.Config(
-        k=given.k, leaves=leaves, expansions=given.expansions, max_step_tokens=48, association_tokens=48, resamples=0
+        k=args.k, leaves=leaves, expansions=args.expansions, max_step_tokens=48, association_tokens=48, resamples=0
     )
     started = time.perf_counter()
     await CoAT(parameters).solve(question, Models({"main": MeteredModel(model, "main", running)}), running)

@@ -1,9 +1,9 @@
 r"""Does knowledge help where it is needed? `coat`, `mcts`, `rag` and `cot` on multi-hop questions, at equal tokens.
 
     python benchmarks/multihop_questions.py … (see there)
-    python benchmarks/coat_knowledge.py sweep --model vllm/<folder> --questions FILE --documents DIR > sweep.toml
-    reason eval sweep sweep.toml --out <folder of the runs> --concurrency 16
-    python benchmarks/coat_knowledge.py table <folder of the runs> > table.md
+    python benchmarks/coat_knowledge.py sweep --model vllm/<directory> --questions FILE --documents DIR > sweep.toml
+    reason eval sweep sweep.toml --out <directory of the runs> --concurrency 16
+    python benchmarks/coat_knowledge.py table <directory of the runs> > table.md
 
 `coat` looks things up in the documents while it thinks; `mcts` is the same tree without; `rag` looks up once, with the
 question, in the same documents, and lets so many chains vote that it spends as many tokens as `coat` or more; `cot` is
@@ -66,38 +66,38 @@ def main() -> int:
     sweep.add_argument("--chains", type=int, nargs="+", default=[1, 8])
     table = commands.add_parser("table")
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
-    given = parser.parse_args()
-    print(sweep_file(given) if given.command == "sweep" else report(given.runs))
+    args = parser.parse_args()
+    print(sweep_file(args) if args.command == "sweep" else report(args.runs))
     return 0
 
 
-def sweep_file(given: argparse.Namespace) -> str:
+def sweep_file(options: argparse.Namespace) -> str:
     """The sweep as TOML."""
     tree: dict[str, object] = {
-        "k": given.k,
-        "expansions": given.expansions,
-        "max_depth": given.depth,
+        "k": options.k,
+        "expansions": options.expansions,
+        "max_depth": options.depth,
         "max_step_tokens": 80,
-        "judging": f'"{given.judging}"',
+        "judging": f'"{options.judging}"',
         "limits": "{finish_tokens = 48}",
     }
     chains: dict[str, object] = {"max_tokens": 256, "instruction": f'"""{INSTRUCTION}"""'}
     methods: list[tuple[str, dict[str, object]]] = []
-    for n in sorted(given.chains, reverse=True):
+    for n in sorted(options.chains, reverse=True):
         warm = 0.0 if n == 1 else 0.7
         methods += [
             ("rag", {**chains, "n": n, "temperature": warm, "snippets": 5}),
             ("self-consistency", {**chains, "n": n, "temperature": warm}),
         ]
-    methods += [("coat", {**tree, "association": f'"{how}"'}) for how in given.associations]
+    methods += [("coat", {**tree, "association": f'"{how}"'}) for how in options.associations]
     methods.append(("mcts", tree))
     parts = [
         SWEEP.format(
-            seed=given.seed,
-            documents=given.documents.absolute(),
-            model=given.model,
-            questions=given.questions.absolute(),
-            limit=given.limit,
+            seed=options.seed,
+            documents=options.documents.absolute(),
+            model=options.model,
+            questions=options.questions.absolute(),
+            limit=options.limit,
         )
     ]
     return "\n".join([*parts, *strategy_blocks(methods)])
@@ -105,7 +105,7 @@ def sweep_file(given: argparse.Namespace) -> str:
 
 def report(folders: list[Path]) -> str:
     """The table in Markdown."""
-    runs = [load_run(path) for folder in folders for path in sorted(folder.iterdir()) if (path / "run.json").exists()]
+    runs = [load_run(path) for directory in folders for path in sorted(directory.iterdir()) if (path / "run.json").exists()]
     short = [run.label for run in runs if not run.manifest.complete]
     if not runs or short:
         raise SystemExit(f"not finished: {', '.join(short)}" if short else "there are no runs in these folders")
@@ -133,12 +133,12 @@ def report(folders: list[Path]) -> str:
     coats = [run for run in runs if run.manifest.plan.strategy == "coat"]
     for at, run in enumerate(coats):
         for other in (*coats[at + 1 :], *(other for other in runs if other.manifest.plan.strategy != "coat")):
-            found = compare_paired(outcomes_of(run.rows), outcomes_of(other.rows))
-            span = found.bootstrap
+            result = compare_paired(outcomes_of(run.rows), outcomes_of(other.rows))
+            span = result.bootstrap
             between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
             lines.append(
                 f"| {name_of(run)} | {name_of(other)} | {tokens_of(run):,.0f}, {tokens_of(other):,.0f} "
-                f"| {100 * found.difference:+.1f} [{between}] | {found.wins}, {found.losses} | {found.p:.2f} "
+                f"| {100 * result.difference:+.1f} [{between}] | {result.wins}, {result.losses} | {result.p:.2f} "
                 f"| {f1_difference(run, other)} |"
             )
     lines += ["", "By kind of question, exact match:", "", *by_kind(runs)]
@@ -162,13 +162,13 @@ def tokens_of(run: StoredRun) -> float:
 
 def prompt_of(run: StoredRun) -> str:
     """Mean prompt tokens a question and the share of them that the engine had."""
-    whole = sum(row.ledger.prompt_tokens for row in run.rows)
+    full = sum(row.ledger.prompt_tokens for row in run.rows)
     cached = sum(row.timing.cached_tokens for row in run.rows)
-    return f"{whole / len(run.rows):,.0f}, {100 * cached / max(1, whole):.0f} %"
+    return f"{full / len(run.rows):,.0f}, {100 * cached / max(1, full):.0f} %"
 
 
 def seconds_of(run: StoredRun) -> float:
-    """Mean seconds a question beside the others that were under way."""
+    """Mean seconds a question next to the others that were in flight."""
     return float(np.mean([row.timing.wall_s for row in run.rows]))
 
 

@@ -1,4 +1,4 @@
-"""What a table says of the machine that printed it.
+"""What a table states about the machine that printed it.
 
 The strategies of a sweep as TOML, and numbers as the tables of sweeps have them.
 """

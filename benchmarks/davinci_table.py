@@ -3,13 +3,13 @@
     python benchmarks/davinci_table.py judge --data FOLDER --entailment embedded --work runs/davinci
     python benchmarks/davinci_table.py table --data FOLDER --entailment embedded --work runs/davinci > tables.md
 
-`judge` fills the store of verdicts on pairs, `runs/davinci/verdicts.sqlite`; stopped, it goes on where it was. `table`
-prints Markdown; what is not stored yet is judged. FOLDER holds a folder for each data set and `corpus`.
+`judge` fills the store of verdicts on pairs, `runs/davinci/verdicts.sqlite`; stopped, it continues where it was. `table`
+prints Markdown; what is not stored yet is judged. FOLDER holds a directory for each data set and `corpus`.
 
 Only claims that the embedded judge was not trained on are measured (evals/verification/claims.py). Fusion, then
 temperature, then gate are fitted to four fifths of the claims, by a hash of their group, and measured on the fifth,
 five times over, so that every claim is measured once. Intervals are of 95 %, by resampling whole groups; differences
-are to verification by the best sentence alone, p by McNemar's exact test.
+are to verification by the best sentence only, p by McNemar's exact test.
 
 Cells and rows of the tables of verification, in Markdown.
 
@@ -89,10 +89,10 @@ from reason.evals.verification.metrics import (
 )
 from reason.reasoning.retrieval.index.saved_index import load_index
 from reason.reasoning.retrieval.retriever import HybridRetriever
-from reason.serving.encoders.protocols import load_embedding_model
-from reason.verify.entailment.factory import open_entailment
-from reason.verify.fusion import FusionParameters, fuse
-from reason.verify.metrics import LABELS, attribution, hits, reliability, reliability_lines
+from reason.serving.encoders.factory import load_embedding_model
+from reason.verify.entailment.factory import load_entailment
+from reason.verify.fusion import FusionParameters, fuse_evidence
+from reason.verify.metrics import LABELS, evidence_scores, reliability, reliability_lines, top_label_hits
 from reason.verify.types import Label, support
 
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "ece", "brier", "nll", "aurc")
@@ -103,34 +103,34 @@ HEAD = (
 
 
 def figures(
-    judged: Sequence[JudgedClaim], told: Sequence[ClaimVerdict], *, stated: bool = True, seed: int = 0
+    judged: Sequence[JudgedClaim], reported: Sequence[ClaimVerdict], *, stated: bool = True, seed: int = 0
 ) -> VerdictMetrics:
-    """Figures of verdicts."""
+    """Metrics of verdicts."""
     return verdict_metrics(
         [one.row.gold for one in judged],
-        [one.label for one in told],
-        [one.probs for one in told] if stated else None,
+        [one.label for one in reported],
+        [one.probs for one in reported] if stated else None,
         [one.row.group or one.row.name for one in judged],
         seed=seed,
     )
 
 
-def scores(found: VerdictMetrics, names: Sequence[str] = SCORES) -> list[str]:
+def scores(result: VerdictMetrics, names: Sequence[str] = SCORES) -> list[str]:
     """Each figure with its interval."""
-    return [interval(found, name) for name in names]
+    return [interval(result, name) for name in names]
 
 
-def interval(found: VerdictMetrics, name: str) -> str:
+def interval(result: VerdictMetrics, name: str) -> str:
     """A figure with its interval; empty if there is none."""
-    e = found.estimate(name)
+    e = result.estimate(name)
     return "" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
 
-def against(found: VerdictMetrics, other: VerdictMetrics | None) -> list[str]:
+def against(result: VerdictMetrics, other: VerdictMetrics | None) -> list[str]:
     """What a method is better or worse by than another."""
-    if other is None or other is found:
+    if other is None or other is result:
         return ["", "", ""]
-    d = difference(found, other)
+    d = difference(result, other)
     return [f"{signed(d, 'accuracy')} ({p_value(d.p)})", signed(d, "macro_f1"), signed(d, "ece")]
 
 
@@ -140,13 +140,13 @@ def signed(d: MetricDifference, name: str) -> str:
     return "" if e is None else f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
 
 
-def evidence_cell(judged: Sequence[JudgedClaim], told: Sequence[ClaimVerdict], seed: int = 0) -> str:
+def evidence_cell(judged: Sequence[JudgedClaim], reported: Sequence[ClaimVerdict], seed: int = 0) -> str:
     """Precision, recall and F1 of the named passages, the last with its interval."""
     rows = [one.row for one in judged]
-    means, count = mean_attribution_of(rows, told)
+    means, count = mean_attribution_of(rows, reported)
     if means is None:
         return ""
-    each = [attribution(named_ids(r, t.named), r.right_ids) for r, t in zip(rows, told, strict=True)]
+    each = [evidence_scores(named_ids(r, t.named), r.right_ids) for r, t in zip(rows, reported, strict=True)]
     kept = [(a.f1, r.group or r.name) for a, r in zip(each, rows, strict=True) if a is not None]
     groups = number_groups([name for _, name in kept])
     values = np.array([f1 for f1, _ in kept])
@@ -155,11 +155,11 @@ def evidence_cell(judged: Sequence[JudgedClaim], told: Sequence[ClaimVerdict], s
     return f"{means.precision:.3f} / {means.recall:.3f} / {means.f1:.3f}{ends} (n = {count})"
 
 
-def two_labels(told: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
-    """The same where "not enough evidence" is no answer: the likelier of the other two, among equals refutes."""
+def two_labels(reported: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
+    """The same where "not enough evidence" is no answer: the more likely of the other two, among equals refutes."""
     return [
         t._replace(label="supports" if t.probs.supports > t.probs.refutes else "refutes", downgraded=False)
-        for t in told
+        for t in reported
     ]
 
 
@@ -168,19 +168,21 @@ def recall_cells(judged: Sequence[JudgedClaim]) -> list[str]:
     cells = []
     for k in (1, 3, 5):
         at = recall_at([one.row for one in judged], k)
-        whole = "" if at.enough is None else f"{at.enough:.3f}"
-        cells.append(f"{whole} / {'' if at.any is None else f'{at.any:.3f}'}")
+        full = "" if at.enough is None else f"{at.enough:.3f}"
+        cells.append(f"{full} / {'' if at.any is None else f'{at.any:.3f}'}")
     return cells
 
 
-def answered_cells(judged: Sequence[JudgedClaim], told: Sequence[ClaimVerdict]) -> list[str]:
+def answered_cells(judged: Sequence[JudgedClaim], reported: Sequence[ClaimVerdict]) -> list[str]:
     """Share of claims with a decisive verdict, share wrong among them, and verdicts that the gate took back."""
-    decisive = [(t.label, j.row.gold) for j, t in zip(judged, told, strict=True) if t.label in ("supports", "refutes")]
-    wrong = sum(said != gold for said, gold in decisive) / len(decisive) if decisive else None
+    decisive = [
+        (t.label, j.row.gold) for j, t in zip(judged, reported, strict=True) if t.label in ("supports", "refutes")
+    ]
+    wrong = sum(text != gold for text, gold in decisive) / len(decisive) if decisive else None
     return [
-        f"{len(decisive) / len(told):.3f}",
+        f"{len(decisive) / len(reported):.3f}",
         "" if wrong is None else f"{wrong:.3f}",
-        str(sum(t.downgraded for t in told)),
+        str(sum(t.downgraded for t in reported)),
     ]
 
 
@@ -220,15 +222,15 @@ LPF = (
 
 
 def majority(judged: Sequence[JudgedClaim]) -> list[ClaimVerdict]:
-    """The commonest label of the other folds, with its shares there as probabilities."""
+    """The most common label of the other folds, with its shares there as probabilities."""
     parts = [fold_of(one.row.group or one.row.name) for one in judged]
-    told = {}
+    reported = {}
     for part in range(FOLDS):
         counts = Counter(one.row.gold for one, p in zip(judged, parts, strict=True) if p != part)
         if counts:
             best = max(sorted(counts), key=lambda label: counts[label])
-            told[part] = ClaimVerdict(best, support(counts[label] + 0.5 for label in LABELS))
-    return [told[part] for part in parts]
+            reported[part] = ClaimVerdict(best, support(counts[label] + 0.5 for label in LABELS))
+    return [reported[part] for part in parts]
 
 
 def always(judged: Sequence[JudgedClaim], label: Label) -> list[ClaimVerdict]:
@@ -275,15 +277,7 @@ class World:
 async def read_world(
     data: Path, settings: Settings, *, limit: int | None = None, index: Path | None = None, seed: int = 0
 ) -> World:
-    """Read the data sets and retrieve; only claims that the embedded judge was not trained on are kept.
-
-    Args:
-        data: Folder with a folder for each data set, and `corpus`.
-        settings: Where model files are kept.
-        limit: Most claims of each data set.
-        index: Index that FEVER's own retriever searches; None searches the corpus by words.
-        seed: Of random sentences and of replacing.
-    """
+    """Read the data sets and retrieve; only claims that the embedded judge was not trained on are kept."""
     corpus = read_passages(data / "corpus")
     read = {
         name: read_claims(name, data / name, corpus)
@@ -293,7 +287,7 @@ async def read_world(
     kept = {name: unseen_claims(rows, beside=everything)[:limit] for name, rows in read.items()}
     fever, climate = kept["fever"], kept["climate_fever"]
     if index is None:
-        retriever = await HybridRetriever.of(list(corpus.values()), name="corpus by words and titles")
+        retriever = await HybridRetriever.build(list(corpus.values()), name="corpus by words and titles")
     else:
         retriever = await load_index(index, lambda name: load_embedding_model(name, settings))
     try:
@@ -369,7 +363,7 @@ class Desk:
                 say(f"{setting.key}, {form}: {count:,} pairs; {self.entailment.asked:,} judged so far")
 
     async def judged(self, setting: Setting, form: EvidenceForm, disputed: bool = False) -> list[JudgedClaim]:
-        """Claims with verdicts; those that are disputed only if asked for."""
+        """Claims with verdicts; those that are disputed only if requested."""
         key = (setting.key, form, disputed)
         if key not in self._judged:
             rows = [row for row in setting.rows if disputed or row.gold != "disputed"]
@@ -377,22 +371,16 @@ class Desk:
         return self._judged[key]
 
     async def measure(self, key: str, method: Method, *, disputed: bool = False) -> Measured:
-        """A method on a setting; what was measured already is not measured again.
-
-        Args:
-            key: The setting.
-            method: The method.
-            disputed: Whether disputed claims are among those that are measured.
-        """
+        """A method on a setting; what was measured already is not measured again."""
         named = replace(method, name="").__repr__()
         if (key, disputed, named) not in self._done:
             setting = self.world.settings[key]
             judged = await self.judged(setting, method.form, disputed)
             memo = self._memos.setdefault((key, disputed), {})
-            told, fits = cross_validated_verdicts(judged, method, backend=self.backend, source=key, memo=memo)
-            found = Measured(judged, told, fits, figures(judged, told, seed=self.seed))
-            self._done[key, disputed, named] = found
-            say(f"{key}: {method.name}: accuracy {found.figures.values['accuracy']:.3f}")
+            reported, fits = cross_validated_verdicts(judged, method, backend=self.backend, source=key, memo=memo)
+            result = Measured(judged, reported, fits, figures(judged, reported, seed=self.seed))
+            self._done[key, disputed, named] = result
+            say(f"{key}: {method.name}: accuracy {result.figures.values['accuracy']:.3f}")
         return self._done[key, disputed, named]
 
 
@@ -410,62 +398,62 @@ _COPIED = 300
 """Claims that near copies are added to."""
 
 
-async def acceptance(desk: Desk, key: str, *, disputed: bool = False) -> str:
+async def acceptance(tables: Desk, key: str, *, disputed: bool = False) -> str:
     """Each way of combining, with differences to the mean."""
     methods = [replace(m, disputed=disputed and m.aggregation not in ("concat", "top")) for m in LPF]
     rows = []
-    base = (await desk.measure(key, methods[0], disputed=disputed)).figures
+    base = (await tables.measure(key, methods[0], disputed=disputed)).figures
     for method in methods:
-        found = await desk.measure(key, method, disputed=disputed)
+        result = await tables.measure(key, method, disputed=disputed)
         names = ("accuracy", "macro_f1", "nll", "brier", "ece")
         rows.append(
             [
                 method.name,
-                str(found.figures.n),
-                *scores(found.figures, names),
-                *against(found.figures, base),
-                _own(found),
+                str(result.figures.n),
+                *scores(result.figures, names),
+                *against(result.figures, base),
+                _own(result),
             ]
         )
     head = ("method", "n", "accuracy", "macro F1", "NLL", "Brier", "ECE")
     return table((*head, "Δ accuracy (p)", "Δ macro F1", "Δ ECE", "fitted, by fold"), rows)
 
 
-async def replacement_table(desk: Desk, key: str) -> str:
+async def replacement_table(tables: Desk, key: str) -> str:
     """Accuracy, macro F1 and ECE as evidence is replaced by that of other claims; fitted without."""
     rows = []
     for method in LPF:
-        clean = await desk.measure(key, method)
+        clean = await tables.measure(key, method)
         cells = []
         for share in SHARES:
             judged = clean.judged
             if share:
-                judged = await desk.judged(desk.world.settings[f"{key}~{share:g}"], method.form)
-            told = verdicts_by_fold(judged, clean.fits, method)
-            found = verdict_metrics(
+                judged = await tables.judged(tables.world.settings[f"{key}~{share:g}"], method.form)
+            reported = verdicts_by_fold(judged, clean.fits, method)
+            result = verdict_metrics(
                 [one.row.gold for one in judged],
-                [one.label for one in told],
-                [one.probs for one in told],
+                [one.label for one in reported],
+                [one.probs for one in reported],
                 [one.row.group or one.row.name for one in judged],
-                seed=desk.seed,
+                seed=tables.seed,
             )
-            cells.append(f"{interval(found, 'macro_f1')}; ECE {found.values['ece']:.3f}")
+            cells.append(f"{interval(result, 'macro_f1')}; ECE {result.values['ece']:.3f}")
         rows.append([method.name, *cells])
     return table(("method", *(f"{100 * share:.0f} %" for share in SHARES)), rows)
 
 
-async def copying(desk: Desk, key: str) -> str:
+async def copying(tables: Desk, key: str) -> str:
     """How far near copies of the most decisive passage raise the probability of the verdict."""
     rows = []
     methods = [m for m in LPF if m.name in ("mean", "product, fitted", "witness, fitted")]
     for method, merge in ((m, True) for m in methods):
-        rows += await _copied(desk, key, method, merge=merge)
-    rows += await _copied(desk, key, methods[-1], merge=False)
+        rows += await _copied(tables, key, method, merge=merge)
+    rows += await _copied(tables, key, methods[-1], merge=False)
     return table(("method", "words changed", *(f"{n} copies" for n in COPIES)), rows)
 
 
-async def _copied(desk: Desk, key: str, method: Method, *, merge: bool) -> list[list[str]]:
-    measured = await desk.measure(key, method)
+async def _copied(tables: Desk, key: str, method: Method, *, merge: bool) -> list[list[str]]:
+    measured = await tables.measure(key, method)
     examples = examples_of(measured.judged)
     words = [word for e in examples for item in e.items for word in item.text.split()]
     taken = [i for i, e in enumerate(examples) if e.items][:_COPIED]
@@ -473,198 +461,201 @@ async def _copied(desk: Desk, key: str, method: Method, *, merge: bool) -> list[
     for changes in CHANGES:
         cells = []
         for copies in COPIES:
-            rng = random.Random(f"{desk.seed} {changes} {copies}")
+            rng = random.Random(f"{tables.seed} {changes} {copies}")
             rises = []
             for i in taken:
                 row = measured.judged[i].row
                 fusion = measured.fits[fold_of(row.group or row.name)].deciding.fusion
                 fusion = fusion.model_copy(update={"merge": merge})
                 more = with_copies(examples[i], copies, changes, rng, words)
-                rises.append(risen(fuse(examples[i].items, fusion), fuse(more.items, fusion)))
+                rises.append(risen(fuse_evidence(examples[i].items, fusion), fuse_evidence(more.items, fusion)))
             over = sum(rise > MOST_RISE for rise in rises) / len(rises)
             cells.append(f"{statistics.mean(rises):+.4f} ({100 * over:.1f} %)")
         rows.append([method.name if merge else f"{method.name}, nothing merged", str(changes), *cells])
     return rows
 
 
-def _own(found: Measured) -> str:
+def _own(result: Measured) -> str:
     """What was fitted in each fold."""
-    told = []
-    for one in found.fits.values():
+    reported = []
+    for one in result.fits.values():
         p = one.deciding.fusion
         if one.fusion is None:
             continue
         own = f"β {p.beta:g}" if p.mode == "product" else f"a {p.a:g} π {p.pi:.2f}"
-        told.append(f"{own} δ {p.delta:g} T {p.final_temperature:g}")
-    return "; ".join(told)
+        reported.append(f"{own} δ {p.delta:g} T {p.final_temperature:g}")
+    return "; ".join(reported)
 
 
 MAIN_KEYS = ("oracle2", "oracle", "bm25", "climate")
 STRESS_KEYS = ("symmetric", "vitaminc", "sufficient")
 TWO_LABELS = ("oracle2", "symmetric")
-"""Settings without claims that nothing is said of: the likelier of two labels is scored there too."""
+"""Settings without claims that nothing is said of: the more likely of two labels is scored there too."""
 
 
-async def main_table(desk: Desk, key: str) -> str:
+async def main_table(tables: Desk, key: str) -> str:
     """Baselines, the method, and the method less one part each."""
-    top = (await desk.measure(key, TOP)).figures
-    judged = (await desk.measure(key, TOP)).judged
+    top = (await tables.measure(key, TOP)).figures
+    judged = (await tables.measure(key, TOP)).judged
     rows = []
-    for name, told, stated in (
+    for name, reported, stated in (
         ("the commonest label", majority(judged), True),
         ("always not enough evidence", always(judged, "neutral"), False),
     ):
-        found = figures(judged, told, stated=stated, seed=desk.seed)
-        rows.append([name, str(found.n), *scores(found), "", *against(found, top)])
+        result = figures(judged, reported, stated=stated, seed=tables.seed)
+        rows.append([name, str(result.n), *scores(result), "", *against(result, top)])
     for method in MAIN:
-        rows.append(_row(method, await desk.measure(key, method), top, desk.seed))
+        rows.append(_row(method, await tables.measure(key, method), top, tables.seed))
     if key in TWO_LABELS:
-        rows += [await two_row(desk, key, method) for method in (CLAIM_ONLY, TOP, FULL)]
+        rows += [await two_row(tables, key, method) for method in (CLAIM_ONLY, TOP, FULL)]
     return table(HEAD, rows)
 
 
-async def methods_table(desk: Desk, key: str, methods: Sequence[Method], *, disputed: bool = False) -> str:
+async def methods_table(tables: Desk, key: str, methods: Sequence[Method], *, disputed: bool = False) -> str:
     """Some methods on one setting."""
-    top = (await desk.measure(key, TOP, disputed=disputed)).figures
-    measured = [(m, await desk.measure(key, m, disputed=disputed)) for m in methods]
-    return table(HEAD, [_row(m, found, top, desk.seed) for m, found in measured])
+    top = (await tables.measure(key, TOP, disputed=disputed)).figures
+    measured = [(m, await tables.measure(key, m, disputed=disputed)) for m in methods]
+    return table(HEAD, [_row(m, result, top, tables.seed) for m, result in measured])
 
 
-async def gate_table(desk: Desk, key: str) -> str:
+async def gate_table(tables: Desk, key: str) -> str:
     """What gates do; the probabilities are the same in all rows."""
     rows = []
     for method in (*GATES, replace(FULL, name="gate chosen on other folds")):
-        found = await desk.measure(key, method)
-        labels = scores(found.figures, ("accuracy", "macro_f1", "weighted_f1"))
-        used = sorted({f"{f.deciding.least_confidence:g}" for f in found.fits.values()})
-        rows.append([f"{method.name} ({', '.join(used)})", *labels, *answered_cells(found.judged, found.told)])
+        result = await tables.measure(key, method)
+        labels = scores(result.figures, ("accuracy", "macro_f1", "weighted_f1"))
+        used = sorted({f"{f.deciding.least_confidence:g}" for f in result.fits.values()})
+        rows.append([f"{method.name} ({', '.join(used)})", *labels, *answered_cells(result.judged, result.told)])
     head = ("gate", "accuracy", "macro F1", "weighted F1", "answered", "wrong among them", "taken back")
     return table(head, rows)
 
 
-async def retrieval_table(desk: Desk) -> str:
-    """The method as what it looks at gets better; fitted anew in each setting."""
+async def retrieval_table(tables: Desk) -> str:
+    """The method as what it looks at gets better; fitted again in each setting."""
     rows = []
-    for setting in chosen(desk.world, RETRIEVAL):
-        found = await desk.measure(setting.key, FULL)
-        shown = scores(found.figures, ("accuracy", "macro_f1", "ece", "nll"))
-        rows.append([setting.title, *recall_cells(found.judged), *shown, evidence_cell(found.judged, found.told)])
+    for setting in chosen(tables.world, RETRIEVAL):
+        result = await tables.measure(setting.key, FULL)
+        shown = scores(result.figures, ("accuracy", "macro_f1", "ece", "nll"))
+        rows.append([setting.title, *recall_cells(result.judged), *shown, evidence_cell(result.judged, result.told)])
     recalls = tuple(f"recall@{k}: whole set / any" for k in (1, 3, 5))
     return table(("evidence", *recalls, "accuracy", "macro F1", "ECE", "NLL", "evidence P / R / F1"), rows)
 
 
-async def stress_table(desk: Desk) -> str:
+async def stress_table(tables: Desk) -> str:
     """Other data with what was fitted to FEVER's retrieved sentences; nothing is fitted to them."""
-    fitted = fit_method((await desk.measure("bm25", FULL)).judged, FULL, backend=desk.backend, source="bm25", memo={})
+    fitted = fit_method(
+        (await tables.measure("bm25", FULL)).judged, FULL, backend=tables.backend, source="bm25", memo={}
+    )
     fits = dict.fromkeys(range(FOLDS), fitted)
     rows = []
-    for setting in chosen(desk.world, STRESS_KEYS):
-        base = (await desk.measure(setting.key, TOP)).figures
+    for setting in chosen(tables.world, STRESS_KEYS):
+        base = (await tables.measure(setting.key, TOP)).figures
         for method in (CLAIM_ONLY, TOP):
-            found = await desk.measure(setting.key, method)
-            rows.append([f"{setting.title}: {method.name}", str(found.figures.n), *scores(found.figures)])
-            rows[-1] += against(found.figures, base)
-        judged = await desk.judged(setting, "full")
-        found_full = figures(judged, verdicts_by_fold(judged, fits, FULL), seed=desk.seed)
+            result = await tables.measure(setting.key, method)
+            rows.append([f"{setting.title}: {method.name}", str(result.figures.n), *scores(result.figures)])
+            rows[-1] += against(result.figures, base)
+        judged = await tables.judged(setting, "full")
+        found_full = figures(judged, verdicts_by_fold(judged, fits, FULL), seed=tables.seed)
         rows.append([f"{setting.title}: DAVinCI as fitted to FEVER", str(found_full.n), *scores(found_full)])
         rows[-1] += against(found_full, base)
         if setting.key in TWO_LABELS:
             for method in (CLAIM_ONLY, TOP):
-                row = await two_row(desk, setting.key, method)
+                row = await two_row(tables, setting.key, method)
                 rows.append([f"{setting.title}: {row[0]}", *row[1:9], *row[10:]])
     return table((*HEAD[:9], *HEAD[10:]), rows)
 
 
-async def two_row(desk: Desk, key: str, method: Method) -> list[str]:
-    """A method that has to say supports or refutes, whichever is likelier; among equals refutes."""
-    measured = await desk.measure(key, method)
-    found = figures(measured.judged, two_labels(measured.told), stated=False, seed=desk.seed)
-    base = figures(measured.judged, two_labels((await desk.measure(key, TOP)).told), stated=False, seed=desk.seed)
-    against_top = against(found, None if method == TOP else base)
-    return [f"two labels: {method.name}", str(found.n), *scores(found), "", *against_top]
+async def two_row(tables: Desk, key: str, method: Method) -> list[str]:
+    """A method that has to say supports or refutes, whichever is more likely; among equals refutes."""
+    measured = await tables.measure(key, method)
+    result = figures(measured.judged, two_labels(measured.told), stated=False, seed=tables.seed)
+    base = figures(measured.judged, two_labels((await tables.measure(key, TOP)).told), stated=False, seed=tables.seed)
+    against_top = against(result, None if method == TOP else base)
+    return [f"two labels: {method.name}", str(result.n), *scores(result), "", *against_top]
 
 
-async def reliability_text(desk: Desk, key: str) -> str:
+async def reliability_text(tables: Desk, key: str) -> str:
     """Stated confidence against the share that is right, without calibration and with it."""
     parts = []
     for name, method in (("best sentence, as it comes", TOP), ("DAVinCI, full", FULL)):
-        found = await desk.measure(key, method)
-        confidences, correct = hits([t.probs for t in found.told], [j.row.gold for j in found.judged])
+        result = await tables.measure(key, method)
+        confidences, correct = top_label_hits([t.probs for t in result.told], [j.row.gold for j in result.judged])
         parts.append("\n".join(reliability_lines(reliability([min(c, 1.0) for c in confidences], correct), name)))
     return "```text\n" + "\n\n".join(parts) + "\n```"
 
 
-def _row(method: Method, found: Measured, top: VerdictMetrics, seed: int) -> list[str]:
-    f = found.figures
+def _row(method: Method, result: Measured, top: VerdictMetrics, seed: int) -> list[str]:
+    f = result.figures
     other = None if method == TOP else top
     return [
         method.name,
         str(f.n),
         *scores(f, SCORES),
-        evidence_cell(found.judged, found.told, seed),
+        evidence_cell(result.judged, result.told, seed),
         *against(f, other),
     ]
 
 
-async def print_tables(desk: Desk, about: str) -> None:
+async def print_tables(tables: Desk, about: str) -> None:
     """All tables, in Markdown."""
     print(about)
-    titles = {key: one.title for key, one in desk.world.settings.items()}
+    titles = {key: one.title for key, one in tables.world.settings.items()}
     for key in MAIN_KEYS:
-        print(f"\n## {titles[key]}\n\n{await main_table(desk, key)}", flush=True)
+        print(f"\n## {titles[key]}\n\n{await main_table(tables, key)}", flush=True)
     print("\n## CLIMATE-FEVER with disputed claims, four labels\n")
     fourth = [TOP, AGGREGATIONS[0], replace(AGGREGATIONS[0], name='mean that may say "disputed"', disputed=True)]
     fourth += [FULL, replace(FULL, name=f'{FULL.name}, that may say "disputed"', disputed=True)]
-    print(await methods_table(desk, "climate", fourth, disputed=True), flush=True)
+    print(await methods_table(tables, "climate", fourth, disputed=True), flush=True)
     print("\n## Spans: what BM25 found, a text for each page\n")
     spans = [FULL, replace(FULL, name="… judged by spans", form="span")]
-    print(await methods_table(desk, "pages", spans), flush=True)
+    print(await methods_table(tables, "pages", spans), flush=True)
     for key in ("oracle", "bm25", "climate"):
-        print(f"\n## Aggregation: {titles[key]}\n\n{await methods_table(desk, key, AGGREGATIONS)}", flush=True)
+        print(f"\n## Aggregation: {titles[key]}\n\n{await methods_table(tables, key, AGGREGATIONS)}", flush=True)
     for key in ("oracle", "bm25", "climate"):
-        print(f"\n## Gate: {titles[key]}\n\n{await gate_table(desk, key)}", flush=True)
+        print(f"\n## Gate: {titles[key]}\n\n{await gate_table(tables, key)}", flush=True)
     print(
-        f"\n## Retrieval\n\nFEVER's own retriever: {desk.world.retriever}.\n\n{await retrieval_table(desk)}", flush=True
+        f"\n## Retrieval\n\nFEVER's own retriever: {tables.world.retriever}.\n\n{await retrieval_table(tables)}",
+        flush=True,
     )
-    print(f"\n## Stress tests\n\n{await stress_table(desk)}", flush=True)
+    print(f"\n## Stress tests\n\n{await stress_table(tables)}", flush=True)
     for key in ("bm25", "climate"):
-        print(f"\n## Reliability: {titles[key]}\n\n{await reliability_text(desk, key)}", flush=True)
+        print(f"\n## Reliability: {titles[key]}\n\n{await reliability_text(tables, key)}", flush=True)
     for key in ("bm25", "climate"):
-        print(f"\n## Combining evidence alone (LPF): {titles[key]}\n\n{await acceptance(desk, key)}", flush=True)
+        print(f"\n## Combining evidence alone (LPF): {titles[key]}\n\n{await acceptance(tables, key)}", flush=True)
         print(
-            f"\nEvidence replaced by that of other claims, macro F1:\n\n{await replacement_table(desk, key)}",
+            f"\nEvidence replaced by that of other claims, macro F1:\n\n{await replacement_table(tables, key)}",
             flush=True,
         )
         print(
             f"\nNear copies of the most decisive passage: mean rise of the probability of the verdict, and share of "
-            f"claims where it is more than 0.02:\n\n{await copying(desk, key)}",
+            f"claims where it is more than 0.02:\n\n{await copying(tables, key)}",
             flush=True,
         )
     print("\n## Combining evidence alone (LPF): CLIMATE-FEVER with disputed claims\n")
-    print(await acceptance(desk, "climate", disputed=True))
+    print(await acceptance(tables, "climate", disputed=True))
 
 
-async def work(given: argparse.Namespace) -> None:
-    """Judge, and print the tables if they are wanted."""
+async def work(args: argparse.Namespace) -> None:
+    """Judge, and print the tables if they are requested."""
     settings = load_settings()
-    world = await read_world(given.data, settings, limit=given.limit, index=given.index, seed=given.seed)
-    entailment = await open_entailment(given.entailment, settings)
-    with VerdictStore(given.work / "verdicts.sqlite") as store:
+    world = await read_world(args.data, settings, limit=args.limit, index=args.index, seed=args.seed)
+    entailment = await load_entailment(args.entailment, settings)
+    with VerdictStore(args.work / "verdicts.sqlite") as store:
         stored = StoredEntailment(entailment, store)
         try:
-            desk = Desk(world, stored, entailment.identity, given.seed)
-            await desk.fill()
-            if given.step == "table":
+            tables = Desk(world, stored, entailment.identity, args.seed)
+            await tables.fill()
+            if args.step == "table":
                 now = datetime.datetime.now(datetime.UTC)
                 counts = ", ".join(
                     f"{one.key} {len(one.rows):,}" for one in world.settings.values() if "~" not in one.key
                 )
                 about = (
                     f"{now:%Y-%m-%d %H:%M} UTC; reason {__version__}, Python {platform.python_version()}, numpy "
-                    f"{np.__version__}; {processor()}.\n\nJudge: {given.entailment} (`{entailment.identity}`). Seed "
-                    f"{given.seed}, {RESAMPLES:,} resamples, {FOLDS} folds. Claims: {counts}."
+                    f"{np.__version__}; {processor()}.\n\nJudge: {args.entailment} (`{entailment.identity}`). Seed "
+                    f"{args.seed}, {RESAMPLES:,} resamples, {FOLDS} folds. Claims: {counts}."
                 )
-                await print_tables(desk, about)
+                await print_tables(tables, about)
         finally:
             await stored.aclose()
 

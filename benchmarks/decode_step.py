@@ -12,7 +12,7 @@ import time
 
 import torch
 from reason.core.settings import load_settings
-from reason.serving.local.attention import Span
+from reason.serving.local.attention import TokenChunk
 from reason.serving.local.model import Decoder
 from reason.serving.model_files.find import find_model
 from torch.profiler import ProfilerActivity, profile
@@ -21,16 +21,16 @@ PROMPT_TOKENS = 150
 STEPS = 10
 
 
-def rows_of(decoder: Decoder, count: int) -> list[Span]:
+def rows_of(decoder: Decoder, count: int) -> list[TokenChunk]:
     """Sequences of unrelated prompts, each about to take a token."""
-    spans = []
+    chunks = []
     for seed in range(count):
         ids = torch.randint(100, 20_000, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(seed)).tolist()
-        log = decoder.open_log(PROMPT_TOKENS + 10 * STEPS)
-        branch = log.open()
-        decoder.run([Span(log, branch, ids, [])])
-        spans.append(Span(log, branch, [77], [0]))
-    return spans
+        cache = decoder.new_kv_cache(PROMPT_TOKENS + 10 * STEPS)
+        table = cache.new_table()
+        decoder.forward([TokenChunk(cache, table, ids, [])])
+        chunks.append(TokenChunk(cache, table, [77], [0]))
+    return chunks
 
 
 def main() -> None:
@@ -47,18 +47,18 @@ def main() -> None:
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC\n"
     )
     with torch.inference_mode():
-        decoder = Decoder.load(files.folder, args.format)
+        decoder = Decoder.load(files.directory, args.format)
         for rows in (1, 8):
-            spans = rows_of(decoder, rows)
+            chunks = rows_of(decoder, rows)
             for _ in range(STEPS):
-                decoder.run(spans)
+                decoder.forward(chunks)
             began = time.perf_counter()
             for _ in range(STEPS):
-                decoder.run(spans)
+                decoder.forward(chunks)
             step_ms = (time.perf_counter() - began) / STEPS * 1e3
             with profile(activities=[ProfilerActivity.CPU]) as measured:
                 for _ in range(STEPS):
-                    decoder.run(spans)
+                    decoder.forward(chunks)
             operations = sorted(measured.key_averages(), key=lambda e: -e.self_cpu_time_total)
             total = sum(e.self_cpu_time_total for e in operations)
             print(f"| {rows} row(s), {step_ms:.1f} ms a step | share | calls a step |\n| --- | --- | --- |")

@@ -9,21 +9,21 @@ r"""Is a jury with reviews and a chair better than its best juror, a vote, and s
         --timed runs/timed --plans plans > table.md
 
 The last juror is the chair, and the model of self-consistency, unless `--chair` and `--best` say otherwise. A sweep
-that was stopped goes on with `--resume`; the table says what is missing.
+that was stopped continues with `--resume`; the table states what is missing.
 
 Equal requests are made once: all sweeps have one run store, and a sweep's `--reuse` is `store` unless it is told
-otherwise. A reply is found again by model, prompt, sampling, seed of the question and number of the sample, whatever
+otherwise. A response is found again by model, prompt, sampling, seed of the question and number of the sample, whatever
 method asks. So the vote, the jury that leaves early, all rules of ranking without a chair, self-consistency with fewer
 samples and the best model's one sample cost nothing; the jury without reviews or with another rule pays for its chair
 alone (for that only where the order changes), without anonymity or shuffling for reviews and chair, without roles or
-permuted options for everything. "Written anew" is what a run had to pay itself. Every method is charged all that it
-would have cost alone.
+permuted options for everything. "Written again" is what a run had to pay itself. Every method is charged all that it
+would have cost only.
 
 Seconds are taken only of runs that were asked one question at a time, with nothing from the run store (`--timed`).
 
 Every method gets the same rows: options in the data's fixed order, which does not put the right one first; right is
 the one letter at the end, and no letter is wrong. Chains get the same words as jurors without a role (`--step-by-step`
-leaves them their own), and as many tokens. Jurors are asked once more for their letter where they state none (`--set
+leaves them their own), and as many tokens. Jurors are posed once more for their letter where they state none (`--set
 conclude=false` drops that), which chains are not: so each juror is shown as a method of its own as well.
 
 What juries noted while they answered, as the run store has it; and each juror as a method of its own.
@@ -38,7 +38,7 @@ What of the sweeps is not finished, so that no table drops it silently.
 
 The sweeps that `edgejury_table.py` makes its tables of: a jury, it without each of its parts, and its rivals.
 
-What a jury's agreement is worth: confidence and labels beside what is right; and what leaving early saves.
+What a jury's agreement is worth: confidence and labels next to what is right; and what leaving early saves.
 
 The tables of `edgejury_table.py` that have a row for each method: right answers, costs, and how juries went.
 """
@@ -83,7 +83,7 @@ from reason.evals.sweep import SweepRun, read_sweep, runs_of
 from reason.reasoning.prompts import LETTERS
 from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.config import JuryConfig
-from reason.verify.edgejury.jurors import LEAST_JURORS, answer_prompt
+from reason.verify.edgejury.jurors import MIN_JURORS, answer_prompt
 from reason.verify.edgejury.ranking import borda_of, marks_of
 from reason.verify.edgejury.types import ClaimLabel, Opinion, Review, StageCost, Synthesis
 from rlot_table import accuracy, beside_sampling, mean_of_rows
@@ -118,10 +118,10 @@ class Sitting:
 
     def place(self, juror: int) -> int | None:
         """Where a juror's choice stood among the options as that juror saw them, from 0; None without a choice."""
-        told = self.notes.get("jurors")
-        one = told[juror] if isinstance(told, list) and juror < len(told) else None
-        found = one.get("place") if isinstance(one, dict) else None
-        return found if isinstance(found, int) else None
+        reported = self.notes.get("jurors")
+        one = reported[juror] if isinstance(reported, list) and juror < len(reported) else None
+        result = one.get("place") if isinstance(one, dict) else None
+        return result if isinstance(result, int) else None
 
 
 @dataclass(frozen=True)
@@ -148,25 +148,20 @@ class Heard:
 
 
 async def hear(runs: Sequence[StoredRun], store: Path | None = None) -> list[Heard]:
-    """Runs with what the run store knows of them; a store that is gone leaves it out.
-
-    Args:
-        runs: The runs.
-        store: The run store, where it is not where the runs say.
-    """
-    found: list[Heard] = []
+    """Runs with what the run store knows of them; a store that is gone leaves it out."""
+    results: list[Heard] = []
     for run in runs:
-        place = run_store_path(run, store)
-        if run.manifest.plan.strategy != JURY or not place.exists():
-            found.append(Heard(run, (None,) * len(run.rows)))
+        position = run_store_path(run, store)
+        if run.manifest.plan.strategy != JURY or not position.exists():
+            results.append(Heard(run, (None,) * len(run.rows)))
             continue
-        opened = await SqliteStore.open(place)
+        opened = await SqliteStore.open(position)
         try:
-            told = [await opened.list_events(row.run_id) for row in run.rows]
+            reported = [await opened.list_events(row.run_id) for row in run.rows]
         finally:
             await opened.aclose()
-        found.append(Heard(run, tuple(map(sitting_of, told))))
-    return found
+        results.append(Heard(run, tuple(map(sitting_of, reported))))
+    return results
 
 
 def sitting_of(events: Sequence[Event]) -> Sitting | None:
@@ -211,28 +206,28 @@ def right_letter(row: ResultRow) -> str:
 
 
 def place_of(row: ResultRow) -> int | None:
-    """Where the answer stands among the options in the question's order, from 0; None if it names none of them."""
+    """Where the answer is among the options in the question's order, from 0; None if it names none of them."""
     letter = (row.prediction or "").strip()
-    place = LETTERS.find(letter) if len(letter) == 1 else -1
-    return place if 0 <= place < len(row.choices) else None
+    position = LETTERS.find(letter) if len(letter) == 1 else -1
+    return position if 0 <= position < len(row.choices) else None
 
 
 def jurors_count(run: StoredRun) -> int:
     """How many jurors a jury has."""
     plan = run.manifest.plan
     n = plan.parameters.get("n")
-    return n if isinstance(n, int) else max(LEAST_JURORS, len(jurors_of(plan.models)))
+    return n if isinstance(n, int) else max(MIN_JURORS, len(jurors_of(plan.models)))
 
 
-def alone(heard: Heard, juror: int) -> StoredRun:
+def alone(jury_run: Heard, juror: int) -> StoredRun:
     """One juror of a jury as a method of its own: its opinion is the answer, and costs what the opinion cost.
 
-    Its tokens are those of the opinion, with the answer that was asked for behind it where it stated none; its calls
+    Its tokens are those of the opinion, with the answer that was requested after it where it stated none; its calls
     and its prompt are not known apart from the others'.
     """
     rows = []
-    for row, sitting in heard.sat:
-        opinion = next((one for one in sitting.opinions if one.juror == juror), None)
+    for row, transcript in jury_run.sat:
+        opinion = next((one for one in transcript.opinions if one.juror == juror), None)
         choice = None if opinion is None else opinion.choice
         right = choice == right_letter(row)
         rows.append(
@@ -246,11 +241,11 @@ def alone(heard: Heard, juror: int) -> StoredRun:
                     "confidence": None,
                     "error": None,
                     "ledger": RowLedger(completion_tokens=0 if opinion is None else opinion.tokens),
-                    "timing": RowTiming(whole=False),
+                    "timing": RowTiming(uninterrupted=False),
                 }
             )
         )
-    return replace(heard.run, rows=rows)
+    return replace(jury_run.run, rows=rows)
 
 
 PATHS = ("full", "early_exit", "no_review", "fallback")
@@ -280,12 +275,12 @@ def short(model: str) -> str:
 def method_of(run: StoredRun) -> str:
     """A method in a few words: of a jury, which of its parts it lacks."""
     plan = run.manifest.plan
-    given = plan.parameters
+    args = plan.parameters
     match plan.strategy:
         case "cot":
             return f"{short(plan.models['main'])} alone, one sample"
         case "self-consistency":
-            return f"{short(plan.models['main'])}, self-consistency, n = {given['n']}"
+            return f"{short(plan.models['main'])}, self-consistency, n = {args['n']}"
         case "logprob":
             return f"{short(plan.models['main'])}, by log-probability"
         case "edgejury":
@@ -295,7 +290,7 @@ def method_of(run: StoredRun) -> str:
 
 
 def names_of(runs: Sequence[StoredRun]) -> list[str]:
-    """What each run is called; those that would have the same name get that of their folder as well."""
+    """What each run is called; those that would have the same name get that of their directory as well."""
     names = [method_of(run) for run in runs]
     return [
         name if names.count(name) == 1 else f"{name} ({run.path.name})" for name, run in zip(names, runs, strict=True)
@@ -304,14 +299,14 @@ def names_of(runs: Sequence[StoredRun]) -> list[str]:
 
 def is_majority(run: StoredRun) -> bool:
     """Whether a run is the plain majority of its jurors, whatever its roles and orders."""
-    given = run.manifest.plan.parameters
-    return run.manifest.plan.strategy == JURY and not given["review"] and not given["chair"]
+    args = run.manifest.plan.parameters
+    return run.manifest.plan.strategy == JURY and not args["review"] and not args["chair"]
 
 
 def is_whole(run: StoredRun) -> bool:
     """Whether a run is a jury with all its parts, whether it may leave early or not."""
-    given = run.manifest.plan.parameters
-    return run.manifest.plan.strategy == JURY and all(given[name] == DEFAULTS[name] for name in PARTS)
+    args = run.manifest.plan.parameters
+    return run.manifest.plan.strategy == JURY and all(args[name] == DEFAULTS[name] for name in PARTS)
 
 
 def others_of(run: StoredRun) -> dict[str, JsonValue]:
@@ -326,16 +321,16 @@ def has_names(run: StoredRun) -> bool:
 
 
 def like(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue) -> StoredRun | None:
-    """The run of the same jury that differs in these parameters alone; None if there is none."""
+    """The run of the same jury that differs in these parameters only; None if there is none."""
     plan = run.manifest.plan
-    wanted = {**plan.parameters, **changed}
+    expected = {**plan.parameters, **changed}
     return next(
         (
             other
             for other in runs
             if (p := other.manifest.plan).strategy == plan.strategy
             and p.models == plan.models
-            and p.parameters == wanted
+            and p.parameters == expected
         ),
         None,
     )
@@ -345,12 +340,12 @@ def beside(run: StoredRun, other: StoredRun | None) -> str:
     """A run's right answers less another's over the rows of both, in points, with interval and exact p-value."""
     if other is None or other is run:
         return ""
-    found = paired(run.rows, other.rows)
-    if found is None:
+    result = paired(run.rows, other.rows)
+    if result is None:
         return "no row in common"
-    span = found.bootstrap
+    span = result.bootstrap
     between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
-    return f"{100 * found.difference:+.1f}{between}, {p_value(found.p)}"
+    return f"{100 * result.difference:+.1f}{between}, {p_value(result.p)}"
 
 
 def paired(mine: Sequence[ResultRow], others: Sequence[ResultRow]) -> PairedComparison | None:
@@ -364,12 +359,12 @@ def paired(mine: Sequence[ResultRow], others: Sequence[ResultRow]) -> PairedComp
 
 def seconds(rows: Sequence[ResultRow]) -> str:
     """Median and 95th percentile of the rows that were answered in one go, and how many those were."""
-    found = latency([row.timing.wall_s for row in rows if row.timing.whole and row.error is None])
-    return "" if found is None else f"{found.p50:.1f} / {found.p95:.1f} ({found.n})"
+    result = latency([row.timing.wall_s for row in rows if row.timing.uninterrupted and row.error is None])
+    return "" if result is None else f"{result.p50:.1f} / {result.p95:.1f} ({result.n})"
 
 
 def tokens_of(run: StoredRun, model: str) -> float:
-    """Generated tokens of one model, a mean a question, in whatever roles it was asked."""
+    """Generated tokens of one model, a mean a question, in whatever roles it was posed."""
     models = run.manifest.plan.models
     spent = [
         sum(n for key, n in row.ledger.tokens_by_role.items() if models.get(key.partition(":")[0]) == model)
@@ -378,18 +373,18 @@ def tokens_of(run: StoredRun, model: str) -> float:
     return float(np.mean(spent))
 
 
-def jury_cells(heard: Heard) -> list[str] | None:
+def jury_cells(jury_run: Heard) -> list[str] | None:
     """Ways taken, and how much of what was written could be read; None where no jury sat.
 
     Returns:
         Shares in per cent of the four ways; of reviews that could be read, of their number; of the chair's answers
         likewise; of the chair's choices that the vote overruled.
     """
-    sat = [sitting for _, sitting in heard.sat]
+    sat = [transcript for _, transcript in jury_run.sat]
     if not sat:
         return None
-    ways = Counter(sitting.path for sitting in sat)
-    reviews = [review.ok for sitting in sat for review in sitting.reviews]
+    ways = Counter(transcript.path for transcript in sat)
+    reviews = [review.ok for transcript in sat for review in transcript.reviews]
     chairs = [s.notes["source"] == "chair" for s in sat if s.notes.get("source") is not None]
     overruled = [s.notes["overruled"] is True for s in sat if s.notes.get("source") == "chair"]
     return [
@@ -406,22 +401,22 @@ def _share_of(hits: Sequence[bool]) -> str:
 
 def _changes(run: StoredRun) -> list[str]:
     """What sets a jury apart from the one with all its parts, in words."""
-    given = run.manifest.plan.parameters
+    args = run.manifest.plan.parameters
     majority = is_majority(run)
     words: list[str] = []
     if not has_names(run):
         words.append(f"n = {jurors_count(run)}")
     hidden = {"review", "label"} if majority else set()
-    words += [name for key, name in SWITCHES.items() if not given[key] and key not in hidden]
-    if not given["chair"] and not majority:
-        words.append("minus chair: vote" if given["without_chair"] == "vote" else "minus chair: the best ranked")
-    if not given["anonymise"]:
-        words.append("minus anonymity" if not given["blind_chair"] else "minus anonymity before reviewers")
-    elif not given["blind_chair"]:
+    words += [name for key, name in SWITCHES.items() if not args[key] and key not in hidden]
+    if not args["chair"] and not majority:
+        words.append("minus chair: vote" if args["without_chair"] == "vote" else "minus chair: the best ranked")
+    if not args["anonymise"]:
+        words.append("minus anonymity" if not args["blind_chair"] else "minus anonymity before reviewers")
+    elif not args["blind_chair"]:
         words.append("minus anonymity before the chair")
-    if given["aggregate"] != DEFAULTS["aggregate"] or given["without_chair"] == "top":
-        words.append(str(given["aggregate"]))
-    if given["early_exit"] == "never" and not majority:
+    if args["aggregate"] != DEFAULTS["aggregate"] or args["without_chair"] == "top":
+        words.append(str(args["aggregate"]))
+    if args["early_exit"] == "never" and not majority:
         words.append("never leaving early")
     return words
 
@@ -440,30 +435,25 @@ ALL = "all"
 
 
 def places_table(jurors: Sequence[tuple[str, Places]], finals: Sequence[tuple[str, Places]]) -> str:
-    """Where the chosen options stand, beside chance.
-
-    Args:
-        jurors: Whose choices, and the places as it saw them.
-        finals: Which answers, and the places in the question's order.
-    """
+    """Where the chosen options stand, next to chance."""
     head = [
         *("who", "options as", "answers", "first place %", "by chance %", "more than chance [95 %]", "p", "distance"),
-        *(f"{place} chosen / expected" for place in range(1, SHOWN_PLACES + 1)),
+        *(f"{position} chosen / expected" for position in range(1, SHOWN_PLACES + 1)),
     ]
     rows = []
     for seen, several in (("it saw them", jurors), ("the question has them", finals)):
-        for name, places in several:
-            if not places:
+        for name, positions in several:
+            if not positions:
                 continue
-            found = position_bias(list(places.values()))
+            result = position_bias(list(positions.values()))
             each = [
-                f"{found.counts[at]} / {found.expected[at]:.1f}" if at < len(found.counts) else ""
+                f"{result.counts[at]} / {result.expected[at]:.1f}" if at < len(result.counts) else ""
                 for at in range(SHOWN_PLACES)
             ]
             rows.append(
                 [
-                    *(name, seen, str(found.answers), f"{100 * found.first:.1f}", f"{100 * found.first_by_chance:.1f}"),
-                    *(points(*_mean(list(places), excess(places))), f"{found.p:.3f}", f"{found.distance:.3f}", *each),
+                    *(name, seen, str(result.answers), f"{100 * result.first:.1f}", f"{100 * result.first_by_chance:.1f}"),
+                    *(points(*_mean(list(positions), excess(positions))), f"{result.p:.3f}", f"{result.distance:.3f}", *each),
                 ]
             )
     return table(head, rows)
@@ -478,36 +468,32 @@ def debiased(with_orders: Places, without: Places) -> str:
     return f"{points(*_mean(shared, apart))} ({len(shared)} rows)"
 
 
-def excess(places: Places) -> Array:
+def excess(positions: Places) -> Array:
     """For each answer whether it is the first option, less the chance of that: 0 in the mean without a bias."""
-    return np.array([(place == 0) - 1 / options for place, options in places.values()], dtype=float)
+    return np.array([(position == 0) - 1 / options for position, options in positions.values()], dtype=float)
 
 
-def juror_places(heard: Heard, juror: int) -> dict[tuple[str, int], Place]:
+def juror_places(jury_run: Heard, juror: int) -> dict[tuple[str, int], Place]:
     """The places that a juror chose, as it saw the options."""
     return {
-        row.key: (place, len(row.choices)) for row, sitting in heard.sat if (place := sitting.place(juror)) is not None
+        row.key: (position, len(row.choices)) for row, transcript in jury_run.sat if (position := transcript.place(juror)) is not None
     }
 
 
 def final_places(run: StoredRun) -> dict[tuple[str, int], Place]:
     """The places of the answers, as the questions have the options."""
-    return {row.key: (place, len(row.choices)) for row in run.rows if (place := place_of(row)) is not None}
+    return {row.key: (position, len(row.choices)) for row in run.rows if (position := place_of(row)) is not None}
 
 
 # -- answers under review
 
 
 def marks_table(several: Sequence[tuple[str, Heard]]) -> str:
-    """Mean B within a review by the place at which a text was shown, where every text that was shown has marks.
-
-    Args:
-        several: Juries by name; of the first, the reviews of each model stand beside those of all.
-    """
+    """Mean B within a review by the place at which a text was shown, where every text that was shown has marks."""
     head = ("jury", "reviewer", "texts shown", "reviews", "marks missing", "mean B by place [95 %]", "first less last")
     rows = []
-    for number, (name, heard) in enumerate(several):
-        for (model, shown), (keys, values, missing) in sorted(borda_by_place(heard).items()):
+    for number, (name, jury_run) in enumerate(several):
+        for (model, shown), (keys, values, missing) in sorted(borda_by_place(jury_run).items()):
             if number and model != ALL:
                 continue
             cells = ["", ""]
@@ -523,33 +509,33 @@ def marks_table(several: Sequence[tuple[str, Heard]]) -> str:
     return table(head, rows)
 
 
-def borda_by_place(heard: Heard) -> dict[tuple[str, int], tuple[list[tuple[str, int]], Array, int]]:
+def borda_by_place(jury_run: Heard) -> dict[tuple[str, int], tuple[list[tuple[str, int]], Array, int]]:
     """B by place of each review, by the reviewer's model ("all" for all of them) and the number of texts shown.
 
     Returns:
         The questions of the reviews; B, `[reviews, places]`; and how many reviews left a text without marks.
     """
-    given = heard.run.manifest.plan.parameters
-    weights = given["weights"]
+    args = jury_run.run.manifest.plan.parameters
+    weights = args["weights"]
     assert isinstance(weights, list | tuple)
     criteria = (float(str(weights[0])), float(str(weights[1])), float(str(weights[2])))
-    found: dict[tuple[str, int], tuple[list[tuple[str, int]], list[list[float]], list[int]]] = {}
-    for row, sitting in heard.sat:
-        models = {opinion.juror: short(opinion.model) for opinion in sitting.opinions}
-        for review in sitting.reviews:
+    results: dict[tuple[str, int], tuple[list[tuple[str, int]], list[list[float]], list[int]]] = {}
+    for row, transcript in jury_run.sat:
+        models = {opinion.juror: short(opinion.model) for opinion in transcript.opinions}
+        for review in transcript.reviews:
             if not review.ok or len(review.order) < 2:
                 continue
-            marks = marks_of(review, criteria, exclude_self=given["exclude_self"] is True)
-            whole = all(juror in marks for juror in review.order)
+            marks = marks_of(review, criteria, exclude_self=args["exclude_self"] is True)
+            full = all(juror in marks for juror in review.order)
             borda = borda_of(marks)
             for model in (ALL, models.get(review.reviewer, "")):
-                keys, values, missing = found.setdefault((model, len(review.order)), ([], [], []))
-                if whole:
+                keys, values, missing = results.setdefault((model, len(review.order)), ([], [], []))
+                if full:
                     keys.append(row.key)
                     values.append([float(borda[juror]) for juror in review.order])
                 else:
                     missing.append(1)
-    return {key: (keys, np.array(values, dtype=float), len(missing)) for key, (keys, values, missing) in found.items()}
+    return {key: (keys, np.array(values, dtype=float), len(missing)) for key, (keys, values, missing) in results.items()}
 
 
 # -- errors
@@ -562,9 +548,9 @@ def errors_table(several: Sequence[tuple[str, Heard]]) -> str:
         *("both wrong, the same option %", "correlation of errors [95 %]"),
     )
     rows = []
-    for name, heard in several:
-        for a, b in combinations(sorted({o.juror for _, s in heard.sat for o in s.opinions}), 2):
-            rows.append([name, *_together(heard, a, b)])
+    for name, jury_run in several:
+        for a, b in combinations(sorted({o.juror for _, s in jury_run.sat for o in s.opinions}), 2):
+            rows.append([name, *_together(jury_run, a, b)])
     return table(head, rows)
 
 
@@ -579,30 +565,30 @@ def correlation(wrong_a: Array, wrong_b: Array, groups: Sequence[str]) -> tuple[
     return float(value), float(low), float(high)
 
 
-def _together(heard: Heard, a: int, b: int) -> list[str]:
-    told: list[tuple[str, bool, bool, bool]] = []
+def _together(jury_run: Heard, a: int, b: int) -> list[str]:
+    reported: list[tuple[str, bool, bool, bool]] = []
     names: dict[int, str] = {}
-    for row, sitting in heard.sat:
-        by_juror: dict[int, Opinion] = {opinion.juror: opinion for opinion in sitting.opinions}
+    for row, transcript in jury_run.sat:
+        by_juror: dict[int, Opinion] = {opinion.juror: opinion for opinion in transcript.opinions}
         if a not in by_juror or b not in by_juror:
             continue
         names = {i: f"{i + 1} ({short(by_juror[i].model)})" for i in (a, b)}
         first, second, right = by_juror[a].choice, by_juror[b].choice, right_letter(row)
         same = first == second and first is not None and first != right
-        told.append((row.id, first != right, second != right, same))
-    if not told:
+        reported.append((row.id, first != right, second != right, same))
+    if not reported:
         return [f"{a + 1}, {b + 1}", "0", "", "", "", "", ""]
-    wrong_a, wrong_b, same_wrong = (np.array([one[i] for one in told], dtype=float) for i in (1, 2, 3))
+    wrong_a, wrong_b, same_wrong = (np.array([one[i] for one in reported], dtype=float) for i in (1, 2, 3))
     both = float((wrong_a * wrong_b).mean())
-    found = correlation(wrong_a, wrong_b, [one[0] for one in told])
+    result = correlation(wrong_a, wrong_b, [one[0] for one in reported])
     return [
         f"{names[a]}, {names[b]}",
-        str(len(told)),
+        str(len(reported)),
         f"{100 * wrong_a.mean():.1f}, {100 * wrong_b.mean():.1f}",
         f"{100 * both:.1f}",
         f"{100 * wrong_a.mean() * wrong_b.mean():.1f}",
         f"{100 * same_wrong.mean():.1f}",
-        "one never varies" if found is None else f"{found[0]:+.2f} [{found[1]:+.2f}, {found[2]:+.2f}]",
+        "one never varies" if result is None else f"{result[0]:+.2f} [{result[1]:+.2f}, {result[2]:+.2f}]",
     ]
 
 
@@ -627,16 +613,12 @@ def points(value: float, low: float, high: float) -> str:
 
 def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[str]:
     """A line for each run that has not all its rows, or rows that ended with an error, and for each that was not begun.
-
-    Args:
-        runs: All runs that have a row.
-        plans: Folder of the sweeps; without it nobody knows what was not begun.
     """
     lines = []
     for run in runs:
-        wanted, failed = len(run.manifest.keys), sum(row.error is not None for row in run.rows)
-        if len(run.rows) < wanted:
-            lines.append(f"{method_of(run)} ({run.path.name}): {len(run.rows)} of {wanted} rows.")
+        expected, failed = len(run.manifest.keys), sum(row.error is not None for row in run.rows)
+        if len(run.rows) < expected:
+            lines.append(f"{method_of(run)} ({run.path.name}): {len(run.rows)} of {expected} rows.")
         if failed:
             lines.append(f"{method_of(run)} ({run.path.name}): {failed} rows ended with an error and count as wrong.")
     if plans is None:
@@ -714,19 +696,16 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
 
 def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
     """The sweeps as TOML, by file, in the order in which they are to be run: later ones find requests of earlier ones.
-
-    Args:
-        given: The options.
     """
     chair = given.chair or given.jurors[-1]
     best = given.best or chair
-    whole = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(given.jurors)}", f"chair = {json.dumps(chair)}"]
-    jury = "[[models]]\n" + "\n".join(whole) + "\n"
+    full = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(given.jurors)}", f"chair = {json.dumps(chair)}"]
+    jury = "[[models]]\n" + "\n".join(full) + "\n"
     singles = [best, *given.jurors, *([given.one_model] if given.one_model is not None else [])]
-    alone = [f"[[models]]\nmain = {json.dumps(name)}\n" for name in dict.fromkeys(singles)]
+    only = [f"[[models]]\nmain = {json.dumps(name)}\n" for name in dict.fromkeys(singles)]
     parts: dict[str, tuple[Sequence[str], int | None, list[Method]]] = {
         "jury": ([jury], given.limit, jury_methods(given)),
-        "single": (alone, given.limit, [chain(given), *([("logprob", {})] if given.likelihood else [])]),
+        "single": (only, given.limit, [chain(given), *([("logprob", {})] if given.likelihood else [])]),
         "ablations": ([jury], given.ablations_limit or given.limit, ablations(given)),
     }
     if given.one_model is not None:
@@ -745,13 +724,13 @@ def jury_methods(given: argparse.Namespace) -> list[Method]:
 
     The jury that never leaves early comes first: the one that does asks part of the same.
     """
-    found = [samples(given, n) for n in _samples(given)]
-    found += [jury(given, early_exit="never"), jury(given), jury(given, **VOTE)]
-    found += [jury(given, chair=False)]
-    found += [jury(given, chair=False, without_chair="top", aggregate=rule) for rule in RULES]
-    found += [jury(given, review=False)]
-    found += [jury(given, roles=False), jury(given, roles=False, **VOTE)]
-    return found
+    results = [samples(given, n) for n in _samples(given)]
+    results += [jury(given, early_exit="never"), jury(given), jury(given, **VOTE)]
+    results += [jury(given, chair=False)]
+    results += [jury(given, chair=False, without_chair="top", aggregate=rule) for rule in RULES]
+    results += [jury(given, review=False)]
+    results += [jury(given, roles=False), jury(given, roles=False, **VOTE)]
+    return results
 
 
 def ablations(given: argparse.Namespace) -> list[Method]:
@@ -772,7 +751,7 @@ def one_model(given: argparse.Namespace) -> list[Method]:
 
 
 def timed(given: argparse.Namespace) -> list[Method]:
-    """What is asked again one question at a time, for its seconds."""
+    """What is posed again one question at a time, for its seconds."""
     return [
         samples(given, equal_calls(len(given.jurors))),
         chain(given),
@@ -784,7 +763,7 @@ def timed(given: argparse.Namespace) -> list[Method]:
 
 def equal_calls(jurors: int) -> int:
     """Samples of self-consistency at as many calls as a jury makes: 2n + 2 by the published count."""
-    return 2 * max(LEAST_JURORS, jurors) + 2
+    return 2 * max(MIN_JURORS, jurors) + 2
 
 
 def chain(given: argparse.Namespace) -> Method:
@@ -811,25 +790,25 @@ def jury(given: argparse.Namespace, **own: object) -> Method:
 
 
 def jurors_words() -> str:
-    """What a juror without a role is told behind a question with options."""
+    """What a juror without a role is told after a question with options."""
     prompt = answer_prompt(None, Question(text="?", choices=("one", "another")))
     return prompt.messages[-1].content.rpartition("\n\n")[2]
 
 
-def _words(given: argparse.Namespace) -> dict[str, object]:
-    return {} if given.step_by_step else {"instruction": json.dumps(jurors_words())}
+def _words(args: argparse.Namespace) -> dict[str, object]:
+    return {} if args.step_by_step else {"instruction": json.dumps(jurors_words())}
 
 
-def _samples(given: argparse.Namespace) -> list[int]:
-    most = equal_calls(len(given.jurors))
-    return sorted(set(given.samples or [1, 2, 4, most]), reverse=True)
+def _samples(args: argparse.Namespace) -> list[int]:
+    most = equal_calls(len(args.jurors))
+    return sorted(set(args.samples or [1, 2, 4, most]), reverse=True)
 
 
-def _dataset(given: argparse.Namespace, limit: int | None) -> str:
+def _dataset(args: argparse.Namespace, limit: int | None) -> str:
     lines = ["[[dataset]]", 'name = "truthfulqa"', 'variant = "mc1"']
-    lines += [f"data = {json.dumps(str(given.data.absolute()))}"] if given.data is not None else []
+    lines += [f"data = {json.dumps(str(args.data.absolute()))}"] if args.data is not None else []
     lines += [f"limit = {limit}"] if limit else []
-    lines += [f"choice_seed = {given.choice_seed}"] if given.choice_seed else []
+    lines += [f"choice_seed = {args.choice_seed}"] if args.choice_seed else []
     return "\n".join(lines) + "\n"
 
 
@@ -852,12 +831,12 @@ def confidence_table(several: Sequence[tuple[str, StoredRun]]) -> str:
             continue
         conf = np.array([one[1] for one in stated], dtype=float)
         right = np.array([one[2] for one in stated], dtype=float)
-        found = calibration_metrics(conf, right)
+        result = calibration_metrics(conf, right)
         rows.append(
             [
                 *(name, str(len(stated)), str(len(np.unique(conf)))),
                 auroc_cell(conf, right, [one[0] for one in stated]),
-                *(f"{found.ece:.3f}", f"{found.brier:.3f}"),
+                *(f"{result.ece:.3f}", f"{result.brier:.3f}"),
             ]
         )
     return table(head, rows)
@@ -885,13 +864,13 @@ def auroc_cell(conf: Array, right: Array, questions: Sequence[str], resamples: i
 
 
 def labels_table(several: Sequence[tuple[str, Heard]]) -> str:
-    """The label of each answer (the one claim of a closed question) beside whether it is right."""
+    """The label of each answer (the one claim of a closed question) next to whether it is right."""
     head = ("method", "label", "answers", "right % [95 %]", "wrong %")
     rows = []
-    for name, heard in several:
-        told = [(sitting.labels[0].label, row.value) for row, sitting in heard.sat if len(sitting.labels) == 1]
+    for name, jury_run in several:
+        reported = [(transcript.labels[0].label, row.value) for row, transcript in jury_run.sat if len(transcript.labels) == 1]
         for label in LABELS:
-            rights = [value for said, value in told if said == label]
+            rights = [value for said, value in reported if said == label]
             if not rights:
                 rows.append([name, label, "0", "", ""])
                 continue
@@ -908,11 +887,7 @@ def labels_table(several: Sequence[tuple[str, Heard]]) -> str:
 
 
 def exits_table(pairs: Sequence[tuple[str, Heard, Heard]]) -> str:
-    """What leaving early saves and costs, over the rows that both have.
-
-    Args:
-        pairs: The jury's name, the run that leaves early where all agree, and the one that never does.
-    """
+    """What leaving early saves and costs, over the rows that both have."""
     head = (
         *("jury", "questions", "left early %", "right of those, leaving %", "right of those, staying %"),
         *("calls saved [95 %]", "tokens saved [95 %]", "right answers, leaving less staying [95 %]"),
@@ -942,17 +917,12 @@ def exits_table(pairs: Sequence[tuple[str, Heard, Heard]]) -> str:
 
 
 def stages_table(several: Sequence[tuple[str, Heard]], *, timed: bool) -> str:
-    """What each stage costs, a mean a question that came to it; with seconds, or without.
-
-    Args:
-        several: Juries by name.
-        timed: Whether their questions were asked one at a time, with nothing from the run store.
-    """
+    """What each stage costs, a mean a question that came to it; with seconds, or without."""
     head = ["jury", "stage", "questions", "calls", "tokens read", "tokens written", *(["s p50 / p95"] if timed else [])]
     rows = []
-    for name, heard in several:
+    for name, jury_run in several:
         for stage in STAGES:
-            costs = [cost for _, sitting in heard.sat for cost in sitting.stages if cost.stage == stage and cost.calls]
+            costs = [cost for _, transcript in jury_run.sat for cost in transcript.stages if cost.stage == stage and cost.calls]
             if not costs:
                 continue
             means = [np.mean([getattr(c, what) for c in costs]) for what in ("prompt_tokens", "completion_tokens")]
@@ -986,7 +956,7 @@ class Jury:
 
     Attributes:
         sat: The runs of its jurors: whole, in parts, and as a vote; by name.
-        alone: Its jurors as methods of their own.
+        only: Its jurors as methods of their own.
         chains: One sample of a model each.
         sampled: Self-consistency of its main model, by rising number of samples.
     """
@@ -999,7 +969,7 @@ class Jury:
     @property
     def methods(self) -> list[Named]:
         """All of them, in the order of the tables."""
-        return [*self.chains, *self.alone, *self.sampled, *((name, heard.run) for name, heard in self.sat)]
+        return [*self.chains, *self.alone, *self.sampled, *((name, jury_run.run) for name, jury_run in self.sat)]
 
     @property
     def best(self) -> Named | None:
@@ -1009,23 +979,23 @@ class Jury:
 
     def named(self, name: str) -> Heard | None:
         """The run of this jury with that name; None if there is none."""
-        return next((heard for other, heard in self.sat if other == name), None)
+        return next((jury_run for other, jury_run in self.sat if other == name), None)
 
     @property
     def equal_calls(self) -> Named | None:
         """Self-consistency with as many samples as the jury makes calls; None if it was not run."""
-        wanted = equal_calls(jurors_count(self.sat[0][1].run))
-        return next((one for one in self.sampled if one[1].manifest.plan.parameters["n"] == wanted), None)
+        expected = equal_calls(jurors_count(self.sat[0][1].run))
+        return next((one for one in self.sampled if one[1].manifest.plan.parameters["n"] == expected), None)
 
 
-def juries_of(heard: Sequence[Heard]) -> list[Jury]:
+def juries_of(jury_run: Sequence[Heard]) -> list[Jury]:
     """The juries of named models, each with what it is compared with."""
     by_models: dict[str, list[Heard]] = {}
-    for one in heard:
+    for one in jury_run:
         if one.run.manifest.plan.strategy == JURY and has_names(one.run):
             by_models.setdefault(str(sorted(one.run.manifest.plan.models.items())), []).append(one)
-    runs = [one.run for one in heard]
-    found = []
+    runs = [one.run for one in jury_run]
+    results = []
     for several in by_models.values():
         sat = sorted(several, key=lambda one: _order(one.run))
         models = sat[0].run.manifest.plan.models
@@ -1036,7 +1006,7 @@ def juries_of(heard: Sequence[Heard]) -> list[Jury]:
             if (p := r.manifest.plan).strategy == "self-consistency" and p.models["main"] == models["main"]
         ]
         sampled.sort(key=lambda r: int(str(r.manifest.plan.parameters["n"])))
-        found.append(
+        results.append(
             Jury(
                 sat=tuple(zip(names_of([one.run for one in sat]), sat, strict=True)),
                 alone=tuple(jurors_alone(_shown(sat))),
@@ -1044,21 +1014,21 @@ def juries_of(heard: Sequence[Heard]) -> list[Jury]:
                 sampled=tuple(zip(names_of(sampled), sampled, strict=True)),
             )
         )
-    return found
+    return results
 
 
-def jurors_alone(heard: Heard) -> list[Named]:
+def jurors_alone(jury_run: Heard) -> list[Named]:
     """The jurors of a run as methods of their own."""
-    who = {o.juror: o for _, sitting in heard.sat for o in sitting.opinions}
+    who = {o.juror: o for _, transcript in jury_run.sat for o in transcript.opinions}
     return [
-        (f"juror {i + 1} alone: {short(o.model)}" + (f", {o.role}" if o.role else ""), alone(heard, i))
+        (f"juror {i + 1} alone: {short(o.model)}" + (f", {o.role}" if o.role else ""), alone(jury_run, i))
         for i, o in sorted(who.items())
     ]
 
 
 def right_table(jury: Jury) -> str:
-    """Right answers, each method beside the best single one, the majority and self-consistency."""
-    best, calls, vote, whole = jury.best, jury.equal_calls, jury.named(MAJORITY), jury.named(EVERYTHING)
+    """Right answers, each method next to the best single one, the majority and self-consistency."""
+    best, calls, vote, full = jury.best, jury.equal_calls, jury.named(MAJORITY), jury.named(EVERYTHING)
     head = (
         *("method", "rows", "right % [95 %]", "less the best single one", "less the majority"),
         *("less self-consistency at equal calls", "less self-consistency at its tokens [95 %]", f"less {EVERYTHING}"),
@@ -1076,20 +1046,15 @@ def right_table(jury: Jury) -> str:
                 beside(run, None if vote is None else vote.run),
                 beside(run, None if calls is None else calls[1]),
                 "" if run in sampled else beside_sampling(run, sampled),
-                beside(run, None if whole is None else whole.run),
+                beside(run, None if full is None else full.run),
             ]
         )
     return table(head, rows)
 
 
 def costs_table(jury: Jury, timed: Sequence[StoredRun]) -> str:
-    """What each method costs a question; seconds from the runs that were asked one question at a time.
-
-    Args:
-        jury: The jury and its rivals.
-        timed: Those runs.
-    """
-    models = list(dict.fromkeys(m for _, heard in jury.sat for m in heard.run.manifest.plan.models.values()))
+    """What each method costs a question; seconds from the runs that were asked one question at a time."""
+    models = list(dict.fromkeys(m for _, jury_run in jury.sat for m in jury_run.run.manifest.plan.models.values()))
     clocked = dict(zip(names_of(timed), timed, strict=True))
     head = [
         *("method", "tokens written", "tokens read", "calls", "no option named %"),
@@ -1117,19 +1082,19 @@ def costs_table(jury: Jury, timed: Sequence[StoredRun]) -> str:
 def went_table(several: Sequence[tuple[str, Heard]]) -> str:
     """The ways that juries took, and how much of what was written could be read."""
     head = ("method", *(f"{way} %" for way in PATHS), "reviews read %", "chair's answers read %", "chair overruled %")
-    found = [(name, jury_cells(heard)) for name, heard in several]
-    return table(head, [[name, *cells] for name, cells in found if cells is not None])
+    results = [(name, jury_cells(jury_run)) for name, jury_run in several]
+    return table(head, [[name, *cells] for name, cells in results if cells is not None])
 
 
-def one_model_table(heard: Sequence[Heard], chains: Sequence[StoredRun]) -> str:
-    """Juries of one model in several roles, beside the model alone and beside the vote of as many jurors."""
+def one_model_table(jury_run: Sequence[Heard], chains: Sequence[StoredRun]) -> str:
+    """Juries of one model in several roles, next to the model alone and next to the vote of as many jurors."""
     head = (
         *("method", "rows", "right % [95 %]", "less the model alone, one sample", "less the majority of as many"),
         *("tokens written", "tokens read", "calls", "no option named %", *(f"{way} %" for way in PATHS)),
     )
-    runs = [one.run for one in heard]
+    runs = [one.run for one in jury_run]
     rows = []
-    for name, one in zip(names_of(runs), heard, strict=True):
+    for name, one in zip(names_of(runs), jury_run, strict=True):
         run, plan = one.run, one.run.manifest.plan
         chain = next((c for c in chains if c.manifest.plan.models["main"] == plan.models["main"]), None)
         vote = None if is_majority(run) else _vote(run, runs)
@@ -1156,8 +1121,8 @@ def likelihood_table(runs: Sequence[StoredRun]) -> str:
 
 def rows_cell(run: StoredRun) -> str:
     """How many rows there are, of how many that were to be."""
-    wanted = len(run.manifest.keys)
-    return str(len(run.rows)) if len(run.rows) == wanted else f"{len(run.rows)} of {wanted}"
+    expected = len(run.manifest.keys)
+    return str(len(run.rows)) if len(run.rows) == expected else f"{len(run.rows)} of {expected}"
 
 
 def mean_right(run: StoredRun) -> float:
@@ -1172,8 +1137,8 @@ def _vote(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
 
 def _shown(several: Sequence[Heard]) -> Heard:
     """The run whose opinions are shown as methods of their own: those of the whole jury, if there are such."""
-    given = {id(one): one.run.manifest.plan.parameters for one in several}
-    usual = [one for one in several if given[id(one)]["roles"] is True and given[id(one)]["permute_choices"] is True]
+    args = {id(one): one.run.manifest.plan.parameters for one in several}
+    usual = [one for one in several if args[id(one)]["roles"] is True and args[id(one)]["permute_choices"] is True]
     return max(usual or several, key=lambda one: len(one.rows))
 
 
@@ -1221,39 +1186,39 @@ def main() -> int:
     printed.add_argument("--timed", type=Path, nargs="*", default=[], help="those asked one question at a time")
     printed.add_argument("--plans", type=Path, help="folder of the sweeps, to tell what was not begun")
     printed.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
-    given = parser.parse_args()
-    if given.command == "plan":
-        for path, text in sweep_files(given).items():
+    args = parser.parse_args()
+    if args.command == "plan":
+        for path, text in sweep_files(args).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(path)
         return 0
-    runs, timed = load(given.runs), load(given.timed)
+    runs, timed = load(args.runs), load(args.timed)
     if not runs:
         raise SystemExit("none of these folders holds a run with a row")
-    heard = asyncio.run(hear(runs, given.store))
+    jury_run = asyncio.run(hear(runs, args.store))
     clocked = asyncio.run(hear(timed))
-    print(report(heard, clocked, missing_lines([*runs, *timed], given.plans)))
+    print(report(jury_run, clocked, missing_lines([*runs, *timed], args.plans)))
     return 0
 
 
 def load(folders: Sequence[Path]) -> list[StoredRun]:
-    """The runs in some folders that have rows."""
-    found = []
-    for path in [p for folder in folders for p in sorted(folder.iterdir()) if (p / "run.json").exists()]:
+    """The runs in some directories that have rows."""
+    results = []
+    for path in [p for directory in folders for p in sorted(directory.iterdir()) if (p / "run.json").exists()]:
         try:
-            found.append(load_run(path))
+            results.append(load_run(path))
         except UserError:  # it has no row yet, which `missing_lines` tells if the plans are given
             print(f"{path}: no row yet", file=sys.stderr)
-    return found
+    return results
 
 
-def report(heard: Sequence[Heard], timed: Sequence[Heard], missing: Sequence[str]) -> str:
+def report(jury_run: Sequence[Heard], timed: Sequence[Heard], missing: Sequence[str]) -> str:
     """All tables of each dataset, in the order of their names, and what is missing."""
     by_dataset: dict[tuple[str, str], list[Heard]] = {}
-    for one in heard:
+    for one in jury_run:
         use = one.run.manifest.plan.dataset
-        by_dataset.setdefault((use.whole_name, use.fingerprint), []).append(one)
+        by_dataset.setdefault((use.full_name, use.fingerprint), []).append(one)
     parts = [made_here()]
     for (name, fingerprint), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         clocked = [one for one in timed if one.run.manifest.plan.dataset.fingerprint == fingerprint]
@@ -1262,28 +1227,28 @@ def report(heard: Sequence[Heard], timed: Sequence[Heard], missing: Sequence[str
     return "\n\n".join([*parts, "## Not finished", unfinished])
 
 
-def dataset_parts(name: str, heard: Sequence[Heard], timed: Sequence[Heard]) -> list[str]:
+def dataset_parts(name: str, jury_run: Sequence[Heard], timed: Sequence[Heard]) -> list[str]:
     """The tables of one dataset."""
     parts: list[str] = []
-    for jury in juries_of(heard):
+    for jury in juries_of(jury_run):
         plan = jury.sat[0][1].run.manifest.plan
         jurors = ", ".join(map(short, jurors_of(plan.models)))
         chair = short(plan.models.get("chair", plan.models["main"]))
         seeds = ", ".join(map(str, plan.seeds))
-        given = plan.parameters
+        args = plan.parameters
         limits = (
-            f"Opinions have at most {given['answer_tokens']} tokens, reviews {given['review_tokens']}, the chair's "
-            f"answer {given['chair_tokens']}; reviews and chair write {given['form']}."
+            f"Opinions have at most {args['answer_tokens']} tokens, reviews {args['review_tokens']}, the chair's "
+            f"answer {args['chair_tokens']}; reviews and chair write {args['form']}."
         )
         more = "".join(f" {key} = {value}." for key, value in others_of(jury.sat[0][1].run).items())
         parts += [f"## {name}: {jurors}; chair {chair}", f"Seeds: {seeds}. {limits}{more}"]
         parts += jury_parts(jury, timed)
-    chains = [one.run for one in heard if one.run.manifest.plan.strategy == "cot"]
-    one_model = [one for one in heard if one.run.manifest.plan.strategy == JURY and not has_names(one.run)]
+    chains = [one.run for one in jury_run if one.run.manifest.plan.strategy == "cot"]
+    one_model = [one for one in jury_run if one.run.manifest.plan.strategy == JURY and not has_names(one.run)]
     if one_model:
         ordered = sorted(one_model, key=lambda one: (jurors_count(one.run), is_majority(one.run)))
         parts += [f"## {name}: one model in several roles", one_model_table(ordered, chains)]
-    likelihood = [one.run for one in heard if one.run.manifest.plan.strategy == "logprob"]
+    likelihood = [one.run for one in jury_run if one.run.manifest.plan.strategy == "logprob"]
     if likelihood:
         parts += [f"## {name}: by log-probability", LIKELIHOOD, likelihood_table(likelihood)]
     return parts
@@ -1291,51 +1256,51 @@ def dataset_parts(name: str, heard: Sequence[Heard], timed: Sequence[Heard]) -> 
 
 def jury_parts(jury: Jury, timed: Sequence[Heard]) -> list[str]:
     """The tables of one jury."""
-    runs = [heard.run for _, heard in jury.sat]
-    by_run = {id(heard.run): heard for _, heard in jury.sat}
-    whole = [(name, heard) for name, heard in jury.sat if heard.run.manifest.plan.parameters["review"]]
+    runs = [jury_run.run for _, jury_run in jury.sat]
+    by_run = {id(jury_run.run): jury_run for _, jury_run in jury.sat}
+    full = [(name, jury_run) for name, jury_run in jury.sat if jury_run.run.manifest.plan.parameters["review"]]
     parts = ["### Right answers", RIGHT, right_table(jury)]
     parts += ["### Costs", COSTS, costs_table(jury, [one.run for one in timed])]
     parts += ["### How it went", WENT, went_table(jury.sat)]
     pairs = [
-        (name, heard, by_run[id(staying)])
-        for name, heard in jury.sat
-        if heard.run.manifest.plan.parameters["early_exit"] == "closed"
-        and (staying := like(heard.run, runs, early_exit="never")) is not None
+        (name, jury_run, by_run[id(staying)])
+        for name, jury_run in jury.sat
+        if jury_run.run.manifest.plan.parameters["early_exit"] == "closed"
+        and (staying := like(jury_run.run, runs, early_exit="never")) is not None
     ]
     if pairs:
         parts += ["### Leaving early", exits_table(pairs)]
-    parts += ["### Stages", stages_table(whole[:1], timed=False)] if whole else []
+    parts += ["### Stages", stages_table(full[:1], timed=False)] if full else []
     sat = [one for one in timed if one.run.manifest.plan.strategy == JURY]
     clocked = list(zip(names_of([one.run for one in sat]), sat, strict=True))
     if clocked:
         parts += ["Of the questions that were asked one at a time:", stages_table(clocked, timed=True)]
     parts += ["### Places of the chosen options", PLACES, *places_parts(jury)]
-    if whole:
-        parts += ["### Marks by the place of the text", MARKS, marks_table(reviewed(whole))]
+    if full:
+        parts += ["### Marks by the place of the text", MARKS, marks_table(reviewed(full))]
     parts += ["### Errors in common", ERRORS, errors_table(distinct_opinions(jury))]
-    told = [(name, heard) for name, heard in jury.sat if is_whole(heard.run)]
-    votes = [(name, heard) for name, heard in jury.sat if name == MAJORITY]
-    stated = [*jury.sampled, *((name, heard.run) for name, heard in [*votes, *told])]
-    return [*parts, "### Confidence", TRUST, confidence_table(stated), labels_table(told)]
+    reported = [(name, jury_run) for name, jury_run in jury.sat if is_whole(jury_run.run)]
+    votes = [(name, jury_run) for name, jury_run in jury.sat if name == MAJORITY]
+    stated = [*jury.sampled, *((name, jury_run.run) for name, jury_run in [*votes, *reported])]
+    return [*parts, "### Confidence", TRUST, confidence_table(stated), labels_table(reported)]
 
 
 def places_parts(jury: Jury) -> list[str]:
-    """Where chosen options stand: of jurors, of juries with and without permuted options, of the models alone."""
+    """Where chosen options stand: of jurors, of juries with and without permuted options, of the models only."""
     jurors = []
-    for name, heard in distinct_opinions(jury):
-        for i in sorted({o.juror for _, sitting in heard.sat for o in sitting.opinions}):
-            model = next(o.model for _, sitting in heard.sat for o in sitting.opinions if o.juror == i)
-            jurors.append((f"{name}: juror {i + 1} ({short(model)})", juror_places(heard, i)))
+    for name, jury_run in distinct_opinions(jury):
+        for i in sorted({o.juror for _, transcript in jury_run.sat for o in transcript.opinions}):
+            model = next(o.model for _, transcript in jury_run.sat for o in transcript.opinions if o.juror == i)
+            jurors.append((f"{name}: juror {i + 1} ({short(model)})", juror_places(jury_run, i)))
     finals = [(name, final_places(run)) for name, run in [*jury.chains, *jury.sampled[-1:]]]
-    shown = [(name, heard) for name, heard in jury.sat if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, EVERYTHING)]
-    finals += [(name, final_places(heard.run)) for name, heard in shown]
+    shown = [(name, jury_run) for name, jury_run in jury.sat if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, EVERYTHING)]
+    finals += [(name, final_places(jury_run.run)) for name, jury_run in shown]
     parts = [places_table(jurors, finals)]
-    runs = [heard.run for _, heard in shown]
-    for name, heard in shown:
-        other = None if name.endswith(ONE_ORDER) else like(heard.run, runs, permute_choices=False)
+    runs = [jury_run.run for _, jury_run in shown]
+    for name, jury_run in shown:
+        other = None if name.endswith(ONE_ORDER) else like(jury_run.run, runs, permute_choices=False)
         if other is not None:
-            apart = debiased(final_places(heard.run), final_places(other))
+            apart = debiased(final_places(jury_run.run), final_places(other))
             parts.append(f"{name}: first options beyond chance, with permuted options less without: {apart}.")
     return parts
 
@@ -1349,16 +1314,16 @@ def reviewed(several: Sequence[tuple[str, Heard]]) -> list[tuple[str, Heard]]:
 
 def distinct_opinions(jury: Jury) -> list[tuple[str, Heard]]:
     """Of runs whose opinions are the same requests, one: the vote, where there is one."""
-    votes = [(name, heard) for name, heard in jury.sat if name.startswith(MAJORITY)]
+    votes = [(name, jury_run) for name, jury_run in jury.sat if name.startswith(MAJORITY)]
     return _first_of_each([*votes, *jury.sat], ("roles", "permute_choices"))
 
 
 def _first_of_each(several: Sequence[tuple[str, Heard]], names: Sequence[str]) -> list[tuple[str, Heard]]:
-    found: dict[str, tuple[str, Heard]] = {}
-    for name, heard in several:
-        given = heard.run.manifest.plan.parameters
-        found.setdefault(str([given[n] for n in names]), (name, heard))
-    return list(found.values())
+    results: dict[str, tuple[str, Heard]] = {}
+    for name, jury_run in several:
+        args = jury_run.run.manifest.plan.parameters
+        results.setdefault(str([args[n] for n in names]), (name, jury_run))
+    return list(results.values())
 
 
 if __name__ == "__main__":

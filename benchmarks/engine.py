@@ -1,11 +1,11 @@
-"""The embedded engine beside transformers' `generate` and llama.cpp: decode, prefill, tree search, memory.
+"""The embedded engine next to transformers' `generate` and llama.cpp: decode, prefill, tree search, memory.
 
     python benchmarks/engine.py [--model NAME] [--threads N] [--rounds N] [--tokens N] [--formats bf16,fp32,int4]
 
 All contestants run in one process on the same weights, interleaved round by round, so that what else the machine does
 hits all of them alike. A decode rate is taken between a short and a long generation of the same prompts, so prefill and
 set-up cancel. Printed: median over the rounds, the spread, and the ratio to `generate` in the same number format, by
-wall time and by CPU time. Figures of a loaded machine are printed too; the load is stated beside them.
+wall time and by CPU time. Metrics of a loaded machine are printed too; the load is stated next to them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Ours:
 
     def forget(self) -> None:
         """Drop every stored prefix."""
-        self.model._scheduler.prefixes.clear()
+        self.model._scheduler.prefix_cache.evict_idle()
 
     def decode(self, prompts: list[list[int]], tokens: int, samples: int = 1) -> None:
         """Greedy decoding of unrelated prompts, or of samples of one."""
@@ -112,7 +112,7 @@ class Theirs:
     def __init__(self, files: ModelFiles, dtype: torch.dtype) -> None:
         from transformers import AutoModelForCausalLM
 
-        self.model: Any = AutoModelForCausalLM.from_pretrained(files.folder, dtype=dtype).eval()
+        self.model: Any = AutoModelForCausalLM.from_pretrained(files.directory, dtype=dtype).eval()
 
     def generate(self, batch: torch.Tensor, tokens: int, **options: Any) -> Any:
         """`generate` with exactly `tokens` new tokens."""
@@ -303,11 +303,11 @@ def main() -> None:
         prompts = [random_ids(PROMPT_TOKENS, seed) for seed in range(16)]
         report("1 row", decode_rates(single, prompts[:1], 1, args), 1, "tok/s", baselines)
         for rows in (8, 16):
-            found = decode_rates(everyone, prompts[:rows], 1, args)
-            report(f"{rows} prompts", found, rows, "tok/s", baselines)
+            result = decode_rates(everyone, prompts[:rows], 1, args)
+            report(f"{rows} prompts", result, rows, "tok/s", baselines)
     if "samples" in parts:
-        found = decode_rates(everyone, [random_ids(PROMPT_TOKENS, 1)], 8, args)
-        report("8 samples of a prompt", found, 8, "tok/s", baselines)
+        result = decode_rates(everyone, [random_ids(PROMPT_TOKENS, 1)], 8, args)
+        report("8 samples of a prompt", result, 8, "tok/s", baselines)
     if "prefill" in parts:
         ids = random_ids(PREFILL_TOKENS, 2)
         jobs: dict[str, Callable[[], object]] = {n: (lambda c=c: c.prefill(ids)) for n, c in single.items()}
@@ -338,8 +338,8 @@ def search_table(ours: dict[str, Ours], theirs: dict[str, Theirs], args: Any) ->
             jobs[label] = lambda e=engine, r=reuse: e.search(ids, r)
             baselines[label] = base
     tokens = WIDTH * STEP_TOKENS * (1 + KEEP * (DEPTH - 1))
-    found = whole_jobs(jobs, max(1, args.rounds // 2))
-    report(f"beam search {DEPTH}x{KEEP}x{WIDTH}x{STEP_TOKENS}", found, tokens, "tok/s", baselines)
+    result = whole_jobs(jobs, max(1, args.rounds // 2))
+    report(f"beam search {DEPTH}x{KEEP}x{WIDTH}x{STEP_TOKENS}", result, tokens, "tok/s", baselines)
 
 
 def heading(args: Any) -> None:

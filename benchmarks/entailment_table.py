@@ -21,8 +21,8 @@ from pathlib import Path
 from reason.core.settings import load_settings
 from reason.evals.training.entailment.data import TRAINABLE, Splits, read_cases
 from reason.evals.training.entailment.scoring import best_gate, judge_claims, retrieval, score_all
-from reason.evals.training.entailment.trainer import load_training_data, score_table
-from reason.verify.entailment.embedded import open_embedded
+from reason.evals.training.entailment.training import load_training_data, score_table
+from reason.verify.entailment.embedded import load_embedded
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.entailment.protocol import Entailment, Pair
 from reason.verify.types import Support
@@ -34,7 +34,7 @@ async def opened(name: str) -> Entailment:
     """The judge that a name means: "embedded", "lexical", or a file of entailment weights."""
     if name == "lexical":
         return LexicalEntailment()
-    return await open_embedded(load_settings(), file=None if name == "embedded" else Path(name))
+    return await load_embedded(load_settings(), file=None if name == "embedded" else Path(name))
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -52,26 +52,28 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score and print."""
-    asked = parsed(arguments)
-    if asked.threads:
+    args = parsed(arguments)
+    if args.threads:
         import torch
 
-        torch.set_num_threads(asked.threads)
-    present = [name for name in TRAINABLE if (asked.data / name).is_dir()]
-    stress = {name: asked.data / name for name in STRESS if (asked.data / name).is_dir()}
-    gathered = load_training_data(
-        {name: asked.data / name for name in present}, asked.data / "corpus", stress=stress, held=asked.held_out
+        torch.set_num_threads(args.threads)
+    present = [name for name in TRAINABLE if (args.data / name).is_dir()]
+    stress = {name: args.data / name for name in STRESS if (args.data / name).is_dir()}
+    data = load_training_data(
+        {name: args.data / name for name in present}, args.data / "corpus", stress=stress, held=args.held_out
     )
-    sides = gathered.sides
-    if asked.all:
-        every = (*sides.training, *sides.watched, *sides.held, *sides.apart)
-        sides = Splits(training=(), watched=sides.watched, held=every, apart=())
-    wanted = {*asked.sets, *({"sufficient_full"} if "sufficient_facts" in asked.sets else ())}
-    sides = Splits(sides.training, sides.watched, tuple(c for c in sides.held if c.source in wanted), sides.apart)
-    tested = [case for name in stress if name in wanted for case in read_cases(name, stress[name])]
+    splits = data.splits
+    if args.all:
+        every = (*splits.train, *splits.validation, *splits.test, *splits.excluded)
+        splits = Splits(train=(), validation=splits.validation, test=every, excluded=())
+    expected = {*args.sets, *({"sufficient_full"} if "sufficient_facts" in args.sets else ())}
+    splits = Splits(
+        splits.train, splits.validation, tuple(c for c in splits.test if c.source in expected), splits.excluded
+    )
+    tested = [case for name in stress if name in expected for case in read_cases(name, stress[name])]
 
     async def work() -> None:
-        judge = await opened(asked.judge)
+        judge = await opened(args.judge)
 
         def told(pairs: Sequence[Pair]) -> list[Support | None]:
             return asyncio.run_coroutine_threadsafe(judge.judge(pairs), loop).result()
@@ -80,17 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         began = time.monotonic()
 
         def scores() -> None:
-            near = retrieval(sides.watched) if "fever" in wanted else []
+            near = retrieval(splits.validation) if "fever" in expected else []
             gate = best_gate(near, judge_claims(told, near)[0]) if near else 0.0
-            found = score_all(told, sides, gate=gate, stress=tested)
+            result = score_all(told, splits, gate=gate, stress=tested)
             print(f"judge `{judge.name}`, `{judge.identity}`\n")
-            print(score_table(found))
+            print(score_table(result))
             print("\n| set | pairs | pairs a second |\n| --- | --- | --- |")
-            for one in found:
+            for one in result:
                 print(f"| {one.name} | {one.pairs:,} | {one.pairs_per_s:,.0f} |")
-            if asked.json:
-                rows = [one.model_dump(mode="json") for one in found]
-                asked.json.write_text(json.dumps({"judge": judge.identity, "scores": rows}, indent=1))
+            if args.json:
+                rows = [one.model_dump(mode="json") for one in result]
+                args.json.write_text(json.dumps({"judge": judge.identity, "scores": rows}, indent=1))
 
         try:
             await asyncio.to_thread(scores)

@@ -3,8 +3,8 @@ r"""The first table: `cot` and `self-consistency` at 1, 2, 4, 8 and 16 samples o
 Sixteen samples of each item are recorded once; the runs with fewer answer from the run store, and their tokens count as
 if they had been generated. It can be stopped at any moment and started again with the same arguments.
 
-    python benchmarks/first_table.py --model vllm/<folder, file or name> --data <folder with gsm8k/ and math500/> \\
-        --out <folder> [--gsm8k 60] [--math500 40] [--max-tokens 400] [--concurrency 16] > table.md
+    python benchmarks/first_table.py --model vllm/<directory, file or name> --data <directory with gsm8k/ and math500/> \\
+        --out <directory> [--gsm8k 60] [--math500 40] [--max-tokens 400] [--concurrency 16] > table.md
 
 The table goes to standard output, progress to standard error.
 """
@@ -46,16 +46,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def sweep_of(given: argparse.Namespace) -> Sweep:
+def sweep_of(options: argparse.Namespace) -> Sweep:
     """What is run."""
-    limits = {"gsm8k": given.gsm8k, "math500": given.math500}
-    voting = {"max_tokens": given.max_tokens, "temperature": given.temperature}
+    limits = {"gsm8k": options.gsm8k, "math500": options.math500}
+    voting = {"max_tokens": options.max_tokens, "temperature": options.temperature}
     return Sweep(
-        dataset=[SweepDataset(name=name, data=given.data, limit=n) for name, n in limits.items() if n],
-        models=[SweepModels(main=given.model)],
+        dataset=[SweepDataset(name=name, data=options.data, limit=n) for name, n in limits.items() if n],
+        models=[SweepModels(main=options.model)],
         strategy=[
             SweepStrategy(name="self-consistency", parameters=voting, vary={"n": list(SAMPLES)}),
-            SweepStrategy(name="cot", parameters={"max_tokens": given.max_tokens}),
+            SweepStrategy(name="cot", parameters={"max_tokens": options.max_tokens}),
         ],
     )
 
@@ -102,7 +102,7 @@ def table(jobs: Sequence[PlannedRun], made: Sequence[list[ResultRow]]) -> str:
 
 
 def equal_tokens(votes: Sequence[tuple[PlannedRun, list[ResultRow]]], cot: list[ResultRow]) -> list[str]:
-    """How self-consistency stands at the tokens that `cot` takes."""
+    """How self-consistency is at the tokens that `cot` takes."""
     outcomes = [outcomes_of(rows) for _, rows in votes]
     import numpy as np
 
@@ -114,28 +114,28 @@ def equal_tokens(votes: Sequence[tuple[PlannedRun, list[ResultRow]]], cot: list[
         np.array([[t[i] for t in tokens] for i in ids]),
     )
     at = summarize(cot).cost.tokens
-    ((found,),) = accuracy_at([curve], outcomes[0].clusters, [at])
-    if found is None:
+    ((result,),) = accuracy_at([curve], outcomes[0].clusters, [at])
+    if result is None:
         return [f"At the {at:,.0f} tokens an item of `cot`, self-consistency has no measured budget on both sides."]
     return [
-        f"At the {at:,.0f} tokens an item of `cot`, self-consistency stands at {per_cent(found.value)}% "
-        f"(95% band {per_cent(found.low)} - {per_cent(found.high)})."
+        f"At the {at:,.0f} tokens an item of `cot`, self-consistency stands at {per_cent(result.value)}% "
+        f"(95% band {per_cent(result.low)} - {per_cent(result.high)})."
     ]
 
 
 def main() -> int:
     """Run what is missing and print the table."""
-    given = arguments()
+    args = arguments()
     settings = load_settings(reuse="store")
-    jobs = plan_sweep(sweep_of(given), settings, given.out, lambda source: open_task(with_absolute_path(source)))
+    jobs = plan_sweep(sweep_of(args), settings, args.out, lambda source: open_task(with_absolute_path(source)))
     with SweepView(len(jobs)) as view:
         made = asyncio.run(
             run_sweep(
                 jobs,
                 settings,
-                given.out / STORE,
+                args.out / STORE,
                 resume=True,
-                concurrency=given.concurrency,
+                concurrency=args.concurrency,
                 watch=view.watch,
                 progress=view.pulled,
             )
@@ -144,8 +144,8 @@ def main() -> int:
     engines = sorted({identity for rows in made for row in rows for identity in row.engines.values()})
     seconds = sum(row.timing.working_s for rows in made for row in rows)
     print(table(jobs, made))
-    print(f"- model: `{Path(given.model).name}`; engine: {', '.join(engines)}")
-    print(f"- samples at temperature {given.temperature}, `cot` greedy, at most {given.max_tokens} tokens, seed 0")
+    print(f"- model: `{Path(args.model).name}`; engine: {', '.join(engines)}")
+    print(f"- samples at temperature {args.temperature}, `cot` greedy, at most {args.max_tokens} tokens, seed 0")
     print(
         f"- {platform.processor() or platform.machine()}, {os.cpu_count()} processors; "
         + ", ".join(f"{k} {v}" for k, v in facts.items())
@@ -154,7 +154,7 @@ def main() -> int:
         f"- {sum(r.ledger.paid_tokens for rows in made for r in rows):,} tokens generated in all; "
         f"summed time in the engine {seconds / 3600:.1f} h, items overlapping"
     )
-    for use in {job.task.use.name: job.task.use for job in jobs}.values():
+    for use in {job.task.info.name: job.task.info for job in jobs}.values():
         print(f"- {use.name}: the first items of {Path(use.source).name}, licence {use.licence}. {use.warning}")
     return 0
 

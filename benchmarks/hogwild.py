@@ -1,28 +1,28 @@
-"""What does a pass of workers on one cache cost, beside the ways that copy it? Steps a second and memory.
+"""What does a pass of workers on one cache cost, next to the ways that copy it? Steps a second and memory.
 
     python benchmarks/hogwild.py FOLDER --format bf16 --cached 512 2048 4096 8192 --workers 1 2 4 > table.md
 
 Four ways, one model in one process for each, with the same weights and as many tokens in the cache; all are run in
 turn, several times over, and each figure is a median:
 
-- *shared*: ours; each block is read where it lies, queries are turned for each block;
+- *shared*: ours; each block is read where it is stored, queries are turned for each block;
 - *reference*: as the authors' first program does it, on the modules of transformers (`hogwild_reference`): every
-  worker's view is put together anew in every layer, its keys turned to where the view has them; not for int4;
-- *put together*: the same with our linear layers, so that the difference to *shared* is that of the attention alone;
+  worker's view is put together again in every layer, its keys turned to where the view has them; not for int4;
+- *put together*: the same with our linear layers, so that the difference to *shared* is that of the attention only;
 - *apart*: as many sequences that share nothing, each with all those tokens in a cache of its own.
 
-The cached tokens are a history and the workers' steps, an eighth of them in all; keys and values are drawn at random,
-since what is in them does not matter for the time. Memory is what the process takes at most during the steps above what
+The cached tokens are a history and the workers' steps, an eighth of them in all; keys and values are sampled at random,
+since what is in them does not matter for the time. Memory is what the process takes up to during the steps above what
 it had before them, and what the caches hold.
 
 Workers on one cache as the authors' first program has them, on the modules of transformers, for comparison.
 
 A cache in transformers' own interface holds a history and the workers' steps as blocks, each with its keys turned as if
-the block stood first. Every layer of every step puts each worker's view together anew: the keys of each block are
-turned to where the view has it, and all are copied behind one another. The model knows nothing of it; workers are rows
+the block stood first. Every layer of every step puts each worker's view together again: the keys of each block are
+turned to where the view has it, and all are copied after one another. The model knows nothing of it; workers are rows
 of a batch.
 
-Source: Rodionov et al. 2025, arXiv:2504.06261, and what is told of their main branch's cache; the code is ours.
+Source: Rodionov et al. 2025, arXiv:2504.06261, and what is notified of their main table's cache; the code is ours.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from typing import Any
 
 import torch
 from common import processor
-from reason.serving.local.attention import LogPlan, Span
-from reason.serving.local.config import ModelShape
-from reason.serving.local.kv_cache import KVLog
+from reason.serving.local.attention import CacheAttention, TokenChunk
+from reason.serving.local.config import ModelConfig
+from reason.serving.local.kv_cache import KVCache
 from reason.serving.local.model import Decoder
-from reason.serving.local.rope import Rotary
-from reason.serving.local.shared_cache import Block, Feed, SharedPlan
-from reason.serving.local.weights import Checkpoint
+from reason.serving.local.rope import RotaryEmbedding
+from reason.serving.local.shared_cache import CacheBlock, SharedCacheAttention, WorkerChunk
+from reason.serving.local.weights import WeightReader
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
@@ -57,19 +57,14 @@ from transformers.cache_utils import Cache
 
 
 class ReferenceWorkers:
-    """A model of transformers and workers that see everything of one another.
+    """A model of transformers and workers that see everything of one another."""
 
-    Args:
-        folder: Model in Hugging Face layout, with plain rotary positions.
-        dtype: Format of its weights and of the cache.
-    """
-
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    def __init__(self, directory: Path, dtype: torch.dtype) -> None:
+        self._model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
         self._dtype = dtype
 
     def open(self, cached: int, workers: int) -> ReferenceCache:
-        """A history and steps, with `cached` tokens in all, whose keys and values are drawn at random."""
+        """A history and steps, with `cached` tokens in all, whose keys and values are sampled at random."""
         config = self._model.config
         heads, dim = config.num_key_value_heads, config.hidden_size // config.num_attention_heads
         step = cached // 8 // workers
@@ -85,10 +80,10 @@ class ReferenceWorkers:
         workers = cache.workers
         at = torch.full((workers, 1), cache.get_seq_length() + workers - 1)
         cache.begin()
-        found = self._model(
+        result = self._model(
             input_ids=torch.full((workers, 1), 5), position_ids=at, past_key_values=cache, use_cache=True
         )
-        logits: Tensor = found.logits[:, -1]
+        logits: Tensor = result.logits[:, -1]
         return logits
 
 
@@ -120,7 +115,7 @@ class ReferenceCache(Cache):
         return self.get_seq_length() + self.workers * query_length, 0
 
     def begin(self) -> None:
-        """Tell anew where each view will have each block: turns are the same in all layers."""
+        """Tell again where each view will have each block: turns are the same in all layers."""
         sizes = [block.shape[3] for block in self.blocks[0]]
         self._turns = []
         for own in range(1, self.workers + 1):
@@ -129,7 +124,7 @@ class ReferenceCache(Cache):
                 turns.append(self._turn(at))
                 at += sizes[number] + (number > 0)
             self._turns.append(turns)
-        # What comes is turned to the end of a view, where its query stands; it is stored as its block has it.
+        # What comes is turned to the end of a view, where its query is; it is stored as its block has it.
         end = sum(sizes) + self.workers - 1
         self._back = [self._turn(sizes[own] - end) for own in range(1, self.workers + 1)]
 
@@ -171,12 +166,12 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 class PutTogether:
     """A pass in which every worker's view is copied together in every layer.
 
-    Source: Rodionov et al. 2025, arXiv:2504.06261, and what is told of their main branch's cache; the code is ours.
+    Source: Rodionov et al. 2025, arXiv:2504.06261, and what is notified of their main table's cache; the code is ours.
     """
 
-    def __init__(self, shape: ModelShape, rotary: Rotary, feeds: Sequence[Feed]) -> None:
-        self._shape, self._rotary, self._feeds = shape, rotary, feeds
-        self._columns = [feed.view[-1].reserve(feed.ids).start for feed in feeds]
+    def __init__(self, config: ModelConfig, rotary: RotaryEmbedding, feeds: Sequence[WorkerChunk]) -> None:
+        self._config, self._rotary, self._feeds = config, rotary, feeds
+        self._columns = [feed.view[-1].allocate(feed.token_ids).start for feed in feeds]
         self._written = self._tables(self._columns)
         self._ends = [sum(map(len, feed.view)) - 1 for feed in feeds]
         self._asked = self._tables(self._ends)
@@ -184,18 +179,18 @@ class PutTogether:
         for feed in feeds:
             at, turns = 0, []
             for block in feed.view:
-                cos, sin = rotary.shift(torch.tensor([at]))
+                cos, sin = rotary.pure_cos_sin(torch.tensor([at]))
                 turns.append((cos.to(block.kv[0].dtype), sin.to(block.kv[0].dtype)))
                 at += len(block)
             self._offsets.append(turns)
 
     def _tables(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        cos, sin = self._rotary.turn(torch.tensor(positions))
+        cos, sin = self._rotary.cos_sin(torch.tensor(positions))
         return cos[:, None], sin[:, None]
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Write keys and values of the pass, then put every worker's view together and attend to it."""
-        heads, kv_heads, dim = self._shape.heads, self._shape.kv_heads, self._shape.head_dim
+        heads, kv_heads, dim = self._config.num_heads, self._config.num_kv_heads, self._config.head_dim
         rotate, dtype = self._rotary.rotate, qkv.dtype
         keys = rotate(qkv[:, heads : heads + kv_heads].float(), self._written).to(dtype)
         query = rotate(qkv[:, :heads].float(), self._asked).to(dtype)
@@ -205,22 +200,22 @@ class PutTogether:
         outs: list[Tensor] = []
         for i, (feed, turns) in enumerate(zip(self._feeds, self._offsets, strict=True)):
             parts = [(block.kv[layer][:, :, : len(block)], turn) for block, turn in zip(feed.view, turns, strict=True)]
-            whole = torch.cat([rotate(kv[0], turn) for kv, turn in parts], 1)
+            full = torch.cat([rotate(kv[0], turn) for kv, turn in parts], 1)
             values = torch.cat([kv[1] for kv, _ in parts], 1)
             out = functional.scaled_dot_product_attention(
-                query[i].view(1, kv_heads, -1, dim), whole[None], values[None], scale=dim**-0.5
+                query[i].view(1, kv_heads, -1, dim), full[None], values[None], scale=dim**-0.5
             )
             outs.append(out.reshape(1, heads * dim))
         return torch.cat(outs)
 
 
-def blocks_of(decoder: Decoder, cached: int, workers: int, steps: int) -> list[tuple[Block, ...]]:
+def blocks_of(decoder: Decoder, cached: int, workers: int, steps: int) -> list[tuple[CacheBlock, ...]]:
     """Views of workers over a history and their steps, with `cached` tokens in all."""
     step = cached // 8 // workers
-    history = decoder.open_block(cached - step * workers)
-    mine = [decoder.open_block(step + steps) for _ in range(workers)]
+    history = decoder.new_block(cached - step * workers)
+    mine = [decoder.new_block(step + steps) for _ in range(workers)]
     for block, count in ((history, cached - step * workers), *((m, step) for m in mine)):
-        block.reserve([5] * count)
+        block.allocate([5] * count)
         for kv in block.kv:
             kv[:, :, :count].normal_()
     return [(history, *(m for m in mine if m is not own), own) for own in mine]
@@ -229,33 +224,37 @@ def blocks_of(decoder: Decoder, cached: int, workers: int, steps: int) -> list[t
 def steps_of(way: str, decoder: Decoder, cached: int, workers: int, steps: int) -> tuple[Callable[[], object], int]:
     """One step of a way, to be called up to `steps` times, and the bytes that its caches hold."""
     ids = [5] * workers
-    wanted = range(workers)
+    expected = range(workers)
     if way == "apart":
-        logs: list[KVLog] = []
-        spans: list[tuple[KVLog, object]] = []
+        caches: list[KVCache] = []
+        sequences: list[tuple[KVCache, object]] = []
         for _ in range(workers):
-            log = decoder.open_log(cached + steps)
-            branch = log.open()
-            log.show(branch, log.reserve(cached))
-            for kv in log.kv:
+            cache = decoder.new_kv_cache(cached + steps)
+            table = cache.new_table()
+            cache.append(table, cache.allocate(cached))
+            for kv in cache.kv:
                 kv[:, :, :cached].normal_()
-            logs.append(log)
-            spans.append((log, branch))
+            caches.append(cache)
+            sequences.append((cache, table))
 
         def apart() -> object:
-            plan = LogPlan(decoder.shape, decoder.rotary, [Span(log, branch, [5], [0]) for log, branch in spans])  # type: ignore[arg-type]
-            return decoder.compute(ids, plan, wanted)
+            plan = CacheAttention(
+                decoder.config, decoder.rotary, [TokenChunk(cache, table, [5], [0]) for cache, table in sequences]
+            )  # type: ignore[arg-type]
+            return decoder.forward_rows(ids, plan, expected)
 
-        return apart, sum(log.nbytes for log in logs)
+        return apart, sum(cache.nbytes for cache in caches)
     views = blocks_of(decoder, cached, workers, steps)
     held = sum({id(block): block.nbytes for view in views for block in view}.values())
-    feeds = [Feed(view, [5]) for view in views]
+    feeds = [WorkerChunk(view, [5]) for view in views]
 
     def shared() -> object:
-        return decoder.compute(ids, SharedPlan(decoder.shape, decoder.rotary, feeds, decoder.device), wanted)
+        return decoder.forward_rows(
+            ids, SharedCacheAttention(decoder.config, decoder.rotary, feeds, decoder.device), expected
+        )
 
     def together() -> object:
-        return decoder.compute(ids, PutTogether(decoder.shape, decoder.rotary, feeds), wanted)
+        return decoder.forward_rows(ids, PutTogether(decoder.config, decoder.rotary, feeds), expected)
 
     return (shared if way == "shared" else together), held
 
@@ -268,14 +267,14 @@ def reference_steps(
     return (lambda: reference.step(cache)), cache.nbytes
 
 
-def serve(folder: Path, weight_format: str, way: str) -> None:
-    """In a process of its own: measure what is asked for, line by line."""
+def serve(directory: Path, weight_format: str, way: str) -> None:
+    """In a process of its own: measure what is requested, line by line."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     begin: Callable[[int, int, int], tuple[Callable[[], object], int]]
     if way == "reference":
-        begin = partial(reference_steps, ReferenceWorkers(folder, DTYPES[weight_format]))
+        begin = partial(reference_steps, ReferenceWorkers(directory, DTYPES[weight_format]))
     else:
-        begin = partial(steps_of, way, Decoder(ModelShape.read(folder), Checkpoint(folder), weight_format))  # type: ignore[arg-type]
+        begin = partial(steps_of, way, Decoder(ModelConfig.from_directory(directory), WeightReader(directory), weight_format))  # type: ignore[arg-type]
     with torch.inference_mode():
         begin(64, 1, 1)[0]()  # what is set up once is none of a step's memory
     print("ready", flush=True)
@@ -302,7 +301,7 @@ def memory(name: str) -> int:
 
 
 def reset_peak() -> None:
-    """Begin the highest memory anew."""
+    """Begin the highest memory again."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
@@ -316,12 +315,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=12, help="steps of a measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, in turn")
     parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        serve(given.folder, given.format, given.serve)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.folder, args.format, args.serve)
         return 0
-    arguments = [sys.executable, __file__, str(given.folder), "--format", given.format, "--serve"]
-    ways = [way for way in WAYS if way != "reference" or given.format in DTYPES]
+    arguments = [sys.executable, __file__, str(args.folder), "--format", args.format, "--serve"]
+    ways = [way for way in WAYS if way != "reference" or args.format in DTYPES]
     running = {
         way: subprocess.Popen([*arguments, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for way in ways
@@ -330,9 +329,9 @@ def main() -> int:
         answer(process)
     threads = os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()
     print(
-        f"{processor()}, {threads} threads, {given.folder.name} in {given.format}, torch {version('torch')}, "
-        f"reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}. Medians of {given.rounds} rounds of "
-        f"{given.steps} steps.\n"
+        f"{processor()}, {threads} threads, {args.folder.name} in {args.format}, torch {version('torch')}, "
+        f"reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}. Medians of {args.rounds} rounds of "
+        f"{args.steps} steps.\n"
     )
     print(
         "| cached tokens | workers | "
@@ -346,13 +345,13 @@ def main() -> int:
         + " |"
     )
     print("| ---: " * (2 + len(ways) + len(ways) - 1 + len(ways) + 2) + "|")
-    for cached in given.cached:
-        for workers in given.workers:
-            told: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-            for _ in range(given.rounds):
+    for cached in args.cached:
+        for workers in args.workers:
+            reported: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+            for _ in range(args.rounds):
                 for way in ways:
-                    told[way].append(ask(running[way], [cached, workers, given.steps]))
-            print(row(cached, workers, told), flush=True)
+                    reported[way].append(ask(running[way], [cached, workers, args.steps]))
+            print(row(cached, workers, reported), flush=True)
     for process in running.values():
         if process.stdin is not None:
             process.stdin.close()
@@ -360,17 +359,17 @@ def main() -> int:
     return 0
 
 
-def row(cached: int, workers: int, told: dict[str, list[dict[str, float]]]) -> str:
+def row(cached: int, workers: int, reported: dict[str, list[dict[str, float]]]) -> str:
     """A row of the table."""
-    rates = {way: statistics.median(1 / m["seconds"] for m in several) for way, several in told.items()}
+    rates = {way: statistics.median(1 / m["seconds"] for m in several) for way, several in reported.items()}
     paired = {
         way: statistics.median(
-            other["seconds"] / mine["seconds"] for mine, other in zip(told["shared"], told[way], strict=True)
+            other["seconds"] / mine["seconds"] for mine, other in zip(reported["shared"], reported[way], strict=True)
         )
-        for way in list(told)[1:]
+        for way in list(reported)[1:]
     }
-    extra = {way: statistics.median(m["peak"] for m in several) / 2**20 for way, several in told.items()}
-    held = {way: told[way][0]["held"] / 2**20 for way in ("shared", "apart")}
+    extra = {way: statistics.median(m["peak"] for m in several) / 2**20 for way, several in reported.items()}
+    held = {way: reported[way][0]["held"] / 2**20 for way in ("shared", "apart")}
     cells = [
         str(cached),
         str(workers),
@@ -388,8 +387,8 @@ def ask(process: subprocess.Popen[str], what: list[int]) -> dict[str, float]:
         raise RuntimeError("a process without a way in")
     process.stdin.write(json.dumps(what) + "\n")
     process.stdin.flush()
-    told: dict[str, float] = json.loads(answer(process))
-    return told
+    reported: dict[str, float] = json.loads(answer(process))
+    return reported
 
 
 def answer(process: subprocess.Popen[str]) -> str:

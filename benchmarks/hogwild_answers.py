@@ -4,7 +4,7 @@ r"""What do workers on one cache bring on real questions? Passes until there is 
     REASON_VLLM__SHARED_WORKERS=true reason eval sweep plan.toml --out runs --concurrency 40
     python benchmarks/hogwild_answers.py table runs > table.md
 
-A pass is one forward of the model, in which each worker writes a token: passes lie one behind the other, tokens are
+A pass is one forward of the model, in which each worker writes a token: passes lie one after the other, tokens are
 what is paid. Passes and tokens less one worker are differences on the same questions, with bootstrap intervals.
 """
 
@@ -42,26 +42,26 @@ def main() -> int:
     table = commands.add_parser("table", help="print the table of a sweep")
     table.add_argument("runs", type=Path, help="the folder that `reason eval sweep` wrote")
     table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
-    given = parser.parse_args()
-    if given.command == "plan":
-        print(sweep(given))
+    args = parser.parse_args()
+    if args.command == "plan":
+        print(sweep(args))
         return 0
-    runs = [load_run(p) for p in sorted(given.runs.iterdir()) if (p / "run.json").exists()]
-    print(asyncio.run(report(sorted(runs, key=order_of), given.store)))
+    runs = [load_run(p) for p in sorted(args.runs.iterdir()) if (p / "run.json").exists()]
+    print(asyncio.run(report(sorted(runs, key=order_of), args.store)))
     return 0
 
 
-def sweep(given: argparse.Namespace) -> str:
+def sweep(options: argparse.Namespace) -> str:
     """A sweep over numbers of workers and layouts; one worker has no layout to choose."""
-    lines = ["seeds = [0]", "", "[[models]]", f'main = "{given.model}"', ""]
-    lines += ["[[dataset]]", f'name = "{given.data.resolve()}"', f"limit = {given.limit}"]
-    separator = given.separator.replace("\\n", "\n").replace("\n", "\\n")
-    for layout in given.layouts:
-        for workers in given.workers:
-            if workers == 1 and layout != given.layouts[0]:
+    lines = ["seeds = [0]", "", "[[models]]", f'main = "{options.model}"', ""]
+    lines += ["[[dataset]]", f'name = "{options.data.resolve()}"', f"limit = {options.limit}"]
+    separator = options.separator.replace("\\n", "\n").replace("\n", "\\n")
+    for layout in options.layouts:
+        for workers in options.workers:
+            if workers == 1 and layout != options.layouts[0]:
                 continue
             lines += ["", "[[strategy]]", 'name = "hogwild"', "[strategy.parameters]", f"workers = {workers}"]
-            lines += [f'layout = "{layout}"', f"max_passes = {given.passes}", "any_model = true"]
+            lines += [f'layout = "{layout}"', f"max_passes = {options.passes}", "any_model = true"]
             lines += ["finisher_tokens = 24", f'separator = "{separator}"']
     return "\n".join(lines)
 
@@ -89,19 +89,19 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
     first = figures(runs[0], notes[0])
     for run, noted in zip(runs, notes, strict=True):
         mine = figures(run, noted)
-        alone = run is runs[0]
+        single = run is runs[0]
         lines.append(
             "| "
             + " | ".join(
                 [
-                    "" if alone else str(run.manifest.plan.parameters["layout"]),
+                    "" if single else str(run.manifest.plan.parameters["layout"]),
                     str(run.manifest.plan.parameters["workers"]),
                     accuracy(run),
-                    "" if alone else difference(run, runs[0]),
+                    "" if single else difference(run, runs[0]),
                     mean(mine["passes"]),
-                    "" if alone else less(mine["passes"], first["passes"]),
+                    "" if single else less(mine["passes"], first["passes"]),
                     mean(mine["tokens"]),
-                    "" if alone else less(mine["tokens"], first["tokens"]),
+                    "" if single else less(mine["tokens"], first["tokens"]),
                     f"{100 * np.mean([one['finisher'] is False for one in noted if one]):.0f}",
                     " / ".join(f"{s:.1f}" for s in steps(noted)),
                 ]
@@ -113,13 +113,13 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
 
 def figures(run: StoredRun, noted: Sequence[SolutionNotes | None]) -> dict[str, dict[str, float]]:
     """Passes and tokens of each question, by its name and seed."""
-    found: dict[str, dict[str, float]] = {"passes": {}, "tokens": {}}
+    results: dict[str, dict[str, float]] = {"passes": {}, "tokens": {}}
     for row, one in zip(run.rows, noted, strict=True):
         if one is not None:
             key = f"{row.id}/{row.seed}"
-            found["passes"][key] = float(str(one["passes"]))
-            found["tokens"][key] = float(row.ledger.completion_tokens)
-    return found
+            results["passes"][key] = float(str(one["passes"]))
+            results["tokens"][key] = float(row.ledger.completion_tokens)
+    return results
 
 
 def steps(noted: Sequence[SolutionNotes | None]) -> list[float]:
@@ -130,23 +130,23 @@ def steps(noted: Sequence[SolutionNotes | None]) -> list[float]:
 
 def mean(values: dict[str, float]) -> str:
     """A mean with its interval."""
-    found = np.array(list(values.values()))
-    low, high = interval(found)
-    return f"{found.mean():.0f} [{low:.0f}, {high:.0f}]"
+    result = np.array(list(values.values()))
+    low, high = interval(result)
+    return f"{result.mean():.0f} [{low:.0f}, {high:.0f}]"
 
 
 def less(mine: dict[str, float], other: dict[str, float]) -> str:
     """A mean paired difference with its interval."""
     both = [key for key in mine if key in other]
-    found = np.array([mine[key] - other[key] for key in both])
-    low, high = interval(found)
-    return f"{found.mean():+.0f} [{low:+.0f}, {high:+.0f}]"
+    result = np.array([mine[key] - other[key] for key in both])
+    low, high = interval(result)
+    return f"{result.mean():+.0f} [{low:+.0f}, {high:+.0f}]"
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """The middle 95 % of the means of samples with replacement."""
-    drawn = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(1)
-    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
+    sampled = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(1)
+    return float(np.quantile(sampled, 0.025)), float(np.quantile(sampled, 0.975))
 
 
 if __name__ == "__main__":

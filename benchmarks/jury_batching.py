@@ -10,16 +10,16 @@ other in one process:
     the jury, one request after another    the same strategy over a model that makes one sample at a time
     the jury, as it is, once more          the mean of the two counts, so that a drifting pace hits all alike
 
-The longest chain of calls is the slowest request of each round, alone, added up over the rounds: no jury that waits
+The longest chain of calls is the slowest request of each round, only, added up over the rounds: no jury that waits
 for its opinions before it reviews is faster than that, however little batching costs. The goal is less than 1.5 times
 as long.
 
-Every measurement gets an engine of its own, so that none finds the keys and values of another. A request that goes on
-with an earlier one (the answer asked for behind a text, a repair) finds that one, as it does in the jury. Requests
+Every measurement gets an engine of its own, so that none finds the keys and values of another. A request that continues
+with an earlier one (the answer requested after a text, a repair) finds that one, as it does in the jury. Requests
 alone ignore the end of the text, so that they are as long as in the jury; the jury's own two ways may part, since sums
 in another order differ in their last bits, and are compared per token.
 
-Juries on one model, each of their requests alone, and one after another, with the seconds that they take.
+Juries on one model, each of their requests only, and one after another, with the seconds that they take.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Batch:
 
     Attributes:
         stage: The stage of the jury that it belongs to.
-        requests: What was asked.
+        requests: What was posed.
         tokens: Generated tokens of each request's longest sample.
         seconds: What it took.
     """
@@ -94,7 +94,7 @@ class Measured:
 
     Attributes:
         jury: The jury, twice.
-        alone: Seconds of each request alone, by round of the first.
+        only: Seconds of each request only, by round of the first.
         serial: The jury with one request after the other.
     """
 
@@ -114,13 +114,7 @@ class Measured:
 
 
 class Overheard:
-    """A model whose rounds are noted.
-
-    Args:
-        model: The model.
-        stage: Tells the stage that is under way.
-        batches: Where rounds are noted.
-    """
+    """A model whose rounds are noted."""
 
     def __init__(self, model: LanguageModel, stage: Callable[[], str], batches: list[Batch]) -> None:
         self._model, self._stage, self._batches = model, stage, batches
@@ -147,38 +141,33 @@ class Overheard:
 class Bench:
     """Measures juries of one model.
 
-    Args:
-        given: The options.
-        settings: How the model is opened.
-        store: A run store.
-
     Attributes:
         weight_format: In which numbers the model is computed, once it was opened.
     """
 
-    def __init__(self, given: argparse.Namespace, settings: Settings, store: SqliteStore) -> None:
+    def __init__(self, args: argparse.Namespace, settings: Settings, store: SqliteStore) -> None:
         self.weight_format = ""
-        self._given, self._settings, self._store = given, settings, store
+        self._given, self._settings, self._store = args, settings, store
 
     async def measure(self, question: Question, seed: int) -> Measured:
         """One question in all ways."""
         first = await self.sit(question, seed)
-        alone = [
+        single = [
             tuple([await self.alone(first.batches, number, i) for i in range(len(batch.requests))])
             for number, batch in enumerate(first.batches)
         ]
         serial = await self.sit(question, seed, one_by_one=True)
-        return Measured((first, await self.sit(question, seed)), tuple(alone), serial)
+        return Measured((first, await self.sit(question, seed)), tuple(single), serial)
 
     async def sit(self, question: Question, seed: int, *, one_by_one: bool = False) -> Sat:
         """One jury on an engine of its own."""
-        given, sink, sat = self._given, MemorySink(), Sat()
+        args, sink, sat = self._given, MemorySink(), Sat()
         settings = {
-            "n": given.jurors,
-            "answer_tokens": given.tokens,
-            "review_tokens": given.review_tokens,
-            "chair_tokens": given.chair_tokens,
-            "form": given.form,
+            "n": args.jurors,
+            "answer_tokens": args.tokens,
+            "review_tokens": args.review_tokens,
+            "chair_tokens": args.chair_tokens,
+            "form": args.form,
             "early_exit": "never",
         }
         strategy, parameters = create_strategy("edgejury", settings)
@@ -186,7 +175,7 @@ class Bench:
             question=question,
             strategy="edgejury",
             parameters=parameters,
-            models={"main": given.model},
+            models={"main": args.model},
             seed=seed,
             reuse="none",
         )
@@ -196,8 +185,8 @@ class Bench:
         model = await self._open()
         try:
             shown: LanguageModel = OneByOne(model) if one_by_one else model  # type: ignore[assignment]
-            heard = Overheard(shown, lambda: _stage(sink), sat.batches)
-            metered = MeteredModel(heard, "main", run)  # type: ignore[arg-type]
+            jury_run = Overheard(shown, lambda: _stage(sink), sat.batches)
+            metered = MeteredModel(jury_run, "main", run)  # type: ignore[arg-type]
             began = clock()
             await strategy.solve(question, Models({"main": metered}), run)
             sat.seconds = clock() - began
@@ -207,13 +196,7 @@ class Bench:
         return sat
 
     async def alone(self, batches: Sequence[Batch], number: int, index: int) -> float:
-        """Seconds of one request of a round on an engine of its own, as long as it was in the jury.
-
-        Args:
-            batches: The rounds of the jury.
-            number: Which round.
-            index: Which request of it.
-        """
+        """Seconds of one request of a round on an engine of its own, as long as it was in the jury."""
         batch = batches[number]
         request = batch.requests[index]
         model = await self._open()
@@ -245,12 +228,12 @@ def goes_on(prompt: Prompt, other: Prompt) -> bool:
 
 def as_long(request: Request, tokens: int) -> Request:
     """The same request with so many tokens, whatever they say."""
-    given = {"max_tokens": max(1, tokens), "stop": (), "ignore_eos": True}
-    return request.model_copy(update={"sampling": request.sampling.model_copy(update=given)})
+    args = {"max_tokens": max(1, tokens), "stop": (), "ignore_eos": True}
+    return request.model_copy(update={"sampling": request.sampling.model_copy(update=args)})
 
 
 def _stage(sink: MemorySink) -> str:
-    """The stage of the jury that is under way."""
+    """The stage of the jury that is in flight."""
     begun = [event.stage for event in sink.of_type("stage.started")]
     return str(begun[-1]).removeprefix("jury: ") if begun else ""
 
@@ -274,23 +257,23 @@ def main() -> int:
     return 0
 
 
-async def report(given: argparse.Namespace) -> str:
+async def report(options: argparse.Namespace) -> str:
     """Measure, and make the tables."""
-    task = open_task(with_absolute_path(DatasetSource(dataset="truthfulqa", data=given.data, variant="mc1")))
-    questions = [item.question for item in list(task.items.values())[: given.questions]]
+    task = open_task(with_absolute_path(DatasetSource(dataset="truthfulqa", data=options.data, variant="mc1")))
+    questions = [item.question for item in list(task.items.values())[: options.questions]]
     with tempfile.TemporaryDirectory() as scratch:
-        settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=given.model)
+        settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=options.model)
         store = await SqliteStore.open(settings.store)
         try:
-            bench = Bench(given, settings, store)
+            bench = Bench(options, settings, store)
             await bench.sit(questions[0], len(questions))  # what is loaded once is loaded here
             measured = [await bench.measure(question, seed) for seed, question in enumerate(questions)]
         finally:
             await store.aclose()
-    return "\n\n".join([head(given, bench.weight_format, len(questions)), *tables(measured)])
+    return "\n\n".join([head(options, bench.weight_format, len(questions)), *tables(measured)])
 
 
-def head(given: argparse.Namespace, weight_format: str, questions: int) -> str:
+def head(options: argparse.Namespace, weight_format: str, questions: int) -> str:
     """What was measured, where and when."""
     try:
         torch = f", torch {version('torch')}"
@@ -298,8 +281,8 @@ def head(given: argparse.Namespace, weight_format: str, questions: int) -> str:
         torch = ""
     numbers = f" in {weight_format}" if weight_format else ""
     return (
-        f"{given.model.rpartition('/')[2]}{numbers}, {given.jurors} jurors, {questions} questions of TruthfulQA MC1; "
-        f"at most {given.tokens} tokens an opinion, {given.review_tokens} a review, {given.chair_tokens} the chair; "
+        f"{options.model.rpartition('/')[2]}{numbers}, {options.jurors} jurors, {questions} questions of TruthfulQA MC1; "
+        f"at most {options.tokens} tokens an opinion, {options.review_tokens} a review, {options.chair_tokens} the chair; "
         f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}{torch}, "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f}"
     )
@@ -310,9 +293,9 @@ def tables(measured: Sequence[Measured]) -> list[str]:
     rows = []
     for stage in STAGES:
         of = [
-            (batch, alone)
+            (batch, single)
             for one in measured
-            for batch, alone in zip(one.jury[0].batches, one.alone, strict=True)
+            for batch, single in zip(one.jury[0].batches, one.alone, strict=True)
             if batch.stage == stage
         ]
         if not of:
@@ -348,14 +331,14 @@ def tables(measured: Sequence[Measured]) -> list[str]:
     )
     serial = quotient(np.stack([pace[:, 0] / pace[:, 1], pace[:, 2] / pace[:, 3]], axis=1))
     met = "met" if jury[:, 0].sum() / jury[:, 1].sum() < GOAL else "not met"
-    whole = table(
+    full = table(
         (
             *("questions", "s a question, the jury", "s, its longest chain of calls", "jury / chain [95 %]"),
             *(f"goal < {GOAL}", "one request after another, s a token / the jury's [95 %]"),
         ),
         [[str(len(measured)), *(f"{mean:.2f}" for mean in jury.mean(axis=0)), ratio, met, serial]],
     )
-    return ["Means a question.", by_stage, whole]
+    return ["Means a question.", by_stage, full]
 
 
 def quotient(pairs: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""What was measured of servers under load, as figures, ratios, tables and reports."""
+"""What was measured of servers under load, as metrics, ratios, tables and reports."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Round:
     """What one server did in one cell of one round. Times are in seconds.
 
     Attributes:
-        rate: Good replies a second.
+        rate: Good responses a second.
         p50: Median latency; p95 and p99 likewise.
         first: Median time to the first event with text; None where nothing is streamed.
         first_p99: 99th percentile of it.
         failures: Requests that failed.
         what: The failures, by what they were.
         calls: Requests that the model server had for each of ours.
-        server_cpu: Processor seconds of the server for each good reply.
+        server_cpu: Processor seconds of the server for each good response.
         busy: Share of the time in which the load generator used a core.
     """
 
@@ -61,15 +61,8 @@ class Round:
     busy: float
 
 
-def round_of(figures: Figures, asked: int, calls: int, server_cpu: float) -> Round:
-    """Figures of one job as a round.
-
-    Args:
-        figures: What the generator saw.
-        asked: Requests that it sent in all, with those that warm up.
-        calls: Requests that the model server had meanwhile.
-        server_cpu: Processor seconds of the server meanwhile.
-    """
+def round_of(figures: Figures, args: int, calls: int, server_cpu: float) -> Round:
+    """Metrics of one job as a round."""
     good = len(figures.latencies)
     p50, p95, p99 = np.quantile(figures.latencies, (0.5, 0.95, 0.99)) if good else (math.nan,) * 3
     firsts = np.quantile(figures.firsts, (0.5, 0.99)) if figures.firsts else (None, None)
@@ -82,8 +75,8 @@ def round_of(figures: Figures, asked: int, calls: int, server_cpu: float) -> Rou
         first_p99=None if firsts[1] is None else float(firsts[1]),
         failures=sum(figures.failures.values()),
         what=dict(figures.failures),
-        calls=calls / asked,
-        server_cpu=server_cpu / max(1, asked),
+        calls=calls / args,
+        server_cpu=server_cpu / max(1, args),
         busy=figures.cpu / figures.seconds,
     )
 
@@ -182,7 +175,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def tell(report: str, record: object, out: Path | None, name: str) -> None:
-    """Print a report; where there is a folder, keep it there as `NAME.md`, and what it was made of as `NAME.json`."""
+    """Print a report; where there is a directory, keep it there as `NAME.md`, and what it was made of as `NAME.json`."""
     print(report)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

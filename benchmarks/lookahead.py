@@ -9,8 +9,8 @@ r"""What lookahead brings in the embedded engine, and that it changes nothing: f
 
 Every workload runs on two engines of the same model, one with lookahead as it is by default and one without, item by
 item in turns, so that a drifting pace hits both alike. Both begin with empty tries and empty caches; what the first
-items taught serves the later ones, as it does in a long run ("cold" is the first item alone). Seeds are the same, and
-so must be the tokens: the table says how many samples were.
+items taught serves the later ones, as it does in a long run ("cold" is the first item only). Seeds are the same, and
+so must be the tokens: the table states how many samples were.
 
 The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 lookahead is faster.
 Tokens a pass are counted by the engine: a row and step is a pass.
@@ -57,8 +57,8 @@ class Ways:
         samples: Samples in all.
         passes: Rows and steps with lookahead.
         decoded: Tokens that came of them.
-        guessed: Guesses computed.
-        accepted: Guesses that were right.
+        guessed: SequenceDraft computed.
+        accepted: SequenceDraft that were right.
         cold: Tokens a pass in the first item.
     """
 
@@ -87,14 +87,14 @@ def main() -> int:
     return 0
 
 
-async def report(given: argparse.Namespace) -> str:
+async def report(args: argparse.Namespace) -> str:
     """Measure, and make the table."""
     loads: dict[str, Ways] = {}
-    for name, items in workloads(given).items():
-        loads[name] = await measure(given, items)
+    for name, items in workloads(args).items():
+        loads[name] = await measure(args, items)
     loaded = " ".join(f"{x:.2f}" for x in os.getloadavg())
     head = (
-        f"{given.model}, {given.format}, {given.threads} thread(s); torch {torch.__version__}; {made_here()} "
+        f"{args.model}, {args.format}, {args.threads} thread(s); torch {torch.__version__}; {made_here()} "
         f"Load at the end: {loaded}."
     )
     rows = [row(name, ways) for name, ways in loads.items()]
@@ -135,13 +135,13 @@ def row(name: str, ways: Ways) -> list[str]:
     ]
 
 
-async def measure(given: argparse.Namespace, items: Sequence[Item]) -> Ways:
+async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Ways:
     """One workload on two fresh engines, in turns."""
     ways = Ways()
-    files = find_model(given.model, cache_dir=load_settings().cache_dir)
+    files = find_model(args.model, cache_dir=load_settings().cache_dir)
 
     def load(lookahead: str) -> LocalModel:
-        return LocalModel.load(files, weight_format=given.format, threads=given.threads, lookahead=lookahead)  # type: ignore[arg-type]
+        return LocalModel.load(files, weight_format=args.format, threads=args.threads, speculative_decoding=lookahead)  # type: ignore[arg-type]
 
     without, ahead = load("off"), load("auto")
     warm = Request(prompt=Prompt.user("Hello"), sampling=SamplingParams(max_tokens=8, ignore_eos=True))
@@ -151,17 +151,17 @@ async def measure(given: argparse.Namespace, items: Sequence[Item]) -> Ways:
         store = await SqliteStore.open(Path(scratch) / "runs.sqlite3")
         for number, item in enumerate(items):
             taken: dict[bool, tuple[float, Tokens]] = {}
-            was = ahead.lookahead
+            was = ahead.spec_decode_stats
             for looks in (False, True) if number % 2 else (True, False):
                 began = time.perf_counter()
                 said = await item(ahead if looks else without, store)
                 taken[looks] = time.perf_counter() - began, said
-            now = ahead.lookahead
+            now = ahead.spec_decode_stats
             if number == 0:
                 ways.cold = (now.tokens - was.tokens) / max(1, now.passes - was.passes)
             ways.passes += now.passes - was.passes
             ways.decoded += now.tokens - was.tokens
-            ways.guessed += now.guessed - was.guessed
+            ways.guessed += now.drafted - was.drafted
             ways.accepted += now.accepted - was.accepted
             ways.seconds.append((taken[False][0], taken[True][0]))
             ways.tokens.append((sum(map(len, taken[False][1])), sum(map(len, taken[True][1]))))
@@ -173,18 +173,18 @@ async def measure(given: argparse.Namespace, items: Sequence[Item]) -> Ways:
     return ways
 
 
-def workloads(given: argparse.Namespace) -> dict[str, list[Item]]:
+def workloads(args: argparse.Namespace) -> dict[str, list[Item]]:
     """The items of each workload."""
-    questions = [row["question"] for row in rows_of(given.gsm8k, given.questions)]
-    claims = [row for row in rows_of(given.fever, 10 * given.questions) if row.get("evidence")][: given.questions]
+    questions = [row["question"] for row in rows_of(args.gsm8k, args.questions)]
+    claims = [row for row in rows_of(args.fever, 10 * args.questions) if row.get("evidence")][: args.questions]
     think = "Think step by step, and end with the answer.\n\n"
     return {
-        "single stream": [sampled(think + q, given.tokens, seed, temperature=0.7) for seed, q in enumerate(questions)],
-        "tree search": [searched(q, seed) for seed, q in enumerate(questions[: -(-given.questions // 3)])],
+        "single stream": [sampled(think + q, args.tokens, seed, temperature=0.7) for seed, q in enumerate(questions)],
+        "tree search": [searched(q, seed) for seed, q in enumerate(questions[: -(-args.questions // 3)])],
         "self-consistency": [
-            sampled(think + q, given.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(questions)
+            sampled(think + q, args.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(questions)
         ],
-        "verification": [sampled(quoting(row), given.tokens, 0, temperature=0.0) for row in claims],
+        "verification": [sampled(quoting(row), args.tokens, 0, temperature=0.0) for row in claims],
     }
 
 
@@ -226,8 +226,10 @@ def searched(text: str, seed: int) -> Item:
         await store.create_run(run.id, config.model_dump(mode="json"))
         metered = MeteredModel(model, "main", run)
         await strategy.solve(config.question, Models({"main": metered}), run)
-        heard = [Completion.model_validate(c.reply) for c in await store.list_calls(run.id) if "token_ids" in c.reply]
-        return [sample.token_ids for sample in heard]
+        jury_run = [
+            Completion.model_validate(c.response) for c in await store.list_calls(run.id) if "token_ids" in c.response
+        ]
+        return [sample.token_ids for sample in jury_run]
 
     return run
 

@@ -6,7 +6,7 @@ the second measured. Human votes stand for a good verifier: no model runs, and t
 the rule that any deciding sentence decides, which favours "witness". Two curves follow: a share of each claim's
 sentences replaced by those of other claims, and near copies of one sentence added, which must not raise the confidence.
 
-    python benchmarks/lpf_table.py --data <folder with climate_fever/dev.jsonl> [--seed 0] [--seeds 1]
+    python benchmarks/lpf_table.py --data <directory with climate_fever/dev.jsonl> [--seed 0] [--seeds 1]
 
 The tables go to standard output.
 """
@@ -26,9 +26,9 @@ import numpy as np
 from common import processor
 from reason.core.files import json_lines
 from reason.core.version import __version__
-from reason.verify.fusion import Fusion, FusionParameters, Item, fuse, smoothed_votes
-from reason.verify.fusion_fitting import Example, fit_fusion
-from reason.verify.metrics import accuracy, ece, gold_of, macro_f1, nll
+from reason.verify.fusion import EvidenceItem, FusedVerdict, FusionParameters, fuse_evidence, smoothed_votes
+from reason.verify.fusion_fitting import FusionExample, fit_fusion
+from reason.verify.metrics import accuracy, ece, macro_f1, nll, parse_gold_label
 from reason.verify.types import Support, support
 
 ETAS = (0.0, 0.15, 0.30)
@@ -39,23 +39,23 @@ MOST_RISE = 0.02
 """How much near copies of a sentence may raise the confidence."""
 
 
-def read(path: Path) -> list[Example]:
+def read(path: Path) -> list[FusionExample]:
     """The claims with the votes on their sentences, disputed ones left out, in the order of the file."""
     examples = []
     for line in json_lines(path.read_bytes(), path.name):
         row: Any = line.values
-        if gold_of(row["label"]) == "disputed":
+        if parse_gold_label(row["label"]) == "disputed":
             continue
         items = [
-            Item(
-                (squared(smoothed_votes([gold_of(v) for v in e["votes"]])),),  # type: ignore[misc]
+            EvidenceItem(
+                (squared(smoothed_votes([parse_gold_label(v) for v in e["votes"]])),),  # type: ignore[misc]
                 text=e["text"],
                 id=e["doc_id"],
                 document=e["page"],
             )
             for e in row["evidence"]
         ]
-        examples.append(Example(tuple(items), gold_of(row["label"])))
+        examples.append(FusionExample(tuple(items), parse_gold_label(row["label"])))
     return examples
 
 
@@ -64,28 +64,28 @@ def squared(votes: Support) -> Support:
     return support(p * p for p in votes)
 
 
-def permuted(examples: Sequence[Example], eta: float, seed: int) -> list[Example]:
+def permuted(examples: Sequence[FusionExample], eta: float, seed: int) -> list[FusionExample]:
     """The same with a share of the sentences' probabilities permuted."""
     rng = random.Random(f"{seed} {eta}")
 
-    def noisy(item: Item) -> Item:
+    def noisy(item: EvidenceItem) -> EvidenceItem:
         draw = list(item.draws[0])
         if rng.random() < eta:
             rng.shuffle(draw)
         return with_draw(item, Support(*draw))
 
-    return [Example(tuple(noisy(item) for item in e.items), e.gold) for e in examples]
+    return [FusionExample(tuple(noisy(item) for item in e.items), e.gold) for e in examples]
 
 
-def with_draw(item: Item, draw: Support) -> Item:
+def with_draw(item: EvidenceItem, draw: Support) -> EvidenceItem:
     """The same sentence with another verdict."""
-    return Item((draw,), text=item.text, id=item.id, document=item.document)
+    return EvidenceItem((draw,), text=item.text, id=item.id, document=item.document)
 
 
-def replaced(examples: Sequence[Example], share: float, seed: int) -> list[Example]:
-    """The same with each sentence replaced, with a probability, by one of another claim and what it says of that."""
+def replaced(examples: Sequence[FusionExample], share: float, seed: int) -> list[FusionExample]:
+    """The same with each sentence replaced, with a probability, by one of another claim and what it states about that."""
     rng = random.Random(f"{seed} replaced {share}")
-    found = []
+    results = []
     for number, e in enumerate(examples):
         items = []
         for item in e.items:
@@ -94,11 +94,13 @@ def replaced(examples: Sequence[Example], share: float, seed: int) -> list[Examp
                 other += other >= number
                 item = rng.choice(examples[other].items)
             items.append(item)
-        found.append(Example(tuple(items), e.gold))
-    return found
+        results.append(FusionExample(tuple(items), e.gold))
+    return results
 
 
-def with_copies(example: Example, copies: int, changes: int, rng: random.Random, words: Sequence[str]) -> Example:
+def with_copies(
+    example: FusionExample, copies: int, changes: int, rng: random.Random, words: Sequence[str]
+) -> FusionExample:
     """The example with copies of its most decisive sentence in which as many words are replaced, added or left out."""
     chosen = max(example.items, key=lambda item: max(item.draws[0][:2]))
     made = []
@@ -112,16 +114,18 @@ def with_copies(example: Example, copies: int, changes: int, rng: random.Random,
                 text[at] = rng.choice(words)
             else:
                 del text[at]
-        made.append(Item(chosen.draws, text=" ".join(text), id=f"{chosen.id}-copy{n}", document=chosen.document))
-    return Example((*example.items, *made), example.gold)
+        made.append(
+            EvidenceItem(chosen.draws, text=" ".join(text), id=f"{chosen.id}-copy{n}", document=chosen.document)
+        )
+    return FusionExample((*example.items, *made), example.gold)
 
 
-def methods(fitted_to: Sequence[Example]) -> list[tuple[str, FusionParameters]]:
+def methods(fitted_to: Sequence[FusionExample]) -> list[tuple[str, FusionParameters]]:
     """The methods of the table, those with parameters fitted to examples."""
 
     def fit(start: FusionParameters) -> FusionParameters:
-        found = fit_fusion(fitted_to, verifier="votes", source="climate-fever", start=start)
-        return found.parameters_for(verifier="votes", source="climate-fever")
+        result = fit_fusion(fitted_to, verifier="votes", source="climate-fever", start=start)
+        return result.parameters_for(verifier="votes", source="climate-fever")
 
     return [
         ("mean, unfitted", FusionParameters(mode="mean")),
@@ -134,9 +138,9 @@ def methods(fitted_to: Sequence[Example]) -> list[tuple[str, FusionParameters]]:
     ]
 
 
-def figures(examples: Sequence[Example], parameters: FusionParameters) -> tuple[float, float, float, float]:
+def figures(examples: Sequence[FusionExample], parameters: FusionParameters) -> tuple[float, float, float, float]:
     """Accuracy, macro F1, NLL and ECE."""
-    verdicts = [fuse(e.items, parameters) for e in examples]
+    verdicts = [fuse_evidence(e.items, parameters) for e in examples]
     golds = [e.gold for e in examples]
     labels = [v.label for v in verdicts]
     right = [label == gold for label, gold in zip(labels, golds, strict=True)]
@@ -165,7 +169,7 @@ def told(parameters: FusionParameters) -> str:
     return f"{own}, T_f {parameters.final_temperature:g}"
 
 
-def table(half: int, examples: Sequence[Example], seeds: Sequence[int]) -> None:
+def table(half: int, examples: Sequence[FusionExample], seeds: Sequence[int]) -> None:
     """The methods against noise."""
     columns: dict[str, list[str]] = {}
     for eta in ETAS:
@@ -176,14 +180,14 @@ def table(half: int, examples: Sequence[Example], seeds: Sequence[int]) -> None:
             for name, parameters in methods(noisy[:half]):
                 cells.setdefault(name, []).append(figures(noisy[half:], parameters))
                 notes.setdefault(name, told(parameters))
-        for name, found in cells.items():
-            columns.setdefault(name, []).append(cell(found) + (f" ({notes[name]})" if notes[name] else ""))
+        for name, result in cells.items():
+            columns.setdefault(name, []).append(cell(result) + (f" ({notes[name]})" if notes[name] else ""))
     print("| method | " + " | ".join(f"eta = {eta:g}" for eta in ETAS) + " |\n| --- |" + " --- |" * len(ETAS))
     for name, row in columns.items():
         print(f"| {name} | {' | '.join(row)} |")
 
 
-def replacing(half: int, examples: Sequence[Example], seeds: Sequence[int]) -> None:
+def replacing(half: int, examples: Sequence[FusionExample], seeds: Sequence[int]) -> None:
     """Accuracy and calibration as more of the sentences are of other claims."""
     used = methods(permuted(examples, 0.15, seeds[0])[:half])
     print("| method | " + " | ".join(f"{100 * share:.0f}%" for share in SHARES) + " |")
@@ -196,7 +200,7 @@ def replacing(half: int, examples: Sequence[Example], seeds: Sequence[int]) -> N
         print(f"| {name} | {' | '.join(row)} |")
 
 
-def copying(half: int, examples: Sequence[Example], seed: int) -> None:
+def copying(half: int, examples: Sequence[FusionExample], seed: int) -> None:
     """How far near copies of the most decisive sentence raise the confidence in what the claim's verdict was."""
     words = [word for e in examples for item in e.items for word in item.text.split()]
     settings: list[tuple[str, FusionParameters]] = [
@@ -208,20 +212,23 @@ def copying(half: int, examples: Sequence[Example], seed: int) -> None:
     print("| method | words changed | " + " | ".join(f"{n} copies" for n in COPIES) + " |")
     print("| --- | ---: |" + " ---: |" * len(COPIES))
     for name, parameters in settings:
-        before = [fuse(e.items, parameters) for e in examples[half:]]
+        before = [fuse_evidence(e.items, parameters) for e in examples[half:]]
         for changes in CHANGES:
             row = []
             for copies in COPIES:
                 rng = random.Random(f"{seed} {changes} {copies}")
-                after = [fuse(with_copies(e, copies, changes, rng, words).items, parameters) for e in examples[half:]]
+                after = [
+                    fuse_evidence(with_copies(e, copies, changes, rng, words).items, parameters)
+                    for e in examples[half:]
+                ]
                 rises = [risen(b, a) for b, a in zip(before, after, strict=True)]
                 over = sum(rise > MOST_RISE for rise in rises) / len(rises)
                 row.append(f"{statistics.mean(rises):+.4f} ({100 * over:.1f}%)")
             print(f"| {name} | {changes} | {' | '.join(row)} |")
 
 
-def risen(before: Fusion, after: Fusion) -> float:
-    """By how much the probability of the label that is now the likeliest has risen."""
+def risen(before: FusedVerdict, after: FusedVerdict) -> float:
+    """By how much the probability of the label that is now the most likely has risen."""
     label: Callable[[Support], float] = lambda p: getattr(p, after.probs.label)  # noqa: E731 (read twice)
     return label(after.probs) - label(before.probs)
 
@@ -232,9 +239,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with climate_fever/dev.jsonl")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="how many permutations are averaged over")
-    given = parser.parse_args()
-    seeds = list(range(given.seed, given.seed + given.seeds))
-    examples = read(given.data / "climate_fever" / "dev.jsonl")
+    args = parser.parse_args()
+    seeds = list(range(args.seed, args.seed + args.seeds))
+    examples = read(args.data / "climate_fever" / "dev.jsonl")
     half = len(examples) // 2
     print(
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC; reason {__version__}, Python "

@@ -1,8 +1,8 @@
-"""Monte Carlo tree search in trees of known values: depth, visits, regret, and time, beside the library treequest.
+"""Monte Carlo tree search in trees of known values: depth, visits, regret, and time, next to the library treequest.
 
     python benchmarks/mcts_regret.py --trees 200 --svg docs/results/mcts_regret.svg > tables.md
 
-`mcts_trees` says what the trees and the scores are, `mcts_players` what is played. An expansion is three new nodes for
+`mcts_trees` states what the trees and the scores are, `mcts_players` what is played. An expansion is three new nodes for
 all of them. Intervals are 95 % percentiles of a bootstrap over trees. Without treequest its rows are left out.
 
 Trees of known values for the bench of Monte Carlo tree search, and what is read off a search in one.
@@ -56,13 +56,8 @@ CONCENTRATION = 8.0
 class KnownTree:
     """A full tree whose values are known: that of a node is the largest reward of the solutions below it.
 
-    Values are drawn from the root down: one child of a node, by lot, has the node's value and the others a random share
+    Values are sampled from the root down: one child of a node, by lot, has the node's value and the others a random share
     of it; the value of a complete solution is its reward.
-
-    Args:
-        seed: What the tree follows from.
-        noise: Scores are right in the mean alone: a coin that shows 1 with the value for its chance, or a draw from the
-            beta distribution with the value for its mean. A node is scored once.
     """
 
     def __init__(self, seed: int, noise: Noise) -> None:
@@ -100,7 +95,7 @@ class KnownTree:
         return len(path) >= DEPTH
 
     def finished(self, path: TreePath) -> float:
-        """The reward of a solution that goes on from a node by chance."""
+        """The reward of a solution that continues from a node by chance."""
         rng = Random(f"{self.seed}|{path}|finished")
         while not self.ends(path):
             path = (*path, rng.randrange(BRANCHING))
@@ -171,7 +166,7 @@ except ImportError:
 
 
 class Scored(Protocol):
-    """A tree that says what a node is scored, and which ones are complete."""
+    """A tree that states what a node is scored, and which ones are complete."""
 
     def score(self, path: TreePath) -> float:
         """What the node is scored."""
@@ -209,14 +204,14 @@ def ours(max_depth: int = DEPTH, **options: Any) -> Player:
             began = time.process_time()
             batch = search.ask()
             played.seconds += time.process_time() - began
-            told = []
+            reported = []
             for expand in batch:
                 below = [(*paths[expand.node], i) for i in range(BRANCHING)]
-                told.append([Continuation(f"{p[-1]} ", 1, tree.ends(p), tree.score(p)) for p in below])
+                reported.append([Continuation(f"{p[-1]} ", 1, tree.ends(p), tree.score(p)) for p in below])
                 paths |= {len(played.nodes) + 1 + i: path for i, path in enumerate(below)}
                 played.nodes += below
             began = time.process_time()
-            for expand, results in zip(batch, told, strict=True):
+            for expand, results in zip(batch, reported, strict=True):
                 search.tell(expand, results)
             played.seconds += time.process_time() - began
         return played
@@ -233,27 +228,27 @@ def standard(weight: float) -> Player:
 
 
 def adaptive() -> Player:
-    """`ABMCTSA` of treequest, which asks for one node at a time and may go on below any; with its own defaults."""
+    """`ABMCTSA` of treequest, which asks for one node at a time and may continue below any; with its own defaults."""
     return _library(LIBRARY.ABMCTSA(), 1)
 
 
 def _library(algorithm: Any, at_a_time: int) -> Player:
     def player(tree: Scored, expansions: int) -> Played:
         state, played = algorithm.init_tree(), Played([])
-        asked: dict[int, int] = {}
+        requests: dict[int, int] = {}
         while len(played.nodes) < expansions * BRANCHING:
             began = time.process_time()
             state, trials = algorithm.ask_batch(state, at_a_time, ["step"])
             played.seconds += time.process_time() - began
-            told = []
+            reported = []
             for trial in trials:
                 path = trial.parent_state or ()
-                turn = asked[trial.node_to_expand] = asked.get(trial.node_to_expand, -1) + 1
+                turn = requests[trial.node_to_expand] = requests.get(trial.node_to_expand, -1) + 1
                 child = path if tree.ends(path) else (*path, turn % BRANCHING)
-                told.append((child, tree.score(child)))
+                reported.append((child, tree.score(child)))
                 played.nodes.append(child)
             began = time.process_time()
-            for trial, result in zip(trials, told, strict=True):
+            for trial, result in zip(trials, reported, strict=True):
                 state = algorithm.tell(state, trial.trial_id, result)
             played.seconds += time.process_time() - began
         return played
@@ -292,19 +287,19 @@ STANDARD, ADAPTIVE = "treequest StandardMCTS, √2", "treequest AB-MCTS-A"
 
 def entries() -> list[Entry]:
     """All searches that can be played here; those that take longer are played in fewer trees."""
-    found = [
+    match = [
         Entry(UCT, ours(), 400, 1600),
         Entry("UCT, w = 0.5", ours(w=0.5), 400, 400),
         Entry(EIGHT, ours(leaves=8), 400, 400),
         Entry(PUCT, ours(policy="puct"), 400, 400),
     ]
     if LIBRARY is not None:
-        found += [
+        match += [
             Entry(STANDARD, standard(2**0.5), 0, 400),
             Entry("treequest StandardMCTS, 3", standard(3.0), 0, 400),
             Entry(ADAPTIVE, adaptive(), 0, 100),
         ]
-    return found
+    return match
 
 
 DRAWN = (UCT, PUCT, EIGHT, STANDARD, ADAPTIVE)
@@ -326,12 +321,7 @@ class Panel:
 
 
 def draw(rows: Sequence[Sequence[Panel]], other: Mapping[int, float]) -> str:
-    """Rows of panels.
-
-    Args:
-        rows: The panels of each kind of scores.
-        other: Depths of a search that was measured elsewhere, by expansions; drawn dashed into the last panel of a row.
-    """
+    """Rows of panels."""
     width, height = LEFT + len(rows[0]) * (WIDE + GAP), TOP + len(rows) * (HIGH + GAP)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 8}" '
@@ -354,8 +344,8 @@ def draw(rows: Sequence[Sequence[Panel]], other: Mapping[int, float]) -> str:
 
 
 def _curve(points: Mapping[int, float], panel: Panel) -> str:
-    places = [f"{_x(n):.1f} {HIGH * (1 - y / panel.most):.1f}" for n, y in points.items() if n >= ENDS[0]]
-    return "M" + "L".join(places)
+    positions = [f"{_x(n):.1f} {HIGH * (1 - y / panel.most):.1f}" for n, y in points.items() if n >= ENDS[0]]
+    return "M" + "L".join(positions)
 
 
 def _x(expansions: float) -> float:
@@ -399,18 +389,18 @@ Reads = dict[str, dict[int, list[Read]]]
 
 def played(players: Sequence[Entry], noise: Noise, trees: int) -> Reads:
     """All searches in all trees."""
-    found: Reads = {entry.name: {n: [] for n in BUDGETS if n <= entry.seldom} for entry in players}
+    match: Reads = {entry.name: {n: [] for n in BUDGETS if n <= entry.seldom} for entry in players}
     for seed in range(trees):
         tree = KnownTree(seed, noise)
         for entry in players:
             most = entry.expansions(seed)
             nodes = entry.player(tree, most).nodes
-            for n, reads in found[entry.name].items():
+            for n, reads in match[entry.name].items():
                 if n <= most:
                     reads.append(read(tree, nodes[: n * BRANCHING]))
         if (seed + 1) % 20 == 0:
             print(f"{noise}: {seed + 1} trees", file=sys.stderr, flush=True)
-    return found
+    return match
 
 
 def mean(reads: Sequence[Read], name: str) -> float:
@@ -421,16 +411,16 @@ def mean(reads: Sequence[Read], name: str) -> float:
 def interval(reads: Sequence[Read], name: str, digits: int, factor: float = 1.0) -> str:
     """Mean of one quantity with its interval."""
     values = factor * np.array([getattr(one, name) for one in reads], dtype=float)
-    found = bootstrap(values, np.arange(len(values)), resamples=2000)
-    assert found is not None, "there are several trees"
-    return f"{values.mean():.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    match = bootstrap(values, np.arange(len(values)), resamples=2000)
+    assert match is not None, "there are several trees"
+    return f"{values.mean():.{digits}f} [{match.low:.{digits}f}, {match.high:.{digits}f}]"
 
 
-def regrets(found: Reads) -> str:
+def regrets(match: Reads) -> str:
     """What the searches come to, by expansions."""
     rows = []
     for n in BUDGETS:
-        for name, reads in ((name, by[n]) for name, by in found.items() if n in by):
+        for name, reads in ((name, by[n]) for name, by in match.items() if n in by):
             rows.append(
                 [
                     str(n),
@@ -468,7 +458,7 @@ def predicted(nodes: int, w: float) -> list[float]:
 
 
 def bandit(trees: int) -> str:
-    """Visits of the ways of a bandit, beside those at which UCT is indifferent."""
+    """Visits of the ways of a bandit, next to those at which UCT is indifferent."""
     player = ours(max_depth=10**6)
     visits: dict[int, list[list[int]]] = {n: [] for n in LONG}
     for seed in range(trees):
@@ -479,11 +469,11 @@ def bandit(trees: int) -> str:
     rows = []
     for n, seen in visits.items():
         means, log = np.mean(seen, axis=0), math.log(n * BRANCHING)
-        wanted = predicted(n * BRANCHING, 1.0)
+        expected = predicted(n * BRANCHING, 1.0)
         rows.append(
             [
                 str(n),
-                *(f"{a:.0f} ({b:.0f})" for a, b in zip(means, wanted, strict=True)),
+                *(f"{a:.0f} ({b:.0f})" for a, b in zip(means, expected, strict=True)),
                 *(f"{a / log:.1f}" for a in means[1:]),
                 f"{100 * means[1:].sum() / means.sum():.1f}",
             ]
@@ -505,12 +495,12 @@ def bookkeeping(repeats: int) -> str:
     return table(["expansions", "ours, ms", "treequest, ms", "treequest / ours"], rows)
 
 
-def panels(found: Reads, scores: str) -> list[Panel]:
+def panels(match: Reads, scores: str) -> list[Panel]:
     """The panels of one kind of scores, said in the first title."""
 
     def curves(name: str, factor: float = 1.0) -> dict[str, dict[int, float]]:
         return {
-            who: {n: factor * mean(reads, name) for n, reads in by.items()} for who, by in found.items() if who in DRAWN
+            who: {n: factor * mean(reads, name) for n, reads in by.items()} for who, by in match.items() if who in DRAWN
         }
 
     return [
@@ -526,28 +516,28 @@ def main() -> int:
     parser.add_argument("--trees", type=int, default=200, help="of each kind of scores")
     parser.add_argument("--bandits", type=int, default=20, help="bandits")
     parser.add_argument("--svg", type=Path, help="write the curves")
-    given = parser.parse_args()
+    args = parser.parse_args()
     load, began = os.getloadavg()[0], time.process_time()
     try:
         library = f"treequest {version('treequest')}"
     except PackageNotFoundError:
         library = "without treequest"
-    found = {noise: played(entries(), noise, given.trees) for noise in NOISES}
-    for noise, reads in found.items():
+    match = {noise: played(entries(), noise, args.trees) for noise in NOISES}
+    for noise, reads in match.items():
         print(f"### Trees, {NOISES[noise]}\n\n{regrets(reads)}\n")
-    print(f"### A bandit\n\n{bandit(given.bandits)}\n")
+    print(f"### A bandit\n\n{bandit(args.bandits)}\n")
     if LIBRARY is not None:
         print(f"### Time of the search itself\n\n{bookkeeping(3)}\n")
     rows = [[str(n), *map(str, facts)] for n, facts in OPTILLM.items()]
     print("### OptiLLM, measured elsewhere\n")
     print(table(["simulations", "deepest", "children of the widest node", "model calls"], rows) + "\n")
-    if given.svg is not None:
+    if args.svg is not None:
         depths = {n: float(facts[0]) for n, facts in OPTILLM.items()}
-        given.svg.write_text(
-            draw([panels(reads, NOISES[noise]) for noise, reads in found.items()], depths), encoding="utf-8"
+        args.svg.write_text(
+            draw([panels(reads, NOISES[noise]) for noise, reads in match.items()], depths), encoding="utf-8"
         )
     print(
-        f"{given.trees} trees of each kind and {given.bandits} bandits, seeds from 0 on, "
+        f"{args.trees} trees of each kind and {args.bandits} bandits, seeds from 0 on, "
         f"{time.process_time() - began:.0f} s of one processor; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}; "
         f"{processor()}, {os.cpu_count()} cores, load {load:.1f} before; Python {platform.python_version()}, reason "
         f"{version('reason-orchestrator')}, numpy {np.__version__}, {library}"

@@ -1,6 +1,6 @@
-r"""Multi-hop questions from a pool of encyclopaedia sentences, by patterns and rules alone; no language model is asked.
+r"""Multi-hop questions from a pool of encyclopaedia sentences, by patterns and rules only; no language model is posed.
 
-A *bridge* question tells of a page by what another page says of it: "In which year was the director of the 2013 film
+A *bridge* question tells of a page by what another page states about it: "In which year was the director of the 2013 film
 "Brick" born?" needs a sentence that names the director and a sentence on the director's page. A *comparison* needs a
 fact of two pages. Every candidate is reviewed by rules (`multihop_review`); how many each rule refused is printed. The
 same pool gives the same questions, byte by byte.
@@ -13,12 +13,12 @@ other ways to write it), `id`, `subject` (the type); besides `gold_sentences`, `
 `--documents` writes the whole pool as text files, one a page, for a brain that has to find the pages. Neither the pool
 nor what is made of it belongs into the repository.
 
-A pool of sentences grouped by the page they stand on: read, looked up by title, and written as documents.
+A pool of sentences grouped by the page they be on: read, looked up by title, and written as documents.
 
 A record of the pool is one JSON object a line: `id`, `text`, and where they are known `page` (the title), `page_source`
 and `source`.
 
-What a sentence says of its page in a form that can be asked for: the second hop of a question.
+What a sentence states about its page in a form that can be requested: the second hop of a question.
 
 Everything is told by patterns over the first words of an encyclopaedia's article ("X (born DATE) is a …", "X is a 2007
 American … film directed by …"). A pattern that is not sure gives nothing.
@@ -27,7 +27,7 @@ Names within sentences, how a question names a work so that no other is meant, a
 
 Links through parts that are played: from a film or series to an actor, from a character or an actor to the other.
 
-What a sentence says that leads from its page to another one: the first hop of a question.
+What a sentence states that leads from its page to another one: the first hop of a question.
 
 A link is taken only where the sentence names one person or thing in that part ("directed by Peter Berg and starring …",
 never "directed by A and B").
@@ -70,7 +70,7 @@ class Sentence:
     Attributes:
         id: Its name, unique in the pool.
         page: Title of its page; None where the pool does not know it.
-        text: What it says.
+        text: What it states.
         source: Which of the pool's collections it is from.
     """
 
@@ -112,9 +112,9 @@ def bare(title: str) -> str:
 
 
 def bracket(title: str) -> str:
-    """What stands in a title's closing bracket; empty if there is none."""
-    found = _BRACKET.search(title)
-    return found[1] if found else ""
+    """What is in a title's closing bracket; empty if there is none."""
+    result = _BRACKET.search(title)
+    return result[1] if result else ""
 
 
 def read_corpus(path: Path) -> Corpus:
@@ -123,7 +123,7 @@ def read_corpus(path: Path) -> Corpus:
     Raises:
         DataError: A line is no record with an `id` and a `text`, an id occurs twice, or there is no sentence at all.
     """
-    found: dict[str, Sentence] = {}
+    results: dict[str, Sentence] = {}
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -138,42 +138,38 @@ def read_corpus(path: Path) -> Corpus:
                 )
             except (ValueError, KeyError, AttributeError, TypeError) as wrong:
                 raise DataError(f"{path} line {number}: no record with id and text ({wrong!r})") from None
-            if one.id in found:
+            if one.id in results:
                 raise DataError(f"{path} line {number}: the id {one.id!r} occurs twice")
-            found[one.id] = one
-    if not found:
+            results[one.id] = one
+    if not results:
         raise DataError(f"{path} holds no sentence")
-    return Corpus(tuple(found.values()))
+    return Corpus(tuple(results.values()))
 
 
 def _plain(text: str | None) -> str:
-    """A text with each letter as one character, so that a title is the same wherever it stands (Unicode's NFC)."""
+    """A text with each letter as one character, so that a title is the same wherever it is (Unicode's NFC)."""
     return "" if text is None else unicodedata.normalize("NFC", text)
 
 
-def write_documents(corpus: Corpus, folder: Path) -> int:
+def write_documents(corpus: Corpus, directory: Path) -> int:
     """Write a text file for each page: its title, an empty line, then its sentences, one a line, each once.
 
     A sentence without a page gets a file of its own, named by its id and without a title.
-
-    Args:
-        corpus: The pool.
-        folder: Where to; made if need be. What is in it already must be of an earlier call.
 
     Returns:
         The number of files.
 
     Raises:
-        DataError: The folder holds files that this did not write; a brain would read them too.
+        DataError: The directory holds files that this did not write; a brain would read them too.
     """
     made = {_file_name(title): _document([title, ""], of) for title, of in corpus.pages.items()}
     made |= {_file_name(s.id): _document([], [s]) for s in corpus.sentences if s.page is None}
-    folder.mkdir(parents=True, exist_ok=True)
-    foreign = sorted({p.name for p in folder.iterdir()} - set(made))
+    directory.mkdir(parents=True, exist_ok=True)
+    foreign = sorted({p.name for p in directory.iterdir()} - set(made))
     if foreign:
-        raise DataError(f"{folder} holds {len(foreign)} other files ({foreign[0]}, …); name an empty folder")
+        raise DataError(f"{directory} holds {len(foreign)} other files ({foreign[0]}, …); name an empty folder")
     for name, text in made.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (directory / name).write_text(text, encoding="utf-8")
     return len(made)
 
 
@@ -182,7 +178,7 @@ def _document(head: Sequence[str], sentences: Iterable[Sentence]) -> str:
 
 
 def _file_name(title: str) -> str:
-    """Readable, and different for titles that differ in case or signs alone."""
+    """Readable, and different for titles that differ in case or signs only."""
     stem = _NOT_A_NAME.sub("-", title).strip("-")[:LONGEST_STEM]
     return f"{stem}-{hashlib.sha256(title.encode()).hexdigest()[:8]}.txt"
 
@@ -231,12 +227,12 @@ class Fact:
     """Something that can be asked of a page.
 
     Attributes:
-        sentence: What says so.
-        attribute: What of the page is asked: "birth year", "network", …; one page has one value of it.
+        sentence: What states so.
+        attribute: What of the page is posed: "birth year", "network", …; one page has one value of it.
         question: The question, with `{x}` where the page is described.
         answers: The answer as the sentence has it, then other ways to write it.
         kind: What the page is.
-        words: What the sentence says of it ("American film director and actor"), for telling namesakes apart.
+        words: What the sentence states about it ("American film director and actor"), for telling namesakes apart.
     """
 
     sentence: Sentence
@@ -258,14 +254,14 @@ class Definition:
 
 @dataclass(frozen=True)
 class Person:
-    """What the first sentence of a person's article says.
+    """What the first sentence of a person's article states.
 
     Attributes:
         born: Day of birth; None where it is not told to the day.
         died: Day of death likewise.
         birth_year: Year of birth.
         birth_name: Name at birth, where it is another.
-        nation: A nationality, where the sentence names one alone.
+        nation: A nationality, where the sentence names one only.
         words: What the person is.
     """
 
@@ -281,11 +277,11 @@ def person_of(sentence: Sentence) -> Person | None:
     """The person that a sentence introduces; None if it introduces none, or in a way that leaves room for doubt."""
     if sentence.page is None:
         return None
-    found = _LIFE.match(sentence.text)
-    if found is None or bare(sentence.page).split()[-1].casefold() not in sentence.text.casefold():
+    result = _LIFE.match(sentence.text)
+    if result is None or bare(sentence.page).split()[-1].casefold() not in sentence.text.casefold():
         return None
-    life = found["life"].replace("--", "–")
-    words = _words_of(found["rest"])
+    life = result["life"].replace("--", "–")
+    words = _words_of(result["rest"])
     if not re.search(rf"\b(?:{OCCUPATIONS})\b", words) or re.search(r"\b(?:circa|c\.|ca\.|or|between|BC|AD)\b", life):
         return None
     days = re.findall(_DATE, life)
@@ -307,10 +303,10 @@ def person_of(sentence: Sentence) -> Person | None:
 
 
 def _words_of(rest: str) -> str:
-    """What stands behind "is a", up to the end of the clause."""
-    found = _IS_A.search(rest)
+    """What follows "is a", up to the end of the clause."""
+    result = _IS_A.search(rest)
     return (
-        re.split(r"[.;]|\b(?:who|whose|which|that|best known|known for)\b", found["what"])[0].strip() if found else ""
+        re.split(r"[.;]|\b(?:who|whose|which|that|best known|known for)\b", result["what"])[0].strip() if result else ""
     )
 
 
@@ -331,19 +327,19 @@ def day_answers(day: date) -> tuple[str, ...]:
 
 
 def definition_of(sentence: Sentence) -> Definition | None:
-    """What kind of work a sentence says its page is; it must name the page first."""
+    """What kind of work a sentence states its page is; it must name the page first."""
     if sentence.page is None:
         return None
     title = re.escape(bare(sentence.page))
-    found = re.match(
+    result = re.match(
         rf'^"?{title}"?,?(?: \((?:[^()]|\([^()]*\))*\))?(?: \[[^\]]*\])*,? (?:is|was) (?:an?|the)\b(?P<what>.*)',
         sentence.text,
         re.I,
     )
-    if found is None:
+    if result is None:
         return None
     what = re.split(
-        r"\b(?:by|of|from|which|that|based|starring|featuring|released|created|developed|in)\b|[.;]", found["what"]
+        r"\b(?:by|of|from|which|that|based|starring|featuring|released|created|developed|in)\b|[.;]", result["what"]
     )[0]
     year = re.match(r"^ (\d{4})\b", what)
     for pattern, kind, noun in _KINDS:
@@ -370,7 +366,7 @@ _KINDS: tuple[tuple[str, Kind, str], ...] = (
 
 
 def facts_of(sentence: Sentence) -> list[Fact]:
-    """All that a sentence says of its page and that can be asked."""
+    """All that a sentence states about its page and that can be asked."""
     if sentence.page is None:
         return []
     return [*_of_person(sentence), *_of_work(sentence), *_of_band(sentence)]
@@ -380,21 +376,21 @@ def _of_person(sentence: Sentence) -> list[Fact]:
     person = person_of(sentence)
     if person is None:
         return []
-    found: list[tuple[str, str, tuple[str, ...]]] = [
+    results: list[tuple[str, str, tuple[str, ...]]] = [
         ("birth year", "In which year was {x} born?", (str(person.birth_year),))
     ]
     if person.born is not None:
-        found.append(("birth day", "On what date was {x} born?", _as_written(sentence, day_answers(person.born))))
+        results.append(("birth day", "On what date was {x} born?", _as_written(sentence, day_answers(person.born))))
     if person.died is not None:
-        found.append(("death day", "On what date did {x} die?", _as_written(sentence, day_answers(person.died))))
-        found.append(("death year", "In which year did {x} die?", (str(person.died.year),)))
+        results.append(("death day", "On what date did {x} die?", _as_written(sentence, day_answers(person.died))))
+        results.append(("death year", "In which year did {x} die?", (str(person.died.year),)))
     if person.birth_name:
-        found.append(("birth name", "What is the birth name of {x}?", (person.birth_name,)))
+        results.append(("birth name", "What is the birth name of {x}?", (person.birth_name,)))
     # "American" is too easily guessed, and "British" is as often told more closely
     if person.nation not in ("", "American", "British"):
         alias = ("British",) if person.nation in ("English", "Scottish", "Welsh") else ()
-        found.append(("nationality", "What is the nationality of {x}?", (person.nation, *alias)))
-    return [Fact(sentence, a, q, answers, "person", person.words) for a, q, answers in found]
+        results.append(("nationality", "What is the nationality of {x}?", (person.nation, *alias)))
+    return [Fact(sentence, a, q, answers, "person", person.words) for a, q, answers in results]
 
 
 def _as_written(sentence: Sentence, answers: tuple[str, ...]) -> tuple[str, ...]:
@@ -406,23 +402,23 @@ def _of_work(sentence: Sentence) -> list[Fact]:
     what = definition_of(sentence)
     if what is None:
         return []
-    found: list[Fact] = []
+    results: list[Fact] = []
     if what.kind == "film" and what.year is not None:
-        found.append(
+        results.append(
             Fact(sentence, "film year", "In which year was {x} released?", (str(what.year),), "film", what.noun)
         )
     day = re.search(rf"\breleased on (?P<day>{_DATE})", sentence.text)
     if what.kind == "album" and day is not None and (on := _day(day["day"])) is not None:
         answers = _as_written(sentence, day_answers(on))
-        found.append(Fact(sentence, "release day", "On what date was {x} released?", answers, "album", what.noun))
+        results.append(Fact(sentence, "release day", "On what date was {x} released?", answers, "album", what.noun))
     if what.kind == "series":
         first = re.search(
             rf"\b(?:premiered|aired|airs|ran|broadcast)\b[^.;]*?\b(?:on|from) (?P<day>{_DATE})", sentence.text
         )
         if first is not None and (on := _day(first["day"])) is not None:
             answers = _as_written(sentence, day_answers(on))
-            found.append(Fact(sentence, "premiere", "On what date did {x} premiere?", answers, "series", what.noun))
-    return found
+            results.append(Fact(sentence, "premiere", "On what date did {x} premiere?", answers, "series", what.noun))
+    return results
 
 
 _BAND = re.compile(
@@ -436,31 +432,31 @@ def _of_band(sentence: Sentence) -> list[Fact]:
     title = bare(sentence.page)
     if not re.match(rf"^(?:The )?{re.escape(title)}\b", sentence.text):
         return []
-    found: list[Fact] = []
+    results: list[Fact] = []
     band = _BAND.search(sentence.text)
     if band is not None and "label" not in band["words"]:
-        place = re.search(
+        position = re.search(
             r"\b(?P<how>formed in|from) "
             r"(?P<place>[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*(?:, [A-Z][\w'’-]+(?: [A-Z][\w'’-]+)*)*)"
             r"(?=[.,;]| in \d| by | and (?!(?:the )?[A-Z])|$)",
             band["rest"],
         )
         year = re.search(r"\bformed (?:in|by) [^.;]*?\b(?P<year>\d{4})\b", band["rest"])
-        if place is not None and not re.match(_MONTH, place["place"]):
-            answers = _places(place["place"])
-            asked = "Where was {x} formed?" if place["how"] == "formed in" else "Where is {x} from?"
-            found.append(Fact(sentence, "band place", asked, answers, "band", band["words"]))
+        if position is not None and not re.match(_MONTH, position["place"]):
+            answers = _places(position["place"])
+            requests = "Where was {x} formed?" if position["how"] == "formed in" else "Where is {x} from?"
+            results.append(Fact(sentence, "band place", requests, answers, "band", band["words"]))
         if year is not None:
-            found.append(
+            results.append(
                 Fact(sentence, "band year", "In which year was {x} formed?", (year["year"],), "band", band["words"])
             )
-    return found
+    return results
 
 
-def _places(place: str) -> tuple[str, ...]:
-    """A place as it is written, and without what it lies in."""
-    parts = place.split(", ")
-    return tuple(dict.fromkeys([place, *([", ".join(parts[:2])] if len(parts) > 2 else []), parts[0]]))
+def _places(position: str) -> tuple[str, ...]:
+    """A place as it is written, and without what it is in."""
+    parts = position.split(", ")
+    return tuple(dict.fromkeys([position, *([", ".join(parts[:2])] if len(parts) > 2 else []), parts[0]]))
 
 
 # ruff: noqa: RUF001 (typographic signs of the texts are meant)
@@ -491,7 +487,7 @@ class Link:
     """A way from a page to another.
 
     Attributes:
-        sentence: What says so.
+        sentence: What states so.
         relation: What the other page is to this one: "director", "actor of John McClane", …
         name: What the sentence calls the other page.
         description: How a question tells of the other page without naming it.
@@ -510,15 +506,15 @@ class Link:
 
 
 def name_at(text: str, start: int) -> str:
-    """The one name that stands at a place, behind what it is called ("American singer …"); empty if it is not alone."""
+    """The one name that is at a place, after what it is called ("American singer …"); empty if it is not only."""
     before = _BEFORE.match(text, start)
-    found = _NAME.match(text, before.end() if before is not None else start)
-    if found is None:
+    result = _NAME.match(text, before.end() if before is not None else start)
+    if result is None:
         return ""
-    # a full stop that ends the sentence is no part of the name, one behind a letter or "Jr" is
-    name = found[0] if re.search(r"(?:\b[A-Z]|\b[JS]r)\.$", found[0]) else found[0].rstrip(".")
+    # a full stop that ends the sentence is no part of the name, one after a letter or "Jr" is
+    name = result[0] if re.search(r"(?:\b[A-Z]|\b[JS]r)\.$", result[0]) else result[0].rstrip(".")
     of_somebody = re.search(r"['’]s?$", name) is not None
-    return "" if of_somebody or not _ENDS.match(text[found.start() + len(name) :]) else name
+    return "" if of_somebody or not _ENDS.match(text[result.start() + len(name) :]) else name
 
 
 def title_at(corpus: Corpus, text: str) -> str:
@@ -531,7 +527,7 @@ def work_after(corpus: Corpus, definitions: dict[str, Definition], text: str, ki
     """The title of a work that a text comes to after words that only say what it is ("the NBC sitcom …").
 
     Returns:
-        The bare title; empty if there is none, or if something else stands before it.
+        The bare title; empty if there is none, or if something else is before it.
     """
     for start in (m.start() for m in re.finditer(r"(?<![\w'’])(?=[A-Z0-9])", text[:LONGEST_TITLE])):
         title = title_at(corpus, text[start:])
@@ -541,17 +537,17 @@ def work_after(corpus: Corpus, definitions: dict[str, Definition], text: str, ki
 
 
 def definitions_of(corpus: Corpus) -> dict[str, Definition]:
-    """What kind of work each page is about: as a sentence of it says, else as the bracket of its title does."""
-    found: dict[str, Definition] = {}
+    """What kind of work each page is about: as a sentence of it states, else as the bracket of its title does."""
+    results: dict[str, Definition] = {}
     for title, sentences in corpus.pages.items():
-        told = [d for s in sentences if (d := definition_of(s)) is not None]
+        values = [d for s in sentences if (d := definition_of(s)) is not None]
         inside = re.fullmatch(r"(?:(\d{4}) )?(film|TV series|album|song|novel)", bracket(title))
-        if told:
-            found[title] = next((d for d in told if d.year is not None), told[0])
+        if values:
+            results[title] = next((d for d in values if d.year is not None), values[0])
         elif inside is not None:
             kind, noun = _BRACKETS[inside[2]]
-            found[title] = Definition(kind, noun, int(inside[1]) if inside[1] else None)
-    return found
+            results[title] = Definition(kind, noun, int(inside[1]) if inside[1] else None)
+    return results
 
 
 _BRACKETS: dict[str, tuple[Kind, str]] = {
@@ -566,16 +562,16 @@ _BRACKETS: dict[str, tuple[Kind, str]] = {
 def described(title: str, what: Definition) -> str:
     """How a question names a work, so that no other work of its kind is meant; empty if the title alone does not tell.
 
-    A bracket that names somebody ("… (Linkin Park song)") says that there are others of that title.
+    A bracket that names somebody ("… (Linkin Park song)") states that there are others of that title.
     """
-    told = re.fullmatch(
+    values = re.fullmatch(
         r"(?:(?P<year>\d{4}) |(?P<us>U\.S\. ))?(?:film|TV series|television series|album|EP|mixtape|song|novel)?",
         bracket(title),
     )
-    if told is None:
+    if values is None:
         return ""
-    year = what.year or (int(told["year"]) if told["year"] else None)
-    lead = f"{year} " if year else "American " if told["us"] else ""
+    year = what.year or (int(values["year"]) if values["year"] else None)
+    lead = f"{year} " if year else "American " if values["us"] else ""
     return f'the {lead}{what.noun} "{bare(title)}"'
 
 
@@ -602,24 +598,19 @@ _ROLE_IN = re.compile(
 
 
 def of_work(sentence: Sentence, x: str) -> Iterator[Link]:
-    """From a film or a series to the actor of one part.
-
-    Args:
-        sentence: A sentence of its page.
-        x: How a question names it.
-    """
+    """From a film or a series to the actor of one part."""
     text = sentence.text
     cast = [(m["role"], m["actor"]) for p in (_STARS_AS, _IN_BRACKETS) for m in p.finditer(text)]
     cast += [(m["role"], name_at(text, m.end())) for m in _PLAYED_BY.finditer(text)]
     for role, actor in cast:
         if actor and role not in ("The", "It", "He", "She", "They", "Himself", "Herself"):
-            told = f"the actor who plays {role} in {x}"
+            values = f"the actor who plays {role} in {x}"
             part = re.escape(role)
             cue = rf"\b(?:as|plays|role of) {part}\b|\b{part},? \(?(?:who is |is )?(?:played|portrayed) by\b"
-            yield Link(sentence, f"actor of {role}", actor, told, ACTORS, _CAST_PERSON, cue)
+            yield Link(sentence, f"actor of {role}", actor, values, ACTORS, _CAST_PERSON, cue)
     for title in _TITLE_ROLE.finditer(text):
-        told = f"the actor in the title role of {x}"
-        yield Link(sentence, "actor of the title role", title["actor"], told, ACTORS, _CAST_PERSON, r"\btitle role\b")
+        values = f"the actor in the title role of {x}"
+        yield Link(sentence, "actor of the title role", title["actor"], values, ACTORS, _CAST_PERSON, r"\btitle role\b")
 
 
 def of_character(sentence: Sentence) -> Iterator[Link]:
@@ -628,11 +619,11 @@ def of_character(sentence: Sentence) -> Iterator[Link]:
     is_a = _CHARACTER.search(sentence.text)
     if is_a is None or person_of(sentence) is not None or len(name.split()) < 2:
         return
-    places = list(_PART_OF.finditer(sentence.text))
-    actor = name_at(sentence.text, places[0].end()) if len(places) == 1 else ""
+    positions = list(_PART_OF.finditer(sentence.text))
+    actor = name_at(sentence.text, positions[0].end()) if len(positions) == 1 else ""
     if actor and name.split()[-1] in sentence.text[: is_a.start()]:
-        told = f"the actor who plays the fictional character {name}"
-        yield Link(sentence, "actor", actor, told, ACTORS, _CAST_PERSON, _PART_OF.pattern)
+        values = f"the actor who plays the fictional character {name}"
+        yield Link(sentence, "actor", actor, values, ACTORS, _CAST_PERSON, _PART_OF.pattern)
 
 
 def of_actor(sentence: Sentence, corpus: Corpus, definitions: dict[str, Definition]) -> Iterator[Link]:
@@ -654,9 +645,9 @@ def of_actor(sentence: Sentence, corpus: Corpus, definitions: dict[str, Definiti
         )
         if kind == "film" and year is None:
             return  # a part comes again in the next film
-        told = f"the {f'{year} ' if kind == 'film' else ''}{_NOUNS[kind]} in which {name} played {role}"
+        values = f"the {f'{year} ' if kind == 'film' else ''}{_NOUNS[kind]} in which {name} played {role}"
         cue = rf"\b{re.escape(role)} (?:in|on)\b"
-        yield Link(sentence, f"part of {role}", title, told, _NOUNS[kind], (kind,), cue)
+        yield Link(sentence, f"part of {role}", title, values, _NOUNS[kind], (kind,), cue)
 
 
 def _kind_of(title: str, corpus: Corpus, definitions: dict[str, Definition], text: str) -> Kind | None:
@@ -683,7 +674,7 @@ _PERSON: tuple[Kind, ...] = ("person",)
 
 @dataclass(frozen=True)
 class _Rule:
-    """A pattern on the page of a work, behind which one name stands."""
+    """A pattern on the page of a work, after which one name is."""
 
     of: tuple[Kind, ...]
     relation: str
@@ -774,24 +765,18 @@ _PLAYS_IN = re.compile(
 
 
 def links_of(sentence: Sentence, corpus: Corpus, definitions: dict[str, Definition]) -> list[Link]:
-    """All ways from a sentence's page to others that it tells of.
-
-    Args:
-        sentence: The sentence.
-        corpus: Whose titles are known.
-        definitions: What kind of work each page is about (`multihop_names.definitions_of`).
-    """
+    """All ways from a sentence's page to others that it tells of."""
     if sentence.page is None:
         return []
-    found = [*of_character(sentence), *of_actor(sentence, corpus, definitions), *_of_musician(sentence)]
+    results = [*of_character(sentence), *of_actor(sentence, corpus, definitions), *_of_musician(sentence)]
     what = definitions.get(sentence.page)
     x = described(sentence.page, what) if what is not None else ""
     if what is not None and x:
         if what.kind in ("film", "series"):
-            found += of_work(sentence, x)
+            results += of_work(sentence, x)
         if definition_of(sentence) is not None or _SUBJECT.match(sentence.text):
-            found += _link_of_work(sentence, corpus, definitions, what, x)
-    return found
+            results += _link_of_work(sentence, corpus, definitions, what, x)
+    return results
 
 
 def _link_of_work(
@@ -803,8 +788,8 @@ def _link_of_work(
             yield Link(sentence, rule.relation, name, rule.description.format(x=x), rule.fits, rule.kinds, rule.cue)
     whose = _WHOSE.search(sentence.text) if what.kind == "film" else None
     if whose is not None:
-        told = f"the author of the work that {x} is based on"
-        yield Link(sentence, "author of the source", whose["name"], told, _WRITERS, _PERSON, r"\bbased (?:up)?on\b")
+        values = f"the author of the work that {x} is based on"
+        yield Link(sentence, "author of the source", whose["name"], values, _WRITERS, _PERSON, r"\bbased (?:up)?on\b")
     album = _ALBUM_OF.search(sentence.text) if what.kind == "song" else None
     title = work_after(corpus, definitions, sentence.text[album.end() :], ("album",)) if album is not None else ""
     if title:
@@ -812,7 +797,7 @@ def _link_of_work(
 
 
 def _named(rule: _Rule, kind: Kind, text: str) -> str:
-    """The one name behind a rule's pattern; empty if the pattern is there twice."""
+    """The one name after a rule's pattern; empty if the pattern is there twice."""
     cues = list(re.finditer(rule.cue, text)) if kind in rule.of else []
     return name_at(text, cues[0].end()) if len(cues) == 1 else ""
 
@@ -823,23 +808,23 @@ def _of_musician(sentence: Sentence) -> Iterator[Link]:
     plays = _PLAYS_IN.search(sentence.text) if person_of(sentence) is not None else None
     band = name_at(sentence.text, plays.end()) if plays is not None else ""
     if plays is not None and band:
-        told = f"the band whose {plays['part']} is {name}"
+        values = f"the band whose {plays['part']} is {name}"
         cue = rf"\b{plays['part']} (?:of|for)\b"
-        yield Link(sentence, "band", band, told, r"band|group|duo|trio", ("band",), cue)
+        yield Link(sentence, "band", band, values, r"band|group|duo|trio", ("band",), cue)
 
 
 def all_facts_of(sentence: Sentence, definitions: dict[str, Definition]) -> list[Fact]:
     """Every fact, those of works whose answer is a name included."""
-    found = facts_of(sentence)
+    result = facts_of(sentence)
     what = definitions.get(sentence.page or "")
     if what is not None and definition_of(sentence) is not None:
         for rule in _RULES:
             name = _named(rule, what.kind, sentence.text) if rule.relation in _NAMED_ANSWERS else ""
             if len(name.split()) > 1:
-                found.append(
+                result.append(
                     Fact(sentence, rule.relation, _NAMED_ANSWERS[rule.relation], (name,), what.kind, what.noun)
                 )
-    return found
+    return result
 
 
 _Dated = tuple[Fact, int]
@@ -858,8 +843,8 @@ class Candidate:
         hops: What each of them tells.
         bridge: What the first sentence calls the second page; empty for a comparison.
         link: The first hop; None for a comparison.
-        facts: The facts that are asked for: one, or the two that are compared.
-        id: Made of the question, so that it stays the same whatever else is asked.
+        facts: The facts that are posed for: one, or the two that are compared.
+        id: Made of the question, so that it stays the same whatever else is posed.
     """
 
     type: str
@@ -888,12 +873,7 @@ class Candidate:
 
 
 def bridges(corpus: Corpus, may_be_gold: Callable[[Sentence], bool]) -> Iterator[Candidate]:
-    """Every link with every fact of the page that it leads to.
-
-    Args:
-        corpus: The pool.
-        may_be_gold: Whether a sentence may be one of the two that a question rests on.
-    """
+    """Every link with every fact of the page that it leads to."""
     definitions = definitions_of(corpus)
     gold = [s for s in corpus.sentences if may_be_gold(s)]
     facts: dict[str, list[Fact]] = {}
@@ -949,18 +929,18 @@ def comparisons(corpus: Corpus, may_be_gold: Callable[[Sentence], bool]) -> Iter
 
 def _same_director(directed: dict[str, Fact], definitions: dict[str, Definition]) -> Iterator[Candidate]:
     """Pairs of films with one director, and as many with two."""
-    told = {t: described(t, definitions[t]) for t in directed}
+    values = {t: described(t, definitions[t]) for t in directed}
     by_director: dict[str, list[str]] = {}
-    for title in sorted((t for t in directed if told[t]), key=_hash):
+    for title in sorted((t for t in directed if values[t]), key=_hash):
         by_director.setdefault(directed[title].answers[0], []).append(title)
     same = [(films[0], films[1]) for films in by_director.values() if len(films) > 1]
-    alone = {films[0]: name for name, films in by_director.items() if len(films) == 1}
-    other = list(_pairs(alone, lambda x, y: alone[x] != alone[y]))[: len(same)]
+    single = {films[0]: name for name, films in by_director.items() if len(films) == 1}
+    other = list(_pairs(single, lambda x, y: single[x] != single[y]))[: len(same)]
     for answer, pairs in (("yes", same), ("no", other)):
         for a, b in pairs:
             yield Candidate(
                 type=f"compare directors, {answer}",
-                question=f"Were {told[a]} and {told[b]} directed by the same person?",
+                question=f"Were {values[a]} and {values[b]} directed by the same person?",
                 answers=(answer,),
                 sentences=(directed[a].sentence, directed[b].sentence),
                 hops=("director", "director"),
@@ -970,14 +950,14 @@ def _same_director(directed: dict[str, Fact], definitions: dict[str, Definition]
             )
 
 
-def _in_order(sort: str, asked: str, dated: dict[str, _Dated], shown: Callable[[str], str]) -> Iterator[Candidate]:
-    """Questions for the earlier or the later of two, whichever the hash of their titles says."""
+def _in_order(sort: str, requests: str, dated: dict[str, _Dated], shown: Callable[[str], str]) -> Iterator[Candidate]:
+    """Questions for the earlier or the later of two, whichever the hash of their titles states."""
     for a, b in _pairs(dated, lambda x, y: dated[x][1] != dated[y][1]):
         early, late = sorted((a, b), key=lambda t: dated[t][1])
         first = int(_hash(a + b), 16) % 2 == 0
         yield Candidate(
             type=f"compare {sort}",
-            question=asked.format(when="first" if first else "later", a=shown(a), b=shown(b)),
+            question=requests.format(when="first" if first else "later", a=shown(a), b=shown(b)),
             answers=(bare(early if first else late),),
             sentences=(dated[a][0].sentence, dated[b][0].sentence),
             hops=(dated[a][0].attribute, dated[b][0].attribute),
@@ -1012,11 +992,7 @@ _BORN = re.compile(r"\bborn\b[^.;)]{0,60}?\b(\d{4})\b")
 
 
 class Review:
-    """Reviews candidates against the whole pool.
-
-    Args:
-        corpus: The pool; its sentences are looked through for a second answer, a contradiction or a short cut.
-    """
+    """Reviews candidates against the whole pool."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -1043,7 +1019,7 @@ class Review:
         a, b = one.pages
         if one.answers[0] in ("yes", "no"):
             return "" if self._is_alone(a) and self._is_alone(b) else "a page has a namesake"
-        # a bracket that says more than the question does tells of namesakes outside the pool
+        # a bracket that states more than the question does tells of namesakes outside the pool
         if any(len(self._corpus.titles[bare(t)]) > 1 or bracket(t) not in ("", "film", "band") for t in (a, b)):
             return "a page has a namesake"
         if {*squad_words(bare(a))} & {*squad_words(bare(b))}:
@@ -1069,7 +1045,7 @@ class Review:
         return "one sentence is enough" if self._short_cut(one) else ""
 
     def _subject_is_lost(self, sentence: Sentence, *, first: bool) -> bool:
-        """Whether a sentence says neither its page's title nor, as a first hop may, "the film" or a part.
+        """Whether a sentence states neither its page's title nor, as a first hop may, "the film" or a part.
 
         Of a person or a character the last name is enough.
         """
@@ -1107,7 +1083,7 @@ class Review:
     def _contradicted(self, fact: Fact) -> bool:
         page = fact.sentence.page or ""
         if fact.attribute in ("birth day", "birth year"):
-            # less strict than the patterns of facts: any year behind "born" counts
+            # less strict than the patterns of facts: any year after "born" counts
             years = (m[1] for s in self._corpus.pages[page] for m in _BORN.finditer(s.text))
             if any(year not in fact.answers[0] for year in years):
                 return True
@@ -1145,12 +1121,6 @@ COMPARED = 0.35
 
 def choose(candidates: Iterable[Candidate], count: int, most: int, refused: Counter[str]) -> list[Candidate]:
     """Take reviewed candidates in the order of their hashes, a type after the other in turn.
-
-    Args:
-        candidates: Candidates that no rule refuses.
-        count: How many are wanted.
-        most: Most of one type.
-        refused: Counts what was left out, by why; added to.
 
     Returns:
         At most `count`, in the order of their hashes. No page is in two of them.
@@ -1215,12 +1185,6 @@ def build(
 ) -> tuple[list[Candidate], Counter[str], int]:
     """Make the questions.
 
-    Args:
-        corpus: The pool. All of it is looked at by the rules.
-        count: How many are wanted; there may be fewer.
-        most: Most of one type.
-        sources: Collections that gold sentences may be from; empty for all.
-
     Returns:
         The questions, how many candidates each rule refused, and how many candidates there were.
     """
@@ -1229,16 +1193,16 @@ def build(
         return sentence.page is not None and (not sources or sentence.source in sources)
 
     review = Review(corpus)
-    found = [*bridges(corpus, may_be_gold), *comparisons(corpus, may_be_gold)]
+    results = [*bridges(corpus, may_be_gold), *comparisons(corpus, may_be_gold)]
     refused: Counter[str] = Counter()
     passed: list[Candidate] = []
-    for one in found:
+    for one in results:
         why = review.refuses(one)
         if why:
             refused[why] += 1
         else:
             passed.append(one)
-    return choose(passed, count, most, refused), refused, len(found)
+    return choose(passed, count, most, refused), refused, len(results)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -1250,21 +1214,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=80, help="how many questions are wanted")
     parser.add_argument("--most", type=int, default=12, help="most questions of one type")
     parser.add_argument("--source", action="append", default=[], help="collection of gold sentences; may be repeated")
-    given = parser.parse_args(arguments)
-    if given.count < 1 or given.most < 1:
+    args = parser.parse_args(arguments)
+    if args.count < 1 or args.most < 1:
         parser.error("--count and --most must be at least 1")
-    corpus = read_corpus(given.corpus)
-    questions, refused, candidates = build(corpus, given.count, given.most, given.source)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
+    corpus = read_corpus(args.corpus)
+    questions, refused, candidates = build(corpus, args.count, args.most, args.source)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row_of(one), ensure_ascii=False) + "\n" for one in questions]
-    given.out.write_text("".join(lines), encoding="utf-8")
+    args.out.write_text("".join(lines), encoding="utf-8")
     print(f"{len(questions)} questions of {candidates} candidates; refused:", file=sys.stderr)
     for why, how_many in refused.most_common():
         print(f"  {how_many:6} {why}", file=sys.stderr)
     for name, how_many in sorted(Counter(one.type for one in questions).items()):
         print(f"  {how_many:6} of type {name}", file=sys.stderr)
-    if given.documents is not None:
-        print(f"{write_documents(corpus, given.documents)} documents in {given.documents}", file=sys.stderr)
+    if args.documents is not None:
+        print(f"{write_documents(corpus, args.documents)} documents in {args.documents}", file=sys.stderr)
 
 
 if __name__ == "__main__":

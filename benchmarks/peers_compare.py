@@ -1,4 +1,4 @@
-r"""`reason` beside its peers, in one run on this machine: the tables of docs/comparison.md.
+r"""`reason` next to its peers, in one run on this machine: the tables of docs/comparison.md.
 
     benchmarks/peers/install /tmp/peers
     python benchmarks/peers_compare.py footprint overhead serving --peers /tmp/peers --out runs/peers
@@ -12,7 +12,7 @@ are there are not run again. `--server URL` takes a model server that runs alrea
 
 Which methods are compared, and how each peer offers them.
 
-Accuracy at counted tokens: every peer answers the same questions over the same model server, behind one proxy.
+Accuracy at counted tokens: every peer answers the same questions over the same model server, after one proxy.
 
 Each cell (a peer, a method, a size) is a file of answers and a file of the calls that the proxy counted meanwhile; a
 cell whose files are there is not run again, so the whole can be stopped at any time. `peers_accuracy_table` makes
@@ -39,8 +39,8 @@ Time to the first streamed text, and how long the model still works for a client
 
 The servers are those of `sidecar_load_servers`, before the same model that takes its time (`sidecar_backend`), one
 request at a time, for one sample and for a vote. `first` is the time to the first event with text, thought or answer.
-A client that leaves does so `LEAVES` of a reply's time after the model began; `idle` is how long after that the
-model still has a request open; told beside it is how many it answered to their end, or was sent, for nobody.
+A client that leaves does so `LEAVES` of a response's time after the model began; `idle` is how long after that the
+model still has a request open; told next to it is how many it answered to their end, or was sent, for no component.
 """
 
 from __future__ import annotations
@@ -181,17 +181,11 @@ class Cell:
 
 
 def cells(sizes: list[int], only: str = "", methods: str = "") -> list[Cell]:
-    """Everything that is to be run, ours first of each method.
-
-    Args:
-        sizes: Sizes.
-        only: Names of peers, with commas; empty is all.
-        methods: Names of methods likewise.
-    """
+    """Everything that is to be run, ours first of each method."""
     peers = [peer for peer in ALL if not only or peer.name in only.split(",")]
-    wanted = [method for method in METHODS if not methods or method in methods.split(",")]
+    expected = [method for method in METHODS if not methods or method in methods.split(",")]
     return [
-        Cell(peer.name, method, size) for size in sizes for method in wanted for peer in peers if method in peer.offers
+        Cell(peer.name, method, size) for size in sizes for method in expected for peer in peers if method in peer.offers
     ]
 
 
@@ -205,7 +199,7 @@ sys.path.append(str(LIBRARIES))
 MODEL = "model"
 """How the server calls the model."""
 TEMPERATURE, TOP_K = 1.0, 5
-"""OptiLLM samples at temperature 1, whatever is said; so all do, and among the likeliest tokens, as the server has it.
+"""OptiLLM samples at temperature 1, whatever is said; so all do, and among the most likely tokens, as the server has it.
 
 A nucleus would have the server sort its vocabulary for every token, which on a processor takes most of a step.
 """
@@ -214,10 +208,10 @@ RUNNERS = {"(direct)": "run_direct.py"}
 """Runners of what is no peer; they run in this environment."""
 
 
-def model_server(folder: Path, python: Path, weights: Path) -> tuple[Process, str]:
+def model_server(directory: Path, python: Path, weights: Path) -> tuple[Process, str]:
     """A vLLM server over the weights, on a CPU (see docs/vllm-server.md), without plug-ins; gives its address too.
 
-    Where a request says nothing of them, temperature and likeliest tokens are `TEMPERATURE` and `TOP_K`; nobody sends
+    Where a request states nothing of them, temperature and most likely tokens are `TEMPERATURE` and `TOP_K`; no component sends
     the latter, so that all sample alike.
     """
     port = free_port()
@@ -227,7 +221,7 @@ def model_server(folder: Path, python: Path, weights: Path) -> tuple[Process, st
     command += ["--enforce-eager", "--block-size", "32", "--kv-cache-memory-bytes", str(1 << 30)]
     command += ["--no-enable-chunked-prefill", "--max-model-len", "4096", "--max-num-batched-tokens", "4096"]
     command += ["--max-num-seqs", "64", "--enable-prompt-tokens-details", "--max-logprobs", "20"]
-    process = Process(command, folder, "model", {"VLLM_PLUGINS": "none", "VLLM_NO_USAGE_STATS": "1"})
+    process = Process(command, directory, "model", {"VLLM_PLUGINS": "none", "VLLM_NO_USAGE_STATS": "1"})
     root = f"http://127.0.0.1:{port}"
     try:
         process.wait_for(f"{root}/health", STARTS_S)
@@ -237,22 +231,22 @@ def model_server(folder: Path, python: Path, weights: Path) -> tuple[Process, st
     return process, root
 
 
-def proxy(folder: Path, upstream: str) -> tuple[Process, str]:
+def proxy(directory: Path, upstream: str) -> tuple[Process, str]:
     """The counting proxy as a process, and its address."""
     port = free_port()
     script = Path(__file__).with_name("peers_proxy.py")
-    process = Process([sys.executable, str(script), upstream, "--port", str(port)], folder, "proxy")
+    process = Process([sys.executable, str(script), upstream, "--port", str(port)], directory, "proxy")
     root = f"http://127.0.0.1:{port}"
     process.wait_for(f"{root}/ledger")
     return process, root
 
 
-def optillm_server(folder: Path, base_url: str, model: str, venv: Path, best_of: int) -> tuple[Process, str]:
+def optillm_server(directory: Path, base_url: str, model: str, venv: Path, best_of: int) -> tuple[Process, str]:
     """OptiLLM's proxy before a model, and its address."""
     port = free_port()
     command = [str(venv / "bin" / "optillm"), "--port", str(port), "--base-url", base_url, "--model", model]
     command += ["--approach", "none", "--best-of-n", str(best_of), "--log", "error"]
-    process = Process(command, folder, "optillm", {"OPENAI_API_KEY": "none", "OPTILLM_API_KEY": ""})
+    process = Process(command, directory, "optillm", {"OPENAI_API_KEY": "none", "OPTILLM_API_KEY": ""})
     root = f"http://127.0.0.1:{port}"
     try:
         process.wait_for(f"{root}/health")
@@ -273,21 +267,14 @@ def job_of(cell: Cell, base_url: str, model: str, questions: tuple[Asked, ...], 
     return Job(base_url, model, cell.method, cell.size, questions, SYSTEM, CHAIN, STEPS, **more)
 
 
-def run_job(job: Job, peer: str, peers: Path | None, folder: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+def run_job(job: Job, peer: str, peers: Path | None, directory: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
     """Have a runner do a job; gives the lines that it wrote, the last one about the whole.
-
-    Args:
-        job: The job.
-        peer: Whose runner.
-        peers: Folder of the virtual environments; ours is this one.
-        folder: Where the runner runs, and where what it says goes.
-        environment: Variables beside those of this process.
 
     Raises:
         Failed: It ended otherwise than well.
     """
     runner = RUNNERS.get(peer) or peer_named(peer).runner
-    log_file = folder / f"{runner.removesuffix('.py')}.log"
+    log_file = directory / f"{runner.removesuffix('.py')}.log"
     with log_file.open("ab") as log:
         done = subprocess.run(
             [str(python_of(peer, peers)), str(LIBRARIES / runner)],
@@ -295,7 +282,7 @@ def run_job(job: Job, peer: str, peers: Path | None, folder: Path, environment: 
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            cwd=folder,
+            cwd=directory,
             env={**os.environ, **environment},
             check=False,
         )
@@ -312,7 +299,7 @@ def python_of(peer: str, peers: Path | None) -> Path:
 
 
 def measure_accuracy(
-    cell: Cell, items: Sequence[Item], proxy_root: str, peers: Path, folder: Path, out: Path, **more: Any
+    cell: Cell, items: Sequence[Item], proxy_root: str, peers: Path, directory: Path, out: Path, **more: Any
 ) -> None:
     """Run a cell, unless it has been, and write its two files."""
     answers = out / cell.file
@@ -322,19 +309,19 @@ def measure_accuracy(
     base_url = f"{proxy_root}/v1"
     with ExitStack() as stack:
         if cell.peer == "OptiLLM":
-            process, root = optillm_server(folder, base_url, MODEL, peers.resolve() / "optillm", cell.size)
+            process, root = optillm_server(directory, base_url, MODEL, peers.resolve() / "optillm", cell.size)
             stack.callback(process.kill)
             base_url = f"{root}/v1"
         job = job_of(cell, base_url, MODEL, asked(items), temperature=TEMPERATURE, **more)
         keys = {"HOSTED_VLLM_API_KEY": "none", "OPENAI_API_KEY": "none"}
-        lines = run_job(job, cell.peer, peers, folder, keys)
+        lines = run_job(job, cell.peer, peers, directory, keys)
     calls = fetch(f"{proxy_root}/ledger", {})
     calls_file(answers).write_text("".join(json.dumps(call) + "\n" for call in calls), encoding="utf-8")
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def calls_file(answers: Path) -> Path:
-    """The file of the calls beside the file of the answers."""
+    """The file of the calls next to the file of the answers."""
     return answers.with_suffix(".calls.jsonl")
 
 
@@ -348,8 +335,8 @@ class Row:
         failed: Whether there is none because the peer raised an error.
         tokens: Generated tokens, those of judges included.
         prompt: Tokens of prompts.
-        calls: Calls of the model. Where these are calls of which nobody can tell whose they are, an even share.
-        seconds: From question to answer, beside the other questions under way.
+        calls: Calls of the model. Where these are calls of which no component can tell whose they are, an even share.
+        seconds: From question to answer, next to the other questions in flight.
     """
 
     id: str
@@ -367,7 +354,7 @@ Measured = Mapping[Cell, Sequence[Row]]
 def costs(calls: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, int, int]]:
     """By question the generated tokens, the prompts' and the number of calls.
 
-    Under the name "" stands what no question is named in once the first one is under way: prompts that are sent as
+    Under the name "" is what no question is named in once the first one is in flight: prompts that are sent as
     numbers of tokens. What a client asks when it is opened, before that, is no question's.
     """
     spent: dict[str, tuple[int, int, int]] = {}
@@ -382,23 +369,23 @@ async def rows_of(
     items: Sequence[Item], answers: Sequence[Mapping[str, Any]], calls: Sequence[Mapping[str, Any]], same: Equivalence
 ) -> list[Row]:
     """Score a cell's answers: ours reads the number out of every text, and compares."""
-    spent, told = costs(calls), {line["id"]: line for line in answers if "id" in line}
+    spent, values = costs(calls), {line["id"]: line for line in answers if "id" in line}
     rows = []
     for item in items:
-        if item.id not in told or not isinstance(item.gold, MathGold):
+        if item.id not in values or not isinstance(item.gold, MathGold):
             continue
-        line = told[item.id]
-        found = extract_answer(line["text"], Question(text=item.question.text, kind=item.gold.kind))
-        right = is_same(await compare_with_gold(None if found is None else found.value, item.gold, same))
+        line = values[item.id]
+        result = extract_answer(line["text"], Question(text=item.question.text, kind=item.gold.kind))
+        right = is_same(await compare_with_gold(None if result is None else result.value, item.gold, same))
         own, shared = spent.get(item.id, (0, 0, 0)), spent.get("", (0, 0, 0))
         tokens, prompt, count = (mine + ours / len(items) for mine, ours in zip(own, shared, strict=True))
         rows.append(Row(item.id, right, bool(line["error"]), tokens, prompt, count, line["seconds"]))
     return rows
 
 
-async def read_cell(folder: Path, cell: Cell, items: Sequence[Item], same: Equivalence) -> list[Row] | None:
+async def read_cell(directory: Path, cell: Cell, items: Sequence[Item], same: Equivalence) -> list[Row] | None:
     """A cell's rows; None if it was not run."""
-    answers = folder / cell.file
+    answers = directory / cell.file
     if not answers.exists():
         return None
     return await rows_of(items, _lines(answers), _lines(calls_file(answers)), same)
@@ -427,10 +414,10 @@ def beside(cell: Cell) -> Cell:
 
 
 def _against(rows: Sequence[Row], ours: Sequence[Row]) -> tuple[str, str, str]:
-    found = compare_paired(_outcomes(rows), _outcomes(ours))
-    span = found.bootstrap
+    result = compare_paired(_outcomes(rows), _outcomes(ours))
+    span = result.bootstrap
     between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
-    return f"{100 * found.difference:+.1f} [{between}]", f"{found.wins}, {found.losses}", f"{found.p:.2f}"
+    return f"{100 * result.difference:+.1f} [{between}]", f"{result.wins}, {result.losses}", f"{result.p:.2f}"
 
 
 def _outcomes(rows: Sequence[Row]) -> Outcomes:
@@ -448,8 +435,8 @@ def equal_tokens_table(measured: Measured) -> str:
             continue
         clusters = np.arange(len(next(iter(curves.values())).accuracy), dtype=np.intp)
         made = accuracy_at(list(curves.values()), clusters, at)
-        for (name, curve), found in zip(curves.items(), made, strict=True):
-            for tokens, here in zip(at, found, strict=True):
+        for (name, curve), result in zip(curves.items(), made, strict=True):
+            for tokens, here in zip(at, result, strict=True):
                 line = [method, name, f"{tokens:,.0f}"]
                 line += [
                     "" if here is None else f"{100 * here.value:.1f} [{100 * here.low:.0f}, {100 * here.high:.0f}]"
@@ -470,13 +457,13 @@ def _curves(measured: Measured, method: str) -> dict[str, TokenCurve]:
     if not runs:
         return {}
     shared = set.intersection(*({row.id for row in rows} for sizes in runs.values() for rows in sizes))
-    found = {}
+    results = {}
     for name, sizes in runs.items():
         kept = [sorted((row for row in rows if row.id in shared), key=lambda row: row.id) for rows in sizes]
         accuracy = np.array([[float(row.right) for row in rows] for rows in kept]).T
         tokens = np.array([[float(row.tokens) for row in rows] for rows in kept]).T
-        found[name] = TokenCurve(name, accuracy, tokens)
-    return found
+        results[name] = TokenCurve(name, accuracy, tokens)
+    return results
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -497,7 +484,7 @@ class Footprint:
 
     Attributes:
         version: Of its package.
-        packages: Distributions beside it and those of an empty environment.
+        packages: Distributions next to it and those of an empty environment.
         size: Bytes on disk beyond an empty environment.
         imports: Seconds of `import`, with the interpreter's own start, one a round.
     """
@@ -509,28 +496,28 @@ class Footprint:
 
 
 def site_packages(venv: Path) -> Path:
-    """The folder of an environment's packages."""
+    """The directory of an environment's packages."""
     return next((venv / "lib").glob("python3*")) / "site-packages"
 
 
-def bytes_of(folder: Path) -> int:
-    """Bytes of all files below a folder but compiled caches; links are not followed."""
+def bytes_of(directory: Path) -> int:
+    """Bytes of all files below a directory but compiled caches; links are not followed."""
     return sum(
         path.lstat().st_size
-        for path in folder.rglob("*")
+        for path in directory.rglob("*")
         if path.is_file() and not path.is_symlink() and path.suffix != ".pyc"
     )
 
 
 def measure_footprint(peers: Path, rounds: int) -> tuple[dict[str, Footprint], list[str]]:
     """All peers that are installed, and what could not be measured."""
-    found: dict[str, Footprint] = {}
+    results: dict[str, Footprint] = {}
     missing: list[str] = []
     bare = peers / "bare"
     nothing = bytes_of(site_packages(bare))
     empty = len(list(site_packages(bare).glob("*.dist-info")))
     there: list[tuple[str, Path, str]] = [(BARE, bare, "pass")]
-    found[BARE] = Footprint("", 0, 0, [])
+    results[BARE] = Footprint("", 0, 0, [])
     for peer in (*ALL, *EXTRA):
         venv = peers / peer.venv
         if not (venv / "bin" / "python").exists():
@@ -538,16 +525,16 @@ def measure_footprint(peers: Path, rounds: int) -> tuple[dict[str, Footprint], l
             continue
         version, packages = _python(venv, _TELL.format(peer.package)).split()
         size = bytes_of(site_packages(venv)) - nothing
-        found[peer.name] = Footprint(version, int(packages) - empty - 1, size, [])
+        results[peer.name] = Footprint(version, int(packages) - empty - 1, size, [])
         there.append((peer.name, venv, peer.imported))
     for number in range(rounds + 1):
         for name, venv, imported in there:
             began = time.perf_counter()
             _python(venv, imported)
             if number:
-                found[name].imports.append(time.perf_counter() - began)
+                results[name].imports.append(time.perf_counter() - began)
         there.append(there.pop(0))
-    return found, missing
+    return results, missing
 
 
 def _python(venv: Path, code: str) -> str:
@@ -555,11 +542,11 @@ def _python(venv: Path, code: str) -> str:
     return done.stdout
 
 
-def footprint_table(found: dict[str, Footprint]) -> str:
+def footprint_table(result: dict[str, Footprint]) -> str:
     """A row for each peer; times are medians over the rounds with their range."""
     head = ["", "version", "other packages", "MiB on disk", "imported, s", "range"]
     lines = []
-    for name, one in found.items():
+    for name, one in result.items():
         size = "" if name == BARE else f"{one.size / 2**20:.0f}"
         line = [name, one.version, "" if name == BARE else str(one.packages), size]
         lines.append([*line, *spread(one.imports, 2)])
@@ -581,28 +568,20 @@ class Spent:
 
 
 def measure_overhead(
-    peers: Path, folder: Path, size: int, questions: int, rounds: int
+    peers: Path, directory: Path, size: int, questions: int, rounds: int
 ) -> tuple[dict[str, list[Spent]], list[str]]:
-    """All rounds of all peers, and what could not be measured.
-
-    Args:
-        peers: Folder of the virtual environments.
-        folder: For logs.
-        size: Samples of a vote.
-        questions: Questions of a round that count.
-        rounds: Rounds.
-    """
-    found: dict[str, list[Spent]] = {}
+    """All rounds of all peers, and what could not be measured."""
+    results: dict[str, list[Spent]] = {}
     missing: list[str] = []
     with ExitStack() as stack:
-        backend = stack.enter_context(Backend(folder, Pace(tokens=8)))
+        backend = stack.enter_context(Backend(directory, Pace(tokens=8)))
         base_url = f"{backend.root}/v1"
         there = [name for name in MEASURED if name in (DIRECT, OURS) or _installed(peers, name, missing)]
         server: Process | None = None
         address = ""
         if "OptiLLM" in there:
             try:
-                server, address = optillm_server(folder, base_url, "fake", peers.resolve() / "optillm", size)
+                server, address = optillm_server(directory, base_url, "fake", peers.resolve() / "optillm", size)
                 stack.callback(server.kill)
             except Failed as e:
                 there.remove("OptiLLM")
@@ -612,26 +591,26 @@ def measure_overhead(
                 through = server if name == "OptiLLM" else None
                 url = f"{address}/v1" if through is not None else base_url
                 try:
-                    spent = _overhead_round(name, url, peers, folder, size, questions, backend, through)
+                    spent = _overhead_round(name, url, peers, directory, size, questions, backend, through)
                 except Failed as e:
                     missing.append(f"{name}: {e}")
                     continue
-                found.setdefault(name, []).append(spent)
+                results.setdefault(name, []).append(spent)
             there.append(there.pop(0))
-    return found, missing
+    return results, missing
 
 
 def _overhead_round(
-    name: str, url: str, peers: Path, folder: Path, size: int, questions: int, backend: Backend, server: Process | None
+    name: str, url: str, peers: Path, directory: Path, size: int, questions: int, backend: Backend, server: Process | None
 ) -> Spent:
-    asked = tuple(_asked(number) for number in range(WARM + questions))
-    job = job_of(Cell(name, "self-consistency", size), url, "fake", asked, concurrency=1, warm=WARM, max_tokens=64)
+    requests = tuple(_asked(number) for number in range(WARM + questions))
+    job = job_of(Cell(name, "self-consistency", size), url, "fake", requests, concurrency=1, warm=WARM, max_tokens=64)
     before = server.cpu_seconds() if server is not None else 0.0
     calls = _calls(backend)
-    told = run_job(job, name, peers, folder, {"REASON_MODEL": "openai/fake", "OPENAI_API_KEY": "none"})
+    values = run_job(job, name, peers, directory, {"REASON_MODEL": "openai/fake", "OPENAI_API_KEY": "none"})
     calls = _calls(backend) - calls
-    end = told[-1]
-    failed = [line["error"] for line in told[:-1] if line["error"]]
+    end = values[-1]
+    failed = [line["error"] for line in values[:-1] if line["error"]]
     if failed:
         raise Failed(f"{len(failed)} of {questions} questions failed: {failed[0]}")
     cpu = end["cpu"] / questions
@@ -657,17 +636,17 @@ def _installed(peers: Path, name: str, missing: list[str]) -> bool:
     return False
 
 
-def overhead_table(found: dict[str, list[Spent]], size: int) -> str:
+def overhead_table(result: dict[str, list[Spent]], size: int) -> str:
     """A row for each peer: medians over the rounds with their range, and ratios of rounds side by side."""
     head = ["", f"ms a question (vote of {size})", "range", "CPU ms a question", "range", "calls of the model"]
     head += [f"time, as a multiple of {OURS}'s [95 %]"]
     lines = []
-    for name, rounds in found.items():
+    for name, rounds in result.items():
         walls, cpus = [r.wall * 1e3 for r in rounds], [r.cpu * 1e3 for r in rounds]
         line = [name, *spread(walls, 1), *spread(cpus, 1)]
         line += [f"{statistics.median(r.calls for r in rounds):.1f}"]
-        beside = name not in (DIRECT, OURS) and len(found.get(OURS, ())) == len(rounds)
-        lines.append([*line, ratio_text(walls, [r.wall * 1e3 for r in found[OURS]]) if beside else ""])
+        beside = name not in (DIRECT, OURS) and len(result.get(OURS, ())) == len(rounds)
+        lines.append([*line, ratio_text(walls, [r.wall * 1e3 for r in result[OURS]]) if beside else ""])
     return table(head, lines)
 
 
@@ -698,7 +677,7 @@ BODIES: Mapping[str, Body] = {
     "its_hub": lambda model, samples: {"model": model, "budget": samples},
     "litellm": lambda model, samples: {"model": model, "n": samples},
 }
-"""What a request says beside question and stream, by server; LiteLLM has no vote and passes `n` on."""
+"""What a request states next to question and stream, by server; LiteLLM has no vote and passes `n` on."""
 
 
 @dataclass(frozen=True)
@@ -719,7 +698,7 @@ class Left:
     """One request that its client left.
 
     Attributes:
-        idle: Seconds from closing to the last moment at which the model had a request open; at most `MOST_S`.
+        idle: Seconds from closing to the last moment at which the model had a request open; up to `MOST_S`.
         completed: Requests that the model answered to their end after that.
         begun: Requests that it was sent after that.
     """
@@ -750,29 +729,29 @@ async def leave(server: Server, body: Mapping[str, Any], after_s: float, backend
         Failed: The model was not asked.
     """
     session = aiohttp.ClientSession(headers=dict(server.headers))
-    asked = asyncio.create_task(_read_connection(session, server.url, body))
+    requests = asyncio.create_task(_read_connection(session, server.url, body))
     ends = time.perf_counter() + MOST_S
     while not (await asyncio.to_thread(backend.stats))["open"]:
-        if asked.done() or time.perf_counter() > ends:
-            asked.cancel()
+        if requests.done() or time.perf_counter() > ends:
+            requests.cancel()
             await session.close()
             raise Failed(f"{server.name} did not ask the model")
         await asyncio.sleep(0.005)
     await asyncio.sleep(after_s)
-    asked.cancel()
-    await asyncio.gather(asked, return_exceptions=True)
+    requests.cancel()
+    await asyncio.gather(requests, return_exceptions=True)
     await session.close()
     closed = last = time.perf_counter()
     before = await asyncio.to_thread(backend.stats)
     while True:
-        told = await asyncio.to_thread(backend.stats)
+        values = await asyncio.to_thread(backend.stats)
         now = time.perf_counter()
-        if told["open"]:
+        if values["open"]:
             last = now
         if now - last > QUIET_S or now - closed > MOST_S:
             break
         await asyncio.sleep(0.005)
-    return Left(last - closed, told["completed"] - before["completed"], told["received"] - before["received"])
+    return Left(last - closed, values["completed"] - before["completed"], values["received"] - before["received"])
 
 
 async def _read_connection(session: aiohttp.ClientSession, url: str, body: Mapping[str, Any]) -> None:
@@ -783,26 +762,18 @@ async def _read_connection(session: aiohttp.ClientSession, url: str, body: Mappi
 
 _JSON = {"Content-Type": "application/json"}
 Round = tuple[ServedRequest, Left, Left]
-"""A request that was read to its end as a stream, one that was left as a stream, and one as a whole reply."""
+"""A request that was read to its end as a stream, one that was left as a stream, and one as a whole response."""
 Found = dict[tuple[str, int], list[Round]]
 """By server and samples, an entry a round."""
 
 
-def measure_serving(peers: Path, folder: Path, pace: Pace, rounds: int, only: str = "") -> tuple[Found, list[str]]:
-    """All rounds, in turns, and what could not be measured.
-
-    Args:
-        peers: Folder of the virtual environments.
-        folder: Where servers run.
-        pace: How the model's replies come.
-        rounds: Rounds, after one that is not counted.
-        only: Names of servers, with commas; empty is all.
-    """
-    found: Found = {}
+def measure_serving(peers: Path, directory: Path, pace: Pace, rounds: int, only: str = "") -> tuple[Found, list[str]]:
+    """All rounds, in turns, and what could not be measured."""
+    result: Found = {}
     with ExitStack() as stack:
-        backend = stack.enter_context(Backend(folder, pace))
+        backend = stack.enter_context(Backend(directory, pace))
         names = [name for name in ("reason", *PEERS) if not only or name in only.split(",")]
-        running, missing = start_all(folder, backend, peers, names, stack)
+        running, missing = start_all(directory, backend, peers, names, stack)
         servers = list(running.items())
         for number in range(rounds + 1):  # the first is for warming up
             for name, server in servers:
@@ -813,29 +784,29 @@ def measure_serving(peers: Path, folder: Path, pace: Pace, rounds: int, only: st
                         missing.append(f"{server.name}, {samples} samples: {e}")
                         continue
                     if number:
-                        found.setdefault((server.name, samples), []).append(made)
+                        result.setdefault((server.name, samples), []).append(made)
             servers.append(servers.pop(0))
-    return found, missing
+    return result, missing
 
 
 async def _serving_round(name: str, server: Server, samples: int, pace: Pace, backend: Backend) -> Round:
     messages = [{"role": "user", "content": QUESTION}]
     body = {**BODIES[name](server.model, samples), "messages": messages}
     streamed, after = {**body, "stream": True}, LEAVES * pace.seconds
-    asked = await ask(server, streamed)
-    return asked, await leave(server, streamed, after, backend), await leave(server, body, after, backend)
+    requests = await ask(server, streamed)
+    return requests, await leave(server, streamed, after, backend), await leave(server, body, after, backend)
 
 
-def serving_table(found: Found) -> str:
+def serving_table(result: Found) -> str:
     """A row for each server and number of samples: medians over the rounds, and the range."""
     head = ["server", "samples", "first text, s", "range", "whole reply, s"]
     head += ["idle after leaving a stream, s", "range", "answered, begun for nobody"]
     head += ["idle after leaving a whole reply, s", "range", "answered, begun for nobody"]
     lines = []
-    for (name, samples), rounds in found.items():
-        line = [name, str(samples), *spread([asked.first for asked, _, _ in rounds], 3)]
-        line += [f"{statistics.median(asked.whole for asked, _, _ in rounds):.2f}"]
-        for left in ([stream for _, stream, _ in rounds], [whole for _, _, whole in rounds]):
+    for (name, samples), rounds in result.items():
+        line = [name, str(samples), *spread([requests.first for requests, _, _ in rounds], 3)]
+        line += [f"{statistics.median(requests.whole for requests, _, _ in rounds):.2f}"]
+        for left in ([stream for _, stream, _ in rounds], [full for _, _, full in rounds]):
             line += spread([one.idle for one in left], 3)
             counts = (statistics.mean(one.completed for one in left), statistics.mean(one.begun for one in left))
             line += [f"{counts[0]:.1f}, {counts[1]:.1f}"]
@@ -847,9 +818,9 @@ PARTS = ("footprint", "overhead", "serving", "accuracy")
 
 
 def main() -> int:
-    """Do the parts that are asked for."""
-    given = arguments().parse_args()
-    chosen = PARTS if "all" in given.parts else tuple(part for part in PARTS if part in given.parts)
+    """Do the parts that are posed for."""
+    args = arguments().parse_args()
+    chosen = PARTS if "all" in args.parts else tuple(part for part in PARTS if part in args.parts)
     parts: dict[str, Callable[[argparse.Namespace, Path], tuple[str, Any]]] = {
         "footprint": footprint,
         "overhead": overhead,
@@ -859,16 +830,16 @@ def main() -> int:
     for part in chosen:
         load = os.getloadavg()[0]
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            body, record = parts[part](given, Path(scratch))
+            body, record = parts[part](args, Path(scratch))
         head = f"{made_here()} {datetime.now(UTC):%H:%M} UTC, load {load:.1f} before."
-        tell(f"## {part}\n\n{head}\n\n{body}", record, given.out, part)
-    if "tables" in given.parts:
-        print("\n\n".join((given.out / f"{p}.md").read_text() for p in PARTS if (given.out / f"{p}.md").exists()))
+        tell(f"## {part}\n\n{head}\n\n{body}", record, args.out, part)
+    if "tables" in args.parts:
+        print("\n\n".join((args.out / f"{p}.md").read_text() for p in PARTS if (args.out / f"{p}.md").exists()))
     return 0
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """What can be requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=(*PARTS, "all", "tables"))
     parser.add_argument("--peers", type=Path, help="folder with their virtual environments (benchmarks/peers/install)")
@@ -892,45 +863,45 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def footprint(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
+def footprint(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """Size and import time."""
-    found, missing = peers_footprint.measure_footprint(given.peers, given.rounds)
-    return _said(peers_footprint.footprint_table(found), missing), {n: asdict(one) for n, one in found.items()}
+    result, missing = peers_footprint.measure_footprint(options.peers, options.rounds)
+    return _said(peers_footprint.footprint_table(result), missing), {n: asdict(one) for n, one in result.items()}
 
 
-def overhead(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
+def overhead(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """Own work of a question."""
-    found, missing = peers_overhead.measure_overhead(given.peers, folder, given.size, given.questions, given.rounds)
-    record = {name: [asdict(spent) for spent in rounds] for name, rounds in found.items()}
-    head = f"{given.questions} questions a round, {given.rounds} rounds in turns; medians over the rounds.\n\n"
-    return _said(head + peers_overhead.overhead_table(found, given.size), missing), record
+    result, missing = peers_overhead.measure_overhead(options.peers, directory, options.size, options.questions, options.rounds)
+    record = {name: [asdict(spent) for spent in rounds] for name, rounds in result.items()}
+    head = f"{options.questions} questions a round, {options.rounds} rounds in turns; medians over the rounds.\n\n"
+    return _said(head + peers_overhead.overhead_table(result, options.size), missing), record
 
 
-def serving(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
-    """First text, and what goes on for a client that left."""
-    each = given.reply_s / given.reply_tokens
-    pace = Pace(tokens=given.reply_tokens, first_s=each, token_s=each)
-    found, missing = peers_serving.measure_serving(given.peers, folder, pace, given.rounds, given.servers)
+def serving(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
+    """First text, and what continues for a client that left."""
+    each = options.reply_s / options.reply_tokens
+    pace = Pace(tokens=options.reply_tokens, first_s=each, token_s=each)
+    result, missing = peers_serving.measure_serving(options.peers, directory, pace, options.rounds, options.servers)
     record = [
         {"server": name, "samples": samples, "rounds": [[asdict(one) for one in made] for made in rounds]}
-        for (name, samples), rounds in found.items()
+        for (name, samples), rounds in result.items()
     ]
-    head = f"A reply is {pace.tokens} tokens in {pace.seconds:.2f} s; {given.rounds} rounds in turns, medians.\n\n"
-    return _said(head + peers_serving.serving_table(found), missing), record
+    head = f"A reply is {pace.tokens} tokens in {pace.seconds:.2f} s; {options.rounds} rounds in turns, medians.\n\n"
+    return _said(head + peers_serving.serving_table(result), missing), record
 
 
-def accuracy(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
+def accuracy(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """Accuracy at counted tokens."""
-    items = load_dataset("gsm8k", data=given.data, limit=given.limit).items
-    skipped = given.skip.split(",") if given.skip else []
-    chosen = cells(sorted(map(int, given.sizes.split(","))), given.only, given.methods)
-    wanted = [cell for cell in chosen if f"{cell.peer}:{cell.method}" not in skipped]
-    place = given.out / "answers"
-    place.mkdir(parents=True, exist_ok=True)
-    missing = run_cells([cell for cell in wanted if not (place / cell.file).exists()], items, given, folder, place)
-    measured = asyncio.run(_read(place, wanted, items))
-    weights = given.weights.name if given.weights else "the model of the server that was given"
-    parts = [f"gsm8k, {len(items)} questions, {weights} on vLLM, {given.concurrency} questions at once."]
+    items = load_dataset("gsm8k", data=options.data, limit=options.limit).items
+    skipped = options.skip.split(",") if options.skip else []
+    chosen = cells(sorted(map(int, options.sizes.split(","))), options.only, options.methods)
+    expected = [cell for cell in chosen if f"{cell.peer}:{cell.method}" not in skipped]
+    position = options.out / "answers"
+    position.mkdir(parents=True, exist_ok=True)
+    missing = run_cells([cell for cell in expected if not (position / cell.file).exists()], items, options, directory, position)
+    measured = asyncio.run(_read(position, expected, items))
+    weights = options.weights.name if options.weights else "the model of the server that was given"
+    parts = [f"gsm8k, {len(items)} questions, {weights} on vLLM, {options.concurrency} questions at once."]
     parts += [peers_accuracy_table.accuracy_table(measured)]
     if equal := peers_accuracy_table.equal_tokens_table(measured):
         parts += ["### At equal tokens, between the sizes", equal]
@@ -939,24 +910,24 @@ def accuracy(given: argparse.Namespace, folder: Path) -> tuple[str, Any]:
 
 
 def run_cells(
-    wanted: list[Cell], items: tuple[Item, ...], given: argparse.Namespace, folder: Path, place: Path
+    wanted: list[Cell], items: tuple[Item, ...], options: argparse.Namespace, directory: Path, place: Path
 ) -> list[str]:
     """Run what is not there yet; gives what could not be run."""
     missing: list[str] = []
     if not wanted:
         return missing
     with ExitStack() as stack:
-        upstream = given.server
+        upstream = options.server
         if upstream is None:
-            model, upstream = peers_accuracy.model_server(folder, given.vllm_python, given.weights)
+            model, upstream = peers_accuracy.model_server(directory, options.vllm_python, options.weights)
             stack.callback(model.kill)
-        process, root = peers_accuracy.proxy(folder, upstream)
+        process, root = peers_accuracy.proxy(directory, upstream)
         stack.callback(process.kill)
         for number, cell in enumerate(wanted):
             began = datetime.now(UTC)
             try:
                 peers_accuracy.measure_accuracy(
-                    cell, items, root, given.peers, folder, place, concurrency=given.concurrency
+                    cell, items, root, options.peers, directory, place, concurrency=options.concurrency
                 )
             except (Failed, OSError) as e:
                 missing.append(f"{cell.peer}, {cell.method}, size {cell.size}: {e}")
@@ -965,10 +936,10 @@ def run_cells(
     return missing
 
 
-async def _read(place: Path, wanted: list[Cell], items: tuple[Item, ...]) -> dict[Cell, list[Any]]:
+async def _read(position: Path, expected: list[Cell], items: tuple[Item, ...]) -> dict[Cell, list[Any]]:
     async with Equivalence() as same:
-        found = {cell: await peers_accuracy_table.read_cell(place, cell, items, same) for cell in wanted}
-    return {cell: rows for cell, rows in found.items() if rows}
+        results = {cell: await peers_accuracy_table.read_cell(position, cell, items, same) for cell in expected}
+    return {cell: rows for cell, rows in results.items() if rows}
 
 
 def _said(body: str, missing: list[str]) -> str:

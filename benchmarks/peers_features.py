@@ -5,8 +5,8 @@
     python benchmarks/peers_features.py --check          exits with 1 if the page's is another
     python benchmarks/peers_features.py --peers FOLDER   looks every cell up in what is installed there
 
-A cell of a peer's is a claim: a file of its package and a piece of text that stands in it. Without one the cell is
-empty, which says that we did not find it there, and not that it cannot be done.
+A cell of a peer's is a claim: a file of its package and a piece of text that is in it. Without one the cell is
+empty, which states that we did not find it there, and not that it cannot be done.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Claim:
     """What a peer offers.
 
     Attributes:
-        shown: What the cell says: its own name for it.
+        shown: What the cell states: its own name for it.
         file: File below `site-packages`.
-        says: What stands in that file.
+        states: What is in that file.
     """
 
     shown: str
@@ -215,8 +215,8 @@ def unfounded(peers: Path) -> list[str]:
     """What is claimed of a peer and does not stand in what is installed."""
     wrong = []
     for peer, version in VERSIONS.items():
-        folder = next((peers / version.venv / "lib").glob("python3*"), None)
-        packages = None if folder is None else folder / "site-packages"
+        directory = next((peers / version.venv / "lib").glob("python3*"), None)
+        packages = None if directory is None else directory / "site-packages"
         if packages is None or not any(packages.glob(f"{version.package}-{version.number}.dist-info")):
             wrong.append(f"{peer} {version.number} is not installed in {peers / version.venv}")
             continue
@@ -232,7 +232,7 @@ def _text(path: Path) -> str:
 
 
 def with_table(text: str) -> str:
-    """A page with the table made anew."""
+    """A page with the table made again."""
     if not _MARKED.search(text):
         raise SystemExit("the page has no table marked features")
     return _MARKED.sub(lambda m: m[1] + features() + "\n" + m[2], text)
@@ -244,17 +244,17 @@ def main() -> int:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--peers", type=Path, help="folder of their virtual environments (benchmarks/peers/install)")
-    given = parser.parse_args()
-    if given.peers is not None:
-        wrong = unfounded(given.peers)
+    args = parser.parse_args()
+    if args.peers is not None:
+        wrong = unfounded(args.peers)
         print("\n".join(wrong), file=sys.stderr)
         return 1 if wrong else 0
-    if given.write or given.check:
+    if args.write or args.check:
         old = PAGE.read_text(encoding="utf-8")
         new = with_table(old)
-        if given.write:
+        if args.write:
             PAGE.write_text(new, encoding="utf-8")
-        return 1 if given.check and new != old else 0
+        return 1 if args.check and new != old else 0
     print(features())
     return 0
 

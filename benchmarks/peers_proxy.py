@@ -2,7 +2,7 @@ r"""A proxy before the model server that counts, for all peers alike, what their
 
     python benchmarks/peers_proxy.py UPSTREAM [--port N]
 
-It writes `ready PORT` to its output, and runs until it is ended. Every request goes on to UPSTREAM as it came, except
+It writes `ready PORT` to its output, and runs until it is ended. Every request continues to UPSTREAM as it came, except
 for one thing: peers are given questions with a mark before them, `[[item:NAME]]`, by which a call is known to belong
 to a question, and the proxy takes all marks out, so that the model never sees one. Calls without a mark (what a client
 asks when it is opened) are counted under the empty name.
@@ -35,11 +35,11 @@ class Call:
 
     Attributes:
         item: Name of the question; empty if there was no mark.
-        samples: Replies that were asked for.
+        samples: Responses that were requested.
         prompt: Tokens of the prompt.
         completion: Tokens that were generated.
-        seconds: From the request to the end of the reply.
-        first: To the first bytes of the reply's body.
+        seconds: From the request to the end of the response.
+        first: To the first bytes of the response's body.
         status: The server's; 0 if it could not be reached.
         cut: Whether the client left, or the server stated no tokens.
     """
@@ -56,12 +56,12 @@ class Call:
 
 def unmarked(body: bytes) -> tuple[str, bytes]:
     """The name in the first mark of a body, or nothing, and the body without marks."""
-    found = _MARK.search(body)
-    return (found[1].decode(), _MARK.sub(b"", body)) if found else ("", body)
+    result = _MARK.search(body)
+    return (result[1].decode(), _MARK.sub(b"", body)) if result else ("", body)
 
 
 def read_usage(call: Call, reply: bytes, streamed: bool) -> None:
-    """Put what a reply says of its tokens into its call."""
+    """Put what a response states about its tokens into its call."""
     usage: dict[str, Any] | None = None
     if streamed:
         pieces = 0
@@ -86,11 +86,7 @@ def read_usage(call: Call, reply: bytes, streamed: bool) -> None:
 
 
 class Proxy:
-    """The proxy as an aiohttp application.
-
-    Args:
-        upstream: Address of the model server, without `/v1`.
-    """
+    """The proxy as an aiohttp application."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream.rstrip("/")
@@ -111,17 +107,17 @@ class Proxy:
             yield
 
     async def _ledger(self, request: web.Request) -> web.Response:
-        told = [asdict(call) for call in self.calls]
+        values = [asdict(call) for call in self.calls]
         if request.method == "POST":
             self.calls.clear()
-        return web.json_response(told)
+        return web.json_response(values)
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         item, body = unmarked(await request.read())
         counted = request.method == "POST" and request.path.endswith("/completions")
-        asked = json.loads(body) if counted else {}
-        call = Call(item, int(asked.get("n") or 1))
-        streamed = bool(asked.get("stream"))
+        args = json.loads(body) if counted else {}
+        call = Call(item, int(args.get("n") or 1))
+        streamed = bool(args.get("stream"))
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
         reply, began = bytearray(), time.perf_counter()
         answer = web.StreamResponse()
@@ -163,8 +159,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("upstream")
     parser.add_argument("--port", type=int, default=0)
-    asked = parser.parse_args()
-    asyncio.run(serve(asked.upstream, asked.port))
+    args = parser.parse_args()
+    asyncio.run(serve(args.upstream, args.port))
 
 
 if __name__ == "__main__":

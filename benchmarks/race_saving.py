@@ -7,7 +7,7 @@ r"""What a race saves: the tokens of a run with a stopping rule against those of
 
 Both runs ask the same questions under the same seeds. The race has to be live (`--reuse run`): stored samples are
 finished at once, so nothing could be cancelled. Its tokens are those of the ledger, cancelled samples included; the
-script also counts the tokens of every reply in the race's run store and says whether the two agree.
+script also counts the tokens of every response in the race's run store and states whether the two agree.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("fixed", type=Path, help="folder of the run that draws all samples")
     parser.add_argument("race", type=Path, help="folder of the run with a stopping rule")
-    given = parser.parse_args()
-    fixed, race = load_run(given.fixed), load_run(given.race)
+    args = parser.parse_args()
+    fixed, race = load_run(args.fixed), load_run(args.race)
     tokens = {r.key: r.ledger.completion_tokens for r in fixed.rows}
     shared = [r for r in race.rows if r.key in tokens and r.error is None]
     spent = np.array([[tokens[r.key], r.ledger.completion_tokens] for r in shared], dtype=float)
@@ -41,11 +41,11 @@ def main() -> int:
     low, high = np.quantile(1 - sums[:, 1] / sums[:, 0], [0.025, 0.975])
     saved = 1 - spent[:, 1].sum() / spent[:, 0].sum()
     keys = {r.key for r in shared}
-    found = compare_paired(outcomes_of(shared), outcomes_of([r for r in fixed.rows if r.key in keys]))
+    result = compare_paired(outcomes_of(shared), outcomes_of([r for r in fixed.rows if r.key in keys]))
     span = (
         "not estimable"
-        if found.bootstrap is None
-        else f"{100 * found.bootstrap.low:.1f}, {100 * found.bootstrap.high:.1f}"
+        if result.bootstrap is None
+        else f"{100 * result.bootstrap.low:.1f}, {100 * result.bootstrap.high:.1f}"
     )
     calls, cut, cut_tokens, stored = asyncio.run(replies_of(race))
     plan = race.manifest.plan
@@ -60,8 +60,8 @@ def main() -> int:
         f"Saved: {100 * saved:.1f} % of the tokens (95 % interval over questions {100 * low:.1f} to {100 * high:.1f})."
     )
     print(
-        f"Accuracy of the race less all samples: {100 * found.difference:+.1f} points [{span}], {found.wins} won, "
-        f"{found.losses} lost, exact p = {found.p:.2f}."
+        f"Accuracy of the race less all samples: {100 * result.difference:+.1f} points [{span}], {result.wins} won, "
+        f"{result.losses} lost, exact p = {result.p:.2f}."
     )
     print(
         f"{calls} samples were begun, {cut} of them cancelled after {cut_tokens / max(cut, 1):.0f} tokens on average. "
@@ -78,7 +78,7 @@ async def replies_of(run: StoredRun) -> tuple[int, int, int, int]:
         calls = [c for row in run.rows for c in await store.list_calls(row.run_id) if "index" in c.request]
     finally:
         await store.aclose()
-    tokens = [(c.cut, len(ids) if isinstance(ids := c.reply.get("token_ids"), list) else 0) for c in calls]
+    tokens = [(c.truncated, len(ids) if isinstance(ids := c.response.get("token_ids"), list) else 0) for c in calls]
     cut = [n for was_cut, n in tokens if was_cut]
     return len(calls), len(cut), sum(cut), sum(n for _, n in tokens)
 

@@ -1,4 +1,4 @@
-r"""Does the learned navigator earn its tokens? `rlot` by policy beside `cot` and self-consistency, a table per dataset.
+r"""Does the learned navigator earn its tokens? `rlot` by policy next to `cot` and self-consistency, a table per dataset.
 
     python benchmarks/rlot_table.py plan --models vllm/A vllm/B --data gsm8k=FILE gpqa=FILE --limit 200 --out plans \
         --navigator nav.safetensors --reward-model local/FOLDER
@@ -12,7 +12,7 @@ A row is a method of a model. It is compared with the model's learned navigator 
 self-consistency at as many generated tokens, by interpolation between its numbers of samples. Chain lengths and
 unreadable scores are those that the runs noted in the run store.
 
-The sweeps that `rlot_table.py` makes its tables of: all policies of `rlot` beside chains that are merely sampled.
+The sweeps that `rlot_table.py` makes its tables of: all policies of `rlot` next to chains that are merely sampled.
 """
 
 from __future__ import annotations
@@ -40,46 +40,46 @@ POLICIES = ("learned", "fixed", "llm", "random", "prm-greedy")
 """The policies of `rlot`, in the order of the tables."""
 
 
-def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
+def sweep_files(options: argparse.Namespace) -> dict[Path, str]:
     """A sweep for each dataset as TOML, by its file."""
     models = "\n".join(
         f"[[models]]\nmain = {json.dumps(name)}\n"
-        + (f"reward = {json.dumps(given.reward_model)}\n" if given.reward_model else "")
-        for name in given.models
+        + (f"reward = {json.dumps(options.reward_model)}\n" if options.reward_model else "")
+        for name in options.models
     )
     files: dict[Path, str] = {}
-    for word in given.data:
+    for word in options.data:
         name, _, file = word.partition("=")
         lines = ["[[dataset]]", f"name = {json.dumps(absolute_if_file(name))}"]
         lines += [f"data = {json.dumps(str(Path(file).absolute()))}"] if file else []
-        lines += [f"limit = {given.limit}"] if given.limit else []
+        lines += [f"limit = {options.limit}"] if options.limit else []
         own = name.endswith((".jsonl", ".csv"))
-        lines += [f"options = {{kind = {json.dumps(given.kind)}}}"] if own and given.kind else []
-        path = given.out / f"{Path(name).stem.replace(':', '-')}.toml"
+        lines += [f"options = {{kind = {json.dumps(options.kind)}}}"] if own and options.kind else []
+        path = options.out / f"{Path(name).stem.replace(':', '-')}.toml"
         if path in files:
             raise SystemExit(f"two datasets would be written to {path}")
-        parts = [f"seeds = {given.seeds}\n", models, "\n".join(lines) + "\n", *strategy_blocks(methods(given))]
+        parts = [f"seeds = {options.seeds}\n", models, "\n".join(lines) + "\n", *strategy_blocks(methods(options))]
         files[path] = "\n".join(parts)
     return files
 
 
-def methods(given: argparse.Namespace) -> list[tuple[str, dict[str, object]]]:
+def methods(options: argparse.Namespace) -> list[tuple[str, dict[str, object]]]:
     """Strategies with their parameters as TOML; self-consistency with more samples first."""
-    chains: dict[str, object] = {"max_tokens": given.max_tokens}
-    found: list[tuple[str, dict[str, object]]] = [
-        ("self-consistency", {**chains, "n": n, "temperature": 0.7}) for n in sorted(given.samples, reverse=True)
+    chains: dict[str, object] = {"max_tokens": options.max_tokens}
+    results: list[tuple[str, dict[str, object]]] = [
+        ("self-consistency", {**chains, "n": n, "temperature": 0.7}) for n in sorted(options.samples, reverse=True)
     ]
-    found.append(("cot", {**chains, "temperature": 0.0}))
-    shared: dict[str, object] = dict(word.split("=", 1) for word in given.set)
-    for policy in given.policies:
-        if policy == "prm-greedy" and not given.reward_model:
+    results.append(("cot", {**chains, "temperature": 0.0}))
+    shared: dict[str, object] = dict(word.split("=", 1) for word in options.set)
+    for policy in options.policies:
+        if policy == "prm-greedy" and not options.reward_model:
             continue
-        navigators = given.navigator if policy == "learned" else [None]
+        navigators = options.navigator if policy == "learned" else [None]
         for navigator in navigators:
             own = {} if navigator is None else {"navigator": json.dumps(absolute_if_file(navigator))}
-            for votes in given.votes if policy == "learned" else [1]:
-                found.append(("rlot", {"policy": json.dumps(policy), **own, "n_votes": votes, **shared}))
-    return found
+            for votes in options.votes if policy == "learned" else [1]:
+                results.append(("rlot", {"policy": json.dumps(policy), **own, "n_votes": votes, **shared}))
+    return results
 
 
 def absolute_if_file(name: str) -> str:
@@ -128,17 +128,17 @@ def main() -> int:
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
     table.add_argument("--by-subject", action="store_true", help="a table for each subject of the questions as well")
     table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
-    given = parser.parse_args()
-    if given.command == "plan":
-        for path, text in sweep_files(given).items():
+    args = parser.parse_args()
+    if args.command == "plan":
+        for path, text in sweep_files(args).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(path)
     else:
-        runs = [load_run(p) for folder in given.runs for p in sorted(folder.iterdir()) if (p / "run.json").exists()]
-        if given.by_subject:
+        runs = [load_run(p) for directory in args.runs for p in sorted(directory.iterdir()) if (p / "run.json").exists()]
+        if args.by_subject:
             runs += [part for run in runs for part in by_subject(run)]
-        print(report(runs, [asyncio.run(chains_of(run, given.store)) for run in runs]))
+        print(report(runs, [asyncio.run(chains_of(run, args.store)) for run in runs]))
     return 0
 
 
@@ -157,7 +157,7 @@ def report(runs: Sequence[StoredRun], chains: Sequence[Chains]) -> str:
 
 
 def by_subject(run: StoredRun) -> list[StoredRun]:
-    """A run cut into the subjects of its questions; nothing if there is one alone."""
+    """A run cut into the subjects of its questions; nothing if there is one only."""
     subjects = sorted({row.subject for row in run.rows})
     if len(subjects) == 1:
         return []
@@ -225,28 +225,28 @@ def order_of(run: StoredRun) -> tuple[int, int, str]:
 def method_of(run: StoredRun) -> str:
     """A method in a few words."""
     plan = run.manifest.plan
-    given: Mapping[str, object] = plan.parameters
+    args: Mapping[str, object] = plan.parameters
     if plan.strategy == "self-consistency":
-        return f"self-consistency, n = {given['n']}"
+        return f"self-consistency, n = {args['n']}"
     if plan.strategy != "rlot":
         return plan.strategy
-    words = [f"rlot, {given['policy']}"]
-    if given["policy"] == "fixed":
-        sequence = given["sequence"]
+    words = [f"rlot, {args['policy']}"]
+    if args["policy"] == "fixed":
+        sequence = args["sequence"]
         words.append("-".join(map(str, sequence)) if isinstance(sequence, list | tuple) else str(sequence))
-    if given["policy"] == "learned" and given["navigator"] != "default":
-        words.append(Path(str(given["navigator"])).stem)
-    if given["n_votes"] != 1:
-        words.append(f"{given['n_votes']} votes")
+    if args["policy"] == "learned" and args["navigator"] != "default":
+        words.append(Path(str(args["navigator"])).stem)
+    if args["n_votes"] != 1:
+        words.append(f"{args['n_votes']} votes")
     return ", ".join(words)
 
 
 def accuracy(run: StoredRun) -> str:
     """Share of right answers in per cent, with its interval."""
-    found = mean_of(outcomes_of(run.rows))
-    ends = found.interval
+    result = mean_of(outcomes_of(run.rows))
+    ends = result.interval
     between = "" if ends is None else f" [{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
-    return f"{100 * found.value:.1f}{between}"
+    return f"{100 * result.value:.1f}{between}"
 
 
 def mean_of_rows(run: StoredRun, name: str) -> float:
@@ -257,29 +257,24 @@ def mean_of_rows(run: StoredRun, name: str) -> float:
 def difference(learned: StoredRun, run: StoredRun) -> str:
     """Paired difference in accuracy, the learned navigator's less another method's, in points."""
     try:
-        found = compare_paired(outcomes_of(learned.rows), outcomes_of(run.rows))
+        result = compare_paired(outcomes_of(learned.rows), outcomes_of(run.rows))
     except UserError:  # no question in common
         return UNKNOWN
-    span = found.bootstrap
+    span = result.bootstrap
     between = "" if span is None else f" [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
-    return f"{100 * found.difference:+.1f}{between}"
+    return f"{100 * result.difference:+.1f}{between}"
 
 
 def beside_sampling(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
     """Accuracy less that of self-consistency at as many tokens; what is beyond its sizes is said to be."""
-    found = against_curve([run], sampled)
-    if isinstance(found, str):
-        return found
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    result = against_curve([run], sampled)
+    if isinstance(result, str):
+        return result
+    return f"{100 * result.value:+.1f} [{100 * result.low:+.1f}, {100 * result.high:+.1f}]"
 
 
 def against_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> InterpolatedAccuracy | str:
-    """One run beside the curve of others, on the questions that all have; a text says why that cannot be.
-
-    Args:
-        runs: The run.
-        sampled: The runs of the curve.
-    """
+    """One run next to the curve of others, on the questions that all have; a text states why that cannot be."""
     if not sampled:
         return UNKNOWN
     tables = [by_item(run) for run in (*runs, *sampled)]
@@ -295,16 +290,16 @@ def against_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> In
         return "costs more than its most samples"
     if tokens < reach.min():
         return "costs less than its fewest"
-    found = difference_at(mine, theirs, clusters, tokens)
-    return UNKNOWN if found is None else found
+    result = difference_at(mine, theirs, clusters, tokens)
+    return UNKNOWN if result is None else result
 
 
 def by_item(run: StoredRun) -> dict[str, tuple[float, float]]:
     """Mean score and mean generated tokens of each question."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    results: dict[str, list[tuple[float, float]]] = {}
     for row in run.rows:
-        found.setdefault(row.id, []).append((row.value, float(row.ledger.completion_tokens)))
-    means = {name: np.mean(rows, axis=0) for name, rows in found.items()}
+        results.setdefault(row.id, []).append((row.value, float(row.ledger.completion_tokens)))
+    means = {name: np.mean(rows, axis=0) for name, rows in results.items()}
     return {name: (float(score), float(tokens)) for name, (score, tokens) in means.items()}
 
 
@@ -322,10 +317,10 @@ async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
     if run.manifest.plan.strategy != "rlot":
         return Chains()
     said = run.manifest.store
-    place = store or (run.path / STORE if said == STORE else Path(said))
-    if not place.exists():
+    position = store or (run.path / STORE if said == STORE else Path(said))
+    if not position.exists():
         return Chains()
-    opened = await SqliteStore.open(place)
+    opened = await SqliteStore.open(position)
     try:
         notes = [chains_in(await opened.list_events(row.run_id)) for row in run.rows]
     finally:
@@ -338,18 +333,18 @@ async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
 
 
 def chains_in(events: Iterable[Event]) -> Chains:
-    """The chains of one run: a note for each attempt; of one that was made anew after an interruption, the last."""
+    """The chains of one run: a note for each attempt; of one that was made again after an interruption, the last."""
     last: dict[object, Mapping[str, object]] = {}
     for event in events:
         if isinstance(event, StrategyNote) and event.name == "navigated":
             last[event.data.get("vote")] = event.data
-    lengths, asked, missing = [], 0, 0
+    lengths, requests, missing = [], 0, 0
     for data in last.values():
         chain = data.get("chain")
         lengths.append(sum(letter != "Ga" for letter in chain) if isinstance(chain, list | tuple) else 0)
-        asked += _count(data.get("scores_requested"))
+        requests += _count(data.get("scores_requested"))
         missing += _count(data.get("scores_missing"))
-    return Chains(tuple(lengths), asked, missing)
+    return Chains(tuple(lengths), requests, missing)
 
 
 def _count(value: object) -> int:

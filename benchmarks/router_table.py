@@ -8,9 +8,9 @@ r"""What does it bring to share a chain of thought between two models? A table p
     python benchmarks/router_table.py table runs/gsm8k runs/gsm8k-small > table.md
 
 Seconds are those of rows that were answered in one go, with nothing from the run store; they are latencies only if one
-row at a time was under way (`--concurrency 1`): `table --batched` prints none for rows that were answered side by side.
+row at a time was in flight (`--concurrency 1`): `table --batched` prints none for rows that were answered side by side.
 A machine is not always as fast. Cut the questions into files of one, and a sweep asks every method a question before it
-goes on to the next; `table --pool` puts them together again.
+continues to the next; `table --pool` puts them together again.
 Step counts and shares are those that the runs noted in the run store.
 
 What the runs of two models noted and took, as `router_table.py` prints it.
@@ -72,20 +72,20 @@ class Watched:
 
 async def watch(runs: Sequence[StoredRun], store: Path | None) -> list[Watched]:
     """Runs with what the run store knows of them; a store that is gone leaves it out."""
-    found: list[Watched] = []
+    results: list[Watched] = []
     for run in runs:
-        place = run_store_path(run, store)
-        if not place.exists():
-            found.append(Watched(run, (None,) * len(run.rows)))
+        position = run_store_path(run, store)
+        if not position.exists():
+            results.append(Watched(run, (None,) * len(run.rows)))
             continue
-        opened = await SqliteStore.open(place)
+        opened = await SqliteStore.open(position)
         try:
-            told = [await opened.list_events(row.run_id) for row in run.rows]
+            values = [await opened.list_events(row.run_id) for row in run.rows]
         finally:
             await opened.aclose()
-        timed = [one for events in told for one in observations(events)]
-        found.append(Watched(run, tuple(map(final_notes, told)), tuple(timed)))
-    return found
+        timed = [one for events in values for one in observations(events)]
+        results.append(Watched(run, tuple(map(final_notes, values)), tuple(timed)))
+    return results
 
 
 # -- methods
@@ -110,27 +110,27 @@ def order_of(run: StoredRun) -> tuple[int, str, float, str]:
 def method_of(run: StoredRun, large: str) -> str:
     """A method in a few words."""
     plan, kind = run.manifest.plan, kind_of(run)
-    given: Mapping[str, JsonValue] = plan.parameters
+    args: Mapping[str, JsonValue] = plan.parameters
     match kind:
         case "cot":
             return f"{'large' if plan.models['main'] == large or not large else 'small'}, one request"
         case "large" | "small":
             return f"{kind}, step by step"
         case "random":
-            return f"by chance, rate {given['rate']}"
+            return f"by chance, rate {args['rate']}"
         case "specreason":
-            return f"specreason, accept {given['accept']}"
+            return f"specreason, accept {args['accept']}"
         case "cascade":
-            first = given.get("first_parameters")
+            first = args.get("first_parameters")
             samples = f", n = {first['n']}" if isinstance(first, dict) and "n" in first else ""
-            return f"cascade, {given['first']}{samples}, threshold {given['threshold']}"
+            return f"cascade, {args['first']}{samples}, threshold {args['threshold']}"
         case "question-router":
-            return "question-router" + ("" if given.get("rate") is None else f", rate {given['rate']}")
+            return "question-router" + ("" if args.get("rate") is None else f", rate {args['rate']}")
         case "glimprouter":
-            at = f"threshold {float(str(given['threshold'])):.4g}"
-            rate = "" if given.get("rate") is None else f", rate {given['rate']}"
-            router = f", {Path(str(given['router'])).stem}" if given.get("router") else ""
-            return f"glimprouter, {at}{router}{rate}, {given['probe']}"
+            at = f"threshold {float(str(args['threshold'])):.4g}"
+            rate = "" if args.get("rate") is None else f", rate {args['rate']}"
+            router = f", {Path(str(args['router'])).stem}" if args.get("router") else ""
+            return f"glimprouter, {at}{router}{rate}, {args['probe']}"
     return plan.strategy
 
 
@@ -144,13 +144,13 @@ def is_baseline(run: StoredRun, kind: str, large: str) -> bool:
 
 def seconds(rows: Sequence[ResultRow]) -> str:
     """Median and 95th percentile of the rows that were answered in one go, and how many those were."""
-    found = latency(whole_seconds(rows))
-    return UNKNOWN if found is None else f"{found.p50:.2f} / {found.p95:.2f} ({found.n})"
+    result = latency(whole_seconds(rows))
+    return UNKNOWN if result is None else f"{result.p50:.2f} / {result.p95:.2f} ({result.n})"
 
 
 def whole_seconds(rows: Sequence[ResultRow]) -> list[float]:
     """Seconds of the rows that were answered in one go."""
-    return [row.timing.wall_s for row in rows if row.timing.whole and row.error is None]
+    return [row.timing.wall_s for row in rows if row.timing.uninterrupted and row.error is None]
 
 
 def tokens_of(watched: Watched, writer: str, large: str) -> str:
@@ -178,8 +178,8 @@ def share_cells(watched: Watched) -> list[str]:
             UNKNOWN if rate is None else f"{100 * rate:.1f}",
             UNKNOWN if text is None else f"{100 * text:.1f}",
         ]
-    asked = [a for noted in notes if (a := _asked_large(kind, noted)) is not None]
-    return [UNKNOWN, UNKNOWN, f"{100 * np.mean(asked):.1f}" if asked else UNKNOWN, UNKNOWN]
+    requests = [a for noted in notes if (a := _asked_large(kind, noted)) is not None]
+    return [UNKNOWN, UNKNOWN, f"{100 * np.mean(requests):.1f}" if requests else UNKNOWN, UNKNOWN]
 
 
 def thrown_away(notes: SolutionNotes) -> int:
@@ -198,7 +198,7 @@ def text_share(notes: Sequence[SolutionNotes]) -> float | None:
 
 
 def probe_rows(runs: Sequence[Watched]) -> list[str]:
-    """A row for each pair of runs of `glimprouter` that differ in the probe alone."""
+    """A row for each pair of runs of `glimprouter` that differ in the probe only."""
     by_rest: dict[str, dict[str, Watched]] = {}
     for watched in runs:
         plan = watched.run.manifest.plan
@@ -232,27 +232,27 @@ def speeds(runs: Sequence[Watched]) -> list[str]:
         names = {"large": plan.models["main"], "small": plan.models["small"]}
     if not timed:
         return []
-    found = fit(timed)
+    result = fit(timed)
     return [
         f"| {names[w].rpartition('/')[2]} | {sum(one.writer == w for one in timed):,} "
-        f"| {1000 * found.prefill_s[w]:.3f} | {1000 * found.token_s[w]:.2f} |"
+        f"| {1000 * result.prefill_s[w]:.3f} | {1000 * result.token_s[w]:.2f} |"
         for w in ("large", "small")
-        if w in found.token_s
+        if w in result.token_s
     ]
 
 
 def _median(watched: Watched) -> str:
-    found = latency(whole_seconds(watched.rows))
-    return UNKNOWN if found is None else f"{found.p50:.2f}"
+    result = latency(whole_seconds(watched.rows))
+    return UNKNOWN if result is None else f"{result.p50:.2f}"
 
 
 def _seconds_apart(a: Watched, b: Watched) -> tuple[str, str]:
     """Mean difference in seconds with its interval over the rows that both answered in one go; and how many."""
-    theirs = {row.key: row.timing.wall_s for row in b.rows if row.timing.whole and row.error is None}
+    theirs = {row.key: row.timing.wall_s for row in b.rows if row.timing.uninterrupted and row.error is None}
     apart = [
         row.timing.wall_s - theirs[row.key]
         for row in a.rows
-        if row.timing.whole and row.error is None and row.key in theirs
+        if row.timing.uninterrupted and row.error is None and row.key in theirs
     ]
     if not apart:
         return UNKNOWN, "0"
@@ -266,8 +266,8 @@ def _seconds_apart(a: Watched, b: Watched) -> tuple[str, str]:
 
 def _asked_large(kind: str, notes: SolutionNotes) -> bool | None:
     if kind == "cascade":
-        asked = notes.get("asked_large")
-        return asked if isinstance(asked, bool) else None
+        requests = notes.get("asked_large")
+        return requests if isinstance(requests, bool) else None
     routed = notes.get("question_router")
     if isinstance(routed, dict):
         return routed.get("answered") == "large"
@@ -282,8 +282,8 @@ def _tokens(notes: SolutionNotes, writer: str, purpose: str) -> int:
 
 
 def _list(notes: SolutionNotes | None, name: str) -> list[JsonValue]:
-    found = None if notes is None else notes.get(name)
-    return found if isinstance(found, list) else []
+    result = None if notes is None else notes.get(name)
+    return result if isinstance(result, list) else []
 
 
 def _is_number(value: JsonValue) -> bool:
@@ -323,70 +323,65 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every step loop, in TOML")
 
 
-def sweep_files(given: argparse.Namespace, measured: list[float]) -> dict[Path, str]:
-    """Two sweeps for each dataset as TOML, by file: of both models, and of the small one alone.
-
-    Args:
-        given: The options.
-        measured: Rates of the runs that chance is to be like.
-    """
-    both = f"[[models]]\nmain = {json.dumps(given.large)}\nsmall = {json.dumps(given.small)}\n"
-    alone = f"[[models]]\nmain = {json.dumps(given.small)}\n"
+def sweep_files(options: argparse.Namespace, measured: list[float]) -> dict[Path, str]:
+    """Two sweeps for each dataset as TOML, by file: of both models, and of the small one only."""
+    both = f"[[models]]\nmain = {json.dumps(options.large)}\nsmall = {json.dumps(options.small)}\n"
+    single = f"[[models]]\nmain = {json.dumps(options.small)}\n"
     files: dict[Path, str] = {}
-    for word in given.data:
+    for word in options.data:
         name, _, file = word.partition("=")
         own = name.endswith((".jsonl", ".csv"))
         lines = ["[[dataset]]", f"name = {json.dumps(str(Path(name).absolute()) if own else name)}"]
         lines += [f"data = {json.dumps(str(Path(file).absolute()))}"] if file else []
-        lines += [f"limit = {given.limit}"] if given.limit else []
-        lines += [f"options = {{kind = {json.dumps(given.kind)}}}"] if own and given.kind else []
+        lines += [f"limit = {options.limit}"] if options.limit else []
+        lines += [f"options = {{kind = {json.dumps(options.kind)}}}"] if own and options.kind else []
         stem = Path(name).stem.replace(":", "-")
-        for ending, models, several in (("", both, methods(given, measured)), ("-small", alone, [chain(given)])):
-            path = given.out / f"{stem}{ending}.toml"
+        for ending, models, several in (("", both, methods(options, measured)), ("-small", single, [chain(options)])):
+            path = options.out / f"{stem}{ending}.toml"
             if path in files:
                 raise SystemExit(f"two datasets would be written to {path}")
-            parts = [f"seeds = {given.seeds}\n", models, "\n".join(lines) + "\n", *strategy_blocks(several)]
+            parts = [f"seeds = {options.seeds}\n", models, "\n".join(lines) + "\n", *strategy_blocks(several)]
             files[path] = "\n".join(parts)
     return files
 
 
-def methods(given: argparse.Namespace, measured: list[float]) -> list[Method]:
-    """What shares questions between the two, and either of them alone."""
-    shared: dict[str, object] = dict(word.split("=", 1) for word in given.set)
+def methods(options: argparse.Namespace, measured: list[float]) -> list[Method]:
+    """What shares questions between the two, and either of them only."""
+    shared: dict[str, object] = dict(word.split("=", 1) for word in options.set)
 
     def loop(strategy: str, **own: object) -> Method:
         return strategy, {**{name: _toml(value) for name, value in own.items()}, **shared}
 
-    found = [chain(given), loop("glimprouter", policy="large"), loop("glimprouter", policy="small")]
-    for probe in given.probes:
-        found += [loop("glimprouter", threshold=at, probe=probe) for at in given.thresholds]
-        for file in map(_absolute, given.routers):
-            found.append(loop("glimprouter", router=file, probe=probe))
-            found += [loop("glimprouter", router=file, rate=rate, probe=probe) for rate in given.rates]
-    found += [
-        loop("glimprouter", policy="random", rate=rate) for rate in dict.fromkeys([*given.random_rates, *measured])
+    results = [chain(options), loop("glimprouter", policy="large"), loop("glimprouter", policy="small")]
+    for probe in options.probes:
+        results += [loop("glimprouter", threshold=at, probe=probe) for at in options.thresholds]
+        for file in map(_absolute, options.routers):
+            results.append(loop("glimprouter", router=file, probe=probe))
+            results += [loop("glimprouter", router=file, rate=rate, probe=probe) for rate in options.rates]
+    results += [
+        loop("glimprouter", policy="random", rate=rate) for rate in dict.fromkeys([*options.random_rates, *measured])
     ]
-    found += [loop("specreason", accept=digit) for digit in given.accept]
-    found += [("cascade", _cascade(given, at)) for at in given.cascade]
-    if given.question_router is not None:
-        router = {"router": _toml(_absolute(given.question_router))}
-        found.append(("question-router", router))
-        found += [("question-router", {**router, "rate": rate}) for rate in given.question_rates]
-    return found
+    results += [loop("specreason", accept=digit) for digit in options.accept]
+    results += [("cascade", _cascade(options, at)) for at in options.cascade]
+    if options.question_router is not None:
+        router = {"router": _toml(_absolute(options.question_router))}
+        results.append(("question-router", router))
+        results += [("question-router", {**router, "rate": rate}) for rate in options.question_rates]
+    return results
 
 
-def chain(given: argparse.Namespace) -> Method:
+def chain(options: argparse.Namespace) -> Method:
     """A whole chain in one request."""
-    return "cot", {"max_tokens": given.max_tokens}
+    return "cot", {"max_tokens": options.max_tokens}
 
 
-def _cascade(given: argparse.Namespace, threshold: float) -> dict[str, object]:
-    samples = f"{{n = {given.cascade_samples}, max_tokens = {given.max_tokens}}}"
-    then = f"{{max_tokens = {given.max_tokens}}}"
-    found: dict[str, object] = {"threshold": threshold, "first_parameters": samples, "then_parameters": then}
-    if given.calibration is not None:
-        found["calibration"] = _toml(_absolute(given.calibration))
-    return found
+def _cascade(args: argparse.Namespace, threshold: float) -> dict[str, object]:
+    samples = f"{{n = {args.cascade_samples}, max_tokens = {args.max_tokens}}}"
+    then = f"{{max_tokens = {args.max_tokens}}}"
+    results: dict[str, object] = {"threshold": threshold, "first_parameters": samples, "then_parameters": then}
+    if args.calibration is not None:
+        results["calibration"] = _toml(_absolute(args.calibration))
+    return results
 
 
 def _absolute(path: Path) -> str:
@@ -411,26 +406,26 @@ def main() -> int:
     table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
     table.add_argument("--batched", action="store_true", help="rows were answered side by side: print no seconds")
     table.add_argument("--pool", action="store_true", help="all datasets are pieces of one")
-    given = parser.parse_args()
-    if given.command == "plan":
-        measured = [measured_rate(folder) for folder in given.random_like]
-        for path, text in sweep_files(given, measured).items():
+    args = parser.parse_args()
+    if args.command == "plan":
+        measured = [measured_rate(directory) for directory in args.random_like]
+        for path, text in sweep_files(args, measured).items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             print(path)
     else:
-        runs = [load_run(p) for folder in given.runs for p in sorted(folder.iterdir()) if (p / "run.json").exists()]
-        watched = asyncio.run(watch(runs, given.store))
-        print(report(pooled(watched) if given.pool else watched, timed=not given.batched))
+        runs = [load_run(p) for directory in args.runs for p in sorted(directory.iterdir()) if (p / "run.json").exists()]
+        watched = asyncio.run(watch(runs, args.store))
+        print(report(pooled(watched) if args.pool else watched, timed=not args.batched))
     return 0
 
 
-def measured_rate(folder: Path) -> float:
+def measured_rate(directory: Path) -> float:
     """The share of steps that a run of `glimprouter` sent to the large model, to a thousandth."""
-    (watched,) = asyncio.run(watch([load_run(folder)], None))
+    (watched,) = asyncio.run(watch([load_run(directory)], None))
     rate = watched.intervention_rate
     if rate is None:
-        raise SystemExit(f"{folder} is no run whose steps were routed")
+        raise SystemExit(f"{directory} is no run whose steps were routed")
     return round(rate, 3)
 
 
@@ -443,12 +438,12 @@ def pooled(runs: Sequence[Watched]) -> list[Watched]:
         plan = run.manifest.plan.model_copy(update={"dataset": first})
         named = replace(run, manifest=run.manifest.model_copy(update={"plan": plan}))
         by_method.setdefault(plan.model_dump_json(), (named, []))[1].append(watched)
-    found: list[Watched] = []
+    results: list[Watched] = []
     for named, pieces in by_method.values():
-        whole = replace(named, rows=[row for piece in pieces for row in piece.rows])
+        full = replace(named, rows=[row for piece in pieces for row in piece.rows])
         notes = tuple(noted for piece in pieces for noted in piece.notes)
-        found.append(Watched(whole, notes, tuple(one for piece in pieces for one in piece.timed)))
-    return found
+        results.append(Watched(full, notes, tuple(one for piece in pieces for one in piece.timed)))
+    return results
 
 
 def report(runs: Sequence[Watched], *, timed: bool) -> str:
@@ -456,7 +451,7 @@ def report(runs: Sequence[Watched], *, timed: bool) -> str:
     by_dataset: dict[tuple[str, str], list[Watched]] = {}
     for run in runs:
         use = run.run.manifest.plan.dataset
-        by_dataset.setdefault((use.whole_name, use.fingerprint), []).append(run)
+        by_dataset.setdefault((use.full_name, use.fingerprint), []).append(run)
     parts = [made_here()]
     for (name, _), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         parts.append(dataset_table(name, several, timed=timed))

@@ -1,14 +1,14 @@
-"""What a run costs beside the model: `Reasoner.aask` with `cot` over a model that answers at once.
+"""What a run costs next to the model: `Reasoner.aask` with `cot` over a model that answers at once.
 
     python benchmarks/run_overhead.py [--runs 400] [--at-once 1 64] [--store FILE|URL] [--profile] [--http]
 
-Prints, for each number of runs under way at once, runs per second, milliseconds of processor time a run (all threads of
+Prints, for each number of runs in flight at once, runs per second, milliseconds of processor time a run (all threads of
 this process), transactions a run, and the median and 99th percentile of a run's time from question to answer. There is
 no network and no weight in it: what is measured is the pipeline, the meters, the events and the run store.
 
 `--http` measures the whole path of a chat request as well: `reason serve` with keys, LiteLLM's provider path and a
 model server that answers at once (`sidecar_backend.py`), each in a process of its own. Its milliseconds of processor
-time are those of the serving process alone, all its threads.
+time are those of the serving process only, all its threads.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ async def measure(store: Path | str, runs: int, at_once: int, profile: bool) -> 
 
 
 def measure_http(runs: int, at_once: Sequence[int]) -> Iterator[str]:
-    """Rows of the table of chat requests: whole replies and streams, for each number of them at once."""
+    """Rows of the table of chat requests: whole responses and streams, for each number of them at once."""
     from sidecar_backend import Pace
     from sidecar_load_client import Job, LoadGenerator
     from sidecar_servers import Backend, ours
@@ -173,17 +173,17 @@ def main() -> None:
     parser.add_argument("--store", help="a database; else a new file")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     parser.add_argument("--http", action="store_true", help="measure the whole path of a chat request as well")
-    given = parser.parse_args()
+    args = parser.parse_args()
     print(f"{'at once':>8} {'runs/s':>9} {'cpu ms/run':>11} {'transactions':>13} {'median ms':>10} {'p99 ms':>8}")
-    for at_once in given.at_once:
+    for at_once in args.at_once:
         with tempfile.TemporaryDirectory() as scratch:
-            store = given.store or Path(scratch) / "runs.sqlite3"
-            print(asyncio.run(measure(store, given.runs, at_once, given.profile)), flush=True)
-    if given.http:
+            store = args.store or Path(scratch) / "runs.sqlite3"
+            print(asyncio.run(measure(store, args.runs, at_once, args.profile)), flush=True)
+    if args.http:
         print(
             f"\n{'at once':>8} {'reply':>7} {'requests/s':>11} {'cpu ms/request':>15} {'median ms':>10} {'p99 ms':>8}"
         )
-        for row in measure_http(given.runs, given.at_once):
+        for row in measure_http(args.runs, args.at_once):
             print(row, flush=True)
 
 

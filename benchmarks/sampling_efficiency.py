@@ -2,9 +2,9 @@
 
     python benchmarks/sampling_efficiency.py --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl > table.md
 
-The pool is `sampling_pool.py`'s. From it, k of the recorded samples are drawn without replacement under 20 seeds, the
+The pool is `sampling_pool.py`'s. From it, k of the recorded samples are sampled without replacement under 20 seeds, the
 same positions for every question, as the authors of RPC do; no model runs. Intervals are percentiles of a bootstrap
-over questions of the mean over seeds: the seeds share one pool, so their spread says little. Tied answers share credit.
+over questions of the mean over seeds: the seeds share one pool, so their spread states little. Tied answers share credit.
 Simulated pools of 128 samples follow, whose truth is known.
 """
 
@@ -80,10 +80,10 @@ def counted(pool: Pool, picked: Sequence[int], method: Method) -> Outcome:
     for at, label in enumerate(labels):
         if label is not None:
             classes.setdefault(label, []).append(at)
-    found = vote(pool.paths(picked), list(classes.values()), method)
-    credit = sum(c.credit for c in found.classes if c.answer is not None and int(c.answer) in pool.right)
-    confidence = found.confidence
-    if found.used == "sc":  # a share of all samples, as the strategy gives it
+    result = vote(pool.paths(picked), list(classes.values()), method)
+    credit = sum(c.credit for c in result.classes if c.answer is not None and int(c.answer) in pool.right)
+    confidence = result.confidence
+    if result.method_used == "sc":  # a share of all samples, as the strategy gives it
         confidence *= sum(label is not None for label in labels) / len(labels)
     return Outcome(credit, confidence)
 
@@ -125,11 +125,11 @@ def accuracy_table(
     pools: Sequence[Pool], sizes: Sequence[int]
 ) -> tuple[list[str], dict[Method, dict[int, np.ndarray]]]:
     """Accuracy by method and number of samples; and the credit of each question, the mean over seeds."""
-    drawn = orders(len(pools[0].labels))
+    sampled = orders(len(pools[0].labels))
     credit: dict[Method, dict[int, np.ndarray]] = {m: {} for m in METHODS}
     errors: dict[Method, dict[int, float]] = {m: {} for m in METHODS}
     for method, k in itertools.product(METHODS, sizes):
-        made = [[counted(pool, order[:k], method) for pool in pools] for order in drawn]
+        made = [[counted(pool, order[:k], method) for pool in pools] for order in sampled]
         credit[method][k] = np.array([[o.credit for o in one] for one in made]).mean(axis=0)
         errors[method][k] = float(np.mean([ece(one) for one in made]))
     lines = ["| accuracy % | " + " | ".join(f"k = {k}" for k in sizes) + " |", "| --- |" + " --- |" * len(sizes)]
@@ -139,8 +139,8 @@ def accuracy_table(
         "| RPC less SC, points | " + " | ".join(span(credit["rpc"][k] - credit["sc"][k]) for k in sizes) + " |"
     )
     reached = [
-        np.array([any(pool.labels[i] in pool.right for i in order[:k]) for order in drawn for pool in pools]).reshape(
-            len(drawn), -1
+        np.array([any(pool.labels[i] in pool.right for i in order[:k]) for order in sampled for pool in pools]).reshape(
+            len(sampled), -1
         )
         for k in sizes
     ]
@@ -166,9 +166,9 @@ def samples_needed(credit: dict[Method, dict[int, np.ndarray]], sizes: Sequence[
     again = [found(rng.integers(0, sc.shape[1], sc.shape[1])) for _ in range(2000)]
     half = np.mean([n is not None and n <= k / 2 for k, n in again])
     never = np.mean([n is None for _, n in again])
-    told = "does not reach it" if needed is None else f"reaches it at k = {needed}"
+    reported = "does not reach it" if needed is None else f"reaches it at k = {needed}"
     return (
-        f"SC is best at k = {at}; RPC {told}. Over 2,000 resamples of the questions it needs at most half of SC's "
+        f"SC is best at k = {at}; RPC {reported}. Over 2,000 resamples of the questions it needs at most half of SC's "
         f"samples in {100 * half:.0f} % and does not reach SC's best in {100 * never:.0f} %."
     )
 
@@ -225,16 +225,16 @@ def tally_of(pool: Pool, picked: Sequence[int]) -> Tally:
     names: dict[int, int] = {}
     labels = [None if (label := pool.labels[i]) is None else names.setdefault(label, len(names)) for i in picked]
     n = len(labels)
-    return Tally(tuple(labels), (1.0,) * n, (None,) * n, (None,) * n, most=FIXED)
+    return Tally(tuple(labels), (1.0,) * n, (None,) * n, (None,) * n, max_samples=FIXED)
 
 
 def in_rounds(pool: Pool, order: Sequence[int], rule: StoppingRule) -> list[int]:
-    """The samples that are drawn in rounds."""
+    """The samples that are sampled in rounds."""
     used: list[int] = []
     while len(used) < len(order):
-        wave = rule.round(tally_of(pool, used), len(order) - len(used))
+        wave = rule.round_size(tally_of(pool, used), len(order) - len(used))
         used += order[len(used) : len(used) + wave]
-        if rule.enough(tally_of(pool, used)):
+        if rule.should_stop(tally_of(pool, used)):
             break
     return used
 
@@ -252,7 +252,7 @@ def in_a_race(pool: Pool, order: Sequence[int], rule: StoppingRule, width: int) 
         now, _, sample = under_way.pop(0)
         free = sorted([*free, now])
         finished.append(sample)
-        if rule.enough(tally_of(pool, finished)):
+        if rule.should_stop(tally_of(pool, finished)):
             cut = sum(max(0, now - begins) for _, begins, _ in under_way)
             return finished, sum(pool.tokens[i] for i in finished) + cut
     return finished, sum(pool.tokens[i] for i in order)
@@ -290,8 +290,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--simulated", type=int, default=200, help="simulated questions")
-    given = parser.parse_args()
-    setting, *lines = [json.loads(line) for line in given.pool.read_text().splitlines()]
+    args = parser.parse_args()
+    setting, *lines = [json.loads(line) for line in args.pool.read_text().splitlines()]
     by_dataset: dict[str, list[Pool]] = {}
     for line in lines:
         pool = Pool(line["class"], line["logprob"], line["tokens"], line["text"], frozenset(line["right"]))
@@ -305,9 +305,9 @@ def main() -> int:
         print("\n".join(rows), "\n\n" + samples_needed(credit, sizes), "\n")
     print(f"### Stopping rules, {len(both)} questions, majority vote, at most {FIXED} samples\n")
     print("\n".join(stopping_table(both)), "\n")
-    print(f"### Simulated pools: {given.simulated} questions, 128 samples each\n")
+    print(f"### Simulated pools: {args.simulated} questions, 128 samples each\n")
     sizes = [1, 2, 4, 8, 16, 32, 64, 128]
-    rows, credit = accuracy_table(simulated(given.simulated, 128, 0), sizes)
+    rows, credit = accuracy_table(simulated(args.simulated, 128, 0), sizes)
     print("\n".join(rows), "\n\n" + samples_needed(credit, sizes), "\n")
     made = setting["setting"]
     print(f"- model: {made['model']}, engine {made['engine']}; sampling {json.dumps(made['sampling'])}")

@@ -1,8 +1,8 @@
 r"""Record samples of a model once, and keep of each what a vote needs: its answer's class, probability and length.
 
-    python benchmarks/sampling_pool.py record --model vllm/<folder> --data <folder> --dataset gsm8k --limit 60 \
-        --samples 32 --out <folder of the run> [--without POOL]
-    python benchmarks/sampling_pool.py summarise <folder of the run>... --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl
+    python benchmarks/sampling_pool.py record --model vllm/<directory> --data <directory> --dataset gsm8k --limit 60 \
+        --samples 32 --out <directory of the run> [--without POOL]
+    python benchmarks/sampling_pool.py summarise <directory of the run>... --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl
 
 `record` is an evaluation of `self-consistency` and can be stopped and started again; `--without` leaves out questions
 that a pool has. `summarise` writes a line for each question that is whole: its name and, for each sample, the number of
@@ -54,32 +54,32 @@ def main() -> int:
     summarise = commands.add_parser("summarise")
     summarise.add_argument("runs", type=Path, nargs="+")
     summarise.add_argument("--pool", type=Path, required=True)
-    given = parser.parse_args()
-    if given.command == "record":
-        record_samples(given)
+    args = parser.parse_args()
+    if args.command == "record":
+        record_samples(args)
     else:
-        lines = asyncio.run(summaries(given.runs, read_pool(given.pool)))
-        given.pool.parent.mkdir(parents=True, exist_ok=True)
-        given.pool.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
-        print(f"{len(lines) - 1} questions in {given.pool}", file=sys.stderr)
+        lines = asyncio.run(summaries(args.runs, read_pool(args.pool)))
+        args.pool.parent.mkdir(parents=True, exist_ok=True)
+        args.pool.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+        print(f"{len(lines) - 1} questions in {args.pool}", file=sys.stderr)
     return 0
 
 
-def record_samples(given: argparse.Namespace) -> None:
+def record_samples(options: argparse.Namespace) -> None:
     """Draw what is missing."""
-    source = with_absolute_path(DatasetSource(dataset=given.dataset, data=given.data))
+    source = with_absolute_path(DatasetSource(dataset=options.dataset, data=options.data))
     task = open_task(source)
-    if given.without is not None:
-        known = {line.get("id") for line in read_pool(given.without)}
-        wanted = dict(itertools.islice(task.items.items(), given.limit))
-        given.limit = None
-        task = dataclasses.replace(task, items={name: item for name, item in wanted.items() if name not in known})
-    settings = load_settings(strategy="self-consistency", model=given.model, reuse="store")
-    drawn = {"n": given.samples, "max_tokens": given.max_tokens, "temperature": given.temperature, "width": None}
-    plan = make_plan(task, settings, parameters=drawn, limit=given.limit)
+    if options.without is not None:
+        known = {line.get("id") for line in read_pool(options.without)}
+        expected = dict(itertools.islice(task.items.items(), options.limit))
+        options.limit = None
+        task = dataclasses.replace(task, items={name: item for name, item in expected.items() if name not in known})
+    settings = load_settings(strategy="self-consistency", model=options.model, reuse="store")
+    sampled = {"n": options.samples, "max_tokens": options.max_tokens, "temperature": options.temperature, "width": None}
+    plan = make_plan(task, settings, parameters=sampled, limit=options.limit)
     with EvalView() as view:
         asyncio.run(
-            evaluate(plan, task, source, given.out, settings, resume=True, concurrency=given.concurrency, watcher=view)
+            evaluate(plan, task, source, options.out, settings, resume=True, concurrency=options.concurrency, observer=view)
         )
 
 
@@ -93,9 +93,9 @@ async def summaries(runs: list[Path], lines: list[dict[str, Any]]) -> list[dict[
     lines = list(lines)
     have = {line["id"] for line in lines if "id" in line}
     async with Equivalence() as equivalence:
-        for folder in runs:
-            manifest = read_manifest(folder)
-            for row in read_rows(folder):
+        for directory in runs:
+            manifest = read_manifest(directory)
+            for row in read_rows(directory):
                 if row.error is None and row.id not in have:
                     lines.append({"dataset": manifest.plan.dataset.name, **await summary(row, equivalence)})
                     have.add(row.id)

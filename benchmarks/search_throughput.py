@@ -1,7 +1,7 @@
-r"""What a search costs in time: seconds per generated token of A* beside plain batched sampling of equal batch size.
+r"""What a search costs in time: seconds per generated token of A* next to plain batched sampling of equal batch size.
 
-    python benchmarks/search_throughput.py --model local/smollm2-135m --data <folder> --questions 8 --k 4 8
-    python benchmarks/search_throughput.py --model vllm/<folder> --data <folder> --questions 8 --k 4 8
+    python benchmarks/search_throughput.py --model local/smollm2-135m --data <directory> --questions 8 --k 4 8
+    python benchmarks/search_throughput.py --model vllm/<directory> --data <directory> --questions 8 --k 4 8
 
 For each question A* continues one prefix at a time by k steps; plain sampling draws k whole chains under the same
 instruction, in one call. The two take turns, in an order that changes from question to question. Steps are scored by
@@ -57,35 +57,35 @@ def main() -> int:
     parser.add_argument("--k", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--score", nargs="+", default=["arithmetic", "judge"])
-    given = parser.parse_args()
-    print(asyncio.run(report(given)))
+    args = parser.parse_args()
+    print(asyncio.run(report(args)))
     return 0
 
 
-async def report(given: argparse.Namespace) -> str:
+async def report(options: argparse.Namespace) -> str:
     """Measure, and make the table."""
-    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=given.data)))
-    questions = [item.question for item in list(task.items.values())[: given.questions]]
+    task = open_task(with_absolute_path(DatasetSource(dataset="gsm8k", data=options.data)))
+    questions = [item.question for item in list(task.items.values())[: options.questions]]
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=given.model)
+        settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=options.model)
         async with Reasoner(settings=settings) as reasoner:
             await run(
-                "self-consistency", reasoner, questions[0], given, k=2, seed=1
+                "self-consistency", reasoner, questions[0], options, k=2, seed=1
             )  # the engine's first call is slower
-            for k in given.k:
-                for score in given.score:
+            for k in options.k:
+                for score in options.score:
                     pairs = []
                     for i, question in enumerate(questions):
                         order = ("astar", "self-consistency") if i % 2 else ("self-consistency", "astar")
                         made = {
-                            s: await run(s, reasoner, question, given, k=k, seed=100 * k + i, score=score)
+                            s: await run(s, reasoner, question, options, k=k, seed=100 * k + i, score=score)
                             for s in order
                         }
                         pairs.append((made["astar"], made["self-consistency"]))
                     rows.append(row(k, score, pairs))
     head = (
-        f"{given.model.rpartition('/')[2]}, {len(questions)} GSM8K questions; {os.cpu_count()} cores, "
+        f"{options.model.rpartition('/')[2]}, {len(questions)} GSM8K questions; {os.cpu_count()} cores, "
         f"{platform.machine()}, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load "
         f"{os.getloadavg()[0]:.1f}\n\n"
         "| k | steps scored by | A*: tokens a question | A*: ms a token | plain: ms a token | ratio [95 %] | cached |\n"
@@ -98,7 +98,7 @@ async def run(
     strategy: str,
     reasoner: Reasoner,
     question: Question,
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     *,
     k: int,
     seed: int,
@@ -113,11 +113,11 @@ async def run(
             "instruction": instruction,
             "max_step_tokens": 128,
             "max_depth": 12,
-            # as many tokens as the k chains may take: on a weak judge's word a search may go on for long
-            "limits": {"finish_tokens": 64, "gen_tokens": k * given.max_tokens},
+            # as many tokens as the k chains may take: on a weak judge's word a search may continue for long
+            "limits": {"finish_tokens": 64, "gen_tokens": k * options.max_tokens},
         }
     else:
-        parameters = {"n": k, "temperature": 0.8, "instruction": instruction, "max_tokens": given.max_tokens}
+        parameters = {"n": k, "temperature": 0.8, "instruction": instruction, "max_tokens": options.max_tokens}
     variant = await reasoner.variant(strategy, parameters=parameters)
     return Cost.of(await variant.aask(question, seed=seed))
 

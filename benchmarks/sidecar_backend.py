@@ -1,13 +1,13 @@
-r"""A model server that costs next to nothing: OpenAI's chat API over one fixed reply, which counts what it is asked.
+r"""A model server that costs next to nothing: OpenAI's chat API over one fixed response, which counts what it is posed.
 
     python benchmarks/sidecar_backend.py [--port N] [--pace JSON] [--journal FILE]
 
-It writes `ready PORT` to its output, and runs until it is ended. Without pauses the reply is one piece of bytes made
+It writes `ready PORT` to its output, and runs until it is ended. Without pauses the response is one piece of bytes made
 beforehand, so that what is measured in front of it is not this. With pauses every token is an event of its own, and a
 client that goes away ends its request at once, as model servers do.
 
-`GET /stats` tells what was asked and answered in all, and by tag: a word like `tag-soak-17` anywhere in a request. A
-reply counts as completed when its last bytes have been handed to a connection that is still open, in which case a model
+`GET /stats` tells what was posed and answered in all, and by tag: a word like `tag-soak-17` anywhere in a request. A
+response counts as completed when its last bytes have been handed to a connection that is still open, in which case a model
 server would have had the whole work. With a journal each completed tag is a line of that file, written before those
 last bytes, so that the count survives the end of the process. `POST /pace` takes the fields of a `Pace`.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 END = "The answer is 42."
-"""How the reply ends, so that a strategy finds an answer in it and a load generator its end."""
+"""How the response ends, so that a strategy finds an answer in it and a load generator its end."""
 GOLDEN = 0.6180339887498949
 _TAG = re.compile(rb"\btag-[0-9a-z-]+")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -39,13 +39,13 @@ _MODEL = re.compile(rb'"model" *: *"([^"\\]*)"')
 
 @dataclass(frozen=True)
 class Pace:
-    """How a reply comes.
+    """How a response comes.
 
     Attributes:
         tokens: Tokens of it.
         first_s: Seconds before the first.
         token_s: Seconds between two.
-        jitter: Share by which the times of one reply are longer or shorter, the next reply's otherwise than this one's.
+        jitter: Share by which the times of one response are longer or shorter, the next response's otherwise than this one's.
         single: Whether `n` is ignored, as some servers do: each sample is then a request of its own.
     """
 
@@ -57,11 +57,11 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Time of a whole reply, without jitter."""
+        """Time of a whole response, without jitter."""
         return self.first_s + self.token_s * (self.tokens - 1)
 
     def factor(self, number: int) -> float:
-        """What the times of the reply of this number are multiplied by; spread evenly over the replies."""
+        """What the times of the response of this number are multiplied by; spread evenly over the responses."""
         return 1.0 + self.jitter * (2.0 * (number * GOLDEN % 1.0) - 1.0)
 
     def pieces(self) -> list[str]:
@@ -71,7 +71,7 @@ class Pace:
 
 @dataclass
 class Counts:
-    """What was asked: `received` requests for text, `completed` ones, those `left` by their clients, and `open` now."""
+    """What was posed: `received` requests for text, `completed` ones, those `left` by their clients, and `open` now."""
 
     received: int = 0
     completed: int = 0
@@ -91,7 +91,7 @@ class Desk:
         self._made: dict[tuple[Pace, bool, int], list[bytes]] = {}
 
     def complete(self, tag: str) -> None:
-        """Count a reply whose last bytes go out now."""
+        """Count a response whose last bytes go out now."""
         self.counts.completed += 1
         if tag:
             self.tags[tag] += 1
@@ -103,7 +103,7 @@ class Desk:
         return {**vars(self.counts), "tags": dict(self.tags), "started": dict(self.started)}
 
     def pieces(self, streamed: bool, n: int) -> list[bytes]:
-        """The bytes of a reply in the parts in which they are sent: one part for each token, and one for the end."""
+        """The bytes of a response in the parts in which they are sent: one part for each token, and one for the end."""
         key = (self.pace, streamed, n)
         if key not in self._made:
             self._made[key] = _stream(self.pace, n) if streamed else [_whole(self.pace, n)]
@@ -117,9 +117,9 @@ def _usage(pace: Pace, n: int) -> dict[str, int]:
 def _stream(pace: Pace, n: int) -> list[bytes]:
     frame = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "fake"}
     parts = []
-    for place, text in enumerate(pace.pieces()):
-        last = place == pace.tokens - 1
-        delta = {"role": "assistant", "content": text} if place == 0 else {"content": text}
+    for position, text in enumerate(pace.pieces()):
+        last = position == pace.tokens - 1
+        delta = {"role": "assistant", "content": text} if position == 0 else {"content": text}
         events: Iterable[dict[str, Any]] = (
             {**frame, "choices": [{"index": i, "delta": delta, "finish_reason": "stop" if last else None}]}
             for i in range(n)
@@ -137,7 +137,7 @@ def _whole(pace: Pace, n: int) -> bytes:
 
 
 def answered(value: Any, status: str = "200 OK") -> bytes:
-    """A reply of JSON."""
+    """A response of JSON."""
     body = json.dumps(value).encode()
     return _head("application/json", f"Content-Length: {len(body)}", status) + body
 
@@ -157,8 +157,8 @@ def _chunk(data: bytes) -> bytes:
 class Connection(asyncio.Protocol):
     """One client. Requests of a connection are answered one after the other."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, tables: Desk) -> None:
+        self._desk = tables
         self._data = b""
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
@@ -189,8 +189,8 @@ class Connection(asyncio.Protocol):
 
     def _request(self) -> tuple[bytes, bytes] | None:
         """The next whole request: its head and its body; None where more must come."""
-        head, found, rest = self._data.partition(b"\r\n\r\n")
-        if not found:
+        head, result, rest = self._data.partition(b"\r\n\r\n")
+        if not result:
             return None
         if _CHUNKED.search(head):
             end = rest.find(b"0\r\n\r\n")
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
                 return None
             self._data = rest[end + 5 :]
             return head, _unchunked(rest[: end + 5])
-        length = int(told[1]) if (told := _LENGTH.search(head)) else 0
+        length = int(values[1]) if (values := _LENGTH.search(head)) else 0
         if len(rest) < length:
             return None
         self._data = rest[length:]
@@ -217,22 +217,22 @@ class Connection(asyncio.Protocol):
         return answered({"error": {"message": "no such page", "type": "not_found", "code": 404}}, "404 Not Found")
 
     def _complete(self, body: bytes) -> None:
-        desk, counts = self._desk, self._desk.counts
+        tables, counts = self._desk, self._desk.counts
         named = _MODEL.search(body)
         if named is None or named[1] != b"fake":  # a peer that lost the model's name on the way is not measured
             self._transport.write(answered({"error": {"message": "no such model", "code": 404}}, "404 Not Found"))
             return
         counts.received += 1
-        tag = found[0].decode() if (found := _TAG.search(body)) else ""
+        tag = result[0].decode() if (result := _TAG.search(body)) else ""
         if tag:
-            desk.started[tag] += 1
-        n = int(told[1]) if (told := _N.search(body)) and not desk.pace.single else 1
-        parts = desk.pieces(_STREAM.search(body) is not None, n)
-        if desk.pace.seconds == 0.0:
-            desk.complete(tag)
+            tables.started[tag] += 1
+        n = int(values[1]) if (values := _N.search(body)) and not tables.pace.single else 1
+        parts = tables.pieces(_STREAM.search(body) is not None, n)
+        if tables.pace.seconds == 0.0:
+            tables.complete(tag)
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
             return
-        self._task = asyncio.get_running_loop().create_task(self._slowly(parts, tag, desk.pace))
+        self._task = asyncio.get_running_loop().create_task(self._slowly(parts, tag, tables.pace))
 
     async def _slowly(self, parts: list[bytes], tag: str, pace: Pace) -> None:
         counts = self._desk.counts
@@ -270,13 +270,13 @@ def _unchunked(data: bytes) -> bytes:
     return body
 
 
-async def serve(port: int, desk: Desk) -> None:
+async def serve(port: int, tables: Desk) -> None:
     """Serve until a signal to end."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    server = await loop.create_server(lambda: Connection(desk), "127.0.0.1", port, backlog=2048)
+    server = await loop.create_server(lambda: Connection(tables), "127.0.0.1", port, backlog=2048)
     print(f"ready {server.sockets[0].getsockname()[1]}", flush=True)
     await ended.wait()
     server.close()
@@ -288,8 +288,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--pace", type=json.loads, default={}, help="fields of a Pace")
     parser.add_argument("--journal", type=Path)
-    asked = parser.parse_args()
-    asyncio.run(serve(asked.port, Desk(Pace(**asked.pace), asked.journal)))
+    args = parser.parse_args()
+    asyncio.run(serve(args.port, Desk(Pace(**args.pace), args.journal)))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 """What the store holds against what the model server counted: nothing lost, nothing doubled, nothing paid twice.
 
 Each run of a drill asks a question with a tag of its own (`tag-kill-3-17`), which is found again in the run's
-configuration and in each request to the model. So for every run there are two counts: the replies that the model server
+configuration and in each request to the model. So for every run there are two counts: the responses that the model server
 finished, and those that the store has.
 
-A reply that was sent but is not in the store is **lost on the way**: it was under way, or received and not yet written,
-when something broke. It must be asked for again, and no store can prevent it. **Paid twice** is everything beyond that:
-with b and s the finished and the stored replies when it broke and B and S those in the end, the excess of a run
+A response that was sent but is not in the store is **lost on the way**: it was in flight, or received and not yet written,
+when something broke. It must be requested again, and no store can prevent it. **Paid twice** is everything beyond that:
+with b and s the finished and the stored responses when it broke and B and S those in the end, the excess of a run
 
     max(0, (B - S) - (b - s))
 
-which is above 0 if a reply was asked for again that the store had. Less than b - s may be lost in the end, where the
+which is above 0 if a response was requested again that the store had. Less than b - s may be lost in the end, where the
 process lives on and writes what it had received.
 """
 
@@ -32,7 +32,7 @@ PAGE = 1000
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it: its name, its status, how many replies it has, and the answer's text."""
+    """A run as the store has it: its name, its status, how many responses it has, and the answer's text."""
 
     run_id: str
     status: str
@@ -42,17 +42,17 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Both counts at one moment: runs by tag, and replies that the model server finished by tag."""
+    """Both counts at one moment: runs by tag, and responses that the model server finished by tag."""
 
     runs: Mapping[str, list[StoredRun]]
     finished: Mapping[str, int]
 
     def stored(self, tag: str) -> int:
-        """Replies that the store has for a tag."""
+        """Responses that the store has for a tag."""
         return sum(run.calls for run in self.runs.get(tag, []))
 
     def on_the_way(self, tag: str) -> int:
-        """Finished replies that the store does not have."""
+        """Finished responses that the store does not have."""
         return self.finished.get(tag, 0) - self.stored(tag)
 
 
@@ -61,12 +61,12 @@ class Outcome:
     """What a drill found; an empty `faults` is a pass.
 
     Attributes:
-        runs: Runs that were asked for.
+        runs: Runs that were requested.
         lost: Tags without a run, or whose run did not end well.
         doubled: Tags with more than one run.
         paid_twice: See the module.
         lost_on_the_way: Likewise.
-        notes: Further figures by name.
+        notes: Further metrics by name.
         faults: What was not as it must be.
     """
 
@@ -96,13 +96,13 @@ def all_over(store: Path | str, tags: list[str]) -> bool:
 
 
 def journalled(journal: Path) -> Counter[str]:
-    """The model server's count of finished replies from its journal, which outlives it."""
+    """The model server's count of finished responses from its journal, which outlives it."""
     return Counter(journal.read_text(encoding="utf-8").split()) if journal.exists() else Counter()
 
 
-async def _runs(place: Path | str) -> dict[str, list[StoredRun]]:
-    found: dict[str, list[StoredRun]] = defaultdict(list)
-    store = await open_store(place)
+async def _runs(position: Path | str) -> dict[str, list[StoredRun]]:
+    results: dict[str, list[StoredRun]] = defaultdict(list)
+    store = await open_store(position)
     try:
         before = None
         while records := await store.list_runs(PAGE, before=before):
@@ -113,22 +113,14 @@ async def _runs(place: Path | str) -> dict[str, list[StoredRun]]:
                     answer = record.answer
                     text = None if answer is None else str(answer.get("answer") or answer.get("text"))
                     calls = await store.count_calls(record.id)
-                    found[tag[0]].append(StoredRun(record.id, record.status, calls, text))
+                    results[tag[0]].append(StoredRun(record.id, record.status, calls, text))
     finally:
         await store.aclose()
-    return dict(found)
+    return dict(results)
 
 
 def settle(outcome: Outcome, tags: list[str], calls: int, broken: Snapshot, end: Snapshot) -> None:
-    """Compare what was there when it broke with what is there in the end.
-
-    Args:
-        outcome: Where what was found is noted.
-        tags: One for each run that was asked for.
-        calls: Replies that each run needs.
-        broken: When it broke, and nothing was under way any more.
-        end: When all runs had ended.
-    """
+    """Compare what was there when it broke with what is there in the end."""
     outcome.runs += len(tags)
     for tag in tags:
         runs = end.runs.get(tag, [])

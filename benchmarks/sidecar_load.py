@@ -1,15 +1,15 @@
-r"""Requests a second and latency of the sidecar beside OptiLLM, its-hub and LiteLLM's proxy, before the same model.
+r"""Requests a second and latency of the sidecar next to OptiLLM, its-hub and LiteLLM's proxy, before the same model.
 
     benchmarks/peers/install /tmp/peers
     python benchmarks/sidecar_load.py --peers /tmp/peers [--rounds 5] [--streams 1,16,64,256] [--out DIR]
 
-The model is `sidecar_backend.py`: one fixed reply, in a process of its own. Everyone is sent the same chat request, as
-a stream and not, by one load generator in a process of its own (`sidecar_load_client.py`). Two questions are asked:
+The model is `sidecar_backend.py`: one fixed response, in a process of its own. Everyone is sent the same chat request, as
+a stream and not, by one load generator in a process of its own (`sidecar_load_client.py`). Two questions are posed:
 
-    a model that answers at once      each stream sends the next request as soon as the last has its reply, so the
+    a model that answers at once      each stream sends the next request as soon as the last has its response, so the
                                       processor decides: requests a second is what a server can do, and latency is
                                       little else than the number of streams divided by that
-    a model that takes its time       each reply takes `--reply-s` seconds, token by token, which is what a server has
+    a model that takes its time       each response takes `--response-s` seconds, token by token, which is what a server has
                                       before it in practice: what latency it adds to the model's own
 
 Every cell is measured on all servers one after the other before the next one is, in an order that turns round by round,
@@ -17,7 +17,7 @@ so that whatever else the machine does falls on all of them alike. The model ask
 ceiling of the generator, and what "added" is measured from. Ratios are of rounds side by side, with 95 % t intervals of
 their logarithms over the rounds.
 
-`sidecar_load_servers.py` says how each server is started. All of them run all the time; only one is asked. A server
+`sidecar_load_servers.py` states how each server is started. All of them run all the time; only one is posed. A server
 that is not installed or does not start is left out, and said.
 """
 
@@ -44,16 +44,16 @@ AT_ONCE = Pace(tokens=8)
 
 def main() -> int:
     """Measure and print."""
-    given = arguments().parse_args()
+    args = arguments().parse_args()
     exit_on_sigterm()
-    tokens = given.reply_tokens
-    pace = Pace(tokens=tokens, first_s=given.reply_s / tokens, token_s=given.reply_s / tokens)
-    cells = list(chosen_cells(given))
+    tokens = args.reply_tokens
+    pace = Pace(tokens=tokens, first_s=args.reply_s / tokens, token_s=args.reply_s / tokens)
+    cells = list(chosen_cells(args))
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        folder = Path(scratch)
-        backend = stack.enter_context(Backend(folder, AT_ONCE))
-        wanted = [name for name in PEERS if not given.only or name in given.only.split(",")]
-        running, missing = start_all(folder, backend, given.peers, ["reason", *wanted], stack)
+        directory = Path(scratch)
+        backend = stack.enter_context(Backend(directory, AT_ONCE))
+        expected = [name for name in PEERS if not args.only or name in args.only.split(",")]
+        running, missing = start_all(directory, backend, args.peers, ["reason", *expected], stack)
         servers = [direct(backend), *running.values()]
         before = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
         generator = LoadGenerator()
@@ -61,31 +61,31 @@ def main() -> int:
         measured: Rounds = {cell: {s.name: [] for s in servers} for cell in cells}
         order = list(servers)
         load = os.getloadavg()[0]
-        for number in range(given.rounds):
+        for number in range(args.rounds):
             for cell in cells:
                 backend.set_pace(pace if cell.paced else AT_ONCE)
                 for server in order:
                     measured[cell][server.name].append(ask(server, cell, backend, generator, pace))
             order.append(order.pop(0))
-            print(f"round {number + 1} of {given.rounds} done", file=sys.stderr, flush=True)
+            print(f"round {number + 1} of {args.rounds} done", file=sys.stderr, flush=True)
         after = {s.name: s.process.resident() for s in servers if s.name != DIRECT}
         memory = {name: (before[name], after[name]) for name in before}
     head = [
         f"{made_here()} {datetime.now(UTC):%H:%M} UTC, load {load:.1f} before; Python {platform.python_version()}; "
     ]
     head += [", ".join(f"{s.name} {s.version}" for s in servers if s.version) + ", one worker each. "]
-    head += [f"{given.rounds} rounds in turns, medians over them; a paced reply is {tokens} tokens in "]
+    head += [f"{args.rounds} rounds in turns, medians over them; a paced reply is {tokens} tokens in "]
     head += [f"{pace.seconds:.2f} s."]
     parts = ["".join(head), *(f"Not measured: {line}" for line in missing), ceiling(measured)]
     parts += [cell_table(cell, rows) for cell, rows in measured.items()] + ["### Memory", memory_table(memory)]
     report = "\n\n".join(parts)
-    found = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
-    tell(report, found, given.out, "sidecar_load")
+    results = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
+    tell(report, results, args.out, "sidecar_load")
     return 0
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """What can be requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="folder with their virtual environments (benchmarks/peers/install)")
     parser.add_argument("--only", default="", help="names of peers, with commas; empty is all")
@@ -101,13 +101,13 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def chosen_cells(given: argparse.Namespace) -> Iterator[Cell]:
+def chosen_cells(options: argparse.Namespace) -> Iterator[Cell]:
     """The cells, paced ones last."""
-    for paced, told in ((False, given.streams), (True, given.paced_streams)):
-        for streams in map(int, filter(None, told.split(","))):
+    for paced, values in ((False, options.streams), (True, options.paced_streams)):
+        for streams in map(int, filter(None, values.split(","))):
             for streamed in (True, False):
                 yield Cell(
-                    streams, max(given.requests, 2 * streams) if streams > 1 else given.requests // 4, streamed, paced
+                    streams, max(options.requests, 2 * streams) if streams > 1 else options.requests // 4, streamed, paced
                 )
 
 
@@ -122,16 +122,16 @@ def ask(server: Server, cell: Cell, backend: Backend, generator: LoadGenerator, 
 
 
 def ceiling(measured: Rounds) -> str:
-    """What the load generator can do, and how busy it was at most with a server before it."""
+    """What the load generator can do, and how busy it was up to with a server before it."""
     rows = []
     for cell, servers in measured.items():
         if cell.paced:
             continue
-        alone = servers[DIRECT]
+        single = servers[DIRECT]
         best = max((middle(r.rate for r in rounds), name) for name, rounds in servers.items() if name != DIRECT)
         busy = max(middle(r.busy for r in rounds) for name, rounds in servers.items() if name != DIRECT)
         rows.append(
-            [cell.words, f"{middle(r.rate for r in alone):.0f}", f"{best[0]:.0f} ({best[1]})", f"{100 * busy:.0f} %"]
+            [cell.words, f"{middle(r.rate for r in single):.0f}", f"{best[0]:.0f} ({best[1]})", f"{100 * busy:.0f} %"]
         )
     head = ["", "generator and model alone, requests/s", "fastest server", "core used by the generator, at most"]
     return f"### The ceiling\n\n{table(head, rows)}"

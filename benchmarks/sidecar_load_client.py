@@ -1,7 +1,7 @@
 """A load generator in a process of its own: so many streams that each send the next request when the last has ended.
 
-Jobs come as lines of JSON on its input, and a line of figures goes out for each (see `Job` and `VerdictMetrics`). Before it
-measures, every stream sends one request that is not counted, so that connections are open and code is warm. A reply
+Jobs come as lines of JSON on its input, and a line of metrics goes out for each (see `Job` and `VerdictMetrics`). Before it
+measures, every stream sends one request that is not counted, so that connections are open and code is warm. A response
 counts if its status is 200 and it holds what it must; all others are failures, told by what they were.
 
 `LoadGenerator` is the other end: it starts the process and hands it jobs.
@@ -36,10 +36,10 @@ class Job:
         url: Where to.
         body: The request, the same every time.
         headers: Its headers.
-        streams: Requests under way at once.
+        streams: Requests in flight at once.
         requests: Requests in all, without those that warm up.
-        spread_s: The streams begin spread over so many seconds, so that paced replies do not come in lock-step.
-        numbered: A text in the body that becomes another for each request that counts, by a number behind it.
+        spread_s: The streams begin spread over so many seconds, so that paced responses do not come in lock-step.
+        numbered: A text in the body that becomes another for each request that counts, by a number after it.
     """
 
     url: str
@@ -56,9 +56,9 @@ class Figures:
     """What came of a job.
 
     Attributes:
-        seconds: From the first request to the last reply.
-        latencies: Of each good reply, in seconds.
-        firsts: To the first event with text of each streamed reply, in seconds.
+        seconds: From the first request to the last response.
+        latencies: Of each good response, in seconds.
+        firsts: To the first event with text of each streamed response, in seconds.
         failures: How many failed, by what it was.
         cpu: Processor time of the generator, in seconds.
     """
@@ -104,8 +104,8 @@ async def work(job: Job) -> Figures:
             if streamed:
                 into.firsts.append(first - began)
 
-    async def stream(session: aiohttp.ClientSession, place: int, left: list[int], into: Figures) -> None:
-        await asyncio.sleep(job.spread_s * place / job.streams)
+    async def stream(session: aiohttp.ClientSession, position: int, left: list[int], into: Figures) -> None:
+        await asyncio.sleep(job.spread_s * position / job.streams)
         while left[0] > 0:
             left[0] -= 1
             if job.numbered:
@@ -121,7 +121,7 @@ async def work(job: Job) -> Figures:
         gc.collect()
         left = [job.requests]
         began, worked = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(stream(session, place, left, figures) for place in range(job.streams)))
+        await asyncio.gather(*(stream(session, position, left, figures) for position in range(job.streams)))
         figures.seconds = time.perf_counter() - began
         figures.cpu = time.process_time() - worked
     figures.failures = dict(failures)

@@ -2,12 +2,12 @@
 
 The servers that are measured side by side: how each is started as its users would start it, with one worker.
 
-reason   `reason serve` with keys asked for; a request is one chain of thought (`cot`), kept in a run store on disk
+reason   `reason serve` with keys requested; a request is one chain of thought (`cot`), kept in a run store on disk
 OptiLLM  `optillm`, its only documented command (Flask's own server, a thread for each request); the approach `none`
 its-hub  `its-iaas`, its documented command (uvicorn); self-consistency of one sample
 LiteLLM  `litellm --config` with the settings of its documentation's page for production and a key, without a database
 
-Each asks the same server for one reply. OptiLLM's approach `none` and LiteLLM pass a request through, which is less
+Each asks the same server for one response. OptiLLM's approach `none` and LiteLLM pass a request through, which is less
 than the other two do; its-hub has no keys, and OptiLLM's are optional and not set.
 """
 
@@ -50,7 +50,7 @@ def exit_on_sigterm() -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
+    """A port of the loopback that no component listens on now."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port: int = s.getsockname()[1]
@@ -71,32 +71,25 @@ def fetch(url: str, body: Any = None, headers: Mapping[str, str] | None = None, 
 
 
 class Process:
-    """One server and what it started, in a process group of its own.
-
-    Args:
-        command: How it is started.
-        folder: Where it runs, and where its output goes (`NAME.log`).
-        name: What it is called.
-        environment: Variables beside those of this process.
-    """
+    """One server and what it started, in a process group of its own."""
 
     def __init__(
         self,
         command: Sequence[str],
-        folder: Path,
+        directory: Path,
         name: str,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self.log = folder / f"{name}.log"
-        self.child = self.spawned(command, folder, environment or {})
+        self.log = directory / f"{name}.log"
+        self.child = self.spawned(command, directory, environment or {})
 
-    def spawned(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def spawned(self, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start it."""
         with self.log.open("ab") as out:
             return subprocess.Popen(
                 command,
-                cwd=folder,
+                cwd=directory,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -155,7 +148,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise Failed(f"{self.name} did not end within {seconds:.0f} s:\n{self.tail()}") from None
-        self.kill()  # whatever it left behind
+        self.kill()  # whatever it left after
         return self.child.returncode
 
     def __enter__(self) -> Process:
@@ -166,22 +159,15 @@ class Process:
 
 
 class Backend(Process):
-    """`sidecar_backend.py` as a process.
+    """`sidecar_backend.py` as a process."""
 
-    Args:
-        folder: Where its output goes.
-        pace: How its replies come.
-        port: Port; 0 takes a free one.
-        journal: File of the tags of completed replies.
-    """
-
-    def __init__(self, folder: Path, pace: Pace, port: int = 0, journal: Path | None = None) -> None:
+    def __init__(self, directory: Path, pace: Pace, port: int = 0, journal: Path | None = None) -> None:
         self.port = port or free_port()
         self.root = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, str(HERE / "sidecar_backend.py"), "--port", str(self.port)]
         command += ["--pace", json.dumps(vars(pace))]
         command += [] if journal is None else ["--journal", str(journal)]
-        super().__init__(command, folder, "backend")
+        super().__init__(command, directory, "backend")
         self.wait_for(f"{self.root}/health")
 
     def stats(self) -> dict[str, Any]:
@@ -189,18 +175,18 @@ class Backend(Process):
         return dict(fetch(f"{self.root}/stats"))
 
     def set_pace(self, pace: Pace) -> None:
-        """Change how replies come, from the next request on."""
+        """Change how responses come, from the next request on."""
         fetch(f"{self.root}/pace", vars(pace))
 
 
 def family(pid: int) -> list[int]:
     """A process and all below it that still run."""
-    found = [pid]
-    for known in found:
+    results = [pid]
+    for known in results:
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{known}/task").iterdir():
-                found += [int(child) for child in (task / "children").read_text().split()]
-    return found
+                results += [int(child) for child in (task / "children").read_text().split()]
+    return results
 
 
 def _resident(pid: int) -> int:
@@ -233,7 +219,7 @@ class Server:
         process: It.
         url: Where chat requests go.
         model: How the model is called there.
-        headers: What a request needs beside.
+        headers: What a request needs next to.
     """
 
     name: str
@@ -254,89 +240,75 @@ def direct(backend: Backend) -> Server:
     return Server("(direct)", "", backend, f"{backend.root}/v1/chat/completions", "fake")
 
 
-def ours(folder: Path, backend: Backend, *, keys: bool = True) -> Server:
+def ours(directory: Path, backend: Backend, *, keys: bool = True) -> Server:
     """`reason serve` of this environment, with a key; `keys=False` lets everybody in."""
-    write_settings(folder, backend.root)
-    return started(folder, free_port(), keys=keys)
+    write_settings(directory, backend.root)
+    return started(directory, free_port(), keys=keys)
 
 
-def write_settings(folder: Path, backend: str, *, store: str = "", calls: int = MOST, turns: int = MOST) -> None:
-    """The settings of `started`, as `reason.toml` in the folder where it runs.
-
-    Args:
-        folder: The folder.
-        backend: Address of the model server, without `/v1`.
-        store: Address of a database; empty is a file in the folder.
-        calls: Calls of the model at once.
-        turns: Runs at once.
-    """
-    (folder / "reason.toml").write_text(
-        f'model = "openai/fake"\nstrategy = "cot"\nstore = "{store or folder / "runs.sqlite3"}"\n'
+def write_settings(directory: Path, backend: str, *, store: str = "", calls: int = MOST, turns: int = MOST) -> None:
+    """The settings of `started`, as `reason.toml` in the directory where it runs."""
+    (directory / "reason.toml").write_text(
+        f'model = "openai/fake"\nstrategy = "cot"\nstore = "{store or directory / "runs.sqlite3"}"\n'
         f'[providers.openai]\napi_base = "{backend}/v1"\nconcurrency = {calls}\n'
         f"[serve]\nmax_runs = {turns}\nmax_waiting = {MOST}\n",
         encoding="utf-8",
     )
 
 
-def started(folder: Path, port: int, *, keys: bool = False) -> Server:
-    """`reason serve` over the settings that lie in the folder, once it is ready.
-
-    Args:
-        folder: Where it runs.
-        port: Its port.
-        keys: Whether callers need a key; one is made.
-    """
+def started(directory: Path, port: int, *, keys: bool = False) -> Server:
+    """`reason serve` over the settings that are in the directory, once it is ready."""
     program = str(Path(sys.executable).with_name("reason"))
-    environment = {"OPENAI_API_KEY": "none", "XDG_CONFIG_HOME": str(folder)}
+    environment = {"OPENAI_API_KEY": "none", "XDG_CONFIG_HOME": str(directory)}
     headers = {}
     if keys:
-        told = subprocess.run(
+        values = subprocess.run(
             [program, "keys", "create", "load", "--json"],
-            cwd=folder,
+            cwd=directory,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
             check=True,
         )
-        headers = {"Authorization": f"Bearer {json.loads(told.stdout)['key']}"}
+        headers = {"Authorization": f"Bearer {json.loads(values.stdout)['key']}"}
     command = [program, "serve", "--port", str(port), *([] if keys else ["--no-auth"])]
-    process = Process(command, folder, "reason", environment)
+    process = Process(command, directory, "reason", environment)
     root = f"http://127.0.0.1:{port}"
     process.wait_for(f"{root}/readyz")
     version = _version(Path(sys.executable), "reason-orchestrator")
     return Server("reason", version, process, f"{root}/v1/chat/completions", "reason/cot", headers)
 
 
-def optillm(folder: Path, backend: Backend, venv: Path) -> Server:
+def optillm(directory: Path, backend: Backend, venv: Path) -> Server:
     """OptiLLM's proxy."""
     port = free_port()
     command = [str(venv / "bin" / "optillm"), "--port", str(port), "--base-url", f"{backend.root}/v1"]
     command += ["--model", "fake", "--approach", "none", "--log", "error"]
-    process = Process(command, folder, "optillm", {"OPENAI_API_KEY": "none", "OPTILLM_API_KEY": ""})
+    process = Process(command, directory, "optillm", {"OPENAI_API_KEY": "none", "OPTILLM_API_KEY": ""})
     process.wait_for(f"http://127.0.0.1:{port}/health")
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     return Server("OptiLLM", _version(venv / "bin" / "python", "optillm"), process, url, "fake")
 
 
-def its_hub(folder: Path, backend: Backend, venv: Path) -> Server:
+def its_hub(directory: Path, backend: Backend, venv: Path) -> Server:
     """its-hub's service, configured over its interface as its documentation does."""
     port = free_port()
     command = [str(venv / "bin" / "its-iaas"), "--port", str(port), "--log-level", "ERROR"]
-    process = Process(command, folder, "its_hub", {})
+    process = Process(command, directory, "its_hub", {})
     root = f"http://127.0.0.1:{port}"
     process.wait_for(f"{root}/v1/models")
     algorithm = {"alg": "self-consistency", "regex_patterns": [r"(\d+)"], "budget": 1}
-    told = {"endpoint": f"{backend.root}/v1", "api_key": "none", "model": "fake", **algorithm}
-    fetch(f"{root}/configure", told)
+    values = {"endpoint": f"{backend.root}/v1", "api_key": "none", "model": "fake", **algorithm}
+    fetch(f"{root}/configure", values)
     return Server(
         "its-hub", _version(venv / "bin" / "python", "its_hub"), process, f"{root}/v1/chat/completions", "fake"
     )
 
 
-def litellm(folder: Path, backend: Backend, venv: Path) -> Server:
+def litellm(directory: Path, backend: Backend, venv: Path) -> Server:
     """LiteLLM's proxy with the settings that its documentation recommends for production."""
     port = free_port()
-    (folder / "litellm.yaml").write_text(
+    (directory / "litellm.yaml").write_text(
         "model_list:\n  - model_name: fake\n    litellm_params:\n      model: openai/fake\n"
         f"      api_base: {backend.root}/v1\n      api_key: none\n"
         "litellm_settings:\n  request_timeout: 600\n  set_verbose: false\n  json_logs: true\n"
@@ -348,7 +320,7 @@ def litellm(folder: Path, backend: Backend, venv: Path) -> Server:
     key = f"sk-{secrets.token_hex(24)}"  # it does not start without one
     environment = {"LITELLM_MODE": "PRODUCTION", "LITELLM_LOG": "ERROR", "LITELLM_MASTER_KEY": key}
     path = os.pathsep.join((str(venv / "bin"), os.environ.get("PATH", "")))
-    process = Process(command, folder, "litellm", {**environment, "PATH": path})
+    process = Process(command, directory, "litellm", {**environment, "PATH": path})
     process.wait_for(f"http://127.0.0.1:{port}/health/liveliness")
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     return Server(
@@ -366,16 +338,9 @@ PEERS = {"optillm": optillm, "its_hub": its_hub, "litellm": litellm}
 
 
 def start_all(
-    folder: Path, backend: Backend, peers: Path | None, names: Sequence[str], stack: ExitStack
+    directory: Path, backend: Backend, peers: Path | None, names: Sequence[str], stack: ExitStack
 ) -> tuple[dict[str, Server], list[str]]:
     """Start servers, which are ended with the stack.
-
-    Args:
-        folder: Where they run, each in a folder of its own.
-        backend: The model server behind them.
-        peers: Folder of the peers' virtual environments; None starts none of them.
-        names: Those that are wanted: "reason", and of `LIBRARIES`.
-        stack: Ends them.
 
     Returns:
         Those that run, by those names, and what could not be started.
@@ -387,10 +352,10 @@ def start_all(
         if name != "reason" and (venv is None or not (venv / "bin").is_dir()):
             missing.append(f"{name}, which is not installed (benchmarks/peers/install)")
             continue
-        place = folder / name
-        place.mkdir()
+        position = directory / name
+        position.mkdir()
         try:
-            server = ours(place, backend) if venv is None or name == "reason" else PEERS[name](place, backend, venv)
+            server = ours(position, backend) if venv is None or name == "reason" else PEERS[name](position, backend, venv)
         except Failed as e:
             missing.append(f"{name}, which did not start: {e}")
             continue
@@ -400,5 +365,5 @@ def start_all(
 
 
 def _version(python: Path, package: str) -> str:
-    told = f"from importlib.metadata import version; print(version('{package}'))"
-    return subprocess.run([str(python), "-c", told], capture_output=True, text=True, check=True).stdout.strip()
+    values = f"from importlib.metadata import version; print(version('{package}'))"
+    return subprocess.run([str(python), "-c", values], capture_output=True, text=True, check=True).stdout.strip()

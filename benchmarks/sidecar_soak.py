@@ -1,13 +1,13 @@
 r"""The sidecar under load for a long time: does its memory stay, and is every request's run in the store exactly once?
 
-    python benchmarks/sidecar_soak.py [--minutes 30] [--streams 64] [--reply-s 0.5] [--out DIR]
+    python benchmarks/sidecar_soak.py [--minutes 30] [--streams 64] [--response-s 0.5] [--out DIR]
 
-`reason serve` with a key stands before `sidecar_backend.py`, whose replies take `--reply-s` seconds. In slices (one of
-of streams, one of whole replies, and so on) the load generator keeps so many requests under way, each with a number of
-its own. Between slices nothing is under way and the resident memory is read.
+`reason serve` with a key is before `sidecar_backend.py`, whose responses take `--response-s` seconds. In slices (one of
+of streams, one of whole responses, and so on) the load generator keeps so many requests in flight, each with a number of
+its own. Between slices nothing is in flight and the resident memory is read.
 
-In the end the store is read: for each request that was answered, one run, finished, with one reply; and the model
-server has finished just as many replies under the same numbers. Memory counts as flat if after a fifth of the time no
+In the end the store is read: for each request that was answered, one run, finished, with one response; and the model
+server has finished just as many responses under the same numbers. Memory counts as flat if after a fifth of the time no
 reading is further than 5 % from their median. It ends with 1 if something is not as it must be.
 """
 
@@ -60,18 +60,18 @@ def main() -> int:
     parser.add_argument("--reply-s", type=float, default=0.5)
     parser.add_argument("--slice-s", type=float, default=20.0, help="seconds of a slice, about")
     parser.add_argument("--out", type=Path, help="folder for sidecar_soak.md and .json")
-    given = parser.parse_args()
+    args = parser.parse_args()
     exit_on_sigterm()
-    pace = Pace(tokens=16, first_s=given.reply_s / 16, token_s=given.reply_s / 16)
+    pace = Pace(tokens=16, first_s=args.reply_s / 16, token_s=args.reply_s / 16)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        with Backend(folder, pace) as backend:
-            server = ours(folder, backend)
+        directory = Path(scratch)
+        with Backend(directory, pace) as backend:
+            server = ours(directory, backend)
             with server.process:
-                seen = load(server, given.minutes, given.streams, given.reply_s, given.slice_s)
+                seen = load(server, args.minutes, args.streams, args.reply_s, args.slice_s)
                 ended = server.process.end()
             counted = backend.stats()
-            faults, rows = compare(seen, folder / "runs.sqlite3", counted)
+            faults, rows = compare(seen, directory / "runs.sqlite3", counted)
     if ended != 0:
         faults.append(f"the sidecar ended with {ended}")
     spread, slope = flatness(seen.memory)
@@ -85,10 +85,10 @@ def main() -> int:
     rows += [["growth by a straight line, MiB an hour", f"{slope:+.1f}"]]
     rows += [["p99 of slices, ms: median", f"{1e3 * statistics.median(seen.latencies):.0f}"]]
     rows += [["p99 of slices, ms: largest", f"{1e3 * max(seen.latencies):.0f}"]]
-    head = f"{made_here()} {given.minutes:g} minutes, {given.streams} streams, replies of {given.reply_s:g} s."
+    head = f"{made_here()} {args.minutes:g} minutes, {args.streams} streams, replies of {args.reply_s:g} s."
     report = "\n\n".join([head, table(["", "value"], rows), "; ".join(faults) or "As it must be."])
     record = {"head": head, "faults": faults, "memory": seen.memory, "asked": seen.asked, "p99": seen.latencies}
-    tell(report, record, given.out, "sidecar_soak")
+    tell(report, record, args.out, "sidecar_soak")
     return int(bool(faults))
 
 
@@ -121,17 +121,17 @@ def compare(seen: Soak, store: Path, counted: dict[str, object]) -> tuple[list[s
     tags = counted["tags"]
     assert isinstance(tags, dict)
     runs = snapshot(store, {}).runs
-    numbered = {tag: found for tag, found in runs.items() if tag.count("-") == 3}
+    numbered = {tag: result for tag, result in runs.items() if tag.count("-") == 3}
     answered = sum(seen.asked.values())
-    doubled = [tag for tag, found in numbered.items() if len(found) > 1]
-    whole = sum(
-        len(found) == 1 and found[0].status == "finished" and found[0].calls == 1 for found in numbered.values()
+    doubled = [tag for tag, result in numbered.items() if len(result) > 1]
+    full = sum(
+        len(result) == 1 and result[0].status == "finished" and result[0].calls == 1 for result in numbered.values()
     )
     asked_twice = [tag for tag, times in tags.items() if tag.count("-") == 3 and times != 1]
     faults = [f"{failed} requests failed: {what}" for what, failed in seen.failures.items()]
-    if whole != answered or len(numbered) != answered:
+    if full != answered or len(numbered) != answered:
         faults.append(
-            f"{answered} requests were answered; {len(numbered)} runs are in the store, {whole} of them whole"
+            f"{answered} requests were answered; {len(numbered)} runs are in the store, {full} of them whole"
         )
     if doubled:
         faults.append(f"{len(doubled)} requests have several runs: {doubled[:3]}")
@@ -141,7 +141,7 @@ def compare(seen: Soak, store: Path, counted: dict[str, object]) -> tuple[list[s
     if made != answered:
         faults.append(f"{answered} requests were answered, and the model server made {made} replies")
     rows = [["requests answered", str(answered)], ["failed", str(sum(seen.failures.values()))]]
-    rows += [["runs in the store, whole", str(whole)], ["several runs", str(len(doubled))]]
+    rows += [["runs in the store, whole", str(full)], ["several runs", str(len(doubled))]]
     return faults, [*rows, ["replies of the model server", str(made)], ["made several times", str(len(asked_twice))]]
 
 

@@ -4,7 +4,7 @@
 
 The cores of `reason.reasoning.search` play the problems of `step_worlds`, all of them the same, with reward models of
 several qualities. Cost is what their ledgers say. Intervals are 95 % percentiles of a bootstrap over problems, paired
-where two methods are compared. What is measured goes into the tables and the plot alone.
+where two methods are compared. What is measured goes into the tables and the plot only.
 
 The tables of `step_search_bench.py`: accuracy by size, at equal tokens, and cost at equal accuracy.
 
@@ -13,10 +13,10 @@ The curves of `step_search_bench.py` as SVG, in colours that serve a light and a
 Problems in several steps, and a reward model of a given quality, without a language model.
 
 `World` is one problem. What comes when a prefix is continued follows from the problem, the prefix and the index of the
-sample alone, so every search that asks for the same gets the same. `QualityEstimator` is a process reward model that tells right
+sample only, so every search that asks for the same gets the same. `QualityEstimator` is a process reward model that tells right
 prefixes from wrong ones with a given area under the ROC curve.
 
-The searches over steps in one `World`: how each is made by its size, played, and asked for an answer.
+The searches over steps in one `World`: how each is made by its size, played, and requested an answer.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _head(size: int, names: Sequence[str]) -> list[str]:
 
 
 def _differences(curves: Curves, size: int, names: Sequence[str]) -> list[str]:
-    """Best-of-N's accuracy, the differences, and who is first; clearly, if its interval lies above 0."""
+    """Best-of-N's accuracy, the differences, and who is first; clearly, if its interval is above 0."""
     best = curves[BEST]
     tokens = float(best.tokens[:, best.at(size)].mean())
     mean, low, high = best.share(size)
@@ -202,8 +202,8 @@ def draw(settings: Mapping[Key, Curves]) -> str:
         unit = chain_tokens(curves)
         for name, colour in zip(DRAWN, COLOURS, strict=False):
             means = zip(curves[name].tokens.mean(axis=0) / unit, 100 * curves[name].credit.mean(axis=0), strict=True)
-            places = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in sorted(means) if x <= ENDS[1])
-            parts.append(f'<polyline points="{places}" {_line(name, colour)}/>')
+            positions = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in sorted(means) if x <= ENDS[1])
+            parts.append(f'<polyline points="{positions}" {_line(name, colour)}/>')
         parts.append("</g>")
     middle = LEFT + (width - LEFT) // 2
     parts.append(f'<text x="{middle}" y="{height - 4}" text-anchor="middle">generated tokens, in plain chains</text>')
@@ -244,7 +244,7 @@ def _axes(title: str, *, numbered: bool) -> Iterable[str]:
 
 NORMAL = NormalDist()
 RIGHT = 0
-"""The right answer; wrong ones are 1, 2, …, the likeliest first."""
+"""The right answer; wrong ones are 1, 2, …, the most likely first."""
 
 _PARTS = Struct("<8x5Q")
 
@@ -277,7 +277,7 @@ class Prefix(NamedTuple):
 class Recipe:
     """How problems are made.
 
-    A problem has a chance q of being solved by a plain chain, drawn from a beta distribution; step t is right with
+    A problem has a chance q of being solved by a plain chain, sampled from a beta distribution; step t is right with
     probability q^(w_t), where the weights sum to 1 over `depth` steps. So problems of many steps are as hard as those
     of few, and their single steps easier.
 
@@ -308,7 +308,7 @@ class Recipe:
 
     @property
     def longest(self) -> int:
-        """Most tokens of a step."""
+        """Maximum number of tokens of a step."""
         return 3 * self.tokens
 
     @property
@@ -319,10 +319,6 @@ class Recipe:
 
 class World:
     """One problem.
-
-    Args:
-        recipe: How problems are made.
-        seed: Which of them.
 
     Attributes:
         q: Chance that a plain chain of `recipe.depth` steps is right.
@@ -345,7 +341,7 @@ class World:
         self._fresh = math.sqrt(1 - recipe.rho**2)
 
     def __getitem__(self, text: str) -> Prefix:
-        """The prefix whose last step this is, among those that were asked for; the empty text is the empty prefix."""
+        """The prefix whose last step this is, among those that were requested; the empty text is the empty prefix."""
         return self._known[text]
 
     def step(self, text: str, index: int) -> Prefix:
@@ -411,13 +407,6 @@ class Judge:
     log-likelihood ratio d'·(x - d'/2).
 
     Source: Green and Swets, "Signal Detection Theory and Psychophysics" (1966).
-
-    Args:
-        auc: Area under the ROC curve, from 0.5 to 1; at 1 the score is right without exception.
-        fade: Factor on d' for each step of a prefix after its first; below 1 long prefixes are judged worse.
-        lag: Steps that a fault takes to be noticed: until then, unless the solution is complete, the prefix is judged
-            as if it were right, so the AUC is that of the others.
-        clip: How close to 0 and 1 a score may come.
     """
 
     def __init__(self, auc: float, fade: float = 1.0, lag: int = 0, clip: float = 1e-4) -> None:
@@ -436,7 +425,7 @@ class Judge:
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 CHILDREN = 4
-"""Continuations of a prefix in the tree searches, where the size does not say otherwise."""
+"""Continuations of a prefix in the tree searches, where the size does not state otherwise."""
 ROOM = 4
 """A best-first search may spend this many times the tokens of as many plain chains as its size."""
 
@@ -486,12 +475,12 @@ def play(search: Search, world: World, judge: Judge | None) -> Search:
                 prefixes = [world.step(before, expand.first + i) for i in range(expand.n)]
                 if world.recipe.longest > expand.max_tokens:
                     raise ValueError(f"a step of {expand.max_tokens} tokens may be too short")
-            told = []
+            values = []
             for prefix in prefixes:
-                wanted = judge is not None and (expand.score == "all" or (expand.score == "ended" and prefix.ended))
-                score = judge(prefix) if judge is not None and wanted else None
-                told.append(Continuation(prefix.text, prefix.tokens, prefix.ended, score))
-            search.tell(expand.node, told)
+                expected = judge is not None and (expand.score == "all" or (expand.score == "ended" and prefix.ended))
+                score = judge(prefix) if judge is not None and expected else None
+                values.append(Continuation(prefix.text, prefix.tokens, prefix.ended, score))
+            search.tell(expand.node, values)
     return search
 
 
@@ -515,8 +504,8 @@ def chosen(world: World, outcome: SearchOutcome[Any]) -> float:
 
 def weighed(world: World, outcome: SearchOutcome[Any]) -> float:
     """A vote by the weights that the search gives."""
-    found = zip(outcome.terminals, outcome.weights, strict=True)
-    return credit((world[node.text].answer, weight) for node, weight in found)
+    result = zip(outcome.terminals, outcome.weights, strict=True)
+    return credit((world[node.text].answer, weight) for node, weight in result)
 
 
 def by_score(world: World, outcome: SearchOutcome[Any]) -> float:
@@ -689,19 +678,19 @@ class Measuring:
             file=sys.stderr,
             flush=True,
         )
-        found: list[dict[str, Measured]] = [{} for _ in part.judges]
+        results: list[dict[str, Measured]] = [{} for _ in part.judges]
         for name in part.methods:
             method = METHODS[name]
-            for number, curves in enumerate(found):
+            for number, curves in enumerate(results):
                 own = number if method.scored else -1
                 columns = [i for i, (at, who, _) in enumerate(searches) if who == name and at == own]
                 sizes = tuple(searches[i][2] for i in columns)
                 tokens = np.array([[row[i].tokens for i in columns] for row in rows], dtype=float)
                 passes = np.array([[row[i].passes for i in columns] for row in rows], dtype=float)
-                for place, curve in enumerate(method.picks):
-                    credit: Array = np.array([[row[i].credits[place] for i in columns] for row in rows])
+                for position, curve in enumerate(method.picks):
+                    credit: Array = np.array([[row[i].credits[position] for i in columns] for row in rows])
                     curves[curve] = Measured(sizes, credit, tokens, passes)
-        return found
+        return results
 
 
 def plain(auc: float) -> tuple[float, float, int]:
@@ -729,24 +718,24 @@ WORLDS: tuple[tuple[Recipe, dict[str, tuple[float, float, int]]], ...] = (
 
 def measured_settings(measure: Measuring) -> dict[Key, Curves]:
     """Depths, correlations and qualities of the reward model; all sizes and methods for the middle correlation."""
-    found: dict[Key, Curves] = {}
+    results: dict[Key, Curves] = {}
     for depth in DEPTHS:
         for rho in RHOS:
             full = rho == RHO
             aucs = AUCS if full else AUCS[:4]
             methods = (*FAMILY, "A* m", "Gibbs") if full else FAMILY
             part = Part(Recipe(depth=depth, rho=rho), tuple(map(plain, aucs)), methods, ALL if full else SOME)
-            found |= {(depth, rho, auc): c for auc, c in zip(aucs, measure(part), strict=True)}
-    return found
+            results |= {(depth, rho, auc): c for auc, c in zip(aucs, measure(part), strict=True)}
+    return results
 
 
 def measured_worlds(measure: Measuring) -> dict[str, Curves]:
     """The peculiar ones."""
-    found: dict[str, Curves] = {}
+    results: dict[str, Curves] = {}
     for recipe, judges in WORLDS:
         curves = measure(Part(recipe, tuple(judges.values()), FAMILY, SOME))
-        found |= dict(zip(judges, curves, strict=True))
-    return found
+        results |= dict(zip(judges, curves, strict=True))
+    return results
 
 
 def main() -> int:
@@ -755,17 +744,17 @@ def main() -> int:
     parser.add_argument("--problems", type=int, default=300, help="of each setting")
     parser.add_argument("--processes", type=int, default=2, help="at most so many at a time")
     parser.add_argument("--plot", type=Path, help="write the curves as SVG")
-    given = parser.parse_args()
+    args = parser.parse_args()
     load, began = os.getloadavg()[0], time.perf_counter()
     # a fresh interpreter each, so that nothing of this one's threads is inherited
-    with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        measure = Measuring(pool, given.problems)
+    with ProcessPoolExecutor(args.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        measure = Measuring(pool, args.problems)
         settings, worlds = measured_settings(measure), measured_worlds(measure)
         choices = {
             f"{depth} steps": measure(Part(Recipe(depth=depth), (plain(0.8),), CHOICES, SOME))[0] for depth in DEPTHS
         }
     passed = time.perf_counter() - began
-    seen = {key: found for key, found in settings.items() if key[1] == RHO}
+    seen = {key: result for key, result in settings.items() if key[1] == RHO}
     print("### By size\n")
     print(by_size({key: seen[key] for key in seen if key[2] in (0.6, 0.8, 0.95)}))
     print("### At equal tokens\n")
@@ -779,11 +768,11 @@ def main() -> int:
     print(by_world(worlds, 8, COMPARED) + "\n")
     print("### Choices\n")
     print(by_choice(choices, 8) + "\n")
-    if given.plot is not None:
-        given.plot.write_text(draw(seen), encoding="utf-8")
+    if args.plot is not None:
+        args.plot.write_text(draw(seen), encoding="utf-8")
     print(
-        f"{given.problems} problems for each setting, seeds from 0 on; {measure.searches:,} searches in "
-        f"{passed:.0f} s on {given.processes} processes, {measure.searches / passed:,.0f} a second, load {load:.1f} "
+        f"{args.problems} problems for each setting, seeds from 0 on; {measure.searches:,} searches in "
+        f"{passed:.0f} s on {args.processes} processes, {measure.searches / passed:,.0f} a second, load {load:.1f} "
         f"before; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} processors, "
         f"Python {platform.python_version()}, reason {version('reason-orchestrator')}, numpy {np.__version__}"
     )

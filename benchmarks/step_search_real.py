@@ -1,8 +1,8 @@
-r"""Step-level searches on a real model: accuracy against tokens, beside best-of-N at equal tokens.
+r"""Step-level searches on a real model: accuracy against tokens, next to best-of-N at equal tokens.
 
-    python benchmarks/step_search_real.py sweep --model vllm/<folder> --data <folder> > sweep.toml
-    reason eval sweep sweep.toml --out <folder of the runs> --concurrency 4
-    python benchmarks/step_search_real.py table <folder of the runs> > table.md
+    python benchmarks/step_search_real.py sweep --model vllm/<directory> --data <directory> > sweep.toml
+    reason eval sweep sweep.toml --out <directory of the runs> --concurrency 4
+    python benchmarks/step_search_real.py table <directory of the runs> > table.md
 
 All methods sample the same steps from the same model under the same instruction, score them by the same source, and
 share one run store: a step that one of them sampled after a prefix is the step that another gets after it. Best-of-N is
@@ -62,11 +62,11 @@ def main() -> int:
     table = commands.add_parser("table")
     table.add_argument("--store", type=Path, help="their run store, for what the engine's cache had")
     table.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
-    given = parser.parse_args()
-    if given.command == "sweep":
-        print(sweep_file(given.model, given.data, given.limit, given.seed, given.score, given.gen_tokens))
+    args = parser.parse_args()
+    if args.command == "sweep":
+        print(sweep_file(args.model, args.data, args.limit, args.seed, args.score, args.gen_tokens))
     else:
-        print(asyncio.run(report(given.runs, given.store)))
+        print(asyncio.run(report(args.runs, args.store)))
     return 0
 
 
@@ -99,7 +99,7 @@ def sweep_file(model: str, data: Path, limit: int, seed: int, score: str, gen_to
 
 async def report(folders: list[Path], store: Path | None) -> str:
     """The table in Markdown."""
-    runs = [load_run(path) for folder in folders for path in sorted(folder.iterdir()) if (path / "run.json").exists()]
+    runs = [load_run(path) for directory in folders for path in sorted(directory.iterdir()) if (path / "run.json").exists()]
     runs = [run for run in runs if run.manifest.complete]
     chains = sorted((run for run in runs if is_best_of_n(run)), key=tokens_of)
     searches = sorted((run for run in runs if not is_best_of_n(run)), key=lambda run: (name_of(run), tokens_of(run)))
@@ -120,13 +120,13 @@ async def report(folders: list[Path], store: Path | None) -> str:
     for run in searches:
         enough = [other for other in chains if tokens_of(other) >= tokens_of(run)]
         beside = enough[0] if enough else chains[-1]
-        found = compare_paired(outcomes_of(run.rows), outcomes_of(beside.rows))
-        span = found.bootstrap
+        result = compare_paired(outcomes_of(run.rows), outcomes_of(beside.rows))
+        span = result.bootstrap
         between = "not estimable" if span is None else f"{100 * span.low:+.1f}, {100 * span.high:+.1f}"
         lines.append(
             f"| {name_of(run)} | {size_of(run)} | {tokens_of(run):,.0f} | {passes_of(run):.1f} | {accuracy(run)} "
-            f"| {size_of(beside)}, {tokens_of(beside):,.0f} tokens | {100 * found.difference:+.1f} [{between}] "
-            f"| {found.wins}, {found.losses} | {found.p:.2f} |"
+            f"| {size_of(beside)}, {tokens_of(beside):,.0f} tokens | {100 * result.difference:+.1f} [{between}] "
+            f"| {result.wins}, {result.losses} | {result.p:.2f} |"
         )
     if store is not None:
         lines += ["", await reuse(store, runs)]
@@ -177,7 +177,7 @@ async def reuse(path: Path, runs: list[StoredRun]) -> str:
         for run in runs:
             for row in run.rows:
                 for call in await store.list_calls(row.run_id):
-                    usage = call.reply.get("usage")
+                    usage = call.response.get("usage")
                     if isinstance(usage, dict) and call.key not in seen:  # what one run recorded, others only looked up
                         seen.add(call.key)
                         kind = "scoring" if "reward" in call.request else "sampling"
@@ -185,9 +185,9 @@ async def reuse(path: Path, runs: list[StoredRun]) -> str:
                         cached[kind] += int(str(usage.get("cached_tokens", 0)))
     finally:
         await store.aclose()
-    whole = sum(cached.values()) / max(1, sum(prompt.values()))
+    full = sum(cached.values()) / max(1, sum(prompt.values()))
     each = ", ".join(f"{kind} {100 * cached[kind] / max(1, prompt[kind]):.1f} %" for kind in sorted(prompt))
-    return f"Prompt tokens found in the engine's cache: {100 * whole:.1f} % ({each})."
+    return f"Prompt tokens found in the engine's cache: {100 * full:.1f} % ({each})."
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@
 
 Both run in this process one after the other, in the same number format and with the same threads. lm-evaluation-harness
 runs its own tasks `truthfulqa_mc1` and `truthfulqa_mc2` on its `hf` backend; only the place of the rows is changed. Its
-time is that of `loglikelihood` alone, without task building and metrics; ours is everything from the question to the
+time is that of `loglikelihood` only, without task building and metrics; ours is everything from the question to the
 score, run store included. Loading of models counts for neither. Markdown goes to standard output.
 
 A long run can be cut into parts: `--rows 0:40 --part a.json`, `--rows 40:80 --part b.json`; `--merge a.json b.json`.
 `--memo` lets lm-evaluation-harness score a choice that is in both tasks once (its own `use_cache`): for parts that are
-to compare numbers alone, since their seconds then say nothing and are left out of the table.
+to compare numbers only, since their seconds then say nothing and are left out of the table.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     begin, end = (int(x) if x else None for x in args.rows.split(":"))
     lines = args.data.read_text(encoding="utf-8").splitlines()[begin:end]
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        here = Path(directory)
         (here / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         ours = asyncio.run(run_reason(args, here))
         theirs = run_lm_eval(args, [json.loads(line) for line in lines], here)
@@ -100,7 +100,7 @@ async def run_reason(args: argparse.Namespace, here: Path) -> dict[str, Any]:
         store=here / "runs.sqlite3",
         local=LocalSettings(weight_format=args.format, threads=args.threads),
     )
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     async with (
         Reasoner(strategy="logprob", parameters={"prompt": "truthfulqa"}, settings=settings, seed=0) as reasoner,
         Scorer() as scorer,
@@ -122,8 +122,8 @@ async def run_reason(args: argparse.Namespace, here: Path) -> dict[str, Any]:
             started, cpu = time.perf_counter(), time.process_time()
             items = dict(await asyncio.gather(*(ask(item) for item in dataset.items)))
             seconds = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu}
-            found[task] = {"seconds": seconds, "items": items}
-    return found
+            results[task] = {"seconds": seconds, "items": items}
+    return results
 
 
 def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path
     seconds: list[dict[str, float]] = []
     model.loglikelihood = timed(model.loglikelihood, seconds)  # type: ignore[method-assign]
     manager = TaskManager(include_path=str(here))
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for task in TASKS:
         name = f"truthfulqa_{task}_local"
         result = lm_eval.simple_evaluate(
@@ -165,8 +165,8 @@ def run_lm_eval(args: argparse.Namespace, rows: list[dict[str, Any]], here: Path
             texts = doc[f"{task}_targets"]["choices"]
             items[doc["id"]] = {"score": float(sample["acc"]), "logprobs": dict(zip(texts, logprobs, strict=True))}
         took = seconds[-1] if seconds else {"wall": 0.0, "cpu": 0.0}
-        found[task] = {"seconds": took, "items": items, "printed": result["results"][name]["acc,none"]}
-    return found
+        results[task] = {"seconds": took, "items": items, "printed": result["results"][name]["acc,none"]}
+    return results
 
 
 def timed(work: Callable[..., Any], seconds: list[dict[str, float]]) -> Callable[..., Any]:

@@ -35,19 +35,14 @@ from reason.reasoning.retrieval.index.manifest import VECTORS_DIR
 from reason.reasoning.retrieval.index.saved_index import load_index
 from reason.reasoning.retrieval.index.shards import ArrayShards
 from reason.reasoning.retrieval.vector_index import load_faiss, read_vectors
-from reason.serving.encoders.protocols import EmbeddingModel, TextKind, UsageCallback, load_embedding_model
+from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.protocols import EmbeddingModel, TextKind, UsageCallback
 
 
 class DrawnVectors:
-    """Unit vectors drawn from a generator seeded by the text: an embedding model that costs nothing.
+    """Unit vectors sampled from a generator seeded by the text: an embedding model that costs nothing.
 
     A claim, as a query, gets the vector of the passage that it was made of with noise of length `noise`.
-
-    Args:
-        kind: "random" or "clustered".
-        dimension: Numbers of a vector.
-        centres: Centres of the clusters.
-        noise: Length of the noise of queries.
 
     Attributes:
         made_of: The passage that each claim was made of.
@@ -60,8 +55,8 @@ class DrawnVectors:
         self.name = self.identity = f"drawn/{kind}-{dimension}"
         self.dimension, self._noise = dimension, noise
         self.made_of: dict[str, str] = {}
-        drawn = np.random.default_rng(1).normal(size=(centres, dimension)) if kind == "clustered" else None
-        self._centres = None if drawn is None else drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+        sampled = np.random.default_rng(1).normal(size=(centres, dimension)) if kind == "clustered" else None
+        self._centres = None if sampled is None else sampled / np.linalg.norm(sampled, axis=1, keepdims=True)
 
     async def embed(
         self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
@@ -94,15 +89,7 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def write_passages(corpus: Path, path: Path, first: int, count: int, seed: int) -> None:
-    """Write made passages as JSON lines.
-
-    Args:
-        corpus: JSON lines with `page` and `text`.
-        path: The file.
-        first: Number of the first one.
-        count: How many.
-        seed: Of the words that are exchanged.
-    """
+    """Write made passages as JSON lines."""
     rows = [json.loads(line) for line in corpus.open(encoding="utf-8")]
     words = [row["text"].split() for row in rows]
     pool = [word for sentence in words for word in sentence]  # as often as the corpus has them
@@ -120,27 +107,27 @@ def claims_of(path: Path, count: int, seed: int) -> list[tuple[str, str]]:
     """(claim, what its passage shows) of some made passages."""
     draw = random.Random(seed)
     lines = path.open(encoding="utf-8").readlines()
-    found = []
+    results = []
     for line in draw.sample(lines, min(count, len(lines))):
         row = json.loads(line)
         shown = f"{row['page']}\n{row['text']}" if row["page"] else row["text"]
-        found.append((" ".join(w for w in row["text"].split() if draw.random() > 0.33) or row["text"], shown))
-    return found
+        results.append((" ".join(w for w in row["text"].split() if draw.random() > 0.33) or row["text"], shown))
+    return results
 
 
-async def measure(given: argparse.Namespace) -> dict[str, Any]:
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Build, add, ask; what it took."""
-    given.folder.mkdir(parents=True, exist_ok=True)
-    documents = given.folder / "documents"
+    options.folder.mkdir(parents=True, exist_ok=True)
+    documents = options.folder / "documents"
     documents.mkdir(exist_ok=True)
     first, more = documents / "first.jsonl", documents / "more.jsonl"
-    write_passages(given.corpus, first, 0, given.passages, 1)
-    added = max(1, given.passages // 100)
-    drawn = given.vectors != "model"
+    write_passages(options.corpus, first, 0, options.passages, 1)
+    added = max(1, options.passages // 100)
+    sampled = options.vectors != "model"
     embedding: EmbeddingModel = (
-        DrawnVectors(given.vectors, given.dimension) if drawn else await load_embedding_model(None, load_settings())
+        DrawnVectors(options.vectors, options.dimension) if sampled else await load_embedding_model(None, load_settings())
     )
-    index = given.folder / "index"
+    index = options.folder / "index"
     stages: dict[str, float] = {}
     last = ("", time.monotonic())
 
@@ -158,7 +145,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     build_s = time.monotonic() - begun
     told("", 0, None)
     by_stage = {stage: round(seconds, 1) for stage, seconds in stages.items()}
-    write_passages(given.corpus, more, given.passages, added, 2)
+    write_passages(options.corpus, more, options.passages, added, 2)
     begun = time.monotonic()
     built = await add_to_index(index, [more], embedding)
     add_s = time.monotonic() - begun
@@ -170,24 +157,24 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     begun = time.monotonic()
     retriever = await load_index(index, opened, owned=False)
     open_s = time.monotonic() - begun
-    asked = claims_of(first, given.queries, 3)
+    args = claims_of(first, options.queries, 3)
     if isinstance(embedding, DrawnVectors):
-        embedding.made_of = dict(asked)
+        embedding.made_of = dict(args)
     seconds, hits = [], 0
-    for claim, shown in asked:
+    for claim, shown in args:
         begun = time.monotonic()
-        [found] = await retriever.retrieve([claim], 10)
+        [result] = await retriever.retrieve([claim], 10)
         seconds.append(time.monotonic() - begun)
-        hits += any(passage.text in shown for passage in found)
+        hits += any(passage.text in shown for passage in result)
     near = built.manifest.vectors
     assert near is not None
-    vectors = await embedding.embed([claim for claim, _ in asked], kind="query")
+    vectors = await embedding.embed([claim for claim, _ in args], kind="query")
     recall = recall_at(10, index, retriever, vectors, embedding.dimension)
     await embedding.aclose()
     return {
         "passages": built.manifest.num_passages,
         "dimension": embedding.dimension,
-        "vectors": given.vectors,
+        "vectors": options.vectors,
         "search": f"{near.kind}, {near.num_lists} lists" if near.num_lists else near.kind,
         "build seconds": round(build_s, 1),
         "of these": by_stage,
@@ -195,7 +182,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
         "open seconds": round(open_s, 2),
         "query p50 ms": round(1000 * float(np.percentile(seconds, 50)), 1),
         "query p95 ms": round(1000 * float(np.percentile(seconds, 95)), 1),
-        "found in 10 by words and meaning": round(hits / len(asked), 3),
+        "found in 10 by words and meaning": round(hits / len(args), 3),
         "recall@10 of the vector search": round(recall, 3),
         "peak RSS of build and add MB": round(peak),
         "index MB": round(sum(p.stat().st_size for p in index.rglob("*") if p.is_file()) / 1e6),
@@ -210,20 +197,20 @@ def recall_at(k: int, index: Path, retriever: Any, vectors: NDArray[np.float32],
     best_scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
     best_places = np.full((len(vectors), k), -1, dtype=np.int64)
     for start in range(0, shards.end, 65_536):
-        places = np.arange(start, min(start + 65_536, shards.end))
-        scores, rows = faiss.knn(vectors, read_vectors(shards, places, dimension), k, faiss.METRIC_INNER_PRODUCT)
+        positions = np.arange(start, min(start + 65_536, shards.end))
+        scores, rows = faiss.knn(vectors, read_vectors(shards, positions, dimension), k, faiss.METRIC_INNER_PRODUCT)
         every = np.concatenate([best_scores, scores], 1)
-        where = np.concatenate([best_places, places[rows]], 1)
+        where = np.concatenate([best_places, positions[rows]], 1)
         order = np.argsort(-every, axis=1)[:, :k]
         best_scores, best_places = np.take_along_axis(every, order, 1), np.take_along_axis(where, order, 1)
-    found = retriever._searched.vectors.nearest(vectors, k)
+    result = retriever._searched.vectors.nearest(vectors, k)
     return float(
-        np.mean([len(set(row) & set(exact.tolist())) / k for row, exact in zip(found, best_places, strict=True)])
+        np.mean([len(set(row) & set(exact.tolist())) / k for row, exact in zip(result, best_places, strict=True)])
     )
 
 
 def main() -> int:
-    """Print the figures as JSON."""
+    """Print the metrics as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="an empty folder for documents and index; it stays")
     parser.add_argument("--corpus", type=Path, required=True)

@@ -23,9 +23,10 @@ from common import processor
 from reason.core.settings import load_settings
 from reason.core.version import __version__
 from reason.evals.verification.claims import LabelledClaim, first_passages, read_claims, read_passages
-from reason.reasoning.retrieval.passages import Passage
-from reason.verify.davinci.davinci import DavinciConfig, checked_claims
-from reason.verify.entailment.factory import open_entailment
+from reason.reasoning.retrieval.protocol import Passage
+from reason.verify.davinci.config import DavinciConfig
+from reason.verify.davinci.davinci import check_claims
+from reason.verify.entailment.factory import load_entailment
 from reason.verify.types import ClaimReport
 
 
@@ -55,21 +56,21 @@ async def measure(rows: Sequence[LabelledClaim], entailment: Any, k: int) -> tup
     means: Any = SimpleNamespace(entailment=entailment)  # all that bare claims need
     listed = Listed(rows)
     began = time.perf_counter()
-    reports = await checked_claims([row.claim for row in rows], listed, means, config)
+    reports = await check_claims([row.claim for row in rows], listed, means, config)
     return reports, time.perf_counter() - began
 
 
-async def work(given: argparse.Namespace) -> None:
+async def work(options: argparse.Namespace) -> None:
     """Measure and print."""
-    rows = first_passages(read_claims("fever", given.data / "fever", read_passages(given.data / "corpus")), given.k)[
-        : given.claims
-    ]
+    rows = first_passages(
+        read_claims("fever", options.data / "fever", read_passages(options.data / "corpus")), options.k
+    )[: options.claims]
     began = time.perf_counter()
-    entailment = await open_entailment(given.entailment, load_settings())
+    entailment = await load_entailment(options.entailment, load_settings())
     try:
-        await measure(rows[:1], entailment, given.k)
+        await measure(rows[:1], entailment, options.k)
         opened = time.perf_counter() - began
-        reports, seconds = await measure(rows, entailment, given.k)
+        reports, seconds = await measure(rows, entailment, options.k)
     finally:
         await entailment.aclose()
     pairs = sum(len(report.pairs) for report in reports)
@@ -77,8 +78,8 @@ async def work(given: argparse.Namespace) -> None:
         f"{name} {count}" for name, count in Counter(report.verdict for report in reports).most_common()
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"{given.entailment} (`{entailment.identity}`), reason {__version__}, Python {platform.python_version()}")
-    print(f"{processor()}, {cores} cores, threads {given.threads or 'as they come'}, load {os.getloadavg()[0]:.1f}")
+    print(f"{options.entailment} (`{entailment.identity}`), reason {__version__}, Python {platform.python_version()}")
+    print(f"{processor()}, {cores} cores, threads {options.threads or 'as they come'}, load {os.getloadavg()[0]:.1f}")
     print(f"opened and warm in {opened:.1f} s")
     print(f"{len(reports):,} claims, {pairs:,} passages: {seconds:.1f} s, {pairs / seconds:,.0f} passages a second")
     print(verdicts)
@@ -92,12 +93,12 @@ def main() -> None:
     parser.add_argument("--claims", type=int, default=1000)
     parser.add_argument("-k", type=int, default=5, help="passages of a claim")
     parser.add_argument("--threads", type=int, help="threads of torch")
-    given = parser.parse_args()
-    if given.threads is not None:
+    args = parser.parse_args()
+    if args.threads is not None:
         import torch
 
-        torch.set_num_threads(given.threads)
-    asyncio.run(work(given))
+        torch.set_num_threads(args.threads)
+    asyncio.run(work(args))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ r"""What vLLM's own drafting brings in this program (setting `vllm.draft`), and 
 
 Two engines of the same model, one that drafts and one that does not, take every workload in turns, item by item, so
 that a drifting pace hits both alike. A prompt is new to each engine, so that the prefix cache helps with the samples of
-one question alone; "cold" is the first item of a workload. Greedy tokens must be the same, as far as the number format
-leaves no near ties; drawn ones are as likely, but others, since drafting draws further random numbers.
+one question only; "cold" is the first item of a workload. Greedy tokens must be the same, as far as the number format
+leaves no near ties; sampled ones are as likely, but others, since drafting draws further random numbers.
 
 The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 drafting is faster.
 Passes and guesses are counted by vLLM: a request and step is a pass, the prompt's aside.
@@ -32,7 +32,7 @@ from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
 from reason.serving.model_files.find import ModelFiles, find_model
 from reason.serving.vllm.model import VllmModel
-from reason.serving.vllm.options import draft_arguments
+from reason.serving.vllm.options import speculative_arguments
 
 COLUMNS = (
     "workload",
@@ -47,7 +47,7 @@ COLUMNS = (
 )
 THINK = "Think step by step, and end with the answer.\n\n"
 FOLLOWS_S = 0.2
-"""Seconds after which the engine's figures have come in."""
+"""Seconds after which the engine's metrics have come in."""
 
 
 def main() -> int:
@@ -66,42 +66,42 @@ def main() -> int:
     return 0
 
 
-async def report(given: argparse.Namespace) -> str:
+async def report(args: argparse.Namespace) -> str:
     """Start both engines, measure, and make the table."""
-    place = f"local/{given.model.removeprefix('vllm/')}"
-    files = await asyncio.to_thread(find_model, place, cache_dir=load_settings().cache_dir)
-    drafting = settings_of(given, given.draft)
+    position = f"local/{args.model.removeprefix('vllm/')}"
+    files = await asyncio.to_thread(find_model, position, cache_dir=load_settings().cache_dir)
+    drafting = settings_of(args, args.draft)
     models: list[VllmModel] = []
     try:
-        for settings in (settings_of(given, "off"), drafting):
-            models.append(await started(given.model, files, settings))
+        for settings in (settings_of(args, "off"), drafting):
+            models.append(await started(args.model, files, settings))
         without, ahead = models
         for model in models:  # memory is made ready by the first tokens
             await model.generate([Request(prompt=Prompt.user("Hello"), sampling=SamplingParams(max_tokens=8))])
-        loads = {name: await measure(without, ahead, items) for name, items in workloads(given).items()}
+        loads = {name: await measure(without, ahead, items) for name, items in workloads(args).items()}
     finally:
         for model in models:
             await model.aclose()
     loaded = " ".join(f"{x:.2f}" for x in os.getloadavg())
-    config = ", ".join(f"{k} {v}" for k, v in draft_arguments(drafting)["speculative_config"].items())
+    config = ", ".join(f"{k} {v}" for k, v in speculative_arguments(drafting)["speculative_config"].items())
     head = (
-        f"{given.model}, {given.dtype}; {config}; vllm {vllm_version()}, torch {version('torch')}; {made_here()} "
+        f"{args.model}, {args.dtype}; {config}; vllm {vllm_version()}, torch {version('torch')}; {made_here()} "
         f"Load at the end: {loaded}."
     )
     return f"{head}\n\n{table(COLUMNS, [row(name, ways) for name, ways in loads.items()])}"
 
 
-def settings_of(given: argparse.Namespace, draft: str) -> VllmSettings:
+def settings_of(args: argparse.Namespace, draft: str) -> VllmSettings:
     """How an engine is set up."""
     return VllmSettings.model_validate(
         {
-            "dtype": given.dtype,
+            "dtype": args.dtype,
             "max_model_len": 2048,
             "max_num_seqs": 16,
             "kv_bytes": 512 << 20,
             "draft": draft,
-            "draft_tokens": given.draft_tokens,
-            "draft_ngram": given.draft_ngram,
+            "num_speculative_tokens": args.num_speculative_tokens,
+            "prompt_lookup_tokens": args.prompt_lookup_tokens,
         }
     )
 
@@ -122,15 +122,15 @@ async def measure(without: VllmModel, ahead: VllmModel, items: Sequence[Request]
     ways = Ways()
     for number, item in enumerate(items):
         taken: dict[bool, tuple[float, Tokens]] = {}
-        was = ahead.drafts
+        was = ahead.spec_decode
         for looks in (False, True) if number % 2 else (True, False):
             began = time.perf_counter()
             [said] = await (ahead if looks else without).generate([item])
             taken[looks] = time.perf_counter() - began, [sample.token_ids for sample in said]
         await asyncio.sleep(FOLLOWS_S)
-        since = ahead.drafts - was
+        since = ahead.spec_decode - was
         if number == 0:
-            ways.cold = since.tokens_a_pass
+            ways.cold = since.tokens_per_pass
         ways.passes += since.passes
         ways.decoded += since.tokens
         ways.guessed += since.drafted
@@ -142,16 +142,16 @@ async def measure(without: VllmModel, ahead: VllmModel, items: Sequence[Request]
     return ways
 
 
-def workloads(given: argparse.Namespace) -> dict[str, list[Request]]:
+def workloads(args: argparse.Namespace) -> dict[str, list[Request]]:
     """The items of each workload."""
-    questions = [str(line["question"]) for line in rows_of(given.gsm8k, 2 * given.questions)]
-    claims = [line for line in rows_of(given.fever, 10 * given.questions) if line.get("evidence")][: given.questions]
-    alone, several = questions[: given.questions], questions[given.questions :] or questions
+    questions = [str(line["question"]) for line in rows_of(args.gsm8k, 2 * args.questions)]
+    claims = [line for line in rows_of(args.fever, 10 * args.questions) if line.get("evidence")][: args.questions]
+    single, several = questions[: args.questions], questions[args.questions :] or questions
     return {
-        "single stream": [asked(THINK + q, given.tokens, seed, temperature=0.0) for seed, q in enumerate(alone)],
-        "quoting": [asked(quoting(claim), given.tokens, 0, temperature=0.0) for claim in claims],
+        "single stream": [asked(THINK + q, args.tokens, seed, temperature=0.0) for seed, q in enumerate(single)],
+        "quoting": [asked(quoting(claim), args.tokens, 0, temperature=0.0) for claim in claims],
         "self-consistency": [
-            asked(THINK + q, given.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(several)
+            asked(THINK + q, args.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(several)
         ],
     }
 

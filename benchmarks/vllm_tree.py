@@ -3,7 +3,7 @@
     python benchmarks/vllm_tree.py [--model NAME] [--beams 1,4] [--width 4] [--depth 5] [--step 32] [--rounds 2]
 
 Two engines of the same model, one with the prefix cache and one without, search the same trees in turn, round by round,
-as a strategy does: through a metered model, a step at a time (`reasoning.steps.step_stops`), each child going on from
+as a strategy does: through a metered model, a step at a time (`STEP_STOPS`), each child resuming from
 its parent's tokens. A child is a request of its own, since vLLM looks the prompt up for each sample. The share of
 prompt tokens that were not computed is told twice, by the run's ledger and by vLLM's scheduler; they must be equal.
 """
@@ -28,11 +28,11 @@ from reason.core.run import Run, RunConfig
 from reason.core.settings import VllmSettings, load_settings
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.segmentation import step_stops
 from reason.serving.metered.model import MeteredModel
 from reason.serving.model_files.find import find_model
 from reason.serving.vllm.model import VllmModel
 
+STEP_STOPS = ("\n\n", "\nStep ", "\n## ", "\n### ")
 TEMPERATURE = 0.8
 QUESTION = (
     "A farmer keeps hens and rabbits. Together they have 35 heads and 94 feet. Think step by step, one short step a "
@@ -47,7 +47,7 @@ class Tree:
     Attributes:
         seconds: Wall-clock time.
         tokens: Generated tokens.
-        calls: Children asked for.
+        calls: Children requested.
         ledger: Share of prompt tokens that were not computed, as the run's ledger tells.
         engine: The same, as vLLM's scheduler tells; None where the cache is off and nothing is looked up.
     """
@@ -67,7 +67,7 @@ async def search(model: VllmModel, store: SqliteStore, name: str, seed: int, arg
     await store.create_run(name, {})
     run = Run(name, config, store)
     metered = MeteredModel(model, "main", run)
-    # The cache must not know the tree of a round before: the seed stands at the beginning.
+    # The cache must not know the tree of a round before: the seed is at the beginning.
     root = Prompt.user(f"Problem {seed}. " + QUESTION * 8)
     nodes: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     before, started = model.cache, time.perf_counter()
@@ -76,12 +76,12 @@ async def search(model: VllmModel, store: SqliteStore, name: str, seed: int, arg
             temperature=TEMPERATURE,
             n=args.width,
             max_tokens=args.step,
-            stop=step_stops(),
+            stop=STEP_STOPS,
             seed=seed * 100 + depth,
             ignore_eos=True,
         )
         requests = [
-            Request(prompt=root.with_prefix(ids), sampling=sampling, samples=(child,))
+            Request(prompt=root.with_prefix(ids), sampling=sampling, sample_indices=(child,))
             for ids, _ in nodes
             for child in range(args.width)
         ]
@@ -92,14 +92,14 @@ async def search(model: VllmModel, store: SqliteStore, name: str, seed: int, arg
         ]
         nodes = sorted(grown, key=lambda node: node[1] / max(1, len(node[0])), reverse=True)[:beam]
     seconds = time.perf_counter() - started
-    await asyncio.sleep(0.1)  # the last step's statistics come right behind its tokens
+    await asyncio.sleep(0.1)  # the last step's statistics come right after its tokens
     usage, since = run.ledger.usage(), model.cache - before
     return Tree(
         seconds=seconds,
         tokens=usage.completion_tokens,
         calls=usage.model_calls,
         ledger=usage.cached_tokens / usage.prompt_tokens,
-        engine=since.hit_share if since.queried_tokens else None,
+        engine=since.hit_rate if since.queried_tokens else None,
     )
 
 
@@ -115,12 +115,12 @@ async def measure(args: Any) -> None:
     models: dict[str, VllmModel] = {}
     try:
         for label, cached in (("on", True), ("off", False)):
-            setup = VllmSettings(max_model_len=2048, max_num_seqs=32, kv_bytes=512 << 20, prefix_caching=cached)
+            setup = VllmSettings(max_model_len=2048, max_num_seqs=32, kv_cache_bytes=512 << 20, prefix_caching=cached)
             models[label] = await asyncio.to_thread(VllmModel.load, f"vllm/{args.model}", files, setup)
             await models[label].check_engine()
         heading(args)
-        with tempfile.TemporaryDirectory() as folder:
-            store = await SqliteStore.open(Path(folder) / "runs.sqlite3")
+        with tempfile.TemporaryDirectory() as directory:
+            store = await SqliteStore.open(Path(directory) / "runs.sqlite3")
             try:
                 await compare(models, store, args)
             finally:
@@ -133,23 +133,23 @@ async def measure(args: Any) -> None:
 async def compare(models: dict[str, VllmModel], store: SqliteStore, args: Any) -> None:
     """Search in turn, and print a row for each beam and cache."""
     for beam in args.beams:
-        found: dict[str, list[Tree]] = {label: [] for label in models}
+        results: dict[str, list[Tree]] = {label: [] for label in models}
         for turn in range(args.rounds):
             order = list(models) if turn % 2 == 0 else list(models)[::-1]
             for label in order:
                 name = f"{label}-{beam}-{turn}"
-                found[label].append(await search(models[label], store, name, 10 * beam + turn, args, beam))
-        rate = {label: statistics.median(t.tokens / t.seconds for t in trees) for label, trees in found.items()}
-        for label, trees in found.items():
+                results[label].append(await search(models[label], store, name, 10 * beam + turn, args, beam))
+        rate = {label: statistics.median(t.tokens / t.seconds for t in trees) for label, trees in results.items()}
+        for label, trees in results.items():
             ledger = sum(t.ledger for t in trees) / len(trees)
-            told = [t.engine for t in trees if t.engine is not None]
+            values = [t.engine for t in trees if t.engine is not None]
             if any(t.engine is not None and abs(t.engine - t.ledger) > 1e-12 for t in trees):
                 raise SystemExit(f"the ledger and vLLM disagree: {trees}")
             print(
                 f"| {beam} | {label} | {statistics.median(t.seconds for t in trees):.1f} s "
                 f"| {min(t.seconds for t in trees):.1f} to {max(t.seconds for t in trees):.1f} "
                 f"| {sum(t.tokens for t in trees) / len(trees):.0f} | {trees[0].calls} | {rate[label]:.1f} tok/s "
-                f"| {ledger:.1%} | {f'{sum(told) / len(told):.1%}' if told else 'nothing looked up'} "
+                f"| {ledger:.1%} | {f'{sum(values) / len(values):.1%}' if values else 'nothing looked up'} "
                 f"| {rate[label] / rate['off']:.2f}x |",
                 flush=True,
             )

@@ -35,10 +35,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", type=Path, help="what multihop_questions.py wrote")
     parser.add_argument("--out", type=Path, required=True, help="where the yes-no questions go")
-    given = parser.parse_args()
-    rows = [json.loads(line) for line in given.questions.read_text(encoding="utf-8").splitlines()]
+    args = parser.parse_args()
+    rows = [json.loads(line) for line in args.questions.read_text(encoding="utf-8").splitlines()]
     made = list(yes_no(rows))
-    given.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
+    args.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
     print(f"{len(made)} questions, {dict(Counter(row['answer'] for row in made))}", file=sys.stderr)
     return 0
 
@@ -52,17 +52,17 @@ def yes_no(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
         if set(answers) <= {"yes", "no"}:
             yield made_row(row, row["question"], answers[0])
             continue
-        found = _EITHER.fullmatch(row["question"])
-        wording = None if found is None else WORDINGS.get(found["asks"])
-        if found is None or wording is None:
+        result = _EITHER.fullmatch(row["question"])
+        wording = None if result is None else WORDINGS.get(result["asks"])
+        if result is None or wording is None:
             continue
-        pair = [found["a"], found["b"]]
+        pair = [result["a"], result["b"]]
         right = [name for name in pair if name.strip('"') in answers]
         if len(right) != 1:
             continue
         if hashlib.sha256(row["id"].encode()).digest()[0] % 2:
             pair.reverse()
-        when = "earlier" if found["when"] == "first" else found["when"]
+        when = "earlier" if result["when"] == "first" else result["when"]
         yield made_row(row, wording.format(a=pair[0], b=pair[1], when=when), "yes" if pair[0] == right[0] else "no")
 
 

@@ -29,7 +29,7 @@ from .plan import derive_item_seed
 _PREFIX = "" if "site-packages" in Path(__file__).parts else "reason/"
 
 
-# Inspect tells a solver of its samples and not of the last one; its hooks hear of a run's end. Both are the process's.
+# A solver is not notified of the last sample; hooks are notified of the end of a run. Both are per process.
 _OPEN: weakref.WeakSet[Reasoner] = weakref.WeakSet()
 
 

@@ -139,7 +139,7 @@ def run_shard(
 async def _gather(
     ray: Any, tasks: Sequence[Any], folders: Sequence[Path], total: int, observer: RunObserver
 ) -> dict[tuple[str, int], ResultRow]:
-    """Wait for all shards; tell of rows as they appear in their directories, where this machine sees them."""
+    """Wait for all shards; report rows as they appear in their directories, if this machine sees them."""
     values: set[tuple[str, int]] = set()
     begun = [row for directory in folders for row in read_rows(directory, torn_end=True)]
     observer.begin(total, begun)
@@ -148,7 +148,7 @@ async def _gather(
     while waiting:
         done, waiting = await asyncio.to_thread(ray.wait, waiting, num_returns=len(waiting), timeout=POLL_S)
         for one in done:
-            await asyncio.to_thread(_result, ray, one)  # an error ends the whole at once
+            await asyncio.to_thread(_result, ray, one)  # an error ends the evaluation at once
         for directory in folders:
             for row in read_rows(directory, torn_end=True):
                 if row.key not in values:

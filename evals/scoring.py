@@ -115,7 +115,7 @@ _WHOLE = frozenset({("yes",), ("no",), ("noanswer",)})
 """Answers that share a part with no other one."""
 _WORD = re.compile(r"[^\W_]+")
 MAX_WORDS = 2000
-"""Words of a text that ROUGE-L looks at; its time grows with the product of two lengths."""
+"""Maximum words of a text for ROUGE-L, whose time grows with the product of two lengths."""
 
 
 def score_text(gold: TextGold, answer: Answer) -> Score:
@@ -134,7 +134,7 @@ def score_text(gold: TextGold, answer: Answer) -> Score:
 
 
 def score_truthful(gold: TruthfulGold, answer: Answer) -> Score:
-    """Whether a free answer is closer to a true reference than to every false one, in words: a proxy, not a judgement.
+    """Whether a free answer overlaps more with a true reference than with every false one: a proxy, not a judgement.
 
     The score is by ROUGE-1; `rouge_l` is the same by ROUGE-L, and the two `…_margin` say by how much.
 
@@ -159,7 +159,7 @@ def score_truthful(gold: TruthfulGold, answer: Answer) -> Score:
 
 
 def squad_words(text: str) -> tuple[str, ...]:
-    """Words in lower case, without ASCII punctuation, and without articles wherever they are a word of their own."""
+    """Words in lower case, without ASCII punctuation and articles."""
     return tuple(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
@@ -181,7 +181,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def overlap(given: Sequence[str], right: Sequence[str]) -> float:
-    """F1 of two bags of words, in [0, 1]; two empty ones are the same, an empty and a full one share nothing."""
+    """F1 of two bags of words, in [0, 1]; 1 for two empty ones, 0 if one is empty."""
     if not given or not right:
         return float(given == right)
     return _f1(sum((Counter(given) & Counter(right)).values()), len(given), len(right))
@@ -232,7 +232,7 @@ def attribution(named: Collection[str], right: EvidenceSets) -> dict[str, float]
     """Precision, recall and F1 of the named texts, and whether they are enough.
 
     Args:
-        right: The right ones; at least one.
+        right: The right ones; not empty.
 
     Returns:
         `evidence_precision` (0 if nothing was named), `evidence_recall`, `evidence_f1`, and `evidence_enough`: 1 if one
@@ -312,14 +312,14 @@ def _plain(label: str) -> str:
 
 
 class LabelMetrics(Frozen):
-    """How one label was given.
+    """Metrics of one label.
 
     Attributes:
-        precision: Share of the items given this label that have it; None if none was given it.
-        recall: Share of the items with this label that were given it; None if there are none.
-        f1: Their harmonic mean; 0 if nothing was right; None if the label neither occurs nor was given.
+        precision: Share of the items predicted as this label that have it; None if there are none.
+        recall: Share of the items with this label that are predicted as it; None if there are none.
+        f1: Their harmonic mean; 0 if nothing is right; None if the label neither occurs nor is predicted.
         support: Items that have it.
-        given: Items that were given it.
+        given: Number of items predicted as it.
     """
 
     precision: float | None
@@ -334,7 +334,7 @@ class LabelReport(Frozen):
 
     Attributes:
         accuracy: Share of right labels.
-        macro_f1: Mean F1 of the labels that occur or were given.
+        macro_f1: Mean F1 of the labels that occur or are predicted.
         weighted_f1: Mean F1 of the labels, each weighted by its items.
         labels: Metrics by label.
         confusion: Items by right label and given label; "" is no readable answer.

@@ -33,7 +33,7 @@ class Latency:
 def latency(seconds: Sequence[float]) -> Latency | None:
     """Median and 95th percentile; None of nothing.
 
-    Only items that were computed in one go belong here: one that the run store answered took no time worth telling.
+    Only for uninterrupted items: the run store answers without delay.
     """
     if not seconds:
         return None
@@ -72,7 +72,7 @@ class MeanCost(Frozen):
         calls: Model calls likewise.
         total_tokens: Generated tokens of all rows, likewise.
         paid_tokens: Of those, what this run paid itself.
-        paid_replies: Responses that this run paid.
+        paid_responses: Responses that this run paid.
         responses: All responses.
         usd: US dollars that this run paid; None if a price is unknown.
     """
@@ -82,7 +82,7 @@ class MeanCost(Frozen):
     calls: float
     total_tokens: int
     paid_tokens: int
-    paid_replies: int
+    paid_responses: int
     responses: int
     usd: float | None
 
@@ -245,7 +245,7 @@ def _cost(rows: Sequence[ResultRow]) -> MeanCost:
         calls=sum(x.model_calls for x in ledgers) / n,
         total_tokens=sum(x.completion_tokens for x in ledgers),
         paid_tokens=sum(x.paid_tokens for x in ledgers),
-        paid_replies=sum(x.paid_replies for x in ledgers),
+        paid_responses=sum(x.paid_responses for x in ledgers),
         responses=sum(x.responses for x in ledgers),
         usd=None if any(p is None for p in prices) else sum(p or 0.0 for p in prices),
     )

@@ -121,7 +121,7 @@ class Sweep(Frozen):
 
 
 class SweepRun(Frozen):
-    """One run of a sweep, not yet planned: its place in the file and its settings."""
+    """One run of a sweep before planning: its settings."""
 
     dataset: SweepDataset
     models: SweepModels | None
@@ -380,7 +380,7 @@ def _groups(jobs: Sequence[PlannedRun], verifiers: VerifyParameters) -> list[lis
 
 
 def _finished(job: PlannedRun) -> list[ResultRow] | None:
-    """The rows of a run that is there whole; None if it is not."""
+    """The rows of a complete run; None if it is not complete."""
     if not (job.out / MANIFEST).exists():
         return None
     manifest = read_manifest(job.out)

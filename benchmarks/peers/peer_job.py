@@ -42,13 +42,13 @@ class Job:
         size: About how many whole solutions' worth of text a question may take.
         questions: The questions.
         system: The system message of every call.
-        chain: What stands behind a question where whole solutions are sampled.
+        chain: What follows a question where whole solutions are sampled.
         steps: The same where solutions are sampled step by step.
         temperature: Of every sample, where the peer lets it be chosen.
         top_p: Likewise.
-        max_tokens: Most tokens of a whole solution.
-        step_tokens: Most tokens of a step.
-        concurrency: Questions under way at once.
+        max_tokens: Maximum number of tokens of a whole solution.
+        step_tokens: Maximum number of tokens of a step.
+        concurrency: Questions in flight at once.
         warm: So many questions at the beginning are not counted.
     """
 
@@ -67,13 +67,13 @@ class Job:
     concurrency: int = 8
     warm: int = 0
 
-    def chain_prompt(self, asked: Asked) -> str:
+    def chain_prompt(self, requests: Asked) -> str:
         """What a user would write to have the question solved at a stretch; marked."""
-        return f"{asked.marked}\n\n{self.chain}"
+        return f"{requests.marked}\n\n{self.chain}"
 
-    def step_prompt(self, asked: Asked) -> str:
+    def step_prompt(self, requests: Asked) -> str:
         """What a user would write to have it solved in steps; marked."""
-        return f"{asked.marked}\n\n{self.steps}"
+        return f"{requests.marked}\n\n{self.steps}"
 
 
 def as_json(job: Job) -> str:
@@ -83,8 +83,8 @@ def as_json(job: Job) -> str:
 
 def from_json(text: str) -> Job:
     """A job of `answer_as_json`."""
-    told: dict[str, Any] = json.loads(text)
-    return Job(**{**told, "questions": tuple(Asked(**asked) for asked in told["questions"])})
+    values: dict[str, Any] = json.loads(text)
+    return Job(**{**values, "questions": tuple(Asked(**args) for args in values["questions"])})
 
 
 Solve = Callable[[Asked], Awaitable[str]]
@@ -93,36 +93,32 @@ Solve = Callable[[Asked], Awaitable[str]]
 
 async def work(job: Job, solve: Solve, tell: Callable[[dict[str, Any]], None]) -> None:
     """Have all questions answered, `concurrency` at once; one that fails is told as an error and stops nothing."""
-    for asked in job.questions[: job.warm]:
-        await solve(asked)
+    for args in job.questions[: job.warm]:
+        await solve(args)
     turns = asyncio.Semaphore(job.concurrency)
     counted = job.questions[job.warm :]
 
-    async def one(asked: Asked) -> None:
+    async def one(args: Asked) -> None:
         async with turns:
             began = time.perf_counter()
             try:
-                text, error = await solve(asked), ""
+                text, error = await solve(args), ""
             except Exception as e:  # noqa: BLE001 (a peer may raise anything; the table counts it)
                 text, error = "", f"{type(e).__name__}: {e}"[:500]
-            tell({"id": asked.id, "text": text, "error": error, "seconds": time.perf_counter() - began})
+            tell({"id": args.id, "text": text, "error": error, "seconds": time.perf_counter() - began})
 
     began, worked = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(one(asked) for asked in counted))
+    await asyncio.gather(*(one(args) for args in counted))
     tell({"seconds": time.perf_counter() - began, "cpu": time.process_time() - worked, "questions": len(counted)})
 
 
-def tell_line(told: dict[str, Any]) -> None:
+def tell_line(values: dict[str, Any]) -> None:
     """Write a line of JSON."""
-    print(json.dumps(told), flush=True)
+    print(json.dumps(values), flush=True)
 
 
 def run(make: Callable[[Job], Awaitable[Solve]]) -> None:
-    """A runner's whole program.
-
-    Args:
-        make: Makes what answers questions, once, before the first.
-    """
+    """A runner's whole program."""
     job = from_json(sys.stdin.readline())
 
     async def all_of_it() -> None:

@@ -1,6 +1,6 @@
 """The judge that scores for all peers which take one: the model itself, asked whether the last step is right.
 
-It asks what `reason`'s own judge asks (`JudgeReward`): problem, the steps as the model's own turn, the question behind
+It asks what `reason`'s own judge asks (`JudgeReward`): problem, the steps as the model's own turn, the question after
 them; one token is generated, and the score is the probability of yes against no among the words that the server shows
 for it. A word that is not shown counts as likely as the least likely one that is, which bounds it from above (`reason`
 scores the word instead). Only the standard library: it runs where a peer does.
@@ -50,10 +50,10 @@ class Judge:
 
 
 def probability(reply: dict[str, Any]) -> float:
-    """Probability of yes against no as a reply's first word."""
+    """Probability of yes against no as a response's first word."""
     shown: dict[str, float] = {}
     for one in reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
-        shown.setdefault(one["token"].strip(), one["logprob"])  # the likeliest of its spellings
+        shown.setdefault(one["token"].strip(), one["logprob"])  # the most likely of its spellings
     least = min(shown.values())
     odds = shown.get("Yes", least) - shown.get("No", least)
     return 1.0 / (1.0 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1.0 + math.exp(odds))
@@ -63,5 +63,5 @@ def post(url: str, body: dict[str, Any], seconds: float = 1800.0) -> dict[str, A
     """The JSON that a page answers to JSON with."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=seconds) as reply:
-        told: dict[str, Any] = json.load(reply)
-    return told
+        values: dict[str, Any] = json.load(reply)
+    return values

@@ -1,4 +1,4 @@
-"""No peer: the calls alone, `size` of them at once for each question. What is beyond this is a peer's own work."""
+"""No peer: the calls only, `size` of them at once for each question. What is beyond this is a peer's own work."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ async def make(job: Job) -> Solve:
     """See `peer_job.run`."""
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
-    async def call(asked: Asked) -> str:
-        turns = [("system", job.system), ("user", job.chain_prompt(asked))]
+    async def call(args: Asked) -> str:
+        turns = [("system", job.system), ("user", job.chain_prompt(args))]
         body = {"model": job.model, "messages": [{"role": role, "content": content} for role, content in turns]}
         async with session.post(f"{job.base_url}/chat/completions", json={**body, "max_tokens": job.max_tokens}) as got:
             return str((await got.json())["choices"][0]["message"]["content"])
 
-    async def solve(asked: Asked) -> str:
-        texts = await asyncio.gather(*(call(asked) for _ in range(job.size)))
-        if asked is job.questions[-1] and job.concurrency == 1:
+    async def solve(args: Asked) -> str:
+        texts = await asyncio.gather(*(call(args) for _ in range(job.size)))
+        if args is job.questions[-1] and job.concurrency == 1:
             await session.close()
         return texts[0]
 

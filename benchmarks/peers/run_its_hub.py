@@ -1,7 +1,7 @@
 """its-hub as a library: its algorithms over its own client, scored by the judge that all share (`peer_judge`).
 
 best-of-n         `BestOfN`, budget = size
-self-consistency  `SelfConsistency` over what stands in the last box (its own projection by a pattern), budget = size
+self-consistency  `SelfConsistency` over what is in the last box (its own projection by a pattern), budget = size
 beam              `BeamStrategy`, beams of two, budget = size
 particle-filter   `ParticleFilterStrategy`, budget = size
 
@@ -31,15 +31,15 @@ class ByJudge(AbstractOutcomeRewardModel, AbstractProcessRewardModel):
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    def score(self, *given: Any, **more: Any) -> Any:
+    def score(self, *args: Any, **more: Any) -> Any:
         """Never asked: everything here is asynchronous."""
         raise NotImplementedError
 
-    async def ascore(self, asked: Any, steps: Any = None, **more: Any) -> Any:
-        """Scores of whole conversations, or of the texts of some steps behind one prompt."""
+    async def ascore(self, args: Any, steps: Any = None, **more: Any) -> Any:
+        """Scores of whole conversations, or of the texts of some steps after one prompt."""
         if isinstance(steps, list):
-            return await self._judge.score_all(asked, steps)
-        return [await self._judge.score(turns[-2].content, turns[-1].content) for turns in asked]
+            return await self._judge.score_all(args, steps)
+        return [await self._judge.score(turns[-2].content, turns[-1].content) for turns in args]
 
 
 async def make(job: Job) -> Solve:
@@ -65,8 +65,8 @@ async def make(job: Job) -> Solve:
     else:
         algorithm = ParticleFiltering(steps, reward)
 
-    async def solve(asked: Asked) -> str:
-        prompt = job.step_prompt(asked) if in_steps else job.chain_prompt(asked)
+    async def solve(args: Asked) -> str:
+        prompt = job.step_prompt(args) if in_steps else job.chain_prompt(args)
         return str((await algorithm.ainfer(model, prompt, budget=job.size))["content"])
 
     return solve

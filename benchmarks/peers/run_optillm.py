@@ -5,7 +5,7 @@ self-consistency  plug-in `majority_voting`, k = size (its approach `self_consis
 mcts              approach `mcts` with one simulation for every eight of size, at least one
 
 It scores by requests of its own, which nothing can replace, and samples at temperature 1 but for `majority_voting`. The
-question's mark stands in the system message, since its `mcts` does not carry the question into deeper prompts.
+question's mark is in the system message, since its `mcts` does not carry the question into deeper prompts.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from peer_judge import post
 APPROACHES = {"best-of-n": "bon", "self-consistency": "majority_voting", "mcts": "mcts"}
 
 
-def body_of(job: Job, asked: Asked) -> dict[str, Any]:
+def body_of(job: Job, args: Asked) -> dict[str, Any]:
     """The request."""
-    system = {"role": "system", "content": f"{asked.mark}{job.system}"}
-    user = {"role": "user", "content": f"{asked.text}\n\n{job.chain}"}
+    system = {"role": "system", "content": f"{args.mark}{job.system}"}
+    user = {"role": "user", "content": f"{args.text}\n\n{job.chain}"}
     body: dict[str, Any] = {"model": job.model, "messages": [system, user], "max_tokens": job.max_tokens}
     body |= {"optillm_approach": APPROACHES[job.method]}
     if job.method == "self-consistency":
@@ -35,8 +35,8 @@ def body_of(job: Job, asked: Asked) -> dict[str, Any]:
 async def make(job: Job) -> Solve:
     """See `peer_job.run`."""
 
-    async def solve(asked: Asked) -> str:
-        reply = await asyncio.to_thread(post, f"{job.base_url}/chat/completions", body_of(job, asked))
+    async def solve(args: Asked) -> str:
+        reply = await asyncio.to_thread(post, f"{job.base_url}/chat/completions", body_of(job, args))
         return str(reply["choices"][0]["message"]["content"])
 
     return solve

@@ -43,16 +43,11 @@ def parameters_of(job: Job) -> dict[str, Any]:
 
 
 async def make(job: Job, model: str = "") -> Solve:
-    """See `peer_job.run`.
-
-    Args:
-        job: The job.
-        model: Model string; by default a vLLM server's.
-    """
+    """See `peer_job.run`."""
     model = model or os.environ.get("REASON_MODEL") or f"hosted_vllm/{job.model}"
-    folder = Path(tempfile.mkdtemp(prefix="reason-", dir=Path.cwd()))  # it goes with the folder that runners work in
+    directory = Path(tempfile.mkdtemp(prefix="reason-", dir=Path.cwd()))  # it goes with the directory that runners work in
     settings = load_settings(
-        store=str(folder / "runs.sqlite3"),
+        store=str(directory / "runs.sqlite3"),
         providers={model.partition("/")[0]: {"api_base": job.base_url, "concurrency": 64}},
     )
     scored = job.method != "self-consistency"
@@ -64,10 +59,10 @@ async def make(job: Job, model: str = "") -> Solve:
         seed=0,
         settings=settings,
     )
-    await reasoner.open()
+    await reasoner.load()
 
-    async def solve(asked: Asked) -> str:
-        return (await reasoner.aask(Question(text=asked.marked, kind="number"))).text
+    async def solve(args: Asked) -> str:
+        return (await reasoner.aask(Question(text=args.marked, kind="number"))).text
 
     return solve
 

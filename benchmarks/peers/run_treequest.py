@@ -3,7 +3,7 @@
 mcts    `StandardMCTS`, two samples of a node, as many nodes as the size
 ab-mcts `ABMCTSA`, as many nodes as the size
 
-A node is a whole solution: below the root the model is asked for one, below a solution for a better one. The score is
+A node is a whole solution: below the root the model is requested one, below a solution for a better one. The score is
 the judge's that all share (`peer_judge`), and the answer is the node of the highest score.
 """
 
@@ -19,9 +19,9 @@ from peer_judge import Judge, post
 BETTER = "Look for mistakes in your solution above, and write a better one out in full."
 
 
-def messages_of(job: Job, asked: Asked, before: str | None) -> list[dict[str, str]]:
-    """What is asked below the root (`before` is None), or below a solution."""
-    turns = [("system", job.system), ("user", job.chain_prompt(asked))]
+def messages_of(job: Job, args: Asked, before: str | None) -> list[dict[str, str]]:
+    """What is posed below the root (`before` is None), or below a solution."""
+    turns = [("system", job.system), ("user", job.chain_prompt(args))]
     turns += [] if before is None else [("assistant", before), ("user", f"{BETTER} {job.chain}")]
     return [{"role": role, "content": content} for role, content in turns]
 
@@ -30,21 +30,21 @@ async def make(job: Job) -> Solve:
     """See `peer_job.run`."""
     judge = Judge(job.base_url, job.model)
 
-    def written(asked: Asked, before: str | None) -> tuple[str, float]:
-        body: dict[str, Any] = {"model": job.model, "messages": messages_of(job, asked, before)}
+    def written(args: Asked, before: str | None) -> tuple[str, float]:
+        body: dict[str, Any] = {"model": job.model, "messages": messages_of(job, args, before)}
         body |= {"max_tokens": job.max_tokens, "temperature": job.temperature, "top_p": job.top_p}
         text = str(post(f"{job.base_url}/chat/completions", body)["choices"][0]["message"]["content"])
-        return text, judge.score_now(job.chain_prompt(asked), text)
+        return text, judge.score_now(job.chain_prompt(args), text)
 
-    def search(asked: Asked) -> str:
+    def search(args: Asked) -> str:
         algorithm = treequest.ABMCTSA() if job.method == "ab-mcts" else treequest.StandardMCTS()
         state = algorithm.init_tree()
         for _ in range(job.size):
-            state = algorithm.step(state, {"write": lambda before: written(asked, before)}, inplace=True)
+            state = algorithm.step(state, {"write": lambda before: written(args, before)}, inplace=True)
         return str(treequest.top_k(state, algorithm, k=1)[0][0])
 
-    async def solve(asked: Asked) -> str:
-        return await asyncio.to_thread(search, asked)
+    async def solve(args: Asked) -> str:
+        return await asyncio.to_thread(search, args)
 
     return solve
 

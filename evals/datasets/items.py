@@ -21,7 +21,7 @@ class MathGold(Frozen):
 
     Attributes:
         answer: The right answer as the source writes it.
-        equivalents: Other forms that count, where mathematics alone would not see it.
+        equivalents: Other accepted forms that are not equivalent as mathematics.
         kind: "number" or "math": what the two sides are compared as.
     """
 
@@ -55,7 +55,7 @@ class EvidenceSets(Frozen):
 
     Attributes:
         names: Names of all right texts (`Document.name`).
-        sets: Each alone is enough; empty where it is not known which belong together.
+        sets: Sufficient sets; empty if they are not known.
     """
 
     names: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ class TruthfulGold(Frozen):
 
 
 class EvidenceGold(Frozen):
-    """The texts that are to be found."""
+    """The texts that are to be cited."""
 
     type: Literal["evidence"] = "evidence"
     evidence: EvidenceSets
@@ -205,7 +205,7 @@ class Score(Frozen):
         correct: Whether it is right; None where the score is a share and nothing is right or wrong.
         parsed: Whether there was an answer that the scorer could read.
         label: The right answer in short: a letter, a label, a number.
-        prediction: The given one likewise; None if none was read.
+        prediction: The given answer in short; None if none could be parsed.
         confidence: The answer's stated probability of being right; None if it states none.
         metrics: Scores by name; each is averaged over the items that have it.
         notes: What a reader may want to know: how it was compared, which evidence was named.

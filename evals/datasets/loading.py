@@ -37,7 +37,7 @@ def load_dataset(
 
     Raises:
         UnknownName: There is no such dataset, variant or option.
-        UserError: Something cannot be done as asked.
+        UserError: An option is invalid.
         DataError: A file or record is not what it should be; names file and line.
         BackendUnavailable: The hub cannot be reached.
     """
@@ -138,7 +138,7 @@ class _Watched:
 
 
 def _items(recipe: DatasetSpec, rows: Iterator[Record], reading: ReadOptions, source: str) -> Iterator[Item]:
-    """The items, each with a name of its own, and at least one.
+    """The items; checks that there are some and that their ids are unique.
 
     Raises:
         DataError: Two share a name, there is none, or a record makes no item.

@@ -27,7 +27,7 @@ class Record:
 
     Attributes:
         values: Its fields.
-        where: The file and line, or the place on the hub.
+        where: The file and line, or the row on the hub.
         position: Its number within the source, from 1.
         source: Which of several sources it came from: the hub id, or the file's directory.
     """
@@ -59,7 +59,7 @@ class Record:
         return self.values[name]
 
     def text(self, name: str) -> str:
-        """A field that must be a text of at least one character; a number is written out.
+        """A field that must be a non-empty string or a number.
 
         Raises:
             DataError: It is missing, empty or something else.
@@ -74,7 +74,7 @@ class Record:
         return value
 
     def integer(self, name: str) -> int:
-        """A field that must be a whole number, or a text that is one.
+        """A field that must be an integer, or a string that is one.
 
         Raises:
             DataError: It is not.
@@ -85,7 +85,7 @@ class Record:
                 raise ValueError
             return int(value)
         except (ValueError, OverflowError):
-            raise self.bad(f"the field {name!r} is {value!r}, not a whole number") from None
+            raise self.bad(f"the field {name!r} is {value!r}, not an integer") from None
 
     def texts(self, name: str, *, least: int = 1) -> tuple[str, ...]:
         """A field that must be a list of texts.
@@ -193,7 +193,7 @@ FILE = "dev.jsonl"
 
 
 def find_files(data: Path, folders: Sequence[str]) -> list[Path]:
-    """The files that a path means.
+    """The files of a path.
 
     Raises:
         DataError: There is no such file.

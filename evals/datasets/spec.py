@@ -45,14 +45,14 @@ class ReadOptions:
         return sorted(range(count), key=draw)
 
     def whole(self, option: str, default: int, *, least: int, most: int) -> int:
-        """An option that is a whole number.
+        """An integer option.
 
         Raises:
             UserError: It is none, or out of range.
         """
         text = self.options.get(option, str(default))
         if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
-            raise UserError(f"{self.name} {option}={text!r} is not a whole number from {least} to {most}")
+            raise UserError(f"{self.name} {option}={text!r} is not an integer from {least} to {most}")
         return int(text)
 
 

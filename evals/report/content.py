@@ -32,7 +32,7 @@ SAMPLING = frozenset({"parameters.temperature", "parameters.top_p", "parameters.
 def method_families(runs: Sequence[StoredRun]) -> list[str]:
     """A name for each run, the same for runs that may be on one curve.
 
-    They share dataset, strategy and models, and differ in budgets and in the strategy's numbers alone (samples, rounds,
+    They share dataset, strategy and models, and differ in budgets and in the strategy's numbers only (samples, rounds,
     tokens, thresholds): what an effort is made of. Runs that differ in how they sample, in a word, a switch or their
     seeds are different methods, and their names say in what.
     """
@@ -70,7 +70,7 @@ def _shown(value: JsonValue) -> str:
 
 
 COSTS = ("tokens", "prompt tokens", "calls", "median s", "USD", "ended by the budget %")
-"""What `costs` tells."""
+"""Columns of `costs`."""
 
 
 class GridCell(Frozen):
@@ -79,7 +79,7 @@ class GridCell(Frozen):
     Attributes:
         accuracy: Of the main score, in [0, 1].
         interval: Its 95% interval; None if not estimable.
-        items: Items that were asked.
+        items: Number of items.
         tokens: Generated tokens of an item.
         prompt_tokens: Prompt tokens of an item.
         calls: Model calls of an item.
@@ -153,7 +153,7 @@ def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> 
 
 
 def shown(budget: Budget) -> str:
-    """A budget in words."""
+    """A budget as text."""
     limits = budget.model_dump(exclude_none=True)
     units = {"usd": "US dollars", "reward_calls": "reward calls"}
     return " and ".join(f"{value:,g} {units.get(kind, kind)}" for kind, value in limits.items()) or "no limit"
@@ -180,7 +180,7 @@ def _cell(summary: EvalSummary) -> GridCell:
 
 
 def costs(row: GridRow) -> tuple[str, ...]:
-    """What a question took of a method, as texts in the order of `COSTS`: means over its datasets."""
+    """Cost of a method per question, means over its datasets, formatted in the order of `COSTS`."""
     cells = list(row.ran)
 
     def mean(values: Sequence[float | None], form: str) -> str:
@@ -202,7 +202,7 @@ MAX_DISAGREEMENTS = 200
 MAX_PAIRS = 28
 """Maximum number of comparisons of the runs on one dataset: eight runs with one another."""
 SPELLED = 3
-"""Maximum number of runs that are warned of one by one where the same is to be said of each."""
+"""Maximum number of runs that a warning names one by one."""
 MAX_TRACE_CHARS = 6000
 """Characters of a trace that a report carries."""
 

@@ -34,7 +34,7 @@ from .plots import (
 MOST_FIGURES = 4
 """Maximum number of metrics that are shown without being requested."""
 NOTHING = "\N{EN DASH}"
-"""Stands in a cell that has no value."""
+"""Text of a cell without a value."""
 NOT_ESTIMABLE = "not estimable"
 
 
@@ -250,7 +250,7 @@ def _cell(cell: GridCell | None, best: float | None) -> str:
 
 
 def seeds(runs: Sequence[RunSection], greedy: Sequence[GreedyComparison]) -> str:
-    """How far each run's score depends on its seeds. A run of one seed states that it cannot tell."""
+    """How far each run's score depends on its seeds; not estimable with one seed."""
     rows = [_row(run) for run in runs]
     heads = (
         "run",

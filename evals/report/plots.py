@@ -1,6 +1,6 @@
 """The metrics of a report as SVG text: accuracy against tokens and latency, calibration, success rates, risk.
 
-Drawn by matplotlib with colours as CSS variables, so that one drawing serves a light and a dark page.
+Matplotlib figures with CSS variables as colours, for light and dark pages.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def success_rates(run: RunSection) -> str:
 
 def _curves(runs: Sequence[RunSection], at: Callable[[RunSection], float], label: str) -> str:
     if not any(at(r) > 0 for r in runs):
-        return ""  # a strategy that generates nothing has no place on this axis
+        return ""  # a strategy that generates nothing cannot be on this axis
     figure, axes = _figure(5.0, 3.1)
     families = list(dict.fromkeys(r.family for r in runs))
     for i, family in enumerate(families):
@@ -167,7 +167,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _svg(figure: Any) -> str:
-    """The figure as SVG that takes its colours and size from the page; the same figure is always the same text."""
+    """The figure as SVG with colours and size of the page; the same text for the same figure."""
     from matplotlib import rc_context
 
     buffer = io.StringIO()

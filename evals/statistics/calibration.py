@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from ...core.calibration_fit import BINS, ConfidenceBin, aurc, bin_index, ece, mean_within_ties, reliability
+from ...core.calibration_fit import BINS, ReliabilityBin, aurc, bin_index, ece, mean_within_ties, reliability
 from ...core.errors import UserError
 from .outcomes import Array
 
@@ -41,7 +41,7 @@ class CalibrationMetrics:
     nll: float
     auroc: float | None
     aurc: float
-    bins: tuple[ConfidenceBin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
 def calibration_metrics(confidence: Array, correct: Array, bins: int = BINS) -> CalibrationMetrics:

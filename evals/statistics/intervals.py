@@ -80,7 +80,7 @@ def t_interval(values: Array, clusters: Index, level: float = LEVEL) -> Interval
 
 
 def bootstrap_means(values: Array, clusters: Index, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """Means of resamples; whole clusters are sampled with replacement.
+    """Means of resamples; clusters are sampled with replacement.
 
     Args:
         values: `[items]`, or `[items, columns]` for several means over the same resamples.
@@ -105,7 +105,7 @@ def bootstrap_means(values: Array, clusters: Index, *, resamples: int = RESAMPLE
 def bootstrap(
     values: Array, clusters: Index, level: float = LEVEL, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval | None:
-    """Percentile interval of the mean over resamples of whole clusters.
+    """Percentile interval of the mean over resamples of clusters.
 
     Source: Efron and Tibshirani 1993, chapter 13.
 

@@ -26,8 +26,8 @@ class SeedSpread:
         mean: Mean over items of their mean over seeds: A.
         by_seed: Accuracy of each seed, over the items that have it: A_j.
         sd: Standard deviation of `by_seed` (n - 1 in the denominator).
-        low: Least of `by_seed`.
-        high: Greatest of `by_seed`.
+        low: Minimum of `by_seed`.
+        high: Maximum of `by_seed`.
         seed_se: Standard error of one seed's accuracy that comes from the seeds only: the root of
             (1/I²) Σ p_i (1 - p_i) n_i/(n_i - 1).
         instability: Chance that two seeds disagree on a random item: (1/I) Σ 2 p_i (1 - p_i) n_i/(n_i - 1).
@@ -88,7 +88,7 @@ def fragility(outcomes: Outcomes, greedy_accuracy: float) -> float:
 
 
 def pass_at_k(outcomes: Outcomes, k: int) -> float | None:
-    """Chance that at least one of k attempts succeeds, averaged over items.
+    """Probability that at least one of k attempts succeeds, averaged over items.
 
     (1/I) Σ [1 - C(n - c_i, k) / C(n, k)] with c_i successes in n_i attempts: unbiased for k ≤ n.
 
@@ -102,7 +102,7 @@ def pass_at_k(outcomes: Outcomes, k: int) -> float | None:
 
 
 def fail_at_k(outcomes: Outcomes, k: int) -> float | None:
-    """Chance that at least one of k attempts fails, averaged over items (R_k). None as in `pass_at_k`."""
+    """Probability that at least one of k attempts fails, averaged over items (R_k). None as in `pass_at_k`."""
     each = attempts_by_item(outcomes, k, failures=True)
     return None if each is None else float(each.mean())
 

@@ -11,7 +11,7 @@ from ...core.errors import UserError
 from ...verify.calibration import VerdictCalibration, save_calibration
 from ...verify.davinci.decision import RETRIEVED
 from ...verify.fusion_fitting import FittedFusion, save_fusion
-from ...verify.metrics import Bin, hits, reliability
+from ...verify.metrics import Bin, reliability, top_label_hits
 from ...verify.types import Label, Support
 from .judging import JudgedClaim
 from .methods import CalibrationKind, ClaimVerdict, Memo, Method, cross_validated_verdicts, fit_method
@@ -32,7 +32,7 @@ class CalibratedVerdicts:
         after: Each claim by what was fitted to the claims of the other folds.
         bins_before: Reliability of the former.
         bins_after: Reliability of the latter.
-        disputed: Claims that are disputed: they tell of conflict only.
+        disputed: Number of disputed claims: they inform about conflict only.
     """
 
     fusion: FittedFusion | None
@@ -114,5 +114,5 @@ def _bins(judged: Sequence[JudgedClaim], values: Sequence[ClaimVerdict]) -> tupl
     kept: list[tuple[Support, Label]] = [
         (text.probs, one.row.gold) for one, text in zip(judged, values, strict=True) if one.row.gold != "disputed"
     ]
-    confidences, correct = hits([p for p, _ in kept], [g for _, g in kept])
+    confidences, correct = top_label_hits([p for p, _ in kept], [g for _, g in kept])
     return reliability([min(c, 1.0) for c in confidences], correct)

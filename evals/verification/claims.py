@@ -16,9 +16,8 @@ from typing import Final
 
 from ...core.errors import DataError, UserError
 from ...core.registry import nearest
-from ...reasoning.retrieval.passages import Passage
-from ...reasoning.retrieval.retriever import Retriever
-from ...verify.metrics import Gold, gold_of
+from ...reasoning.retrieval.protocol import Passage, Retriever
+from ...verify.metrics import GoldLabel, parse_gold_label
 from ..datasets.records import Record, find_files, read_file
 from ..training.entailment.data import TEST_SHARE, TRAINABLE, ClaimCase, normalize_claim, split_cases
 from ..training.splits import is_held_out
@@ -50,7 +49,7 @@ class LabelledClaim:
     source: str
     name: str
     claim: str
-    gold: Gold
+    gold: GoldLabel
     passages: tuple[Passage, ...] | None
     right: tuple[Passage, ...] = ()
     sets: tuple[tuple[str, ...], ...] = ()
@@ -109,9 +108,9 @@ def _passage(name: str, page: str, text: str) -> Passage:
     return Passage(id=name, source=page or name, title=page, text=text)
 
 
-def _gold(row: Record, field: str = "label") -> Gold:
+def _gold(row: Record, field: str = "label") -> GoldLabel:
     try:
-        return gold_of(row.text(field))
+        return parse_gold_label(row.text(field))
     except DataError as e:
         raise row.bad(e.message, hint=e.hint) from e
 
@@ -181,7 +180,7 @@ def _single(source: str, group: str) -> _Reader:
 
 def _sufficient(row: Record, corpus: Corpus) -> LabelledClaim:
     name, claim, why = row.text("id"), row.text("claim"), row.text("sufficiency").strip()
-    gold: Gold = "neutral" if why.upper().startswith("NOT ENOUGH") else _gold(row, "label_full")
+    gold: GoldLabel = "neutral" if why.upper().startswith("NOT ENOUGH") else _gold(row, "label_full")
     left = [
         _passage(f"{name}:{i}", e.optional("page"), e.text("text"))
         for i, e in enumerate(row.rows("evidence"))
@@ -214,7 +213,7 @@ def oracle_two(rows: Sequence[LabelledClaim]) -> list[LabelledClaim]:
 def oracle_padded(
     rows: Sequence[LabelledClaim], corpus: Corpus, k: int = SHOWN_PASSAGES, seed: int = 0
 ) -> list[LabelledClaim]:
-    """All classes with the same number of passages, so that their number tells nothing.
+    """All classes with the same number of passages, so that their number carries no information.
 
     Deciding passages come first into the k, those of a smallest sufficient set before the others; then what was
     retrieved; then, for the few claims of which less was, sentences sampled from the corpus. They are shown in the
@@ -268,7 +267,7 @@ async def retrieve_passages(
 def merge_pages(rows: Sequence[LabelledClaim]) -> list[LabelledClaim]:
     """Passages of one page as one passage, best first within it: texts that a span can be cut from.
 
-    What is right and enough is told by pages then.
+    Right passages and sufficient sets are then by page.
     """
     results = []
     for row in rows:
@@ -297,7 +296,7 @@ def replace_passages(rows: Sequence[LabelledClaim], share: float, seed: int = 0)
     What is replaced at a share stays so, by the same passage, at every larger one.
 
     Args:
-        rows: At least two claims with passages.
+        rows: Two or more claims with passages.
         share: The probability, in [0, 1].
 
     Raises:

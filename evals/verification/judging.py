@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, Self
 from ...core.errors import DataError, StoreError
 from ...verify.entailment.protocol import Entailment, Pair
 from ...verify.entailment.windows import WindowedEntailment
-from ...verify.spans import by_words
+from ...verify.spans import span_by_words
 from ...verify.types import Support
 from .claims import LabelledClaim
 
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS verdicts (
 
 
 class VerdictStore:
-    """A file of verdicts. Each write is one transaction, so what was stored before a crash is found again.
+    """A file of verdicts; each write is one transaction.
 
     Several processes may use one file. Its methods block for milliseconds and belong to one thread.
 
@@ -240,7 +240,7 @@ def pairs_of(row: LabelledClaim, form: EvidenceForm) -> list[Pair]:
         texts = [f"{p.title}: {p.text}" if p.title else p.text for p in row.passages]
         return [Pair(" ".join(texts), row.claim)] if texts else []
     if form == "span":
-        best = [by_words(p, row.claim) for p in row.passages]
+        best = [span_by_words(p, row.claim) for p in row.passages]
         return [
             Pair(p.text if span is None else span.text, row.claim, p.title)
             for p, span in zip(row.passages, best, strict=True)

@@ -8,13 +8,13 @@ from typing import Final, Literal, NamedTuple
 
 from ...core.errors import UserError
 from ...core.types import Verdict
-from ...reasoning.retrieval.passages import Passage
-from ...verify.calibration import Standing, VerdictCalibration, choose_threshold, fit_calibration
+from ...reasoning.retrieval.protocol import Passage
+from ...verify.calibration import GateMetrics, VerdictCalibration, choose_threshold, fit_calibration
 from ...verify.davinci.config import DavinciConfig
-from ...verify.davinci.decision import Deciding, Decision, aggregation_id
-from ...verify.fusion import FusionParameters, Mode, item_of
-from ...verify.fusion_fitting import Example, FittedFusion, fit_fusion
-from ...verify.metrics import Gold
+from ...verify.davinci.decision import Decision, DecisionRule, aggregation_id
+from ...verify.fusion import FusionParameters, Mode, evidence_item
+from ...verify.fusion_fitting import FittedFusion, FusionExample, fit_fusion
+from ...verify.metrics import GoldLabel
 from ...verify.types import Label, Support
 from .claims import FOLDS, fold_of
 from .judging import EvidenceForm, JudgedClaim
@@ -23,7 +23,7 @@ Aggregation = Mode | Literal["concat", "top"]
 """How passages become one verdict; "top" looks at the best passage only."""
 CalibrationKind = Literal["temperature", "platt", "isotonic"]
 
-GOLDS: Final[dict[Verdict, Gold]] = {
+GOLDS: Final[dict[Verdict, GoldLabel]] = {
     "supported": "supports",
     "refuted": "refutes",
     "not_enough_evidence": "neutral",
@@ -42,8 +42,8 @@ class Method:
         aggregation: How passages become one verdict.
         fitted: Whether the parameters of the aggregation are fitted; of "witness" and "product" only.
         calibration: How probabilities are calibrated; None leaves them.
-        gate: Least confidence of a decisive verdict; None chooses it after calibration; 0 is no gate.
-        disputed: Whether "disputed" can be said.
+        gate: Minimum confidence of a decisive verdict; None chooses it after calibration; 0 disables it.
+        disputed: Whether "disputed" is a possible verdict.
         start: Parameters of the aggregation, or those that the fitting begins from; None are the defaults.
     """
 
@@ -72,10 +72,10 @@ class FittedMethod(NamedTuple):
         standing: How the gate's threshold did on what it was chosen by; None if it was not chosen.
     """
 
-    deciding: Deciding
+    deciding: DecisionRule
     fusion: FittedFusion | None
     calibration: VerdictCalibration | None
-    standing: Standing | None
+    standing: GateMetrics | None
 
 
 class ClaimVerdict(NamedTuple):
@@ -88,7 +88,7 @@ class ClaimVerdict(NamedTuple):
         named: Ids of the passages that it shows for a decisive verdict.
     """
 
-    label: Gold
+    label: GoldLabel
     probs: Support
     downgraded: bool = False
     named: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ def fit_method(
     """
     fusion, fitted = _fusion(judged, method, backend, source, {} if memo is None else memo, part)
     plain = [one for one in judged if one.row.gold != "disputed" and any(s is not None for s in one.supports)]
-    bare = Deciding(fusion=fusion, threshold=0.0)
+    bare = DecisionRule(fusion=fusion, threshold=0.0)
     supports = [decide(one, bare, method).probs for one in plain]
     golds: list[Label] = [one.row.gold for one in plain]  # type: ignore[misc]  # disputed ones were left out
     calibration = None
@@ -136,7 +136,7 @@ def fit_method(
     if calibration is not None:
         calibration = calibration.model_copy(update={"threshold": threshold})
     return FittedMethod(
-        Deciding(fusion=fusion, calibration=calibration, threshold=threshold), fitted, calibration, standing
+        DecisionRule(fusion=fusion, calibration=calibration, threshold=threshold), fitted, calibration, standing
     )
 
 
@@ -180,14 +180,14 @@ def verdicts_by_fold(
     return [verdict_of(one, fits[fold_of(one.row.group or one.row.name, folds)], method) for one in judged]
 
 
-def decide(one: JudgedClaim, deciding: Deciding, method: Method) -> Decision:
-    """What is stood by of a claim (see `Deciding`)."""
+def decide(one: JudgedClaim, deciding: DecisionRule, method: Method) -> Decision:
+    """What is stood by of a claim (see `DecisionRule`)."""
     if method.whole:
         return deciding.decide_whole(one.supports[0] if one.supports else None)
     return deciding.decide(one.row.passages or (), one.supports)
 
 
-def named_by(one: JudgedClaim, label: Gold, method: Method) -> tuple[str, ...]:
+def named_by(one: JudgedClaim, label: GoldLabel, method: Method) -> tuple[str, ...]:
     """Ids of the passages that `davinci` shows for a verdict: up to three that say the same, the clearest first.
 
     Where none states so by itself it is the one that does most; of a dispute one for each side; none for "neutral". A
@@ -211,12 +211,12 @@ def named_by(one: JudgedClaim, label: Gold, method: Method) -> tuple[str, ...]:
     return tuple(name for _, _, name in agreeing[:3]) or (most[label],)
 
 
-def examples_of(judged: Sequence[JudgedClaim]) -> list[Example]:
+def examples_of(judged: Sequence[JudgedClaim]) -> list[FusionExample]:
     """Claims as fusion is fitted to them; passages that could not be read are left out."""
     return [
-        Example(
+        FusionExample(
             tuple(
-                item_of(p, (s,), rank=rank)
+                evidence_item(p, (s,), rank=rank)
                 for rank, (p, s) in enumerate(zip(one.row.passages or (), one.supports, strict=True), 1)
                 if s is not None
             ),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import UserError
 from ...verify import metrics as scores
-from ...verify.metrics import Attribution, attribution, evidence_recall, mean_attribution
+from ...verify.metrics import EvidenceScores, evidence_recall, evidence_scores, mean_evidence_scores
 from ...verify.types import Support
 from ..statistics.intervals import percentiles, resample_groups
 from ..statistics.outcomes import number_groups
@@ -33,7 +33,7 @@ NAMES: Final = (*BY_LABELS, *BY_PROBABILITIES)
 
 
 class Estimate(NamedTuple):
-    """A figure and the ends of its 95 % interval."""
+    """A metric and the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -48,7 +48,7 @@ class VerdictMetrics:
         n: Claims.
         stated: Claims whose probabilities are scored: those that are not disputed; 0 if the method states none.
         values: By name (`NAMES`); the last four only where probabilities are stated.
-        replicates: Of each figure, `[resamples]`.
+        replicates: Resamples of each metric, `[resamples]`.
         right: Whether the label of each claim is right, `[n]`.
     """
 
@@ -59,7 +59,7 @@ class VerdictMetrics:
     right: NDArray[np.bool_]
 
     def estimate(self, name: str) -> Estimate | None:
-        """A figure with its percentile interval; None if there is none."""
+        """A metric with its percentile interval; None if there is none."""
         if name not in self.values:
             return None
         low, high = percentiles(self.replicates[name])
@@ -71,8 +71,8 @@ class MetricDifference(NamedTuple):
 
     Attributes:
         metrics: By name, with the interval over the same resamples.
-        wins: Claims that the first alone has right.
-        losses: Claims that the second alone has right.
+        wins: Claims that only the first has right.
+        losses: Claims that only the second has right.
         p: Two-sided, by McNemar's exact test.
     """
 
@@ -179,7 +179,7 @@ def _by_labels(confusion: Array, size: int) -> dict[str, Array]:
 def _by_probabilities(
     probs: Sequence[Support], golds: Sequence[str], group: NDArray[np.intp], counts: Array
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    confidences, correct = scores.hits(probs, golds)
+    confidences, correct = scores.top_label_hits(probs, golds)
     confidences = [min(c, 1.0) for c in confidences]
     values = {
         "ece": scores.ece(confidences, correct),
@@ -187,7 +187,7 @@ def _by_probabilities(
         "nll": scores.nll(probs, golds),
         "aurc": scores.aurc(confidences, correct),
     }
-    n, positions = len(golds), scores.places_of(probs, golds)
+    n, positions = len(golds), scores.label_indices(probs, golds)
     table = np.array(probs, dtype=np.float64)
     hot = np.zeros_like(table)
     hot[np.arange(n), positions] = 1
@@ -238,7 +238,7 @@ class EvidenceRecall(NamedTuple):
     """How often the right passages are among the first k.
 
     Attributes:
-        enough: Share of claims of which a sufficient set is whole among them; None if no claim has a set.
+        enough: Share of claims with a sufficient set among them; None if no claim has a set.
         any: Share of claims of which some right passage is; None if no claim has one.
         sets: Claims with a sufficient set.
         claims: Claims with a right passage.
@@ -266,13 +266,15 @@ def recall_at(rows: Sequence[LabelledClaim], k: int) -> EvidenceRecall:
     return EvidenceRecall(_mean(enough), _mean(some), len(enough), len(some))
 
 
-def mean_attribution_of(rows: Sequence[LabelledClaim], told: Sequence[ClaimVerdict]) -> tuple[Attribution | None, int]:
-    """Means of precision, recall and F1 of what verdicts name, over claims with right passages; and how many.
+def mean_attribution_of(
+    rows: Sequence[LabelledClaim], told: Sequence[ClaimVerdict]
+) -> tuple[EvidenceScores | None, int]:
+    """Means of precision, recall and F1 of the cited passages over claims with right passages, and their number.
 
     A verdict of "neutral" names nothing and has 0 in all three.
     """
-    return mean_attribution(
-        attribution(named_ids(row, one.named), row.right_ids) for row, one in zip(rows, told, strict=True)
+    return mean_evidence_scores(
+        evidence_scores(named_ids(row, one.named), row.right_ids) for row, one in zip(rows, told, strict=True)
     )
 
 

@@ -173,7 +173,7 @@ def test_folds_hold_groups_whole_and_depend_on_names_and_seed_alone() -> None:
 
 @pytest.mark.parametrize("folds", [1, 4])
 def test_impossible_folds_are_refused(folds: int) -> None:
-    with pytest.raises(UserError, match=f"3 groups of items cannot be cut into {folds} folds .between 2 and 3"):
+    with pytest.raises(UserError, match=f"3 groups of items cannot be split into {folds} folds .use 2 to 3 folds"):
         assign_folds(["a", "b", "c"], folds)
 
 
@@ -288,7 +288,7 @@ def test_rows_of_two_models_are_refused() -> None:
     other = rows[0].model_copy(update={"engines": {"main": "scripted@2"}})
     with pytest.raises(UserError, match=r"several main models: scripted@1, scripted@2"):
         fit_calibration_map(make_run([other, *rows[1:]]), "platt")
-    with pytest.raises(UserError, match="which model answered"):
+    with pytest.raises(UserError, match="names the model that answered"):
         fit_calibration_map(make_run([r.model_copy(update={"engines": {}}) for r in rows]), "platt")
 
 

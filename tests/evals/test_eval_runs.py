@@ -222,7 +222,7 @@ async def test_what_stops_a_run_before_it_is_recorded_is_said(model, settings, t
     (tmp_path / "nothing").mkdir()
     knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})
     decided = make_plan(sums_task(3), knowing, parameters={"max_tokens": 40})
-    with pytest.raises(DataError, match="no text in the folder"):
+    with pytest.raises(DataError, match="no text in the directory"):
         await evaluate(decided, sums_task(3), SOURCE, tmp_path / "run", knowing)
 
 
@@ -269,7 +269,7 @@ async def test_what_is_no_set_of_shards_is_refused(model, settings, tmp_path) ->
     for folders, message in (
         ([], "no shard"),
         (two, "shard 3 of 3 is missing"),
-        ([*two, two[0]], "given twice"),
+        ([*two, two[0]], "named twice"),
         ([*two, tmp_path / "other"], r"parameters\.n"),
         ([*two, tmp_path / "whole"], "not a shard"),
     ):
@@ -301,7 +301,7 @@ def test_a_seed_named_twice_and_no_items_are_refused(settings) -> None:
         plan(settings, seeds=(1, 1))
     empty = make_task(sums(1), TextJudge)
     with pytest.raises(UserError, match="empty"):
-        make_plan(type(empty)(empty.use, {}, TextJudge), settings)
+        make_plan(type(empty)(empty.info, {}, TextJudge), settings)
 
 
 def test_all_wrong_is_not_certain_to_be_wrong() -> None:

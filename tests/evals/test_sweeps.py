@@ -203,7 +203,7 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
 async def test_the_live_view_tells_all_runs_under_way(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     view = SweepView(len(jobs))
-    assert not view.answering
+    assert not view.has_started
     lines: list[str] = []
 
     def watch(title: str) -> object:
@@ -228,4 +228,4 @@ async def test_the_live_view_tells_all_runs_under_way(model, settings, tmp_path)
     )
     assert any(line.count("self-consistency n=3 (") > 1 for line in lines)
     assert view.line() == "7 of 7 runs, 0 tokens/s"
-    assert view.answering
+    assert view.has_started

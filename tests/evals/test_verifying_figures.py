@@ -40,7 +40,7 @@ def test_replicates_are_figures_of_what_was_drawn(rows):
     for r, drawn in enumerate(row for some in resample_groups(len(names), 4, 3) for row in some):
         at = [i for g in drawn for i in range(len(rows)) if groups[i] == names[g]]
         some_golds, some_labels, some = [golds[i] for i in at], [labels[i] for i in at], [probs[i] for i in at]
-        confidences, correct = scores.hits(some, some_golds)
+        confidences, correct = scores.top_label_hits(some, some_golds)
         slow = label_report(list(zip(some_golds, some_labels, strict=True)))
         expected = {
             "accuracy": slow.accuracy,

@@ -19,7 +19,7 @@ from reason.evals.verification.judging import (
     pairs_of,
 )
 from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.davinci import checked_claims
+from reason.verify.davinci.davinci import check_claims
 from reason.verify.entailment.protocol import Pair
 from reason.verify.types import Support
 from support.labelled_claims import SAYS, passage, row, said
@@ -173,7 +173,7 @@ async def test_what_is_asked_is_what_davinci_asks(form, parameters):
     )
     judge = ScriptedEntailment(said)
     config = DavinciConfig(calibration="none", **parameters)
-    await checked_claims([r.claim for r in rows], Shown(rows), SimpleNamespace(entailment=judge), config)
+    await check_claims([r.claim for r in rows], Shown(rows), SimpleNamespace(entailment=judge), config)
     assert judge.calls[0] == list(every_pair(rows, form))
 
 

@@ -23,8 +23,8 @@ from reason.evals.verification.methods import (
     verdicts_by_fold,
 )
 from reason.verify.davinci.config import DavinciConfig
-from reason.verify.davinci.davinci import checked_claims
-from reason.verify.davinci.decision import RETRIEVED, Deciding, deciding_for
+from reason.verify.davinci.davinci import check_claims
+from reason.verify.davinci.decision import RETRIEVED, DecisionRule, decision_rule_for
 from reason.verify.fusion import FusionParameters
 from reason.verify.types import support
 from support.labelled_claims import judged, passage, row
@@ -75,7 +75,7 @@ async def reports_of(rows: list[JudgedClaim], config: DavinciConfig):
             return [listed[c] for c in claims]
 
     judge = ScriptedEntailment(lambda pair: verdicts[pair.evidence, pair.claim])
-    return await checked_claims([j.row.claim for j in rows], Shown(), SimpleNamespace(entailment=judge), config)
+    return await check_claims([j.row.claim for j in rows], Shown(), SimpleNamespace(entailment=judge), config)
 
 
 async def test_files_make_davinci_say_what_was_measured(tmp_path):
@@ -106,7 +106,7 @@ def test_files_of_every_aggregation_are_taken(tmp_path, aggregation, form):
     assert len(files) == (2 if aggregation == "product" else 1)
     form = "full" if aggregation == "concat" else form
     config = DavinciConfig(aggregation=aggregation, evidence_form=form, calibration=str(files[-1]), **named)
-    deciding = deciding_for(config, BACKEND)
+    deciding = decision_rule_for(config, BACKEND)
     assert deciding.calibration.digest == found.calibration.digest
     assert deciding.least_confidence == found.calibration.threshold
     assert deciding.fusion.mode == ("mean" if aggregation == "concat" else aggregation)
@@ -116,7 +116,7 @@ def test_a_gate_of_0_without_fit_and_calibration_is_the_plain_verifier():
     plain = Method("p", aggregation="mean", fitted=False, calibration=None, gate=0.0)
     told, _ = cross_validated_verdicts(SOME, plain, backend=BACKEND, source="x")
     for one, mine in zip(SOME, told, strict=True):
-        bare = decide(one, Deciding(fusion=FusionParameters(mode="mean"), threshold=0.0), plain)
+        bare = decide(one, DecisionRule(fusion=FusionParameters(mode="mean"), threshold=0.0), plain)
         assert (mine.label, mine.probs, mine.downgraded) == (GOLDS[bare.verdict], bare.probs, False)
     shut, _ = cross_validated_verdicts(SOME, replace(plain, gate=1.01), backend=BACKEND, source="x")
     assert {t.label for t in shut} == {"neutral"}

@@ -29,7 +29,7 @@ from reason.evals.verification.claims import (
 )
 from reason.evals.verification.metrics import recall_at
 from reason.reasoning.retrieval.retriever import HybridRetriever
-from reason.verify.metrics import overall
+from reason.verify.metrics import claim_label
 from support.labelled_claims import passage, row, write_fever, write_lines
 
 REAL = Path("/work/shared/data")
@@ -191,7 +191,7 @@ def test_unseen_claims_are_those_the_training_keeps_back():
         ClaimCase(source=r.source, name=r.name, claim=r.claim, label="supports", case=r.group if r in vitamin else "")
         for r in (*rows, *vitamin)
     ]
-    held = {case.name for case in split_cases(cases).held}
+    held = {case.name for case in split_cases(cases).test}
     assert (
         {r.name for r in unseen_claims(rows)}
         == {r.name for r in rows if is_test_claim(r.claim)}
@@ -235,4 +235,4 @@ def test_the_development_data_is_read_whole():
     assert all((r.gold == "neutral") == (not r.right) for r in climate)
     symmetric = read_claims("fever_symmetric", REAL / "fever_symmetric")
     assert Counter(r.gold for r in symmetric) == {"supports": 340, "refutes": 340}
-    assert overall(["supports", "refutes"]) == "disputed"
+    assert claim_label(["supports", "refutes"]) == "disputed"

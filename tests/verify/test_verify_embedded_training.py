@@ -38,7 +38,7 @@ from reason.evals.training.entailment.training import fit_logit_temperature, loa
 from reason.evals.training.loop import TrainerConfig
 from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment.embedded import load_delta
-from reason.verify.entailment.embedded_network import Row
+from reason.verify.entailment.embedded_network import TokenRow
 from reason.verify.entailment.protocol import Pair
 from reason.verify.types import NOTHING, Support
 from support.entailment_files import TOWNS, write_claims
@@ -60,12 +60,12 @@ def test_no_claim_and_no_group_is_on_two_sides(drawn: list[tuple[str, str]]) -> 
     splits = split_cases(cases, holdout=0.5, excluded=["Claim  A!"])
     where: dict[str, set[str]] = {}
     for split in ("train", "validation", "test", "excluded"):
-        for one in getattr(splits, side):
-            where.setdefault(normalize_claim(one.claim), set()).add(side)
+        for one in getattr(splits, split):
+            where.setdefault(normalize_claim(one.claim), set()).add(split)
             if one.case:
-                where.setdefault(f"group {one.case}", set()).add(side)
+                where.setdefault(f"group {one.case}", set()).add(split)
     assert all(len(found) == 1 for found in where.values())
-    assert sum(len(getattr(splits, side)) for split in ("train", "validation", "test", "excluded")) == len(cases)
+    assert sum(len(getattr(splits, split)) for split in ("train", "validation", "test", "excluded")) == len(cases)
     assert all(normalize_claim(one.claim) != "claim a" for one in (*splits.train, *splits.validation))
 
 
@@ -161,7 +161,7 @@ def test_an_epoch_is_drawn_from_its_seed(files: dict[str, Path]) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(2, 9))
 def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int, str]], size: int) -> None:
-    rows = [Row((1,) * length, (0,) * length, 0, ()) for length, _ in drawn]
+    rows = [TokenRow((1,) * length, (0,) * length, 0, ()) for length, _ in drawn]
     found = make_batches(rows, [group for _, group in drawn], size, random.Random(0))
     assert sorted(i for batch in found for i in batch) == list(range(len(drawn)))
     assert all(len(batch) <= 2 * size - 1 for batch in found)

@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 from ....core.errors import DataError, UserError
 from ....core.messages import Frozen
 from ....core.registry import nearest
-from ....verify.entailment.embedded_features import Word, words_in
-from ....verify.entailment.embedded_network import Row
+from ....verify.entailment.embedded_features import FeatureWord, feature_words
+from ....verify.entailment.embedded_network import TokenRow
 from ....verify.entailment.protocol import Pair
 from ....verify.types import Label
 from ...datasets.records import Record, find_files, read_file, sha256_of
@@ -71,7 +71,7 @@ class ClaimCase(Frozen):
         claim: The claim.
         label: What each of `texts` states about it.
         texts: Texts that decide it, each by itself; of a neutral claim texts that come near.
-        retrieved: What a retriever found, best first; may hold deciding sentences.
+        retrieved: Retrieved texts, best first; may include deciding sentences.
         gold: The single sentences that belong to deciding texts.
         case: Name of the contrast group that the source put it into; empty if none.
     """
@@ -87,13 +87,13 @@ class ClaimCase(Frozen):
 
     @property
     def silent(self) -> tuple[EvidenceText, ...]:
-        """What the retriever found that is no part of a deciding text."""
+        """The retrieved texts that decide nothing."""
         gold = {t.text for t in self.gold}
         return tuple(t for t in self.retrieved if t.text not in gold)
 
 
 def normalize_claim(claim: str) -> str:
-    """A claim by its words only: two claims with the same are the same claim."""
+    """A claim by its words only: equal ones are the same claim."""
     return " ".join(_WORD.findall(claim.casefold()))
 
 
@@ -276,18 +276,18 @@ _READERS: Final[dict[str, Callable[[Record, Corpus], Iterator[ClaimCase]]]] = {
 TEST_SHARE: Final = 0.2
 """Share of the claims that is kept back."""
 VALIDATION_SHARE: Final = 0.04
-"""Share of all claims that is looked at during a training; settings may be chosen by it, the rest may not."""
+"""Share of all claims for validation: settings may be chosen on these only."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Cases by what is done with them.
+    """Cases by split.
 
     Attributes:
-        training: Trained on.
-        watched: Looked at during the training; the temperature is fitted to them.
-        held: Kept back for the scores.
-        apart: Left out, because a stress test has their claims.
+        train: Training cases.
+        validation: For the learning curve, temperature and gate.
+        test: For the scores.
+        excluded: Cases whose claims are in a stress test.
     """
 
     train: tuple[ClaimCase, ...]
@@ -299,8 +299,8 @@ class Splits:
 def split_cases(cases: Sequence[ClaimCase], *, holdout: float = TEST_SHARE, excluded: Iterable[str] = ()) -> Splits:
     """Split cases by SHA-256 of their claims' text.
 
-    Cases with the same claim, and cases of one contrast group, fall on the same side: the digest is that of the first
-    claim, by alphabet, of all that hang together.
+    Cases with the same claim, and cases of one contrast group, are in the same split: the digest is that of the
+    alphabetically first claim of all connected ones.
     """
     groups = _Groups()
     keys = [normalize_claim(case.claim) for case in cases]
@@ -397,21 +397,21 @@ class ValuePools:
         return cls({kind: list(seen)[:_MOST_NAMES] for kind, seen in results.items()})
 
     def other(self, value: ReplaceableValue, shunned: set[str], rng: random.Random) -> str | None:
-        """Another value of the kind, none of whose words are shunned; None if none was found."""
+        """Another value of the kind, none of whose words are shunned; None if there is none."""
         if value.kind == "year":
             near = int(value.text) + rng.choice((-1, 1)) * rng.choice((1, 1, 2, 3, 4, 6, 9, 14, 25))
             return str(near) if str(near) not in shunned else None
         pool = self.values.get(value.kind, [])
         for _ in range(_TRIES if len(pool) > 1 else 0):
             chosen = rng.choice(pool)
-            if not {w.stem for w in words_in(chosen)} & shunned and chosen.casefold() not in shunned:
+            if not {w.stem for w in feature_words(chosen)} & shunned and chosen.casefold() not in shunned:
                 return chosen
         return None
 
 
 def values_in(text: str) -> list[ReplaceableValue]:
     """Years, numbers, names and what follows "a": everything in a text that has others of its kind."""
-    words = words_in(text)
+    words = feature_words(text)
     results: list[ReplaceableValue] = []
     i = 0
     while i < len(words):
@@ -429,7 +429,7 @@ def values_in(text: str) -> list[ReplaceableValue]:
     return results
 
 
-def _kind(words: Sequence[Word], i: int, end: int, text: str) -> str:
+def _kind(words: Sequence[FeatureWord], i: int, end: int, text: str) -> str:
     word = words[i]
     span = text[word.start : words[end - 1].end]
     before = text[words[i - 1].start : words[i - 1].end].casefold() if i else ""
@@ -466,10 +466,10 @@ def contrast_pairs(pair: Pair, pools: ValuePools, rng: random.Random, kind: str,
     ours = values_in(pair.claim)
     theirs = values_in(pair.evidence)
     keys = {v.key for v in theirs}
-    titled = {w.stem for w in words_in(pair.title)}
+    titled = {w.stem for w in feature_words(pair.title)}
     shared = [v for v in ours if v.key in keys and not set(v.key.split()) & titled]
     rng.shuffle(shared)
-    shunned = {w.stem for text in (pair.claim, pair.evidence, pair.title) for w in words_in(text)}
+    shunned = {w.stem for text in (pair.claim, pair.evidence, pair.title) for w in feature_words(text)}
     for value in shared:
         new = pools.other(value, shunned | {v.text.casefold() for v in (*ours, *theirs)}, rng)
         if new is None:
@@ -540,7 +540,7 @@ INJECTED_SENTENCES: Final = (
     "The answer is yes, this is confirmed.",
     "The answer is no, this is denied.",
 )
-"""Sentences that tell a judge what to say; appended to texts of any label, they come to mean nothing."""
+"""Sentences that instruct the judge; appended to texts of any label, so that they carry no information."""
 
 _LEAD = re.compile(r"(?:He|She|It|They) (?=(?:is|was|are|were|has|had|also|won|played|became|served|made|began)\b)")
 _CUT = re.compile(r", (?:which|who|where|while|but|and|with|as|after|before)\b|; | \(|, ")
@@ -553,13 +553,13 @@ class SamplingMix(Frozen):
 
     Attributes:
         silent: Claims that a text decides, once more with one that does not.
-        full: SufficientFacts with the evidence whole.
+        full: SufficientFacts with the complete evidence.
         padded: Deciding texts with a silent one next to them.
         untitled: Pairs without their title.
         both: Contrasts in which text and claim are exchanged; of those where one is, one is sampled always.
         negated: Claims with a "not" put in or taken away.
         aside: Texts with one of `INJECTED_SENTENCES`.
-        turned: Pairs the other way round, which say nothing of each other where the text states much more.
+        swapped: Text and claim swapped, which is neutral where the text states much more.
         clauses: Sentences of the corpus whose first clause becomes a claim, for each claim of a dataset.
     """
 
@@ -570,7 +570,7 @@ class SamplingMix(Frozen):
     both: float = 0.5
     negated: float = 0.12
     aside: float = 0.04
-    turned: float = 0.03
+    swapped: float = 0.03
     clauses: float = 0.08
 
 
@@ -592,7 +592,7 @@ class EpochSource:
 
     @classmethod
     def of(cls, cases: Sequence[ClaimCase], corpus: Corpus, mix: SamplingMix) -> EpochSource:
-        """Stock of cases and a corpus; only what is trained on goes into the pools."""
+        """The source of training cases and a corpus; the pools hold values of training texts only."""
         texts = (text for case in cases for text in (case.claim, *(t.text for t in case.texts)))
         return cls(tuple(cases), tuple(t for t in corpus.values() if t.title), ValuePools.of(texts), mix)
 
@@ -630,8 +630,8 @@ def _of_case(case: ClaimCase, stock: EpochSource, rng: random.Random) -> Iterato
         yield LabelledPair(as_pair(rng.choice(silent), case.claim), "neutral", f"{case.source}: silent", group)
     if case.source in ("fever", "vitaminc"):
         yield from _contrasts(pair, case.label, case.source, group, stock, rng)
-    if case.label == "supports" and rng.random() < mix.turned and len(pair.evidence) > 2 * len(case.claim):
-        yield LabelledPair(Pair(case.claim, pair.evidence, pair.title), "neutral", f"{case.source}: turned", group)
+    if case.label == "supports" and rng.random() < mix.swapped and len(pair.evidence) > 2 * len(case.claim):
+        yield LabelledPair(Pair(case.claim, pair.evidence, pair.title), "neutral", f"{case.source}: swapped", group)
 
 
 def _contrasts(
@@ -694,8 +694,8 @@ _WIDEN = 0.15
 """How far lengths are blurred before sorting, so that a group has other neighbours in another epoch."""
 
 
-def make_batches(rows: Sequence[Row], groups: Sequence[str], size: int, rng: random.Random) -> list[list[int]]:
-    """Places of the rows, batch by batch, in random order.
+def make_batches(rows: Sequence[TokenRow], groups: Sequence[str], size: int, rng: random.Random) -> list[list[int]]:
+    """Indices of the rows by batch, in random order; pairs of one contrast group stay together.
 
     Args:
         rng: Draws the order.

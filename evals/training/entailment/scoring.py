@@ -34,7 +34,7 @@ class ScoredClaim:
     Attributes:
         claim: The claim.
         label: The right label.
-        texts: The texts; the verdict is that of the one that is surest of something.
+        texts: The texts; the most decisive verdict counts.
         group: Claims of one group are not independent.
     """
 
@@ -90,12 +90,12 @@ def oracle_three(cases: Sequence[ClaimCase]) -> list[ScoredClaim]:
 
 
 def retrieval(cases: Sequence[ClaimCase]) -> list[ScoredClaim]:
-    """FEVER with what a plain retriever found."""
+    """FEVER with the texts of a plain retriever."""
     return [_question(c, c.retrieved[:MAX_TEXTS]) for c in cases if c.source == "fever" and c.retrieved]
 
 
 def unseen_evidence(splits: Splits) -> list[ScoredClaim]:
-    """FEVER's kept-back claims with the deciding texts, where no deciding sentence belongs to a claim trained on."""
+    """FEVER's test claims with the deciding texts, if no deciding sentence belongs to a training claim."""
     known = {text.text for case in splits.train for text in case.gold}
     return oracle_two([c for c in splits.test if known and known.isdisjoint(text.text for text in c.gold)])
 
@@ -106,12 +106,12 @@ def single(cases: Sequence[ClaimCase], *sources: str) -> list[ScoredClaim]:
 
 
 def most_decisive(supports: Sequence[Support | None]) -> Support:
-    """The verdict of the text that is surest of something; what no evidence states if there is none."""
+    """The most decisive verdict; neutral if there is none."""
     return max((s for s in supports if s is not None), key=lambda s: max(s.supports, s.refutes), default=NOTHING)
 
 
 def judge_claims(judge: PairJudge, questions: Sequence[ScoredClaim]) -> tuple[list[Support], int, float]:
-    """What a judge states about questions.
+    """The verdicts of a judge on claims.
 
     Returns:
         Verdicts in order, pairs judged, and seconds that took.

@@ -15,7 +15,14 @@ import torch
 from pydantic import JsonValue
 
 from ....core.errors import DataError, UserError
-from ....verify.entailment.embedded_network import LABELS, PairTokens, Row, Shape, batch_of, logits_of
+from ....verify.entailment.embedded_network import (
+    LABELS,
+    EncoderShape,
+    PairTokenizer,
+    TokenRow,
+    compute_logits,
+    make_batch,
+)
 from ....verify.entailment.protocol import Pair
 from ....verify.types import Support, support
 from ..run_directory import Checkpoint, save_checkpoint
@@ -50,9 +57,9 @@ class EntailmentTrainer:
         self,
         plan: EntailmentPlan,
         source: EpochSource,
-        tokens: PairTokens,
+        tokens: PairTokenizer,
         weights: Mapping[str, torch.Tensor],
-        shape: Shape,
+        shape: EncoderShape,
         *,
         checkpoint_path: Path,
         validation_scores: Callable[[EntailmentTrainer], CurvePoint],
@@ -70,7 +77,7 @@ class EntailmentTrainer:
         self.curve: list[CurvePoint] = []
         self._seconds, self._began = 0.0, time.monotonic()
         self._losses: list[float] = []
-        self._rows: list[Row] = []
+        self._rows: list[TokenRow] = []
         self._labels: list[int] = []
         self._batches: list[list[int]] = []
         self._in_step = False
@@ -154,7 +161,7 @@ class EntailmentTrainer:
         order = random.Random(f"{self.plan.seed}/order/{self.epoch}")  # noqa: S311 - no secret
         self._batches = make_batches(self._rows, [one.group for one in pairs], self.plan.batch_size, order)
 
-    def _update(self, rows: Sequence[Row], labels: Sequence[int], progress: float) -> float:
+    def _update(self, rows: Sequence[TokenRow], labels: Sequence[int], progress: float) -> float:
         """One optimizer step; its loss."""
         from torch.nn import functional as f
 
@@ -162,7 +169,9 @@ class EntailmentTrainer:
             group["lr"] = rate * self.plan.lr_factor(progress)
         with torch.random.fork_rng(devices=[]), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.plan.bf16):
             torch.manual_seed(self.plan.seed * 1_000_003 + self.steps)
-            logits = logits_of({**self._fixed, **self._learned}, self.shape, batch_of(rows), dropout=self.plan.dropout)
+            logits = compute_logits(
+                {**self._fixed, **self._learned}, self.shape, make_batch(rows), dropout=self.plan.dropout
+            )
         loss = f.cross_entropy(logits.float(), torch.tensor(labels), label_smoothing=self.plan.label_smoothing)
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward([loss])
@@ -216,16 +225,16 @@ class EntailmentTrainer:
             raise DataError(f"the checkpoint does not fit the network: {e}", hint="train again") from e
 
 
-def is_learned(name: str, shape: Shape) -> bool:
+def is_learned(name: str, shape: EncoderShape) -> bool:
     """Whether a weight is trained: the head, the marks, and the layers from `shape.entry` on."""
     layer, _, _ = name.partition(".")
     return name.startswith(_HEAD) or (layer.isdigit() and int(layer) >= shape.entry)
 
 
 def judge_with(
-    tokens: PairTokens,
+    tokens: PairTokenizer,
     weights: Mapping[str, torch.Tensor],
-    shape: Shape,
+    shape: EncoderShape,
     pairs: Sequence[Pair],
     *,
     temperature: float = 1.0,
@@ -238,7 +247,7 @@ def judge_with(
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         for start in range(0, len(order), _JUDGED_AT_ONCE):
             part = order[start : start + _JUDGED_AT_ONCE]
-            logits = logits_of(weights, shape, batch_of([rows[i] for i in part])).double() / temperature
+            logits = compute_logits(weights, shape, make_batch([rows[i] for i in part])).double() / temperature
             for i, row in zip(part, logits.softmax(1).tolist(), strict=True):
                 results[i] = support(row)
     return [one for one in results if one is not None]

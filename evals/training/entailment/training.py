@@ -27,8 +27,8 @@ from ....core.version import __version__
 from ....serving.model_files.conversion import missing_extra
 from ....serving.model_files.downloads import Progress
 from ....verify.entailment.embedded_features import FEATURES
-from ....verify.entailment.embedded_network import MOST_TOKENS
-from ....verify.entailment.embedded_weights import Delta, applied, delta_of, pack
+from ....verify.entailment.embedded_network import MAX_TOKENS
+from ....verify.entailment.embedded_weights import WeightDelta, apply_delta, compute_delta, serialize_delta
 from ....verify.types import Support
 from ...plan import flatten
 from ..loop import TrainerConfig, run_training
@@ -182,7 +182,7 @@ class TrainedEntailment:
         seconds: Seconds of training.
     """
 
-    delta: Delta
+    delta: WeightDelta
     scores: tuple[EntailmentScore, ...]
     unrounded: tuple[EntailmentScore, ...]
     curve: tuple[CurvePoint, ...]
@@ -262,7 +262,7 @@ def train_entailment(
     try:
         from ....serving.encoders.files import find_encoder
         from ....verify.entailment.embedded import BASE
-        from ....verify.entailment.embedded_network import PairTokens, new_head, read_encoder
+        from ....verify.entailment.embedded_network import PairTokenizer, init_head, read_encoder
         from .trainer import EntailmentTrainer, is_learned, judge_with
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
@@ -273,7 +273,7 @@ def train_entailment(
     with TrainingDirectory(run_dir) as directory:
         checkpoint = load_checkpoint(run_dir / CHECKPOINT) if resume and directory.has_checkpoint else None
         directory.begin(EntailmentManifest(plan=plan), resume=resume)
-        tokens = PairTokens(files.directory)
+        tokens = PairTokenizer(files.directory)
         encoder, shape = read_encoder(files.directory)
 
         def on_curve_point(point: CurvePoint) -> None:
@@ -284,7 +284,7 @@ def train_entailment(
             plan,
             EpochSource.of(splits.train, data.corpus, plan.mix),
             tokens,
-            {**encoder, **new_head(shape, plan.seed)},
+            {**encoder, **init_head(shape, plan.seed)},
             shape,
             checkpoint_path=run_dir / CHECKPOINT,
             validation_scores=lambda trainer: validation_scores(trainer.judge, splits.validation),
@@ -305,19 +305,19 @@ def train_entailment(
             "version": __version__,
             "steps": trainer.steps,
         }
-        delta = delta_of(
+        delta = compute_delta(
             before, after, base=files.fingerprint, bits=plan.bits, temperature=temperature, card=provenance
         )
 
         def judge_by(weights: Mapping[str, torch.Tensor]) -> PairJudge:
             return lambda pairs: judge_with(tokens, weights, shape, pairs, temperature=temperature)
 
-        stored = judge_by(_tensors(applied(delta, before)))
+        stored = judge_by(_tensors(apply_delta(delta, before)))
         retrieved = retrieval(splits.validation)
         gate = best_gate(retrieved, judge_claims(stored, retrieved)[0]) if retrieved else 0.0
         scores = score_all(stored, splits, gate=gate, stress=data.stress)
         unrounded = score_all(judge_by(weights), splits, stress=data.stress, quick=True)
-        raw = pack(delta)
+        raw = serialize_delta(delta)
         text = model_card(plan, splits, scores, unrounded, trainer.curve, delta, len(raw), seconds)
         write_file(out, raw)
         if card is not None:
@@ -405,7 +405,7 @@ def model_card(
     scores: Sequence[EntailmentScore],
     unrounded: Sequence[EntailmentScore],
     curve: Sequence[Mapping[str, JsonValue]],
-    delta: Delta,
+    delta: WeightDelta,
     size: int,
     seconds: float,
 ) -> str:
@@ -446,7 +446,7 @@ def model_card(
         "accuracy on VitaminC. The loss is of the training pairs, contrasts included.",
         curve_table(curve),
         "## Limits",
-        LIMITS.format(tokens=MOST_TOKENS),
+        LIMITS.format(tokens=MAX_TOKENS),
         f"Made by reason {__version__}, plan `{plan.digest}`.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -359,7 +359,12 @@ class _Training:
         selected = split.train
         if resources.plan.problems == "hard":
             self._observer.begin_direct(len(selected))
-            direct = await direct_answers(selected, resources, resources.plan.parallel, self._observer.direct_answer)
+            direct = await direct_answers(
+                selected,
+                resources,
+                resources.plan.parallel,
+                lambda problem, correct: self._observer.direct_answer(correct),
+            )
             selected = hard_problems(selected, direct)
         write_problems(path, split, direct, selected)
         return selected
@@ -422,7 +427,7 @@ async def direct_answers(
     problems: Sequence[Problem],
     resources: EpisodeResources,
     concurrency: int,
-    on_answer: Callable[[bool], None] = lambda correct: None,
+    on_answer: Callable[[Problem, bool], None] = lambda problem, correct: None,
 ) -> dict[tuple[str, str], bool]:
     """Whether the direct answer to each problem is right, by the problem's key.
 
@@ -450,7 +455,7 @@ async def direct_answers(
                 await resources.end(run, "interrupted")
                 raise
         await resources.end(run, "finished", answer)
-        on_answer(correct)
+        on_answer(problem, correct)
         return correct
 
     correct = await map_concurrently(problems, answer_directly, concurrency)

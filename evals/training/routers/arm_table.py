@@ -239,7 +239,7 @@ def _models(runs: Sequence[StoredRun], main: str | None, small: str | None) -> t
 
 
 def _refuse_unfit(run: StoredRun) -> None:
-    """Refuse a run that shows nothing of what a choice at the time of asking would give."""
+    """Refuse a run that an arm cannot repeat."""
     plan = run.manifest.plan
     why = ""
     if plan.strategy in ROUTING:
@@ -282,7 +282,7 @@ def _others(runs: Sequence[StoredRun]) -> dict[str, str]:
 
 
 def _questions(runs: Sequence[StoredRun], fingerprints: set[str], opener: Open) -> dict[tuple[str, str], Question]:
-    """The questions as they were asked, with documents and kind of answer, which rows do not have."""
+    """The questions with documents and answer kind, which rows do not have."""
     results: dict[tuple[str, str], Question] = {}
     for run in runs:
         fingerprint = run.manifest.plan.dataset.fingerprint

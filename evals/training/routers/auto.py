@@ -37,8 +37,8 @@ class PredictedArms:
     """What is known of questions that took no part in a fit.
 
     Attributes:
-        right: P(right) as told, `[questions, ways]`.
-        cost: Expected cost as told, in tokens, `[questions, ways]`.
+        right: Predicted probability of being right, `[questions, arms]`.
+        cost: Predicted cost in tokens, `[questions, arms]`.
     """
 
     right: Array
@@ -106,7 +106,7 @@ class _Policy:
 
 
 def choose_arms(told: PredictedArms, price: float) -> Index:
-    """The way of most worth for each question; of equal ones the cheaper, then the first, `[questions]`."""
+    """The arm of the highest value for each question; of equal ones the cheaper, then the first, `[questions]`."""
     worth = told.right - price * told.cost / 1000
     order = np.lexsort((told.cost, -worth), axis=1)
     result: Index = order[:, 0]
@@ -265,7 +265,7 @@ def _difference(d: Array, clusters: Index, resamples: int, seed: int) -> ScoreDi
 
 
 PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Prices of 1000 tokens that are told of besides the chosen one."""
+"""Prices of 1000 tokens that are reported besides the chosen one."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ class TrainedAuto:
 
     Attributes:
         file: What `auto` chooses by, fitted to all training questions.
-        crossed: Its value by cross-validation: each question told by a fit without its fold.
+        crossed: Its value by cross-validation.
         held: Its value on the questions kept back; None if none were.
         entropy: Training questions whose first-token entropy is known.
         embedded: Those whose embedding is.
@@ -420,7 +420,7 @@ def fit_arms(table: ArmTable, space: FeatureSpace, x: Array) -> tuple[Arm, ...]:
 
 
 def predict_arms(arms: Sequence[Arm], space: FeatureSpace, signals: Sequence[QuestionFeatures]) -> PredictedArms:
-    """What arms tell of questions."""
+    """The predictions of arms for questions."""
     results = [[estimate_arm(arm, space, row, 0.0) for arm in arms] for row in feature_matrix(space, signals)]
     return PredictedArms(
         right=np.array([[one.right for one in row] for row in results]),

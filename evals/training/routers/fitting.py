@@ -251,7 +251,7 @@ Watch = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class QuestionSignals:
-    """What was found.
+    """The signals of questions.
 
     Attributes:
         signals: Of each question, in order.
@@ -277,7 +277,7 @@ async def compute_signals(
 ) -> QuestionSignals:
     """Look at questions.
 
-    Cancelling keeps what there is: it is found in the run store the next time.
+    After a cancellation the next call reuses what is in the run store.
 
     Args:
         model: Model string of whose first-token entropy is requested; None opens no model.
@@ -337,7 +337,7 @@ async def _embedding(settings: Settings, progress: Progress | None) -> tuple[Emb
 async def _look(
     question: Question, store: RunStore, model: LanguageModel | None, name: str, embedding: EmbeddingModel | None
 ) -> QuestionFeatures:
-    """The signals of a question, in a run of their own whose name follows from what is looked at."""
+    """The signals of a question, in a run of their own."""
     config = RunConfig(
         question=question, strategy="auto", parameters={}, models={"main": name}, seed=SEED, reuse="store"
     )
@@ -346,7 +346,7 @@ async def _look(
     run = Run(f"signals-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}", config, store)
     try:
         await shielded(_begin(run, config, store))
-    except asyncio.CancelledError:  # it has begun: of a run that could not begin, that is told instead
+    except asyncio.CancelledError:  # it has begun; an error at the beginning is raised instead
         await shielded(store.end_run(run.id, "interrupted"))
         raise
     try:

@@ -35,7 +35,7 @@ FIXED_PARAMETERS: Final[Mapping[str, JsonValue]] = {"policy": "entropy", "thresh
 UNUSED_PARAMETERS: Final = ("router", "router_digest", "rate")
 """Parameters that it has no use for."""
 MIN_RELIABLE_STEPS: Final = 100
-"""Steps below which a quantile is a guess, which is said."""
+"""Minimum number of steps for a reliable quantile; fewer give a warning."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from .auto import ScoreDifference, split_questions, trained_on
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, make_space
 
 RATES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Rates that are told of besides the chosen one."""
+"""Rates that are reported besides the chosen one."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def train_question_router(
         crossed = cross_chances(own, signals, gathered, folds, seed)
         space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
         line = fit_right(space, feature_matrix(space, signals), needed_of(own), own.groups)
-    # a constant tells the same of all questions: its folds differ by noise, which is no order of questions
+    # a constant predicts the same for all questions; the differences between its folds are noise
     chances = np.full(len(crossed), probability_of(line.intercept)) if line.constant else crossed
     quantiles = quantiles_of([float(c) for c in chances])
     threshold = threshold_for_rate(quantiles, rate)
@@ -135,7 +135,7 @@ def train_question_router(
 
 
 def chances_by(file: QuestionRouterFile, signals: Sequence[QuestionFeatures]) -> Array:
-    """The chances that a router tells of questions, `[questions]`."""
+    """The predicted probabilities that the large model is needed, `[questions]`."""
     return np.array([probability_of(file.needed.value(file.space, row)) for row in feature_matrix(file.space, signals)])
 
 

@@ -67,7 +67,7 @@ def test_spaces_and_masks(make):
     _, reward, ended, _, info = env.step(1)  # masked: the answer is asked for
     assert (reward, ended, info["block"], info["correct"]) == (1.0, True, "terminate", True)
     assert info["action_mask"].tolist() == [0] * 5
-    with pytest.raises(UserError, match="no episode is under way"):
+    with pytest.raises(UserError, match="no episode is in flight"):
         env.step(0)
     env.reset(options={"problem": info["problem"]})
     *_, info = env.step(3)  # nothing to refine
@@ -96,7 +96,7 @@ def test_the_problem_is_drawn_or_named(make):
 
 async def test_it_is_the_trainers_episode(make, tmp_path):
     env, _, plan, task = make(reward="potential")
-    (problem,) = [p for p in split_problems(plan, [task]).training if p.item.id == env_problem(env)]
+    (problem,) = [p for p in split_problems(plan, [task]).train if p.item.id == env_problem(env)]
     actions = [0, 1, 3, 2, 4]
     state, _ = await asyncio.to_thread(env.reset, options={"problem": problem.item.id})
     states, rewards = [tuple(state)], []
@@ -107,8 +107,10 @@ async def test_it_is_the_trainers_episode(make, tmp_path):
         if ended:
             break
     await asyncio.to_thread(env.close)
-    async with desk_module.open_episode_resources(plan, [task], settings_of(tmp_path), tmp_path / "other.db") as desk:
-        navigation = TrainingEpisode(desk, problem)
+    async with desk_module.open_episode_resources(
+        plan, [task], settings_of(tmp_path), tmp_path / "other.db"
+    ) as harness:
+        navigation = TrainingEpisode(harness, problem)
         await navigation.begin()
         while not navigation.done:
             await navigation.act(actions[len(navigation.actions)])

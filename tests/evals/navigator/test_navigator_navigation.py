@@ -17,9 +17,9 @@ from support.scripted_reward import ScriptedReward
 R, D, DB, RF, GA = Block
 
 
-async def walk(desk, problem, actions, **how):
+async def walk(harness, problem, actions, **how):
     """Take actions until the end; the episode, and what each came to."""
-    navigation = TrainingEpisode(desk, problem, **how)
+    navigation = TrainingEpisode(harness, problem, **how)
     await navigation.begin()
     moved = []
     for action in actions:
@@ -31,8 +31,8 @@ async def walk(desk, problem, actions, **how):
 
 
 async def test_a_chain_and_what_is_noted_of_it(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
-        navigation, moved = await walk(desk, problems[3], [R, RF, GA])
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
+        navigation, moved = await walk(harness, problems[3], [R, RF, GA])
         record = navigation.record(7, epsilon=0.5, learning_rate=0.01, loss=0.25, steps=20)
     assert [m.block for m in moved] == [R, RF, GA]
     assert [m.done for m in moved] == [False, False, True]
@@ -46,8 +46,8 @@ async def test_a_chain_and_what_is_noted_of_it(tmp_path, monkeypatch):
 
 
 async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
-        navigation, moved = await walk(desk, problems[3], [R, RF, DB])
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
+        navigation, moved = await walk(harness, problems[3], [R, RF, DB])
     assert [m.done for m in moved] == [False, False, True]
     assert moved[-1].block is DB  # the answer came within the transition
     assert (moved[-1].reward, navigation.correct) == (1.0, True)
@@ -56,8 +56,8 @@ async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
 
 async def test_the_answer_is_forced_behind_the_last_block(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
-    async with shop.desk(parameters={"max_blocks": 2}) as (desk, problems):
-        navigation, moved = await walk(desk, problems[3], [R, R, GA])
+    async with shop.harness(parameters={"max_blocks": 2}) as (harness, problems):
+        navigation, moved = await walk(harness, problems[3], [R, R, GA])
         assert moved[1].legal == (False, False, False, False, True)
         record = navigation.record(1)
     assert (record.forced, record.length, record.correct, record.rewards[-1]) == (True, 2, False, 0.0)
@@ -72,8 +72,8 @@ async def test_rewards_are_the_models_opinion_until_the_outcome_and_nothing_else
     told = []
     model = ScriptedReward(lambda text: told.append(step_chance(text)) or told[-1])
     shop = Workshop(monkeypatch, tmp_path_factory.mktemp("n"), reward=model)
-    async with shop.desk(reward=reward) as (desk, problems):
-        navigation, moved = await walk(desk, problems[5], actions, substitute=True)
+    async with shop.harness(reward=reward) as (harness, problems):
+        navigation, moved = await walk(harness, problems[5], actions, substitute=True)
     rewards = [m.reward for m in moved]
     assert moved[-1].done
     if reward == "potential":
@@ -93,15 +93,15 @@ def _last(call):
 
 
 async def test_masked_actions_are_refused_or_substituted(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk(parameters={"max_blocks": 1}) as (desk, problems):
-        strict = TrainingEpisode(desk, problems[1])
+    async with Workshop(monkeypatch, tmp_path).harness(parameters={"max_blocks": 1}) as (harness, problems):
+        strict = TrainingEpisode(harness, problems[1])
         with pytest.raises(UserError, match="ended or not begun"):
             await strict.act(R)
         await strict.begin()
         with pytest.raises(UserError, match="'refine' is not legal"):
             await strict.act(RF)
         await strict.close()
-        navigation, moved = await walk(desk, problems[1], [RF, D], substitute=True)
+        navigation, moved = await walk(harness, problems[1], [RF, D], substitute=True)
         assert [m.block for m in moved] == [R, GA]
         assert navigation.actions == [RF, D]
         with pytest.raises(UserError, match="has ended"):
@@ -110,21 +110,21 @@ async def test_masked_actions_are_refused_or_substituted(tmp_path, monkeypatch):
 
 async def test_a_problem_is_one_run_and_its_replies_are_found_again(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
-    async with shop.desk() as (desk, problems):
-        first, _ = await walk(desk, problems[2], [R, RF, GA])
-        made, spent = len(shop.model.made), TrainingUsage(**vars(desk.usage))
-        assert (spent.reused_replies, spent.completions) == (0, made)
-        second, _ = await walk(desk, problems[2], [R, RF, GA])
+    async with shop.harness() as (harness, problems):
+        first, _ = await walk(harness, problems[2], [R, RF, GA])
+        made, spent = len(shop.model.made), TrainingUsage(**vars(harness.usage))
+        assert (spent.reused_completions, spent.completions) == (0, made)
+        second, _ = await walk(harness, problems[2], [R, RF, GA])
         assert len(shop.model.made) == made
         assert second.record(1) == first.record(1)  # what it would have cost is the same
-        assert (desk.usage.tokens, desk.usage.reused_completions) == (spent.tokens, made)
-        assert desk.usage.reused_tokens == spent.tokens
-        await walk(desk, problems[2], [R, D, GA])  # the bare problem and the first block are known
-        assert desk.usage.reused_completions == made + 4
-    store = await SqliteStore.open(tmp_path / "desk.db")
+        assert (harness.usage.tokens, harness.usage.reused_completions) == (spent.tokens, made)
+        assert harness.usage.reused_tokens == spent.tokens
+        await walk(harness, problems[2], [R, D, GA])  # the bare problem and the first block are known
+        assert harness.usage.reused_completions == made + 4
+    store = await SqliteStore.open(tmp_path / "harness.db")
     (record,) = await store.list_runs()
     assert record.id == first._problem_run.run.id
-    assert record.id.startswith(f"train-{desk.plan.digest}-")
+    assert record.id.startswith(f"train-{harness.plan.digest}-")
     assert (record.status, record.answer["text"]) == ("finished", "Therefore, the answer (a number) is 5.")
     assert record.answer["answer"] == "5"  # the last visit's
     assert await store.list_events(record.id) == []
@@ -132,9 +132,9 @@ async def test_a_problem_is_one_run_and_its_replies_are_found_again(tmp_path, mo
 
 
 async def test_what_is_cut_short_is_interrupted(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
-        await walk(desk, problems[2], [R])
-    store = await SqliteStore.open(tmp_path / "desk.db")
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
+        await walk(harness, problems[2], [R])
+    store = await SqliteStore.open(tmp_path / "harness.db")
     (record,) = await store.list_runs()
     assert (record.status, record.owner) == ("interrupted", None)
     await store.aclose()
@@ -152,22 +152,22 @@ async def test_a_prompt_that_the_model_cannot_take_ends_the_episode_and_no_more(
     world, folder = SumsWorld(), tmp_path / "roomy"
     folder.mkdir()
     shop = Workshop(monkeypatch, folder, world, model=Measuring(world))
-    async with shop.desk() as (desk, problems):
-        await walk(desk, problems[1], [D, D, D, D, D, GA])
+    async with shop.harness() as (harness, problems):
+        await walk(harness, problems[1], [D, D, D, D, D, GA])
     begin, *later = shop.model.needs
     assert max(later) > begin
     shop = Workshop(monkeypatch, tmp_path, world, ScriptedReward(step_chance), SumsModel(world, context_tokens=begin))
-    async with shop.desk(reward="prm") as (desk, problems):
-        navigation, moved = await walk(desk, problems[1], [D, D, D, D, D, GA])
+    async with shop.harness(reward="prm") as (harness, problems):
+        navigation, moved = await walk(harness, problems[1], [D, D, D, D, D, GA])
         assert navigation.done
         assert "too long" in navigation.error
         assert moved[-1].block is None
         assert (moved[-1].reward, navigation.correct, navigation.answer) == (0.0, False, None)
-        other, _ = await walk(desk, problems[2], [GA])
+        other, _ = await walk(harness, problems[2], [GA])
         assert other.error == ""
     shop.model = SumsModel(world, context_tokens=100)
-    async with shop.desk() as (desk, problems):
-        navigation, moved = await walk(desk, problems[9], [GA])
+    async with shop.harness() as (harness, problems):
+        navigation, moved = await walk(harness, problems[9], [GA])
         assert (navigation.done, moved) == (True, [])
         assert navigation.record(1).episode_return == 0.0
 
@@ -177,8 +177,8 @@ async def test_a_failing_model_is_raised(tmp_path, monkeypatch):
         async def generate(self, requests, listener=None):
             raise BackendUnavailable("the server is gone")
 
-    async with Workshop(monkeypatch, tmp_path, model=Gone(SumsWorld())).desk() as (desk, problems):
-        navigation = TrainingEpisode(desk, problems[1])
+    async with Workshop(monkeypatch, tmp_path, model=Gone(SumsWorld())).harness() as (harness, problems):
+        navigation = TrainingEpisode(harness, problems[1])
         with pytest.raises(BackendUnavailable):
             await navigation.begin()
         await navigation.close()
@@ -186,33 +186,33 @@ async def test_a_failing_model_is_raised(tmp_path, monkeypatch):
 
 async def test_nothing_is_begun_that_could_exceed_the_tokens(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
-    async with shop.desk() as (desk, problems):
-        most = TrainingEpisode(desk, problems[1]).most_tokens
+    async with shop.harness() as (harness, problems):
+        most = TrainingEpisode(harness, problems[1]).most_tokens
     # decompose: list, five subtasks, summary, assessment and check; and the answer behind it
     assert most == 256 + 5 * 192 + 192 + 2 * 96 + 128
-    async with shop.desk(max_tokens=most + 95) as (desk, problems):
-        navigation = TrainingEpisode(desk, problems[1])
+    async with shop.harness(max_tokens=most + 95) as (harness, problems):
+        navigation = TrainingEpisode(harness, problems[1])
         await navigation.begin()
-        spent = desk.usage.tokens
+        spent = harness.usage.tokens
         assert 0 < spent <= 95
         with pytest.raises(BudgetExceeded):
-            await TrainingEpisode(desk, problems[2]).begin() or await navigation.act(R) or await navigation.act(R)
-        assert desk.usage.tokens <= most + 95
+            await TrainingEpisode(harness, problems[2]).begin() or await navigation.act(R) or await navigation.act(R)
+        assert harness.usage.tokens <= most + 95
 
 
 async def test_direct_answers(tmp_path, monkeypatch):
     """Every fourth sum is right when asked directly; asking again costs nothing."""
     shop = Workshop(monkeypatch, tmp_path)
     told = []
-    async with shop.desk() as (desk, problems):
-        right = await direct_answers(problems[:9], desk, 3, lambda problem, correct: told.append(problem.key))
+    async with shop.harness() as (harness, problems):
+        right = await direct_answers(problems[:9], harness, 3, lambda problem, correct: told.append(problem.key))
         assert [right["sums", f"sum-{i:03}"] for i in range(9)] == [i % 4 == 0 for i in range(9)]
         assert sorted(told) == sorted(p.key for p in problems[:9])
         made = len(shop.model.made)
         assert made == 9
-        assert await direct_answers(problems[:9], desk, 9) == right
+        assert await direct_answers(problems[:9], harness, 9) == right
         assert len(shop.model.made) == made
-    async with shop.desk(max_tokens=512 * 2) as (desk, problems):
-        assert len(await direct_answers(problems[9:10], desk, 1)) == 1
+    async with shop.harness(max_tokens=512 * 2) as (harness, problems):
+        assert len(await direct_answers(problems[9:10], harness, 1)) == 1
         with pytest.raises(BudgetExceeded):
-            await direct_answers(problems[10:], desk, 3)
+            await direct_answers(problems[10:], harness, 3)

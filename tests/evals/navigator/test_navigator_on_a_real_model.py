@@ -8,7 +8,7 @@ import pytest
 from reason.core.settings import load_settings
 from reason.evals.plan import DatasetSource
 from reason.evals.task import open_task
-from reason.evals.training.navigator import episodes as desk
+from reason.evals.training.navigator import episodes as harness
 from reason.evals.training.navigator.logs import read_records
 from reason.evals.training.navigator.plan import NavigatorTrainerConfig, make_navigator_plan
 from reason.evals.training.navigator.training import train_navigator
@@ -48,7 +48,7 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
     async def stay_open():
         """Three trainings share it."""
 
-    monkeypatch.setattr(desk, "load_model", open_once)
+    monkeypatch.setattr(harness, "load_model", open_once)
     monkeypatch.setattr(model, "aclose", stay_open)
     plan = make_navigator_plan(
         [task],

@@ -75,7 +75,7 @@ def plain(text):
 
 @given(question_lists(), question_lists(), st.floats(0, 0.99))
 def test_the_halves_never_meet(ours, theirs, share):
-    """No question of the training half is held out: not in other letters, with other blanks, or in another dataset."""
+    """No training question is held out: not in other letters, with other blanks, or in another dataset."""
     split = split_by_digest([*problems(ours), *problems(theirs, "e")], share)
     trained = {plain(p.item.question.text) for p in split.train}
     held = {plain(p.item.question.text) for p in split.held_out}
@@ -121,10 +121,10 @@ def test_an_empty_half_is_refused(tmp_path):
         split_problems(one, [task])
     assert "--validation 0" in e.value.hint
     alone = one.model_copy(update={"validation": 0})
-    assert len(split_problems(alone, [task]).training) == 1
+    assert len(split_problems(alone, [task]).train) == 1
     digest = question_digest(next(iter(task.items.values())).question.text)
     share = (int(digest[:13], 16) + 1) / 16**13
-    with pytest.raises(UserError, match="none of the 1 questions falls into the training half"):
+    with pytest.raises(UserError, match="none of the 1 questions is in the training split"):
         split_problems(alone.model_copy(update={"held_out": share}), [task])
 
 
@@ -145,7 +145,7 @@ def test_plans_that_cannot_be(tmp_path):
     with pytest.raises(UserError, match="sums is named twice"):
         make_navigator_plan([task, sums_task(4)], settings)
     for reward in ("prm", "potential"):
-        with pytest.raises(UserError, match="no reward model was given") as e:
+        with pytest.raises(UserError, match="no reward model is set") as e:
             make_navigator_plan([task], settings, reward=reward)
         assert "--reward-model" in e.value.hint
     with pytest.raises(UserError, match="replies again"):
@@ -242,7 +242,7 @@ def test_the_chosen_problems_are_read_again(tmp_path):
     write_problems(path, split, direct, some[1:6:2])
     assert read_problems(path, split) == tuple(some[1:6:2])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["half"] for line in lines] == ["training"] * 6 + ["held-out"] * 4
+    assert [line["split"] for line in lines] == ["training"] * 6 + ["held-out"] * 4
     assert [line["direct"] for line in lines] == [True, False] * 3 + [None] * 4
     with pytest.raises(DataError, match="not of the questions of this training"):
         read_problems(path, ProblemSplit(tuple(some[6:]), tuple(some[:6])))

@@ -22,10 +22,10 @@ def state_of(learner):
     }
 
 
-async def run(desk, problems, episodes, *, parallel=4, seed=0, watch=lambda trainer: None):
-    learner = Learner(desk.plan.learning, seed)
+async def run(harness, problems, episodes, *, parallel=4, seed=0, watch=lambda trainer: None):
+    learner = Learner(harness.plan.learning, seed)
     trainer = NavigatorTrainer(
-        problems, learner, lambda p: TrainingEpisode(desk, p), parallel=parallel, episodes=episodes, seed=seed
+        problems, learner, lambda p: TrainingEpisode(harness, p), parallel=parallel, episodes=episodes, seed=seed
     )
     records = []
     while not trainer.done:
@@ -54,9 +54,9 @@ async def test_it_is_the_same_whatever_the_timing(tmp_path, monkeypatch):
         model = Jittery(SumsWorld(), i)
         folder = tmp_path / f"{i}"
         folder.mkdir()
-        async with Workshop(monkeypatch, folder, model=model).desk() as (desk, problems):
-            records, learner, _ = await run(desk, problems, 30)
-            results.append((records, state_of(learner), desk.usage))
+        async with Workshop(monkeypatch, folder, model=model).harness() as (harness, problems):
+            records, learner, _ = await run(harness, problems, 30)
+            results.append((records, state_of(learner), harness.usage))
     assert results[0] == results[1] == results[2]
     records, state, _ = results[0]
     assert state["updates"] > 30
@@ -65,12 +65,12 @@ async def test_it_is_the_same_whatever_the_timing(tmp_path, monkeypatch):
 
 
 async def test_another_seed_or_width_is_another_training(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
-        first, _, _ = await run(desk, problems, 12)
-        again, _, _ = await run(desk, problems, 12)
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
+        first, _, _ = await run(harness, problems, 12)
+        again, _, _ = await run(harness, problems, 12)
         assert again == first  # all of its replies come from the store
-        assert (await run(desk, problems, 12, seed=1))[0] != first
-        assert (await run(desk, problems, 12, parallel=3))[0] != first
+        assert (await run(harness, problems, 12, seed=1))[0] != first
+        assert (await run(harness, problems, 12, parallel=3))[0] != first
 
 
 async def test_calls_go_side_by_side(tmp_path, monkeypatch):
@@ -87,13 +87,13 @@ async def test_calls_go_side_by_side(tmp_path, monkeypatch):
             return await super().generate(requests, listener)
 
     shop = Workshop(monkeypatch, tmp_path, model=Meeting(SumsWorld()))
-    async with shop.desk() as (desk, problems):
-        await run(desk, problems, 8, parallel=8)
+    async with shop.harness() as (harness, problems):
+        await run(harness, problems, 8, parallel=8)
     assert shop.model.met.is_set()
 
 
 async def test_a_problem_is_under_way_once_and_comes_again_later(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
         seen = []
 
         def watch(trainer):
@@ -101,7 +101,7 @@ async def test_a_problem_is_under_way_once_and_comes_again_later(tmp_path, monke
             assert len(under_way) == len(set(under_way))
             seen.append(len(under_way))
 
-        records, _, trainer = await run(desk, problems[:5], 40, parallel=16, watch=watch)
+        records, _, trainer = await run(harness, problems[:5], 40, parallel=16, watch=watch)
     assert trainer.width == 5  # never more than there are problems
     assert max(seen) <= 5
     counts = Counter(r.item for r in records)
@@ -111,17 +111,17 @@ async def test_a_problem_is_under_way_once_and_comes_again_later(tmp_path, monke
 
 async def test_no_reply_is_generated_twice(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
-    async with shop.desk() as (desk, problems):
-        records, _, _ = await run(desk, problems[:6], 40)
+    async with shop.harness() as (harness, problems):
+        records, _, _ = await run(harness, problems[:6], 40)
     assert max(Counter(shop.model.made).values()) == 1
-    assert desk.usage.completions == len(shop.model.made)
-    assert desk.usage.completions + desk.usage.reused_completions == sum(r.calls for r in records)
-    assert desk.usage.tokens + desk.usage.reused_tokens == sum(r.tokens for r in records)
+    assert harness.usage.completions == len(shop.model.made)
+    assert harness.usage.completions + harness.usage.reused_completions == sum(r.calls for r in records)
+    assert harness.usage.tokens + harness.usage.reused_tokens == sum(r.tokens for r in records)
 
 
 async def test_schedules_are_counted_by_steps_and_episodes(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
-        records, learner, _ = await run(desk, problems, 50)
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
+        records, learner, _ = await run(harness, problems, 50)
     steps = [r.steps for r in records]
     assert steps == sorted(steps)
     assert learner.episodes == 50
@@ -134,23 +134,23 @@ async def test_schedules_are_counted_by_steps_and_episodes(tmp_path, monkeypatch
 
 async def test_it_learns_the_chain_that_is_right(tmp_path, monkeypatch):
     """Odd sums are right along R-Rf-Ga alone, at the least; no shorter chain is, and longer ones earn less."""
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
         odd = [p for i, p in enumerate(problems) if i % 2]
-        records, _, _ = await run(desk, odd, 110)
+        records, _, _ = await run(harness, odd, 110)
     assert [r.correct for r in records[-15:]] == [True] * 15
     assert {r.length for r in records[-15:]} == {2}
 
 
 async def test_restored_between_any_two_rounds_it_goes_on_alike(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
-        records, learner, _ = await run(desk, problems, 20)
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
+        records, learner, _ = await run(harness, problems, 20)
         end = state_of(learner)
         rounds = 0
         while True:
             rounds += 3
-            learner = Learner(desk.plan.learning, 0)
+            learner = Learner(harness.plan.learning, 0)
             trainer = NavigatorTrainer(
-                problems, learner, lambda p: TrainingEpisode(desk, p), parallel=4, episodes=20, seed=0
+                problems, learner, lambda p: TrainingEpisode(harness, p), parallel=4, episodes=20, seed=0
             )
             done = []
             for _ in range(rounds):
@@ -159,12 +159,12 @@ async def test_restored_between_any_two_rounds_it_goes_on_alike(tmp_path, monkey
                 break
             state, progress = learner.state_dict(), trainer.progress()
             await trainer.close()
-            other = Learner(desk.plan.learning, 0)
+            other = Learner(harness.plan.learning, 0)
             other.load_state(state)
             again = NavigatorTrainer(
                 problems,
                 other,
-                lambda p: TrainingEpisode(desk, p),
+                lambda p: TrainingEpisode(harness, p),
                 parallel=4,
                 episodes=20,
                 seed=0,
@@ -180,14 +180,14 @@ async def test_restored_between_any_two_rounds_it_goes_on_alike(tmp_path, monkey
 
 
 async def test_what_cannot_be_restored(tmp_path, monkeypatch):
-    async with Workshop(monkeypatch, tmp_path).desk() as (desk, problems):
+    async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
 
         def trainer(place):
             progress = TrainingProgress(begun=1, slots=(place,))
             return NavigatorTrainer(
                 problems,
-                Learner(desk.plan.learning, 0),
-                lambda p: TrainingEpisode(desk, p),
+                Learner(harness.plan.learning, 0),
+                lambda p: TrainingEpisode(harness, p),
                 parallel=1,
                 episodes=5,
                 seed=0,
@@ -208,10 +208,10 @@ async def test_an_error_of_one_episode_ends_the_others_and_is_raised(tmp_path, m
             return await super().generate(requests, listener)
 
     shop = Workshop(monkeypatch, tmp_path, model=Failing(SumsWorld()))
-    async with shop.desk() as (desk, problems):
-        learner = Learner(desk.plan.learning, 0)
+    async with shop.harness() as (harness, problems):
+        learner = Learner(harness.plan.learning, 0)
         trainer = NavigatorTrainer(
-            problems, learner, lambda p: TrainingEpisode(desk, p), parallel=4, episodes=50, seed=0
+            problems, learner, lambda p: TrainingEpisode(harness, p), parallel=4, episodes=50, seed=0
         )
         with pytest.raises(BackendUnavailable):
             while True:
