@@ -1,4 +1,4 @@
-"""Where a model is computed: from the name of a device to torch's own."""
+"""Choosing the torch device of a model."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str, setting: str = "device") -> torch.device:
-    """The device of a name, after one number was computed on it.
+    """The device of a name, with its index, after a test computation on it.
 
     Args:
-        name: "auto" is a GPU if torch sees one through CUDA, else the processor; any other is torch's own name: "cpu",
+        name: "auto" is a GPU if torch sees one through CUDA, else the CPU; any other is torch's own name: "cpu",
             "cuda", "cuda:1", …
-        setting: What it was set by, for messages.
-
-    Returns:
-        The device; of several alike the one that is meant, with its number.
+        setting: The setting it comes from, for messages.
 
     Raises:
-        UserError: torch knows no device of that name, or one that computes no numbers.
-        BackendUnavailable: It is not there, or does not compute.
+        UserError: torch has no device of that name, or one that computes nothing.
+        BackendUnavailable: The device is missing, or does not compute.
     """
     import torch
 
@@ -36,15 +33,15 @@ def choose_device(name: str, setting: str = "device") -> torch.device:
     if device.type == "meta" or str(device) != name:  # torch counts to 255, and takes "cuda:256" for "cuda:0"
         raise _unknown(name, setting)
     if device.type == "cpu":
-        return torch.device("cpu")  # there is one, whatever its number
+        return torch.device("cpu")  # there is only one, whatever its index
     if device.type == "cuda":
         _check_cuda(device, setting)
     try:
         return (torch.zeros(1, device=device) + 1).device
-    except (RuntimeError, AssertionError, AttributeError, ImportError) as e:  # by kind of device, for the same
-        said = (str(e).splitlines() or [type(e).__name__])[0]
+    except (RuntimeError, AssertionError, AttributeError, ImportError) as e:  # depends on the kind of device
+        reason = (str(e).splitlines() or [type(e).__name__])[0]
         raise BackendUnavailable(
-            f"{setting} = {name!r}: torch {torch.__version__} cannot compute there: {said}",
+            f"{setting} = {name!r}: torch {torch.__version__} cannot compute there: {reason}",
             hint=f'set {setting} = "cpu"',
         ) from e
 
@@ -53,7 +50,7 @@ def _check_cuda(device: torch.device, setting: str) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        # Builds for AMD's GPUs go by the name of CUDA too.
+        # Builds for AMD's GPUs use the name CUDA too.
         built = torch.version.cuda is not None or torch.version.hip is not None
         why = "its driver may be missing" if built else "this torch is built without CUDA: install one that has it"
         raise BackendUnavailable(

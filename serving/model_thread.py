@@ -1,4 +1,4 @@
-"""`ModelThread`: one thread that owns a model, so that the event loop never waits for arithmetic."""
+"""`ModelThread`: one thread that owns a model, so that the event loop never waits for its computation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ T = TypeVar("T")
 
 
 class ModelThread:
-    """Runs pieces of work one after another.
+    """Runs functions one after another in a thread.
 
-    Work that was cancelled before it began is dropped; a piece under way runs to its end, so pieces should be short.
-
-    Args:
-        name: What the thread serves, for messages.
+    What is cancelled before it starts is dropped; a function that runs is not interrupted, so it should be short.
     """
 
     def __init__(self, name: str) -> None:
@@ -26,7 +23,7 @@ class ModelThread:
         self._thread: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do a piece of work.
+        """Run a function.
 
         Raises:
             BackendUnavailable: The thread has ended.
@@ -36,25 +33,25 @@ class ModelThread:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def aclose(self) -> None:
-        """Drop what waits, let the piece under way end, and end the thread; idempotent."""
+        """Drop what waits, wait for the function that runs, and end the thread; idempotent."""
         thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.to_thread(thread.shutdown, wait=True, cancel_futures=True)
 
 
-def length_batches(lengths: Sequence[int], most_rows: int, most_tokens: int | None = None) -> list[list[int]]:
-    """Positions grouped into batches of like length, the longest first.
+def length_batches(lengths: Sequence[int], max_rows: int, max_tokens: int | None = None) -> list[list[int]]:
+    """Indices grouped into batches of similar lengths, the longest first.
 
     Args:
         lengths: Length of each text, in any unit.
-        most_rows: Most texts of a batch.
-        most_tokens: Most of (texts x longest) of a batch; a longer text is a batch of its own. None is no limit.
+        max_rows: Maximum texts of a batch.
+        max_tokens: Maximum of (texts x longest) of a batch; a longer text is a batch of its own.
     """
     batches: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         batch = batches[-1] if batches else []
-        wide = most_tokens is not None and batch and (len(batch) + 1) * lengths[batch[0]] > most_tokens
-        if not batch or len(batch) >= most_rows or wide:
+        wide = max_tokens is not None and batch and (len(batch) + 1) * lengths[batch[0]] > max_tokens
+        if not batch or len(batch) >= max_rows or wide:
             batches.append([i])
         else:
             batch.append(i)

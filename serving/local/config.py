@@ -6,13 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import ContextTooLong, DataError, UserError
-from .rope import RopeFrequencies, is_supported_rope, rope_frequencies
+
+if TYPE_CHECKING:
+    from .rope import RopeFrequencies
 
 NATIVE_FAMILIES: Mapping[str, bool] = {"llama": False, "qwen2": False, "qwen3": True}
 """Model types that `Decoder` computes itself, and whether their queries and keys are normed per head."""
+SUPPORTED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+"""Scalings with a fixed angle per position. Those that depend on the length of the text are excluded: keys that are
+written once could not follow."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class ModelConfig:
         """
         if not _is_native(config):
             raise DataError(f"{source} is of a family or variant that the engine does not compute itself")
+        from .rope import rope_frequencies  # torch is not needed for anything else here
+
         try:
             family = str(config["model_type"])
             num_heads = int(config["num_attention_heads"])
@@ -156,6 +163,20 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} is not a JSON object")
     return value
+
+
+def rope_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Rotary settings of a `config.json`, under the names of old and new releases of transformers."""
+    rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
+    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
+    rope.setdefault("rope_type", rope.get("type", "default"))
+    return rope
+
+
+def is_supported_rope(config: Mapping[str, Any]) -> bool:
+    """Whether every pair of a head is rotated by an angle that depends on the position only and is implemented here."""
+    rope = rope_settings(config)
+    return rope["rope_type"] in SUPPORTED_ROPE_TYPES and float(rope.get("partial_rotary_factor") or 1.0) == 1.0
 
 
 def _is_native(config: Mapping[str, Any]) -> bool:

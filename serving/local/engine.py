@@ -147,19 +147,19 @@ class LocalModel:
             raise UserError(f"unknown weight format {weight_format!r}", hint="one of auto, fp32, bf16, int4")
         torch_device = choose_device(device, "local.device")
         chosen = native_format(torch_device) if weight_format == "auto" else weight_format
-        tokenizer = Tokenizer(files.folder, files.name)
+        tokenizer = Tokenizer(files.directory, files.name)
         return cls(
             files.name,
             files.fingerprint,
             _load_model(files, chosen, torch_device),
             tokenizer,
-            eos_ids(files.folder, tokenizer),
+            eos_ids(files.directory, tokenizer),
             weight_format=chosen,
             threads=threads or default_threads(),
             kv_cache_bytes=kv_cache_bytes or default_kv_bytes(torch_device),
             max_num_seqs=max_num_seqs,
             prefixes=prefixes,
-            checkpoint=files.folder,
+            checkpoint=files.directory,
             speculative_decoding=speculative_decoding,
         )
 
@@ -426,8 +426,8 @@ def keep_groups_adjacent(positions: Iterable[int], groups: Sequence[tuple[int, .
 
 def _load_model(files: ModelFiles, weight_format: WeightFormat, device: torch.device = CPU) -> CausalLM:
     """The engine's own model where the family is native, transformers' modules elsewhere."""
-    if ModelConfig.is_native(files.folder):
-        return Decoder.load(files.folder, weight_format, device)
+    if ModelConfig.is_native(files.directory):
+        return Decoder.load(files.directory, weight_format, device)
     from .transformers_model import TransformersModel
 
-    return TransformersModel.load(files.folder, weight_format, files.name, device)
+    return TransformersModel.load(files.directory, weight_format, files.name, device)

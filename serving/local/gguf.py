@@ -1,17 +1,11 @@
-"""From a GGUF file to a model folder in Hugging Face's layout, weights in bf16.
+"""Converting a GGUF file to a model directory in Hugging Face's layout, weights in bf16.
 
-Every tensor is dequantised, put back into the order that Hugging Face's models expect, rounded to bf16 and written out
-before the next is touched, so the memory needed is that of the largest tensor.
+Every tensor is dequantised, its rows put into the order that Hugging Face's models expect, rounded to bf16 and written
+before the next is loaded, so the memory needed is that of the largest tensor. The tokenizer must be byte-level BPE: the
+file has its tokens, its merges and the name of its pre-tokenizer, whose regular expression is defined here.
 
-Source: the GGUF specification, and for the order of query and key rows the model's definition: rotary embeddings turn
+Source: the GGUF specification; for the order of query and key rows the models' definitions: rotary embeddings rotate
 neighbouring rows (2i, 2i+1) in GGUF's llama files and rows (i, i + d/2) of a head in Hugging Face's.
-
-What a GGUF file says about its model, as the `config.json` of Hugging Face's layout.
-
-The tokenizer of a GGUF file, as `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`.
-
-Byte-level BPE: the file has the pieces and merges, and the name of the rule by which text is cut before merging. The
-rules are written down here by the regular expressions their models were trained with.
 """
 
 from __future__ import annotations
@@ -36,19 +30,14 @@ _FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": 
 
 
 class Metadata:
-    """The file's key-value pairs, with errors that name file and key.
-
-    Args:
-        file: Name of the file, for errors.
-        fields: The reader's fields.
-    """
+    """The file's key-value pairs, with errors that name the file and the key."""
 
     def __init__(self, file: str, fields: Mapping[str, gguf.ReaderField]) -> None:
         self.file = file
         self._fields = fields
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, or the default where there is no such key."""
+        """The value of a key, or the default if there is no such key."""
         field = self._fields.get(key)
         if field is None:
             return default
@@ -58,44 +47,28 @@ class Metadata:
             raise DataError(f"damaged model file {self.file}: {key} is unreadable") from e
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """A whole number from 1 to 2**31 - 1; must be there if there is no default.
-
-        Raises:
-            DataError: It is missing or something else.
-        """
-        value = self.need(key) if default is None else self.get(key, default)
+        """An integer from 1 to 2**31 - 1; required if there is no default."""
+        value = self.require(key) if default is None else self.get(key, default)
         if not isinstance(value, int) or not 1 <= value < 1 << 31:
             raise DataError(f"damaged model file {self.file}: {key} is {str(value)[:40]!r}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A positive, finite number; must be there if there is no default.
-
-        Raises:
-            DataError: It is missing or something else.
-        """
-        value = self.need(key) if default is None else self.get(key, default)
+        """A positive, finite number; required if there is no default."""
+        value = self.require(key) if default is None else self.get(key, default)
         if not isinstance(value, int | float) or not 0 < value < math.inf:
             raise DataError(f"damaged model file {self.file}: {key} is {str(value)[:40]!r}")
         return float(value)
 
     def strings(self, key: str) -> list[str]:
-        """A list of texts; empty if there is no such key.
-
-        Raises:
-            DataError: It is something else.
-        """
+        """A list of strings; empty if there is no such key."""
         value = self.get(key, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise DataError(f"damaged model file {self.file}: {key} is no list of texts")
+            raise DataError(f"damaged model file {self.file}: {key} is not a list of strings")
         return value
 
-    def need(self, key: str) -> Any:
-        """The value of a key that must be there.
-
-        Raises:
-            DataError: There is no such key.
-        """
+    def require(self, key: str) -> Any:
+        """The value of a required key."""
         value = self.get(key)
         if value is None:
             raise DataError(f"damaged model file {self.file}: {key} is missing", hint="use another file of this model")
@@ -105,7 +78,7 @@ class Metadata:
 def model_config(
     metadata: Metadata,
     *,
-    vocabulary: int,
+    vocab_size: int,
     tied: bool,
     attention_bias: bool,
     rope_factors: Sequence[float] | None,
@@ -113,32 +86,29 @@ def model_config(
     """The model's configuration, without token ids.
 
     Args:
-        metadata: The file's.
-        vocabulary: Rows of the embedding.
         tied: Whether embedding and output share their weights.
-        attention_bias: Whether queries, keys and values have biases.
-        rope_factors: What each rotary frequency is divided by, if not 1; length is half a head.
+        rope_factors: Divisors of the rotary frequencies (half a head of them); None if all are 1.
 
     Raises:
         DataError: The architecture or one of its variants is not supported, or a key is missing.
     """
-    family = str(metadata.need("general.architecture"))
+    family = str(metadata.require("general.architecture"))
     if family not in _FAMILIES:
         raise DataError(
             f"unsupported architecture {family!r} in {metadata.file}",
-            hint=f"{', '.join(_FAMILIES)} are read from GGUF; for others use the Hugging Face folder: local/<folder>",
+            hint=f"supported are {', '.join(_FAMILIES)}; for others use the Hugging Face directory: local/<directory>",
         )
     if metadata.get(f"{family}.expert_count", 0):
         raise DataError(
             f"unsupported model {metadata.file}: it is a mixture of experts",
-            hint="use the model's Hugging Face folder: local/<folder>",
+            hint="use the model's Hugging Face directory: local/<directory>",
         )
     hidden = metadata.integer(f"{family}.embedding_length")
     heads = metadata.integer(f"{family}.attention.head_count")
     config: dict[str, Any] = {
         "architectures": [_FAMILIES[family]],
         "model_type": family,
-        "vocab_size": vocabulary,
+        "vocab_size": vocab_size,
         "hidden_size": hidden,
         "intermediate_size": metadata.integer(f"{family}.feed_forward_length"),
         "num_hidden_layers": metadata.integer(f"{family}.block_count"),
@@ -160,7 +130,7 @@ def model_config(
     if family == "llama":
         config["mlp_bias"] = False
     if config["head_dim"] % 2 or heads % config["num_key_value_heads"]:
-        raise DataError(f"damaged model file {metadata.file}: its attention heads do not divide as they must")
+        raise DataError(f"damaged model file {metadata.file}: its numbers of attention heads do not divide")
     return config
 
 
@@ -180,7 +150,7 @@ def _rope_scaling(metadata: Metadata, family: str, factors: Sequence[float] | No
 
 
 def _llama3_scaling(metadata: Metadata, family: str, factors: Sequence[float]) -> dict[str, Any]:
-    """Parameters of the Llama 3.1 scaling that give these factors; refused if none do.
+    """Parameters of the Llama 3.1 scaling with these factors; an error if there are none.
 
     Source: the `rope_scaling` of Llama 3.1 and 3.2: bands at wavelengths 8192/1 and 8192/4 tokens, a ramp between.
     """
@@ -193,46 +163,41 @@ def _llama3_scaling(metadata: Metadata, family: str, factors: Sequence[float]) -
         "high_freq_factor": high,
         "original_max_position_embeddings": original,
     }
-    for i, given in enumerate(factors):
+    for i, actual in enumerate(factors):
         wavelength = 2 * math.pi * theta ** (i / len(factors))
         ramp = min(max((original / wavelength - low) / (high - low), 0.0), 1.0)
         expected = 1 / ((1 - ramp) / max(factors) + ramp)
-        if not math.isclose(given, expected, rel_tol=1e-3):
+        if not math.isclose(actual, expected, rel_tol=1e-3):
             raise DataError(
-                f"unsupported model {metadata.file}: its rotary factors follow no known rule",
-                hint="use the model's Hugging Face folder: local/<folder>",
+                f"unsupported model {metadata.file}: its rotary factors match no known scaling",
+                hint="use the model's Hugging Face directory: local/<directory>",
             )
     return scaling
 
 
 def _short(value: float) -> float:
-    """An fp32 number as the decimal that was meant: 1e-05, not 9.999999747378752e-06."""
+    """An fp32 number as its shortest decimal: 1e-05, not 9.999999747378752e-06."""
     return float(f"{float(value):.7g}")
 
 
 _CONTROL, _USER_DEFINED = 3, 4
 
-_LLAMA3_CUT = (
+_LLAMA3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_QWEN2_CUT = _LLAMA3_CUT.replace(r"\p{N}{1,3}", r"\p{N}")
+_QWEN2_PATTERN = _LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
 
-_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>", "</s>")
-"""Control tokens after which no model means to go on, whichever of them the file names as its end of text."""
+_EOS_TOKENS = ("<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "<|eom_id|>", "</s>")
+"""Control tokens that end a text, whichever of them the file names as its end-of-sequence token."""
 
 
-def write_tokenizer(metadata: Metadata, folder: Path, context: int) -> dict[str, Any]:
+def write_tokenizer(metadata: Metadata, directory: Path, max_tokens: int) -> dict[str, Any]:
     """Write the tokenizer's files.
 
-    Args:
-        metadata: The GGUF file's.
-        folder: Where to.
-        context: Most tokens of the model's context.
-
     Returns:
-        `bos_token_id`, `eos_token_id` (a list, the file's own end of text first), `pad_token_id`, and the size of the
-        `vocabulary`; ids the file does not give are None.
+        `bos_token_id`, `eos_token_id` (a list, the file's own first), `pad_token_id`, and `vocab_size`; ids that the
+        file does not have are None.
 
     Raises:
         DataError: The file has no tokenizer, or one that is not supported.
@@ -242,15 +207,15 @@ def write_tokenizer(metadata: Metadata, folder: Path, context: int) -> dict[str,
         raise DataError(
             f"the model file {metadata.file} has no tokenizer", hint="use a file of this model that has one"
         )
-    kind = metadata.need("tokenizer.ggml.model")
+    kind = metadata.require("tokenizer.ggml.model")
     if kind != "gpt2":
         raise DataError(
             f"unsupported tokenizer {kind!r} in {metadata.file}",
-            hint="GGUF files with byte-level BPE are read; for others use the Hugging Face folder: local/<folder>",
+            hint="only byte-level BPE is supported; else use the Hugging Face directory: local/<directory>",
         )
     types = metadata.get("tokenizer.ggml.token_type", [1] * len(pieces))
     if not isinstance(types, list) or len(types) != len(pieces):
-        raise DataError(f"damaged model file {metadata.file}: its tokenizer's lists do not fit together")
+        raise DataError(f"damaged model file {metadata.file}: its tokenizer's lists differ in length")
     ids = _special_ids(metadata, pieces, types)
     tokenizer = _byte_level_bpe(metadata, pieces)
     added = [i for i, t in enumerate(types) if t in (_CONTROL, _USER_DEFINED)]
@@ -265,10 +230,10 @@ def write_tokenizer(metadata: Metadata, folder: Path, context: int) -> dict[str,
                 ),
             ]
         )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    _write_config(metadata, folder, pieces, types, ids, context)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    _write_tokenizer_config(metadata, directory, pieces, types, ids, max_tokens)
     del ids["unk_token_id"]
-    return {**ids, "vocabulary": len(pieces)}
+    return {**ids, "vocab_size": len(pieces)}
 
 
 def _byte_level_bpe(metadata: Metadata, pieces: list[str]) -> Tokenizer:
@@ -276,66 +241,66 @@ def _byte_level_bpe(metadata: Metadata, pieces: list[str]) -> Tokenizer:
     for line in metadata.strings("tokenizer.ggml.merges"):
         left, _, right = line.partition(" ")
         merges.append((left, right))
-    rule = str(metadata.get("tokenizer.ggml.pre", "default"))
+    name = str(metadata.get("tokenizer.ggml.pre", "default"))
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     if len(vocabulary) != len(pieces):
         raise DataError(f"damaged model file {metadata.file}: its tokenizer lists a token twice")
-    # Llama 3 takes a whole piece where there is one, even if no chain of merges leads to it.
-    whole_pieces_first = rule in ("llama-bpe", "llama3", "llama-v3")
+    # Llama 3 uses a token that matches the whole piece, even if no merges produce it.
+    ignore_merges = name in ("llama-bpe", "llama3", "llama-v3")
     try:
-        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=whole_pieces_first))
+        tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=ignore_merges))
     except Exception as e:
         raise DataError(f"damaged model file {metadata.file}: its tokenizer is inconsistent: {e}") from e
-    tokenizer.pre_tokenizer = _cut(rule, metadata.file)
-    if rule == "qwen2":
+    tokenizer.pre_tokenizer = _pre_tokenizer(name, metadata.file)
+    if name == "qwen2":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer
 
 
-def _cut(rule: str, file: str) -> pre_tokenizers.PreTokenizer:
-    if rule in ("gpt-2", "default"):
+def _pre_tokenizer(name: str, file: str) -> pre_tokenizers.PreTokenizer:
+    if name in ("gpt-2", "default"):
         return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    if rule == "smollm":
+    if name == "smollm":
         digits = pre_tokenizers.Digits(individual_digits=True)
         return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
-    if rule in ("llama-bpe", "llama3", "llama-v3", "qwen2"):
-        pattern = Regex(_QWEN2_CUT if rule == "qwen2" else _LLAMA3_CUT)
+    if name in ("llama-bpe", "llama3", "llama-v3", "qwen2"):
+        pattern = Regex(_QWEN2_PATTERN if name == "qwen2" else _LLAMA3_PATTERN)
         split = pre_tokenizers.Split(pattern, behavior="isolated", invert=False)
         return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     raise DataError(
-        f"unsupported tokenizer rule {rule!r} in {file}",
-        hint="known are gpt-2, smollm, llama-bpe and qwen2; for others use the Hugging Face folder: local/<folder>",
+        f"unsupported pre-tokenizer {name!r} in {file}",
+        hint="supported are gpt-2, smollm, llama-bpe and qwen2; else use the Hugging Face directory: local/<directory>",
     )
 
 
 def _special_ids(metadata: Metadata, pieces: list[str], types: list[int]) -> dict[str, Any]:
-    def known(name: str) -> int | None:
+    def token_id(name: str) -> int | None:
         value = metadata.get(f"tokenizer.ggml.{name}_token_id")
         if value is not None and not (isinstance(value, int) and 0 <= value < len(pieces)):
             raise DataError(f"damaged model file {metadata.file}: its {name} token {value} is not in the vocabulary")
         return None if value is None else value
 
-    ends = [i for i in (known("eos"), known("eot"), known("eom")) if i is not None]
-    if not ends:
+    eos = [i for i in (token_id("eos"), token_id("eot"), token_id("eom")) if i is not None]
+    if not eos:
         raise DataError(f"damaged model file {metadata.file}: tokenizer.ggml.eos_token_id is missing")
-    ends += [i for i, (piece, t) in enumerate(zip(pieces, types, strict=True)) if t == _CONTROL and piece in _ENDS]
-    padding = known("padding")
+    eos += [i for i, (piece, t) in enumerate(zip(pieces, types, strict=True)) if t == _CONTROL and piece in _EOS_TOKENS]
+    padding = token_id("padding")
     return {
-        "bos_token_id": known("bos"),
-        "eos_token_id": list(dict.fromkeys(ends)),
-        "pad_token_id": ends[0] if padding is None else padding,
-        "unk_token_id": known("unknown"),
+        "bos_token_id": token_id("bos"),
+        "eos_token_id": list(dict.fromkeys(eos)),
+        "pad_token_id": eos[0] if padding is None else padding,
+        "unk_token_id": token_id("unknown"),
     }
 
 
-def _write_config(
-    metadata: Metadata, folder: Path, pieces: list[str], types: list[int], ids: dict[str, Any], context: int
+def _write_tokenizer_config(
+    metadata: Metadata, directory: Path, pieces: list[str], types: list[int], ids: dict[str, Any], max_tokens: int
 ) -> None:
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": context,
+        "model_max_length": max_tokens,
         "clean_up_tokenization_spaces": False,
         "bos_token": None if ids["bos_token_id"] is None else pieces[ids["bos_token_id"]],
         "eos_token": pieces[ids["eos_token_id"][0]],
@@ -346,12 +311,12 @@ def _write_config(
     template = metadata.get("tokenizer.chat_template")
     if template:
         config["chat_template"] = str(template)
-        (folder / "chat_template.jinja").write_text(str(template), encoding="utf-8")
+        (directory / "chat_template.jinja").write_text(str(template), encoding="utf-8")
     text = json.dumps({k: v for k, v in config.items() if v is not None}, indent=2, ensure_ascii=False)
-    (folder / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+    (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
-_PARTS = {
+_LAYER_TENSORS = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -364,104 +329,100 @@ _PARTS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_BLOCK = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
+_OTHER_TENSORS = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LAYER_TENSOR_NAME = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 
-def convert(source: Path, folder: Path, pulling: PullTask) -> None:
+def convert(source: Path, directory: Path, pulling: PullTask) -> None:
     """Write `config.json`, `generation_config.json`, the tokenizer and `model.safetensors`.
 
     Args:
         source: The GGUF file.
-        folder: An existing folder; files in it are replaced.
-        pulling: Told of the progress; may cancel.
+        directory: An existing directory; files in it are replaced.
+        pulling: Receives the progress; may cancel.
 
     Raises:
         DataError: The file is damaged, or of an architecture, tokenizer or number format that is not supported.
-        Cancelled: Cancelled; `folder` is left incomplete.
-        OSError: `folder` cannot be written.
+        Cancelled: Cancelled; `directory` is left incomplete.
+        OSError: `directory` cannot be written.
     """
     reader = open_gguf(source)
     metadata = Metadata(source.name, dict(reader.fields))
     tensors = {t.name: t for t in reader.tensors}
-    # Factors on the rotary frequencies are configuration in Hugging Face's layout, not a tensor.
+    # In Hugging Face's layout, factors of the rotary frequencies are configuration, not a tensor.
     factors = tensors.pop("rope_freqs.weight", None)
     config = model_config(
         metadata,
-        vocabulary=_rows(tensors, "token_embd.weight", source.name),
+        vocab_size=_num_rows(tensors, "token_embd.weight", source.name),
         tied="output.weight" not in tensors,
         attention_bias="blk.0.attn_q.bias" in tensors,
-        rope_factors=None if factors is None else _numbers(factors, source.name).ravel().astype(float).tolist(),
+        rope_factors=None if factors is None else _values(factors, source.name).ravel().astype(float).tolist(),
     )
-    places = {name: _hugging_face_name(name, config["num_hidden_layers"], source.name) for name in tensors}
+    names = {name: _hugging_face_name(name, config["num_hidden_layers"], source.name) for name in tensors}
     _check_shapes(tensors, config, source.name)
-    ids = write_tokenizer(metadata, folder, config["max_position_embeddings"])
-    if ids.pop("vocabulary") > config["vocab_size"]:
+    ids = write_tokenizer(metadata, directory, config["max_position_embeddings"])
+    if ids.pop("vocab_size") > config["vocab_size"]:
         raise DataError(f"damaged model file {source.name}: more tokens than rows in the embedding")
     config |= {"bos_token_id": ids["bos_token_id"], "eos_token_id": ids["eos_token_id"][0]}
     config |= {"pad_token_id": ids["pad_token_id"]}
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "generation_config.json", {k: v for k, v in ids.items() if v is not None})
+    _write_json(directory / "config.json", config)
+    _write_json(directory / "generation_config.json", {k: v for k, v in ids.items() if v is not None})
 
-    def planned(tensor: gguf.ReaderTensor) -> TensorSource:
+    def converted(tensor: gguf.ReaderTensor) -> TensorSource:
         def load() -> npt.NDArray[np.float32]:
-            numbers = _numbers(tensor, source.name)
+            values = _values(tensor, source.name)
             heads = _heads_to_reorder(tensor.name, config)
-            return numbers if heads is None else _split_halves(numbers, heads)
+            return values if heads is None else _split_halves(values, heads)
 
-        return TensorSource(places[tensor.name], _shape(tensor), load)
+        return TensorSource(names[tensor.name], _shape(tensor), load)
 
-    write_bf16(folder / "model.safetensors", [planned(t) for t in tensors.values()], pulling)
+    write_bf16(directory / "model.safetensors", [converted(t) for t in tensors.values()], pulling)
 
 
 def open_gguf(source: Path) -> gguf.GGUFReader:
-    """A reader over a GGUF file, its structure checked.
+    """Open a GGUF file and check its structure.
 
     Raises:
-        DataError: The file is missing, no GGUF file, or cut short.
+        DataError: The file is missing, truncated, or not a GGUF file.
     """
     try:
         reader = gguf.GGUFReader(source)
     except FileNotFoundError:
         raise DataError(f"no such model file: {source}") from None
     except PermissionError:
-        raise DataError(f"the model file may not be read: {source}") from None
-    # The reader trusts lengths found in the file, so a damaged one surfaces as whatever numpy trips over.
+        raise DataError(f"no permission to read the model file {source}") from None
+    # The reader trusts the lengths in the file: a damaged one raises whatever numpy raises.
     except (ValueError, IndexError, KeyError, OverflowError, MemoryError, UnicodeDecodeError, TypeError) as e:
         raise _damaged(source.name, f"not a readable GGUF file: {str(e) or type(e).__name__}") from e
     if not reader.tensors:
-        raise _damaged(source.name, "it holds no tensors")
+        raise _damaged(source.name, "it has no tensors")
     return reader
 
 
-def _rows(tensors: dict[str, gguf.ReaderTensor], name: str, file: str) -> int:
+def _num_rows(tensors: dict[str, gguf.ReaderTensor], name: str, file: str) -> int:
     if name not in tensors:
         raise _damaged(file, f"the tensor {name} is missing")
     return int(tensors[name].shape[-1])
 
 
-def _hugging_face_name(name: str, layers: int, file: str) -> str:
-    block = _BLOCK.fullmatch(name)
-    if block is not None and block[2] in _PARTS and int(block[1]) < layers:
-        return f"model.layers.{block[1]}.{_PARTS[block[2]]}.{block[3]}"
+def _hugging_face_name(name: str, num_layers: int, file: str) -> str:
+    match = _LAYER_TENSOR_NAME.fullmatch(name)
+    if match is not None and match[2] in _LAYER_TENSORS and int(match[1]) < num_layers:
+        return f"model.layers.{match[1]}.{_LAYER_TENSORS[match[2]]}.{match[3]}"
     stem, _, kind = name.rpartition(".")
-    if stem in _WHOLE and kind == "weight":
-        return f"{_WHOLE[stem]}.weight"
+    if stem in _OTHER_TENSORS and kind == "weight":
+        return f"{_OTHER_TENSORS[stem]}.weight"
     raise DataError(
-        f"unsupported model file {file}: no place for its tensor {name!r}",
-        hint="it is of a variant that is not supported; use the model's Hugging Face folder: local/<folder>",
+        f"unsupported model file {file}: its tensor {name!r} is unknown",
+        hint="this variant is not supported; use the model's Hugging Face directory: local/<directory>",
     )
 
 
 def _check_shapes(tensors: dict[str, gguf.ReaderTensor], config: dict[str, Any], file: str) -> None:
-    """Every tensor that must be there is, and each has the shape that the configuration says.
-
-    Raises:
-        DataError: One is missing or of another shape.
-    """
+    """Check that no tensor is missing and that each has the shape of the configuration."""
     hidden, inner, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
     queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
-    table = (config["vocab_size"], hidden)
+    embedding = (config["vocab_size"], hidden)
     block: dict[str, tuple[int, ...]] = {
         "attn_norm.weight": (hidden,),
         "attn_q.weight": (queries, hidden),
@@ -484,14 +445,14 @@ def _check_shapes(tensors: dict[str, gguf.ReaderTensor], config: dict[str, Any],
     def check(name: str, shape: tuple[int, ...]) -> None:
         if name not in tensors:
             raise _damaged(file, f"the tensor {name} is missing")
-        found = _shape(tensors[name])
-        if found != shape:
-            raise _damaged(file, f"the tensor {name} has the shape {found}, not {shape}")
+        actual = _shape(tensors[name])
+        if actual != shape:
+            raise _damaged(file, f"the tensor {name} has the shape {actual}, not {shape}")
 
-    check("token_embd.weight", table)
+    check("token_embd.weight", embedding)
     check("output_norm.weight", (hidden,))
     if "output.weight" in tensors:
-        check("output.weight", table)
+        check("output.weight", embedding)
     for layer in range(config["num_hidden_layers"]):
         for part, shape in block.items():
             check(f"blk.{layer}.{part}", shape)
@@ -501,21 +462,21 @@ def _check_shapes(tensors: dict[str, gguf.ReaderTensor], config: dict[str, Any],
 
 
 def _shape(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
-    """The shape as Hugging Face counts it; GGUF lists the fastest dimension first."""
+    """The shape in Hugging Face's order; GGUF lists the fastest dimension first."""
     return tuple(int(n) for n in reversed(tensor.shape))
 
 
-def _numbers(tensor: gguf.ReaderTensor, file: str) -> npt.NDArray[np.float32]:
+def _values(tensor: gguf.ReaderTensor, file: str) -> npt.NDArray[np.float32]:
     try:
-        numbers = gguf.dequantize(tensor.data, tensor.tensor_type)
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
     except NotImplementedError as e:
         raise DataError(
             f"unsupported model file {file}: {tensor.name} is stored as {tensor.tensor_type.name}",
             hint="use a file in F16, BF16, Q8_0, Q4_K or another common format",
         ) from e
-    shaped: npt.NDArray[np.float32] = numbers.astype(np.float32, copy=False).reshape(_shape(tensor))
+    shaped: npt.NDArray[np.float32] = values.astype(np.float32, copy=False).reshape(_shape(tensor))
     if not np.isfinite(shaped).all():
-        raise _damaged(file, f"{tensor.name} holds values that are not finite")
+        raise _damaged(file, f"{tensor.name} has values that are not finite")
     return shaped
 
 
@@ -528,7 +489,7 @@ def _heads_to_reorder(name: str, config: dict[str, Any]) -> int | None:
 
 
 def _split_halves(rows: npt.NDArray[np.float32], heads: int) -> npt.NDArray[np.float32]:
-    """Rows 0, 2, 4, … of each head first, then rows 1, 3, 5, …: rotary pairs half a head apart. Shape is kept."""
+    """Put rows 0, 2, 4, … of each head before rows 1, 3, 5, …, so that rotary pairs are half a head apart."""
     pairs = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
     return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)
 
@@ -538,4 +499,4 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _damaged(file: str, why: str) -> DataError:
-    return DataError(f"damaged model file {file}: {why}", hint="it may be cut short; fetch it again")
+    return DataError(f"damaged model file {file}: {why}", hint="it may be truncated; download it again")

@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .config import ModelConfig
+from .config import ModelConfig, rope_settings
 
 _CPU = torch.device("cpu")
-SUPPORTED_ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-"""Scalings with a fixed angle per position. Those that depend on the length of the text are excluded: keys that are
-written once could not follow."""
-
 CosSin = tuple[Tensor, Tensor]
 """Cosines and signed sines, of shapes that broadcast to what is rotated."""
 
@@ -86,20 +81,6 @@ class RotaryEmbedding:
         cos, sin = tables
         swapped = torch.cat([x[..., self._half :], x[..., : self._half]], -1)
         return torch.addcmul(x * cos, swapped, sin)
-
-
-def rope_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rotary settings of a `config.json`, under the names of old and new releases of transformers."""
-    rope = dict(config.get("rope_scaling") or {}) | dict(config.get("rope_parameters") or {})
-    rope.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
-    rope.setdefault("rope_type", rope.get("type", "default"))
-    return rope
-
-
-def is_supported_rope(config: Mapping[str, Any]) -> bool:
-    """Whether every pair of a head is rotated by an angle that depends on the position only and is implemented here."""
-    rope = rope_settings(config)
-    return rope["rope_type"] in SUPPORTED_ROPE_TYPES and float(rope.get("partial_rotary_factor") or 1.0) == 1.0
 
 
 def rope_frequencies(config: Mapping[str, Any], head_dim: int) -> RopeFrequencies:

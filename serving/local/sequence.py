@@ -216,7 +216,7 @@ class RunningSequence:
             logprobs=tuple(self._logprobs) if self._sampling.logprobs else None,
             top_logprobs=tuple(self._top_logprobs) if self._sampling.top_logprobs else None,
             finish_reason=reason,
-            stop_reason=self._text.stopped_by if reason == "stop" else None,
+            stop_reason=self._text.stop_reason if reason == "stop" else None,
             usage=Usage(
                 prompt_tokens=len(self.task.prompt_ids) if is_first else 0,
                 cached_tokens=self._num_cached if is_first else 0,

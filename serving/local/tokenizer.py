@@ -293,7 +293,7 @@ class TextAssembler:
 
     Attributes:
         text: All text that is certain.
-        stopped_by: The stop string that was completed, the first in the text if a token completed several; "" if none.
+        stop_reason: The stop string that was completed, the first in the text if a token completed several; "" if none.
     """
 
     def __init__(self, tokenizer: Tokenizer, before: Sequence[int], stops: Sequence[str]) -> None:
@@ -304,12 +304,12 @@ class TextAssembler:
         self._num_pending = 0
         self._held = ""
         self.text = ""
-        self.stopped_by = ""
+        self.stop_reason = ""
 
     @property
     def stopped(self) -> bool:
         """Whether a stop string was completed."""
-        return bool(self.stopped_by)
+        return bool(self.stop_reason)
 
     def push(self, token: int) -> str:
         """Take a token; returns the text that is now certain. `stopped` is set if a stop string was completed."""
@@ -338,7 +338,7 @@ class TextAssembler:
         pending = self._held + piece
         matches = [(start, s) for s in self._stops if (start := pending.find(s)) >= 0]
         if matches:
-            end, self.stopped_by = min(matches, key=lambda match: match[0])
+            end, self.stop_reason = min(matches, key=lambda match: match[0])
             certain, self._held = pending[:end], ""
         else:
             keep = max((_overlap(pending, s) for s in self._stops), default=0)

@@ -54,11 +54,11 @@ def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixStor
         BackendUnavailable: The engine did not come up.
     """
     cpu = prepare_vllm()
-    config = read_config(files.folder)
+    config = read_config(files.directory)
     context = config.get("max_position_embeddings")
-    arguments = engine_arguments(files.folder, settings, context if isinstance(context, int) else None, cpu)
+    arguments = engine_arguments(files.directory, settings, context if isinstance(context, int) else None, cpu)
     if settings.shared_workers:
-        arguments |= shared_cache_arguments(files.folder, settings, require_vllm(), arguments)
+        arguments |= shared_cache_arguments(files.directory, settings, require_vllm(), arguments)
     cache_stats, spec_decode_stats = CacheStatsLogger(), SpecDecodeStatsLogger()
     events = _subscribe(settings, arguments)
     try:

@@ -160,7 +160,7 @@ class CompletionBuilder:
             logprobs=tuple(self._logprobs) if sampling.logprobs else None,
             top_logprobs=tuple(self._top_logprobs) if sampling.top_logprobs else None,
             finish_reason=reason,
-            stop_reason=self._text.stopped_by if reason == "stop" else None,
+            stop_reason=self._text.stop_reason if reason == "stop" else None,
             usage=Usage(
                 prompt_tokens=self._num_prompt if is_first else 0,
                 cached_tokens=self._num_cached if is_first else 0,

@@ -72,7 +72,7 @@ class WorkersReport(KVConnectorWorkerMetadata):  # type: ignore[misc]
 class LayoutHandshake(KVConnectorHandshakeMetadata):  # type: ignore[misc]
     """How a worker stores a block, reported to the scheduler at the start."""
 
-    shape: BlockLayout
+    layout: BlockLayout
 
 
 class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
@@ -119,7 +119,7 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], LayoutHandshake]) -> None:
         """Take how the workers store blocks."""
         if self._scheduler is not None:
-            layouts = [metadata[k].shape for k in sorted(metadata)]
+            layouts = [metadata[k].layout for k in sorted(metadata)]
             self._scheduler.set_layout(combined_layout(layouts), len(metadata))
 
     def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
@@ -182,10 +182,10 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
 
     def get_handshake_metadata(self) -> LayoutHandshake:
         """Report to the scheduler how blocks are stored."""
-        return LayoutHandshake(self.shape)
+        return LayoutHandshake(self.layout)
 
     @property
-    def shape(self) -> BlockLayout:
+    def layout(self) -> BlockLayout:
         """How this worker stores blocks."""
         return BlockLayout(refusal=self._refusal) if self._refusal else self._block_storage().layout
 

@@ -125,7 +125,7 @@ class TransferResponse(Frozen):
         pinned_blocks: Blocks that are pinned now for `pin`.
         code: Code of what failed; empty if nothing did. A request whose files fail is computed instead.
         message: What failed.
-        shape: How the workers together store a block, if that was asked.
+        layout: How the workers together store a block, if that was asked.
     """
 
     read_tokens: int = 0
@@ -133,7 +133,7 @@ class TransferResponse(Frozen):
     pinned_blocks: int = 0
     code: str = ""
     message: str = ""
-    shape: BlockLayout | None = None
+    layout: BlockLayout | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any] | None) -> TransferResponse | None:
@@ -367,7 +367,7 @@ class ConnectorScheduler:
         with transfer.reporting_errors():
             transfer.request = TransferRequest.from_params(params)
             if transfer.request.describe:
-                transfer.report(shape=BlockLayout(refusal=self._refusal) if self._refusal else self._layout)
+                transfer.report(layout=BlockLayout(refusal=self._refusal) if self._refusal else self._layout)
                 return
             if self._refusal:
                 raise UserError(f"this engine saves no prefixes: {self._refusal}")

@@ -139,7 +139,7 @@ class VllmModel:
         self.identity = self._weights + speculative_identity(speculative)
         self.engine: Any = engine
         self._tokenizer = tokenizer
-        self._eos = eos_ids(files.folder, tokenizer)
+        self._eos = eos_ids(files.directory, tokenizer)
         self._limits = ContextLimits(
             name,
             config.max_model_len,
@@ -179,7 +179,7 @@ class VllmModel:
             BackendUnavailable: The engine did not come up.
             DataError: The files are not a model.
         """
-        tokenizer = Tokenizer(files.folder, name)  # first: its errors leave no engine running
+        tokenizer = Tokenizer(files.directory, name)  # first: its errors leave no engine running
         running = start_engine(files, settings, prefixes)
         return cls(name, files, running, tokenizer, prefixes, settings.shared_bytes)
 
@@ -196,8 +196,8 @@ class VllmModel:
             await self.check_logits_processors()
         if self._prefix_storage is not None:
             response = await self._one(describe_engine(self._open_engine()))
-            if response is not None and response.shape is not None and not response.shape.refusal:
-                self._kv_store = self._new_kv_store(self._prefix_storage, response.shape)
+            if response is not None and response.layout is not None and not response.layout.refusal:
+                self._kv_store = self._new_kv_store(self._prefix_storage, response.layout)
 
     async def check_logits_processors(self) -> None:
         """Check that logits processors reach the engine's sampler: one that forces a token, and one that measures.

@@ -130,9 +130,9 @@ def pooling_arguments(files: ModelFiles, settings: VllmSettings, *, cpu: bool) -
     """
     if taken := sorted(set(settings.engine) & set(_RESERVED)):
         raise UserError(f"setting vllm.engine.{taken[0]} is reserved: reward models rely on it")
-    context = read_config(files.folder).get("max_position_embeddings")
+    context = read_config(files.directory).get("max_position_embeddings")
     arguments: dict[str, Any] = {
-        "model": str(files.folder),
+        "model": str(files.directory),
         "runner": "pooling",
         "dtype": settings.dtype,
         "enable_prefix_caching": False,

@@ -123,7 +123,7 @@ def _with_rope_factors(tiny, path, factors):
         ({"general.architecture": "mamba"}, "unsupported architecture 'mamba'"),
         ({"llama.expert_count": 8}, "mixture of experts"),
         ({"tokenizer.ggml.model": "llama"}, "unsupported tokenizer 'llama'"),
-        ({"tokenizer.ggml.pre": "unheard-of"}, "unsupported tokenizer rule 'unheard-of'"),
+        ({"tokenizer.ggml.pre": "unheard-of"}, "unsupported pre-tokenizer 'unheard-of'"),
         ({"tokenizer.ggml.tokens": None}, "has no tokenizer"),
         ({"tokenizer.ggml.eos_token_id": None}, "eos_token_id is missing"),
         ({"tokenizer.ggml.eos_token_id": 9999}, "eos token 9999"),

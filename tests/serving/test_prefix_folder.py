@@ -98,7 +98,7 @@ def test_names_of_other_models_go_too(tmp_path: Path) -> None:
 def test_what_cannot_fit_is_refused_and_nothing_removed(tmp_path: Path) -> None:
     folder = folder_at(tmp_path, limit=5_000)
     put(folder, "a")
-    with pytest.raises(PrefixTooLarge, match=r"'b' takes 6,000 bytes on disk; the bound is 5,000"):
+    with pytest.raises(PrefixTooLarge, match=r"'b' takes 6,000 bytes on disk; the limit is 5,000"):
         put(folder, "b", size=6_000)
     with pytest.raises(PrefixTooLarge, match="pinned prefixes"):
         put(folder, "b", size=4_000, pinned=("a",))
@@ -220,7 +220,8 @@ from reason.core.errors import UnknownName
 from reason.serving.prefix_directory import PrefixOwner, PrefixDirectory, PrefixStorage
 
 me = int(sys.argv[2])
-folder = PrefixDirectory(PrefixStorage(Path(sys.argv[1]), 3 * 4200), PrefixOwner("local/x", "x+bf16", "bfloat16", "t/1"))
+owner = PrefixOwner("local/x", "x+bf16", "bfloat16", "t/1")
+folder = PrefixDirectory(PrefixStorage(Path(sys.argv[1]), 3 * 4200), owner)
 for i in range(25):
     name = f"n{(i + me) % 5}"
     with folder.begin(name, 4000) as attempt:

@@ -337,7 +337,7 @@ def _claim(**changes: Any) -> Callable[[Path], None]:
     [
         pytest.param(_flip, "SHA-256", id="a flipped bit"),
         pytest.param(_cut, "bytes instead of", id="cut short"),
-        pytest.param(_lose, "gone", id="a file lost"),
+        pytest.param(_lose, "missing", id="a file lost"),
         pytest.param(_scribble, "cannot be read", id="a broken description"),
         pytest.param(_claim(identity="other+bf16", model="local/other"), "local/other", id="another model"),
         pytest.param(_claim(dtype="float8_e5m2"), "float8_e5m2", id="another number format"),

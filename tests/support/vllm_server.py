@@ -82,7 +82,7 @@ def real_server(folder: Path, log: Path, *more: str, key: str = "right") -> Iter
         *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "2048"),
         *("--scheduling-policy", "priority", "--enable-prompt-tokens-details"),
         *("--generation-config", "vllm"),
-        *("--worker-extension-cls", "reason.serving.vllm.worker.ReasonWorker"),
+        *("--worker-extension-cls", "reason.serving.vllm.worker.ReasonWorkerExtension"),
         *more,
     ]
     environment = os.environ | {

@@ -63,11 +63,18 @@ async def test_a_sample_that_was_paused_is_computed_again_from_its_own_tenants_t
         alone = [
             [c.text for c in samples]
             for samples in [
-                (await model.generate([request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0)]))[0]
+                (
+                    await model.generate(
+                        [request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0)]
+                    )
+                )[0]
                 for s in ("acme", "other")
             ]
         ]
-        asked = [request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0) for s in ("acme", "other")]
+        asked = [
+            request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0)
+            for s in ("acme", "other")
+        ]
         both = await asyncio.gather(*(model.generate([r]) for r in asked))
     finally:
         await model.aclose()

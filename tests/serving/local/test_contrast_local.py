@@ -40,7 +40,7 @@ async def test_equal_tokens_in_both_rows_and_not_those_of_either_alone(tiny: Loc
     both = pair(temperature=temperature)
     [[expert], [amateur]] = await tiny.generate(both)
     check(expert, amateur)
-    plain = [Request(prompt=r.prompt, sampling=r.sampling.model_copy(update={"hooks": ()})) for r in both]
+    plain = [Request(prompt=r.prompt, sampling=r.sampling.model_copy(update={"logits_processors": ()})) for r in both]
     [[without], _] = await tiny.generate(plain)
     assert expert.token_ids != without.token_ids
     assert expert.logprobs != amateur.logprobs  # each reports its own raw distribution
@@ -60,7 +60,7 @@ async def test_greedy_tokens_are_the_best_of_the_mix(tiny: LocalModel) -> None:
 
 async def test_a_missing_partner_changes_nothing(tiny: LocalModel) -> None:
     [member, _] = pair()
-    plain = member.model_copy(update={"sampling": member.sampling.model_copy(update={"hooks": ()})})
+    plain = member.model_copy(update={"sampling": member.sampling.model_copy(update={"logits_processors": ()})})
     [[alone]] = await tiny.generate([member])
     [[without]] = await tiny.generate([plain])
     assert (alone.token_ids, alone.extras) == (without.token_ids, {})
@@ -76,7 +76,9 @@ async def test_pairs_of_the_same_name_in_other_calls_do_not_meet(tiny: LocalMode
 
 
 async def test_many_samples_of_many_pairs_through_few_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=3)
+    model = LocalModel.load(
+        tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=3
+    )
     try:
         listed = [pair(f"p{i}", Prompt.user(f"say {i}"), Prompt.user(f"do not {i}"), n=4) for i in range(3)]
         experts, amateurs = [p[0] for p in listed], [p[1] for p in listed]
@@ -99,14 +101,14 @@ async def test_pairs_that_are_paused_for_room_stay_in_step(tiny_files: Callable[
         listed = [r for i in range(4) for r in pair(f"p{i}", Prompt.user(f"say {i}"), BAD, max_tokens=150)]
         expected = await roomy.generate(listed)
         paused = 0
-        relieve = scarce._scheduler._relieve
+        relieve = scarce._scheduler._preempt
 
         def counted(error: Any) -> bool:
             nonlocal paused
             paused += 1
             return relieve(error)
 
-        scarce._scheduler._relieve = counted  # type: ignore[method-assign]
+        scarce._scheduler._preempt = counted  # type: ignore[method-assign]
         made = await scarce.generate(listed)
         assert paused
         for [expert], [amateur] in zip(made[::2], made[1::2], strict=True):
@@ -118,7 +120,9 @@ async def test_pairs_that_are_paused_for_room_stay_in_step(tiny_files: Callable[
 
 
 async def test_a_pair_needs_two_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=1)
+    model = LocalModel.load(
+        tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=1
+    )
     try:
         with pytest.raises(UserError, match="2 requests in lockstep"):
             await model.generate(pair())

@@ -49,19 +49,19 @@ def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Scheduler, "step", pretended_step)
 
     def build(files: ModelFiles, **settings: Any) -> LocalModel:
-        tokenizer = Tokenizer(files.folder, files.name)
+        tokenizer = Tokenizer(files.directory, files.name)
         usual = {
             "weight_format": "fp32",
             "threads": 1,
             "kv_cache_bytes": KV_BYTES,
             "max_num_seqs": 16,
-            "checkpoint": files.folder,
+            "checkpoint": files.directory,
         }
         given = usual | settings
         with pretending():
             forward = _load_model(files, given["weight_format"], PRETENDED)
             return LocalModel(
-                files.name, files.fingerprint, forward, tokenizer, eos_ids(files.folder, tokenizer), **given
+                files.name, files.fingerprint, forward, tokenizer, eos_ids(files.directory, tokenizer), **given
             )
 
     yield build

@@ -32,7 +32,9 @@ def forked(decoder: Decoder) -> torch.Tensor:
         told = [decoder.forward([TokenChunk(log, one, IDS[:256], [0, 255])])]
         told.append(decoder.forward([TokenChunk(log, one, IDS[256:600], [343])]))
         two = log.fork(one)
-        told.append(decoder.forward([TokenChunk(log, one, IDS[600:603], range(3)), TokenChunk(other, apart, IDS[:40], [39])]))
+        told.append(
+            decoder.forward([TokenChunk(log, one, IDS[600:603], range(3)), TokenChunk(other, apart, IDS[:40], [39])])
+        )
         for i in range(4):
             spans = [
                 TokenChunk(log, one, IDS[610 + i : 611 + i], [0]),
@@ -55,21 +57,23 @@ def shared(decoder: Decoder) -> torch.Tensor:
             if number == 3:
                 workspace.move(steps[1], history)
             count = 5 if number in (0, 4) else 1
-            told.append(workspace.forward([WorkerChunk(v, IDS[400 + 9 * number + w :][:count]) for w, v in enumerate(views)]))
+            told.append(
+                workspace.forward([WorkerChunk(v, IDS[400 + 9 * number + w :][:count]) for w, v in enumerate(views)])
+            )
         return torch.cat(told).cpu()
 
 
 @pytest.mark.parametrize("passes", [forked, shared])
 def test_logits_in_single_precision_are_those_of_the_cpu(smollm2_files: ModelFiles, passes) -> None:
-    mine, theirs = (passes(Decoder.load(smollm2_files.folder, "fp32", torch.device(d))) for d in ("cuda", "cpu"))
+    mine, theirs = (passes(Decoder.load(smollm2_files.directory, "fp32", torch.device(d))) for d in ("cuda", "cpu"))
     torch.testing.assert_close(mine, theirs, atol=5e-3, rtol=1e-3)
     assert mine.argmax(-1).tolist() == theirs.argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("passes", [forked, shared])
 def test_logits_in_bf16_are_as_near_as_the_cpus(smollm2_files: ModelFiles, passes) -> None:
-    exact = passes(Decoder.load(smollm2_files.folder, "fp32"))
-    gpu, cpu = (passes(Decoder.load(smollm2_files.folder, "bf16", torch.device(d))) for d in ("cuda", "cpu"))
+    exact = passes(Decoder.load(smollm2_files.directory, "fp32"))
+    gpu, cpu = (passes(Decoder.load(smollm2_files.directory, "bf16", torch.device(d))) for d in ("cuda", "cpu"))
     assert (gpu - exact).abs().mean() < 1.5 * (cpu - exact).abs().mean()
 
 

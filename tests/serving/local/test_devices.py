@@ -117,7 +117,9 @@ def test_nothing_of_a_model_stays_behind(tiny_folder: Callable[[str], Path], wei
     with pretending(), torch.inference_mode():
         decoder = Decoder.load(tiny_folder("qwen2"), weight_format, PRETENDED)  # type: ignore[arg-type]
         assert decoder.device == PRETENDED
-        assert all(brought(kv).shape[2] == 64 for log in (decoder.new_kv_cache(10), decoder.new_block()) for kv in log.kv)
+        assert all(
+            brought(kv).shape[2] == 64 for log in (decoder.new_kv_cache(10), decoder.new_block()) for kv in log.kv
+        )
         kept: list[object] = [*vars(decoder).values(), *(x for layer in decoder._layers for x in vars(layer).values())]
         parts = [x for x in kept if hasattr(x, "__dict__") and not isinstance(x, torch.Tensor)]
         kept += [x for part in parts for x in vars(part).values()]

@@ -53,7 +53,7 @@ def hf(smollm2_files: ModelFiles) -> Iterator[Any]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.float32).eval()
+    yield AutoModelForCausalLM.from_pretrained(smollm2_files.directory, dtype=torch.float32).eval()
     torch.set_num_threads(threads)
 
 
@@ -62,7 +62,7 @@ def theirs(smollm2_files: ModelFiles) -> Any:
     """transformers' model, bf16."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.bfloat16).eval()
+    return AutoModelForCausalLM.from_pretrained(smollm2_files.directory, dtype=torch.bfloat16).eval()
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ async def test_entropy_is_exact(fp32: LocalModel, hf: Any) -> None:
 async def test_the_chat_template_is_the_one_of_transformers(fp32: LocalModel, smollm2_files: ModelFiles) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(smollm2_files.folder)
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_files.directory)
     for prompt in (Prompt.user("héllo\n wörld"), Prompt.user("hi", system="Be brief.")):
         messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
         expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]

@@ -29,7 +29,7 @@ async def one(model: LocalModel, request: Request) -> Completion:
 def reference_logprobs(files: ModelFiles, ids: Sequence[int]) -> torch.Tensor:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(files.folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(files.directory, dtype=torch.float32).eval()
     with torch.inference_mode():
         return torch.log_softmax(model(torch.tensor([list(ids)])).logits[0], -1)
 
@@ -88,7 +88,7 @@ async def test_samples_asked_for_later_are_the_ones_of_the_first_time(tiny: Loca
     request = ask(n=5, temperature=1.2)
     (whole,) = await tiny.generate([request])
     assert len({c.token_ids for c in whole}) == 5
-    (some,) = await tiny.generate([request.model_copy(update={"samples": (4, 1)})])
+    (some,) = await tiny.generate([request.model_copy(update={"sample_indices": (4, 1)})])
     assert [c.token_ids for c in some] == [whole[4].token_ids, whole[1].token_ids]
     assert [c.sample_index for c in some] == [4, 1]
     assert [c.usage.prompt_tokens > 0 for c in some] == [True, False]
@@ -283,7 +283,7 @@ async def test_cancelling_frees_rows_and_cache(tiny: LocalModel) -> None:
         await work
     await idle(tiny)
     assert tiny.num_running == 0
-    assert all(not t.cache.branches for t in tiny._scheduler.prefix_cache.trees)
+    assert all(not t.cache.tables for t in tiny._scheduler.prefix_cache.trees)
     assert (await one(tiny, ask())).ok
 
 

@@ -49,9 +49,9 @@ def asked(schema: dict[str, Any] | None = PAIR, prompt: Prompt = ASK, **sampling
 def check_tokens(engine: LocalModel, schema: dict[str, Any], ids: tuple[int, ...]) -> None:
     """Every token was one that a fresh grammar allows, and the last one ended the text."""
     tokenizer = engine._tokenizer
-    grammar = GrammarCompiler(tokenizer, engine._shape.vocab, engine._eos, "fresh").of(schema)
+    grammar = GrammarCompiler(tokenizer, engine._config.vocab_size, engine._eos, "fresh").of(schema)
     for at, token in enumerate(ids):
-        row = grammar(np.zeros(engine._shape.vocab, dtype=np.float32), ProcessorState((), list(ids[:at]), 0))
+        row = grammar(np.zeros(engine._config.vocab_size, dtype=np.float32), ProcessorState((), list(ids[:at]), 0))
         assert np.isfinite(row[token]), (tokenizer.decode(ids[:at]), tokenizer.token(token))
     assert grammar.ended(ProcessorState((), list(ids), 0))
 
@@ -144,12 +144,14 @@ async def test_an_engine_whose_tokens_have_no_bytes_says_so(
 async def test_samples_that_lost_their_place_go_on_where_they_were(tiny_files: Callable[[str], ModelFiles]) -> None:
     roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     # 3 layers of keys and values, 2 heads of width 16 each, in fp32
-    cramped = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 160)
+    cramped = LocalModel.load(
+        tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=3 * 2 * 2 * 16 * 4 * 160
+    )
     long = {"type": "array", "items": {"enum": ["ab", "cd"]}, "minItems": 9, "maxItems": 9}
     try:
         [expected] = await roomy.generate([asked(long, n=4, temperature=1.0, max_tokens=100)])
         [found] = await cramped.generate([asked(long, n=4, temperature=1.0, max_tokens=100)])
-        assert cramped._scheduler._rows_at_pause  # there was no room for all of them
+        assert cramped._scheduler._running_at_preemption  # there was no room for all of them
         assert [c.text for c in found] == [c.text for c in expected]
         for completion in found:
             jsonschema.validate(json.loads(completion.text), long)

@@ -54,7 +54,7 @@ asyncio.run(main())
 
 
 def told(do: str, root: Path, files: ModelFiles) -> dict[str, Any]:
-    arguments = [do, str(root), str(files.folder), files.fingerprint, native_format()]
+    arguments = [do, str(root), str(files.directory), files.fingerprint, native_format()]
     done = subprocess.run(
         [sys.executable, "-c", PROCESS, *arguments], capture_output=True, text=True, timeout=200, check=False
     )

@@ -181,7 +181,7 @@ async def test_dropped_pins_give_their_room_back(bench: Bench) -> None:
     model: Any = bench.model
     prefixes = model._scheduler.prefix_cache
     await push_out(model)
-    assert prefixes._held == []
+    assert prefixes._pinned == []
     assert all(t.is_idle for t in prefixes.trees)
 
 
@@ -190,7 +190,7 @@ async def test_a_cancelled_save_gives_back_what_it_began_to_hold(bench: Bench, m
     model: Any = bench.model
     waiter: list[asyncio.Task[Any]] = []
     loop = asyncio.get_running_loop()
-    tell = PinTask._tell
+    tell = PinTask._report
 
     def cancelled_meanwhile(task: PinTask, *arguments: Any) -> None:
         gone = threading.Event()
@@ -198,14 +198,14 @@ async def test_a_cancelled_save_gives_back_what_it_began_to_hold(bench: Bench, m
         assert gone.wait(20)
         tell(task, *arguments)
 
-    monkeypatch.setattr(PinTask, "_tell", cancelled_meanwhile)
+    monkeypatch.setattr(PinTask, "_report", cancelled_meanwhile)
     waiter.append(asyncio.create_task(bench.store.save("p", PROMPT)))
     await asyncio.wait(waiter)
     assert waiter[0].cancelled()
     monkeypatch.undo()
     assert await bench.store.saved() == []
     await reply(model, Prompt(text="x"), max_tokens=1)  # the engine has seen to all that came before
-    assert model._scheduler.prefix_cache._held == []
+    assert model._scheduler.prefix_cache._pinned == []
 
 
 async def test_a_save_that_cannot_be_written_holds_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ async def test_a_save_that_cannot_be_written_holds_nothing(bench: Bench, monkeyp
         await bench.store.save("p", PROMPT)
     monkeypatch.undo()
     await reply(model, Prompt(text="x"), max_tokens=1)
-    assert model._scheduler.prefix_cache._held == []
+    assert model._scheduler.prefix_cache._pinned == []
     assert bench.partial() == []
 
 

@@ -27,7 +27,12 @@ BOTH = (WorkerInput(token=3), WorkerInput(token=4))
 
 
 def opening(**settings: Any) -> WorkerGroupConfig:
-    usual: dict[str, Any] = {"prompt": Prompt(text=TEXT), "others_header": "others: ", "own_header": "mine: ", "seed": 5}
+    usual: dict[str, Any] = {
+        "prompt": Prompt(text=TEXT),
+        "others_header": "others: ",
+        "own_header": "mine: ",
+        "seed": 5,
+    }
     return WorkerGroupConfig(**(usual | settings))
 
 

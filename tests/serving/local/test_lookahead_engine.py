@@ -50,7 +50,11 @@ def requests() -> list[Request]:
         ask(REPEATED, temperature=0),
         ask(REPEATED, temperature=0.3, n=3),
         ask("abcabcabcabc", temperature=1.0, top_p=0.9, n=2),
-        ask(REPEATED, temperature=0, logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [50, 51]}),)),
+        ask(
+            REPEATED,
+            temperature=0,
+            logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [50, 51]}),),
+        ),
         ask("xyxyxyxy", temperature=0, ignore_eos=False, stop=("\n", "y")),
         ask("a", temperature=0, max_tokens=1),
     ]
@@ -176,7 +180,7 @@ def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str],
 def test_on_a_path_without_branches_not_a_bit_moves(
     tiny_files: Callable[[str], ModelFiles], number_format: str
 ) -> None:
-    decoder = Decoder.load(tiny_files("llama").folder, number_format)  # type: ignore[arg-type]
+    decoder = Decoder.load(tiny_files("llama").directory, number_format)  # type: ignore[arg-type]
     assert decoder.batch_invariant
     ids = torch.randint(3, 264, (60,), generator=torch.Generator().manual_seed(3)).tolist()
     with torch.inference_mode():
@@ -210,7 +214,7 @@ async def test_where_bits_may_move_nothing_is_guessed_unless_asked_for(tiny_file
 def test_columns_of_right_guesses_stay_and_the_others_are_written_again(
     tiny_files: Callable[[str], ModelFiles],
 ) -> None:
-    decoder = Decoder.load(tiny_files("llama").folder, "fp32")
+    decoder = Decoder.load(tiny_files("llama").directory, "fp32")
     with torch.inference_mode():
         log = decoder.new_kv_cache(64)
         branch = log.new_table()

@@ -211,7 +211,7 @@ def test_guesses_are_one_path_unless_a_tree_is_asked_for() -> None:
         for text in ([1, 2, 3, 4], [1, 2, 5, 6], [0, 1, 2, 3, 4]):
             look.add_prompt("", text, 0)
         for size, seconds in ((1, 1.0), (8, 1.001)):  # further tokens cost nothing
-            look._pace.observe_time(size, seconds)
+            look._budget.observe_time(size, seconds)
         (draft,) = look.draft([Waiting("", [0, 1, 2])], [9])
         assert (draft.tokens, draft.parents) == (tokens, parents)
 

@@ -94,13 +94,15 @@ def tokens_of(cache: KVCache, table: SlotTable) -> list[int]:
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_files: Callable[[str], ModelFiles]) -> Tokenizer:
-    return Tokenizer(tiny_files("llama").folder, "table")
+    return Tokenizer(tiny_files("llama").directory, "table")
 
 
 class SchedulerRun:
     """A scheduler on the table, and what came of its tasks."""
 
-    def __init__(self, tokenizer: Tokenizer, guess: Callable[[RunningSequence], DraftTree] | None, ends: float = 0.0) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, guess: Callable[[RunningSequence], DraftTree] | None, ends: float = 0.0
+    ) -> None:
         self.table, self._tokenizer = Table(ends), tokenizer
         self.look = NgramSpeculator((), "off") if guess is None else Fixed(guess)
         self.scheduler = Scheduler(self.table, 8 << 16, 16, self.look)
@@ -166,7 +168,7 @@ def fixed(row: RunningSequence) -> DraftTree:
 
 
 def test_a_pass_gives_as_many_tokens_as_the_guesses_paths_are_probable(tokenizer: Tokenizer) -> None:
-    desk = SchedulerRun(tokenizer, None)
+    harness = SchedulerRun(tokenizer, None)
     expected: list[float] = []
 
     def guess(row: RunningSequence) -> DraftTree:
@@ -174,7 +176,7 @@ def test_a_pass_gives_as_many_tokens_as_the_guesses_paths_are_probable(tokenizer
         paths: list[tuple[list[int], float]] = []
         for token, parent in zip(draft.tokens, draft.parents, strict=True):
             before, chance = (text, 1.0) if parent < 0 else paths[parent]
-            paths.append(([*before, token], chance * desk.table.odds(before)[token]))
+            paths.append(([*before, token], chance * harness.table.odds(before)[token]))
         expected[-1] += 1 + sum(chance for _, chance in paths)
         return draft
 
@@ -183,8 +185,8 @@ def test_a_pass_gives_as_many_tokens_as_the_guesses_paths_are_probable(tokenizer
             expected.append(0.0)
             return [guess(row) if row.max_draft_tokens > 3 else DraftTree() for row in sequences]
 
-    desk.scheduler.speculator = look = Counting(guess)
-    whole = desk.run(desk.task(max_tokens=200, n=12, seed=5, temperature=1.0))
+    harness.scheduler.speculator = look = Counting(guess)
+    whole = harness.run(harness.task(max_tokens=200, n=12, seed=5, temperature=1.0))
     # the last steps, in which some rows may not be guessed any more, are left out
     full = [i for i, (rows, _) in enumerate(look.told) if rows == 12][:40]
     surplus = np.array([12 + look.told[i][1] - expected[i] for i in full])
@@ -236,56 +238,60 @@ def test_a_hook_that_fails_within_a_walk_ends_its_sample_alone(tokenizer: Tokeni
             raise ValueError("no more")
         return row
 
-    def work(guess: Callable[[RunningSequence], DraftTree] | None) -> tuple[SchedulerRun, dict[tuple[int, int], Completion]]:
-        desk = SchedulerRun(tokenizer, guess)
-        return desk, desk.run(desk.task(0, [("broken", broken)], temperature=1.0), desk.task(1, temperature=1.0))
+    def work(
+        guess: Callable[[RunningSequence], DraftTree] | None,
+    ) -> tuple[SchedulerRun, dict[tuple[int, int], Completion]]:
+        harness = SchedulerRun(tokenizer, guess)
+        return harness, harness.run(
+            harness.task(0, [("broken", broken)], temperature=1.0), harness.task(1, temperature=1.0)
+        )
 
     _, expected = work(None)
     whole = dict(expected)
     whole[0, 0] = expected[1, 0]  # with the same seed it would have gone on like its neighbour
-    desk, made = work(knowing(whole))
+    harness, made = work(knowing(whole))
     assert {k: c.model_copy(update={"usage": expected[k].usage}) for k, c in made.items()} == expected
     assert made[0, 0].failure is not None
     assert (len(made[0, 0].token_ids), made[0, 0].usage.completion_tokens) == (4, 4)
-    assert desk.table.passes <= 3
+    assert harness.table.passes <= 3
 
 
 def test_a_sample_that_is_cancelled_within_a_walk_leaves_nothing_behind(tokenizer: Tokenizer) -> None:
     plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0), plain.task(1, temperature=1.0, seed=4))
-    desk = SchedulerRun(tokenizer, lambda row: knowing(expected)(row).cut(4))
-    first = desk.task(0, temperature=1.0)
+    harness = SchedulerRun(tokenizer, lambda row: knowing(expected)(row).cut(4))
+    first = harness.task(0, temperature=1.0)
     tell = first.on_chunk
 
     def cancelling(chunk: Chunk) -> None:
         tell(chunk)
-        first.cancelled = first.cancelled or sum(c.request == 0 for c in desk.heard) == 4
+        first.cancelled = first.cancelled or sum(c.request == 0 for c in harness.heard) == 4
 
     first.on_chunk = cancelling
-    made = desk.run(first, desk.task(1, temperature=1.0, seed=4))
+    made = harness.run(first, harness.task(1, temperature=1.0, seed=4))
     assert (0, 0) not in made
     assert made[1, 0].token_ids == expected[1, 0].token_ids
-    for tree in desk.scheduler.prefix_cache.trees:
+    for tree in harness.scheduler.prefix_cache.trees:
         for node in tree.nodes():
             assert int(tree.cache.kv[0][0, 0, node.slot, 0]) == node.token
 
 
 def test_rows_in_lock_step_are_never_guessed(tokenizer: Tokenizer) -> None:
-    desk = SchedulerRun(tokenizer, fixed)
-    tasks = [desk.task(i, temperature=1.0) for i in range(2)]
+    harness = SchedulerRun(tokenizer, fixed)
+    tasks = [harness.task(i, temperature=1.0) for i in range(2)]
     for task in tasks:
         task.lockstep_group = tasks
-    desk.run(*tasks)
-    assert desk.look.stats.drafted == 0
-    assert desk.look.stats.passes == 2 * 19
+    harness.run(*tasks)
+    assert harness.look.stats.drafted == 0
+    assert harness.look.stats.passes == 2 * 19
 
 
 def test_what_is_stored_is_what_was_said_without_the_wrong_guesses(tokenizer: Tokenizer) -> None:
     plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0, n=3))
-    desk = SchedulerRun(tokenizer, lambda row: knowing(expected, wrong=1)(row).cut(7))
-    desk.run(desk.task(0, temperature=1.0, n=3))
-    (tree,) = desk.scheduler.prefix_cache.trees
+    harness = SchedulerRun(tokenizer, lambda row: knowing(expected, wrong=1)(row).cut(7))
+    harness.run(harness.task(0, temperature=1.0, n=3))
+    (tree,) = harness.scheduler.prefix_cache.trees
     for completion in expected.values():
         whole = [*PROMPT, *completion.token_ids[:-1]]
         assert [int(tree.cache.kv[0][0, 0, c, 0]) for c in tree.match(whole)] == whole
@@ -298,23 +304,25 @@ def test_a_grammar_sees_one_token_at_a_time(tokenizer: Tokenizer, wrong: int, te
     grammars = GrammarCompiler(tokenizer, VOCAB, (END,), "table")
     grammar = grammars.of({"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 4})
 
-    def work(guess: Callable[[RunningSequence], DraftTree] | None) -> tuple[SchedulerRun, dict[tuple[int, int], Completion]]:
+    def work(
+        guess: Callable[[RunningSequence], DraftTree] | None,
+    ) -> tuple[SchedulerRun, dict[tuple[int, int], Completion]]:
         seen: list[tuple[int, ...]] = []
 
         def watching(row: Any, state: Any) -> Any:
             seen.append(tuple(state.generated_ids))
             return row
 
-        desk = SchedulerRun(tokenizer, guess)
+        harness = SchedulerRun(tokenizer, guess)
         hooks = [("watching", watching), (SCHEMA, grammar)]
-        free = desk.task(1, temperature=1.0, max_tokens=12)
-        made = desk.run(desk.task(0, hooks, temperature=temperature, max_tokens=60), free)
+        free = harness.task(1, temperature=1.0, max_tokens=12)
+        made = harness.run(harness.task(0, hooks, temperature=temperature, max_tokens=60), free)
         assert seen == [made[0, 0].token_ids[:i] for i in range(len(made[0, 0].token_ids))]
-        return desk, made
+        return harness, made
 
     _, expected = work(None)
     assert (expected[0, 0].finish_reason, expected[0, 0].text[:1], expected[0, 0].text[-1:]) == ("stop", "[", "]")
-    desk, made = work(knowing(expected, wrong))
+    harness, made = work(knowing(expected, wrong))
     assert {k: c.model_copy(update={"usage": expected[k].usage}) for k, c in made.items()} == expected
-    assert desk.look.stats.accepted > 5
-    assert desk.table.passes <= 3
+    assert harness.look.stats.accepted > 5
+    assert harness.table.passes <= 3

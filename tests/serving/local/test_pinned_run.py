@@ -23,7 +23,9 @@ KV_BYTES = 1 << 20
 @pytest.fixture
 async def model(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> AsyncIterator[LocalModel]:
     place = PrefixStorage(tmp_path / "prefixes", 1 << 24)
-    model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=KV_BYTES, prefixes=place)
+    model = LocalModel.load(
+        tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=KV_BYTES, prefixes=place
+    )
     yield model
     await model.aclose()
 

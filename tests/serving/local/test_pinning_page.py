@@ -19,7 +19,7 @@ def test_the_program_of_the_page_runs_twice(tmp_path: Path, smollm2_files: Model
     cache = tmp_path / "cache"
     cache.mkdir()
     # the model's files are those of the machine, the prefixes are not
-    (cache / "models").symlink_to(smollm2_files.folder.parent)
+    (cache / "models").symlink_to(smollm2_files.directory.parent)
 
     def run() -> list[str]:
         environment = {"REASON_CACHE_DIR": str(cache), "HOME": str(tmp_path), "REASON_LOCAL__THREADS": "1"}

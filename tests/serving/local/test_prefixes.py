@@ -200,7 +200,10 @@ def test_a_device_that_is_full_before_the_budget_is_counts_as_a_full_cache(monke
 
     monkeypatch.setattr(KVCache, "resize", full)
     monkeypatch.setattr(Factory, "new_kv_cache", full)
-    for attempt in (lambda: prefix_cache.make_room(first.tree, 200), lambda: prefix_cache.start([1, 2, 3], 1, OTHER, "")):
+    for attempt in (
+        lambda: prefix_cache.make_room(first.tree, 200),
+        lambda: prefix_cache.start([1, 2, 3], 1, OTHER, ""),
+    ):
         with pytest.raises(OutOfCache, match="device has no memory") as caught:
             attempt()
         assert "kv_cache_bytes" in caught.value.hint

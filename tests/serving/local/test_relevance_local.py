@@ -144,29 +144,30 @@ def test_a_pass_is_given_up_between_layers(tiny_files: Files) -> None:
 
 @pytest.mark.real
 def test_a_token_across_an_end_belongs_to_the_part_with_more_of_it(smollm2_files: ModelFiles) -> None:
-    tokenizer = Tokenizer(smollm2_files.folder, "smollm2")
+    tokenizer = Tokenizer(smollm2_files.directory, "smollm2")
     text = "Bees hum. Boats float."
     ids, places = tokenizer.encode_with_offsets(text)
     assert [text[a:b] for a, b in places] == [tokenizer.decode([i]) for i in ids]
     prompt = Prompt(messages=(Message(role="user", content=text),))
     placed = tokenize_parts(tokenizer, prompt, ["Bees hum.", "Boats float."], "Yes.")
     owned = [
-        "".join(tokenizer.decode([i]) for i, o in zip(placed.token_ids, placed.part_of, strict=True) if o == p) for p in (0, 1)
+        "".join(tokenizer.decode([i]) for i, o in zip(placed.token_ids, placed.part_of, strict=True) if o == p)
+        for p in (0, 1)
     ]
     assert owned == ["Bees hum.", " Boats float."]
     assert tokenizer.decode(placed.token_ids[-placed.num_continuation :]) == "Yes."
 
 
 def opened(files: ModelFiles):
-    placed = tokenize_parts(Tokenizer(files.folder, files.name), PROMPT, PARTS, CLAIM)
-    return ModelConfig.from_directory(files.folder), WeightReader(files.folder), placed
+    placed = tokenize_parts(Tokenizer(files.directory, files.name), PROMPT, PARTS, CLAIM)
+    return ModelConfig.from_directory(files.directory), WeightReader(files.directory), placed
 
 
 def written_out(work: GradientPass, config: ModelConfig, weights: WeightReader, ids, count: int) -> Tensor:
     """The rules of AttnLRP over one plain forward with its whole graph."""
 
     def norm(of, x: Tensor) -> Tensor:
-        return x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt().detach() * of._twice[: x.config[-1]]
+        return x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt().detach() * of._twice[: x.shape[-1]]
 
     def halved(x: Tensor) -> Tensor:
         return x / 2 + (x / 2).detach()

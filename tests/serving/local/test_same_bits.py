@@ -17,7 +17,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def decoder(smollm2_files):
-    return Decoder.load(smollm2_files.folder, "bf16")
+    return Decoder.load(smollm2_files.directory, "bf16")
 
 
 @pytest.mark.parametrize("length", [33, 55, 100, 130, 300])

@@ -69,7 +69,9 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
             parts.append(torch.full((2, 3, 16), float("nan"), dtype=torch.float64))
             weights.append(torch.full((2, 3), float("-inf"), dtype=torch.float64))
             continue
-        out, weight = reference_attention_with_lse(query, keys[:, begin:end], values[:, begin:end], mask[:, begin:end], 0.25)
+        out, weight = reference_attention_with_lse(
+            query, keys[:, begin:end], values[:, begin:end], mask[:, begin:end], 0.25
+        )
         parts.append(out)
         weights.append(weight)
     rows = torch.arange(3).repeat(len(parts))
@@ -80,7 +82,9 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
         for begin, end in pairwise(bounds)
         if begin < end
     ]
-    alike = merge_attention_states(torch.cat([p for p, _ in unmasked], 1), torch.cat([w for _, w in unmasked], 1), None, 3)
+    alike = merge_attention_states(
+        torch.cat([p for p, _ in unmasked], 1), torch.cat([w for _, w in unmasked], 1), None, 3
+    )
     whole = (query @ keys.transpose(1, 2) * 0.25).softmax(-1) @ values
     torch.testing.assert_close(alike, whole, atol=1e-12, rtol=1e-10)
 

@@ -55,7 +55,9 @@ class Twins:
 
     def run(self, inputs: dict[int, Sequence[int]], layout: str) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         views = {worker: self.view(worker, layout) for worker in inputs}
-        ours = self.ours.forward([WorkerChunk(tuple(self.pairs[n][0] for n in views[w]), ids) for w, ids in inputs.items()])
+        ours = self.ours.forward(
+            [WorkerChunk(tuple(self.pairs[n][0] for n in views[w]), ids) for w, ids in inputs.items()]
+        )
         theirs = self.theirs.run([([self.pairs[n][1] for n in views[w]], ids) for w, ids in inputs.items()])
         return list(ours), [rows[-1] for rows in theirs]
 
@@ -112,7 +114,12 @@ def test_one_worker_is_ordinary_decoding_also_across_moves(decoder: Decoder) -> 
 def test_a_moved_step_reads_as_the_tail_of_the_history_and_its_values_are_untouched(decoder: Decoder) -> None:
     with torch.inference_mode():
         workspace = SharedCache(decoder)
-        history, step, probe, other = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block(), workspace.add_block()
+        history, step, probe, other = (
+            workspace.add_block(PROMPT),
+            workspace.add_block(),
+            workspace.add_block(),
+            workspace.add_block(),
+        )
         workspace.forward([WorkerChunk((history, step), [5, 6, 7, 8])])
         keys = [kv[0, :, :4].clone() for kv in step.kv]
         values = [kv[1, :, :4].clone() for kv in step.kv]
@@ -134,7 +141,9 @@ def test_workers_that_see_the_same_compute_the_same(decoder: Decoder) -> None:
         workspace = SharedCache(decoder)
         history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
         for token in (5, 6, 7):
-            logits = workspace.forward([WorkerChunk((history, two, one), [token]), WorkerChunk((history, one, two), [token])])
+            logits = workspace.forward(
+                [WorkerChunk((history, two, one), [token]), WorkerChunk((history, one, two), [token])]
+            )
             torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=0)
 
 
@@ -163,7 +172,10 @@ def test_every_token_is_stored_once_and_no_block_twice(decoder: Decoder) -> None
         held = {kv.data_ptr() for block in workspace.blocks for kv in block.kv}
         for number in range(10):
             workspace.forward(
-                [WorkerChunk((history, header, *(s for s in steps if s is not own), own), [number + 3]) for own in steps]
+                [
+                    WorkerChunk((history, header, *(s for s in steps if s is not own), own), [number + 3])
+                    for own in steps
+                ]
             )
         assert workspace.num_tokens == len(PROMPT) + len(HEADERS[0]) + 40
         assert len(held) == 6 * decoder.config.num_layers
@@ -213,9 +225,13 @@ def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: D
         workspace = SharedCache(decoder)
         history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
         for number in range(5):
-            last = workspace.forward([WorkerChunk((history, two, one), [number + 3]), WorkerChunk((history, one, two), [number + 40])])
+            last = workspace.forward(
+                [WorkerChunk((history, two, one), [number + 3]), WorkerChunk((history, one, two), [number + 40])]
+            )
         anew = SharedCache(decoder)
-        transcript = anew.forward([WorkerChunk((anew.add_block([*PROMPT, *two.token_ids]), anew.add_block()), one.token_ids)])
+        transcript = anew.forward(
+            [WorkerChunk((anew.add_block([*PROMPT, *two.token_ids]), anew.add_block()), one.token_ids)]
+        )
         assert not torch.allclose(last[0], transcript[0], atol=1e-3)
 
 

@@ -46,12 +46,12 @@ def test_a_stop_string_is_never_shown(tokenizer: Tokenizer, text: str, stops: li
     if not ends:
         assert shown == text
         assert not assembler.stopped
-        assert assembler.stopped_by == ""
+        assert assembler.stop_reason == ""
     else:
         longest = max(len(s) for s in stops if text[: ends[0]].endswith(s))
         assert shown == assembler.text == text[: ends[0] - longest]
         assert assembler.stopped
-        assert assembler.stopped_by == text[ends[0] - longest : ends[0]]
+        assert assembler.stop_reason == text[ends[0] - longest : ends[0]]
 
 
 def test_what_may_become_a_stop_is_held_back(tokenizer: Tokenizer) -> None:

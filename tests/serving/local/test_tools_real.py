@@ -25,7 +25,7 @@ TURNS = (
 
 
 def test_its_own_template_shows_no_tools(smollm2_files: ModelFiles) -> None:
-    forms = Tokenizer(smollm2_files.folder, "smollm2").tool_support
+    forms = Tokenizer(smollm2_files.directory, "smollm2").tool_support
     assert (forms.renders_tools, forms.renders_calls) == (False, False)
 
 
@@ -52,10 +52,10 @@ def test_prompts_with_tools_are_those_of_transformers(smollm2_files: ModelFiles,
         }
         for m in turns
     ]
-    expected = AutoTokenizer.from_pretrained(files.folder).apply_chat_template(
+    expected = AutoTokenizer.from_pretrained(files.directory).apply_chat_template(
         messages, tools=[t.as_openai() for t in tools] or None, add_generation_prompt=True, return_dict=True
     )["input_ids"]
-    own = Tokenizer(files.folder, files.name)
+    own = Tokenizer(files.directory, files.name)
     assert own.prompt_ids(prompt) == list(expected)
     assert ('"name": "weather"' in own.render(prompt)) == bool(tools or len(turns) > 2)
     assert (WEATHER.description in own.render(prompt)) == bool(tools)

@@ -60,7 +60,7 @@ def llm(_vllm: None, smollm2_files: ModelFiles, prefix_root: Path) -> Iterator[A
         from vllm import LLM
         from vllm.config import KVTransferConfig
 
-        arguments = engine_arguments(smollm2_files.folder, SETTINGS, None, cpu=True)
+        arguments = engine_arguments(smollm2_files.directory, SETTINGS, None, cpu=True)
         del arguments["enable_log_requests"]
         arguments["kv_transfer_config"] = KVTransferConfig(
             kv_connector="PrefixConnector",

@@ -43,7 +43,7 @@ PROBE = {"name": "entropy_probe"}
 def test_runner_v1_rows_move(adapter: Any) -> None:
     from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
 
-    hooks = adapter.Hooks(config(), "cpu", False)
+    hooks = adapter.ReasonLogitsProcessor(config(), "cpu", False)
     assert not hooks.is_argmax_invariant()
     hooks.update_state(
         BatchUpdate(
@@ -71,7 +71,7 @@ def test_runner_v2_slots_stay_and_rows_are_shuffled(adapter: Any) -> None:
     states = SimpleNamespace(
         prompt_len=SimpleNamespace(np=np.array([2, 0, 0, 3, 0, 5, 0, 0])), all_token_ids=SimpleNamespace(gpu=ids)
     )
-    hooks = adapter.Hooks(config(), states)
+    hooks = adapter.ReasonLogitsProcessor(config(), states)
     assert hooks.add_request(3, params(PROBE, name="p"))
     assert hooks.add_request(5, params(ONLY, name="o"))
     assert not hooks.add_request(0, params())
@@ -104,10 +104,10 @@ def test_both_loaders_take_the_class_and_the_plugin(adapter: Any) -> None:
     from vllm.v1.worker.gpu.sample.logits_processor.loader import _load_v2_logitsprocs
 
     [plugin] = entry_points(group="vllm.logits_processors", name="reason")
-    assert plugin.load() is adapter.HooksPlugin
+    assert plugin.load() is adapter.ReasonLogitsProcessorPlugin
     for load, runner in ((_load_custom_logitsprocs, RunnerV1), (_load_v2_logitsprocs, RunnerV2)):
         loaded = load((PROCESSOR,))
-        assert {adapter.Hooks, adapter.HooksPlugin} <= set(loaded)
+        assert {adapter.ReasonLogitsProcessor, adapter.ReasonLogitsProcessorPlugin} <= set(loaded)
         assert all(issubclass(c, runner) for c in loaded)
 
 
@@ -117,7 +117,7 @@ def test_the_plugin_is_idle_where_the_class_is_named(adapter: Any) -> None:
 
     entered = BatchUpdate(1, [], [(0, params(ONLY), [1], [])], [])
     for named, touched in ((), True), ((PROCESSOR,), False):
-        plugin = adapter.HooksPlugin(config(named=named), "cpu", False)
+        plugin = adapter.ReasonLogitsProcessorPlugin(config(named=named), "cpu", False)
         plugin.update_state(entered)
         assert bool(np.isinf(plugin.apply(logits(1)).numpy()).any()) == touched
 
@@ -126,20 +126,20 @@ def test_a_runner_that_would_feed_stale_texts_is_refused(adapter: Any) -> None:
     from reason.serving.vllm.options import PROCESSOR
 
     with pytest.raises(ValueError, match="--logits-processors"):
-        adapter.HooksPlugin(config(asynchronous=True), "cpu", False)
-    adapter.HooksPlugin(config(asynchronous=True, named=(PROCESSOR,)), "cpu", False)
-    hooks = adapter.Hooks(config(asynchronous=True), "cpu", False)
+        adapter.ReasonLogitsProcessorPlugin(config(asynchronous=True), "cpu", False)
+    adapter.ReasonLogitsProcessorPlugin(config(asynchronous=True, named=(PROCESSOR,)), "cpu", False)
+    hooks = adapter.ReasonLogitsProcessor(config(asynchronous=True), "cpu", False)
     from vllm.v1.sample.logits_processor import BatchUpdate
 
     hooks.update_state(BatchUpdate(1, [], [(0, params(PROBE), [1], [4, -1])], []))
     hooks.apply(logits(1))
-    assert "does not tell" in hooks.take_reports(["a"])["a"]["failure"][1]
+    assert "does not pass the generated tokens" in hooks.take_reports(["a"])["a"]["failure"][1]
 
 
 def test_a_request_that_is_computed_again_keeps_its_memory(adapter: Any) -> None:
     from vllm.v1.sample.logits_processor import BatchUpdate
 
-    hooks, said = adapter.Hooks(config(), "cpu", False), []
+    hooks, said = adapter.ReasonLogitsProcessor(config(), "cpu", False), []
     for row in (0, 1):
         hooks.update_state(BatchUpdate(2, [], [(row, params(PROBE), [1], said)], []))
         hooks.apply(logits(2))
@@ -149,8 +149,8 @@ def test_a_request_that_is_computed_again_keeps_its_memory(adapter: Any) -> None
 
 
 def test_reports_that_nobody_fetches_are_bounded(adapter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "KEPT_REPORTS", 3)
-    hooks = adapter.Hooks(config(), None)
+    monkeypatch.setattr(adapter, "MAX_REPORTS", 3)
+    hooks = adapter.ReasonLogitsProcessor(config(), None)
     for slot in range(5):
         hooks.add_request(slot, params(PROBE, name=str(slot)))
     assert hooks.take_reports([str(i) for i in range(5)]).keys() == {"2", "3", "4"}
@@ -166,7 +166,7 @@ def test_contrast_mixes_rows_of_runner_v1(adapter: Any) -> None:
     import torch
     from vllm.v1.sample.logits_processor import BatchUpdate
 
-    hooks = adapter.Hooks(config(), "cpu", False)
+    hooks = adapter.ReasonLogitsProcessor(config(), "cpu", False)
     added = [(0, pair_order("amateur", "a"), [1], []), (1, params(), [1], []), (2, pair_order("expert", "e"), [2], [])]
     hooks.update_state(BatchUpdate(3, [], added, []))
     rows = logits(3)
@@ -186,7 +186,7 @@ def test_contrast_mixes_slots_of_runner_v2_in_any_order(adapter: Any) -> None:
     states = SimpleNamespace(
         prompt_len=SimpleNamespace(np=np.array([0, 0, 3, 0, 0, 5, 0, 0])), all_token_ids=SimpleNamespace(gpu=ids)
     )
-    hooks = adapter.Hooks(config(), states)
+    hooks = adapter.ReasonLogitsProcessor(config(), states)
     assert hooks.add_request(2, pair_order("expert", "e", together=True))
     assert hooks.add_request(5, pair_order("amateur", "a", together=True))
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from reason.serving.vllm.lockstep import Admission
+from reason.serving.vllm.lockstep import LockstepAdmission
 
 
 class Engine:
@@ -35,7 +35,7 @@ class Engine:
 @pytest.mark.parametrize("after", range(24))
 async def test_cancelling_at_any_moment_lets_the_engine_go_on(after: int, times: int) -> None:
     engine = Engine(turns=3)
-    admission = Admission(lambda: engine)
+    admission = LockstepAdmission(lambda: engine)
     started: list[str] = []
 
     async def start(name: str) -> None:
@@ -66,7 +66,7 @@ async def test_an_engine_that_refuses_to_pause_is_told_to_whoever_asked() -> Non
         raise RuntimeError("dead")
 
     engine.pause_generation = refuse  # type: ignore[method-assign]
-    admission = Admission(lambda: engine)
+    admission = LockstepAdmission(lambda: engine)
 
     async def start() -> None:
         raise AssertionError("not paused")

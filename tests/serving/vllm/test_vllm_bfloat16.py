@@ -76,7 +76,7 @@ async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: 
 
 
 async def test_the_probe_is_the_entropy_of_the_whole_row_of_the_very_step(model: Any) -> None:
-    from reason.serving.vllm.generation import outputs_of
+    from reason.serving.vllm.generation import stream_outputs
     from reason.serving.vllm.options import KEY
     from vllm import SamplingParams
 
@@ -92,7 +92,7 @@ async def test_the_probe_is_the_entropy_of_the_whole_row_of_the_very_step(model:
             extra_args={KEY: order},
         )
         ids = model._tokenizer.prompt_ids(prompt)
-        outputs = [output async for output in outputs_of(model.engine, ids, params, f"exact{i}")]
+        outputs = [output async for output in stream_outputs(model.engine, ids, params, f"exact{i}")]
         flat = outputs[-1].outputs[0].logprobs
         exact = [
             -math.fsum(math.exp(v) * v for v in flat.logprobs[start + 1 : end] if v > -1e30)  # the first is the chosen

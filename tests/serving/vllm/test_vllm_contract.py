@@ -23,6 +23,6 @@ def probe(vllm_model: Any) -> Probe:
         prompt=Prompt.user("What is the capital of France?"),
         others=(Prompt.user("Name a colour."), Prompt.user("Say hello."), Prompt.user("Count to five.")),
         too_long=Prompt.user("word " * 2000),
-        under_way=lambda: int(vllm_model.under_way),
+        under_way=lambda: int(vllm_model.num_running),
         tolerance=1e-3,
     )

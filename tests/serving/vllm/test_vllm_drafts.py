@@ -1,4 +1,4 @@
-"""Drafting on vLLM before vLLM runs: settings, the arguments made of them, refusals, counters, what is mended."""
+"""Drafting on vLLM before vLLM runs: settings, the arguments made of them, refusals, counters, repairs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import LogitsProcessorSpec, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
-from reason.serving.vllm.metrics import DraftCounters, DraftStatistics
+from reason.serving.vllm.metrics import SpecDecodeCounters, SpecDecodeStatsLogger
 from reason.serving.vllm.options import (
     PROCESSOR,
-    draft_arguments,
-    drafting_name,
-    drafts,
+    check_speculative_request,
     engine_arguments,
-    refuse_undraftable,
+    is_speculative,
+    speculative_arguments,
+    speculative_identity,
 )
-from reason.serving.vllm.shared_cache import shared_arguments
+from reason.serving.vllm.shared_cache import shared_cache_arguments
 
 FOLDER = Path("/models/x")
 
@@ -33,7 +33,7 @@ FOLDER = Path("/models/x")
 
 
 def test_nothing_is_drafted_unless_it_is_asked_for() -> None:
-    assert not drafts(VllmSettings())
+    assert not is_speculative(VllmSettings())
     arguments = engine_arguments(FOLDER, VllmSettings(), None, cpu=True)
     assert "speculative_config" not in arguments
     assert arguments["logits_processors"] == [PROCESSOR]
@@ -56,14 +56,14 @@ def test_ngrams_become_vllms_configuration_and_leave_no_processors(
     arguments = engine_arguments(FOLDER, chosen, None, cpu=True)
     assert arguments["speculative_config"] == config
     assert arguments["logits_processors"] == []
-    assert drafts(chosen)
+    assert is_speculative(chosen)
 
 
 def test_suffixes_become_vllms_configuration_where_their_package_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "arctic_inference")
-    found = draft_arguments(VllmSettings(speculative_method="suffix"))
+    found = speculative_arguments(VllmSettings(speculative_method="suffix"))
     assert found == {"speculative_config": {"method": "suffix", "num_speculative_tokens": 32}}
-    fewer = draft_arguments(VllmSettings(speculative_method="suffix", num_speculative_tokens=8))
+    fewer = speculative_arguments(VllmSettings(speculative_method="suffix", num_speculative_tokens=8))
     assert fewer["speculative_config"]["num_speculative_tokens"] == 8
 
 
@@ -78,7 +78,7 @@ def test_what_drafts_is_said_once(field: str) -> None:
     both = VllmSettings(
         speculative_method="ngram", engine={field: {"method": "ngram"} if field == "speculative_config" else "x"}
     )
-    with pytest.raises(UserError, match=rf"vllm\.draft and vllm\.engine\.{field}.*leave one"):
+    with pytest.raises(UserError, match=rf"vllm\.speculative_method and vllm\.engine\.{field}.*remove one"):
         engine_arguments(FOLDER, both, None, cpu=True)
 
 
@@ -95,12 +95,18 @@ def test_workers_on_one_cache_are_refused_beside_drafts(tmp_path: Path) -> None:
         '"vocab_size": 50, "intermediate_size": 64, "max_position_embeddings": 512}'
     )
     chosen = VllmSettings(speculative_method="ngram", shared_workers=True)
-    with pytest.raises(UserError, match=r"vllm\.draft does not go with vllm\.shared_workers"):
-        shared_arguments(tmp_path, chosen, "0.32.0", {"logits_processors": []})
+    with pytest.raises(UserError, match=r"vllm\.speculative_method is incompatible with vllm\.shared_workers"):
+        shared_cache_arguments(tmp_path, chosen, "0.32.0", {"logits_processors": []})
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("DRAFT", "trie"), ("DRAFT_TOKENS", "0"), ("DRAFT_TOKENS", "129"), ("DRAFT_NGRAM", "0")]
+    ("name", "value"),
+    [
+        ("SPECULATIVE_METHOD", "trie"),
+        ("NUM_SPECULATIVE_TOKENS", "0"),
+        ("NUM_SPECULATIVE_TOKENS", "129"),
+        ("PROMPT_LOOKUP_TOKENS", "0"),
+    ],
 )
 def test_settings_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"REASON_VLLM__{name}", value)
@@ -114,28 +120,31 @@ def test_settings_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, na
 @pytest.mark.parametrize(
     ("sampling", "what"),
     [
-        ({"hooks": (LogitsProcessorSpec(name="only_tokens", args={"ids": [1]}),)}, "hook only_tokens"),
+        (
+            {"logits_processors": (LogitsProcessorSpec(name="only_tokens", args={"ids": [1]}),)},
+            "logits processor only_tokens",
+        ),
         ({"json_schema": {"type": "object"}}, "json_schema"),
     ],
 )
 def test_what_drafting_excludes_is_refused_with_the_remedy(sampling: dict[str, Any], what: str) -> None:
-    with pytest.raises(CapabilityMissing, match=rf"{what}.*vllm\.draft = \"off\"") as caught:
-        refuse_undraftable(SamplingParams(**sampling), "vllm/x", draws=True)
+    with pytest.raises(CapabilityMissing, match=rf"{what}.*vllm\.speculative_method = \"off\"") as caught:
+        check_speculative_request(SamplingParams(**sampling), "vllm/x", samples_exactly=True)
     assert (caught.value.feature, caught.value.model) == (what, "vllm/x")
 
 
 def test_drawn_tokens_are_refused_where_they_would_be_drawn_wrong() -> None:
-    refuse_undraftable(SamplingParams(temperature=1), "vllm/x", draws=True)
-    refuse_undraftable(SamplingParams(temperature=0), "vllm/x", draws=False)
+    check_speculative_request(SamplingParams(temperature=1), "vllm/x", samples_exactly=True)
+    check_speculative_request(SamplingParams(temperature=0), "vllm/x", samples_exactly=False)
     with pytest.raises(CapabilityMissing, match="temperature above 0"):
-        refuse_undraftable(SamplingParams(temperature=1), "vllm/x", draws=False)
+        check_speculative_request(SamplingParams(temperature=1), "vllm/x", samples_exactly=False)
 
 
 def test_a_models_identity_tells_how_it_drafts() -> None:
-    assert drafting_name(None) == ""
+    assert speculative_identity(None) == ""
     ngram = SimpleNamespace(method="ngram", num_speculative_tokens=5, prompt_lookup_min=4, prompt_lookup_max=4)
-    assert drafting_name(ngram) == "+ngram-5-4-4"
-    assert drafting_name(SimpleNamespace(method="suffix", num_speculative_tokens=32)) == "+suffix-32"
+    assert speculative_identity(ngram) == "+ngram-5-4-4"
+    assert speculative_identity(SimpleNamespace(method="suffix", num_speculative_tokens=32)) == "+suffix-32"
 
 
 # --- Counters
@@ -151,21 +160,21 @@ def step(latencies: int, firsts: int, written: int, drafted: tuple[int, int] | N
 
 
 def test_steps_are_added_up() -> None:
-    listening = DraftStatistics()
+    listening = SpecDecodeStatsLogger()
     assert listening(None) is listening
     listening.record(None, None)
     listening.record(*step(0, 2, 2))  # two prompts
     first = listening.counters
-    assert first == DraftCounters()
-    assert (first.tokens_a_pass, first.accepted_share) == (1.0, 0.0)
+    assert first == SpecDecodeCounters()
+    assert (first.tokens_per_pass, first.acceptance_rate) == (1.0, 0.0)
     listening.record(*step(2, 0, 6, (10, 4)))
     listening.record(*step(2, 0, 2))
     listening.record(*step(1, 1, 2))
-    assert listening.counters == DraftCounters(passes=5, drafted=10, accepted=4, tokens=9)
-    assert listening.counters.tokens_a_pass == pytest.approx(9 / 5)
-    assert listening.counters.accepted_share == pytest.approx(0.4)
-    since = listening.counters - DraftCounters(passes=2, drafted=10, accepted=4, tokens=6)
-    assert since == DraftCounters(passes=3, tokens=3)
+    assert listening.counters == SpecDecodeCounters(passes=5, drafted=10, accepted=4, tokens=9)
+    assert listening.counters.tokens_per_pass == pytest.approx(9 / 5)
+    assert listening.counters.acceptance_rate == pytest.approx(0.4)
+    since = listening.counters - SpecDecodeCounters(passes=2, drafted=10, accepted=4, tokens=6)
+    assert since == SpecDecodeCounters(passes=3, tokens=3)
 
 
 # --- What is mended in vLLM's workers
@@ -221,42 +230,42 @@ def test_what_is_wrong_is_mended_and_what_is_right_left(
     monkeypatch: pytest.MonkeyPatch, right: dict[str, bool]
 ) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from reason.serving.vllm import rejection_sampler as drawing
+    from reason.serving.vllm import rejection_sampler
 
     module = sampler_of(**right)
-    was = [getattr(module, name) for name in drawing.NAMES]
+    was = [getattr(module, name) for name in rejection_sampler.PATCHED]
     stand_in(monkeypatch, module)
-    assert drawing.draws_exactly()
-    mended = [getattr(module, name) for name in drawing.NAMES]
+    assert rejection_sampler.ensure_exact_sampling()
+    mended = [getattr(module, name) for name in rejection_sampler.PATCHED]
     kept = [one is other for one, other in zip(was, mended, strict=True)]
     assert kept == [right.get(name, True) for name in ("expands", "bears", "refuses")]
-    assert drawing.draws_exactly()
-    assert mended == [getattr(module, name) for name in drawing.NAMES]
+    assert rejection_sampler.ensure_exact_sampling()
+    assert mended == [getattr(module, name) for name in rejection_sampler.PATCHED]
 
 
 def test_steps_with_guesses_are_constrained_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from reason.serving.vllm.rejection_sampler import bearing_nothing
+    from reason.serving.vllm.rejection_sampler import accepting_empty
 
     module = sampler_of(bears=False)
     how = SimpleNamespace(top_k=torch.tensor([2]))
-    constrain = bearing_nothing(module.apply_sampling_constraints)
+    constrain = accepting_empty(module.apply_sampling_constraints)
     assert constrain(torch.ones(1, 4), torch.tensor([1]), how).tolist() == [[0.5] * 4]
     assert constrain(torch.ones(0, 4), torch.tensor([0]), how).shape == (0, 4)
 
 
 def test_what_cannot_be_mended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
-    from reason.serving.vllm.rejection_sampler import draws_exactly
+    from reason.serving.vllm.rejection_sampler import ensure_exact_sampling
 
     module = sampler_of()
     module._rejection_random_sample = lambda outputs: None  # type: ignore[attr-defined]  # takes other arguments
     stand_in(monkeypatch, module)
-    assert not draws_exactly()
+    assert not ensure_exact_sampling()
     del module._rejection_random_sample
-    assert not draws_exactly()
+    assert not ensure_exact_sampling()
     stand_in(monkeypatch, module, cpu=False)
-    assert draws_exactly()
+    assert ensure_exact_sampling()
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.3, 1.0, 2.5]), st.integers(0, 4)), min_size=1, max_size=6))

@@ -65,7 +65,7 @@ def probe(drafting: Any) -> Probe:
         prompt=Prompt.user("What is the capital of France?"),
         others=(Prompt.user("Name a colour."), Prompt.user("Say hello."), Prompt.user("Count to five.")),
         too_long=Prompt.user("word " * 2000),
-        under_way=lambda: int(drafting.under_way),
+        under_way=lambda: int(drafting.num_running),
         tolerance=1e-3,
     )
 
@@ -73,7 +73,7 @@ def probe(drafting: Any) -> Probe:
 async def counted(model: Any, before: Any, tokens: int) -> Any:
     """What was drafted since `before`; the figures follow by a moment."""
     async with asyncio.timeout(120):
-        while (since := model.drafts - before).tokens < tokens:
+        while (since := model.spec_decode - before).tokens < tokens:
             await asyncio.sleep(0.02)
     return since
 
@@ -81,7 +81,7 @@ async def counted(model: Any, before: Any, tokens: int) -> Any:
 async def test_greedy_texts_are_those_without_drafts_in_fewer_passes(drafting: Any, vllm_model: Any) -> None:
     sampling = SamplingParams(temperature=0, max_tokens=120, ignore_eos=True)
     requests = [Request(prompt=p, sampling=sampling) for p in TASKS]
-    before, plain_before = drafting.drafts, vllm_model.drafts
+    before, plain_before = drafting.spec_decode, vllm_model.spec_decode
     made, plain = await drafting.generate(requests), await vllm_model.generate(requests)
     for [ours], [theirs] in zip(made, plain, strict=True):
         assert ours.token_ids == theirs.token_ids
@@ -90,7 +90,7 @@ async def test_greedy_texts_are_those_without_drafts_in_fewer_passes(drafting: A
     since = await counted(drafting, before, written)
     assert since.tokens == written  # the first of each comes with its prompt
     assert since.passes < written
-    assert since.tokens_a_pass > 1.2
+    assert since.tokens_per_pass > 1.2
     assert 0 < since.accepted < since.drafted
     assert written <= since.passes + since.accepted  # some may be right behind the end
     without = await counted(vllm_model, plain_before, written)
@@ -125,7 +125,7 @@ async def test_drafted_tokens_are_drawn_from_the_models_distribution(drafting: A
     kept = [t for t, mass in zip(kept, before_it, strict=True) if mass < how.get("top_p", 1.0)]
     weights = {t: math.exp(shown[t] / how["temperature"]) for t in kept}
     whole = math.fsum(weights.values())
-    before = drafting.drafts
+    before = drafting.spec_decode
     sampling = SamplingParams(max_tokens=2, n=SAMPLES, seed=11, ignore_eos=True, **how)
     [made] = await drafting.generate([Request(prompt=ROUND, sampling=sampling)])
     seconds = Counter(c.token_ids[1] for c in made if c.token_ids[0] == first)
@@ -155,16 +155,19 @@ async def test_greedy_texts_beside_drawn_ones_are_the_same(drafting: Any) -> Non
 
 async def test_what_cannot_be_had_is_not_declared_and_is_refused(drafting: Any, vllm_model: Any) -> None:
     can, plain = drafting.capabilities, vllm_model.capabilities
-    assert (can.hooks, can.json_schema, can.seed, can.full_vocabulary, can.kv_sharing) == (frozenset(), *[False] * 4)
+    assert (can.logits_processors, can.json_schema, can.seed, can.full_vocabulary, can.kv_sharing) == (
+        frozenset(),
+        *[False] * 4,
+    )
     assert (can.logprobs, can.scoring, can.prefix, can.forks, can.pins) == (True,) * 5
     assert (can.top_logprobs, can.tools) == (plain.top_logprobs, plain.tools)
     assert drafting.identity == f"{vllm_model.identity}+ngram-5-2-2"
     hooked = SamplingParams(logits_processors=(LogitsProcessorSpec(name="only_tokens", args={"ids": [1]}),))
-    with pytest.raises(CapabilityMissing, match=r"hook only_tokens.*vllm\.draft"):
+    with pytest.raises(CapabilityMissing, match=r"logits processor only_tokens.*vllm\.speculative_method"):
         await drafting.generate([Request(prompt=COPY, sampling=hooked)])
-    with pytest.raises(CapabilityMissing, match=r"json_schema.*vllm\.draft"):
+    with pytest.raises(CapabilityMissing, match=r"json_schema.*vllm\.speculative_method"):
         await drafting.generate([Request(prompt=COPY, sampling=SamplingParams(json_schema={"type": "object"}))])
-    assert drafting.under_way == 0
+    assert drafting.num_running == 0
 
 
 async def test_the_next_token_says_that_it_knows_the_listed_ones_alone(drafting: Any, vllm_model: Any) -> None:

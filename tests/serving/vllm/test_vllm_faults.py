@@ -33,7 +33,7 @@ def test_a_seed_and_a_prompt_in_chunks_go_together_on_a_cpu(smollm2_files: Model
     script = tmp_path / "seeded.py"
     script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(script), str(smollm2_files.folder)], capture_output=True, text=True, timeout=200
+        [sys.executable, str(script), str(smollm2_files.directory)], capture_output=True, text=True, timeout=200
     )
     if "SAID 2" not in done.stdout and "does not use offset" not in done.stdout + done.stderr:
         pytest.skip(f"the engine failed for another reason: {done.stderr[-300:]}")

@@ -17,7 +17,7 @@ QUESTIONS = ("Name a colour.", "What is two plus two?", "Tell me a story about a
 
 @pytest.fixture(scope="module")
 def tokenizer(smollm2_files: ModelFiles) -> Tokenizer:
-    return Tokenizer(smollm2_files.folder, smollm2_files.name)
+    return Tokenizer(smollm2_files.directory, smollm2_files.name)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def prompts(tokenizer: Tokenizer) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def eos(smollm2_files: ModelFiles, tokenizer: Tokenizer) -> list[int]:
-    return sorted(eos_ids(smollm2_files.folder, tokenizer))
+    return sorted(eos_ids(smollm2_files.directory, tokenizer))
 
 
 def order(name: str, *hooks: LogitsProcessorSpec, eos: Sequence[int] = ()) -> dict[str, Any]:
@@ -48,10 +48,14 @@ def reports(llm: Any, *ids: str) -> dict[str, Any]:
 
 
 def processor(llm: Any) -> Any:
-    from reason.serving.vllm.logits_processor import Hooks, HooksPlugin
+    from reason.serving.vllm.logits_processor import ReasonLogitsProcessor, ReasonLogitsProcessorPlugin
 
     runner = llm.llm_engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
-    [found] = [p for p in runner.input_batch.logitsprocs.all if isinstance(p, Hooks) and not isinstance(p, HooksPlugin)]
+    [found] = [
+        p
+        for p in runner.input_batch.logitsprocs.all
+        if isinstance(p, ReasonLogitsProcessor) and not isinstance(p, ReasonLogitsProcessorPlugin)
+    ]
     return found
 
 

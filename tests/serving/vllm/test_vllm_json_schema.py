@@ -41,7 +41,7 @@ async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
         [asked(), asked(temperature=1.0, n=4), asked(None, max_tokens=8)]
     )
     for completion in (greedy, *drawn):
-        assert (completion.finish_reason, completion.stopped_by) == ("stop", "")
+        assert (completion.finish_reason, completion.stop_reason) == ("stop", "")
         jsonschema.validate(json.loads(completion.text), ANIMAL)
     assert len({c.text for c in drawn}) > 1
     assert "{" not in free.text

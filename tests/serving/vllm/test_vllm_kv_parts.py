@@ -18,18 +18,18 @@ from reason.serving.kv_store import PayloadFile
 from reason.serving.prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
 from reason.serving.vllm.kv_transfer import (
     KEY,
-    Ask,
-    BlockShape,
-    Pins,
-    PrefixDesk,
-    ReadOrder,
-    Told,
-    WorkerReport,
-    WriteOrder,
-    tokens_sum,
+    BlockLayout,
+    BlockRead,
+    BlockWrite,
+    ConnectorScheduler,
+    PinnedBlocks,
+    TransferReport,
+    TransferRequest,
+    TransferResponse,
+    token_hash,
 )
-from reason.serving.vllm.metrics import CacheCounters, CacheStatistics, counters
-from reason.serving.vllm.options import keeps_prefixes
+from reason.serving.vllm.metrics import CacheCounters, CacheStatsLogger, cache_counters
+from reason.serving.vllm.options import uses_connector
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
 
@@ -44,16 +44,16 @@ def caches(seed: int, *, layers: int = 2, width: int = 6, blocks: int = BLOCKS) 
 
 
 def files_of(cache: dict[str, Any], *, rank: int = 0, ranks: int = 1) -> Any:
-    from reason.serving.vllm.kv_transfer import BlockFiles
+    from reason.serving.vllm.kv_transfer import BlockStorage
 
-    return BlockFiles(cache, BLOCKS, BLOCK, "cpu TEST", rank, ranks)
+    return BlockStorage(cache, BLOCKS, BLOCK, "cpu TEST", rank, ranks)
 
 
 def written(folder: Path, tokens: str = "t") -> tuple[dict[str, Any], PayloadFile]:
     """Blocks 2, 5 and 3 of a cache, written."""
     cache = caches(1)
     worker = files_of(cache)
-    worker.write(WriteOrder("r", folder, tokens, (2, 5, 3)))
+    worker.write(BlockWrite("r", folder, tokens, (2, 5, 3)))
     assert worker.take_report().written == {"r": 1}
     assert worker.take_report() is None
     [path] = folder.iterdir()
@@ -69,9 +69,9 @@ def test_blocks_come_back_into_other_blocks_bit_for_bit(tmp_path: Path) -> None:
     target = caches(2)
     before = {name: c.clone() for name, c in target.items()}
     worker = files_of(target)
-    worker.read(ReadOrder("r", tmp_path, (file,), "t", 1, (8, 0)))
+    worker.read(BlockRead("r", tmp_path, (file,), "t", 1, (8, 0)))
     assert worker.take_report() is None
-    assert worker.take_bad_blocks() == set()
+    assert worker.take_failed_blocks() == set()
     for name, cache in target.items():
         assert torch.equal(cache[8], source[name][5])
         assert torch.equal(cache[0], source[name][3])
@@ -79,15 +79,15 @@ def test_blocks_come_back_into_other_blocks_bit_for_bit(tmp_path: Path) -> None:
         assert torch.equal(cache[rest], before[name][rest])
 
 
-def refused(target: dict[str, Any], order: ReadOrder, words: str, **more: Any) -> None:
+def refused(target: dict[str, Any], order: BlockRead, words: str, **more: Any) -> None:
     before = {name: c.clone() for name, c in target.items()}
     worker = files_of(target, **more)
     worker.read(order)
     code, message = worker.take_report().failed["r"]
     assert code == "data_error"
     assert words in message
-    assert worker.take_bad_blocks() == set(order.blocks)
-    assert worker.take_bad_blocks() == set()
+    assert worker.take_failed_blocks() == set(order.blocks)
+    assert worker.take_failed_blocks() == set()
     assert all(torch.equal(c, before[name]) for name, c in target.items()), "a damaged file must change nothing"
 
 
@@ -99,52 +99,52 @@ def test_any_flipped_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, pl
     data = bytearray((folder / file.name).read_bytes())
     data[place % len(data)] ^= 1 << bit
     (folder / file.name).write_bytes(data)
-    refused(caches(2), ReadOrder("r", folder, (file,), "t", 0, (1,)), "SHA-256")
+    refused(caches(2), BlockRead("r", folder, (file,), "t", 0, (1,)), "SHA-256")
 
 
 def test_what_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
     _, file = written(tmp_path)
-    order = ReadOrder("r", tmp_path, (file,), "t", 0, (1, 4))
+    order = BlockRead("r", tmp_path, (file,), "t", 0, (1, 4))
     refused(caches(2, layers=3), order, "other layers")
     refused(caches(2, width=7), order, "other blocks")
     refused({n: c.to(torch.bfloat16) for n, c in caches(2).items()}, order, "other blocks")
-    refused(caches(2), ReadOrder("r", tmp_path, (file,), "t", 2, (1, 4)), "other blocks")
-    refused(caches(2), ReadOrder("r", tmp_path, (file,), "u", 0, (1,)), "other tokens")
+    refused(caches(2), BlockRead("r", tmp_path, (file,), "t", 2, (1, 4)), "other blocks")
+    refused(caches(2), BlockRead("r", tmp_path, (file,), "u", 0, (1,)), "other tokens")
     refused(caches(2), order, "number of workers", ranks=2)
     refused(caches(2), order, "number of workers", rank=1)
     short = file.model_copy(update={"nbytes": file.nbytes - 1})
-    refused(caches(2), ReadOrder("r", tmp_path, (short,), "t", 0, (1,)), "bytes instead of")
+    refused(caches(2), BlockRead("r", tmp_path, (short,), "t", 0, (1,)), "bytes instead of")
     path = tmp_path / file.name
     path.write_bytes(b"no tensors")
     nonsense = PayloadFile(name=file.name, nbytes=10, sha256=hashlib.sha256(b"no tensors").hexdigest())
-    refused(caches(2), ReadOrder("r", tmp_path, (nonsense,), "t", 0, (1,)), "no file of ours")
+    refused(caches(2), BlockRead("r", tmp_path, (nonsense,), "t", 0, (1,)), "no saved prefix")
     path.unlink()
     refused(caches(2), order, "cannot be read")
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     worker = files_of(caches(1))
-    worker.write(WriteOrder("r", tmp_path / "gone", "t", (1,)))
+    worker.write(BlockWrite("r", tmp_path / "gone", "t", (1,)))
     report = worker.take_report()
     assert report.failed["r"][0] in ("backend_error", "backend_unavailable")
     assert not report.written
 
 
 def test_caches_that_are_no_blocks_are_refused_and_shared_ones_kept_once() -> None:
-    from reason.serving.vllm.kv_transfer import shared_shape
+    from reason.serving.vllm.kv_transfer import combined_layout
 
-    assert "blocks" in files_of(caches(1, blocks=BLOCKS + 1)).shape.refusal
-    assert "several kinds" in files_of(caches(1, layers=1) | {"other": caches(1, width=8)["layer.0"]}).shape.refusal
+    assert "blocks" in files_of(caches(1, blocks=BLOCKS + 1)).layout.refusal
+    assert "several shapes" in files_of(caches(1, layers=1) | {"other": caches(1, width=8)["layer.0"]}).layout.refusal
     cache = caches(1)
     cache["twin"] = cache["layer.0"]
-    shape = files_of(cache).shape
+    shape = files_of(cache).layout
     assert shape.nbytes == 2 * 3 * 6 * 4
-    assert shape == files_of(caches(3)).shape
-    assert shape.layout != files_of(caches(3), ranks=2).shape.layout
-    both = shared_shape([shape, shape])
+    assert shape == files_of(caches(3)).layout
+    assert shape.layout != files_of(caches(3), ranks=2).layout.layout
+    both = combined_layout([shape, shape])
     assert (both.nbytes, both.layout) == (2 * shape.nbytes, shape.layout)
-    assert shared_shape([shape, BlockShape(refusal="no")]).refusal == "no"
-    assert shared_shape([]).refusal
+    assert combined_layout([shape, BlockLayout(refusal="no")]).refusal == "no"
+    assert combined_layout([]).refusal
 
 
 # --- The scheduler's half
@@ -176,17 +176,17 @@ class Pool:
 
 def test_pins_count_every_block_once_against_the_bound() -> None:
     pool = Pool(20)
-    pins = Pins(pool, 5)
-    pins.hold("a", [1, 2, 3])
-    pins.hold("b", [1, 2, 4])
+    pins = PinnedBlocks(pool, 5)
+    pins.pin("a", [1, 2, 3])
+    pins.pin("b", [1, 2, 4])
     assert pool.used() == {1: 2, 2: 2, 3: 1, 4: 1}
-    with pytest.raises(UserError, match="at most 5") as caught:
-        pins.hold("c", [5, 6])
+    with pytest.raises(UserError, match="maximum is 5") as caught:
+        pins.pin("c", [5, 6])
     assert caught.value.code == "prefix_too_large"
-    pins.hold("a", [1, 5])  # takes the place of what it held
+    pins.pin("a", [1, 5])  # takes the place of what it held
     assert pool.used() == {1: 2, 2: 1, 4: 1, 5: 1}
     with pytest.raises(BackendError, match="does not have"):
-        pins.hold("d", [0])
+        pins.pin("d", [0])
     pins.release(["a", "unknown", "b", "a"])
     assert pool.used() == {}
     assert pins.names == []
@@ -199,13 +199,13 @@ def test_pins_count_every_block_once_against_the_bound() -> None:
 )
 def test_pins_hold_what_their_names_hold_whatever_happens(moves: list[tuple[str, list[int] | None]]) -> None:
     pool, held = Pool(8), {}
-    pins = Pins(pool, 100)
+    pins = PinnedBlocks(pool, 100)
     for name, blocks in moves:
         if blocks is None:
             pins.release([name])
             held.pop(name, None)
         else:
-            pins.hold(name, blocks)
+            pins.pin(name, blocks)
             held[name] = blocks
         expected: dict[int, int] = {}
         for own in held.values():
@@ -214,7 +214,7 @@ def test_pins_hold_what_their_names_hold_whatever_happens(moves: list[tuple[str,
         assert pool.used() == expected
 
 
-def request(name: str, prompt: list[int], ask: Ask | None = None, params: Any = None) -> Any:
+def request(name: str, prompt: list[int], ask: TransferRequest | None = None, params: Any = None) -> Any:
     return SimpleNamespace(
         request_id=name,
         prompt_token_ids=prompt,
@@ -229,34 +229,34 @@ def step(name: str, computed: int, tokens: int, *, new: bool = True) -> Any:
 
 
 class Bed:
-    """A desk, its workers and its pool."""
+    """A harness, its workers and its pool."""
 
     def __init__(self, root: Path, *, names: bool = True, ranks: int = 1) -> None:
         self.root = root
         self.owner = PrefixOwner("m", "id", "float32", "l")
         self.folder = PrefixDirectory(PrefixStorage(root, 1 << 20), self.owner)
-        self.desk = PrefixDesk(root, BLOCK, (lambda shape: self.folder) if names else None)
-        self.desk.meet(BlockShape(dtype="float32", layout="l", nbytes=144), ranks)
+        self.scheduler = ConnectorScheduler(root, BLOCK, (lambda shape: self.folder) if names else None)
+        self.scheduler.set_layout(BlockLayout(dtype="float32", layout="l", nbytes=144), ranks)
         self.pool = Pool(40)
         self.tables: dict[str, list[int]] = {}
         manager = SimpleNamespace(block_pool=self.pool, get_block_ids=lambda name: (self.tables[name],))
-        self.desk.bind(manager, 24)
+        self.scheduler.bind(manager, 24)
 
     def save(self, name: str, prompt: list[int]) -> dict[str, Any]:
         """A whole request that saves, by name."""
-        self.desk.enter(request("s", prompt, Ask(save=name)))
+        self.scheduler.add_request(request("s", prompt, TransferRequest(save=name)))
         self.tables["s"] = list(range(1, len(prompt) // BLOCK + 2))
-        _, [order] = self.desk.orders(step("s", 0, len(prompt)))
+        _, [order] = self.scheduler.schedule(step("s", 0, len(prompt)))
         cache = caches(5)
         files_of(cache).write(order)
-        self.desk.hear(WorkerReport(written={"s": 1}))
-        told = self.desk.leave(request("s", prompt), self.tables["s"], True)
+        self.scheduler.add_report(TransferReport(written={"s": 1}))
+        told = self.scheduler.finish_request(request("s", prompt), self.tables["s"], True)
         assert told is not None
         return told
 
 
-def told(params: dict[str, Any] | None) -> Told:
-    found = Told.of(params)
+def told(params: dict[str, Any] | None) -> TransferResponse:
+    found = TransferResponse.from_params(params)
     assert found is not None
     return found
 
@@ -267,50 +267,50 @@ def test_a_prefix_is_saved_by_name_and_found_again(tmp_path: Path) -> None:
     saved = bed.folder.describe("rules")
     assert saved is not None
     assert (saved.token_ids, saved.stored) == (tuple(prompt), 8)
-    asking = request("r", [*prompt[:6], 7, 7, 7, 7], Ask(restore="rules", pin="x"))
-    bed.desk.enter(asking)
-    assert bed.desk.matched(asking, 0) == 4  # six tokens are common: one whole block
-    assert bed.desk.matched(asking, 4) == 0
-    assert bed.desk.matched(asking, 0) == 4
-    bed.desk.allotted(asking, lambda: [11, 12, 13], 4)
-    [read], writes = bed.desk.orders(step("r", 4, 6))
-    assert (read.first, read.blocks, read.tokens) == (0, (11,), tokens_sum(prompt[:8]))
+    asking = request("r", [*prompt[:6], 7, 7, 7, 7], TransferRequest(restore="rules", pin="x"))
+    bed.scheduler.add_request(asking)
+    assert bed.scheduler.num_matched_tokens(asking, 0) == 4  # six tokens are common: one whole block
+    assert bed.scheduler.num_matched_tokens(asking, 4) == 0
+    assert bed.scheduler.num_matched_tokens(asking, 0) == 4
+    bed.scheduler.blocks_allocated(asking, lambda: [11, 12, 13], 4)
+    [read], writes = bed.scheduler.schedule(step("r", 4, 6))
+    assert (read.first, read.blocks, read.token_hash) == (0, (11,), token_hash(prompt[:8]))
     assert not writes
-    assert bed.desk.orders(step("r", 10, 1, new=False)) == ([], [])
-    answer = told(bed.desk.leave(asking, [11, 12, 13], True))
+    assert bed.scheduler.schedule(step("r", 10, 1, new=False)) == ([], [])
+    answer = told(bed.scheduler.finish_request(asking, [11, 12, 13], True))
     assert (answer.read_tokens, answer.pinned_blocks, answer.code) == (4, 2, "")
-    assert bed.desk.pinned == ["x"]
+    assert bed.scheduler.pinned == ["x"]
 
 
 def test_one_token_is_always_left_to_compute(tmp_path: Path) -> None:
     bed, prompt = Bed(tmp_path / "p"), list(range(8))
     bed.save("rules", prompt)
-    same = request("r", prompt, Ask(restore="rules"))
-    bed.desk.enter(same)
-    assert bed.desk.matched(same, 0) == 4
-    bed.desk.leave(same, [], True)
+    same = request("r", prompt, TransferRequest(restore="rules"))
+    bed.scheduler.add_request(same)
+    assert bed.scheduler.num_matched_tokens(same, 0) == 4
+    bed.scheduler.finish_request(same, [], True)
 
 
 def test_blocks_are_written_when_the_prompt_is_complete_and_only_once(tmp_path: Path) -> None:
     bed, prompt = Bed(tmp_path / "p"), list(range(10))
-    bed.desk.enter(request("s", prompt, Ask(save="rules")))
+    bed.scheduler.add_request(request("s", prompt, TransferRequest(save="rules")))
     bed.tables["s"] = [4, 5, 6]
-    assert bed.desk.orders(step("s", 0, 6)) == ([], [])  # a chunk
-    _, [order] = bed.desk.orders(step("s", 6, 4, new=False))
+    assert bed.scheduler.schedule(step("s", 0, 6)) == ([], [])  # a chunk
+    _, [order] = bed.scheduler.schedule(step("s", 6, 4, new=False))
     assert order.blocks == (4, 5)
-    assert bed.desk.orders(step("s", 10, 1, new=False)) == ([], [])
+    assert bed.scheduler.schedule(step("s", 10, 1, new=False)) == ([], [])
 
 
 def test_an_aborted_save_leaves_nothing(tmp_path: Path) -> None:
     root = tmp_path / "p"
     bed, prompt = Bed(root), list(range(10))
     for ordered in (False, True):
-        bed.desk.enter(request("s", prompt, Ask(save="rules", pin="rules")))
+        bed.scheduler.add_request(request("s", prompt, TransferRequest(save="rules", pin="rules")))
         bed.tables["s"] = [4, 5, 6]
         if ordered:
-            bed.desk.orders(step("s", 0, 10))
-        bed.desk.leave(request("s", prompt), [4, 5, 6], False)
-        bed.desk.hear(WorkerReport(written={"s": 1}))
+            bed.scheduler.schedule(step("s", 0, 10))
+        bed.scheduler.finish_request(request("s", prompt), [4, 5, 6], False)
+        bed.scheduler.add_report(TransferReport(written={"s": 1}))
     assert bed.folder.describe("rules") is None
     assert bed.pool.used() == {}
     assert not [p for p in root.rglob("*") if "partial" in p.name]
@@ -318,15 +318,15 @@ def test_an_aborted_save_leaves_nothing(tmp_path: Path) -> None:
 
 def test_all_workers_must_have_written(tmp_path: Path) -> None:
     bed, prompt = Bed(tmp_path / "p", ranks=2), list(range(10))
-    bed.desk.enter(request("s", prompt, Ask(save="rules")))
+    bed.scheduler.add_request(request("s", prompt, TransferRequest(save="rules")))
     bed.tables["s"] = [4, 5, 6]
-    _, [order] = bed.desk.orders(step("s", 0, 10))
+    _, [order] = bed.scheduler.schedule(step("s", 0, 10))
     for rank in range(2):
         assert bed.folder.describe("rules") is None
         files_of(caches(rank), rank=rank, ranks=2).write(order)
-        report = WorkerReport(written={"s": 1})
-        report.add(WorkerReport())
-        bed.desk.hear(report)
+        report = TransferReport(written={"s": 1})
+        report.merge(TransferReport())
+        bed.scheduler.add_report(report)
     saved = bed.folder.describe("rules")
     assert saved is not None
     assert len(saved.files) == 2
@@ -336,11 +336,11 @@ def test_a_worker_that_fails_ends_the_save_and_keeps_the_old(tmp_path: Path) -> 
     bed = Bed(tmp_path / "p")
     bed.save("rules", list(range(10)))
     other = list(range(50, 60))
-    bed.desk.enter(request("s", other, Ask(save="rules", pin="x")))
+    bed.scheduler.add_request(request("s", other, TransferRequest(save="rules", pin="x")))
     bed.tables["s"] = [4, 5, 6]
-    bed.desk.orders(step("s", 0, 10))
-    bed.desk.hear(WorkerReport(failed={"s": ("backend_unavailable", "the disk is full")}))
-    answer = told(bed.desk.leave(request("s", other), [4, 5, 6], True))
+    bed.scheduler.schedule(step("s", 0, 10))
+    bed.scheduler.add_report(TransferReport(failed={"s": ("backend_unavailable", "the disk is full")}))
+    answer = told(bed.scheduler.finish_request(request("s", other), [4, 5, 6], True))
     assert (answer.code, answer.message, answer.pinned_blocks) == ("backend_unavailable", "the disk is full", 0)
     saved = bed.folder.describe("rules")
     assert saved is not None
@@ -353,19 +353,19 @@ def test_a_worker_that_fails_ends_the_save_and_keeps_the_old(tmp_path: Path) -> 
         ({KEY: {"save": "a", "write": "b"}}, "not by both"),
         ({KEY: {"sav": "a"}}, "sav"),
         ({KEY: 5}, "kv_transfer_params.reason"),
-        (Ask(restore="unknown").params(), "unknown"),
-        (Ask(restore="../x").params(), "cannot name"),
-        (Ask(write="/etc").params(), "no folder"),
-        (Ask(read="/etc/passwd").params(), "no folder"),
+        (TransferRequest(restore="unknown").params(), "unknown"),
+        (TransferRequest(restore="../x").params(), "cannot name"),
+        (TransferRequest(write="/etc").params(), "no directory"),
+        (TransferRequest(read="/etc/passwd").params(), "no directory"),
     ],
 )
 def test_nonsense_is_answered_and_never_raised(tmp_path: Path, params: Any, words: str) -> None:
     bed = Bed(tmp_path / "p")
     asking = request("r", list(range(10)), params=params)
-    bed.desk.enter(asking)
-    assert bed.desk.matched(asking, 0) == 0
-    assert bed.desk.orders(step("r", 0, 10)) == ([], [])
-    answer = told(bed.desk.leave(asking, [1, 2], True))
+    bed.scheduler.add_request(asking)
+    assert bed.scheduler.num_matched_tokens(asking, 0) == 0
+    assert bed.scheduler.schedule(step("r", 0, 10)) == ([], [])
+    answer = told(bed.scheduler.finish_request(asking, [1, 2], True))
     assert words in answer.message
     assert answer.code
 
@@ -375,57 +375,57 @@ def test_a_folder_must_be_an_attempts_own(tmp_path: Path) -> None:
     bed = Bed(root, names=False)
     with bed.folder.begin("rules", 10) as attempt:
         for path, fine in (
-            (str(attempt.folder), True),
-            (f"{attempt.folder}/..", False),
-            (str(attempt.folder.parent / ".." / "x" / ".partial-y"), False),
+            (str(attempt.directory), True),
+            (f"{attempt.directory}/..", False),
+            (str(attempt.directory.parent / ".." / "x" / ".partial-y"), False),
             (str(root / ".partial-x"), False),
             (str(tmp_path / ".partial-x"), False),
         ):
-            asking = request("r", list(range(10)), Ask(write=path))
-            bed.desk.enter(asking)
-            assert bool(told(bed.desk.leave(asking, [], False)).code) is not fine
-        link = attempt.folder.parent / ".partial-link"
+            asking = request("r", list(range(10)), TransferRequest(write=path))
+            bed.scheduler.add_request(asking)
+            assert bool(told(bed.scheduler.finish_request(asking, [], False)).code) is not fine
+        link = attempt.directory.parent / ".partial-link"
         link.symlink_to(tmp_path)
-        asking = request("r", list(range(10)), Ask(write=str(link)))
-        bed.desk.enter(asking)
-        assert "no folder" in told(bed.desk.leave(asking, [], False)).message
-    asking = request("r", list(range(10)), Ask(save="x"))
-    bed.desk.enter(asking)
-    assert "takes no names" in told(bed.desk.leave(asking, [], True)).message
+        asking = request("r", list(range(10)), TransferRequest(write=str(link)))
+        bed.scheduler.add_request(asking)
+        assert "no directory" in told(bed.scheduler.finish_request(asking, [], False)).message
+    asking = request("r", list(range(10)), TransferRequest(save="x"))
+    bed.scheduler.add_request(asking)
+    assert "accepts no names" in told(bed.scheduler.finish_request(asking, [], True)).message
 
 
 def test_a_refusal_is_told_to_everyone_and_others_are_not_touched(tmp_path: Path) -> None:
     bed = Bed(tmp_path / "p")
-    bed.desk.refuse("of a reason")
-    bed.desk.enter(asking := request("r", [1], Ask(describe=True)))
-    shape = told(bed.desk.leave(asking, [], True)).shape
+    bed.scheduler.refuse("of a reason")
+    bed.scheduler.add_request(asking := request("r", [1], TransferRequest(describe=True)))
+    shape = told(bed.scheduler.finish_request(asking, [], True)).layout
     assert shape is not None
     assert shape.refusal == "of a reason"
-    bed.desk.enter(asking := request("r", list(range(9)), Ask(save="x")))
-    assert "of a reason" in told(bed.desk.leave(asking, [], True)).message
+    bed.scheduler.add_request(asking := request("r", list(range(9)), TransferRequest(save="x")))
+    assert "of a reason" in told(bed.scheduler.finish_request(asking, [], True)).message
     for plain in (request("p", [1]), request("p", [1], params={"do_remote_prefill": True})):
-        bed.desk.enter(plain)
-        assert bed.desk.matched(plain, 0) == 0
-        assert bed.desk.leave(plain, [], True) is None
+        bed.scheduler.add_request(plain)
+        assert bed.scheduler.num_matched_tokens(plain, 0) == 0
+        assert bed.scheduler.finish_request(plain, [], True) is None
 
 
 # --- Counters and settings
 
 
 def test_the_schedulers_statistics_are_added_up() -> None:
-    statistics = CacheStatistics()
+    statistics = CacheStatsLogger()
     assert statistics(None, 3) is statistics
     statistics.record(None, None)
     own, disk = SimpleNamespace(queries=100, hits=60), SimpleNamespace(queries=40, hits=20)
     for connector in (None, disk):
         statistics.record(SimpleNamespace(prefix_cache_stats=own, connector_prefix_cache_stats=connector), None)
-    found = counters(32, statistics, None)
+    found = cache_counters(32, statistics, None)
     assert found == CacheCounters(block_tokens=32, queried_tokens=200, hit_tokens=120, restored_tokens=20)
-    assert found.hit_share == pytest.approx(0.7)
-    assert CacheCounters(block_tokens=32).hit_share == 0
+    assert found.hit_rate == pytest.approx(0.7)
+    assert CacheCounters(block_tokens=32).hit_rate == 0
     since = found - CacheCounters(block_tokens=32, queried_tokens=50)
     assert (since.queried_tokens, since.stored_blocks) == (150, None)
-    later = counters(32, statistics, SimpleNamespace(stored=9, removed=4, lost=0))  # type: ignore[arg-type]
+    later = cache_counters(32, statistics, SimpleNamespace(stored=9, removed=4, lost=0))  # type: ignore[arg-type]
     assert (later - later).stored_blocks == 0
     assert json.loads(later.model_dump_json())["evicted_blocks"] == 4
 
@@ -442,10 +442,10 @@ def test_the_schedulers_statistics_are_added_up() -> None:
     ],
 )
 def test_where_prefixes_are_kept(settings: VllmSettings, cpu: bool, kept: bool) -> None:
-    assert keeps_prefixes(settings, cpu) is kept
+    assert uses_connector(settings, cpu) is kept
 
 
 @pytest.mark.parametrize("more", [{"prefix_caching": False}, {"engine": {"kv_transfer_config": {}}}])
 def test_pins_that_cannot_be_had_are_refused(more: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"vllm\.pins"):
-        keeps_prefixes(VllmSettings(pins=True, **more), True)
+        uses_connector(VllmSettings(pins=True, **more), True)

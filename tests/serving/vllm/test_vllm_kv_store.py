@@ -44,7 +44,7 @@ async def forgotten(model: Any, files: ModelFiles) -> Any:
         if state.pinned:
             await model.kv_store.drop(state.saved.name, keep_file=True)
     assert await model.engine.reset_prefix_cache(), "something still holds blocks"
-    other = VllmModel(model.name, files, model._started, Tokenizer(files.folder, model.name), model._place)
+    other = VllmModel(model.name, files, model._started, Tokenizer(files.directory, model.name), model._place)
     await other.check_engine()
     return other
 
@@ -77,27 +77,27 @@ async def bench(engine: Any, tiny_vllm_files: ModelFiles) -> AsyncIterator[Bench
         await bench.store.drop(state.saved.name)
     assert await bench.store.saved() == []
     assert bench.partial() == []
-    assert bench.model.under_way == 0
+    assert bench.model.num_running == 0
 
 
 async def test_pins_leave_room_for_a_whole_context(bench: Bench) -> None:
-    from reason.serving.vllm.kv_store import ask_engine
-    from reason.serving.vllm.kv_transfer import Ask
+    from reason.serving.vllm.kv_store import transfer
+    from reason.serving.vllm.kv_transfer import TransferRequest
 
     engine, told = bench.model.engine, []
     for c in "abcd":
-        told.append((await ask_engine(engine, [ord(c)] * 700, Ask(pin=c), 1))[0])
+        told.append((await transfer(engine, [ord(c)] * 700, TransferRequest(pin=c), 1))[0])
     assert [t.pinned_blocks for t in told] == [21, 21, 21, 0]
     assert told[3].code == PrefixTooLarge.code
-    assert "at most 63" in told[3].message
+    assert "maximum is 63" in told[3].message
     assert (await bench.reply(Prompt(text="z" * 2000))).ok
-    _, usage = await ask_engine(engine, [ord("a")] * 700, Ask(unpin=tuple("abcd")), 1)
+    _, usage = await transfer(engine, [ord("a")] * 700, TransferRequest(unpin=tuple("abcd")), 1)
     assert usage.cached_tokens == 672
     assert await engine.reset_prefix_cache()
 
 
 async def test_a_prompt_below_a_block_and_one_beyond_the_context_are_refused(bench: Bench) -> None:
-    with pytest.raises(UserError, match="whole blocks of 32"):
+    with pytest.raises(UserError, match="full blocks of 32"):
         await bench.store.save("short", Prompt(text="x" * (BLOCK - 1)))
     with pytest.raises(ContextTooLong):
         await bench.store.save("long", Prompt(text="x" * 2047))

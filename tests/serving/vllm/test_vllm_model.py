@@ -50,7 +50,7 @@ async def test_it_says_what_the_local_engine_says(vllm_model: Any, smollm2_files
 async def test_samples_made_again_alone_are_what_they_were(vllm_model: Any) -> None:
     asked = request(temperature=1.0, seed=3, n=8)
     [whole] = await vllm_model.generate([asked])
-    [again] = await vllm_model.generate([asked.model_copy(update={"samples": (3, 5)})])
+    [again] = await vllm_model.generate([asked.model_copy(update={"sample_indices": (3, 5)})])
     assert [c.text for c in again] == [whole[3].text, whole[5].text]
     assert len({c.text for c in whole}) > 4
 
@@ -103,7 +103,7 @@ async def test_what_it_cannot_do_is_refused_before_it_runs(vllm_model: Any) -> N
         await vllm_model.next_token([ASK], top=2000)
     with pytest.raises(UserError, match="not in the vocabulary"):
         await vllm_model.score(ASK, [(10_000_000,)])
-    assert vllm_model.under_way == 0
+    assert vllm_model.num_running == 0
 
 
 def pair(name: str, expert: Prompt, amateur: Prompt, **sampling: Any) -> list[Request]:
@@ -169,7 +169,7 @@ async def test_a_cancelled_pair_leaves_the_engine_idle_and_running(vllm_model: A
     assert not await vllm_model.engine.is_paused()
     [[expert], [amateur]] = await vllm_model.generate(pair("p", ASK, Prompt.user("Hello")))
     assert expert.token_ids == amateur.token_ids
-    assert vllm_model.under_way == 0
+    assert vllm_model.num_running == 0
 
 
 async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,8 +179,8 @@ async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytes
     monkeypatch.setattr(vllm_model.engine, "collective_rpc", silence)
     from reason.core.errors import BackendError
 
-    with pytest.raises(BackendError, match="ignored the logits hooks"):
-        await vllm_model.check_hooks()
+    with pytest.raises(BackendError, match="ignored the logits processors"):
+        await vllm_model.check_logits_processors()
 
 
 @pytest.mark.parametrize(("threshold", "writer"), [(0.0, "large"), (100.0, "small")])
@@ -191,10 +191,10 @@ async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
     how: dict[str, Any] = {"threshold": threshold, "answer": "writer", "max_step_tokens": 24, "thinking_tokens": 96}
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     try:
-        desk = TwoModels(store, vllm_model, vllm_model)
-        made = await desk.solve("together", question=asked, **how)
-        again = await desk.solve("together", question=asked, replay=True, **how)
-        apart = await desk.solve("apart", question=asked, probe="separate", **how)
+        harness = TwoModels(store, vllm_model, vllm_model)
+        made = await harness.solve("together", question=asked, **how)
+        again = await harness.solve("together", question=asked, replay=True, **how)
+        apart = await harness.solve("apart", question=asked, probe="separate", **how)
     finally:
         await store.aclose()
     assert set(made.notes["writers"]) == {writer}
@@ -218,12 +218,12 @@ async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
 
     processes = engine_processes(vllm_model.engine)
     assert processes
-    under_way = asyncio.ensure_future(vllm_model.generate([request(max_tokens=500, ignore_eos=True)]))
-    while not vllm_model.under_way:
+    running = asyncio.ensure_future(vllm_model.generate([request(max_tokens=500, ignore_eos=True)]))
+    while not vllm_model.num_running:
         await asyncio.sleep(0.01)
     await vllm_model.aclose()
     with pytest.raises(asyncio.CancelledError):
-        await under_way
+        await running
     assert not [p for p in processes if psutil.pid_exists(p.pid) and p.status() != psutil.STATUS_ZOMBIE]
     with pytest.raises(BackendUnavailable, match="closed"):
         await vllm_model.generate([request()])

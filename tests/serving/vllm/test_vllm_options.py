@@ -15,9 +15,9 @@ from reason.core.settings import Settings, VllmSettings
 from reason.serving.factory import load_model
 from reason.serving.logits_processors import run_logits_processors
 from reason.serving.vllm import installation as installed
-from reason.serving.vllm.generation import is_valid
-from reason.serving.vllm.options import engine_arguments, sample_seed, sampling_arguments
-from reason.serving.vllm.processor_chain import Chain, Order
+from reason.serving.vllm.generation import is_valid_score
+from reason.serving.vllm.options import derived_seed, engine_arguments, sampling_arguments
+from reason.serving.vllm.processor_chain import ProcessorChain, ProcessorRequest
 
 FOLDER = Path("/models/x")
 
@@ -51,16 +51,16 @@ def test_further_arguments_win_except_what_hooks_need() -> None:
 
 @given(st.integers(-(2**63), 2**64), st.integers(0, 4095))
 def test_a_samples_seed_is_its_own_and_fits(seed: int, index: int) -> None:
-    made = sample_seed(seed, index)
+    made = derived_seed(seed, index)
     assert 0 <= made < 2**63
-    assert made == sample_seed(seed, index)
-    assert made != sample_seed(seed, index + 1)
-    assert made != sample_seed(seed + 1, index)
+    assert made == derived_seed(seed, index)
+    assert made != derived_seed(seed, index + 1)
+    assert made != derived_seed(seed + 1, index)
 
 
 def test_sampling_is_told_in_vllms_words() -> None:
     told = sampling_arguments(SamplingParams(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
-    assert told["seed"] == sample_seed(5, 2)
+    assert told["seed"] == derived_seed(5, 2)
     assert told["stop_token_ids"] == [2, 7]
     assert told["logprobs"] == 0
     assert told["detokenize"] is False
@@ -73,7 +73,7 @@ def test_sampling_is_told_in_vllms_words() -> None:
 def test_a_score_counts_only_behind_what_was_cached(cached: int | None, valid: bool) -> None:
     from types import SimpleNamespace
 
-    assert is_valid(SimpleNamespace(num_cached_tokens=cached), 10) is valid
+    assert is_valid_score(SimpleNamespace(num_cached_tokens=cached), 10) is valid
 
 
 def test_no_vllm_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,26 +123,30 @@ def test_a_script_without_a_guard_is_refused(tmp_path: Path, script: str, passes
 
 def test_an_order_is_read_as_a_value_or_as_json() -> None:
     order = {"id": "a", "hooks": [{"name": "only_tokens", "args": {"ids": [3]}}]}
-    assert Order.read({"reason": order}) == Order.read({"reason": str(order).replace("'", '"')})
-    assert Order.read(None) is None
-    assert Order.read({"other": 1}) is None
+    assert ProcessorRequest.from_arguments({"reason": order}) == ProcessorRequest.from_arguments(
+        {"reason": str(order).replace("'", '"')}
+    )
+    assert ProcessorRequest.from_arguments(None) is None
+    assert ProcessorRequest.from_arguments({"other": 1}) is None
     for bad in ("{", {"hooks": [{"name": "no_such_hook"}]}, {"hooks": [{"name": "only_tokens"}]}, 5):
         with pytest.raises(ValueError, match="reason: "):
-            Order.read({"reason": bad})
+            ProcessorRequest.from_arguments({"reason": bad})
 
 
 def test_a_chain_that_fails_ends_the_text_and_says_why() -> None:
     import numpy as np
 
-    order = Order.read({"reason": {"hooks": [{"name": "forbid_tokens", "args": {"ids": [0, 1, 2, 3]}}]}})
+    order = ProcessorRequest.from_arguments(
+        {"reason": {"hooks": [{"name": "forbid_tokens", "args": {"ids": [0, 1, 2, 3]}}]}}
+    )
     assert order is not None
-    chain = Chain(order, eos=[2])
+    chain = ProcessorChain(order, eos=[2])
     row = np.zeros(4, dtype=np.float32)
     for _ in range(2):
-        line = chain.line(row, [1], [])
+        line = chain.logits_row(row, [1], [])
         run_logits_processors([line])
-        assert np.isfinite(chain.changed(line, row)).tolist() == [False, False, True, False]
+        assert np.isfinite(chain.result(line, row)).tolist() == [False, False, True, False]
     assert chain.report() == {
         "extras": {},
-        "failure": ["user_error", "a logits hook failed: the hooks forbid every token"],
+        "failure": ["user_error", "a logits processor failed: the logits processors forbid every token"],
     }

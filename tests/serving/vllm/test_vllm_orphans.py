@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from reason.serving.model_files.find import ModelFiles
-from reason.serving.vllm.watchdog import OWNER, PATIENCE_S, end_with_owner
+from reason.serving.vllm.watchdog import OWNER_PID, SHUTDOWN_S, start_watchdog
 
 PROGRAM = """
 import pathlib, sys, time
@@ -22,7 +22,7 @@ from reason.serving.vllm.engine import engine_processes
 
 if __name__ == "__main__":
     files = ModelFiles("vllm/tiny", pathlib.Path(sys.argv[1]), "tiny", "")
-    model = VllmModel.load("vllm/tiny", files, VllmSettings(kv_bytes=64 << 20, max_model_len=256))
+    model = VllmModel.load("vllm/tiny", files, VllmSettings(kv_cache_bytes=64 << 20, max_model_len=256))
     print("engine:", *(process.pid for process in engine_processes(model.engine)), flush=True)
     time.sleep(600)
 """
@@ -39,7 +39,7 @@ def lives(pid: int) -> bool:
 def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    program = subprocess.Popen([sys.executable, script, tiny_vllm_files.folder], stdout=subprocess.PIPE, text=True)
+    program = subprocess.Popen([sys.executable, script, tiny_vllm_files.directory], stdout=subprocess.PIPE, text=True)
     pids: list[int] = []
     try:
         assert program.stdout is not None
@@ -54,7 +54,7 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
         program.wait()
         if program.stdout is not None:
             program.stdout.close()
-    deadline = time.monotonic() + 2 * PATIENCE_S + 10
+    deadline = time.monotonic() + 2 * SHUTDOWN_S + 10
     while any(lives(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.1)
     left = [pid for pid in pids if lives(pid)]
@@ -67,6 +67,6 @@ def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_p
 def test_a_server_and_the_program_itself_watch_nobody(owner: str, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
     monkeypatch.setattr("reason.serving.vllm.watchdog.threading.Thread", lambda **k: started.append(k))
-    monkeypatch.setenv(OWNER, owner)
-    end_with_owner()
+    monkeypatch.setenv(OWNER_PID, owner)
+    start_watchdog()
     assert started == []

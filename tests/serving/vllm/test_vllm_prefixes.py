@@ -20,21 +20,21 @@ PROMPT = Prompt(text=MIND * 9 + "\nThe old")
 
 @pytest.fixture(scope="module")
 def ids(smollm2_files: ModelFiles) -> list[int]:
-    return Tokenizer(smollm2_files.folder, smollm2_files.name).prompt_ids(PROMPT)
+    return Tokenizer(smollm2_files.directory, smollm2_files.name).prompt_ids(PROMPT)
 
 
 def ask(llm: Any, ids: Sequence[int], max_tokens: int = 8, **asked: Any) -> tuple[Any, Any]:
     """The output of a greedy request, and what the connector told."""
-    from reason.serving.vllm.kv_transfer import Ask, Told
+    from reason.serving.vllm.kv_transfer import TransferRequest, TransferResponse
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
 
-    extra = {"kv_transfer_params": Ask(**asked).params()} if asked else None
+    extra = {"kv_transfer_params": TransferRequest(**asked).params()} if asked else None
     params = SamplingParams(
         max_tokens=max_tokens, temperature=0, ignore_eos=True, logprobs=0, detokenize=False, extra_args=extra
     )
     [output] = llm.generate([TokensPrompt(prompt_token_ids=list(ids))], params, use_tqdm=False)
-    return output, Told.of(output.kv_transfer_params)
+    return output, TransferResponse.from_params(output.kv_transfer_params)
 
 
 def said(output: Any) -> tuple[list[int], list[float]]:
@@ -134,15 +134,15 @@ def test_what_makes_no_sense_is_told_and_changes_nothing(
         ({"restore": "mnid"}, "mind"),
         ({"restore": "../mind"}, "cannot name"),
         ({"save": "UP"}, "cannot name"),
-        ({"read": str(folder)}, "no folder for prefixes"),
-        ({"write": "/tmp"}, "no folder for prefixes"),
+        ({"read": str(folder)}, "no directory for prefixes"),
+        ({"write": "/tmp"}, "no directory for prefixes"),
     ):
         output, told = ask(llm, ids, **asked)
         assert words in told.message
         assert told.code in ("unknown_name", "user_error")
         assert said(output)[0] == reference[0]
     _, told = ask(llm, ids[:20], save="short")
-    assert "no whole block" in told.message
+    assert "no full block" in told.message
 
 
 def test_a_save_of_a_single_step_is_published_too(llm: Any, ids: list[int], prefix_root: Path, reference: Any) -> None:
@@ -172,6 +172,6 @@ async def test_another_engine_takes_it_over(vllm_model: Any, ids: list[int], ref
 
 
 def test_and_back(llm: Any, ids: list[int], smollm2_files: ModelFiles, reference: Any) -> None:
-    saved = Tokenizer(smollm2_files.folder, smollm2_files.name).prompt_ids(Prompt(text=MIND * 5))
+    saved = Tokenizer(smollm2_files.directory, smollm2_files.name).prompt_ids(Prompt(text=MIND * 5))
     _, told = cold(llm, [*saved, 1, 2, 3], restore="asked")
     assert (told.code, told.read_tokens) == ("", len(saved) // BLOCK * BLOCK)

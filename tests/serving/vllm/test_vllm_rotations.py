@@ -34,8 +34,8 @@ WIDTH = 64
 )
 def test_turns_are_those_of_vllm(rope: dict[str, Any]) -> None:
     import torch
-    from reason.serving.local.config import ModelShape
-    from reason.serving.local.rope import Rotary
+    from reason.serving.local.config import ModelConfig
+    from reason.serving.local.rope import RotaryEmbedding
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.model_executor.layers.rotary_embedding import get_rope
 
@@ -50,14 +50,14 @@ def test_turns_are_those_of_vllm(rope: dict[str, Any]) -> None:
         "max_position_embeddings": 512,
         "rope_parameters": rope,
     }
-    ours = Rotary(ModelShape.of(config, "the test's"), torch.float32)
+    ours = RotaryEmbedding(ModelConfig.from_dict(config, "the test's"), torch.float32)
     with set_current_vllm_config(VllmConfig()):
         theirs = get_rope(WIDTH, 512, rope_parameters=rope, dtype=torch.float32)
     positions = torch.tensor([0, 1, 7, 100, 300, 511])
     draw = torch.Generator().manual_seed(0)
     query = torch.randn(len(positions), 2 * WIDTH, generator=draw)
     key = torch.randn(len(positions), WIDTH, generator=draw)
-    cos, sin = ours.turn(positions)
+    cos, sin = ours.cos_sin(positions)
     expected = ours.rotate(query.view(-1, 2, WIDTH), (cos[:, None], sin[:, None])).flatten(1)
     turned, turned_key = theirs.forward_native(positions, query.clone(), key.clone())
     torch.testing.assert_close(turned, expected, atol=1e-4, rtol=1e-4)

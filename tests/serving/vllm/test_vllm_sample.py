@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
-from reason.serving.vllm.generation import Growing
+from reason.serving.vllm.generation import CompletionBuilder
 
 END = 2
 
@@ -22,13 +22,13 @@ class Characters:
 def grown(*outputs: tuple[str, str | None], report: dict[str, Any] | None = None, **sampling: Any) -> Completion:
     """The sample made of outputs, each the new tokens as characters and vLLM's finish reason."""
     request = Request(prompt=Prompt(text="a"), sampling=SamplingParams(logprobs=False, **sampling))
-    growing = Growing(request, 0, 0, [ord("a")], frozenset({END}), Characters())  # type: ignore[arg-type]
+    growing = CompletionBuilder(request, 0, 0, [ord("a")], frozenset({END}), Characters())  # type: ignore[arg-type]
     for text, finish in outputs:
         made = SimpleNamespace(token_ids=list(map(ord, text)), logprobs=None, finish_reason=finish)
-        growing.take(SimpleNamespace(num_cached_tokens=0, metrics=None, outputs=[made]))
-        if growing.reason is not None:
+        growing.add(SimpleNamespace(num_cached_tokens=0, metrics=None, outputs=[made]))
+        if growing.finish_reason is not None:
             break
-    return growing.end(report)
+    return growing.build(report)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def server(_vllm: None, tiny_vllm_files: ModelFiles, root: Path) -> Iterator[Rea
         "kv_connector_extra_config": {"root": str(root), "limit": 32 << 20},
     }
     log = root.parent / "server.log"
-    with real_server(tiny_vllm_files.folder, log, "--kv-transfer-config", json.dumps(transfer)) as running:
+    with real_server(tiny_vllm_files.directory, log, "--kv-transfer-config", json.dumps(transfer)) as running:
         yield running
 
 

@@ -29,7 +29,7 @@ def test_vllm_attends_for_all_rows_but_those_of_groups(which: str, monkeypatch: 
     layer = SimpleNamespace(layer_name="model.layers.0.self_attn.attn")
 
     def step(alone: bool) -> Any:
-        return SimpleNamespace(alone=alone, attend=lambda *given: called.append(f"ours, {given[0]}"))
+        return SimpleNamespace(is_exclusive=alone, attend=lambda *given: called.append(f"ours, {given[0]}"))
 
     def forward(metadata: Any) -> list[str]:
         called.clear()
@@ -48,21 +48,21 @@ def test_vllm_attends_for_all_rows_but_those_of_groups(which: str, monkeypatch: 
 def test_a_step_is_planned_from_the_rows_of_the_batch(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from reason.serving.vllm import shared_attention as attention
-    from reason.serving.vllm.shared_cache import Part
+    from reason.serving.vllm.shared_cache import WorkerRequest
 
     builder = backend(which).get_builder_cls()
     own = builder.__mro__[2]
     monkeypatch.setattr(own, "build", lambda self, *rest, **more: SimpleNamespace())
     told: list[Any] = []
-    monkeypatch.setattr(attention.ROOM, "step", lambda *given: told.append(given))
+    monkeypatch.setattr(attention.STATE, "step", lambda *given: told.append(given))
     starts, lengths = torch.tensor([0, 1, 4]), torch.tensor([9, 30])
     common = SimpleNamespace(num_reqs=2, query_start_loc=starts, query_start_loc_cpu=starts, seq_lens=lengths)
     one = builder.__new__(builder)
-    monkeypatch.setattr(attention.ROOM, "parts", {})
+    monkeypatch.setattr(attention.STATE, "requests", {})
     assert one.build(0, common).shared is None
     assert told == []
-    part = Part(group="g", kind="pass", workers=2, layout="combined")
-    monkeypatch.setattr(attention.ROOM, "parts", {1: part})
+    part = WorkerRequest(group="g", kind="pass", num_workers=2, layout="combined")
+    monkeypatch.setattr(attention.STATE, "requests", {1: part})
     one.build(0, common)
     assert told == [(2, [0, 1, 4], [9, 30])]
     assert not one.use_cascade_attention()

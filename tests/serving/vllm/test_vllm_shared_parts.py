@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from reason.core.errors import ContextTooLong, UserError
 from reason.core.messages import Prompt
 from reason.core.settings import VllmSettings
-from reason.serving.vllm.shared_cache import KEY, ROWS, SCHEDULER, Gangs, Part, shared_arguments
-from reason.serving.vllm.worker_group import Seats
+from reason.serving.vllm.shared_cache import (
+    KEY,
+    ROW_TRACKER,
+    SCHEDULER,
+    PassGate,
+    WorkerRequest,
+    shared_cache_arguments,
+)
+from reason.serving.vllm.worker_group import BatchSlots
 from reason.serving.worker_group import GroupStep, ViewLengths, WorkerGroupConfig, WorkerInput, header_ids, input_ids
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
@@ -35,21 +42,21 @@ HEADS, KV_HEADS, WIDTH = 4, 2, 8
 LAYERS = ("first", "second")
 
 
-# --- Parts
+# --- Requests
 
 
-def part(**settings: Any) -> Part:
-    usual: dict[str, Any] = {"group": "g", "kind": "pass", "workers": 2, "layout": "combined", "turn": 1}
-    return Part(**(usual | {"reading": (0, 1)} | settings))
+def part(**settings: Any) -> WorkerRequest:
+    usual: dict[str, Any] = {"group": "g", "kind": "pass", "num_workers": 2, "layout": "combined", "pass_number": 1}
+    return WorkerRequest(**(usual | {"active": (0, 1)} | settings))
 
 
 def test_a_part_is_read_as_it_was_written() -> None:
     one = part(worker=1, moves=(1, 0))
-    assert Part.of(json.loads(json.dumps(one.arguments()))) == one
-    assert Part.of(None) is None
-    assert Part.of({"other": 1}) is None
+    assert WorkerRequest.from_arguments(json.loads(json.dumps(one.arguments()))) == one
+    assert WorkerRequest.from_arguments(None) is None
+    assert WorkerRequest.from_arguments({"other": 1}) is None
     with pytest.raises(ValueError, match=rf"{KEY}.*kind"):
-        Part.of({KEY: one.model_dump() | {"kind": "bench"}})
+        WorkerRequest.from_arguments({KEY: one.model_dump() | {"kind": "bench"}})
 
 
 # --- Blocks
@@ -59,13 +66,13 @@ class Workers:
     """A group in a process of vLLM's, one layer, and beside it all that anybody reads, unturned, for one softmax."""
 
     def __init__(self, layout: str, workers: int, **config: Any) -> None:
-        from reason.serving.local.config import ModelShape
-        from reason.serving.local.rope import Rotary
-        from reason.serving.vllm.shared_cache import Groups
+        from reason.serving.local.config import ModelConfig
+        from reason.serving.local.rope import RotaryEmbedding
+        from reason.serving.vllm.shared_cache import GroupCaches
 
-        self.shape = ModelShape.of(CONFIG | config, "the test's configuration")
-        self.groups = Groups(self.shape, LAYERS, torch.float64, torch.device("cpu"))
-        self.rotary = Rotary(self.shape, torch.float64)
+        self.shape = ModelConfig.from_dict(CONFIG | config, "the test's configuration")
+        self.groups = GroupCaches(self.shape, LAYERS, torch.float64, torch.device("cpu"))
+        self.rotary = RotaryEmbedding(self.shape, torch.float64)
         self.layout, self.workers = layout, workers
         self.raw: dict[str, list[Any]] = {"prompt": [], "others": [], "own": []}
         self.steps: list[list[Any]] = [[] for _ in range(workers)]
@@ -79,58 +86,60 @@ class Workers:
         )
 
     def turned(self, x: Any, positions: list[int]) -> Any:
-        cos, sin = self.rotary.turn(torch.tensor(positions).double())  # with a model's factor, as vLLM turns them
+        cos, sin = self.rotary.cos_sin(torch.tensor(positions).double())  # with a model's factor, as vLLM turns them
         return self.rotary.rotate(x, (cos[:, None], sin[:, None]))
 
     def read(self, kind: str, count: int) -> None:
         """A prompt, by all workers; or a header."""
-        from reason.serving.vllm.shared_cache import Row
+        from reason.serving.vllm.shared_cache import WorkerRow
 
         _, key, value = self.numbers(count)
         self.raw[kind] = list(zip(key, value, strict=True))
         self.native = [count] * self.workers if kind == "prompt" else self.native
         for worker in range(self.workers if kind == "prompt" else 1):
-            row = Row(part(kind=kind, workers=self.workers, layout=self.layout, worker=worker, turn=0), 3, count, 0)
+            row = WorkerRow(
+                part(kind=kind, num_workers=self.workers, layout=self.layout, worker=worker, pass_number=0), 3, count, 0
+            )
             step = self.groups.step([row], 3 + count)
             padded = [torch.cat([x.new_zeros(3, *x.shape[1:]), x]) for x in (key, value)]
             query = padded[0].new_zeros(3 + count, HEADS, WIDTH)
             step.attend("second", query, self.turned(padded[0], [0] * 3 + list(range(count))), padded[1], query)
-            assert not step.alone
+            assert not step.is_exclusive
 
     def run(self, counts: dict[int, int], turn: int, moves: tuple[int, ...] = (), missing: bool = False) -> Any:
         """A pass: what comes out, and what one softmax over everybody's whole view gives."""
-        from reason.serving.vllm.shared_cache import Row
+        from reason.serving.vllm.shared_cache import WorkerRow
 
         rows, first, new = [], 2, {}
         for worker, count in sorted(counts.items(), reverse=True):  # in another order than the workers'
             told = part(
-                workers=self.workers,
+                num_workers=self.workers,
                 layout=self.layout,
                 worker=worker,
-                turn=turn,
-                reading=tuple(sorted(counts)) + ((self.workers - 1,) if missing else ()),
+                pass_number=turn,
+                active=tuple(sorted(counts)) + ((self.workers - 1,) if missing else ()),
                 moves=moves,
             )
-            rows.append(Row(told, first, count, self.native[worker]))
+            rows.append(WorkerRow(told, first, count, self.native[worker]))
             new[worker] = self.numbers(count)
             first += count
         step = self.groups.step(rows, first)
-        if step.plan is None:
+        if step.attention is None:
             return None
         for worker in moves:
             self.raw["prompt"] += self.steps[worker]
             self.steps[worker] = []
         q, k, v = (torch.zeros(first, h, WIDTH, dtype=torch.float64) for h in (HEADS, KV_HEADS, KV_HEADS))
         for row in rows:
-            positions = list(range(row.computed, row.computed + row.count))
-            query, key, value = new[row.part.worker]
+            positions = list(range(row.num_computed, row.num_computed + row.count))
+            query, key, value = new[row.request.worker]
             q[row.rows], k[row.rows], v[row.rows] = self.turned(query, positions), self.turned(key, positions), value
-            self.steps[row.part.worker] += list(zip(key, value, strict=True))
-            self.native[row.part.worker] += row.count
+            self.steps[row.request.worker] += list(zip(key, value, strict=True))
+            self.native[row.request.worker] += row.count
         output = torch.full((first, HEADS, WIDTH), 7.0, dtype=torch.float64)
         step.attend("second", q, k, v, output)
         assert bool((output[:2] == 7).all())
-        return [(output[row.rows], self.expected(row.part.worker, new[row.part.worker][0])) for row in rows]
+        return [(output[row.rows], self.expected(row.request.worker, new[row.request.worker][0])) for row in rows]
 
     def expected(self, worker: int, query: Any) -> Any:
         rest = [t for w, step in enumerate(self.steps) if w != worker for t in step]
@@ -149,7 +158,7 @@ class Workers:
 @pytest.mark.parametrize(("workers", "rope"), [(2, None), (3, None), (3, YARN)], ids=["2", "3", "yarn"])
 def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout: str, workers: int, rope: Any) -> None:
     group = Workers(layout, workers, rope_parameters=rope)
-    assert (group.shape.frequencies.factor > 1) == (rope is not None)
+    assert (group.shape.rope.factor > 1) == (rope is not None)
     group.read("prompt", 9)
     if layout == "combined":
         group.read("others", 3)
@@ -184,14 +193,14 @@ def test_a_group_that_nobody_opened_is_left_to_ordinary_attention() -> None:
 
 
 def test_a_prompt_in_pieces_and_by_several_is_kept_once() -> None:
-    from reason.serving.vllm.shared_cache import Row
+    from reason.serving.vllm.shared_cache import WorkerRow
 
     group = Workers("contiguous", 2)
 
     def kept(worker: int, count: int, computed: int) -> list[tuple[int, int]]:
-        told = part(kind="prompt", worker=worker, turn=0, layout="contiguous", reading=())
-        step = group.groups.step([Row(told, 0, count, computed)], count)
-        return [(len(write.columns), write.rows.start) for write in step.writes]
+        told = part(kind="prompt", worker=worker, pass_number=0, layout="contiguous", active=())
+        step = group.groups.step([WorkerRow(told, 0, count, computed)], count)
+        return [(len(copy.slots), copy.rows.start) for copy in step.copies]
 
     assert kept(0, 4, 0) == [(4, 0)]
     assert kept(1, 6, 0) == [(2, 4)]
@@ -207,14 +216,14 @@ def request(name: str, tokens: int = 1) -> Any:
 
 
 def test_a_pass_goes_on_when_all_are_there_in_the_order_of_the_workers() -> None:
-    gangs = Gangs()
+    gate = PassGate()
     late, early = request("late"), request("early", 3)
-    assert gangs.arrive(part(worker=1), "late", late) == []
-    assert gangs.arrive(part(worker=0, group="other"), "x", request("x")) == []
-    assert gangs.arrive(part(worker=0), "early", early) == [early, late]
-    assert gangs.judge({}, idle=False) == []
-    assert gangs.judge({"late": 1, "early": 3, "x": 5}, idle=False) == []
-    assert gangs.judge({}, idle=True) == []
+    assert gate.add(part(worker=1), "late", late) == []
+    assert gate.add(part(worker=0, group="other"), "x", request("x")) == []
+    assert gate.add(part(worker=0), "early", early) == [early, late]
+    assert gate.check_step({}, is_idle=False) == []
+    assert gate.check_step({"late": 1, "early": 3, "x": 5}, is_idle=False) == []
+    assert gate.check_step({}, is_idle=True) == []
 
 
 @pytest.mark.parametrize(
@@ -222,24 +231,24 @@ def test_a_pass_goes_on_when_all_are_there_in_the_order_of_the_workers() -> None
     [({"a": 1}, False, True), ({"a": 1, "b": 1}, False, True), ({"a": 1, "b": 2}, False, False), ({}, True, True)],
 )
 def test_a_pass_that_does_not_come_into_one_step_is_lost(scheduled: dict[str, int], idle: bool, lost: bool) -> None:
-    gangs = Gangs()
-    gangs.arrive(part(worker=0), "a", request("a"))
-    gangs.arrive(part(worker=1), "b", request("b", 2))
-    assert [one.request_id for one in gangs.judge(scheduled, idle)] == (["a", "b"] if lost else [])
-    assert gangs.judge({}, idle=True) == []
+    gate = PassGate()
+    gate.add(part(worker=0), "a", request("a"))
+    gate.add(part(worker=1), "b", request("b", 2))
+    assert [one.request_id for one in gate.check_step(scheduled, idle)] == (["a", "b"] if lost else [])
+    assert gate.check_step({}, is_idle=True) == []
 
 
 def test_who_ends_takes_its_pass_along() -> None:
-    gangs = Gangs()
-    gangs.arrive(part(worker=0), "a", request("a"))
-    gangs.forget(["a", "unknown"])
-    assert gangs.arrive(part(worker=1), "b", request("b")) == []
-    gangs.arrive(part(worker=0), "a2", request("a2"))
-    gangs.forget(["b"])
-    assert gangs.judge({}, idle=True) == []
+    gate = PassGate()
+    gate.add(part(worker=0), "a", request("a"))
+    gate.discard(["a", "unknown"])
+    assert gate.add(part(worker=1), "b", request("b")) == []
+    gate.add(part(worker=0), "a2", request("a2"))
+    gate.discard(["b"])
+    assert gate.check_step({}, is_idle=True) == []
 
 
-# --- Feeds and lengths
+# --- Inputs and lengths
 
 
 def encoded(text: str) -> list[int]:
@@ -252,22 +261,24 @@ def unchecked(ids: Any) -> None:
 
 def test_headers_are_read_where_they_are_seen() -> None:
     def headers(**settings: Any) -> tuple[list[int], list[int]]:
-        return header_ids(WorkerGroupConfig(prompt=Prompt(text="p"), others="o", own="m", **settings), encoded)
+        return header_ids(
+            WorkerGroupConfig(prompt=Prompt(text="p"), others_header="o", own_header="m", **settings), encoded
+        )
 
     assert headers() == ([111], [109])
     assert headers(layout="contiguous") == ([], [109])
-    assert headers(layout="interleaved") == headers(workers=1) == ([], [])
+    assert headers(layout="interleaved") == headers(num_workers=1) == ([], [])
 
 
 def test_a_token_is_read_before_the_text_behind_it() -> None:
     opening = WorkerGroupConfig(prompt=Prompt(text="p"))
-    step = GroupStep(feeds=(WorkerInput(token=5, text="a"), None))
+    step = GroupStep(inputs=(WorkerInput(token=5, text="a"), None))
     assert input_ids(step, opening, encoded, unchecked) == [[5, 97], []]
     for wrong in (
-        GroupStep(feeds=(None, None)),
-        GroupStep(feeds=(WorkerInput(),)),
-        GroupStep(feeds=(WorkerInput(), None)),
-        GroupStep(feeds=(WorkerInput(token=1), None), moves=(2,)),
+        GroupStep(inputs=(None, None)),
+        GroupStep(inputs=(WorkerInput(),)),
+        GroupStep(inputs=(WorkerInput(), None)),
+        GroupStep(inputs=(WorkerInput(token=1), None), moves=(2,)),
     ):
         with pytest.raises(UserError):
             input_ids(wrong, opening, encoded, unchecked)
@@ -289,31 +300,31 @@ def test_lengths_follow_the_blocks(layout: Any, data: st.DataObject) -> None:
             lengths.after(read, moves, longest - 1)
         assert caught.value.tokens == longest
         lengths = lengths.after(read, moves, longest)
-        assert (lengths.history, list(lengths.steps)) == (history, steps)
+        assert (lengths.history, list(lengths.own)) == (history, steps)
 
 
-# --- Seats
+# --- Batch slots
 
 
 async def test_groups_take_all_their_seats_or_wait() -> None:
-    seats = Seats(9)
+    slots = BatchSlots(9)
     with pytest.raises(UserError, match="max_num_seqs"):
-        await seats.take(9)
-    await seats.take(5)
-    waiting = asyncio.ensure_future(seats.take(4))
+        await slots.acquire(9)
+    await slots.acquire(5)
+    waiting = asyncio.ensure_future(slots.acquire(4))
     await asyncio.sleep(0)
     assert not waiting.done()
-    await asyncio.wait_for(seats.take(3), 1)
-    await seats.give_back(3)
+    await asyncio.wait_for(slots.acquire(3), 1)
+    await slots.release(3)
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    await seats.give_back(5)
+    await slots.release(5)
     await asyncio.wait_for(waiting, 1)
-    gone = asyncio.ensure_future(seats.take(5))
+    gone = asyncio.ensure_future(slots.acquire(5))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.wait([gone])
-    await asyncio.wait_for(seats.take(4), 1)
+    await asyncio.wait_for(slots.acquire(4), 1)
 
 
 # --- What is refused at the start
@@ -322,9 +333,9 @@ async def test_groups_take_all_their_seats_or_wait() -> None:
 def test_an_engine_whose_workers_cannot_share_is_refused(tmp_path: Path) -> None:
     def arguments(version: str = "0.32.0", config: dict[str, Any] = CONFIG, **engine: Any) -> dict[str, Any]:
         (tmp_path / "config.json").write_text(json.dumps(config))
-        return shared_arguments(tmp_path, VllmSettings(engine=engine), version, {"logits_processors": ["ours"]})
+        return shared_cache_arguments(tmp_path, VllmSettings(engine=engine), version, {"logits_processors": ["ours"]})
 
-    assert arguments()["logits_processors"] == ["ours", ROWS]
+    assert arguments()["logits_processors"] == ["ours", ROW_TRACKER]
     assert arguments("0.32.5")["scheduler_cls"] == SCHEDULER
     with pytest.raises(UserError, match=r"0\.33\.1"):
         arguments("0.33.1")

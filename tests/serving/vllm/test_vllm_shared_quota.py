@@ -16,20 +16,20 @@ from reason.serving.worker_group import ViewLengths, WorkerGroupConfig
 
 torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
 
-from reason.serving.local.config import ModelShape  # noqa: E402
+from reason.serving.local.config import ModelConfig  # noqa: E402
 from reason.serving.local.prefix_cache import OutOfCache  # noqa: E402
 from reason.serving.vllm.shared_cache import (  # noqa: E402
-    Groups,
-    Part,  # noqa: E402
-    Row,
+    GroupCaches,
+    WorkerRequest,
+    WorkerRow,
 )
 from reason.serving.vllm.worker_group import (  # noqa: E402  # noqa: E402
-    Extents,
-    Host,
-    Quota,
-    Seats,  # noqa: E402
-    VllmWorkers,
-    column_bytes,
+    BatchSlots,
+    GroupSize,
+    SharedCacheBudget,
+    VllmWorkerGroup,
+    WorkerGroupHost,
+    slot_bytes,
 )
 
 CONFIG: dict[str, Any] = {
@@ -50,16 +50,16 @@ ENGINE = SimpleNamespace(
     ),
     parallel_config=SimpleNamespace(pipeline_parallel_size=1),
 )
-COLUMN = 2 * 2 * 2 * 8 * 4
+SLOT_BYTES = 2 * 2 * 2 * 8 * 4
 
 
 def test_a_column_is_that_of_the_largest_stage() -> None:
-    assert column_bytes(ENGINE) == COLUMN
+    assert slot_bytes(ENGINE) == SLOT_BYTES
     stages = SimpleNamespace(
         model_config=SimpleNamespace(**(vars(ENGINE.model_config) | {"get_total_num_hidden_layers": lambda: 7})),
         parallel_config=SimpleNamespace(pipeline_parallel_size=3),
     )
-    assert column_bytes(stages) == 3 * COLUMN // 2
+    assert slot_bytes(stages) == 3 * SLOT_BYTES // 2
 
 
 @settings(max_examples=25)
@@ -67,17 +67,17 @@ def test_a_column_is_that_of_the_largest_stage() -> None:
 def test_what_is_counted_is_what_the_engines_process_holds(data: st.DataObject) -> None:
     workers = data.draw(st.integers(1, 3))
     prompt, others, own = data.draw(st.tuples(st.integers(1, 200), st.integers(0, 90), st.integers(0, 70)))
-    groups = Groups(ModelShape.of(CONFIG, "the test's"), ("a", "b"), torch.float32, torch.device("cpu"))
-    extents = Extents.of(prompt, others, own, workers)
+    groups = GroupCaches(ModelConfig.from_dict(CONFIG, "the test's"), ("a", "b"), torch.float32, torch.device("cpu"))
+    size = GroupSize.of(prompt, others, own, workers)
 
-    def part(kind: Any, worker: int, turn: int = 0, **more: Any) -> Part:
-        return Part(
+    def part(kind: Any, worker: int, turn: int = 0, **more: Any) -> WorkerRequest:
+        return WorkerRequest(
             group="g",
             kind=kind,
-            workers=workers,
+            num_workers=workers,
             layout="combined",
             worker=worker,
-            turn=turn,
+            pass_number=turn,
             sizes=(prompt, others, own),
             **more,
         )
@@ -85,8 +85,8 @@ def test_what_is_counted_is_what_the_engines_process_holds(data: st.DataObject) 
     for kind, count in (("others", others), ("own", own), ("prompt", prompt)):
         if count:  # in two pieces, which must not make it grow twice
             for first, last in ((0, count // 2), (count // 2, count)):
-                groups.step([Row(part(kind, 0), 0, last - first, first)], last - first)
-    assert groups.nbytes == extents.columns * COLUMN
+                groups.step([WorkerRow(part(kind, 0), 0, last - first, first)], last - first)
+    assert groups.nbytes == size.slots * SLOT_BYTES
     native = [prompt] * workers
     for turn in range(1, data.draw(st.integers(1, 8))):
         read = data.draw(st.lists(st.integers(0, 150), min_size=workers, max_size=workers).filter(any))
@@ -94,25 +94,25 @@ def test_what_is_counted_is_what_the_engines_process_holds(data: st.DataObject) 
         reading = tuple(w for w, count in enumerate(read) if count)
         rows, first = [], 0
         for w in reading:
-            rows.append(Row(part("pass", w, turn, reading=reading, moves=moves), first, read[w], native[w]))
+            rows.append(WorkerRow(part("pass", w, turn, active=reading, moves=moves), first, read[w], native[w]))
             first += read[w]
             native[w] += read[w]
-        assert groups.step(rows, first).plan is not None
-        extents = extents.after(read, moves)
-        assert groups.nbytes == extents.columns * COLUMN
+        assert groups.step(rows, first).attention is not None
+        size = size.after(read, moves)
+        assert groups.nbytes == size.slots * SLOT_BYTES
     groups.close("g")
     assert groups.nbytes == 0
 
 
 def test_more_than_there_is_is_refused_with_a_remedy_and_takes_nothing() -> None:
-    quota = Quota(1000 * COLUMN, COLUMN)
-    quota.take(900)
-    with pytest.raises(OutOfCache, match=f"{1001 * COLUMN:,}") as caught:
-        quota.take(101)
+    budget = SharedCacheBudget(1000 * SLOT_BYTES, SLOT_BYTES)
+    budget.acquire(900)
+    with pytest.raises(OutOfCache, match=f"{1001 * SLOT_BYTES:,}") as caught:
+        budget.acquire(101)
     assert "vllm.shared_bytes" in caught.value.hint
-    quota.take(100)
-    quota.give_back(1000)
-    assert quota.nbytes == 0
+    budget.acquire(100)
+    budget.release(1000)
+    assert budget.nbytes == 0
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
@@ -135,15 +135,24 @@ async def test_memory_comes_back_where_closing_is_broken_off(how: str) -> None:
     async def run(work: Any) -> Any:
         return [await each for each in work]
 
-    engine, quota, seats = Engine(), Quota(1000 * COLUMN, COLUMN), Seats(3)
-    given: Any = (lambda: engine, run, SimpleNamespace(holding=lambda *_: ()), frozenset(), SimpleNamespace(vocab=50))
-    opening = WorkerGroupConfig(prompt=Prompt(text="p"), num_workers=2, layout="contiguous")
-    group = VllmWorkers(
-        opening, ViewLengths("contiguous", 9, 0, (0, 0)), Extents.of(9, 0, 0, 2), Host(*given, seats, quota)
+    engine, budget, slots = Engine(), SharedCacheBudget(1000 * SLOT_BYTES, SLOT_BYTES), BatchSlots(3)
+    given: Any = (
+        lambda: engine,
+        run,
+        SimpleNamespace(tokens_containing=lambda *_: ()),
+        frozenset(),
+        SimpleNamespace(vocab_size=50),
     )
-    await seats.take(2)
-    group._take_room(group._extents)
-    assert quota.nbytes == 5 * 64 * COLUMN
+    opening = WorkerGroupConfig(prompt=Prompt(text="p"), num_workers=2, layout="contiguous")
+    group = VllmWorkerGroup(
+        opening,
+        ViewLengths("contiguous", 9, 0, (0, 0)),
+        GroupSize.of(9, 0, 0, 2),
+        WorkerGroupHost(*given, slots, budget),
+    )
+    await slots.acquire(2)
+    group._reserve(group._size)
+    assert budget.nbytes == 5 * 64 * SLOT_BYTES
     group._sessions[0]._outputs = Stuck()
     closing = asyncio.ensure_future(group.aclose())
     if how == "cancelled":
@@ -151,9 +160,9 @@ async def test_memory_comes_back_where_closing_is_broken_off(how: str) -> None:
         closing.cancel()
     with pytest.raises(RuntimeError if how == "failed" else asyncio.CancelledError):
         await closing
-    assert quota.nbytes == 0
+    assert budget.nbytes == 0
     assert [name for name, _ in forgotten] == ["reason_close_workers"]
-    await asyncio.wait_for(seats.take(2), 5)
+    await asyncio.wait_for(slots.acquire(2), 5)
 
 
 def test_the_bound_is_a_setting() -> None:

@@ -62,7 +62,7 @@ async def model(make_tiny_vllm: Callable[..., ModelFiles]) -> AsyncIterator[Any]
 
 
 def opening(**settings: Any) -> WorkerGroupConfig:
-    usual: dict[str, Any] = {"prompt": Prompt(text=PROMPT), "own": OWN, "temperature": 0, "workers": 2}
+    usual: dict[str, Any] = {"prompt": Prompt(text=PROMPT), "own_header": OWN, "temperature": 0, "num_workers": 2}
     usual |= {"layout": "contiguous"} if "layout" not in settings else {}
     return WorkerGroupConfig(**(usual | settings))
 
@@ -74,11 +74,11 @@ class Mirror:
         from reason.serving.local.tokenizer import Tokenizer
         from support.shared_cache_reference import Reference
 
-        self.reference, self.tokenizer = Reference(files.folder), Tokenizer(files.folder, "tiny")
+        self.reference, self.tokenizer = Reference(files.directory), Tokenizer(files.directory, "tiny")
         self.layout, self.workers = begun.layout, begun.num_workers
         self.blocks = {"history": self.reference.block()}
         self.reference.run([([self.blocks["history"]], self.tokenizer.prompt_ids(begun.prompt))])
-        for name, text in (("others", begun.others), ("own", begun.own)):
+        for name, text in (("others", begun.others_header), ("own", begun.own_header)):
             if text:
                 self.blocks[name] = self.reference.block()
                 self.reference.run([([self.blocks[name]], self.tokenizer.encode(text))])
@@ -89,7 +89,7 @@ class Mirror:
         for worker in step.moves:
             self.blocks["history"].absorb(self.steps[worker])
         feeds, reading = [], []
-        for worker, fed in enumerate(step.feeds):
+        for worker, fed in enumerate(step.inputs):
             if fed is None:
                 continue
             ids = ([] if fed.token is None else [fed.token]) + (self.tokenizer.encode(fed.text) if fed.text else [])
@@ -109,7 +109,7 @@ async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupCo
     import torch
 
     chance = random.Random(begun.num_workers)
-    group = await model.open_workers(begun)
+    group = await model.start_workers(begun)
     try:
         with torch.inference_mode():
             mirror = Mirror(files, begun)
@@ -118,7 +118,7 @@ async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupCo
             ]
             moves: tuple[int, ...] = ()
             for number in range(passes):
-                step = GroupStep(feeds=tuple(feeds), moves=moves)
+                step = GroupStep(inputs=tuple(feeds), moves=moves)
                 compare(await group.advance(step), mirror.run(step))
                 # Not what was drawn: a random model soon says one thing again and again.
                 feeds = [WorkerInput(token=chance.randrange(3, 250)) for _ in feeds]
@@ -146,8 +146,10 @@ def compare(drawn: Sequence[WorkerToken | None], expected: Sequence[Any]) -> Non
     ("layout", "workers"), [("contiguous", 2), ("contiguous", 8), ("interleaved", 2), ("combined", 3)]
 )
 async def test_thirty_passes_are_those_of_views_put_together_anew(model: Any, layout: Layout, workers: int) -> None:
-    headers = {"combined": {"others": OTHERS, "own": OWN}, "interleaved": {"own": ""}}.get(layout, {"own": OWN})
-    await follow(model, model.files, opening(layout=layout, workers=workers, **headers), 30)
+    headers = {"combined": {"others_header": OTHERS, "own_header": OWN}, "interleaved": {"own_header": ""}}.get(
+        layout, {"own_header": OWN}
+    )
+    await follow(model, model.files, opening(layout=layout, num_workers=workers, **headers), 30)
 
 
 LLAMA3 = {
@@ -178,7 +180,7 @@ async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their
     apart = {"distributed_executor_backend": "mp"} if family == "qwen2" else {}
     model = await started(files, **apart)
     try:
-        await follow(model, files, opening(layout="combined", others=OTHERS, workers=3), 30)
+        await follow(model, files, opening(layout="combined", others_header=OTHERS, num_workers=3), 30)
     finally:
         await model.aclose()
 
@@ -188,7 +190,7 @@ async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
         prompt=Prompt(text=PROMPT + "Well"), sampling=SamplingParams(max_tokens=20, temperature=0, ignore_eos=True)
     )
     [[expected]] = await model.generate([plain])
-    group = await model.open_workers(opening(workers=1))
+    group = await model.start_workers(opening(num_workers=1))
     ids, logprobs = await written(group, ["Well"], 20)
     await group.aclose()
     assert ids[0] == list(expected.token_ids)
@@ -200,7 +202,7 @@ async def written(group: WorkerGroup, first: list[str], passes: int) -> tuple[li
     feeds = tuple(WorkerInput(text=text) for text in first)
     told: list[list[WorkerToken]] = [[] for _ in first]
     for _ in range(passes):
-        drawn = await group.advance(GroupStep(feeds=feeds))
+        drawn = await group.advance(GroupStep(inputs=feeds))
         for worker, token in enumerate(drawn):
             assert token is not None
             told[worker].append(token)
@@ -212,7 +214,7 @@ async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> N
     """Workers that see the same draw the same; where texts change places, so do the draws."""
     said = []
     for texts in (["one two", "three"], ["three", "one two"]):
-        group = await model.open_workers(opening(layout="interleaved", own=""))
+        group = await model.start_workers(opening(layout="interleaved", own_header=""))
         said.append(await written(group, texts, 8))
         await group.aclose()
     assert said[0][0] == said[1][0][::-1]
@@ -230,7 +232,7 @@ async def test_a_group_beside_plain_requests_changes_neither(model: Any) -> None
     alone = await model.generate(requests)
 
     async def group_alone() -> Any:
-        group = await model.open_workers(opening(workers=3))
+        group = await model.start_workers(opening(num_workers=3))
         told = await written(group, ["a", "b", "c"], 12)
         await group.aclose()
         return told
@@ -246,7 +248,7 @@ async def test_a_group_beside_plain_requests_changes_neither(model: Any) -> None
 
 async def test_what_workers_wrote_is_not_in_the_cache_of_others(model: Any) -> None:
     """Blocks are known by their tokens alone, but those of workers hold what they saw of one another."""
-    group = await model.open_workers(opening())
+    group = await model.start_workers(opening())
     ids, _ = await written(group, ["first", "second"], 48)
     await group.aclose()
     text = model._tokenizer.encode("first")
@@ -259,8 +261,8 @@ async def test_what_workers_wrote_is_not_in_the_cache_of_others(model: Any) -> N
 async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> None:
     told = []
     for other in ("red", "blue", "red"):
-        group = await model.open_workers(opening())
-        drawn = await group.advance(GroupStep(feeds=(WorkerInput(text="It is"), WorkerInput(text=other))))
+        group = await model.start_workers(opening())
+        drawn = await group.advance(GroupStep(inputs=(WorkerInput(text="It is"), WorkerInput(text=other))))
         told.append(drawn[0].logprob)
         await group.aclose()
     assert told[0] == pytest.approx(told[2], abs=1e-6)
@@ -269,7 +271,7 @@ async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> 
 
 async def test_seeds_decide_and_banned_texts_are_not_drawn(model: Any) -> None:
     async def draws(seed: int, banned: tuple[str, ...] = ()) -> list[list[int]]:
-        group = await model.open_workers(opening(temperature=1.0, seed=seed, banned=banned))
+        group = await model.start_workers(opening(temperature=1.0, seed=seed, banned_texts=banned))
         told, _ = await written(group, ["a", "b"], 16)
         await group.aclose()
         return told
@@ -286,32 +288,32 @@ async def test_seeds_decide_and_banned_texts_are_not_drawn(model: Any) -> None:
 
 
 async def test_a_group_that_ends_leaves_nothing(model: Any) -> None:
-    group = await model.open_workers(opening())
+    group = await model.start_workers(opening())
     await written(group, ["a", "b"], 3)
-    assert model.under_way == 2
+    assert model.num_running == 2
     await group.aclose()
     await group.aclose()
-    assert model.under_way == 0
+    assert model.num_running == 0
     assert [list(told) for told in await model.engine.collective_rpc("reason_close_workers", args=(group._name,))] == [
         [0, 0]
     ]
     with pytest.raises(BackendUnavailable, match="closed"):
-        await group.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b"))))
+        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
 
 
 async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(model: Any) -> None:
-    group = await model.open_workers(opening())
+    group = await model.start_workers(opening())
     task = asyncio.ensure_future(
-        group.advance(GroupStep(feeds=(WorkerInput(text="a " * 60), WorkerInput(text="b " * 60))))
+        group.advance(GroupStep(inputs=(WorkerInput(text="a " * 60), WorkerInput(text="b " * 60))))
     )
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert model.under_way == 0
-    fresh = await model.open_workers(opening())
+    assert model.num_running == 0
+    fresh = await model.start_workers(opening())
     assert [
-        d is not None for d in await fresh.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b"))))
+        d is not None for d in await fresh.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
     ] == [
         True,
         True,
@@ -320,45 +322,45 @@ async def test_a_pass_that_is_cancelled_ends_the_group_and_the_engine_goes_on(mo
 
 
 async def test_a_view_longer_than_the_context_is_refused(model: Any) -> None:
-    group = await model.open_workers(opening())
+    group = await model.start_workers(opening())
     with pytest.raises(ContextTooLong, match="would see") as caught:
-        await group.advance(GroupStep(feeds=(WorkerInput(text="a" * 300), WorkerInput(text="b" * 300))))
+        await group.advance(GroupStep(inputs=(WorkerInput(text="a" * 300), WorkerInput(text="b" * 300))))
     assert caught.value.limit == CONTEXT - 1
-    assert model.under_way == 0
+    assert model.num_running == 0
 
 
 async def test_a_cache_without_room_for_a_worker_ends_its_group_and_says_so(model: Any) -> None:
-    group = await model.open_workers(opening(workers=8, layout="interleaved", own=""))
+    group = await model.start_workers(opening(num_workers=8, layout="interleaved", own_header=""))
     with pytest.raises(BackendError, match="no room"):
         for _ in range(4):
-            await group.advance(GroupStep(feeds=(WorkerInput(text="x" * 60),) * 8))
-    assert model.under_way == 0
-    again = await model.open_workers(opening())
-    await again.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b"))))
+            await group.advance(GroupStep(inputs=(WorkerInput(text="x" * 60),) * 8))
+    assert model.num_running == 0
+    again = await model.start_workers(opening())
+    await again.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
     await again.aclose()
     assert (again.counts.shared, again.counts.skipped) == (1, 0)
 
 
 async def test_memory_beside_the_cache_is_counted_and_bounded(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from reason.serving.local.prefix_cache import OutOfCache
-    from reason.serving.vllm.worker_group import Quota
+    from reason.serving.vllm.worker_group import SharedCacheBudget
 
     column = 2 * 3 * 32 * 4
     first = 5 * 64  # prompt, two headers, two workers
-    quota = Quota((first + 64) * column, column)
-    assert model._quota._column == column
-    monkeypatch.setattr(model, "_quota", quota)
-    with pytest.raises(OutOfCache, match="beside vLLM's own"):
-        await model.open_workers(opening(workers=4))
-    assert (model.under_way, quota.nbytes) == (0, 0)
-    group = await model.open_workers(opening())
-    assert quota.nbytes == first * column
-    await group.advance(GroupStep(feeds=(WorkerInput(text="a" * 70), WorkerInput(text="b"))))
-    assert quota.nbytes == (first + 64) * column
-    with pytest.raises(OutOfCache, match="beside vLLM's own") as caught:
-        await group.advance(GroupStep(feeds=(WorkerInput(text="a"), WorkerInput(text="b" * 70))))
+    budget = SharedCacheBudget((first + 64) * column, column)
+    assert model._shared_budget._slot_bytes == column
+    monkeypatch.setattr(model, "_shared_budget", budget)
+    with pytest.raises(OutOfCache, match="outside vLLM's cache"):
+        await model.start_workers(opening(num_workers=4))
+    assert (model.num_running, budget.nbytes) == (0, 0)
+    group = await model.start_workers(opening())
+    assert budget.nbytes == first * column
+    await group.advance(GroupStep(inputs=(WorkerInput(text="a" * 70), WorkerInput(text="b"))))
+    assert budget.nbytes == (first + 64) * column
+    with pytest.raises(OutOfCache, match="outside vLLM's cache") as caught:
+        await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b" * 70))))
     assert "vllm.shared_bytes" in caught.value.hint
-    assert (model.under_way, quota.nbytes) == (0, 0)
+    assert (model.num_running, budget.nbytes) == (0, 0)
     assert group.counts.shared == 1
 
 

@@ -50,9 +50,9 @@ def pooling_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def vllm_reward(process_folder: Path, pooling_settings: Settings) -> AsyncIterator[Any]:
-    from reason.serving.rewards import open_reward
+    from reason.serving.rewards.factory import load_reward_model
 
-    model = await open_reward(f"vllm-pooling/{process_folder}", pooling_settings)
+    model = await load_reward_model(f"vllm-pooling/{process_folder}", pooling_settings)
     yield model
     await model.aclose()
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 from reason.core.errors import BackendUnavailable, UserError
-from reason.serving.rewards import RewardModel, open_reward
+from reason.serving.rewards.factory import load_reward_model
+from reason.serving.rewards.model import RewardModel
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -15,7 +16,7 @@ SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb "
 async def test_the_same_scores_as_transformers(vllm_reward, process_folder, pooling_settings):
     assert isinstance(vllm_reward, RewardModel)
     assert (vllm_reward.capabilities.kind, vllm_reward.capabilities.context_tokens) == ("process", 512)
-    local = await open_reward(f"local/{process_folder}", pooling_settings)
+    local = await load_reward_model(f"local/{process_folder}", pooling_settings)
     for which in ("all", "last"):
         theirs = await vllm_reward.score_steps(PROBLEM, SOLUTIONS, which)
         ours = await local.score_steps(PROBLEM, SOLUTIONS, which)
@@ -57,18 +58,18 @@ async def test_a_token_based_model_is_sent_to_transformers(tmp_path, pooling_set
 
     folder = tiny_rewards.speaking_model(tmp_path / "shepherd")
     with pytest.raises(UserError, match="open local/"):
-        await open_reward(f"vllm-pooling/{folder}", pooling_settings)
+        await load_reward_model(f"vllm-pooling/{folder}", pooling_settings)
 
 
 async def test_settings_that_scoring_relies_on_are_not_free(process_folder, pooling_settings):
     vllm = pooling_settings.vllm.model_copy(update={"engine": {"runner": "generate"}})
     with pytest.raises(UserError, match=r"vllm\.engine\.runner"):
-        await open_reward(f"vllm-pooling/{process_folder}", pooling_settings.model_copy(update={"vllm": vllm}))
+        await load_reward_model(f"vllm-pooling/{process_folder}", pooling_settings.model_copy(update={"vllm": vllm}))
 
 
 async def test_outcome_model_and_closing(outcome_folder, pooling_settings):
-    model = await open_reward(f"vllm-pooling/{outcome_folder}", pooling_settings)
-    local = await open_reward(f"local/{outcome_folder}", pooling_settings)
+    model = await load_reward_model(f"vllm-pooling/{outcome_folder}", pooling_settings)
+    local = await load_reward_model(f"local/{outcome_folder}", pooling_settings)
     theirs = await model.score_steps(PROBLEM, SOLUTIONS)
     ours = await local.score_steps(PROBLEM, SOLUTIONS)
     assert [s.log_odds for s in theirs] == [pytest.approx(s.log_odds, abs=1e-3) for s in ours]
@@ -85,8 +86,8 @@ async def test_scalar_model_is_read_at_the_last_token(tmp_path, pooling_settings
     import tiny_rewards
 
     folder = tiny_rewards.process_model(tmp_path / "scalar", labels=1)
-    model = await open_reward(f"vllm-pooling/{folder}", pooling_settings)
-    local = await open_reward(f"local/{folder}", pooling_settings)
+    model = await load_reward_model(f"vllm-pooling/{folder}", pooling_settings)
+    local = await load_reward_model(f"local/{folder}", pooling_settings)
     theirs = await model.score_steps(PROBLEM, SOLUTIONS)
     ours = await local.score_steps(PROBLEM, SOLUTIONS)
     assert [s.log_odds for s in theirs] == [pytest.approx(s.log_odds, abs=1e-3) for s in ours]

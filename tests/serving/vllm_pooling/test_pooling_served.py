@@ -5,8 +5,8 @@ import json
 import pytest
 from reason.core.errors import UnknownName
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.cross_encoders import open_cross_encoder
-from reason.serving.rewards import open_reward
+from reason.serving.encoders.factory import load_cross_encoder
+from reason.serving.rewards.factory import load_reward_model
 
 PROBLEM = "What is 2 + 3 * 4?"
 SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb " * 30, "c", "d"]]
@@ -15,14 +15,14 @@ NAME = "hosted_vllm_pooling/tiny"
 
 async def test_a_served_process_model_gives_the_same_scores(process_folder, pooling_settings, serve):
     """The server is told to send a row for every token; the engine of the other tests sends one for every step."""
-    local = await open_reward(f"local/{process_folder}", pooling_settings)
+    local = await load_reward_model(f"local/{process_folder}", pooling_settings)
     with serve(process_folder, "--pooler-config", json.dumps({"tok_pooling_type": "ALL"})) as base:
         providers = {"hosted_vllm_pooling": ProviderSettings(api_base=base)}
         settings = Settings(providers=providers)
         with pytest.raises(UnknownName) as told:
-            await open_reward("hosted_vllm_pooling/tinny", settings)
+            await load_reward_model("hosted_vllm_pooling/tinny", settings)
         assert told.value.nearest == (NAME,)
-        model = await open_reward(NAME, settings)
+        model = await load_reward_model(NAME, settings)
         assert (model.capabilities.kind, model.capabilities.context_tokens) == ("process", 512)
         assert not model._activated
         for which in ("all", "last"):
@@ -59,6 +59,6 @@ async def test_a_served_reranker_gives_the_same_scores(tmp_path, serve):
         ]
     with serve(folder) as base:
         settings = Settings(providers={"hosted_vllm_pooling": ProviderSettings(api_base=base)})
-        model = await open_cross_encoder(NAME, settings)
+        model = await load_cross_encoder(NAME, settings)
         assert (await model.logits(pairs)).tolist() == [pytest.approx(row, abs=1e-3) for row in expected]
         await model.aclose()

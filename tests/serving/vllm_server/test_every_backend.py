@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from support.fault_server import FaultServer
 from reason.core.errors import (
     BackendUnavailable,
     CapabilityMissing,
@@ -21,9 +20,10 @@ from reason.core.errors import (
     UnknownName,
     UserError,
 )
-from reason.core.messages import Chunk, HookCall, Prompt, Request, Sampling
+from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.core.settings import LocalSettings, ProviderSettings, Settings, VllmSettings, load_settings
-from reason.serving.open import open_model
+from reason.serving.factory import load_model
+from support.fault_server import FaultServer
 from support.scripted_model import ScriptedModel, replies
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
@@ -56,13 +56,14 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         if kind == "local":
             request.getfixturevalue("smollm2_files")
             name, key_env = "local/smollm2-135m", None
-            settings = Settings(**files, local=LocalSettings(weight_format="fp32", threads=1, kv_bytes=512 << 20))
+            settings = Settings(**files, local=LocalSettings(weight_format="fp32", threads=1, kv_cache_bytes=512 << 20))
         elif kind == "vllm":
             pytest.importorskip("vllm", reason="vLLM is not installed")
             request.getfixturevalue("smollm2_files")
             name, key_env = "vllm/smollm2-135m", None
             settings = Settings(
-                **files, vllm=VllmSettings(dtype="float32", max_model_len=CONTEXT, max_num_seqs=16, kv_bytes=256 << 20)
+                **files,
+                vllm=VllmSettings(dtype="float32", max_model_len=CONTEXT, max_num_seqs=16, kv_cache_bytes=256 << 20),
             )
         elif kind == "hosted_vllm":
             settings = request.getfixturevalue("settings_for")(max_retries=0)
@@ -75,17 +76,17 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
             provider = ProviderSettings(api_base=base, api_key_env="SCRIPTED_KEY", max_retries=0)
             settings = Settings(providers={"hosted_vllm": provider})
             name, key_env = "hosted_vllm/small", "SCRIPTED_KEY"
-        model = await open_model(name, settings)
+        model = await load_model(name, settings)
         stack.push_async_callback(model.aclose)
         yield Place(name, settings, model, key_env)
 
 
 def ask(prompt: Prompt = ASK, **sampling: Any) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(**{"temperature": 0.0, "max_tokens": 4} | sampling))
+    return Request(prompt=prompt, sampling=SamplingParams(**{"temperature": 0.0, "max_tokens": 4} | sampling))
 
 
-def hook(name: str, **args: Any) -> tuple[HookCall, ...]:
-    return (HookCall(name=name, args=args),)
+def hook(name: str, **args: Any) -> tuple[LogitsProcessorSpec, ...]:
+    return (LogitsProcessorSpec(name=name, args=args),)
 
 
 def long(model: Any) -> Prompt:
@@ -135,7 +136,7 @@ async def test_one_request_that_does_not_fit_leaves_no_half_batch(place: Place) 
 
 async def test_a_model_that_is_not_there_is_unknown(place: Place) -> None:
     with pytest.raises(UnknownName, match="no-such-model") as caught:
-        await open_model(place.name.partition("/")[0] + "/no-such-model", place.settings)
+        await load_model(place.name.partition("/")[0] + "/no-such-model", place.settings)
     assert caught.value.hint
 
 
@@ -151,7 +152,7 @@ async def test_what_cannot_be_reached_is_unavailable(
         nobody = ProviderSettings(api_base="http://127.0.0.1:9/v1", max_retries=0)
         settings = Settings(providers={"hosted_vllm": nobody})
     with pytest.raises(BackendUnavailable) as caught:
-        await open_model(place.name, settings)
+        await load_model(place.name, settings)
     assert caught.value.hint
 
 
@@ -160,7 +161,7 @@ async def test_a_wrong_key_names_its_variable(place: Place, monkeypatch: pytest.
         pytest.skip(f"{place.name} needs no key")
     monkeypatch.setenv(place.key_env, "wrong")
     with pytest.raises(UserError, match=place.key_env) as caught:
-        await open_model(place.name, place.settings)
+        await load_model(place.name, place.settings)
     assert type(caught.value) is UserError
 
 
@@ -191,7 +192,7 @@ async def test_fifty_cancellations_leave_no_unfinished_request(place: Place) -> 
             await task
         if place.name.startswith("vllm/"):
             async with asyncio.timeout(10):
-                while place.model.under_way:
+                while place.model.num_running:
                     await asyncio.sleep(0.005)
     [[made]] = await place.model.generate([ask()])
     assert made.ok

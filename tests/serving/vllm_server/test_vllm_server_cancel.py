@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from reason.core.messages import Chunk, HookCall, Prompt, Request, Sampling
+from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from support.vllm_server import RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
@@ -19,7 +19,7 @@ TIMES = 10
 
 
 def endless(i: int, **more: Any) -> Request:
-    sampling = Sampling(**{"temperature": 1.0, "seed": i, "max_tokens": 600, "ignore_eos": True} | more)
+    sampling = SamplingParams(**{"temperature": 1.0, "seed": i, "max_tokens": 600, "ignore_eos": True} | more)
     return Request(prompt=Prompt.user(f"Tell story number {i}."), sampling=sampling)
 
 
@@ -69,7 +69,7 @@ async def test_cancelling_leaves_the_server_idle(server: RealServer, hosted: Any
         elif kind == "a batch":
             requests = [endless(100 * i + k, n=2) for k in range(12)]  # more than the server runs at once
         elif kind == "under hooks":
-            requests = [endless(i, n=2, hooks=(HookCall(name="entropy_probe"),))]
+            requests = [endless(i, n=2, hooks=(LogitsProcessorSpec(name="entropy_probe"),))]
         await cancelled(server, hosted, requests, when)
     [[after]] = await hosted.generate([endless(0, max_tokens=2)])
     assert after.ok
@@ -84,9 +84,9 @@ async def test_leaving_a_stream_early_does_too(server: RealServer, hosted: Any) 
 
 
 async def test_closing_the_model_does_too(server: RealServer, settings_for: Any, hosted: Any) -> None:
-    from reason.serving.litellm.opening import open_litellm
+    from reason.serving.litellm.factory import load_litellm_model
 
-    model = await open_litellm(hosted.name, settings_for())
+    model = await load_litellm_model(hosted.name, settings_for())
     task = asyncio.create_task(model.generate([endless(1, n=3)]))
     async with asyncio.timeout(60):
         while not await asyncio.to_thread(server.under_way):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.serving.structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from support.backend_contract import *  # noqa: F403
 from support.backend_contract import Probe
-from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.grammars import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from support.vllm_server import CONTEXT, RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
@@ -41,7 +41,7 @@ async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> No
 
 
 async def test_a_schema_holds_behind_a_beginning_that_is_sent_as_tokens_too(hosted: Any, probe: Probe) -> None:
-    sampling = Sampling(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, json_schema=TRIAL_SCHEMA)
+    sampling = SamplingParams(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, json_schema=TRIAL_SCHEMA)
     for prefix in ("Here it is:", "Here it is: "):  # chat templates would strip the second one's blank
         [[made]] = await hosted.generate([Request(prompt=probe.prompt.with_prefix(prefix), sampling=sampling)])
         assert is_trial(made.text)

@@ -7,27 +7,27 @@ from typing import Any
 
 import pytest
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.messages import HookCall, Prompt, Request, Sampling
-from reason.serving.files import ModelFiles
+from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.serving.model_files.find import ModelFiles
 from support.vllm_server import SERVED, RealServer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 ASK = Prompt.user("What is the capital of France?")
 
 
-def hooked(*hooks: HookCall, prompt: Prompt = ASK, **sampling: Any) -> Request:
+def hooked(*hooks: LogitsProcessorSpec, prompt: Prompt = ASK, **sampling: Any) -> Request:
     asked = {"temperature": 0.0, "max_tokens": 6, "hooks": hooks} | sampling
-    return Request(prompt=prompt, sampling=Sampling(**asked))
+    return Request(prompt=prompt, sampling=SamplingParams(**asked))
 
 
-def call(name: str, **args: Any) -> HookCall:
-    return HookCall(name=name, args=args)
+def call(name: str, **args: Any) -> LogitsProcessorSpec:
+    return LogitsProcessorSpec(name=name, args=args)
 
 
 async def test_the_probe_measures_what_the_local_engine_does(hosted: Any, smollm2_files: ModelFiles) -> None:
     from reason.serving.local.engine import LocalModel
 
-    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_bytes=64 << 20)
+    local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     try:
         asked = hooked(call("entropy_probe", token_logprobs=[5, 6]))
         [[here]], [[there]] = await local.generate([asked]), await hosted.generate([asked])
@@ -45,7 +45,7 @@ async def test_the_probe_measures_what_the_local_engine_does(hosted: Any, smollm
 async def test_each_sample_has_its_own_report(hosted: Any) -> None:
     asked = hooked(call("entropy_probe"), n=4, temperature=1.0, seed=3, max_tokens=10)
     [made] = await hosted.generate([asked])
-    [plain] = await hosted.generate([asked.model_copy(update={"sampling": Sampling(n=4, seed=3, max_tokens=10)})])
+    [plain] = await hosted.generate([asked.model_copy(update={"sampling": SamplingParams(n=4, seed=3, max_tokens=10)})])
     assert [c.text for c in made] == [c.text for c in plain]  # the probe changes nothing
     probes = [c.extras["entropy_probe"]["entropy"] for c in made]
     assert [len(p) for p in probes] == [len(c.token_ids) for c in made]

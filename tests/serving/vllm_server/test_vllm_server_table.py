@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from reason.core.errors import BackendError
-from reason.core.messages import Prompt, Request, Sampling
-from reason.serving.litellm.opening import open_litellm
+from reason.core.messages import Prompt, Request, SamplingParams
+from reason.serving.litellm.factory import load_litellm_model
 from reason.serving.litellm.vllm_server import detokenize, version
 from support.vllm_server import SERVED, RealServer
 
@@ -23,7 +23,7 @@ END = 2
 
 
 def request(prompt: Prompt = ASK, **sampling: Any) -> Request:
-    return Request(prompt=prompt, sampling=Sampling(**{"temperature": 0.0, "max_tokens": 8} | sampling))
+    return Request(prompt=prompt, sampling=SamplingParams(**{"temperature": 0.0, "max_tokens": 8} | sampling))
 
 
 def chat(server: RealServer, **body: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ async def test_samples_of_one_request_are_those_of_the_seeds_that_follow(server:
     alone = [chat(server, seed=5 + i, temperature=1) for i in range(3)]
     assert [c["message"]["content"] for c in many["choices"]] == [text(r) for r in alone]
     [made] = await hosted.generate([request(n=3, seed=5, temperature=1)])
-    [third] = await hosted.generate([request(n=3, seed=5, temperature=1).model_copy(update={"samples": (2,)})])
+    [third] = await hosted.generate([request(n=3, seed=5, temperature=1).model_copy(update={"sample_indices": (2,)})])
     assert third[0].text == made[2].text
 
 
@@ -151,7 +151,7 @@ async def test_cached_tokens_are_the_servers_own_count(server: RealServer, hoste
 
 async def test_another_salt_shares_no_cache_and_says_the_same(settings_for: Any, hosted: Any) -> None:
     long = Prompt.user("Keep this in mind: " + " ".join(f"item {i}" for i in range(60)) + ". Say one.")
-    salted = await open_litellm(hosted.name, settings_for(cache_salt="tenant", priority=-1))
+    salted = await load_litellm_model(hosted.name, settings_for(cache_salt="tenant", priority=-1))
     try:
         [[first]] = await hosted.generate([request(long)])
         [[warm]] = await hosted.generate([request(long)])
