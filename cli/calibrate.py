@@ -1,4 +1,4 @@
-"""`reason calibrate`: fit thresholds on development data; `router` for glimp, `verdicts` for verification."""
+"""`reason calibrate`: fit thresholds on development data; `router` for glimprouter, `verdicts` for verification."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ EXAMPLES = """
 
 reason calibrate router --data gsm8k --limit 50 -m LARGE --small-model SMALL --out pair.json
 reason calibrate router --data gsm8k=gsm8k.jsonl --limit 50 -m LARGE --small-model SMALL --rate 0.3 --out pair.json
-reason calibrate router --from-run runs/glimp-dev --rate 0.2 --out pair.json
-reason ask "…" -s glimp --set router=pair.json -m LARGE --small-model SMALL
+reason calibrate router --from-run runs/glimprouter-dev --rate 0.2 --out pair.json
+reason ask "…" -s glimprouter --set router=pair.json -m LARGE --small-model SMALL
 
 [b]Exit status[/b]
 
@@ -101,7 +101,7 @@ class CalibrateRouterOptions:
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Directory of a finished evaluation of glimp, instead of --data; no model is called.",
+            help="Directory of a finished evaluation of glimprouter, instead of --data; no model is called.",
             rich_help_panel=DATA,
         ),
     ] = None
@@ -130,7 +130,7 @@ class _Steps(NamedTuple):
 @calibrate_app.command(epilog=EXAMPLES)
 @option_model
 def router(options: CalibrateRouterOptions) -> None:
-    """Find the entropy above which glimp routes a step to the large model, for a given share of steps.
+    """Find the entropy above which glimprouter routes a step to the large model, for a given share of steps.
 
     The small model answers the items, and the entropies of its steps' first tokens are pooled. The file is valid for
     this pair of models and this kind of entropy; it has the thresholds of other rates, too.
@@ -167,7 +167,7 @@ def router(options: CalibrateRouterOptions) -> None:
     else:
         _print(fitted)
     _say_warnings(fitted, pooled)
-    use = ["reason", "ask", "QUESTION", "-s", "glimp", "--set", f"router={options.out}"]
+    use = ["reason", "ask", "QUESTION", "-s", "glimprouter", "--set", f"router={options.out}"]
     models = ["-m", fitted.large, "--small-model", fitted.small]
     say(f"the router is in {options.out}; {shlex.join([*use, *models])}")
 
@@ -222,7 +222,7 @@ def _run_small_model(options: CalibrateRouterOptions) -> _Steps:
             source,
             directory,
             settings,
-            label=f"calibration of glimp, {plan.models['small']}",
+            label=f"calibration of glimprouter, {plan.models['small']}",
             resume=True,
             concurrency=options.concurrency or DEFAULT_CONCURRENCY,
             store=options.store,

@@ -60,7 +60,7 @@ class CalibrateVerdictsOptions:
 
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output directory.")]
     more_data: Annotated[
-        list[str], typer.Argument(metavar="[NAME=PATH]…", help="More datasets, as with --data.", show_default=False)
+        list[str], typer.Argument(metavar="NAME=PATH...", help="More datasets, as with --data.", show_default=False)
     ] = field(default_factory=list)
     data: Annotated[
         list[str],

@@ -34,7 +34,7 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the
 Paths = Annotated[
     list[Path],
     typer.Argument(
-        metavar="PATH…",
+        metavar="PATH...",
         help="Files and directories of text, Markdown, HTML, JSON or PDF; each line of JSON Lines is a passage.",
     ),
 ]

@@ -434,8 +434,8 @@ def _say_summary(trained: TrainedNavigator, prepared: _Prepared, split: ProblemS
 
     usage = trained.usage
     say(
-        f"{usage.tokens:,} tokens generated in {usage.completions:,} completions; {usage.reused_completions:,} completions "
-        f"({usage.reused_tokens:,} tokens) reused from the run store"
+        f"{usage.tokens:,} tokens generated in {usage.completions:,} completions; {usage.reused_completions:,} "
+        f"completions ({usage.reused_tokens:,} tokens) reused from the run store"
     )
     requested = sum(r.scores_requested for r in trained.records)
     missing = sum(r.scores_missing for r in trained.records)

@@ -51,7 +51,7 @@ class TrainEntailmentOptions:
     ]
     out: Annotated[Path, typer.Option(metavar="FILE", help="File of the trained model.")]
     more_data: Annotated[
-        list[str], typer.Argument(metavar="[NAME=PATH]…", help="More datasets, as with --data.", show_default=False)
+        list[str], typer.Argument(metavar="NAME=PATH...", help="More datasets, as with --data.", show_default=False)
     ] = field(default_factory=list)
     data: Annotated[
         list[str],
@@ -147,7 +147,8 @@ def entailment(options: TrainEntailmentOptions) -> None:
     )
     splits = data.splits
     say(
-        f"{len(splits.train):,} training claims, {len(splits.validation):,} for validation, {len(splits.test):,} held out"
+        f"{len(splits.train):,} training claims, {len(splits.validation):,} for validation, "
+        f"{len(splits.test):,} held out"
     )
     run_dir = options.run_dir or options.out.with_suffix(".work")
     max_seconds = None if options.max_minutes is None else 60 * options.max_minutes

@@ -89,7 +89,7 @@ class TrainAutoRouterOptions:
     """Options of `reason train auto-router`."""
 
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Directories of evaluation runs of the same questions.")
+        list[Path], typer.Argument(metavar="RUN...", help="Directories of evaluation runs of the same questions.")
     ]
     training: RouterTrainingOptions
     price: Annotated[

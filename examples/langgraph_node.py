@@ -2,10 +2,10 @@
 
     python examples/langgraph_node.py
 
-The graph has its own state and checkpointer. The node calls a `Reasoner` that lives as long as the application, forwards
-events through LangGraph's custom stream, and writes three fields; an edge then sends answers with too little agreement
-to a person. Runs are durable without the graph's checkpoints: the run ID in the state suffices to show, replay or
-resume a run. Cancelling the graph cancels the run, which keeps its progress. Needs the extra `[local]`.
+The graph has its own state and checkpointer. The node calls a `Reasoner` that lives as long as the application,
+forwards events through LangGraph's custom stream, and writes three fields; an edge then sends answers with too little
+agreement to a person. Runs are durable without the graph's checkpoints: the run ID in the state suffices to show,
+replay or resume a run. Cancelling the graph cancels the run, which keeps its progress. Needs the extra `[local]`.
 """
 
 from __future__ import annotations

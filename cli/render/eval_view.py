@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ...core.events import Event, SampleFinished
 from ...evals.results import ResultRow
+from ...evals.runner import RunObserver
 from ...evals.statistics.intervals import wilson
 from .console import duration
 from .status import ProgressView, bar, bar_rows
@@ -132,7 +133,7 @@ class EvalProgress:
         self.failed += row.error is not None
 
 
-class EvalView(ProgressView):
+class EvalView(ProgressView, RunObserver):
     """Live view of an evaluation; an observer of its run.
 
     Args:
@@ -226,7 +227,7 @@ class SweepView(ProgressView):
         return {title: run for title, run in self._runs.items() if run.progress.total and not run.done}
 
 
-class SweptRunView:
+class SweptRunView(RunObserver):
     """One run of a sweep; an observer of the evaluation."""
 
     def __init__(self, view: SweepView) -> None:

@@ -17,7 +17,7 @@ from support.example_modules import load_example
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2_files: ModelFiles) -> Path:
-    """An empty home without settings or runs, with the user's cached models; the working directory is another empty one."""
+    """An empty home without settings or runs, with the user's cached models; the working directory is empty."""
     for name in [n for n in os.environ if n.startswith(("REASON_", "INSPECT_")) or n in ("NO_COLOR", "FORCE_COLOR")]:
         monkeypatch.delenv(name)
     for variable, directory in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
