@@ -11,8 +11,8 @@ from ..core.run import RunConfig
 from ..core.store.protocol import RunRecord
 from ..core.types import Answer
 from ..reasoning.retrieval.metered import RecordedRetriever
+from ..reasoning.retrieval.protocol import KnowledgeSource
 from ..reasoning.retrieval.sources.client import recorded_source
-from ..reasoning.retrieval.sources.protocol import KnowledgeSource
 from ..reasoning.strategy import Knowledge
 from ..serving.metered.replay import RecordedEmbedding, RecordedModel, RecordedReward
 from ..serving.model import Capabilities, LanguageModel
@@ -98,7 +98,7 @@ def recorded_verifier_resources(record: RunRecord, config: RunConfig) -> Verifie
                 str(recorded["identity"]),
                 None if (words := recorded["max_words"]) is None else int(str(words)),
                 finished=record.status == "finished",
-                spent="seconds" if is_stopped and config.budget.seconds is not None else None,
+                limit="seconds" if is_stopped and config.budget.seconds is not None else None,
             )
             for role, recorded in record.identities.items()
             if role.startswith("entailment:") and isinstance(recorded, dict)

@@ -20,23 +20,24 @@ from ..reasoning.retrieval.index.manifest import read_manifest
 from ..reasoning.retrieval.index.saved_index import load_index
 from ..reasoning.retrieval.metered import MeteredRetriever
 from ..reasoning.retrieval.passages import read_passages
+from ..reasoning.retrieval.protocol import KnowledgeSource, Retriever, Snippet
 from ..reasoning.retrieval.readers import FileNote
-from ..reasoning.retrieval.retriever import CombinedRetriever, HybridRetriever, Retriever
+from ..reasoning.retrieval.retriever import CombinedRetriever, HybridRetriever
 from ..reasoning.retrieval.sources.client import source_description
 from ..reasoning.retrieval.sources.factory import create_knowledge_source
-from ..reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
 from ..reasoning.strategy import STRATEGIES, Knowledge, Models
-from ..serving.encoders.protocols import EmbeddingModel, load_embedding_model
-from ..serving.litellm.limiter import Limiters
+from ..serving.encoders.factory import load_embedding_model
+from ..serving.encoders.protocols import EmbeddingModel
+from ..serving.litellm.limiter import LimiterRegistry
 from ..serving.model import LanguageModel
 from ..serving.model_files.downloads import Progress
 from ..serving.rewards.model import RewardModel
-from ..verify.entailment.factory import open_entailment
+from ..verify.entailment.factory import load_entailment
 from ..verify.entailment.judge import JudgeEntailment
 from ..verify.entailment.lexical import LexicalEntailment
 from ..verify.entailment.metered import MeteredEntailment
 from ..verify.entailment.protocol import Entailment
-from ..verify.verifier import Means, make_verifier
+from ..verify.verifier import VerifierContext, make_verifier
 from .planner import BUILT_IN_ENTAILMENTS, JUDGE, LEXICAL, entailment_of_strategy, uses_role
 
 
@@ -59,7 +60,7 @@ class CrossLoopLock:
 
 # -- models
 
-LoadModel = Callable[[str, Settings, Progress | None, Limiters], Awaitable[LanguageModel]]
+LoadModel = Callable[[str, Settings, Progress | None, LimiterRegistry], Awaitable[LanguageModel]]
 LoadRewardModel = Callable[
     [str, Settings, Progress | None, Callable[[str], Awaitable[LanguageModel]]], Awaitable[RewardModel]
 ]
@@ -86,7 +87,7 @@ class ModelPool:
     ) -> None:
         self._load_model, self._load_reward_model = load_model, load_reward_model
         self._settings, self._progress, self._lock = settings, progress, lock
-        self._limiters = Limiters()
+        self._limiters = LimiterRegistry()
         self._models: dict[_Key, LanguageModel] = {}
         self._rewards: dict[_Key, RewardModel] = {}
 
@@ -365,7 +366,7 @@ class VerifierResources:
         entailment = self.entailments.get(_strategy_entailment(run.config))
         return None if entailment is None else MeteredEntailment(entailment, run)
 
-    def context(self, run: Run, models: Models, entailment: str) -> Means:
+    def context(self, run: Run, models: Models, entailment: str) -> VerifierContext:
         """What a verifier works with in a run, charged to it."""
         if entailment == JUDGE:
             model: Entailment = JudgeEntailment(models.judge)
@@ -376,7 +377,7 @@ class VerifierResources:
         retriever = None if self.retriever is None else MeteredRetriever(self.retriever, run)
         for what in self._degraded():
             run.degrade(f"evidence: {what}")
-        return Means(run=run, models=models, entailment=model, retriever=retriever)
+        return VerifierContext(run=run, models=models, entailment=model, retriever=retriever)
 
     def identities(self) -> dict[str, Any]:
         """What a replay needs to know, by role."""
@@ -437,7 +438,7 @@ class VerifierPool:
 
     async def _entailment(self, name: str, settings: Settings, progress: Progress | None) -> Entailment:
         if name not in self.entailments:
-            self.entailments[name] = await open_entailment(name, settings, progress=progress)
+            self.entailments[name] = await load_entailment(name, settings, progress=progress)
         return self.entailments[name]
 
     async def _retriever(self, names: tuple[str, ...], settings: Settings, progress: Progress | None) -> Retriever:

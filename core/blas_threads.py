@@ -1,7 +1,7 @@
-"""Small linear algebra on one thread.
+"""Run small linear algebra on one thread.
 
-SciPy's solver calls BLAS for matrices of a few rows. Where BLAS has several threads, each call wakes them all and
-waits, which costs a hundred times what it computes if other programs want the same cores.
+SciPy's solver calls BLAS for matrices of a few rows. With several BLAS threads each call has to synchronize all of them,
+which takes about a hundred times as long as the computation when other programs use the same cores.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-_TURN = threading.Lock()  # the number of threads belongs to the process: whoever changes it must set it back first
+_LOCK = threading.Lock()  # the thread count is global to the process: one change at a time
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """BLAS uses one thread inside; afterwards as many as before."""
-    with _TURN, _loaded_libraries().limit(limits=1, user_api="blas"):
+    """Limit BLAS to one thread within the block."""
+    with _LOCK, _loaded_libraries().limit(limits=1, user_api="blas"):
         yield
 
 
 @cache
 def _loaded_libraries() -> Any:
-    """The BLAS libraries in memory; finding them takes a millisecond, setting one microseconds."""
+    """The loaded BLAS libraries, cached: finding them takes a millisecond, setting the limit only microseconds."""
     import numpy.linalg  # noqa: F401 (loads numpy's BLAS)
     import scipy.linalg  # noqa: F401 (loads scipy's)
     from threadpoolctl import ThreadpoolController

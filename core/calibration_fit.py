@@ -53,7 +53,7 @@ def fit_curve(method: CalibrationMethod, confidence: Values, correct: Values) ->
     return _isotonic(c, target) if method == "isotonic" else _on_log_odds(method, c, target)
 
 
-class ConfidenceBin(NamedTuple):
+class ReliabilityBin(NamedTuple):
     """A bar of a reliability diagram: examples with a confidence in (low, high], the first bar from low on."""
 
     low: float
@@ -63,7 +63,7 @@ class ConfidenceBin(NamedTuple):
     accuracy: float
 
 
-def reliability(confidence: Values, correct: Values, bins: int = BINS) -> tuple[ConfidenceBin, ...]:
+def reliability(confidence: Values, correct: Values, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
     """Mean confidence and accuracy in bins (b/bins, (b+1)/bins] of equal width; empty bins are left out.
 
     Raises:
@@ -73,7 +73,7 @@ def reliability(confidence: Values, correct: Values, bins: int = BINS) -> tuple[
     edges = np.arange(bins + 1) / bins
     index = bin_index(c, bins)
     return tuple(
-        ConfidenceBin(
+        ReliabilityBin(
             float(edges[b]),
             float(edges[b + 1]),
             int(inside.sum()),

@@ -64,7 +64,7 @@ import. Jurors are numbered from 0."""
 
 
 class OpinionGiven(Event):
-    """A juror has answered, or failed to; `report` is its `Opinion`."""
+    """A juror has answered, or failed to; `report` is its `JudgeVerdict`."""
 
     type: Literal["jury.opinion"] = "jury.opinion"
     juror: int

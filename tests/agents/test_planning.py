@@ -66,7 +66,7 @@ def test_a_jury_is_chosen_run_by_run(settings):
     assert models == {"main": "main", "juror-1": "a", "juror-2": "b", "chair": "c"} | (
         {"embedding": models["embedding"]} if "embedding" in models else {}
     )
-    with pytest.raises(UserError, match="asks no jury"):
+    with pytest.raises(UserError, match="uses no jury"):
         reasoner.plan("?", strategy="cot", jurors=("a",))
     with pytest.raises(UserError, match="has no chair"):
         reasoner.plan("?", strategy="cot", chair_model="c")
@@ -75,9 +75,9 @@ def test_a_jury_is_chosen_run_by_run(settings):
 @pytest.mark.parametrize(
     ("role", "said", "who"),
     [
-        ("small_model", "asks no small model, so it cannot use the small model x", "cascade, glimprouter"),
-        ("judge_model", "asks no judge, so it cannot use the judge x", "davinci with entailment=judge"),
-        ("reward_model", "asks no reward model, so it cannot use the reward model x", "best-of-n"),
+        ("small_model", "uses no small model, so it cannot use the small model x", "cascade, glimprouter"),
+        ("judge_model", "uses no judge, so it cannot use the judge x", "davinci with entailment=judge"),
+        ("reward_model", "uses no reward model, so it cannot use the reward model x", "best-of-n"),
     ],
 )
 def test_a_model_that_nobody_would_ask_is_refused_and_that_of_the_settings_left_out(settings, role, said, who):
@@ -97,7 +97,7 @@ def test_a_verifier_with_the_parameters_of_this_run_asks_the_judge(settings):
     reasoner = Reasoner(settings=settings)
     judged = {"verify": ("davinci",), "verify_parameters": {"davinci": {"entailment": "judge"}}}
     assert reasoner.plan("?", judge_model="x", **judged).models == {"main": "main", "judge": "x"}
-    with pytest.raises(UserError, match="asks no judge"):
+    with pytest.raises(UserError, match="uses no judge"):
         reasoner.plan("?", judge_model="x", verify=("davinci",))
 
 

@@ -72,8 +72,8 @@ def test_an_interrupted_caller_is_told_so_behind_the_clean_up_of_the_work(portal
     assert portal.call(answer) == 42
 
 
-@pytest.mark.parametrize("handed_over", [True, False])
-def test_an_interrupt_while_the_work_is_handed_over_leaves_nothing_running(portal, monkeypatch, handed_over):
+@pytest.mark.parametrize("is_submitted", [True, False])
+def test_an_interrupt_while_the_work_is_is_submitted_leaves_nothing_running(portal, monkeypatch, is_submitted):
     portal.call(answer)  # the loop runs
     seen = []
 
@@ -84,18 +84,18 @@ def test_an_interrupt_while_the_work_is_handed_over_leaves_nothing_running(porta
         finally:
             seen.append("clean")
 
-    hand_over = BlockingPortal.start_task_soon
+    start_task_soon = BlockingPortal.start_task_soon
 
     def interrupted(self, called, *args, **named):
-        if called.__name__ != "known":
-            return hand_over(self, called, *args, **named)
-        if handed_over:
-            hand_over(self, called, *args, **named)
+        if called.__name__ != "tracked":
+            return start_task_soon(self, called, *args, **named)
+        if is_submitted:
+            start_task_soon(self, called, *args, **named)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(BlockingPortal, "start_task_soon", interrupted)
     with pytest.raises(KeyboardInterrupt):
         portal.call(work)
-    assert seen == (["begun", "clean"] if handed_over else [])
+    assert seen == (["begun", "clean"] if is_submitted else [])
     monkeypatch.undo()
     assert portal.call(answer) == 42

@@ -217,17 +217,17 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, setting
 
 
 async def test_a_run_that_died_after_solving_asks_the_model_nothing_again(opened, settings, monkeypatch):
-    import reason.agents.pipeline as nodes
+    import reason.agents.pipeline as pipeline
 
     def die(*_):
         raise RuntimeError("power cut")
 
-    whole = nodes.finished
-    monkeypatch.setattr(nodes, "finished", die)
+    finish = pipeline.STAGES["finish"]
+    monkeypatch.setitem(pipeline.STAGES, "finish", die)
     async with voting(settings) as reasoner:
         with pytest.raises(RuntimeError, match="power cut"):
             await reasoner.aask("Where?", run_id="died")
-    monkeypatch.setattr(nodes, "finished", whole)
+    monkeypatch.setitem(pipeline.STAGES, "finish", finish)
     calls = len(opened["scripted"].generate_calls)
     async with voting(settings) as reasoner:
         answer = await reasoner.aresume("died")

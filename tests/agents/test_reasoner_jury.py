@@ -20,7 +20,7 @@ from reason.core.settings import (
 from reason.core.types import Document
 from reason.verify.types import Support
 from support.scripted_entailment import ScriptedEntailment
-from support.scripted_jury import CAPITAL, OPEN, Juror, model, rules, says
+from support.scripted_jury import CAPITAL, OPEN, ScriptedJuror, model, rules, says
 from support.scripted_model import ScriptedModel, replies
 
 LEXICAL = {"entailment": "lexical"}
@@ -30,10 +30,10 @@ LEXICAL = {"entailment": "lexical"}
 def opened(monkeypatch):
     """The models that reasoners open, by name, and how often each was."""
     models = {
-        "m/main": model(Juror(says("Canberra"), chair=rules("Canberra it is.", "Canberra")), "m/main"),
-        "a/one": model(Juror(says("Sydney")), "a/one"),
-        "b/two": model(Juror(says("Canberra")), "b/two"),
-        "c/chair": model(Juror(chair=rules("It is Canberra, I find.", "Canberra")), "c/chair"),
+        "m/main": model(ScriptedJuror(says("Canberra"), chair=rules("Canberra it is.", "Canberra")), "m/main"),
+        "a/one": model(ScriptedJuror(says("Sydney")), "a/one"),
+        "b/two": model(ScriptedJuror(says("Canberra")), "b/two"),
+        "c/chair": model(ScriptedJuror(chair=rules("It is Canberra, I find.", "Canberra")), "c/chair"),
     }
     counts = dict.fromkeys(models, 0)
 
@@ -136,7 +136,7 @@ async def test_a_jury_answers_again_with_what_a_verifier_found(opened, settings)
         )
 
     for name in models:
-        models[name] = model(Juror(said, chair=lambda prompt: rules(said(prompt))(prompt)), name)
+        models[name] = model(ScriptedJuror(said, chair=lambda prompt: rules(said(prompt))(prompt)), name)
     verifying = {"verify": ["davinci"], "verify_parameters": {"davinci": LEXICAL}}
     async with jury(settings, parameters=LEXICAL, **verifying) as reasoner:
         answer = await reasoner.aask(OPEN, documents=[facts])
@@ -146,7 +146,7 @@ async def test_a_jury_answers_again_with_what_a_verifier_found(opened, settings)
 
 async def test_a_jury_that_nobody_asks_is_refused_and_that_of_the_settings_left_closed(opened, settings):
     _, counts = opened
-    with pytest.raises(UserError, match=r"strategy cot asks no jury, so it cannot use the juror a/one") as e:
+    with pytest.raises(UserError, match=r"strategy cot uses no jury, so it cannot use the juror a/one") as e:
         Reasoner(strategy="cot", jurors=["a/one"], settings=settings)
     assert "edgejury" in e.value.hint
     for verify in ((), ("edgejury",)):  # the verifier's jury has no chair
@@ -204,18 +204,18 @@ async def test_open_answers_are_compared_by_what_the_parameters_name_and_again_f
 ):
     models, _ = opened
     for name in models:
-        models[name] = model(Juror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
+        models[name] = model(ScriptedJuror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
     judge = ScriptedEntailment(lambda pair: Support(0.8, 0.1, 0.1), name="embedded")
     asked = []
 
-    async def open_entailment(name, settings, **_):
+    async def load_entailment(name, settings, **_):
         asked.append(name)
         return judge
 
     async def load_embedding_model(name, settings, *_):
         raise BackendUnavailable("no embedding model here")
 
-    monkeypatch.setattr("reason.agents.resources.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.agents.resources.load_entailment", load_entailment)
     monkeypatch.setattr("reason.agents.resources.load_embedding_model", load_embedding_model)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
@@ -232,12 +232,12 @@ async def test_open_answers_are_compared_by_what_the_parameters_name_and_again_f
 async def test_what_compares_may_be_missing(opened, settings, monkeypatch):
     models, _ = opened
     for name in models:
-        models[name] = model(Juror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
+        models[name] = model(ScriptedJuror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
 
     async def missing(name, settings, *_, **__):
         raise BackendUnavailable("not here")
 
-    monkeypatch.setattr("reason.agents.resources.open_entailment", missing)
+    monkeypatch.setattr("reason.agents.resources.load_entailment", missing)
     monkeypatch.setattr("reason.agents.resources.load_embedding_model", missing)
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)

@@ -132,7 +132,7 @@ async def test_rag_asks_once_and_needs_something_to_ask(world, settings):
 
 
 def test_a_strategy_that_looks_nothing_up_refuses_what_it_would_ignore(settings):
-    with pytest.raises(UserError, match="cot looks nothing up"):
+    with pytest.raises(UserError, match="cot uses no knowledge sources"):
         Reasoner(strategy="cot", settings=settings, context=["somewhere"])
     with pytest.raises(UserError, match="the memory 'mine'"):
         Reasoner(strategy="mcts", settings=settings, memory="mine")

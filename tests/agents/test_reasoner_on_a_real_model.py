@@ -15,7 +15,7 @@ pytestmark = pytest.mark.real
 def settings(tmp_path, smollm2_files):
     return Settings(
         store=tmp_path / "runs.sqlite3",
-        cache_dir=smollm2_files.folder.parent.parent,
+        cache_dir=smollm2_files.directory.parent.parent,
         seed=1,
     )
 

@@ -133,7 +133,7 @@ async def test_what_evidence_says_cannot_end_the_data(asking, facts):
 
 async def test_a_spent_budget_repairs_nothing(asking):
     answer, model, _ = await asking(corrected, budget={"calls": 1})
-    assert answer.degraded[-1] == "the answer could not be repaired: another attempt brought none (budget)"
+    assert answer.degraded[-1] == "the answer could not be repaired: another attempt gave none (budget)"
     assert answer.text == WRONG
     assert answer.verification.verdict == "refuted"
     assert len(model.made) == 1

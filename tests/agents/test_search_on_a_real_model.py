@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def settings(tmp_path, smollm2_files):
-    return Settings(store=tmp_path / "runs.sqlite3", cache_dir=smollm2_files.folder.parent.parent, seed=1)
+    return Settings(store=tmp_path / "runs.sqlite3", cache_dir=smollm2_files.directory.parent.parent, seed=1)
 
 
 async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):

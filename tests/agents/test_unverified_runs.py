@@ -1,10 +1,9 @@
-"""Runs that verify nothing go without the graph, and look from outside as through all of it."""
+"""Runs without verifiers run their stages without the graph, with the same events and answer."""
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-from reason.agents import pipeline as nodes
-from reason.agents.graph import STAGES
-from reason.agents.pipeline import PipelineRun
+from reason.agents import pipeline
+from reason.agents.pipeline import STAGES, PipelineRun
 from reason.agents.reasoner import Reasoner
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
@@ -28,9 +27,9 @@ def settings(tmp_path):
     return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
-async def through_all(journey, pipeline):
-    """As if something were verified, and as before such runs went without the graph."""
-    return await journey._through_all({"question": journey._run.question.model_dump(mode="json")}, pipeline)
+async def through_graph(run, context):
+    """The way of a run with verifiers."""
+    return await run._through_graph({"question": run._run.question.model_dump(mode="json")}, context)
 
 
 def told(sink):
@@ -44,7 +43,7 @@ async def test_both_ways_tell_and_answer_the_same(model, settings, monkeypatch):
         one = await reasoner.aask("Where?", sinks=[brief])
         store = await reasoner.open_store()
         assert await store.get_checkpoint(one.run_id) is None
-        monkeypatch.setattr(PipelineRun, "_from_the_start", through_all)
+        monkeypatch.setattr(PipelineRun, "_from_start", through_graph)
         other = await reasoner.aask("Where?", sinks=[whole])
         assert await store.get_checkpoint(other.run_id) is not None
     assert told(brief) == told(whole)
@@ -57,12 +56,12 @@ async def test_a_run_whose_stages_were_kept_goes_on_from_there(model, settings, 
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as before:
-        before.setattr(PipelineRun, "_from_the_start", through_all)
-        before.setattr(nodes, "finished", die)
+        before.setattr(PipelineRun, "_from_start", through_graph)
+        before.setitem(pipeline.STAGES, "finish", die)
         async with Reasoner(settings=settings) as reasoner:
             with pytest.raises(RuntimeError, match="power cut"):
                 await reasoner.aask("Where?", run_id="kept")
-    monkeypatch.setattr(nodes, "solved", die)  # it is solved
+    monkeypatch.setitem(pipeline.STAGES, "solve", die)  # it is solved
     async with Reasoner(settings=settings) as reasoner:
         assert (await reasoner.aresume("kept")).answer == "Paris"
 

@@ -16,7 +16,7 @@ from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
 from reason.core.types import Document
-from reason.verify.entailment.lexical import by_words
+from reason.verify.entailment.lexical import lexical_support
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel, replies
 
@@ -53,13 +53,13 @@ def no_model(monkeypatch):
 @pytest.fixture
 def judging(monkeypatch):
     """Every entailment string opens this one, which counts; the strings are kept."""
-    made, names = ScriptedEntailment(by_words), []
+    made, names = ScriptedEntailment(lexical_support), []
 
-    async def open_entailment(name, *_, **__):
+    async def load_entailment(name, *_, **__):
         names.append(name)
         return made
 
-    monkeypatch.setattr(verifying_module, "open_entailment", open_entailment)
+    monkeypatch.setattr(verifying_module, "load_entailment", load_entailment)
     made.opened = names
     return made
 
@@ -111,7 +111,7 @@ async def test_the_run_is_stored_and_replays_without_opening_anything(settings, 
     async def refuse(*_, **__):
         raise AssertionError("something was opened")
 
-    for name in ("open_entailment", "load_embedding_model", "open_index", "open_place"):
+    for name in ("load_entailment", "load_embedding_model", "open_index", "open_place"):
         monkeypatch.setattr(verifying_module, name, refuse)
     asked = len(judging.calls)
     reports, sink = ClaimReportSink(), MemorySink()
@@ -153,10 +153,10 @@ async def test_a_spent_time_limit_replays_as_it_was(settings, facts, monkeypatch
         async def judge(self, pairs):
             await asyncio.sleep(60)
 
-    async def open_entailment(*_, **__):
-        return Slow(by_words)
+    async def load_entailment(*_, **__):
+        return Slow(lexical_support)
 
-    monkeypatch.setattr(verifying_module, "open_entailment", open_entailment)
+    monkeypatch.setattr(verifying_module, "load_entailment", load_entailment)
     found = await averify_text(
         ANSWER, evidence=[facts], parameters={"entailment": "nli/slow"}, settings=settings, budget={"seconds": 1}
     )
@@ -206,7 +206,7 @@ async def test_other_input_that_is_refused(settings, facts, tmp_path):
 
     await refused(UserError, "2,000,001 characters", "x" * (MAX_ANSWER_CHARS + 1))
     await refused(UserError, "not valid Unicode", "a \ud800 b")
-    await refused(UserError, "nothing to check the answer against", evidence=())
+    await refused(UserError, "nothing to verify the answer against", evidence=())
     await refused(DataError, "there is no .*nowhere", evidence=[tmp_path / "nowhere"])
     await refused(UnknownName, "unknown verifier 'davincy'", verifier="davincy")
     await refused(UnknownName, "davinci parameter", parameters={"entailmant": "lexical"})
@@ -271,7 +271,7 @@ async def test_left_out_files_and_a_missing_embedding_model_are_told(settings, t
         "Paris is the capital of France.", evidence=[folder], parameters=LEXICAL, settings=settings
     )
     told = "\n".join(found.degraded)
-    assert "words alone: unknown embedding model 'none'" in told
+    assert "words only: unknown embedding model 'none'" in told
     assert "docs/broken.pdf was left out" in told
     assert "docs/old.txt was read otherwise: byte 4 is not UTF-8" in told
 
@@ -287,12 +287,12 @@ async def test_cancelling_saves_the_run_and_resuming_finishes_it(settings, facts
                 await asyncio.sleep(60)
             return await super().judge(pairs)
 
-    slow = Slow(by_words)
+    slow = Slow(lexical_support)
 
-    async def open_entailment(*_, **__):
+    async def load_entailment(*_, **__):
         return slow
 
-    monkeypatch.setattr(verifying_module, "open_entailment", open_entailment)
+    monkeypatch.setattr(verifying_module, "load_entailment", load_entailment)
     sink = MemorySink()
     work = asyncio.ensure_future(
         averify_text(ANSWER, evidence=[facts], parameters={"entailment": "nli/slow"}, settings=settings, sinks=[sink])
