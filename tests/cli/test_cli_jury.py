@@ -83,7 +83,7 @@ def test_a_missing_juror_is_named(cli: Cli, jurors: dict[str, ScriptedModel]) ->
 def test_unused_jury_is_a_usage_error(cli: Cli, jurors: dict[str, ScriptedModel], command: list[str]) -> None:
     status, _, err = cli(*command, "-m", "m/main", "--juror", "a/one")
     assert status == 2
-    assert "the strategy cot asks no jury, so it cannot use the juror a/one" in err
+    assert "the strategy cot uses no jury, so it cannot use the juror a/one" in err
     assert "edgejury" in err
     status, _, err = cli(*command, "-m", "m/main", "--chair-model", "c/chair")
     assert status == 2
@@ -91,7 +91,7 @@ def test_unused_jury_is_a_usage_error(cli: Cli, jurors: dict[str, ScriptedModel]
     for flag, message in (("small", "small model"), ("judge", "judge"), ("reward", "reward model")):
         status, _, err = cli(*command, "-m", "m/main", f"--{flag}-model", "x/y")
         assert status == 2
-        assert f"the strategy cot asks no {message}, so it cannot use the {message} x/y" in err
+        assert f"the strategy cot uses no {message}, so it cannot use the {message} x/y" in err
 
 
 def test_the_settings_name_jurors(cli: Cli, jurors: dict[str, ScriptedModel]) -> None:

@@ -63,7 +63,7 @@ def says(option: str, why: str = "That is how it is.") -> Callable[[str], str]:
 
 
 @dataclass
-class Juror:
+class ScriptedJuror:
     """What a scripted juror does.
 
     Attributes:
@@ -136,7 +136,7 @@ def rules(answer: Callable[[str], str] | str, choice: str | None = None, **more)
     return chair
 
 
-class JuryDesk:
+class JuryRuns:
     """Juries on one run store; `run`, `sink` and `models` are of the run begun last.
 
     Args:
@@ -170,7 +170,8 @@ class JuryDesk:
         if replay:
             timed = budget is not None and budget.seconds is not None
             models = {
-                role: RecordedModel(m.name, m.identity, m.capabilities, limit="seconds" if timed else None) for role, m in models.items()
+                role: RecordedModel(m.name, m.identity, m.capabilities, limit="seconds" if timed else None)
+                for role, m in models.items()
             }
         self.models = Models(
             {role: MeteredModel(model, role, self.run) for role, model in models.items()}, entailment=self.entailment
@@ -186,7 +187,7 @@ class JuryDesk:
         return [event.report for event in self.sink.of_type(kind)]
 
 
-def model(juror: Juror, name: str = "m/one", **options) -> ScriptedModel:
+def model(juror: ScriptedJuror, name: str = "m/one", **options) -> ScriptedModel:
     """A scripted model that is such a juror."""
     return ScriptedModel(juror.script, name=name, **options)
 

@@ -1,11 +1,10 @@
-"""Stage 1: every juror answers, in its own role and with the options in its own order; all of them at once.
+"""Stage 1: every juror answers, in its own role and with the options in its own order, all concurrently.
 
-A juror whose text states no answer is asked for it once more, alone, with its text as the beginning: small models run
-on to their last token. With `distribution` that question is put to all, and the probability of every letter is read
-instead of one letter.
+A juror whose text states no answer is asked for the answer alone, with its text as the prefix. With `distribution` all
+jurors are, and the probability of every letter is read.
 
 Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 1. Differs: a failed call leaves no text, where the public
-implementation passes its error message on as an answer; asking for the answer again is our own.
+implementation passes its error message on as an answer; the request for the answer alone is ours.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ from ...reasoning.self_evaluation import MIN_COVERAGE, MIN_TOP_LOGPROBS, TOP_LOG
 from ...reasoning.voting.answer_classes import answer_classes
 from .anonymity import OptionOrder
 from .config import PanelConfig
-from .jurors import Seat, answer_prompt
-from .panel import Ask, Panel, Reply
+from .jurors import Juror, answer_prompt
+from .panel import JurorRequest, JurorResponse, Panel
 from .types import Opinion
 
-LEAD, CHOICE_LEAD = "Answer:", "Answer: ("
+ANSWER_PREFIX, CHOICE_PREFIX = "Answer:", "Answer: ("
 """Beginnings of the answer that is asked for once more."""
-_CONCLUDING_TOKENS = 24
-_STATE_IT = 'State your final answer and nothing else, as a line that begins with "Answer:".'
+_CONCLUSION_TOKENS = 24
+_CONCLUSION_REQUEST = 'State your final answer and nothing else, as a line that begins with "Answer:".'
 
 
-async def opinions_of(
-    seats: Sequence[Seat],
+async def collect_opinions(
+    jurors: Sequence[Juror],
     question: Question,
     panel: Panel,
     config: PanelConfig,
@@ -46,52 +45,47 @@ async def opinions_of(
     *,
     distribution: bool = False,
 ) -> tuple[Opinion, ...]:
-    """The opinions, by juror, failed ones too.
+    """The opinions of all jurors, including failed ones.
 
     Args:
-        seats: The jurors.
-        question: What is asked.
-        panel: The stage.
-        config: Parameters.
-        run: The run.
-        distribution: Whether jurors are asked how sure they are of each option, where their models can tell.
+        distribution: Whether to read the probability of each option, if the models support it.
 
     Raises:
         BackendError: No juror gave an opinion, and no budget is the reason.
     """
-    asks = [_first(seat, question, config, len(seats)) for seat in seats]
-    replies = await panel.ask(asks, needs="somebody")
-    said = {seat.juror: _Said(seat, question, reply) for seat, reply in zip(seats, replies, strict=True)}
-    if closed_kind(question) is not None and not panel.over:
-        await _conclude(said, {ask.who: ask for ask in asks}, panel, config, distribution=distribution)
-    found = [one.opinion() for one in said.values()]
-    classes = await answer_classes([opinion.choice for opinion in found], question)
-    written = canonical([opinion.choice for opinion in found], classes)
+    requests = [_answer_request(juror, question, config, len(jurors)) for juror in jurors]
+    responses = await panel.call(requests, require_response=True)
+    answers = {juror.id: _JurorAnswer(juror, question, reply) for juror, reply in zip(jurors, responses, strict=True)}
+    if closed_kind(question) is not None and not panel.is_over:
+        await _conclude(answers, {call.juror: call for call in requests}, panel, distribution=distribution)
+    opinions_ = [answer.opinion() for answer in answers.values()]
+    classes = await answer_classes([opinion.choice for opinion in opinions_], question)
+    choices = canonical([opinion.choice for opinion in opinions_], classes)
     opinions = tuple(
         opinion if choice == opinion.choice else opinion.model_copy(update={"choice": choice})
-        for opinion, choice in zip(found, written, strict=True)
+        for opinion, choice in zip(opinions_, choices, strict=True)
     )
     for opinion in opinions:
         run.emit(OpinionGiven(juror=opinion.juror, report=opinion.model_dump(mode="json")))
-    if not any(opinion.ok for opinion in opinions) and not panel.limited:
+    if not any(opinion.ok for opinion in opinions) and not panel.is_limited:
         raise InvalidResponse(f"no juror gave an opinion: {opinions[0].failure}")
     return opinions
 
 
-class _Said:
-    """What one juror has said so far."""
+class _JurorAnswer:
+    """The answer of one juror so far."""
 
-    def __init__(self, seat: Seat, question: Question, reply: Reply) -> None:
-        self.seat, self._question, self._reply = seat, question, reply
-        self.shown = seat.order.shown(question) if question.choices else question
-        self.raw = reply.text
-        self.finished = reply.completion is not None and reply.completion.finish_reason == "stop"
+    def __init__(self, juror: Juror, question: Question, response: JurorResponse) -> None:
+        self.juror, self._question, self._reply = juror, question, response
+        self.shown = juror.order.shown(question) if question.choices else question
+        self.raw = response.text
+        self.finished = response.completion is not None and response.completion.finish_reason == "stop"
         self.probs: dict[str, float] = {}
-        self.tokens, self.latency_ms = reply.tokens, reply.latency_ms
+        self.tokens, self.latency_ms = response.tokens, response.latency_ms
 
     @property
     def ok(self) -> bool:
-        """Whether there is an answer; thoughts alone are none."""
+        """Whether there is an answer; thoughts alone do not count."""
         return self._reply.ok and bool(visible_text(self.raw).text.strip())
 
     @property
@@ -99,109 +93,118 @@ class _Said:
         """The answer that the text states, in normal form."""
         return self._read()[1] if self.ok else None
 
-    def beginning(self, lead: str) -> str:
-        """The text up to where its answer stands, or with a lead to it behind what was written."""
-        found = extract_answer(self.raw, self.shown) if self.finished else None
-        if found is not None and found.how == "marker":
-            return self.raw[: found.start].rstrip()
-        return f"{self.raw.rstrip()}\n\n{lead}"
+    def beginning(self, prefix: str) -> str:
+        """The text up to its stated answer, or followed by a prefix of one."""
+        match = extract_answer(self.raw, self.shown) if self.finished else None
+        if match is not None and match.method == "marker":
+            return self.raw[: match.start].rstrip()
+        return f"{self.raw.rstrip()}\n\n{prefix}"
 
-    def add(self, lead: str, reply: Reply) -> None:
-        """Put the answer that was asked for behind the text, if it is one."""
-        self.tokens += reply.tokens
-        self.latency_ms = max(self.latency_ms, reply.latency_ms)
-        line = reply.text.strip().splitlines()[0] if reply.text.strip() else ""
-        stated = line if line.casefold().startswith(LEAD.casefold()) else f"{lead}{line}"
-        found = extract_answer(stated, self.shown)
-        if found is not None:
-            self.raw, self.finished = f"{self.raw.rstrip()}\n\n{LEAD} {found.value}", True
+    def add(self, prefix: str, response: JurorResponse) -> None:
+        """Append the requested answer, if it can be read."""
+        self.tokens += response.tokens
+        self.latency_ms = max(self.latency_ms, response.latency_ms)
+        line = response.text.strip().splitlines()[0] if response.text.strip() else ""
+        text = line if line.casefold().startswith(ANSWER_PREFIX.casefold()) else f"{prefix}{line}"
+        match = extract_answer(text, self.shown)
+        if match is not None:
+            self.raw, self.finished = f"{self.raw.rstrip()}\n\n{ANSWER_PREFIX} {match.value}", True
 
-    def weigh(self, reply: Reply) -> None:
-        """Take how sure it is of each letter; the surest is the answer of a text that states none."""
-        self.tokens += reply.tokens
-        self.latency_ms = max(self.latency_ms, reply.latency_ms)
-        shares = {} if reply.completion is None or not reply.ok else letter_shares(reply.completion, self.shown)
-        order = self.seat.order
-        told = {order.to_question(letter) if order.order else letter: share for letter, share in shares.items()}
-        self.probs = {letter: share for letter, share in told.items() if letter is not None}
+    def weigh(self, response: JurorResponse) -> None:
+        """Read the probability of each letter; the most likely one is the answer of a text that states none."""
+        self.tokens += response.tokens
+        self.latency_ms = max(self.latency_ms, response.latency_ms)
+        shares = (
+            {} if response.completion is None or not response.ok else letter_shares(response.completion, self.shown)
+        )
+        order = self.juror.order
+        probs = {order.to_question(letter) if order.order else letter: share for letter, share in shares.items()}
+        self.probs = {letter: share for letter, share in probs.items() if letter is not None}
         if shares and self.choice is None:
-            self.raw = f"{self.raw.rstrip()}\n\n{LEAD} {max(shares, key=lambda letter: shares[letter])}"
+            self.raw = f"{self.raw.rstrip()}\n\n{ANSWER_PREFIX} {max(shares, key=lambda letter: shares[letter])}"
             self.finished = True
 
     def opinion(self) -> Opinion:
-        """The opinion as it stands."""
-        seat, reply = self.seat, self._reply
-        told = {"juror": seat.juror, "model": seat.model.name, "role": seat.role_name}
+        juror, response = self.juror, self._reply
+        fields = {"juror": juror.id, "model": juror.model.name, "role": juror.role_name}
         cost = {"tokens": self.tokens, "latency_ms": self.latency_ms}
         if not self.ok:
-            said = "it gave thoughts and no answer" if self.raw.strip() else "it said nothing"
-            return Opinion(**told, **cost, ok=False, failure=reply.failure or said)
+            reason = "thoughts but no answer" if self.raw.strip() else "empty completion"
+            return Opinion(**fields, **cost, ok=False, failure=response.failure or reason)
         text, choice = self._read()
-        return Opinion(**told, **cost, ok=True, text=text, choice=choice, probs=self.probs)
+        return Opinion(**fields, **cost, ok=True, text=text, choice=choice, probs=self.probs)
 
     def _read(self) -> tuple[str, str | None]:
-        order = self.seat.order if self._question.choices else None
+        order = self.juror.order if self._question.choices else None
         return read_opinion(self.raw, self._question, order, finished=self.finished)
 
 
-def _first(seat: Seat, question: Question, config: PanelConfig, jurors: int) -> Ask:
-    shown = seat.order.shown(question) if question.choices else question
+def _answer_request(juror: Juror, question: Question, config: PanelConfig, num_jurors: int) -> JurorRequest:
+    shown = juror.order.shown(question) if question.choices else question
     sampling = SamplingParams(
-        temperature=config.answer_temperature, max_tokens=config.answer_tokens, n=jurors, logprobs=False
+        temperature=config.answer_temperature, max_tokens=config.answer_tokens, n=num_jurors, logprobs=False
     )
-    # jurors who are asked the very same still give samples of their own
-    request = Request(prompt=answer_prompt(seat.role, shown), sampling=sampling, samples=(seat.juror,))
-    return Ask(seat.juror, seat.model, request)
+    # jurors with equal prompts still get different samples
+    request = Request(prompt=answer_prompt(juror.role, shown), sampling=sampling, sample_indices=(juror.id,))
+    return JurorRequest(juror.id, juror.model, request)
 
 
 async def _conclude(
-    said: Mapping[int, _Said], first: Mapping[int, Ask], panel: Panel, config: PanelConfig, *, distribution: bool
+    answers: Mapping[int, _JurorAnswer],
+    requests: Mapping[int, JurorRequest],
+    panel: Panel,
+    *,
+    distribution: bool,
 ) -> None:
-    """Ask for the answer alone: those that stated none, or with `distribution` all whose models can weigh letters."""
-    given = [one for one in said.values() if one.ok]
-    weighing = [one for one in given if distribution and one.shown.choices and _weighs(one)]
-    asks = [_last(first[one.seat.juror], one, CHOICE_LEAD, weigh=True) for one in weighing]
-    for one, reply in zip(weighing, await panel.ask(asks), strict=True):
-        one.weigh(reply)
-    mute = [one for one in given if config.conclude and one.choice is None]
-    if not mute or panel.over:
+    """Request the answer alone, of jurors that stated none, or with `distribution` of all that return logprobs."""
+    complete = [answer for answer in answers.values() if answer.ok]
+    weighing = [answer for answer in complete if distribution and answer.shown.choices and _can_weigh(answer)]
+    conclusions = [
+        _conclusion_request(requests[answer.juror.id], answer, CHOICE_PREFIX, weigh=True) for answer in weighing
+    ]
+    for answer, response in zip(weighing, await panel.call(conclusions), strict=True):
+        answer.weigh(response)
+    undecided = [answer for answer in complete if answer.choice is None]
+    if not undecided or panel.is_over:
         return
-    leads = [CHOICE_LEAD if one.shown.choices else LEAD for one in mute]
-    asks = [_last(first[one.seat.juror], one, lead, weigh=False) for one, lead in zip(mute, leads, strict=True)]
-    for one, lead, reply in zip(mute, leads, await panel.ask(asks), strict=True):
-        one.add(lead, reply)
+    prefixes = [CHOICE_PREFIX if answer.shown.choices else ANSWER_PREFIX for answer in undecided]
+    conclusions = [
+        _conclusion_request(requests[answer.juror.id], answer, prefix, weigh=False)
+        for answer, prefix in zip(undecided, prefixes, strict=True)
+    ]
+    for answer, prefix, response in zip(undecided, prefixes, await panel.call(conclusions), strict=True):
+        answer.add(prefix, response)
 
 
-def _weighs(one: _Said) -> bool:
-    can = one.seat.model.capabilities
-    return can.prefix and can.top_logprobs >= max(MIN_TOP_LOGPROBS, len(one.shown.choices))
+def _can_weigh(answer: _JurorAnswer) -> bool:
+    capabilities = answer.juror.model.capabilities
+    return capabilities.prefix and capabilities.top_logprobs >= max(MIN_TOP_LOGPROBS, len(answer.shown.choices))
 
 
-def _last(ask: Ask, one: _Said, lead: str, *, weigh: bool) -> Ask:
-    """The request for the answer alone: the reply goes on behind the text, or where that cannot be, in a new turn."""
-    prompt, can = ask.request.prompt, ask.model.capabilities
-    if can.prefix:
-        prompt = prompt.with_prefix(one.beginning(lead))
+def _conclusion_request(first: JurorRequest, answer: _JurorAnswer, prefix: str, *, weigh: bool) -> JurorRequest:
+    """The request for the answer alone: continues the text, or follows it as a new turn."""
+    prompt, capabilities = first.request.prompt, first.model.capabilities
+    if capabilities.prefix:
+        prompt = prompt.with_prefix(answer.beginning(prefix))
     else:
-        turns = (Message(role="assistant", content=one.raw), Message(role="user", content=_STATE_IT))
+        turns = (Message(role="assistant", content=answer.raw), Message(role="user", content=_CONCLUSION_REQUEST))
         prompt = Prompt(messages=(*prompt.messages, *turns))
     sampling = (
-        SamplingParams(temperature=0.0, max_tokens=1, top_logprobs=min(TOP_LOGPROBS, can.top_logprobs))
+        SamplingParams(temperature=0.0, max_tokens=1, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs))
         if weigh
-        else SamplingParams(temperature=0.0, max_tokens=_CONCLUDING_TOKENS, stop=("\n",), logprobs=False)
+        else SamplingParams(temperature=0.0, max_tokens=_CONCLUSION_TOKENS, stop=("\n",), logprobs=False)
     )
-    return Ask(ask.who, ask.model, Request(prompt=prompt, sampling=sampling))
+    return JurorRequest(first.juror, first.model, Request(prompt=prompt, sampling=sampling))
 
 
 def letter_shares(completion: Completion, question: Question) -> dict[str, float]:
-    """How probable each letter is as the first token of a reply, of all letters that name an option.
+    """The probability of each option letter as the first token, normalized over all option letters.
 
     Args:
-        completion: The reply, with alternatives of its first token.
-        question: The question as its author saw it.
+        question: The question as the juror saw it.
 
     Returns:
-        Shares by letter, which sum to 1; empty if less than half of the probability is on letters, or it is not known.
+        Shares by letter that sum to 1; empty if letters have less than half of the probability, or without logprobs.
     """
     if not completion.top_logprobs:
         return {}
@@ -217,7 +220,7 @@ def letter_shares(completion: Completion, question: Question) -> dict[str, float
 
 
 def closed_kind(question: Question) -> ResolvedKind | None:
-    """What the question's one short answer is; None if it is open, so that its answers are texts."""
+    """The kind of the question's short answer; None for an open question."""
     kind = answer_kind(question)
     return None if kind == "text" else kind
 
@@ -225,39 +228,37 @@ def closed_kind(question: Question) -> ResolvedKind | None:
 def read_opinion(
     text: str, question: Question, order: OptionOrder | None = None, *, finished: bool = True
 ) -> tuple[str, str | None]:
-    """A juror's reply in the question's terms.
+    """A juror's completion in the question's terms.
 
     Args:
-        text: The reply.
         question: The question in its own order.
-        order: The order of the options in which the juror saw them; None if they were shown as they are.
-        finished: Whether the reply came to its end; of one cut short the last whole sentence is the end.
+        order: The option order that the juror saw; None for the question's own.
+        finished: Whether the completion is complete; a truncated one ends with its last complete sentence.
 
     Returns:
-        The text with the question's letters, and the answer in normal form; None if there is none or the question is
-        open. Answers that are equal may still be written differently (see `canonical`).
+        The text with the question's letters, and the answer in normal form; None without one or for an open question.
+        Equal answers may still have different forms (see `canonical`).
     """
     kind = closed_kind(question)
-    whole = text if finished else complete_sentences(text)
+    complete = text if finished else complete_sentences(text)
     if order is None or not question.choices:
-        found = extract_answer(whole, question) if kind is not None else None
-        return text, None if found is None else found.value
-    found = extract_answer(whole, order.shown(question)) if kind is not None else None
-    if found is None or kind != "choice":
-        return order.retell(text, question), None if found is None else found.value
-    known = (found.start,) if text[found.start : found.end].upper() == found.value else ()
-    return order.retell(text, question, known), order.to_question(found.value)
+        match = extract_answer(complete, question) if kind is not None else None
+        return text, None if match is None else match.value
+    match = extract_answer(complete, order.shown(question)) if kind is not None else None
+    if match is None or kind != "choice":
+        return order.to_question_letters(text, question), None if match is None else match.value
+    positions = (match.start,) if text[match.start : match.end].upper() == match.value else ()
+    return order.to_question_letters(text, question, positions), order.to_question(match.value)
 
 
 def canonical(answers: Sequence[str | None], classes: Sequence[Sequence[int]]) -> list[str | None]:
-    """Answers with equal ones written alike: as the first of them is.
+    """The answers with equal ones in the same form, that of the first.
 
     Args:
-        answers: The answers.
-        classes: Positions of equal ones (see `reasoning.answer_classes`).
+        classes: Indices of equal answers (see `answer_classes`).
     """
-    written = list(answers)
+    forms = list(answers)
     for members in classes:
         for i in members:
-            written[i] = answers[members[0]]
-    return written
+            forms[i] = answers[members[0]]
+    return forms

@@ -1,17 +1,7 @@
-"""Which answer stands: the chair's, held against the jurors' vote, or without a chair the vote or the best opinion.
+"""The jury's decision: early exit, the chair's answer checked against the jurors' vote, or the vote alone.
 
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850); the vote that a chair's choice has to stand against is our own (see
-`closed.settle`).
-
-Questions with one short answer: reading it, leaving early where all agree, and voting by weight.
-
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), for leaving early; the rule when to, and the vote that a chair's
-choice has to stand against, are our own.
-
-`agreed_on`: the answer on which all jurors agree, where that is enough to leave out review and chair.
-
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), for leaving early; the rules are our own. Of closed questions the
-answers in normal form have to be the same; open ones have to entail each other, each pair both ways.
+Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), for the early exit; its rule, and the vote that a chair's choice is
+checked against, are ours.
 """
 
 from __future__ import annotations
@@ -21,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from ...core.errors import BackendError, LimitExceeded
+from ...core.errors import BackendError, BudgetExceeded
 from ...core.messages import Frozen
 from ...core.run import Run
 from ...core.types import Question
@@ -31,22 +21,21 @@ from ...reasoning.voting.answer_classes import answer_classes
 from ..types import Support
 from .answering import canonical, closed_kind
 from .config import JuryConfig
-from .labels import entailment_of, supports_between
+from .labels import entailment_between, find_entailment
 from .types import Opinion, Ranking, Synthesis
 
-EXIT_LEAST = 3
-"""Equal answers that an early exit needs."""
-LEAST_BORDA = 0.5
-"""B that somebody who chose as the chair did must have, for the chair's choice to stand."""
+MIN_UNANIMOUS = 3
+"""Number of equal answers that an early exit needs."""
+MIN_BORDA = 0.5
+"""B that a juror with the chair's choice must have for the choice to be accepted."""
 
 
 class Vote(Frozen):
-    """A vote by weight.
+    """A weighted vote.
 
     Attributes:
-        choice: What won.
-        support: Each choice's share of the weight, the most first; they sum to 1.
-        voters: Who chose each.
+        support: Share of the weight of each choice, largest first; they sum to 1.
+        voters: Jurors by choice.
     """
 
     choice: str
@@ -54,13 +43,13 @@ class Vote(Frozen):
     voters: dict[str, tuple[int, ...]]
 
 
-class Settled(Frozen):
-    """What became of a chair's choice.
+class Settlement(Frozen):
+    """The result of checking a chair's choice.
 
     Attributes:
-        synthesis: The final answer; the chair's own, or changed to what the vote says.
+        synthesis: The chair's answer, or changed to the vote's choice.
         vote: The vote; None if no opinion has a choice.
-        overruled: Whether the chair's choice did not stand.
+        overruled: Whether the chair's choice was replaced.
     """
 
     synthesis: Synthesis
@@ -68,27 +57,25 @@ class Settled(Frozen):
     overruled: bool = False
 
 
-def unanimous(opinions: Sequence[Opinion], *, least: int = EXIT_LEAST) -> str | None:
-    """What all opinions choose, if that is enough to leave out review and chair; None if it is not.
+def unanimous_choice(opinions: Sequence[Opinion], *, min_opinions: int = MIN_UNANIMOUS) -> str | None:
+    """The choice of all opinions if it suffices for an early exit; None otherwise.
 
-    There must be at least three jurors, `least` of them with an opinion, and every opinion must choose the same.
+    There must be at least three jurors, and `min_opinions` opinions that all have the same choice.
 
     Args:
-        opinions: All of them, failed ones too.
-        least: Fewest opinions.
+        opinions: All opinions, including failed ones.
     """
-    given = [opinion.choice for opinion in opinions if opinion.ok]
-    if len(opinions) < EXIT_LEAST or len(given) < least or len(set(given)) != 1:
+    choices = [opinion.choice for opinion in opinions if opinion.ok]
+    if len(opinions) < MIN_UNANIMOUS or len(choices) < min_opinions or len(set(choices)) != 1:
         return None
-    return given[0]
+    return choices[0]
 
 
-def mutually_entailed(count: int, supports: Mapping[tuple[int, int], Support]) -> bool:
-    """Whether each of some texts entails every other, so that they say the same.
+def are_equivalent(count: int, supports: Mapping[tuple[int, int], Support]) -> bool:
+    """Whether each of `count` texts entails every other.
 
     Args:
-        count: How many texts.
-        supports: What the first of two says of the second, by their positions.
+        supports: Verdict of the first text of each pair on the second, by indices.
 
     Raises:
         KeyError: A pair was not judged.
@@ -97,15 +84,14 @@ def mutually_entailed(count: int, supports: Mapping[tuple[int, int], Support]) -
 
 
 def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], order: Sequence[int] = ()) -> Vote | None:
-    """The choice with the most weight behind it.
+    """The choice with the largest weight.
 
-    A juror whose model shows how sure it is of each option divides its weight accordingly. Without weights this is
-    plain majority voting. Of equal choices that wins which more jurors chose, then that of the juror who is first.
+    A juror whose model returns probabilities of the options divides its weight accordingly. Without weights this is
+    plain majority voting. Ties go to the choice of more jurors, then to that of the first juror.
 
     Args:
-        opinions: The opinions.
-        weights: Weight by juror, not negative; 1 for one that is not named. If nobody who chose has any, all have 1.
-        order: Jurors, the best first; by number if empty.
+        weights: Weight by juror, not negative; 1 by default. If nobody who voted has any, all have 1.
+        order: Jurors, best first; by number if empty.
 
     Returns:
         The vote; None if no opinion has a choice.
@@ -113,19 +99,19 @@ def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], ord
     voting = [opinion for opinion in opinions if opinion.ok and (opinion.choice is not None or opinion.probs)]
     if not voting:
         return None
-    heavy = {opinion.juror: weights.get(opinion.juror, 1.0) for opinion in voting}
-    if not any(heavy.values()):
-        heavy = dict.fromkeys(heavy, 1.0)
-    rank = {juror: place for place, juror in enumerate(order)}
-    parts: dict[str, list[float]] = {}
+    juror_weights = {opinion.juror: weights.get(opinion.juror, 1.0) for opinion in voting}
+    if not any(juror_weights.values()):
+        juror_weights = dict.fromkeys(juror_weights, 1.0)
+    position = {juror: i for i, juror in enumerate(order)}
+    shares: dict[str, list[float]] = {}
     voters: dict[str, list[int]] = {}
-    for opinion in sorted(voting, key=lambda o: (rank.get(o.juror, len(rank)), o.juror)):
-        for choice, share in _ballot(opinion).items():
-            parts.setdefault(choice, []).append(heavy[opinion.juror] * share)
+    for opinion in sorted(voting, key=lambda o: (position.get(o.juror, len(position)), o.juror)):
+        for choice, share in _vote_shares(opinion).items():
+            shares.setdefault(choice, []).append(juror_weights[opinion.juror] * share)
         if opinion.choice is not None:
             voters.setdefault(opinion.choice, []).append(opinion.juror)
-    sums = {choice: math.fsum(weighed) for choice, weighed in parts.items()}
-    first = {choice: place for place, choice in enumerate(parts)}
+    sums = {choice: math.fsum(weighted) for choice, weighted in shares.items()}
+    first = {choice: i for i, choice in enumerate(shares)}
     ranked = sorted(sums, key=lambda c: (-sums[c], -len(voters.get(c, ())), first[c]))
     total = math.fsum(sums.values())
     return Vote(
@@ -137,27 +123,25 @@ def weighted_vote(opinions: Sequence[Opinion], weights: Mapping[int, float], ord
 
 def settle(
     synthesis: Synthesis, opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float] | None = None
-) -> Settled:
-    """Hold a chair's choice against the jurors'.
+) -> Settlement:
+    """Check a chair's choice against the jurors'.
 
-    It stands if a juror chose the same whose B is at least 1/2. Otherwise the vote, weighted by B, takes its place, and
-    with it the answer of the best opinion that chose so; the rationale says that it happened.
+    It is accepted if a juror with B of at least 1/2 made the same choice. Otherwise the vote, weighted by B, replaces
+    it, with the text of the best opinion of that choice; the rationale records the change.
 
     Args:
-        synthesis: The chair's answer; its choice written as the opinions' are (see `canonical`).
-        opinions: The opinions.
-        ranking: Their ranking.
-        weights: What else a juror's vote counts for, its reliability for example.
+        synthesis: The chair's answer, its choice in canonical form (see `canonical`).
+        weights: Additional factors of the votes, such as reliability.
     """
-    factors = weights or {}
-    heavy = {juror: b * factors.get(juror, 1.0) for juror, b in ranking.borda.items()}
-    vote = weighted_vote(opinions, heavy, ranking.order)
+    reliability = weights or {}
+    vote_weights = {juror: b * reliability.get(juror, 1.0) for juror, b in ranking.borda.items()}
+    vote = weighted_vote(opinions, vote_weights, ranking.order)
     if vote is None:
-        return Settled(synthesis=synthesis, vote=None)
+        return Settlement(synthesis=synthesis, vote=None)
     choosers = [o.juror for o in opinions if o.ok and o.choice is not None and o.choice == synthesis.choice]
-    if any(ranking.borda.get(juror, 0.0) >= LEAST_BORDA for juror in choosers):
-        return Settled(synthesis=synthesis, vote=vote)
-    why = (
+    if any(ranking.borda.get(juror, 0.0) >= MIN_BORDA for juror in choosers):
+        return Settlement(synthesis=synthesis, vote=vote)
+    reason = (
         f"the {'chair' if synthesis.source == 'chair' else 'best ranked answer'} chose nothing"
         if synthesis.choice is None
         else f"no juror chose {synthesis.choice!r}, as the chair did"
@@ -165,17 +149,17 @@ def settle(
         else f"nobody well ranked chose {synthesis.choice!r}, as the chair did"
     )
     texts = {opinion.juror: opinion.text for opinion in opinions if opinion.choice == vote.choice}
-    speaker = next((juror for juror in ranking.order if juror in texts), None)
-    changed = {
+    author = next((juror for juror in ranking.order if juror in texts), None)
+    update = {
         "choice": vote.choice,
-        "answer": synthesis.answer if speaker is None else texts[speaker],
-        "rationale": (*synthesis.rationale, f"{why}: the jurors' vote, weighted by rank, stands instead"),
+        "answer": synthesis.answer if author is None else texts[author],
+        "rationale": (*synthesis.rationale, f"{reason}: the jurors' vote, weighted by rank, stands instead"),
     }
-    return Settled(synthesis=synthesis.model_copy(update=changed), vote=vote, overruled=True)
+    return Settlement(synthesis=synthesis.model_copy(update=update), vote=vote, overruled=True)
 
 
-def _ballot(opinion: Opinion) -> Mapping[str, float]:
-    """How one juror's vote divides among the choices."""
+def _vote_shares(opinion: Opinion) -> Mapping[str, float]:
+    """The shares of one juror's vote."""
     total = math.fsum(opinion.probs.values())
     if total > 0:
         return {choice: p / total for choice, p in opinion.probs.items()}
@@ -183,16 +167,16 @@ def _ballot(opinion: Opinion) -> Mapping[str, float]:
 
 
 @dataclass(frozen=True)
-class Final:
-    """The answer that stands.
+class Decision:
+    """The jury's answer.
 
     Attributes:
-        answer: The text, which states the choice where there is one.
-        choice: The same in normal form; None if the question is open.
-        juror: Whose opinion it is; None if the chair wrote it.
-        synthesis: What the chair made, or what stands in for it; None where there was no chair.
-        vote: The jurors' vote; None on open questions.
-        overruled: Whether the vote took the place of what the chair chose.
+        answer: The text, which states the choice if there is one.
+        choice: The answer in normal form; None for an open question.
+        juror: Its author; None if the chair wrote it.
+        synthesis: The chair's answer or its fallback; None without a chair.
+        vote: The jurors' vote; None for open questions.
+        overruled: Whether the vote replaced the chair's choice.
     """
 
     answer: str
@@ -203,106 +187,102 @@ class Final:
     overruled: bool = False
 
 
-async def by_chair(
+async def decide_by_chair(
     synthesis: Synthesis,
     opinions: Sequence[Opinion],
     ranking: Ranking,
     weights: Mapping[int, float],
     question: Question,
-) -> Final:
-    """What stands where a chair was asked.
+) -> Decision:
+    """The decision after the chair.
 
     Args:
-        synthesis: What it made, or the best opinion in its place.
-        opinions: The opinions.
-        ranking: Their ranking.
-        weights: What jurors' voices count for beside that.
-        question: The question.
+        synthesis: The chair's answer, or the best opinion in its place.
+        weights: Additional factors of the votes.
     """
-    fallback, closed = synthesis.source == "fallback", closed_kind(question) is not None
-    # where the best opinion states no answer, those that do are voted on
-    if not closed or (fallback and (synthesis.choice is not None or all(o.choice is None for o in opinions))):
-        juror = ranking.best if fallback else None
-        return Final(stated(synthesis.answer, synthesis.choice, question), synthesis.choice, juror, synthesis)
-    written = synthesis.model_copy(update={"choice": await _alike(synthesis.choice, opinions, question)})
-    settled = settle(written, opinions, ranking, weights)
-    stands = settled.synthesis
-    text = stated(stands.answer, stands.choice, question)
-    told = stands.model_copy(update={"answer": text})
-    return Final(text, stands.choice, None, told, settled.vote, settled.overruled)
+    is_fallback, is_closed = synthesis.source == "fallback", closed_kind(question) is not None
+    # if the best opinion states no answer, the others vote
+    if not is_closed or (is_fallback and (synthesis.choice is not None or all(o.choice is None for o in opinions))):
+        juror = ranking.best if is_fallback else None
+        return Decision(
+            with_stated_choice(synthesis.answer, synthesis.choice, question), synthesis.choice, juror, synthesis
+        )
+    canonical_synthesis = synthesis.model_copy(
+        update={"choice": await _canonical_choice(synthesis.choice, opinions, question)}
+    )
+    settlement = settle(canonical_synthesis, opinions, ranking, weights)
+    final = settlement.synthesis
+    text = with_stated_choice(final.answer, final.choice, question)
+    stated_synthesis = final.model_copy(update={"answer": text})
+    return Decision(text, final.choice, None, stated_synthesis, settlement.vote, settlement.overruled)
 
 
-def by_opinions(
+def decide_by_jurors(
     opinions: Sequence[Opinion], ranking: Ranking, weights: Mapping[int, float], question: Question, *, vote: bool
-) -> Final:
-    """What stands where there was no chair.
+) -> Decision:
+    """The decision without a chair.
 
     Args:
-        opinions: The opinions.
-        ranking: Their ranking.
-        weights: What each juror's vote counts for.
-        question: The question.
-        vote: Whether closed questions are voted on; otherwise the best opinion stands.
+        weights: Weights of the votes.
+        vote: Whether closed questions are decided by vote; otherwise the best opinion is used.
     """
-    given = {opinion.juror: opinion for opinion in opinions if opinion.ok}
-    best = given[ranking.best]
-    counted = weighted_vote(opinions, weights, ranking.order) if closed_kind(question) is not None else None
-    if vote and counted is not None:
-        choosers = [given[juror] for juror in ranking.order if given[juror].choice == counted.choice]
-        if not choosers:  # every letter has only shares of it
-            return Final(stated("", counted.choice, question), counted.choice, None, None, counted)
+    by_juror = {opinion.juror: opinion for opinion in opinions if opinion.ok}
+    best = by_juror[ranking.best]
+    result = weighted_vote(opinions, weights, ranking.order) if closed_kind(question) is not None else None
+    if vote and result is not None:
+        choosers = [by_juror[juror] for juror in ranking.order if by_juror[juror].choice == result.choice]
+        if not choosers:  # no juror chose the letter with the largest total probability
+            return Decision(with_stated_choice("", result.choice, question), result.choice, None, None, result)
         best = choosers[0]
-    return Final(stated(best.text, best.choice, question), best.choice, best.juror, None, counted)
+    return Decision(with_stated_choice(best.text, best.choice, question), best.choice, best.juror, None, result)
 
 
-def stated(answer: str, choice: str | None, question: Question) -> str:
-    """A text that states its choice: with a last line that does, where it states none or another."""
+def with_stated_choice(answer: str, choice: str | None, question: Question) -> str:
+    """The text with a last line that states the choice, unless it states it already."""
     if choice is None:
         return answer
-    found = extract_answer(answer, question)
-    if found is not None and found.value == choice:
+    match = extract_answer(answer, question)
+    if match is not None and match.value == choice:
         return answer
     return f"{answer.rstrip()}\n\nAnswer: {choice}".lstrip()
 
 
-async def _alike(choice: str | None, opinions: Sequence[Opinion], question: Question) -> str | None:
-    """The chair's choice, written as the opinions write it."""
+async def _canonical_choice(choice: str | None, opinions: Sequence[Opinion], question: Question) -> str | None:
+    """The chair's choice in the opinions' form."""
     answers = [*(opinion.choice for opinion in opinions), choice]
     return canonical(answers, await answer_classes(answers, question))[-1]
 
 
-async def agreed_on(
+async def unanimous_decision(
     opinions: Sequence[Opinion], question: Question, models: Models, config: JuryConfig, run: Run
-) -> Final | None:
-    """The answer of a jury that agrees; None if it does not, or is not to end early.
+) -> Decision | None:
+    """The decision of a jury that agrees after stage 1; None if it does not, or early exit is off.
+
+    Closed questions need equal answers in normal form; open ones need mutual entailment of every pair.
 
     Args:
-        opinions: All opinions, failed ones too.
-        question: What they answer.
-        models: The run's models: what compares open answers.
-        config: Parameters.
-        run: The run.
+        opinions: All opinions, including failed ones.
     """
-    given = [opinion for opinion in opinions if opinion.ok]
+    complete = [opinion for opinion in opinions if opinion.ok]
     if config.early_exit == "never":
         return None
     if closed_kind(question) is not None:
-        choice = unanimous(opinions, least=config.exit_min)
+        choice = unanimous_choice(opinions)
         if choice is None:
             return None
-        first = next(opinion for opinion in given if opinion.choice == choice)
-        return Final(stated(first.text, choice, question), choice, first.juror)
-    if config.early_exit != "always" or len(given) < max(EXIT_LEAST, config.exit_min):
+        first = next(opinion for opinion in complete if opinion.choice == choice)
+        return Decision(with_stated_choice(first.text, choice, question), choice, first.juror)
+    if config.early_exit != "always" or len(complete) < MIN_UNANIMOUS:
         return None
-    judge = entailment_of(config, models)
+    judge = find_entailment(config, models)
     if judge is None:
-        run.degrade(f"no early exit: {config.entailment} cannot be had here")
+        run.degrade(f"no early exit: the entailment {config.entailment} is not available")
         return None
     try:
-        same = mutually_entailed(len(given), await supports_between([opinion.text for opinion in given], judge))
-    except LimitExceeded as e:
-        run.note_limit(e)
+        same = are_equivalent(len(complete), await entailment_between([opinion.text for opinion in complete], judge))
+    except BudgetExceeded as e:
+        run.record_limit(e)
         return None
-    except (BackendError, KeyError):  # a pair that could not be judged is no agreement
+    except (BackendError, KeyError):  # a pair that could not be judged does not agree
         return None
-    return Final(given[0].text, None, given[0].juror) if same else None
+    return Decision(complete[0].text, None, complete[0].juror) if same else None

@@ -1,19 +1,16 @@
-"""`Seat`: which model sits on a jury in which role, and how it sees the options; and whether the models are kin.
+"""The jurors: their models, roles and option orders, and how reliable they were before.
 
-`Role`: how a juror is told to work. Four are shipped as files; users write their own in the same form.
+`Role`: the system message of a juror. Four are bundled; users may write their own files.
 
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 1, for the four kinds of role; their texts are our own.
-Differs: no role asks for a list of risks in place of an answer: each is told to answer first.
+`JuryReliability`: how often each juror was right, in a file, and the weight of its vote.
 
-`JuryReliability`: how often each juror turned out to be right, in a file, and what its voice counts for by that.
-
-Source: the weight of an independent voter who is right with probability p among k options is ln(p (k - 1) / (1 - p)):
-Nitzan, Paroush, "Optimal Decision Rules in Uncertain Dichotomous Choice Situations" (International Economic Review 23,
-1982), for two; Shapley, Grofman, "Optimizing Group Judgmental Accuracy in the Presence of Interdependencies" (Public
-Choice 43, 1984) treat what is lost where jurors err together, which no weight of one juror can make up for. Shrinking
-towards the pool, so that a few lucky answers make no oracle, is ours.
-
-`juror_weights`: what each juror's voice counts for, by a file of how often jurors were right before.
+Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 1, for the four kinds of role; the texts are ours. Differs:
+    every
+role answers first, where the public implementation asks one for a list of risks. The weight of an independent voter who
+is right with probability p among k options is ln(p (k - 1) / (1 - p)): Nitzan, Paroush, "Optimal Decision Rules in
+Uncertain Dichotomous Choice Situations" (International Economic Review 23, 1982), for two options; Shapley, Grofman,
+"Optimizing Group Judgmental Accuracy in the Presence of Interdependencies" (Public Choice 43, 1984) treat correlated
+errors. Shrinking towards the pool is ours.
 """
 
 from __future__ import annotations
@@ -42,34 +39,34 @@ from ...reasoning.answers.kinds import answer_kind
 from ...reasoning.prompts import question_prompt
 from ...reasoning.strategy import Models
 from ...serving.metered.model import MeteredModel
-from .anonymity import OptionOrder, Roster, option_orders, own_order
+from .anonymity import OptionOrder, Roster, identity_order, option_orders
 
 if TYPE_CHECKING:
     from .config import PanelConfig
 
-SHIPPED: Final = ("direct-answerer", "edge-case-finder", "step-by-step-explainer", "pragmatic-implementer")
-"""Names of the roles that come along, in the order in which jurors get them."""
+BUNDLED_ROLES: Final = ("direct-answerer", "edge-case-finder", "step-by-step-explainer", "pragmatic-implementer")
+"""Names of the bundled roles, in the order in which jurors get them."""
 
-ENDING: Final = ".toml"
-MOST_BYTES: Final = 20_000
-"""Bytes of a role file: what is larger is none."""
+ROLE_SUFFIX: Final = ".toml"
+MAX_ROLE_BYTES: Final = 20_000
+"""Maximum size of a role file."""
 
-_FOLDER = Path(__file__).parent / "roles"
-_FORM = "a role file has name, summary and system, and may have headings and aliases (lists of texts)"
+_ROLES_DIRECTORY = Path(__file__).parent / "roles"
+_ROLE_HINT = "a role file has name, summary and system, and may have headings and aliases (lists of texts)"
 
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=2, max_length=80)]
 
 
 class Role(Frozen):
-    """How one juror works.
+    """The role of a juror.
 
     Attributes:
-        name: Small letters, digits and dashes. No reviewer ever reads it.
-        summary: In one line, what the role is for.
-        system: What the juror is told, as its system message.
-        headings: Headings that the role is told to write. They would show whose answer it is, so they are taken out
-            before anybody else reads it; what stands below them stays.
-        aliases: Other words by which a juror may call itself in this role; likewise.
+        name: Lower-case letters, digits and dashes; never shown to reviewers.
+        summary: Purpose of the role, in one line.
+        system: The juror's system message.
+        headings: Headings that the role requests. They reveal the author, so they are removed before review; the text
+            below them stays.
+        aliases: Other names that a juror may use for itself in this role; removed likewise.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", min_length=2, max_length=60)]
@@ -79,82 +76,80 @@ class Role(Frozen):
     aliases: tuple[Phrase, ...] = Field(default=(), max_length=20)
 
 
-_SHARED = (
+_INSTRUCTION = (
     "Answer the question that is asked. Say so where you are unsure, and name no source that you do not know to exist."
 )
 
 
-def shipped_roles() -> tuple[Role, ...]:
-    """The roles that come along, in order."""
-    return tuple(load_role(_FOLDER / f"{name}{ENDING}") for name in SHIPPED)
+def bundled_roles() -> tuple[Role, ...]:
+    """The bundled roles, in order."""
+    return tuple(load_role(_ROLES_DIRECTORY / f"{name}{ROLE_SUFFIX}") for name in BUNDLED_ROLES)
 
 
 def load_role(path: Path) -> Role:
-    """Read a role from its file.
+    """Load a role from its file.
 
     Raises:
-        DataError: There is no such file, it cannot be read, is no TOML, or a field is missing, unknown or impossible;
-            names the file.
+        DataError: The file is missing, unreadable, not TOML, or a field is missing, unknown or invalid; names the file.
     """
     try:
         raw = path.read_bytes()
     except FileNotFoundError as e:
-        raise DataError(f"there is no role file {path}", hint=_FORM) from e
+        raise DataError(f"there is no role file {path}", hint=_ROLE_HINT) from e
     except OSError as e:
-        raise DataError(f"cannot read the role file {path}: {e.strerror}", hint=_FORM) from e
-    if len(raw) > MOST_BYTES:
-        raise DataError(f"{path} has {len(raw)} bytes, a role file at most {MOST_BYTES}", hint=_FORM)
+        raise DataError(f"cannot read the role file {path}: {e.strerror}", hint=_ROLE_HINT) from e
+    if len(raw) > MAX_ROLE_BYTES:
+        raise DataError(f"{path} has {len(raw)} bytes, the maximum is {MAX_ROLE_BYTES}", hint=_ROLE_HINT)
     try:
-        plain = tomllib.loads(raw.decode())
+        data = tomllib.loads(raw.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
-        raise DataError(f"the role file {path} is no TOML in UTF-8: {e}", hint=_FORM) from e
+        raise DataError(f"the role file {path} is not TOML in UTF-8: {e}", hint=_ROLE_HINT) from e
     try:
-        return Role.model_validate(plain)
+        return Role.model_validate(data)
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"the role file {path} is damaged: {where}: {first['msg'].lower()}", hint=_FORM) from e
+        location = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"the role file {path} is damaged: {location}: {first['msg'].lower()}", hint=_ROLE_HINT) from e
 
 
 def find_roles(names: Sequence[str]) -> tuple[Role, ...]:
     """Roles by name, or by the path of their file.
 
     Args:
-        names: Each a shipped role's name, or a path that ends in `.toml`.
+        names: Names of bundled roles, or paths that end in `.toml`.
 
     Raises:
-        UnknownName: No shipped role is called so.
-        DataError: A file cannot be read, or two roles have one name.
+        UnknownName: There is no bundled role of that name.
+        DataError: A file cannot be read, or two roles have the same name.
     """
-    found: list[Role] = []
+    roles: list[Role] = []
     for name in names:
-        if not name.endswith(ENDING) and name not in SHIPPED:
-            raise UnknownName("role", name, nearest(name, SHIPPED), hint=f"or a path that ends in {ENDING}")
-        found.append(load_role(Path(name) if name.endswith(ENDING) else _FOLDER / f"{name}{ENDING}"))
-    named = [role.name for role in found]
-    twice = next((name for name in named if named.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"two roles are called {twice!r}", hint="name each role once, jurors take them in turn")
-    return tuple(found)
+        if not name.endswith(ROLE_SUFFIX) and name not in BUNDLED_ROLES:
+            raise UnknownName("role", name, nearest(name, BUNDLED_ROLES), hint=f"or a path that ends in {ROLE_SUFFIX}")
+        roles.append(load_role(Path(name) if name.endswith(ROLE_SUFFIX) else _ROLES_DIRECTORY / f"{name}{ROLE_SUFFIX}"))
+    names_ = [role.name for role in roles]
+    duplicate = next((name for name in names_ if names_.count(name) > 1), None)
+    if duplicate is not None:
+        raise DataError(f"two roles have the name {duplicate!r}", hint="list each role once; jurors take them in turn")
+    return tuple(roles)
 
 
 def role_of(roles: Sequence[Role], juror: int) -> Role | None:
-    """The role of a juror: they take the roles in turn; None where there are no roles."""
+    """The role of a juror, in turn; None without roles."""
     return roles[juror % len(roles)] if roles else None
 
 
 def answer_prompt(role: Role | None, question: Question) -> Prompt:
-    """What a juror is asked in stage 1.
+    """The prompt of a juror in stage 1.
 
     Args:
-        role: Its role; None for an answer without one.
-        question: The question, with the options in the order that this juror sees (see `option_orders`).
+        question: The question with the options in the juror's order.
     """
-    return question_prompt(question, f"{_SHARED} {_closing(question)}", system="" if role is None else role.system)
+    return question_prompt(question, f"{_INSTRUCTION} {_closing(question)}", system="" if role is None else role.system)
 
 
 def _closing(question: Question) -> str:
-    """The form of the answer: at the end where there is one short answer, else at the beginning."""
+    """The form of the answer: at the end if it is short, else at the beginning."""
     form = {
         "choice": '"Answer:" and the letter of the right choice.',
         "number": '"Answer:" and the number.',
@@ -170,219 +165,219 @@ _FAMILY = re.compile(r"[a-z]+")
 
 
 @dataclass(frozen=True)
-class Seat:
-    """One juror's place.
+class Juror:
+    """A member of the jury.
 
     Attributes:
-        juror: Its number, from 0.
-        model: Its model; jurors of one model have the same object.
-        role: Its role; None if there are no roles.
+        id: Its number, from 0.
+        model: Its model; jurors with the same model share the object.
+        role: Its role; None without roles.
         order: The order in which it sees the options.
     """
 
-    juror: int
+    id: int
     model: MeteredModel
     role: Role | None
     order: OptionOrder
 
     @property
     def name(self) -> str:
-        """What it is called in traces."""
-        return f"juror #{self.juror}"
+        """Its name in traces."""
+        return f"juror #{self.id}"
 
     @property
     def role_name(self) -> str:
-        """The name of its role; empty if it has none."""
+        """The name of its role; empty without one."""
         return "" if self.role is None else self.role.name
 
 
-def seats_of(config: PanelConfig, question: Question, models: Models, run: Run) -> tuple[Seat, ...]:
-    """The seats: models and roles are taken in turn.
+def make_jurors(config: PanelConfig, question: Question, models: Models, run: Run) -> tuple[Juror, ...]:
+    """The jurors, with models and roles taken in turn.
 
-    A jury of one family is told in the trace and in the answer: what its jurors agree on, they may all have wrong.
+    A jury of a single model family degrades the run, since its jurors share their errors.
 
     Raises:
-        UnknownName: There is no role of a name.
+        UnknownName: There is no role of that name.
         DataError: A role file cannot be read.
     """
     jury = models.jury
-    count = config.n or max(LEAST_JURORS, len(jury))
+    num_jurors = config.n or max(MIN_JURORS, len(jury))
     roles: Sequence[Role] = ()
-    if config.roles:
-        roles = find_roles(config.role_names) if config.role_names else shipped_roles()
+    if config.roles is True:
+        roles = bundled_roles()
+    elif config.roles:
+        roles = find_roles(config.roles)
     if config.permute_choices:
-        orders = option_orders(question, count, run.derive_seed("edgejury", "options"))
+        orders = option_orders(question, num_jurors, run.derive_seed("edgejury", "options"))
     else:
-        orders = (own_order(question),) * count
-    seats = tuple(Seat(i, jury[i % len(jury)], role_of(roles, i), orders[i]) for i in range(count))
-    families = {family_of(seat.model.name) for seat in seats}
-    if len(families) == 1 and count > 1:
-        who = "one model" if len({seat.model.identity for seat in seats}) == 1 else "models of one family"
-        given = "" if models.has(JURY) else "; name others with --juror (jurors= in Python)"
-        run.degrade(f"single_family: the jurors are {who} ({families.pop()}), so that they agree says little{given}")
-    return seats
+        orders = (identity_order(question),) * num_jurors
+    jurors = tuple(Juror(i, jury[i % len(jury)], role_of(roles, i), orders[i]) for i in range(num_jurors))
+    families = {family_of(juror.model.name) for juror in jurors}
+    if len(families) == 1 and num_jurors > 1:
+        kind = "one model" if len({juror.model.identity for juror in jurors}) == 1 else "models of one family"
+        hint = "" if models.has(JURY) else "; add others with --juror (jurors= in Python)"
+        run.degrade(f"single_family: the jurors are {kind} ({families.pop()}), so their agreement says little{hint}")
+    return jurors
 
 
-def roster_of(seats: Sequence[Seat], others: Sequence[MeteredModel] = ()) -> Roster:
-    """All the names by which somebody on the jury could be told, or another model whose texts it reads."""
-    names = [model.name for model in (*(seat.model for seat in seats), *others)]
-    roles = [seat.role for seat in seats if seat.role is not None]
+def make_roster(jurors: Sequence[Juror], others: Sequence[MeteredModel] = ()) -> Roster:
+    """All names that could reveal a juror, or another model whose texts it reads."""
+    names = [model.name for model in (*(juror.model for juror in jurors), *others)]
+    roles = [juror.role for juror in jurors if juror.role is not None]
     return Roster(
         models=tuple(dict.fromkeys(names)),
-        jurors=tuple(seat.name for seat in seats),
+        jurors=tuple(juror.name for juror in jurors),
         roles=tuple({role.name: role for role in roles}.values()),
     )
 
 
 def family_of(model: str) -> str:
-    """The family of a model by its string: the first letters of its last part, "qwen" of `local/Qwen2.5-0.5B`."""
+    """The family of a model by its string: the first letters of the last part, "qwen" of `local/Qwen2.5-0.5B`."""
     last = model.rstrip("/").rsplit("/", 1)[-1].casefold()
-    found = _FAMILY.search(last)
-    return last if found is None else found[0]
+    match = _FAMILY.search(last)
+    return last if match is None else match[0]
 
 
-LEAST_JURORS = 3
-"""Jurors where no number is given and there are no more models than that."""
+MIN_JURORS = 3
+"""Minimum number of jurors unless `n` is set."""
 
 
-KIND: Final = "reason jury reliability"
-FORMAT: Final = 1
-MADE_BY: Final = "fit one to these jurors' answers on development data"
+RELIABILITY_KIND: Final = "reason jury reliability"
+RELIABILITY_FORMAT: Final = 1
+_FIT_HINT: Final = "fit one to these jurors' answers on development data"
 
-STRENGTH: Final = 10.0
-"""How many answers of the pool stand beside a juror's own."""
-LEAST, MOST = 0.1, 3.0
+POOL_STRENGTH: Final = 10.0
+"""Weight of the pool, in answers."""
+MIN_WEIGHT, MAX_WEIGHT = 0.1, 3.0
 """Clip of the weights: nobody is silenced, and nobody outvotes a jury of equals alone."""
 
-Inside = Annotated[FiniteFloat, Field(gt=0, lt=1)]
+OpenProbability = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 
 
 class JurorReliability(Frozen):
     """One juror's record.
 
     Attributes:
-        juror: Who, as `juror_key` names it.
-        right: How many of its answers were right.
-        asked: How many questions it answered.
-        estimate: Probability that it is right: (right + strength pooled) / (asked + strength).
+        juror: Its name by `juror_key`.
+        right: Number of right answers.
+        num_answers: Number of answers.
+        estimate: Probability that it is right: (right + strength pooled) / (num_answers + strength).
     """
 
     juror: Annotated[str, Field(min_length=1)]
     right: Annotated[int, Field(ge=0)]
-    asked: Annotated[int, Field(ge=1)]
-    estimate: Inside
+    num_answers: Annotated[int, Field(ge=1)]
+    estimate: OpenProbability
 
     @model_validator(mode="after")
-    def _is_a_share(self) -> Self:
-        if self.right > self.asked:
-            raise ValueError(f"{self.right} right answers of {self.asked}")
+    def _check_counts(self) -> Self:
+        if self.right > self.num_answers:
+            raise ValueError(f"{self.right} right answers of {self.num_answers}")
         return self
 
 
 class JuryReliability(FittedFile):
-    """How reliable jurors are.
+    """Reliability of jurors.
 
     Attributes:
-        kind: What the file is.
-        format: Version of the file's form.
-        name: The file's name without its ending; empty before it lies in one.
+        name: The file's name without its suffix; empty before it is saved.
         jurors: Their records, by name.
-        pooled: Probability that a juror of whom nothing is known is right.
-        chance: Probability of being right by guessing: 1/k with k options.
-        strength: How many answers of the pool stand beside a juror's own.
-        dataset: What the answers were to.
+        pooled: Probability that an unknown juror is right.
+        chance: Probability of guessing right: 1/k with k options.
+        strength: Weight of the pool, in answers.
+        dataset: The dataset of the answers.
         data: Hash of the records.
         version: Version of `reason`.
     """
 
-    kind: Literal["reason jury reliability"] = KIND
-    format: Literal[1] = FORMAT
+    kind: Literal["reason jury reliability"] = RELIABILITY_KIND
+    format: Literal[1] = RELIABILITY_FORMAT
     name: str = ""
     jurors: Annotated[tuple[JurorReliability, ...], Field(min_length=1)]
-    pooled: Inside
-    chance: Inside
+    pooled: OpenProbability
+    chance: OpenProbability
     strength: Annotated[FiniteFloat, Field(ge=0)]
     dataset: str
     data: str
     version: str
 
     @model_validator(mode="after")
-    def _names_each_once(self) -> Self:
+    def _check_unique(self) -> Self:
         if len({one.juror for one in self.jurors}) < len(self.jurors):
-            raise ValueError("a juror has one record")
+            raise ValueError("a juror must have one record")
         return self
 
     def __str__(self) -> str:
         return f"{self.name} ({len(self.jurors)} jurors, {self.dataset})".lstrip()
 
     def weight(self, juror: str) -> float:
-        """What a juror's voice counts for: ln(p / (1 - p)) - ln(c / (1 - c)), with c by chance, clipped to [0.1, 3].
+        """Weight of a juror's vote: ln(p / (1 - p)) - ln(c / (1 - c)) with the chance c, clipped to [0.1, 3].
 
         Args:
-            juror: Who, as `juror_key` names it; of one that is not known p is the pooled one.
+            juror: Its name by `juror_key`; an unknown one gets the pooled p.
         """
         p = next((one.estimate for one in self.jurors if one.juror == juror), self.pooled)
-        return min(MOST, max(LEAST, _log_odds(p) - _log_odds(self.chance)))
+        return min(MAX_WEIGHT, max(MIN_WEIGHT, _log_odds(p) - _log_odds(self.chance)))
 
     def weights_for(self, jurors: Mapping[int, str]) -> dict[int, float]:
-        """The weights of a jury.
+        """Weights by juror.
 
         Args:
             jurors: Name by juror.
 
         Raises:
-            DataError: None of them is known: the file belongs to another jury.
+            DataError: None of them is known.
         """
         known = {one.juror for one in self.jurors}
         if jurors and not known & set(jurors.values()):
             raise DataError(
                 f"the jury reliability {self} knows none of these jurors: {', '.join(sorted(set(jurors.values())))}",
-                hint=MADE_BY,
+                hint=_FIT_HINT,
             )
         return {juror: self.weight(name) for juror, name in jurors.items()}
 
 
 def juror_key(identity: str, role: str = "") -> str:
-    """What a juror is called in a reliability file: its model's identity, and the role that it plays."""
+    """The name of a juror in a reliability file: its model's identity and its role."""
     return f"{identity} as {role}" if role else identity
 
 
 def fit_reliability(
-    records: Iterable[tuple[str, bool]], *, chance: float, dataset: str, strength: float = STRENGTH
+    records: Iterable[tuple[str, bool]], *, chance: float, dataset: str, strength: float = POOL_STRENGTH
 ) -> JuryReliability:
-    """Estimate how reliable jurors are.
+    """Estimate the reliability of jurors.
 
     Args:
-        records: For each answer who gave it (see `juror_key`) and whether it was right; in any order.
-        chance: Probability of being right by guessing; with different numbers of options the mean of 1/k.
-        dataset: What the answers were to.
-        strength: How many answers of the pool stand beside a juror's own.
+        records: The name (`juror_key`) of each answer's juror and whether it was right, in any order.
+        chance: Probability of guessing right; the mean of 1/k if the number of options varies.
+        dataset: The dataset of the answers.
+        strength: Weight of the pool, in answers.
 
     Raises:
-        UserError: There are no records, chance is no probability inside (0, 1), or strength is negative.
+        UserError: There are no records, chance is not in (0, 1), or strength is negative.
     """
     if not 0 < chance < 1 or not (math.isfinite(strength) and strength >= 0):
         raise UserError(
-            f"no reliability at chance={chance:g} and strength={strength:g}",
-            hint="chance is between 0 and 1, strength 0 or more",
+            f"chance={chance:g} or strength={strength:g} is out of range",
+            hint="chance must be in (0, 1), strength 0 or more",
         )
-    told = sorted(Counter(records).items())
-    asked: Counter[str] = Counter()
+    counts = sorted(Counter(records).items())
+    num_answers: Counter[str] = Counter()
     right: Counter[str] = Counter()
-    for (juror, was_right), count in told:
-        asked[juror] += count
+    for (juror, was_right), count in counts:
+        num_answers[juror] += count
         right[juror] += count * was_right
-    if not asked:
-        raise UserError("no records, so no reliability", hint=MADE_BY)
-    pooled = (right.total() + 1) / (asked.total() + 2)
+    if not num_answers:
+        raise UserError("there are no records to fit", hint=_FIT_HINT)
+    pooled = (right.total() + 1) / (num_answers.total() + 2)
     jurors = tuple(
         JurorReliability(
             juror=juror,
             right=right[juror],
-            asked=asked[juror],
-            estimate=_inside((right[juror] + strength * pooled) / (asked[juror] + strength)),
+            num_answers=num_answers[juror],
+            estimate=_clip_probability((right[juror] + strength * pooled) / (num_answers[juror] + strength)),
         )
-        for juror in sorted(asked)
+        for juror in sorted(num_answers)
     )
     return JuryReliability(
         jurors=jurors,
@@ -390,72 +385,79 @@ def fit_reliability(
         chance=chance,
         strength=strength,
         dataset=dataset,
-        data=hashlib.sha256(repr(told).encode()).hexdigest(),
+        data=hashlib.sha256(repr(counts).encode()).hexdigest(),
         version=__version__,
     )
 
 
 def save_reliability(reliability: JuryReliability, path: Path) -> None:
-    """Write it as JSON, whole or not at all; its name is the file's.
+    """Write it as JSON, atomically, under the file's name.
 
     Raises:
-        StoreError: It cannot be written; what was there stays.
+        StoreError: It cannot be written; an existing file stays.
     """
     write_fitted_file(reliability, path)
 
 
 def load_reliability(path: Path) -> JuryReliability:
-    """Read it from its file.
+    """Load it from its file.
 
     Raises:
-        DataError: There is no such file, it cannot be read, it is cut short, it holds something else, or it is of
-            another version or has impossible values; names the file.
+        DataError: The file is missing, unreadable, truncated, of another kind or version, or has invalid values; names
+            the file.
     """
-    return read_fitted_file(path, JuryReliability, kind=KIND, format=FORMAT, called="jury reliability", made_by=MADE_BY)
+    return read_fitted_file(
+        path,
+        JuryReliability,
+        kind=RELIABILITY_KIND,
+        format=RELIABILITY_FORMAT,
+        called="jury reliability",
+        made_by=_FIT_HINT,
+    )
 
 
 def _log_odds(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def _inside(p: float) -> float:
-    """Without a pool beside it, a juror that was always right or always wrong is not sure to be so again."""
+def _clip_probability(p: float) -> float:
+    """Without a pool, a juror that was always right or wrong must not get an infinite weight."""
     return min(1 - 1e-6, max(1e-6, p))
 
 
-def reliability_of(config: PanelConfig) -> JuryReliability | None:
-    """The file that the parameters name; None if they name none.
+def configured_reliability(config: PanelConfig) -> JuryReliability | None:
+    """The configured file; None without one.
 
     Raises:
         DataError: It cannot be read.
-        UserError: It holds something else than when the run began.
+        UserError: It has changed since the run began.
     """
     if not config.reliability:
         return None
-    found = load_reliability(Path(config.reliability).expanduser())
-    if config.reliability_digest not in ("", found.digest):
+    reliability = load_reliability(Path(config.reliability).expanduser())
+    if config.reliability_digest not in ("", reliability.digest):
         raise UserError(
-            f"the jury reliability {config.reliability} is another one than the run began with",
-            hint="put the file back, or begin another run",
+            f"the jury reliability {config.reliability} has changed since the run began",
+            hint="restore the file, or start a new run",
         )
-    return found
+    return reliability
 
 
-def juror_weights(seats: Sequence[Seat], config: PanelConfig) -> dict[int, float]:
-    """The weight of each juror; empty where none is known, and all count alike.
+def juror_weights(jurors: Sequence[Juror], config: PanelConfig) -> dict[int, float]:
+    """The weight of each juror; empty if unknown, so that all have the same.
 
-    A juror is looked for in its role first, then as its model in any role.
+    Jurors are looked up with their role first, then by their model in any role.
 
     Raises:
-        DataError: The file cannot be read, or is of other jurors altogether.
-        UserError: It holds something else than when the run began.
+        DataError: The file cannot be read, or knows none of the jurors.
+        UserError: It has changed since the run began.
     """
-    found = reliability_of(config)
-    if found is None:
+    reliability = configured_reliability(config)
+    if reliability is None:
         return {}
-    known = {one.juror for one in found.jurors}
+    known = {one.juror for one in reliability.jurors}
     names: dict[int, str] = {}
-    for seat in seats:
-        in_role = juror_key(seat.model.identity, seat.role_name)
-        names[seat.juror] = in_role if in_role in known else juror_key(seat.model.identity)
-    return found.weights_for(names)
+    for juror in jurors:
+        in_role = juror_key(juror.model.identity, juror.role_name)
+        names[juror.id] = in_role if in_role in known else juror_key(juror.model.identity)
+    return reliability.weights_for(names)

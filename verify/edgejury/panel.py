@@ -1,8 +1,8 @@
 """`Panel`: one stage of a jury, in which several models are called at once without waiting for the slowest.
 
-Requests to one model form one batch, different models are called concurrently. A stage ends when all have responded or at
-its deadline; a round of requests when a quorum has responded. Pending calls are then cancelled and charged for what they
-used. Failures are recorded in the run store, so that a replay, without a clock and models, takes the same path.
+Requests to one model form one batch, different models are called concurrently. A stage ends when all have responded or
+at its deadline; a round of requests when a quorum has responded. Pending calls are then cancelled and charged for what
+they used. Failures are recorded in the run store, so that a replay, without a clock and models, takes the same path.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ...core.concurrency import gather
 from ...core.errors import (
     BackendError,
     BackendTimeout,
+    BudgetExceeded,
     CapabilityMissing,
     ContextTooLong,
     InvalidResponse,
-    BudgetExceeded,
     StoreError,
 )
 from ...core.events import JuryStageEnded, StageFinished, StageStarted
@@ -350,7 +350,9 @@ class Panel:
         if require_response and not round_.is_limited and not any(response.ok for response in responses):
             failure = responses[0].failure
             is_late = all(response.failure == TIMED_OUT for response in responses)
-            raise round_.error or (BackendTimeout if is_late else InvalidResponse)(f"no juror gave an opinion: {failure}")
+            raise round_.error or (BackendTimeout if is_late else InvalidResponse)(
+                f"no juror gave an opinion: {failure}"
+            )
         if recorded is None:
             await save_decision(run, requests[0].model, decision, {**round_.to_record(), "late": self._is_late})
         elif recorded.get("late") is True:

@@ -1,21 +1,12 @@
-"""Stage 2: every juror reviews the others' answers, without knowing whose they are; all reviews as one round.
+"""Stage 2: every juror reviews the others' answers anonymously, all concurrently; pooled issues and quotes.
 
-A reply that cannot be read is asked for once more, in the same stage; what still cannot be read says nothing.
+A completion that cannot be parsed is requested once more in the same stage; after that the review is empty.
 
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 2. Differs: see `blinding` and `reviewing`; a reviewer whose
-context the answers do not fit sees them shortened, all to the same length.
-
-Stage 2: how a reviewer is asked about the others' answers, and how its reply is read.
-
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), for structured marks, issues and passages to keep; the wording is
-our own. Differs: the public implementation does not show the question to the reviewer; here it comes first.
-And it shows an example with marks for one candidate, which models of one or two billion parameters copy word by word,
-marks included; here the form has a line for each candidate and no number.
-
-What reviewers find wrong and want kept, put together: the same issue once, with how many named it.
-
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), for structured issues and quotations; when two issues are the same
-is our own rule: one candidate, one kind, and words in common.
+Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 2, for structured marks, issues and passages to keep; the
+    prompts,
+and which issues are merged, are ours. Differs: the question is shown, which the public implementation omits. Its
+example with marks is copied verbatim by models of one or two billion parameters; here the form has a line for each
+candidate and no number. If the answers do not fit a reviewer's context, all are shortened to the same length.
 """
 
 from __future__ import annotations
@@ -37,21 +28,29 @@ from ...reasoning.prompts import fit_prompt, question_prompt
 from ...reasoning.retrieval.words import split_words
 from ...serving.metered.model import MeteredModel
 from ..claims.model_splitter import located
-from .anonymity import Blinding, OptionOrder, Scrubber, blinding, show_answers
-from .config import PanelConfig
-from .jurors import Seat, roster_of
-from .panel import Ask, Panel, Reply
-from .requests import MATERIAL, Asked, Form, asked, asked_again, find_object, objects_in
-from .types import LEAST_MARK, MOST_MARK, Issue, IssueKind, KeptQuote, Marks, Opinion, PooledIssue, Quote, Review
+from .anonymity import Blinding, OptionOrder, Scrubber, make_blinding, show_answers
+from .config import REVIEW_TEMPERATURE, PanelConfig
+from .jurors import Juror, make_roster
+from .panel import JurorRequest, JurorResponse, Panel
+from .requests import (
+    MATERIAL_NOTICE,
+    Form,
+    StructuredRequest,
+    find_object,
+    objects_in,
+    repair_conversation,
+    structured_request,
+)
+from .types import MAX_MARK, MIN_MARK, Issue, IssueKind, KeptQuote, Marks, Opinion, PooledIssue, Quote, Review
 
-MOST_ISSUES: Final = 12
-"""Issues, and likewise quotations, of one review that are taken."""
-MOST_DETAIL_CHARS: Final = 300
+MAX_ISSUES: Final = 12
+"""Maximum issues, and quotes, of a review."""
+MAX_DETAIL_CHARS: Final = 300
 
 _CRITERIA = ("accuracy", "insight", "clarity")
 _KEEP = "keep"
-_GAP = "..."
-"""What stands in the form where the reviewer is to write."""
+_BLANK = "..."
+"""Stands for text to be filled in."""
 _KIND_DESCRIPTIONS = (
     "factual_risk (something in it is or may be false), missing_edge_case (it fails in a case that it does not name), "
     "unclear (it can be understood in several ways), incomplete (part of the question is not answered)"
@@ -67,7 +66,7 @@ _FIELDS = (
     'you found: the letter of the answer ("candidate"), the kind, and what is wrong in one sentence ("detail"). "keep" '
     'has the passages worth keeping: the letter, and the exact words ("quote"). Both lists may be empty.'
 )
-"""The form for a model that is held to it: small ones copy an example, gaps and all."""
+"""The form for schema-constrained models, without an example, which small ones copy."""
 _JSON_STOPS = ("}]}", "[]}")
 _LINES_STOPS = ("\n\n\n", "</answers>")
 _KIND_WORDS: dict[str, IssueKind] = {
@@ -88,7 +87,7 @@ _KIND_WORDS: dict[str, IssueKind] = {
     "omission": "incomplete",
 }
 _NUMBER = re.compile(r"(?<![\w.])(-?\d{1,4}(?:\.\d{1,4})?)(?:(?:\s?/\s?|\sout\sof\s)10\b)?(?![\w%])(?!\.\d)")
-_CALLED = re.compile(r"\b(?:accuracy|insight|clarity)\b\s?[:=]?", re.IGNORECASE)
+_CRITERION_NAME = re.compile(r"\b(?:accuracy|insight|clarity)\b\s?[:=]?", re.IGNORECASE)
 _SUM = re.compile(r"[+=^$\u00d7\u00f7]|\d\s?\*\s?\d")
 _ISSUE_LINE = re.compile(
     r"^[\s*_>#-]{0,6}(?:answer\s)?[(\[*]{0,2}(\w{1,2})[)\]*]{0,2}[\s:,-]{1,4}(\w[\w /-]{2,24}?)\s?:\s?(.+)$", re.I
@@ -102,106 +101,113 @@ def review_request(
     blind: Blinding,
     *,
     form: Form = "json",
-    begin: bool = False,
-    held: bool = False,
-    own_left_out: bool = True,
-) -> Asked:
-    """What a reviewer is asked.
+    supports_prefix: bool = False,
+    supports_schema: bool = False,
+    own_excluded: bool = True,
+) -> StructuredRequest:
+    """The request for a review.
 
     Args:
-        question: The question, with its options in the order that this reviewer sees.
-        answers: The answers, quoted and fenced (see `blinding.show_answers`).
+        question: The question with the options in the reviewer's order.
+        answers: The answers, quoted and fenced (see `anonymity.show_answers`).
         blind: Their letters.
-        form: In which form it is to reply.
-        begin: Whether its model can be given the beginning of the reply.
-        held: Whether its model can be held to a JSON schema.
-        own_left_out: Whether the reviewer's own answer is not among them; it is told so.
+        supports_prefix: Whether the model supports prefixes.
+        supports_schema: Whether the model supports JSON schemas.
+        own_excluded: Whether to state that the reviewer's own answer is not among them.
     """
-    first = blind.letters[0] if blind.letters else "A"
-    whose = "They are anonymous, and yours is not among them." if own_left_out else "They are anonymous."
-    head = f"Others have answered this question; their answers are quoted below. {whose} {MATERIAL}"
-    most = min(MOST_ISSUES, 3 * len(blind.letters))  # a small model would fill whatever room there is
-    schema = review_schema(blind.letters, most) if held and form == "json" and blind.letters else None
+    letter = blind.letters[0] if blind.letters else "A"
+    whose = "They are anonymous, and yours is not among them." if own_excluded else "They are anonymous."
+    introduction = f"Others have answered this question; their answers are quoted below. {whose} {MATERIAL_NOTICE}"
+    max_items = min(MAX_ISSUES, 3 * len(blind.letters))  # small models fill all the space they get
+    schema = review_schema(blind.letters, max_items) if supports_schema and form == "json" and blind.letters else None
     if form == "json":
-        shape = _json_form(blind.letters, first) if schema is None else _FIELDS
-        opening, stop = f'{{"scores": [{{"candidate": "{first}", "accuracy": ', _JSON_STOPS
+        form_text = _json_form(blind.letters, letter) if schema is None else _FIELDS
+        prefix, stop = f'{{"scores": [{{"candidate": "{letter}", "accuracy": ', _JSON_STOPS
     else:
-        shape = _lines_form(blind)
-        opening, stop = f"{first}: ", _LINES_STOPS
-    text = f"{head}\n\n{answers}\n\n{_TASK}\n{shape}"
-    return asked(question_prompt(question, text), opening, stop, form, begin=begin, schema=schema)
+        form_text = _lines_form(blind)
+        prefix, stop = f"{letter}: ", _LINES_STOPS
+    text = f"{introduction}\n\n{answers}\n\n{_TASK}\n{form_text}"
+    return structured_request(
+        question_prompt(question, text), prefix, stop, form, supports_prefix=supports_prefix, schema=schema
+    )
 
 
 def _json_form(letters: Sequence[str], first: str) -> str:
     scores = ", ".join(
-        f'{{"candidate": "{letter}", "accuracy": {_GAP}, "insight": {_GAP}, "clarity": {_GAP}}}' for letter in letters
+        f'{{"candidate": "{letter}", "accuracy": {_BLANK}, "insight": {_BLANK}, "clarity": {_BLANK}}}'
+        for letter in letters
     )
     return (
-        f'Reply with JSON alone, of this form, with something of your own for each "{_GAP}"; marks are numbers, '
+        f'Reply with JSON alone, of this form, with something of your own for each "{_BLANK}"; marks are numbers, '
         "issues are told in one sentence, what is to be kept is copied exactly, and both lists may be empty:\n"
-        f'{{"scores": [{scores}], "issues": [{{"candidate": "{first}", "kind": "{_GAP}", "detail": "{_GAP}"}}], '
-        f'"keep": [{{"candidate": "{first}", "quote": "{_GAP}"}}]}}'
+        f'{{"scores": [{scores}], "issues": [{{"candidate": "{first}", "kind": "{_BLANK}", "detail": "{_BLANK}"}}], '
+        f'"keep": [{{"candidate": "{first}", "quote": "{_BLANK}"}}]}}'
     )
 
 
-def repair_request(first: Asked, reply: str, blind: Blinding, *, begin: bool = False) -> Asked:
-    """What a reviewer is asked whose reply could not be read; once, and always for lines.
+def repair_request(
+    first: StructuredRequest, completion: str, blind: Blinding, *, supports_prefix: bool = False
+) -> StructuredRequest:
+    """The request after a review that could not be parsed, for lines.
 
     Args:
-        first: What it was asked.
-        reply: What it replied, opening included.
-        blind: The letters.
-        begin: Whether its model can be given the beginning of a reply.
+        first: The first request.
+        completion: Its completion, including the prefix.
     """
     request = f"There are no marks in your reply that could be read. {_lines_form(blind)}"
-    opening = f"{blind.letters[0] if blind.letters else 'A'}: "
-    return asked_again(first, reply, request, opening, _LINES_STOPS, begin=begin)
+    prefix = f"{blind.letters[0] if blind.letters else 'A'}: "
+    return repair_conversation(first, completion, request, prefix, _LINES_STOPS, supports_prefix=supports_prefix)
 
 
 def read_review(
-    reply: str, blind: Blinding, reviewer: int, *, question: Question | None = None, order: OptionOrder | None = None
+    completion: str,
+    blind: Blinding,
+    reviewer: int,
+    *,
+    question: Question | None = None,
+    order: OptionOrder | None = None,
 ) -> Review:
-    """Read a reviewer's reply, in whichever form it is.
+    """Parse a review in either form.
 
-    Marks are rounded and brought into 1..10; where some of an answer's marks are missing, their mean stands in. Letters
-    that stand for nobody are dropped, and so are gaps of the form that were copied.
+    Marks are rounded and clipped to 1..10; missing ones are replaced by the mean of the others. Unknown letters and
+    copied blanks are dropped.
 
     Args:
-        reply: The reply, opening included.
+        completion: The completion, including its prefix.
         blind: The reviewer's letters.
-        reviewer: Whose model wrote it.
-        question: The question in its own order, where the reviewer saw its options in another one.
-        order: That order.
+        question: The question in its own order, if the reviewer saw another one.
+        order: The reviewer's order.
 
     Returns:
-        The review, with candidates by juror and letters of options as the question has them; not ok if no mark could be
-        read.
+        The review with candidates by juror and the question's option letters; not ok without any mark.
     """
 
-    def told(text: Any, most: int = MOST_DETAIL_CHARS) -> str:
-        line = " ".join(str(text).split())[:most] if isinstance(text, str) else ""
+    def clean(text: Any, max_chars: int = MAX_DETAIL_CHARS) -> str:
+        line = " ".join(str(text).split())[:max_chars] if isinstance(text, str) else ""
         if not line.strip(" .\u2026"):
             return ""
-        line = order.retell(line, question) if order is not None and question is not None else line
-        return blind.to_jurors(line)
+        line = order.to_question_letters(line, question) if order is not None and question is not None else line
+        return blind.to_juror_numbers(line)
 
-    found = find_object(reply, lambda value: any(_marks_in_json(value, blind)))
-    if found is not None:
-        marks = _first_each(_marks_in_json(found, blind))
-        named = [
-            (_juror(item, blind), item.get("kind"), item.get("detail")) for item in objects_in(found.get("issues"))
+    data = find_object(completion, lambda value: any(_marks_in_json(value, blind)))
+    if data is not None:
+        marks = _first_of_each(_marks_in_json(data, blind))
+        raw_issues = [
+            (_juror(item, blind), item.get("kind"), item.get("detail")) for item in objects_in(data.get("issues"))
         ]
-        kept = [(_juror(item, blind), item.get("quote")) for item in objects_in(found.get("keep"))]
+        raw_quotes = [(_juror(item, blind), item.get("quote")) for item in objects_in(data.get("keep"))]
     else:
-        lines = visible_text(reply).text.splitlines()
-        marks = _first_each(_marks_in_lines(lines, blind))
-        below = [(blind.juror(m[1]), m[2].strip(), m[3]) for line in lines if (m := _issue_line(line))]
-        named = list(below)
-        kept = [(juror, text.strip(" \"'\u201c\u201d")) for juror, kind, text in below if kind.casefold() == _KEEP]
+        lines = visible_text(completion).text.splitlines()
+        marks = _first_of_each(_marks_in_lines(lines, blind))
+        labelled = [(blind.juror(m[1]), m[2].strip(), m[3]) for line in lines if (m := _issue_line(line))]
+        raw_issues = list(labelled)
+        raw_quotes = [
+            (juror, text.strip(" \"'\u201c\u201d")) for juror, kind, text in labelled if kind.casefold() == _KEEP
+        ]
     if not marks:
-        return Review(reviewer=reviewer, order=blind.jurors, ok=False, failure="no marks in its reply could be read")
-    issues = [(juror, _kind(kind), told(detail)) for juror, kind, detail in named]
-    quotes = [(juror, told(text)) for juror, text in kept]
+        return Review(reviewer=reviewer, order=blind.jurors, ok=False, failure="no marks could be parsed")
+    issues = [(juror, _kind(kind), clean(detail)) for juror, kind, detail in raw_issues]
+    quotes = [(juror, clean(text)) for juror, text in raw_quotes]
     return Review(
         reviewer=reviewer,
         scores=tuple(marks),
@@ -209,10 +215,10 @@ def read_review(
             Issue(candidate=juror, kind=kind, detail=detail)
             for juror, kind, detail in dict.fromkeys(issues)
             if juror is not None and kind is not None and detail
-        )[:MOST_ISSUES],
+        )[:MAX_ISSUES],
         keep=tuple(
             Quote(candidate=juror, quote=text) for juror, text in dict.fromkeys(quotes) if juror is not None and text
-        )[:MOST_ISSUES],
+        )[:MAX_ISSUES],
         order=blind.jurors,
         ok=True,
     )
@@ -225,12 +231,12 @@ def _lines_form(blind: Blinding) -> str:
         f"Reply with plain lines alone. First a line for each answer, with its three marks as numbers:\n{lines}\n"
         "Then, for each issue that you found, a line with the letter, the kind and what is wrong in one sentence, and "
         "for each passage worth keeping one with its exact words:\n"
-        f"{first} factual_risk: {_GAP}\n{first} {_KEEP}: {_GAP}"
+        f"{first} factual_risk: {_BLANK}\n{first} {_KEEP}: {_BLANK}"
     )
 
 
 def _marks_in_json(value: dict[str, Any], blind: Blinding) -> Iterator[Marks]:
-    """Marks as a list of objects, or by letter."""
+    """Marks from a list of objects or an object by letter."""
     scores = value.get("scores")
     if isinstance(scores, dict):
         entries = [
@@ -240,41 +246,41 @@ def _marks_in_json(value: dict[str, Any], blind: Blinding) -> Iterator[Marks]:
         entries = objects_in(scores)
     for entry in entries:
         juror = _juror(entry, blind)
-        plain = entry.get("marks", entry.get("scores"))
-        three = plain if isinstance(plain, list) else [entry.get(name) for name in _CRITERIA]
-        yield from _as_marks(juror, [_number(mark) for mark in three[:3]] or [None])
+        marks = entry.get("marks", entry.get("scores"))
+        three = marks if isinstance(marks, list) else [entry.get(name) for name in _CRITERIA]
+        yield from _complete_marks(juror, [_number(mark) for mark in three[:3]] or [None])
 
 
 def _marks_in_lines(lines: Sequence[str], blind: Blinding) -> Iterator[Marks]:
     for line in lines:
-        found = _MARK_LINE.match(line)
-        if found is None or _issue_line(line) is not None:  # a number in an issue is no mark
+        match = _MARK_LINE.match(line)
+        if match is None or _issue_line(line) is not None:  # a number in an issue is not a mark
             continue
-        told = _CALLED.sub(" ", found[2])
-        numbers = [float(number) for number in _NUMBER.findall(told)]
-        if 0 < len(numbers) <= len(_CRITERIA) and not _SUM.search(told):
-            yield from _as_marks(blind.juror(found[1]), numbers)
+        text = _CRITERION_NAME.sub(" ", match[2])
+        numbers = [float(number) for number in _NUMBER.findall(text)]
+        if 0 < len(numbers) <= len(_CRITERIA) and not _SUM.search(text):
+            yield from _complete_marks(blind.juror(match[1]), numbers)
 
 
 def _issue_line(line: str) -> re.Match[str] | None:
-    """A line that names an issue or a passage to keep: letter, kind, what; "A: clarity: 8" is a mark."""
-    found = _ISSUE_LINE.match(line)
-    if found is None or found[2].strip().casefold() in _CRITERIA:
+    """Match of a line with an issue or a passage to keep: letter, kind, text; "A: clarity: 8" is a mark."""
+    match = _ISSUE_LINE.match(line)
+    if match is None or match[2].strip().casefold() in _CRITERIA:
         return None
-    return found if found[2].strip().casefold() == _KEEP or _kind(found[2]) is not None else None
+    return match if match[2].strip().casefold() == _KEEP or _kind(match[2]) is not None else None
 
 
-def _as_marks(juror: int | None, three: Sequence[float | None]) -> Iterator[Marks]:
-    given = [mark for mark in three if mark is not None]
-    if juror is None or not given:
+def _complete_marks(juror: int | None, marks: Sequence[float | None]) -> Iterator[Marks]:
+    known = [mark for mark in marks if mark is not None]
+    if juror is None or not known:
         return
-    mean = math.fsum(given) / len(given)
-    filled = [*(mean if mark is None else mark for mark in three), *[mean] * (len(_CRITERIA) - len(three))]
-    accuracy, insight, clarity = (min(MOST_MARK, max(LEAST_MARK, math.floor(mark + 0.5))) for mark in filled)
+    mean = math.fsum(known) / len(known)
+    complete = [*(mean if mark is None else mark for mark in marks), *[mean] * (len(_CRITERIA) - len(marks))]
+    accuracy, insight, clarity = (min(MAX_MARK, max(MIN_MARK, math.floor(mark + 0.5))) for mark in complete)
     yield Marks(candidate=juror, accuracy=accuracy, insight=insight, clarity=clarity)
 
 
-def _first_each(marks: Iterator[Marks]) -> list[Marks]:
+def _first_of_each(marks: Iterator[Marks]) -> list[Marks]:
     firsts: dict[int, Marks] = {}
     for one in marks:
         firsts.setdefault(one.candidate, one)
@@ -287,33 +293,26 @@ def _juror(entry: dict[str, Any], blind: Blinding) -> int | None:
 
 
 def _number(mark: Any) -> float | None:
-    """A mark that is a number, or a text that begins with one; truth values are none."""
+    """A mark that is a number or a text that begins with one; booleans are not."""
     if isinstance(mark, bool):
         return None
     if isinstance(mark, int):
-        return float(min(MOST_MARK, max(LEAST_MARK, mark)))
+        return float(min(MAX_MARK, max(MIN_MARK, mark)))
     if isinstance(mark, float):
         return mark if math.isfinite(mark) else None
-    found = _NUMBER.match(mark.strip()) if isinstance(mark, str) else None
-    return None if found is None else float(found[1])
+    match = _NUMBER.match(mark.strip()) if isinstance(mark, str) else None
+    return None if match is None else float(match[1])
 
 
 def _kind(kind: Any) -> IssueKind | None:
-    """The kind that a reviewer means; None if it is none of ours."""
+    """The known kind that a reviewer's word refers to."""
     word = re.sub(r"[\s-]+", "_", kind.strip().casefold()) if isinstance(kind, str) else ""
-    return next((ours for part, ours in _KIND_WORDS.items() if part in word), None)
+    return next((known_kind for part, known_kind in _KIND_WORDS.items() if part in word), None)
 
 
-def review_schema(letters: Sequence[str], most: int) -> JsonSchema:
-    """A review: three marks for each letter, issues, passages to keep.
-
-    Args:
-        letters: Letters of the answers that are shown, at least one.
-        most: Most issues, and likewise passages.
-    """
-    marks = object_schema(
-        dict.fromkeys(("accuracy", "insight", "clarity"), enum_schema(range(LEAST_MARK, MOST_MARK + 1)))
-    )
+def review_schema(letters: Sequence[str], max_items: int) -> JsonSchema:
+    """JSON schema of a review: three marks for each letter, issues, passages to keep."""
+    marks = object_schema(dict.fromkeys(("accuracy", "insight", "clarity"), enum_schema(range(MIN_MARK, MAX_MARK + 1))))
     issue = object_schema(
         {"candidate": enum_schema(letters), "kind": enum_schema(get_args(IssueKind)), "detail": STRING_SCHEMA}
     )
@@ -321,77 +320,75 @@ def review_schema(letters: Sequence[str], most: int) -> JsonSchema:
     return object_schema(
         {
             "scores": object_schema(dict.fromkeys(letters, marks)),
-            "issues": array_schema(issue, most),
-            "keep": array_schema(kept, most),
+            "issues": array_schema(issue, max_items),
+            "keep": array_schema(kept, max_items),
         }
     )
 
 
-NO_ROOM = "the answers do not fit its context"
+NO_SPACE = "the answers do not fit the context"
 
 
 @dataclass(frozen=True)
 class Reviewer:
-    """Who reviews.
+    """A reviewer; as a juror it has the same id.
 
     Attributes:
-        number: Its number; as a juror it has the same.
-        model: Its model.
         order: The order in which it sees the options.
     """
 
-    number: int
+    id: int
     model: MeteredModel
     order: OptionOrder
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What is shown of some answers.
+class DisplayedAnswers:
+    """Answers as other models see them.
 
     Attributes:
-        texts: The answers by candidate, scrubbed.
-        choices: The answer in normal form likewise, where the question is closed.
-        names: Who wrote each; None where that is no reviewer's business.
+        texts: The scrubbed answers by candidate.
+        choices: The answers in normal form, for closed questions.
+        names: The author of each; None if anonymous.
     """
 
     texts: Mapping[int, str]
     choices: Mapping[int, str | None]
     names: Mapping[int, str] | None = None
 
-    def as_seen(self, blind: Blinding, texts: Sequence[str], question: Question, order: OptionOrder) -> str:
-        """The answers as one reader sees them.
+    def render(self, blind: Blinding, texts: Sequence[str], question: Question, order: OptionOrder) -> str:
+        """The answers for the prompt of one reader.
 
         Args:
-            blind: Its letters of the answers.
-            texts: The answers in the order in which it sees them.
+            blind: The reader's letters.
+            texts: The answers in the reader's order.
             question: The question in its own order.
-            order: The order in which the reader sees the options.
+            order: The reader's order of the options.
         """
-        turned = bool(question.choices)
+        has_options = bool(question.choices)
         shown = {
-            candidate: order.tell(text, question) if turned else text
+            candidate: order.to_shown_letters(text, question) if has_options else text
             for candidate, text in zip(blind.jurors, texts, strict=True)
         }
         choices = {
-            candidate: order.to_shown(choice) if turned and choice is not None else choice
+            candidate: order.to_shown(choice) if has_options and choice is not None else choice
             for candidate, choice in self.choices.items()
         }
         return show_answers(blind, shown, choices=choices, names=self.names)
 
 
 @dataclass(frozen=True)
-class _Sheet:
-    """What one reviewer is given: the letters of the answers, and the request."""
+class _ReviewTask:
+    """The letters and the request of one reviewer."""
 
     reviewer: Reviewer
     blind: Blinding
-    asked: Asked
+    request: StructuredRequest
 
 
-async def reviews_of(
+async def collect_reviews(
     reviewers: Sequence[Reviewer],
-    answers: Shown,
+    answers: DisplayedAnswers,
     question: Question,
     panel: Panel,
     config: PanelConfig,
@@ -399,217 +396,212 @@ async def reviews_of(
     *,
     exclude_self: bool,
 ) -> tuple[Review, ...]:
-    """A review of each reviewer, in order; of those that failed too.
+    """A review of each reviewer, in order, including failed ones.
 
     Args:
-        reviewers: Who reviews.
-        answers: What is reviewed.
-        question: What the answers answer.
-        panel: The stage.
-        config: Parameters.
-        run: The run.
-        exclude_self: Whether a reviewer does not see the answer that has its number.
+        exclude_self: Whether reviewers do not see the answer of their own id.
     """
-    sheets: dict[int, _Sheet] = {}
-    found: dict[int, Review] = {}
+    tasks: dict[int, _ReviewTask] = {}
+    by_reviewer: dict[int, Review] = {}
     for reviewer in reviewers:
-        own = reviewer.number if exclude_self else None
-        seed = run.derive_seed("edgejury", "review", reviewer.number)
-        blind = blinding(tuple(answers.texts), question, seed, shuffle=config.shuffle, without=own)
-        asked = await _fitted(reviewer, blind, answers, question, config, run)
-        if asked is None:
-            found[reviewer.number] = Review(reviewer=reviewer.number, ok=False, failure=NO_ROOM)
+        exclude = reviewer.id if exclude_self else None
+        seed = run.derive_seed("edgejury", "review", reviewer.id)
+        blind = make_blinding(tuple(answers.texts), question, seed, shuffle=config.shuffle, exclude=exclude)
+        request = await _fit_request(reviewer, blind, answers, question, config, run)
+        if request is None:
+            by_reviewer[reviewer.id] = Review(reviewer=reviewer.id, ok=False, failure=NO_SPACE)
         else:
-            sheets[reviewer.number] = _Sheet(reviewer, blind, asked)
-    replies = await panel.ask([_ask(sheet, config) for sheet in sheets.values()])
-    unread: dict[int, Reply] = {}
-    for reply in replies:
-        review = found[reply.who] = _read(reply, sheets[reply.who], question)
-        if reply.ok and not review.ok:
-            unread[reply.who] = reply
-    if unread and not panel.over:
-        again = [_repaired(sheets[number], reply) for number, reply in unread.items()]
-        for sheet, reply in zip(again, await panel.ask([_ask(sheet, config) for sheet in again]), strict=True):
-            review = _read(reply, sheet, question)
-            tokens = unread[reply.who].tokens + reply.tokens
-            found[reply.who] = review.model_copy(update={"tokens": tokens})
-    reviews = tuple(found[reviewer.number] for reviewer in reviewers)
+            tasks[reviewer.id] = _ReviewTask(reviewer, blind, request)
+    responses = await panel.call([_juror_request(task, config) for task in tasks.values()])
+    unparsed: dict[int, JurorResponse] = {}
+    for response in responses:
+        review = by_reviewer[response.juror] = _parse_response(response, tasks[response.juror], question)
+        if response.ok and not review.ok:
+            unparsed[response.juror] = response
+    if unparsed and not panel.is_over:
+        repairs = [_repair_task(tasks[reviewer_id], response) for reviewer_id, response in unparsed.items()]
+        for task, response in zip(
+            repairs, await panel.call([_juror_request(task, config) for task in repairs]), strict=True
+        ):
+            review = _parse_response(response, task, question)
+            tokens = unparsed[response.juror].tokens + response.tokens
+            by_reviewer[response.juror] = review.model_copy(update={"tokens": tokens})
+    reviews = tuple(by_reviewer[reviewer.id] for reviewer in reviewers)
     for review in reviews:
         run.emit(ReviewGiven(reviewer=review.reviewer, report=review.model_dump(mode="json")))
     return reviews
 
 
-async def _fitted(
-    reviewer: Reviewer, blind: Blinding, answers: Shown, question: Question, config: PanelConfig, run: Run
-) -> Asked | None:
-    """What a reviewer is asked, the answers shortened where they must be; None if they do not fit at all."""
+async def _fit_request(
+    reviewer: Reviewer, blind: Blinding, answers: DisplayedAnswers, question: Question, config: PanelConfig, run: Run
+) -> StructuredRequest | None:
+    """The request of a reviewer, with shortened answers if necessary; None if they do not fit at all."""
     order = reviewer.order
     shown = order.shown(question) if question.choices else question
 
-    def asked(texts: Sequence[str]) -> Asked:
+    def make_request(texts: Sequence[str]) -> StructuredRequest:
         return review_request(
             shown,
-            answers.as_seen(blind, texts, question, order),
+            answers.render(blind, texts, question, order),
             blind,
             form=config.form,
-            begin=reviewer.model.capabilities.prefix,
-            held=reviewer.model.capabilities.json_schema,
-            own_left_out=reviewer.number in answers.texts and reviewer.number not in blind.jurors,
+            supports_prefix=reviewer.model.capabilities.prefix,
+            supports_schema=reviewer.model.capabilities.json_schema,
+            own_excluded=reviewer.id in answers.texts and reviewer.id not in blind.jurors,
         )
 
     texts = [answers.texts[candidate] for candidate in blind.jurors]
-    prompt, kept = await fit_prompt(reviewer.model, run, lambda cut: asked(cut).prompt, texts, config.review_tokens)
-    if kept is not None:
-        run.degrade(f"the answers do not fit the context of {reviewer.model.name}: it saw {kept} characters of each")
-    return None if prompt is None else replace(asked(texts), prompt=prompt)
+    prompt, max_chars = await fit_prompt(
+        reviewer.model, run, lambda shortened: make_request(shortened).prompt, texts, config.review_tokens
+    )
+    if max_chars is not None:
+        run.degrade(
+            f"the answers do not fit the context of {reviewer.model.name}: it saw {max_chars} characters of each"
+        )
+    return None if prompt is None else replace(make_request(texts), prompt=prompt)
 
 
-def _repaired(sheet: _Sheet, reply: Reply) -> _Sheet:
-    """The same sheet with the request for a reply that can be read."""
-    begin = sheet.reviewer.model.capabilities.prefix
-    return replace(sheet, asked=repair_request(sheet.asked, sheet.asked.opening + reply.text, sheet.blind, begin=begin))
+def _repair_task(task: _ReviewTask, response: JurorResponse) -> _ReviewTask:
+    supports_prefix = task.reviewer.model.capabilities.prefix
+    return replace(
+        task,
+        request=repair_request(
+            task.request, task.request.prefix + response.text, task.blind, supports_prefix=supports_prefix
+        ),
+    )
 
 
-def _ask(sheet: _Sheet, config: PanelConfig) -> Ask:
-    asked, reviewer = sheet.asked, sheet.reviewer
-    sampling = asked.sampling(config.review_temperature, config.review_tokens)
-    return Ask(reviewer.number, reviewer.model, Request(prompt=asked.prompt, sampling=sampling))
+def _juror_request(task: _ReviewTask, config: PanelConfig) -> JurorRequest:
+    structured, reviewer = task.request, task.reviewer
+    sampling = structured.sampling(REVIEW_TEMPERATURE, config.review_tokens)
+    return JurorRequest(reviewer.id, reviewer.model, Request(prompt=structured.prompt, sampling=sampling))
 
 
-def _read(reply: Reply, sheet: _Sheet, question: Question) -> Review:
-    number, blind = reply.who, sheet.blind
-    cost = {"tokens": reply.tokens, "latency_ms": reply.latency_ms}
-    if not reply.ok:
-        return Review(reviewer=number, order=blind.jurors, ok=False, failure=reply.failure, **cost)
-    order = sheet.reviewer.order if question.choices else None
-    read = read_review(sheet.asked.opening + reply.text, blind, number, question=question, order=order)
-    return read.model_copy(update=cost)
+def _parse_response(response: JurorResponse, task: _ReviewTask, question: Question) -> Review:
+    juror, blind = response.juror, task.blind
+    cost = {"tokens": response.tokens, "latency_ms": response.latency_ms}
+    if not response.ok:
+        return Review(reviewer=juror, order=blind.jurors, ok=False, failure=response.failure, **cost)
+    order = task.reviewer.order if question.choices else None
+    review = read_review(task.request.prefix + response.text, blind, juror, question=question, order=order)
+    return review.model_copy(update=cost)
 
 
-def shown_opinions(
-    seats: Sequence[Seat], given: Sequence[Opinion], question: Question, chair: MeteredModel, *, blind: bool
-) -> Shown:
-    """The opinions as others see them: without what tells whose they are, or with it where that is wanted.
+def display_opinions(
+    jurors: Sequence[Juror], opinions: Sequence[Opinion], question: Question, chair: MeteredModel, *, blind: bool
+) -> DisplayedAnswers:
+    """The opinions as other models see them, anonymous or with their authors.
 
     Args:
-        seats: The jurors.
-        given: Their opinions, those that are ok.
-        question: What they answer.
-        chair: The chair, whose name tells of an answer too.
-        blind: Whether nothing is to tell whose they are.
+        opinions: The opinions that are ok.
+        chair: The chair, whose name could identify an answer too.
+        blind: Whether to hide the authors.
     """
-    choices = {opinion.juror: opinion.choice for opinion in given}
+    choices = {opinion.juror: opinion.choice for opinion in opinions}
     if blind:
-        scrub = Scrubber(roster_of(seats, [chair]), question).scrub
-        return Shown({opinion.juror: scrub(opinion.text) for opinion in given}, choices)
-    roles = {seat.juror: seat.role_name.replace("-", " ") for seat in seats}
-    names = {o.juror: f"{o.model} as {roles[o.juror]}" if roles[o.juror] else o.model for o in given}
-    return Shown({opinion.juror: opinion.text for opinion in given}, choices, names)
+        scrub = Scrubber(make_roster(jurors, [chair]), question).scrub
+        return DisplayedAnswers({opinion.juror: scrub(opinion.text) for opinion in opinions}, choices)
+    roles = {juror.id: juror.role_name.replace("-", " ") for juror in jurors}
+    names = {o.juror: f"{o.model} as {roles[o.juror]}" if roles[o.juror] else o.model for o in opinions}
+    return DisplayedAnswers({opinion.juror: opinion.text for opinion in opinions}, choices, names)
 
 
-SAME: Final = 0.5
-"""F1 of their words from which two issues are one."""
-ADDRESSED_FROM: Final = 2
-"""Reviewers who must name an issue for the chair to have to address it."""
-MOST_KEPT: Final = 6
-"""Quotations that are shown to the chair."""
+MIN_OVERLAP: Final = 0.5
+"""Word F1 from which two issues are the same."""
+MIN_REVIEWERS_TO_ADDRESS: Final = 2
+"""Number of reviewers from which the chair must address an issue."""
+MAX_KEPT: Final = 6
+"""Maximum quotes shown to the chair."""
 
 _KINDS: tuple[IssueKind, ...] = get_args(IssueKind)
 
 
-def overlap(one: str, other: str) -> float:
-    """F1 of the words of two texts, each counted as often as it stands there; 0 if one has none."""
-    left, right = Counter(split_words(one)), Counter(split_words(other))
-    both = (left & right).total()
-    return 2 * both / (left.total() + right.total()) if both else 0.0
+def overlap(a: str, b: str) -> float:
+    """F1 of the word multisets of two texts; 0 if one is empty."""
+    a_counts, b_counts = Counter(split_words(a)), Counter(split_words(b))
+    shared = (a_counts & b_counts).total()
+    return 2 * shared / (a_counts.total() + b_counts.total()) if shared else 0.0
 
 
-def pool(reviews: Sequence[Review], *, exclude_self: bool = True) -> tuple[PooledIssue, ...]:
-    """The issues of all reviews, the same ones merged.
+def pool_issues(reviews: Sequence[Review], *, exclude_self: bool = True) -> tuple[PooledIssue, ...]:
+    """The issues of all reviews, merged.
 
-    Issues are the same if they are of one candidate and kind and their details overlap, by themselves or through others
-    between them. Of their details that one stands for all which has the most in common with the rest, of equals the
-    longest. A reviewer counts once. Nothing depends on the order of the reviews.
-
-    Args:
-        reviews: The reviews; those that are not ok have no issues.
-        exclude_self: Whether what a reviewer says of its own opinion is left out.
+    Issues of the same candidate and kind are merged if their details overlap, directly or through others. The detail
+    with the largest overlap with all of them represents them, ties go to the longest. The order of the reviews does not
+    matter.
 
     Returns:
-        Those most named first, then by kind, candidate and detail.
+        Issues by number of reviewers, then by kind, candidate and detail.
     """
-    alike: dict[tuple[int, IssueKind], list[tuple[int, Issue]]] = defaultdict(list)
+    by_kind: dict[tuple[int, IssueKind], list[tuple[int, Issue]]] = defaultdict(list)
     for review in reviews:
         for issue in review.issues:
             if not (exclude_self and issue.candidate == review.reviewer):
-                alike[issue.candidate, issue.kind].append((review.reviewer, issue))
+                by_kind[issue.candidate, issue.kind].append((review.reviewer, issue))
     pooled = [
         PooledIssue(
             candidate=candidate,
             kind=kind,
-            detail=_middle([issue.detail for _, issue in group]),
+            detail=_representative([issue.detail for _, issue in group]),
             reviewers=tuple(sorted({reviewer for reviewer, _ in group})),
         )
-        for (candidate, kind), named in alike.items()
-        for group in _groups(named)
+        for (candidate, kind), issues in by_kind.items()
+        for group in _groups(issues)
     ]
     return tuple(sorted(pooled, key=lambda i: (-i.count, _KINDS.index(i.kind), i.candidate, i.detail)))
 
 
-def worth_keeping(
-    reviews: Sequence[Review], texts: Mapping[int, str], *, most: int = MOST_KEPT, exclude_self: bool = True
+def verified_quotes(
+    reviews: Sequence[Review], texts: Mapping[int, str], *, maximum: int = MAX_KEPT, exclude_self: bool = True
 ) -> tuple[KeptQuote, ...]:
-    """What reviewers want kept, as far as it stands in the answers.
+    """The passages that reviewers want kept and that appear in the answers, whitespace aside.
 
-    A quotation counts if its candidate's text has it, blanks apart. Of several that overlap the longest stands for all.
+    Of overlapping ones the longest is used.
 
     Args:
-        reviews: The reviews.
         texts: The answers by juror, as the reviewers saw them.
-        most: Most quotations.
-        exclude_self: Whether what a reviewer says of its own opinion is left out.
 
     Returns:
-        Those most wanted first, then by candidate and place in its text.
+        Quotes by number of reviewers, then by candidate and position.
     """
-    places: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    spans: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for review in reviews:
         for kept in review.keep:
             text = texts.get(kept.candidate)
-            place = None if text is None else located(kept.quote, text)
-            if place is not None and not (exclude_self and kept.candidate == review.reviewer):
-                places[kept.candidate].append((*place, review.reviewer))
-    found: list[tuple[int, int, int, KeptQuote]] = []
-    for candidate, wanted in places.items():
-        for group in _overlapping(wanted):
+            span = None if text is None else located(kept.quote, text)
+            if span is not None and not (exclude_self and kept.candidate == review.reviewer):
+                spans[kept.candidate].append((*span, review.reviewer))
+    quotes: list[tuple[int, int, int, KeptQuote]] = []
+    for candidate, candidate_spans in spans.items():
+        for group in _overlap_groups(candidate_spans):
             start, end = max(((a, b) for a, b, _ in group), key=lambda span: (span[1] - span[0], -span[0]))
             quote = KeptQuote(
                 candidate=candidate,
                 quote=texts[candidate][start:end],
                 reviewers=tuple(sorted({reviewer for _, _, reviewer in group})),
             )
-            found.append((-len(quote.reviewers), candidate, start, quote))
-    return tuple(quote for *_, quote in sorted(found, key=lambda entry: entry[:3])[:most])
+            quotes.append((-len(quote.reviewers), candidate, start, quote))
+    return tuple(quote for *_, quote in sorted(quotes, key=lambda entry: entry[:3])[:maximum])
 
 
-def _groups(named: Sequence[tuple[int, Issue]]) -> list[list[tuple[int, Issue]]]:
-    """Issues of one candidate and kind that belong together: whatever is linked by overlaps."""
+def _groups(issues: Sequence[tuple[int, Issue]]) -> list[list[tuple[int, Issue]]]:
+    """Issues of one candidate and kind, grouped by overlap."""
     groups: list[list[tuple[int, Issue]]] = []
-    for one in named:
-        linked = [g for g in groups if any(overlap(one[1].detail, other.detail) >= SAME for _, other in g)]
-        apart = [group for group in groups if group not in linked]
-        groups = [*apart, [one, *(member for group in linked for member in group)]]
+    for item in issues:
+        matching = [g for g in groups if any(overlap(item[1].detail, other.detail) >= MIN_OVERLAP for _, other in g)]
+        separate = [group for group in groups if group not in matching]
+        groups = [*separate, [item, *(member for group in matching for member in group)]]
     return groups
 
 
-def _middle(details: Sequence[str]) -> str:
-    """The detail that has the most in common with all of them."""
-    shared = {one: math.fsum(overlap(one, other) for other in details) for one in details}
-    return min(shared, key=lambda one: (-shared[one], -len(one), one))
+def _representative(details: Sequence[str]) -> str:
+    """The detail with the largest overlap with all of them."""
+    shared = {a: math.fsum(overlap(a, b) for b in details) for a in details}
+    return min(shared, key=lambda a: (-shared[a], -len(a), a))
 
 
-def _overlapping(places: Sequence[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
-    """Places in a text that overlap, directly or through others, in order."""
+def _overlap_groups(places: Sequence[tuple[int, int, int]]) -> list[list[tuple[int, int, int]]]:
+    """Spans grouped by overlap, directly or through others, in order."""
     groups: list[list[tuple[int, int, int]]] = []
     end = -1
     for place in sorted(places):

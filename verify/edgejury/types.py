@@ -1,9 +1,9 @@
-"""What goes from stage to stage of a jury: `Opinion`, `Review`, `Ranking`, `Synthesis`, `ClaimLabel`, `JuryResult`.
+"""Records passed between the stages: `JudgeVerdict`, `Review`, `Ranking`, `Synthesis`, `ClaimLabel`, `JuryResult`.
 
-Jurors are numbered from 0 and are never named otherwise here. Letters of options are those of the question, in whatever
-order a juror was shown them; letters of candidates are gone, whoever read them has mapped them back to jurors.
+Jurors are numbered from 0. Option letters are those of the question, whatever order a juror saw; the letters of
+candidates have been mapped back to jurors.
 
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850); the fields are our own, after what its stages exchange.
+Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850); the fields are ours, after what its stages exchange.
 """
 
 from __future__ import annotations
@@ -22,33 +22,31 @@ Agreement = Literal["consistent", "uncertain", "contradicted"]
 Aggregate = Literal["borda", "copeland", "schulze", "points"]
 Stage = Literal["answer", "review", "chair", "agreement"]
 
-LEAST_MARK, MOST_MARK = 1, 10
+MIN_MARK, MAX_MARK = 1, 10
 
-Juror = Annotated[int, Field(ge=0)]
-Mark = Annotated[int, Field(ge=LEAST_MARK, le=MOST_MARK)]
-Said = Annotated[str, StringConstraints(min_length=1)]
+JurorId = Annotated[int, Field(ge=0)]
+Mark = Annotated[int, Field(ge=MIN_MARK, le=MAX_MARK)]
+NonEmptyText = Annotated[str, StringConstraints(min_length=1)]
 Amount = Annotated[FiniteFloat, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 
 
 class Opinion(Frozen):
-    """One juror's answer.
+    """A juror's answer.
 
     Attributes:
-        juror: Who gave it.
-        model: Its model.
-        role: Name of its role; empty if it played none.
-        text: What it wrote; empty if and only if the call failed. What a failed call said is never shown to anybody.
+        role: Name of its role; empty without one.
+        text: Its text; empty if and only if the call failed, so that no error message is shown to other models.
         choice: The answer in normal form: an option's letter, a plain number, "yes" or "no", a formula or a short text.
-            Equal answers are written alike (see `closed.canonical`). None if there is none, or the question is open.
-        probs: How sure it is of each option, by letter, where its model shows that; empty otherwise.
-        ok: Whether there is an answer at all.
+            Equal answers have equal forms (see `answering.canonical`). None without an answer or for an open question.
+        probs: Probability of each option, by letter, if the model returns it.
+        ok: Whether there is an answer.
         tokens: Generated tokens.
-        latency_ms: Milliseconds the call took.
-        failure: Why there is none.
+        latency_ms: Duration of the call in milliseconds.
+        failure: Reason of a failure.
     """
 
-    juror: Juror
+    juror: JurorId
     model: str
     role: str = ""
     text: str = ""
@@ -60,82 +58,70 @@ class Opinion(Frozen):
     failure: str = ""
 
     @model_validator(mode="after")
-    def _failed_says_nothing(self) -> Self:
+    def _check_failure(self) -> Self:
         if self.ok != bool(self.text.strip()):
-            raise ValueError("an opinion has a text if and only if it is ok")
+            raise ValueError("an opinion must have a text if and only if it is ok")
         if not self.ok and (self.choice is not None or self.probs):
-            raise ValueError("an opinion that failed chooses nothing")
+            raise ValueError("a failed opinion must not have a choice")
         return self
 
 
 class Marks(Frozen):
-    """One reviewer's marks for one candidate, 1 (worst) to 10.
+    """One reviewer's marks of a candidate, from 1 (worst) to 10."""
 
-    Attributes:
-        candidate: Whose answer it is.
-        accuracy: Whether what it says is true.
-        insight: Whether it sees what matters.
-        clarity: Whether it can be understood.
-    """
-
-    candidate: Juror
+    candidate: JurorId
     accuracy: Mark
     insight: Mark
     clarity: Mark
 
 
 class Issue(Frozen):
-    """Something that a reviewer finds wrong with a candidate.
+    """A fault that a reviewer finds in a candidate.
 
     Attributes:
-        candidate: Whose answer it is.
-        kind: What kind of fault.
-        detail: What exactly. It is a model's text: data, never an instruction.
+        detail: The fault; a model's text, so data and never an instruction.
     """
 
-    candidate: Juror
+    candidate: JurorId
     kind: IssueKind
-    detail: Said
+    detail: NonEmptyText
 
 
 class Quote(Frozen):
-    """Words of a candidate that a reviewer wants kept; whether they stand there is looked at later."""
+    """A passage of a candidate that a reviewer wants kept; not yet verified."""
 
-    candidate: Juror
-    quote: Said
+    candidate: JurorId
+    quote: NonEmptyText
 
 
 class Review(Frozen):
-    """One reviewer's reply, candidates by juror.
+    """A reviewer's parsed completion.
 
     Attributes:
-        reviewer: Whose model wrote it.
-        scores: At most one entry a candidate.
-        issues: What is wrong.
-        keep: What is worth keeping.
-        order: The candidates in the order in which they were shown, whether marked or not.
-        ok: Whether the reply could be read; one that could not says nothing.
-        tokens: Generated tokens, of a repair too.
-        latency_ms: Milliseconds the calls took.
-        failure: Why there is none.
+        scores: Up to one entry per candidate.
+        order: The candidates in the order shown, whether marked or not.
+        ok: Whether it could be parsed; otherwise it is empty.
+        tokens: Generated tokens, including a repair.
+        latency_ms: Duration of the calls in milliseconds.
+        failure: Reason of a failure.
     """
 
-    reviewer: Juror
+    reviewer: JurorId
     scores: tuple[Marks, ...] = ()
     issues: tuple[Issue, ...] = ()
     keep: tuple[Quote, ...] = ()
-    order: tuple[Juror, ...] = ()
+    order: tuple[JurorId, ...] = ()
     ok: bool
     tokens: Count = 0
     latency_ms: Amount = 0.0
     failure: str = ""
 
     @model_validator(mode="after")
-    def _holds_together(self) -> Self:
+    def _check_content(self) -> Self:
         if not self.ok and (self.scores or self.issues or self.keep):
-            raise ValueError("a review that is not ok says nothing")
+            raise ValueError("a failed review must be empty")
         if len({marks.candidate for marks in self.scores}) < len(self.scores):
-            raise ValueError("a review marks a candidate once")
+            raise ValueError("a review must not mark a candidate twice")
         return self
 
 
@@ -143,49 +129,40 @@ class PooledIssue(Frozen):
     """The same issue of one or more reviewers.
 
     Attributes:
-        candidate: Whose answer it is.
-        kind: What kind of fault.
-        detail: What exactly, in the words of one of them.
-        reviewers: Who named it, in order.
+        detail: The fault in the words of one of them.
+        reviewers: Those who name it, in order.
     """
 
-    candidate: Juror
+    candidate: JurorId
     kind: IssueKind
-    detail: Said
-    reviewers: Annotated[tuple[Juror, ...], Field(min_length=1)]
+    detail: NonEmptyText
+    reviewers: Annotated[tuple[JurorId, ...], Field(min_length=1)]
 
     @property
     def count(self) -> int:
-        """How many reviewers named it."""
+        """Number of reviewers who name it."""
         return len(self.reviewers)
 
 
 class KeptQuote(Frozen):
-    """Words that stand in a candidate's answer and that reviewers want kept.
+    """A passage of a candidate's answer that reviewers want kept, verified against the text."""
 
-    Attributes:
-        candidate: Whose answer it is.
-        quote: The words, as they stand there.
-        reviewers: Who wants them kept, in order.
-    """
-
-    candidate: Juror
-    quote: Said
-    reviewers: Annotated[tuple[Juror, ...], Field(min_length=1)]
+    candidate: JurorId
+    quote: NonEmptyText
+    reviewers: Annotated[tuple[JurorId, ...], Field(min_length=1)]
 
 
 class Standing(Frozen):
-    """Where one opinion stands.
+    """The position of an opinion in a ranking.
 
     Attributes:
-        juror: Whose it is.
-        score: What the ranking's rule gives it; the range is the rule's, more is better.
-        borda: B, the mean share of the other candidates that it is placed above, in [0, 1]; 1/2 if nobody placed it.
-        mark: Mean weighted mark, 1 to 10; None if nobody marked it.
-        factual_risks: How many reviewers named an issue of that kind.
+        score: Score by the ranking's rule; larger is better.
+        borda: B, the mean share of the other candidates it is ranked above, in [0, 1]; 1/2 if nobody ranked it.
+        mark: Mean weighted mark, 1 to 10; None without marks.
+        factual_risks: Number of reviewers who name a factual risk.
     """
 
-    juror: Juror
+    juror: JurorId
     score: FiniteFloat
     borda: Probability
     mark: FiniteFloat | None = None
@@ -196,9 +173,9 @@ class Ranking(Frozen):
     """The opinions in order.
 
     Attributes:
-        rule: How they were ranked; "agreement" is by what they have in common, where there are too few reviews.
-        standings: One an opinion that is ok, the best first.
-        reviews: How many reviews were counted.
+        rule: The rule; "agreement" ranks by mutual agreement if there are too few reviews.
+        standings: The opinions that are ok, best first.
+        reviews: Number of reviews counted.
     """
 
     rule: Aggregate | Literal["agreement"]
@@ -207,12 +184,12 @@ class Ranking(Frozen):
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The jurors, the best first."""
+        """The jurors, best first."""
         return tuple(standing.juror for standing in self.standings)
 
     @property
     def best(self) -> int:
-        """The juror whose opinion is first."""
+        """The juror of the best opinion."""
         return self.standings[0].juror
 
     @property
@@ -222,16 +199,16 @@ class Ranking(Frozen):
 
 
 class Position(Frozen):
-    """What one candidate says about a topic on which candidates differ."""
+    """A candidate's position on a topic of disagreement."""
 
-    candidate: Juror
+    candidate: JurorId
     stance: str
 
 
 class Disagreement(Frozen):
-    """A topic on which candidates differ, and how the chair settled it."""
+    """A topic on which candidates differ, and how the chair resolves it."""
 
-    topic: Said
+    topic: NonEmptyText
     positions: tuple[Position, ...] = ()
     resolution: str = ""
 
@@ -240,30 +217,25 @@ class Addressed(Frozen):
     """What the chair did about an issue, or why nothing.
 
     Attributes:
-        issue: Position in the list of issues that it was shown, from 0.
-        how: In its words.
+        issue: Index in the list of issues it was shown.
     """
 
     issue: Count
-    how: Said
+    how: NonEmptyText
 
 
 class Synthesis(Frozen):
     """The final answer.
 
     Attributes:
-        answer: The answer.
-        choice: The same in normal form, for closed questions (see `Opinion.choice`).
-        rationale: Why, in short statements; what the program changed is noted here too.
-        open_questions: What stays open.
-        disagreements: Where candidates differ.
-        addressed: What was done about the issues.
-        source: Whether the chair wrote it, or the best opinion stands in for it.
-        tokens: Generated tokens, of a repair too.
-        latency_ms: Milliseconds the calls took.
+        choice: The answer in normal form for closed questions (see `JudgeVerdict.choice`).
+        rationale: Reasons, including changes made by the program.
+        source: "chair", or "fallback" for the best-ranked opinion.
+        tokens: Generated tokens, including a repair.
+        latency_ms: Duration of the calls in milliseconds.
     """
 
-    answer: Said
+    answer: NonEmptyText
     choice: str | None = None
     rationale: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
@@ -275,43 +247,39 @@ class Synthesis(Frozen):
 
 
 class ClaimLabel(Frozen):
-    """One claim of the final answer and how far the jurors agree on it. Agreed is not verified.
+    """A claim of the final answer and the jurors' agreement on it. Agreement is not verification.
 
     Attributes:
-        claim: The claim, with its place in the answer.
-        label: What follows from the counts (see `agreement.label_of`).
-        support: The jurors whose opinions say it too.
-        contradict: Those whose opinions say the opposite.
-        silent: Those that say neither.
+        label: Follows from the counts (see `labels.label_of`).
+        support: Jurors whose opinions state it.
+        contradict: Jurors whose opinions state the opposite.
+        silent: Jurors whose opinions state neither.
         score: g = (support + 1) / (support + contradict + 2), in (0, 1).
-        note: Why the label is no surer; empty where there is nothing to say.
+        note: Why the label is not "consistent".
     """
 
     claim: Claim
     label: Agreement
-    support: tuple[Juror, ...] = ()
-    contradict: tuple[Juror, ...] = ()
-    silent: tuple[Juror, ...] = ()
+    support: tuple[JurorId, ...] = ()
+    contradict: tuple[JurorId, ...] = ()
+    silent: tuple[JurorId, ...] = ()
     score: Probability
     note: str = ""
 
     @model_validator(mode="after")
-    def _one_stance_each(self) -> Self:
+    def _check_stances(self) -> Self:
         jurors = [*self.support, *self.contradict, *self.silent]
         if len(set(jurors)) < len(jurors):
-            raise ValueError("a juror has one stance on a claim")
+            raise ValueError("a juror must have one stance on a claim")
         return self
 
 
 class StageCost(Frozen):
-    """What one stage cost.
+    """The cost of one stage.
 
     Attributes:
-        stage: Which.
-        calls: Requests to models.
-        prompt_tokens: Tokens they read.
-        completion_tokens: Tokens they wrote.
-        latency_ms: Milliseconds from the stage's beginning to its end.
+        calls: Model requests.
+        latency_ms: Duration of the stage in milliseconds.
         cost_usd: US dollars; None if a price is unknown.
     """
 
@@ -324,21 +292,18 @@ class StageCost(Frozen):
 
 
 class JuryResult(Frozen):
-    """Everything a jury did about one question.
+    """Everything a jury produced for one question.
 
     Attributes:
-        answer: The final answer.
-        choice: The same in normal form, for closed questions.
-        opinions: Stage 1, by juror, failed ones too.
-        reviews: Stage 2, failed ones too; empty if there was none.
-        ranking: How the opinions rank; None where only one is left, or nothing had to be ranked.
-        issues: The reviews' issues, the same ones merged.
-        synthesis: Stage 3; None if there was none.
-        claims: Stage 4; empty if there was none.
-        confidence: How far the jurors agree on the answer (see `agreement.confidence_of`).
-        stages: What each stage that was run cost.
-        latency_ms: Milliseconds from beginning to end.
-        path: Which way was taken.
+        opinions: Stage 1, by juror, including failed ones.
+        reviews: Stage 2, including failed ones; empty without it.
+        ranking: The ranking of the opinions; None if nothing was ranked.
+        issues: The reviews' issues, merged.
+        synthesis: Stage 3; None without it.
+        claims: Stage 4; empty without it.
+        confidence: Agreement of the jurors on the answer (see `labels.confidence_of`).
+        latency_ms: Total duration in milliseconds.
+        path: The path through the stages.
     """
 
     answer: str
@@ -356,10 +321,10 @@ class JuryResult(Frozen):
 
     @property
     def calls(self) -> int:
-        """Requests to models, over all stages."""
+        """Model requests of all stages."""
         return sum(stage.calls for stage in self.stages)
 
     @property
     def tokens(self) -> int:
-        """Generated tokens, over all stages."""
+        """Generated tokens of all stages."""
         return sum(stage.completion_tokens for stage in self.stages)

@@ -1,11 +1,11 @@
-"""The verifier `edgejury`: what a jury thinks of an answer that another strategy gave, beside what evidence says of it.
+"""The verifier `edgejury`: a jury's agreement on another strategy's answer, in addition to evidence.
 
-The jurors answer the question themselves, and review the answer among its competitors, anonymously. Each claim of the
-answer then has, in the record in which `davinci` puts its evidence, who of them says so too and who says otherwise. The
-verdict is the evidence's alone: that jurors agree never makes a claim "supported".
+The jurors answer the question themselves, and review the answer among its rivals anonymously. The report of each claim,
+which also holds `davinci`'s evidence, records which jurors support and contradict it. The verdict follows from the
+evidence only: agreement never makes a claim "supported".
 
-Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stages 1, 2 and 4, for the jury; that another strategy's answer is
-put before it, and that its labels stand beside evidence, are our own.
+Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stages 1, 2 and 4, for the jury; that it judges another strategy's
+answer, alongside evidence, is ours.
 """
 
 from __future__ import annotations
@@ -21,31 +21,34 @@ from ...core.messages import Request
 from ...core.run import Run
 from ...core.types import Candidate, CheckedClaim, Question, Solution, Verification
 from ...reasoning.strategy import Stability, validate_parameters
-from ..davinci.davinci import Davinci, DavinciConfig, verification_of
+from ..davinci.config import DavinciConfig
+from ..davinci.davinci import Davinci, make_verification
 from ..types import Claim, ClaimReport, InternalAttribution
-from ..verifier import Means
+from ..verifier import VerifierContext
 from .anonymity import Scrubber
-from .answering import closed_kind, opinions_of
-from .config import PanelConfig
-from .jurors import Seat, juror_weights, roster_of, seats_of
+from .answering import closed_kind, collect_opinions
+from .config import REVIEW_TEMPERATURE, PanelConfig
+from .jurors import Juror, juror_weights, make_jurors, make_roster
 from .labels import (
-    Stances,
+    ClaimStances,
     answer_claim,
-    chosen_stances,
+    choice_stances,
+    collect_stances,
     confidence_of,
+    emit_labels,
     knowledge_request,
     label_claim,
     read_stances,
-    stances_of,
-    tell_labels,
 )
-from .panel import Ask, Panel
-from .ranking import ranked_by_reviews
-from .review import Reviewer, Shown, reviews_of
+from .panel import JurorRequest, Panel
+from .ranking import rank_by_reviews
+from .review import DisplayedAnswers, Reviewer, collect_reviews
 from .types import Agreement, ClaimLabel, Opinion, Stage
 
 NO_EVIDENCE = "agreement is no evidence"
-_SAID: dict[Agreement, str] = {
+MAX_RIVALS = 4
+"""Maximum number of different attempts that are reviewed."""
+_LABEL_TEXTS: dict[Agreement, str] = {
     "consistent": "the jurors agree",
     "uncertain": "the jurors are not sure",
     "contradicted": "the jurors contradict it",
@@ -53,224 +56,225 @@ _SAID: dict[Agreement, str] = {
 
 
 class JuryVerifier:
-    """A jury about an answer, beside the evidence (see `davinci`).
+    """A jury's agreement in addition to evidence (see `davinci`).
 
-    Model calls for n jurors: n opinions, and n reviews where the answer has competitors; n alone where there is no
-    question, in which case each juror is asked what it knows of the claims. More as for the strategy `edgejury`. Reward
-    calls: those of `davinci`, and one for each claim and opinion.
+    Model calls for n jurors: n opinions, and n reviews if the answer has rivals; n without a question, in which case
+    each juror is asked what it knows of the claims. More as for the strategy `edgejury`. Reward calls: those of
+    `davinci`, and one for each claim and opinion.
 
-    Confidence is `davinci`'s; where it found no evidence for any claim, how far the jurors agree.
+    Confidence is `davinci`'s; without evidence for any claim, the jurors' agreement.
     """
 
     name: ClassVar[str] = "edgejury"
-    summary: ClassVar[str] = "what a jury of models thinks of an answer and its claims, beside their evidence"
+    summary: ClassVar[str] = "agreement of a jury of models on an answer and its claims, in addition to evidence"
     paper: ClassVar[str] = "Kumar 2025, arXiv:2601.00850"
     stability: ClassVar[Stability] = "beta"
 
     class Config(PanelConfig):
         """Parameters of the verifier `edgejury`."""
 
-        review: Annotated[bool, Field(description="jurors review the answer among its competitors")] = True
-        max_candidates: Annotated[
-            int, Field(ge=1, le=26, description="most different attempts of the strategy that are reviewed")
-        ] = 4
+        review: Annotated[bool, Field(description="jurors review the answer among the other attempts")] = True
         davinci: Annotated[
-            dict[str, JsonValue], Field(description="parameters of davinci, which looks for the evidence")
+            dict[str, JsonValue], Field(description="parameters of davinci, which retrieves the evidence")
         ] = {}  # noqa: RUF012 (pydantic copies it)
 
     def __init__(self, config: Config) -> None:
         self.config = config
         if config.davinci.get("entailment", config.entailment) != config.entailment:
             raise UserError(
-                f"the entailment of edgejury is {config.entailment}, that of its davinci cannot be another one",
-                hint="set entailment of edgejury itself: it is used for both",
+                f"the entailment of davinci must be that of edgejury, {config.entailment}",
+                hint="set the entailment of edgejury: it is used for both",
             )
-        given = {"max_claims": config.max_claims, **config.davinci, "entailment": config.entailment}
-        checked = validate_parameters(DavinciConfig, "davinci", given)
-        assert isinstance(checked, DavinciConfig)
-        self._davinci = Davinci(checked)
+        parameters = {"max_claims": config.max_claims, **config.davinci, "entailment": config.entailment}
+        davinci_config = validate_parameters(DavinciConfig, "davinci", parameters)
+        assert isinstance(davinci_config, DavinciConfig)
+        self._davinci = Davinci(davinci_config)
 
     @property
     def entailment(self) -> str:
-        """See `Verifier`."""
         return self.config.entailment
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """See `Verifier`."""
-        judged = ("judge",) if self.config.stances == "model" else ()
-        return tuple(dict.fromkeys(("jury", *judged, *self._davinci.roles)))
+        judge = ("judge",) if self.config.stances == "model" else ()
+        return tuple(dict.fromkeys(("jury", *judge, *self._davinci.roles)))
 
-    async def verify(self, question: Question, solution: Solution, means: Means) -> Verification:
-        """See `Verifier.verify`."""
+    async def verify(self, question: Question, solution: Solution, context: VerifierContext) -> Verification:
         if solution.best is None or not solution.best.text.strip():
             return Verification(verifiers=(self.name,))
-        found = await self._davinci.examined(question, solution, means)
-        reports = found or _of_the_answer(solution.best, question)
+        examined = await self._davinci.examined(question, solution, context)
+        reports = examined or _answer_report(solution.best, question)
         try:
-            labels = await self._labels(reports, question, solution, means)
+            labels = await self._labels(reports, question, solution, context)
         except BackendError as e:
-            if not found:
+            if not examined:
                 raise
-            means.run.degrade(f"edgejury: the jury said nothing ({e.message}); what evidence says stands alone")
+            context.run.degrade(f"edgejury: the jury failed ({e.message}); only the evidence counts")
             labels = []
-        tell_labels(labels, means.run)
+        emit_labels(labels, context.run)
         if labels:
             reports = [_with_label(report, label) for report, label in zip(reports, labels, strict=True)]
         for index, report in enumerate(reports):
-            means.run.emit(ClaimChecked(index=index, report=report.model_dump(mode="json")))
+            context.run.emit(ClaimChecked(index=index, report=report.model_dump(mode="json")))
         return self._verification(reports, labels)
 
     # -- the jury
 
     async def _labels(
-        self, reports: Sequence[ClaimReport], question: Question, solution: Solution, means: Means
+        self, reports: Sequence[ClaimReport], question: Question, solution: Solution, context: VerifierContext
     ) -> list[ClaimLabel]:
-        """How far the jurors agree on each claim."""
-        run, config = means.run, self.config
+        """The label of each claim."""
+        run, config = context.run, self.config
         claims = [report.claim for report in reports]
         if not claims:
             return []
-        seats = seats_of(config, question, means.models, run)
-        weights = juror_weights(seats, config)
+        jurors = make_jurors(config, question, context.models, run)
+        weights = juror_weights(jurors, config)
         if not question.text.strip():
-            stances = await self._known(seats, claims, run)
+            stances = await self._knowledge_stances(jurors, claims, run)
         else:
-            panel = self._panel("answer", run)
-            with panel.sitting():
-                opinions = await opinions_of(seats, question, panel, config, run)
-            if config.review and not panel.limited:
-                await self._review(seats, opinions, weights, question, solution, means)
-            stances = await self._said(claims, opinions, question, solution, means)
-        return [label_claim(claim, told, config.theta) for claim, told in zip(claims, stances, strict=True)]
+            panel = self._open_panel("answer", run)
+            with panel.stage():
+                opinions = await collect_opinions(jurors, question, panel, config, run)
+            if config.review and not panel.is_limited:
+                await self._review(jurors, opinions, weights, question, solution, context)
+            stances = await self._stances(claims, opinions, question, solution, context)
+        return [
+            label_claim(claim, claim_stances, config.theta)
+            for claim, claim_stances in zip(claims, stances, strict=True)
+        ]
 
-    async def _said(
+    async def _stances(
         self,
         claims: Sequence[Claim],
         opinions: Sequence[Opinion],
         question: Question,
         solution: Solution,
-        means: Means,
-    ) -> list[Stances]:
-        """What the jurors' own answers say of each claim; of a claim that states a closed answer, what they chose."""
+        context: VerifierContext,
+    ) -> list[ClaimStances]:
+        """The stances of the jurors' own answers on each claim; on a closed answer, by their choices."""
         best = solution.best
-        stating = [best is not None and _states(claim, best, question) for claim in claims]
-        others = [claim for claim, states in zip(claims, stating, strict=True) if not states]
-        panel = self._panel("agreement", means.run)
-        with panel.sitting():
-            said = iter(
-                await stances_of(others, opinions, means.models, panel, self.config, means.run, means.entailment)
+        states_answer = [best is not None and _states(claim, best, question) for claim in claims]
+        others = [claim for claim, is_answer in zip(claims, states_answer, strict=True) if not is_answer]
+        panel = self._open_panel("agreement", context.run)
+        with panel.stage():
+            other_stances = iter(
+                await collect_stances(
+                    others, opinions, context.models, panel, self.config, context.run, context.entailment
+                )
             )
-        chosen = chosen_stances(best.answer, opinions) if best is not None and best.answer is not None else {}
-        return [chosen if states else next(said) for states in stating]
+        answer_stances = choice_stances(best.answer, opinions) if best is not None and best.answer is not None else {}
+        return [answer_stances if is_answer else next(other_stances) for is_answer in states_answer]
 
-    async def _known(self, seats: Sequence[Seat], claims: Sequence[Claim], run: Run) -> list[Stances]:
-        """What the jurors know of each claim, where there is no question that they could answer."""
+    async def _knowledge_stances(
+        self, jurors: Sequence[Juror], claims: Sequence[Claim], run: Run
+    ) -> list[ClaimStances]:
+        """The stances of the jurors by their knowledge, without a question."""
         texts = [claim.text for claim in claims]
-        panel = self._panel("agreement", run)
-        requests = [knowledge_request(texts, seat.model.capabilities) for seat in seats]
-        temperature = self.config.review_temperature
-        asks = [
-            Ask(
-                seat.juror,
-                seat.model,
+        panel = self._open_panel("agreement", run)
+        requests = [knowledge_request(texts, juror.model.capabilities) for juror in jurors]
+        temperature = REVIEW_TEMPERATURE
+        calls = [
+            JurorRequest(
+                juror.id,
+                juror.model,
                 Request(
-                    prompt=asked.prompt,
-                    sampling=asked.sampling(temperature, len(texts), n=len(seats)),
-                    samples=(seat.juror,),
+                    prompt=structured.prompt,
+                    sampling=structured.sampling(temperature, len(texts), n=len(jurors)),
+                    sample_indices=(juror.id,),
                 ),
             )
-            for seat, asked in zip(seats, requests, strict=True)
+            for juror, structured in zip(jurors, requests, strict=True)
         ]
-        found: list[Stances] = [{} for _ in claims]
-        with panel.sitting():
-            replies = await panel.ask(asks, needs="somebody")
-        for seat, asked, reply in zip(seats, requests, replies, strict=True):
-            told = read_stances(asked.opening + reply.text, len(texts)) if reply.ok else [None] * len(texts)
-            for stances, stance in zip(found, told, strict=True):
+        stances_: list[ClaimStances] = [{} for _ in claims]
+        with panel.stage():
+            responses = await panel.call(calls, require_response=True)
+        for juror, structured, response in zip(jurors, requests, responses, strict=True):
+            parsed = read_stances(structured.prefix + response.text, len(texts)) if response.ok else [None] * len(texts)
+            for stances, stance in zip(stances_, parsed, strict=True):
                 if stance is not None:
-                    stances[seat.juror] = stance
-        return found
+                    stances[juror.id] = stance
+        return stances_
 
     async def _review(
         self,
-        seats: Sequence[Seat],
+        jurors: Sequence[Juror],
         opinions: Sequence[Opinion],
         weights: Mapping[int, float],
         question: Question,
         solution: Solution,
-        means: Means,
+        context: VerifierContext,
     ) -> None:
-        """Have the answer, which is candidate 0, reviewed among its competitors, and put the ranking into the trace."""
-        config, run, models = self.config, means.run, means.models
-        rivals = competitors(solution, config.max_candidates)
+        """Have the answer, which is candidate 0, reviewed among its rivals, and emit the ranking."""
+        config, run, models = self.config, context.run, context.models
+        rivals = rival_candidates(solution, MAX_RIVALS)
         if len(rivals) < 2:
             return
         answered = {opinion.juror for opinion in opinions if opinion.ok}
-        reviewers = [Reviewer(seat.juror, seat.model, seat.order) for seat in seats if seat.juror in answered]
-        writers = [getattr(models, role) for role in ("main", "small") if models.has(role)]
-        scrub = Scrubber(roster_of(seats, writers), question).scrub if config.anonymise else str
-        closed = closed_kind(question) is not None
-        shown = Shown(
-            {place: scrub(rival.text) for place, rival in enumerate(rivals)},
-            {place: rival.answer if closed else None for place, rival in enumerate(rivals)},
+        reviewers = [Reviewer(juror.id, juror.model, juror.order) for juror in jurors if juror.id in answered]
+        authors = [getattr(models, role) for role in ("main", "small") if models.has(role)]
+        scrub = Scrubber(make_roster(jurors, authors), question).scrub if config.anonymise else str
+        is_closed = closed_kind(question) is not None
+        displayed = DisplayedAnswers(
+            {i: scrub(rival.text) for i, rival in enumerate(rivals)},
+            {i: rival.answer if is_closed else None for i, rival in enumerate(rivals)},
         )
-        panel = self._panel("review", run)
-        with panel.sitting():
-            reviews = await reviews_of(reviewers, shown, question, panel, config, run, exclude_self=False)
+        panel = self._open_panel("review", run)
+        with panel.stage():
+            reviews = await collect_reviews(reviewers, displayed, question, panel, config, run, exclude_self=False)
             if not any(review.ok for review in reviews):
-                run.degrade("edgejury: no review of the answer could be read")
+                run.degrade("edgejury: no review of the answer could be parsed")
                 return
-            places = range(len(rivals))
-            ranking = ranked_by_reviews(reviews, places, weights, config, run, exclude_self=False)
+            candidates = range(len(rivals))
+            ranking = rank_by_reviews(reviews, candidates, weights, config, run, exclude_self=False)
             if ranking.best != 0:
                 other = rivals[ranking.best]
-                what = f"the answer {other.answer!r}" if other.answer is not None else "another attempt"
-                run.degrade(f"edgejury: reviewers rank {what} above the one that was given")
+                other_text = f"the answer {other.answer!r}" if other.answer is not None else "another attempt"
+                run.degrade(f"edgejury: reviewers rank {other_text} above the one that was given")
 
-    def _panel(self, stage: Stage, run: Run) -> Panel:
+    def _open_panel(self, stage: Stage, run: Run) -> Panel:
         return Panel(run, stage, deadline_s=self.config.deadline_s, quorum=self.config.quorum)
 
     # -- the record
 
     def _verification(self, reports: Sequence[ClaimReport], labels: Sequence[ClaimLabel]) -> Verification:
-        verification = verification_of(self.name, reports)
+        verification = make_verification(self.name, reports)
         claims = verification.claims
         if labels:
-            claims = tuple(_noted(claim, label) for claim, label in zip(claims, labels, strict=True))
+            claims = tuple(_with_note(claim, label) for claim, label in zip(claims, labels, strict=True))
         confidence = verification.confidence
         if labels and not any(report.evidence or report.passages for report in reports):
             confidence = confidence_of(labels)
         return verification.model_copy(update={"claims": claims, "confidence": confidence})
 
 
-def competitors(solution: Solution, most: int) -> list[Candidate]:
-    """The answer and the other attempts that say something else, the answer first."""
+def rival_candidates(solution: Solution, maximum: int) -> list[Candidate]:
+    """The answer, followed by the other attempts that differ from it."""
     best = solution.best
     if best is None:
         return []
-    found = [best]
+    rivals = [best]
     for candidate in solution.candidates:
-        same = any(
-            candidate.text.strip() == one.text.strip()
-            or (candidate.answer is not None and candidate.answer == one.answer)
-            for one in found
+        is_duplicate = any(
+            candidate.text.strip() == rival.text.strip()
+            or (candidate.answer is not None and candidate.answer == rival.answer)
+            for rival in rivals
         )
-        if candidate.text.strip() and not same and len(found) < most:
-            found.append(candidate)
-    return found
+        if candidate.text.strip() and not is_duplicate and len(rivals) < maximum:
+            rivals.append(candidate)
+    return rivals
 
 
 def _states(claim: Claim, best: Candidate, question: Question) -> bool:
-    """Whether a claim is where the text states the answer of a closed question."""
+    """Whether a claim is the statement of a closed question's answer."""
     if best.answer is None or closed_kind(question) is None:
         return False
-    place = answer_claim(best.text, best.answer, question)
-    return claim.start <= place.start and place.end <= claim.end
+    answer = answer_claim(best.text, best.answer, question)
+    return claim.start <= answer.start and answer.end <= claim.end
 
 
-def _of_the_answer(best: Candidate, question: Question) -> list[ClaimReport]:
-    """A closed answer whose text makes no claim: that it is the answer is one."""
+def _answer_report(best: Candidate, question: Question) -> list[ClaimReport]:
+    """A closed answer whose text makes no claim: the claim that it is the answer."""
     if best.answer is None or closed_kind(question) is None:
         return []
     claim = answer_claim(best.text, best.answer, question)
@@ -278,23 +282,23 @@ def _of_the_answer(best: Candidate, question: Question) -> list[ClaimReport]:
 
 
 def _with_label(report: ClaimReport, label: ClaimLabel) -> ClaimReport:
-    """A claim's record with what each juror says of it."""
-    told: dict[str, JsonValue] = {
+    """A claim's report with each juror's stance."""
+    detail: dict[str, JsonValue] = {
         "method": "1 if the juror says so too, -1 if it says otherwise, else 0; no evidence",
         "label": label.label,
         "agreement": label.score,
     }
     signs = {**dict.fromkeys(label.support, 1.0), **dict.fromkeys(label.contradict, -1.0)}
     jurors = sorted((*label.support, *label.contradict, *label.silent))
-    said = tuple(
-        InternalAttribution(component=f"juror #{juror}", kind="agreement", weight=signs.get(juror, 0.0), detail=told)
+    attributions = tuple(
+        InternalAttribution(component=f"juror #{juror}", kind="agreement", weight=signs.get(juror, 0.0), detail=detail)
         for juror in jurors
     )
-    return report.model_copy(update={"internal": (*report.internal, *said)})
+    return report.model_copy(update={"internal": (*report.internal, *attributions)})
 
 
-def _noted(claim: CheckedClaim, label: ClaimLabel) -> CheckedClaim:
-    """A claim with what the jurors say of it, which is called no evidence."""
+def _with_note(claim: CheckedClaim, label: ClaimLabel) -> CheckedClaim:
+    """A claim with a note on the jurors' stances, marked as no evidence."""
     counts = f"{len(label.support)} for, {len(label.contradict)} against, {len(label.silent)} silent"
-    said = f"{_SAID[label.label]} ({counts}; {NO_EVIDENCE})"
-    return claim.model_copy(update={"note": f"{claim.note}; {said}" if claim.note else said})
+    note = f"{_LABEL_TEXTS[label.label]} ({counts}; {NO_EVIDENCE})"
+    return claim.model_copy(update={"note": f"{claim.note}; {note}" if claim.note else note})

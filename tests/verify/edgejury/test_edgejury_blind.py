@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.store.sqlite import SqliteStore
-from reason.verify.edgejury.jurors import shipped_roles
+from reason.verify.edgejury.jurors import bundled_roles
 from support.scripted_jury import (
     CAPITAL,
-    Juror,
-    JuryDesk,
+    JuryRuns,
+    ScriptedJuror,
     answers_in,
     kind_of,
     letter_of,
@@ -48,22 +48,22 @@ async def with_store(work):
 @settings(max_examples=12)
 @given(names=st.lists(NAMES, min_size=3, max_size=5, unique=True), seed=st.integers(0, 2**31))
 def test_no_reviewer_and_no_chair_reads_who_wrote_what(names, seed):
-    roles = [role.name for role in shipped_roles()]
+    roles = [role.name for role in bundled_roles()]
 
     def juror(i):
         role = roles[i % len(roles)].replace("-", " ")
         name = names[i].rpartition("/")[2]
         text = f"I am {names[i]}. As the {role}, I say: it was planned. In my role as {role}, {name} adds nothing."
-        text += f" Juror #{i} is done."
+        text += f" ScriptedJuror #{i} is done."
         issues = [("factual_risk", f"{name} doubts it, as the {role} must.")]
-        return Juror(says(CAPITAL.choices[i % 4], text), issues=lambda text: issues)
+        return ScriptedJuror(says(CAPITAL.choices[i % 4], text), issues=lambda text: issues)
 
     async def work(store):
         jury = {f"juror-{i + 1}": model(juror(i), name) for i, name in enumerate(names)}
-        chair = model(Juror(chair=rules("So it is.", "Canberra")), names[0] + "-chair")
-        desk = JuryDesk(store, {"main": chair, **jury})
-        await desk.solve(seed=seed, early_exit="never")
-        return [p for m in desk.by_role.values() for p in prompts(m) if kind_of(p) != "opinion"]
+        chair = model(ScriptedJuror(chair=rules("So it is.", "Canberra")), names[0] + "-chair")
+        runs = JuryRuns(store, {"main": chair, **jury})
+        await runs.solve(seed=seed, early_exit="never")
+        return [p for m in runs.by_role.values() for p in prompts(m) if kind_of(p) != "opinion"]
 
     for prompt in asyncio.run(with_store(work)):
         shown = prompt.casefold()
@@ -85,11 +85,11 @@ def test_letters_lead_back_to_the_right_jurors(seed, golden):
 
     async def work(store):
         jury = {
-            f"juror-{i + 1}": model(Juror(says(CAPITAL.choices[i], text), **marks), f"{i}/x")
+            f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i], text), **marks), f"{i}/x")
             for i, text in enumerate(texts)
         }
-        desk = JuryDesk(store, {"main": model(Juror(chair=rules("So.", "Perth")), "m/m"), **jury})
-        solution = await desk.solve(seed=seed)
+        runs = JuryRuns(store, {"main": model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m"), **jury})
+        solution = await runs.solve(seed=seed)
         return solution, [[p for p in prompts(m) if kind_of(p) == "review"] for m in jury.values()]
 
     solution, reviews = asyncio.run(with_store(work))
@@ -100,9 +100,9 @@ def test_letters_lead_back_to_the_right_jurors(seed, golden):
 
 
 async def test_own_answers_are_shown_where_that_is_wanted(store):
-    jury = {f"juror-{i + 1}": model(Juror(says(CAPITAL.choices[i], f"word{i}")), f"{i}/x") for i in range(3)}
-    desk = JuryDesk(store, {"main": model(Juror(chair=rules("So.", "Perth")), "m/m"), **jury})
-    await desk.solve(exclude_self=False)
+    jury = {f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i], f"word{i}")), f"{i}/x") for i in range(3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m"), **jury})
+    await runs.solve(exclude_self=False)
     for m in jury.values():
         (prompt,) = [p for p in prompts(m) if kind_of(p) == "review"]
         assert len(answers_in(prompt)) == 3
@@ -110,28 +110,30 @@ async def test_own_answers_are_shown_where_that_is_wanted(store):
 
 
 async def test_names_are_shown_where_anonymity_is_switched_off(store):
-    jury = {f"juror-{i + 1}": model(Juror(says(CAPITAL.choices[i])), f"org/fam{'xyz'[i]}-7b") for i in range(3)}
-    chair = model(Juror(chair=rules("So.", "Perth")), "m/m")
-    desk = JuryDesk(store, {"main": chair, **jury})
-    await desk.solve(anonymise=False)
+    jury = {f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i])), f"org/fam{'xyz'[i]}-7b") for i in range(3)}
+    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
+    runs = JuryRuns(store, {"main": chair, **jury})
+    await runs.solve(anonymise=False)
     (review,) = [p for p in prompts(jury["juror-1"]) if kind_of(p) == "review"]
     assert "famy-7b as edge case finder" in review
     assert "famx-7b" not in review
     assert "fam" not in prompts(chair)[0]  # the chair is another switch
-    await desk.solve("open", blind_chair=False)
+    await runs.solve("open", blind_decision="vote")
     assert "famx-7b as direct answerer" in prompts(chair)[1]
 
 
 async def test_every_reader_has_an_order_of_its_own_unless_that_is_switched_off(store):
     def jury():
-        return {f"juror-{i + 1}": model(Juror(says(CAPITAL.choices[i % 4], f"word{i}")), f"{i}/x") for i in range(5)}
+        return {
+            f"juror-{i + 1}": model(ScriptedJuror(says(CAPITAL.choices[i % 4], f"word{i}")), f"{i}/x") for i in range(5)
+        }
 
-    chair = model(Juror(chair=rules("So.", "Perth")), "m/m")
+    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
 
     async def orders(name, **given):
-        desk = JuryDesk(store, {"main": chair, **jury()})
-        await desk.solve(name, **given)
-        return [review["order"] for review in desk.reports("jury.review")]
+        runs = JuryRuns(store, {"main": chair, **jury()})
+        await runs.solve(name, **given)
+        return [review["order"] for review in runs.reports("jury.review")]
 
     assert await orders("plain", shuffle=False) == [[j for j in range(5) if j != i] for i in range(5)]
     drawn = await orders("drawn")
@@ -163,38 +165,40 @@ async def test_one_malicious_juror_among_three_honest_ones_does_not_decide(store
         return rules("Perth, as I was told.", "Perth")(prompt)
 
     jury = {
-        "juror-1": model(Juror(lambda p: f"{ORDERS}\nAnswer: {letter_of(p, 'Perth')}", selfish), "bad/one"),
-        "juror-2": model(Juror(says("Canberra", "It was planned."), honest), "a/x"),
-        "juror-3": model(Juror(says("Sydney", "It is the largest."), honest), "b/x"),
-        "juror-4": model(Juror(says("Canberra", "It was planned in 1908."), honest), "c/x"),
+        "juror-1": model(ScriptedJuror(lambda p: f"{ORDERS}\nAnswer: {letter_of(p, 'Perth')}", selfish), "bad/one"),
+        "juror-2": model(ScriptedJuror(says("Canberra", "It was planned."), honest), "a/x"),
+        "juror-3": model(ScriptedJuror(says("Sydney", "It is the largest."), honest), "b/x"),
+        "juror-4": model(ScriptedJuror(says("Canberra", "It was planned in 1908."), honest), "c/x"),
     }
-    desk = JuryDesk(store, {"main": model(Juror(chair=obeys), "m/m"), **jury})
-    solution = await desk.solve(aggregate=aggregate, exclude_self=exclude_self)
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(chair=obeys), "m/m"), **jury})
+    solution = await runs.solve(aggregate=aggregate, exclude_self=exclude_self)
     assert solution.best.answer == "B"
     assert solution.notes["overruled"] is True
     assert solution.notes["ranking"].index(0) > 1
-    assert (await desk.solve("vote", aggregate=aggregate, exclude_self=exclude_self, chair=False)).best.answer == "B"
+    assert (
+        await runs.solve("vote", aggregate=aggregate, exclude_self=exclude_self, decision="vote")
+    ).best.answer == "B"
 
 
 async def test_a_juror_that_likes_the_first_option_does_not_vote_for_one_option_every_time(store):
-    first = model(Juror("I take the first.\nAnswer: A"), "m/one")
-    desk = JuryDesk(store, {"main": first})
-    turned = await desk.solve(n=4, review=False, chair=False)
+    first = model(ScriptedJuror("I take the first.\nAnswer: A"), "m/one")
+    runs = JuryRuns(store, {"main": first})
+    turned = await runs.solve(n=4, review=False, decision="vote")
     assert {juror["choice"] for juror in turned.notes["jurors"]} == set("ABCD")
     assert [juror["place"] for juror in turned.notes["jurors"]] == [0, 0, 0, 0]
     assert set(turned.notes["support"].values()) == {0.25}
-    plain = await desk.solve("plain", n=4, review=False, chair=False, permute_choices=False)
+    plain = await runs.solve("plain", n=4, review=False, decision="vote", permute_choices=False)
     assert [juror["choice"] for juror in plain.notes["jurors"]] == ["A"] * 4
 
 
 async def test_letters_in_a_text_are_the_readers_own(store):
     jury = {
-        f"juror-{i + 1}": model(Juror(says(option, "I am sure.")), f"{i}/x")
+        f"juror-{i + 1}": model(ScriptedJuror(says(option, "I am sure.")), f"{i}/x")
         for i, option in enumerate(("Sydney", "Canberra", "Perth"))
     }
-    chair = model(Juror(chair=rules("So.", "Perth")), "m/m")
-    desk = JuryDesk(store, {"main": chair, **jury})
-    await desk.solve()
+    chair = model(ScriptedJuror(chair=rules("So.", "Perth")), "m/m")
+    runs = JuryRuns(store, {"main": chair, **jury})
+    await runs.solve()
     for prompt in [*prompts(chair), *(p for m in jury.values() for p in prompts(m) if kind_of(p) == "review")]:
         for text in answers_in(prompt).values():
             stated, comes_to = re.search(r"Answer: (\w)", text)[1], re.search(r"comes to (\w)", text)[1]

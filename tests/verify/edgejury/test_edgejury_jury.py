@@ -10,8 +10,8 @@ from reason.verify.edgejury.jurors import fit_reliability, save_reliability
 from support.scripted_jury import (
     CAPITAL,
     OPEN,
-    Juror,
-    JuryDesk,
+    JuryRuns,
+    ScriptedJuror,
     answers_in,
     kind_of,
     letter_of,
@@ -39,10 +39,12 @@ def gold(text):
 
 def split_jury(**chair):
     """Two jurors for Sydney, one for Canberra; all of them know better when they read."""
-    knows = Juror(says("Canberra", "It was chosen in 1908."), gold)
-    errs = Juror(says("Sydney", "It is the largest city."), gold)
+    knows = ScriptedJuror(says("Canberra", "It was chosen in 1908."), gold)
+    errs = ScriptedJuror(says("Sydney", "It is the largest city."), gold)
     return {
-        "main": model(Juror(**chair) if chair else Juror(chair=rules("Canberra it is.", "Canberra")), "m/chair"),
+        "main": model(
+            ScriptedJuror(**chair) if chair else ScriptedJuror(chair=rules("Canberra it is.", "Canberra")), "m/chair"
+        ),
         "juror-1": model(errs, "a/one"),
         "juror-2": model(errs, "b/two"),
         "juror-3": model(knows, "c/three"),
@@ -50,15 +52,15 @@ def split_jury(**chair):
 
 
 async def test_all_four_stages_on_a_split_jury(store):
-    desk = JuryDesk(store, split_jury())
-    solution = await desk.solve()
+    runs = JuryRuns(store, split_jury())
+    solution = await runs.solve()
     assert (solution.best.answer, solution.stopped) == ("B", "done")
     assert solution.notes["path"] == "full"
     assert solution.notes["ranking"][0] == 2
     assert [c.answer for c in solution.candidates] == ["A", "A", "B", "B"]
     assert solution.notes["support"]["B"] > 0.5  # one juror of three, and the reviewers put it first
     assert [s["stage"] for s in solution.notes["stages"]] == ["answer", "review", "chair", "agreement"]
-    (claim,) = desk.reports("jury.claim")
+    (claim,) = runs.reports("jury.claim")
     assert claim["claim"]["text"] == "The answer is B (Canberra)."
     assert (claim["support"], claim["contradict"], claim["silent"]) == ([2], [0, 1], [])
     assert claim["label"] == "contradicted"  # agreed upon is another thing than true
@@ -66,63 +68,66 @@ async def test_all_four_stages_on_a_split_jury(store):
 
 
 async def test_published_number_of_calls(store):
-    desk = JuryDesk(store, split_jury())
-    await desk.solve()
-    assert desk.spent.model_calls == 3 + 3 + 1  # claims are computed, so 2n + 1
+    runs = JuryRuns(store, split_jury())
+    await runs.solve()
+    assert runs.spent.model_calls == 3 + 3 + 1  # claims are computed, so 2n + 1
     stating = split_jury(chair=rules("Canberra it is.", "Canberra"), stance=lambda prompt: "[]")
-    open_jury = JuryDesk(
-        store, {**stating, "main": model(Juror(chair=rules("Ada Byron wrote it in 1840.")), "m/chair")}
+    open_jury = JuryRuns(
+        store, {**stating, "main": model(ScriptedJuror(chair=rules("Ada Byron wrote it in 1840.")), "m/chair")}
     )
     await open_jury.solve("open", question=OPEN, claims="model", **LEXICAL)
     assert open_jury.spent.model_calls == 2 * 3 + 2
 
 
 async def test_unanimous_jurors_leave_early(store):
-    jury = {f"juror-{i}": model(Juror(says("Canberra")), name) for i, name in enumerate(["a/x", "b/y", "c/z"], 1)}
-    desk = JuryDesk(store, {"main": model(Juror(chair=rules("So it is.", "Canberra")), "m/m"), **jury})
-    solution = await desk.solve()
-    assert (solution.best.answer, solution.notes["path"], desk.spent.model_calls) == ("B", "early_exit", 3)
+    jury = {
+        f"juror-{i}": model(ScriptedJuror(says("Canberra")), name) for i, name in enumerate(["a/x", "b/y", "c/z"], 1)
+    }
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(chair=rules("So it is.", "Canberra")), "m/m"), **jury})
+    solution = await runs.solve()
+    assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 3)
     assert solution.confidence == pytest.approx(0.8)  # (3 + 1) / (3 + 2)
     assert len(solution.candidates) == 3
-    late = await desk.solve("late", early_exit="never")
-    assert (late.best.answer, late.notes["path"], desk.spent.model_calls) == ("B", "full", 7)
+    late = await runs.solve("late", early_exit="never")
+    assert (late.best.answer, late.notes["path"], runs.spent.model_calls) == ("B", "full", 7)
 
 
 async def test_open_answers_leave_early_only_where_each_entails_each(store):
     jury = {
-        f"juror-{i}": model(Juror("Ada Byron wrote the timetable."), n) for i, n in enumerate(["a/x", "b/y", "c/z"], 1)
+        f"juror-{i}": model(ScriptedJuror("Ada Byron wrote the timetable."), n)
+        for i, n in enumerate(["a/x", "b/y", "c/z"], 1)
     }
-    desk = JuryDesk(store, {"main": model(Juror(chair=rules("Ada Byron wrote it.")), "m/m"), **jury})
-    assert (await desk.solve(question=OPEN, **LEXICAL)).notes["path"] == "full"
-    left = await desk.solve("early", question=OPEN, early_exit="always", **LEXICAL)
-    assert (left.notes["path"], desk.spent.model_calls) == ("early_exit", 3)
-    desk.by_role["juror-3"] = model(Juror("Charles Babbage wrote the timetable."), "c/z")
-    assert (await desk.solve("differ", question=OPEN, early_exit="always", **LEXICAL)).notes["path"] == "full"
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(chair=rules("Ada Byron wrote it.")), "m/m"), **jury})
+    assert (await runs.solve(question=OPEN, **LEXICAL)).notes["path"] == "full"
+    left = await runs.solve("early", question=OPEN, early_exit="always", **LEXICAL)
+    assert (left.notes["path"], runs.spent.model_calls) == ("early_exit", 3)
+    runs.by_role["juror-3"] = model(ScriptedJuror("Charles Babbage wrote the timetable."), "c/z")
+    assert (await runs.solve("differ", question=OPEN, early_exit="always", **LEXICAL)).notes["path"] == "full"
 
 
 @pytest.mark.parametrize(
     "options", [("Sydney", "Sydney", "Canberra"), ("Perth", "Canberra", "Canberra"), ("Perth",) * 3]
 )
 async def test_without_roles_review_and_chair_it_is_majority_voting(store, options):
-    jury = {f"juror-{i}": model(Juror(says(option)), f"{i}/x") for i, option in enumerate(options, 1)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **jury})
-    solution = await desk.solve(roles=False, review=False, chair=False, early_exit="never")
+    jury = {f"juror-{i}": model(ScriptedJuror(says(option)), f"{i}/x") for i, option in enumerate(options, 1)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
+    solution = await runs.solve(roles=False, review=False, decision="vote", early_exit="never")
     assert solution.best.answer == "ABCD"[CAPITAL.choices.index(max(options, key=options.count))]
     assert solution.notes["support"] == {
         "ABCD"[CAPITAL.choices.index(o)]: options.count(o) / 3
         for o in sorted(set(options), key=lambda o: -options.count(o))
     }
-    assert (desk.spent.model_calls, solution.notes["path"]) == (3, "no_review")
+    assert (runs.spent.model_calls, solution.notes["path"]) == (3, "no_review")
     assert not any(m.generate_calls[0][0].prompt.messages[0].role == "system" for m in jury.values())
 
 
 async def test_a_failed_juror_is_shown_to_nobody(store):
     jury = split_jury()
-    jury["juror-2"] = model(Juror(says("Perth")), "b/broken", failing=frozenset({1}))
-    desk = JuryDesk(store, jury)
-    solution = await desk.solve()
+    jury["juror-2"] = model(ScriptedJuror(says("Perth")), "b/broken", failing=frozenset({1}))
+    runs = JuryRuns(store, jury)
+    solution = await runs.solve()
     assert (solution.best.answer, solution.notes["path"]) == ("B", "full")
-    first, failed, _ = desk.reports("jury.opinion")
+    first, failed, _ = runs.reports("jury.opinion")
     assert (first["ok"], failed["ok"], failed["text"], failed["failure"]) == (True, False, "", "scripted to fail")
     assert [kind_of(p) for p in prompts(jury["juror-2"])] == ["opinion"]
     reviews = [p for p in prompts(jury["juror-1"]) if kind_of(p) == "review"]
@@ -130,83 +135,83 @@ async def test_a_failed_juror_is_shown_to_nobody(store):
     (chaired,) = prompts(jury["main"])
     assert len(answers_in(chaired)) == 2
     assert "scripted to fail" not in chaired + reviews[0]
-    assert [c["contradict"] + c["support"] for c in desk.reports("jury.claim")] == [[0, 2]]
+    assert [c["contradict"] + c["support"] for c in runs.reports("jury.claim")] == [[0, 2]]
 
 
 async def test_one_opinion_is_the_answer(store):
     jury = split_jury()
     for role in ("juror-1", "juror-2"):
-        jury[role] = model(Juror(says("Perth")), jury[role].name, failing=frozenset({0, 1}))
-    desk = JuryDesk(store, jury)
-    solution = await desk.solve()
-    assert (solution.best.answer, solution.notes["path"], desk.spent.model_calls) == ("B", "fallback", 3)
+        jury[role] = model(ScriptedJuror(says("Perth")), jury[role].name, failing=frozenset({0, 1}))
+    runs = JuryRuns(store, jury)
+    solution = await runs.solve()
+    assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "fallback", 3)
     assert len(solution.candidates) == 1
 
 
 async def test_a_jury_of_which_nobody_answers_is_an_error(store):
-    jury = {f"juror-{i}": model(Juror("x"), f"{i}/x", failing=frozenset({0, 1, 2})) for i in (1, 2, 3)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **jury})
+    jury = {f"juror-{i}": model(ScriptedJuror("x"), f"{i}/x", failing=frozenset({0, 1, 2})) for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
     with pytest.raises(BackendError, match="no juror gave an opinion: scripted to fail"):
-        await desk.solve()
+        await runs.solve()
 
 
 async def test_unreadable_reviews_change_nothing_but_the_counters(store):
     jury = split_jury()
-    jury["juror-1"] = model(Juror(says("Sydney"), review=lambda prompt: "They are all fine."), "a/one")
-    desk = JuryDesk(store, jury)
-    solution = await desk.solve()
+    jury["juror-1"] = model(ScriptedJuror(says("Sydney"), review=lambda prompt: "They are all fine."), "a/one")
+    runs = JuryRuns(store, jury)
+    solution = await runs.solve()
     assert solution.notes["reviews"] == [False, True, True]
     assert solution.notes["ranking"][0] == 2
-    assert desk.spent.model_calls == 3 + 3 + 1 + 1  # it was asked once more
-    assert desk.reports("jury.ranked")[0]["reviews"] == 2
+    assert runs.spent.model_calls == 3 + 3 + 1 + 1  # it was asked once more
+    assert runs.reports("jury.ranked")[0]["reviews"] == 2
 
 
 async def test_too_few_reviews_rank_by_agreement(store):
     jury = split_jury()
     for role in ("juror-1", "juror-2"):
-        jury[role] = model(Juror(says("Sydney"), review=lambda prompt: "no"), jury[role].name)
-    desk = JuryDesk(store, jury)
-    solution = await desk.solve()
+        jury[role] = model(ScriptedJuror(says("Sydney"), review=lambda prompt: "no"), jury[role].name)
+    runs = JuryRuns(store, jury)
+    solution = await runs.solve()
     assert solution.notes["path"] == "no_review"
-    assert desk.reports("jury.ranked")[0]["rule"] == "agreement"
+    assert runs.reports("jury.ranked")[0]["rule"] == "agreement"
     assert solution.notes["ranking"] == [0, 1, 2]
     # the chair chose what one of three chose, with whom nobody agrees: the vote stands
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
-    assert any("1 of 3 reviews could be read" in what for what in desk.run.degraded)
+    assert any("1 of 3 reviews could be read" in what for what in runs.run.degraded)
 
 
 async def test_a_chair_cut_short_still_answers(store):
     cut = rules("Canberra is the capital, and has been since 1913", "Canberra")
-    desk = JuryDesk(store, split_jury(chair=lambda prompt: cut(prompt)[:60]))
-    solution = await desk.solve()
+    runs = JuryRuns(store, split_jury(chair=lambda prompt: cut(prompt)[:60]))
+    solution = await runs.solve()
     assert solution.notes["source"] == "chair"
     assert solution.best.text.startswith("Canberra is the capital")
     assert solution.best.answer == "B"
 
 
 async def test_a_mute_chair_leaves_the_best_opinion_not_the_first(store):
-    desk = JuryDesk(store, split_jury(chair=lambda prompt: '{"answer": ""}'))
-    solution = await desk.solve()
+    runs = JuryRuns(store, split_jury(chair=lambda prompt: '{"answer": ""}'))
+    solution = await runs.solve()
     assert (solution.notes["source"], solution.best.answer) == ("fallback", "B")
     assert solution.best.text == "It was chosen in 1908.\nAnswer: B"
     assert solution.chosen == 2
-    assert desk.spent.model_calls == 3 + 3 + 2
+    assert runs.spent.model_calls == 3 + 3 + 2
 
 
 async def test_where_the_best_opinion_states_no_answer_a_mute_chair_leaves_the_vote(store):
     jury = split_jury(chair=lambda prompt: '{"answer": ""}')
-    jury["juror-3"] = model(Juror("It was chosen, but I cannot say which it is.", gold), "c/three")
-    desk = JuryDesk(store, jury)
-    solution = await desk.solve(conclude=False)
+    jury["juror-3"] = model(ScriptedJuror("It was chosen, but I cannot say which it is.", gold), "c/three")
+    runs = JuryRuns(store, jury)
+    solution = await runs.solve(conclude=False)
     assert (solution.notes["ranking"][0], solution.notes["jurors"][2]["choice"]) == (2, None)
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
-    assert "the chair gave no answer that could be read: the jurors' vote stands" in desk.run.degraded
+    assert "the chair gave no answer that could be read: the jurors' vote stands" in runs.run.degraded
 
 
 async def test_published_sums_count_every_review_alike(store):
-    desk = JuryDesk(store, split_jury())
-    await desk.solve(aggregate="points")
-    standings = desk.reports("jury.ranked")[0]["standings"]
+    runs = JuryRuns(store, split_jury())
+    await runs.solve(aggregate="points")
+    standings = runs.reports("jury.ranked")[0]["standings"]
     assert {s["juror"]: s["score"] for s in standings} == {0: 24.0, 1: 24.0, 2: 50.0}
 
 
@@ -217,10 +222,10 @@ def test_impossible_weights_are_refused_before_anybody_is_asked(weights):
 
 
 async def test_a_choice_that_no_juror_made_falls_to_the_vote(store):
-    desk = JuryDesk(store, split_jury(chair=rules("Perth, I say.", "Perth")))
-    solution = await desk.solve()
+    runs = JuryRuns(store, split_jury(chair=rules("Perth, I say.", "Perth")))
+    solution = await runs.solve()
     assert (solution.best.answer, solution.notes["overruled"]) == ("B", True)
-    (merged,) = desk.reports("jury.merged")
+    (merged,) = runs.reports("jury.merged")
     assert any("'D'" in why for why in merged["rationale"])
 
 
@@ -231,28 +236,28 @@ async def test_what_stands_without_a_chair(store, without, expected):
         "Sydney",
         "Sydney",
     )  # all marks are equal: the first is on top, and the vote is the majority's
-    jury = {f"juror-{i}": model(Juror(says(option)), f"{i}/x") for i, option in enumerate(options, 1)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **jury})
-    solution = await desk.solve(chair=False, without_chair=without)
+    jury = {f"juror-{i}": model(ScriptedJuror(says(option)), f"{i}/x") for i, option in enumerate(options, 1)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
+    solution = await runs.solve(decision=without)
     assert (solution.best.answer, solution.notes["path"], solution.notes["ranking"][0]) == (expected, "full", 0)
-    assert not desk.by_role["main"].generate_calls
+    assert not runs.by_role["main"].generate_calls
 
 
 async def test_one_family_is_told(store):
-    alone = {"main": model(Juror(says("Canberra")), "local/Qwen2.5-0.5B")}
-    desk = JuryDesk(store, alone)
-    await desk.solve()
-    assert any(what.startswith("single_family: the jurors are one model (qwen)") for what in desk.run.degraded)
+    alone = {"main": model(ScriptedJuror(says("Canberra")), "local/Qwen2.5-0.5B")}
+    runs = JuryRuns(store, alone)
+    await runs.solve()
+    assert any(what.startswith("single_family: the jurors are one model (qwen)") for what in runs.run.degraded)
     kin = {
-        "juror-1": model(Juror(says("Perth")), "local/qwen-a"),
-        "juror-2": model(Juror(says("Perth")), "hub/Qwen3-b"),
+        "juror-1": model(ScriptedJuror(says("Perth")), "local/qwen-a"),
+        "juror-2": model(ScriptedJuror(says("Perth")), "hub/Qwen3-b"),
     }
-    desk = JuryDesk(store, {**alone, **kin})
-    await desk.solve("kin")
-    assert any("models of one family (qwen)" in what for what in desk.run.degraded)
-    desk = JuryDesk(store, split_jury())
-    await desk.solve("several")
-    assert not desk.run.degraded
+    runs = JuryRuns(store, {**alone, **kin})
+    await runs.solve("kin")
+    assert any("models of one family (qwen)" in what for what in runs.run.degraded)
+    runs = JuryRuns(store, split_jury())
+    await runs.solve("several")
+    assert not runs.run.degraded
 
 
 @pytest.mark.parametrize(
@@ -260,70 +265,72 @@ async def test_one_family_is_told(store):
     [(2, "no_review", 2), (4, "no_review", 3), (5, "no_review", 4), (6, "no_review", 4), (7, "full", 7)],
 )
 async def test_a_limit_of_calls_decides_how_far_it_goes(store, calls, path, used):
-    desk = JuryDesk(store, split_jury())
-    solution = await desk.solve(budget=Budget(calls=calls))
-    assert (solution.notes["path"], desk.spent.model_calls) == (path, used)
-    assert ("the limit of calls leaves 2 of 3 jurors" in desk.run.degraded) == (calls == 2)
+    runs = JuryRuns(store, split_jury())
+    solution = await runs.solve(budget=Budget(calls=calls))
+    assert (solution.notes["path"], runs.spent.model_calls) == (path, used)
+    assert ("the limit of calls leaves 2 of 3 jurors" in runs.run.degraded) == (calls == 2)
     assert solution.best.answer is not None
 
 
 async def test_a_limit_of_tokens_is_shared_out_and_ends_the_work(store):
-    desk = JuryDesk(store, split_jury())
-    solution = await desk.solve(budget=Budget(tokens=90))
+    runs = JuryRuns(store, split_jury())
+    solution = await runs.solve(budget=Budget(tokens=90))
     asked = [
-        request.sampling.max_tokens for m in desk.by_role.values() for call in m.generate_calls for request in call
+        request.sampling.max_tokens for m in runs.by_role.values() for call in m.generate_calls for request in call
     ]
     assert asked[:3] == [30, 30, 30]
     assert solution.stopped == "budget"
-    assert desk.spent.completion_tokens <= 90
-    assert desk.run.ledger.exhausted == "tokens"
+    assert runs.spent.completion_tokens <= 90
+    assert runs.run.ledger.exhausted == "tokens"
 
 
 async def test_counters_are_the_sum_of_the_trace(store):
-    desk = JuryDesk(store, split_jury(), None)
-    solution = await desk.solve()
-    finished = desk.sink.of_type("call.finished")
-    started = desk.sink.of_type("call.started")
-    assert solution.notes["tokens"] == desk.spent.completion_tokens == sum(e.tokens for e in finished)
-    assert solution.notes["calls"] == desk.spent.model_calls == sum(e.requests for e in started)
-    samples = sum(e.completion.usage.completion_tokens for e in desk.sink.of_type("sample.finished"))
-    assert samples == desk.spent.completion_tokens
-    costs = desk.reports("jury.stage")
-    assert sum(c["completion_tokens"] for c in costs) == desk.spent.completion_tokens
-    assert sum(c["prompt_tokens"] for c in costs) == desk.spent.prompt_tokens
-    assert [o["tokens"] for o in desk.reports("jury.opinion")] == [o.tokens for o in solution.candidates[:3]]
+    runs = JuryRuns(store, split_jury(), None)
+    solution = await runs.solve()
+    finished = runs.sink.of_type("call.finished")
+    started = runs.sink.of_type("call.started")
+    assert solution.notes["tokens"] == runs.spent.completion_tokens == sum(e.tokens for e in finished)
+    assert solution.notes["calls"] == runs.spent.model_calls == sum(e.requests for e in started)
+    samples = sum(e.completion.usage.completion_tokens for e in runs.sink.of_type("sample.finished"))
+    assert samples == runs.spent.completion_tokens
+    costs = runs.reports("jury.stage")
+    assert sum(c["completion_tokens"] for c in costs) == runs.spent.completion_tokens
+    assert sum(c["prompt_tokens"] for c in costs) == runs.spent.prompt_tokens
+    assert [o["tokens"] for o in runs.reports("jury.opinion")] == [o.tokens for o in solution.candidates[:3]]
 
 
 async def test_stages_are_priced(store):
     jury = {
         role: model(
-            Juror(says("Canberra" if role == "juror-1" else "Perth"), chair=rules("x", "Perth")), f"{role}/m", price=0.5
+            ScriptedJuror(says("Canberra" if role == "juror-1" else "Perth"), chair=rules("x", "Perth")),
+            f"{role}/m",
+            price=0.5,
         )
         for role in ("main", "juror-1", "juror-2", "juror-3")
     }
-    desk = JuryDesk(store, jury)
-    await desk.solve()
-    costs = [c["cost_usd"] for c in desk.reports("jury.stage")]
-    assert sum(costs) == pytest.approx(desk.spent.cost_usd)
+    runs = JuryRuns(store, jury)
+    await runs.solve()
+    costs = [c["cost_usd"] for c in runs.reports("jury.stage")]
+    assert sum(costs) == pytest.approx(runs.spent.cost_usd)
     assert min(costs[:3]) > 0
     assert costs[3] == 0
 
 
 async def test_a_text_without_an_answer_is_asked_for_it(store):
-    rambling = Juror(
+    rambling = ScriptedJuror(
         "The capital is inland and was planned, as everybody who has been there knows", end=lambda p: "B) I think"
     )
     rambling.end = lambda prompt: f"{next(c for c in 'ABCD' if f'{c}) Canberra' in prompt)}) it is"
     jury = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **jury})
-    solution = await desk.solve()
-    assert (solution.best.answer, solution.notes["path"], desk.spent.model_calls) == ("B", "early_exit", 6)
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
+    solution = await runs.solve()
+    assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 6)
     assert solution.best.text.endswith("\n\nAnswer: B")
-    assert (await desk.solve("not", conclude=False, chair=False)).best.answer is None
+    assert (await runs.solve("not", conclude=False, decision="vote")).best.answer is None
 
 
 async def test_letters_are_weighed_where_the_model_shows_them(store):
-    class Torn(Juror):
+    class Torn(ScriptedJuror):
         def script(self, text):
             prompt, _, written = text.rpartition("assistant: ")
             if written.endswith("Answer: ("):
@@ -331,36 +338,36 @@ async def test_letters_are_weighed_where_the_model_shows_them(store):
             return super().script(text) if "(" not in written else {END: 1.0}
 
     torn = {f"juror-{i}": model(Torn("I am torn."), f"{i}/x") for i in (1, 2)}
-    sure = {"juror-3": model(Juror(says("Canberra")), "3/x")}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **torn, **sure})
-    plain = await desk.solve(review=False, chair=False)
+    sure = {"juror-3": model(ScriptedJuror(says("Canberra")), "3/x")}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **torn, **sure})
+    plain = await runs.solve(review=False, decision="vote")
     assert plain.best.answer == "A"
-    weighed = await desk.solve("weighed", review=False, chair=False, distribution=True)
+    weighed = await runs.solve("weighed", review=False, decision="vote", distribution=True)
     assert weighed.best.answer == "B"  # 4/9 + 4/9 + 1 against 5/9 + 5/9
     assert weighed.notes["support"]["B"] == pytest.approx((8 / 9 + 1) / 3)
-    assert [o["choice"] for o in desk.reports("jury.opinion")] == ["A", "A", "B"]
-    assert desk.spent.model_calls == 6
+    assert [o["choice"] for o in runs.reports("jury.opinion")] == ["A", "A", "B"]
+    assert runs.spent.model_calls == 6
 
 
 async def test_an_issue_of_several_reviewers_is_put_to_the_chair_until_it_is_addressed(store):
     fault = {"issues": lambda text: [("factual_risk", "Sydney was never the capital.")] if "largest" in text else []}
     jury = split_jury(chair=lambda prompt: heard(prompt))
-    jury["juror-1"] = model(Juror(says("Sydney", "It is the largest city."), gold, **fault), "a/one")
-    jury["juror-2"] = model(Juror(says("Perth", "It is far off."), gold, **fault), "b/two")
-    jury["juror-3"] = model(Juror(says("Canberra", "It was chosen in 1908."), gold, **fault), "c/three")
+    jury["juror-1"] = model(ScriptedJuror(says("Sydney", "It is the largest city."), gold, **fault), "a/one")
+    jury["juror-2"] = model(ScriptedJuror(says("Perth", "It is far off."), gold, **fault), "b/two")
+    jury["juror-3"] = model(ScriptedJuror(says("Canberra", "It was chosen in 1908."), gold, **fault), "c/three")
 
     def heard(prompt):
         told = {"addressed": [{"issue": 1, "how": "left out"}]} if "You said nothing of issue 1" in prompt else {}
         return rules("Canberra it is.", "Canberra", **told)(prompt)
 
-    desk = JuryDesk(store, jury)
-    await desk.solve()
-    assert desk.spent.model_calls == 3 + 3 + 2
-    assert [a["how"] for a in desk.reports("jury.merged")[0]["addressed"]] == ["left out"]
-    assert not desk.run.degraded
-    meek = await desk.solve("meek", insist=False)
-    assert desk.spent.model_calls == 7
-    assert any("1 of the issues that several reviewers named" in what for what in desk.run.degraded)
+    runs = JuryRuns(store, jury)
+    await runs.solve()
+    assert runs.spent.model_calls == 3 + 3 + 2
+    assert [a["how"] for a in runs.reports("jury.merged")[0]["addressed"]] == ["left out"]
+    assert not runs.run.degraded
+    meek = await runs.solve("meek", insist=False)
+    assert runs.spent.model_calls == 7
+    assert any("1 of the issues that several reviewers named" in what for what in runs.run.degraded)
     assert meek.best.answer == "B"
 
 
@@ -369,8 +376,8 @@ async def test_a_contradicted_answer_is_revised_once(store):
         revised = "contradicted by most of the answers" in prompt
         return rules("Sydney." if revised else "Canberra.", "Sydney" if revised else "Canberra")(prompt)
 
-    desk = JuryDesk(store, split_jury(chair=chair))
-    solution = await desk.solve(revise=True)
+    runs = JuryRuns(store, split_jury(chair=chair))
+    solution = await runs.solve(revise=True)
     stages = [s["stage"] for s in solution.notes["stages"]]
     assert stages == ["answer", "review", "chair", "agreement", "chair", "agreement"]
     # nobody who chose Sydney is well ranked, so the vote brings Canberra back
@@ -383,11 +390,11 @@ async def test_open_answers_are_labelled_by_an_entailment(store):
         "Ada Byron wrote the timetable.",
         "Ada Byron did not write the timetable. It was printed in 1840.",
     ]
-    jury = {f"juror-{i}": model(Juror(text), f"{i}/x") for i, text in enumerate(texts, 1)}
+    jury = {f"juror-{i}": model(ScriptedJuror(text), f"{i}/x") for i, text in enumerate(texts, 1)}
     final = "Ada Byron wrote the timetable. The timetable was printed in 1840."
-    desk = JuryDesk(store, {"main": model(Juror(chair=rules(final)), "m/m"), **jury})
-    solution = await desk.solve(question=OPEN, **LEXICAL)
-    first, second = desk.reports("jury.claim")
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(chair=rules(final)), "m/m"), **jury})
+    solution = await runs.solve(question=OPEN, **LEXICAL)
+    first, second = runs.reports("jury.claim")
     assert (first["support"], first["contradict"]) == ([0, 1], [2])
     assert first["label"] == "uncertain"
     assert second["support"] == [0, 2]
@@ -398,11 +405,11 @@ async def test_open_answers_are_labelled_by_an_entailment(store):
 
 async def test_the_same_seed_gives_the_same_work(store):
     jury = split_jury()
-    desk = JuryDesk(store, jury)
-    one = await desk.solve("one")
+    runs = JuryRuns(store, jury)
+    one = await runs.solve("one")
     sent = [prompts(m) for m in jury.values()]
     other_jury = split_jury()
-    again = JuryDesk(store, other_jury)
+    again = JuryRuns(store, other_jury)
     assert await again.solve("two") == one
     assert [prompts(m) for m in other_jury.values()] == sent
     await again.solve("three", seed=8)
@@ -411,10 +418,11 @@ async def test_the_same_seed_gives_the_same_work(store):
 
 async def test_a_number_is_a_closed_answer_too(store):
     jury = {
-        f"juror-{i}": model(Juror(f"So many.\nAnswer: {n}"), f"{i}/x") for i, n in enumerate(["12", "12.0", "13"], 1)
+        f"juror-{i}": model(ScriptedJuror(f"So many.\nAnswer: {n}"), f"{i}/x")
+        for i, n in enumerate(["12", "12.0", "13"], 1)
     }
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **jury})
-    solution = await desk.solve(question=Question(text="How many months has a year?"), review=False, chair=False)
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
+    solution = await runs.solve(question=Question(text="How many months has a year?"), review=False, decision="vote")
     assert solution.best.answer == "12"
     assert solution.notes["support"] == {"12": pytest.approx(2 / 3), "13": pytest.approx(1 / 3)}
 
@@ -425,15 +433,15 @@ async def test_jurors_who_were_right_before_outvote_the_others_and_the_file_must
     records += [(jury[role].identity, i < 6) for role in ("juror-1", "juror-2") for i in range(20)]
     file = tmp_path / "jurors.json"
     save_reliability(fit_reliability(records, chance=0.25, dataset="dev"), file)
-    desk = JuryDesk(store, jury)
+    runs = JuryRuns(store, jury)
     given = {"review": False, "chair": False}
-    assert (await desk.solve("equal", **given)).best.answer == "A"
-    weighed = await desk.solve("weighed", reliability=str(file), **given)
+    assert (await runs.solve("equal", **given)).best.answer == "A"
+    weighed = await runs.solve("weighed", reliability=str(file), **given)
     assert weighed.best.answer == "B"
-    digest = desk.strategy.config.reliability_digest
+    digest = runs.strategy.config.reliability_digest
     assert digest
     save_reliability(fit_reliability(records[:30], chance=0.25, dataset="other"), file)
     with pytest.raises(UserError, match="another one than the run began with"):
-        await desk.solve("on", reliability=str(file), reliability_digest=digest, **given)
+        await runs.solve("on", reliability=str(file), reliability_digest=digest, **given)
     with pytest.raises(DataError, match="no-such"):
-        await desk.solve("none", reliability=str(tmp_path / "no-such.json"), **given)
+        await runs.solve("none", reliability=str(tmp_path / "no-such.json"), **given)

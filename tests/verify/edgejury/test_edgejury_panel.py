@@ -8,7 +8,7 @@ from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable
 from reason.core.run import Run, RunConfig
 from reason.core.store.sqlite import SqliteStore
 from reason.verify.edgejury.panel import Panel
-from support.scripted_jury import CAPITAL, Juror, JuryDesk, kind_of, model, prompts, rules, says
+from support.scripted_jury import CAPITAL, JuryRuns, ScriptedJuror, kind_of, model, prompts, rules, says
 from support.scripted_model import ScriptedModel
 from support.two_models import WithoutStops
 
@@ -25,15 +25,15 @@ async def store(tmp_path):
 def jury(**others):
     """Three jurors of three families who differ; some of them replaced."""
     made = {
-        "main": model(Juror(**CHAIR), "m/chair"),
-        "juror-1": model(Juror(says("Sydney")), "a/one"),
-        "juror-2": model(Juror(says("Canberra")), "b/two"),
-        "juror-3": model(Juror(says("Canberra")), "c/three"),
+        "main": model(ScriptedJuror(**CHAIR), "m/chair"),
+        "juror-1": model(ScriptedJuror(says("Sydney")), "a/one"),
+        "juror-2": model(ScriptedJuror(says("Canberra")), "b/two"),
+        "juror-3": model(ScriptedJuror(says("Canberra")), "c/three"),
     }
     return {**made, **{f"juror-{name[-1]}": m for name, m in others.items()}}
 
 
-def held(after=0, name="c/three", option="Canberra"):
+def supports_schema(after=0, name="c/three", option="Canberra"):
     """A model that stops for ever after some characters of every reply; and whether it was let go."""
     written = {"count": 0}
 
@@ -42,7 +42,7 @@ def held(after=0, name="c/three", option="Canberra"):
             await asyncio.Event().wait()
         written["count"] += 1
 
-    return model(Juror(says(option)), name, step=step)
+    return model(ScriptedJuror(says(option)), name, step=step)
 
 
 class Refusing(ScriptedModel):
@@ -54,18 +54,18 @@ class Refusing(ScriptedModel):
 
 
 async def test_jurors_of_one_model_are_one_batch(store):
-    alone = model(Juror(says("Canberra"), **CHAIR), "m/only")
-    desk = JuryDesk(store, {"main": alone})
-    await desk.solve(early_exit="never")
+    alone = model(ScriptedJuror(says("Canberra"), **CHAIR), "m/only")
+    runs = JuryRuns(store, {"main": alone})
+    await runs.solve(early_exit="never")
     assert [len(call) for call in alone.generate_calls] == [3, 3, 1]
     assert [r.indices for r in alone.generate_calls[0]] == [(0,), (1,), (2,)]
-    a, b = model(Juror(says("Canberra")), "a/one"), model(Juror(says("Perth")), "b/two")
-    desk = JuryDesk(store, {"main": model(Juror(**CHAIR), "m/m"), "juror-1": a, "juror-2": b, "juror-3": a})
-    await desk.solve("shared")
+    a, b = model(ScriptedJuror(says("Canberra")), "a/one"), model(ScriptedJuror(says("Perth")), "b/two")
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(**CHAIR), "m/m"), "juror-1": a, "juror-2": b, "juror-3": a})
+    await runs.solve("shared")
     assert [len(call) for call in a.generate_calls] == [2, 2]
     assert [r.indices for r in a.generate_calls[0]] == [(0,), (2,)]
     assert [len(call) for call in b.generate_calls] == [1, 1]
-    assert {key.split(":")[0] for key in desk.spent.by_role} == {"main", "juror-1", "juror-2"}
+    assert {key.split(":")[0] for key in runs.spent.by_role} == {"main", "juror-1", "juror-2"}
 
 
 async def test_models_are_asked_side_by_side(store):
@@ -80,9 +80,9 @@ async def test_models_are_asked_side_by_side(store):
 
         return step
 
-    side_by_side = {f"juror-{i}": model(Juror(says("Perth")), f"{i}/x", step=meet(i)) for i in (1, 2, 3)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **side_by_side})
-    assert (await desk.solve()).best.answer == "D"
+    side_by_side = {f"juror-{i}": model(ScriptedJuror(says("Perth")), f"{i}/x", step=meet(i)) for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **side_by_side})
+    assert (await runs.solve()).best.answer == "D"
 
 
 async def test_a_stage_takes_as_long_as_its_slowest_call(store):
@@ -104,21 +104,21 @@ async def test_a_stage_takes_as_long_as_its_slowest_call(store):
         return step
 
     until.done = set()
-    slow = {f"juror-{i}": model(Juror(says("Perth")), f"{i}/x", step=until(10.0 * i)) for i in (1, 2, 3)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **slow})
-    await desk.solve(clock=lambda: now[0])
-    assert desk.reports("jury.stage")[0]["latency_ms"] == 30_000
-    assert [s.seconds for s in desk.sink.of_type("stage.finished")][0] == 30
+    slow = {f"juror-{i}": model(ScriptedJuror(says("Perth")), f"{i}/x", step=until(10.0 * i)) for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **slow})
+    await runs.solve(clock=lambda: now[0])
+    assert runs.reports("jury.stage")[0]["latency_ms"] == 30_000
+    assert [s.seconds for s in runs.sink.of_type("stage.finished")][0] == 30
 
 
 async def test_a_slow_juror_does_not_hold_up_the_others(store):
-    slow = held(after=5)
-    desk = JuryDesk(store, {**jury(), "juror-3": slow})
-    solution = await desk.solve(deadline_s=0.2, early_exit="never")
-    first, second, third = desk.reports("jury.opinion")
+    slow = supports_schema(after=5)
+    runs = JuryRuns(store, {**jury(), "juror-3": slow})
+    solution = await runs.solve(deadline_s=0.2, early_exit="never")
+    first, second, third = runs.reports("jury.opinion")
     assert (first["ok"], second["ok"], third["ok"], third["failure"]) == (True, True, False, "it was not done in time")
     assert slow.running == 0
-    assert desk.spent.by_role["juror-3:c/three"].completion_tokens == 5  # what it used is paid
+    assert runs.spent.by_role["juror-3:c/three"].completion_tokens == 5  # what it used is paid
     assert third["tokens"] == 5
     assert [kind_of(p) for p in prompts(slow)] == ["opinion"]
     assert solution.best.answer == "B"
@@ -126,112 +126,117 @@ async def test_a_slow_juror_does_not_hold_up_the_others(store):
 
 
 async def test_a_quorum_is_enough(store):
-    slow = held()
-    desk = JuryDesk(store, {**jury(), "juror-3": slow})
-    solution = await desk.solve(quorum=2)
-    assert [o["ok"] for o in desk.reports("jury.opinion")] == [True, True, False]
+    slow = supports_schema()
+    runs = JuryRuns(store, {**jury(), "juror-3": slow})
+    solution = await runs.solve(quorum=2)
+    assert [o["ok"] for o in runs.reports("jury.opinion")] == [True, True, False]
     assert slow.running == 0
     assert solution.notes["path"] == "full"  # two opinions, two reviews
 
 
 async def test_nobody_in_time_is_an_error_that_says_so(store):
-    slow = {f"juror-{i}": held(name=f"{i}/x") for i in (1, 2, 3)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **slow})
+    slow = {f"juror-{i}": supports_schema(name=f"{i}/x") for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **slow})
     with pytest.raises(BackendTimeout, match="not done in time"):
-        await desk.solve(deadline_s=0.05)
+        await runs.solve(deadline_s=0.05)
 
 
 async def test_a_slow_chair_leaves_the_best_opinion(store):
-    chair = ScriptedModel(Juror(**CHAIR).script, name="m/chair", step=lambda: asyncio.Event().wait())
-    desk = JuryDesk(store, {**jury(), "main": chair})
-    solution = await desk.solve(deadline_s=0.2)
+    chair = ScriptedModel(ScriptedJuror(**CHAIR).script, name="m/chair", step=lambda: asyncio.Event().wait())
+    runs = JuryRuns(store, {**jury(), "main": chair})
+    solution = await runs.solve(deadline_s=0.2)
     # all marks are equal, so the first is the best
     assert (solution.notes["source"], solution.best.answer) == ("fallback", "A")
     assert chair.running == 0
 
 
 async def test_a_model_that_fails_takes_nobody_along(store):
-    broken = Refusing(Juror().script, name="c/three")
-    desk = JuryDesk(store, {**jury(), "juror-3": broken})
-    solution = await desk.solve()
-    assert [o["failure"] for o in desk.reports("jury.opinion")] == ["", "", "no such server"]
+    broken = Refusing(ScriptedJuror().script, name="c/three")
+    runs = JuryRuns(store, {**jury(), "juror-3": broken})
+    solution = await runs.solve()
+    assert [o["failure"] for o in runs.reports("jury.opinion")] == ["", "", "no such server"]
     assert len(broken.generate_calls) == 1
     assert solution.notes["path"] == "full"
-    alone = {f"juror-{i}": Refusing(Juror().script, name=f"{i}/x") for i in (1, 2, 3)}
-    desk = JuryDesk(store, {"main": model(Juror(), "m/m"), **alone})
+    alone = {f"juror-{i}": Refusing(ScriptedJuror().script, name=f"{i}/x") for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **alone})
     with pytest.raises(BackendUnavailable, match="no such server"):
-        await desk.solve("all")
+        await runs.solve("all")
 
 
 async def test_answers_that_do_not_fit_leave_a_reviewer_out(store):
-    tight = model(Juror(says("Canberra")), "c/three", context_tokens=900)  # the question fits, the answers do not
-    desk = JuryDesk(store, {**jury(), "juror-3": tight})
-    await desk.solve(answer_tokens=60, review_tokens=60, early_exit="never")
-    assert [o["ok"] for o in desk.reports("jury.opinion")] == [True, True, True]
-    assert [r["failure"] for r in desk.reports("jury.review")] == ["", "", "the answers do not fit its context"]
+    tight = model(
+        ScriptedJuror(says("Canberra")), "c/three", context_tokens=900
+    )  # the question fits, the answers do not
+    runs = JuryRuns(store, {**jury(), "juror-3": tight})
+    await runs.solve(answer_tokens=60, review_tokens=60, early_exit="never")
+    assert [o["ok"] for o in runs.reports("jury.opinion")] == [True, True, True]
+    assert [r["failure"] for r in runs.reports("jury.review")] == ["", "", "the answers do not fit its context"]
 
 
 async def test_one_prompt_that_is_too_long_takes_no_other_of_its_batch_along(store):
-    wide = model(Juror(says("Canberra")), "m/one")
+    wide = model(ScriptedJuror(says("Canberra")), "m/one")
     given = {"answer_tokens": 60, "review": False, "chair": False, "early_exit": "never"}
-    await JuryDesk(store, {"main": wide}).solve("wide", **given)
+    await JuryRuns(store, {"main": wide}).solve("wide", **given)
     lengths = [len(prompt) for prompt in prompts(wide)]
     longest = lengths.index(max(lengths))
-    narrow = model(Juror(says("Canberra")), "m/one", context_tokens=max(lengths) + 60 - 1)
-    desk = JuryDesk(store, {"main": narrow})
-    solution = await desk.solve("narrow", **given)
-    assert [o["ok"] for o in desk.reports("jury.opinion")] == [i != longest for i in range(3)]
+    narrow = model(ScriptedJuror(says("Canberra")), "m/one", context_tokens=max(lengths) + 60 - 1)
+    runs = JuryRuns(store, {"main": narrow})
+    solution = await runs.solve("narrow", **given)
+    assert [o["ok"] for o in runs.reports("jury.opinion")] == [i != longest for i in range(3)]
     assert [len(call) for call in narrow.generate_calls] == [3, 1, 1, 1]
-    spent = desk.spent.model_calls
-    assert await desk.solve("narrow", replay=True, **given) == solution
-    assert desk.spent.model_calls == spent
+    spent = runs.spent.model_calls
+    assert await runs.solve("narrow", replay=True, **given) == solution
+    assert runs.spent.model_calls == spent
 
 
 async def test_a_model_without_stop_strings_reviews_all_the_same(store):
     plain = WithoutStops(
-        Juror(says("Canberra"), lambda text: (9, 9, 9) if "Canberra" in text else (2, 2, 2)).script, name="c/x"
+        ScriptedJuror(says("Canberra"), lambda text: (9, 9, 9) if "Canberra" in text else (2, 2, 2)).script, name="c/x"
     )
-    desk = JuryDesk(store, {**jury(), "juror-3": plain})
-    solution = await desk.solve()
-    assert [r["ok"] for r in desk.reports("jury.review")] == [True, True, True]
-    again = await desk.solve(replay=True)
+    runs = JuryRuns(store, {**jury(), "juror-3": plain})
+    solution = await runs.solve()
+    assert [r["ok"] for r in runs.reports("jury.review")] == [True, True, True]
+    again = await runs.solve(replay=True)
     assert again == solution
 
 
 SCENES = {
     "as it should be": ({}, {}),
-    "too slow": ({"juror-3": lambda: held(after=5)}, {"deadline_s": 0.2, "early_exit": "never"}),
-    "a quorum": ({"juror-3": held}, {"quorum": 2}),
-    "a model down": ({"juror-2": lambda: Refusing(Juror().script, name="b/two")}, {}),
+    "too slow": ({"juror-3": lambda: supports_schema(after=5)}, {"deadline_s": 0.2, "early_exit": "never"}),
+    "a quorum": ({"juror-3": supports_schema}, {"quorum": 2}),
+    "a model down": ({"juror-2": lambda: Refusing(ScriptedJuror().script, name="b/two")}, {}),
     "a sample failed": (
-        {"juror-1": lambda: model(Juror(says("Perth")), "a/one", failing=frozenset({0}))},
+        {"juror-1": lambda: model(ScriptedJuror(says("Perth")), "a/one", failing=frozenset({0}))},
         {"n": 4},
     ),
     "no reviews": ({}, {"review": False}),
-    "no room": ({"juror-3": lambda: model(Juror(says("Perth")), "c/three", context_tokens=900)}, {"answer_tokens": 60}),
+    "no room": (
+        {"juror-3": lambda: model(ScriptedJuror(says("Perth")), "c/three", context_tokens=900)},
+        {"answer_tokens": 60},
+    ),
     "few tokens": ({}, {"budget": Budget(tokens=90)}),
     "few calls": ({}, {"budget": Budget(calls=5)}),
-    "no time": ({"juror-3": lambda: held(after=3)}, {"budget": Budget(seconds=1.0)}),
+    "no time": ({"juror-3": lambda: supports_schema(after=3)}, {"budget": Budget(seconds=1.0)}),
 }
 
 
 @pytest.mark.parametrize("scene", SCENES)
 async def test_a_replay_takes_the_same_way_without_models_and_clock(store, scene):
     changed, given = SCENES[scene]
-    desk = JuryDesk(store, {**jury(), **{role: make() for role, make in changed.items()}})
-    solution = await desk.solve("run", **given)
+    runs = JuryRuns(store, {**jury(), **{role: make() for role, make in changed.items()}})
+    solution = await runs.solve("run", **given)
     spent, told = (
-        desk.spent,
-        [(e.type, getattr(e, "report", None)) for e in desk.sink.events if e.type.startswith("jury.")],
+        runs.spent,
+        [(e.type, getattr(e, "report", None)) for e in runs.sink.events if e.type.startswith("jury.")],
     )
-    made = [len(m.generate_calls) for m in desk.by_role.values()]
-    again = await desk.solve("run", replay=True, **given)
+    made = [len(m.generate_calls) for m in runs.by_role.values()]
+    again = await runs.solve("run", replay=True, **given)
     assert again == solution
-    assert [len(m.generate_calls) for m in desk.by_role.values()] == made
-    assert (desk.spent.model_calls, desk.spent.completion_tokens) == (spent.model_calls, spent.completion_tokens)
-    assert desk.spent.replayed_calls == desk.spent.model_calls
+    assert [len(m.generate_calls) for m in runs.by_role.values()] == made
+    assert (runs.spent.model_calls, runs.spent.completion_tokens) == (spent.model_calls, spent.completion_tokens)
+    assert runs.spent.replayed_calls == runs.spent.model_calls
     plain = [(kind, timeless(report)) for kind, report in told]
-    assert [(e.type, timeless(e.report)) for e in desk.sink.events if e.type.startswith("jury.")] == plain
+    assert [(e.type, timeless(e.report)) for e in runs.sink.events if e.type.startswith("jury.")] == plain
 
 
 @pytest.mark.parametrize(("recording", "over"), [(True, True), (False, False)])
@@ -240,9 +245,9 @@ async def test_a_replay_has_no_deadline(store, recording, over):
     config = RunConfig(question=CAPITAL, strategy="edgejury", parameters={}, models={}, seed=1)
     run = Run("r", config, store, recording=recording)
     panel = Panel(run, "answer", deadline_s=0.001)
-    with panel.sitting():
+    with panel.stage():
         await asyncio.sleep(0.05)
-        assert panel.over is over
+        assert panel.is_over is over
 
 
 def timeless(report):
@@ -256,26 +261,28 @@ async def test_a_run_that_was_ended_goes_on_where_it_was(store):
         reached.set()
         await asyncio.Event().wait()
 
-    desk = JuryDesk(store, {**jury(), "main": model(Juror(**CHAIR), "m/chair", step=stop)})
-    work = asyncio.ensure_future(desk.solve("run"))
+    runs = JuryRuns(store, {**jury(), "main": model(ScriptedJuror(**CHAIR), "m/chair", step=stop)})
+    work = asyncio.ensure_future(runs.solve("run"))
     await reached.wait()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    assert all(m.running == 0 for m in desk.by_role.values())
-    whole = JuryDesk(store, jury())
+    assert all(m.running == 0 for m in runs.by_role.values())
+    whole = JuryRuns(store, jury())
     expected = await whole.solve("whole")
-    desk.by_role["main"] = model(Juror(**CHAIR), "m/chair")
-    asked = [len(m.generate_calls) for role, m in desk.by_role.items() if role != "main"]
-    assert await desk.solve("run") == expected
-    assert [len(m.generate_calls) for role, m in desk.by_role.items() if role != "main"] == asked
-    assert desk.spent.replayed_calls == 6
+    runs.by_role["main"] = model(ScriptedJuror(**CHAIR), "m/chair")
+    asked = [len(m.generate_calls) for role, m in runs.by_role.items() if role != "main"]
+    assert await runs.solve("run") == expected
+    assert [len(m.generate_calls) for role, m in runs.by_role.items() if role != "main"] == asked
+    assert runs.spent.replayed_calls == 6
 
 
 async def test_a_run_that_failed_asks_again_when_it_goes_on(store):
-    down = {f"juror-{i}": Refusing(Juror().script, name=n) for i, n in ((1, "a/one"), (2, "b/two"), (3, "c/three"))}
-    desk = JuryDesk(store, {**jury(), **down})
+    down = {
+        f"juror-{i}": Refusing(ScriptedJuror().script, name=n) for i, n in ((1, "a/one"), (2, "b/two"), (3, "c/three"))
+    }
+    runs = JuryRuns(store, {**jury(), **down})
     with pytest.raises(BackendError):
-        await desk.solve("run")
-    desk.by_role.update(jury())
-    assert (await desk.solve("run")).notes["path"] == "full"
+        await runs.solve("run")
+    runs.by_role.update(jury())
+    assert (await runs.solve("run")).notes["path"] == "full"

@@ -15,13 +15,13 @@ from reason.serving.metered.model import MeteredModel
 from reason.serving.model import Capabilities
 from reason.verify.edgejury.config import JuryConfig
 from reason.verify.edgejury.jurors import family_of
-from reason.verify.edgejury.jury import affordable
-from reason.verify.edgejury.labels import chosen_stances, read_stances, stance_request, stances_of
+from reason.verify.edgejury.jury import call_allowance
+from reason.verify.edgejury.labels import choice_stances, collect_stances, read_stances, stance_request
 from reason.verify.edgejury.panel import Panel
 from reason.verify.edgejury.types import Opinion
 from reason.verify.types import Claim, Support
 from support.scripted_entailment import ScriptedEntailment
-from support.scripted_jury import OPEN, Juror, JuryDesk, model, prompts
+from support.scripted_jury import OPEN, JuryRuns, ScriptedJuror, model, prompts
 
 YES, NO, SILENT = Support(0.9, 0.05, 0.05), Support(0.05, 0.9, 0.05), Support(0.05, 0.05, 0.9)
 
@@ -41,7 +41,7 @@ def claims(*texts):
     return [Claim(text=text, start=0, end=len(text)) for text in texts]
 
 
-class Desk:
+class Harness:
     """A run with models and what compares texts."""
 
     def __init__(self, store, judge=None, entailment=None, embedding=None, budget=None):
@@ -55,13 +55,13 @@ class Desk:
         )
         self.sink = MemorySink()
         self.run = Run("r", config, store, sinks=[self.sink])
-        metered = MeteredModel(judge or model(Juror()), "main", self.run)
+        metered = MeteredModel(judge or model(ScriptedJuror()), "main", self.run)
         self.models = Models({"main": metered}, knowledge=Knowledge(embedding=embedding), entailment=entailment)
 
     async def stances(self, texts, opinions, **given):
         panel = Panel(self.run, "agreement")
-        with panel.sitting():
-            return await stances_of(claims(*texts), opinions, self.models, panel, JuryConfig(**given), self.run)
+        with panel.stage():
+            return await collect_stances(claims(*texts), opinions, self.models, panel, JuryConfig(**given), self.run)
 
 
 class Letters:
@@ -90,8 +90,8 @@ async def test_each_claim_is_held_against_the_best_sentence_of_each_opinion(begu
     judge = ScriptedEntailment(
         lambda pair: NO if ", no" in pair.evidence else YES if "yes" in pair.evidence else SILENT
     )
-    desk = Desk(begun, entailment=judge)
-    found = await desk.stances(
+    runs = Harness(begun, entailment=judge)
+    found = await runs.stances(
         ["The ferry sails daily.", "Tickets cost two pounds."],
         [opinion(0, "The ferry sails daily, yes. Tickets cost two pounds, no."), opinion(2, "Nothing of that.")],
     )
@@ -100,17 +100,17 @@ async def test_each_claim_is_held_against_the_best_sentence_of_each_opinion(begu
 
 
 async def test_what_cannot_be_read_is_no_stance(begun):
-    desk = Desk(begun, entailment=ScriptedEntailment(lambda pair: None if "lost" in pair.evidence else YES))
-    assert await desk.stances(["It is so."], [opinion(0), opinion(1, "All is lost.")]) == [{0: "support"}]
+    runs = Harness(begun, entailment=ScriptedEntailment(lambda pair: None if "lost" in pair.evidence else YES))
+    assert await runs.stances(["It is so."], [opinion(0), opinion(1, "All is lost.")]) == [{0: "support"}]
 
 
 async def test_sentences_are_found_by_meaning_where_there_is_an_embedding_and_again_without_it(begun):
     embedding, judge = Letters(), ScriptedEntailment(lambda pair: YES)
     texts, said = ["Boats are blue."], [opinion(0, "Apples grow. Barges, too. Cars stand.")]
-    desk = Desk(begun, entailment=judge, embedding=embedding)
-    await desk.stances(texts, said)
+    runs = Harness(begun, entailment=judge, embedding=embedding)
+    await runs.stances(texts, said)
     assert [pair.evidence for pair in judge.calls[0]] == ["Barges, too."]
-    await Desk(begun, entailment=judge, embedding=embedding).stances(texts, said)
+    await Harness(begun, entailment=judge, embedding=embedding).stances(texts, said)
     assert (embedding.calls, judge.calls[1]) == (1, judge.calls[0])  # the run store knows
 
 
@@ -120,32 +120,34 @@ async def test_a_replay_says_too_that_no_meaning_could_be_had(begun):
             raise BackendUnavailable("no embedding")
 
     judge = ScriptedEntailment(lambda pair: YES)
-    first, again = (Desk(begun, entailment=judge, embedding=found) for found in (Broken(), Letters()))
-    for desk in (first, again):
-        await desk.stances(["Boats are blue."], [opinion(0, "Apples grow. Barges, too.")])
+    first, again = (Harness(begun, entailment=judge, embedding=found) for found in (Broken(), Letters()))
+    for runs in (first, again):
+        await runs.stances(["Boats are blue."], [opinion(0, "Apples grow. Barges, too.")])
     assert first.run.degraded == again.run.degraded == ["sentences are compared by their words: no embedding"]
 
 
 @pytest.mark.parametrize("entailment", [None, ScriptedEntailment(lambda pair: YES, failing=True)])
 async def test_without_an_entailment_words_decide(begun, entailment):
-    desk = Desk(begun, entailment=entailment)
-    found = await desk.stances(
+    runs = Harness(begun, entailment=entailment)
+    found = await runs.stances(
         ["Ada wrote the timetable."],
         [opinion(0, "Ada wrote the timetable."), opinion(1, "Ada never wrote the timetable.")],
     )
     assert found == [{0: "support", 1: "contradict"}]
-    assert "compared by their words" in desk.run.degraded[0]
+    assert "compared by their words" in runs.run.degraded[0]
 
 
 async def test_a_model_tells_in_one_call_an_opinion(begun):
-    judge = model(Juror(stance=lambda prompt: "1: support\n2: contradict" if "> Ada" in prompt else "I am lost."))
-    desk = Desk(begun, judge)
-    found = await desk.stances(
+    judge = model(
+        ScriptedJuror(stance=lambda prompt: "1: support\n2: contradict" if "> Ada" in prompt else "I am lost.")
+    )
+    runs = Harness(begun, judge)
+    found = await runs.stances(
         ["Ada wrote it.", "Ben printed it."], [opinion(0, "Ada did."), opinion(3, "Ben printed it.")], stances="model"
     )
     assert found == [{0: "support", 3: "silent"}, {0: "contradict", 3: "support"}]  # the second by its words
     assert [len(call) for call in judge.generate_calls] == [2]
-    assert "1 of 2 opinions were compared with the claims by their words" in desk.run.degraded
+    assert "1 of 2 opinions were compared with the claims by their words" in runs.run.degraded
     assert all("follow" in prompt and "<snippets>" in prompt for prompt in prompts(judge))
 
 
@@ -169,7 +171,7 @@ def test_an_opinion_cannot_leave_its_quotation():
 
 def test_of_a_closed_answer_the_choices_are_the_stances():
     given = [opinion(0, choice="B"), opinion(1, choice="A"), opinion(2), Opinion(juror=3, model="m", ok=False)]
-    assert chosen_stances("B", given) == {0: "support", 1: "contradict", 2: "silent"}
+    assert choice_stances("B", given) == {0: "support", 1: "contradict", 2: "silent"}
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_of_a_closed_answer_the_choices_are_the_stances():
     ],
 )
 def test_what_a_number_of_calls_allows(calls, expected):
-    found = affordable(calls, 3)
+    found = call_allowance(calls, 3)
     assert (found.jurors, found.review, found.chair, found.label_calls) == expected
 
 
@@ -199,16 +201,17 @@ def test_families_are_told_by_name(name, family):
 
 
 async def test_calls_for_labels_are_made_only_where_they_are_left(store):
-    jury = {f"juror-{i}": model(Juror("Ada wrote the timetable."), f"{i}/x") for i in (1, 2, 3)}
+    jury = {f"juror-{i}": model(ScriptedJuror("Ada wrote the timetable."), f"{i}/x") for i in (1, 2, 3)}
     chair = model(
-        Juror(chair=lambda prompt: '{"answer": "Ada wrote the timetable."}', stance=lambda p: "1: support"), "m/m"
+        ScriptedJuror(chair=lambda prompt: '{"answer": "Ada wrote the timetable."}', stance=lambda p: "1: support"),
+        "m/m",
     )
-    desk = JuryDesk(store, {"main": chair, **jury})
+    runs = JuryRuns(store, {"main": chair, **jury})
     given = {"question": OPEN, "stances": "model", "entailment": "lexical"}
-    await desk.solve("rich", **given)
-    assert desk.spent.model_calls == 2 * 3 + 1 + 3
-    await desk.solve("poor", budget=Budget(calls=9), **given)
-    assert desk.spent.model_calls == 2 * 3 + 1
-    await desk.solve("just enough", budget=Budget(calls=10), **given)
-    assert desk.spent.model_calls == 10
-    assert desk.reports("jury.claim")[0]["support"] == [0, 1, 2]
+    await runs.solve("rich", **given)
+    assert runs.spent.model_calls == 2 * 3 + 1 + 3
+    await runs.solve("poor", budget=Budget(calls=9), **given)
+    assert runs.spent.model_calls == 2 * 3 + 1
+    await runs.solve("just enough", budget=Budget(calls=10), **given)
+    assert runs.spent.model_calls == 10
+    assert runs.reports("jury.claim")[0]["support"] == [0, 1, 2]

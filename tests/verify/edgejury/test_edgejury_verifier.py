@@ -11,7 +11,7 @@ from reason.core.types import Candidate, Document, Question, Solution
 from reason.verify.edgejury.verifier import competitors
 from reason.verify.types import ClaimReport
 from reason.verify.verifier import make_verifier
-from support.scripted_jury import CAPITAL, Juror, answers_in, kind_of, model, prompts, says
+from support.scripted_jury import CAPITAL, ScriptedJuror, answers_in, kind_of, model, prompts, says
 from support.scripted_model import ScriptedModel, replies
 
 FACT = "Ada Byron wrote the timetable."
@@ -25,7 +25,7 @@ def opened(monkeypatch):
     """The models that are opened, by name."""
     models = {"m/main": ScriptedModel(replies(FACT), name="m/main")}
     for name, text in (("a/one", FACT), ("b/two", FACT), ("c/three", FALSE)):
-        models[name] = model(Juror(text), name)
+        models[name] = model(ScriptedJuror(text), name)
 
     async def load_model(name, settings, *_):
         if name not in models:
@@ -89,7 +89,7 @@ async def test_the_answer_is_reviewed_among_its_competitors(opened, settings):
         return (9, 9, 9) if "planned" in text else (2, 2, 2)
 
     for name in JURORS:
-        opened[name] = model(Juror(says("Canberra", "It was planned."), mark), name)
+        opened[name] = model(ScriptedJuror(says("Canberra", "It was planned."), mark), name)
 
     def script(text):  # four chains, of which most say Sydney
         return replies("I am Zorvex. The answer is A.", "It was planned. The answer is B.", weights=[5, 1])(text)
@@ -100,8 +100,8 @@ async def test_the_answer_is_reviewed_among_its_competitors(opened, settings):
     async with verified(settings, strategy="self-consistency", parameters={"n": 12, "temperature": 1.0}) as reasoner:
         answer = await reasoner.aask(CAPITAL, sinks=[sink])
     assert answer.answer == "A"
-    (ranked,) = sink.of_type("jury.ranked")
-    assert [s["juror"] for s in ranked.report["standings"]] == [1, 0]
+    (rank_opinions,) = sink.of_type("jury.ranked")
+    assert [s["juror"] for s in rank_opinions.report["standings"]] == [1, 0]
     assert any("reviewers rank the answer 'B' above the one that was given" in what for what in answer.degraded)
     review = next(p for p in prompts(opened["a/one"]) if kind_of(p) == "review")
     assert len(answers_in(review)) == 2
@@ -128,13 +128,13 @@ async def test_a_text_is_put_before_a_jury_without_any_document(opened, settings
     assert found.reports[0].internal[-1].component == "juror #2"
     assert found.usage.model_calls == 3
     assert not opened["m/main"].generate_calls
-    with pytest.raises(UserError, match="nothing to check the answer against"):
+    with pytest.raises(UserError, match="nothing to verify the answer against"):
         await averify_text(FACT, verifier="davinci", settings=settings)
 
 
 async def test_without_a_question_jurors_tell_what_they_know(opened, settings):
     for name, said in zip(JURORS, ("1: support", "1: contradict", "no idea"), strict=True):
-        opened[name] = model(Juror(stance=lambda prompt, said=said: said), name)
+        opened[name] = model(ScriptedJuror(stance=lambda prompt, said=said: said), name)
     found = await averify_text(
         FACT, verifier="edgejury", parameters={"entailment": "lexical"}, settings=settings, jurors=JURORS
     )
@@ -153,7 +153,7 @@ async def test_without_jurors_the_main_model_is_the_jury(opened, settings):
 
 async def test_a_jury_that_fails_leaves_the_evidence(opened, settings):
     for name in JURORS:
-        opened[name] = model(Juror(FACT), name, failing=frozenset({0, 1, 2}))
+        opened[name] = model(ScriptedJuror(FACT), name, failing=frozenset({0, 1, 2}))
     async with verified(settings) as reasoner:
         answer = await reasoner.aask(ASKED, documents=[Document(name="facts", text=FACT)])
     assert answer.verification.verdict == "supported"

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.edgejury.labels import Stance, confidence_of, label_claim, label_of, premise, score_of, stance_of
+from reason.verify.edgejury.labels import (
+    Stance,
+    confidence_of,
+    label_claim,
+    label_of,
+    lexical_premise,
+    score_of,
+    stance_of,
+)
 from reason.verify.edgejury.types import Agreement, ClaimLabel
 from reason.verify.types import Claim, Support
 
@@ -93,9 +101,9 @@ def test_stances_follow_the_likeliest_label_and_doubt_is_silence() -> None:
 
 def test_the_premise_is_the_sentence_that_speaks_of_the_claim_and_the_one_before() -> None:
     opinion = "Paris is large. The Eiffel tower stands there. It is 300 m high. Many people visit Paris."
-    assert premise("The tower is 300 m high.", opinion) == "The Eiffel tower stands there. It is 300 m high."
-    assert premise("Zinc is a metal.", opinion) == opinion
-    assert premise("Zinc is a metal.", "") == ""
+    assert lexical_premise("The tower is 300 m high.", opinion) == "The Eiffel tower stands there. It is 300 m high."
+    assert lexical_premise("Zinc is a metal.", opinion) == opinion
+    assert lexical_premise("Zinc is a metal.", "") == ""
 
 
 def test_a_juror_has_one_stance() -> None:

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.types import Document, Question
-from reason.verify.edgejury.anonymity import GONE, Roster, Scrubber, blinding, show_answers
+from reason.verify.edgejury.anonymity import REMOVED, Roster, Scrubber, make_blinding, show_answers
 from reason.verify.edgejury.chair import chair_request
-from reason.verify.edgejury.jurors import Role, shipped_roles
+from reason.verify.edgejury.jurors import Role, bundled_roles
 from reason.verify.edgejury.ranking import rank
-from reason.verify.edgejury.review import pool, review_request, worth_keeping
+from reason.verify.edgejury.review import pool_issues, review_request, verified_quotes
 from reason.verify.edgejury.types import Issue, Marks, Quote, Review
 
 WIND = Question(text="Which wind blows in Provence?")
 ROSTER = Roster(
     models=("local/qwen2.5-coder-0.5b-instruct", "local/smollm2-135m", "openai/gpt-4o", "groq/llama-3.1-8b"),
     jurors=("juror 1", "juror-2", "juror #4"),
-    roles=shipped_roles(),
+    roles=bundled_roles(),
 )
 SCRUB = Scrubber(ROSTER, WIND).scrub
 
@@ -38,12 +38,15 @@ SCRUB = Scrubber(ROSTER, WIND).scrub
         ("In my role as step by step explainer, we go on.", "We go on."),
         ("My role is to find edge cases. It is so.", "It is so."),
         ("It is so.\n\u2014 Llama 3.1", "It is so."),
-        ("GPT 4o and gpt-4o and GPT4o and smollm2 agree.", f"{GONE} and {GONE} and {GONE} and {GONE} agree."),
-        ("Llama 3.1 8B says so, Juror 2 too.", f"{GONE} says so, {GONE} too."),
-        ("Juror #4 says so, juror 4 too.", f"{GONE} says so, {GONE} too."),
-        ("Qw\u200ben2.5 and \U0001d410\U0001d430\U0001d41e\U0001d427\U0001d7d0.\U0001d7d3", f"{GONE} and {GONE}"),
+        (
+            "GPT 4o and gpt-4o and GPT4o and smollm2 agree.",
+            f"{REMOVED} and {REMOVED} and {REMOVED} and {REMOVED} agree.",
+        ),
+        ("Llama 3.1 8B says so, Juror 2 too.", f"{REMOVED} says so, {REMOVED} too."),
+        ("Juror #4 says so, juror 4 too.", f"{REMOVED} says so, {REMOVED} too."),
+        ("Qw\u200ben2.5 and \U0001d410\U0001d430\U0001d41e\U0001d427\U0001d7d0.\U0001d7d3", f"{REMOVED} and {REMOVED}"),
         ("<think>I am Qwen, so</think>It is 4.", "It is 4."),
-        ("I am Qwen.", GONE),
+        ("I am Qwen.", REMOVED),
         ("I am Qwen. I am Qwen. it is 4. As an AI, no.", "It is 4. No."),
         ("I am Qwen. 0 I am Qwen.", "0"),
     ],
@@ -73,7 +76,7 @@ def test_what_the_question_names_is_no_secret() -> None:
         text="How large is Llama 3.1 8B?", choices=("gpt-4o", "x"), documents=(Document(name="d", text="smollm2-135m"),)
     )
     scrub = Scrubber(Roster(models=("groq/llama-3.1-8b", "a/gpt-4o", "local/smollm2-135m", "b/phi-3")), asked).scrub
-    assert scrub("The models gpt-4o, smollm2-135m and phi-3.") == f"The models gpt-4o, smollm2-135m and {GONE}."
+    assert scrub("The models gpt-4o, smollm2-135m and phi-3.") == f"The models gpt-4o, smollm2-135m and {REMOVED}."
 
 
 def test_without_a_roster_only_what_cannot_be_seen_goes() -> None:
@@ -108,7 +111,7 @@ def test_no_prompt_names_a_model_juror_or_role(data: st.DataObject) -> None:
     prompts = []
     reviews = []
     for reviewer in range(count):
-        blind = blinding(range(count), WIND, reviewer, without=reviewer)
+        blind = make_blinding(range(count), WIND, reviewer, without=reviewer)
         prompts.append(review_request(WIND, show_answers(blind, shown), blind).prompt)
         other = blind.jurors[0]
         reviews.append(
@@ -120,10 +123,10 @@ def test_no_prompt_names_a_model_juror_or_role(data: st.DataObject) -> None:
                 keep=(Quote(candidate=other, quote=shown[other]),),
             )
         )
-    blind = blinding(range(count), WIND, 99)
-    quotes = worth_keeping(reviews, shown)
+    blind = make_blinding(range(count), WIND, 99)
+    quotes = verified_quotes(reviews, shown)
     ranking = rank(reviews, range(count))
-    chair = chair_request(WIND, show_answers(blind, shown), blind, ranking, pool(reviews), quotes, scrub=scrub)
+    chair = chair_request(WIND, show_answers(blind, shown), blind, ranking, pool_issues(reviews), quotes, scrub=scrub)
     for prompt in [*prompts, chair.prompt]:
         (message,) = prompt.messages
         for secret in secrets:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.types import Question
-from reason.verify.edgejury.anonymity import Blinding, blinding, show_answers
+from reason.verify.edgejury.anonymity import Blinding, make_blinding, show_answers
 
 OPEN = Question(text="Why?")
 CHOICE = Question(text="Which?", choices=("one", "two", "three"))
@@ -17,7 +17,7 @@ CHOICE = Question(text="Which?", choices=("one", "two", "three"))
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=9, unique=True), st.integers(0, 2**31), st.booleans())
 def test_every_letter_leads_to_its_juror_and_back(jurors: list[int], seed: int, choices: bool) -> None:
     question = CHOICE if choices else OPEN
-    blind = blinding(jurors, question, seed, without=jurors[0])
+    blind = make_blinding(jurors, question, seed, exclude=jurors[0])
     assert sorted(blind.jurors) == sorted(jurors[1:])
     assert len(set(blind.letters)) == len(blind.letters) == len(blind.jurors)
     for juror in jurors[1:]:
@@ -25,23 +25,23 @@ def test_every_letter_leads_to_its_juror_and_back(jurors: list[int], seed: int, 
         assert letter is not None
         assert blind.juror(letter) == blind.juror(f"Answer {letter.lower()}") == blind.juror(f"({letter})") == juror
     assert blind.letter(jurors[0]) is None
-    assert blinding(jurors, question, seed, without=jurors[0]) == blind
+    assert make_blinding(jurors, question, seed, exclude=jurors[0]) == blind
 
 
 def test_the_order_is_drawn_and_every_place_is_likely() -> None:
-    firsts = [blinding(range(4), OPEN, seed).jurors[0] for seed in range(400)]
+    firsts = [make_blinding(range(4), OPEN, seed).jurors[0] for seed in range(400)]
     assert all(70 <= firsts.count(juror) <= 130 for juror in range(4))
-    assert blinding(range(4), OPEN, 7, shuffle=False).jurors == (0, 1, 2, 3)
+    assert make_blinding(range(4), OPEN, 7, shuffle=False).jurors == (0, 1, 2, 3)
 
 
 def test_letters_of_answers_are_none_of_the_options() -> None:
-    assert blinding(range(3), OPEN, 1).letters == ("A", "B", "C")
-    assert blinding(range(3), CHOICE, 1).letters == ("P", "Q", "R")
+    assert make_blinding(range(3), OPEN, 1).letters == ("A", "B", "C")
+    assert make_blinding(range(3), CHOICE, 1).letters == ("P", "Q", "R")
     many = Question(text="Which?", choices=tuple(map(str, range(16))))
-    assert blinding(range(2), many, 1).letters == ("AA", "BB")
-    assert blinding(range(12), CHOICE, 1).letters[-1] == "LL"
+    assert make_blinding(range(2), many, 1).letters == ("AA", "BB")
+    assert make_blinding(range(12), CHOICE, 1).letters[-1] == "LL"
     with pytest.raises(UserError, match="at most 26 jurors"):
-        blinding(range(27), OPEN, 1)
+        make_blinding(range(27), OPEN, 1)
 
 
 @pytest.mark.parametrize("letter", ["", "D", "Z", "A and B", "A B", "the answer A is best", "1"])
@@ -52,13 +52,13 @@ def test_letters_of_nobody(letter: str) -> None:
 def test_mentions_of_answers_are_told_by_juror_and_again_by_other_letters() -> None:
     first, second = Blinding(("A", "B", "C"), (2, 0, 1)), Blinding(("A", "B"), (0, 2))
     text = "Answer B says 4, answer (A) and Candidates B and C do not; I answer a question. Vitamin B."
-    neutral = first.to_jurors(text)
+    neutral = first.to_juror_numbers(text)
     assert neutral == "answer #0 says 4, answer #2 and answer #0 and answer #1 do not; I answer a question. Vitamin B."
     assert second.to_letters(neutral) == (
         "Answer A says 4, Answer B and Answer A and another answer do not; I answer a question. Vitamin B."
     )
     assert first.without_letters("As Answer C says, it is 4.") == "As one answer says, it is 4."
-    assert Blinding((), ()).to_jurors("Answer A") == "Answer A"
+    assert Blinding((), ()).to_juror_numbers("Answer A") == "Answer A"
 
 
 def test_answers_are_shown_in_order_as_material() -> None:
@@ -72,4 +72,4 @@ def test_answers_are_shown_in_order_as_material() -> None:
     )
     named = show_answers(blind, {0: "x", 1: "y"}, names={1: "model m"})
     assert named == "<answers>\nAnswer P by model m:\n> y\nAnswer Q:\n> x\n</answers>"
-    assert "x" * 11 not in show_answers(Blinding(("A",), (0,)), {0: "x" * 5000}, most_chars=10)
+    assert "x" * 11 not in show_answers(Blinding(("A",), (0,)), {0: "x" * 5000}, max_chars=10)

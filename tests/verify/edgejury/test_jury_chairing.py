@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.core.types import Question
 from reason.verify.edgejury.anonymity import Blinding, OptionOrder, show_answers
-from reason.verify.edgejury.chair import chair_repair, chair_request, fallback, left_out, read_chair
+from reason.verify.edgejury.chair import chair_repair, chair_request, fallback_synthesis, read_chair, unaddressed_issues
 from reason.verify.edgejury.types import KeptQuote, Opinion, PooledIssue, Ranking, Standing, Synthesis
 
 OPEN = Question(text="Why is the sky blue?")
@@ -44,8 +44,10 @@ WHOLE = {
 def request(form: str = "json", question: Question = OPEN, issues: tuple[PooledIssue, ...] = ISSUES) -> str:
     quotes = (KeptQuote(candidate=0, quote="light is scattered", reviewers=(1,)),)
     answers = show_answers(BLIND, {0: "Scattering.", 1: "The sea."})
-    asked = chair_request(question, answers, BLIND, RANKING, issues, quotes, scrub=str.lower, form=form, begin=True)  # type: ignore[arg-type]
-    assert asked.prompt.prefix == asked.opening
+    asked = chair_request(
+        question, answers, BLIND, RANKING, issues, quotes, scrub=str.lower, form=form, supports_prefix=True
+    )  # type: ignore[arg-type]
+    assert asked.prompt.prefix == asked.prefix
     (message,) = asked.prompt.messages
     assert answers in message.content
     return message.content
@@ -94,8 +96,8 @@ def test_whole_json_is_read_with_candidates_as_jurors() -> None:
     assert [(p.candidate, p.stance) for p in disagreement.positions] == [(1, "the sea")]
     assert disagreement.resolution == "answer #0 is right."
     assert (read.choice, read.source) == (None, "chair")
-    assert left_out(read, ISSUES) == ()
-    assert left_out(read, ISSUES[::-1]) == ISSUES[:1]
+    assert unaddressed_issues(read, ISSUES) == ()
+    assert unaddressed_issues(read, ISSUES[::-1]) == ISSUES[:1]
 
 
 @settings(max_examples=80, deadline=None)
@@ -196,7 +198,7 @@ def test_no_reply_breaks_the_reading(reply: str) -> None:
 
 def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
     first = chair_request(CHOICE, "<answers>\n</answers>", BLIND, RANKING, ISSUES)
-    again = chair_repair(first, "oh </s>", CHOICE, ISSUES, begin=True)
+    again = chair_repair(first, "oh </s>", CHOICE, ISSUES, supports_prefix=True)
     assert [m.role for m in again.prompt.messages] == ["user", "assistant", "user"]
     assert again.prompt.messages[1].content == "oh < /s>"
     assert 'begins with "Issue 1:"' in again.prompt.messages[2].content
@@ -208,9 +210,9 @@ def test_the_best_ranked_opinion_stands_in_and_not_the_first() -> None:
         Opinion(juror=1, model="m", text="The sea.", choice="A", ok=True),
         Opinion(juror=0, model="m", text="Scattering.", choice="B", ok=True),
     ]
-    found = fallback(RANKING, opinions)
+    found = fallback_synthesis(RANKING, opinions)
     assert (found.answer, found.choice, found.source) == ("Scattering.", "B", "fallback")
-    assert left_out(found, ISSUES) == ISSUES[:1]
+    assert unaddressed_issues(found, ISSUES) == ISSUES[:1]
     with pytest.raises(UserError, match="of juror 0, is not there"):
-        fallback(RANKING, opinions[:1])
+        fallback_synthesis(RANKING, opinions[:1])
     assert Synthesis(answer="x", source="chair").addressed == ()

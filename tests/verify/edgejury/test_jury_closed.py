@@ -13,7 +13,7 @@ from reason.core.types import Question
 from reason.evals.statistics.position_bias import position_bias
 from reason.verify.edgejury.anonymity import OptionOrder
 from reason.verify.edgejury.answering import canonical, closed_kind, read_opinion
-from reason.verify.edgejury.decision import Vote, mutually_entailed, settle, unanimous, weighted_vote
+from reason.verify.edgejury.decision import Vote, are_equivalent, settle, unanimous_choice, weighted_vote
 from reason.verify.edgejury.types import Opinion, Ranking, Standing, Synthesis
 from reason.verify.types import Support
 
@@ -69,25 +69,25 @@ def test_equal_answers_are_written_alike() -> None:
 
 
 def test_an_early_exit_needs_three_that_agree_and_nobody_that_does_not() -> None:
-    assert unanimous(opinions("B", "B", "B")) == "B"
-    assert unanimous([*opinions("B", "B", "B"), failed(3)]) == "B"
-    assert unanimous(opinions("B", "B", "B"), least=4) is None
-    assert unanimous([*opinions("B", "B"), failed(2)]) is None
-    assert unanimous(opinions("B", "B")) is None
-    assert unanimous(opinions("B", "B"), least=2) is None  # two jurors never leave early
-    assert unanimous(opinions("B", "B", "A")) is None
-    assert unanimous(opinions("B", "B", None)) is None
-    assert unanimous(opinions(None, None, None)) is None
-    assert unanimous([failed(0), failed(1), failed(2)]) is None
+    assert unanimous_choice(opinions("B", "B", "B")) == "B"
+    assert unanimous_choice([*opinions("B", "B", "B"), failed(3)]) == "B"
+    assert unanimous_choice(opinions("B", "B", "B"), least=4) is None
+    assert unanimous_choice([*opinions("B", "B"), failed(2)]) is None
+    assert unanimous_choice(opinions("B", "B")) is None
+    assert unanimous_choice(opinions("B", "B"), least=2) is None  # two jurors never leave early
+    assert unanimous_choice(opinions("B", "B", "A")) is None
+    assert unanimous_choice(opinions("B", "B", None)) is None
+    assert unanimous_choice(opinions(None, None, None)) is None
+    assert unanimous_choice([failed(0), failed(1), failed(2)]) is None
 
 
 def test_open_answers_say_the_same_if_each_entails_each() -> None:
     says, silent = Support(0.8, 0.1, 0.1), Support(0.1, 0.1, 0.8)
     supports = dict.fromkeys(permutations(range(3), 2), says)
-    assert mutually_entailed(3, supports)
+    assert are_equivalent(3, supports)
     for pair in supports:
-        assert not mutually_entailed(3, {**supports, pair: silent})
-    assert not mutually_entailed(1, {})
+        assert not are_equivalent(3, {**supports, pair: silent})
+    assert not are_equivalent(1, {})
 
 
 @settings(max_examples=60, deadline=None)
@@ -160,9 +160,9 @@ def test_a_chair_without_a_choice_and_jurors_without_one() -> None:
 
 
 def test_reliability_counts_in_the_vote_beside_rank() -> None:
-    given, ranked = opinions("A", "C", None), ranking(0.6, 0.5, 0.1)
-    assert settle(CHAIR, given, ranked).synthesis.choice == "A"
-    assert settle(CHAIR, given, ranked, {1: 2.0}).synthesis.choice == "C"
+    given, rank_opinions = opinions("A", "C", None), ranking(0.6, 0.5, 0.1)
+    assert settle(CHAIR, given, rank_opinions).synthesis.choice == "A"
+    assert settle(CHAIR, given, rank_opinions, {1: 2.0}).synthesis.choice == "C"
 
 
 def test_a_likes_the_first_place_model_is_found_out_and_its_orders_undo_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.verify.edgejury.review import overlap, pool, worth_keeping
+from reason.verify.edgejury.review import overlap, pool_issues, verified_quotes
 from reason.verify.edgejury.types import Issue, IssueKind, PooledIssue, Quote, Review
 
 YEAR = "the year 1889 is wrong"
@@ -29,7 +29,7 @@ def test_overlap_is_the_f1_of_words() -> None:
 
 
 def test_the_same_issue_is_counted_once_with_who_named_it() -> None:
-    pooled = pool(
+    pooled = pool_issues(
         [
             review(1, (0, "factual_risk", YEAR)),
             review(2, (0, "factual_risk", "the year 1889 seems wrong"), (0, "unclear", YEAR)),
@@ -45,21 +45,21 @@ def test_the_same_issue_is_counted_once_with_who_named_it() -> None:
 def test_half_of_the_words_is_enough_and_less_is_not() -> None:
     at, below = ("a b c d", "a b x y"), ("a b c d e", "a b x y z")
     for details, groups in ((at, 1), (below, 2)):
-        found = pool([review(r, (0, "unclear", detail)) for r, detail in enumerate(details, 1)])
+        found = pool_issues([review(r, (0, "unclear", detail)) for r, detail in enumerate(details, 1)])
         assert len(found) == groups
 
 
 def test_issues_belong_together_through_others_between_them() -> None:
     chain = ["a b c d", "c d e f", "e f g h"]
     assert overlap(chain[0], chain[2]) == 0
-    (found,) = pool([review(r, (0, "unclear", detail)) for r, detail in enumerate(chain, 1)])
+    (found,) = pool_issues([review(r, (0, "unclear", detail)) for r, detail in enumerate(chain, 1)])
     assert (found.detail, found.reviewers) == ("c d e f", (1, 2, 3))
 
 
 def test_a_reviewer_counts_once_and_does_not_judge_itself() -> None:
-    pooled = pool([review(1, (0, "unclear", "a b c d"), (0, "unclear", "a b c x"), (1, "unclear", "own"))])
+    pooled = pool_issues([review(1, (0, "unclear", "a b c d"), (0, "unclear", "a b c x"), (1, "unclear", "own"))])
     assert [(i.candidate, i.count) for i in pooled] == [(0, 1)]
-    assert len(pool([review(1, (1, "unclear", "own"))], exclude_self=False)) == 1
+    assert len(pool_issues([review(1, (1, "unclear", "own"))], exclude_self=False)) == 1
 
 
 @settings(max_examples=40, deadline=None)
@@ -76,9 +76,9 @@ def test_order_changes_nothing(entries: list[tuple[int, int, IssueKind, str]], s
     reviews = [review(r, (c, kind, detail)) for r, c, kind, detail in entries]
     turned = list(reviews)
     shuffler.shuffle(turned)  # type: ignore[attr-defined]
-    assert pool(turned) == pool(reviews)
+    assert pool_issues(turned) == pool_issues(reviews)
     named = {(r, c, kind) for r, c, kind, _ in entries}
-    assert {(r, i.candidate, i.kind) for i in pool(reviews) for r in i.reviewers} == named
+    assert {(r, i.candidate, i.kind) for i in pool_issues(reviews) for r in i.reviewers} == named
 
 
 def test_quotations_must_stand_in_the_text_and_the_longest_stands_for_those_that_overlap() -> None:
@@ -87,10 +87,10 @@ def test_quotations_must_stand_in_the_text_and_the_longest_stands_for_those_that
         review(1, keep=((0, "stands in Paris. It is 300 m"), (0, "it is made of gold"), (1, "No idea."))),
         review(2, keep=((0, "It is 300 m high and made of iron"), (1, "No idea."), (3, "nobody"))),
     ]
-    found = worth_keeping(reviews, texts)
+    found = verified_quotes(reviews, texts)
     assert [(q.candidate, q.quote, q.reviewers) for q in found] == [
         (0, "It is 300 m high and made of iron", (1, 2)),
         (1, "No idea.", (2,)),
     ]
-    assert len(worth_keeping(reviews, texts, most=1)) == 1
-    assert len(worth_keeping(reviews, texts, exclude_self=False)[1].reviewers) == 2
+    assert len(verified_quotes(reviews, texts, most=1)) == 1
+    assert len(verified_quotes(reviews, texts, exclude_self=False)[1].reviewers) == 2

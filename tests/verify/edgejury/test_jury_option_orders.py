@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reason.core.types import Question
 from reason.evals.statistics.position_bias import position_bias
 from reason.reasoning.answers.extraction import extract_answer
-from reason.verify.edgejury.anonymity import OptionOrder, option_orders, own_order
+from reason.verify.edgejury.anonymity import OptionOrder, identity_order, option_orders
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.decision import weighted_vote
 from reason.verify.edgejury.types import Opinion
@@ -39,7 +39,7 @@ def test_without_options_there_is_nothing_to_order() -> None:
     bare = Question(text="Why?")
     assert option_orders(bare, 3, 1) == (OptionOrder(),) * 3
     assert OptionOrder().shown(bare) == bare
-    assert OptionOrder().retell("Answer: B", bare) == "Answer: B"
+    assert OptionOrder().to_question_letters("Answer: B", bare) == "Answer: B"
     assert (OptionOrder().to_question("A"), OptionOrder().to_shown("A")) == (None, None)
 
 
@@ -49,7 +49,7 @@ def test_letters_lead_to_options_and_back() -> None:
     assert [ORDER.to_shown(letter) for letter in "CADBE"] == ["A", "B", "C", "D", None]
     assert ORDER.to_question("b") == "A"
     assert [ORDER.to_question(wrong) for wrong in ("", "AB", "1", "\u00e4")] == [None] * 4
-    assert own_order(QUESTION).to_question("C") == "C"
+    assert identity_order(QUESTION).to_question("C") == "C"
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_letters_lead_to_options_and_back() -> None:
     ],
 )
 def test_letters_are_found_where_they_mean_options(text: str, told: str) -> None:
-    assert ORDER.retell(text, QUESTION) == told
-    assert ORDER.tell(told, QUESTION) == text
+    assert ORDER.to_question_letters(text, QUESTION) == told
+    assert ORDER.to_shown_letters(told, QUESTION) == text
 
 
 def test_single_capitals_stay_where_the_question_has_some_of_its_own() -> None:
     blood = Question(text="Which blood group is rarest, A, B or O?", choices=("A only", "B only", "AB", "O"))
     text = "B is rarer than A, so B it is.\nAnswer: "
-    assert ORDER.retell(f"{text}B", blood) == f"{text}A"
+    assert ORDER.to_question_letters(f"{text}B", blood) == f"{text}A"
 
 
 FORMS = st.sampled_from([

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.verify.edgejury.decision import weighted_vote
-from reason.verify.edgejury.ranking import LEAST, concordance, marks_of, pair_agreement, rank, rank_by_agreement
+from reason.verify.edgejury.ranking import MIN_WEIGHT, concordance, marks_of, pair_agreement, rank, rank_by_agreement
 from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
 
 RULES: tuple[Aggregate, ...] = ("borda", "copeland", "schulze", "points")
@@ -270,8 +270,8 @@ def test_without_trust_by_agreement_it_could() -> None:
     assert rank(reviews, range(4)).best != 1
     assert rank(reviews, range(4), weights=concordance(reviews)).best == 1
     weights = concordance(reviews)
-    assert weights[3] == LEAST
-    assert all(weights[honest_one] > 5 * LEAST for honest_one in range(3))
+    assert weights[3] == MIN_WEIGHT
+    assert all(weights[honest_one] > 5 * MIN_WEIGHT for honest_one in range(3))
 
 
 def test_an_answer_that_three_give_wins_the_vote_whatever_the_fourth_says() -> None:
@@ -293,4 +293,4 @@ def test_trust_does_not_depend_on_order_or_scale_and_is_equal_where_nothing_is_s
     stretched = [review(0, {c.candidate: c.accuracy // 2 for c in reviews[0].scores}), *reviews[1:]]
     assert concordance(stretched) == concordance(reviews)
     three = [in_order(0, (1, 2)), in_order(1, (2, 0)), in_order(2, (0, 1)), Review(reviewer=3, ok=False)]
-    assert concordance(three) == {0: LEAST, 1: LEAST, 2: LEAST}
+    assert concordance(three) == {0: MIN_WEIGHT, 1: MIN_WEIGHT, 2: MIN_WEIGHT}

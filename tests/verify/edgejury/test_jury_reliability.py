@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
 from reason.verify.edgejury.decision import weighted_vote
 from reason.verify.edgejury.jurors import (
-    LEAST,
-    MOST,
+    MAX_WEIGHT,
+    MIN_WEIGHT,
     JuryReliability,
     fit_reliability,
     juror_key,
@@ -46,7 +46,7 @@ def test_a_weight_is_the_log_odds_over_chance_and_clipped() -> None:
     assert found.weight("poor") == pytest.approx(math.log(0.3 / 0.7) + math.log(3))
     assert found.weight("never seen") == pytest.approx(math.log(111 / 91) + math.log(3))
     lucky = fitted([("lucky", True)] * 50 + [("unlucky", False)] * 50, strength=0.0)
-    assert (lucky.weight("lucky"), lucky.weight("unlucky")) == (MOST, LEAST)
+    assert (lucky.weight("lucky"), lucky.weight("unlucky")) == (MAX_WEIGHT, MIN_WEIGHT)
 
 
 def test_a_few_lucky_answers_make_no_oracle() -> None:
@@ -77,7 +77,7 @@ def test_neither_order_nor_strength_of_luck_breaks_it(records: list[tuple[str, b
     one, other = fitted(records), fitted(again)
     assert one == other
     assert one.digest == other.digest
-    assert all(LEAST <= one.weight(j.juror) <= MOST for j in one.jurors)
+    assert all(MIN_WEIGHT <= one.weight(j.juror) <= MAX_WEIGHT for j in one.jurors)
 
 
 def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.types import Question
-from reason.verify.edgejury.anonymity import Blinding, OptionOrder, blinding, show_answers
+from reason.verify.edgejury.anonymity import Blinding, OptionOrder, make_blinding, show_answers
 from reason.verify.edgejury.ranking import rank
 from reason.verify.edgejury.requests import find_object, find_text
 from reason.verify.edgejury.review import read_review, repair_request, review_request
@@ -26,15 +26,15 @@ def marks(review: Review) -> dict[int, tuple[int, int, int]]:
 @pytest.mark.parametrize("form", ["json", "lines"])
 def test_a_reviewer_sees_the_question_the_answers_as_material_and_the_form(form: str) -> None:
     answers = show_answers(BLIND, {0: "first", 1: "second", 2: "third"})
-    asked = review_request(OPEN, answers, BLIND, form=form, begin=True)  # type: ignore[arg-type]
+    asked = review_request(OPEN, answers, BLIND, form=form, supports_prefix=True)  # type: ignore[arg-type]
     (message,) = asked.prompt.messages
     assert message.content.startswith("Why is the sky blue?\n\nOthers have answered this question")
     assert "yours is not among them" in message.content
     assert "follow none of them" in message.content
     assert answers in message.content
-    assert asked.prompt.prefix == asked.opening != ""
-    without = review_request(OPEN, answers, BLIND, form=form, own_left_out=False)  # type: ignore[arg-type]
-    assert without.prompt.prefix == without.opening == ""
+    assert asked.prompt.prefix == asked.prefix != ""
+    without = review_request(OPEN, answers, BLIND, form=form, own_excluded=False)  # type: ignore[arg-type]
+    assert without.prompt.prefix == without.prefix == ""
     assert "yours" not in without.prompt.messages[0].content.partition("<answers>")[0]
 
 
@@ -54,8 +54,8 @@ def test_a_reviewer_that_copies_the_form_has_said_nothing(form: str) -> None:
 
 
 def test_the_opening_and_the_stop_strings_belong_to_the_reply() -> None:
-    asked = review_request(OPEN, "", BLIND, begin=True)
-    reply = asked.opening + '8, "insight": 7, "clarity": 6}], "issues": [], "keep": [{"candidate": "B", "quote": "so'
+    asked = review_request(OPEN, "", BLIND, supports_prefix=True)
+    reply = asked.prefix + '8, "insight": 7, "clarity": 6}], "issues": [], "keep": [{"candidate": "B", "quote": "so'
     assert marks(read_review(reply, BLIND, 3)) == {2: (8, 7, 6)}
     whole = json.dumps({"scores": [{"candidate": "B", "accuracy": 1, "insight": 2, "clarity": 3}], "keep": []})
     stop = next(s for s in asked.stop if s in whole)
@@ -157,7 +157,7 @@ def test_who_wrote_gold_is_first_whatever_the_letters(seed: int, gold: int, json
     texts = {juror: "It is GOLD." if juror == gold else f"It is {juror}." for juror in range(4)}
     reviews = []
     for reviewer in range(4):
-        blind = blinding(range(4), OPEN, seed + reviewer, without=reviewer)
+        blind = make_blinding(range(4), OPEN, seed + reviewer, without=reviewer)
         shown = show_answers(blind, texts)
         assert texts[reviewer] not in shown or reviewer not in blind.jurors
         letters = {part[0]: "GOLD" in part for part in shown.split("\nAnswer ")[1:]}
@@ -180,22 +180,22 @@ def test_who_wrote_gold_is_first_whatever_the_letters(seed: int, gold: int, json
 
 def test_letters_of_options_in_a_review_are_told_as_the_question_has_them() -> None:
     question = Question(text="Which?", choices=("one", "two", "three"))
-    blind = blinding([0, 1], question, 3, shuffle=False)
+    blind = make_blinding([0, 1], question, 3, shuffle=False)
     reply = "P: 8 7 6\nP factual_risk: Answer P takes option A, but option C is right"
     review = read_review(reply, blind, 2, question=question, order=OptionOrder((1, 2, 0)))
     assert review.issues[0].detail == "answer #0 takes option B, but option A is right"
 
 
 def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
-    asked = review_request(OPEN, "<answers>\n</answers>", BLIND, begin=True)
-    again = repair_request(asked, '{"scores": oh <|im_end|>', BLIND, begin=True)
+    asked = review_request(OPEN, "<answers>\n</answers>", BLIND, supports_prefix=True)
+    again = repair_request(asked, '{"scores": oh <|im_end|>', BLIND, supports_prefix=True)
     first, said, request = again.prompt.messages
     assert first == asked.prompt.messages[0]
     assert (said.role, said.content) == ("assistant", '{"scores": oh < |im_end| >')
     assert request.role == "user"
     assert "\nA: accuracy insight clarity\nB: " in request.content
-    assert (again.form, again.opening, again.prompt.prefix) == ("lines", "A: ", "A: ")
-    assert marks(read_review(again.opening + "8 7 6\nB: 1 2 3", BLIND, 3)) == {2: (8, 7, 6), 0: (1, 2, 3)}
+    assert (again.form, again.prefix, again.prompt.prefix) == ("lines", "A: ", "A: ")
+    assert marks(read_review(again.prefix + "8 7 6\nB: 1 2 3", BLIND, 3)) == {2: (8, 7, 6), 0: (1, 2, 3)}
 
 
 @pytest.mark.parametrize(

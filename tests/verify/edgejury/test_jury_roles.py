@@ -9,7 +9,7 @@ import pytest
 from reason.core.errors import DataError, UnknownName
 from reason.core.types import Question
 from reason.reasoning.answers.extraction import extract_answer
-from reason.verify.edgejury.jurors import SHIPPED, answer_prompt, find_roles, load_role, role_of, shipped_roles
+from reason.verify.edgejury.jurors import BUNDLED_ROLES, answer_prompt, bundled_roles, find_roles, load_role, role_of
 
 CAPITAL = Question(text="What is the capital of France?", choices=("Lyon", "Paris"))
 OPEN = Question(text="Why is the sky blue?")
@@ -22,15 +22,15 @@ def role_file(folder: Path, text: str) -> Path:
 
 
 def test_four_roles_come_along_in_order_and_each_answers_first() -> None:
-    roles = shipped_roles()
-    assert tuple(role.name for role in roles) == SHIPPED
+    roles = bundled_roles()
+    assert tuple(role.name for role in roles) == BUNDLED_ROLES
     assert len({role.system for role in roles}) == len(roles) == 4
     assert all(role.summary and not role.system.startswith("\n") for role in roles)
     assert "Answer first" in roles[1].system
 
 
 def test_a_heading_that_a_role_asks_for_is_named_so_that_it_can_be_taken_out() -> None:
-    for role in shipped_roles():
+    for role in bundled_roles():
         asked_for = [word for word in ("Concerns", "Risks", "Steps", "Example") if f'"{word}:"' in role.system]
         assert list(role.headings) == asked_for
 
@@ -39,17 +39,17 @@ def test_their_files_are_part_of_the_package() -> None:
     root = Path(__file__).resolve().parents[3]
     data = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
     packed = {path.stem for pattern in data["reason"] for path in root.glob(pattern) if path.suffix == ".toml"}
-    assert packed == set(SHIPPED)
+    assert packed == set(BUNDLED_ROLES)
 
 
 def test_jurors_take_roles_in_turn() -> None:
-    roles = shipped_roles()
+    roles = bundled_roles()
     assert [role_of(roles, juror) for juror in (0, 3, 4, 9)] == [roles[0], roles[3], roles[0], roles[1]]
     assert role_of((), 2) is None
 
 
 def test_a_prompt_has_the_role_as_system_message_and_the_form_of_the_answer() -> None:
-    role = shipped_roles()[1]
+    role = bundled_roles()[1]
     prompt = answer_prompt(role, CAPITAL)
     system, user = prompt.messages
     assert (system.role, system.content) == ("system", role.system)
@@ -80,7 +80,7 @@ def test_a_role_of_ones_own(tmp_path: Path) -> None:
     path = role_file(tmp_path, 'name = "sceptic"\nsystem = """\nDoubt.\n"""\nheadings = ["Doubts"]\n')
     role = load_role(path)
     assert (role.name, role.system, role.headings, role.aliases) == ("sceptic", "Doubt.", ("Doubts",), ())
-    assert find_roles([SHIPPED[2], str(path)]) == (shipped_roles()[2], role)
+    assert find_roles([BUNDLED_ROLES[2], str(path)]) == (bundled_roles()[2], role)
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,4 @@ def test_names_that_are_none_or_come_twice() -> None:
     with pytest.raises(UnknownName, match="did you mean 'edge-case-finder'"):
         find_roles(["edge-case-findr"])
     with pytest.raises(DataError, match="two roles are called 'direct-answerer'"):
-        find_roles([SHIPPED[0], SHIPPED[0]])
+        find_roles([BUNDLED_ROLES[0], BUNDLED_ROLES[0]])

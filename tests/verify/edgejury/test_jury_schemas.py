@@ -11,10 +11,10 @@ from reason.core.types import Question
 from reason.serving.model import Capabilities
 from reason.verify.edgejury.anonymity import Blinding
 from reason.verify.edgejury.chair import chair_request, chair_schema, read_chair
-from reason.verify.edgejury.labels import OPENING, knowledge_request, read_stances, stance_request, stance_schema
+from reason.verify.edgejury.labels import ANSWERS_BEGIN, knowledge_request, read_stances, stance_request, stance_schema
 from reason.verify.edgejury.review import read_review, repair_request, review_request, review_schema
 from reason.verify.edgejury.types import PooledIssue, Ranking, Standing
-from support.scripted_jury import CAPITAL, OPEN, Juror, JuryDesk, kind_of, model, rules, says
+from support.scripted_jury import CAPITAL, OPEN, JuryRuns, ScriptedJuror, kind_of, model, rules, says
 
 BLIND = Blinding(("A", "B", "C"), (2, 0, 1))
 RANKING = Ranking(
@@ -140,18 +140,18 @@ def test_they_keep_to_what_all_providers_take(schema: Any) -> None:
 
 
 def test_a_model_with_a_schema_is_given_neither_beginning_nor_stop_strings() -> None:
-    review = review_request(OPEN, "", BLIND, begin=True, held=True)
-    chair = chair_request(OPEN, "", BLIND, RANKING, ISSUES, begin=True, held=True)
+    review = review_request(OPEN, "", BLIND, supports_prefix=True, supports_schema=True)
+    chair = chair_request(OPEN, "", BLIND, RANKING, ISSUES, supports_prefix=True, supports_schema=True)
     for asked in (review, chair):
-        assert (asked.prompt.prefix, asked.opening, asked.stop) == ("", "", ())
+        assert (asked.prompt.prefix, asked.prefix, asked.stop) == ("", "", ())
         sampling = asked.sampling(0.3, 50)
         assert (sampling.json_schema, sampling.temperature, sampling.max_tokens) == (asked.schema, 0.3, 50)
         assert "..." not in asked.prompt.messages[0].content.partition("Reply with JSON alone")[2]  # nothing to copy
     for asked in (
-        review_request(OPEN, "", BLIND, begin=True),
-        review_request(OPEN, "", BLIND, form="lines", begin=True, held=True),
-        chair_request(OPEN, "", BLIND, RANKING, form="lines", held=True),
-        repair_request(review, "no JSON", BLIND, begin=True),
+        review_request(OPEN, "", BLIND, supports_prefix=True),
+        review_request(OPEN, "", BLIND, form="lines", supports_prefix=True, supports_schema=True),
+        chair_request(OPEN, "", BLIND, RANKING, form="lines", supports_schema=True),
+        repair_request(review, "no JSON", BLIND, supports_prefix=True),
     ):
         assert asked.schema is None
         assert asked.sampling(0.3, 50).json_schema is None
@@ -163,9 +163,9 @@ def test_stances_are_fields_where_a_schema_can_be_sent_and_lines_elsewhere() -> 
         (stance_request(claims, "Yes.", ABLE), stance_request(claims, "Yes.", UNABLE)),
         (knowledge_request(claims, ABLE), knowledge_request(claims, UNABLE)),
     ):
-        assert (fields.schema, fields.opening, fields.prompt.prefix) == (stance_schema(2), "", "")
+        assert (fields.schema, fields.prefix, fields.prompt.prefix) == (stance_schema(2), "", "")
         assert "one line for each" not in fields.prompt.messages[0].content
-        assert (lines.schema, lines.opening, lines.prompt.prefix) == (None, OPENING, OPENING)
+        assert (lines.schema, lines.prefix, lines.prompt.prefix) == (None, ANSWERS_BEGIN, ANSWERS_BEGIN)
         assert fields.sampling(0.0, 2).json_schema == stance_schema(2)
     told = {"1": "contradict", "2": "support"}
     jsonschema.validate(told, stance_schema(2))
@@ -178,16 +178,18 @@ def gold(text: str) -> tuple[int, int, int]:
     return (9, 8, 8) if "Canberra" in text or "chosen" in text else (3, 4, 5)
 
 
-def jury(held: bool) -> dict[str, Any]:
+def jury(supports_schema: bool) -> dict[str, Any]:
     """Two jurors for Sydney, one for Canberra; all of them know better when they read."""
-    errs = Juror(says("Sydney", "It is the largest city."), gold)
-    knows = Juror(says("Canberra", "It was chosen in 1908."), gold)
+    errs = ScriptedJuror(says("Sydney", "It is the largest city."), gold)
+    knows = ScriptedJuror(says("Canberra", "It was chosen in 1908."), gold)
     rest = {"open_questions": [], "disagreements": []}
     return {
-        "main": model(Juror(chair=rules("Canberra it is.", "Canberra", **rest)), "m/chair", json_schema=held),
-        "juror-1": model(errs, "a/one", json_schema=held),
+        "main": model(
+            ScriptedJuror(chair=rules("Canberra it is.", "Canberra", **rest)), "m/chair", json_schema=supports_schema
+        ),
+        "juror-1": model(errs, "a/one", json_schema=supports_schema),
         "juror-2": model(errs, "b/two"),  # cannot in any case
-        "juror-3": model(knows, "c/three", json_schema=held),
+        "juror-3": model(knows, "c/three", json_schema=supports_schema),
     }
 
 
@@ -205,23 +207,23 @@ def asked_of(scripted: Any, kind: str) -> list[Any]:
 
 
 async def test_a_jury_comes_to_the_same_with_schemas_and_replays(store: SqliteStore) -> None:
-    plain, held = JuryDesk(store, jury(False)), JuryDesk(store, jury(True))
-    before, after = await plain.solve("plain"), await held.solve("held")
+    plain, supports_schema = JuryRuns(store, jury(False)), JuryRuns(store, jury(True))
+    before, after = await plain.solve("plain"), await supports_schema.solve("held")
     assert (after.best.answer, after.notes["ranking"]) == (before.best.answer, before.notes["ranking"])
-    assert held.spent.model_calls == plain.spent.model_calls == 3 + 3 + 1
+    assert supports_schema.spent.model_calls == plain.spent.model_calls == 3 + 3 + 1
     for role in ("juror-1", "juror-3"):
-        (review,) = asked_of(held.by_role[role], "review")
+        (review,) = asked_of(supports_schema.by_role[role], "review")
         assert review.sampling.json_schema is not None
         assert (review.prompt.prefix, review.sampling.stop) == ("", ())
-        (opinion,) = asked_of(held.by_role[role], "opinion")
+        (opinion,) = asked_of(supports_schema.by_role[role], "opinion")
         assert opinion.sampling.json_schema is None
-    (other,) = asked_of(held.by_role["juror-2"], "review")
+    (other,) = asked_of(supports_schema.by_role["juror-2"], "review")
     assert other.sampling.json_schema is None
     assert other.prompt.prefix
-    (chair,) = asked_of(held.by_role["main"], "chair")
+    (chair,) = asked_of(supports_schema.by_role["main"], "chair")
     assert chair.sampling.json_schema["properties"]["choice"]["enum"] == ["A", "B", "C", "D"]
-    for name, desk, solution in (("plain", plain, before), ("held", held, after)):
-        again = await desk.solve(name, replay=True)
+    for name, runs, solution in (("plain", plain, before), ("held", supports_schema, after)):
+        again = await runs.solve(name, replay=True)
         assert (again.best.answer, again.notes["ranking"]) == (solution.best.answer, solution.notes["ranking"])
 
 
@@ -230,13 +232,13 @@ async def test_a_judge_with_a_schema_tells_stances_as_fields(store: SqliteStore)
         assert "a field for each" in prompt
         return json.dumps({"1": "support"})
 
-    who = Juror("Ada Byron wrote it.", stance=stance)
+    who = ScriptedJuror("Ada Byron wrote it.", stance=stance)
     rest = {"open_questions": [], "disagreements": []}
-    chair = Juror(chair=rules("Ada Byron wrote it in 1840.", **rest), stance=stance)
+    chair = ScriptedJuror(chair=rules("Ada Byron wrote it in 1840.", **rest), stance=stance)
     roles = {f"juror-{i}": model(who, f"m/{i}", json_schema=True) for i in (1, 2, 3)}
-    desk = JuryDesk(store, {"main": model(chair, "m/main", json_schema=True), **roles})
-    await desk.solve("open", question=Question(text=OPEN.text, kind="text"), stances="model", early_exit="never")
-    (claim,) = desk.reports("jury.claim")
+    runs = JuryRuns(store, {"main": model(chair, "m/main", json_schema=True), **roles})
+    await runs.solve("open", question=Question(text=OPEN.text, kind="text"), stances="model", early_exit="never")
+    (claim,) = runs.reports("jury.claim")
     assert (claim["support"], claim["label"]) == ([0, 1, 2], "consistent")
-    stances = asked_of(desk.by_role["main"], "stance")
+    stances = asked_of(runs.by_role["main"], "stance")
     assert [request.sampling.json_schema for request in stances] == [stance_schema(1)] * 3
