@@ -1,6 +1,8 @@
 """What an evaluation asks and what is right: `Item`, `Gold`, `Dataset`, `CandidateScore`. Frozen values with JSON forms.
 
 `datasets.load_dataset` makes a `Dataset`; `scoring.Scorer` makes a `CandidateScore` of an item and its answer.
+
+Splits by digest: a question is in the same split whatever dataset, order or copy it comes in.
 """
 
 from __future__ import annotations
@@ -229,3 +231,13 @@ def fingerprint(items: tuple[Item, ...]) -> str:
         text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         digest.update(text.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()
+
+
+def is_held_out(digest: str, share: float) -> bool:
+    """Whether a question is held out; a larger share only adds to those that are.
+
+    Args:
+        digest: Digest of its text: hexadecimal, uniformly distributed.
+        share: Share of all questions to hold out, in [0, 1).
+    """
+    return int(digest[:13], 16) < share * 16**13  # 52 bits: exact in a float

@@ -18,9 +18,9 @@ from ...core.errors import DataError, UserError
 from ...core.registry import nearest
 from ...reasoning.retrieval.protocol import Passage, Retriever
 from ...verify.metrics import GoldLabel, parse_gold_label
+from ..datasets.items import is_held_out
 from ..datasets.records import Record, find_files, read_file
 from ..training.entailment.data import TEST_SHARE, TRAINABLE, ClaimCase, normalize_claim, split_cases
-from ..training.splits import is_held_out
 
 RANK_CONSTANT: Final = 60
 """A passage at rank r, from 1, that has no score of its own gets 1 / (60 + r), as of one ranking that is fused."""

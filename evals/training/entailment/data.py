@@ -24,8 +24,8 @@ from ....verify.entailment.embedded_features import FeatureWord, feature_words
 from ....verify.entailment.embedded_network import TokenRow
 from ....verify.entailment.protocol import Pair
 from ....verify.types import Label
+from ...datasets.items import is_held_out
 from ...datasets.records import Record, find_files, read_file, sha256_of
-from ..splits import is_held_out
 
 _WORD = re.compile(r"\w+")
 

@@ -23,11 +23,10 @@ from ....reasoning.rlot.learner import LearningConfig
 from ....reasoning.rlot.navigator import question_digest
 from ....reasoning.rlot.rlot import RLoT
 from ....reasoning.strategy import EXAMPLE_REWARD, create_strategy
-from ...datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, TruthfulGold
+from ...datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, TruthfulGold, is_held_out
 from ...plan import DatasetInfo, derive_item_seed, flatten
 from ...task import Task
 from ..loop import TrainerConfig
-from ..splits import is_held_out
 
 RewardKind = Literal["outcome", "prm", "potential"]
 ProblemFilter = Literal["hard", "all"]

@@ -22,9 +22,9 @@ from ....routers.auto import estimate_arm
 from ....routers.features import FeatureSpace, QuestionFeatures
 from ....routers.router_files import Arm, AutoRouterFile, TrainedOn
 from ...calibration import assign_folds
+from ...datasets.items import is_held_out
 from ...statistics.intervals import RESAMPLES, Interval, bootstrap
 from ...statistics.outcomes import Array, Index
-from ..splits import is_held_out
 from .arm_table import ArmTable
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, fit_tokens, make_space
 

@@ -10,12 +10,12 @@ import pytest
 from reason.core.errors import UserError
 from reason.core.settings import load_settings
 from reason.core.store.sqlite import SqliteStore
+from reason.evals.datasets.items import is_held_out
 from reason.evals.training.routers import fitting as gathering
 from reason.evals.training.routers.arm_table import arm_table
 from reason.evals.training.routers.auto import train_auto
 from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
 from reason.evals.training.routers.question_router import needed_of, train_question_router
-from reason.evals.training.splits import is_held_out
 from reason.routers.features import ENTROPY, QuestionFeatures, named_features
 from support.scripted_model import ScriptedModel, replies
 from support.trained_routers import asked, hard, sums_file, way

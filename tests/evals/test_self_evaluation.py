@@ -1,5 +1,7 @@
 """What a model's judgement of its own samples is worth: exact values and invariances."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -18,6 +18,7 @@ from reason.evals.datasets.items import (
     TextGold,
     TruthfulGold,
     fingerprint,
+    is_held_out,
 )
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.scoring import Scorer
@@ -33,7 +34,6 @@ from reason.evals.training.navigator.plan import (
     write_problems,
 )
 from reason.evals.training.navigator.training import hard_problems
-from reason.evals.training.splits import is_held_out
 from reason.reasoning.rlot.navigator import question_digest
 from support.eval_tasks import TextJudge, sums, sums_task
 from support.navigation_model import plan_of, settings_of
@@ -175,7 +175,9 @@ def test_what_decides_a_plan(tmp_path):
         assert plan.differences(other).endswith(json.dumps(value))
     elsewhere = plan.model_copy(update={"local": plan.local.model_copy(update={"device": "cuda"})})
     assert elsewhere.digest != plan.digest
-    assert plan.differences(elsewhere) == 'local.device null → "cuda"'  # as of plans that were made before it could be said
+    assert (
+        plan.differences(elsewhere) == 'local.device null → "cuda"'
+    )  # as of plans that were made before it could be said
     # settings may say who navigates, and a training does not care
     settings = settings_of(tmp_path, strategies={"rlot": {"policy": "random", "max_blocks": 3}})
     told = make_navigator_plan([sums_task(3)], settings)
