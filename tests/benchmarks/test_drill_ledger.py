@@ -15,7 +15,7 @@ def settled(broken: Snapshot, end: Snapshot, tags: tuple[str, ...] = ("a",)) -> 
     return outcome
 
 
-def test_a_run_that_nothing_happened_to() -> None:
+def test_an_undisturbed_run_has_no_fault() -> None:
     outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 2}))
     assert (outcome.faults, outcome.runs, outcome.paid_twice, outcome.lost_on_the_way) == ([], 1, 0, 0)
 
@@ -30,7 +30,7 @@ def test_a_reply_that_was_written_after_all_is_neither_lost_nor_a_fault() -> Non
     assert (outcome.faults, outcome.paid_twice, outcome.lost_on_the_way) == ([], 0, 0)
 
 
-def test_a_stored_reply_that_was_asked_for_again_is_paid_twice() -> None:
+def test_a_stored_completion_that_is_requested_again_is_paid_twice() -> None:
     outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 3}))
     assert (outcome.paid_twice, outcome.lost_on_the_way) == (1, 0)
     assert outcome.faults == ["paid twice: 1 replies"]
@@ -42,7 +42,7 @@ def test_one_run_does_not_make_up_for_another() -> None:
     assert settled(broken, end, ("a", "b")).paid_twice == 1
 
 
-def test_what_is_lost_doubled_or_incomplete_is_found() -> None:
+def test_lost_doubled_and_incomplete_runs_are_reported() -> None:
     nothing = Snapshot({}, {})
     assert settled(nothing, nothing).lost == ["a (no run)"]
     assert settled(nothing, Snapshot(runs("a", status="interrupted"), {"a": 2})).lost == ["a (interrupted)"]

@@ -50,7 +50,7 @@ from reason.verify.types import Claim
 from support.calibration_maps import make_row, make_run
 
 MODELS = {"main": "m/c", "chair": "m/c", "juror-1": "m/a", "juror-2": "m/b", "juror-3": "m/c"}
-VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
+VOTE = {"review": False, "decision": "vote", "claims": "none", "early_exit": "never"}
 
 
 def opinion(juror, choice, tokens=10):
@@ -94,8 +94,8 @@ def row(name, right="A", said=None, options=4, **changed):
         ({**VOTE, "roles": False}, "majority vote of the jurors, minus roles"),
         ({**VOTE, "permute_choices": False}, "majority vote of the jurors, minus permuted options"),
         ({"early_exit": "never"}, "edgejury, never leaving early"),
-        ({"chair": False}, "edgejury, minus chair: vote"),
-        ({"chair": False, "without_chair": "top"}, "edgejury, minus chair: the best ranked, borda"),
+        ({"decision": "vote"}, "edgejury, minus chair: vote"),
+        ({"decision": "top"}, "edgejury, minus chair: the best ranked, borda"),
         ({"aggregate": "schulze"}, "edgejury, schulze"),
         ({"review": False}, "edgejury, minus review"),
         ({"anonymise": False, "blind_chair": False}, "edgejury, minus anonymity"),
@@ -247,7 +247,7 @@ def test_stages_are_means_over_the_questions_that_came_to_them():
 # -- biases
 
 
-def test_places_are_held_against_chance():
+def test_positions_are_compared_with_chance():
     places = {("q0", 0): (0, 2), ("q1", 0): (0, 4), ("q2", 0): (3, 4)}
     assert excess(places) == pytest.approx([0.5, 0.75, -0.25])
     printed = places_table([("one", places), ("nobody", {})], [("jury", {("q0", 0): (1, 2)})])
@@ -263,14 +263,14 @@ def test_places_are_held_against_chance():
     assert debiased({}, other) == "no row in common"
 
 
-def test_a_juror_s_place_is_the_one_it_saw():
-    jurors = [{"place": 2}, {"place": None}]
+def test_a_jurors_position_is_the_one_it_saw():
+    jurors = [{"position": 2}, {"position": None}]
     heard = Heard(jury_run([row("q0"), row("q1")]), (sitting("A", None, jurors=jurors), None))
     assert juror_places(heard, 0) == {("q0", 0): (2, 4)}
     assert juror_places(heard, 1) == juror_places(heard, 2) == {}
 
 
-def test_marks_are_told_by_the_place_of_the_text():
+def test_marks_are_reported_by_position():
     sat = (
         sitting(
             "A", "B", "C", reviews=[review(0, (1, 9), (2, 3), order=(2, 1)), review(1, (0, 5), (2, 5), order=(0, 2))]
@@ -313,7 +313,7 @@ def test_errors_that_go_together():
 # -- trust
 
 
-def test_confidence_is_held_against_what_is_right():
+def test_confidence_is_compared_with_correctness():
     names = [f"q{i}" for i in range(4)]
     conf, right = np.array([0.2, 0.4, 0.6, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])
     assert auroc_cell(conf, right, names, 200) == "1.000 [1.000, 1.000]"
@@ -325,7 +325,7 @@ def test_confidence_is_held_against_what_is_right():
     assert line.startswith("| j | 4 | 4 | 1.000 [1.000, 1.000] | 0.300 | 0.100 |")
 
 
-def test_labels_are_held_against_right_answers():
+def test_labels_are_compared_with_right_answers():
     def labelled(kind):
         claim = Claim(text="The answer is A.", start=0, end=1)
         return sitting("A", labels=[ClaimLabel(claim=claim, label=kind, score=0.5)])
@@ -366,7 +366,7 @@ async def test_a_run_that_went_on_is_read_from_where_it_did():
     assert await hear([jury_run([row("q")])]) == [Heard(jury_run([row("q")]), (None,))]  # the store is gone
 
 
-def test_what_ended_with_an_error_is_told():
+def test_failed_rows_are_reported():
     gone = row("q1", error=Failure(code="backend_error", message="gone"), parsed=False)
     (line, unknown) = edgejury_missing.missing_lines([jury_run([row("q0"), gone])])
     assert line == "edgejury (nowhere): 1 rows ended with an error and count as wrong."

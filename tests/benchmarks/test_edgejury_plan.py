@@ -13,7 +13,7 @@ from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.jurors import answer_prompt
 
 THREE = ("m/one", "m/two", "m/three")
-VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
+VOTE = {"review": False, "decision": "vote", "claims": "none", "early_exit": "never"}
 LIMITS = {"answer_tokens": 64, "review_tokens": 200, "chair_tokens": 320, "form": "lines"}
 
 
@@ -56,9 +56,9 @@ def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
 
     sampled = [r.parameters for r in runs_of(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
     assert sampled == [{"n": 8, **chain}, {"n": 1, **chain}]
-    top = [{"chair": False, "without_chair": "top", "aggregate": r} for r in ("borda", "copeland", "schulze", "points")]
+    top = [{"decision": "top", "aggregate": r} for r in ("borda", "copeland", "schulze", "points")]
     assert juries("jury.toml") == [
-        *({"early_exit": "never"}, {}, VOTE, {"chair": False}, *top, {"review": False}),
+        *({"early_exit": "never"}, {}, VOTE, {"decision": "vote"}, *top, {"review": False}),
         *({"roles": False}, {"roles": False, **VOTE}),
     ]
     assert juries("ablations.toml") == [
@@ -75,7 +75,7 @@ def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
     assert juries("timed.toml") == [VOTE, {"review": False}, {}]
 
 
-def test_what_is_not_asked_for_is_not_planned(plan):
+def test_unrequested_sweeps_are_not_planned(plan):
     sweeps = plan()
     assert "one-model.toml" not in sweeps
     assert sweeps["jury.toml"].dataset[0].data is None
@@ -86,7 +86,7 @@ def test_what_is_not_asked_for_is_not_planned(plan):
 
 def test_models_words_and_parameters_can_be_others(plan):
     more = ("--likelihood", "--step-by-step", "--choice-seed", 1, "--best", "m/one", "--chair", "m/four")
-    sweeps = plan(*more, "--form", "json", "--set", "concordance=false", 'role_names=["direct-answerer"]')
+    sweeps = plan(*more, "--form", "json", "--set", "concordance=false", 'roles=["direct-answerer"]')
     (models,) = sweeps["jury.toml"].models
     assert (models.main, models.chair) == ("m/one", "m/four")
     assert {r.strategy for r in runs_of(sweeps["single.toml"])} == {"cot", "logprob"}
@@ -94,8 +94,8 @@ def test_models_words_and_parameters_can_be_others(plan):
     for run in runs_of(sweeps["jury.toml"]):
         assert "instruction" not in run.parameters
         if run.strategy == "edgejury":
-            told = {name: run.parameters[name] for name in ("form", "concordance", "role_names")}
-            assert told == {"form": "json", "concordance": False, "role_names": ["direct-answerer"]}
+            told = {name: run.parameters[name] for name in ("form", "concordance", "roles")}
+            assert told == {"form": "json", "concordance": False, "roles": ["direct-answerer"]}
 
 
 def test_chains_are_asked_in_the_words_of_a_juror_without_a_role():

@@ -11,7 +11,7 @@ import pytest
 from hogwild_answers import interval, less, mean, steps, sweep
 
 
-def test_one_worker_stands_once_in_the_sweep_and_others_in_each_layout() -> None:
+def test_one_worker_is_once_in_the_sweep_and_others_in_each_layout() -> None:
     given = Namespace(
         model="vllm/m",
         data=Path("d.jsonl"),

@@ -218,7 +218,7 @@ def test_titles_are_the_same_however_their_letters_are_stored(tmp_path):
         ("\n", "holds no sentence"),
     ],
 )
-def test_a_bad_pool_is_told(tmp_path, content, message):
+def test_a_bad_pool_is_reported(tmp_path, content, message):
     path = tmp_path / "pool.jsonl"
     path.write_text(content)
     with pytest.raises(DataError, match=message):

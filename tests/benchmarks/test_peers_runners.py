@@ -30,7 +30,7 @@ def test_a_job_comes_through_as_it_was() -> None:
     assert "\n" not in as_json(JOB)
 
 
-async def test_a_question_that_fails_stops_nothing_and_what_warms_up_is_not_told() -> None:
+async def test_a_failing_question_stops_nothing_and_warm_up_is_not_reported() -> None:
     told: list[dict[str, Any]] = []
     most = under_way = 0
 

@@ -114,7 +114,7 @@ def test_the_page_has_the_features_of_the_registries() -> None:
         peers_features.strategies("beam", "no-such")()
 
 
-def test_a_claim_that_the_installed_version_does_not_bear_out_is_told(tmp_path: Path, monkeypatch) -> None:
+def test_a_claim_that_the_installed_version_contradicts_is_reported(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(peers_features, "VERSIONS", {"its-hub": VERSIONS["its-hub"]})
     claims = {"its-hub": Claim("`A`", "its_hub/a.py", "class A(")}
     monkeypatch.setattr(peers_features, "FEATURES", {"a": (lambda: "", claims)})
@@ -155,7 +155,7 @@ def test_overhead_is_compared_round_by_round_with_ours() -> None:
     assert line_of(made, DIRECT)[-1] == line_of(made, "reason")[-1] == ""
 
 
-def test_a_server_that_never_sends_text_is_said_to() -> None:
+def test_a_server_that_never_sends_text_is_reported() -> None:
     stream, whole = [Left(0.5, 1, 2), Left(1.5, 2, 3)], [Left(0.0, 0, 0), Left(0.0, 0, 0)]
     firsts = (ServedRequest(float("nan"), 2.0), ServedRequest(0.1, 2.0))
     nothing = list(zip(firsts, stream, whole, strict=True))

@@ -36,7 +36,7 @@ def body(**more: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("pace", [Pace(tokens=3), Pace(tokens=3, token_s=0.001, jitter=0.5)])
-async def test_the_generator_sends_what_it_is_told_and_the_server_counts_it(stream: bool, pace: Pace) -> None:
+async def test_the_generator_sends_its_jobs_and_the_server_counts_them(stream: bool, pace: Pace) -> None:
     desk = Desk(pace, None)
     async with served(desk) as root:
         figures = await work(Job(f"{root}/v1/chat/completions", body(stream=stream), streams=3, requests=10))

@@ -99,7 +99,7 @@ def test_with_an_oracle_best_first_needs_as_many_expansions_as_steps(edge_cost):
     assert met > 30
 
 
-def test_beams_of_one_world_do_not_depend_on_who_asked_before():
+def test_beams_do_not_depend_on_earlier_searches():
     def texts(world):
         search = play(BeamSearch(BeamOptions(width=2, k=4)), world, Judge(0.8))
         return [node.text for node in search.tree]

@@ -32,7 +32,7 @@ def drawn(count, seed, rng=None):
 
 
 @pytest.mark.parametrize("auc", [0.6, 0.7, 0.8, 0.9, 0.95])
-def test_the_judge_has_the_auc_that_was_asked_for(auc):
+def test_the_judge_has_the_requested_auc(auc):
     seen = drawn(20_000, 1)
     judge = Judge(auc, clip=1e-12)
     found = auroc(np.array([judge(p) for p in seen]), np.array([float(p.right) for p in seen]))
@@ -43,7 +43,7 @@ def test_the_judge_has_the_auc_that_was_asked_for(auc):
     assert error < 0.005
 
 
-def test_the_worlds_own_prefixes_are_told_apart_with_the_auc_that_was_asked_for():
+def test_prefixes_are_separated_with_the_requested_auc():
     recipe = Recipe(depth=4, rho=0.9, solved=(2.0, 2.0))
     judge = Judge(0.8, clip=1e-12)
     seen = [chain(World(recipe, seed)) for seed in range(4000)]

@@ -7,7 +7,7 @@ def row(n, question, answer, kind="comparison"):
     return {"id": f"q{n}", "question": question, "answer": [answer], "subject": "compare", "kind": kind}
 
 
-def test_whichever_is_named_first_the_answer_is_right():
+def test_the_answer_is_right_in_either_order():
     asked = [row(n, "Who was born later, Ann Lee or Bob Orr?", "Bob Orr") for n in range(40)]
     made = {(r["question"], r["answer"]) for r in yes_no(asked)}
     assert made == {("Was Ann Lee born later than Bob Orr?", "no"), ("Was Bob Orr born later than Ann Lee?", "yes")}

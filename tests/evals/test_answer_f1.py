@@ -110,7 +110,7 @@ def test_f1_is_the_definition(said, right):
 
 
 @given(st.text(max_size=40), st.lists(st.text(max_size=40), min_size=1, max_size=4))
-def test_f1_is_a_share_that_a_match_makes_whole(said, answers):
+def test_f1_is_1_for_a_match(said, answers):
     found = score_text(TextGold(answers=tuple(answers)), answered(said))
     assert found.value <= found.metrics["f1"] <= 1
     assert (found.value == 1.0) == any(official_words(said) == official_words(a) for a in answers)

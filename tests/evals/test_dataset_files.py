@@ -65,7 +65,7 @@ def test_a_bad_line_of_csv_is_named(tmp_path, content, line, message):
     assert message in str(caught.value)
 
 
-def test_two_items_of_one_name_are_both_named(tmp_path):
+def test_duplicate_ids_are_both_named(tmp_path):
     rows = [{"id": x, "question": "Q?", "answer": "1"} for x in ("a", "b", "a")]
     path = write(tmp_path / "mine.jsonl", "\n".join(map(json.dumps, rows)))
     with pytest.raises(DataError, match=r"line 3: the id 'a' is that of .*mine\.jsonl line 1 already"):
@@ -79,7 +79,7 @@ def test_a_file_without_items_is_refused(tmp_path, content):
         load_dataset(str(path))
 
 
-def test_what_cannot_be_asked_for_is_refused(tmp_path):
+def test_invalid_options_are_refused(tmp_path):
     path = write(tmp_path / "mine.jsonl", GOOD)
     for options, error, message in [
         ({"name": "gsm9k"}, UnknownName, "did you mean 'gsm8k'"),
@@ -113,7 +113,7 @@ def test_a_map_of_fields_is_read():
             parse_map(bad)
 
 
-def test_own_questions_with_a_map(tmp_path):
+def test_custom_questions_with_a_map(tmp_path):
     path = write(
         tmp_path / "quiz.csv", "\ufeffno,ask,A,B,C,right,topic\n7,Which?,one,two,three,b,x\n8,What?,u,v,w,w,y\n"
     )
@@ -129,7 +129,7 @@ def test_own_questions_with_a_map(tmp_path):
     assert [i.subject for i in dataset.items] == ["x", "y"]
 
 
-def test_own_answers_of_every_kind(tmp_path):
+def test_custom_answers_of_every_kind(tmp_path):
     rows = [
         {"question": "How many legs has a spider?", "answer": 8},
         {"question": "Who wrote Faust?", "answer": ["Goethe", "Johann Wolfgang von Goethe"]},
@@ -154,7 +154,7 @@ def test_own_answers_of_every_kind(tmp_path):
     assert [i.id for i in items] == ["1", "2", "3", "4", "5"]
 
 
-def test_a_row_says_what_its_answer_is(tmp_path):
+def test_a_row_can_state_its_answer_kind(tmp_path):
     rows = [
         {"question": "Is it?", "answer": "yes", "answer_kind": "yes_no"},
         {"question": "How much?", "answer": "\\frac12", "answer_kind": "math"},
@@ -189,19 +189,19 @@ def test_the_limit_leaves_size_and_fingerprint(tmp_path):
 
 @settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 1000), st.text(max_size=20))
-def test_an_order_is_a_permutation_drawn_by_seed_and_name(count, seed, name):
+def test_an_order_is_a_permutation_of_seed_and_id(count, seed, name):
     order = ReadOptions("x", seed=seed).order(name, count)
     assert sorted(order) == list(range(count))
     assert order == ReadOptions("y", variant="z", seed=seed).order(name, count)
     assert ReadOptions("x", seed=None).order(name, count) == list(range(count))
 
 
-def test_every_place_is_drawn_about_as_often():
+def test_orders_are_uniform():
     first = [ReadOptions("x", seed=0).order(f"item {i}", 4)[0] for i in range(2000)]
     assert all(430 < first.count(k) < 570 for k in range(4))  # 500 expected, standard deviation 19
 
 
-def test_every_registered_dataset_loads_and_tells_of_itself():
+def test_every_registered_dataset_loads_and_has_metadata():
     names = DATASETS.names()
     assert {"aime", "math500", "gsm8k", "truthfulqa", "fever", "climate-fever", "vitaminc", "gpqa", "file"} <= set(
         names

@@ -74,14 +74,14 @@ def test_a_dataset_is_read_at_its_pinned_commit(hub):
     assert dataset.items[0].gold.answer == "4"
 
 
-def test_another_commit_and_split_can_be_asked_for(hub):
+def test_another_commit_and_split(hub):
     hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}])
     dataset = load_dataset("gsm8k", revision="b" * 40, split="train")
     assert hub.asked[-1] == ("load", "openai/gsm8k", "main", "train", "b" * 40)
     assert dataset.options["split"] == "train"
 
 
-def test_where_no_commit_is_pinned_the_newest_is_read_and_recorded(hub):
+def test_the_newest_commit_is_recorded_if_none_is_pinned(hub):
     evidence = [
         {"evidence_id": "e", "evidence_label": 0, "article": "P", "evidence": "T", "entropy": 0.0, "votes": [None]}
     ]
@@ -124,7 +124,7 @@ def test_aime_takes_each_year_from_one_source(hub):
         (None, BackendUnavailable, "cannot be reached: no route"),
     ],
 )
-def test_refusals_of_the_hub_name_the_way_out(hub, info, kind, message):
+def test_errors_of_the_hub_have_hints(hub, info, kind, message):
     hub.info_error = getattr(hub.errors, info)("no") if info else OSError("no route")
     with pytest.raises(kind) as caught:
         load_dataset("gpqa")
@@ -132,7 +132,7 @@ def test_refusals_of_the_hub_name_the_way_out(hub, info, kind, message):
     assert "--data FILE" in str(caught.value)
 
 
-def test_offline_only_the_cache_is_asked(hub, monkeypatch):
+def test_offline_only_the_cache_is_used(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.table = Table([{"question": "2 + 2?", "answer": "#### 4"}])
     assert load_dataset("gsm8k").size == 1
@@ -142,7 +142,7 @@ def test_offline_only_the_cache_is_asked(hub, monkeypatch):
         load_dataset("gsm8k")
 
 
-def test_files_that_cannot_be_read_are_told(hub):
+def test_unreadable_files_are_reported(hub):
     hub.error = ValueError("Unknown\nsplit")
     with pytest.raises(DataError, match="ValueError: Unknown split"):
         load_dataset("gsm8k")

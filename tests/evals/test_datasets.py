@@ -27,7 +27,7 @@ def problem(year, part, number, answer=7):
     }
 
 
-def test_aime_takes_the_years_asked_for_from_both_folders(tmp_path):
+def test_aime_selects_years_from_both_directories(tmp_path):
     write(tmp_path / "aime" / "dev.jsonl", problem(2024, "I", 3, 204))
     write(tmp_path / "aime_hist" / "dev.jsonl", problem(1983, "", 1), problem(1999, "", 2), problem(2000, "II", 15))
     ids = {v: [i.id for i in load_dataset(f"aime:{v}", data=tmp_path).items] for v in ("all", "2024", "1983-1999")}
@@ -41,7 +41,7 @@ def test_aime_takes_the_years_asked_for_from_both_folders(tmp_path):
 
 
 @pytest.mark.parametrize("answer", [1000, -1, "many", 3.5])
-def test_an_answer_that_aime_cannot_have_is_refused(tmp_path, answer):
+def test_an_invalid_aime_answer_is_refused(tmp_path, answer):
     path = write(tmp_path / "a.jsonl", problem(2001, "I", 1, answer))
     with pytest.raises(DataError, match=r"a\.jsonl line 1"):
         load_dataset("aime", data=path)
@@ -72,7 +72,7 @@ def levelled(number, **level):
     return {"id": f"p{number}", "problem": "P", "answer": "1", "subject": "Algebra"} | level
 
 
-def test_math500_takes_the_levels_asked_for(tmp_path):
+def test_math500_selects_levels(tmp_path):
     rows = [levelled(i, level=level) for i, level in enumerate((3, 5, "1", "Level 3", 2))]
     path = write(tmp_path / "math500" / "dev.jsonl", *rows)
     ids = {v: [i.id for i in load_dataset(f"math500{v}", data=tmp_path).items] for v in ("", ":3", ":1-3", ":5-5")}
@@ -87,7 +87,7 @@ def test_math500_takes_the_levels_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["0", "6", "3-1", "1-", "-3", "hard", "1,2", "03", "all"])
-def test_levels_that_math500_does_not_have_are_refused(tmp_path, variant):
+def test_invalid_math500_levels_are_refused(tmp_path, variant):
     write(tmp_path / "dev.jsonl", levelled(1, level=1))
     for data in (tmp_path, None):  # None would be the hub, which is not asked
         with pytest.raises(UserError, match=f"math500:{variant} names no levels") as caught:
@@ -96,7 +96,7 @@ def test_levels_that_math500_does_not_have_are_refused(tmp_path, variant):
 
 
 @pytest.mark.parametrize("level", [{}, {"level": None}, {"level": "Level ?"}, {"level": 7}, {"level": [3]}])
-def test_a_problem_without_a_level_is_refused_where_levels_are_asked_for(tmp_path, level):
+def test_a_problem_without_a_level_is_refused_if_levels_are_selected(tmp_path, level):
     path = write(tmp_path / "m.jsonl", levelled(1, level=3), levelled(2, **level))
     assert [i.level for i in load_dataset("math500", data=path).items] == ["3", ""]
     with pytest.raises(DataError, match=r"m\.jsonl line 2: the record has no level from 1 to 5") as caught:
@@ -104,7 +104,7 @@ def test_a_problem_without_a_level_is_refused_where_levels_are_asked_for(tmp_pat
     assert "--map level=" in caught.value.hint
 
 
-def test_a_level_is_no_part_of_what_is_asked(tmp_path):
+def test_a_level_does_not_change_the_fingerprint(tmp_path):
     with_it = load_dataset("math500", data=write(tmp_path / "a.jsonl", levelled(1, level=3)))
     without = load_dataset("math500", data=write(tmp_path / "b.jsonl", levelled(1)))
     assert with_it.fingerprint == without.fingerprint
@@ -127,7 +127,7 @@ def truth(**changes):
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1, 2, 3])
-def test_truthfulqa_shuffles_and_records_where_the_right_ones_are(tmp_path, seed):
+def test_truthfulqa_shuffles_choices_and_records_the_right_ones(tmp_path, seed):
     path = write(tmp_path / "t.jsonl", truth())
     (mc1,) = load_dataset("truthfulqa", data=path, seed=seed).items
     assert [mc1.question.choices[i] for i in mc1.gold_positions] == ["Air."]
@@ -140,7 +140,7 @@ def test_truthfulqa_shuffles_and_records_where_the_right_ones_are(tmp_path, seed
         assert shown == ("Glass.", "Air.", "Gases.", "Water.")
 
 
-def test_the_shuffle_moves_choices_and_neither_row_nor_limit_does(tmp_path):
+def test_the_shuffle_depends_only_on_seed_and_item(tmp_path):
     rows = [truth(id=f"t{i}") for i in range(40)]
     path = write(tmp_path / "t.jsonl", *rows)
     items = {i.id: i for i in load_dataset("truthfulqa", data=path).items}
@@ -151,7 +151,7 @@ def test_the_shuffle_moves_choices_and_neither_row_nor_limit_does(tmp_path):
     assert {i.id: i for i in load_dataset("truthfulqa", data=path, seed=1).items} != items
 
 
-def test_truthfulqa_in_the_hubs_shape_and_answered_freely(tmp_path):
+def test_truthfulqa_from_the_hub_and_generative(tmp_path):
     row = truth()
     hub = {"question": row["question"], "mc1_targets": row["mc1"], "mc2_targets": row["mc2"]}
     (item,) = load_dataset("truthfulqa:mc2", data=write(tmp_path / "h.jsonl", hub)).items
@@ -181,7 +181,7 @@ def test_mc1_of_other_choices_is_left_out_of_mc2(tmp_path):
         ("a, b", "must be a record"),
     ],
 )
-def test_targets_that_are_none_are_refused(tmp_path, mc1, message):
+def test_invalid_targets_are_refused(tmp_path, mc1, message):
     path = write(tmp_path / "t.jsonl", truth(mc1=mc1))
     with pytest.raises(DataError, match=message) as caught:
         load_dataset("truthfulqa", data=path)
@@ -214,7 +214,7 @@ def fever(root, variant, *rows, **options):
     return load_dataset("fever", variant=variant, data=path, options=options).items
 
 
-def test_fever_oracle_shows_every_class_as_many_sentences(tmp_path):
+def test_fever_oracle_shows_the_same_number_of_sentences_for_every_class(tmp_path):
     corpus(tmp_path)
     rows = (
         claim(id=1),
@@ -242,7 +242,7 @@ def test_fever_oracle_does_not_show_gold_first(tmp_path):
     assert set(places) == set(range(5))
 
 
-def test_fever_retrieval_shows_what_was_found_and_knows_what_was_missed(tmp_path):
+def test_fever_retrieval_shows_retrieved_sentences_and_keeps_missed_gold(tmp_path):
     corpus(tmp_path)
     item, none = fever(tmp_path, "retrieval", claim(gold=("s1", "s9")), claim(id=12, retrieved=()))
     assert {d.name for d in item.question.documents} == {"s1", "s2", "s3", "s4", "s5"}
@@ -282,7 +282,7 @@ def test_bad_rows_of_fever_are_named(tmp_path, row, message):
     assert "dev.jsonl line 1" in str(caught.value)
 
 
-def test_fever_in_the_hubs_shape(tmp_path):
+def test_fever_from_the_hub(tmp_path):
     row = {
         "id": 5,
         "claim": "C",
@@ -342,7 +342,7 @@ def test_pairs_are_grouped(tmp_path):
     assert [i.gold.label for i in load_dataset("sufficient-facts", data=path).items] == ["NOT ENOUGH INFO", "SUPPORTS"]
 
 
-def test_choices_of_a_claim_stand_for_its_labels(tmp_path):
+def test_choices_of_a_claim_map_to_its_labels(tmp_path):
     corpus(tmp_path)
     for item in fever(tmp_path, "oracle", *(claim(id=i) for i in range(8))):
         (position,) = item.gold_positions

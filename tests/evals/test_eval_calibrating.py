@@ -150,7 +150,7 @@ def test_isotonic_is_what_pooling_gives(found: list[tuple[float, int]]) -> None:
         assert curve.apply(x) == pytest.approx(value, abs=1e-12)
 
 
-def test_level_stretches_keep_their_ends_alone() -> None:
+def test_level_stretches_keep_only_their_end_knots() -> None:
     c, y = split([(0.1, 0), (0.2, 1), (0.3, 0), (0.4, 1), (0.5, 0), (0.9, 1)])
     knots = fit_curve("isotonic", c, y).knots
     assert [x for x, _ in knots] == [0.1, 0.2, 0.5, 0.9]
@@ -160,7 +160,7 @@ def test_level_stretches_keep_their_ends_alone() -> None:
 # -- cross-validation
 
 
-def test_folds_hold_groups_whole_and_depend_on_names_and_seed_alone() -> None:
+def test_folds_keep_groups_together_and_depend_only_on_names_and_seed() -> None:
     groups = [f"g{i % 23}" for i in range(80)]
     fold = assign_folds(groups, 5, seed=3)
     by_group = {g: {int(f) for f, h in zip(fold, groups, strict=True) if h == g} for g in groups}
@@ -253,7 +253,7 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
     )
 
 
-def test_a_map_that_makes_it_worse_says_so() -> None:
+def test_a_map_that_worsens_a_score_reports_it() -> None:
     """Confidences that are right as they are: a curve with a knot for each answer can only spoil them."""
     rng = random.Random(3)
     rows = []
@@ -305,7 +305,7 @@ def test_summaries_show_both_confidences() -> None:
     assert summarize([r.model_copy(update={"calibrated_confidence": None}) for r in rows]).calibrated is None
 
 
-def test_a_map_names_a_run_anew_and_is_no_setting_that_moves_a_score() -> None:
+def test_a_map_changes_the_run_directory_but_not_the_compared_settings() -> None:
     found, _ = fit_calibration_map(make_run(overconfident(40)), "platt")
     plain, mapped = make_plan(), make_plan(calibration=found)
     assert plain.digest != mapped.digest
@@ -315,7 +315,7 @@ def test_a_map_names_a_run_anew_and_is_no_setting_that_moves_a_score() -> None:
     assert run_settings(make_run(rows)) == run_settings(make_run(rows, calibration=found))
 
 
-def test_plans_without_a_map_and_knowledge_and_on_the_processor_keep_the_names_they_had() -> None:
+def test_unset_fields_do_not_change_the_digest() -> None:
     """As a plan was named before there were maps, contexts, devices and lookahead; else no old run could go on."""
     where = {"source", "licence", "warning", "sha256", "options"}
     plain = make_plan().model_dump(

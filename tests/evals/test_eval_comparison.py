@@ -77,7 +77,7 @@ async def make(settings: Settings, out: Path, items: int = 10, **parameters: obj
         ({"a": 1}, {"a": 1}, [], []),
     ],
 )  # fmt: skip
-def test_one_thing_may_differ(left, right, compared, besides) -> None:
+def test_one_difference_is_allowed(left, right, compared, besides) -> None:
     found = split_differences(left, right)
     assert [[d.name for d in part] for part in found] == [compared, besides]
 
@@ -143,7 +143,7 @@ async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:
     return out
 
 
-async def test_a_sweep_pays_once_and_goes_on(model, settings, tmp_path) -> None:
+async def test_a_sweep_pays_once_and_resumes(model, settings, tmp_path) -> None:
     out = await sweep_runs(settings, tmp_path)
     assert len(model.made) == 12 * 2 * 4  # n=1 and cot ask what n=4 asked first
     sweep_again = Sweep(
@@ -190,7 +190,7 @@ async def test_a_report_in_three_forms(model, settings, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 4])
-async def test_what_is_to_be_said_of_many_runs_is_said_once(count, model, settings, tmp_path) -> None:
+async def test_warnings_of_many_runs_are_merged(count, model, settings, tmp_path) -> None:
     runs = [load_run(await make(settings, tmp_path / str(i), items=4, temperature=1 + i / 10)) for i in range(count)]
     spoilt = {"degraded": ("half blind",), "parsed": False}
     said = [replace(run, rows=[r.model_copy(update=spoilt) for r in run.rows]) for run in runs]
@@ -211,7 +211,7 @@ async def test_one_run_and_one_item_still_make_a_report(model, settings, tmp_pat
     assert "<h1>One</h1>" in page
 
 
-def test_folders_without_runs_are_named(tmp_path: Path) -> None:
+def test_directories_without_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no evaluation"):
         run_folders([tmp_path])
     with pytest.raises(DataError, match="holds no evaluation"):

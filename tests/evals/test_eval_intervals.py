@@ -67,7 +67,7 @@ def test_without_groups_it_is_the_sample_error(values: list[float]) -> None:
 
 
 @given(scores)
-def test_duplicating_every_item_changes_the_naive_error_alone(values: list[float]) -> None:
+def test_duplicating_every_item_changes_only_the_naive_error(values: list[float]) -> None:
     array = np.array(values)
     n = len(array)
     twice, groups = np.concatenate([array, array]), np.concatenate([own(n), own(n)])
@@ -103,14 +103,14 @@ def test_the_bootstrap_is_scipys() -> None:
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
 
 
-def test_the_bootstrap_draws_whole_clusters() -> None:
+def test_the_bootstrap_samples_clusters() -> None:
     """Two clusters of three and one item: a resample's mean can only be one of three values."""
     values, clusters = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0, 0, 0, 1])
     means = bootstrap_means(values, clusters, resamples=500)
     assert sorted({round(float(m), 12) for m in means}) == [0.0, 0.75, 1.0]
 
 
-def test_drawing_in_pieces_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resampling_in_chunks_gives_the_same_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(1).random(13)
     whole = bootstrap_means(values, own(13), resamples=300, seed=4)
     monkeypatch.setattr("reason.evals.statistics.intervals._CHUNK", 13 * 7)
@@ -125,7 +125,7 @@ def test_several_columns_share_the_resamples(values: list[float]) -> None:
     assert both.sum(axis=1) == pytest.approx(np.ones(50), **EXACT)
 
 
-def test_outcomes_refuse_what_is_no_score() -> None:
+def test_outcomes_refuse_invalid_scores() -> None:
     with pytest.raises(UserError, match="no scores"):
         Outcomes.of({})
     with pytest.raises(UserError, match="outside"):

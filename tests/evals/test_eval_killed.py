@@ -102,7 +102,7 @@ def stored(out: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("seed", [20261124])
-def test_killed_ten_times(seed: int, tmp_path: Path) -> None:
+def test_a_run_killed_ten_times_gives_the_same_rows(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run(whole, tmp_path / "whole.log") == 0

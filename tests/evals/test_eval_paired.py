@@ -67,7 +67,7 @@ def test_only_shared_items_count() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=20), st.randoms())
-def test_swapping_turns_the_sign_and_order_does_not_matter(pairs: list[tuple[int, int]], random) -> None:
+def test_swapping_negates_and_order_does_not_matter(pairs: list[tuple[int, int]], random) -> None:
     a, b = of([x for x, _ in pairs]), of([y for _, y in pairs])
     forth, back = compare_paired(a, b, resamples=200), compare_paired(b, a, resamples=200)
     assert forth.difference == pytest.approx(-back.difference, **EXACT)
@@ -83,7 +83,7 @@ def test_swapping_turns_the_sign_and_order_does_not_matter(pairs: list[tuple[int
 
 
 @pytest.mark.parametrize("scores", [[1, 1, 1, 1], [0, 1, 0, 1]])
-def test_equal_differences_bound_nothing(scores: list[int]) -> None:
+def test_equal_differences_are_not_estimable(scores: list[int]) -> None:
     """Four items on which two runs agree do not show that they always do: an interval of no width would say so."""
     for other in (scores, [1 - x for x in scores] if scores == [1] * 4 else scores):
         found = compare_paired(of(scores), of(other))
@@ -92,7 +92,7 @@ def test_equal_differences_bound_nothing(scores: list[int]) -> None:
         assert found.difference == scores[0] - other[0]
 
 
-def test_what_could_have_been_seen() -> None:
+def test_detectable_difference() -> None:
     """The usual 2.8 standard errors: 1.959964 + 0.841621."""
     assert detectable_difference(0.05) == pytest.approx(0.05 * 2.8015852181, **EXACT)
     assert items_needed(0.05, 100, detectable_difference(0.05)) == 100

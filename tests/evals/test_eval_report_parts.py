@@ -51,7 +51,7 @@ def page_of(*runs: StoredRun) -> tuple[str, str]:
     return re.sub(r"<svg.*?</svg>", "<svg/>", render_html(content), flags=re.DOTALL), render_markdown(content)
 
 
-def test_greedy_beside_sampled_by_hand() -> None:
+def test_greedy_and_sampled_by_hand() -> None:
     greedy = stored("greedy", [[1], [1], [0], [1]], temperature=0.0)
     sampled = stored("sampled", [[1, 1], [1, 0], [0, 1], [0, 0]])
     (found,) = compare_greedy_with_sampled([sampled, greedy])
@@ -63,7 +63,7 @@ def test_greedy_beside_sampled_by_hand() -> None:
     assert "| greedy beside sampled | 75.0 | 50.0 | 75.0 | +0.0 | +50.0 |" in markdown
 
 
-def test_greedy_is_not_set_beside_another_method() -> None:
+def test_greedy_is_not_compared_with_another_method() -> None:
     greedy = stored("greedy", [[1], [1]], temperature=0.0)
     scores = [[1, 0], [1, 1]]
     others = [
@@ -98,7 +98,7 @@ def test_a_family_is_one_method_at_several_efforts() -> None:
     assert method_families([runs[0], stored("g", [[1]], data="e", mode="mean")]) == ["cot, m", "cot, m"]
 
 
-def test_one_seed_is_said_to_be_not_estimable() -> None:
+def test_one_seed_is_reported_as_not_estimable() -> None:
     html, markdown = page_of(stored("a", [[1], [0]]), stored("b", [[1], [1]], max_tokens=9))
     assert "one a run, so what another seed would give is not estimable" in html
     assert html.count("not estimable with one seed") == 2
@@ -125,7 +125,7 @@ def test_above_five_per_cent_unread_is_red(unread: int, flagged: bool) -> None:
     assert ("> - a: 10.0% of the answers could not be read" in markdown) is flagged
 
 
-def test_two_variants_of_a_dataset_stay_apart() -> None:
+def test_two_variants_of_a_dataset_are_separate() -> None:
     html, markdown = page_of(stored("a", [[1], [0]], data="1-2"), stored("b", [[1], [1]], data="3"))
     for variant in ("1-2", "3"):
         assert html.count(f"sums ({variant})") == 3  # in the headline, above its runs, below Data
@@ -138,7 +138,7 @@ def summary_of(rows: list[ResultRow]) -> tuple[EvalSummary, str, str]:
     return summarize(rows), *page_of(StoredRun(run.path, run.manifest, rows))
 
 
-def test_levels_and_subjects_are_apart() -> None:
+def test_levels_and_subjects_are_separate() -> None:
     places = [("Algebra", "1"), ("Algebra", "2"), ("Geometry", "2"), ("Geometry", "")]
     rows = [row(i, float(i < 2), subject=s, level=x) for i, (s, x) in enumerate(places)]
     found, html, markdown = summary_of(rows)
@@ -149,7 +149,7 @@ def test_levels_and_subjects_are_apart() -> None:
     assert "Accuracy % by level:" in markdown
 
 
-def test_labels_are_shown_with_what_they_were_taken_for() -> None:
+def test_labels_are_shown_with_their_confusions() -> None:
     given = [("SUPPORTS", "SUPPORTS"), ("SUPPORTS", "REFUTES"), ("REFUTES", None), ("REFUTES", "REFUTES")]
     gold = {"type": "label", "labels": list(LABELS)}
     rows = [row(i, float(g == p), gold=gold, label=g, prediction=p) for i, (g, p) in enumerate(given)]

@@ -74,14 +74,14 @@ async def test_a_run_writes_a_row_for_every_item_and_seed(model, settings, tmp_p
     assert found.cost.total_tokens == found.cost.paid_tokens == sum(r.ledger.completion_tokens for r in rows)
 
 
-async def test_the_number_of_items_at_a_time_changes_nothing(model, settings, tmp_path) -> None:
+async def test_concurrency_does_not_change_the_rows(model, settings, tmp_path) -> None:
     decided = plan(settings)
     one = await evaluate(decided, sums_task(12), SOURCE, tmp_path / "one", settings, concurrency=1)
     many = await evaluate(decided, sums_task(12), SOURCE, tmp_path / "many", settings, concurrency=12)
     assert [r.without_times() for r in one] == [r.without_times() for r in many]
 
 
-async def test_no_more_items_than_allowed_are_under_way(model, settings, tmp_path) -> None:
+async def test_concurrency_bounds_the_items_in_flight(model, settings, tmp_path) -> None:
     most = 0
 
     async def look() -> None:
@@ -95,7 +95,7 @@ async def test_no_more_items_than_allowed_are_under_way(model, settings, tmp_pat
     assert 1 < most <= 3
 
 
-async def test_a_cancelled_run_goes_on_without_paying_twice(model, settings, tmp_path) -> None:
+async def test_resuming_a_cancelled_run_does_not_pay_twice(model, settings, tmp_path) -> None:
     decided, task, out = plan(settings), sums_task(12), tmp_path / "run"
     whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
     model.made.clear()
@@ -121,7 +121,7 @@ async def test_a_cancelled_run_goes_on_without_paying_twice(model, settings, tmp
     assert sum(r.ledger.paid_responses for r in rows) == 48
 
 
-async def test_a_torn_last_line_is_cut_off_and_made_again(model, settings, tmp_path) -> None:
+async def test_a_torn_last_line_is_cut_off_and_repeated(model, settings, tmp_path) -> None:
     decided, task, out = plan(settings), sums_task(12), tmp_path / "run"
     rows = await evaluate(decided, task, SOURCE, out, settings)
     whole = (out / ITEMS).read_bytes()
@@ -135,7 +135,7 @@ async def test_a_torn_last_line_is_cut_off_and_made_again(model, settings, tmp_p
     assert (out / ITEMS).read_bytes() == whole
 
 
-async def test_a_broken_line_within_is_named(model, settings, tmp_path) -> None:
+async def test_a_damaged_line_is_named(model, settings, tmp_path) -> None:
     decided, task, out = plan(settings, 3), sums_task(3), tmp_path / "run"
     await evaluate(decided, task, SOURCE, out, settings)
     lines = (out / ITEMS).read_text().splitlines()
@@ -144,7 +144,7 @@ async def test_a_broken_line_within_is_named(model, settings, tmp_path) -> None:
         await evaluate(decided, task, SOURCE, out, settings, resume=True)
 
 
-async def test_another_run_does_not_go_on_in_its_folder(model, settings, tmp_path) -> None:
+async def test_a_directory_of_another_run_is_refused(model, settings, tmp_path) -> None:
     out = tmp_path / "run"
     await evaluate(plan(settings, 3), sums_task(3), SOURCE, out, settings)
     with pytest.raises(UserError, match=r"parameters\.n 4 → 5"):
@@ -178,7 +178,7 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
         assert found.cost.total_tokens > 0 == found.cost.paid_tokens
 
 
-async def test_an_item_that_fails_is_wrong_and_made_again(model, settings, tmp_path, monkeypatch) -> None:
+async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, settings, tmp_path, monkeypatch) -> None:
     out, task, decided = tmp_path / "run", sums_task(4), plan(settings, 4)
     generate = model.generate
 
@@ -218,7 +218,7 @@ async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, t
     assert len(await evaluate(decided, task, SOURCE, out, settings, resume=True)) == 6
 
 
-async def test_what_stops_a_run_before_it_is_recorded_is_said(model, settings, tmp_path) -> None:
+async def test_an_error_before_the_run_is_recorded_is_raised(model, settings, tmp_path) -> None:
     (tmp_path / "nothing").mkdir()
     knowing = settings.model_copy(update={"strategy": "rag", "context": (str(tmp_path / "nothing"),)})
     decided = make_plan(sums_task(3), knowing, parameters={"max_tokens": 40})
@@ -226,7 +226,7 @@ async def test_what_stops_a_run_before_it_is_recorded_is_said(model, settings, t
         await evaluate(decided, sums_task(3), SOURCE, tmp_path / "run", knowing)
 
 
-async def test_a_run_of_fewer_items_than_there_are_counts_its_own(model, settings, tmp_path) -> None:
+async def test_a_limit_counts_only_its_items(model, settings, tmp_path) -> None:
     out, begun = tmp_path / "run", []
 
     class Counting(RunObserver):
@@ -240,14 +240,14 @@ async def test_a_run_of_fewer_items_than_there_are_counts_its_own(model, setting
     assert begun == [(3, []), (2, ["sum-000", "sum-001"])]
 
 
-async def test_two_processes_do_not_share_a_folder(model, settings, tmp_path) -> None:
+async def test_a_locked_directory_is_refused(model, settings, tmp_path) -> None:
 
     with RunDirectory(tmp_path / "run"), pytest.raises(UserError, match="another process"):
         await evaluate(plan(settings), sums_task(12), SOURCE, tmp_path / "run", settings)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-async def test_merged_shards_are_the_run(count, model, settings, tmp_path) -> None:
+async def test_merged_shards_equal_the_undivided_run(count, model, settings, tmp_path) -> None:
     decided, task = plan(settings, seeds=(0, 1)), sums_task(12)
     whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
     folders = [tmp_path / f"shard{i}" for i in range(count)]
@@ -259,7 +259,7 @@ async def test_merged_shards_are_the_run(count, model, settings, tmp_path) -> No
     assert read_manifest(tmp_path / "merged").keys == run_keys(decided, task)
 
 
-async def test_what_is_no_set_of_shards_is_refused(model, settings, tmp_path) -> None:
+async def test_invalid_sets_of_shards_are_refused(model, settings, tmp_path) -> None:
     decided, task = plan(settings), sums_task(12)
     for i in range(2):
         await evaluate(decided, task, SOURCE, tmp_path / f"s{i}", settings, shard=(i, 3))

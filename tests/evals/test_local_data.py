@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="REASON_TEST_DATA name
         "fever-symmetric", "sufficient-facts",
     ],
 )  # fmt: skip
-def test_a_dataset_is_read_whole(name):
+def test_a_dataset_is_read_completely(name):
     dataset = load_dataset(name, data=DATA)
     assert len(dataset.by_id) == dataset.size > 0
     assert len(dataset.sha256) == len(dataset.fingerprint) == 64
@@ -29,7 +29,7 @@ def test_a_dataset_is_read_whole(name):
             assert 0 < len(item.gold_positions) < len(item.question.choices)
 
 
-def test_the_right_choice_of_truthfulqa_stands_anywhere():
+def test_the_right_choice_of_truthfulqa_is_at_any_position():
     items = [i for i in load_dataset("truthfulqa", data=DATA).items if len(i.question.choices) == 4]
     places = [i.gold_positions[0] for i in items]
     expected = len(items) / 4
@@ -47,7 +47,7 @@ def test_truthfulqas_choices_are_the_rows():
         assert item.question.choices[item.gold.mc1_correct] == best
 
 
-def test_fever_symmetric_cannot_be_told_without_the_evidence():
+def test_fever_symmetric_is_balanced_without_the_evidence():
     labels: dict[str, list[str]] = {}
     for item in load_dataset("fever-symmetric:claim-only", data=DATA).items:
         labels.setdefault(item.question.text, []).append(item.gold.label)

@@ -158,7 +158,7 @@ async def test_samples_are_not_taken_for_choices(change):
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-300, 0), min_size=2, max_size=8), st.data())
-async def test_mc2_lies_between_and_does_not_heed_the_order(logprobs, data):
+async def test_mc2_is_in_0_1_and_ignores_the_order(logprobs, data):
     from reason.evals.scoring import score_choice
 
     choices = tuple(f"c{i}" for i in range(len(logprobs)))
@@ -229,7 +229,7 @@ async def test_evidence_named_in_the_text_is_found():
 
 
 @pytest.mark.parametrize(("named", "enough"), [({"0"}, 1), ({"1", "2"}, 1), ({"1"}, 0), ({"0", "1"}, 1), (set(), 0)])
-def test_enough_evidence_is_one_whole_set(named, enough):
+def test_a_complete_set_is_enough_evidence(named, enough):
     right = EvidenceSets(names=("0", "1", "2"), sets=(("0",), ("1", "2")))
     assert attribution(named, right)["evidence_enough"] == enough
 
@@ -288,7 +288,7 @@ def test_words_after_normalisation():
     assert overlap(("x", "x", "y"), ("x", "z")) == pytest.approx(2 * 1 / 5)
 
 
-def test_common_order_by_hand():
+def test_rouge_l_by_hand():
     assert rouge_l(["a", "b", "c", "d"], ["a", "c", "e", "d"]) == pytest.approx(2 * 3 / 8)
     assert rouge_l(["a", "b"], ["b", "a"]) == pytest.approx(2 * 1 / 4)
 
@@ -301,7 +301,7 @@ def test_overlaps_are_symmetric_shares_and_order_is_the_stricter(a, b):
     assert 0 <= rouge_l(a, b) <= overlap(a, b) <= 1
 
 
-async def test_a_free_answer_is_nearer_to_truth_or_to_falsehood():
+async def test_a_free_answer_overlaps_with_true_or_false_references():
     gold = TruthfulGold(best="You get warm", correct=("You get warm",), incorrect=("You catch fire at once",))
     true = await score(item(gold), answered("One may get warm"))
     assert (true.value, true.metrics["rouge_1_margin"] > 0, true.correct) == (1.0, True, True)

@@ -35,7 +35,7 @@ def test_a_target_follows_its_sample(right, random):
         assert g == pytest.approx(1 if is_right else (wrong - 1) / (len(right) - 1))
 
 
-def test_within_and_across_are_counted_apart():
+def test_within_and_across_are_counted_separately():
     # the first question is easy and the signal knows it; within both it is upside down
     found = signal_quality([judged([5, 4], [0, 1]), judged([1, 0], [0, 1])])
     assert found.within == 0.0
@@ -45,7 +45,7 @@ def test_within_and_across_are_counted_apart():
     assert (found.items, found.samples) == (2, 4)
 
 
-def test_ties_count_half_and_one_kind_alone_tells_nothing():
+def test_ties_count_half_and_one_kind_is_not_estimable():
     assert signal_quality([judged([1, 1], [1, 0])] * 3).within == 0.5
     found = signal_quality([judged([1, 2], [1, 1]), judged([0, 3], [0, 0])])
     assert found.within is None
@@ -79,7 +79,7 @@ def test_the_line_finds_what_made_the_data():
 
 
 @given(st.floats(0.1, 5))
-def test_ranks_alone_decide_the_areas(scale):
+def test_areas_depend_only_on_ranks(scale):
     several = [judged([0.3, -1, 2, 0.1], [1, 0, 1, 0]), judged([1.1, 0.4], [0, 1])]
     other = [JudgedSamples(j.v**3 * scale, j.right, j.tokens) for j in several]
     assert signal_quality(several).within == signal_quality(other).within

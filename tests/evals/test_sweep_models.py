@@ -22,7 +22,7 @@ def open_sums(source: DatasetSource) -> Task:
     return make_task(three.model_copy(update=own), TextJudge)
 
 
-async def test_runs_share_models_where_all_that_they_ask_are_the_same(
+async def test_runs_with_the_same_models_share_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     opened: list[str] = []

@@ -70,7 +70,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_strategy_is_run_where_it_says(tmp_path) -> None:
+def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
     text = (
         '[[dataset]]\nname = "fever"\nvariant = "claim-only"\ncontext = ["notes", "mcp:python x.py"]\n'
         '[[dataset]]\nname = "gsm8k"\n'
@@ -110,7 +110,7 @@ def planned(settings: Settings, out: Path) -> list[PlannedRun]:
     return plan_sweep(sweep, settings, out, open_sums)
 
 
-async def test_datasets_are_asked_side_by_side_and_runs_of_one_in_order(model, settings, tmp_path) -> None:
+async def test_datasets_run_concurrently_and_runs_of_one_in_order(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     assert [job.label for job in jobs] == [
         "sums-6 self-consistency n=3",
@@ -154,7 +154,7 @@ async def test_datasets_are_asked_side_by_side_and_runs_of_one_in_order(model, s
     assert sorted(again) == sorted(f"{len(rows)} {len(rows)}" for rows in made)
 
 
-async def test_the_first_error_ends_the_datasets_beside_it(model, settings, tmp_path) -> None:
+async def test_the_first_error_ends_the_other_datasets(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     jobs[0].out.mkdir(parents=True)
     (jobs[0].out / "run.json").write_text("{}")
@@ -200,7 +200,7 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
     assert alone.grids == ()
 
 
-async def test_the_live_view_tells_all_runs_under_way(model, settings, tmp_path) -> None:
+async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path) -> None:
     jobs = planned(settings, tmp_path)
     view = SweepView(len(jobs))
     assert not view.has_started

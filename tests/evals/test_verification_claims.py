@@ -91,7 +91,7 @@ def test_climate_fever_is_right_where_its_sentences_say_what_the_claim_is(tmp_pa
     assert (c.gold, c.right, c.sets) == ("neutral", (), ())
 
 
-def test_the_right_verdict_on_what_is_left_of_evidence(tmp_path):
+def test_the_label_of_insufficient_evidence(tmp_path):
     base = {"claim": "c", "evidence": [{"page": "P", "text": "t"}], "label_full": "SUPPORTED"}
     lines = [base | {"id": "x", "sufficiency": "NOT ENOUGH"}, base | {"id": "y", "sufficiency": "ENOUGH -- REPEATED"}]
     x, y = read_claims("sufficient_facts", write_lines(tmp_path / "s.jsonl", lines))
@@ -121,14 +121,14 @@ def test_a_sufficient_set_comes_before_other_deciding_sentences():
     assert [p.id for p in shown.passages] == ["p3"]
 
 
-def test_oracle_of_two_labels_shows_the_deciding_sentences_alone(tmp_path):
+def test_two_label_oracle_shows_only_deciding_sentences(tmp_path):
     rows, _ = fever(tmp_path)
     shown = oracle_two(rows)
     assert {r.gold for r in shown} == {"supports", "refutes"}
     assert all({p.id for p in r.passages} == r.right_ids for r in shown)
 
 
-def test_recall_counts_whole_sets_and_skips_claims_without():
+def test_recall_counts_complete_sets_and_skips_claims_without():
     one = row("a", "supports", ["hm", "yes", "yes"])
     both = replace(one, sets=(("a-1", "a-2"),))
     assert recall_at([one], 1) == (0.0, 0.0, 1, 1)
@@ -171,7 +171,7 @@ def test_pages_are_texts_of_several_sentences():
     assert (shown.right_ids, shown.sets) == ({"page:P"}, (("page:P",),))
 
 
-async def test_an_own_retriever_finds_passages_for_claims_in_their_order(tmp_path):
+async def test_a_retriever_supplies_passages_in_the_order_of_claims(tmp_path):
     rows, passages = fever(tmp_path)
     retriever = await HybridRetriever.build(list(passages.values()))
     found = await retrieve_passages([replace(r, passages=None) for r in rows[:4]], retriever, 5)
@@ -180,7 +180,7 @@ async def test_an_own_retriever_finds_passages_for_claims_in_their_order(tmp_pat
         first_passages([replace(rows[0], passages=None)], 1)
 
 
-def test_unseen_claims_are_those_the_training_keeps_back():
+def test_unseen_claims_are_the_test_claims_of_the_training():
     rows = [row(str(i), "supports", ["yes"], claim=f"claim number {i}") for i in range(400)]
     vitamin = [
         row(f"v{i}", "supports", ["yes"], claim=f"vitamin {i}", group=f"case{i // 4}", source="vitaminc")
@@ -217,11 +217,11 @@ def test_a_contrast_group_takes_claims_of_other_datasets_along():
 
 
 @given(st.text(), st.floats(0.05, 0.5))
-def test_more_are_kept_back_of_a_larger_share(claim, share):
+def test_a_larger_share_holds_out_more(claim, share):
     assert is_test_claim(claim, 0.9) or not is_test_claim(claim, share)
 
 
-def test_folds_do_not_follow_what_is_kept_back():
+def test_folds_are_independent_of_the_split():
     names = [f"claim {i}" for i in range(5000)]
     kept = Counter(fold_of(n) for n in names if is_test_claim(n))
     assert set(kept) == set(range(5))
@@ -229,7 +229,7 @@ def test_folds_do_not_follow_what_is_kept_back():
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the development data is not here")
-def test_the_development_data_is_read_whole():
+def test_the_development_data_is_read_completely():
     climate = read_claims("climate_fever", REAL / "climate_fever")
     assert Counter(r.gold for r in climate) == {"supports": 338, "refutes": 128, "neutral": 237, "disputed": 80}
     assert all((r.gold == "neutral") == (not r.right) for r in climate)

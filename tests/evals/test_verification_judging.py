@@ -53,7 +53,7 @@ async def test_another_judge_has_its_own_verdicts(store):
     assert await StoredEntailment(other, store).judge(PAIRS) == [SAYS["hm"]] * 10
 
 
-async def test_windows_are_another_judge_than_whole_texts(store):
+async def test_windows_change_the_judges_identity(store):
     short = StoredEntailment(ScriptedEntailment(said, max_words=4), store)
     assert short.identity == "scripted@1+windows-4-0"
     assert short.max_words is None
@@ -62,7 +62,7 @@ async def test_windows_are_another_judge_than_whole_texts(store):
     assert store.find(short.identity, [long]) == [SAYS["yes"]]
 
 
-async def test_what_could_not_be_read_is_asked_again(store):
+async def test_unparsed_verdicts_are_judged_again(store):
     judge = ScriptedEntailment(lambda pair: None)
     stored = StoredEntailment(judge, store)
     assert await stored.judge(PAIRS[:2]) == [None, None]
@@ -71,7 +71,7 @@ async def test_what_could_not_be_read_is_asked_again(store):
     assert store.count(judge.identity) == 0
 
 
-async def test_what_was_judged_before_a_failure_is_kept(store):
+async def test_verdicts_before_a_failure_are_kept(store):
     judge = ScriptedEntailment(said)
     stored = StoredEntailment(judge, store, batch=3)
 
@@ -89,7 +89,7 @@ async def test_what_was_judged_before_a_failure_is_kept(store):
     assert (heard, stored.asked) == ([3, 6, 9, 10], 4)
 
 
-async def test_cancelled_it_goes_on_where_it_was(store):
+async def test_a_cancelled_judgement_resumes(store):
     gate = asyncio.Event()
 
     class Slow(ScriptedEntailment):
@@ -122,7 +122,7 @@ async def test_pairs_are_held_a_batch_at_a_time(store):
     assert await judge_pairs(endless(), StoredEntailment(ScriptedEntailment(said), store), seen, batch=50) == 1000
 
 
-def test_a_store_holds_nothing_else(tmp_path):
+def test_a_file_of_another_kind_is_refused(tmp_path):
     other = tmp_path / "other.sqlite"
     with sqlite3.connect(other) as db:
         db.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
@@ -164,7 +164,7 @@ class Shown:
     ("form", "parameters"),
     [("full", {}), ("span", {"evidence_form": "span"}), ("concat", {"aggregation": "concat"})],
 )
-async def test_what_is_asked_is_what_davinci_asks(form, parameters):
+async def test_pairs_equal_those_of_davinci(form, parameters):
     long = "Nothing here. The claim number one is yes. Other words hm."
     rows = [row("1", "supports", ["a claim yes", long], claim="the claim number one"), row("2", "neutral", ["hm"])]
     rows[0] = type(rows[0])(

@@ -78,7 +78,7 @@ async def reports_of(rows: list[JudgedClaim], config: DavinciConfig):
     return await check_claims([j.row.claim for j in rows], Shown(), SimpleNamespace(entailment=judge), config)
 
 
-async def test_files_make_davinci_say_what_was_measured(tmp_path):
+async def test_fitted_files_reproduce_the_measured_verdicts(tmp_path):
     found = calibrate_verdicts(SOME, backend=BACKEND)
     fusion, calibration = save_verdict_calibration(found, tmp_path, "mine")
     assert (fusion.name, calibration.name) == ("fusion-mine.json", "calibration-mine.json")
@@ -132,7 +132,7 @@ def test_a_higher_gate_never_answers_more():
     assert len(answered[0]) > len(answered[-1])
 
 
-def test_a_claim_is_measured_by_others_alone():
+def test_a_claim_is_measured_by_fits_to_other_claims():
     memo = {}
     told, fits = cross_validated_verdicts(SOME, Method("m"), backend=BACKEND, source="x", memo=memo)
     assert set(fits) == set(range(5))
@@ -162,14 +162,14 @@ def test_fits_are_shared_and_change_nothing():
     assert a != b
 
 
-def test_of_a_judge_that_is_too_sure_the_fit_is_less_so():
+def test_the_fit_corrects_an_overconfident_judge():
     found = calibrate_verdicts(noisy(210, seed=3, sharp=4), backend=BACKEND)
     assert found.after.values["nll"] < 0.9 * found.before.values["nll"]
     assert found.after.values["ece"] < 0.8 * found.before.values["ece"]
     assert sum(b.verdicts for b in found.bins_after) == 210
 
 
-def test_disputed_claims_tell_of_conflict_alone():
+def test_disputed_claims_inform_about_conflict_only():
     found = calibrate_verdicts(noisy(90, disputed=20), backend=BACKEND)
     assert (found.disputed, found.fusion.disputed, found.calibration.examples) == (20, 20, 90)
     assert (found.after.n, found.after.stated) == (110, 90)
@@ -184,7 +184,7 @@ def test_too_few_claims_are_refused():
         )
 
 
-def test_the_top_passage_alone_decides_where_it_is_asked():
+def test_top_aggregation_uses_the_first_passage():
     one = judged(row("1", "supports", ["yes", "no", "no"]))
     top = Method("t", aggregation="top", calibration=None, gate=0.0)
     (told,), _ = (
@@ -194,7 +194,7 @@ def test_the_top_passage_alone_decides_where_it_is_asked():
     assert (told.label, told.named) == ("supports", ("1-0",))
 
 
-def test_what_is_named():
+def test_cited_passages():
     one = judged(row("1", "supports", ["hm", "yes", "no", "yes", "yes", "yes"]))
     full = Method("f")
     assert named_by(one, "supports", full) == ("1-1", "1-3", "1-4")

@@ -29,7 +29,7 @@ def test_ece_by_hand():
 
 @settings(max_examples=40, deadline=None)
 @given(claims)
-def test_replicates_are_figures_of_what_was_drawn(rows):
+def test_replicates_are_metrics_of_the_resamples(rows):
     golds, probs, groups = ([r[i] for r in rows] for i in range(3))
     labels = [p.label for p in probs]
     found = verdict_metrics(golds, labels, probs, groups, resamples=4, seed=3)
@@ -54,7 +54,7 @@ def test_replicates_are_figures_of_what_was_drawn(rows):
         assert {n: found.replicates[n][r] for n in NAMES} == pytest.approx(expected)
 
 
-def test_intervals_hold_the_figure_and_narrow_with_more_claims():
+def test_intervals_contain_the_metric_and_narrow_with_more_claims():
     rng = np.random.default_rng(0)
 
     def of(n):
@@ -79,7 +79,7 @@ def test_disputed_claims_have_labels_but_no_scored_probabilities():
     assert (none.stated, none.estimate("ece")) == (0, None)
 
 
-def test_a_method_does_not_differ_from_itself_and_mcnemar_counts_what_one_alone_has_right():
+def test_differences_of_methods():
     golds = ["supports"] * 10
     a = verdict_metrics(golds, ["supports"] * 8 + ["neutral"] * 2, None, [str(i) for i in range(10)])
     b = verdict_metrics(golds, ["neutral"] * 5 + ["supports"] * 5, None, [str(i) for i in range(10)])
@@ -93,7 +93,7 @@ def test_a_method_does_not_differ_from_itself_and_mcnemar_counts_what_one_alone_
     assert difference(b, a).figures["accuracy"].value == pytest.approx(-0.3)
 
 
-def test_lists_that_do_not_go_together_are_refused():
+def test_lists_of_different_lengths_are_refused():
     with pytest.raises(UserError):
         verdict_metrics([], [], None, [])
     with pytest.raises(UserError):

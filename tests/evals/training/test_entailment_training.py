@@ -55,7 +55,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefghij"), st.sampled_from(["", "1", "2", "3"])), max_size=30))
-def test_no_claim_and_no_group_is_on_two_sides(drawn: list[tuple[str, str]]) -> None:
+def test_no_claim_and_no_group_is_in_two_splits(drawn: list[tuple[str, str]]) -> None:
     cases = [case(f"claim {letter}", group) for letter, group in drawn]
     splits = split_cases(cases, holdout=0.5, excluded=["Claim  A!"])
     where: dict[str, set[str]] = {}
@@ -69,7 +69,7 @@ def test_no_claim_and_no_group_is_on_two_sides(drawn: list[tuple[str, str]]) -> 
     assert all(normalize_claim(one.claim) != "claim a" for one in (*splits.train, *splits.validation))
 
 
-def test_a_fifth_is_kept_back_whatever_the_order() -> None:
+def test_a_fifth_is_held_out_in_any_order() -> None:
     cases = [case(f"claim number {i}") for i in range(2000)]
     held = {c.claim for c in split_cases(cases).test}
     assert 0.17 < len(held) / 2000 < 0.23
@@ -87,7 +87,7 @@ def test_claims_of_the_stress_test_are_never_trained_on(files: dict[str, Path]) 
         load_training_data({"fever_symmetric": files["fever_symmetric"]}, files["corpus"], stress={}, holdout=0.2)
 
 
-def test_a_contrast_says_nothing_by_claim_or_text_alone() -> None:
+def test_neither_claim_nor_text_of_a_contrast_predicts_the_label() -> None:
     pair = Pair("The film was directed by Hanna Okafor in 1998.", "The film was directed by Hanna Okafor.")
     pools = ValuePools.of(["It was directed by Paul Green.", "It was written by Ann Moss."])
     made = contrast_pairs(pair, pools, random.Random(1), "k", "g")
@@ -147,7 +147,7 @@ def test_sentences_of_several_pages_name_them() -> None:
     )
 
 
-def test_an_epoch_is_drawn_from_its_seed(files: dict[str, Path]) -> None:
+def test_an_epoch_depends_on_its_seed(files: dict[str, Path]) -> None:
     corpus = read_corpus(files["corpus"])
     stock = EpochSource.of(read_cases("fever", files["fever"], corpus), corpus, SamplingMix())
     first = sample_epoch(stock, 3, 0)
@@ -171,7 +171,7 @@ def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int,
             assert sum(any(drawn[i][1] == group for i in batch) for batch in found) == 1
 
 
-def test_the_surest_text_decides() -> None:
+def test_the_most_decisive_text_decides() -> None:
     silent, unsure, sure = Support(0.1, 0.1, 0.8), Support(0.4, 0.3, 0.3), Support(0.1, 0.7, 0.2)
     assert most_decisive([silent, unsure, None, sure]) == sure
     assert most_decisive([]) == NOTHING
@@ -191,14 +191,14 @@ def test_scores_are_counted() -> None:
     assert blind.accuracy == 0.5
 
 
-def test_the_gate_is_the_smallest_of_the_best() -> None:
+def test_the_smallest_of_the_best_gates_is_chosen() -> None:
     questions = [ScoredClaim("c", label, (), "g") for label in ("supports", "neutral", "refutes")]
     found = [Support(0.9, 0.05, 0.05), Support(0.55, 0.1, 0.35), Support(0.05, 0.9, 0.05)]
     assert best_gate(questions, found) == 0.6
     assert best_gate(questions, [Support(0.9, 0.05, 0.05), NOTHING, Support(0.05, 0.9, 0.05)]) == 0.0
 
 
-def test_the_temperature_makes_overconfidence_honest() -> None:
+def test_the_temperature_corrects_overconfidence() -> None:
     cases = [
         ClaimCase(
             source="vitaminc",
@@ -232,7 +232,7 @@ def trained(files: dict[str, Path], folder: Path, **more):  # type: ignore[no-un
     return train_entailment(data, Settings(), folder / "judge.safetensors", folder / "work", **options)
 
 
-def test_a_training_that_was_interrupted_gives_the_same_file(
+def test_an_interrupted_training_gives_the_same_file(
     files: dict[str, Path], tmp_path: Path, encoder: None
 ) -> None:
     whole = trained(files, tmp_path / "whole", card=tmp_path / "card.md")
@@ -271,7 +271,7 @@ def test_a_damaged_checkpoint_is_refused(files: dict[str, Path], tmp_path: Path,
         trained(files, tmp_path, resume=True)
 
 
-def test_the_command_trains_and_tells(
+def test_the_command_trains_and_reports(
     files: dict[str, Path], tmp_path: Path, encoder: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out" / "judge.safetensors"

@@ -30,7 +30,7 @@ def checkpoint_of(learner, slots=()):
     st.lists(st.tuples(st.floats(-1, 1), st.integers(0, 3), st.booleans()), min_size=60, max_size=90),
     st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=4),
 )
-def test_a_learner_goes_on_bit_for_bit(tmp_path_factory, seed, told, losses):
+def test_a_restored_learner_continues_bit_for_bit(tmp_path_factory, seed, told, losses):
     path = tmp_path_factory.mktemp("c") / "checkpoint.safetensors"
     learner = Learner(QUICK, seed)
 
@@ -54,7 +54,7 @@ def test_a_learner_goes_on_bit_for_bit(tmp_path_factory, seed, told, losses):
         np.testing.assert_array_equal(value, other.online.weights[name])
 
 
-def test_damaged_ones_are_named(tmp_path):
+def test_damaged_checkpoints_are_refused(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(DataError, match="there is no checkpoint"):
         load_checkpoint(path)
@@ -76,7 +76,7 @@ def test_damaged_ones_are_named(tmp_path):
         NavigatorState.from_checkpoint(load_checkpoint(path))
 
 
-def test_what_cannot_be_written(tmp_path):
+def test_unwritable_checkpoints_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
         save_checkpoint(checkpoint_of(Learner()), tmp_path / "file" / "checkpoint.safetensors")
@@ -91,7 +91,7 @@ def record(n):
 
 
 @given(st.integers(0, 5), st.integers(0, 5), st.integers(0, 40))
-def test_lines_behind_the_checkpoint_are_written_anew(tmp_path_factory, written, keep, torn):
+def test_lines_after_the_checkpoint_are_rewritten(tmp_path_factory, written, keep, torn):
     path = tmp_path_factory.mktemp("l") / "lines.jsonl"
     with JsonLinesWriter(path, 0) as file:
         for n in range(1, written + 1):

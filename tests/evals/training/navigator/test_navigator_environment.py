@@ -76,7 +76,7 @@ def test_spaces_and_masks(make):
         env.step(5)
 
 
-def test_the_problem_is_drawn_or_named(make):
+def test_the_problem_is_sampled_or_named(make):
     env, _, plan, task = make()
     split = split_problems(plan, [task])
     names = {f"sums/{p.item.id}" for p in split.train}
@@ -94,7 +94,7 @@ def test_the_problem_is_drawn_or_named(make):
     assert held.reset(seed=4)[1]["problem"] in {f"sums/{p.item.id}" for p in split.held_out}
 
 
-async def test_it_is_the_trainers_episode(make, tmp_path):
+async def test_episodes_equal_those_of_the_trainer(make, tmp_path):
     env, _, plan, task = make(reward="potential")
     (problem,) = [p for p in split_problems(plan, [task]).train if p.item.id == env_problem(env)]
     actions = [0, 1, 3, 2, 4]
@@ -143,7 +143,7 @@ def test_our_learner_learns_in_it(make):
     assert sum(episode_return[-10:]) == 10
 
 
-def test_closing_gives_everything_back_and_opens_anew(make, tmp_path):
+def test_closing_releases_everything_and_reset_reopens(make, tmp_path):
     env, shop, *_ = make()
     env.close()
     env.close()

@@ -96,7 +96,7 @@ def stored(folder: Path) -> set[str]:
     return found
 
 
-def test_killed_again_and_again(tmp_path: Path) -> None:
+def test_a_training_killed_repeatedly_gives_the_same_navigator(tmp_path: Path) -> None:
     rng = random.Random(20261125)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):

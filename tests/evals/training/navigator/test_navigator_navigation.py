@@ -30,7 +30,7 @@ async def walk(harness, problem, actions, **how):
     return navigation, moved
 
 
-async def test_a_chain_and_what_is_noted_of_it(tmp_path, monkeypatch):
+async def test_the_record_of_an_episode(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
         navigation, moved = await walk(harness, problems[3], [R, RF, GA])
         record = navigation.record(7, epsilon=0.5, learning_rate=0.01, loss=0.25, steps=20)
@@ -54,7 +54,7 @@ async def test_the_finish_check_ends_it_with_the_outcome(tmp_path, monkeypatch):
     assert navigation.record(1).blocks == ("R", "Rf", "Db")
 
 
-async def test_the_answer_is_forced_behind_the_last_block(tmp_path, monkeypatch):
+async def test_the_answer_is_forced_after_the_last_block(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.harness(parameters={"max_blocks": 2}) as (harness, problems):
         navigation, moved = await walk(harness, problems[3], [R, R, GA])
@@ -65,7 +65,7 @@ async def test_the_answer_is_forced_behind_the_last_block(tmp_path, monkeypatch)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=6), st.sampled_from(["prm", "outcome", "potential"]))
-async def test_rewards_are_the_models_opinion_until_the_outcome_and_nothing_else(
+async def test_rewards_are_step_scores_and_the_outcome(
     tmp_path_factory, monkeypatch, actions, reward
 ):
     """Spec (g) 8: in [0, 1] from the reward model, the last one in {0, 1} from the checker."""
@@ -108,7 +108,7 @@ async def test_masked_actions_are_refused_or_substituted(tmp_path, monkeypatch):
             await navigation.act(GA)
 
 
-async def test_a_problem_is_one_run_and_its_replies_are_found_again(tmp_path, monkeypatch):
+async def test_a_problem_is_one_run_whose_completions_are_reused(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.harness() as (harness, problems):
         first, _ = await walk(harness, problems[2], [R, RF, GA])
@@ -131,7 +131,7 @@ async def test_a_problem_is_one_run_and_its_replies_are_found_again(tmp_path, mo
     await store.aclose()
 
 
-async def test_what_is_cut_short_is_interrupted(tmp_path, monkeypatch):
+async def test_a_closed_episode_is_interrupted(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
         await walk(harness, problems[2], [R])
     store = await SqliteStore.open(tmp_path / "harness.db")
@@ -140,7 +140,7 @@ async def test_what_is_cut_short_is_interrupted(tmp_path, monkeypatch):
     await store.aclose()
 
 
-async def test_a_prompt_that_the_model_cannot_take_ends_the_episode_and_no_more(tmp_path, monkeypatch):
+async def test_a_too_long_prompt_ends_only_its_episode(tmp_path, monkeypatch):
     class Measuring(SumsModel):
         needs = ()
 
@@ -184,7 +184,7 @@ async def test_a_failing_model_is_raised(tmp_path, monkeypatch):
         await navigation.close()
 
 
-async def test_nothing_is_begun_that_could_exceed_the_tokens(tmp_path, monkeypatch):
+async def test_no_step_begins_that_could_exceed_the_token_limit(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.harness() as (harness, problems):
         most = TrainingEpisode(harness, problems[1]).most_tokens

@@ -74,7 +74,7 @@ def plain(text):
 
 
 @given(question_lists(), question_lists(), st.floats(0, 0.99))
-def test_the_halves_never_meet(ours, theirs, share):
+def test_the_splits_are_disjoint(ours, theirs, share):
     """No training question is held out: not in other letters, with other blanks, or in another dataset."""
     split = split_by_digest([*problems(ours), *problems(theirs, "e")], share)
     trained = {plain(p.item.question.text) for p in split.train}
@@ -85,7 +85,7 @@ def test_the_halves_never_meet(ours, theirs, share):
 
 
 @given(question_lists(), st.permutations(range(12)), st.floats(0, 0.99))
-def test_the_half_depends_on_the_text_alone(texts, order, share):
+def test_the_split_depends_only_on_the_text(texts, order, share):
     def training(listed):
         return {p.item.question.text for p in split_by_digest(problems(listed), share).training}
 
@@ -102,12 +102,12 @@ def test_a_larger_share_only_adds(digest, a, b):
     assert not is_held_out("f" * 16, low)
 
 
-def test_the_share_is_about_that():
+def test_the_held_out_share_is_approximate():
     split = split_by_digest(problems([f"question {i}" for i in range(4000)]), 0.3)
     assert 0.27 < len(split.held_out) / 4000 < 0.33
 
 
-def test_a_limit_is_taken_before_the_cut(tmp_path):
+def test_a_limit_applies_before_the_split(tmp_path):
     plan, task = plan_of(tmp_path, questions=20, limit=6)
     split = split_problems(plan, [task])
     assert {p.item.id for p in (*split.train, *split.held_out)} == {f"sum-{i:03}" for i in range(6)}
@@ -115,7 +115,7 @@ def test_a_limit_is_taken_before_the_cut(tmp_path):
     assert {p.key for p in split.train} <= {p.key for p in whole.training}
 
 
-def test_an_empty_half_is_refused(tmp_path):
+def test_an_empty_split_is_refused(tmp_path):
     one, task = plan_of(tmp_path, questions=1, holdout=0.0)
     with pytest.raises(UserError, match="nothing to validate on") as e:
         split_problems(one, [task])
@@ -128,7 +128,7 @@ def test_an_empty_half_is_refused(tmp_path):
         split_problems(alone.model_copy(update={"held_out": share}), [task])
 
 
-def test_hard_ones():
+def test_hard_problems_are_those_with_wrong_direct_answers():
     some = problems(["a", "b", "c"])
     right = {p.key: p.item.question.text == "b" for p in some}
     assert [p.item.question.text for p in hard_problems(some, right)] == ["a", "c"]
@@ -137,7 +137,7 @@ def test_hard_ones():
     assert "--problems all" in e.value.hint
 
 
-def test_plans_that_cannot_be(tmp_path):
+def test_invalid_plans_are_refused(tmp_path):
     task = sums_task(3)
     settings = settings_of(tmp_path)
     with pytest.raises(UserError, match="no dataset to train on"):
@@ -163,7 +163,7 @@ def test_plans_that_cannot_be(tmp_path):
         make_navigator_plan([make_task(truthful, TextJudge)], settings)
 
 
-def test_what_decides_a_plan(tmp_path):
+def test_the_digest_covers_what_decides_a_training(tmp_path):
     plan, _ = plan_of(tmp_path)
     again, _ = plan_of(tmp_path)
     assert plan.digest == again.digest
@@ -235,7 +235,7 @@ async def test_held_out_problems_can_be_evaluated_on(item, tmp_path):
             assert (await scorer.score(read, answer)).correct == (await scorer.score(item, answer)).correct, said
 
 
-def test_the_chosen_problems_are_read_again(tmp_path):
+def test_selected_problems_are_read_again(tmp_path):
     some = as_problems("sums", sums(10).items)
     split = ProblemSplit(tuple(some[:6]), tuple(some[6:]))
     path = tmp_path / "problems.jsonl"

@@ -43,7 +43,7 @@ def earn(tmp_path, kind, chances, correct, gamma=0.9, reward=None):
 
 
 @given(st.lists(CHANCE, max_size=5), st.booleans())
-def test_prm_pays_the_chance_of_each_step_and_the_outcome(tmp_path_factory, chances, correct):
+def test_prm_rewards_step_probabilities_and_the_outcome(tmp_path_factory, chances, correct):
     step_rewards, _ = earn(tmp_path_factory.mktemp("r"), "prm", chances, correct)
     assert step_rewards[:-1] == pytest.approx(chances)
     assert all(0 <= r <= 1 for r in step_rewards)
@@ -51,7 +51,7 @@ def test_prm_pays_the_chance_of_each_step_and_the_outcome(tmp_path_factory, chan
     assert step_rewards[-1] == correct
 
 
-def test_outcome_pays_the_end_alone_and_asks_no_reward_model(tmp_path):
+def test_outcome_rewards_only_the_end_without_a_reward_model(tmp_path):
     reward = ScriptedReward(lambda _: 0.7)
     step_rewards, _ = earn(tmp_path, "outcome", [0.1, 0.9], True, reward=reward)
     assert step_rewards == [0.0, 0.0, 1.0]
@@ -82,7 +82,7 @@ def test_long_chains_of_good_steps_earn_more_than_a_right_answer_with_prm_and_no
     assert discounted_return(shaped, 0.9) == pytest.approx(0.0)
 
 
-def test_the_reward_model_is_told_problem_and_choices_and_all_steps(tmp_path):
+def test_the_reward_model_receives_problem_choices_and_steps(tmp_path):
     reward = ScriptedReward(lambda _: 0.5)
     earn(tmp_path, "prm", [0.5, 0.5], True, reward=reward)
     problem, steps, which = reward.asked[-1]
@@ -105,7 +105,7 @@ def test_steps_that_are_too_long_lose_the_oldest(tmp_path):
     assert rewards.unscored == 0
 
 
-def test_a_step_that_cannot_be_scored_earns_nothing_and_is_counted(tmp_path):
+def test_an_unscorable_step_gets_0_and_is_counted(tmp_path):
     step_rewards, rewards = earn(tmp_path, "prm", [0.5, 0.5], True, reward=ScriptedReward(lambda text: None))
     assert step_rewards == [0.0, 0.0, 1.0]
     assert rewards.unscored == 2

@@ -47,7 +47,7 @@ class Jittery(SumsModel):
         return await super().generate(requests, listener)
 
 
-async def test_it_is_the_same_whatever_the_timing(tmp_path, monkeypatch):
+async def test_the_result_does_not_depend_on_timing(tmp_path, monkeypatch):
     """Spec (g) 10: a fixed seed gives the same replay content and the same weights."""
     results = []
     for i in range(3):
@@ -73,7 +73,7 @@ async def test_another_seed_or_width_is_another_training(tmp_path, monkeypatch):
         assert (await run(harness, problems, 12, parallel=3))[0] != first
 
 
-async def test_calls_go_side_by_side(tmp_path, monkeypatch):
+async def test_calls_are_concurrent(tmp_path, monkeypatch):
     class Meeting(SumsModel):
         """Replies once eight calls are there."""
 
@@ -92,7 +92,7 @@ async def test_calls_go_side_by_side(tmp_path, monkeypatch):
     assert shop.model.met.is_set()
 
 
-async def test_a_problem_is_under_way_once_and_comes_again_later(tmp_path, monkeypatch):
+async def test_a_problem_is_in_flight_once_and_repeats_later(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
         seen = []
 
@@ -109,7 +109,7 @@ async def test_a_problem_is_under_way_once_and_comes_again_later(tmp_path, monke
     assert sum(counts.values()) == 40
 
 
-async def test_no_reply_is_generated_twice(tmp_path, monkeypatch):
+async def test_no_completion_is_generated_twice(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     async with shop.harness() as (harness, problems):
         records, _, _ = await run(harness, problems[:6], 40)
@@ -141,7 +141,7 @@ async def test_it_learns_the_chain_that_is_right(tmp_path, monkeypatch):
     assert {r.length for r in records[-15:]} == {2}
 
 
-async def test_restored_between_any_two_rounds_it_goes_on_alike(tmp_path, monkeypatch):
+async def test_restoring_between_any_two_rounds_continues_identically(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
         records, learner, _ = await run(harness, problems, 20)
         end = state_of(learner)
@@ -179,7 +179,7 @@ async def test_restored_between_any_two_rounds_it_goes_on_alike(tmp_path, monkey
     assert rounds > 9
 
 
-async def test_what_cannot_be_restored(tmp_path, monkeypatch):
+async def test_invalid_progress_is_refused(tmp_path, monkeypatch):
     async with Workshop(monkeypatch, tmp_path).harness() as (harness, problems):
 
         def trainer(place):
@@ -221,7 +221,7 @@ async def test_an_error_of_one_episode_ends_the_others_and_is_raised(tmp_path, m
         assert len(asyncio.all_tasks()) == 1
 
 
-async def test_side_by_side_with_a_bound():
+async def test_map_concurrently_bounds_concurrency():
     under_way, most = 0, 0
 
     async def work(i):
@@ -239,7 +239,7 @@ async def test_side_by_side_with_a_bound():
     assert await gather([]) == []
 
 
-async def test_cancelling_side_by_side_cancels_all():
+async def test_cancelling_gather_cancels_all():
     ended = []
 
     async def work(i):

@@ -136,7 +136,7 @@ async def test_the_learning_curve_is_one_drawing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("reward", ["outcome", "prm", "potential"])
-async def test_interrupted_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch, reward):
+async def test_interruptions_at_any_moment_do_not_change_the_result(tmp_path, monkeypatch, reward):
     how = {"episodes": 26, "problems": "hard", "reward": reward, "validate_every": 9, "checkpoint_every": 4}
     shop = Workshop(monkeypatch, tmp_path, reward=ScriptedReward(step_chance))
     whole = await shop.train("whole", **how)
@@ -161,7 +161,7 @@ async def test_interrupted_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path,
     assert end.records == whole.records
 
 
-async def test_step_reward_for_longer(tmp_path, monkeypatch):
+async def test_resuming_with_more_episodes(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     short = await shop.train(episodes=10)
     long = await shop.train(episodes=16, resume=True)
@@ -173,7 +173,7 @@ async def test_step_reward_for_longer(tmp_path, monkeypatch):
     assert len(shop.model.made) == made
 
 
-async def test_another_training_finds_the_replies_of_the_first(tmp_path, monkeypatch):
+async def test_another_training_reuses_completions(tmp_path, monkeypatch):
     """Seed and reward change no request, so a second training in the same store pays for new chains alone."""
     shop = Workshop(monkeypatch, tmp_path)
     store = tmp_path / "shared.db"
@@ -223,7 +223,7 @@ async def test_validations_are_greedy_on_held_out_problems(tmp_path, monkeypatch
     assert none.navigator.digest == trained.navigator.digest
 
 
-async def test_when_all_are_easy(tmp_path, monkeypatch):
+async def test_a_training_without_hard_problems_is_refused(tmp_path, monkeypatch):
     def right(text):
         return replies(f"The answer is {sum(map(int, SUM.findall(text)[-1]))}.")(text)
 
@@ -236,7 +236,7 @@ async def test_when_all_are_easy(tmp_path, monkeypatch):
     assert len(shop.model.made) == made
 
 
-async def test_what_is_refused_before_anything_is_spent(tmp_path, monkeypatch):
+async def test_invalid_trainings_are_refused_before_generating(tmp_path, monkeypatch):
     shop = Workshop(monkeypatch, tmp_path)
     await shop.train(episodes=6)
     opened = shop.opened
@@ -301,7 +301,7 @@ async def test_missing_packages_are_named(tmp_path, monkeypatch):
     assert not (tmp_path / "work").exists()
 
 
-async def test_a_model_that_fails_leaves_what_there_is(tmp_path, monkeypatch):
+async def test_a_failing_model_leaves_a_checkpoint(tmp_path, monkeypatch):
     class Flaky(SumsModel):
         limit = 120
 
@@ -321,7 +321,7 @@ async def test_a_model_that_fails_leaves_what_there_is(tmp_path, monkeypatch):
     assert learned(shop, "cut") == learned(shop, "whole")
 
 
-async def test_a_blind_navigator_is_noted(tmp_path, monkeypatch):
+async def test_missing_scores_are_on_the_card(tmp_path, monkeypatch):
     class Mumbling(SumsWorld):
         def assess(self, steps):
             return "3}" if steps else '{"A1":0}'

@@ -27,7 +27,7 @@ def votes(data, **more):
     return way(data, "self-consistency", lambda i: 1.0, lambda i: 100, **{"parameters": {"n": 3}, **more})
 
 
-def test_questions_by_ways(data):
+def test_a_table_has_a_column_for_each_arm(data):
     table = arm_table([cot(data), votes(data)], fewest=12)
     assert [w.label for w in table.ways] == ["cot", "self-consistency n=3"]
     assert [w.role for w in table.ways] == ["main", "main"]
@@ -49,7 +49,7 @@ def test_seeds_are_averaged(data):
     assert table.seeds == (0, 1)
 
 
-def test_the_questions_that_all_have_remain_and_runs_of_one_way_join(data, tmp_path):
+def test_only_shared_questions_remain_and_runs_of_one_arm_are_joined(data, tmp_path):
     other = sums_file(tmp_path / "more.jsonl", 5)
     short = votes(data)
     short.rows[:] = short.rows[2:]
@@ -73,7 +73,7 @@ def test_own_groups_are_kept(data):
     assert len(set(arm_table(runs, fewest=12).groups)) == 1
 
 
-def test_runs_of_the_small_model_are_its_ways_and_its_tokens_count_less(data):
+def test_runs_of_the_small_model_are_arms_of_the_small_role(data):
     little = cot(data, models={"main": "small"})
     both = votes(data, models={"main": "scripted", "small": "small"})
     ledger = RowLedger(completion_tokens=100, tokens_by_role={"main:scripted": 40, "small:small": 60})
@@ -87,7 +87,7 @@ def test_runs_of_the_small_model_are_its_ways_and_its_tokens_count_less(data):
     assert [w.role for w in named.ways] == ["small", "main"]
 
 
-def test_what_cannot_be_is_refused_with_what_to_do(data, tmp_path):
+def test_runs_that_cannot_be_arms_are_refused_with_a_hint(data, tmp_path):
     with pytest.raises(UserError, match="at least two ways"):
         arm_table([cot(data)], fewest=1)
     with pytest.raises(UserError, match=r"12 questions .* at least 40"):

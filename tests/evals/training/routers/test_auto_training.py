@@ -46,7 +46,7 @@ def gathered(table):
     return QuestionSignals(tuple(QuestionFeatures(named_features(q)) for q in table.questions))
 
 
-def test_the_router_sends_hard_questions_to_the_dear_way_and_is_worth_it(table, gathered):
+def test_the_router_sends_hard_questions_to_the_expensive_arm(table, gathered):
     trained = train_auto(table, gathered, price=0.5)
     file = trained.file
     assert [a.label for a in file.arms] == ["cot", "self-consistency n=3"]
@@ -66,7 +66,7 @@ def test_the_router_sends_hard_questions_to_the_dear_way_and_is_worth_it(table, 
     assert all(w.interval.low > 0 for w in trained.crossed.worth)
 
 
-def test_what_is_kept_back_is_never_trained_on(table, gathered):
+def test_held_out_questions_are_never_trained_on(table, gathered):
     trained = train_auto(table, gathered, price=0.5, holdout=0.4)
     held = [d for d in table.digests if is_held_out(d, 0.4)]
     assert trained.held.questions == len(held)
@@ -75,7 +75,7 @@ def test_what_is_kept_back_is_never_trained_on(table, gathered):
     assert trained.file.trained.held_out == 0.4
 
 
-def test_outcomes_that_no_signal_tells_give_every_question_the_same_arm(data):
+def test_without_informative_signals_every_question_gets_the_same_arm(data):
     rng = random.Random(5)
     luck = [rng.random() for _ in range(N)]
     runs = [
@@ -108,7 +108,7 @@ def pair(data):
     return arm_table([little, big], main="large", small="small")
 
 
-def test_a_question_router_finds_what_needs_the_large_model(pair, gathered):
+def test_a_question_router_learns_which_questions_need_the_large_model(pair, gathered):
     trained = train_question_router(pair, gathered, rate=1 / 3, holdout=0.2)
     file = trained.file
     assert trained.needed == pytest.approx(1 / 3, abs=0.05)
@@ -123,14 +123,14 @@ def test_a_question_router_finds_what_needs_the_large_model(pair, gathered):
     assert next(a for a in trained.held if a.rate == 1 / 3).right > 0.9
 
 
-def test_the_large_model_is_needed_where_it_alone_is_right(pair):
+def test_the_large_model_is_needed_if_only_it_is_right(pair):
     assert needed_of(pair).tolist() == [float(hard(i)) for i in range(N)]
     halves = pair.only([0])
     halves.right[:] = [[0.5, 0.5]]
     assert needed_of(halves).tolist() == [0.25]
 
 
-def test_without_a_signal_a_rate_sends_all_and_that_is_told(data, gathered):
+def test_without_a_signal_all_questions_are_sent_and_reported(data, gathered):
     rng = random.Random(9)
     luck = [rng.random() < 0.3 for _ in range(N)]
     little = way(data, "cot", lambda i: float(not luck[i]), lambda i: 20, models={"main": "small"})
@@ -164,7 +164,7 @@ def opened(monkeypatch):
     return model, words
 
 
-async def test_every_question_is_looked_at_once(opened, tmp_path):
+async def test_signals_are_computed_once_per_question(opened, tmp_path):
     model, words = opened
     settings = load_settings(store=tmp_path / "runs.sqlite3")
     questions = [asked(i) for i in range(20)]
@@ -187,7 +187,7 @@ async def test_every_question_is_looked_at_once(opened, tmp_path):
     assert {r.status for r in runs} == {"finished"}
 
 
-async def test_no_model_is_opened_that_is_not_looked_at(opened, tmp_path, monkeypatch):
+async def test_unused_models_are_not_opened(opened, tmp_path, monkeypatch):
     async def never(*_):
         raise AssertionError("opened")
 
@@ -202,7 +202,7 @@ async def test_another_model_than_the_runs_is_refused(opened, tmp_path):
         await compute_signals([asked(1)], settings, model="scripted", identity="other@1")
 
 
-async def test_an_embedding_that_cannot_be_had_is_done_without(opened, tmp_path, monkeypatch):
+async def test_a_missing_embedding_is_skipped(opened, tmp_path, monkeypatch):
     async def missing(*_):
         raise UserError("no such extra")
 
@@ -211,7 +211,7 @@ async def test_an_embedding_that_cannot_be_had_is_done_without(opened, tmp_path,
     assert (found.missing, found.embedding, found.signals[0].vector) == ("no such extra", "", ())
 
 
-async def test_looking_can_be_cancelled_and_goes_on(opened, tmp_path, monkeypatch):
+async def test_computing_signals_can_be_cancelled_and_resumed(opened, tmp_path, monkeypatch):
     _, words = opened
 
     class Slow(ScriptedModel):

@@ -35,7 +35,7 @@ def test_the_choice_by_hand():
     assert found.over_lots.value == pytest.approx(0.25)
 
 
-def test_a_router_that_knows_is_better_at_equal_tokens_than_any_lot():
+def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
     cheap, dear = compare_with_arms(KNOWING, RIGHT, COST, ALONE, resamples=200)
     assert (cheap.right, cheap.cost, cheap.reach) == (0.5, 10.0, "equal")
     assert (cheap.auto_right, cheap.difference.value) == (0.5, 0.0)
@@ -60,7 +60,7 @@ def test_between_two_policies_the_cost_is_met_exactly():
     assert middle.difference.value == pytest.approx(middle.auto_right - 0.5)
 
 
-def test_a_router_that_knows_nothing_is_no_better_than_a_lot():
+def test_a_router_without_information_equals_a_random_mix():
     rng = np.random.default_rng(0)
     n = 400
     right = (rng.random((n, 3)) < [0.4, 0.6, 0.7]).astype(float)
@@ -84,7 +84,7 @@ def test_intervals_hold_what_chance_would_give():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 4))
-def test_the_told_cost_falls_with_the_price_and_every_choice_is_among_the_prices(seed, ways):
+def test_predicted_cost_falls_with_the_price(seed, ways):
     rng = np.random.default_rng(seed)
     told = PredictedArms(rng.random((6, ways)), rng.uniform(1, 100, (6, ways)))
     prices = prices_of(told)
@@ -97,7 +97,7 @@ def test_the_told_cost_falls_with_the_price_and_every_choice_is_among_the_prices
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 120))
-def test_the_best_lot_is_that_of_a_fine_search(seed, cost):
+def test_the_best_random_mix_equals_a_fine_search(seed, cost):
     rng = np.random.default_rng(seed)
     singles = [
         _Policy(np.full(2, float(r)), np.full(2, float(c)))

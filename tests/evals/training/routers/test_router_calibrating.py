@@ -65,7 +65,7 @@ def test_a_router_by_hand(tmp_path: Path) -> None:
     assert load_glimprouter_file(tmp_path / "deep" / "pair.json") == router.model_copy(update={"name": "pair"})
 
 
-def test_equal_entropies_are_told_by_the_rate_they_give() -> None:
+def test_equal_entropies_give_the_measured_rate() -> None:
     notes = [noted(0.0, math.log(2))] * 10
     rows = [row(f"q{i}") for i in range(10)]
     router, _ = fit_router(plan(), rows, notes, 0.25)
@@ -77,7 +77,7 @@ def test_equal_entropies_are_told_by_the_rate_they_give() -> None:
 
 
 @given(st.lists(st.lists(st.floats(0, 12), max_size=6), min_size=1, max_size=30), st.integers(1, 100))
-def test_the_rate_on_the_run_itself_is_at_least_the_wanted_one(steps: list[list[float]], hundredths: int) -> None:
+def test_the_measured_rate_is_not_below_the_requested_rate(steps: list[list[float]], hundredths: int) -> None:
     rows = [row(f"q{i}") for i in range(len(steps))]
     notes = [noted(*own) for own in steps]
     if not any(steps):
@@ -131,7 +131,7 @@ def settings(tmp_path: Path, **changed: Any) -> Settings:
     return Settings(**{"model": "s/large", "small_model": "s/small", "store": tmp_path / "s", **changed})
 
 
-def test_the_run_leaves_everything_to_the_small_model(tmp_path: Path) -> None:
+def test_the_calibration_run_uses_only_the_small_model(tmp_path: Path) -> None:
     own = {"glimprouter": {"threshold": 0.5, "router": "r.json", "think": True, "probe": "separate"}}
     found = calibration_plan(
         sums_task(3), settings(tmp_path, strategies=own), parameters={"probe": "speculative"}, limit=2, seed=7
@@ -149,11 +149,11 @@ def test_the_run_leaves_everything_to_the_small_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["threshold", "policy", "answer", "router", "rate"])
-def test_what_the_calibration_decides_is_not_set(tmp_path: Path, name: str) -> None:
+def test_parameters_that_the_calibration_sets_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=f"{name} is not to be set here"):
         calibration_plan(sums_task(3), settings(tmp_path), parameters={name: 1})
 
 
-def test_one_model_is_no_pair(tmp_path: Path) -> None:
+def test_one_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no small model was named"):
         calibration_plan(sums_task(3), settings(tmp_path, small_model=None), parameters={})
