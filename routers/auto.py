@@ -1,10 +1,10 @@
-"""`auto`: the strategy that is worth most for this question, chosen by what evaluation runs have shown.
+"""`auto`: the strategy that is worth most for the question, according to evaluation runs.
 
-    arm = argmax P(right | question) - price * expected tokens / 1000        over arms that can run and can be paid
+    arm = argmax P(right | question) - price * expected tokens / 1000        over arms that are available and affordable
 
 Sources of the idea: Ding et al., "Hybrid LLM: Cost-Efficient and Quality-Aware Query Routing" (ICLR 2024,
 arXiv:2404.14618), and Snell et al., "Scaling LLM Test-Time Compute Optimally" (2024, arXiv:2408.03314), which chooses
-how much to compute by how hard a question is for the model. The arms, signals and fits are ours.
+the amount of computation by the question's difficulty for the model. The arms, features and fits are ours.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from .router_files import (
 )
 
 if TYPE_CHECKING:
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -54,16 +53,15 @@ class _Ready:
 class Auto:
     """`auto`: one of several strategies, chosen for the question.
 
-    Requests: one for the first token of a chain of thought, where the file looks at it, and those of the chosen
-    strategy.
+    Requests: one for the first token of a chain of thought, if the file uses it, and those of the chosen strategy.
 
-    The chosen strategy's solution comes back as it is, with notes of who was chosen and why. An arm cannot run if a
-    model, a role or a file that it needs is not there, and cannot be paid if what it takes on average is more than what
-    is left of tokens, calls or reward calls. Without a file, with the file of another model, and where no arm is left,
-    `cot` answers, and `degraded` says why.
+    The chosen strategy's solution is returned unchanged, with notes on the choice. An arm is not available if a model,
+    a role or a file that it needs is missing, and not affordable if its mean cost exceeds the remaining tokens, calls
+    or reward calls. Without a file, with the file of another model, and if no arm is left, `cot` answers, and
+    `degraded` states why.
 
-    Differs from Hybrid LLM: any number of strategies instead of two models, what they cost is expected and not fixed,
-    and the router is a regularised linear one, so that why it chose can be told.
+    Differs from Hybrid LLM: any number of strategies instead of two models, their cost is predicted and not fixed, and
+    the router is a regularised linear one, so that its choice can be explained.
     """
 
     name: ClassVar[str] = "auto"
@@ -91,18 +89,18 @@ class Auto:
 
         @model_validator(mode="before")
         @classmethod
-        def _note_digest(cls, given: Any) -> Any:
-            return with_digest(given, load_auto_router_file)
+        def _note_digest(cls, parameters: Any) -> Any:
+            return with_digest(parameters, load_auto_router_file)
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`.
+        """Choose an arm and run it.
 
         Raises:
             DataError: The file cannot be read.
-            UserError: It is another file than the run began with.
+            UserError: It is another file than the run started with.
         """
         config = self.config
         if not config.router:
@@ -124,11 +122,11 @@ class Auto:
             if isinstance(ready, str):
                 refused[one.arm.label] = ready
                 continue
-            notes = _told(one, estimates, refused, price)
+            notes = _choice_notes(one, estimates, refused, price)
             run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data=notes))
             try:
                 solution = await ready.strategy.solve(question, ready.models, run)
-            except CapabilityMissing as e:  # some can only tell while they run
+            except CapabilityMissing as e:  # some can only report while they run
                 refused[one.arm.label] = e.message
                 run.degrade(f"{one.arm.label} was chosen and could not run: {e.message}")
                 continue
@@ -137,7 +135,7 @@ class Auto:
         return await self._fall_back(f"no arm of the router {file} could be taken ({why})", question, models, run)
 
     def _ready(self, one: ArmEstimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
-        """An arm ready to run; a text says why it is not."""
+        """An arm that can run, or the reason why it cannot."""
         arm, identities = one.arm, identities_of(models)
         for role in dict.fromkeys([*(["small"] if arm.role == "small" else []), *arm.needs]):
             if not models.has(role):
@@ -145,7 +143,7 @@ class Auto:
             other = file.trained.difference(identities, role)
             if other:
                 return other
-        dear = _too_dear(arm, one.tokens, run)
+        dear = _exceeded_limit(arm, one.tokens, run)
         if dear:
             return dear
         led = models.with_main("small") if arm.role == "small" else models
@@ -165,16 +163,16 @@ class Auto:
 
 
 def identities_of(models: Models) -> dict[str, str]:
-    """Identity of each model that is there, by role."""
-    found = {"main": models.main.identity}
+    """Identity of each model by role."""
+    identities = {"main": models.main.identity}
     for role in ("small", "judge", "reward"):
         if models.has(role):
-            found[role] = getattr(models, role).identity
-    return found
+            identities[role] = getattr(models, role).identity
+    return identities
 
 
-def _too_dear(arm: Arm, tokens: float, run: Run) -> str:
-    """Which limit an arm does not fit into, as far as can be expected; empty if it fits."""
+def _exceeded_limit(arm: Arm, tokens: float, run: Run) -> str:
+    """The limit that an arm is expected to exceed, as text; empty if it fits."""
     left = run.ledger.remaining
     for kind, expected in (("tokens", tokens), ("calls", arm.calls), ("reward_calls", arm.reward_calls)):
         if expected > left(kind):  # type: ignore[arg-type]
@@ -182,12 +180,12 @@ def _too_dear(arm: Arm, tokens: float, run: Run) -> str:
     return ""
 
 
-def _told(
+def _choice_notes(
     chosen: ArmEstimate, estimates: Sequence[ArmEstimate], refused: dict[str, str], price: float
 ) -> dict[str, JsonValue]:
-    """Who was chosen and why, for trace and notes; `why` is one line."""
+    """The choice and its reasons, for trace and notes; `why` is one line."""
     others = [one for one in estimates if one is not chosen and one.arm.label not in refused]
-    telling = top_contributions(chosen.shares)
+    contributions = top_contributions(chosen.shares)
     why = f"{chosen.right:.2f} right for {chosen.tokens:,.0f} tokens, worth {chosen.worth:.3f}"
     if others:
         why += f"; next {others[0].arm.label}, worth {others[0].worth:.3f}"
@@ -204,7 +202,7 @@ def _told(
     ]
     return {
         "selected_strategy": chosen.arm.label,
-        "why": with_contributions(why, telling),
+        "why": with_contributions(why, contributions),
         "chosen": chosen.arm.strategy,
         "price": price,
         "arms": arms,
@@ -217,14 +215,14 @@ def _with_notes(solution: Solution, ran: str, notes: dict[str, JsonValue]) -> So
 
 @dataclass(frozen=True)
 class ArmEstimate:
-    """What an arm is worth for one question.
+    """Estimated worth of an arm for one question.
 
     Attributes:
         arm: The arm.
         right: P(right).
         tokens: Expected generated tokens.
-        worth: P(right) less the price of the tokens.
-        shares: What each signal adds to the log-odds of the average question.
+        worth: P(right) minus the price of the tokens.
+        shares: Contribution of each feature to the log-odds of the average question.
     """
 
     arm: Arm
@@ -235,13 +233,13 @@ class ArmEstimate:
 
 
 def estimate_arm(arm: Arm, space: FeatureSpace, row: NDArray[np.float64], price: float) -> ArmEstimate:
-    """What an arm is worth.
+    """Estimate the worth of an arm.
 
     Args:
         arm: The arm.
-        space: What the row is of.
-        row: The question's numbers.
-        price: Of 1000 tokens, in chance of being right.
+        space: The space of the row.
+        row: The question's features.
+        price: Probability of being right that 1000 tokens are worth.
     """
     right = probability_of(arm.right.value(space, row))
     tokens = arm.tokens.expected(space, row)
@@ -249,6 +247,6 @@ def estimate_arm(arm: Arm, space: FeatureSpace, row: NDArray[np.float64], price:
 
 
 def rank_arms(arms: Sequence[Arm], space: FeatureSpace, row: NDArray[np.float64], price: float) -> list[ArmEstimate]:
-    """All arms, the one worth most first; of equal ones that of fewer tokens, then that named first."""
-    found = [estimate_arm(arm, space, row, price) for arm in arms]
-    return sorted(found, key=lambda one: (-one.worth, one.arm.cost * one.tokens))
+    """All arms, the one worth most first; of equal ones that of fewer tokens, then the first one."""
+    identities = [estimate_arm(arm, space, row, price) for arm in arms]
+    return sorted(identities, key=lambda one: (-one.worth, one.arm.cost * one.tokens))

@@ -1,10 +1,8 @@
-"""A cascade: the small model answers first, and the large one where that answer is not believed.
+"""A cascade: the small model answers first, and the large one if that answer is not confident.
 
 Sources: Chen, Zaharia, Zou, "FrugalGPT: How to Use Large Language Models While Reducing Cost and Improving Performance"
 (2023, arXiv:2305.05176), section 3, "LLM cascade"; Aggarwal, Madaan et al., "AutoMix: Automatically Mixing Language
-Models" (NeurIPS 2024, arXiv:2310.12963), where the small model's own opinion of its answer decides.
-
-How far a solution can be believed, as one number: what its strategy states, or how likely its tokens were.
+Models" (NeurIPS 2024, arXiv:2310.12963), where the small model's own verification of its answer decides.
 """
 
 from __future__ import annotations
@@ -32,11 +30,11 @@ BeliefKind = Literal["stated", "calibrated", "likelihood", "unknown"]
 
 @dataclass(frozen=True)
 class Belief:
-    """How far a solution can be believed.
+    """Confidence in a solution.
 
     Attributes:
         value: In [0, 1]; None if unknown.
-        kind: What the value is.
+        kind: Origin of the value.
     """
 
     value: float | None
@@ -44,18 +42,17 @@ class Belief:
 
     @property
     def stated(self) -> float | None:
-        """The value where it is an estimate of the probability of being right; a likelihood is none."""
+        """The value if it estimates the probability of being right; a likelihood does not."""
         return self.value if self.kind in ("stated", "calibrated") else None
 
 
 def belief_in(solution: Solution, curve: CalibrationMap | None = None, *, likelihood: bool = False) -> Belief:
-    """How far a solution can be believed.
+    """Confidence in a solution.
 
     Args:
         solution: The solution.
-        curve: What its strategy's confidence has been worth; with it, a solution without any is not known to be worth
-            anything.
-        likelihood: Whether to look at the likelihood even if a confidence is stated.
+        curve: Calibration map of its strategy's confidence; with it, a solution without a confidence is unknown.
+        likelihood: Whether to use the likelihood even if there is a confidence.
     """
     if solution.confidence is not None and not likelihood:
         if curve is None:
@@ -66,7 +63,7 @@ def belief_in(solution: Solution, curve: CalibrationMap | None = None, *, likeli
 
 
 def token_likelihood(candidate: Candidate) -> float | None:
-    """exp(mean log-probability of a token) of an attempt, in (0, 1]: the geometric mean of its tokens' probabilities.
+    """exp(mean log-probability of a token) of a candidate, in (0, 1]: the geometric mean of its tokens' probabilities.
 
     None where the backend hides log-probabilities, or the strategy does not pass them on.
     """
@@ -79,22 +76,22 @@ Which = Literal["small", "large"]
 
 
 class Cascade:
-    """`cascade`: strategy `first` on the small model; strategy `then` on the large one if that is not confident.
+    """`cascade`: strategy `first` on the small model; strategy `then` on the large one if the answer is not confident.
 
-    The large model is asked if the small one's answer has a confidence below `threshold`, if its confidence cannot be
-    told, or if it gave no answer. Confidence is what `first` states of its answer, by `calibration` as how often such
-    an answer was right; of a strategy that states none, exp(mean log-probability of a token) of the chosen attempt,
-    which is on a scale of its own. What the large model answers stands, unless it gives no answer or the budget cut it
-    short: then the small one's does.
+    The large model is called if the confidence of the small one's answer is below `threshold` or unknown, or if it gave
+    no answer. The confidence is that of the strategy `first`, mapped by `calibration` to the frequency of being right;
+    for a strategy without a confidence it is exp(mean log-probability of a token) of the chosen candidate, which is
+    another scale. The large model's answer is returned, unless it has none or the budget truncated it: then the small
+    one's is.
 
-    Requests: those of `first`, and if the large model is asked, those of `then`.
+    Requests: those of `first`, and if the large model is called, those of `then`.
 
-    The confidence is that of the strategy whose answer stands, calibrated if `calibration` is given and it is the small
-    model's; a likelihood is none.
+    The confidence is that of the strategy whose answer is returned, calibrated if `calibration` is given and it is the
+    small model's; a likelihood is no confidence.
 
-    Differs: FrugalGPT trains a model that scores answers, and AutoMix asks the small model to verify its answer and
-    has a policy over several such verdicts; here the strategy's own confidence stands for both, which for
-    self-consistency is the share of samples that agree.
+    Differs: FrugalGPT trains a model that scores answers, and AutoMix asks the small model to verify its answer and has
+    a policy over several such verdicts; here the strategy's own confidence replaces both, which for self-consistency is
+    the share of samples that agree.
     """
 
     name: ClassVar[str] = "cascade"
@@ -134,32 +131,34 @@ class Cascade:
 
         @model_validator(mode="before")
         @classmethod
-        def _complete(cls, given: Any) -> Any:
-            """Note the inner strategies' parameters whole, and which map it is: a file may change under its name."""
-            if not isinstance(given, Mapping):
-                return given
-            told = dict(given)
+        def _complete(cls, values: Any) -> Any:
+            """Record the inner strategies' complete parameters and the digest of the map, which may be replaced."""
+            if not isinstance(values, Mapping):
+                return values
+            parameters = dict(values)
             for role, default in (("first", "self-consistency"), ("then", "cot")):
-                name, own = told.get(role, default), told.get(f"{role}_parameters", {})
+                name, own = parameters.get(role, default), parameters.get(f"{role}_parameters", {})
                 if isinstance(name, str) and isinstance(own, Mapping):
-                    told[f"{role}_parameters"] = inner_strategy(name, own, "cascade")[1]
-            file = told.get("calibration")
+                    parameters[f"{role}_parameters"] = inner_strategy(name, own, "cascade")[1]
+            file = parameters.get("calibration")
             if isinstance(file, str) and file:
-                if told.get("confidence", "stated") == "likelihood":
+                if parameters.get("confidence", "stated") == "likelihood":
                     raise ValueError("a calibration map is of stated confidences, and of no likelihoods")
-                with contextlib.suppress(DataError):  # told where it is needed
-                    told["calibration_digest"] = _map_of(file, str(told.get("calibration_digest") or "")).digest
-            return told
+                with contextlib.suppress(DataError):  # reported where it is needed
+                    parameters["calibration_digest"] = _map_of(
+                        file, str(parameters.get("calibration_digest") or "")
+                    ).digest
+            return parameters
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`.
+        """Answer with the small model, and with the large one if needed.
 
         Raises:
             DataError: The calibration map cannot be read.
-            UserError: It is of another strategy, another model or another file than the run began with.
+            UserError: It is of another strategy, another model or another file than the run started with.
             CapabilityMissing: A model cannot do what its strategy needs.
         """
         config = self.config
@@ -174,51 +173,51 @@ class Cascade:
 
         small = await first.solve(question, of_small, run)
         belief = belief_in(small, curve, likelihood=config.confidence == "likelihood")
-        why = _why_on(small, belief, config.threshold)
-        alone = self._solution("small", small, None, belief, why, run)
-        data = {name: alone.notes[name] for name in ("confidence", "confidence_kind", "threshold", "asked_large")}
+        why = _reason_for_large(small, belief, config.threshold)
+        small_only = self._solution("small", small, None, belief, why, run)
+        data = {name: small_only.notes[name] for name in ("confidence", "confidence_kind", "threshold", "asked_large")}
         run.emit(StrategyNote(strategy=run.config.strategy, name="cascade.decided", data={**data, "why": why}))
         if not why:
-            return alone
+            return small_only
         if small.best is not None and small.best.answer is not None and belief.value is None:
             run.degrade(f"the large model was asked because {why}")
-        run.set_best(alone)
+        run.set_best(small_only)
         large = await then.solve(question, models, run)
-        return self._solution(_whose_stands(small, large), small, large, belief, why, run)
+        return self._solution(_answering_model(small, large), small, large, belief, why, run)
 
     def _curve(self, models: Models, run: Run) -> CalibrationMap | None:
         config = self.config
         if not config.calibration:
             return None
-        found = _map_of(config.calibration, config.calibration_digest)
-        if found.strategy != config.first:
+        curve = _map_of(config.calibration, config.calibration_digest)
+        if curve.strategy != config.first:
             raise UserError(
-                f"the calibration map {found} was fitted to strategy {found.strategy!r}, and the small model answers "
+                f"the calibration map {curve} was fitted to strategy {curve.strategy!r}, and the small model answers "
                 f"by {config.first!r}",
-                hint="calibrate a run of that strategy, or leave the map away",
+                hint="calibrate a run of that strategy, or omit the map",
             )
-        if found.engines["main"] != models.small.identity:
+        if curve.engines["main"] != models.small.identity:
             raise UserError(
-                f"the calibration map {found} was fitted to the model {found.models['main']} "
-                f"({found.engines['main']}), not to the small model {models.small.name} ({models.small.identity})",
+                f"the calibration map {curve} was fitted to the model {curve.models['main']} "
+                f"({curve.engines['main']}), not to the small model {models.small.name} ({models.small.identity})",
                 hint="calibrate a run of the small model as the main one (reason eval -m SMALL, reason eval calibrate)",
             )
         # a parameter that the strategy did not have when the map was fitted was at its default
-        then = {**create_strategy(config.first, {})[1], **found.parameters}
+        then = {**create_strategy(config.first, {})[1], **curve.parameters}
         differing = [
             f"{name} was {then.get(name)} and is {now}"
             for name, now in config.first_parameters.items()
             if then.get(name) != now
         ]
         if differing:
-            run.degrade(f"the calibration map {found} was fitted under other settings: {'; '.join(differing)}")
-        return found
+            run.degrade(f"the calibration map {curve} was fitted under other settings: {'; '.join(differing)}")
+        return curve
 
     def _solution(
         self, whose: Which, small: Solution, large: Solution | None, belief: Belief, why: str, run: Run
     ) -> Solution:
-        """Both models' attempts as one solution."""
-        chosen, behind = (small, 0) if whose == "small" or large is None else (large, len(small.candidates))
+        """Both models' candidates as one solution."""
+        chosen, offset = (small, 0) if whose == "small" or large is None else (large, len(small.candidates))
         notes: dict[str, JsonValue] = {
             "answered": whose,
             "asked_large": bool(why),
@@ -232,7 +231,7 @@ class Cascade:
         if large is not None:
             notes["then"] = large.notes
         return Solution(
-            chosen=None if chosen.chosen is None else chosen.chosen + behind,
+            chosen=None if chosen.chosen is None else chosen.chosen + offset,
             candidates=(*small.candidates, *(() if large is None else large.candidates)),
             confidence=belief.stated if whose == "small" else chosen.confidence,
             stopped=small.stopped if large is None else large.stopped,
@@ -240,8 +239,8 @@ class Cascade:
         )
 
 
-def _why_on(small: Solution, belief: Belief, threshold: float) -> str:
-    """Why the large model is asked; empty if it is not."""
+def _reason_for_large(small: Solution, belief: Belief, threshold: float) -> str:
+    """Why the large model is called; empty if it is not."""
     if small.best is None or small.best.answer is None:
         return "the small model gave no answer"
     if belief.value is None:
@@ -251,8 +250,8 @@ def _why_on(small: Solution, belief: Belief, threshold: float) -> str:
     return ""
 
 
-def _whose_stands(small: Solution, large: Solution) -> Which:
-    """Whose answer stands once the large model was asked: its own, unless it has none or was cut in its midst."""
+def _answering_model(small: Solution, large: Solution) -> Which:
+    """The model whose answer is returned: the large one, unless it has none or was truncated."""
     answered = small.best is not None and small.best.answer is not None
     best = large.best
     if best is not None and best.answer is not None and (best.finish_reason != "budget" or not answered):

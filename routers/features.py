@@ -1,9 +1,8 @@
-"""What can be told of a question before it is answered, cheaply and by name: for routers that are trained on it.
+"""Features of a question that are known before it is answered, and linear models over them.
 
-The named signals are counts in the question's text, its kind of answer, and how unsure the model is of the first token
-of a chain of thought. Beside them stands the question's embedding.
-
-`FeatureSpace`: signals as the standardised numbers that a router's lines are over, and `Line`, one such linear function.
+The named features are counts in the question's text, its kind of answer, and the entropy of the first token of a chain
+of thought; the question's embedding is added to them. A `FeatureSpace` standardises them, and a `LinearModel` is a
+linear function of the result.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Support = Literal["full", "top_k"]
 ENTROPY: Final = "first-token entropy"
 """The name of the one signal that costs a call of a model."""
 TOP: Final = 20
-"""Alternatives asked for where a backend shows no more than the likeliest ones."""
+"""Alternatives requested where a backend shows no more than the most likely ones."""
 
 _NUMERAL = re.compile(r"\d+(?:[.,]\d+)*")
 _OPERATOR = re.compile(r"[+*=<>^\u00d7\u00f7]|(?<=[\d)])\s?[-/%]|\s[-/]\s")
@@ -46,12 +45,12 @@ _CODE = re.compile(r"```|\bdef \w+\(|\bclass \w+[:({]|\breturn\b.*[;)]|#include\
 
 @dataclass(frozen=True)
 class QuestionFeatures:
-    """What is known of one question.
+    """Features of one question.
 
     Attributes:
-        named: The named signals; `ENTROPY` is among them if the model showed one.
-        support: What that entropy is over: the whole vocabulary, or the likeliest tokens, which is another scale; None
-            without one.
+        named: The named features; `ENTROPY` is among them if the model has one.
+        support: What that entropy is over: the complete vocabulary, or the most likely tokens, which is another scale;
+            None without one.
         vector: The question's embedding, unit length, rounded to six digits; empty if there is none.
     """
 
@@ -61,11 +60,7 @@ class QuestionFeatures:
 
 
 def named_features(question: Question) -> dict[str, float]:
-    """The signals that cost nothing, by name; counts as ln(1 + count), so that a long question is not all that counts.
-
-    Args:
-        question: The question, with its choices and documents.
-    """
+    """The features that need no model, by name. Counts are ln(1 + count), so that a long question does not dominate."""
     text, kind = question.text, answer_kind(question)
     counts = {
         "length": len(text),
@@ -83,27 +78,27 @@ def named_features(question: Question) -> dict[str, float]:
 async def extract_features(
     question: Question, run: Run, *, model: MeteredModel | None = None, embedding: EmbeddingModel | None = None
 ) -> QuestionFeatures:
-    """All signals of a question, charged to a run and kept in its store.
+    """All features of a question, charged to a run and kept in its store.
 
     Args:
         question: The question.
-        run: Who pays.
-        model: Whose entropy is wanted; None asks no model.
-        embedding: What embeds the question, metered; None leaves the vector away.
+        run: The run that pays.
+        model: The model whose entropy is a feature; None requests none.
+        embedding: The metered embedding model; None leaves the vector empty.
 
     Raises:
-        BudgetExceeded: The budget does not hold the model's call, or the time is over.
+        BudgetExceeded: The budget does not cover the model's call, or the time is over.
         BackendError: The model failed.
     """
     named = named_features(question)
     support: Support | None = None
     if model is not None:
         try:
-            (found,) = await model.next_token([chain_prompt(question)], TOP)
+            (distribution,) = await model.next_token([chain_prompt(question)], TOP)
         except CapabilityMissing:
             pass  # without it the signal is one of those that are not known
         else:
-            named[ENTROPY], support = found.entropy, found.support
+            named[ENTROPY], support = distribution.entropy, distribution.support
     vector: tuple[float, ...] = ()
     if embedding is not None:
         try:
@@ -114,20 +109,20 @@ async def extract_features(
 
 
 def chain_prompt(question: Question) -> Prompt:
-    """The prompt of `cot`, whose first token is looked at: a chain that follows has it in the cache."""
+    """The prompt of `cot`; a chain that follows has it in the cache."""
     return question_prompt(question, step_by_step_instruction(question))
 
 
 async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[float, ...]:
-    """The embedding of a text, kept in the run store, so that a run is shown again without the embedding model.
+    """The embedding of a text, kept in the run store, so that a run can be replayed without the embedding model.
 
     Args:
         text: The text.
-        embedding: The model, metered; or one that stands for it in a replay.
+        embedding: The metered model; or its stub in a replay.
         run: The run.
 
     Raises:
-        StoreError: A replay asks for what was not recorded.
+        StoreError: A replay needs a vector that was not recorded.
         BudgetExceeded: The price does not fit the budget, or the time is over.
         BackendError: It could not be computed.
     """
@@ -138,7 +133,7 @@ async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[f
         return _read(known)
     computed: NDArray[np.float32] = await embedding.embed([text])
     vector = tuple(round(float(number), 6) for number in computed[0])  # as stored, so that a replay sees the same
-    # a decision by name: it is no reply of a model, and is not counted as one
+    # a decision by name: it is no response of a model, and is not counted as one
     call = StoredCall(
         key=key,
         role="embedding",
@@ -166,17 +161,17 @@ Positive = Annotated[FiniteFloat, Field(gt=0)]
 
 
 class FeatureSpace(Frozen):
-    """How signals become numbers of mean 0 and variance 1 over the training questions.
+    """Maps features to numbers of mean 0 and variance 1 over the training questions.
 
-    A signal that is not known of a question counts as average: 0. Numbers are cut at `FARTHEST`.
+    An unknown feature counts as average: 0. Numbers are clipped at `FARTHEST`.
 
     Attributes:
-        names: The named signals, in order; none that did not vary in training.
+        names: The named features that varied in training, in order.
         means: The mean of each.
         scales: The standard deviation of each.
         support: What the entropy among them is over; "none" if it is not among them.
-        embedding: The embedding model by its string; empty if its vectors are not used.
-        embedding_identity: Its identity: vectors of another mean nothing here.
+        embedding: Model string of the embedding model; empty if its vectors are not used.
+        embedding_identity: Its identity: vectors of another model have no meaning here.
         centre: Mean of the training questions' vectors.
         axes: Principal components of these vectors, the one of most variance first.
         spreads: The standard deviation along each.
@@ -206,11 +201,11 @@ class FeatureSpace(Frozen):
 
     @property
     def size(self) -> int:
-        """Numbers of a row."""
+        """Length of a row."""
         return len(self.names) + len(self.axes)
 
     def row(self, signals: QuestionFeatures) -> NDArray[np.float64]:
-        """The numbers of a question: the named signals, then the components, `[size]`."""
+        """The row of a question: the named features, then the components, `[size]`."""
         import numpy as np
 
         row = np.zeros(self.size)
@@ -221,11 +216,11 @@ class FeatureSpace(Frozen):
         if self.axes and len(signals.vector) == len(self.centre):
             offset = np.asarray(signals.vector) - np.asarray(self.centre)
             row[len(self.names) :] = np.asarray(self.axes) @ offset / np.asarray(self.spreads)
-        found: NDArray[np.float64] = np.clip(row, -FARTHEST, FARTHEST)
-        return found
+        clipped: NDArray[np.float64] = np.clip(row, -FARTHEST, FARTHEST)
+        return clipped
 
     def unknown(self, signals: QuestionFeatures) -> list[str]:
-        """The signals that the lines are over and that are not known of a question."""
+        """The features of the space that are unknown for a question."""
         missing = []
         if ENTROPY in self.names and (ENTROPY not in signals.named or signals.support != self.support):
             missing.append(ENTROPY)
@@ -235,12 +230,12 @@ class FeatureSpace(Frozen):
 
 
 class LinearModel(Frozen):
-    """A linear function of a space's numbers.
+    """A linear function over a feature space.
 
     Attributes:
         intercept: Its value for the average question.
-        named: A weight for each named signal; empty if it is over none.
-        components: A weight for each of the first components; fewer than there are, if it is over fewer.
+        named: A weight for each named feature; empty if it uses none.
+        components: A weight for each of the first components; it may use fewer than there are.
     """
 
     intercept: FiniteFloat
@@ -249,7 +244,7 @@ class LinearModel(Frozen):
 
     @property
     def constant(self) -> bool:
-        """Whether it is the same for every question."""
+        """Whether it has the same value for every question."""
         return not any(self.named) and not any(self.components)
 
     def fits(self, space: FeatureSpace) -> bool:
@@ -261,25 +256,25 @@ class LinearModel(Frozen):
         return self.intercept + sum(self.shares(space, row).values())
 
     def shares(self, space: FeatureSpace, row: NDArray[np.float64]) -> dict[str, float]:
-        """What each named signal adds to the average question's value, and all components together."""
-        found = {
+        """Contribution of each named feature to the average question's value, and of all components together."""
+        shares = {
             name: float(weight * number)
             for name, weight, number in zip(space.names if self.named else (), self.named, row, strict=False)
         }
         if self.components:
             at = len(space.names)
             numbers = row[at : at + len(self.components)]
-            found[EMBEDDING] = float(sum(w * z for w, z in zip(self.components, numbers, strict=True)))
-        return found
+            shares[EMBEDDING] = float(sum(w * z for w, z in zip(self.components, numbers, strict=True)))
+        return shares
 
 
-def top_contributions(shares: dict[str, float], most: int = 3) -> dict[str, float]:
-    """The largest shares by size, largest first; those of nothing are left out."""
+def top_contributions(shares: dict[str, float], max_count: int = 3) -> dict[str, float]:
+    """The largest contributions by size, largest first, without those of zero."""
     ordered = sorted(shares.items(), key=lambda share: (-abs(share[1]), share[0]))
-    return {name: round(value, 4) for name, value in ordered[:most] if abs(value) >= 5e-5}
+    return {name: round(value, 4) for name, value in ordered[:max_count] if abs(value) >= 5e-5}
 
 
-def with_contributions(why: str, telling: dict[str, float]) -> str:
-    """A reason with the signals that tell most behind it, in one line."""
-    behind = ", ".join(f"{name} {value:+.2f}" for name, value in telling.items())
-    return f"{why}; {behind}" if behind else why
+def with_contributions(why: str, contributions: dict[str, float]) -> str:
+    """A reason with the largest contributions after it, in one line."""
+    listed = ", ".join(f"{name} {value:+.2f}" for name, value in contributions.items())
+    return f"{why}; {listed}" if listed else why

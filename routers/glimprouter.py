@@ -114,19 +114,19 @@ class GlimpRouter:
 
         @model_validator(mode="before")
         @classmethod
-        def _take_threshold(cls, given: Any) -> Any:
+        def _take_threshold(cls, parameters: Any) -> Any:
             """Take the threshold from the file: a file may be replaced, so its digest and threshold are recorded."""
-            if not isinstance(given, Mapping) or not given.get("router") or given.get("router_digest"):
-                return given
-            if "threshold" in given:
+            if not isinstance(parameters, Mapping) or not parameters.get("router") or parameters.get("router_digest"):
+                return parameters
+            if "threshold" in parameters:
                 raise ValueError("give either a threshold or a router file")
             try:
-                file = load_glimprouter_file(Path(str(given["router"])).expanduser())
+                file = load_glimprouter_file(Path(str(parameters["router"])).expanduser())
             except DataError:
-                return given  # raised by `solve`
-            rate = given.get("rate")
+                return parameters  # raised by `solve`
+            rate = parameters.get("rate")
             threshold = file.threshold if rate is None else file.threshold_for(float(rate))
-            return {"strict": file.strict, **given, "threshold": threshold, "router_digest": file.digest}
+            return {"strict": file.strict, **parameters, "threshold": threshold, "router_digest": file.digest}
 
         @model_validator(mode="after")
         def _check(self) -> Self:

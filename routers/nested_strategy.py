@@ -1,4 +1,4 @@
-"""Strategies that a router hands a question on to."""
+"""Strategies that a router runs for a question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROUTING: Final = frozenset({"auto", "cascade", "question-router"})
 def inner_strategy(
     name: str, parameters: Mapping[str, JsonValue], within: str
 ) -> tuple[Strategy, dict[str, JsonValue]]:
-    """A strategy that answers for a router, with its parameters complete.
+    """A strategy that answers for a router, with its complete parameters.
 
     Args:
         name: Its name in the registry.
@@ -26,7 +26,7 @@ def inner_strategy(
 
     Raises:
         UnknownName: There is no such strategy or parameter.
-        UserError: It hands questions on itself, or a parameter has a value that is not allowed.
+        UserError: It is a router itself, or a parameter has an invalid value.
     """
     if name in ROUTING:
         raise UserError(

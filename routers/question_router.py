@@ -33,16 +33,16 @@ from .router_files import (
 
 
 class QuestionRouter:
-    """`question-router`: one of two models for the whole question, decided before anything is written.
+    """`question-router`: one of two models for the complete question, chosen before anything is generated.
 
-    Requests: one for the first token of the small model's chain of thought, where the file looks at it, and those of
-    the strategy that the chosen model was evaluated with.
+    Requests: one for the first token of the small model's chain of thought, if the file uses it, and those of the
+    strategy that the chosen model was evaluated with.
 
-    The solution comes back as it is, with notes of who was chosen and why. No confidence is made here.
+    The solution is returned unchanged, with notes on the choice.
 
     Differs: RouteLLM learns from people's preferences between answers, by matrix factorisation, a similarity-weighted
-    ranking or a trained language model. Here it is learned from evaluations, which know what was right, by logistic
-    regression on named signals and the question's embedding.
+    ranking or a trained language model. Here the router is learned from evaluations with known answers, by logistic
+    regression on named features and the question's embedding.
     """
 
     name: ClassVar[str] = "question-router"
@@ -70,21 +70,25 @@ class QuestionRouter:
 
         @model_validator(mode="before")
         @classmethod
-        def _note_digest(cls, given: Any) -> Any:
-            if isinstance(given, dict) and given.get("rate") is not None and given.get("threshold") is not None:
+        def _note_digest(cls, parameters: Any) -> Any:
+            if (
+                isinstance(parameters, dict)
+                and parameters.get("rate") is not None
+                and parameters.get("threshold") is not None
+            ):
                 raise ValueError("give rate or threshold, not both")
-            return with_digest(given, load_question_router_file)
+            return with_digest(parameters, load_question_router_file)
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        """See `Strategy.solve`.
+        """Choose a model and run its strategy.
 
         Raises:
             DataError: The file cannot be read.
-            UserError: There is no file, it is for other models or another file than the run began with, or no small
-                model was given.
+            UserError: There is no file, it is for other models or another file than the run started with, or there is
+                no small model.
             CapabilityMissing: A model cannot do what its strategy needs.
         """
         file = self._file(models)
@@ -101,22 +105,24 @@ class QuestionRouter:
         needed = probability_of(file.needed.value(file.space, row))
         threshold = self._threshold(file)
         who = "large" if needed >= threshold else "small"
-        telling = top_contributions(file.needed.shares(file.space, row))
+        contributions = top_contributions(file.needed.shares(file.space, row))
         why = f"the large model is needed with a chance of {needed:.3f}, from {threshold:.3f} on it is asked"
         chain = chains[who]
         ran = arm_label(chain.strategy, chain.parameters, "main" if who == "large" else "small")
         notes: dict[str, JsonValue] = {
             "selected_strategy": ran,
-            "why": with_contributions(why, telling),
+            "why": with_contributions(why, contributions),
             "chosen": chain.strategy,
             "answered": who,
             "needed": round(needed, 6),
             "threshold": threshold,
-            "most_telling": dict(telling),
+            "most_telling": dict(contributions),
         }
         run.emit(StrategyNote(strategy=run.config.strategy, name="question.routed", data=notes))
         solution = await strategies[who].solve(question, of_small if who == "small" else models, run)
-        return solution.model_copy(update={"notes": {**solution.notes, "selected_strategy": ran, "question_router": dict(notes)}})
+        return solution.model_copy(
+            update={"notes": {**solution.notes, "selected_strategy": ran, "question_router": dict(notes)}}
+        )
 
     def _file(self, models: Models) -> QuestionRouterFile:
         config = self.config

@@ -1,13 +1,4 @@
-"""`ModelUnderTest`: one model on the bench, with the requests that every trial needs.
-
-What measuring finds: `CheckResult`, one line of the table of capabilities, and `Throughput`.
-
-Trials of capabilities: each makes a small request whose effect is visible, and looks at the effect.
-
-Trials of the logits hooks: each is asked for something that a sample would not do of its own accord.
-
-`measure`: every capability of a model, declared and seen.
-"""
+"""`check_capabilities`: what a model declares, checked by small requests with a visible effect."""
 
 from __future__ import annotations
 
@@ -37,16 +28,13 @@ TOKENS = 8
 
 
 class ModelUnderTest:
-    """A model that is being measured.
-
-    Args:
-        model: The model.
+    """A model under test.
 
     Attributes:
         model: The model.
-        can: What it declares.
-        first: Its most likely reply to `ASK`, `TOKENS` tokens long; set by `begin`.
-        usage: What all samples so far have used.
+        can: Its declared capabilities.
+        first: Its most likely completion of `ASK`, `TOKENS` tokens long; set by `begin`.
+        usage: Usage of all samples so far.
     """
 
     def __init__(self, model: LanguageModel) -> None:
@@ -56,7 +44,7 @@ class ModelUnderTest:
         self.usage: list[Usage] = []
 
     async def begin(self) -> None:
-        """Have it say something.
+        """Generate the first completion.
 
         Raises:
             ReasonError: Not even that works.
@@ -74,7 +62,7 @@ class ModelUnderTest:
 
     async def batch(self, requests: Sequence[Request], listener: Listener | None = None) -> list[Completion]:
         """All samples of some requests, in order. Raises as `ask`."""
-        made = [c for reply in await self.model.generate(requests, listener) for c in reply]
+        made = [c for completion in await self.model.generate(requests, listener) for c in completion]
         self.usage += [c.usage for c in made]
         for completion in made:
             if completion.failure is not None:
@@ -86,15 +74,15 @@ State = Literal["ok", "differs", "more", "declared"]
 
 
 class CapabilityResult(Frozen):
-    """One capability: what the model says of it, and what a request showed.
+    """One capability: declared and measured.
 
     Attributes:
-        feature: Its name, as in `Capabilities`; a hook is `hook <name>`.
-        declared: What the model says.
-        measured: What was seen; None if nothing was measured.
-        state: "ok": as declared. "differs": declared and not there. "more": there and not declared, which misleads
-            nobody. "declared": not measured.
-        note: Figures, or why it was not measured.
+        feature: Its name, as in `Capabilities`; that of a logits processor is `logits processor <name>`.
+        declared: What the model declares.
+        measured: What was measured; None if nothing was.
+        state: "ok": as declared. "differs": declared and not there. "more": there and not declared, which is harmless.
+            "declared": not measured.
+        note: Numbers, or why it was not measured.
     """
 
     feature: str
@@ -105,13 +93,13 @@ class CapabilityResult(Frozen):
 
 
 class Throughput(Frozen):
-    """How fast a model is, for one short look; not a benchmark.
+    """Throughput of a model by a short measurement; not a benchmark.
 
     Attributes:
-        prompt_tokens_per_s: Tokens of a fresh prompt a second, its first new token included; None if nothing says how
-            many tokens it has.
-        decode_tokens_per_s: New tokens a second of one sample, without its first.
-        batch_tokens_per_s: Likewise of all samples of a batch together.
+        prompt_tokens_per_s: Tokens per second of a new prompt, with its first generated token; None if their number is
+            unknown.
+        decode_tokens_per_s: Generated tokens per second of one sample, without its first.
+        batch_tokens_per_s: Generated tokens per second of all samples of a batch together.
         batch: Samples of that batch.
     """
 
@@ -122,29 +110,29 @@ class Throughput(Frozen):
 
 
 def judged(feature: str, declared: bool, measured: bool, note: str = "") -> CapabilityResult:
-    """The finding on a capability that is there or not."""
+    """The result for a boolean capability."""
     state: State = "ok" if declared == measured else "differs" if declared else "more"
     return CapabilityResult(feature=feature, declared=declared, measured=measured, state=state, note=note)
 
 
 def unmeasured(feature: str, declared: JsonValue, note: str) -> CapabilityResult:
-    """The finding on a capability that was not measured."""
+    """The result for a capability that was not measured."""
     return CapabilityResult(feature=feature, declared=declared, state="declared", note=note)
 
 
 NEAR_NATS = 0.35
-"""Most that two computations of one log-probability in bf16 may lie apart: logits of 32 to 64 are quarters."""
+"""Maximum that two computations of one log-probability in bf16 may lie apart: logits of 32 to 64 are quarters."""
 
 ROUNDING = 1e-3
 
 MOST_ASKED = 1000
-"""Most alternatives that a request may ask for (`SamplingParams.top_logprobs`)."""
+"""Maximum alternatives that a request may ask for (`SamplingParams.top_logprobs`)."""
 
 CapabilityCheck = Callable[[ModelUnderTest], Awaitable[CapabilityResult]]
 
 
 async def logprobs(bench: ModelUnderTest) -> CapabilityResult:
-    """Log-probabilities of the tokens said."""
+    """Log-probabilities of the generated tokens."""
     shown = bench.first.logprobs
     good = bool(shown) and all(math.isfinite(v) and v <= ROUNDING for v in shown or ())
     if good and bench.first.token_ids:
@@ -157,17 +145,17 @@ async def top_logprobs(bench: ModelUnderTest) -> CapabilityResult:
     declared = bench.can.top_logprobs
     try:
         asked = max(1, min(declared, MOST_ASKED))
-        reply = await bench.ask(temperature=0, max_tokens=1, top_logprobs=asked)
+        completion = await bench.ask(temperature=0, max_tokens=1, top_logprobs=asked)
     except CapabilityMissing:
-        reply = Completion(text="", finish_reason="stop")
-    values = [t.logprob for t in (reply.top_logprobs or ((),))[0]]
+        completion = Completion(text="", finish_reason="stop")
+    values = [t.logprob for t in (completion.top_logprobs or ((),))[0]]
     mass = math.fsum(math.exp(v) for v in values)
-    whole = mass > 1 - ROUNDING  # a vocabulary that has no more
+    complete = mass > 1 - ROUNDING  # a vocabulary that has no more
     good = values == sorted(values, reverse=True) and mass <= 1 + ROUNDING
-    found = len(values) if good else 0
-    enough = found >= min(declared, MOST_ASKED) or (whole and good)
-    state: State = "differs" if not enough else "ok" if declared or not found else "more"
-    return CapabilityResult(feature="top_logprobs", declared=declared, measured=found, state=state)
+    num_alternatives = len(values) if good else 0
+    enough = num_alternatives >= min(declared, MOST_ASKED) or (complete and good)
+    state: State = "differs" if not enough else "ok" if declared or not num_alternatives else "more"
+    return CapabilityResult(feature="top_logprobs", declared=declared, measured=num_alternatives, state=state)
 
 
 async def full_vocabulary(bench: ModelUnderTest) -> CapabilityResult:
@@ -180,146 +168,148 @@ async def full_vocabulary(bench: ModelUnderTest) -> CapabilityResult:
     rest = max(0.0, 1 - math.fsum(shown))
     least = -math.fsum(p * math.log(p) for p in (*shown, rest) if p > 0)
     possible = token.entropy >= least - 0.01
-    note = f"entropy {token.entropy:.2f} nats" if token.support == "full" else "the listed tokens alone"
+    note = f"entropy {token.entropy:.2f} nats" if token.support == "full" else "only the listed tokens"
     return judged("full_vocabulary", declared, token.support == "full" and possible, note)
 
 
 async def scoring(bench: ModelUnderTest) -> CapabilityResult:
-    """The score of what the model said is what it said of it itself, and that of nonsense is lower."""
-    said = bench.first
-    what: str | tuple[int, ...] = said.token_ids or said.text
+    """The score of the model's own completion equals its log-probabilities, and that of nonsense is lower."""
+    first = bench.first
+    what: str | tuple[int, ...] = first.token_ids or first.text
     scored = await bench.model.score(ASK, [what, " zqx zqx zqx"])
     good = len(scored) == 2 and bool(scored[0].logprobs) and scored[0].logprob > scored[1].logprob
     note = ""
-    if good and said.token_ids and said.logprobs and len(said.logprobs) == len(scored[0].logprobs):
-        apart = max(abs(a - b) for a, b in zip(said.logprobs, scored[0].logprobs, strict=True))
+    if good and first.token_ids and first.logprobs and len(first.logprobs) == len(scored[0].logprobs):
+        apart = max(abs(a - b) for a, b in zip(first.logprobs, scored[0].logprobs, strict=True))
         good, note = apart <= NEAR_NATS, f"{apart:.3f} nats from the sample's own"
     return judged("scoring", bench.can.scoring, good, note)
 
 
 async def prefix(bench: ModelUnderTest) -> CapabilityResult:
-    """The reply's beginning is continued as the whole reply went on."""
-    said = bench.first
-    half = len(said.token_ids) // 2
+    """A prefix of a completion is continued as the completion was."""
+    first = bench.first
+    half = len(first.token_ids) // 2
     if half:
         try:
             rest = await bench.ask(
-                ASK.with_prefix(said.token_ids[:half]), temperature=0, max_tokens=len(said.token_ids) - half
+                ASK.with_prefix(first.token_ids[:half]),
+                temperature=0,
+                max_tokens=len(first.token_ids) - half,
             )
         except CapabilityMissing:  # no token ids, but perhaps text
             half = 0
         else:
-            return judged("prefix", bench.can.prefix, continues(said, rest, half))
-    cut = said.text.find(" ", len(said.text) // 2)
+            return judged("prefix", bench.can.prefix, continues(first, rest, half))
+    cut = first.text.find(" ", len(first.text) // 2)
     if cut <= 0:
-        return unmeasured("prefix", bench.can.prefix, "the reply is too short to be cut")
-    rest = await bench.ask(ASK.with_prefix(said.text[:cut]), temperature=0, max_tokens=4)
-    good = bool(rest.text.strip()) and said.text[cut:].strip().startswith(rest.text.strip()[:4])
+        return unmeasured("prefix", bench.can.prefix, "the completion is too short to be split")
+    rest = await bench.ask(ASK.with_prefix(first.text[:cut]), temperature=0, max_tokens=4)
+    good = bool(rest.text.strip()) and first.text[cut:].strip().startswith(rest.text.strip()[:4])
     return judged("prefix", bench.can.prefix, good, "by text")
 
 
-def continues(whole: Completion, rest: Completion, start: int) -> bool:
-    """Whether `rest` is the whole from token `start` on, or leaves it at a token that was as likely as the other."""
-    for at, (a, b) in enumerate(zip(whole.token_ids[start:], rest.token_ids, strict=False)):
+def continues(complete: Completion, rest: Completion, start: int) -> bool:
+    """Whether `rest` equals `complete` from token `start` on, or departs from it at a token of nearly equal probability."""
+    for at, (a, b) in enumerate(zip(complete.token_ids[start:], rest.token_ids, strict=False)):
         if a != b:
-            if whole.logprobs is None or rest.logprobs is None:
+            if complete.logprobs is None or rest.logprobs is None:
                 return False
-            return abs(whole.logprobs[start + at] - rest.logprobs[at]) <= NEAR_NATS and at > 0
+            return abs(complete.logprobs[start + at] - rest.logprobs[at]) <= NEAR_NATS and at > 0
     return bool(rest.token_ids)
 
 
 async def seed(bench: ModelUnderTest) -> CapabilityResult:
-    """The same seed says the same, alone and in a batch, and other seeds say something else."""
+    """The same seed gives the same sample, alone and in a batch, and other seeds give other samples."""
 
     def one(number: int, prompt: Prompt = ASK) -> Request:
         return Request(prompt=prompt, sampling=SamplingParams(temperature=1.0, max_tokens=12, seed=number))
 
-    [alone] = await bench.batch([one(1)])
-    [_, beside, *others] = await bench.batch([one(4, OTHER), one(1), one(2), one(3)])
-    if all(said(o) == said(alone) for o in others):
-        return unmeasured("seed", bench.can.seed, "every seed says the same here, which proves nothing")
-    return judged("seed", bench.can.seed, said(beside) == said(alone))
+    [single] = await bench.batch([one(1)])
+    [_, with_tools, *others] = await bench.batch([one(4, OTHER), one(1), one(2), one(3)])
+    if all(sample_identity(o) == sample_identity(single) for o in others):
+        return unmeasured("seed", bench.can.seed, "every seed gives the same sample here, which proves nothing")
+    return judged("seed", bench.can.seed, sample_identity(with_tools) == sample_identity(single))
 
 
-def said(completion: Completion) -> tuple[object, ...]:
+def sample_identity(completion: Completion) -> tuple[object, ...]:
     """What two equal samples have in common."""
     return completion.text, completion.token_ids
 
 
 async def json_schema(bench: ModelUnderTest) -> CapabilityResult:
-    """A reply satisfies a schema that nobody told the model of."""
+    """A completion satisfies a schema that the prompt does not mention."""
     try:
-        reply = await bench.ask(temperature=0, max_tokens=TRIAL_TOKENS, logprobs=False, json_schema=TRIAL_SCHEMA)
+        completion = await bench.ask(temperature=0, max_tokens=TRIAL_TOKENS, logprobs=False, json_schema=TRIAL_SCHEMA)
     except CapabilityMissing:
         return judged("json_schema", bench.can.json_schema, False)
-    return judged("json_schema", bench.can.json_schema, is_trial(reply.text))
+    return judged("json_schema", bench.can.json_schema, is_trial(completion.text))
 
 
 async def tools(bench: ModelUnderTest) -> CapabilityResult:
-    """A prompt is longer by the tools that it comes with."""
+    """A prompt is longer with tools."""
     try:
-        beside = await bench.ask(ASK.model_copy(update={"tools": (TRIAL_TOOL,)}), temperature=0, max_tokens=1)
+        with_tools = await bench.ask(ASK.model_copy(update={"tools": (TRIAL_TOOL,)}), temperature=0, max_tokens=1)
     except CapabilityMissing:
         return judged("tools", bench.can.tools, False)
-    return judged("tools", bench.can.tools, beside.usage.prompt_tokens > bench.first.usage.prompt_tokens > 0)
+    return judged("tools", bench.can.tools, with_tools.usage.prompt_tokens > bench.first.usage.prompt_tokens > 0)
 
 
 async def forks(bench: ModelUnderTest) -> CapabilityResult:
-    """A second prompt that begins like the first takes its keys and values over."""
+    """A second prompt that begins like the first reuses its keys and values."""
     start = long_text(bench)
     await bench.ask(Prompt.user(f"{start} Say one of them."), temperature=0, max_tokens=1)
     second = await bench.ask(Prompt.user(f"{start} Add them up."), temperature=0, max_tokens=1)
-    cached, whole = second.usage.cached_tokens, second.usage.prompt_tokens
-    return judged("forks", bench.can.forks, cached > 0, f"{cached} of {whole} prompt tokens came from the cache")
+    cached, complete = second.usage.cached_tokens, second.usage.prompt_tokens
+    return judged("forks", bench.can.forks, cached > 0, f"{cached} of {complete} prompt tokens came from the cache")
 
 
 def long_text(bench: ModelUnderTest) -> str:
-    """A text of some hundred tokens that no cache has seen, or as much as the context allows."""
+    """A text of some hundred tokens that is in no cache, or as much as the context allows."""
     draw = random.Random(secrets.token_hex(8))  # noqa: S311 (it is no secret, only new)
     count = 120 if (bench.can.context_tokens or 4096) >= 1024 else 12
     return "Keep these numbers in mind: " + ", ".join(str(draw.randrange(100, 1000)) for _ in range(count)) + "."
 
 
 async def pins(bench: ModelUnderTest) -> CapabilityResult:
-    """A prefix that is kept under a name is taken over by a prompt that begins with it."""
+    """A named prefix is reused by a prompt that begins with it."""
     if not bench.can.pins:
         return judged("pins", False, False)
     store, name = kv_store_of(bench.model), f"measuring-{secrets.token_hex(6)}"
     prompt = Prompt(text=long_text(bench))
     kept = await store.save(name, prompt)
     try:
-        reply = await bench.ask(prompt.with_prefix(" And"), temperature=0, max_tokens=1)
+        completion = await bench.ask(prompt.with_prefix(" And"), temperature=0, max_tokens=1)
         listed = name in [state.saved.name for state in await store.saved()]
     finally:
         await store.drop(name)
-    cached, stored = reply.usage.cached_tokens, kept.saved.stored
+    cached, stored = completion.usage.cached_tokens, kept.saved.stored
     note = f"{cached} of {stored} tokens kept were taken over; {kept.saved.nbytes / 1e6:.1f} MB on disk"
     return judged("pins", True, listed and cached > 0 and cached >= stored - 64, note)
 
 
 async def kv_sharing(bench: ModelUnderTest) -> CapabilityResult:
-    """What one worker reads changes the chances of what another one draws in the same pass."""
+    """The input of one worker changes the probabilities of another one's token in the same pass."""
     model = bench.model
     if not bench.can.kv_sharing or not isinstance(model, SupportsWorkers):
         return judged("kv_sharing", bench.can.kv_sharing, False)
-    drawn: list[WorkerToken | None] = []
+    tokens: list[WorkerToken | None] = []
     for text in (" one, two", " nine, ten", " one, two"):
         group = await model.start_workers(
             WorkerGroupConfig(prompt=ASK, layout="contiguous", own_header=" Mine:", temperature=0)
         )
         try:
-            drawn.append(
+            tokens.append(
                 (await group.advance(GroupStep(inputs=(WorkerInput(text=" I say"), WorkerInput(text=text)))))[0]
             )
             bench.usage.append(group.usage)
         finally:
             await group.aclose()
-    first, other, again = drawn
+    first, other, again = tokens
     return judged("kv_sharing", True, first == again and first != other)
 
 
 async def context_tokens(bench: ModelUnderTest) -> CapabilityResult:
-    """A request that fills the context is taken, and one that needs a token more is refused."""
+    """A request that fills the context is accepted, and one that needs a token more is refused."""
     declared = bench.can.context_tokens
     if declared is None:
         return unmeasured("context_tokens", None, "unknown")
@@ -337,7 +327,7 @@ async def context_tokens(bench: ModelUnderTest) -> CapabilityResult:
 
 
 async def _taken(bench: ModelUnderTest, tokens: int) -> bool:
-    """Whether a request for so many tokens is begun; it is stopped at its first piece."""
+    """Whether a request for so many tokens is accepted; it is stopped at its first chunk."""
     if tokens < 1:
         return False
     request = Request(prompt=ASK, sampling=SamplingParams(temperature=0, max_tokens=tokens, seed=0))
@@ -353,7 +343,7 @@ async def _taken(bench: ModelUnderTest, tokens: int) -> bool:
 
 
 async def prices(bench: ModelUnderTest) -> CapabilityResult:
-    """The prices charged for the requests so far are those declared."""
+    """The charged prices of the requests so far are those declared."""
     can = bench.can
     declared = [can.usd_per_prompt_token, can.usd_per_completion_token]
     shown = [u.cost_usd for u in bench.usage]
@@ -370,9 +360,11 @@ async def prices(bench: ModelUnderTest) -> CapabilityResult:
     )
     cached = any(u.cached_tokens for u in bench.usage)  # these may cost less
     good = cost is not None and (cost <= expected * 1.01 if cached else math.isclose(cost, expected, rel_tol=0.01))
-    told = "no cost was told" if cost is None else f"${cost:.6f} for the requests above" if cost else "nothing charged"
+    text = (
+        "no cost was reported" if cost is None else f"${cost:.6f} for the requests above" if cost else "nothing charged"
+    )
     state = "ok" if good else "differs"
-    return CapabilityResult(feature="prices", declared=declared, measured=cost, state=state, note=told)
+    return CapabilityResult(feature="prices", declared=declared, measured=cost, state=state, note=text)
 
 
 FEATURES: tuple[tuple[str, CapabilityCheck], ...] = (
@@ -395,25 +387,25 @@ FEATURES: tuple[tuple[str, CapabilityCheck], ...] = (
 async def tried(
     bench: ModelUnderTest, feature: str, declared: object, trial: CapabilityCheck, seconds: float
 ) -> CapabilityResult:
-    """Run a trial; what the model refuses or fails at is not there.
+    """Run a check; a capability that the model refuses or fails at is not there.
 
     Args:
         bench: The model.
-        feature: The capability's name.
-        declared: What the model says of it.
-        trial: Its trial.
-        seconds: Time left.
+        feature: Name of the capability.
+        declared: What the model declares.
+        trial: The check.
+        seconds: Remaining time.
     """
     shown = declared if isinstance(declared, bool | int | float | str | None) else str(declared)
     if seconds <= 0:
-        return unmeasured(feature, shown, "the time was up")
+        return unmeasured(feature, shown, "out of time")
     try:
         async with asyncio.timeout(seconds) as clock:
             return await trial(bench)
     except TimeoutError:
         if not clock.expired():
             raise
-        return unmeasured(feature, shown, "the time was up")
+        return unmeasured(feature, shown, "out of time")
     except ReasonError as error:
         note = "" if isinstance(error, CapabilityMissing) and not declared else error.message
         return CapabilityResult(
@@ -422,9 +414,9 @@ async def tried(
 
 
 async def entropy_probe(bench: ModelUnderTest, token: int) -> bool:
-    """The entropy reported is the next token's own."""
-    reply = await hooked(bench, "entropy_probe", {"first": 1}, 2)
-    report: Any = reply.extras.get("entropy_probe")
+    """The reported entropy is the next token's own."""
+    completion = await sample_with(bench, "entropy_probe", {"first": 1}, 2)
+    report: Any = completion.extras.get("entropy_probe")
     if not isinstance(report, dict) or report.get("positions") != [0]:
         return False
     if not bench.can.full_vocabulary:
@@ -434,36 +426,36 @@ async def entropy_probe(bench: ModelUnderTest, token: int) -> bool:
 
 
 async def forbid_tokens(bench: ModelUnderTest, token: int) -> bool:
-    """The most likely first token is not said."""
+    """The most likely first token is not sampled."""
     first = bench.first.token_ids[0]
-    reply = await hooked(bench, "forbid_tokens", {"ids": [first]}, 2)
-    return bool(reply.token_ids) and first not in reply.token_ids
+    completion = await sample_with(bench, "forbid_tokens", {"ids": [first]}, 2)
+    return bool(completion.token_ids) and first not in completion.token_ids
 
 
 async def only_tokens(bench: ModelUnderTest, token: int) -> bool:
-    """One token is said again and again."""
-    return (await hooked(bench, "only_tokens", {"ids": [token]}, 3)).token_ids == (token,) * 3
+    """One token is sampled repeatedly."""
+    return (await sample_with(bench, "only_tokens", {"ids": [token]}, 3)).token_ids == (token,) * 3
 
 
 async def steer(bench: ModelUnderTest, token: int) -> bool:
-    """A token that is pushed hard is said."""
-    return (await hooked(bench, "steer", {"ids": [token], "weight": 1000.0}, 2)).token_ids == (token,) * 2
+    """A token with a large bias is sampled."""
+    return (await sample_with(bench, "steer", {"ids": [token], "weight": 1000.0}, 2)).token_ids == (token,) * 2
 
 
 async def step_control(bench: ModelUnderTest, token: int) -> bool:
-    """The answer is opened by the token given, at the place given."""
-    reply = await hooked(bench, "step_control", {"opener_ids": [token], "open_after_tokens": 2}, 3)
-    return reply.token_ids[:2] == bench.first.token_ids[:2] and reply.token_ids[2:3] == (token,)
+    """The answer is opened by the given token, at the given position."""
+    completion = await sample_with(bench, "step_control", {"opener_ids": [token], "open_after_tokens": 2}, 3)
+    return completion.token_ids[:2] == bench.first.token_ids[:2] and completion.token_ids[2:3] == (token,)
 
 
 async def stop_on_confidence(bench: ModelUnderTest, token: int) -> bool:
-    """A threshold that nothing reaches ends the text as soon as the window is full."""
+    """A threshold that no sample reaches ends the text once the window is full."""
     args = {"threshold": 1e6, "window": 2, "top": 2, "end_ids": [token]}
-    return (await hooked(bench, "stop_on_confidence", args, 2)).token_ids[1:] == (token,)
+    return (await sample_with(bench, "stop_on_confidence", args, 2)).token_ids[1:] == (token,)
 
 
 async def contrast(bench: ModelUnderTest, token: int) -> bool:
-    """Two requests with different prompts say the same tokens."""
+    """Two requests with different prompts sample the same tokens."""
 
     def member(role: str) -> Request:
         call = LogitsProcessorSpec(name="contrast", args={"pair": "measuring", "role": role})
@@ -472,13 +464,15 @@ async def contrast(bench: ModelUnderTest, token: int) -> bool:
 
     expert, amateur = await bench.batch([member("expert"), member("amateur")])
     report: Any = expert.extras.get("contrast")
-    whole = isinstance(report, dict) and report.get("mixed") == len(expert.token_ids)
-    return whole and expert.token_ids == amateur.token_ids
+    complete = isinstance(report, dict) and report.get("mixed") == len(expert.token_ids)
+    return complete and expert.token_ids == amateur.token_ids
 
 
-async def hooked(bench: ModelUnderTest, name: str, args: dict[str, Any], tokens: int) -> Completion:
-    """A greedy sample with one hook."""
-    return await bench.ask(temperature=0, max_tokens=tokens, logits_processors=(LogitsProcessorSpec(name=name, args=args),))
+async def sample_with(bench: ModelUnderTest, name: str, args: dict[str, Any], tokens: int) -> Completion:
+    """A greedy sample with one logits processor."""
+    return await bench.ask(
+        temperature=0, max_tokens=tokens, logits_processors=(LogitsProcessorSpec(name=name, args=args),)
+    )
 
 
 Effect = Callable[[ModelUnderTest, int], Awaitable[bool]]
@@ -495,28 +489,30 @@ EFFECTS: dict[str, Effect] = {
 """What shows that a hook acts, by its name."""
 
 
-def hook_trial(name: str) -> CapabilityCheck:
-    """The trial of a hook; one of another package is not measured, since nobody knows what it should do."""
+def processor_check(name: str) -> CapabilityCheck:
+    """The check of a logits processor; one of a third party is not measured, since its effect is unknown."""
 
     async def trial(bench: ModelUnderTest) -> CapabilityResult:
         effect, feature = EFFECTS.get(name), f"logits processor {name}"
         if effect is None:
-            return unmeasured(feature, True, "of another package")
-        said = bench.first.token_ids
-        others = [i for i in said if i not in said[:3]]  # said later, so it does not end the text and is no surprise
+            return unmeasured(feature, True, "of a third party")
+        first = bench.first.token_ids
+        others = [
+            i for i in first if i not in first[:3]
+        ]  # generated later, so it does not end the text and is no surprise
         if not others:
-            return unmeasured(feature, True, "the model hides its token ids, or says too few of them")
+            return unmeasured(feature, True, "the model hides its token ids, or generates too few of them")
         return judged(feature, True, await effect(bench, others[0]))
 
     return trial
 
 
 MAX_CHECK_TOKENS = (8000, 1000)
-"""Most tokens that measuring takes, of prompts and of completions, speed included."""
+"""Maximum tokens that measuring takes, of prompts and of completions, speed included."""
 
 
 def worst_cost_usd(can: Capabilities) -> float | None:
-    """Most that measuring costs, in US dollars; None if the price is unknown."""
+    """Maximum cost of the checks, in US dollars; None if the price is unknown."""
     if can.usd_per_prompt_token is None or can.usd_per_completion_token is None:
         return None
     prompt, completion = MAX_CHECK_TOKENS
@@ -528,37 +524,37 @@ async def check_capabilities(
     *,
     only_declared: bool = False,
     seconds: float = 120.0,
-    tell: Callable[[str, int, int], None] = lambda feature, done, total: None,
+    on_check: Callable[[str, int, int], None] = lambda feature, done, total: None,
 ) -> AsyncIterator[CapabilityResult]:
-    """What a model declares and what it does, capability by capability.
+    """Check what a model declares, capability by capability.
 
     Args:
         model: The model.
         only_declared: Whether to make no request at all.
-        seconds: Time for all of it; what does not come in time is left as declared.
-        tell: Told what comes next, how many are done, and how many there are.
+        seconds: Maximum time in seconds; what is not measured in time is left as declared.
+        report: Called with the next check, the number of finished ones, and their total.
 
     Raises:
         ReasonError: Not even a plain request works.
     """
     can, bench, until = model.capabilities, ModelUnderTest(model), time.monotonic() + seconds
     trials = [(name, getattr(can, name), trial) for name, trial in FEATURES]
-    trials += [(f"logits processor {name}", True, hook_trial(name)) for name in sorted(can.logits_processors)]
+    trials += [(f"logits processor {name}", True, processor_check(name)) for name in sorted(can.logits_processors)]
     total = len(trials) + 2
     if not only_declared:
-        tell("a plain request", 0, total)
+        on_check("a plain request", 0, total)
         await bench.begin()
     for done, (feature, declared, trial) in enumerate(trials, 1):
         if only_declared:
             yield unmeasured(feature, declared, "")
             continue
-        tell(feature, done, total)
+        on_check(feature, done, total)
         yield await tried(bench, feature, declared, trial, until - time.monotonic())
     if not can.logits_processors:
         yield (
             unmeasured("logits_processors", False, "")
             if only_declared
-            else await tried(bench, "logits_processors", False, _no_hooks, until - time.monotonic())
+            else await tried(bench, "logits_processors", False, _refuses_processors, until - time.monotonic())
         )
     yield unmeasured("max_batch", can.max_batch, "")
     shown = [can.usd_per_prompt_token, can.usd_per_completion_token]
@@ -568,14 +564,20 @@ async def check_capabilities(
         yield await prices(bench)
 
 
-async def _no_hooks(bench: ModelUnderTest) -> CapabilityResult:
-    """A model without hooks refuses a request that has one, and does not leave it out in silence."""
+async def _refuses_processors(bench: ModelUnderTest) -> CapabilityResult:
+    """A model without logits processors refuses a request that has one, and does not ignore it."""
     try:
         await bench.ask(
-            temperature=0, max_tokens=1, logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0]}),)
+            temperature=0,
+            max_tokens=1,
+            logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0]}),),
         )
     except CapabilityMissing:
         return judged("logits_processors", False, False)
     return CapabilityResult(
-        feature="logits_processors", declared=False, measured=False, state="differs", note="a request with a hook is not refused"
+        feature="logits_processors",
+        declared=False,
+        measured=False,
+        state="differs",
+        note="a request with a logits processor is not refused",
     )

@@ -1,7 +1,4 @@
-"""`load_model`: from a model string to a `LanguageModel`; the prefix says which backend.
-
-The backends: by which prefix of a model string each is chosen, what it needs, and what it is for.
-"""
+"""`load_model`: from a model string to a `LanguageModel`, and the table of backends."""
 
 from __future__ import annotations
 
@@ -23,22 +20,22 @@ from .prefix_directory import PrefixStorage
 async def load_model(
     name: str, settings: Settings, progress: Progress | None = None, limiters: LimiterRegistry | None = None
 ) -> LanguageModel:
-    """Fetch what is missing, load the model and start its engine, off the event loop.
+    """Download what is missing, load the model and start its engine, off the event loop.
 
-    Cancelling the awaiting task stops a fetch or conversion, removes its partial files, and closes a model that was
+    Cancelling the awaiting task stops a download or conversion, removes its partial files, and closes a model that was
     loaded in the meantime.
 
     Args:
         name: The model string, for example `local/smollm2-135m`.
-        settings: Where the files are kept, and how the engine is set up.
-        progress: Told of the progress, from another thread.
-        limiters: Bounds of the requests under way at once to providers, shared with other models of one owner.
+        settings: Location of the files, and settings of the engine.
+        progress: Called with the progress, from another thread.
+        limiters: Limits of concurrent requests to providers, shared with other models of one owner.
 
     Raises:
         UnknownName: No model has that name.
-        UserError: A setting is out of range, an extra is missing, or a key or address is.
+        UserError: A setting is out of range, or an extra, a key or an address is missing.
         DataError: A model file is damaged or not supported.
-        BackendUnavailable: The model cannot be had here, or its server cannot be reached.
+        BackendUnavailable: The model is not available here, or its server cannot be reached.
     """
     if name.startswith("vllm/"):
         return await _load_vllm(name, settings, progress)
@@ -88,10 +85,10 @@ class Backend(Frozen):
     """One way to run a model.
 
     Attributes:
-        model_string: Form of the model strings it takes.
-        what: What it is.
+        model_string: Form of its model strings.
+        what: Description.
         needs: What must be installed or running.
-        can: What it can do beyond plain text.
+        can: Capabilities in addition to plain text.
     """
 
     model_string: str

@@ -1,9 +1,4 @@
-"""`LanguageModel`: the one protocol behind which every backend stands, and what a backend says it can do.
-
-`ExplainsTokens`: the protocol of models that can tell which parts of a prompt a continuation rests on, from inside.
-
-It takes the weights, so few models have it: the embedded engine, for the families it computes itself.
-"""
+"""`LanguageModel`: the protocol of every backend, and its capabilities."""
 
 from __future__ import annotations
 
@@ -29,27 +24,27 @@ Feature = Literal[
 
 
 class Capabilities(Frozen):
-    """What a model can do. Never optimistic: a feature is listed if it was measured or is documented for this backend.
+    """What a model can do; a feature is listed only if it was measured or is documented for this backend.
 
     Attributes:
         logprobs: Log-probabilities of generated tokens.
-        top_logprobs: Most alternatives per position; 0 if none.
-        full_vocabulary: `next_token` covers the whole vocabulary, so its entropy is exact.
+        top_logprobs: Maximum alternatives per position; 0 if none.
+        full_vocabulary: `next_token` covers the complete vocabulary, so its entropy is exact.
         scoring: `score` works.
-        prefix: The reply's beginning can be given and is continued exactly.
-        seed: A seeded sample is reproducible, whatever shares its batch.
-        logits_processors: Names of the logits hooks that work here.
-        json_schema: Texts can be held to a JSON Schema (`SamplingParams.json_schema`).
+        prefix: A prefix of the response can be given and is continued exactly.
+        seed: A seeded sample is reproducible, whatever else is in its batch.
+        logits_processors: Names of the supported logits processors.
+        json_schema: Texts can be constrained to a JSON Schema (`SamplingParams.json_schema`).
         forks: Prompts that share a prefix share its keys and values.
         kv_sharing: Several workers can read one another's cache while they generate (Hogwild).
-        pins: Prefixes can be kept under names, in memory and on disk (`kv_store.KVStore`). A model without them gives
+        pins: Prefixes can be stored under names, in memory and on disk (`kv_store.KVStore`). A model without them gives
             the same results and computes more.
-        tools: A prompt's tools are shown to the model in its own form, and its calls are read.
-        context_tokens: Most tokens of prompt and completion together; None if unknown.
-        max_batch: Requests that run together; None if the backend decides.
-        usd_per_prompt_token: Price; 0 for models that run here, None if unknown.
-        usd_per_completion_token: Likewise.
-        prompt_per_sample: Every sample of a request pays for the prompt again; else the prompt is paid for once.
+        tools: A prompt's tools are rendered in the model's own form, and its calls are parsed.
+        context_tokens: Maximum tokens of prompt and completion together; None if unknown.
+        max_batch: Maximum requests of a batch; None if the backend decides.
+        usd_per_prompt_token: Price; 0 for local models, None if unknown.
+        usd_per_completion_token: Price; 0 for local models, None if unknown.
+        prompt_per_sample: Whether every sample of a request is charged for the prompt; otherwise it is charged once.
     """
 
     logprobs: bool = False
@@ -72,60 +67,55 @@ class Capabilities(Frozen):
 
     @property
     def price_known(self) -> bool:
-        """Whether the price of a call can be told."""
+        """Whether the price of a call is known."""
         return self.usd_per_prompt_token is not None and self.usd_per_completion_token is not None
 
     def has(self, feature: Feature) -> bool:
-        """Whether the feature is there at all."""
+        """Whether a feature is supported at all."""
         return bool(getattr(self, feature))
 
 
 class Listener(Protocol):
-    """Hears of tokens and finished samples while `generate` is under way.
+    """Receives tokens and finished samples during `generate`.
 
-    Called on the event loop that awaits `generate`, in order per sample. It must be quick and must not raise.
+    Called on the event loop that awaits `generate`, in order per sample. It must be fast and must not raise.
     """
 
     def __call__(self, chunk: Chunk) -> None:
-        """Take the next piece of a sample; the last piece carries the whole completion."""
+        """Receive the next chunk of a sample; the last chunk has the completion."""
 
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A language model, whatever runs it.
+    """A language model on any backend.
 
     All methods may be called concurrently from one event loop. Cancelling the awaiting task stops the work on the
-    backend (at the next decode step, or by closing the connection) and frees what it held.
+    backend (at the next decode step, or by closing the connection) and frees its resources.
 
     Attributes:
         name: The model string, for example `local/smollm2-135m`.
-        identity: What the run store keys on: changes whenever the same request could get another answer (weights,
-            number format, quantisation), and not with the machine or path.
+        identity: Part of every key in the run store: changes whenever the same request could get another response
+            (weights, number format, quantisation), and not with the machine or path.
     """
 
     name: str
     identity: str
 
     @property
-    def capabilities(self) -> Capabilities:
-        """What this model can do."""
+    def capabilities(self) -> Capabilities: ...
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         """Sample every request, all of them as one batch where the backend can.
 
-        Args:
-            requests: What to sample.
-            listener: Told of tokens and finished samples as they come.
-
         Returns:
-            Per request one completion for each of `request.indices`, in that order. A sample that failed alone is a
+            Per request one completion for each of `request.indices`, in that order. A sample that failed is a
             completion with `failure` set.
 
         Raises:
             ContextTooLong: A request does not fit.
-            CapabilityMissing: A request needs what this backend lacks (an unknown hook, a JSON schema, too many
-                alternatives).
-            UserError: A JSON schema is broken, or says what the backend cannot hold a text to.
+            CapabilityMissing: A request needs what this backend lacks (an unknown logits processor, a JSON schema, too
+                many alternatives).
+            UserError: A JSON schema is invalid or not supported.
             BackendError: Nothing could be generated at all.
         """
 
@@ -135,8 +125,8 @@ class LanguageModel(Protocol):
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         """Log-probabilities of given continuations of one prompt, whose prefix is computed once.
 
-        A text continuation is tokenized together with the prompt where the seam matters (the tokens are those of the
-        whole text, less the longest common run with the prompt's own).
+        A text continuation is tokenized together with the prompt where their boundary matters (its tokens are those of
+        the complete text without the longest common prefix with the prompt's own).
 
         Raises:
             CapabilityMissing: The backend cannot score.
@@ -147,29 +137,29 @@ class LanguageModel(Protocol):
         """Distribution of the token after each prompt, with the `top` most likely ones listed.
 
         Raises:
-            CapabilityMissing: The backend shows no distribution.
+            CapabilityMissing: The backend returns no distribution.
         """
 
     def count_tokens(self, prompt: Prompt) -> int | None:
-        """Tokens of a prompt with its template; None if the backend cannot tell without a call."""
+        """Tokens of a prompt with its template; None if the backend needs a call to count them."""
 
     async def aclose(self) -> None:
-        """Release everything; idempotent. Requests under way are cancelled."""
+        """Release everything; idempotent. Requests in flight are cancelled."""
 
 
 class Relevance(Frozen):
-    """What a continuation rests on.
+    """Attribution of a continuation to the parts of its prompt.
 
     Attributes:
-        relevance: For each part of the prompt what it adds to the continuation's log-probability by layer-wise
-            relevance propagation (AttnLRP), summed over its tokens and over the continuation's, in nats. It may be
-            negative: the part speaks against the continuation.
+        relevance: For each part its contribution to the continuation's log-probability by layer-wise relevance
+            propagation (AttnLRP), summed over its tokens and over the continuation's, in nats. It may be negative: the
+            part lowers the probability.
         gradient: Gradient times input, summed likewise: how much the log-probability changes with the length of the
-            part's embeddings, to first order, in nats. Exact as a derivative; as a measure of what a continuation rests
-            on it is weak in deep models.
-        attention: For each part its share of the attention that the positions before the continuation's tokens pay,
-            over all heads and layers, in [0, 1]. Attention shows where a model looks, not what moves it: not causal.
-        tokens: Tokens of each part; one that lies across a part's end belongs to the part with more of it.
+            part's embeddings, to first order, in nats. Exact as a derivative; as an attribution it is weak in deep
+            models.
+        attention: For each part its share of the attention of the positions that predict the continuation's tokens,
+            over all heads and layers, in [0, 1]. Attention is not causal.
+        tokens: Tokens of each part; one that crosses a part's boundary belongs to the part with more of it.
         rest: Relevance of all tokens that belong to no part.
         logprob: Summed log-probability of the continuation, in nats, in fp32 whatever the model's number format.
         usage: Tokens; `prompt_tokens` counts prompt and continuation.
@@ -186,19 +176,18 @@ class Relevance(Frozen):
 
 @runtime_checkable
 class ExplainsTokens(Protocol):
-    """A model that can look into itself."""
+    """A model whose weights are available for attribution: the embedded engine, for the families it computes itself."""
 
     async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
-        """How much each part of a prompt matters for a continuation, by passes forward and back.
+        """Attribution of a continuation to parts of a prompt, by forward and backward passes.
 
         Args:
             prompt: The prompt; its prefix, if it has one, is text.
-            parts: Pieces of the prompt, word for word, in the order in which they stand there; none overlaps another.
-            continuation: What follows the prompt.
+            parts: Exact substrings of the prompt, in their order, without overlap.
+            continuation: Text after the prompt.
 
         Raises:
-            CapabilityMissing: The model cannot.
-            UserError: A part does not stand in the prompt, or not behind the part before it; or the continuation adds
-                no token.
+            CapabilityMissing: The model does not support it.
+            UserError: A part is not in the prompt after the previous one; or the continuation adds no token.
             ContextTooLong: Prompt and continuation do not fit.
         """

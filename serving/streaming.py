@@ -1,4 +1,4 @@
-"""`ChunkQueue`: chunks on their way from an engine to a reader who may be slow."""
+"""`ChunkQueue`: chunks between an engine and a slow consumer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from .model import Listener
 
 
 class ChunkQueue:
-    """Chunks that wait for their reader; pieces of one sample are joined while they wait.
-
-    So it never holds more than one chunk for each sample.
-    """
+    """Chunks that wait for their consumer; those of one sample are joined into one."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, Chunk] = {}
@@ -23,7 +20,6 @@ class ChunkQueue:
         self._closed = False
 
     def put(self, chunk: Chunk) -> None:
-        """Add a piece."""
         before = self._waiting.get(chunk.sample_index)
         if before is not None:
             chunk = chunk.model_copy(
@@ -38,7 +34,7 @@ class ChunkQueue:
         self._changed.set()
 
     def close(self) -> None:
-        """There will be no more."""
+        """Mark the end of the stream."""
         self._closed = True
         self._changed.set()
 
@@ -58,7 +54,7 @@ Generate = Callable[[Sequence[Request], Listener | None], Awaitable[list[list[Co
 
 
 async def stream_of(generate: Generate, request: Request) -> AsyncGenerator[Chunk, None]:
-    """`LanguageModel.stream` made of `LanguageModel.generate`: leaving the stream early cancels the work."""
+    """`LanguageModel.stream` from `LanguageModel.generate`: leaving the stream early cancels the work."""
     pieces = ChunkQueue()
     work = asyncio.ensure_future(generate([request], pieces.put))
     work.add_done_callback(lambda _: pieces.close())

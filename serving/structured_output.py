@@ -1,8 +1,8 @@
-"""`GrammarCompiler`: JSON schemas over a model's tokens, as logits hooks that leave nothing but what a schema allows.
+"""JSON schemas as logits processors, which allow only the tokens that a schema permits next.
 
-llguidance reads a schema and tells at each place which tokens may follow; the mask is a hook like any other and stands
-behind all others, so that nothing can undo it. JSON is written as `json.dumps` writes it, one blank behind commas and
-colons and none elsewhere: where blanks are free, small models write blanks and nothing else.
+llguidance computes the permitted tokens at each position; the mask is applied after all other logits processors, so
+that none can undo it. JSON is written as by `json.dumps`, with one blank after commas and colons and none elsewhere: if
+white space is free, small models write nothing else.
 
 Source: llguidance (github.com/guidance-ai/llguidance), which parses by Earley's algorithm over derivatives of regular
 expressions and walks the tree of all tokens' bytes.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 SCHEMA: Final = "json_schema"
-"""Name under which a grammar stands among a sample's hooks."""
+"""Name under which a grammar is among a sample's hooks."""
 
 MAX_CACHED_GRAMMARS: Final = 64
 """Schemas of a model whose grammars are kept ready."""
@@ -53,13 +53,13 @@ _MOST_SHOWN = 160
 
 
 class GrammarError(BackendError):
-    """A text cannot be held to its schema any further: the grammar has become too large for the next token."""
+    """A text cannot be constrained any further: the grammar has become too large for the next token."""
 
     code: ClassVar[str] = "grammar_failed"
 
 
 class GrammarProcessor:
-    """A hook that holds each sample to one schema. What a sample has written so far is in its state's memory.
+    """A logits processor that constrains samples to one schema. The text so far is in the state's memory.
 
     Args:
         start: llguidance's matcher, before the first token.
@@ -69,10 +69,10 @@ class GrammarProcessor:
         self._start = start
 
     def __call__(self, row: Row, state: ProcessorState) -> Row:
-        """The row with nothing but the tokens that may follow; the end of text is one of them where it may come.
+        """The row with only the permitted tokens; the end of text is one of them where the text may end.
 
         Raises:
-            GrammarFailed: It is not known what may follow.
+            GrammarError: The permitted tokens are unknown.
         """
         import numpy as np
 
@@ -86,34 +86,34 @@ class GrammarProcessor:
         return np.where(allowed, row, np.float32("-inf"))
 
     def ended(self, state: ProcessorState) -> bool:
-        """Whether a sample's text is whole and nothing can follow it."""
+        """Whether a sample's text is complete and no token is permitted after it."""
         matcher = self._follow(state)
         return bool(matcher.is_stopped() and not matcher.is_error())
 
     def _follow(self, state: ProcessorState) -> Any:
-        """A sample's matcher, brought to its last token; one whose tokens were taken back begins anew."""
-        said = state.generated_ids
+        """A sample's matcher, advanced to its last token; it restarts if tokens were rolled back."""
+        generated = state.generated_ids
         matcher, at = state.memory.get(self, (None, 0))
-        if matcher is None or at > len(said):
+        if matcher is None or at > len(generated):
             matcher, at = self._start.deep_copy(), 0
-        if at < len(said) and not matcher.is_stopped():
-            matcher.consume_tokens(list(said[at:]))
-        state.memory[self] = (matcher, len(said))
+        if at < len(generated) and not matcher.is_stopped():
+            matcher.consume_tokens(list(generated[at:]))
+        state.memory[self] = (matcher, len(generated))
         return matcher
 
 
 class GrammarCompiler:
-    """The grammars of one model's tokens. May be used from several threads.
+    """Compiles schemas for one model's tokenizer. May be used from several threads.
 
     Args:
         tokenizer: The model's tokenizer.
-        vocab: Tokens of a row of logits.
+        vocab: Length of a row of logits.
         eos: Tokens that end a text.
         model: Name of the model, for messages.
 
     Attributes:
-        possible: Whether texts can be held to a schema: something ends them, llguidance is there, and it can tell the
-            bytes of this model's tokens.
+        possible: Whether texts can be constrained: the model has an end of text, llguidance is installed and supports
+            the tokenizer.
     """
 
     def __init__(self, tokenizer: Tokenizer, vocab: int, eos: Iterable[int], model: str) -> None:
@@ -128,30 +128,30 @@ class GrammarCompiler:
         )
 
     def check(self, schema: dict[str, JsonValue]) -> None:
-        """Refuse a schema that no text can be held to; quick, and needs no tokens.
+        """Refuse an unsupported schema; fast, and needs no tokenizer.
 
         Raises:
-            CapabilityMissing: No text of this model can be held to a schema.
-            UserError: The schema is broken, or says what cannot be held to.
+            CapabilityMissing: Texts of this model cannot be constrained.
+            UserError: The schema is invalid or uses unsupported keywords.
         """
         self._written(json.dumps(schema))
 
     def of(self, schema: dict[str, JsonValue]) -> GrammarProcessor:
-        """The grammar of a schema. The first one of a model takes seconds, others milliseconds: not for an event loop.
+        """The processor of a schema. Blocks: the first one of a model takes seconds, others milliseconds.
 
         Raises:
-            CapabilityMissing: No text of this model can be held to a schema.
-            UserError: The schema is broken, or says what cannot be held to.
+            CapabilityMissing: Texts of this model cannot be constrained.
+            UserError: The schema is invalid or uses unsupported keywords.
         """
         text = json.dumps(schema)
         with self._lock:
-            found = self._ready.get(text)
-            if found is None:
-                found = self._ready[text] = GrammarProcessor(self._matcher(text))
+            cached = self._ready.get(text)
+            if cached is None:
+                cached = self._ready[text] = GrammarProcessor(self._matcher(text))
                 if len(self._ready) > MAX_CACHED_GRAMMARS:
                     self._ready.popitem(last=False)
             self._ready.move_to_end(text)
-        return found
+        return cached
 
     def _matcher(self, text: str) -> Any:
         written = self._written(text)
@@ -168,7 +168,7 @@ class GrammarCompiler:
         return matcher
 
     def _written(self, text: str) -> str:
-        """The grammar as llguidance writes it down."""
+        """The schema's grammar in llguidance's form."""
         if not self.possible:
             raise CapabilityMissing(SCHEMA, self._model)
         from llguidance import LLMatcher
@@ -177,16 +177,16 @@ class GrammarCompiler:
             written: str = LLMatcher.grammar_from_json_schema(text, overrides=_LAYOUT)
         except ValueError as e:
             raise _refused(text, str(e)) from e
-        failed, told = LLMatcher.validate_grammar_with_warnings(written)
+        failed, messages = LLMatcher.validate_grammar_with_warnings(written)
         if failed:
-            raise _refused(text, told[0] if told else "")
+            raise _refused(text, messages[0] if messages else "")
         return written
 
 
 def is_trial(text: str) -> bool:
-    """Whether a text is what the trial's schema asks for, as far as its value.
+    """Whether a text satisfies the trial's schema up to its value.
 
-    Where blanks are free, a model may not come to the last bracket.
+    Where white space is free, a model may not reach the last bracket.
     """
     return "".join(text.split()).startswith('{"zq":"q7"')
 
@@ -201,6 +201,6 @@ def _refused(text: str, why: str) -> UserError:
 
 
 def _first_line(why: str) -> str:
-    """What an error of llguidance says, without the parser's state behind it."""
-    told = why.partition("<state>")[0]
-    return " ".join(told.split())[:_MOST_SHOWN]
+    """An error message of llguidance without the parser's state."""
+    messages = why.partition("<state>")[0]
+    return " ".join(messages.split())[:_MOST_SHOWN]

@@ -1,7 +1,4 @@
-"""`measure_throughput`: tokens a second, by three short requests.
-
-`resident_bytes`: how much memory this program holds right now, with the processes it has started.
-"""
+"""Throughput of a model by three short requests, and resident memory of this process."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ BATCH = 8
 
 
 async def measure_throughput(model: LanguageModel) -> Throughput:
-    """How fast a model reads a prompt, writes one sample, and writes several.
+    """Tokens per second of a prompt, of one sample, and of a batch of samples.
 
     Raises:
         ReasonError: A request failed.
@@ -41,7 +38,7 @@ async def measure_throughput(model: LanguageModel) -> Throughput:
 
 
 async def _decoded(bench: ModelUnderTest, samples: int) -> float | None:
-    """Tokens a second, counted from each sample's first token on; None if too few came or none can be counted."""
+    """Tokens per second after each sample's first token; None if there are too few tokens or they cannot be counted."""
     first: dict[int, float] = {}
     last, counted = 0.0, 0
 
@@ -69,9 +66,9 @@ async def _decoded(bench: ModelUnderTest, samples: int) -> float | None:
 
 
 def resident_bytes() -> int | None:
-    """Resident memory of this process and its descendants, in bytes; pages they share count once for each.
+    """Resident memory of this process and its descendants, in bytes; shared pages count once for each.
 
-    Where the system does not tell of other processes, the most that this one has ever held; None if it tells nothing.
+    Where the system does not report other processes, the maximum of this one; None if it reports nothing.
     """
     parents = _parents()
     if parents:

@@ -1,19 +1,18 @@
-"""`ToolCallParser`: calls of tools in what a model writes, piece by piece, as Qwen's, Hermes' and SmolLM2's families do.
+"""Tool calls: parsed from the text that a model writes, and requested of models that write plain text.
 
-    <tool_call>                                       an object, or a list of objects (SmolLM2); as many as it likes,
+    <tool_call>                                       an object, or a list of objects (SmolLM2); any number of them,
     {"name": "add", "arguments": {"a": 1}}            with or without text around them
     </tool_call>
 
-    [{"name": "add", "arguments": {"a": 1}}]          the whole reply: a list, or a single object
+    [{"name": "add", "arguments": {"a": 1}}]          the complete response: a list, or a single object
 
-Reading is strict: a call is an object of exactly these two fields, the name is that of an offered tool, the arguments
-are an object. What is no call stays text, character by character. Thoughts (`<think>`) are never read for calls.
+These are the formats of the Qwen, Hermes and SmolLM2 families. Parsing is strict: a call is an object of exactly these
+two fields, the name is that of an offered tool, the arguments are an object. Everything else is text. Thoughts
+(`<think>`) are not parsed.
 
-`ToolCallAdapter`: requests with tools, asked of a model that writes plain text: its calls are read out of what it writes.
-
-A tool that is to be called ("required", or one by its name) is made sure of by the beginning of the reply and a JSON
-schema for the rest of it: one call, whose arguments satisfy the tool's own schema. A sample that is cut before its end
-is no call, and stays the text that it is.
+A call that is required ("required", or one tool by its name) is enforced by the beginning of the response and a JSON
+schema for the rest of it: one call, whose arguments satisfy the tool's own schema. A sample that is truncated is no
+call, but text.
 """
 
 from __future__ import annotations
@@ -42,55 +41,55 @@ if TYPE_CHECKING:
     from .local.tokenizer import ToolSupport
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
-"""What stands around calls."""
+"""What is around calls."""
 TRIAL_TOOL: Final = Tool(name="look_up", description="Looks a word up in a dictionary.")
 """Makes a prompt longer wherever tools are shown to the model."""
 _THINK, _THOUGHT = "<think>", "</think>"
 
 
 class ToolCallParser:
-    """Takes a reply apart while it is written: its text, as soon as that can be no part of a call, and its calls.
+    """Parses a response while it is streamed: text is returned as soon as it cannot be part of a call.
 
-    However the reply is cut into pieces, the same text and calls come of it.
+    The result does not depend on how the response is split into pieces.
 
     Args:
         names: Names of the tools that may be called.
-        whole: Whether the whole reply is one call or list of calls, without anything around it.
+        whole_response: Whether the response is one call or list of calls, without anything around it.
 
     Attributes:
         calls: The calls so far, in order.
     """
 
-    def __init__(self, names: Collection[str], *, whole: bool = False) -> None:
+    def __init__(self, names: Collection[str], *, whole_response: bool = False) -> None:
         self.calls: list[ToolCall] = []
         self._names = names
         self._pending = ""
-        self._state = "whole" if whole else "begin"
+        self._state = "whole" if whole_response else "begin"
 
     def push(self, piece: str) -> str:
-        """Take a piece; returns the text that is now certain."""
+        """Add a piece; returns the text that cannot be part of a call."""
         self._pending += piece
-        told = ""
+        text = ""
         while (certain := self._step()) is not None:
-            told += certain
-        return told
+            text += certain
+        return text
 
     def finish(self) -> str:
-        """The rest of the text, at the end of the reply."""
+        """The rest of the text, at the end of the response."""
         before = ""
         if self._state in ("whole", "plain"):
-            found = parse_call_json(self._pending, self._names)
-            if found is not None:
-                self.calls += found
+            calls = parse_call_json(self._pending, self._names)
+            if calls is not None:
+                self.calls += calls
                 return ""
             if self._state == "plain":
                 self._state = "free"
                 before = self.push("")
-        told, self._pending = self._pending, ""
-        return before if self.calls and not told.strip() else before + told
+        text, self._pending = self._pending, ""
+        return before if self.calls and not text.strip() else before + text
 
     def _step(self) -> str | None:
-        """Text that has become certain; None if more has to come first."""
+        """Text that cannot be part of a call; None if more input is needed first."""
         pending = self._pending
         match self._state:
             case "begin":
@@ -107,7 +106,7 @@ class ToolCallParser:
                 return self._take_all_but(_overlap(pending, _THOUGHT))
             case "free":
                 return self._free(pending)
-        return None  # the whole of it is looked at in the end
+        return None  # all of it is looked at in the end
 
     def _free(self, pending: str) -> str | None:
         start = pending.find(OPEN)
@@ -120,10 +119,10 @@ class ToolCallParser:
         if end < 0:
             return None
         stop = end + len(CLOSE)
-        found = parse_call_json(pending[start + len(OPEN) : end], self._names)
-        if found is None:
+        calls = parse_call_json(pending[start + len(OPEN) : end], self._names)
+        if calls is None:
             return self._take(stop)
-        self.calls += found
+        self.calls += calls
         self._take(stop)
         return ""
 
@@ -135,22 +134,18 @@ class ToolCallParser:
         return self._take(len(self._pending) - held) or None
 
 
-def parse_tool_calls(text: str, names: Collection[str], *, whole: bool = False) -> tuple[str, tuple[ToolCall, ...]]:
-    """A reply's text without its calls, and the calls.
-
-    Args:
-        text: What was written.
-        names: Names of the tools that may be called.
-        whole: See `ToolCallParser`.
-    """
-    reader = ToolCallParser(names, whole=whole)
+def parse_tool_calls(
+    text: str, names: Collection[str], *, whole_response: bool = False
+) -> tuple[str, tuple[ToolCall, ...]]:
+    """A response's text without its calls, and the calls. Arguments as `ToolCallParser`."""
+    reader = ToolCallParser(names, whole_response=whole_response)
     rest = reader.push(text)
     rest += reader.finish()
     return rest, tuple(reader.calls)
 
 
 def parse_call_json(text: str, names: Collection[str]) -> list[ToolCall] | None:
-    """The calls of a JSON object or list; None if it is anything else, or one of them is none."""
+    """The calls in a JSON object or list; None if it is anything else, or one element is no call."""
     try:
         read: Any = parse_json(text)
     except ValueError:
@@ -162,33 +157,35 @@ def parse_call_json(text: str, names: Collection[str]) -> list[ToolCall] | None:
 
 
 def with_call_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tuple[ToolCall, ...]:
-    """Calls with names of their own: the same ones whenever the sample is made again, others in every turn.
+    """Calls with ids: the same ones whenever the sample is generated again, different ones in every turn.
 
     Args:
         calls: The calls of one sample.
-        request: What was asked.
-        index: Which sample.
+        request: Its request.
+        index: Its index.
     """
     if all(call.id for call in calls):
         return tuple(calls)
-    asked = request.prompt.model_dump_json()
+    adapted = request.prompt.model_dump_json()
 
     def name(place: int, call: ToolCall) -> str:
-        told = json.dumps([asked, request.sampling.seed, index, place, call.name, call.arguments])
-        return f"call_{hashlib.sha256(told.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
+        text = json.dumps([adapted, request.sampling.seed, index, place, call.name, call.arguments])
+        return f"call_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
     return tuple(call if call.id else call.model_copy(update={"id": name(i, call)}) for i, call in enumerate(calls))
 
 
-def with_tool_calls(completion: Completion, request: Request, *, whole: bool = False) -> Completion:
-    """A sample as it was written, with its calls read out of its text.
+def with_tool_calls(completion: Completion, request: Request, *, whole_response: bool = False) -> Completion:
+    """A sample with the calls parsed from its text.
 
     Args:
         completion: The sample.
-        request: What was asked, with its tools.
-        whole: See `ToolCallParser`.
+        request: Its request, with the tools.
+        whole_response: See `ToolCallParser`.
     """
-    text, calls = parse_tool_calls(completion.text, [tool.name for tool in request.prompt.tools], whole=whole)
+    text, calls = parse_tool_calls(
+        completion.text, [tool.name for tool in request.prompt.tools], whole_response=whole_response
+    )
     if not calls:
         return completion
     return completion.model_copy(
@@ -207,14 +204,14 @@ def _is_call(value: Any, names: Collection[str]) -> bool:
 
 
 def _held(text: str) -> int:
-    """Length of an end that may be blanks before a call, and the beginning of its mark."""
+    """Length of a suffix that may be white space before a call and the beginning of its mark."""
     begun = _overlap(text, OPEN)
     before = text[: len(text) - begun]
     return begun + len(before) - len(before.rstrip())
 
 
 def _overlap(text: str, mark: str) -> int:
-    """Length of the longest end of a text that begins a mark and is not all of it."""
+    """Length of the longest suffix of a text that is a proper prefix of a mark."""
     return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if text.endswith(mark[:n])), 0)
 
 
@@ -223,47 +220,46 @@ _DEFINITIONS: Final = ("$defs", "definitions")
 
 
 class HasToolTemplate(Protocol):
-    """What is known of a model's tokenizer here."""
+    """A tokenizer whose chat template may support tools."""
 
     @property
-    def tool_support(self) -> ToolSupport:
-        """What its chat template makes of tools."""
+    def tool_support(self) -> ToolSupport: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request as the model gets it, and whether its whole reply is to be a call."""
+class _AdaptedRequest:
+    """A request as it is sent to the model, and whether its response must be a call."""
 
     request: Request
-    whole: bool
+    whole_response: bool
 
 
 class ToolCallAdapter:
-    """The requests of one call, some of which have tools.
+    """The requests of one `generate` call, some of which have tools.
 
     Args:
-        requests: As they were asked.
-        tokenizer: The model's.
+        requests: The caller's requests.
+        tokenizer: The model's tokenizer.
         model: Its name, for messages.
-        holds: Whether its texts can be held to a JSON schema.
+        holds: Whether its texts can be constrained to a JSON schema.
 
     Raises:
-        CapabilityMissing: The chat template shows no tools; or one is to be called, and texts cannot be held to a
+        CapabilityMissing: The chat template has no tools; or a call is required, and texts cannot be constrained to a
             schema.
-        UserError: Two tools' schemas have definitions of one name.
+        UserError: Two tools' schemas have different definitions of one name.
     """
 
     def __init__(self, requests: Sequence[Request], tokenizer: HasToolTemplate, model: str, *, holds: bool) -> None:
         self._requests = requests
-        self._asked = [_asked(request, tokenizer, model, holds=holds) for request in requests]
+        self._adapted = [_adapt(request, tokenizer, model, holds=holds) for request in requests]
 
     @property
     def requests(self) -> list[Request]:
-        """As the model gets them."""
-        return [asked.request for asked in self._asked]
+        """The requests as they are sent to the model."""
+        return [adapted.request for adapted in self._adapted]
 
     def hearing(self, listener: Listener | None) -> Listener | None:
-        """A listener of the model that tells another one the text without calls; those come with the completion."""
+        """A listener that passes on the text without calls; the calls are in the completion."""
         if listener is None:
             return None
         readers: dict[tuple[int, int], ToolCallParser] = {}
@@ -277,7 +273,9 @@ class ToolCallAdapter:
             reader = readers.get(slot)
             if reader is None:
                 names = [tool.name for tool in request.prompt.tools]
-                reader = readers[slot] = ToolCallParser(names, whole=self._asked[chunk.request].whole)
+                reader = readers[slot] = ToolCallParser(
+                    names, whole_response=self._adapted[chunk.request].whole_response
+                )
             text = reader.push(chunk.text)
             completion = chunk.completion
             if completion is not None:
@@ -296,45 +294,45 @@ class ToolCallAdapter:
         request = self._requests[i]
         if not request.prompt.tools or not completion.ok:
             return completion
-        return with_tool_calls(completion, request, whole=self._asked[i].whole)
+        return with_tool_calls(completion, request, whole_response=self._adapted[i].whole_response)
 
 
 def call_schema(tools: Sequence[Tool]) -> JsonSchema:
     """The JSON schema of one call of one of the tools.
 
     Raises:
-        UserError: Two tools' schemas have definitions of one name, which differ.
+        UserError: Two tools' schemas have different definitions of one name.
     """
     shared: JsonSchema = {}
     calls: list[JsonSchema] = []
     for tool in tools:
         arguments = dict(tool.parameters) or {"type": "object", "additionalProperties": False}
-        for where in _DEFINITIONS:
-            found = arguments.pop(where, None)
-            known = shared.setdefault(where, {}) if isinstance(found, dict) else None
-            if isinstance(found, dict) and isinstance(known, dict):
-                clash = next((name for name in found if name in known and known[name] != found[name]), None)
-                if clash is not None:
+        for keyword in _DEFINITIONS:
+            definitions = arguments.pop(keyword, None)
+            known = shared.setdefault(keyword, {}) if isinstance(definitions, dict) else None
+            if isinstance(definitions, dict) and isinstance(known, dict):
+                conflict = next((n for n in definitions if n in known and known[n] != definitions[n]), None)
+                if conflict is not None:
                     raise UserError(
-                        f"two tools define {clash!r} differently in their parameters",
-                        hint="give the definitions names of their own",
+                        f"two tools define {conflict!r} differently in their parameters",
+                        hint="give each tool's definitions names of their own",
                         param="tools",
                     )
-                known.update(found)
+                known.update(definitions)
         calls.append(object_schema({"name": enum_schema([tool.name]), "arguments": arguments}))
-    only: JsonSchema = calls[0] if len(calls) == 1 else {"anyOf": [*calls]}
-    return {**only, **shared}
+    schema: JsonSchema = calls[0] if len(calls) == 1 else {"anyOf": [*calls]}
+    return {**schema, **shared}
 
 
-def _asked(request: Request, tokenizer: HasToolTemplate, model: str, *, holds: bool) -> _Asked:
+def _adapt(request: Request, tokenizer: HasToolTemplate, model: str, *, holds: bool) -> _AdaptedRequest:
     prompt, sampling = request.prompt, request.sampling
     if not prompt.tools:
-        return _Asked(request, False)
+        return _AdaptedRequest(request, False)
     forms = tokenizer.tool_support
     if not forms.renders_tools:
         raise CapabilityMissing("tools", model, alternative="")
     if prompt.tool_choice == TOOL_CHOICE_AUTO:
-        return _Asked(request, False)
+        return _AdaptedRequest(request, False)
     if not holds:
         raise CapabilityMissing(f"tool_choice={prompt.tool_choice}", model, alternative="")
     wanted = [tool for tool in prompt.tools if prompt.tool_choice in (TOOL_CHOICE_REQUIRED, tool.name)]
@@ -342,4 +340,4 @@ def _asked(request: Request, tokenizer: HasToolTemplate, model: str, *, holds: b
     if begins and isinstance(prompt.prefix, str):
         prompt = prompt.with_prefix(prompt.prefix + begins)
     held = sampling.model_copy(update={"json_schema": call_schema(wanted), "ignore_eos": False})
-    return _Asked(request.model_copy(update={"prompt": prompt, "sampling": held}), True)
+    return _AdaptedRequest(request.model_copy(update={"prompt": prompt, "sampling": held}), True)

@@ -1,4 +1,4 @@
-"""How transformers is reported to load a model from a directory: nothing of the directory is run, nothing is fetched."""
+"""Loading of models through transformers from a directory: none of its code is run, nothing is downloaded."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""`CachedStepReward`: an embedding model that computes in batches and embeds nothing twice.
+"""`CachedEmbedding`: an embedding model that computes in batches and caches vectors.
 
-Vectors that were requested lately are kept, the minimum lately used giving way. A text that another call is embedding at
-this moment is waited for, not embedded again.
-
-`RewardSource`: what computes vectors, without memory and batches.
+Vectors are evicted least recently used first. A text that another call is embedding is awaited, not embedded again.
 """
 
 from __future__ import annotations
@@ -28,12 +25,12 @@ class EmbeddingBackend(Protocol):
     """Computes vectors of a batch of texts.
 
     Attributes:
-        name: The model's string.
+        name: Model string.
         identity: Changes whenever a text could get another vector.
-        dimension: Numbers of a vector.
+        dimension: Length of a vector.
         max_tokens: As `EmbeddingModel.max_tokens`.
         price_known: As `EmbeddingModel.price_known`.
-        at_once: Batches that are worth computing at the same time.
+        at_once: Number of batches that are worth computing concurrently.
     """
 
     name: str
@@ -44,16 +41,16 @@ class EmbeddingBackend(Protocol):
     at_once: int
 
     def prompt(self, kind: TextKind) -> str:
-        """What is put before a text; empty for nothing."""
+        """The prompt before a text; empty for none."""
 
     async def compute(self, texts: Sequence[str], prompt: str) -> tuple[NDArray[np.float32], Usage]:
-        """Vectors `[texts, dimension]` of any length, and what they cost."""
+        """Vectors `[texts, dimension]`, not normalised, and their usage."""
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
         """Tokens of each text; None if unknown."""
 
     def max_usd(self, texts: Sequence[str]) -> float:
-        """The most dollars that computing could cost."""
+        """Maximum dollars of the computation."""
 
     async def aclose(self) -> None:
         """Release everything; idempotent."""
@@ -64,12 +61,12 @@ _Key = bytes
 
 
 class CachedEmbedding:
-    """An embedding model over a source (see `EmbeddingModel`).
+    """An embedding model over a backend.
 
     Args:
-        source: Computes vectors; closed with this object.
-        batch_texts: Maximum texts computed together.
-        cache_bytes: Memory for vectors; 0 remembers nothing.
+        source: The backend; closed with this object.
+        batch_texts: Maximum texts of a batch.
+        cache_bytes: Memory for vectors; 0 caches nothing.
     """
 
     def __init__(self, source: EmbeddingBackend, *, batch_texts: int = 32, cache_bytes: int = 64 << 20) -> None:
@@ -84,7 +81,6 @@ class CachedEmbedding:
     async def embed(
         self, texts: Sequence[str], *, kind: TextKind = "text", unit: bool = True, charged: UsageCallback | None = None
     ) -> Vector:
-        """Vectors of texts (see `EmbeddingModel.embed`)."""
         if isinstance(texts, str) or any(not isinstance(t, str) for t in texts):
             raise UserError("embed takes a list of texts")
         if kind not in ("text", "query", "document"):
@@ -110,20 +106,18 @@ class CachedEmbedding:
         return _of_length_one(result) if unit else result
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
-        """Tokens of each text (see `EmbeddingModel.count_tokens`)."""
         return await self._source.count_tokens(texts)
 
     def max_usd(self, texts: Sequence[str]) -> float:
-        """See `EmbeddingModel.max_usd`."""
         return self._source.max_usd(texts)
 
     async def aclose(self) -> None:
-        """Close the source and forget; idempotent."""
+        """Close the backend and clear the cache; idempotent."""
         self._memory.clear()
         await self._source.aclose()
 
     async def _compute(self, texts: dict[_Key, str], prompt: str, charged: UsageCallback | None) -> dict[_Key, Vector]:
-        """Compute texts that nothing is computing."""
+        """Compute texts that no other call is computing."""
         keys = list(texts)
         loop = asyncio.get_running_loop()
         mine = {key: loop.create_future() for key in keys}

@@ -1,4 +1,4 @@
-"""`find_encoder`: from the name of an embedding model or cross-encoder to its directory, fetched where needed."""
+"""`find_encoder`: from the name of an embedding model or cross-encoder to its directory, downloaded where needed."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ def find_encoder(
     cancel: threading.Event | None = None,
     known: Mapping[str, KnownEncoder] = KNOWN_ENCODERS,
 ) -> ModelFiles:
-    """The files of an encoder, fetched if they are not here yet. Blocks.
+    """The files of an encoder, downloaded if they are not here yet. Blocks.
 
     Args:
         name: `local/<short name>`, `local/<directory>` or `local/<hub id>`.
-        sentence: Whether it must be a sentence-transformers model; else any classifier of transformers will do.
-        cache_dir: Directory of the model files; made if missing.
+        sentence: Whether it must be a sentence-transformers model; otherwise any classifier of transformers is
+            accepted.
+        cache_dir: Directory of the model files; created if missing.
         progress: Called with the progress.
-        pull: Whether to fetch what is not here.
-        cancel: Set by another thread to stop.
+        pull: Whether to download what is not here.
+        cancel: Set by another thread to cancel.
         known: The encoders with a short name.
 
     Raises:
         UnknownName: No encoder has that name.
-        UserError: The name is no local model's, the cache must not be written, or the [local] extra is missing.
+        UserError: The name is no local model's, the cache is not writable, or the [local] extra is missing.
         DataError: A file is damaged or missing, or it is another kind of model.
-        BackendUnavailable: It is not here and cannot be fetched, or `pull` is False.
+        BackendUnavailable: It is not here and cannot be downloaded, or `pull` is False.
         Cancelled: Cancelled; partial files are removed.
     """
     pulling = PullTask(progress, cancel)
@@ -92,10 +93,10 @@ def find_encoder(
 
 
 def check_sentence_model_directory(directory: Path) -> None:
-    """Check that a directory holds a complete sentence-transformers model of modules that the library itself has.
+    """Check that a directory has a complete sentence-transformers model of the library's own modules.
 
     Raises:
-        DataError: Something is missing, or a module is somebody's own code.
+        DataError: Something is missing, or a module is third-party code.
     """
     check_model_directory(directory)
     try:

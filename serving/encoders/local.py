@@ -1,7 +1,4 @@
-"""`LocalEmbedding`: vectors by the sentence-transformers library, in this process.
-
-`LocalCrossEncoder`: a cross-encoder by the sentence-transformers library, in this process.
-"""
+"""Embedding models and cross-encoders through the sentence-transformers library, in this process."""
 
 from __future__ import annotations
 
@@ -36,12 +33,12 @@ _QUERY, _DOCUMENT = ("query",), ("document", "passage", "corpus")
 
 
 class LocalEmbedding:
-    """A sentence-transformers model (see `RewardSource`).
+    """A sentence-transformers model, as an `EmbeddingBackend`.
 
     Args:
-        name: The model's string.
+        name: Model string.
         files: Its files, checked.
-        settings: How it is called.
+        settings: Its settings.
 
     Raises:
         DataError: The library cannot load it.
@@ -79,7 +76,6 @@ class LocalEmbedding:
         self._thread = ModelThread(name)
 
     def prompt(self, kind: TextKind) -> str:
-        """What is put before a text."""
         return self._prompts[kind]
 
     async def compute(self, texts: Sequence[str], prompt: str) -> tuple[NDArray[np.float32], Usage]:
@@ -87,15 +83,14 @@ class LocalEmbedding:
         return await self._thread.run(lambda: self._compute(list(texts), prompt))
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text before any cut, without a prompt."""
+        """Tokens of each text before truncation, without a prompt."""
         return await self._thread.run(lambda: self._count(list(texts)))
 
     def max_usd(self, texts: Sequence[str]) -> float:
-        """0: it runs here."""
         return 0.0
 
     async def aclose(self) -> None:
-        """Let the batch in flight end and free the model; idempotent."""
+        """Wait for the current batch and free the model; idempotent."""
         await self._thread.aclose()
         self._model = None
 
@@ -136,12 +131,12 @@ Pair = tuple[str, str]
 
 
 class LocalCrossEncoder:
-    """A sequence classifier that reads pairs (see `cross_encoders.CrossEncoder`).
+    """A sequence classifier that reads pairs.
 
     Args:
-        name: The string it was opened by.
+        name: Model string.
         files: Its files, checked.
-        settings: How it is called.
+        settings: Its settings.
 
     Raises:
         DataError: It is no sequence classifier, or the library cannot load it.
@@ -177,7 +172,7 @@ class LocalCrossEncoder:
         self._thread = ModelThread(name)
 
     async def logits(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:
-        """Outputs before any activation, in batches of like length (see `CrossEncoder.logits`)."""
+        """Outputs before any activation, in batches of similar length."""
         check_pairs(pairs)
         result: NDArray[np.float32] = np.zeros((len(pairs), len(self.labels)), dtype=np.float32)
         for batch in length_batches([len(a) + len(b) for a, b in pairs], self._batch):
@@ -185,7 +180,7 @@ class LocalCrossEncoder:
         return result
 
     async def aclose(self) -> None:
-        """Let the batch in flight end and free the model; idempotent."""
+        """Wait for the current batch and free the model; idempotent."""
         await self._thread.aclose()
         self._model = None
 

@@ -1,9 +1,7 @@
-"""`ServedEmbedding`: vectors from a provider or server, through LiteLLM.
+"""Embedding models and rerankers of providers and vLLM servers, through LiteLLM.
 
-An endpoint that speaks OpenAI's format is called by the `openai` client itself; all others by `litellm.aembedding`.
-Retries, limits, keys and errors are those of text requests.
-
-`ServedCrossEncoder`: a reranker on a vLLM server that was started with `--runner pooling`.
+An endpoint in OpenAI's format is called by the `openai` client itself; all others by `litellm.aembedding`. Retries,
+limits, keys and errors are those of text requests.
 """
 
 from __future__ import annotations
@@ -31,14 +29,14 @@ from .protocols import TextKind, check_pairs
 
 
 class ServedEmbedding:
-    """An embedding model at a provider (see `RewardSource`).
+    """An embedding model at a provider, as an `EmbeddingBackend`.
 
     Args:
         client: Sends the requests.
-        settings: How it is called.
-        prices: What its tokens cost.
-        context: Longest text in tokens; None if unknown.
-        dimension: Numbers of a vector.
+        settings: Settings of the model.
+        prices: Prices of its tokens.
+        context: Maximum text in tokens; None if unknown.
+        dimension: Length of a vector.
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class ServedEmbedding:
 
     @classmethod
     async def connect(cls, name: str, settings: Settings, chosen: EncoderSettings) -> ServedEmbedding:
-        """Find the provider and learn the vectors' length: LiteLLM's table has it, or else a word is embedded.
+        """Find the provider and the length of its vectors, in LiteLLM's table or by embedding a word.
 
         Raises:
             UnknownName: There is no such provider, or it does not serve the model.
@@ -90,7 +88,6 @@ class ServedEmbedding:
             raise
 
     def prompt(self, kind: TextKind) -> str:
-        """What is put before a text."""
         return self._prompts[kind]
 
     async def compute(self, texts: Sequence[str], prompt: str) -> tuple[NDArray[np.float32], Usage]:
@@ -103,11 +100,11 @@ class ServedEmbedding:
         return vectors, Usage(prompt_tokens=tokens, waited_s=waited, cost_usd=cost)
 
     async def count_tokens(self, texts: Sequence[str]) -> None:
-        """None: only the provider can report."""
+        """None: only the provider knows."""
         return
 
     def max_usd(self, texts: Sequence[str]) -> float:
-        """The price of the texts, taken at a token a byte."""
+        """The price of the texts with a token per byte."""
         longest = max(map(len, self._prompts.values()))
         return (self._prices.prompt or 0.0) * sum(len(t.encode("utf-8", "replace")) + longest + 8 for t in texts)
 
@@ -150,13 +147,13 @@ _PROBE = (("What is the capital of France?", "Paris is the capital of France."),
 
 
 class ServedCrossEncoder:
-    """A reranker after HTTP (see `cross_encoders.CrossEncoder`).
+    """A reranker on a vLLM server that was started with `--runner pooling`.
 
     Args:
-        name: The string it was opened by.
-        server: Where it is.
-        settings: How it is called.
-        activated: Whether the server gives the sigmoid even where the raw output is requested.
+        name: Model string.
+        server: The server.
+        settings: Settings of the model.
+        activated: Whether the server returns the sigmoid even where the raw output is requested.
     """
 
     labels: tuple[str, ...] = ("score",)
@@ -167,17 +164,17 @@ class ServedCrossEncoder:
 
     @classmethod
     async def connect(cls, name: str, server: PoolingServer, settings: EncoderSettings) -> ServedCrossEncoder:
-        """Learn by two short requests what the server gives.
+        """Determine by two short requests what the server returns.
 
         Raises:
-            BackendError: It gives no scores.
+            BackendError: It returns no scores.
         """
         raw = await server.score_pairs(_PROBE, activated=False)
         # a server that does not know the field leaves the activation on: the same number comes twice
         return cls(name, server, settings, activated=raw == await server.score_pairs(_PROBE, activated=True))
 
     async def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Raw scores `[pairs, 1]` (see `CrossEncoder.logits`)."""
+        """Raw scores `[pairs, 1]`."""
         check_pairs(pairs)
         parts = [pairs[i : i + self._batch] for i in range(0, len(pairs), self._batch)]
         made = await self._server.client.gather(

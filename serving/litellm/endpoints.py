@@ -1,21 +1,15 @@
-"""`EndpointPool`: which of several endpoints of one model takes the next request.
+"""Load balancing: one model over several endpoints, each request to the least busy healthy one.
 
-LiteLLM's Router does this too, and it was tried first (1.110). It cannot stand in front of what `wire` reads: it gives
-back its own wrapper of LiteLLM's stream, which joins samples and makes up finishes; an endpoint whose stream breaks off
-in the middle is not cooled down; its count of requests in flight is kept by callbacks of LiteLLM's own stream; the
-methods that merely choose are deprecated or new from one release to the next; and a call through it takes longer than
-through bare LiteLLM (`benchmarks/backend_overhead.py`). So choice and health are ours, and LiteLLM keeps what it does
-for a single endpoint: provider, address, key, prices and the mapping of parameters.
+A request that fails for a reason that another endpoint may not have (a rate limit, a time-out, a broken stream, a
+refused key) goes to another one at once, without its finished samples and without streaming its text twice. When all
+have been tried, it waits as a request to a single endpoint would.
 
-`HealthStatus`: whether an endpoint is to be requested, by what became of the requests it had. Pure: the time is given.
-
-`LoadBalancedModel`: one model name over several endpoints: the minimum busy healthy one takes each request.
-
-A request that fails for a reason that another endpoint may not have (a rate limit, silence, a broken stream, a refused
-key) goes to another one at once, without its finished samples and without telling its text twice. When all have been
-tried, it waits as a request to a single endpoint would. See `endpoints` for what LiteLLM's Router could not do here.
-
-`load_endpoints`: several endpoints of one model, opened side by side and compared, after one name.
+LiteLLM's Router was tried first (1.110) and does not fit what `transport` reads: it returns its own wrapper of
+LiteLLM's stream, which joins samples and invents finishes; an endpoint whose stream breaks off in the middle is not
+cooled down; its count of concurrent requests is kept by callbacks of LiteLLM's own stream; the methods that only choose
+are deprecated or new from one release to the next; and a call through it takes longer than through bare LiteLLM
+(`benchmarks/backend_overhead.py`). So choice and health are ours, and LiteLLM keeps what it does for a single endpoint:
+provider, address, key, prices and the mapping of parameters.
 """
 
 from __future__ import annotations
@@ -44,14 +38,14 @@ MAX_COOLDOWN_S = 60.0
 
 @dataclass
 class EndpointHealth:
-    """One endpoint's health.
+    """One endpoint's health, from the results of its requests. Pure: the time is an argument.
 
-    After failures in a row, or when it asks for it, an endpoint is left alone for a while. Then a single request tries
-    it; if that succeeds, all may come again, else it is left alone for twice as long.
+    After consecutive failures, or when it requests a pause, an endpoint is cooled down. Then a single request tries it;
+    if that succeeds, it is used again, otherwise it is cooled down for twice as long.
 
     Attributes:
-        cooldown_s: Seconds that it is left alone at first.
-        last_error: Why its last failed request failed.
+        cooldown_s: First cool-down in seconds.
+        last_error: Error of its last failed request.
     """
 
     cooldown_s: float = 1.0
@@ -66,28 +60,28 @@ class EndpointHealth:
         return self._until is None or (now >= self._until and not self._trying)
 
     def due_s(self, now: float) -> float | None:
-        """Seconds until it may be tried; None while a request tries it already."""
+        """Seconds until it may be tried; None while a request is trying it."""
         if self._until is None:
             return 0.0
         return None if self._trying else max(0.0, self._until - now)
 
     def begin(self) -> bool:
-        """A request is sent to it; whether that one tries an endpoint that was left alone."""
+        """A request is sent to it; returns whether the request tries an endpoint that was cooled down."""
         self._trying = tries = self._until is not None
         return tries
 
     def succeeded(self) -> None:
-        """It has answered."""
+        """A request succeeded."""
         self._row = self._rests = 0
         self._until, self._trying = None, False
 
     def failed(self, now: float, error: Exception, *, rest_s: float | None = None, hard: bool = False) -> None:
-        """A request failed through no fault of its own.
+        """A request failed because of the endpoint.
 
         Args:
-            now: The time in seconds, by any clock that only goes forward.
-            error: Why.
-            rest_s: Seconds that it wants to be left alone; None if it did not say.
+            now: The time in seconds, by any monotonic clock.
+            error: The error.
+            rest_s: Pause in seconds that the endpoint requests; None if it requests none.
             hard: Whether the next request must fail too (a refused key), so that one failure is enough.
         """
         self.last_error = error
@@ -106,12 +100,12 @@ class EndpointHealth:
             self._rests += 1
 
     def abandoned(self) -> None:
-        """A request that tried it was cancelled: another one may."""
+        """The request that tried it was cancelled: another one may try it."""
         self._trying = False
 
 
 SLACK = 8
-"""Requests that the endpoint of a prompt's beginning may have more than the minimum busy one before that one is taken."""
+"""Requests that the endpoint of a prompt's beginning may have more than the least busy one and still be chosen."""
 BEGINNING = 2048
 """Characters of a prompt's beginning that decide its endpoint, where that is requested."""
 
@@ -122,11 +116,11 @@ class Endpoint:
 
     Attributes:
         address: Its address.
-        limiter: How many requests it takes at once.
+        limiter: Limit of its concurrent requests.
         weight: Its share of the requests relative to the others'.
-        health: Whether it is to be requested.
-        model: The model there; None until it could be reached.
-        excluded: Why it is never requested: it serves something else.
+        health: Its health.
+        model: The model there; None until it was reached.
+        excluded: Why it is never used: it serves another model.
     """
 
     address: str
@@ -139,7 +133,7 @@ class Endpoint:
 
     @property
     def load(self) -> float:
-        """Requests that it would have with one more, by its weight."""
+        """Its requests with one more, divided by its weight."""
         return (self.limiter.busy + 1) / self.weight
 
 
@@ -148,7 +142,7 @@ class EndpointPool:
 
     Args:
         endpoints: The endpoints, at least one.
-        clock: Seconds, only forward.
+        clock: Monotonic seconds.
     """
 
     def __init__(self, endpoints: Sequence[Endpoint], clock: Callable[[], float] = time.monotonic) -> None:
@@ -158,11 +152,11 @@ class EndpointPool:
         self._news = asyncio.Event()
 
     def choose(self, key: str | None, without: Collection[Endpoint]) -> Endpoint | None:
-        """The minimum busy usable endpoint, or that of the key if it is not much busier; None if none is usable.
+        """The least busy usable endpoint, or that of the key if it is not much busier; None if none is usable.
 
         Args:
-            key: Prompts with the same key go to the same endpoint while they can; None if it does not matter.
-            without: Endpoints that are not requested.
+            key: Prompts with the same key go to the same endpoint where possible; None for no preference.
+            without: Endpoints to skip.
         """
         now = self.clock()
         usable = [e for e in self.all if e not in without and not e.excluded and e.health.usable(now)]
@@ -184,12 +178,12 @@ class EndpointPool:
         return min(due, default=None)
 
     def changed(self) -> None:
-        """Report those who wait that an endpoint's health may have changed."""
+        """Wake the requests that wait for a change of an endpoint's health."""
         self._news.set()
         self._news = asyncio.Event()
 
     async def news(self, seconds: float) -> None:
-        """Wait for such a change, for up to this many seconds."""
+        """Wait for such a change, for a limited number of seconds."""
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -197,12 +191,12 @@ class EndpointPool:
             return
 
     def account(self) -> str:
-        """Each endpoint with why it is not requested, for messages."""
+        """Each endpoint with the reason why it is not used, for messages."""
         return "; ".join(f"{e.address}: {e.excluded or e.health.last_error or 'not tried'}" for e in self.all)
 
 
 def prompt_start_key(prompt: Prompt) -> str:
-    """A name for a prompt's beginning: its salt, and its first turns up to the user's or the beginning of its text."""
+    """A hash of a prompt's beginning: its salt, and its first turns up to the user's or the beginning of its text."""
     texts: list[str] = [prompt.cache_salt] if prompt.cache_salt else []
     texts += [] if prompt.text is None else [prompt.text]
     for message in prompt.messages:
@@ -213,10 +207,10 @@ def prompt_start_key(prompt: Prompt) -> str:
 
 
 def _rank(key: str, endpoint: Endpoint) -> float:
-    """Where an endpoint replaces a key: the minimum wins, so that the loss of one moves its own keys alone.
+    """Rank of an endpoint for a key: the minimum wins, so that the loss of one endpoint moves only its own keys.
 
     Source: rendezvous hashing (Thaler and Ravishankar, 1998) with the weight w as -ln(u) / w, u uniform by the hash:
-    the minimum of such numbers falls on each endpoint in proportion to its weight.
+    the minimum falls on each endpoint in proportion to its weight.
     """
     digest = hashlib.sha256(f"{key}\n{endpoint.address}".encode()).digest()
     return -math.log((int.from_bytes(digest[:8], "big") + 1) / (2.0**64 + 1)) / endpoint.weight
@@ -227,16 +221,16 @@ Join = Callable[[Endpoint], Awaitable[None]]
 
 
 class LoadBalancedModel(LiteLLMModel):
-    """A model after several endpoints.
+    """A model over several endpoints.
 
     Args:
         endpoints: The endpoints.
-        first: The model of one of them, whose target and prices replace all.
+        first: The model of one of them, whose target and prices are used for all.
         capabilities: What all of them can do.
         traits: How all of them take requests.
-        retrying: How often and long a request is made again after all have been tried.
-        identity: What the run store keys on.
-        join: Opens an endpoint that could not be reached when the others were opened.
+        retrying: Retry policy after all have been tried.
+        identity: Part of every key in the run store.
+        join: Loads the model of an endpoint that could not be reached before.
     """
 
     def __init__(
@@ -290,7 +284,7 @@ class LoadBalancedModel(LiteLLMModel):
     async def _at(
         self, endpoint: Endpoint, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
     ) -> tuple[AttemptResult, float]:
-        """One attempt at one endpoint, and the seconds waited for a place there."""
+        """One attempt at one endpoint, and the seconds waited for its limiter."""
         health = endpoint.health
         health.begin()
         settled = False
@@ -313,7 +307,7 @@ class LoadBalancedModel(LiteLLMModel):
             self.endpoints.changed()
 
     async def _joined(self, endpoint: Endpoint) -> FailedAttempt | None:
-        """Open an endpoint that could not be reached before; why it is still not there."""
+        """Load the model of an endpoint that could not be reached before; the failure if it still cannot."""
         try:
             await self._join(endpoint)
         except BackendError as e:
@@ -324,7 +318,7 @@ class LoadBalancedModel(LiteLLMModel):
         return None
 
     async def _rest(self, tried: dict[Endpoint, FailedAttempt], retries: int, elapsed_s: float) -> float | None:
-        """Wait until it makes sense to try again; the seconds waited, or None if it makes none."""
+        """Wait until the next attempt; returns the seconds waited, or None if no attempt makes sense."""
         if all(e.excluded for e in self.endpoints.all):
             return None
         clock, patience = self.endpoints.clock, self.target.settings.retry_s - elapsed_s
@@ -343,7 +337,7 @@ class LoadBalancedModel(LiteLLMModel):
         return clock() - began
 
     def _verdict(self, tried: dict[Endpoint, FailedAttempt]) -> FailedAttempt:
-        """What the failures at all endpoints are to the caller."""
+        """The error for the caller from the failures at all endpoints."""
         faults = list(tried.values())
         if faults and all(f.fatal for f in faults) and len(tried) == len(self.endpoints.all):
             return faults[0]
@@ -355,7 +349,6 @@ class LoadBalancedModel(LiteLLMModel):
         return FailedAttempt(BackendUnavailable(streamed, hint="is a server running at one of them?"))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """Score at one endpoint, and at another one if it fails (see `LanguageModel.score`)."""
         if not self.capabilities.scoring:
             raise CapabilityMissing("scoring", self.name)
         key = prompt_start_key(prompt) if self.target.settings.affinity else None
@@ -405,7 +398,7 @@ class LoadBalancedModel(LiteLLMModel):
 
 
 def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
-    """What all endpoints of a model can do: the minimum of each."""
+    """What all endpoints of a model can do: the minimum of each capability."""
     cans = [m.capabilities for m in models]
     contexts = [c.context_tokens for c in cans if c.context_tokens is not None]
     first = cans[0]
@@ -430,7 +423,7 @@ OpenOne = Callable[[str, Settings, LimiterRegistry], Awaitable[LiteLLMModel]]
 
 
 def endpoint_settings(name: str, settings: Settings) -> ProviderSettings | None:
-    """The settings under which a model string's endpoints are listed; None if it has but one."""
+    """The settings that list a model string's endpoints; None if it has only one."""
     chosen = settings.providers.get(name) or settings.providers.get(name.partition("/")[0])
     return chosen if chosen is not None and chosen.endpoints else None
 
@@ -438,16 +431,16 @@ def endpoint_settings(name: str, settings: Settings) -> ProviderSettings | None:
 async def load_endpoints(
     name: str, settings: Settings, chosen: ProviderSettings, limiters: LimiterRegistry, open_one: OpenOne
 ) -> LoadBalancedModel:
-    """Open a model at each of its endpoints.
+    """Load a model at each of its endpoints.
 
-    An endpoint that cannot be reached now is tried again later, and joins if it then serves the same.
+    An endpoint that cannot be reached is tried again later, and joins if it then serves the same model.
 
     Args:
         name: The model string.
-        settings: How providers are called.
+        settings: Settings of the providers.
         chosen: The provider's settings, with the endpoints.
-        limiters: Limits shared with other models.
-        open_one: Opens a single one.
+        limiters: Limiters shared with other models.
+        open_one: Loads a model at a single endpoint.
 
     Raises:
         UserError: Two endpoints serve different models, a key is missing or wrong, or one does not serve the model.
@@ -500,7 +493,7 @@ def _behind_one_name(
     open_at: Callable[[EndpointSettings], Awaitable[LiteLLMModel]],
 ) -> LoadBalancedModel:
     can = common_capabilities(models)
-    traits = models[0].traits.model_copy(update={"many": all(m.traits.multi_sample for m in models)})
+    traits = models[0].traits.model_copy(update={"multi_sample": all(m.traits.multi_sample for m in models)})
     given: dict[Endpoint, EndpointSettings] = {}
     members = EndpointPool([])
     for one, model in zip(chosen.endpoints, opened, strict=True):
@@ -528,23 +521,23 @@ def _behind_one_name(
 
 
 def _identity(name: str, chosen: ProviderSettings, models: list[LiteLLMModel]) -> str:
-    """What the run store keys on: the weights where the endpoints report them, else the endpoints themselves."""
+    """Identity of the model: its weights if the endpoints report them, otherwise the endpoints' addresses."""
     if all("=" in m.identity for m in models):
         return "|".join(sorted({m.identity for m in models}))
     return f"{name}@{'|'.join(sorted(e.api_base for e in chosen.endpoints))}"
 
 
 def _weights(model: LiteLLMModel) -> str | None:
-    """What a server states it serves under the name; None if it does not say."""
+    """The weights that a server reports under the name; None if it reports none."""
     _, streamed, rest = model.identity.partition("=")
     return rest.partition("+vllm")[0] if streamed else None
 
 
 def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
-    """Check that two endpoints serve the same model.
+    """Check that two endpoints serve the same model, as far as they report it.
 
     Raises:
-        UserError: They do not, as far as they say.
+        UserError: They do not.
     """
     a, b = one.target.endpoint, other.target.endpoint
     hint = "list endpoints of one and the same model, or give each model a name of its own"
@@ -558,10 +551,10 @@ def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
 
 
 def _no_less(model: LiteLLMModel, can: Capabilities, traits: RequestTraits) -> None:
-    """Check that an endpoint that joins later can do what the model was opened with.
+    """Check that an endpoint that joins later has the capabilities of the others.
 
     Raises:
-        UserError: It cannot.
+        UserError: It does not.
     """
     own = model.capabilities
     lacks = [
@@ -574,7 +567,7 @@ def _no_less(model: LiteLLMModel, can: Capabilities, traits: RequestTraits) -> N
             ("json_schema", can.json_schema and not own.json_schema),
             ("tools", can.tools and not own.tools),
             ("seed", can.seed and not own.seed),
-            ("hooks", not can.logits_processors <= own.logits_processors),
+            ("logits processors", not can.logits_processors <= own.logits_processors),
             ("n in one request", traits.multi_sample and not model.traits.multi_sample),
         )
         if missing

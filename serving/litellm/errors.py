@@ -1,7 +1,4 @@
-"""From the exceptions of LiteLLM and its clients to our own errors: by class, status and provider code.
-
-`RetryPolicy`: whether a failed request is made again, and after how long.
-"""
+"""Errors of LiteLLM and its clients as our own errors, by class, status and provider code, and the retry policy."""
 
 from __future__ import annotations
 
@@ -30,10 +27,10 @@ class FailedAttempt:
     """A failed attempt.
 
     Attributes:
-        error: What it is to the caller.
-        retryable: Whether the same request may succeed later: a rate limit, an unreachable or silent server, a status
-            of 500 or more, or a response that broke off or is no response.
-        fatal: Whether every other request to this model must fail in the same way (a wrong key, an unknown model).
+        error: The error for the caller.
+        retryable: Whether the same request may succeed later: a rate limit, a server that cannot be reached or does not
+            respond, a status of 500 or more, or an incomplete or invalid response.
+        fatal: Whether every other request to this model fails in the same way (a wrong key, an unknown model).
     """
 
     error: Exception
@@ -43,13 +40,13 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Exponential backoff with jitter, bounded in count and time.
+    """Exponential backoff with jitter, bounded in number and time.
 
     Attributes:
-        most: Retries of one request.
-        seconds: Maximum seconds from the first attempt to the beginning of the last.
-        first_s: Longest wait before the first retry; doubled each time.
-        longest_s: Longest wait that was not requested by the provider.
+        most: Maximum retries of one request.
+        seconds: Maximum seconds from the first attempt to the start of the last.
+        first_s: Maximum wait before the first retry; doubled each time.
+        longest_s: Maximum wait that was not requested by the provider.
     """
 
     most: int = 6
@@ -58,13 +55,13 @@ class RetryPolicy:
     longest_s: float = 30.0
 
     def wait(self, fault: FailedAttempt, retries: int, elapsed_s: float, draw: Callable[[], float]) -> float | None:
-        """Seconds to wait before the next attempt; None if there is to be none.
+        """Seconds to wait before the next attempt; None if there is none.
 
         Args:
-            fault: Why the last attempt failed.
+            fault: The failure of the last attempt.
             retries: Retries made so far.
-            elapsed_s: Seconds since the first attempt began.
-            draw: Uniform numbers in [0, 1), so that many clients do not come back in step.
+            elapsed_s: Seconds since the first attempt.
+            draw: Uniform numbers in [0, 1), so that clients do not retry in step.
         """
         if not fault.retryable or retries >= self.most or not isinstance(fault.error, BackendError):
             return None
@@ -86,15 +83,15 @@ NO_MONEY = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billi
 
 
 class ContextExceeded(Exception):
-    """The provider states that a request does not fit its context; the caller knows how long it is."""
+    """The provider reports that a request does not fit its context; the caller knows its length."""
 
 
 def classify_error(error: Exception, target: Target) -> FailedAttempt:
-    """What a failed attempt means.
+    """The meaning of a failed attempt.
 
     Args:
-        error: What came out of LiteLLM, the `openai` client or the reading of the response.
-        target: Where the request went.
+        error: Raised by LiteLLM, the `openai` client or the reading of the response.
+        target: The target of the request.
     """
     import openai
 
@@ -172,7 +169,7 @@ def _by_status(status: int, error: Exception, target: Target) -> FailedAttempt:
 
 
 def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds that `Retry-After` asks to wait: given as seconds or as an HTTP date; None if it is not there.
+    """Seconds in `Retry-After`, which has seconds or an HTTP date; None if it is missing.
 
     Args:
         headers: The response's headers; their names in any case.
@@ -193,7 +190,7 @@ def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and those it came from, the outermost first: LiteLLM wraps what its clients raise."""
+    """An error and its causes, the outermost first: LiteLLM wraps the errors of its clients."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -203,7 +200,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _status(error: Exception) -> int | None:
-    """The response's status, by the innermost that has one; None where there was no response."""
+    """Status of the innermost response; None without a response."""
     for link in reversed(_chain(error)):
         status = getattr(getattr(link, "response", None), "status_code", None)
         status = status if isinstance(status, int) else getattr(link, "status_code", None)
@@ -242,6 +239,6 @@ def _error_field(error: Exception, field: str) -> str | None:
 
 
 def _error_message(error: Exception) -> str:
-    """What the provider generated, on one line and of bounded length."""
+    """The provider's message, on one line and of bounded length."""
     text = " ".join(str(getattr(error, "message", "") or error or type(error).__name__).split())
     return text if len(text) <= 300 else text[:297] + "…"

@@ -21,15 +21,15 @@ OTHERS_TOP = 5
 
 
 async def load_litellm_model(name: str, settings: Settings, limiters: LimiterRegistry | None = None) -> LiteLLMModel:
-    """Find a model's provider and learn what it can do.
+    """Find a model's provider and its capabilities.
 
-    A server at an `api_base` is called what it serves and measured with a few tokens; of a provider's own service
-    nothing is called, and what LiteLLM documents of the model counts. Of several endpoints, each is opened.
+    A server at an `api_base` is probed with a few tokens; of a provider's own service nothing is requested, and the
+    capabilities are those that LiteLLM documents. Of several endpoints, each is loaded.
 
     Args:
         name: The model string, for example `openai/gpt-4o-mini` or `hosted_vllm/qwen3`.
-        settings: How providers are called.
-        limiters: Limits to share with other models; None gives the model its own.
+        settings: Settings of the providers.
+        limiters: Limiters to share with other models; None gives the model its own.
 
     Raises:
         UnknownName: There is no such provider, or the server does not serve the model.
@@ -92,7 +92,7 @@ async def _version(model: LiteLLMModel) -> str:
 
 
 def _declared(target: Target, context: int | None) -> tuple[Capabilities, RequestTraits]:
-    """What LiteLLM documents of a model. A provider's seed is its best effort, so none is promised."""
+    """Capabilities that LiteLLM documents. A provider's seed is best effort, so it is not declared."""
     known = load_litellm().model_cost.get(f"{target.provider}/{target.served}") or load_litellm().model_cost.get(
         target.served, {}
     )

@@ -1,4 +1,4 @@
-"""`LimiterRegistry`: how many requests may be in flight at once to one model of one endpoint."""
+"""Limits of concurrent requests, for each model of each endpoint."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 
 class ConcurrencyLimiter:
-    """Lets a bounded number of requests through; the others wait their turn, first come, first served.
+    """Allows a limited number of concurrent requests; the others wait in order.
 
     Args:
-        max_in_flight: Requests at once.
+        max_in_flight: Maximum number of concurrent requests.
 
     Attributes:
-        busy: Requests that hold a place or wait for one.
+        busy: Requests that hold a slot or wait for one.
     """
 
     def __init__(self, most: int) -> None:
@@ -27,12 +27,12 @@ class ConcurrencyLimiter:
         return self.busy >= self.max_in_flight
 
     def slot(self) -> LimiterSlot:
-        """Hold a place: `async with` gives the seconds waited for it."""
+        """Hold a slot: `async with` gives the seconds waited for it."""
         return LimiterSlot(self, self._free)
 
 
 class LimiterSlot:
-    """A place among the requests in flight, held inside an `async with`."""
+    """A slot of a limiter, held inside an `async with`."""
 
     def __init__(self, limiter: ConcurrencyLimiter, free: asyncio.Semaphore) -> None:
         self._limiter, self._free = limiter, free
@@ -53,11 +53,11 @@ class LimiterSlot:
 
 
 class LimiterRegistry:
-    """The limiters of everything that shares one owner; two models that talk to the same place share one limiter."""
+    """The limiters of one owner; two models of the same endpoint and name share one limiter."""
 
     def __init__(self) -> None:
         self._by_place: dict[tuple[str, str], ConcurrencyLimiter] = {}
 
     def of(self, endpoint: str, model: str, most: int) -> ConcurrencyLimiter:
-        """The limiter of a model of an endpoint; `max_in_flight` counts when it is requested first."""
+        """The limiter of a model of an endpoint; its limit is that of the first request."""
         return self._by_place.setdefault((endpoint, model), ConcurrencyLimiter(most))

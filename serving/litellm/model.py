@@ -1,9 +1,9 @@
-"""`LiteLLMModel`: any provider's model after the `LanguageModel` protocol.
+"""`LiteLLMModel`: a `LanguageModel` at any provider.
 
-Every request is streamed, so that cancelling closes its connection at once, which is how a server learns that nothing
-waits any more. A sample is reported as finished when its request's stream ends, since the usage comes last. Where a stream
-breaks off, the samples that had ended are kept and the others are requested again; if the new text of such a sample
-differs from what was reported of the old, its last chunk brings the new completion without further text, else the rest.
+Every request is streamed, so that cancelling closes its connection at once, which is how a server learns to stop. A
+sample is reported as finished when the stream of its request ends, since the usage comes last. Where a stream breaks
+off, finished samples are kept and the others are requested again; if the new text of such a sample differs from what
+was already streamed, its last chunk has the new completion without further text, otherwise the rest of the text.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ from .vllm_server import detokenize, prompt_ids, take_processor_report
 
 @dataclass(slots=True)
 class StreamedText:
-    """What was reported of a sample: its text, and how many token ids and log-probabilities."""
+    """What was streamed of a sample: its text, and the number of token ids and log-probabilities."""
 
     text: str = ""
     ids: int = 0
     logprobs: int = 0
 
     def rest(self, completion: Completion) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
-        """What of a sample is still to be reported; nothing if it is not the one that was begun."""
+        """The part of a sample that was not streamed yet; nothing if it is another text."""
         if not completion.text.startswith(self.text):
             return "", (), ()
         return (
@@ -75,10 +75,10 @@ class SampleBatch:
     """Samples of one request that are requested together.
 
     Attributes:
-        position: Position of the request in the batch.
+        position: Position of the request in the call.
         request: The request.
-        indices: The samples.
-        reported: What was reported of each sample, so that a second attempt does not report it again.
+        indices: Indices of the samples.
+        streamed: What was streamed of each sample, so that a second attempt does not stream it again.
     """
 
     position: int
@@ -87,18 +87,18 @@ class SampleBatch:
     streamed: dict[int, StreamedText] = field(default_factory=dict)
 
     def keep(self, finished: Sequence[Completion], done: dict[tuple[int, int], Completion]) -> tuple[int, ...]:
-        """Put what was finished with what is done; the samples that are not done yet."""
+        """Store finished samples; returns the indices that are not finished yet."""
         done.update({(self.position, c.sample_index): c for c in finished})
         return tuple(i for i in self.indices if (self.position, i) not in done)
 
 
 class AttemptResult(NamedTuple):
-    """What came of one request for some samples.
+    """Result of one request for some samples.
 
     Attributes:
-        finished: The samples that were finished.
-        fault: Why not all were; None where the response came to its end.
-        short: Whether the response came to its end and had not a word of the others: many servers ignore `n`.
+        finished: The finished samples.
+        fault: Why the others are not finished; None where the response was complete.
+        short: Whether the response was complete but lacks samples: many servers ignore `n`.
     """
 
     finished: Sequence[Completion]
@@ -110,17 +110,17 @@ class LiteLLMModel:
     """A language model at a provider.
 
     Args:
-        target: Where it is.
+        target: The provider's endpoint and model.
         wire: The connection.
         capabilities: What it can do, declared or measured.
         traits: How it takes requests.
-        prices: What its tokens cost.
-        limiter: How many requests it takes at once; may be shared with other models.
-        identity: What the run store keys on.
-        draw: Uniform numbers in [0, 1) for the backoff's jitter.
+        prices: Prices of its tokens.
+        limiter: Limit of concurrent requests; may be shared with other models.
+        identity: Part of every key in the run store.
+        draw: Uniform numbers in [0, 1) for the jitter of the backoff.
 
     Attributes:
-        endpoint_label: What its completions have as the extra `endpoint`; empty if there is only one.
+        endpoint_label: The extra `endpoint` of its completions; empty if there is only one.
     """
 
     def __init__(
@@ -149,17 +149,15 @@ class LiteLLMModel:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this model can do."""
         return self._can
 
     def count_tokens(self, prompt: Prompt) -> int | None:
-        """None: only the provider can report, and that takes a call."""
+        """None: only the provider knows, and that takes a call."""
         return None
 
     # -- sampling
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """Sample every request (see `LanguageModel.generate`)."""
         for request in requests:
             check_request(request, self.target, self._can, self.traits)
         parts = iter(self._parts(requests))
@@ -180,7 +178,6 @@ class LiteLLMModel:
         return [[done[i, index] for index in request.indices] for i, request in enumerate(requests)]
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """One request, piece by piece (see `LanguageModel.stream`)."""
         return stream_of(self.generate, request)
 
     def _parts(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
@@ -193,7 +190,7 @@ class LiteLLMModel:
     async def _make(
         self, part: SampleBatch, done: dict[tuple[int, int], Completion], listener: Listener | None
     ) -> ReasonError | None:
-        """Make the samples of a part; what cannot be made is a failed completion, and its error comes back.
+        """Generate the samples of a batch; a sample that fails becomes a failed completion, and its error is returned.
 
         Raises:
             ReasonError: Every other request would fail in the same way.
@@ -227,8 +224,8 @@ class LiteLLMModel:
         done: dict[tuple[int, int], Completion],
         listener: Listener | None,
     ) -> ReasonError | None:
-        """Make what a server left out that gives one sample whatever `n` states; none is requested several any more."""
-        self.traits = self.traits.model_copy(update={"many": False})
+        """Request the missing samples one by one, and all later ones, from a server that ignores `n`."""
+        self.traits = self.traits.model_copy(update={"multi_sample": False})
         self._can = self._can.model_copy(update={"prompt_per_sample": True})
         alone = [SampleBatch(part.position, part.request, (index,), part.streamed) for index in left]
         errors = await self.gather([partial(self._make, one, done, listener) for one in alone])
@@ -341,7 +338,7 @@ class LiteLLMModel:
         return error
 
     def _check_length(self, request: Request, tokens: int) -> None:
-        """Refuse what does not fit: a vLLM server would cut `max_tokens` without a word.
+        """Refuse a request that does not fit: a vLLM server would reduce `max_tokens` silently.
 
         Raises:
             ContextTooLong: Prompt and `max_tokens` exceed the context.
@@ -356,7 +353,7 @@ class LiteLLMModel:
             )
 
     async def _too_long(self, request: Request, error: ContextExceeded) -> ContextTooLong:
-        """The error with its numbers: the prompt's tokens by the server's count or else by LiteLLM's."""
+        """The error with its numbers: the prompt's tokens by the server's count, or else by LiteLLM's."""
         try:
             tokens = len(await self.ids_of(request.prompt)) if self.traits.tokenizer else None
         except Exception:  # noqa: BLE001 (the count is for the message alone)
@@ -378,7 +375,7 @@ class LiteLLMModel:
         return await prompt_ids(self.wire.client, self.target.served, prompt)
 
     async def top_tokens(self, rows: Sequence[Sequence[tuple[str, float]]]) -> tuple[tuple[TopToken, ...], ...]:
-        """Alternatives with ids and texts; a server that names tokens by id is requested each id's text once."""
+        """Alternatives with ids and texts; if a server names tokens by id, the text of each id is requested once."""
         ids = {token_id(name) for row in rows for name, _ in row} - {-1} - self._words.keys()
         if ids and self.traits.tokenizer:
             for i in sorted(ids):
@@ -394,18 +391,16 @@ class LiteLLMModel:
     # -- measuring
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """Log-probabilities of continuations (see `LanguageModel.score`)."""
         return await score(self, prompt, continuations)
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """Distributions of the next tokens over the alternatives shown (see `LanguageModel.next_token`)."""
         return await next_token(self, prompts, top)
 
     async def retried(self, call: Callable[[], Any]) -> tuple[Any, float]:
-        """The result of a call that is made again as a request is, and the seconds waited.
+        """The result of a call with the retries of a request, and the seconds waited.
 
         Raises:
-            ReasonError: It failed for good.
+            ReasonError: It failed finally.
         """
         began, waited, retries = time.monotonic(), 0.0, 0
         while True:
@@ -426,7 +421,7 @@ class LiteLLMModel:
             waited += wait
 
     async def gather(self, calls: Sequence[Callable[[], Any]]) -> list[Any]:
-        """The results of many calls, as many at once as the limiter allows; the first failure cancels the others."""
+        """Results of calls, run concurrently as far as the limiter allows; the first failure cancels the others."""
         results: list[Any] = [None] * len(calls)
         numbered = iter(enumerate(calls))
 
@@ -438,7 +433,7 @@ class LiteLLMModel:
         return results
 
     async def _together(self, works: Sequence[Callable[[], Any]]) -> None:
-        """Run workers to their end; the first failure, or a cancellation, ends all of them."""
+        """Run workers concurrently; the first failure, or a cancellation, ends all of them."""
         if len(works) == 1:
             await self._alone(works[0])
             return
@@ -458,9 +453,9 @@ class LiteLLMModel:
             self._tasks.difference_update(tasks)
 
     async def _alone(self, work: Callable[[], Any]) -> None:
-        """Run a single worker in the caller's own task, which spares a task for each call.
+        """Run a single worker in the caller's own task, which saves a task for each call.
 
-        What `aclose` cancels is this call, as if it were a task of its own: the caller's task is not left marked.
+        `aclose` cancels this call as if it were a task of its own: the caller's task is not left in a cancelled state.
         """
         task = asyncio.current_task()
         if task is None or task in self._callers:

@@ -1,4 +1,4 @@
-"""A vLLM server that runs a pooling model (`--runner pooling`): where it is, and a client for its pages.
+"""Client of a vLLM server that runs a pooling model (`--runner pooling`).
 
 Retries, limits and errors are those of all other requests (`LiteLLMModel.retried`).
 """
@@ -34,8 +34,8 @@ class PoolingServer:
     Attributes:
         client: Sends the requests.
         served: The model's name at the server.
-        weights: What is served under it, as far as the server reports: part of an identity.
-        context: Longest input in tokens; None if the server does not report.
+        weights: The weights that the server reports under it: part of an identity.
+        context: Maximum input in tokens; None if the server does not report it.
     """
 
     client: LiteLLMModel
@@ -44,23 +44,23 @@ class PoolingServer:
     context: int | None
 
     async def tokenize(self, messages: Sequence[dict[str, str]]) -> list[int]:
-        """Tokens of a complete conversation.
+        """Tokens of a conversation.
 
         Raises:
-            ReasonError: The server refuses, for example as its tokenizer has no chat template.
+            ReasonError: The server refuses, for example because its tokenizer has no chat template.
         """
         body = {"model": self.served, "messages": list(messages), "add_generation_prompt": False}
         response = await self._post("/tokenize", body)
         return [int(i) for i in response["tokens"]]
 
     async def tokens_of(self, text: str) -> list[int]:
-        """Tokens of a text alone."""
+        """Tokens of a text."""
         wire = self.client.wire
         ids, _ = await self.client.retried(lambda: tokenize_text(wire.client, self.served, text, special=False))
         return [int(i) for i in ids]
 
     async def pool(self, ids: Sequence[int], *, activated: bool) -> Any:
-        """Rows that the model makes of an input's tokens (`/pooling`), with or without its activation."""
+        """Rows of a model's output for an input's tokens (`/pooling`), with or without its activation."""
         body = {
             "model": self.served,
             "input": list(ids),
@@ -71,7 +71,7 @@ class PoolingServer:
         return _only(await self._post("/pooling", body), "data")
 
     async def classify(self, ids: Sequence[int], *, activated: bool) -> Any:
-        """Numbers of the classes of an input (`/classify`), with or without the model's activation."""
+        """Scores of the classes of an input (`/classify`), with or without the model's activation."""
         body = {"model": self.served, "input": list(ids), "use_activation": activated}
         return _only(await self._post("/classify", body), "probs")
 
@@ -100,7 +100,7 @@ class PoolingServer:
 
 
 async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer:
-    """Find the server of `hosted_vllm_pooling/<served name>` and see that it serves the model.
+    """Connect to the server of `hosted_vllm_pooling/<served name>` and check that it serves the model.
 
     Raises:
         UserError: Its address is not set, or it refuses the key.

@@ -1,10 +1,7 @@
-"""Probing: what a server really does, by requests whose effect is visible.
+"""Capabilities of a server, measured by requests with a visible effect.
 
-Servers ignore fields that they do not know, so an accepted request proves nothing; each test looks at what came back.
-
-Which hooks work on a vLLM server: each of ours is tried by an effect that is visible.
-
-A vLLM server ignores what no plug-in of it reads, so an accepted request proves nothing.
+Servers ignore fields that they do not know, so an accepted request proves nothing; each probe checks the response. Each
+of our logits processors is tried in the same way, since a vLLM server without our plug-in ignores them.
 """
 
 from __future__ import annotations
@@ -36,12 +33,12 @@ SILENT = frozenset({"only_tokens", "forbid_tokens", "steer"})
 
 @dataclass(frozen=True)
 class _Trial:
-    """A request that tries a hook.
+    """A request that tries a logits processor.
 
     Attributes:
-        hook: The hook.
-        calls: What is requested; the hook is among it.
-        works: Whether the sample is what the hook makes of it.
+        hook: Its name.
+        calls: The logits processors of the request, itself among them.
+        works: Whether a sample shows its effect.
     """
 
     hook: str
@@ -50,16 +47,16 @@ class _Trial:
 
 
 async def working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozenset[str] | None) -> frozenset[str]:
-    """The hooks that work on a server.
+    """The logits processors that work on a server.
 
-    A third party's hook is believed if it is installed both here and there and ours work; one over several requests is
-    not, since a server does not begin them in one step. A server that gives no reports gets those of ours alone that
-    have nothing to report.
+    One of a third party is assumed to work if it is installed both here and there and ours work; one over several
+    requests is not, since a server does not start them in the same step. Of a server without reports, only those of
+    ours count that report nothing.
 
     Args:
-        model: The model, with all hooks among its capabilities.
-        prompt: What to continue.
-        listed: The hooks that the server lists; None if it has no such page.
+        model: The model, with all logits processors among its capabilities.
+        prompt: The prompt to continue.
+        listed: The logits processors that the server lists; None if it has no such page.
     """
     known = logits_processor_names(groups=False)
     ids, _ = await model.retried(lambda: model.ids_of(prompt))
@@ -92,7 +89,7 @@ async def working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozen
 
 
 def _trials(one: int, other: int) -> list[_Trial]:
-    """Trials of all our hooks with two tokens, which no model states six times of its own accord."""
+    """Trials of all our logits processors with two tokens, which no model repeats six times of its own accord."""
     both = _call("only_tokens", ids=[one, other])
     opener = [one, other] * (TOKENS // 2)
 
@@ -121,7 +118,7 @@ def _trials(one: int, other: int) -> list[_Trial]:
 
 
 def _measured(made: Completion) -> bool:
-    """Whether every token has an entropy, at least as large as the alternatives shown allow."""
+    """Whether every token has an entropy, at least as large as the alternatives allow."""
     entropy = _extra(made, "entropy_probe", "entropy")
     if _extra(made, "entropy_probe", "positions") != list(range(TOKENS)) or len(entropy) != TOKENS:
         return False
@@ -147,7 +144,7 @@ Build = Callable[[Capabilities, RequestTraits], LiteLLMModel]
 
 
 async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
-    """What the server lists under `/models`; empty if it has no such list.
+    """The models that the server lists under `/models`; empty if it has no such page.
 
     Raises:
         ReasonError: The server cannot be reached, or refuses the key.
@@ -167,7 +164,7 @@ def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str,
     """The entry of the target's model.
 
     Raises:
-        UnknownName: The server serves others.
+        UnknownName: The server serves other models.
     """
     names = [str(m.get("id")) for m in listed]
     if target.served not in names:
@@ -179,11 +176,11 @@ def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str,
 async def probe_capabilities(
     build: Build, context_tokens: int | None, vllm: bool
 ) -> tuple[Capabilities, RequestTraits]:
-    """What the model at a server does.
+    """Capabilities of the model at a server.
 
     Args:
         build: Makes the model with given capabilities; its connection is shared.
-        context_tokens: The context's length, if the server reported it.
+        context_tokens: Context length, if the server reported it.
         vllm: Whether it may know vLLM's own fields.
 
     Raises:
@@ -199,7 +196,7 @@ async def probe_capabilities(
         can = can.model_copy(update={"logprobs": top > 0})
         request = _request(PROMPT if vllm else plain, top=top, n=2)
         try:
-            asker = build(can, traits.model_copy(update={"many": True}))
+            asker = build(can, traits.model_copy(update={"multi_sample": True}))
             [replies] = await asker.generate([request])
             break
         except BackendError:
@@ -231,7 +228,7 @@ async def probe_capabilities(
                 "full_vocabulary": "entropy_probe" in hooks and top > 0,
             }
         )
-    return can, traits.model_copy(update={"many": many})
+    return can, traits.model_copy(update={"multi_sample": many})
 
 
 def _request(prompt: Prompt, *, top: int, n: int) -> Request:
@@ -239,12 +236,12 @@ def _request(prompt: Prompt, *, top: int, n: int) -> Request:
 
 
 def _same(a: Completion, b: Completion) -> bool:
-    """Whether two samples are one and the same; an empty one proves nothing."""
+    """Whether two samples are equal; an empty one proves nothing."""
     return a.ok and b.ok and (a.text, a.token_ids) == (b.text, b.token_ids) and bool(a.text or a.token_ids)
 
 
 async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
-    """Whether tools become part of what the model reads: its prompt has more tokens with them."""
+    """Whether tools become part of the prompt: it has more tokens with them."""
     able = build(can.model_copy(update={"tools": True}), traits)
     plain = PROMPT.with_prefix("")
     prompts = plain, plain.model_copy(update={"tools": (TRIAL_TOOL,)})
@@ -257,7 +254,7 @@ async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -
 
 
 async def _holds_to_schema(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
-    """Whether a text is what a schema asks for that nothing was reported of."""
+    """Whether a text satisfies a schema that the prompt does not mention."""
     able = build(can.model_copy(update={"json_schema": True}), traits)
     # sampled blanks could fill all of the response, where a server's grammar leaves them free
     heat = 0.0 if "temperature" in able.target.parameters else 1.0
@@ -298,7 +295,7 @@ async def _scores(model: LiteLLMModel) -> bool:
 
 
 async def _listed(model: LiteLLMModel) -> frozenset[str] | None:
-    """The hooks that the server lists; None if it does not have our pages."""
+    """The logits processors that the server lists; None if it does not have our pages."""
     try:
         names, _ = await model.retried(lambda: list_server_processors(model.wire.client))
     except (UnknownName, BackendError):

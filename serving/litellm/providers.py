@@ -1,7 +1,4 @@
-"""`Target`: where a model string leads, and `load_litellm`, which brings LiteLLM in quietly.
-
-What a response cost: tokens by sample, from the provider's own count where it gives one, and dollars.
-"""
+"""`Target`: the provider, endpoint and model of a model string, and the prices of its tokens."""
 
 from __future__ import annotations
 
@@ -64,11 +61,11 @@ class Target:
 
 
 def load_litellm() -> Any:
-    """The `litellm` module. It takes seconds at the first time: call this off the event loop.
+    """The `litellm` module. The first import takes seconds: call this off the event loop.
 
-    Its price map is read from the package instead of the network; it prints no advice, sends nothing about its use and
-    fetches no tokenizer. What a program itself sets in LiteLLM stays: retries, caches and dropped parameters are
-    refused call by call.
+    Its price map is read from the package instead of the network; it prints no advice, sends no telemetry and downloads
+    no tokenizer. What a program itself sets in LiteLLM stays: retries, caches and dropped parameters are refused call
+    by call.
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     litellm: Any = importlib.import_module("litellm")
@@ -79,7 +76,7 @@ def load_litellm() -> Any:
 
 
 def find_target(name: str, settings: Settings) -> Target:
-    """Where a model string leads.
+    """The target of a model string.
 
     Raises:
         UnknownName: LiteLLM knows no such provider.
@@ -126,10 +123,10 @@ def find_target(name: str, settings: Settings) -> Target:
 
 
 def _usual_key(litellm: Any, name: str, provider: str, base: str | None, key_env: str) -> str | None:
-    """The key where the provider's own client looks for it; None leaves the search to LiteLLM.
+    """The key in the provider's usual environment variable; None leaves the search to LiteLLM.
 
     Raises:
-        UserError: It is not there, and the provider is not somebody's own server.
+        UserError: It is missing, and the endpoint is not a server of one's own.
     """
     key = os.environ.get(key_env)
     if key:
@@ -150,12 +147,12 @@ MAX_COUNTED_TOKENS = 1 << 40
 
 @dataclass(frozen=True)
 class Prices:
-    """Dollars per token; None where nothing knows.
+    """Dollars per token; None if unknown.
 
     Attributes:
-        prompt: Of the prompt.
-        completion: Of the completion.
-        cached: Of prompt tokens that the provider had cached.
+        prompt: Price of a prompt token.
+        completion: Price of a generated token.
+        cached: Price of a prompt token that the provider had cached.
     """
 
     prompt: float | None = None
@@ -172,7 +169,7 @@ class Prices:
 
 
 def find_prices(target: Target) -> tuple[Prices, int | None]:
-    """Prices and context length of a model in LiteLLM's map; the settings' own prices come first."""
+    """Prices and context length of a model in LiteLLM's map; prices in the settings take precedence."""
     litellm = load_litellm()
     known: dict[str, Any] = litellm.model_cost.get(f"{target.provider}/{target.served}") or {}
     is_own_server = target.settings.api_base is not None or target.vllm
@@ -196,17 +193,16 @@ def find_prices(target: Target) -> tuple[Prices, int | None]:
 def split_usage(
     usage: Any, samples: Sequence[StreamedSample], prices: Prices, target: Target, waited_s: float
 ) -> list[Usage]:
-    """Each sample's part of a response's usage; the prompt belongs to the first.
+    """The usage of each sample of a response; the prompt belongs to the first.
 
-    Where the provider gives no usage, or one that is no count of tokens, the tokens are those that were seen, or else
-    LiteLLM's count of the text.
+    Where the provider sends no valid usage, the tokens are those in the stream, or else LiteLLM's count of the text.
 
     Args:
         usage: What the provider sent as `usage`; None if it sent none.
         samples: The response's samples.
-        prices: What tokens cost.
-        target: Where the response comes from.
-        waited_s: Seconds that the request waited; they are reported on the first sample.
+        prices: Prices of the tokens.
+        target: The target of the request.
+        waited_s: Seconds that the request waited, reported on the first sample.
     """
     seen = [s.tokens for s in samples]
     prompt = cached = thoughts = 0
@@ -239,7 +235,7 @@ def split_usage(
 
 
 def _counts(usage: Any) -> tuple[int, int, int, int] | None:
-    """Tokens of the prompt, those cached, those of thoughts and all generated ones; None if they cannot be read."""
+    """Tokens of the prompt, cached tokens, reasoning tokens and all generated tokens; None if they are invalid."""
     if not isinstance(usage, Mapping):
         return None
     read, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
@@ -258,7 +254,7 @@ def _counts(usage: Any) -> tuple[int, int, int, int] | None:
 
 
 def _split(total: int, weights: Sequence[int]) -> list[int]:
-    """A number cut into complete parts that sum to it, in proportion to the weights."""
+    """An integer split into integer parts in proportion to the weights."""
     whole = sum(weights)
     if whole == 0:
         weights, whole = [1] * len(weights), len(weights)

@@ -1,11 +1,4 @@
-"""From our `Request` to the body of a request: chat through LiteLLM, tokens to a vLLM server's `/v1/completions`.
-
-Seeds of samples: the sample's index decides, whatever else is requested in the same request.
-
-`RequestTraits`: what is known of a model beyond its capabilities; it decides how requests are put.
-
-`ParameterMap`: a request's parameters as LiteLLM maps them for the model, worked out once for each set of them.
-"""
+"""Request bodies: chat through LiteLLM's parameter map, tokens to a vLLM server's `/v1/completions`."""
 
 from __future__ import annotations
 
@@ -28,15 +21,15 @@ from .vllm_server import messages_of
 def sample_seed(seed: int, index: int) -> int:
     """The seed that a provider is given for a sample, below 2^31 for indices below 2^20.
 
-    Consecutive indices get consecutive seeds, since a vLLM server gives the samples of one request the seeds
-    s, s + 1, …; and the runs' own seeds are spread, so that those of two runs do not meet.
+    Consecutive indices get consecutive seeds, since a vLLM server gives the samples of one request the seeds s, s + 1,
+    …; the runs' own seeds are hashed, so that those of two runs do not overlap.
     """
     spread = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:4], "big") >> 2
     return spread + index
 
 
 def consecutive(indices: Sequence[int]) -> list[tuple[int, ...]]:
-    """The indices cut into runs of neighbours: each can be one request whose seeds follow one another."""
+    """The indices split into runs of neighbours, each of which can be one request."""
     if len(indices) == 1:
         return [tuple(indices)]
     cuts = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(indices)) if b != a + 1), len(indices)]
@@ -44,18 +37,18 @@ def consecutive(indices: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 class RequestTraits(Frozen):
-    """How a model takes requests.
+    """How a model takes requests, in addition to its capabilities.
 
     Attributes:
-        multi_sample: Whether n samples can be requested in one request; on vLLM it was also measured that sample i of a request
+        multi_sample: Whether one request can have n samples; on vLLM it was also measured that sample i of a request
             with seed s is the sample of seed s + i.
-        vllm: Whether vLLM's own fields work: response prefixes, token ids, top_k, ignore_eos.
+        vllm: Whether vLLM's own fields work: prefixes, token ids, top_k, ignore_eos.
         tokenizer: Whether `/tokenize` works, so that prompts can be sent as tokens.
         prefill: Whether a last message of the assistant is continued (documented, for other providers).
-        wants_usage: Whether the stream is requested its usage.
-        reports: Whether the server hands out what hooks measured (`serving/vllm/endpoint.py`).
-        frame_tokens: Maximum tokens that a chat template is known to put around one short message; a longer prompt may
-            need the exact count to see whether it fits. 0 if unknown.
+        wants_usage: Whether to request the usage in the stream.
+        reports: Whether the server returns reports of logits processors (`serving/vllm/endpoint.py`).
+        frame_tokens: Maximum tokens that the chat template adds to one short message; a longer prompt may need the
+            exact count to decide whether it fits. 0 if unknown.
     """
 
     multi_sample: bool = False
@@ -72,7 +65,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
 
     Raises:
         CapabilityMissing: The request needs what this model lacks.
-        UserError: The samples' indices are out of range, or a hook does not take its arguments.
+        UserError: The samples' indices are out of range, or a logits processor does not take its arguments.
     """
     sampling, prompt = request.sampling, request.prompt
     held = sampling.json_schema is not None
@@ -114,7 +107,7 @@ def _takes(target: Target, parameter: str) -> bool:
 def by_tokens(prompt: Prompt, traits: RequestTraits) -> bool:
     """Whether a prompt must be sent as tokens.
 
-    Raw text and token prefixes must; so must a text prefix with blanks at its ends, which chat templates strip.
+    Raw text and token prefixes must be; so must a text prefix with white space at its ends, which chat templates strip.
     """
     if not traits.tokenizer:
         return False
@@ -123,7 +116,7 @@ def by_tokens(prompt: Prompt, traits: RequestTraits) -> bool:
 
 
 def may_not_fit(request: Request, can: Capabilities, traits: RequestTraits) -> bool:
-    """Whether a prompt has so many bytes that only its exact count can report whether it fits the context.
+    """Whether a prompt has so many bytes that only its exact count can decide whether it fits the context.
 
     No tokenizer makes more tokens of a text than it has bytes.
     """
@@ -143,15 +136,15 @@ def chat_body(
     traits: RequestTraits,
     report: str = "",
 ) -> Any:
-    """Arguments of `litellm.acompletion` for some samples of a request, without the connection's own.
+    """Arguments of `litellm.acompletion` for some samples of a request, without those of the connection.
 
     Args:
         request: The request.
-        indices: The samples; a request with hooks is for one alone.
-        target: Where it goes.
+        indices: The samples; a single one if the request has logits processors.
+        target: Its endpoint and model.
         can: What the model can do.
         traits: How it takes requests.
-        report: Name under which the hooks' report will be fetched; empty if it will not.
+        report: Name under which the report of the logits processors is fetched; empty if it is not.
     """
     sampling, prompt = request.sampling, request.prompt
     messages = messages_of(prompt)
@@ -193,9 +186,9 @@ def completion_body(
 
 
 def shows_logprobs(sampling: SamplingParams) -> bool:
-    """Whether log-probabilities are requested: not under a schema, where servers report them of what it has left.
+    """Whether to request log-probabilities: not under a schema, where servers return those of the masked distribution.
 
-    vLLM's are computed after its grammar's mask (seen with 0.32), so that they are not those of the raw distribution.
+    vLLM computes them after its grammar's mask (seen with 0.32), so that they are not those of the raw distribution.
     """
     return sampling.json_schema is None and (sampling.logprobs or sampling.top_logprobs > 0)
 
@@ -217,14 +210,14 @@ def vllm_extra(
 
 
 def vllm_server_fields(target: Target, salt: str = "") -> dict[str, Any]:
-    """Whose cache a request shares and how soon it is served, where the settings or the run say so.
+    """Cache salt and priority of a request, where the settings or the run have them.
 
-    Neither changes what is generated, so neither is part of a request, of a model's identity or of the run store's keys.
+    Neither changes the samples, so neither is part of a request, of a model's identity or of the run store's keys.
 
     Args:
-        target: Where the request goes; no provider but vLLM's servers is reported anything.
-        salt: The run's (`Prompt.cache_salt`). Where the settings have one too, a sum of both is sent, so that programs
-            that share a server share nothing of what their tenants ask.
+        target: The endpoint; only vLLM servers receive these fields.
+        salt: The run's (`Prompt.cache_salt`). If the settings have one too, a hash of both is sent, so that programs
+            that share a server share nothing of their tenants' prompts.
     """
     fields = {name: value for name in VLLM_ONLY if (value := getattr(target.settings, name)) is not None}
     if salt and target.vllm:
@@ -238,7 +231,7 @@ def _sum(*texts: str) -> str:
 
 
 def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:
-    """A prompt's tools and which of them is to be called, in OpenAI's form."""
+    """A prompt's tools and its tool choice, in OpenAI's form."""
     body: dict[str, Any] = {"tools": [tool.as_openai() for tool in prompt.tools]}
     choice: Any = prompt.tool_choice
     if choice not in (TOOL_CHOICE_AUTO, TOOL_CHOICE_REQUIRED):
@@ -273,12 +266,12 @@ MAX_MAPPING_KEY_CHARS = 1 << 16
 
 
 class ParameterMap:
-    """From the arguments of `litellm.acompletion` to the JSON that LiteLLM would send to a provider in OpenAI's format.
+    """The JSON that LiteLLM would send to a provider in OpenAI's format, from the arguments of `litellm.acompletion`.
 
-    What LiteLLM decides from the model and its parameters (`max_completion_tokens` instead of `max_tokens`, values that
-    a model refuses) is the same for every request with these parameters, whatever the seed; so it is called once. What
-    it makes of messages depends on their roles and fields alone, since their contents are plain text: where it leaves
-    them as they are, it is not requested again for these.
+    LiteLLM's decisions on the model and its parameters (`max_completion_tokens` instead of `max_tokens`, values that a
+    model refuses) are the same for every request with these parameters, whatever the seed, so they are computed once.
+    Its transformation of messages depends only on their roles and fields, since their contents are plain text: where it
+    leaves them unchanged, it is not called again for these.
     """
 
     def __init__(self, target: Target) -> None:
@@ -348,5 +341,5 @@ class ParameterMap:
 
 
 def _hashable(value: Any) -> object:
-    """A parameter's value as part of a key: a schema's properties in another order are another schema."""
+    """A parameter's value as part of a key; the order of a schema's properties matters."""
     return json.dumps(value) if isinstance(value, dict | list) else str(value)

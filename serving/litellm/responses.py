@@ -1,4 +1,4 @@
-"""`VisibleText`: the samples of one response while it comes in, from the chunks of any client."""
+"""`SampleCollector`: the samples of one streamed response, from the chunks of any client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Fresh = tuple[list[str], list[int], list[float], list[str]]
 
 @dataclass(slots=True)
 class _Call:
-    """A call of a tool while it comes in, in pieces."""
+    """A tool call while it is streamed."""
 
     name: str = ""
     arguments: list[str] = field(default_factory=list)
@@ -38,12 +38,12 @@ class _Call:
 
 
 class StreamedSample:
-    """One sample while it comes in.
+    """One sample while it is streamed.
 
     Attributes:
-        finish: The finish reason; None as long as none came.
-        calls: The calls of tools by their place: name, arguments and id as far as they have come.
-        stopped_by: What vLLM states of a sample that ended with "stop", as in `Completion`; None if nothing was generated.
+        finish: The finish reason; None before the end.
+        calls: Tool calls by their index, as far as they were received.
+        stopped_by: vLLM's stop reason of a sample that ended with "stop", as in `Completion`; None if it sent none.
     """
 
     def __init__(self, index: int) -> None:
@@ -65,11 +65,11 @@ class StreamedSample:
 
 
 class SampleCollector:
-    """Collects what comes for some samples of one request and reports it.
+    """Collects the samples of one request and reports each new piece.
 
     Args:
         indices: The samples, in the order of the response's choices.
-        report: Reported of every new piece as (sample, text, token ids, log-probabilities, thoughts).
+        emit: Called with each new piece as (sample, text, token ids, log-probabilities, thoughts).
         endpoint: The endpoint, for messages.
     """
 
@@ -85,11 +85,11 @@ class SampleCollector:
         self._endpoint = endpoint
 
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Read chunks of chat or of plain completion in OpenAI's JSON; what came at once is reported at once.
+        """Read chunks of chat or of plain completion in OpenAI's JSON; the pieces of one read are reported together.
 
         Raises:
-            InvalidResponse: One is about a sample that was not requested.
-            openai.APIError: One reports an error.
+            InvalidResponse: A chunk is about a sample that was not requested.
+            openai.APIError: A chunk reports an error.
         """
         fresh: dict[int, _Fresh] = {}
         number = len(self.samples)
@@ -203,7 +203,7 @@ def _completion_logprobs(shown: Mapping[str, Any]) -> tuple[list[float], list[li
 
 
 def token_id(name: str) -> int:
-    """Id in a name such as `token_id:17`; `REDACTED` if it is the token's text."""
+    """Id in a name such as `token_id:17`; `HIDDEN` if the name is the token's text."""
     number = name.removeprefix(_ID)
     return int(number) if name.startswith(_ID) and number.isascii() and number.isdigit() else HIDDEN
 
@@ -220,15 +220,15 @@ def to_completion(
     """The finished sample.
 
     Args:
-        sample: What came of it.
+        sample: Its stream.
         usage: Its tokens.
         top: Its alternatives.
         wants_logprobs: Whether log-probabilities were requested.
-        reports_stop: Whether a `stop_reason` is vLLM's, which reports a stop string from the end of the text.
+        reports_stop: Whether its `stop_reason` is vLLM's, which distinguishes a stop string from the end of the text.
         endpoint: The endpoint, for messages.
 
     Raises:
-        InvalidResponse: The response broke off, or its numbers are none.
+        InvalidResponse: The response is incomplete, or its numbers are invalid.
     """
     if sample.finish is None:
         raise InvalidResponse(f"{endpoint} broke off before the end of the reply")
@@ -257,11 +257,11 @@ def to_completion(
 
 
 def with_processor_report(made: Completion, report: Mapping[str, Any]) -> Completion:
-    """The sample with what its hooks measured; a hook that failed makes it a failed one.
+    """The sample with the report of its logits processors; it is a failed one if a processor failed.
 
     Args:
         made: The sample.
-        report: `extras` by hook, and `failure` as (code, message) or None.
+        report: `extras` by processor, and `failure` as (code, message) or None.
     """
     failed = report["failure"]
     return made.model_copy(
@@ -281,7 +281,7 @@ def final_chunk(
     ids: tuple[int, ...] = (),
     logprobs: tuple[float, ...] = (),
 ) -> Chunk:
-    """The piece that ends a sample, with what of it was not reported before."""
+    """The last chunk of a sample, with what was not streamed before."""
     return Chunk(
         request=request,
         sample_index=completion.sample_index,

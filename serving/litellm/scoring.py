@@ -1,4 +1,4 @@
-"""Measuring without sampling: log-probabilities of given continuations, and the next token's distribution."""
+"""Log-probabilities of given continuations, and the distribution of the next token, from a server."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ def _rows(response: Any, ids: list[int], start: int) -> list[tuple[float, int]]:
 
 
 async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -> list[NextTokenDistribution]:
-    """The distribution of the next token, as far as the provider shows it: one token is sampled for each prompt.
+    """Distribution of the next token as far as the provider returns it; one token is sampled for each prompt.
 
-    Where the hook `entropy_probe` works, the entropy is that of the complete vocabulary.
+    Where the logits processor `entropy_probe` works, the entropy is over the complete vocabulary.
     """
     if top < 1:
         raise UserError(f"top must be at least 1, not {top}")

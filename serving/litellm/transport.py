@@ -1,13 +1,9 @@
-"""`Wire`: one request to a provider as a stream of chunks that is closed whatever happens.
+"""`Transport`: one request to a provider as a stream of chunks that is always closed.
 
-`SSEParser`: the JSON objects in a stream of server-sent events, as the bytes come in.
-
-`StreamingClient`: requests to one endpoint in OpenAI's format, whose streamed responses come as plain JSON objects.
-
-The `openai` client makes a typed object of every piece of a response and looks through all its connections for every
-request, which at 256 requests at once costs more than everything else together (`benchmarks/backend_overhead.py`). So
-streams are read here, from aiohttp, which LiteLLM itself sends most requests with. Address, key, headers and
-certificates are what LiteLLM and the `openai` client have made of the settings.
+The `openai` client makes a typed object of every chunk and scans all its connections for every request, which at 256
+concurrent requests costs more than everything else together (`benchmarks/backend_overhead.py`). So streams in OpenAI's
+format are read here, with aiohttp, which LiteLLM itself uses for most requests. Address, key, headers and certificates
+are those that LiteLLM and the `openai` client derive from the settings.
 """
 
 from __future__ import annotations
@@ -38,13 +34,13 @@ _EMPTY = (b"", b"\r")
 
 
 class ServerSentEvents:
-    """Cuts bytes into events; a byte is looked at once, however they are split.
+    """Parses bytes into events; a byte is read once, however they are split.
 
     Source: HTML Living Standard, section 9.2.6. Differs: a line ends with a line feed, before which a carriage return
-    is dropped (lone carriage returns are in no provider's streams); names, ids and comments are passed over.
+    is dropped (lone carriage returns are in no provider's streams); names, ids and comments are ignored.
 
     Attributes:
-        done: Whether the stream has generated that it is complete.
+        done: Whether the stream has sent its end.
     """
 
     def __init__(self) -> None:
@@ -53,7 +49,7 @@ class ServerSentEvents:
         self._data: list[bytes] = []
 
     def feed(self, data_chunk: bytes) -> list[dict[str, Any]]:
-        """The objects that a piece completes.
+        """The objects that some bytes complete.
 
         Raises:
             InvalidResponse: An event is too long, or no JSON object.
@@ -80,7 +76,7 @@ class ServerSentEvents:
         return objects
 
     def end(self) -> list[dict[str, Any]]:
-        """The object that was left without its closing empty line, if there is one.
+        """The object without its closing empty line, if there is one.
 
         Raises:
             InvalidResponse: It is no JSON object.
@@ -103,7 +99,7 @@ CONNECT_S = 10.0
 KEEP_S = 4.0
 """Seconds that an unused connection is kept: less than the 5 s after which servers on uvicorn, as vLLM's, close it."""
 DRAIN_S = 1.0
-"""Longest wait for the end of a response that has generated that it is complete, in seconds; then its connection is closed."""
+"""Maximum wait for the end of a response after its last event, in seconds; then its connection is closed."""
 MAX_ERROR_BYTES = 1 << 20
 """Maximum bytes that are read of a response that reports an error."""
 
@@ -135,16 +131,16 @@ class StreamingClient:
         self._session: aiohttp.ClientSession | None = None
 
     def stream(self, path: str, body: Mapping[str, Any]) -> EventStream:
-        """A POST whose response comes as events; it is sent when the stream is entered."""
+        """A POST with a streamed response; it is sent when the stream is entered."""
         return EventStream(self, path, to_json(body))
 
     async def post(self, path: str, data: bytes) -> aiohttp.ClientResponse:
-        """The response to a POST of JSON, when its head is there.
+        """The response to a POST of JSON, when its headers are received.
 
         Raises:
-            openai.APIStatusError: The endpoint refused, or LiteLLM's own error of the same response.
+            openai.APIStatusError: The endpoint refused, or LiteLLM's own error for the response.
             aiohttp.ClientError: It cannot be reached.
-            TimeoutError: It was silent for too long.
+            TimeoutError: It did not respond in time.
         """
         session = self._session or self._opened()
         payload = self._payload(data, content_type="application/json")
@@ -179,7 +175,7 @@ class StreamingClient:
         return self._session
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
-        """A response of status 400 or more as the exception that LiteLLM makes of it."""
+        """The exception that LiteLLM raises for a response of status 400 or more."""
         import httpx
         import openai
 
@@ -210,13 +206,13 @@ class StreamingClient:
 
 
 class EventStream:
-    """The events of one response, as many as come at once; leaving the block before their end closes the connection.
+    """The events of one response, in batches; leaving the block before their end closes the connection.
 
     Raises:
-        aiohttp.ClientError: While iterated: the endpoint broke off.
-        TimeoutError: Likewise: it was silent for too long.
-        ValueError: Likewise: what came is no JSON.
-        InvalidResponse: Likewise: what came is no JSON object.
+        aiohttp.ClientError: While iterated: the connection broke.
+        TimeoutError: While iterated: the endpoint did not respond in time.
+        ValueError: While iterated: an event is no JSON.
+        InvalidResponse: While iterated: an event is no JSON object.
     """
 
     def __init__(self, poster: StreamingClient, path: str, data: bytes) -> None:
@@ -274,13 +270,13 @@ COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
 class Transport:
     """The connection to one target.
 
-    To providers that speak OpenAI's format, the request that LiteLLM's parameter map makes is sent and its stream is
-    read here, below LiteLLM's own: LiteLLM joins all samples of a response under one finish reason, makes up a finish
-    where the stream broke off, drops fields, and takes milliseconds for each call. All other providers go through
+    For providers that use OpenAI's format, the request of LiteLLM's parameter map is sent and its stream is read here,
+    below LiteLLM's own: LiteLLM joins all samples of a response under one finish reason, invents a finish where the
+    stream broke off, drops fields, and takes milliseconds for each call. All other providers are called through
     `litellm.acompletion`.
 
     Attributes:
-        client: The `openai` client, for the pages next to chat; None for a provider with another format.
+        client: The `openai` client, for the pages in addition to chat; None for a provider with another format.
     """
 
     def __init__(self, target: Target) -> None:
@@ -305,14 +301,14 @@ class Transport:
     def chat(
         self, body: Mapping[str, Any], *, wants_usage: bool
     ) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
-        """A chat request; its chunks in OpenAI's JSON, as many as come at once."""
+        """A chat request; its chunks in OpenAI's JSON, in batches."""
         how = COUNTED if wants_usage else STREAMED
         if self.client is None:
             return self._through_litellm({**body, **how})
         return self._poster.stream("/chat/completions", self._map.chat({**body, **how}))
 
     def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
-        """A request to `/v1/completions`; its chunks likewise."""
+        """A request to `/v1/completions`; its chunks in OpenAI's JSON, in batches."""
         named = {k: v for k, v in body.items() if k != "extra_body"}
         event = {"model": self._target.served, **COUNTED, **named, **(body.get("extra_body") or {})}
         return self._poster.stream("/completions", event)
@@ -341,7 +337,7 @@ class Transport:
                     await _close(stream)
 
     def count(self, text: str) -> int:
-        """LiteLLM's count of a text's tokens; exact for few models, near for most."""
+        """LiteLLM's count of a text's tokens: exact for some models, approximate for most."""
         return int(self._litellm.token_counter(model=self._target.served, text=text))
 
     async def aclose(self) -> None:
@@ -352,7 +348,7 @@ class Transport:
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[Any]:
-        """A deadline that restarts with every sign of life."""
+        """A deadline that restarts with every chunk."""
         seconds = self._target.settings.timeout_s
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(seconds) as clock:
@@ -360,7 +356,7 @@ class Transport:
 
 
 async def _whole(stream: Any, renew: Any) -> AsyncGenerator[list[Any], None]:
-    """LiteLLM's stream without the finish that it makes up where the provider's stream broke off."""
+    """LiteLLM's stream without the finish that it invents where the provider's stream broke off."""
     held: Any = None
     async for chunk in stream:
         renew()

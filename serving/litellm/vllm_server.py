@@ -1,6 +1,6 @@
-"""What a vLLM server offers next to chat: plain functions over one `openai.AsyncOpenAI` client.
+"""Pages of a vLLM server in addition to chat, as functions over one `openai.AsyncOpenAI` client.
 
-The client's address ends in `/v1`; `/tokenize`, `/score` and the others stand next to it.
+The client's address ends in `/v1`; `/tokenize`, `/score` and the others are outside it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 async def call(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """POST to a path next to `/v1` and read the JSON object that comes back.
+    """POST to a path outside `/v1` and return the JSON object of the response.
 
     Raises:
-        InvalidResponse: Something else came back.
+        InvalidResponse: The response is no JSON object.
     """
     response = await client.post(root(client) + path, body=dict(body), cast_to=object)
     if not isinstance(response, dict):
@@ -54,7 +54,7 @@ async def version(client: Any) -> str:
 
 
 async def list_server_processors(client: Any) -> frozenset[str]:
-    """Names of the hooks that are installed on the server, by our endpoint plug-in.
+    """Names of the logits processors that our endpoint plug-in lists on the server.
 
     vLLM's development mode has `/collective_rpc` instead, which is never tried: a method that the workers do not have
     ends vLLM's engine (seen with 0.32).
@@ -64,10 +64,10 @@ async def list_server_processors(client: Any) -> frozenset[str]:
 
 
 async def take_processor_report(client: Any, name: str) -> dict[str, Any]:
-    """What the hooks say of one sample; it can be taken once.
+    """Report of the logits processors of one sample; it can be taken once.
 
     Raises:
-        BackendError: They say nothing: the server ran without them, or has dropped it.
+        BackendError: There is none: the server ran without them, or has dropped it.
     """
     response = await call(client, REPORTS_PAGE, {"ids": [name]})
     report = response["reports"].get(name)
@@ -88,7 +88,7 @@ async def tokenize_text(client: Any, model: str, text: str, *, special: bool) ->
 async def tokenize_messages(
     client: Any, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
 ) -> list[int]:
-    """Tokens of a conversation with its tools, up to where the assistant's response begins."""
+    """Tokens of a conversation with its tools, up to the start of the assistant's turn."""
     body: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
     if tools:
         body["tools"] = list(tools)
@@ -124,7 +124,7 @@ async def score_pairs(client: Any, model: str, query: str, texts: Sequence[str])
 
 
 async def pool(client: Any, model: str, texts: Sequence[str], task: str | None = None) -> list[Any]:
-    """What a server that runs a pooling model makes of texts (`/pooling`): per text numbers or rows of numbers.
+    """Output of a pooling model for texts (`/pooling`): per text numbers or rows of numbers.
 
     Args:
         client: The server's client.

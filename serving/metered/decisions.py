@@ -1,7 +1,6 @@
-"""Decisions that a replay could not take again: who finished first, what a tokenizer counted. The run store keeps them.
+"""Saves decisions that a replay cannot make again, such as which request finished first or a tokenizer's count.
 
-A replay has no model and no clock, and answers everything from the store. What depended on either is noted there beside
-the replies, and taken from there.
+A replay has no model and no clock: it reads these decisions from the run store, where they lie next to the responses.
 """
 
 from __future__ import annotations
@@ -13,29 +12,31 @@ from ...core.store.protocol import StoredCall, call_key
 from .model import MeteredModel
 
 
-async def load_decision(run: Run, model: MeteredModel, what: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """What this run decided; None if it has not yet.
+async def load_decision(run: Run, model: MeteredModel, key: dict[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The saved decision of this run, or None.
 
     Args:
-        run: The run.
-        model: Whom the decision is about.
-        what: What was to be decided, whole: the decision's name.
+        key: Everything that identifies the decision within the run.
     """
-    key = _key(run, model, what)
-    noted = (await run.store.find_calls(run.id, [key])).get(key)
-    return None if noted is None else noted.response
+    digest = _digest(run, model, key)
+    call = (await run.store.find_calls(run.id, [digest])).get(digest)
+    return None if call is None else call.response
 
 
 async def save_decision(
-    run: Run, model: MeteredModel, what: dict[str, JsonValue], decided: dict[str, JsonValue]
+    run: Run, model: MeteredModel, key: dict[str, JsonValue], decision: dict[str, JsonValue]
 ) -> None:
-    """Note a decision; a replay, which has them all, writes nothing."""
+    """Save a decision; a replay writes nothing."""
     if run.recording:
         call = StoredCall(
-            key=_key(run, model, what), role=model.role, model=model.name, request={"decision": what}, response=decided
+            key=_digest(run, model, key),
+            role=model.role,
+            model=model.name,
+            request={"decision": key},
+            response=decision,
         )
         await run.store.add_calls(run.id, [call])
 
 
-def _key(run: Run, model: MeteredModel, what: dict[str, JsonValue]) -> str:
-    return call_key(model.identity, {"decision": what}, run.seed, 0)
+def _digest(run: Run, model: MeteredModel, key: dict[str, JsonValue]) -> str:
+    return call_key(model.identity, {"decision": key}, run.seed, 0)

@@ -58,7 +58,7 @@ class ReplayStub:
         """
         if self._limit is not None:
             return BudgetExceeded(self._limit, 0, 0)
-        message = f"the run store has no recorded reply of {self.name} for {reply}"
+        message = f"the run store has no recorded response of {self.name} for {reply}"
         return NotRecorded(message, run_finished=self._finished)
 
     async def aclose(self) -> None:

@@ -77,10 +77,10 @@ def outcome_messages(problem: str, steps: Sequence[str], settings: RewardSetting
 
 
 def tag_positions(ids: Sequence[int], tag: int, steps: int) -> list[int]:
-    """Where a tag stands.
+    """Positions of a tag.
 
     Raises:
-        DataError: It does not stand after every step.
+        DataError: It is not after every step.
     """
     found = [i for i, token in enumerate(ids) if token == tag]
     if len(found) != steps:
@@ -115,7 +115,6 @@ class QwenFormat:
         _require_template(tokenizer)
 
     def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
-        """See `Form.render`."""
         ids = _templated(self._tokenizer, qwen_messages(problem, steps, self._settings))
         return RenderedInput(ids, tag_positions(ids, self.tag, len(steps)))
 
@@ -134,7 +133,7 @@ class TokensFormat:
         self._tokenizer = tokenizer
         self._text = settings.step_tag or SHEPHERD_TAG
         self.tag = self._last(self._text)
-        """Token at which a score stands."""
+        """Token at which a score is."""
         self.good = self._last(settings.good_token or SHEPHERD_GOOD)
         self.bad = self._last(settings.bad_token or SHEPHERD_BAD)
         if self.good == self.bad:
@@ -147,7 +146,6 @@ class TokensFormat:
         return int(ids[-1])
 
     def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
-        """See `Form.render`."""
         _refuse_tag(self._text, problem, steps)
         lines = [
             f"{step if _NUMBERED.match(step) else f'Step {i}: {step}'} {self._text}" for i, step in enumerate(steps, 1)
@@ -170,7 +168,6 @@ class OutcomeFormat:
         self._tokenizer, self._settings = tokenizer, settings
 
     def render(self, problem: str, steps: Sequence[str]) -> RenderedInput:
-        """See `Form.render`."""
         if getattr(self._tokenizer, "chat_template", None):
             ids = _templated(self._tokenizer, outcome_messages(problem, steps, self._settings))
         else:
@@ -179,7 +176,7 @@ class OutcomeFormat:
 
 
 def _refuse_tag(tag: str, problem: str, steps: Sequence[str]) -> None:
-    """A tag in a text would be a score in the wrong place."""
+    """Refuse a tag within a text, which would be scored as a step."""
     for what, text in (("the problem", problem), *((f"step {i}", s) for i, s in enumerate(steps))):
         if tag in text:
             raise UserError(f"{what} contains the step tag {tag!r} of the reward model", hint="remove it from the text")
@@ -196,16 +193,16 @@ def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
 
 
 def resolve_format(name: str, architecture: str, settings: RewardSettings) -> RewardSettings:
-    """The settings with the form decided.
+    """The settings with the input format resolved.
 
     Args:
-        name: The model's string.
-        architecture: What its configuration names.
-        settings: As the user gave them.
+        name: Model string.
+        architecture: Architecture in the model's configuration.
+        settings: The user's settings.
 
     Raises:
-        UserError: It is a plain language model, and nobody said how it scores steps.
-        DataError: The form and the architecture do not go together, or the architecture is not known.
+        UserError: It is a plain language model without settings for its scores.
+        DataError: Format and architecture do not match, or the architecture is unknown.
     """
     fitting = _fitting(architecture)
     if fitting is None:
@@ -234,7 +231,7 @@ def resolve_format(name: str, architecture: str, settings: RewardSettings) -> Re
 
 
 def make_format(tokenizer: Any, settings: RewardSettings) -> InputFormat:
-    """The form of decided settings."""
+    """The input format of resolved settings."""
     if settings.form == "qwen":
         return QwenFormat(tokenizer, settings)
     if settings.form == "tokens":
@@ -261,14 +258,14 @@ class SolutionInputs:
 def inputs_of(
     form: InputFormat, problem: str, steps: Sequence[str], which: StepSelection, limit: int | None
 ) -> SolutionInputs:
-    """What must be computed to score a solution.
+    """The inputs that score a solution.
 
     Args:
-        form: How inputs are made.
+        form: Input format.
         problem: The problem's text.
         steps: The solution's steps.
-        which: Whether all scores are wanted.
-        limit: Most tokens of an input; None is no limit.
+        which: Steps to score.
+        limit: Maximum tokens of an input; None is no limit.
     """
     ends = [len(steps)] if form.one_pass or which == "last" else range(1, len(steps) + 1)
     made = []
@@ -312,6 +309,6 @@ def failed_scores(error: ReasonError, passes: int = 0) -> StepScores:
 
 
 def settings_digest(settings: RewardSettings) -> str:
-    """Part of an identity: a hash of those settings that change a score."""
+    """Part of an identity: a hash of the settings that change a score."""
     text = settings.model_dump_json(exclude={"batch_tokens", "device", "dtype", "max_tokens"})
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,13 +1,13 @@
-"""`JudgeReward`: a process reward model without training. Any language model is asked whether each step is right.
+"""`JudgeReward`: a process reward model without training: a language model judges whether each step is right.
 
-A score is the log-odds of yes against no as the first token of the reply: the difference of their raw
-log-probabilities, that is, the two renormalised over each other. It needs calibration before it is read as a
-probability: small models say yes to most things. Its order among siblings is what a search uses.
+A score is the log-odds of yes against no as the first token of the response: the difference of their raw
+log-probabilities. It needs calibration before it is read as a probability: small models say yes to most things. A
+search uses its order among siblings.
 
-The judge reads the problem as a user's turn, the steps as its own reply, and is asked about the last one in a short
-turn behind them. All steps of all solutions are asked in one batch. So a backend with prefix reuse computes problem and
-earlier steps once; and where the judge is the model that wrote them, and is told the problem as it was asked, it has
-all of them already.
+The judge reads the problem as a user's turn, the steps as its own response, and the question about the last step in a
+short turn after them. All steps of all solutions are sent in one batch, so a backend with prefix reuse computes the
+problem and the earlier steps once; and if the judge is the model that wrote them for the same prompt, they are in its
+cache already.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _QUESTION = "Is the last step right? Answer {yes} or {no}."
 
 
 class JudgeReward:
-    """A language model as a reward model (see `RewardModel`).
+    """A language model as a reward model.
 
     Args:
-        name: The string it was opened by.
+        name: Model string.
         model: The language model.
         settings: The section `rewards` of this name; `good_token` and `bad_token` replace the words yes and no.
         owns: Whether closing this closes the model.
 
     Raises:
-        CapabilityMissing: The model shows neither alternatives nor scores of given text.
+        CapabilityMissing: The model has neither top log-probabilities nor scoring.
     """
 
     def __init__(
@@ -61,7 +61,6 @@ class JudgeReward:
 
     @property
     def capabilities(self) -> RewardCapabilities:
-        """What this model is."""
         return RewardCapabilities(
             kind="judge",
             one_pass=False,
@@ -70,13 +69,13 @@ class JudgeReward:
         )
 
     def with_cache_salt(self, salt: str) -> JudgeReward:
-        """The same judge, whose prompts share keys and values under a salt alone; it does not own the model."""
+        """The same judge, whose prompts share keys and values only under a salt; it does not own the model."""
         other = copy.copy(self)
         other._salt, other._owns = salt, False
         return other
 
     def prompt(self, problem: str, steps: Sequence[str]) -> Prompt:
-        """The question about the last of the steps, in a turn behind them."""
+        """The question about the last step, in a turn after the steps."""
         turns = (
             Message(role="user", content=problem),
             Message(role="assistant", content="\n\n".join(steps)),
@@ -87,7 +86,6 @@ class JudgeReward:
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
-        """Ask about every wanted step of every solution at once (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
         prompts, whose, results = self._prompts(problem, solutions, which)
         made = await self._ask(prompts)
@@ -108,7 +106,7 @@ class JudgeReward:
         return [results[i] for i in range(len(solutions))]
 
     def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
-        """The price of all prompts, taken at a token a byte where the backend cannot count."""
+        """The price of all prompts, with a token per byte where the backend cannot count."""
         can = self._model.capabilities
         prompt_price, price = can.usd_per_prompt_token or 0.0, can.usd_per_completion_token or 0.0
         if not prompt_price and not price:
@@ -119,14 +117,14 @@ class JudgeReward:
         return asked * math.fsum(prompt_price * t + price for t in tokens)
 
     async def aclose(self) -> None:
-        """Close the language model, if it is this object's own; idempotent."""
+        """Close the language model if it is owned; idempotent."""
         if self._owns:
             await self._model.aclose()
 
     def _prompts(
         self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection
     ) -> tuple[list[Prompt], list[int], dict[int, StepScores]]:
-        """The prompts, whose they are, and the solutions that do not fit."""
+        """The prompts, the solution of each, and the solutions that do not fit."""
         prompts: list[Prompt] = []
         whose: list[int] = []
         refused: dict[int, StepScores] = {}
@@ -171,7 +169,7 @@ class JudgeReward:
     async def _scored(
         self, prompt: Prompt, yes: float | None, no: float | None, usage: Usage
     ) -> tuple[float, Usage] | InvalidResponse:
-        """The odds, with words that are not shown scored as given text."""
+        """The log-odds, with words that are not among the alternatives scored as continuations."""
         words = [w for w, known in ((self._yes, yes), (self._no, no)) if known is None]
         scored = await self._model.score(prompt, words)
         chances = dict(zip(words, (s.logprob for s in scored), strict=True))
@@ -183,7 +181,7 @@ class JudgeReward:
 
 
 def _chance(told: NextTokenDistribution, word: str) -> float | None:
-    """Log-probability of all shown spellings of a word (case, a blank before it); None if none is shown."""
+    """Log-probability of all listed spellings of a word (case, leading blank); None if none is listed."""
     wanted = word.strip().casefold()
     found = [
         p for t, p in zip(told.tokens, told.logprobs, strict=True) if t.strip(" \u2581\u0120\n").casefold() == wanted

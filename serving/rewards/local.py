@@ -1,11 +1,10 @@
 """`LocalReward`: a reward model through transformers, in this process.
 
-Reward models whose code lies with their weights, written here on transformers' own bodies: theirs is not run.
+Reward models whose code is shipped with their weights are implemented here on transformers' own bodies; their code is
+not run.
 
-Source: the architecture as the weights of Qwen2.5-Math-PRM and Qwen2.5-Math-RM name it: a Qwen2 body without a language
+Source: the architecture named by the weights of Qwen2.5-Math-PRM and Qwen2.5-Math-RM: a Qwen2 body without a language
 head, then linear, ReLU, linear.
-
-Networks: from batches of tokens to log-odds at the places that a form names.
 """
 
 from __future__ import annotations
@@ -72,15 +71,15 @@ class Qwen2Reward(Qwen2PreTrainedModel):  # type: ignore[no-untyped-call, unused
         return self.logits(self.hidden(input_ids, attention_mask))
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """What the body makes of every token, `[rows, tokens, width]`."""
+        """Hidden states of every token, `[rows, tokens, width]`."""
         output = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         states: Tensor = output.last_hidden_state
         return states
 
     def logits(self, states: Tensor) -> Tensor:
-        """The head on any of these."""
-        found: Tensor = self.score(states)
-        return found
+        """The head on hidden states."""
+        result: Tensor = self.score(states)
+        return result
 
 
 _SCALED = ("logits_scaling", "final_logit_softcapping", "logit_scale")
@@ -92,17 +91,17 @@ class RewardNetwork:
     """A loaded model.
 
     Attributes:
-        states: From tokens and mask `[rows, tokens]` to states `[rows, tokens, width]`, or, where `whole`, to logits of
-            whole rows `[rows, labels]`.
+        states: From tokens and mask `[rows, tokens]` to states `[rows, tokens, width]`, or, if `pools`, to logits
+            `[rows, labels]`.
         odds: From states `[n, width]` (or those logits) to log-odds `[n]`.
-        whole: Whether the model pools by itself.
-        device: Where it runs.
+        pools: Whether the model itself pools over tokens.
+        device: Its device.
         dtype: Its number format, for the identity.
     """
 
     states: Callable[[Tensor, Tensor], Tensor]
     odds: Callable[[Tensor], Tensor]
-    whole: bool
+    pools: bool
     device: torch.device
     dtype: str
 
@@ -121,7 +120,7 @@ class RewardNetwork:
         try:
             with torch.inference_mode():
                 states = self.states(ids.to(self.device), mask.to(self.device))
-                if not self.whole:
+                if not self.pools:
                     rows = [row for row, r in enumerate(batch) for _ in r.positions]
                     places = [p for r in batch for p in r.positions]
                     states = states[rows, places]
@@ -135,10 +134,10 @@ class RewardNetwork:
 
 
 def load_network(folder: Path, architecture: str, settings: RewardSettings, form: InputFormat) -> RewardNetwork:
-    """Load the model of a folder as its architecture says.
+    """Load the model of a directory by its architecture.
 
     Raises:
-        DataError: The folder holds no whole reward model of a known kind.
+        DataError: The directory has no complete reward model of a known kind.
     """
     if architecture in LABELS:
         model = _load_qwen(folder, architecture, settings)
@@ -188,17 +187,17 @@ def _load_classifier(folder: Path, settings: RewardSettings) -> RewardNetwork:
         score: torch.nn.Module = head
         return _network(model, _body(model), lambda states: log_odds(score(states)))
 
-    def whole(ids: Tensor, mask: Tensor) -> Tensor:
+    def pools(ids: Tensor, mask: Tensor) -> Tensor:
         logits: Tensor = model(input_ids=ids, attention_mask=mask).logits
         return logits
 
-    return _network(model, whole, log_odds, whole=True)
+    return _network(model, pools, log_odds, pools=True)
 
 
 def _body(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
     def states(ids: Tensor, mask: Tensor) -> Tensor:
-        found: Tensor = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        return found
+        result: Tensor = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        return result
 
     return states
 
@@ -208,25 +207,25 @@ def _network(
     states: Callable[[Tensor, Tensor], Tensor],
     odds: Callable[[Tensor], Tensor],
     *,
-    whole: bool = False,
+    pools: bool = False,
 ) -> RewardNetwork:
-    return RewardNetwork(states, odds, whole, model.device, str(model.dtype).removeprefix("torch."))
+    return RewardNetwork(states, odds, pools, model.device, str(model.dtype).removeprefix("torch."))
 
 
 MAX_BATCH_INPUTS = 64
-"""Most inputs computed together."""
+"""Maximum inputs computed together."""
 
 
 class LocalReward:
-    """A process or outcome reward model (see `RewardModel`).
+    """A process or outcome reward model.
 
     Args:
-        name: The string it was opened by.
-        identity: What the run store keys on.
-        form: How inputs are made.
-        network: Computes them.
+        name: Model string.
+        identity: Part of every key in the run store.
+        form: Input format.
+        network: The loaded model.
         capabilities: What it is.
-        batch_tokens: Most tokens computed together, padding included.
+        batch_tokens: Maximum tokens of a batch, padding included.
     """
 
     def __init__(
@@ -250,8 +249,8 @@ class LocalReward:
         """Load a model's files; blocks.
 
         Raises:
-            UserError: It is a plain language model, and nobody said how it scores steps.
-            DataError: The files are damaged or of a kind that is not known.
+            UserError: It is a plain language model without settings for its scores.
+            DataError: The files are damaged or of an unknown kind.
         """
         architecture = architecture_of(files.directory)
         settings = resolve_format(name, architecture, settings)
@@ -270,13 +269,11 @@ class LocalReward:
 
     @property
     def capabilities(self) -> RewardCapabilities:
-        """What this model is."""
         return self._can
 
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
-        """Score solutions in padded batches of like length (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
 
         def prepare() -> list[tuple[int, int]]:
@@ -286,19 +283,18 @@ class LocalReward:
         inputs: list[SolutionInputs] = []
         slots = await self._thread.run(prepare)
         rendered = [inputs[i].rendered[j] for i, j in slots]
-        found: dict[tuple[int, int], list[float]] = {}
+        result: dict[tuple[int, int], list[float]] = {}
         for batch in length_batches([len(r.ids) for r in rendered], MAX_BATCH_INPUTS, self._batch_tokens):
             rows = [rendered[k] for k in batch]
             computed = await self._thread.run(partial(self._compute, rows))
-            found.update(zip((slots[k] for k in batch), computed, strict=True))
-        return [scores_of(made, [found[i, j] for j in range(len(made.rendered))]) for i, made in enumerate(inputs)]
+            result.update(zip((slots[k] for k in batch), computed, strict=True))
+        return [scores_of(made, [result[i, j] for j in range(len(made.rendered))]) for i, made in enumerate(inputs)]
 
     def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
-        """0: it runs here."""
         return 0.0
 
     async def aclose(self) -> None:
-        """Let the batch under way end and free the model; idempotent."""
+        """Wait for the current batch and free the model; idempotent."""
         await self._thread.aclose()
         self._network = None
 

@@ -1,9 +1,4 @@
-"""`ServedReward`: a reward model on a vLLM server that was started with `--runner pooling`.
-
-From what vLLM pools of an input to log-odds at the steps.
-
-`VllmReward`: a reward model on a vLLM pooling engine in this program.
-"""
+"""Reward models on vLLM: on a server started with `--runner pooling`, or on a pooling engine in this process."""
 
 from __future__ import annotations
 
@@ -51,10 +46,10 @@ from .model import RewardCapabilities, StepScores, StepSelection, check_solution
 
 
 def odds_of_rows(pooled: Any, rendered: RenderedInput, *, activated: bool = False) -> list[float]:
-    """Log-odds of the places of an input.
+    """Log-odds at the scored positions of an input.
 
     Args:
-        pooled: `[labels]` of the whole input; or rows `[steps, labels]`, or a row for every token.
+        pooled: `[labels]` of the complete input; or rows `[steps, labels]`, or a row for every token.
         rendered: The input.
         activated: Whether the numbers are probabilities, not logits.
 
@@ -65,7 +60,7 @@ def odds_of_rows(pooled: Any, rendered: RenderedInput, *, activated: bool = Fals
     if len(rows) == len(rendered.ids) != len(rendered.positions):
         rows = [rows[p] for p in rendered.positions]  # the server pools all tokens
     elif len(rows) > len(rendered.positions):
-        rows = rows[len(rows) - len(rendered.positions) :]  # all steps, of which the last is wanted
+        rows = rows[len(rows) - len(rendered.positions) :]  # all steps, of which the last is requested
     if len(rows) != len(rendered.positions) or any(len(row) not in (1, 2) for row in rows):
         raise InvalidResponse(f"{len(rows)} scores came back for {len(rendered.positions)} steps")
     return [_odds([float(x) for x in row], activated) for row in rows]
@@ -86,14 +81,14 @@ _PROBE = ("What is 1 + 1?", ("1 + 1 = 2.", "The answer is 2."))
 
 
 class ServedReward:
-    """A process or outcome reward model behind HTTP (see `RewardModel`). The server batches what is under way.
+    """A process or outcome reward model on a server, which batches concurrent requests.
 
     Args:
-        name: The string it was opened by.
-        server: Where it is.
-        settings: How it is asked, with `form` decided.
+        name: Model string.
+        server: The server.
+        settings: Settings of the model, with the format resolved.
         tag: Token of the step tag; None for an outcome model.
-        activated: Whether the server gives probabilities even where logits are asked for.
+        activated: Whether the server returns probabilities even where logits are requested.
     """
 
     def __init__(
@@ -107,11 +102,11 @@ class ServedReward:
 
     @classmethod
     async def connect(cls, name: str, server: PoolingServer, settings: RewardSettings) -> ServedReward:
-        """Learn by two short requests what the server gives; it is not closed by this.
+        """Determine by two short requests what the server returns; it does not take ownership of the server.
 
         Raises:
-            UserError: The settings ask for a form that a server does not have.
-            BackendError: It gives no scores.
+            UserError: The settings request a format that a server does not support.
+            BackendError: It returns no scores.
         """
         if settings.form in ("tokens", "judge"):
             raise UserError(f"{name}: the form {settings.form!r} does not run on a pooling server")
@@ -127,7 +122,7 @@ class ServedReward:
                 model = cls(name, server, settings.model_copy(update={"form": form}), tag)
                 rendered = await model._render(*_PROBE)
                 numbers = await model._numbers(rendered, activated=False)
-                if not numbers:  # so vLLM 0.32 answers where it was not told the tag
+                if not numbers:  # so vLLM 0.32 answers where it was not reported the tag
                     pooler = f'{{"tok_pooling_type": "STEP", "step_tag_id": {tag}}}'
                     raise BackendUnavailable(
                         f"the server of {name} does not know where its steps end",
@@ -149,7 +144,6 @@ class ServedReward:
 
     @property
     def capabilities(self) -> RewardCapabilities:
-        """What this model is."""
         one_pass = self._tag is not None
         return RewardCapabilities(
             kind="process" if one_pass else "outcome", one_pass=one_pass, context_tokens=self._limit
@@ -158,7 +152,6 @@ class ServedReward:
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
-        """Score solutions, as many at once as the server's limit allows (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
         errors: list[ReasonError] = []
 
@@ -177,11 +170,10 @@ class ServedReward:
         return found
 
     def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
-        """0: it is a server of one's own."""
         return 0.0
 
     async def aclose(self) -> None:
-        """Cancel requests under way and close the connections; idempotent."""
+        """Cancel requests in flight and close the connections; idempotent."""
         await self._server.aclose()
 
     async def _score(self, problem: str, steps: Sequence[str], which: StepSelection) -> StepScores:
@@ -214,15 +206,15 @@ class ServedReward:
 
 
 class VllmReward:
-    """A process or outcome reward model on vLLM (see `RewardModel`).
+    """A process or outcome reward model on a vLLM engine.
 
     Args:
-        name: The string it was opened by.
-        identity: What the run store keys on.
-        form: How inputs are made.
-        engine: Computes them.
+        name: Model string.
+        identity: Part of every key in the run store.
+        form: Input format.
+        engine: The engine.
         task: vLLM's pooling task.
-        limit: Longest input in tokens.
+        limit: Maximum input in tokens.
     """
 
     def __init__(
@@ -238,8 +230,8 @@ class VllmReward:
 
         Raises:
             UserError: vLLM is missing, or refuses the settings, or the model is a plain language model.
-            DataError: The files are damaged or of a kind that is not known.
-            BackendUnavailable: The engine did not come up.
+            DataError: The files are damaged or of an unknown kind.
+            BackendUnavailable: The engine did not start.
         """
         architecture = architecture_of(files.directory)
         settings = resolve_format(name, architecture, settings)
@@ -257,7 +249,6 @@ class VllmReward:
 
     @property
     def capabilities(self) -> RewardCapabilities:
-        """What this model is."""
         one_pass = self._form.one_pass
         return RewardCapabilities(
             kind="process" if one_pass else "outcome", one_pass=one_pass, context_tokens=self._limit
@@ -266,7 +257,6 @@ class VllmReward:
     async def score_steps(
         self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all"
     ) -> list[StepScores]:
-        """Score solutions; vLLM batches them (see `RewardModel.score_steps`)."""
         check_solutions(solutions)
         inputs = await self._thread.run(
             lambda: [inputs_of(self._form, problem, s, which, self._limit) for s in solutions]
@@ -280,10 +270,9 @@ class VllmReward:
         return [scores_of(made, [next(odds) for _ in made.rendered]) for made in inputs]
 
     def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
-        """0: it runs here."""
         return 0.0
 
     async def aclose(self) -> None:
-        """End the engine and its processes; idempotent."""
+        """Stop the engine and its processes; idempotent."""
         await self._thread.aclose()
         await self._engine.aclose()

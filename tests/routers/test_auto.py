@@ -40,7 +40,7 @@ class Silent(ScriptedModel):
         raise CapabilityMissing("top_logprobs", self.name)
 
 
-class Desk:
+class Harness:
     def __init__(self, store, folder):
         self.store, self.folder = store, folder
 
@@ -73,159 +73,159 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield Desk(store, tmp_path)
+    yield Harness(store, tmp_path)
     await store.aclose()
 
 
-async def test_the_arm_of_most_worth_answers_and_why_is_told(desk):
-    file = desk.write(FILE)
-    short = await desk.solve(SHORT, {"router": file})
+async def test_the_arm_of_most_worth_answers_and_why_is_told(harness):
+    file = harness.write(FILE)
+    short = await harness.solve(SHORT, {"router": file})
     assert short.notes["selected_strategy"] == "cot max_tokens=30"
     assert (short.best.answer, len(short.candidates)) == ("4", 1)
-    long = await desk.solve(LONG, {"router": file}, name="long")
+    long = await harness.solve(LONG, {"router": file}, name="long")
     assert long.notes["selected_strategy"] == "self-consistency n=3 max_tokens=30"
     assert len(long.candidates) == 3
     assert long.confidence == 1  # the arm's own
-    (told,) = desk.chosen
+    (told,) = harness.chosen
     assert told == long.notes["auto"]
     assert [a["arm"] for a in told["arms"]] == [VOTES.label, COT.label]
     assert re.fullmatch(
         r"0\.\d\d right for 60 tokens, worth 0\.\d{3}; next cot max_tokens=30, worth 0\.\d{3}; length \+\d\.\d\d",
         told["why"],
     )
-    assert desk.run.degraded == []
+    assert harness.run.degraded == []
 
 
-async def test_the_price_of_the_file_can_be_overridden(desk):
-    file = desk.write(FILE)
-    free = await desk.solve(LONG, {"router": file, "price": 0.0})
+async def test_the_price_of_the_file_can_be_overridden(harness):
+    file = harness.write(FILE)
+    free = await harness.solve(LONG, {"router": file, "price": 0.0})
     assert free.notes["selected_strategy"] == VOTES.label
-    dear = await desk.solve(LONG, {"router": file, "price": 1000.0}, name="dear")
+    dear = await harness.solve(LONG, {"router": file, "price": 1000.0}, name="dear")
     assert dear.notes["selected_strategy"] == COT.label
-    assert desk.chosen[0]["price"] == 1000.0
+    assert harness.chosen[0]["price"] == 1000.0
 
 
-async def test_without_a_file_cot_answers_and_says_why(desk):
-    found = await desk.solve(SHORT, {})
+async def test_without_a_file_cot_answers_and_says_why(harness):
+    found = await harness.solve(SHORT, {})
     assert found.best.answer == "4"
     assert found.notes["selected_strategy"] == "cot"
-    assert desk.run.degraded == ["cot was taken: no auto-router file was given"]
+    assert harness.run.degraded == ["cot was taken: no auto-router file was given"]
 
 
-async def test_the_file_of_another_model_is_not_used(desk):
-    file = desk.write(auto_file(COT, VOTES, trained=trained_on(engines={"main": "other@1"})))
-    found = await desk.solve(LONG, {"router": file})
+async def test_the_file_of_another_model_is_not_used(harness):
+    file = harness.write(auto_file(COT, VOTES, trained=trained_on(engines={"main": "other@1"})))
+    found = await harness.solve(LONG, {"router": file})
     assert found.notes["selected_strategy"] == "cot"
-    assert "its main model is other@1, and this one is scripted@1" in desk.run.degraded[0]
+    assert "its main model is other@1, and this one is scripted@1" in harness.run.degraded[0]
 
 
-async def test_a_file_that_is_not_there_is_an_error_and_no_fallback(desk):
+async def test_a_file_that_is_not_there_is_an_error_and_no_fallback(harness):
     with pytest.raises(DataError, match="there is no auto-router file"):
-        await desk.solve(SHORT, {"router": "nowhere.json"})
+        await harness.solve(SHORT, {"router": "nowhere.json"})
 
 
-async def test_a_run_goes_on_with_no_other_file(desk):
-    file = desk.write(FILE)
+async def test_a_run_goes_on_with_no_other_file(harness):
+    file = harness.write(FILE)
     _, noted = create_strategy("auto", {"router": file})
     assert noted["router_digest"] == FILE.digest
-    desk.write(FILE.model_copy(update={"price": 0.5}))
+    harness.write(FILE.model_copy(update={"price": 0.5}))
     with pytest.raises(UserError, match="has changed since the run started"):
         create_strategy("auto", noted)
     with pytest.raises(UserError, match="has changed since the run started"):
         await Auto(Auto.Config.model_construct(**noted)).solve(SHORT, Models({"main": None}), None)
 
 
-async def test_what_cannot_be_paid_is_not_chosen(desk):
-    file = desk.write(FILE)
-    found = await desk.solve(LONG, {"router": file}, budget={"tokens": 40})
+async def test_what_cannot_be_paid_is_not_chosen(harness):
+    file = harness.write(FILE)
+    found = await harness.solve(LONG, {"router": file}, budget={"tokens": 40})
     assert found.notes["selected_strategy"] == COT.label
-    (told,) = desk.chosen
+    (told,) = harness.chosen
     assert told["arms"][0]["refused"] == "it takes about 60 tokens, and 40 are left"
-    assert desk.run.ledger.usage().completion_tokens <= 40
-    none = await desk.solve(LONG, {"router": file}, budget={"tokens": 10}, name="none")
+    assert harness.run.ledger.usage().completion_tokens <= 40
+    none = await harness.solve(LONG, {"router": file}, budget={"tokens": 10}, name="none")
     assert none.notes["selected_strategy"] == "cot"
     assert none.stopped == "budget"
-    assert "no arm of the router" in desk.run.degraded[0]
+    assert "no arm of the router" in harness.run.degraded[0]
 
 
 @pytest.mark.parametrize("limit", [{"tokens": n} for n in (1, 5, 17, 18, 30, 60, 90)] + [{"calls": n} for n in (1, 2)])
-async def test_no_limit_is_exceeded_and_a_replay_is_the_same(desk, limit):
+async def test_no_limit_is_exceeded_and_a_replay_is_the_same(harness, limit):
     arms = auto_file(
         arm("cot", line(0.0, -1.0, 0.0), 20, parameters={"max_tokens": 30}),
         arm("self-consistency", line(0.0, 1.0, 0.0), 60, parameters={"n": 3, "max_tokens": 30}),
         space=SPACE,
     )
-    file = desk.write(arms)
-    found = await desk.solve(LONG, {"router": file}, budget=limit)
-    usage = desk.run.ledger.usage()
+    file = harness.write(arms)
+    found = await harness.solve(LONG, {"router": file}, budget=limit)
+    usage = harness.run.ledger.usage()
     assert usage.completion_tokens <= limit.get("tokens", math.inf)
     assert usage.model_calls <= limit.get("calls", math.inf)
     model = ScriptedModel(replies(REPLY))
     recorded = RecordedModel(model.name, model.identity, model.capabilities)
-    again = await desk.solve(LONG, {"router": file}, main=recorded, budget=limit, recording=False)
+    again = await harness.solve(LONG, {"router": file}, main=recorded, budget=limit, recording=False)
     assert again == found
 
 
-async def test_an_arm_of_the_small_model_is_played_by_it(desk):
+async def test_an_arm_of_the_small_model_is_played_by_it(harness):
     small = ScriptedModel(replies("The answer is 5."), name="little")
     own = arm("cot", line(3.0, 0.0), 20, parameters={"max_tokens": 30}, role="small")
     trained = trained_on(engines={"main": "scripted@1", "small": "little@1"})
-    file = desk.write(auto_file(own, VOTES, trained=trained))
-    found = await desk.solve(SHORT, {"router": file}, small=small)
+    file = harness.write(auto_file(own, VOTES, trained=trained))
+    found = await harness.solve(SHORT, {"router": file}, small=small)
     assert (found.notes["selected_strategy"], found.best.answer) == ("cot max_tokens=30, small", "5")
-    assert list(desk.run.ledger.usage().by_role) == ["small:little"]
-    alone = await desk.solve(SHORT, {"router": file}, name="alone")
+    assert list(harness.run.ledger.usage().by_role) == ["small:little"]
+    alone = await harness.solve(SHORT, {"router": file}, name="alone")
     assert alone.notes["selected_strategy"] == VOTES.label
-    assert desk.chosen[0]["arms"][0]["refused"] == "there is no small model"
-    other = await desk.solve(SHORT, {"router": file}, small=ScriptedModel(replies(REPLY), name="else"), name="other")
+    assert harness.chosen[0]["arms"][0]["refused"] == "there is no small model"
+    other = await harness.solve(SHORT, {"router": file}, small=ScriptedModel(replies(REPLY), name="else"), name="other")
     assert other.notes["selected_strategy"] == VOTES.label
-    assert desk.chosen[0]["arms"][0]["refused"] == "its small model is little@1, and this one is else@1"
+    assert harness.chosen[0]["arms"][0]["refused"] == "its small model is little@1, and this one is else@1"
 
 
-async def test_arms_that_cannot_run_are_passed_over(desk):
+async def test_arms_that_cannot_run_are_passed_over(harness):
     needs = arm("best-of-n", line(5.0, 0.0), 20, needs=("reward",))
     gone = arm("cot", line(4.0, 0.0), 20).model_copy(update={"strategy": "gone", "label": "gone"})
     loop = arm("cot", line(3.0, 0.0), 20).model_copy(update={"strategy": "auto", "label": "auto", "parameters": {}})
-    file = desk.write(auto_file(needs, gone, loop, COT))
-    found = await desk.solve(SHORT, {"router": file})
+    file = harness.write(auto_file(needs, gone, loop, COT))
+    found = await harness.solve(SHORT, {"router": file})
     assert found.notes["selected_strategy"] == COT.label
-    why = {a["arm"]: a["refused"] for a in desk.chosen[0]["arms"]}
+    why = {a["arm"]: a["refused"] for a in harness.chosen[0]["arms"]}
     assert why[needs.label] == "there is no reward model"
     assert why["gone"] == "unknown strategy 'gone'"
     assert "hand it on again" in why["auto"]
 
 
-async def test_a_training_question_is_told_to_be_one(desk):
-    file = desk.write(auto_file(COT, VOTES, trained=trained_on(SHORT.text)))
-    await desk.solve(SHORT, {"router": file})
-    assert desk.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
+async def test_a_training_question_is_told_to_be_one(harness):
+    file = harness.write(auto_file(COT, VOTES, trained=trained_on(SHORT.text)))
+    await harness.solve(SHORT, {"router": file})
+    assert harness.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
 
 
-async def test_the_entropy_decides_where_the_file_looks_at_it(desk):
+async def test_the_entropy_decides_where_the_file_looks_at_it(harness):
     unsure = ScriptedModel(replies(REPLY, "Who knows. The answer is 4."))
     by_entropy = auto_file(
         arm("cot", line(0.0, 0.0, -1.0), 20, parameters={"max_tokens": 30}),
         arm("self-consistency", line(0.0, 0.0, 1.0), 60, parameters={"n": 3, "max_tokens": 30}),
         space=SPACE.model_copy(update={"means": (4.0, 0.3)}),
     )
-    file = desk.write(by_entropy)
-    sure = await desk.solve(SHORT, {"router": file}, name="sure")
+    file = harness.write(by_entropy)
+    sure = await harness.solve(SHORT, {"router": file}, name="sure")
     assert sure.notes["selected_strategy"] == COT.label
-    assert f"{ENTROPY} +1.20" in desk.chosen[0]["why"]  # an entropy of 0 is 1.2 deviations below the mean
-    assert desk.run.ledger.usage().model_calls == 2
-    found = await desk.solve(SHORT, {"router": file}, main=unsure, name="unsure")
+    assert f"{ENTROPY} +1.20" in harness.chosen[0]["why"]  # an entropy of 0 is 1.2 deviations below the mean
+    assert harness.run.ledger.usage().model_calls == 2
+    found = await harness.solve(SHORT, {"router": file}, main=unsure, name="unsure")
     assert found.notes["selected_strategy"] == VOTES.label
-    hidden = await desk.solve(SHORT, {"router": file}, main=Silent(replies(REPLY)), name="hidden")
+    hidden = await harness.solve(SHORT, {"router": file}, main=Silent(replies(REPLY)), name="hidden")
     assert hidden.best.answer == "4"
-    assert desk.run.degraded == [f"the {ENTROPY} is not available for this question, and counts as average"]
+    assert harness.run.degraded == [f"the {ENTROPY} is not available for this question, and counts as average"]
     # one call alone: it is kept for the answer
-    last = await desk.solve(SHORT, {"router": file}, budget={"calls": 1}, name="last")
+    last = await harness.solve(SHORT, {"router": file}, budget={"calls": 1}, name="last")
     assert last.best.answer == "4"
 
 
-async def test_the_embedding_decides_and_a_replay_needs_no_model(desk):
+async def test_the_embedding_decides_and_a_replay_needs_no_model(harness):
     words = WordVectors(dimension=53)
     (vector,) = await words.embed([SHORT.text])
     space = FeatureSpace(
@@ -239,17 +239,17 @@ async def test_the_embedding_decides_and_a_replay_needs_no_model(desk):
         spreads=(0.5,),
     )
     like = VOTES.model_copy(update={"right": VOTES.right.model_copy(update={"named": (0.0,), "components": (2.0,)})})
-    file = desk.write(auto_file(COT, like, space=space))
-    found = await desk.solve(SHORT, {"router": file}, embedding=words)
+    file = harness.write(auto_file(COT, like, space=space))
+    found = await harness.solve(SHORT, {"router": file}, embedding=words)
     assert found.notes["selected_strategy"] == VOTES.label
-    assert "embedding +4.00" in desk.chosen[0]["why"]
+    assert "embedding +4.00" in harness.chosen[0]["why"]
     model = ScriptedModel(replies(REPLY))
     recorded = RecordedModel(model.name, model.identity, model.capabilities)
     absent = RecordedEmbedding(words.name, words.identity, 53, None)
-    assert await desk.solve(SHORT, {"router": file}, main=recorded, embedding=absent, recording=False) == found
+    assert await harness.solve(SHORT, {"router": file}, main=recorded, embedding=absent, recording=False) == found
     other = WordVectors(dimension=53, identity="words-2")
-    await desk.solve(SHORT, {"router": file}, embedding=other, name="other")
-    assert desk.run.degraded == [
+    await harness.solve(SHORT, {"router": file}, embedding=other, name="other")
+    assert harness.run.degraded == [
         "the embedding of test/words is not available for this question, and counts as average"
     ]
 

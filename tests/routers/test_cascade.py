@@ -367,7 +367,7 @@ async def test_an_unfinished_run_cannot_be_replayed(models, tmp_path):
     async with cascade(tmp_path, threshold=1.0) as reasoner:
         with pytest.raises(StoreError):
             await reasoner.aask(QUESTION, run_id="r")
-        with pytest.raises(StoreError, match="no reply"):
+        with pytest.raises(StoreError, match="no recorded response"):
             await reasoner.areplay("r")
 
 

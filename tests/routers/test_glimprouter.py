@@ -26,7 +26,7 @@ PROBES = pytest.mark.parametrize("probe", ["speculative", "separate", "reuse"])
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     yield TwoModels(store)
     await store.aclose()
@@ -47,25 +47,25 @@ def test_it_is_registered():
 
 
 @PROBES
-async def test_no_threshold_sends_all_steps_to_the_large_model_and_a_high_one_none(desk, probe):
-    all_large = await desk.solve("a", threshold=0, probe=probe)
+async def test_no_threshold_sends_all_steps_to_the_large_model_and_a_high_one_none(harness, probe):
+    all_large = await harness.solve("a", threshold=0, probe=probe)
     assert set(all_large.notes["writers"]) == {"large"}
     assert all_large.notes["intervention_rate"] == all_large.notes["large_share"] == 1
-    none = await desk.solve("b", threshold=math.log(50_000), probe=probe)
+    none = await harness.solve("b", threshold=math.log(50_000), probe=probe)
     assert set(none.notes["writers"]) == {"small"}
     assert none.notes["intervention_rate"] == none.notes["large_share"] == none.notes["handovers"] == 0
     assert len(none.notes["writers"]) == 5
 
 
-async def test_strictly_compared_a_certain_token_stays_small_without_a_threshold(desk):
-    made = await desk.solve(threshold=0, strict=True)
+async def test_strictly_compared_a_certain_token_stays_small_without_a_threshold(harness):
+    made = await harness.solve(threshold=0, strict=True)
     for writer, entropy in zip(made.notes["writers"], made.notes["entropies"], strict=True):
         assert writer == ("large" if entropy > 0 else "small")
     assert 0.0 in made.notes["entropies"]
 
 
-async def test_the_entropy_decides_and_is_that_of_the_first_token(desk):
-    made = await desk.solve(threshold=0.5)
+async def test_the_entropy_decides_and_is_that_of_the_first_token(harness):
+    made = await harness.solve(threshold=0.5)
     steps = [s.text for s in made.best.steps]
     for i, (who, entropy) in enumerate(zip(made.notes["writers"], made.notes["entropies"], strict=True)):
         assert entropy == pytest.approx(0 if i == 4 else entropy_after(0, steps[:i]))
@@ -79,23 +79,23 @@ async def test_the_entropy_decides_and_is_that_of_the_first_token(desk):
 
 @PROBES
 @pytest.mark.parametrize("think", [False, True])
-async def test_a_probe_changes_nothing_of_what_the_step_is_asked_with(desk, probe, think):
-    made = await desk.solve(threshold=0.5, probe=probe, think=think)
+async def test_a_probe_changes_nothing_of_what_the_step_is_asked_with(harness, probe, think):
+    made = await harness.solve(threshold=0.5, probe=probe, think=think)
     base = question_prompt(QUESTION, steps_instruction(QUESTION))
     opening = "<think>\n" if think else ""
     steps = [s.text for s in made.best.steps]
     contexts = [opening + "".join(s + "\n\n" for s in steps[:i]) for i in range(len(steps))]
-    assert [p.prompt for p in probes_of(desk.small)] == [base.with_prefix(c) for c in contexts]
-    asked = [(m, r.prompt) for m in (desk.small, desk.large) for r in steps_of(m)]
+    assert [p.prompt for p in probes_of(harness.small)] == [base.with_prefix(c) for c in contexts]
+    asked = [(m, r.prompt) for m in (harness.small, harness.large) for r in steps_of(m)]
     for i, (who, context) in enumerate(zip(made.notes["writers"], contexts, strict=True)):
-        model = desk.large if who == "large" else desk.small
+        model = harness.large if who == "large" else harness.small
         first = made.best.steps[i].text[:1] if probe == "reuse" and who == "small" else ""
         assert (model, base.with_prefix(context + first)) in asked
 
 
-async def test_first_and_later_steps_share_the_opening_tag_once(desk):
-    await desk.solve(threshold=0.5, think=True)
-    for request in [*steps_of(desk.small), *steps_of(desk.large)]:
+async def test_first_and_later_steps_share_the_opening_tag_once(harness):
+    await harness.solve(threshold=0.5, think=True)
+    for request in [*steps_of(harness.small), *steps_of(harness.large)]:
         assert request.prompt.prefix.startswith("<think>\n")
         assert request.prompt.prefix.count("<think>") == 1
 
@@ -111,36 +111,36 @@ async def plain_loop(model, run, steps=99):
             [Request(prompt=prompt, sampling=sampling, sample_indices=asked.take_indices(prompt, 1))]
         )
         written.append(reply.text)
-        if reply.stopped_by == "":
+        if reply.stop_reason == "":
             return written
     return written
 
 
 @pytest.mark.parametrize("probe", ["speculative", "separate"])
 @pytest.mark.parametrize("seed", range(4))
-async def test_the_writers_distribution_is_untouched(desk, probe, seed):
-    made = await desk.solve("a", threshold=1e9, probe=probe, seed=seed)
-    await desk.begin("b", seed=seed)
-    assert [s.text for s in made.best.steps] == await plain_loop(desk.models.small, desk.run)
-    alone = await desk.solve("c", policy="small", seed=seed)
+async def test_the_writers_distribution_is_untouched(harness, probe, seed):
+    made = await harness.solve("a", threshold=1e9, probe=probe, seed=seed)
+    await harness.begin("b", seed=seed)
+    assert [s.text for s in made.best.steps] == await plain_loop(harness.models.small, harness.run)
+    alone = await harness.solve("c", policy="small", seed=seed)
     assert [s.text for s in alone.best.steps] == [s.text for s in made.best.steps]
-    assert desk.generated()["large"] == 0
+    assert harness.generated()["large"] == 0
 
 
-async def test_a_reused_token_is_drawn_as_the_step_is(desk):
-    desk.small = ScriptedModel(chain("small", seed=OPEN), name="small")
+async def test_a_reused_token_is_drawn_as_the_step_is(harness):
+    harness.small = ScriptedModel(chain("small", seed=OPEN), name="small")
     letters = set()
     for seed in range(12):
-        made = await desk.solve(f"r{seed}", threshold=1e9, probe="reuse", seed=seed)
+        made = await harness.solve(f"r{seed}", threshold=1e9, probe="reuse", seed=seed)
         letters.add(made.best.steps[0].text[0])
         assert made.notes["tokens"]["small"]["probes"] == 0
         assert made.best.text.startswith("\n\n".join(s.text for s in made.best.steps))
-        assert booked(made) == desk.generated()
+        assert booked(made) == harness.generated()
     assert len(letters) > 1  # a greedy token would be the same
 
 
-async def test_on_one_transcript_the_rate_falls_with_the_threshold(desk):
-    entropies = (await desk.solve("a", threshold=1e9)).notes["entropies"]
+async def test_on_one_transcript_the_rate_falls_with_the_threshold(harness):
+    entropies = (await harness.solve("a", threshold=1e9)).notes["entropies"]
     rates = [sum(h >= t for h in entropies) / len(entropies) for t in [0, 0.2, 0.5, 0.9, 1.5, 3]]
     assert all(a >= b for a, b in itertools.pairwise(rates))
     assert rates[0] == 1
@@ -149,12 +149,12 @@ async def test_on_one_transcript_the_rate_falls_with_the_threshold(desk):
 
 @PROBES
 @pytest.mark.parametrize("given", [{}, {"think": True}, {"answer": "writer"}, {"max_step_tokens": 5}])
-async def test_the_books_add_up_to_the_ledger(desk, probe, given):
+async def test_the_books_add_up_to_the_ledger(harness, probe, given):
     for name, threshold in (("a", 0), ("b", 0.5), ("c", 1e9)):
-        made = await desk.solve(name, threshold=threshold, probe=probe, **given)
-        assert booked(made) == desk.generated()
-        rows = desk.spent.by_role
-        assert sum(n for *_, n in made.notes["calls"]) == desk.spent.completion_tokens
+        made = await harness.solve(name, threshold=threshold, probe=probe, **given)
+        assert booked(made) == harness.generated()
+        rows = harness.spent.by_role
+        assert sum(n for *_, n in made.notes["calls"]) == harness.spent.completion_tokens
         assert len(made.notes["calls"]) == sum(row.model_calls for row in rows.values())
         for who in ("large", "small"):
             assert made.notes["computed"][who] == sum(c for w, _, c, _ in made.notes["calls"] if w == who)
@@ -162,51 +162,51 @@ async def test_the_books_add_up_to_the_ledger(desk, probe, given):
         assert made.best.tokens == kept
 
 
-async def test_joined_and_split_again_the_steps_are_the_same(desk):
-    made = await desk.solve(threshold=0.5, answer="writer")
+async def test_joined_and_split_again_the_steps_are_the_same(harness):
+    made = await harness.solve(threshold=0.5, answer="writer")
     assert split(made.best.text) == [s.text for s in made.best.steps]
 
 
 @PROBES
-async def test_an_easy_step_takes_one_call_only_where_the_model_writes_on(desk, probe):
-    made = await desk.solve(threshold=1e9, answer="writer", probe=probe)
+async def test_an_easy_step_takes_one_call_only_where_the_model_writes_on(harness, probe):
+    made = await harness.solve(threshold=1e9, answer="writer", probe=probe)
     pieces = made.notes["steps"]
-    assert len(desk.small.generate_calls) == (pieces if probe == "speculative" else 2 * pieces)
-    assert desk.generated()["large"] == 0
+    assert len(harness.small.generate_calls) == (pieces if probe == "speculative" else 2 * pieces)
+    assert harness.generated()["large"] == 0
 
 
-async def test_what_the_small_model_had_begun_is_broken_off_and_booked(desk):
-    made = await desk.solve(threshold=0)
+async def test_what_the_small_model_had_begun_is_broken_off_and_booked(harness):
+    made = await harness.solve(threshold=0)
     row = made.notes["tokens"]["small"]
     assert row["steps"] == 0
     assert row["probes"] == made.notes["steps"]
     whole = sum(len(s.text) + 2 for s in made.best.steps)
     assert 0 < row["discarded"] < whole / 2
-    apart = await desk.solve("apart", threshold=0, probe="separate")
+    apart = await harness.solve("apart", threshold=0, probe="separate")
     assert apart.notes["tokens"]["small"]["discarded"] == 0
     assert texts(apart) == texts(made)
 
 
-async def test_a_step_that_is_cut_goes_on_with_its_writer_and_without_a_separator(desk):
-    whole = await desk.solve("a", threshold=0.5)
-    pieces = await desk.solve("b", threshold=0.5, max_step_tokens=4)
+async def test_a_step_that_is_cut_goes_on_with_its_writer_and_without_a_separator(harness):
+    whole = await harness.solve("a", threshold=0.5)
+    pieces = await harness.solve("b", threshold=0.5, max_step_tokens=4)
     assert texts(pieces) == texts(whole)
-    assert len(probes_of(desk.small)) == 2 * whole.notes["steps"]
+    assert len(probes_of(harness.small)) == 2 * whole.notes["steps"]
 
 
-async def test_a_separator_that_spans_two_pieces_is_found(desk):
-    desk.small = ScriptedModel(replies("one.\n\ntwo.\n\nThe answer is 4."), name="small")
-    made = await desk.solve(policy="small", max_step_tokens=5)  # "one.\n" and "\n"
+async def test_a_separator_that_spans_two_pieces_is_found(harness):
+    harness.small = ScriptedModel(replies("one.\n\ntwo.\n\nThe answer is 4."), name="small")
+    made = await harness.solve(policy="small", max_step_tokens=5)  # "one.\n" and "\n"
     assert [s.text for s in made.best.steps] == ["one.", "two.", "The answer is 4."]
 
 
-async def test_a_blank_line_in_code_ends_no_step(desk):
-    desk.small = ScriptedModel(replies("Run:\n```\na = 2\n\nb = 2\n```\n\nThe answer is 4."), name="small")
-    made = await desk.solve(policy="small")
+async def test_a_blank_line_in_code_ends_no_step(harness):
+    harness.small = ScriptedModel(replies("Run:\n```\na = 2\n\nb = 2\n```\n\nThe answer is 4."), name="small")
+    made = await harness.solve(policy="small")
     assert [s.text for s in made.best.steps] == ["Run:\n```\na = 2\n\nb = 2\n```", "The answer is 4."]
 
 
-async def test_blank_lines_before_a_step_are_none_of_it_and_an_empty_step_ends_the_thinking(desk):
+async def test_blank_lines_before_a_step_are_none_of_it_and_an_empty_step_ends_the_thinking(harness):
     told = {"": "one.\n\n", "one.\n\n": "\ntwo.\n\n", "one.\n\ntwo.\n\n": "\n\n"}
 
     def script(text):
@@ -216,17 +216,17 @@ async def test_blank_lines_before_a_step_are_none_of_it_and_an_empty_step_ends_t
         context = max((c for c in told if written.startswith(c)), key=len)
         return {told[context][len(written) - len(context)]: 1.0}
 
-    desk.small = ScriptedModel(script, name="small")
-    made = await desk.solve(policy="small", answer="writer", max_step_tokens=30)
+    harness.small = ScriptedModel(script, name="small")
+    made = await harness.solve(policy="small", answer="writer", max_step_tokens=30)
     assert [s.text for s in made.best.steps] == ["one.", "two."]
     assert made.notes["ended"] == "empty"
-    assert [r.indices for r in steps_of(desk.small)[-2:]] == [(0,), (1,)]  # asked once more
-    assert booked(made) == desk.generated()
+    assert [r.indices for r in steps_of(harness.small)[-2:]] == [(0,), (1,)]  # asked once more
+    assert booked(made) == harness.generated()
 
 
-async def test_the_end_of_the_text_ends_the_thinking_and_the_answer_is_asked_for(desk):
-    desk.small = ScriptedModel(replies("one.\n\nand that is it."), name="small")
-    made = await desk.solve(threshold=1e9)
+async def test_the_end_of_the_text_ends_the_thinking_and_the_answer_is_asked_for(harness):
+    harness.small = ScriptedModel(replies("one.\n\nand that is it."), name="small")
+    made = await harness.solve(threshold=1e9)
     assert (made.notes["ended"], made.notes["steps"]) == ("end", 2)
     assert made.best.text == f"one.\n\nand that is it.\n\n{answer_trigger(QUESTION)} 4"
     assert made.best.answer == "4"
@@ -234,118 +234,118 @@ async def test_the_end_of_the_text_ends_the_thinking_and_the_answer_is_asked_for
 
 
 @PROBES
-async def test_without_stop_strings_steps_are_cut_behind_the_model(desk, probe):
-    whole = await desk.solve("a", threshold=0.5, probe=probe)
-    desk.small = WithoutStops(chain("small"), name="small too")
-    desk.large = WithoutStops(chain("large"), name="large too")
-    cut = await desk.solve("b", threshold=0.5, probe=probe)
+async def test_without_stop_strings_steps_are_cut_behind_the_model(harness, probe):
+    whole = await harness.solve("a", threshold=0.5, probe=probe)
+    harness.small = WithoutStops(chain("small"), name="small too")
+    harness.large = WithoutStops(chain("large"), name="large too")
+    cut = await harness.solve("b", threshold=0.5, probe=probe)
     assert texts(cut) == texts(whole)
     assert cut.best.answer == "4"
-    assert booked(cut) == desk.generated()
-    assert sum("no stop strings" in what for what in desk.run.degraded) == 2
+    assert booked(cut) == harness.generated()
+    assert sum("no stop strings" in what for what in harness.run.degraded) == 2
 
 
-async def test_who_gives_the_answer(desk):
-    await desk.solve("a", threshold=1e9, answer="writer")
-    assert desk.large.generate_calls == []
-    by_large = await desk.solve("b", threshold=1e9)
-    assert len(desk.large.generate_calls) == 1
+async def test_who_gives_the_answer(harness):
+    await harness.solve("a", threshold=1e9, answer="writer")
+    assert harness.large.generate_calls == []
+    by_large = await harness.solve("b", threshold=1e9)
+    assert len(harness.large.generate_calls) == 1
     assert by_large.best.answer == "4"
-    stated = await desk.solve("c", policy="large")
+    stated = await harness.solve("c", policy="large")
     assert stated.notes["tokens"]["large"]["answer"] == 0
     assert stated.notes["tokens"]["small"] == dict.fromkeys(stated.notes["tokens"]["small"], 0)
 
 
-async def test_thoughts_between_tags(desk):
-    desk.small = ScriptedModel(replies("<think>\none.\n\nthus.</think>\n\nThe answer is 9."), name="small")
-    made = await desk.solve(threshold=1e9, think=True)
+async def test_thoughts_between_tags(harness):
+    harness.small = ScriptedModel(replies("<think>\none.\n\nthus.</think>\n\nThe answer is 9."), name="small")
+    made = await harness.solve(threshold=1e9, think=True)
     assert made.notes["ended"] == "closed"
     assert [s.text for s in made.best.steps] == ["one.", "thus.</think>"]
     assert made.best.text == "<think>\none.\n\nthus.\n</think>\n\nThe answer is 4."
     assert made.best.answer == "4"
-    (asked,) = [r for call in desk.large.generate_calls for r in call]
+    (asked,) = [r for call in harness.large.generate_calls for r in call]
     assert (asked.sampling.max_tokens, asked.sampling.temperature) == (2048, 0.6)
 
 
-async def test_a_stated_answer_ends_no_thoughts(desk):
-    desk.small = ScriptedModel(replies("<think>\nThe answer is 3.\n\nNo: 4.\n\nYes.</think>\n\n"), name="small")
-    made = await desk.solve(threshold=1e9, think=True)
+async def test_a_stated_answer_ends_no_thoughts(harness):
+    harness.small = ScriptedModel(replies("<think>\nThe answer is 3.\n\nNo: 4.\n\nYes.</think>\n\n"), name="small")
+    made = await harness.solve(threshold=1e9, think=True)
     assert made.notes["steps"] == 3
 
 
-async def test_the_tokens_for_thinking_end_it(desk):
-    made = await desk.solve(threshold=0.5, thinking_tokens=20)
+async def test_the_tokens_for_thinking_end_it(harness):
+    made = await harness.solve(threshold=0.5, thinking_tokens=20)
     assert made.notes["ended"] == "tokens"
     assert made.notes["steps"] == 2
     assert made.best.answer == "4"
 
 
 @pytest.mark.parametrize(("kind", "model"), [("full", Probed), ("top_k", ScriptedModel)])
-async def test_the_most_exact_entropy_is_taken(desk, kind, model):
-    desk.small = model(chain("small"), name="small")
-    made = await desk.solve(threshold=0.5)
+async def test_the_most_exact_entropy_is_taken(harness, kind, model):
+    harness.small = model(chain("small"), name="small")
+    made = await harness.solve(threshold=0.5)
     assert made.notes["entropy_kind"] == kind
     assert made.notes["masses"] == pytest.approx([1] * made.notes["steps"])
     steps = [s.text for s in made.best.steps]
     assert made.notes["entropies"][:4] == pytest.approx([entropy_after(0, steps[:i]) for i in range(4)])
 
 
-async def test_where_no_likely_tokens_are_shown_first_tokens_are_drawn(desk):
-    desk.small = Shown(chain("small"), name="small", changed={"top_logprobs": 0})
-    made = await desk.solve(threshold=0.5)
+async def test_where_no_likely_tokens_are_shown_first_tokens_are_drawn(harness):
+    harness.small = Shown(chain("small"), name="small", changed={"top_logprobs": 0})
+    made = await harness.solve(threshold=0.5)
     assert (made.notes["entropy_kind"], made.notes["k"]) == ("sampled", 8)
     assert made.notes["masses"] == [None] * made.notes["steps"]
-    assert any("entropy=sampled(8)" in what for what in desk.run.degraded)
-    first = probes_of(desk.small)[0]
+    assert any("entropy=sampled(8)" in what for what in harness.run.degraded)
+    first = probes_of(harness.small)[0]
     assert (first.sampling.temperature, first.indices) == (1.0, tuple(range(8)))
     assert made.notes["tokens"]["small"]["probes"] == 8 * made.notes["steps"]
-    assert booked(made) == desk.generated()
+    assert booked(made) == harness.generated()
 
 
 @pytest.mark.parametrize("kind", ["full", "top_k"])
-async def test_an_entropy_that_cannot_be_had_is_refused(desk, kind):
-    desk.small = Shown(chain("small"), name="small", changed={"top_logprobs": 5})
+async def test_an_entropy_that_cannot_be_had_is_refused(harness, kind):
+    harness.small = Shown(chain("small"), name="small", changed={"top_logprobs": 5})
     with pytest.raises(CapabilityMissing):
-        await desk.solve(entropy=kind)
+        await harness.solve(entropy=kind)
 
 
-async def test_whole_problems_are_routed_where_a_model_cannot_go_on(desk):
-    desk.small = Shown(chain("small"), name="small", changed={"prefix": False})
-    hard = await desk.solve("a", threshold=0)
+async def test_whole_problems_are_routed_where_a_model_cannot_go_on(harness):
+    harness.small = Shown(chain("small"), name="small", changed={"prefix": False})
+    hard = await harness.solve("a", threshold=0)
     assert (hard.notes["granularity"], hard.notes["ended"], hard.notes["writers"]) == ("problem", "whole", ["large"])
-    assert any(what.startswith("granularity=problem") for what in desk.run.degraded)
+    assert any(what.startswith("granularity=problem") for what in harness.run.degraded)
     assert hard.best.answer == "4"
     assert hard.best.text.count(" of large.") == 4
-    easy = await desk.solve("b", threshold=1e9)
+    easy = await harness.solve("b", threshold=1e9)
     assert easy.notes["writers"] == ["small"]
-    assert desk.generated()["large"] == 0
-    assert booked(easy) == desk.generated()
+    assert harness.generated()["large"] == 0
+    assert booked(easy) == harness.generated()
 
 
-async def test_chance_sends_about_its_rate_and_the_same_each_time(desk):
-    desk.small = ScriptedModel(chain("small", steps=60), name="small")
-    desk.large = ScriptedModel(chain("large", steps=60), name="large")
-    made = await desk.solve("a", policy="random", rate=0.3)
+async def test_chance_sends_about_its_rate_and_the_same_each_time(harness):
+    harness.small = ScriptedModel(chain("small", steps=60), name="small")
+    harness.large = ScriptedModel(chain("large", steps=60), name="large")
+    made = await harness.solve("a", policy="random", rate=0.3)
     assert 0.15 < made.notes["intervention_rate"] < 0.45
     assert made.notes["entropies"] == [None] * 61
-    again = await desk.solve("b", policy="random", rate=0.3)
+    again = await harness.solve("b", policy="random", rate=0.3)
     assert again == made
-    assert probes_of(desk.small) == []
+    assert probes_of(harness.small) == []
 
 
-async def test_one_model_in_both_roles_is_told_and_its_cut_samples_are_no_steps(desk):
-    desk.small = desk.large
-    await desk.begin("a", threshold=0)
-    desk.models._by_role.pop("small")
-    made = await desk.strategy.solve(QUESTION, desk.models, desk.run)
-    assert any("no small model" in what for what in desk.run.degraded)
+async def test_one_model_in_both_roles_is_told_and_its_cut_samples_are_no_steps(harness):
+    harness.small = harness.large
+    await harness.begin("a", threshold=0)
+    harness.models._by_role.pop("small")
+    made = await harness.strategy.solve(QUESTION, harness.models, harness.run)
+    assert any("no small model" in what for what in harness.run.degraded)
     assert made.notes["steps"] == 5
     assert all(s.text.endswith(".") for s in made.best.steps)
 
 
-async def test_steps_are_told_as_events(desk):
-    made = await desk.solve(threshold=0.5)
-    told = desk.sink.of_type("step.routed")
+async def test_steps_are_told_as_events(harness):
+    made = await harness.solve(threshold=0.5)
+    told = harness.sink.of_type("step.routed")
     assert [e.index for e in told] == list(range(made.notes["steps"]))
     assert [e.role for e in told] == ["main" if w == "large" else "small" for w in made.notes["writers"]]
     assert [e.entropy for e in told] == made.notes["entropies"]
@@ -358,54 +358,54 @@ async def test_steps_are_told_as_events(desk):
 
 @PROBES
 @pytest.mark.parametrize("think", [False, True])
-async def test_no_budget_of_tokens_is_exceeded_and_each_replays(desk, probe, think):
+async def test_no_budget_of_tokens_is_exceeded_and_each_replays(harness, probe, think):
     given = {"threshold": 0.5, "probe": probe, "think": think, "max_step_tokens": 40, "answer_tokens": 40}
     for limit in (1, 2, 3, 9, 17, 47, 90, 200):
-        made = await desk.solve(f"t{limit}", budget=Budget(tokens=limit), **given)
-        assert desk.spent.completion_tokens <= limit
-        assert booked(made) == desk.generated()
+        made = await harness.solve(f"t{limit}", budget=Budget(tokens=limit), **given)
+        assert harness.spent.completion_tokens <= limit
+        assert booked(made) == harness.generated()
         assert made.stopped == ("budget" if made.chosen is None else made.stopped)
-        again = await desk.solve(f"t{limit}", budget=Budget(tokens=limit), replay=True, **given)
+        again = await harness.solve(f"t{limit}", budget=Budget(tokens=limit), replay=True, **given)
         assert again == made
     assert made.stopped == "done"
 
 
 @PROBES
-async def test_no_budget_of_calls_is_exceeded_and_the_answer_is_always_asked_for(desk, probe):
+async def test_no_budget_of_calls_is_exceeded_and_the_answer_is_always_asked_for(harness, probe):
     for limit in (1, 2, 3, 4, 5, 8, 20):
-        made = await desk.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, probe=probe)
-        assert desk.spent.model_calls <= limit
+        made = await harness.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, probe=probe)
+        assert harness.spent.model_calls <= limit
         assert made.best.answer == "4"
-        again = await desk.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, probe=probe, replay=True)
+        again = await harness.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, probe=probe, replay=True)
         assert again == made
     assert made.stopped == "done"
 
 
 @PROBES
-async def test_a_finished_run_replays_without_models_and_a_resumed_one_pays_nothing_twice(desk, probe):
-    made = await desk.solve(threshold=0.5, probe=probe)
-    calls = len(desk.small.generate_calls), len(desk.large.generate_calls)
-    assert await desk.solve(threshold=0.5, probe=probe, replay=True) == made
-    assert await desk.solve(threshold=0.5, probe=probe) == made
-    assert (len(desk.small.generate_calls), len(desk.large.generate_calls)) == calls
-    assert desk.spent.replayed_tokens == desk.spent.completion_tokens
+async def test_a_finished_run_replays_without_models_and_a_resumed_one_pays_nothing_twice(harness, probe):
+    made = await harness.solve(threshold=0.5, probe=probe)
+    calls = len(harness.small.generate_calls), len(harness.large.generate_calls)
+    assert await harness.solve(threshold=0.5, probe=probe, replay=True) == made
+    assert await harness.solve(threshold=0.5, probe=probe) == made
+    assert (len(harness.small.generate_calls), len(harness.large.generate_calls)) == calls
+    assert harness.spent.replayed_tokens == harness.spent.completion_tokens
 
 
 @PROBES
-async def test_time_is_kept_for_the_answer(desk, probe):
+async def test_time_is_kept_for_the_answer(harness, probe):
     async def slowly():
         await asyncio.sleep(0.02)
 
-    desk.small = ScriptedModel(chain("small", steps=300), name="small", step=slowly)
-    desk.large = ScriptedModel(chain("large", steps=300), name="large", step=slowly)
+    harness.small = ScriptedModel(chain("small", steps=300), name="small", step=slowly)
+    harness.large = ScriptedModel(chain("large", steps=300), name="large", step=slowly)
     budget = Budget(seconds=1)
-    made = await desk.solve(threshold=0.5, probe=probe, budget=budget)
+    made = await harness.solve(threshold=0.5, probe=probe, budget=budget)
     assert (made.stopped, made.notes["ended"]) == ("budget", "budget")
-    again = await desk.solve(threshold=0.5, probe=probe, budget=budget, replay=True)
+    again = await harness.solve(threshold=0.5, probe=probe, budget=budget, replay=True)
     assert (texts(again) if again.best else None) == (texts(made) if made.best else None)
 
 
-async def test_a_cancelled_run_keeps_its_steps_and_goes_on(desk):
+async def test_a_cancelled_run_keeps_its_steps_and_goes_on(harness):
     steps = []
     going = asyncio.Event()
 
@@ -414,25 +414,25 @@ async def test_a_cancelled_run_keeps_its_steps_and_goes_on(desk):
         if len(steps) == 60:
             going.set()
 
-    desk.small._step = desk.large._step = count
-    await desk.begin(threshold=0.5)
-    task = asyncio.ensure_future(desk.strategy.solve(QUESTION, desk.models, desk.run))
+    harness.small._step = harness.large._step = count
+    await harness.begin(threshold=0.5)
+    task = asyncio.ensure_future(harness.strategy.solve(QUESTION, harness.models, harness.run))
     await going.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    best = desk.run.best
+    best = harness.run.best
     assert best.stopped == "cancelled"
     assert best.best.steps
-    assert desk.small.running == desk.large.running == 0
-    made = await desk.solve(threshold=0.5)
-    whole = await desk.solve("whole", threshold=0.5)
+    assert harness.small.running == harness.large.running == 0
+    made = await harness.solve(threshold=0.5)
+    whole = await harness.solve("whole", threshold=0.5)
     assert texts(made) == texts(whole)
     assert made.best.steps[: len(best.best.steps)] == best.best.steps
     assert Solution.model_validate(json.loads(made.model_dump_json())) == made
 
 
-async def test_a_model_that_fails_later_leaves_the_steps_before(desk):
+async def test_a_model_that_fails_later_leaves_the_steps_before(harness):
     made_calls = []
 
     def fail():
@@ -442,12 +442,12 @@ async def test_a_model_that_fails_later_leaves_the_steps_before(desk):
 
             raise BackendUnavailable("gone")
 
-    desk.small._step = fail
-    made = await desk.solve(threshold=1e9)
+    harness.small._step = fail
+    made = await harness.solve(threshold=1e9)
     assert made.notes["ended"] == "failed"
     assert made.best.answer == "4"
-    assert desk.run.degraded
-    again = await desk.solve(threshold=1e9, replay=True)
+    assert harness.run.degraded
+    again = await harness.solve(threshold=1e9, replay=True)
     assert texts(again) == texts(made)
     assert again.best == made.best
 

@@ -53,11 +53,11 @@ def test_lines_are_split_as_they_were_joined(texts):
 @pytest.mark.parametrize("between", ["\n", "\n\n"])
 @pytest.mark.parametrize("probe", ["speculative", "separate"])
 async def test_each_line_is_a_step(store, between, probe):
-    desk = TwoModels(store, *(ScriptedModel(lines(between), name=who) for who in ("small", "large")))
-    made = await desk.solve(threshold=100, probe=probe, steps="lines", answer="writer")
+    harness = TwoModels(store, *(ScriptedModel(lines(between), name=who) for who in ("small", "large")))
+    made = await harness.solve(threshold=100, probe=probe, steps="lines", answer="writer")
     assert [step.text for step in made.best.steps] == WHOLE
     assert (made.notes["ended"], made.best.answer) == ("answer", "4")
-    asked = [r for call in desk.small.generate_calls for r in call if r.sampling.stop]
+    asked = [r for call in harness.small.generate_calls for r in call if r.sampling.stop]
     assert {r.sampling.stop for r in asked} == {("\n",)}
     assert asked[0].prompt == question_prompt(QUESTION, lines_instruction(QUESTION))
     contexts = ["".join(line + "\n" for line in WHOLE[:i]) for i in range(len(WHOLE))]
@@ -66,12 +66,12 @@ async def test_each_line_is_a_step(store, between, probe):
     else:  # the blank line ends a step before it has begun, and the same model goes on behind it
         behind = [[context, context + "\n"] for context in contexts[1:]]
         assert [r.prompt.prefix for r in asked] == ["", *(c for pair in behind for c in pair)]
-    again = await desk.solve(threshold=100, probe=probe, steps="lines", answer="writer", replay=True)
+    again = await harness.solve(threshold=100, probe=probe, steps="lines", answer="writer", replay=True)
     assert again == made
 
 
 async def test_paragraphs_hold_their_lines_together(store):
-    desk = TwoModels(store, *(ScriptedModel(lines("\n"), name=who) for who in ("small", "large")))
-    made = await desk.solve(threshold=100, answer="writer")
+    harness = TwoModels(store, *(ScriptedModel(lines("\n"), name=who) for who in ("small", "large")))
+    made = await harness.solve(threshold=100, answer="writer")
     assert [step.text for step in made.best.steps] == ["\n".join(WHOLE)]
-    assert desk.small.generate_calls[0][0].prompt == question_prompt(QUESTION, steps_instruction(QUESTION))
+    assert harness.small.generate_calls[0][0].prompt == question_prompt(QUESTION, steps_instruction(QUESTION))

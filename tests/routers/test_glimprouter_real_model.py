@@ -31,15 +31,17 @@ def engines(smollm2_files):
 
 
 @pytest.fixture
-async def desk(tmp_path, engines):
+async def harness(tmp_path, engines):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     yield TwoModels(store, *engines)
     await store.aclose()
 
 
-async def test_a_hand_over_computes_what_was_written_since(desk):
-    await desk.begin(policy="large", question=QUESTION, max_step_tokens=12, thinking_tokens=1)
-    context = RoutingContext(desk.strategy.config, QUESTION, desk.models, desk.run, frozenset(("large", "small")))
+async def test_a_hand_over_computes_what_was_written_since(harness):
+    await harness.begin(policy="large", question=QUESTION, max_step_tokens=12, thinking_tokens=1)
+    context = RoutingContext(
+        harness.strategy.config, QUESTION, harness.models, harness.run, frozenset(("large", "small"))
+    )
     for writer in ("small", "large", "small", "small", "large", "large", "small"):
         draft = await context.generators[writer].write()
         context.transcript.steps.append(RoutedStep(draft.text.strip() or "Well.", writer, max(draft.tokens, 3)))
@@ -54,22 +56,22 @@ async def test_a_hand_over_computes_what_was_written_since(desk):
     assert len(seen) == 2
 
 
-async def test_entropies_are_those_of_the_whole_vocabulary(desk):
-    made = await desk.solve(threshold=1.5, question=QUESTION, seed=2, **SHORT)
+async def test_entropies_are_those_of_the_whole_vocabulary(harness):
+    made = await harness.solve(threshold=1.5, question=QUESTION, seed=2, **SHORT)
     assert (made.notes["entropy_kind"], made.notes["k"]) == ("full", 0)
     base, steps = question_prompt(QUESTION, steps_instruction(QUESTION)), [s.text for s in made.best.steps]
     for i, (who, entropy) in enumerate(zip(made.notes["writers"], made.notes["entropies"], strict=True)):
         prompt = base.with_prefix("".join(s + "\n\n" for s in steps[:i]))
-        (next_,) = await desk.small.next_token([prompt])
+        (next_,) = await harness.small.next_token([prompt])
         assert entropy == pytest.approx(next_.entropy, abs=2e-2)  # bf16: other batches, other last bits
         assert who == ("large" if entropy >= 1.5 else "small")
-    assert booked(made) == desk.generated()
-    assert await desk.solve(threshold=1.5, question=QUESTION, seed=2, replay=True, **SHORT) == made
+    assert booked(made) == harness.generated()
+    assert await harness.solve(threshold=1.5, question=QUESTION, seed=2, replay=True, **SHORT) == made
 
 
-async def test_top_k_entropies_are_below_those_of_the_whole_vocabulary(desk):
-    whole = await desk.solve("a", threshold=100, question=QUESTION, seed=2, answer="writer", **SHORT)
-    top = await desk.solve("b", threshold=100, question=QUESTION, seed=2, answer="writer", entropy="top_k", **SHORT)
+async def test_top_k_entropies_are_below_those_of_the_whole_vocabulary(harness):
+    whole = await harness.solve("a", threshold=100, question=QUESTION, seed=2, answer="writer", **SHORT)
+    top = await harness.solve("b", threshold=100, question=QUESTION, seed=2, answer="writer", entropy="top_k", **SHORT)
     assert [s.text for s in top.best.steps] == [s.text for s in whole.best.steps]
     for all_, some, mass in zip(whole.notes["entropies"], top.notes["entropies"], top.notes["masses"], strict=True):
         assert some <= all_ + 2e-2

@@ -95,8 +95,10 @@ async def store(tmp_path):
 
 
 async def compared(store, name, small, large, threshold, probe):
-    desk = TwoModels(store, small, large)
-    made = await desk.solve(name, threshold=threshold, probe=probe, think=True, thinking_tokens=LIMIT, answer_tokens=8)
+    harness = TwoModels(store, small, large)
+    made = await harness.solve(
+        name, threshold=threshold, probe=probe, think=True, thinking_tokens=LIMIT, answer_tokens=8
+    )
     expected = reference(small, large, threshold)
     said = [text for _, text in expected]
     # the check for alternating steps is ours

@@ -12,7 +12,7 @@ from support.two_models import TwoModels
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     yield TwoModels(store)
     await store.aclose()
@@ -33,27 +33,27 @@ def test_the_threshold_is_the_files_or_that_of_a_rate_and_is_noted(file):
     assert create_strategy("glimprouter", of_rate)[1] == of_rate
 
 
-async def test_it_routes_as_its_threshold_does(desk, file):
-    by_file = await desk.solve("a", router=str(file))
-    by_hand = await desk.solve("b", threshold=0.5)
+async def test_it_routes_as_its_threshold_does(harness, file):
+    by_file = await harness.solve("a", router=str(file))
+    by_hand = await harness.solve("b", threshold=0.5)
     assert by_file == by_hand
     assert len(set(by_file.notes["writers"])) == 2
 
 
-async def test_another_file_under_its_name_is_refused(desk, file):
+async def test_another_file_under_its_name_is_refused(harness, file):
     _, noted = create_strategy("glimprouter", {"router": str(file)})
     write_router(make_router(threshold=0.7), file)
     with pytest.raises(UserError, match="has changed since the run started"):
-        await desk.solve(**noted)
+        await harness.solve(**noted)
 
 
-async def test_a_file_that_is_not_there_is_told_and_none_that_came_later_is_taken(desk, file, tmp_path):
+async def test_a_file_that_is_not_there_is_told_and_none_that_came_later_is_taken(harness, file, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
-        await desk.solve("a", router=str(tmp_path / "nowhere.json"))
-    await desk.begin("b", router=str(tmp_path / "later.json"))
+        await harness.solve("a", router=str(tmp_path / "nowhere.json"))
+    await harness.begin("b", router=str(tmp_path / "later.json"))
     file.rename(tmp_path / "later.json")
     with pytest.raises(UserError, match="did not exist"):
-        await desk.strategy.solve(desk.question, desk.models, desk.run)
+        await harness.strategy.solve(harness.question, harness.models, harness.run)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ async def test_a_file_that_is_not_there_is_told_and_none_that_came_later_is_take
     ],
 )
 async def test_a_file_of_other_models_or_of_another_entropy_is_refused_before_anything_is_spent(
-    desk, tmp_path, changed, said
+    harness, tmp_path, changed, said
 ):
     other = write_router(make_router(**changed), tmp_path / "other.json")
     with pytest.raises(UserError, match=said):
-        await desk.solve(router=str(other))
-    assert desk.spent.model_calls == 0
+        await harness.solve(router=str(other))
+    assert harness.spent.model_calls == 0
 
 
-async def test_other_settings_than_the_files_are_told(desk, tmp_path):
+async def test_other_settings_than_the_files_are_told(harness, tmp_path):
     file = write_router(make_router(threshold=0.5, parameters={"temperature": 0.0}), tmp_path / "cold.json")
-    await desk.solve(router=str(file))
-    assert any("made with other parameters" in what for what in desk.run.degraded)
+    await harness.solve(router=str(file))
+    assert any("made with other parameters" in what for what in harness.run.degraded)

@@ -12,16 +12,16 @@ from reason.core.types import Document, Question
 from reason.routers.features import ENTROPY, chain_prompt, extract_features, kept_vector, named_features
 from reason.serving.metered.replay import RecordedEmbedding
 from support.scripted_model import ScriptedModel
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 from support.word_vectors import WordVectors
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield RunDesk(store, ScriptedModel(lambda _: {"a": 0.5, "b": 0.5}))
+    yield RunHarness(store, ScriptedModel(lambda _: {"a": 0.5, "b": 0.5}))
     await store.aclose()
 
 
@@ -48,44 +48,44 @@ def test_code_is_seen_and_formulas_are_none():
     assert named_features(Question(text="What is \\frac{1}{2}\nplus 3?"))["code"] == 0
 
 
-async def test_the_entropy_is_that_of_a_chains_first_token(desk):
-    model = await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
-    found = await extract_features(QUESTION, desk.run, model=model)
+async def test_the_entropy_is_that_of_a_chains_first_token(harness):
+    model = await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
+    found = await extract_features(QUESTION, harness.run, model=model)
     assert found.named[ENTROPY] == pytest.approx(math.log(2))
     assert (found.support, found.vector) == ("full", ())
-    assert desk.spent.model_calls == 1
-    assert desk.spent.completion_tokens == 0
+    assert harness.spent.model_calls == 1
+    assert harness.spent.completion_tokens == 0
     assert "step by step" in chain_prompt(QUESTION).messages[0].content
 
 
-async def test_a_vector_is_embedded_once_and_is_there_without_the_model(desk):
+async def test_a_vector_is_embedded_once_and_is_there_without_the_model(harness):
     words = WordVectors(dimension=31)
-    await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
-    first = await kept_vector("two words", words, desk.run)
-    assert await kept_vector("two words", words, desk.run) == first
+    await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
+    first = await kept_vector("two words", words, harness.run)
+    assert await kept_vector("two words", words, harness.run) == first
     assert words.asked == [["two words"]]
     assert math.hypot(*first) == pytest.approx(1, abs=1e-5)
     absent = RecordedEmbedding(words.name, words.identity, 31, None)
-    assert await kept_vector("two words", absent, desk.run) == first
-    with pytest.raises(StoreError, match="no recorded reply"):
-        await kept_vector("other words", absent, desk.run)
-    (call,) = await desk.store.list_calls("r")
+    assert await kept_vector("two words", absent, harness.run) == first
+    with pytest.raises(StoreError, match="no recorded response"):
+        await kept_vector("other words", absent, harness.run)
+    (call,) = await harness.store.list_calls("r")
     assert "decision" in call.request  # so that no evaluation counts it as a reply
 
 
-async def test_a_replay_writes_nothing(desk):
-    await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
-    replay = Run("r", desk.run.config, desk.store, recording=False)
+async def test_a_replay_writes_nothing(harness):
+    await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
+    replay = Run("r", harness.run.config, harness.store, recording=False)
     await kept_vector("two words", WordVectors(dimension=31), replay)
-    assert await desk.store.list_calls("r") == []
+    assert await harness.store.list_calls("r") == []
 
 
-async def test_an_embedding_that_fails_is_told_and_stops_nothing(desk):
+async def test_an_embedding_that_fails_is_told_and_stops_nothing(harness):
     class Broken(WordVectors):
         async def embed(self, texts, **_):
             raise BackendError("gone")
 
-    await desk.begin("r", strategy="auto", question=QUESTION, seed=1)
-    found = await extract_features(QUESTION, desk.run, embedding=Broken())
+    await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
+    found = await extract_features(QUESTION, harness.run, embedding=Broken())
     assert found.vector == ()
-    assert desk.run.degraded == ["the question could not be embedded (gone): its embedding counts as unknown"]
+    assert harness.run.degraded == ["the question could not be embedded (gone): its embedding counts as unknown"]

@@ -31,7 +31,7 @@ def small():
     return ScriptedModel(replies("The answer is 5."), name="small")
 
 
-class Desk:
+class Harness:
     def __init__(self, store, folder):
         self.store, self.folder = store, folder
 
@@ -62,31 +62,31 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield Desk(store, tmp_path)
+    yield Harness(store, tmp_path)
     await store.aclose()
 
 
-async def test_a_question_goes_where_it_belongs(desk):
-    file = desk.write(question_file(line(0.0, 1.0)))
-    easy = await desk.solve(SHORT, {"router": file})
+async def test_a_question_goes_where_it_belongs(harness):
+    file = harness.write(question_file(line(0.0, 1.0)))
+    easy = await harness.solve(SHORT, {"router": file})
     assert (easy.best.answer, easy.notes["selected_strategy"]) == ("5", "cot max_tokens=30, small")
-    assert list(desk.run.ledger.usage().by_role) == ["small:small"]
-    found = await desk.solve(LONG, {"router": file}, name="long")
+    assert list(harness.run.ledger.usage().by_role) == ["small:small"]
+    found = await harness.solve(LONG, {"router": file}, name="long")
     assert (found.best.answer, found.notes["selected_strategy"]) == ("4", "cot max_tokens=40")
-    assert list(desk.run.ledger.usage().by_role) == ["main:large"]
+    assert list(harness.run.ledger.usage().by_role) == ["main:large"]
     told = found.notes["question_router"]
     assert told["answered"] == "large"
     assert told["needed"] == pytest.approx(1 / (1 + math.exp(-4)), abs=1e-6)  # more than 4 deviations longer: cut
-    (note,) = [e for e in desk.sink.of_type("strategy.note") if e.name == "question.routed"]
+    (note,) = [e for e in harness.sink.of_type("strategy.note") if e.name == "question.routed"]
     assert note.data == told
     assert "from 0.500 on it is asked; length +" in told["why"]
 
 
-async def test_rate_and_threshold_move_the_border(desk):
-    file = desk.write(question_file(line(0.0, 0.0)))  # every question: 0.5, exactly
-    assert (await desk.solve(SHORT, {"router": file})).notes["question_router"]["answered"] == "large"
+async def test_rate_and_threshold_move_the_border(harness):
+    file = harness.write(question_file(line(0.0, 0.0)))  # every question: 0.5, exactly
+    assert (await harness.solve(SHORT, {"router": file})).notes["question_router"]["answered"] == "large"
     for i, (parameters, who) in enumerate(
         [
             ({"threshold": 0.5}, "large"),
@@ -97,52 +97,52 @@ async def test_rate_and_threshold_move_the_border(desk):
             ({"rate": 1.0}, "large"),
         ]
     ):
-        found = await desk.solve(SHORT, {"router": file, **parameters}, name=f"r{i}")
+        found = await harness.solve(SHORT, {"router": file, **parameters}, name=f"r{i}")
         assert found.notes["question_router"]["answered"] == who, parameters
 
 
-async def test_the_small_models_first_token_is_looked_at(desk):
-    file = desk.write(question_file(line(0.0, 0.0, 4.0), space=SPACE))
-    sure = await desk.solve(SHORT, {"router": file})
+async def test_the_small_models_first_token_is_looked_at(harness):
+    file = harness.write(question_file(line(0.0, 0.0, 4.0), space=SPACE))
+    sure = await harness.solve(SHORT, {"router": file})
     assert sure.notes["question_router"]["answered"] == "small"
-    assert desk.run.ledger.usage().by_role["small:small"].model_calls == 2
+    assert harness.run.ledger.usage().by_role["small:small"].model_calls == 2
     unsure = ScriptedModel(replies(*(f"{letter}. The answer is 5." for letter in "abcdefgh")), name="small")
-    found = await desk.solve(SHORT, {"router": file}, little=unsure, name="unsure")
+    found = await harness.solve(SHORT, {"router": file}, little=unsure, name="unsure")
     assert found.notes["question_router"]["answered"] == "large"
 
 
-async def test_what_is_missing_is_said_with_the_command(desk):
-    file = desk.write(question_file(line(0.0, 1.0)))
+async def test_what_is_missing_is_said_with_the_command(harness):
+    file = harness.write(question_file(line(0.0, 1.0)))
     with pytest.raises(UserError, match=r"needs a trained router.*reason train question-router"):
-        await desk.solve(SHORT, {})
+        await harness.solve(SHORT, {})
     with pytest.raises(DataError, match="there is no question-router file"):
-        await desk.solve(SHORT, {"router": "nowhere.json"}, name="a")
+        await harness.solve(SHORT, {"router": "nowhere.json"}, name="a")
     with pytest.raises(UserError, match=r"needs a small model.*--small-model"):
-        await desk.solve(SHORT, {"router": file}, little=False, name="b")
+        await harness.solve(SHORT, {"router": file}, little=False, name="b")
     with pytest.raises(UserError, match="its main model is large@1, and this one is small@1"):
-        await desk.solve(SHORT, {"router": file}, main=small(), name="c")
+        await harness.solve(SHORT, {"router": file}, main=small(), name="c")
     with pytest.raises(UserError, match="rate or threshold, not both"):
         create_strategy("question-router", {"rate": 0.1, "threshold": 0.2})
 
 
 @pytest.mark.parametrize("limit", [{"tokens": n} for n in (1, 5, 17, 30)] + [{"calls": n} for n in (1, 2)])
-async def test_no_limit_is_exceeded_and_a_replay_is_the_same(desk, limit):
-    file = desk.write(question_file(line(0.0, 1.0, 1.0), space=SPACE))
-    found = await desk.solve(LONG, {"router": file}, budget=limit)
-    usage = desk.run.ledger.usage()
+async def test_no_limit_is_exceeded_and_a_replay_is_the_same(harness, limit):
+    file = harness.write(question_file(line(0.0, 1.0, 1.0), space=SPACE))
+    found = await harness.solve(LONG, {"router": file}, budget=limit)
+    usage = harness.run.ledger.usage()
     assert usage.completion_tokens <= limit.get("tokens", math.inf)
     assert usage.model_calls <= limit.get("calls", math.inf)
     main, little = (RecordedModel(m.name, m.identity, m.capabilities) for m in (large(), small()))
-    again = await desk.solve(LONG, {"router": file}, main=main, little=little, budget=limit, recording=False)
+    again = await harness.solve(LONG, {"router": file}, main=main, little=little, budget=limit, recording=False)
     assert again == found
 
 
-async def test_a_training_question_is_told_to_be_one(desk):
+async def test_a_training_question_is_told_to_be_one(harness):
     trained = trained_on(
         SHORT.text, models={"main": "large", "small": "small"}, engines={"main": "large@1", "small": "small@1"}
     )
-    await desk.solve(SHORT, {"router": desk.write(question_file(line(0.0, 1.0), trained=trained))})
-    assert desk.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
+    await harness.solve(SHORT, {"router": harness.write(question_file(line(0.0, 1.0), trained=trained))})
+    assert harness.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
 
 
 def test_it_is_registered():

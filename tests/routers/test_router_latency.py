@@ -66,10 +66,10 @@ def test_calls_are_read_off_the_trace():
 
 async def test_a_run_is_timed_once_and_a_replay_never(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    desk = TwoModels(store)
-    made = await desk.solve(threshold=0.5, probe="separate")
-    seen = observations(desk.sink.events)
+    harness = TwoModels(store)
+    made = await harness.solve(threshold=0.5, probe="separate")
+    seen = observations(harness.sink.events)
     assert [(o.writer, o.computed, o.generated) for o in seen] == [(w, c, n) for w, _, c, n in made.notes["calls"]]
-    await desk.solve(threshold=0.5, probe="separate", replay=True)
-    assert observations(desk.sink.events) == []
+    await harness.solve(threshold=0.5, probe="separate", replay=True)
+    assert observations(harness.sink.events) == []
     await store.aclose()

@@ -13,7 +13,7 @@ from support.two_models import Shown, TwoModels, booked, chain, texts
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     yield TwoModels(store)
     await store.aclose()
@@ -31,36 +31,36 @@ def test_it_is_registered():
     assert STRATEGIES.load("specreason").roles == ("main", "small")
 
 
-async def test_good_drafts_are_kept(desk):
-    desk.large = judging("7")
-    made = await desk.solve(strategy="specreason")
+async def test_good_drafts_are_kept(harness):
+    harness.large = judging("7")
+    made = await harness.solve(strategy="specreason")
     assert set(made.notes["writers"]) == {"small"}
     assert made.notes["scores"] == [7.0] * 5
     assert made.notes["rejected"] == made.notes["tokens"]["small"]["discarded"] == 0
     assert made.notes["tokens"]["large"]["scores"] == 5
-    assert booked(made) == desk.generated()
+    assert booked(made) == harness.generated()
 
 
-async def test_poor_drafts_are_written_anew_by_the_large_model(desk):
-    desk.large = judging("6")
-    made = await desk.solve(strategy="specreason")
+async def test_poor_drafts_are_written_anew_by_the_large_model(harness):
+    harness.large = judging("6")
+    made = await harness.solve(strategy="specreason")
     assert set(made.notes["writers"]) == {"large"}
     assert made.notes["rejected"] == 5
     assert made.notes["tokens"]["small"]["steps"] == 0
     assert made.notes["tokens"]["small"]["discarded"] > 0
-    assert booked(made) == desk.generated()
-    assert [e.reason for e in desk.sink.of_type("step.routed")] == ["rejected"] * 5
-    low = await desk.solve("low", strategy="specreason", accept=6)
+    assert booked(made) == harness.generated()
+    assert [e.reason for e in harness.sink.of_type("step.routed")] == ["rejected"] * 5
+    low = await harness.solve("low", strategy="specreason", accept=6)
     assert set(low.notes["writers"]) == {"small"}
-    none = await desk.solve("none", strategy="specreason", accept=10)
+    none = await harness.solve("none", strategy="specreason", accept=10)
     assert set(none.notes["writers"]) == {"large"}
 
 
-async def test_the_judge_sees_the_question_the_steps_and_the_draft(desk):
-    desk.large = judging("9")
-    made = await desk.solve(strategy="specreason")
+async def test_the_judge_sees_the_question_the_steps_and_the_draft(harness):
+    harness.large = judging("9")
+    made = await harness.solve(strategy="specreason")
     steps = [s.text for s in made.best.steps]
-    for i, request in enumerate(judged(desk.large)):
+    for i, request in enumerate(judged(harness.large)):
         user, reply, wanted = request.prompt.messages
         assert (user.role, reply.role, wanted.role) == ("user", "assistant", "user")
         assert reply.content == "\n\n".join(steps[: i + 1])
@@ -68,55 +68,55 @@ async def test_the_judge_sees_the_question_the_steps_and_the_draft(desk):
         assert (request.sampling.temperature, request.sampling.top_logprobs) == (0.0, 10)
 
 
-async def test_the_mean_of_the_digits_may_decide(desk):
-    desk.large = judging({"9": 0.55, "2": 0.35, "x": 0.1})
-    greedy = await desk.solve("a", strategy="specreason")
+async def test_the_mean_of_the_digits_may_decide(harness):
+    harness.large = judging({"9": 0.55, "2": 0.35, "x": 0.1})
+    greedy = await harness.solve("a", strategy="specreason")
     assert greedy.notes["scores"] == [9.0] * 5
-    mean = await desk.solve("b", strategy="specreason", score="mean")
+    mean = await harness.solve("b", strategy="specreason", score="mean")
     assert set(mean.notes["writers"]) == {"large"}
     assert mean.notes["scores"] == pytest.approx([(9 * 0.55 + 2 * 0.35) / 0.9] * 5)
 
 
-async def test_a_judgement_without_a_digit_is_none_in_favour(desk):
-    desk.large = judging("?")
-    made = await desk.solve(strategy="specreason")
+async def test_a_judgement_without_a_digit_is_none_in_favour(harness):
+    harness.large = judging("?")
+    made = await harness.solve(strategy="specreason")
     assert set(made.notes["writers"]) == {"large"}
     assert (made.notes["unreadable"], made.notes["rejected"]) == (5, 5)
     assert made.notes["scores"] == [None] * 5
 
 
-async def test_without_likely_tokens_the_digit_is_read_in_the_text(desk):
-    desk.large = Shown(chain("large", judge="8"), name="large", changed={"top_logprobs": 0})
-    made = await desk.solve(strategy="specreason", score="mean")
+async def test_without_likely_tokens_the_digit_is_read_in_the_text(harness):
+    harness.large = Shown(chain("large", judge="8"), name="large", changed={"top_logprobs": 0})
+    made = await harness.solve(strategy="specreason", score="mean")
     assert made.notes["scores"] == [8.0] * 5
-    assert any("score=greedy" in what for what in desk.run.degraded)
+    assert any("score=greedy" in what for what in harness.run.degraded)
 
 
-async def test_what_is_rejected_is_as_what_glimp_gives_the_large_model(desk):
-    desk.large = judging("0")
-    judged_ = await desk.solve("a", strategy="specreason")
-    routed = await desk.solve("b", policy="large")
+async def test_what_is_rejected_is_as_what_glimp_gives_the_large_model(harness):
+    harness.large = judging("0")
+    judged_ = await harness.solve("a", strategy="specreason")
+    routed = await harness.solve("b", policy="large")
     assert texts(judged_) == texts(routed)
 
 
 @pytest.mark.parametrize("judge", ["9", "0"])
-async def test_no_budget_is_exceeded_and_each_replays(desk, judge):
-    desk.large = judging(judge)
+async def test_no_budget_is_exceeded_and_each_replays(harness, judge):
+    harness.large = judging(judge)
     budgets = [Budget(tokens=n) for n in (1, 4, 25, 63)] + [Budget(calls=n) for n in (1, 2, 3, 4, 6)]
     for i, budget in enumerate(budgets):
-        made = await desk.solve(f"r{i}", strategy="specreason", budget=budget)
-        assert desk.spent.completion_tokens <= (budget.tokens or math.inf)
-        assert desk.spent.model_calls <= (budget.calls or math.inf)
-        assert booked(made) == desk.generated()
-        assert await desk.solve(f"r{i}", strategy="specreason", budget=budget, replay=True) == made
+        made = await harness.solve(f"r{i}", strategy="specreason", budget=budget)
+        assert harness.spent.completion_tokens <= (budget.tokens or math.inf)
+        assert harness.spent.model_calls <= (budget.calls or math.inf)
+        assert booked(made) == harness.generated()
+        assert await harness.solve(f"r{i}", strategy="specreason", budget=budget, replay=True) == made
 
 
-async def test_whole_replies_are_judged_where_a_model_cannot_go_on(desk):
-    desk.large = Shown(chain("large", judge="1"), name="large", changed={"prefix": False})
-    made = await desk.solve(strategy="specreason")
+async def test_whole_replies_are_judged_where_a_model_cannot_go_on(harness):
+    harness.large = Shown(chain("large", judge="1"), name="large", changed={"prefix": False})
+    made = await harness.solve(strategy="specreason")
     assert made.notes["granularity"] == "problem"
     assert len(made.notes["writers"]) == 1
-    assert judged(desk.large)[0].prompt.prefix == ""
+    assert judged(harness.large)[0].prompt.prefix == ""
 
 
 def shown(*pairs, text=""):

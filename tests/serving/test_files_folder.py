@@ -67,7 +67,7 @@ def test_names_that_mean_nothing(name, error, says, tmp_path):
 @pytest.fixture
 def folder(tiny_gguf, tmp_path) -> Path:
     """A model folder as a user may have it."""
-    made = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "maker").folder
+    made = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "maker").directory
     target = tmp_path / "mine"
     shutil.copytree(made, target, ignore=shutil.ignore_patterns("reason.json"))
     return target

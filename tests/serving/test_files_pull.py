@@ -204,7 +204,7 @@ def test_processes_that_pull_at_once_get_one_model(tiny_gguf, tmp_path):
     assert [child.wait() for child in children] == [0, 0, 0]
     assert not _leftovers(cache)
     assert [p.name for p in (cache / "models").iterdir() if not p.name.startswith(".")] == [
-        find_model(f"local/{tiny_gguf}", cache_dir=cache).folder.name
+        find_model(f"local/{tiny_gguf}", cache_dir=cache).directory.name
     ]
 
 
@@ -321,7 +321,7 @@ def test_a_model_on_a_read_only_disk_is_used(small_disk, tiny_gguf):
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_a_damaged_converted_model(damage, index, tmp_path):
-    path = _pull(index, tmp_path / "cache").folder / "model.safetensors"
+    path = _pull(index, tmp_path / "cache").directory / "model.safetensors"
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[-7] ^= 4
@@ -336,7 +336,7 @@ def test_a_damaged_converted_model(damage, index, tmp_path):
         _pull(index, tmp_path / "cache")
     assert "reason models rm local/tiny" in caught.value.hint
     remove_model("local/tiny", tmp_path / "cache", known=index.known)
-    assert _pull(index, tmp_path / "cache").folder.is_dir()
+    assert _pull(index, tmp_path / "cache").directory.is_dir()
 
 
 def test_a_model_of_another_converter_is_made_anew(index, tmp_path, monkeypatch):
@@ -358,11 +358,11 @@ def test_list_and_remove(index, tmp_path, tiny_model):
     listed = {m.name: m for m in list_models(cache, index.known)}
     assert listed["local/tiny"].directory == files.directory
     assert listed["local/tiny"].size_bytes == directory_bytes(files.directory)
-    by_hash = f"local/{other.folder.name}"
+    by_hash = f"local/{other.directory.name}"
     assert listed[by_hash].source == str(tmp_path / "other.gguf")
     (tmp_path / "other.gguf").unlink()
     assert find_model(by_hash, cache_dir=cache).fingerprint == other.fingerprint
-    size = directory_bytes(other.folder)
+    size = directory_bytes(other.directory)
     assert remove_model(by_hash, cache, known=index.known) == size
     assert remove_model("local/tiny", cache, known=index.known) > 0
     assert [(m.name, m.state) for m in list_models(cache, index.known)] == [("local/tiny", "not pulled")]

@@ -102,7 +102,7 @@ def tiny_tokenizer(request, tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     family = "qwen2" if request.param == "qwen2" else "llama"
     path = tiny_model(family=family, rule=request.param).write(folder / "t.gguf")
-    made = find_model(f"local/{path}", cache_dir=folder).folder / "tokenizer.json"
+    made = find_model(f"local/{path}", cache_dir=folder).directory / "tokenizer.json"
     return request.param, Tokenizer.from_file(str(made)), json.loads(made.read_text(encoding="utf-8"))
 
 
@@ -124,7 +124,7 @@ def test_nasty_texts_come_back_unchanged(text, tiny_tokenizer):
 
 def test_a_beginning_of_text_token_is_put_in_front_where_the_file_says_so(tiny_model, tmp_path):
     path = tiny_model(fields={"tokenizer.ggml.add_bos_token": True}).write(tmp_path / "b.gguf")
-    tokenizer = Tokenizer.from_file(str(find_model(f"local/{path}", cache_dir=tmp_path).folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(find_model(f"local/{path}", cache_dir=tmp_path).directory / "tokenizer.json"))
     assert tokenizer.encode("he").ids[0] == 1
     assert tokenizer.encode("he", add_special_tokens=False).ids == tokenizer.encode("he").ids[1:]
 
@@ -132,7 +132,7 @@ def test_a_beginning_of_text_token_is_put_in_front_where_the_file_says_so(tiny_m
 @pytest.mark.real
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_the_default_models_tokenizer(text, smollm2_files):
-    path = smollm2_files.folder / "tokenizer.json"
+    path = smollm2_files.directory / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))
     ids = tokenizer.encode(text).ids
     assert ids == _encode(text, json.loads(path.read_text(encoding="utf-8")), CUTS["smollm"])

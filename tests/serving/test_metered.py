@@ -16,7 +16,7 @@ from reason.serving.model import LanguageModel
 from support.scripted_model import ScriptedModel, replies
 
 
-class Desk:
+class Harness:
     """A store, and runs on it."""
 
     def __init__(self, store):
@@ -39,9 +39,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield Desk(store)
+    yield Harness(store)
     await store.aclose()
 
 
@@ -52,13 +52,13 @@ def request(n=1, max_tokens=50, text="q", **sampling):
 MANY = replies(*(f"answer {i}" for i in range(9)))
 
 
-async def test_it_is_a_language_model(desk):
-    assert isinstance(MeteredModel(ScriptedModel(MANY), "main", await desk.run()), LanguageModel)
+async def test_it_is_a_language_model(harness):
+    assert isinstance(MeteredModel(ScriptedModel(MANY), "main", await harness.run()), LanguageModel)
 
 
-async def test_one_request_for_many_samples_is_one_call(desk):
+async def test_one_request_for_many_samples_is_one_call(harness):
     model = ScriptedModel(MANY)
-    run = await desk.run()
+    run = await harness.run()
     (samples,) = await MeteredModel(model, "main", run).generate([request(n=8)])
     usage = run.ledger.usage()
     assert len(model.generate_calls) == 1
@@ -66,46 +66,46 @@ async def test_one_request_for_many_samples_is_one_call(desk):
     assert usage.completion_tokens == sum(c.usage.completion_tokens for c in samples) == 8 * len("answer 0" + "E")
     assert usage.prompt_tokens == model.count_tokens(Prompt.user("q"))
     assert [c.sample_index for c in samples] == list(range(8))
-    assert len(desk.sink.of_type("sample.finished")) == 8
+    assert len(harness.sink.of_type("sample.finished")) == 8
 
 
-async def test_what_is_stored_is_not_made_again(desk):
+async def test_what_is_stored_is_not_made_again(harness):
     model = ScriptedModel(MANY)
-    first = await MeteredModel(model, "main", await desk.run()).generate([request(n=5)])
-    again = await desk.run(new=False)
+    first = await MeteredModel(model, "main", await harness.run()).generate([request(n=5)])
+    again = await harness.run(new=False)
     second = await MeteredModel(model, "main", again).generate([request(n=8)])
     assert second[0][:5] == first[0]
     assert [index for _, index in model.made] == [0, 1, 2, 3, 4, 5, 6, 7]
     usage = again.ledger.usage()
     assert usage.replayed_tokens == sum(c.usage.completion_tokens for c in first[0])
     assert usage.completion_tokens > usage.replayed_tokens
-    third = await desk.run(new=False)
+    third = await harness.run(new=False)
     assert await MeteredModel(model, "main", third).generate([request(n=8)]) == second
     assert third.ledger.usage().replayed_calls == third.ledger.usage().model_calls == 1
     assert len(model.made) == 8
 
 
-async def test_distinct_samples_replay_as_distinct(desk):
+async def test_distinct_samples_replay_as_distinct(harness):
     model = ScriptedModel(MANY)
-    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([request(n=30)])
+    (samples,) = await MeteredModel(model, "main", await harness.run()).generate([request(n=30)])
     assert len({c.text for c in samples}) > 3
-    (again,) = await MeteredModel(model, "main", await desk.run(new=False)).generate([request(n=30)])
+    (again,) = await MeteredModel(model, "main", await harness.run(new=False)).generate([request(n=30)])
     assert again == samples
 
 
-async def test_what_ended_a_sample_is_stored_and_replayed(desk):
+async def test_what_ended_a_sample_is_stored_and_replayed(harness):
     model = ScriptedModel(replies("one, two", "three"))
     asked = request(n=12, stop=(", ",))
-    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([asked])
+    (samples,) = await MeteredModel(model, "main", await harness.run()).generate([asked])
     assert {(c.text, c.stop_reason) for c in samples} == {("one", ", "), ("three", "")}
-    (again,) = await MeteredModel(model, "main", await desk.run(new=False)).generate([asked])
+    (again,) = await MeteredModel(model, "main", await harness.run(new=False)).generate([asked])
     assert again == samples
     assert len(model.generate_calls) == 1
 
 
-async def test_another_seed_sampling_prompt_or_model_is_another_sample(desk):
+async def test_another_seed_sampling_prompt_or_model_is_another_sample(harness):
     model, other = ScriptedModel(MANY), ScriptedModel(MANY, name="other")
-    run = await desk.run()
+    run = await harness.run()
     for m, r in [
         (model, request()),
         (model, request(seed=1)),
@@ -116,19 +116,19 @@ async def test_another_seed_sampling_prompt_or_model_is_another_sample(desk):
         await MeteredModel(m, "main", run).generate([r])
     assert len(model.made) == 4
     assert len(other.made) == 1
-    assert await desk.store.count_calls("r") == 5
+    assert await harness.store.count_calls("r") == 5
 
 
 @pytest.mark.parametrize(("reuse", "made"), [("run", 6), ("store", 3), ("none", 6)])
-async def test_other_runs_answer_if_told_so(desk, reuse, made):
+async def test_other_runs_answer_if_told_so(harness, reuse, made):
     model = ScriptedModel(MANY)
-    await MeteredModel(model, "main", await desk.run("a", reuse=reuse)).generate([request(n=3)])
-    await MeteredModel(model, "main", await desk.run("b", reuse=reuse)).generate([request(n=3)])
+    await MeteredModel(model, "main", await harness.run("a", reuse=reuse)).generate([request(n=3)])
+    await MeteredModel(model, "main", await harness.run("b", reuse=reuse)).generate([request(n=3)])
     assert len(model.made) == made
-    assert await desk.store.count_calls("b") == 3  # its own copy either way
+    assert await harness.store.count_calls("b") == 3  # its own copy either way
 
 
-async def test_samples_are_stored_while_others_are_still_written(desk):
+async def test_samples_are_stored_while_others_are_still_written(harness):
     gate = asyncio.Event()
     steps = 0
 
@@ -140,33 +140,33 @@ async def test_samples_are_stored_while_others_are_still_written(desk):
 
     script = replies("short", "a much longer answer", weights=[1, 1])
     model = ScriptedModel(script, step=lambda: asyncio.ensure_future(hold()))
-    task = asyncio.create_task(MeteredModel(model, "main", await desk.run()).generate([request(n=12)]))
+    task = asyncio.create_task(MeteredModel(model, "main", await harness.run()).generate([request(n=12)]))
     while steps < 12:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
-    stored = await desk.store.count_calls("r")
+    stored = await harness.store.count_calls("r")
     assert 0 < stored < 12
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert model.running == 0
     gate.set()
-    again = await desk.run(new=False)
+    again = await harness.run(new=False)
     before = len(model.made)
     (samples,) = await MeteredModel(model, "main", again).generate([request(n=12)])
     assert len(model.made) - before == 12 - stored
-    (fresh,) = await MeteredModel(ScriptedModel(script), "main", await desk.run("x")).generate([request(n=12)])
+    (fresh,) = await MeteredModel(ScriptedModel(script), "main", await harness.run("x")).generate([request(n=12)])
     assert [c.text for c in samples] == [c.text for c in fresh]
 
 
-async def test_a_cancelled_call_is_charged_for_what_it_made(desk):
+async def test_a_cancelled_call_is_charged_for_what_it_made(harness):
     async def forever():
         await asyncio.Event().wait()
 
     steps = iter(range(100))
 
     model = ScriptedModel(MANY, step=lambda: asyncio.ensure_future(forever()) if next(steps) == 3 else None)
-    run = await desk.run()
+    run = await harness.run()
     task = asyncio.create_task(MeteredModel(model, "main", run).generate([request(n=2)]))
     while run.ledger.remaining("calls") == math.inf and not model.running:
         await asyncio.sleep(0.01)
@@ -179,8 +179,8 @@ async def test_a_cancelled_call_is_charged_for_what_it_made(desk):
     assert run.ledger.remaining("tokens") == math.inf
 
 
-async def test_a_token_budget_bounds_every_sample_of_a_call(desk):
-    run = await desk.run(tokens=20)
+async def test_a_token_budget_bounds_every_sample_of_a_call(harness):
+    run = await harness.run(tokens=20)
     (samples,) = await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(n=4)])
     assert [c.text for c in samples] == ["answe"] * 4
     assert {(c.finish_reason, c.stop_reason) for c in samples} == {("budget", None)}
@@ -189,8 +189,8 @@ async def test_a_token_budget_bounds_every_sample_of_a_call(desk):
         await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(text="more")])
 
 
-async def test_a_budget_that_is_not_met_changes_no_finish(desk):
-    run = await desk.run(tokens=20)
+async def test_a_budget_that_is_not_met_changes_no_finish(harness):
+    run = await harness.run(tokens=20)
     (samples,) = await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request(n=2)])
     assert [(c.text, c.finish_reason) for c in samples] == [("abc", "stop")] * 2
     assert run.ledger.exhausted is None
@@ -198,8 +198,8 @@ async def test_a_budget_that_is_not_met_changes_no_finish(desk):
     assert short[0].finish_reason == "length"  # its own limit, not the budget's
 
 
-async def test_a_call_budget_refuses_the_next_call(desk):
-    run = await desk.run(calls=2)
+async def test_a_call_budget_refuses_the_next_call(harness):
+    run = await harness.run(calls=2)
     model = ScriptedModel(MANY)
     metered = MeteredModel(model, "main", run)
     await metered.generate([request(text="a"), request(text="b")])
@@ -209,25 +209,25 @@ async def test_a_call_budget_refuses_the_next_call(desk):
     assert len(model.generate_calls) == 1
 
 
-async def test_a_money_budget_is_checked_on_the_most_a_call_could_cost(desk):
+async def test_a_money_budget_is_checked_on_the_most_a_call_could_cost(harness):
     model = ScriptedModel(MANY, price=0.01)
     prompt = model.count_tokens(Prompt.user("q"))
-    run = await desk.run(usd=0.01 * (prompt + 4))
+    run = await harness.run(usd=0.01 * (prompt + 4))
     ((sample,),) = await MeteredModel(model, "main", run).generate([request()])
     assert (sample.text, sample.finish_reason) == ("answ", "budget")
     assert run.ledger.usage().cost_usd == pytest.approx(0.01 * (prompt + 4))
-    poor = await desk.run("p", usd=0.01 * (prompt - 1))
+    poor = await harness.run("p", usd=0.01 * (prompt - 1))
     with pytest.raises(BudgetExceeded, match="usd"):
         await MeteredModel(model, "main", poor).generate([request()])
     assert len(model.made) == 1
 
 
-async def test_time_cuts_a_call_and_what_was_written_stays(desk):
+async def test_time_cuts_a_call_and_what_was_written_stays(harness):
     async def slow():
         await asyncio.sleep(0.1)
 
     model = ScriptedModel(MANY, step=lambda: asyncio.ensure_future(slow()))
-    run = await desk.run(seconds=0.35)
+    run = await harness.run(seconds=0.35)
     (samples,) = await MeteredModel(model, "main", run).generate([request(n=2)])
     assert all(c.finish_reason == "budget" and "answer".startswith(c.text) for c in samples)
     assert {c.stop_reason for c in samples} == {None}
@@ -235,34 +235,34 @@ async def test_time_cuts_a_call_and_what_was_written_stays(desk):
     assert run.ledger.exhausted == "seconds"
     assert model.running == 0
     # shown again as it was, but no answer to another run's question
-    again = await desk.run(new=False)
+    again = await harness.run(new=False)
     assert (await MeteredModel(model, "main", again).generate([request(n=2)]))[0] == samples
     made = len(model.made)
     model._step = None
-    other = await desk.run("other", reuse="store")
+    other = await harness.run("other", reuse="store")
     await MeteredModel(model, "main", other).generate([request(n=2)])
     assert len(model.made) == made + 2
 
 
-async def test_a_failed_sample_is_not_stored_and_takes_nobody_along(desk):
+async def test_a_failed_sample_is_not_stored_and_takes_nobody_along(harness):
     model = ScriptedModel(MANY, failing=frozenset({1}))
-    (samples,) = await MeteredModel(model, "main", await desk.run()).generate([request(n=3)])
+    (samples,) = await MeteredModel(model, "main", await harness.run()).generate([request(n=3)])
     assert [c.ok for c in samples] == [True, False, True]
-    assert await desk.store.count_calls("r") == 2
+    assert await harness.store.count_calls("r") == 2
     model._failing = frozenset()
-    (again,) = await MeteredModel(model, "main", await desk.run(new=False)).generate([request(n=3)])
+    (again,) = await MeteredModel(model, "main", await harness.run(new=False)).generate([request(n=3)])
     assert all(c.ok for c in again)
     assert [i for _, i in model.made] == [0, 1, 2, 1]
 
 
-async def test_a_store_that_fails_stops_the_call(desk):
+async def test_a_store_that_fails_stops_the_call(harness):
     class Full(SqliteStore):
         async def add_calls(self, run_id, calls):
             raise StoreError("no space left")
 
-    full = await Full.open(desk.store.path)
+    full = await Full.open(harness.store.path)
     model = ScriptedModel(MANY)
-    run = await desk.run()
+    run = await harness.run()
     run.store = full
     with pytest.raises(StoreError, match="no space"):
         await MeteredModel(model, "main", run).generate([request(n=3)])
@@ -271,10 +271,10 @@ async def test_a_store_that_fails_stops_the_call(desk):
     await full.aclose()
 
 
-async def test_scores_and_distributions_are_stored_too(desk):
+async def test_scores_and_distributions_are_stored_too(harness):
     model = ScriptedModel(replies("yes", "no", weights=[3, 1]))
     for turn in (0, 1):
-        run = await desk.run(new=turn == 0)
+        run = await harness.run(new=turn == 0)
         metered = MeteredModel(model, "main", run)
         yes, no = await metered.score(Prompt.user("q"), ["yes", "no"])
         assert (yes.logprob, no.logprob) == (pytest.approx(math.log(0.75)), pytest.approx(math.log(0.25)))
@@ -284,21 +284,21 @@ async def test_scores_and_distributions_are_stored_too(desk):
         assert run.ledger.usage().replayed_calls == 2 * turn
 
 
-async def test_streaming_goes_through_budget_and_store(desk):
-    run = await desk.run(tokens=4)
+async def test_streaming_goes_through_budget_and_store(harness):
+    run = await harness.run(tokens=4)
     chunks = [c async for c in MeteredModel(ScriptedModel(MANY), "main", run).stream(request())]
     assert "".join(c.text for c in chunks) == "answ"
     assert chunks[-1].completion is not None
-    assert await desk.store.count_calls("r") == 1
+    assert await harness.store.count_calls("r") == 1
 
 
-async def test_text_is_told_only_to_those_who_listen(desk):
-    run = await desk.run()
+async def test_text_is_told_only_to_those_who_listen(harness):
+    run = await harness.run()
     await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request()])
-    assert desk.sink.of_type("text.delta") == []
+    assert harness.sink.of_type("text.delta") == []
     run.stream_text = True
     await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request(text="again")])
-    assert "".join(e.text for e in desk.sink.of_type("text.delta")) == "abc"
+    assert "".join(e.text for e in harness.sink.of_type("text.delta")) == "abc"
 
 
 @settings(max_examples=25, deadline=None)
@@ -309,7 +309,7 @@ async def test_text_is_told_only_to_those_who_listen(desk):
 def test_no_sequence_of_calls_overspends(tmp_path_factory, tokens, calls):
     async def scenario():
         store = await SqliteStore.open(tmp_path_factory.mktemp("s") / "runs.sqlite3")
-        run = await Desk(store).run(tokens=tokens)
+        run = await Harness(store).run(tokens=tokens)
         metered = MeteredModel(ScriptedModel(MANY), "main", run)
         for i, (n, most) in enumerate(calls):
             try:
@@ -322,10 +322,10 @@ def test_no_sequence_of_calls_overspends(tmp_path_factory, tokens, calls):
     asyncio.run(scenario())
 
 
-async def test_an_impossible_token_keeps_its_infinite_logprob_in_the_store(desk):
+async def test_an_impossible_token_keeps_its_infinite_logprob_in_the_store(harness):
     model = ScriptedModel(replies("yes"))
     for turn in (0, 1):
-        run = await desk.run(new=turn == 0)
+        run = await harness.run(new=turn == 0)
         (no,) = await MeteredModel(model, "main", run).score(Prompt.user("q"), ["n"])
         assert no.logprobs == (-math.inf,)
         assert run.ledger.usage().replayed_calls == turn
@@ -339,39 +339,39 @@ def pair(expert="good", amateur="bad"):
     return [one(expert, "expert"), one(amateur, "amateur")]
 
 
-async def test_requests_in_lock_step_are_replayed_together_or_made_again_together(desk):
+async def test_requests_in_lock_step_are_replayed_together_or_made_again_together(harness):
     model = ScriptedModel(MANY)
-    await MeteredModel(model, "main", await desk.run("a")).generate(pair())
+    await MeteredModel(model, "main", await harness.run("a")).generate(pair())
     assert len(model.made) == 4
-    again = await desk.run("a", new=False)
+    again = await harness.run("a", new=False)
     await MeteredModel(model, "main", again).generate(pair())
     assert len(model.made) == 4
 
-    found = await desk.store.list_calls("a")
+    found = await harness.store.list_calls("a")
     lost = next(c for c in found if c.request["request"]["prompt"]["messages"][0]["content"] == "bad")
-    await desk.run("b")
-    await desk.store.add_calls("b", [c for c in found if c is not lost])  # as if it had been killed in between
-    await MeteredModel(model, "main", await desk.run("b", new=False)).generate(pair())
+    await harness.run("b")
+    await harness.store.add_calls("b", [c for c in found if c is not lost])  # as if it had been killed in between
+    await MeteredModel(model, "main", await harness.run("b", new=False)).generate(pair())
     made = model.generate_calls[-1]
     assert [r.sample_indices for r in made] == [made[0].sample_indices] * 2
     assert len(made[0].sample_indices) == 1
 
 
-async def test_another_partner_makes_it_another_sample(desk):
+async def test_another_partner_makes_it_another_sample(harness):
     model = ScriptedModel(MANY)
-    await MeteredModel(model, "main", await desk.run("a")).generate(pair())
-    await MeteredModel(model, "main", await desk.run("b", reuse="store")).generate(pair())
+    await MeteredModel(model, "main", await harness.run("a")).generate(pair())
+    await MeteredModel(model, "main", await harness.run("b", reuse="store")).generate(pair())
     assert len(model.generate_calls) == 1
-    await MeteredModel(model, "main", await desk.run("c", reuse="store")).generate(pair(amateur="worse"))
+    await MeteredModel(model, "main", await harness.run("c", reuse="store")).generate(pair(amateur="worse"))
     assert len(model.made) == 8
-    await MeteredModel(model, "main", await desk.run("d", reuse="store")).generate(
+    await MeteredModel(model, "main", await harness.run("d", reuse="store")).generate(
         pair()[:1]
     )  # alone, it is a plain one
     assert len(model.made) == 10
 
 
 @pytest.mark.parametrize("apart", ["provider", "hooks", "gaps", None])
-async def test_dollars_are_reserved_for_every_prompt_that_is_paid(desk, monkeypatch, apart):
+async def test_dollars_are_reserved_for_every_prompt_that_is_paid(harness, monkeypatch, apart):
     model = ScriptedModel(MANY, price=0.01)
     if apart == "provider":
         can = model.capabilities.model_copy(update={"prompt_per_sample": True})
@@ -382,9 +382,9 @@ async def test_dollars_are_reserved_for_every_prompt_that_is_paid(desk, monkeypa
     if apart == "gaps":
         asked = asked.model_copy(update={"sample_indices": (0, 2, 4, 6)})
     prompts = model.count_tokens(Prompt.user("q")) * (1 if apart is None else 4)
-    run = await desk.run(usd=0.01 * (prompts + 4 * 5 + 0.5))
+    run = await harness.run(usd=0.01 * (prompts + 4 * 5 + 0.5))
     [made] = await MeteredModel(model, "main", run).generate([asked])
     assert [c.usage.completion_tokens for c in made] == [5] * 4  # all of it was left for them
-    poor = await desk.run("p", usd=0.01 * (prompts - 1))
+    poor = await harness.run("p", usd=0.01 * (prompts - 1))
     with pytest.raises(BudgetExceeded, match="usd"):
         await MeteredModel(model, "main", poor).generate([asked])

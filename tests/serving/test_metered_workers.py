@@ -18,21 +18,21 @@ from reason.serving.metered.workers import STEPS_PER_RECORD, MeteredWorkers
 from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput, WorkerToken
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_workers import ScriptedWorkers
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 OPENING = WorkerGroupConfig(prompt=Prompt(text="go"), others_header="|o|", own_header="|m|", seed=3)
 LETTERS = dict.fromkeys("abcd", 1 / 4)
 
 
 @pytest.fixture
-async def desk(tmp_path: Path):
+async def harness(tmp_path: Path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield RunDesk(store, ScriptedWorkers(lambda worker, view: LETTERS))
+    yield RunHarness(store, ScriptedWorkers(lambda worker, view: LETTERS))
     await store.aclose()
 
 
-async def begin(desk: RunDesk, name: str = "one", budget: Budget | None = None) -> MeteredModel:
-    return await desk.begin(name, strategy="hogwild", question=Question(text="?"), budget=budget, seed=1)
+async def begin(harness: RunHarness, name: str = "one", budget: Budget | None = None) -> MeteredModel:
+    return await harness.begin(name, strategy="hogwild", question=Question(text="?"), budget=budget, seed=1)
 
 
 async def write(group: MeteredWorkers, passes: int, first: str = "x") -> str:
@@ -51,117 +51,117 @@ async def write(group: MeteredWorkers, passes: int, first: str = "x") -> str:
     return written
 
 
-async def test_what_is_drawn_is_charged_told_and_shown(desk: RunDesk) -> None:
-    group = (await begin(desk)).workers(OPENING)
-    desk.run.stream_text = True
+async def test_what_is_drawn_is_charged_told_and_shown(harness: RunHarness) -> None:
+    group = (await begin(harness)).workers(OPENING)
+    harness.run.stream_text = True
     written = await write(group, 12)
     await group.aclose()
-    (spent,) = desk.spent.by_role.values()
+    (spent,) = harness.spent.by_role.values()
     assert (spent.model_calls, spent.replayed_calls) == (1, 0)
     assert spent.completion_tokens == group.usage.completion_tokens == 12 + 8
     assert spent.prompt_tokens == len("go") + 2  # the others' feeds are tokens that were drawn before
-    events = desk.sink.events
+    events = harness.sink.events
     assert [type(e) for e in events if isinstance(e, CallStarted | CallFinished)] == [CallStarted, CallFinished]
     assert sum(e.tokens for e in events if isinstance(e, BudgetCharged)) == 20
     assert sum(e.calls for e in events if isinstance(e, BudgetCharged)) == 1
     assert "".join(e.text for e in events if isinstance(e, TextDelta) and e.request == 0) == written
-    assert desk.model.groups[0].closed
+    assert harness.model.groups[0].closed
 
 
-async def test_an_interrupted_run_goes_on_and_pays_nothing_twice(desk: RunDesk) -> None:
-    group = (await begin(desk)).workers(OPENING)
+async def test_an_interrupted_run_goes_on_and_pays_nothing_twice(harness: RunHarness) -> None:
+    group = (await begin(harness)).workers(OPENING)
     await write(group, 2 * STEPS_PER_RECORD + 5)
     await group.aclose()
-    whole = (await begin(desk, "other")).workers(OPENING)
+    whole = (await begin(harness, "other")).workers(OPENING)
     expected = await write(whole, 3 * STEPS_PER_RECORD)
     await whole.aclose()
-    tokens = desk.spent.completion_tokens
+    tokens = harness.spent.completion_tokens
 
-    again = (await begin(desk)).workers(OPENING)
+    again = (await begin(harness)).workers(OPENING)
     assert await write(again, 3 * STEPS_PER_RECORD) == expected
     await again.aclose()
-    (spent,) = desk.spent.by_role.values()
+    (spent,) = harness.spent.by_role.values()
     assert spent.completion_tokens == tokens
     assert spent.replayed_tokens == group.usage.completion_tokens
     assert (spent.model_calls, spent.replayed_calls) == (1, 0)
     assert spent.prompt_tokens == len("go") + 2
-    assert len(desk.model.groups[-1].passes) == 3 * STEPS_PER_RECORD  # led through all that was before
+    assert len(harness.model.groups[-1].passes) == 3 * STEPS_PER_RECORD  # led through all that was before
 
-    opened = len(desk.model.groups)
-    last = (await begin(desk)).workers(OPENING)
+    opened = len(harness.model.groups)
+    last = (await begin(harness)).workers(OPENING)
     assert await write(last, 3 * STEPS_PER_RECORD) == expected
     await last.aclose()
-    (spent,) = desk.spent.by_role.values()
+    (spent,) = harness.spent.by_role.values()
     assert (spent.replayed_tokens, spent.replayed_calls) == (tokens, 1)
-    assert len(desk.model.groups) == opened
+    assert len(harness.model.groups) == opened
 
 
-async def test_a_run_is_shown_without_its_model_as_far_as_it_went(desk: RunDesk) -> None:
-    group = (await begin(desk)).workers(OPENING)
+async def test_a_run_is_shown_without_its_model_as_far_as_it_went(harness: RunHarness) -> None:
+    group = (await begin(harness)).workers(OPENING)
     expected = await write(group, STEPS_PER_RECORD + 7)
     await group.aclose()
-    real, desk.model = desk.model, RecordedModel("scripted", "scripted@1", desk.model.capabilities)
-    shown = (await begin(desk)).workers(OPENING)
+    real, harness.model = harness.model, RecordedModel("scripted", "scripted@1", harness.model.capabilities)
+    shown = (await begin(harness)).workers(OPENING)
     assert await write(shown, STEPS_PER_RECORD + 7) == expected
-    with pytest.raises(StoreError, match="no reply for a pass"):
+    with pytest.raises(StoreError, match="no recorded response of scripted for a pass"):
         await shown.advance(GroupStep(inputs=(WorkerInput(token=97), None)))
     await shown.aclose()
-    desk.model = RecordedModel("scripted", "scripted@1", real.capabilities, limit="seconds")
-    late = (await begin(desk)).workers(OPENING)
+    harness.model = RecordedModel("scripted", "scripted@1", real.capabilities, limit="seconds")
+    late = (await begin(harness)).workers(OPENING)
     with pytest.raises(BudgetExceeded):
         await write(late, STEPS_PER_RECORD + 8)
     await late.aclose()
 
 
-async def test_other_passes_are_not_answered_by_those_that_are_stored(desk: RunDesk) -> None:
-    group = (await begin(desk)).workers(OPENING)
+async def test_other_passes_are_not_answered_by_those_that_are_stored(harness: RunHarness) -> None:
+    group = (await begin(harness)).workers(OPENING)
     feeds = (WorkerInput(text="x"), WorkerInput(text="y"))
     for _ in range(5):
         await group.advance(GroupStep(inputs=feeds))
     await group.aclose()
-    other = (await begin(desk)).workers(OPENING)
+    other = (await begin(harness)).workers(OPENING)
     for number in range(40):
         await other.advance(GroupStep(inputs=feeds if number < 3 else (WorkerInput(text="z"), None)))
     await other.aclose()
-    assert [p.feeds for p in desk.model.groups[-1].passes] == [feeds] * 3 + [(WorkerInput(text="z"), None)] * 37
-    (spent,) = desk.spent.by_role.values()
+    assert [p.inputs for p in harness.model.groups[-1].passes] == [feeds] * 3 + [(WorkerInput(text="z"), None)] * 37
+    (spent,) = harness.spent.by_role.values()
     assert (spent.replayed_tokens, spent.completion_tokens) == (6, 6 + 37)
-    groups = len(desk.model.groups)
-    again = (await begin(desk)).workers(OPENING)
+    groups = len(harness.model.groups)
+    again = (await begin(harness)).workers(OPENING)
     for number in range(40):
         await again.advance(GroupStep(inputs=feeds if number < 3 else (WorkerInput(text="z"), None)))
     await again.aclose()
-    assert len(desk.model.groups) == groups
+    assert len(harness.model.groups) == groups
 
 
-async def test_a_pass_that_the_budget_does_not_cover_is_not_run(desk: RunDesk) -> None:
-    group = (await begin(desk, budget=Budget(tokens=7))).workers(OPENING)
+async def test_a_pass_that_the_budget_does_not_cover_is_not_run(harness: RunHarness) -> None:
+    group = (await begin(harness, budget=Budget(tokens=7))).workers(OPENING)
     for _ in range(3):
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
     with pytest.raises(BudgetExceeded):
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
     await group.advance(GroupStep(inputs=(None, WorkerInput(text="b"))))
-    assert len(desk.model.groups[0].passes) == 4
+    assert len(harness.model.groups[0].passes) == 4
     await group.aclose()
     with pytest.raises(UserError, match="closed"):
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
 
 
-async def test_time_that_is_over_ends_a_pass(desk: RunDesk) -> None:
+async def test_time_that_is_over_ends_a_pass(harness: RunHarness) -> None:
     class Slow(ScriptedWorkers):
-        async def open_workers(self, opening: WorkerGroupConfig):  # type: ignore[no-untyped-def]
+        async def start_workers(self, config: WorkerGroupConfig):  # type: ignore[no-untyped-def]
             await asyncio.sleep(30)
 
-    desk.model = Slow(lambda worker, view: LETTERS)
-    group = (await begin(desk, budget=Budget(seconds=0.05))).workers(OPENING)
+    harness.model = Slow(lambda worker, view: LETTERS)
+    group = (await begin(harness, budget=Budget(seconds=0.05))).workers(OPENING)
     with pytest.raises(BudgetExceeded):
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
-    assert desk.run.ledger.exhausted == "seconds"
+    assert harness.run.ledger.exhausted == "seconds"
     await group.aclose()
 
 
-async def test_what_was_drawn_before_a_cancellation_is_kept(desk: RunDesk) -> None:
-    group = (await begin(desk)).workers(OPENING)
+async def test_what_was_drawn_before_a_cancellation_is_kept(harness: RunHarness) -> None:
+    group = (await begin(harness)).workers(OPENING)
 
     async def work() -> None:
         try:
@@ -176,14 +176,14 @@ async def test_what_was_drawn_before_a_cancellation_is_kept(desk: RunDesk) -> No
     with pytest.raises(asyncio.CancelledError):
         await task
     kept = group.usage.completion_tokens
-    desk.model = RecordedModel("scripted", "scripted@1", desk.model.capabilities)
-    shown = (await begin(desk)).workers(OPENING)
+    harness.model = RecordedModel("scripted", "scripted@1", harness.model.capabilities)
+    shown = (await begin(harness)).workers(OPENING)
     with pytest.raises(StoreError):
         await write(shown, 10_000)
     assert shown.usage.completion_tokens == kept
 
 
-async def test_a_model_without_a_shared_cache_has_no_workers(desk: RunDesk) -> None:
-    desk.model = ScriptedModel(replies("x"))
+async def test_a_model_without_a_shared_cache_has_no_workers(harness: RunHarness) -> None:
+    harness.model = ScriptedModel(replies("x"))
     with pytest.raises(CapabilityMissing, match="kv_sharing"):
-        (await begin(desk)).workers(OPENING)
+        (await begin(harness)).workers(OPENING)

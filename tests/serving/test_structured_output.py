@@ -55,7 +55,7 @@ def byte_fallback(folder: Path) -> Tokenizer:
 
 def from_gguf(folder: Path) -> Tokenizer:
     written = TinyModel().write(folder / "tiny.gguf")
-    return Tokenizer(find_model(f"local/{written}", cache_dir=folder / "cache").folder, "tiny")
+    return Tokenizer(find_model(f"local/{written}", cache_dir=folder / "cache").directory, "tiny")
 
 
 @pytest.fixture(params=[byte_level, byte_fallback, from_gguf])

@@ -84,13 +84,13 @@ PARTS = st.sampled_from(
 @given(st.lists(PARTS, max_size=9).map("".join), st.lists(st.integers(1, 7), min_size=1, max_size=5), st.booleans())
 @settings(max_examples=150)
 def test_pieces_do_not_matter_and_no_character_is_lost_without_a_call(written, sizes, whole):
-    reader, told, at = ToolCallParser(NAMES, whole=whole), "", 0
+    reader, told, at = ToolCallParser(NAMES, whole_response=whole), "", 0
     while at < len(written):
         size = sizes[at % len(sizes)]
         told += reader.push(written[at : at + size])
         at += size
     told += reader.finish()
-    assert (told, tuple(reader.calls)) == parse_tool_calls(written, NAMES, whole=whole)
+    assert (told, tuple(reader.calls)) == parse_tool_calls(written, NAMES, whole_response=whole)
     if not reader.calls:
         assert told == written
 

@@ -171,7 +171,7 @@ async def test_what_is_no_list_of_texts():
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     sink = MemorySink()
 
@@ -187,8 +187,8 @@ async def desk(tmp_path):
     await store.aclose()
 
 
-async def test_the_meter_charges_what_was_computed(desk):
-    run = await desk(usd=1.0)
+async def test_the_meter_charges_what_was_computed(harness):
+    run = await harness(usd=1.0)
     model = MeteredEmbedding(CachedEmbedding(Counting(price=0.1)), "embedding", run)
     assert isinstance(model, EmbeddingModel)
     heard = []
@@ -198,17 +198,17 @@ async def test_the_meter_charges_what_was_computed(desk):
     assert (usage.prompt_tokens, usage.model_calls, usage.completion_tokens) == (2, 0, 0)
     assert usage.cost_usd == pytest.approx(0.2)
     assert [u.prompt_tokens for u in heard] == [2]
-    assert [e.operation for e in desk.sink.of_type("call.started")] == ["embed", "embed"]
+    assert [e.operation for e in harness.sink.of_type("call.started")] == ["embed", "embed"]
     with pytest.raises(BudgetExceeded) as told:
         await model.embed([str(i) for i in range(9)])
     assert told.value.kind == "usd"
     await model.aclose()
 
 
-async def test_the_meter_keeps_time_and_refuses_unknown_prices(desk):
+async def test_the_meter_keeps_time_and_refuses_unknown_prices(harness):
     with pytest.raises(UserError, match="unknown"):
-        MeteredEmbedding(CachedEmbedding(Counting(price=None)), "embedding", await desk("a", usd=1.0))
-    run = await desk("b", seconds=0.1)
+        MeteredEmbedding(CachedEmbedding(Counting(price=None)), "embedding", await harness("a", usd=1.0))
+    run = await harness("b", seconds=0.1)
     model = MeteredEmbedding(CachedEmbedding(Counting(pause=asyncio.Event().wait)), "embedding", run)
     with pytest.raises(BudgetExceeded) as told:
         await model.embed(["a"])

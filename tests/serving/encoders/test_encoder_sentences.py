@@ -45,7 +45,7 @@ async def test_minilm(minilm_files):
     assert (model.name, model.dimension, model.max_tokens) == ("local/all-minilm-l6-v2", 384, 256)
     vectors = await model.embed(SENTENCES)
     assert vectors.dtype == np.float32
-    assert np.abs(vectors - mean_pooled(minilm_files.folder, SENTENCES, 256)).max() < 1e-5
+    assert np.abs(vectors - mean_pooled(minilm_files.directory, SENTENCES, 256)).max() < 1e-5
     cosines = vectors @ vectors.T
     assert cosines[0, 1] > 0.5 > 0.2 > cosines[0, 2]
     assert cosines[2, 3] > 0.5 > 0.2 > cosines[1, 3]

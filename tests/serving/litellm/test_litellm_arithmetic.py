@@ -153,7 +153,7 @@ def test_a_reply_about_an_unknown_sample_is_bad():
 )
 def test_a_piece_of_a_call_that_is_none_is_bad(piece):
     reading = SampleCollector((0,), lambda *_: None, "here")
-    with pytest.raises(InvalidResponse, match="here sent a call of a tool that is not in OpenAI's form"):
+    with pytest.raises(InvalidResponse, match="here sent a tool call that is not in OpenAI's form"):
         reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]}])
 
 

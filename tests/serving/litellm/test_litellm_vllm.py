@@ -9,7 +9,7 @@ import pytest
 from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong, UserError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
 from reason.serving.litellm.vllm_server import pool, score_pairs, tokenize_messages
-from reason.serving.vllm.processor_chain import Order
+from reason.serving.vllm.processor_chain import ProcessorRequest
 from support.fault_server import FaultServer
 
 PROMPT = Prompt.user("colour?")
@@ -100,7 +100,7 @@ async def test_vllms_own_fields(opened):
         order = json.loads(body["vllm_xargs"]["reason"])
         assert order.pop("id")
         assert order == {"sample": 0, "hooks": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
-        assert Order.read(body["vllm_xargs"]).hooks == (hook,)  # what our plug-in reads on the server
+        assert ProcessorRequest.from_arguments(body["vllm_xargs"]).hooks == (hook,)  # what our plug-in reads on the server
 
 
 async def test_what_hooks_measured_comes_back(opened):
@@ -151,7 +151,7 @@ async def test_a_lost_report_is_no_success(opened):
 
 async def test_a_server_that_gives_no_reports_has_the_hooks_that_need_none(opened):
     async with opened(reports=False) as (_, model):
-        assert model.capabilities.hooks == {"only_tokens", "forbid_tokens", "steer"}
+        assert model.capabilities.logits_processors == {"only_tokens", "forbid_tokens", "steer"}
         with pytest.raises(CapabilityMissing, match="entropy_probe"):
             await model.generate([ask(logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))])
 
@@ -165,9 +165,9 @@ async def test_a_hook_that_does_nothing_on_the_server_is_not_declared(opened, mo
         fault_server, "make_logits_processors", lambda calls, name: real([c for c in calls if c.name != broken], name)
     )
     async with opened() as (_, model):
-        assert broken not in model.capabilities.hooks
+        assert broken not in model.capabilities.logits_processors
         assert {"only_tokens", "forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"} == (
-            model.capabilities.hooks | {broken}
+            model.capabilities.logits_processors | {broken}
         )
 
 
@@ -210,7 +210,7 @@ async def test_short_prompts_are_not_counted_first(opened):
 
 async def test_a_server_without_our_hooks_has_none(opened):
     async with opened(hooks=False) as (_, model):
-        assert model.capabilities.hooks == frozenset()
+        assert model.capabilities.logits_processors == frozenset()
 
 
 async def test_a_server_that_hides_logprobs_has_none(opened):

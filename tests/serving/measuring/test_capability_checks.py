@@ -167,7 +167,7 @@ async def test_when_the_time_is_up_the_rest_is_left_as_declared() -> None:
             return made
 
     found = await findings(Stuck(TEXTS, step=step), seconds=0.2)
-    assert found["top_logprobs"].note == found["logits_processors"].note == "the time was up"
+    assert found["top_logprobs"].note == found["logits_processors"].note == "out of time"
     assert found["logprobs"].state == "ok"
 
 
@@ -225,6 +225,6 @@ def test_memory_is_that_of_the_processes_too() -> None:
 async def test_the_embedded_engine_is_as_it_says(tiny: Any) -> None:
     found = await findings(tiny)
     assert {f: x.note for f, x in found.items() if x.state == "differs"} == {}
-    assert all(found[f"logits processor {name}"].measured for name in tiny.capabilities.hooks)
+    assert all(found[f"logits processor {name}"].measured for name in tiny.capabilities.logits_processors)
     assert found["forks"].measured is True
     assert found["json_schema"].measured is True

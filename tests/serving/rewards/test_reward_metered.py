@@ -54,7 +54,7 @@ class Lengths:
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     sink = MemorySink()
 
@@ -72,34 +72,36 @@ async def desk(tmp_path):
     await store.aclose()
 
 
-async def test_it_is_a_reward_model_and_charges_passes(desk):
-    run = await desk(reward_calls=10)
+async def test_it_is_a_reward_model_and_charges_passes(harness):
+    run = await harness(reward_calls=10)
     model = MeteredReward(Lengths(), "reward", run)
     assert isinstance(model, RewardModel)
     scores = await model.score_steps("p", [["a", "bb"], ["ccc"]])
     assert [s.log_odds for s in scores] == [(1.0, 2.0), (3.0,)]
     usage = run.ledger.usage()
     assert (usage.reward_calls, usage.model_calls, usage.prompt_tokens, usage.completion_tokens) == (2, 0, 6, 0)
-    [told] = desk.sink.of_type("steps.scored")
+    [told] = harness.sink.of_type("steps.scored")
     assert told.log_odds == ((1.0, 2.0), (3.0,))
-    [charged] = desk.sink.of_type("budget.charged")
+    [charged] = harness.sink.of_type("budget.charged")
     assert (charged.reward_calls, charged.total_reward_calls, charged.limits) == (2, 2, {"reward_calls": 10})
-    assert desk.sink.of_type("call.started")[0].operation == "reward"
-    assert told.parent == desk.sink.of_type("call.started")[0].number
+    assert harness.sink.of_type("call.started")[0].operation == "reward"
+    assert told.parent == harness.sink.of_type("call.started")[0].number
     await model.aclose()
     assert await model.score_steps("p", []) == []
 
 
-async def test_a_later_call_of_a_language_model_tells_of_the_passes_too(desk):
-    run = await desk()
+async def test_a_later_call_of_a_language_model_tells_of_the_passes_too(harness):
+    run = await harness()
     await MeteredReward(Lengths(), "reward", run).score_steps("p", [["a", "bb"], ["ccc"]])
     await MeteredModel(ScriptedModel(replies("yes")), "main", run).generate([Request(prompt=Prompt.user("q"))])
-    told = [(e.role, e.reward_calls, e.total_reward_calls, e.total_calls) for e in desk.sink.of_type("budget.charged")]
+    told = [
+        (e.role, e.reward_calls, e.total_reward_calls, e.total_calls) for e in harness.sink.of_type("budget.charged")
+    ]
     assert told == [("reward", 2, 2, 0), ("main", 0, 2, 1)]
 
 
-async def test_the_budget_is_looked_at_before(desk):
-    run = await desk(reward_calls=3)
+async def test_the_budget_is_looked_at_before(harness):
+    run = await harness(reward_calls=3)
     inner = Lengths(one_pass=False)
     model = MeteredReward(inner, "reward", run)
     with pytest.raises(BudgetExceeded) as told:
@@ -111,12 +113,12 @@ async def test_the_budget_is_looked_at_before(desk):
     assert run.ledger.usage().reward_calls == 2
 
 
-async def test_two_calls_at_once_cannot_both_have_the_last_pass(desk):
-    run = await desk(reward_calls=1)
+async def test_two_calls_at_once_cannot_both_have_the_last_pass(harness):
+    run = await harness(reward_calls=1)
     gate = asyncio.Event()
     model = MeteredReward(Lengths(pause=gate.wait), "reward", run)
     first = asyncio.create_task(model.score_steps("p", [["a"]]))
-    while not desk.sink.of_type("call.started"):
+    while not harness.sink.of_type("call.started"):
         await asyncio.sleep(0)
     with pytest.raises(BudgetExceeded):
         await model.score_steps("p", [["b"]])
@@ -124,20 +126,20 @@ async def test_two_calls_at_once_cannot_both_have_the_last_pass(desk):
     assert (await first)[0].ok
 
 
-async def test_a_resumed_run_scores_nothing_twice_and_counts_the_same(desk):
-    run = await desk()
+async def test_a_resumed_run_scores_nothing_twice_and_counts_the_same(harness):
+    run = await harness()
     inner = Lengths()
     await MeteredReward(inner, "reward", run).score_steps("p", [["a"], ["bb"]])
-    again = await desk(new=False)
+    again = await harness(new=False)
     scores = await MeteredReward(inner, "reward", again).score_steps("p", [["bb"], ["ccc"], ["a"]])
     assert [s.log_odds for s in scores] == [(2.0,), (3.0,), (1.0,)]
     assert inner.asked == [[["a"], ["bb"]], [["ccc"]]]
     assert again.ledger.usage().reward_calls == 3
-    assert desk.sink.of_type("steps.scored")[-1].replayed == 2
+    assert harness.sink.of_type("steps.scored")[-1].replayed == 2
 
 
-async def test_the_key_is_problem_steps_and_what_was_wanted(desk):
-    run = await desk()
+async def test_the_key_is_problem_steps_and_what_was_wanted(harness):
+    run = await harness()
     inner = Lengths()
     model = MeteredReward(inner, "reward", run)
     for problem, steps, which in [
@@ -153,8 +155,8 @@ async def test_the_key_is_problem_steps_and_what_was_wanted(desk):
     assert len(inner.asked) == 5
 
 
-async def test_equal_solutions_are_scored_once_and_count_each(desk):
-    run = await desk()
+async def test_equal_solutions_are_scored_once_and_count_each(harness):
+    run = await harness()
     inner = Lengths()
     scores = await MeteredReward(inner, "reward", run).score_steps("p", [["a"], ["b"], ["a"]])
     assert [s.log_odds for s in scores] == [(1.0,), (1.0,), (1.0,)]
@@ -162,8 +164,8 @@ async def test_equal_solutions_are_scored_once_and_count_each(desk):
     assert run.ledger.usage().reward_calls == 3
 
 
-async def test_what_failed_is_asked_again(desk):
-    run = await desk()
+async def test_what_failed_is_asked_again(harness):
+    run = await harness()
     inner = Lengths()
     model = MeteredReward(inner, "reward", run)
     good, bad = await model.score_steps("p", [["a"], ["bad"]])
@@ -171,25 +173,25 @@ async def test_what_failed_is_asked_again(desk):
     assert run.ledger.usage().reward_calls == 1
     await model.score_steps("p", [["a"], ["bad"]])
     assert inner.asked[-1] == [["bad"]]
-    assert desk.sink.of_type("call.finished")[-1].failed == 1
+    assert harness.sink.of_type("call.finished")[-1].failed == 1
 
 
-async def test_reuse_from_other_runs_and_from_none(desk):
+async def test_reuse_from_other_runs_and_from_none(harness):
     inner = Lengths()
-    await MeteredReward(inner, "reward", await desk("a")).score_steps("p", [["a"]])
-    await MeteredReward(inner, "reward", await desk("b", reuse="store")).score_steps("p", [["a"]])
+    await MeteredReward(inner, "reward", await harness("a")).score_steps("p", [["a"]])
+    await MeteredReward(inner, "reward", await harness("b", reuse="store")).score_steps("p", [["a"]])
     assert len(inner.asked) == 1
-    await MeteredReward(inner, "reward", await desk("c")).score_steps("p", [["a"]])
-    never = MeteredReward(inner, "reward", await desk("d", reuse="none"))
+    await MeteredReward(inner, "reward", await harness("c")).score_steps("p", [["a"]])
+    never = MeteredReward(inner, "reward", await harness("d", reuse="none"))
     await never.score_steps("p", [["a"]])
     await never.score_steps("p", [["a"]])
     assert len(inner.asked) == 4
 
 
-async def test_money(desk):
+async def test_money(harness):
     with pytest.raises(UserError, match="unknown"):
-        MeteredReward(Lengths(price=None), "reward", await desk("a", usd=1.0))
-    run = await desk("b", usd=1.0)
+        MeteredReward(Lengths(price=None), "reward", await harness("a", usd=1.0))
+    run = await harness("b", usd=1.0)
     model = MeteredReward(Lengths(price=0.1), "reward", run)
     await model.score_steps("p", [["a" * 6]])
     assert run.ledger.usage().cost_usd == pytest.approx(0.6)
@@ -198,8 +200,8 @@ async def test_money(desk):
     assert told.value.kind == "usd"
 
 
-async def test_the_time_limit_ends_it(desk):
-    run = await desk(seconds=0.2)
+async def test_the_time_limit_ends_it(harness):
+    run = await harness(seconds=0.2)
     model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
     with pytest.raises(BudgetExceeded) as told:
         await model.score_steps("p", [["a"]])
@@ -207,11 +209,11 @@ async def test_the_time_limit_ends_it(desk):
     assert run.ledger.usage().reward_calls == 0
 
 
-async def test_cancelling_passes_through_and_frees_the_reserve(desk):
-    run = await desk(reward_calls=1)
+async def test_cancelling_passes_through_and_frees_the_reserve(harness):
+    run = await harness(reward_calls=1)
     model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
     task = asyncio.create_task(model.score_steps("p", [["a"]]))
-    while not desk.sink.of_type("call.started"):
+    while not harness.sink.of_type("call.started"):
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
