@@ -1,7 +1,7 @@
 """Run small linear algebra on one thread.
 
-SciPy's solver calls BLAS for matrices of a few rows. With several BLAS threads each call has to synchronize all of them,
-which takes about a hundred times as long as the computation when other programs use the same cores.
+SciPy's solver calls BLAS for matrices of a few rows. With several BLAS threads each call has to synchronize all of
+them, which takes about a hundred times as long as the computation when other programs use the same cores.
 """
 
 from __future__ import annotations

@@ -10,11 +10,7 @@ from ..core.run import Run
 
 
 class AnswerTime:
-    """The time of a run that belongs to its final answer.
-
-    Args:
-        run: The run.
-    """
+    """The time of a run that belongs to its final answer."""
 
     def __init__(self, run: Run) -> None:
         self._run = run

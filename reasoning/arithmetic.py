@@ -209,7 +209,6 @@ class ExpressionParser:
     """Parses an expression at the beginning of some tokens.
 
     Args:
-        tokens: A line's tokens.
         start: Position of the first.
         stop: One past the last.
 

@@ -21,8 +21,6 @@ def read_candidate(completion: Completion, question: Question, score: float | No
     If a completion calls tools, its answer is the canonical text of the calls, which is appended as a last step.
 
     Args:
-        completion: The completion.
-        question: The question.
         score: The strategy's ranking score.
     """
     if completion.tool_calls:

@@ -67,8 +67,6 @@ class PlainModel:
     that a strategy that bypasses its budget is detected.
 
     Args:
-        texts: The texts.
-        name: Its name.
         hold_after: Number of tokens and measurements after which it blocks until it is cancelled; None never blocks.
         silent: It refuses every request; for runs that must find everything in the store.
 
@@ -265,7 +263,6 @@ class Trial:
 
     Attributes:
         run: The run, with its ledger.
-        model: The model.
         solution: What the strategy returned; None if it raised.
         error: What it raised.
         events: Every event, in order.
@@ -286,10 +283,7 @@ class TrialRunner:
     """Runs a strategy several times, under different names in one store.
 
     Args:
-        kind: The strategy.
         parameters: Parameters that differ from its defaults.
-        question: The question.
-        store: The run store.
     """
 
     def __init__(
@@ -313,9 +307,6 @@ class TrialRunner:
         """Run it once.
 
         Args:
-            name: The run's name in the store.
-            seed: Its seed.
-            budget: Its limits.
             hold_after: The model blocks after this number of tokens and measurements, and the run is cancelled then.
             silent: The model refuses every request.
             resume: Whether to resume an earlier run of this name.
@@ -393,9 +384,7 @@ async def assert_conforms(
     """Assert that a strategy conforms.
 
     Args:
-        kind: The strategy.
         parameters: Parameters that differ from its defaults.
-        question: The question.
 
     Raises:
         ConformanceError: A check failed; lists all failed checks.
@@ -415,9 +404,7 @@ async def check_strategy(
     need tests of their own. Nothing is downloaded, and the temporary store is removed at the end.
 
     Args:
-        kind: The strategy.
         parameters: Parameters that differ from its defaults.
-        question: The question.
 
     Returns:
         A result for every check, in order.

@@ -126,7 +126,6 @@ class ContinuationRequests:
     of random numbers.
 
     Args:
-        model: The model.
         prompt: The prompt of every solution, possibly with a common prefix.
         run: The run; it is marked as degraded if a prefix cannot be continued exactly.
         purpose: Namespace of the samples; other purposes get other samples.
@@ -235,10 +234,7 @@ class RolloutSampler:
     """Completes prefixes of solutions to one question, within one run. As with `StepSampler`, calls must be sequential.
 
     Args:
-        model: The model.
-        prompt: The prompt of every solution.
         question: The question, for parsing answers.
-        run: The run that pays.
         max_tokens: Maximum tokens after a prefix.
         temperature: SamplingParams temperature.
         purpose: Namespace of the samples; other purposes get other samples.

@@ -142,9 +142,6 @@ async def answer_as_json(
     reason.
 
     Args:
-        chain: The chain.
-        prompt: Its prompt.
-        schema: The schema.
         model: The model that writes the JSON.
         max_tokens: Maximum tokens of the JSON.
 

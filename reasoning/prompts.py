@@ -38,7 +38,6 @@ def question_prompt(question: Question, instruction: str = "", *, system: str = 
     chat templates accept others. Offered tools are part of the prompt.
 
     Args:
-        question: The question.
         instruction: What the model is to do with it; may be empty.
         system: The strategy's system text; without any system text the model's chat template decides.
         prefix: Prefix of the completion.
@@ -69,7 +68,6 @@ def question_text(question: Question, text: str | None = None) -> str:
     """The question and its conversation as one text, for models without messages: reward models, raw prompts.
 
     Args:
-        question: The question.
         text: Its wording; None is with documents and choices. Without a conversation, the result is this text.
     """
     text = _user_text(question, "") if text is None else text
@@ -167,7 +165,6 @@ def truncate_middle(text: str, max_chars: int) -> str:
     """A text of at most `max_chars` characters: the beginning and the end of a longer one, with `GAP` between.
 
     Args:
-        text: The text.
         max_chars: Maximum length, at least that of `GAP`.
     """
     if len(text) <= max_chars:
@@ -191,9 +188,7 @@ async def fit_prompt(
 
     Args:
         model: The model of the prompt.
-        run: The run.
         make_prompt: Makes the prompt of the texts.
-        texts: The texts.
         completion_tokens: Tokens to leave for the completion.
 
     Returns:

@@ -86,7 +86,6 @@ class EvaluationConfig(Frozen):
         prefix: Prefix of the verdict's completion, if the model can continue one, so that its first token is the
             verdict; for a thinking model, after its closed thought.
         system: System message of the conversation; empty leaves it to the model.
-        prompts: The questions.
     """
 
     alpha: Annotated[float, Field(allow_inf_nan=False)] = 0.0
@@ -144,8 +143,6 @@ class SelfEvaluator:
 
     Args:
         model: The model that evaluates, usually the one that wrote the responses.
-        question: The question.
-        run: The run.
         config: How responses are evaluated.
     """
 

@@ -54,7 +54,6 @@ class StepReward(Protocol):
         """Score prefixes of solutions to one problem, as one batch.
 
         Args:
-            problem: The problem's text.
             prefixes: Each the texts of its steps, in order; a `Prefix` also carries how they were generated.
             aggregate: How the scores of steps become one.
 
@@ -76,7 +75,6 @@ class CachedStepReward(ABC):
 
     Args:
         name: Name in the record of a run.
-        run: The run.
     """
 
     def __init__(self, name: str, run: Run) -> None:
@@ -131,7 +129,6 @@ def aggregate_scores(values: Sequence[float], aggregate: Aggregation) -> float:
 
     Args:
         values: In [0, 1], at least one.
-        aggregate: The aggregation.
 
     Raises:
         UserError: There is no value, or no such aggregation.
@@ -159,8 +156,6 @@ class ModelStepReward(CachedStepReward):
     budget does not cover all, the first ones are scored.
 
     Args:
-        reward: The reward model.
-        run: The run that pays.
         prompt_text: The problem as the model that wrote the steps got it. A judge gets the same text, so that it
             matches what that model has in its cache.
     """
@@ -258,8 +253,6 @@ class RolloutStepReward(CachedStepReward):
 
     Args:
         sampler: Completes prefixes.
-        question: The question.
-        run: The run that pays.
         times: Rollouts of each prefix.
         scorer: Scores each complete solution in place of the majority; a prefix's score is then the mean.
         delimiter: Delimiter of the steps of a prefix that is given as texts only.
@@ -314,9 +307,6 @@ class LogprobStepReward(CachedStepReward):
     A search's h is then `1 - exp(mean logprob)`. It is a weak signal, the fallback without a reward model: it measures
     how certain the model is of its words, not whether they are true. Only a `Prefix` with known log-probabilities can
     be scored. With aggregation "model" the mean is over all tokens of the prefix.
-
-    Args:
-        run: The run.
     """
 
     def __init__(self, run: Run) -> None:
@@ -355,7 +345,6 @@ class ArithmeticStepReward(CachedStepReward):
     gets `unknown`.
 
     Args:
-        run: The run.
         unknown: Score of a prefix that calculates nothing, in [0, 1]; None leaves it unscored.
         strict: Whether one wrong calculation makes a step's value 0.
     """
@@ -448,12 +437,6 @@ class StepRewardConfig(Parameters):
 
         "auto" is the reward model, if there is one; else the model that reasons judges its own steps; else, if it lacks
         the features for that, the mean probability of its own words.
-
-        Args:
-            prompt: The prompt of every solution.
-            question: The question.
-            models: The models.
-            run: The run that pays.
 
         Returns:
             The step reward; None for "auto" if the model gives no signal at all.

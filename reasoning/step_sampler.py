@@ -181,10 +181,7 @@ class StepSampler:
     counted and discarded.
 
     Args:
-        model: The model.
-        prompt: The prompt of every solution.
         question: The question; the kind of its answer decides when a step states it.
-        run: The run that pays.
         options: How steps are sampled.
     """
 

@@ -21,7 +21,7 @@ from ..serving.model import Feature
 if TYPE_CHECKING:
     from ..serving.encoders.protocols import EmbeddingModel
     from .memory.working_memory import MemoryItem
-    from .retrieval.sources.protocol import KnowledgeSource
+    from .retrieval.protocol import KnowledgeSource
 
 EXAMPLE_REWARD = "judge/local/smollm2-135m"
 """A small reward model for hints."""
@@ -68,7 +68,6 @@ class Models:
 
     Args:
         by_role: The language models; "main" is always there, except in a run that only verifies a given answer.
-        reward: The reward model.
         create_self_judge: Makes the language model of a role a reward model that judges its own steps; raises
             `CapabilityMissing` if it cannot be one.
         knowledge: Knowledge besides the models.
@@ -270,7 +269,6 @@ def require_tool_support(name: str, question: Question) -> None:
 
     Args:
         name: Name of the strategy.
-        question: The question.
 
     Raises:
         UserError: The strategy does not support tools; the hint lists those that do.
@@ -302,7 +300,6 @@ def require_features(strategy: Strategy | type[Strategy], models: Models, questi
 
     Args:
         strategy: The strategy.
-        models: The models.
         question: The question; with tools, the main model must support them.
 
     Raises:

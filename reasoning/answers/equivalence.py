@@ -68,8 +68,6 @@ def equal_without_algebra(a: str, b: str, kind: AnswerKind) -> bool | None:
     """Whether two answers are the same, as far as that can be decided without algebra.
 
     Args:
-        a: An answer.
-        b: Another.
         kind: What the answers are; for "choice", "yes_no" and "text" the answer is always decided here.
 
     Returns:
@@ -412,8 +410,6 @@ class Equivalence:
 
         Args:
             a: An answer, as `answers.extract` gives it.
-            b: Another.
-            kind: Their kind.
         """
         plainly = equal_without_algebra(a, b, kind)
         if plainly is not None:
@@ -436,7 +432,6 @@ class Equivalence:
 
         Args:
             answers: The answers; None (no answer) equals nothing.
-            kind: Their kind.
 
         Returns:
             Classes of positions, by first member. Each answer is compared with the first of each class, so the maximum

@@ -260,7 +260,6 @@ def extract_answer(text: str, question: Question) -> ExtractedAnswer | None:
     """Extract the answer from a model's text.
 
     Args:
-        text: Any text.
         question: The question; its kind and options decide what counts as an answer.
 
     Returns:
@@ -587,10 +586,6 @@ def restatement(sentence: str, question: str) -> Restatement | None:
     clauses are dropped). *Question last*: the sentence ends by repeating the question ("Paris is the capital of
     France."), and the beginning is new. A sentence that repeats fewer than half of the question's content words is
     neither; a pronoun may replace all of them ("It is Paris.").
-
-    Args:
-        sentence: One sentence.
-        question: The question's text.
 
     Returns:
         The new part; None if the sentence does not repeat the question or adds nothing to it.

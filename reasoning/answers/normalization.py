@@ -23,7 +23,6 @@ class VisibleText:
     """The visible part of a text.
 
     Attributes:
-        text: The normalized text.
         origin: Position in the source of each character of `text`; None if nothing was removed.
     """
 
@@ -142,7 +141,6 @@ def closing_brace(text: str, after_open: int, end: int) -> int | None:
     r"""Position of the brace that closes the one just before `after_open`; escaped braces (`\{`) do not count.
 
     Args:
-        text: Any text.
         after_open: Position after the opening brace.
         end: End of the search; may be beyond the text.
     """

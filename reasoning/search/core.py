@@ -181,7 +181,6 @@ class StepSearch(ABC, Generic[N, O]):
     """A search over steps.
 
     Args:
-        options: Its parameters.
         rng: Its randomness, for searches that have some; only the search may sample from it.
     """
 
@@ -244,7 +243,6 @@ class StepSearch(ABC, Generic[N, O]):
         """Positions of the continuations that need a score.
 
         Args:
-            request: The request.
             results: Its results, not yet scored.
         """
         if request.score == "none":

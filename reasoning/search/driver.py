@@ -82,11 +82,6 @@ class SearchDriver(Generic[N, O]):
     """Runs one search over the steps of one question: samples, scores and reports its requests, and emits its events.
 
     Args:
-        search: The search.
-        model: The model that reasons.
-        prompt: The prompt of every solution.
-        question: The question.
-        run: The run that pays.
         reward: Scores prefixes.
         aggregate: How step scores become one.
         steps: How steps are sampled.
@@ -339,7 +334,6 @@ def search_node_event(node: Node, values: Mapping[str, float], text: str | None 
     """A node of a search as its events contain it.
 
     Args:
-        node: The node.
         values: The values by which the search orders its nodes, by name.
         text: Its step as emitted; None is the node's own text.
     """
@@ -390,7 +384,6 @@ def _with_copied_step(parent: Prefix, copied: Prefix, text: str) -> Prefix:
     """A prefix with the last step of another one appended.
 
     Args:
-        parent: The prefix.
         copied: The other.
         text: The step as it is there, delimiter included.
     """

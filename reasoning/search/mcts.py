@@ -114,7 +114,6 @@ class MonteCarloTreeSearch(StepSearch[MCTSNode, MCTSOptions]):
         """Score by which a child is selected: the largest is entered.
 
         Args:
-            node: The child.
             loss: Visits without value of nodes, in addition to their own visits.
         """
         assert node.parent is not None, "a root is not selected among siblings"

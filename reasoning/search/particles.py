@@ -103,7 +103,6 @@ class PassRecord:
             equal, and copies carry the weight, so a vote that sums them counts nothing twice.
         log_z: Logarithm of the estimated normalising constant; None if finished particles were set aside, since the
             weights then estimate none.
-        steps: Its steps.
     """
 
     nodes: list[int]
@@ -196,7 +195,6 @@ def evaluate_tail(
         options: Potentials and temperatures.
         rest: The remaining steps of the reference, with their log-probabilities.
         rescored: The steps scored after the prefix; None if it is the reference's own, or equal to it.
-        prefix: The prefix.
 
     Returns:
         None if a log-probability or a score is missing.
@@ -233,7 +231,6 @@ class FilterPass:
     """One pass of a particle filter over a tree that several passes may share: propagate, weight, resample, to the end.
 
     Args:
-        options: Its parameters.
         rng: Samples ancestors.
         tree: The tree of its particles; the caller adds the requested steps.
         cost: Counts skipped rescorings.
@@ -455,7 +452,6 @@ class ParticleFilter(StepSearch[Particle, ParticleOptions]):
     particle is requested.
 
     Args:
-        options: Its parameters.
         rng: Samples ancestors, and the chosen particle under `select="sample"`.
 
     Attributes:

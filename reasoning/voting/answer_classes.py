@@ -95,8 +95,6 @@ async def weighted_vote(
     Args:
         candidates: The candidates; those without an answer do not vote.
         weights: Weight of each, at least 0.
-        question: The question.
-        run: The run.
 
     Returns:
         The result; None without any answer or any weight.

@@ -163,7 +163,6 @@ def parse_ranking(candidate: Candidate, question: Question, max_answers: int) ->
 
     Args:
         candidate: The chain.
-        question: The question.
         max_answers: Maximum number of answers.
     """
     text = candidate.text if candidate.finish_reason == "stop" else complete_sentences(candidate.text)

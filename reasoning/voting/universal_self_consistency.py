@@ -147,8 +147,6 @@ def comparison_prompt(question: Question, responses: Sequence[str], *, system: s
     """The prompt that lists responses, numbered from 1, and requests the number of the most consistent one.
 
     Args:
-        question: The question.
-        responses: The responses.
         system: System message; empty leaves it to the model.
         prefix: Prefix of the completion.
     """

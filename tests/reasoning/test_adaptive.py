@@ -23,24 +23,24 @@ QUESTION = Question(text="What is 2 + 2?", kind="number")
 
 
 def judging(answers, believed, text_of=lambda answer: f"The answer is {answer}."):
-    """A script that answers with the given chances, and says yes to "correct?" with the believed probability."""
+    """A script with these answer probabilities that affirms "correct?" with the believed probability."""
 
     def script(text):
         context, _, written = text.rpartition("assistant: ")
-        asked = context.rpartition("\nuser: ")[2].strip()
-        if asked in RESTART + RIGHT:
+        last_message = context.rpartition("\nuser: ")[2].strip()
+        if last_message in RESTART + RIGHT:
             response = context.rpartition("assistant: ")[2].rpartition("\nuser: ")[0]
             chance = next(
                 (p for answer, p in believed.items() if text_of(answer)[: max(1, len(response))] == response), 0.5
             )
-            yes = 1 - chance if asked in RESTART else chance
+            yes = 1 - chance if last_message in RESTART else chance
             return {"Y": yes, "N": 1 - yes}
         left = [(text_of(answer) + END, weight) for answer, weight in answers.items()]
-        left = [(whole, weight) for whole, weight in left if whole.startswith(written)]
+        left = [(unpruned, weight) for unpruned, weight in left if unpruned.startswith(written)]
         total = sum(weight for _, weight in left)
         chances = {}
-        for whole, weight in left:
-            chances[whole[len(written)]] = chances.get(whole[len(written)], 0.0) + weight / total
+        for unpruned, weight in left:
+            chances[unpruned[len(written)]] = chances.get(unpruned[len(written)], 0.0) + weight / total
         return chances or {END: 1.0}
 
     return script
@@ -48,9 +48,9 @@ def judging(answers, believed, text_of=lambda answer: f"The answer is {answer}."
 
 @pytest.fixture
 async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
 async def solve(store, model, *, name="r", seed=3, budget=None, new=True, **parameters):
@@ -107,8 +107,8 @@ async def test_it_stops_at_the_first_sample_that_is_good_enough(store):
 async def test_temperatures_rise_as_the_paper_s(store):
     model = ScriptedModel(MIXED)
     await solve(store, model, threshold=1.1, n=5, t_max=0.8)
-    asked = [r.sampling.temperature for call in model.generate_calls for r in call]
-    assert asked == pytest.approx([0, 0.4, 0.6, 0.7, 0.75])
+    last_message = [r.sampling.temperature for call in model.generate_calls for r in call]
+    assert last_message == pytest.approx([0, 0.4, 0.6, 0.7, 0.75])
     assert [annealed_temperature(k, 1.0) for k in (1, 2, 3)] == [0, 0.5, 0.75]
 
 
@@ -162,7 +162,7 @@ async def test_a_small_budget_gives_the_best_so_far(store):
 
 
 def long_text(answer):
-    """All of one length, and told apart from the first character."""
+    """All of the same length, and different from the first character on."""
     return f"{answer} it is, I am sure. The answer is {answer}."
 
 
@@ -187,8 +187,8 @@ async def test_pruning_costs_match_the_formula(store):
     solution, run, sink = await solve(store, model, n=8, max_tokens=80, prune_at=[10, 20], keep=0.5)
     assert run.ledger.usage().completion_tokens == pruned_tokens(8, LONG, [10, 20], 0.5)
     assert len(solution.candidates) == 2
-    whole, _, _ = await solve(store, ScriptedModel(script), n=8, max_tokens=80, prune_at=[79], keep=1, name="whole")
-    begun = [c.text[0] for c in whole.candidates]
+    unpruned, _, _ = await solve(store, ScriptedModel(script), n=8, max_tokens=80, prune_at=[79], keep=1, name="whole")
+    begun = [c.text[0] for c in unpruned.candidates]
     assert "4" in begun
     assert solution.candidates[0].answer == "4"
     assert [n.data["checkpoint"]["live"] for n in sink.of_type("strategy.note")] == [8, 4]
@@ -225,13 +225,13 @@ async def test_a_budget_that_ends_while_pruning_keeps_the_beginnings(store):
     st.floats(0.01, 1),
 )
 def test_survivors_are_the_best_and_never_none(quality, keep):
-    stay = select_survivors(quality, keep)
-    assert len(stay) == max(1, math.ceil(round(keep * len(quality), 9)))
-    assert stay == sorted(set(stay))
-    out = [quality[i] for i in range(len(quality)) if i not in stay]
-    worst = min((-1.0 if quality[i] is None else quality[i]) for i in stay)
+    survivors = select_survivors(quality, keep)
+    assert len(survivors) == max(1, math.ceil(round(keep * len(quality), 9)))
+    assert survivors == sorted(set(survivors))
+    out = [quality[i] for i in range(len(quality)) if i not in survivors]
+    worst = min((-1.0 if quality[i] is None else quality[i]) for i in survivors)
     assert all((-1.0 if q is None else q) <= worst for q in out)
-    assert select_survivors([None if q is None else q**3 / 7 for q in quality], keep) == stay
+    assert select_survivors([None if q is None else q**3 / 7 for q in quality], keep) == survivors
 
 
 def test_the_spec_s_example():

@@ -128,7 +128,7 @@ def test_groups_are_a_partition_of_what_is_there(answers: list[str | None]) -> N
 
 
 def worker(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch, body: str) -> None:
-    """Put another program in the worker's place: it says it is ready, then runs `body` for each line."""
+    """Replace the worker by a program that reports that it is ready and then runs `body` for each line."""
     script = os.path.join(tmp_path, "worker.py")
     with open(script, "w", encoding="utf-8") as file:
         file.write(f"import os, sys, time, json\nprint('ready', flush=True)\nfor line in sys.stdin:\n    {body}\n")

@@ -38,10 +38,10 @@ def test_the_corpus_is_large_and_its_rows_are_distinct() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["id"] for row in ROWS])
 def test_nasty_output(row: dict[str, Any]) -> None:
-    found = extract_answer(row["text"], question(row["kind"], row["question"], tuple(row["choices"])))
-    assert (found.value if found else None) == row["expected"], row["why"]
-    if found and "how" in row:
-        assert found.method == row["how"]
+    extracted = extract_answer(row["text"], question(row["kind"], row["question"], tuple(row["choices"])))
+    assert (extracted.value if extracted else None) == row["expected"], row["why"]
+    if extracted and "how" in row:
+        assert extracted.method == row["how"]
 
 
 PIECES = st.sampled_from(
@@ -72,22 +72,22 @@ TEXTS = st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=30).map("".jo
 
 @given(text=TEXTS, kind=st.sampled_from(KINDS))
 def test_any_text_gives_an_answer_with_its_span_or_none(text: str, kind: str) -> None:
-    found = extract_answer(text, question(kind))
-    if found is None:
+    extracted = extract_answer(text, question(kind))
+    if extracted is None:
         return
-    assert found.method in WAYS
-    assert found.value
-    assert found.value == found.value.strip()
-    assert 0 <= found.start < found.end <= len(text)
-    written = visible_text(text[found.start : found.end]).text
+    assert extracted.method in WAYS
+    assert extracted.value
+    assert extracted.value == extracted.value.strip()
+    assert 0 <= extracted.start < extracted.end <= len(text)
+    written = visible_text(text[extracted.start : extracted.end]).text
     if kind == "choice":
-        assert found.value in "ABCD"
-    elif found.value in ("yes", "no") and kind in ("yes_no", "auto"):
+        assert extracted.value in "ABCD"
+    elif extracted.value in ("yes", "no") and kind in ("yes_no", "auto"):
         assert written
-    elif found.value != written:  # a number, in plain form
+    elif extracted.value != written:  # a number, in plain form
         numeral = parse_numeral(written)
         assert numeral is not None
-        assert numeral.text.rstrip("%") == found.value.rstrip("%")
+        assert numeral.text.rstrip("%") == extracted.value.rstrip("%")
 
 
 @given(text=TEXTS, kind=st.sampled_from(KINDS))
@@ -118,9 +118,9 @@ def test_thoughts_change_nothing(text: str) -> None:
 @given(value=st.sampled_from(["Paris", "42", "x^2", "\\frac{1}{2}", "\\{1, 2\\}"]), noise=st.text(max_size=40))
 def test_the_last_box_is_the_answer(value: str, noise: str) -> None:
     noise = noise.replace("<", "").replace("\\", "")
-    found = extract_answer(f"{noise}\n\\boxed{{{value}}}", question("math"))
-    assert found is not None
-    assert (found.value, found.method) == (value, "boxed")
+    extracted = extract_answer(f"{noise}\n\\boxed{{{value}}}", question("math"))
+    assert extracted is not None
+    assert (extracted.value, extracted.method) == (value, "boxed")
 
 
 REPEATED = [
@@ -153,22 +153,22 @@ def test_a_megabyte_is_read(number: int) -> None:
     """
     kind = KINDS[number % len(KINDS)]
     text = REPEATED[number] * (1_000_000 // len(REPEATED[number]))
-    found = extract_answer(text, question(kind))
-    assert found is None or isinstance(found, ExtractedAnswer)
+    extracted = extract_answer(text, question(kind))
+    assert extracted is None or isinstance(extracted, ExtractedAnswer)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.timeout(60)
 def test_long_repetitions_are_read_for_every_kind(kind: str) -> None:
     for piece in REPEATED:
-        found = extract_answer(piece * (50_000 // len(piece)), question(kind))
-        assert found is None or isinstance(found, ExtractedAnswer)
+        extracted = extract_answer(piece * (50_000 // len(piece)), question(kind))
+        assert extracted is None or isinstance(extracted, ExtractedAnswer)
 
 
 def test_positions_are_those_of_the_source() -> None:
     text = "<think>is it 5?</think>The answer is 4\u200b2."
-    found = extract_answer(text, question("number"))
-    assert found == ExtractedAnswer("42", "marker", text.index("4\u200b2"), text.index("4\u200b2") + 3)
+    extracted = extract_answer(text, question("number"))
+    assert extracted == ExtractedAnswer("42", "marker", text.index("4\u200b2"), text.index("4\u200b2") + 3)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +198,6 @@ def test_options_make_a_choice_and_an_explicit_kind_wins() -> None:
 @pytest.mark.parametrize("blank", ["\u00a0", "\u2009", "\u3000", "\u202f"])
 def test_blanks_of_any_kind_are_no_part_of_an_answer(blank: str) -> None:
     for text in (f"0{blank}:", f"The answer is{blank}Rome{blank}.", f"The answer is {blank}Rome."):
-        found = extract_answer(text, question("text"))
-        assert found is not None
-        assert found.value == ("0" if text[0] == "0" else "Rome")
+        extracted = extract_answer(text, question("text"))
+        assert extracted is not None
+        assert extracted.value == ("0" if text[0] == "0" else "Rome")

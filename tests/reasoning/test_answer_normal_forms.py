@@ -1,4 +1,4 @@
-"""What is the same without algebra."""
+"""Normal forms of answers that are equal without algebra."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking arithmetic exactly: right lines, wrong lines, and lines that are nobody's business."""
+"""Exact checks of arithmetic in text: correct lines, wrong lines, and lines that are not checked."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_no_arithmetic_has_no_share():
     assert (check.lines, check.share, check.has_wrong) == ((), None, False)
 
 
-# -- generated equations: the value is worked out beside the text, never by what is tested
+# -- generated equations: the expected value is computed with the text, not by the tested code
 
 NUMBERS = st.integers(0, 60).map(lambda n: (str(n), Fraction(n))) | st.tuples(
     st.integers(0, 99), st.integers(0, 99)

@@ -22,7 +22,7 @@ QUESTION = Question(text="How many?", kind="number")
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def clients(monkeypatch):
     """The model and the reward model that reasoners open; a test may put others there."""
     models = {"model": ScriptedModel(replies(*CHAINS)), "reward": ScriptedReward(CHANCES.get)}
 
@@ -58,21 +58,21 @@ async def ask(
 
 
 def verdicts(right):
-    """Chains, and verdicts about each: it is right with the given chance, a fresh one better with the opposite."""
+    """Chains, and for each a verdict: correct with this probability, a new attempt better with the complement."""
     chains = replies(*right)
 
     def script(text):
         if "user: Consider your response" not in text:
             return chains(text)
-        said = text.partition("assistant: ")[2].partition("\nuser: ")[0]
-        p = right.get(said, 0.5)
+        response = text.partition("assistant: ")[2].partition("\nuser: ")[0]
+        p = right.get(response, 0.5)
         p = p if "Is it correct?" in text else 1 - p
         return {"Y": p, "N": 1 - p}
 
     return script
 
 
-async def test_the_highest_score_wins_and_is_the_confidence(opened, settings):
+async def test_the_highest_score_wins_and_is_the_confidence(clients, settings):
     answer, sink = await ask(settings)
     assert {c.answer for c in answer.candidates} == {"4", "5", "6"}
     assert (answer.answer, answer.text) == ("6", "I guess the answer is 6.")
@@ -80,7 +80,7 @@ async def test_the_highest_score_wins_and_is_the_confidence(opened, settings):
     assert all(c.score == pytest.approx(CHANCES[c.text]) for c in answer.candidates)
     assert (answer.usage.model_calls, answer.usage.reward_calls) == (1, 3)
     assert answer.degraded == ()
-    ((problem, solutions, which),) = opened["reward"].asked
+    ((problem, solutions, which),) = clients["reward"].asked
     assert (problem, which) == ("How many?", "last")
     assert {s for (s,) in solutions} == set(CHAINS)
     assert len(sink.of_type("candidate.added")) == 12
@@ -88,15 +88,15 @@ async def test_the_highest_score_wins_and_is_the_confidence(opened, settings):
     assert note.data == {"score": "reward", "unscored": 0}
 
 
-async def test_of_equal_scores_the_first_wins(opened, settings):
-    opened["reward"] = ScriptedReward(lambda step: 0.5)
+async def test_of_equal_scores_the_first_wins(clients, settings):
+    clients["reward"] = ScriptedReward(lambda step: 0.5)
     answer, _ = await ask(settings)
     assert answer.text == answer.candidates[0].text
 
 
 @pytest.mark.parametrize("strategy", ["best-of-n", "weighted-vote"])
-async def test_votes_weigh_what_they_score(opened, settings, strategy):
-    opened["model"] = ScriptedModel(replies(*CHAINS, weights=[4, 1, 1]))
+async def test_votes_weigh_what_they_score(clients, settings, strategy):
+    clients["model"] = ScriptedModel(replies(*CHAINS, weights=[4, 1, 1]))
     parameters = {"select": "weighted"} if strategy == "best-of-n" else {}
     answer, sink = await ask(settings, strategy, n=16, **parameters)
     counts = {a: sum(c.answer == a for c in answer.candidates) for a in "456"}
@@ -107,10 +107,10 @@ async def test_votes_weigh_what_they_score(opened, settings, strategy):
     assert note.data["weights"] == pytest.approx({a: w for a, w in weights.items() if w})
 
 
-async def test_equal_answers_are_one_class_represented_by_its_best_chain(opened, settings):
+async def test_equal_answers_are_one_class_represented_by_its_best_chain(clients, settings):
     chances = {"The answer is 1/2.": 0.3, "The answer is 0.5.": 0.4, "The answer is 7.": 0.5}
-    opened["model"] = ScriptedModel(replies(*chances))
-    opened["reward"] = ScriptedReward(chances.get)
+    clients["model"] = ScriptedModel(replies(*chances))
+    clients["reward"] = ScriptedReward(chances.get)
     answer, _ = await ask(settings, "weighted-vote", n=30)
     assert answer.text == "The answer is 0.5."
     sums = {t: p * sum(c.text == t for c in answer.candidates) for t, p in chances.items()}
@@ -122,17 +122,17 @@ async def test_equal_answers_are_one_class_represented_by_its_best_chain(opened,
     ("aggregate", "value", "passes"),
     [("last", 0.8, 1), ("min", 0.5, 2), ("prod", 0.4, 2), ("mean", 0.65, 2), ("model", 0.8, 1)],
 )
-async def test_steps_become_one_number(opened, settings, aggregate, value, passes):
+async def test_steps_become_one_number(clients, settings, aggregate, value, passes):
     chances = {"First think.": 0.5, "The answer is 4.": 0.8, "First think.\nThe answer is 4.": 0.8}
-    opened["model"] = ScriptedModel(replies("First think.\n\nThe answer is 4."))
-    opened["reward"] = ScriptedReward(chances.get, one_pass=False)
+    clients["model"] = ScriptedModel(replies("First think.\n\nThe answer is 4."))
+    clients["reward"] = ScriptedReward(chances.get, one_pass=False)
     answer, _ = await ask(settings, n=1, aggregate=aggregate)
     assert answer.confidence == pytest.approx(value)
     assert answer.usage.reward_calls == passes
 
 
-async def test_a_chain_that_cannot_be_scored_ranks_last_and_takes_no_other_along(opened, settings):
-    opened["reward"] = ScriptedReward({**CHANCES, "I guess the answer is 6.": None}.get)
+async def test_a_chain_that_cannot_be_scored_ranks_last_and_takes_no_other_along(clients, settings):
+    clients["reward"] = ScriptedReward({**CHANCES, "I guess the answer is 6.": None}.get)
     answer, _ = await ask(settings)
     failed = sum(c.answer == "6" for c in answer.candidates)
     assert failed > 0
@@ -141,16 +141,16 @@ async def test_a_chain_that_cannot_be_scored_ranks_last_and_takes_no_other_along
     assert all((c.score is None) == (c.answer == "6") for c in answer.candidates)
 
 
-async def test_without_any_score_the_majority_decides(opened, settings):
-    opened["model"] = ScriptedModel(replies(*CHAINS, weights=[1, 6, 1]))
-    opened["reward"] = ScriptedReward(lambda step: None)
+async def test_without_any_score_the_majority_decides(clients, settings):
+    clients["model"] = ScriptedModel(replies(*CHAINS, weights=[1, 6, 1]))
+    clients["reward"] = ScriptedReward(lambda step: None)
     answer, _ = await ask(settings)
     share = sum(c.answer == "5" for c in answer.candidates) / 12
     assert (answer.answer, answer.confidence) == ("5", pytest.approx(share))
     assert answer.degraded == ("no sample could be scored; the answer that most samples reach was taken",)
 
 
-async def test_a_budget_of_passes_scores_the_chains_that_came_first(opened, settings):
+async def test_a_budget_of_passes_scores_the_chains_that_came_first(clients, settings):
     answer, sink = await ask(settings, budget={"reward_calls": 2})
     reached = list(dict.fromkeys(c.text for c in answer.candidates))
     assert len(reached) == 3
@@ -164,8 +164,8 @@ async def test_a_budget_of_passes_scores_the_chains_that_came_first(opened, sett
     assert answer.answer is not None
 
 
-async def test_a_budget_of_dollars_bounds_the_scores(opened, settings):
-    opened["reward"] = ScriptedReward(CHANCES.get, price=0.01)
+async def test_a_budget_of_dollars_bounds_the_scores(clients, settings):
+    clients["reward"] = ScriptedReward(CHANCES.get, price=0.01)
     answer, _ = await ask(settings, budget={"usd": 0.45})
     reached = list(dict.fromkeys(c.text for c in answer.candidates))
     costs = [0.01 * sum(map(len, reached[:k])) for k in range(4)]
@@ -176,8 +176,8 @@ async def test_a_budget_of_dollars_bounds_the_scores(opened, settings):
     assert answer.usage.cost_usd == pytest.approx(costs[len(scored)])
 
 
-async def test_a_spent_token_budget_scores_what_there_is(opened, settings):
-    opened["reward"] = ScriptedReward(lambda step: CHANCES.get(step, 0.1))  # the last chain is cut
+async def test_a_spent_token_budget_scores_what_there_is(clients, settings):
+    clients["reward"] = ScriptedReward(lambda step: CHANCES.get(step, 0.1))  # the last chain is cut
     answer, _ = await ask(settings, budget={"tokens": 100})
     assert answer.stopped == "budget"
     assert 0 < len(answer.candidates) < 12
@@ -186,34 +186,34 @@ async def test_a_spent_token_budget_scores_what_there_is(opened, settings):
     assert (answer.answer, answer.stopped, answer.candidates) == (None, "budget", ())
 
 
-async def test_without_a_reward_model_the_model_judges_itself(opened, settings):
+async def test_without_a_reward_model_the_model_judges_itself(clients, settings):
     right = {"The answer is 4.": 0.5, "Surely the answer is 5.": 0.8, "I guess the answer is 6.": 0.3}
-    opened["model"] = ScriptedModel(verdicts(right))
+    clients["model"] = ScriptedModel(verdicts(right))
     answer, _ = await ask(settings, reward=None)
     assert answer.answer == "5"
     assert answer.confidence == pytest.approx(0.8)  # u = logit(p), and the empty response has 0.5
     assert all(c.score == pytest.approx(right[c.text]) for c in answer.candidates)
     assert answer.usage.model_calls == 1 + 2 * 3 + 2
-    assert opened["reward"].asked == []
+    assert clients["reward"].asked == []
 
 
-async def test_judging_changes_no_sample(opened, settings):
-    opened["model"] = ScriptedModel(verdicts(dict.fromkeys(CHAINS, 0.6)))
+async def test_judging_changes_no_sample(clients, settings):
+    clients["model"] = ScriptedModel(verdicts(dict.fromkeys(CHAINS, 0.6)))
     judged, _ = await ask(settings, score="self-evaluation")
     plain, _ = await ask(settings, "self-consistency", reward=None)
     assert [c.text for c in judged.candidates] == [c.text for c in plain.candidates]
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(-2.0, 1.0), (0.0, 0.1), (3.0, 4.0)])
-async def test_calibration_changes_no_choice(opened, settings, alpha, beta):
-    opened["model"] = ScriptedModel(verdicts(dict(zip(CHAINS, (0.2, 0.7, 0.6), strict=True))))
+async def test_calibration_changes_no_choice(clients, settings, alpha, beta):
+    clients["model"] = ScriptedModel(verdicts(dict(zip(CHAINS, (0.2, 0.7, 0.6), strict=True))))
     answer, _ = await ask(settings, score="self-evaluation", alpha=alpha, beta=beta)
     assert answer.answer == "5"
     assert answer.confidence == pytest.approx(1 / (1 + math.exp(-(alpha + beta * math.log(0.7 / 0.3)))))
 
 
-async def test_a_budget_of_calls_judges_the_first_ones(opened, settings):
-    opened["model"] = ScriptedModel(verdicts(CHANCES))
+async def test_a_budget_of_calls_judges_the_first_ones(clients, settings):
+    clients["model"] = ScriptedModel(verdicts(CHANCES))
     answer, _ = await ask(settings, reward=None, budget={"calls": 6})  # the samples, 2 for nothing, 2 for one chain
     assert (answer.stopped, answer.usage.model_calls) == ("budget", 5)
     assert {c.text for c in answer.candidates if c.score is not None} == {answer.candidates[0].text}
@@ -222,8 +222,8 @@ async def test_a_budget_of_calls_judges_the_first_ones(opened, settings):
     assert answer.answer is not None
 
 
-async def test_probability_as_the_score(opened, settings):
-    opened["model"] = ScriptedModel(replies(*CHAINS, weights=[1, 2, 7]))
+async def test_probability_as_the_score(clients, settings):
+    clients["model"] = ScriptedModel(replies(*CHAINS, weights=[1, 2, 7]))
     answer, _ = await ask(settings, reward=None, score="logprob", n=24)
     means = {c.text: c.logprob / c.tokens for c in answer.candidates}
     assert answer.text == max(means, key=means.get) == CHAINS[2]
@@ -231,10 +231,10 @@ async def test_probability_as_the_score(opened, settings):
     assert answer.usage.model_calls == 1
 
 
-async def test_a_missing_reward_model_is_reported_before_anything_is_spent(opened, settings):
+async def test_a_missing_reward_model_is_reported_before_anything_is_spent(clients, settings):
     with pytest.raises(UserError, match=r"--reward-model .*judge/local/smollm2-135m"):
         await ask(settings, reward=None, score="reward")
-    assert opened["model"].made == []
+    assert clients["model"].made == []
 
 
 def test_what_cannot_be_chosen(settings):
@@ -249,5 +249,5 @@ def test_what_cannot_be_chosen(settings):
 def test_the_best_is_a_first_maximum(keys):
     scores = [None if key is None else CandidateScore(key=key, value=0.5) for key in keys]
     chosen = highest_scored(scores, range(len(scores)))
-    known = [key for key in keys if key is not None]
-    assert chosen == (keys.index(max(known)) if known else 0)
+    comparable = [key for key in keys if key is not None]
+    assert chosen == (keys.index(max(comparable)) if comparable else 0)

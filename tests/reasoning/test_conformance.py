@@ -1,4 +1,4 @@
-"""The conformance kit: our own strategies keep every promise, and each broken one is found out by its own check."""
+"""The conformance checks: our strategies pass all of them, and each broken strategy fails its own check."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Own:
         return await self.work(question, models, run)
 
     async def work(self, question, models, run):
-        found, stopped = [], "done"
+        candidates, stopped = [], "done"
         for index in range(self.config.tries):
             try:
                 sample = await self.sample(models, index)
@@ -67,10 +67,11 @@ class Own:
                 run.record_limit(e)
                 stopped = "budget"
                 break
-            found.append(read_candidate(sample, question))
+            candidates.append(read_candidate(sample, question))
             if sample.finish_reason == "budget":
                 stopped = "budget"
-        return Solution(chosen=len(found) - 1 if found else None, candidates=tuple(found), stopped=stopped)
+        chosen = len(candidates) - 1 if candidates else None
+        return Solution(chosen=chosen, candidates=tuple(candidates), stopped=stopped)
 
 
 class Undeclared(Own):
@@ -91,14 +92,14 @@ class Cheater(Own):
 class Moody(Own):
     """Never draws the same sample twice; counted, so that two runs do not agree by luck."""
 
-    drawn = count()
+    numbers = count()
 
     async def sample(self, models, index, **how):
-        return await super().sample(models, next(self.drawn), **how)
+        return await super().sample(models, next(self.numbers), **how)
 
 
 class Forgetful(Own):
-    """Draws the first sample again from another seed each time, so that nothing stored is found."""
+    """Draws the first sample with a different seed each time, so that the run store has no response for it."""
 
     calls = 0
 
@@ -110,8 +111,8 @@ class Forgetful(Own):
 
 class Spender(Own):
     async def solve(self, question, models, run):
-        found = [read_candidate(await self.sample(models, i), question) for i in range(2)]
-        return Solution(chosen=1, candidates=tuple(found))
+        candidates = [read_candidate(await self.sample(models, i), question) for i in range(2)]
+        return Solution(chosen=1, candidates=tuple(candidates))
 
 
 class Deaf(Own):
@@ -142,9 +143,9 @@ class Unended(Own):
 
 @pytest.mark.parametrize("name", [n for n in STRATEGIES.names() if n not in ASK_MORE])
 async def test_our_strategies_conform(name):
-    found = await check_strategy(STRATEGIES.load(name))
-    assert {f.check: f.error for f in found if not f.ok} == {}
-    assert [f.check for f in found] == CHECKS
+    results = await check_strategy(STRATEGIES.load(name))
+    assert {f.check: f.error for f in results if not f.ok} == {}
+    assert [f.check for f in results] == CHECKS
 
 
 async def test_parameters_and_a_question_of_ones_own():
@@ -175,8 +176,8 @@ async def test_a_sound_strategy_of_ones_own():
     ],
 )
 async def test_a_broken_strategy_fails_its_check(kind, check, wrong):
-    found = {f.check: f.error for f in await check_strategy(kind)}
-    assert wrong in found[check]
+    results = {f.check: f.error for f in await check_strategy(kind)}
+    assert wrong in results[check]
     with pytest.raises(ConformanceError, match=f"own: .*{check}: "):
         await assert_conforms(kind)
 
@@ -190,9 +191,9 @@ async def test_features_that_the_plain_model_lacks_are_reported():
 
 async def test_the_plain_model_is_a_model():
     model = PlainModel(["one two. three", "four"])
-    asked = Request(prompt=Prompt.user("q"), sampling=SamplingParams(n=8, seed=3, stop=(".",), max_tokens=9))
-    (samples,) = await model.generate([asked])
-    (again,) = await model.generate([asked])
+    request = Request(prompt=Prompt.user("q"), sampling=SamplingParams(n=8, seed=3, stop=(".",), max_tokens=9))
+    (samples,) = await model.generate([request])
+    (again,) = await model.generate([request])
     assert samples == again
     assert {s.text for s in samples} == {"one two", "four"}
     assert model.written == 2 * sum(s.usage.completion_tokens for s in samples)

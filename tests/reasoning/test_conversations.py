@@ -33,7 +33,7 @@ HISTORY = "System: Speak plainly.\n\nUser: What is a dozen?\n\nAssistant: Twelve
 
 
 class Recording(ScriptedModel):
-    """Keeps every prompt that it is asked with, whatever for."""
+    """Records every prompt of every kind of call."""
 
     def __init__(self, **changed):
         super().__init__(replies("Half of twelve is 6.\n\nThe answer is 6."))
@@ -58,21 +58,21 @@ class Recording(ScriptedModel):
 
 @pytest.fixture
 async def store(tmp_path: Path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
 async def solve(store, name, parameters, question=QUESTION, model=None):
-    """Run a strategy; what it has asked its model and its reward model, and what its brain was told."""
+    """Run a strategy; return its prompts, the problems that it had scored, and the context of its knowledge queries."""
     model = model or Recording()
     config = RunConfig(question=question, strategy=name, parameters={}, models={"main": "scripted"}, seed=3)
     await store.create_run("r", {})
     run = Run("r", config, store)
-    reward, told = ScriptedReward(lambda step: 0.7), []
+    reward, judged = ScriptedReward(lambda step: 0.7), []
 
     def look_up(text: str, k: int, context: str):
-        told.append(context)
+        judged.append(context)
         return ["A dozen is 12."]
 
     models = Models(
@@ -81,10 +81,10 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
         knowledge=Knowledge(sources=(FunctionSource(look_up),)),
     )
     strategy, _ = create_strategy(name, parameters)
-    found: Solution | None = None
-    with suppress(InvalidResponse):  # what the script says makes no sense to every strategy; what it was asked counts
-        found = await strategy.solve(question, models, run)
-    return model.prompts, [problem for problem, _, _ in reward.asked], told, found
+    solution: Solution | None = None
+    with suppress(InvalidResponse):  # some strategies cannot use the scripted text; only the prompts matter
+        solution = await strategy.solve(question, models, run)
+    return model.prompts, [problem for problem, _, _ in reward.asked], judged, solution
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def solve(store, name, parameters, question=QUESTION, model=None):
     ],
 )
 async def test_every_prompt_begins_with_the_conversation(store, name, parameters):
-    prompts, problems, told, _ = await solve(store, name, parameters)
+    prompts, problems, judged, _ = await solve(store, name, parameters)
     assert prompts
     own = parameters.get("system")
     for prompt in prompts:
@@ -129,8 +129,8 @@ async def test_every_prompt_begins_with_the_conversation(store, name, parameters
         assert not any(turn.role == "system" for turn in turns)
     for problem in problems:
         assert problem == f"{HISTORY}\n\nUser: And half of it?"
-    assert set(told) <= {HISTORY}
-    assert bool(told) == (name in ("rag", "coat"))
+    assert set(judged) <= {HISTORY}
+    assert bool(judged) == (name in ("rag", "coat"))
 
 
 @pytest.mark.parametrize("prompt", ["chat", "qa"])

@@ -1,4 +1,4 @@
-"""`cot` with a schema: the chain is free, the answer behind it is JSON."""
+"""`cot` with a schema: the chain is free text, the answer after it is JSON."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from reason.reasoning.cot import JSON_INSTRUCTION
 from reason.reasoning.strategy import Models, create_strategy
 from support.scripted_model import ScriptedModel, replies
 from support.scripted_tools import WEATHER, ToolModel, calling
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 CHAIN, JSON = "Six sevens. The answer is 42.", '{"answer": 42}'
-ASKED = Question(text="What is 6 * 7?")
+QUESTION = Question(text="What is 6 * 7?")
 
 
 def script(text):
     return replies(JSON if JSON_INSTRUCTION in text else CHAIN)(text)
 
 
-async def solve(folder, model, question=ASKED, *, budget=None, **parameters):
+async def solve(folder, model, question=QUESTION, *, budget=None, **parameters):
     store = await SqliteStore.open(folder / "runs.sqlite3")
-    desk = RunDesk(store, model)
-    metered = await desk.begin("r", strategy="cot", question=question, budget=budget, seed=1)
+    harness = RunHarness(store, model)
+    metered = await harness.begin("r", strategy="cot", question=question, budget=budget, seed=1)
     strategy, _ = create_strategy("cot", {"json_schema": SCHEMA, **parameters})
     try:
-        return await strategy.solve(question, Models({"main": metered}), desk.run)
+        return await strategy.solve(question, Models({"main": metered}), harness.run)
     finally:
         await store.aclose()
 
@@ -42,10 +42,10 @@ async def test_the_answer_is_json_and_the_chain_is_free(tmp_path):
     assert (best.text, best.answer, best.tokens, solution.stopped) == (JSON, JSON, len(JSON) + 1, "done")
     assert json.loads(best.answer) == {"answer": 42}
     assert " ".join(step.text for step in best.steps).startswith("Six sevens.")
-    free, held = (call[0] for call in model.generate_calls)
-    assert (free.sampling.json_schema, held.sampling.json_schema) == (None, SCHEMA)
-    assert (held.sampling.temperature, held.sampling.max_tokens) == (0.0, 64)
-    assert [(m.role, m.content) for m in held.prompt.messages[-2:]] == [
+    free, constrained = (call[0] for call in model.generate_calls)
+    assert (free.sampling.json_schema, constrained.sampling.json_schema) == (None, SCHEMA)
+    assert (constrained.sampling.temperature, constrained.sampling.max_tokens) == (0.0, 64)
+    assert [(m.role, m.content) for m in constrained.prompt.messages[-2:]] == [
         ("assistant", CHAIN),
         ("user", JSON_INSTRUCTION),
     ]
@@ -72,6 +72,6 @@ async def test_a_model_without_schemas_is_refused_before_any_call(tmp_path):
 
 async def test_calls_are_not_written_as_json(tmp_path):
     model = ToolModel(replies(calling(city="Rome")), json_schema=True)
-    solution = await solve(tmp_path, model, ASKED.model_copy(update={"tools": (WEATHER,)}))
+    solution = await solve(tmp_path, model, QUESTION.model_copy(update={"tools": (WEATHER,)}))
     assert solution.best.tool_calls[0].name == "weather"
     assert len(model.generate_calls) == 1

@@ -19,7 +19,7 @@ CHANCES = {"north": 0.2, "southward": 0.5, "up": 0.3}
 
 
 def words(text):
-    """After "A:", a blank and one of three words; each word by its chance, whatever stood before."""
+    """After "A:", a space and one of three words, with fixed probabilities for any prompt."""
     written = text.rpartition("A:")[2]
     if not written:
         return {" ": 1.0}
@@ -34,11 +34,11 @@ def words(text):
 @pytest.fixture
 def model(monkeypatch):
     scripted = ScriptedModel(words)
-    asked = []
+    requests = []
     score = scripted.score
 
     async def noted(prompt, continuations):
-        asked.append((prompt, list(continuations)))
+        requests.append((prompt, list(continuations)))
         return await score(prompt, continuations)
 
     async def load_model(name, settings, *_):
@@ -46,7 +46,7 @@ def model(monkeypatch):
 
     monkeypatch.setattr(scripted, "score", noted)
     monkeypatch.setattr(reasoner_module, "load_model", load_model)
-    scripted.asked = asked
+    scripted.requests = requests
     return scripted
 
 
@@ -69,7 +69,7 @@ async def test_the_likeliest_choice_is_the_answer_and_its_share_the_confidence(m
     assert [c.answer for c in answer.candidates] == ["A", "B", "C"]
     assert [math.exp(c.logprob) for c in answer.candidates] == pytest.approx([0.2, 0.5, 0.3])
     assert (answer.usage.model_calls, answer.usage.completion_tokens) == (1, 0)
-    ((prompt, continuations),) = model.asked
+    ((prompt, continuations),) = model.requests
     assert prompt.text == "Q: Where?\nA:"
     assert continuations == [" north", " southward", " up"]
     assert model.generate_calls == []
@@ -106,7 +106,7 @@ async def test_the_same_question_is_not_paid_twice(model, settings):
     async with choosing(again) as reasoner:
         first = await reasoner.aask("Where?", choices=("north", "up"))
         second = await reasoner.aask("Where?", choices=("north", "up"))
-    assert len(model.asked) == 1
+    assert len(model.requests) == 1
     assert second.candidates == first.candidates
 
 

@@ -1,4 +1,4 @@
-"""The strategy `logprob` on real weights against transformers, which computes every text whole, without any cache."""
+"""The strategy `logprob` on real weights against transformers, which computes each text without a cache."""
 
 import pytest
 from reason import Reasoner, Settings
@@ -13,13 +13,13 @@ CHOICES = ("Honey.", "Bees make honey and wax", "They make nothing at all.", "Mi
 
 @pytest.fixture
 def expected(smollm2_files):
-    """Summed log-probability of each choice behind the six examples, in nats."""
+    """Summed log-probability of each choice after the six examples, in nats."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2_files.folder)
-    model = transformers.AutoModelForCausalLM.from_pretrained(smollm2_files.folder, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(smollm2_files.directory)
+    model = transformers.AutoModelForCausalLM.from_pretrained(smollm2_files.directory, dtype=torch.float32)
     prompt = PROMPTS["truthfulqa"].replace("{question}", QUESTION)
     length = len(tokenizer(prompt)["input_ids"])
     sums = []
@@ -35,7 +35,7 @@ def expected(smollm2_files):
 
 async def test_choices_have_the_log_probability_that_the_weights_give(tmp_path, smollm2_files, expected):
     settings = Settings(
-        model=f"local/{smollm2_files.folder}",
+        model=f"local/{smollm2_files.directory}",
         store=tmp_path / "runs.sqlite3",
         cache_dir=tmp_path / "cache",
         local=LocalSettings(weight_format="fp32", threads=1),

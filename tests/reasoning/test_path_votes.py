@@ -33,19 +33,19 @@ A = [
 
 def classes_of(paths: list[Path]) -> list[list[int]]:
     """Equal answers are equal texts here."""
-    found: dict[str, list[int]] = {}
+    result: dict[str, list[int]] = {}
     for i, path in enumerate(paths):
         if path.answer is not None:
-            found.setdefault(path.answer, []).append(i)
-    return list(found.values())
+            result.setdefault(path.answer, []).append(i)
+    return list(result.values())
 
 
 def count(paths: list[Path], method: str = "rpc", **options: object) -> Vote:
     return vote(paths, classes_of(paths), method, VoteOptions(**options))
 
 
-def confidences(found: Vote) -> dict[str | None, float]:
-    return {voted.answer: voted.confidence for voted in found.classes}
+def confidences(result: Vote) -> dict[str | None, float]:
+    return {voted.answer: voted.confidence for voted in result.classes}
 
 
 logprobs = st.one_of(st.floats(-3, 0), st.sampled_from([-0.5, -0.25, -0.125, 0.0]))
@@ -94,14 +94,14 @@ def test_golden_vector_b() -> None:
 @example([Path("a1", "1", -math.inf), Path("b1", "2", -math.inf)], "pc", "drop")
 def test_confidences_are_shares_and_the_most_probable_path_votes(paths: list[Path], method: str, unparsed: str) -> None:
     """Property 1."""
-    found = count(paths, method, unparsed=unparsed, min_paths=1)
-    assert all(c.confidence >= 0 for c in found.classes)
-    assert math.fsum(c.confidence for c in found.classes) == pytest.approx(1)
-    voters = [i for c in found.classes for i in c.members]
+    result = count(paths, method, unparsed=unparsed, min_paths=1)
+    assert all(c.confidence >= 0 for c in result.classes)
+    assert math.fsum(c.confidence for c in result.classes) == pytest.approx(1)
+    voters = [i for c in result.classes for i in c.members]
     likeliest = max(paths[i].mean_logprob for i in voters)
-    assert not any(paths[i].mean_logprob == likeliest for i in found.pruned)
-    assert math.fsum(c.credit for c in found.classes) == pytest.approx(1)
-    assert list(found.classes) == sorted(found.classes, key=lambda c: -round(c.confidence, 9))
+    assert not any(paths[i].mean_logprob == likeliest for i in result.pruned)
+    assert math.fsum(c.credit for c in result.classes) == pytest.approx(1)
+    assert list(result.classes) == sorted(result.classes, key=lambda c: -round(c.confidence, 9))
 
 
 @given(st.lists(st.sampled_from("1234"), min_size=1, max_size=30), st.floats(-5, 0))
@@ -110,10 +110,10 @@ def test_equal_probabilities_of_distinct_texts_are_plain_votes(answers: list[str
     paths = [Path(f"text {i}", answer, s) for i, answer in enumerate(answers)]
     sc = count(paths, "sc")
     for method in ("rpc", "pc"):
-        found = count(paths, method)
-        assert [c.answer for c in found.classes] == [c.answer for c in sc.classes]
-        assert [c.confidence for c in found.classes] == pytest.approx([c.confidence for c in sc.classes])
-        assert found.ties == sc.ties
+        result = count(paths, method)
+        assert [c.answer for c in result.classes] == [c.answer for c in sc.classes]
+        assert [c.confidence for c in result.classes] == pytest.approx([c.confidence for c in sc.classes])
+        assert result.ties == sc.ties
 
 
 @settings(deadline=None)
@@ -158,46 +158,46 @@ def test_repeating_all_tokens_changes_nothing(rows: list[tuple[str, list[float]]
 @settings(deadline=None)
 @given(st.lists(st.floats(-3, 0), min_size=1, max_size=30), st.sampled_from(["full", "reference"]))
 def test_only_paths_below_the_mean_are_pruned(logs: list[float], guards: str) -> None:
-    """Property 6; that swapping components changes no posterior stands with the mixture's tests."""
+    """Property 6; the mixture's tests check that swapping components does not change posteriors."""
     p = [math.exp(s) for s in logs]
-    found = prune(p, guards=guards)
-    assert all(p[i] < found.mean for i in found.pruned)
-    assert all(found.posterior[i] <= 0.5 for i in found.pruned)
-    assert list(found.pruned) == sorted(set(found.pruned))
+    result = prune(p, guards=guards)
+    assert all(p[i] < result.mean for i in result.pruned)
+    assert all(result.posterior[i] <= 0.5 for i in result.pruned)
+    assert list(result.pruned) == sorted(set(result.pruned))
 
 
 @given(answered)
 def test_ppl_takes_the_most_probable_path(paths: list[Path]) -> None:
     """Property 7."""
-    found = count(paths, "ppl")
-    voters = [i for c in found.classes for i in c.members]
+    result = count(paths, "ppl")
+    voters = [i for c in result.classes for i in c.members]
     top = max(paths[i].mean_logprob for i in voters)
     winners = [i for i in voters if paths[i].mean_logprob == top]
-    assert found.classes[0].representative in winners
-    assert found.confidence == math.exp(top)
-    for voted in found.classes:
+    assert result.classes[0].representative in winners
+    assert result.confidence == math.exp(top)
+    for voted in result.classes:
         assert voted.credit == pytest.approx(len(set(winners) & set(voted.members)) / len(winners))
 
 
 @given(st.floats(-20, 0), st.integers(1, 400), st.integers(1, 3), st.sampled_from(["rpc", "pc", "ppl", "sc"]))
 def test_equal_probabilities_never_end_in_nothing(s: float, paths: int, answers: int, method: str) -> None:
     """Guard h.2: the mean of equal numbers can exceed all of them in floating point."""
-    found = count([Path(str(i), str(i % answers), s) for i in range(paths)], method)
-    assert found.pruned == ()
-    assert all(c.confidence > 0 for c in found.classes)
+    result = count([Path(str(i), str(i % answers), s) for i in range(paths)], method)
+    assert result.pruned == ()
+    assert all(c.confidence > 0 for c in result.classes)
     if method == "rpc" and paths >= 4:
-        assert found.degraded == ("rpc: fewer than 3 distinct probabilities, nothing pruned",)
-        assert found.fit is None
+        assert result.degraded == ("rpc: fewer than 3 distinct probabilities, nothing pruned",)
+        assert result.fit is None
 
 
 def test_the_authors_arithmetic_can_prune_everything() -> None:
-    """The case behind the guard is reachable: all pruned, 0/0."""
+    """The case of the guard is reachable: all paths pruned, 0/0."""
     for seed in range(400):
         rng = random.Random(seed)
         paths = [Path(str(i), "1", s) for s in [-rng.uniform(0.01, 2)] for i in range(rng.randint(4, 64))]
-        found = vote(paths, classes_of(paths), "rpc", REFERENCE_OPTIONS)
-        if len(found.pruned) == len(paths):
-            assert math.isnan(found.confidence)
+        result = vote(paths, classes_of(paths), "rpc", REFERENCE_OPTIONS)
+        if len(result.pruned) == len(paths):
+            assert math.isnan(result.confidence)
             assert count(paths).confidence == 1
             return
     pytest.fail("no pool of equal probabilities was pruned whole")
@@ -219,13 +219,13 @@ def test_a_fit_that_is_not_finite_prunes_nothing(monkeypatch: pytest.MonkeyPatch
 
     broken = dataclasses.replace(pruning.fit_mixture([0.2, 0.5, 0.9]), k2=value)
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_: broken)
-    found = count(A)
-    assert (found.pruned, found.degraded) == ((), ("rpc: the fit is not finite, nothing pruned",))
-    assert confidences(found) == confidences(count(A, "pc"))
+    result = count(A)
+    assert (result.pruned, result.degraded) == ((), ("rpc: the fit is not finite, nothing pruned",))
+    assert confidences(result) == confidences(count(A, "pc"))
 
 
 def give_fit(monkeypatch: pytest.MonkeyPatch, w: float, k1: float, lam1: float, k2: float, lam2: float) -> None:
-    """Make this the mixture that is found."""
+    """Make this the fitted mixture."""
     from reason.reasoning.voting import path_votes as pruning
     from reason.reasoning.voting.weibull import Fit
 
@@ -263,55 +263,55 @@ def test_where_both_components_vanish_the_authors_arithmetic_keeps_the_path(monk
     fit = pruning.fit_mixture([p.probability for p in A])
     monkeypatch.setattr(pruning, "fit_mixture", lambda *_: fit)
     p = [*(path.probability for path in A), 0.0]
-    kept = prune(p, guards="reference")
-    assert (kept.pruned, math.isnan(kept.posterior[8])) == ((5, 6, 7), True)
+    remaining = prune(p, guards="reference")
+    assert (remaining.pruned, math.isnan(remaining.posterior[8])) == ((5, 6, 7), True)
     assert not math.isnan(prune(p).posterior[8])
 
 
 @pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
 def test_a_path_of_probability_0_does_no_harm(method: str) -> None:
-    found = count([*A, Path("zero", "0", -math.inf)], method)
-    assert found.answer == count(A, method).answer
-    assert confidences(found)["0"] == 0
+    result = count([*A, Path("zero", "0", -math.inf)], method)
+    assert result.answer == count(A, method).answer
+    assert confidences(result)["0"] == 0
 
 
 def test_probabilities_too_small_for_a_float_weigh_by_their_ratios() -> None:
     small = [Path("a", "1", -800.0), Path("b", "2", -801.0), Path("c", "2", -802.0)]
-    found = count(small, "pc")
+    result = count(small, "pc")
     weights = [1.0, math.exp(-1), math.exp(-2)]
     expected = {"1": weights[0] / sum(weights), "2": (weights[1] + weights[2]) / sum(weights)}
-    assert confidences(found) == pytest.approx(expected)
+    assert confidences(result) == pytest.approx(expected)
     assert math.isnan(count(small, "pc", guards="reference").confidence)  # the authors' sums: nothing over nothing
 
 
 def test_a_path_of_probability_0_is_fitted_as_such() -> None:
-    found = count([*A, Path("zero", "0", -math.inf)])
-    assert found.fit == prune([*(math.exp(path.mean_logprob) for path in A), 0.0]).fit
+    result = count([*A, Path("zero", "0", -math.inf)])
+    assert result.fit == prune([*(math.exp(path.mean_logprob) for path in A), 0.0]).fit
 
 
 @pytest.mark.parametrize("method", ["rpc", "pc", "ppl"])
 def test_without_log_probabilities_votes_are_counted_and_reported(method: str) -> None:
     bare = [Path(p.text, p.answer) for p in A]
     for paths in (bare, [*A[:7], bare[7]]):
-        found = count(paths, method)
-        assert found.degraded == (f"{method}: no logprobs, used self-consistency",)
-        assert (found.method, found.method_used, found.pruned, found.fit) == (method, "sc", (), None)
-        assert confidences(found) == confidences(count(A, "sc"))
+        result = count(paths, method)
+        assert result.degraded == (f"{method}: no logprobs, used self-consistency",)
+        assert (result.method, result.method_used, result.pruned, result.fit) == (method, "sc", (), None)
+        assert confidences(result) == confidences(count(A, "sc"))
     assert count(bare, "sc").degraded == ()
 
 
 def test_a_path_that_does_not_vote_needs_no_log_probability() -> None:
-    found = count([*A, Path("no idea", None)])
-    assert (found.method_used, found.unparsed, found.degraded) == ("rpc", 1, ())
-    assert confidences(found) == confidences(count(A))
+    result = count([*A, Path("no idea", None)])
+    assert (result.method_used, result.unparsed, result.degraded) == ("rpc", 1, ())
+    assert confidences(result) == confidences(count(A))
 
 
 def test_too_few_paths_count_as_pc() -> None:
     few = [A[0], A[3], A[5], Path("none", None, -0.1)]
-    found = count(few)
-    assert (found.method_used, found.pruned) == ("pc", ())
-    assert found.degraded == ("rpc: 3 paths, fewer than min_paths = 4, used pc",)
-    assert confidences(found) == confidences(count(few, "pc"))
+    result = count(few)
+    assert (result.method_used, result.pruned) == ("pc", ())
+    assert result.degraded == ("rpc: 3 paths, fewer than min_paths = 4, used pc",)
+    assert confidences(result) == confidences(count(few, "pc"))
     assert count(few, min_paths=3).method_used == "rpc"
     assert count(few, unparsed="class").method_used == "rpc"
     assert count(A, min_paths=9).method_used == "pc"
@@ -323,10 +323,10 @@ def test_too_few_paths_count_as_pc() -> None:
 
 def test_paths_without_an_answer_are_dropped_or_a_class() -> None:
     paths = [Path("a", "1", -0.3), Path("b", None, -0.1), Path("c", None, -0.2)]
-    dropped, kept = count(paths, "pc"), count(paths, "pc", unparsed="class")
+    dropped, remaining = count(paths, "pc"), count(paths, "pc", unparsed="class")
     assert (dropped.answer, dropped.confidence, dropped.unparsed) == ("1", 1.0, 2)
-    assert (kept.answer, kept.unparsed) == (None, 2)
-    assert [c.members for c in kept.classes] == [(1, 2), (0,)]
+    assert (remaining.answer, remaining.unparsed) == (None, 2)
+    assert [c.members for c in remaining.classes] == [(1, 2), (0,)]
     nothing = count(paths[1:])
     assert (nothing.classes, nothing.answer, nothing.confidence, nothing.unparsed) == ((), None, 0.0, 2)
     assert vote([], []).answer is None
@@ -342,21 +342,23 @@ def test_who_names_a_class() -> None:
         assert vote(paths, classes, method).answer == "0.5"
         assert vote(paths, classes, method, VoteOptions(representative="reference")).answer == "2/4"
     assert vote([Path(p.text, p.answer) for p in paths], classes, "sc").answer == "1/2"
-    assert vote([Path("e", "3/6"), *paths], [[0, 1, 2, 3, 4]], "sc").answer == "0.5"  # one without comes last
+    assert (
+        vote([Path("e", "3/6"), *paths], [[0, 1, 2, 3, 4]], "sc").answer == "0.5"
+    )  # a path without an answer comes last
 
 
 def test_a_pruned_path_can_name_a_class_and_stays_a_member() -> None:
-    found = count(A)
-    (nine,) = [c for c in found.classes if c.answer == "9"]
+    result = count(A)
+    (nine,) = [c for c in result.classes if c.answer == "9"]
     assert (nine.members, nine.confidence, nine.representative) == ((5, 6, 7), 0.0, 5)
 
 
 def test_masses_that_differ_by_rounding_tie() -> None:
     halves = [Path("a", "1", math.log(0.1)), Path("b", "1", math.log(0.2)), Path("c", "2", math.log(0.3))]
-    found = count(halves, "pc")
-    assert found.ties == (0, 1)
-    assert [c.credit for c in found.classes] == [0.5, 0.5]
-    assert found.answer == "1"  # of equals, the one whose first path came first
+    result = count(halves, "pc")
+    assert result.ties == (0, 1)
+    assert [c.credit for c in result.classes] == [0.5, 0.5]
+    assert result.answer == "1"  # of equals, the one whose first path came first
     around = [Path("a", "1", -0.5), Path("b", "2", -0.5), Path("c", "2", -0.5), Path("d", "1", -0.5)]
     assert [c.answer for c in vote(around, [[1, 2], [0, 3]], "pc").classes] == ["1", "2"]
 
@@ -414,10 +416,10 @@ def test_paths() -> None:
 @settings(deadline=None, max_examples=25)
 @given(answered)
 def test_multistart_keeps_the_properties(paths: list[Path]) -> None:
-    found = count(paths, "rpc", init="multistart", min_paths=1)
-    assume(found.fit is not None)
-    assert math.fsum(c.confidence for c in found.classes) == pytest.approx(1)
-    assert found.fit.nll <= count(paths, "rpc", min_paths=1).fit.nll
+    result = count(paths, "rpc", init="multistart", min_paths=1)
+    assume(result.fit is not None)
+    assert math.fsum(c.confidence for c in result.classes) == pytest.approx(1)
+    assert result.fit.nll <= count(paths, "rpc", min_paths=1).fit.nll
 
 
 def test_importing_it_loads_no_solver() -> None:

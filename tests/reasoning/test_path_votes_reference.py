@@ -1,5 +1,6 @@
-"""Against a second implementation of the published rules, written as plainly as they are told: same classes, same
-masses, same pruned paths, to the last digits that sums in another order leave.
+"""Path votes against a direct second implementation of the published rules.
+
+Classes, masses and pruned paths agree up to the rounding of sums in another order.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ POOLS = 300
 
 
 def probabilities(s):
-    """By the function that `Path` takes: where the likelihood is infinite, the solver's way hinges on the last bit."""
+    """Computed like `Path`: where the likelihood is infinite, the solver's course depends on the last bit."""
     return np.array([math.exp(v) for v in s])
 
 
@@ -29,7 +30,7 @@ def weibull(x, k, lam):
 
 @functools.cache
 def fitted(p):
-    """Bounded minimisation from the fixed start, by differences; used as it comes out. Takes and keeps tuples."""
+    """Bounded minimisation from the fixed start with finite differences; the result is used unchecked."""
     p = np.array(p)
 
     def nll(q):
@@ -117,11 +118,11 @@ def random_pool(seed):
 
 
 def classes_of(answers):
-    found = {}
+    result = {}
     for i, answer in enumerate(answers):
         if answer is not None:
-            found.setdefault(answer, []).append(i)
-    return list(found.values())
+            result.setdefault(answer, []).append(i)
+    return list(result.values())
 
 
 @pytest.mark.parametrize("method", ["rpc", "pc", "sc", "ppl"])
@@ -130,16 +131,16 @@ def test_same_as_by_hand(method):
     for seed in range(POOLS):
         texts, answers, s = random_pool(seed)
         paths = [Path(*row) for row in zip(texts, answers, s, strict=True)]
-        found = vote(paths, classes_of(answers), method, REFERENCE_OPTIONS)
+        result = vote(paths, classes_of(answers), method, REFERENCE_OPTIONS)
         confidence, pruned = by_hand(texts, answers, s, method)
-        assert set(found.pruned) == pruned, seed
-        told = {c.members[-1]: c.confidence for c in found.classes}
-        assert told == pytest.approx(confidence, rel=0, abs=1e-12), seed
+        assert set(result.pruned) == pruned, seed
+        confidences = {c.members[-1]: c.confidence for c in result.classes}
+        assert confidences == pytest.approx(confidence, rel=0, abs=1e-12), seed
         if method != "ppl":
-            assert all(c.representative == c.members[-1] for c in found.classes)
+            assert all(c.representative == c.members[-1] for c in result.classes)
         top = max(confidence.values())
-        assert math.isclose(found.confidence, top, rel_tol=1e-12), seed
-        assert {c.members[-1] for c in found.classes if c.credit} >= {r for r, c in confidence.items() if c == top}
+        assert math.isclose(result.confidence, top, rel_tol=1e-12), seed
+        assert {c.members[-1] for c in result.classes if c.credit} >= {r for r, c in confidence.items() if c == top}
         pruned_at_all += bool(pruned)
     assert method != "rpc" or pruned_at_all > POOLS // 2
 
@@ -152,13 +153,13 @@ def test_the_log_space_fit_decides_alike_wherever_both_reach_the_optimum():
     for seed in range(POOLS):
         texts, answers, s = random_pool(seed)
         paths = [Path(*row) for row in zip(texts, answers, s, strict=True)]
-        found = vote(paths, classes_of(answers), "rpc", options)
+        result = vote(paths, classes_of(answers), "rpc", options)
         p = probabilities(s)
         naive = fitted(tuple(p))
-        if found.fit is None or not abs(found.fit.nll - naive.fun) <= 1e-6:
+        if result.fit is None or not abs(result.fit.nll - naive.fun) <= 1e-6:
             continue
         same += 1
-        for i in set(found.pruned) ^ pruned_of(p):
+        for i in set(result.pruned) ^ pruned_of(p):
             assert abs(posterior(p[i], naive.x) - 0.5) < 1e-3, seed
     assert same > 0.9 * POOLS
 
@@ -174,5 +175,5 @@ def test_shuffled_pools_keep_their_classes():
         order = random.Random(seed).sample(range(len(s)), len(s))
         before, _ = by_hand(texts, answers, s, "pc")
         paths = [Path(texts[i], answers[i], s[i]) for i in order]
-        found = vote(paths, classes_of([answers[i] for i in order]), "pc", REFERENCE_OPTIONS)
-        assert sorted(c.confidence for c in found.classes) == pytest.approx(sorted(before.values()), abs=1e-12)
+        result = vote(paths, classes_of([answers[i] for i in order]), "pc", REFERENCE_OPTIONS)
+        assert sorted(c.confidence for c in result.classes) == pytest.approx(sorted(before.values()), abs=1e-12)

@@ -50,7 +50,10 @@ def test_ballots_of_unequal_length_have_one_scale():
     election = count_ballots([[0], [1, 0, 2], [1]], "borda")
     assert election.scores == {1: 6, 0: 5, 2: 1}
     exhausted = count_ballots([[0], [0], [1], [1], [2]], "irv")
-    assert (exhausted.winner, exhausted.eliminated) == (0, (2, 1))  # nobody has more than half of what counts
+    assert (exhausted.winner, exhausted.eliminated) == (
+        0,
+        (2, 1),
+    )  # no candidate has more than half of the ballots that count
     assert exhausted.share == Fraction(2, 5)
 
 
@@ -58,14 +61,14 @@ def test_ties_fall_to_the_smallest():
     for rule in RULES:
         assert count_ballots([[0, 1], [1, 0]], rule).winner == 0
         assert count_ballots([[2], [1]], rule).winner == 1
-    # 1 and 2 have equally few first places; 2 has fewer points and falls out, so that its ballot decides for 1
+    # 1 and 2 have the fewest first choices; 2 has fewer points and is eliminated, and its ballot decides for 1
     assert count_ballots([[0], [0], [1], [2, 1], [1, 0], [2]], "irv").eliminated[0] == 2
 
 
 def test_a_runoff_lists_those_that_stand_by_their_ballots_and_then_those_that_fell_out():
     at_once = count_ballots([[0]] * 5 + [[1]] + [[3]] * 2 + [[2]] * 2, "irv")
     assert list(at_once.scores.items()) == [(0, 5), (2, 2), (3, 2), (1, 1)]
-    # 3 falls out first, and then 2; what they had when they last stood stays behind those that stand
+    # 3 is eliminated first, then 2; they rank after the others by the votes of their last round
     later = count_ballots([[0]] * 4 + [[1]] * 3 + [[2, 1]] * 2 + [[3, 1]], "irv")
     assert (later.winner, later.eliminated) == (1, (3, 2))
     assert list(later.scores.items()) == [(1, 6), (0, 4), (2, 2), (3, 1)]
@@ -164,9 +167,9 @@ def test_a_truncated_ranking_is_parsed_to_its_last_complete_line():
 
 @given(st.text(alphabet="Ranking: 123.\n>-;,*()ABtheanswris", max_size=120), st.sampled_from([NUMBER, CHOICE, TEXT]))
 def test_no_text_breaks_the_reading(text, question):
-    found = ranked("Ranking:" + text, question)
-    assert len(found) <= 3
-    assert len(set(found)) == len(found)
+    ballots = ranked("Ranking:" + text, question)
+    assert len(ballots) <= 3
+    assert len(set(ballots)) == len(ballots)
 
 
 def test_the_instruction_names_the_form():

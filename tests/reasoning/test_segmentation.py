@@ -1,7 +1,4 @@
-"""Cutting a chain into steps.
-
-What must not be cut, normal forms of steps, and what a model says again.
-"""
+"""Segmentation of a chain into steps: protected regions, normal forms of steps, and repeated text."""
 
 from __future__ import annotations
 
@@ -106,11 +103,11 @@ REGIONS = st.sampled_from(
 
 @given(st.lists(REGIONS, min_size=1, max_size=8).map(lambda parts: "\n\n".join(parts) + "\n\nend"))
 def test_boundaries_agree_with_the_steps_of_the_complete_text(text):
-    steps, done, left = [], "", text
-    while (at := find_boundary(left, "\n\n", done)) is not None:
-        steps.append(left[:at])
-        done, left = done + left[: at + 2], left[at + 2 :]
-    assert [s.strip() for s in (*steps, left)] == [s.strip() for s in split_steps(text)]
+    steps, done, rest = [], "", text
+    while (at := find_boundary(rest, "\n\n", done)) is not None:
+        steps.append(rest[:at])
+        done, rest = done + rest[: at + 2], rest[at + 2 :]
+    assert [s.strip() for s in (*steps, rest)] == [s.strip() for s in split_steps(text)]
 
 
 @given(st.text(alphabet="`~$\\[]{}begin nd\n", max_size=300))

@@ -15,7 +15,7 @@ def settings(tmp_path, smollm2_files):
     return Settings(
         model="local/smollm2-135m",
         store=tmp_path / "runs.sqlite3",
-        cache_dir=smollm2_files.folder.parent.parent,
+        cache_dir=smollm2_files.directory.parent.parent,
         seed=1,
         local=LocalSettings(threads=1),
     )
@@ -48,8 +48,8 @@ async def test_the_model_evaluates_itself(settings):
     assert answer.usage.model_calls == 1 + 2 * different + 2
     assert [c.score is None for c in answer.candidates] == [False] * 3
     assert answer.degraded == ()
-    alone, _ = await ask(settings, "self-consistency")
-    assert [c.text for c in alone.candidates] == [c.text for c in answer.candidates]
+    one_method, _ = await ask(settings, "self-consistency")
+    assert [c.text for c in one_method.candidates] == [c.text for c in answer.candidates]
 
 
 @pytest.mark.parametrize("strategy", ["universal-self-consistency", "ranked-vote"])

@@ -43,10 +43,10 @@ def script_of(opinions, otherwise=(0.5, 0.5)):
     """Verdicts: by response, the chances of "Y" about (restart, right); the rest is "N"."""
 
     def script(text):
-        _, _, behind = text.partition("assistant: ")
-        response, _, asked = behind.partition("\nuser: ")
+        _, _, conversation = text.partition("assistant: ")
+        response, _, last_question = conversation.partition("\nuser: ")
         restart, right = opinions.get(response, otherwise)
-        yes = restart if "better than it?" in asked else right
+        yes = restart if "better than it?" in last_question else right
         return {"Y": yes, "N": 1 - yes}
 
     return script
@@ -57,7 +57,7 @@ def odds(p):
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     count = 0
 
@@ -78,9 +78,9 @@ async def desk(tmp_path):
     await store.aclose()
 
 
-async def test_both_logits_the_prior_and_their_sum(desk):
+async def test_both_logits_the_prior_and_their_sum(harness):
     model = ScriptedModel(script_of({"It is 4.": (0.2, 0.9), "It is 5.": (0.7, 0.6), "": (0.4, 0.8)}))
-    evaluator, run = await desk(model)
+    evaluator, run = await harness(model)
     good, bad = await evaluator.evaluate(["It is 4.", "It is 5."])
     prior = (odds(0.8) - odds(0.4)) / 2
     assert (good.restart, good.right) == (pytest.approx(odds(0.2)), pytest.approx(odds(0.9)))
@@ -94,7 +94,7 @@ async def test_both_logits_the_prior_and_their_sum(desk):
     assert run.ledger.usage().completion_tokens == 0
 
 
-async def test_one_batch_and_the_empty_response_once_for_each_form(desk, monkeypatch):
+async def test_one_batch_and_the_empty_response_once_for_each_form(harness, monkeypatch):
     model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5})
     batches = []
     ask = model.next_token
@@ -104,7 +104,7 @@ async def test_one_batch_and_the_empty_response_once_for_each_form(desk, monkeyp
         return await ask(prompts, top)
 
     monkeypatch.setattr(model, "next_token", noted)
-    evaluator, _ = await desk(model)
+    evaluator, _ = await harness(model)
     await evaluator.evaluate(["a", "b", "a", "c"])
     await evaluator.evaluate(["d"])
     await evaluator.evaluate(["d"], unfinished=True)
@@ -117,17 +117,17 @@ async def test_one_batch_and_the_empty_response_once_for_each_form(desk, monkeyp
     assert all(p.prefix == "Answer:" for batch in batches for p in batch)
 
 
-async def test_a_constant_preference_for_yes_gives_no_signal(desk):
-    evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 0.9, "N": 0.1}))
+async def test_a_constant_preference_for_yes_gives_no_signal(harness):
+    evaluator, _ = await harness(ScriptedModel(lambda text: {"Y": 0.9, "N": 0.1}))
     (made,) = await evaluator.evaluate(["It is 4."])
     assert (made.u, made.v, made.q) == (0.0, 0.0, 0.5)
     assert made.restart == made.right == pytest.approx(odds(0.9))
 
 
-async def test_swapping_yes_and_no_negates_the_score_before_the_prior(desk):
+async def test_swapping_yes_and_no_negates_the_score_before_the_prior(harness):
     opinions = {"It is 4.": (0.2, 0.9), "": (0.4, 0.8)}
-    plain, _ = await desk(ScriptedModel(script_of(opinions)))
-    swapped, _ = await desk(ScriptedModel(script_of(opinions)), prompts=EvaluationPrompts(yes="No", no="Yes"))
+    plain, _ = await harness(ScriptedModel(script_of(opinions)))
+    swapped, _ = await harness(ScriptedModel(script_of(opinions)), prompts=EvaluationPrompts(yes="No", no="Yes"))
     (one,), (other,) = await plain.evaluate(["It is 4."]), await swapped.evaluate(["It is 4."])
     assert other.u == -one.u != 0
     assert (other.restart, other.right) == (-one.restart, -one.right)
@@ -158,81 +158,81 @@ async def test_calibration_keeps_the_order(tmp_path_factory, shares, alpha, beta
     )
 
 
-async def test_without_a_verdict_there_is_no_signal(desk):
+async def test_without_a_verdict_there_is_no_signal(harness):
     def script(text):
         return {"H": 0.6, "Y": 0.3, "N": 0.1} if "vague" in text else {"Y": 0.6, "N": 0.4}
 
-    evaluator, _ = await desk(ScriptedModel(script))
+    evaluator, _ = await harness(ScriptedModel(script))
     vague, empty, clear = await evaluator.evaluate(["vague", " \n", "clear"])
     assert (vague, empty) == (None, None)
     assert clear.coverage == pytest.approx(1)
     assert await evaluator.qualities([]) == []
 
 
-async def test_a_prior_without_a_verdict_is_not_taken_away(desk):
+async def test_a_prior_without_a_verdict_is_not_taken_away(harness):
     def script(text):
         return {"Y": 0.8, "N": 0.2} if "It is 4." in text else {"T": 1.0}
 
-    evaluator, _ = await desk(ScriptedModel(script))
+    evaluator, _ = await harness(ScriptedModel(script))
     (made,) = await evaluator.evaluate(["It is 4."])
     assert (made.prior, made.v) == (None, made.u)
 
 
-async def test_thoughts_are_not_shown_and_a_long_one_only_by_its_end(desk, monkeypatch):
+async def test_thoughts_are_not_shown_and_a_long_one_only_by_its_end(harness, monkeypatch):
     model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5})
-    seen = []
+    shown = []
     ask = model.next_token
 
     async def noted(prompts, top=20):
-        seen.extend(p.messages[1].content for p in prompts)
+        shown.extend(p.messages[1].content for p in prompts)
         return await ask(prompts, top)
 
     monkeypatch.setattr(model, "next_token", noted)
-    evaluator, _ = await desk(model, prefix="<think>\n\n</think>\n\n")
+    evaluator, _ = await harness(model, prefix="<think>\n\n</think>\n\n")
     thought = "<think>" + "x" * 5000
     await evaluator.evaluate(["<think>hm</think>It is 4.", thought])
-    assert seen[0] == "It is 4."
-    assert seen[2] == thought[-TAIL_CHARS:]
+    assert shown[0] == "It is 4."
+    assert shown[2] == thought[-TAIL_CHARS:]
 
 
-async def test_a_response_that_does_not_fit_loses_its_middle_and_replays_so(desk):
+async def test_a_response_that_does_not_fit_loses_its_middle_and_replays_so(harness):
     model = ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}, context_tokens=400)
-    seen = []
+    shown = []
     ask = model.next_token
 
     async def noted(prompts, top=20):
-        seen.extend(prompts)
+        shown.extend(prompts)
         return await ask(prompts, top)
 
     model.next_token = noted
-    evaluator, run = await desk(model)
+    evaluator, run = await harness(model)
     (made,) = await evaluator.evaluate(["a" * 300 + "b" * 300])
     assert made is not None
-    for prompt in seen[:2]:
+    for prompt in shown[:2]:
         assert model.count_tokens(prompt) == 400 - 4  # room for the verdict, and not a character less
         shown = prompt.messages[1].content
         assert shown.startswith("aaa")
         assert GAP in shown
         assert shown.endswith("bbb")
-    before = len(seen)
+    before = len(shown)
     model.count_tokens = lambda prompt: None  # as in a replay
-    again, _ = await desk(model, name=run.id)
+    again, _ = await harness(model, name=run.id)
     assert await again.evaluate(["a" * 300 + "b" * 300]) == [made]
-    assert len(seen) == before
+    assert len(shown) == before
 
 
-async def test_a_question_that_fills_the_context_leaves_no_signal(desk):
-    evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 1.0}, context_tokens=60))
+async def test_a_question_that_fills_the_context_leaves_no_signal(harness):
+    evaluator, _ = await harness(ScriptedModel(lambda text: {"Y": 1.0}, context_tokens=60))
     assert await evaluator.evaluate(["It is 4."]) == [None]
 
 
-async def test_an_exhausted_budget_is_reported(desk):
-    evaluator, _ = await desk(ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}), budget=Budget(calls=3))
+async def test_an_exhausted_budget_is_reported(harness):
+    evaluator, _ = await harness(ScriptedModel(lambda text: {"Y": 0.5, "N": 0.5}), budget=Budget(calls=3))
     with pytest.raises(BudgetExceeded):
         await evaluator.evaluate(["It is 4."])
 
 
-async def test_verdicts_are_sampled_where_no_distribution_is_shown(desk, monkeypatch):
+async def test_verdicts_are_sampled_where_no_distribution_is_shown(harness, monkeypatch):
     def script(text):
         written = text.rpartition("assistant: Answer:")[2]
         word = "no" if RESTART in text else "Yes."
@@ -241,7 +241,7 @@ async def test_verdicts_are_sampled_where_no_distribution_is_shown(desk, monkeyp
     model = ScriptedModel(script)
     can = model.capabilities.model_copy(update={"top_logprobs": 4})
     monkeypatch.setattr(ScriptedModel, "capabilities", can)
-    evaluator, run = await desk(model, num_verdicts=6)
+    evaluator, run = await harness(model, num_verdicts=6)
     (made,) = await evaluator.evaluate(["It is 4."])
     expected = math.log(6.5 / 0.5)
     assert (made.restart, made.right) == (pytest.approx(-expected), pytest.approx(expected))
@@ -252,10 +252,10 @@ async def test_verdicts_are_sampled_where_no_distribution_is_shown(desk, monkeyp
 
 
 def test_spellings_are_summed_and_beginnings_count():
-    told = distribution(
+    tokens = distribution(
         **{"Yes": 0.3, " yes": 0.2, "\u2581YES": 0.1, "No": 0.1, "\u0120no": 0.1, "n": 0.05, "Maybe": 0.1}
     )
-    log_odds, coverage = verdict_from_distribution(told)
+    log_odds, coverage = verdict_from_distribution(tokens)
     assert log_odds == pytest.approx(math.log(0.6 / 0.25))
     assert coverage == pytest.approx(0.85)
 
@@ -276,8 +276,8 @@ def test_an_ambiguous_beginning_is_no_word():
 
 
 def test_sampled_verdicts_are_counted_with_a_half():
-    said = [Completion(text=t, finish_reason="stop") for t in ("Yes", " no.", "**yes**", "Perhaps", "")]
-    log_odds, share = verdict_from_samples(said)
+    completions = [Completion(text=t, finish_reason="stop") for t in ("Yes", " no.", "**yes**", "Perhaps", "")]
+    log_odds, share = verdict_from_samples(completions)
     assert (log_odds, share) == (math.log(2.5 / 1.5), 0.6)
     assert verdict_from_samples([]) == (0.0, 0.0)
 

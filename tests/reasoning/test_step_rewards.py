@@ -1,4 +1,4 @@
-"""What a search scores with: reward models, exact arithmetic, rollouts, log-probabilities; nothing is scored twice."""
+"""Step rewards: reward models, exact arithmetic, rollouts and log-probabilities; no step is scored twice."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def chance(step):
 
 @pytest.fixture
 async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
-class Desk:
+class Harness:
     def __init__(self, store):
         self.store, self.sink, self.begun = store, MemorySink(), set()
 
@@ -63,8 +63,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(store):
-    return Desk(store)
+def harness(store):
+    return Harness(store)
 
 
 def by_model(reward, run):
@@ -93,22 +93,22 @@ def test_nothing_cannot_be_aggregated():
 
 @pytest.mark.parametrize("one_pass", [True, False])
 @pytest.mark.parametrize(("how", "value"), [("last", 0.8), ("min", 0.5), ("prod", 0.36), ("mean", 2.2 / 3)])
-async def test_a_reward_model_scores_the_steps(desk, one_pass, how, value):
-    source = by_model(ScriptedReward(chance, one_pass=one_pass), await desk.run())
+async def test_a_reward_model_scores_the_steps(harness, one_pass, how, value):
+    source = by_model(ScriptedReward(chance, one_pass=one_pass), await harness.run())
     scores = await source.score("q", [["a", "b", "c"], ["d"]], how)
     assert scores == [pytest.approx(value), pytest.approx(0.2)]
 
 
-async def test_the_prefix_as_one_step(desk):
+async def test_the_prefix_as_one_step(harness):
     reward = ScriptedReward(lambda step: 0.7 if step == "a\nb" else 0.1)
-    source = by_model(reward, await desk.run())
+    source = by_model(reward, await harness.run())
     assert await source.score("q", [["a", "b"], ["a"]], "model") == [pytest.approx(0.7), pytest.approx(0.1)]
 
 
 @pytest.mark.parametrize("how", ["last", "min", "prod", "mean"])
-async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(desk, how):
+async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(harness, how):
     reward = ScriptedReward(chance, one_pass=False)
-    run = await desk.run()
+    run = await harness.run()
     source = by_model(reward, run)
     await source.score("q", [["a"], ["b"], ["a"]], how)
     await source.score("q", [["a", "b"], ["a", "c"], ["b", "d"], ["a"]], how)
@@ -124,34 +124,34 @@ async def test_a_frontier_is_one_call_and_no_prefix_is_scored_twice(desk, how):
     assert scores == [pytest.approx(aggregate_scores(values, how)), pytest.approx(aggregate_scores(values[:2], how))]
 
 
-async def test_scoring_only_the_last_step_takes_one_pass(desk):
+async def test_scoring_only_the_last_step_takes_one_pass(harness):
     reward = ScriptedReward(chance, one_pass=False)
-    source = by_model(reward, await desk.run())
+    source = by_model(reward, await harness.run())
     assert await source.score("q", [["a", "b", "c"]], "last") == [pytest.approx(0.8)]
     assert source.num_passes == 1
 
 
-async def test_what_is_known_of_the_steps_serves_every_aggregation(desk):
+async def test_what_is_known_of_the_steps_serves_every_aggregation(harness):
     reward = ScriptedReward(chance, one_pass=False)
-    source = by_model(reward, await desk.run())
+    source = by_model(reward, await harness.run())
     for how in ("mean", "prod", "min", "last"):
         await source.score("q", [["a", "b", "c"]], how)
     assert source.num_passes == 3
 
 
-async def test_a_model_of_one_pass_takes_one_pass_a_prefix(desk):
+async def test_a_model_of_one_pass_takes_one_pass_a_prefix(harness):
     reward = ScriptedReward(chance)
-    run = await desk.run()
+    run = await harness.run()
     source = by_model(reward, run)
     await source.score("q", [["a"], ["a", "b"], ["a", "b", "c"]], "prod")
     await source.score("q", [["a"], ["a", "b"]], "prod")
     assert source.num_passes == run.ledger.usage().reward_calls == 3
 
 
-async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(desk):
+async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(harness):
     for one_pass in (True, False):
         reward = ScriptedReward(chance, one_pass=one_pass)
-        source = by_model(reward, await desk.run(str(one_pass)))
+        source = by_model(reward, await harness.run(str(one_pass)))
         assert await source.score("q", [["a"], ["bad"], ["c"]], "min") == [
             pytest.approx(0.9),
             None,
@@ -163,17 +163,17 @@ async def test_a_failed_prefix_does_not_affect_siblings_and_is_not_scored_again(
         assert not source.budget_exhausted
 
 
-async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(desk):
+async def test_blank_steps_do_not_count_and_a_prefix_without_steps_has_no_score(harness):
     reward = ScriptedReward(chance)
-    source = by_model(reward, await desk.run())
+    source = by_model(reward, await harness.run())
     assert await source.score("q", [[], [" \n"], ["a\n\n", " "]], "last") == [None, None, pytest.approx(0.9)]
     assert await source.score("q", [], "last") == []
     assert reward.asked == [("q", [["a"]], "last")]
 
 
 @pytest.mark.parametrize("one_pass", [True, False])
-async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(desk, one_pass):
-    run = await desk.run(reward_calls=2)
+async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(harness, one_pass):
+    run = await harness.run(reward_calls=2)
     source = by_model(ScriptedReward(chance, one_pass=one_pass), run)
     assert await source.score("q", [["a"], ["b"], ["c"]], "min") == [pytest.approx(0.9), pytest.approx(0.5), None]
     assert source.budget_exhausted
@@ -182,29 +182,29 @@ async def test_a_budget_of_passes_scores_the_first_prefixes_and_reports_it(desk,
     assert run.ledger.exhausted == "reward_calls"
 
 
-async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(desk):
-    source = by_model(ScriptedReward(chance, one_pass=False), await desk.run(reward_calls=2))
+async def test_a_prefix_whose_earlier_steps_could_not_be_paid_has_no_score_yet(harness):
+    source = by_model(ScriptedReward(chance, one_pass=False), await harness.run(reward_calls=2))
     assert await source.score("q", [["a", "b", "c"]], "prod") == [None]
     assert await source.score("q", [["a", "b"]], "prod") == [pytest.approx(0.45)]
 
 
-async def test_another_problem_is_another_score(desk):
+async def test_another_problem_is_another_score(harness):
     reward = ScriptedReward(chance)
-    source = by_model(reward, await desk.run())
+    source = by_model(reward, await harness.run())
     await source.score("p", [["a"]])
     await source.score("q", [["a"]])
     assert [problem for problem, _, _ in reward.asked] == ["p", "q"]
 
 
-async def test_a_resumed_run_scores_nothing_again(desk):
+async def test_a_resumed_run_scores_nothing_again(harness):
     reward = ScriptedReward(chance, one_pass=False)
-    first = await by_model(reward, await desk.run()).score("q", [["a", "b"], ["c"]], "prod")
-    assert await by_model(reward, await desk.run()).score("q", [["a", "b"], ["c"]], "prod") == first
+    first = await by_model(reward, await harness.run()).score("q", [["a", "b"], ["c"]], "prod")
+    assert await by_model(reward, await harness.run()).score("q", [["a", "b"], ["c"]], "prod") == first
     assert len(reward.asked) == 1
 
 
-async def test_the_record_names_what_scored(desk):
-    run = await desk.run()
+async def test_the_record_names_what_scored(harness):
+    run = await harness.run()
     model = MeteredModel(ScriptedModel(replies("The answer is 4.")), "main", run)
     sources: list[StepReward] = [
         by_model(ScriptedReward(chance), run),
@@ -214,7 +214,7 @@ async def test_the_record_names_what_scored(desk):
     ]
     for source in sources:
         await source.score("q", [["a"]], "min")
-    notes = [e.data for e in desk.sink.of_type("strategy.note") if e.name == "prefixes.scored"]
+    notes = [e.data for e in harness.sink.of_type("strategy.note") if e.name == "prefixes.scored"]
     assert [note["by"] for note in notes] == [
         "process reward model local/scripted-reward",
         "arithmetic, checked exactly",
@@ -249,17 +249,19 @@ CALCULATION = ["2 + 2 = 4 and 4 * 2 = 8", "so far, so good", "8 - 1 = 6", "6 + 1
         (4, "model", 0.0),
     ],
 )
-async def test_arithmetic_is_checked_step_by_step(desk, steps, how, value):
-    assert await ArithmeticStepReward(await desk.run()).score("q", [CALCULATION[:steps]], how) == [pytest.approx(value)]
+async def test_arithmetic_is_checked_step_by_step(harness, steps, how, value):
+    assert await ArithmeticStepReward(await harness.run()).score("q", [CALCULATION[:steps]], how) == [
+        pytest.approx(value)
+    ]
 
 
-async def test_the_share_of_right_calculations(desk):
-    source = ArithmeticStepReward(await desk.run(), strict=False)
+async def test_the_share_of_right_calculations(harness):
+    source = ArithmeticStepReward(await harness.run(), strict=False)
     assert await source.score("q", [CALCULATION, ["1 + 1 = 2, 1 + 2 = 4"]], "model") == [0.75, 0.5]
 
 
-async def test_a_prefix_that_calculates_nothing_is_unknown(desk):
-    run = await desk.run()
+async def test_a_prefix_that_calculates_nothing_is_unknown(harness):
+    run = await harness.run()
     assert await ArithmeticStepReward(run).score("q", [["so"], ["x = y"]]) == [0.5, 0.5]
     assert await ArithmeticStepReward(run, unknown=None).score("q", [["so"], ["1 + 1 = 2"]]) == [None, 1.0]
 
@@ -282,24 +284,24 @@ def grown(*steps):
     ("how", "value"),
     [("last", 0.25**0.5), ("min", 0.5), ("prod", 0.25), ("mean", 0.5), ("model", (0.125 * 0.25) ** (1 / 5))],
 )
-async def test_mean_log_probabilities(desk, how, value):
-    source = LogprobStepReward(await desk.run())
+async def test_mean_log_probabilities(harness, how, value):
+    source = LogprobStepReward(await harness.run())
     assert await source.score("q", [grown((0.125, 3), (0.25, 2))], how) == [pytest.approx(value)]
 
 
-async def test_unknown_log_probabilities_have_no_score(desk):
-    source = LogprobStepReward(await desk.run())
+async def test_unknown_log_probabilities_have_no_score(harness):
+    source = LogprobStepReward(await harness.run())
     partly = grown((None, 0), (0.25, 2))
     assert await source.score("q", [["a"], partly], "min") == [None, None]
     assert await source.score("q", [partly, grown((0.25, 2), (None, 3))], "last") == [pytest.approx(0.5), None]
 
 
-async def test_the_steps_of_a_sampler_carry_their_log_probabilities(desk):
-    run = await desk.run()
+async def test_the_steps_of_a_sampler_carry_their_log_probabilities(harness):
+    run = await harness.run()
     model = MeteredModel(ScriptedModel(replies("a.\n\nz", "bb.\n\nz", weights=[1, 3])), "main", run)
     made = await StepSampler(model, PROMPT, QUESTION, run, StepOptions(temperature=1.0)).expand([Prefix()], 12)
-    found = {s.text: s.after for s in made.expansions[0].distinct}
-    scores = await LogprobStepReward(run).score("q", [found["a."], found["bb."]])
+    prefixes = {s.text: s.after for s in made.expansions[0].distinct}
+    scores = await LogprobStepReward(run).score("q", [prefixes["a."], prefixes["bb."]])
     assert scores == [pytest.approx(0.25 ** (1 / 4)), pytest.approx(0.75 ** (1 / 5))]
 
 
@@ -307,7 +309,7 @@ async def test_the_steps_of_a_sampler_carry_their_log_probabilities(desk):
 
 
 def outcome(text):
-    """What follows "good" is mostly 4, what follows "poor" 5 or 6 or nothing."""
+    """After "good" the answer is mostly 4, after "poor" 5, 6 or missing."""
     written = text.rpartition("assistant: ")[2]
     step, _, rest = written.partition("\n\n")
     ends = {"good": ["The answer is 4."], "poor": ["The answer is 5.", "The answer is 6.", "I give up"]}[step]
@@ -319,8 +321,8 @@ def rollouts(model, run, **options):
     return RolloutStepReward(finisher, QUESTION, run, **options)
 
 
-async def test_rollouts_are_scored_by_the_answer_of_the_majority(desk):
-    model, run = ScriptedModel(outcome), await desk.run()
+async def test_rollouts_are_scored_by_the_answer_of_the_majority(harness):
+    model, run = ScriptedModel(outcome), await harness.run()
     source = rollouts(model, run, times=6)
     assert await source.score("q", [["good"], ["poor"]]) == [1.0, 0.0]
     assert len(model.generate_calls) == 1
@@ -330,8 +332,8 @@ async def test_rollouts_are_scored_by_the_answer_of_the_majority(desk):
     assert await source.score("q", [["poor"], ["good"]], "min") == [0.0, 1.0]
 
 
-async def test_a_prefix_keeps_its_rollouts_and_its_score(desk):
-    model, run = ScriptedModel(outcome), await desk.run()
+async def test_a_prefix_keeps_its_rollouts_and_its_score(harness):
+    model, run = ScriptedModel(outcome), await harness.run()
     source = rollouts(model, run, times=5)
     (before,) = await source.score("q", [["poor"]])
     assert 0 < before <= 1  # its own answers are the majority so far
@@ -339,8 +341,8 @@ async def test_a_prefix_keeps_its_rollouts_and_its_score(desk):
     assert [len(r.indices) for call in model.generate_calls for r in call] == [5, 5]
 
 
-async def test_a_scorer_replaces_the_majority_of_rollouts(desk):
-    run = await desk.run()
+async def test_a_scorer_replaces_the_majority_of_rollouts(harness):
+    run = await harness.run()
     source = rollouts(
         ScriptedModel(outcome), run, times=8, scorer=lambda candidate: 0.25 if candidate.answer == "4" else 0.5
     )
@@ -348,8 +350,8 @@ async def test_a_scorer_replaces_the_majority_of_rollouts(desk):
     assert source.name == "a scorer of rollouts, 8 each"
 
 
-async def test_a_terminal_prefix_is_its_own_rollout(desk):
-    model, run = ScriptedModel(outcome), await desk.run()
+async def test_a_terminal_prefix_is_its_own_rollout(harness):
+    model, run = ScriptedModel(outcome), await harness.run()
     source = rollouts(model, run, times=3)
     right = Prefix(("good", "The answer is 4."), "good\n\nThe answer is 4.", None, terminal=True)
     wrong = Prefix(("good", "The answer is 7."), "good\n\nThe answer is 7.", None, terminal=True)
@@ -357,42 +359,42 @@ async def test_a_terminal_prefix_is_its_own_rollout(desk):
     assert [len(r.indices) for r in model.generate_calls[0]] == [3]
 
 
-async def test_a_prefix_whose_rollouts_all_fail_has_no_score(desk):
-    model, run = ScriptedModel(outcome, failing=frozenset({0, 1})), await desk.run()
+async def test_a_prefix_whose_rollouts_all_fail_has_no_score(harness):
+    model, run = ScriptedModel(outcome, failing=frozenset({0, 1})), await harness.run()
     source = rollouts(model, run, times=2)
     assert await source.score("q", [["good"]]) == [None]
     assert not source.budget_exhausted
 
 
-async def test_rollouts_without_answers_do_not_agree(desk):
-    source = rollouts(ScriptedModel(replies("I give up")), await desk.run(), times=2)
+async def test_rollouts_without_answers_do_not_agree(harness):
+    source = rollouts(ScriptedModel(replies("I give up")), await harness.run(), times=2)
     assert await source.score("q", [["I"]]) == [0.0]
 
 
-async def test_rollouts_that_the_budget_does_not_cover_leave_no_score(desk):
-    model, run = ScriptedModel(outcome), await desk.run(calls=1)
+async def test_rollouts_that_the_budget_does_not_cover_leave_no_score(harness):
+    model, run = ScriptedModel(outcome), await harness.run(calls=1)
     source = rollouts(model, run, times=2)
     assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
     assert source.budget_exhausted
-    run = await desk.run("s", tokens=35)
+    run = await harness.run("s", tokens=35)
     source = rollouts(ScriptedModel(outcome), run, times=1)
     assert await source.score("q", [["good"], ["poor"]]) == [1.0, None]
     assert source.budget_exhausted
     assert run.ledger.usage().completion_tokens <= 35
 
 
-async def test_a_resumed_run_finishes_nothing_again(desk):
+async def test_a_resumed_run_finishes_nothing_again(harness):
     model = ScriptedModel(outcome)
-    first = await rollouts(model, await desk.run(), times=4).score("q", [["poor"], ["good"]])
-    assert await rollouts(model, await desk.run(), times=4).score("q", [["poor"], ["good"]]) == first
+    first = await rollouts(model, await harness.run(), times=4).score("q", [["poor"], ["good"]])
+    assert await rollouts(model, await harness.run(), times=4).score("q", [["poor"], ["good"]]) == first
     assert len(model.generate_calls) == 1
 
 
 # -- finishing
 
 
-async def test_an_answer_can_be_forced(desk):
-    model, run = ScriptedModel(replies("good\n\nTherefore, the answer is 4.")), await desk.run()
+async def test_an_answer_can_be_forced(harness):
+    model, run = ScriptedModel(replies("good\n\nTherefore, the answer is 4.")), await harness.run()
     finisher = RolloutSampler(MeteredModel(model, "main", run), PROMPT, QUESTION, run, max_tokens=40, temperature=0.0)
     begun = Prefix(("good",), "good\n\n", tuple(map(ord, "good\n\n")))
     made = await finisher.finish([begun, begun], opener="Therefore, the answer is ")
@@ -408,8 +410,8 @@ async def test_an_answer_can_be_forced(desk):
         await finisher.finish([begun], 0)
 
 
-async def test_finishing_keeps_what_is_to_be_kept(desk):
-    run = await desk.run(tokens=100)
+async def test_finishing_keeps_what_is_to_be_kept(harness):
+    run = await harness.run(tokens=100)
     model = MeteredModel(ScriptedModel(replies("x" * 200)), "main", run)
     made = await RolloutSampler(model, PROMPT, QUESTION, run, max_tokens=80).finish([Prefix()], 2, keep_tokens=50)
     assert made.budget_exhausted

@@ -1,4 +1,4 @@
-"""Continuing the beginnings of replies by one step: batches, boundaries, duplicates, budgets, resuming."""
+"""Step sampling: batches, boundaries, duplicates, budgets and resuming."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from reason.core.errors import UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.continuations import Prefix
 from support.scripted_model import END, ScriptedModel, replies
-from support.step_sampling import CHAIN, ROOT, Desk, walk
+from support.step_sampling import CHAIN, ROOT, Harness, walk
 
 
 @pytest.fixture
 async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
 # -- boundaries
 
 
 async def test_steps_end_at_blank_lines_and_the_last_one_states_the_answer(store):
-    desk = Desk(store, ScriptedModel(replies(CHAIN)))
-    steps = await walk(await desk.sampler())
+    harness = Harness(store, ScriptedModel(replies(CHAIN)))
+    steps = await walk(await harness.sampler())
     assert [s.text for s in steps] == ["Step 1: two.", "Step 2: and two.", "The answer is 4."]
     assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "answer"]
     assert [s.terminal for s in steps] == [False, False, True]
@@ -36,14 +36,14 @@ async def test_steps_end_at_blank_lines_and_the_last_one_states_the_answer(store
     assert last.text == CHAIN
     assert last.token_ids == tuple(map(ord, CHAIN + END))
     assert [s.tokens for s in steps] == [len("Step 1: two.\n\n"), len("Step 2: and two.\n\n"), len("The answer is 4.E")]
-    assert desk.spent.completion_tokens == len(CHAIN) + 1
+    assert harness.spent.completion_tokens == len(CHAIN) + 1
     assert last.logprobs == (0.0, 0.0, 0.0)
 
 
 async def test_every_prefix_is_sent_as_the_tokens_that_came_back(store):
-    desk = Desk(store, ScriptedModel(replies(CHAIN)))
-    await walk(await desk.sampler())
-    sent = [r.prompt.prefix for call in desk.model.generate_calls for r in call]
+    harness = Harness(store, ScriptedModel(replies(CHAIN)))
+    await walk(await harness.sampler())
+    sent = [r.prompt.prefix for call in harness.model.generate_calls for r in call]
     assert sent[0] == ""
     assert sent[1:] == [
         tuple(map(ord, "Step 1: two.\n\n")),
@@ -52,14 +52,14 @@ async def test_every_prefix_is_sent_as_the_tokens_that_came_back(store):
 
 
 async def test_a_text_that_ends_without_an_answer_ends_too(store):
-    desk = Desk(store, ScriptedModel(replies("One.\n\nTwo.")))
-    steps = await walk(await desk.sampler())
+    harness = Harness(store, ScriptedModel(replies("One.\n\nTwo.")))
+    steps = await walk(await harness.sampler())
     assert [(s.text, s.end_reason) for s in steps] == [("One.", "delimiter"), ("Two.", "end")]
-    assert desk.run.degraded == []
+    assert harness.run.degraded == []
 
 
 @pytest.mark.parametrize(
-    "whole",
+    "text",
     [
         "```python\na = 1\n\nb = 2\n\nc = 3\n```",
         "So\n\\[\nx\n\n= 1\n\\]",
@@ -68,75 +68,75 @@ async def test_a_text_that_ends_without_an_answer_ends_too(store):
         "~~~\n```\n\n~~~",
     ],
 )
-async def test_a_blank_line_in_code_or_a_formula_ends_no_step(store, whole):
-    desk = Desk(store, ScriptedModel(replies(f"{whole}\n\nThe answer is 4.")))
-    sampler = await desk.sampler()
+async def test_a_blank_line_in_code_or_a_formula_ends_no_step(store, text):
+    harness = Harness(store, ScriptedModel(replies(f"{text}\n\nThe answer is 4.")))
+    sampler = await harness.sampler()
     steps = await walk(sampler)
-    assert [s.text for s in steps] == [whole, "The answer is 4."]
-    inside = whole.count("\n\n")
-    assert len(desk.model.generate_calls) == 2 + inside
-    assert steps[0].tokens == len(whole) + 2
-    assert steps[0].token_ids == tuple(map(ord, whole + "\n\n"))
-    assert desk.spent.completion_tokens == sum(s.tokens for s in steps)
+    assert [s.text for s in steps] == [text, "The answer is 4."]
+    inside = text.count("\n\n")
+    assert len(harness.model.generate_calls) == 2 + inside
+    assert steps[0].tokens == len(text) + 2
+    assert steps[0].token_ids == tuple(map(ord, text + "\n\n"))
+    assert harness.spent.completion_tokens == sum(s.tokens for s in steps)
 
 
 async def test_an_answer_within_open_code_is_none_and_a_text_may_end_there(store):
     text = "```\n# The answer is 5\n\nprint(4)"
-    desk = Desk(store, ScriptedModel(replies(text)))
-    (step,) = await walk(await desk.sampler())
+    harness = Harness(store, ScriptedModel(replies(text)))
+    (step,) = await walk(await harness.sampler())
     assert (step.text, step.end_reason) == (text, "end")
 
 
 async def test_only_unfinished_steps_are_continued(store):
-    desk = Desk(store, ScriptedModel(replies("```\na\n\nb\n```\n\nX", "Plain.\n\nX")))
-    made = await (await desk.sampler()).expand([ROOT], 8)
+    harness = Harness(store, ScriptedModel(replies("```\na\n\nb\n```\n\nX", "Plain.\n\nX")))
+    made = await (await harness.sampler()).expand([ROOT], 8)
     (expansion,) = made.expansions
     fenced = [s for s in expansion.samples if s.text.startswith("```")]
     assert 0 < len(fenced) < 8
     assert {s.text for s in expansion.samples} == {"```\na\n\nb\n```", "Plain."}
-    assert [sum(len(r.indices) for r in call) for call in desk.model.generate_calls] == [8, len(fenced)]
+    assert [sum(len(r.indices) for r in call) for call in harness.model.generate_calls] == [8, len(fenced)]
     assert made.num_rounds == 2
 
 
 async def test_a_step_that_is_too_long_ends_at_its_cap_and_continues_exactly(store):
     text = "x" * 25
-    desk = Desk(store, ScriptedModel(replies(text)))
-    steps = await walk(await desk.sampler(max_step_tokens=10))
+    harness = Harness(store, ScriptedModel(replies(text)))
+    steps = await walk(await harness.sampler(max_step_tokens=10))
     assert [(s.text, s.end_reason) for s in steps] == [("x" * 10, "cap"), ("x" * 10, "cap"), ("x" * 5, "end")]
     assert steps[-1].after.text == text
 
 
 async def test_the_cap_counts_all_rounds_of_a_step(store):
-    desk = Desk(store, ScriptedModel(replies("```\na\n\n" + "b" * 50)))
-    (step, *_) = await walk(await desk.sampler(max_step_tokens=20))
+    harness = Harness(store, ScriptedModel(replies("```\na\n\n" + "b" * 50)))
+    (step, *_) = await walk(await harness.sampler(max_step_tokens=20))
     assert (step.end_reason, step.tokens, step.text) == ("cap", 20, "```\na\n\n" + "b" * 13)
 
 
 async def test_an_answer_at_a_cut_counts_only_if_complete(store):
-    desk = Desk(store, ScriptedModel(replies("The answer is 421.5 and that is all there is to say about it.")))
-    (half, *_) = await walk(await desk.sampler(max_step_tokens=len("The answer is 42")))
+    harness = Harness(store, ScriptedModel(replies("The answer is 421.5 and that is all there is to say about it.")))
+    (half, *_) = await walk(await harness.sampler(max_step_tokens=len("The answer is 42")))
     assert half.end_reason == "cap"
-    desk = Desk(store, ScriptedModel(replies("The answer is 4. And so on and on.")))
-    (whole,) = await walk(await desk.sampler("s", max_step_tokens=24))
-    assert (whole.end_reason, whole.tokens) == ("answer", 24)
+    harness = Harness(store, ScriptedModel(replies("The answer is 4. And so on and on.")))
+    (at_once,) = await walk(await harness.sampler("s", max_step_tokens=24))
+    assert (at_once.end_reason, at_once.tokens) == ("answer", 24)
 
 
 async def test_an_answer_that_an_earlier_step_states_does_not_end_a_later_one(store):
-    desk = Desk(store, ScriptedModel(replies("The answer is 5.\n\nNo, wait.\n\nThe answer is 4.")))
-    steps = await walk(await desk.sampler(), Prefix.from_steps(["The answer is 5."]))
+    harness = Harness(store, ScriptedModel(replies("The answer is 5.\n\nNo, wait.\n\nThe answer is 4.")))
+    steps = await walk(await harness.sampler(), Prefix.from_steps(["The answer is 5."]))
     assert [(s.text, s.end_reason) for s in steps] == [("No, wait.", "delimiter"), ("The answer is 4.", "answer")]
 
 
 async def test_an_answer_in_a_thought_is_none(store):
     chain = "<think>The answer is 5.\n\nNo.</think>\n\nThe answer is 4."
-    desk = Desk(store, ScriptedModel(replies(chain)))
-    steps = await walk(await desk.sampler())
+    harness = Harness(store, ScriptedModel(replies(chain)))
+    steps = await walk(await harness.sampler())
     assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "answer"]
 
 
 async def test_another_delimiter(store):
-    desk = Desk(store, ScriptedModel(replies("One.\nTwo.\nThe answer is 4.")))
-    steps = await walk(await desk.sampler(delimiter="\n"))
+    harness = Harness(store, ScriptedModel(replies("One.\nTwo.\nThe answer is 4.")))
+    steps = await walk(await harness.sampler(delimiter="\n"))
     assert [s.text for s in steps] == ["One.", "Two.", "The answer is 4."]
 
 
@@ -144,41 +144,41 @@ async def test_another_delimiter(store):
 
 
 async def test_a_frontier_is_one_call(store):
-    desk = Desk(store, ScriptedModel(replies("a.\n\nz", "b.\n\nz", "c.\n\nz")))
-    sampler = await desk.sampler()
+    harness = Harness(store, ScriptedModel(replies("a.\n\nz", "b.\n\nz", "c.\n\nz")))
+    sampler = await harness.sampler()
     level = [s.after for s in (await sampler.expand([ROOT], 30)).expansions[0].distinct]
     assert sorted(p.text for p in level) == ["a.\n\n", "b.\n\n", "c.\n\n"]
     made = await sampler.expand(level, 5)
-    assert len(desk.model.generate_calls) == 2
-    assert [len(r.indices) for r in desk.model.generate_calls[1]] == [5, 5, 5]
+    assert len(harness.model.generate_calls) == 2
+    assert [len(r.indices) for r in harness.model.generate_calls[1]] == [5, 5, 5]
     assert made.num_rounds == 1
     assert [len(e.samples) for e in made.expansions] == [5, 5, 5]
-    assert desk.spent.model_calls == 4
+    assert harness.spent.model_calls == 4
 
 
 async def test_siblings_that_say_the_same_are_duplicates_of_the_first(store):
-    desk = Desk(
+    harness = Harness(
         store, ScriptedModel(replies("Step 1: two  times.\n\nz", "1. two times.\n\nz", "**Step 7** two times.\n\nz"))
     )
-    made = await (await desk.sampler()).expand([ROOT], 12)
+    made = await (await harness.sampler()).expand([ROOT], 12)
     (expansion,) = made.expansions
     assert len(expansion.samples) == 12
     assert len({s.text for s in expansion.samples}) == 3
     assert len(expansion.distinct) == 1
     assert [s.duplicate_of for s in expansion.samples] == [None] + [0] * 11
-    assert made.tokens == desk.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
+    assert made.tokens == harness.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
 
 
 async def test_a_terminal_step_is_no_duplicate_of_an_open_one(store):
-    desk = Desk(store, ScriptedModel(replies("two", "two\n\nz")))
-    (expansion,) = (await (await desk.sampler()).expand([ROOT], 16)).expansions
+    harness = Harness(store, ScriptedModel(replies("two", "two\n\nz")))
+    (expansion,) = (await (await harness.sampler()).expand([ROOT], 16)).expansions
     assert {(s.text, s.terminal) for s in expansion.distinct} == {("two", True), ("two", False)}
     assert len(expansion.distinct) == 2
 
 
 async def test_empty_continuations_are_set_apart_and_counted(store):
-    desk = Desk(store, ScriptedModel(replies("", "\n\nx", "two.\n\nz")))
-    made = await (await desk.sampler()).expand([ROOT], 24)
+    harness = Harness(store, ScriptedModel(replies("", "\n\nx", "two.\n\nz")))
+    made = await (await harness.sampler()).expand([ROOT], 24)
     (expansion,) = made.expansions
     assert {s.text for s in expansion.samples} == {"two."}
     assert {(s.tokens, s.end_reason) for s in expansion.empty} == {(1, "end"), (2, "delimiter")}
@@ -187,13 +187,13 @@ async def test_empty_continuations_are_set_apart_and_counted(store):
 
 
 async def test_a_failed_sample_takes_no_sibling_along(store):
-    desk = Desk(store, ScriptedModel(replies(CHAIN), failing=frozenset({1})))
-    (expansion,) = (await (await desk.sampler()).expand([ROOT], 3)).expansions
+    harness = Harness(store, ScriptedModel(replies(CHAIN), failing=frozenset({1})))
+    (expansion,) = (await (await harness.sampler()).expand([ROOT], 3)).expansions
     assert (expansion.num_failed, [s.index for s in expansion.samples]) == (1, [0, 2])
 
 
 async def test_an_ended_prefix_and_no_continuations_are_refused(store):
-    sampler = await Desk(store, ScriptedModel(replies(CHAIN))).sampler()
+    sampler = await Harness(store, ScriptedModel(replies(CHAIN))).sampler()
     with pytest.raises(UserError, match="prefix 1 has ended"):
         await sampler.expand([ROOT, Prefix(("x",), "x", None, terminal=True)])
     with pytest.raises(UserError, match="must be positive, got 0"):
@@ -207,88 +207,88 @@ LETTERS = replies(*(f"{a}.\n\n{b}.\n\nThe answer is {i}." for i, a in enumerate(
 
 
 async def test_expanding_again_gives_new_samples_and_knows_the_old(store):
-    desk = Desk(store, ScriptedModel(LETTERS))
-    sampler = await desk.sampler()
+    harness = Harness(store, ScriptedModel(LETTERS))
+    sampler = await harness.sampler()
     first = (await sampler.expand([ROOT], 4)).expansions[0]
     again = (await sampler.expand([ROOT], 4)).expansions[0]
     assert [s.index for s in (*first.samples, *again.samples)] == list(range(8))
     distinct = [s.text for s in (*first.distinct, *again.distinct)]
     assert len(set(distinct)) == len(distinct)
-    whole = await (await Desk(store, ScriptedModel(LETTERS)).sampler("s")).expand([ROOT], 8)
-    assert [s.text for s in whole.expansions[0].samples] == [s.text for s in (*first.samples, *again.samples)]
+    at_once = await (await Harness(store, ScriptedModel(LETTERS)).sampler("s")).expand([ROOT], 8)
+    assert [s.text for s in at_once.expansions[0].samples] == [s.text for s in (*first.samples, *again.samples)]
 
 
 async def test_a_repeated_prefix_gets_new_samples(store):
-    desk = Desk(store, ScriptedModel(LETTERS))
-    made = await (await desk.sampler()).expand([ROOT, ROOT], 3)
+    harness = Harness(store, ScriptedModel(LETTERS))
+    made = await (await harness.sampler()).expand([ROOT, ROOT], 3)
     assert [[s.index for s in e.samples] for e in made.expansions] == [[0, 1, 2], [3, 4, 5]]
-    assert len(desk.model.generate_calls) == 1
-    assert [r.indices for r in desk.model.generate_calls[0]] == [(0, 1, 2, 3, 4, 5)]
+    assert len(harness.model.generate_calls) == 1
+    assert [r.indices for r in harness.model.generate_calls[0]] == [(0, 1, 2, 3, 4, 5)]
 
 
 async def test_sample_0_of_two_prefixes_uses_two_random_streams(store):
     coin = {"0": 0.5, "1": 0.5}
-    desk = Desk(store, ScriptedModel(lambda text: coin))
-    sampler = await desk.sampler(max_step_tokens=24)
+    harness = Harness(store, ScriptedModel(lambda text: coin))
+    sampler = await harness.sampler(max_step_tokens=24)
     prefixes = [Prefix((c,), c, (ord(c),)) for c in "pq"]
     one, other = (await sampler.expand([ROOT, *prefixes], 1)).expansions[1:]
     assert one.samples[0].text != other.samples[0].text
-    assert len({r.sampling.seed for r in desk.model.generate_calls[0]}) == 3
+    assert len({r.sampling.seed for r in harness.model.generate_calls[0]}) == 3
 
 
 async def tree(sampler, levels=3, k=3):
-    frontier, found = [ROOT], []
+    frontier, leaves = [ROOT], []
     for _ in range(levels):
         made = await sampler.expand(frontier, k)
-        found += [s for e in made.expansions for s in e.samples]
+        leaves += [s for e in made.expansions for s in e.samples]
         frontier = [s.after for e in made.expansions for s in e.distinct if not s.terminal]
         if not frontier:
             break
-    return found
+    return leaves
 
 
 async def test_a_resumed_run_gets_the_same_tree_and_pays_for_nothing_twice(store):
-    desk = Desk(store, ScriptedModel(LETTERS))
-    first = await tree(await desk.sampler())
-    made, calls = list(desk.model.made), len(desk.model.generate_calls)
-    again = await tree(await desk.sampler())
+    harness = Harness(store, ScriptedModel(LETTERS))
+    first = await tree(await harness.sampler())
+    made, calls = list(harness.model.made), len(harness.model.generate_calls)
+    again = await tree(await harness.sampler())
     assert again == first
-    assert desk.model.made == made
-    assert len(desk.model.generate_calls) == calls
-    assert desk.spent.replayed_tokens == desk.spent.completion_tokens > 0
+    assert harness.model.made == made
+    assert len(harness.model.generate_calls) == calls
+    assert harness.spent.replayed_tokens == harness.spent.completion_tokens > 0
 
 
 async def test_a_resumed_run_requests_only_the_rest(store):
-    desk = Desk(store, ScriptedModel(LETTERS))
-    await tree(await desk.sampler(), levels=1)
-    before = len(desk.model.made)
-    found = await tree(await desk.sampler(), levels=3)
-    assert len(desk.model.made) - before == len(found) - before
-    other = Desk(store, ScriptedModel(LETTERS))
-    assert await tree(await other.sampler("other"), levels=3) == found
+    harness = Harness(store, ScriptedModel(LETTERS))
+    await tree(await harness.sampler(), levels=1)
+    before = len(harness.model.made)
+    leaves = await tree(await harness.sampler(), levels=3)
+    assert len(harness.model.made) - before == len(leaves) - before
+    other = Harness(store, ScriptedModel(LETTERS))
+    assert await tree(await other.sampler("other"), levels=3) == leaves
 
 
 async def test_a_resumed_run_keeps_within_the_same_budget_in_the_same_way(store):
-    desk, budget = Desk(store, ScriptedModel(LETTERS)), Budget(tokens=150)
-    first = await tree(await desk.sampler(budget=budget))
-    spent, made = desk.spent.completion_tokens, len(desk.model.made)
-    assert [s.end_reason for s in first if not s.whole]
-    assert await tree(await desk.sampler(budget=budget)) == first
-    assert (desk.spent.completion_tokens, len(desk.model.made)) == (spent, made)
+    harness, budget = Harness(store, ScriptedModel(LETTERS)), Budget(tokens=150)
+    first = await tree(await harness.sampler(budget=budget))
+    spent, made = harness.spent.completion_tokens, len(harness.model.made)
+    assert [s.end_reason for s in first if not s.is_complete]
+    assert await tree(await harness.sampler(budget=budget)) == first
+    assert (harness.spent.completion_tokens, len(harness.model.made)) == (spent, made)
 
 
 async def test_another_seed_gives_other_steps(store):
-    desk = Desk(store, ScriptedModel(LETTERS))
-    assert [s.text for s in await tree(await desk.sampler(seed=3))] != [
-        s.text for s in await tree(await desk.sampler("s", seed=4))
+    harness = Harness(store, ScriptedModel(LETTERS))
+    assert [s.text for s in await tree(await harness.sampler(seed=3))] != [
+        s.text for s in await tree(await harness.sampler("s", seed=4))
     ]
 
 
 async def test_log_probabilities_are_summed_over_all_rounds(store):
-    desk = Desk(store, ScriptedModel(replies("```\na\n\nb\n```\n\nz", "```\na\n\nc\n```\n\nz", weights=[1, 3])))
-    (expansion,) = (await (await desk.sampler()).expand([ROOT], 12)).expansions
-    found = {s.text: s.logprob for s in expansion.samples}
-    assert found == {
+    harness = Harness(store, ScriptedModel(replies("```\na\n\nb\n```\n\nz", "```\na\n\nc\n```\n\nz", weights=[1, 3])))
+    (expansion,) = (await (await harness.sampler()).expand([ROOT], 12)).expansions
+    leaves = {s.text: s.logprob for s in expansion.samples}
+    assert leaves == {
         "```\na\n\nb\n```": pytest.approx(math.log(0.25)),
         "```\na\n\nc\n```": pytest.approx(math.log(0.75)),
     }
@@ -298,24 +298,24 @@ async def test_log_probabilities_are_summed_over_all_rounds(store):
 
 
 async def test_an_exhausted_budget_is_reported_not_raised(store):
-    desk = Desk(store, ScriptedModel(replies(CHAIN)))
-    sampler = await desk.sampler(budget=Budget(tokens=20))
+    harness = Harness(store, ScriptedModel(replies(CHAIN)))
+    sampler = await harness.sampler(budget=Budget(tokens=20))
     made = await sampler.expand([ROOT], 4)
     (expansion,) = made.expansions
     assert made.budget_exhausted
-    assert made.tokens == desk.spent.completion_tokens == 20
+    assert made.tokens == harness.spent.completion_tokens == 20
     assert [(s.text, s.end_reason) for s in expansion.samples] == [("Step 1: two.", "delimiter"), ("Step 1", "budget")]
     assert expansion.num_skipped == 2
     assert expansion.distinct == expansion.samples[:1]
     nothing = await sampler.expand([ROOT, ROOT], 2)
     assert (nothing.budget_exhausted, nothing.tokens, [e.num_skipped for e in nothing.expansions]) == (True, 0, [2, 2])
-    assert desk.sink.of_type("budget.exhausted")
+    assert harness.sink.of_type("budget.exhausted")
 
 
 async def test_a_step_cut_by_its_share_continues_with_the_remaining_tokens(store):
     text = "a long step of forty characters and more.\n\nz"
-    desk = Desk(store, ScriptedModel(replies("s.\n\nz", text)))
-    sampler = await desk.sampler(budget=Budget(tokens=8 * 35), max_step_tokens=100)
+    harness = Harness(store, ScriptedModel(replies("s.\n\nz", text)))
+    sampler = await harness.sampler(budget=Budget(tokens=8 * 35), max_step_tokens=100)
     made = await sampler.expand([ROOT], 8)
     (expansion,) = made.expansions
     long = [s for s in expansion.samples if s.text == text[:-3]]
@@ -323,39 +323,39 @@ async def test_a_step_cut_by_its_share_continues_with_the_remaining_tokens(store
     assert all(s.end_reason == "delimiter" for s in expansion.samples)
     assert not made.budget_exhausted
     assert made.num_rounds > 1
-    assert made.tokens == desk.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
+    assert made.tokens == harness.spent.completion_tokens == sum(s.tokens for s in expansion.samples)
     assert {s.token_ids for s in long} == {tuple(map(ord, text[:-1]))}
 
 
 async def test_tokens_that_are_to_be_kept_are_kept(store):
-    desk = Desk(store, ScriptedModel(replies("x" * 200)))
-    sampler = await desk.sampler(budget=Budget(tokens=100), max_step_tokens=80)
+    harness = Harness(store, ScriptedModel(replies("x" * 200)))
+    sampler = await harness.sampler(budget=Budget(tokens=100), max_step_tokens=80)
     made = await sampler.expand([ROOT], 2, keep_tokens=60)
     assert made.budget_exhausted
-    assert desk.spent.completion_tokens == 40
+    assert harness.spent.completion_tokens == 40
 
 
 async def test_calls_run_out_between_prefixes(store):
-    desk = Desk(store, ScriptedModel(replies(CHAIN)))
-    sampler = await desk.sampler(budget=Budget(calls=2))
+    harness = Harness(store, ScriptedModel(replies(CHAIN)))
+    sampler = await harness.sampler(budget=Budget(calls=2))
     prefixes = [Prefix.from_steps([c]) for c in "abc"]
     made = await sampler.expand(prefixes, 2)
     assert [e.num_skipped for e in made.expansions] == [0, 0, 2]
     assert made.budget_exhausted
-    assert desk.spent.model_calls == 2
+    assert harness.spent.model_calls == 2
 
 
 @given(st.integers(1, 300), st.integers(1, 6), st.integers(1, 60))
 async def test_no_token_budget_is_exceeded_and_every_token_is_counted(tmp_path_factory, tokens, k, cap):
     store = await SqliteStore.open(tmp_path_factory.mktemp("budget") / "runs.sqlite3")
     try:
-        desk = Desk(store, ScriptedModel(LETTERS))
-        sampler = await desk.sampler(budget=Budget(tokens=tokens), max_step_tokens=cap)
+        harness = Harness(store, ScriptedModel(LETTERS))
+        sampler = await harness.sampler(budget=Budget(tokens=tokens), max_step_tokens=cap)
         made = await sampler.expand([ROOT, Prefix.from_steps(["a."])], k)
         every = [s for e in made.expansions for s in (*e.samples, *e.empty)]
-        assert made.tokens == desk.spent.completion_tokens == sum(s.tokens for s in every) <= tokens
+        assert made.tokens == harness.spent.completion_tokens == sum(s.tokens for s in every) <= tokens
         assert len(every) + sum(e.num_skipped for e in made.expansions) == 2 * k
-        assert made.budget_exhausted or all(s.whole for s in every)
+        assert made.budget_exhausted or all(s.is_complete for s in every)
         assert all(s.tokens <= cap for s in every)
     finally:
         await store.aclose()

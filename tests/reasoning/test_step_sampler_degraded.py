@@ -1,4 +1,4 @@
-"""Step sampling on models that cannot be given a beginning, hide their tokens or take no stop strings."""
+"""Step sampling on models without response prefixes, without visible tokens or without stop strings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from reason.core.messages import Prompt
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.continuations import CONTINUE_INSTRUCTION
 from support.scripted_model import END, ScriptedModel, replies
-from support.step_sampling import CHAIN, ROOT, Desk, walk
+from support.step_sampling import CHAIN, ROOT, Harness, walk
 
 
 @pytest.fixture
 async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
 class Chat(ScriptedModel):
-    """Cannot be given the beginning of its reply, and hides its tokens and what ended them."""
+    """A model without response prefixes that hides its tokens and the stop reason."""
 
     @property
     def capabilities(self):
@@ -32,7 +32,7 @@ class Chat(ScriptedModel):
 
 
 class Open(ScriptedModel):
-    """Cannot be given the beginning of its reply, and shows its tokens."""
+    """A model without response prefixes that shows its tokens."""
 
     @property
     def capabilities(self):
@@ -40,25 +40,27 @@ class Open(ScriptedModel):
 
 
 async def test_without_prefix_support_the_model_is_instructed_and_repetitions_are_cut(store):
-    desk = Desk(store, Chat(replies(CHAIN)))  # it always begins its reply anew
-    steps = await walk(await desk.sampler())
+    harness = Harness(store, Chat(replies(CHAIN)))  # it always starts its response from the beginning
+    steps = await walk(await harness.sampler())
     assert [s.text for s in steps] == ["Step 1: two.", "Step 2: and two.", "The answer is 4."]
     assert steps[-1].terminal
-    sent = desk.model.generate_calls[1][0].prompt
+    sent = harness.model.generate_calls[1][0].prompt
     assert [(m.role, m.content) for m in sent.messages[1:]] == [
         ("assistant", "Step 1: two.\n\n"),
         ("user", CONTINUE_INSTRUCTION),
     ]
     assert sent.prefix == ""
-    assert any(what.startswith("approximate prefix") for what in desk.run.degraded)
+    assert any(what.startswith("approximate prefix") for what in harness.run.degraded)
     assert steps[1].token_ids is None
     assert steps[1].after.token_ids is None
-    assert desk.spent.completion_tokens == sum(s.tokens for s in steps) > len(CHAIN) + 1  # what was cut was paid
+    assert (
+        harness.spent.completion_tokens == sum(s.tokens for s in steps) > len(CHAIN) + 1
+    )  # the discarded tokens were paid
 
 
 async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(store):
-    desk = Desk(store, Open(replies("One.\n\nTwo.")))
-    first, second, *_ = await walk(await desk.sampler())
+    harness = Harness(store, Open(replies("One.\n\nTwo.")))
+    first, second, *_ = await walk(await harness.sampler())
     assert first.after.token_ids == tuple(map(ord, "One.\n\n"))  # nothing stood before it
     assert (second.text, second.token_ids, second.after.token_ids) == ("Two.", None, None)
 
@@ -66,17 +68,18 @@ async def test_tokens_of_an_approximate_continuation_are_no_exact_beginning(stor
 async def test_without_prefix_support_a_model_that_does_not_repeat(store):
     def script(text):
         turns = text.split(CONTINUE_INSTRUCTION)
-        said = turns[0].count("two") if len(turns) > 1 else 0
-        reply = ["Step 1: two.\n\nx", "Step 2: and two.\n\nx", "The answer is 4."][said - 1 if said > 1 else said]
+        num_twos = turns[0].count("two") if len(turns) > 1 else 0
+        texts = ["Step 1: two.\n\nx", "Step 2: and two.\n\nx", "The answer is 4."]
+        text_to_write = texts[num_twos - 1 if num_twos > 1 else num_twos]
         written = text.rpartition("assistant: ")[2]
-        return {(reply + END)[len(written)]: 1.0}
+        return {(text_to_write + END)[len(written)]: 1.0}
 
-    desk = Desk(store, Open(script))
-    sampler = await desk.sampler()
+    harness = Harness(store, Open(script))
+    sampler = await harness.sampler()
     (first,) = (await sampler.expand([ROOT])).expansions[0].samples
     (second,) = (await sampler.expand([first.after])).expansions[0].samples
     assert second.text == "Step 2: and two."
-    assert len(desk.model.generate_calls) == 2
+    assert len(harness.model.generate_calls) == 2
     assert second.after.text == "Step 1: two.\n\nStep 2: and two.\n\n"
     assert (second.token_ids, second.after.token_ids) == (None, None)
 
@@ -87,11 +90,11 @@ async def test_with_hidden_tokens_the_backend_may_report_the_end_of_the_text(sto
             made = await super().generate(requests, listener=None)
             return [[c.model_copy(update={"token_ids": (), "logprobs": None}) for c in row] for row in made]
 
-    desk = Desk(store, Telling(replies("One.\n\nTwo.")))
-    steps = await walk(await desk.sampler())
+    harness = Harness(store, Telling(replies("One.\n\nTwo.")))
+    steps = await walk(await harness.sampler())
     assert [(s.text, s.end_reason, s.token_ids) for s in steps] == [("One.", "delimiter", None), ("Two.", "end", None)]
-    assert desk.spent.model_calls == len(desk.model.generate_calls) == 2
-    assert desk.run.degraded == []
+    assert harness.spent.model_calls == len(harness.model.generate_calls) == 2
+    assert harness.run.degraded == []
 
 
 async def test_without_a_stop_reason_a_sample_counts_as_a_step(store):
@@ -100,13 +103,13 @@ async def test_without_a_stop_reason_a_sample_counts_as_a_step(store):
         def capabilities(self):
             return super().capabilities.model_copy(update={"prefix": True})
 
-    desk = Desk(store, Hiding(replies("One.\n\nTwo.")))
-    sampler = await desk.sampler()
+    harness = Harness(store, Hiding(replies("One.\n\nTwo.")))
+    sampler = await harness.sampler()
     (first,) = (await sampler.expand([ROOT])).expansions[0].samples
     (second,) = (await sampler.expand([first.after])).expansions[0].samples
     assert (second.text, second.end_reason) == ("Two.", "delimiter")
-    assert desk.model.generate_calls[1][0].prompt.prefix == "One.\n\n"
-    assert any("does not distinguish the end of a step" in what for what in desk.run.degraded)
+    assert harness.model.generate_calls[1][0].prompt.prefix == "One.\n\n"
+    assert any("does not distinguish the end of a step" in what for what in harness.run.degraded)
 
 
 async def test_without_stop_strings_steps_are_cut_after_they_were_sampled(store):
@@ -116,19 +119,19 @@ async def test_without_stop_strings_steps_are_cut_after_they_were_sampled(store)
                 raise CapabilityMissing("stop", self.name)
             return await super().generate(requests, listener)
 
-    desk = Desk(store, Stopless(replies("```\na\n\nb\n```\n\nTwo.\n\nThe answer is 4.")))
-    steps = await walk(await desk.sampler())
+    harness = Harness(store, Stopless(replies("```\na\n\nb\n```\n\nTwo.\n\nThe answer is 4.")))
+    steps = await walk(await harness.sampler())
     assert [s.text for s in steps] == ["```\na\n\nb\n```", "Two.", "The answer is 4."]
     assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "end"]
-    assert len(desk.model.generate_calls) == 3
-    assert desk.spent.completion_tokens == sum(s.tokens for s in steps)
-    assert any("no stop strings" in what for what in desk.run.degraded)
+    assert len(harness.model.generate_calls) == 3
+    assert harness.spent.completion_tokens == sum(s.tokens for s in steps)
+    assert any("no stop strings" in what for what in harness.run.degraded)
 
 
 async def test_a_prompt_of_raw_text_and_one_with_a_beginning_of_its_own(store):
-    desk = Desk(store, ScriptedModel(replies(CHAIN)))
-    steps = await walk(await desk.sampler(prompt=Prompt(text="assistant: ")))
+    harness = Harness(store, ScriptedModel(replies(CHAIN)))
+    steps = await walk(await harness.sampler(prompt=Prompt(text="assistant: ")))
     assert steps[-1].after.text == CHAIN
-    steps = await walk(await desk.sampler("s", prompt=Prompt.user("q", prefix="Step 1:")))
+    steps = await walk(await harness.sampler("s", prompt=Prompt.user("q", prefix="Step 1:")))
     assert "Step 1:" + steps[-1].after.text == CHAIN
-    assert desk.model.generate_calls[-1][0].prompt.prefix == CHAIN.rpartition("The answer")[0]
+    assert harness.model.generate_calls[-1][0].prompt.prefix == CHAIN.rpartition("The answer")[0]

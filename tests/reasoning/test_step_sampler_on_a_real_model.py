@@ -35,12 +35,12 @@ PROMPT = question_prompt(QUESTION, INSTRUCTION)
 
 @pytest.fixture(scope="module")
 def model(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
-    opened = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
-    yield opened
-    asyncio.run(opened.aclose())
+    local_model = LocalModel.load(smollm2_files, weight_format="fp32", threads=1)
+    yield local_model
+    asyncio.run(local_model.aclose())
 
 
-class Desk:
+class Harness:
     def __init__(self, store, model):
         self.store, self.model = store, model
 
@@ -62,9 +62,9 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path, model):
+async def harness(tmp_path, model):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield Desk(store, model)
+    yield Harness(store, model)
     await store.aclose()
 
 
@@ -82,39 +82,39 @@ async def grow(sampler, levels, k, widest=3):
     return samples, tokens
 
 
-async def test_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(desk):
-    sampler = await desk.sampler("tree", max_step_tokens=32)
+async def test_85_percent_of_the_prompt_tokens_of_a_tree_are_cached(harness):
+    sampler = await harness.sampler("tree", max_step_tokens=32)
     samples, tokens = await grow(sampler, levels=4, k=3)
-    usage = desk.run.ledger.usage()
+    usage = harness.run.ledger.usage()
     assert max(len(s.after) for s in samples) == 4
     assert tokens == usage.completion_tokens
     assert usage.cached_tokens / usage.prompt_tokens >= 0.85
-    assert desk.run.degraded == []
+    assert harness.run.degraded == []
 
 
-async def test_continued_prefixes_equal_one_uninterrupted_completion(desk, model):
-    """Greedy steps, joined, are the greedy reply: same tokens, same log-probabilities."""
-    sampler = await desk.sampler("greedy", temperature=0.0, max_step_tokens=32)
+async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, model):
+    """Joined greedy steps equal the greedy response: same tokens, same log-probabilities."""
+    sampler = await harness.sampler("greedy", temperature=0.0, max_step_tokens=32)
     prefix, steps = Prefix(), []
     while not prefix.terminal and len(steps) < 4:
         ((sample,),) = [e.samples for e in (await sampler.expand([prefix])).expansions]
         steps.append(sample)
         prefix = sample.after
     length = len(prefix.token_ids)
-    asked = SamplingParams(temperature=0.0, max_tokens=length, seed=0)
-    [[whole]] = await model.generate([Request(prompt=PROMPT, sampling=asked)])
+    sampling = SamplingParams(temperature=0.0, max_tokens=length, seed=0)
+    [[whole]] = await model.generate([Request(prompt=PROMPT, sampling=sampling)])
     assert len(steps) > 1
     assert prefix.token_ids == whole.token_ids
     assert sum(prefix.logprobs) == pytest.approx(whole.logprob, abs=0.01)
     assert prefix.text.strip() == whole.text.strip()
-    scores = await LogprobStepReward(desk.run).score(QUESTION.text, [prefix], "model")
+    scores = await LogprobStepReward(harness.run).score(QUESTION.text, [prefix], "model")
     assert 0 < scores[0] < 1
 
 
-async def test_the_end_of_the_text_differs_from_the_end_of_a_step(desk, model):
-    """The backend tells it; nothing is asked besides."""
+async def test_the_end_of_the_text_differs_from_the_end_of_a_step(harness, model):
+    """The backend reports it without a further request."""
     prompt = Prompt.user("Say hello.")
-    sampler = await desk.sampler("end", prompt=prompt, temperature=0.0, max_step_tokens=60)
+    sampler = await harness.sampler("end", prompt=prompt, temperature=0.0, max_step_tokens=60)
     [[whole]] = await model.generate(
         [Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=200, seed=0))]
     )
@@ -129,14 +129,14 @@ async def test_the_end_of_the_text_differs_from_the_end_of_a_step(desk, model):
     assert ends[-1] == "end"
     assert prefix.token_ids == whole.token_ids
     assert prefix.text.split() == whole.text.split()
-    assert tokens == desk.run.ledger.usage().completion_tokens == len(whole.token_ids)
-    assert desk.run.ledger.usage().model_calls == len(ends)
-    assert desk.run.degraded == []
+    assert tokens == harness.run.ledger.usage().completion_tokens == len(whole.token_ids)
+    assert harness.run.ledger.usage().model_calls == len(ends)
+    assert harness.run.degraded == []
 
 
-async def test_a_tree_is_the_same_when_the_run_is_resumed(desk):
-    first, _ = await grow(await desk.sampler("again", max_step_tokens=32), levels=2, k=3, widest=2)
-    again, _ = await grow(await desk.sampler("again", new=False, max_step_tokens=32), levels=2, k=3, widest=2)
+async def test_a_tree_is_the_same_when_the_run_is_resumed(harness):
+    first, _ = await grow(await harness.sampler("again", max_step_tokens=32), levels=2, k=3, widest=2)
+    again, _ = await grow(await harness.sampler("again", new=False, max_step_tokens=32), levels=2, k=3, widest=2)
     assert again == first
-    usage = desk.run.ledger.usage()
+    usage = harness.run.ledger.usage()
     assert usage.replayed_tokens == usage.completion_tokens > 0

@@ -1,4 +1,4 @@
-"""`astar`, `beam`, `dvts`, `particle-filter` and `particle-gibbs` on a model whose probabilities are known."""
+"""`astar`, `beam`, `dvts`, `particle-filter` and `particle-gibbs` on a model with known probabilities."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from reason.serving.metered.scorers import MeteredReward
 from reason.serving.rewards.model import own_judge
 from support.scripted_model import END, ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 RIGHT = "2 + 2 = 4.\n\nSo it is 4.\n\nThe answer is 4."
@@ -30,22 +30,22 @@ SIZES = {
 }
 
 
-def by_figure(step):
-    """Likes fours, dislikes fives."""
+def prefer_four(step):
+    """Score fours high and fives low."""
     return 0.9 if "4" in step else 0.1
 
 
 @pytest.fixture
 async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
-class Desk(RunDesk):
-    """One run of one strategy; the same run again if its name is given again."""
+class Harness(RunHarness):
+    """One run of one strategy; the same run ID resumes it."""
 
-    def __init__(self, store, model=None, reward=by_figure):
+    def __init__(self, store, model=None, reward=prefer_four):
         super().__init__(store, model or ScriptedModel(MOSTLY_WRONG))
         self.reward = ScriptedReward(reward) if reward else None
 
@@ -70,40 +70,40 @@ class Desk(RunDesk):
 
 @pytest.mark.parametrize("name", SIZES)
 async def test_a_score_that_knows_better_outweighs_what_the_model_likes(store, name):
-    desk = Desk(store)
-    solution = await desk.solve(name)
+    harness = Harness(store)
+    solution = await harness.solve(name)
     assert solution.best.answer == "4"
     assert solution.best.text == RIGHT
     assert [step.text for step in solution.best.steps] == RIGHT.split("\n\n")
     assert solution.stopped == "done"
-    assert desk.run.degraded == []
+    assert harness.run.degraded == []
 
 
 @pytest.mark.parametrize("name", SIZES)
 async def test_what_a_search_counts_is_what_the_run_was_charged(store, name):
-    desk = Desk(store)
-    solution = await desk.solve(name)
-    usage = desk.run.ledger.usage()
-    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    harness = Harness(store)
+    solution = await harness.solve(name)
+    usage = harness.run.ledger.usage()
+    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
     assert ended.cost["gen_tokens"] == usage.completion_tokens == solution.notes["search"]["tokens"]
-    # the same words are scored once, and searches count each continuation that came with a score
+    # equal texts are scored once, while searches count each continuation with a score
     assert 0 < usage.reward_calls <= ended.cost["prm_passes"]
     assert solution.candidates[solution.chosen].tokens == len(RIGHT) + 1
 
 
 @pytest.mark.parametrize("name", SIZES)
 async def test_the_trace_contains_the_complete_tree(store, name):
-    desk = Desk(store)
-    solution = await desk.solve(name)
-    nodes = desk.nodes()
-    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    harness = Harness(store)
+    solution = await harness.solve(name)
+    nodes = harness.nodes()
+    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
     text, node = "", nodes[ended.chosen]
     while node.parent is not None:
         text, node = node.text + text, nodes[node.parent]
     assert text in [c.text for c in solution.candidates]
     assert all(n.parent is None or n.depth == nodes[n.parent].depth + 1 for n in nodes.values())
     assert all(set(n.values) for n in nodes.values() if n.depth)
-    expanded = [i for e in desk.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
+    expanded = [i for e in harness.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
     assert len(expanded) == len(set(expanded)) == ended.cost["expansions"] + ended.cost["completions"]
 
 
@@ -111,11 +111,11 @@ async def test_the_trace_contains_the_complete_tree(store, name):
 async def test_a_search_of_one_is_plain_sampling(store, name):
     size = {"astar": {"k": 1}, "beam": {"width": 1, "k": 1}, "dvts": {"subtrees": 1, "k": 1}}.get(name, {"n": 1})
     for seed in range(6):
-        desk = Desk(store)
-        solution = await desk.solve(name, f"{name}-{seed}", seed=seed, **size)
-        models = await desk.models("plain", f"plain-{name}-{seed}", seed=seed)
+        harness = Harness(store)
+        solution = await harness.solve(name, f"{name}-{seed}", seed=seed, **size)
+        models = await harness.models("plain", f"plain-{name}-{seed}", seed=seed)
         config = STRATEGIES.load(name).Config(temperature=1.0)
-        sampler = StepSampler(models.main, config.prompt(QUESTION), QUESTION, desk.run, StepOptions(temperature=1.0))
+        sampler = StepSampler(models.main, config.prompt(QUESTION), QUESTION, harness.run, StepOptions(temperature=1.0))
         prefix = Prefix()
         while not prefix.terminal:
             (expansion,) = (await sampler.expand([prefix])).expansions
@@ -127,23 +127,23 @@ async def test_a_search_of_one_is_plain_sampling(store, name):
 async def test_equal_seeds_search_alike_and_others_differently(store, name):
     texts = []
     for run_id, seed in (("a", 1), ("b", 1), ("c", 2)):
-        desk = Desk(store)
-        await desk.solve(name, f"{name}-{run_id}", seed=seed)
-        texts.append([(n.parent, n.text) for n in desk.nodes().values()])
+        harness = Harness(store)
+        await harness.solve(name, f"{name}-{run_id}", seed=seed)
+        texts.append([(n.parent, n.text) for n in harness.nodes().values()])
     assert texts[0] == texts[1]
     seeds = []
     for seed in range(3, 9):
-        desk = Desk(store)
-        await desk.solve(name, f"{name}-{seed}", seed=seed)
-        seeds.append([(n.parent, n.text) for n in desk.nodes().values()])
+        harness = Harness(store)
+        await harness.solve(name, f"{name}-{seed}", seed=seed)
+        seeds.append([(n.parent, n.text) for n in harness.nodes().values()])
     assert any(tree != texts[0] for tree in [*seeds, texts[2]])
 
 
 @pytest.mark.parametrize("name", SIZES)
 async def test_a_killed_search_resumes_and_pays_for_nothing_twice(store, name):
-    whole = Desk(store)
-    expected = await whole.solve(name, "whole")
-    spent = whole.run.ledger.usage()
+    uninterrupted = Harness(store)
+    expected = await uninterrupted.solve(name, "whole")
+    spent = uninterrupted.run.ledger.usage()
 
     model, calls = ScriptedModel(MOSTLY_WRONG), 0
 
@@ -153,38 +153,38 @@ async def test_a_killed_search_resumes_and_pays_for_nothing_twice(store, name):
         return asyncio.sleep(3600) if calls > spent.completion_tokens // len(SIZES) // 4 else None
 
     model._step = step
-    desk = Desk(store, model)
+    harness = Harness(store, model)
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(desk.solve(name, "killed"), 0.5)
+        await asyncio.wait_for(harness.solve(name, "killed"), 0.5)
     before, killed_in = list(model.made), model.generate_calls[-1]
     assert before
     model._step = None
-    solution = await desk.solve(name, "killed")
+    solution = await harness.solve(name, "killed")
     assert solution == expected
-    usage = desk.run.ledger.usage()
+    usage = harness.run.ledger.usage()
     assert usage.completion_tokens == spent.completion_tokens
     again = {sample for sample in before if model.made.count(sample) > 1}
-    # only what was being generated when it was killed
+    # only the samples in progress when it was killed
     assert len(again) <= sum(len(request.indices) for request in killed_in)
 
 
 @pytest.mark.parametrize("name", SIZES)
 async def test_no_token_budget_is_exceeded_and_an_answer_is_returned(store, name):
     for tokens in (20, 60, 90, 150, 300):
-        desk = Desk(store)
-        solution = await desk.solve(name, f"{name}-{tokens}", budget=Budget(tokens=tokens))
-        assert desk.run.ledger.usage().completion_tokens <= tokens
-        assert solution.stopped == "budget" or desk.run.ledger.usage().completion_tokens < tokens
+        harness = Harness(store)
+        solution = await harness.solve(name, f"{name}-{tokens}", budget=Budget(tokens=tokens))
+        assert harness.run.ledger.usage().completion_tokens <= tokens
+        assert solution.stopped == "budget" or harness.run.ledger.usage().completion_tokens < tokens
         if solution.stopped == "budget":
-            assert desk.run.ledger.exhausted == "tokens"
+            assert harness.run.ledger.exhausted == "tokens"
     assert solution.chosen is not None
 
 
 @pytest.mark.parametrize("name", SIZES)
 async def test_a_budget_of_passes_ends_the_search_and_not_the_answer(store, name):
-    desk = Desk(store)
-    solution = await desk.solve(name, budget=Budget(reward_calls=3))
-    assert desk.run.ledger.usage().reward_calls <= 3
+    harness = Harness(store)
+    solution = await harness.solve(name, budget=Budget(reward_calls=3))
+    assert harness.run.ledger.usage().reward_calls <= 3
     assert solution.stopped == "budget"
     assert solution.best.answer in ("4", "5")
 
@@ -192,42 +192,42 @@ async def test_a_budget_of_passes_ends_the_search_and_not_the_answer(store, name
 @pytest.mark.parametrize("name", SIZES)
 async def test_at_the_depth_limit_the_answer_is_forced(store, name):
     endless = replies("Hm 4.\n\n" * 40)
-    desk = Desk(store, ScriptedModel(endless))
+    harness = Harness(store, ScriptedModel(endless))
     size = {"n": 2} if name.startswith("particle") else {}
     parameters = {"max_depth": 2, "limits": {"finish_tokens": 40}, **size}
-    solution = await desk.solve(name, **parameters)
+    solution = await harness.solve(name, **parameters)
     best = solution.best
     assert best.text.startswith("Hm 4.\n\nHm 4.\n\nHm 4.")
     assert "Therefore, the answer (a number) is" in best.text
-    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
-    assert desk.nodes()[ended.chosen].forced
+    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
+    assert harness.nodes()[ended.chosen].forced
     assert ended.cost["completions"] >= 1
-    assert ended.cost["gen_tokens"] == desk.run.ledger.usage().completion_tokens
+    assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
 
 
 async def test_rollouts_count_towards_the_tokens_of_a_search(store):
-    desk = Desk(store, reward=None)
+    harness = Harness(store, reward=None)
     limits = {"gen_tokens": 1000, "finish_tokens": 60}
-    solution = await desk.solve("beam", score="rollouts", rollouts=24, limits=limits)
-    assert desk.run.ledger.usage().completion_tokens > solution.notes["search"]["tokens"]
-    assert desk.run.ledger.usage().completion_tokens <= 1000 + 2 * 24 * len(RIGHT)  # one batch of rollouts
+    solution = await harness.solve("beam", score="rollouts", rollouts=24, limits=limits)
+    assert harness.run.ledger.usage().completion_tokens > solution.notes["search"]["tokens"]
+    assert harness.run.ledger.usage().completion_tokens <= 1000 + 2 * 24 * len(RIGHT)  # one batch of rollouts
     assert solution.notes["ended"] == "tokens"
     assert solution.stopped == "done"  # its own limit, and no budget of the run
     assert solution.best.answer in ("4", "5")
 
 
 async def test_the_arithmetic_of_steps_is_a_score(store):
-    desk = Desk(store, reward=None)
-    solution = await desk.solve("astar", score="arithmetic")
+    harness = Harness(store, reward=None)
+    solution = await harness.solve("astar", score="arithmetic")
     assert solution.best.answer == "4"
-    assert desk.run.ledger.usage().reward_calls == 0
+    assert harness.run.ledger.usage().reward_calls == 0
     assert [step.scores["reward"] for step in solution.best.steps] == [1.0, 1.0, 1.0]
 
 
 async def test_several_sources_are_one(store):
-    desk = Desk(store)
-    solution = await desk.solve("astar", score="arithmetic+reward")
-    # a right calculation is a factor of 1, a wrong one of 0, and it stays with what follows
+    harness = Harness(store)
+    solution = await harness.solve("astar", score="arithmetic+reward")
+    # a correct calculation is a factor of 1, a wrong one of 0, also for the steps after it
     assert [step.scores["reward"] for step in solution.best.steps] == pytest.approx([0.9] * 3)
     wrong = [c for c in solution.candidates if c.answer == "5"]
     assert all(c.score == 0 for c in wrong)
@@ -255,24 +255,24 @@ async def test_without_a_reward_model_the_model_judges_itself(store):
 
     class WholeWords(ScriptedModel):
         async def next_token(self, prompts, top=20):
-            told = await super().next_token(prompts, top)
+            distributions = await super().next_token(prompts, top)
             words = {"Y": "Yes", "N": "No"}
-            return [t.model_copy(update={"tokens": tuple(words.get(x, x) for x in t.tokens)}) for t in told]
+            return [t.model_copy(update={"tokens": tuple(words.get(x, x) for x in t.tokens)}) for t in distributions]
 
-    desk = Desk(store, WholeWords(script), reward=None)
-    solution = await desk.solve("astar")
+    harness = Harness(store, WholeWords(script), reward=None)
+    solution = await harness.solve("astar")
     assert solution.best.answer == "4"
     assert solution.confidence == pytest.approx(0.9)
-    usage = desk.run.ledger.usage()
+    usage = harness.run.ledger.usage()
     assert usage.reward_calls == solution.notes["search"]["prm_passes"]
-    assert desk.run.degraded == []
+    assert harness.run.degraded == []
 
 
 async def test_a_named_reward_model_that_is_missing_is_an_error(store):
-    desk = Desk(store, reward=None)
+    harness = Harness(store, reward=None)
     with pytest.raises(UserError, match="needs a reward model"):
-        await desk.solve("astar", score="reward")
-    assert desk.model.made == []
+        await harness.solve("astar", score="reward")
+    assert harness.model.made == []
 
 
 class Mute(ScriptedModel):
@@ -287,43 +287,43 @@ class Mute(ScriptedModel):
 
 
 class Humming(Mute):
-    """Shows those of its own words alone."""
+    """Shows only the probabilities of its own tokens."""
 
     logprobs = True
 
 
 async def test_without_any_signal_self_consistency_answers_and_is_reported(store):
-    desk = Desk(store, Mute(MOSTLY_WRONG), reward=None)
-    solution = await desk.solve("astar", k=9)
+    harness = Harness(store, Mute(MOSTLY_WRONG), reward=None)
+    solution = await harness.solve("astar", k=9)
     assert len(solution.candidates) == 9
-    assert desk.run.degraded == ["nothing can score the steps of scripted; used self-consistency of 9 chains"]
+    assert harness.run.degraded == ["nothing can score the steps of scripted; used self-consistency of 9 chains"]
     with pytest.raises(CapabilityMissing):
-        await desk.solve("astar", "s", score="logprob")
+        await harness.solve("astar", "s", score="logprob")
 
 
 async def test_log_probabilities_are_the_last_fallback(store):
-    desk = Desk(store, Humming(MOSTLY_WRONG), reward=None)
-    solution = await desk.solve("astar")
-    assert solution.best.answer == "5"  # what the model likes
-    assert len(desk.run.degraded) == 1
-    assert "how certain the model is" in desk.run.degraded[0]
+    harness = Harness(store, Humming(MOSTLY_WRONG), reward=None)
+    solution = await harness.solve("astar")
+    assert solution.best.answer == "5"  # the answer that the model prefers
+    assert len(harness.run.degraded) == 1
+    assert "how certain the model is" in harness.run.degraded[0]
 
 
 async def test_steps_that_cannot_be_scored_take_no_other_along(store):
-    desk = Desk(store, reward=lambda step: None if "So" in step else by_figure(step))
+    harness = Harness(store, reward=lambda step: None if "So" in step else prefer_four(step))
     for name in SIZES:
-        solution = await desk.solve(name, name)
+        solution = await harness.solve(name, name)
         assert solution.best.answer == "4"
 
 
 async def test_a_vote_of_particles_adds_their_weights_up(store):
-    desk = Desk(store)
-    solution = await desk.solve("particle-filter", n=8)
+    harness = Harness(store)
+    solution = await harness.solve("particle-filter", n=8)
     weights = solution.notes["weights"]
     assert sum(weights.values()) == pytest.approx(1.0)
     assert solution.confidence == pytest.approx(weights["4"])
     assert len(solution.notes["ess"][0]) == 3
-    one = await desk.solve("particle-filter", "one", n=8, pick="particle")
+    one = await harness.solve("particle-filter", "one", n=8, pick="particle")
     assert one.best.answer in weights
     assert one.confidence == one.best.score
 
@@ -331,104 +331,104 @@ async def test_a_vote_of_particles_adds_their_weights_up(store):
 async def test_select_chooses_among_several_solutions(store):
     # the wrong one ends better, after a bad step
     wrong = {"2": 0.9, "S": 0.1, "T": 0.7}
-    desk = Desk(store, reward=lambda step: 0.6 if "4" in step else wrong[step[0]])
+    harness = Harness(store, reward=lambda step: 0.6 if "4" in step else wrong[step[0]])
     parameters = {"stop": "best_of_m", "m": 2, "k": 8}
     chosen = {}
     for select in ("f", "score", "vote"):
-        chosen[select] = (await desk.solve("astar", select, select=select, **parameters)).best
+        chosen[select] = (await harness.solve("astar", select, select=select, **parameters)).best
     assert chosen["f"].answer == "4"
     assert chosen["score"].answer == chosen["vote"].answer == "5"
     assert chosen["score"].score == pytest.approx(0.7)
 
 
 async def test_tempered_chains_swap_and_the_coldest_answers(store):
-    desk = Desk(store)
-    solution = await desk.solve("particle-gibbs", n=6, iterations=2, taus=(2.0, 1.0))
+    harness = Harness(store)
+    solution = await harness.solve("particle-gibbs", n=6, iterations=2, taus=(2.0, 1.0))
     assert solution.best.answer == "4"
-    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
     assert ended.search == "tempered-gibbs"
     # 12 particles of the first passes, 10 of the second: the references are copied
-    assert len([n for n in desk.nodes().values() if n.depth == 0]) == 4
-    assert ended.cost["gen_tokens"] == desk.run.ledger.usage().completion_tokens
+    assert len([n for n in harness.nodes().values() if n.depth == 0]) == 4
+    assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
     with pytest.raises(ValueError, match="taus must fall"):
         STRATEGIES.load("particle-gibbs").Config(taus=(1.0, 2.0))
 
 
 async def test_a_reference_is_attached_to_another_prefix(store):
-    """Its steps to come are weighed by the model's own probabilities, token for token."""
+    """Its remaining steps are weighted by the model's own probabilities, token by token."""
     opening = replies("A.\n\nGo 4.\n\nThe answer is 4.", "B.\n\nGo 4.\n\nThe answer is 4.", weights=[0.5, 0.5])
-    desk = Desk(store, ScriptedModel(opening), reward=lambda _: 0.5)
+    harness = Harness(store, ScriptedModel(opening), reward=lambda _: 0.5)
     scored = []
-    original = desk.model.score
+    original = harness.model.score
 
     async def score(prompt, continuations):
         scored.append((prompt, continuations))
         return await original(prompt, continuations)
 
-    desk.model.score = score
+    harness.model.score = score
     parameters = {"n": 4, "iterations": 6, "ancestor_sampling": True}
-    solution = await desk.solve("particle-gibbs", **parameters)
+    solution = await harness.solve("particle-gibbs", **parameters)
     assert solution.best.answer == "4"
-    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
     assert scored
     assert ended.cost["rescorings"] >= len(scored) > 0  # equal ones are answered by the run store
     assert ended.cost["skipped_rescorings"] == 0
     for prompt, (tokens,) in scored:
         assert "".join(map(chr, tokens)) in ("Go 4.\n\nThe answer is 4." + END, "The answer is 4." + END)
         assert "".join(map(chr, prompt.prefix)) in ("A.\n\n", "B.\n\n", "A.\n\nGo 4.\n\n", "B.\n\nGo 4.\n\n")
-    assert ended.cost["gen_tokens"] == desk.run.ledger.usage().completion_tokens
-    assert desk.run.degraded == []
+    assert ended.cost["gen_tokens"] == harness.run.ledger.usage().completion_tokens
+    assert harness.run.degraded == []
 
 
 async def test_probabilities_of_another_temperature_are_reported_as_inexact(store):
-    desk = Desk(store)
-    await desk.solve("particle-gibbs", n=2, ancestor_sampling=True, temperature=0.8)
-    assert "exact at temperature=1" in desk.run.degraded[0]
+    harness = Harness(store)
+    await harness.solve("particle-gibbs", n=2, ancestor_sampling=True, temperature=0.8)
+    assert "exact at temperature=1" in harness.run.degraded[0]
 
 
 async def test_where_the_model_cannot_score_the_reference_stays(store):
     opening = replies("A.\n\nThe answer is 4.", "B.\n\nThe answer is 4.", weights=[0.5, 0.5])
-    desk = Desk(store, Humming(opening), reward=lambda _: 0.5)
-    solution = await desk.solve("particle-gibbs", n=4, iterations=6, ancestor_sampling=True)
+    harness = Harness(store, Humming(opening), reward=lambda _: 0.5)
+    solution = await harness.solve("particle-gibbs", n=4, iterations=6, ancestor_sampling=True)
     assert solution.best.answer == "4"
-    (ended,) = [e for e in desk.sink.events if isinstance(e, SearchEnded)]
+    (ended,) = [e for e in harness.sink.events if isinstance(e, SearchEnded)]
     assert ended.cost["skipped_rescorings"] > 0
 
 
 async def test_a_prefix_put_back_is_continued_by_other_samples(store):
-    desk = Desk(store)
-    solution = await desk.solve("astar", k=2, reexpand=0.05, seed=1)
-    expanded = [i for e in desk.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
+    harness = Harness(store)
+    solution = await harness.solve("astar", k=2, reexpand=0.05, seed=1)
+    expanded = [i for e in harness.sink.events if isinstance(e, NodesSearched) for i in e.expanded]
     assert len(expanded) > len(set(expanded))
     assert solution.best.answer == "4"  # with this seed the first two samples are wrong
-    requests = [r for call in desk.model.generate_calls for r in call]
-    asked = [(r.prompt, i) for r in requests for i in r.indices]
-    assert len(asked) == len(set(asked))
+    requests = [r for call in harness.model.generate_calls for r in call]
+    requested = [(r.prompt, i) for r in requests for i in r.indices]
+    assert len(requested) == len(set(requested))
 
 
 async def test_duplicates_heat_the_sampling_up(store):
-    desk = Desk(store, ScriptedModel(replies("One.\n\nTwo.\n\nThe answer is 4.")))
-    await desk.solve("astar", k=3, temperature_ladder=(1.0, 2.0, 4.0))
-    used = [r.sampling.temperature for call in desk.model.generate_calls for r in call]
+    harness = Harness(store, ScriptedModel(replies("One.\n\nTwo.\n\nThe answer is 4.")))
+    await harness.solve("astar", k=3, temperature_ladder=(1.0, 2.0, 4.0))
+    used = [r.sampling.temperature for call in harness.model.generate_calls for r in call]
     assert used == sorted(used)
     assert used[0] == 1.0
     assert used[-1] > 1.0
 
 
 async def test_a_cancelled_search_has_offered_its_best_solution(store):
-    desk = Desk(store)
-    models = await desk.models("beam")
+    harness = Harness(store)
+    models = await harness.models("beam")
     kind = STRATEGIES.load("beam")
     strategy = kind(kind.Config(temperature=1.0, width=4, k=4, max_depth=30))
-    original = desk.run.set_best
+    original = harness.run.set_best
     offered = []
 
     def offer(solution):
         original(solution)
         offered.append(solution)
 
-    desk.run.set_best = offer
-    await strategy.solve(QUESTION, models, desk.run)
+    harness.run.set_best = offer
+    await strategy.solve(QUESTION, models, harness.run)
     assert offered
     assert all(solution.best.answer in ("4", "5") for solution in offered)
 
@@ -436,8 +436,8 @@ async def test_a_cancelled_search_has_offered_its_best_solution(store):
 async def test_choices_and_documents_reach_the_step_reward(store):
     question = Question(text="Which is 2 + 2?", choices=("four", "five"))
     model = ScriptedModel(replies("Step.\n\nThe answer is A."))
-    desk = Desk(store, model)
-    desk.reward = ScriptedReward(lambda _: 0.5)
-    await desk.solve("astar", question=question, k=2)
-    assert "A) four" in desk.reward.asked[0][0]
-    assert "blank line" not in desk.reward.asked[0][0]  # only a judge is told how the model was asked
+    harness = Harness(store, model)
+    harness.reward = ScriptedReward(lambda _: 0.5)
+    await harness.solve("astar", question=question, k=2)
+    assert "A) four" in harness.reward.asked[0][0]
+    assert "blank line" not in harness.reward.asked[0][0]  # only a judge sees the prompt of the model

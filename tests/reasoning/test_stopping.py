@@ -1,7 +1,4 @@
-"""Stopping rules as pure functions: exact values, and properties over random tallies.
-
-`WorkerUsage`: what the samples of a question say so far.
-"""
+"""Stopping rules as pure functions: exact values, and properties over random tallies."""
 
 from __future__ import annotations
 
@@ -80,10 +77,10 @@ def test_agreement_wants_a_run_of_equal_answers():
 
 
 @pytest.mark.parametrize(
-    ("labels", "wanted"), [((), 3), ((0,), 2), ((0, 0), 1), ((0, 1), 2), ((0, 0, None), 3), ((0, 0, 1, 1), 1)]
+    ("labels", "expected"), [((), 3), ((0,), 2), ((0, 0), 1), ((0, 1), 2), ((0, 0, None), 3), ((0, 0, 1, 1), 1)]
 )
-def test_agreement_requests_the_samples_that_the_run_lacks(labels, wanted):
-    assert Agreement(window=3).round_size(tally_of(*labels), 10) == wanted
+def test_agreement_requests_the_samples_that_the_run_lacks(labels, expected):
+    assert Agreement(window=3).round_size(tally_of(*labels), 10) == expected
 
 
 def test_agreement_has_a_window_of_five_and_a_minimum_of_two():
@@ -93,7 +90,7 @@ def test_agreement_has_a_window_of_five_and_a_minimum_of_two():
         Agreement(window=1)
     assert (
         Agreement(window=3).round_size(tally_of("a", "a", "a"), 10) == 1
-    )  # asked although there is enough: never nothing
+    )  # a round is never empty, even when the rule is satisfied
 
 
 # -- beta
@@ -172,16 +169,16 @@ def test_scattered_answers_stop_too():
 @settings(deadline=None, max_examples=60)
 @given(tallies(), st.integers(1, 30), st.sampled_from(VOTING_RULES))
 def test_a_round_is_the_fewest_that_could_be_enough(so_far, left, rule):
-    wanted = rule.round_size(so_far, left)
-    assert 1 <= wanted <= left
+    round_size = rule.round_size(so_far, left)
+    assert 1 <= round_size <= left
     if isinstance(rule, Agreement):
         return  # its run is at the end, not the leader's: its own test
-    for fewer in range(1, wanted):
+    for fewer in range(1, round_size):
         assert not rule.should_stop(so_far.extended(fewer, agreeing=True))
         assert not rule.should_stop(so_far.extended(fewer, agreeing=False))
-    if wanted < left:
-        assert rule.should_stop(so_far.extended(wanted, agreeing=True)) or rule.should_stop(
-            so_far.extended(wanted, agreeing=False)
+    if round_size < left:
+        assert rule.should_stop(so_far.extended(round_size, agreeing=True)) or rule.should_stop(
+            so_far.extended(round_size, agreeing=False)
         )
 
 
@@ -217,10 +214,10 @@ def test_self_evaluation_uses_the_best_quality():
 
 
 def test_self_evaluation_doubles_its_rounds():
-    rule, drawn, rounds = SelfEvaluated(threshold=0.85), 0, []
-    while drawn < 16:
-        rounds.append(rule.round_size(tally_of(*[0] * drawn), 16 - drawn))
-        drawn += rounds[-1]
+    rule, num_drawn, rounds = SelfEvaluated(threshold=0.85), 0, []
+    while num_drawn < 16:
+        rounds.append(rule.round_size(tally_of(*[0] * num_drawn), 16 - num_drawn))
+        num_drawn += rounds[-1]
     assert rounds == [1, 1, 2, 4, 8]
 
 

@@ -1,4 +1,4 @@
-"""Strategies that take tools: calls are answers, equal calls are equal answers, and nobody else gets to see tools."""
+"""Strategies with tools: calls are answers, equal calls are equal answers, and no other prompt contains tools."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from support.scripted_model import ScriptedModel, replies
 from support.scripted_reward import ScriptedReward
 from support.scripted_tools import WEATHER, ToolModel, calling
 
-ASKED = Question(text="Is it warm in Rome?", tools=(WEATHER,))
+QUESTION = Question(text="Is it warm in Rome?", tools=(WEATHER,))
 ROME, OSLO = '[{"arguments":{"city":"Rome"},"name":"weather"}]', '[{"arguments":{"city":"Oslo"},"name":"weather"}]'
 TAKING = ("best-of-n", "cot", "pc", "ppl", "rag", "rpc", "self-consistency", "weighted-vote")
 
 
 @pytest.fixture
 async def store(tmp_path: Path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
-async def solve(store, name, model, question=ASKED, *, reward=None, run_id="r", **parameters):
+async def solve(store, name, model, question=QUESTION, *, reward=None, run_id="r", **parameters):
     config = RunConfig(question=question, strategy=name, parameters={}, models={"main": "scripted"}, seed=5)
     await store.create_run(run_id, {})
     run = Run(run_id, config, store)
@@ -61,7 +61,7 @@ async def test_a_chain_without_calls_is_parsed_as_usual(store):
 
 async def test_the_second_stage_of_cot_offers_no_tools(store):
     model = ToolModel(replies("Hm"))
-    await solve(store, "cot", model, ASKED.model_copy(update={"kind": "number"}), two_stage=True)
+    await solve(store, "cot", model, QUESTION.model_copy(update={"kind": "number"}), two_stage=True)
     first, second = (request for [request] in model.generate_calls)
     assert (first.prompt.tools, second.prompt.tools) == ((WEATHER,), ())
 
@@ -110,8 +110,8 @@ async def test_a_model_judges_calls_by_what_they_say_and_with_its_tools_before_i
     judged = []
     model = Judging(replies(calling(city="Rome")))
     await solve(store, "best-of-n", model, n=2, score="self-evaluation")
-    said = {p.messages[-2].content for p in judged}
-    assert ROME in said
+    judged_texts = {p.messages[-2].content for p in judged}
+    assert ROME in judged_texts
     assert all(p.tools == (WEATHER,) for p in judged)
 
 
@@ -122,7 +122,7 @@ async def test_tool_results_are_continued(store):
         Message(role="assistant", tool_calls=(call,)),
         Message(role="tool", content="24 degrees", tool_call_id=call.id, name=call.name),
     )
-    solution = await solve(store, "cot", model, ASKED.model_copy(update={"continuation": since}))
+    solution = await solve(store, "cot", model, QUESTION.model_copy(update={"continuation": since}))
     assert solution.best.answer == "yes"
     [[request]] = model.generate_calls
     assert request.prompt.messages[-2:] == since
@@ -132,10 +132,10 @@ async def test_a_replay_has_the_calls_too(store):
     model = ToolModel(replies(calling(city="Rome")))
     first = await solve(store, "self-consistency", model, n=3)
     again = ToolModel(replies("Never."))
-    config = RunConfig(question=ASKED, strategy="self-consistency", parameters={}, models={"main": "s"}, seed=5)
+    config = RunConfig(question=QUESTION, strategy="self-consistency", parameters={}, models={"main": "s"}, seed=5)
     run = Run("r", config, store)
     strategy, _ = create_strategy("self-consistency", {"n": 3})
-    second = await strategy.solve(ASKED, Models({"main": MeteredModel(again, "main", run)}), run)
+    second = await strategy.solve(QUESTION, Models({"main": MeteredModel(again, "main", run)}), run)
     assert again.generate_calls == []
     assert [c.tool_calls for c in second.candidates] == [c.tool_calls for c in first.candidates]
 
@@ -143,10 +143,10 @@ async def test_a_replay_has_the_calls_too(store):
 @pytest.mark.parametrize("name", ["coat", "logprob", "hogwild", "edgejury", "auto", "ranked-vote"])
 def test_other_strategies_refuse_tools(name):
     with pytest.raises(UserError, match=f"strategy {name} does not support tools") as caught:
-        require_tool_support(name, ASKED)
+        require_tool_support(name, QUESTION)
     assert caught.value.param == "tools"
     assert all(taking in caught.value.hint for taking in TAKING)
-    require_tool_support(name, ASKED.model_copy(update={"tool_choice": "none"}))
+    require_tool_support(name, QUESTION.model_copy(update={"tool_choice": "none"}))
     require_tool_support(name, Question(text="Is it warm?"))
     since = (Message(role="assistant", content="Wait."),)
     with pytest.raises(UserError, match="does not support tools"):
@@ -155,25 +155,25 @@ def test_other_strategies_refuse_tools(name):
 
 @pytest.mark.parametrize("name", TAKING)
 def test_these_take_tools(name):
-    require_tool_support(name, ASKED)
+    require_tool_support(name, QUESTION)
 
 
 async def test_a_model_without_tools_is_refused_before_anything_is_paid(store):
-    config = RunConfig(question=ASKED, strategy="cot", parameters={}, models={"main": "scripted"}, seed=5)
+    config = RunConfig(question=QUESTION, strategy="cot", parameters={}, models={"main": "scripted"}, seed=5)
     run = Run("r", config, store)
     models = Models({"main": MeteredModel(ScriptedModel(replies("x")), "main", run)})
     strategy, _ = create_strategy("cot", {})
     require_features(strategy, models, Question(text="Is it warm?"))
     with pytest.raises(CapabilityMissing, match="tools"):
-        require_features(strategy, models, ASKED)
+        require_features(strategy, models, QUESTION)
 
 
 async def test_calls_equal_only_the_same_call():
     one, two = '[{"arguments":{"x":1.0},"name":"f"}]', '[{"arguments":{"x":1},"name":"f"}]'
     answers = ["4", one, None, two, "4.0", one, "f"]
-    numbers = ASKED.model_copy(update={"kind": "number"})
+    numbers = QUESTION.model_copy(update={"kind": "number"})
     assert await answer_classes(answers, numbers) == [[0, 4], [1, 5], [3], [6]]
     labels = AnswerLabels(numbers)
     async with Equivalence() as equivalence:
-        told = [await labels.label(answer, equivalence) for answer in answers]
-    assert told == [0, 1, None, 2, 0, 1, 3]
+        class_labels = [await labels.label(answer, equivalence) for answer in answers]
+    assert class_labels == [0, 1, None, 2, 0, 1, 3]

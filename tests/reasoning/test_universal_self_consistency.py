@@ -1,4 +1,4 @@
-"""`universal-self-consistency` on the scripted model, and its reply read."""
+"""`universal-self-consistency` on the scripted model, and the parsing of its choice."""
 
 import math
 import re
@@ -47,7 +47,7 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def opened(monkeypatch):
+def clients(monkeypatch):
     models = {}
 
     async def load_model(name, settings, *_):
@@ -75,8 +75,8 @@ def chosen_by(sink):
     return note.data
 
 
-async def test_the_model_names_a_response_and_its_share_is_the_confidence(opened, settings):
-    opened["model"] = model = ScriptedModel(choosing({3: 0.5, 1: 0.25, 2: 0.05, 9: 0.2}))
+async def test_the_model_names_a_response_and_its_share_is_the_confidence(clients, settings):
+    clients["model"] = model = ScriptedModel(choosing({3: 0.5, 1: 0.25, 2: 0.05, 9: 0.2}))
     answer, sink = await ask(settings)
     assert answer.text == answer.candidates[2].text
     assert answer.confidence == pytest.approx(0.5 / 0.8)  # 9 is no response
@@ -91,8 +91,8 @@ async def test_the_model_names_a_response_and_its_share_is_the_confidence(opened
     assert shown.startswith(QUESTION.text)
 
 
-async def test_a_choice_that_names_no_response_falls_back_to_the_majority(opened, settings):
-    opened["model"] = ScriptedModel(choosing({17: 1.0}, weights=[1, 8, 1]))
+async def test_a_choice_that_names_no_response_falls_back_to_the_majority(clients, settings):
+    clients["model"] = ScriptedModel(choosing({17: 1.0}, weights=[1, 8, 1]))
     answer, sink = await ask(settings, n=6)
     share = sum(c.answer == "Lyon" for c in answer.candidates) / 6
     assert (answer.answer, answer.confidence) == ("Lyon", pytest.approx(share))
@@ -102,25 +102,25 @@ async def test_a_choice_that_names_no_response_falls_back_to_the_majority(opened
     assert chosen_by(sink)["chosen_by"] == "majority"
 
 
-async def test_where_there_is_no_answer_either_the_first_is_taken(opened, settings):
-    opened["model"] = ScriptedModel(choosing({0: 1.0}, chains=("", " ")))
+async def test_where_there_is_no_answer_either_the_first_is_taken(clients, settings):
+    clients["model"] = ScriptedModel(choosing({0: 1.0}, chains=("", " ")))
     answer, sink = await ask(settings)
     assert (answer.text, answer.confidence) == (answer.candidates[0].text, None)
     assert "the first response was taken" in answer.degraded[0]
     assert chosen_by(sink) == {"index": 0, "chosen_by": "first"}
 
 
-async def test_one_response_is_not_compared(opened, settings):
-    opened["model"] = ScriptedModel(choosing({1: 1.0}))
+async def test_one_response_is_not_compared(clients, settings):
+    clients["model"] = ScriptedModel(choosing({1: 1.0}))
     answer, _ = await ask(settings, n=1)
     assert (answer.usage.model_calls, answer.confidence) == (1, None)
 
 
-async def test_without_a_prefix_the_complete_form_is_parsed(opened, settings, monkeypatch):
+async def test_without_a_prefix_the_complete_form_is_parsed(clients, settings, monkeypatch):
     def script(text):
         return replies(CHOICE_PREFIX + " 2")(text) if "independently" in text else replies(*CHAINS)(text)
 
-    opened["model"] = model = ScriptedModel(script)
+    clients["model"] = model = ScriptedModel(script)
     can = model.capabilities.model_copy(update={"prefix": False, "top_logprobs": 0})
     monkeypatch.setattr(ScriptedModel, "capabilities", can)
     answer, _ = await ask(settings)
@@ -128,9 +128,9 @@ async def test_without_a_prefix_the_complete_form_is_parsed(opened, settings, mo
     assert model.generate_calls[1][0].prompt.prefix == ""
 
 
-async def test_responses_that_do_not_fit_lose_their_middle(opened, settings):
+async def test_responses_that_do_not_fit_lose_their_middle(clients, settings):
     long = "Because " + "x" * 300 + " the answer is Paris."
-    opened["model"] = model = ScriptedModel(
+    clients["model"] = model = ScriptedModel(
         choosing({2: 1.0}, chains=(long, "The answer is Lyon."), weights=[2, 1]), context_tokens=900
     )
     answer, _ = await ask(settings, n=6, max_tokens=400)
@@ -141,23 +141,23 @@ async def test_responses_that_do_not_fit_lose_their_middle(opened, settings):
     assert "The answer is Lyon." in shown
     assert GAP in shown
     parts = re.findall(r"Response \d:\n(.*?)\n\n(?=Response \d:|Compare)", shown, re.DOTALL)
-    kept = {len(part) for part in parts if GAP in part}
-    assert len(kept) == 1  # all to the same length
+    lengths = {len(part) for part in parts if GAP in part}
+    assert len(lengths) == 1  # all to the same length
     assert answer.degraded == (
-        f"the responses do not fit the model's context: they were truncated to {kept.pop()} characters each",
+        f"the responses do not fit the model's context: they were truncated to {lengths.pop()} characters each",
     )
     assert answer.text == answer.candidates[1].text
 
 
-async def test_a_question_that_fills_the_context_leaves_it_to_the_majority(opened, settings):
-    opened["model"] = ScriptedModel(choosing({1: 1.0}), context_tokens=240)
+async def test_a_question_that_fills_the_context_leaves_it_to_the_majority(clients, settings):
+    clients["model"] = ScriptedModel(choosing({1: 1.0}), context_tokens=240)
     answer, _ = await ask(settings)
     assert answer.answer is not None
     assert answer.degraded[-1].startswith("the model named no most consistent response")
 
 
-async def test_spent_budgets(opened, settings):
-    opened["model"] = ScriptedModel(choosing({1: 1.0}, weights=[1, 8, 1]))
+async def test_spent_budgets(clients, settings):
+    clients["model"] = ScriptedModel(choosing({1: 1.0}, weights=[1, 8, 1]))
     answer, _ = await ask(settings, n=6, budget={"calls": 1})
     assert (answer.answer, answer.stopped, answer.usage.model_calls) == ("Lyon", "budget", 1)
     answer, _ = await ask(settings, n=6, budget={"tokens": 70})
@@ -167,8 +167,8 @@ async def test_spent_budgets(opened, settings):
     assert (answer.answer, answer.stopped) == (None, "budget")
 
 
-async def test_failures(opened, settings):
-    opened["model"] = model = ScriptedModel(choosing({1: 1.0}))
+async def test_failures(clients, settings):
+    clients["model"] = model = ScriptedModel(choosing({1: 1.0}))
     model._failing = frozenset({1})
     answer, _ = await ask(settings, replay=False)
     assert len(answer.candidates) == 3
@@ -204,8 +204,8 @@ def reply(text, *tops):
     ],
 )
 def test_choices_are_parsed(text, opening, expected):
-    found = parse_choice(reply(text), 12, opening)
-    assert (None if found is None else found.index) == expected
+    choice = parse_choice(reply(text), 12, opening)
+    assert (None if choice is None else choice.index) == expected
 
 
 def test_the_share_is_read_at_the_number():

@@ -16,13 +16,13 @@ from reason.serving.metered.model import MeteredModel
 from support.scripted_model import ScriptedModel, replies
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
-# three spellings of 4, each rarer than the one of 5: a vote says 4, the most probable text says 5
+# three spellings of 4, each rarer than the one of 5: a vote returns 4, the most probable text is 5
 TEXTS = ("The answer is 5.", "Sum: the answer is 4.", "Adding, the answer is 4.", "We get: the answer is 4.")
 SPLIT = replies(*TEXTS, weights=[0.4, 0.25, 0.2, 0.15])
 
 
 class Hiding(ScriptedModel):
-    """Shows no log-probabilities of what it generates."""
+    """A model without log-probabilities of its own tokens."""
 
     scoring = False
 
@@ -32,8 +32,8 @@ class Hiding(ScriptedModel):
 
     async def generate(self, requests, listener=None):
         def bare(chunk):
-            whole = chunk.completion and chunk.completion.model_copy(update={"logprobs": None})
-            listener(chunk.model_copy(update={"logprobs": (), "completion": whole}))
+            completion = chunk.completion and chunk.completion.model_copy(update={"logprobs": None})
+            listener(chunk.model_copy(update={"logprobs": (), "completion": completion}))
 
         made = await super().generate(requests, bare if listener else None)
         return [[c.model_copy(update={"logprobs": None}) for c in chains] for chains in made]
@@ -45,9 +45,9 @@ class Scoring(Hiding):
 
 @pytest.fixture
 async def store(tmp_path):
-    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield opened
-    await opened.aclose()
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
 
 
 async def solve(store, name, model, *, run_id="r", budget=None, **parameters):
@@ -131,7 +131,7 @@ async def test_the_scope_answer_leaves_thoughts_out(store):
     thinking = replies("<think>ab</think>The answer is 4.", "<think>cd</think>The answer is 5.", weights=[0.9, 0.1])
     model = ScriptedModel(thinking)
     solution, run = await solve(store, "rpc", model, n=12, temperature=1, scope="answer", max_tokens=80)
-    # behind the thought everything is certain, so every chain weighs the same, whatever its thought's probability
+    # after the thought every token is certain, so all chains have the same weight
     by_answer = solution.notes["vote"]["confidences"]
     assert by_answer == {"4": pytest.approx(0.5), "5": pytest.approx(0.5)}
     assert run.ledger.usage().model_calls == 3  # the samples, and a score for each different thought

@@ -1,4 +1,4 @@
-"""The Weibull mixture: its likelihood and gradient, its fit from several starts, and what it prunes."""
+"""The Weibull mixture: likelihood, gradient, the fit from several starts, and pruning."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def test_golden_vector() -> None:
     assert fit.nll == pytest.approx(-8.582082, abs=1e-6)
     assert fit.converged
     assert fit.start_nll == pytest.approx(nll_and_gradient(START, np.log(GOLDEN))[0], abs=1e-12)
-    found = prune(GOLDEN.tolist())
-    assert found.pruned == (5, 6, 7)
-    assert found.posterior[5:] == pytest.approx((0.002549, 0.000742, 0.000789), abs=1e-5)
-    assert found.mean == pytest.approx(0.7723662, abs=1e-7)
+    result = prune(GOLDEN.tolist())
+    assert result.pruned == (5, 6, 7)
+    assert result.posterior[5:] == pytest.approx((0.002549, 0.000742, 0.000789), abs=1e-5)
+    assert result.mean == pytest.approx(0.7723662, abs=1e-7)
 
 
 def test_the_authors_formula_reaches_the_golden_optimum_too() -> None:
@@ -87,9 +87,9 @@ def test_gradient_is_that_of_the_likelihood(at: tuple[float, ...], p: np.ndarray
 
     for i in range(5):
         step = 1e-6 * max(1e-2, at[i])
-        found, coarser = slope(i, step), slope(i, 2 * step)
-        doubt = abs(found - coarser)  # where the curve bends or rounds within a step
-        assert gradient[i] == pytest.approx(found, rel=1e-4, abs=1e-3 * (1 + abs(value)) + 2 * doubt)
+        result, coarser = slope(i, step), slope(i, 2 * step)
+        doubt = abs(result - coarser)  # where the curve bends or rounds within a step
+        assert gradient[i] == pytest.approx(result, rel=1e-4, abs=1e-3 * (1 + abs(value)) + 2 * doubt)
 
 
 @settings(max_examples=50)
@@ -168,13 +168,13 @@ def test_the_starts_are_the_authors_and_three_cuts_by_moments() -> None:
     assert _start_of_cut(np.full(4, math.log(1e-9)), 0.9) == (0.2, 50.0, 0.01, 50.0, 0.01)
     assert _start_of_cut(np.full(4, math.log(1e-9)), 0.1)[0] == 0.8
     spread_out = _start_of_cut(np.array([-600.0, -300.0, -10.0, 0.0]), 0.5)
-    assert spread_out[3] == 0.5  # the shape's least
+    assert spread_out[3] == 0.5  # the lower bound of the shape
     two = np.log([0.2, 0.6])
     assert _start_of_cut(two, 0.9) == pytest.approx((0.2, *_start_of_cut(two, 0.5)[1:]))  # each part has a point
 
 
 def test_multistart_is_the_best_of_its_starts() -> None:
-    found = set()
+    result = set()
     for seed in range(130):
         rng = np.random.default_rng(seed)
         size = int(rng.integers(4, 30))
@@ -185,8 +185,8 @@ def test_multistart_is_the_best_of_its_starts() -> None:
         ]
         assert fit_mixture(p, "multistart").nll == min(likelihoods)
         if sorted(likelihoods)[1] - min(likelihoods) > 1e-3:
-            found.add(likelihoods.index(min(likelihoods)))
-    assert len(found) > 2  # none is of no use
+            result.add(likelihoods.index(min(likelihoods)))
+    assert len(result) > 2  # none is of no use
 
 
 def test_a_fit_reports_whether_it_is_on_a_slope() -> None:
@@ -234,10 +234,10 @@ def test_bad_input_is_refused() -> None:
 
 
 def test_diagnostics_are_json() -> None:
-    told = fit_mixture(GOLDEN).diagnostics()
-    assert told["mean1"] == pytest.approx(0.891660, abs=1e-3)
-    assert (told["converged"], told["swapped"]) == (True, False)
-    assert {"w", "k1", "lam1", "k2", "lam2", "nll", "start_nll", "iterations"} < set(told)
+    diagnostics = fit_mixture(GOLDEN).diagnostics()
+    assert diagnostics["mean1"] == pytest.approx(0.891660, abs=1e-3)
+    assert (diagnostics["converged"], diagnostics["swapped"]) == (True, False)
+    assert {"w", "k1", "lam1", "k2", "lam2", "nll", "start_nll", "iterations"} < set(diagnostics)
 
 
 def test_blas_has_its_threads_back() -> None:

@@ -1,4 +1,4 @@
-"""What the tests of Monte Carlo tree search share: worlds that tell listed scores, rewards, samples taken anew."""
+"""Shared by the tests of Monte Carlo tree search: worlds with listed scores, with rewards and with resampling."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def search(**options):
 
 
 def steps(*scores, **fields):
-    """Different steps of these scores."""
+    """Different steps with these scores."""
     return [Continuation(f"{'abcdefgh'[i]} ", 1, score=score, **fields) for i, score in enumerate(scores)]
 
 
-def always(*told):
-    """A world that tells the same below every prefix."""
-    return lambda done, expand: list(told[: expand.n])
+def always(*results):
+    """A world with the same results below every prefix."""
+    return lambda done, expand: list(results[: expand.n])
 
 
 def by_score(scores):
-    """A world that tells, below each prefix, the scores listed under its name; nothing below the others."""
+    """A world with, below each prefix, the scores listed under its name, and blank steps below the others."""
 
     def world(done, expand):
         listed = scores.get(done.tree.text(expand.node).replace(" ", ""), ())
@@ -37,7 +37,7 @@ def by_score(scores):
 
 
 def uniform(done, expand):
-    """A world of scores drawn uniformly, without an end."""
+    """A world of uniform random scores without complete solutions."""
     text = done.tree.text(expand.node)
     return steps(*(Random(f"{text}{i}").random() for i in range(expand.n)))
 
@@ -51,33 +51,33 @@ def subtree(done, node):
 
 
 def name(done, node_id):
-    """The steps of a prefix, without the blanks between them."""
+    """The steps of a prefix without the spaces between them."""
     return done.tree.text(node_id).replace(" ", "")
 
 
 def with_rewards(world):
-    """The world, and rewards of what is complete."""
+    """The world with rewards of complete solutions."""
 
     def rewarded(done, expand):
-        told = []
+        results = []
         for step in world(done, expand):
             rng = Random(f"{done.tree.text(expand.node)}|{step.text}")
-            told.append(replace(step, reward=rng.randint(0, 8) / 8) if step.terminal or expand.finish else step)
-        return told
+            results.append(replace(step, reward=rng.randint(0, 8) / 8) if step.terminal or expand.finish else step)
+        return results
 
     return rewarded
 
 
 def resampling(world):
-    """The world, asked for as many more as the search says it lacks."""
+    """The world, sampled again for as many results as the search still misses."""
 
-    def asked_again(done, expand):
-        told = list(world(done, expand))
-        while lacking := done.num_missing(expand, told):
-            told += world(done, replace(expand, first=expand.first + len(told), n=lacking))
-        return told
+    def sample_again(done, expand):
+        results = list(world(done, expand))
+        while missing := done.num_missing(expand, results):
+            results += world(done, replace(expand, first=expand.first + len(results), n=missing))
+        return results
 
-    return asked_again
+    return sample_again
 
 
 seeds = st.integers(0, 10**6)

@@ -1,4 +1,4 @@
-"""Worlds in which the searches over steps can be tried without a model, and the loop that plays one."""
+"""Models of the world for search tests: scripted or random continuations without a language model, and a run loop."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ WORDS = ["add", "carry", "check", "divide", "expand", "factor", "guess", "halve"
 
 
 class RandomWorld:
-    """A sampler and a reward model that know nothing: what comes follows from the seed, the prefix and the index alone.
+    """Random continuations and scores, determined by the seed, the prefix and the index.
 
-    Some continuations are blank, some say what a sibling says, some scores and log-probabilities fail.
+    Some continuations are blank, some repeat a sibling, and some scores and log-probabilities are missing.
     """
 
     def __init__(self, seed, *, words=8, blank=0.0, unscored=0.0, ending=0.25, scores=None, unknown=0.0):
@@ -48,19 +48,19 @@ class RandomWorld:
             return list(self.weigh(prefix, expand.given_steps))
         self.served += [(prefix, expand.first + i) for i in range(expand.n)]
         results = [self.sample(prefix, expand.first + i, expand) for i in range(expand.n)]
-        return as_asked(search, expand, results)
+        return as_requested(search, expand, results)
 
 
-def as_asked(search, expand, results):
-    """The continuations without the scores that were not asked for, as an owner that saves its passes tells them."""
-    wanted = search.indices_to_score(expand, results)
-    return [step if i in wanted else replace(step, score=None) for i, step in enumerate(results)]
+def as_requested(search, expand, results):
+    """The results without the scores that the search does not request, as a caller that saves reward passes reports."""
+    indices = search.indices_to_score(expand, results)
+    return [step if i in indices else replace(step, score=None) for i, step in enumerate(results)]
 
 
 class FixedTree:
-    """A tree that is known in full: for each path its children as (name, h, terminal); every name differs.
+    """A complete tree: for each path its children as (name, h, terminal), with distinct names.
 
-    An expansion gets its node's children in their order; one too many are repetitions, which are dropped.
+    An expansion returns the children of its node in order; surplus samples repeat the first child.
     """
 
     def __init__(self, children):
@@ -69,8 +69,8 @@ class FixedTree:
     def __call__(self, search, expand):
         path = tuple(search.tree.steps(expand.node))
         listed = self.children.get(path, [])
-        told = [Continuation(name, 1, terminal, 1 - h) for name, h, terminal in listed[: expand.n]]
-        return told + [Continuation(listed[0][0], 1, listed[0][2])] * (expand.n - len(told))
+        results = [Continuation(name, 1, terminal, 1 - h) for name, h, terminal in listed[: expand.n]]
+        return results + [Continuation(listed[0][0], 1, listed[0][2])] * (expand.n - len(results))
 
     def terminals(self, path=()):
         """Paths of all complete solutions, each as its list of h."""
@@ -100,7 +100,7 @@ def random_tree(rng, *, depth=4, branching=3, ending=0.25, draw=None):
 
 
 def play(search, world, *, order=None, each=None):
-    """Run a search to its end; `order` shuffles what is told of a batch, `each` may replace the search after a tell."""
+    """Run a search to its end; `order` shuffles the results of a batch, `each` may replace the search after a tell."""
     rounds = 0
     while batch := search.ask():
         rounds += 1
@@ -115,7 +115,7 @@ def play(search, world, *, order=None, each=None):
 
 
 def state_of(search):
-    """Everything that a search holds, in a form that can be compared."""
+    """The complete state of a search in a form that can be compared."""
     return plain({name: value for name, value in vars(search).items() if name != "options"})
 
 
@@ -136,17 +136,17 @@ def plain(value):
 
 
 class Chooser:
-    """Stands for chance: follows a script, then takes the first way; notes what was possible, and how likely it was."""
+    """Scripted random generator: follows a script, then takes the first option; notes the options and probability."""
 
     def __init__(self, script):
-        self.script, self.taken, self.ways, self.p = script, [], [], 1.0
+        self.script, self.taken, self.num_options, self.p = script, [], [], 1.0
         self.counting = True
 
     def pick(self, probabilities):
         at = len(self.taken)
         chosen = self.script[at] if at < len(self.script) else 0
         self.taken.append(chosen)
-        self.ways.append(len(probabilities))
+        self.num_options.append(len(probabilities))
         if self.counting:
             self.p *= probabilities[chosen]
         return chosen
@@ -163,4 +163,4 @@ def executions(run):
         value = run(chance)
         yield chance.p, value
         for at in range(len(chance.script), len(chance.taken)):
-            scripts += [[*chance.taken[:at], way] for way in range(1, chance.ways[at])]
+            scripts += [[*chance.taken[:at], option] for option in range(1, chance.num_options[at])]

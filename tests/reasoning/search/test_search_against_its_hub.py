@@ -1,6 +1,6 @@
-"""The particle filter against the formulas of the library `its_hub`, written down anew, and against the library itself.
+"""The particle filter against the formulas of the library `its_hub`, reimplemented here, and against itself.
 
-The library's filter differs in two things that are not compared: it resamples once more after the last step, and its
+Two differences of the library's filter are not compared: it resamples once more after the last step, and its
 step generation allows one step more than `max_steps`.
 """
 
@@ -19,15 +19,15 @@ STEPS = 12
 
 
 class Unrepeated:
-    """Steps and scores that follow from prefix and index alone; no two samples of a prefix say the same."""
+    """Steps and scores determined by prefix and index; all samples of a prefix differ."""
 
     def __init__(self, seed, *, saturated):
-        self.seed, self.saturated, self.drawn = seed, saturated, {}
+        self.seed, self.saturated, self.samples = seed, saturated, {}
 
     def step(self, prefix):
         """The next sample of a prefix: its text, and whether the solution is complete."""
-        index = self.drawn.get(prefix, 0)
-        self.drawn[prefix] = index + 1
+        index = self.samples.get(prefix, 0)
+        self.samples[prefix] = index + 1
         rng = random.Random(f"{self.seed}|{prefix}|{index}")
         return f"{index}.", prefix.count(".") + 1 == STEPS or rng.random() < 0.2
 
@@ -53,7 +53,7 @@ def softmax(w):
 
 def by_the_formulas(world, n, seed, entropic):
     """(theta, chosen positions) of each step: logits of the scores, softmax, `random.choices`."""
-    rng, seen = random.Random(seed), []
+    rng, observed = random.Random(seed), []
     particles = [("", False, 0.0)] * n
     while not all(ended for _, ended, _ in particles):
         grown = []
@@ -65,11 +65,11 @@ def by_the_formulas(world, n, seed, entropic):
                 weight = np.log(r / (1 - r))
             grown.append((text, ended, weight))
         w = np.array([weight for _, _, weight in grown])
-        theta = softmax(w / temperature(softmax(w), (len(seen) + 1) / STEPS, entropic))
+        theta = softmax(w / temperature(softmax(w), (len(observed) + 1) / STEPS, entropic))
         chosen = rng.choices(range(n), weights=theta, k=n)
-        seen.append((theta, chosen))
+        observed.append((theta, chosen))
         particles = [grown[i] for i in chosen]
-    return seen
+    return observed
 
 
 def by_its_hub(world, n, seed, entropic):
@@ -78,13 +78,13 @@ def by_its_hub(world, n, seed, entropic):
         "its_hub.core.algorithms.particle_gibbs",
         reason="its_hub is not installed; its formulas are compared",
     )
-    seen = []
+    observed = []
 
     class Recording(hub.ParticleGibbs):
         def _resampling(self, particles, probabilities, num_particles):
             chosen = super()._resampling(particles, probabilities, num_particles)
-            places = {id(particle): i for i, particle in enumerate(particles)}
-            seen.append((probabilities, [places[id(particle)] for particle in chosen]))
+            positions = {id(particle): i for i, particle in enumerate(particles)}
+            observed.append((probabilities, [positions[id(particle)] for particle in chosen]))
             return chosen
 
     class Steps:
@@ -106,7 +106,7 @@ def by_its_hub(world, n, seed, entropic):
     )
     random.seed(seed)
     asyncio.run(search.ainfer(None, "question", n, return_response_only=False))
-    return seen
+    return observed
 
 
 @pytest.mark.parametrize("other", [by_the_formulas, by_its_hub])
@@ -123,11 +123,11 @@ def test_weights_and_ancestors_are_those_of_its_hub(n, entropic, other):
         search = ParticleFilter(options, random.Random(seed))
         while batch := search.ask():
             for expand in batch:
-                prefix, told = search.tree.text(expand.node), []
+                prefix, results = search.tree.text(expand.node), []
                 for _ in range(expand.n):
                     step, ends = world.step(prefix)
-                    told.append(Continuation(step, 1, ends, world.score(prefix + step)))
-                search.tell(expand, told)
+                    results.append(Continuation(step, 1, ends, world.score(prefix + step)))
+                search.tell(expand, results)
         ours = search.records[0].steps
         assert len(ours) == len(theirs)
         for generation, (theta, chosen) in zip(ours, theirs, strict=True):

@@ -1,22 +1,21 @@
 """Monte Carlo tree search against `StandardMCTS` of the library `treequest`, both over the same scores.
 
-The two definitions coincide in this: a node is scored once, when it is created, and has one visit then; new scores are
-added once at every node above; a leaf is chosen from the root down, of equals the older, and gets k children, one
-for each sample of each action; all of them are told before the next leaf is chosen. So visits and sums of all nodes are
-the same as long as the selections are.
+Both definitions agree that a node is scored once, at creation, with one visit; new scores are added once to all
+ancestors; a leaf is selected from the root down, the older one of ties, and gets k children, one for each sample of
+each action; and the next leaf is selected after all of them are reported. Visits and sums of all nodes therefore agree
+as long as the selections do.
 
-They do not coincide in this:
+They differ in:
 
-- What a child is chosen by. The library multiplies its exploration by a prior, the softmax of the *scores* of the
-  siblings: V + w P sqrt(ln N(parent) / N), though its docstring has the prior at V. Our UCT has no prior; our PUCT has
-  the model's probabilities and another exploration, w P sqrt(N(parent)) / (1 + N). So selections are the same where the
-  prior is out of the way: without siblings it is 1; where siblings score alike it is 1/k, so that k w there is w here;
-  with w = 0 it is of no account. Or it is taken out: the priors are a field of the state, and 1 where none is known.
-  Elsewhere the selections differ, which the last test shows.
-- The library knows no complete solution, no largest depth, no dead end and no duplicate, and closes nothing. So the
-  world here has none of them.
-- Several requests at once are those of one leaf there; there is no virtual loss, and what exceeds k is discarded.
-- What is returned: the best scores of all nodes there, complete solutions here.
+- The selection score. The library multiplies its exploration by a prior, the softmax of the siblings' *scores*:
+  V + w P sqrt(ln N(parent) / N), though its docstring puts the prior at V. Our UCT has no prior; our PUCT uses the
+  model's probabilities and a different exploration, w P sqrt(N(parent)) / (1 + N). Selections agree where the prior has
+  no effect: without siblings it is 1; for equal sibling scores it is 1/k, so that k w there is w here; with w = 0 it
+  does not count. Or the prior is set to 1 in the library's state. Elsewhere they differ, as the last test shows.
+- The library has no complete solutions, depth limit, dead ends or duplicates, and closes no nodes. The world here
+  avoids them.
+- Parallel requests belong to one leaf there; there is no virtual loss, and results in excess of k are discarded.
+- The result: the best scores of all nodes there, complete solutions here.
 """
 
 from __future__ import annotations
@@ -65,9 +64,9 @@ def both(scores, k, w, *, theirs=None, actions=("a",), expansions=30, priors=Tru
         ours.tell(expand, [Continuation(f"{i} ", 1, False, scores(child)) for i, child in enumerate(children)])
         for trial, child in zip(trials, children, strict=True):
             state = library.tell(state, trial.trial_id, (child, scores(child)))
-        known = state.tree.get_nodes()
-        assert len(known) == len(ours.tree)
-        for mine, other in zip(ours.tree, known, strict=True):
+        nodes = state.tree.get_nodes()
+        assert len(nodes) == len(ours.tree)
+        for mine, other in zip(ours.tree, nodes, strict=True):
             assert tuple(int(text) for text in ours.tree.steps(mine.id)) == (other.state or ())
             assert mine.visits == state.visit_counts[other.expand_idx]
             assert mine.total == state.value_sums[other.expand_idx]

@@ -1,4 +1,4 @@
-"""Ancestor sampling: the target stays what it is, by enumeration and in the long run; what is asked and counted."""
+"""Ancestor sampling: the target is invariant, by enumeration and in the long run; requests and counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def gibbs(rng, *, ancestor_sampling=True, **options):
 
 
 def moved_by_a_pass(world, target, **options):
-    """By enumeration: where a pass takes what is distributed as `target`, and how often references are re-attached."""
+    """By enumeration: the distribution after a pass from `target`, and how often references are re-attached."""
     moved, attached = dict.fromkeys(target, 0.0), 0.0
 
     def after(chance, reference):
@@ -38,7 +38,7 @@ def moved_by_a_pass(world, target, **options):
         for p, search in executions(lambda chance, reference=reference: after(chance, reference)):
             sweep = search.records[1]
             if not p:
-                continue  # what cannot follow was put behind a prefix
+                continue  # an impossible continuation was attached to a prefix
             for node_id, weight in zip(sweep.nodes, sweep.theta, strict=True):
                 moved[search.tree.text(node_id)] += probability * p * weight
             attached += probability * p * any(g.ancestors[-1] != len(g.nodes) - 1 for g in sweep.steps)
@@ -78,16 +78,16 @@ def test_references_follow_the_target_in_the_long_run(ancestor_sampling):
         for expand in batch:
             search.tell(expand, serve(search, expand))
     roots = [node.id for node in search.tree if node.parent is None]
-    drawn = [search.tree.text(first_reference(search, root)) for root in roots[1::every]]  # far apart
+    references = [search.tree.text(first_reference(search, root)) for root in roots[1::every]]  # far apart
     target = THREE.posterior()
-    counts = Counter(drawn)
-    expected = [len(drawn) * p for p in target.values()]
+    counts = Counter(references)
+    expected = [len(references) * p for p in target.values()]
     assert min(expected) > 5
     assert stats.chisquare([counts[text] for text in target], expected).pvalue > 0.01
 
 
 def first_reference(search, root):
-    """The reference that a pass began with: copies of copies, each the first child of what is before it."""
+    """The initial reference of a pass: copies of copies, each the first child of its predecessor."""
     node_id = root
     while True:
         copies = (i for i in range(node_id + 1, min(node_id + 2, len(search.tree))) if search.tree[i].parent == node_id)
@@ -114,8 +114,8 @@ def test_the_first_steps_are_renewed_where_all_particles_descend_from_the_refere
         play(search, world.serve(Luck(rng)))
         firsts = []
         for sweep in search.records[1:]:
-            held = {search.tree.path(search.tree[i])[0].copied_from is None for i in sweep.nodes}
-            firsts.append(True in held)  # some particle's first step is new
+            is_copied = {search.tree.path(search.tree[i])[0].copied_from is None for i in sweep.nodes}
+            firsts.append(True in is_copied)  # some particle's first step is new
         return sum(firsts) / len(firsts)
 
     assert renewed(False) < 0.1
@@ -125,8 +125,8 @@ def test_the_first_steps_are_renewed_where_all_particles_descend_from_the_refere
 # -- one re-attachment in numbers
 
 
-def at_the_first_step(told, chance, *, reference=("a", "b", "c"), free="z", **options):
-    """A search beside a reference whose free particle took another first step; `told` is what weighing comes to."""
+def at_the_first_step(continuations, chance, *, reference=("a", "b", "c"), free="z", **options):
+    """A search with a reference whose free particle took another first step; `continuations` are its rescored steps."""
     search = gibbs(chance, n=2, iterations=2, weight_mode="likelihood", **options)
     scores = {"a": 0.9, "b": 0.8, "c": 0.7}
     chance.choices = lambda population, weights, k: list(population)[:k]
@@ -137,24 +137,24 @@ def at_the_first_step(told, chance, *, reference=("a", "b", "c"), free="z", **op
     (expand,) = search.ask()
     search.tell(expand, [Continuation(free, 1, False, 0.6, -1.0)])
     del chance.choices
-    return search, search.ask(), told
+    return search, search.ask(), continuations
 
 
 def test_the_ancestor_is_sampled_by_weight_probability_and_potentials():
-    told = [Continuation("b", 0, False, 0.4, -2.0), Continuation("c", 0, True, 0.5, -3.0)]
+    continuations = [Continuation("b", 0, False, 0.4, -2.0), Continuation("c", 0, True, 0.5, -3.0)]
     own = math.log(0.9) - 1.5 - 2.5 + math.log(0.8) + math.log(0.7)
     other = math.log(0.6) - 2.0 - 3.0 + math.log(0.4) + math.log(0.5)
     outcomes = {}
 
     def run(chance):
-        search, batch, results = at_the_first_step(told, chance)
+        search, batch, results = at_the_first_step(continuations, chance)
         chance.p, chance.counting = 1.0, True
-        weighed = [expand for expand in batch if expand.given_steps]
+        rescoring = [expand for expand in batch if expand.given_steps]
         for expand in batch:
             if not expand.given_steps:
                 search.tell(expand, [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
         chance.counting, before = True, chance.p
-        (expand,) = weighed
+        (expand,) = rescoring
         assert (search.tree[expand.node].text, expand.given_steps, expand.n, expand.first) == ("z", ("b", "c"), 2, 0)
         search.tell(expand, results)
         chance.counting = False
@@ -183,22 +183,22 @@ def test_prefixes_equal_to_the_reference_are_not_rescored():
 
 
 @pytest.mark.parametrize(
-    "told",
+    "continuations",
     [
         [Continuation("b", 0, False, 0.4), Continuation("c", 0, True, 0.5, -3.0)],
         [Continuation("b", 0, False, None, -2.0), Continuation("c", 0, True, 0.5, -3.0)],
     ],
 )
-def test_without_a_probability_or_a_score_the_reference_stays(told):
-    search, batch, _ = at_the_first_step(told, Chooser([]))
+def test_without_a_probability_or_a_score_the_reference_stays(continuations):
+    search, batch, _ = at_the_first_step(continuations, Chooser([]))
     for expand in batch:
-        search.tell(expand, told if expand.given_steps else [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
+        search.tell(expand, continuations if expand.given_steps else [Continuation("q", 1, True, 0.5, -1.0)] * expand.n)
     assert [search.tree[i].text for i in search.passes[-1].reference] == ["a", "b", "c"]
     assert (search.cost.rescorings, search.cost.skipped_rescorings) == (1, 1)
     assert search.outcome().cost.skipped_rescorings == 1
 
 
-# -- what is asked and counted
+# -- requests and counts
 
 
 @given(
@@ -213,43 +213,43 @@ def test_without_a_probability_or_a_score_the_reference_stays(told):
 def test_what_holds_for_the_reference(seed, n, mode, resample_stopped, unknown, blank):
     world = RandomWorld(seed, ending=0.15, words=3, unknown=unknown, unscored=unknown, blank=blank)
     search = gibbs(Random(seed), n=n, iterations=4, weight_mode=mode, resample_stopped=resample_stopped, max_depth=8)
-    weighed = scored = 0
+    rescoring = scored = 0
     while batch := search.ask():
         assert len({expand.key for expand in batch}) == len(batch)
         for expand in batch:
-            told = world(search, expand)
+            continuations = world(search, expand)
             if expand.given_steps:
                 assert (expand.first, expand.max_tokens, expand.finish) == (0, 0, False)
                 assert search.tree[expand.node].depth + expand.n == len(search.passes[-1].reference)
-                weighed += 1
-            scored += sum(step.score is not None for step in told)
-            search.tell(expand, told)
+                rescoring += 1
+            scored += sum(step.score is not None for step in continuations)
+            search.tell(expand, continuations)
     tree = search.tree
     for before, sweep in zip(search.records, search.records[1:], strict=False):
         original = tree[tree[sweep.steps[0].nodes[-1]].copied_from]
         assert original.depth == 1
-        held = [tree[i].parent for i in sweep.steps[0].nodes]
+        parents = [tree[i].parent for i in sweep.steps[0].nodes]
         for t, generation in enumerate(sweep.steps, 1):
             mine = tree[generation.nodes[-1]]
             assert mine.copied_from is not None
             assert mine.text == tree[mine.copied_from].text
             assert mine.tokens == tree[mine.copied_from].tokens
             if mine.depth == t:
-                assert mine.parent == held[-1]
-            held = [generation.nodes[a] for a in generation.ancestors]
+                assert mine.parent == parents[-1]
+            parents = [generation.nodes[a] for a in generation.ancestors]
             if mine.depth < t or mine.terminal:
-                assert generation.ancestors[-1] == n - 1  # what has ended has no rest to put elsewhere
-            chosen = tree[held[-1]]
+                assert generation.ancestors[-1] == n - 1  # a finished reference has no remaining steps to attach
+            chosen = tree[parents[-1]]
             assert chosen.depth == mine.depth
             assert chosen.terminal == mine.terminal
-        assert held == sweep.nodes
+        assert parents == sweep.nodes
         assert len(before.nodes) == n
     born = [node for node in tree if node.parent is not None and node.copied_from is None]
     ledger = search.cost
     assert ledger.samples == len(born)
     assert ledger.gen_tokens == sum(node.tokens for node in born)
     assert ledger.prm_passes == scored
-    assert ledger.rescorings == weighed
+    assert ledger.rescorings == rescoring
     if unknown == 0:
         assert ledger.skipped_rescorings == 0
     assert len(set(world.served)) == len(world.served)

@@ -24,12 +24,12 @@ def search(**options):
 
 def along(kind, hs):
     """(g, f) of every prefix of a path with these h."""
-    state, seen = AStarNode(0, None, 0), []
+    state, priorities = AStarNode(0, None, 0), []
     for depth, h in enumerate(hs, 1):
         g, f = path_costs(kind, state, h)
         state = AStarNode(depth, depth - 1, depth, g=g, h=h, f=f)
-        seen.append((g, f))
-    return seen
+        priorities.append((g, f))
+    return priorities
 
 
 def closed_form(kind, hs):
@@ -47,16 +47,16 @@ def f_of(kind, hs):
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_costs_along_a_path(kind, hs):
-    seen = along(kind, hs)
+    priorities = along(kind, hs)
     edge = {"rise": lambda d: max(0, d), "fall": lambda d: max(0, -d), "abs": abs, "none": lambda d: 0}[kind]
-    for i, (g, f) in enumerate(seen):
+    for i, (g, f) in enumerate(priorities):
         assert f == pytest.approx(closed_form(kind, hs[: i + 1]), abs=1e-9)
         assert g == pytest.approx(sum(edge(b - a) for a, b in pairwise(hs[: i + 1])), abs=1e-9)
         assert f == pytest.approx(g + hs[i], abs=1e-9)
         assert f >= hs[i] - 1e-12
         if kind == "none":
             assert f == hs[i]
-    for (g, f), (g2, f2) in pairwise(seen):
+    for (g, f), (g2, f2) in pairwise(priorities):
         assert g2 >= g
         if kind in ("fall", "abs"):
             assert f2 >= f  # exactly: no rounding may break a tie
@@ -91,9 +91,9 @@ def test_the_counter_example(kind, popped):
     assert done.outcome().chosen.text == popped
     everything = play(search(k=2, edge_cost=kind, stop="best_of_m", m=2), COUNTER_EXAMPLE)
     f = {node.text: node.f for node in everything.tree if node.terminal}
-    wanted = {"rise": {"A": 0.3, "C": 0.1}, "fall": {"A": 0.5, "C": 0.6}, "none": {"A": 0.3, "C": 0.0}}[kind]
-    assert f == pytest.approx(wanted)
-    assert everything.outcome().chosen.text == min(wanted, key=wanted.get)
+    expected = {"rise": {"A": 0.3, "C": 0.1}, "fall": {"A": 0.5, "C": 0.6}, "none": {"A": 0.3, "C": 0.0}}[kind]
+    assert f == pytest.approx(expected)
+    assert everything.outcome().chosen.text == min(expected, key=expected.get)
 
 
 def first_solutions(kind, count=2000, **options):
@@ -192,11 +192,11 @@ def test_the_order_of_siblings_matters_only_for_exact_ties(kind):
             done = play(search(edge_cost=kind), world)
             keys = [done._key(done.tree[node_id])[:3] for node_id in done.popped]
             paths.append((keys, [tuple(done.tree.steps(node_id)) for node_id in done.popped]))
-        # "fall" ties by f along a path; depth and r tell those apart, so no tie here is exact
+        # "fall" ties by f along a path; depth and r differ, so no tie here is exact
         assert paths[0] == paths[1]
 
 
-# -- what a search does
+# -- behaviour of a search
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 7])
@@ -295,39 +295,39 @@ def test_ledger_and_limits(world, options, limits):
     if limits.gen_tokens is limits.expansions is limits.prm_passes is None:
         limits = limits.model_copy(update={"expansions": 30})
     done = search(**options, limits=limits, max_step_tokens=9)
-    spent, asked = 0, []
+    spent, requests = 0, []
     while batch := done.ask():
         for expand in batch:
-            told = world(done, expand)
-            spent += sum(step.tokens for step in told)
-            asked.append(expand)
-            done.tell(expand, told)
+            results = world(done, expand)
+            spent += sum(step.tokens for step in results)
+            requests.append(expand)
+            done.tell(expand, results)
         if limits.gen_tokens is not None and not done.stopped:
             assert limits.gen_tokens - done.cost.gen_tokens >= limits.finish_tokens
     ledger, outcome = done.cost, done.outcome()
-    assert len({expand.key for expand in asked}) == len(asked)
+    assert len({expand.key for expand in requests}) == len(requests)
     if options["reexpand"] is None:
-        assert len({expand.node for expand in asked}) == len(asked)  # expanded at most once
+        assert len({expand.node for expand in requests}) == len(requests)  # expanded at most once
     for node in done.tree:
-        own = [expand for expand in asked if expand.node == node.id]
+        own = [expand for expand in requests if expand.node == node.id]
         assert [expand.attempt for expand in own] == list(range(len(own)))
         assert sum(not expand.finish for expand in own) == node.num_expansions
         children = [step_key(child) for child in done.tree if child.parent == node.id and not child.forced]
         assert len(set(children)) == len(children)
     assert ledger.gen_tokens == spent
-    assert ledger.samples == sum(expand.n for expand in asked)
-    assert ledger.expansions == sum(not expand.finish for expand in asked)
+    assert ledger.samples == sum(expand.n for expand in requests)
+    assert ledger.expansions == sum(not expand.finish for expand in requests)
     assert len(done.tree) - 1 == ledger.samples - ledger.duplicates - ledger.empties
     scored = [node for node in done.tree if node.score is not None]
     assert ledger.prm_passes == len(scored)
     if world.blank == world.unscored == 0:
-        assert len(scored) == len(done.tree) - 1 - sum(expand.score == "none" for expand in asked)
+        assert len(scored) == len(done.tree) - 1 - sum(expand.score == "none" for expand in requests)
         assert ledger.unscored == 0
     assert limits.gen_tokens is None or spent <= limits.gen_tokens
     assert limits.prm_passes is None or ledger.prm_passes <= limits.prm_passes
     assert limits.expansions is None or ledger.expansions <= limits.expansions
-    assert len(set(world.served)) == len(world.served)  # no sample is asked for twice
-    # well-formed whatever the scores say
+    assert len(set(world.served)) == len(world.served)  # no sample is requested twice
+    # well-formed for any scores
     assert outcome.stopped in ("done", "exhausted", "tokens", "prm_passes", "expansions")
     assert outcome.chosen is None or outcome.chosen.terminal == bool(outcome.terminals)
     if outcome.chosen is not None and outcome.chosen.terminal:
@@ -361,8 +361,8 @@ def test_a_spent_budget_completes_the_best_open_prefix():
     outcome = done.outcome()
     forced = outcome.chosen
     assert (outcome.stopped, forced.forced, done.cost.completions) == ("expansions", True, 1)
-    opened = [node for node in done.tree if node.depth and not node.forced and node.id not in done.popped]
-    assert forced.parent == min(opened, key=done._key).id
+    open_nodes = [node for node in done.tree if node.depth and not node.forced and node.id not in done.popped]
+    assert forced.parent == min(open_nodes, key=done._key).id
 
 
 def test_a_spent_budget_returns_the_best_solution_there_is_popped_or_not():
@@ -382,7 +382,7 @@ def test_steps_are_cut_shorter_as_the_tokens_run_out():
 
     done = search(k=2, max_step_tokens=50, limits=SearchLimits(gen_tokens=340, finish_tokens=40, min_step_tokens=20))
     play(done, world)
-    # 300 beside the reserve: two expansions of 100, then one of 2 x 50, and nothing for a fourth
+    # 300 without the reserve: two expansions of 100, then one of 2 x 50, and none for a fourth
     assert caps == [(False, 50), (False, 50), (False, 50), (True, 40)]
     done = search(k=2, max_step_tokens=50, limits=SearchLimits(gen_tokens=290, finish_tokens=40, min_step_tokens=20))
     caps.clear()
@@ -404,15 +404,15 @@ def test_a_full_frontier_drops_the_worst():
 
 def test_a_local_frontier_never_turns_back():
     rng = Random(8)
-    turned_back = 0
+    was_closed = 0
     for _ in range(50):
         tree = random_tree(rng, ending=0.0)
         local = play(search(frontier="local"), tree)
         path = [node.id for node in local.tree.path(local.outcome().chosen)]
         assert local.popped == [0, *path]
         assert local.cost.expansions == 4
-        turned_back += play(search(), tree).cost.expansions > 4
-    assert turned_back > 0
+        was_closed += play(search(), tree).cost.expansions > 4
+    assert was_closed > 0
 
 
 def test_best_of_m_continues_to_m_solutions():

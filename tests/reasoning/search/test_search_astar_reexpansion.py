@@ -19,7 +19,7 @@ def search(**options):
 
 
 class Endless:
-    """Any number of continuations of each prefix, one for each index, some of which say the same."""
+    """Any number of continuations of each prefix, one for each index, some with equal texts."""
 
     def __init__(self, seed, *, words=6, ending=0.3):
         self.seed, self.words, self.ending = seed, words, ending
@@ -39,25 +39,25 @@ class Endless:
 def plain(kind, world, k, penalty, max_pops=300):
     """A* that expands again: the order in which prefixes are popped, up to the first solution."""
     root = AStarNode(0, None, 0)
-    heap, order, seq, drawn, times, known = [((0.0, 0, 0.0, 0), ())], [], 0, {}, {}, {(): (root, False, 0)}
+    heap, order, seq, num_drawn, times, nodes = [((0.0, 0, 0.0, 0), ())], [], 0, {}, {}, {(): (root, False, 0)}
     while len(order) < max_pops:
         _, path = heapq.heappop(heap)
         order.append(path)
-        state, terminal, number = known[path]
+        state, terminal, number = nodes[path]
         if terminal:
             return order
-        first = drawn.get(path, 0)
-        drawn[path] = first + k
+        first = num_drawn.get(path, 0)
+        num_drawn[path] = first + k
         times[path] = times.get(path, 0) + 1
         new = False
         for i in range(first, first + k):
             name, h, ends = world.child(path, i)
-            if (*path, name) in known:
+            if (*path, name) in nodes:
                 continue
             new, seq = True, seq + 1
             g, f = path_costs(kind, state, h)
             below = AStarNode(seq, None, len(path) + 1, g=g, h=h, f=f)
-            known[*path, name] = below, ends, seq
+            nodes[*path, name] = below, ends, seq
             heapq.heappush(heap, ((f, -below.depth, h, seq), (*path, name)))
         if new:
             heapq.heappush(heap, ((state.f + penalty * times[path], -state.depth, state.h, number), path))
@@ -72,11 +72,11 @@ def test_the_order_of_popping_is_that_of_a_plain_implementation(kind, penalty):
     again = 0
     for seed in range(60):
         world = Endless(seed)
-        wanted = plain(kind, world, 2, penalty)
+        expected = plain(kind, world, 2, penalty)
         done = play(search(k=2, edge_cost=kind, reexpand=penalty, limits=SearchLimits(expansions=250)), world)
         order = [tuple(done.tree.steps(node_id)) for node_id in done.popped]
-        assert order == wanted[: len(order)]
-        assert len(order) == len(wanted) or done.outcome().stopped == "expansions"
+        assert order == expected[: len(order)]
+        assert len(order) == len(expected) or done.outcome().stopped == "expansions"
         again += len(order) > len(set(order))
     assert again > 5
 
@@ -119,10 +119,10 @@ def test_unlucky_first_samples_do_not_decide_everything():
 
 
 def test_what_brings_nothing_new_is_not_put_back():
-    asked = []
+    requests = []
 
     def world(done, expand):
-        asked.append((expand.node, expand.attempt, expand.first, expand.temperature_factor))
+        requests.append((expand.node, expand.attempt, expand.first, expand.temperature_factor))
         return (
             [Continuation("a ", 1, False, 0.5)] * expand.n
             if done.tree[expand.node].depth < 2
@@ -132,7 +132,7 @@ def test_what_brings_nothing_new_is_not_put_back():
     done = play(search(k=2, reexpand=0.1), world)
     assert done.outcome().stopped == "exhausted"
     # root and its child bring one step at first and none the second time; the grandchild never brings any
-    assert sorted(asked) == [(0, 0, 0, 1.0), (0, 1, 2, 1.0), (1, 0, 0, 1.0), (1, 1, 2, 1.0), (2, 0, 0, 1.0)]
+    assert sorted(requests) == [(0, 0, 0, 1.0), (0, 1, 2, 1.0), (1, 0, 0, 1.0), (1, 1, 2, 1.0), (2, 0, 0, 1.0)]
     assert (done.cost.duplicates, done.cost.empties, done.cost.expansions) == (6, 2, 5)
 
 
@@ -146,7 +146,7 @@ def test_the_temperature_rises_while_expansions_bring_duplicates():
         return [Continuation(text, 1, depth == 5, 0.5) for text in texts]
 
     play(search(temperature_ladder=(1.25, 1.5)), world)
-    # one of three is less than half, so depths 1 to 3 begin anew
+    # one of three is less than half, so depths 1 to 3 are sampled again
     assert warmth == [(0, 0, 1.0), (1, 0, 1.25), (2, 0, 1.0), (3, 0, 1.0), (4, 0, 1.0), (5, 0, 1.25)]
 
 

@@ -1,4 +1,4 @@
-"""Beam search and diverse verifier tree search: what is kept, how much is drawn, and their degenerate cases."""
+"""Beam search and diverse verifier tree search: the beams, the number of samples, and degenerate cases."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def dvts(**options):
 
 
 def plain_beam(tree, width):
-    """Beam search over a fixed tree, with complete solutions keeping their places: paths and scores at the end."""
-    kept = [((), 0.0, False)]
-    while any(not terminal for _, _, terminal in kept):
-        pool = [entry for entry in kept if entry[2]]
-        for path, _, terminal in kept:
+    """Beam search over a fixed tree in which complete solutions keep their slots; returns paths and scores."""
+    beams = [((), 0.0, False)]
+    while any(not terminal for _, _, terminal in beams):
+        pool = [entry for entry in beams if entry[2]]
+        for path, _, terminal in beams:
             if not terminal:
                 pool += [((*path, name), 1 - h, ends) for name, h, ends in tree.children[path]]
-        kept = sorted(pool, key=lambda entry: -entry[1])[:width]
-    return kept
+        beams = sorted(pool, key=lambda entry: -entry[1])[:width]
+    return beams
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
@@ -42,8 +42,8 @@ def test_beam_search_keeps_what_a_plain_implementation_keeps(width):
     for _ in range(100):
         tree = random_tree(rng)
         done = play(beam(width=width, k=3), tree)
-        wanted = plain_beam(tree, width)
-        assert [tuple(done.tree.steps(i)) for i in done.beam] == [path for path, _, _ in wanted]
+        expected = plain_beam(tree, width)
+        assert [tuple(done.tree.steps(i)) for i in done.beam] == [path for path, _, _ in expected]
         outcome = done.outcome()
         assert outcome.stopped == "done"
         assert outcome.chosen.value == max(node.value for node in outcome.terminals)
@@ -67,17 +67,17 @@ def test_dvts_runs_a_greedy_beam_in_each_subtree():
                 renamed = tuple(f"{i}{name}" for name in path)
                 children.setdefault(renamed, []).extend((f"{i}{name}", h, ends) for name, h, ends in listed)
         done = play(dvts(subtrees=3, k=3), FixedTree(children))
-        wanted = [greedy(part) for part in parts]
+        expected = [greedy(part) for part in parts]
         reached = [tuple(step[1:] for step in done.tree.steps(leaf)) for leaf in done.leaves]
-        assert reached == [path for path, _ in wanted]
-        assert done.outcome().chosen.value == max(score for _, score in wanted)
+        assert reached == [path for path, _ in expected]
+        assert done.outcome().chosen.value == max(score for _, score in expected)
 
 
 def test_subtrees_score_steps_equal_to_another_subtrees():
     search = dvts(subtrees=2, k=2)
     (expand,) = search.ask()
-    told = [Continuation(text, 1) for text in ("a", "a", "a", "b")]
-    assert search.indices_to_score(expand, told) == [0, 2, 3]
+    results = [Continuation(text, 1) for text in ("a", "a", "a", "b")]
+    assert search.indices_to_score(expand, results) == [0, 2, 3]
     search.tell(
         expand, [Continuation(text, 1, False, r) for text, r in (("a", 0.4), ("a", 0.3), ("a", 0.6), ("b", 0.5))]
     )
@@ -100,13 +100,13 @@ def test_one_subtree_is_a_beam_of_width_one(seed, k):
 def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
     world = RandomWorld(seed, ending=0.3, words=2)
     chains = []
-    drawn = {}  # samples that a prefix was asked for, as nodes of one text share their indices
+    num_samples = {}  # samples requested of each prefix: nodes of equal text share their indices
     running = [("", None)] * n
     while running:
         after = []
         for prefix, _ in running:
-            index = drawn.get(prefix, 0)
-            drawn[prefix] = index + 1
+            index = num_samples.get(prefix, 0)
+            num_samples[prefix] = index + 1
             step = world.sample(prefix, index, type("Ask", (), {"finish": False, "max_tokens": 512}))
             (chains if step.terminal else after).append((prefix + step.text, step.score))
         running = after
@@ -116,11 +116,11 @@ def test_best_of_n_is_the_degenerate_case_of_both(seed, n):
     ):
         done = play(search, RandomWorld(seed, ending=0.3, words=2))
         outcome = done.outcome()
-        found = sorted((done.tree.text(node.id), node.score) for node in outcome.terminals)
-        assert len(found) == n
-        assert sorted(text for text, _ in found) == sorted(text for text, _ in chains)
-        assert done.cost.prm_passes == n  # finished chains alone
-        assert outcome.chosen.score == max(score for _, score in found)
+        terminals = sorted((done.tree.text(node.id), node.score) for node in outcome.terminals)
+        assert len(terminals) == n
+        assert sorted(text for text, _ in terminals) == sorted(text for text, _ in chains)
+        assert done.cost.prm_passes == n  # only finished chains
+        assert outcome.chosen.score == max(score for _, score in terminals)
         assert done.cost.duplicates == 0
 
 
@@ -132,15 +132,15 @@ def test_ledger_of_both(seed, width, k, max_depth, blank):
         (dvts(subtrees=width, k=k, max_depth=max_depth), width * k),
     ):
         world = RandomWorld(seed, blank=blank, words=3, unscored=blank)
-        asked = []
+        requests = []
         while batch := search.ask():
             assert sum(expand.n for expand in batch) <= most
-            asked += batch
+            requests += batch
             for expand in batch:
                 search.tell(expand.node, world(search, expand))
         ledger, outcome = search.cost, search.outcome()
-        assert len({expand.node for expand in asked}) == len(asked)
-        assert ledger.samples == sum(expand.n for expand in asked)
+        assert len({expand.node for expand in requests}) == len(requests)
+        assert ledger.samples == sum(expand.n for expand in requests)
         assert len(search.tree) - 1 == ledger.samples - ledger.duplicates - ledger.empties
         assert ledger.prm_passes == sum(node.score is not None for node in search.tree)
         assert len(set(world.served)) == len(world.served)
@@ -171,8 +171,8 @@ def test_a_spent_budget_completes_the_best_prefix(make):
     assert (outcome.stopped, outcome.chosen.forced) == ("expansions", True)
     assert done.cost.completions == 1
     going = [node for node in done.tree if node.depth == 2]
-    kept = sorted(going, key=lambda node: -node.value)
-    assert outcome.chosen.parent in {node.id for node in kept}
+    beams = sorted(going, key=lambda node: -node.value)
+    assert outcome.chosen.parent in {node.id for node in beams}
 
 
 def test_where_nothing_follows_a_subtree_ends():

@@ -1,4 +1,4 @@
-"""Ask and tell, alike for all searches: idempotence, refusals, order of arrival, ending early."""
+"""The ask/tell protocol of all searches: idempotence, rejected results, order of arrival, early end."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def test_repeated_results_have_no_effect_and_different_ones_are_refused(make):
             search.tell(expand, results)
             history.append((expand, results))
             before = state_of(search)
-            for earlier, told in history:
-                search.tell(earlier, told)
-                other = [*told[:-1], Continuation("something else", 99)]
+            for earlier, reported in history:
+                search.tell(earlier, reported)
+                other = [*reported[:-1], Continuation("something else", 99)]
                 with pytest.raises(UserError, match="has other results"):
                     search.tell(earlier, other)
             assert state_of(search) == before
@@ -107,7 +107,7 @@ def test_results_without_a_request_are_refused(make):
 
 @ALL
 def test_ask_returns_requests_without_results(make):
-    seen = 0
+    num_seen = 0
     for seed in range(10):
         search, serve = make(seed, max_depth=6), world(seed)
         while batch := search.ask():
@@ -115,11 +115,11 @@ def test_ask_returns_requests_without_results(make):
                 search.tell(expand, serve(search, expand))
                 batch.remove(expand)
                 assert search.ask() == batch
-                seen += 1
+                num_seen += 1
             search.tell(batch[0], serve(search, batch[0]))
     # one prefix at a time leaves nothing to show
     at_a_time = {AStarSearch: "beam_pop", MonteCarloTreeSearch: "leaves"}.get(type(search))
-    assert (seen > 0) == (at_a_time is None or getattr(search.options, at_a_time) > 1)
+    assert (num_seen > 0) == (at_a_time is None or getattr(search.options, at_a_time) > 1)
 
 
 @ALL
@@ -169,16 +169,16 @@ def test_the_indices_to_score_are_those_the_search_uses(make, seed):
     while batch := search.ask():
         for expand in batch:
             results = [replace(step, score=0.5) for step in serve(search, expand)]
-            wanted, before = search.indices_to_score(expand, results), len(search.tree)
-            assert wanted == search.indices_to_score(expand, [replace(step, score=None) for step in results])
-            assert not any(results[i].is_blank for i in wanted)
-            told = [step if i in wanted else replace(step, score=None) for i, step in enumerate(results)]
+            indices, before = search.indices_to_score(expand, results), len(search.tree)
+            assert indices == search.indices_to_score(expand, [replace(step, score=None) for step in results])
+            assert not any(results[i].is_blank for i in indices)
+            reported = [step if i in indices else replace(step, score=None) for i, step in enumerate(results)]
             passes = search.cost.prm_passes
-            search.tell(expand, told)
-            assert search.cost.prm_passes == passes + len(wanted)
+            search.tell(expand, reported)
+            assert search.cost.prm_passes == passes + len(indices)
             if len(batch) == 1 and not expand.given_steps and expand.score == "all":
                 born = [node for node in list(search.tree)[before:] if node.parent == expand.node]
-                assert sum(node.score is not None for node in born) == len(wanted)
+                assert sum(node.score is not None for node in born) == len(indices)
                 assert all(node.score is not None or not node.text.strip() for node in born)
     assert search.cost.unscored == 0
 

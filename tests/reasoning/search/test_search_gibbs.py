@@ -1,4 +1,4 @@
-"""Particle Gibbs: the target is left unchanged (by enumeration), and what holds for the reference."""
+"""Particle Gibbs: the target is left unchanged (by enumeration), and properties of the reference."""
 
 import math
 from random import Random
@@ -23,17 +23,17 @@ def test_a_pass_with_a_reference_leaves_the_target_unchanged(n):
         search = gibbs(chance, n=n, iterations=2, weight_mode="likelihood", stopped_weight="one")
         UNEVEN.begin_beside(search, [reference], chance)
         play(search, UNEVEN.serve(chance))
-        held = {}
+        references = {}
         for node_id, weight in zip(search.records[1].nodes, search.records[1].theta, strict=True):
             text = search.tree.text(node_id)
-            held[text] = held.get(text, 0.0) + weight
-        return held
+            references[text] = references.get(text, 0.0) + weight
+        return references
 
     target = UNEVEN.posterior()
     moved = dict.fromkeys(target, 0.0)
     for reference, probability in target.items():
-        for p, held in executions(lambda chance, reference=reference: after(chance, reference)):
-            for text, weight in held.items():
+        for p, references in executions(lambda chance, reference=reference: after(chance, reference)):
+            for text, weight in references.items():
                 moved[text] += probability * p * weight
     assert sum(moved.values()) == pytest.approx(1, abs=1e-12)
     assert moved == pytest.approx(target, abs=1e-12)
@@ -90,7 +90,7 @@ def test_what_holds_for_the_reference(seed, n, iterations, mode, resample_stoppe
 
 
 def test_a_truncated_copy_of_the_reference_continues():
-    forks = alone = 0
+    forks = unshared = 0
     for seed in range(60):
         search = gibbs(Random(seed), n=3, iterations=3, max_depth=12)
         play(search, RandomWorld(seed, ending=0.4))
@@ -99,12 +99,12 @@ def test_a_truncated_copy_of_the_reference_continues():
             for t, generation in enumerate(sweep.steps, 1):
                 from_reference = [a for a in generation.ancestors[:-1] if a == 2]
                 if t < len(reference) and from_reference:
-                    # it was active again: the next step of that prefix was asked for
+                    # it was active again: the next step of that prefix was requested
                     assert search.tree[reference[t - 1]].num_requested == len(from_reference)
                     forks += 1
-                alone += t > 1 and not any(search.tree[i].depth == t for i in generation.nodes[:-1])
+                unshared += t > 1 and not any(search.tree[i].depth == t for i in generation.nodes[:-1])
     assert forks > 10
-    assert alone > 0  # the reference went on where all others had finished
+    assert unshared > 0  # the reference went on where all others had finished
 
 
 def test_one_iteration_is_the_filter():

@@ -1,4 +1,4 @@
-"""Monte Carlo tree search: mass, formulas, what closes, how it ends, what it returns, and what theory says of it."""
+"""Monte Carlo tree search: counts, formulas, closed nodes, end, results, and theoretical properties."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_mass_is_counted_once_at_every_ancestor(world, options):
 
     def check(now):
         for node in now.tree:
-            below = [n for n in subtree(now, node) if n.visits]  # without a final answer asked for after the end
+            below = [n for n in subtree(now, node) if n.visits]  # without a final answer requested after the end
             scored = [n.own_score for n in below if n.depth]
             assert node.visits == len(scored)
             assert node.visits == sum(child.visits for child in children(now, node)) + (node.visits > 0 < node.depth)
@@ -69,8 +69,8 @@ def test_at_the_expanded_node_the_form_over_all_children_is_the_same(own, scores
     k = len(scores)
     done = search(k=k, expansions=2)
     play(done, by_score({"": [own], "a": scores}))
-    whole = (1 * own + sum(1 * e for e in scores)) / (1 + k)
-    assert done.tree[1].mean == pytest.approx(whole, abs=1e-9)
+    mean = (1 * own + sum(1 * e for e in scores)) / (1 + k)
+    assert done.tree[1].mean == pytest.approx(mean, abs=1e-9)
 
 
 def test_above_the_expanded_node_the_form_over_all_children_counts_twice():
@@ -169,7 +169,7 @@ def test_puct_follows_the_models_prior():
     assert ways["puct"] == [1, 79]  # 0.02 of the prior is not enough for a second look
 
 
-# -- what closes
+# -- closed nodes
 
 
 def test_an_exhausted_subtree_is_left_for_good():
@@ -196,19 +196,19 @@ def test_a_dead_end_closes_what_is_above_it_and_keeps_its_score():
     assert [node.closed for node in done.tree if not node.forced] == [True, True, True, True]
     assert [node.visits for node in done.tree if not node.forced] == [3, 2, 1, 1]
     assert done.outcome().stopped == "exhausted"
-    # nothing is complete: the leaf of the largest V is asked for its final answer
+    # nothing is complete: a final answer is requested from the leaf of the largest V
     forced = done.outcome().chosen
     assert (forced.forced, done.tree.text(forced.parent)) == (True, "a a ")
 
 
 def test_where_nothing_comes_at_all_the_question_itself_is_answered():
     done = search(expansions=9)
-    asked = []
+    requests = []
     while batch := done.ask():
         (expand,) = batch
-        asked.append((expand.node, expand.n, expand.finish, expand.score))
+        requests.append((expand.node, expand.n, expand.finish, expand.score))
         done.tell(expand, [Continuation("42" if expand.finish else " ", 1)] * expand.n)
-    assert asked == [(0, 2, False, "all"), (0, 1, True, "none")]
+    assert requests == [(0, 2, False, "all"), (0, 1, True, "none")]
     assert (done.outcome().chosen.text, done.outcome().stopped, done.tree[0].visits) == ("42", "exhausted", 0)
 
 
@@ -263,8 +263,8 @@ def test_it_ends_within_its_expansions_depth_and_reward(world, options):
 
 def test_the_reward_ends_it_and_not_the_score():
     def world(done, expand):
-        found = [Continuation("x", 1, True, 1.0, reward=0.89), Continuation("y", 1, True, 0.1, reward=0.9)]
-        return found if expand.node == 1 else steps(0.5, 0.4, reward=1.0)
+        results = [Continuation("x", 1, True, 1.0, reward=0.89), Continuation("y", 1, True, 0.1, reward=0.9)]
+        return results if expand.node == 1 else steps(0.5, 0.4, reward=1.0)
 
     done = play(search(tau=0.9, expansions=9), world)
     assert (done.selected, done.outcome().stopped, done.outcome().chosen.text) == ([0, 1], "done", "y")
@@ -316,7 +316,7 @@ def test_before_any_complete_solution_the_best_leaf_is_chosen():
     assert (done.outcome().chosen.text, done.outcome().terminals) == ("b ", ())
 
 
-# -- against the whole tree
+# -- against the full tree
 
 
 @pytest.mark.parametrize("policy", ["uct", "puct"])
@@ -340,7 +340,7 @@ def test_with_enough_expansions_the_complete_tree_is_visited(k, leaves, policy):
     assert tuple(int(text) for text in done.tree.steps(done.outcome().chosen.id)) == best
 
 
-# -- what the theory says of it
+# -- theoretical properties
 
 
 @pytest.mark.parametrize("w", [0.5, 1.0, 2.0])
@@ -355,7 +355,7 @@ def test_visits_of_the_worse_ways_grow_like_the_logarithm(w):
             for i in range(3)
         ]
 
-    done, seen = search(k=3, w=w, expansions=900), {}
+    done, visits = search(k=3, w=w, expansions=900), {}
     while (batch := done.ask()) and batch[0].score == "all":
         (expand,), root = batch, done.tree[0]
         ways = children(done, root)
@@ -370,9 +370,9 @@ def test_visits_of_the_worse_ways_grow_like_the_logarithm(w):
                 elif chosen is best:  # so the others were not worth more
                     assert child.visits >= log * (w / (gap + w * math.sqrt(log / best.visits))) ** 2 * (1 - 1e-9)
         done.tell(expand, world(done, expand))
-        seen[len(done.selected)] = [child.visits for child in children(done, root)]
-    assert all(few < many for few, many in zip(seen[30], seen[900], strict=True))
-    shares = [sum(seen[n][1:]) / sum(seen[n]) for n in (30, 100, 300, 900)]
+        visits[len(done.selected)] = [child.visits for child in children(done, root)]
+    assert all(few < many for few, many in zip(visits[30], visits[900], strict=True))
+    shares = [sum(visits[n][1:]) / sum(visits[n]) for n in (30, 100, 300, 900)]
     assert shares == sorted(shares, reverse=True)
     assert shares[-1] < shares[0] / 2 or w == 2.0
 

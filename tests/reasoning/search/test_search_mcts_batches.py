@@ -1,4 +1,4 @@
-"""Batches of Monte Carlo tree search: samples taken anew, several leaves at once, limits, order and JSON."""
+"""Batches of Monte Carlo tree search: resampling, several leaves at once, limits and order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.mcts_cases import (
     with_rewards,
     worlds,
 )
-from support.search_models import RandomWorld, as_asked, play, state_of
+from support.search_models import RandomWorld, as_requested, play, state_of
 from support.tree_search_model import RaggedWorld
 
 # -- duplicates and resampling
@@ -30,14 +30,14 @@ from support.tree_search_model import RaggedWorld
 def test_duplicates_are_resampled_and_the_first_k_that_differ_are_kept():
     done = search(k=3, resamples=2)
     (expand,) = done.ask()
-    told = [Continuation("a ", 1), Continuation("Step 2: a", 1), Continuation(" ", 1)]
-    assert (done.num_missing(expand, told), done.kept(expand, told)) == (2, [0])
-    told += [Continuation("a ", 1), Continuation("b ", 1)]
-    assert (done.num_missing(expand, told), done.kept(expand, told)) == (1, [0, 4])
-    told += [Continuation("a ", 1), Continuation("c ", 1), Continuation("d ", 1)]
-    assert (done.num_missing(expand, told), done.kept(expand, told)) == (0, [0, 4, 6])
-    assert done.indices_to_score(expand, told) == [0, 4, 6]
-    done.tell(expand, told)
+    results = [Continuation("a ", 1), Continuation("Step 2: a", 1), Continuation(" ", 1)]
+    assert (done.num_missing(expand, results), done.kept(expand, results)) == (2, [0])
+    results += [Continuation("a ", 1), Continuation("b ", 1)]
+    assert (done.num_missing(expand, results), done.kept(expand, results)) == (1, [0, 4])
+    results += [Continuation("a ", 1), Continuation("c ", 1), Continuation("d ", 1)]
+    assert (done.num_missing(expand, results), done.kept(expand, results)) == (0, [0, 4, 6])
+    assert done.indices_to_score(expand, results) == [0, 4, 6]
+    done.tell(expand, results)
     assert [at.text for at in done.tree] == ["", "a ", "b ", "c "]
     ledger = done.cost
     assert (ledger.samples, ledger.empties, ledger.duplicates, ledger.expansions) == (8, 1, 4, 1)
@@ -46,9 +46,9 @@ def test_duplicates_are_resampled_and_the_first_k_that_differ_are_kept():
 def test_the_number_missing_is_limited_by_the_maximum_results():
     done = search(k=3, resamples=2)
     (expand,) = done.ask()
-    told = [Continuation("a ", 1)] * 9
-    assert [done.num_missing(expand, told[:n]) for n in range(10)] == [3, 2, 2, 2, 2, 2, 2, 2, 1, 0]
-    done.tell(expand, told)
+    results = [Continuation("a ", 1)] * 9
+    assert [done.num_missing(expand, results[:n]) for n in range(10)] == [3, 2, 2, 2, 2, 2, 2, 2, 1, 0]
+    done.tell(expand, results)
     assert len(done.tree) == 2
 
 
@@ -56,9 +56,9 @@ def test_the_final_answer_of_a_search_that_is_over_is_sampled_once():
     done = search(k=1, resamples=5, expansions=1)
     done.tell(done.ask()[0], steps(0.5))
     (expand,) = done.ask()
-    told = [Continuation("", 1)]
-    assert (expand.score, done.num_missing(expand, told), done.indices_to_score(expand, told)) == ("none", 0, [])
-    done.tell(expand, told)
+    results = [Continuation("", 1)]
+    assert (expand.score, done.num_missing(expand, results), done.indices_to_score(expand, results)) == ("none", 0, [])
+    done.tell(expand, results)
     assert (done.outcome().chosen.forced, done.cost.empties, done.cost.samples) == (True, 0, 2)
 
 
@@ -69,9 +69,9 @@ def test_any_number_up_to_k_and_the_resamples_is_accepted(seed, k, resamples):
     for n in range(k, k * (1 + resamples) + 1):
         done = search(k=k, resamples=resamples, expansions=2)
         (expand,) = done.ask()
-        told = [world.sample("", i, expand) for i in range(n)]
-        done.tell(expand, told)
-        done.tell(expand, told)  # saying it again changes nothing
+        results = [world.sample("", i, expand) for i in range(n)]
+        done.tell(expand, results)
+        done.tell(expand, results)  # saying it again changes nothing
         assert done.cost.samples == n
         assert len(done.tree) - 1 == n - done.cost.duplicates - done.cost.empties <= k
 
@@ -81,39 +81,39 @@ def test_samples_of_equal_prefixes_have_distinct_indices_also_when_resampled():
         path = done.tree.text(expand.node)
         return [Continuation(text, 1, False, 0.5) for text in (["x", "xy"] if not path else ["yz", "z"])[: expand.n]]
 
-    done, taken = search(k=2, resamples=2, expansions=7), {}
+    done, chosen = search(k=2, resamples=2, expansions=7), {}
     while batch := done.ask():
         for expand in batch:
             mine = range(expand.first, expand.first + expand.n * (1 if expand.score == "none" else 3))
-            before = taken.setdefault(done.tree.text(expand.node), set())
+            before = chosen.setdefault(done.tree.text(expand.node), set())
             assert before.isdisjoint(mine)
             before |= set(mine)
             done.tell(expand, world(done, expand))
-    assert max(map(len, taken.values())) == 12  # "xyz" was reached in two ways
-    # of each prefix: k samples and as many again for each time that they may be sampled anew, and no index left out
-    assert all(sorted(indices) == list(range(len(indices))) for indices in taken.values())
+    assert max(map(len, chosen.values())) == 12  # "xyz" was reached in two ways
+    # of each prefix: k samples plus k for each resampling, with consecutive indices
+    assert all(sorted(indices) == list(range(len(indices))) for indices in chosen.values())
 
 
 def test_equal_final_answers_are_kept_once_whatever_their_end():
     done = search(k=2, max_depth=1, resamples=0)
     (expand,) = done.ask()
-    told = [Continuation("4", 1, True, 0.5), Continuation("4", 1, False, 0.5)]
-    assert (expand.finish, done.kept(expand, told)) == (True, [0])
+    results = [Continuation("4", 1, True, 0.5), Continuation("4", 1, False, 0.5)]
+    assert (expand.finish, done.kept(expand, results)) == (True, [0])
 
 
 def test_an_empty_end_only_completes_its_prefix():
     nothing = [Continuation(" ", 1, True), Continuation(" ", 1, False)]
     done = search(k=2, resamples=0, expansions=3)
     (root,) = done.ask()
-    assert done.kept(root, nothing) == []  # an answer of no word is none
+    assert done.kept(root, nothing) == []  # an empty answer does not count
     done.tell(root, steps(0.5, 0.4))
     (below,) = done.ask()
-    assert done.kept(below, nothing) == [0]  # complete as it is
+    assert done.kept(below, nothing) == [0]  # already complete
     done.tell(below, nothing)
     assert (done.cost.empties, done.cost.duplicates) == (1, 0)
     (other,) = done.ask()
     done.tell(other, [Continuation(" ", 1, True), Continuation("  ", 1, True)])
-    assert (done.cost.empties, done.cost.duplicates) == (1, 1)  # the second says what the first does
+    assert (done.cost.empties, done.cost.duplicates) == (1, 1)  # the second repeats the first
     blank = search(k=2, resamples=0)
     (root,) = blank.ask()
     blank.tell(root, nothing)
@@ -127,21 +127,21 @@ def test_a_step_without_a_score_has_that_of_its_prefix_where_no_sibling_has_one(
         0.0,
         0.9,
         0.9,
-    ]  # the root has none of its own: the mean of the siblings
+    ]  # the root has no score: the mean of the siblings
     (expand,) = done.ask()
     assert expand.node == 1
     done.tell(expand, steps(None, None))
     assert [at.own_score for at in done.tree][3:] == [0.9, 0.9]
-    alone = search(k=2, expansions=3)
-    alone.tell(alone.ask()[0], steps(None, None))
-    assert [at.own_score for at in alone.tree] == [0.0, 0.5, 0.5]
+    single = search(k=2, expansions=3)
+    single.tell(single.ask()[0], steps(None, None))
+    assert [at.own_score for at in single.tree] == [0.0, 0.5, 0.5]
 
 
 # -- several leaves at once
 
 
 def two_sides(**options):
-    """Below the root a good and a bad side, each with two leaves; what comes next is a batch of two."""
+    """A good and a bad child of the root, each with two leaves; the next batch has two requests."""
     done = search(w=0.5, leaves=2, expansions=5, **options)
     scores = {"": [0.9, 0.5], "a": [0.9, 0.9], "b": [0.5, 0.5]}
     for _ in range(2):
@@ -238,12 +238,12 @@ def test_limits_hold_with_resampled_duplicates(world, options, limits):
     spent = 0
     while batch := done.ask():
         for expand in batch:
-            told = as_asked(done, expand, serve(done, expand))
-            assert all(step.tokens <= expand.max_tokens for step in told)
-            spent += sum(step.tokens for step in told)
-            done.tell(expand, told)
+            results = as_requested(done, expand, serve(done, expand))
+            assert all(step.tokens <= expand.max_tokens for step in results)
+            spent += sum(step.tokens for step in results)
+            done.tell(expand, results)
         if limits.gen_tokens is not None and not done.stopped:
-            assert limits.gen_tokens - spent >= limits.finish_tokens  # an answer can always be asked for
+            assert limits.gen_tokens - spent >= limits.finish_tokens  # a final answer can always be requested
     assert spent == done.cost.gen_tokens
     assert limits.gen_tokens is None or spent <= limits.gen_tokens
     assert limits.expansions is None or done.cost.expansions <= limits.expansions
@@ -256,7 +256,7 @@ def test_resampling_does_not_depend_on_results_of_other_requests():
     done = search(k=2, leaves=2, max_step_tokens=10, limits=limits)
     done.tell(done.ask()[0], steps(0.5, 0.5))
     one, two = done.ask()
-    # 98 left; 10 for an answer and 2 x 20 for what was asked leave 48, 24 for each of the two
+    # 98 left; 10 for an answer and 2 x 20 for pending requests leave 48, 24 for each of the two
     same = [Continuation("x", 10)] * 2
     assert (one.max_tokens, done.num_missing(one, same), done.num_missing(one, same * 2)) == (10, 1, 0)
     assert done.num_missing(one, [Continuation("x", 10)] * 3) == 1
@@ -270,7 +270,7 @@ def test_spent_tokens_are_not_allotted_again():
     done = search(k=2, leaves=2, max_step_tokens=10, limits=limits)
     done.tell(done.ask()[0], steps(0.5, 0.5))
     one, _ = done.ask()
-    # 68 left; 10 for an answer and 2 x 20 for what was asked leave 18, 9 for each, which is no further sample of 10
+    # 68 left; 10 for an answer and 2 x 20 for pending requests leave 18, 9 for each, which is no further sample of 10
     assert [done.num_missing(one, [Continuation("x", tokens)] * 2) for tokens in (10, 9, 100)] == [0, 1, 0]
 
 

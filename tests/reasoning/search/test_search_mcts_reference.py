@@ -1,7 +1,7 @@
-"""Monte Carlo tree search against a plain recursive one: the same selections and statistics on random trees.
+"""Monte Carlo tree search against a recursive reference: the same selections and statistics on random trees.
 
-The plain one follows the definitions word by word and keeps no statistics: N and V of a node are counted anew from the
-scores of its subtree whenever they are wanted, and whether anything below it is open is looked up down to the leaves.
+The reference follows the definitions literally and stores no statistics: it recomputes N, V and whether a node is open
+from the subtree on each use.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class Plain:
     def __init__(self, world, options):
         self.world, self.options = world, options
         self.root = {"path": (), "e": None, "below": None, "ended": False, "prior": 1.0, "born": 0}
-        self.selected, self.loss, self.taken, self.count = [], {}, set(), 1
+        self.selected, self.loss, self.chosen, self.count = [], {}, set(), 1
         self.reached = False
 
-    # -- what a node is, from the definitions
+    # -- the definitions for one node
 
     def scores(self, node):
         """e of every scored node of a subtree."""
@@ -49,22 +49,22 @@ class Plain:
 
     def choose(self, node):
         """A leaf below a node, and the loss on the way to it; None if there is none left for this batch."""
-        if not self.open(node) or node["path"] in self.taken:
+        if not self.open(node) or node["path"] in self.chosen:
             return None
-        found = None
+        selected = None
         if node["below"] is None:
-            self.taken.add(node["path"])
-            found = node
+            self.chosen.add(node["path"])
+            selected = node
         else:
             tried = []
-            while found is None and len(tried) < len(node["below"]):
+            while selected is None and len(tried) < len(node["below"]):
                 rest = [child for child in node["below"] if child["born"] not in tried]
                 best = max(rest, key=lambda child: (self.value(node, child), -child["born"]))
                 tried.append(best["born"])
-                found = self.choose(best)
-        if found is not None:
+                selected = self.choose(best)
+        if selected is not None:
             self.loss[node["path"]] = self.loss.get(node["path"], 0) + self.options.virtual_loss
-        return found
+        return selected
 
     def grow(self, leaf):
         self.selected.append(leaf["path"])
@@ -90,7 +90,7 @@ class Plain:
 
     def search(self):
         while not self.reached and self.open(self.root) and len(self.selected) < self.options.expansions:
-            self.loss, self.taken = {}, set()
+            self.loss, self.chosen = {}, set()
             room = min(self.options.leaves, self.options.expansions - len(self.selected))
             leaves = [leaf for leaf in (self.choose(self.root) for _ in range(room)) if leaf is not None]
             for leaf in leaves:

@@ -58,7 +58,7 @@ def test_unnormalised_estimates_are_unbiased(trigger):
         biased = sum(p * f for p, (_, f) in runs)
         assert biased == pytest.approx(0.367804, abs=5e-7)  # the posterior has 0.451362
     else:
-        assert len(runs) < 64  # where the weights are even enough, nothing is drawn
+        assert len(runs) < 64  # no resampling while the weights are even enough
 
 
 def test_one_particle_is_importance_sampling_without_weights():
@@ -141,21 +141,21 @@ def test_lineage_and_ledger(world, options, seed):
             search.tell(expand.node, world(search, expand))
     sweep, tree = search.records[0], search.tree
     assert len(sweep.steps) == len(active) <= options["max_depth"]
-    held = [0] * options["n"]
+    parents = [0] * options["n"]
     for t, generation in enumerate(sweep.steps, 1):
         assert math.fsum(generation.theta) == pytest.approx(1, abs=1e-12)
         assert active[t - 1] == sum(tree[i].depth == t for i in generation.nodes)
-        for before, after in zip(held, generation.nodes, strict=True):
-            if after == before:  # stopped particles stay what they are
+        for before, after in zip(parents, generation.nodes, strict=True):
+            if after == before:  # stopped particles do not change
                 assert tree[after].terminal
             else:
                 assert (tree[after].parent, tree[after].depth) == (before, t)
-        held = [generation.nodes[a] for a in generation.ancestors]
-    assert held == sweep.nodes
+        parents = [generation.nodes[a] for a in generation.ancestors]
+    assert parents == sweep.nodes
     last = sweep.steps[-1]
     if all(tree[i].terminal or tree[i].depth == options["max_depth"] for i in last.nodes):
         assert last.ancestors == list(range(options["n"]))  # where all have finished, nothing is resampled
-    # what it cost: once for each step that was generated, whatever was copied afterwards
+    # the cost counts each generated step once, however often it was copied
     born = list(tree)[1:]
     assert search.cost.samples == len(born)
     assert search.cost.gen_tokens == sum(node.tokens for node in born)
@@ -187,7 +187,7 @@ def test_weights_are_the_odds_of_the_current_scores(seed, tau):
     sweep = search.records[0]
     if all(search.tree[i].terminal for i in sweep.steps[-1].nodes):
         assert sweep.theta == sweep.steps[-1].theta
-    else:  # the last resampling drew finished ones alone
+    else:  # the last resampling drew only finished ones
         assert sweep.theta == [1 / 5] * 5
         potentials = [search.tree[i].log_g for i in sweep.nodes]
         assert search.tree[search.outcome().chosen.id].log_g == max(potentials)

@@ -37,9 +37,9 @@ def test_a_pass_and_the_swaps_leave_the_joint_target_unchanged(ancestor_sampling
     taus = (2.0, 0.5)
     targets = [SMALL.posterior(tau) for tau in taus]
 
-    def after(chance, held):
+    def after(chance, counts):
         search = tempered(chance, n=2, iterations=3, taus=taus, ancestor_sampling=ancestor_sampling, **EXACT)
-        SMALL.begin_beside(search, held, chance)
+        SMALL.begin_beside(search, counts, chance)
         serve = SMALL.serve(chance)
         while len(search.records) < 2:
             for expand in search.ask():
@@ -51,8 +51,8 @@ def test_a_pass_and_the_swaps_leave_the_joint_target_unchanged(ancestor_sampling
 
     joint = {(x, y): targets[0][x] * targets[1][y] for x, y in product(*targets)}
     moved, swapped = dict.fromkeys(joint, 0.0), 0.0
-    for held, probability in joint.items():
-        for p, (now, swap) in executions(lambda chance, held=held: after(chance, held)):
+    for counts, probability in joint.items():
+        for p, (now, swap) in executions(lambda chance, counts=counts: after(chance, counts)):
             if p:
                 moved[now] += probability * p
                 swapped += probability * p * swap.accepted
@@ -65,22 +65,22 @@ def test_swaps_are_tried_between_neighbours_from_the_hottest_on():
     taus, done, tried = (4.0, 2.0, 1.0), 0, 0
     for seed in range(20):
         search, world = tempered(Random(seed), n=3, iterations=4, taus=taus), RandomWorld(seed, ending=0.3)
-        seen = 0
+        num_seen = 0
         while batch := search.ask():
-            if len(search.swaps) > seen:  # a pass has begun beside references that were swapped
-                seen += 1
+            if len(search.swaps) > num_seen:  # a pass has started with swapped references
+                num_seen += 1
                 levels = [search.log_target(one.reference[-1]) for one in search.passes]
                 assert [swap.chain for swap in search.swaps[-1]] == [0, 1]
                 for swap in reversed(search.swaps[-1]):
                     k = swap.chain
-                    if swap.accepted:  # what it was decided by is what it undoes
+                    if swap.accepted:  # swapping back restores the values that it was decided by
                         levels[k], levels[k + 1] = levels[k + 1], levels[k]
                     chance = swap_probability(taus[k], taus[k + 1], levels[k], levels[k + 1])
                     assert swap.probability == pytest.approx(chance)
                     done, tried = done + swap.accepted, tried + 1
             for expand in batch:
                 search.tell(expand, world(search, expand))
-        assert len(search.swaps) == seen == 3
+        assert len(search.swaps) == num_seen == 3
     assert 0 < done < tried == 120
 
 
@@ -105,10 +105,11 @@ def test_the_chains_are_one_search(seed, n, iterations, taus, ancestor_sampling)
     tree, m = search.tree, len(taus)
     roots = [node.id for node in tree if node.parent is None]
     assert len(roots) == m * iterations
-    asked = [tree[root].num_requested for root in roots]
-    assert asked == [n] * m + [n - 1] * (m * (iterations - 1))  # N·J·M particles in all, the references included
+    num_requested = [tree[root].num_requested for root in roots]
+    # N·J·M particles in all, the references included
+    assert num_requested == [n] * m + [n - 1] * (m * (iterations - 1))
     assert [len(history) for history in search.histories] == [iterations] * m
-    # in lock-step: as many batches as the longest of the passes that run at once has steps, weighing alone apart
+    # in lock-step: as many batches as the longest parallel pass has steps, without pure rescoring
     longest = [max(len(h[j].steps) for h in search.histories) for j in range(iterations)]
     assert batches <= sum(longest)
     for tau, history in zip(taus, search.histories, strict=True):
@@ -129,7 +130,7 @@ def test_the_chains_are_one_search(seed, n, iterations, taus, ancestor_sampling)
 
 
 def origins(search, j):
-    """What the references of pass `j` are copies of."""
+    """The originals of the references of pass `j`."""
     m = len(search.histories)
     roots = [node.id for node in search.tree if node.parent is None][m * j : m * (j + 1)]
     for root in roots:
@@ -166,9 +167,9 @@ def test_a_pooled_outcome_is_that_of_all_chains():
             for node_id, theta in zip(history[-1].nodes, history[-1].theta, strict=True):
                 weights[node_id] += theta / 2
         outcome = search.outcome()
-        told = {node.id: w for node, w in zip(outcome.terminals, outcome.weights, strict=True)}
-        assert told == pytest.approx({i: w for i, w in weights.items() if search.tree[i].terminal})
-        assert outcome.chosen.id in told
+        outcome_weights = {node.id: w for node, w in zip(outcome.terminals, outcome.weights, strict=True)}
+        assert outcome_weights == pytest.approx({i: w for i, w in weights.items() if search.tree[i].terminal})
+        assert outcome.chosen.id in outcome_weights
         pooled += outcome.chosen.id in search.histories[0][-1].nodes
         own += apart.outcome().chosen.id in apart.histories[1][-1].nodes
     assert 0 < pooled < 20
@@ -204,21 +205,21 @@ def test_hot_chains_hand_down_what_the_cold_one_would_not_find():
         rng = Random(6)
         search = tempered(rng, n=2, iterations=iterations, taus=taus, **EXACT)
         play(search, world.serve(Luck(rng)))
-        held = Counter()
+        counts = Counter()
         for sweep in search.records[1:]:
             for node_id, theta in zip(sweep.nodes, sweep.theta, strict=True):
-                held[search.tree.text(node_id)[0]] += theta / iterations
+                counts[search.tree.text(node_id)[0]] += theta / iterations
         moves = sum(
             search.tree.text(a.nodes[-1])[0] != search.tree.text(b.nodes[-1])[0]
             for a, b in pairwise(search.records[1:])
         )
-        return held["b"], moves
+        return counts["b"], moves
 
     exact = sum(p for text, p in target.items() if text.startswith("b"))
-    alone, few = share((0.2,))
+    without, few = share((0.2,))
     together, many = share((2.0, 0.7, 0.2))
     assert exact == pytest.approx(0.01, abs=0.001)
-    assert (alone > 0.9, few) == (True, 0)  # it never leaves the trap
+    assert (without > 0.9, few) == (True, 0)  # it never leaves the trap
     assert together == pytest.approx(exact, abs=0.01)
     assert many > 0
 

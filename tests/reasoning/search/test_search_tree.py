@@ -1,4 +1,4 @@
-"""Duplicates among siblings, what is dropped, and what stands for a missing score."""
+"""Duplicates among siblings, dropped continuations, and substitutes for missing scores."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def test_survivors():
 
 @given(st.lists(st.builds(Continuation, st.sampled_from(["a", "a ", "b", " "]), st.just(1), st.booleans())))
 def test_no_two_survivors_say_the_same_and_none_is_lost(results):
-    kept = kept_indices(results)
-    keys = [step_key(results[i]) for i in kept]
+    indices = kept_indices(results)
+    keys = [step_key(results[i]) for i in indices]
     assert len(set(keys)) == len(keys)
-    assert kept == sorted(kept)
+    assert indices == sorted(indices)
     all_keys = {step_key(step) for step in results if not step.is_blank or step.terminal}
     assert set(keys) == all_keys
 
