@@ -23,8 +23,8 @@ Seconds are taken only of runs that were asked one question at a time, with noth
 
 Every method gets the same rows: options in the data's fixed order, which does not put the right one first; right is
 the one letter at the end, and no letter is wrong. Chains get the same words as jurors without a role (`--step-by-step`
-leaves them their own), and as many tokens. Jurors are posed once more for their letter where they state none (`--set
-conclude=false` drops that), which chains are not: so each juror is shown as a method of its own as well.
+leaves them their own), and as many tokens. Jurors are asked once more for their letter where they state none, which chains
+are not: so each juror is shown as a method of its own as well.
 
 What juries noted while they answered, as the run store has it; and each juror as a method of its own.
 
@@ -79,7 +79,7 @@ from reason.evals.statistics.outcomes import Array, number_groups
 from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.evals.statistics.position_bias import position_bias
 from reason.evals.summary import latency, outcomes_of
-from reason.evals.sweep import SweepRun, read_sweep, runs_of
+from reason.evals.sweep import SweepRun, read_sweep, expand_sweep
 from reason.reasoning.prompts import LETTERS
 from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.config import JuryConfig
@@ -120,7 +120,7 @@ class Sitting:
         """Where a juror's choice stood among the options as that juror saw them, from 0; None without a choice."""
         reported = self.notes.get("jurors")
         one = reported[juror] if isinstance(reported, list) and juror < len(reported) else None
-        result = one.get("place") if isinstance(one, dict) else None
+        result = one.get("position") if isinstance(one, dict) else None
         return result if isinstance(result, int) else None
 
 
@@ -257,11 +257,10 @@ SWITCHES = {
     "roles": "minus roles",
     "shuffle": "minus shuffled answers",
     "permute_choices": ONE_ORDER,
-    "label": "minus labels",
     "exclude_self": "with reviews of oneself",
 }
 """What a jury without one of its parts is called."""
-PARTS = (*SWITCHES, "chair", "without_chair", "anonymise", "blind_chair", "aggregate")
+PARTS = (*SWITCHES, "claims", "decision", "anonymise", "blind_chair", "aggregate")
 """Parameters that take a part away or put another in its place."""
 LIMITS = ("answer_tokens", "review_tokens", "chair_tokens", "form")
 DEFAULTS: Mapping[str, JsonValue] = JuryConfig().model_dump(mode="json")
@@ -300,7 +299,7 @@ def names_of(runs: Sequence[StoredRun]) -> list[str]:
 def is_majority(run: StoredRun) -> bool:
     """Whether a run is the plain majority of its jurors, whatever its roles and orders."""
     args = run.manifest.plan.parameters
-    return run.manifest.plan.strategy == JURY and not args["review"] and not args["chair"]
+    return run.manifest.plan.strategy == JURY and not args["review"] and args["decision"] != "chair"
 
 
 def is_whole(run: StoredRun) -> bool:
@@ -406,15 +405,16 @@ def _changes(run: StoredRun) -> list[str]:
     words: list[str] = []
     if not has_names(run):
         words.append(f"n = {jurors_count(run)}")
-    hidden = {"review", "label"} if majority else set()
-    words += [name for key, name in SWITCHES.items() if not args[key] and key not in hidden]
-    if not args["chair"] and not majority:
-        words.append("minus chair: vote" if args["without_chair"] == "vote" else "minus chair: the best ranked")
+    words += [name for key, name in SWITCHES.items() if not args[key] and not (majority and key == "review")]
+    if args["claims"] == "none" and not majority:
+        words.append("minus labels")
+    if args["decision"] != "chair" and not majority:
+        words.append("minus chair: vote" if args["decision"] == "vote" else "minus chair: the best ranked")
     if not args["anonymise"]:
         words.append("minus anonymity" if not args["blind_chair"] else "minus anonymity before reviewers")
     elif not args["blind_chair"]:
         words.append("minus anonymity before the chair")
-    if args["aggregate"] != DEFAULTS["aggregate"] or args["without_chair"] == "top":
+    if args["aggregate"] != DEFAULTS["aggregate"] or args["decision"] == "top":
         words.append(str(args["aggregate"]))
     if args["early_exit"] == "never" and not majority:
         words.append("never leaving early")
@@ -452,8 +452,19 @@ def places_table(jurors: Sequence[tuple[str, Places]], finals: Sequence[tuple[st
             ]
             rows.append(
                 [
-                    *(name, seen, str(result.answers), f"{100 * result.first:.1f}", f"{100 * result.first_by_chance:.1f}"),
-                    *(points(*_mean(list(positions), excess(positions))), f"{result.p:.3f}", f"{result.distance:.3f}", *each),
+                    *(
+                        name,
+                        seen,
+                        str(result.answers),
+                        f"{100 * result.first:.1f}",
+                        f"{100 * result.first_by_chance:.1f}",
+                    ),
+                    *(
+                        points(*_mean(list(positions), excess(positions))),
+                        f"{result.p:.3f}",
+                        f"{result.distance:.3f}",
+                        *each,
+                    ),
                 ]
             )
     return table(head, rows)
@@ -476,7 +487,9 @@ def excess(positions: Places) -> Array:
 def juror_places(jury_run: Heard, juror: int) -> dict[tuple[str, int], Place]:
     """The places that a juror chose, as it saw the options."""
     return {
-        row.key: (position, len(row.choices)) for row, transcript in jury_run.sat if (position := transcript.place(juror)) is not None
+        row.key: (position, len(row.choices))
+        for row, transcript in jury_run.sat
+        if (position := transcript.place(juror)) is not None
     }
 
 
@@ -516,16 +529,13 @@ def borda_by_place(jury_run: Heard) -> dict[tuple[str, int], tuple[list[tuple[st
         The questions of the reviews; B, `[reviews, places]`; and how many reviews left a text without marks.
     """
     args = jury_run.run.manifest.plan.parameters
-    weights = args["weights"]
-    assert isinstance(weights, list | tuple)
-    criteria = (float(str(weights[0])), float(str(weights[1])), float(str(weights[2])))
     results: dict[tuple[str, int], tuple[list[tuple[str, int]], list[list[float]], list[int]]] = {}
     for row, transcript in jury_run.sat:
         models = {opinion.juror: short(opinion.model) for opinion in transcript.opinions}
         for review in transcript.reviews:
             if not review.ok or len(review.order) < 2:
                 continue
-            marks = marks_of(review, criteria, exclude_self=args["exclude_self"] is True)
+            marks = marks_of(review, exclude_self=args["exclude_self"] is True)
             full = all(juror in marks for juror in review.order)
             borda = borda_of(marks)
             for model in (ALL, models.get(review.reviewer, "")):
@@ -535,7 +545,9 @@ def borda_by_place(jury_run: Heard) -> dict[tuple[str, int], tuple[list[tuple[st
                     values.append([float(borda[juror]) for juror in review.order])
                 else:
                     missing.append(1)
-    return {key: (keys, np.array(values, dtype=float), len(missing)) for key, (keys, values, missing) in results.items()}
+    return {
+        key: (keys, np.array(values, dtype=float), len(missing)) for key, (keys, values, missing) in results.items()
+    }
 
 
 # -- errors
@@ -612,8 +624,7 @@ def points(value: float, low: float, high: float) -> str:
 
 
 def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[str]:
-    """A line for each run that has not all its rows, or rows that ended with an error, and for each that was not begun.
-    """
+    """A line for each run that has not all its rows, or rows that ended with an error, and for each that was not begun."""
     lines = []
     for run in runs:
         expected, failed = len(run.manifest.keys), sum(row.error is not None for row in run.rows)
@@ -628,7 +639,7 @@ def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[
         sweep = read_sweep(path)
         lines += [
             f"{path.name}: {told(one)}: no row."
-            for one in runs_of(sweep)
+            for one in expand_sweep(sweep)
             if planned_identity(one, sweep.seeds) not in begun
         ]
     return lines
@@ -665,7 +676,7 @@ Method = tuple[str, dict[str, object]]
 """A strategy with its parameters as they stand in TOML."""
 
 RULES = ("borda", "copeland", "schulze", "points")
-VOTE = {"review": False, "chair": False, "label": False, "early_exit": "never"}
+VOTE: dict[str, JsonValue] = {"review": False, "decision": "vote", "claims": "none", "early_exit": "never"}
 """What is left of a jury is then a plain majority vote."""
 
 
@@ -695,8 +706,7 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
 
 
 def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
-    """The sweeps as TOML, by file, in the order in which they are to be run: later ones find requests of earlier ones.
-    """
+    """The sweeps as TOML, by file, in the order in which they are to be run: later ones find requests of earlier ones."""
     chair = given.chair or given.jurors[-1]
     best = given.best or chair
     full = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(given.jurors)}", f"chair = {json.dumps(chair)}"]
@@ -726,8 +736,8 @@ def jury_methods(given: argparse.Namespace) -> list[Method]:
     """
     results = [samples(given, n) for n in _samples(given)]
     results += [jury(given, early_exit="never"), jury(given), jury(given, **VOTE)]
-    results += [jury(given, chair=False)]
-    results += [jury(given, chair=False, without_chair="top", aggregate=rule) for rule in RULES]
+    results += [jury(given, decision="vote")]
+    results += [jury(given, decision="top", aggregate=rule) for rule in RULES]
     results += [jury(given, review=False)]
     results += [jury(given, roles=False), jury(given, roles=False, **VOTE)]
     return results
@@ -868,7 +878,9 @@ def labels_table(several: Sequence[tuple[str, Heard]]) -> str:
     head = ("method", "label", "answers", "right % [95 %]", "wrong %")
     rows = []
     for name, jury_run in several:
-        reported = [(transcript.labels[0].label, row.value) for row, transcript in jury_run.sat if len(transcript.labels) == 1]
+        reported = [
+            (transcript.labels[0].label, row.value) for row, transcript in jury_run.sat if len(transcript.labels) == 1
+        ]
         for label in LABELS:
             rights = [value for said, value in reported if said == label]
             if not rights:
@@ -922,7 +934,12 @@ def stages_table(several: Sequence[tuple[str, Heard]], *, timed: bool) -> str:
     rows = []
     for name, jury_run in several:
         for stage in STAGES:
-            costs = [cost for _, transcript in jury_run.sat for cost in transcript.stages if cost.stage == stage and cost.calls]
+            costs = [
+                cost
+                for _, transcript in jury_run.sat
+                for cost in transcript.stages
+                if cost.stage == stage and cost.calls
+            ]
             if not costs:
                 continue
             means = [np.mean([getattr(c, what) for c in costs]) for what in ("prompt_tokens", "completion_tokens")]
@@ -1132,7 +1149,7 @@ def mean_right(run: StoredRun) -> float:
 
 def _vote(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
     """The plain majority of the same jurors."""
-    return like(run, runs, review=False, chair=False, label=False, early_exit="never")
+    return like(run, runs, **VOTE)
 
 
 def _shown(several: Sequence[Heard]) -> Heard:
@@ -1293,7 +1310,9 @@ def places_parts(jury: Jury) -> list[str]:
             model = next(o.model for _, transcript in jury_run.sat for o in transcript.opinions if o.juror == i)
             jurors.append((f"{name}: juror {i + 1} ({short(model)})", juror_places(jury_run, i)))
     finals = [(name, final_places(run)) for name, run in [*jury.chains, *jury.sampled[-1:]]]
-    shown = [(name, jury_run) for name, jury_run in jury.sat if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, EVERYTHING)]
+    shown = [
+        (name, jury_run) for name, jury_run in jury.sat if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, EVERYTHING)
+    ]
     finals += [(name, final_places(jury_run.run)) for name, jury_run in shown]
     parts = [places_table(jurors, finals)]
     runs = [jury_run.run for _, jury_run in shown]

@@ -76,7 +76,7 @@ def reject_paths(
     own = own or {}
     for name, value in parameters.items():
         where = f"{param}.{name}"
-        if name == "role_names" and isinstance(value, list):
+        if name == "roles" and isinstance(value, list):
             if value != own.get(name) and any("/" in str(v) or "." in str(v) or "\\" in str(v) for v in value):
                 raise UserError(f"{where} names a file", hint="name roles that the server has", param=where)
         elif name in OPERATOR_PARAMETERS:

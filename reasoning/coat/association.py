@@ -160,7 +160,7 @@ class Associator:
             paths: Paths from the first step; an empty path stands for the question itself.
 
         Raises:
-            LimitExceeded: The budget does not cover the calls.
+            BudgetExceeded: The budget does not cover the calls.
             BackendError: The model failed.
         """
         if not paths:
@@ -172,7 +172,7 @@ class Associator:
                     Proposal(
                         quote_line(select_sentences(s.text, query, self._options.max_tokens)),
                         s.source_id,
-                        s.kind,
+                        s.source_kind,
                         query,
                     )
                     for s in retrieved
@@ -205,7 +205,7 @@ class Associator:
         queries = await self._source_queries(paths)
         counts = [self._options.snippets + self._num_quoted(path) for path in paths]
         context = conversation_text(self._question)
-        results = await self._sources.ask(queries, max(counts), [context] * len(paths) if context else ())
+        results = await self._sources.query(queries, max(counts), [context] * len(paths) if context else ())
         return queries, [snippets[:count] for snippets, count in zip(results, counts, strict=True)]
 
     def _num_quoted(self, path: Sequence[PathStep]) -> int:
@@ -266,7 +266,7 @@ class Associator:
                     unsupported[i] += 1
                     continue
                 source = snippets[i][number - 1]
-                kept.append(Proposal(quote_line(item.text), source.source_id, source.kind, queries[i]))
+                kept.append(Proposal(quote_line(item.text), source.source_id, source.source_kind, queries[i]))
             proposals[i] = tuple(kept)
         return proposals, unsupported
 

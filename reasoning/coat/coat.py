@@ -56,7 +56,7 @@ class CoAT:
     paper: ClassVar[str] = "Pan, Deng, Huang 2025, arXiv:2502.02390"
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
-    roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward", "embedding", "brain")
+    roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward", "embedding", "knowledge")
 
     class Config(ThoughtParameters):
         """Parameters of `coat`."""
@@ -102,7 +102,7 @@ class CoAT:
         memory = WorkingMemory(config.scope, config.max_notes)
         instruction = prompts.instruction(question, notes=True) if config.instruction is None else config.instruction
         conversation = Conversation(question, memory, instruction, config.system)
-        sources = KnowledgeClient(knowledge.brains, run, deadline_s=config.timeout_s) if knowledge.brains else None
+        sources = KnowledgeClient(knowledge.sources, run, timeout_s=config.timeout_s) if knowledge.sources else None
         associator = Associator(
             self.name,
             models.main,
@@ -160,7 +160,7 @@ class CoAT:
         chosen: MCTSNode | None = search.outcome().chosen
         if models.knowledge.memory is None or chosen is None or not run.recording:
             return
-        notes = memory.known([0, *(node.id for node in search.tree.path(chosen))])
+        notes = memory.visible([0, *(node.id for node in search.tree.path(chosen))])
         items = [note for note in notes if note.source_kind != "memory"]  # recalled notes are stored already
         try:
             await models.knowledge.memory.add(items, run_id=run.id, question=run.question.text)

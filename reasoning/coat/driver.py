@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue
 
-from ...core.errors import LimitExceeded
+from ...core.errors import BudgetExceeded
 from ...core.events import CandidateAdded, LeafSelected, NodesSearched, SearchEnded, SearchNode
 from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
@@ -73,7 +73,7 @@ class ThoughtParameters(Parameters, MCTSOptions):
     def options(self, run: Run) -> MCTSOptions:
         """The parameters of the search core; a small token budget also limits the final answer."""
         chosen: dict[str, Any] = {name: getattr(self, name) for name in MCTSOptions.model_fields}
-        left = run.ledger.left("tokens")
+        left = run.ledger.remaining("tokens")
         if left < math.inf:
             finish = min(self.limits.finish_tokens, max(1, int(left) // 4))
             chosen["limits"] = SearchLimits.model_validate(self.limits.model_dump() | {"finish_tokens": finish})
@@ -196,7 +196,7 @@ class ThoughtSearchDriver:
         self._beta, self._form, self._associate_question_first = beta, form, associate_question
         self._requests = ContinuationRequests(model, Prompt.user(question.text), run, "thought")
         self._scores: dict[int, ThoughtScores] = {}
-        self._begun = run.ledger.used("tokens")
+        self._budget = run.ledger.view(max_tokens=config.limits.gen_tokens)
         self._best_id: int | None = None
         self.spent = False
 
@@ -214,7 +214,7 @@ class ThoughtSearchDriver:
                 expansions = await self._expand(batch)
                 await self._associate(expansions)
                 await self._evaluate(expansions)
-            except LimitExceeded as e:
+            except BudgetExceeded as e:
                 exceeded, self.spent = e, True
                 self._run.record_limit(e)
             if expansions:  # sampled steps count even if the budget did not cover their scores
@@ -225,11 +225,6 @@ class ThoughtSearchDriver:
         self._emit_end()
 
     # -- the budget
-
-    def _left(self) -> float:
-        """Tokens that may still be generated, by the run or by the search."""
-        own, used = self._config.limits.gen_tokens, self._run.ledger.used("tokens") - self._begun
-        return min(self._run.ledger.left("tokens"), math.inf if own is None else own - used)
 
     def _side_tokens(self, request: ExpandRequest) -> int:
         """Maximum tokens for associating with and judging the samples of a leaf."""
@@ -243,7 +238,7 @@ class ThoughtSearchDriver:
 
     def _tokens_per_sample(self, batch: Sequence[ExpandRequest]) -> float:
         """Tokens for each sample of a batch, after those for association, judging and the final answer."""
-        left = self._left()
+        left = self._budget.remaining("tokens")
         if left == math.inf:
             return math.inf
         is_final = any(request.score == "none" for request in batch)
@@ -251,20 +246,20 @@ class ThoughtSearchDriver:
         return (left - reserved - sum(map(self._side_tokens, batch))) / sum(request.n for request in batch)
 
     def _fits_budget(self, batch: Sequence[ExpandRequest]) -> bool:
-        if self._run.ledger.left("seconds") <= 0:
+        if self._run.ledger.remaining("seconds") <= 0:
             return False
         min_tokens = min(_MIN_STEP_TOKENS, *(request.max_tokens for request in batch))
         return self._tokens_per_sample(batch) >= (1 if batch[0].score == "none" else min_tokens)
 
     def _end_for_budget(self) -> None:
-        is_late = self._run.ledger.left("seconds") <= 0
-        if (is_late or self._run.ledger.left("tokens") <= self._left()) and not self.spent:
+        is_late = self._run.ledger.remaining("seconds") <= 0
+        if (is_late or self._run.ledger.remaining("tokens") <= self._budget.remaining("tokens")) and not self.spent:
             self.spent = True
-            self._run.record_limit(self._run.ledger.refuse("seconds" if is_late else "tokens"))
+            self._run.record_limit(self._run.ledger.exceeded("seconds" if is_late else "tokens"))
         if self._search.stopped:  # the budget does not cover the final answer either
             self._search.end("budget", complete=False)
         else:
-            self._search.end("budget", complete=self._run.ledger.left("seconds") > 0)
+            self._search.end("budget", complete=self._run.ledger.remaining("seconds") > 0)
 
     # -- expand
 
@@ -285,7 +280,7 @@ class ThoughtSearchDriver:
                 break
             try:
                 await self._sample(pending)
-            except LimitExceeded:
+            except BudgetExceeded:
                 if not attempt:
                     raise
                 break  # the budget does not cover replacements of duplicates
@@ -321,7 +316,9 @@ class ThoughtSearchDriver:
                 stop=("\n\n",),
                 seed=self._requests.seed(prompt),
             )
-            requests.append(Request(prompt=prompt, sampling=sampling, samples=self._requests.take(prompt, n)))
+            requests.append(
+                Request(prompt=prompt, sampling=sampling, sample_indices=self._requests.take_indices(prompt, n))
+            )
         results = await self._model.generate(requests)
         for (expansion, _), request, completions in zip(pending, requests, results, strict=True):
             expansion.steps += [self._step(expansion.request, request, completion) for completion in completions]
@@ -334,7 +331,7 @@ class ThoughtSearchDriver:
         return Continuation(
             text,
             completion.usage.completion_tokens,
-            terminal=expand.finish or (answer is not None and answer.stated),
+            terminal=expand.finish or (answer is not None and answer.is_explicit),
             logprob=completion.logprob,
         )
 
@@ -347,12 +344,12 @@ class ThoughtSearchDriver:
         if (
             associator is None
             or not self._associate_question_first
-            or self._left() < associator.max_tokens_per_thought() + limits.finish_tokens
+            or self._budget.remaining("tokens") < associator.max_tokens_per_thought() + limits.finish_tokens
         ):
             return
         try:
             await associator.associate([()])
-        except LimitExceeded as e:
+        except BudgetExceeded as e:
             self._run.record_limit(e)
             self.spent = True
 
@@ -452,13 +449,13 @@ class ThoughtSearchDriver:
         best = self._search.outcome().chosen
         if best is not None and best.terminal and best.id != self._best_id:
             self._best_id = best.id
-            self._run.offer(Solution(chosen=0, candidates=(self.candidate(best),), stopped="budget"))
+            self._run.set_best(Solution(chosen=0, candidates=(self.candidate(best),), stopped="budget"))
 
     def _emit_end(self) -> None:
         outcome = self._search.outcome()
         cost = outcome.cost
         counts = {
-            "gen_tokens": int(self._run.ledger.used("tokens") - self._begun),
+            "gen_tokens": self._budget.spent_tokens,
             "expansions": len(self._search.selected),
             "samples": cost.samples,
             "duplicates": cost.duplicates,

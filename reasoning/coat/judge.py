@@ -158,7 +158,7 @@ class ThoughtJudge:
             steps: Whether to score the steps, or only their notes.
 
         Raises:
-            LimitExceeded: The budget does not cover the calls.
+            BudgetExceeded: The budget does not cover the calls.
             BackendError: The judge failed.
         """
         aspects = [

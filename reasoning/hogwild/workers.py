@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
+from ...core.budget import CostBound
 from ...core.errors import BudgetExceeded, ContextTooLong, InvalidResponse
 from ...core.messages import Completion, Prompt, Request, SamplingParams
 from ...core.run import Run
@@ -17,7 +18,6 @@ from ...core.types import Question
 from ...serving.metered.model import MeteredModel
 from ...serving.metered.workers import MeteredWorkers
 from ...serving.worker_group import GroupStep, Layout, WorkerInput, WorkerToken
-from ..answer_time import AnswerTime
 from ..prompts import question_prompt
 from .prompts import CHECK, PAST, step_request, system_prompt
 from .team import Ending, Team, ends_step
@@ -63,15 +63,14 @@ class SharedCacheLoop:
 
     async def run(self) -> Ending:
         """Run passes until there is an answer or a limit is reached."""
-        team, clock = self._team, AnswerTime(self._run)
+        team, budget = self._team, self._run.ledger.view(CostBound(tokens=self._reserved_tokens))
         inputs: list[WorkerInput | None] = [WorkerInput(text=text) for text in team.writing]
         moves: list[int] = []
         while self.passes < self._max_passes:
-            left = self._run.ledger.remaining_seconds()
-            if self._run.ledger.remaining("tokens") < team.workers + self._reserved_tokens:
+            if budget.remaining("tokens") < team.workers:
                 self._run.record_limit(self._run.ledger.exceeded("tokens"))
                 return "budget"
-            if left is not None and left <= clock.kept_s:
+            if budget.remaining("seconds") <= 0:
                 self._run.record_limit(self._run.ledger.exceeded("seconds"))
                 return "budget"
             try:
@@ -182,21 +181,19 @@ class RoundsLoop:
 
     async def run(self) -> Ending:
         """Run rounds until there is an answer or a limit is reached."""
-        team, clock = self._team, AnswerTime(self._run)
+        team, budget = self._team, self._run.ledger.view(CostBound(tokens=self._reserved_tokens))
         while self.passes < self._max_passes:
-            left = self._run.ledger.remaining("tokens") - self._reserved_tokens
-            if left < team.workers:
+            if budget.remaining("tokens") < team.workers:
                 self._run.record_limit(self._run.ledger.exceeded("tokens"))
                 return "budget"
-            max_tokens = min(self._sampling.max_tokens, self._max_passes - self.passes)
-            if left != float("inf"):
-                max_tokens = min(max_tokens, int(left) // team.workers)
+            share = budget.tokens_per_sample(team.workers)
+            max_tokens = int(min(self._sampling.max_tokens, self._max_passes - self.passes, share))
             sampling = self._sampling.model_copy(
                 update={"max_tokens": max_tokens, "stop": (self._separator,) if self._separator else ()}
             )
             try:
                 requests = [Request(prompt=self._prompt(worker), sampling=sampling) for worker in range(team.workers)]
-                with clock.cutting() as enough:
+                with budget.cutoff() as enough:
                     results = await self._model.generate(requests, enough=enough)
             except BudgetExceeded as e:
                 self._run.record_limit(e)

@@ -1,4 +1,5 @@
-"""`Attempt`: one episode under a policy up to its answer; `AttemptVote`: several attempts and the answer they agree on.
+"""`AttemptResult`: one episode under a policy up to its answer; `AttemptVote`: several attempts and the answer they
+    agree on.
 
 A block is begun only if its maximum cost and that of the answer fit the budget, so that the answer can always be
 requested. Everything but the time is a function of the completions, so that a replay decides as the run did.
@@ -12,7 +13,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from ...core.budget import LimitKind
+from ...core.budget import CostBound, LimitKind
 from ...core.errors import BackendError, BudgetExceeded, ReasonError, StoreError
 from ...core.events import CandidateAdded, StrategyNote
 from ...core.run import Run
@@ -52,21 +53,15 @@ def budget_shortfall(
         tokens: Additional tokens.
         calls: Additional requests.
     """
-    ledger = run.ledger
-    tokens += (
-        sum(runner.max_tokens(block, with_assessment=with_assessment) for block in blocks) + runner.limits.answer_tokens
-    )
+    ledger, limits = run.ledger, runner.limits
+    tokens += sum(runner.max_tokens(block, with_assessment=with_assessment) for block in blocks) + limits.answer_tokens
     calls += sum(runner.max_calls(block, with_assessment=with_assessment) for block in blocks) + 1
-    if tokens > ledger.remaining("tokens"):
-        return "tokens"
-    if calls > ledger.remaining("calls"):
-        return "calls"
-    if ledger.budget.usd is not None and _max_usd(runner, trajectory, tokens, calls) > ledger.remaining("usd"):
-        return "usd"
+    usd = 0.0 if ledger.budget.usd is None else _max_usd(runner, trajectory, tokens, calls)
+    kind = ledger.view().shortfall(CostBound(tokens=tokens, calls=calls, usd=usd))
     seconds = ledger.remaining_seconds()
-    if seconds is not None and seconds <= 2 * runner.client.time.kept_s:
+    if kind is None and seconds is not None and seconds <= 2 * runner.client.budget.reserved_seconds:
         return "seconds"
-    return None
+    return kind
 
 
 def _max_usd(runner: BlockRunner, trajectory: Trajectory, tokens: int, calls: int) -> float:

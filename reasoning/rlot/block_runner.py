@@ -26,7 +26,6 @@ from ...core.errors import InvalidResponse, ReasonError
 from ...core.messages import Completion, Frozen, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...serving.metered.model import MeteredModel
-from ..answer_time import AnswerTime
 from ..answers.normalization import visible_text
 from ..candidates import complete_sentences
 from ..prompts import answer_trigger, question_prompt
@@ -69,14 +68,14 @@ class TrajectoryClient:
         calls: Requests so far.
         tokens: Tokens generated so far.
         cut: Whether the budget has truncated a completion.
-        time: The time kept for the final answer.
+        budget: The remaining budget, without the time kept for the final answer.
     """
 
     def __init__(self, model: MeteredModel, run: Run, *, system: str, temperature: float, sample_index: int) -> None:
         self.model, self.run = model, run
         self.calls, self.tokens = 0, 0
         self.is_truncated = False
-        self.time = AnswerTime(run)
+        self.budget = run.ledger.view()
         self.system = system
         self._temperature, self._index = temperature, sample_index
 
@@ -95,9 +94,9 @@ class TrajectoryClient:
         ledger = self.run.ledger
         started = ledger.elapsed_s
         is_final = any(item.is_final for item in items)
-        with nullcontext() if is_final else self.time.cutting() as enough:
+        with nullcontext() if is_final else self.budget.cutoff() as enough:
             completions = [completion for (completion,) in await self.model.generate(requests, enough=enough)]
-        self.time.took(ledger.elapsed_s - started)
+        self.budget.observe_call(ledger.elapsed_s - started)
         self.calls += len(requests)
         self.tokens += sum(completion.usage.completion_tokens for completion in completions)
         self.is_truncated = self.is_truncated or any(completion.finish_reason == "budget" for completion in completions)
@@ -464,17 +463,11 @@ def _next(trajectory: Trajectory) -> int:
 T = TypeVar("T")
 
 
-def is_unlimited(run: Run) -> bool:
-    """Whether nothing but time limits the run.
-
-    Then concurrent work does not affect what the budget leaves for the rest, and a replay makes the same requests.
-    """
-    budget = run.ledger.budget
-    return budget.tokens is None and budget.calls is None and budget.usd is None and budget.reward_calls is None
-
-
 async def run_concurrently(functions: Sequence[Callable[[], Awaitable[T]]], run: Run) -> list[T | ReasonError]:
     """Run coroutine functions concurrently if nothing but time limits the run, else one after another.
+
+    Without a limit, concurrent work does not affect what the budget leaves for the rest, and a replay makes the same
+    requests.
 
     Returns:
         For each its result, or the error it ended with.
@@ -486,6 +479,6 @@ async def run_concurrently(functions: Sequence[Callable[[], Awaitable[T]]], run:
         except ReasonError as e:
             return e
 
-    if not is_unlimited(run):
+    if not run.ledger.view().is_unlimited:
         return [await guarded(function) for function in functions]
     return await gather([guarded(function) for function in functions])

@@ -8,7 +8,7 @@ import edgejury_table
 import pytest
 from edgejury_table import equal_calls, jurors_words
 from reason.core.types import Question
-from reason.evals.sweep import read_sweep, runs_of
+from reason.evals.sweep import read_sweep, expand_sweep
 from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.jurors import answer_prompt
 
@@ -42,7 +42,7 @@ def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
         assert (dataset.name, dataset.variant, dataset.data.name) == ("truthfulqa", "mc1", "tqa.jsonl")
         limited = {"timed.toml": 6, "ablations.toml": 20, "one-model.toml": 10}
         assert (dataset.limit, sweep.seeds) == (limited.get(name, 30), [3, 4])
-        for run in runs_of(sweep):  # every parameter is one
+        for run in expand_sweep(sweep):  # every parameter is one
             create_strategy(run.strategy, run.parameters)
         if name not in ("single.toml", "one-model.toml"):
             (models,) = sweep.models
@@ -50,11 +50,11 @@ def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
     chain = {"max_tokens": 64, "instruction": jurors_words()}
 
     def juries(name):
-        runs = [run for run in runs_of(sweeps[name]) if run.strategy == "edgejury"]
+        runs = [run for run in expand_sweep(sweeps[name]) if run.strategy == "edgejury"]
         assert all(run.parameters.items() >= LIMITS.items() for run in runs)
         return [{k: v for k, v in run.parameters.items() if k not in LIMITS} for run in runs]
 
-    sampled = [r.parameters for r in runs_of(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
+    sampled = [r.parameters for r in expand_sweep(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
     assert sampled == [{"n": 8, **chain}, {"n": 1, **chain}]
     top = [{"decision": "top", "aggregate": r} for r in ("borda", "copeland", "schulze", "points")]
     assert juries("jury.toml") == [
@@ -69,7 +69,7 @@ def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
     assert juries("one-model.toml") == [{"n": 4}, {"n": 4, **VOTE}, {"n": 2}, {"n": 2, **VOTE}]
     assert [m.main for m in sweeps["one-model.toml"].models] == ["m/two"]
     assert sweeps["one-model.toml"].models[0].jurors == ()
-    assert [(r.models.main, r.strategy, r.parameters) for r in runs_of(sweeps["single.toml"])] == [
+    assert [(r.models.main, r.strategy, r.parameters) for r in expand_sweep(sweeps["single.toml"])] == [
         (model, "cot", {"temperature": 0.7, **chain}) for model in ("m/three", "m/one", "m/two")
     ]
     assert juries("timed.toml") == [VOTE, {"review": False}, {}]
@@ -79,9 +79,9 @@ def test_unrequested_sweeps_are_not_planned(plan):
     sweeps = plan()
     assert "one-model.toml" not in sweeps
     assert sweeps["jury.toml"].dataset[0].data is None
-    sampled = [r.parameters["n"] for r in runs_of(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
+    sampled = [r.parameters["n"] for r in expand_sweep(sweeps["jury.toml"]) if r.strategy == "self-consistency"]
     assert sampled == [8, 4, 2, 1]
-    assert {r.strategy for r in runs_of(sweeps["single.toml"])} == {"cot"}
+    assert {r.strategy for r in expand_sweep(sweeps["single.toml"])} == {"cot"}
 
 
 def test_models_words_and_parameters_can_be_others(plan):
@@ -89,9 +89,9 @@ def test_models_words_and_parameters_can_be_others(plan):
     sweeps = plan(*more, "--form", "json", "--set", "concordance=false", 'roles=["direct-answerer"]')
     (models,) = sweeps["jury.toml"].models
     assert (models.main, models.chair) == ("m/one", "m/four")
-    assert {r.strategy for r in runs_of(sweeps["single.toml"])} == {"cot", "logprob"}
+    assert {r.strategy for r in expand_sweep(sweeps["single.toml"])} == {"cot", "logprob"}
     assert sweeps["jury.toml"].dataset[0].choice_seed == 1
-    for run in runs_of(sweeps["jury.toml"]):
+    for run in expand_sweep(sweeps["jury.toml"]):
         assert "instruction" not in run.parameters
         if run.strategy == "edgejury":
             told = {name: run.parameters[name] for name in ("form", "concordance", "roles")}

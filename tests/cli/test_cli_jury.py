@@ -107,7 +107,7 @@ def test_strategy_and_verifier_are_listed_and_shown(cli: Cli) -> None:
     for name in ("aggregate", "blind_chair", "deadline_s", "quorum", "permute_choices", "arXiv:2601.00850"):
         assert name in shown
     assert "edgejury" in cli("verifiers")[1]
-    assert "max_candidates" in cli("verifiers", "show", "edgejury")[1]
+    assert "anonymise" in cli("verifiers", "show", "edgejury")[1]
 
 
 def test_the_trace_page_has_stages_opinions_reviews_ranking_and_labels(
@@ -178,7 +178,7 @@ def test_live_view_shows_the_progress_of_a_jury() -> None:
         view(event)
     console = Console(file=io.StringIO(), width=120)
     console.print(view.render())
-    assert "B x ?; 1 review, 1 unread; #1 first; answered by the chair; 1 contradicted" in console.file.getvalue()
+    assert "B x ?; 1 review, 1 unparsed; #1 first; answered by the chair; 1 contradicted" in console.file.getvalue()
     view(OpinionGiven(juror=0, report=message["opinion"]))  # asked anew
     assert view.progress.jury is not None
     assert view.progress.jury.line() == "B"

@@ -151,10 +151,10 @@ def test_an_alias_stands_for_strategy_parameters_and_limits(http):
             "verify_parameters.davinci.fusion",
         ),
         (
-            {"question": "?", "strategy": "edgejury", "parameters": {"role_names": ["/tmp/r.toml"]}},
+            {"question": "?", "strategy": "edgejury", "parameters": {"roles": ["/tmp/r.toml"]}},
             400,
             "user_error",
-            "parameters.role_names",
+            "parameters.roles",
         ),
     ],
 )

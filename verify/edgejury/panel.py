@@ -326,7 +326,7 @@ class Panel:
             return []
         run = self._run
         self._requested |= {entry.juror for entry in requests}
-        share = run.ledger.remaining("tokens") / len(requests)
+        share = run.ledger.view().tokens_per_sample(len(requests))
         fitted = [entry.with_max_tokens(share) for entry in requests]
         bounded = frozenset(a.juror for a, b in zip(requests, fitted, strict=True) if a is not b)
         decision: dict[str, JsonValue] = {"jury": self._stage, "requests": [entry.key for entry in fitted]}
