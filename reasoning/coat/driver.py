@@ -34,9 +34,8 @@ from ..memory.working_memory import MemoryItem
 from ..prompts import answer_trigger, question_text
 from ..retrieval.words import content_terms
 from ..search.core import ExpandRequest, SearchLimits
-from ..search.driver import search_node_event
 from ..search.mcts import MCTSNode, MCTSOptions, MonteCarloTreeSearch
-from ..search.tree import Continuation
+from ..search.tree import Continuation, search_node_event
 from ..strategy import Parameters
 from ..voting.answer_classes import weighted_vote
 from . import prompts

@@ -13,14 +13,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import Field, JsonValue
 
 from ...core.errors import BudgetExceeded
-from ...core.events import CandidateAdded, NodesSearched, SearchEnded, SearchNode
+from ...core.events import CandidateAdded, NodesSearched, SearchEnded
 from ...core.messages import Completion, Prompt
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution, Step, Stopped
@@ -36,7 +36,7 @@ from ..strategy import Models
 from ..voting.answer_classes import weighted_vote
 from ..voting.self_consistency import SelfConsistency
 from .core import ExpandRequest, RequestKey, SearchLimits, SearchOptions, SearchOutcome, StepSearch
-from .tree import Continuation, Node
+from .tree import Continuation, Node, search_node_event
 
 N = TypeVar("N", bound=Node)
 O = TypeVar("O", bound=SearchOptions)  # noqa: E741
@@ -328,26 +328,6 @@ class SearchDriver(Generic[N, O]):
                 discarded=sum(request.n for request in sampled) - num_sampled,
             )
         )
-
-
-def search_node_event(node: Node, values: Mapping[str, float], text: str | None = None) -> SearchNode:
-    """A node of a search as its events contain it.
-
-    Args:
-        values: The values by which the search orders its nodes, by name.
-        text: Its step as emitted; None is the node's own text.
-    """
-    return SearchNode(
-        id=node.id,
-        parent=node.parent,
-        depth=node.depth,
-        text=node.text if text is None else text,
-        tokens=node.tokens,
-        score=node.score,
-        terminal=node.terminal,
-        forced=node.forced,
-        values=dict(values),
-    )
 
 
 def _own_values(node: Node) -> dict[str, float]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ...core.errors import UserError
+from ...core.events import SearchNode
 from ..segmentation import normalize_step
 
 MIN_LOGPROB = -1e6
@@ -292,3 +293,23 @@ def set_values(siblings: Sequence[ScoredNode], parent: ScoredNode) -> None:
 def sorted_by_value(nodes: Iterable[ScoredNode]) -> list[ScoredNode]:
     """The best first; of equals the older one."""
     return sorted(nodes, key=lambda node: (-node.value, node.id))
+
+
+def search_node_event(node: Node, values: Mapping[str, float], text: str | None = None) -> SearchNode:
+    """A node of a search as its events contain it.
+
+    Args:
+        values: The values by which the search orders its nodes, by name.
+        text: Its step as emitted; None is the node's own text.
+    """
+    return SearchNode(
+        id=node.id,
+        parent=node.parent,
+        depth=node.depth,
+        text=node.text if text is None else text,
+        tokens=node.tokens,
+        score=node.score,
+        terminal=node.terminal,
+        forced=node.forced,
+        values=dict(values),
+    )

@@ -23,14 +23,14 @@ from reason.reasoning.segmentation import sentence_spans, split_steps
 from reason.reasoning.voting.universal_self_consistency import parse_choice
 from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_tool_calls
 from reason.verify.claims.model_splitter import read_entries
-from reason.verify.claims.splitter import split_by_rules
+from reason.verify.claims.splitter import split_claims
 from reason.verify.edgejury.anonymity import Blinding, OptionOrder
 from reason.verify.edgejury.answering import read_opinion
 from reason.verify.edgejury.chair import read_chair
 from reason.verify.edgejury.labels import read_stances
-from reason.verify.edgejury.requests import find_object, find_text
+from reason.verify.edgejury.panel import find_object, find_text
 from reason.verify.edgejury.review import read_review
-from reason.verify.entailment.judge import read_vote
+from reason.verify.entailment.judge import parse_vote
 
 Target = Callable[[bytes], None]
 
@@ -95,7 +95,7 @@ def sentence_splitting(data: bytes) -> None:
     assert "".join(steps) == text
     assert all(step.strip() for step in steps) or not text.strip()
     question, _, answer = text.partition("\n")
-    claims = split_by_rules(answer, question)
+    claims = split_claims(answer, question)
     assert len({claim.text.casefold() for claim in claims}) == len(claims) <= 20
     for claim in claims:
         assert claim.text.strip()
@@ -152,7 +152,7 @@ def judgements(data: bytes) -> None:
     told, _ = read_opinion(text, question, order)
     assert isinstance(told, str)
     assert len(read_stances(text, 3)) == 3
-    read_vote(text)
+    parse_vote(text)
     read_yes_no(text)
     assert len(read_list(text, 4)) <= 4
     assert read_number(text, 4) in (None, *range(1, 5))

@@ -46,7 +46,7 @@ _START, _END = r"(?<![^\W_])", r"(?![^\W_])"
 _SEPARATOR = r"[\s_./:@+#-]{0,2}"
 _MARKUP = r"[ \t#*_>`~-]{0,8}"
 _SENTENCE = r"(?:^|(?<=[.!?;:,(\n]))[ \t\"'*_-]{0,4}"
-# letters of mathematics and in circles are read as letters: they would hide a name and keep it readable
+# mathematical and circled letters are normalized, since they would hide a name from the patterns
 _STYLED = re.compile("[\U0001d400-\U0001d7ff\u24b6-\u24e9\u2100-\u214f]")
 _CHUNK = re.compile(r"[^\W\d_]+|\d+")
 _KIND_WORDS = """
@@ -464,7 +464,7 @@ def _letters_in(text: str, question: Question) -> set[int]:
         positions |= _single_capitals(text, capital)
     listed = re.compile(rf"{_LISTED}({capital}){_NOT_IN_WORD}")
     pending = sorted(positions)
-    while pending:  # "B, C and D": what a list goes on with
+    while pending:  # "B, C and D": the rest of a list
         begin = pending.pop() + 1
         closing = re.compile(r"[)\]*_\"'`]{0,3}").match(text, begin)
         follows = listed.match(text, closing.end() if closing else begin)

@@ -31,7 +31,7 @@ from .panel import JurorRequest, JurorResponse, Panel
 from .types import Opinion
 
 ANSWER_PREFIX, CHOICE_PREFIX = "Answer:", "Answer: ("
-"""Beginnings of the answer that is asked for once more."""
+"""Prefixes of a requested answer."""
 _CONCLUSION_TOKENS = 24
 _CONCLUSION_REQUEST = 'State your final answer and nothing else, as a line that begins with "Answer:".'
 

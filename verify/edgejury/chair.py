@@ -31,11 +31,12 @@ from ...serving.metered.model import MeteredModel
 from .anonymity import Blinding, OptionOrder, identity_order, make_blinding, option_orders
 from .answering import closed_kind
 from .config import CHAIR_TEMPERATURE, JuryConfig
-from .panel import JurorRequest, Panel
-from .requests import (
+from .panel import (
     MATERIAL_NOTICE,
     MAX_REPEATED_CHARS,
     Form,
+    JurorRequest,
+    Panel,
     StructuredRequest,
     find_object,
     find_text,
@@ -62,7 +63,7 @@ ANSWER_BLANK, REASON_BLANK, ADDRESSED_BLANK, OPEN_BLANK = (
     "what you did about it",
     "what stays open",
 )
-"""What stands in the form in the places that the chair fills in."""
+"""Blanks of the form."""
 
 _CHOICE = {
     "choice": "the letter of the right option",

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from ...core.errors import DataError
 from ...reasoning.strategy import Parameters
 from .jurors import load_reliability
-from .requests import Form
+from .panel import Form
 from .types import Aggregate
 
 REVIEW_TEMPERATURE = 0.3

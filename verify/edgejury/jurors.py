@@ -249,7 +249,7 @@ _FIT_HINT: Final = "fit one to these jurors' answers on development data"
 POOL_STRENGTH: Final = 10.0
 """Weight of the pool, in answers."""
 MIN_WEIGHT, MAX_WEIGHT = 0.1, 3.0
-"""Clip of the weights: nobody is silenced, and nobody outvotes a jury of equals alone."""
+"""Bounds of the weights: every juror has a vote, and none outvotes the others."""
 
 OpenProbability = Annotated[FiniteFloat, Field(gt=0, lt=1)]
 

@@ -45,8 +45,7 @@ from ..entailment.windows import WindowedEntailment
 from ..types import Claim, Label, Support
 from .answering import closed_kind
 from .config import JuryConfig, PanelConfig
-from .panel import JurorRequest, Panel
-from .requests import find_object
+from .panel import JurorRequest, Panel, find_object
 from .types import Agreement, ClaimLabel, Opinion
 
 Stance = Literal["support", "contradict", "silent"]
@@ -218,14 +217,14 @@ async def _nearest(claims: Sequence[str], texts: Sequence[Sequence[str]], embedd
 
 
 def stance_schema(claims: int) -> JsonSchema:
-    """What a text says of each of some claims, numbered from 1."""
+    """JSON schema of the stances on claims, numbered from 1."""
     return object_schema({str(number): enum_schema(get_args(Stance)) for number in range(1, claims + 1)})
 
 
 MAX_SHOWN_CHARS = 6000
 """Maximum characters of a displayed opinion."""
 LINE_TOKENS, FIELD_TOKENS = 12, 20
-"""Most tokens of the line, and of the field, about one claim."""
+"""Maximum tokens of the line, and of the field, of one claim."""
 LINES_PREFIX = "1:"
 
 _INSTRUCTION = """Below are numbered statements, and a text, quoted. For each statement say what the text says of it:
@@ -330,7 +329,7 @@ def _is_stance_field(name: str, value: object) -> bool:
 
 
 JUDGE, LEXICAL = "judge", "lexical"
-"""Entailments that need nothing opened: the run's judge model, and shared words."""
+"""Entailments that need not be loaded: the run's judge model, and word overlap."""
 
 ClaimStances = dict[int, Stance]
 """Stances by juror on one claim; unreadable ones are missing."""

@@ -31,10 +31,12 @@ from ..claims.model_splitter import located
 from .anonymity import Blinding, OptionOrder, Scrubber, make_blinding, show_answers
 from .config import REVIEW_TEMPERATURE, PanelConfig
 from .jurors import Juror, make_roster
-from .panel import JurorRequest, JurorResponse, Panel
-from .requests import (
+from .panel import (
     MATERIAL_NOTICE,
     Form,
+    JurorRequest,
+    JurorResponse,
+    Panel,
     StructuredRequest,
     find_object,
     objects_in,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
-from reason.verify.edgejury.decision import weighted_vote
+from reason.verify.edgejury.jury import weighted_vote
 from reason.verify.edgejury.ranking import MIN_WEIGHT, concordance, marks_of, pair_agreement, rank, rank_by_agreement
 from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
-from reason.verify.edgejury.decision import weighted_vote
 from reason.verify.edgejury.jurors import (
     MAX_WEIGHT,
     MIN_WEIGHT,
@@ -21,6 +20,7 @@ from reason.verify.edgejury.jurors import (
     load_reliability,
     save_reliability,
 )
+from reason.verify.edgejury.jury import weighted_vote
 from reason.verify.edgejury.types import Opinion
 
 RECORDS = [("good", True)] * 80 + [("good", False)] * 20 + [("poor", True)] * 30 + [("poor", False)] * 70
