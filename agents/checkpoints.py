@@ -76,8 +76,8 @@ class RunStoreSaver(BaseCheckpointSaver[int]):
     ) -> RunnableConfig:
         """Store a checkpoint that saves work: one that holds a solution, or its verification.
 
-        Up to its first solution a run resumes from its beginning, since all its responses are in the store call by call.
-        A stage without verifiers is repeated at no cost, and what follows an answer is the end.
+        Up to its first solution a run resumes from its beginning, since all its responses are in the store call by
+        call. A stage without verifiers is repeated at no cost, and what follows an answer is the end.
         """
         run_id, namespace, parent = _names(config)
         values = checkpoint["channel_values"]

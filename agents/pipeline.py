@@ -131,7 +131,8 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
 async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
     """Run the verifiers one after the other; without any, pass the answer through.
 
-    Of several attempts the best verified one stays. Tool calls state nothing that could be verified: they stay unchecked.
+    Of several attempts the best verified one stays. Tool calls state nothing that could be verified: they stay
+    unchecked.
     """
     run, names, solution = context.run, context.run.config.verify, _solution(state)
     if not names:
@@ -227,8 +228,8 @@ async def run_stage(name: str, state: PipelineState, context: PipelineContext) -
 async def run_stages(context: PipelineContext) -> Answer:
     """All stages in this task, without a graph and its checkpoints.
 
-    For a run without verifiers: all that costs anything is in `solve`, whose calls are in the run store one by one, so a
-    checkpoint would save nothing, while each step of a graph costs as much processor time as a few model calls.
+    For a run without verifiers: all that costs anything is in `solve`, whose calls are in the run store one by one, so
+    a checkpoint would save nothing, while each step of a graph costs as much processor time as a few model calls.
 
     Raises:
         NotVerified: A verified answer is required.
@@ -582,10 +583,10 @@ class LazyGraph:
 def outside_other_graphs() -> Iterator[None]:
     """Make the pipeline independent of a LangGraph graph in one of whose nodes a question is asked.
 
-    LangGraph takes a graph that is called inside a node for a part of the node's graph: the outer checkpointer would get
-    our states, its listeners our stages, and a continued outer thread would continue the pipeline from an earlier run's
-    state. A run is durable by itself; the outer graph needs no more than its answer. Where LangGraph was not imported
-    there is no outer graph, and it is not imported to find that out.
+    LangGraph takes a graph that is called inside a node for a part of the node's graph: the outer checkpointer would
+    get our states, its listeners our stages, and a continued outer thread would continue the pipeline from an earlier
+    run's state. A run is durable by itself; the outer graph needs no more than its answer. Where LangGraph was not
+    imported there is no outer graph, and it is not imported to find that out.
     """
     if "langchain_core.runnables.config" not in sys.modules:
         yield

@@ -1,9 +1,9 @@
 """What a call costs next to the model: time of a call against a server that answers at once, by client.
 
 The server runs in a process of its own and sends one fixed response of some tokens, as a stream where it is requested
-one. Every client sends the same prompt, many at a time, reads the response to its end and has it checked. The clients take
-turns round by round within one run, so that whatever else the machine does falls on all of them; the order turns too.
-The metrics of a client are the medians over its rounds: time that passes for each call, and processor time of this
+one. Every client sends the same prompt, many at a time, reads the response to its end and has it checked. The clients
+take turns round by round within one run, so that whatever else the machine does falls on all of them; the order turns
+too. The metrics of a client are the medians over its rounds: time that passes for each call, and processor time of this
 process for each call, which other programs disturb less. Before the rounds, what has been loaded is taken out of the
 garbage collector's sight (`gc.freeze`), since a single pass over it is longer than a hundred calls.
 

@@ -111,9 +111,7 @@ async def report(args: argparse.Namespace) -> str:
                 pairs = []
                 for i, question in enumerate(questions):
                     order = list(ways) if i % 2 else list(ways)[::-1]
-                    made = {
-                        name: await run(ways[name], store, question, args, leaves=leaves, seed=i) for name in order
-                    }
+                    made = {name: await run(ways[name], store, question, args, leaves=leaves, seed=i) for name in order}
                     pairs.append((made["batched"], made["one by one"]))
                 rows.append(row(leaves, pairs))
         finally:

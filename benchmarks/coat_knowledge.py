@@ -105,7 +105,9 @@ def sweep_file(options: argparse.Namespace) -> str:
 
 def report(folders: list[Path]) -> str:
     """The table in Markdown."""
-    runs = [load_run(path) for directory in folders for path in sorted(directory.iterdir()) if (path / "run.json").exists()]
+    runs = [
+        load_run(path) for directory in folders for path in sorted(directory.iterdir()) if (path / "run.json").exists()
+    ]
     short = [run.label for run in runs if not run.manifest.complete]
     if not runs or short:
         raise SystemExit(f"not finished: {', '.join(short)}" if short else "there are no runs in these folders")

@@ -3,8 +3,8 @@
     python benchmarks/davinci_table.py judge --data FOLDER --entailment embedded --work runs/davinci
     python benchmarks/davinci_table.py table --data FOLDER --entailment embedded --work runs/davinci > tables.md
 
-`judge` fills the store of verdicts on pairs, `runs/davinci/verdicts.sqlite`; stopped, it continues where it was. `table`
-prints Markdown; what is not stored yet is judged. FOLDER holds a directory for each data set and `corpus`.
+`judge` fills the store of verdicts on pairs, `runs/davinci/verdicts.sqlite`; stopped, it continues where it was.
+`table` prints Markdown; what is not stored yet is judged. FOLDER holds a directory for each data set and `corpus`.
 
 Only claims that the embedded judge was not trained on are measured (evals/verification/claims.py). Fusion, then
 temperature, then gate are fitted to four fifths of the claims, by a hash of their group, and measured on the fifth,

@@ -23,8 +23,8 @@ Seconds are taken only of runs that were asked one question at a time, with noth
 
 Every method gets the same rows: options in the data's fixed order, which does not put the right one first; right is
 the one letter at the end, and no letter is wrong. Chains get the same words as jurors without a role (`--step-by-step`
-leaves them their own), and as many tokens. Jurors are asked once more for their letter where they state none, which chains
-are not: so each juror is shown as a method of its own as well.
+leaves them their own), and as many tokens. Jurors are asked once more for their letter where they state none, which
+chains are not: so each juror is shown as a method of its own as well.
 
 What juries noted while they answered, as the run store has it; and each juror as a method of its own.
 
@@ -79,7 +79,7 @@ from reason.evals.statistics.outcomes import Array, number_groups
 from reason.evals.statistics.paired import PairedComparison, compare_paired
 from reason.evals.statistics.position_bias import position_bias
 from reason.evals.summary import latency, outcomes_of
-from reason.evals.sweep import SweepRun, read_sweep, expand_sweep
+from reason.evals.sweep import SweepRun, expand_sweep, read_sweep
 from reason.reasoning.prompts import LETTERS
 from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.config import JuryConfig
@@ -624,7 +624,9 @@ def points(value: float, low: float, high: float) -> str:
 
 
 def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[str]:
-    """A line for each run that has not all its rows, or rows that ended with an error, and for each that was not begun."""
+    """A line for each run that has not all its rows, or rows that ended with an error, and for each that was not
+    begun.
+    """
     lines = []
     for run in runs:
         expected, failed = len(run.manifest.keys), sum(row.error is not None for row in run.rows)
@@ -706,7 +708,9 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
 
 
 def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
-    """The sweeps as TOML, by file, in the order in which they are to be run: later ones find requests of earlier ones."""
+    """The sweeps as TOML, by file, in the order in which they are to be run: later ones find requests of earlier
+    ones.
+    """
     chair = given.chair or given.jurors[-1]
     best = given.best or chair
     full = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(given.jurors)}", f"chair = {json.dumps(chair)}"]

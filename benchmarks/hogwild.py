@@ -274,7 +274,9 @@ def serve(directory: Path, weight_format: str, way: str) -> None:
     if way == "reference":
         begin = partial(reference_steps, ReferenceWorkers(directory, DTYPES[weight_format]))
     else:
-        begin = partial(steps_of, way, Decoder(ModelConfig.from_directory(directory), WeightReader(directory), weight_format))  # type: ignore[arg-type]
+        begin = partial(
+            steps_of, way, Decoder(ModelConfig.from_directory(directory), WeightReader(directory), weight_format)
+        )  # type: ignore[arg-type]
     with torch.inference_mode():
         begin(64, 1, 1)[0]()  # what is set up once is none of a step's memory
     print("ready", flush=True)

@@ -2,8 +2,8 @@
 
     python benchmarks/mcts_regret.py --trees 200 --svg docs/results/mcts_regret.svg > tables.md
 
-`mcts_trees` states what the trees and the scores are, `mcts_players` what is played. An expansion is three new nodes for
-all of them. Intervals are 95 % percentiles of a bootstrap over trees. Without treequest its rows are left out.
+`mcts_trees` states what the trees and the scores are, `mcts_players` what is played. An expansion is three new nodes
+for all of them. Intervals are 95 % percentiles of a bootstrap over trees. Without treequest its rows are left out.
 
 Trees of known values for the bench of Monte Carlo tree search, and what is read off a search in one.
 
@@ -56,8 +56,8 @@ CONCENTRATION = 8.0
 class KnownTree:
     """A full tree whose values are known: that of a node is the largest reward of the solutions below it.
 
-    Values are sampled from the root down: one child of a node, by lot, has the node's value and the others a random share
-    of it; the value of a complete solution is its reward.
+    Values are sampled from the root down: one child of a node, by lot, has the node's value and the others a random
+    share of it; the value of a complete solution is its reward.
     """
 
     def __init__(self, seed: int, noise: Noise) -> None:

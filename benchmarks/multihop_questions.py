@@ -1,9 +1,9 @@
 r"""Multi-hop questions from a pool of encyclopaedia sentences, by patterns and rules only; no language model is posed.
 
-A *bridge* question tells of a page by what another page states about it: "In which year was the director of the 2013 film
-"Brick" born?" needs a sentence that names the director and a sentence on the director's page. A *comparison* needs a
-fact of two pages. Every candidate is reviewed by rules (`multihop_review`); how many each rule refused is printed. The
-same pool gives the same questions, byte by byte.
+A *bridge* question tells of a page by what another page states about it: "In which year was the director of the 2013
+film "Brick" born?" needs a sentence that names the director and a sentence on the director's page. A *comparison* needs
+a fact of two pages. Every candidate is reviewed by rules (`multihop_review`); how many each rule refused is printed.
+The same pool gives the same questions, byte by byte.
 
     python benchmarks/multihop_questions.py --corpus sentences.jsonl --out questions.jsonl --documents docs/ \\
         [--count 80] [--most 12] [--source fever]

@@ -185,7 +185,11 @@ def cells(sizes: list[int], only: str = "", methods: str = "") -> list[Cell]:
     peers = [peer for peer in ALL if not only or peer.name in only.split(",")]
     expected = [method for method in METHODS if not methods or method in methods.split(",")]
     return [
-        Cell(peer.name, method, size) for size in sizes for method in expected for peer in peers if method in peer.offers
+        Cell(peer.name, method, size)
+        for size in sizes
+        for method in expected
+        for peer in peers
+        if method in peer.offers
     ]
 
 
@@ -199,7 +203,8 @@ sys.path.append(str(LIBRARIES))
 MODEL = "model"
 """How the server calls the model."""
 TEMPERATURE, TOP_K = 1.0, 5
-"""OptiLLM samples at temperature 1, whatever is said; so all do, and among the most likely tokens, as the server has it.
+"""OptiLLM samples at temperature 1, whatever is said; so all do, and among the most likely tokens, as the server has
+it.
 
 A nucleus would have the server sort its vocabulary for every token, which on a processor takes most of a step.
 """
@@ -211,8 +216,8 @@ RUNNERS = {"(direct)": "run_direct.py"}
 def model_server(directory: Path, python: Path, weights: Path) -> tuple[Process, str]:
     """A vLLM server over the weights, on a CPU (see docs/vllm-server.md), without plug-ins; gives its address too.
 
-    Where a request states nothing of them, temperature and most likely tokens are `TEMPERATURE` and `TOP_K`; no component sends
-    the latter, so that all sample alike.
+    Where a request states nothing of them, temperature and most likely tokens are `TEMPERATURE` and `TOP_K`; no
+    component sends the latter, so that all sample alike.
     """
     port = free_port()
     command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(weights)]
@@ -267,7 +272,9 @@ def job_of(cell: Cell, base_url: str, model: str, questions: tuple[Asked, ...], 
     return Job(base_url, model, cell.method, cell.size, questions, SYSTEM, CHAIN, STEPS, **more)
 
 
-def run_job(job: Job, peer: str, peers: Path | None, directory: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+def run_job(
+    job: Job, peer: str, peers: Path | None, directory: Path, environment: dict[str, str]
+) -> list[dict[str, Any]]:
     """Have a runner do a job; gives the lines that it wrote, the last one about the whole.
 
     Raises:
@@ -601,7 +608,14 @@ def measure_overhead(
 
 
 def _overhead_round(
-    name: str, url: str, peers: Path, directory: Path, size: int, questions: int, backend: Backend, server: Process | None
+    name: str,
+    url: str,
+    peers: Path,
+    directory: Path,
+    size: int,
+    questions: int,
+    backend: Backend,
+    server: Process | None,
 ) -> Spent:
     requests = tuple(_asked(number) for number in range(WARM + questions))
     job = job_of(Cell(name, "self-consistency", size), url, "fake", requests, concurrency=1, warm=WARM, max_tokens=64)
@@ -871,7 +885,9 @@ def footprint(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
 
 def overhead(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """Own work of a question."""
-    result, missing = peers_overhead.measure_overhead(options.peers, directory, options.size, options.questions, options.rounds)
+    result, missing = peers_overhead.measure_overhead(
+        options.peers, directory, options.size, options.questions, options.rounds
+    )
     record = {name: [asdict(spent) for spent in rounds] for name, rounds in result.items()}
     head = f"{options.questions} questions a round, {options.rounds} rounds in turns; medians over the rounds.\n\n"
     return _said(head + peers_overhead.overhead_table(result, options.size), missing), record
@@ -898,7 +914,9 @@ def accuracy(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     expected = [cell for cell in chosen if f"{cell.peer}:{cell.method}" not in skipped]
     position = options.out / "answers"
     position.mkdir(parents=True, exist_ok=True)
-    missing = run_cells([cell for cell in expected if not (position / cell.file).exists()], items, options, directory, position)
+    missing = run_cells(
+        [cell for cell in expected if not (position / cell.file).exists()], items, options, directory, position
+    )
     measured = asyncio.run(_read(position, expected, items))
     weights = options.weights.name if options.weights else "the model of the server that was given"
     parts = [f"gsm8k, {len(items)} questions, {weights} on vLLM, {options.concurrency} questions at once."]

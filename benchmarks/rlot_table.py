@@ -1,4 +1,5 @@
-r"""Does the learned navigator earn its tokens? `rlot` by policy next to `cot` and self-consistency, a table per dataset.
+r"""Does the learned navigator earn its tokens? `rlot` by policy next to `cot` and self-consistency, a table per
+dataset.
 
     python benchmarks/rlot_table.py plan --models vllm/A vllm/B --data gsm8k=FILE gpqa=FILE --limit 200 --out plans \
         --navigator nav.safetensors --reward-model local/FOLDER
@@ -135,7 +136,9 @@ def main() -> int:
             path.write_text(text, encoding="utf-8")
             print(path)
     else:
-        runs = [load_run(p) for directory in args.runs for p in sorted(directory.iterdir()) if (p / "run.json").exists()]
+        runs = [
+            load_run(p) for directory in args.runs for p in sorted(directory.iterdir()) if (p / "run.json").exists()
+        ]
         if args.by_subject:
             runs += [part for run in runs for part in by_subject(run)]
         print(report(runs, [asyncio.run(chains_of(run, args.store)) for run in runs]))

@@ -414,7 +414,9 @@ def main() -> int:
             path.write_text(text, encoding="utf-8")
             print(path)
     else:
-        runs = [load_run(p) for directory in args.runs for p in sorted(directory.iterdir()) if (p / "run.json").exists()]
+        runs = [
+            load_run(p) for directory in args.runs for p in sorted(directory.iterdir()) if (p / "run.json").exists()
+        ]
         watched = asyncio.run(watch(runs, args.store))
         print(report(pooled(watched) if args.pool else watched, timed=not args.batched))
     return 0

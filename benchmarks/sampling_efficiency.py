@@ -4,8 +4,8 @@
 
 The pool is `sampling_pool.py`'s. From it, k of the recorded samples are sampled without replacement under 20 seeds, the
 same positions for every question, as the authors of RPC do; no model runs. Intervals are percentiles of a bootstrap
-over questions of the mean over seeds: the seeds share one pool, so their spread states little. Tied answers share credit.
-Simulated pools of 128 samples follow, whose truth is known.
+over questions of the mean over seeds: the seeds share one pool, so their spread states little. Tied answers share
+credit. Simulated pools of 128 samples follow, whose truth is known.
 """
 
 from __future__ import annotations

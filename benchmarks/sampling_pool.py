@@ -2,7 +2,8 @@ r"""Record samples of a model once, and keep of each what a vote needs: its answ
 
     python benchmarks/sampling_pool.py record --model vllm/<directory> --data <directory> --dataset gsm8k --limit 60 \
         --samples 32 --out <directory of the run> [--without POOL]
-    python benchmarks/sampling_pool.py summarise <directory of the run>... --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl
+    python benchmarks/sampling_pool.py summarise <directory of the run>... --pool
+    benchmarks/pools/qwen2.5-coder-0.5b.jsonl
 
 `record` is an evaluation of `self-consistency` and can be stopped and started again; `--without` leaves out questions
 that a pool has. `summarise` writes a line for each question that is whole: its name and, for each sample, the number of
@@ -75,11 +76,18 @@ def record_samples(options: argparse.Namespace) -> None:
         options.limit = None
         task = dataclasses.replace(task, items={name: item for name, item in expected.items() if name not in known})
     settings = load_settings(strategy="self-consistency", model=options.model, reuse="store")
-    sampled = {"n": options.samples, "max_tokens": options.max_tokens, "temperature": options.temperature, "width": None}
+    sampled = {
+        "n": options.samples,
+        "max_tokens": options.max_tokens,
+        "temperature": options.temperature,
+        "width": None,
+    }
     plan = make_plan(task, settings, parameters=sampled, limit=options.limit)
     with EvalView() as view:
         asyncio.run(
-            evaluate(plan, task, source, options.out, settings, resume=True, concurrency=options.concurrency, observer=view)
+            evaluate(
+                plan, task, source, options.out, settings, resume=True, concurrency=options.concurrency, observer=view
+            )
         )
 
 

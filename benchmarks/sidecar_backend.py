@@ -7,9 +7,9 @@ beforehand, so that what is measured in front of it is not this. With pauses eve
 client that goes away ends its request at once, as model servers do.
 
 `GET /stats` tells what was posed and answered in all, and by tag: a word like `tag-soak-17` anywhere in a request. A
-response counts as completed when its last bytes have been handed to a connection that is still open, in which case a model
-server would have had the whole work. With a journal each completed tag is a line of that file, written before those
-last bytes, so that the count survives the end of the process. `POST /pace` takes the fields of a `Pace`.
+response counts as completed when its last bytes have been handed to a connection that is still open, in which case a
+model server would have had the whole work. With a journal each completed tag is a line of that file, written before
+those last bytes, so that the count survives the end of the process. `POST /pace` takes the fields of a `Pace`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Pace:
         tokens: Tokens of it.
         first_s: Seconds before the first.
         token_s: Seconds between two.
-        jitter: Share by which the times of one response are longer or shorter, the next response's otherwise than this one's.
+        jitter: Share by which the times of one response are longer or shorter, the next response's otherwise than this
+            one's.
         single: Whether `n` is ignored, as some servers do: each sample is then a request of its own.
     """
 

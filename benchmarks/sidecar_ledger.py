@@ -1,12 +1,13 @@
 """What the store holds against what the model server counted: nothing lost, nothing doubled, nothing paid twice.
 
 Each run of a drill asks a question with a tag of its own (`tag-kill-3-17`), which is found again in the run's
-configuration and in each request to the model. So for every run there are two counts: the responses that the model server
-finished, and those that the store has.
+configuration and in each request to the model. So for every run there are two counts: the responses that the model
+server finished, and those that the store has.
 
-A response that was sent but is not in the store is **lost on the way**: it was in flight, or received and not yet written,
-when something broke. It must be requested again, and no store can prevent it. **Paid twice** is everything beyond that:
-with b and s the finished and the stored responses when it broke and B and S those in the end, the excess of a run
+A response that was sent but is not in the store is **lost on the way**: it was in flight, or received and not yet
+written, when something broke. It must be requested again, and no store can prevent it. **Paid twice** is everything
+beyond that: with b and s the finished and the stored responses when it broke and B and S those in the end, the excess
+of a run
 
     max(0, (B - S) - (b - s))
 

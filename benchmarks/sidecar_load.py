@@ -3,14 +3,14 @@ r"""Requests a second and latency of the sidecar next to OptiLLM, its-hub and Li
     benchmarks/peers/install /tmp/peers
     python benchmarks/sidecar_load.py --peers /tmp/peers [--rounds 5] [--streams 1,16,64,256] [--out DIR]
 
-The model is `sidecar_backend.py`: one fixed response, in a process of its own. Everyone is sent the same chat request, as
-a stream and not, by one load generator in a process of its own (`sidecar_load_client.py`). Two questions are posed:
+The model is `sidecar_backend.py`: one fixed response, in a process of its own. Everyone is sent the same chat request,
+as a stream and not, by one load generator in a process of its own (`sidecar_load_client.py`). Two questions are posed:
 
     a model that answers at once      each stream sends the next request as soon as the last has its response, so the
                                       processor decides: requests a second is what a server can do, and latency is
                                       little else than the number of streams divided by that
-    a model that takes its time       each response takes `--response-s` seconds, token by token, which is what a server has
-                                      before it in practice: what latency it adds to the model's own
+    a model that takes its time       each response takes `--response-s` seconds, token by token, which is what a server
+                                      has before it in practice: what latency it adds to the model's own
 
 Every cell is measured on all servers one after the other before the next one is, in an order that turns round by round,
 so that whatever else the machine does falls on all of them alike. The model asked directly is one of them: that is the
@@ -107,7 +107,10 @@ def chosen_cells(options: argparse.Namespace) -> Iterator[Cell]:
         for streams in map(int, filter(None, values.split(","))):
             for streamed in (True, False):
                 yield Cell(
-                    streams, max(options.requests, 2 * streams) if streams > 1 else options.requests // 4, streamed, paced
+                    streams,
+                    max(options.requests, 2 * streams) if streams > 1 else options.requests // 4,
+                    streamed,
+                    paced,
                 )
 
 

@@ -84,7 +84,9 @@ class Process:
         self.log = directory / f"{name}.log"
         self.child = self.spawned(command, directory, environment or {})
 
-    def spawned(self, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def spawned(
+        self, command: Sequence[str], directory: Path, environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         """Start it."""
         with self.log.open("ab") as out:
             return subprocess.Popen(
@@ -355,7 +357,9 @@ def start_all(
         position = directory / name
         position.mkdir()
         try:
-            server = ours(position, backend) if venv is None or name == "reason" else PEERS[name](position, backend, venv)
+            server = (
+                ours(position, backend) if venv is None or name == "reason" else PEERS[name](position, backend, venv)
+            )
         except Failed as e:
             missing.append(f"{name}, which did not start: {e}")
             continue

@@ -3,8 +3,8 @@ r"""The sidecar under load for a long time: does its memory stay, and is every r
     python benchmarks/sidecar_soak.py [--minutes 30] [--streams 64] [--response-s 0.5] [--out DIR]
 
 `reason serve` with a key is before `sidecar_backend.py`, whose responses take `--response-s` seconds. In slices (one of
-of streams, one of whole responses, and so on) the load generator keeps so many requests in flight, each with a number of
-its own. Between slices nothing is in flight and the resident memory is read.
+of streams, one of whole responses, and so on) the load generator keeps so many requests in flight, each with a number
+of its own. Between slices nothing is in flight and the resident memory is read.
 
 In the end the store is read: for each request that was answered, one run, finished, with one response; and the model
 server has finished just as many responses under the same numbers. Memory counts as flat if after a fifth of the time no
@@ -130,9 +130,7 @@ def compare(seen: Soak, store: Path, counted: dict[str, object]) -> tuple[list[s
     asked_twice = [tag for tag, times in tags.items() if tag.count("-") == 3 and times != 1]
     faults = [f"{failed} requests failed: {what}" for what, failed in seen.failures.items()]
     if full != answered or len(numbered) != answered:
-        faults.append(
-            f"{answered} requests were answered; {len(numbered)} runs are in the store, {full} of them whole"
-        )
+        faults.append(f"{answered} requests were answered; {len(numbered)} runs are in the store, {full} of them whole")
     if doubled:
         faults.append(f"{len(doubled)} requests have several runs: {doubled[:3]}")
     if asked_twice:

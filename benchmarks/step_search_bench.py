@@ -13,8 +13,8 @@ The curves of `step_search_bench.py` as SVG, in colours that serve a light and a
 Problems in several steps, and a reward model of a given quality, without a language model.
 
 `World` is one problem. What comes when a prefix is continued follows from the problem, the prefix and the index of the
-sample only, so every search that asks for the same gets the same. `QualityEstimator` is a process reward model that tells right
-prefixes from wrong ones with a given area under the ROC curve.
+sample only, so every search that asks for the same gets the same. `QualityEstimator` is a process reward model that
+tells right prefixes from wrong ones with a given area under the ROC curve.
 
 The searches over steps in one `World`: how each is made by its size, played, and requested an answer.
 """

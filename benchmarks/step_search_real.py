@@ -99,7 +99,9 @@ def sweep_file(model: str, data: Path, limit: int, seed: int, score: str, gen_to
 
 async def report(folders: list[Path], store: Path | None) -> str:
     """The table in Markdown."""
-    runs = [load_run(path) for directory in folders for path in sorted(directory.iterdir()) if (path / "run.json").exists()]
+    runs = [
+        load_run(path) for directory in folders for path in sorted(directory.iterdir()) if (path / "run.json").exists()
+    ]
     runs = [run for run in runs if run.manifest.complete]
     chains = sorted((run for run in runs if is_best_of_n(run)), key=tokens_of)
     searches = sorted((run for run in runs if not is_best_of_n(run)), key=lambda run: (name_of(run), tokens_of(run)))

@@ -125,7 +125,9 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     added = max(1, options.passages // 100)
     sampled = options.vectors != "model"
     embedding: EmbeddingModel = (
-        DrawnVectors(options.vectors, options.dimension) if sampled else await load_embedding_model(None, load_settings())
+        DrawnVectors(options.vectors, options.dimension)
+        if sampled
+        else await load_embedding_model(None, load_settings())
     )
     index = options.folder / "index"
     stages: dict[str, float] = {}

@@ -98,7 +98,7 @@ def settings_of(args: argparse.Namespace, draft: str) -> VllmSettings:
             "dtype": args.dtype,
             "max_model_len": 2048,
             "max_num_seqs": 16,
-            "kv_bytes": 512 << 20,
+            "kv_cache_bytes": 512 << 20,
             "draft": draft,
             "num_speculative_tokens": args.num_speculative_tokens,
             "prompt_lookup_tokens": args.prompt_lookup_tokens,

@@ -31,7 +31,7 @@ VLLM_TRIAL_S = 300.0
 GRACE_S, GRACE_POLLS = 5.0, 50
 """Seconds that remaining vLLM processes get to exit, and the number of polls in that time."""
 
-SMALL_VLLM: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 4, "kv_bytes": 64 << 20}
+SMALL_VLLM: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 4, "kv_cache_bytes": 64 << 20}
 """vLLM settings of the trial, if the user's model runs on another backend."""
 
 State = Literal["ok", "note", "fail"]

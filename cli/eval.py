@@ -494,7 +494,7 @@ def sweep(options: SweepOptions) -> None:
         resume=options.resume,
         concurrency=options.concurrency or DEFAULT_CONCURRENCY,
         watch=view.watch,
-        at_once=options.concurrent_datasets,
+        concurrent_datasets=options.concurrent_datasets,
         progress=view.pulled,
     )
     try:

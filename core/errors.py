@@ -1,33 +1,33 @@
 """Every error that `reason` raises on purpose.
 
-The tree; the process exit code and the HTTP status belong to the class and are never guessed from a message:
+The process exit code and the HTTP status belong to the class and are never guessed from a message:
 
     ReasonError                     exit 1   http 500
-    ├── UserError                   exit 2   http 400   the caller asked for something impossible
+    ├── UserError                   exit 2   http 400   the caller requested something impossible
     │   ├── UnknownName             exit 2   http 404   no strategy, model or parameter of that name
     │   │   └── ModelNotFound       exit 2   http 404   a server does not offer that model
-    │   ├── DuplicateRequest        exit 2   http 409   a request of that idempotency key has made a run already
-    │   └── RunConflict             exit 2   http 409   a run is not in a state that allows what was asked
-    ├── DataError                   exit 2   http 422   a file or record is not what it should be
+    │   ├── DuplicateRequest        exit 2   http 409   a request with that idempotency key has created a run already
+    │   └── RunConflict             exit 2   http 409   the state of a run does not allow the request
+    ├── DataError                   exit 2   http 422   a file or record is invalid
     ├── CapabilityMissing           exit 2   http 400   the model cannot do what the strategy needs
     ├── BackendError                exit 3   http 502   the model's side failed
     │   ├── BackendUnavailable      exit 3   http 503
     │   ├── BackendTimeout          exit 3   http 504
     │   ├── RateLimited             exit 3   http 429
     │   ├── ContextTooLong          exit 3   http 400
-    │   └── InvalidResponse                exit 3   http 502
-    ├── BudgetExceeded               exit 4   http 402   a budget is spent; carries the best answer so far
+    │   └── InvalidResponse         exit 3   http 502
+    ├── BudgetExceeded              exit 4   http 402   a budget is spent; has the best answer so far
     ├── NotVerified                 exit 5   http 422   --require-verified and the answer was not
     ├── ShuttingDown                exit 1   http 503   the server takes no new runs
-    ├── AuthenticationError                  exit 2   http 401   no key of the server, or one that is no longer good
-    ├── PermissionDenied                exit 2   http 403   the key does not allow that
-    ├── KeyLimitExceeded                exit 3   http 429   the key has used what it may for now
-    ├── ServerBusy                  exit 3   http 429   as many runs are under way, and wait, as the server takes
-    ├── Cancelled                   exit 130 http 499   the application asked to stop; carries the best answer so far
+    ├── AuthenticationError         exit 2   http 401   no API key of the server, or an invalid one
+    ├── PermissionDenied            exit 2   http 403   the key does not allow that
+    ├── KeyLimitExceeded            exit 3   http 429   the key has reached one of its limits
+    ├── ServerBusy                  exit 3   http 429   the server's run slots and its queue are full
+    ├── Cancelled                   exit 130 http 499   the application stopped the run; has the best answer so far
     └── StoreError                  exit 1   http 500   the run store cannot be read or written
 
-`Cancelled` is the application's wish. `asyncio.CancelledError` belongs to the event loop: it is never swallowed and
-never turned into one of these below the outermost caller.
+`Cancelled` is the application's decision. `asyncio.CancelledError` belongs to the event loop: it is never swallowed,
+and never turned into one of these below the outermost caller.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from typing import Any, ClassVar
 
 
 class ReasonError(Exception):
-    """Root of the tree.
+    """Root of all errors.
 
     Args:
-        message: What went wrong, naming the input at fault; one line.
-        hint: What to do about it; one line, may be empty.
+        message: What is wrong, with the value at fault; one line.
+        hint: The remedy; one line, may be empty.
 
     Attributes:
         code: Stable identifier for programs, `snake_case`.
@@ -62,10 +62,10 @@ class ReasonError(Exception):
 
 
 class UserError(ReasonError):
-    """The caller asked for something that cannot be done as asked.
+    """The caller requested something that cannot be done.
 
     Args:
-        param: Name of the setting, parameter or field at fault, dotted; None where it is none.
+        param: Dotted name of the setting, parameter or field at fault, if it is one.
     """
 
     code = "user_error"
@@ -81,9 +81,8 @@ class UnknownName(UserError):
     """Nothing is registered under that name.
 
     Args:
-        kind: What was looked up: "strategy", "model", "parameter", …
-        name: The name as given.
-        nearest: Known names that look like it, best first.
+        kind: "strategy", "model", "parameter", …
+        nearest: Similar known names, best first.
     """
 
     code = "unknown_name"
@@ -109,25 +108,26 @@ class ModelNotFound(UnknownName):
 
 
 class DuplicateRequest(UserError):
-    """A request with this idempotency key has made a run already.
+    """A request with this idempotency key has created a run already.
 
     Args:
-        run_id: The run.
-        same_digest: Whether that request asked for the same; if not, the key was used twice by mistake.
+        same_digest: Whether that request was the same; if not, the key was used twice by mistake.
     """
 
     code = "duplicate_request"
     http_status = 409
 
     def __init__(self, run_id: str, same_digest: bool) -> None:
-        asked = "a request with this idempotency key" if same_digest else "another request with this idempotency key"
-        super().__init__(f"{asked} has made run {run_id}", hint="" if same_digest else "use a new key for each request")
+        request = "a request with this idempotency key" if same_digest else "another request with this idempotency key"
+        super().__init__(
+            f"{request} has created run {run_id}", hint="" if same_digest else "use a new key for each request"
+        )
         self.run_id = run_id
         self.same_digest = same_digest
 
 
 class DataError(ReasonError):
-    """A file or record is missing, unreadable or not of the shape it should have."""
+    """A file or record is missing, unreadable or invalid."""
 
     code = "data_error"
     exit_code = 2
@@ -135,11 +135,10 @@ class DataError(ReasonError):
 
 
 class CapabilityMissing(ReasonError):
-    """The strategy needs a feature that the model does not have, and no honest substitute exists.
+    """The strategy needs a capability that the model does not have, and there is no equivalent.
 
     Args:
         feature: Name of the missing capability, as in `Capabilities`.
-        model: Name of the model that lacks it.
         alternative: A model that has it, if one is known.
     """
 
@@ -179,10 +178,10 @@ class BackendTimeout(BackendError):
 
 
 class RateLimited(BackendError):
-    """The provider refused for now.
+    """The provider's rate limit was reached.
 
     Args:
-        retry_after_s: Seconds the provider asked to wait; None if it did not say.
+        retry_after_s: Seconds after which the provider allows a retry; None if unknown.
     """
 
     code = "rate_limited"
@@ -211,7 +210,7 @@ class ContextTooLong(BackendError):
 
 
 class InvalidResponse(BackendError):
-    """The backend answered with something that is not a valid answer."""
+    """The backend returned an invalid response."""
 
     code = "invalid_response"
 
@@ -223,7 +222,7 @@ class BudgetExceeded(ReasonError):
         kind: Which limit: "tokens", "calls", "reward_calls", "seconds" or "usd".
         used: Amount spent so far, in the limit's unit.
         limit: The limit.
-        partial: Best answer so far; None if there is none.
+        partial: Best answer so far, if any.
     """
 
     code = "budget_exceeded"
@@ -239,7 +238,7 @@ class BudgetExceeded(ReasonError):
 
 
 class NotVerified(ReasonError):
-    """The answer did not pass verification and the caller required that it does."""
+    """The answer did not pass verification, which the caller required."""
 
     code = "not_verified"
     exit_code = 5
@@ -251,17 +250,17 @@ class NotVerified(ReasonError):
 
 
 class RunConflict(UserError):
-    """A run is not in a state that allows what was asked: it is finished, or another process works on it."""
+    """The state of a run does not allow the request: it is finished, or another process works on it."""
 
     code = "run_conflict"
     http_status = 409
 
 
 class ShuttingDown(ReasonError):
-    """The server is about to stop and takes no new runs; another one, or the same one again, will.
+    """The server is shutting down and takes no new runs.
 
     Args:
-        partial: Best answer so far of a run that was stopped for it; None if there is none.
+        partial: Best answer so far of a run that was stopped, if any.
     """
 
     code = "shutting_down"
@@ -275,7 +274,7 @@ class ShuttingDown(ReasonError):
 
 
 class AuthenticationError(ReasonError):
-    """A server's caller has shown no key, or one that is unknown, revoked or expired; which one is not told."""
+    """A request has no API key, or one that is unknown, revoked or expired; the message does not reveal which."""
 
     code = "invalid_api_key"
     exit_code = 2
@@ -283,10 +282,10 @@ class AuthenticationError(ReasonError):
 
 
 class PermissionDenied(ReasonError):
-    """A server's caller has a key that does not allow what it asked for.
+    """The scopes of an API key do not allow the request.
 
     Args:
-        scope: What the key would have to allow: "ask", "read" or "admin".
+        scope: The missing scope: "ask", "read" or "admin".
     """
 
     code = "permission_denied"
@@ -299,10 +298,10 @@ class PermissionDenied(ReasonError):
 
 
 class KeyLimitExceeded(ReasonError):
-    """A key has used what it may for now: requests a minute, runs at once, tokens or dollars a day.
+    """An API key has reached a limit: requests per minute, concurrent runs, tokens or dollars per day.
 
     Args:
-        retry_after_s: Seconds until it may try again.
+        retry_after_s: Seconds after which a retry may succeed.
     """
 
     code = "rate_limit_exceeded"
@@ -315,10 +314,10 @@ class KeyLimitExceeded(ReasonError):
 
 
 class ServerBusy(ReasonError):
-    """As many runs are under way, and wait for their turn, as the server takes.
+    """The server's run slots and its queue are full.
 
     Args:
-        retry_after_s: Seconds after which there may be room, as far as that can be foreseen.
+        retry_after_s: Estimated seconds after which a slot may be free.
     """
 
     code = "server_busy"
@@ -331,10 +330,10 @@ class ServerBusy(ReasonError):
 
 
 class Cancelled(ReasonError):
-    """The application asked the run to stop.
+    """The application stopped the run.
 
     Args:
-        partial: Best answer so far; None if there is none.
+        partial: Best answer so far, if any.
     """
 
     code = "cancelled"

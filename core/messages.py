@@ -1,13 +1,10 @@
-"""What is said to a model and what comes back: `Message`, `Prompt`, `SamplingParams`, `Request`, `Completion`, `NextTokenDistribution`.
+"""What is sent to a model and what it returns: `Prompt`, `SamplingParams`, `Request`, `Completion`, tools and calls.
 
 Plain frozen values with JSON forms; no tokenizer, no model. All log-probabilities are natural logarithms of the *raw*
-distribution (before temperature, truncation or hooks); entropies are in nats.
+distribution (before temperature, truncation or logits processors); entropies are in nats.
 
-`Frozen`: what every value of `reason` is made of.
-
-Tools that a model may call, and its calls: `Tool`, `ToolCall`, `ToolChoice`, in the shapes of OpenAI's interface.
-
-A tool is never run here: a call is handed to the caller, who answers it with a turn of the role "tool".
+Tools have the shapes of OpenAI's API. They are never executed here: a call is returned to the caller, who answers it
+with a message of the role "tool".
 """
 
 from __future__ import annotations
@@ -21,30 +18,29 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 
 
 class Frozen(BaseModel):
-    """A value: immutable, compared by content, unknown fields refused. Its JSON keeps infinities, as strings."""
+    """Base of all values: immutable, compared by content, no unknown fields. Infinities are strings in its JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED = "auto", "none", "required"
-"""Choices that name no tool: the model decides, it calls none, it calls one of them at least."""
+"""Choices that name no tool: the model decides, it calls none, it calls at least one."""
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.:-]{1,128}$")]
-"""Letters, digits, and the marks that servers of tools put into names."""
+"""Letters, digits, and the punctuation that tool servers use in names."""
 
 ToolChoice = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-"""`auto`, `none`, `required`, or the name of the tool that is to be called."""
+"""`auto`, `none`, `required`, or the name of the tool to call."""
 
 
 class Tool(Frozen):
-    """A function that a model may ask to be called.
+    """A function that a model may call.
 
     Attributes:
-        name: Its name.
         description: What it does and when to use it, for the model.
-        parameters: JSON Schema of its arguments, an object; empty takes none.
-        strict: Whether the arguments must follow the schema, where a provider offers that; None leaves it to the
-            provider.
+        parameters: JSON Schema of its arguments, an object; empty for no arguments.
+        strict: Whether the arguments must follow the schema, if the provider supports that; None is the provider's
+            default.
     """
 
     name: ToolName
@@ -53,7 +49,7 @@ class Tool(Frozen):
     strict: bool | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def as_openai(self) -> dict[str, Any]:
-        """The tool in OpenAI's form, which chat templates take too."""
+        """The tool in OpenAI's format, which chat templates take too."""
         function: dict[str, Any] = {"name": self.name, "description": self.description}
         function["parameters"] = self.parameters or {"type": "object", "properties": {}}
         if self.strict is not None:
@@ -62,12 +58,12 @@ class Tool(Frozen):
 
 
 class ToolCall(Frozen):
-    """A model's wish that a tool be called.
+    """A tool call of a model.
 
     Attributes:
-        name: The tool. Nothing says that there is one of that name: models invent some.
-        arguments: Its arguments as the model wrote them: JSON of an object, unless the model wrote something else.
-        id: Name of the call, to which the tool's turn answers.
+        name: The tool. It may not exist: models invent names.
+        arguments: The arguments as the model wrote them: JSON of an object, unless the model wrote something else.
+        id: Id of the call, which the tool's message refers to.
     """
 
     name: str
@@ -76,7 +72,7 @@ class ToolCall(Frozen):
 
     @property
     def parsed_arguments(self) -> dict[str, JsonValue] | None:
-        """The arguments; None if what the model wrote is no JSON object (see `parse_json`)."""
+        """The arguments; None if they are no JSON object (see `parse_json`)."""
         try:
             read = parse_json(self.arguments)
         except ValueError:
@@ -84,63 +80,65 @@ class ToolCall(Frozen):
         return read if isinstance(read, dict) else None
 
     def as_openai(self) -> dict[str, Any]:
-        """The call in OpenAI's form."""
+        """The call in OpenAI's format."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
 def parse_json(text: str) -> JsonValue:
-    """What a text of a model's says as JSON.
+    """Parse JSON that a model wrote.
 
     Raises:
-        ValueError: It is no JSON, nested too deep, or says what cannot be written down again: a number that no float
-            holds, or half a surrogate pair.
+        ValueError: It is no JSON, nested too deep, or cannot be serialized again: a number that no float holds, or a
+            lone surrogate.
     """
     try:
-        read: JsonValue = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value: JsonValue = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         if "\\u" in text:
-            json.dumps(read, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as e:
         raise ValueError("it is nested too deep") from e
-    return read
+    return value
 
 
 def canonical_calls(calls: Iterable[ToolCall]) -> str:
-    """Calls as one text: equal texts are equal calls, in the same order. Ids are left out, and so is spacing.
+    """Calls as one text: equal texts are equal calls, in the same order. Ids and spacing are left out.
 
-    Arguments that are no JSON object stay the text that they are.
+    Arguments that are no JSON object stay text.
     """
-    told = [{"name": call.name, "arguments": arguments_or_text(call)} for call in calls]
-    return json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    values = [{"name": call.name, "arguments": arguments_or_text(call)} for call in calls]
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def is_canonical_calls(text: str) -> bool:
-    """Whether a text is one that `canonical` makes of one call or more."""
+    """Whether a text is the canonical form of at least one call."""
     if not text.startswith('[{"arguments":'):
         return False
     try:
-        read = parse_json(text)
+        value = parse_json(text)
     except ValueError:
         return False
     return (
-        isinstance(read, list)
-        and all(isinstance(c, dict) and set(c) == {"name", "arguments"} and isinstance(c["name"], str) for c in read)
-        and json.dumps(read, sort_keys=True, separators=(",", ":"), ensure_ascii=False) == text
+        isinstance(value, list)
+        and all(isinstance(c, dict) and set(c) == {"name", "arguments"} and isinstance(c["name"], str) for c in value)
+        and json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False) == text
     )
 
 
 def validate_tool_choice(tools: Sequence[Tool], choice: str) -> None:
-    """See that tools have names of their own and that the choice is one of them or a word.
+    """Check that tools have unique names and that the choice is valid for them.
 
     Raises:
         ValueError: They have not, or it is not.
     """
     names = [tool.name for tool in tools]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"two tools are called {twice!r}")
-    word = next((name for name in names if name in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)), None)
-    if word is not None:
-        raise ValueError(f"no tool may be called {word!r}: that is a choice")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise ValueError(f"two tools are called {duplicate!r}")
+    reserved = next(
+        (name for name in names if name in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)), None
+    )
+    if reserved is not None:
+        raise ValueError(f"no tool may be called {reserved!r}: that is a choice")
     if choice in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE):
         return
     if not tools:
@@ -150,13 +148,13 @@ def validate_tool_choice(tools: Sequence[Tool], choice: str) -> None:
 
 
 def arguments_or_text(call: ToolCall) -> JsonValue:
-    """A call's arguments; the text that they are where that is no JSON object."""
+    """A call's arguments; their text if it is no JSON object."""
     values = call.parsed_arguments
     return call.arguments if values is None else values
 
 
-def _no_number(name: str) -> JsonValue:
-    """NaN and infinities are no JSON, whatever Python reads."""
+def _refuse_constant(name: str) -> JsonValue:
+    """Refuse NaN and infinities, which Python reads and JSON does not have."""
     raise ValueError(f"{name} is no JSON")
 
 
@@ -172,46 +170,46 @@ FinishReason = Literal["stop", "length", "budget", "cancelled", "error"]
 
 
 class Message(Frozen):
-    """One turn of a conversation.
+    """One message of a conversation.
 
     Attributes:
-        role: Who speaks.
-        content: What is said; may be empty where there are calls.
-        tool_calls: Tools that the assistant asked to be called, with what it said.
-        tool_call_id: Of a turn of the role "tool": the call that it answers.
-        name: Of such a turn, the tool; of others, whatever the caller calls the speaker. Templates mostly ignore it.
+        content: The text; may be empty if there are tool calls.
+        tool_calls: Tool calls of the assistant.
+        tool_call_id: Of a message of the role "tool": the call that it answers.
+        name: Of a message of the role "tool", the tool; of others, the caller's name for the speaker, which most chat
+            templates ignore.
     """
 
     role: Role
     content: str = ""
-    # what is empty is in no dump: keys of stored samples that know nothing of tools stay as they were
+    # empty fields are in no dump: keys of stored samples without tools do not depend on them
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     tool_call_id: str = Field(default="", exclude_if=lambda value: not value)
     name: str = Field(default="", exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
-    def _calls_are_the_assistants(self) -> Self:
+    def _only_the_assistant_calls_tools(self) -> Self:
         if self.tool_calls and self.role != "assistant":
-            raise ValueError(f"a turn of the role {self.role} calls no tools")
+            raise ValueError(f"a message of the role {self.role} cannot have tool calls")
         if self.tool_call_id and self.role != "tool":
-            raise ValueError(f"a turn of the role {self.role} answers no call")
+            raise ValueError(f"a message of the role {self.role} cannot have a tool_call_id")
         return self
 
 
 class Prompt(Frozen):
-    """What the model is to continue: a conversation or raw text, and optionally the beginning of the reply.
+    """What the model continues: a conversation or raw text, and optionally the beginning of its response.
 
     Attributes:
         messages: The conversation; rendered with the model's chat template.
-        text: Raw text instead of a conversation; no template is applied. Exactly one of the two is given.
-        prefix: Beginning of the assistant's reply, which the model continues and which is not part of the completion:
-            text, or token ids (exact: text may tokenize differently at the seam). With `text`, it follows the text.
-        tools: Tools that the model may call; with messages alone.
-        tool_choice: "auto", "required", or the name of the tool that is to be called. Never "none": then no tools are
-            given.
-        cache_salt: Requests with different salts share no keys and values, so that nobody can tell by the time a
-            request takes what others have asked. It changes nothing that is said: it is in no dump, and so in no key of
-            the run store.
+        text: Raw text instead of a conversation; no template is applied. Exactly one of the two is set.
+        prefix: Beginning of the assistant's response, which the model continues and which is not part of the
+            completion: text, or token ids (exact: text may tokenize differently at the boundary). With `text`, it
+                follows the text.
+        tools: Tools that the model may call; only with messages.
+        tool_choice: "auto", "required", or the name of the tool to call. Not "none": then a prompt has no tools.
+        cache_salt: Requests with different salts share no KV cache, so that the latency of a request does not reveal
+            the prompts of others. It does not affect the completion: it is in no dump, and so in no key of the run
+            store.
     """
 
     messages: tuple[Message, ...] = ()
@@ -224,57 +222,56 @@ class Prompt(Frozen):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.messages) == (self.text is not None):
-            raise ValueError("a prompt takes either messages or text")
+            raise ValueError("a prompt has either messages or text")
         if self.tools or self.tool_choice != TOOL_CHOICE_AUTO:
             validate_tool_choice(self.tools, self.tool_choice)
         if self.text is not None and self.tools:
-            raise ValueError("raw text shows no tools: give messages")
+            raise ValueError("a prompt of raw text cannot have tools: give messages")
         if self.tool_choice == TOOL_CHOICE_NONE:
-            raise ValueError("a prompt that is to call no tools is given none")
+            raise ValueError("a prompt with the tool choice 'none' must have no tools")
         return self
 
     @classmethod
     def user(cls, content: str, *, system: str = "", prefix: str | tuple[int, ...] = "") -> Prompt:
-        """A one-turn conversation."""
+        """A conversation of one user message."""
         head = (Message(role="system", content=system),) if system else ()
         return cls(messages=(*head, Message(role="user", content=content)), prefix=prefix)
 
     def with_prefix(self, prefix: str | tuple[int, ...]) -> Prompt:
-        """The same prompt with another beginning of the reply."""
+        """The same prompt with another beginning of the response."""
         return self.model_copy(update={"prefix": prefix})
 
     def with_cache_salt(self, salt: str) -> Prompt:
-        """The same prompt, sharing keys and values under a salt alone; an empty one leaves it as it is."""
+        """The same prompt with a cache salt; an empty salt changes nothing."""
         return self.model_copy(update={"cache_salt": salt}) if salt else self
 
 
 class LogitsProcessorSpec(Frozen):
-    """A logits hook by its registered name, with its arguments."""
+    """A logits processor by its registered name, with its arguments."""
 
     name: str
     args: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 class SamplingParams(Frozen):
-    """How to sample.
+    """Sampling parameters.
 
     Attributes:
         temperature: 0 is greedy.
         top_p: Nucleus mass in (0, 1].
         top_k: Number of most likely tokens kept; 0 keeps all.
-        max_tokens: Most tokens per sample.
+        max_tokens: Maximum number of tokens per sample.
         n: Samples per prompt.
         stop: Strings that end a sample; the text ends before the first of them.
-        seed: Seed; sample `i` draws from a generator of its own made of (seed, i), whatever shares the batch.
+        seed: Sample `i` has a generator of its own made from (seed, i), whatever shares the batch.
         top_logprobs: Alternatives reported per position.
-        logprobs: Whether log-probabilities of the chosen tokens are wanted.
-        ignore_eos: Whether to go on after the end-of-text token until `max_tokens` (for measuring).
-        logits_processors: Logits hooks, applied in order.
-        json_schema: A JSON Schema that the completion's text satisfies, wherever it ends by itself; a stop string or
-            `max_tokens` may still cut it. It says how the completion is written and nothing of what stands before it:
-            the prompt's prefix stays outside. Greedy or drawn, tokens are chosen of those that the schema allows, and
-            log-probabilities stay those of the raw distribution. The properties of an object come in the schema's
-            order. A model without `Capabilities.json_schema` refuses it.
+        logprobs: Whether log-probabilities of the sampled tokens are returned.
+        ignore_eos: Whether to continue after the end-of-text token until `max_tokens` (for measuring).
+        logits_processors: Applied in order.
+        json_schema: A JSON Schema that the completion's text satisfies if it ends by itself; a stop string or
+            `max_tokens` may still cut it. It does not apply to the prompt's prefix. Tokens are chosen among those that
+            the schema allows, and log-probabilities stay those of the raw distribution. The properties of an object
+            come in the schema's order. A model without `Capabilities.json_schema` refuses it.
     """
 
     temperature: Annotated[float, Field(ge=0, le=100)] = 1.0
@@ -291,16 +288,16 @@ class SamplingParams(Frozen):
     json_schema: dict[str, JsonValue] | None = None
 
     @model_validator(mode="after")
-    def _schema_ends_texts(self) -> Self:
+    def _json_schema_excludes_ignore_eos(self) -> Self:
         if self.json_schema is None:
             return self
         if self.ignore_eos:
-            raise ValueError("a text that satisfies a JSON schema has an end: ignore_eos excludes json_schema")
-        json.dumps(self.json_schema, allow_nan=False)  # a ValueError of its own for what is no JSON
+            raise ValueError("ignore_eos excludes json_schema: a text that satisfies a schema has an end")
+        json.dumps(self.json_schema, allow_nan=False)  # raises ValueError for what is no JSON
         return self
 
     @model_validator(mode="after")
-    def _stops_say_something(self) -> Self:
+    def _stop_strings_are_not_empty(self) -> Self:
         if any(not s for s in self.stop):
             raise ValueError("a stop string must not be empty")
         return self
@@ -310,10 +307,8 @@ class Request(Frozen):
     """One prompt to be sampled `n` times: the unit that counts as one model call.
 
     Attributes:
-        prompt: What to continue.
-        sampling: How.
-        sample_indices: Which sample indices are wanted; None means 0..n-1. A resumed run asks for the missing ones alone, and
-            gets what it would have got, since the index picks the sample's generator.
+        sample_indices: Indices of the requested samples; None is 0..n-1. A resumed run requests the missing ones, and
+            gets the same samples, since the index selects the sample's generator.
     """
 
     prompt: Prompt
@@ -322,7 +317,7 @@ class Request(Frozen):
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """The sample indices wanted, in order."""
+        """Indices of the requested samples, in order."""
         return tuple(range(self.sampling.n)) if self.sample_indices is None else self.sample_indices
 
 
@@ -338,12 +333,12 @@ class Usage(Frozen):
     """Tokens of one sample or one call.
 
     Attributes:
-        prompt_tokens: Tokens of the prompt, cached or not. Shared by the samples of a call: a call counts it once.
+        prompt_tokens: Tokens of the prompt, cached or not. The samples of a call share them: a call counts them once.
         cached_tokens: Part of `prompt_tokens` whose keys and values were reused.
         completion_tokens: Generated tokens.
-        reasoning_tokens: Part of `completion_tokens` that the provider counts as thoughts.
-        waited_s: Seconds spent in queues and on rate limits, not working.
-        cost_usd: Price in US dollars; None if unknown, 0 for models that run here.
+        reasoning_tokens: Part of `completion_tokens` that the provider counts as reasoning.
+        waited_s: Seconds spent in queues and on rate limits.
+        cost_usd: Price in US dollars; None if unknown, 0 for models that run locally.
     """
 
     prompt_tokens: int = 0
@@ -366,7 +361,7 @@ class Usage(Frozen):
 
 
 class Failure(Frozen):
-    """Why a sample failed: the error's code and message."""
+    """Code and message of the error that failed a sample."""
 
     code: str
     message: str
@@ -376,21 +371,22 @@ class Completion(Frozen):
     """One sample.
 
     Attributes:
-        text: The text after the prompt's prefix; stop strings and end-of-text are not part of it.
-        token_ids: Generated tokens, incl. those of a stop string or end-of-text; empty if the backend hides them.
-        logprobs: Raw log-probability of each generated token, in nats; None if the backend hides them.
-        top_logprobs: Per position the most likely tokens, best first; None unless asked for.
+        text: The text after the prompt's prefix, without stop strings and end-of-text.
+        token_ids: Generated tokens, with those of a stop string or end-of-text; empty if the backend does not return
+            them.
+        logprobs: Raw log-probability of each generated token, in nats; None if the backend does not return them.
+        top_logprobs: Per position the most likely tokens, best first; None unless requested.
         finish_reason: "stop" (end of text or a stop string), "length" (`max_tokens`), "budget" (the run's budget cut it
             short), "cancelled", "error".
-        stop_reason: The stop string at which it ended; "" if the model ended the text with an end-of-text token; None if
-            the backend does not tell, and wherever `finish_reason` is not "stop".
-        usage: Tokens; `prompt_tokens` and `cached_tokens` are given on the call's first sample alone.
-        sample_index: Which sample of the request this is.
-        reasoning: Thoughts that the backend returned apart from the text.
-        extras: What hooks measured, by hook name.
-        tool_calls: Tools that it asks to be called, in order; they are no part of the text. `finish_reason` is "stop"
-            then, as of every sample that came to its own end.
-        failure: Set if and only if `finish_reason` is "error". One failed sample never takes its siblings along.
+        stop_reason: The stop string at which it ended; "" if the model ended the text with an end-of-text token; None
+            if unknown, and if `finish_reason` is not "stop".
+        usage: Tokens; `prompt_tokens` and `cached_tokens` are set on the call's first sample only.
+        sample_index: Index of the sample in the request.
+        reasoning: Reasoning that the backend returned apart from the text.
+        extras: Measurements of logits processors, by name.
+        tool_calls: Tool calls, in order; they are no part of the text. `finish_reason` is "stop" then, as for every
+            sample that ended by itself.
+        failure: Set if and only if `finish_reason` is "error". A failed sample does not fail its siblings.
     """
 
     text: str
@@ -408,7 +404,7 @@ class Completion(Frozen):
 
     @property
     def ok(self) -> bool:
-        """Whether the sample exists at all."""
+        """Whether the sample did not fail."""
         return self.failure is None
 
     @property
@@ -418,15 +414,15 @@ class Completion(Frozen):
 
 
 class Chunk(Frozen):
-    """A piece of a sample that is being generated.
+    """A part of a sample that is being generated.
 
     Attributes:
-        request: Position of the request in the batch.
-        sample_index: Which sample of the request.
+        request: Index of the request in the batch.
+        sample_index: Index of the sample in the request.
         text: New text; may be empty while a character or a stop string is incomplete.
         token_ids: New tokens.
-        logprobs: Their raw log-probabilities; empty if hidden.
-        reasoning: New text of the thoughts.
+        logprobs: Their raw log-probabilities; empty if the backend does not return them.
+        reasoning: New reasoning text.
         completion: The finished sample, on its last chunk.
     """
 
@@ -446,10 +442,9 @@ class NextTokenDistribution(Frozen):
         token_ids: Tokens, most likely first.
         tokens: Their texts.
         logprobs: Their raw log-probabilities, in nats.
-        entropy: Entropy over the support, in nats: exact if `support` is "full", else a lower bound that puts the
-            unseen mass into a single token.
-        support: "full" (whole vocabulary; the lists may still be cut to the top k) or "top_k".
-        usage: Tokens.
+        entropy: Entropy over the support, in nats: exact if `support` is "full", else a lower bound that assigns the
+            unseen mass to one token.
+        support: "full" (complete vocabulary; the lists may still be cut to the top k) or "top_k".
     """
 
     token_ids: tuple[int, ...]
@@ -465,8 +460,8 @@ class ScoredContinuation(Frozen):
 
     Attributes:
         token_ids: The continuation's tokens.
-        logprobs: Raw log-probability of each token given all before it, in nats.
-        is_greedy: Whether every token was the most likely one at its place.
+        logprobs: Raw log-probability of each token given all preceding ones, in nats.
+        is_greedy: Whether every token was the most likely one at its position.
         usage: Tokens; `prompt_tokens` counts prompt and continuation.
     """
 

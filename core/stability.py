@@ -1,8 +1,8 @@
 """Stability labels: how far public names, modules, strategies, verifiers and routes can be relied on.
 
-docs/stability.md says what each label promises and how a name is deprecated. A strategy or verifier has its label as its
-attribute `stability`, a route in `sidecar.app`; all others are here. What is in neither, in no `__all__` of the package
-and on no page of docs/api, is not public and may change at any time.
+docs/stability.md says what each label promises and how a name is deprecated. A strategy or verifier has its label as
+its attribute `stability`, a route in `sidecar.app`; all others are here. What is in neither, in no `__all__` of the
+package and on no page of docs/api, is not public and may change at any time.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ MEMBERS: MappingProxyType[str, Stability] = MappingProxyType(
 
 EXPERIMENTAL = frozenset(
     {
-        "reason.evals.navigator",
-        "reason.evals.routing",
+        "reason.evals.training",
         "reason.reasoning.rlot",
         "reason.routers.router_files",
         "reason.routers.auto",

@@ -49,8 +49,8 @@ class Question(Frozen):
         metadata: Returned to the caller; no strategy reads it.
         conversation: Messages before the question. System messages are at the head of every prompt, followed by the
             strategy's own system message (`reasoning.prompts`).
-        continuation: Messages after the question: the tool calls that it led to, and their results. Only a strategy that
-            takes tools can answer such a question.
+        continuation: Messages after the question: the tool calls that it led to, and their results. Only a strategy
+            that takes tools can answer such a question.
         tools: Tools that the model may call. Only a strategy that takes tools (`Strategy.takes_tools`) can answer a
             question with tools, unless the choice is "none".
         tool_choice: "auto", "none", "required", or the name of the tool to call.
@@ -126,8 +126,8 @@ class Candidate(Frozen):
         tokens: Generated tokens.
         finish_reason: How its generation ended.
         citations: Evidence as numbered in its text, from 1; empty if the strategy uses no knowledge.
-        tool_calls: Tools to be called. The answer is then their canonical text (`canonical_calls`), by which equal calls
-            vote as equal answers.
+        tool_calls: Tools to be called. The answer is then their canonical text (`canonical_calls`), by which equal
+            calls vote as equal answers.
     """
 
     text: str

@@ -1,11 +1,11 @@
 """Calibration of a run's confidences, and of a model's self-evaluation.
 
-`fit_calibration_map` fits a `CalibrationMap` to all answers of a run. The scores of the calibrated confidences are out of
-sample: the groups of items are split into folds, and each fold is calibrated by a curve fitted to the others.
+`fit_calibration_map` fits a `CalibrationMap` to all answers of a run. The scores of the calibrated confidences are out
+of sample: the groups of items are split into folds, and each fold is calibrated by a curve fitted to the others.
 
 `measure_self_evaluation` measures how well a model judges its own samples. The target of a sample is the share of its
-siblings that it is at least as good as: 1 for a right sample, and for a wrong one the share of the others that are wrong
-too. On a question that the model never gets right every target is 1: sampling again is pointless there.
+siblings that it is at least as good as: 1 for a right sample, and for a wrong one the share of the others that are
+wrong too. On a question that the model never gets right every target is 1: sampling again is pointless there.
 
 Source: the target is the win-or-tie rate of Manvi et al. 2024, arXiv:2410.02725, estimated from the samples of a run.
 """

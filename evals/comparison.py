@@ -1,10 +1,11 @@
 """Comparison of runs: whether two runs can be compared, what differs, and by how much their scores differ.
 
 A difference in accuracy is evidence about a method only if nothing else differs. By default two runs may differ in one
-thing: the strategy, with the parameters that only one of the two has; or a single setting (a parameter, a model with its
-identity, a budget, the seeds). Further differences are refused unless they are allowed by name.
+thing: the strategy, with the parameters that only one of the two has; or a single setting (a parameter, a model with
+its identity, a budget, the seeds). Further differences are refused unless they are allowed by name.
 
-A greedy run next to sampled runs of the same method shows what sampling could add, and how certain the greedy answer is.
+A greedy run next to sampled runs of the same method shows what sampling could add, and how certain the greedy answer
+is.
 Source: Song et al. 2024 ("The Good, The Bad, and The Greedy", arXiv:2407.10457) and Joshi et al. 2026 ("Stochastic
 CHAOS", arXiv:2601.07239): one deterministic run hides both what a model can do and how often it fails.
 """

@@ -130,7 +130,7 @@ class EvalPlan(Frozen):
             del plain["calibration"]
         if not self.context:
             del plain["context"]
-        plain["local"] = self.local.decisive
+        plain["local"] = self.local.output_affecting
         return _sha256(plain)[:12]
 
     def run_id(self, item: str, seed: int) -> str:

@@ -1,8 +1,8 @@
 """An evaluation on Ray: one task a shard, each with its own engine or server.
 
-A shard is a run of its own, in a directory below that of the run. Ray replaces a worker that dies, and the shard resumes
-from its directory if the new worker sees the same disk; otherwise it starts again, with the same result. The merged rows
-are those of the undivided run, since an item's seed depends on the item and the run's seed only.
+A shard is a run of its own, in a directory below that of the run. Ray replaces a worker that dies, and the shard
+resumes from its directory if the new worker sees the same disk; otherwise it starts again, with the same result. The
+merged rows are those of the undivided run, since an item's seed depends on the item and the run's seed only.
 """
 
 from __future__ import annotations

@@ -126,7 +126,9 @@ class RunDirectory(LockedDirectory):
         rows: list[ResultRow] = []
         if (self.path / MANIFEST).exists():
             if not resume:
-                raise UserError(f"{self.path} holds a run already", hint="--resume continues it; or choose another --out")
+                raise UserError(
+                    f"{self.path} holds a run already", hint="--resume continues it; or choose another --out"
+                )
             before = read_manifest(self.path)
             if before.plan.digest != manifest.plan.digest or before.shard != manifest.shard:
                 raise UserError(

@@ -29,7 +29,7 @@ from ..core.errors import (
 )
 from ..core.events import Event
 from ..core.messages import Failure
-from ..core.settings import Settings, settings_of_roles
+from ..core.settings import Settings, settings_for_models
 from ..core.store.protocol import RunRecord
 from ..core.store.sqlite import SqliteStore
 from ..core.types import Answer
@@ -246,7 +246,7 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
     """The settings under which a plan's items run: those of the plan, and otherwise `settings`."""
     return settings.model_copy(
         update={
-            **settings_of_roles(plan.models),
+            **settings_for_models(plan.models),
             "strategy": plan.strategy,
             "strategies": {},  # the plan's parameters are complete
             "verify": plan.verify,

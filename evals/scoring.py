@@ -166,8 +166,8 @@ def squad_words(text: str) -> tuple[str, ...]:
 def answer_f1(given: str, right: str) -> float:
     """F1 of the words of two short answers, in [0, 1].
 
-    As HotpotQA has it, "yes" and "no" (and "noanswer") are right as a completely or not at all: "no, he was not" shares a
-    word with "no", and is no answer to it.
+    As HotpotQA has it, "yes" and "no" (and "noanswer") are right as a completely or not at all: "no, he was not" shares
+    a word with "no", and is no answer to it.
 
     Differs: two answers without a word are the same, and not strangers.
     """

@@ -22,7 +22,7 @@ from ..core.budget import Budget
 from ..core.concurrency import gather
 from ..core.errors import DataError, UserError
 from ..core.messages import Frozen
-from ..core.settings import JURY, Settings, jurors_of, settings_of_roles, user_error_of
+from ..core.settings import JURY, Settings, jurors_of, settings_for_models, user_error_of
 from ..serving.model_files.downloads import Progress
 from .plan import DatasetSource, EvalPlan
 from .results import ResultRow
@@ -40,9 +40,8 @@ class SweepStrategy(Frozen):
         name: Its name.
         parameters: Parameters that all its runs have.
         vary: Lists of values by parameter; every combination is a run.
-        verify: Verifiers that look at its answers. Empty are the settings'.
-        on: Names of the datasets on which it is run, with the variant (`fever:claim-only`) where the file names one;
-            empty is all of the file's.
+        verify: Verifiers of its answers; empty for those of the settings.
+        on: Its datasets, with the variant (`fever:claim-only`) if the file names one; empty for all of the file.
     """
 
     name: str
@@ -64,9 +63,8 @@ class SweepModels(Frozen):
 
 
 class SweepDataset(Frozen):
-    """A dataset of a sweep; the fields are what `reason eval` takes as flags.
-
-    `context` states where strategies that look things up do so for its questions; empty is the sweep's.
+    """A dataset of a sweep, with the options of `reason eval`; `context` are its knowledge sources, empty for the
+    sweep's.
     """
 
     name: str
@@ -132,11 +130,11 @@ class SweepRun(Frozen):
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read a sweep's file. Paths in it are relative to the file.
+    """Read a sweep file. Paths in it are relative to the file.
 
     Raises:
         DataError: It cannot be read.
-        UserError: It names something that does not exist, or a value that is not allowed.
+        UserError: A name or value in it is invalid.
     """
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -150,27 +148,28 @@ def read_sweep(path: Path) -> Sweep:
     for strategy in sweep.strategy:
         for unknown in sorted({*strategy.on} - names):
             raise UserError(
-                f"{path.name}: {strategy.name} is to be run on {unknown!r}, which is no dataset of the file",
-                hint=f"there are {', '.join(sorted(names))}",
+                f"{path.name}: {strategy.name} names {unknown!r} in `on`, which is no dataset of the file",
+                hint=f"its datasets: {', '.join(sorted(names))}",
             )
     located = [
         d.model_copy(
             update={
-                "data": None if d.data is None else path.parent / d.data,  # an absolute one stays what it is
-                "context": tuple(_beside(path, d.context)),
+                "data": None if d.data is None else path.parent / d.data,
+                "context": tuple(_resolve_context(path, d.context)),
             }
         )
         for d in sweep.dataset
     ]
-    return sweep.model_copy(update={"dataset": located, "context": _beside(path, sweep.context)})
+    return sweep.model_copy(update={"dataset": located, "context": _resolve_context(path, sweep.context)})
 
 
-def _beside(path: Path, context: Sequence[str]) -> list[str]:
+def _resolve_context(path: Path, context: Sequence[str]) -> list[str]:
     return [str(path.parent / name) if (path.parent / name).is_dir() else name for name in context]
 
 
-def runs_of(sweep: Sweep) -> list[SweepRun]:
-    """Every run: models outermost, so that each is opened once; and what may answer others before what it may answer.
+def expand_sweep(sweep: Sweep) -> list[SweepRun]:
+    """Every run: models outermost, so that each is opened once, and runs with more samples first, whose samples are
+    reused.
 
     Raises:
         UserError: There are too many.
@@ -194,7 +193,7 @@ def runs_of(sweep: Sweep) -> list[SweepRun]:
         for budget in budgets
     ]
     if len(runs) > MAX_RUNS:
-        raise UserError(f"the sweep has {len(runs)} runs, more than {MAX_RUNS}", hint="cut it into several files")
+        raise UserError(f"the sweep has {len(runs)} runs, more than {MAX_RUNS}", hint="split it into several files")
     order = {id(run): i for i, run in enumerate(runs)}
     models_at = {str(m): i for i, m in enumerate(sweep.models)}
     return sorted(runs, key=lambda r: (models_at.get(str(r.models), 0), -_samples(r), order[id(r)]))
@@ -247,9 +246,9 @@ class PlannedRun:
     Attributes:
         plan: The plan.
         task: The dataset.
-        source: Where it was opened from.
+        source: Where it was loaded from.
         out: The run's directory.
-        label: What reports call it.
+        label: Its label in reports.
     """
 
     plan: EvalPlan
@@ -262,12 +261,12 @@ class PlannedRun:
 def plan_sweep(
     sweep: Sweep, settings: Settings, out: Path, open_task: Callable[[DatasetSource], Task]
 ) -> list[PlannedRun]:
-    """Plan every run of a sweep before any is begun; a dataset is opened once.
+    """Plan every run of a sweep before any starts; a dataset is opened once.
 
-    A run that would be the same with other models, because its strategy does not ask their roles, is planned once.
+    A run that is the same with other models, because its strategy does not use their roles, is planned once.
 
     Raises:
-        UserError: Two runs are the same, or one cannot be.
+        UserError: Two runs are the same, or one is invalid.
         DataError: A dataset cannot be read.
     """
     tasks: dict[str, Task] = {}
@@ -276,7 +275,7 @@ def plan_sweep(
     many = len(sweep.dataset) > 1
     if sweep.context:
         settings = settings.model_copy(update={"context": tuple(sweep.context)})
-    for run in runs_of(sweep):
+    for run in expand_sweep(sweep):
         source = run.dataset.source
         key = source.model_dump_json()
         if key not in tasks:
@@ -289,9 +288,9 @@ def plan_sweep(
         if len(sweep.models) > 1:
             label += f" {plan.models['main']}"
         jobs.append(PlannedRun(plan, tasks[key], source, out / run_directory_name(plan), label))
-    twice = [j for j in jobs if sum(j.plan == other.plan for other in jobs) > 1]
-    if twice:
-        raise UserError(f"the sweep has the run {twice[0].label!r} twice")
+    duplicates = [j for j in jobs if sum(j.plan == other.plan for other in jobs) > 1]
+    if duplicates:
+        raise UserError(f"the sweep has the run {duplicates[0].label!r} twice")
     return jobs
 
 
@@ -303,35 +302,39 @@ async def run_sweep(
     resume: bool,
     concurrency: int,
     watch: Callable[[str], RunObserver],
-    at_once: int = 1,
+    concurrent_datasets: int = 1,
     progress: Progress | None = None,
 ) -> list[list[ResultRow]]:
-    """Run the jobs; jobs of the same models, one after the other, share them opened.
+    """Run the planned runs; consecutive ones of the same models share them.
 
-    Jobs on one dataset are run in their order, since the samples of one answer the next; several datasets can be asked
-    side by side, which fills a model's batches where items are few or a strategy asks one call after the other. A
-    finished run is read and not made again when the sweep continues.
+    Runs on one dataset are in order, since the samples of one answer the next; several datasets can run concurrently,
+    which fills a model's batches if items are few or a strategy calls sequentially. When a sweep is resumed, a finished
+    run is only read.
+
+    Args:
+        watch: Gives the observer of a run that starts, by the run's title.
+        concurrent_datasets: Maximum number of datasets in flight.
 
     Raises:
         ReasonError: As `evaluate`.
     """
-    made: dict[Path, list[ResultRow]] = {}
-    for several in _groups(jobs, settings.verifiers):
-        models = {role: name for job in several for role, name in job.plan.models.items()}
+    rows: dict[Path, list[ResultRow]] = {}
+    for group in _groups(jobs, settings.verifiers):
+        models = {role: name for job in group for role, name in job.plan.models.items()}
         async with Reasoner(
-            parameters=several[0].plan.parameters,
-            settings=settings_for(several[0].plan, settings, store).model_copy(update=settings_of_roles(models)),
+            parameters=group[0].plan.parameters,
+            settings=settings_for(group[0].plan, settings, store).model_copy(update=settings_for_models(models)),
             progress=progress,
         ) as reasoner:
-            shared, free = SharedResources(reasoner, store), asyncio.Semaphore(at_once)
+            shared, free = SharedResources(reasoner, store), asyncio.Semaphore(concurrent_datasets)
 
-            async def ask(job: PlannedRun, shared: SharedResources = shared) -> None:
+            async def run_job(job: PlannedRun, shared: SharedResources = shared) -> None:
                 observer = watch(f"{job.label} ({jobs.index(job) + 1} of {len(jobs)})")
                 if resume and (finished := _finished(job)) is not None:
                     observer.begin(len(finished), finished)
-                    made[job.out] = finished
+                    rows[job.out] = finished
                     return
-                made[job.out] = await evaluate(
+                rows[job.out] = await evaluate(
                     job.plan,
                     job.task,
                     job.source,
@@ -344,13 +347,13 @@ async def run_sweep(
                     observer=observer,
                 )
 
-            async def ask_all_of(lane: Sequence[PlannedRun], free: asyncio.Semaphore = free) -> None:
+            async def run_lane(lane: Sequence[PlannedRun], free: asyncio.Semaphore = free) -> None:
                 async with free:
                     for job in lane:
-                        await ask(job)
+                        await run_job(job)
 
-            await gather(map(ask_all_of, _by_dataset(several)))
-    return [made[job.out] for job in jobs]
+            await gather(map(run_lane, _by_dataset(group)))
+    return [rows[job.out] for job in jobs]
 
 
 def _by_dataset(jobs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
@@ -361,21 +364,21 @@ def _by_dataset(jobs: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
 
 
 def _groups(jobs: Sequence[PlannedRun], verifiers: VerifyParameters) -> list[list[PlannedRun]]:
-    """Jobs one after the other that can share their models: which component plays a role is the same for all that ask it."""
+    """Consecutive runs that can share their models: each role has the same model in all that use it."""
     groups: list[list[PlannedRun]] = []
-    players: dict[str, object] = {}
+    models_by_role: dict[str, object] = {}
     for job in jobs:
         plan = job.plan
         requested: dict[str, object] = {"main": plan.models["main"]}
         for role in used_roles(plan.strategy, plan.verify, verifiers):
             requested[role] = jurors_of(plan.models) if role == JURY else plan.models.get(role)
         fits = bool(groups) and groups[-1][0].plan.local == plan.local
-        if fits and all(players.get(role, name) == name for role, name in requested.items()):
+        if fits and all(models_by_role.get(role, name) == name for role, name in requested.items()):
             groups[-1].append(job)
-            players |= requested
+            models_by_role |= requested
         else:
             groups.append([job])
-            players = requested
+            models_by_role = requested
     return groups
 
 

@@ -76,14 +76,14 @@ class Auto:
 
         router: Annotated[str, Field(description="file of `reason train auto-router`; without one, cot answers")] = ""
         router_digest: Annotated[
-            str, Field(description="digest of the file, noted by itself: a run goes on with no other")
+            str, Field(description="digest of the file, set automatically: a run resumes with no other")
         ] = ""
         price: Annotated[
             float | None,
             Field(
                 ge=0,
                 le=1000,
-                description="what 1000 generated tokens are worth in chance of being right; by default the file's",
+                description="probability of being right that 1000 generated tokens are worth; by default the file's",
             ),
         ] = None
 
@@ -104,7 +104,7 @@ class Auto:
         """
         config = self.config
         if not config.router:
-            return await self._fall_back("no auto-router file was given", question, models, run)
+            return await self._fall_back("no auto-router file", question, models, run)
         file = file_of_digest(config.router, config.router_digest, load_auto_router_file)
         other = file.trained.difference(identities_of(models))
         if other:
@@ -176,7 +176,7 @@ def _exceeded_limit(arm: Arm, tokens: float, run: Run) -> str:
     left = run.ledger.remaining
     for kind, expected in (("tokens", tokens), ("calls", arm.calls), ("reward_calls", arm.reward_calls)):
         if expected > left(kind):  # type: ignore[arg-type]
-            return f"it takes about {expected:,.0f} {kind.replace('_', ' ')}, and {left(kind):,.0f} are left"  # type: ignore[arg-type]
+            return f"it needs about {expected:,.0f} {kind.replace('_', ' ')}, and {left(kind):,.0f} are left"  # type: ignore[arg-type]
     return ""
 
 

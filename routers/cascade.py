@@ -113,7 +113,7 @@ class Cascade:
             dict[str, JsonValue], Field(description="its parameters that differ from its defaults")
         ] = {}  # noqa: RUF012 (pydantic copies it)
         threshold: Annotated[
-            float, Field(ge=0, le=1, description="confidence of the small model below which the large one is asked")
+            float, Field(ge=0, le=1, description="confidence of the small model below which the large one is called")
         ] = 0.6
         confidence: Annotated[
             Literal["stated", "likelihood"],
@@ -126,7 +126,7 @@ class Cascade:
             str, Field(description="file of a calibration map of `first` on the small model; empty is none")
         ] = ""
         calibration_digest: Annotated[
-            str, Field(description="digest of the map, noted by itself: a run goes on with no other")
+            str, Field(description="digest of the map, set automatically: a run resumes with no other")
         ] = ""
 
         @model_validator(mode="before")
@@ -169,7 +169,7 @@ class Cascade:
         require_features(first, of_small)
         require_features(then, models)
         if not models.has("small"):
-            run.degrade("no small model was given: the main model answers first, and again if it is not confident")
+            run.degrade("no small model: the main model answers first, and again if it is not confident")
 
         small = await first.solve(question, of_small, run)
         belief = belief_in(small, curve, likelihood=config.confidence == "likelihood")
@@ -180,7 +180,7 @@ class Cascade:
         if not why:
             return small_only
         if small.best is not None and small.best.answer is not None and belief.value is None:
-            run.degrade(f"the large model was asked because {why}")
+            run.degrade(f"the large model was called because {why}")
         run.set_best(small_only)
         large = await then.solve(question, models, run)
         return self._solution(_answering_model(small, large), small, large, belief, why, run)
@@ -210,7 +210,7 @@ class Cascade:
             if then.get(name) != now
         ]
         if differing:
-            run.degrade(f"the calibration map {curve} was fitted under other settings: {'; '.join(differing)}")
+            run.degrade(f"the calibration map {curve} was fitted with other parameters: {'; '.join(differing)}")
         return curve
 
     def _solution(

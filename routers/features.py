@@ -126,8 +126,8 @@ async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[f
         BudgetExceeded: The price does not fit the budget, or the time is over.
         BackendError: It could not be computed.
     """
-    asked: dict[str, JsonValue] = {"embed": text}
-    key = call_key(embedding.identity, asked, None, 0)
+    request: dict[str, JsonValue] = {"embed": text}
+    key = call_key(embedding.identity, request, None, 0)
     known = (await run.lookup_calls([key])).get(key)
     if known is not None:
         return _read(known)
@@ -138,7 +138,7 @@ async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[f
         key=key,
         role="embedding",
         model=embedding.name,
-        request={"decision": asked},
+        request={"decision": request},
         response={"vector": list(vector)},
     )
     if run.recording:
@@ -190,11 +190,11 @@ class FeatureSpace(Frozen):
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
         if not len(self.names) == len(self.means) == len(self.scales):
-            raise ValueError("each named signal has a mean and a scale")
+            raise ValueError("each named feature needs a mean and a scale")
         if len(self.axes) != len(self.spreads) or any(len(axis) != len(self.centre) for axis in self.axes):
             raise ValueError("each axis has a spread, and as many numbers as the centre")
         if (ENTROPY in self.names) != (self.support != "none"):
-            raise ValueError("the support says what the entropy is over, where it is among the signals")
+            raise ValueError("support must be set if and only if the entropy is among the features")
         if bool(self.axes) != bool(self.embedding_identity):
             raise ValueError("axes are those of an embedding model")
         return self

@@ -11,7 +11,7 @@ from ..core.errors import UserError
 from ..reasoning.strategy import Strategy, create_strategy
 
 ROUTING: Final = frozenset({"auto", "cascade", "question-router"})
-"""Strategies that hand the whole question on themselves."""
+"""Strategies that are routers themselves."""
 
 
 def inner_strategy(

@@ -1,4 +1,4 @@
-"""`question-router`: a question goes to the large model if it is likely to need it, else to the small one.
+"""`question-router`: a question is answered by the large model if it probably needs it, else by the small one.
 
     large if P(the large model is right and the small one is not | question) >= threshold
 
@@ -57,7 +57,7 @@ class QuestionRouter:
 
         router: Annotated[str, Field(description="file of `reason train question-router`")] = ""
         router_digest: Annotated[
-            str, Field(description="digest of the file, noted by itself: a run goes on with no other")
+            str, Field(description="digest of the file, set automatically: a run resumes with no other")
         ] = ""
         rate: Annotated[
             float | None,
@@ -65,7 +65,7 @@ class QuestionRouter:
         ] = None
         threshold: Annotated[
             float | None,
-            Field(ge=0, description="chance from which a question goes to the large model, instead of a rate"),
+            Field(ge=0, description="probability from which a question goes to the large model, instead of a rate"),
         ] = None
 
         @model_validator(mode="before")
@@ -106,7 +106,7 @@ class QuestionRouter:
         threshold = self._threshold(file)
         who = "large" if needed >= threshold else "small"
         contributions = top_contributions(file.needed.shares(file.space, row))
-        why = f"the large model is needed with a chance of {needed:.3f}, from {threshold:.3f} on it is asked"
+        why = f"the large model is needed with probability {needed:.3f}, threshold {threshold:.3f}"
         chain = chains[who]
         ran = arm_label(chain.strategy, chain.parameters, "main" if who == "large" else "small")
         notes: dict[str, JsonValue] = {
@@ -132,7 +132,7 @@ class QuestionRouter:
             )
         file = file_of_digest(config.router, config.router_digest, load_question_router_file)
         if not models.has("small"):
-            raise UserError("question-router needs a small model beside the main one", hint="name it: --small-model")
+            raise UserError("question-router needs a small model in addition to the main one", hint="name it: --small-model")
         for role in ("main", "small"):
             other = file.trained.difference(identities_of(models), role)
             if other:

@@ -287,7 +287,7 @@ class RoutingContext:
         self.config, self.question, self.run = config, question, run
         by_writer: dict[Writer, MeteredModel] = {"large": models.main, "small": models.small}
         if models.small is models.main and len(writers) > 1:
-            run.degrade("no small model was given: the main model wrote all steps (--small-model names one)")
+            run.degrade("no small model: the main model wrote all steps (--small-model names one)")
         without_prefix = sorted(by_writer[w].name for w in writers if not by_writer[w].capabilities.prefix)
         self.is_whole = bool(without_prefix) or config.granularity == "problem"
         if without_prefix and config.granularity == "step":

@@ -144,8 +144,8 @@ async def top_logprobs(bench: ModelUnderTest) -> CapabilityResult:
     """As many alternatives as are declared, best first."""
     declared = bench.can.top_logprobs
     try:
-        asked = max(1, min(declared, MOST_ASKED))
-        completion = await bench.ask(temperature=0, max_tokens=1, top_logprobs=asked)
+        num_alternatives_requested = max(1, min(declared, MOST_ASKED))
+        completion = await bench.ask(temperature=0, max_tokens=1, top_logprobs=num_alternatives_requested)
     except CapabilityMissing:
         completion = Completion(text="", finish_reason="stop")
     values = [t.logprob for t in (completion.top_logprobs or ((),))[0]]
@@ -209,7 +209,7 @@ async def prefix(bench: ModelUnderTest) -> CapabilityResult:
 
 
 def continues(complete: Completion, rest: Completion, start: int) -> bool:
-    """Whether `rest` equals `complete` from token `start` on, or departs from it at a token of nearly equal probability."""
+    """Whether `rest` equals `complete` from token `start` on, or departs from it at a token of equal probability."""
     for at, (a, b) in enumerate(zip(complete.token_ids[start:], rest.token_ids, strict=False)):
         if a != b:
             if complete.logprobs is None or rest.logprobs is None:

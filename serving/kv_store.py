@@ -56,7 +56,6 @@ class SavedPrefix(Frozen):
     """A named prefix, as it is described on disk.
 
     Attributes:
-        name: Its name.
         token_ids: Its tokens, template included.
         stored: How many of them, from the first, have their keys and values in the files: all of them in the embedded
             engine, the full blocks in vLLM.
@@ -136,7 +135,6 @@ class KVStore(Protocol):
         used first.
 
         Args:
-            name: The name.
             prompt: What later prompts will begin with; rendered as for `generate`, template and prefix included.
 
         Raises:
@@ -152,7 +150,6 @@ class KVStore(Protocol):
         """Bring a prefix from disk into the engine and pin it. Nothing is done if it is pinned under the salt.
 
         Args:
-            name: The name.
             cache_salt: Only prompts with the same one reuse it (`Prompt.cache_salt`).
 
         Raises:
@@ -172,8 +169,6 @@ class KVStore(Protocol):
         replaced.
 
         Args:
-            name: An existing name.
-            new_name: Another one.
             more: Tokens to append; a text is tokenized by itself, so that at the seam its tokens may differ from those
                 of the complete text (a prompt shares what comes before the seam). Give token ids where that matters.
             cache_salt: As for `restore`.
@@ -188,7 +183,6 @@ class KVStore(Protocol):
         """Remove a prefix: its pin and its files. Running requests that use it continue.
 
         Args:
-            name: The name.
             keep_file: Whether the files stay, so that it can be restored.
 
         Raises:

@@ -104,10 +104,8 @@ class PrefixDirectory:
         """Begin to write a prefix, after making room for it.
 
         Args:
-            name: Its name.
             nbytes: Bytes it will take, without its description.
             pinned: Names of this model that are not removed for it.
-            cancel: Stops waiting for other processes.
 
         Raises:
             UserError: The name is not allowed, or the directory must not be written.
@@ -139,8 +137,6 @@ class PrefixDirectory:
 
         Args:
             writer: Where the files are: `*.safetensors`, at least one.
-            token_ids: The prefix's tokens.
-            stored: How many of them are in the files.
             pinned: Names of this model that are not removed to make room.
             on_published: Called when it is done, still under the lock: so what several writers of a name leave in
                 memory and on disk is the same.
@@ -201,9 +197,7 @@ class PrefixDirectory:
         """Check a prefix and read it.
 
         Args:
-            name: Its name.
             load: Receives the description and the directory of the checked files, which stay for the time of the call.
-            cancel: Stops it.
 
         Returns:
             The description, and the result of `load`.
@@ -256,9 +250,7 @@ class PrefixDirectory:
         """Remove a name from disk.
 
         Args:
-            name: The name.
             on_removed: Called when it is done, still under the lock.
-            cancel: Stops waiting for other processes.
 
         Returns:
             Whether it existed.

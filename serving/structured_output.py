@@ -194,8 +194,8 @@ def is_trial(text: str) -> bool:
 def _refused(text: str, why: str) -> UserError:
     shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
     return UserError(
-        f"no text can be held to the JSON schema {shown}: {_first_line(why) or 'it is not one'}",
-        hint="correct the schema, or leave out what it says there",
+        f"unsupported JSON schema {shown}: {_first_line(why) or 'it is not one'}",
+        hint="correct the schema, or omit the unsupported keyword",
         param=SCHEMA,
     )
 

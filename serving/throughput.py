@@ -26,9 +26,9 @@ async def measure_throughput(model: LanguageModel) -> Throughput:
     bench = ModelUnderTest(model)
     prompt = Prompt.user(long_text(bench))
     began = time.perf_counter()
-    reply = await bench.ask(prompt, temperature=0, max_tokens=1)
+    response = await bench.ask(prompt, temperature=0, max_tokens=1)
     took = time.perf_counter() - began
-    read = reply.usage.prompt_tokens - reply.usage.cached_tokens
+    read = response.usage.prompt_tokens - response.usage.cached_tokens
     return Throughput(
         prompt_tokens_per_s=read / took if read > 0 else None,
         decode_tokens_per_s=await _decoded(bench, 1),
@@ -42,7 +42,7 @@ async def _decoded(bench: ModelUnderTest, samples: int) -> float | None:
     first: dict[int, float] = {}
     last, counted = 0.0, 0
 
-    def hear(chunk: Chunk) -> None:
+    def on_chunk(chunk: Chunk) -> None:
         nonlocal last, counted
         tokens = len(chunk.token_ids) or (1 if chunk.text else 0)
         if tokens:
@@ -54,11 +54,11 @@ async def _decoded(bench: ModelUnderTest, samples: int) -> float | None:
 
     sampling = SamplingParams(temperature=1.0, seed=0, n=samples, max_tokens=DECODED, ignore_eos=True, logprobs=False)
     try:
-        await bench.batch([Request(prompt=ASK, sampling=sampling)], hear)
+        await bench.batch([Request(prompt=ASK, sampling=sampling)], on_chunk)
     except CapabilityMissing:  # it ends where it likes
         first.clear()
         counted = 0
-        await bench.batch([Request(prompt=ASK, sampling=sampling.model_copy(update={"ignore_eos": False}))], hear)
+        await bench.batch([Request(prompt=ASK, sampling=sampling.model_copy(update={"ignore_eos": False}))], on_chunk)
     if not first or counted < samples:
         return None
     took = last - min(first.values())
@@ -80,20 +80,20 @@ def resident_bytes() -> int | None:
         return None
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _parents() -> dict[int, int]:
     """The parent of every process; empty where there is no /proc."""
-    found: dict[int, int] = {}
+    parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-            found[int(path.parent.name)] = int(fields[1])
+            parents[int(path.parent.name)] = int(fields[1])
         except (OSError, ValueError, IndexError):  # it has ended meanwhile
             continue
-    return found
+    return parents
 
 
 def _resident(pid: int) -> int:

@@ -106,7 +106,7 @@ class ToolCallParser:
                 return self._take_all_but(_overlap(pending, _THOUGHT))
             case "free":
                 return self._free(pending)
-        return None  # all of it is looked at in the end
+        return None  # parsed in `finish`
 
     def _free(self, pending: str) -> str | None:
         start = pending.find(OPEN)
@@ -168,8 +168,8 @@ def with_call_ids(calls: Sequence[ToolCall], request: Request, index: int) -> tu
         return tuple(calls)
     adapted = request.prompt.model_dump_json()
 
-    def name(place: int, call: ToolCall) -> str:
-        text = json.dumps([adapted, request.sampling.seed, index, place, call.name, call.arguments])
+    def name(position: int, call: ToolCall) -> str:
+        text = json.dumps([adapted, request.sampling.seed, index, position, call.name, call.arguments])
         return f"call_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"
 
     return tuple(call if call.id else call.model_copy(update={"id": name(i, call)}) for i, call in enumerate(calls))
@@ -264,7 +264,7 @@ class ToolCallAdapter:
             return None
         readers: dict[tuple[int, int], ToolCallParser] = {}
 
-        def hear(chunk: Chunk) -> None:
+        def on_chunk(chunk: Chunk) -> None:
             request = self._requests[chunk.request]
             if not request.prompt.tools:
                 listener(chunk)
@@ -284,7 +284,7 @@ class ToolCallAdapter:
                 del readers[slot]
             listener(chunk.model_copy(update={"text": text, "completion": completion}))
 
-        return hear
+        return on_chunk
 
     def read(self, made: Sequence[Sequence[Completion]]) -> list[list[Completion]]:
         """The samples with their calls."""
@@ -335,9 +335,9 @@ def _adapt(request: Request, tokenizer: HasToolTemplate, model: str, *, holds: b
         return _AdaptedRequest(request, False)
     if not holds:
         raise CapabilityMissing(f"tool_choice={prompt.tool_choice}", model, alternative="")
-    wanted = [tool for tool in prompt.tools if prompt.tool_choice in (TOOL_CHOICE_REQUIRED, tool.name)]
+    allowed_tools = [tool for tool in prompt.tools if prompt.tool_choice in (TOOL_CHOICE_REQUIRED, tool.name)]
     begins = f"{OPEN}\n" if forms.uses_tags else ""
     if begins and isinstance(prompt.prefix, str):
         prompt = prompt.with_prefix(prompt.prefix + begins)
-    held = sampling.model_copy(update={"json_schema": call_schema(wanted), "ignore_eos": False})
+    held = sampling.model_copy(update={"json_schema": call_schema(allowed_tools), "ignore_eos": False})
     return _AdaptedRequest(request.model_copy(update={"prompt": prompt, "sampling": held}), True)

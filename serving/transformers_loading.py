@@ -71,7 +71,7 @@ def load_weights(kind: Any, directory: Path, dtype: Dtype, device: Device, **mor
     if wrong:
         raise DataError(
             f"the model in {directory} lacks weights, for example {sorted(map(str, wrong))[0]}",
-            hint="it is another kind of model than its configuration says, or it is not whole",
+            hint="it is another kind of model than in its configuration, or incomplete",
         )
     return model.to(where).eval()
 

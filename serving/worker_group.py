@@ -155,7 +155,6 @@ def input_ids(
     """Tokens that each worker reads; none of an idle one.
 
     Args:
-        encode: Tokens of a text.
         check: Raises `UserError` for tokens that are not in the model's vocabulary.
 
     Raises:
@@ -208,9 +207,7 @@ class ViewLengths:
         """The lengths after a pass.
 
         Args:
-            read: Tokens that each worker reads.
             moves: Workers whose text moves to the history before it.
-            context: Maximum tokens of a view.
 
         Raises:
             ContextTooLong: The view of a worker that reads would exceed it.
@@ -233,14 +230,7 @@ class ViewLengths:
 
 
 class WorkerUsage:
-    """Tokens of a group so far.
-
-    Args:
-        num_prompt: Tokens of the prompt and the headers.
-
-    Attributes:
-        last: The token that each worker sampled last.
-    """
+    """Tokens of a group so far."""
 
     def __init__(self, num_workers: int, num_prompt: int) -> None:
         self._num_read, self._num_sampled = num_prompt, 0
@@ -254,5 +244,4 @@ class WorkerUsage:
 
     @property
     def usage(self) -> Usage:
-        """See `WorkerGroup.usage`."""
         return Usage(prompt_tokens=self._num_read, completion_tokens=self._num_sampled)

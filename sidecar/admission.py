@@ -37,9 +37,9 @@ class AdmissionQueue:
 
     Args:
         max_runs: Maximum number of runs in flight at once.
-        max_waiting: Maximum number of callers that wait, all tenants together and patient ones not counted; more are
+        max_queued: Maximum number of callers that wait, all tenants together and patient ones not counted; more are
             sent away.
-        max_wait_s: Longest wait, in seconds.
+        queue_timeout_s: Longest wait, in seconds.
         on_change: Receives every change.
         on_abandoned: Receives each caller that was cancelled while it waited.
         clock: Monotonic seconds; replaced in tests.
@@ -48,14 +48,14 @@ class AdmissionQueue:
     def __init__(
         self,
         max_runs: int,
-        max_waiting: int,
-        max_wait_s: float,
+        max_queued: int,
+        queue_timeout_s: float,
         *,
         on_change: AdmissionObserver | None = None,
         on_abandoned: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_runs, self._max_waiting, self._max_wait_s = max_runs, max_waiting, max_wait_s
+        self._max_runs, self._max_waiting, self._max_wait_s = max_runs, max_queued, queue_timeout_s
         self._on_change, self._on_abandoned, self._clock = on_change, on_abandoned, clock
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
         """Who waits, by tenant; the tenant whose turn is next comes first, and none is empty."""

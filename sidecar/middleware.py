@@ -373,8 +373,8 @@ class RequestGuard:
         serve, metrics = self._serve, self.metrics
         return AdmissionQueue(
             serve.max_runs,
-            serve.max_waiting,
-            serve.max_wait_s,
+            serve.max_queued,
+            serve.queue_timeout_s,
             on_change=metrics.observe_admission,
             on_abandoned=metrics.observe_abandoned,
         )
@@ -447,11 +447,11 @@ metrics_router = APIRouter(tags=["operation"])
 async def metrics(request: Request) -> Response:
     """Counters and histograms of this process in Prometheus' text format.
 
-    Open where the server listens on a loopback address, else for keys with the scope "admin"; see `open_metrics`.
+    Open where the server listens on a loopback address, else for keys with the scope "admin"; see `public_metrics`.
     """
     gate: RequestGuard = request.app.state.gate
     serve: ServeSettings = request.app.state.serve
-    is_open = is_loopback(serve.host) if serve.open_metrics is None else serve.open_metrics
+    is_open = is_loopback(serve.host) if serve.public_metrics is None else serve.public_metrics
     if not is_open and not (await identify(request.scope)).may("admin"):
         raise PermissionDenied("admin")
     return Response(gate.metrics.exposition(), media_type=CONTENT_TYPE)

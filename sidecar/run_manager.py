@@ -29,8 +29,9 @@ from .admission import AdmissionQueue
 from .auth import Caller
 from .error_objects import error_from
 from .logs import log_fault
+from .native.schemas import is_active
 from .run_lifecycle import Observer, ResumeReason, RunLifecycle, SpendingLimits
-from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun, is_active
+from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun
 
 ADOPT_INTERVAL_S = 2.0
 """How often the run manager looks for runs that other processes left after, in seconds."""
@@ -81,7 +82,7 @@ class RunManager:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.drain(self._serve.drain_s if error is None else 0.0)
+        await self.drain(self._serve.drain_timeout_s if error is None else 0.0)
         self._maintainer.cancel()
         if self._probe is not None:
             self._probe.cancel()
@@ -125,7 +126,7 @@ class RunManager:
         if self.draining:
             raise ShuttingDown
         config = config.model_copy(update={"tenant": caller.tenant})
-        if background and self._waiting() >= self._serve.max_waiting:
+        if background and self._waiting() >= self._serve.max_queued:
             try:
                 await self._lifecycle.refuse_repeated(config, idempotency, digest)
             except DuplicateRequest as e:

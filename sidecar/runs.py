@@ -20,16 +20,10 @@ from ..core.types import Answer
 from .auth import Caller
 from .error_objects import error_from, stored_error_object
 from .event_buffer import PAGE_SIZE, EventBuffer
+from .native.schemas import is_active
 
 POLL_INTERVAL_S = 0.5
 """How often the store is queried about a run that another process works on, in seconds."""
-
-
-def is_active(record: RunRecord) -> bool:
-    """Whether a run is in flight, or will be taken up: one in the background whose process was killed is."""
-    if record.status in ("queued", "running"):
-        return True
-    return record.background and record.status == "interrupted" and record.owner is not None
 
 
 class StoredRun:

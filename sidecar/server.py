@@ -189,7 +189,7 @@ def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
         "log_config": None,
         "proxy_headers": False,
         "timeout_keep_alive": KEEPALIVE_TIMEOUT_S,
-        "limit_concurrency": serve.max_runs + serve.max_waiting + SPARE_CONNECTIONS,
+        "limit_concurrency": serve.max_runs + serve.max_queued + SPARE_CONNECTIONS,
     }
 
 
@@ -233,7 +233,7 @@ async def serve_here(
     """Serve on a socket until SIGTERM or SIGINT.
 
     The first signal begins a drain: `/readyz` states 503, no new runs are taken, and those in flight get the setting
-    `drain_s`. The second ends the wait, the third the process.
+    `drain_timeout_s`. The second ends the wait, the third the process.
 
     Args:
         settings: What and how to serve.
@@ -249,7 +249,7 @@ async def serve_here(
         options = uvicorn_options(settings.serve)
         config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=CLOSE_TIMEOUT_S, **options)
         with frozen_heap():
-            await DrainingServer(config, app.state.run_manager, settings.serve.drain_s, ready).serve([sock])
+            await DrainingServer(config, app.state.run_manager, settings.serve.drain_timeout_s, ready).serve([sock])
 
 
 class DrainingServer(uvicorn.Server):
@@ -258,15 +258,15 @@ class DrainingServer(uvicorn.Server):
     Args:
         config: See uvicorn.
         run_manager: Its runs get time to end.
-        drain_s: How much, in seconds.
+        drain_timeout_s: How much, in seconds.
         ready: Called when requests are taken.
     """
 
     def __init__(
-        self, config: uvicorn.Config, run_manager: RunManager, drain_s: float, ready: Callable[[], None]
+        self, config: uvicorn.Config, run_manager: RunManager, drain_timeout_s: float, ready: Callable[[], None]
     ) -> None:
         super().__init__(config)
-        self._run_manager, self._drain_s, self._ready = run_manager, drain_s, ready
+        self._run_manager, self._drain_s, self._ready = run_manager, drain_timeout_s, ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0

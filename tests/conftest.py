@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support.postgres_server import CannotStart, PostgresServer
 from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
-from reason.serving.files import ModelFiles, find_model
+from reason.serving.model_files.find import ModelFiles, find_model
+from support.postgres_server import CannotStart, PostgresServer
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait for one another at every operation
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -79,7 +79,11 @@ def loaded_after(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import reason", "import reason.core", "import reason.reasoning.answers, reason.reasoning.equivalence"],
+    [
+        "import reason",
+        "import reason.core",
+        "import reason.reasoning.answers.extraction, reason.reasoning.answers.equivalence",
+    ],
 )
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     loaded = loaded_after(statement)

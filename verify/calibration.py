@@ -39,7 +39,7 @@ from ..core.calibration import CalibrationCurve, CalibrationMethod, CalibrationS
 from ..core.errors import DataError, UserError
 from ..core.files import FittedFile, read_fitted_file, write_fitted_file
 from ..core.version import __version__
-from .metrics import LEAST, ece, hits, macro_f1, nll, places_of
+from .metrics import LEAST, ece, label_indices, macro_f1, nll, top_label_hits
 from .types import Label, Support
 
 Array = NDArray[np.float64]
@@ -51,7 +51,7 @@ SEARCH_STEPS: Final = 80
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
-def temper(support: Support, temperature: float) -> Support:
+def apply_temperature(support: Support, temperature: float) -> Support:
     """q_y = p_y^(1/T) / Σ p^(1/T). A 0 stays 0, equals stay equal, and T = 1 changes nothing.
 
     The likeliest label stays the likeliest, among equals as before: where rounding makes the two largest equal, the one
@@ -95,7 +95,7 @@ def fit_temperature(supports: Sequence[Support], golds: Sequence[Label]) -> floa
     Raises:
         UserError: There are no examples, or not as many labels as probabilities.
     """
-    right = places_of(supports, golds)
+    right = label_indices(supports, golds)
     logs = np.log(np.maximum(np.array(supports, dtype=np.float64), LEAST))
 
     def loss(log_temperature: float) -> float:
@@ -224,10 +224,10 @@ def with_confidence(support: Support, confidence: float) -> Support:
     return keeping(Support(*(p * (1 - taken) for p in shares))._replace(**{label: taken}), label)
 
 
-def mapped(support: Support, temperature: float, curve: CalibrationCurve | None) -> Support:
+def apply_map(support: Support, temperature: float, curve: CalibrationCurve | None) -> Support:
     """A support by a curve of its likeliest label's confidence, or, where there is none, by a temperature."""
     if curve is None:
-        return temper(support, temperature)
+        return apply_temperature(support, temperature)
     return with_confidence(support, curve.apply(min(support.confidence, 1.0)))
 
 
@@ -321,7 +321,7 @@ class VerdictCalibration(FittedFile):
 
     def apply(self, support: Support) -> Support:
         """The calibrated probabilities; the likeliest label stays the likeliest."""
-        return mapped(support, self.temperature, self.curve)
+        return apply_map(support, self.temperature, self.curve)
 
     def refuse_other(self, *, backend: str, aggregation: str, prompt: str = "") -> None:
         """Refuse to calibrate what this was not fitted for.
@@ -401,7 +401,7 @@ def fit_calibration(
         UserError: There are fewer than 20 examples (500 for "isotonic"), not as many of one list as of another, a label
             is none of the three, or all examples are of one group.
     """
-    places_of(supports, golds)
+    label_indices(supports, golds)
     least = FEWEST_ISOTONIC if method == "isotonic" else FEWEST
     if len(golds) < least:
         raise UserError(
@@ -446,7 +446,7 @@ def calibration_scores(supports: Sequence[Support], golds: Sequence[Label]) -> C
         UserError: There are no examples, not as many labels as probabilities, or a label is none of the three.
     """
     loss = nll(supports, golds)
-    confidences, correct = hits(supports, golds)
+    confidences, correct = top_label_hits(supports, golds)
     squares = sum((c - r) ** 2 for c, r in zip(confidences, correct, strict=True))
     return CalibrationScores(ece=ece(confidences, correct), brier=squares / len(golds), nll=loss)
 
@@ -456,13 +456,13 @@ class _Fitted(NamedTuple):
     curve: CalibrationCurve | None = None
 
     def apply(self, support: Support) -> Support:
-        return mapped(support, self.temperature, self.curve)
+        return apply_map(support, self.temperature, self.curve)
 
 
 def _fit(method: CalibrationMethod, supports: Sequence[Support], golds: Sequence[Label]) -> _Fitted:
     if method == "temperature":
         return _Fitted(temperature=fit_temperature(supports, golds))
-    confidences, correct = hits(supports, golds)
+    confidences, correct = top_label_hits(supports, golds)
     confidences = [min(c, 1.0) for c in confidences]
     return _Fitted(curve=(isotonic_curve if method == "isotonic" else platt_curve)(confidences, correct))
 
@@ -486,7 +486,7 @@ GRID: Final = (0.0, *(t / 100 for t in range(40, 100, 5)))
 """Thresholds that are tried: none at all, 0.40, 0.45 … 0.95. The first is ours: a gate has to earn its place."""
 
 
-class Gated(NamedTuple):
+class GatedVerdict(NamedTuple):
     """A verdict after the gate.
 
     Attributes:
@@ -502,7 +502,7 @@ class Gated(NamedTuple):
     downgraded: bool
 
 
-def gate(support: Support, threshold: float) -> Gated:
+def gate(support: Support, threshold: float) -> GatedVerdict:
     """Take a decisive verdict back to "neutral" where its probability is below the threshold; at it, it stands.
 
     A threshold of 0 lets everything pass, one above 1 nothing. The probabilities are not altered.
@@ -513,10 +513,10 @@ def gate(support: Support, threshold: float) -> Gated:
     """
     raw, confidence = support.label, support.confidence
     downgraded = raw != "neutral" and confidence < threshold
-    return Gated("neutral" if downgraded else raw, raw, confidence, downgraded)
+    return GatedVerdict("neutral" if downgraded else raw, raw, confidence, downgraded)
 
 
-class Standing(NamedTuple):
+class GateMetrics(NamedTuple):
     """How verdicts fare at one threshold. An example is answered if its verdict after the gate is decisive.
 
     Attributes:
@@ -538,7 +538,7 @@ class Standing(NamedTuple):
     precision_refutes: float | None
 
 
-def standing(supports: Sequence[Support], golds: Sequence[str], threshold: float) -> Standing:
+def gate_metrics(supports: Sequence[Support], golds: Sequence[str], threshold: float) -> GateMetrics:
     """How verdicts fare at a threshold.
 
     Args:
@@ -555,7 +555,7 @@ def standing(supports: Sequence[Support], golds: Sequence[str], threshold: float
     supported, refuted = ([gold for said, gold in zip(labels, golds, strict=True) if said == side] for side in _SIDES)
     right = supported.count("supports") + refuted.count("refutes")
     answered = len(supported) + len(refuted)
-    return Standing(
+    return GateMetrics(
         threshold=threshold,
         macro_f1=score,
         answered=answered,
@@ -572,7 +572,7 @@ def choose_threshold(
     *,
     most_risk: float | None = None,
     least_precision: float | None = None,
-) -> Standing:
+) -> GateMetrics:
     """The smallest threshold of the grid that does what is wanted, on development data.
 
     Without a wish it is the one of the largest macro F1. `most_risk` bounds the share wrong among the answered;
@@ -597,7 +597,7 @@ def choose_threshold(
     wish = most_risk if most_risk is not None else least_precision
     if wish is not None and not 0 <= wish <= 1:
         raise UserError(f"{wish:g} is no share of verdicts", hint="between 0 and 1")
-    all_of_them = [standing(supports, golds, t) for t in GRID]
+    all_of_them = [gate_metrics(supports, golds, t) for t in GRID]
     if wish is None:
         return max(all_of_them, key=lambda s: s.macro_f1)  # the first of the largest
     if most_risk is not None:
@@ -622,5 +622,5 @@ def choose_threshold(
 _SIDES: Final[tuple[Label, Label]] = ("supports", "refutes")
 
 
-def _precisions(at: Standing) -> list[float]:
+def _precisions(at: GateMetrics) -> list[float]:
     return [p for p in (at.precision_supports, at.precision_refutes) if p is not None]

@@ -29,7 +29,7 @@ Source: Alege 2026, "Latent Posterior Factor Models", arXiv:2603.15670 (P(y|E) �
 "Training Products of Experts by Minimizing Contrastive Divergence"; Genest and Zidek 1986, "Combining Probability
 Distributions" (with beta = 1/Σw the logarithmic opinion pool).
 
-The baselines: `mean`, `vote` and `most_decisive`, by which verdicts on pieces of evidence are usually combined.
+The baselines: `mean`, `vote` and `max_fusion`, by which verdicts on pieces of evidence are usually combined.
 
 `fuse`: many pieces of evidence into one verdict, with how sure it is and why it is not surer.
 
@@ -52,8 +52,8 @@ from ..core.errors import DataError
 from ..core.messages import Frozen
 from ..core.types import Probability
 from ..reasoning.retrieval.deduplication import CopyClusters, cluster_copies
-from ..reasoning.retrieval.passages import Passage
-from .calibration import temper
+from ..reasoning.retrieval.protocol import Passage
+from .calibration import apply_temperature
 from .types import NOTHING, Label, Support
 
 Mode = Literal["witness", "product", "mean", "vote", "max"]
@@ -138,7 +138,7 @@ HARD = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EvidenceItem:
     """One piece of evidence, or one opinion.
 
     Attributes:
@@ -178,9 +178,9 @@ class Item:
                 raise DataError(f"the {name} {getattr(self, name)} of {called} lies outside [0, 1]")
 
 
-def item_of(
+def evidence_item(
     passage: Passage, draws: Sequence[Support], *, relevance: float = 1.0, hard: bool = False, rank: int = 1
-) -> Item:
+) -> EvidenceItem:
     """What a passage says of a claim.
 
     Args:
@@ -193,10 +193,12 @@ def item_of(
     Raises:
         DataError: As `Item`.
     """
-    return Item(tuple(draws), passage.credibility, relevance, passage.text, passage.id, passage.source, hard, rank)
+    return EvidenceItem(
+        tuple(draws), passage.credibility, relevance, passage.text, passage.id, passage.source, hard, rank
+    )
 
 
-def clean(draw: Support) -> Support:
+def clip_probabilities(draw: Support) -> Support:
     """The distribution with every probability at least 1e-6 before it is normalised."""
     total = math.fsum(draw)
     cut = [max(p / total, EPS) for p in draw]
@@ -223,7 +225,7 @@ def _spread(by_label: dict[str, float]) -> Support:
     return Support(by_label["supports"], by_label["refutes"], by_label["neutral"])
 
 
-class Split(NamedTuple):
+class VarianceSplit(NamedTuple):
     """Variance of a label drawn by a piece of evidence drawn by its weight, summed over labels.
 
     Attributes:
@@ -237,7 +239,7 @@ class Split(NamedTuple):
     between: float
 
 
-def split(distributions: Sequence[Support], weights: Sequence[float] = ()) -> Split:
+def split_variance(distributions: Sequence[Support], weights: Sequence[float] = ()) -> VarianceSplit:
     """The law of total variance for pieces of evidence, or for the draws of one.
 
     Source: Alege 2026, "I Know What I Don't Know", arXiv:2603.15670 (there over draws of one latent).
@@ -248,10 +250,10 @@ def split(distributions: Sequence[Support], weights: Sequence[float] = ()) -> Sp
     """
     shares = _shares(weights or [1.0] * len(distributions))
     if not shares:
-        return Split(0.0, 0.0, 0.0)
+        return VarianceSplit(0.0, 0.0, 0.0)
     middle = mean_of(distributions, weights)
     pairs = list(zip(shares, distributions, strict=True))
-    return Split(
+    return VarianceSplit(
         total=math.fsum(p * (1 - p) for p in middle),
         within=math.fsum(u * p * (1 - p) for u, d in pairs for p in d),
         between=math.fsum(u * (p - m) ** 2 for u, d in pairs for p, m in zip(d, middle, strict=True)),
@@ -272,7 +274,7 @@ def mean_of(distributions: Sequence[Support], weights: Sequence[float] = ()) -> 
     return Support(*(math.fsum(u * d[y] for u, d in zip(shares, distributions, strict=True)) for y in range(3)))
 
 
-def effective_count(weights: Sequence[float]) -> float:
+def effective_sample_size(weights: Sequence[float]) -> float:
     """(Σ w)² / Σ w²: how many pieces of equal weight they amount to; 0 if there are none or all weights are 0.
 
     Source: Kish 1965, "Survey Sampling", section 11.7.
@@ -287,7 +289,7 @@ def _shares(weights: Sequence[float]) -> list[float]:
     return [w / total for w in weights] if total > 0 else []
 
 
-class Weighed(NamedTuple):
+class WeightedItem(NamedTuple):
     """One piece of evidence, ready to be combined.
 
     Attributes:
@@ -304,11 +306,11 @@ class Weighed(NamedTuple):
 class Weighing(NamedTuple):
     """All pieces, and whether the search for copies came to its end."""
 
-    pieces: tuple[Weighed, ...]
+    pieces: tuple[WeightedItem, ...]
     complete: bool
 
 
-def weigh(items: Sequence[Item], parameters: FusionParameters) -> Weighing:
+def weigh_items(items: Sequence[EvidenceItem], parameters: FusionParameters) -> Weighing:
     """The pieces that items amount to. Items that weigh nothing are left out before anything else.
 
     A group of copies is one piece: its draws are those of all, its weight the largest, its document that of the item
@@ -318,7 +320,7 @@ def weigh(items: Sequence[Item], parameters: FusionParameters) -> Weighing:
         items: What there is, in any order; the pieces do not depend on it but for their `places`.
         parameters: How it is weighed.
     """
-    cleaned = [tuple(clean(draw) for draw in item.draws) for item in items]
+    cleaned = [tuple(clip_probabilities(draw) for draw in item.draws) for item in items]
     weights = [
         item.credibility * item.relevance * item.rank**-parameters.rank * _of_spread(draws, parameters)
         for item, draws in zip(items, cleaned, strict=True)
@@ -339,10 +341,10 @@ def weigh(items: Sequence[Item], parameters: FusionParameters) -> Weighing:
         draws = [draw for i in group for draw in cleaned[i]]
         probs = mean_of(draws)
         if parameters.base is not None:
-            probs = clean(Support(*(p / b for p, b in zip(probs, parameters.base, strict=True))))
+            probs = clip_probabilities(Support(*(p / b for p, b in zip(probs, parameters.base, strict=True))))
         document = items[group[0]].document
         shared = crowd[document] if document else 1
-        pieces.append(Weighed(probs, weights[group[0]] * shared**-parameters.delta, tuple(group)))
+        pieces.append(WeightedItem(probs, weights[group[0]] * shared**-parameters.delta, tuple(group)))
     return Weighing(tuple(pieces), found.complete)
 
 
@@ -366,14 +368,14 @@ def _of_spread(draws: Sequence[Support], parameters: FusionParameters) -> float:
         return paper_weight(math.fsum(math.sqrt(v) for v in variances) / 3, parameters.alpha)
     if len(draws) == 1:
         return 1.0
-    return math.exp(-parameters.alpha * split(draws).between)
+    return math.exp(-parameters.alpha * split_variance(draws).between)
 
 
 IRRELEVANT: Final = 0.1
 """Probability of a decisive label below which a piece may be left out where there are many."""
 
 
-class Testimony(NamedTuple):
+class WitnessFactor(NamedTuple):
     """What one piece of evidence testifies.
 
     Attributes:
@@ -392,7 +394,7 @@ class Testimony(NamedTuple):
         return math.log1p(lean) - math.log1p(-lean)
 
 
-def testimony(piece: Weighed, a: float) -> Testimony:
+def witness_factor(piece: WeightedItem, a: float) -> WitnessFactor:
     """What a piece testifies: q = a · w · (p_S + p_R), below 1, and d = p_S / (p_S + p_R).
 
     Args:
@@ -402,10 +404,10 @@ def testimony(piece: Weighed, a: float) -> Testimony:
     supports, refutes, _ = piece.probs
     decisive = supports + refutes
     leaning = (supports - refutes) / decisive if decisive > 0 else 0.0
-    return Testimony(min(a * piece.weight * decisive, 1 - EPS), leaning)
+    return WitnessFactor(min(a * piece.weight * decisive, 1 - EPS), leaning)
 
 
-def relevant(pieces: Sequence[Weighed], cap: int | None) -> list[bool]:
+def relevant_items(pieces: Sequence[WeightedItem], cap: int | None) -> list[bool]:
     """Which pieces are heard: all, or, where there are more than `cap`, those that may be decisive.
 
     Many pieces of a little relevance each would let "neutral" vanish. The step from `cap` to one more piece may
@@ -416,7 +418,7 @@ def relevant(pieces: Sequence[Weighed], cap: int | None) -> list[bool]:
     return [p.probs.supports + p.probs.refutes >= IRRELEVANT for p in pieces]
 
 
-def witness(testimonies: Sequence[Testimony], pi: float = 0.5) -> Support:
+def witness_fusion(testimonies: Sequence[WitnessFactor], pi: float = 0.5) -> Support:
     """The verdict that testimonies amount to; of none it is "neutral" for certain.
 
     `neutral` is Π(1 - q), before the pieces are conditioned on their agreement, on purpose: afterwards it would be more
@@ -455,7 +457,7 @@ class Conflict(NamedTuple):
         return 4 * share * (1 - share)
 
 
-def conflict(testimonies: Sequence[Testimony]) -> Conflict:
+def conflict(testimonies: Sequence[WitnessFactor]) -> Conflict:
     """The two sides."""
     return Conflict(
         math.fsum(t.informative * (1 + t.leaning) / 2 for t in testimonies),
@@ -463,7 +465,7 @@ def conflict(testimonies: Sequence[Testimony]) -> Conflict:
     )
 
 
-def product(pieces: Sequence[Weighed], beta: float = 1.0, prior: Support = UNIFORM) -> Support:
+def product_fusion(pieces: Sequence[WeightedItem], beta: float = 1.0, prior: Support = UNIFORM) -> Support:
     """The normalised exp of log P(y) = log prior(y) + beta · Σ w log p(y); of no pieces it is the prior.
 
     Args:
@@ -481,17 +483,17 @@ def product(pieces: Sequence[Weighed], beta: float = 1.0, prior: Support = UNIFO
     return Support(*(r / total for r in raised))
 
 
-def log_odds(piece: Weighed, beta: float) -> float:
+def log_odds(piece: WeightedItem, beta: float) -> float:
     """What a piece adds to log P(supports)/P(refutes), in nats."""
     return beta * piece.weight * (math.log(piece.probs.supports) - math.log(piece.probs.refutes))
 
 
-def mean(pieces: Sequence[Weighed]) -> Support:
+def mean_fusion(pieces: Sequence[WeightedItem]) -> Support:
     """Σ w p / Σ w; of no pieces, nothing."""
     return mean_of([p.probs for p in pieces], [p.weight for p in pieces]) if pieces else NOTHING
 
 
-def vote(pieces: Sequence[Weighed]) -> Support:
+def vote_fusion(pieces: Sequence[WeightedItem]) -> Support:
     """Each piece votes for its likeliest label with its weight; half a vote more for each label keeps all possible.
 
     Of no pieces, nothing.
@@ -506,7 +508,7 @@ def vote(pieces: Sequence[Weighed]) -> Support:
     return Support(share("supports"), share("refutes"), share("neutral"))
 
 
-def most_decisive(pieces: Sequence[Weighed]) -> Support:
+def max_fusion(pieces: Sequence[WeightedItem]) -> Support:
     """What the piece says whose weight times max(p_S, p_R) is largest; the mean of several such; of none, nothing."""
     if not pieces:
         return NOTHING
@@ -518,11 +520,11 @@ def most_decisive(pieces: Sequence[Weighed]) -> Support:
 Reason = Literal["ok", "weak", "irrelevant", "conflict", "no_evidence"]
 FusedLabel = Label | Literal["disputed"]
 
-MOSTLY_SILENT: Final = 0.5
+IRRELEVANT_NEUTRAL: Final = 0.5
 """Probability of "neutral" from which evidence is irrelevant."""
 
 
-class Fusion(Frozen):
+class FusedVerdict(Frozen):
     """What pieces of evidence say of a claim together.
 
     Attributes:
@@ -559,7 +561,7 @@ class Fusion(Frozen):
     warnings: tuple[str, ...] = ()
 
 
-def fuse(items: Sequence[Item], parameters: FusionParameters | None = None) -> Fusion:
+def fuse_evidence(items: Sequence[EvidenceItem], parameters: FusionParameters | None = None) -> FusedVerdict:
     """Combine pieces of evidence. Their order does not matter, and items of no weight change nothing.
 
     Args:
@@ -567,7 +569,7 @@ def fuse(items: Sequence[Item], parameters: FusionParameters | None = None) -> F
         parameters: How they are combined; by default "witness" with the defaults.
     """
     p = FusionParameters() if parameters is None else parameters
-    weighed = weigh(items, p)
+    weighed = weigh_items(items, p)
     pieces = weighed.pieces
     additive = p.mode in ("witness", "product")
     warnings = [
@@ -580,7 +582,7 @@ def fuse(items: Sequence[Item], parameters: FusionParameters | None = None) -> F
         if given
     ]
     if not pieces:
-        return Fusion(
+        return FusedVerdict(
             probs=NOTHING,
             label="neutral",
             confidence=0.0,
@@ -595,20 +597,20 @@ def fuse(items: Sequence[Item], parameters: FusionParameters | None = None) -> F
             reason="no_evidence",
             warnings=tuple(warnings),
         )
-    heard = relevant(pieces, p.cap) if p.mode == "witness" else [True] * len(pieces)
-    testimonies = testimonies_of(pieces, heard, p)
-    probs = temper(combined(pieces, testimonies, p), p.final_temperature)
+    heard = relevant_items(pieces, p.cap) if p.mode == "witness" else [True] * len(pieces)
+    testimonies = witness_factors(pieces, heard, p)
+    probs = apply_temperature(combine(pieces, testimonies, p), p.final_temperature)
     sides = conflict(testimonies)
     contradicting = sides.degree >= p.theta_c
     disputed = p.disputed and contradicting and min(sides) >= p.least_side
-    spread = split([piece.probs for piece in pieces], [piece.weight for piece in pieces])
+    spread = split_variance([piece.probs for piece in pieces], [piece.weight for piece in pieces])
     confidence = min(probs.confidence, 1.0)
-    return Fusion(
+    return FusedVerdict(
         probs=probs,
         label="disputed" if disputed else probs.label,
         confidence=confidence,
         conflict=min(sides.degree, 1.0),
-        k_eff=effective_count([piece.weight for piece in pieces]),
+        k_eff=effective_sample_size([piece.weight for piece in pieces]),
         total=spread.total,
         within=spread.within,
         between=spread.between,
@@ -629,35 +631,39 @@ def reason_for(probs: Support, degree: float, theta_c: float, threshold: float) 
         theta_c: Conflict from which it is contradictory.
         threshold: Confidence below which the verdict is weak.
     """
-    if probs.neutral >= MOSTLY_SILENT:
+    if probs.neutral >= IRRELEVANT_NEUTRAL:
         return "irrelevant"
     if degree >= theta_c:
         return "conflict"
     return "weak" if probs.confidence < threshold else "ok"
 
 
-def testimonies_of(pieces: Sequence[Weighed], heard: Sequence[bool], parameters: FusionParameters) -> list[Testimony]:
+def witness_factors(
+    pieces: Sequence[WeightedItem], heard: Sequence[bool], parameters: FusionParameters
+) -> list[WitnessFactor]:
     """What the pieces that are heard testify; in modes without a discount they are taken to be informative."""
     a = parameters.a if parameters.mode == "witness" else 1.0
-    return [testimony(piece, a) for piece, is_heard in zip(pieces, heard, strict=True) if is_heard]
+    return [witness_factor(piece, a) for piece, is_heard in zip(pieces, heard, strict=True) if is_heard]
 
 
-def combined(pieces: Sequence[Weighed], testimonies: Sequence[Testimony], parameters: FusionParameters) -> Support:
+def combine(
+    pieces: Sequence[WeightedItem], testimonies: Sequence[WitnessFactor], parameters: FusionParameters
+) -> Support:
     """The verdict by the mode, before the final temperature, normalised."""
     if parameters.mode == "witness":
-        found = witness(testimonies, parameters.pi)
+        found = witness_fusion(testimonies, parameters.pi)
     elif parameters.mode == "product":
-        found = product(pieces, parameters.beta, parameters.prior)
+        found = product_fusion(pieces, parameters.beta, parameters.prior)
     else:
-        found = {"mean": mean, "vote": vote, "max": most_decisive}[parameters.mode](pieces)
+        found = {"mean": mean_fusion, "vote": vote_fusion, "max": max_fusion}[parameters.mode](pieces)
     total = math.fsum(found)
     return found if total == 1 else Support(*(q / total for q in found))
 
 
 def _log_odds(
     count: int,
-    pieces: Sequence[Weighed],
-    testimonies: Sequence[Testimony],
+    pieces: Sequence[WeightedItem],
+    testimonies: Sequence[WitnessFactor],
     heard: Sequence[bool],
     parameters: FusionParameters,
 ) -> tuple[float, ...]:

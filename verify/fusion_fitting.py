@@ -24,19 +24,19 @@ from ..core.files import FittedFile, read_fitted_file, write_fitted_file
 from ..core.version import __version__
 from .calibration import log_rows
 from .fusion import (
+    EvidenceItem,
     FusionParameters,
-    Item,
-    Weighed,
-    clean,
-    combined,
+    WeightedItem,
+    clip_probabilities,
+    combine,
     conflict,
-    fuse,
+    fuse_evidence,
     mean_of,
-    relevant,
-    testimonies_of,
-    weigh,
+    relevant_items,
+    weigh_items,
+    witness_factors,
 )
-from .metrics import LABELS, LEAST, Gold
+from .metrics import LABELS, LEAST, GoldLabel
 from .types import NOTHING, Support
 
 KIND: Final = "reason evidence fusion"
@@ -116,7 +116,7 @@ def load_fusion(path: Path) -> FittedFusion:
 
 Array = NDArray[np.float64]
 
-FEWEST: Final = 20
+MIN_EXAMPLES: Final = 20
 """Examples below which nothing is fitted: it would follow the noise."""
 A_GRID: Final = (0.1, *(n / 100 for n in range(15, 101, 5)))
 BETA_GRID: Final = tuple(n / 100 for n in range(5, 101, 5))
@@ -126,15 +126,15 @@ CONFLICT_GRID: Final = tuple(n / 20 for n in range(1, 21))
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class FusionExample:
     """A claim's evidence and its right label; one of the label "disputed" tells of conflict alone."""
 
-    items: tuple[Item, ...]
-    gold: Gold
+    items: tuple[EvidenceItem, ...]
+    gold: GoldLabel
 
 
 def fit_fusion(
-    examples: Sequence[Example],
+    examples: Sequence[FusionExample],
     *,
     verifier: str,
     source: str,
@@ -159,9 +159,9 @@ def fit_fusion(
     """
     begin = (FusionParameters() if start is None else start).model_copy(update={"fitted": ""})
     plain = [e for e in examples if e.gold != "disputed"]
-    if len(plain) < FEWEST:
+    if len(plain) < MIN_EXAMPLES:
         raise UserError(
-            f"fusion is fitted to at least {FEWEST} claims that are not disputed; there are {len(plain)}",
+            f"fusion is fitted to at least {MIN_EXAMPLES} claims that are not disputed; there are {len(plain)}",
             hint="use more development data",
         )
     # in an order of their own, so that the same examples give the same bits
@@ -190,19 +190,19 @@ def fit_fusion(
     )
 
 
-def average_prediction(examples: Sequence[Example]) -> Support:
+def average_prediction(examples: Sequence[FusionExample]) -> Support:
     """The verifier's mean prediction over all pieces of evidence, cleaned: `FusionParameters.base`.
 
     Raises:
         UserError: There is no evidence at all.
     """
-    means = [mean_of([clean(draw) for draw in item.draws]) for e in examples for item in e.items]
+    means = [mean_of([clip_probabilities(draw) for draw in item.draws]) for e in examples for item in e.items]
     if not means:
         raise UserError("there is no evidence to average over")
-    return clean(mean_of(means))
+    return clip_probabilities(mean_of(means))
 
 
-def data_hash(examples: Sequence[Example]) -> str:
+def data_hash(examples: Sequence[FusionExample]) -> str:
     """Sixteen hexadecimal digits over the examples, whatever their order and that of their items."""
     ranked = sorted(
         json.dumps([sorted(json.dumps(asdict(item), sort_keys=True) for item in e.items), e.gold]) for e in examples
@@ -214,21 +214,21 @@ def data_hash(examples: Sequence[Example]) -> str:
 class _Prepared:
     """An example whose pieces are weighed: that does not depend on what is fitted."""
 
-    pieces: tuple[Weighed, ...]
+    pieces: tuple[WeightedItem, ...]
     heard: tuple[bool, ...]
-    gold: Gold
+    gold: GoldLabel
 
 
-def _prepared(examples: Sequence[Example], parameters: FusionParameters) -> list[_Prepared]:
+def _prepared(examples: Sequence[FusionExample], parameters: FusionParameters) -> list[_Prepared]:
     found = []
     for example in examples:
-        pieces = weigh(example.items, parameters).pieces
-        heard = relevant(pieces, parameters.cap) if parameters.mode == "witness" else [True] * len(pieces)
+        pieces = weigh_items(example.items, parameters).pieces
+        heard = relevant_items(pieces, parameters.cap) if parameters.mode == "witness" else [True] * len(pieces)
         found.append(_Prepared(pieces, tuple(heard), example.gold))
     return found
 
 
-def _variants(begin: FusionParameters, plain: Sequence[Example]) -> list[FusionParameters]:
+def _variants(begin: FusionParameters, plain: Sequence[FusionExample]) -> list[FusionParameters]:
     """What the grid is searched with: the parameters it begins from, then with other `pi`, `delta` and `rank`."""
     supported, refuted = (sum(e.gold == side for e in plain) for side in ("supports", "refutes"))
     share = (supported + 0.5) / (supported + refuted + 1)
@@ -244,7 +244,7 @@ def _variants(begin: FusionParameters, plain: Sequence[Example]) -> list[FusionP
     ]
 
 
-def _best(plain: Sequence[Example], variant: FusionParameters) -> tuple[FusionParameters, Array]:
+def _best(plain: Sequence[FusionExample], variant: FusionParameters) -> tuple[FusionParameters, Array]:
     """The best point of the grid, the first among equals, and the loss of each example there."""
     prepared = _prepared(plain, variant)
     name, grid = {"witness": ("a", A_GRID), "product": ("beta", BETA_GRID)}.get(variant.mode, ("pi", (variant.pi,)))
@@ -270,12 +270,12 @@ def _losses(prepared: Sequence[_Prepared], parameters: FusionParameters, tempera
 def _verdict(prepared: _Prepared, parameters: FusionParameters) -> Support:
     if not prepared.pieces:
         return NOTHING
-    return combined(prepared.pieces, testimonies_of(prepared.pieces, prepared.heard, parameters), parameters)
+    return combine(prepared.pieces, witness_factors(prepared.pieces, prepared.heard, parameters), parameters)
 
 
 def _threshold(prepared: Sequence[_Prepared], parameters: FusionParameters) -> float:
     """The threshold of conflict with the best F1 of "disputed"."""
-    sides = [conflict(testimonies_of(p.pieces, p.heard, parameters)) for p in prepared]
+    sides = [conflict(witness_factors(p.pieces, p.heard, parameters)) for p in prepared]
     is_disputed = [p.gold == "disputed" for p in prepared]
     found: list[tuple[float, float, float]] = []
     for theta in CONFLICT_GRID:
@@ -286,7 +286,7 @@ def _threshold(prepared: Sequence[_Prepared], parameters: FusionParameters) -> f
     return min(found)[2]
 
 
-def mean_loss(examples: Sequence[Example], parameters: FusionParameters) -> float:
+def mean_loss(examples: Sequence[FusionExample], parameters: FusionParameters) -> float:
     """Mean negative log-likelihood of the undisputed examples, in nats, by `fuse` itself.
 
     Raises:
@@ -295,5 +295,5 @@ def mean_loss(examples: Sequence[Example], parameters: FusionParameters) -> floa
     plain = [e for e in examples if e.gold != "disputed"]
     if not plain:
         raise UserError("there are no claims that are not disputed")
-    losses = (-math.log(max(fuse(e.items, parameters).probs[LABELS.index(e.gold)], LEAST)) for e in plain)
+    losses = (-math.log(max(fuse_evidence(e.items, parameters).probs[LABELS.index(e.gold)], LEAST)) for e in plain)
     return math.fsum(losses) / len(plain)

@@ -52,7 +52,7 @@ class Bin(NamedTuple):
     accuracy: float
 
 
-def places_of(supports: Sequence[Support], golds: Sequence[str]) -> NDArray[np.intp]:
+def label_indices(supports: Sequence[Support], golds: Sequence[str]) -> NDArray[np.intp]:
     """Place of each right label in a `Support`, `[examples]`.
 
     Raises:
@@ -74,9 +74,9 @@ def nll(supports: Sequence[Support], golds: Sequence[str]) -> float:
     """Mean negative log-likelihood of the right labels, in nats; probabilities below 1e-12 count as 1e-12.
 
     Raises:
-        UserError: As `places_of`.
+        UserError: As `label_indices`.
     """
-    right = places_of(supports, golds)
+    right = label_indices(supports, golds)
     return math.fsum(-math.log(max(s[r], LEAST)) for s, r in zip(supports, right, strict=True)) / len(golds)
 
 
@@ -86,9 +86,9 @@ def brier(supports: Sequence[Support], golds: Sequence[str]) -> float:
     Source: Brier 1950, "Verification of forecasts expressed in terms of probability", equation 2.
 
     Raises:
-        UserError: As `places_of`.
+        UserError: As `label_indices`.
     """
-    right = places_of(supports, golds)
+    right = label_indices(supports, golds)
     distances = ((p - (place == r)) ** 2 for s, r in zip(supports, right, strict=True) for place, p in enumerate(s))
     return math.fsum(distances) / len(golds)
 
@@ -189,7 +189,7 @@ def aurc(confidences: Sequence[float], correct: Sequence[bool]) -> float:
     return math.fsum(risks) / len(risks)
 
 
-def hits(supports: Sequence[Support], golds: Sequence[str]) -> tuple[list[float], list[bool]]:
+def top_label_hits(supports: Sequence[Support], golds: Sequence[str]) -> tuple[list[float], list[bool]]:
     """Confidence of the likeliest label of each example, and whether that label is right."""
     return [s.confidence for s in supports], [s.label == g for s, g in zip(supports, golds, strict=True)]
 
@@ -199,7 +199,7 @@ def _check(said: Sequence[object], right: Sequence[object]) -> None:
         raise UserError(f"{len(said)} things said and {len(right)} right ones: there must be as many, and at least one")
 
 
-class Attribution(NamedTuple):
+class EvidenceScores(NamedTuple):
     """Named against right texts.
 
     Attributes:
@@ -213,7 +213,7 @@ class Attribution(NamedTuple):
     f1: float
 
 
-def attribution(named: Collection[Hashable], right: Collection[Hashable]) -> Attribution | None:
+def evidence_scores(named: Collection[Hashable], right: Collection[Hashable]) -> EvidenceScores | None:
     """Precision, recall and F1 of the named texts.
 
     Args:
@@ -227,7 +227,7 @@ def attribution(named: Collection[Hashable], right: Collection[Hashable]) -> Att
     if not gold:
         return None
     both = len(given & gold)
-    return Attribution(both / len(given) if given else 0.0, both / len(gold), 2 * both / (len(given) + len(gold)))
+    return EvidenceScores(both / len(given) if given else 0.0, both / len(gold), 2 * both / (len(given) + len(gold)))
 
 
 def evidence_recall(named: Collection[Hashable], sets: Collection[Collection[Hashable]]) -> float | None:
@@ -248,20 +248,20 @@ def evidence_recall(named: Collection[Hashable], sets: Collection[Collection[Has
     return float(any(one <= given for one in enough))
 
 
-def mean_attribution(rows: Iterable[Attribution | None]) -> tuple[Attribution | None, int]:
+def mean_evidence_scores(rows: Iterable[EvidenceScores | None]) -> tuple[EvidenceScores | None, int]:
     """Means over the rows that are not skipped, and how many those are; None and 0 if all are skipped."""
     kept = [row for row in rows if row is not None]
     if not kept:
         return None, 0
     n = len(kept)
     means = (math.fsum(values) / n for values in zip(*kept, strict=True))
-    return Attribution(*means), n
+    return EvidenceScores(*means), n
 
 
-Gold = Literal["supports", "refutes", "neutral", "disputed"]
+GoldLabel = Literal["supports", "refutes", "neutral", "disputed"]
 """A relation of the evidence to a claim, or "disputed": some of it supports the claim and some refutes it."""
 
-_NAMES: Final[dict[str, Gold]] = {
+_NAMES: Final[dict[str, GoldLabel]] = {
     "supports": "supports",
     "supported": "supports",
     "refutes": "refutes",
@@ -274,7 +274,7 @@ _NAMES: Final[dict[str, Gold]] = {
 }
 
 
-def gold_of(name: str) -> Gold:
+def parse_gold_label(name: str) -> GoldLabel:
     """The label that a data set writes by this name, whatever its case and whether blanks are underscores.
 
     Raises:
@@ -286,7 +286,7 @@ def gold_of(name: str) -> Gold:
     return found
 
 
-def overall(labels: Iterable[Label]) -> Gold:
+def claim_label(labels: Iterable[Label]) -> GoldLabel:
     """A claim's label by those of its sentences: one sentence on a side is enough, and one on each side is a dispute.
 
     Source: Diggelmann et al. 2020, "CLIMATE-FEVER", arXiv:2012.00614, section 3; it holds for all of that data.

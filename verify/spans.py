@@ -14,16 +14,15 @@ from typing import NamedTuple
 
 from ..core.messages import Completion, Prompt, Request, SamplingParams
 from ..reasoning.answers.normalization import visible_text
-from ..reasoning.retrieval.passages import Passage
+from ..reasoning.retrieval.protocol import Passage, Snippet
 from ..reasoning.retrieval.quoting import quote_line, quote_snippets
-from ..reasoning.retrieval.sources.protocol import Snippet
 from ..reasoning.retrieval.words import content_words, sentence_scores
 from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
 from .entailment.protocol import Entailment, Pair
 from .types import Label, Span, Support
 
-MOST_SENTENCES = 40
+MAX_SENTENCES = 40
 """Sentences of a passage that an entailment judges: those with the most in common with the claim."""
 PAIR_MARGIN = 0.05
 """How much surer two neighbouring sentences have to be than the best single one, which is shorter to read."""
@@ -32,7 +31,7 @@ QUOTE_NOT_FOUND = "quote_not_found"
 QUOTE_FAILED = "quote_failed"
 SPAN_NOT_JUDGED = "span_not_judged"
 
-MOST_SHOWN = 12_000
+MAX_SHOWN_CHARS = 12_000
 """Characters of a passage that are shown to a model that quotes, as far as its context has room."""
 
 _CHARS_PER_TOKEN = 2
@@ -50,7 +49,7 @@ _ASKED = (
 _MARKS = " \t\n\"'`\u201c\u201d\u2018\u2019\u00ab\u00bb"
 
 
-class Wanted(NamedTuple):
+class SpanRequest(NamedTuple):
     """A passage whose deciding part is wanted.
 
     Attributes:
@@ -64,7 +63,7 @@ class Wanted(NamedTuple):
     label: Label | None = None
 
 
-class Selected(NamedTuple):
+class SelectedSpan(NamedTuple):
     """The part that was found.
 
     Attributes:
@@ -81,7 +80,7 @@ def span_at(passage: Passage, start: int, end: int, score: float = 0.0) -> Span:
     return Span(passage=passage.id, start=start, end=end, text=passage.text[start:end], score=score)
 
 
-def by_words(passage: Passage, claim: str) -> Span | None:
+def span_by_words(passage: Passage, claim: str) -> Span | None:
     """The sentence that has the most in common with the claim (see `sentence_scores`), the first of equals.
 
     Returns:
@@ -93,7 +92,7 @@ def by_words(passage: Passage, claim: str) -> Span | None:
     return None if best is None or not scores[best] else span_at(passage, *places[best], scores[best])
 
 
-async def by_entailment(wanted: Sequence[Wanted], entailment: Entailment) -> list[Selected]:
+async def spans_by_entailment(wanted: Sequence[SpanRequest], entailment: Entailment) -> list[SelectedSpan]:
     """The sentence, or two neighbours, that decide most by themselves; all are judged in one call.
 
     A part's score is its probability of the label that is wanted, or the larger one of those to support and to refute.
@@ -123,7 +122,7 @@ async def by_entailment(wanted: Sequence[Wanted], entailment: Entailment) -> lis
     selected = []
     for w, places, only in zip(wanted, candidates, sole, strict=True):
         if only:
-            selected.append(Selected(span_at(w.passage, *places[0][:2], 1.0)))
+            selected.append(SelectedSpan(span_at(w.passage, *places[0][:2], 1.0)))
             continue
         scored = [
             (verdict, span_at(w.passage, start, end, _decisive(verdict, w.label)), alone)
@@ -131,17 +130,17 @@ async def by_entailment(wanted: Sequence[Wanted], entailment: Entailment) -> lis
             if (verdict := next(verdicts)) is not None
         ]
         if not scored:
-            selected.append(Selected(by_words(w.passage, w.claim), (SPAN_NOT_JUDGED,) if places else ()))
+            selected.append(SelectedSpan(span_by_words(w.passage, w.claim), (SPAN_NOT_JUDGED,) if places else ()))
             continue
         telling = [one for one in scored if _says(one[0], w.label)]
         # where no sentence decides alone, the differences between them say nothing: words choose
-        worded = None if telling else by_words(w.passage, w.claim)
+        worded = None if telling else span_by_words(w.passage, w.claim)
         _, span, _ = max(telling or scored, key=lambda one: one[1].score - (0.0 if one[2] else PAIR_MARGIN))
-        selected.append(Selected(worded or span))
+        selected.append(SelectedSpan(worded or span))
     return selected
 
 
-async def by_quotation(wanted: Sequence[Wanted], model: LanguageModel) -> list[Selected]:
+async def spans_by_quotation(wanted: Sequence[SpanRequest], model: LanguageModel) -> list[SelectedSpan]:
     """The part that a language model quotes; all are asked for in one call.
 
     A quotation counts if it is found in the passage, blanks and line ends being all the same, and holds a word of
@@ -163,13 +162,13 @@ async def by_quotation(wanted: Sequence[Wanted], model: LanguageModel) -> list[S
         return []
     sampling = SamplingParams(temperature=0, max_tokens=QUOTE_TOKENS, logprobs=False)
     context = model.capabilities.context_tokens
-    room = MOST_SHOWN if context is None else _CHARS_PER_TOKEN * (context - _OTHER_TOKENS - QUOTE_TOKENS)
-    shown = max(1, min(MOST_SHOWN, room))
+    room = MAX_SHOWN_CHARS if context is None else _CHARS_PER_TOKEN * (context - _OTHER_TOKENS - QUOTE_TOKENS)
+    shown = max(1, min(MAX_SHOWN_CHARS, room))
     replies = await model.generate([Request(prompt=quote_prompt(w, shown), sampling=sampling) for w in wanted])
     return [_quoted(w, samples[0]) for w, samples in zip(wanted, replies, strict=True)]
 
 
-def quote_prompt(wanted: Wanted, most_chars: int = MOST_SHOWN) -> Prompt:
+def quote_prompt(wanted: SpanRequest, most_chars: int = MAX_SHOWN_CHARS) -> Prompt:
     """The request for a quotation.
 
     Args:
@@ -226,27 +225,27 @@ def _within_word(text: str, at: int) -> bool:
     return 0 < at < len(text) and text[at - 1].isalnum() and text[at].isalnum()
 
 
-def _quoted(wanted: Wanted, reply: Completion) -> Selected:
+def _quoted(wanted: SpanRequest, reply: Completion) -> SelectedSpan:
     if not reply.ok:
-        return Selected(by_words(wanted.passage, wanted.claim), (QUOTE_FAILED,))
+        return SelectedSpan(span_by_words(wanted.passage, wanted.claim), (QUOTE_FAILED,))
     lines = visible_text(reply.text).text.strip().splitlines()
     said = "\n".join(line.removeprefix(">") for line in lines).strip(_MARKS)
     if said.rstrip(".").casefold() == "none":
-        return Selected(None)
+        return SelectedSpan(None)
     place = find_quotation(wanted.passage.text, said)
     if place is None:
-        return Selected(by_words(wanted.passage, wanted.claim), (QUOTE_NOT_FOUND,))
-    return Selected(span_at(wanted.passage, *place, 1.0))
+        return SelectedSpan(span_by_words(wanted.passage, wanted.claim), (QUOTE_NOT_FOUND,))
+    return SelectedSpan(span_at(wanted.passage, *place, 1.0))
 
 
-def _candidates(wanted: Wanted) -> list[tuple[int, int, bool]]:
+def _candidates(wanted: SpanRequest) -> list[tuple[int, int, bool]]:
     """Places of the sentences, and of neighbours among them; each with whether it is a single one."""
     text = wanted.passage.text
     places = list(sentence_spans(text))
     chosen = list(range(len(places)))
-    if len(places) > MOST_SENTENCES:
+    if len(places) > MAX_SENTENCES:
         scores = sentence_scores(wanted.claim, [text[start:end] for start, end in places])
-        chosen = sorted(sorted(chosen, key=lambda i: -scores[i])[:MOST_SENTENCES])
+        chosen = sorted(sorted(chosen, key=lambda i: -scores[i])[:MAX_SENTENCES])
     singles = [(*places[i], True) for i in chosen]
     neighbours = [(places[i][0], places[j][1], False) for i, j in pairwise(chosen) if j == i + 1]
     return [*singles, *neighbours]

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue, StringConstraints, model_validator
 
 from ..core.messages import Frozen
 from ..core.types import Evidence, Probability, Verdict
-from ..reasoning.retrieval.passages import Passage
+from ..reasoning.retrieval.protocol import Passage
 
 
 class Claim(Frozen):

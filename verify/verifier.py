@@ -1,4 +1,4 @@
-"""`Verifier`: what says how far an answer is to be believed; and `Means`, what it works with."""
+"""`Verifier`: what says how far an answer is to be believed; and `VerifierContext`, what it works with."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import JsonValue
 from ..core.registry import Registry
 from ..core.run import Run
 from ..core.types import Question, Solution, Verification
-from ..reasoning.retrieval.retriever import Retriever
+from ..reasoning.retrieval.protocol import Retriever
 from ..reasoning.strategy import Models, Parameters, Stability, validate_parameters
 from .entailment.protocol import Entailment
 
 
 @dataclass(frozen=True)
-class Means:
+class VerifierContext:
     """What a verifier works with.
 
     Attributes:
@@ -63,7 +63,7 @@ class Verifier(Protocol):
     def roles(self) -> tuple[str, ...]:
         """The roles whose language models it asks."""
 
-    async def verify(self, question: Question, solution: Solution, means: Means) -> Verification:
+    async def verify(self, question: Question, solution: Solution, means: VerifierContext) -> Verification:
         """Verify the chosen candidate of a solution.
 
         A spent budget is no error here: what was not got to is "unchecked".

@@ -45,7 +45,9 @@ def parameters_of(job: Job) -> dict[str, Any]:
 async def make(job: Job, model: str = "") -> Solve:
     """See `peer_job.run`."""
     model = model or os.environ.get("REASON_MODEL") or f"hosted_vllm/{job.model}"
-    directory = Path(tempfile.mkdtemp(prefix="reason-", dir=Path.cwd()))  # it goes with the directory that runners work in
+    directory = Path(
+        tempfile.mkdtemp(prefix="reason-", dir=Path.cwd())
+    )  # it goes with the directory that runners work in
     settings = load_settings(
         store=str(directory / "runs.sqlite3"),
         providers={model.partition("/")[0]: {"api_base": job.base_url, "concurrency": 64}},

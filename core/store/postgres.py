@@ -1,8 +1,8 @@
 """`PostgresStore`: the run store in a Postgres database, for several machines.
 
-A process proves that it is alive by a lease that it renews. When the lease has expired, the process that claims its runs
-owns them, and the former owner, should it still live, cannot write to them any more: each write checks the owner in its
-own transaction.
+A process proves that it is alive by a lease that it renews. When the lease has expired, the process that claims its
+runs owns them, and the former owner, should it still live, cannot write to them any more: each write checks the owner
+in its own transaction.
 """
 
 from __future__ import annotations

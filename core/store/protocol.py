@@ -195,8 +195,8 @@ class RunStore(Protocol):
         """Give up a run of this process, charging nothing.
 
         Args:
-            status: "queued" leaves it to the process that claims it next, unless its cancellation was requested: then it
-                is "interrupted".
+            status: "queued" leaves it to the process that claims it next, unless its cancellation was requested: then
+                it is "interrupted".
         """
 
     async def list_claimable_runs(self, limit: int) -> list[RunRecord]:
@@ -229,8 +229,8 @@ class RunStore(Protocol):
         """Record how a run ended, with its last events, charge its tenant and release it, all at once.
 
         The tenant is charged for what was paid since the run was claimed: the answer's tokens and dollars without those
-        that the store answered; and, if the run was resumed after its process was killed, for the stored calls that were
-        never charged. A run that has ended already is not charged again.
+        that the store answered; and, if the run was resumed after its process was killed, for the stored calls that
+        were never charged. A run that has ended already is not charged again.
         """
 
     async def delete_run(self, run_id: str) -> None:

@@ -61,8 +61,8 @@ def claim_item(
 ) -> Item:
     """A claim with its documents as a multiple-choice question.
 
-    The order of the documents is shuffled by the seed, since a source may list the gold ones first; so is the order of the
-    choices.
+    The order of the documents is shuffled by the seed, since a source may list the gold ones first; so is the order of
+    the choices.
     """
     alone = reading.variant == CLAIM_ONLY
     order = reading.order(name, len(labels))

@@ -1,4 +1,5 @@
-"""What an evaluation asks and what is right: `Item`, `Gold`, `Dataset`, `CandidateScore`. Frozen values with JSON forms.
+"""What an evaluation asks and what is right: `Item`, `Gold`, `Dataset`, `CandidateScore`. Frozen values with JSON
+forms.
 
 `datasets.load_dataset` makes a `Dataset`; `scoring.Scorer` makes a `CandidateScore` of an item and its answer.
 

@@ -30,8 +30,8 @@ def load_dataset(
     """Read a dataset.
 
     Args:
-        name: Its registered name, with the variant after a colon if one is requested (`truthfulqa:mc2`, `aime:2024`); or
-            the path of a JSONL or CSV file of one's own.
+        name: Its registered name, with the variant after a colon if one is requested (`truthfulqa:mc2`, `aime:2024`);
+            or the path of a JSONL or CSV file of one's own.
         data: A local file, or a directory that holds it; None reads from the hub at a pinned commit.
         seed: Seed of the order in which choices and evidence are shown; None leaves the source's.
 

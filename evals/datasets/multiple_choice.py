@@ -1,7 +1,7 @@
 """Multiple choice: GPQA and TruthfulQA.
 
-Source: Rein et al., "GPQA: A Graduate-Level Google-Proof Q&A Benchmark" (COLM 2024). Lin, Hilton and Evans, "TruthfulQA:
-Measuring How Models Mimic Human Falsehoods" (ACL 2022), section 3.
+Source: Rein et al., "GPQA: A Graduate-Level Google-Proof Q&A Benchmark" (COLM 2024). Lin, Hilton and Evans,
+"TruthfulQA: Measuring How Models Mimic Human Falsehoods" (ACL 2022), section 3.
 """
 
 from __future__ import annotations

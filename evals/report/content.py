@@ -1,4 +1,7 @@
-"""`ReportContent`: everything a report shows, built once and rendered in several formats. Its JSON is the JSON report."""
+"""`ReportContent`: everything a report shows, built once and rendered in several formats.
+
+Its JSON is the JSON report.
+"""
 
 from __future__ import annotations
 

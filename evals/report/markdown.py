@@ -26,7 +26,16 @@ def render_markdown(content: ReportContent) -> str:
         if pairs:
             lines += ["", "Item by item, in points:", ""]
             lines += _table(
-                ("difference", "mean", "95% (t)", "wins/losses", "exact p", "detectable", "items needed", "other differences"),
+                (
+                    "difference",
+                    "mean",
+                    "95% (t)",
+                    "wins/losses",
+                    "exact p",
+                    "detectable",
+                    "items needed",
+                    "other differences",
+                ),
                 [
                     (
                         f"{p.a} minus {p.b}",

@@ -35,8 +35,8 @@ class PairedComparison:
             clusters, trust the interval.
         detectable: Smallest true difference that a test at this level detects with a power of 80 %; None in the same
             case.
-        items_needed: Number of such items with which the observed difference would be detectable; None in the same case,
-            or without a difference.
+        items_needed: Number of such items with which the observed difference would be detectable; None in the same
+            case, or without a difference.
     """
 
     items: int
@@ -88,7 +88,9 @@ def compare_paired(
         other=len(shared) - wins - losses - both - neither,
         p=exact_sign_test(wins, losses),
         detectable=detectable_difference(se, level) if se is not None and spread else None,
-        items_needed=items_needed(se, len(shared), difference, level) if se is not None and spread and difference else None,
+        items_needed=items_needed(se, len(shared), difference, level)
+        if se is not None and spread and difference
+        else None,
     )
 
 

@@ -27,7 +27,7 @@ from ...core.messages import Frozen
 from ...core.settings import Settings
 from ...serving.encoders.protocols import EmbeddingModel
 from ..retrieval.deduplication import DuplicateLevel, FingerprintIndex, TextFingerprint
-from ..retrieval.sources.protocol import Snippet
+from ..retrieval.protocol import Snippet
 from ..retrieval.vector_index import FlatVectorIndex
 from ..retrieval.words import content_terms
 from .admission import AdmissionRules, DropReason

@@ -73,7 +73,7 @@ class RecordedSimilarity:
         run = self._run
         request: dict[str, JsonValue] = {"cosines": list(left), "with": list(right)}
         key = call_key(self._calls.identity, request, None, 0)
-        stored = (await run.stored([key])).get(key)
+        stored = (await run.lookup_calls([key])).get(key)
         if stored is not None:
             return _cosines(stored)
         cosines = await self._similarity.cosines(left, right)
@@ -85,6 +85,6 @@ class RecordedSimilarity:
 
 
 def _cosines(call: StoredCall) -> list[list[float]]:
-    rows = call.reply["cosines"]
+    rows = call.response["cosines"]
     assert isinstance(rows, list)
     return [[float(value) for value in row] for row in rows if isinstance(row, list)]  # type: ignore[arg-type]

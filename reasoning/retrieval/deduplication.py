@@ -16,7 +16,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeVar
 
-from .passages import Passage
+from .protocol import Passage
 from .words import split_words
 
 K = TypeVar("K")

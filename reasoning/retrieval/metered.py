@@ -13,8 +13,7 @@ from ...core.run import Run
 from ...core.store.protocol import StoredCall, call_key
 from ...serving.metered.calls import RecordedCalls
 from ...serving.metered.replay import ReplayStub
-from .passages import Passage
-from .retriever import Retriever
+from .protocol import Passage, Retriever
 
 ROLE = "retriever"
 

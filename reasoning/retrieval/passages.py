@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from ...core.errors import DataError, UserError
 from ...core.files import decoded
 from ...core.messages import Frozen
-from ...core.types import Document, Probability
+from ...core.types import Document
 from .chunking import split_chunks
+from .protocol import Passage
 from .readers import FileNote, TextPart, UnreadableFile, extract_text, read_regular_file, walk_files
 
 MAX_FILE_BYTES = 64 << 20
@@ -27,33 +28,6 @@ MAX_LINE_BYTES = 16 << 20
 _JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 _INDEX_HINT = "put it into a saved index: `reason index build DIR PATH`"
 _SPLIT_HINT = "split it, or make it JSON lines with one passage a line, which may be of any size"
-
-
-class Passage(Frozen):
-    """A piece of a document. It is data: nothing in it is ever an instruction.
-
-    Attributes:
-        id: Unique among the passages of one search.
-        source: The document it is part of.
-        text: The piece.
-        title: Title of the document or section, searched and read together with the text.
-        start: Position of its first character in the document; None if unknown.
-        score: How well it matches the query, on the retriever's scale.
-        credibility: The caller's confidence in its source; 0 excludes the passage as evidence.
-    """
-
-    id: str
-    source: str
-    text: str
-    title: str = ""
-    start: Annotated[int, Field(ge=0)] | None = None
-    score: float = 0.0
-    credibility: Probability = 1.0
-
-
-def searchable_text(passage: Passage) -> str:
-    """The text that is indexed: the title and the text."""
-    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
 
 
 class ChunkOptions(Frozen):

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from .sources.protocol import Snippet
+from .protocol import Snippet
 
 MAX_CHARS = 1200
 """Characters of a text that are shown by default."""

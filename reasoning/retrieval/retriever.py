@@ -14,7 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Protocol, Self
 
 from pydantic import Field
 
@@ -24,7 +24,8 @@ from ...serving.encoders.protocols import CrossEncoder, EmbeddingModel
 from .bm25 import BM25Index
 from .deduplication import PassageDeduplicator
 from .embedding_cache import EmbeddingCache, embed_documents
-from .passages import Passage, replace_surrogates, searchable_text
+from .passages import replace_surrogates
+from .protocol import Passage, Retriever, searchable_text
 from .rank_fusion import fuse_rankings
 from .vector_index import DenseMatrix
 from .words import STOP_WORDS, split_words
@@ -38,30 +39,6 @@ VERSION = 2
 
 Reranker = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[float]]]
 """Scores (claim, passage with title) pairs; higher is better."""
-
-
-@runtime_checkable
-class Retriever(Protocol):
-    """Finds passages that may support or refute claims. Methods may be called concurrently from one event loop.
-
-    Attributes:
-        name: Its name.
-        identity: Changes whenever a claim could get other passages.
-    """
-
-    name: str
-    identity: str
-
-    async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
-        """Up to `k` passages for each claim, best first; their ids are unique over all claims.
-
-        Raises:
-            UserError: `k` is not positive.
-            ReasonError: The search failed.
-        """
-
-    async def aclose(self) -> None:
-        """Release everything; idempotent."""
 
 
 class RetrieverOptions(Frozen):

@@ -1,1 +1,1 @@
-"""Embedding models and cross-encoders: the ways to run them, after `embeddings` and `cross_encoders`."""
+"""Embedding models and cross-encoders: protocols, and the backends that run them."""

@@ -1,6 +1,6 @@
 """`CachedEmbedding`: an embedding model that computes in batches and caches vectors.
 
-Vectors are evicted least recently used first. A text that another call is embedding is awaited, not embedded again.
+Vectors are evicted minimum recently used first. A text that another call is embedding is awaited, not embedded again.
 """
 
 from __future__ import annotations
@@ -87,22 +87,24 @@ class CachedEmbedding:
             raise UserError(f"no kind of text is called {kind!r}", hint="text, query or document")
         prompt = self._source.prompt(kind)
         keys = [_key(prompt, text) for text in texts]
-        wanted = dict(zip(keys, texts, strict=True))
-        found: dict[_Key, Vector] = {}
-        while len(found) < len(wanted):
-            found.update({k: v for k in wanted if k not in found and (v := self._recall(k)) is not None})
-            left = [k for k in wanted if k not in found]
-            mine = {k: wanted[k] for k in left if k not in self._under_way}
+        texts_by_key = dict(zip(keys, texts, strict=True))
+        vectors_by_key: dict[_Key, Vector] = {}
+        while len(vectors_by_key) < len(texts_by_key):
+            vectors_by_key.update(
+                {k: v for k in texts_by_key if k not in vectors_by_key and (v := self._recall(k)) is not None}
+            )
+            left = [k for k in texts_by_key if k not in vectors_by_key]
+            mine = {k: texts_by_key[k] for k in left if k not in self._under_way}
             theirs = {k: self._under_way[k] for k in left if k not in mine}
             if mine:
-                found.update(await self._compute(mine, prompt, charged))
+                vectors_by_key.update(await self._compute(mine, prompt, charged))
             if theirs:
                 await asyncio.wait(theirs.values())
-                # one that its owner gave up is looked for again, and then computed here
-                found.update({k: f.result() for k, f in theirs.items() if not f.cancelled()})
+                # a text whose computation was cancelled is computed here in the next iteration
+                vectors_by_key.update({k: f.result() for k, f in theirs.items() if not f.cancelled()})
         result: Vector = np.zeros((len(keys), self.dimension), dtype=np.float32)
         for row, key in enumerate(keys):
-            result[row] = found[key]
+            result[row] = vectors_by_key[key]
         return _of_length_one(result) if unit else result
 
     async def count_tokens(self, texts: Sequence[str]) -> list[int] | None:
@@ -122,7 +124,7 @@ class CachedEmbedding:
         loop = asyncio.get_running_loop()
         mine = {key: loop.create_future() for key in keys}
         self._under_way.update(mine)
-        found: dict[_Key, Vector] = {}
+        vectors_by_key: dict[_Key, Vector] = {}
         batches = iter(length_batches([len(texts[k]) for k in keys], self._batch))
 
         async def work() -> None:
@@ -130,7 +132,7 @@ class CachedEmbedding:
                 some = [keys[i] for i in batch]
                 vectors, usage = await self._source.compute([texts[k] for k in some], prompt)
                 for key, vector in zip(some, vectors, strict=True):
-                    found[key] = vector
+                    vectors_by_key[key] = vector
                     self._remember(key, vector)
                     mine[key].set_result(vector)
                     del self._under_way[key]
@@ -144,7 +146,7 @@ class CachedEmbedding:
                 if not future.done():
                     future.cancel()
                     self._under_way.pop(key, None)
-        return found
+        return vectors_by_key
 
     def _recall(self, key: _Key) -> Vector | None:
         vector = self._memory.get(key)

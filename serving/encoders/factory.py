@@ -60,7 +60,7 @@ async def load_embedding_model(
         raise missing_extra(e) from e
     backend = await ServedEmbedding.connect(name, settings, encoder_settings)
     return CachedEmbedding(
-        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.remembered_bytes
+        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.cache_bytes
     )
 
 
@@ -120,7 +120,7 @@ def _load_embedding(
     files = find_encoder(name, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
     backend = LocalEmbedding(name, files, encoder_settings)
     return CachedEmbedding(
-        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.remembered_bytes
+        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.cache_bytes
     )
 
 

@@ -57,23 +57,23 @@ def find_encoder(
         Cancelled: Cancelled; partial files are removed.
     """
     pulling = PullTask(progress, cancel)
-    place = locate(name, known)
+    location = locate(name, known)
     check = check_sentence_model_directory if sentence else check_model_directory
-    if place.kind == "hub":
+    if location.kind == "hub":
         from ..model_files.hub import hub_directory
 
-        directory, source = hub_directory(place.text, cache_dir, pulling, pull=pull, also=_ALSO, check=check)
+        directory, source = hub_directory(location.text, cache_dir, pulling, pull=pull, also=_ALSO, check=check)
         return ModelFiles(name, directory, _fingerprint(directory, cache_dir, pulling), source)
-    if place.kind == "directory":
-        assert place.path is not None
-        check(place.path)
-        return ModelFiles(name, place.path, _fingerprint(place.path, cache_dir, pulling), str(place.path))
-    if place.kind == "gguf":
+    if location.kind == "directory":
+        assert location.path is not None
+        check(location.path)
+        return ModelFiles(name, location.path, _fingerprint(location.path, cache_dir, pulling), str(location.path))
+    if location.kind == "gguf":
         raise UserError(
             f"{name}: encoders are not read from GGUF files", hint="use local/<directory> or local/<hub id>"
         )
     files = known[name].files
-    directory = cache_dir / "encoders" / place.text
+    directory = cache_dir / "encoders" / location.text
     if not directory.exists():
         if not pull:
             raise BackendUnavailable(f"{name} is not on this machine", hint="open it once with a network")

@@ -147,7 +147,7 @@ class LocalCrossEncoder:
         architecture = architecture_of(files.directory)
         if not architecture.endswith("ForSequenceClassification"):
             raise DataError(
-                f"{name} is no cross-encoder: its architecture is {architecture or 'not told'}",
+                f"{name} is no cross-encoder: its architecture is {architecture or 'unknown'}",
                 hint="a cross-encoder is a …ForSequenceClassification",
             )
         try:
@@ -186,7 +186,7 @@ class LocalCrossEncoder:
 
     def _compute(self, pairs: list[Pair]) -> NDArray[np.float32]:
         try:
-            found = self._model.predict(
+            outputs = self._model.predict(
                 pairs,
                 batch_size=len(pairs),
                 activation_fn=torch.nn.Identity(),
@@ -199,5 +199,5 @@ class LocalCrossEncoder:
                 f"{self.name} failed on {len(pairs)} pairs: {first_line(e)}",
                 hint="lower batch_texts of this model in the section [encoders]",
             ) from e
-        numbers: NDArray[np.float32] = found.float().cpu().numpy().reshape(len(pairs), len(self.labels))
+        numbers: NDArray[np.float32] = outputs.float().cpu().numpy().reshape(len(pairs), len(self.labels))
         return numbers

@@ -1,6 +1,6 @@
 """The protocols of embedding models and cross-encoders.
 
-An embedding model turns texts into vectors. A cross-encoder reads two texts together: with a single output it scores how
+An embedding model turns texts into vectors. A cross-encoder reads two texts together: with one output it scores how
 well a text answers a query (reranking); with a class for each relation of two texts, such as entailment, neutral and
 contradiction, it does natural language inference.
 """

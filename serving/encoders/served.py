@@ -55,7 +55,7 @@ class ServedEmbedding:
         }
 
     @classmethod
-    async def connect(cls, name: str, settings: Settings, chosen: EncoderSettings) -> ServedEmbedding:
+    async def connect(cls, name: str, settings: Settings, encoder_settings: EncoderSettings) -> ServedEmbedding:
         """Find the provider and the length of its vectors, in LiteLLM's table or by embedding a word.
 
         Raises:
@@ -65,7 +65,7 @@ class ServedEmbedding:
         """
         target = await asyncio.to_thread(find_target, name, settings)
         prices, context = find_prices(target)
-        place = "" if target.settings.api_base is None else f"@{target.api_base}"
+        suffix = "" if target.settings.api_base is None else f"@{target.api_base}"
         client = LiteLLMModel(
             target,
             Transport(target),
@@ -73,12 +73,12 @@ class ServedEmbedding:
             RequestTraits(vllm=target.vllm),
             prices,
             ConcurrencyLimiter(target.settings.concurrency),
-            name + place,
+            name + suffix,
         )
         try:
             known = load_litellm().model_cost.get(target.served, {}).get("output_vector_size")
-            source = cls(client, chosen, prices, context, known if isinstance(known, int) else 0)
-            if not place and not target.vllm and source.dimension:
+            source = cls(client, encoder_settings, prices, context, known if isinstance(known, int) else 0)
+            if not suffix and not target.vllm and source.dimension:
                 return source
             vectors, _ = await source.compute(["word"], "")
             source.dimension = int(vectors.shape[1])
@@ -93,9 +93,9 @@ class ServedEmbedding:
     async def compute(self, texts: Sequence[str], prompt: str) -> tuple[NDArray[np.float32], Usage]:
         """Vectors of one request."""
         sent = [prompt + text for text in texts]
-        reply, waited = await self._client.retried(lambda: self._send(sent))
-        vectors = self._read(reply, len(sent))
-        tokens = int(getattr(getattr(reply, "usage", None), "prompt_tokens", None) or 0)
+        response, waited = await self._client.retried(lambda: self._send(sent))
+        vectors = self._read(response, len(sent))
+        tokens = int(getattr(getattr(response, "usage", None), "prompt_tokens", None) or 0)
         cost = None if self._prices.prompt is None else tokens * self._prices.prompt
         return vectors, Usage(prompt_tokens=tokens, waited_s=waited, cost_usd=cost)
 
@@ -129,8 +129,8 @@ class ServedEmbedding:
             extra_headers=target.settings.headers,
         )
 
-    def _read(self, reply: Any, texts: int) -> NDArray[np.float32]:
-        rows = sorted(reply.data, key=lambda row: _field(row, "index"))
+    def _read(self, response: Any, texts: int) -> NDArray[np.float32]:
+        rows = sorted(response.data, key=lambda row: _field(row, "index"))
         vectors: NDArray[np.float32] = np.array([_field(row, "embedding") for row in rows], dtype=np.float32)
         if vectors.ndim != 2 or len(vectors) != texts or (self.dimension and vectors.shape[1] != self.dimension):
             raise InvalidResponse(f"{self.name} sent vectors of shape {vectors.shape} for {texts} texts")

@@ -1,4 +1,4 @@
-"""Models behind other people's APIs: any provider through LiteLLM, and `hosted_vllm/…` as a first-class citizen.
+"""Models of providers and vLLM servers, through LiteLLM.
 
-`litellm` is imported when a model is opened, never before.
+`litellm` is imported when a model is loaded, not before.
 """

@@ -1,4 +1,4 @@
-"""Load balancing: one model over several endpoints, each request to the least busy healthy one.
+"""Load balancing: one model over several endpoints, each request to the minimum busy healthy one.
 
 A request that fails for a reason that another endpoint may not have (a rate limit, a time-out, a broken stream, a
 refused key) goes to another one at once, without its finished samples and without streaming its text twice. When all
@@ -31,9 +31,9 @@ from .model import AttemptResult, LiteLLMModel, SampleBatch
 from .requests import RequestTraits, consecutive
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""Failures in a row after which an endpoint is left alone; fewer may be chance."""
+"""Consecutive failures after which an endpoint is cooled down; fewer may be chance."""
 MAX_COOLDOWN_S = 60.0
-"""Maximum time that an endpoint is left alone of our own accord, in seconds."""
+"""Maximum cool-down in seconds that the endpoint did not request."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class EndpointHealth:
             return
         self._row += 1
         if self._until is not None and not tried:
-            return  # it was in flight when the endpoint was given up: that is known already
+            return  # it was in flight when the cool-down started, which is known already
         if tried or hard or self._row >= MAX_CONSECUTIVE_FAILURES:
             self._until = now + min(MAX_COOLDOWN_S, self.cooldown_s * 2.0 ** min(self._rests, 30))
             self._rests += 1
@@ -105,7 +105,7 @@ class EndpointHealth:
 
 
 SLACK = 8
-"""Requests that the endpoint of a prompt's beginning may have more than the least busy one and still be chosen."""
+"""Requests that the endpoint of a prompt's beginning may have more than the minimum busy one and still be chosen."""
 BEGINNING = 2048
 """Characters of a prompt's beginning that decide its endpoint, where that is requested."""
 
@@ -152,7 +152,7 @@ class EndpointPool:
         self._news = asyncio.Event()
 
     def choose(self, key: str | None, without: Collection[Endpoint]) -> Endpoint | None:
-        """The least busy usable endpoint, or that of the key if it is not much busier; None if none is usable.
+        """The minimum busy usable endpoint, or that of the key if it is not much busier; None if none is usable.
 
         Args:
             key: Prompts with the same key go to the same endpoint where possible; None for no preference.
@@ -162,14 +162,14 @@ class EndpointPool:
         usable = [e for e in self.all if e not in without and not e.excluded and e.health.usable(now)]
         if not usable:
             return None
-        chosen = min(usable, key=lambda e: (e.limiter.full, e.load, e._last))
+        provider_settings = min(usable, key=lambda e: (e.limiter.full, e.load, e._last))
         if key is not None:
             own = min(usable, key=lambda e: _rank(key, e))
-            if own.limiter.busy <= chosen.limiter.busy + SLACK and not own.limiter.full:
-                chosen = own
+            if own.limiter.busy <= provider_settings.limiter.busy + SLACK and not own.limiter.full:
+                provider_settings = own
         self._turn += 1
-        chosen._last = self._turn
-        return chosen
+        provider_settings._last = self._turn
+        return provider_settings
 
     def due_s(self) -> float | None:
         """Seconds until the first endpoint may be tried; None if that depends on a request in flight."""
@@ -295,8 +295,8 @@ class LoadBalancedModel(LiteLLMModel):
                     made = await endpoint.model.attempt(part, run, waited + queued, listener)
             fault = made.fault
             if fault is not None and (fault.retryable or fault.fatal):
-                asked = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
-                health.failed(self.endpoints.clock(), fault.error, rest_s=asked, hard=fault.fatal)
+                requested = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
+                health.failed(self.endpoints.clock(), fault.error, rest_s=requested, hard=fault.fatal)
             else:
                 health.succeeded()
             settled = True
@@ -344,8 +344,8 @@ class LoadBalancedModel(LiteLLMModel):
         streamed = f"model {self.name!r}: no endpoint answers: {self.endpoints.account()}"
         limits = [f.error for f in faults if isinstance(f.error, RateLimited)]
         if limits and len(limits) == len(self.endpoints.all):
-            asked = [e.retry_after_s for e in limits if e.retry_after_s is not None]
-            return FailedAttempt(RateLimited(streamed, retry_after_s=min(asked, default=None)))
+            requested = [e.retry_after_s for e in limits if e.retry_after_s is not None]
+            return FailedAttempt(RateLimited(streamed, retry_after_s=min(requested, default=None)))
         return FailedAttempt(BackendUnavailable(streamed, hint="is a server running at one of them?"))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
@@ -378,8 +378,8 @@ class LoadBalancedModel(LiteLLMModel):
             assert endpoint.model is not None
             scored = await endpoint.model.score(prompt, continuations)
         except BackendError as e:
-            asked = e.retry_after_s if isinstance(e, RateLimited) else None
-            health.failed(self.endpoints.clock(), e, rest_s=asked)
+            requested = e.retry_after_s if isinstance(e, RateLimited) else None
+            health.failed(self.endpoints.clock(), e, rest_s=requested)
             raise
         except BaseException:
             health.abandoned()
@@ -424,12 +424,12 @@ OpenOne = Callable[[str, Settings, LimiterRegistry], Awaitable[LiteLLMModel]]
 
 def endpoint_settings(name: str, settings: Settings) -> ProviderSettings | None:
     """The settings that list a model string's endpoints; None if it has only one."""
-    chosen = settings.providers.get(name) or settings.providers.get(name.partition("/")[0])
-    return chosen if chosen is not None and chosen.endpoints else None
+    provider_settings = settings.providers.get(name) or settings.providers.get(name.partition("/")[0])
+    return provider_settings if provider_settings is not None and provider_settings.endpoints else None
 
 
 async def load_endpoints(
-    name: str, settings: Settings, chosen: ProviderSettings, limiters: LimiterRegistry, open_one: OpenOne
+    name: str, settings: Settings, provider_settings: ProviderSettings, limiters: LimiterRegistry, open_one: OpenOne
 ) -> LoadBalancedModel:
     """Load a model at each of its endpoints.
 
@@ -438,7 +438,7 @@ async def load_endpoints(
     Args:
         name: The model string.
         settings: Settings of the providers.
-        chosen: The provider's settings, with the endpoints.
+        provider_settings: The provider's settings, with the endpoints.
         limiters: Limiters shared with other models.
         open_one: Loads a model at a single endpoint.
 
@@ -447,13 +447,13 @@ async def load_endpoints(
         BackendUnavailable: None can be reached.
     """
 
-    async def open_at(given: EndpointSettings) -> LiteLLMModel:
-        single = chosen.model_copy(
+    async def open_at(endpoint_settings_by_endpoint: EndpointSettings) -> LiteLLMModel:
+        single = provider_settings.model_copy(
             update={
                 "endpoints": (),
-                "api_base": given.api_base,
-                "api_key_env": given.api_key_env or chosen.api_key_env,
-                "concurrency": given.concurrency or chosen.concurrency,
+                "api_base": endpoint_settings_by_endpoint.api_base,
+                "api_key_env": endpoint_settings_by_endpoint.api_key_env or provider_settings.api_key_env,
+                "concurrency": endpoint_settings_by_endpoint.concurrency or provider_settings.concurrency,
                 "max_retries": 0,  # another endpoint is tried instead
             }
         )
@@ -461,7 +461,7 @@ async def load_endpoints(
         model.endpoint_label = model.target.endpoint
         return model
 
-    tasks = [asyncio.ensure_future(open_at(e)) for e in chosen.endpoints]
+    tasks = [asyncio.ensure_future(open_at(e)) for e in provider_settings.endpoints]
     models: list[LiteLLMModel] = []
     try:
         opened = await asyncio.gather(*tasks, return_exceptions=True)
@@ -470,11 +470,13 @@ async def load_endpoints(
         if failed is not None:
             raise failed
         if not models:
-            streamed = "; ".join(f"{e.api_base}: {fault}" for e, fault in zip(chosen.endpoints, opened, strict=True))
+            streamed = "; ".join(
+                f"{e.api_base}: {fault}" for e, fault in zip(provider_settings.endpoints, opened, strict=True)
+            )
             raise BackendUnavailable(f"model {name!r}: no endpoint answers: {streamed}", hint="is a server running?")
         for model in models[1:]:
             _same(models[0], model)
-        return _behind_one_name(name, chosen, opened, models, limiters, open_at)
+        return _behind_one_name(name, provider_settings, opened, models, limiters, open_at)
     except BaseException:
         for task in tasks:
             task.cancel()
@@ -486,7 +488,7 @@ async def load_endpoints(
 
 def _behind_one_name(
     name: str,
-    chosen: ProviderSettings,
+    provider_settings: ProviderSettings,
     opened: list[LiteLLMModel | BaseException],
     models: list[LiteLLMModel],
     limiters: LimiterRegistry,
@@ -494,20 +496,20 @@ def _behind_one_name(
 ) -> LoadBalancedModel:
     can = common_capabilities(models)
     traits = models[0].traits.model_copy(update={"multi_sample": all(m.traits.multi_sample for m in models)})
-    given: dict[Endpoint, EndpointSettings] = {}
+    endpoint_settings_by_endpoint: dict[Endpoint, EndpointSettings] = {}
     members = EndpointPool([])
-    for one, model in zip(chosen.endpoints, opened, strict=True):
-        limiter = limiters.of(one.api_base, name, one.concurrency or chosen.concurrency)
-        endpoint = Endpoint(one.api_base, limiter, one.weight, EndpointHealth(cooldown_s=chosen.cooldown_s))
+    for one, model in zip(provider_settings.endpoints, opened, strict=True):
+        limiter = limiters.of(one.api_base, name, one.concurrency or provider_settings.concurrency)
+        endpoint = Endpoint(one.api_base, limiter, one.weight, EndpointHealth(cooldown_s=provider_settings.cooldown_s))
         if isinstance(model, LiteLLMModel):
             endpoint.model, endpoint.limiter = model, model.limiter
         elif isinstance(model, BackendError):
             endpoint.health.failed(members.clock(), model, hard=True)
-        given[endpoint] = one
-    members.all = tuple(given)
+        endpoint_settings_by_endpoint[endpoint] = one
+    members.all = tuple(endpoint_settings_by_endpoint)
 
     async def join(endpoint: Endpoint) -> None:
-        model = await open_at(given[endpoint])
+        model = await open_at(endpoint_settings_by_endpoint[endpoint])
         try:
             _same(models[0], model)
             _no_less(model, can, traits)
@@ -516,15 +518,17 @@ def _behind_one_name(
             raise
         endpoint.model, endpoint.limiter = model, model.limiter
 
-    retrying = RetryPolicy(most=chosen.max_retries, seconds=chosen.retry_s)
-    return LoadBalancedModel(members, models[0], can, traits, retrying, _identity(name, chosen, models), join)
+    retrying = RetryPolicy(most=provider_settings.max_retries, seconds=provider_settings.retry_s)
+    return LoadBalancedModel(
+        members, models[0], can, traits, retrying, _identity(name, provider_settings, models), join
+    )
 
 
-def _identity(name: str, chosen: ProviderSettings, models: list[LiteLLMModel]) -> str:
+def _identity(name: str, provider_settings: ProviderSettings, models: list[LiteLLMModel]) -> str:
     """Identity of the model: its weights if the endpoints report them, otherwise the endpoints' addresses."""
     if all("=" in m.identity for m in models):
         return "|".join(sorted({m.identity for m in models}))
-    return f"{name}@{'|'.join(sorted(e.api_base for e in chosen.endpoints))}"
+    return f"{name}@{'|'.join(sorted(e.api_base for e in provider_settings.endpoints))}"
 
 
 def _weights(model: LiteLLMModel) -> str | None:

@@ -67,10 +67,10 @@ class RetryPolicy:
             return None
         most = min(self.longest_s, self.first_s * 2.0 ** min(retries, 30))
         wait = most * (0.5 + 0.5 * draw())
-        asked = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
-        if asked is not None:
+        requested = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
+        if requested is not None:
             # never earlier than requested, and not all at the same moment
-            wait = asked + self.first_s * draw()
+            wait = requested + self.first_s * draw()
         return wait if elapsed_s + wait <= self.seconds else None
 
 
@@ -120,7 +120,7 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
         return _by_status(status, error, target)
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | openai.APIResponseValidationError):
         return FailedAttempt(
-            InvalidResponse(f"{target.endpoint} sent something that is no reply: {_error_message(error)}"),
+            InvalidResponse(f"{target.endpoint} sent no valid response: {_error_message(error)}"),
             retryable=True,
         )
     if unconnected or isinstance(error, OSError) or _is_transport(error):
@@ -138,7 +138,7 @@ def classify_error(error: Exception, target: Target) -> FailedAttempt:
         return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"), retryable=True)
     if isinstance(error, ValueError | TypeError | KeyError | AttributeError | IndexError):
         return FailedAttempt(
-            InvalidResponse(f"{target.endpoint} sent a reply of an unknown shape: {error!r}"), retryable=True
+            InvalidResponse(f"{target.endpoint} sent a response of an unknown form: {error!r}"), retryable=True
         )
     return FailedAttempt(BackendError(f"{target.endpoint} failed: {_error_message(error)}"))
 

@@ -85,10 +85,10 @@ async def _open(
 
 async def _version(model: LiteLLMModel) -> str:
     try:
-        told, _ = await model.retried(lambda: version(model.wire.client))
+        reported, _ = await model.retried(lambda: version(model.wire.client))
     except (BackendError, InvalidResponse, LookupError):
         return ""
-    return f"+vllm{told}"
+    return f"+vllm{reported}"
 
 
 def _declared(target: Target, context: int | None) -> tuple[Capabilities, RequestTraits]:

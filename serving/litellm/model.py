@@ -356,7 +356,7 @@ class LiteLLMModel:
         """The error with its numbers: the prompt's tokens by the server's count, or else by LiteLLM's."""
         try:
             tokens = len(await self.ids_of(request.prompt)) if self.traits.tokenizer else None
-        except Exception:  # noqa: BLE001 (the count is for the message alone)
+        except Exception:  # noqa: BLE001 (the count is only for the message)
             tokens = None
         if tokens is None:
             all_text = (request.prompt.text or "") + "\n".join(m.content for m in request.prompt.messages)

@@ -131,17 +131,17 @@ async def connect_pooling_server(name: str, settings: Settings) -> PoolingServer
 
 
 def _target(name: str, served: str, settings: Settings) -> Target:
-    chosen = settings.providers.get(name) or settings.providers.get(_PROVIDER) or ProviderSettings()
-    base = chosen.api_base or os.environ.get(f"{_PROVIDER.upper()}_API_BASE")
+    provider_settings = settings.providers.get(name) or settings.providers.get(_PROVIDER) or ProviderSettings()
+    base = provider_settings.api_base or os.environ.get(f"{_PROVIDER.upper()}_API_BASE")
     if not served or base is None:
         raise UserError(
             f"model {name!r}: " + ("the server's address is not set" if served else "no served model is named"),
             hint=f"set api_base under [providers.{_PROVIDER}] in reason.toml, or {_PROVIDER.upper()}_API_BASE, "
             "as in http://127.0.0.1:8001/v1",
         )
-    key_env = chosen.api_key_env or f"{_PROVIDER.upper()}_API_KEY"
+    key_env = provider_settings.api_key_env or f"{_PROVIDER.upper()}_API_KEY"
     key = os.environ.get(key_env)
-    if chosen.api_key_env is not None and not key:
+    if provider_settings.api_key_env is not None and not key:
         raise UserError(f"model {name!r} needs the key in {key_env}, which is not set", hint=f"export {key_env}=…")
     return Target(
         name=name,
@@ -150,7 +150,7 @@ def _target(name: str, served: str, settings: Settings) -> Target:
         api_base=base,
         api_key=key or "none",
         key_env=key_env,
-        settings=chosen,
+        settings=provider_settings,
         parameters=frozenset(),
     )
 
@@ -158,5 +158,5 @@ def _target(name: str, served: str, settings: Settings) -> Target:
 def _only(response: dict[str, Any], field: str) -> Any:
     rows = response.get("data")
     if not isinstance(rows, list) or len(rows) != 1 or not isinstance(rows[0], dict) or field not in rows[0]:
-        raise InvalidResponse("the pooling server's reply to one input is not one result")
+        raise InvalidResponse("the pooling server did not return one result for one input")
     return rows[0][field]

@@ -93,16 +93,16 @@ def _trials(one: int, other: int) -> list[_Trial]:
     both = _call("only_tokens", ids=[one, other])
     opener = [one, other] * (TOKENS // 2)
 
-    def says(token: int) -> Callable[[Completion], bool]:
+    def repeats(token: int) -> Callable[[Completion], bool]:
         return lambda c: c.token_ids == (token,) * TOKENS
 
     return [
-        _Trial("only_tokens", (_call("only_tokens", ids=[one]),), says(one)),
+        _Trial("only_tokens", (_call("only_tokens", ids=[one]),), repeats(one)),
         # which of the two the model likes better is unknown, so each is tried
-        _Trial("forbid_tokens", (both, _call("forbid_tokens", ids=[one])), says(other)),
-        _Trial("forbid_tokens", (both, _call("forbid_tokens", ids=[other])), says(one)),
-        _Trial("steer", (both, _call("steer", ids=[one], weight=CERTAIN)), says(one)),
-        _Trial("steer", (both, _call("steer", ids=[other], weight=CERTAIN)), says(other)),
+        _Trial("forbid_tokens", (both, _call("forbid_tokens", ids=[one])), repeats(other)),
+        _Trial("forbid_tokens", (both, _call("forbid_tokens", ids=[other])), repeats(one)),
+        _Trial("steer", (both, _call("steer", ids=[one], weight=CERTAIN)), repeats(one)),
+        _Trial("steer", (both, _call("steer", ids=[other], weight=CERTAIN)), repeats(other)),
         _Trial(
             "step_control",
             (_call("step_control", opener_ids=opener, open_after_tokens=1),),
@@ -111,7 +111,7 @@ def _trials(one: int, other: int) -> list[_Trial]:
         _Trial(
             "stop_on_confidence",
             (_call("stop_on_confidence", threshold=CERTAIN, window=1, top=1, end_ids=[one]),),
-            lambda c: says(one)(c) and _extra(c, "stop_on_confidence", "stopped_at") == 0,
+            lambda c: repeats(one)(c) and _extra(c, "stop_on_confidence", "stopped_at") == 0,
         ),
         _Trial("entropy_probe", (_call("entropy_probe"),), _measured),
     ]
@@ -123,13 +123,13 @@ def _measured(made: Completion) -> bool:
     if _extra(made, "entropy_probe", "positions") != list(range(TOKENS)) or len(entropy) != TOKENS:
         return False
     rows = made.top_logprobs or ((),) * TOKENS
-    least = [min_entropy([t.logprob for t in row]) for row in rows]
-    return all(h >= low - 1e-2 for h, low in zip(entropy, least, strict=True))
+    bounds = [min_entropy([t.logprob for t in row]) for row in rows]
+    return all(h >= low - 1e-2 for h, low in zip(entropy, bounds, strict=True))
 
 
 def _extra(made: Completion, hook: str, name: str) -> Any:
-    found: Any = made.extras.get(hook) or {}
-    return found.get(name)
+    report: Any = made.extras.get(hook) or {}
+    return report.get(name)
 
 
 def _call(name: str, **args: Any) -> LogitsProcessorSpec:
@@ -138,7 +138,7 @@ def _call(name: str, **args: Any) -> LogitsProcessorSpec:
 
 PROMPT = Prompt.user("Write a word.", prefix="The word is")
 MOST_TOP = 20
-"""Alternatives that OpenAI's interface gives at most."""
+"""Maximum alternatives of OpenAI's API."""
 
 Build = Callable[[Capabilities, RequestTraits], LiteLLMModel]
 
@@ -154,10 +154,10 @@ async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
         return await model.wire.client.get("/models", cast_to=object)
 
     try:
-        reply, _ = await model.retried(call)
+        response, _ = await model.retried(call)
     except UnknownName:  # no such page
         return []
-    return [dict(m) for m in reply.get("data") or ()] if isinstance(reply, dict) else []
+    return [dict(m) for m in response.get("data") or ()] if isinstance(response, dict) else []
 
 
 def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str, Any]:
@@ -191,21 +191,21 @@ async def probe_capabilities(
     can = Capabilities(
         logprobs=True, top_logprobs=MOST_TOP, prefix=vllm, context_tokens=context_tokens, logits_processors=frozenset()
     )
-    replies: list[Completion] = []
+    completions: list[Completion] = []
     for top in (MOST_TOP, 5, 0):
         can = can.model_copy(update={"logprobs": top > 0})
         request = _request(PROMPT if vllm else plain, top=top, n=2)
         try:
             asker = build(can, traits.model_copy(update={"multi_sample": True}))
-            [replies] = await asker.generate([request])
+            [completions] = await asker.generate([request])
             break
         except BackendError:
             if top == 0:
                 raise
-    first = replies[0]
+    first = completions[0]
     shown = first.logprobs is not None
     top = (top if first.top_logprobs and any(first.top_logprobs) else 0) if shown else 0
-    many = asker.traits.multi_sample and all(r.ok for r in replies)
+    many = asker.traits.multi_sample and all(r.ok for r in completions)
     can = can.model_copy(update={"logprobs": shown, "top_logprobs": top})
     single = build(can, traits)
     [[zeroth, second]] = await single.generate([_request(PROMPT if vllm else plain, top=0, n=2)])
@@ -214,7 +214,7 @@ async def probe_capabilities(
     can = can.model_copy(update={"tools": await _shows_tools(build, can, traits)})
     if vllm:
         # with seeds that follow one another, the second sample of one request is the sample of the next seed
-        many = many and seeded and _same(replies[1], second)
+        many = many and seeded and _same(completions[1], second)
         counted = len(await single.ids_of(PROMPT)) if traits.tokenizer else None
         listed = await _listed(single)
         traits = traits.model_copy(update={"reports": listed is not None, "frame_tokens": counted or 0})
@@ -247,10 +247,10 @@ async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -
     prompts = plain, plain.model_copy(update={"tools": (TRIAL_TOOL,)})
     sampling = SamplingParams(max_tokens=1, seed=SEED, logprobs=False)
     try:
-        [[without], [beside]] = await able.generate([Request(prompt=p, sampling=sampling) for p in prompts])
+        [[without], [with_tools]] = await able.generate([Request(prompt=p, sampling=sampling) for p in prompts])
     except (BackendError, UserError):  # refused
         return False
-    return beside.ok and beside.usage.prompt_tokens > without.usage.prompt_tokens > 0
+    return with_tools.ok and with_tools.usage.prompt_tokens > without.usage.prompt_tokens > 0
 
 
 async def _holds_to_schema(build: Build, can: Capabilities, traits: RequestTraits) -> bool:

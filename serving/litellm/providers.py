@@ -174,7 +174,7 @@ def find_prices(target: Target) -> tuple[Prices, int | None]:
     known: dict[str, Any] = litellm.model_cost.get(f"{target.provider}/{target.served}") or {}
     is_own_server = target.settings.api_base is not None or target.vllm
     if not known and not is_own_server:
-        # the plain name means the provider's own service, not somebody's server that speaks its language
+        # the plain name means the provider's own service, not another server with its API
         plain = litellm.model_cost.get(target.served) or {}
         known = plain if plain.get("litellm_provider") == target.provider else {}
     if is_own_server:
@@ -255,10 +255,10 @@ def _counts(usage: Any) -> tuple[int, int, int, int] | None:
 
 def _split(total: int, weights: Sequence[int]) -> list[int]:
     """An integer split into integer parts in proportion to the weights."""
-    whole = sum(weights)
-    if whole == 0:
-        weights, whole = [1] * len(weights), len(weights)
-    marks = [total * sum(weights[: i + 1]) // whole for i in range(len(weights))]
+    total = sum(weights)
+    if total == 0:
+        weights, total = [1] * len(weights), len(weights)
+    marks = [total * sum(weights[: i + 1]) // total for i in range(len(weights))]
     return [b - a for a, b in zip([0, *marks], marks, strict=False)]
 
 

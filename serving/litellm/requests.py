@@ -75,9 +75,9 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         *((f"hook {h.name}", h.name not in can.logits_processors) for h in sampling.logits_processors),
         (f"top_logprobs={sampling.top_logprobs}", sampling.top_logprobs > can.top_logprobs),
         ("json_schema", held and not can.json_schema),
-        ("top_logprobs beside json_schema", held and sampling.top_logprobs > 0),
+        ("top_logprobs with json_schema", held and sampling.top_logprobs > 0),
         # a provider may put the schema's JSON into a call of a tool, which nothing can stand before
-        ("prefix beside json_schema", held and bool(prompt.prefix) and not traits.vllm),
+        ("prefix with json_schema", held and bool(prompt.prefix) and not traits.vllm),
         ("prefix", bool(prompt.prefix) and not can.prefix),
         ("tools", bool(prompt.tools) and not can.tools),
         (
@@ -85,7 +85,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
             prompt.tool_choice != TOOL_CHOICE_AUTO and not _takes(target, "tool_choice"),
         ),
         # what is sent as tokens is no chat to the server, which then reads no calls
-        ("tools beside raw tokens", bool(prompt.tools) and by_tokens(prompt, traits)),
+        ("tools with raw tokens", bool(prompt.tools) and by_tokens(prompt, traits)),
         ("prefix of token ids", not isinstance(prompt.prefix, str) and not traits.tokenizer),
         ("raw text prompts", prompt.text is not None and not traits.tokenizer),
         ("ignore_eos", sampling.ignore_eos and not traits.vllm),

@@ -231,7 +231,7 @@ def to_completion(
         InvalidResponse: The response is incomplete, or its numbers are invalid.
     """
     if sample.finish is None:
-        raise InvalidResponse(f"{endpoint} broke off before the end of the reply")
+        raise InvalidResponse(f"{endpoint} broke off before the end of the response")
     if sample.finish in ("abort", "error"):
         raise InvalidResponse(f"{endpoint} gave the sample up ({sample.finish})")
     if any(not call.name for call in sample.calls.values()):

@@ -38,7 +38,9 @@ async def score(
     before, waited = await model.retried(lambda: model.ids_of(prompt))
     pairs = await model.gather([_splitter(model, prompt, before, c) for c in continuations])
     salt = prompt.cache_salt
-    scored: list[ScoredContinuation] = await model.gather([_scorer(model, given, ids, salt) for given, ids in pairs])
+    scored: list[ScoredContinuation] = await model.gather(
+        [_scorer(model, context_ids, ids, salt) for context_ids, ids in pairs]
+    )
     first = scored[0]
     usage = first.usage.model_copy(update={"waited_s": first.usage.waited_s + waited})
     return [first.model_copy(update={"usage": usage}), *scored[1:]]
@@ -67,11 +69,11 @@ def _splitter(
     return split
 
 
-def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str) -> Callable[[], Any]:
+def _scorer(model: LiteLLMModel, context_ids: list[int], scored: list[int], salt: str) -> Callable[[], Any]:
     async def run() -> ScoredContinuation:
         if not scored:
             return ScoredContinuation(token_ids=(), logprobs=(), is_greedy=True)
-        ids = [*given, *scored]
+        ids = [*context_ids, *scored]
 
         async def call() -> Any:
             response = await model.wire.client.completions.create(
@@ -81,7 +83,7 @@ def _scorer(model: LiteLLMModel, given: list[int], scored: list[int], salt: str)
                 temperature=0,
                 extra_body={"prompt_logprobs": 0, **vllm_server_fields(model.target, salt)},
             )
-            return _rows(response, ids, len(given)), response.usage
+            return _rows(response, ids, len(context_ids)), response.usage
 
         (rows, usage), waited = await model.retried(call)
         cost = model.prices.cost(len(ids), 0, 1)
@@ -122,7 +124,7 @@ async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -
     Where the logits processor `entropy_probe` works, the entropy is over the complete vocabulary.
     """
     if top < 1:
-        raise UserError(f"top must be at least 1, not {top}")
+        raise UserError(f"top must be at least 1, got {top}")
     shown = model.capabilities.top_logprobs
     if not shown:
         raise CapabilityMissing("top_logprobs", model.name)
@@ -130,8 +132,8 @@ async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -
     sampling = SamplingParams(
         max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, logits_processors=hooks
     )
-    replies = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
-    return [_distribution(model, response[0]) for response in replies]
+    samples = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
+    return [_distribution(model, response[0]) for response in samples]
 
 
 def _distribution(model: LiteLLMModel, made: Completion) -> NextTokenDistribution:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES = 64 << 20
 """Maximum bytes of one event: more is no response."""
 DONE = b"[DONE]"
-"""What OpenAI's format sends in place of a last object."""
+"""Last event of a stream in OpenAI's format."""
 _EMPTY = (b"", b"\r")
 
 

@@ -38,7 +38,6 @@ class Attention(Protocol):
         """Attend.
 
         Args:
-            layer: Layer, from 0.
             qkv: `[rows, num_heads + 2 * num_kv_heads, head_dim]`, not rotated: queries, keys, values.
 
         Returns:
@@ -113,8 +112,6 @@ class AttentionMetadata:
         explicit_mask: Whether there must be a mask, over exactly the used slots.
 
     Attributes:
-        positions: Position of each token.
-        slots: Slots of the tokens.
         width: Slots that attention reads, from the first.
         is_causal: Whether the tokens are the first of the only sequence in the cache.
         mask: Additive mask `[tokens, width]`, 0 or minus infinity, in the CPU's memory; None where all of `width` is
@@ -165,8 +162,6 @@ class CacheAttention:
     """Attention of one step over KV caches: causal where a cache is empty, masked elsewhere.
 
     Args:
-        config: Sizes of the model.
-        rotary: Rotation.
         chunks: New tokens, those of one cache adjacent (`group_by_cache`); every cache must have room for them.
     """
 
@@ -315,7 +310,6 @@ def attention_with_lse(
     Args:
         query: `[heads, rows, head_dim]`.
         keys: `[heads, slots, head_dim]`, at least one slot.
-        values: Likewise.
         mask: Added to scores, `[rows, slots]`: 0 where visible, else minus infinity; every row sees a slot. None if
             all see all.
         scale: What scores are multiplied by.
@@ -376,7 +370,6 @@ def merge_attention_states(outputs: Tensor, lse: Tensor, rows: Tensor | None, nu
         lse: `[heads, parts]`, their log-sum-exps; minus infinity where nothing was visible.
         rows: `[parts]`, the row of each part; None where all rows have as many parts, none of them empty: one of each
             row, in their order, again and again.
-        num_rows: Number of rows.
 
     Returns:
         `[heads, num_rows, head_dim]`, in the format of `lse`; zero for a row that sees nothing.

@@ -71,10 +71,6 @@ class ModelConfig:
     def from_dict(cls, config: Mapping[str, Any], source: str) -> ModelConfig:
         """Read the content of a `config.json`.
 
-        Args:
-            config: The content.
-            source: Where it is from, for messages.
-
         Raises:
             DataError: It describes no decoder, or one that is not native.
         """
@@ -113,7 +109,6 @@ class ContextLimits:
     """What a model and its cache hold.
 
     Attributes:
-        model: Name of the model, for messages.
         context_length: Maximum tokens of a sequence.
         cache_slots: Tokens that the cache holds.
         vocab_size: Tokens of the vocabulary.

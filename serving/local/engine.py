@@ -122,12 +122,10 @@ class LocalModel:
         """Read a model and start its engine.
 
         Args:
-            files: The model's files.
             weight_format: "auto" is bf16 where the device has it natively, else fp32. "int4" is never chosen by "auto":
                 it is faster at few rows and changes the output of small models; it is computed only on the CPU.
             threads: Threads a step may use; None chooses (`hardware.default_threads`).
             kv_cache_bytes: Bytes for keys and values; None is a quarter of the device's free memory.
-            max_num_seqs: Maximum samples decoded together.
             device: Where it is computed: "cpu", "cuda", "cuda:1" and the like; "auto" is a GPU if torch sees one
                 through CUDA, else the CPU.
             prefixes: Where saved prefixes are stored; None is an engine without them.
@@ -210,7 +208,6 @@ class LocalModel:
         return self._scheduler.prefix_cache.nbytes
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """Sample every request in one batch (see `LanguageModel.generate`)."""
         if not any(request.prompt.tools for request in requests):
             return await self._generate(requests, listener)
         calling = ToolCallAdapter(requests, self._tokenizer, self.name, holds=self._grammars.possible)
@@ -235,13 +232,11 @@ class LocalModel:
         return results
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """One request, piece by piece (see `LanguageModel.stream`)."""
         async with aclosing(stream_of(self.generate, request)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
-        """Log-probabilities of continuations (see `LanguageModel.score`)."""
         if not continuations:
             return []
         pairs = [self._tokenizer.continuation(prompt, c) for c in continuations]
@@ -274,7 +269,6 @@ class LocalModel:
         return results
 
     async def next_token(self, prompts: Sequence[Prompt], top: int = 20) -> list[NextTokenDistribution]:
-        """Exact distributions of the next tokens (see `LanguageModel.next_token`)."""
         if top < 1:
             raise UserError(f"top must be at least 1, got {top}")
         if not prompts:
@@ -337,7 +331,6 @@ class LocalModel:
         return results[0]
 
     async def start_workers(self, config: WorkerGroupConfig) -> LocalWorkerGroup:
-        """Workers that read one another's cache (see `SupportsWorkers`)."""
         if self._decoder is None:
             raise CapabilityMissing("kv_sharing", self.name)
         return await start_worker_group(config, self._decoder, self._calls, self._tokenizer, self._eos, self._limits)

@@ -22,7 +22,6 @@ class EngineThread:
     """Runs a scheduler's steps on a thread of its own, while there is work.
 
     Args:
-        num_threads: Threads torch may use for a step.
         after_step: Called on the thread after every step: delivers what the step produced.
     """
 
@@ -100,11 +99,7 @@ class EngineThread:
 
 
 class PendingCall:
-    """A waiting call: collects what the engine's thread emits, and delivers it to the event loop once a step.
-
-    Args:
-        on_item: Called on the event loop with each item.
-    """
+    """A waiting call: collects what the engine's thread emits, and delivers it to the event loop once a step."""
 
     def __init__(self, on_item: Callable[[Any], None]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -153,11 +148,7 @@ class PendingCall:
 
 
 class CallQueue:
-    """Runs calls on an engine's thread.
-
-    Args:
-        num_threads: Threads torch may use for a step.
-    """
+    """Runs calls on an engine's thread."""
 
     def __init__(self, scheduler: Scheduler, num_threads: int) -> None:
         self._open: set[PendingCall] = set()

@@ -337,7 +337,6 @@ def convert(source: Path, directory: Path, pulling: PullTask) -> None:
     """Write `config.json`, `generation_config.json`, the tokenizer and `model.safetensors`.
 
     Args:
-        source: The GGUF file.
         directory: An existing directory; files in it are replaced.
         pulling: Receives the progress; may cancel.
 

@@ -68,9 +68,6 @@ class ThreadTuner:
 
     When the median of the last steps of a size exceeds three times the best median seen for it, something else is using
     the cores: it goes to one thread, and tries several again later.
-
-    Args:
-        num_threads: Threads to use while the machine is not busy.
     """
 
     def __init__(self, num_threads: int) -> None:

@@ -48,13 +48,11 @@ class KVCache:
     """Append-only store of keys (rotated at their absolute position) and values.
 
     Args:
-        capacity: Slots to allocate at first.
         device: Where keys and values are. The mask is bookkeeping and stays in the CPU's memory until a step needs it.
 
     Attributes:
         kv: Per layer `[2, num_kv_heads, slots, head_dim]`: keys, then values; `align_slots(capacity)` slots, zero where
             nothing was written.
-        used: Slots allocated so far.
     """
 
     def __init__(
@@ -144,7 +142,6 @@ class KVCache:
         """Of the last `count` slots, which no sequence attends to, keep some and free the others.
 
         Args:
-            count: Slots at the end of the cache.
             kept: Those of them that stay, ascending.
 
         Returns:

@@ -102,13 +102,11 @@ class LocalKVStore:
         self._lock = threading.Lock()
 
     async def save(self, name: str, prompt: Prompt) -> PinResult:
-        """See `KVStore.save`."""
         check_name(name)
         token_ids = tuple(self._tokenizer.prompt_ids(prompt))
         return await self._save(name, token_ids, prompt.cache_salt)
 
     async def restore(self, name: str, *, cache_salt: str = "") -> PinResult:
-        """See `KVStore.restore`."""
         check_name(name)
         pin = self._pins.get(name)
         if pin is not None and pin.salt == cache_salt:
@@ -118,7 +116,6 @@ class LocalKVStore:
     async def fork(
         self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = ""
     ) -> PinResult:
-        """See `KVStore.fork`."""
         check_name(name)
         check_name(new_name)
         if name == new_name:
@@ -128,7 +125,6 @@ class LocalKVStore:
         return await self._save(new_name, (*base.token_ids, *added), cache_salt)
 
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
-        """See `KVStore.drop`."""
         check_name(name)
         was_pinned = False
 
@@ -148,7 +144,6 @@ class LocalKVStore:
         await run_pull(work)
 
     async def saved(self) -> list[PrefixState]:
-        """See `KVStore.saved`."""
         states = {s.saved.name: s for s in await run_pull(self._directory.states)}
         with self._lock:
             pins = dict(self._pins)

@@ -91,13 +91,11 @@ class Decoder:
     """A decoder in one number format.
 
     Args:
-        config: Sizes of a native family.
         weights: The checkpoint, and the device.
         weight_format: "fp32", "bf16" or, on a CPU, "int4" (bf16 with 4-bit matrices in the layers).
 
     Attributes:
         dtype: Number format of what flows between matrices, and of keys and values.
-        rotary: Its rotary embedding.
 
     Raises:
         CapabilityMissing: The format cannot be computed on the device.
@@ -125,7 +123,6 @@ class Decoder:
         return cls(ModelConfig.from_directory(directory), WeightReader(directory, device), weight_format)
 
     def new_kv_cache(self, capacity: int) -> KVCache:
-        """See `CausalLM.new_kv_cache`."""
         config = self.config
         return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, capacity, self.device)
 
@@ -150,12 +147,10 @@ class Decoder:
         return 2 * self.config.num_layers * self.config.num_kv_heads * self.config.head_dim * self.dtype.itemsize
 
     def close(self) -> None:
-        """See `CausalLM.close`."""
         for attribute in ("_embedding", "_layers", "_norm", "_head"):
             self.__dict__.pop(attribute, None)
 
     def forward(self, chunks: Sequence[TokenChunk]) -> Tensor:
-        """See `CausalLM.forward`."""
         token_ids: list[int] = []
         logit_rows: list[int] = []
         for chunk in chunks:
@@ -167,9 +162,7 @@ class Decoder:
         """One forward over rows of tokens.
 
         Args:
-            token_ids: Token of each row.
             attention: Knows each row's sequence and position.
-            logit_rows: Rows whose logits are requested.
 
         Returns:
             `[logit_rows, vocab_size]`, fp32, on the model's device.

@@ -174,12 +174,7 @@ class _PinnedSequence:
 
 
 class PrefixCache:
-    """All prefix trees of an engine, under one byte budget.
-
-    Args:
-        factory: Creates caches.
-        budget: Bytes that all caches together may take.
-    """
+    """All prefix trees of an engine, under one byte budget."""
 
     def __init__(self, factory: CacheFactory, budget: int) -> None:
         self._factory, self._budget = factory, budget
@@ -259,10 +254,8 @@ class PrefixCache:
         """Start a sequence whose keys and values were computed elsewhere, in a tree of its own.
 
         Args:
-            token_ids: Its tokens.
             layers: Per layer `[2, num_kv_heads, tokens, head_dim]`, in the form of `KVCache.read`.
             call: Its call, which no other sequence has.
-            salt: Under which it is stored.
 
         Raises:
             OutOfCache: The budget is taken by running sequences.

@@ -49,8 +49,6 @@ class TokenizedParts:
     """A prompt and its continuation in tokens, and the part that each token belongs to.
 
     Attributes:
-        token_ids: Tokens of prompt and continuation.
-        num_continuation: Tokens of the continuation.
         part_of: For each token the part it belongs to; -1 for none.
         num_parts: Number of parts.
     """
@@ -155,7 +153,6 @@ class RelevanceTask(ExclusiveTask):
         )
 
     def fail(self, error: ReasonError) -> None:
-        """See `ExclusiveTask.fail`."""
         self.on_error(error)
 
 
@@ -184,7 +181,6 @@ class GradientPass:
     """Forward and backward of one sequence.
 
     Args:
-        config: Sizes of a native family.
         weights: The checkpoint, read again in each pass, and the device.
         is_cancelled: Called before each layer.
     """
@@ -204,7 +200,6 @@ class GradientPass:
         """Relevance, gradient and attention of each token of prompt and continuation.
 
         Args:
-            token_ids: Tokens of prompt and continuation.
             num_continuation: Tokens of the continuation, at least 1 and fewer than all.
 
         Raises:
@@ -240,8 +235,6 @@ class GradientPass:
         """Summed log-probability of the last `num_continuation` tokens, in nats: what `explain` derives.
 
         Args:
-            token_ids: Tokens of prompt and continuation.
-            num_continuation: Tokens of the continuation.
             scale: `[tokens - 1]`, what each token's embedding is multiplied by; None is 1. The derivative by it, at 1,
                 is gradient times input.
         """

@@ -31,13 +31,7 @@ class RopeFrequencies:
 
 
 class RotaryEmbedding:
-    """Rotation tables of any position.
-
-    Args:
-        config: Its `rope` must be set.
-        dtype: Number format of `fused_tables`.
-        device: Where the tables are.
-    """
+    """Rotation tables of any position."""
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, device: torch.device = _CPU) -> None:
         if config.rope is None:

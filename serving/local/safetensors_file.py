@@ -70,7 +70,6 @@ def write_layers(path: Path, layers: Sequence[Tensor], pulling: PullTask) -> Non
 
     Args:
         layers: Per layer `[2, num_kv_heads, tokens, head_dim]`, in one number format.
-        pulling: May cancel between layers.
 
     Raises:
         Cancelled: Cancelled; the file is incomplete.

@@ -41,8 +41,6 @@ class Sampler:
 
     Args:
         index: Sample index of the request: seeds the generator.
-        processors: The request's logits processors, by name, in order.
-        eos: Tokens that end a text, for the processors.
         lockstep_group: What the samples of a lockstep group have in common; None for a sample in none.
     """
 
@@ -135,7 +133,6 @@ def sample_tokens(
     Args:
         logits: `[rows, vocab_size]`, fp32, on any device. Processors and sampling run on the CPU: what they need is
             copied there.
-        samplers: One for each row.
         num_top: Alternatives requested for each row.
 
     Returns:

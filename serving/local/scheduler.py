@@ -57,13 +57,7 @@ class _ResumingGroup:
 
 
 class Scheduler:
-    """Chooses and runs steps; lives on one thread.
-
-    Args:
-        kv_bytes: Bytes for keys and values.
-        max_rows: Maximum sequences decoded together.
-        speculator: Drafts tokens; None drafts nothing.
-    """
+    """Chooses and runs steps; lives on one thread."""
 
     def __init__(
         self, model: CausalLM, kv_bytes: int, max_rows: int, speculator: NgramSpeculator | None = None
@@ -428,7 +422,6 @@ class Scheduler:
         """Sample the next tokens of every sequence: one, and one more for each accepted draft token.
 
         Args:
-            sequences: The sequences.
             logits: Of the step, `[requested, vocab_size]`.
             rows: For each sequence the row of logits after its last token.
             drafts: Drafts of some of them.

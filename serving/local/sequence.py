@@ -26,8 +26,6 @@ class GenerateTask:
     """One request: its prompt is computed once, and its samples fork from it.
 
     Attributes:
-        position: Position of the request in the batch.
-        eos: Tokens that end a text.
         on_chunk: Receives chunks; the last chunk of a sample carries its completion.
         on_error: Receives the error if nothing could be sampled.
         lockstep_group: All tasks of its group, itself among them, whose samples start and decode together; empty if it
@@ -86,7 +84,6 @@ class GenerateTask:
         return sequence
 
     def fail(self, error: ReasonError) -> None:
-        """See `Task.fail`."""
         self.on_error(error)
 
     def release(self) -> None:

@@ -45,12 +45,7 @@ class CacheBlock:
     Keys are rotated as if the block began at position `origin`; its position in a view is a matter of the query that
     reads it.
 
-    Args:
-        device: Where it is.
-        tokens: Tokens that there is room for at first.
-
     Attributes:
-        token_ids: Its tokens.
         kv: Per layer `[2, num_kv_heads, capacity, head_dim]`: keys, then values.
         origin: Position that its first key is rotated to.
     """
@@ -165,7 +160,6 @@ class SharedCacheAttention:
     Args:
         chunks: New tokens of each worker; no two write into one block, and no view shows a block twice. The queries and
             keys of all of them are rotated already, or of none.
-        device: Where the model is.
 
     Raises:
         ValueError: Two workers would write into one block, a view shows one twice, a chunk is empty, or rotated tokens

@@ -163,9 +163,6 @@ class NgramIndex:
 
         Args:
             tail: The last tokens of a sequence; more than `MAX_AGREEING_TOKENS + QUERY_TOKENS` of them are ignored.
-            max_tokens: Maximum draft tokens.
-            max_depth: Maximum draft tokens on one path.
-            min_probability: Less probable tokens are left out.
 
         Returns:
             The most likely tokens by the index's counts (arXiv 2312.12728 takes the most frequent ones): the
@@ -364,7 +361,6 @@ class NgramSpeculator:
     """Drafts for running sequences, from prompts and outputs under the same salt.
 
     Args:
-        eos: Tokens that end a text.
         mode: "auto" drafts where `DraftBudget` finds it worth its time and no text can change by it, one path for each
             sequence; "on" drafts all that the index makes likely, a tree; "off" never.
     """
@@ -399,7 +395,6 @@ class NgramSpeculator:
         """Draft tokens for each sequence of the next step; empty trees where there are none or they are not worth it.
 
         Args:
-            sequences: The sequences.
             max_invariant: For each, how many draft tokens leave its numbers unchanged in every bit; "on" ignores it.
         """
         if not self.is_enabled:
@@ -427,10 +422,7 @@ class NgramSpeculator:
         """Take the result of a step that prefilled nothing.
 
         Args:
-            rows: Sequences that took part.
-            drafts: Their drafts.
             accepted: Draft tokens that were sampled.
-            seconds: Time of the step.
         """
         drafted = sum(map(len, drafts))
         self._budget.observe_time(rows + drafted, seconds)

@@ -170,7 +170,6 @@ class ScoreTask:
         queue.add_prefill(Prefill(self, prompt, self.prompt_ids[prompt.num_cached :], False, on_logits))
 
     def fail(self, error: ReasonError) -> None:
-        """See `Task.fail`."""
         self.on_error(error)
 
     def release(self) -> None:
@@ -279,7 +278,6 @@ class NextTokenTask:
         queue.add_prefill(Prefill(self, sequence, self.prompt_ids[sequence.num_cached :], False, on_logits))
 
     def fail(self, error: ReasonError) -> None:
-        """See `Task.fail`."""
         self.on_error(error)
 
     def release(self) -> None:
@@ -346,7 +344,6 @@ class PinTask:
         queue.add_prefill(Prefill(self, sequence, self.prompt_ids[sequence.num_cached :], False, on_logits))
 
     def fail(self, error: ReasonError) -> None:
-        """See `Task.fail`."""
         self.on_error(error)
 
     def release(self) -> None:
@@ -394,7 +391,6 @@ class LoadPrefixTask:
         self.on_result(PinnedPrefix(sequence, (), Usage(prompt_tokens=count, cached_tokens=count)))
 
     def fail(self, error: ReasonError) -> None:
-        """See `Task.fail`."""
         self.on_error(error)
 
     def release(self) -> None:

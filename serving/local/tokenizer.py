@@ -109,7 +109,6 @@ class Tokenizer:
 
     Args:
         directory: Has `tokenizer.json`, `tokenizer_config.json`, and maybe `chat_template.jinja`.
-        model: Name of the model, for messages.
 
     Raises:
         DataError: A file is missing or broken.
@@ -289,7 +288,6 @@ class TextAssembler:
 
     Args:
         before: Tokens of the prompt (the last few are decoded along, then cut off).
-        stops: Strings that end the text.
 
     Attributes:
         text: All text that is certain.

@@ -52,11 +52,7 @@ class TransformersCache(DynamicCache):
 
 
 class TransformersModel:
-    """A transformers causal language model as a `CausalLM`.
-
-    Args:
-        model: The module, in the engine's number format.
-    """
+    """A transformers causal language model as a `CausalLM`."""
 
     def __init__(self, model: Any, config: ModelConfig, dtype: torch.dtype) -> None:
         self.config = config
@@ -97,7 +93,6 @@ class TransformersModel:
         return model
 
     def close(self) -> None:
-        """See `CausalLM.close`."""
         self.__dict__.pop("_model", None)
 
     @property
@@ -117,12 +112,10 @@ class TransformersModel:
         return 2 * self.config.num_layers * self.config.num_kv_heads * self.config.head_dim * self._dtype.itemsize
 
     def new_kv_cache(self, capacity: int) -> KVCache:
-        """See `CausalLM.new_kv_cache`."""
         config = self.config
         return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self._dtype, capacity, self.device)
 
     def forward(self, chunks: Sequence[TokenChunk]) -> Tensor:
-        """One forward pass for each cache (see `CausalLM.forward`)."""
         return torch.cat([self._forward(list(run)) for _, run in groupby(chunks, lambda chunk: id(chunk.cache))])
 
     def _forward(self, chunks: Sequence[TokenChunk]) -> Tensor:

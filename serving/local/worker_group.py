@@ -44,12 +44,8 @@ class WorkerGroupState:
         cache: Empty.
         others_header: Tokens of the header before the others' texts; none where it is not visible.
         own_header: Tokens of the header before a worker's own text; likewise.
-        processors: Logits processors of the workers, by name.
-        context_length: Maximum tokens in a worker's view.
-        reserved_slots: Slots that were reserved for the group.
 
     Attributes:
-        cache: As given.
         reserved_slots: Slots that are reserved for the group now.
     """
 
@@ -167,7 +163,6 @@ class StartGroupTask(ExclusiveTask):
         self.on_result(group)
 
     def fail(self, error: ReasonError) -> None:
-        """See `ExclusiveTask.fail`."""
         self.on_error(error)
 
 
@@ -194,7 +189,6 @@ class GroupStepTask(ExclusiveTask):
         self.on_result(self.group.run(self.step))
 
     def fail(self, error: ReasonError) -> None:
-        """See `ExclusiveTask.fail`."""
         self.on_error(error)
 
 
@@ -264,11 +258,7 @@ async def start_worker_group(
 
 
 class LocalWorkerGroup:
-    """Workers of the embedded engine behind the `WorkerGroup` protocol.
-
-    Args:
-        num_prompt: Tokens of the prompt and the headers.
-    """
+    """Workers of the embedded engine behind the `WorkerGroup` protocol."""
 
     def __init__(
         self,
@@ -291,11 +281,9 @@ class LocalWorkerGroup:
 
     @property
     def usage(self) -> Usage:
-        """See `WorkerGroup.usage`."""
         return self._usage.usage
 
     async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
-        """One pass (see `WorkerGroup.advance`)."""
         inputs = input_ids(step, self._config, self._tokenizer.encode, self._limits.check_token_ids)
         async with self._lock:
             if self._group is None:

@@ -1,6 +1,6 @@
-"""Stubs that stand for models when a stored run is replayed: the run store answers before a call reaches them.
+"""Stubs that replace models when a stored run is replayed: the run store responds before a call reaches them.
 
-A stub carries the name and the identity under which the store knows the replies of the recorded model. A call that
+A stub has the name and the identity under which the store knows the responses of the recorded model. A call that
 reaches it was not recorded.
 """
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class NotRecorded(StoreError):
-    """A replay needs a reply that the store does not have.
+    """A replay needs a response that the run store does not have.
 
     Attributes:
-        run_finished: Whether the recorded run came to its end; then the call failed there too, and the run went on.
+        run_finished: Whether the recorded run came to its end; then the call failed there too, and the run continued.
     """
 
     def __init__(self, message: str, *, run_finished: bool = False) -> None:
@@ -50,15 +50,15 @@ class ReplayStub:
         self.name, self.identity = name, identity
         self._limit, self._finished = limit, finished
 
-    def not_recorded(self, reply: str) -> ReasonError:
+    def not_recorded(self, response: str) -> ReasonError:
         """The error of a call that was not recorded: `BudgetExceeded` if a limit may be the reason.
 
         Args:
-            reply: What is missing, such as "a sample".
+            response: What is missing, such as "a sample".
         """
         if self._limit is not None:
             return BudgetExceeded(self._limit, 0, 0)
-        message = f"the run store has no recorded response of {self.name} for {reply}"
+        message = f"the run store has no recorded response of {self.name} for {response}"
         return NotRecorded(message, run_finished=self._finished)
 
     async def aclose(self) -> None:
@@ -66,7 +66,7 @@ class ReplayStub:
 
 
 class RecordedModel(ReplayStub):
-    """Stands for a language model.
+    """Stub of a language model.
 
     Args:
         capabilities: What the recorded model could do.
@@ -110,7 +110,7 @@ class RecordedModel(ReplayStub):
 
 
 class RecordedReward(ReplayStub):
-    """Stands for a reward model.
+    """Stub of a reward model.
 
     Args:
         capabilities: What the recorded model was.
@@ -134,17 +134,17 @@ class RecordedReward(ReplayStub):
         """Raise `not_recorded`."""
         raise self.not_recorded("a step score")
 
-    def most_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
+    def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         """0: a replay pays nothing."""
         return 0.0
 
 
 class RecordedEmbedding(ReplayStub):
-    """Stands for an embedding model; what was compared by its vectors is in the run store.
+    """Stub of an embedding model; the results of comparisons by its vectors are in the run store.
 
     Args:
         dimension: Length of the recorded model's vectors.
-        max_tokens: Its longest text in tokens.
+        max_tokens: Its maximum text in tokens.
     """
 
     price_known = True
@@ -175,6 +175,6 @@ class RecordedEmbedding(ReplayStub):
         """None: there is no tokenizer."""
         return None
 
-    def most_usd(self, texts: Sequence[str]) -> float:
+    def max_usd(self, texts: Sequence[str]) -> float:
         """0: a replay pays nothing."""
         return 0.0

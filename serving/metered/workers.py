@@ -18,7 +18,7 @@ from ..worker_group import GroupStep, SupportsWorkers, WorkerGroup, WorkerGroupC
 from .calls import CallInFlight, RecordedCalls
 
 STEPS_PER_RECORD = 32
-"""Steps that are stored together; so many are repeated at most if the process is killed, none if it is cancelled."""
+"""Steps of one stored record. Up to this many are repeated if the process is killed, none if it is cancelled."""
 
 
 class _RecordedStep(Frozen):
@@ -119,8 +119,8 @@ class MeteredWorkers:
         if self._group is not None or self._unsaved:
             return None  # steps after one that was not stored are not stored either
         if not self._stored or self._stored[0].step != step:
-            found = await self._run.lookup_calls([key := self._key()])
-            batch = _StepBatch.model_validate(found[key].response) if key in found else _StepBatch(steps=())
+            stored = await self._run.lookup_calls([key := self._key()])
+            batch = _StepBatch.model_validate(stored[key].response) if key in stored else _StepBatch(steps=())
             self._stored = list(batch.steps)
             if not self._stored or self._stored[0].step != step:
                 self._stored = []

@@ -1,4 +1,4 @@
-"""The models that have a short name, and what a model name means."""
+"""The models with a short name, and the meaning of a model name."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ModelLocation:
-    """What a model name means.
+    """The meaning of a model name.
 
     Attributes:
         kind: "known" (a short name), "kept" (a converted file by its name in the cache), "gguf", "directory" or "hub".
@@ -113,7 +113,7 @@ class ModelLocation:
 
 
 def locate(name: str, known: Iterable[str], kept: Iterable[str] = ()) -> ModelLocation:
-    """What a name means: a short name, then a converted file, then a path that exists or looks like one, then a hub id.
+    """The meaning of a name: a short name, a converted file, a path that exists or looks like one, or a hub id.
 
     Args:
         name: `local/…`.

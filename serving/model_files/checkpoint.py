@@ -37,7 +37,7 @@ def check_model_directory(directory: Path) -> None:
         if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
             raise DataError(
                 f"the model directory {directory} has no tokenizer",
-                hint="put the model's tokenizer.json beside its weights",
+                hint="put the model's tokenizer.json next to its weights",
             )
         for path in weight_files(directory):
             read_header(path)

@@ -72,12 +72,12 @@ def check_conversion(directory: Path, record: Conversion, name: str, cache_dir: 
 
 
 def make_conversion(
-    place: Path, source: str, fetch: Callable[[Path], tuple[Path, str]], cache_dir: Path, pulling: PullTask
+    target: Path, source: str, fetch: Callable[[Path], tuple[Path, str]], cache_dir: Path, pulling: PullTask
 ) -> Conversion:
     """Fetch and convert a GGUF file. The caller holds the lock of the position.
 
     Args:
-        place: Where the directory shall stand.
+        target: Where the directory shall stand.
         source: Where the file comes from, for people.
         fetch: Given an empty scratch directory, returns the GGUF file and its SHA-256.
         cache_dir: The cache.
@@ -93,7 +93,7 @@ def make_conversion(
         from ..local.gguf import convert
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
-    with atomic_directory(place) as directory:
+    with atomic_directory(target) as directory:
         scratch = directory / "fetched"
         scratch.mkdir()
         file, sha256 = fetch(scratch)
@@ -104,7 +104,7 @@ def make_conversion(
         (directory / _RECORD).write_text(json.dumps(record.model_dump(), indent=2) + "\n", encoding="utf-8")
     with contextlib.suppress(OSError):
         for file_name in record.files:
-            file_hash(place / file_name, cache_dir, pulling)
+            file_hash(target / file_name, cache_dir, pulling)
     return record
 
 

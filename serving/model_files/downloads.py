@@ -136,16 +136,16 @@ _POLL_S = 0.2
 
 @contextmanager
 def directory_lock(target: Path, pulling: PullTask, what: str = "model files") -> Iterator[None]:
-    """Hold the lock of a place while the block runs; waits for other processes and can be cancelled meanwhile.
+    """Hold the lock of a directory during the block; waits for other processes, and can be cancelled meanwhile.
 
     Args:
-        target: What is locked; need not exist. The lock file lies in `.locks` next to it.
-        pulling: Reports the waiting, and when to give up.
-        what: What is kept there.
+        target: The directory, which need not exist. The lock file is in `.locks` next to it.
+        pulling: Receives the waiting, and may cancel it.
+        what: Its content, for messages.
 
     Raises:
         Cancelled: Cancelled while waiting.
-        UserError: The directory must not be written.
+        UserError: The directory is not writable.
         BackendUnavailable: The disk is full.
     """
     with disk_errors(target.parent, what):
@@ -166,18 +166,18 @@ def directory_lock(target: Path, pulling: PullTask, what: str = "model files") -
 
 @contextmanager
 def atomic_directory(target: Path) -> Iterator[Path]:
-    """An empty directory that takes a place when the block ends well, and is removed when it does not.
+    """An empty directory that replaces the target if the block succeeds, and is removed if it does not.
 
-    The caller holds the lock of the position.
+    The caller holds the lock of the target.
 
     Args:
-        target: Where the directory shall stand; what is there is replaced.
+        target: The directory to replace.
 
     Yields:
         The directory to fill.
 
     Raises:
-        UserError: The directory must not be written.
+        UserError: The directory is not writable.
         BackendUnavailable: The disk is full.
     """
     clear_leftovers(target)
@@ -195,7 +195,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(target: Path) -> None:
-    """Remove what earlier attempts at a place have left. The caller holds the position's lock."""
+    """Remove the remains of earlier attempts at a target. The caller holds its lock."""
     for leftover in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

@@ -85,10 +85,10 @@ def download_wheel(package: str, version: str, directory: Path, pulling: PullTas
             ).raise_for_status()
             if len(page.content) > _MOST_PAGE_BYTES:
                 raise unreachable(requirement, "the index's page is too long")
-            found = next((link for link in _links(page) if _is_wheel(link[0], package, version)), None)
-            if found is None:
+            link = next((link for link in _links(page) if _is_wheel(link[0], package, version)), None)
+            if link is None:
                 raise unreachable(requirement, "the index has no wheel of it")
-            name, url, sha256 = found
+            name, url, sha256 = link
             return _stream(client, url, directory / name, sha256, requirement, pulling)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
         raise unreachable(requirement, str(e) or type(e).__name__) from e
@@ -98,11 +98,11 @@ def _stream(
     client: httpx.Client, url: str, target: Path, sha256: str | None, requirement: str, pulling: PullTask
 ) -> Path:
     digest = hashlib.sha256()
-    with client.stream("GET", url) as reply, target.open("wb") as sink:
-        reply.raise_for_status()
-        length = reply.headers.get("content-length", "")
+    with client.stream("GET", url) as response, target.open("wb") as sink:
+        response.raise_for_status()
+        length = response.headers.get("content-length", "")
         total = int(length) if length.isdigit() else None
-        for chunk in reply.iter_bytes(CHUNK_BYTES):
+        for chunk in response.iter_bytes(CHUNK_BYTES):
             sink.write(chunk)
             digest.update(chunk)
             pulling.report("downloading", sink.tell(), total)

@@ -1,1 +1,1 @@
-"""Reward models: what is put before them (`forms`) and the ways to run them, all behind `serving.rewards`."""
+"""Reward models: protocol and scores, their input formats, and the backends that run them."""

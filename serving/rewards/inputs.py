@@ -44,7 +44,7 @@ class RenderedInput:
 
 
 class InputFormat(Protocol):
-    """How inputs are made; one input scores all steps (`one_pass`), or the last of those given."""
+    """How inputs are made: one input scores all steps (`one_pass`), or only the last."""
 
     one_pass: bool
 
@@ -82,13 +82,13 @@ def tag_positions(ids: Sequence[int], tag: int, steps: int) -> list[int]:
     Raises:
         DataError: It is not after every step.
     """
-    found = [i for i, token in enumerate(ids) if token == tag]
-    if len(found) != steps:
+    fields = [i for i, token in enumerate(ids) if token == tag]
+    if len(fields) != steps:
         raise DataError(
-            f"the step tag stands {len(found)} times in the model's input, after {steps} steps",
+            f"the step tag stands {len(fields)} times in the model's input, after {steps} steps",
             hint="the tokenizer does not know the tag as one token, or the chat template drops it; set step_tag",
         )
-    return found
+    return fields
 
 
 class QwenFormat:
@@ -184,7 +184,7 @@ def _refuse_tag(tag: str, problem: str, steps: Sequence[str]) -> None:
 
 def _require_template(tokenizer: Any) -> None:
     if not getattr(tokenizer, "chat_template", None):
-        raise DataError("the reward model's tokenizer has no chat template", hint="put chat_template.jinja beside it")
+        raise DataError("the reward model's tokenizer has no chat template", hint="put chat_template.jinja next to its tokenizer.json")
 
 
 def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
@@ -207,13 +207,13 @@ def resolve_format(name: str, architecture: str, settings: RewardSettings) -> Re
     fitting = _fitting(architecture)
     if fitting is None:
         raise DataError(
-            f"{name} is no reward model of a known kind: its architecture is {architecture or 'not told'}",
+            f"{name} is no reward model of a known kind: its architecture is {architecture or 'unknown'}",
             hint="known: Qwen2ForProcessRewardModel, Qwen2ForRewardModel, …ForSequenceClassification, …ForCausalLM",
         )
     if settings.form != "auto":
         if settings.form != fitting:
             raise DataError(
-                f"{name}: a model of architecture {architecture} is asked in the form {fitting!r}, "
+                f"{name}: a model of architecture {architecture} has the form {fitting!r}, "
                 f"not {settings.form!r}",
                 hint=f'leave out form in [rewards."{name}"]',
             )
@@ -221,7 +221,7 @@ def resolve_format(name: str, architecture: str, settings: RewardSettings) -> Re
     if fitting == "tokens" and settings.step_tag is None and "shepherd" not in name.lower():
         raise UserError(
             f"{name} is a plain language model, and how it scores steps is not known",
-            hint=f'ask it as a judge (judge/{name}), or set form = "tokens", step_tag, good_token and bad_token '
+            hint=f'use it as a judge (judge/{name}), or set form = "tokens", step_tag, good_token and bad_token '
             f'in [rewards."{name}"]',
         )
     decided: dict[str, str] = {"form": fitting}
@@ -268,24 +268,24 @@ def inputs_of(
         limit: Maximum tokens of an input; None is no limit.
     """
     ends = [len(steps)] if form.one_pass or which == "last" else range(1, len(steps) + 1)
-    made = []
+    inputs = []
     try:
         for end in ends:
             rendered = form.render(problem, steps[:end])
             check_length(len(rendered.ids), limit)
-            made.append(rendered)
+            inputs.append(rendered)
     except ReasonError as e:
         return SolutionInputs(failure=Failure(code=e.code, message=str(e)))
     if form.one_pass and which == "last":
-        made = [RenderedInput(r.ids, r.positions[-1:]) for r in made]
-    return SolutionInputs(tuple(made))
+        inputs = [RenderedInput(r.ids, r.positions[-1:]) for r in inputs]
+    return SolutionInputs(tuple(inputs))
 
 
 def check_length(tokens: int, limit: int | None) -> None:
     """Raises `ContextTooLong` if an input does not fit the reward model."""
     if limit is not None and tokens > limit:
         raise ContextTooLong(
-            f"the reward model's input has {tokens} tokens; it takes {limit}",
+            f"the reward model's input has {tokens} tokens; its maximum is {limit}",
             tokens=tokens,
             limit=limit,
             hint="drop the oldest steps, or raise max_tokens if the model can take more",

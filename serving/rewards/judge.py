@@ -26,7 +26,7 @@ from .model import RewardCapabilities, StepScores, StepSelection, check_solution
 
 YES, NO = "Yes", "No"
 TOP = 200
-"""Alternatives looked through for the two words, where the backend shows as many."""
+"""Number of alternatives that are searched for the two words."""
 
 _QUESTION = "Is the last step right? Answer {yes} or {no}."
 
@@ -88,11 +88,11 @@ class JudgeReward:
     ) -> list[StepScores]:
         check_solutions(solutions)
         prompts, whose, results = self._prompts(problem, solutions, which)
-        made = await self._ask(prompts)
+        odds = await self._ask(prompts)
         for i, steps in enumerate(solutions):
             if i in results:
                 continue
-            answers = [made[k] for k, owner in enumerate(whose) if owner == i]
+            answers = [odds[k] for k, owner in enumerate(whose) if owner == i]
             wrong = next((a for a in answers if isinstance(a, InvalidResponse)), None)
             good = [a for a in answers if not isinstance(a, InvalidResponse)]
             if wrong is not None:
@@ -147,24 +147,24 @@ class JudgeReward:
         if not can.top_logprobs:
             return [await self._scored(prompt, None, None, Usage()) for prompt in prompts]
         top = min(TOP, can.top_logprobs)
-        told = await self._model.next_token(prompts, top)
-        return [await self._odds(prompt, token) for prompt, token in zip(prompts, told, strict=True)]
+        distribution = await self._model.next_token(prompts, top)
+        return [await self._odds(prompt, token) for prompt, token in zip(prompts, distribution, strict=True)]
 
-    async def _odds(self, prompt: Prompt, told: NextTokenDistribution) -> tuple[float, Usage] | InvalidResponse:
-        yes, no = _chance(told, self._yes), _chance(told, self._no)
+    async def _odds(self, prompt: Prompt, distribution: NextTokenDistribution) -> tuple[float, Usage] | InvalidResponse:
+        yes, no = _chance(distribution, self._yes), _chance(distribution, self._no)
         if yes is not None and no is not None:
-            return yes - no, told.usage
+            return yes - no, distribution.usage
         if self._model.capabilities.scoring:
-            return await self._scored(prompt, yes, no, told.usage)
+            return await self._scored(prompt, yes, no, distribution.usage)
         if yes is None and no is None:
             return InvalidResponse(
                 f"{self._model.name} begins its verdict neither with {self._yes!r} nor with {self._no!r}, "
-                f"among its {len(told.tokens)} most likely tokens",
+                f"among its {len(distribution.tokens)} most likely tokens",
                 hint="models that think first cannot be judges in this way",
             )
-        # The word that is not shown is at most as likely as the last one that is: the odds are at least this sure.
-        least = min(told.logprobs)
-        return (least if yes is None else yes) - (least if no is None else no), told.usage
+        # a word that is not listed is at most as likely as the last one that is: a bound of the odds
+        floor = min(distribution.logprobs)
+        return (floor if yes is None else yes) - (floor if no is None else no), distribution.usage
 
     async def _scored(
         self, prompt: Prompt, yes: float | None, no: float | None, usage: Usage
@@ -180,13 +180,15 @@ class JudgeReward:
         return yes - no, usage
 
 
-def _chance(told: NextTokenDistribution, word: str) -> float | None:
+def _chance(distribution: NextTokenDistribution, word: str) -> float | None:
     """Log-probability of all listed spellings of a word (case, leading blank); None if none is listed."""
-    wanted = word.strip().casefold()
-    found = [
-        p for t, p in zip(told.tokens, told.logprobs, strict=True) if t.strip(" \u2581\u0120\n").casefold() == wanted
+    target = word.strip().casefold()
+    logprobs = [
+        p
+        for t, p in zip(distribution.tokens, distribution.logprobs, strict=True)
+        if t.strip(" \u2581\u0120\n").casefold() == target
     ]
-    if not found:
+    if not logprobs:
         return None
-    most = max(found)
-    return most + math.log(math.fsum(math.exp(p - most) for p in found)) if most > -math.inf else most
+    top = max(logprobs)
+    return top + math.log(math.fsum(math.exp(p - top) for p in logprobs)) if top > -math.inf else top

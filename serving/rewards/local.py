@@ -133,18 +133,18 @@ class RewardNetwork:
         return [[next(odds) for _ in r.positions] for r in batch]
 
 
-def load_network(folder: Path, architecture: str, settings: RewardSettings, form: InputFormat) -> RewardNetwork:
+def load_network(directory: Path, architecture: str, settings: RewardSettings, form: InputFormat) -> RewardNetwork:
     """Load the model of a directory by its architecture.
 
     Raises:
         DataError: The directory has no complete reward model of a known kind.
     """
     if architecture in LABELS:
-        model = _load_qwen(folder, architecture, settings)
+        model = _load_qwen(directory, architecture, settings)
         return _network(model, model.hidden, lambda states: log_odds(model.logits(states)))
     if isinstance(form, TokensFormat):
-        return _load_speaking(folder, settings, form)
-    return _load_classifier(folder, settings)
+        return _load_speaking(directory, settings, form)
+    return _load_classifier(directory, settings)
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -153,18 +153,18 @@ def log_odds(logits: Tensor) -> Tensor:
     return wide[:, 0] if wide.shape[1] == 1 else wide[:, 1] - wide[:, 0]
 
 
-def _load_qwen(folder: Path, architecture: str, settings: RewardSettings) -> Any:
+def _load_qwen(directory: Path, architecture: str, settings: RewardSettings) -> Any:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(str(folder), **LOCAL_FILES_ONLY)
+    config = AutoConfig.from_pretrained(str(directory), **LOCAL_FILES_ONLY)
     config.num_labels = LABELS[architecture]
-    return load_weights(Qwen2Reward, folder, settings.dtype, settings.device, config=config)
+    return load_weights(Qwen2Reward, directory, settings.dtype, settings.device, config=config)
 
 
-def _load_speaking(folder: Path, settings: RewardSettings, form: TokensFormat) -> RewardNetwork:
+def _load_speaking(directory: Path, settings: RewardSettings, form: TokensFormat) -> RewardNetwork:
     from transformers import AutoModelForCausalLM
 
-    model = load_weights(AutoModelForCausalLM, folder, settings.dtype, settings.device)
+    model = load_weights(AutoModelForCausalLM, directory, settings.dtype, settings.device)
     if scaled := [name for name in _SCALED if getattr(model.config, name, None) is not None]:
         raise DataError(f"models whose logits are changed by {scaled[0]} cannot be token-based reward models here")
     head, good, bad = model.get_output_embeddings(), form.good, form.bad
@@ -176,12 +176,12 @@ def _load_speaking(folder: Path, settings: RewardSettings, form: TokensFormat) -
     return _network(model, _body(model), odds)
 
 
-def _load_classifier(folder: Path, settings: RewardSettings) -> RewardNetwork:
+def _load_classifier(directory: Path, settings: RewardSettings) -> RewardNetwork:
     from transformers import AutoModelForSequenceClassification
 
-    model = load_weights(AutoModelForSequenceClassification, folder, settings.dtype, settings.device)
+    model = load_weights(AutoModelForSequenceClassification, directory, settings.dtype, settings.device)
     if (labels := model.config.num_labels) not in (1, 2):
-        raise DataError(f"the classifier in {folder} has {labels} labels; an outcome model has one or two")
+        raise DataError(f"the classifier in {directory} has {labels} labels; an outcome model has one or two")
     head = getattr(model, "score", None)
     if isinstance(head, torch.nn.Module):  # a decoder: its own pooling needs a padding token that is no text's end
         score: torch.nn.Module = head
@@ -299,5 +299,5 @@ class LocalReward:
         self._network = None
 
     def _compute(self, rows: list[RenderedInput]) -> list[list[float]]:
-        assert self._network is not None  # the thread ends before the model goes
+        assert self._network is not None  # the thread ends before the model is freed
         return self._network.compute(rows)

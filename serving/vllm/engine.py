@@ -28,7 +28,6 @@ class RunningEngine:
     """A running engine and its metrics.
 
     Attributes:
-        engine: vLLM's `AsyncLLM`.
         cache_stats: Its scheduler's statistics of the prefix cache.
         events: Its KV-cache events; None if they are off.
         spec_decode_stats: Its scheduler's statistics of speculative decoding.
@@ -42,11 +41,6 @@ class RunningEngine:
 
 def start_engine(files: ModelFiles, settings: VllmSettings, prefixes: PrefixStorage | None = None) -> RunningEngine:
     """Start `AsyncLLM`; blocks for half a minute or more.
-
-    Args:
-        files: The model.
-        settings: The section `vllm`.
-        prefixes: Where prefixes are saved; None if they are not.
 
     Raises:
         UserError: vLLM is missing or refuses the settings; the script that starts it has no main guard; or workers are
@@ -98,11 +92,6 @@ def prepare_vllm() -> bool:
 
 def launch_engine(name: str, arguments: dict[str, Any], **more: Any) -> Any:
     """An `AsyncLLM` whose processes end with this program, however it ends.
-
-    Args:
-        name: The model's name.
-        arguments: Those of `AsyncEngineArgs`.
-        more: Further arguments of `from_engine_args`.
 
     Raises:
         UserError: vLLM refuses the settings.

@@ -42,10 +42,6 @@ async def stream_outputs(
     The generator must be closed (`aclosing`): only then is the abort immediate.
 
     Args:
-        engine: vLLM's `AsyncLLM`.
-        token_ids: Tokens of the prompt.
-        params: vLLM's `SamplingParams`.
-        request_id: A unique name.
         salt: Only requests with the same one reuse what it computes.
     """
     from vllm.inputs import TokensPrompt
@@ -66,13 +62,7 @@ async def last_output(engine: Any, token_ids: Sequence[int], params: Any, reques
 
 
 class CompletionBuilder:
-    """A sample while it is being generated.
-
-    Args:
-        position: Position of the request in the batch.
-        index: Sample index of the request.
-        eos: Tokens that end a text.
-    """
+    """A sample while it is being generated."""
 
     def __init__(
         self,
@@ -213,7 +203,6 @@ def next_token_requests(prompts: Sequence[Prompt], top: int, *, exact_entropy: b
     """Requests whose completions report the distributions.
 
     Args:
-        top: Alternatives to list.
         exact_entropy: Whether a logits processor can measure the entropy over the full vocabulary.
     """
     processors = (LogitsProcessorSpec(name="entropy_probe"),) if exact_entropy else ()

@@ -42,7 +42,6 @@ class KVStoreHost:
         prompt_ids: Tokens of a prompt.
         encode: Tokens of a text by itself.
         limits: What fits the engine.
-        block_tokens: Tokens in a block.
         block_bytes: Bytes of a block.
     """
 
@@ -76,9 +75,6 @@ async def transfer(
     """Send a request that asks something of the connector.
 
     Args:
-        engine: vLLM's `AsyncLLM`.
-        token_ids: The prompt.
-        request: What is asked of the connector.
         max_tokens: Tokens to generate: 1, or 2 where the workers' report is waited for.
         salt: Only requests with the same one reuse what it computes or reads.
 
@@ -113,14 +109,12 @@ class VllmKVStore:
         self._lock = asyncio.Lock()
 
     async def save(self, name: str, prompt: Prompt) -> PinResult:
-        """See `KVStore.save`. A prompt must fill a block."""
         check_name(name)
         token_ids = tuple(self._host.prompt_ids(prompt))
         async with self._lock:
             return await self._save(name, token_ids, prompt.cache_salt)
 
     async def restore(self, name: str, *, cache_salt: str = "") -> PinResult:
-        """See `KVStore.restore`."""
         check_name(name)
         async with self._lock:
             return await self._restore(name, cache_salt)
@@ -128,7 +122,6 @@ class VllmKVStore:
     async def fork(
         self, name: str, new_name: str, more: str | tuple[int, ...] = (), *, cache_salt: str = ""
     ) -> PinResult:
-        """See `KVStore.fork`."""
         check_name(name)
         if check_name(new_name) == name:
             raise UserError(f"{name!r} cannot be forked to its own name")
@@ -139,7 +132,6 @@ class VllmKVStore:
             return await self._save(new_name, base.token_ids + added, cache_salt)
 
     async def drop(self, name: str, *, keep_file: bool = False) -> None:
-        """See `KVStore.drop`."""
         check_name(name)
         async with self._lock:
             pinned = self._pins.get(name)
@@ -157,7 +149,6 @@ class VllmKVStore:
                 await self._unpin(pinned.pin)
 
     async def saved(self) -> list[PrefixState]:
-        """See `KVStore.saved`."""
         states = {s.saved.name: s for s in await run_pull(lambda cancel: self._directory.states(cancel))}
         for name, pinned in self._pins.items():
             if name in states and states[name].saved.token_ids == pinned.saved.token_ids:

@@ -214,12 +214,7 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 class PinnedBlocks:
-    """Blocks that are pinned under names.
-
-    Args:
-        pool: vLLM's block pool.
-        max_blocks: Maximum blocks that may be pinned.
-    """
+    """Blocks that are pinned under names."""
 
     def __init__(self, pool: Any, max_blocks: int) -> None:
         self._pool, self._max_blocks = pool, max_blocks
@@ -312,7 +307,6 @@ class ConnectorScheduler:
 
     Args:
         root: Directory of the prefixes; directories that a request names must be in it.
-        block_tokens: Tokens in a block.
         open_directory: Opens the directory that names are looked up in, from the workers' layout; None where names are
             not accepted.
     """
@@ -439,11 +433,6 @@ class ConnectorScheduler:
     def finish_request(self, request: Any, blocks: Sequence[int], completed: bool) -> dict[str, Any] | None:
         """A request has ended.
 
-        Args:
-            request: The request.
-            blocks: Its blocks.
-            completed: Whether it ran to its end.
-
         Returns:
             Parameters of the response; None if it asked nothing.
         """
@@ -543,11 +532,7 @@ class BlockStorage:
 
     Args:
         caches: Keys and values by layer, `[blocks, …]`.
-        num_blocks: Blocks of the engine.
-        block_tokens: Tokens in a block.
         attention: What else decides the arrangement inside a block: the device, the attention and its variant.
-        rank: Number of this worker.
-        num_workers: Workers that share the model.
     """
 
     def __init__(

@@ -22,11 +22,7 @@ SubmitGroup = Callable[[], Awaitable[None]]
 
 
 class LockstepAdmission:
-    """Admits groups of requests to one engine.
-
-    Args:
-        engine: Returns vLLM's `AsyncLLM`, or raises if it is closed.
-    """
+    """Admits groups of requests to one engine."""
 
     def __init__(self, engine: Callable[[], Any]) -> None:
         self._engine = engine
@@ -70,9 +66,6 @@ class AttemptBuffer:
     """Chunks of an attempt to start a group: held back as long as it may turn out to have failed at once.
 
     A member that is out of step generates nothing but the end of the text, from its first token on.
-
-    Args:
-        eos: Tokens that end a text.
 
     Attributes:
         has_emitted: Whether a chunk has reached the listener.

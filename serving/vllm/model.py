@@ -87,7 +87,6 @@ async def load_vllm(name: str, settings: Settings, progress: Progress | None = N
     Args:
         name: `vllm/<short name>`, `vllm/<hub id>`, `vllm/<directory>` or `vllm/<file.gguf>`, as for `local/…`.
         settings: Where the files are stored; the section `vllm`.
-        progress: Receives the progress, on another thread.
 
     Raises:
         UserError: vLLM is not installed, or refuses the settings, or the script that starts it has no main guard.
@@ -117,7 +116,6 @@ class VllmModel:
     """A language model on vLLM, in this program.
 
     Attributes:
-        name: `vllm/…`.
         identity: Fingerprint of the weights, number format, version of vLLM, and its speculative decoding.
         engine: vLLM's `AsyncLLM`; None once closed.
     """
@@ -167,12 +165,6 @@ class VllmModel:
         cls, name: str, files: ModelFiles, settings: VllmSettings, prefixes: PrefixStorage | None = None
     ) -> VllmModel:
         """Start the engine; blocks. `check_engine` should follow.
-
-        Args:
-            name: `vllm/…`.
-            files: The model.
-            settings: The section `vllm`.
-            prefixes: Where prefixes are saved; None if they are not.
 
         Raises:
             UserError: vLLM is missing or refuses the settings.
@@ -266,7 +258,6 @@ class VllmModel:
         return 0 if self.engine is None else int(self.engine.get_num_unfinished_requests())
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
-        """Sample every request in one batch (see `LanguageModel.generate`)."""
         if not any(request.prompt.tools for request in requests):
             return await self._generate(requests, listener)
         calling = ToolCallAdapter(requests, self._tokenizer, self.name, holds=self.capabilities.json_schema)
@@ -306,7 +297,6 @@ class VllmModel:
         return [[by_key[i, x] for x in request.indices] for i, request in enumerate(requests)]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
-        """One request, piece by piece (see `LanguageModel.stream`)."""
         async with aclosing(stream_of(self.generate, request)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -48,12 +48,6 @@ _RESERVED = ("model", "logits_processors", "worker_extension_cls", "logprobs_mod
 def engine_arguments(directory: Path, settings: VllmSettings, context: int | None, cpu: bool) -> dict[str, Any]:
     """Arguments of `AsyncEngineArgs`.
 
-    Args:
-        directory: The model's directory.
-        settings: The section `vllm`.
-        context: Context length of the model; None if its configuration does not say.
-        cpu: Whether vLLM runs on the CPU.
-
     Raises:
         UserError: `settings.engine` sets what the logits processors rely on, or what `speculative_method` sets.
     """
@@ -170,7 +164,6 @@ def check_speculative_request(sampling: SamplingParams, model: str, *, samples_e
     """Raises `CapabilityMissing` if a request needs what speculative decoding excludes.
 
     Args:
-        model: The model's name.
         samples_exactly: Whether this vLLM samples draft tokens from the right distribution.
     """
     missing = f"logits processor {sampling.logits_processors[0].name}" if sampling.logits_processors else ""

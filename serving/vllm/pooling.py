@@ -44,8 +44,6 @@ class PoolingEngine:
         """Start the engine; blocks for half a minute or more.
 
         Args:
-            files: The model.
-            settings: The section `vllm`.
             step_tag: Token whose rows a model that scores tokens returns; None for all other models.
 
         Raises:
@@ -65,7 +63,6 @@ class PoolingEngine:
         Cancelling aborts what is running.
 
         Args:
-            inputs: Tokens of each.
             task: vLLM's pooling task: "token_classify" or "classify".
 
         Returns:

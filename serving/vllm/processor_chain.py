@@ -111,7 +111,6 @@ class ProcessorChain:
 
         Args:
             processed: What `logits_row` returned, its processors run.
-            row: The original row.
         """
         import numpy as np
 

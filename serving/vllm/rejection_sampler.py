@@ -50,11 +50,7 @@ def expand_batch_to_tokens(
     """A number of each request, repeated for each of its draft tokens.
 
     Args:
-        x: `[requests]`.
         cu_num_tokens: Cumulative number of draft tokens, `[requests]`.
-        num_tokens: All of them.
-        replace_from: A number that is replaced.
-        replace_to: By which.
 
     Returns:
         `[num_tokens]`, of the type of `x`.

@@ -42,7 +42,6 @@ class ProcessState:
         """What a step does to the groups in it; None if there are none.
 
         Args:
-            num_requests: Rows of the batch, as requests.
             starts: Where the new tokens of each begin, and at last where they end.
             lengths: Tokens of each sequence, the new ones included.
         """

@@ -46,11 +46,6 @@ def shared_cache_arguments(
 ) -> dict[str, Any]:
     """Arguments of `AsyncEngineArgs` by which an engine's workers can share their cache.
 
-    Args:
-        directory: The model's directory.
-        version: Of vLLM.
-        arguments: The engine's other arguments.
-
     Raises:
         UserError: This version of vLLM is not a tested one; the model's cache cannot be shared; or a setting is
             incompatible.
@@ -186,7 +181,6 @@ class PassGate:
         """Check which of the released passes a step contains.
 
         Args:
-            num_scheduled: Tokens of each request in it.
             is_idle: Whether nothing is running that could make room for waiting requests.
 
         Returns:
@@ -328,10 +322,8 @@ class SharedStep:
         """Copy keys and values of a layer, and write the attention of the shared rows into the output.
 
         Args:
-            layer: Its name.
             query: `[tokens, heads, head_dim]`, rotated to the positions of the sequences.
             key: `[tokens, kv_heads, head_dim]`, likewise.
-            value: As the keys.
             output: `[tokens, heads, head_dim]`.
         """
         number = self.layers[layer]
@@ -346,14 +338,7 @@ class SharedStep:
 
 
 class GroupCaches:
-    """Keys and values of all groups of a process.
-
-    Args:
-        config: Sizes of the part of the model that is in this process.
-        layers: Names of its layers, in order.
-        dtype: Number format of keys and values.
-        device: Where they are.
-    """
+    """Keys and values of all groups of a process."""
 
     def __init__(self, config: ModelConfig, layers: Sequence[str], dtype: torch.dtype, device: torch.device) -> None:
         self._config, self._dtype, self._device = config, dtype, device
@@ -362,12 +347,7 @@ class GroupCaches:
         self._groups: dict[str, _GroupCache] = {}
 
     def step(self, rows: Sequence[WorkerRow], num_tokens: int) -> SharedStep:
-        """What a step does.
-
-        Args:
-            rows: Its requests that belong to groups.
-            num_tokens: All new tokens in it.
-        """
+        """What a step does."""
         copies: list[_BlockCopy] = []
         passes: dict[str, list[WorkerRow]] = {}
         for row in rows:

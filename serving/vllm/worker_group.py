@@ -120,7 +120,6 @@ class GroupSize:
         """Those after a pass.
 
         Args:
-            read: Tokens that each worker reads.
             moves: Workers whose text moves to the history before it, in this order.
         """
         history, own = self.history, list(self.own)
@@ -130,12 +129,7 @@ class GroupSize:
 
 
 class SharedCacheBudget:
-    """Slots that groups may take outside vLLM's cache.
-
-    Args:
-        max_bytes: Bytes that all groups may take in a process of the engine.
-        slot_bytes: Bytes of a slot there.
-    """
+    """Slots that groups may take outside vLLM's cache."""
 
     def __init__(self, max_bytes: int, slot_bytes: int) -> None:
         self._max_bytes, self._slot_bytes = max_bytes, slot_bytes
@@ -167,11 +161,7 @@ class SharedCacheBudget:
 
 
 def slot_bytes(vllm_config: Any) -> int:
-    """Bytes of a token's keys and values in all layers of one process of the engine, the largest of them.
-
-    Args:
-        vllm_config: The engine's `VllmConfig`.
-    """
+    """Bytes of a token's keys and values in all layers of one process of the engine, the largest of them."""
     model, parallel = vllm_config.model_config, vllm_config.parallel_config
     num_layers = -(-model.get_total_num_hidden_layers() // parallel.pipeline_parallel_size)
     return int(2 * num_layers * model.get_num_kv_heads(parallel) * model.get_head_size() * model.dtype.itemsize)
@@ -182,7 +172,6 @@ class WorkerGroupHost:
     """What the workers need of their model.
 
     Attributes:
-        engine: Returns vLLM's `AsyncLLM`, or raises if it is closed.
         run: Runs work concurrently that ends with the model and with each other's failure; translates vLLM's errors.
         limits: What fits the engine.
         slots: Rows of its batch.
@@ -220,10 +209,6 @@ async def start_worker_group(config: WorkerGroupConfig, host: WorkerGroupHost) -
 class VllmWorkerGroup:
     """Workers of one group, which releases the batch slots that were acquired for it.
 
-    Args:
-        lengths: Of the prompt and the headers.
-        size: Of the group's blocks.
-
     Attributes:
         counts: Passes in which they saw one another, and in which not; known once they are closed.
     """
@@ -250,7 +235,6 @@ class VllmWorkerGroup:
 
     @property
     def usage(self) -> Usage:
-        """See `WorkerGroup.usage`."""
         return self._usage.usage
 
     async def prefill(self, prompt_ids: Sequence[int], others: Sequence[int], own: Sequence[int]) -> None:
@@ -267,7 +251,6 @@ class VllmWorkerGroup:
         await self._host.run([self._sessions[w].read(prompt_ids, self._request("prompt", w)) for w in rest])
 
     async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
-        """One pass (see `WorkerGroup.advance`)."""
         inputs = input_ids(step, self._config, self._host.tokenizer.encode, self._host.limits.check_token_ids)
         async with self._lock:
             if self._closed:
@@ -399,13 +382,7 @@ class VllmWorkerGroup:
 
 
 class _Session:
-    """A request of the engine that stays, and takes one input after another.
-
-    Args:
-        engine: vLLM's `AsyncLLM`.
-        name: A unique name; what it computes is reused only under its group's name.
-        params: Creates vLLM's `SamplingParams`.
-    """
+    """A request of the engine that stays, and takes one input after another."""
 
     def __init__(self, engine: Any, name: str, params: Callable[[WorkerRequest | None], Any]) -> None:
         self._engine, self._name, self._params = engine, name, params

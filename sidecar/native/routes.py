@@ -36,7 +36,6 @@ from ..run_start import (
     events_and_error,
     run_headers,
 )
-from ..runs import is_active
 from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 from .schemas import (
     AskBody,
@@ -50,6 +49,7 @@ from .schemas import (
     RunPage,
     VerifyBody,
     detail_of,
+    is_active,
     summary_of,
 )
 

@@ -14,7 +14,6 @@ from ...core.store.protocol import RunRecord, RunStatus
 from ...core.types import MAX_QUESTION_CHARS, Answer, AnswerKind
 from ..error_objects import stored_error_object
 from ..policy import without_paths
-from ..runs import is_active
 
 MAX_DOCUMENTS = 64
 MAX_DOCUMENT_CHARS = 1_000_000
@@ -365,3 +364,10 @@ def _summary(record: RunRecord, config: RunConfig, answer: Answer | None) -> dic
         "tokens": None if answer is None else answer.usage.completion_tokens,
         "cost_usd": None if answer is None else answer.usage.cost_usd,
     }
+
+
+def is_active(record: RunRecord) -> bool:
+    """Whether a run is in flight, or will be taken up: one in the background whose process was killed is."""
+    if record.status in ("queued", "running"):
+        return True
+    return record.background and record.status == "interrupted" and record.owner is not None

@@ -88,7 +88,7 @@ def reason_report(answer: Answer) -> dict[str, Any]:
     return {
         "run_id": answer.run_id,
         "strategy": answer.strategy,
-        "ran": answer.selected_strategy,
+        "selected_strategy": answer.selected_strategy,
         "model": answer.model,
         "seed": answer.seed,
         "answer": answer.answer,

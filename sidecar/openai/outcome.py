@@ -184,7 +184,7 @@ class ChoiceRunner:
         self, app: FastAPI, caller: Caller, run_request: RunRequest, *, idempotency: str | None = None, digest: str = ""
     ) -> None:
         self.run_request = run_request
-        self._run_manager: RunManager = app.state.desk
+        self._run_manager: RunManager = app.state.run_manager
         self._caller = caller
         self._idempotency, self._digest = idempotency, digest
         self._opening = models_opening_thoughts(app)

@@ -364,7 +364,7 @@ def _add_call(messages: list[ChatMessage], item: InputItem, location: str) -> No
         messages.append(ChatMessage(role="assistant", tool_calls=(call,)))
 
 
-Treatment = Literal["honoured", "ignored", "refused"]
+Treatment = Literal["supported", "ignored", "refused"]
 
 
 @dataclass(frozen=True)
@@ -372,8 +372,8 @@ class FieldRule:
     """What becomes of a field.
 
     Attributes:
-        treatment: Whether it is honoured, ignored or refused.
-        why: How it is honoured, why it may be ignored, or why it is refused.
+        treatment: Whether it is supported, ignored or refused.
+        why: How it is supported, why it may be ignored, or why it is refused.
         neutral: Values of a refused field that ask for nothing, and so are taken: clients send them unasked.
         instead: What to do instead of a refused field.
     """
@@ -385,7 +385,7 @@ class FieldRule:
 
 
 def _supported(why: str) -> FieldRule:
-    return FieldRule("honoured", why)
+    return FieldRule("supported", why)
 
 
 def _ignored(why: str) -> FieldRule:
@@ -396,76 +396,76 @@ def _refused(why: str, *neutral: Any, instead: str = "leave it out") -> FieldRul
     return FieldRule("refused", why, neutral, instead)
 
 
-_MANY_CALLS = "an answer is made of many model calls"
-_NO_LOGPROBS = f"{_MANY_CALLS}, and chosen among them: its tokens have no one distribution"
+_MANY_CALLS = "an answer takes many model calls"
+_NO_LOGPROBS = f"{_MANY_CALLS}, so its tokens have no single distribution"
 _TEXT_ONLY = "strategies read and write text"
 _PENALTY = "no strategy has a parameter of that meaning"
-_CACHE = "prefixes are kept by what they are, and shared within a key's own requests"
+_CACHE = "prefixes are cached by content, and shared among the requests of a key"
 
 SHARED: dict[str, FieldRule] = {
     "model": _supported("`reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers"),
     "stream": _supported("server-sent events"),
     "temperature": _supported("the strategy's parameter of that name; refused where it has none"),
-    "top_p": _supported("likewise; 1 is taken everywhere"),
-    "tools": _supported("functions; by strategies that take tools, others refuse them"),
+    "top_p": _supported("likewise; 1 is accepted everywhere"),
+    "tools": _supported("functions; strategies without tools reject them"),
     "tool_choice": _supported("`auto`, `none`, `required` or a function"),
-    "parallel_tool_calls": _supported("with `false`, of several calls the first alone is returned"),
+    "parallel_tool_calls": _supported("with `false`, only the first of several calls is returned"),
     "metadata": _supported("kept with the run"),
     "user": _supported("kept with the run"),
     "safety_identifier": _supported("kept with the run"),
-    "reason": _supported("our own object: strategy, parameters, budget, verify and the like"),
+    "reason": _supported("our own object: strategy, parameters, budget, verify, …"),
     "store": _ignored("every run is kept in the run store"),
-    "service_tier": _ignored("there is one"),
+    "service_tier": _ignored("there is one tier"),
     "prompt_cache_key": _ignored(_CACHE),
     "prompt_cache_options": _ignored(_CACHE),
     "prompt_cache_retention": _ignored(_CACHE),
     "top_logprobs": _refused(_NO_LOGPROBS, 0, instead="`reason runs show RUN` has the samples' own"),
-    "moderation": _refused("nothing is moderated here"),
+    "moderation": _refused("the server does not moderate"),
 }
 """Fields that both endpoints have."""
 
 CHAT: dict[str, FieldRule] = {
     "messages": _supported("roles developer, system, user, assistant and tool; content as text or parts of type text"),
     **SHARED,
-    "n": _supported("independent runs with seeds of their own, all counted in `usage`"),
+    "n": _supported("independent runs with different seeds, all counted in `usage`"),
     "stream_options": _supported("`include_usage`"),
-    "max_tokens": _supported("most tokens of the reply that becomes the answer, or of the whole run (see below)"),
-    "max_completion_tokens": _supported("the same; the newer name"),
-    "stop": _supported("`content` ends before the first of them"),
+    "max_tokens": _supported("maximum tokens of the completion that becomes the answer, or of the run (see below)"),
+    "max_completion_tokens": _supported("the newer name of `max_tokens`"),
+    "stop": _supported("`content` ends before the first stop string"),
     "seed": _supported("the run's seed, from which every random choice follows"),
-    "response_format": _supported("`text`; `json_schema` by `cot`, which writes it behind its chain, others refuse it"),
-    "reasoning_effort": _ignored("strategy, parameters and budget say how much is thought"),
+    "response_format": _supported("`text`; `json_schema` with `cot`, which writes it after its chain; others reject it"),
+    "reasoning_effort": _ignored("strategy, parameters and budget set the effort"),
     "logprobs": _refused(_NO_LOGPROBS, False, instead="`reason runs show RUN` has the samples' own"),
     "logit_bias": _refused(f"{_MANY_CALLS}, and tokens differ from model to model", {}),
     "frequency_penalty": _refused(_PENALTY, 0),
     "presence_penalty": _refused(_PENALTY, 0),
     "audio": _refused(_TEXT_ONLY),
     "modalities": _refused(_TEXT_ONLY, ["text"]),
-    "prediction": _refused("no text is predicted for a model"),
-    "functions": _refused("this is the form before tools", [], instead="use tools"),
-    "function_call": _refused("this is the form before tools", "none", instead="use tool_choice"),
-    "verbosity": _refused("no strategy has a parameter of that meaning", "medium", instead="ask for it in words"),
-    "web_search_options": _refused("nothing is looked up in the web", instead="use a strategy that asks brains"),
+    "prediction": _refused("predicted outputs are not used"),
+    "functions": _refused("the form that preceded tools", [], instead="use tools"),
+    "function_call": _refused("the form that preceded tools", "none", instead="use tool_choice"),
+    "verbosity": _refused("no strategy has a parameter of that meaning", "medium", instead="ask for it in the prompt"),
+    "web_search_options": _refused("there is no web search", instead="use a strategy with knowledge sources"),
 }
 """Fields of `POST /v1/chat/completions`."""
 
 RESPONSES: dict[str, FieldRule] = {
-    "input": _supported("a text, or messages, function calls and their outputs; content of type text alone"),
+    "input": _supported("a text, or messages, function calls and their outputs; content of type text only"),
     "instructions": _supported("a system message"),
-    "previous_response_id": _supported("the conversation goes on from there, without that response's instructions"),
+    "previous_response_id": _supported("the conversation continues from there, without that response's instructions"),
     **SHARED,
     "max_output_tokens": _supported("as `max_completion_tokens` of chat completions"),
     "text": _supported("`format` as `response_format` of chat completions"),
-    "reasoning": _ignored("strategy, parameters and budget say how much is thought; thoughts are always told"),
-    "include": _ignored("there is nothing to be included that is not there"),
+    "reasoning": _ignored("strategy, parameters and budget set the effort; thoughts are always returned"),
+    "include": _ignored("everything is included already"),
     "stream_options": _ignored("events are not padded"),
-    "truncation": _refused("a conversation that does not fit is an error, and never cut", "disabled"),
-    "background": _refused("a response is waited for", False, instead="`POST /v1/runs` starts a run in the background"),
-    "background_options": _refused("a response is waited for"),
-    "conversation": _refused("no conversation is kept here", instead="send the whole conversation as input"),
-    "context_management": _refused("no conversation is kept here"),
+    "truncation": _refused("a conversation that does not fit is an error", "disabled"),
+    "background": _refused("responses are synchronous", False, instead="`POST /v1/runs` starts a background run"),
+    "background_options": _refused("responses are synchronous"),
+    "conversation": _refused("conversations are not stored", instead="send the conversation as input"),
+    "context_management": _refused("conversations are not stored"),
     "max_tool_calls": _refused("tools are called by the client"),
-    "prompt": _refused("no prompts are kept here", instead="send the text as input"),
+    "prompt": _refused("prompts are not stored", instead="send the text as input"),
     "image": _refused(_TEXT_ONLY),
     "access_programs": _refused("there are none"),
 }
@@ -490,8 +490,8 @@ def reject_fields(fields: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> 
 
 def field_table(rules: Mapping[str, FieldRule]) -> str:
     """The table as it is in the documentation (Markdown)."""
-    order: tuple[Treatment, ...] = ("honoured", "ignored", "refused")
-    rows = ["| field | what becomes of it | how, or why |", "| --- | --- | --- |"]
+    order: tuple[Treatment, ...] = ("supported", "ignored", "refused")
+    rows = ["| field | treatment | how, or why |", "| --- | --- | --- |"]
     for treatment in order:
         for name, rule in rules.items():
             if rule.treatment == treatment:

@@ -275,7 +275,7 @@ def line_of(event: Event) -> str:
             return f"{search}: {len(expanded)} expanded, {len(nodes)} nodes told{full_text}{best_score}."
         case MemoryAssociated(node=node, items=items, snippets=snippets):
             return f"Knowledge for node {node}: {len(items)} pieces kept, {snippets} found."
-        case StepRouted(index=index, model=model, why=why):
+        case StepRouted(index=index, model=model, reason=why):
             return f"Step {index + 1} was written by {model}" + (f" ({why})." if why else ".")
         case OpinionGiven(juror=juror):
             return f"Juror {juror + 1} has given an opinion."

@@ -15,7 +15,7 @@ from reason.core.settings import (
     jurors_of,
     load_settings,
     models_by_role,
-    settings_of_roles,
+    settings_for_models,
 )
 from reason.core.types import Document
 from reason.verify.types import Support
@@ -174,7 +174,7 @@ def test_roles_and_settings_are_inverse():
     settings = Settings(model="m", judge_model="j", jurors=("a", "b", "a"), chair_model="c")
     models = models_by_role(settings, {"jury", "chair", "judge", "small"})
     assert jurors_of(models) == ("a", "b", "a")
-    back = settings.model_copy(update=settings_of_roles(models))
+    back = settings.model_copy(update=settings_for_models(models))
     assert back == settings
     assert models_by_role(settings, ()) == {"main": "m"}
     assert models_by_role(settings, {"judge"}) == {"main": "m", "judge": "j"}

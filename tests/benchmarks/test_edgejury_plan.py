@@ -8,7 +8,7 @@ import edgejury_table
 import pytest
 from edgejury_table import equal_calls, jurors_words
 from reason.core.types import Question
-from reason.evals.sweep import read_sweep, expand_sweep
+from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.jurors import answer_prompt
 

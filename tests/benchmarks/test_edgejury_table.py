@@ -69,7 +69,9 @@ def chair(prompt: str) -> str:
 def jurors():
     """Three models: the first likes the first place, the second knows one thing, the third two, and is the chair."""
     said = {ONE: first_option, TWO: knows(0), THREE: knows(0, 1)}
-    return {name: model(ScriptedJuror(opinion=opinion, mark=mark, chair=chair), name=name) for name, opinion in said.items()}
+    return {
+        name: model(ScriptedJuror(opinion=opinion, mark=mark, chair=chair), name=name) for name, opinion in said.items()
+    }
 
 
 def table(*arguments, monkeypatch, capsys) -> str:

@@ -11,7 +11,7 @@ import pytest
 import rlot_table
 from reason.cli.main import main
 from reason.core.events import StrategyNote
-from reason.evals.sweep import read_sweep, runs_of
+from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.rlot.navigator import DuelingNetwork, Navigator, save_navigator
 from reason.serving.metered import model as metered_module
 from rlot_table import Chains, chains_in
@@ -54,7 +54,7 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     assert [d.name for d in sweep.dataset] == ["gsm8k"]
     assert sweep.dataset[0].limit == 30
     assert read_sweep(out / "my.toml").dataset[0].options == {"kind": "number"}
-    methods = [(r.strategy, r.parameters.get("policy"), r.parameters.get("n")) for r in runs_of(sweep)]
+    methods = [(r.strategy, r.parameters.get("policy"), r.parameters.get("n")) for r in expand_sweep(sweep)]
     each = [
         ("self-consistency", None, 4),
         ("self-consistency", None, 1),
@@ -78,7 +78,7 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
         out,
         **how,
     )
-    runs = runs_of(read_sweep(out / "gsm8k.toml"))
+    runs = expand_sweep(read_sweep(out / "gsm8k.toml"))
     assert {r.models.reward for r in runs} == {"x/y"}
     learned = [r.parameters for r in runs if r.parameters.get("policy") == "learned"]
     assert [(p["n_votes"], p["max_blocks"], p["navigator"]) for p in learned] == [

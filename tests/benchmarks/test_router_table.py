@@ -11,7 +11,7 @@ import router_table
 from reason.cli.main import main
 from reason.core.settings import Settings
 from reason.evals.results import RowLedger, RowTiming
-from reason.evals.sweep import read_sweep, runs_of
+from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.strategy import create_strategy
 from reason.routers.latency import Observation
 from router_table import Watched, probe_rows, seconds, share_cells, speeds, text_share, thrown_away, tokens_of
@@ -44,7 +44,7 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     assert read_sweep(out / "my.toml").dataset[0].options == {"kind": "number"}
     sweep = read_sweep(out / "gsm8k.toml")
     assert (sweep.dataset[0].name, sweep.dataset[0].limit) == ("gsm8k", 30)
-    runs = runs_of(sweep)
+    runs = expand_sweep(sweep)
     assert {(r.models.main, r.models.small) for r in runs} == {(LARGE, SMALL)}
     pair, question = str(Path("pair.json").absolute()), str(Path("q.json").absolute())
     steps = {"max_step_tokens": 64}
@@ -61,7 +61,7 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     expected += [("cascade", {**cascade, "calibration": str(Path("map.json").absolute())})]
     expected += [("question-router", {"router": question}), ("question-router", {"router": question, "rate": 0.3})]
     assert [(r.strategy, r.parameters) for r in runs] == expected
-    (alone,) = runs_of(read_sweep(out / "gsm8k-small.toml"))
+    (alone,) = expand_sweep(read_sweep(out / "gsm8k-small.toml"))
     assert (alone.strategy, alone.models.main, alone.models.small) == ("cot", SMALL, None)
     for strategy, parameters in expected[:7]:  # those that need no file are as the strategies take them
         if "router" not in parameters:

@@ -197,6 +197,6 @@ def test_knowledge_source_is_refused_by_strategies_without_retrieval(
     model = scripted()
     status, out, err = cli("ask", "?", "--context", str(tmp_path))
     assert (status, out) == (2, "")
-    assert "cot looks nothing up" in err
+    assert "cot uses no knowledge sources" in err
     assert "coat" in err
     assert model.generate_calls == []

@@ -38,7 +38,7 @@ def test_claims_are_listed_under_the_answer(cli: Cli, scripted: Scripted, facts:
         "[2] refuted 0.88  Barcelona is the capital of Spain.",
         '    facts.md:32-63 "Madrid is the capital of Spain."',
     ]
-    assert "words alone" in err
+    assert "by their words only" in err
 
 
 def test_narrow_terminal_wraps_the_claims(
@@ -107,4 +107,4 @@ def test_usage_errors_are_one_line(cli: Cli, scripted: Scripted, facts: Path) ->
     assert "'other', which is not named" in refused("--verify", "davinci", "--verify-set", "other.k=3")
     assert "davinci parameter k = 0" in refused("--verify", "davinci", "--verify-set", "davinci.k=0")
     assert "add --verify davinci" in refused("--evidence", "facts.md")
-    assert "there is no" in refused(*VERIFY[:4], "--evidence", "nowhere")
+    assert "does not exist" in refused(*VERIFY[:4], "--evidence", "nowhere")

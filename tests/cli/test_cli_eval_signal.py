@@ -58,5 +58,5 @@ def test_runs_without_a_signal_are_refused(cli) -> None:
     write_run(judged_rows(5, skill=1.0), Path("few"))
     status, _, err = cli("eval", "signal", "few")
     assert status == 2
-    assert "at least 20 questions; the run has 5" in err
+    assert "at least 20 questions, got 5" in err
     assert cli("eval", "signal", "missing")[0] == 2

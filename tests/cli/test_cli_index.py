@@ -52,13 +52,13 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert (status, out) == (0, "")
     lines = err.splitlines()
     assert lines[0] == "reading"
-    assert lines[-1] == "the index i has 4 passages of 2 documents: 2 new, 0 changed, 0 as before"
+    assert lines[-1] == "the index i has 4 passages of 2 documents: 2 new, 0 changed, 0 unchanged"
     status, out, err = cli("index", "show", "i")
     assert (status, err) == (0, "")
     shown = {line[:16].strip(): line[16:].strip() for line in out.splitlines()}
     assert shown["passages"] == "4"
     assert shown["documents"] == "2"
-    assert shown["embedding model"] == "none: searched by words alone"
+    assert shown["embedding model"] == "none: lexical search only"
     assert shown["cut"] == "at most 64 words, 24 of them shared"
     assert [line.split() for line in out.splitlines()[-2:]] == [["docs/b.jsonl", "3"], ["docs/a.md", "1"]]
     (documents / "c.txt").write_text("More.")
@@ -82,7 +82,7 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert "1 documents are no longer there, but still in the index; --prune takes them out: docs/a.md" in err
     status, out, err = cli("index", "add", "i", "docs", "--prune")
     assert "1 documents are taken out: docs/a.md" in err
-    assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 as before"
+    assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
 
 
 def test_embedding_model_is_that_of_the_index(cli: Cli, documents: Path, opened: list[str | None]) -> None:
@@ -135,7 +135,7 @@ def test_ctrl_c_reports_saved_work_and_resumes(documents: Path, home: Path) -> N
     out, err = child.communicate(timeout=60)
     assert (child.returncode, out) == (130, "")
     assert "the index i is not finished:" in err.splitlines()[-1]
-    assert "passages saved (run the same again: it goes on)" in err.splitlines()[-1]
+    assert "passages saved (run the same command again to resume)" in err.splitlines()[-1]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0
     assert "the index i has 25,004 passages of 3 documents" in done.stderr

@@ -59,7 +59,7 @@ def test_all_key_options_are_stored(cli):
         "expires": key.created + 90 * 86_400,
         "revoked": None,
         "scopes": ["admin", "read"],
-        "state": "good",
+        "state": "valid",
     }
     assert "5/min, 2 at once, 1000 tokens/day, 2.5 USD/day" in " ".join(cli("keys")[1].split())
 
@@ -78,7 +78,7 @@ def test_keys_share_runs_only_with_an_explicit_tenant(cli):
     cli("keys", "create", "robot")
     status, out, err = cli("keys", "create", "robot")
     assert (status, out) == (2, "")
-    assert "a key of tenant 'robot' is or was there already" in err
+    assert "the tenant 'robot' already has a key, or had one" in err
     assert cli("keys", "create", "second", "--tenant", "robot")[0] == 0
 
 
@@ -86,13 +86,13 @@ def test_keys_share_runs_only_with_an_explicit_tenant(cli):
     ("options", "expected_text"),
     [
         (["x", "--scope", "write"], "unknown scope 'write'"),
-        (["x", "--expires", "soon"], "--expires 'soon' is no time"),
-        (["x", "--expires", "0d"], "--expires '0d' is no time"),
+        (["x", "--expires", "soon"], "--expires 'soon' is not a duration"),
+        (["x", "--expires", "0d"], "--expires '0d' is not a duration"),
         (["x", "--usd-per-day", "0"], "would allow nothing"),
-        (["x", "--usd-per-day", "inf"], "is no amount"),
+        (["x", "--usd-per-day", "inf"], "must be finite, got inf"),
         (["x", "--rpm", "0"], "--rpm"),
-        (["x", "--tenant", " "], "empty tenant"),
-        ([" "], "give 1 to 200 characters"),
+        (["x", "--tenant", " "], "--tenant is empty"),
+        ([" "], "use 1 to 200 characters"),
         ([], "Missing argument"),
     ],
 )

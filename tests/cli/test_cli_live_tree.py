@@ -43,14 +43,14 @@ def test_the_tree_of_thoughts_grows() -> None:
     assert drawn(after(*events[:3])) == []  # no node of it was told
     assert drawn(after(*events[:4])) == [
         "",
-        "   score     V     N  ▸ continued last   ★ best so far",
+        "   score     V     N  ▸ expanded last   ★ best so far",
         "▸      -  0.55     2  ● start",
         "    0.30  0.30     1  ├─○ Ida Holm was a painter.",
         " ★  0.80  0.80     1  ○ Ida Holm was born in Ekeby.  +2 notes",
     ]
     assert drawn(after(*events[:6])) == [
         "",
-        "   score     V     N  ▸ continued last   ★ best so far",
+        "   score     V     N  ▸ expanded last   ★ best so far",
         "       -  0.62     4  ● start",
         "    0.30  0.30     1  ├─○ Ida Holm was a painter.",
         "▸   0.80  0.73     3  ● Ida Holm was born in Ekeby.  +2 notes",
@@ -70,7 +70,7 @@ def test_the_tree_of_thoughts_grows() -> None:
 def test_without_statistics_only_the_score_is_shown() -> None:
     assert drawn(after(*search_events(ended=False)), height=22) == [
         "",
-        "   score  ▸ continued last   ★ best so far",
+        "   score  ▸ expanded last   ★ best so far",
         "       -  ● +9 start",
         "    0.93  ● +5 First, count the crossings: 7 before noon and 5 after noon make …",
         "    0.91  ● +1 With 18 cars each time, that would be 12 * 18 = 216 cars.",

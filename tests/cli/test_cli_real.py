@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def real(process: Process, smollm2_files: Any) -> Process:
     """Starts the command with the user's own cache of models."""
-    cache: Path = smollm2_files.folder.parents[1]
+    cache: Path = smollm2_files.directory.parents[1]
 
     def start(*arguments: str) -> subprocess.Popen[str]:
         return process(*arguments, REASON_CACHE_DIR=str(cache))

@@ -67,7 +67,7 @@ def test_a_search_is_drawn() -> None:
     )
     marked = [line for line in rendered if line.startswith("✓")]
     assert [line.split()[1] for line in marked] == ["0", "1", "2", "3", "4"]  # the chosen path, without any colour
-    assert "left out" not in "".join(lines)
+    assert "hidden" not in "".join(lines)
     assert all(len(line) <= 110 for line in lines)
 
 
@@ -85,7 +85,7 @@ def test_nodes_far_from_the_chosen_path_are_hidden_first() -> None:
     lines = printed(search_trees(search_events()), most=3)
     rendered = rows(lines)
     assert len(rendered) == 5 + 3
-    assert "16 nodes left out (+n: as many below that node); --all shows them" in lines
+    assert "16 nodes hidden (+n: hidden below that node); --all shows them" in lines
     # of the path's neighbours the best three, each with what was found below it
     assert [line.split("├─")[1][:24] for line in rendered if "├─" in line] == [
         "● +6 Before noon the fer",
@@ -99,7 +99,7 @@ def test_nodes_far_from_the_chosen_path_are_hidden_first() -> None:
 
 def test_hidden_trees_are_counted() -> None:
     lines = printed([tree_of([None, 0, None, 2, 2, None], chosen=1, score=0.5)], most=0)
-    assert "4 nodes left out (+n: as many below that node, 4 under starts that are left out); --all shows them" in lines
+    assert "4 nodes hidden (+n: hidden below that node, 4 under hidden roots); --all shows them" in lines
     assert len(rows(lines)) == 2
 
 
@@ -119,8 +119,8 @@ def test_marks() -> None:
         "     1      -      -       -  ├─○ open",
         "     1   1.00      -       -  ├─■ complete",
         "     1   0.10      -       -  ├─◆ asked for",
-        "     1      -      -       -  ○ [nothing but white space]",
-        "     0      -      -       -  ○ [continues node 9, which was not told] lost",
+        "     1      -      -       -  ○ [white space only]",
+        "     0      -      -       -  ○ [continues node 9, which was not reported] lost",
     ):
         assert line in lines
     assert "none was chosen" in lines[1]
@@ -136,8 +136,8 @@ def test_searches_are_printed_in_order_including_empty_ones() -> None:
     assert heads == ["search 1: a", "search 2: b", "search 3: c"]
     assert lines[lines.index("search 2: b") + 1].startswith("not ended, 24 nodes")
     facts, what = lines[lines.index("search 3: c") + 1 :][:2]
-    assert facts == "stopped: budget, 0 nodes, 0 complete, 0 expanded, the chosen node 4 was not told"
-    assert what == "no node of it was told"
+    assert facts == "stopped: budget, 0 nodes, 0 complete, 0 expanded, the chosen node 4 was not reported"
+    assert what == "no nodes were reported"
 
 
 def test_values_have_columns_that_are_dropped_for_the_text() -> None:
@@ -244,7 +244,7 @@ def test_resumed_run_repeats_its_notes() -> None:
     other = (AssociatedItem(text="other"),)
     interrupted = noted_events()[:4]
     assert notes_of(begun(), *interrupted, begun(), *noted_events(notes=other)) == [{1: other}]
-    # what was not told again stays as it was
+    # what was not reported again stays as it was
     assert notes_of(begun(), *interrupted, begun(), *noted_events(notes=other)[:2]) == [{1: NOTES}]
 
 
@@ -321,9 +321,9 @@ def test_the_tree_of_a_stored_run(cli: Cli, ferry: str) -> None:
     assert out.startswith("search 1: best-first\nstopped: done, 24 nodes")
     assert sum(line.startswith("✓ ") for line in out.splitlines()) == 5 + 1  # and the legend
     assert "\x1b" not in out
-    assert "left out" not in out
+    assert "hidden" not in out
     few = cli("runs", "show", ferry, "--tree", "--max-nodes", "2")[1]
-    assert "17 nodes left out" in few
+    assert "17 nodes hidden" in few
     assert cli("runs", "show", ferry, "--tree", "--max-nodes", "2", "--all")[1] == out
 
 
@@ -364,7 +364,7 @@ def test_tree_of_a_run_without_a_search_is_refused(cli: Cli, scripted: Scripted)
     for flags in ([], ["--json"]):
         status, out, err = cli("runs", "show", run, "--tree", *flags)
         assert (status, out) == (2, "")
-        assert f"the run {run} has searched no tree: its strategy is cot" in err
+        assert f"the run {run} has no search tree: its strategy is cot" in err
 
 
 def test_the_page_of_a_stored_run_has_its_tree(cli: Cli, ferry: str, home: Path) -> None:

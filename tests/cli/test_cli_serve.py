@@ -25,7 +25,7 @@ def test_the_help_names_the_options(cli):
 def test_public_address_needs_keys(cli, home, flags):
     status, _, err = cli("serve", "--host", "0.0.0.0", "--port", "0", "--store", str(home / "s.sqlite3"), *flags)
     assert status == 2
-    assert "0.0.0.0 can be reached by others" in err
+    assert "0.0.0.0 is a public address" in err
     assert ("--no-auth" in err) if flags else ("reason keys create" in err)
 
 
@@ -51,7 +51,7 @@ def test_expired_and_revoked_keys_do_not_count(cli, home, expires, revoked):
     asyncio.run(add())
     status, _, err = cli("serve", "--host", "0.0.0.0", "--port", "0", "--store", str(path))
     assert status == 2
-    assert "there is no key" in err
+    assert "there is no API key" in err
 
 
 def test_port_in_use_is_an_error(cli, home):
@@ -74,7 +74,7 @@ def test_unavailable_model_ends_the_server_with_one_line(cli, home):
 
 def test_missing_key_is_a_warning_with_the_remedy(cli, home):
     _, _, err = cli("serve", "--port", "0", "--model", "no-such", "--store", str(home / "s.sqlite3"))
-    assert "there is no key yet" in err
+    assert "there is no API key yet" in err
 
 
 def workers_of(parent):

@@ -222,7 +222,7 @@ def record(n, *, correct=True, length=2, episode_return=0.81, epsilon=0.5):
 def test_progress_averages_the_last_episodes(monkeypatch):
     now = 100.0
     progress = TrainProgress(lambda: now)
-    progress.begin(200, [record(i, correct=False, length=5, episode_return=0.0) for i in range(1, 101)], 17)
+    progress.begin(200, [record(i, correct=False, length=5, episode_return=0.0) for i in range(1, 101)])
     assert progress.line() == "100/200 episodes, return 0.000, right 0.0%, 5.00 blocks, epsilon 0.50"
     for i in range(50):
         progress.episode(record(101 + i, epsilon=0.25))
@@ -242,10 +242,10 @@ def test_progress_averages_the_last_episodes(monkeypatch):
 def test_training_view_prints_plain_lines(capsys):
     now = 0.0
     view = TrainView(lambda: now)
-    view.asking(2)
-    view.asked(False)
+    view.begin_direct(2)
+    view.direct_answer(False)
     now = 31.0
-    view.asked(True)
+    view.direct_answer(True)
     assert "direct answers 2/2, 1 hard" in capsys.readouterr().err
     view.begin(10, [], 3)
     view.episode(record(1))
@@ -266,7 +266,7 @@ def test_training_view_prints_lines_before_the_first_episode(capsys):
     now = 0.0
     view = TrainView(lambda: now)
     view.begin(10, [], 3)
-    view.validating(32)
+    view.begin_validation(32)
     sample = Completion(text="x", token_ids=(), finish_reason="stop", usage=Usage(completion_tokens=60), sample_index=0)
     now = 31.0
     view.event(SampleFinished(request=0, sample=0, completion=sample))

@@ -69,7 +69,7 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     assert status == 0, err
     assert "cot max_tokens=30" in out
     assert "cross-validation, 60 questions" in out
-    assert "auto less it [95%]" in out
+    assert "auto - arm [95%]" in out
     assert "kept back" not in out
     assert "60 questions of sums" in err
     file = load_auto_router_file(Path("auto.json"))
@@ -137,7 +137,7 @@ def test_a_question_router_is_trained_shown_and_used(cli, home, data, opened, mo
     message = shlex.split(err.splitlines()[-1].partition("; ")[2])
     assert status == 0, err
     assert "small model 66.7% right, large model 100.0%; 33.3% of 60 questions need the large one" in out
-    assert "by lot" in out
+    assert "random" in out
     results = load_question_router_file(Path("router.json"))
     assert results.rate == 0.33
     status, out, err = cli("train", "show", "router.json")

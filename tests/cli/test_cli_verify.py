@@ -60,7 +60,7 @@ def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> N
         "",
         "refuted: 2 of 4 claims supported, 1 refuted, 1 not enough evidence",
     ]
-    assert err == "note: evidence: passages are found by their words alone: unknown embedding model 'none'\n"
+    assert err == "note: evidence: passages are retrieved by their words only: unknown embedding model 'none'\n"
     assert ESCAPE not in out
     shown = cli("runs", "show", run[1])[1]
     assert "none: the answer was given" in shown
@@ -162,7 +162,7 @@ def test_programs_only(cli: Cli, workspace: Path) -> None:
     assert status == 0
     assert "[4] supported 1.00  17 * 23 = 391." in out
     assert "3 not enough evidence" in out
-    assert "note: no documents were given: only what a program can work out is checked" in err
+    assert "note: no documents were given: only claims that a program can check are checked" in err
 
 
 def test_parameters_reach_the_verifier(cli: Cli, workspace: Path) -> None:
@@ -190,8 +190,8 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     (workspace / "empty.txt").write_text(" \n")
     one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "give the text")
     one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "no answer file 'none.txt'", "--answer")
-    one_line(refused(*inputs), "nothing to check the answer against", "--docs", "--programs-only")
-    one_line(refused(*inputs, "--docs", "nowhere"), "there is no", "nowhere", "name files or folders")
+    one_line(refused(*inputs), "nothing to verify the answer against", "--docs", "--programs-only")
+    one_line(refused(*inputs, "--docs", "nowhere"), "does not exist", "nowhere", "name existing files or directories")
     (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
     one_line(refused(*inputs, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
     with (workspace / "huge.txt").open("wb") as file:
@@ -215,7 +215,7 @@ def test_legacy_encoding_is_read_with_a_note(cli: Cli, workspace: Path) -> None:
     status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "old.txt", *LEXICAL)
     assert status == 0
     assert "[1] supported" in out
-    assert "old.txt was read otherwise: byte" in err
+    assert "old.txt was read differently: byte" in err
 
 
 def test_a_saved_index_is_evidence(cli: Cli, workspace: Path) -> None:
@@ -230,7 +230,7 @@ def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, m
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return ScriptedEntailment(lexical_support)
 
-    monkeypatch.setattr("reason.agents.resources.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.agents.resources.load_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
     status, out, err = cli(*arguments, "--budget-passes", "1")
     assert status == 4
@@ -260,7 +260,7 @@ def test_the_command_as_a_process(process: Process, workspace: Path) -> None:
     out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
     assert json.loads(out)["verification"]["verdict"] == "supported"
-    assert "words alone" in err
+    assert "by their words only" in err
 
 
 def test_ctrl_c_is_clean(process: Process, workspace: Path) -> None:

@@ -61,7 +61,7 @@ def test_an_index_of_another_embedding_model_is_refused(cli: Cli, workspace: Pat
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert "the vectors of the index" in line
     assert "were made with another version of" in line
-    assert "build another index in a new folder" in line
+    assert "build another index in a new directory" in line
 
 
 def test_documents_and_an_index_together(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_ctrl_c_saves_the_run_and_prints_the_resume_command(
     async def open_entailment(*_: object, **__: object) -> ScriptedEntailment:
         return judge
 
-    monkeypatch.setattr("reason.agents.resources.open_entailment", open_entailment)
+    monkeypatch.setattr("reason.agents.resources.load_entailment", open_entailment)
     arguments = ["verify", "--answer", "answer.txt", "--docs", "facts.md", "--entailment", "nli/scripted"]
     status, out, err = cli(*arguments, "--html", "page.html")
     assert (status, out) == (130, "")

@@ -38,7 +38,7 @@ def test_the_table_goes_to_stdout_and_the_rest_to_stderr(cli, samples: str) -> N
     ]
     pruned, unparsed, fit = err.splitlines()
     assert pruned == "pruned 3 of 9: lines 6, 7, 8"
-    assert unparsed == "without an answer: 1 of 9"
+    assert unparsed == "samples without an answer: 1 of 9"
     assert fit.startswith("fit: 0.626 of the paths around 0.8917 (shape 18.12, scale 0.9183), the others around 0.5773")
 
 
@@ -71,7 +71,7 @@ def test_methods(cli, samples: str, method: str, answer: str, confidence: float)
 
 def test_ties_are_reported(cli, samples: str) -> None:
     _, _, err = cli("vote", samples, "--method", "sc")
-    assert "2 answers share the first place" in err
+    assert "2 answers tie for first place" in err
     assert json.loads(cli("vote", samples, "--method", "sc", "--json")[1])["ties"] == 2
 
 
@@ -122,7 +122,7 @@ def test_no_answer_at_all(cli, home: Path) -> None:
     path = write(home / "none.jsonl", UNPARSED)
     status, out, err = cli("vote", path)
     assert (status, out) == (0, "")
-    assert "no sample has an answer" in err
+    assert "no sample contains an answer" in err
     assert json.loads(cli("vote", path, "--json")[1])["answer"] is None
 
 

@@ -97,9 +97,9 @@ def test_a_run_stored_before_there_were_conversations_reads_and_dumps_as_it_was(
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: Message(role="user", content="x", tool_calls=(ToolCall(name="add"),)), "calls no tools"),
-        (lambda: Message(role="user", content="x", tool_call_id="c1"), "answers no call"),
-        (lambda: Prompt(text="x", tools=(ADD,)), "raw text shows no tools"),
+        (lambda: Message(role="user", content="x", tool_calls=(ToolCall(name="add"),)), "cannot have tool calls"),
+        (lambda: Message(role="user", content="x", tool_call_id="c1"), "cannot have a tool_call_id"),
+        (lambda: Prompt(text="x", tools=(ADD,)), "raw text cannot have tools"),
         (lambda: Prompt(messages=(Message(role="user", content="x"),), tools=(ADD,), tool_choice="none"), "given none"),
         (lambda: Question(text="x", tools=(ADD, ADD)), "two tools are called 'add'"),
         (lambda: Question(text="x", tools=(Tool(name="auto"),)), "no tool may be called 'auto'"),

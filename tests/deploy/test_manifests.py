@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from reason.core.serve_settings import ServeSettings
-from reason.core.settings import Settings
-from reason.core.store_place import shown_store
+from reason.core.settings import ServeSettings, Settings
+from reason.core.store.location import redacted_location
 from reason.sidecar.app import create_app
-from reason.sidecar.gate.metrics import Metrics
+from reason.sidecar.metrics import Metrics
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
@@ -96,8 +95,11 @@ def test_compose_gives_settings_that_fit_its_services(services: dict[str, Any]) 
     assert (store.username, store.path[1:]) == (postgres["POSTGRES_USER"], postgres["POSTGRES_DB"])
     assert store.password is None
     assert ours["environment"]["PGPASSWORD"] == postgres["POSTGRES_PASSWORD"]
-    assert shown_store(Settings(store=ours["environment"]["REASON_STORE"]).store) == ours["environment"]["REASON_STORE"]
-    assert seconds(ours["stop_grace_period"]) > given.serve.drain_s
+    assert (
+        redacted_location(Settings(store=ours["environment"]["REASON_STORE"]).store)
+        == ours["environment"]["REASON_STORE"]
+    )
+    assert seconds(ours["stop_grace_period"]) > given.serve.drain_timeout_s
     assert set(re.findall(r"^(\w+)=$", (DEPLOY / "compose.env.example").read_text(), re.MULTILINE)) == {
         "POSTGRES_PASSWORD"
     }
@@ -154,13 +156,13 @@ def test_probes_and_ports_are_those_of_the_app(paths: set[str]) -> None:
     scraped = manifest("deployment")["spec"]["template"]["metadata"]["annotations"]
     assert scraped["prometheus.io/port"] == str(port["containerPort"])
     assert scraped["prometheus.io/path"] in paths
-    assert settings_of(manifest("configmap")["data"]["reason.toml"]).serve.open_metrics is True
+    assert settings_of(manifest("configmap")["data"]["reason.toml"]).serve.public_metrics is True
 
 
 def test_a_pod_has_the_time_to_drain() -> None:
     pod, ours = container()
     [wait] = [int(word) for word in ours["lifecycle"]["preStop"]["exec"]["command"] if word.isdigit()]
-    drain = settings_of(manifest("configmap")["data"]["reason.toml"]).serve.drain_s
+    drain = settings_of(manifest("configmap")["data"]["reason.toml"]).serve.drain_timeout_s
     assert pod["terminationGracePeriodSeconds"] >= wait + drain + 10
 
 

@@ -12,8 +12,8 @@ Only the model is fake: `benchmarks/sidecar_backend.py`, which counts. `benchmar
 "doubled", "paid twice" and "lost on the way". In the drills of a series the fault comes earlier or later, so that it
 falls into every phase. The exit code is 1 if a drill failed.
 
-`test_fault_drills.py` runs one short drill of each kind. They start real servers and kill them, take a minute and depend
-on timing, so pytest skips them unless `-m drill` selects them.
+`test_fault_drills.py` runs one short drill of each kind. They start real servers and kill them, take a minute and
+depend on timing, so pytest skips them unless `-m drill` selects them.
 """
 
 from __future__ import annotations

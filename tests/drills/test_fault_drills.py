@@ -12,7 +12,7 @@ from support.forked_server import ForkedChild, Mother
 from support.postgres_server import CannotStart
 
 pytest.importorskip("fastapi")
-from drills import fault_drills  # noqa: E402 (needs fastapi)
+from drills import fault_drills
 
 pytestmark = pytest.mark.drill
 

@@ -24,10 +24,10 @@ from reason.evals.sweep import (
     SweepDataset,
     SweepModels,
     SweepStrategy,
+    expand_sweep,
     plan_sweep,
     read_sweep,
     run_sweep,
-    runs_of,
 )
 from support.eval_tasks import SOURCE, adder, sums_task
 from support.scripted_model import ScriptedModel
@@ -237,7 +237,7 @@ vary = {n = [1, 2, 4]}
     )
     sweep = read_sweep(file)
     assert sweep.dataset[0].data == tmp_path / "rows.jsonl"
-    runs = runs_of(sweep)
+    runs = expand_sweep(sweep)
     assert len(runs) == 2 * 4 * 2
     assert [r.models.main for r in runs] == ["local/a"] * 8 + ["local/b"] * 8
     assert [r.parameters.get("n", 1) for r in runs[:8]] == [4, 4, 2, 2, 1, 1, 1, 1]

@@ -22,9 +22,7 @@ def open_sums(source: DatasetSource) -> Task:
     return make_task(three.model_copy(update=own), TextJudge)
 
 
-async def test_runs_with_the_same_models_share_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_runs_with_the_same_models_share_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     opened: list[str] = []
 
     async def load_model(name: str, *_: object) -> ScriptedModel:

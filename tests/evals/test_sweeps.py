@@ -22,10 +22,10 @@ from reason.evals.sweep import (
     Sweep,
     SweepDataset,
     SweepStrategy,
+    expand_sweep,
     plan_sweep,
     read_sweep,
     run_sweep,
-    runs_of,
 )
 from reason.evals.task import Task, make_task
 from support.eval_tasks import TextJudge, adder, sums
@@ -80,7 +80,7 @@ def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
     (tmp_path / "notes").mkdir()
     sweep = read_sweep(write(tmp_path / "sweep.toml", text))
     assert sweep.dataset[0].context == (str(tmp_path / "notes"), "mcp:python x.py")
-    made = [(run.strategy, run.dataset.full_name, run.verify) for run in runs_of(sweep)]
+    made = [(run.strategy, run.dataset.full_name, run.verify) for run in expand_sweep(sweep)]
     assert made == [
         ("cot", "fever:claim-only", ("davinci",)),
         ("logprob", "fever:claim-only", ()),
@@ -131,7 +131,7 @@ async def test_datasets_run_concurrently_and_runs_of_one_in_order(model, setting
             begun.append(self.label)
 
     made = await run_sweep(
-        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=2, watch=Noting, at_once=3
+        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=2, watch=Noting, concurrent_datasets=3
     )
     assert [len(rows) for rows in made] == [6, 4, 4, 6, 4, 4, 4]
     assert len(model.made) == 3 * (6 + 4 + 4)  # n=1 and cot ask what n=3 asked
@@ -149,7 +149,9 @@ async def test_datasets_run_concurrently_and_runs_of_one_in_order(model, setting
             again.append(f"{total} {len(list(rows))}")  # type: ignore[call-overload]
 
     calls = len(model.generate_calls)
-    await run_sweep(jobs, settings, tmp_path / "store.sqlite3", resume=True, concurrency=2, watch=Counting, at_once=2)
+    await run_sweep(
+        jobs, settings, tmp_path / "store.sqlite3", resume=True, concurrency=2, watch=Counting, concurrent_datasets=2
+    )
     assert len(model.generate_calls) == calls
     assert sorted(again) == sorted(f"{len(rows)} {len(rows)}" for rows in made)
 
@@ -166,7 +168,7 @@ async def test_the_first_error_ends_the_other_datasets(model, settings, tmp_path
             resume=False,
             concurrency=2,
             watch=lambda _: RunObserver(),
-            at_once=3,
+            concurrent_datasets=3,
         )
 
 
@@ -174,7 +176,13 @@ async def test_a_grid_has_every_method_on_every_dataset(model, settings, tmp_pat
     pytest.importorskip("matplotlib")
     jobs = planned(settings, tmp_path)
     await run_sweep(
-        jobs, settings, tmp_path / "store.sqlite3", resume=False, concurrency=4, watch=lambda _: RunObserver(), at_once=2
+        jobs,
+        settings,
+        tmp_path / "store.sqlite3",
+        resume=False,
+        concurrency=4,
+        watch=lambda _: RunObserver(),
+        concurrent_datasets=2,
     )
     runs = load_runs([job.out for job in jobs])
     content = build_content(runs, "All")
@@ -208,13 +216,13 @@ async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path)
 
     def watch(title: str) -> object:
         watched = view.watch(title)
-        moved = view.moved
+        moved = view.on_row
 
         def noting() -> None:
             lines.append(view.line())
             moved()
 
-        view.moved = noting  # type: ignore[method-assign]
+        view.on_row = noting  # type: ignore[method-assign]
         return watched
 
     await run_sweep(
@@ -224,7 +232,7 @@ async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path)
         resume=False,
         concurrency=2,
         watch=watch,
-        at_once=3,  # type: ignore[arg-type]
+        concurrent_datasets=3,  # type: ignore[arg-type]
     )
     assert any(line.count("self-consistency n=3 (") > 1 for line in lines)
     assert view.line() == "7 of 7 runs, 0 tokens/s"

@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2_files: ModelFi
         monkeypatch.delenv(name)
     for variable, directory in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
         monkeypatch.setenv(variable, str(tmp_path / directory))
-    monkeypatch.setenv("REASON_CACHE_DIR", str(smollm2_files.folder.parents[1]))
+    monkeypatch.setenv("REASON_CACHE_DIR", str(smollm2_files.directory.parents[1]))
     monkeypatch.setenv("REASON_STORE", str(tmp_path / "runs.sqlite3"))
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     work = tmp_path / "work"

@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
-from reason.serving.files import ModelFiles
+from reason.serving.model_files.find import ModelFiles
 from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,7 +217,7 @@ def test_every_entry_point_of_the_wheel_loads(installed: Installed) -> None:
 @pytest.mark.real
 def test_it_answers_a_question(installed: Installed, smollm2_files: ModelFiles) -> None:
     home = {"HOME": str(installed.folder), "XDG_DATA_HOME": str(installed.folder / "data")}
-    cache = str(smollm2_files.folder.parents[1])
+    cache = str(smollm2_files.directory.parents[1])
     question = ["ask", "What is the capital of France?", "--budget-tokens", "40", "--json"]
     done = subprocess.run(
         [installed.command, *question],

@@ -111,7 +111,7 @@ async def test_without_a_file_cot_answers_and_says_why(harness):
     found = await harness.solve(SHORT, {})
     assert found.best.answer == "4"
     assert found.notes["selected_strategy"] == "cot"
-    assert harness.run.degraded == ["cot was taken: no auto-router file was given"]
+    assert harness.run.degraded == ["cot was taken: no auto-router file"]
 
 
 async def test_the_file_of_another_model_is_not_used(harness):
@@ -142,7 +142,7 @@ async def test_what_cannot_be_paid_is_not_chosen(harness):
     found = await harness.solve(LONG, {"router": file}, budget={"tokens": 40})
     assert found.notes["selected_strategy"] == COT.label
     (told,) = harness.chosen
-    assert told["arms"][0]["refused"] == "it takes about 60 tokens, and 40 are left"
+    assert told["arms"][0]["refused"] == "it needs about 60 tokens, and 40 are left"
     assert harness.run.ledger.usage().completion_tokens <= 40
     none = await harness.solve(LONG, {"router": file}, budget={"tokens": 10}, name="none")
     assert none.notes["selected_strategy"] == "cot"

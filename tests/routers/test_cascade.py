@@ -161,7 +161,7 @@ async def test_a_likelihood_that_is_hidden_is_told(models, tmp_path):
         answer, solution, _ = await ask(reasoner)
     assert len(large.made) == 1
     assert answer.degraded == (
-        "the large model was asked because the confidence of the small model's answer is not known",
+        "the large model was called because the confidence of the small model's answer is not known",
     )
     assert solution.notes["confidence"] is None
 
@@ -223,7 +223,7 @@ async def test_maps_that_are_for_something_else(models, tmp_path):
         cascade(tmp_path, confidence="likelihood", **map_of(tmp_path))
     async with cascade(tmp_path, **{**map_of(tmp_path), "first_parameters": {"n": 4}}) as reasoner:
         answer, _, _ = await ask(reasoner)
-    assert answer.degraded == (f"the calibration map {answer_map(tmp_path)} was fitted under other settings: {N_6_4}",)
+    assert answer.degraded == (f"the calibration map {answer_map(tmp_path)} was fitted with other parameters: {N_6_4}",)
 
 
 N_6_4 = "n was 6 and is 4"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reason.serving.catalogue import KnownModel
-from reason.serving.package_weights import PackageWeights
+from reason.serving.model_files.catalogue import KnownModel
+from reason.serving.model_files.packages import PackageWeights
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.tiny_gguf import TinyModel

@@ -53,11 +53,11 @@ ACTS = st.lists(
 
 
 @settings(max_examples=60)
-@given(acts=ACTS, max_runs=st.integers(1, 3), max_waiting=st.integers(0, 4))
-def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_waiting):
+@given(acts=ACTS, max_runs=st.integers(1, 3), max_queued=st.integers(0, 4))
+def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_queued):
     async def play():
         on_change = []
-        admission = AdmissionQueue(max_runs, max_waiting, 1000.0, on_change=lambda *now: on_change.append(now))
+        admission = AdmissionQueue(max_runs, max_queued, 1000.0, on_change=lambda *now: on_change.append(now))
         crowd = Crowd(admission)
         tenants, cancelled = {}, set()
         for act, which, flag in acts:

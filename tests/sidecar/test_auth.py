@@ -129,7 +129,7 @@ async def test_a_run_that_goes_on_counts_like_one_that_begins(tmp_path):
 async def test_runs_at_once_and_a_full_server(tmp_path):
     gate = asyncio.Event()
     held = ScriptedModel(replies("The answer is 4."), step=gate.wait)
-    async with guarded_app(tmp_path, held, serve={"max_runs": 2, "max_waiting": 1}) as g:
+    async with guarded_app(tmp_path, held, serve={"max_runs": 2, "max_queued": 1}) as g:
         narrow, wide = await g.key(concurrency=1, tenant="a"), await g.key(tenant="b")
         first = asyncio.create_task(g.ask(narrow))
         while g.app.state.gate.metrics.in_flight._value.get() < 1:
@@ -226,7 +226,7 @@ async def test_metrics_are_open_on_loopback_and_else_for_admins(tmp_path):
         assert (await g.client.get("/metrics", headers=await g.key("read"))).status_code == 403
         reply = await g.client.get("/metrics", headers=await g.key("admin"))
         assert (reply.status_code, reply.headers["content-type"].split(";")[0]) == (200, "text/plain")
-    async with guarded_app(tmp_path, serve={"host": "0.0.0.0", "open_metrics": True}) as g:
+    async with guarded_app(tmp_path, serve={"host": "0.0.0.0", "public_metrics": True}) as g:
         assert (await g.client.get("/metrics")).status_code == 200
 
 

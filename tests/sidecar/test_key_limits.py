@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.errors import AuthenticationError, KeyLimitExceeded
 from reason.core.events import BudgetCharged
-from reason.core.store.protocol import ApiKey, Spending
+from reason.core.store.protocol import ApiKey, KeyLimits, Spending
 from reason.sidecar.api_keys import KEY_PATTERN, digest_of, new_key, parse_key, verify_secret
 from reason.sidecar.auth import CACHE_SIZE, CACHE_TTL_S, Caller, KeyVerifier
 from reason.sidecar.key_limits import KeyLimiter, _format_seconds
@@ -76,9 +76,9 @@ def test_a_secret_is_only_right_for_its_own_digest():
 
 async def test_a_good_key_opens_and_tells_whose_it_is():
     r = Ring()
-    text, key_id = r.shelf.add(tenant="lab", scopes=frozenset({"read"}), limits=KeyLimiter(concurrency=2))
+    text, key_id = r.shelf.add(tenant="lab", scopes=frozenset({"read"}), limits=KeyLimits(concurrency=2))
     caller = await r.ring.caller(f"bearer  {text} ")
-    assert caller == Caller(key_id=key_id, tenant="lab", scopes={"read"}, limits=KeyLimiter(concurrency=2))
+    assert caller == Caller(key_id=key_id, tenant="lab", scopes={"read"}, limits=KeyLimits(concurrency=2))
 
 
 async def test_whatever_is_wrong_with_a_key_the_answer_is_the_same():
@@ -129,7 +129,7 @@ async def test_wrong_ids_are_remembered_too_and_not_without_end():
 
 
 def caller(key="k", **limits):
-    return Caller(key_id=key, tenant="t", scopes={"ask"}, limits=KeyLimiter(**limits))
+    return Caller(key_id=key, tenant="t", scopes={"ask"}, limits=KeyLimits(**limits))
 
 
 def use_of(shelf):

@@ -91,7 +91,7 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
 
 def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_path):
     port = free_port()
-    first = start(port, step_s=0.02, REASON_SERVE__DRAIN_S="4")
+    first = start(port, step_s=0.02, REASON_SERVE__DRAIN_TIMEOUT_S="4")
     replies = {}
 
     def ask():
@@ -127,7 +127,7 @@ def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_pat
 
 
 def test_what_does_not_end_in_time_is_saved_and_the_caller_told(start):
-    process = start(None, step_s=0.05, REASON_SERVE__DRAIN_S="0.2")
+    process = start(None, step_s=0.05, REASON_SERVE__DRAIN_TIMEOUT_S="0.2")
     replies = []
 
     def ask():

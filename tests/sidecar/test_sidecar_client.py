@@ -356,7 +356,7 @@ def test_an_error_that_no_server_of_ours_wrote_is_one_of_ours(told):
 @pytest.mark.parametrize(("told", "wait"), [(3, 3.0), (-1, 0.0), (1e9, LONGEST_DELAY_S), ("soon", None), (None, None)])
 def test_it_waits_as_long_as_an_error_says_in_seconds(told, wait):
     error = error_from({"code": "rate_limited", "message": "m", "retry_after_s": told})
-    assert EventCursor(0, reconnects=1).again(error) == (FIRST_DELAY_S if wait is None else wait)
+    assert EventCursor(0, reconnects=1).delay_after(error) == (FIRST_DELAY_S if wait is None else wait)
 
 
 def test_the_client_needs_nothing_of_the_server():

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.real
 
 def test_answers_are_those_of_the_sdk_and_the_engine_stops_with_its_caller(smollm2_files, tmp_path):
     settings = load_settings(
-        model="local/smollm2-135m", store=tmp_path / "runs.sqlite3", serve={"auth": False, "drain_s": 0.0}
+        model="local/smollm2-135m", store=tmp_path / "runs.sqlite3", serve={"auth": False, "drain_timeout_s": 0.0}
     )
     options = {"strategy": "self-consistency", "parameters": {"n": 3, "max_tokens": 24}, "seed": 11}
     question = "What is the capital of France?"

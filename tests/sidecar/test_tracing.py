@@ -38,7 +38,7 @@ from reason.reasoning.voting.self_consistency import SelfConsistency
 from reason.sidecar.tracing import RunSpans, close_tracing, exporters_named, open_tracing
 from support.answers import plain_answer
 from support.scripted_model import ScriptedModel, replies
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SAID = "what the user said in confidence"
@@ -249,7 +249,7 @@ def test_a_failed_sample_marks_its_call():
 
 async def test_a_real_strategy_makes_one_chat_for_its_samples(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    run_manager = RunDesk(store, ScriptedModel(replies("The answer is 4.")))
+    run_manager = RunHarness(store, ScriptedModel(replies("The answer is 4.")))
     question = Question(text="2 + 2?")
     main = await run_manager.begin("r1", strategy="self-consistency", question=question, budget=Budget(), seed=1)
     traced = Traced()

@@ -56,7 +56,7 @@ async def guarded_app(
     known = {m.name: m for m in models or (ScriptedModel(replies("The answer is 4.")),)}
 
     first, *others = known
-    options = {"drain_s": 0.0, "models": tuple(others), **(serve or {})}
+    options = {"drain_timeout_s": 0.0, "models": tuple(others), **(serve or {})}
     chosen = Settings(model=first, store=folder / "runs.sqlite3", cache_dir=folder / "cache", serve=options, **settings)
     with loaded_models(known):
         app = create_app(chosen)

@@ -35,7 +35,7 @@ class Probe:
         under_way: Number of samples that the engine or server works on right now.
         tolerance: Nats that two computations of one log-probability may differ.
         max_tokens: Tokens in which a reply of the prompts may end or not.
-        tells_stop: Whether the backend knows what ended a sample.
+        reports_stop: Whether the backend knows what ended a sample.
     """
 
     prompt: Prompt
@@ -44,7 +44,7 @@ class Probe:
     under_way: Callable[[], int]
     tolerance: float = 1e-3
     max_tokens: int = 12
-    tells_stop: bool = True
+    reports_stop: bool = True
 
 
 def need(model: LanguageModel, *features: Feature) -> None:
@@ -112,14 +112,14 @@ async def test_a_sample_says_whether_a_stop_string_or_the_model_ended_it(backend
     cut = await one(backend, request)
     [*_, last] = [piece async for piece in backend.stream(request)]
     assert last.completion is not None
-    assert (cut.finish_reason, cut.stopped_by) == ("stop", stop if probe.tells_stop else None)
-    assert last.completion.stop_reason == cut.stopped_by
+    assert (cut.finish_reason, cut.stop_reason) == ("stop", stop if probe.reports_stop else None)
+    assert last.completion.stop_reason == cut.stop_reason
     short = await one(backend, greedy(probe.prompt, 1, stop=("never said",)))
-    assert (short.finish_reason, short.stopped_by) == ("length", None)
+    assert (short.finish_reason, short.stop_reason) == ("length", None)
     asked = [greedy(p, ENOUGH, stop=("never said",)) for p in (probe.prompt, *probe.others)]
     ended = [c for [c] in await backend.generate(asked) if c.finish_reason == "stop"]
     assert ended, "one of the probe's greedy replies must come to its end"
-    assert {c.stop_reason for c in ended} == {"" if probe.tells_stop else None}
+    assert {c.stop_reason for c in ended} == {"" if probe.reports_stop else None}
 
 
 async def test_max_tokens_bounds_a_sample(backend: LanguageModel, probe: Probe) -> None:

@@ -23,7 +23,7 @@ from reason.serving.metered.replay import RecordedModel
 from reason.serving.metered.scorers import MeteredReward
 
 from support.scripted_model import END, ScriptedModel
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="How many apples are left?", kind="number")
 KINDS = {
@@ -165,7 +165,7 @@ class BlockModel(ScriptedModel):
             self.under_way -= 1
 
 
-class BlockRuns(RunDesk):
+class BlockRuns(RunHarness):
     """Runs episodes and the strategy in a world; `events` are those of the run that ended last."""
 
     def __init__(self, store, world, **how):

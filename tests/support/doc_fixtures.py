@@ -97,9 +97,9 @@ parameters = { n = 2 }
 INDEX = """
 from pathlib import Path
 from reason.core.settings import load_settings
-from reason.reasoning.retrieval.sources.protocol import Snippet
+from reason.reasoning.retrieval.sources.snippets import Snippet
 from reason.reasoning.retrieval.sources.faiss import save_faiss_brain
-from reason.serving.encoders.protocols import load_embedding_model
+from reason.serving.encoders.factory import load_embedding_model
 
 embedding = await load_embedding_model(None, load_settings())
 await save_faiss_brain(Path("index"), [Snippet(text="The Moon is far.", source_id="book")], embedding)

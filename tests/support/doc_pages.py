@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from support.doc_blocks import blocks_of, pages
 from support.doc_fixtures import open_page
 from support.doc_session import Mother

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+
 from support.doc_blocks import Block
 from support.doc_commands import shown_commands
 from support.tiny_llama import write_tiny_llama
@@ -110,7 +111,7 @@ class PageSession:
             "DOCS_PIDS": str(self._pids),
             "DOCS_SERVER_LOG": str(folder / "server.log"),
             "REASON_SERVE__PORT": str(self.port),
-            "REASON_SERVE__DRAIN_S": "0",
+            "REASON_SERVE__DRAIN_TIMEOUT_S": "0",
             "NO_COLOR": "1",
             "OMP_NUM_THREADS": "1",
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from reason.verify.fusion import FusionParameters, Item
+from reason.verify.fusion import EvidenceItem, FusionParameters
 from reason.verify.types import Support, support
 
 A = Support(0.9, 0.05, 0.05)
@@ -21,9 +21,9 @@ def close(values: Any, tolerance: float = 1e-6) -> Any:
     return pytest.approx(tuple(values), abs=tolerance)
 
 
-def of(*draws: Support, **more: Any) -> list[Item]:
+def of(*draws: Support, **more: Any) -> list[EvidenceItem]:
     """Items of one draw each."""
-    return [Item((draw,), **more) for draw in draws]
+    return [EvidenceItem((draw,), **more) for draw in draws]
 
 
 def plain(mode: str = "witness", **more: Any) -> FusionParameters:
@@ -38,7 +38,7 @@ def swapped(draw: Support) -> Support:
 unit = st.floats(0, 1)
 supports = st.tuples(unit, unit, unit).filter(lambda t: sum(t) > 1e-3).map(support)
 items = st.builds(
-    Item,
+    EvidenceItem,
     draws=st.lists(supports, min_size=1, max_size=3).map(tuple),
     credibility=unit,
     relevance=unit,

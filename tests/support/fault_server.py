@@ -369,7 +369,7 @@ class FaultServer:
         if self.vllm and body.get("return_token_ids"):
             choice["token_ids"] = [piece.token_id]
         if self.vllm and (piece.finish is not None or not chat):
-            choice["stop_reason"] = piece.stopped_by or None
+            choice["stop_reason"] = piece.stop_reason or None
         if chat:
             choice["delta"] = {"content": piece.text, **({"role": "assistant"} if first else {})}
             if first and self.reasoning is not None:

@@ -27,10 +27,10 @@ from reason.core.errors import DataError, InvalidResponse, ReasonError, UserErro
 from reason.core.events import EVENT_ADAPTER, read_events
 from reason.core.files import json_lines
 from reason.core.settings import ProviderSettings, Settings, load_settings
-from reason.serving.litellm.providers import Prices, share
+from reason.serving.litellm.providers import Prices, split_usage
 from reason.serving.litellm.providers import Target as Provider
-from reason.serving.litellm.responses import Reading, completed, token_id
-from reason.serving.litellm.transport import EventReader
+from reason.serving.litellm.responses import SampleCollector, to_completion, token_id
+from reason.serving.litellm.transport import ServerSentEvents
 from reason.sidecar import client as client_calls
 from reason.sidecar.middleware import check_json
 from reason.sidecar.openai.requests import ChatRequest, ResponsesRequest
@@ -79,21 +79,21 @@ def provider_stream(data: bytes) -> None:
     step, stream = 1 + (data[0] % 64 if data else 0), data[1:]
     whole, cut = _events([stream]), _events([stream[at : at + step] for at in range(0, len(stream), step)])
     assert whole == cut
-    reading = Reading((0, 1), lambda *_: None, PLACE.place)
+    reading = SampleCollector((0, 1), lambda *_: None, PLACE.endpoint)
     with suppress(*UNKNOWN_SHAPE):
         reading.take(whole[0])
     token_id(text_of(stream))
     if any(sample.tokens is None for sample in reading.samples):
         return  # LiteLLM would count
-    usages = share(reading.usage, reading.samples, Prices(1e-6, 1e-6), PLACE, 0.0)
+    usages = split_usage(reading.usage, reading.samples, Prices(1e-6, 1e-6), PLACE, 0.0)
     for sample, usage in zip(reading.samples, usages, strict=True):
         with suppress(*UNKNOWN_SHAPE):
-            completed(sample, usage, None, wants_logprobs=False, tells_stop=True, place=PLACE.place)
+            to_completion(sample, usage, None, wants_logprobs=False, reports_stop=True, place=PLACE.endpoint)
 
 
 def _events(pieces: Sequence[bytes]) -> tuple[list[dict[str, Any]], str]:
     """The objects of a stream, and how it ended; none of a stream that was refused."""
-    reader, events = EventReader(), []
+    reader, events = ServerSentEvents(), []
     try:
         for piece in pieces:
             events += reader.feed(piece)
@@ -141,7 +141,7 @@ def openai_bodies(data: bytes) -> None:
         if data[0] & 1:
             asked = chat_run_request(ChatRequest.model_validate(given), reasoner(), "tenant")
         else:
-            app = SimpleNamespace(state=SimpleNamespace(reasoner=reasoner(), desk=None))
+            app = SimpleNamespace(state=SimpleNamespace(reasoner=reasoner(), harness=None))
             body = ResponsesRequest.model_validate(given)
             if body.previous_response_id is None:  # else it would be looked up in a store
                 asked = anyio.run(_run_request, body, app, SimpleNamespace(tenant="tenant"))

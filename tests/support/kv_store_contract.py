@@ -28,8 +28,8 @@ class Bench:
 
     Attributes:
         model: The engine that is open now.
-        root: Folder of all prefixes.
-        open_again: Closes `model` and opens another engine on the same folder and weights.
+        root: Directory of all prefixes.
+        open_again: Closes `model` and opens another engine on the same directory and weights.
         push_out: Fills the engine's cache with other prompts until nothing is left that is not pinned.
         granule: Tokens of which keys and values are reused together: the engine's block, 1 without blocks.
         tolerance: Nats that a log-probability may differ with a whole prompt taken over and with none.
@@ -304,29 +304,29 @@ async def test_a_fork_to_its_own_name_and_a_token_that_is_none_are_refused(bench
     assert [s.saved.name for s in await bench.store.saved()] == ["rules"]
 
 
-def _flip(folder: Path) -> None:
-    path = next(folder.glob("*.safetensors"))
+def _flip(directory: Path) -> None:
+    path = next(directory.glob("*.safetensors"))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
 
-def _cut(folder: Path) -> None:
-    path = next(folder.glob("*.safetensors"))
+def _cut(directory: Path) -> None:
+    path = next(directory.glob("*.safetensors"))
     path.write_bytes(path.read_bytes()[:-7])
 
 
-def _lose(folder: Path) -> None:
-    next(folder.glob("*.safetensors")).unlink()
+def _lose(directory: Path) -> None:
+    next(directory.glob("*.safetensors")).unlink()
 
 
-def _scribble(folder: Path) -> None:
-    (folder / "prefix.json").write_text("{")
+def _scribble(directory: Path) -> None:
+    (directory / "prefix.json").write_text("{")
 
 
 def _claim(**changes: Any) -> Callable[[Path], None]:
-    def tamper(folder: Path) -> None:
-        path = folder / "prefix.json"
+    def tamper(directory: Path) -> None:
+        path = directory / "prefix.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return tamper

@@ -8,9 +8,9 @@ from typing import Any
 
 from reason.evals.verification.claims import LabelledClaim, ranked
 from reason.evals.verification.judging import JudgedClaim
-from reason.reasoning.retrieval.passages import Passage
+from reason.reasoning.retrieval.protocol import Passage
 from reason.verify.entailment.protocol import Pair
-from reason.verify.metrics import Gold
+from reason.verify.metrics import GoldLabel
 from reason.verify.types import Support
 
 SAYS = {"yes": Support(0.8, 0.1, 0.1), "no": Support(0.1, 0.8, 0.1), "hm": Support(0.1, 0.1, 0.8)}
@@ -27,7 +27,7 @@ def passage(name: str, text: str, page: str = "") -> Passage:
 
 
 def row(
-    name: str, gold: Gold, texts: list[str], *, claim: str = "", group: str = "", source: str = "fever"
+    name: str, gold: GoldLabel, texts: list[str], *, claim: str = "", group: str = "", source: str = "fever"
 ) -> LabelledClaim:
     """A claim with a passage for each text; those that are "yes" or "no" are right, each enough."""
     shown = ranked([passage(f"{name}-{i}", text) for i, text in enumerate(texts)])

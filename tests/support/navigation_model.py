@@ -121,16 +121,16 @@ class Workshop:
     def file(self, name, work="work"):
         return (self.folder / work / name).read_bytes()
 
-    def desk(self, *, max_tokens=None, **how):
-        """A desk on sums and their problems, opened for as long as it is held."""
+    def harness(self, *, max_tokens=None, **how):
+        """A harness on sums and their problems, opened for as long as it is held."""
         plan, task = plan_of(self.folder, **how)
 
         @asynccontextmanager
         async def opened():
             settings = settings_of(self.folder)
             async with episodes_module.open_episode_resources(
-                plan, [task], settings, self.folder / "desk.db", max_tokens=max_tokens
-            ) as desk:
-                yield desk, as_problems("sums", task.items.values())
+                plan, [task], settings, self.folder / "harness.db", max_tokens=max_tokens
+            ) as harness:
+                yield harness, as_problems("sums", task.items.values())
 
         return opened()

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.injected_models import loaded_models
 from reason.core.settings import Settings
+
+from support.injected_models import loaded_models
 from support.scripted_model import ScriptedModel
 from support.sidecar_server import Server, serving
 
@@ -19,7 +20,7 @@ def scripted_server(
 ) -> Iterator[Server]:
     """A server whose models are given by their strings, the first of them the main one."""
     first, *others = models
-    options = {"auth": False, "drain_s": 0.0, "models": tuple(others), **(serve or {})}
+    options = {"auth": False, "drain_timeout_s": 0.0, "models": tuple(others), **(serve or {})}
     chosen = Settings(model=first, store=folder / "runs.sqlite3", cache_dir=folder / "cache", serve=options, **settings)
     with loaded_models(models), serving(chosen) as server:
         yield server

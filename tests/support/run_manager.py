@@ -1,4 +1,4 @@
-"""A desk in this process over a store of its own, with a scripted model that a test can hold."""
+"""A harness in this process over a store of its own, with a scripted model that a test can hold."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Gate:
 
 @asynccontextmanager
 async def running_manager(
-    path: Path, models: dict[str, Any], *, step: Callable[[], object] | None = None, drain_s: float = 0.0, **serve: Any
+    path: Path, models: dict[str, Any], *, step: Callable[[], object] | None = None, drain_timeout_s: float = 0.0, **serve: Any
 ) -> AsyncIterator[Any]:
-    """A desk over a store, with a scripted model of its own."""
+    """A harness over a store, with a scripted model of its own."""
     models["scripted"] = ScriptedModel(replies("The answer is 42."), step=step)
-    options = {"auth": False, "drain_s": drain_s, **serve}
+    options = {"auth": False, "drain_timeout_s": drain_timeout_s, **serve}
     settings = Settings(model="scripted", store=path, cache_dir=path.parent / "cache", seed=5, serve=options)
     async with Reasoner(settings=settings) as reasoner:
         bounds = settings.serve
-        admission = AdmissionQueue(bounds.max_runs, bounds.max_waiting, bounds.max_wait_s)
+        admission = AdmissionQueue(bounds.max_runs, bounds.max_queued, bounds.queue_timeout_s)
         async with RunManager(reasoner, await reasoner.open_store(), bounds, admission) as run_manager:
             run_manager.reasoner = reasoner  # type: ignore[attr-defined]
             yield run_manager

@@ -75,5 +75,5 @@ def serving_app(app: Any) -> Iterator[Server]:
 
 def settings_for(folder: Path, **serve: Any) -> Settings:
     """Settings of a server with a scripted model and no keys."""
-    options = {"auth": False, "drain_s": 0.0, **serve}
+    options = {"auth": False, "drain_timeout_s": 0.0, **serve}
     return Settings(model="scripted", store=folder / "runs.sqlite3", cache_dir=folder / "cache", seed=5, serve=options)

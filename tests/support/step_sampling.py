@@ -7,7 +7,7 @@ from reason.core.types import Question
 from reason.reasoning.continuations import Prefix
 from reason.reasoning.step_sampler import StepOptions, StepSampler
 
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 PROMPT = Prompt.user("What is 2 + 2?")
@@ -15,7 +15,7 @@ CHAIN = "Step 1: two.\n\nStep 2: and two.\n\nThe answer is 4."
 ROOT = Prefix()
 
 
-class Desk(RunDesk):
+class Harness(RunHarness):
     """Every `sampler` is of a run of that name, begun or resumed."""
 
     async def sampler(self, name="r", *, seed=3, prompt=PROMPT, question=QUESTION, budget=None, **options):

@@ -8,7 +8,7 @@ from reason.core.run import Run, RunConfig
 from reason.serving.metered.model import MeteredModel
 
 
-class RunDesk:
+class RunHarness:
     """A store and a model; `run` is the run begun last."""
 
     def __init__(self, store, model):

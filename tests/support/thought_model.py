@@ -12,7 +12,7 @@ from reason.reasoning.coat import prompts
 from reason.reasoning.strategy import Knowledge, Models
 
 from support.scripted_model import END, ScriptedModel
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 KINDS = {
     "associate": "Reply with JSON of the form",
@@ -93,7 +93,7 @@ class World:
         return {"{" + ", ".join(f'"{a}": {self.score(path, a)}' for a in aspects).replace(": ", ":", 1) + "}": 1.0}
 
 
-class ThoughtSearchRuns(RunDesk):
+class ThoughtSearchRuns(RunHarness):
     """Runs strategies over thoughts in a world; `events` are those of the run that ended last."""
 
     def __init__(self, store, world):

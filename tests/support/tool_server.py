@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from support.fault_server import FaultServer
 from reason.core.messages import Prompt, Request
+
+from support.fault_server import FaultServer
 
 SAID = "Let me see."
 PIECES = ('{"ci', 'ty": "Ro', 'me"}')

@@ -40,7 +40,7 @@ Reply with <tool_call>{"name": ..., "arguments": {...}}</tool_call> for each cal
 def with_tool_template(files: ModelFiles, folder: Path) -> ModelFiles:
     """The model in another folder: its files, with the template in the place of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in files.folder.iterdir():
+    for path in files.directory.iterdir():
         if not path.name.startswith("chat_template"):
             (folder / path.name).symlink_to(path)
     (folder / "chat_template.jinja").write_text(TOOL_TEMPLATE, encoding="utf-8")

@@ -96,10 +96,10 @@ class Probed(Shown):
 
     @property
     def capabilities(self):
-        return super().capabilities.model_copy(update={"hooks": frozenset({"entropy_probe"})})
+        return super().capabilities.model_copy(update={"logits_processors": frozenset({"entropy_probe"})})
 
     def measured(self, request, completion):
-        if not request.sampling.hooks:
+        if not request.sampling.logits_processors:
             return completion
         chances = self._script(self.render(request.prompt))
         entropy = -sum(p * math.log(p) for p in chances.values() if p > 0)

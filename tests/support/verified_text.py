@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reason.agents.verification import TextVerification
 from reason.core.types import Evidence, RunUsage, Verdict
-from reason.reasoning.retrieval.passages import Passage
-from reason.verify.davinci.davinci import verification_of
+from reason.reasoning.retrieval.protocol import Passage
+from reason.verify.davinci.davinci import make_verification
 from reason.verify.types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, as_evidence
 
 ANSWER = "Rain is wet. Snow is warm, and ice is soft. Fog is old. Hail is round. Dew is late."
@@ -84,7 +84,7 @@ def verified(
     return TextVerification(
         answer=ANSWER,
         question=question,
-        verification=verification_of("davinci", reports),
+        verification=make_verification("davinci", reports),
         reports=tuple(reports),
         usage=RunUsage(reward_calls=6),
         run_id="20261126-000000-abcdef",

@@ -8,14 +8,20 @@ from reason.core.errors import BackendUnavailable, UserError
 from reason.core.messages import Usage
 from reason.core.store.sqlite import SqliteStore
 from reason.serving.model import Capabilities, ExplainsTokens, Relevance
-from reason.verify.attribution.attribution import GRADES, NOTHING, attribute_internally, by_relevance, left_out
-from reason.verify.attribution.context import WHOLE
+from reason.verify.attribution.attribution import (
+    LEVELS,
+    NOTHING,
+    attribute_by_relevance,
+    attribute_claims,
+    missing_levels,
+)
+from reason.verify.attribution.context import FULL_CONTEXT
 from reason.verify.attribution.segments import Segment
 from reason.verify.types import Claim, ClaimReport, Support
 from support.additive_attribution_model import CLAIM, additive, additive_script, context_of
 from support.scripted_entailment import ScriptedEntailment
 from support.scripted_model import ScriptedModel
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 SAMPLES = [Segment(name="sample 1", kind="sample", text="x"), Segment(name="sample 2", kind="sample", text="no")]
 SEGMENTS = [*context_of(3), *SAMPLES]
@@ -50,32 +56,32 @@ def explaining():
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
-    yield lambda model: RunDesk(store, model)
+    yield lambda model: RunHarness(store, model)
     await store.aclose()
 
 
 async def test_all_grades_the_best_first():
     judge = ScriptedEntailment(entails)
-    (found,) = await attribute_internally([CLAIM], SEGMENTS, entailment=judge, model=explaining())
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, entailment=judge, model=explaining())
     kinds = list(dict.fromkeys(a.kind for a in found))
     assert kinds == ["whitebox", "context", "agreement", "provenance"]
     by_kind = {kind: [(a.component, a.weight) for a in found if a.kind == kind] for kind in kinds}
     assert by_kind["whitebox"] == [("d0", 0.0), ("d1", -1.0), ("d2", -2.0), ("question", -3.0)]
-    assert by_kind["context"][0] == (WHOLE, pytest.approx(2.25))
+    assert by_kind["context"][0] == (FULL_CONTEXT, pytest.approx(2.25))
     assert [c for c, _ in by_kind["context"][1:]] == ["d1", "d0", "d2"]
     assert by_kind["agreement"] == [("sample 1", 1.0), ("sample 2", -1.0)]
     assert by_kind["provenance"] == [("sample 1", 1.0)]
-    assert left_out(found) == ()
+    assert missing_levels(found) == ()
     assert all(a.detail["method"] for a in found)
     assert found[0].detail["attention is"] == "where the model looked, not a cause"
 
 
 async def test_without_model_and_judge_the_words_are_left_and_the_rest_is_named():
-    (found,) = await attribute_internally([CLAIM], SEGMENTS)
+    (found,) = await attribute_claims([CLAIM], SEGMENTS)
     assert [a.component for a in found] == [NOTHING, NOTHING, NOTHING, "sample 1"]
-    assert left_out(found) == (
+    assert missing_levels(found) == (
         "whitebox: there is no model to ask",
         "context: there is no model to ask",
         "agreement: nothing judges samples",
@@ -88,8 +94,8 @@ async def test_a_model_that_can_do_less_is_named():
 
     model = Chat(additive_script(AMOUNTS, -4.0), name="chat")
     assert not isinstance(model, ExplainsTokens)
-    (found,) = await attribute_internally([CLAIM], SEGMENTS, model=model, levels=["context", "whitebox"])
-    assert left_out(found) == (
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, model=model, levels=["context", "whitebox"])
+    assert missing_levels(found) == (
         "whitebox: model 'chat' cannot look into itself",
         "context: model 'chat' cannot score given text",
     )
@@ -97,43 +103,43 @@ async def test_a_model_that_can_do_less_is_named():
 
 async def test_wanted_grades_alone_are_done():
     model = explaining()
-    (found,) = await attribute_internally([CLAIM], SEGMENTS, model=model, levels=["context"])
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, model=model, levels=["context"])
     assert {a.kind for a in found} == {"context"}
     assert model.asked == 0
     with pytest.raises(UserError, match="magic"):
-        await attribute_internally([CLAIM], SEGMENTS, levels=["magic"])
+        await attribute_claims([CLAIM], SEGMENTS, levels=["magic"])
     with pytest.raises(UserError, match="0 ablations"):
-        await attribute_internally([CLAIM], SEGMENTS, ablations=0)
+        await attribute_claims([CLAIM], SEGMENTS, ablations=0)
 
 
-async def test_the_budget_ends_the_dear_grades_and_says_so(desk):
-    table = desk(explaining())
+async def test_the_budget_ends_the_dear_grades_and_says_so(harness):
+    table = harness(explaining())
     question = {"text": "q"}
     model = await table.begin("r", strategy="cot", question=question, budget=Budget(calls=6), seed=1)
     claims = [CLAIM, Claim(text="xx", start=0, end=2)]
-    first, second = await attribute_internally(claims, SEGMENTS, model=model, levels=["context", "whitebox"])
+    first, second = await attribute_claims(claims, SEGMENTS, model=model, levels=["context", "whitebox"])
     assert [a.component for a in first if a.kind == "whitebox"][0] == "d0"
     assert [a.component for a in second if a.kind == "whitebox"] == [NOTHING]
     told = "whitebox: the budget of 6 calls is spent (6 used); 1 of 2 claims were explained"
-    assert left_out(first) == left_out(second) == (told,)
+    assert missing_levels(first) == missing_levels(second) == (told,)
     assert len([a for a in second if a.kind == "context"]) == 4
     assert table.spent.model_calls == 6
 
 
-async def test_a_metered_model_that_cannot_explain_is_a_missing_grade(desk):
-    table = desk(additive(AMOUNTS, -4.0))
+async def test_a_metered_model_that_cannot_explain_is_a_missing_grade(harness):
+    table = harness(additive(AMOUNTS, -4.0))
     model = await table.begin("r", strategy="cot", question={"text": "q"}, seed=1)
-    (found,) = await attribute_internally([CLAIM], SEGMENTS, model=model, levels=["whitebox"])
-    assert left_out(found) == (
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, model=model, levels=["whitebox"])
+    assert missing_levels(found) == (
         "whitebox: model 'scripted' cannot do 'relevance' (a model that can: local/smollm2-135m)",
     )
 
 
-async def test_what_was_explained_is_found_again_without_the_model(desk):
-    table = desk(explaining())
+async def test_what_was_explained_is_found_again_without_the_model(harness):
+    table = harness(explaining())
     for _ in range(2):
         model = await table.begin("r", strategy="cot", question={"text": "q"}, seed=1)
-        found = await by_relevance([CLAIM], SEGMENTS, model)
+        found = await attribute_by_relevance([CLAIM], SEGMENTS, model)
     assert found.found[0][0].detail["gradient times input"] == 0.5
     assert table.model.asked == 1
     assert table.spent.prompt_tokens == 9
@@ -145,26 +151,26 @@ async def test_a_model_that_fails_is_a_missing_grade_and_the_others_stay():
             raise BackendUnavailable("the server is gone", hint="start it")
 
     model = Broken(additive_script(AMOUNTS, -4.0))
-    (found,) = await attribute_internally([CLAIM], SEGMENTS, model=model, levels=["provenance", "context"])
-    assert left_out(found) == ("context: the server is gone (start it)",)
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, model=model, levels=["provenance", "context"])
+    assert missing_levels(found) == ("context: the server is gone (start it)",)
     assert found[-1].component == "sample 1"
 
 
 async def test_given_samples_vote_in_the_place_of_the_runs_own():
     jurors = [Segment(name="juror a", kind="sample", text="say x")]
     judge = ScriptedEntailment(entails)
-    (found,) = await attribute_internally([CLAIM], SEGMENTS, samples=jurors, entailment=judge, levels=["agreement"])
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, samples=jurors, entailment=judge, levels=["agreement"])
     assert [(a.component, a.weight) for a in found] == [("juror a", 1.0)]
 
 
 async def test_no_claims_no_work():
-    assert await attribute_internally([], SEGMENTS, model=explaining()) == []
+    assert await attribute_claims([], SEGMENTS, model=explaining()) == []
 
 
 async def test_a_report_carries_them_and_its_verdict_is_as_it_was():
-    (found,) = await attribute_internally([CLAIM], SEGMENTS, entailment=ScriptedEntailment(entails), model=explaining())
+    (found,) = await attribute_claims([CLAIM], SEGMENTS, entailment=ScriptedEntailment(entails), model=explaining())
     report = ClaimReport(claim=CLAIM, verdict="refuted", internal=found)
     again = ClaimReport.model_validate_json(report.model_dump_json())
     assert again == report
     assert again.verdict == "refuted"
-    assert GRADES == ("provenance", "agreement", "context", "whitebox")
+    assert LEVELS == ("provenance", "agreement", "context", "whitebox")

@@ -9,8 +9,8 @@ from statistics import fmean
 import pytest
 from reason.serving.local.engine import LocalModel
 from reason.serving.model_files.find import ModelFiles
-from reason.verify.attribution.attribution import attribute_internally, left_out
-from reason.verify.attribution.context import WHOLE, Shown, by_context, log_prob_drop
+from reason.verify.attribution.attribution import attribute_claims, missing_levels
+from reason.verify.attribution.context import FULL_CONTEXT, ContextPrompt, attribute_by_context, log_prob_drop
 from support.attribution_contexts import FACTS, CopiedFact, context_of
 
 pytestmark = pytest.mark.real
@@ -30,9 +30,9 @@ def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None
     from reason.serving.local.tokenizer import Tokenizer
     from reason.serving.local.weights import WeightReader
 
-    fact, tokenizer = FACTS[1], Tokenizer(smollm2_files.folder, "smollm2")
-    placed = tokenize_parts(tokenizer, Shown.of(fact.segments).prompt(), fact.sentences, fact.answer)
-    work = GradientPass(ModelConfig.read(smollm2_files.folder), WeightReader(smollm2_files.folder))
+    fact, tokenizer = FACTS[1], Tokenizer(smollm2_files.directory, "smollm2")
+    placed = tokenize_parts(tokenizer, ContextPrompt.of(fact.segments).prompt(), fact.sentences, fact.answer)
+    work = GradientPass(ModelConfig.read(smollm2_files.directory), WeightReader(smollm2_files.directory))
     explained = work.explain(placed.ids, placed.count)
     mask = torch.tensor([owner == fact.source for owner in placed.owner])
     step = 1e-2
@@ -45,10 +45,10 @@ def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None
 async def test_leaving_out_the_source_is_what_the_claim_misses(model: LocalModel) -> None:
     dropped, others = [], []
     for fact in FACTS[5:]:
-        (found,), _ = await by_context([fact.claim], fact.segments, model)
+        (found,), _ = await attribute_by_context([fact.claim], fact.segments, model)
         weights = {a.component: a.weight for a in found}
         assert found[0].detail["source"] == "context_driven"
-        assert weights.pop(WHOLE) > 0.5
+        assert weights.pop(FULL_CONTEXT) > 0.5
         assert max(weights, key=lambda name: weights[name]) == fact.name
         dropped.append(weights.pop(fact.name))
         others += weights.values()
@@ -61,7 +61,7 @@ async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalMode
     fact = FACTS[0]
     sentences = (*fact.sentences, *(s for other in FACTS[1:4] for s in other.sentences[:3]))
     segments = context_of(fact.question, sentences)
-    (found,), _ = await by_context([fact.claim], segments, model, ablations=16, seed=1)
+    (found,), _ = await attribute_by_context([fact.claim], segments, model, ablations=16, seed=1)
     assert found[1].detail["method"] == "sparse linear model of the log-odds over random subsets"
     assert found[1].component == fact.name
     top, random = [await log_prob_drop(fact.answer, segments, model, [n]) for n in (fact.name, "document «note 9»")]
@@ -72,8 +72,8 @@ async def test_what_many_subsets_call_the_source_is_missed_most(model: LocalMode
 async def test_relevance_names_the_source_where_the_plain_gradient_does_not(
     model: LocalModel, fact: CopiedFact
 ) -> None:
-    (found,) = await attribute_internally([fact.claim], fact.segments, model=model, levels=["whitebox"])
-    assert left_out(found) == ()
+    (found,) = await attribute_claims([fact.claim], fact.segments, model=model, levels=["whitebox"])
+    assert missing_levels(found) == ()
     assert found[0].component == fact.name
     notes = [a for a in found if a.component != "question"]
     assert notes[0].weight > 0.5 > 2 * notes[1].weight

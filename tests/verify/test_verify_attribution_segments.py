@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reason.core.types import Candidate, Document, Evidence, Question, Solution, Step
-from reason.verify.attribution.context import BARE, Shown
-from reason.verify.attribution.segments import Segment, given, samples_of, segments_of
+from reason.verify.attribution.context import BARE, ContextPrompt
+from reason.verify.attribution.segments import Segment, context_segments, samples_of, segments_of
 
 QUESTION = Question(
     text="When did the boat leave?",
@@ -72,7 +72,7 @@ def test_names_are_unique_even_if_a_document_is_called_like_the_second_of_two() 
 def test_given_are_documents_tools_and_citations_that_stand_nowhere_else() -> None:
     segments = segments_of(QUESTION, SOLUTION, system="Be brief.", tools=[("clock", "It is 17:43.")])
     elsewhere = Segment(name="citation 2", kind="citation", text="It snowed.")
-    assert [s.name for s in given([*segments, elsewhere])] == [
+    assert [s.name for s in context_segments([*segments, elsewhere])] == [
         "document «log.txt»",
         "document «log.txt» (2)",
         "result of clock",
@@ -81,7 +81,7 @@ def test_given_are_documents_tools_and_citations_that_stand_nowhere_else() -> No
 
 
 def test_the_prompt_shows_the_kept_parts_as_strategies_do() -> None:
-    shown = Shown.of(segments_of(QUESTION, system="Be brief.", tools=[("clock", "It is 17:43.")]))
+    shown = ContextPrompt.of(segments_of(QUESTION, system="Be brief.", tools=[("clock", "It is 17:43.")]))
     prompt = shown.prompt([True, False, True])
     assert [m.role for m in prompt.messages] == ["system", "user"]
     assert prompt.messages[1].content == (
@@ -92,4 +92,4 @@ def test_the_prompt_shows_the_kept_parts_as_strategies_do() -> None:
 
 
 def test_a_claim_without_a_question_is_asked_for_in_words_of_our_own() -> None:
-    assert Shown.of([Segment(name="d", kind="document", text="Water is wet.")]).question == BARE
+    assert ContextPrompt.of([Segment(name="d", kind="document", text="Water is wet.")]).question == BARE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.verify.attribution.attribution import by_agreement, by_provenance, containment
+from reason.verify.attribution.attribution import attribute_by_agreement, attribute_by_provenance, containment
 from reason.verify.attribution.segments import Segment
 from reason.verify.entailment.protocol import Pair
 from reason.verify.types import Claim, Support
@@ -27,7 +27,7 @@ def test_all_parts_that_say_it_are_told_in_their_order() -> None:
         segment("step 1", "So: THE CAPTAIN of the ship Marigold was called Zelinka!"),
         segment("sample 1", "the captain of the ship Marigold was Zelinka", "sample"),
     ]
-    (found,) = by_provenance([claim("The captain of the ship Marigold was called Zelinka.")], segments)
+    (found,) = attribute_by_provenance([claim("The captain of the ship Marigold was called Zelinka.")], segments)
     # seven sequences: the document has "the captain of" … "ship Marigold was", but for two; the last part too
     assert [(a.component, a.weight, a.detail["rank"], a.detail["first"]) for a in found] == [
         ("notes", 5 / 7, 1, True),
@@ -42,7 +42,7 @@ def test_exactly_six_tenths_count_and_less_does_not() -> None:
     text = "one two three four five six seven"  # five sequences
     assert containment(text, "one two three four five") == 0.6
     assert containment(text, "one two three four") == 0.4
-    (found,) = by_provenance(
+    (found,) = attribute_by_provenance(
         [claim(text)], [segment("a", "one two three four five"), segment("b", "one two three four")]
     )
     assert [a.component for a in found] == ["a"]
@@ -56,7 +56,7 @@ def test_a_short_claim_is_one_sequence(text: str, part: str, share: float) -> No
 
 
 def test_a_claim_without_words_comes_from_nowhere() -> None:
-    assert by_provenance([claim("—!"), claim("a b c")], [segment("s", "—! a b c")])[0] == ()
+    assert attribute_by_provenance([claim("—!"), claim("a b c")], [segment("s", "—! a b c")])[0] == ()
     assert containment("…", "…") == 0.0
 
 
@@ -72,7 +72,9 @@ def test_a_text_contains_itself_wherever_it_stands(before: str, text: str) -> No
 
 
 def test_a_hostile_megabyte_is_read() -> None:  # what is not linear runs into the limit of every test
-    found = by_provenance([claim("a b c d"), claim("a a"), claim("b")], [segment("s", "a'" * 250_000 + "a " * 250_000)])
+    found = attribute_by_provenance(
+        [claim("a b c d"), claim("a a"), claim("b")], [segment("s", "a'" * 250_000 + "a " * 250_000)]
+    )
     assert len(found) == 3
 
 
@@ -91,7 +93,7 @@ SAMPLES = [segment(f"sample {i}", text, "sample") for i, text in enumerate(("yes
 
 async def test_signs_and_shares_of_the_samples() -> None:
     judge = judge_of({"yes": YES, "no": NO, "hm": SILENT, "?": None})
-    first, second = await by_agreement([claim("A."), claim("B.")], SAMPLES, judge)
+    first, second = await attribute_by_agreement([claim("A."), claim("B.")], SAMPLES, judge)
     assert [(a.component, a.weight) for a in first] == [
         ("sample 1", 1.0),
         ("sample 2", -1.0),
@@ -107,16 +109,16 @@ async def test_signs_and_shares_of_the_samples() -> None:
 
 
 async def test_of_equal_probabilities_the_more_careful_one_votes() -> None:
-    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.5, 0.0)}))
+    (found,) = await attribute_by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.5, 0.0)}))
     assert found[0].weight == -1.0  # of equals the more careful one, refutes
-    (found,) = await by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.0, 0.5)}))
+    (found,) = await attribute_by_agreement([claim("A.")], SAMPLES[:1], judge_of({"yes": Support(0.5, 0.0, 0.5)}))
     assert found[0].weight == 0.0
 
 
 async def test_a_long_sample_is_judged_by_its_surest_window_in_the_same_call() -> None:
     long = segment("long", "It was cold. " * 20 + "The answer is no. " + "It was cold. " * 20, "sample")
     judge = judge_of({"no": NO}, max_words=12)
-    (found,) = await by_agreement([claim("A.")], [long], judge)
+    (found,) = await attribute_by_agreement([claim("A.")], [long], judge)
     assert [a.weight for a in found] == [-1.0]
     assert len(judge.calls) == 1
     assert len(judge.calls[0]) > 5
@@ -124,6 +126,6 @@ async def test_a_long_sample_is_judged_by_its_surest_window_in_the_same_call() -
 
 async def test_nothing_is_asked_without_samples_or_claims() -> None:
     judge = judge_of({})
-    assert await by_agreement([claim("A.")], [], judge) == [()]
-    assert await by_agreement([], SAMPLES, judge) == []
+    assert await attribute_by_agreement([claim("A.")], [], judge) == [()]
+    assert await attribute_by_agreement([], SAMPLES, judge) == []
     assert judge.calls == []

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError
 from reason.verify.metrics import (
-    attribution,
+    claim_label,
     evidence_recall,
-    gold_of,
-    mean_attribution,
-    overall,
+    evidence_scores,
+    mean_evidence_scores,
+    parse_gold_label,
     reliability,
     reliability_lines,
     reliability_svg,
@@ -27,16 +27,16 @@ CLIMATE = Path("/work/shared/data/climate_fever/dev.jsonl")
 
 
 def test_7_attribution_by_hand():
-    assert attribution({1, 2}, {2, 3, 4}) == close((1 / 2, 1 / 3, 2 / 5), 1e-12)
-    assert attribution([1, 1, 2], [2, 2]) == close((1 / 2, 1, 2 / 3), 1e-12)
-    assert attribution([], {1}) == (0, 0, 0)
-    assert attribution({1}, []) is None  # skipped, not counted as 1
+    assert evidence_scores({1, 2}, {2, 3, 4}) == close((1 / 2, 1 / 3, 2 / 5), 1e-12)
+    assert evidence_scores([1, 1, 2], [2, 2]) == close((1 / 2, 1, 2 / 3), 1e-12)
+    assert evidence_scores([], {1}) == (0, 0, 0)
+    assert evidence_scores({1}, []) is None  # skipped, not counted as 1
 
 
 def test_7_rows_without_gold_are_skipped():
-    rows = [attribution({1}, {1}), attribution({1}, set()), attribution({1}, {2})]
-    assert mean_attribution(rows) == ((0.5, 0.5, 0.5), 2)
-    assert mean_attribution([None]) == (None, 0)
+    rows = [evidence_scores({1}, {1}), evidence_scores({1}, set()), evidence_scores({1}, {2})]
+    assert mean_evidence_scores(rows) == ((0.5, 0.5, 0.5), 2)
+    assert mean_evidence_scores([None]) == (None, 0)
 
 
 @pytest.mark.parametrize(("named", "expected"), [({0}, 1), ({1, 2}, 1), ({1}, 0), ({0, 1}, 1), (set(), 0)])
@@ -54,7 +54,7 @@ SENTENCE_LABELS = ("supports", "refutes", "neutral")
 
 def test_12_the_rule_on_every_three_sentences():
     for labels in itertools.product(SENTENCE_LABELS, repeat=3):
-        found = overall(labels)
+        found = claim_label(labels)
         if "supports" in labels and "refutes" in labels:
             assert found == "disputed"
         elif "supports" in labels:
@@ -63,7 +63,7 @@ def test_12_the_rule_on_every_three_sentences():
             assert found == "refutes"
         else:
             assert found == "neutral"
-    assert overall([]) == "neutral"
+    assert claim_label([]) == "neutral"
 
 
 def test_12_the_rule_on_the_real_data():
@@ -71,16 +71,25 @@ def test_12_the_rule_on_the_real_data():
         pytest.skip(f"there is no data {CLIMATE}")
     rows = [json.loads(line) for line in CLIMATE.read_text(encoding="utf-8").splitlines()]
     assert len(rows) == 783
-    wrong = [r["id"] for r in rows if overall(gold_of(e["label"]) for e in r["evidence"]) != gold_of(r["label"])]
+    wrong = [
+        r["id"]
+        for r in rows
+        if claim_label(parse_gold_label(e["label"]) for e in r["evidence"]) != parse_gold_label(r["label"])
+    ]
     assert wrong == []
 
 
 def test_names_of_labels():
-    assert gold_of("SUPPORTS") == "supports"
-    assert gold_of("NOT ENOUGH INFO") == gold_of("NOT_ENOUGH_INFO") == gold_of(" not_enough  info ") == "neutral"
-    assert gold_of("DISPUTED") == "disputed"
+    assert parse_gold_label("SUPPORTS") == "supports"
+    assert (
+        parse_gold_label("NOT ENOUGH INFO")
+        == parse_gold_label("NOT_ENOUGH_INFO")
+        == parse_gold_label(" not_enough  info ")
+        == "neutral"
+    )
+    assert parse_gold_label("DISPUTED") == "disputed"
     with pytest.raises(DataError, match="'maybe' is no label"):
-        gold_of("maybe")
+        parse_gold_label("maybe")
 
 
 BINS = reliability([0.95, 0.9, 0.85, 0.55, 0.35], [True, True, False, True, False])

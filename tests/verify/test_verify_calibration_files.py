@@ -12,11 +12,11 @@ from reason.core.errors import DataError, UserError
 from reason.verify.calibration import (
     VerdictCalibration,
     _parts,
+    apply_temperature,
     calibration_scores,
     fit_calibration,
     load_calibration,
     save_calibration,
-    temper,
 )
 from reason.verify.types import support
 from support.evidence_items import A, supports
@@ -32,7 +32,7 @@ def overconfident(n, seed, temperature=3.0):
     for _ in range(n):
         true = support(rng.gammavariate(0.7, 1) + 1e-6 for _ in range(3))
         golds.append(rng.choices(["supports", "refutes", "neutral"], true)[0])
-        given_probs.append(temper(true, 1 / temperature))
+        given_probs.append(apply_temperature(true, 1 / temperature))
     return given_probs, golds
 
 

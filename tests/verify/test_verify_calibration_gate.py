@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics import calibration as evals_calibration
-from reason.verify.calibration import GRID, choose_threshold, gate, standing
-from reason.verify.metrics import accuracy, aurc, brier, ece, hits, macro_f1, nll, reliability
+from reason.verify.calibration import GRID, choose_threshold, gate, gate_metrics
+from reason.verify.metrics import accuracy, aurc, brier, ece, macro_f1, nll, reliability, top_label_hits
 from reason.verify.types import Support
 from support.evidence_items import A, B, Z, supports
 
@@ -104,19 +104,19 @@ def test_what_cannot_be_reached_is_told():
 def test_a_chosen_threshold_keeps_its_promise(pairs, wish):
     given_probs, golds = [s for s, _ in pairs], [g for _, g in pairs]
     best = choose_threshold(given_probs, golds)
-    assert best.macro_f1 == max(standing(given_probs, golds, t).macro_f1 for t in GRID)
-    assert all(standing(given_probs, golds, t).macro_f1 < best.macro_f1 for t in GRID if t < best.threshold)
+    assert best.macro_f1 == max(gate_metrics(given_probs, golds, t).macro_f1 for t in GRID)
+    assert all(gate_metrics(given_probs, golds, t).macro_f1 < best.macro_f1 for t in GRID if t < best.threshold)
     try:
         found = choose_threshold(given_probs, golds, most_risk=wish)
     except UserError:
-        assert all(s.risk is None or s.risk > wish for s in (standing(given_probs, golds, t) for t in GRID))
+        assert all(s.risk is None or s.risk > wish for s in (gate_metrics(given_probs, golds, t) for t in GRID))
     else:
         assert found.risk is not None
         assert found.risk <= wish
 
 
 def test_a_disputed_claim_that_is_answered_is_answered_wrongly():
-    found = standing([A, Z], ["disputed", "disputed"], 0.6)
+    found = gate_metrics([A, Z], ["disputed", "disputed"], 0.6)
     assert (found.risk, found.coverage, found.macro_f1) == (1.0, 0.5, 0.0)
 
 
@@ -156,7 +156,7 @@ def test_scores_by_hand():
     assert brier([A, B], ["supports", "supports"]) == pytest.approx((0.01 + 0.005 + 0.95**2 + 0.81 + 0.0025) / 2)
     assert macro_f1(["supports", "refutes"], ["supports", "supports"]) == pytest.approx(1 / 3)
     assert macro_f1(["supports"], ["supports"], over=LABELS) == pytest.approx(1 / 3)
-    assert hits([A, B], ["supports", "supports"]) == ([0.9, 0.9], [True, False])
+    assert top_label_hits([A, B], ["supports", "supports"]) == ([0.9, 0.9], [True, False])
 
 
 def test_aurc_by_hand():

@@ -13,10 +13,10 @@ from reason.core.errors import UserError
 from reason.verify.calibration import (
     COLDEST,
     HOTTEST,
+    apply_temperature,
     fit_temperature,
     isotonic_curve,
     platt_curve,
-    temper,
     with_confidence,
 )
 from reason.verify.metrics import nll
@@ -30,7 +30,7 @@ temperatures = st.floats(0.01, 1000)
 @given(supports, temperatures)
 @settings(max_examples=150)
 def test_3_the_likeliest_stays_and_all_sums_to_one(draw, temperature):
-    found = temper(draw, temperature)
+    found = apply_temperature(draw, temperature)
     assert math.fsum(found) == pytest.approx(1, abs=1e-9)
     assert found.label == draw.label
     assert all((f == 0) == (p == 0) or temperature < 1 for f, p in zip(found, draw, strict=True))
@@ -40,29 +40,30 @@ def test_3_the_likeliest_stays_and_all_sums_to_one(draw, temperature):
 
 @given(supports)
 def test_3_a_temperature_of_1_is_the_identity(draw):
-    assert temper(draw, 1.0) is draw
+    assert apply_temperature(draw, 1.0) is draw
 
 
 @pytest.mark.parametrize("temperature", [0.05, 3.0, 20.0, 1e6, 1e300])
 def test_3_equals_stay_equal_and_nearly_equals_apart(temperature):
-    assert temper(Support(0.4, 0.4, 0.2), temperature).label == "refutes"
+    assert apply_temperature(Support(0.4, 0.4, 0.2), temperature).label == "refutes"
     nearly = Support(math.nextafter(0.4, 1), 0.4, 0.2)
-    assert temper(nearly, temperature).label == "supports"
+    assert apply_temperature(nearly, temperature).label == "supports"
     assert (
-        temper(Support(0.25, 0.25, 0.5), temperature).supports == temper(Support(0.25, 0.25, 0.5), temperature).refutes
+        apply_temperature(Support(0.25, 0.25, 0.5), temperature).supports
+        == apply_temperature(Support(0.25, 0.25, 0.5), temperature).refutes
     )
 
 
 def test_the_numbers():
-    assert temper(A, 2.0) == close((0.679623, 0.160189, 0.160189))
-    assert temper(Support(0.8, 0.2, 0.0), 0.5) == close((16 / 17, 1 / 17, 0.0))
-    assert temper(Support(0, 0, 1), 7.0) == (0, 0, 1)
+    assert apply_temperature(A, 2.0) == close((0.679623, 0.160189, 0.160189))
+    assert apply_temperature(Support(0.8, 0.2, 0.0), 0.5) == close((16 / 17, 1 / 17, 0.0))
+    assert apply_temperature(Support(0, 0, 1), 7.0) == (0, 0, 1)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
 def test_no_temperature_is_refused(temperature):
     with pytest.raises(UserError, match="temperature"):
-        temper(A, temperature)
+        apply_temperature(A, temperature)
 
 
 @pytest.mark.parametrize("true", [0.1, 0.5, 1.0, 2.5, 12.0])
@@ -70,7 +71,7 @@ def test_the_temperature_that_was_used_is_found(true):
     """Labels in the proportions that the tempered probabilities say: the least loss is there, exactly."""
     given_probs, golds = [], []
     for stated in (Support(0.5, 0.3, 0.2), Support(0.4, 0.35, 0.25), Support(0.2, 0.2, 0.6)):
-        shares = temper(stated, true)
+        shares = apply_temperature(stated, true)
         counts = [round(20_000 * p) for p in shares]
         for label, count in zip(("supports", "refutes", "neutral"), counts, strict=True):
             golds += [label] * (count // 20)
@@ -84,9 +85,9 @@ def test_the_valley_is_found_to_the_last_digits():
     given_probs = [support([rng.random() ** 3 for _ in range(3)]) for _ in range(300)]
     golds = [rng.choices(["supports", "refutes", "neutral"], [p**0.4 for p in s])[0] for s in given_probs]
     found = fit_temperature(given_probs, golds)
-    loss = nll([temper(s, found) for s in given_probs], golds)
+    loss = nll([apply_temperature(s, found) for s in given_probs], golds)
     grid = np.geomspace(COLDEST, HOTTEST, 400)
-    assert loss <= min(nll([temper(s, float(t)) for s in given_probs], golds) for t in grid) + 1e-12
+    assert loss <= min(nll([apply_temperature(s, float(t)) for s in given_probs], golds) for t in grid) + 1e-12
 
 
 def test_the_ends_of_the_range():
@@ -102,7 +103,7 @@ def test_it_is_never_worse_than_none(pairs):
     floored = [support(max(p, 1e-12) for p in s) for s in given_probs]
     found = fit_temperature(given_probs, golds)
     assert COLDEST * (1 - 1e-9) <= found <= HOTTEST * (1 + 1e-9)
-    assert nll([temper(s, found) for s in floored], golds) <= nll(floored, golds) + 1e-9
+    assert nll([apply_temperature(s, found) for s in floored], golds) <= nll(floored, golds) + 1e-9
 
 
 def test_labels_that_are_none_are_refused():

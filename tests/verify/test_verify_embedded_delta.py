@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError
-from reason.verify.entailment.embedded_weights import _packed, _unpacked, applied, delta_of, pack, unpack
+from reason.verify.entailment.embedded_weights import (
+    _packed,
+    _unpacked,
+    apply_delta,
+    compute_delta,
+    parse_delta,
+    serialize_delta,
+)
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:
@@ -37,7 +44,7 @@ def test_packed_numbers_come_back(bits: int, data: st.DataObject) -> None:
 def test_a_change_is_off_by_half_a_step_at_most(bits: int) -> None:
     before = weights()
     after = changed(before)
-    found = applied(delta_of(before, after, base="b", bits=bits), before)
+    found = apply_delta(compute_delta(before, after, base="b", bits=bits), before)
     change = after["0.up.weight"] - before["0.up.weight"]
     step = np.abs(change).max(1, keepdims=True) / (2 ** (bits - 1) - 1)
     assert (np.abs(found["0.up.weight"] - after["0.up.weight"]) <= 0.505 * step).all()
@@ -48,7 +55,7 @@ def test_a_change_is_off_by_half_a_step_at_most(bits: int) -> None:
 def test_what_was_not_trained_stays() -> None:
     before = weights()
     after = changed(before)
-    found = applied(delta_of(before, after, base="b"), before)
+    found = apply_delta(compute_delta(before, after, base="b"), before)
     assert (found["words"] == before["words"]).all()
     assert (found["positions"][3:] == before["positions"][3:]).all()
     assert np.abs(found["positions"][:3] - after["positions"]).max() < 1e-4
@@ -57,62 +64,62 @@ def test_what_was_not_trained_stays() -> None:
 
 def test_no_change_is_no_change() -> None:
     before = weights()
-    found = applied(delta_of(before, {n: a.copy() for n, a in before.items()}, base="b"), before)
+    found = apply_delta(compute_delta(before, {n: a.copy() for n, a in before.items()}, base="b"), before)
     assert all((found[name] == before[name]).all() for name in before)
 
 
 def test_a_file_comes_back_and_has_the_same_bytes() -> None:
     before = weights()
-    delta = delta_of(before, changed(before), base="base", bits=5, temperature=1.25, card={"seed": 3})
-    raw = pack(delta)
-    assert raw == pack(delta)
-    back = unpack(raw, "f")
+    delta = compute_delta(before, changed(before), base="base", bits=5, temperature=1.25, card={"seed": 3})
+    raw = serialize_delta(delta)
+    assert raw == serialize_delta(delta)
+    back = parse_delta(raw, "f")
     assert (back.base, back.bits, back.temperature, back.card) == ("base", 5, 1.25, {"seed": 3})
     assert back.digest == delta.digest
-    assert pack(back) == raw
+    assert serialize_delta(back) == raw
 
 
 def test_every_part_of_a_verdict_is_in_the_digest() -> None:
     before = weights()
     after = changed(before)
     digests = {
-        delta_of(before, after, base="a").digest,
-        delta_of(before, after, base="b").digest,
-        delta_of(before, after, base="a", bits=7).digest,
-        delta_of(before, after, base="a", temperature=2.0).digest,
-        delta_of(before, {**after, "labels.bias": after["labels.bias"] + 1}, base="a").digest,
+        compute_delta(before, after, base="a").digest,
+        compute_delta(before, after, base="b").digest,
+        compute_delta(before, after, base="a", bits=7).digest,
+        compute_delta(before, after, base="a", temperature=2.0).digest,
+        compute_delta(before, {**after, "labels.bias": after["labels.bias"] + 1}, base="a").digest,
     }
     assert len(digests) == 5
-    assert delta_of(before, after, base="a", card={"x": 1}).digest == delta_of(before, after, base="a").digest
+    assert compute_delta(before, after, base="a", card={"x": 1}).digest == compute_delta(before, after, base="a").digest
 
 
 def test_damage_is_seen_wherever_it_is() -> None:
     before = weights()
-    raw = pack(delta_of(before, changed(before), base="b"))
+    raw = serialize_delta(compute_delta(before, changed(before), base="b"))
     for at in (0, 20, len(raw) // 2, len(raw) - 1):
         damaged = bytearray(raw)
         damaged[at] ^= 1
         with pytest.raises(DataError, match="file.safetensors"):
-            unpack(bytes(damaged), "file.safetensors")
+            parse_delta(bytes(damaged), "file.safetensors")
     for cut in (0, 7, 100, len(raw) - 1):
         with pytest.raises(DataError):
-            unpack(raw[:cut], "f")
+            parse_delta(raw[:cut], "f")
 
 
 def test_a_change_for_another_encoder_is_refused() -> None:
     before = weights()
-    delta = delta_of(before, changed(before), base="b")
+    delta = compute_delta(before, changed(before), base="b")
     for name, shape in (("0.up.weight", (5, 10)), ("0.up.bias", (7,)), ("positions", (9, 5))):
         with pytest.raises(DataError, match=name):
-            applied(delta, {**before, name: np.zeros(shape, dtype=np.float32)})
+            apply_delta(delta, {**before, name: np.zeros(shape, dtype=np.float32)})
     without = {name: array for name, array in before.items() if name != "0.up.bias"}
     with pytest.raises(DataError, match=r"0\.up\.bias"):
-        applied(delta, without)
+        apply_delta(delta, without)
 
 
 def test_what_is_no_number_is_not_written() -> None:
     before = weights()
     with pytest.raises(ValueError, match="up.bias"):
-        delta_of(before, {"0.up.bias": np.full(6, np.nan, dtype=np.float32)}, base="b")
+        compute_delta(before, {"0.up.bias": np.full(6, np.nan, dtype=np.float32)}, base="b")
     with pytest.raises(ValueError, match="9 bits"):
-        delta_of(before, {}, base="b", bits=9)
+        compute_delta(before, {}, base="b", bits=9)

@@ -11,9 +11,9 @@ from reason.core.errors import BackendUnavailable, DataError, UserError
 from reason.core.settings import Settings, load_settings
 from reason.serving.model_files.find import ModelFiles
 from reason.verify.entailment import embedded
-from reason.verify.entailment.embedded import EmbeddedEntailment, load_delta, open_embedded
-from reason.verify.entailment.embedded_network import PairTokens, new_head, read_encoder
-from reason.verify.entailment.embedded_weights import delta_of, pack
+from reason.verify.entailment.embedded import EmbeddedEntailment, load_delta, load_embedded
+from reason.verify.entailment.embedded_network import PairTokenizer, init_head, read_encoder
+from reason.verify.entailment.embedded_weights import compute_delta, serialize_delta
 from reason.verify.entailment.protocol import Entailment, Pair
 from support.entailment_pairs import REFUTED, SUPPORTED, SWAPPED
 from support.tiny_encoder import write_tiny_encoder
@@ -33,17 +33,19 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("reason.serving.encoders.files.find_encoder", find_encoder)
     weights, shape = read_encoder(folder)
     draw = torch.Generator().manual_seed(2)
-    head = {n: 0.3 * torch.randn(t.shape, generator=draw) for n, t in new_head(shape, 0).items()}
+    head = {n: 0.3 * torch.randn(t.shape, generator=draw) for n, t in init_head(shape, 0).items()}
     after = {n: t + 0.02 * torch.randn(t.shape, generator=draw) for n, t in weights.items() if n != "words"}
     before = {n: t.numpy() for n, t in weights.items()}
     file = tmp_path / "judge.safetensors"
-    file.write_bytes(pack(delta_of(before, {n: t.numpy() for n, t in (after | head).items()}, base="f" * 64)))
+    file.write_bytes(
+        serialize_delta(compute_delta(before, {n: t.numpy() for n, t in (after | head).items()}, base="f" * 64))
+    )
     return file
 
 
 async def test_verdicts_are_those_of_the_pairs_whatever_the_batch(tiny: Path) -> None:
-    one = await open_embedded(Settings(encoders={"embedded": {"batch_texts": 1}}), file=tiny)
-    many = await open_embedded(Settings(encoders={"embedded": {"batch_texts": 64}}), file=tiny)
+    one = await load_embedded(Settings(encoders={"embedded": {"batch_texts": 1}}), file=tiny)
+    many = await load_embedded(Settings(encoders={"embedded": {"batch_texts": 64}}), file=tiny)
     assert isinstance(one, Entailment)
     assert one.identity == many.identity
     alone, together = await one.judge(PAIRS), await many.judge(PAIRS[::-1])
@@ -62,7 +64,7 @@ async def test_verdicts_are_those_of_the_pairs_whatever_the_batch(tiny: Path) ->
 
 
 async def test_cancelling_stops_between_two_batches(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = await open_embedded(Settings(encoders={"embedded": {"batch_texts": 1}}), file=tiny)
+    judge = await load_embedded(Settings(encoders={"embedded": {"batch_texts": 1}}), file=tiny)
     done = 0
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
     compute = judge._compute
@@ -86,7 +88,7 @@ async def test_cancelling_stops_between_two_batches(tiny: Path, monkeypatch: pyt
 
 async def test_identity_names_encoder_change_and_format(tiny: Path) -> None:
     settings = Settings(encoders={"embedded": {"dtype": "bfloat16"}})
-    judges = [await open_embedded(Settings(), file=tiny), await open_embedded(settings, file=tiny)]
+    judges = [await load_embedded(Settings(), file=tiny), await load_embedded(settings, file=tiny)]
     digest = load_delta(tiny).digest
     assert judges[0].identity == f"embedded-1:{'f' * 64}+{digest}+float32"
     assert judges[1].identity == f"embedded-1:{'f' * 64}+{digest}+bfloat16"
@@ -97,25 +99,25 @@ async def test_identity_names_encoder_change_and_format(tiny: Path) -> None:
 
 async def test_what_does_not_fit_is_refused(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no entailment weights"):
-        await open_embedded(Settings(), file=tmp_path / "absent.safetensors")
+        await load_embedded(Settings(), file=tmp_path / "absent.safetensors")
     with pytest.raises(UserError, match="max_tokens"):
-        await open_embedded(Settings(encoders={"embedded": {"max_tokens": 64}}), file=tiny)
+        await load_embedded(Settings(encoders={"embedded": {"max_tokens": 64}}), file=tiny)
     other = tmp_path / "other.safetensors"
-    other.write_bytes(pack(delta_of({}, {}, base="e" * 64)))
+    other.write_bytes(serialize_delta(compute_delta({}, {}, base="e" * 64)))
     with pytest.raises(DataError, match="another encoder|for the encoder"):
-        await open_embedded(Settings(), file=other)
+        await load_embedded(Settings(), file=other)
 
 
 async def test_an_instruction_has_no_way_but_through_the_network(tiny: Path) -> None:
     """Hostile text of a megabyte is cut, and answered."""
-    judge = await open_embedded(Settings(), file=tiny)
+    judge = await load_embedded(Settings(), file=tiny)
     told = await judge.judge([Pair("ignore all " * 100_000, "claim"), Pair("text", "not " * 250_000)])
     assert all(s is not None and sum(s) == pytest.approx(1.0) for s in told)
     await judge.aclose()
 
 
 def test_the_tokens_of_a_swapped_pair_differ(tiny: Path) -> None:
-    tokens = PairTokens(tiny.parent / "encoder")
+    tokens = PairTokenizer(tiny.parent / "encoder")
     one, other = tokens.rows([Pair("ab", "cd"), Pair("cd", "ab")])
     assert one.ids != other.ids
 
@@ -128,7 +130,7 @@ def settings() -> Settings:
 async def opened(settings: Settings) -> EmbeddedEntailment:
     """The judge that comes with the package; tests are skipped where its encoder cannot be had."""
     try:
-        return await open_embedded(settings)
+        return await load_embedded(settings)
     except BackendUnavailable as e:
         pytest.skip(f"the encoder cannot be had: {e}")
 

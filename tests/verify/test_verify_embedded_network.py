@@ -11,12 +11,12 @@ from reason.core.errors import DataError
 from reason.verify.entailment.embedded_features import FEATURES, MARKS
 from reason.verify.entailment.embedded_network import (
     HIDDEN,
-    MOST_CLAIM_TOKENS,
-    MOST_TOKENS,
-    PairTokens,
-    batch_of,
-    logits_of,
-    new_head,
+    MAX_CLAIM_TOKENS,
+    MAX_TOKENS,
+    PairTokenizer,
+    compute_logits,
+    init_head,
+    make_batch,
     read_encoder,
 )
 from reason.verify.entailment.protocol import Pair
@@ -40,7 +40,7 @@ def drawn(folder: Path) -> tuple[dict[str, torch.Tensor], object]:
     """Weights of which none is 0."""
     weights, shape = read_encoder(folder)
     generator = torch.Generator().manual_seed(5)
-    head = {n: 0.2 * torch.randn(t.shape, generator=generator) for n, t in new_head(shape, 0).items()}
+    head = {n: 0.2 * torch.randn(t.shape, generator=generator) for n, t in init_head(shape, 0).items()}
     return {**weights, **head}, shape
 
 
@@ -48,11 +48,11 @@ def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
     from transformers import BertModel
 
     weights, shape = read_encoder(folder)
-    head = new_head(shape, 0)  # marks of 0: the encoder as it is
+    head = init_head(shape, 0)  # marks of 0: the encoder as it is
     head["hidden.weight"] = torch.zeros(HIDDEN, 4 * SIZE + len(FEATURES))
     head["hidden.weight"][:SIZE, :SIZE] = torch.eye(SIZE)
     head["labels.weight"] = torch.randn(3, HIDDEN, generator=torch.Generator().manual_seed(1))
-    batch = batch_of(PairTokens(folder).rows(PAIRS))
+    batch = make_batch(PairTokenizer(folder).rows(PAIRS))
     theirs = BertModel.from_pretrained(str(folder)).eval()
     with torch.no_grad():
         hidden = theirs(
@@ -61,62 +61,62 @@ def test_the_encoder_is_the_one_of_transformers(folder: Path) -> None:
             attention_mask=torch.from_numpy(batch.real).long(),
         ).last_hidden_state[:, 0]
         expected = torch.nn.functional.gelu(hidden) @ head["labels.weight"][:, :SIZE].T
-        found = logits_of({**weights, **head}, shape, batch)
+        found = compute_logits({**weights, **head}, shape, batch)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_padding_and_neighbours_change_nothing(folder: Path, drawn) -> None:
     weights, shape = drawn
-    rows = PairTokens(folder).rows(PAIRS)
+    rows = PairTokenizer(folder).rows(PAIRS)
     with torch.no_grad():
-        together = logits_of(weights, shape, batch_of(rows))
-        alone = torch.cat([logits_of(weights, shape, batch_of([row])) for row in rows])
+        together = compute_logits(weights, shape, make_batch(rows))
+        alone = torch.cat([compute_logits(weights, shape, make_batch([row])) for row in rows])
     assert torch.isfinite(together).all()
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 def test_every_part_of_the_input_reaches_the_labels(folder: Path, drawn) -> None:
     weights, shape = drawn
-    batch = batch_of(PairTokens(folder).rows(PAIRS[:1]))
+    batch = make_batch(PairTokenizer(folder).rows(PAIRS[:1]))
     with torch.no_grad():
-        before = logits_of(weights, shape, batch)
+        before = compute_logits(weights, shape, batch)
         for name in ("ids", "types", "marks", "features"):
             other = getattr(batch, name).copy()
             other[0, 1] = other[0, 1] + 1
-            after = logits_of(weights, shape, type(batch)(**{**batch.__dict__, name: other}))
+            after = compute_logits(weights, shape, type(batch)(**{**batch.__dict__, name: other}))
             assert not torch.allclose(before, after, atol=1e-6), name
 
 
 def test_a_pair_becomes_tokens_text_first(folder: Path) -> None:
-    row = PairTokens(folder).rows([Pair("bc", "d", "a")])[0]
-    tokenizer = PairTokens(folder)._tokenizer
+    row = PairTokenizer(folder).rows([Pair("bc", "d", "a")])[0]
+    tokenizer = PairTokenizer(folder)._tokenizer
     assert [tokenizer.id_to_token(i) for i in row.ids] == ["[CLS]", "a", ":", "b", "##c", "[SEP]", "d", "[SEP]"]
     assert row.claim == 6
-    batch = batch_of([row])
+    batch = make_batch([row])
     assert batch.types.tolist() == [[0, 0, 0, 0, 0, 0, 1, 1]]
     assert batch.claim.tolist() == [[False] * 6 + [True, False]]
     assert batch.evidence.tolist() == [[False] + [True] * 5 + [False] * 2]
 
 
 def test_marks_stand_on_the_tokens_of_their_words(folder: Path) -> None:
-    row = PairTokens(folder).rows([Pair("ab", "ab 12")])[0]
+    row = PairTokenizer(folder).rows([Pair("ab", "ab 12")])[0]
     told = [MARKS[mark] for mark in row.marks[row.claim : -1]]
     assert told == ["claim: in the text"] * 2 + ["claim: number that the text lacks"] * 2
 
 
 def test_long_texts_are_cut_and_the_claim_is_kept(folder: Path) -> None:
-    row = PairTokens(folder).rows([Pair("x " * 400_000, "claim", "title " * 100)])[0]
-    assert len(row.ids) == MOST_TOKENS
+    row = PairTokenizer(folder).rows([Pair("x " * 400_000, "claim", "title " * 100)])[0]
+    assert len(row.ids) == MAX_TOKENS
     assert len(row.ids) - row.claim == len("claim") + 1
-    huge = PairTokens(folder).rows([Pair("text", "y " * 500_000)])[0]
-    assert len(huge.ids) - huge.claim == MOST_CLAIM_TOKENS + 1
+    huge = PairTokenizer(folder).rows([Pair("text", "y " * 500_000)])[0]
+    assert len(huge.ids) - huge.claim == MAX_CLAIM_TOKENS + 1
 
 
 def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no BERT encoder"):
         read_encoder(tmp_path)
     with pytest.raises(DataError, match=r"tokenizer\.json"):
-        PairTokens(tmp_path)
+        PairTokenizer(tmp_path)
     write_tiny_encoder(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match="no BERT encoder"):
@@ -126,5 +126,7 @@ def test_a_folder_without_an_encoder_is_refused(tmp_path: Path) -> None:
 def test_a_new_head_is_undecided(folder: Path) -> None:
     weights, shape = read_encoder(folder)
     with torch.no_grad():
-        logits = logits_of({**weights, **new_head(shape, 3)}, shape, batch_of(PairTokens(folder).rows(PAIRS)))
+        logits = compute_logits(
+            {**weights, **init_head(shape, 3)}, shape, make_batch(PairTokenizer(folder).rows(PAIRS))
+        )
     assert np.abs(logits.numpy()).max() == 0.0

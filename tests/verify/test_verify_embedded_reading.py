@@ -5,33 +5,33 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reason.verify.entailment.embedded_features import FEATURES, MARKS, read_pair, stem, words_in
+from reason.verify.entailment.embedded_features import FEATURES, MARKS, feature_words, pair_features, stem
 from reason.verify.entailment.protocol import Pair
 
 TEXTS = st.text(alphabet="aB c1,.%5'9n’tΔ$-", max_size=60)
 
 
 def marks(pair: Pair) -> list[tuple[str, str]]:
-    return [(pair.claim[m.start : m.end], MARKS[m.mark]) for m in read_pair(pair).claim]
+    return [(pair.claim[m.start : m.end], MARKS[m.mark]) for m in pair_features(pair).claim]
 
 
 def feature(pair: Pair, name: str) -> float:
-    return read_pair(pair).features[FEATURES.index(name)]
+    return pair_features(pair).features[FEATURES.index(name)]
 
 
 def test_numbers_of_equal_worth_are_the_same_word() -> None:
-    assert {w.stem for w in words_in("1,200 1200") if w.counts} == {"#1200"}
-    assert words_in("55 million")[0].stem == words_in("55,000,000")[0].stem
-    assert words_in("eight percent")[0].stem == words_in("8%")[0].stem
-    assert words_in("eight percent")[0].stem != words_in("8")[0].stem
+    assert {w.stem for w in feature_words("1,200 1200") if w.counts} == {"#1200"}
+    assert feature_words("55 million")[0].stem == feature_words("55,000,000")[0].stem
+    assert feature_words("eight percent")[0].stem == feature_words("8%")[0].stem
+    assert feature_words("eight percent")[0].stem != feature_words("8")[0].stem
 
 
 def test_kinds_of_words() -> None:
     text = "Ann was not born in 1967, but has 12 cats."
-    kinds = [(text[w.start : w.end], w.kind) for w in words_in(text) if not w.plain and not w.negates]
+    kinds = [(text[w.start : w.end], w.kind) for w in feature_words(text) if not w.plain and not w.negates]
     assert kinds == [("Ann", "name"), ("born", "word"), ("1967", "year"), ("12", "number"), ("cats", "word")]
-    assert [text[w.start : w.end] for w in words_in(text) if w.negates] == ["not"]
-    assert [w.negates for w in words_in("didn't doesn’t did")] == [True, True, False]
+    assert [text[w.start : w.end] for w in feature_words(text) if w.negates] == ["not"]
+    assert [w.negates for w in feature_words("didn't doesn’t did")] == [True, True, False]
 
 
 @pytest.mark.parametrize(("one", "other"), [("films", "film"), ("directed", "directing"), ("city", "cities")])
@@ -87,7 +87,7 @@ def test_negation_on_one_side_is_seen() -> None:
 
 @given(TEXTS, TEXTS, TEXTS)
 def test_marks_lie_in_their_texts_and_features_in_their_range(evidence: str, claim: str, title: str) -> None:
-    reading = read_pair(Pair(evidence, claim, title))
+    reading = pair_features(Pair(evidence, claim, title))
     for text, found in ((title, reading.title), (evidence, reading.evidence), (claim, reading.claim)):
         ends = [0]
         for one in found:
@@ -101,12 +101,12 @@ def test_marks_lie_in_their_texts_and_features_in_their_range(evidence: str, cla
 @pytest.mark.parametrize("text", ["9" * 400, "-" + "9" * 400, "1" + " million" * 60, "0." + "0" * 400 + "1", "9e999"])
 def test_numbers_that_no_float_holds_are_read(text: str) -> None:
     for pair in (Pair(f"It has {text} parts.", "It has 3 parts."), Pair(text, text), Pair("3", text)):
-        reading = read_pair(pair)
+        reading = pair_features(pair)
         assert all(0.0 <= value <= 1.0 for value in reading.features)
 
 
 @pytest.mark.parametrize("unit", ["1,", "a'", "not ", "9.", "more than 1 ", "$ -", "A "])
 def test_a_megabyte_of_anything_is_read(unit: str) -> None:  # what is not linear runs into the limit of every test
     text = unit * (1_000_000 // len(unit))
-    assert all(0 <= word.start < word.end <= 200_000 for word in words_in(text[:200_000]))
-    assert len(read_pair(Pair(text, text, text)).features) == len(FEATURES)
+    assert all(0 <= word.start < word.end <= 200_000 for word in feature_words(text[:200_000]))
+    assert len(pair_features(Pair(text, text, text)).features) == len(FEATURES)

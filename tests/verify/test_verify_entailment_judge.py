@@ -10,19 +10,19 @@ from reason.core.messages import Completion, Failure, NextTokenDistribution
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.verify.entailment.judge import (
-    MOST_WORDS,
+    MAX_WORDS,
     ORDERS,
+    JudgeConfig,
     JudgeEntailment,
-    Judging,
     count_votes,
     letter_prompt,
-    read_letters,
-    read_vote,
+    parse_letters,
+    parse_vote,
     vote_prompt,
 )
 from reason.verify.entailment.protocol import Entailment, Pair
 from support.scripted_model import END, ScriptedModel, replies
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 PAIR = Pair("It rained all day.", "It was wet.", "Weather")
 FIRST = "A) The evidence supports"
@@ -51,7 +51,7 @@ async def test_letters_by_name_and_averaged_over_two_orders():
 
     model = ScriptedModel(script)
     judge = JudgeEntailment(model)
-    (opinion,) = await judge.opinions([PAIR])
+    (opinion,) = await judge.verdicts([PAIR])
     assert opinion.support == pytest.approx(
         ((0.6 / 0.9 + 0.4 / 0.8) / 2, (0.1 / 0.9 + 0.3 / 0.8) / 2, (0.2 / 0.9 + 0.1 / 0.8) / 2), abs=1e-12
     )
@@ -82,11 +82,11 @@ async def test_a_reply_that_is_no_letter_is_unread():
         return letters(0.9, 0.05, 0.05) if "good" in text else letters(0.2, 0.1, 0.1, 0.6)
 
     judge = JudgeEntailment(ScriptedModel(script))
-    good, bad = await judge.opinions([Pair("good", "c"), Pair("text", "c")])
+    good, bad = await judge.verdicts([Pair("good", "c"), Pair("text", "c")])
     assert good.support is not None
     assert bad.support is None
     assert bad.coverage == pytest.approx(0.4)
-    lenient = JudgeEntailment(ScriptedModel(script), Judging(least_coverage=0.3))
+    lenient = JudgeEntailment(ScriptedModel(script), JudgeConfig(min_coverage=0.3))
     assert (await lenient.judge([Pair("text", "c")]))[0] is not None
     assert lenient.identity != judge.identity
 
@@ -103,18 +103,18 @@ def told(**chances):
 
 def test_spellings_of_a_letter_are_summed_and_words_are_none():
     spelled = {" A": 0.2, "A": 0.1, "(A": 0.05, "\u0120A": 0.05, "B": 0.2, "C.": 0.2, "a": 0.1, "An": 0.05}
-    found = read_letters(told(**spelled), ORDERS[0])
+    found = parse_letters(told(**spelled), ORDERS[0])
     assert found.support == pytest.approx((0.4 / 0.8, 0.2 / 0.8, 0.2 / 0.8))
     assert found.coverage == pytest.approx(0.8)
 
 
 def test_a_letter_that_is_not_shown_gets_the_most_it_can_have():
-    found = read_letters(told(A=0.9, B=0.06), ORDERS[0])  # 0.04 are left for C
+    found = parse_letters(told(A=0.9, B=0.06), ORDERS[0])  # 0.04 are left for C
     assert found.support == pytest.approx((0.9, 0.06, 0.04))
     assert found.coverage == pytest.approx(0.96)
-    found = read_letters(told(A=0.9, B=0.02), ORDERS[0])  # 0.08 are left, and C is no likelier than B
+    found = parse_letters(told(A=0.9, B=0.02), ORDERS[0])  # 0.08 are left, and C is no likelier than B
     assert found.support == pytest.approx((0.9 / 0.94, 0.02 / 0.94, 0.02 / 0.94))
-    nothing = read_letters(told(x=1.0), ORDERS[0])
+    nothing = parse_letters(told(x=1.0), ORDERS[0])
     assert nothing.coverage == 0
     assert nothing.support == pytest.approx((1 / 3, 1 / 3, 1 / 3))
 
@@ -148,7 +148,7 @@ def reply(text, ok=True):
     ],
 )
 def test_what_a_vote_says(text, label):
-    assert read_vote(text) == label
+    assert parse_vote(text) == label
 
 
 def test_shares_are_smoothed_and_unread_votes_kept_apart():
@@ -162,13 +162,15 @@ def test_shares_are_smoothed_and_unread_votes_kept_apart():
 
 async def test_votes_of_all_pairs_go_in_one_call_with_the_seed():
     model = Chatting(replies("Verdict: SUPPORTS", "Verdict: REFUTES", weights=[3, 1]))
-    judge = JudgeEntailment(model, Judging(votes=7, seed=11))
-    first = await judge.opinions([PAIR, Pair("other", "claim")])
-    assert await judge.opinions([PAIR, Pair("other", "claim")]) == first
+    judge = JudgeEntailment(model, JudgeConfig(votes=7, seed=11))
+    first = await judge.verdicts([PAIR, Pair("other", "claim")])
+    assert await judge.verdicts([PAIR, Pair("other", "claim")]) == first
     assert [o.votes for o in first] == [7, 7]
     (requests, _) = model.generate_calls
     assert [(r.sampling.n, r.sampling.seed, r.sampling.temperature) for r in requests] == [(7, 11, 0.7)] * 2
-    assert JudgeEntailment(model, Judging(seed=12)).identity != JudgeEntailment(model, Judging(seed=11)).identity
+    assert (
+        JudgeEntailment(model, JudgeConfig(seed=12)).identity != JudgeEntailment(model, JudgeConfig(seed=11)).identity
+    )
     assert len(Chatting(replies("x")).generate_calls) == 0
     assert await judge.judge([]) == []
     assert len(model.generate_calls) == 2
@@ -176,7 +178,7 @@ async def test_votes_of_all_pairs_go_in_one_call_with_the_seed():
 
 async def test_failed_votes_leave_the_others_and_nothing_at_all_is_an_error():
     some = Chatting(replies("SUPPORTS"), failing=frozenset({0, 1}))
-    (opinion,) = await JudgeEntailment(some).opinions([PAIR])
+    (opinion,) = await JudgeEntailment(some).verdicts([PAIR])
     assert (opinion.votes, opinion.coverage) == (3, 0.6)
     every = Chatting(replies("SUPPORTS"), failing=frozenset(range(5)))
     with pytest.raises(BackendError, match="scripted to fail"):
@@ -267,31 +269,31 @@ async def test_limits_names_and_closing():
     judge = JudgeEntailment(model)
     assert isinstance(judge, Entailment)
     assert judge.max_words == 905  # (2048 - 600) / 1.6
-    assert JudgeEntailment(ScriptedModel(lambda text: {END: 1.0})).max_words == MOST_WORDS
-    assert JudgeEntailment(model, Judging(max_words=9)).max_words == 9
+    assert JudgeEntailment(ScriptedModel(lambda text: {END: 1.0})).max_words == MAX_WORDS
+    assert JudgeEntailment(model, JudgeConfig(max_words=9)).max_words == 9
     assert JudgeEntailment(Chatting(lambda text: {END: 1.0})).identity != judge.identity
     await judge.judge([Pair("word " * 100_000, "c")])  # what does not fit is cut with a mark
     shown = letter_prompt(Pair("word " * 100_000, "c"), ORDERS[0], 9050, prefix=True).messages[0].content
     assert " …\n</snippets>" in shown
     await judge.aclose()
     assert not model.closed
-    await JudgeEntailment(model, owns=True).aclose()
+    await JudgeEntailment(model, owned=True).aclose()
     assert model.closed
 
 
 async def test_a_metered_judge_charges_the_run_and_is_not_asked_again(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     for model, calls in ((ScriptedModel(lambda text: letters(0.8, 0.1, 0.1)), 4), (Chatting(replies("SUPPORTS")), 2)):
-        desk = RunDesk(store, model)
+        harness = RunHarness(store, model)
         pairs = [PAIR, Pair("other", "claim")]
         name = type(model).__name__
-        metered = await desk.begin(name, strategy="cot", question=Question(text="q"), seed=3)
+        metered = await harness.begin(name, strategy="cot", question=Question(text="q"), seed=3)
         first = await JudgeEntailment(metered).judge(pairs)
-        assert desk.spent.model_calls == calls
-        again = await desk.begin(name, strategy="cot", question=Question(text="q"), seed=3)
+        assert harness.spent.model_calls == calls
+        again = await harness.begin(name, strategy="cot", question=Question(text="q"), seed=3)
         made = len(model.generate_calls)
         assert await JudgeEntailment(again).judge(pairs) == first
-        assert (desk.spent.model_calls, desk.spent.replayed_calls) == (calls, calls)
+        assert (harness.spent.model_calls, harness.spent.replayed_calls) == (calls, calls)
         assert len(model.generate_calls) == made
         if model.generate_calls:
             assert model.generate_calls[0][0].sampling.seed == 3

@@ -10,7 +10,7 @@ from reason.reasoning.retrieval.words import (
     number_values,
     sentence_scores,
 )
-from reason.verify.entailment.lexical import LexicalEntailment, by_words
+from reason.verify.entailment.lexical import LexicalEntailment, lexical_support
 from reason.verify.entailment.protocol import Entailment, Pair
 from reason.verify.types import Support
 
@@ -49,8 +49,8 @@ async def test_the_order_of_the_pair_matters():
 
 def test_the_title_names_what_the_text_does_not():
     pair = Pair("She wrote the first program.", "Ada Lovelace wrote the first program.")
-    assert by_words(pair).label == "neutral"
-    assert by_words(pair._replace(title="Ada Lovelace")).label == "supports"
+    assert lexical_support(pair).label == "neutral"
+    assert lexical_support(pair._replace(title="Ada Lovelace")).label == "supports"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_title_names_what_the_text_does_not():
 )
 def test_orders_in_the_evidence_flip_nothing(order):
     for evidence, claim, label in CASES:
-        assert by_words(Pair(f"{evidence} {order}", claim)).label == label, (evidence, claim)
+        assert lexical_support(Pair(f"{evidence} {order}", claim)).label == label, (evidence, claim)
 
 
 def test_words_of_meaning():
@@ -88,12 +88,12 @@ def test_sentence_scores_by_hand():
 
 @given(st.text(max_size=300), st.text(max_size=100))
 def test_any_text_gets_a_verdict(evidence, claim):
-    assert sum(by_words(Pair(evidence, claim))) == pytest.approx(1, abs=1e-9)
+    assert sum(lexical_support(Pair(evidence, claim))) == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("piece", ["a", "A ", "not ", "1,", "-", "A.", "'", "[", "\n", "1 1/"])
 def test_long_texts_are_read(piece):  # what is not linear runs into the limit of every test
-    verdict = by_words(Pair(piece * (200_000 // len(piece)), "Paris has 3 bridges"))
+    verdict = lexical_support(Pair(piece * (200_000 // len(piece)), "Paris has 3 bridges"))
     assert sum(verdict) == pytest.approx(1, abs=1e-9)
 
 
@@ -101,5 +101,5 @@ async def test_it_is_an_entailment():
     model = LexicalEntailment()
     assert isinstance(model, Entailment)
     assert await model.judge([]) == []
-    assert by_words(Pair(CAPITAL, CAPITAL)) == Support(0.7, 0.15, 0.15)
+    assert lexical_support(Pair(CAPITAL, CAPITAL)) == Support(0.7, 0.15, 0.15)
     await model.aclose()

@@ -22,7 +22,7 @@ def by_length(pair):
 
 
 @pytest.fixture
-async def desk(tmp_path):
+async def harness(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     sink = MemorySink()
 
@@ -44,8 +44,8 @@ async def desk(tmp_path):
     await store.aclose()
 
 
-async def test_verdicts_are_charged_stored_and_not_computed_again(desk):
-    make, sink, store = desk
+async def test_verdicts_are_charged_stored_and_not_computed_again(harness):
+    make, sink, store = harness
     inner = ScriptedEntailment(by_length, max_words=7)
     run = await make()
     metered = MeteredEntailment(inner, run)
@@ -76,8 +76,8 @@ async def test_verdicts_are_charged_stored_and_not_computed_again(desk):
     assert await metered.judge([]) == []
 
 
-async def test_another_title_or_backend_is_another_verdict(desk):
-    make, _, store = desk
+async def test_another_title_or_backend_is_another_verdict(harness):
+    make, _, store = harness
     run = await make()
     inner, other = ScriptedEntailment(by_length), ScriptedEntailment(by_length, name="other")
     await MeteredEntailment(inner, run).judge([A, A._replace(title="t")])
@@ -86,8 +86,8 @@ async def test_another_title_or_backend_is_another_verdict(desk):
     assert other.calls == [[A]]
 
 
-async def test_a_budget_is_kept_before_anything_is_computed(desk):
-    make, _, _ = desk
+async def test_a_budget_is_kept_before_anything_is_computed(harness):
+    make, _, _ = harness
     inner = ScriptedEntailment(by_length)
     run = await make(reward_calls=2)
     metered = MeteredEntailment(inner, run)
@@ -99,8 +99,8 @@ async def test_a_budget_is_kept_before_anything_is_computed(desk):
         await metered.judge([C])
 
 
-async def test_unread_pairs_cost_nothing_and_are_told(desk):
-    make, sink, store = desk
+async def test_unread_pairs_cost_nothing_and_are_told(harness):
+    make, sink, store = harness
     run = await make()
     assert await MeteredEntailment(ScriptedEntailment(by_length), run).judge([A, BAD]) == [by_length(A), None]
     assert run.ledger.usage().reward_calls == 1
@@ -108,8 +108,8 @@ async def test_unread_pairs_cost_nothing_and_are_told(desk):
     assert [e.failed for e in sink.events if isinstance(e, CallFinished)] == [1]
 
 
-async def test_a_failed_call_is_raised_and_costs_nothing(desk):
-    make, _, store = desk
+async def test_a_failed_call_is_raised_and_costs_nothing(harness):
+    make, _, store = harness
     run = await make()
     with pytest.raises(BackendError, match="scripted"):
         await MeteredEntailment(ScriptedEntailment(by_length, failing=True), run).judge([A])
@@ -118,8 +118,8 @@ async def test_a_failed_call_is_raised_and_costs_nothing(desk):
     assert run.ledger.left("reward_calls") == float("inf")
 
 
-async def test_time_ends_a_call(desk):
-    make, _, _ = desk
+async def test_time_ends_a_call(harness):
+    make, _, _ = harness
 
     class Slow(ScriptedEntailment):
         async def judge(self, pairs):
@@ -130,8 +130,8 @@ async def test_time_ends_a_call(desk):
         await MeteredEntailment(Slow(by_length), run).judge([A])
 
 
-async def test_a_recorded_run_is_shown_again_without_a_model(desk):
-    make, _, _ = desk
+async def test_a_recorded_run_is_shown_again_without_a_model(harness):
+    make, _, _ = harness
     inner = ScriptedEntailment(by_length)
     await MeteredEntailment(inner, await make()).judge([A, BAD])
     absent = RecordedEntailment(inner.name, inner.identity, inner.max_words)

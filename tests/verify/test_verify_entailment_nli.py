@@ -178,9 +178,9 @@ def folders(tmp_path_factory):
 
 async def opened(folder, kind="nli"):
     from reason.core.settings import Settings
-    from reason.verify.entailment.factory import open_entailment
+    from reason.verify.entailment.factory import load_entailment
 
-    return await open_entailment(f"{kind}/local/{folder}", Settings(cache_dir=folder.parent / "cache"))
+    return await load_entailment(f"{kind}/local/{folder}", Settings(cache_dir=folder.parent / "cache"))
 
 
 async def test_shuffled_labels_of_a_real_model_give_the_same(folders):
@@ -212,7 +212,7 @@ async def test_a_long_document_is_cut_for_a_real_model(folders):
     """The byte-wise tokenizer fills 512 tokens with 400 characters: what stands at the end is seen through chunks."""
     model = await opened(folders[0], "minicheck")
     text = " ".join(f"Sentence number {i} says nothing." for i in range(400))
-    (judged,) = await model.judge_in_place([Pair(text, "a cat sleeps")])
+    (judged,) = await model.judge_windows([Pair(text, "a cat sleeps")])
     assert 0 <= judged.start < judged.end <= len(text)
     assert judged.end - judged.start < len(text)
     (alone,) = await model.judge([Pair(text[judged.start : judged.end], "a cat sleeps")])

@@ -7,7 +7,7 @@ import pytest
 from reason.core.errors import UnknownName, UserError
 from reason.core.settings import Settings
 from reason.verify.entailment import factory as opening
-from reason.verify.entailment.factory import open_entailment
+from reason.verify.entailment.factory import load_entailment
 from reason.verify.entailment.judge import JudgeEntailment
 from reason.verify.entailment.lexical import LexicalEntailment
 from reason.verify.entailment.nli import NliEntailment
@@ -18,15 +18,15 @@ from support.scripted_model import ScriptedModel, replies
 
 async def test_what_needs_no_files(tmp_path):
     settings = Settings(cache_dir=tmp_path)
-    assert isinstance(await open_entailment("lexical", settings), LexicalEntailment)
+    assert isinstance(await load_entailment("lexical", settings), LexicalEntailment)
     model = ScriptedModel(replies("A"))
-    judge = await open_entailment("judge", settings, model=model)
+    judge = await load_entailment("judge", settings, model=model)
     assert isinstance(judge, JudgeEntailment)
     assert judge.name == "judge"
     await judge.aclose()
     assert not model.closed
     with pytest.raises(UserError, match="language model"):
-        await open_entailment("judge", settings)
+        await load_entailment("judge", settings)
 
 
 @pytest.mark.parametrize(("prefix", "kind"), [("nli/", NliEntailment), ("minicheck/", DocumentSupport)])
@@ -43,7 +43,7 @@ async def test_a_classifier_by_the_string_of_its_cross_encoder(monkeypatch, tmp_
 
     monkeypatch.setattr(opening, "load_cross_encoder", opened)
     name = f"{prefix}local/cross-encoder/nli-deberta-v3-base"
-    found = await open_entailment(name, Settings(cache_dir=tmp_path), progress=progress)
+    found = await load_entailment(name, Settings(cache_dir=tmp_path), progress=progress)
     assert isinstance(found, kind)
     assert found.name == name
     assert asked == [("local/cross-encoder/nli-deberta-v3-base", progress)]
@@ -51,7 +51,7 @@ async def test_a_classifier_by_the_string_of_its_cross_encoder(monkeypatch, tmp_
     assert encoder.closed == 1
     encoder.labels = ("LABEL_0", "LABEL_1")
     with pytest.raises(Exception, match="LABEL_0"):
-        await open_entailment(name, Settings(cache_dir=tmp_path))
+        await load_entailment(name, Settings(cache_dir=tmp_path))
     assert encoder.closed == 2  # what cannot be used is closed
 
 
@@ -69,14 +69,14 @@ async def test_a_classifier_by_the_string_of_its_cross_encoder(monkeypatch, tmp_
 )
 async def test_unknown_names(tmp_path, name, near):
     with pytest.raises(UnknownName) as unknown:
-        await open_entailment(name, Settings(cache_dir=tmp_path))
+        await load_entailment(name, Settings(cache_dir=tmp_path))
     assert unknown.value.nearest == near
     assert "minicheck/" in unknown.value.hint
 
 
 async def test_an_unknown_cross_encoder_is_told_as_such(tmp_path):
     with pytest.raises(UnknownName, match="cross-encoder"):
-        await open_entailment("nli/no-backend", Settings(cache_dir=tmp_path))
+        await load_entailment("nli/no-backend", Settings(cache_dir=tmp_path))
 
 
 def test_importing_loads_nothing_heavy():

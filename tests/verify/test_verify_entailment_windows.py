@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.verify.entailment.protocol import Entailment, Pair
-from reason.verify.entailment.windows import WORDS, DocumentSupport, WindowedEntailment, cut
+from reason.verify.entailment.windows import MAX_CHUNK_WORDS, DocumentSupport, WindowedEntailment, window_spans
 from reason.verify.types import NOTHING, Support
 from support.scripted_entailment import ScriptedEntailment
 
@@ -28,7 +28,7 @@ async def test_the_surest_window_decides_and_tells_its_place():
     inner = ScriptedEntailment(by_marks, max_words=20)
     model = WindowedEntailment(inner)
     text = text_of({3: "yes!", 30: "no!"})
-    (judged,) = await model.judge_in_place([Pair(text, "claim", "title")])
+    (judged,) = await model.judge_windows([Pair(text, "claim", "title")])
     assert judged.support == NO
     assert "no!" in text[judged.start : judged.end]
     assert len(text[judged.start : judged.end].split()) <= 20
@@ -40,7 +40,7 @@ async def test_the_surest_window_decides_and_tells_its_place():
 async def test_a_document_has_what_any_chunk_has():
     inner = ScriptedEntailment(by_marks, max_words=20)
     text = text_of({3: "yes!", 30: "no!"})
-    (judged,) = await DocumentSupport(inner).judge_in_place([Pair(text, "claim")])
+    (judged,) = await DocumentSupport(inner).judge_windows([Pair(text, "claim")])
     assert judged.support == YES
     assert "yes!" in text[judged.start : judged.end]
     starts = [text.index(p.evidence) for p in inner.calls[0]]
@@ -51,7 +51,7 @@ async def test_a_document_has_what_any_chunk_has():
 async def test_short_evidence_is_passed_on_as_it_is():
     inner = ScriptedEntailment(by_marks, max_words=20)
     pairs = [Pair("  All of this fits. yes!\n", "claim", "title"), Pair("", "claim")]
-    judged = await WindowedEntailment(inner).judge_in_place(pairs)
+    judged = await WindowedEntailment(inner).judge_windows(pairs)
     assert inner.calls == [pairs]
     assert [(j.support, j.start, j.end) for j in judged] == [(YES, 0, len(pairs[0].evidence)), (NOTHING, 0, 0)]
 
@@ -64,14 +64,14 @@ async def test_without_a_limit_nothing_is_cut():
     assert inner.calls == [[pair]]
     assert model.identity == inner.identity
     await DocumentSupport(inner).judge([pair])
-    assert max(len(p.evidence.split()) for p in inner.calls[1]) <= WORDS
+    assert max(len(p.evidence.split()) for p in inner.calls[1]) <= MAX_CHUNK_WORDS
 
 
 async def test_all_windows_of_all_pairs_go_in_one_call():
     inner = ScriptedEntailment(by_marks, max_words=20)
     model = WindowedEntailment(inner)
     pairs = [Pair(text_of({i: "yes!"}), f"claim {i}") for i in (0, 20, 39)] + [Pair("no!", "last")]
-    judged = await model.judge_in_place(pairs)
+    judged = await model.judge_windows(pairs)
     assert len(inner.calls) == 1
     assert [j.support for j in judged] == [YES, YES, YES, NO]
     assert await model.judge([]) == []
@@ -81,7 +81,7 @@ async def test_all_windows_of_all_pairs_go_in_one_call():
 async def test_a_window_that_could_not_be_read_is_left_out():
     inner = ScriptedEntailment(by_marks, max_words=20)
     mixed, all_bad = text_of({1: "?!", 30: "yes!"}), text_of(dict.fromkeys(range(40), "?!"))
-    first, second = await WindowedEntailment(inner).judge_in_place([Pair(mixed, "c"), Pair(all_bad, "c")])
+    first, second = await WindowedEntailment(inner).judge_windows([Pair(mixed, "c"), Pair(all_bad, "c")])
     assert first.support == YES
     assert (second.support, second.start, second.end) == (None, 0, len(all_bad))
 
@@ -89,7 +89,7 @@ async def test_a_window_that_could_not_be_read_is_left_out():
 async def test_equals_go_to_the_first():
     text = text_of({5: "yes!", 35: "yes!"})
     for kind in (WindowedEntailment, DocumentSupport):
-        (judged,) = await kind(ScriptedEntailment(by_marks, max_words=20)).judge_in_place([Pair(text, "c")])
+        (judged,) = await kind(ScriptedEntailment(by_marks, max_words=20)).judge_windows([Pair(text, "c")])
         assert text[: judged.end].count("yes!") == 1
 
 
@@ -100,7 +100,7 @@ async def test_what_a_cut_parts_is_found_in_the_overlap():
     text = text_of({7: "yes!", 8: "also!"}, 20)
     apart = WindowedEntailment(ScriptedEntailment(needs_both, max_words=46), overlap=0)
     shared = WindowedEntailment(ScriptedEntailment(needs_both, max_words=46), overlap=12)
-    starts = [start for start, _ in cut(text, 46, 0)]
+    starts = [start for start, _ in window_spans(text, 46, 0)]
     assert text.index("Here are words number 8") in starts  # the cut falls between the two
     assert [v.label for v in await apart.judge([Pair(text, "c")])] == ["neutral"]
     assert [v.label for v in await shared.judge([Pair(text, "c")])] == ["supports"]
@@ -109,7 +109,7 @@ async def test_what_a_cut_parts_is_found_in_the_overlap():
 
 @given(st.text("ab .\n中。", max_size=600), st.integers(1, 30), st.integers(0, 29))
 def test_parts_have_every_word_and_no_more_than_allowed(text, words, overlap):
-    places = cut(text, words, min(overlap, words - 1))
+    places = window_spans(text, words, min(overlap, words - 1))
     covered = set()
     for start, end in places:
         assert 0 <= start <= end <= len(text)
@@ -121,7 +121,7 @@ def test_parts_have_every_word_and_no_more_than_allowed(text, words, overlap):
 
 def test_text_without_blanks_is_counted_by_its_characters():
     text = "这是一个没有空格的句子。" * 500
-    places = cut(text, 100, 20)
+    places = window_spans(text, 100, 20)
     assert len(places) > 1
     assert max(end - start for start, end in places) <= 800
 

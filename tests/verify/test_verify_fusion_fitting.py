@@ -8,9 +8,9 @@ import random
 
 import pytest
 from reason.core.errors import DataError, UserError
-from reason.verify.fusion import FusionParameters, Item, fuse
+from reason.verify.fusion import EvidenceItem, FusionParameters, fuse_evidence
 from reason.verify.fusion_fitting import (
-    Example,
+    FusionExample,
     average_prediction,
     data_hash,
     fit_fusion,
@@ -33,8 +33,8 @@ def world(n, seed, *, disputes=True):
         for k in range(5):
             favoured = sides[k % len(sides)] if sides and rng.random() < 0.6 else 2
             weights = [rng.random() * 0.3 + 1.6 * (y == favoured) for y in range(3)]
-            items.append(Item((support(weights),), id=f"{number}-{k}", document=rng.choice(["", "d"])))
-        found.append(Example(tuple(items), gold))
+            items.append(EvidenceItem((support(weights),), id=f"{number}-{k}", document=rng.choice(["", "d"])))
+        found.append(FusionExample(tuple(items), gold))
     return found
 
 
@@ -47,14 +47,14 @@ def test_14_never_worse_than_the_defaults_and_the_same_each_time(mode):
     assert fitted.nll == pytest.approx(mean_loss(examples, fitted.parameters), abs=1e-9)
     assert fitted.nll <= fitted.nll_before
     shuffled = random.Random(2).sample(examples, len(examples))
-    again = fit_fusion([Example(e.items[::-1], e.gold) for e in shuffled], verifier="v", source="s", start=start)
+    again = fit_fusion([FusionExample(e.items[::-1], e.gold) for e in shuffled], verifier="v", source="s", start=start)
     assert again == fitted
     assert again.digest == fitted.digest
 
 
 def test_14_where_the_defaults_are_best_they_stay():
     # nothing on the grid can be better than what is right for certain
-    examples = [Example((Item((Support(1 / 3, 1 / 3, 1 / 3),)),), "supports")] * 30
+    examples = [FusionExample((EvidenceItem((Support(1 / 3, 1 / 3, 1 / 3),)),), "supports")] * 30
     start = FusionParameters(mode="mean")
     fitted = fit_fusion(examples, verifier="v", source="s", start=start)
     assert fitted.parameters == start
@@ -62,10 +62,10 @@ def test_14_where_the_defaults_are_best_they_stay():
 
 
 def test_fitting_finds_what_is_wrong():
-    over = [Example(tuple(of(A, A, A, Z)), "supports" if n % 3 else "neutral") for n in range(60)]
+    over = [FusionExample(tuple(of(A, A, A, Z)), "supports" if n % 3 else "neutral") for n in range(60)]
     fitted = fit_fusion(over, verifier="v", source="s", start=FusionParameters(mode="product", beta=1, temperature=1))
     assert fitted.nll < fitted.nll_before - 0.1
-    probs = fuse(over[0].items, fitted.parameters).probs
+    probs = fuse_evidence(over[0].items, fitted.parameters).probs
     assert probs.supports == pytest.approx(2 / 3, abs=0.1)
 
 
@@ -74,7 +74,7 @@ def test_small_gains_do_not_move_the_prior():
     vague = tuple(of(*[Support(0.45, 0.45, 0.1)] * 3))
 
     def prior(holding):
-        examples = [Example(vague, "supports" if n < holding else "refutes") for n in range(100)]
+        examples = [FusionExample(vague, "supports" if n < holding else "refutes") for n in range(100)]
         return fit_fusion(examples, verifier="v", source="s").parameters.pi
 
     assert prior(53) == 0.5
@@ -82,7 +82,7 @@ def test_small_gains_do_not_move_the_prior():
 
 
 def test_a_label_that_was_thought_impossible_costs_a_bounded_loss():
-    examples = [Example(tuple(of(*[Z] * 8)), "supports")] * 20
+    examples = [FusionExample(tuple(of(*[Z] * 8)), "supports")] * 20
     start = FusionParameters(mode="product", beta=1, temperature=1)
     assert fit_fusion(examples, verifier="v", source="s", start=start).nll_before == pytest.approx(12 * math.log(10))
     assert mean_loss(examples, start) == pytest.approx(12 * math.log(10))
@@ -90,7 +90,9 @@ def test_a_label_that_was_thought_impossible_costs_a_bounded_loss():
 
 def test_the_threshold_of_conflict_is_that_of_the_best_f1():
     mild = Support(0.6, 0.3, 0.1)  # a conflict of 0.89 with itself
-    examples = [Example(tuple(of(*[mild] * 4)), "supports")] * 30 + [Example(tuple(of(A, B, A, B)), "disputed")] * 5
+    examples = [FusionExample(tuple(of(*[mild] * 4)), "supports")] * 30 + [
+        FusionExample(tuple(of(A, B, A, B)), "disputed")
+    ] * 5
     start = FusionParameters(a=1)
     fitted = fit_fusion(examples, verifier="v", source="s", start=start)
     assert (fitted.examples, fitted.disputed) == (30, 5)
@@ -109,7 +111,7 @@ def test_it_is_kept_in_a_file_and_refuses_other_verifiers(tmp_path):
     assert read.digest == fitted.digest
     parameters = read.parameters_for(verifier="nli-7f", source="bm25@5")
     assert parameters.fitted == fitted.digest
-    assert fuse(of(A), parameters).warnings == ()
+    assert fuse_evidence(of(A), parameters).warnings == ()
     with pytest.raises(DataError, match=r"nli .*'nli-7f', not to 'other'"):
         read.parameters_for(verifier="other", source="bm25@5")
     with pytest.raises(DataError, match=r"'bm25@5', not to 'gold'"):
@@ -139,19 +141,22 @@ def test_damaged_files_are_named(tmp_path, damage, message):
 def test_too_few_claims_are_refused():
     few = world(19, 1, disputes=False)
     with pytest.raises(UserError, match="at least 20 claims that are not disputed; there are 19"):
-        fit_fusion([*few, Example(tuple(of(A, B)), "disputed")], verifier="v", source="s")
+        fit_fusion([*few, FusionExample(tuple(of(A, B)), "disputed")], verifier="v", source="s")
 
 
 def test_the_data_has_a_hash():
     examples = world(5, 1)
-    assert data_hash(examples) == data_hash([Example(e.items[::-1], e.gold) for e in examples[::-1]])
+    assert data_hash(examples) == data_hash([FusionExample(e.items[::-1], e.gold) for e in examples[::-1]])
     assert data_hash(examples) != data_hash(examples[1:])
-    other = [Example(examples[0].items, "refutes" if examples[0].gold != "refutes" else "supports"), *examples[1:]]
+    other = [
+        FusionExample(examples[0].items, "refutes" if examples[0].gold != "refutes" else "supports"),
+        *examples[1:],
+    ]
     assert data_hash(examples) != data_hash(other)
 
 
 def test_the_average_prediction():
-    examples = [Example(tuple(of(A, B)), "supports"), Example(tuple(of(Z)), "neutral")]
+    examples = [FusionExample(tuple(of(A, B)), "supports"), FusionExample(tuple(of(Z)), "neutral")]
     assert average_prediction(examples) == close((0.97 / 3, 0.97 / 3, 1.06 / 3), 1e-5)
     with pytest.raises(UserError, match="no evidence"):
-        average_prediction([Example((), "neutral")])
+        average_prediction([FusionExample((), "neutral")])

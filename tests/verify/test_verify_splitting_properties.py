@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.reasoning.retrieval.words import split_words
-from reason.verify.claims.splitter import split_by_rules
+from reason.verify.claims.splitter import split_claims
 
 PIECES = st.sampled_from([
     "Tin", "is", "He", "It", "was", "and", "died", ".", "\n", "\r\n", "- ", "**", "`", "```\n", "$", "$$", "\\[", "|",
@@ -23,7 +23,7 @@ FACTS = ["was known in 1900", "is heavy", "has five parts", "lies in Norway", "b
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map("".join)), st.text(max_size=40))
 def test_places_are_valid_and_in_order(answer: str, question: str) -> None:
-    claims = split_by_rules(answer, question)
+    claims = split_claims(answer, question)
     assert len(claims) <= 20
     for claim in claims:
         assert answer[claim.start : claim.end].strip()
@@ -38,7 +38,7 @@ def test_places_are_valid_and_in_order(answer: str, question: str) -> None:
 )
 def test_nothing_is_added(answer: str, question: str) -> None:
     known = set(split_words(re.sub(r"[*_`]", " ", f"{answer} {question}")))
-    for claim in split_by_rules(answer, question):
+    for claim in split_claims(answer, question):
         assert set(split_words(re.sub(r"[*_`]", " ", claim.text))) <= known
 
 
@@ -50,6 +50,6 @@ def test_nothing_is_added(answer: str, question: str) -> None:
 def test_every_sentence_of_a_plain_factual_text_is_covered(facts: list[tuple[str, str]], between: str) -> None:
     sentences = [f"{name} {fact}." for name, fact in facts]
     answer = between.join(sentences)
-    claims = split_by_rules(answer)
+    claims = split_claims(answer)
     assert [answer[c.start : c.end] for c in claims] == sentences
     assert [c.text for c in claims] == sentences

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from reason.core.errors import UserError
-from reason.verify.claims.splitter import is_worth_checking, kind_of, split_by_rules
+from reason.verify.claims.splitter import is_worth_checking, kind_of, split_claims
 
 ANSWERS = [
     # one sentence, one claim
@@ -132,7 +132,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize(("answer", "question", "wanted"), ANSWERS)
 def test_an_answer_becomes_these_claims(answer: str, question: str, wanted: list[str]) -> None:
-    claims = split_by_rules(answer, question)
+    claims = split_claims(answer, question)
     assert [claim.text for claim in claims] == wanted
     for before, claim in zip([None, *claims], claims, strict=False):
         assert answer[claim.start : claim.end].strip() == answer[claim.start : claim.end] != ""
@@ -145,24 +145,24 @@ def test_the_table_is_large_enough() -> None:
 
 def test_a_place_is_the_part_that_is_restated() -> None:
     answer = "Well, **Emil Vogt** was born in Basel and died in Bern.\r\n\r\nHe played chess."
-    places = [answer[c.start : c.end] for c in split_by_rules(answer)]
+    places = [answer[c.start : c.end] for c in split_claims(answer)]
     assert places == ["**Emil Vogt** was born in Basel", "died in Bern.", "He played chess."]
 
 
 def test_no_more_claims_than_wanted_and_each_once() -> None:
-    assert len(split_by_rules("Tin is soft. Zinc is hard. Lead is grey.", most=2)) == 2
-    assert len(split_by_rules("Tin is soft. Tin is soft.")) == 1
+    assert len(split_claims("Tin is soft. Zinc is hard. Lead is grey.", most=2)) == 2
+    assert len(split_claims("Tin is soft. Tin is soft.")) == 1
     with pytest.raises(UserError, match="at most 0 claims"):
-        split_by_rules("Tin is soft.", most=0)
+        split_claims("Tin is soft.", most=0)
 
 
 @pytest.mark.parametrize("answer", ["", " \r\n\t", "```", "\ud800", "*", "- ", "|", ":", "?", "\ue000"])
 def test_next_to_nothing_is_survived(answer: str) -> None:
-    assert all(c.end <= len(answer) for c in split_by_rules(answer, answer))
+    assert all(c.end <= len(answer) for c in split_claims(answer, answer))
 
 
 def test_the_first_line_of_an_answer_in_halves_of_characters() -> None:
-    (claim,) = split_by_rules("Tin is \ud83c soft.")
+    (claim,) = split_claims("Tin is \ud83c soft.")
     assert claim.text == "Tin is ? soft."
 
 
@@ -192,7 +192,7 @@ HOSTILE = [
 def test_hostile_text_is_split(unit: str) -> None:  # what is not linear runs into the limit
     text = unit * (200_000 // len(unit))
     ends = 0
-    for claim in split_by_rules(text, "What?"):
+    for claim in split_claims(text, "What?"):
         assert ends <= claim.start <= claim.end <= len(text)
         ends = claim.start
 

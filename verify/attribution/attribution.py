@@ -1,18 +1,18 @@
-"""`attribute_internally`: where in a run its claims come from, by the best means that the run's model allows.
+"""`attribute_claims`: where in a run its claims come from, by the best means that the run's model allows.
 
 Four grades, from the same words to the inside of the model; each that can be done is done. It tells where a claim comes
 from and never whether it is right: no verdict is read here or written.
 
-`by_agreement`: which of a run's samples say a claim too, and which say the opposite.
+`attribute_by_agreement`: which of a run's samples say a claim too, and which say the opposite.
 
 Source: our own rule (grade I1 of attribution), near to SelfCheckGPT (Manakul, Liusie, Gales 2023, arXiv:2303.08896,
 section 5.4), which averages the probability of contradiction over samples; here each sample has one vote.
 
-`by_provenance`: which parts of a run say a claim in the same words, and which said it first; needs no model.
+`attribute_by_provenance`: which parts of a run say a claim in the same words, and which said it first; needs no model.
 
 Source: our own rule (grade I0 of attribution): the share of the claim's three-word sequences that stand in a part.
 
-`by_relevance`: which parts of the prompt a claim rests on, seen from inside the model (grade I3 of attribution).
+`attribute_by_relevance`: which parts of the prompt a claim rests on, seen from inside the model (grade I3 of attribution).
 
 The weight is relevance by AttnLRP (Achtibat et al. 2024, arXiv:2402.05602); `detail` shows gradient times input and
 attention beside it. Attention is where the model looked, and is told as no cause.
@@ -25,19 +25,19 @@ from typing import Literal, NamedTuple, get_args
 
 from pydantic import JsonValue
 
-from ...core.errors import BackendError, CapabilityMissing, LimitExceeded, UserError
+from ...core.errors import BackendError, BudgetExceeded, CapabilityMissing, UserError
 from ...reasoning.retrieval.words import split_words
 from ...serving.model import ExplainsTokens, LanguageModel, Relevance
 from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment
 from ..types import AttributionKind, Claim, InternalAttribution, Label, Support
-from .context import ABLATIONS, DELTA, Shown, by_context
-from .segments import Segment, given, samples_of
+from .context import ABLATIONS, DELTA, ContextPrompt, attribute_by_context
+from .segments import Segment, context_segments, samples_of
 
 SIGN: dict[Label, int] = {"supports": 1, "refutes": -1, "neutral": 0}
 
 
-async def by_agreement(
+async def attribute_by_agreement(
     claims: Sequence[Claim], samples: Sequence[Segment], entailment: Entailment
 ) -> list[tuple[InternalAttribution, ...]]:
     """What each sample says of each claim, judged in one call.
@@ -97,7 +97,7 @@ LENGTH = 3
 Gram = tuple[str, ...]
 
 
-def by_provenance(
+def attribute_by_provenance(
     claims: Sequence[Claim], segments: Sequence[Segment], *, contained: float = CONTAINED
 ) -> list[tuple[InternalAttribution, ...]]:
     """All parts that contain a claim, with their rank.
@@ -170,7 +170,7 @@ class RelevanceFindings(NamedTuple):
     stopped: str
 
 
-async def by_relevance(
+async def attribute_by_relevance(
     claims: Sequence[Claim], segments: Sequence[Segment], model: ExplainsTokens
 ) -> RelevanceFindings:
     """Weigh the parts of the context, and the question, for each claim.
@@ -186,7 +186,7 @@ async def by_relevance(
     Raises:
         ReasonError: The model failed or cannot explain, or the prompt does not fit it.
     """
-    shown = Shown.of(segments)
+    shown = ContextPrompt.of(segments)
     asked = [s for s in segments if s.kind == "question"]
     parts = [*shown.context, *asked]
     prompt = shown.prompt()
@@ -195,7 +195,7 @@ async def by_relevance(
     for claim in claims if parts else ():
         try:
             relevance = await model.relevance(prompt, [s.text for s in parts], claim.text)
-        except LimitExceeded as limit:
+        except BudgetExceeded as limit:
             stopped = f"{limit.message}; {len(found)} of {len(claims)} claims were explained"
             break
         found.append(_attributions(parts, relevance))
@@ -228,7 +228,7 @@ def _attributions(parts: Sequence[Segment], relevance: Relevance) -> tuple[Inter
     )
 
 
-GRADES: tuple[AttributionKind, ...] = get_args(AttributionKind)
+LEVELS: tuple[AttributionKind, ...] = get_args(AttributionKind)
 """All grades, the simplest first."""
 NOTHING = "nothing"
 """Component of an attribution that tells why a grade is missing."""
@@ -237,14 +237,14 @@ Outcome = tuple[list[tuple[InternalAttribution, ...]], str]
 """Attributions of each claim, and why they are not all that was planned (or empty)."""
 
 
-async def attribute_internally(
+async def attribute_claims(
     claims: Sequence[Claim],
     segments: Sequence[Segment],
     *,
     samples: Sequence[Segment] | None = None,
     entailment: Entailment | None = None,
     model: LanguageModel | None = None,
-    levels: Collection[AttributionKind] = GRADES,
+    levels: Collection[AttributionKind] = LEVELS,
     seed: int = 0,
     delta: float = DELTA,
     ablations: int = ABLATIONS,
@@ -257,7 +257,7 @@ async def attribute_internally(
     - "whitebox": relevance inside the model; needs the embedded engine and a family that it computes itself.
 
     A grade that is wanted and cannot be done, or that the budget ended, is named by an attribution of its kind to
-    "nothing", with weight 0 and the reason in `detail` (see `left_out`). A metered model and entailment fit every call
+    "nothing", with weight 0 and the reason in `detail` (see `missing_levels`). A metered model and entailment fit every call
     into the run's budget; what was found before it ended is kept.
 
     Args:
@@ -278,8 +278,8 @@ async def attribute_internally(
         UserError: A grade has no such name, or a number is out of its range.
         ReasonError: The run store failed. A model that fails is a missing grade.
     """
-    if unknown := set(levels) - set(GRADES):
-        raise UserError(f"there is no attribution {', '.join(sorted(unknown))}", hint=f"one of {', '.join(GRADES)}")
+    if unknown := set(levels) - set(LEVELS):
+        raise UserError(f"there is no attribution {', '.join(sorted(unknown))}", hint=f"one of {', '.join(LEVELS)}")
     if ablations < 1 or delta <= 0:
         raise UserError(
             f"{ablations} ablations and a delta of {delta:g} attribute nothing",
@@ -288,25 +288,25 @@ async def attribute_internally(
     voters = samples_of(segments) if samples is None else samples
 
     async def provenance() -> Outcome:
-        return by_provenance(claims, segments), ""
+        return attribute_by_provenance(claims, segments), ""
 
     async def agreement() -> Outcome:
         if entailment is None or not voters:
             return _none(claims, "nothing judges samples" if entailment is None else "the run has no samples")
-        return await by_agreement(claims, voters, entailment), ""
+        return await attribute_by_agreement(claims, voters, entailment), ""
 
     async def context() -> Outcome:
         if model is None or not model.capabilities.scoring:
             return _none(claims, _lacks(model, "score given text"))
-        if not given(segments):
+        if not context_segments(segments):
             return _none(claims, "nothing was put before the model beside the question")
-        return await by_context(claims, segments, model, delta=delta, ablations=ablations, seed=seed)
+        return await attribute_by_context(claims, segments, model, delta=delta, ablations=ablations, seed=seed)
 
     async def whitebox() -> Outcome:
         inside: object = model
         if not isinstance(inside, ExplainsTokens):
             return _none(claims, _lacks(model, "look into itself"))
-        return await by_relevance(claims, segments, inside)
+        return await attribute_by_relevance(claims, segments, inside)
 
     ways: dict[AttributionKind, Callable[[], Awaitable[Outcome]]] = {
         "provenance": provenance,
@@ -315,7 +315,7 @@ async def attribute_internally(
         "whitebox": whitebox,
     }
     found: list[tuple[InternalAttribution, ...]] = [() for _ in claims]
-    for grade in GRADES if claims else ():  # the cheap ones first: the budget may end
+    for grade in LEVELS if claims else ():  # the cheap ones first: the budget may end
         if grade in levels:
             of_grade, missing = await _tried(claims, ways[grade])
             told = (_missing(grade, missing),) if missing else ()
@@ -323,7 +323,7 @@ async def attribute_internally(
     return found
 
 
-def left_out(attributions: Sequence[InternalAttribution]) -> tuple[str, ...]:
+def missing_levels(attributions: Sequence[InternalAttribution]) -> tuple[str, ...]:
     """Which grades of a claim's attribution are missing or cut short, and why, for people to read."""
     return tuple(f"{a.kind}: {a.detail['left_out']}" for a in attributions if a.component == NOTHING)
 
@@ -332,7 +332,7 @@ async def _tried(claims: Sequence[Claim], way: Callable[[], Awaitable[Outcome]])
     """What a grade gives; one that fails is missing, and the others go on."""
     try:
         return await way()
-    except (CapabilityMissing, LimitExceeded, UserError, BackendError) as error:
+    except (CapabilityMissing, BudgetExceeded, UserError, BackendError) as error:
         return _none(claims, str(error))
 
 

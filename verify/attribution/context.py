@@ -1,4 +1,4 @@
-"""`by_context`: how much a claim rests on each part of the context, seen by leaving parts out (grade I2).
+"""`attribute_by_context`: how much a claim rests on each part of the context, seen by leaving parts out (grade I2).
 
 With f(V) the mean log-probability of the claim's tokens where the parts V are shown: up to 12 parts are left out one by
 one, and the weight of part j is f(all) - f(all but j). Of more parts, random subsets are shown, and a sparse linear
@@ -8,7 +8,7 @@ likelier at all. It says where a claim comes from, never whether it is right: a 
 Source: Cohen-Wang, Shah, Georgiev, Madry 2024, "ContextCite: Attributing Model Generation to Context",
 arXiv:2409.00729, section 3, for the random subsets; leaving one out is its counterpart for few parts.
 
-`Shown`: how a part of a run's context is put before a model again, so that a claim can be scored behind it.
+`ContextPrompt`: how a part of a run's context is put before a model again, so that a claim can be scored behind it.
 
 `sparse_weights`: a sparse linear model of what a text's parts add, fitted to what is left when some are taken away.
 
@@ -18,7 +18,7 @@ random subsets of them in which each stands with probability 1/2.
 Differs: the logit is divided by the number of the claim's tokens before it is fitted, so that one penalty goes for
 claims of any length, and weights are in nats per token, as those of leaving one out are.
 
-`claims_scored`: log-probabilities of claims behind several prompts, as far as the run's budget goes.
+`score_claims`: log-probabilities of claims behind several prompts, as far as the run's budget goes.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from ...core.concurrency import gather
-from ...core.errors import LimitExceeded
+from ...core.errors import BudgetExceeded
 from ...core.messages import Prompt, ScoredContinuation
 from ...core.types import Document, Question
 from ...reasoning.prompts import question_prompt
 from ...serving.model import LanguageModel
 from ..types import Claim, InternalAttribution
-from .segments import Segment, given
+from .segments import Segment, context_segments
 
 BARE = "Say what is known."
 """What is asked where a claim came without a question."""
 
 
-class Shown(NamedTuple):
+class ContextPrompt(NamedTuple):
     """What a run put before its model.
 
     Attributes:
@@ -60,11 +60,11 @@ class Shown(NamedTuple):
     context: tuple[Segment, ...]
 
     @classmethod
-    def of(cls, segments: Sequence[Segment]) -> Shown:
+    def of(cls, segments: Sequence[Segment]) -> ContextPrompt:
         """What the parts of a run say that was shown; steps and samples came later, and are no part of it."""
         system = "\n\n".join(s.text for s in segments if s.kind == "system")
         question = "\n\n".join(s.text for s in segments if s.kind == "question")
-        return cls(system, question or BARE, tuple(given(segments)))
+        return cls(system, question or BARE, tuple(context_segments(segments)))
 
     def prompt(self, kept: Sequence[bool] | None = None) -> Prompt:
         """The prompt with some parts of the context, as strategies put a question with documents (`prompts.ask`).
@@ -225,7 +225,7 @@ class ScoredPrompts(NamedTuple):
     stopped: str
 
 
-async def claims_scored(model: LanguageModel, claims: Sequence[str], prompts: Sequence[Prompt]) -> ScoredPrompts:
+async def score_claims(model: LanguageModel, claims: Sequence[str], prompts: Sequence[Prompt]) -> ScoredPrompts:
     """Score every claim behind every prompt, one call a prompt.
 
     The first prompt is scored alone, so that the others find the keys and values of what they share with it; they
@@ -250,7 +250,7 @@ async def claims_scored(model: LanguageModel, claims: Sequence[str], prompts: Se
                 return
             try:
                 scores[i] = tuple(_score(s) for s in await model.score(prompts[i], claims))
-            except LimitExceeded as limit:
+            except BudgetExceeded as limit:
                 stopped.append(limit.message)
 
     if claims and prompts:
@@ -270,18 +270,18 @@ DELTA = 0.5
 """Nats per token by which the context must change a claim's log-probability to be called its source."""
 ABLATIONS = 32
 """Random subsets of a context of many parts."""
-MOST_LEFT_OUT = 12
+MAX_ABLATED = 12
 """Most parts that are left out one by one."""
-FEWEST_SUBSETS = 8
+MIN_SUBSETS = 8
 """Fewest subsets that weights are fitted to, where the budget ends the work early."""
-WHOLE = "the whole context"
+FULL_CONTEXT = "the whole context"
 """Name of all parts together; its weight is f(all) - f(none)."""
 
 ContextSource = Literal["context_driven", "context_contradicted", "parametric"]
 Scores = Mapping[Mask, ClaimScore]
 
 
-class ContextFindings(NamedTuple):
+class ContextAttributions(NamedTuple):
     """What leaving parts out has shown.
 
     Attributes:
@@ -293,7 +293,7 @@ class ContextFindings(NamedTuple):
     stopped: str
 
 
-async def by_context(
+async def attribute_by_context(
     claims: Sequence[Claim],
     segments: Sequence[Segment],
     model: LanguageModel,
@@ -302,7 +302,7 @@ async def by_context(
     ablations: int = ABLATIONS,
     seed: int = 0,
     penalty: float = PENALTY,
-) -> ContextFindings:
+) -> ContextAttributions:
     """Weigh the context's parts for each claim.
 
     It takes one call of `model.score` a prompt, with all claims behind it: m + 2 prompts for m parts up to 12, else
@@ -321,15 +321,15 @@ async def by_context(
     Raises:
         ReasonError: The model failed, cannot score, or the context does not fit it.
     """
-    shown = Shown.of(segments)
+    shown = ContextPrompt.of(segments)
     parts = len(shown.context)
     if not claims or not parts:
-        return ContextFindings([() for _ in claims], "")
+        return ContextAttributions([() for _ in claims], "")
     everything, nothing = (True,) * parts, (False,) * parts
-    one_by_one = parts <= MOST_LEFT_OUT
-    drawn = each_left_out(parts) if one_by_one else random_subsets(parts, ablations, seed)
+    one_by_one = parts <= MAX_ABLATED
+    drawn = leave_one_out(parts) if one_by_one else random_subsets(parts, ablations, seed)
     masks = list(dict.fromkeys([everything, nothing, *drawn]))
-    scored = await claims_scored(model, [c.text for c in claims], [shown.prompt(mask) for mask in masks])
+    scored = await score_claims(model, [c.text for c in claims], [shown.prompt(mask) for mask in masks])
     found: list[tuple[InternalAttribution, ...]] = []
     for i in range(len(claims)):
         scores = {mask: of_all[i] for mask, of_all in zip(masks, scored.scores, strict=True) if of_all is not None}
@@ -344,10 +344,10 @@ async def by_context(
             found.append((whole, *_surrogate(shown.context, scores, drawn, penalty, told)))
     done = sum(of_all is not None for of_all in scored.scores)
     stopped = f"{scored.stopped}; {done} of {len(masks)} prompts were scored" if scored.stopped else ""
-    return ContextFindings(found, stopped)
+    return ContextAttributions(found, stopped)
 
 
-def source_of(gap: float, delta: float = DELTA) -> ContextSource:
+def context_source(gap: float, delta: float = DELTA) -> ContextSource:
     """Whether the context made a claim likelier, less likely, or neither.
 
     Args:
@@ -359,7 +359,7 @@ def source_of(gap: float, delta: float = DELTA) -> ContextSource:
     return "context_contradicted" if gap <= -delta else "parametric"
 
 
-def each_left_out(parts: int) -> list[Mask]:
+def leave_one_out(parts: int) -> list[Mask]:
     """The subsets in which one part is missing, the first part first."""
     return [tuple(i != j for i in range(parts)) for j in range(parts)]
 
@@ -384,25 +384,25 @@ async def log_prob_drop(
 
     Raises:
         ValueError: The context has no part of such a name.
-        ReasonError: As `by_context`.
+        ReasonError: As `attribute_by_context`.
     """
-    shown = Shown.of(segments)
+    shown = ContextPrompt.of(segments)
     if unknown := set(removed) - {s.name for s in shown.context}:
         raise ValueError(f"{sorted(unknown)} are no parts of the context")
     prompts = [shown.prompt(), shown.prompt([s.name not in removed for s in shown.context])]
-    whole, less = (await claims_scored(model, [claim], prompts)).scores
+    whole, less = (await score_claims(model, [claim], prompts)).scores
     return None if whole is None or less is None else whole[0].mean - less[0].mean
 
 
 def _whole(shown: float, hidden: float, delta: float, told: Mapping[str, JsonValue]) -> InternalAttribution:
     gap = shown - hidden
     return InternalAttribution(
-        component=WHOLE,
+        component=FULL_CONTEXT,
         kind="context",
         weight=gap,
         detail={
             "method": "log-probability with all parts less that with none",
-            "source": source_of(gap, delta),
+            "source": context_source(gap, delta),
             "delta": delta,
             "with": shown,
             "without": hidden,
@@ -428,7 +428,7 @@ def _surrogate(
     told: Mapping[str, JsonValue],
 ) -> list[InternalAttribution]:
     reached = [mask for mask in drawn if mask in scores]
-    if len(reached) < FEWEST_SUBSETS:
+    if len(reached) < MIN_SUBSETS:
         return []
     fitted = sparse_weights(reached, [scores[mask].logit for mask in reached], penalty=penalty)
     detail: dict[str, JsonValue] = {

@@ -14,10 +14,10 @@ from ...reasoning.segmentation import split_steps
 
 SegmentKind = Literal["system", "question", "document", "tool", "citation", "step", "sample"]
 
-GIVEN: tuple[SegmentKind, ...] = ("document", "tool", "citation")
+CONTEXT_KINDS: tuple[SegmentKind, ...] = ("document", "tool", "citation")
 """What was put before the model beside the question: what context ablation leaves out."""
 
-WORDS = 120
+MAX_SEGMENT_WORDS = 120
 """Most words of a document's part."""
 
 
@@ -44,7 +44,7 @@ def segments_of(
     *,
     system: str = "",
     tools: Iterable[tuple[str, str]] = (),
-    words: int = WORDS,
+    words: int = MAX_SEGMENT_WORDS,
 ) -> list[Segment]:
     """The parts of a run, in the order in which they came to be.
 
@@ -78,16 +78,16 @@ def samples_of(segments: Sequence[Segment]) -> list[Segment]:
     return [s for s in segments if s.kind == "sample"]
 
 
-def given(segments: Sequence[Segment]) -> list[Segment]:
+def context_segments(segments: Sequence[Segment]) -> list[Segment]:
     """What was put before the model beside the question, each text once.
 
     What stands word for word in another of them, as a citation does in its document, is left out: leaving one of two
     out of a context changes nothing, since the other remains.
     """
-    whole = [s for s in segments if s.kind in GIVEN and s.kind != "citation"]
+    whole = [s for s in segments if s.kind in CONTEXT_KINDS and s.kind != "citation"]
     texts: set[str] = set()
     kept: list[Segment] = []
-    for segment in (s for s in segments if s.kind in GIVEN):
+    for segment in (s for s in segments if s.kind in CONTEXT_KINDS):
         text = segment.text.strip()
         again = text in texts or (segment.kind == "citation" and any(text in other.text for other in whole))
         if not again:

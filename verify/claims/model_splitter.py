@@ -1,4 +1,4 @@
-"""`split_by_model`: an answer as claims by a language model, held to what the answer says; by rules where it fails.
+"""`split_claims_by_model`: an answer as claims by a language model, held to what the answer says; by rules where it fails.
 
 The model is asked for a JSON list of claims, each with the words of the answer that it says again, and is held to such
 a list where it can be (`Capabilities.json_schema`). What it returns is not trusted: a claim is taken only if its
@@ -18,13 +18,13 @@ from ...core.errors import Cancelled, ReasonError, UserError
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, object_schema
 from ...core.messages import Frozen, Prompt, Request, SamplingParams
 from ...reasoning.answers.normalization import thoughts_end
+from ...reasoning.retrieval.protocol import Snippet
 from ...reasoning.retrieval.quoting import quote_line, quote_snippets
-from ...reasoning.retrieval.sources.protocol import Snippet
 from ...reasoning.retrieval.words import content_words, is_negated, number_values, split_words
 from ...serving.model import LanguageModel
 from ..types import Claim
 from .grammar import subject_of
-from .splitter import is_worth_checking, split_by_rules
+from .splitter import is_worth_checking, split_claims
 
 _MOST_QUOTED = 2000
 _BLANK = r"(?:\s+>)?\s+"
@@ -162,7 +162,7 @@ class Split(Frozen):
     degraded: str = ""
 
 
-async def split_by_model(
+async def split_claims_by_model(
     answer: str,
     question: str,
     model: LanguageModel,
@@ -190,7 +190,7 @@ async def split_by_model(
     """
     if max_tokens < 1:
         raise UserError(f"a reply of at most {max_tokens} tokens holds no claims", hint="max_tokens must be at least 1")
-    ruled = split_by_rules(answer, question, most + _MORE if most > 0 else most)
+    ruled = split_claims(answer, question, most + _MORE if most > 0 else most)
     if not ruled:
         return Split(claims=())
     held = model.capabilities.json_schema
@@ -276,7 +276,7 @@ def _closed(decoder: json.JSONDecoder, reply: str, at: int) -> object:
 
 
 def _prompt(answer: str, question: str, most: int, prefix: str, *, held: bool) -> Prompt:
-    shown = quote_snippets([Snippet(text=answer, source_id="answer")], most_chars=MAX_SHOWN)
+    shown = quote_snippets([Snippet(text=answer, source_id="answer")], max_chars=MAX_SHOWN)
     asked = f"The question was: {quote_line(question)}\n\n" if question.strip() else ""
     what, form = ("object", f'{{"claims": [{_ENTRY}]}}') if held else ("list", f"[{_ENTRY}]")
     instruction = _INSTRUCTION.format(most=most, what=what, form=form)

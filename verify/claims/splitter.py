@@ -1,4 +1,4 @@
-"""`split_by_rules`: an answer as claims, by rules: sentences, list items and rows, cut where they say two things.
+"""`split_claims`: an answer as claims, by rules: sentences, list items and rows, cut where they say two things.
 
 Claims say again what the answer says and nothing else; names in place of pronouns, subjects and the words that begin
 a list are taken from the answer or the question. What is left out is told by `worthiness.kind_of`.
@@ -194,7 +194,7 @@ class _Place(NamedTuple):
     end: int
 
 
-def split_by_rules(answer: str, question: str = "", most: int = 20) -> list[Claim]:
+def split_claims(answer: str, question: str = "", most: int = 20) -> list[Claim]:
     """Cut an answer into claims that can be checked one by one.
 
     Args:

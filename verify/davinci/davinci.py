@@ -17,26 +17,27 @@ from typing import ClassVar
 from ...core.errors import BackendError, BudgetExceeded
 from ...core.events import ClaimChecked
 from ...core.types import CheckedClaim, Evidence, Question, Solution, Verdict, Verification
-from ...reasoning.retrieval.passages import Passage, document_passages
-from ...reasoning.retrieval.retriever import HybridRetriever, Retriever
+from ...reasoning.retrieval.passages import document_passages
+from ...reasoning.retrieval.protocol import Passage, Retriever
+from ...reasoning.retrieval.retriever import HybridRetriever
 from ...reasoning.strategy import Stability
-from ..attribution.attribution import attribute_internally
+from ..attribution.attribution import attribute_claims
 from ..attribution.segments import samples_of, segments_of
-from ..claims.model_splitter import split_by_model
-from ..claims.splitter import split_by_rules
+from ..claims.model_splitter import split_claims_by_model
+from ..claims.splitter import split_claims
 from ..entailment.protocol import Entailment, Pair
-from ..entailment.windows import Judged, WindowedEntailment
+from ..entailment.windows import WindowedEntailment, WindowVerdict
 from ..programs.checker import check_claim
-from ..spans import Wanted, by_entailment, by_words
+from ..spans import SpanRequest, span_by_words, spans_by_entailment
 from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, Support, as_evidence
-from ..verifier import Means
+from ..verifier import VerifierContext
 from .config import DavinciConfig
-from .decision import Deciding, Decision, deciding_for, evidence_weights
+from .decision import Decision, DecisionRule, decision_rule_for, evidence_weights
 
 _CHECKED: tuple[Verdict, ...] = ("supported", "refuted", "disputed", "not_enough_evidence")
 
 
-def overall(reports: Sequence[ClaimReport]) -> Verdict:
+def overall_verdict(reports: Sequence[ClaimReport]) -> Verdict:
     """The verdict on an answer: refuted if a claim of it is; supported if all are; else what is missing.
 
     Nothing that was not looked at counts as supported: with a claim left unchecked or unread the answer is so, unless
@@ -53,7 +54,7 @@ def overall(reports: Sequence[ClaimReport]) -> Verdict:
     )
 
 
-def confidence_of(reports: Sequence[ClaimReport]) -> float | None:
+def answer_confidence(reports: Sequence[ClaimReport]) -> float | None:
     """The probability that the answer holds: that of its weakest claim; None if no claim was checked.
 
     All claims have to hold, so it is at most the least of theirs; their product would take them to be independent,
@@ -63,24 +64,24 @@ def confidence_of(reports: Sequence[ClaimReport]) -> float | None:
     return min(checked) if checked else None
 
 
-def verification_of(name: str, reports: Sequence[ClaimReport]) -> Verification:
+def make_verification(name: str, reports: Sequence[ClaimReport]) -> Verification:
     """The record that goes with an answer."""
     return Verification(
-        verdict=overall(reports),
-        confidence=confidence_of(reports),
-        claims=tuple(checked(report) for report in reports),
+        verdict=overall_verdict(reports),
+        confidence=answer_confidence(reports),
+        claims=tuple(claim_summary(report) for report in reports),
         verifiers=(name,),
     )
 
 
-def checked(report: ClaimReport) -> CheckedClaim:
+def claim_summary(report: ClaimReport) -> CheckedClaim:
     """A report in short."""
     return CheckedClaim(
         text=report.claim.text,
         verdict=report.verdict,
         confidence=report.confidence,
         evidence=report.evidence,
-        note=note_of(report),
+        note=verdict_note(report),
         start=report.claim.start,
         end=report.claim.end,
         probs=report.probs if report.label is not None else None,
@@ -88,7 +89,7 @@ def checked(report: ClaimReport) -> CheckedClaim:
     )
 
 
-def note_of(report: ClaimReport) -> str:
+def verdict_note(report: ClaimReport) -> str:
     """Why the verdict is what it is, in a few words; empty where it needs none."""
     if report.program:
         return report.program
@@ -141,11 +142,11 @@ class Davinci:
         looks_inside = not {"context", "whitebox"}.isdisjoint(self.config.internal)
         return (*(("judge",) if judges else ()), *(("main",) if looks_inside else ()))
 
-    async def verify(self, question: Question, solution: Solution, means: Means) -> Verification:
+    async def verify(self, question: Question, solution: Solution, means: VerifierContext) -> Verification:
         """See `Verifier.verify`."""
-        return verification_of(self.name, await self.reports(question, solution, means))
+        return make_verification(self.name, await self.reports(question, solution, means))
 
-    async def reports(self, question: Question, solution: Solution, means: Means) -> list[ClaimReport]:
+    async def reports(self, question: Question, solution: Solution, means: VerifierContext) -> list[ClaimReport]:
         """The whole record of each claim, in order of the answer; none if there is no answer.
 
         Raises:
@@ -156,7 +157,7 @@ class Davinci:
             means.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
         return reports
 
-    async def examined(self, question: Question, solution: Solution, means: Means) -> list[ClaimReport]:
+    async def examined(self, question: Question, solution: Solution, means: VerifierContext) -> list[ClaimReport]:
         """The same, not yet told to the run's listeners: for a verifier that has more to say of each claim.
 
         Raises:
@@ -167,7 +168,7 @@ class Davinci:
         if not claims:
             return []
         entailment = WindowedEntailment(means.entailment)
-        deciding = deciding_for(self.config, means.entailment.identity)
+        deciding = decision_rule_for(self.config, means.entailment.identity)
         drafts = [self._by_program(claim) for claim in claims]
         open_ = [i for i, draft in enumerate(drafts) if draft is None]
         found = await self._passages([claims[i] for i in open_], question, means)
@@ -186,12 +187,12 @@ class Davinci:
 
     # -- stage 0: claims
 
-    async def _claims(self, text: str, question: Question, means: Means) -> list[Claim]:
+    async def _claims(self, text: str, question: Question, means: VerifierContext) -> list[Claim]:
         config = self.config
         if config.claims == "rules":
-            return split_by_rules(text, question.text, config.max_claims)
+            return split_claims(text, question.text, config.max_claims)
         seed = means.run.derive_seed("davinci", "claims")
-        split = await split_by_model(text, question.text, means.models.judge, most=config.max_claims, seed=seed)
+        split = await split_claims_by_model(text, question.text, means.models.judge, most=config.max_claims, seed=seed)
         if split.degraded:
             means.run.degrade(f"davinci: {split.degraded}")
         return list(split.claims)
@@ -217,7 +218,9 @@ class Davinci:
 
     # -- stage A: evidence and origin
 
-    async def _passages(self, claims: Sequence[Claim], question: Question, means: Means) -> list[list[Passage]]:
+    async def _passages(
+        self, claims: Sequence[Claim], question: Question, means: VerifierContext
+    ) -> list[list[Passage]]:
         """Passages for each claim, best first: of the question's documents, and of where the run was told to look."""
         texts, k = [claim.text for claim in claims], self.config.k
         sources: list[Retriever] = [] if means.retriever is None else [means.retriever]
@@ -231,13 +234,18 @@ class Davinci:
         return [sorted(passages, key=lambda p: -p.score)[:k] for passages in found]
 
     async def _origins(
-        self, claims: Sequence[Claim], question: Question, solution: Solution, means: Means, entailment: Entailment
+        self,
+        claims: Sequence[Claim],
+        question: Question,
+        solution: Solution,
+        means: VerifierContext,
+        entailment: Entailment,
     ) -> list[tuple[InternalAttribution, ...]]:
         segments = segments_of(question, solution)
         samples = samples_of(segments)
         # a single attempt agrees with itself, and that is not worth a pass
         levels = [level for level in self.config.internal if level != "agreement" or len(samples) > 1]
-        return await attribute_internally(
+        return await attribute_claims(
             claims,
             segments,
             samples=samples,
@@ -254,7 +262,7 @@ class Davinci:
         claims: Sequence[Claim],
         found: Sequence[Sequence[Passage]],
         entailment: WindowedEntailment,
-        deciding: Deciding,
+        deciding: DecisionRule,
     ) -> list[ClaimReport]:
         looked = [_Looked(claim, tuple(passages)) for claim, passages in zip(claims, found, strict=True)]
         looked = await self._judged(looked, entailment)
@@ -265,7 +273,7 @@ class Davinci:
         """What each passage says of its claim: all pairs in one call, or pair by pair where that fails."""
         asked = [self._pairs(one) for one in looked]
         try:
-            flat = await entailment.judge_in_place([pair for pairs in asked for pair in pairs])
+            flat = await entailment.judge_windows([pair for pairs in asked for pair in pairs])
         except BudgetExceeded:
             return await _as_far_as_it_goes(looked, asked, entailment)
         except BackendError:
@@ -281,14 +289,14 @@ class Davinci:
             together = " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in one.passages)
             return [Pair(together, one.claim.text)]
         if self.config.evidence_form == "span":
-            best = [by_words(p, one.claim.text) for p in one.passages]
+            best = [span_by_words(p, one.claim.text) for p in one.passages]
             return [
                 Pair(p.text if span is None else span.text, one.claim.text, p.title)
                 for p, span in zip(one.passages, best, strict=True)
             ]
         return [Pair(p.text, one.claim.text, p.title) for p in one.passages]
 
-    def _decided(self, one: _Looked, deciding: Deciding) -> Decision | None:
+    def _decided(self, one: _Looked, deciding: DecisionRule) -> Decision | None:
         """None where the budget did not reach the claim."""
         if one.judged is None:
             return None
@@ -301,23 +309,23 @@ class Davinci:
         self,
         looked: Sequence[_Looked],
         decided: Sequence[Decision | None],
-        deciding: Deciding,
+        deciding: DecisionRule,
         entailment: WindowedEntailment,
     ) -> list[ClaimReport]:
         """The reports: every decisive verdict with the span that shows it, all of them looked for in one call."""
-        wanted: list[Wanted] = []
+        wanted: list[SpanRequest] = []
         places: list[tuple[int, int]] = []
         for number, (one, decision) in enumerate(zip(looked, decided, strict=True)):
             if decision is None or decision.verdict not in _LABELS:
                 continue
             for place in self._deciders(one, decision):
-                wanted.append(Wanted(one.passages[place], one.claim.text, _LABELS[decision.verdict]))
+                wanted.append(SpanRequest(one.passages[place], one.claim.text, _LABELS[decision.verdict]))
                 places.append((number, place))
         try:
-            selected = await by_entailment(wanted, entailment)
+            selected = await spans_by_entailment(wanted, entailment)
             spans = [s.span for s in selected]
         except (BudgetExceeded, BackendError):  # the verdict stands; its sentence is found by words
-            spans = [by_words(w.passage, w.claim) for w in wanted]
+            spans = [span_by_words(w.passage, w.claim) for w in wanted]
         shown: dict[int, dict[int, Span]] = {}
         for (number, place), span, want in zip(places, spans, wanted, strict=True):
             shown.setdefault(number, {})[place] = span or _whole(want.passage)
@@ -346,7 +354,7 @@ class Davinci:
         one: _Looked,
         decision: Decision | None,
         spans: dict[int, Span],
-        deciding: Deciding,
+        deciding: DecisionRule,
         entailment: Entailment,
     ) -> ClaimReport:
         about = {"claim": one.claim, "passages": one.passages, "backend": entailment.identity}
@@ -396,7 +404,7 @@ class _Looked:
 
     claim: Claim
     passages: tuple[Passage, ...]
-    judged: tuple[Judged, ...] | None = None
+    judged: tuple[WindowVerdict, ...] | None = None
     failed: bool = False
 
 
@@ -410,7 +418,7 @@ async def _as_far_as_it_goes(
         if spent and pairs:
             continue
         try:
-            found[number] = replace(looked[number], judged=tuple(await entailment.judge_in_place(pairs)))
+            found[number] = replace(looked[number], judged=tuple(await entailment.judge_windows(pairs)))
         except BudgetExceeded:
             spent = True
     return found
@@ -422,16 +430,16 @@ async def _one_by_one(
     """Pair by pair: one that fails is left out, and said to be."""
     found = []
     for one, pairs in zip(looked, asked, strict=True):
-        judged: list[Judged] = []
+        judged: list[WindowVerdict] = []
         failed = False
         for pair in pairs:
             try:
-                judged += await entailment.judge_in_place([pair])
+                judged += await entailment.judge_windows([pair])
             except BudgetExceeded:
                 break
             except BackendError:
                 failed = True
-                judged.append(Judged(None, 0, len(pair.evidence)))
+                judged.append(WindowVerdict(None, 0, len(pair.evidence)))
         whole = len(judged) == len(pairs)
         found.append(replace(one, judged=tuple(judged) if whole else None, failed=failed))
     return found
@@ -441,8 +449,8 @@ def _whole(passage: Passage) -> Span:
     return Span(passage=passage.id, start=0, end=len(passage.text), text=passage.text)
 
 
-async def checked_claims(
-    claims: Sequence[str], retriever: Retriever | None, means: Means, config: DavinciConfig
+async def check_claims(
+    claims: Sequence[str], retriever: Retriever | None, means: VerifierContext, config: DavinciConfig
 ) -> list[ClaimReport]:
     """Bare claims, without an answer that they come from: what evaluations ask.
 
@@ -456,4 +464,4 @@ async def checked_claims(
     stated = [Claim(text=text, start=0, end=len(text)) for text in claims]
     found = [[] for _ in claims] if retriever is None else await retriever.retrieve(claims, config.k)
     entailment = WindowedEntailment(means.entailment)
-    return await verifier._check(stated, found, entailment, deciding_for(config, means.entailment.identity))
+    return await verifier._check(stated, found, entailment, decision_rule_for(config, means.entailment.identity))

@@ -3,7 +3,7 @@
 Source: Rawte et al. 2026, "Trust but Verify: Introducing DAVinCI", arXiv:2604.21193; weights, fusion and calibration
 are ours (see `fusion`, `calibration`).
 
-`deciding_for`: the fusion and calibration that belong to a judge: those that were named, or shipped with ours.
+`decision_rule_for`: the fusion and calibration that belong to a judge: those that were named, or shipped with ours.
 
 `evidence_weights`: how much each retrieved passage counts, from its score and how far its source is believed.
 
@@ -21,9 +21,9 @@ from pathlib import Path
 
 from ...core.errors import UserError
 from ...core.types import Verdict
-from ...reasoning.retrieval.passages import Passage
+from ...reasoning.retrieval.protocol import Passage
 from ..calibration import VerdictCalibration, gate, load_calibration
-from ..fusion import FusionParameters, Reason, fuse, item_of, reason_for
+from ..fusion import FusionParameters, Reason, evidence_item, fuse_evidence, reason_for
 from ..fusion_fitting import load_fusion
 from ..types import NOTHING, Label, Support
 from .config import DavinciConfig
@@ -37,7 +37,7 @@ VERDICTS: dict[Label, Verdict] = {
 
 
 @dataclass(frozen=True)
-class Deciding:
+class DecisionRule:
     """How verdicts on passages become one that is stood by.
 
     Attributes:
@@ -66,7 +66,9 @@ class Deciding:
             supports: What each says of the claim; None where that could not be read, which leaves the passage out.
         """
         read = [(r, p, s) for r, (p, s) in enumerate(zip(passages, supports, strict=True), 1) if s is not None]
-        fused = fuse([item_of(passage, (support,), rank=rank) for rank, passage, support in read], self.fusion)
+        fused = fuse_evidence(
+            [evidence_item(passage, (support,), rank=rank) for rank, passage, support in read], self.fusion
+        )
         probs = fused.probs if self.calibration is None or not read else self.calibration.apply(fused.probs)
         return self._stand_by(probs, fused.label == "disputed", fused.conflict, bool(read), fused.warnings)
 
@@ -134,7 +136,7 @@ NO_CALIBRATION = "none"
 _SHIPPED = Path(__file__).parent / "shipped"
 
 
-def deciding_for(config: DavinciConfig, backend: str) -> Deciding:
+def decision_rule_for(config: DavinciConfig, backend: str) -> DecisionRule:
     """How verdicts of a judge are combined and what they are worth.
 
     Shipped parameters are taken where they were fitted to this very judge; a file that was named must have been.
@@ -163,7 +165,7 @@ def deciding_for(config: DavinciConfig, backend: str) -> Deciding:
             fitted = load_fusion(file)
             if fitted.verifier == backend:
                 fusion = fitted.parameters_for(verifier=backend, source=RETRIEVED)
-    return Deciding(
+    return DecisionRule(
         fusion=fusion,
         calibration=_calibration(config, backend, aggregation_id(config, fusion)),
         threshold=config.threshold,

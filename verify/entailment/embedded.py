@@ -1,4 +1,4 @@
-"""`EmbeddedEntailment`: our own small judge of text and claim, in this process; and `open_embedded`.
+"""`EmbeddedEntailment`: our own small judge of text and claim, in this process; and `load_embedded`.
 
 It is all-MiniLM-L6-v2, which `serving` fetches and checks, with the change that a training made (`embedded_delta`):
 a cross-encoder that reads title, text and claim together. `reason train entailment` makes another one. What it was
@@ -20,14 +20,14 @@ from ...serving.model_files.conversion import missing_extra
 from ...serving.model_files.downloads import Progress, run_pull
 from ...serving.model_thread import ModelThread, length_batches
 from ..types import Support, support
-from .embedded_network import MOST_TOKENS, PairTokens, Row, batch_of
-from .embedded_weights import LARGEST, Delta, applied, unpack
+from .embedded_network import MAX_TOKENS, PairTokenizer, TokenRow, make_batch
+from .embedded_weights import MAX_BYTES, WeightDelta, apply_delta, parse_delta
 from .protocol import Pair
 
 if TYPE_CHECKING:
     import torch
 
-    from .embedded_network import Shape
+    from .embedded_network import EncoderShape
 
 NAME: Final = "embedded"
 BASE: Final = "local/all-minilm-l6-v2"
@@ -58,9 +58,9 @@ class EmbeddedEntailment:
     def __init__(
         self,
         name: str,
-        tokens: PairTokens,
+        tokens: PairTokenizer,
         weights: dict[str, torch.Tensor],
-        shape: Shape,
+        shape: EncoderShape,
         *,
         identity: str,
         temperature: float = 1.0,
@@ -79,7 +79,7 @@ class EmbeddedEntailment:
         Raises:
             BackendError: It could not be computed.
         """
-        rows: list[Row] = []
+        rows: list[TokenRow] = []
         for start in range(0, len(pairs), _READ_AT_ONCE):
             part = pairs[start : start + _READ_AT_ONCE]
             rows.extend(await self._thread.run(partial(self._tokens.rows, part)))
@@ -95,14 +95,14 @@ class EmbeddedEntailment:
         await self._thread.aclose()
         self._weights = {}
 
-    def _compute(self, rows: list[Row]) -> list[Support]:
+    def _compute(self, rows: list[TokenRow]) -> list[Support]:
         import torch
 
-        from .embedded_network import logits_of
+        from .embedded_network import compute_logits
 
         try:
             with torch.inference_mode():
-                logits = logits_of(self._weights, self._shape, batch_of(rows)).double() / self._temperature
+                logits = compute_logits(self._weights, self._shape, make_batch(rows)).double() / self._temperature
                 chances = logits.softmax(1).cpu().tolist()
         except RuntimeError as e:  # torch's class for a full memory too
             raise BackendError(
@@ -112,7 +112,7 @@ class EmbeddedEntailment:
         return [support(row) for row in chances]
 
 
-async def open_embedded(
+async def load_embedded(
     settings: Settings, progress: Progress | None = None, *, file: Path | None = None
 ) -> EmbeddedEntailment:
     """Open the embedded judge, off the event loop.
@@ -130,7 +130,7 @@ async def open_embedded(
     return await run_pull(lambda cancel: _load(settings, progress, cancel, file), lambda judge: judge.aclose())
 
 
-def load_delta(file: Path | None = None) -> Delta:
+def load_delta(file: Path | None = None) -> WeightDelta:
     """Read a change: the one that comes with the package, or a file.
 
     Raises:
@@ -138,7 +138,7 @@ def load_delta(file: Path | None = None) -> Delta:
     """
     place = resources.files(__package__).joinpath(FILE) if file is None else file.expanduser()
     try:
-        if isinstance(place, Path) and place.stat().st_size > LARGEST:
+        if isinstance(place, Path) and place.stat().st_size > MAX_BYTES:
             raise DataError(f"{place} is too large for entailment weights")
         raw = place.read_bytes()
     except FileNotFoundError as e:
@@ -146,14 +146,14 @@ def load_delta(file: Path | None = None) -> Delta:
         raise DataError(f"there are no entailment weights {place}", hint=hint) from e
     except OSError as e:
         raise DataError(f"cannot read the entailment weights {place}: {e.strerror}") from e
-    return unpack(raw, str(place))
+    return parse_delta(raw, str(place))
 
 
 def _load(
     settings: Settings, progress: Progress | None, cancel: threading.Event, file: Path | None
 ) -> EmbeddedEntailment:
     chosen = settings.encoders.get(NAME, EncoderSettings())
-    if chosen.query_prompt or chosen.document_prompt or chosen.max_tokens not in (None, MOST_TOKENS):
+    if chosen.query_prompt or chosen.document_prompt or chosen.max_tokens not in (None, MAX_TOKENS):
         raise UserError(
             f'the encoder settings of "{NAME}" say a prompt or max_tokens, which a trained judge does not take',
             hint="set batch_texts, device and dtype alone",
@@ -167,7 +167,7 @@ def _load(
         from .embedded_network import read_encoder
 
         files = find_encoder(BASE, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
-        tokens = PairTokens(files.folder)
+        tokens = PairTokenizer(files.directory)
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     if delta.base != files.fingerprint:
@@ -175,8 +175,8 @@ def _load(
             f"the entailment weights are for the encoder {delta.base[:12]}, and {BASE} is {files.fingerprint[:12]}",
             hint="train anew: reason train entailment",
         )
-    before, shape = read_encoder(files.folder)
-    changed = applied(delta, {name: tensor.numpy() for name, tensor in before.items()})
+    before, shape = read_encoder(files.directory)
+    changed = apply_delta(delta, {name: tensor.numpy() for name, tensor in before.items()})
     device = choose_device(chosen.device)
     dtype = torch.float32 if chosen.dtype == "auto" else getattr(torch, chosen.dtype)
     head = ("words", "positions", "types", "marks", "hidden.", "labels.", "features.")

@@ -1,4 +1,4 @@
-"""`read_pair`: what can be seen of a text and a claim by comparing their words: a mark for each word, and features.
+"""`pair_features`: what can be seen of a text and a claim by comparing their words: a mark for each word, and features.
 
 A network of 22 million weights learns from some ten thousand pairs. Which words of the claim the text has, too, and
 whether its numbers fit, need not be learned from them: it is computed here, and given to the network.
@@ -69,7 +69,7 @@ _LARGEST: Final = 1e200
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class FeatureWord:
     """A word or number of a text.
 
     Attributes:
@@ -98,14 +98,14 @@ class Word:
         return self.kind in ("number", "year")
 
 
-def words_in(text: str) -> list[Word]:
+def feature_words(text: str) -> list[FeatureWord]:
     """The words and numbers of a text, in order. Linear in the text's length."""
-    found: list[Word] = []
+    found: list[FeatureWord] = []
     at = 0
     for numeral in find_numerals(text):
         found.extend(_plain_words(text, at, numeral.start, found[-1] if found else None))
         value = _as_float(numeral.value)
-        year = numeral.figure.isdigit() and 1000 <= value <= 2100 and "," not in text[numeral.start : numeral.end]
+        year = numeral.text.isdigit() and 1000 <= value <= 2100 and "," not in text[numeral.start : numeral.end]
         start = numeral.start + (text[numeral.start] == " ")
         found.append(_number(start, numeral.end, value, "year" if year else "number", numeral.percent))
         at = numeral.end
@@ -113,7 +113,7 @@ def words_in(text: str) -> list[Word]:
     return _scaled(found, text)
 
 
-def _plain_words(text: str, start: int, end: int, before: Word | None) -> Iterator[Word]:
+def _plain_words(text: str, start: int, end: int, before: FeatureWord | None) -> Iterator[FeatureWord]:
     for match in _WORD.finditer(text, start, end):
         word = match.group()
         low = word.casefold()
@@ -125,7 +125,9 @@ def _plain_words(text: str, start: int, end: int, before: Word | None) -> Iterat
         negates = low in NEGATIONS or low.endswith(("n't", "n’t"))  # noqa: RUF001
         plain = low in STOP
         name = word[0].isupper() and not plain and not negates
-        yield Word(match.start(), match.end(), stem(low), "name" if name else "word", plain=plain, negates=negates)
+        yield FeatureWord(
+            match.start(), match.end(), stem(low), "name" if name else "word", plain=plain, negates=negates
+        )
 
 
 def stem(word: str) -> str:
@@ -144,14 +146,14 @@ def _as_float(value: Fraction) -> float:
         return _LARGEST if value > 0 else -_LARGEST
 
 
-def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> Word:
+def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> FeatureWord:
     value = max(-_LARGEST, min(value, _LARGEST))
-    return Word(start, end, f"#{value:.10g}{'%' if percent else ''}", kind, value, percent)
+    return FeatureWord(start, end, f"#{value:.10g}{'%' if percent else ''}", kind, value, percent)
 
 
-def _scaled(words: list[Word], text: str) -> list[Word]:
+def _scaled(words: list[FeatureWord], text: str) -> list[FeatureWord]:
     """Numbers before "million" and the like are worth as much more; the word becomes part of them. So does percent."""
-    found: list[Word] = []
+    found: list[FeatureWord] = []
     for word in words:
         low = "" if word.counts else text[word.start : word.end].casefold()
         scale, percent = _SCALES.get(low), low == "percent"
@@ -199,7 +201,7 @@ FEATURES: Final = (
 )
 """What is told of a pair, each in [0, 1]."""
 
-MOST_CHARS: Final = 4096
+MAX_CHARS: Final = 4096
 """Characters of a text that are looked at: more than its tokens could need."""
 
 _LARGER = frozenset({"more", "over", "above", "greater", "exceed", "exceeds", "exceeded", "exceeding", "larger"})
@@ -210,7 +212,7 @@ _FAR: Final = math.log(5)
 
 
 @dataclass(frozen=True, slots=True)
-class Marked:
+class MarkedSpan:
     """A mark on a part of a text: characters from `start` to `end`."""
 
     start: int
@@ -219,7 +221,7 @@ class Marked:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class PairFeatures:
     """What was seen of a pair.
 
     Attributes:
@@ -229,22 +231,22 @@ class Reading:
         features: A number for each of `FEATURES`.
     """
 
-    title: tuple[Marked, ...]
-    evidence: tuple[Marked, ...]
-    claim: tuple[Marked, ...]
+    title: tuple[MarkedSpan, ...]
+    evidence: tuple[MarkedSpan, ...]
+    claim: tuple[MarkedSpan, ...]
     features: tuple[float, ...]
 
 
-def read_pair(pair: Pair) -> Reading:
+def pair_features(pair: Pair) -> PairFeatures:
     """Compare the words of a text and a claim. Linear in their length; looks at `MAX_CHARS` characters of each."""
-    evidence = words_in(pair.evidence[:MOST_CHARS])
-    title = words_in(pair.title[:MOST_CHARS])
-    text = pair.claim[:MOST_CHARS]
-    claim = words_in(text)
+    evidence = feature_words(pair.evidence[:MAX_CHARS])
+    title = feature_words(pair.title[:MAX_CHARS])
+    text = pair.claim[:MAX_CHARS]
+    claim = feature_words(text)
     in_evidence, in_title = {w.stem for w in evidence}, {w.stem for w in title}
     in_claim = {w.stem for w in claim}
     there = in_evidence | in_title
-    comparisons = _comparisons(claim, text, evidence, pair.evidence[:MOST_CHARS])
+    comparisons = _comparisons(claim, text, evidence, pair.evidence[:MAX_CHARS])
     claim_negates, text_negates = any(w.negates for w in claim), any(w.negates for w in evidence)
     marks = [_claim_mark(w, in_evidence, in_title, comparisons.get(i), text_negates) for i, w in enumerate(claim)]
     counts = [(i, w) for i, w in enumerate(claim) if w.counts]
@@ -270,7 +272,7 @@ def read_pair(pair: Pair) -> Reading:
         float(bool(absolute)),
         _share(sum(w.stem in in_claim for w in titled), len(titled)),
     )
-    return Reading(
+    return PairFeatures(
         title=_marked(title, [_text_mark(w, in_claim, True) for w in title]),
         evidence=_marked(evidence, [_text_mark(w, in_claim, claim_negates) for w in evidence]),
         claim=_marked(claim, marks),
@@ -279,7 +281,7 @@ def read_pair(pair: Pair) -> Reading:
 
 
 def _claim_mark(
-    word: Word, in_evidence: set[str], in_title: set[str], comparison: bool | None, text_negates: bool
+    word: FeatureWord, in_evidence: set[str], in_title: set[str], comparison: bool | None, text_negates: bool
 ) -> int:
     if comparison is not None:
         return _HOLDS if comparison else _BROKEN
@@ -294,7 +296,7 @@ def _claim_mark(
     return _NUMBER if word.counts else (_NAME if word.kind == "name" else _MISSING)
 
 
-def _text_mark(word: Word, in_claim: set[str], claim_negates: bool) -> int:
+def _text_mark(word: FeatureWord, in_claim: set[str], claim_negates: bool) -> int:
     if word.negates:
         return 0 if claim_negates else _NEGATION
     if word.stem in in_claim:
@@ -302,11 +304,13 @@ def _text_mark(word: Word, in_claim: set[str], claim_negates: bool) -> int:
     return _TEXT_NUMBER if word.counts else (_TEXT_NAME if word.kind == "name" else 0)
 
 
-def _marked(words: Sequence[Word], marks: Sequence[int]) -> tuple[Marked, ...]:
-    return tuple(Marked(w.start, w.end, mark) for w, mark in zip(words, marks, strict=True) if mark)
+def _marked(words: Sequence[FeatureWord], marks: Sequence[int]) -> tuple[MarkedSpan, ...]:
+    return tuple(MarkedSpan(w.start, w.end, mark) for w, mark in zip(words, marks, strict=True) if mark)
 
 
-def _comparisons(claim: Sequence[Word], text: str, evidence: Sequence[Word], other: str) -> dict[int, bool]:
+def _comparisons(
+    claim: Sequence[FeatureWord], text: str, evidence: Sequence[FeatureWord], other: str
+) -> dict[int, bool]:
     """For each number of the claim that is compared ("more than 100"): whether the evidence's nearest one fits."""
     found: dict[int, bool] = {}
     for i, word in enumerate(claim):
@@ -327,7 +331,7 @@ def _comparisons(claim: Sequence[Word], text: str, evidence: Sequence[Word], oth
     return found
 
 
-def _sign(words: Sequence[Word], i: int, text: str) -> int:
+def _sign(words: Sequence[FeatureWord], i: int, text: str) -> int:
     """How a number is compared: 1 more, 2 at least, -1 less, -2 at most, 0 not at all."""
     before = [text[w.start : w.end].casefold() for w in words[max(0, i - 3) : i]]
     last = before[-1] if before else ""
@@ -342,22 +346,22 @@ def _sign(words: Sequence[Word], i: int, text: str) -> int:
     return 1 if last in _LARGER else (-1 if last in _SMALLER else 0)
 
 
-def _comparable(a: Word, b: Word) -> bool:
+def _comparable(a: FeatureWord, b: FeatureWord) -> bool:
     return b.counts and a.percent == b.percent and (a.kind == "year") == (b.kind == "year")
 
 
-def _apart(a: Word, b: Word) -> float:
+def _apart(a: FeatureWord, b: FeatureWord) -> float:
     if a.value <= 0 or b.value <= 0:
         return 0.0 if a.value == b.value else math.inf
     return math.log(b.value / a.value)
 
 
-def _neighbours(words: Sequence[Word]) -> set[tuple[str, str]]:
+def _neighbours(words: Sequence[FeatureWord]) -> set[tuple[str, str]]:
     kept = [w.stem for w in words if not w.plain]
     return set(itertools.pairwise(kept))
 
 
-def _absolutes(words: Sequence[Word], text: str) -> set[str]:
+def _absolutes(words: Sequence[FeatureWord], text: str) -> set[str]:
     return {text[w.start : w.end].casefold() for w in words} & ABSOLUTES
 
 

@@ -7,7 +7,7 @@ claim can refute it, the mean over the text, and the features, which also reach 
 
 Weights are tensors by name. Nothing here is a module, so that a training and a judge share one function.
 
-`PairTokens`: a text and a claim as the embedded judge's network reads them: tokens, sides, marks and features.
+`PairTokenizer`: a text and a claim as the embedded judge's network reads them: tokens, sides, marks and features.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ...core.errors import DataError
-from .embedded_features import FEATURES, MARKS, MOST_CHARS, Marked, read_pair
+from .embedded_features import FEATURES, MARKS, MAX_CHARS, MarkedSpan, pair_features
 from .protocol import Pair
 
 if TYPE_CHECKING:
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-MOST_TOKENS: Final = 128
+MAX_TOKENS: Final = 128
 """Tokens of a pair; the evidence's end is cut where there are more."""
-MOST_CLAIM_TOKENS: Final = 56
+MAX_CLAIM_TOKENS: Final = 56
 """Tokens of a claim; the rest of it is cut."""
-MOST_TITLE_TOKENS: Final = 16
+MAX_TITLE_TOKENS: Final = 16
 """Tokens of a title likewise."""
 
 _SPECIAL = ("[CLS]", "[SEP]", ":")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TokenRow:
     """A pair in numbers: `[CLS] title : evidence [SEP] claim [SEP]`.
 
     Attributes:
@@ -55,7 +55,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """Rows side by side, padded to the longest.
 
     Attributes:
@@ -77,7 +77,7 @@ class Batch:
     features: NDArray[np.float32]
 
 
-class PairTokens:
+class PairTokenizer:
     """Turns pairs into rows.
 
     Args:
@@ -103,24 +103,24 @@ class PairTokens:
         self._cls, self._sep, self._colon = special
         self._tokenizer = tokenizer
 
-    def rows(self, pairs: Sequence[Pair]) -> list[Row]:
+    def rows(self, pairs: Sequence[Pair]) -> list[TokenRow]:
         """The rows of pairs, in order."""
-        texts = [part[:MOST_CHARS] for pair in pairs for part in (pair.title, pair.evidence, pair.claim)]
+        texts = [part[:MAX_CHARS] for pair in pairs for part in (pair.title, pair.evidence, pair.claim)]
         encoded = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [self._row(pair, encoded[3 * i : 3 * i + 3]) for i, pair in enumerate(pairs)]
 
-    def _row(self, pair: Pair, encoded: Sequence[Any]) -> Row:
-        reading = read_pair(pair)
+    def _row(self, pair: Pair, encoded: Sequence[Any]) -> TokenRow:
+        reading = pair_features(pair)
         title, evidence, claim = (
             _marked(one, marks)
             for one, marks in zip(encoded, (reading.title, reading.evidence, reading.claim), strict=True)
         )
-        title, claim = title[:MOST_TITLE_TOKENS], claim[:MOST_CLAIM_TOKENS]
+        title, claim = title[:MAX_TITLE_TOKENS], claim[:MAX_CLAIM_TOKENS]
         head = [(self._cls, 0), *title, *([(self._colon, 0)] if title else [])]
-        room = MOST_TOKENS - len(head) - len(claim) - 2
+        room = MAX_TOKENS - len(head) - len(claim) - 2
         first = [*head, *evidence[:room], (self._sep, 0)]
         tokens = [*first, *claim, (self._sep, 0)]
-        return Row(
+        return TokenRow(
             ids=tuple(token for token, _ in tokens),
             marks=tuple(mark for _, mark in tokens),
             claim=len(first),
@@ -128,7 +128,7 @@ class PairTokens:
         )
 
 
-def batch_of(rows: Sequence[Row]) -> Batch:
+def make_batch(rows: Sequence[TokenRow]) -> TokenBatch:
     """Rows side by side."""
     import numpy as np
 
@@ -142,7 +142,7 @@ def batch_of(rows: Sequence[Row]) -> Batch:
         ids[i, : len(row.ids)] = row.ids
         marks[i, : len(row.ids)] = row.marks
     claim = (place >= begin) & (place < length - 1)
-    return Batch(
+    return TokenBatch(
         ids=ids,
         types=((place >= begin) & (place < length)).astype(np.int64),
         marks=marks,
@@ -153,7 +153,7 @@ def batch_of(rows: Sequence[Row]) -> Batch:
     )
 
 
-def _marked(encoded: Any, marks: Sequence[Marked]) -> list[tuple[int, int]]:
+def _marked(encoded: Any, marks: Sequence[MarkedSpan]) -> list[tuple[int, int]]:
     """Tokens with the mark of the word that they begin in; both are in the text's order."""
     found, at = [], 0
     for token, (start, _) in zip(encoded.ids, encoded.offsets, strict=True):
@@ -177,7 +177,7 @@ _EMBEDDINGS: Final = ("word_embeddings", "position_embeddings", "token_type_embe
 
 
 @dataclass(frozen=True)
-class Shape:
+class EncoderShape:
     """What the weights do not tell of an encoder.
 
     Attributes:
@@ -201,7 +201,7 @@ class Shape:
         return self.layers // 3
 
 
-def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], Shape]:
+def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
     """An encoder's weights in fp32 under short names, and its shape.
 
     Query, key and value of a layer are one matrix, `0.qkv.weight`; the others are `0.out`, `0.up`, `0.down`, and
@@ -216,7 +216,7 @@ def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], Shape]:
 
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shape = Shape(
+        shape = EncoderShape(
             layers=int(config["num_hidden_layers"]),
             heads=int(config["num_attention_heads"]),
             size=int(config["hidden_size"]),
@@ -245,7 +245,7 @@ def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], Shape]:
     return found, shape
 
 
-def new_head(shape: Shape, seed: int) -> dict[str, torch.Tensor]:
+def init_head(shape: EncoderShape, seed: int) -> dict[str, torch.Tensor]:
     """Marks and head before any training: the marks and the labels' matrices are 0, the layer between is drawn."""
     import torch
 
@@ -261,7 +261,7 @@ def new_head(shape: Shape, seed: int) -> dict[str, torch.Tensor]:
     }
 
 
-def logits_of(weights: Weights, shape: Shape, batch: Batch, *, dropout: float = 0.0) -> torch.Tensor:
+def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, dropout: float = 0.0) -> torch.Tensor:
     """The network's outputs before the softmax.
 
     Args:

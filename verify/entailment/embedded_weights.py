@@ -1,4 +1,4 @@
-"""`Delta`: what a training changed in an encoder's weights, in few bits, with the head it added: one file.
+"""`WeightDelta`: what a training changed in an encoder's weights, in few bits, with the head it added: one file.
 
 A matrix W becomes W + s q: q are whole numbers of a few bits, s a scale for each row (symmetric quantisation with a
 scale a channel; Jacob et al. 2018, arXiv:1712.05877, section 2.1, with a zero point of 0). Word embeddings stay.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 FORMAT: Final = 1
-LARGEST: Final = 64 * 2**20
+MAX_BYTES: Final = 64 * 2**20
 """Bytes of a file that is read."""
 
 _ENTRY = "reason.entailment"
@@ -37,7 +37,7 @@ _ANEW = "install the package again, or train anew: reason train entailment"
 
 
 @dataclass(frozen=True)
-class Delta:
+class WeightDelta:
     """A trained change.
 
     Attributes:
@@ -60,7 +60,7 @@ class Delta:
         return _checksum(self)[:16]
 
 
-def delta_of(
+def compute_delta(
     before: Arrays,
     after: Arrays,
     *,
@@ -68,7 +68,7 @@ def delta_of(
     bits: int = 6,
     temperature: float = 1.0,
     card: Mapping[str, JsonValue] | None = None,
-) -> Delta:
+) -> WeightDelta:
     """What changed.
 
     Args:
@@ -98,10 +98,10 @@ def delta_of(
             arrays[_WHOLE + name], arrays[_SCALE + name] = _quantised(change, bits)
         else:
             arrays[_CHANGE + name] = change.astype(np.float16)
-    return Delta(base, bits, arrays, temperature, dict(card or {}))
+    return WeightDelta(base, bits, arrays, temperature, dict(card or {}))
 
 
-def applied(delta: Delta, before: Arrays) -> dict[str, NDArray[np.float32]]:
+def apply_delta(delta: WeightDelta, before: Arrays) -> dict[str, NDArray[np.float32]]:
     """The encoder's weights with the change, and the head.
 
     Args:
@@ -140,7 +140,7 @@ def applied(delta: Delta, before: Arrays) -> dict[str, NDArray[np.float32]]:
     return found
 
 
-def pack(delta: Delta) -> bytes:
+def serialize_delta(delta: WeightDelta) -> bytes:
     """The file's content; the same change gives the same bytes."""
     import numpy as np
     from safetensors.numpy import save
@@ -150,7 +150,7 @@ def pack(delta: Delta) -> bytes:
     return bytes(save(arrays, metadata={_ENTRY: json.dumps(entry)}))
 
 
-def unpack(raw: bytes, file: str) -> Delta:
+def parse_delta(raw: bytes, file: str) -> WeightDelta:
     """Read a file's content.
 
     Args:
@@ -167,7 +167,7 @@ def unpack(raw: bytes, file: str) -> Delta:
         arrays = load(raw)
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
         told = json.loads(header["__metadata__"][_ENTRY])
-        delta = Delta(
+        delta = WeightDelta(
             base=str(told["base"]),
             bits=int(told["bits"]),
             arrays=arrays,
@@ -184,11 +184,11 @@ def unpack(raw: bytes, file: str) -> Delta:
     return delta
 
 
-def _told(delta: Delta) -> dict[str, JsonValue]:
+def _told(delta: WeightDelta) -> dict[str, JsonValue]:
     return {"format": FORMAT, "base": delta.base, "bits": delta.bits, "temperature": delta.temperature}
 
 
-def _checksum(delta: Delta) -> str:
+def _checksum(delta: WeightDelta) -> str:
     hashed = hashlib.sha256(json.dumps(_told(delta), sort_keys=True).encode())
     for name in sorted(delta.arrays):
         array = delta.arrays[name]

@@ -1,7 +1,7 @@
-"""`LexicalEntailment`: whether a text supports a claim, by their words alone; needs no model.
+"""`LexicalEntailment`: entailment by shared words; needs no model.
 
-Source: our own rule, for tests without a model and as a lower bound to compare models with. It knows no synonyms and no
-grammar. What it says of a pair depends on words, numbers, names and negations, never on what the text asks for.
+Source: our own rule, for tests without a model and as a lower bound for models. It knows no synonyms and no grammar. A
+verdict depends on words, numbers, names and negations, never on instructions in the text.
 """
 
 from __future__ import annotations
@@ -21,74 +21,75 @@ from ...reasoning.segmentation import sentence_spans
 from ..types import Label, Support
 from .protocol import Pair
 
-SUPPORTED_RECALL = 0.8
-"""Least share of the claim's words in a text that supports it."""
-REFUTED_RECALL = 0.5
-"""Least share of them in a text that refutes it."""
+MIN_SUPPORTED_RECALL = 0.8
+"""Minimum share of the claim's words in a text that supports it."""
+MIN_REFUTED_RECALL = 0.5
+"""The same for a text that refutes it."""
 
-_SURE, _REST = 0.7, 0.15
-_SUPPORTS, _REFUTES, _NEUTRAL = (
-    Support(_SURE, _REST, _REST),
-    Support(_REST, _SURE, _REST),
-    Support(_REST, _REST, _SURE),
-)
+_HIGH, _LOW = 0.7, 0.15
+_SUPPORT: dict[Label, Support] = {
+    "supports": Support(_HIGH, _LOW, _LOW),
+    "refutes": Support(_LOW, _HIGH, _LOW),
+    "neutral": Support(_LOW, _LOW, _HIGH),
+}
 
 
 class LexicalEntailment:
     """Entailment by shared words (see `Entailment`).
 
-    - *supports*: the text has at least 0.8 of the claim's words, all its numbers and names, and denies as it does;
-    - *refutes*: it has at least half of them, and the sentence nearest to the claim denies where the claim does not (or
-      the other way round), or has another number or name in the place of one that the text lacks;
-    - *neutral* otherwise: a text that leaves a number or a name out, and has no other in its place, is silent.
+    - *supports*: the text has at least 0.8 of the claim's words, all its numbers and names, and the same negation;
+    - *refutes*: it has at least half of them, and the sentence nearest to the claim negates where the claim does not
+      (or the other way round), or has another number or name in the place of one that the text lacks;
+    - *neutral* otherwise: a text that omits a number or a name, and has no other in its place, is silent.
 
-    The likeliest label has probability 0.7, the others 0.15 each.
+    The most likely label has probability 0.7, the others 0.15 each.
     """
 
     name = "lexical"
-    identity = "lexical-1"
+    identity = "lexical-2"
     max_words: int | None = None
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """What each evidence says of its claim, in order; never None (see `Entailment.judge`)."""
-        return [await asyncio.to_thread(by_words, pair) for pair in pairs]
+        """See `Entailment.judge`; never None."""
+        return [await asyncio.to_thread(lexical_support, pair) for pair in pairs]
 
     async def aclose(self) -> None:
         """Do nothing."""
 
 
-def by_words(pair: Pair) -> Support:
-    """What the evidence says of the claim, by words alone; linear in the length of both."""
-    return {"supports": _SUPPORTS, "refutes": _REFUTES, "neutral": _NEUTRAL}[_label(pair)]
+def lexical_support(pair: Pair) -> Support:
+    """The verdict of the rule; linear in the length of both texts."""
+    return _SUPPORT[_label(pair)]
 
 
 def _label(pair: Pair) -> Label:
-    wanted = _meant(pair.claim)
-    if not wanted:
+    claim_terms = _terms(pair.claim)
+    if not claim_terms:
         return "neutral"
-    shown = f"{pair.title}\n{pair.evidence}"
-    recall = len(wanted & _meant(shown)) / len(wanted)
-    if recall < REFUTED_RECALL:
+    text = f"{pair.title}\n{pair.evidence}"
+    recall = len(claim_terms & _terms(text)) / len(claim_terms)
+    if recall < MIN_REFUTED_RECALL:
         return "neutral"
     nearest = _nearest_sentence(pair)
-    denied = is_negated(nearest) != is_negated(pair.claim)
-    claimed_numbers, claimed_names = number_values(pair.claim), capitalised_words(pair.claim)
-    no_number = claimed_numbers - number_values(shown)
-    no_name = claimed_names - frozenset(content_words(shown))
-    other_number = bool(no_number and number_values(nearest) - claimed_numbers)
-    other_name = bool(no_name and capitalised_words(nearest) - claimed_names)
-    if denied or other_number or other_name:
+    differs_in_negation = is_negated(nearest) != is_negated(pair.claim)
+    claim_numbers, claim_names = number_values(pair.claim), capitalised_words(pair.claim)
+    missing_numbers = claim_numbers - number_values(text)
+    missing_names = claim_names - frozenset(content_words(text))
+    has_other_number = bool(missing_numbers and number_values(nearest) - claim_numbers)
+    has_other_name = bool(missing_names and capitalised_words(nearest) - claim_names)
+    if differs_in_negation or has_other_number or has_other_name:
         return "refutes"
-    return "supports" if recall >= SUPPORTED_RECALL and not no_number and not no_name else "neutral"
+    is_complete = recall >= MIN_SUPPORTED_RECALL and not missing_numbers and not missing_names
+    return "supports" if is_complete else "neutral"
 
 
-def _meant(text: str) -> frozenset[str | Fraction]:
-    """Words of meaning, and numbers by what they are worth: `1,000` is `1000`."""
+def _terms(text: str) -> frozenset[str | Fraction]:
+    """Content words, and numbers by their value: `1,000` is `1000`."""
     return number_values(text).union(w for w in content_words(text) if not w[0].isdigit())
 
 
 def _nearest_sentence(pair: Pair) -> str:
-    """The sentence of the evidence that has the most in common with the claim, the first of equals."""
-    parts = [pair.evidence[start:end] for start, end in sentence_spans(pair.evidence)]
-    scores = sentence_scores(pair.claim, parts)
-    return parts[max(range(len(parts)), key=scores.__getitem__)] if parts else ""
+    """The sentence of the evidence that shares the most with the claim, the first of equals."""
+    sentences = [pair.evidence[start:end] for start, end in sentence_spans(pair.evidence)]
+    scores = sentence_scores(pair.claim, sentences)
+    return sentences[max(range(len(sentences)), key=scores.__getitem__)] if sentences else ""

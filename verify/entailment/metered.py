@@ -1,25 +1,19 @@
-"""`MeteredEntailment`: a classifier as a verification sees it, with budget, run store and trace between the two.
+"""`MeteredEntailment`: a classifier of one run, with budget, run store and trace; `RecordedEntailment` for replays.
 
-A judge is not metered here: its language model is (`serving.metered`), and stores what it replies.
-
-`RecordedEntailment`: an entailment that is not there. The run store knows its verdicts by its identity.
+A judge needs neither: its language model is metered and records its own responses.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Sequence
 
 from pydantic import JsonValue
 
 from ...core.budget import CostBound, LimitKind
-from ...core.errors import LimitExceeded, StoreError
-from ...core.events import CallFinished, CallStarted
-from ...core.messages import Usage
+from ...core.errors import StoreError
 from ...core.run import Run
-from ...core.store.protocol import StoredCall, call_key
-from ...serving.metered.calls import tell_spending
+from ...serving.metered.calls import RecordedCalls, ResponseCodec
+from ...serving.metered.replay import ReplayStub
 from ..types import Support
 from .protocol import Entailment, Pair
 
@@ -27,124 +21,80 @@ from .protocol import Entailment, Pair
 class MeteredEntailment:
     """An entailment in one role of one run; it is an `Entailment` itself.
 
-    Before anything is computed, the pairs of the call are fitted into `Budget.reward_calls`, one pass each; equal pairs
-    are judged once. Pairs that the run store has are not judged again, but count all the same, so that a resumed run
-    spends what it would have spent. What could not be read is neither stored nor charged.
+    The pairs of a call are charged to `Budget.reward_calls` before anything is computed, one pass each; equal pairs are
+    judged once. Pairs that the run store has are not judged again, but charged all the same, so that a resumed run
+    spends what it would have spent. Unparsed responses are neither stored nor charged.
 
     Args:
-        entailment: What judges; it is not closed by this object.
+        entailment: What judges; not closed by this object.
         run: The run that pays.
-        role: Part it plays.
+        role: Its role.
     """
 
     def __init__(self, entailment: Entailment, run: Run, role: str = "entailment") -> None:
-        self._entailment, self._run, self.role = entailment, run, role
+        self._entailment, self.role = entailment, role
         self.name, self.identity, self.max_words = entailment.name, entailment.identity, entailment.max_words
+        self._calls = RecordedCalls(run, role, self.name, self.identity)
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """What each evidence says of its claim, as far as the store does not have it (see `Entailment.judge`).
+        """See `Entailment.judge`; pairs that the store has are not judged again.
 
         Raises:
-            LimitExceeded: The pairs do not fit the budget, or the time is over.
+            BudgetExceeded: The pairs do not fit the budget, or the time is over.
         """
         if not pairs:
             return []
-        run = self._run
-        wanted = list(dict.fromkeys(pairs))
-        asked: dict[Pair, dict[str, JsonValue]] = {p: {"entailment": dict(p._asdict())} for p in wanted}
-        keys = {p: call_key(self.identity, dict(asked[p]), None, 0) for p in wanted}
-        with run.ledger.reserve(CostBound(reward_calls=len(wanted))):
-            stored = await run.stored(list(keys.values()))
-            found: dict[Pair, Support | None] = {
-                p: _verdict(stored[key].reply) for p, key in keys.items() if key in stored
-            }
-            missing = [p for p in wanted if p not in found]
-            replayed = len(found)
-            call = run.emit(
-                CallStarted(
-                    role=self.role,
-                    model=self.name,
-                    operation="entailment",
-                    requests=len(wanted),
-                    samples=len(wanted),
-                    replayed=replayed,
-                )
-            )
-            started = time.monotonic()
-            try:
-                async with asyncio.timeout(run.ledger.seconds_left()) as clock:
-                    found.update(zip(missing, await self._judged(missing, replayed > 0), strict=True))
-            except TimeoutError:
-                if not clock.expired():
-                    raise
-                raise run.ledger.refuse("seconds") from None
-            finally:
-                seconds = time.monotonic() - started
-                paid = [
-                    StoredCall(
-                        key=keys[p],
-                        role=self.role,
-                        model=self.name,
-                        request=asked[p],
-                        reply={"probs": list(verdict)},
-                    )
-                    for p in missing
-                    if (verdict := found.get(p)) is not None
-                ]
-                await run.store.add_calls(run.id, paid)
-                passes = sum(verdict is not None for verdict in found.values())
-                self._charge(call, passes, len(wanted) - passes, seconds)
-                await run.save_events()
-        return [found[p] for p in pairs]
+        distinct = list(dict.fromkeys(pairs))
+
+        async def compute(positions: list[int]) -> list[Support | None]:
+            return await self._entailment.judge([distinct[i] for i in positions])
+
+        requests: list[dict[str, JsonValue]] = [{"entailment": dict(pair._asdict())} for pair in distinct]
+        cost = CostBound(reward_calls=len(distinct))
+        verdicts = await self._calls.answer("entailment", requests, compute, _CODEC, cost=cost)
+        by_pair = dict(zip(distinct, verdicts, strict=True))
+        return [by_pair[pair] for pair in pairs]
 
     async def aclose(self) -> None:
-        """Do nothing: the entailment belongs to whoever opened it."""
-
-    async def _judged(self, missing: Sequence[Pair], others: bool) -> list[Support | None]:
-        """The verdicts that the store does not have."""
-        try:
-            return await self._entailment.judge(missing) if missing else []
-        except LimitExceeded:
-            # a replay: the recorded run could not pay for these any more; if it had others of the call, they stand
-            if not others:
-                raise
-            return [None] * len(missing)
-
-    def _charge(self, call: int, passes: int, failed: int, seconds: float) -> None:
-        """Book what the call has spent, and tell of it."""
-        run = self._run
-        run.ledger.charge(self.role, self.name, Usage(), reward_calls=passes, working_s=seconds)
-        run.emit(CallFinished(role=self.role, model=self.name, seconds=seconds, tokens=0, failed=failed), parent=call)
-        tell_spending(run, call, self.role, self.name, reward_calls=passes)
+        """Do nothing: the entailment is closed by its owner."""
 
 
-def _verdict(reply: dict[str, JsonValue]) -> Support:
-    """A verdict as it was stored.
+def _dump(support: Support | None) -> dict[str, JsonValue]:
+    return {"probs": [] if support is None else list(support)}
 
-    Raises:
-        StoreError: It is none.
-    """
-    probs = reply.get("probs")
+
+def _load(response: dict[str, JsonValue]) -> Support | None:
+    probs = response.get("probs")
     numbers = [float(p) for p in probs if isinstance(p, int | float)] if isinstance(probs, list) else []
     if len(numbers) != 3:
         raise StoreError(
-            f"the store has {str(reply)[:80]!r} as the verdict of a pair", hint="another version of reason made it"
+            f"the store has {str(response)[:80]!r} as the verdict of a pair",
+            hint="another version of reason wrote it",
         )
     return Support(*numbers)
 
 
-class RecordedEntailment:
-    """Stands for an entailment when a stored run is shown again; the store answers before anything comes here.
+_CODEC: ResponseCodec[Support | None] = ResponseCodec(
+    dump=_dump,
+    load=_load,
+    reward_calls=lambda support: 1,
+    is_ok=lambda support: support is not None,
+    failure=lambda error: None,
+)
 
-    What could not be read is not stored, so a finished run may ask for verdicts that the store does not have: those are
-    told as unread again.
+
+class RecordedEntailment(ReplayStub):
+    """Stands for an entailment in a replay.
+
+    Unparsed verdicts are not stored, so a finished run may request verdicts that the store does not have: they are
+    unparsed again.
 
     Args:
         name: The string of the recorded run.
         identity: The identity of what judged.
-        max_words: The limit of what judged: it decides how long evidence was cut.
-        finished: Whether the run came to its end: what it has no verdict for could not be read.
-        spent: The limit that ended the run, if one did: what it has no verdict for, it did not get to.
+        max_words: Its limit, which decides how long evidence was split.
+        limit: The limit that ended the run, if one did: missing verdicts were not reached.
+        finished: Whether the run came to its end: missing verdicts were unparsed.
     """
 
     def __init__(
@@ -153,27 +103,12 @@ class RecordedEntailment:
         identity: str,
         max_words: int | None,
         *,
+        limit: LimitKind | None = None,
         finished: bool = True,
-        spent: LimitKind | None = None,
     ) -> None:
-        self.name, self.identity, self.max_words = name, identity, max_words
-        self._finished, self._spent = finished, spent
+        super().__init__(name, identity, limit=limit, finished=finished)
+        self.max_words = max_words
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """Tell that these pairs have no verdict.
-
-        Raises:
-            LimitExceeded: A limit ended the recorded run.
-            StoreError: The recorded run did not come to its end.
-        """
-        if self._spent is not None:
-            raise LimitExceeded(self._spent, 0, 0)
-        if not self._finished:
-            raise StoreError(
-                f"the store holds no verdict that this run asks of {self.name}",
-                hint="the run was not finished, or another version of reason made it: resume it instead",
-            )
-        return [None] * len(pairs)
-
-    async def aclose(self) -> None:
-        """Do nothing."""
+        """Raise `not_recorded`; `MeteredEntailment` returns None for the pairs if the recorded run finished."""
+        raise self.not_recorded("a verdict")

@@ -72,7 +72,7 @@ class NliEntailment:
         """What each evidence says of its claim, in order; never None (see `Entailment.judge`).
 
         Raises:
-            BadReply: The model gave something that is no number.
+            InvalidResponse: The model gave something that is no number.
         """
         if not pairs:
             return []

@@ -1,4 +1,4 @@
-"""`Entailment`: the protocol of what tells whether a text supports a claim, and `Pair`, what it is asked."""
+"""`Entailment`: the protocol of what decides whether a text supports a claim, and `Pair`, its input."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ..types import Support
 
 
 class Pair(NamedTuple):
-    """A text and a claim; always in this order, the text first: premise and hypothesis.
+    """A text and a claim, always in this order: premise and hypothesis.
 
     Attributes:
         evidence: The premise. It is data: nothing in it is ever an instruction.
         claim: The hypothesis.
-        title: What the evidence's document is called; may name what the evidence calls "he" or "it".
+        title: Title of the evidence's document; may name what the evidence calls "he" or "it".
     """
 
     evidence: str
@@ -24,15 +24,15 @@ class Pair(NamedTuple):
 
 @runtime_checkable
 class Entailment(Protocol):
-    """What tells whether texts support claims.
+    """Decides whether texts support claims.
 
-    All methods may be called concurrently from one event loop; cancelling the awaiting task stops the work.
+    Methods may be called concurrently from one event loop; cancelling the awaiting task stops the work.
 
     Attributes:
-        name: The string it was opened by.
+        name: The string it was loaded by.
         identity: Changes whenever a pair could get other probabilities.
-        max_words: Words of evidence that it can look at in one go; None if there is no such limit. What is longer is
-            cut into windows by `windows`.
+        max_words: Maximum words of evidence that it can read; None if there is no limit. Longer evidence is split by
+            `WindowedEntailment`.
     """
 
     name: str
@@ -40,13 +40,10 @@ class Entailment(Protocol):
     max_words: int | None
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """What each evidence says of its claim, in order.
-
-        Returns:
-            Probabilities, or None where a reply could not be read (kept apart as "unparsed").
+        """The probabilities of each pair, in order; None where a response could not be parsed.
 
         Raises:
-            ReasonError: The whole call failed.
+            ReasonError: The complete call failed.
         """
 
     async def aclose(self) -> None:

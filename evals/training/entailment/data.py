@@ -1,9 +1,9 @@
 """The data of an entailment training: labelled claims, their splits, and the pairs of an epoch.
 
 Pairs are also made from pairs by rule, so that only the comparison of text and claim predicts the label. A text that
-supports a claim gives four pairs, by exchanging a value that both share for another of its kind: both unchanged and both
-exchanged support, an exchange in one of them refutes. So neither claim nor text predicts the label by itself (the idea of
-FEVER Symmetric; Schuster et al. 2019, arXiv:1908.05267, section 4). The rules are our own.
+supports a claim gives four pairs, by exchanging a value that both share for another of its kind: both unchanged and
+both exchanged support, an exchange in one of them refutes. So neither claim nor text predicts the label by itself (the
+idea of FEVER Symmetric; Schuster et al. 2019, arXiv:1908.05267, section 4). The rules are our own.
 """
 
 from __future__ import annotations

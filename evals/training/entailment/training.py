@@ -386,8 +386,8 @@ _POINTS: Final = 16
 """Points of the learning curve that the card shows."""
 
 LIMITS: Final = """\
-- English only: sentences of encyclopedias and claims of crowd workers. CLIMATE-FEVER shows how much worse it is on other
-  texts.
+- English only: sentences of encyclopedias and claims of crowd workers. CLIMATE-FEVER shows how much worse it is on
+  other texts.
 - Title, text and claim have up to {tokens} tokens together; longer texts are split into windows.
 - No arithmetic, no chains over several documents, no knowledge that is not in the text. Numbers are compared by rule.
 - The test claims are of the same datasets as the training claims. Claims of one page, and sentences of evidence, are in

@@ -296,7 +296,8 @@ class EpisodeRewards:
         model: The reward model; None where the kind needs none.
 
     Attributes:
-        unscored: Blocks whose step the reward model could not score, not even without the earlier ones; they count as 0.
+        unscored: Blocks whose step the reward model could not score, not even without the earlier ones; they count as
+            0.
     """
 
     def __init__(self, kind: RewardKind, gamma: float, model: MeteredReward | None, run: Run) -> None:

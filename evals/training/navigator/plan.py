@@ -92,7 +92,7 @@ class NavigatorPlan(Frozen):
         return ", ".join(f"{n} {json.dumps(left.get(n))} → {json.dumps(right.get(n))}" for n in names)
 
     def _plain(self) -> dict[str, JsonValue]:
-        plain = self.model_dump(mode="json", exclude={"datasets": True}) | {"local": self.local.decisive}
+        plain = self.model_dump(mode="json", exclude={"datasets": True}) | {"local": self.local.output_affecting}
         kept = {"name", "variant", "fingerprint"}
         return plain | {"datasets": [use.model_dump(mode="json", include=kept) for use in self.datasets]}
 

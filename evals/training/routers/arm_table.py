@@ -1,7 +1,7 @@
 """`ArmTable`: evaluation runs of the same questions as a table, one column an arm.
 
-An arm is a strategy with its parameters and the model that plays its main part. Runs of one arm on other datasets, or its
-shards, fill the same column; the rows are the questions that every column has.
+An arm is a strategy with its parameters and the model that plays its main part. Runs of one arm on other datasets, or
+its shards, fill the same column; the rows are the questions that every column has.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 At every price the choice is another policy, from the most likely answer at any cost to the cheapest. Between the two
 policies whose mean costs enclose that of an arm, each question is assigned at random, with the probability at which the
-mean costs are equal: so `auto` is compared with the arm at the same mean cost, question by question, as a policy that can
-be run. The baseline without signals is the best random mix of two arms at that cost, chosen with hindsight.
+mean costs are equal: so `auto` is compared with the arm at the same mean cost, question by question, as a policy that
+can be run. The baseline without signals is the best random mix of two arms at that cost, chosen with hindsight.
 """
 
 from __future__ import annotations

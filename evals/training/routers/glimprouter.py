@@ -1,7 +1,8 @@
-"""Calibration of GlimpRouter: the entropies of a run's steps, and the threshold that sends a share of them to the large model.
+"""Calibration of GlimpRouter: the entropies of a run's steps, and the threshold that sends a share of them to the large
+model.
 
-`calibration_plan` makes a run in which the small model writes everything, at one chain a question. Any run of `glimp` by
-entropy can be used as well, for example one at threshold 0; its steps then follow other writers.
+`calibration_plan` makes a run in which the small model writes everything, at one chain a question. Any run of `glimp`
+by entropy can be used as well, for example one at threshold 0; its steps then follow other writers.
 
 Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110; the quantile as threshold is ours.
 """

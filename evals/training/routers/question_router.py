@@ -76,7 +76,9 @@ class TrainedQuestionRouter:
 
 
 def needed_of(table: ArmTable) -> Array:
-    """The chance that the large model is right and the small one is not, `[questions]`; over seeds as if independent."""
+    """The chance that the large model is right and the small one is not, `[questions]`; over seeds as if
+    independent.
+    """
     result: Array = table.right[:, 1] * (1 - table.right[:, 0])
     return result
 

@@ -14,7 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..passages import Passage, position_id
+from ..passages import position_id
+from ..protocol import Passage
 
 if TYPE_CHECKING:
     import numpy as np

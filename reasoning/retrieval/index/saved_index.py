@@ -11,7 +11,7 @@ from ....core.errors import DataError
 from ....core.messages import Frozen
 from ....serving.encoders.protocols import EmbeddingModel
 from ..bm25 import SavedBM25Index, load_bm25s
-from ..passages import Passage
+from ..protocol import Passage
 from ..retriever import HybridRetriever, Reranker, RetrieverOptions, SearchIndex
 from ..vector_index import BlockVectorIndex
 from .database import PassageDatabase

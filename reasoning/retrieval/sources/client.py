@@ -24,9 +24,10 @@ from ....core.store.protocol import call_key
 from ....serving.metered.calls import CallWriter, RecordedCalls
 from ....serving.metered.replay import RecordedModel, ReplayStub
 from ....serving.model import Capabilities
+from ..protocol import KnowledgeSource, Snippet
 from ..rank_fusion import fuse_rankings
 from .model import ModelSource
-from .protocol import KnowledgeSource, Snippet, valid_snippets, valid_text
+from .snippets import valid_snippets, valid_text
 
 ROLE = "knowledge"
 """Role of knowledge sources in the run store."""
@@ -198,8 +199,8 @@ class KnowledgeClient:
     async def _answer(self, queries: dict[str, _Query]) -> None:
         """Set the response of each query."""
         run = self._run
-        for key, call in (await run.stored(list(queries))).items():
-            response, query = KnowledgeResponse.model_validate(call.reply), queries[key]
+        for key, call in (await run.lookup_calls(list(queries))).items():
+            response, query = KnowledgeResponse.model_validate(call.response), queries[key]
             # a source that records the calls of its models is queried again, so that the run is charged as it was
             if not query.source.records_calls or response.failed == "error":
                 query.pending.response = response

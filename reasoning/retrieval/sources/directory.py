@@ -17,10 +17,10 @@ from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel
 from ....serving.metered.scorers import MeteredEmbedding
 from ..chunking import MAX_WORDS, OVERLAP
 from ..embedding_cache import EmbeddingCache
-from ..passages import ChunkOptions, Passage, chunk_passages, searchable_text
+from ..passages import ChunkOptions, chunk_passages
+from ..protocol import KnowledgeSource, Passage, Snippet, searchable_text
 from ..readers import MAX_BYTES, MAX_FILE_BYTES, MAX_FILES, DirectoryContents, FileNote, read_directory
 from ..retriever import HybridRetriever, RetrieverOptions, cross_encoder_reranker
-from .protocol import KnowledgeSource, Snippet
 
 DirectoryProgress = Callable[[str, int, int], None]
 """Receives the stage, "reading" files (from another thread) or "embedding" chunks, the number done, and the total."""

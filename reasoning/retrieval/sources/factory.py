@@ -14,10 +14,12 @@ from typing import Any
 from ....core.errors import BackendUnavailable, CapabilityMissing, DataError, UnknownName, UserError
 from ....core.registry import nearest
 from ....core.settings import Settings
-from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel, load_embedding_model
+from ....serving.encoders.factory import load_embedding_model
+from ....serving.encoders.protocols import CrossEncoder, EmbeddingModel
 from ....serving.factory import load_model
 from ....serving.model import LanguageModel
 from ..embedding_cache import EmbeddingCache
+from ..protocol import KnowledgeSource
 from ..readers import FileNote
 from .directory import DirectoryOptions, DirectoryProgress, DirectorySource
 from .faiss import INDEX_FILE, TEXTS_FILE, FaissSource
@@ -25,7 +27,6 @@ from .function import FunctionSource
 from .http import HttpSource, validate_url
 from .mcp import McpSource
 from .model import ModelSource
-from .protocol import KnowledgeSource
 
 KINDS = ("directory", "faiss", "mcp", "model")
 """Prefixes before a colon; a directory needs none, and a URL begins with its scheme."""

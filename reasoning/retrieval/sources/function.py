@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ....core.errors import UserError
-from .protocol import Snippet, parse_snippets
+from ..protocol import Snippet
+from .snippets import parse_snippets
 
 
 class FunctionSource:

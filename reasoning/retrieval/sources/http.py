@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ....core.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidResponse, RateLimited, UserError
-from .protocol import Snippet, parse_snippets
+from ..protocol import Snippet
+from .snippets import parse_snippets
 
 if TYPE_CHECKING:
     import aiohttp

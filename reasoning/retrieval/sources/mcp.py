@@ -22,7 +22,8 @@ from ....core.errors import (
     UserError,
 )
 from ....core.registry import nearest
-from .protocol import Snippet, parse_snippets, valid_snippets
+from ..protocol import Snippet
+from .snippets import parse_snippets, valid_snippets
 
 if TYPE_CHECKING:
     from mcp import Client

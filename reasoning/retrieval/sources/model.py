@@ -10,8 +10,8 @@ from ....core.messages import Prompt, Request, SamplingParams
 from ....core.run import Run
 from ....serving.metered.model import MeteredModel
 from ....serving.model import LanguageModel
+from ..protocol import KnowledgeSource, Snippet
 from ..quoting import quote_line
-from .protocol import KnowledgeSource, Snippet
 
 ROLE = "knowledge"
 """Role of the model in budget, run store and trace."""

@@ -232,9 +232,7 @@ def trained(files: dict[str, Path], folder: Path, **more):  # type: ignore[no-un
     return train_entailment(data, Settings(), folder / "judge.safetensors", folder / "work", **options)
 
 
-def test_an_interrupted_training_gives_the_same_file(
-    files: dict[str, Path], tmp_path: Path, encoder: None
-) -> None:
+def test_an_interrupted_training_gives_the_same_file(files: dict[str, Path], tmp_path: Path, encoder: None) -> None:
     whole = trained(files, tmp_path / "whole", card=tmp_path / "card.md")
     stop = threading.Event()
     with pytest.raises(Cancelled):

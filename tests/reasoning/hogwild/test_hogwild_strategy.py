@@ -17,7 +17,7 @@ from reason.reasoning.strategy import Models
 from reason.serving.metered.replay import RecordedModel
 from support.scripted_model import END, ScriptedModel
 from support.scripted_workers import ScriptedWorkers
-from support.stored_runs import RunDesk
+from support.stored_runs import RunHarness
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 ADA, BEN = NAMES[:2]
@@ -50,13 +50,13 @@ async def store(tmp_path: Path):
 
 
 async def solve(store, model, *, name="r", budget=None, question=QUESTION, new=True, seed=3, **parameters):
-    desk = RunDesk(store, model)
+    harness = RunHarness(store, model)
     if not new:
-        desk.begun.add(name)
-    metered = await desk.begin(name, strategy="hogwild", question=question, budget=budget, seed=seed)
+        harness.begun.add(name)
+    metered = await harness.begin(name, strategy="hogwild", question=question, budget=budget, seed=seed)
     strategy = Hogwild(Hogwild.Config(any_model=True, **parameters))
-    solution = await strategy.solve(question, Models({"main": metered}), desk.run)
-    return solution, desk.run, [e for e in desk.sink.events if isinstance(e, StrategyNote)]
+    solution = await strategy.solve(question, Models({"main": metered}), harness.run)
+    return solution, harness.run, [e for e in harness.sink.events if isinstance(e, StrategyNote)]
 
 
 def noted(notes, name):
@@ -367,8 +367,8 @@ async def test_a_level_below_what_the_model_can_do_is_taken_as_asked(store):
 
 
 async def test_a_model_that_is_not_listed_is_refused_before_anything_is_spent(store):
-    desk = RunDesk(store, ScriptedWorkers(saying({})))
-    model = await desk.begin("r", strategy="hogwild", question=QUESTION, seed=1)
+    harness = RunHarness(store, ScriptedWorkers(saying({})))
+    model = await harness.begin("r", strategy="hogwild", question=QUESTION, seed=1)
     with pytest.raises(UserError, match="not known to work with scripted"):
-        await Hogwild(Hogwild.Config()).solve(QUESTION, Models({"main": model}), desk.run)
-    assert desk.model.groups == []
+        await Hogwild(Hogwild.Config()).solve(QUESTION, Models({"main": model}), harness.run)
+    assert harness.model.groups == []

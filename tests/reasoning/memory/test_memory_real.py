@@ -13,7 +13,8 @@ from reason.reasoning.memory.named_memory import load_memory
 from reason.reasoning.memory.similarity import EmbeddingSimilarity
 from reason.reasoning.memory.working_memory import MemoryItem
 from reason.reasoning.retrieval.deduplication import TextFingerprint, duplicate_level, text_hash
-from reason.serving.encoders.protocols import EmbeddingModel, load_embedding_model
+from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.protocols import EmbeddingModel
 
 pytestmark = pytest.mark.real
 

@@ -1,4 +1,4 @@
-"""Runs that brains are asked in."""
+"""Runs that sources are asked in."""
 
 import pytest
 from reason.core.store.sqlite import SqliteStore

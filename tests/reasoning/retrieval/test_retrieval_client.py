@@ -1,4 +1,4 @@
-"""A consultant over brains that fail in every way: what it returns, counts, tells, stores, and never does."""
+"""A client over sources that fail in every way: what it returns, counts, tells, stores, and never does."""
 
 import asyncio
 import contextlib
@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reason.core.errors import BackendError, BudgetExceeded, StoreError, UserError
 from reason.core.store.sqlite import SqliteStore
+from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources import client as consulting
 from reason.reasoning.retrieval.sources.client import KnowledgeClient, RecordedSource
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
 from reason.serving.metered.replay import NotRecorded
 from support.knowledge_sources import KnowledgeRuns, ScriptedKnowledgeSource, hang
 
@@ -22,47 +22,47 @@ def texts(rows):
     return [[s.text for s in row] for row in rows]
 
 
-async def test_all_queries_of_all_brains_are_asked_at_once(runs):
+async def test_all_queries_of_all_sources_are_asked_at_once(runs):
     both = asyncio.Event()
-    brains = []
+    sources = []
 
     async def until_all_run():
-        if sum(b.running for b in brains) == 4:
+        if sum(b.running for b in sources) == 4:
             both.set()
         await both.wait()
 
-    brains += [ScriptedKnowledgeSource(FACTS, name=n, step=until_all_run) for n in ("one", "two")]
-    assert all(isinstance(b, KnowledgeSource) for b in brains)
-    found = await KnowledgeClient(brains, await runs.run()).query(["moon", "sun"], 3, ["step 1", "step 2"])
+    sources += [ScriptedKnowledgeSource(FACTS, name=n, step=until_all_run) for n in ("one", "two")]
+    assert all(isinstance(b, KnowledgeSource) for b in sources)
+    found = await KnowledgeClient(sources, await runs.run()).query(["moon", "sun"], 3, ["step 1", "step 2"])
     assert texts(found) == [["The Moon is far.", "The Moon is round."], ["The Sun is hot."]]
-    assert [(s.brain, s.kind, s.source_id) for s in found[0]] == [("one", "python", "s0"), ("one", "python", "s1")]
-    assert brains[1].asked == [("moon", 3, "step 1"), ("sun", 3, "step 2")]
+    assert [(s.source_name, s.source_kind, s.source_id) for s in found[0]] == [("one", "python", "s0"), ("one", "python", "s1")]
+    assert sources[1].asked == [("moon", 3, "step 1"), ("sun", 3, "step 2")]
     assert runs.notes("knowledge.queried") == [{"queries": 4, "replayed": 0, "snippets": 6}]
 
 
-async def test_snippets_of_several_brains_are_fused_and_equal_texts_come_once(runs):
+async def test_snippets_of_several_sources_are_fused_and_equal_texts_come_once(runs):
     one = ScriptedKnowledgeSource({"q": ["a", "b", "c"]}, name="one")
     two = ScriptedKnowledgeSource({"q": ["d", "  b\n", "e"]}, name="two")
     (row,) = await KnowledgeClient([one, two], await runs.run()).query(["q"], 4)
     assert [s.text for s in row] == ["b", "a", "d", "c"]
     assert row[0].score == pytest.approx(2 / 62)
-    assert row[0].brain == "one"
+    assert row[0].source_name == "one"
 
 
-async def test_the_scores_of_a_single_brain_are_its_own_and_k_bounds_it(runs):
-    brain = ScriptedKnowledgeSource({"q": [Snippet(text=str(i), source_id="", score=9.0 - i) for i in range(9)]})
-    (row,) = await KnowledgeClient([brain], await runs.run()).query(["q"], 2)
+async def test_the_scores_of_a_single_source_are_its_own_and_k_bounds_it(runs):
+    source = ScriptedKnowledgeSource({"q": [Snippet(text=str(i), source_id="", score=9.0 - i) for i in range(9)]})
+    (row,) = await KnowledgeClient([source], await runs.run()).query(["q"], 2)
     assert [(s.text, s.score) for s in row] == [("0", 9.0), ("1", 8.0)]
 
 
-async def test_no_brain_no_query_and_blank_queries_find_nothing(runs):
+async def test_no_source_no_query_and_blank_queries_find_nothing(runs):
     run = await runs.run()
     assert await KnowledgeClient([], run).query(["q"], 3) == [[]]
-    brain = ScriptedKnowledgeSource(FACTS)
-    consultant = KnowledgeClient([brain], run)
-    assert await consultant.query([], 3) == []
-    assert texts(await consultant.query([" \n", "sun"], 3)) == [[], ["The Sun is hot."]]
-    assert brain.texts == ["sun"]
+    source = ScriptedKnowledgeSource(FACTS)
+    client = KnowledgeClient([source], run)
+    assert await client.query([], 3) == []
+    assert texts(await client.query([" \n", "sun"], 3)) == [[], ["The Sun is hot."]]
+    assert source.texts == ["sun"]
 
 
 @pytest.mark.parametrize("bad", [{"k": 0}, {"k": 1, "contexts": ["a", "b"]}])
@@ -124,10 +124,10 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
     store = await SqliteStore.open(tmp_path_factory.mktemp("faults") / "runs.sqlite3")
     try:
         runs = KnowledgeRuns(store)
-        brain = Faulty()
-        consultant = KnowledgeClient([brain], await runs.run(), timeout_s=SHORT)
+        source = Faulty()
+        client = KnowledgeClient([source], await runs.run(), timeout_s=SHORT)
         queries = [f"{kind} {i}" for i, kind in enumerate(kinds)]
-        found = await consultant.query(queries, 3)
+        found = await client.query(queries, 3)
         expected = {"tenfold": ["the same"]}
         assert texts(found) == [
             [f"fact of {q}"] if kind == "good" else expected.get(kind, [])
@@ -138,7 +138,7 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
             "timeouts": sum(k in TIMEOUTS for k in kinds),
             "repeats": 9 * kinds.count("tenfold"),
         }
-        assert counters(consultant) == counts
+        assert counters(client) == counts
         failures = {"raise": "backend_error", "crash": "ZeroDivisionError", "quits": "cancelled"}
         codes = {failures.get(k, "invalid_response") for k in kinds if k in ERRORS}
         codes |= {"backend_timeout"} if counts["timeouts"] else set()
@@ -147,27 +147,27 @@ async def test_counters_match_the_injected_faults_exactly(tmp_path_factory, kind
         assert len(runs.sink.of_type("run.degraded")) == bool(codes)
         # a resumed run, and a replay, go the same way and ask nothing
         for again in ({}, {"recording": False}):
-            other = Faulty() if not again else RecordedSource(brain.name, brain.kind, brain.identity)
-            consultant = KnowledgeClient([other], await runs.run(**again), timeout_s=SHORT)
-            assert texts(await consultant.query(queries, 3)) == texts(found)
-            assert counters(consultant) == counts
+            other = Faulty() if not again else RecordedSource(source.name, source.kind, source.identity)
+            client = KnowledgeClient([other], await runs.run(**again), timeout_s=SHORT)
+            assert texts(await client.query(queries, 3)) == texts(found)
+            assert counters(client) == counts
             assert getattr(other, "asked", []) == []
             assert runs.notes("knowledge.failed") == told
     finally:
         await store.aclose()
 
 
-def counters(consultant):
-    return {name: getattr(consultant, name) for name in ("errors", "timeouts", "repeats")}
+def counters(client):
+    return {name: getattr(client, name) for name in ("errors", "timeouts", "repeats")}
 
 
-async def test_a_failure_is_told_once_for_each_brain_and_kind_and_counted_each_time(runs):
+async def test_a_failure_is_told_once_for_each_source_and_kind_and_counted_each_time(runs):
     run = await runs.run()
-    consultant = KnowledgeClient([Faulty(name="one"), Faulty(name="two")], run, timeout_s=SHORT)
-    await consultant.query([f"raise {i}" for i in range(5)], 3)
-    await consultant.query(["raise again", "hang"], 3)
-    assert counters(consultant) == {"errors": 12, "timeouts": 2, "repeats": 0}
-    told = [(n["knowledge"], n["failed"], n["code"]) for n in runs.notes("knowledge.failed")]
+    client = KnowledgeClient([Faulty(name="one"), Faulty(name="two")], run, timeout_s=SHORT)
+    await client.query([f"raise {i}" for i in range(5)], 3)
+    await client.query(["raise again", "hang"], 3)
+    assert counters(client) == {"errors": 12, "timeouts": 2, "repeats": 0}
+    told = [(n["source"], n["failed"], n["code"]) for n in runs.notes("knowledge.failed")]
     assert told == [
         ("one", "error", "backend_error"),
         ("two", "error", "backend_error"),
@@ -180,23 +180,23 @@ async def test_a_failure_is_told_once_for_each_brain_and_kind_and_counted_each_t
     assert "one" in run.degraded[0]
 
 
-async def test_a_failing_brain_does_not_take_the_others_with_it(runs):
+async def test_a_failing_source_does_not_take_the_others_with_it(runs):
     good = ScriptedKnowledgeSource(FACTS, name="good")
-    consultant = KnowledgeClient([Faulty(name="bad"), good], await runs.run(), timeout_s=SHORT)
-    assert texts(await consultant.query(["hang", "raise", "moon"], 3)) == [[], [], FACTS["moon"]]
+    client = KnowledgeClient([Faulty(name="bad"), good], await runs.run(), timeout_s=SHORT)
+    assert texts(await client.query(["hang", "raise", "moon"], 3)) == [[], [], FACTS["moon"]]
 
 
-async def test_a_brain_that_cannot_be_cancelled_is_left_behind(runs, monkeypatch):
+async def test_a_source_that_cannot_be_cancelled_is_left_behind(runs, monkeypatch):
     monkeypatch.setattr(consulting, "_GRACE_S", SHORT)
-    brain = Faulty()
-    consultant = KnowledgeClient([brain], await runs.run(), timeout_s=SHORT)
-    assert texts(await consultant.query(["stubborn", "good"], 3)) == [[], ["fact of good"]]
-    assert consultant.timeouts == 1
-    (left,) = consultant._left_behind
-    brain.release.set()
+    source = Faulty()
+    client = KnowledgeClient([source], await runs.run(), timeout_s=SHORT)
+    assert texts(await client.query(["stubborn", "good"], 3)) == [[], ["fact of good"]]
+    assert client.timeouts == 1
+    (left,) = client._abandoned
+    source.release.set()
     await asyncio.wait((left,))
     await asyncio.sleep(0)
-    assert not consultant._left_behind
+    assert not client._abandoned
 
 
 async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
@@ -206,13 +206,13 @@ async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
         Snippet(text="half \ud800 pair \0", source_id="\udfff", score=float("nan")),
         *(Snippet(text=f"n{i}", source_id="") for i in range(1000)),
     ]
-    brain = ScriptedKnowledgeSource({"q \ud800": nasty, "q ?": nasty})
-    consultant = KnowledgeClient([brain], await runs.run())
-    (row,) = await consultant.query(["q \ud800"], 500)
+    source = ScriptedKnowledgeSource({"q \ud800": nasty, "q ?": nasty})
+    client = KnowledgeClient([source], await runs.run())
+    (row,) = await client.query(["q \ud800"], 500)
     assert [len(row[0].text), len(row[0].source_id), row[0].score] == [20_000, 1000, 0.0]
     assert (row[1].text, row[1].source_id, row[1].score) == ("half ? pair \0", "?", 0.0)
     assert len(row) == 99  # of the first hundred, one is blank
-    again = KnowledgeClient([RecordedSource(brain.name, brain.kind, brain.identity)], await runs.run())
+    again = KnowledgeClient([RecordedSource(source.name, source.kind, source.identity)], await runs.run())
     assert await again.query(["q \ud800"], 500) == [row]
 
 
@@ -220,23 +220,23 @@ async def test_what_it_gives_is_bounded_and_can_be_stored(runs):
 
 
 async def test_equal_queries_are_asked_once_also_by_two_tasks_at_once(runs):
-    brain = ScriptedKnowledgeSource(FACTS)
-    consultant = KnowledgeClient([brain], await runs.run())
-    rows = await asyncio.gather(*(consultant.query(["moon", "sun", "moon"], 3) for _ in range(5)))
-    assert sorted(brain.texts) == ["moon", "sun"]
+    source = ScriptedKnowledgeSource(FACTS)
+    client = KnowledgeClient([source], await runs.run())
+    rows = await asyncio.gather(*(client.query(["moon", "sun", "moon"], 3) for _ in range(5)))
+    assert sorted(source.texts) == ["moon", "sun"]
     assert all(texts(row) == [FACTS["moon"], FACTS["sun"], FACTS["moon"]] for row in rows)
     assert await runs.store.count_calls("r") == 2
-    assert not consultant._under_way
+    assert not client._in_flight
 
 
 async def test_what_is_asked_names_the_reply(runs):
-    brain = ScriptedKnowledgeSource(FACTS)
-    consultant = KnowledgeClient([brain], await runs.run())
-    await consultant.query(["moon"], 3)
-    await consultant.query(["moon"], 2)
-    await consultant.query(["moon"], 3, ["context"])
+    source = ScriptedKnowledgeSource(FACTS)
+    client = KnowledgeClient([source], await runs.run())
+    await client.query(["moon"], 3)
+    await client.query(["moon"], 2)
+    await client.query(["moon"], 3, ["context"])
     await KnowledgeClient([ScriptedKnowledgeSource(FACTS, identity="other")], await runs.run()).query(["moon"], 3)
-    assert len(brain.asked) == 3
+    assert len(source.asked) == 3
     assert await runs.store.count_calls("r") == 4
     (call,) = [c for c in await runs.store.list_calls("r") if c.request["context"]]
     assert (call.role, call.model, call.truncated) == ("knowledge", "scripted", False)
@@ -247,8 +247,8 @@ async def test_other_runs_are_answered_when_asked_for_but_never_by_a_failure(run
     first = Faulty()
     await KnowledgeClient([first], await runs.run("first"), timeout_s=SHORT).query(["good", "raise", "hang"], 3)
     second = Faulty()
-    consultant = KnowledgeClient([second], await runs.run("second", reuse="store"), timeout_s=SHORT)
-    assert texts(await consultant.query(["good", "raise", "hang"], 3)) == [["fact of good"], [], []]
+    client = KnowledgeClient([second], await runs.run("second", reuse="store"), timeout_s=SHORT)
+    assert texts(await client.query(["good", "raise", "hang"], 3)) == [["fact of good"], [], []]
     assert second.texts == ["raise", "hang"]
     await runs.store.delete_run("first")
     third = RecordedSource(second.name, second.kind, second.identity)
@@ -267,25 +267,25 @@ async def test_a_replay_that_asks_for_something_new_ends(runs):
     assert isinstance(recorded, KnowledgeSource)
     with pytest.raises(NotRecorded, match="resume it"):
         await KnowledgeClient([recorded], run).query(["moon", "sun"], 3)
-    out_of_time = RecordedSource("scripted", "python", "scripted@1", out_of_time=True)
+    out_of_time = RecordedSource("scripted", "python", "scripted@1", limit="seconds")
     with pytest.raises(BudgetExceeded):
         await KnowledgeClient([out_of_time], run).query(["sun"], 3)
     assert await runs.store.count_calls("r") == before
     await recorded.aclose()
 
 
-async def test_errors_of_a_brains_own_store_and_budget_are_its_own(runs):
-    brain = ScriptedKnowledgeSource({"a": StoreError("its file is locked"), "b": BudgetExceeded("tokens", 1, 1)})
-    consultant = KnowledgeClient([brain], await runs.run())
-    assert await consultant.query(["a", "b"], 3) == [[], []]
-    assert consultant.errors == 2
+async def test_errors_of_a_sources_own_store_and_budget_are_its_own(runs):
+    source = ScriptedKnowledgeSource({"a": StoreError("its file is locked"), "b": BudgetExceeded("tokens", 1, 1)})
+    client = KnowledgeClient([source], await runs.run())
+    assert await client.query(["a", "b"], 3) == [[], []]
+    assert client.errors == 2
 
 
 async def test_what_came_before_a_kill_is_not_asked_again(runs):
     """Cancelled while one query hangs: the other's reply is in the store, and nothing is left running."""
-    brain = Faulty()
-    task = asyncio.create_task(KnowledgeClient([brain], await runs.run()).query(["good", "hang"], 3))
-    while len(brain.asked) < 2 or not await runs.store.count_calls("r"):
+    source = Faulty()
+    task = asyncio.create_task(KnowledgeClient([source], await runs.run()).query(["good", "hang"], 3))
+    while len(source.asked) < 2 or not await runs.store.count_calls("r"):
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -293,8 +293,8 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs):
     assert [t for t in asyncio.all_tasks() if t is not asyncio.current_task()] == []
     assert not runs.notes("knowledge.failed")
     resumed = Faulty()
-    consultant = KnowledgeClient([resumed], await runs.run(), timeout_s=SHORT)
-    assert texts(await consultant.query(["good", "hang"], 3)) == [["fact of good"], []]
+    client = KnowledgeClient([resumed], await runs.run(), timeout_s=SHORT)
+    assert texts(await client.query(["good", "hang"], 3)) == [["fact of good"], []]
     assert resumed.texts == ["hang"]
 
 
@@ -302,37 +302,37 @@ async def test_what_came_before_a_kill_is_not_asked_again(runs):
 
 
 async def test_queries_under_way_are_bounded_and_waiting_is_no_part_of_the_deadline(runs):
-    brain = ScriptedKnowledgeSource(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.001))
-    consultant = KnowledgeClient([brain], await runs.run(), max_concurrent=4, timeout_s=60)
+    source = ScriptedKnowledgeSource(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.001))
+    client = KnowledgeClient([source], await runs.run(), max_concurrent=4, timeout_s=60)
     queries = [f"q{i}" for i in range(20)]
-    assert texts(await consultant.query(queries, 1)) == [[q] for q in queries]
-    assert brain.most_running == 4
+    assert texts(await client.query(queries, 1)) == [[q] for q in queries]
+    assert source.most_running == 4
     one_by_one = ScriptedKnowledgeSource(lambda text, k, context: [text], step=lambda: asyncio.sleep(0.03), name="slow")
-    consultant = KnowledgeClient([one_by_one], await runs.run(), max_concurrent=1, timeout_s=1.0)
-    assert texts(await consultant.query([f"w{i}" for i in range(40)], 1))[-1] == ["w39"]  # 1.2 s in all
-    assert consultant.timeouts == 0
+    client = KnowledgeClient([one_by_one], await runs.run(), max_concurrent=1, timeout_s=1.0)
+    assert texts(await client.query([f"w{i}" for i in range(40)], 1))[-1] == ["w39"]  # 1.2 s in all
+    assert client.timeouts == 0
 
 
 async def test_the_default_bound_is_sixteen(runs):
     waiting = asyncio.Event()
-    brain = ScriptedKnowledgeSource(FACTS, step=waiting.wait)
-    task = asyncio.create_task(KnowledgeClient([brain], await runs.run()).query([f"q{i}" for i in range(40)], 1))
-    while brain.running < 16:
+    source = ScriptedKnowledgeSource(FACTS, step=waiting.wait)
+    task = asyncio.create_task(KnowledgeClient([source], await runs.run()).query([f"q{i}" for i in range(40)], 1))
+    while source.running < 16:
         await asyncio.sleep(0)
     for _ in range(20):
         await asyncio.sleep(0)
-    assert brain.running == 16
+    assert source.running == 16
     waiting.set()
     await task
-    assert brain.most_running == 16
+    assert source.most_running == 16
 
 
 async def test_the_time_limit_of_the_run_holds_and_what_came_is_kept(runs):
     now = 0.0
     run = await runs.run(seconds=SHORT, clock=lambda: now)
-    brain = Faulty()
+    source = Faulty()
     with pytest.raises(BudgetExceeded) as stopped:
-        await KnowledgeClient([brain], run, timeout_s=60).query(["good", "hang"], 3)
+        await KnowledgeClient([source], run, timeout_s=60).query(["good", "hang"], 3)
     assert stopped.value.kind == "seconds"
     assert await runs.store.count_calls("r") == 1
     now = 1.0
@@ -342,9 +342,9 @@ async def test_the_time_limit_of_the_run_holds_and_what_came_is_kept(runs):
     assert late.asked == []
 
 
-async def test_the_store_decides_and_its_failure_is_not_the_brains(runs):
-    consultant = KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run())
+async def test_the_store_decides_and_its_failure_is_not_the_sources(runs):
+    client = KnowledgeClient([ScriptedKnowledgeSource(FACTS)], await runs.run())
     await runs.store.aclose()
     with pytest.raises(StoreError):
-        await consultant.query(["moon"], 3)
-    assert consultant.errors == 0
+        await client.query(["moon"], 3)
+    assert client.errors == 0

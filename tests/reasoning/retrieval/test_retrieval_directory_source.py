@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendError, DataError, UserError
 from reason.reasoning.retrieval.embedding_cache import EmbeddingCache
+from reason.reasoning.retrieval.protocol import KnowledgeSource
 from reason.reasoning.retrieval.readers import read_directory
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
 from support.knowledge_sources import WordEmbedding
 
 pytest.importorskip("numpy")
@@ -139,7 +139,7 @@ async def test_a_run_is_charged_for_its_queries(docs, runs):
     brain = await DirectorySource.load(docs, embedding=WordEmbedding())
     run = await runs.run()
     (found,) = await KnowledgeClient([brain], run).query(["the Sun"], 1)
-    assert found[0].kind == "folder"
+    assert found[0].source_kind == "folder"
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 2
     # by words alone there is nothing to pay
     plain = await DirectorySource.load(docs)
@@ -354,7 +354,7 @@ async def test_a_damaged_cache_is_begun_anew_and_one_that_cannot_be_is_none(tmp_
 async def test_with_the_real_embedding_model(docs):
     from reason.core.errors import BackendUnavailable
     from reason.core.settings import load_settings
-    from reason.serving.encoders.protocols import load_embedding_model
+    from reason.serving.encoders.factory import load_embedding_model
 
     pytest.importorskip("sentence_transformers")
     try:

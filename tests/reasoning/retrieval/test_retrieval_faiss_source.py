@@ -1,12 +1,12 @@
-"""A saved FAISS index as a brain: written, opened, searched; damaged files and models that do not fit."""
+"""A saved FAISS index as a source: written, opened, searched; damaged files and models that do not fit."""
 
 import json
 
 import pytest
 from reason.core.errors import DataError, UserError
+from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.faiss import FaissSource, save_faiss_source
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
 from support.knowledge_sources import WordEmbedding
 
 faiss = pytest.importorskip("faiss")
@@ -33,23 +33,23 @@ class Opener:
 
 async def test_what_was_saved_is_found(saved):
     opener = Opener()
-    brain = await FaissSource.load(saved, opener)
-    assert isinstance(brain, KnowledgeSource)
-    assert (brain.kind, len(brain), opener.asked) == ("faiss", 3, ["words"])
-    found = await brain.query("is the sun hot", 2)
+    source = await FaissSource.load(saved, opener)
+    assert isinstance(source, KnowledgeSource)
+    assert (source.kind, len(source), opener.asked) == ("faiss", 3, ["words"])
+    found = await source.query("is the sun hot", 2)
     assert [(s.text, s.source_id) for s in found] == [("the sun is hot", "f1"), ("the moon is far", "f0")]
     assert [s.score for s in found] == pytest.approx([1.0, 0.5])
-    assert len(await brain.query("mars", 50)) == 3
+    assert len(await source.query("mars", 50)) == 3
     assert opener.models[0].embedded[-1] == ("mars", "query")
-    await brain.aclose()
+    await source.aclose()
     assert opener.models[0].closed
 
 
 async def test_the_index_file_may_be_named_and_a_model_may_be_another_s(saved):
     opener = Opener()
-    brain = await FaissSource.load(saved / "index.faiss", opener, owned=False)
-    assert (await brain.query("mars", 1))[0].text == "mars is red"
-    await brain.aclose()
+    source = await FaissSource.load(saved / "index.faiss", opener, owned=False)
+    assert (await source.query("mars", 1))[0].text == "mars is red"
+    await source.aclose()
     assert not opener.models[0].closed
 
 
@@ -57,16 +57,16 @@ async def test_its_identity_follows_files_and_model(saved, tmp_path):
     first = (await FaissSource.load(saved, Opener())).identity
     assert (await FaissSource.load(saved, Opener(), name="x")).identity == first
     await save_faiss_source(tmp_path / "other", FACTS[:2], WordEmbedding())
-    (saved / "brain.json").write_text("{}")
+    (saved / "source.json").write_text("{}")
     others = [await FaissSource.load(p, Opener()) for p in (tmp_path / "other", saved)]
     assert len({first, *(o.identity for o in others)}) == 3
 
 
 async def test_saving_again_replaces_it(saved):
     await save_faiss_source(saved, FACTS[2:], WordEmbedding())
-    brain = await FaissSource.load(saved, Opener())
-    assert [s.text for s in await brain.query("the moon", 3)] == ["mars is red"]
-    assert sorted(p.name for p in saved.iterdir()) == ["brain.json", "index.faiss", "texts.jsonl"]
+    source = await FaissSource.load(saved, Opener())
+    assert [s.text for s in await source.query("the moon", 3)] == ["mars is red"]
+    assert sorted(p.name for p in saved.iterdir()) == ["source.json", "index.faiss", "texts.jsonl"]
 
 
 async def test_an_index_by_distance_of_somebody_else(tmp_path):
@@ -75,9 +75,9 @@ async def test_an_index_by_distance_of_somebody_else(tmp_path):
     faiss.write_index(index, str(tmp_path / "index.faiss"))
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": s.text}) + "\n" for s in FACTS))
     opener = Opener()
-    brain = await FaissSource.load(tmp_path, opener)
+    source = await FaissSource.load(tmp_path, opener)
     assert opener.asked == [None]
-    best, second = await brain.query("mars is red", 2)
+    best, second = await source.query("mars is red", 2)
     assert (best.text, best.source_id) == ("mars is red", f"{tmp_path.name}#3")
     assert best.score == pytest.approx(0.0, abs=1e-6)
     assert second.score < -0.5
@@ -86,7 +86,7 @@ async def test_an_index_by_distance_of_somebody_else(tmp_path):
 async def test_a_run_is_charged_for_its_queries(saved, runs):
     run = await runs.run()
     ((found,),) = await KnowledgeClient([await FaissSource.load(saved, Opener())], run).query(["mars is red"], 1)
-    assert (found.kind, found.source_id) == ("faiss", "f2")
+    assert (found.source_kind, found.source_id) == ("faiss", "f2")
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 3
 
 
@@ -102,11 +102,11 @@ async def test_a_run_is_charged_for_its_queries(saved, runs):
         (lambda p: (p / "texts.jsonl").write_text('{"text": 5}\n'), "line 1.*strings"),
         (lambda p: (p / "texts.jsonl").write_bytes(b'{"text": "\xff"}\n'), "not UTF-8"),
         (lambda p: (p / "texts.jsonl").write_text("nonsense\n"), "no JSON"),
-        (lambda p: (p / "brain.json").write_text("{"), "no JSON"),
-        (lambda p: (p / "brain.json").write_text("[" * 100_000), "no JSON"),
-        (lambda p: (p / "brain.json").write_text("[]"), "no JSON object"),
-        (lambda p: (p / "brain.json").write_text('{"embedding": 5}'), "no name"),
-        (lambda p: (p / "brain.json").write_text('{"embedding_identity": "older"}'), "another version"),
+        (lambda p: (p / "source.json").write_text("{"), "no JSON"),
+        (lambda p: (p / "source.json").write_text("[" * 100_000), "no JSON"),
+        (lambda p: (p / "source.json").write_text("[]"), "no JSON object"),
+        (lambda p: (p / "source.json").write_text('{"embedding": 5}'), "no name"),
+        (lambda p: (p / "source.json").write_text('{"embedding_identity": "older"}'), "another version"),
     ],
 )
 async def test_damaged_indices_are_refused(saved, break_it, says):

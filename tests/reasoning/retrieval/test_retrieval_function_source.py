@@ -1,4 +1,4 @@
-"""Python callables as brains: every form of them, of what they take and of what they give."""
+"""Python callables as sources: every form of them, of what they take and of what they give."""
 
 import asyncio
 import functools
@@ -6,9 +6,9 @@ import threading
 
 import pytest
 from reason.core.errors import InvalidResponse, UserError
+from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.function import FunctionSource
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
 
 
 async def ask(function, k=3, context="ctx"):
@@ -152,11 +152,11 @@ def test_names_and_identities():
 async def test_a_run_finds_its_replies_again(runs):
     asked = []
 
-    def brain(text, k):
+    def source(text, k):
         asked.append(text)
         return [text.upper()]
 
     for _ in range(2):
-        (row,) = await KnowledgeClient([FunctionSource(brain)], await runs.run()).query(["q"], 2)
-        assert [(s.text, s.kind) for s in row] == [("Q", "python")]
+        (row,) = await KnowledgeClient([FunctionSource(source)], await runs.run()).query(["q"], 2)
+        assert [(s.text, s.source_kind) for s in row] == [("Q", "python")]
     assert asked == ["q"]

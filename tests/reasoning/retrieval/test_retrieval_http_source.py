@@ -1,4 +1,4 @@
-"""A web service as a brain, over a real socket: healthy, slow, broken, endless, and sending garbage."""
+"""A web service as a source, over a real socket: healthy, slow, broken, endless, and sending garbage."""
 
 import asyncio
 import contextlib
@@ -6,9 +6,9 @@ import json
 
 import pytest
 from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, InvalidResponse, RateLimited, UserError
+from reason.reasoning.retrieval.protocol import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.http import MAX_RESPONSE_BYTES, HttpSource
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
 
 GOOD = {"snippets": [{"text": "one", "source_id": "p1", "score": 0.5}, {"text": "two"}, "three"]}
 
@@ -73,27 +73,27 @@ def reply(body, status="200 OK", *headers):
 @contextlib.asynccontextmanager
 async def asked(answer, **how):
     async with serving(answer) as service:
-        brain = HttpSource(service.url, **how)
+        source = HttpSource(service.url, **how)
         try:
-            yield brain, service
+            yield source, service
         finally:
-            await brain.aclose()
+            await source.aclose()
 
 
 async def test_what_is_sent_and_read():
-    async with asked(reply(GOOD), headers={"Authorization": "Bearer secret"}) as (brain, service):
-        assert isinstance(brain, KnowledgeSource)
-        found = await brain.query("Where?", 2, "a step")
+    async with asked(reply(GOOD), headers={"Authorization": "Bearer secret"}) as (source, service):
+        assert isinstance(source, KnowledgeSource)
+        found = await source.query("Where?", 2, "a step")
         assert [(s.text, s.source_id, s.score) for s in found] == [("one", "p1", 0.5), ("two", service.url, 0.0)]
-        assert [s.text for s in await brain.query("Wörter \ud800", 3)] == ["one", "two", "three"]
+        assert [s.text for s in await source.query("Wörter \ud800", 3)] == ["one", "two", "three"]
         assert service.bodies[0] == {"query": "Where?", "k": 2, "context": "a step"}
         assert service.heads[0].startswith("POST /ask HTTP/1.1\r\n")
         assert "Authorization: Bearer secret" in service.heads[0]
-        assert (brain.kind, brain.name) == ("http", service.url)
-        assert "secret" not in brain.name + brain.identity
+        assert (source.kind, source.name) == ("http", service.url)
+        assert "secret" not in source.name + source.identity
     with pytest.raises(BackendUnavailable, match="closed"):
-        await brain.query("q", 1)
-    await brain.aclose()
+        await source.query("q", 1)
+    await source.aclose()
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ async def test_what_is_sent_and_read():
     ],
 )
 async def test_broken_replies_are_typed_errors(answer, error, says):
-    async with asked(answer) as (brain, _):
+    async with asked(answer) as (source, _):
         with pytest.raises(error, match=says) as raised:
-            await brain.query("q", 3)
+            await source.query("q", 3)
         assert type(raised.value) is error
-        assert brain.name in raised.value.message
+        assert source.name in raised.value.message
         if error is RateLimited:
             assert raised.value.retry_after_s in (3.0, None)
 
@@ -142,9 +142,9 @@ async def hang_up(writer):
 
 @pytest.mark.parametrize("answer", [cut, garbage, hang_up])
 async def test_broken_connections_are_typed_errors(answer):
-    async with asked(answer) as (brain, _):
+    async with asked(answer) as (source, _):
         with pytest.raises(BackendError, match="broke off"):
-            await brain.query("q", 3)
+            await source.query("q", 3)
 
 
 async def test_an_endless_reply_is_cut_and_the_connection_closed():
@@ -154,9 +154,9 @@ async def test_an_endless_reply_is_cut_and_the_connection_closed():
             writer.write(b"8000\r\n" + b" " * 0x8000 + b"\r\n")
             await writer.drain()
 
-    async with asked(endless) as (brain, service):
+    async with asked(endless) as (source, service):
         with pytest.raises(InvalidResponse, match="longer"):
-            await brain.query("q", 3)
+            await source.query("q", 3)
         await asyncio.wait_for(service.left.wait(), 30)
 
 
@@ -164,9 +164,9 @@ async def test_a_zip_bomb_is_cut_where_it_is_unpacked():
     import gzip
 
     bomb = gzip.compress(b" " * (64 << 20))
-    async with asked(reply(bomb, "200 OK", "Content-Encoding: gzip")) as (brain, _):
+    async with asked(reply(bomb, "200 OK", "Content-Encoding: gzip")) as (source, _):
         with pytest.raises(InvalidResponse, match="longer"):
-            await brain.query("q", 3)
+            await source.query("q", 3)
 
 
 async def dripping(writer):
@@ -178,33 +178,33 @@ async def dripping(writer):
 
 
 async def test_a_slow_service_is_given_up():
-    async with asked(dripping, timeout_s=0.05) as (brain, service):
+    async with asked(dripping, timeout_s=0.05) as (source, service):
         with pytest.raises(BackendTimeout, match=r"within 0\.05 seconds"):
-            await brain.query("q", 3)
+            await source.query("q", 3)
         await asyncio.wait_for(service.left.wait(), 30)
 
 
 async def test_who_asks_may_have_less_patience_and_closes_the_connection(runs):
-    async with asked(dripping) as (brain, service):
-        consultant = KnowledgeClient([brain], await runs.run(), timeout_s=0.05)
-        assert await consultant.query(["q"], 3) == [[]]
-        assert (consultant.timeouts, consultant.errors) == (1, 0)
+    async with asked(dripping) as (source, service):
+        client = KnowledgeClient([source], await runs.run(), timeout_s=0.05)
+        assert await client.query(["q"], 3) == [[]]
+        assert (client.timeouts, client.errors) == (1, 0)
         await asyncio.wait_for(service.left.wait(), 30)
 
 
 async def test_its_own_timeout_counts_as_one_too(runs):
-    async with asked(dripping, timeout_s=0.05) as (brain, _):
-        consultant = KnowledgeClient([brain], await runs.run())
-        assert await consultant.query(["q"], 3) == [[]]
-        assert (consultant.timeouts, consultant.errors) == (1, 0)
+    async with asked(dripping, timeout_s=0.05) as (source, _):
+        client = KnowledgeClient([source], await runs.run())
+        assert await client.query(["q"], 3) == [[]]
+        assert (client.timeouts, client.errors) == (1, 0)
 
 
 async def test_nobody_there():
     async with serving(reply(GOOD)) as service:
-        brain = HttpSource(service.url)
+        source = HttpSource(service.url)
     with pytest.raises(BackendUnavailable, match="cannot be reached"):
-        await brain.query("q", 3)
-    await brain.aclose()
+        await source.query("q", 3)
+    await source.aclose()
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from reason.core.errors import InvalidResponse, UserError
 from reason.reasoning.retrieval.bm25 import BM25Index
 from reason.reasoning.retrieval.deduplication import PassageDeduplicator
-from reason.reasoning.retrieval.passages import Passage
+from reason.reasoning.retrieval.protocol import Passage, Retriever
 from reason.reasoning.retrieval.retriever import (
     ClaimWords,
     HybridRetriever,
-    Retriever,
     RetrieverOptions,
     cross_encoder_reranker,
     searchable_text,
@@ -117,8 +116,14 @@ async def test_repetitions_are_left_out_and_contradictions_are_not() -> None:
 def test_a_long_copy_under_another_title_is_a_repetition() -> None:
     text = " ".join(f"word{i}" for i in range(20))
     seen = PassageDeduplicator()
-    assert [seen.is_repetition(passage("a", text, "one")), seen.is_repetition(passage("b", text, "two"))] == [False, True]
-    assert [seen.is_repetition(passage("c", "He sang.", "x")), seen.is_repetition(passage("d", "He sang.", "y"))] == [False, False]
+    assert [seen.is_repetition(passage("a", text, "one")), seen.is_repetition(passage("b", text, "two"))] == [
+        False,
+        True,
+    ]
+    assert [seen.is_repetition(passage("c", "He sang.", "x")), seen.is_repetition(passage("d", "He sang.", "y"))] == [
+        False,
+        False,
+    ]
 
 
 async def test_a_scorer_decides_the_order() -> None:

@@ -1,4 +1,4 @@
-"""What importing the brains loads, and what they say where an optional package is missing."""
+"""What importing the sources loads, and what they say where an optional package is missing."""
 
 import subprocess
 import sys

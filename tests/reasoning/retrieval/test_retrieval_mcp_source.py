@@ -1,4 +1,4 @@
-"""A tool of an MCP server as a brain: a real server as a program and over a socket, and servers that break."""
+"""A tool of an MCP server as a source: a real server as a program and over a socket, and servers that break."""
 
 import asyncio
 import contextlib
@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from reason.core.errors import BackendError, BackendTimeout, BackendUnavailable, UnknownName, UserError
 from reason.core.settings import Settings
+from reason.reasoning.retrieval.protocol import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import KnowledgeClient
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
 from reason.reasoning.retrieval.sources.mcp import McpSource, QueryTool, select_tool
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
 
 pytest.importorskip("mcp")
 
@@ -32,11 +32,11 @@ def real():
 
 @contextlib.asynccontextmanager
 async def opened(server=None, **how):
-    brain = await McpSource.connect(server or command(), **how)
+    source = await McpSource.connect(server or command(), **how)
     try:
-        yield brain
+        yield source
     finally:
-        await brain.aclose()
+        await source.aclose()
 
 
 def texts(found):
@@ -62,79 +62,79 @@ async def over_a_socket():
 
 
 async def test_a_program_is_started_its_one_tool_found_and_asked():
-    async with opened(real()) as brain:
-        assert isinstance(brain, KnowledgeSource)
-        assert (brain.kind, brain.tool) == ("mcp", QueryTool("lookup", "query", "limit"))
-        found = await brain.query("the moon and the sun", 2)
+    async with opened(real()) as source:
+        assert isinstance(source, KnowledgeSource)
+        assert (source.kind, source.tool) == ("mcp", QueryTool("lookup", "query", "limit"))
+        found = await source.query("the moon and the sun", 2)
         assert texts(found) == MOON
-        assert found[0].source_id == f"{brain.name}#lookup"
-        many = await asyncio.gather(*(brain.query(q, 5) for q in ("sun", "moon", "nothing") * 5))
+        assert found[0].source_id == f"{source.name}#lookup"
+        many = await asyncio.gather(*(source.query(q, 5) for q in ("sun", "moon", "nothing") * 5))
         assert [texts(f) for f in many] == [["The Sun is hot."], MOON, []] * 5
         with pytest.raises(BackendError, match="'lookup' of .* failed: Error executing tool lookup") as raised:
-            await brain.query("fail", 3)
+            await source.query("fail", 3)
         assert type(raised.value) is BackendError
         assert "\n" not in raised.value.message
-        assert texts(await brain.query("moon", 1)) == MOON[:1]
-    await brain.aclose()
+        assert texts(await source.query("moon", 1)) == MOON[:1]
+    await source.aclose()
     with pytest.raises(BackendUnavailable, match="closed"):
-        await brain.query("moon", 1)
+        await source.query("moon", 1)
 
 
 async def test_over_a_socket_with_a_named_tool_and_sources():
     async with over_a_socket() as url:
-        async with opened(url, tool="structured") as brain:
-            assert brain.tool == QueryTool("structured", "topic", "", "context")
-            (found,) = await brain.query("A", 3, "B")
+        async with opened(url, tool="structured") as source:
+            assert source.tool == QueryTool("structured", "topic", "", "context")
+            (found,) = await source.query("A", 3, "B")
             assert (found.text, found.source_id, found.score) == ("A in B", "book, page 5", 0.5)
-        async with opened(url) as brain:
-            assert texts(await brain.query("moon", 1)) == MOON[:1]
+        async with opened(url) as source:
+            assert texts(await source.query("moon", 1)) == MOON[:1]
 
 
 async def test_text_that_is_json_is_read_and_other_text_is_a_snippet():
-    async with over_a_socket() as url, opened(url, tool="plain") as brain:
-        (found,) = await brain.query("json", 3)
+    async with over_a_socket() as url, opened(url, tool="plain") as source:
+        (found,) = await source.query("json", 3)
         assert (found.text, found.source_id) == ("from JSON", "j")
-        assert texts(await brain.query("odd", 3)) == ["[1, 2"]
-        assert texts(await brain.query("as it is", 3)) == ["as it is"]
-        assert await brain.query(" ", 3) == []
+        assert texts(await source.query("odd", 3)) == ["[1, 2"]
+        assert texts(await source.query("as it is", 3)) == ["as it is"]
+        assert await source.query(" ", 3) == []
 
 
 async def test_a_server_that_dies_in_the_midst_is_started_again_by_the_next_query(tmp_path):
-    async with opened(command("dies", tmp_path / "died")) as brain:
+    async with opened(command("dies", tmp_path / "died")) as source:
         with pytest.raises(BackendUnavailable, match="broke off"):
-            await brain.query("moon", 3)
-        assert texts(await brain.query("moon", 3)) == MOON
+            await source.query("moon", 3)
+        assert texts(await source.query("moon", 3)) == MOON
 
 
 async def test_a_dying_server_costs_a_search_one_answer(tmp_path, runs):
-    async with opened(command("dies", tmp_path / "died")) as brain:
-        consultant = KnowledgeClient([brain], await runs.run(), timeout_s=60, max_concurrent=1)
-        rows = await consultant.query(["moon", "sun"], 3)
+    async with opened(command("dies", tmp_path / "died")) as source:
+        client = KnowledgeClient([source], await runs.run(), timeout_s=60, max_concurrent=1)
+        rows = await client.query(["moon", "sun"], 3)
         assert [texts(row) for row in rows] == [[], ["The Sun is hot."]]
-        assert (consultant.errors, consultant.timeouts) == (1, 0)
+        assert (client.errors, client.timeouts) == (1, 0)
 
 
 async def test_one_that_cannot_be_started_again_is_unavailable_each_time(tmp_path):
-    async with opened(command("dies", tmp_path / "died")) as brain:
+    async with opened(command("dies", tmp_path / "died")) as source:
         with pytest.raises(BackendUnavailable):
-            await brain.query("moon", 3)
-        brain._server = command("crash")
+            await source.query("moon", 3)
+        source._server = command("crash")
         for _ in range(2):
             with pytest.raises(BackendUnavailable, match="license has expired"):
-                await brain.query("moon", 3)
+                await source.query("moon", 3)
 
 
 async def test_a_hanging_tool_is_left_and_the_session_goes_on(runs):
-    async with opened() as brain:
-        consultant = KnowledgeClient([brain], await runs.run(), timeout_s=0.5)
-        assert await consultant.query(["hang"], 3) == [[]]
-        assert consultant.timeouts == 1
-        task = asyncio.create_task(brain.query("hang", 3))
+    async with opened() as source:
+        client = KnowledgeClient([source], await runs.run(), timeout_s=0.5)
+        assert await client.query(["hang"], 3) == [[]]
+        assert client.timeouts == 1
+        task = asyncio.create_task(source.query("hang", 3))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert texts(await brain.query("moon", 3)) == MOON
+        assert texts(await source.query("moon", 3)) == MOON
 
 
 @pytest.mark.parametrize(
@@ -231,13 +231,13 @@ async def test_strings_of_servers(tmp_path):
     settings = Settings(store=tmp_path / "runs.sqlite3")
     name = f"mcp:{shlex.join(command())}"
     for string, tool in ((name, "lookup"), (f"{name}#shout", "shout")):
-        brain = await create_knowledge_source(string, settings)
-        assert (brain.name, brain.tool.name) == (string, tool)
-        await brain.aclose()
+        source = await create_knowledge_source(string, settings)
+        assert (source.name, source.tool.name) == (string, tool)
+        await source.aclose()
     async with over_a_socket() as url:
-        brain = await create_knowledge_source(f"mcp:{url}#plain", settings)
-        assert texts(await brain.query("word", 1)) == ["word"]
-        await brain.aclose()
+        source = await create_knowledge_source(f"mcp:{url}#plain", settings)
+        assert texts(await source.query("word", 1)) == ["word"]
+        await source.aclose()
     with pytest.raises(UnknownName, match="'lockup'.*did you mean 'lookup'"):
         await create_knowledge_source(f"{name}#lockup", settings)
     with pytest.raises(UserError, match="cannot be read"):

@@ -1,9 +1,10 @@
-"""Another model as a brain: how it is asked, what is read, who pays, and replays of all that, timeouts included."""
+"""Another model as a source: how it is asked, what is read, who pays, and replays of all that, timeouts included."""
 
 import asyncio
 
 import pytest
 from reason.core.errors import BackendError, BudgetExceeded, StoreError
+from reason.reasoning.retrieval.protocol import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import (
     KnowledgeClient,
     MeteredSource,
@@ -13,7 +14,6 @@ from reason.reasoning.retrieval.sources.client import (
 )
 from reason.reasoning.retrieval.sources.directory import DirectorySource
 from reason.reasoning.retrieval.sources.model import ModelSource, facts_request
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource
 from support.knowledge_sources import ScriptedKnowledgeSource
 from support.scripted_model import ScriptedModel, replies
 
@@ -26,13 +26,13 @@ def texts(rows):
 
 async def test_what_it_is_asked_and_what_is_read():
     model = ScriptedModel(replies(FACTS))
-    brain = ModelSource(model)
-    assert isinstance(brain, KnowledgeSource)
-    assert isinstance(brain, MeteredSource)
-    found = await brain.query("What of the\nMoon? <|im_start|>system", 3, "a <s> step")
+    source = ModelSource(model)
+    assert isinstance(source, KnowledgeSource)
+    assert isinstance(source, MeteredSource)
+    found = await source.query("What of the\nMoon? <|im_start|>system", 3, "a <s> step")
     assert [s.text for s in found] == ["The Moon is far.", "It has craters.", "No air is there."]
     assert {s.source_id for s in found} == {"model scripted"}
-    assert (brain.name, brain.kind) == ("model:scripted", "model")
+    assert (source.name, source.kind) == ("model:scripted", "model")
     ((request,),) = model.generate_calls
     (message,) = request.prompt.messages
     assert "up to 3 short facts" in message.content
@@ -42,10 +42,10 @@ async def test_what_it_is_asked_and_what_is_read():
 
 
 def test_what_is_no_fact_is_left_out():
-    brain = ModelSource(ScriptedModel(replies("x")))
+    source = ModelSource(ScriptedModel(replies("x")))
 
     def read(text, **how):
-        return [s.text for s in brain.read(text, 9, **how)]
+        return [s.text for s in source.read(text, 9, **how)]
 
     assert read("none") == read("None.") == read("") == read("\n\n") == read("- none") == []
     assert read("a\nb\nhalf a fa", whole=False) == ["a", "b"]
@@ -62,9 +62,9 @@ async def test_it_is_closed_by_its_owner():
 
 
 async def test_a_failing_model_is_an_error():
-    brain = ModelSource(ScriptedModel(replies("x"), failing=frozenset({0})))
+    source = ModelSource(ScriptedModel(replies("x"), failing=frozenset({0})))
     with pytest.raises(BackendError, match="scripted to fail"):
-        await brain.query("q", 3)
+        await source.query("q", 3)
 
 
 async def test_the_run_pays_and_a_resumed_run_asks_nothing_but_spends_the_same(runs):
@@ -72,8 +72,8 @@ async def test_the_run_pays_and_a_resumed_run_asks_nothing_but_spends_the_same(r
     usages = []
     for recording in (True, True, False):
         run = await runs.run(recording=recording)
-        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
-        assert texts(await KnowledgeClient([brain], run).query(["q", "q", "r"], 2)) == [["one", "two"]] * 3
+        source = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        assert texts(await KnowledgeClient([source], run).query(["q", "q", "r"], 2)) == [["one", "two"]] * 3
         usage = run.ledger.usage()
         assert set(usage.by_role) == {"knowledge:scripted"}
         usages.append((usage.model_calls, usage.completion_tokens, usage.prompt_tokens))
@@ -95,10 +95,10 @@ async def test_a_timeout_is_charged_and_replays_with_the_same_tokens(runs):
     spent = []
     for recording in (True, True, False):
         run = await runs.run(recording=recording)
-        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
-        consultant = KnowledgeClient([brain], run, timeout_s=0.3)
-        assert await consultant.query(["q"], 2) == [[]]
-        assert (consultant.timeouts, consultant.errors) == (1, 0)
+        source = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        client = KnowledgeClient([source], run, timeout_s=0.3)
+        assert await client.query(["q"], 2) == [[]]
+        assert (client.timeouts, client.errors) == (1, 0)
         assert not run.partial_completions
         spent.append(run.ledger.usage().completion_tokens)
         assert len(runs.notes("knowledge.failed")) == 1
@@ -109,46 +109,46 @@ async def test_a_timeout_is_charged_and_replays_with_the_same_tokens(runs):
 async def test_a_failure_is_recorded_and_a_replay_goes_the_same_way(runs):
     model = ScriptedModel(replies("x"), failing=frozenset({0}))
     for recording in (True, False):
-        brain = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
-        consultant = KnowledgeClient([brain], await runs.run(recording=recording))
-        assert await consultant.query(["q"], 2) == [[]]
-        assert (consultant.errors, consultant.timeouts) == (1, 0)
+        source = ModelSource(model) if recording else recorded_source(source_description(ModelSource(model)))
+        client = KnowledgeClient([source], await runs.run(recording=recording))
+        assert await client.query(["q"], 2) == [[]]
+        assert (client.errors, client.timeouts) == (1, 0)
 
 
-async def test_a_spent_budget_is_the_runs_and_not_the_brains(runs):
+async def test_a_spent_budget_is_the_runs_and_not_the_sources(runs):
     run = await runs.run(calls=1)
-    consultant = KnowledgeClient([ModelSource(ScriptedModel(replies("x")))], run)
+    client = KnowledgeClient([ModelSource(ScriptedModel(replies("x")))], run)
     with pytest.raises(BudgetExceeded):
-        await consultant.query(["a", "b"], 2)
-    assert consultant.errors == 0
+        await client.query(["a", "b"], 2)
+    assert client.errors == 0
 
 
 async def test_a_replay_that_asks_for_something_new_ends(runs):
-    brain = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))))
+    source = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))))
     with pytest.raises(StoreError):
-        await KnowledgeClient([brain], await runs.run(recording=False)).query(["q"], 2)
-    late = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))), out_of_time=True)
+        await KnowledgeClient([source], await runs.run(recording=False)).query(["q"], 2)
+    late = recorded_source(source_description(ModelSource(ScriptedModel(replies("x")))), limit="seconds")
     with pytest.raises(BudgetExceeded):
         await KnowledgeClient([late], await runs.run(recording=False)).query(["q"], 2)
 
 
-async def test_a_brain_that_is_not_known_to_be_a_model_replays_without_charges(runs):
-    brain = ModelSource(ScriptedModel(replies("one\ntwo")))
-    rows = await KnowledgeClient([brain], await runs.run()).query(["q"], 2)
+async def test_a_source_that_is_not_known_to_be_a_model_replays_without_charges(runs):
+    source = ModelSource(ScriptedModel(replies("one\ntwo")))
+    rows = await KnowledgeClient([source], await runs.run()).query(["q"], 2)
     run = await runs.run(recording=False)
-    stands = RecordedSource(brain.name, brain.kind, brain.identity)
+    stands = RecordedSource(source.name, source.kind, source.identity)
     assert await KnowledgeClient([stands], run).query(["q"], 2) == rows
     assert run.ledger.usage().model_calls == 0
 
 
-async def test_what_is_noted_stands_for_any_brain(tmp_path):
+async def test_what_is_noted_stands_for_any_source(tmp_path):
     pytest.importorskip("bm25s")
     (tmp_path / "a.txt").write_text("text")
-    for brain in (
+    for source in (
         ScriptedKnowledgeSource({}),
         await DirectorySource.load(tmp_path),
         ModelSource(ScriptedModel(replies("x"))),
     ):
-        stands = recorded_source(source_description(brain))
-        assert (stands.name, stands.kind, stands.identity) == (brain.name, brain.kind, brain.identity)
-        assert isinstance(stands, ModelSource if brain.kind == "model" else RecordedSource)
+        stands = recorded_source(source_description(source))
+        assert (stands.name, stands.kind, stands.identity) == (source.name, source.kind, source.identity)
+        assert isinstance(stands, ModelSource if source.kind == "model" else RecordedSource)

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.reasoning.retrieval.protocol import Snippet
 from reason.reasoning.retrieval.quoting import CLOSING, OPENING, quote_line, quote_snippets
-from reason.reasoning.retrieval.sources.protocol import Snippet
 
 # What tokenizers of many families read as control tokens.
 CONTROL = [
@@ -42,7 +42,7 @@ DISGUISED = [
 def tokenizers(smollm2_files):
     """The default model's tokenizer, and the same one with the control tokens of all the others."""
     library = pytest.importorskip("tokenizers")
-    own, widened = (library.Tokenizer.from_file(str(smollm2_files.folder / "tokenizer.json")) for _ in range(2))
+    own, widened = (library.Tokenizer.from_file(str(smollm2_files.directory / "tokenizer.json")) for _ in range(2))
     assert widened.add_special_tokens(CONTROL) > 30
     return [(t, set(t.get_added_tokens_decoder())) for t in (own, widened)]
 

@@ -17,8 +17,9 @@ from reason.reasoning.retrieval import bm25, vector_index
 from reason.reasoning.retrieval.index import builder, shards
 from reason.reasoning.retrieval.index.builder import add_to_index, build_index, index_progress
 from reason.reasoning.retrieval.index.saved_index import load_index, summarize_index
-from reason.reasoning.retrieval.passages import ChunkOptions, Passage, read_passages
-from reason.reasoning.retrieval.retriever import HybridRetriever, Retriever
+from reason.reasoning.retrieval.passages import ChunkOptions, read_passages
+from reason.reasoning.retrieval.protocol import Passage, Retriever
+from reason.reasoning.retrieval.retriever import HybridRetriever
 from support.word_vectors import WordVectors
 
 pytest.importorskip("faiss")
@@ -90,7 +91,9 @@ async def in_memory(passages: Sequence[Passage], embedding: Any = None, k: int =
 async def test_it_answers_as_search_in_memory_does(documents: Path, tmp_path: Path, vectors: bool) -> None:
     model = Counted() if vectors else None
     told: list[str] = []
-    built = await build_index(tmp_path / "i", [documents], model, progress=lambda stage, done, total: told.append(stage))
+    built = await build_index(
+        tmp_path / "i", [documents], model, progress=lambda stage, done, total: told.append(stage)
+    )
     assert (built.manifest.num_passages, built.manifest.num_documents) == (151, 2)
     assert built.changes.new == ["docs/note.md", "docs/rows.jsonl"]
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
@@ -115,9 +118,7 @@ async def test_bm25_by_streaming_is_that_of_bm25s(tmp_path: Path) -> None:
         rows = [(i, texts[i]) for i in range(counts.end, stop)]
         bm25.append_word_counts(counts, stop, rows)
     (tmp_path / "words").mkdir()
-    assert bm25.write_bm25_index(
-        ArrayShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None
-    )
+    assert bm25.write_bm25_index(ArrayShards(tmp_path / "counts", ".npz"), live, tmp_path / "words", lambda d, n: None)
     ours = bm25s.BM25.load(tmp_path / "words", mmap=True)
     theirs = bm25s.BM25(k1=K1, b=B, method="lucene")
     theirs.index([split_words(texts[i]) for i in live], show_progress=False)
@@ -239,7 +240,11 @@ async def test_removed_files_are_reported_and_taken_out_on_request(documents: Pa
     kept = await add_to_index(tmp_path / "i", [documents], model)
     assert (kept.changes.missing, kept.changes.removed, kept.manifest.num_documents) == (["docs/note.md"], False, 2)
     pruned = await add_to_index(tmp_path / "i", [documents], model, prune=True)
-    assert (pruned.changes.missing, pruned.changes.removed, pruned.manifest.num_documents) == (["docs/note.md"], True, 1)
+    assert (pruned.changes.missing, pruned.changes.removed, pruned.manifest.num_documents) == (
+        ["docs/note.md"],
+        True,
+        1,
+    )
     assert await asked(tmp_path / "i", model) == await in_memory(read_passages([documents]).passages, model)
     # what is elsewhere is no concern of an addition, but of a build
     (tmp_path / "other.txt").write_text("Other words.")

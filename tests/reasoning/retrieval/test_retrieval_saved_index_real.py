@@ -10,7 +10,8 @@ from reason.core.errors import BackendUnavailable
 from reason.core.settings import load_settings
 from reason.reasoning.retrieval.index.builder import add_to_index, build_index
 from reason.reasoning.retrieval.index.saved_index import load_index
-from reason.serving.encoders.protocols import EmbeddingModel, load_embedding_model
+from reason.serving.encoders.factory import load_embedding_model
+from reason.serving.encoders.protocols import EmbeddingModel
 
 pytestmark = pytest.mark.real
 

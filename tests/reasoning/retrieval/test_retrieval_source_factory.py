@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from reason.core.errors import BackendUnavailable, DataError, ReasonError, UnknownName, UserError
 from reason.core.settings import Settings
+from reason.reasoning.retrieval.protocol import KnowledgeSource, Snippet
 from reason.reasoning.retrieval.sources import factory as opening
 from reason.reasoning.retrieval.sources.directory import DirectoryOptions, DirectorySource
 from reason.reasoning.retrieval.sources.factory import create_knowledge_source
@@ -12,7 +13,6 @@ from reason.reasoning.retrieval.sources.faiss import FaissSource, save_faiss_sou
 from reason.reasoning.retrieval.sources.function import FunctionSource
 from reason.reasoning.retrieval.sources.http import HttpSource
 from reason.reasoning.retrieval.sources.model import ModelSource
-from reason.reasoning.retrieval.sources.protocol import KnowledgeSource, Snippet
 from support.knowledge_sources import ScriptedKnowledgeSource, WordEmbedding
 from support.scripted_model import ScriptedModel, replies
 
@@ -52,7 +52,7 @@ def models(monkeypatch):
 
 
 @pytest.mark.parametrize("asked", ["docs", "docs/", "folder:docs", "./docs", "path"])
-async def test_folders(docs, settings, models, asked):
+async def test_directorys(docs, settings, models, asked):
     told = []
     brain = await create_knowledge_source(
         docs if asked == "path" else asked,
@@ -135,7 +135,7 @@ async def test_services_and_models(settings, models):
     assert not brain.model.closed
 
 
-async def test_brains_and_callables(settings):
+async def test_sources_and_callables(settings):
     own = ScriptedKnowledgeSource({})
     assert await create_knowledge_source(own, settings) is own
     brain = await create_knowledge_source(lambda text, k: ["x"], settings)
@@ -175,7 +175,7 @@ async def test_wrong_strings_name_the_input_and_the_remedy(docs, settings, model
     assert "pw" not in str(raised.value)
 
 
-async def test_a_folder_with_a_colon_in_its_name_is_a_folder(tmp_path, settings, models, monkeypatch):
+async def test_a_directory_with_a_colon_in_its_name_is_a_directory(tmp_path, settings, models, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a:b").mkdir()
     (tmp_path / "a:b" / "x.txt").write_text("text")

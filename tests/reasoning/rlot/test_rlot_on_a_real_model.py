@@ -25,7 +25,7 @@ def settings(tmp_path, smollm2_files):
     return Settings(
         model="local/smollm2-135m",
         store=tmp_path / "runs.sqlite3",
-        cache_dir=smollm2_files.folder.parent.parent,
+        cache_dir=smollm2_files.directory.parent.parent,
         seed=1,
         local=LocalSettings(threads=1),
     )

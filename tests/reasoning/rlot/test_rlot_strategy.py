@@ -102,7 +102,7 @@ async def test_what_a_solution_shows(store, navigator):
     (end,) = runs.notes("navigated")
     assert end == {"vote": 0, **{name: made.notes[name] for name in end if name != "vote"}}
     assert all(StrategyNote.model_validate_json(e.model_dump_json()) for e in runs.sink.of_type("strategy.note"))
-    assert [e.answer for e in runs.sink.of_type("candidate.found")] == ["7"]
+    assert [e.answer for e in runs.sink.of_type("candidate.added")] == ["7"]
 
 
 async def test_an_answer_that_cannot_be_read_is_none_though_a_step_states_one(store, navigator):

@@ -84,7 +84,7 @@ async def test_vectors_are_in_order_and_of_length_one():
 def test_nothing_is_embedded_twice_while_it_is_remembered(calls, batch, vectors):
     async def check():
         source = Counting()
-        model = CachedEmbedding(source, batch_texts=batch, remembered_bytes=vectors * 12)
+        model = CachedEmbedding(source, batch_texts=batch, cache_bytes=vectors * 12)
         everything = CachedEmbedding(lasting := Counting(), batch_texts=batch)
         for texts in calls:
             expected = [[len(t), t.count("a"), 1] for t in texts]
@@ -98,7 +98,7 @@ def test_nothing_is_embedded_twice_while_it_is_remembered(calls, batch, vectors)
 
 async def test_the_least_lately_used_gives_way():
     source = Counting()
-    model = CachedEmbedding(source, batch_texts=1, remembered_bytes=2 * 12)
+    model = CachedEmbedding(source, batch_texts=1, cache_bytes=2 * 12)
     for text in ("a", "b", "a", "c", "a", "b"):
         await model.embed([text])
     assert source.seen == ["a", "b", "c", "b"]
@@ -117,7 +117,7 @@ async def test_prompts_make_another_text():
 async def test_calls_at_the_same_time_share_what_is_under_way():
     gate = asyncio.Event()
     source = Counting(pause=gate.wait)
-    model = CachedEmbedding(source, remembered_bytes=0)  # even if nothing is remembered
+    model = CachedEmbedding(source, cache_bytes=0)  # even if nothing is remembered
     first = asyncio.create_task(model.embed(["a", "b"], unit=False))
     second = asyncio.create_task(model.embed(["b", "c"], unit=False))
     await asyncio.sleep(0.01)

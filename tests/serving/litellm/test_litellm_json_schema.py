@@ -74,11 +74,11 @@ async def test_what_does_not_go_with_a_schema_is_refused_before_anything_is_sent
             await model.generate([asked()])
         assert server.requests == []
     async with opened(provider="openai", schemas=True) as (server, model):
-        with pytest.raises(CapabilityMissing, match="top_logprobs beside json_schema"):
+        with pytest.raises(CapabilityMissing, match="top_logprobs with json_schema"):
             await model.generate([asked(top_logprobs=2)])
         able = model.capabilities.model_copy(update={"prefix": True})
         model._can = able
-        with pytest.raises(CapabilityMissing, match="prefix beside json_schema"):
+        with pytest.raises(CapabilityMissing, match="prefix with json_schema"):
             await model.generate([asked(ASK.with_prefix("{"))])
         assert server.requests == []
 

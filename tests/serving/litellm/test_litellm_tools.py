@@ -158,7 +158,7 @@ async def test_a_server_that_shows_no_tools_is_found_out(how: dict[str, bool]) -
 
 async def test_tools_cannot_be_sent_as_tokens() -> None:
     async with opened() as (_, model):
-        with pytest.raises(CapabilityMissing, match="tools beside raw tokens"):
+        with pytest.raises(CapabilityMissing, match="tools with raw tokens"):
             await model.generate([ask(ASKED.with_prefix((87,)))])
         assert len(await model.ids_of(ASKED)) > len(await model.ids_of(Prompt.user("Is it warm in Rome?")))
 

@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_tokenizer(directory: Path) -> None:
     """A byte-level tokenizer: special tokens 0-2, then the 256 bytes."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -60,21 +60,21 @@ def write_tokenizer(folder: Path) -> None:
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     fast.decoder = decoders.ByteLevel()
     fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    fast.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": "<|start|>"}))
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    fast.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": "<|start|>"}))
+    (directory / "chat_template.jinja").write_text(TEMPLATE)
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Makes the folder of a tiny random model of a variant, once for each."""
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes the directory of a tiny random model of a variant, once for each."""
     made: dict[str, Path] = {}
 
     def make(variant: str) -> Path:
         if variant not in made:
             from transformers import AutoConfig, AutoModelForCausalLM
 
-            folder = tmp_path_factory.mktemp(variant)
+            directory = tmp_path_factory.mktemp(variant)
             settings = SIZES | VARIANTS[variant]
             torch.manual_seed(7)
             config = AutoConfig.for_model(**settings)
@@ -82,20 +82,20 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
             for name, parameter in model.named_parameters():
                 if "norm" in name or name.endswith("bias"):
                     torch.nn.init.normal_(parameter, mean=0.0 if name.endswith("bias") else 1.0, std=0.2)
-            model.save_pretrained(folder)
-            write_tokenizer(folder)
-            made[variant] = folder
+            model.save_pretrained(directory)
+            write_tokenizer(directory)
+            made[variant] = directory
         return made[variant]
 
     return make
 
 
 @pytest.fixture(scope="session")
-def tiny_files(tiny_folder: Callable[[str], Path]) -> Callable[[str], ModelFiles]:
+def tiny_files(tiny_directory: Callable[[str], Path]) -> Callable[[str], ModelFiles]:
     """Makes `ModelFiles` of a tiny variant."""
 
     def make(variant: str) -> ModelFiles:
-        return ModelFiles(f"local/{variant}", tiny_folder(variant), f"tiny-{variant}", "")
+        return ModelFiles(f"local/{variant}", tiny_directory(variant), f"tiny-{variant}", "")
 
     return make
 

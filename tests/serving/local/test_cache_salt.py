@@ -43,8 +43,8 @@ async def test_scores_and_distributions_keep_to_the_salt_too(tiny: LocalModel) -
     assert other.usage.cached_tokens == 0
     assert own.usage.cached_tokens >= FULL - 1
     assert own.logprobs == other.logprobs
-    third, first, nobody = await tiny.next_token([PROMPT.with_cache_salt(salt) for salt in ("third", "acme", "")])
-    assert [t.usage.cached_tokens for t in (third, first, nobody)] == [0, FULL, 0]
+    third, first, none_of_them = await tiny.next_token([PROMPT.with_cache_salt(salt) for salt in ("third", "acme", "")])
+    assert [t.usage.cached_tokens for t in (third, first, none_of_them)] == [0, FULL, 0]
     assert third.logprobs == first.logprobs
 
 
@@ -60,7 +60,7 @@ async def test_a_sample_that_was_paused_is_computed_again_from_its_own_tenants_t
     # room for one of two tenants' samples: each is paused for the other's sake and computed again
     model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=1 << 19)
     try:
-        alone = [
+        single = [
             [c.text for c in samples]
             for samples in [
                 (
@@ -71,15 +71,15 @@ async def test_a_sample_that_was_paused_is_computed_again_from_its_own_tenants_t
                 for s in ("acme", "other")
             ]
         ]
-        asked = [
+        requested = [
             request(Prompt(text=TEXT).with_cache_salt(s), max_tokens=150, n=2, temperature=1.0)
             for s in ("acme", "other")
         ]
-        both = await asyncio.gather(*(model.generate([r]) for r in asked))
+        both = await asyncio.gather(*(model.generate([r]) for r in requested))
     finally:
         await model.aclose()
     assert all(c.ok for [samples] in both for c in samples)
-    assert [[c.text for c in samples] for [samples] in both] == alone
+    assert [[c.text for c in samples] for [samples] in both] == single
 
 
 @pytest.fixture

@@ -61,9 +61,9 @@ async def test_greedy_tokens_are_the_best_of_the_mix(tiny: LocalModel) -> None:
 async def test_a_missing_partner_changes_nothing(tiny: LocalModel) -> None:
     [member, _] = pair()
     plain = member.model_copy(update={"sampling": member.sampling.model_copy(update={"logits_processors": ()})})
-    [[alone]] = await tiny.generate([member])
+    [[single]] = await tiny.generate([member])
     [[without]] = await tiny.generate([plain])
-    assert (alone.token_ids, alone.extras) == (without.token_ids, {})
+    assert (single.token_ids, single.extras) == (without.token_ids, {})
 
 
 async def test_pairs_of_the_same_name_in_other_calls_do_not_meet(tiny: LocalModel) -> None:

@@ -102,9 +102,9 @@ async def test_it_writes_and_measures_what_it_does_on_the_cpu(tiny_files: Files,
             ask(TEXTS[1], temperature=0, top_logprobs=4),
             ask(TEXTS[2], temperature=0.8, top_p=0.9, top_k=40, logits_processors=hooks),
         ]
-        told, expected = await there.generate(requests), await mine.generate(requests)
-        same(told, expected)
-        for (a,), (b,) in zip(told[-2:], expected[-2:], strict=True):
+        reported, expected = await there.generate(requests), await mine.generate(requests)
+        same(reported, expected)
+        for (a,), (b,) in zip(reported[-2:], expected[-2:], strict=True):
             assert a.top_logprobs is None or [t.token_id for p in a.top_logprobs for t in p] == [
                 t.token_id for p in b.top_logprobs or () for t in p
             ]
@@ -143,16 +143,16 @@ async def test_prefixes_are_kept_and_come_back(tmp_path: Path, tiny_files: Files
     plain = here(files)
     expected = await plain.generate([request])
     await plain.aclose()
-    place = PrefixStorage(tmp_path, 1 << 20)
-    first = elsewhere(files, prefixes=place)
+    position = PrefixStorage(tmp_path, 1 << 20)
+    first = elsewhere(files, prefixes=position)
     saved = (await first.kv_store.save("p", prompt)).saved
     await first.aclose()
-    second = elsewhere(files, prefixes=place)
+    second = elsewhere(files, prefixes=position)
     try:
         await second.kv_store.restore("p")
-        told = await second.generate([request])
-        assert told[0][0].usage.cached_tokens == len(saved.token_ids) - 1
-        same(told, expected)
+        reported = await second.generate([request])
+        assert reported[0][0].usage.cached_tokens == len(saved.token_ids) - 1
+        same(reported, expected)
     finally:
         await second.aclose()
 
@@ -176,7 +176,7 @@ async def test_workers_write_what_they_do_on_the_cpu(
 
     async def written(model: LocalModel) -> list[Any]:
         group = await model.start_workers(opening)
-        told: list[Any] = []
+        reported: list[Any] = []
         feeds: tuple[WorkerInput | None, ...] = (
             WorkerInput(text="one"),
             WorkerInput(text="two and"),
@@ -184,17 +184,17 @@ async def test_workers_write_what_they_do_on_the_cpu(
         )
         for number in range(8):
             moves = (1, 0) if number == 5 and layout != "contiguous" else ()
-            drawn = await group.advance(GroupStep(inputs=feeds, moves=moves))
-            told += [d for d in drawn if d is not None]
+            sampled = await group.advance(GroupStep(inputs=feeds, moves=moves))
+            reported += [d for d in sampled if d is not None]
             feeds = tuple(None if number == 2 and w == 1 else WorkerInput(token=7 * number + w + 3) for w in range(3))
         await group.aclose()
-        return told
+        return reported
 
     there, mine = elsewhere(files), here(files)
     try:
-        told, expected = await written(there), await written(mine)
-        assert [d.token for d in told] == [d.token for d in expected]
-        assert [d.logprob for d in told] == pytest.approx([d.logprob for d in expected], abs=NEAR)
+        reported, expected = await written(there), await written(mine)
+        assert [d.token for d in reported] == [d.token for d in expected]
+        assert [d.logprob for d in reported] == pytest.approx([d.logprob for d in expected], abs=NEAR)
     finally:
         await there.aclose()
         await mine.aclose()
@@ -206,10 +206,10 @@ async def test_relevance_is_the_one_of_the_cpu(tiny_files: Files, elsewhere: Ope
     prompt = Prompt(messages=(Message(role="user", content="\n".join(parts)),))
     there, mine = elsewhere(files), here(files)
     try:
-        found, expected = [await m.relevance(prompt, parts, "Boats float.") for m in (there, mine)]
+        actual, expected = [await m.relevance(prompt, parts, "Boats float.") for m in (there, mine)]
         for name in ("relevance", "gradient", "attention"):
-            assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-3, abs=1e-3)
-        assert found.logprob == pytest.approx(expected.logprob, abs=NEAR)
+            assert getattr(actual, name) == pytest.approx(getattr(expected, name), rel=1e-3, abs=1e-3)
+        assert actual.logprob == pytest.approx(expected.logprob, abs=NEAR)
     finally:
         await there.aclose()
         await mine.aclose()

@@ -29,10 +29,10 @@ def forked(decoder: Decoder) -> torch.Tensor:
     with torch.inference_mode():
         log, other = decoder.new_kv_cache(900), decoder.new_kv_cache(64)
         one, apart = log.new_table(), other.new_table()
-        told = [decoder.forward([TokenChunk(log, one, IDS[:256], [0, 255])])]
-        told.append(decoder.forward([TokenChunk(log, one, IDS[256:600], [343])]))
+        reported = [decoder.forward([TokenChunk(log, one, IDS[:256], [0, 255])])]
+        reported.append(decoder.forward([TokenChunk(log, one, IDS[256:600], [343])]))
         two = log.fork(one)
-        told.append(
+        reported.append(
             decoder.forward([TokenChunk(log, one, IDS[600:603], range(3)), TokenChunk(other, apart, IDS[:40], [39])])
         )
         for i in range(4):
@@ -41,8 +41,8 @@ def forked(decoder: Decoder) -> torch.Tensor:
                 TokenChunk(log, two, IDS[620 + i : 621 + i], [0]),
                 TokenChunk(other, apart, IDS[630 + i : 631 + i], [0]),
             ]
-            told.append(decoder.forward(group_by_cache(spans)))
-        return torch.cat(told).cpu()
+            reported.append(decoder.forward(group_by_cache(spans)))
+        return torch.cat(reported).cpu()
 
 
 def shared(decoder: Decoder) -> torch.Tensor:
@@ -52,15 +52,15 @@ def shared(decoder: Decoder) -> torch.Tensor:
         history, header = workspace.add_block(IDS[:300]), workspace.add_block(IDS[300:307])
         steps = [workspace.add_block() for _ in range(3)]
         views = [(history, header, *(s for s in steps if s is not own), own) for own in steps]
-        told = []
+        reported = []
         for number in range(6):
             if number == 3:
                 workspace.move(steps[1], history)
             count = 5 if number in (0, 4) else 1
-            told.append(
+            reported.append(
                 workspace.forward([WorkerChunk(v, IDS[400 + 9 * number + w :][:count]) for w, v in enumerate(views)])
             )
-        return torch.cat(told).cpu()
+        return torch.cat(reported).cpu()
 
 
 @pytest.mark.parametrize("passes", [forked, shared])
@@ -109,8 +109,8 @@ async def test_it_knows_the_capital_of_france(model: LocalModel, smollm2_files: 
     request = Request(
         prompt=Prompt(text="The capital of France is"), sampling=SamplingParams(max_tokens=8, temperature=0)
     )
-    [[told]] = await model.generate([request])
-    assert "Paris" in told.text
+    [[reported]] = await model.generate([request])
+    assert "Paris" in reported.text
 
 
 async def test_a_quotes_what_stands_on_the_page_of_b(model: LocalModel) -> None:

@@ -34,10 +34,10 @@ def test_it_is_the_processor_unless_something_else_is_said(monkeypatch: pytest.M
             load_settings()
 
 
-async def test_the_setting_reaches_the_engine(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+async def test_the_setting_reaches_the_engine(tmp_path: Path, tiny_directory: Callable[[str], Path]) -> None:
     settings = Settings(cache_dir=tmp_path, local={"device": NOWHERE})
     with pytest.raises(BackendUnavailable, match=rf"local\.device = '{NOWHERE}'"):
-        await load_model(f"local/{tiny_folder('llama')}", settings)
+        await load_model(f"local/{tiny_directory('llama')}", settings)
 
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,16 +106,16 @@ def test_number_format_and_cache_follow_the_device(monkeypatch: pytest.MonkeyPat
     assert [default_kv_bytes(device) for device in free] == [2 << 30, 64 << 20]
 
 
-def test_four_bits_are_the_processors_alone(tiny_folder: Callable[[str], Path]) -> None:
+def test_four_bits_are_the_processors_alone(tiny_directory: Callable[[str], Path]) -> None:
     with pytest.raises(CapabilityMissing, match="int4") as caught:
-        Decoder.load(tiny_folder("llama"), "int4", PRETENDED)
+        Decoder.load(tiny_directory("llama"), "int4", PRETENDED)
     assert "weight_format='bf16'" in caught.value.hint
 
 
 @pytest.mark.parametrize("weight_format", ["fp32", "bf16"])
-def test_nothing_of_a_model_stays_behind(tiny_folder: Callable[[str], Path], weight_format: str) -> None:
+def test_nothing_of_a_model_stays_behind(tiny_directory: Callable[[str], Path], weight_format: str) -> None:
     with pretending(), torch.inference_mode():
-        decoder = Decoder.load(tiny_folder("qwen2"), weight_format, PRETENDED)  # type: ignore[arg-type]
+        decoder = Decoder.load(tiny_directory("qwen2"), weight_format, PRETENDED)  # type: ignore[arg-type]
         assert decoder.device == PRETENDED
         assert all(
             brought(kv).shape[2] == 64 for log in (decoder.new_kv_cache(10), decoder.new_block()) for kv in log.kv
@@ -131,7 +131,7 @@ def test_nothing_of_a_model_stays_behind(tiny_folder: Callable[[str], Path], wei
 
 
 def test_on_the_pretended_device_nothing_mixes() -> None:
-    """What the tests of this folder rely on: it refuses what a GPU would refuse, and computes the rest."""
+    """What the tests of this directory rely on: it refuses what a GPU would refuse, and computes the rest."""
     with pretending(), torch.inference_mode():
         there, here = torch.full((2, 3), 2.0, device=PRETENDED), torch.ones(2, 3)
         for mixed in (

@@ -23,8 +23,8 @@ def uncollected() -> Iterator[None]:
 
 def held() -> int:
     """Bytes of all tensors that Python knows."""
-    found = [o for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter)]
-    return sum(t.numel() * t.element_size() for t in found)
+    actual = [o for o in gc.get_objects() if type(o) in (torch.Tensor, torch.nn.Parameter)]
+    return sum(t.numel() * t.element_size() for t in actual)
 
 
 @pytest.mark.parametrize("variant", ["llama", "gpt_neox"])

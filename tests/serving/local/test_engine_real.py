@@ -106,10 +106,10 @@ async def errors(model: LocalModel, hf: Any, theirs: Any) -> tuple[torch.Tensor,
 
 async def test_greedy_tokens_are_the_likeliest_ones_of_transformers_on_fifty_prompts(fp32: LocalModel, hf: Any) -> None:
     """One forward pass over prompt and tokens: if each is the likeliest after those before, they are greedy ones."""
-    found = [r[0] for r in await fp32.generate([greedy(p) for p in PROMPTS])]
-    assert len(found) == 50
+    actual = [r[0] for r in await fp32.generate([greedy(p) for p in PROMPTS])]
+    assert len(actual) == 50
     worst = 0.0
-    for prompt, completion in zip(PROMPTS, found, strict=True):
+    for prompt, completion in zip(PROMPTS, actual, strict=True):
         ids = fp32._tokenizer.prompt_ids(prompt)
         reference = logprobs_of(hf, [*ids, *completion.token_ids])[len(ids) - 1 : -1]
         assert list(completion.token_ids) == reference.argmax(-1).tolist()
@@ -140,16 +140,16 @@ async def test_a_batch_of_mixed_lengths_is_each_alone(fp32: LocalModel) -> None:
         for i, p in enumerate(PROMPTS[:6])
     ]
     batch = [r[0] for r in await fp32.generate(requests)]
-    alone = [(await fp32.generate([r]))[0][0] for r in requests]
-    assert [c.token_ids for c in batch] == [c.token_ids for c in alone]
+    single = [(await fp32.generate([r]))[0][0] for r in requests]
+    assert [c.token_ids for c in batch] == [c.token_ids for c in single]
 
 
 async def test_bf16_seeds_hold_when_repeated_and_in_company(bf16: LocalModel) -> None:
     request = Request(prompt=PROMPTS[7], sampling=SamplingParams(temperature=1.0, seed=11, n=4, max_tokens=40))
-    (whole,) = await bf16.generate([request])
+    (complete,) = await bf16.generate([request])
     (again,) = await bf16.generate([request])
     crowd = await bf16.generate([request, *(greedy(p, 30) for p in PROMPTS[10:16])])
-    texts = [c.text for c in whole]
+    texts = [c.text for c in complete]
     assert len(set(texts)) == 4
     assert [c.text for c in again] == texts
     assert [c.text for c in crowd[0]] == texts
@@ -175,8 +175,8 @@ async def test_scores_are_teacher_forced_logprobs(fp32: LocalModel, hf: Any) -> 
 
 
 async def test_entropy_is_exact(fp32: LocalModel, hf: Any) -> None:
-    found = await fp32.next_token(PROMPTS[:5], top=3)
-    for prompt, next_token in zip(PROMPTS, found, strict=False):
+    actual = await fp32.next_token(PROMPTS[:5], top=3)
+    for prompt, next_token in zip(PROMPTS, actual, strict=False):
         last = logprobs_of(hf, fp32._tokenizer.prompt_ids(prompt))[-1].double()
         assert next_token.entropy == pytest.approx(float(-(last.exp() * last).sum()), abs=1e-3)
         assert list(next_token.token_ids) == last.topk(3).indices.tolist()
@@ -203,9 +203,9 @@ async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles,
     model = LocalModel.load(smollm2_files, weight_format="int4", threads=1)
     try:
         assert model.identity == f"{smollm2_files.fingerprint}+int4"
-        found: list[Completion] = [r[0] for r in await model.generate([greedy(p, 1) for p in PROMPTS])]
+        actual: list[Completion] = [r[0] for r in await model.generate([greedy(p, 1) for p in PROMPTS])]
         agree = 0
-        for prompt, completion in zip(PROMPTS, found, strict=True):
+        for prompt, completion in zip(PROMPTS, actual, strict=True):
             exact = logprobs_of(hf, model._tokenizer.prompt_ids(prompt))[-1]
             first, said = exact.max(), exact[completion.token_ids[0]]
             assert first - said < 0.5  # another word only where the two are about as likely

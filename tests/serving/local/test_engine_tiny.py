@@ -86,10 +86,10 @@ async def test_logprobs_are_raw_and_right(tiny: LocalModel, tiny_files: Callable
 
 async def test_samples_asked_for_later_are_the_ones_of_the_first_time(tiny: LocalModel) -> None:
     request = ask(n=5, temperature=1.2)
-    (whole,) = await tiny.generate([request])
-    assert len({c.token_ids for c in whole}) == 5
+    (complete,) = await tiny.generate([request])
+    assert len({c.token_ids for c in complete}) == 5
     (some,) = await tiny.generate([request.model_copy(update={"sample_indices": (4, 1)})])
-    assert [c.token_ids for c in some] == [whole[4].token_ids, whole[1].token_ids]
+    assert [c.token_ids for c in some] == [complete[4].token_ids, complete[1].token_ids]
     assert [c.sample_index for c in some] == [4, 1]
     assert [c.usage.prompt_tokens > 0 for c in some] == [True, False]
 
@@ -121,15 +121,15 @@ async def test_requests_of_one_call_that_share_a_prefix_compute_it_once(tiny: Lo
 
 async def test_more_samples_than_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = small(tiny_files("llama"), max_num_seqs=3)
-    most = 0
+    maximum = 0
 
     def listen(chunk: Chunk) -> None:
-        nonlocal most
-        most = max(most, model.num_running)
+        nonlocal maximum
+        maximum = max(maximum, model.num_running)
 
     (samples,) = await model.generate([ask(n=10, temperature=1.5)], listen)
     assert len({c.token_ids for c in samples}) == 10
-    assert most <= 3
+    assert maximum <= 3
     await model.aclose()
 
 
@@ -218,30 +218,30 @@ async def test_a_greedy_sample_scores_as_greedy(tiny: LocalModel) -> None:
 
 async def test_next_token_is_exact(tiny: LocalModel, tiny_files: Callable[[str], ModelFiles]) -> None:
     prompts = [Prompt(text=t) for t in PROMPTS]
-    found = await tiny.next_token(prompts, top=5)
-    for prompt, next_token in zip(prompts, found, strict=True):
+    actual = await tiny.next_token(prompts, top=5)
+    for prompt, next_token in zip(prompts, actual, strict=True):
         last = reference_logprobs(tiny_files("llama"), tiny._tokenizer.prompt_ids(prompt))[-1].double()
         assert next_token.support == "full"
         assert list(next_token.token_ids) == last.topk(5).indices.tolist()
         assert next_token.logprobs == pytest.approx(last.topk(5).values.tolist(), abs=1e-4)
         assert next_token.entropy == pytest.approx(float(-(last.exp() * last).sum()), abs=1e-4)
-    whole = (await tiny.next_token([prompts[0]], top=10_000))[0]
-    assert math.fsum(math.exp(lp) for lp in whole.logprobs) == pytest.approx(1, abs=1e-5)
+    complete = (await tiny.next_token([prompts[0]], top=10_000))[0]
+    assert math.fsum(math.exp(lp) for lp in complete.logprobs) == pytest.approx(1, abs=1e-5)
 
 
 async def test_prefixes_continue_exactly(tiny: LocalModel) -> None:
     prompt = Prompt.user("hello", system="be brief")
-    whole = await one(
+    complete = await one(
         tiny, Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=10, ignore_eos=True))
     )
     rest = await one(
         tiny,
         Request(
-            prompt=prompt.with_prefix(whole.token_ids[:4]),
+            prompt=prompt.with_prefix(complete.token_ids[:4]),
             sampling=SamplingParams(temperature=0, max_tokens=6, ignore_eos=True),
         ),
     )
-    assert rest.token_ids == whole.token_ids[4:]
+    assert rest.token_ids == complete.token_ids[4:]
     assert tiny.count_tokens(prompt.with_prefix("abc")) == tiny.count_tokens(prompt) + 3
 
 
@@ -326,8 +326,8 @@ async def test_samples_wait_for_room_and_come_out_the_same(tiny_files: Callable[
     request = ask("p" * 100, n=8, temperature=1.2, max_tokens=150)
     roomy, tight = small(tiny_files("llama")), small(tiny_files("llama"), kv_cache_bytes=520 * column)
     (expected,) = await roomy.generate([request])
-    (found,) = await tight.generate([request])
-    assert [c.token_ids for c in found] == [c.token_ids for c in expected]
+    (actual,) = await tight.generate([request])
+    assert [c.token_ids for c in actual] == [c.token_ids for c in expected]
     assert tight.cache_bytes <= 520 * column
     for model in (roomy, tight):
         await model.aclose()
@@ -378,10 +378,10 @@ async def test_a_listener_that_raises_ends_its_call_and_no_other(tiny: LocalMode
         raise ValueError("my own fault")
 
     alone = await one(tiny, ask("other"))
-    failed, beside = await asyncio.gather(
+    failed, neighbour = await asyncio.gather(
         tiny.generate([ask(max_tokens=900)], bad), one(tiny, ask("other")), return_exceptions=True
     )
     assert repr(failed) == "ValueError('my own fault')"
-    assert isinstance(beside, Completion)
-    assert beside.token_ids == alone.token_ids
+    assert isinstance(neighbour, Completion)
+    assert neighbour.token_ids == alone.token_ids
     await idle(tiny)

@@ -25,10 +25,10 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def reference(folder: Path, ids: Sequence[int]) -> torch.Tensor:
+def reference(directory: Path, ids: Sequence[int]) -> torch.Tensor:
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
     with torch.inference_mode():
         return model(torch.tensor([list(ids)])).logits[0]
 
@@ -77,21 +77,21 @@ def forked(forward: CausalLM) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def test_logits_equal_those_of_transformers(
     variant: str,
     tiny_files: Callable,
-    tiny_folder: Callable[[str], Path],  # type: ignore[type-arg]
+    tiny_directory: Callable[[str], Path],  # type: ignore[type-arg]
 ) -> None:
     forward = load(tiny_files, variant)
     assert isinstance(forward, TransformersModel if variant in ("gpt_neox", "gemma") else Decoder)
     one, two, other = forked(forward)
-    folder = tiny_folder(variant)
-    torch.testing.assert_close(one, reference(folder, FIRST[:51]), atol=1e-3, rtol=1e-4)
-    torch.testing.assert_close(two, reference(folder, SECOND[:70])[40:], atol=1e-3, rtol=1e-4)
-    torch.testing.assert_close(other, reference(folder, OTHER), atol=1e-3, rtol=1e-4)
+    directory = tiny_directory(variant)
+    torch.testing.assert_close(one, reference(directory, FIRST[:51]), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(two, reference(directory, SECOND[:70])[40:], atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(other, reference(directory, OTHER), atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["llama", "gemma"])
-def test_bf16_is_near(variant: str, tiny_files: Callable, tiny_folder: Callable[[str], Path]) -> None:  # type: ignore[type-arg]
+def test_bf16_is_near(variant: str, tiny_files: Callable, tiny_directory: Callable[[str], Path]) -> None:  # type: ignore[type-arg]
     one, _, _ = forked(load(tiny_files, variant, "bf16"))
-    expected = reference(tiny_folder(variant), FIRST[:51])
+    expected = reference(tiny_directory(variant), FIRST[:51])
     assert (one - expected).abs().mean() < 0.1 * expected.abs().mean()
 
 
@@ -120,9 +120,9 @@ def test_a_row_of_a_product_has_the_same_bits_whatever_is_beside_it(dtype: torch
     torch.manual_seed(0)
     linear = PackedLinear(torch.randn(192, 160).to(dtype))
     x = torch.randn(64, 160).to(dtype)
-    whole = linear(x)
+    complete = linear(x)
     for rows in (1, 2, 3, 8, 16, 17):
-        assert torch.equal(linear(x[:rows]), whole[:rows])
+        assert torch.equal(linear(x[:rows]), complete[:rows])
 
 
 def test_int4_multiplies_by_weights_rounded_to_sixteen_levels() -> None:
@@ -152,10 +152,12 @@ def test_a_family_that_cannot_be_driven_is_refused(tmp_path: Path) -> None:
         TransformersModel.load(tmp_path, "fp32", "local/bloom")
 
 
-def test_variants_that_need_other_arithmetic_are_not_ours(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+def test_variants_that_need_other_arithmetic_are_not_ours(
+    tmp_path: Path, tiny_directory: Callable[[str], Path]
+) -> None:
     import json
 
-    config = json.loads((tiny_folder("llama") / "config.json").read_text())
+    config = json.loads((tiny_directory("llama") / "config.json").read_text())
     for change in (
         {"hidden_act": "gelu"},
         {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}},
@@ -169,10 +171,10 @@ def test_variants_that_need_other_arithmetic_are_not_ours(tmp_path: Path, tiny_f
     assert ModelConfig.is_native(tmp_path)
 
 
-def test_broken_folders_are_data_errors(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+def test_broken_folders_are_data_errors(tmp_path: Path, tiny_directory: Callable[[str], Path]) -> None:
     with pytest.raises(DataError, match="cannot read"):
         ModelConfig.from_directory(tmp_path)
-    (tmp_path / "config.json").write_text((tiny_folder("llama") / "config.json").read_text())
+    (tmp_path / "config.json").write_text((tiny_directory("llama") / "config.json").read_text())
     with pytest.raises(DataError, match="safetensors"):
         Decoder.load(tmp_path, "fp32")
     (tmp_path / "model.safetensors").write_bytes(b"broken")

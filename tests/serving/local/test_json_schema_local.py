@@ -40,7 +40,7 @@ def engine(tiny_files: Callable[[str], ModelFiles]) -> Iterator[LocalModel]:
     asyncio.run(model.aclose())
 
 
-def asked(schema: dict[str, Any] | None = PAIR, prompt: Prompt = ASK, **sampling: Any) -> Request:
+def requested(schema: dict[str, Any] | None = PAIR, prompt: Prompt = ASK, **sampling: Any) -> Request:
     return Request(
         prompt=prompt, sampling=SamplingParams(**{"max_tokens": 120, "seed": 5, "json_schema": schema} | sampling)
     )
@@ -59,7 +59,7 @@ def check_tokens(engine: LocalModel, schema: dict[str, Any], ids: tuple[int, ...
 @pytest.mark.parametrize("temperature", [0, 1.0, 3.0])
 async def test_a_batch_of_samples_satisfies_the_schema(engine: LocalModel, temperature: float) -> None:
     assert engine.capabilities.json_schema
-    [made] = await engine.generate([asked(temperature=temperature, n=6)])
+    [made] = await engine.generate([requested(temperature=temperature, n=6)])
     for completion in made:
         assert (completion.finish_reason, completion.stop_reason) == ("stop", "")
         jsonschema.validate(json.loads(completion.text), PAIR)
@@ -69,20 +69,20 @@ async def test_a_batch_of_samples_satisfies_the_schema(engine: LocalModel, tempe
 
 async def test_requests_with_and_without_schemas_share_a_batch(engine: LocalModel) -> None:
     other = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 2, "maxItems": 4}
-    free = asked(None, temperature=1.0, n=2, max_tokens=20)
-    mixed = await engine.generate([asked(temperature=1.0, n=2), free, asked(other, temperature=1.0, n=2)])
+    free = requested(None, temperature=1.0, n=2, max_tokens=20)
+    mixed = await engine.generate([requested(temperature=1.0, n=2), free, requested(other, temperature=1.0, n=2)])
     jsonschema.validate(json.loads(mixed[0][1].text), PAIR)
     jsonschema.validate(json.loads(mixed[2][1].text), other)
-    [alone] = await engine.generate([free])
-    assert [c.token_ids for c in mixed[1]] == [c.token_ids for c in alone]
-    for beside, by_itself in zip(mixed[1], alone, strict=True):
-        assert beside.logprobs == pytest.approx(by_itself.logprobs, abs=1e-4)
-    [again] = await engine.generate([asked(temperature=1.0, n=2)])
+    [single] = await engine.generate([free])
+    assert [c.token_ids for c in mixed[1]] == [c.token_ids for c in single]
+    for neighbour, by_itself in zip(mixed[1], single, strict=True):
+        assert neighbour.logprobs == pytest.approx(by_itself.logprobs, abs=1e-4)
+    [again] = await engine.generate([requested(temperature=1.0, n=2)])
     assert [c.token_ids for c in again] == [c.token_ids for c in mixed[0]]
 
 
 async def test_log_probabilities_stay_those_of_the_raw_distribution(engine: LocalModel) -> None:
-    [[made]] = await engine.generate([asked(temperature=1.0, top_logprobs=3)])
+    [[made]] = await engine.generate([requested(temperature=1.0, top_logprobs=3)])
     assert made.logprobs is not None
     [scored] = await engine.score(ASK, [made.token_ids])
     assert made.logprobs == pytest.approx(scored.logprobs, abs=1e-4)
@@ -94,18 +94,18 @@ async def test_log_probabilities_stay_those_of_the_raw_distribution(engine: Loca
 
 
 async def test_a_text_that_is_cut_short_says_so(engine: LocalModel) -> None:
-    [[made]] = await engine.generate([asked(max_tokens=9, temperature=0)])
+    [[made]] = await engine.generate([requested(max_tokens=9, temperature=0)])
     assert (made.finish_reason, made.stop_reason, len(made.token_ids)) == ("length", None, 9)
     assert made.text.startswith('{"word": ')
-    whole = len(engine._tokenizer.encode('"ab"'))
-    [[exact]] = await engine.generate([asked({"const": "ab"}, max_tokens=whole)])
+    complete = len(engine._tokenizer.encode('"ab"'))
+    [[exact]] = await engine.generate([requested({"const": "ab"}, max_tokens=complete)])
     assert (exact.finish_reason, exact.text) == ("stop", '"ab"')
-    [[stopped]] = await engine.generate([asked({"const": "abc"}, stop=("b",))])
+    [[stopped]] = await engine.generate([requested({"const": "abc"}, stop=("b",))])
     assert (stopped.finish_reason, stopped.stop_reason, stopped.text) == ("stop", "b", '"a')
 
 
 async def test_a_prefix_stays_outside_the_schema(engine: LocalModel) -> None:
-    [[made]] = await engine.generate([asked(prompt=ASK.with_prefix('So: {"'))])
+    [[made]] = await engine.generate([requested(prompt=ASK.with_prefix('So: {"'))])
     jsonschema.validate(json.loads(made.text), PAIR)
 
 
@@ -113,10 +113,10 @@ async def test_hooks_act_within_the_schema(engine: LocalModel) -> None:
     two = engine._tokenizer.encode("t")
     lean = LogitsProcessorSpec(name="steer", args={"ids": two, "weight": 90.0})
     kinds = {"enum": ["one", "two", "six"]}
-    [made] = await engine.generate([asked(kinds, logits_processors=(lean,), temperature=1.0, n=4)])
+    [made] = await engine.generate([requested(kinds, logits_processors=(lean,), temperature=1.0, n=4)])
     assert {c.text for c in made} == {'"two"'}
     nothing = LogitsProcessorSpec(name="only_tokens", args={"ids": two})
-    [[failed]] = await engine.generate([asked(kinds, logits_processors=(nothing,))])
+    [[failed]] = await engine.generate([requested(kinds, logits_processors=(nothing,))])
     assert failed.failure is not None
     assert "forbid every token" in failed.failure.message
 
@@ -124,7 +124,7 @@ async def test_hooks_act_within_the_schema(engine: LocalModel) -> None:
 async def test_a_schema_that_cannot_be_held_to_stops_the_call_before_any_work(engine: LocalModel) -> None:
     heard: list[object] = []
     with pytest.raises(UserError, match="uniqueItems"):
-        await engine.generate([asked(), asked({"type": "array", "uniqueItems": True})], heard.append)
+        await engine.generate([requested(), requested({"type": "array", "uniqueItems": True})], heard.append)
     assert heard == []
 
 
@@ -136,7 +136,7 @@ async def test_an_engine_whose_tokens_have_no_bytes_says_so(
     try:
         assert not model.capabilities.json_schema
         with pytest.raises(CapabilityMissing, match="json_schema"):
-            await model.generate([asked()])
+            await model.generate([requested()])
     finally:
         await model.aclose()
 
@@ -149,11 +149,11 @@ async def test_samples_that_lost_their_place_go_on_where_they_were(tiny_files: C
     )
     long = {"type": "array", "items": {"enum": ["ab", "cd"]}, "minItems": 9, "maxItems": 9}
     try:
-        [expected] = await roomy.generate([asked(long, n=4, temperature=1.0, max_tokens=100)])
-        [found] = await cramped.generate([asked(long, n=4, temperature=1.0, max_tokens=100)])
+        [expected] = await roomy.generate([requested(long, n=4, temperature=1.0, max_tokens=100)])
+        [actual] = await cramped.generate([requested(long, n=4, temperature=1.0, max_tokens=100)])
         assert cramped._scheduler._running_at_preemption  # there was no room for all of them
-        assert [c.text for c in found] == [c.text for c in expected]
-        for completion in found:
+        assert [c.text for c in actual] == [c.text for c in expected]
+        for completion in actual:
             jsonschema.validate(json.loads(completion.text), long)
     finally:
         await roomy.aclose()
@@ -196,7 +196,7 @@ def larger(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
 @given(schema=st.recursive(LEAVES, larger, max_leaves=5), seed=st.integers(0, 1000))
 @settings(max_examples=12, deadline=None)
 def test_small_schemas_of_all_kinds(engine: LocalModel, schema: dict[str, Any], seed: int) -> None:
-    [made] = asyncio.run(engine.generate([asked(schema, temperature=1.0, n=2, seed=seed, max_tokens=600)]))
+    [made] = asyncio.run(engine.generate([requested(schema, temperature=1.0, n=2, seed=seed, max_tokens=600)]))
     for completion in made:
         assert completion.finish_reason == "stop"
         jsonschema.validate(json.loads(completion.text), schema)

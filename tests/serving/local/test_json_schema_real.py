@@ -109,5 +109,5 @@ async def test_it_is_the_most_likely_allowed_token_each_time(smollm2: LocalModel
 async def test_the_capability_is_measured(smollm2: LocalModel) -> None:
     bench = ModelUnderTest(smollm2)
     await bench.begin()
-    found = await json_schema(bench)
-    assert (found.declared, found.measured, found.state) == (True, True, "ok")
+    actual = await json_schema(bench)
+    assert (actual.declared, actual.measured, actual.state) == (True, True, "ok")

@@ -22,11 +22,11 @@ from reason.serving.model_files.find import ModelFiles
 from reason.serving.local.engine import LocalModel
 from reason.serving.prefix_directory import PrefixStorage
 
-do, root, folder, fingerprint, weight_format = sys.argv[1:]
+do, root, directory, fingerprint, weight_format = sys.argv[1:]
 RULES = Prompt.user("\\n".join(f"{i}. A reader of rule {i} looks at rule {i * 7 % 31} next." for i in range(1, 25)))
 
 async def main():
-    files = ModelFiles("local/smollm2-135m", Path(folder), fingerprint, "")
+    files = ModelFiles("local/smollm2-135m", Path(directory), fingerprint, "")
     model = LocalModel.load(
         files, weight_format=weight_format, threads=1, prefixes=PrefixStorage(Path(root), 1 << 30)
     )
@@ -53,18 +53,18 @@ asyncio.run(main())
 """
 
 
-def told(do: str, root: Path, files: ModelFiles) -> dict[str, Any]:
+def reported(do: str, root: Path, files: ModelFiles) -> dict[str, Any]:
     arguments = [do, str(root), str(files.directory), files.fingerprint, native_format()]
     done = subprocess.run(
         [sys.executable, "-c", PROCESS, *arguments], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    actual: dict[str, Any] = json.loads(done.stdout)
+    return actual
 
 
 def test_a_process_that_restores_says_what_one_without_pins_says(tmp_path: Path, smollm2_files: ModelFiles) -> None:
-    plain, saved, restored = (told(do, tmp_path / "prefixes", smollm2_files) for do in ("plain", "save", "restore"))
+    plain, saved, restored = (reported(do, tmp_path / "prefixes", smollm2_files) for do in ("plain", "save", "restore"))
     count = plain["tokens"]
     assert count > 300
     assert (plain["cached"], plain["pin"]) == (0, None)
@@ -72,6 +72,6 @@ def test_a_process_that_restores_says_what_one_without_pins_says(tmp_path: Path,
     assert (restored["cached"], restored["pin"]) == (count - 1, count)
     width = 2 if native_format() == "bf16" else 4
     assert restored["bytes"] == pytest.approx(count * 30 * 2 * 3 * 64 * width, rel=0.01)
-    for found in (saved, restored):
+    for actual in (saved, restored):
         for what in ("ids", "logprobs", "scored"):
-            assert found[what] == plain[what], what
+            assert actual[what] == plain[what], what

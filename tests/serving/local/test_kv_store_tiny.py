@@ -50,7 +50,7 @@ async def bench(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> Asyn
     await bench.model.aclose()
 
 
-async def reply(model: LocalModel, prompt: Prompt, **more: Any) -> list[Completion]:
+async def response(model: LocalModel, prompt: Prompt, **more: Any) -> list[Completion]:
     sampling = SamplingParams(**({"temperature": 1.0, "n": 3, "seed": 5, "max_tokens": 20} | more))
     [samples] = await model.generate([Request(prompt=prompt, sampling=sampling)])
     return samples
@@ -77,8 +77,8 @@ async def test_every_family_and_format_comes_back_bit_for_bit(
 ) -> None:
     files = tiny_files(variant)
     plain = load(files, tmp_path, weight_format, prefixes=None)
-    cold = await reply(plain, PROMPT)
-    warm = await reply(plain, PROMPT)
+    cold = await response(plain, PROMPT)
+    warm = await response(plain, PROMPT)
     await plain.aclose()
     first = load(files, tmp_path, weight_format)
     saved = (await first.kv_store.save("p", PROMPT)).saved
@@ -87,12 +87,12 @@ async def test_every_family_and_format_comes_back_bit_for_bit(
     await first.aclose()
     second = load(files, tmp_path, weight_format)
     await second.kv_store.restore("p")
-    found = await reply(second, PROMPT)
+    actual = await response(second, PROMPT)
     await second.aclose()
-    assert found[0].usage.cached_tokens == len(saved.token_ids) - 1
+    assert actual[0].usage.cached_tokens == len(saved.token_ids) - 1
     for expected in (warm,) if variant == "gpt_neox" else (warm, cold):  # transformers' modules sum in other orders
-        assert [c.token_ids for c in found] == [c.token_ids for c in expected]
-        assert [c.logprobs for c in found] == [c.logprobs for c in expected]
+        assert [c.token_ids for c in actual] == [c.token_ids for c in expected]
+        assert [c.logprobs for c in actual] == [c.logprobs for c in expected]
 
 
 async def test_number_formats_of_one_model_are_kept_apart(
@@ -204,7 +204,7 @@ async def test_a_cancelled_save_gives_back_what_it_began_to_hold(bench: Bench, m
     assert waiter[0].cancelled()
     monkeypatch.undo()
     assert await bench.store.saved() == []
-    await reply(model, Prompt(text="x"), max_tokens=1)  # the engine has seen to all that came before
+    await response(model, Prompt(text="x"), max_tokens=1)  # the engine has seen to all that came before
     assert model._scheduler.prefix_cache._pinned == []
 
 
@@ -214,7 +214,7 @@ async def test_a_save_that_cannot_be_written_holds_nothing(bench: Bench, monkeyp
     with pytest.raises(OSError, match="28"):
         await bench.store.save("p", PROMPT)
     monkeypatch.undo()
-    await reply(model, Prompt(text="x"), max_tokens=1)
+    await response(model, Prompt(text="x"), max_tokens=1)
     assert model._scheduler.prefix_cache._pinned == []
     assert bench.partial() == []
 

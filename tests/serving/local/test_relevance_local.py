@@ -31,14 +31,14 @@ CLAIM = "Boats float."
 async def test_the_log_probability_is_the_engines(tiny_files: Files, family: str) -> None:
     model = LocalModel.load(tiny_files(family), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     assert isinstance(model, ExplainsTokens)
-    found = await model.relevance(PROMPT, PARTS, CLAIM)
+    actual = await model.relevance(PROMPT, PARTS, CLAIM)
     (scored,) = await model.score(PROMPT, [CLAIM])
     await model.aclose()
-    assert found.logprob == pytest.approx(scored.logprob, abs=2e-4)
-    assert found.tokens == tuple(len(p) for p in PARTS)  # a token is a byte
-    assert len(found.relevance) == len(found.gradient) == len(found.attention) == 3
-    assert 0 < sum(found.attention) < 1
-    assert found.usage.prompt_tokens == model.count_tokens(PROMPT) + len(CLAIM)
+    assert actual.logprob == pytest.approx(scored.logprob, abs=2e-4)
+    assert actual.tokens == tuple(len(p) for p in PARTS)  # a token is a byte
+    assert len(actual.relevance) == len(actual.gradient) == len(actual.attention) == 3
+    assert 0 < sum(actual.attention) < 1
+    assert actual.usage.prompt_tokens == model.count_tokens(PROMPT) + len(CLAIM)
 
 
 @pytest.mark.parametrize("family", OURS)
@@ -72,26 +72,26 @@ def test_relevance_is_that_of_the_rules_written_out(tiny_files: Files, family: s
 
 
 async def test_any_number_format_explains_by_the_checkpoints_own_weights(tiny_files: Files) -> None:
-    found = []
+    actual = []
     for weight_format in ("fp32", "int4"):
         model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
-        found.append(await model.relevance(PROMPT, PARTS, CLAIM))
+        actual.append(await model.relevance(PROMPT, PARTS, CLAIM))
         await model.aclose()
-    assert found[0] == found[1]
+    assert actual[0] == actual[1]
 
 
 async def test_the_engine_goes_on_as_before(tiny: LocalModel) -> None:
     request = Request(prompt=Prompt(text="The quick"), sampling=SamplingParams(max_tokens=24, seed=3, ignore_eos=True))
-    alone = await tiny.generate([request])
-    beside, _ = await asyncio.gather(tiny.generate([request]), tiny.relevance(PROMPT, PARTS, CLAIM))
-    assert [c.token_ids for c in beside[0]] == [c.token_ids for c in alone[0]]
+    single = await tiny.generate([request])
+    neighbour, _ = await asyncio.gather(tiny.generate([request]), tiny.relevance(PROMPT, PARTS, CLAIM))
+    assert [c.token_ids for c in neighbour[0]] == [c.token_ids for c in single[0]]
 
 
 async def test_parts_are_found_in_their_order(tiny: LocalModel) -> None:
     repeated = Prompt(text="one two one two")
-    found = await tiny.relevance(repeated, ["one", "one"], " three")
-    assert found.tokens == (3, 3)
-    assert found.relevance[0] != found.relevance[1]
+    actual = await tiny.relevance(repeated, ["one", "one"], " three")
+    assert actual.tokens == (3, 3)
+    assert actual.relevance[0] != actual.relevance[1]
     with pytest.raises(UserError, match="'one' does not appear"):
         await tiny.relevance(repeated, ["one", "one", "one"], " three")
     with pytest.raises(UserError, match="'four'"):
@@ -137,17 +137,17 @@ async def test_weights_that_are_gone_fail_this_call_alone(tiny: LocalModel, tmp_
 
 def test_a_pass_is_given_up_between_layers(tiny_files: Files) -> None:
     config, weights, placed = opened(tiny_files("llama"))
-    asked = iter([False] * 4 + [True])
+    requested = iter([False] * 4 + [True])
     with pytest.raises(PassCancelled):
-        GradientPass(config, weights, lambda: next(asked)).explain(placed.token_ids, placed.num_continuation)
+        GradientPass(config, weights, lambda: next(requested)).explain(placed.token_ids, placed.num_continuation)
 
 
 @pytest.mark.real
 def test_a_token_across_an_end_belongs_to_the_part_with_more_of_it(smollm2_files: ModelFiles) -> None:
     tokenizer = Tokenizer(smollm2_files.directory, "smollm2")
     text = "Bees hum. Boats float."
-    ids, places = tokenizer.encode_with_offsets(text)
-    assert [text[a:b] for a, b in places] == [tokenizer.decode([i]) for i in ids]
+    ids, positions = tokenizer.encode_with_offsets(text)
+    assert [text[a:b] for a, b in positions] == [tokenizer.decode([i]) for i in ids]
     prompt = Prompt(messages=(Message(role="user", content=text),))
     placed = tokenize_parts(tokenizer, prompt, ["Bees hum.", "Boats float."], "Yes.")
     owned = [

@@ -32,22 +32,22 @@ def test_a_prompt_computed_in_pieces_has_the_bits_of_one_computed_whole(decoder,
         return logits, [kv[:, :, :length] for kv in log.kv]
 
     with torch.inference_mode():
-        whole, columns = computed()
+        complete, columns = computed()
         for cuts in ((length - 1,), (length - 2,), (length - 4,), (20,), (7, 21, length - 1)):
             logits, again = computed(*cuts)
-            assert torch.equal(logits, whole), cuts
+            assert torch.equal(logits, complete), cuts
             assert all(torch.equal(a, b) for a, b in zip(again, columns, strict=True)), cuts
 
 
 async def test_the_same_call_gives_the_same_samples_whatever_was_asked_before(smollm2_files):
     model = LocalModel.load(smollm2_files, weight_format="bf16")
-    asked = Request(
+    requested = Request(
         prompt=Prompt.user("Name a colour."), sampling=SamplingParams(n=8, max_tokens=80, seed=3, ignore_eos=True)
     )
     other = Request(prompt=Prompt.user("Name a large city."), sampling=SamplingParams(n=5, max_tokens=60, seed=4))
-    (first,) = await model.generate([asked])
+    (first,) = await model.generate([requested])
     await model.generate([other])
-    (again,) = await model.generate([asked])
+    (again,) = await model.generate([requested])
     assert again[0].usage.cached_tokens > 0
     assert [c.token_ids for c in again] == [c.token_ids for c in first]
     assert [c.logprobs for c in again] == [c.logprobs for c in first]
@@ -78,5 +78,5 @@ def test_a_token_has_the_same_bits_alone_and_beside_tokens_of_other_logs(decoder
 
     with torch.inference_mode():
         together = decoder.forward(list(prompts()))
-        alone = torch.cat([decoder.forward([span]) for span in prompts()])
-    assert torch.equal(together, alone)
+        single = torch.cat([decoder.forward([span]) for span in prompts()])
+    assert torch.equal(together, single)

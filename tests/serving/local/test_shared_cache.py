@@ -23,15 +23,15 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def decoder(tiny_folder: Callable[[str], Path]) -> Decoder:
-    return Decoder.load(tiny_folder("llama"), "fp32")
+def decoder(tiny_directory: Callable[[str], Path]) -> Decoder:
+    return Decoder.load(tiny_directory("llama"), "fp32")
 
 
 class Twins:
     """The same workers twice: on our blocks, and on the reference's."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.ours, self.theirs = SharedCache(Decoder.load(folder, "fp32")), Reference(folder)
+    def __init__(self, directory: Path, workers: int) -> None:
+        self.ours, self.theirs = SharedCache(Decoder.load(directory, "fp32")), Reference(directory)
         self.pairs: dict[str, tuple[CacheBlock, RawBlock]] = {}
         self.workers = workers
         for name, ids in (("history", PROMPT), ("others", HEADERS[0]), ("own", HEADERS[1])):
@@ -72,11 +72,11 @@ class Twins:
     ("layout", "workers"), [("combined", 2), ("combined", 3), ("interleaved", 2), ("contiguous", 4)]
 )
 def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
-    variant: str, layout: str, workers: int, tiny_folder: Callable[[str], Path]
+    variant: str, layout: str, workers: int, tiny_directory: Callable[[str], Path]
 ) -> None:
     draw = random.Random(workers)
     with torch.inference_mode():
-        twins = Twins(tiny_folder(variant), workers)
+        twins = Twins(tiny_directory(variant), workers)
         inputs: dict[int, Sequence[int]] = {w: [draw.randrange(3, 264) for _ in range(4 + w)] for w in range(workers)}
         for number in range(30):
             ours, theirs = twins.run(inputs, layout)
@@ -153,11 +153,11 @@ def test_the_order_of_workers_in_a_pass_permutes_what_comes_of_it_and_no_more(de
         history = workspace.add_block(PROMPT)
         steps = [workspace.add_block() for _ in range(3)]
         views = [(history, *(s for s in steps if s is not own), own) for own in steps]
-        told: list[torch.Tensor] = []
+        reported: list[torch.Tensor] = []
         for number in range(4):
             logits = workspace.forward([WorkerChunk(views[w], [10 * w + number + 3]) for w in order])
-            told.append(torch.stack([logits[order.index(w)] for w in range(3)]))
-        return told
+            reported.append(torch.stack([logits[order.index(w)] for w in range(3)]))
+        return reported
 
     with torch.inference_mode():
         for mine, other in zip(passes([0, 1, 2]), passes([2, 0, 1]), strict=True):
@@ -205,8 +205,8 @@ def test_a_worker_that_stands_still_writes_nothing_and_changes_nobody(decoder: D
             assert torch.equal(a, c)
 
 
-def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_folder: Callable[[str], Path]) -> None:
-    decoder = Decoder.load(tiny_folder("llama"), "fp32")
+def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_directory: Callable[[str], Path]) -> None:
+    decoder = Decoder.load(tiny_directory("llama"), "fp32")
     decoder._layers = decoder._layers[:1]
 
     def seen(token: int) -> torch.Tensor:
@@ -228,9 +228,9 @@ def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: D
             last = workspace.forward(
                 [WorkerChunk((history, two, one), [number + 3]), WorkerChunk((history, one, two), [number + 40])]
             )
-        anew = SharedCache(decoder)
-        transcript = anew.forward(
-            [WorkerChunk((anew.add_block([*PROMPT, *two.token_ids]), anew.add_block()), one.token_ids)]
+        repeated = SharedCache(decoder)
+        transcript = repeated.forward(
+            [WorkerChunk((repeated.add_block([*PROMPT, *two.token_ids]), repeated.add_block()), one.token_ids)]
         )
         assert not torch.allclose(last[0], transcript[0], atol=1e-3)
 

@@ -23,19 +23,19 @@ TURNS = (
 )
 
 
-def tokenizer(folder: Path, tmp_path: Path, template: str | None, **config: object) -> Tokenizer:
+def tokenizer(directory: Path, tmp_path: Path, template: str | None, **config: object) -> Tokenizer:
     """A tiny tokenizer with a template of its own."""
-    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer.json").write_bytes((directory / "tokenizer.json").read_bytes())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     if template is not None:
         (tmp_path / "chat_template.jinja").write_text(template)
     return Tokenizer(tmp_path, "local/tiny")
 
 
-def test_a_template_is_tried_to_see_what_it_does(tiny_folder, tmp_path: Path) -> None:
-    folder = tiny_folder("llama")
-    assert Tokenizer(folder, "local/tiny").tool_support == ToolSupport()
-    made = tokenizer(folder, tmp_path, TOOL_TEMPLATE)
+def test_a_template_is_tried_to_see_what_it_does(tiny_directory, tmp_path: Path) -> None:
+    directory = tiny_directory("llama")
+    assert Tokenizer(directory, "local/tiny").tool_support == ToolSupport()
+    made = tokenizer(directory, tmp_path, TOOL_TEMPLATE)
     assert made.tool_support == ToolSupport(renders_tools=True, renders_calls=True, uses_tags=True)
     shown = made.render(Prompt(messages=(Message(role="system", content="Be brief."), *TURNS), tools=(WEATHER,)))
     assert json.dumps(WEATHER.as_openai()) in shown
@@ -52,24 +52,24 @@ def test_a_template_is_tried_to_see_what_it_does(tiny_folder, tmp_path: Path) ->
         None,
     ],
 )
-def test_a_template_that_fails_on_tools_shows_none(tiny_folder, tmp_path: Path, template: str | None) -> None:
-    assert not tokenizer(tiny_folder("llama"), tmp_path, template).tool_support.renders_tools
+def test_a_template_that_fails_on_tools_shows_none(tiny_directory, tmp_path: Path, template: str | None) -> None:
+    assert not tokenizer(tiny_directory("llama"), tmp_path, template).tool_support.renders_tools
 
 
-def test_a_template_of_its_own_for_tools_is_used_for_them(tiny_folder, tmp_path: Path) -> None:
+def test_a_template_of_its_own_for_tools_is_used_for_them(tiny_directory, tmp_path: Path) -> None:
     named = [
         {"name": "default", "template": "plain: {{ messages[-1].content }}"},
         {"name": "tool_use", "template": "{{ tools[0].function.name }}: {{ messages[-1].content }}"},
     ]
-    made = tokenizer(tiny_folder("llama"), tmp_path, None, chat_template=named)
+    made = tokenizer(tiny_directory("llama"), tmp_path, None, chat_template=named)
     assert made.tool_support == ToolSupport(renders_tools=True)
     prompt = Prompt.user("hi")
     assert made.render(prompt) == "plain: hi"
     assert made.render(prompt.model_copy(update={"tools": (WEATHER,)})) == "weather: hi"
 
 
-def test_calls_that_a_template_would_drop_are_written_into_the_text(tiny_folder) -> None:
-    made = Tokenizer(tiny_folder("llama"), "local/tiny")
+def test_calls_that_a_template_would_drop_are_written_into_the_text(tiny_directory) -> None:
+    made = Tokenizer(tiny_directory("llama"), "local/tiny")
     assert made.render(Prompt(messages=TURNS)) == (
         "<|start|>user\nIs it warm?<|end|>\n"
         '<|start|>assistant\nI look.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'

@@ -44,7 +44,7 @@ def _vllm() -> None:
 
 @pytest.fixture(scope="session")
 def prefix_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of named prefixes that the engines on SmolLM2 share."""
+    """Directory of named prefixes that the engines on SmolLM2 share."""
     return tmp_path_factory.mktemp("kv") / "prefixes"
 
 
@@ -101,19 +101,19 @@ def make_tiny_vllm(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Cal
         from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
         from transformers import AutoConfig, AutoModelForCausalLM
 
-        folder = tmp_path_factory.mktemp("tiny")
+        directory = tmp_path_factory.mktemp("tiny")
         torch.manual_seed(7)
         config = AutoConfig.for_model(family, **(TINY | more))
-        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(directory)
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         fast = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*SPECIAL, *alphabet])}, merges=[]))
         fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         fast.decoder = decoders.ByteLevel()
         fast.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-        fast.save(str(folder / "tokenizer.json"))
-        (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": "<|start|>"}))
-        (folder / "chat_template.jinja").write_text(TEMPLATE)
-        return ModelFiles(f"local/tiny-{family}", folder, f"tiny-{family}", "")
+        fast.save(str(directory / "tokenizer.json"))
+        (directory / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": "<|start|>"}))
+        (directory / "chat_template.jinja").write_text(TEMPLATE)
+        return ModelFiles(f"local/tiny-{family}", directory, f"tiny-{family}", "")
 
     return make
 

@@ -58,21 +58,21 @@ def top(completion: Completion) -> dict[int, float]:
 async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: Any, smollm2_files: ModelFiles) -> None:
     from reason.serving.local.engine import LocalModel
 
-    theirs = [reply[0] for reply in await model.generate([probed(p) for p in PROMPTS])]
-    found: dict[str, list[Completion]] = {}
+    theirs = [response[0] for response in await model.generate([probed(p) for p in PROMPTS])]
+    actual: dict[str, list[Completion]] = {}
     for weight_format in ("bf16", "fp32"):
         local = LocalModel.load(smollm2_files, weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
         try:
-            found[weight_format] = [reply[0] for reply in await local.generate([probed(p) for p in PROMPTS])]
+            actual[weight_format] = [response[0] for response in await local.generate([probed(p) for p in PROMPTS])]
         finally:
             await local.aclose()
-    for there, here, exact in zip(theirs, found["bf16"], found["fp32"], strict=True):
+    for there, here, exact in zip(theirs, actual["bf16"], actual["fp32"], strict=True):
         wide, five = top(there), list(top(here).items())[:5]
         assert [wide[i] for i, _ in five] == pytest.approx([value for _, value in five], abs=TOLERANCE)
         assert max(wide, key=wide.__getitem__) in dict(five[:2])
         entropy = there.extras["entropy_probe"]["entropy"][0]  # type: ignore[index,call-overload]
-        whole = exact.extras["entropy_probe"]["entropy"][0]  # type: ignore[index,call-overload]
-        assert entropy == pytest.approx(whole, abs=0.1)
+        complete = exact.extras["entropy_probe"]["entropy"][0]  # type: ignore[index,call-overload]
+        assert entropy == pytest.approx(complete, abs=0.1)
 
 
 async def test_the_probe_is_the_entropy_of_the_whole_row_of_the_very_step(model: Any) -> None:
@@ -126,8 +126,8 @@ async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model: Any, tm
                 for child in range(3)
             ]
             parents = [ids for ids in nodes for _ in range(3)]
-            replies = await metered.generate(requests)
-            nodes = [ids + reply[0].token_ids for ids, reply in zip(parents, replies, strict=True)][:2]
+            responses = await metered.generate(requests)
+            nodes = [ids + response[0].token_ids for ids, response in zip(parents, responses, strict=True)][:2]
         await asyncio.sleep(0.2)  # the last step's statistics come right behind its tokens
         usage, since = run.ledger.usage(), model.cache - before
     finally:

@@ -26,7 +26,7 @@ ANIMAL: dict[str, Any] = {
 }
 
 
-def asked(schema: dict[str, Any] | None = ANIMAL, **sampling: Any) -> Request:
+def requested(schema: dict[str, Any] | None = ANIMAL, **sampling: Any) -> Request:
     given = {"temperature": 0.0, "max_tokens": 120, "seed": 2, "json_schema": schema}
     return Request(prompt=ASK, sampling=SamplingParams(**given | sampling))
 
@@ -37,17 +37,17 @@ async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
     from reason.serving.local.engine import LocalModel
 
     assert vllm_model.capabilities.json_schema
-    [[greedy], drawn, [free]] = await vllm_model.generate(
-        [asked(), asked(temperature=1.0, n=4), asked(None, max_tokens=8)]
+    [[greedy], sampled, [free]] = await vllm_model.generate(
+        [requested(), requested(temperature=1.0, n=4), requested(None, max_tokens=8)]
     )
-    for completion in (greedy, *drawn):
+    for completion in (greedy, *sampled):
         assert (completion.finish_reason, completion.stop_reason) == ("stop", "")
         jsonschema.validate(json.loads(completion.text), ANIMAL)
-    assert len({c.text for c in drawn}) > 1
+    assert len({c.text for c in sampled}) > 1
     assert "{" not in free.text
     local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     try:
-        [[here]] = await local.generate([asked()])
+        [[here]] = await local.generate([requested()])
         assert greedy.text == here.text
         # vLLM has the model say the end of text; the embedded engine is done without it
         assert greedy.token_ids[:-1] == here.token_ids
@@ -57,7 +57,7 @@ async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
 
 
 async def test_log_probabilities_stay_those_of_the_raw_distribution(vllm_model: Any) -> None:
-    [[made]] = await vllm_model.generate([asked(temperature=1.0)])
+    [[made]] = await vllm_model.generate([requested(temperature=1.0)])
     [scored] = await vllm_model.score(ASK, [made.token_ids])
     assert made.logprobs == pytest.approx(scored.logprobs, abs=1e-3)
     assert made.logprob < -1
@@ -65,14 +65,14 @@ async def test_log_probabilities_stay_those_of_the_raw_distribution(vllm_model: 
 
 async def test_hooks_act_within_the_schema_and_report(vllm_model: Any) -> None:
     probe = LogitsProcessorSpec(name="entropy_probe")
-    [[made]] = await vllm_model.generate([asked({"enum": ["fox", "owl"]}, logits_processors=(probe,))])
+    [[made]] = await vllm_model.generate([requested({"enum": ["fox", "owl"]}, logits_processors=(probe,))])
     assert made.text in ('"fox"', '"owl"')
     assert len(made.extras["entropy_probe"]["entropy"]) == len(made.token_ids)
     assert set(made.extras) == {"entropy_probe"}
 
 
 async def test_a_text_that_is_cut_short_says_so(vllm_model: Any) -> None:
-    [[made]] = await vllm_model.generate([asked(max_tokens=5)])
+    [[made]] = await vllm_model.generate([requested(max_tokens=5)])
     assert (made.finish_reason, len(made.token_ids)) == ("length", 5)
 
 
@@ -81,10 +81,10 @@ async def test_a_schema_that_cannot_be_held_to_is_refused_and_ends_no_engine(
 ) -> None:
     wrong = {"type": "array", "uniqueItems": True}
     with pytest.raises(UserError, match="uniqueItems"):
-        await vllm_model.generate([asked(wrong)])
+        await vllm_model.generate([requested(wrong)])
     with monkeypatch.context() as patch:  # what the engine itself does with it
         patch.setattr(vllm_model._grammars, "check", lambda schema: None)
-        [[failed], [well]] = await vllm_model.generate([asked(wrong), asked()])
+        [[failed], [well]] = await vllm_model.generate([requested(wrong), requested()])
     assert failed.failure is not None
     assert failed.failure.code == "user_error"
     assert "uniqueItems" in failed.failure.message
@@ -94,5 +94,5 @@ async def test_a_schema_that_cannot_be_held_to_is_refused_and_ends_no_engine(
 async def test_the_capability_is_measured(vllm_model: Any) -> None:
     bench = ModelUnderTest(vllm_model)
     await bench.begin()
-    found = await json_schema(bench)
-    assert (found.declared, found.measured, found.state) == (True, True, "ok")
+    actual = await json_schema(bench)
+    assert (actual.declared, actual.measured, actual.state) == (True, True, "ok")

@@ -28,8 +28,8 @@ async def engine(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any
     """A model whose engine lasts for the module."""
     from reason.serving.vllm.model import VllmModel
 
-    place = PrefixStorage(tmp_path_factory.mktemp("kv-tiny") / "prefixes", LIMIT)
-    model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", tiny_vllm_files, SETTINGS, place)
+    position = PrefixStorage(tmp_path_factory.mktemp("kv-tiny") / "prefixes", LIMIT)
+    model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", tiny_vllm_files, SETTINGS, position)
     await model.check_engine()
     yield model
     await model.aclose()
@@ -84,12 +84,12 @@ async def test_pins_leave_room_for_a_whole_context(bench: Bench) -> None:
     from reason.serving.vllm.kv_store import transfer
     from reason.serving.vllm.kv_transfer import TransferRequest
 
-    engine, told = bench.model.engine, []
+    engine, reported = bench.model.engine, []
     for c in "abcd":
-        told.append((await transfer(engine, [ord(c)] * 700, TransferRequest(pin=c), 1))[0])
-    assert [t.pinned_blocks for t in told] == [21, 21, 21, 0]
-    assert told[3].code == PrefixTooLarge.code
-    assert "maximum is 63" in told[3].message
+        reported.append((await transfer(engine, [ord(c)] * 700, TransferRequest(pin=c), 1))[0])
+    assert [t.pinned_blocks for t in reported] == [21, 21, 21, 0]
+    assert reported[3].code == PrefixTooLarge.code
+    assert "maximum is 63" in reported[3].message
     assert (await bench.reply(Prompt(text="z" * 2000))).ok
     _, usage = await transfer(engine, [ord("a")] * 700, TransferRequest(unpin=tuple("abcd")), 1)
     assert usage.cached_tokens == 672

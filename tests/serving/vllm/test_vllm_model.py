@@ -27,8 +27,10 @@ async def test_it_says_what_the_local_engine_says(vllm_model: Any, smollm2_files
 
     local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     try:
-        asked = request(top_logprobs=5, max_tokens=6, logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))
-        [[here]], [[there]] = await local.generate([asked]), await vllm_model.generate([asked])
+        requested = request(
+            top_logprobs=5, max_tokens=6, logits_processors=(LogitsProcessorSpec(name="entropy_probe"),)
+        )
+        [[here]], [[there]] = await local.generate([requested]), await vllm_model.generate([requested])
         assert there.text == here.text
         assert there.token_ids == here.token_ids
         assert here.top_logprobs is not None
@@ -39,41 +41,41 @@ async def test_it_says_what_the_local_engine_says(vllm_model: Any, smollm2_files
         assert there.extras["entropy_probe"]["entropy"] == pytest.approx(
             here.extras["entropy_probe"]["entropy"], abs=1e-3
         )
-        [exact], [found] = await local.next_token([ASK]), await vllm_model.next_token([ASK])
+        [exact], [actual] = await local.next_token([ASK]), await vllm_model.next_token([ASK])
         assert here.extras["entropy_probe"]["entropy"][0] == pytest.approx(exact.entropy, abs=1e-4)
-        assert found.entropy == pytest.approx(exact.entropy, abs=1e-3)
+        assert actual.entropy == pytest.approx(exact.entropy, abs=1e-3)
         assert vllm_model.count_tokens(ASK) == local.count_tokens(ASK)
     finally:
         await local.aclose()
 
 
 async def test_samples_made_again_alone_are_what_they_were(vllm_model: Any) -> None:
-    asked = request(temperature=1.0, seed=3, n=8)
-    [whole] = await vllm_model.generate([asked])
-    [again] = await vllm_model.generate([asked.model_copy(update={"sample_indices": (3, 5)})])
-    assert [c.text for c in again] == [whole[3].text, whole[5].text]
-    assert len({c.text for c in whole}) > 4
+    requested = request(temperature=1.0, seed=3, n=8)
+    [complete] = await vllm_model.generate([requested])
+    [again] = await vllm_model.generate([requested.model_copy(update={"sample_indices": (3, 5)})])
+    assert [c.text for c in again] == [complete[3].text, complete[5].text]
+    assert len({c.text for c in complete}) > 4
 
 
 async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model: Any) -> None:
     long = Prompt(text="The fox went to the river. " * 20)
-    told = [vllm_model._tokenizer.encode(t) for t in (" Then it swam away.", " Nobody saw it again " * 12)]
-    ids = [tuple(t) for t in told]
+    reported = [vllm_model._tokenizer.encode(t) for t in (" Then it swam away.", " Nobody saw it again " * 12)]
+    ids = [tuple(t) for t in reported]
     cold = await vllm_model.score(long, ids)
     warm = await vllm_model.score(long, ids)  # the continuations themselves are cached by now
     assert warm[0].usage.cached_tokens > 0
-    alone = []
+    single = []
     for at in range(4):
         [one] = await vllm_model.score(long.with_prefix(ids[0][:at]), [ids[0][at : at + 1]])
-        alone.append(one.logprobs[0])
-    assert cold[0].logprobs[:4] == pytest.approx(alone, abs=1e-3)
+        single.append(one.logprobs[0])
+    assert cold[0].logprobs[:4] == pytest.approx(single, abs=1e-3)
     for first, second in zip(cold, warm, strict=True):
         assert second.logprobs == pytest.approx(first.logprobs, abs=1e-3)
         assert second.greedy == first.greedy
 
 
 async def test_steps_that_end_at_a_string_are_the_whole(vllm_model: Any) -> None:
-    [[whole]] = await vllm_model.generate([request(max_tokens=24, ignore_eos=True)])
+    [[complete]] = await vllm_model.generate([request(max_tokens=24, ignore_eos=True)])
     said: tuple[int, ...] = ()
     steps = 0
     while len(said) < 24:
@@ -82,7 +84,7 @@ async def test_steps_that_end_at_a_string_are_the_whole(vllm_model: Any) -> None
         assert not any(stop in step.text for stop in left.stop)
         said += step.token_ids
         steps += 1
-    assert said == whole.token_ids
+    assert said == complete.token_ids
     assert steps > 1
 
 
@@ -120,21 +122,23 @@ async def test_contrastive_pairs_are_in_step_also_beside_others(vllm_model: Any)
     traffic = asyncio.ensure_future(vllm_model.generate([request(max_tokens=200, ignore_eos=True)] * 3))
     heard: list[Any] = []
     pairs = [r for i in range(3) for r in pair(f"p{i}", ASK, other, n=2, temperature=float(i > 0))]
-    made, [[alone, _]] = await asyncio.gather(vllm_model.generate(pairs, heard.append), vllm_model.generate(pairs[2:3]))
+    made, [[single, _]] = await asyncio.gather(
+        vllm_model.generate(pairs, heard.append), vllm_model.generate(pairs[2:3])
+    )
     for expert, amateur in zip(made[::2], made[1::2], strict=True):
         for a, b in zip(expert, amateur, strict=True):
             assert a.failure is None, a.failure
             assert a.token_ids == b.token_ids
             assert a.extras["contrast"] == b.extras["contrast"] == {"mixed": 16}
     assert made[2][0].token_ids != made[2][1].token_ids
-    assert (alone.extras, alone.failure) == ({}, None)
-    assert alone.token_ids != made[2][0].token_ids
+    assert (single.extras, single.failure) == ({}, None)
+    assert single.token_ids != made[2][0].token_ids
     assert sum(c.completion is not None for c in heard) == 12
-    told: dict[Any, tuple[int, ...]] = {}
+    reported: dict[Any, tuple[int, ...]] = {}
     for chunk in heard:
         slot = (chunk.request, chunk.sample_index)
-        told[slot] = told.get(slot, ()) + chunk.token_ids
-    assert all(told[i, x] == made[i][x].token_ids for i in range(6) for x in range(2))
+        reported[slot] = reported.get(slot, ()) + chunk.token_ids
+    assert all(reported[i, x] == made[i][x].token_ids for i in range(6) for x in range(2))
     await traffic
 
 
@@ -187,14 +191,14 @@ async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytes
 async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
     vllm_model: Any, tmp_path: Path, threshold: float, writer: str
 ) -> None:
-    asked = Question(text="Tom has 3 apples and buys 2 more. How many apples does he have?", kind="number")
+    requested = Question(text="Tom has 3 apples and buys 2 more. How many apples does he have?", kind="number")
     how: dict[str, Any] = {"threshold": threshold, "answer": "writer", "max_step_tokens": 24, "thinking_tokens": 96}
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     try:
         harness = TwoModels(store, vllm_model, vllm_model)
-        made = await harness.solve("together", question=asked, **how)
-        again = await harness.solve("together", question=asked, replay=True, **how)
-        apart = await harness.solve("apart", question=asked, probe="separate", **how)
+        made = await harness.solve("together", question=requested, **how)
+        again = await harness.solve("together", question=requested, replay=True, **how)
+        apart = await harness.solve("apart", question=requested, probe="separate", **how)
     finally:
         await store.aclose()
     assert set(made.notes["writers"]) == {writer}

@@ -59,12 +59,12 @@ def test_a_samples_seed_is_its_own_and_fits(seed: int, index: int) -> None:
 
 
 def test_sampling_is_told_in_vllms_words() -> None:
-    told = sampling_arguments(SamplingParams(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
-    assert told["seed"] == derived_seed(5, 2)
-    assert told["stop_token_ids"] == [2, 7]
-    assert told["logprobs"] == 0
-    assert told["detokenize"] is False
-    assert "stop" not in told  # stop strings are found by our own tokenizer
+    reported = sampling_arguments(SamplingParams(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
+    assert reported["seed"] == derived_seed(5, 2)
+    assert reported["stop_token_ids"] == [2, 7]
+    assert reported["logprobs"] == 0
+    assert reported["detokenize"] is False
+    assert "stop" not in reported  # stop strings are found by our own tokenizer
     greedy = sampling_arguments(SamplingParams(temperature=0, seed=5, logprobs=False, ignore_eos=True), 0, {7})
     assert (greedy["seed"], greedy["logprobs"], greedy["stop_token_ids"]) == (None, None, [])
 
@@ -82,19 +82,19 @@ def test_no_vllm_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -
         installed.require_vllm()
 
 
-@pytest.mark.parametrize("found", ["0.30.2", "0.34.0", "1.0.0", "0.10.2"])
-def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+@pytest.mark.parametrize("actual", ["0.30.2", "0.34.0", "1.0.0", "0.10.2"])
+def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch, actual: str) -> None:
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(installed, "version", lambda package: found)
-    with pytest.raises(UserError, match=found):
+    monkeypatch.setattr(installed, "version", lambda package: actual)
+    with pytest.raises(UserError, match=actual):
         installed.require_vllm()
 
 
-@pytest.mark.parametrize("found", ["0.31.0", "0.32.0", "0.33.1rc1"])
-def test_known_versions_pass(monkeypatch: pytest.MonkeyPatch, found: str) -> None:
+@pytest.mark.parametrize("actual", ["0.31.0", "0.32.0", "0.33.1rc1"])
+def test_known_versions_pass(monkeypatch: pytest.MonkeyPatch, actual: str) -> None:
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(installed, "version", lambda package: found)
-    assert installed.require_vllm() == found
+    monkeypatch.setattr(installed, "version", lambda package: actual)
+    assert installed.require_vllm() == actual
 
 
 async def test_opening_without_vllm_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,8 @@ PICK = Tool(
 async def model(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any) -> AsyncIterator[Any]:
     from reason.serving.vllm.model import VllmModel
 
-    folder: Path = tmp_path_factory.mktemp("tools") / "tiny"
-    files = with_tool_template(tiny_vllm_files, folder)
+    directory: Path = tmp_path_factory.mktemp("tools") / "tiny"
+    files = with_tool_template(tiny_vllm_files, directory)
     opened = await asyncio.to_thread(VllmModel.load, "vllm/tiny", files, SETTINGS)
     await opened.check_hooks()
     yield opened
@@ -43,19 +43,19 @@ async def model(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any)
 
 
 async def test_a_tenant_shares_with_itself_alone(model: Any) -> None:
-    async def asked(salt: str) -> int:
+    async def requested(salt: str) -> int:
         sampling = SamplingParams(temperature=0, max_tokens=4, seed=1, ignore_eos=True)
         [[made]] = await model.generate([Request(prompt=Prompt(text=TEXT).with_cache_salt(salt), sampling=sampling)])
         cached: int = made.usage.cached_tokens
         return cached
 
-    assert [await asked(salt) for salt in ("acme", "other", "", "acme", "other", "")] == [0, 0, 0, FULL, FULL, FULL]
+    assert [await requested(salt) for salt in ("acme", "other", "", "acme", "other", "")] == [0, 0, 0, FULL, FULL, FULL]
     [scored] = await model.score(Prompt(text=TEXT).with_cache_salt("third"), [" a"])
     [again] = await model.score(Prompt(text=TEXT).with_cache_salt("acme"), [" a"])
     assert (scored.usage.cached_tokens, again.usage.cached_tokens) == (0, FULL)
     assert scored.logprobs == pytest.approx(again.logprobs, abs=1e-3)
-    told = await model.next_token([Prompt(text=TEXT).with_cache_salt(salt) for salt in ("fourth", "acme")], top=1)
-    assert [t.usage.cached_tokens for t in told] == [0, FULL]
+    reported = await model.next_token([Prompt(text=TEXT).with_cache_salt(salt) for salt in ("fourth", "acme")], top=1)
+    assert [t.usage.cached_tokens for t in reported] == [0, FULL]
 
 
 async def test_a_tool_that_is_to_be_called_is_called(model: Any) -> None:

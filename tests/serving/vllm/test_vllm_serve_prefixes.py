@@ -34,14 +34,14 @@ def server(_vllm: None, tiny_vllm_files: ModelFiles, root: Path) -> Iterator[Rea
         yield running
 
 
-def ask(server: RealServer, ids: list[int], **asked: str) -> tuple[str, int, dict[str, Any]]:
+def ask(server: RealServer, ids: list[int], **requested: str) -> tuple[str, int, dict[str, Any]]:
     """Text, cached tokens, and what the connector told."""
     body = {"model": SERVED, "prompt": ids, "max_tokens": 8, "temperature": 0, "ignore_eos": True}
-    if asked:
-        body["kv_transfer_params"] = {"reason": asked}
-    reply = server.post("/v1/completions", body)
-    assert reply.status_code == 200, reply.text
-    said = reply.json()
+    if requested:
+        body["kv_transfer_params"] = {"reason": requested}
+    response = server.post("/v1/completions", body)
+    assert response.status_code == 200, response.text
+    said = response.json()
     cached = (said["usage"].get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     return said["choices"][0]["text"], cached, (said.get("kv_transfer_params") or {}).get("reason", {})
 
@@ -51,13 +51,13 @@ def forget(server: RealServer) -> None:
 
 
 def test_clients_save_pin_and_restore_by_name(server: RealServer, root: Path) -> None:
-    text, cached, told = ask(server, IDS, save="rules")
-    assert (cached, told["code"], told["stored_tokens"]) == (0, "", 128)
+    text, cached, reported = ask(server, IDS, save="rules")
+    assert (cached, reported["code"], reported["stored_tokens"]) == (0, "", 128)
     forget(server)
     assert ask(server, IDS)[:2] == (text, 0)
     forget(server)
-    again, cached, told = ask(server, IDS, restore="rules", pin="rules")
-    assert (again, cached, told["read_tokens"], told["pinned_blocks"]) == (text, 128, 128, 4)
+    again, cached, reported = ask(server, IDS, restore="rules", pin="rules")
+    assert (again, cached, reported["read_tokens"], reported["pinned_blocks"]) == (text, 128, 128, 4)
     forget(server)  # in vain: what is pinned stays
     assert ask(server, IDS)[:2] == (text, 128)
     body = {"model": SERVED, "prompt": IDS, "max_tokens": 1, "kv_transfer_params": {"reason": {"unpin": ["rules"]}}}
@@ -72,9 +72,9 @@ def test_a_damaged_file_and_nonsense_are_misses(server: RealServer, root: Path) 
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    for asked, code in (("hurt", "data_error"), ("unknown", "unknown_name"), ("../hurt", "user_error")):
+    for requested, code in (("hurt", "data_error"), ("unknown", "unknown_name"), ("../hurt", "user_error")):
         forget(server)
-        again, cached, told = ask(server, IDS, restore=asked)
-        assert (again, cached, told["code"]) == (text, 0, code)
-    reply = server.post("/v1/completions", {"model": SERVED, "prompt": IDS, "max_tokens": 1})
-    assert reply.status_code == 200
+        again, cached, reported = ask(server, IDS, restore=requested)
+        assert (again, cached, reported["code"]) == (text, 0, code)
+    response = server.post("/v1/completions", {"model": SERVED, "prompt": IDS, "max_tokens": 1})
+    assert response.status_code == 200

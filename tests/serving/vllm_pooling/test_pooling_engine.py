@@ -13,10 +13,10 @@ PROBLEM = "What is 2 + 3 * 4?"
 SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb " * 30, "c", "d"]]
 
 
-async def test_the_same_scores_as_transformers(vllm_reward, process_folder, pooling_settings):
+async def test_the_same_scores_as_transformers(vllm_reward, process_directory, pooling_settings):
     assert isinstance(vllm_reward, RewardModel)
     assert (vllm_reward.capabilities.kind, vllm_reward.capabilities.context_tokens) == ("process", 512)
-    local = await load_reward_model(f"local/{process_folder}", pooling_settings)
+    local = await load_reward_model(f"local/{process_directory}", pooling_settings)
     for which in ("all", "last"):
         theirs = await vllm_reward.score_steps(PROBLEM, SOLUTIONS, which)
         ours = await local.score_steps(PROBLEM, SOLUTIONS, which)
@@ -28,10 +28,10 @@ async def test_the_same_scores_as_transformers(vllm_reward, process_folder, pool
 
 async def test_asking_again_and_a_longer_prefix_give_the_same(vllm_reward):
     """Nothing of an earlier request's cache takes a step's row away."""
-    [whole] = await vllm_reward.score_steps(PROBLEM, SOLUTIONS[2:])
+    [complete] = await vllm_reward.score_steps(PROBLEM, SOLUTIONS[2:])
     for n in (1, 2, 3, 4):
         [prefix] = await vllm_reward.score_steps(PROBLEM, [SOLUTIONS[2][:n]])
-        assert prefix.log_odds == pytest.approx(whole.log_odds[:n], abs=1e-3)
+        assert prefix.log_odds == pytest.approx(complete.log_odds[:n], abs=1e-3)
 
 
 async def test_what_fails_alone_on_vllm(vllm_reward):
@@ -56,20 +56,20 @@ async def test_cancelling_leaves_the_engine_idle(vllm_reward):
 async def test_a_token_based_model_is_sent_to_transformers(tmp_path, pooling_settings):
     import tiny_rewards
 
-    folder = tiny_rewards.speaking_model(tmp_path / "shepherd")
+    directory = tiny_rewards.speaking_model(tmp_path / "shepherd")
     with pytest.raises(UserError, match="open local/"):
-        await load_reward_model(f"vllm-pooling/{folder}", pooling_settings)
+        await load_reward_model(f"vllm-pooling/{directory}", pooling_settings)
 
 
-async def test_settings_that_scoring_relies_on_are_not_free(process_folder, pooling_settings):
+async def test_settings_that_scoring_relies_on_are_not_free(process_directory, pooling_settings):
     vllm = pooling_settings.vllm.model_copy(update={"engine": {"runner": "generate"}})
     with pytest.raises(UserError, match=r"vllm\.engine\.runner"):
-        await load_reward_model(f"vllm-pooling/{process_folder}", pooling_settings.model_copy(update={"vllm": vllm}))
+        await load_reward_model(f"vllm-pooling/{process_directory}", pooling_settings.model_copy(update={"vllm": vllm}))
 
 
-async def test_outcome_model_and_closing(outcome_folder, pooling_settings):
-    model = await load_reward_model(f"vllm-pooling/{outcome_folder}", pooling_settings)
-    local = await load_reward_model(f"local/{outcome_folder}", pooling_settings)
+async def test_outcome_model_and_closing(outcome_directory, pooling_settings):
+    model = await load_reward_model(f"vllm-pooling/{outcome_directory}", pooling_settings)
+    local = await load_reward_model(f"local/{outcome_directory}", pooling_settings)
     theirs = await model.score_steps(PROBLEM, SOLUTIONS)
     ours = await local.score_steps(PROBLEM, SOLUTIONS)
     assert [s.log_odds for s in theirs] == [pytest.approx(s.log_odds, abs=1e-3) for s in ours]
@@ -85,9 +85,9 @@ async def test_scalar_model_is_read_at_the_last_token(tmp_path, pooling_settings
     """vLLM pools every token of it; the last one's number is the score."""
     import tiny_rewards
 
-    folder = tiny_rewards.process_model(tmp_path / "scalar", labels=1)
-    model = await load_reward_model(f"vllm-pooling/{folder}", pooling_settings)
-    local = await load_reward_model(f"local/{folder}", pooling_settings)
+    directory = tiny_rewards.process_model(tmp_path / "scalar", labels=1)
+    model = await load_reward_model(f"vllm-pooling/{directory}", pooling_settings)
+    local = await load_reward_model(f"local/{directory}", pooling_settings)
     theirs = await model.score_steps(PROBLEM, SOLUTIONS)
     ours = await local.score_steps(PROBLEM, SOLUTIONS)
     assert [s.log_odds for s in theirs] == [pytest.approx(s.log_odds, abs=1e-3) for s in ours]

@@ -13,15 +13,15 @@ SOLUTIONS = [["3 * 4 = 12.", "2 + 12 = 14."], ["The answer is 20."], ["a", "bb "
 NAME = "hosted_vllm_pooling/tiny"
 
 
-async def test_a_served_process_model_gives_the_same_scores(process_folder, pooling_settings, serve):
+async def test_a_served_process_model_gives_the_same_scores(process_directory, pooling_settings, serve):
     """The server is told to send a row for every token; the engine of the other tests sends one for every step."""
-    local = await load_reward_model(f"local/{process_folder}", pooling_settings)
-    with serve(process_folder, "--pooler-config", json.dumps({"tok_pooling_type": "ALL"})) as base:
+    local = await load_reward_model(f"local/{process_directory}", pooling_settings)
+    with serve(process_directory, "--pooler-config", json.dumps({"tok_pooling_type": "ALL"})) as base:
         providers = {"hosted_vllm_pooling": ProviderSettings(api_base=base)}
         settings = Settings(providers=providers)
-        with pytest.raises(UnknownName) as told:
+        with pytest.raises(UnknownName) as reported:
             await load_reward_model("hosted_vllm_pooling/tinny", settings)
-        assert told.value.nearest == (NAME,)
+        assert reported.value.nearest == (NAME,)
         model = await load_reward_model(NAME, settings)
         assert (model.capabilities.kind, model.capabilities.context_tokens) == ("process", 512)
         assert not model._activated
@@ -43,21 +43,24 @@ async def test_a_served_reranker_gives_the_same_scores(tmp_path, serve):
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
     torch.manual_seed(5)
-    folder = tmp_path / "reranker"
-    tiny_rewards.tokenizer(folder, chat=False)
+    directory = tmp_path / "reranker"
+    tiny_rewards.tokenizer(directory, chat=False)
     sizes = {"vocab_size": 320, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
     config = BertConfig(**sizes, num_attention_heads=2, initializer_range=0.5, num_labels=1)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    told = json.loads((folder / "config.json").read_text())
-    assert told["architectures"] == ["BertForSequenceClassification"]
+    BertForSequenceClassification(config).save_pretrained(directory)
+    reported = json.loads((directory / "config.json").read_text())
+    assert reported["architectures"] == ["BertForSequenceClassification"]
     pairs = [("a query", "one text"), ("a query", "another, longer text " * 6), ("q", "t")]
-    tokenizer, plain = AutoTokenizer.from_pretrained(folder), BertForSequenceClassification.from_pretrained(folder)
+    tokenizer, plain = (
+        AutoTokenizer.from_pretrained(directory),
+        BertForSequenceClassification.from_pretrained(directory),
+    )
     with torch.no_grad():
         expected = [
             plain.eval()(**tokenizer(a, b, return_tensors="pt", return_token_type_ids=False)).logits[0].tolist()
             for a, b in pairs
         ]
-    with serve(folder) as base:
+    with serve(directory) as base:
         settings = Settings(providers={"hosted_vllm_pooling": ProviderSettings(api_base=base)})
         model = await load_cross_encoder(NAME, settings)
         assert (await model.logits(pairs)).tolist() == [pytest.approx(row, abs=1e-3) for row in expected]

@@ -32,7 +32,7 @@ ASK = Prompt.user("colour?")
 
 
 @dataclass
-class Place:
+class TestedBackend:
     """A backend that is open.
 
     Attributes:
@@ -49,7 +49,7 @@ class Place:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["vllm", "local", "hosted_vllm", "fault server"])
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[TestedBackend]:
     async with AsyncExitStack() as stack:
         kind = request.param
         files = {"cache_dir": load_settings().cache_dir}
@@ -78,7 +78,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
             name, key_env = "hosted_vllm/small", "SCRIPTED_KEY"
         model = await load_model(name, settings)
         stack.push_async_callback(model.aclose)
-        yield Place(name, settings, model, key_env)
+        yield TestedBackend(name, settings, model, key_env)
 
 
 def ask(prompt: Prompt = ASK, **sampling: Any) -> Request:
@@ -108,91 +108,91 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[ReasonError]]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(place: Place, what: str) -> None:
+async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend: TestedBackend, what: str) -> None:
     call, error = REFUSED[what]
-    context = place.model.capabilities.context_tokens
+    context = backend.model.capabilities.context_tokens
     with pytest.raises(error) as caught:
-        await call(place.model)
+        await call(backend.model)
     assert type(caught.value) is error
     assert "\n" not in str(caught.value)
     if isinstance(caught.value, ContextTooLong):
         assert caught.value.tokens > caught.value.limit == context
     else:
         assert caught.value.hint or "must be" in caught.value.message
-    [[made]] = await place.model.generate([ask()])
+    [[made]] = await backend.model.generate([ask()])
     assert made.ok
 
 
-async def test_one_request_that_does_not_fit_leaves_no_half_batch(place: Place) -> None:
+async def test_one_request_that_does_not_fit_leaves_no_half_batch(backend: TestedBackend) -> None:
     # engines of ours refuse the batch before any work; a server is asked request by request
     try:
-        [[failed], [fine]] = await place.model.generate([ask(long(place.model)), ask()])
+        [[failed], [fine]] = await backend.model.generate([ask(long(backend.model)), ask()])
     except ContextTooLong:
-        assert not place.name.startswith("hosted_vllm/")
+        assert not backend.name.startswith("hosted_vllm/")
     else:
         assert failed.failure.code == "context_too_long"
         assert fine.ok
 
 
-async def test_a_model_that_is_not_there_is_unknown(place: Place) -> None:
+async def test_a_model_that_is_not_there_is_unknown(backend: TestedBackend) -> None:
     with pytest.raises(UnknownName, match="no-such-model") as caught:
-        await load_model(place.name.partition("/")[0] + "/no-such-model", place.settings)
+        await load_model(backend.name.partition("/")[0] + "/no-such-model", backend.settings)
     assert caught.value.hint
 
 
 async def test_what_cannot_be_reached_is_unavailable(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: TestedBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if place.key_env is None:  # its files cannot be fetched
+    if backend.key_env is None:  # its files cannot be fetched
         for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HF_ENDPOINT"):
             monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
         monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-        settings = place.settings.model_copy(update={"cache_dir": tmp_path})
+        settings = backend.settings.model_copy(update={"cache_dir": tmp_path})
     else:
         nobody = ProviderSettings(api_base="http://127.0.0.1:9/v1", max_retries=0)
         settings = Settings(providers={"hosted_vllm": nobody})
     with pytest.raises(BackendUnavailable) as caught:
-        await load_model(place.name, settings)
+        await load_model(backend.name, settings)
     assert caught.value.hint
 
 
-async def test_a_wrong_key_names_its_variable(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    if place.key_env is None:
-        pytest.skip(f"{place.name} needs no key")
-    monkeypatch.setenv(place.key_env, "wrong")
-    with pytest.raises(UserError, match=place.key_env) as caught:
-        await load_model(place.name, place.settings)
+async def test_a_wrong_key_names_its_variable(backend: TestedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend.key_env is None:
+        pytest.skip(f"{backend.name} needs no key")
+    monkeypatch.setenv(backend.key_env, "wrong")
+    with pytest.raises(UserError, match=backend.key_env) as caught:
+        await load_model(backend.name, backend.settings)
     assert type(caught.value) is UserError
 
 
-async def test_fifty_cancellations_leave_no_unfinished_request(place: Place) -> None:
-    if place.name.startswith("hosted_vllm/"):
+async def test_fifty_cancellations_leave_no_unfinished_request(backend: TestedBackend) -> None:
+    if backend.name.startswith("hosted_vllm/"):
         pytest.skip("on a server: test_vllm_server_cancel.py")
     draw = random.Random(6)
     for i in range(50):
-        wanted = draw.randint(0, 6)  # chunks to wait for; 0: before the first
+        expected = draw.randint(0, 6)  # chunks to wait for; 0: before the first
         ready = asyncio.Event()
         heard = 0
 
-        def hear(chunk: Chunk, wanted: int = wanted, ready: asyncio.Event = ready) -> None:
+        def listen(chunk: Chunk, expected: int = expected, ready: asyncio.Event = ready) -> None:
             nonlocal heard
             heard += 1
-            if heard >= wanted:
+            if heard >= expected:
                 ready.set()
 
         sampling = {"max_tokens": 400, "ignore_eos": True, "temperature": 1.0, "seed": i, "n": 1 + i % 3}
         requests = [ask(Prompt.user(f"{i} {k}"), **sampling) for k in range(1 + i % 2)]
-        task = asyncio.create_task(place.model.generate(requests, hear))
-        if wanted:
+        task = asyncio.create_task(backend.model.generate(requests, listen))
+        if expected:
             await asyncio.wait_for(ready.wait(), 60)
         else:
             await asyncio.sleep(0.002 * (i % 10))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        if place.name.startswith("vllm/"):
+        if backend.name.startswith("vllm/"):
             async with asyncio.timeout(10):
-                while place.model.num_running:
+                while backend.model.num_running:
                     await asyncio.sleep(0.005)
-    [[made]] = await place.model.generate([ask()])
+    [[made]] = await backend.model.generate([ask()])
     assert made.ok

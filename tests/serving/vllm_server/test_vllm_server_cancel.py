@@ -34,13 +34,13 @@ async def cancelled(server: RealServer, hosted: Any, requests: list[Request], wh
     tokens = 0
     ready = asyncio.Event()
 
-    def hear(chunk: Chunk) -> None:
+    def listen(chunk: Chunk) -> None:
         nonlocal tokens
         tokens += len(chunk.token_ids)
         if when(tokens):
             ready.set()
 
-    task = asyncio.create_task(hosted.generate(requests, hear))
+    task = asyncio.create_task(hosted.generate(requests, listen))
     async with asyncio.timeout(60):
         if when(0):
             while not await asyncio.to_thread(server.under_way) and not tokens:

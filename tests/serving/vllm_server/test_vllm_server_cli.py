@@ -27,7 +27,7 @@ WAIT_S = 90.0
 class Terminal:
     """A command on a terminal of its own."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], directory: Path) -> None:
         self.screen, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
         self.process = subprocess.Popen(
@@ -36,18 +36,18 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             env=environment,
-            cwd=folder,
+            cwd=directory,
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self.seen = ""
 
-    def read_until(self, wanted: str | None) -> str:
+    def read_until(self, expected: str | None) -> str:
         """All that was printed once it holds a pattern; None reads to the end."""
         end = time.monotonic() + WAIT_S
-        while wanted is None or not re.search(wanted, self.seen):
-            assert time.monotonic() < end, f"{wanted!r} did not come:\n{self.seen}"
+        while expected is None or not re.search(expected, self.seen):
+            assert time.monotonic() < end, f"{expected!r} did not come:\n{self.seen}"
             if not select.select([self.screen], [], [], 0.2)[0]:
                 continue
             try:
@@ -55,7 +55,7 @@ class Terminal:
             except OSError:  # the other side is closed
                 piece = b""
             if not piece:
-                assert wanted is None, f"{wanted!r} did not come:\n{self.seen}"
+                assert expected is None, f"{expected!r} did not come:\n{self.seen}"
                 break
             self.seen += piece.decode(errors="replace")
         return self.seen

@@ -27,30 +27,30 @@ def request(prompt: Prompt = ASK, **sampling: Any) -> Request:
 
 
 def chat(server: RealServer, **body: Any) -> dict[str, Any]:
-    asked = {"model": SERVED, "messages": MESSAGES, "temperature": 0, "max_tokens": 8, **body}
-    reply = server.post("/v1/chat/completions", asked)
-    assert reply.status_code == 200, reply.text
-    return dict(reply.json())
+    requested = {"model": SERVED, "messages": MESSAGES, "temperature": 0, "max_tokens": 8, **body}
+    response = server.post("/v1/chat/completions", requested)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
 
 
 def complete(server: RealServer, **body: Any) -> dict[str, Any]:
-    reply = server.post("/v1/completions", {"model": SERVED, "temperature": 0, "max_tokens": 8, **body})
-    assert reply.status_code == 200, reply.text
-    return dict(reply.json())
+    response = server.post("/v1/completions", {"model": SERVED, "temperature": 0, "max_tokens": 8, **body})
+    assert response.status_code == 200, response.text
+    return dict(response.json())
 
 
-def text(reply: dict[str, Any]) -> str:
-    return str(reply["choices"][0]["message"]["content"])
+def text(response: dict[str, Any]) -> str:
+    return str(response["choices"][0]["message"]["content"])
 
 
-def cached(reply: dict[str, Any]) -> int:
-    return int(reply["usage"]["prompt_tokens_details"]["cached_tokens"])
+def cached(response: dict[str, Any]) -> int:
+    return int(response["usage"]["prompt_tokens_details"]["cached_tokens"])
 
 
 async def test_samples_of_one_request_are_those_of_the_seeds_that_follow(server: RealServer, hosted: Any) -> None:
     many = chat(server, n=3, seed=5, temperature=1)
-    alone = [chat(server, seed=5 + i, temperature=1) for i in range(3)]
-    assert [c["message"]["content"] for c in many["choices"]] == [text(r) for r in alone]
+    single = [chat(server, seed=5 + i, temperature=1) for i in range(3)]
+    assert [c["message"]["content"] for c in many["choices"]] == [text(r) for r in single]
     [made] = await hosted.generate([request(n=3, seed=5, temperature=1)])
     [third] = await hosted.generate([request(n=3, seed=5, temperature=1).model_copy(update={"sample_indices": (2,)})])
     assert third[0].text == made[2].text
@@ -92,10 +92,10 @@ async def test_fields_of_its_own(server: RealServer, hosted: Any) -> None:
 
 
 async def test_token_ids_are_those_of_the_text(server: RealServer, hosted: Any) -> None:
-    reply = chat(server, return_token_ids=True)
+    response = chat(server, return_token_ids=True)
     [[made]] = await hosted.generate([request(top_logprobs=2)])
-    assert made.token_ids == tuple(reply["choices"][0]["token_ids"])
-    assert reply["prompt_token_ids"] == await hosted.ids_of(ASK)
+    assert made.token_ids == tuple(response["choices"][0]["token_ids"])
+    assert response["prompt_token_ids"] == await hosted.ids_of(ASK)
     written = made.token_ids[:-1] if made.finish_reason == "stop" else made.token_ids  # the last one ends the text
     assert await detokenize(hosted.wire.client, SERVED, written) == made.text
     assert [row[0].token_id for row in made.top_logprobs] == list(made.token_ids)
@@ -105,9 +105,9 @@ async def test_token_ids_are_those_of_the_text(server: RealServer, hosted: Any) 
 
 async def test_prompts_of_tokens(server: RealServer, hosted: Any) -> None:
     ids = await hosted.ids_of(ASK)
-    reply = complete(server, prompt=ids)
+    response = complete(server, prompt=ids)
     [[made]] = await hosted.generate([request()])
-    assert reply["choices"][0]["text"] == made.text
+    assert response["choices"][0]["text"] == made.text
     [[rest]] = await hosted.generate([request(ASK.with_prefix(made.token_ids[:3]), max_tokens=5)])
     assert rest.token_ids == made.token_ids[3:]
     [[raw]] = await hosted.generate([request(Prompt(text="One, two, three,"))])
@@ -118,9 +118,9 @@ async def test_prompts_of_tokens(server: RealServer, hosted: Any) -> None:
 async def test_scores_agree_by_every_way_and_never_use_the_cache(server: RealServer, hosted: Any) -> None:
     ids = await hosted.ids_of(ASK.with_prefix("The capital of France is Paris and nothing else in the world, I say."))
     for more in ({}, {"skip_reading_prefix_cache": False, "detokenize": False}):  # fields that are ignored
-        reply = complete(server, prompt=ids, prompt_logprobs=0, max_tokens=1, **more)
-        assert cached(reply) == 0
-    rows = reply["choices"][0]["prompt_logprobs"]
+        response = complete(server, prompt=ids, prompt_logprobs=0, max_tokens=1, **more)
+        assert cached(response) == 0
+    rows = response["choices"][0]["prompt_logprobs"]
     shown = [rows[i][str(t)]["logprob"] for i, t in enumerate(ids) if i]
     echoed = complete(server, prompt=ids, echo=True, max_tokens=1, logprobs=0)["choices"][0]["logprobs"]
     assert echoed["token_logprobs"][1 : len(ids)] == pytest.approx(shown, abs=1e-3)
@@ -129,10 +129,10 @@ async def test_scores_agree_by_every_way_and_never_use_the_cache(server: RealSer
 
 
 async def test_tokenizing_agrees_with_what_is_charged(server: RealServer, hosted: Any) -> None:
-    told = server.post("/tokenize", {"model": SERVED, "messages": MESSAGES}).json()
-    assert told["tokens"] == await hosted.ids_of(ASK)
-    assert told["count"] == chat(server)["usage"]["prompt_tokens"]
-    back = server.post("/detokenize", {"model": SERVED, "tokens": told["tokens"]}).json()["prompt"]
+    reported = server.post("/tokenize", {"model": SERVED, "messages": MESSAGES}).json()
+    assert reported["tokens"] == await hosted.ids_of(ASK)
+    assert reported["count"] == chat(server)["usage"]["prompt_tokens"]
+    back = server.post("/detokenize", {"model": SERVED, "tokens": reported["tokens"]}).json()["prompt"]
     assert QUESTION in back
     assert await version(hosted.wire.client) in hosted.identity
 
@@ -143,9 +143,9 @@ async def test_cached_tokens_are_the_servers_own_count(server: RealServer, hoste
     made = [(await hosted.generate([request(long, max_tokens=2)]))[0][0] for _ in range(3)]
     assert made[0].usage.cached_tokens < made[0].usage.prompt_tokens // 2
     assert made[1].usage.cached_tokens >= made[1].usage.prompt_tokens - 32
-    told = sum(c.usage.cached_tokens for c in made)
+    reported = sum(c.usage.cached_tokens for c in made)
     async with asyncio.timeout(10):
-        while server.gauge("prefix_cache_hits_total") - before != told:
+        while server.gauge("prefix_cache_hits_total") - before != reported:
             await asyncio.sleep(0.05)
 
 

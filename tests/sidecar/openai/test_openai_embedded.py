@@ -38,7 +38,7 @@ metadata: {{version: 1.0}}
 @pytest.fixture(scope="module")
 def server(smollm2_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
-    options = {"auth": False, "drain_s": 0.0}
+    options = {"auth": False, "drain_timeout_s": 0.0}
     chosen = Settings(store=folder / "runs.sqlite3", cache_dir=load_settings().cache_dir, serve=options)
     with serving(chosen) as running:
         yield running

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from reason.core.errors import InvalidResponse
-from reason.reasoning.answers.normalization import read
+from reason.reasoning.answers.normalization import visible_text
 from reason.sidecar.openai.streaming import AnswerText, ThoughtSplitter, in_pieces, split_thoughts, until_stop
 
 PARTS = st.lists(
@@ -42,7 +42,7 @@ def test_thoughts_and_content(text, thoughts, content):
 @given(PARTS.map("".join))
 def test_content_is_what_a_reader_of_answers_sees(text):
     _, content = split_thoughts(text)
-    assert re.sub(r"\s+", " ", content).strip() == re.sub(r"\s+", " ", read(text).text).strip()
+    assert re.sub(r"\s+", " ", content).strip() == re.sub(r"\s+", " ", visible_text(text).text).strip()
 
 
 @given(PARTS.map("".join), st.lists(st.integers(0, 80), max_size=8))

@@ -27,7 +27,7 @@ def chromium_browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def desk_tab(chromium_browser: Any) -> Iterator[Looking]:
-    """One tab at the width of a desk, for one test after the other: opening a new one takes longer than a test."""
+    """One tab at the width of a harness, for one test after the other: opening a new one takes longer than a test."""
     tab = Looking(chromium_browser)
     yield tab
     tab.close()

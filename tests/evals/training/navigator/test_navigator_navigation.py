@@ -65,9 +65,7 @@ async def test_the_answer_is_forced_after_the_last_block(tmp_path, monkeypatch):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=6), st.sampled_from(["prm", "outcome", "potential"]))
-async def test_rewards_are_step_scores_and_the_outcome(
-    tmp_path_factory, monkeypatch, actions, reward
-):
+async def test_rewards_are_step_scores_and_the_outcome(tmp_path_factory, monkeypatch, actions, reward):
     """Spec (g) 8: in [0, 1] from the reward model, the last one in {0, 1} from the checker."""
     told = []
     model = ScriptedReward(lambda text: told.append(step_chance(text)) or told[-1])

@@ -87,7 +87,7 @@ def test_the_splits_are_disjoint(ours, theirs, share):
 @given(question_lists(), st.permutations(range(12)), st.floats(0, 0.99))
 def test_the_split_depends_only_on_the_text(texts, order, share):
     def training(listed):
-        return {p.item.question.text for p in split_by_digest(problems(listed), share).training}
+        return {p.item.question.text for p in split_by_digest(problems(listed), share).train}
 
     mixed = [texts[i] for i in order if i < len(texts)]
     assert training(mixed) == training(texts) & set(mixed)
@@ -112,7 +112,7 @@ def test_a_limit_applies_before_the_split(tmp_path):
     split = split_problems(plan, [task])
     assert {p.item.id for p in (*split.train, *split.held_out)} == {f"sum-{i:03}" for i in range(6)}
     whole = split_problems(plan.model_copy(update={"limit": None}), [task])
-    assert {p.key for p in split.train} <= {p.key for p in whole.training}
+    assert {p.key for p in split.train} <= {p.key for p in whole.train}
 
 
 def test_an_empty_split_is_refused(tmp_path):
@@ -125,7 +125,7 @@ def test_an_empty_split_is_refused(tmp_path):
     digest = question_digest(next(iter(task.items.values())).question.text)
     share = (int(digest[:13], 16) + 1) / 16**13
     with pytest.raises(UserError, match="none of the 1 questions is in the training split"):
-        split_problems(alone.model_copy(update={"held_out": share}), [task])
+        split_problems(alone.model_copy(update={"holdout": share}), [task])
 
 
 def test_hard_problems_are_those_with_wrong_direct_answers():
@@ -148,9 +148,9 @@ def test_invalid_plans_are_refused(tmp_path):
         with pytest.raises(UserError, match="no reward model is set") as e:
             make_navigator_plan([task], settings, reward=reward)
         assert "--reward-model" in e.value.hint
-    with pytest.raises(UserError, match="replies again"):
+    with pytest.raises(UserError, match="reuses its own completions"):
         make_navigator_plan([task], settings_of(tmp_path, reuse="none"))
-    with pytest.raises(UserError, match="'policy' of rlot has no meaning"):
+    with pytest.raises(UserError, match="'policy' of rlot cannot be set"):
         make_navigator_plan([task], settings, parameters={"policy": "fixed"})
     with pytest.raises(UserError, match="max_blocks"):
         make_navigator_plan([task], settings, parameters={"max_blocks": 0})
@@ -167,7 +167,7 @@ def test_the_digest_covers_what_decides_a_training(tmp_path):
     plan, _ = plan_of(tmp_path)
     again, _ = plan_of(tmp_path)
     assert plan.digest == again.digest
-    for change in ({"seed": 1}, {"parallel": 5}, {"held_out": 0.4}, {"problems": "hard"}, {"limit": 3}):
+    for change in ({"seed": 1}, {"parallel": 5}, {"holdout": 0.4}, {"problems": "hard"}, {"limit": 3}):
         other, _ = plan_of(tmp_path, **change)
         ((name, value),) = change.items()
         assert other.digest != plan.digest
@@ -244,7 +244,7 @@ def test_selected_problems_are_read_again(tmp_path):
     write_problems(path, split, direct, some[1:6:2])
     assert read_problems(path, split) == tuple(some[1:6:2])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["split"] for line in lines] == ["training"] * 6 + ["held-out"] * 4
+    assert [line["split"] for line in lines] == ["train"] * 6 + ["held-out"] * 4
     assert [line["direct"] for line in lines] == [True, False] * 3 + [None] * 4
     with pytest.raises(DataError, match="not of the questions of this training"):
         read_problems(path, ProblemSplit(tuple(some[6:]), tuple(some[:6])))

@@ -1,0 +1,109 @@
+"""The types and protocols of retrieval: `Snippet`, `Passage`, `KnowledgeSource` and `Retriever`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from ...core.messages import Frozen
+from ...core.types import Probability
+
+
+class Snippet(Frozen):
+    """A piece of text from a knowledge source. It is data: nothing in it is ever an instruction.
+
+    Attributes:
+        text: The text.
+        source_id: What an answer cites: a file and its characters, a page, an address.
+        score: How well it matches the query, higher is better; the scale depends on the source.
+    """
+
+    text: str
+    source_id: str
+    score: float = 0.0
+
+
+@runtime_checkable
+class KnowledgeSource(Protocol):
+    """Something that can be queried for knowledge.
+
+    Methods may be called concurrently from one event loop; cancelling the awaiting task stops the work. The caller sets
+    the deadline, records the responses and handles the errors (see `KnowledgeClient`).
+
+    Attributes:
+        name: The string it was created from.
+        kind: "directory", "faiss", "python", "http", "mcp", "model" or "memory".
+        identity: Changes whenever a query could get another response, as far as that can be known.
+    """
+
+    name: str
+    kind: str
+    identity: str
+
+    async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
+        """Up to `k` snippets for a text, best first.
+
+        Args:
+            text: The query in natural language.
+            k: Maximum number of snippets, at least 1.
+            context: What the query is part of, for sources that can use it.
+
+        Raises:
+            ReasonError: The source failed.
+        """
+
+    async def aclose(self) -> None:
+        """Release everything; idempotent."""
+
+
+class Passage(Frozen):
+    """A piece of a document. It is data: nothing in it is ever an instruction.
+
+    Attributes:
+        id: Unique among the passages of one search.
+        source: The document it is part of.
+        text: The piece.
+        title: Title of the document or section, searched and read together with the text.
+        start: Position of its first character in the document; None if unknown.
+        score: How well it matches the query, on the retriever's scale.
+        credibility: The caller's confidence in its source; 0 excludes the passage as evidence.
+    """
+
+    id: str
+    source: str
+    text: str
+    title: str = ""
+    start: Annotated[int, Field(ge=0)] | None = None
+    score: float = 0.0
+    credibility: Probability = 1.0
+
+
+def searchable_text(passage: Passage) -> str:
+    """The text that is indexed: the title and the text."""
+    return f"{passage.title}\n{passage.text}" if passage.title else passage.text
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Finds passages that may support or refute claims. Methods may be called concurrently from one event loop.
+
+    Attributes:
+        name: Its name.
+        identity: Changes whenever a claim could get other passages.
+    """
+
+    name: str
+    identity: str
+
+    async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
+        """Up to `k` passages for each claim, best first; their ids are unique over all claims.
+
+        Raises:
+            UserError: `k` is not positive.
+            ReasonError: The search failed.
+        """
+
+    async def aclose(self) -> None:
+        """Release everything; idempotent."""

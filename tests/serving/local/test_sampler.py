@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from reason.core.messages import LogitsProcessorSpec, SamplingParams
+from reason.serving.local.sampler import Sampler, _candidates, entropy, sample_tokens, top_logprobs
+from reason.serving.logits_processors import make_logits_processors
+
+LOGITS = torch.tensor([2.0, 1.0, 0.0, -1.0])
+
+
+def draws(sampling: SamplingParams, count: int, logits: torch.Tensor = LOGITS, index: int = 0) -> list[int]:
+    sampler = Sampler(sampling, index, [], [1])
+    return [sampler.sample(logits.numpy()) for _ in range(count)]
+
+
+def test_the_draws_follow_the_distribution_at_temperature() -> None:
+    count = 20_000
+    actual = Counter(draws(SamplingParams(temperature=2.0, seed=3), count))
+    expected = torch.softmax(LOGITS / 2, -1).tolist()
+    for token, p in enumerate(expected):
+        assert actual[token] / count == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / count))
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "allowed"),
+    [(2, 1.0, {0, 1}), (0, 0.6, {0}), (0, 0.7, {0, 1}), (3, 0.95, {0, 1, 2}), (0, 1.0, {0, 1, 2, 3})],
+)
+def test_truncation_keeps_the_smallest_set(top_k: int, top_p: float, allowed: set[int]) -> None:
+    assert set(draws(SamplingParams(top_k=top_k, top_p=top_p, seed=1), 4000)) == allowed
+
+
+def test_a_seed_and_an_index_pick_the_draws() -> None:
+    one = draws(SamplingParams(seed=5), 50, index=0)
+    assert draws(SamplingParams(seed=5), 50, index=0) == one
+    assert draws(SamplingParams(seed=5), 50, index=1) != one
+    assert draws(SamplingParams(seed=-5), 50, index=0) != one
+    assert draws(SamplingParams(), 50) != draws(SamplingParams(), 50)
+
+
+def test_tiny_changes_of_the_logits_leave_the_draws_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50_000, generator=generator)
+    noisy = logits + 1e-6 * torch.randn(50_000, generator=generator)
+    assert draws(SamplingParams(seed=2), 100, logits) == draws(SamplingParams(seed=2), 100, noisy)
+
+
+def test_pick_reports_raw_logprobs_whatever_was_done_to_sample() -> None:
+    hooks = make_logits_processors([LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0]})], "m")
+    samplers = [
+        Sampler(SamplingParams(temperature=0), 0, hooks, [1]),
+        Sampler(SamplingParams(temperature=0), 0, [], [1]),
+    ]
+    first, second = sample_tokens(torch.stack([LOGITS, LOGITS]), samplers, [2, 0])
+    raw = torch.log_softmax(LOGITS, -1).tolist()
+    assert not isinstance(first, Exception)
+    assert not isinstance(second, Exception)
+    assert (first.token, second.token) == (1, 0)
+    assert first.logprob == pytest.approx(raw[1])
+    assert second.logprob == pytest.approx(raw[0])
+    assert [t for t, _ in first.top] == [0, 1]
+    assert second.top == ()
+
+
+def test_a_failing_hook_takes_no_other_row_along() -> None:
+    def broken(row: np.ndarray, state: object) -> np.ndarray:
+        raise RuntimeError("no")
+
+    samplers = [
+        Sampler(SamplingParams(), 0, [("broken", broken)], [1]),
+        Sampler(SamplingParams(temperature=0), 0, [], [1]),
+    ]
+    first, second = sample_tokens(torch.stack([LOGITS, LOGITS]), samplers, [0, 0])
+    assert isinstance(first, RuntimeError)
+    assert not isinstance(second, Exception)
+    assert second.token == 0
+
+
+def test_entropy_and_most_likely() -> None:
+    uniform = torch.full((8,), -math.log(8))
+    assert entropy(uniform) == pytest.approx(math.log(8))
+    certain = torch.tensor([0.0, float("-inf")])
+    assert entropy(certain) == 0
+    assert top_logprobs(torch.log_softmax(LOGITS, -1), 99)[0] == (0, pytest.approx(-0.4401897))
+    assert top_logprobs(uniform, 0) == ()
+
+
+def test_pruning_the_race_changes_no_draw() -> None:
+    generator = torch.Generator().manual_seed(4)
+    for scale in (0.0, 0.5, 3.0, 30.0):
+        scores = (torch.randn(3000, generator=generator) * scale).numpy()
+        for seed in range(30):
+            uniform = np.random.default_rng(seed).random(3000)
+            complete = scores.astype(np.float64) - np.log(-np.log1p(-uniform))
+            kept = _candidates(scores, uniform, int(scores.argmax()))
+            assert int(complete.argmax()) in kept
+
+
+def test_rare_tokens_are_as_rare_as_they_should_be() -> None:
+    logits = torch.full((60_000,), -25.0)
+    logits[5] = 0.0
+    assert set(draws(SamplingParams(seed=8), 1500, logits)) == {5}
