@@ -624,9 +624,7 @@ def points(value: float, low: float, high: float) -> str:
 
 
 def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[str]:
-    """A line for each run that has not all its rows, or rows that ended with an error, and for each that was not
-    begun.
-    """
+    """A line for each run that is not complete: missing rows, rows with errors, or not started."""
     lines = []
     for run in runs:
         expected, failed = len(run.manifest.keys), sum(row.error is not None for row in run.rows)
@@ -708,9 +706,7 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
 
 
 def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
-    """The sweeps as TOML, by file, in the order in which they are to be run: later ones find requests of earlier
-    ones.
-    """
+    """The sweeps as TOML, by file, in the order in which to run them: later ones reuse requests of earlier ones."""
     chair = given.chair or given.jurors[-1]
     best = given.best or chair
     full = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(given.jurors)}", f"chair = {json.dumps(chair)}"]

@@ -281,8 +281,9 @@ def head(options: argparse.Namespace, weight_format: str, questions: int) -> str
         torch = ""
     numbers = f" in {weight_format}" if weight_format else ""
     return (
-        f"{options.model.rpartition('/')[2]}{numbers}, {options.jurors} jurors, {questions} questions of TruthfulQA MC1; "
-        f"at most {options.tokens} tokens an opinion, {options.review_tokens} a review, {options.chair_tokens} the chair; "
+        f"{options.model.rpartition('/')[2]}{numbers}, {options.jurors} jurors, {questions} questions of "
+        f"TruthfulQA MC1; at most {options.tokens} tokens an opinion, {options.review_tokens} a review, "
+        f"{options.chair_tokens} the chair; "
         f"{processor()}, {os.cpu_count()} cores, reason {version('reason-orchestrator')}{torch}, "
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, load {os.getloadavg()[0]:.1f}"
     )

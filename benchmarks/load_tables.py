@@ -175,9 +175,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def tell(report: str, record: object, out: Path | None, name: str) -> None:
-    """Print a report; where there is a directory, keep it there as `NAME.md`, and what it was made of as
-    `NAME.json`.
-    """
+    """Print a report; with a directory, also write it to `NAME.md` and its data to `NAME.json`."""
     print(report)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -83,9 +83,7 @@ def with_draw(item: EvidenceItem, draw: Support) -> EvidenceItem:
 
 
 def replaced(examples: Sequence[FusionExample], share: float, seed: int) -> list[FusionExample]:
-    """The same with each sentence replaced, with a probability, by one of another claim and what it states about
-    that.
-    """
+    """The same with each sentence replaced, with a probability, by one of another claim with its verdict."""
     rng = random.Random(f"{seed} replaced {share}")
     results = []
     for number, e in enumerate(examples):

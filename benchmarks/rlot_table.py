@@ -1,5 +1,4 @@
-r"""Does the learned navigator earn its tokens? `rlot` by policy next to `cot` and self-consistency, a table per
-dataset.
+r"""The table of `rlot`: its policies next to `cot` and self-consistency at equal tokens, for each dataset.
 
     python benchmarks/rlot_table.py plan --models vllm/A vllm/B --data gsm8k=FILE gpqa=FILE --limit 200 --out plans \
         --navigator nav.safetensors --reward-model local/FOLDER

@@ -197,9 +197,7 @@ def sampling_settings(calls: Sequence[StoredCall]) -> tuple[dict[str, JsonValue]
 
 
 def _prompt_tokens(calls: Sequence[StoredCall]) -> int:
-    """Samples of one request share its prompt, which the backend counts on one of them, or again after an
-    interruption.
-    """
+    """Prompt tokens of samples: those of one request share a prompt, which the backend counts once."""
     by_request: dict[str, int] = {}
     total = 0
     for call in calls:

@@ -369,7 +369,7 @@ async def read_solution_notes(rows: Sequence[ResultRow], store: Path) -> list[So
         DataError: There is no such store.
         StoreError: It cannot be read.
     """
-    if not store.exists():  # opening it would create one
+    if not store.exists():  # noqa: ASYNC240 - opening it would create one
         raise DataError(f"there is no run store {store}", hint="name it with --store FILE")
     opened = await SqliteStore.open(store)
     try:

@@ -63,8 +63,10 @@ class SweepModels(Frozen):
 
 
 class SweepDataset(Frozen):
-    """A dataset of a sweep, with the options of `reason eval`; `context` are its knowledge sources, empty for the
-    sweep's.
+    """A dataset of a sweep, with the options of `reason eval`.
+
+    Attributes:
+        context: Its knowledge sources. Empty is the sweep's.
     """
 
     name: str
@@ -168,8 +170,9 @@ def _resolve_context(path: Path, context: Sequence[str]) -> list[str]:
 
 
 def expand_sweep(sweep: Sweep) -> list[SweepRun]:
-    """Every run: models outermost, so that each is opened once, and runs with more samples first, whose samples are
-    reused.
+    """Every run: models outermost, so that each is opened once, and runs with more samples first.
+
+    Later runs reuse the samples of earlier ones.
 
     Raises:
         UserError: There are too many.

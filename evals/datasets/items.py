@@ -1,5 +1,4 @@
-"""What an evaluation asks and what is right: `Item`, `Gold`, `Dataset`, `CandidateScore`. Frozen values with JSON
-forms.
+"""Items of an evaluation with their gold answers: `Item`, `Gold`, `Dataset`, `CandidateScore`.
 
 `datasets.load_dataset` makes a `Dataset`; `scoring.Scorer` makes a `CandidateScore` of an item and its answer.
 

@@ -589,7 +589,8 @@ def _data(content: ReportContent) -> str:
     parts = ["<h2>Data</h2>"]
     for use in {r.dataset.fingerprint: r.dataset for r in content.runs}.values():
         parts.append(
-            f"<p><b>{text(_named(use))}</b>: {use.size} items, scored by {text(use.scorer)}; licence {text(use.licence)}.</p>"
+            f"<p><b>{text(_named(use))}</b>: {use.size} items, scored by {text(use.scorer)}; "
+            f"licence {text(use.licence)}.</p>"
             + (f'<p class="note">{text(use.warning)}</p>' if use.warning else "")
             + f'<p class="soft small">fingerprint <code>{use.fingerprint[:16]}</code></p>'
         )

@@ -1,6 +1,4 @@
-"""`Method`: one way from verdicts on passages to a verdict on the claim, fitted to some claims and applied to
-others.
-"""
+"""`Method`: combines verdicts on passages into a verdict on the claim; fitted to some claims, applied to others."""
 
 from __future__ import annotations
 
@@ -158,8 +156,7 @@ def cross_validated_verdicts(
     folds: int = FOLDS,
     memo: Memo | None = None,
 ) -> tuple[list[ClaimVerdict], dict[int, FittedMethod]]:
-    """What a method states about each claim when fitted to the claims of the other folds, in order; and the fits by
-    fold.
+    """Cross-fitting: the predictions for each claim by fits to the other folds, in order; and the fits by fold.
 
     Folds are by a hash of the group, so that no claim helps to measure itself or what belongs to it.
 

@@ -540,7 +540,7 @@ def main() -> int:
         for number in range(args.times):
             outcomes.append(once(name, number, args.times, args.runs))
             told = "; ".join(outcomes[-1].faults) or "passed"
-            print(f"{name} {number + 1} of {args.times}: {told}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"{name} {number + 1} of {args.times}: {told}\n")
     report = f"{made_here()} {args.times} times each, {args.runs} runs.\n\n{summary(found)}\n\n{notes(found)}"
     records = {name: [asdict(outcome) for outcome in outcomes] for name, outcomes in found.items()}
     tell(report, records, args.out, "fault_drill")

@@ -424,8 +424,8 @@ def model_card(
         "fitted to the validation claims.",
         "## Data",
         table(("file", "claims", "licence", "SHA-256"), files),
-        f"Split by SHA-256 of the claim's text: {plan.holdout:.0%} of the claims are for the test, {VALIDATION_SHARE:.0%} for "
-        "validation (learning curve, temperature and gate), the rest for training. Claims with the same text, and all "
+        f"Split by SHA-256 of the claim's text: {plan.holdout:.0%} of the claims are for the test, "
+        f"{VALIDATION_SHARE:.0%} for validation (learning curve, temperature and gate), the rest for training. Claims with the same text, and all "
         "claims of a contrast group, are in one split. Claims of FEVER Symmetric are excluded from the training: many "
         "of its pairs are FEVER's own.",
         table(("split", "supports", "refutes", "neutral"), _counts(splits)),
@@ -435,12 +435,12 @@ def model_card(
         "## Settings",
         table(("setting", "value"), _settings(plan, seconds)),
         "## Test scores",
-        "Two labels: which of supports and refutes is more likely. Several texts: the most decisive verdict. Intervals of "
-        "95 %: Wilson, or Student's t over groups of claims that belong together. *before*: the accuracy before "
+        "Two labels: which of supports and refutes is more likely. Several texts: the most decisive verdict. Intervals "
+        "of 95 %: Wilson, or Student's t over groups of claims that belong together. *before*: the accuracy before "
         "quantization.",
         score_table(scores, before),
-        "FEVER Symmetric and CLIMATE-FEVER are not in the training data. *The claim alone*: with an empty text, so by the "
-        "wording of the claims. *gated*: a decisive verdict needs a confidence, chosen on the validation claims.",
+        "FEVER Symmetric and CLIMATE-FEVER are not in the training data. *The claim alone*: with an empty text, so by "
+        "the wording of the claims. *gated*: a decisive verdict needs a confidence, chosen on the validation claims.",
         "## Learning curve",
         "On the validation claims: accuracy (two labels) on FEVER's deciding texts, macro F1 on five retrieved ones, "
         "accuracy on VitaminC. The loss is of the training pairs, contrasts included.",

@@ -229,7 +229,7 @@ class EpisodeResources:
         score = await self._scorers[problem.dataset].score(problem.item, answer)
         if score.correct is None:
             raise DataError(
-                f"the answer to {problem.dataset} {problem.item.id!r} is neither right nor wrong, so it gives no reward",
+                f"the answer to {problem.dataset} {problem.item.id!r} is neither right nor wrong: no reward",
                 hint="train on another dataset, or on another variant",
             )
         return answer, score

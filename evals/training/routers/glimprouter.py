@@ -1,5 +1,4 @@
-"""Calibration of GlimpRouter: the entropies of a run's steps, and the threshold that sends a share of them to the large
-model.
+"""Calibration of GlimpRouter: the entropy threshold that sends a given share of steps to the large model.
 
 `calibration_plan` makes a run in which the small model writes everything, at one chain a question. Any run of `glimp`
 by entropy can be used as well, for example one at threshold 0; its steps then follow other writers.

@@ -76,9 +76,7 @@ class TrainedQuestionRouter:
 
 
 def needed_of(table: ArmTable) -> Array:
-    """The chance that the large model is right and the small one is not, `[questions]`; over seeds as if
-    independent.
-    """
+    """The probability that the large model is right and the small one is not, `[questions]`; seeds are independent."""
     result: Array = table.right[:, 1] * (1 - table.right[:, 0])
     return result
 
