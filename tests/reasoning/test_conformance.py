@@ -170,7 +170,7 @@ async def test_a_sound_strategy_of_ones_own():
         (Forgetful, "replays without a model", "a sample was requested that the first run did not generate"),
         (Spender, "keeps to budgets", "a spent budget is no error"),
         (Deaf, "ends when it is cancelled", "it suppressed the cancellation"),
-        (Careless, "answers", "tasks of it still ran when it had answered: sleep"),
+        (Careless, "answers", "its tasks were still running after it had answered: sleep"),
         (Endless, "balances its events", "stage solving was started and not finished"),
         (Unended, "balances its events", "search s has no end"),
     ],

@@ -196,9 +196,9 @@ async def test_failed_samples_neither_vote_nor_stop(store):
         await Harness(store, ScriptedModel(ALWAYS, failing=frozenset(range(4)))).draw(n=4, name="f", rule=Beta())
 
 
-async def test_a_rule_that_needs_hooks_is_refused_without_them(store):
+async def test_a_rule_that_needs_logits_processors_is_refused_without_them(store):
     harness = Harness(store, ScriptedModel(ALWAYS))
-    with pytest.raises(CapabilityMissing, match="hooks"):
+    with pytest.raises(CapabilityMissing, match="logits_processors"):
         await harness.draw(rule=OnlineConfidence())
     assert harness.model.made == []
 

@@ -97,7 +97,7 @@ async def test_a_choice_that_names_no_response_falls_back_to_the_majority(client
     share = sum(c.answer == "Lyon" for c in answer.candidates) / 6
     assert (answer.answer, answer.confidence) == ("Lyon", pytest.approx(share))
     assert answer.degraded == (
-        "the model named no most consistent response; the answer that most responses reach was taken",
+        "the model named no most consistent response; the answer of the majority was taken",
     )
     assert chosen_by(sink)["chosen_by"] == "majority"
 

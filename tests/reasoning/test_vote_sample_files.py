@@ -59,8 +59,8 @@ def test_questions_have_pools_of_their_own_in_the_order_of_their_first_rows() ->
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", ["x.jsonl: there is no path"]),
-        (b"\n  \n", ["x.jsonl: there is no path"]),
+        (b"", ["x.jsonl contains no sample"]),
+        (b"\n  \n", ["x.jsonl contains no sample"]),
         (b'{"text": "a"}\n{"text": "\xff"}\n', ["x.jsonl line 2", "UTF-8"]),
         ('{"text": "a"}\n'.encode("utf-16"), ["x.jsonl line 1", "UTF-8"]),
         (b'{"text": "a"}\n[1]\n', ["x.jsonl line 2", "no JSON object"]),
@@ -79,7 +79,7 @@ def test_questions_have_pools_of_their_own_in_the_order_of_their_first_rows() ->
         (rows({"text": "a"}, {"text": "a", "mean_logprob": 0.3}), ["line 2", "0.3, above 0"]),
         (b'{"text": "a", "mean_logprob": 1e999}\n', ["line 1", "above 0"]),
         (rows({"text": "a", "mean_logprob": -(10**400)}), ["line 1", "'mean_logprob'", "too large"]),
-        (rows({"text": "a", "logprobs": -0.1}), ["line 1", "'logprobs' is -0.1, not a list"]),
+        (rows({"text": "a", "logprobs": -0.1}), ["line 1", "'logprobs' is -0.1, expected a list of numbers"]),
         (rows({"text": "a", "logprobs": []}), ["line 1", "empty"]),
         (rows({"text": "a", "logprobs": [-0.1, None]}), ["line 1", "'logprobs[1]' is null, expected a number"]),
         (rows({"text": "a", "logprobs": [-0.1, 2]}), ["line 1", "token 2", "above 0"]),
