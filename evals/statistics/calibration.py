@@ -6,14 +6,12 @@ them depends on the order of the answers; where confidences tie, tied answers ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from ...core.calibration_fit import BINS, ReliabilityBin, aurc, bin_index, ece, mean_within_ties, reliability
+from ...core.calibration_fit import BINS, ReliabilityBin, aurc, ece, mean_within_ties, reliability
 from ...core.errors import UserError
 from .outcomes import Array
 
@@ -119,61 +117,6 @@ def risk_coverage(confidence: Array, correct: Array) -> tuple[RiskCoveragePoint,
         kept = confidence >= threshold
         points.append(RiskCoveragePoint(float(kept.mean()), float(1 - correct[kept].mean()), float(threshold)))
     return tuple(points)
-
-
-@dataclass(frozen=True)
-class ClassCalibration:
-    """Calibration of answers that share one question's confidence among them.
-
-    Attributes:
-        ece: Expected calibration error over bins of equal width.
-        brier: Mean over questions of the squared distance of confidence and credit.
-        nll: Mean over questions of the negative log-likelihood, in nats; confidence and credit are cut to
-            [1e-6, 1 - 1e-6].
-    """
-
-    ece: float
-    brier: float
-    nll: float
-
-
-def class_calibration(
-    questions: Sequence[Sequence[tuple[float, bool]]],
-    over: Literal["maximum", "average"] = "maximum",
-    bins: int = BINS,
-) -> ClassCalibration:
-    """Calibration over classes of answers, every question of weight 1.
-
-    Source: the metrics that come with Zhou et al. 2025, arXiv:2510.15444.
-
-    Args:
-        questions: For each question its classes: the confidence in [0, 1], and whether that answer is right.
-        over: "maximum" looks at the class of the largest confidence; where T tie, each counts 1/T in the bins, and
-            their mean correctness is the question's credit. "average" looks at all N classes, each for 1/N.
-        bins: Number of bins (b/bins, (b+1)/bins].
-
-    Raises:
-        UserError: There is no question, one has no class, or a confidence is outside [0, 1].
-    """
-    weights, confidences, rights, brier, loss = [], [], [], [], []
-    for classes in questions:
-        c, y = np.array([c for c, _ in classes], dtype=float), np.array([float(right) for _, right in classes])
-        _check(c, y)
-        counted = c == c.max() if over == "maximum" else np.ones(len(c), dtype=bool)
-        c, y = c[counted], y[counted]
-        weights.append(np.full(len(c), 1 / len(c)))
-        confidences.append(c)
-        rights.append(y)
-        credit = np.full(len(c), y.mean()) if over == "maximum" else y
-        brier.append(np.mean((credit - c) ** 2))
-        p, target = np.clip(c, 1e-6, 1 - 1e-6), np.clip(credit, 1e-6, 1 - 1e-6)
-        loss.append(-np.mean(target * np.log(p) + (1 - target) * np.log1p(-p)))
-    if not weights:
-        raise UserError("calibration needs at least one question")
-    weight, confidence = np.concatenate(weights), np.concatenate(confidences)
-    excess = weight * (np.concatenate(rights) - confidence)
-    error = np.abs(np.bincount(bin_index(confidence, bins), weights=excess, minlength=bins)).sum()
-    return ClassCalibration(float(error / len(weights)), float(np.mean(brier)), float(np.mean(loss)))
 
 
 def _check(confidence: Array, correct: Array) -> None:

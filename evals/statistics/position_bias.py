@@ -1,11 +1,9 @@
-"""`position_bias`: whether those who chose among options liked the first place, and how much that changed.
+"""`position_bias`: chosen positions of multiple-choice options, compared with chance.
 
-Measured on what jurors chose of the options as each saw them, it is the bias of the models. Measured on the jury's
-answers in the order of the questions, it is what ordering the options again for every juror has left of it.
+On what jurors chose among the options as they saw them, it measures the bias of the models. On the jury's answers in
+the order of the questions, it measures the bias that is left after each juror's options are shuffled.
 
-Source: Zheng et al., "Large Language Models Are Not Robust Multiple Choice Selectors" (2023, arXiv:2309.03882), for
-what is looked at; they measure the spread of recalls, which needs the right answers. Here the places that were chosen
-are held against chance, which is what they would be if right answers stand in random places.
+Adapted from Zheng et al. 2023, arXiv:2309.03882, who measure the spread of recalls and so need the right answers.
 """
 
 from __future__ import annotations
@@ -22,14 +20,14 @@ from ...core.types import Probability
 
 
 class PositionBias(Frozen):
-    """Chosen places against chance.
+    """Chosen positions compared with chance.
 
     Attributes:
-        counts: How often each place was chosen, the first place first.
+        counts: How often each position was chosen, the first position first.
         expected: How often it would be by chance: the sum of 1/k over the questions with k options that have it.
-        first: Share of the answers that chose the first place.
+        first: Share of the answers that chose the first position.
         first_by_chance: The share expected.
-        z: How many standard deviations the first place was chosen more often than expected; negative if less.
+        z: How many standard deviations the first position was chosen more often than expected; negative if less.
         p: Two-sided p-value of that, by the normal approximation.
         distance: Total variation distance between chosen and expected shares, in [0, 1]; above 0 by chance, too.
         answers: How many answers were counted.
@@ -46,22 +44,26 @@ class PositionBias(Frozen):
 
 
 def position_bias(chosen: Sequence[tuple[int, int]]) -> PositionBias:
-    """Count chosen places.
+    """Count chosen positions.
 
     Args:
-        chosen: For each answer the place that was chosen, from 0, and the number of options.
+        chosen: For each answer the chosen position, from 0, and the number of options.
 
     Raises:
-        UserError: There are no answers, a question has fewer than two options, or a place is none of its options'.
+        UserError: There are no answers, a question has fewer than two options, or a position is outside its options.
     """
-    for path, options in chosen:
-        if options < 2 or not 0 <= path < options:
-            raise UserError(f"place {path} of {options} options is no choice", hint="places are counted from 0")
+    for position, options in chosen:
+        if options < 2 or not 0 <= position < options:
+            raise UserError(
+                f"there is no position {position} among {options} options", hint="positions are counted from 0"
+            )
     if not chosen:
-        raise UserError("no answers, so no bias", hint="give the place and the number of options of each answer")
-    n, most = len(chosen), max(options for _, options in chosen)
-    counts = tuple(sum(path == at for path, _ in chosen) for at in range(most))
-    expected = tuple(math.fsum(1 / options for _, options in chosen if at < options) for at in range(most))
+        raise UserError(
+            "position bias needs at least one answer", hint="give the position and the number of options of each answer"
+        )
+    n, width = len(chosen), max(options for _, options in chosen)
+    counts = tuple(sum(position == i for position, _ in chosen) for i in range(width))
+    expected = tuple(math.fsum(1 / options for _, options in chosen if i < options) for i in range(width))
     spread = math.sqrt(math.fsum((1 - 1 / options) / options for _, options in chosen))
     z = (counts[0] - expected[0]) / spread
     return PositionBias(

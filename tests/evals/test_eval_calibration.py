@@ -14,7 +14,6 @@ from reason.evals.statistics.calibration import (
     adaptive_ece,
     auroc,
     calibration_metrics,
-    class_calibration,
     nll,
     risk_coverage,
 )
@@ -110,45 +109,6 @@ def test_one_confidence_for_all_is_one_bin(correct: list[int]) -> None:
     assert ece(c, y) == pytest.approx(expected, **EXACT)
     assert adaptive_ece(c, y) == pytest.approx(expected, **EXACT)
     assert aurc(c, y) == pytest.approx(1 - float(y.mean()), **EXACT)
-
-
-CLASSES = [
-    [(0.6, True), (0.4, False)],
-    [(0.5, False), (0.5, True)],
-    [(0.95, True), (0.05, False)],
-    [(0.3, False), (0.3, False), (0.4, True)],
-]
-
-
-@pytest.mark.parametrize(
-    ("over", "expected"),
-    [("maximum", (0.2625, 0.130625, 0.542890)), ("average", (0.1125, 0.148125, 0.449621))],
-)
-def test_classes_of_answers_by_hand(over, expected) -> None:
-    """Bins of "maximum": |1 - 0.6|, 0 for the tie, |1 - 0.95|, |1 - 0.4|, a quarter each."""
-    found = class_calibration(CLASSES, over)
-    assert (found.ece, found.brier) == pytest.approx(expected[:2], **EXACT)
-    assert found.nll == pytest.approx(expected[2], rel=0, abs=5e-7)
-
-
-def test_a_tie_counts_one_question_however_many_share_it() -> None:
-    tied = class_calibration([[(0.25, True), (0.25, False), (0.25, False), (0.25, False)]])
-    assert (tied.ece, tied.brier) == pytest.approx((0, 0), **EXACT)
-    assert tied.nll == pytest.approx(-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)), **EXACT)
-
-
-@given(answers)
-def test_one_class_for_each_question_is_plain_calibration(pairs: list[tuple[float, int]]) -> None:
-    plain = calibration_metrics(*split(pairs))
-    for over in ("maximum", "average"):
-        found = class_calibration([[(c, y == 1)] for c, y in pairs], over)
-        assert (found.ece, found.brier) == pytest.approx((plain.ece, plain.brier), **EXACT)
-
-
-def test_classes_without_a_question_or_an_answer_are_refused() -> None:
-    for questions in ([], [[]], [[(1.5, True)]]):
-        with pytest.raises(UserError):
-            class_calibration(questions)
 
 
 def test_bad_input_is_refused() -> None:

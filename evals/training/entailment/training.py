@@ -425,9 +425,9 @@ def model_card(
         "## Data",
         table(("file", "claims", "licence", "SHA-256"), files),
         f"Split by SHA-256 of the claim's text: {plan.holdout:.0%} of the claims are for the test, "
-        f"{VALIDATION_SHARE:.0%} for validation (learning curve, temperature and gate), the rest for training. Claims with the same text, and all "
-        "claims of a contrast group, are in one split. Claims of FEVER Symmetric are excluded from the training: many "
-        "of its pairs are FEVER's own.",
+        f"{VALIDATION_SHARE:.0%} for validation (learning curve, temperature and gate), the rest for training. Claims "
+        "with the same text, and all claims of a contrast group, are in one split. Claims of FEVER Symmetric are "
+        "excluded from the training: many of its pairs are FEVER's own.",
         table(("split", "supports", "refutes", "neutral"), _counts(splits)),
         "Each epoch samples a text for each claim, and makes contrasts by rule (`evals/training/entailment/data.py`): "
         "exchanged numbers, dates, names and things in claim, text or both; negations; retrieved sentences that decide "
