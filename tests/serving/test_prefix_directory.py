@@ -47,7 +47,7 @@ def age(directory: PrefixDirectory, *in_order: str) -> None:
         os.utime(path / DESCRIPTION, (1000 + i, 1000 + i))
 
 
-def test_what_is_put_is_found(tmp_path: Path) -> None:
+def test_what_is_saved_can_be_read(tmp_path: Path) -> None:
     directory = directory_at(tmp_path / "p")
     assert directory.describe("a") is None
     assert directory.states() == []
@@ -73,7 +73,7 @@ def test_several_files_are_one_prefix(tmp_path: Path) -> None:
     assert saved.nbytes == 20
 
 
-def test_the_least_recently_used_goes_first_and_no_pinned_one(tmp_path: Path) -> None:
+def test_the_least_recently_used_is_evicted_first_and_no_pinned_one(tmp_path: Path) -> None:
     directory = directory_at(tmp_path, limit=5_000)
     for name in "abc":
         put(directory, name)
@@ -102,7 +102,7 @@ def test_what_cannot_fit_is_refused_and_nothing_removed(tmp_path: Path) -> None:
         put(directory, "b", size=6_000)
     with pytest.raises(PrefixTooLarge, match="pinned prefixes"):
         put(directory, "b", size=4_000, pinned=("a",))
-    with pytest.raises(PrefixTooLarge), directory.begin("b", 10) as attempt:  # more than was said
+    with pytest.raises(PrefixTooLarge), directory.begin("b", 10) as attempt:  # more than announced
         (attempt.directory / "a.safetensors").write_bytes(bytes(9_000))
         directory.publish(attempt, (1,), 1)
     assert names(directory) == ["a"]
@@ -140,7 +140,7 @@ def test_waiting_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
         directory.read("a", content, cancel=stop)
 
 
-def test_what_a_crash_left_is_removed_and_what_is_under_way_is_not(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_removed_and_running_writes_are_not(tmp_path: Path) -> None:
     directory = directory_at(tmp_path)
     put(directory, "a")
     [state] = directory.states()
@@ -181,7 +181,7 @@ def test_strange_things_in_the_directory_are_passed_over(tmp_path: Path) -> None
     assert directory.describe("empty") is None
 
 
-def test_another_models_file_in_this_ones_place_is_not_read(tmp_path: Path) -> None:
+def test_another_models_file_is_not_read(tmp_path: Path) -> None:
     directory = directory_at(tmp_path)
     put(directory, "a")
     for changed in ("identity", "dtype", "layout"):
@@ -238,7 +238,7 @@ for i in range(25):
 """
 
 
-def test_processes_that_share_a_directory_find_whole_prefixes(tmp_path: Path) -> None:
+def test_processes_that_share_a_directory_see_complete_prefixes(tmp_path: Path) -> None:
     """They write, read, evict and remove the same names: every sum is checked at every reading."""
     root = tmp_path / "prefixes"
     running = [subprocess.Popen([sys.executable, "-c", PROCESS, str(root), str(i)]) for i in range(3)]

@@ -1,7 +1,7 @@
-"""What named prefixes must keep, run unchanged against every engine that has them.
+"""The contract of named prefixes, run unchanged against every engine that has them.
 
-A test module imports everything from here and gives the fixture `bench`, a `ModelUnderTest` without names, which calls
-`ModelUnderTest.clear` after the test.
+A test module imports everything from here and defines the fixture `bench`, a `Bench` without names, which calls
+`Bench.clear` after the test.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Bench:
         open_again: Closes `model` and opens another engine on the same directory and weights.
         push_out: Fills the engine's cache with other prompts until nothing is left that is not pinned.
         granule: Tokens of which keys and values are reused together: the engine's block, 1 without blocks.
-        tolerance: Nats that a log-probability may differ with a whole prompt taken over and with none.
+        tolerance: Nats that a log-probability may differ between a reused prompt and a computed one.
         pieces: Nats that it may differ if a prompt is computed in other pieces.
-        too_large: A prompt whose keys and values exceed the bound on disk beside those of `prompt`; None if that is too
-            dear to try.
+        too_large: A prompt whose keys and values exceed the limit on disk together with those of `prompt`; None if that
+            takes too long to try.
         prompt: About 150 tokens or more.
     """
 
@@ -221,7 +221,7 @@ async def test_a_fork_is_another_name_for_the_same_tokens(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("on_disk_alone", [False, True])
-async def test_a_fork_computes_its_further_tokens_alone(bench: Bench, on_disk_alone: bool) -> None:
+async def test_a_fork_computes_its_further_tokens_only(bench: Bench, on_disk_alone: bool) -> None:
     first = (await bench.store.save("rules", bench.prompt)).saved
     more = tuple(first.token_ids[:40])
     if on_disk_alone:
@@ -350,7 +350,7 @@ def _claim(**changes: Any) -> Callable[[Path], None]:
         pytest.param(_claim(more=1), "cannot be read", id="an unknown field"),
     ],
 )
-async def test_what_is_not_what_was_saved_is_refused_and_mended(
+async def test_damaged_files_are_refused_and_can_be_saved_again(
     bench: Bench, tamper: Callable[[Path], None], said: str
 ) -> None:
     await bench.store.save("rules", bench.prompt)
@@ -371,7 +371,7 @@ async def test_what_is_not_what_was_saved_is_refused_and_mended(
 
 
 async def test_another_models_name_is_not_taken_for_ones_own(bench: Bench) -> None:
-    """What lies under another model's number is neither listed nor replaced, and restoring it says whose it is."""
+    """Another model's prefix is neither listed nor replaced, and restoring it names its model."""
     await bench.store.save("rules", bench.prompt)
     state = await bench.state("rules")
     assert state is not None
@@ -431,7 +431,7 @@ async def test_many_at_once(bench: Bench) -> None:
     assert [s.saved.name for s in await bench.store.saved() if s.pinned] == names
 
 
-async def test_a_prefix_is_taken_over_under_its_own_salt_alone(bench: Bench) -> None:
+async def test_a_prefix_is_taken_over_under_its_own_salt_only(bench: Bench) -> None:
     prompt = bench.prompt
     whole = bench.reusable(bench.tokens(prompt))
     await bench.store.save("rules", prompt.with_cache_salt("acme"))
@@ -440,13 +440,13 @@ async def test_a_prefix_is_taken_over_under_its_own_salt_alone(bench: Bench) -> 
     async def reused(salt: str) -> int:
         return (await bench.reply(prompt.with_cache_salt(salt))).usage.cached_tokens
 
-    # each asks once: what somebody has asked before is in the engine's cache anyway
+    # one request each: earlier prompts are in the engine's cache anyway
     assert [await reused(salt) for salt in ("acme", "other", "")] == [whole, 0, 0]
     store = await bench.fresh()
     await store.restore("rules", cache_salt="other")
     await bench.push_out(bench.model)
     assert [await reused(salt) for salt in ("other", "acme", "")] == [whole, 0, 0]
-    # pinned anew under another salt, the name is the new one's alone
+    # pinned again under another salt, the name belongs only to that one
     await store.restore("rules", cache_salt="acme")
     await bench.push_out(bench.model)
     assert [await reused(salt) for salt in ("acme", "other")] == [whole, 0]

@@ -44,7 +44,7 @@ def test_turning_the_query_is_turning_the_keys(
     torch.testing.assert_close(at(at(q, a), b), at(q, a + b), atol=near, rtol=0)
 
 
-def test_a_factor_is_taken_once_and_moving_leaves_the_length_of_a_key() -> None:
+def test_a_factor_is_applied_once_and_moving_keeps_the_norm_of_a_key() -> None:
     turns = rotary(torch.float64, factor=1.1)
     k = torch.randn(16, dtype=torch.float64)
     written = turns.rotate(k, turns.cos_sin(torch.tensor(5)))
@@ -89,7 +89,7 @@ def test_any_partition_merges_to_one_softmax(cuts: list[int], seed: int) -> None
     torch.testing.assert_close(alike, complete, atol=1e-12, rtol=1e-10)
 
 
-def test_a_row_that_sees_nothing_is_zero_and_no_other_is_touched() -> None:
+def test_a_row_that_sees_nothing_is_zero_and_no_other_changes() -> None:
     nothing = float("-inf")
     parts = torch.tensor([[[float("nan")] * 4, [1.0] * 4]])
     merged = merge_attention_states(parts, torch.tensor([[nothing, 0.3]]), torch.tensor([0, 1]), 2)
@@ -99,7 +99,7 @@ def test_a_row_that_sees_nothing_is_zero_and_no_other_is_touched() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 17), (12, 300), (40, 33)])
-def test_the_kernel_gives_what_the_definition_says(dtype: torch.dtype, masked: bool, rows: int, columns: int) -> None:
+def test_the_kernel_matches_the_definition(dtype: torch.dtype, masked: bool, rows: int, columns: int) -> None:
     draw = torch.Generator().manual_seed(rows)
     query = torch.randn(2, rows, 16, generator=draw).to(dtype)
     keys, values = torch.randn(2, 2, columns, 16, generator=draw).to(dtype)

@@ -1,4 +1,4 @@
-"""Prompts of different salts share no keys and values in the embedded engine, whatever they are asked for."""
+"""Prompts of different salts share no keys and values in the embedded engine, in any method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reason.serving.metered.model import MeteredModel
 TEXT = "The old lighthouse keeper wrote down the height of every wave, the colour of every sail. "
 PROMPT = Prompt(text=TEXT * 2)
 FULL = len(PROMPT.text or "") - 1
-"""Tokens that a second prompt takes over: all but the last, which is always computed; a token is a byte here."""
+"""Tokens that a second prompt reuses: all but the last, which is always computed; a token is a byte here."""
 
 
 def request(prompt: Prompt, **sampling: object) -> Request:
@@ -29,7 +29,7 @@ async def ask(model: LocalModel, salt: str) -> Completion:
     return made
 
 
-async def test_a_tenant_shares_with_itself_alone_and_is_told_the_same(tiny: LocalModel) -> None:
+async def test_a_tenant_shares_only_with_itself_and_gets_the_same_text(tiny: LocalModel) -> None:
     made = [await ask(tiny, salt) for salt in ("acme", "other", "", "acme", "other", "")]
     assert [c.usage.cached_tokens for c in made] == [0, 0, 0, FULL, FULL, FULL]
     assert len({c.text for c in made}) == 1
@@ -56,8 +56,8 @@ async def test_requests_of_one_call_and_calls_at_once_keep_apart(tiny: LocalMode
     assert sorted(c.usage.cached_tokens for c in calls) == [0, 0, FULL]
 
 
-async def test_a_sample_that_was_paused_is_computed_again_from_its_own_tenants_tokens(tiny_files) -> None:
-    # room for one of two tenants' samples: each is paused for the other's sake and computed again
+async def test_a_preempted_sample_reuses_only_its_own_tenants_tokens(tiny_files) -> None:
+    # memory for one of two tenants' samples: each is preempted for the other and computed again
     model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=1 << 19)
     try:
         single = [

@@ -36,7 +36,7 @@ def check(expert: Completion, amateur: Completion) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-async def test_equal_tokens_in_both_rows_and_not_those_of_either_alone(tiny: LocalModel, temperature: float) -> None:
+async def test_both_samples_have_equal_tokens_unlike_either_on_its_own(tiny: LocalModel, temperature: float) -> None:
     both = pair(temperature=temperature)
     [[expert], [amateur]] = await tiny.generate(both)
     check(expert, amateur)
@@ -66,7 +66,7 @@ async def test_a_missing_partner_changes_nothing(tiny: LocalModel) -> None:
     assert (single.token_ids, single.extras) == (without.token_ids, {})
 
 
-async def test_pairs_of_the_same_name_in_other_calls_do_not_meet(tiny: LocalModel) -> None:
+async def test_pairs_of_the_same_name_in_other_calls_are_independent(tiny: LocalModel) -> None:
     [[first], _] = await tiny.generate(pair())
     other = pair(expert=BAD, amateur=GOOD)
     [[[again], _], [[swapped], partner]] = await asyncio.gather(tiny.generate(pair()), tiny.generate(other))
@@ -75,7 +75,7 @@ async def test_pairs_of_the_same_name_in_other_calls_do_not_meet(tiny: LocalMode
     assert swapped.token_ids != first.token_ids
 
 
-async def test_many_samples_of_many_pairs_through_few_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_many_samples_of_many_pairs_with_few_batch_slots(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = LocalModel.load(
         tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=3
     )
@@ -94,7 +94,7 @@ async def test_many_samples_of_many_pairs_through_few_rows(tiny_files: Callable[
         await model.aclose()
 
 
-async def test_pairs_that_are_paused_for_room_stay_in_step(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_preempted_pairs_stay_in_lockstep(tiny_files: Callable[[str], ModelFiles]) -> None:
     roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     scarce = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=1 << 19)
     try:
@@ -119,7 +119,7 @@ async def test_pairs_that_are_paused_for_room_stay_in_step(tiny_files: Callable[
         await scarce.aclose()
 
 
-async def test_a_pair_needs_two_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_a_pair_needs_two_batch_slots(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = LocalModel.load(
         tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20, max_num_seqs=1
     )
@@ -130,7 +130,7 @@ async def test_a_pair_needs_two_rows(tiny_files: Callable[[str], ModelFiles]) ->
         await model.aclose()
 
 
-async def test_a_cancelled_pair_frees_what_it_held(tiny: LocalModel) -> None:
+async def test_a_cancelled_pair_frees_its_cache(tiny: LocalModel) -> None:
     task = asyncio.ensure_future(tiny.generate(pair(max_tokens=900)))
     while tiny.num_running < 2:
         await asyncio.sleep(0.001)

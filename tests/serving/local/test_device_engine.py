@@ -1,6 +1,6 @@
 """The engine on a device that is not the CPU: everything it does, against the same on the CPU.
 
-The device is a GPU where there is one, and beside it a pretended one, on which tensors of the CPU cannot be mixed in.
+The device is a GPU if there is one, and a simulated one, on which the CPU's tensors cannot be mixed in.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ async def test_it_writes_and_measures_what_it_does_on_the_cpu(tiny_files: Files,
         await mine.aclose()
 
 
-async def test_a_cache_that_is_short_of_room_is_moved_about_as_on_the_cpu(tiny_files: Files, elsewhere: Open) -> None:
+async def test_a_full_cache_is_evicted_as_on_the_cpu(tiny_files: Files, elsewhere: Open) -> None:
     files = tiny_files("llama")
     room = 400 * 768
     there, mine = elsewhere(files, kv_cache_bytes=room), here(files)
@@ -136,7 +136,7 @@ async def test_a_cache_that_is_short_of_room_is_moved_about_as_on_the_cpu(tiny_f
         await mine.aclose()
 
 
-async def test_prefixes_are_kept_and_come_back(tmp_path: Path, tiny_files: Files, elsewhere: Open) -> None:
+async def test_prefixes_are_saved_and_restored(tmp_path: Path, tiny_files: Files, elsewhere: Open) -> None:
     files = tiny_files("llama")
     prompt = Prompt.user("What is the sum of all primes below twenty? " * 3, system="Think. " * 20)
     request = Request(prompt=prompt, sampling=SamplingParams(n=3, seed=5, max_tokens=10, ignore_eos=True))

@@ -1,4 +1,4 @@
-"""On a GPU: SmolLM2-135M's logits, alone and with workers, are those of the CPU; so is attention by every kernel."""
+"""On a GPU: SmolLM2-135M's logits, with and without workers, are those of the CPU; so is attention by every kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDS = [(97 * i + 11) % 40_000 + 100 for i in range(700)]
 
 
 def forked(decoder: Decoder) -> torch.Tensor:
-    """Logits of a long prompt in chunks, of two texts behind it, and of a text in another log."""
+    """Logits of a long prompt in chunks, of two texts after it, and of a text in another cache."""
     with torch.inference_mode():
         log, other = decoder.new_kv_cache(900), decoder.new_kv_cache(64)
         one, apart = log.new_table(), other.new_table()
@@ -46,7 +46,7 @@ def forked(decoder: Decoder) -> torch.Tensor:
 
 
 def shared(decoder: Decoder) -> torch.Tensor:
-    """Logits of three workers over a history, with a text that is given and a finished one that moves."""
+    """Logits of three workers over a history, with a fixed text and a finished one that moves."""
     with torch.inference_mode():
         workspace = SharedCache(decoder)
         history, header = workspace.add_block(IDS[:300]), workspace.add_block(IDS[300:307])
@@ -80,7 +80,7 @@ def test_logits_in_bf16_are_as_near_as_the_cpus(smollm2_files: ModelFiles, passe
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("rows", "columns", "width"), [(1, 1, 64), (3, 17, 64), (40, 333, 128), (12, 300, 12)])
-def test_every_kernel_gives_what_the_definition_says(
+def test_every_kernel_matches_the_definition(
     dtype: torch.dtype, masked: bool, rows: int, columns: int, width: int
 ) -> None:
     draw = torch.Generator().manual_seed(rows)

@@ -24,7 +24,7 @@ NOWHERE = "cuda:63"
 """A GPU that no machine has."""
 
 
-def test_it_is_the_processor_unless_something_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().local.device == "cpu"
     monkeypatch.setenv("REASON_LOCAL__DEVICE", "cuda:1")
     assert load_settings().local.device == "cuda:1"
@@ -69,7 +69,7 @@ def test_a_gpu_that_is_not_there_is_refused_with_a_remedy(
     assert 'local.device = "cpu"' in caught.value.hint
 
 
-def test_of_several_gpus_those_that_are_there_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_gpus_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(BackendUnavailable, match="'cuda:2': torch sees 2 GPUs") as caught:
@@ -106,7 +106,7 @@ def test_number_format_and_cache_follow_the_device(monkeypatch: pytest.MonkeyPat
     assert [default_kv_bytes(device) for device in free] == [2 << 30, 64 << 20]
 
 
-def test_four_bits_are_the_processors_alone(tiny_directory: Callable[[str], Path]) -> None:
+def test_four_bits_are_the_processors_only(tiny_directory: Callable[[str], Path]) -> None:
     with pytest.raises(CapabilityMissing, match="int4") as caught:
         Decoder.load(tiny_directory("llama"), "int4", PRETENDED)
     assert "weight_format='bf16'" in caught.value.hint
@@ -153,7 +153,7 @@ def test_on_the_pretended_device_nothing_mixes() -> None:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 17), (12, 24)])
-def test_rows_of_a_mask_begin_where_cudas_kernels_want_them(rows: int, columns: int) -> None:
+def test_mask_rows_are_aligned_for_cuda_kernels(rows: int, columns: int) -> None:
     mask = torch.randn(1, 1, rows, columns)
     made = align_mask(mask)
     assert torch.equal(made, mask)

@@ -1,4 +1,4 @@
-"""What a closed engine keeps in memory, although others still hold it."""
+"""What a closed engine keeps in memory while others still refer to it."""
 
 from __future__ import annotations
 

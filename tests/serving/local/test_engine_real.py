@@ -104,8 +104,10 @@ async def errors(model: LocalModel, hf: Any, theirs: Any) -> tuple[torch.Tensor,
     return torch.cat(mine), torch.cat(reference)
 
 
-async def test_greedy_tokens_are_the_likeliest_ones_of_transformers_on_fifty_prompts(fp32: LocalModel, hf: Any) -> None:
-    """One forward pass over prompt and tokens: if each is the likeliest after those before, they are greedy ones."""
+async def test_greedy_tokens_are_the_most_probable_ones_of_transformers_on_fifty_prompts(
+    fp32: LocalModel, hf: Any
+) -> None:
+    """One forward pass over prompt and tokens: if each is the most probable after those before, they are greedy."""
     actual = [r[0] for r in await fp32.generate([greedy(p) for p in PROMPTS])]
     assert len(actual) == 50
     worst = 0.0
@@ -134,7 +136,7 @@ async def test_greedy_tokens_are_those_of_generate(fp32: LocalModel, hf: Any) ->
         assert list(completion.token_ids) == out[0, len(ids) :].tolist()
 
 
-async def test_a_batch_of_mixed_lengths_is_each_alone(fp32: LocalModel) -> None:
+async def test_a_batch_of_mixed_lengths_is_each_only(fp32: LocalModel) -> None:
     requests = [
         Request(prompt=p, sampling=SamplingParams(temperature=0.8, seed=3, max_tokens=10 + 3 * i))
         for i, p in enumerate(PROMPTS[:6])
@@ -144,7 +146,7 @@ async def test_a_batch_of_mixed_lengths_is_each_alone(fp32: LocalModel) -> None:
     assert [c.token_ids for c in batch] == [c.token_ids for c in single]
 
 
-async def test_bf16_seeds_hold_when_repeated_and_in_company(bf16: LocalModel) -> None:
+async def test_bf16_seeds_hold_when_repeated_and_in_larger_batches(bf16: LocalModel) -> None:
     request = Request(prompt=PROMPTS[7], sampling=SamplingParams(temperature=1.0, seed=11, n=4, max_tokens=40))
     (complete,) = await bf16.generate([request])
     (again,) = await bf16.generate([request])
@@ -199,7 +201,7 @@ async def test_it_knows_the_capital_of_france(fp32: LocalModel) -> None:
 
 
 async def test_int4_is_labelled_and_gated_on_accuracy(smollm2_files: ModelFiles, hf: Any, theirs: Any) -> None:
-    """The weights were 4-bit blocks of 32 already, so the same rounding again must keep nearly all the model says."""
+    """The weights were 4-bit blocks of 32 already, so rounding again must hardly change the model's output."""
     model = LocalModel.load(smollm2_files, weight_format="int4", threads=1)
     try:
         assert model.identity == f"{smollm2_files.fingerprint}+int4"

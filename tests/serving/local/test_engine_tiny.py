@@ -39,7 +39,7 @@ def small(files: ModelFiles, **settings: int) -> LocalModel:
 
 
 async def idle(model: LocalModel) -> None:
-    """Wait until nothing is under way (cancellation takes effect at the next step)."""
+    """Wait until nothing is running (cancellation takes effect at the next step)."""
     for _ in range(2000):
         if not model._scheduler.has_work and all(t.is_idle for t in model._scheduler.prefix_cache.trees):
             return
@@ -56,7 +56,7 @@ def test_it_is_a_language_model(tiny: LocalModel) -> None:
     assert tiny.capabilities.context_tokens == 1024
 
 
-async def test_a_batch_is_what_each_request_is_alone(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_a_batch_is_what_each_request_is_only(tiny_files: Callable[[str], ModelFiles]) -> None:
     requests = [ask(t, n=3, temperature=1.3, max_tokens=5 + 4 * i) for i, t in enumerate(PROMPTS)]
     together = small(tiny_files("llama"))
     alone = small(tiny_files("llama"), max_num_seqs=1)
@@ -84,7 +84,7 @@ async def test_logprobs_are_raw_and_right(tiny: LocalModel, tiny_files: Callable
         assert [t.logprob for t in top] == pytest.approx(expected[i].topk(4).values.tolist(), abs=1e-3)
 
 
-async def test_samples_asked_for_later_are_the_ones_of_the_first_time(tiny: LocalModel) -> None:
+async def test_samples_requested_later_are_the_same(tiny: LocalModel) -> None:
     request = ask(n=5, temperature=1.2)
     (complete,) = await tiny.generate([request])
     assert len({c.token_ids for c in complete}) == 5
@@ -119,7 +119,7 @@ async def test_requests_of_one_call_that_share_a_prefix_compute_it_once(tiny: Lo
     assert [r[0].usage.cached_tokens for r in results] == [0, 100, 100, 100]
 
 
-async def test_more_samples_than_rows(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_more_samples_than_batch_slots(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = small(tiny_files("llama"), max_num_seqs=3)
     maximum = 0
 
@@ -169,7 +169,7 @@ async def test_end_of_text(tiny: LocalModel) -> None:
     assert ignored.stop_reason is None
 
 
-async def test_hooks_change_what_is_said_and_not_what_is_reported(tiny: LocalModel) -> None:
+async def test_logits_processors_change_tokens_and_not_reported_logprobs(tiny: LocalModel) -> None:
     free = await one(tiny, ask(temperature=0, max_tokens=1))
     hooks = (LogitsProcessorSpec(name="forbid_tokens", args={"ids": [free.token_ids[0]]}),)
     other = await one(tiny, ask(temperature=0, max_tokens=1, logits_processors=hooks, top_logprobs=2))
@@ -179,7 +179,7 @@ async def test_hooks_change_what_is_said_and_not_what_is_reported(tiny: LocalMod
         await tiny.generate([ask(logits_processors=(LogitsProcessorSpec(name="nothing"),))])
 
 
-async def test_a_failing_hook_fails_its_sample_alone(tiny: LocalModel) -> None:
+async def test_a_failing_logits_processor_ends_only_its_sample(tiny: LocalModel) -> None:
     bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
     (failed,), (fine,) = await tiny.generate([bad, ask()])
     assert failed.finish_reason == "error"
@@ -269,7 +269,7 @@ async def test_bad_arguments(tiny: LocalModel, tiny_files: Callable[[str], Model
             LocalModel.load(tiny_files("llama"), **settings)  # type: ignore[arg-type]
 
 
-async def test_cancelling_frees_rows_and_cache(tiny: LocalModel) -> None:
+async def test_cancelling_frees_batch_slots_and_cache(tiny: LocalModel) -> None:
     begun = asyncio.Event()
 
     def listen(chunk: Chunk) -> None:
@@ -321,7 +321,7 @@ async def test_the_cache_stays_within_its_budget(tiny_files: Callable[[str], Mod
     await model.aclose()
 
 
-async def test_samples_wait_for_room_and_come_out_the_same(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_samples_wait_for_cache_and_stay_the_same(tiny_files: Callable[[str], ModelFiles]) -> None:
     column = 2 * 3 * 2 * 16 * 4
     request = ask("p" * 100, n=8, temperature=1.2, max_tokens=150)
     roomy, tight = small(tiny_files("llama")), small(tiny_files("llama"), kv_cache_bytes=520 * column)

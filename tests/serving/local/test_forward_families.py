@@ -114,7 +114,7 @@ def test_prepacked_and_plain_products_are_the_same(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_of_a_product_has_the_same_bits_whatever_is_beside_it(dtype: torch.dtype) -> None:
+def test_a_row_of_a_product_has_the_same_bits_in_any_batch(dtype: torch.dtype) -> None:
     if not can_prepack(dtype):
         pytest.skip("no prepacked product here")
     torch.manual_seed(0)
@@ -136,14 +136,14 @@ def test_int4_multiplies_by_weights_rounded_to_sixteen_levels() -> None:
     assert (product - x.float() @ weight.T).abs().mean() > 0.15
 
 
-def test_int4_runs_and_is_refused_where_it_is_not_ours(tiny_files: Callable) -> None:  # type: ignore[type-arg]
+def test_int4_runs_and_is_refused_for_other_families(tiny_files: Callable) -> None:  # type: ignore[type-arg]
     one, _, _ = forked(load(tiny_files, "llama", "int4"))
     assert bool(one.isfinite().all())
     with pytest.raises(CapabilityMissing, match="int4"):
         load(tiny_files, "gemma", "int4")
 
 
-def test_a_family_that_cannot_be_driven_is_refused(tmp_path: Path) -> None:
+def test_an_unsupported_family_is_refused(tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4}
@@ -152,9 +152,7 @@ def test_a_family_that_cannot_be_driven_is_refused(tmp_path: Path) -> None:
         TransformersModel.load(tmp_path, "fp32", "local/bloom")
 
 
-def test_variants_that_need_other_arithmetic_are_not_ours(
-    tmp_path: Path, tiny_directory: Callable[[str], Path]
-) -> None:
+def test_variants_with_other_computations_are_not_native(tmp_path: Path, tiny_directory: Callable[[str], Path]) -> None:
     import json
 
     config = json.loads((tiny_directory("llama") / "config.json").read_text())
@@ -171,7 +169,7 @@ def test_variants_that_need_other_arithmetic_are_not_ours(
     assert ModelConfig.is_native(tmp_path)
 
 
-def test_broken_folders_are_data_errors(tmp_path: Path, tiny_directory: Callable[[str], Path]) -> None:
+def test_broken_directories_are_data_errors(tmp_path: Path, tiny_directory: Callable[[str], Path]) -> None:
     with pytest.raises(DataError, match="cannot read"):
         ModelConfig.from_directory(tmp_path)
     (tmp_path / "config.json").write_text((tiny_directory("llama") / "config.json").read_text())

@@ -93,7 +93,7 @@ async def test_log_probabilities_stay_those_of_the_raw_distribution(engine: Loca
     assert [t.token_id for t in made.top_logprobs[0]] == list(first.token_ids)
 
 
-async def test_a_text_that_is_cut_short_says_so(engine: LocalModel) -> None:
+async def test_a_truncated_text_is_reported(engine: LocalModel) -> None:
     [[made]] = await engine.generate([requested(max_tokens=9, temperature=0)])
     assert (made.finish_reason, made.stop_reason, len(made.token_ids)) == ("length", None, 9)
     assert made.text.startswith('{"word": ')
@@ -109,7 +109,7 @@ async def test_a_prefix_stays_outside_the_schema(engine: LocalModel) -> None:
     jsonschema.validate(json.loads(made.text), PAIR)
 
 
-async def test_hooks_act_within_the_schema(engine: LocalModel) -> None:
+async def test_logits_processors_act_within_the_schema(engine: LocalModel) -> None:
     two = engine._tokenizer.encode("t")
     lean = LogitsProcessorSpec(name="steer", args={"ids": two, "weight": 90.0})
     kinds = {"enum": ["one", "two", "six"]}
@@ -128,7 +128,7 @@ async def test_a_schema_that_cannot_be_held_to_stops_the_call_before_any_work(en
     assert heard == []
 
 
-async def test_an_engine_whose_tokens_have_no_bytes_says_so(
+async def test_an_engine_whose_tokens_have_no_bytes_is_refused(
     tiny_files: Callable[[str], ModelFiles], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Tokenizer, "is_byte_level", False)
@@ -141,7 +141,7 @@ async def test_an_engine_whose_tokens_have_no_bytes_says_so(
         await model.aclose()
 
 
-async def test_samples_that_lost_their_place_go_on_where_they_were(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_preempted_samples_resume(tiny_files: Callable[[str], ModelFiles]) -> None:
     roomy = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
     # 3 layers of keys and values, 2 heads of width 16 each, in fp32
     cramped = LocalModel.load(
@@ -151,7 +151,7 @@ async def test_samples_that_lost_their_place_go_on_where_they_were(tiny_files: C
     try:
         [expected] = await roomy.generate([requested(long, n=4, temperature=1.0, max_tokens=100)])
         [actual] = await cramped.generate([requested(long, n=4, temperature=1.0, max_tokens=100)])
-        assert cramped._scheduler._running_at_preemption  # there was no room for all of them
+        assert cramped._scheduler._running_at_preemption  # the cache was too small for all of them
         assert [c.text for c in actual] == [c.text for c in expected]
         for completion in actual:
             jsonschema.validate(json.loads(completion.text), long)

@@ -1,4 +1,4 @@
-"""SmolLM2-135M under JSON schemas: what it writes is JSON that satisfies them, greedy and drawn."""
+"""SmolLM2-135M under JSON schemas: what it writes is JSON that satisfies them, greedy and sampled."""
 
 from __future__ import annotations
 

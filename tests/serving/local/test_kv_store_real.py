@@ -63,7 +63,7 @@ def reported(do: str, root: Path, files: ModelFiles) -> dict[str, Any]:
     return actual
 
 
-def test_a_process_that_restores_says_what_one_without_pins_says(tmp_path: Path, smollm2_files: ModelFiles) -> None:
+def test_a_restored_prefix_changes_no_text(tmp_path: Path, smollm2_files: ModelFiles) -> None:
     plain, saved, restored = (reported(do, tmp_path / "prefixes", smollm2_files) for do in ("plain", "save", "restore"))
     count = plain["tokens"]
     assert count > 300

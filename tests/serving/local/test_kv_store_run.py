@@ -1,4 +1,4 @@
-"""Saved prefixes and runs: cached tokens in the ledger, and samples that need the room that pins take."""
+"""Saved prefixes and runs: cached tokens in the ledger, and samples that need the memory of pins."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ async def test_the_ledger_counts_hits_by_model_and_role(model: LocalModel, tmp_p
     await store.aclose()
 
 
-async def test_samples_wait_for_room_that_a_pin_gives_back_or_fail_with_a_remedy(model: LocalModel) -> None:
-    """A long sample, then a pin that takes the room it was going to grow into: nothing hangs, whatever comes of it."""
+async def test_samples_wait_for_an_unpinned_prefix_or_fail_with_a_hint(model: LocalModel) -> None:
+    """A long sample, then a pin that takes the memory it needs later: nothing hangs, whatever the result."""
     grown = asyncio.Event()
     sampling = SamplingParams(max_tokens=600, temperature=1.0, seed=1, ignore_eos=True, n=2)
     request = Request(prompt=Prompt(text="a" * 100), sampling=sampling)

@@ -148,7 +148,7 @@ async def test_a_description_with_tokens_of_another_vocabulary_is_refused(
     await model.aclose()
 
 
-async def test_what_pins_take_of_the_cache_is_bounded(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_pinned_bytes_are_limited(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> None:
     model = load(tiny_files("llama"), tmp_path, prefixes=PrefixStorage(tmp_path, 1 << 30))
     store = model.kv_store
     for i in range(40):
@@ -172,7 +172,7 @@ async def test_what_pins_take_of_the_cache_is_bounded(tmp_path: Path, tiny_files
     await model.aclose()
 
 
-async def test_dropped_pins_give_their_room_back(bench: Bench) -> None:
+async def test_dropped_pins_release_the_cache(bench: Bench) -> None:
     for i in range(30):
         await bench.store.save("p", Prompt(text=f"{i:03d}" + "abcdefghij" * 30))
         await bench.store.fork("p", "q", (5, 6))
@@ -185,8 +185,8 @@ async def test_dropped_pins_give_their_room_back(bench: Bench) -> None:
     assert all(t.is_idle for t in prefixes.trees)
 
 
-async def test_a_cancelled_save_gives_back_what_it_began_to_hold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At every point: before the engine has begun, while it computes, when it is done and nobody waits any more."""
+async def test_a_cancelled_save_releases_its_cache(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every point: before the engine has started, while it computes, and when it is done and nothing waits."""
     model: Any = bench.model
     waiter: list[asyncio.Task[Any]] = []
     loop = asyncio.get_running_loop()
@@ -208,7 +208,7 @@ async def test_a_cancelled_save_gives_back_what_it_began_to_hold(bench: Bench, m
     assert model._scheduler.prefix_cache._pinned == []
 
 
-async def test_a_save_that_cannot_be_written_holds_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_save_pins_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = bench.model
     monkeypatch.setattr(PrefixDirectory, "publish", _full_disk)
     with pytest.raises(OSError, match="28"):
@@ -223,7 +223,7 @@ def _full_disk(*_: Any, **__: Any) -> None:
     raise OSError(28, "28 no space")
 
 
-async def test_a_full_disk_is_told_as_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reason.serving.local.kv_store.write_layers", _full_disk)
     with pytest.raises(Exception, match="is full") as caught:
         await bench.store.save("p", PROMPT)
@@ -290,7 +290,7 @@ def _bytes_under(root: Path) -> int:
     return sum(f.stat().st_size for f in root.rglob("*") if f.is_file())
 
 
-async def test_an_engine_without_a_place_pins_nothing(tiny: LocalModel) -> None:
+async def test_an_engine_without_a_directory_pins_nothing(tiny: LocalModel) -> None:
     assert not tiny.capabilities.pins
     with pytest.raises(CapabilityMissing, match="pins"):
         kv_store_of(tiny)

@@ -1,4 +1,4 @@
-"""The hooks on the embedded engine, on a tiny random model in fp32."""
+"""Logits processors on the embedded engine, with a tiny random model in fp32."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def sample(model: LocalModel, *hooks: LogitsProcessorSpec, **sampling: Any
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-async def test_probed_entropies_are_those_of_the_whole_distribution(tiny: LocalModel, temperature: float) -> None:
+async def test_probed_entropies_are_those_of_the_full_distribution(tiny: LocalModel, temperature: float) -> None:
     made = await sample(tiny, LogitsProcessorSpec(name="entropy_probe"), temperature=temperature, seed=1, max_tokens=8)
     before = [ASK.with_prefix(made.token_ids[:i]) for i in range(len(made.token_ids))]
     exact = [token.entropy for token in await tiny.next_token(before)]
@@ -32,7 +32,7 @@ async def test_a_probe_changes_nothing(tiny: LocalModel) -> None:
     assert probed.token_ids == plain.token_ids
 
 
-async def test_the_end_waits_for_the_steps(tiny: LocalModel) -> None:
+async def test_eos_waits_for_the_steps(tiny: LocalModel) -> None:
     control = LogitsProcessorSpec(name="step_control", args={"max_tokens": 3, "end_ids": [70, 71], "min_steps": 4})
     push = LogitsProcessorSpec(name="steer", args={"ids": [2], "weight": 40.0})  # the model wants to end at once
     made = await sample(tiny, push, control, temperature=1.0, seed=2, max_tokens=60)

@@ -54,7 +54,7 @@ def test_the_same_prompt_again_reuses_all_but_its_last_token() -> None:
     assert tokens_of(again) == PROMPT[:-1]
 
 
-def test_another_call_takes_copies_in_the_order_of_a_fresh_prompt() -> None:
+def test_another_call_copies_in_the_order_of_a_new_prompt() -> None:
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     for i in range(5):
@@ -66,7 +66,7 @@ def test_another_call_takes_copies_in_the_order_of_a_fresh_prompt() -> None:
     assert tokens_of(other) == [*PROMPT, 902, 7]
 
 
-def test_a_call_brings_further_columns_into_its_own_tree() -> None:
+def test_a_call_adds_slots_to_its_own_tree() -> None:
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     old = run(prefix_cache, PROMPT)
     for tail in ([1, 2, 3], [4, 5, 6]):
@@ -87,7 +87,7 @@ def test_short_common_prefix_is_computed_again() -> None:
     assert other.num_cached == 0
 
 
-def test_a_branch_with_a_long_private_part_leaves_with_a_copy() -> None:
+def test_a_sequence_with_a_long_private_part_moves_to_a_copy() -> None:
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     other = run(prefix_cache, [*PROMPT[:30], *range(500, 520)], num_new=200)
@@ -97,7 +97,7 @@ def test_a_branch_with_a_long_private_part_leaves_with_a_copy() -> None:
     assert tokens_of(first) == PROMPT
 
 
-def test_a_branch_with_a_short_private_part_joins() -> None:
+def test_a_sequence_with_a_short_private_part_joins() -> None:
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     first = run(prefix_cache, PROMPT)
     used = first.tree.cache.used
@@ -151,7 +151,7 @@ def test_running_sequences_are_never_evicted() -> None:
     assert tokens_of(three) == [3000 + i for i in range(40)]
 
 
-def test_finished_branches_of_a_busy_tree_make_room() -> None:
+def test_finished_sequences_of_a_busy_tree_are_evicted() -> None:
     prefix_cache = PrefixCache(Factory(), 200 * SLOT_BYTES)
     prompt = run(prefix_cache, PROMPT)
     for i in range(10):
@@ -177,7 +177,7 @@ def test_compaction_keeps_the_index_right() -> None:
     assert prefix_cache.match_length([*PROMPT, 1, 9, 9, 4], "") == 54
 
 
-def test_two_branches_with_the_same_tokens() -> None:
+def test_two_sequences_with_the_same_tokens() -> None:
     prefix_cache = PrefixCache(Factory(), 1 << 20)
     prompt = run(prefix_cache, PROMPT)
     one, two = prompt.fork(), prompt.fork()

@@ -71,7 +71,7 @@ def test_relevance_is_that_of_the_rules_written_out(tiny_files: Files, family: s
     assert (explained.relevance - explained.gradient).abs().max() > 1e-2
 
 
-async def test_any_number_format_explains_by_the_checkpoints_own_weights(tiny_files: Files) -> None:
+async def test_any_number_format_uses_the_checkpoints_weights(tiny_files: Files) -> None:
     actual = []
     for weight_format in ("fp32", "int4"):
         model = LocalModel.load(tiny_files("llama"), weight_format=weight_format, threads=1, kv_cache_bytes=64 << 20)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ async def test_a_family_of_transformers_own_is_refused(tiny_files: Files) -> Non
     await model.aclose()
 
 
-async def test_a_closed_engine_says_so_and_a_cancelled_wait_leaves_it_well(tiny: LocalModel) -> None:
+async def test_a_closed_engine_raises_and_a_cancelled_wait_is_harmless(tiny: LocalModel) -> None:
     waiting = asyncio.ensure_future(tiny.relevance(PROMPT, PARTS, CLAIM))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -128,7 +128,7 @@ async def test_a_closed_engine_says_so_and_a_cancelled_wait_leaves_it_well(tiny:
         await tiny.relevance(PROMPT, PARTS, CLAIM)
 
 
-async def test_weights_that_are_gone_fail_this_call_alone(tiny: LocalModel, tmp_path) -> None:
+async def test_weights_that_are_gone_fail_this_call_only(tiny: LocalModel, tmp_path) -> None:
     tiny._checkpoint = tmp_path
     with pytest.raises(DataError, match="holds no model"):
         await tiny.relevance(PROMPT, PARTS, CLAIM)
@@ -164,7 +164,7 @@ def opened(files: ModelFiles):
 
 
 def written_out(work: GradientPass, config: ModelConfig, weights: WeightReader, ids, count: int) -> Tensor:
-    """The rules of AttnLRP over one plain forward with its whole graph."""
+    """The rules of AttnLRP over one plain forward pass with its complete graph."""
 
     def norm(of, x: Tensor) -> Tensor:
         return x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt().detach() * of._twice[: x.shape[-1]]

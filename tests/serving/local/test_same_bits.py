@@ -1,4 +1,4 @@
-"""What a seed stands on in bf16: a row's bits do not depend on how the tokens before it were computed."""
+"""Reproducible seeds in bf16: a row's bits do not depend on how the tokens before it were computed."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def decoder(smollm2_files):
 
 
 @pytest.mark.parametrize("length", [33, 55, 100, 130, 300])
-def test_a_prompt_computed_in_pieces_has_the_bits_of_one_computed_whole(decoder, length):
+def test_a_chunked_prefill_has_the_bits_of_a_single_one(decoder, length):
     ids = torch.randint(100, 20000, (length,), generator=torch.Generator().manual_seed(length)).tolist()
 
     def computed(*cuts):
@@ -39,7 +39,7 @@ def test_a_prompt_computed_in_pieces_has_the_bits_of_one_computed_whole(decoder,
             assert all(torch.equal(a, b) for a, b in zip(again, columns, strict=True)), cuts
 
 
-async def test_the_same_call_gives_the_same_samples_whatever_was_asked_before(smollm2_files):
+async def test_the_same_call_gives_the_same_samples_after_other_calls(smollm2_files):
     model = LocalModel.load(smollm2_files, weight_format="bf16")
     requested = Request(
         prompt=Prompt.user("Name a colour."), sampling=SamplingParams(n=8, max_tokens=80, seed=3, ignore_eos=True)
@@ -63,11 +63,11 @@ def test_query_blocks_are_never_left_with_one_to_three_rows():
         assert 0 <= padded - rows <= 3
 
 
-def test_columns_come_in_whole_groups():
+def test_slots_come_in_full_groups():
     assert [align_slots(n) for n in (0, 1, 31, 32, 33, 65)] == [0, 32, 32, 32, 64, 96]
 
 
-def test_a_token_has_the_same_bits_alone_and_beside_tokens_of_other_logs(decoder):
+def test_a_token_has_the_same_bits_with_tokens_of_other_caches(decoder):
     def prompts():
         for i, length in enumerate((20, 75, 130, 31)):
             ids = torch.randint(100, 20000, (length,), generator=torch.Generator().manual_seed(i)).tolist()

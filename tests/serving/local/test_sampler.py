@@ -18,7 +18,7 @@ def draws(sampling: SamplingParams, count: int, logits: torch.Tensor = LOGITS, i
     return [sampler.sample(logits.numpy()) for _ in range(count)]
 
 
-def test_the_draws_follow_the_distribution_at_temperature() -> None:
+def test_samples_follow_the_distribution_at_temperature() -> None:
     count = 20_000
     actual = Counter(draws(SamplingParams(temperature=2.0, seed=3), count))
     expected = torch.softmax(LOGITS / 2, -1).tolist()
@@ -34,7 +34,7 @@ def test_truncation_keeps_the_smallest_set(top_k: int, top_p: float, allowed: se
     assert set(draws(SamplingParams(top_k=top_k, top_p=top_p, seed=1), 4000)) == allowed
 
 
-def test_a_seed_and_an_index_pick_the_draws() -> None:
+def test_seed_and_index_determine_the_samples() -> None:
     one = draws(SamplingParams(seed=5), 50, index=0)
     assert draws(SamplingParams(seed=5), 50, index=0) == one
     assert draws(SamplingParams(seed=5), 50, index=1) != one
@@ -42,7 +42,7 @@ def test_a_seed_and_an_index_pick_the_draws() -> None:
     assert draws(SamplingParams(), 50) != draws(SamplingParams(), 50)
 
 
-def test_tiny_changes_of_the_logits_leave_the_draws_alone() -> None:
+def test_tiny_changes_of_the_logits_do_not_change_the_samples() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(50_000, generator=generator)
     noisy = logits + 1e-6 * torch.randn(50_000, generator=generator)
@@ -66,7 +66,7 @@ def test_pick_reports_raw_logprobs_whatever_was_done_to_sample() -> None:
     assert second.top == ()
 
 
-def test_a_failing_hook_takes_no_other_row_along() -> None:
+def test_a_failing_logits_processor_affects_no_other_row() -> None:
     def broken(row: np.ndarray, state: object) -> np.ndarray:
         raise RuntimeError("no")
 
@@ -89,7 +89,7 @@ def test_entropy_and_most_likely() -> None:
     assert top_logprobs(uniform, 0) == ()
 
 
-def test_pruning_the_race_changes_no_draw() -> None:
+def test_pruning_changes_no_sample() -> None:
     generator = torch.Generator().manual_seed(4)
     for scale in (0.0, 0.5, 3.0, 30.0):
         scores = (torch.randn(3000, generator=generator) * scale).numpy()

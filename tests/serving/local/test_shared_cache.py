@@ -1,4 +1,4 @@
-"""Workers on one cache: what they compute, against views that are put together anew for each of them."""
+"""Workers on one cache: what they compute, compared with views that are built for each of them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_thirty_passes_with_moves_are_those_of_views_put_together_anew(
                 twins.move(worker)
                 inputs[worker] = [draw.randrange(3, 264) for _ in range(5)]
             if number == 21:
-                del inputs[0]  # a worker that stands still for a pass
+                del inputs[0]  # a worker that is idle for a pass
 
 
 def test_one_worker_is_ordinary_decoding_also_across_moves(decoder: Decoder) -> None:
@@ -111,7 +111,7 @@ def test_one_worker_is_ordinary_decoding_also_across_moves(decoder: Decoder) -> 
             torch.testing.assert_close(mine, expected, **EXACT)
 
 
-def test_a_moved_step_reads_as_the_tail_of_the_history_and_its_values_are_untouched(decoder: Decoder) -> None:
+def test_a_moved_text_reads_as_the_end_of_the_history_with_unchanged_values(decoder: Decoder) -> None:
     with torch.inference_mode():
         workspace = SharedCache(decoder)
         history, step, probe, other = (
@@ -186,7 +186,7 @@ def test_every_token_is_stored_once_and_no_block_twice(decoder: Decoder) -> None
         assert workspace.num_tokens == len(PROMPT) + len(HEADERS[0]) + 40
 
 
-def test_a_worker_that_stands_still_writes_nothing_and_changes_nobody(decoder: Decoder) -> None:
+def test_an_idle_worker_writes_nothing_and_changes_no_other(decoder: Decoder) -> None:
     def passes(left_out: Sequence[int]) -> list[torch.Tensor]:
         workspace = SharedCache(decoder)
         history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()
@@ -220,7 +220,7 @@ def test_a_token_of_the_same_pass_is_seen_with_one_layer_already(tiny_directory:
 
 
 def test_the_last_logits_are_not_those_of_the_transcript_read_at_once(decoder: Decoder) -> None:
-    """Tokens were computed under other views: reading the text anew is no test, and no way, to go on."""
+    """Tokens were computed under other views: recomputing the text gives another state."""
     with torch.inference_mode():
         workspace = SharedCache(decoder)
         history, one, two = workspace.add_block(PROMPT), workspace.add_block(), workspace.add_block()

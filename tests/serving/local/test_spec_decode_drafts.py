@@ -1,4 +1,4 @@
-"""The index of what has followed which tokens, and how many guesses are worth their time."""
+"""The n-gram index, and how many draft tokens are worth their time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEW = st.lists(st.integers(0, 3), max_size=30)
 
 
 def paths(draft: DraftTree) -> dict[tuple[int, ...], float]:
-    """The guesses by their whole paths."""
+    """The draft tokens by their complete paths."""
     actual: dict[tuple[int, ...], float] = {}
     spelled: list[tuple[int, ...]] = []
     for token, parent, chance in zip(draft.tokens, draft.parents, draft.probabilities, strict=True):
@@ -33,7 +33,7 @@ def paths(draft: DraftTree) -> dict[tuple[int, ...], float]:
 
 
 def by_hand(texts: Sequence[Sequence[int]], tail: Sequence[int], depth: int) -> dict[tuple[int, ...], float]:
-    """Probabilities of all paths, from every place where the query stands."""
+    """Probabilities of all paths, from every occurrence of the query."""
     positions = []
     for text in texts:
         for at in range(QUERY_TOKENS, len(text)):
@@ -63,14 +63,14 @@ def by_hand(texts: Sequence[Sequence[int]], tail: Sequence[int], depth: int) -> 
 
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(FEW, min_size=1, max_size=2), tail=st.lists(st.integers(0, 3), min_size=2, max_size=8))
-def test_odds_are_the_products_of_shares_and_the_likeliest_paths_are_taken(
+def test_path_probabilities_are_products_and_the_most_probable_paths_are_drafted(
     texts: list[list[int]], tail: list[int]
 ) -> None:
     index = NgramIndex((END,))
     for text in texts:
         index.add(text)
     if sum(tuple(t[i : i + 2]) == tuple(tail[-2:]) for t in texts for i in range(len(t))) > MAX_POSITIONS:
-        return  # the oldest places are not looked at
+        return  # the oldest occurrences are ignored
     expected = by_hand(texts, tail, 3)
     everything = index.draft(tail, 1000, 3, 1e-9)
     assert paths(everything) == pytest.approx(expected)
@@ -90,7 +90,7 @@ def test_windows_of_two_outputs_make_one_tree() -> None:
     assert (draft.tokens, draft.parents) == ((2, 3, 4), (-1, 0, 0))
 
 
-def test_what_stands_behind_an_end_is_never_guessed() -> None:
+def test_tokens_after_eos_are_never_drafted() -> None:
     index = NgramIndex((END,))
     index.add([10, 11, 12, 13, 14, END, 77])
     assert index.draft([11, 12], 8, 8, 0.01).tokens == (13, 14)
@@ -98,7 +98,7 @@ def test_what_stands_behind_an_end_is_never_guessed() -> None:
     assert not len(index.draft([55, 56], 8, 8, 0.01))
 
 
-def test_a_text_can_be_drawn_from_while_it_grows_and_never_from_its_own_end() -> None:
+def test_a_growing_text_is_a_source_of_drafts_except_its_own_end() -> None:
     index = NgramIndex()
     text = index.add([5, 6])
     assert not len(index.draft([5, 6], 8, 8, 0.01))
@@ -133,7 +133,7 @@ def test_the_oldest_texts_go_first_and_a_text_that_went_stays_away() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(texts=st.lists(FEW, max_size=8), most=st.integers(1, 40))
-def test_a_trie_that_forgets_is_one_that_never_knew(texts: list[list[int]], most: int) -> None:
+def test_a_dropped_text_leaves_no_trace_in_the_index(texts: list[list[int]], most: int) -> None:
     index = NgramIndex(max_tokens=most)
     for text in texts:
         index.add(text)
@@ -148,7 +148,7 @@ def test_a_trie_that_forgets_is_one_that_never_knew(texts: list[list[int]], most
         assert [(text.tokens, at) for text, at in positions] == was[-len(positions) :]
 
 
-def test_guesses_are_worth_it_where_tokens_for_each_second_are_most() -> None:
+def test_the_number_of_draft_tokens_maximises_tokens_per_second() -> None:
     budget = DraftBudget()
     assert budget.num_draft_tokens(1, [1.0] * 9) == 0  # nothing was timed yet
     budget.observe_time(1, 1.0)
@@ -161,7 +161,7 @@ def test_guesses_are_worth_it_where_tokens_for_each_second_are_most() -> None:
     assert budget.num_draft_tokens(1, [0.1, 0.1]) == 0
 
 
-def test_a_step_that_was_held_up_counts_for_little_and_trust_follows_what_came() -> None:
+def test_delayed_steps_count_little_and_acceptance_follows_results() -> None:
     budget = DraftBudget()
     budget.observe_time(1, 1.0)
     budget.observe_time(1, 1000.0)
@@ -177,7 +177,7 @@ def test_a_step_that_was_held_up_counts_for_little_and_trust_follows_what_came()
 
 
 class Waiting:
-    """A row that may take ten tokens."""
+    """A sequence that may have ten more tokens."""
 
     max_draft_tokens = 10
 
@@ -189,7 +189,7 @@ class Waiting:
         return self.tokens[-count:]
 
 
-def test_texts_of_one_tenant_are_never_guessed_for_another() -> None:
+def test_texts_of_one_tenant_are_never_drafted_for_another() -> None:
     look = NgramSpeculator((END,), "on")
     look.add_prompt("a", [1, 2, 3], 0)
     mine, others = look.draft([Waiting("a", [1, 2]), Waiting("b", [1, 2])], [9, 9])
@@ -197,7 +197,7 @@ def test_texts_of_one_tenant_are_never_guessed_for_another() -> None:
     assert not len(others)
 
 
-def test_where_the_order_of_columns_matters_nothing_is_guessed_unless_asked_for() -> None:
+def test_nothing_is_drafted_where_slot_order_matters_unless_requested() -> None:
     for mode, expected in (("auto", 0), ("on", 1), ("off", 0)):
         look = NgramSpeculator((END,), mode)  # type: ignore[arg-type]
         look.add_prompt("", [1, 2, 3], 0)
@@ -205,7 +205,7 @@ def test_where_the_order_of_columns_matters_nothing_is_guessed_unless_asked_for(
         assert len(look.draft([Waiting("", [1, 2])], [0])[0]) == expected
 
 
-def test_guesses_are_one_path_unless_a_tree_is_asked_for() -> None:
+def test_drafts_are_one_path_unless_a_tree_is_requested() -> None:
     for mode, tokens, parents in (("auto", (3, 4), (-1, 0)), ("on", (3, 4, 5), (-1, 0, -1))):
         look = NgramSpeculator((END,), mode)  # type: ignore[arg-type]
         for text in ([1, 2, 3, 4], [1, 2, 5, 6], [0, 1, 2, 3, 4]):
@@ -218,7 +218,7 @@ def test_guesses_are_one_path_unless_a_tree_is_asked_for() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(FEW, min_size=1, max_size=3), tail=st.lists(st.integers(0, 3), min_size=2, max_size=4))
-def test_a_chain_is_the_likeliest_guess_below_each_token(texts: list[list[int]], tail: list[int]) -> None:
+def test_a_chain_has_the_most_probable_draft_token_after_each_token(texts: list[list[int]], tail: list[int]) -> None:
     index = NgramIndex((END,))
     for text in texts:
         index.add(text)
@@ -233,7 +233,7 @@ def test_a_chain_is_the_likeliest_guess_below_each_token(texts: list[list[int]],
     assert not [p for p in known if p[:-1] == path and p != path]
 
 
-def test_a_prompt_known_in_part_adds_what_is_new() -> None:
+def test_a_partly_indexed_prompt_adds_its_new_part() -> None:
     look = NgramSpeculator((END,), "on")
     look.add_prompt("", [1, 2, 3, 4, 5, 6], 0)
     look.add_prompt("", [1, 2, 3, 4, 5, 6, 7, 8], 6)

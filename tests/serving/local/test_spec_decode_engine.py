@@ -17,14 +17,14 @@ REPEATED = "one two three four. one two three four. one two three four. one two"
 
 
 class Guesser(NgramSpeculator):
-    """Drafts by a function of a row's last tokens instead of from texts."""
+    """Drafts by a function of a sequence's last tokens instead of from texts."""
 
     def __init__(self, guess: Callable[[Sequence[int]], DraftTree]) -> None:
         super().__init__((), "on")
         self._guess = guess
 
     def draft(self, sequences, max_invariant):  # type: ignore[no-untyped-def]
-        """What the function says, of rows that may be guessed."""
+        """Drafts of the sequences that may have some."""
         return [self._guess(row.tail(64)) if row.max_draft_tokens > 4 else DraftTree() for row in sequences]
 
 
@@ -79,9 +79,7 @@ async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], M
 
 
 @pytest.mark.parametrize("kind", ["wrong", "random", "chain", "empty"])
-async def test_any_guesses_leave_the_texts_and_the_cache_as_they_are(
-    tiny_files: Callable[[str], ModelFiles], kind: str
-) -> None:
+async def test_any_drafts_leave_texts_and_cache_unchanged(tiny_files: Callable[[str], ModelFiles], kind: str) -> None:
     generator = torch.Generator().manual_seed(5)
 
     def guess(tail: Sequence[int]) -> DraftTree:
@@ -111,7 +109,7 @@ async def test_any_guesses_leave_the_texts_and_the_cache_as_they_are(
     await ahead.aclose()
 
 
-async def test_what_was_said_before_is_written_in_a_few_steps(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_repeated_text_takes_few_steps(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = load(tiny_files("llama"))
     requested = Request(
         prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
@@ -130,7 +128,7 @@ async def test_what_was_said_before_is_written_in_a_few_steps(tiny_files: Callab
     await model.aclose()
 
 
-async def test_guesses_give_way_before_samples_do(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_drafts_are_dropped_before_samples_are_preempted(tiny_files: Callable[[str], ModelFiles]) -> None:
     tight = 150 * load(tiny_files("llama"))._scheduler._model.slot_bytes
     plain, ahead = load(tiny_files("llama"), "off"), load(tiny_files("llama"), kv_cache_bytes=tight)
     requested = requests()[1]
@@ -177,9 +175,7 @@ def test_logits_at_every_guess_are_those_of_its_path(tiny_files: Callable[[str],
 
 
 @pytest.mark.parametrize("number_format", ["fp32", "bf16", "int4"])
-def test_on_a_path_without_branches_not_a_bit_moves(
-    tiny_files: Callable[[str], ModelFiles], number_format: str
-) -> None:
+def test_a_single_path_changes_no_bit(tiny_files: Callable[[str], ModelFiles], number_format: str) -> None:
     decoder = Decoder.load(tiny_files("llama").directory, number_format)  # type: ignore[arg-type]
     assert decoder.batch_invariant
     ids = torch.randint(3, 264, (60,), generator=torch.Generator().manual_seed(3)).tolist()
@@ -195,14 +191,17 @@ def test_on_a_path_without_branches_not_a_bit_moves(
             assert torch.equal(ahead, torch.stack(plain))
 
 
-async def test_where_bits_may_move_nothing_is_guessed_unless_asked_for(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_nothing_is_drafted_where_bits_may_change_unless_requested(
+    tiny_files: Callable[[str], ModelFiles],
+) -> None:
     for variant, steady in (("llama", True), ("gpt_neox", False)):
         model = load(tiny_files(variant), "auto")
-        model._scheduler.speculator._budget.num_draft_tokens = lambda rows, odds: len(odds)  # type: ignore[method-assign]
+        budget = model._scheduler.speculator._budget
+        budget.num_draft_tokens = lambda rows, odds: len(odds)  # type: ignore[method-assign]
         requested = Request(
             prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=40, ignore_eos=True)
         )
-        for _ in range(2):  # the second time, all of it was said before
+        for _ in range(2):  # the second time, all of it was generated before
             await model.generate([requested])
         assert (model.spec_decode_stats.drafted > 0) is steady
         guessed = model.spec_decode_stats.drafted
@@ -211,7 +210,7 @@ async def test_where_bits_may_move_nothing_is_guessed_unless_asked_for(tiny_file
         await model.aclose()
 
 
-def test_columns_of_right_guesses_stay_and_the_others_are_written_again(
+def test_slots_of_accepted_drafts_stay_and_the_others_are_reused(
     tiny_files: Callable[[str], ModelFiles],
 ) -> None:
     decoder = Decoder.load(tiny_files("llama").directory, "fp32")

@@ -1,6 +1,6 @@
-"""The walk through guesses, on a model that is a table: every text is the plain one, in no more passes than tokens.
+"""Verification of draft tokens, on a model that is a table: texts are those without drafts, in no more passes.
 
-The table's keys are the tokens themselves, so that what is read of a log is what really stands in its slots.
+The table's keys are the tokens themselves, so what is read of a cache is what is in its slots.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reason.serving.structured_output import SCHEMA, GrammarCompiler
 
 VOCAB, END = 264, 2
 WORDS = tuple(range(40, 45))
-"""Tokens that the table gives nearly all probability, and END."""
+"""Tokens that have nearly all probability in the table, and END."""
 PROMPT = (40, 41, 42)
 
 
@@ -39,7 +39,7 @@ class Table:
         self._ends, self.passes = ends, 0
 
     def odds(self, text: Sequence[int]) -> dict[int, float]:
-        """Probabilities behind a text."""
+        """Probabilities after a text."""
         row = self._table[text[-2], text[-1]]
         return dict(zip(WORDS, row.tolist(), strict=True)) | {END: self._ends}
 
@@ -48,7 +48,7 @@ class Table:
         return KVCache(1, 1, 1, torch.float32, capacity)
 
     def forward(self, chunks: Sequence[TokenChunk]) -> torch.Tensor:
-        """Write the tokens and tell the logits behind them."""
+        """Write the tokens and return the logits after them."""
         self.passes += 1
         rows: list[torch.Tensor] = []
         for chunk in chunks:
@@ -71,7 +71,7 @@ class Table:
 
 
 class Fixed(NgramSpeculator):
-    """SequenceDraft that a function of the row gives."""
+    """Drafts by a function of the sequence."""
 
     def __init__(self, guess: Callable[[RunningSequence], DraftTree]) -> None:
         super().__init__((), "on")
@@ -79,7 +79,7 @@ class Fixed(NgramSpeculator):
         self.told: list[tuple[int, int]] = []
 
     def draft(self, sequences: Any, max_invariant: Sequence[int]) -> list[DraftTree]:
-        """What the function says, of rows that may be guessed."""
+        """Drafts of the sequences that may have some."""
         return [self._guess(row) if row.max_draft_tokens > 1 else DraftTree() for row in sequences]
 
     def observe(self, rows: int, drafts: Sequence[DraftTree], accepted: int, seconds: float) -> None:
@@ -110,7 +110,7 @@ class SchedulerRun:
         self.heard: list[Chunk] = []
 
     def task(self, place: int = 0, hooks: Sequence[tuple[str, Any]] = (), **sampling: Any) -> GenerateTask:
-        """A task, not yet begun."""
+        """A task, not yet started."""
         chosen = {"max_tokens": 20, "seed": 3, "ignore_eos": False} | sampling
 
         def tell(chunk: Chunk) -> None:
@@ -143,7 +143,7 @@ class SchedulerRun:
 
 
 def knowing(texts: dict[tuple[int, int], Completion], wrong: int = 0) -> Callable[[RunningSequence], DraftTree]:
-    """SequenceDraft the whole rest of what was written before, each token behind as many wrong ones."""
+    """Drafts the complete rest of an earlier text, each token after as many wrong ones."""
 
     def guess(row: RunningSequence) -> DraftTree:
         rest = texts[row.task.position, row.index].token_ids[len(row.sampler.generated) :]
@@ -163,11 +163,11 @@ def knowing(texts: dict[tuple[int, int], Completion], wrong: int = 0) -> Callabl
 
 
 def fixed(row: RunningSequence) -> DraftTree:
-    """Two levels of guesses that know nothing."""
+    """Two levels of arbitrary draft tokens."""
     return DraftTree((40, 41, 42, 43, 40), (-1, -1, 0, 0, 1), (1.0,) * 5)
 
 
-def test_a_pass_gives_as_many_tokens_as_the_guesses_paths_are_probable(tokenizer: Tokenizer) -> None:
+def test_tokens_per_pass_equal_the_sum_of_path_probabilities(tokenizer: Tokenizer) -> None:
     harness = SchedulerRun(tokenizer, None)
     expected: list[float] = []
 
@@ -187,7 +187,7 @@ def test_a_pass_gives_as_many_tokens_as_the_guesses_paths_are_probable(tokenizer
 
     harness.scheduler.speculator = look = Counting(guess)
     complete = harness.run(harness.task(max_tokens=200, n=12, seed=5, temperature=1.0))
-    # the last steps, in which some rows may not be guessed any more, are left out
+    # without the last steps, in which some sequences may not be drafted any more
     full = [i for i, (rows, _) in enumerate(look.told) if rows == 12][:40]
     surplus = np.array([12 + look.told[i][1] - expected[i] for i in full])
     assert len(full) == 40
@@ -232,7 +232,7 @@ def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer: Tokenizer
         assert END not in completion.token_ids[:-1] or requested[key[0]].get("ignore_eos")
 
 
-def test_a_hook_that_fails_within_a_walk_ends_its_sample_alone(tokenizer: Tokenizer) -> None:
+def test_a_logits_processor_that_fails_during_verification_ends_only_its_sample(tokenizer: Tokenizer) -> None:
     def broken(row: Any, state: Any) -> Any:
         if len(state.generated_ids) == 4:
             raise ValueError("no more")
@@ -256,7 +256,7 @@ def test_a_hook_that_fails_within_a_walk_ends_its_sample_alone(tokenizer: Tokeni
     assert harness.table.passes <= 3
 
 
-def test_a_sample_that_is_cancelled_within_a_walk_leaves_nothing_behind(tokenizer: Tokenizer) -> None:
+def test_a_sample_cancelled_during_verification_leaves_nothing(tokenizer: Tokenizer) -> None:
     plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0), plain.task(1, temperature=1.0, seed=4))
     harness = SchedulerRun(tokenizer, lambda row: knowing(expected)(row).cut(4))
@@ -276,7 +276,7 @@ def test_a_sample_that_is_cancelled_within_a_walk_leaves_nothing_behind(tokenize
             assert int(tree.cache.kv[0][0, 0, node.slot, 0]) == node.token
 
 
-def test_rows_in_lock_step_are_never_guessed(tokenizer: Tokenizer) -> None:
+def test_sequences_in_a_lockstep_group_are_never_drafted(tokenizer: Tokenizer) -> None:
     harness = SchedulerRun(tokenizer, fixed)
     tasks = [harness.task(i, temperature=1.0) for i in range(2)]
     for task in tasks:
@@ -286,7 +286,7 @@ def test_rows_in_lock_step_are_never_guessed(tokenizer: Tokenizer) -> None:
     assert harness.look.stats.passes == 2 * 19
 
 
-def test_what_is_stored_is_what_was_said_without_the_wrong_guesses(tokenizer: Tokenizer) -> None:
+def test_rejected_draft_tokens_are_not_stored(tokenizer: Tokenizer) -> None:
     plain = SchedulerRun(tokenizer, None)
     expected = plain.run(plain.task(0, temperature=1.0, n=3))
     harness = SchedulerRun(tokenizer, lambda row: knowing(expected, wrong=1)(row).cut(7))

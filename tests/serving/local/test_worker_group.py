@@ -1,4 +1,4 @@
-"""Workers of the embedded engine, as a caller has them: passes, draws, room, ends."""
+"""Workers of the embedded engine through their public interface: passes, sampling, memory, ends."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def texts(*given: str) -> tuple[WorkerInput | None, ...]:
 async def write(
     group: WorkerGroup, passes: int, first: list[str] | None = None, moves: dict[int, tuple[int, ...]] | None = None
 ) -> list[list[WorkerToken]]:
-    """What each worker draws when it reads its own tokens alone; `moves` by pass."""
+    """What each worker samples when it reads only its own tokens; `moves` by pass."""
     feeds = texts(*(first or [chr(97 + w) for w in range(group.num_workers)]))
     written: list[list[WorkerToken]] = [[] for _ in feeds]
     for number in range(passes):
@@ -60,7 +60,7 @@ def ids(written: list[list[WorkerToken]]) -> list[list[int]]:
 
 
 async def settled(model: LocalModel, cache_bytes: int) -> None:
-    """Wait until the engine holds so many bytes: ends take effect at its next step."""
+    """Wait until the engine's caches have so many bytes: ends take effect at its next step."""
     for _ in range(2000):
         if not model._scheduler.has_work and model.cache_bytes == cache_bytes:
             return
@@ -68,7 +68,7 @@ async def settled(model: LocalModel, cache_bytes: int) -> None:
     raise AssertionError(f"the engine holds {model.cache_bytes} bytes, not {cache_bytes}")
 
 
-async def test_the_engine_shares_its_cache_and_says_so(tiny: LocalModel) -> None:
+async def test_the_engine_declares_kv_sharing(tiny: LocalModel) -> None:
     assert isinstance(tiny, SupportsWorkers)
     assert tiny.capabilities.kv_sharing
 
@@ -87,7 +87,7 @@ async def test_one_worker_writes_what_a_sample_is(tiny: LocalModel) -> None:
 
 
 @pytest.mark.parametrize("layout", ["combined", "interleaved", "contiguous"])
-async def test_a_seed_gives_the_same_and_fewer_passes_a_beginning_of_it(tiny: LocalModel, layout: Layout) -> None:
+async def test_a_seed_repeats_the_text_and_fewer_passes_give_its_beginning(tiny: LocalModel, layout: Layout) -> None:
     reported = []
     for passes, seed in ((20, 5), (12, 5), (20, 6)):
         group = await tiny.start_workers(opening(layout=layout, num_workers=3, seed=seed))
@@ -99,7 +99,7 @@ async def test_a_seed_gives_the_same_and_fewer_passes_a_beginning_of_it(tiny: Lo
     assert len({tuple(w) for w in reported[0]}) == 3
 
 
-async def test_what_runs_beside_the_workers_changes_nothing(tiny: LocalModel) -> None:
+async def test_concurrent_requests_do_not_change_the_workers(tiny: LocalModel) -> None:
     async def single() -> list[list[int]]:
         group = await tiny.start_workers(opening())
         written = await write(group, 25)
@@ -136,7 +136,7 @@ async def test_a_finished_text_becomes_visible_in_the_interleaved_layout_and_not
     assert await last("xyz", True) != await last("uvw", True)
 
 
-async def test_what_is_banned_is_never_drawn_and_log_probabilities_stay_raw(tiny: LocalModel) -> None:
+async def test_banned_texts_are_never_sampled_and_log_probabilities_stay_raw(tiny: LocalModel) -> None:
     plain = await tiny.start_workers(opening(num_workers=1, temperature=0))
     (usual,) = await write(plain, 40)
     at, text = next((i, t) for i, d in enumerate(usual) if (t := tiny._tokenizer.token(d.token)))
@@ -149,7 +149,7 @@ async def test_what_is_banned_is_never_drawn_and_log_probabilities_stay_raw(tiny
     await group.aclose()
 
 
-async def test_usage_counts_what_was_read_beside_ones_own(tiny: LocalModel) -> None:
+async def test_usage_counts_what_workers_read_of_one_another(tiny: LocalModel) -> None:
     group = await tiny.start_workers(opening(num_workers=2))
     prompt = sum(map(len, (TEXT, "others: ", "mine: ")))  # a byte a token
     assert group.usage.prompt_tokens == prompt
@@ -163,7 +163,7 @@ async def test_usage_counts_what_was_read_beside_ones_own(tiny: LocalModel) -> N
     await group.aclose()
 
 
-async def test_room_is_taken_and_given_back(tiny: LocalModel) -> None:
+async def test_cache_is_reserved_and_released(tiny: LocalModel) -> None:
     before = tiny.cache_bytes
     group = await tiny.start_workers(opening(num_workers=2))
     begun = tiny.cache_bytes
@@ -179,7 +179,7 @@ async def test_room_is_taken_and_given_back(tiny: LocalModel) -> None:
         await group.advance(GroupStep(inputs=BOTH))
 
 
-async def test_a_full_cache_is_told_and_the_room_comes_back(tiny_files: Callable[[str], ModelFiles]) -> None:
+async def test_a_full_cache_is_reported_and_released(tiny_files: Callable[[str], ModelFiles]) -> None:
     model = LocalModel.load(tiny_files("llama"), weight_format="fp32", threads=1, kv_cache_bytes=400 * 768)
     try:
         group = await model.start_workers(opening(num_workers=2))
@@ -202,7 +202,7 @@ async def test_a_view_longer_than_the_context_is_refused(tiny: LocalModel) -> No
         await tiny.start_workers(opening(prompt=Prompt(text="a" * 1100)))
 
 
-async def test_cancelling_a_pass_or_an_opening_gives_everything_back(tiny: LocalModel) -> None:
+async def test_cancelling_a_pass_or_a_start_releases_everything(tiny: LocalModel) -> None:
     before = tiny.cache_bytes
     opened = asyncio.ensure_future(tiny.start_workers(opening(prompt=Prompt(text="a" * 900))))
     await asyncio.sleep(0.002)
@@ -252,7 +252,7 @@ async def test_a_model_whose_forward_is_not_ours_has_no_workers(tiny_files: Call
         (GroupStep(inputs=BOTH, moves=(1, 1)), "each once"),
     ],
 )
-async def test_what_is_no_pass_is_refused_and_changes_nothing(tiny: LocalModel, step: GroupStep, said: str) -> None:
+async def test_an_invalid_pass_is_refused_and_changes_nothing(tiny: LocalModel, step: GroupStep, said: str) -> None:
     group = await tiny.start_workers(opening(num_workers=2))
     with pytest.raises(UserError, match=said):
         await group.advance(step)

@@ -1,4 +1,4 @@
-"""vLLM engines in fp32, where vLLM is installed: on SmolLM2, in this process and behind `VllmModel`; a tiny model."""
+"""vLLM engines in fp32, if vLLM is installed: on SmolLM2, in this process and under `VllmModel`; a tiny model."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ PROMPTS = (
 )
 STEP_STOPS = ("\n\n", "\nStep ", "\n## ", "\n### ")
 TOLERANCE = 0.25
-"""Nats: in bf16 the logits of this model, 16 to 32, are multiples of 1/8, and two of them stand in a difference."""
+"""Nats: in bf16 the logits of this model, 16 to 32, are multiples of 1/8, and two of them are subtracted."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -75,7 +75,7 @@ async def test_the_best_tokens_and_entropies_agree_with_the_local_engine(model: 
         assert entropy == pytest.approx(complete, abs=0.1)
 
 
-async def test_the_probe_is_the_entropy_of_the_whole_row_of_the_very_step(model: Any) -> None:
+async def test_the_probe_is_the_entropy_of_the_full_row_of_that_step(model: Any) -> None:
     from reason.serving.vllm.generation import stream_outputs
     from reason.serving.vllm.options import KEY
     from vllm import SamplingParams
@@ -128,7 +128,7 @@ async def test_a_trees_cached_share_is_that_of_vllms_own_counters(model: Any, tm
             parents = [ids for ids in nodes for _ in range(3)]
             responses = await metered.generate(requests)
             nodes = [ids + response[0].token_ids for ids, response in zip(parents, responses, strict=True)][:2]
-        await asyncio.sleep(0.2)  # the last step's statistics come right behind its tokens
+        await asyncio.sleep(0.2)  # the last step's statistics come right after its tokens
         usage, since = run.ledger.usage(), model.cache - before
     finally:
         await store.aclose()

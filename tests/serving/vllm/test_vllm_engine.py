@@ -1,4 +1,4 @@
-"""Our hooks inside vLLM's own sampler (runner V1), and what the backend relies on: caches, steps, faults."""
+"""Our logits processors inside vLLM's sampler (runner V1), and what the backend relies on: caches, steps, faults."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def processor(llm: Any) -> Any:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_the_probe_measures_the_whole_vocabulary(llm: Any, prompts: list[list[int]], temperature: float) -> None:
+def test_the_probe_measures_the_full_vocabulary(llm: Any, prompts: list[list[int]], temperature: float) -> None:
     # Different lengths: rows leave the batch and the others move.
     params = [
         {"temperature": temperature, "seed": 5, "max_tokens": 3 + 3 * i, "ignore_eos": True, "logprobs": -1}
@@ -78,7 +78,7 @@ def test_the_probe_measures_the_whole_vocabulary(llm: Any, prompts: list[list[in
         probe = actual[f"probe{i}"]["extras"]["entropy_probe"]
         assert probe["positions"] == list(range(3 + 3 * i))
         assert probe["entropy"] == pytest.approx(exact, abs=1e-3)
-    assert reports(llm, "probe0") == {}  # taken once
+    assert reports(llm, "probe0") == {}  # read once
 
 
 def test_steps_end_in_time_and_the_text_not_too_early(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
@@ -102,7 +102,7 @@ def test_steps_end_in_time_and_the_text_not_too_early(llm: Any, prompts: list[li
         assert steps >= 3
 
 
-def test_requests_without_hooks_are_untouched(
+def test_requests_without_logits_processors_are_untouched(
     llm: Any, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = {"temperature": 1.0, "seed": 11, "max_tokens": 12, "logprobs": 2}
@@ -120,7 +120,7 @@ def test_requests_without_hooks_are_untouched(
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_contrastive_pair_says_the_same_and_alone_it_changes_nothing(
+def test_a_contrastive_pair_has_equal_tokens_and_a_single_member_is_unchanged(
     llm: Any, prompts: list[list[int]], temperature: float
 ) -> None:
     plain = {"temperature": temperature, "seed": 9, "max_tokens": 16, "ignore_eos": True}
@@ -142,7 +142,7 @@ def test_a_contrastive_pair_says_the_same_and_alone_it_changes_nothing(
     assert [r["extras"] for r in reports(llm, "x", "y").values()] == [{}, {}]
 
 
-def test_a_failing_hook_ends_its_own_sample_alone(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
+def test_a_failing_logits_processor_ends_only_its_sample(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
     bad = order("bad", LogitsProcessorSpec(name="forbid_tokens", args={"ids": [10_000_000]}), eos=eos)
     plain = {"temperature": 0.0, "max_tokens": 6, "stop_token_ids": eos}
     single = run(llm, prompts[:1], [plain])[0].outputs[0].token_ids
@@ -152,7 +152,7 @@ def test_a_failing_hook_ends_its_own_sample_alone(llm: Any, prompts: list[list[i
     assert reports(llm, "bad")["bad"]["failure"][0] == "user_error"
 
 
-def test_hooks_also_come_as_a_json_string(llm: Any, prompts: list[list[int]]) -> None:
+def test_logits_processors_also_come_as_a_json_string(llm: Any, prompts: list[list[int]]) -> None:
     text = '{"id": "j", "hooks": [{"name": "only_tokens", "args": {"ids": [504]}}]}'
     params = {"temperature": 0.0, "max_tokens": 3, "extra_args": {KEY: text}}
     assert list(run(llm, prompts[:1], [params])[0].outputs[0].token_ids) == [504] * 3
@@ -167,7 +167,7 @@ def test_bad_orders_are_refused_before_they_run(llm: Any, prompts: list[list[int
     assert not llm.llm_engine.has_unfinished_requests()
 
 
-def test_steps_by_token_ids_are_the_whole(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
+def test_steps_by_token_ids_add_up_to_the_text(llm: Any, prompts: list[list[int]], eos: list[int]) -> None:
     greedy = {"temperature": 0.0, "stop_token_ids": eos, "ignore_eos": True}
     complete = list(run(llm, prompts[2:3], [greedy | {"max_tokens": 24}])[0].outputs[0].token_ids)
     said: list[int] = []
@@ -176,7 +176,7 @@ def test_steps_by_token_ids_are_the_whole(llm: Any, prompts: list[list[int]], eo
     assert said[: len(complete)] == complete
 
 
-def test_steps_that_end_at_a_token_are_the_whole(llm: Any, prompts: list[list[int]]) -> None:
+def test_steps_that_end_at_a_token_add_up_to_the_text(llm: Any, prompts: list[list[int]]) -> None:
     greedy = {"temperature": 0.0, "ignore_eos": True}
     complete = list(run(llm, prompts[2:3], [greedy | {"max_tokens": 24}])[0].outputs[0].token_ids)
     ends = [complete[5], complete[14]]
@@ -204,7 +204,7 @@ def test_children_of_a_tree_find_their_parents_in_the_cache(llm: Any, prompts: l
 
 
 @pytest.mark.xfail(strict=True, reason="vLLM's runner V1 spoils the other rows' alternatives (0.32)")
-def test_label_ids_leave_other_rows_alone(llm: Any, prompts: list[list[int]]) -> None:
+def test_label_ids_do_not_affect_other_rows(llm: Any, prompts: list[list[int]]) -> None:
     plain = {"temperature": 0.0, "max_tokens": 1, "logprobs": 3}
     [single] = run(llm, prompts[:1], [plain])
     mixed, _ = run(llm, prompts[:2], [plain, {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": [1, 2]}])

@@ -1,5 +1,5 @@
-"""Faults of vLLM that the backend goes around. Each test asks for the right behaviour and must fail: when one passes,
-vLLM has mended the fault and our detour can go."""
+"""Faults of vLLM that the backend works around. Each test expects the right behaviour and must fail: when one passes,
+vLLM has fixed the fault and our workaround can be removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a sample on vLLM ends, without vLLM: outputs as its engine gives them, over tokens that are characters."""
+"""How a sample on vLLM ends, without vLLM: outputs like its engine's, over tokens that are characters."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def grown(*outputs: tuple[str, str | None], report: dict[str, Any] | None = None
         ([("one", None)], "one", "cancelled", None),
     ],
 )
-def test_a_sample_says_whether_a_stop_string_or_the_model_ended_it(outputs, text, reason, stopped_by):
+def test_a_sample_reports_whether_a_stop_string_or_the_model_ended_it(outputs, text, reason, stopped_by):
     made = grown(*outputs, stop=(", ", ";"))
     assert (made.text, made.finish_reason, made.stop_reason) == (text, reason, stopped_by)
 
 
-def test_a_sample_that_goes_on_behind_the_end_of_the_text_is_stopped_by_its_length_alone():
+def test_a_sample_that_ignores_eos_stops_only_by_length():
     made = grown((chr(END) + "x", "length"), ignore_eos=True)
     assert (made.finish_reason, made.stop_reason, made.token_ids) == ("length", None, (END, ord("x")))
 
 
-def test_a_sample_whose_hook_failed_was_stopped_by_nothing():
+def test_a_sample_whose_logits_processor_failed_was_stopped_by_nothing():
     made = grown((chr(END), "stop"), report={"extras": {}, "failure": ["user_error", "no"]})
     assert (made.finish_reason, made.stop_reason) == ("error", None)

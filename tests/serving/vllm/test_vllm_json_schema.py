@@ -1,4 +1,4 @@
-"""JSON schemas on vLLM's engine: the same grammar as the embedded engine's, as a hook in vLLM's sampler."""
+"""JSON schemas on vLLM's engine: the same grammar as the embedded engine's, as a logits processor in vLLM's sampler."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(
     try:
         [[here]] = await local.generate([requested()])
         assert greedy.text == here.text
-        # vLLM has the model say the end of text; the embedded engine is done without it
+        # vLLM samples the end of the text; the embedded engine does not need it
         assert greedy.token_ids[:-1] == here.token_ids
         assert greedy.logprobs[:-1] == pytest.approx(here.logprobs, abs=1e-3)
     finally:
@@ -63,7 +63,7 @@ async def test_log_probabilities_stay_those_of_the_raw_distribution(vllm_model: 
     assert made.logprob < -1
 
 
-async def test_hooks_act_within_the_schema_and_report(vllm_model: Any) -> None:
+async def test_logits_processors_act_within_the_schema_and_report(vllm_model: Any) -> None:
     probe = LogitsProcessorSpec(name="entropy_probe")
     [[made]] = await vllm_model.generate([requested({"enum": ["fox", "owl"]}, logits_processors=(probe,))])
     assert made.text in ('"fox"', '"owl"')
@@ -71,7 +71,7 @@ async def test_hooks_act_within_the_schema_and_report(vllm_model: Any) -> None:
     assert set(made.extras) == {"entropy_probe"}
 
 
-async def test_a_text_that_is_cut_short_says_so(vllm_model: Any) -> None:
+async def test_a_truncated_text_is_reported(vllm_model: Any) -> None:
     [[made]] = await vllm_model.generate([requested(max_tokens=5)])
     assert (made.finish_reason, len(made.token_ids)) == ("length", 5)
 

@@ -36,7 +36,7 @@ async def engine(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any
 
 
 async def forgotten(model: Any, files: ModelFiles) -> Any:
-    """Another `VllmModel` on the same engine, which has forgotten everything: starting one takes half a minute."""
+    """Another `VllmModel` on the same engine, without its state: starting an engine needs half a minute."""
     from reason.serving.local.tokenizer import Tokenizer
     from reason.serving.vllm.model import VllmModel
 
@@ -80,7 +80,7 @@ async def bench(engine: Any, tiny_vllm_files: ModelFiles) -> AsyncIterator[Bench
     assert bench.model.num_running == 0
 
 
-async def test_pins_leave_room_for_a_whole_context(bench: Bench) -> None:
+async def test_pins_leave_room_for_a_complete_context(bench: Bench) -> None:
     from reason.serving.vllm.kv_store import transfer
     from reason.serving.vllm.kv_transfer import TransferRequest
 

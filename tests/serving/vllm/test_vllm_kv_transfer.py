@@ -93,7 +93,7 @@ def refused(target: dict[str, Any], order: BlockRead, words: str, **more: Any) -
 
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
-def test_any_flipped_bit_is_noticed(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
+def test_any_flipped_bit_is_detected(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
     directory = tmp_path_factory.mktemp("flip")
     _, file = written(directory)
     data = bytearray((directory / file.name).read_bytes())
@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_not_loaded(tmp_path: Path) -> None:
     refused(caches(2), order, "cannot be read")
 
 
-def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_unwritable_directory_is_reported(tmp_path: Path) -> None:
     worker = files_of(caches(1))
     worker.write(BlockWrite("r", tmp_path / "gone", "t", (1,)))
     report = worker.take_report()
@@ -183,7 +183,7 @@ def test_pins_count_every_block_once_against_the_bound() -> None:
     with pytest.raises(UserError, match="maximum is 5") as caught:
         pins.pin("c", [5, 6])
     assert caught.value.code == "prefix_too_large"
-    pins.pin("a", [1, 5])  # takes the place of what it held
+    pins.pin("a", [1, 5])  # replaces what was pinned
     assert pool.used() == {1: 2, 2: 1, 4: 1, 5: 1}
     with pytest.raises(BackendError, match="does not have"):
         pins.pin("d", [0])
@@ -197,7 +197,7 @@ def test_pins_count_every_block_once_against_the_bound() -> None:
         st.tuples(st.sampled_from("abc"), st.one_of(st.none(), st.lists(st.integers(1, 7), unique=True))), max_size=30
     )
 )
-def test_pins_hold_what_their_names_hold_whatever_happens(moves: list[tuple[str, list[int] | None]]) -> None:
+def test_pins_and_names_stay_consistent(moves: list[tuple[str, list[int] | None]]) -> None:
     pool, held = Pool(8), {}
     pins = PinnedBlocks(pool, 100)
     for name, blocks in moves:
@@ -243,7 +243,7 @@ class Bed:
         self.scheduler.bind(manager, 24)
 
     def save(self, name: str, prompt: list[int]) -> dict[str, Any]:
-        """A whole request that saves, by name."""
+        """A complete request that saves, by name."""
         self.scheduler.add_request(request("s", prompt, TransferRequest(save=name)))
         self.tables["s"] = list(range(1, len(prompt) // BLOCK + 2))
         _, [order] = self.scheduler.schedule(step("s", 0, len(prompt)))
@@ -269,7 +269,7 @@ def test_a_prefix_is_saved_by_name_and_found_again(tmp_path: Path) -> None:
     assert (saved.token_ids, saved.stored) == (tuple(prompt), 8)
     asking = request("r", [*prompt[:6], 7, 7, 7, 7], TransferRequest(restore="rules", pin="x"))
     bed.scheduler.add_request(asking)
-    assert bed.scheduler.num_matched_tokens(asking, 0) == 4  # six tokens are common: one whole block
+    assert bed.scheduler.num_matched_tokens(asking, 0) == 4  # six tokens are common: one full block
     assert bed.scheduler.num_matched_tokens(asking, 4) == 0
     assert bed.scheduler.num_matched_tokens(asking, 0) == 4
     bed.scheduler.blocks_allocated(asking, lambda: [11, 12, 13], 4)
@@ -370,7 +370,7 @@ def test_nonsense_is_answered_and_never_raised(tmp_path: Path, params: Any, word
     assert answer.code
 
 
-def test_a_directory_must_be_an_attempts_own(tmp_path: Path) -> None:
+def test_a_directory_must_belong_to_a_writer(tmp_path: Path) -> None:
     root = tmp_path / "p"
     bed = Bed(root, names=False)
     with bed.directory.begin("rules", 10) as attempt:
@@ -394,7 +394,7 @@ def test_a_directory_must_be_an_attempts_own(tmp_path: Path) -> None:
     assert "accepts no names" in reported(bed.scheduler.finish_request(asking, [], True)).message
 
 
-def test_a_refusal_is_told_to_everyone_and_others_are_not_touched(tmp_path: Path) -> None:
+def test_a_refusal_is_reported_to_every_request_of_ours(tmp_path: Path) -> None:
     bed = Bed(tmp_path / "p")
     bed.scheduler.refuse("of a reason")
     bed.scheduler.add_request(asking := request("r", [1], TransferRequest(describe=True)))
@@ -441,7 +441,7 @@ def test_the_schedulers_statistics_are_added_up() -> None:
         (VllmSettings(engine={"kv_transfer_config": {}}), True, False),
     ],
 )
-def test_where_prefixes_are_kept(settings: VllmSettings, cpu: bool, kept: bool) -> None:
+def test_where_prefixes_are_stored(settings: VllmSettings, cpu: bool, kept: bool) -> None:
     assert uses_connector(settings, cpu) is kept
 
 

@@ -1,4 +1,4 @@
-"""The engine is never left paused, whenever those who asked for a pause are cancelled."""
+"""The engine never stays paused, whenever a caller that paused it is cancelled."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from reason.serving.vllm.lockstep import LockstepAdmission
 
 
 class Engine:
-    """Stands in for vLLM's engine: both calls take a few turns of the event loop, and take hold in the middle."""
+    """Stands in for vLLM's engine: both calls need a few turns of the event loop, and take effect in the middle."""
 
     def __init__(self, turns: int) -> None:
         self.turns = turns
@@ -33,7 +33,7 @@ class Engine:
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 @pytest.mark.parametrize("after", range(24))
-async def test_cancelling_at_any_moment_lets_the_engine_go_on(after: int, times: int) -> None:
+async def test_cancelling_at_any_moment_resumes_the_engine(after: int, times: int) -> None:
     engine = Engine(turns=3)
     admission = LockstepAdmission(lambda: engine)
     started: list[str] = []
@@ -59,7 +59,7 @@ async def test_cancelling_at_any_moment_lets_the_engine_go_on(after: int, times:
     assert not engine.paused
 
 
-async def test_an_engine_that_refuses_to_pause_is_told_to_whoever_asked() -> None:
+async def test_a_failed_pause_is_raised_to_the_caller() -> None:
     engine = Engine(turns=1)
 
     async def refuse(**_: object) -> None:

@@ -54,7 +54,7 @@ def test_runner_v1_rows_move(adapter: Any) -> None:
     assert np.isfinite(changed[0].numpy()).all()
     assert np.isfinite(changed[1].numpy()).tolist() == [False, False, True, False, False, False]
     assert np.array_equal(changed[2].numpy(), logits(3)[2].numpy())
-    # Row 0 leaves; row 2 takes its place; row 1 stays.
+    # Row 0 leaves; row 2 becomes row 0; row 1 stays.
     hooks.update_state(BatchUpdate(2, [0], [], [(2, 0, MoveDirectionality.UNIDIRECTIONAL)]))
     changed = hooks.apply(logits(2))
     assert np.isfinite(changed[0].numpy()).all()
@@ -67,7 +67,7 @@ def test_runner_v2_slots_stay_and_rows_are_shuffled(adapter: Any) -> None:
     import torch
 
     ids = torch.zeros(8, 16, dtype=torch.int64)
-    ids[3, :6] = torch.tensor([1, 1, 1, 4, 5, 2])  # a prompt of three tokens, then three said
+    ids[3, :6] = torch.tensor([1, 1, 1, 4, 5, 2])  # a prompt of three tokens, then three generated ones
     states = SimpleNamespace(
         prompt_len=SimpleNamespace(np=np.array([2, 0, 0, 3, 0, 5, 0, 0])), all_token_ids=SimpleNamespace(gpu=ids)
     )
@@ -85,12 +85,12 @@ def test_runner_v2_slots_stay_and_rows_are_shuffled(adapter: Any) -> None:
         )
         return hooks.apply(logits(len(slots)), ctx)
 
-    changed = step([5, 0, 3], [2, 1, 5])  # slot 5 is within its prompt: its row means nothing yet
+    changed = step([5, 0, 3], [2, 1, 5])  # slot 5 is within its prompt: its row is not used yet
     assert torch.equal(changed, logits(3))
     changed = step([3, 5], [5, 4])
     assert np.isfinite(changed[1].numpy()).sum() == 1
     assert hooks.take_reports(["p"])["p"]["extras"]["entropy_probe"]["positions"] == [3]
-    assert not hooks.add_request(5, params())  # the slot is taken over by a request without hooks
+    assert not hooks.add_request(5, params())  # the slot is reused by a request without logits processors
     assert torch.equal(step([5], [7]), logits(1))
 
 

@@ -1,4 +1,4 @@
-"""`VllmModel` beyond the contract: hooks, scores under the cache's rule, agreement with the local engine, its end."""
+"""`VllmModel` beyond the contract: logits processors, scores, agreement with the local engine, its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def request(**sampling: Any) -> Request:
     return Request(prompt=ASK, sampling=SamplingParams(**{"temperature": 0.0, "max_tokens": 8} | sampling))
 
 
-async def test_it_says_what_the_local_engine_says(vllm_model: Any, smollm2_files: ModelFiles) -> None:
+async def test_it_gives_the_texts_of_the_local_engine(vllm_model: Any, smollm2_files: ModelFiles) -> None:
     from reason.serving.local.engine import LocalModel
 
     local = LocalModel.load(smollm2_files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
@@ -74,7 +74,7 @@ async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model: Any) ->
         assert second.greedy == first.greedy
 
 
-async def test_steps_that_end_at_a_string_are_the_whole(vllm_model: Any) -> None:
+async def test_steps_that_end_at_a_string_add_up_to_the_text(vllm_model: Any) -> None:
     [[complete]] = await vllm_model.generate([request(max_tokens=24, ignore_eos=True)])
     said: tuple[int, ...] = ()
     steps = 0
@@ -88,7 +88,7 @@ async def test_steps_that_end_at_a_string_are_the_whole(vllm_model: Any) -> None
     assert steps > 1
 
 
-async def test_a_hook_of_a_sample_that_fails_leaves_its_siblings(vllm_model: Any) -> None:
+async def test_a_logits_processor_of_a_sample_that_fails_leaves_its_siblings(vllm_model: Any) -> None:
     bad = request(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [10_000_000]}),))
     [[failed], [fine]] = await vllm_model.generate([bad, request()])
     assert failed.finish_reason == "error"
@@ -117,7 +117,7 @@ def pair(name: str, expert: Prompt, amateur: Prompt, **sampling: Any) -> list[Re
     return made
 
 
-async def test_contrastive_pairs_are_in_step_also_beside_others(vllm_model: Any) -> None:
+async def test_contrastive_pairs_stay_in_lockstep_with_other_requests(vllm_model: Any) -> None:
     other = Prompt.user("Tell me a long story about a fox and a river, and do not stop early.")
     traffic = asyncio.ensure_future(vllm_model.generate([request(max_tokens=200, ignore_eos=True)] * 3))
     heard: list[Any] = []
@@ -142,7 +142,7 @@ async def test_contrastive_pairs_are_in_step_also_beside_others(vllm_model: Any)
     await traffic
 
 
-async def test_pairs_that_get_no_common_step_are_begun_again(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pairs_that_lose_lockstep_are_restarted(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[list[str]] = []
     real = vllm_model._sample
 
@@ -176,7 +176,7 @@ async def test_a_cancelled_pair_leaves_the_engine_idle_and_running(vllm_model: A
     assert vllm_model.num_running == 0
 
 
-async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_logits_processors_are_detected(vllm_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def silence(method: str, args: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         return [{}]
 
@@ -188,7 +188,7 @@ async def test_hooks_that_vanish_are_noticed(vllm_model: Any, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("threshold", "writer"), [(0.0, "large"), (100.0, "small")])
-async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
+async def test_a_step_started_with_its_probe_is_kept_or_aborted(
     vllm_model: Any, tmp_path: Path, threshold: float, writer: str
 ) -> None:
     requested = Question(text="Tom has 3 apples and buys 2 more. How many apples does he have?", kind="number")
@@ -208,7 +208,7 @@ async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
     assert small["probes"] >= steps
     assert bool(small["steps"]) == (writer == "small")
     if writer == "large":
-        assert 0 < small["discarded"] < 24 * steps  # broken off before a step was whole
+        assert 0 < small["discarded"] < 24 * steps  # aborted before a step was complete
     else:
         assert small["discarded"] == 0
     assert sum(booked(apart).values()) <= sum(booked(made).values())
@@ -216,7 +216,7 @@ async def test_a_step_begun_beside_its_probe_is_kept_or_broken_off(
 
 
 async def test_the_end_leaves_no_process(vllm_model: Any) -> None:
-    # The last test of the module: it closes the engine, with work under way.
+    # The last test of the module: it closes the engine while it works.
     import psutil
     from reason.serving.vllm.engine import engine_processes
 

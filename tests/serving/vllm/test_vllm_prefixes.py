@@ -1,4 +1,4 @@
-"""The connector on a real model: prefixes that go by name, as a server's clients ask for them, and fresh engines."""
+"""The connector on a real model: prefixes by name, as a server's clients use them, and fresh engines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ids(smollm2_files: ModelFiles) -> list[int]:
 
 
 def ask(llm: Any, ids: Sequence[int], max_tokens: int = 8, **requested: Any) -> tuple[Any, Any]:
-    """The output of a greedy request, and what the connector told."""
+    """The output of a greedy request, and the connector's response."""
     from reason.serving.vllm.kv_transfer import TransferRequest, TransferResponse
     from vllm import SamplingParams
     from vllm.inputs import TokensPrompt
@@ -51,7 +51,7 @@ def cold(llm: Any, ids: Sequence[int], **requested: Any) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="module")
 def reference(llm: Any, ids: list[int]) -> tuple[list[int], list[float]]:
-    """What the model says, and a prefix under the name `mind`."""
+    """The model's text, and a prefix under the name `mind`."""
     output, reported = cold(llm, ids, save="mind")
     assert output.num_cached_tokens == 0
     assert (reported.code, reported.stored_tokens) == ("", len(ids) // BLOCK * BLOCK)
@@ -64,7 +64,7 @@ def directory(prefix_root: Path, reference: Any) -> Path:
     return directory
 
 
-def test_a_named_prefix_is_restored_and_says_the_same(llm: Any, ids: list[int], reference: Any) -> None:
+def test_a_restored_prefix_gives_the_same_text(llm: Any, ids: list[int], reference: Any) -> None:
     output, reported = cold(llm, ids, restore="mind")
     stored = (len(ids) - 1) // BLOCK * BLOCK
     assert (reported.code, reported.read_tokens, output.num_cached_tokens) == ("", stored, stored)
@@ -72,7 +72,7 @@ def test_a_named_prefix_is_restored_and_says_the_same(llm: Any, ids: list[int], 
     assert said(output)[1] == pytest.approx(reference[1], abs=1e-3)
 
 
-def test_a_changed_prompt_loads_the_common_whole_blocks_alone(llm: Any, ids: list[int], reference: Any) -> None:
+def test_a_changed_prompt_loads_only_the_common_full_blocks(llm: Any, ids: list[int], reference: Any) -> None:
     changed = [*ids[:100], *ids[40:90]]
     without, _ = cold(llm, changed)
     output, reported = cold(llm, changed, restore="mind")
@@ -108,7 +108,7 @@ def test_a_damaged_prefix_is_a_miss(llm: Any, ids: list[int], reference: Any, di
 def test_damage_that_only_the_worker_sees_is_computed_instead(
     llm: Any, ids: list[int], reference: Any, directory: Path
 ) -> None:
-    """The blocks were set aside and counted as cached; the engine must take that back."""
+    """The blocks were allocated and counted as cached; the engine must undo that."""
     attempt = directory.parent / ".partial-mind=test"
     shutil.copytree(directory, attempt)
     try:
@@ -127,7 +127,7 @@ def test_damage_that_only_the_worker_sees_is_computed_instead(
         assert said(made)[1] == pytest.approx(reference[1], abs=1e-3)
 
 
-def test_what_makes_no_sense_is_told_and_changes_nothing(
+def test_invalid_requests_are_reported_and_change_nothing(
     llm: Any, ids: list[int], reference: Any, directory: Path
 ) -> None:
     for requested, words in (
@@ -147,7 +147,7 @@ def test_what_makes_no_sense_is_told_and_changes_nothing(
 
 def test_a_save_of_a_single_step_is_published_too(llm: Any, ids: list[int], prefix_root: Path, reference: Any) -> None:
     _, reported = cold(llm, ids[:70], max_tokens=1, save="one-step")
-    assert reported.stored_tokens == 0  # not known yet when the reply was made
+    assert reported.stored_tokens == 0  # not known yet when the response was made
     ask(llm, ids[:40])
     _, reported = cold(llm, ids[:70], restore="one-step")
     assert reported.read_tokens == 64
@@ -155,7 +155,7 @@ def test_a_save_of_a_single_step_is_published_too(llm: Any, ids: list[int], pref
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_another_engine_takes_it_over(vllm_model: Any, ids: list[int], reference: Any) -> None:
+async def test_another_engine_restores_it(vllm_model: Any, ids: list[int], reference: Any) -> None:
     """Saved by name in one engine, restored in a fresh one in processes of its own, through `KVStore`."""
     before = vllm_model.cache
     made = await vllm_model.kv_store.restore("mind")

@@ -1,4 +1,4 @@
-"""What vLLM turns queries and keys by is what workers on a shared cache take it to be, for every way of scaling."""
+"""vLLM rotates queries and keys as workers on a shared cache expect, for every kind of RoPE scaling."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ async def model(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any)
     await opened.aclose()
 
 
-async def test_a_tenant_shares_with_itself_alone(model: Any) -> None:
+async def test_a_tenant_shares_with_itself_only(model: Any) -> None:
     async def requested(salt: str) -> int:
         sampling = SamplingParams(temperature=0, max_tokens=4, seed=1, ignore_eos=True)
         [[made]] = await model.generate([Request(prompt=Prompt(text=TEXT).with_cache_salt(salt), sampling=sampling)])
@@ -58,7 +58,7 @@ async def test_a_tenant_shares_with_itself_alone(model: Any) -> None:
     assert [t.usage.cached_tokens for t in reported] == [0, FULL]
 
 
-async def test_a_tool_that_is_to_be_called_is_called(model: Any) -> None:
+async def test_a_required_tool_is_called(model: Any) -> None:
     assert model.capabilities.tools
     prompt = Prompt.user("pick").model_copy(update={"tools": (PICK,), "tool_choice": "pick"})
     sampling = SamplingParams(max_tokens=80, seed=2, n=3)

@@ -35,7 +35,7 @@ def server(_vllm: None, tiny_vllm_files: ModelFiles, root: Path) -> Iterator[Rea
 
 
 def ask(server: RealServer, ids: list[int], **requested: str) -> tuple[str, int, dict[str, Any]]:
-    """Text, cached tokens, and what the connector told."""
+    """Text, cached tokens, and the connector's response."""
     body = {"model": SERVED, "prompt": ids, "max_tokens": 8, "temperature": 0, "ignore_eos": True}
     if requested:
         body["kv_transfer_params"] = {"reason": requested}

@@ -1,4 +1,4 @@
-"""Memory that workers keep beside vLLM's cache: counted as it is taken, bounded, given back."""
+"""Memory of workers outside vLLM's cache: counted, limited, released."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_column_is_that_of_the_largest_stage() -> None:
 
 @settings(max_examples=25)
 @given(st.data())
-def test_what_is_counted_is_what_the_engines_process_holds(data: st.DataObject) -> None:
+def test_counted_bytes_are_those_of_the_engines_process(data: st.DataObject) -> None:
     workers = data.draw(st.integers(1, 3))
     prompt, others, own = data.draw(st.tuples(st.integers(1, 200), st.integers(0, 90), st.integers(0, 70)))
     groups = GroupCaches(ModelConfig.from_dict(CONFIG, "the test's"), ("a", "b"), torch.float32, torch.device("cpu"))
@@ -104,7 +104,7 @@ def test_what_is_counted_is_what_the_engines_process_holds(data: st.DataObject) 
     assert groups.nbytes == 0
 
 
-def test_more_than_there_is_is_refused_with_a_remedy_and_takes_nothing() -> None:
+def test_too_much_is_refused_with_a_hint() -> None:
     budget = SharedCacheBudget(1000 * SLOT_BYTES, SLOT_BYTES)
     budget.acquire(900)
     with pytest.raises(OutOfCache, match=f"{1001 * SLOT_BYTES:,}") as caught:

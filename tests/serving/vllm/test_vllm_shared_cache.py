@@ -1,4 +1,4 @@
-"""What workers on one cache in vLLM are made of, apart from vLLM: blocks of a process, passes on their way, seats."""
+"""Parts of workers on one cache in vLLM that do not need vLLM: blocks of a process, passes, batch slots."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_part_is_read_as_it_was_written() -> None:
 
 
 class Workers:
-    """A group in a process of vLLM's, one layer, and beside it all that anybody reads, unturned, for one softmax."""
+    """A group in a process of vLLM's, one layer, and all that workers read, not rotated, for one softmax."""
 
     def __init__(self, layout: str, workers: int, **config: Any) -> None:
         from reason.serving.local.config import ModelConfig
@@ -107,7 +107,7 @@ class Workers:
             assert not step.is_exclusive
 
     def run(self, counts: dict[int, int], turn: int, moves: tuple[int, ...] = (), missing: bool = False) -> Any:
-        """A pass: what comes out, and what one softmax over everybody's whole view gives."""
+        """A pass: its outputs, and those of one softmax over each worker's complete view."""
         from reason.serving.vllm.shared_cache import WorkerRow
 
         rows, first, new = [], 2, {}
@@ -175,7 +175,7 @@ def test_what_a_step_attends_to_is_one_softmax_over_each_workers_view(layout: st
     assert group.groups.close("g").shared == 0
 
 
-def test_a_pass_that_is_not_whole_or_out_of_turn_is_not_shared_and_counted() -> None:
+def test_an_incomplete_or_misordered_pass_is_not_shared_and_counted() -> None:
     group = Workers("contiguous", 3)
     group.read("prompt", 5)
     assert group.run({0: 1, 1: 1}, 1, missing=True) is None
@@ -187,12 +187,12 @@ def test_a_pass_that_is_not_whole_or_out_of_turn_is_not_shared_and_counted() -> 
     assert (counts.shared, counts.skipped) == (1, 3)
 
 
-def test_a_group_that_nobody_opened_is_left_to_ordinary_attention() -> None:
+def test_an_unknown_group_uses_ordinary_attention() -> None:
     group = Workers("contiguous", 2)
     assert group.run({0: 1, 1: 1}, 1) is None
 
 
-def test_a_prompt_in_pieces_and_by_several_is_kept_once() -> None:
+def test_a_prompt_in_chunks_by_several_workers_is_stored_once() -> None:
     from reason.serving.vllm.shared_cache import WorkerRow
 
     group = Workers("contiguous", 2)
@@ -208,7 +208,7 @@ def test_a_prompt_in_pieces_and_by_several_is_kept_once() -> None:
     assert kept(1, 3, 6) == []
 
 
-# --- Passes on their way
+# --- Passes
 
 
 def request(name: str, tokens: int = 1) -> Any:
@@ -238,7 +238,7 @@ def test_a_pass_that_does_not_come_into_one_step_is_lost(scheduled: dict[str, in
     assert gate.check_step({}, is_idle=True) == []
 
 
-def test_who_ends_takes_its_pass_along() -> None:
+def test_a_finished_request_ends_its_pass() -> None:
     gate = PassGate()
     gate.add(part(worker=0), "a", request("a"))
     gate.discard(["a", "unknown"])
@@ -306,7 +306,7 @@ def test_lengths_follow_the_blocks(layout: Any, data: st.DataObject) -> None:
 # --- Batch slots
 
 
-async def test_groups_take_all_their_seats_or_wait() -> None:
+async def test_groups_take_all_their_batch_slots_or_wait() -> None:
     slots = BatchSlots(9)
     with pytest.raises(UserError, match="max_num_seqs"):
         await slots.acquire(9)

@@ -32,7 +32,7 @@ FOLDER = Path("/models/x")
 # --- Settings and arguments
 
 
-def test_nothing_is_drafted_unless_it_is_asked_for() -> None:
+def test_nothing_is_drafted_unless_it_is_requested() -> None:
     assert not is_speculative(VllmSettings())
     arguments = engine_arguments(FOLDER, VllmSettings(), None, cpu=True)
     assert "speculative_config" not in arguments
@@ -74,7 +74,7 @@ def test_suffixes_without_their_package_are_refused_with_what_to_install(monkeyp
 
 
 @pytest.mark.parametrize("field", ["speculative_config", "spec_method", "spec_model", "spec_tokens"])
-def test_what_drafts_is_said_once(field: str) -> None:
+def test_the_drafting_method_is_set_once(field: str) -> None:
     both = VllmSettings(
         speculative_method="ngram", engine={field: {"method": "ngram"} if field == "speculative_config" else "x"}
     )
@@ -89,7 +89,7 @@ def test_vllms_own_arguments_leave_no_processors_either() -> None:
     assert (arguments["speculative_config"], arguments["logits_processors"]) == (own, [])
 
 
-def test_workers_on_one_cache_are_refused_beside_drafts(tmp_path: Path) -> None:
+def test_workers_on_one_cache_are_refused_next_to_drafts(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         '{"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, '
         '"vocab_size": 50, "intermediate_size": 64, "max_position_embeddings": 512}'
@@ -133,7 +133,7 @@ def test_what_drafting_excludes_is_refused_with_the_remedy(sampling: dict[str, A
     assert (caught.value.feature, caught.value.model) == (what, "vllm/x")
 
 
-def test_drawn_tokens_are_refused_where_they_would_be_drawn_wrong() -> None:
+def test_sampling_is_refused_where_it_would_be_wrong() -> None:
     check_speculative_request(SamplingParams(temperature=1), "vllm/x", samples_exactly=True)
     check_speculative_request(SamplingParams(temperature=0), "vllm/x", samples_exactly=False)
     with pytest.raises(CapabilityMissing, match="temperature above 0"):
@@ -177,11 +177,11 @@ def test_steps_are_added_up() -> None:
     assert since == SpecDecodeCounters(passes=3, tokens=3)
 
 
-# --- What is mended in vLLM's workers
+# --- Corrections in vLLM's workers
 
 
 def sampler_of(*, expands: bool = True, bears: bool = True, refuses: bool = True) -> ModuleType:
-    """A stand-in for vLLM's module, whose functions are right or wrong as those of the processor are."""
+    """A stand-in for vLLM's module, whose functions are right or wrong as those of the CPU build are."""
     import torch
     from reason.serving.vllm.rejection_sampler import expand_batch_to_tokens
 
@@ -226,7 +226,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, module: ModuleType, *, cpu: bool =
 
 
 @pytest.mark.parametrize("right", [{}, {"expands": False}, {"bears": False}, {"refuses": False}])
-def test_what_is_wrong_is_mended_and_what_is_right_left(
+def test_wrong_functions_are_replaced_and_correct_ones_kept(
     monkeypatch: pytest.MonkeyPatch, right: dict[str, bool]
 ) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
@@ -243,7 +243,7 @@ def test_what_is_wrong_is_mended_and_what_is_right_left(
     assert mended == [getattr(module, name) for name in rejection_sampler.PATCHED]
 
 
-def test_steps_with_guesses_are_constrained_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_with_draft_tokens_are_constrained(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
     from reason.serving.vllm.rejection_sampler import accepting_empty
 
@@ -254,7 +254,7 @@ def test_steps_with_guesses_are_constrained_as_ever(monkeypatch: pytest.MonkeyPa
     assert constrain(torch.ones(0, 4), torch.tensor([0]), how).shape == (0, 4)
 
 
-def test_what_cannot_be_mended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_corrected_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="the extra [local] is not installed")
     from reason.serving.vllm.rejection_sampler import ensure_exact_sampling
 

@@ -30,7 +30,7 @@ TASKS = (
     Prompt(text="red green blue red green blue red green blue red green"),
 )
 ROUND = Prompt(text=" a b c d e f a b c d e f a b c d e f a b c d e f a b c d")
-"""Whose beginning is so common that what follows is drafted from the second token on."""
+"""Starts with tokens so common that what follows is drafted from the second token on."""
 SAMPLES = 400
 SETTINGS = VllmSettings(
     dtype="float32",
@@ -71,7 +71,7 @@ def probe(drafting: Any) -> Probe:
 
 
 async def counted(model: Any, before: Any, tokens: int) -> Any:
-    """What was drafted since `before`; the figures follow by a moment."""
+    """What was drafted since `before`; the counters lag a moment."""
     async with asyncio.timeout(120):
         while (since := model.spec_decode - before).tokens < tokens:
             await asyncio.sleep(0.02)
@@ -92,7 +92,7 @@ async def test_greedy_texts_are_those_without_drafts_in_fewer_passes(drafting: A
     assert since.passes < written
     assert since.tokens_per_pass > 1.2
     assert 0 < since.accepted < since.drafted
-    assert written <= since.passes + since.accepted  # some may be right behind the end
+    assert written <= since.passes + since.accepted  # some may be right after the end
     without = await counted(vllm_model, plain_before, written)
     assert (without.passes, without.tokens, without.drafted, without.accepted) == (written, written, 0, 0)
 
@@ -115,7 +115,7 @@ async def test_a_greedy_text_goes_up_to_the_end_of_the_context(drafting: Any, vl
 @pytest.mark.parametrize(
     "how", [{"temperature": 1.0}, {"temperature": 0.6, "top_k": 8}, {"temperature": 1.0, "top_p": 0.86}]
 )
-async def test_drafted_tokens_are_drawn_from_the_models_distribution(drafting: Any, how: dict[str, Any]) -> None:
+async def test_draft_tokens_are_sampled_from_the_models_distribution(drafting: Any, how: dict[str, Any]) -> None:
     first, _ = await begins(drafting)
     at = ROUND.with_prefix((first,))
     [exact] = await drafting.next_token([at], top=40)
@@ -144,7 +144,7 @@ async def test_drafted_tokens_are_drawn_from_the_models_distribution(drafting: A
     assert statistic < 2 * len(cells) + 20, cells  # far beyond what chance makes of a right distribution
 
 
-async def test_greedy_texts_beside_drawn_ones_are_the_same(drafting: Any) -> None:
+async def test_greedy_texts_are_the_same_next_to_sampled_ones(drafting: Any) -> None:
     sampling = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
     greedy = [Request(prompt=p, sampling=sampling) for p in TASKS]
     sampled = [Request(prompt=p, sampling=SamplingParams(temperature=1.0, max_tokens=60, seed=4, n=2)) for p in TASKS]
@@ -170,7 +170,7 @@ async def test_what_cannot_be_had_is_not_declared_and_is_refused(drafting: Any, 
     assert drafting.num_running == 0
 
 
-async def test_the_next_token_says_that_it_knows_the_listed_ones_alone(drafting: Any, vllm_model: Any) -> None:
+async def test_next_token_reports_top_k_support(drafting: Any, vllm_model: Any) -> None:
     [[ours], [theirs]] = await drafting.next_token([COPY]), await vllm_model.next_token([COPY])
     assert (ours.support, theirs.support) == ("top_k", "full")
     assert ours.token_ids == theirs.token_ids
@@ -178,7 +178,7 @@ async def test_the_next_token_says_that_it_knows_the_listed_ones_alone(drafting:
     assert ours.entropy <= theirs.entropy + 1e-3
 
 
-async def test_prefixes_are_kept_and_taken_up_while_drafting(drafting: Any) -> None:
+async def test_prefixes_are_saved_and_reused_with_drafts(drafting: Any) -> None:
     rules = Prompt(text="The fox went down to the river and drank. " * 12)
     requested = Request(
         prompt=Prompt(text=rules.text + "The fox"), sampling=SamplingParams(temperature=0, max_tokens=40)

@@ -33,7 +33,7 @@ def lives(pid: int) -> bool:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
         return False
-    return state != "Z"  # whoever adopted it may not have asked for its end yet
+    return state != "Z"  # its new parent may not have reaped it yet
 
 
 def test_an_engine_ends_with_a_killed_program(tiny_vllm_files: ModelFiles, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Workers on one cache inside vLLM: what they compute, against views that are put together anew; their group's life."""
+"""Workers on one cache inside vLLM: what they compute, compared with views built for each; their group's life cycle."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Mirror:
         self.steps = [self.reference.block() for _ in range(begun.num_workers)]
 
     def run(self, step: GroupStep) -> list[Any]:
-        """Log-probabilities of what each worker may draw; None for one that stands still."""
+        """Log-probabilities of what each worker may sample; None for an idle one."""
         for worker in step.moves:
             self.blocks["history"].absorb(self.steps[worker])
         feeds, reading = [], []
@@ -120,7 +120,7 @@ async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupCo
             for number in range(passes):
                 step = GroupStep(inputs=tuple(feeds), moves=moves)
                 compare(await group.advance(step), mirror.run(step))
-                # Not what was drawn: a random model soon says one thing again and again.
+                # Not what was sampled: a random model soon repeats itself.
                 feeds = [WorkerInput(token=chance.randrange(3, 250)) for _ in feeds]
                 moves = ()
                 if number % 7 == 6 and begun.layout != "contiguous":
@@ -134,7 +134,7 @@ async def follow(model: SupportsWorkers, files: ModelFiles, begun: WorkerGroupCo
 
 
 def compare(sampled: Sequence[WorkerToken | None], expected: Sequence[Any]) -> None:
-    """Whoever reads draws the likeliest token of the reference, with its log-probability."""
+    """A worker that reads samples the most probable token of the reference, with its log-probability."""
     for mine, theirs in zip(sampled, expected, strict=True):
         assert (mine is None) == (theirs is None)
         if mine is not None:
@@ -198,7 +198,7 @@ async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
 
 
 async def written(group: WorkerGroup, first: list[str], passes: int) -> tuple[list[list[int]], list[list[float]]]:
-    """Tokens and log-probabilities of workers that go on with what they draw."""
+    """Tokens and log-probabilities of workers that continue with what they sample."""
     feeds = tuple(WorkerInput(text=text) for text in first)
     reported: list[list[WorkerToken]] = [[] for _ in first]
     for _ in range(passes):
@@ -211,7 +211,7 @@ async def written(group: WorkerGroup, first: list[str], passes: int) -> tuple[li
 
 
 async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> None:
-    """Workers that see the same draw the same; where texts change places, so do the draws."""
+    """Workers that see the same sample the same; where texts are swapped, so are the samples."""
     said = []
     for texts in (["one two", "three"], ["three", "one two"]):
         group = await model.start_workers(opening(layout="interleaved", own_header=""))
@@ -222,7 +222,7 @@ async def test_whoever_comes_first_in_the_batch_changes_nothing(model: Any) -> N
         assert mine == pytest.approx(theirs, abs=1e-5)
 
 
-async def test_a_group_beside_plain_requests_changes_neither(model: Any) -> None:
+async def test_a_group_next_to_plain_requests_changes_neither(model: Any) -> None:
     requests = [
         Request(
             prompt=Prompt(text=f"{PROMPT} {i}"), sampling=SamplingParams(max_tokens=40, temperature=0, ignore_eos=True)
@@ -247,7 +247,7 @@ async def test_a_group_beside_plain_requests_changes_neither(model: Any) -> None
 
 
 async def test_what_workers_wrote_is_not_in_the_cache_of_others(model: Any) -> None:
-    """Blocks are known by their tokens alone, but those of workers hold what they saw of one another."""
+    """Blocks are matched only by their tokens, but those of workers depend on what they saw of one another."""
     group = await model.start_workers(opening())
     ids, _ = await written(group, ["first", "second"], 48)
     await group.aclose()
@@ -269,7 +269,7 @@ async def test_a_worker_sees_what_another_reads_in_the_same_pass(model: Any) -> 
     assert abs(reported[0] - reported[1]) > 1e-4
 
 
-async def test_seeds_decide_and_banned_texts_are_not_drawn(model: Any) -> None:
+async def test_seeds_determine_and_banned_texts_are_not_sampled(model: Any) -> None:
     async def draws(seed: int, banned: tuple[str, ...] = ()) -> list[list[int]]:
         group = await model.start_workers(opening(temperature=1.0, seed=seed, banned_texts=banned))
         reported, _ = await written(group, ["a", "b"], 16)
@@ -329,7 +329,7 @@ async def test_a_view_longer_than_the_context_is_refused(model: Any) -> None:
     assert model.num_running == 0
 
 
-async def test_a_cache_without_room_for_a_worker_ends_its_group_and_says_so(model: Any) -> None:
+async def test_a_full_cache_ends_its_group_with_an_error(model: Any) -> None:
     group = await model.start_workers(opening(num_workers=8, layout="interleaved", own_header=""))
     with pytest.raises(BackendError, match="no room"):
         for _ in range(4):
@@ -341,7 +341,7 @@ async def test_a_cache_without_room_for_a_worker_ends_its_group_and_says_so(mode
     assert (again.counts.shared, again.counts.skipped) == (1, 0)
 
 
-async def test_memory_beside_the_cache_is_counted_and_bounded(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_next_to_the_cache_is_counted_and_bounded(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from reason.serving.local.prefix_cache import OutOfCache
     from reason.serving.vllm.worker_group import SharedCacheBudget
 

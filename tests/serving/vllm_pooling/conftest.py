@@ -65,7 +65,7 @@ def serve(_vllm: None) -> Callable[..., AbstractContextManager[str]]:
 
 @contextmanager
 def _serving(directory: Path, *more: str) -> Iterator[str]:
-    """A real server on a pooling model; gives the address ending in `/v1`."""
+    """A real server on a pooling model; yields the address ending in `/v1`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Reward models on vLLM's pooling engine give what transformers gives."""
+"""Reward models on vLLM's pooling engine agree with transformers."""
 
 import asyncio
 
@@ -27,7 +27,7 @@ async def test_the_same_scores_as_transformers(vllm_reward, process_directory, p
 
 
 async def test_asking_again_and_a_longer_prefix_give_the_same(vllm_reward):
-    """Nothing of an earlier request's cache takes a step's row away."""
+    """An earlier request's cache removes no step's row."""
     [complete] = await vllm_reward.score_steps(PROBLEM, SOLUTIONS[2:])
     for n in (1, 2, 3, 4):
         [prefix] = await vllm_reward.score_steps(PROBLEM, [SOLUTIONS[2][:n]])
@@ -61,7 +61,7 @@ async def test_a_token_based_model_is_sent_to_transformers(tmp_path, pooling_set
         await load_reward_model(f"vllm-pooling/{directory}", pooling_settings)
 
 
-async def test_settings_that_scoring_relies_on_are_not_free(process_directory, pooling_settings):
+async def test_settings_that_scoring_relies_on_are_fixed(process_directory, pooling_settings):
     vllm = pooling_settings.vllm.model_copy(update={"engine": {"runner": "generate"}})
     with pytest.raises(UserError, match=r"vllm\.engine\.runner"):
         await load_reward_model(f"vllm-pooling/{process_directory}", pooling_settings.model_copy(update={"vllm": vllm}))

@@ -1,4 +1,4 @@
-"""Real vLLM servers with `--runner pooling`, asked over HTTP."""
+"""Real vLLM servers with `--runner pooling`, over HTTP."""
 
 import json
 
@@ -14,7 +14,7 @@ NAME = "hosted_vllm_pooling/tiny"
 
 
 async def test_a_served_process_model_gives_the_same_scores(process_directory, pooling_settings, serve):
-    """The server is told to send a row for every token; the engine of the other tests sends one for every step."""
+    """The server sends a row for every token; the engine of the other tests one for every step."""
     local = await load_reward_model(f"local/{process_directory}", pooling_settings)
     with serve(process_directory, "--pooler-config", json.dumps({"tok_pooling_type": "ALL"})) as base:
         providers = {"hosted_vllm_pooling": ProviderSettings(api_base=base)}

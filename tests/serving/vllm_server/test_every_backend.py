@@ -123,8 +123,8 @@ async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend: 
     assert made.ok
 
 
-async def test_one_request_that_does_not_fit_leaves_no_half_batch(backend: TestedBackend) -> None:
-    # engines of ours refuse the batch before any work; a server is asked request by request
+async def test_a_request_that_does_not_fit_starts_nothing(backend: TestedBackend) -> None:
+    # our engines refuse the batch before any work; a server gets request by request
     try:
         [[failed], [fine]] = await backend.model.generate([ask(long(backend.model)), ask()])
     except ContextTooLong:

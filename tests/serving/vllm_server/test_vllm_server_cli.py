@@ -44,7 +44,7 @@ class Terminal:
         self.seen = ""
 
     def read_until(self, expected: str | None) -> str:
-        """All that was printed once it holds a pattern; None reads to the end."""
+        """All that was printed once it contains a pattern; None reads to the end."""
         end = time.monotonic() + WAIT_S
         while expected is None or not re.search(expected, self.seen):
             assert time.monotonic() < end, f"{expected!r} did not come:\n{self.seen}"

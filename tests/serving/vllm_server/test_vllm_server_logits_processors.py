@@ -1,4 +1,4 @@
-"""Logits hooks on a real vLLM server: found through their entry point, called over HTTP, their reports brought home."""
+"""Logits processors on a real vLLM server: loaded by entry point, requested over HTTP, with reports."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_each_sample_has_its_own_report(hosted: Any) -> None:
 
 
 @pytest.mark.parametrize("prompt", [ASK, ASK.with_prefix("The "), Prompt(text="One, two,")], ids=["chat", "ids", "raw"])
-async def test_hooks_act_by_every_way_of_asking(hosted: Any, prompt: Prompt) -> None:
+async def test_logits_processors_act_in_every_kind_of_request(hosted: Any, prompt: Prompt) -> None:
     [[plain]] = await hosted.generate([hooked(prompt=prompt)])
     first = plain.token_ids[0]
     [[banned]] = await hosted.generate([hooked(call("forbid_tokens", ids=[first]), prompt=prompt)])
@@ -66,7 +66,7 @@ async def test_hooks_act_by_every_way_of_asking(hosted: Any, prompt: Prompt) -> 
     assert only.logprobs[0] == pytest.approx(plain.logprobs[0], abs=1e-3)  # of the raw distribution
 
 
-async def test_steps_are_controlled_and_told(hosted: Any) -> None:
+async def test_steps_are_controlled_and_reported(hosted: Any) -> None:
     opener = list(await hosted.ids_of(Prompt(text="The answer is")))
     hook = call("step_control", opener_ids=opener, open_after_tokens=4)
     [[made]] = await hosted.generate([hooked(hook, max_tokens=4 + len(opener))])
@@ -74,7 +74,7 @@ async def test_steps_are_controlled_and_told(hosted: Any) -> None:
     assert made.extras["step_control"]["opened_at"] == 4
 
 
-async def test_a_hook_that_fails_leaves_its_siblings(hosted: Any) -> None:
+async def test_a_logits_processor_that_fails_leaves_its_siblings(hosted: Any) -> None:
     [[failed], [fine]] = await hosted.generate([hooked(call("forbid_tokens", ids=[10_000_000])), hooked()])
     assert (failed.finish_reason, failed.failure.code) == ("error", "user_error")
     assert "10000000" in failed.failure.message

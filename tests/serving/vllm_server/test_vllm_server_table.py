@@ -1,4 +1,4 @@
-"""What a vLLM server offers beyond OpenAI's interface, row by row: first without our backend, then through it."""
+"""What a vLLM server offers beyond OpenAI's interface, each feature first without our backend, then through it."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ async def test_structured_output_and_its_old_name(server: RealServer) -> None:
     assert not plain.isdigit()
 
 
-async def test_a_begun_reply_is_continued_only_if_asked_for(server: RealServer, hosted: Any) -> None:
+async def test_a_response_prefix_is_continued_only_if_requested(server: RealServer, hosted: Any) -> None:
     begun = [*MESSAGES, {"role": "assistant", "content": "The capital of"}]
     more = {"continue_final_message": True, "add_generation_prompt": False}
     right, wrong = chat(server, messages=begun, **more), chat(server, messages=begun)
-    assert wrong["usage"]["prompt_tokens"] > right["usage"]["prompt_tokens"]  # a finished turn, and a new one begun
+    assert wrong["usage"]["prompt_tokens"] > right["usage"]["prompt_tokens"]  # a finished turn, and a new one started
     [[made]] = await hosted.generate([request(ASK.with_prefix("The capital of"))])
     assert made.text == text(right)
     assert made.usage.prompt_tokens == right["usage"]["prompt_tokens"]
@@ -149,7 +149,7 @@ async def test_cached_tokens_are_the_servers_own_count(server: RealServer, hoste
             await asyncio.sleep(0.05)
 
 
-async def test_another_salt_shares_no_cache_and_says_the_same(settings_for: Any, hosted: Any) -> None:
+async def test_another_salt_shares_no_cache_and_gives_the_same_text(settings_for: Any, hosted: Any) -> None:
     long = Prompt.user("Keep this in mind: " + " ".join(f"item {i}" for i in range(60)) + ". Say one.")
     salted = await load_litellm_model(hosted.name, settings_for(cache_salt="tenant", priority=-1))
     try:
@@ -161,13 +161,13 @@ async def test_another_salt_shares_no_cache_and_says_the_same(settings_for: Any,
         assert cold.usage.cached_tokens == 0
         assert again.usage.cached_tokens == warm.usage.cached_tokens
         assert first.text == warm.text == cold.text == again.text
-        assert salted.identity == hosted.identity  # the run store finds a reply under either salt
+        assert salted.identity == hosted.identity  # the run store has a response under either salt
     finally:
         await salted.aclose()
 
 
 async def test_a_lower_priority_number_is_served_first(server: RealServer) -> None:
-    # more requests than the server takes at once; the one of priority -1 comes last and does not end last
+    # more requests than the server runs at once; the one of priority -1 comes last and does not end last
     order: list[int] = []
 
     def ask(i: int, priority: int) -> None:
@@ -215,7 +215,7 @@ async def test_a_generating_server_does_not_pool(server: RealServer, page: str) 
 async def test_litellm_refuses_prompts_of_tokens_for_this_provider(server: RealServer, hosted: Any) -> None:
     import litellm
 
-    # why such prompts go to the server beside LiteLLM; the day this passes they need not
+    # why such prompts do not go through LiteLLM; when this passes, they can
     with pytest.raises(Exception):  # noqa: B017, PT011
         await litellm.atext_completion(
             model=hosted.name, prompt=[1, 2, 3], max_tokens=1, api_base=server.base, api_key=server.key
