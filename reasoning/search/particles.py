@@ -87,11 +87,6 @@ class ParticleStep:
     ess: float
     tau: float
 
-    @property
-    def num_ancestors(self) -> int:
-        """Number of particles with descendants."""
-        return len(set(self.ancestors))
-
 
 @dataclass(frozen=True, slots=True)
 class PassRecord:

@@ -1,4 +1,4 @@
-"""Worlds of known probabilities, in which what a particle method samples from can be computed."""
+"""Models of the world with known probabilities, for which the target of particle methods can be computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class KnownSteps:
     """Steps of known probabilities and potentials.
 
     Args:
-        steps: From each prefix the steps that can follow, with their probabilities; a text without any is complete.
+        steps: From each prefix the steps that can follow, with their probabilities; a text without steps is complete.
         g: Potential of each prefix, which is also its score.
     """
 
@@ -34,31 +34,31 @@ class KnownSteps:
         return {text: value / total for text, value in raw.items()}
 
     def step(self, prefix, step, *, tokens=1):
-        """A step as a search is told it."""
+        """A step as it is reported to a search."""
         text = prefix + step
         logprob = math.log(self.steps[prefix][step]) if step in self.steps.get(prefix, {}) else -math.inf
         return Continuation(step, tokens, text not in self.steps, self.g.get(text, 0.0), logprob)
 
     def serve(self, chance):
-        """What answers a search, with `chance.pick(probabilities)` for luck."""
+        """A world for `play`; `chance.pick(probabilities)` makes its random choices."""
 
         def world(search, expand):
-            prefix, told = search.tree.text(expand.node), []
+            prefix, results = search.tree.text(expand.node), []
             if expand.given_steps:
                 for step in expand.given_steps:
-                    told.append(self.step(prefix, step, tokens=0))
+                    results.append(self.step(prefix, step, tokens=0))
                     prefix += step
-                return told
-            ways = self.steps[prefix]
-            picks = [list(ways)[chance.pick(list(ways.values()))] for _ in range(expand.n)]
+                return results
+            options = self.steps[prefix]
+            picks = [list(options)[chance.pick(list(options.values()))] for _ in range(expand.n)]
             return [self.step(prefix, pick) for pick in picks]
 
         return world
 
-    def begin_beside(self, search, references, chance):
-        """Let the first pass of a search find nothing but these texts, one of each chain: the references of the second.
+    def start_with_references(self, search, references, chance):
+        """Run the first pass of a search so that these texts, one for each chain, are the references of the second pass.
 
-        The search has asked for the first step of its second pass then; chance was not asked.
+        Afterwards the search has requested the first step of its second pass. The pass makes no random choices.
         """
         chance.counting = False
         chance.choices = lambda population, weights, k: list(population)[:k]
@@ -78,8 +78,8 @@ class KnownSteps:
         chance.counting = True
 
 
-class Luck:
-    """Stands for chance where it is to be random: draws from a generator."""
+class RandomChooser:
+    """Makes choices with a random generator."""
 
     def __init__(self, rng):
         self.rng = rng
@@ -92,7 +92,7 @@ UNEVEN = KnownSteps(
     {"": {"a": 0.5, "b": 0.3, "s": 0.2}, "a": {"x": 0.5, "y": 0.5}, "b": {"x": 0.2, "y": 0.8}},
     {"a": 0.3, "b": 0.9, "s": 0.5, "ax": 0.2, "ay": 0.6, "bx": 0.9, "by": 0.1},
 )
-"""Two steps, or one; what can follow, and how good it is, depends on the first."""
+"""One or two steps; probabilities and potentials depend on the first step."""
 
 THREE = KnownSteps(
     {
@@ -112,4 +112,4 @@ THREE = KnownSteps(
         )
     },
 )
-"""Up to three steps; probabilities and potentials depend on all steps, and some steps cannot follow some others."""
+"""Up to three steps; probabilities and potentials depend on all steps, and some sequences are impossible."""

@@ -16,7 +16,7 @@ ROOT = Prefix()
 
 
 class Harness(RunHarness):
-    """Every `sampler` is of a run of that name, begun or resumed."""
+    """Creates step samplers; each belongs to the run of its name, which is started or resumed."""
 
     async def sampler(self, name="r", *, seed=3, prompt=PROMPT, question=QUESTION, budget=None, **options):
         model = await self.begin(name, strategy="astar", question=question, budget=budget, seed=seed)
@@ -24,11 +24,11 @@ class Harness(RunHarness):
         return StepSampler(model, prompt, question, self.run, options)
 
 
-async def walk(sampler, prefix=ROOT, **how):
-    """The steps of a reply, one after another."""
+async def walk(sampler, prefix=ROOT, **options):
+    """Sample one solution step by step."""
     steps = []
     while not prefix.terminal and len(steps) < 20:
-        (expansion,) = (await sampler.expand([prefix], 1, **how)).expansions
+        (expansion,) = (await sampler.expand([prefix], 1, **options)).expansions
         (sample,) = expansion.samples
         steps.append(sample)
         prefix = sample.after

@@ -130,9 +130,9 @@ def test_weights_and_ancestors_are_those_of_its_hub(n, entropic, other):
                 search.tell(expand, results)
         ours = search.records[0].steps
         assert len(ours) == len(theirs)
-        for generation, (theta, chosen) in zip(ours, theirs, strict=True):
-            assert generation.theta == pytest.approx(list(theta), abs=1e-9)
-            if generation is not ours[-1]:
-                assert generation.ancestors == chosen
-            softened += generation.tau > 1
+        for particle_step, (theta, chosen) in zip(ours, theirs, strict=True):
+            assert particle_step.theta == pytest.approx(list(theta), abs=1e-9)
+            if particle_step is not ours[-1]:
+                assert particle_step.ancestors == chosen
+            softened += particle_step.tau > 1
     assert (softened > 0) == (entropic is not None)

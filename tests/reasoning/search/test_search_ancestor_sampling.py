@@ -15,7 +15,7 @@ from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.resampling import log_potential
 from reason.reasoning.search.tree import Continuation
 from scipy import stats
-from support.enumerable_steps import THREE, UNEVEN, KnownSteps, Luck
+from support.enumerable_steps import THREE, UNEVEN, KnownSteps, RandomChooser
 from support.search_models import Chooser, RandomWorld, executions, play
 
 EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}
@@ -31,17 +31,17 @@ def moved_by_a_pass(world, target, **options):
 
     def after(chance, reference):
         search = gibbs(chance, iterations=2, **EXACT, **options)
-        world.begin_beside(search, [reference], chance)
+        world.start_with_references(search, [reference], chance)
         return play(search, world.serve(chance))
 
     for reference, probability in target.items():
         for p, search in executions(lambda chance, reference=reference: after(chance, reference)):
-            sweep = search.records[1]
+            record = search.records[1]
             if not p:
                 continue  # an impossible continuation was attached to a prefix
-            for node_id, weight in zip(sweep.nodes, sweep.theta, strict=True):
+            for node_id, weight in zip(record.nodes, record.theta, strict=True):
                 moved[search.tree.text(node_id)] += probability * p * weight
-            attached += probability * p * any(g.ancestors[-1] != len(g.nodes) - 1 for g in sweep.steps)
+            attached += probability * p * any(g.ancestors[-1] != len(g.nodes) - 1 for g in record.steps)
     return moved, attached
 
 
@@ -73,7 +73,7 @@ def test_a_pass_with_ancestor_sampling_leaves_the_target_unchanged(world, n, opt
 def test_references_follow_the_target_in_the_long_run(ancestor_sampling):
     every, rng = 8, Random(19)
     search = gibbs(rng, n=5, iterations=6000, ancestor_sampling=ancestor_sampling, **EXACT)
-    serve = THREE.serve(Luck(rng))
+    serve = THREE.serve(RandomChooser(rng))
     while batch := search.ask():
         for expand in batch:
             search.tell(expand, serve(search, expand))
@@ -111,10 +111,10 @@ def test_the_first_steps_are_renewed_where_all_particles_descend_from_the_refere
     def renewed(ancestor_sampling):
         rng = Random(3)
         search = gibbs(rng, n=4, iterations=120, ancestor_sampling=ancestor_sampling, **EXACT)
-        play(search, world.serve(Luck(rng)))
+        play(search, world.serve(RandomChooser(rng)))
         firsts = []
-        for sweep in search.records[1:]:
-            is_copied = {search.tree.path(search.tree[i])[0].copied_from is None for i in sweep.nodes}
+        for record in search.records[1:]:
+            is_copied = {search.tree.path(search.tree[i])[0].copied_from is None for i in record.nodes}
             firsts.append(True in is_copied)  # some particle's first step is new
         return sum(firsts) / len(firsts)
 
@@ -225,24 +225,24 @@ def test_what_holds_for_the_reference(seed, n, mode, resample_stopped, unknown, 
             scored += sum(step.score is not None for step in continuations)
             search.tell(expand, continuations)
     tree = search.tree
-    for before, sweep in zip(search.records, search.records[1:], strict=False):
-        original = tree[tree[sweep.steps[0].nodes[-1]].copied_from]
+    for before, record in zip(search.records, search.records[1:], strict=False):
+        original = tree[tree[record.steps[0].nodes[-1]].copied_from]
         assert original.depth == 1
-        parents = [tree[i].parent for i in sweep.steps[0].nodes]
-        for t, generation in enumerate(sweep.steps, 1):
-            mine = tree[generation.nodes[-1]]
+        parents = [tree[i].parent for i in record.steps[0].nodes]
+        for t, particle_step in enumerate(record.steps, 1):
+            mine = tree[particle_step.nodes[-1]]
             assert mine.copied_from is not None
             assert mine.text == tree[mine.copied_from].text
             assert mine.tokens == tree[mine.copied_from].tokens
             if mine.depth == t:
                 assert mine.parent == parents[-1]
-            parents = [generation.nodes[a] for a in generation.ancestors]
+            parents = [particle_step.nodes[a] for a in particle_step.ancestors]
             if mine.depth < t or mine.terminal:
-                assert generation.ancestors[-1] == n - 1  # a finished reference has no remaining steps to attach
+                assert particle_step.ancestors[-1] == n - 1  # a finished reference has no remaining steps to attach
             chosen = tree[parents[-1]]
             assert chosen.depth == mine.depth
             assert chosen.terminal == mine.terminal
-        assert parents == sweep.nodes
+        assert parents == record.nodes
         assert len(before.nodes) == n
     born = [node for node in tree if node.parent is not None and node.copied_from is None]
     ledger = search.cost

@@ -21,7 +21,7 @@ def gibbs(rng, **options):
 def test_a_pass_with_a_reference_leaves_the_target_unchanged(n):
     def after(chance, reference):
         search = gibbs(chance, n=n, iterations=2, weight_mode="likelihood", stopped_weight="one")
-        UNEVEN.begin_beside(search, [reference], chance)
+        UNEVEN.start_with_references(search, [reference], chance)
         play(search, UNEVEN.serve(chance))
         references = {}
         for node_id, weight in zip(search.records[1].nodes, search.records[1].theta, strict=True):
@@ -67,22 +67,22 @@ def test_what_holds_for_the_reference(seed, n, iterations, mode, resample_stoppe
     tree = search.tree
     assert len(search.records) == roots == iterations
     assert len(set(world.served)) == len(world.served)
-    for before, sweep in zip(search.records, search.records[1:], strict=False):
-        reference = tree.path(tree[sweep.nodes[-1]])
+    for before, record in zip(search.records, search.records[1:], strict=False):
+        reference = tree.path(tree[record.nodes[-1]])
         originals = [tree[node.copied_from] for node in reference]
         assert originals[-1].id in before.nodes
         assert originals == tree.path(originals[-1])
         for copy, original in zip(reference, originals, strict=True):
             for name in ("text", "tokens", "score", "terminal", "log_g", "level", "depth"):
                 assert getattr(copy, name) == getattr(original, name)
-        for t, generation in enumerate(sweep.steps, 1):
+        for t, particle_step in enumerate(record.steps, 1):
             # in every population, unchanged, at its step t, with its potential of step t
-            assert generation.nodes[-1] == reference[min(t, len(reference)) - 1].id
-            assert generation.ancestors[-1] == n - 1
+            assert particle_step.nodes[-1] == reference[min(t, len(reference)) - 1].id
+            assert particle_step.ancestors[-1] == n - 1
             if t <= len(reference) and mode != "telescoped" and resample_stopped:
-                gains = [tree[i].log_g for i in generation.nodes]
-                assert generation.theta == pytest.approx(softmax(gains), abs=1e-12)
-        assert len(sweep.steps) >= len(reference)
+                gains = [tree[i].log_g for i in particle_step.nodes]
+                assert particle_step.theta == pytest.approx(softmax(gains), abs=1e-12)
+        assert len(record.steps) >= len(reference)
     # copies cost nothing
     born = [node for node in tree if node.parent is not None and node.copied_from is None]
     assert search.cost.samples == len(born)
@@ -94,15 +94,15 @@ def test_a_truncated_copy_of_the_reference_continues():
     for seed in range(60):
         search = gibbs(Random(seed), n=3, iterations=3, max_depth=12)
         play(search, RandomWorld(seed, ending=0.4))
-        for sweep in search.records[1:]:
-            reference = [node.id for node in search.tree.path(search.tree[sweep.nodes[-1]])]
-            for t, generation in enumerate(sweep.steps, 1):
-                from_reference = [a for a in generation.ancestors[:-1] if a == 2]
+        for record in search.records[1:]:
+            reference = [node.id for node in search.tree.path(search.tree[record.nodes[-1]])]
+            for t, particle_step in enumerate(record.steps, 1):
+                from_reference = [a for a in particle_step.ancestors[:-1] if a == 2]
                 if t < len(reference) and from_reference:
                     # it was active again: the next step of that prefix was requested
                     assert search.tree[reference[t - 1]].num_requested == len(from_reference)
                     forks += 1
-                unshared += t > 1 and not any(search.tree[i].depth == t for i in generation.nodes[:-1])
+                unshared += t > 1 and not any(search.tree[i].depth == t for i in particle_step.nodes[:-1])
     assert forks > 10
     assert unshared > 0  # the reference went on where all others had finished
 

@@ -42,9 +42,9 @@ def toy(chance):
 def one_pass(chance, **options):
     """(estimate of Z, estimate of the share of those whose second symbol is x)."""
     search = play(particles(chance, weight_mode="likelihood", **options), toy(chance))
-    sweep = search.records[0]
-    share = sum(w for i, w in zip(sweep.nodes, sweep.theta, strict=True) if search.tree.text(i).endswith("x"))
-    return math.exp(sweep.log_z), share
+    record = search.records[0]
+    share = sum(w for i, w in zip(record.nodes, record.theta, strict=True) if search.tree.text(i).endswith("x"))
+    return math.exp(record.log_z), share
 
 
 @pytest.mark.parametrize("trigger", [None, 0.8])
@@ -139,20 +139,20 @@ def test_lineage_and_ledger(world, options, seed):
             active.append(sum(expand.n for expand in batch))
         for expand in batch:
             search.tell(expand.node, world(search, expand))
-    sweep, tree = search.records[0], search.tree
-    assert len(sweep.steps) == len(active) <= options["max_depth"]
+    record, tree = search.records[0], search.tree
+    assert len(record.steps) == len(active) <= options["max_depth"]
     parents = [0] * options["n"]
-    for t, generation in enumerate(sweep.steps, 1):
-        assert math.fsum(generation.theta) == pytest.approx(1, abs=1e-12)
-        assert active[t - 1] == sum(tree[i].depth == t for i in generation.nodes)
-        for before, after in zip(parents, generation.nodes, strict=True):
+    for t, particle_step in enumerate(record.steps, 1):
+        assert math.fsum(particle_step.theta) == pytest.approx(1, abs=1e-12)
+        assert active[t - 1] == sum(tree[i].depth == t for i in particle_step.nodes)
+        for before, after in zip(parents, particle_step.nodes, strict=True):
             if after == before:  # stopped particles do not change
                 assert tree[after].terminal
             else:
                 assert (tree[after].parent, tree[after].depth) == (before, t)
-        parents = [generation.nodes[a] for a in generation.ancestors]
-    assert parents == sweep.nodes
-    last = sweep.steps[-1]
+        parents = [particle_step.nodes[a] for a in particle_step.ancestors]
+    assert parents == record.nodes
+    last = record.steps[-1]
     if all(tree[i].terminal or tree[i].depth == options["max_depth"] for i in last.nodes):
         assert last.ancestors == list(range(options["n"]))  # where all have finished, nothing is resampled
     # the cost counts each generated step once, however often it was copied
@@ -167,29 +167,28 @@ def test_lineage_and_ledger(world, options, seed):
     assert outcome.stopped == "done"
     assert outcome.chosen.terminal
     if not outcome.chosen.forced:
-        assert outcome.chosen.id in sweep.nodes
-        complete = sum(w for i, w in zip(sweep.nodes, sweep.theta, strict=True) if tree[i].terminal)
+        assert outcome.chosen.id in record.nodes
+        complete = sum(w for i, w in zip(record.nodes, record.theta, strict=True) if tree[i].terminal)
         assert math.fsum(outcome.weights) == pytest.approx(complete, abs=1e-12)
         assert list(outcome.weights) == sorted(outcome.weights, reverse=True)
     else:
-        assert not any(tree[i].terminal for i in sweep.nodes)
+        assert not any(tree[i].terminal for i in record.nodes)
 
 
 @given(seeds, st.sampled_from([0.5, 1.0, 2.0]))
 @settings(max_examples=40)
 def test_weights_are_the_odds_of_the_current_scores(seed, tau):
     search = play(particles(Random(seed), n=5, tau=tau), RandomWorld(seed, ending=0.3))
-    for generation in search.records[0].steps:
-        logits = [log_level(search.tree[i].score, "logit") / tau for i in generation.nodes]
-        assert generation.theta == pytest.approx(softmax(logits), abs=1e-12)
-        assert generation.ess == pytest.approx(effective_size(generation.theta))
-        assert generation.num_ancestors == len(set(generation.ancestors))
-    sweep = search.records[0]
-    if all(search.tree[i].terminal for i in sweep.steps[-1].nodes):
-        assert sweep.theta == sweep.steps[-1].theta
+    for particle_step in search.records[0].steps:
+        logits = [log_level(search.tree[i].score, "logit") / tau for i in particle_step.nodes]
+        assert particle_step.theta == pytest.approx(softmax(logits), abs=1e-12)
+        assert particle_step.ess == pytest.approx(effective_size(particle_step.theta))
+    record = search.records[0]
+    if all(search.tree[i].terminal for i in record.steps[-1].nodes):
+        assert record.theta == record.steps[-1].theta
     else:  # the last resampling drew only finished ones
-        assert sweep.theta == [1 / 5] * 5
-        potentials = [search.tree[i].log_g for i in sweep.nodes]
+        assert record.theta == [1 / 5] * 5
+        potentials = [search.tree[i].log_g for i in record.nodes]
         assert search.tree[search.outcome().chosen.id].log_g == max(potentials)
 
 
@@ -218,14 +217,14 @@ def test_one_particle_is_plain_sampling(seed):
 @pytest.mark.parametrize("mode", ["odds", "likelihood"])
 def test_constant_scores_weigh_all_alike(mode):
     search = play(particles(n=6, weight_mode=mode), RandomWorld(3, scores=lambda text: 0.7))
-    for generation in search.records[0].steps:
-        assert generation.theta == pytest.approx([1 / 6] * 6, abs=1e-12)
-        assert generation.ess == pytest.approx(6)
+    for particle_step in search.records[0].steps:
+        assert particle_step.theta == pytest.approx([1 / 6] * 6, abs=1e-12)
+        assert particle_step.ess == pytest.approx(6)
 
 
 def test_constant_scores_with_systematic_resampling_run_side_by_side():
     search = play(particles(n=6, resampling="systematic"), RandomWorld(3, scores=lambda text: 0.5))
-    assert all(generation.ancestors == list(range(6)) for generation in search.records[0].steps)
+    assert all(particle_step.ancestors == list(range(6)) for particle_step in search.records[0].steps)
 
 
 def told(search, *scores, terminal=False):
@@ -245,8 +244,8 @@ def test_a_missing_score_is_the_mean_potential_of_its_step():
 def test_a_step_without_any_score_is_not_resampled():
     search = particles(n=3)
     told(search, None, None, None)
-    (generation,) = search.steps
-    assert (generation.ancestors, generation.theta) == ([0, 1, 2], pytest.approx([1 / 3] * 3))
+    (particle_step,) = search.steps
+    assert (particle_step.ancestors, particle_step.theta) == ([0, 1, 2], pytest.approx([1 / 3] * 3))
     assert search.rng.getstate() == Random(1).getstate()
     assert search.cost.unscored == 3
 
@@ -290,9 +289,9 @@ def test_the_entropic_temperature_softens_only_early_steps():
 def test_without_a_complete_solution_the_heaviest_particle_is_completed():
     search = play(particles(n=4, max_depth=3), RandomWorld(2, ending=0.0))
     outcome = search.outcome()
-    sweep = search.records[0]
+    record = search.records[0]
     assert outcome.chosen.forced
-    assert outcome.chosen.parent == sweep.nodes[max(range(4), key=sweep.theta.__getitem__)]
+    assert outcome.chosen.parent == record.nodes[max(range(4), key=record.theta.__getitem__)]
     assert (search.cost.completions, outcome.weights, outcome.stopped) == (1, (1.0,), "done")
 
 
@@ -331,9 +330,9 @@ def test_annealing_multiplies_the_temperature_of_each_step():
     search = play(particles(n=3, tau=2.0, anneal=(1.5, 0.7, 3)), RandomWorld(9, ending=0.0))
     generations = search.records[0].steps
     assert [g.tau for g in generations[:4]] == pytest.approx([3.0, 2.2, 1.4, 1.4])
-    for generation in generations:
-        gains = [search.tree[i].log_g / generation.tau for i in generation.nodes]
-        assert generation.theta == pytest.approx(softmax(gains), abs=1e-12)
+    for particle_step in generations:
+        gains = [search.tree[i].log_g / particle_step.tau for i in particle_step.nodes]
+        assert particle_step.theta == pytest.approx(softmax(gains), abs=1e-12)
     for wrong in ((0.0, 1.0, 3), (1.0, -1.0, 3), (1.0, 1.0, 0), (1.0, 1.0)):
         with pytest.raises(ValidationError):
             ParticleOptions(anneal=wrong)

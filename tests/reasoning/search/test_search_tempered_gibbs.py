@@ -14,7 +14,7 @@ from reason.reasoning.search.core import SearchLimits
 from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs, TemperedGibbs, TemperedOptions
 from reason.reasoning.search.resampling import softmax, swap_probability
 from reason.reasoning.search.tree import Continuation
-from support.enumerable_steps import KnownSteps, Luck
+from support.enumerable_steps import KnownSteps, RandomChooser
 from support.search_models import RandomWorld, executions, play
 
 EXACT = {"weight_mode": "likelihood", "stopped_weight": "one"}
@@ -39,7 +39,7 @@ def test_a_pass_and_the_swaps_leave_the_joint_target_unchanged(ancestor_sampling
 
     def after(chance, counts):
         search = tempered(chance, n=2, iterations=3, taus=taus, ancestor_sampling=ancestor_sampling, **EXACT)
-        SMALL.begin_beside(search, counts, chance)
+        SMALL.start_with_references(search, counts, chance)
         serve = SMALL.serve(chance)
         while len(search.records) < 2:
             for expand in search.ask():
@@ -113,11 +113,11 @@ def test_the_chains_are_one_search(seed, n, iterations, taus, ancestor_sampling)
     longest = [max(len(h[j].steps) for h in search.histories) for j in range(iterations)]
     assert batches <= sum(longest)
     for tau, history in zip(taus, search.histories, strict=True):
-        for sweep in history:
-            for generation in sweep.steps:
-                assert generation.tau == tau
-                gains = [tree[i].log_g / tau for i in generation.nodes]
-                assert generation.theta == pytest.approx(softmax(gains), abs=1e-12)
+        for record in history:
+            for particle_step in record.steps:
+                assert particle_step.tau == tau
+                gains = [tree[i].log_g / tau for i in particle_step.nodes]
+                assert particle_step.theta == pytest.approx(softmax(gains), abs=1e-12)
     for j in range(1, iterations):
         assert set(origins(search, j)) <= {i for history in search.histories for i in history[j - 1].nodes}
     born = [node for node in tree if node.parent is not None and node.copied_from is None]
@@ -204,10 +204,10 @@ def test_hot_chains_hand_down_what_the_cold_one_would_not_find():
     def share(taus, iterations=400):
         rng = Random(6)
         search = tempered(rng, n=2, iterations=iterations, taus=taus, **EXACT)
-        play(search, world.serve(Luck(rng)))
+        play(search, world.serve(RandomChooser(rng)))
         counts = Counter()
-        for sweep in search.records[1:]:
-            for node_id, theta in zip(sweep.nodes, sweep.theta, strict=True):
+        for record in search.records[1:]:
+            for node_id, theta in zip(record.nodes, record.theta, strict=True):
                 counts[search.tree.text(node_id)[0]] += theta / iterations
         moves = sum(
             search.tree.text(a.nodes[-1])[0] != search.tree.text(b.nodes[-1])[0]
