@@ -1,4 +1,4 @@
-"""A run store, a scripted model and its runs: a run whose name is given again goes on."""
+"""A run store, a scripted model and its runs; starting a run of an existing name resumes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reason.serving.metered.model import MeteredModel
 
 
 class RunHarness:
-    """A store and a model; `run` is the run begun last."""
+    """A store and a model; `run` is the run started last."""
 
     def __init__(self, store, model):
         self.store, self.model, self.sink, self.begun = store, model, MemorySink(), set()
