@@ -318,8 +318,8 @@ def load_glimprouter_file(path: Path) -> GlimpRouterFile:
         GlimpRouterFile,
         kind=GLIMPROUTER_KIND,
         format=GLIMPROUTER_FORMAT,
-        called="router file",
-        made_by=GLIMPROUTER_MADE_BY,
+        label="router file",
+        hint=GLIMPROUTER_MADE_BY,
     )
 
 
@@ -427,7 +427,7 @@ def load_auto_router_file(path: Path) -> AutoRouterFile:
         DataError: There is no such file, it is damaged, of another kind or version, or its values are impossible.
     """
     return read_fitted_file(
-        path, AutoRouterFile, kind=AUTO_KIND, format=AUTO_FORMAT, called="auto-router file", made_by=AUTO_MADE_BY
+        path, AutoRouterFile, kind=AUTO_KIND, format=AUTO_FORMAT, label="auto-router file", hint=AUTO_MADE_BY
     )
 
 
@@ -551,8 +551,8 @@ def load_question_router_file(path: Path) -> QuestionRouterFile:
         QuestionRouterFile,
         kind=QUESTION_KIND,
         format=QUESTION_FORMAT,
-        called="question-router file",
-        made_by=QUESTION_MADE_BY,
+        label="question-router file",
+        hint=QUESTION_MADE_BY,
     )
 
 

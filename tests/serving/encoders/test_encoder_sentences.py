@@ -117,7 +117,7 @@ async def test_cancelling_stops_between_batches_of_texts(prompted_folder):
 async def test_what_is_no_embedding_model(reranker_folder, tmp_path):
     with pytest.raises(DataError, match=r"no modules\.json"):
         await opened(reranker_folder)
-    with pytest.raises(DataError, match="no such model folder"):
+    with pytest.raises(DataError, match="no such model directory"):
         await opened(tmp_path / "nothing")
     with pytest.raises(UserError, match="GGUF"):
         await load_embedding_model("local/x.gguf", Settings(cache_dir=tmp_path))

@@ -1,13 +1,11 @@
-"""How long a chain takes that two models write: seconds by computed prompt tokens and by generated tokens of each.
+"""Latency model of a chain that two models write: seconds by computed prompt tokens and generated tokens of each.
 
     T = sum over the calls of   prefill(model) * computed prompt tokens + step(model) * generated tokens
 
-The text that the other model has written since a model was last asked is all that it computes again, where its backend
-keeps a cache of prefixes.
+With a prefix cache, a model computes only the text that the other one has written since its last call.
 
 Source: the accounting of Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110, whose probes cost a small prefill and one
-token. That both costs are linear and nothing else costs anything is ours: for one request at a time it is close, under
-batching it is not.
+token. The linear model is ours: for one request at a time it is close, under batching it is not.
 """
 
 from __future__ import annotations
@@ -17,11 +15,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from reason.core.errors import DataError
+from reason.core.events import CallFinished, CallStarted, Event
+from reason.routers.transcript import Writer
 from scipy.optimize import nnls
-
-from ..core.errors import DataError
-from ..core.events import CallFinished, CallStarted, Event
-from .transcript import Writer
 
 Spent = tuple[Writer, int, int]
 """Which model, computed prompt tokens, generated tokens."""
@@ -29,10 +26,10 @@ Spent = tuple[Writer, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One call to a model that worked for it.
+    """One timed call.
 
     Attributes:
-        writer: Which model: the one in the role "main" is the large one.
+        writer: The model; that in the role "main" is the large one.
         computed: Tokens of its prompts that were not cached.
         generated: Generated tokens.
         seconds: How long it took, in seconds.
@@ -60,13 +57,13 @@ class LatencyModel:
         """Seconds that calls take one after another.
 
         Raises:
-            DataError: Nothing is known of a model that they ask.
+            DataError: No call of one of the models was timed.
         """
         seconds = 0.0
         for writer, computed, generated in calls:
             if writer not in self.token_s:
                 raise DataError(
-                    f"no call of the {writer} model was timed", hint="fit the latency to runs that asked both models"
+                    f"no call of the {writer} model was timed", hint="fit the latency to runs that called both models"
                 )
             seconds += self.prefill_s[writer] * computed + self.token_s[writer] * generated
         return seconds
@@ -75,9 +72,8 @@ class LatencyModel:
 def observations(events: Sequence[Event]) -> list[Observation]:
     """The timed calls in a run's events.
 
-    Calls that the run store answered, all or in part, are left out: they took no time. Of a call that was broken off
-    the backend does not tell what it had cached, so that it counts as if all of its prompt was computed; such calls are
-    of use only where they are few, which `probe=separate` makes sure of.
+    Calls that the run store answered, all or in part, are excluded. A cancelled call has no report of its cached tokens
+    and counts as if its complete prompt was computed, so that few calls should be cancelled (`probe=separate`).
     """
     begun = {e.number: e for e in events if isinstance(e, CallStarted) and e.operation == "generate" and not e.replayed}
     timed: list[Observation] = []
@@ -100,7 +96,7 @@ def fit(timed: Iterable[Observation]) -> LatencyModel:
     for one in timed:
         rows[one.writer].append(one)
     if not rows:
-        raise DataError("there is no timed call to fit a latency to", hint="take a run that was not replayed")
+        raise DataError("there is no timed call to fit a latency to", hint="use a run that was not replayed")
     prefill: dict[Writer, float] = {}
     token: dict[Writer, float] = {}
     for writer, of_one in rows.items():

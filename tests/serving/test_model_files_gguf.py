@@ -1,0 +1,239 @@
+"""Conversion of GGUF files: exact weights, every family, and damaged or unsupported files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from reason.core.errors import DataError, ReasonError
+from reason.serving.local.gguf import convert
+from reason.serving.local.safetensors_file import to_bf16
+from reason.serving.model_files.checkpoint import check_model_directory, weight_types
+from reason.serving.model_files.downloads import PullTask
+from reason.serving.model_files.find import find_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+FAMILIES = [
+    {"family": "llama"},
+    {"family": "llama", "tied": False, "kv_heads": 4},
+    {"family": "llama", "head_dim": 16},
+    {"family": "qwen2", "rule": "qwen2", "tied": False},
+    {"family": "qwen3", "rule": "qwen2", "head_dim": 16},
+]
+
+
+@pytest.mark.parametrize("options", FAMILIES, ids=lambda o: "-".join(map(str, o.values())))
+def test_converted_model_computes_the_same_logits(options, tiny_model, tmp_path):
+    tiny = tiny_model(**options)
+    folder = find_model(f"local/{tiny.write(tmp_path / 'm.gguf')}", cache_dir=tmp_path / "cache").directory
+    check_model_directory(folder)
+    assert set(weight_types(folder)) == {"BF16"}
+    original = tiny.transformers_model()
+    converted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.tensor([[5, 200, 17, 260, 9, 33, 4]])
+    with torch.no_grad():
+        assert torch.equal(converted(ids).logits, original(ids).logits)
+    assert converted.config.tie_word_embeddings == tiny.tied
+
+
+def test_quantised_weights_are_dequantised_and_rounded_to_bf16(tiny_model, tmp_path):
+    tiny = tiny_model()
+    path = tiny.write(tmp_path / "q.gguf", gguf.GGMLQuantizationType.Q8_0)
+    folder = find_model(f"local/{path}", cache_dir=tmp_path / "cache").directory
+    stored = {t.name: t for t in gguf.GGUFReader(path).tensors}["blk.1.ffn_down.weight"]
+    assert stored.tensor_type == gguf.GGMLQuantizationType.Q8_0
+    expected = torch.from_numpy(gguf.dequantize(stored.data, stored.tensor_type)).bfloat16()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    assert torch.equal(model.model.layers[1].mlp.down_proj.weight, expected)
+
+
+@given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_rounding_to_bf16_is_torchs(values):
+    expected = torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
+    assert np.array_equal(to_bf16(values), expected)
+
+
+def test_configuration_and_tokenizer_files(tiny_gguf, tmp_path):
+    files = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path)
+    config = json.loads((files.directory / "config.json").read_text())
+    assert (config["model_type"], config["rope_theta"], config["rms_norm_eps"]) == ("llama", 100000.0, 1e-5)
+    assert (config["max_position_embeddings"], config["num_key_value_heads"]) == (512, 2)
+    generation = json.loads((files.directory / "generation_config.json").read_text())
+    assert generation == {"bos_token_id": 1, "eos_token_id": [2, 0], "pad_token_id": 2}
+    tokenizer = AutoTokenizer.from_pretrained(files.directory)
+    rendered = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert rendered == "<|im_start|>user\nhi<|im_end|>\n"
+    assert (tokenizer.eos_token, tokenizer.bos_token) == ("<|im_end|>", "<|im_start|>")
+
+
+def test_same_file_anywhere_has_the_same_fingerprint_and_is_converted_once(tiny_gguf, tmp_path):
+    copy = shutil.copy(tiny_gguf, tmp_path / "copy.gguf")
+    first = find_model(f"local/{tiny_gguf}", cache_dir=tmp_path / "cache")
+    stages: list[str] = []
+    second = find_model(f"local/{copy}", cache_dir=tmp_path / "cache", progress=lambda s, d, t: stages.append(s))
+    assert (first.directory, first.fingerprint) == (second.directory, second.fingerprint)
+    assert "converting" not in stages
+    third = find_model(f"local/{copy}", cache_dir=tmp_path / "elsewhere")
+    assert third.fingerprint == first.fingerprint
+    for file in first.directory.iterdir():
+        assert file.read_bytes() == (third.directory / file.name).read_bytes() or file.name == "reason.json"
+
+
+def test_llama3_rotary_factors_become_configuration(tiny_model, tmp_path):
+    tiny = tiny_model(theta=500000.0)
+    half = tiny.hidden // tiny.heads // 2
+    factors = []
+    for i in range(half):
+        wavelength = 2 * np.pi * 500000.0 ** (i / half)
+        ramp = min(max((8192 / wavelength - 1) / 3, 0), 1)
+        factors.append(1 / ((1 - ramp) / 32 + ramp))
+    path = _with_rope_factors(tiny, tmp_path / "scaled.gguf", factors)
+    config = json.loads((find_model(f"local/{path}", cache_dir=tmp_path).directory / "config.json").read_text())
+    assert config["rope_scaling"] == {
+        "rope_type": "llama3",
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    odd = _with_rope_factors(tiny, tmp_path / "odd.gguf", [1.0, 7.0, 2.0, 32.0])
+    with pytest.raises(DataError, match="rotary factors"):
+        find_model(f"local/{odd}", cache_dir=tmp_path)
+
+
+def _with_rope_factors(tiny, path, factors):
+    tensors = tiny._tensors()
+    tiny._tensors = lambda: {**tensors, "rope_freqs.weight": np.array(factors, np.float32)}
+    return tiny.write(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"general.architecture": "mamba"}, "unsupported architecture 'mamba'"),
+        ({"llama.expert_count": 8}, "mixture of experts"),
+        ({"tokenizer.ggml.model": "llama"}, "unsupported tokenizer 'llama'"),
+        ({"tokenizer.ggml.pre": "unheard-of"}, "unsupported pre-tokenizer 'unheard-of'"),
+        ({"tokenizer.ggml.tokens": None}, "has no tokenizer"),
+        ({"tokenizer.ggml.eos_token_id": None}, "eos_token_id is missing"),
+        ({"tokenizer.ggml.eos_token_id": 9999}, "eos token 9999"),
+        ({"tokenizer.ggml.merges": ["zz yy"]}, "tokenizer is inconsistent"),
+        ({"llama.rope.scaling.type": "longrope"}, "rotary scaling 'longrope'"),
+    ],
+)
+def test_unsupported_files_are_named(fields, says, tiny_model, tmp_path):
+    path = tiny_model(fields=fields).write(tmp_path / "odd.gguf")
+    with pytest.raises(DataError, match=says) as caught:
+        find_model(f"local/{path}", cache_dir=tmp_path / "cache")
+    assert "odd.gguf" in caught.value.message
+    assert not list((tmp_path / "cache" / "models").glob("[!.]*"))
+    assert not list((tmp_path / "cache" / "models").glob(".partial*"))
+
+
+KEYS = [
+    *(f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "token_type", "merges", "add_bos_token")),
+    *(f"tokenizer.ggml.{key}_token_id" for key in ("bos", "eos", "eot", "padding", "unknown")),
+    *("tokenizer.chat_template", "llama.rope.scaling.type", "llama.expert_count", "llama.attention.key_length"),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_metadata_of_another_type_never_ends_in_anything_but_our_errors(key, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for value in (7, 1.5, True, "x", "", [1, 2], ["a", "b"]):
+        path = tiny_model(fields={key: value}).write(tmp_path / "odd.gguf")
+        with contextlib.suppress(ReasonError):
+            convert(path, out, PullTask())
+
+
+@pytest.mark.parametrize("options", [{"heads": 8}, {"kv_heads": 1}, {"hidden": 64}, {"ffn": 128}, {"layers": 3}])
+def test_tensors_that_do_not_fit_the_configuration(options, tiny_model, tmp_path):
+    right = tiny_model()
+    wrong = tiny_model(**options)
+    wrong._tensors = right._tensors
+    with pytest.raises(DataError, match=r"has the shape|is missing"):
+        find_model(f"local/{wrong.write(tmp_path / 'odd.gguf')}", cache_dir=tmp_path)
+
+
+def test_missing_tensor_is_named(tiny_model, tmp_path):
+    path = tiny_model(left_out=("blk.1.ffn_up.weight",)).write(tmp_path / "gap.gguf")
+    with pytest.raises(DataError, match=r"blk\.1\.ffn_up\.weight is missing"):
+        find_model(f"local/{path}", cache_dir=tmp_path)
+
+
+def test_weights_that_are_not_finite_are_refused(tiny_model, tmp_path):
+    tiny = tiny_model()
+    tensors = tiny._tensors()
+    tensors["output_norm.weight"][3] = np.nan
+    tiny._tensors = lambda: tensors
+    with pytest.raises(DataError, match=r"output_norm\.weight has values that are not finite"):
+        find_model(f"local/{tiny.write(tmp_path / 'nan.gguf')}", cache_dir=tmp_path)
+
+
+def test_a_file_cut_anywhere_is_damaged(tiny_gguf, tmp_path):
+    whole = tiny_gguf.read_bytes()
+    cuts = [0, 1, 4, 8, 24, 60, 500, *range(1000, len(whole), len(whole) // 40), len(whole) - 1]
+    for cut in cuts:
+        path = tmp_path / "cut.gguf"
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError):
+            find_model(f"local/{path}", cache_dir=tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "models").glob(".partial*"))
+
+
+def test_a_file_with_flipped_bytes_never_ends_in_anything_but_our_errors(tiny_gguf, tmp_path):
+    whole = bytearray(tiny_gguf.read_bytes())
+    draw = random.Random(7)
+    failed = 0
+    for _ in range(150):
+        # The head of the file steers the reader; the rest is mere numbers.
+        position = draw.randrange(3000)
+        changed = bytearray(whole)
+        changed[position] ^= 1 << draw.randrange(8)
+        path = tmp_path / "flipped.gguf"
+        path.write_bytes(changed)
+        out = tmp_path / "out"
+        out.mkdir(exist_ok=True)
+        try:
+            convert(path, out, PullTask())
+        except ReasonError:
+            failed += 1
+    assert failed > 20
+
+
+def test_no_such_file_and_no_gguf_file(tmp_path):
+    with pytest.raises(DataError, match="no such model file"):
+        find_model(f"local/{tmp_path / 'none.gguf'}", cache_dir=tmp_path)
+    (tmp_path / "text.gguf").write_text("hello, this is not a model at all, only text")
+    with pytest.raises(DataError, match="not a readable GGUF file"):
+        find_model(f"local/{tmp_path / 'text.gguf'}", cache_dir=tmp_path)
+    (tmp_path / "folder.gguf").mkdir()
+    with pytest.raises(DataError):
+        find_model(f"local/{tmp_path / 'folder.gguf'}", cache_dir=tmp_path)
+
+
+def test_relative_path(tiny_gguf, tmp_path, monkeypatch):
+    shutil.copy(tiny_gguf, tmp_path / "here.gguf")
+    monkeypatch.chdir(tmp_path)
+    assert find_model("local/here.gguf", cache_dir=tmp_path / "cache").source == str(Path.cwd() / "here.gguf")
+
+
+@pytest.mark.real
+def test_the_default_model_continues_sensibly(smollm2_files):
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_files.directory)
+    model = AutoModelForCausalLM.from_pretrained(smollm2_files.directory, dtype=torch.float32)
+    ids = tokenizer("The capital of France is", return_tensors="pt").input_ids
+    text = tokenizer.decode(model.generate(ids, max_new_tokens=3, do_sample=False)[0][ids.shape[1] :])
+    assert text.startswith(" Paris")
