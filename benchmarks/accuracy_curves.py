@@ -1,4 +1,4 @@
-"""Curves of accuracy against cost over the same problems, and what is read off them: cost at equal accuracy."""
+"""Accuracy-cost curves of methods on the same problems, and their cost at equal accuracy."""
 
 from __future__ import annotations
 

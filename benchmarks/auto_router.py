@@ -1,11 +1,11 @@
-r"""Is choosing the strategy by question worth it? `auto` next to every fixed strategy at equal average tokens.
+"""`auto` next to every fixed strategy at equal average tokens.
 
     reason eval sweep sweep.toml --out runs/gsm8k
     python benchmarks/auto_router.py runs/gsm8k/* --holdout 0.5 --store runs/signals.sqlite3 > auto_router.md
 
 Half of the questions, by a digest of their text, train the router; the table is of the other half, which neither the
-fits nor the choice of their complexity have seen. No answer is generated: the runs know what each strategy answered and
-what it cost. Intervals are percentile bootstraps over questions (or the datasets' own groups), paired.
+fits nor the choice of their regularization use. No answer is generated: the runs have each strategy's answer and cost.
+Intervals are percentile bootstraps over questions (or the datasets' own groups), paired.
 """
 
 from __future__ import annotations

@@ -1,15 +1,13 @@
-"""What a call costs next to the model: time of a call against a server that answers at once, by client.
-
-The server runs in a process of its own and sends one fixed response of some tokens, as a stream where it is requested
-one. Every client sends the same prompt, many at a time, reads the response to its end and has it checked. The clients
-take turns round by round within one run, so that whatever else the machine does falls on all of them; the order turns
-too. The metrics of a client are the medians over its rounds: time that passes for each call, and processor time of this
-process for each call, which other programs disturb less. Before the rounds, what has been loaded is taken out of the
-garbage collector's sight (`gc.freeze`), since a single pass over it is longer than a hundred calls.
-
-its-hub and OptiLLM are measured where they are installed, by the part of them that calls a model; neither is needed.
+"""Overhead of a model call by client: time of a call to a server that answers at once.
 
     python benchmarks/backend_overhead.py [--requests 1024] [--concurrency 256] [--rounds 9] [--tokens 8]
+
+The server runs in a process of its own and sends one fixed response, streamed on request. Every client sends the same
+prompt concurrently, reads the response to its end and checks it. Rounds of the clients are interleaved in rotating
+order, so that other load affects all alike. Printed are medians over the rounds of wall time and of this process's CPU
+time per call. Loaded objects are frozen before (`gc.freeze`): one collection takes longer than a hundred calls.
+
+its-hub and OptiLLM are measured where installed, by the part of them that calls a model.
 """
 
 from __future__ import annotations

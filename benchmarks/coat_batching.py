@@ -1,11 +1,11 @@
-r"""What batching saves a tree search over thoughts: three calls an expansion next to one call for every sample.
+"""Batching in CoAT: three calls an expansion next to one call for every sample.
 
-    python benchmarks/coat_batching.py --model local/smollm2-135m --data <directory> --questions 4 --leaves 1 4
+    python benchmarks/coat_batching.py --model local/smollm2-135m --data DIRECTORY --questions 4 --leaves 1 4
 
-The same search (`coat` without external brains: it writes thoughts, associates, judges) runs twice on each question, in
-an order that changes from question to question: once as it is, and once over a model that makes all samples of a call
-one after the other. Samples depend on seed and index only, but sums in another order differ in their last bits, so
-trees part sooner or later: times are compared per token, and the table states on how many questions the trees agree.
+The same search (`coat` without knowledge sources) runs twice on each question, in alternating order: batched, and over
+a model that makes all samples of a call one after the other. Samples depend on seed and index only, but sums in another
+order differ in their last bits, so trees differ sooner or later: times are compared per token, and the table has the
+number of questions with equal trees.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-r"""Does knowledge help where it is needed? `coat`, `mcts`, `rag` and `cot` on multi-hop questions, at equal tokens.
+"""`coat`, `mcts`, `rag` and `cot` on multi-hop questions, at equal tokens.
 
     python benchmarks/multihop_questions.py … (see there)
-    python benchmarks/coat_knowledge.py sweep --model vllm/<directory> --questions FILE --documents DIR > sweep.toml
-    reason eval sweep sweep.toml --out <directory of the runs> --concurrency 16
-    python benchmarks/coat_knowledge.py table <directory of the runs> > table.md
+    python benchmarks/coat_knowledge.py sweep --model vllm/DIRECTORY --questions FILE --documents DIR > sweep.toml
+    reason eval sweep sweep.toml --out RUNS --concurrency 16
+    python benchmarks/coat_knowledge.py table RUNS > table.md
 
-`coat` looks things up in the documents while it thinks; `mcts` is the same tree without; `rag` looks up once, with the
-question, in the same documents, and lets so many chains vote that it spends as many tokens as `coat` or more; `cot` is
-as many chains that know nothing but the model does. Each is compared with `coat` question by question: exact match and
-F1 after SQuAD's normalisation.
+`coat` queries the documents during the search; `mcts` is the same tree without them; `rag` retrieves once with the
+question and lets as many chains vote as reach `coat`'s tokens; `cot` is as many chains without documents. Each is
+compared with `coat` question by question: exact match and F1 after SQuAD's normalization.
 """
 
 from __future__ import annotations

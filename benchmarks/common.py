@@ -1,7 +1,4 @@
-"""What a table states about the machine that printed it.
-
-The strategies of a sweep as TOML, and numbers as the tables of sweeps have them.
-"""
+"""Shared by the benchmarks: the machine, sweeps as TOML, and Markdown tables."""
 
 from __future__ import annotations
 

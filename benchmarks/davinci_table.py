@@ -1,25 +1,14 @@
-"""What verification by DAVinCI is worth: baselines, ablations, calibration and evidence on labelled claims.
+"""DAVinCI: baselines, ablations, calibration and evidence on labelled claims.
 
-    python benchmarks/davinci_table.py judge --data FOLDER --entailment embedded --work runs/davinci
-    python benchmarks/davinci_table.py table --data FOLDER --entailment embedded --work runs/davinci > tables.md
+    python benchmarks/davinci_table.py judge --data DIRECTORY --entailment embedded --work runs/davinci
+    python benchmarks/davinci_table.py table --data DIRECTORY --entailment embedded --work runs/davinci > tables.md
 
-`judge` fills the store of verdicts on pairs, `runs/davinci/verdicts.sqlite`; stopped, it continues where it was.
-`table` prints Markdown; what is not stored yet is judged. FOLDER holds a directory for each data set and `corpus`.
+`judge` fills the store of verdicts on pairs, `runs/davinci/verdicts.sqlite`, and can be resumed. `table` prints
+Markdown and judges what is not yet stored. DIRECTORY has a subdirectory for each dataset, and `corpus`.
 
-Only claims that the embedded judge was not trained on are measured (evals/verification/claims.py). Fusion, then
-temperature, then gate are fitted to four fifths of the claims, by a hash of their group, and measured on the fifth,
-five times over, so that every claim is measured once. Intervals are of 95 %, by resampling whole groups; differences
-are to verification by the best sentence only, p by McNemar's exact test.
-
-Cells and rows of the tables of verification, in Markdown.
-
-The methods that the tables of verification compare, and the baselines that judge nothing.
-
-What the tables of verification are measured on: settings by name, and what of each has to be judged.
-
-`Desk`: settings judged through a store, and methods told of them, each once.
-
-Tables on combining evidence (LPF): methods without calibration and gate, replaced evidence, near copies.
+Only claims that the embedded judge was not trained on are measured (evals/verification/claims.py). Fusion, temperature
+and gate are cross-fitted over five folds, split by a hash of the claims' group. Intervals: 95 %, bootstrap over groups.
+Differences are to verification by the best sentence only; p is McNemar's exact test.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Where one decode step of the embedded engine spends its time: shares of the torch operations, for 1 and 8 rows.
+"""Where a decode step of the embedded engine spends its time: shares of the torch operations, for 1 and 8 rows.
 
-python benchmarks/decode_step.py [--model NAME] [--threads N] [--format bf16]
+    python benchmarks/decode_step.py [--model NAME] [--threads N] [--format bf16]
+
+NAME is a model as `reason` finds it; the default is the embedded engine's.
 """
 
 from __future__ import annotations

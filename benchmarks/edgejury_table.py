@@ -1,4 +1,4 @@
-r"""Is a jury with reviews and a chair better than its best juror, a vote, and self-consistency? On TruthfulQA's MC1.
+r"""EdgeJury (reviews and a chair) next to its best juror, a plain vote, and self-consistency, on TruthfulQA's MC1.
 
     python benchmarks/edgejury_table.py plan --jurors A B C --one-model B --data FILE --limit 100 --out plans
     for name in jury single ablations one-model; do
@@ -8,39 +8,18 @@ r"""Is a jury with reviews and a chair better than its best juror, a vote, and s
     python benchmarks/edgejury_table.py table runs/jury runs/single runs/ablations runs/one-model \
         --timed runs/timed --plans plans > table.md
 
-The last juror is the chair, and the model of self-consistency, unless `--chair` and `--best` say otherwise. A sweep
-that was stopped continues with `--resume`; the table states what is missing.
+The last juror is the chair and the model of self-consistency, unless `--chair` and `--best` are given. A stopped sweep
+continues with `--resume`; the table lists what is missing.
 
-Equal requests are made once: all sweeps have one run store, and a sweep's `--reuse` is `store` unless it is told
-otherwise. A response is found again by model, prompt, sampling, seed of the question and number of the sample, whatever
-method asks. So the vote, the jury that leaves early, all rules of ranking without a chair, self-consistency with fewer
-samples and the best model's one sample cost nothing; the jury without reviews or with another rule pays for its chair
-alone (for that only where the order changes), without anonymity or shuffling for reviews and chair, without roles or
-permuted options for everything. "Written again" is what a run had to pay itself. Every method is charged all that it
-would have cost only.
+All sweeps share one run store and reuse its calls, so equal requests are made once: the vote, early exit, ranking rules
+without a chair, self-consistency with fewer samples and the best model's one sample need no calls of their own. The
+column "Written again" has what a run paid itself; costs are those of each method alone.
 
-Seconds are taken only of runs that were asked one question at a time, with nothing from the run store (`--timed`).
+Seconds are only of runs with one question at a time and nothing from the run store (`--timed`).
 
-Every method gets the same rows: options in the data's fixed order, which does not put the right one first; right is
-the one letter at the end, and no letter is wrong. Chains get the same words as jurors without a role (`--step-by-step`
-leaves them their own), and as many tokens. Jurors are asked once more for their letter where they state none, which
-chains are not: so each juror is shown as a method of its own as well.
-
-What juries noted while they answered, as the run store has it; and each juror as a method of its own.
-
-What the methods of `edgejury_table.py` are called, and the cells of its rows.
-
-Whether places decide: where the options stand that jurors choose, and the answers that reviewers prefer.
-
-And whether jurors err together: what the same models get wrong, a vote of theirs cannot put right.
-
-What of the sweeps is not finished, so that no table drops it silently.
-
-The sweeps that `edgejury_table.py` makes its tables of: a jury, it without each of its parts, and its rivals.
-
-What a jury's agreement is worth: confidence and labels next to what is right; and what leaving early saves.
-
-The tables of `edgejury_table.py` that have a row for each method: right answers, costs, and how juries went.
+Every method gets the same rows: options in the data's fixed order, with the right one not always first. The answer is
+one letter; no letter is wrong. Chains get the words of jurors without a role (`--step-by-step` keeps their own) and as
+many tokens. Jurors without a letter are asked for it once more, chains are not: so each juror has a row of its own.
 """
 
 from __future__ import annotations

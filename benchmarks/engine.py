@@ -2,10 +2,10 @@
 
     python benchmarks/engine.py [--model NAME] [--threads N] [--rounds N] [--tokens N] [--formats bf16,fp32,int4]
 
-All contestants run in one process on the same weights, interleaved round by round, so that what else the machine does
-hits all of them alike. A decode rate is taken between a short and a long generation of the same prompts, so prefill and
-set-up cancel. Printed: median over the rounds, the spread, and the ratio to `generate` in the same number format, by
-wall time and by CPU time. Metrics of a loaded machine are printed too; the load is stated next to them.
+All run in one process on the same weights, interleaved round by round, so that other load affects all of them alike. A
+decode rate is the difference between a short and a long generation of the same prompts, so prefill and set-up cancel.
+Printed: median over the rounds, the spread, and the ratio to `generate` in the same number format, by wall time and by
+CPU time. The machine's load is printed too.
 """
 
 from __future__ import annotations

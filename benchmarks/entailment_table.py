@@ -1,11 +1,11 @@
-"""Scores a judge of entailment on the project's labelled claims: one row a set, in Markdown.
+"""Scores of an entailment judge on the project's labelled claims: one row for each set, in Markdown.
 
     python benchmarks/entailment_table.py /work/shared/data                      # the embedded judge
     python benchmarks/entailment_table.py /work/shared/data --judge lexical --threads 2
     python benchmarks/entailment_table.py DATA --judge FILE.safetensors --sets fever vitaminc --all
 
-Only the claims that `reason train entailment` keeps back are scored, so that a judge trained by it has seen none of
-them; `--all` scores every claim of a set, for judges that were not trained on them, or for data of another split.
+Only the claims that `reason train entailment` holds out are scored; `--all` scores every claim of a set, for judges
+that were not trained on them and for data of another split.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-r"""The first table: `cot` and `self-consistency` at 1, 2, 4, 8 and 16 samples on GSM8K and MATH-500.
+r"""`cot` and `self-consistency` at 1, 2, 4, 8 and 16 samples on GSM8K and MATH-500.
 
-Sixteen samples of each item are recorded once; the runs with fewer answer from the run store, and their tokens count as
-if they had been generated. It can be stopped at any moment and started again with the same arguments.
+    python benchmarks/first_table.py --model vllm/MODEL --data DIRECTORY --out RUNS \
+        [--gsm8k 60] [--math500 40] [--max-tokens 400] [--concurrency 16] > table.md
 
-    python benchmarks/first_table.py --model vllm/<directory, file or name> --data <directory with gsm8k/ and math500/>
-        \\ --out <directory> [--gsm8k 60] [--math500 40] [--max-tokens 400] [--concurrency 16] > table.md
-
-The table goes to standard output, progress to standard error.
+Sixteen samples of each item are recorded once; runs with fewer reuse them from the run store, and their tokens count as
+if generated. A stopped run continues with the same arguments. DIRECTORY has gsm8k/ and math500/.
 """
 
 from __future__ import annotations

@@ -1,28 +1,20 @@
-"""What does a pass of workers on one cache cost, next to the ways that copy it? Steps a second and memory.
+"""Hogwild: the cost of a step of workers on one shared cache, next to implementations that copy it. Steps/s and memory.
 
-    python benchmarks/hogwild.py FOLDER --format bf16 --cached 512 2048 4096 8192 --workers 1 2 4 > table.md
+    python benchmarks/hogwild.py DIRECTORY --format bf16 --cached 512 2048 4096 8192 --workers 1 2 4 > table.md
 
-Four ways, one model in one process for each, with the same weights and as many tokens in the cache; all are run in
-turn, several times over, and each figure is a median:
+Four implementations, each in a process of its own with the same weights and cached tokens; runs are interleaved, and
+each value is a median:
 
-- *shared*: ours; each block is read where it is stored, queries are turned for each block;
-- *reference*: as the authors' first program does it, on the modules of transformers (`hogwild_reference`): every
-  worker's view is put together again in every layer, its keys turned to where the view has them; not for int4;
-- *put together*: the same with our linear layers, so that the difference to *shared* is that of the attention only;
-- *apart*: as many sequences that share nothing, each with all those tokens in a cache of its own.
+- *shared*: ours; each block is read where it is stored, and queries are rotated for each block;
+- *reference*: as the authors' first program, on the modules of transformers (`HogwildCache`): every layer builds each
+  worker's view again and rotates its keys to their positions; not for int4;
+- *put together*: the same with our linear layers, so that it differs from *shared* in the attention only;
+- *apart*: independent sequences, each with all those tokens in a cache of its own.
 
-The cached tokens are a history and the workers' steps, an eighth of them in all; keys and values are sampled at random,
-since what is in them does not matter for the time. Memory is what the process takes up to during the steps above what
-it had before them, and what the caches hold.
+An eighth of the cached tokens are the workers' steps, the rest is history; keys and values are random. Memory is the
+peak of the process during the steps above that before, and the size of the caches.
 
-Workers on one cache as the authors' first program has them, on the modules of transformers, for comparison.
-
-A cache in transformers' own interface holds a history and the workers' steps as blocks, each with its keys turned as if
-the block stood first. Every layer of every step puts each worker's view together again: the keys of each block are
-turned to where the view has it, and all are copied after one another. The model knows nothing of it; workers are rows
-of a batch.
-
-Source: Rodionov et al. 2025, arXiv:2504.06261, and what is notified of their main table's cache; the code is ours.
+Source of the reference: Rodionov et al. 2025, arXiv:2504.06261; the code is ours.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-r"""What do workers on one cache bring on real questions? Passes until there is an answer, tokens and right answers.
+"""Hogwild on real questions: passes until there is an answer, tokens and accuracy.
 
-    python benchmarks/hogwild_answers.py plan --model vllm/FOLDER --data FILE --workers 1 2 4 > plan.toml
+    python benchmarks/hogwild_answers.py plan --model vllm/DIRECTORY --data FILE --workers 1 2 4 > plan.toml
     REASON_VLLM__SHARED_WORKERS=true reason eval sweep plan.toml --out runs --concurrency 40
     python benchmarks/hogwild_answers.py table runs > table.md
 
-A pass is one forward of the model, in which each worker writes a token: passes lie one after the other, tokens are
-what is paid. Passes and tokens less one worker are differences on the same questions, with bootstrap intervals.
+A pass is one forward pass of the model, in which each worker writes a token. Passes and tokens less those of one worker
+are differences on the same questions, with bootstrap intervals.
 """
 
 from __future__ import annotations

@@ -1,25 +1,20 @@
-"""Does a jury of one model take as long as its longest chain of calls? Stages that run as batches, on one engine.
+"""EdgeJury on one model: its time next to that of its longest chain of calls.
 
     python benchmarks/jury_batching.py --model local/smollm2-135m --data TRUTHFULQA.jsonl --questions 4
 
-Three jurors of one model answer, review one another, and the model takes the chair. For every question, one after the
-other in one process:
+Three jurors of one model answer and review one another, and the model is the chair. For every question, in one process:
 
-    the jury, as it is                     each round of requests to the model is one batch
-    each of its requests alone             nothing else runs, as many tokens as in the jury
+    the jury                               each round of requests is one batch
+    each of its requests alone             nothing else runs; as many tokens as in the jury
     the jury, one request after another    the same strategy over a model that makes one sample at a time
-    the jury, as it is, once more          the mean of the two counts, so that a drifting pace hits all alike
+    the jury once more                     the mean of the two counts, against a drifting speed
 
-The longest chain of calls is the slowest request of each round, only, added up over the rounds: no jury that waits
-for its opinions before it reviews is faster than that, however little batching costs. The goal is less than 1.5 times
-as long.
+The longest chain of calls is the sum over the rounds of the slowest request: the lower bound for a jury that reviews
+after all opinions. The goal is less than 1.5 times as long.
 
-Every measurement gets an engine of its own, so that none finds the keys and values of another. A request that continues
-with an earlier one (the answer requested after a text, a repair) finds that one, as it does in the jury. Requests
-alone ignore the end of the text, so that they are as long as in the jury; the jury's own two ways may part, since sums
-in another order differ in their last bits, and are compared per token.
-
-Juries on one model, each of their requests only, and one after another, with the seconds that they take.
+Every measurement has its own engine, so none reuses another's cache; a request that continues an earlier one does reuse
+it, as in the jury. Requests alone ignore end tokens, to be as long as in the jury. The two juries may differ in the
+last bits of their sums, so they are compared per token.
 """
 
 from __future__ import annotations

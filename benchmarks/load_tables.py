@@ -1,4 +1,4 @@
-"""What was measured of servers under load, as metrics, ratios, tables and reports."""
+"""Metrics, ratios, tables and reports of servers under load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""What lookahead brings in the embedded engine, and that it changes nothing: four workloads, with and without.
+"""Speculative decoding by lookahead in the embedded engine: speed with and without, and equality of the tokens.
 
     python benchmarks/lookahead.py --model local/smollm2-135m --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
 
@@ -7,13 +7,12 @@ r"""What lookahead brings in the embedded engine, and that it changes nothing: f
     self-consistency    eight samples for each question
     verification        a claim and a document; the answer quotes the document, as verifiers and citing answers do
 
-Every workload runs on two engines of the same model, one with lookahead as it is by default and one without, item by
-item in turns, so that a drifting pace hits both alike. Both begin with empty tries and empty caches; what the first
-items taught serves the later ones, as it does in a long run ("cold" is the first item only). Seeds are the same, and
-so must be the tokens: the table states how many samples were.
+Every workload runs interleaved, item by item, on two engines of the same model: with lookahead by default, and without.
+Both start with empty tries and caches, which later items reuse ("cold" is the first item only). Seeds are the same, and
+so must be the tokens: the table has how many samples were equal.
 
 The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 lookahead is faster.
-Tokens a pass are counted by the engine: a row and step is a pass.
+A pass is a row and step of the engine.
 """
 
 from __future__ import annotations

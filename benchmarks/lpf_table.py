@@ -1,14 +1,13 @@
-"""How ways of combining evidence fare on CLIMATE-FEVER with its annotators as the verifier: accuracy and calibration.
+"""Methods of combining evidence on CLIMATE-FEVER with its annotators as the verifier: accuracy and calibration.
 
-Each of a claim's five sentences gets the shares of its annotators' votes, smoothed and squared, as probabilities; with
-a probability eta they are permuted at random. Disputed claims are left out. The first half of the claims is fitted to,
-the second measured. Human votes stand for a good verifier: no model runs, and the labels follow from the sentences by
-the rule that any deciding sentence decides, which favours "witness". Two curves follow: a share of each claim's
-sentences replaced by those of other claims, and near copies of one sentence added, which must not raise the confidence.
+    python benchmarks/lpf_table.py --data DIRECTORY [--seed 0] [--seeds 1]
 
-    python benchmarks/lpf_table.py --data <directory with climate_fever/dev.jsonl> [--seed 0] [--seeds 1]
-
-The tables go to standard output.
+Each of a claim's five sentences has the shares of its annotators' votes, smoothed and squared, as probabilities; with a
+probability eta they are permuted at random. Disputed claims are left out. Methods are fitted to the first half of the
+claims and measured on the second. Human votes stand for a good verifier: no model runs, and the labels follow from the
+sentences by the rule that any decisive sentence decides, which favours "witness". Two curves follow: a share of each
+claim's sentences replaced by those of other claims, and near copies of one sentence added, which must not raise the
+confidence. DIRECTORY has climate_fever/dev.jsonl.
 """
 
 from __future__ import annotations

@@ -1,18 +1,10 @@
-"""Monte Carlo tree search in trees of known values: depth, visits, regret, and time, next to the library treequest.
+"""Monte Carlo tree search on trees of known values, next to the library treequest: depth, visits, regret and time.
 
     python benchmarks/mcts_regret.py --trees 200 --svg docs/results/mcts_regret.svg > tables.md
 
-`mcts_trees` states what the trees and the scores are, `mcts_players` what is played. An expansion is three new nodes
-for all of them. Intervals are 95 % percentiles of a bootstrap over trees. Without treequest its rows are left out.
-
-Trees of known values for the bench of Monte Carlo tree search, and what is read off a search in one.
-
-A search is the list of the nodes it created, in order, each the path of its steps. All searches of the bench get the
-same number of new nodes an expansion, so what a smaller budget gives is the beginning of the list.
-
-The searches of the bench of Monte Carlo tree search: ours, and those of treequest where it is installed.
-
-The curves of `mcts_regret.py` as SVG, in colours that serve a light and a dark page.
+An expansion adds three nodes for every search. A search is the list of its created nodes in order, so its first part is
+the result of a smaller budget. Intervals: 95 % percentiles of a bootstrap over trees. Without treequest its rows are
+left out.
 """
 
 from __future__ import annotations

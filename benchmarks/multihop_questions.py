@@ -1,40 +1,21 @@
-r"""Multi-hop questions from a pool of encyclopaedia sentences, by patterns and rules only; no language model is posed.
+r"""Multi-hop questions from a pool of encyclopaedia sentences, by patterns and rules only, without a language model.
 
-A *bridge* question tells of a page by what another page states about it: "In which year was the director of the 2013
-film "Brick" born?" needs a sentence that names the director and a sentence on the director's page. A *comparison* needs
-a fact of two pages. Every candidate is reviewed by rules (`multihop_review`); how many each rule refused is printed.
-The same pool gives the same questions, byte by byte.
-
-    python benchmarks/multihop_questions.py --corpus sentences.jsonl --out questions.jsonl --documents docs/ \\
+    python benchmarks/multihop_questions.py --corpus sentences.jsonl --out questions.jsonl --documents docs/ \
         [--count 80] [--most 12] [--source fever]
 
+A *bridge* question describes a page by a statement of another page: "In which year was the director of the 2013 film
+"Brick" born?" needs a sentence that names the director and a sentence of the director's page. A *comparison* needs a
+fact of two pages. So: a `Fact` is a statement about a sentence's own page, the second hop; a `Link` leads from a page
+to another one, the first hop, and is used only where the sentence names one person or thing in that part ("directed by
+Peter Berg and starring …", never "directed by A and B"); a `Candidate` joins them; `Review` has the rules that a
+candidate must pass, and the number refused by each rule is printed. An uncertain pattern gives nothing. The same pool
+gives the same questions, byte by byte.
+
+A record of the pool is a JSON object a line: `id`, `text`, and where known `page` (the title), `page_source`, `source`.
 The questions are rows of the dataset `file` (`reason eval questions.jsonl`): `question`, `answer` (the right answer and
-other ways to write it), `id`, `subject` (the type); besides `gold_sentences`, `gold_pages`, `bridge` and `hops`.
-`--documents` writes the whole pool as text files, one a page, for a brain that has to find the pages. Neither the pool
-nor what is made of it belongs into the repository.
-
-A pool of sentences grouped by the page they be on: read, looked up by title, and written as documents.
-
-A record of the pool is one JSON object a line: `id`, `text`, and where they are known `page` (the title), `page_source`
-and `source`.
-
-What a sentence states about its page in a form that can be requested: the second hop of a question.
-
-Everything is told by patterns over the first words of an encyclopaedia's article ("X (born DATE) is a …", "X is a 2007
-American … film directed by …"). A pattern that is not sure gives nothing.
-
-Names within sentences, how a question names a work so that no other is meant, and links from a page to another.
-
-Links through parts that are played: from a film or series to an actor, from a character or an actor to the other.
-
-What a sentence states that leads from its page to another one: the first hop of a question.
-
-A link is taken only where the sentence names one person or thing in that part ("directed by Peter Berg and starring …",
-never "directed by A and B").
-
-Candidates for questions: a link joined to a fact of the page it leads to, and two facts side by side.
-
-The rules that a candidate must pass to be asked. Each has a name, under which refusals are counted.
+other spellings), `id`, `subject` (the type), `gold_sentences`, `gold_pages`, `bridge` and `hops`. `--documents` writes
+the pool as text files, one for each page, for a knowledge source that has to find the pages. Neither the pool nor its
+questions belong into the repository.
 """
 
 from __future__ import annotations

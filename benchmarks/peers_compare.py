@@ -1,46 +1,27 @@
-r"""`reason` next to its peers, in one run on this machine: the tables of docs/comparison.md.
+r"""`reason` next to its peers on this machine: the tables of docs/comparison.md.
 
     benchmarks/peers/install /tmp/peers
     python benchmarks/peers_compare.py footprint overhead serving --peers /tmp/peers --out runs/peers
     python benchmarks/peers_compare.py accuracy --peers /tmp/peers --out runs/peers --data DATA \
-        --vllm-python VLLM/bin/python --weights FOLDER [--sizes 4,8] [--limit 40]
+        --vllm-python VLLM/bin/python --weights DIRECTORY [--sizes 4,8] [--limit 40]
     python benchmarks/peers_compare.py tables --out runs/peers
 
-Each part writes `PART.md` and what it was made of into `--out`, and prints the table; `all` does every part, and
-`tables` prints what is there. What could not be measured is said. Accuracy can be stopped and started again: cells that
-are there are not run again. `--server URL` takes a model server that runs already instead of starting one.
+Each part writes `PART.md` and its data into `--out` and prints the table; `all` is every part, and `tables` prints
+those that are there. A table lists what could not be measured. `--server URL` uses a running model server.
 
-Which methods are compared, and how each peer offers them.
+accuracy: every peer answers the same questions over the same model server through one proxy that counts tokens. A cell
+(peer, method, size) is a file of answers and a file of calls; finished cells are not run again. Answers are extracted
+and compared by `reason` for all peers.
 
-Accuracy at counted tokens: every peer answers the same questions over the same model server, after one proxy.
+footprint: the size of `site-packages`, less that of an empty environment and without compiled files; and the time of an
+import. The first of the interleaved rounds is not counted.
 
-Each cell (a peer, a method, a size) is a file of answers and a file of the calls that the proxy counted meanwhile; a
-cell whose files are there is not run again, so the whole can be stopped at any time. `peers_accuracy_table` makes
-tables of them, with `reason`'s own extraction and equality for everybody.
+overhead: the peer's own cost of a vote of n samples, with a model that answers at once. Libraries are measured by their
+process without its start, OptiLLM by server and client. `(direct)` sends n calls without a peer. Rounds are
+interleaved. its-hub and `(direct)` make n calls for a question; `reason` and OptiLLM make one call for n samples.
 
-Answers and calls of `peers_accuracy` as rows, and rows as tables.
-
-What a peer weighs: its packages on disk, and how long it takes to be imported.
-
-Size is that of all files in the environment's `site-packages`, less those of an empty environment made by the same
-interpreter; compiled files are not counted. A round imports every peer once, in an order that turns; the first round
-is not counted, so that files are in the page cache for everybody.
-
-What a peer itself costs a question: a vote of n samples before a model that answers at once.
-
-One question after the other. Seconds and processor time are those of the peer's own process without its start, where
-it is a library (`reason`'s SDK, its-hub); where it is a server (OptiLLM), the server's time and the client's, which is
-part of the way. `(direct)` sends n calls without any peer: the floor. Rounds go through all of them in turn, so that
-whatever else the machine does falls on all alike.
-
-its-hub and `(direct)` make n calls for a question; `reason` and OptiLLM make one call for n samples.
-
-Time to the first streamed text, and how long the model still works for a client that has gone away.
-
-The servers are those of `sidecar_load_servers`, before the same model that takes its time (`sidecar_backend`), one
-request at a time, for one sample and for a vote. `first` is the time to the first event with text, thought or answer.
-A client that leaves does so `LEAVES` of a response's time after the model began; `idle` is how long after that the
-model still has a request open; told next to it is how many it answered to their end, or was sent, for no component.
+serving: time to the first event with text, and how long the model still works after the client has left. The client
+leaves `LEAVES` of a response's time after the model began; `idle` is how long after that a request stays open.
 """
 
 from __future__ import annotations

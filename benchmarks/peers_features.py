@@ -1,12 +1,12 @@
 """The table of features in docs/comparison.md: our column from the registries, a peer's from its installed version.
 
-    python benchmarks/peers_features.py                  prints it
-    python benchmarks/peers_features.py --write          puts it into docs/comparison.md
-    python benchmarks/peers_features.py --check          exits with 1 if the page's is another
-    python benchmarks/peers_features.py --peers FOLDER   looks every cell up in what is installed there
+    python benchmarks/peers_features.py                     prints it
+    python benchmarks/peers_features.py --write             writes it into docs/comparison.md
+    python benchmarks/peers_features.py --check             exits with 1 if the page's differs
+    python benchmarks/peers_features.py --peers DIRECTORY   checks every cell against the installed packages
 
-A cell of a peer's is a claim: a file of its package and a piece of text that is in it. Without one the cell is
-empty, which states that we did not find it there, and not that it cannot be done.
+A peer's cell is a claim: a file of its package and a piece of text in it. An empty cell states that we did not find it
+there, not that it cannot be done.
 """
 
 from __future__ import annotations

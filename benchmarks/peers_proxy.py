@@ -1,14 +1,13 @@
-r"""A proxy before the model server that counts, for all peers alike, what their calls cost.
+"""A proxy before the model server that counts the calls of all peers alike.
 
     python benchmarks/peers_proxy.py UPSTREAM [--port N]
 
-It writes `ready PORT` to its output, and runs until it is ended. Every request continues to UPSTREAM as it came, except
-for one thing: peers are given questions with a mark before them, `[[item:NAME]]`, by which a call is known to belong
-to a question, and the proxy takes all marks out, so that the model never sees one. Calls without a mark (what a client
-asks when it is opened) are counted under the empty name.
+It writes `ready PORT` to its output. Requests are forwarded unchanged, except that questions have a mark,
+`[[item:NAME]]`, which assigns a call to a question and which the proxy removes. Calls without a mark (those of a
+client's start) are counted under the empty name.
 
-`GET /ledger` gives the calls so far, and `POST /ledger` gives and forgets them. Tokens are those the server states;
-where a stream ends without a statement (a client left), each event with text is a token and the call counts as cut.
+`GET /ledger` returns the calls so far, `POST /ledger` returns and forgets them. Tokens are the server's usage; where a
+stream ends without it (the client left), each event with text is a token and the call counts as cut.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-r"""What a race saves: the tokens of a run with a stopping rule against those of a run that draws all samples.
+r"""Tokens of a run with a stopping rule next to those of a run that draws all samples.
 
     reason eval gsm8k --data DATA --limit 20 -s self-consistency --set n=16 --reuse store --store POOL --out fixed
     reason eval gsm8k --data DATA --limit 20 -s self-consistency --set n=16 --set mode=race --set width=4 \
         --set 'stopping={"rule": "dirichlet", "cost": 0.09}' --reuse run --out race
     python benchmarks/race_saving.py fixed race
 
-Both runs ask the same questions under the same seeds. The race has to be live (`--reuse run`): stored samples are
-finished at once, so nothing could be cancelled. Its tokens are those of the ledger, cancelled samples included; the
-script also counts the tokens of every response in the race's run store and states whether the two agree.
+Both runs have the same questions and seeds. The race has to be live (`--reuse run`): stored samples finish at once, so
+nothing could be cancelled. Its tokens are those of the ledger, cancelled samples included; the script compares them
+with the tokens of every response in the race's run store.
 """
 
 from __future__ import annotations

@@ -1,18 +1,16 @@
-r"""The table of `rlot`: its policies next to `cot` and self-consistency at equal tokens, for each dataset.
+r"""RLoT: its policies next to `cot` and self-consistency at equal tokens, a table for each dataset.
 
     python benchmarks/rlot_table.py plan --models vllm/A vllm/B --data gsm8k=FILE gpqa=FILE --limit 200 --out plans \
-        --navigator nav.safetensors --reward-model local/FOLDER
+        --navigator nav.safetensors --reward-model local/DIRECTORY
     reason eval sweep plans/gsm8k.toml --out runs/gsm8k --concurrency 16
     python benchmarks/rlot_table.py table runs/gsm8k runs/gpqa > table.md
 
-Questions of several datasets may be put into one file, with the dataset as their `subject`: all of them then fill the
-engine's batches together, and `table --by-subject` tells them apart.
+Questions of several datasets may share a file, with the dataset as their `subject`, to fill the engine's batches;
+`table --by-subject` separates them.
 
 A row is a method of a model. It is compared with the model's learned navigator question by question, and with
-self-consistency at as many generated tokens, by interpolation between its numbers of samples. Chain lengths and
-unreadable scores are those that the runs noted in the run store.
-
-The sweeps that `rlot_table.py` makes its tables of: all policies of `rlot` next to chains that are merely sampled.
+self-consistency at equal generated tokens, interpolated between numbers of samples. Chain lengths and unreadable scores
+come from the run store's notes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-r"""What does it bring to share a chain of thought between two models? A table per dataset, and what probing costs.
+r"""Routers that share a chain of thought between two models: a table for each dataset, and the cost of probing.
 
     reason calibrate router --data gsm8k=TRAIN.jsonl --limit 50 -m LARGE --small-model SMALL --out pair.json
     python benchmarks/router_table.py plan --large LARGE --small SMALL --data gsm8k=FILE math500=FILE --limit 100 \
@@ -7,15 +7,9 @@ r"""What does it bring to share a chain of thought between two models? A table p
     reason eval sweep plans/gsm8k-small.toml --out runs/gsm8k-small --concurrency 1 --reuse none
     python benchmarks/router_table.py table runs/gsm8k runs/gsm8k-small > table.md
 
-Seconds are those of rows that were answered in one go, with nothing from the run store; they are latencies only if one
-row at a time was in flight (`--concurrency 1`): `table --batched` prints none for rows that were answered side by side.
-A machine is not always as fast. Cut the questions into files of one, and a sweep asks every method a question before it
-continues to the next; `table --pool` puts them together again.
-Step counts and shares are those that the runs noted in the run store.
-
-What the runs of two models noted and took, as `router_table.py` prints it.
-
-The sweeps that `router_table.py` makes its tables of: every way of sharing questions between two models.
+Seconds are those of uninterrupted rows without reused calls. They are latencies only with `--concurrency 1`;
+`table --batched` prints none for concurrent rows. To spread a machine's changes of speed over all methods, split the
+questions into files of one and let `table --pool` join them. Step counts and shares come from the run store's notes.
 """
 
 from __future__ import annotations
@@ -36,8 +30,8 @@ from reason.evals.results import ResultRow
 from reason.evals.run_directory import SolutionNotes, StoredRun, final_notes, load_run, run_store_path
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.summary import latency
-from reason.routers.latency import Observation, fit, observations
 from rlot_table import accuracy, difference
+from step_latency import Observation, fit, observations
 
 UNKNOWN = ""
 LOOPS = ("glimprouter", "specreason")

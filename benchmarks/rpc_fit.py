@@ -1,12 +1,11 @@
-"""What fitting the Weibull mixture of RPC costs, next to the same solver by differences and the formula as written.
-
-All fit the same pools in turn, within one run: probabilities of two overlapping Weibull distributions. "By differences"
-is `scipy.optimize.minimize` from the published start, first on one BLAS thread as ours, then with as many as BLAS takes
-by itself (so leave OMP_NUM_THREADS only). Metrics are medians, of the milliseconds that pass and of the processor's,
-which other programs disturb less; the last columns tell on how many pools the two reach the same negative
-log-likelihood, to 1e-4 nats, and on how many ours is lower or higher.
+"""The fit of RPC's Weibull mixture next to the same solver with finite differences and the formula as published.
 
     python benchmarks/rpc_fit.py [--pools 40]
+
+All fit the same pools, interleaved: probabilities of two overlapping Weibull distributions. "By differences" is
+`scipy.optimize.minimize` from the published start, first on one BLAS thread as ours, then on BLAS's default number (so
+do not set OMP_NUM_THREADS). Times are medians of wall and CPU milliseconds. The last columns have the number of pools
+on which the two reach the same negative log-likelihood, to 1e-4 nats, and on which ours is lower or higher.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""What a run costs next to the model: `Reasoner.aask` with `cot` over a model that answers at once.
+"""Overhead of a run: `Reasoner.aask` with `cot` over a model that answers at once.
 
     python benchmarks/run_overhead.py [--runs 400] [--at-once 1 64] [--store FILE|URL] [--profile] [--http]
 
-Prints, for each number of runs in flight at once, runs per second, milliseconds of processor time a run (all threads of
-this process), transactions a run, and the median and 99th percentile of a run's time from question to answer. There is
-no network and no weight in it: what is measured is the pipeline, the meters, the events and the run store.
+Prints, for each number of concurrent runs, runs per second, CPU milliseconds a run (all threads of this process),
+transactions a run, and the median and 99th percentile of a run's latency. It measures the pipeline, the meters, the
+events and the run store, without network and weights.
 
-`--http` measures the whole path of a chat request as well: `reason serve` with keys, LiteLLM's provider path and a
-model server that answers at once (`sidecar_backend.py`), each in a process of its own. Its milliseconds of processor
-time are those of the serving process only, all its threads.
+`--http` also measures the path of a chat request: `reason serve` with keys, LiteLLM's provider path and a model server
+that answers at once (`sidecar_backend.py`), each in a process of its own; CPU time is that of the serving process.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""How many samples a vote needs: self-consistency, PPL, PC, RPC and stopping rules on recorded samples.
+"""Self-consistency, PPL, PC, RPC and stopping rules on recorded samples: accuracy by number of samples.
 
     python benchmarks/sampling_efficiency.py --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl > table.md
 
-The pool is `sampling_pool.py`'s. From it, k of the recorded samples are sampled without replacement under 20 seeds, the
-same positions for every question, as the authors of RPC do; no model runs. Intervals are percentiles of a bootstrap
-over questions of the mean over seeds: the seeds share one pool, so their spread states little. Tied answers share
-credit. Simulated pools of 128 samples follow, whose truth is known.
+The pool is made by `sampling_pool.py`; no model runs. k of the recorded samples are drawn without replacement under 20
+seeds, the same positions for every question, as the authors of RPC do. Intervals: percentiles of a bootstrap over
+questions of the mean over seeds. Tied answers share credit. Simulated pools of 128 samples follow, with known truth.
 """
 
 from __future__ import annotations

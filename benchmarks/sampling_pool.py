@@ -1,15 +1,13 @@
-r"""Record samples of a model once, and keep of each what a vote needs: its answer's class, probability and length.
+r"""Records samples of a model once and keeps what a vote needs: the answer's class, probability and length.
 
-    python benchmarks/sampling_pool.py record --model vllm/<directory> --data <directory> --dataset gsm8k --limit 60 \
-        --samples 32 --out <directory of the run> [--without POOL]
-    python benchmarks/sampling_pool.py summarise <directory of the run>... --pool
-    benchmarks/pools/qwen2.5-coder-0.5b.jsonl
+    python benchmarks/sampling_pool.py record --model vllm/DIRECTORY --data DIRECTORY --dataset gsm8k --limit 60 \
+        --samples 32 --out RUN [--without POOL]
+    python benchmarks/sampling_pool.py summarise RUN... --pool benchmarks/pools/qwen2.5-coder-0.5b.jsonl
 
-`record` is an evaluation of `self-consistency` and can be stopped and started again; `--without` leaves out questions
-that a pool has. `summarise` writes a line for each question that is whole: its name and, for each sample, the number of
-its answer's class (null: no answer), the mean log-probability of its tokens, its tokens, the number of its text; and
-which classes are right. Neither questions nor answers nor texts are in it. Questions that a pool has are kept as they
-are, so that it can grow in pieces.
+`record` is an evaluation of `self-consistency` and can be resumed; `--without` leaves out questions of a pool.
+`summarise` writes a line for each complete question: its name; for each sample the number of its answer's class (null:
+no answer), its mean token log-probability, its tokens and the number of its text; and the right classes. It has no
+texts. Questions that are in the pool are kept, so that it can grow.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-r"""What a search costs in time: seconds per generated token of A* next to plain batched sampling of equal batch size.
+"""Seconds per generated token of A* next to plain batched sampling of equal batch size.
 
-    python benchmarks/search_throughput.py --model local/smollm2-135m --data <directory> --questions 8 --k 4 8
-    python benchmarks/search_throughput.py --model vllm/<directory> --data <directory> --questions 8 --k 4 8
+    python benchmarks/search_throughput.py --model local/smollm2-135m --data DIRECTORY --questions 8 --k 4 8
+    python benchmarks/search_throughput.py --model vllm/DIRECTORY --data DIRECTORY --questions 8 --k 4 8
 
-For each question A* continues one prefix at a time by k steps; plain sampling draws k whole chains under the same
-instruction, in one call. The two take turns, in an order that changes from question to question. Steps are scored by
-their arithmetic, which takes no model, and once more by the model's own judgement, whose time then counts in full. The
-cached share is that of the prompt tokens of all the search's calls, as the ledger has them.
+For each question A* continues one prefix at a time by k steps; plain sampling draws k chains under the same instruction
+in one call. The two alternate. Steps are scored by their arithmetic, without a model, and again by the model's own
+judgement, whose time is included. The cached share is that of the prompt tokens of all calls, from the ledger.
 """
 
 from __future__ import annotations

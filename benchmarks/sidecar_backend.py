@@ -1,15 +1,14 @@
-r"""A model server that costs next to nothing: OpenAI's chat API over one fixed response, which counts what it is posed.
+"""A model server that costs next to nothing: OpenAI's chat API over one fixed response, with counts of its requests.
 
     python benchmarks/sidecar_backend.py [--port N] [--pace JSON] [--journal FILE]
 
-It writes `ready PORT` to its output, and runs until it is ended. Without pauses the response is one piece of bytes made
-beforehand, so that what is measured in front of it is not this. With pauses every token is an event of its own, and a
-client that goes away ends its request at once, as model servers do.
+It writes `ready PORT` to its output. Without pauses the response is made beforehand and sent in one piece. With pauses
+every token is an event, and a client that leaves ends its request at once, as on model servers.
 
-`GET /stats` tells what was posed and answered in all, and by tag: a word like `tag-soak-17` anywhere in a request. A
-response counts as completed when its last bytes have been handed to a connection that is still open, in which case a
-model server would have had the whole work. With a journal each completed tag is a line of that file, written before
-those last bytes, so that the count survives the end of the process. `POST /pace` takes the fields of a `Pace`.
+`GET /stats` returns the requests and completed responses in all and by tag: a word like `tag-soak-17` anywhere in a
+request. A response is completed when its last bytes went to an open connection. With a journal each completed tag is a
+line of that file, written before those last bytes, so that the count survives the process. `POST /pace` takes the
+fields of a `Pace`.
 """
 
 from __future__ import annotations

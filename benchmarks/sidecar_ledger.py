@@ -1,18 +1,16 @@
-"""What the store holds against what the model server counted: nothing lost, nothing doubled, nothing paid twice.
+"""The store's responses compared with those that the model server counted: none lost, none doubled, none paid twice.
 
-Each run of a drill asks a question with a tag of its own (`tag-kill-3-17`), which is found again in the run's
-configuration and in each request to the model. So for every run there are two counts: the responses that the model
-server finished, and those that the store has.
+Each run asks a question with a tag of its own (`tag-kill-3-17`), which is in the run's configuration and in each
+request to the model. So every run has two counts: responses that the model server finished, and stored responses.
 
-A response that was sent but is not in the store is **lost on the way**: it was in flight, or received and not yet
-written, when something broke. It must be requested again, and no store can prevent it. **Paid twice** is everything
-beyond that: with b and s the finished and the stored responses when it broke and B and S those in the end, the excess
-of a run
+A finished response that is not stored is **lost on the way**: it was in flight, or not yet written, at the fault, and
+must be requested again. **Paid twice** is everything beyond that: with b and s the finished and the stored responses at
+the fault, and B and S those at the end, the excess of a run is
 
     max(0, (B - S) - (b - s))
 
-which is above 0 if a response was requested again that the store had. Less than b - s may be lost in the end, where the
-process lives on and writes what it had received.
+which is above 0 if a stored response was requested again. Less than b - s may be lost in the end, where the process
+survives and writes what it had received.
 """
 
 from __future__ import annotations

@@ -1,24 +1,22 @@
-r"""Requests a second and latency of the sidecar next to OptiLLM, its-hub and LiteLLM's proxy, before the same model.
+"""Requests per second and latency of the sidecar next to OptiLLM, its-hub and LiteLLM's proxy, before the same model.
 
     benchmarks/peers/install /tmp/peers
     python benchmarks/sidecar_load.py --peers /tmp/peers [--rounds 5] [--streams 1,16,64,256] [--out DIR]
 
-The model is `sidecar_backend.py`: one fixed response, in a process of its own. Everyone is sent the same chat request,
-as a stream and not, by one load generator in a process of its own (`sidecar_load_client.py`). Two questions are posed:
+The model is `sidecar_backend.py`: one fixed response, in a process of its own. One load generator in a process of its
+own (`sidecar_load_client.py`) sends all of them the same chat request, streamed and not:
 
-    a model that answers at once      each stream sends the next request as soon as the last has its response, so the
-                                      processor decides: requests a second is what a server can do, and latency is
-                                      little else than the number of streams divided by that
-    a model that takes its time       each response takes `--response-s` seconds, token by token, which is what a server
-                                      has before it in practice: what latency it adds to the model's own
+    a model that answers at once      each stream sends the next request after the response to the last one: requests
+                                      per second are the server's capacity
+    a model that takes its time       each response takes `--response-s` seconds, token by token, as in practice: the
+                                      latency that a server adds to the model's own
 
-Every cell is measured on all servers one after the other before the next one is, in an order that turns round by round,
-so that whatever else the machine does falls on all of them alike. The model asked directly is one of them: that is the
-ceiling of the generator, and what "added" is measured from. Ratios are of rounds side by side, with 95 % t intervals of
-their logarithms over the rounds.
+Every cell is measured on all servers, in rotating order, before the next cell, so that other load affects all alike.
+The model without a server is one of them: the ceiling of the generator, and the baseline of "added". Ratios are of
+rounds side by side, with 95 % t intervals of their logarithms over the rounds.
 
-`sidecar_load_servers.py` states how each server is started. All of them run all the time; only one is posed. A server
-that is not installed or does not start is left out, and said.
+`sidecar_servers.py` starts the servers; all run all the time, one at a time is measured. A server that is not installed
+or does not start is left out and listed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""A load generator in a process of its own: so many streams that each send the next request when the last has ended.
+"""A load generator in a process of its own: streams that send the next request when the last has ended.
 
-Jobs come as lines of JSON on its input, and a line of metrics goes out for each (see `Job` and `VerdictMetrics`).
-Before it measures, every stream sends one request that is not counted, so that connections are open and code is warm. A
-response counts if its status is 200 and it holds what it must; all others are failures, told by what they were.
-
-`LoadGenerator` is the other end: it starts the process and hands it jobs.
+Jobs are lines of JSON on its input; a line of metrics is written for each (see `Job` and `VerdictMetrics`). Every
+stream first sends one uncounted request, which opens connections. A response counts if its status is 200 and it has the
+expected content; all others are failures, by kind. `LoadGenerator` starts the process and sends it jobs.
 """
 
 from __future__ import annotations

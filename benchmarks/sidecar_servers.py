@@ -1,14 +1,12 @@
-"""Servers as child processes: started on a free port, waited for, looked at, and always ended.
+"""The measured servers as child processes: started on a free port with one worker, and always ended.
 
-The servers that are measured side by side: how each is started as its users would start it, with one worker.
-
-reason   `reason serve` with keys requested; a request is one chain of thought (`cot`), kept in a run store on disk
+reason   `reason serve` with required keys; a request is one chain of thought (`cot`), kept in a run store on disk
 OptiLLM  `optillm`, its only documented command (Flask's own server, a thread for each request); the approach `none`
 its-hub  `its-iaas`, its documented command (uvicorn); self-consistency of one sample
 LiteLLM  `litellm --config` with the settings of its documentation's page for production and a key, without a database
 
 Each asks the same server for one response. OptiLLM's approach `none` and LiteLLM pass a request through, which is less
-than the other two do; its-hub has no keys, and OptiLLM's are optional and not set.
+work than the others do; its-hub has no keys, and OptiLLM's are optional and not set.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-r"""The sidecar under load for a long time: does its memory stay, and is every request's run in the store exactly once?
+"""The sidecar under load for a long time: memory, and every request's run in the store exactly once.
 
     python benchmarks/sidecar_soak.py [--minutes 30] [--streams 64] [--response-s 0.5] [--out DIR]
 
-`reason serve` with a key is before `sidecar_backend.py`, whose responses take `--response-s` seconds. In slices (one of
-of streams, one of whole responses, and so on) the load generator keeps so many requests in flight, each with a number
-of its own. Between slices nothing is in flight and the resident memory is read.
+`reason serve` with a key runs before `sidecar_backend.py`, whose responses take `--response-s` seconds. In slices, by
+turns streamed and not, the load generator keeps the given number of requests in flight, each with a number of its own.
+Between slices nothing is in flight and the resident memory is read.
 
-In the end the store is read: for each request that was answered, one run, finished, with one response; and the model
-server has finished just as many responses under the same numbers. Memory counts as flat if after a fifth of the time no
-reading is further than 5 % from their median. It ends with 1 if something is not as it must be.
+At the end each answered request must have one finished run with one response in the store, and the model server the
+same number of finished responses. Memory is flat if after a fifth of the time no reading is further than 5 % from their
+median. The exit code is 1 if a check fails.
 """
 
 from __future__ import annotations

@@ -1,22 +1,11 @@
-"""Searches over steps against sampling, in worlds without a language model: accuracy at equal tokens and passes.
+"""Step searches next to sampling on simulated problems: accuracy at equal tokens and passes.
 
     python benchmarks/step_search_bench.py --problems 300 --plot docs/results/step_search_bench.svg > tables.md
 
-The cores of `reason.reasoning.search` play the problems of `step_worlds`, all of them the same, with reward models of
-several qualities. Cost is what their ledgers say. Intervals are 95 % percentiles of a bootstrap over problems, paired
-where two methods are compared. What is measured goes into the tables and the plot only.
-
-The tables of `step_search_bench.py`: accuracy by size, at equal tokens, and cost at equal accuracy.
-
-The curves of `step_search_bench.py` as SVG, in colours that serve a light and a dark page.
-
-Problems in several steps, and a reward model of a given quality, without a language model.
-
-`World` is one problem. What comes when a prefix is continued follows from the problem, the prefix and the index of the
-sample only, so every search that asks for the same gets the same. `QualityEstimator` is a process reward model that
-tells right prefixes from wrong ones with a given area under the ROC curve.
-
-The searches over steps in one `World`: how each is made by its size, played, and requested an answer.
+The searches of `reason.reasoning.search` solve the same simulated problems, with reward models of several qualities. A
+`World` is one problem: each continuation follows from the problem, the prefix and the sample's index only, so all
+searches see the same ones. A `QualityEstimator` is a process reward model with a given AUROC. Costs are those of the
+searches' ledgers. Intervals: 95 % percentiles of a bootstrap over problems, paired for comparisons.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-r"""Step-level searches on a real model: accuracy against tokens, next to best-of-N at equal tokens.
+"""Step-level searches on a real model: accuracy against tokens, next to best-of-N at equal tokens.
 
-    python benchmarks/step_search_real.py sweep --model vllm/<directory> --data <directory> > sweep.toml
-    reason eval sweep sweep.toml --out <directory of the runs> --concurrency 4
-    python benchmarks/step_search_real.py table <directory of the runs> > table.md
+    python benchmarks/step_search_real.py sweep --model vllm/DIRECTORY --data DIRECTORY > sweep.toml
+    reason eval sweep sweep.toml --out RUNS --concurrency 4
+    python benchmarks/step_search_real.py table RUNS > table.md
 
 All methods sample the same steps from the same model under the same instruction, score them by the same source, and
-share one run store: a step that one of them sampled after a prefix is the step that another gets after it. Best-of-N is
-the degenerate beam, `width=N, k=1`, whose chains are scored when they are complete. A search is compared with the
-best-of-N of the fewest chains that spends at least as many tokens, question by question.
+share one run store: equal prefixes get equal steps. Best-of-N is the degenerate beam, `width=N, k=1`, whose complete
+chains are scored. A search is compared, question by question, with the best-of-N of the fewest chains that spends at
+least as many tokens.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """TruthfulQA MC1 and MC2 by log-probability: `reason` and lm-evaluation-harness on the same weights, prompt and rows.
 
     pip install 'reason-orchestrator[local,eval]' 'lm_eval[hf]'
-    python benchmarks/truthfulqa_against_lm_eval.py --model FOLDER --data truthfulqa/dev.jsonl --threads 1
+    python benchmarks/truthfulqa_against_lm_eval.py --model DIRECTORY --data truthfulqa/dev.jsonl --threads 1
 
 Both run in this process one after the other, in the same number format and with the same threads. lm-evaluation-harness
-runs its own tasks `truthfulqa_mc1` and `truthfulqa_mc2` on its `hf` backend; only the place of the rows is changed. Its
-time is that of `loglikelihood` only, without task building and metrics; ours is everything from the question to the
-score, run store included. Loading of models counts for neither. Markdown goes to standard output.
+runs its own tasks `truthfulqa_mc1` and `truthfulqa_mc2` on its `hf` backend; only the location of the rows is changed.
+Its time is that of `loglikelihood`, without task building and metrics; ours is from the question to the score, run
+store included. Loading of models counts for neither. Markdown goes to standard output.
 
-A long run can be cut into parts: `--rows 0:40 --part a.json`, `--rows 40:80 --part b.json`; `--merge a.json b.json`.
-`--memo` lets lm-evaluation-harness score a choice that is in both tasks once (its own `use_cache`): for parts that are
-to compare numbers only, since their seconds then say nothing and are left out of the table.
+A long run can be split: `--rows 0:40 --part a.json`, `--rows 40:80 --part b.json`; `--merge a.json b.json`. `--memo`
+lets lm-evaluation-harness score a choice of both tasks once (its own `use_cache`): only to compare scores, since
+seconds are then left out of the table.
 """
 
 from __future__ import annotations

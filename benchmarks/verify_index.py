@@ -1,14 +1,14 @@
-"""How a saved index of passages grows and answers: time to build and to add, query times, memory, recall of the ANN.
+"""A saved index of passages: time to build and to add, query times, memory, and recall of the approximate search.
 
-    python benchmarks/verify_index.py FOLDER --corpus /work/shared/data/corpus/sentences.jsonl --passages 1000000
+    python benchmarks/verify_index.py DIRECTORY --corpus /work/shared/data/corpus/sentences.jsonl --passages 1000000
 
-Passages are made of the words of a corpus: each is a sentence of it with words exchanged for others of like frequency,
-so that lengths, word frequencies and titles are those of real text and no two passages are the same. Vectors are
-`random` (unit vectors without any structure: the worst case of every approximate index), `clustered` (unit vectors
-around centres, as real embeddings lie), or those of a real model with `--vectors model`.
+Passages are sentences of a corpus with words exchanged for others of similar frequency, so that lengths, word
+frequencies and titles are those of real text and no two are equal. Vectors are `random` (unit vectors without
+structure: the worst case of approximate indexes), `clustered` (unit vectors around centres, as real embeddings are), or
+of a real model with `--vectors model`.
 
-Claims are passages with a third of their words left out; their vectors are the passages' with noise of the same length,
-or the model's. Recall@10 compares the approximate search with an exact one over all vectors.
+Claims are passages without a third of their words; their vectors are the passages' with noise of the same length, or
+the model's. Recall@10 compares the approximate search with an exact one over all vectors.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How long it takes to verify claims whose passages are retrieved already, end to end: pairs, fusion, gate, spans.
+"""Time to verify claims with retrieved passages, end to end: pairs, fusion, gate, spans.
 
-    taskset -c 0,1 python benchmarks/verify_speed.py --data FOLDER --entailment embedded --threads 2
+    taskset -c 0,1 python benchmarks/verify_speed.py --data DIRECTORY --entailment embedded --threads 2
 
-Claims are FEVER's with the sentences that a plain retriever listed for them, in the order of the file. One claim is
-verified before the clock starts, so that opening the judge is not counted; it is printed by itself.
+Claims are FEVER's with the sentences that a plain retriever listed for them, in the order of the file. The first claim
+is timed separately, since it opens the judge.
 """
 
 from __future__ import annotations

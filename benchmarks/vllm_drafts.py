@@ -1,4 +1,4 @@
-r"""What vLLM's own drafting brings in this program (setting `vllm.draft`), and that it changes no greedy text.
+"""vLLM's own drafting (setting `vllm.draft`): speed with and without, and equality of greedy text.
 
     python benchmarks/vllm_drafts.py --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
         [--model vllm/smollm2-135m] [--draft ngram] [--draft-tokens 5] [--draft-ngram 4]
@@ -7,13 +7,13 @@ r"""What vLLM's own drafting brings in this program (setting `vllm.draft`), and 
     quoting             a claim and a document; the answer quotes the document, greedy
     self-consistency    eight samples for each question, at temperature 0.7
 
-Two engines of the same model, one that drafts and one that does not, take every workload in turns, item by item, so
-that a drifting pace hits both alike. A prompt is new to each engine, so that the prefix cache helps with the samples of
-one question only; "cold" is the first item of a workload. Greedy tokens must be the same, as far as the number format
-leaves no near ties; sampled ones are as likely, but others, since drafting draws further random numbers.
+Every workload runs interleaved, item by item, on two engines of the same model, with and without drafting. A prompt is
+new to each engine, so the prefix cache helps with the samples of one question only; "cold" is the first item of a
+workload. Greedy tokens must be the same, as far as the number format leaves no near ties; sampled ones differ, since
+drafting draws further random numbers.
 
 The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 drafting is faster.
-Passes and guesses are counted by vLLM: a request and step is a pass, the prompt's aside.
+Passes and drafted tokens are counted by vLLM: a request and step is a pass, without the prompt's.
 """
 
 from __future__ import annotations

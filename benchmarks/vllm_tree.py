@@ -1,11 +1,11 @@
-"""Beam search step by step on vLLM, with its prefix cache and without, side by side in one run.
+"""Beam search step by step on vLLM, with its prefix cache and without.
 
     python benchmarks/vllm_tree.py [--model NAME] [--beams 1,4] [--width 4] [--depth 5] [--step 32] [--rounds 2]
 
-Two engines of the same model, one with the prefix cache and one without, search the same trees in turn, round by round,
-as a strategy does: through a metered model, a step at a time (`STEP_STOPS`), each child resuming from
-its parent's tokens. A child is a request of its own, since vLLM looks the prompt up for each sample. The share of
-prompt tokens that were not computed is told twice, by the run's ledger and by vLLM's scheduler; they must be equal.
+Two engines of the same model search the same trees, interleaved round by round, as a strategy does: through a metered
+model, a step at a time (`STEP_STOPS`), each child resuming from its parent's tokens. A child is a request of its own,
+since vLLM looks the prompt up for each sample. The share of cached prompt tokens comes from the run's ledger and from
+vLLM's scheduler; they must be equal.
 """
 
 from __future__ import annotations

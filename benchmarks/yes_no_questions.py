@@ -1,13 +1,12 @@
-r"""Yes-no questions that need two facts and a comparison, made of the comparisons of `multihop_questions.py`.
+r"""Yes-no questions that need two facts and a comparison, made from the comparisons of `multihop_questions.py`.
 
     python benchmarks/multihop_questions.py --corpus sentences.jsonl --source fever --count 1000 --most 100 \
         --out many.jsonl --documents docs/
     python benchmarks/yes_no_questions.py many.jsonl --out yes_no.jsonl
 
-"Who was born later, A or B?" becomes "Was A born later than B?", a question of StrategyQA's kind: the steps are
-not in the wording. Which of the two is named first is decided by a hash of the question's id, so that about half the
-answers are yes. The rows are a dataset of one's own, whose `answer_kind` is "yes_no". Neither the pool nor what is made
-of it belongs into the repository.
+"Who was born later, A or B?" becomes "Was A born later than B?", a question of StrategyQA's kind: its steps are not in
+the wording. A hash of the question's id decides which is named first, so that about half of the answers are yes. The
+rows are a custom dataset with `answer_kind` "yes_no". Neither the pool nor the questions belong into the repository.
 """
 
 from __future__ import annotations

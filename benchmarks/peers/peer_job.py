@@ -1,8 +1,8 @@
-"""What a runner is told to do, and how it tells what came of it. Only the standard library: it runs where a peer does.
+"""A runner's input (`Job`) and output. Only the standard library: it runs where a peer does.
 
 A runner reads one `Job` from its input, has its peer answer every question, and writes a line of JSON for each answer
-and one at the end. The processor time is that of the runner's own process from the first question that counts to the
-last, so starting and importing are no part of it.
+and one at the end. CPU time is that of the runner's own process from the first counted question to the last, without
+start and import.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The judge that scores for all peers which take one: the model itself, asked whether the last step is right.
+"""The judge for all peers that take one: the model itself, asked whether the last step is right.
 
-It asks what `reason`'s own judge asks (`JudgeReward`): problem, the steps as the model's own turn, the question after
-them; one token is generated, and the score is the probability of yes against no among the words that the server shows
-for it. A word that is not shown counts as likely as the least likely one that is, which bounds it from above (`reason`
-scores the word instead). Only the standard library: it runs where a peer does.
+It makes the request of `reason`'s own judge (`JudgeReward`): problem, the steps as the model's turn, the question; one
+token is generated, and the score is the probability of yes against no among the words that the server returns. A
+missing word has the probability of the least likely returned one, an upper bound (`reason` scores the word instead).
+Only the standard library: it runs where a peer does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No peer: the calls only, `size` of them at once for each question. What is beyond this is a peer's own work."""
+"""No peer: `size` concurrent calls for each question. Time beyond this is a peer's own work."""
 
 from __future__ import annotations
 

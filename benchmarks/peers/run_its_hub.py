@@ -1,12 +1,12 @@
-"""its-hub as a library: its algorithms over its own client, scored by the judge that all share (`peer_judge`).
+"""its-hub as a library: its algorithms over its own client, scored by the shared judge (`peer_judge`).
 
 best-of-n         `BestOfN`, budget = size
-self-consistency  `SelfConsistency` over what is in the last box (its own projection by a pattern), budget = size
+self-consistency  `SelfConsistency` over the content of the last box (its own projection by a pattern), budget = size
 beam              `BeamStrategy`, beams of two, budget = size
 particle-filter   `ParticleFilterStrategy`, budget = size
 
-Its searches stop a solution where `stop_token` is in its text, and not where the model ends it, so the box that every
-prompt asks for is that token, as in its documentation.
+Its searches end a solution at a `stop_token` in its text, not where the model ends it, so the box that every prompt
+asks for is that token, as in its documentation.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A client of OptiLLM's proxy, which is its one documented way in. Only the standard library.
+"""A client of OptiLLM's proxy, its one documented interface. Only the standard library.
 
 best-of-n         approach `bon`; the server is started with `--best-of-n SIZE`
 self-consistency  plug-in `majority_voting`, k = size (its approach `self_consistency` always takes five samples)
 mcts              approach `mcts` with one simulation for every eight of size, at least one
 
-It scores by requests of its own, which nothing can replace, and samples at temperature 1 but for `majority_voting`. The
-question's mark is in the system message, since its `mcts` does not carry the question into deeper prompts.
+It scores by requests of its own, which cannot be replaced, and samples at temperature 1 except for `majority_voting`.
+The question's mark is in the system message, since its `mcts` does not carry the question into deeper prompts.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""`reason` through its SDK, over the same server; where something scores, it is the judge that all share.
+"""`reason` through its SDK, over the same server, scored by the shared judge.
 
-best-of-n         `n` = size, scored by the judge over the whole solution
+best-of-n         `n` = size, scored by the judge over the complete solution
 self-consistency  `n` = size
 beam              `width` = size / 2, two continuations each
 particle-filter   `n` = size, the heaviest particle
 mcts              three thoughts an expansion, three expansions for every two of size
 
-Steps are cut at blank lines. Prompts, system message, sampling and limits are those that all get; `mcts` writes
-thoughts as turns and asks for them in its own words.
+Steps are cut at blank lines. Prompts, system message, sampling and limits are those of all peers; `mcts` writes
+thoughts as turns with its own prompt.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""treequest: its trees over a generator of ours, since it brings no model of its own.
+"""treequest: its trees over a generator of ours, since it has no model of its own.
 
 mcts    `StandardMCTS`, two samples of a node, as many nodes as the size
 ab-mcts `ABMCTSA`, as many nodes as the size
 
-A node is a whole solution: below the root the model is requested one, below a solution for a better one. The score is
-the judge's that all share (`peer_judge`), and the answer is the node of the highest score.
+A node is a complete solution: below the root a new one is requested, below a solution a better one. The score is that
+of the shared judge (`peer_judge`), and the answer is the node of the highest score.
 """
 
 from __future__ import annotations
