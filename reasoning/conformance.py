@@ -412,30 +412,30 @@ async def check_strategy(
     Raises:
         UserError: The parameters are invalid.
     """
-    results = [CheckResult("declares itself", _declared(kind))]
+    results = [CheckResult("declaration", _declared(kind))]
     missing = (
         kind.requires - {f for f in get_args(Feature) if PlainModel().capabilities.has(f)} if results[0].ok else ()
     )
     if missing:
-        results.append(CheckResult("can be checked", f"the plain model has no {', '.join(sorted(missing))}"))
+        results.append(CheckResult("features", f"the plain model has no {', '.join(sorted(missing))}"))
     if not all(r.ok for r in results):
         return results
     async with _store() as store:
         runner = TrialRunner(kind, parameters or {}, question, store)
         complete = await runner.run("complete")
-        results.append(CheckResult("answers", _answered(complete)))
+        results.append(CheckResult("solution", _answered(complete)))
         if not results[-1].ok:
             return results
-        results.append(CheckResult("pays for everything", _paid(complete)))
-        results.append(CheckResult("gives the same for the same seed", _same(complete, await runner.run("twin"))))
+        results.append(CheckResult("token accounting", _paid(complete)))
+        results.append(CheckResult("determinism", _same(complete, await runner.run("twin"))))
         replayed = await runner.run("complete", silent=True, resume=True)
-        results.append(CheckResult("replays without a model", _same(complete, replayed)))
-        results.append(CheckResult("keeps to budgets", await _keeps_to_budgets(runner, complete)))
+        results.append(CheckResult("replay", _same(complete, replayed)))
+        results.append(CheckResult("budgets", await _keeps_to_budgets(runner, complete)))
         stopped = [await runner.run(f"held-{n}", hold_after=n) for n in _interruption_points(complete)]
-        results.append(CheckResult("ends when it is cancelled", _first_error(_ended(t) for t in stopped)))
+        results.append(CheckResult("cancellation", _first_error(_ended(t) for t in stopped)))
         resumed = [await runner.run(t.run.id, resume=True) for t in stopped]
-        results.append(CheckResult("resumes", _first_error(_same(complete, t) for t in resumed)))
-        results.append(CheckResult("balances its events", _first_error(map(_balanced, [complete, *stopped]))))
+        results.append(CheckResult("resumption", _first_error(_same(complete, t) for t in resumed)))
+        results.append(CheckResult("event pairs", _first_error(map(_balanced, [complete, *stopped]))))
     return results
 
 

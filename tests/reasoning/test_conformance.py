@@ -16,15 +16,15 @@ from reason.reasoning.conformance import ConformanceError, PlainModel, assert_co
 from reason.reasoning.strategy import STRATEGIES, Parameters
 
 CHECKS = [
-    "declares itself",
-    "answers",
-    "pays for everything",
-    "gives the same for the same seed",
-    "replays without a model",
-    "keeps to budgets",
-    "ends when it is cancelled",
-    "resumes",
-    "balances its events",
+    "declaration",
+    "solution",
+    "token accounting",
+    "determinism",
+    "replay",
+    "budgets",
+    "cancellation",
+    "resumption",
+    "event pairs",
 ]
 ASK_MORE = {"hogwild", "logprob", "question-router", "rag"}
 """Of these the kit's question or model is not enough: a known model, choices, a trained file, knowledge."""
@@ -163,16 +163,16 @@ async def test_a_sound_strategy_of_ones_own():
 @pytest.mark.parametrize(
     ("kind", "check", "wrong"),
     [
-        (Undeclared, "declares itself", "its stability is none of stable, beta, experimental"),
-        (Mute, "answers", "it chose no candidate"),
-        (Cheater, "pays for everything", "the model wrote"),
-        (Moody, "gives the same for the same seed", "candidates of the solution differ"),
-        (Forgetful, "replays without a model", "a sample was requested that the first run did not generate"),
-        (Spender, "keeps to budgets", "a spent budget is no error"),
-        (Deaf, "ends when it is cancelled", "it suppressed the cancellation"),
-        (Careless, "answers", "its tasks were still running after it had answered: sleep"),
-        (Endless, "balances its events", "stage solving was started and not finished"),
-        (Unended, "balances its events", "search s has no end"),
+        (Undeclared, "declaration", "its stability is none of stable, beta, experimental"),
+        (Mute, "solution", "it chose no candidate"),
+        (Cheater, "token accounting", "the model wrote"),
+        (Moody, "determinism", "candidates of the solution differ"),
+        (Forgetful, "replay", "a sample was requested that the first run did not generate"),
+        (Spender, "budgets", "a spent budget is no error"),
+        (Deaf, "cancellation", "it suppressed the cancellation"),
+        (Careless, "solution", "its tasks were still running after it had answered: sleep"),
+        (Endless, "event pairs", "stage solving was started and not finished"),
+        (Unended, "event pairs", "search s has no end"),
     ],
 )
 async def test_a_broken_strategy_fails_its_check(kind, check, wrong):
