@@ -1,9 +1,4 @@
-"""Files written whole or not at all: a reader finds the old content or the new, and a crash leaves one of them.
-
-JSON lines, read record by record; whatever is wrong is told with its line.
-
-What was fitted and lies in a JSON file: its digest, and reading, which looks at kind and format before content.
-"""
+"""Files: atomic writes, JSON Lines, and versioned JSON files of fitted parameters."""
 
 from __future__ import annotations
 
@@ -15,9 +10,9 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from .errors import DataError, StoreError
@@ -25,15 +20,13 @@ from .messages import Frozen
 
 
 def atomic_write(path: Path, content: bytes, prefix: str = ".") -> None:
-    """Let content take the place of a file at once; it is on the disk when this returns.
+    """Replace a file's content atomically and durably: readers and a crash see the old content or the new.
 
     Args:
-        path: The file; its folder is there.
-        content: What it is to hold.
-        prefix: How the file is called beside its place while it is written: what a killed process leaves.
+        prefix: Prefix of the temporary file's name, which a killed process leaves.
 
     Raises:
-        OSError: It cannot be written; what was there stays.
+        OSError: It cannot be written; the old content stays.
     """
     partial = path.with_name(f"{prefix}{path.name}.{secrets.token_hex(4)}")
     try:
@@ -48,26 +41,25 @@ def atomic_write(path: Path, content: bytes, prefix: str = ".") -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """The same, with the folder made if need be, and an error for users.
+    """`atomic_write` for user-named files: creates the directory if needed.
 
     Raises:
-        StoreError: It cannot be written; what was there stays.
+        StoreError: It cannot be written; the old content stays.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content)
     except OSError as e:
-        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another place, or free some space") from e
+        raise StoreError(f"cannot write {path}: {e.strerror}", hint="choose another path, or free some space") from e
 
 
 @dataclass(frozen=True, slots=True)
 class JsonLine:
-    """One record.
+    """One record of a JSON Lines file.
 
     Attributes:
         number: Its line, from 1.
-        where: File and line, as errors name them.
-        values: Its fields.
+        where: File and line, for errors.
     """
 
     number: int
@@ -76,14 +68,14 @@ class JsonLine:
 
 
 def json_lines(content: bytes, name: str) -> Iterator[JsonLine]:
-    """The records of a text, one a line; empty lines are left out.
+    """The records of a JSON Lines file; empty lines are skipped.
 
     Args:
         content: UTF-8, with or without a byte-order mark.
-        name: What errors call it.
+        name: The file's name in errors.
 
     Raises:
-        DataError: A line is not UTF-8 or no JSON object, or the text ends within one; names the line.
+        DataError: A line is not UTF-8 or no JSON object, or the file ends within one; names the line.
     """
     lines = content.split(b"\n")
     for number, raw in enumerate(lines, 1):
@@ -107,7 +99,7 @@ def decoded(raw: bytes, where: str) -> str:
         raise DataError(f"{where}: byte {e.start + 1} is not UTF-8", hint="save the file as UTF-8") from e
 
 
-class _NotANumber(ValueError):
+class _InvalidConstant(ValueError):
     """NaN or an infinity, which Python reads and JSON does not have."""
 
 
@@ -116,14 +108,14 @@ def _record(text: str, where: str, *, last: bool) -> dict[str, JsonValue]:
         value = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as e:
         raise DataError(f"{where}: the record is nested too deep") from e
-    except _NotANumber as e:
+    except _InvalidConstant as e:
         raise DataError(
-            f"{where}: this is no JSON: {e} is not a number in JSON", hint="leave away what is unknown"
+            f"{where}: this is no JSON: {e} is not a number in JSON", hint="leave out unknown values"
         ) from e
     except ValueError as e:
-        if last:  # a whole file ends with a newline
+        if last:  # a complete file ends with a newline
             raise DataError(
-                f"{where}: the file ends within this record", hint="it was cut off, or is no JSON lines"
+                f"{where}: the file ends within this record", hint="it was truncated, or is no JSON Lines file"
             ) from e
         reason = e.msg if isinstance(e, json.JSONDecodeError) else str(e)
         raise DataError(f"{where}: this is no JSON: {reason}", hint="one JSON object per line") from e
@@ -133,15 +125,15 @@ def _record(text: str, where: str, *, last: bool) -> dict[str, JsonValue]:
 
 
 def _refuse_constant(name: str) -> JsonValue:
-    raise _NotANumber(name)
+    raise _InvalidConstant(name)
 
 
 class FittedFile(Frozen):
-    """What such a file holds. Has fields `kind`, `format` and `name`, the file's name without its ending."""
+    """Content of a JSON file of fitted parameters. Has fields `kind`, `format` and `name`, the file's stem."""
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits over all of it but the name."""
+        """Eight hexadecimal digits over everything but the name."""
         return hashlib.sha256(self.model_dump_json(exclude={"name"}).encode()).hexdigest()[:8]
 
 
@@ -153,40 +145,38 @@ def read_fitted_file(
     model: type[FittedT],
     *,
     kind: str,
-    format: int,  # noqa: A002 (as the files' own field is called)
-    called: str,
-    made_by: str,
+    format: int,  # noqa: A002 (the name of the file's own field)
+    label: str,
+    hint: str,
 ) -> FittedT:
-    """Read a fitted thing from its file; its name is the file's.
+    """Read fitted parameters; their name is the file's stem.
 
     Args:
-        path: The file.
-        model: What it holds.
-        kind: What its field `kind` must say.
-        format: What its field `format` must say: the version of its form that is read.
-        called: What it is called in messages, for example "router file".
-        made_by: The hint of every error: the command that makes one.
+        kind: Required value of the field `kind`.
+        format: Required value of the field `format`, the version of the file's form.
+        label: What the file is, in messages: for example "router file".
+        hint: Hint of every error: the command that makes such a file.
 
     Raises:
-        DataError: There is no such file, it cannot be read, it is cut short, it is of another kind or version, or a
-            value in it is impossible; names the file.
+        DataError: The file is missing, unreadable or truncated, of another kind or version, or has an invalid value;
+            names the file.
     """
     try:
         raw = path.read_bytes()
     except FileNotFoundError as e:
-        raise DataError(f"there is no {called} {path}", hint=made_by) from e
+        raise DataError(f"there is no {label} {path}", hint=hint) from e
     except OSError as e:
-        raise DataError(f"cannot read the {called} {path}: {e.strerror}", hint=made_by) from e
+        raise DataError(f"cannot read the {label} {path}: {e.strerror}", hint=hint) from e
     try:
-        plain = from_json(raw)
+        values = from_json(raw)
     except ValueError as e:
-        raise DataError(f"{path} is not a whole JSON file, so no {called}", hint=made_by) from e
-    if not isinstance(plain, dict) or plain.get("kind") != kind:
-        raise DataError(f"{path} is no {called}", hint=made_by)
-    if plain.get("format") != format:
+        raise DataError(f"{path} is not a complete JSON file, so no {label}", hint=hint) from e
+    if not isinstance(values, dict) or values.get("kind") != kind:
+        raise DataError(f"{path} is no {label}", hint=hint)
+    if values.get("format") != format:
         raise DataError(
-            f"the {called} {path} has format {plain.get('format')}; this version of reason reads {format}",
-            hint=f"make it anew: {made_by}",
+            f"the {label} {path} has format {values.get('format')}; this version of reason reads {format}",
+            hint=f"make it again: {hint}",
         )
     try:
         return model.model_validate_json(raw).model_copy(update={"name": path.stem})
@@ -194,15 +184,24 @@ def read_fitted_file(
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise DataError(
-            f"the {called} {path} is damaged: {where}: {first['msg'].removeprefix('Value error, ').lower()}",
-            hint=f"make it anew: {made_by}",
+            f"the {label} {path} is damaged: {where}: {first['msg'].removeprefix('Value error, ').lower()}",
+            hint=f"make it again: {hint}",
         ) from e
 
 
 def write_fitted_file(fitted: FittedFile, path: Path) -> None:
-    """Write a fitted thing as JSON, whole or not at all; its name is the file's.
+    """Write fitted parameters as JSON, atomically; their name becomes the file's stem.
 
     Raises:
-        StoreError: It cannot be written; what was there stays.
+        StoreError: It cannot be written; the old content stays.
     """
     write_file(path, (fitted.model_dump_json(indent=1, exclude={"name"}) + "\n").encode())
+
+
+QuestionDigest = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
+
+def question_digest(text: str) -> str:
+    """Sixteen hexadecimal digits of a question's text, independent of case and whitespace."""
+    plain = " ".join(text.casefold().split())
+    return hashlib.sha256(plain.encode(errors="surrogatepass")).hexdigest()[:16]

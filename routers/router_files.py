@@ -28,11 +28,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Protocol, Self
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from ..core.errors import DataError, ReasonError, UserError
-from ..core.files import FittedFile, read_fitted_file, write_fitted_file
+from ..core.files import FittedFile, QuestionDigest, question_digest, read_fitted_file, write_fitted_file
 from ..core.messages import Frozen
 from ..core.run import Run
 from ..core.types import Probability, Question
-from ..reasoning.rlot.navigator import QuestionDigest, question_digest
 from ..reasoning.strategy import Models, create_strategy
 from ..serving.entropy import EntropyKind
 from ..serving.metered.model import MeteredModel

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeAlia
 from pydantic import Field, FiniteFloat, JsonValue, ValidationError
 
 from ...core.errors import DataError, UserError
-from ...core.files import write_file
+from ...core.files import QuestionDigest, question_digest, write_file
 from ...core.messages import Frozen
 from .assessment import State
 from .blocks import MaskMode, RefineMode, best_legal
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 
 FORMAT: Final = 1
-QuestionDigest = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 
 
 class NavigatorCard(Frozen):
@@ -85,12 +84,6 @@ class NavigatorCard(Frozen):
     created: str = ""
     version: str = ""
     notes: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-def question_digest(text: str) -> str:
-    """Sixteen hexadecimal digits of a question's text, independent of case and whitespace."""
-    plain = " ".join(text.casefold().split())
-    return hashlib.sha256(plain.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 if TYPE_CHECKING:
@@ -355,7 +348,7 @@ def _checksum(weights: bytes, card: Any) -> str:
     return hashlib.sha256(weights + text.encode(errors="surrogatepass")).hexdigest()
 
 
-__all__ = ["DEFAULT", "Navigator", "NavigatorCard", "load_navigator", "question_digest", "save_navigator"]
+__all__ = ["DEFAULT", "Navigator", "NavigatorCard", "load_navigator", "save_navigator"]
 
 DEFAULT: Final = "default"
 """Name of the bundled navigator."""

@@ -8,12 +8,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from reason.core.files import question_digest
 from reason.core.types import Question
 from reason.evals.plan import DatasetSource, EvalPlan
 from reason.evals.results import ResultRow, RowLedger
 from reason.evals.run_directory import RunDirectory, RunManifest, StoredRun
 from reason.evals.task import open_task
-from reason.reasoning.rlot.navigator import question_digest
 from reason.reasoning.strategy import create_strategy
 from reason.routers.features import ENTROPY, FeatureSpace, LinearModel
 from reason.routers.router_files import (

@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import JsonValue
 
 from ....core.errors import DataError, UserError
+from ....core.files import question_digest
 from ....core.settings import CHAIR, jurors_of
 from ....core.types import Question
-from ....reasoning.rlot.navigator import question_digest
 from ....routers.nested_strategy import ROUTING
 from ....routers.router_files import AUTO_MADE_BY, PlayedBy, arm_label
 from ...plan import DatasetSource, EvalPlan

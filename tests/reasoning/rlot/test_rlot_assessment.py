@@ -118,12 +118,12 @@ states = st.tuples(*[st.integers(0, 3)] * 7)
 
 
 @pytest.mark.parametrize("form", WHOLE)
-def test_golden_whole(form: str) -> None:
+def test_golden_complete_assessments(form: str) -> None:
     assert read_assessment(WHOLE[form]) == Assessment(FULL, 0)
 
 
 @pytest.mark.parametrize(("reply", "expected"), PARTIAL)
-def test_golden_partial(reply: str, expected: Assessment) -> None:
+def test_golden_partial_assessments(reply: str, expected: Assessment) -> None:
     assert read_assessment(reply) == expected
 
 
@@ -135,7 +135,7 @@ def test_golden_partial(reply: str, expected: Assessment) -> None:
         ["{a}: {s}", "**{a}**: {s}", "**{a} (some label):** {s}", "- ({a}) {s}", "{a} = [{s}]", "| {a} | words | {s} |"]
     ),
 )
-def test_any_state_is_read_in_any_form_and_what_is_left_out_is_counted(
+def test_any_state_is_parsed_in_any_form_with_missing_counted(
     state: tuple[int, ...], left_out: set[str], order: list[str], form: str
 ) -> None:
     scores = dict(zip(ASPECTS, state, strict=True))
@@ -148,7 +148,7 @@ def test_any_state_is_read_in_any_form_and_what_is_left_out_is_counted(
 
 
 @given(states, st.integers(0, 60))
-def test_json_that_is_cut_short_keeps_what_is_whole(state: tuple[int, ...], length: int) -> None:
+def test_truncated_json_keeps_complete_scores(state: tuple[int, ...], length: int) -> None:
     whole = json.dumps(dict(zip(ASPECTS, state, strict=True)))
     cut = whole[:length]
     there = sum(f'"{aspect}": {score}' in cut for aspect, score in zip(ASPECTS, state, strict=True))
@@ -161,7 +161,7 @@ pieces = st.sampled_from(
 
 
 @given(st.one_of(st.text(), st.lists(pieces, max_size=60).map("".join)))
-def test_whatever_comes_is_read_and_adds_up(reply: str) -> None:
+def test_parsing_never_raises_and_counts_add_up(reply: str) -> None:
     read = read_assessment(reply)
     assert len(read.state) == 7
     assert all(type(score) is int and 0 <= score <= 3 for score in read.state)
@@ -182,9 +182,9 @@ def test_whatever_comes_is_read_and_adds_up(reply: str) -> None:
     ],
     ids=["lists", "objects", "nested", "names", "name after name", "blanks", "scores", "items"],
 )
-def test_what_is_long_and_without_sense_has_no_scores(reply: str) -> None:
+def test_long_nonsense_has_no_scores(reply: str) -> None:
     assert read_assessment(reply) == Assessment((0,) * 7, 7)
 
 
-def test_of_an_endless_reply_the_end_counts() -> None:
+def test_end_of_long_completion_counts() -> None:
     assert read_assessment("A1: 1\n" + "word " * 100_000 + "A1: 3") == Assessment((3, 0, 0, 0, 0, 0, 0), 6)

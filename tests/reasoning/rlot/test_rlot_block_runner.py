@@ -39,7 +39,7 @@ class Subtasks(BlockWorld):
 
 @pytest.mark.parametrize("m", [1, 2, 5])
 @pytest.mark.parametrize("block", list(Block)[:-1], ids=lambda block: block.name.lower())
-async def test_a_block_takes_the_requests_that_it_should(store, block, m):
+async def test_number_of_requests_per_block(store, block, m):
     world = Subtasks(m)
     runs = BlockRuns(store, world)
     runner = await runs.runner(f"{block}/{m}")
@@ -53,7 +53,7 @@ async def test_a_block_takes_the_requests_that_it_should(store, block, m):
     assert runner.max_tokens(block) >= runner.tokens == runs.run.ledger.used("tokens")
 
 
-async def test_what_each_block_adds(store):
+async def test_steps_added_per_block(store):
     runs = BlockRuns(store, BlockWorld())
     runner = await runs.runner()
     added = {block: (await runner.run(block, ONE)).steps[1:] for block in Block}
@@ -66,21 +66,21 @@ async def test_what_each_block_adds(store):
     }
 
 
-async def test_a_refined_step_may_take_the_old_ones_place(store):
+async def test_refine_mode_replace(store):
     runs = BlockRuns(store, BlockWorld())
     runner = await runs.runner(refine_mode="replace")
     assert (await runner.run(Block.REFINE, ONE)).steps == ("refined 1.",)
     assert (await runner.run(Block.REFINE, Trajectory(QUESTION, ("one.", "two.")))).steps == ("one.", "refined 2.")
 
 
-async def test_where_nothing_was_written_there_is_nothing_to_refine(store):
+async def test_refine_without_steps_reasons(store):
     world = BlockWorld()
     runner = await BlockRuns(store, world).runner()
     assert (await runner.run(Block.REFINE, Trajectory(QUESTION))).steps == ("reasoned 1.",)
     assert kinds(world) == ["reason"]
 
 
-async def test_subtasks_are_solved_in_order_each_with_the_results_before(store):
+async def test_subtasks_see_previous_results(store):
     class Long(Subtasks):
         def solve(self, steps):
             return "x" * 30 + "the end."
@@ -98,14 +98,14 @@ async def test_subtasks_are_solved_in_order_each_with_the_results_before(store):
     ]
 
 
-async def test_more_subtasks_than_allowed_are_dropped(store):
+async def test_excess_subtasks_are_dropped(store):
     world = Subtasks(9)
     runner = await BlockRuns(store, world).runner(limits=BlockLimits(subtasks=3))
     await runner.run(Block.DECOMPOSE, ONE)
     assert kinds(world).count("solve") == 3
 
 
-async def test_what_cannot_be_read_has_a_fallback_and_is_counted(store):
+async def test_unparsed_completions_have_fallbacks_and_are_counted(store):
     class Mumbling(BlockWorld):
         def split(self, steps):
             return "1. "
@@ -133,7 +133,7 @@ async def test_what_cannot_be_read_has_a_fallback_and_is_counted(store):
     assert any(prompts.GENERIC_SUBTASK in text for kind, _, text in world.seen if kind == "solve")
 
 
-async def test_an_empty_reply_adds_no_step(store):
+async def test_empty_completion_adds_no_step(store):
     class Silent(BlockWorld):
         def reason(self, steps):
             return ""
@@ -142,7 +142,7 @@ async def test_an_empty_reply_adds_no_step(store):
     assert await runner.run(Block.REASON, ONE) == ONE
 
 
-async def test_scores_that_are_missing_are_counted(store):
+async def test_missing_scores_are_counted(store):
     class Half(BlockWorld):
         def assess(self, steps):
             return '{"A1":3, "A2":7, "C1":1}'
@@ -154,7 +154,7 @@ async def test_scores_that_are_missing_are_counted(store):
 
 
 @pytest.mark.parametrize("begins", [True, False])
-async def test_the_answer_has_the_beginning_that_it_was_given(store, begins):
+async def test_answer_includes_its_prefix(store, begins):
     world = BlockWorld()
     world.begins = begins
     runner = await BlockRuns(store, world).runner()
@@ -163,7 +163,7 @@ async def test_the_answer_has_the_beginning_that_it_was_given(store, begins):
     assert (await runner.run(Block.REASON, ONE)).steps == ("a first step.", "reasoned 2.")
 
 
-async def test_a_model_chooses_among_what_is_legal(store):
+async def test_model_chooses_among_legal_blocks(store):
     world = BlockWorld()
     world.choose = lambda steps: "4"
     runner = await BlockRuns(store, world).runner()
@@ -189,7 +189,7 @@ async def everything(runner, trajectory):
     await runner.choose_block(trajectory, legal_blocks(1, 5, "mask"))
 
 
-async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
+async def test_prompts_contain_only_question_steps_and_templates(store):
     seen = []
     for place, metadata in enumerate(({"gold": "the secret", "answer": "B"}, {"gold": "another"}, {})):
         world = BlockWorld()
@@ -212,7 +212,7 @@ async def test_what_reaches_the_model_is_question_steps_and_fixed_words(store):
             assert text[len(head) :] == behind
 
 
-async def test_prompts_of_one_trajectory_share_all_but_the_request(store):
+async def test_prompts_of_a_trajectory_share_a_prefix(store):
     world = BlockWorld()
     runner = await BlockRuns(store, world).runner(system="Be brief.")
     await everything(runner, ONE)
@@ -224,7 +224,7 @@ async def test_prompts_of_one_trajectory_share_all_but_the_request(store):
     assert world.seen[0][2].startswith(head)
 
 
-async def test_what_is_written_is_sampled_and_what_is_judged_is_not(store):
+async def test_steps_are_sampled_and_judgements_greedy(store):
     world = BlockWorld()
     runs = BlockRuns(store, world)
     runner = await runs.runner(temperature=0.8, sample_index=3)
@@ -239,7 +239,7 @@ async def test_what_is_written_is_sampled_and_what_is_judged_is_not(store):
     assert len(heat) == 12
 
 
-def test_requests_are_short():
+def test_token_limits_of_requests():
     fixed = [
         prompts.one_step(9),
         prompts.split(5),
@@ -257,7 +257,7 @@ def test_requests_are_short():
     assert all(re.search(r"[.?}]$|number alone\.$", text) for text in fixed)
 
 
-async def test_the_fixed_words_of_a_prompt_are_no_longer_than_money_is_kept_back_for(store):
+async def test_fixed_prompt_text_is_within_its_bound(store):
     world = BlockWorld()
     runner = await BlockRuns(store, world).runner()
     await everything(runner, ONE)
@@ -268,7 +268,7 @@ async def test_the_fixed_words_of_a_prompt_are_no_longer_than_money_is_kept_back
     assert len(prompts.assess(has_steps=True)) < _FIXED_BYTES
 
 
-def test_what_a_request_may_cost_includes_the_calls_of_a_conversation():
+def test_maximum_price_includes_tool_calls():
     priced = Capabilities(usd_per_prompt_token=1.0, usd_per_completion_token=0.0)
     runner = SimpleNamespace(client=SimpleNamespace(system="", model=SimpleNamespace(capabilities=priced)))
     call = ToolCall(name="look_up", arguments='{"word": "' + "x" * 100 + '"}')

@@ -9,7 +9,7 @@ from reason.core.errors import UserError
 from reason.reasoning.rlot.blocks import LETTERS, NAMES, Block, best_legal, effective_block, legal_blocks
 
 
-def test_the_numbers_letters_and_names_belong_together() -> None:
+def test_block_numbers_letters_and_names() -> None:
     assert [(int(b), LETTERS[b], NAMES[b]) for b in Block] == [
         (0, "R", "reason"),
         (1, "D", "decompose"),
@@ -29,17 +29,17 @@ def test_the_numbers_letters_and_names_belong_together() -> None:
         (6, (False, False, False, False, True)),
     ],
 )
-def test_what_may_run_under_mask(ran: int, expected: tuple[bool, ...]) -> None:
+def test_legal_blocks_with_mask(ran: int, expected: tuple[bool, ...]) -> None:
     assert legal_blocks(ran, 5, "mask") == expected
 
 
 @given(st.integers(0, 20), st.integers(1, 10))
-def test_everything_may_be_chosen_under_substitute(ran: int, most: int) -> None:
+def test_all_blocks_are_legal_with_substitute(ran: int, most: int) -> None:
     assert legal_blocks(ran, most, "substitute") == (True,) * 5
 
 
 @given(st.integers(0, 4), st.integers(0, 20), st.integers(1, 10))
-def test_what_is_substituted_is_legal_and_what_is_legal_is_not_substituted(action: int, ran: int, most: int) -> None:
+def test_substitution_yields_legal_blocks(action: int, ran: int, most: int) -> None:
     may = legal_blocks(ran, most, "mask")
     block = effective_block(action, ran, most)
     assert may[block]
@@ -54,7 +54,7 @@ def test_what_is_substituted_is_legal_and_what_is_legal_is_not_substituted(actio
 @given(
     st.lists(st.integers(-3, 3), min_size=5, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5).filter(any)
 )
-def test_the_best_legal_action_is_the_first_of_the_highest(values: list[int], may: list[bool]) -> None:
+def test_best_legal_action_breaks_ties_by_number(values: list[int], may: list[bool]) -> None:
     chosen = best_legal(values, may)
     highest = max(value for value, is_legal in zip(values, may, strict=True) if is_legal)
     assert chosen == next(i for i in range(5) if may[i] and values[i] == highest)
@@ -73,7 +73,7 @@ def test_the_best_legal_action_is_the_first_of_the_highest(values: list[int], ma
         (lambda: best_legal([1, 2, 3, 4, 5], [True]), "and 1"),
     ],
 )
-def test_what_cannot_be_is_refused(call: object, named: str) -> None:
+def test_invalid_arguments_raise(call: object, named: str) -> None:
     assert callable(call)
     with pytest.raises(UserError, match=named) as refused:
         call()

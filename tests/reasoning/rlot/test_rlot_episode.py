@@ -23,7 +23,7 @@ def kinds(runs):
 
 @pytest.mark.parametrize("m", [1, 2, 5])
 @pytest.mark.parametrize("with_assessment", [True, False])
-async def test_the_ledger_of_a_whole_episode(store, m, with_assessment):
+async def test_calls_of_an_episode(store, m, with_assessment):
     world = BlockWorld()
     world.split = lambda steps: [f"part {i}" for i in range(m)]
     runs = BlockRuns(store, world)
@@ -49,7 +49,7 @@ async def test_the_ledger_of_a_whole_episode(store, m, with_assessment):
     says_yes=st.none() | st.integers(1, 5),
     most=st.integers(1, 5),
 )
-async def test_whatever_is_chosen_an_episode_keeps_to_its_rules(tmp_path_factory, actions, mode, says_yes, most):
+async def test_episode_invariants_for_any_actions(tmp_path_factory, actions, mode, says_yes, most):
     store = await SqliteStore.open(tmp_path_factory.mktemp("rules") / "runs.sqlite3")
     world = BlockWorld()
     world.finished = lambda steps: "yes" if len(steps) == says_yes else "no"
@@ -86,7 +86,7 @@ async def test_whatever_is_chosen_an_episode_keeps_to_its_rules(tmp_path_factory
     await store.aclose()
 
 
-async def test_a_yes_ends_the_episode_in_that_transition(store):
+async def test_positive_finish_check_ends_episode(store):
     runs = BlockRuns(store, BlockWorld())
     runs.world.finished = lambda steps: "Yes." if len(steps) == 2 else "no"
     episode = await runs.episode()
@@ -102,7 +102,7 @@ async def test_a_yes_ends_the_episode_in_that_transition(store):
     assert episode.completion.text.endswith("is 7.")
 
 
-async def test_the_sixth_block_is_the_forced_answer(store):
+async def test_answer_is_forced_after_five_blocks(store):
     runs = BlockRuns(store, BlockWorld())
     episode = await runs.episode(mask_mode="substitute")
     await episode.begin()
@@ -119,7 +119,7 @@ async def test_the_sixth_block_is_the_forced_answer(store):
     assert masked.forced
 
 
-async def test_a_first_refine_is_masked_or_becomes_reason(store):
+async def test_first_refine_is_masked_or_substituted(store):
     runs = BlockRuns(store, BlockWorld())
     masked = await runs.episode("masked")
     assert masked.legal == (True, True, True, False, True)
@@ -133,7 +133,7 @@ async def test_a_first_refine_is_masked_or_becomes_reason(store):
     assert await other.act(Block.REFINE) is Block.REFINE
 
 
-async def test_the_state_follows_the_assessments(store):
+async def test_state_follows_assessments(store):
     runs = BlockRuns(store, BlockWorld())
     episode = await runs.episode()
     assert episode.state == (0,) * 7
@@ -146,7 +146,7 @@ async def test_the_state_follows_the_assessments(store):
 @pytest.mark.parametrize(
     ("calls", "ran", "steps"), [(1, 0, 0), (2, 1, 1), (3, 1, 1), (4, 1, 1), (5, 2, 2), (6, 2, 2), (7, 2, 2)]
 )
-async def test_an_error_leaves_the_episode_where_it_was_or_behind_the_block(store, calls, ran, steps):
+async def test_episode_after_an_error(store, calls, ran, steps):
     episode = await BlockRuns(store, BlockWorld()).episode(str(calls), budget=Budget(calls=calls))
     await episode.begin()
     with pytest.raises(BudgetExceeded):
@@ -158,12 +158,12 @@ async def test_an_error_leaves_the_episode_where_it_was_or_behind_the_block(stor
 
 
 @pytest.mark.parametrize("action", [-1, 5, 99])
-async def test_there_are_no_other_blocks(store, action):
+async def test_unknown_block_raises(store, action):
     episode = await BlockRuns(store, BlockWorld()).episode()
     with pytest.raises(UserError, match="no block"):
         await episode.act(action)
 
 
-async def test_impossible_limits_are_refused(store):
+async def test_invalid_limits_raise(store):
     with pytest.raises(UserError):
         await BlockRuns(store, BlockWorld()).episode(max_blocks=0)

@@ -50,7 +50,7 @@ def walk(learner: Learner, steps: int, state: mdp.State = mdp.BARE) -> tuple[lis
 # when it learns
 
 
-def test_nothing_is_learned_before_the_five_hundredth_transition_and_the_target_follows_every_fifty_updates() -> None:
+def test_learning_start_and_target_sync() -> None:
     learner = Learner(seed=1)
     begin = weights_of(learner.online)
     told, state = walk(learner, 499)
@@ -73,7 +73,7 @@ def test_nothing_is_learned_before_the_five_hundredth_transition_and_the_target_
     assert learner.epsilon == 0.9995**650
 
 
-def test_several_gradient_steps_are_as_many_updates_each_with_a_batch_of_its_own() -> None:
+def test_gradient_steps_use_separate_batches() -> None:
     fixed = {"eps_decay": 1.0, "lr_halved_every": 1000}
     once, thrice = (Learner(QUICK.model_copy(update=fixed | {"gradient_steps": n}), seed=4) for n in (1, 3))
     state = mdp.BARE
@@ -89,7 +89,7 @@ def test_several_gradient_steps_are_as_many_updates_each_with_a_batch_of_its_own
         assert weights_of(once.target) == weights_of(thrice.target)
 
 
-def test_epsilon_falls_with_each_state_and_the_rate_with_episodes() -> None:
+def test_epsilon_and_learning_rate_decay() -> None:
     learner = Learner()
     assert learner.epsilon == 1
     learner.act([BARE] * 3, [ANY] * 3)
@@ -108,7 +108,7 @@ def test_epsilon_falls_with_each_state_and_the_rate_with_episodes() -> None:
 # how it acts
 
 
-def test_random_actions_are_the_legal_ones_equally_often() -> None:
+def test_random_actions_are_uniform_over_legal() -> None:
     learner = Learner(LearningConfig(eps_decay=1), seed=2)
     legal = (True, False, True, False, True)
     actions = learner.act([BARE] * 6000, [legal] * 6000)
@@ -117,7 +117,7 @@ def test_random_actions_are_the_legal_ones_equally_often() -> None:
     assert np.abs(counts[[0, 2, 4]] / 2000 - 1).max() < 0.1  # 5 standard deviations
 
 
-def test_greedy_actions_are_the_best_legal_ones() -> None:
+def test_greedy_actions_are_best_legal() -> None:
     learner = Learner(LearningConfig(eps_start=0), seed=2)
     rng = np.random.default_rng(0)
     states = [tuple(row) for row in rng.integers(0, 4, (200, 7)).tolist()]
@@ -126,14 +126,14 @@ def test_greedy_actions_are_the_best_legal_ones() -> None:
     assert learner.act(states, legal) == [best_legal(row, may) for row, may in zip(q.tolist(), legal, strict=True)]
 
 
-def test_a_share_of_epsilon_is_random() -> None:
+def test_epsilon_is_the_share_of_random_actions() -> None:
     learner = Learner(LearningConfig(eps_start=0.25, eps_decay=1), seed=5)
     best = Learner(LearningConfig(eps_start=0), seed=5).act([BARE], [ANY])[0]
     actions = np.array(learner.act([BARE] * 8000, [ANY] * 8000))
     assert np.mean(actions == best) == pytest.approx(0.75 + 0.25 / 5, abs=0.02)
 
 
-def test_acting_on_several_states_is_acting_on_each_in_turn() -> None:
+def test_batched_acting_equals_sequential() -> None:
     together, apart = Learner(LearningConfig(eps_start=0.6), seed=8), Learner(LearningConfig(eps_start=0.6), seed=8)
     states = [tuple(row) for row in np.random.default_rng(1).integers(0, 4, (60, 7)).tolist()]
     assert together.act(states, [ANY] * 60) == [apart.act([state], [ANY])[0] for state in states]
@@ -150,13 +150,13 @@ def test_acting_on_several_states_is_acting_on_each_in_turn() -> None:
         (lambda: Learner().observe(Transition(BARE, 9, 0.0, False, BARE, ANY)), "no block 9"),
     ],
 )
-def test_what_cannot_be_is_refused(call: Any, named: str) -> None:
+def test_invalid_arguments_raise(call: Any, named: str) -> None:
     with pytest.raises(UserError, match=named) as refused:
         call()
     assert refused.value.hint
 
 
-def test_rewards_beyond_measure_are_told_as_divergence() -> None:
+def test_infinite_loss_raises_divergence() -> None:
     learner = Learner(LearningConfig(batch=1, learning_starts=1, capacity=1), seed=0)
     before = weights_of(learner.online)
     with pytest.raises(UserError, match="training diverged: the loss is inf") as refused:
@@ -170,7 +170,7 @@ def test_rewards_beyond_measure_are_told_as_divergence() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_it_learns_is_what_value_iteration_finds(seed: int) -> None:
+def test_learned_policy_equals_value_iteration(seed: int) -> None:
     learner = Learner(seed=seed)
     walk(learner, 3000)
     exact = mdp.values(learner.learning.gamma)
@@ -187,7 +187,7 @@ def test_what_it_learns_is_what_value_iteration_finds(seed: int) -> None:
 # that it repeats itself and goes on
 
 
-def test_the_same_seed_gives_the_same_weights_and_replay_and_another_one_others() -> None:
+def test_seed_determines_weights_and_replay() -> None:
     one, two, other = Learner(QUICK, seed=4), Learner(QUICK, seed=4), Learner(QUICK, seed=5)
     assert walk(one, 150) == walk(two, 150)
     assert content(one.state_dict()) == content(two.state_dict())
@@ -197,7 +197,7 @@ def test_the_same_seed_gives_the_same_weights_and_replay_and_another_one_others(
 
 
 @pytest.mark.parametrize("steps", [0, 25, 40, 103])
-def test_interrupted_training_is_uninterrupted_training(steps: int) -> None:
+def test_resumed_training_equals_uninterrupted(steps: int) -> None:
     whole = Learner(QUICK, seed=6)
     _, state = walk(whole, steps)
     stored = whole.state_dict()
@@ -217,7 +217,7 @@ def test_interrupted_training_is_uninterrupted_training(steps: int) -> None:
     assert content(stored) != content(whole.state_dict())  # a state is a copy
 
 
-def test_a_state_that_does_not_belong_is_refused_and_changes_nothing() -> None:
+def test_invalid_state_raises_and_changes_nothing() -> None:
     learner = Learner(QUICK, seed=6)
     walk(learner, 60)
     good = learner.state_dict()
@@ -249,6 +249,6 @@ def test_a_state_that_does_not_belong_is_refused_and_changes_nothing() -> None:
     assert content(fresh.state_dict()) == content(good)
 
 
-def test_a_state_has_every_weight_twice_and_every_moment_twice() -> None:
+def test_state_contains_weights_and_moments() -> None:
     names = set(Learner(QUICK).state_dict())
     assert {f"{part}.{name}" for part in ("online", "target", "adam.first", "adam.second") for name in NAMES} <= names

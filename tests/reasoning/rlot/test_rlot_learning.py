@@ -77,7 +77,7 @@ def one(reward: float, *, done: bool, legal: tuple[bool, ...] = ANY) -> Transiti
 # schedules
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_defaults_match_the_paper() -> None:
     assert LearningConfig().model_dump() == {
         "gamma": 0.9,
         "lr": 0.01,
@@ -101,7 +101,7 @@ def test_epsilon_is_half_after_1386_steps() -> None:
 
 
 @given(st.integers(0, 3000), st.floats(0, 0.5))
-def test_epsilon_is_what_step_by_step_decay_gives(steps: int, least: float) -> None:
+def test_epsilon_equals_stepwise_decay(steps: int, least: float) -> None:
     learning = LearningConfig(eps_min=least)
     eps = 1.0
     for _ in range(steps):
@@ -109,7 +109,7 @@ def test_epsilon_is_what_step_by_step_decay_gives(steps: int, least: float) -> N
     assert learning.epsilon(steps) == pytest.approx(eps, rel=1e-9)
 
 
-def test_the_learning_rate_is_halved_every_thousand_episodes() -> None:
+def test_learning_rate_halves_every_thousand_episodes() -> None:
     rates = [LearningConfig().learning_rate(episode) for episode in (0, 999, 1000, 1999, 2000, 3000)]
     assert rates == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.00125]
     assert LearningConfig(lr=0.1, lr_halved_every=2).learning_rate(5) == 0.025
@@ -128,7 +128,7 @@ def test_the_learning_rate_is_halved_every_thousand_episodes() -> None:
         {"epsilon": 1},
     ],
 )
-def test_learning_refuses_what_cannot_be(wrong: dict[str, float]) -> None:
+def test_invalid_hyperparameters_raise(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         LearningConfig.model_validate(wrong)
 
@@ -153,7 +153,7 @@ def told(count: int) -> list[Transition]:
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
-def test_the_replay_keeps_the_newest(count: int, capacity: int) -> None:
+def test_replay_keeps_newest_transitions(count: int, capacity: int) -> None:
     replay, newest = ReplayBuffer(capacity), deque[Transition](maxlen=capacity)
     for transition in told(count):
         replay.add(transition)
@@ -179,7 +179,7 @@ def rows(batch: TransitionBatch) -> list[Transition]:
     ]
 
 
-def test_a_batch_is_different_transitions_all_equally_likely() -> None:
+def test_batch_is_sampled_uniformly_without_replacement() -> None:
     replay, rng = ReplayBuffer(10), np.random.default_rng(4)
     for i in range(10):
         replay.add(Transition(BARE, 0, float(i), False, BARE, ANY))
@@ -191,7 +191,7 @@ def test_a_batch_is_different_transitions_all_equally_likely() -> None:
     assert np.abs(seen / 1200 - 1).max() < 0.1  # 4 standard deviations
 
 
-def test_a_batch_does_not_change_with_the_replay() -> None:
+def test_batch_is_a_copy() -> None:
     replay = ReplayBuffer(1)
     replay.add(Transition(BARE, 1, 0.5, False, BARE, ANY))
     batch = replay.sample(np.random.default_rng(0), 1)
@@ -212,7 +212,7 @@ def test_a_batch_does_not_change_with_the_replay() -> None:
         (Transition(BARE, 0, 0.0, False, BARE, (True,) * 4), "got 4"),
     ],
 )
-def test_the_replay_refuses_what_cannot_be(wrong: Transition, named: str) -> None:
+def test_replay_rejects_invalid_transitions(wrong: Transition, named: str) -> None:
     replay = ReplayBuffer(3)
     with pytest.raises(UserError, match=named) as refused:
         replay.add(wrong)
@@ -220,14 +220,14 @@ def test_the_replay_refuses_what_cannot_be(wrong: Transition, named: str) -> Non
     assert len(replay) == 0
 
 
-def test_where_an_episode_ended_nothing_need_be_legal() -> None:
+def test_ended_episode_needs_no_legal_block() -> None:
     replay = ReplayBuffer(1)
     replay.add(Transition(BARE, 4, 1.0, True, BARE, (False,) * 5))
     batch = replay.sample(np.random.default_rng(0), 1)
     assert double_dqn_targets(batch, drawn(0), drawn(1), 0.9).tolist() == [1.0]
 
 
-def test_batches_that_are_too_large_are_refused() -> None:
+def test_too_large_batch_raises() -> None:
     replay = ReplayBuffer(3)
     replay.add(Transition(BARE, 0, 0.0, False, BARE, ANY))
     for size in (0, 2):
@@ -237,7 +237,7 @@ def test_batches_that_are_too_large_are_refused() -> None:
         ReplayBuffer(0)
 
 
-def test_the_replays_state_is_complete_and_looked_at() -> None:
+def test_replay_state_is_complete_and_validated() -> None:
     replay = ReplayBuffer(4)
     for i in range(6):
         replay.add(Transition(BARE, i % 5, i / 8, i % 2 == 0, (1,) * 7, ANY))
@@ -263,7 +263,7 @@ def test_the_replays_state_is_complete_and_looked_at() -> None:
 # targets
 
 
-def test_double_dqn_takes_the_online_networks_choice_at_the_target_networks_word() -> None:
+def test_double_dqn_target() -> None:
     online, target = answering(1, 3, 2, 0, 0), answering(5, 1, 4, 0, 0)
     assert double_dqn_targets(one(0.7, done=False), online, target, 0.9) == pytest.approx([1.6], abs=1e-12)
     # plain DQN, where the target network chooses too
@@ -271,7 +271,7 @@ def test_double_dqn_takes_the_online_networks_choice_at_the_target_networks_word
     assert double_dqn_targets(one(0.7, done=True), online, target, 0.9).tolist() == [0.7]
 
 
-def test_a_block_that_may_not_run_is_not_in_the_target() -> None:
+def test_illegal_block_is_not_in_the_target() -> None:
     online, target = answering(1, 3, 2, 0, 0), answering(5, 1, 4, 0, 0)
     legal = (True, False, True, True, True)
     assert double_dqn_targets(one(0.7, done=False, legal=legal), online, target, 0.9) == pytest.approx([0.7 + 0.9 * 4])
@@ -281,7 +281,7 @@ def test_a_block_that_may_not_run_is_not_in_the_target() -> None:
 
 @settings(max_examples=30)
 @given(st.integers(1, 8), st.integers(0, 99), st.floats(0, 1))
-def test_targets_are_those_of_the_definition(count: int, seed: int, gamma: float) -> None:
+def test_targets_match_definition(count: int, seed: int, gamma: float) -> None:
     replay = ReplayBuffer(count)
     for transition in told(count):
         replay.add(transition)
@@ -299,7 +299,7 @@ def test_targets_are_those_of_the_definition(count: int, seed: int, gamma: float
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_gradient_is_autograds(seed: int) -> None:
+def test_gradient_equals_autograd(seed: int) -> None:
     network, batch = drawn(seed), recorded(seed)
     targets = np.random.default_rng(seed).normal(size=64)
     loss, gradients = loss_and_gradients(network, batch.states, batch.actions, targets)
@@ -316,7 +316,7 @@ def test_the_gradient_is_autograds(seed: int) -> None:
         assert np.abs(gradients[name]).max() > 0
 
 
-def test_adam_is_torchs() -> None:
+def test_adam_equals_torch() -> None:
     rng = np.random.default_rng(0)
     weights = {name: np.array(array) for name, array in drawn(0).weights.items()}
     theirs = {name: torch.tensor(array, requires_grad=True) for name, array in weights.items()}
@@ -335,7 +335,7 @@ def test_adam_is_torchs() -> None:
         assert max(np.abs(weights[n] - theirs[n].detach().numpy()).max() for n in weights) < 1e-10
 
 
-def test_a_weight_without_gradient_stays() -> None:
+def test_weight_without_gradient_is_unchanged() -> None:
     weights = drawn(0).weights
     updated = Adam().step(weights, {name: np.zeros(shape) for name, shape in SHAPES.items()}, 0.01)
     assert all((updated[name] == weights[name]).all() for name in NAMES)
@@ -344,7 +344,7 @@ def test_a_weight_without_gradient_stays() -> None:
 # the learner on recorded batches, against a learner in torch
 
 
-def test_loss_and_weights_are_those_of_torch_update_by_update() -> None:
+def test_updates_equal_torch() -> None:
     ours = Learner(LearningConfig(sync_every=7, lr_halved_every=1), seed=3)
     theirs = TorchLearner(ours.online.weights, gamma=0.9, lr=0.01, sync_every=7)
     for update in range(1, 41):

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from reason.core.errors import DataError, StoreError, UserError
+from reason.core.files import question_digest
 from reason.reasoning.rlot import navigator as navigator_file
 from reason.reasoning.rlot import navigator as navigator_module
 from reason.reasoning.rlot.navigator import (
@@ -27,7 +28,6 @@ from reason.reasoning.rlot.navigator import (
     Navigator,
     NavigatorCard,
     load_navigator,
-    question_digest,
     save_navigator,
 )
 from support.torch_navigator import TorchDueling
@@ -84,7 +84,7 @@ def rewritten(file: Path, **changes: object) -> None:
     file.write_bytes(safetensors.numpy.save(arrays, metadata={"reason.navigator": json.dumps(entry)}))
 
 
-def test_it_chooses_the_best_legal_block() -> None:
+def test_navigator_chooses_best_legal_block() -> None:
     navigator = Navigator(answering(1, 3, 2, 3, 0))
     assert navigator.q(BARE) == pytest.approx((1, 3, 2, 3, 0), abs=1e-6)
     assert navigator.choose(BARE, ANY) == 1  # of two equal ones the first
@@ -93,7 +93,7 @@ def test_it_chooses_the_best_legal_block() -> None:
     assert navigator.choose(BARE, (False, False, False, False, True)) == 4
 
 
-def test_it_refuses_what_is_no_state_and_nothing_legal() -> None:
+def test_invalid_state_or_no_legal_block_raises() -> None:
     navigator = Navigator(network())
     with pytest.raises(UserError, match="other than 0, 1, 2 or 3"):
         navigator.choose((0, 0, 0, 0, 0, 0, 4), ANY)
@@ -101,7 +101,7 @@ def test_it_refuses_what_is_no_state_and_nothing_legal() -> None:
         navigator.choose(BARE, (False,) * 5)
 
 
-def test_it_says_the_same_after_it_was_stored(file: Path) -> None:
+def test_values_are_equal_after_round_trip(file: Path) -> None:
     before, after = Navigator(network(), CARD), load_navigator(file)
     assert after.card == CARD
     assert after.digest == before.digest
@@ -110,7 +110,7 @@ def test_it_says_the_same_after_it_was_stored(file: Path) -> None:
     assert after.q(BARE) == pytest.approx(tuple(network().q([BARE])[0]), abs=1e-6)
 
 
-def test_the_file_is_safetensors_in_single_precision_with_the_authors_names(file: Path) -> None:
+def test_file_format(file: Path) -> None:
     arrays = safetensors.numpy.load_file(file)
     assert {name: (array.dtype.name, array.shape) for name, array in arrays.items()} == {
         name: ("float32", shape) for name, shape in SHAPES.items()
@@ -121,13 +121,13 @@ def test_the_file_is_safetensors_in_single_precision_with_the_authors_names(file
     assert load_navigator(str(file)).q((3, 2, 1, 0, 3, 2, 1)) == pytest.approx(tuple(expected), abs=1e-6)
 
 
-def test_the_same_navigator_gives_the_same_bytes(file: Path, tmp_path: Path) -> None:
+def test_equal_navigators_give_equal_bytes(file: Path, tmp_path: Path) -> None:
     again = tmp_path / "below" / "again.safetensors"
     save_navigator(load_navigator(file), again)
     assert again.read_bytes() == file.read_bytes()
 
 
-def test_the_digest_is_of_the_weights_alone() -> None:
+def test_digest_depends_only_on_weights() -> None:
     assert Navigator(network(), CARD).digest == Navigator(network()).digest
     assert Navigator(network(1)).digest != Navigator(network()).digest
     assert len(Navigator(network()).digest) == 16
@@ -136,7 +136,7 @@ def test_the_digest_is_of_the_weights_alone() -> None:
     assert Navigator(DuelingNetwork(almost)).digest != Navigator(network()).digest
 
 
-def test_it_knows_what_it_was_trained_on() -> None:
+def test_navigator_knows_its_training_questions() -> None:
     navigator = Navigator(network(), CARD)
     assert navigator.knows("What is 1 + 1?")
     assert navigator.knows("  what IS\n1 +\t1? ")
@@ -145,7 +145,7 @@ def test_it_knows_what_it_was_trained_on() -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Zs", "Cc", "Zl", "Zp"]), min_size=1), min_size=1), st.data())
-def test_a_questions_digest_sees_neither_case_nor_blanks(words: list[str], data: st.DataObject) -> None:
+def test_question_digest_ignores_case_and_whitespace(words: list[str], data: st.DataObject) -> None:
     blanks = st.text(" \t\n\u00a0", min_size=1)
     spaced = "".join(data.draw(blanks) + word for word in words) + data.draw(blanks)
     digest = question_digest(" ".join(words))
@@ -155,12 +155,12 @@ def test_a_questions_digest_sees_neither_case_nor_blanks(words: list[str], data:
     assert question_digest("x " + " ".join(words)) != digest
 
 
-def test_digests_are_what_they_were() -> None:
+def test_digests_are_stable() -> None:
     # stored navigators depend on it
     assert question_digest("What is  1 + 1?\n") == "99f829c3d56f0593"
 
 
-def test_a_torch_file_without_a_card_is_read(tmp_path: Path) -> None:
+def test_torch_file_without_card_loads(tmp_path: Path) -> None:
     torch.manual_seed(3)
     theirs = TorchDueling()
     for dtype, within in ((torch.float64, 1e-6), (torch.float32, 1e-6), (torch.float16, 1e-2)):
@@ -174,7 +174,7 @@ def test_a_torch_file_without_a_card_is_read(tmp_path: Path) -> None:
         assert ours.q(BARE) == pytest.approx(tuple(expected), abs=within)
 
 
-def test_the_default_is_the_file_in_the_package(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_default_navigator_is_bundled(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     asked: list[object] = []
 
     def files(package: object) -> Path:
@@ -194,7 +194,7 @@ def test_the_default_is_the_file_in_the_package(monkeypatch: pytest.MonkeyPatch,
         load_navigator(Path("default"))  # a path is a path
 
 
-def test_a_navigator_comes_along_with_what_it_was_trained_for() -> None:
+def test_bundled_navigator_has_a_card() -> None:
     shipped = load_navigator("default")
     card = shipped.card
     assert sum(array.size for array in shipped.network.weights.values()) == 2566
@@ -218,13 +218,13 @@ def refused(path: Path) -> DataError:
     return error.value
 
 
-def test_a_file_that_is_not_there_or_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_missing_or_unreadable_file_raises(tmp_path: Path) -> None:
     assert "there is no navigator" in refused(tmp_path / "absent.safetensors").message
     assert "cannot read" in refused(tmp_path).message
     assert "cannot read" in refused(Path(f"{tmp_path}/a\0b")).message
 
 
-def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
+def test_truncated_file_raises(file: Path) -> None:
     whole = file.read_bytes()
     for length in [*range(0, len(whole), 211), len(whole) - 1]:
         file.write_bytes(whole[:length])
@@ -233,7 +233,7 @@ def test_a_file_that_was_cut_short_is_refused(file: Path) -> None:
     assert "damaged" in refused(file).message
 
 
-def test_a_single_wrong_bit_in_weights_or_card_is_seen(file: Path) -> None:
+def test_single_bit_error_is_detected(file: Path) -> None:
     whole = bytearray(file.read_bytes())
     begin = whole.index(b'{\\"format')
     end = whole.index(b'"}', begin)
@@ -261,13 +261,13 @@ def test_a_single_wrong_bit_in_weights_or_card_is_seen(file: Path) -> None:
     ],
     ids=["empty", "json", "zip", "pickle", "zeros", "ones", "a list"],
 )
-def test_what_is_no_safetensors_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_other_file_format_raises(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(content)
     refused(path)
 
 
-def test_other_models_are_refused(tmp_path: Path) -> None:
+def test_other_model_raises(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     good = {name: np.array(array, dtype=np.float32) for name, array in network().weights.items()}
     for arrays, named in (
@@ -288,7 +288,7 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     refused(path)
 
 
-def test_a_file_as_large_as_a_language_model_is_not_even_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_too_large_file_is_not_read(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     monkeypatch.setattr(navigator_module, "MAX_FILE_BYTES", file.stat().st_size - 1)
     assert "too large" in refused(file).message
     monkeypatch.setattr(navigator_module, "MAX_FILE_BYTES", file.stat().st_size)
@@ -305,7 +305,7 @@ def test_a_file_as_large_as_a_language_model_is_not_even_read(monkeypatch: pytes
         ({"card": {**CARD.model_dump(mode="json"), "episodes": 3001}}, "checksum"),
     ],
 )
-def test_a_card_that_does_not_belong_is_refused(file: Path, changes: dict[str, object], message: str) -> None:
+def test_mismatched_card_raises(file: Path, changes: dict[str, object], message: str) -> None:
     rewritten(file, **changes)
     with pytest.raises(DataError, match=message):
         load_navigator(file)
@@ -321,19 +321,19 @@ def test_a_card_that_does_not_belong_is_refused(file: Path, changes: dict[str, o
         ([], "card"),
     ],
 )
-def test_an_impossible_card_is_refused_though_its_sum_is_right(file: Path, card: object, where: str) -> None:
+def test_invalid_card_with_valid_checksum_raises(file: Path, card: object, where: str) -> None:
     weights = b"".join(safetensors.numpy.load_file(file)[name].tobytes() for name in SHAPES)
     rewritten(file, card=card, sha256=navigator_file._checksum(weights, card))
     assert f"is damaged: {where}: " in refused(file).message
 
 
-def test_cards_refuse_what_cannot_be() -> None:
+def test_invalid_card_values_raise() -> None:
     for wrong in ({"gamma": 1.5}, {"gamma": math.nan}, {"max_blocks": 0}, {"mask_mode": "none"}, {"format": 2}):
         with pytest.raises(ValidationError):
             NavigatorCard.model_validate(wrong)
 
 
-def test_a_failed_write_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+def test_failed_write_keeps_existing_file(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     before = file.read_bytes()
 
     def full(*_: object) -> None:
@@ -351,7 +351,7 @@ def test_a_failed_write_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch, f
         save_navigator(Navigator(network(9)), file / "below.safetensors")
 
 
-def test_choosing_and_learning_need_no_torch(tmp_path: Path) -> None:
+def test_navigator_and_learner_do_not_import_torch(tmp_path: Path) -> None:
     script = """
 import sys
 import numpy as np

@@ -28,7 +28,7 @@ def drawn(seed: int) -> DuelingNetwork:
     return DuelingNetwork.random(np.random.default_rng(seed))
 
 
-def test_it_has_the_papers_number_of_weights() -> None:
+def test_number_of_weights() -> None:
     sizes = {name: array.size for name, array in drawn(0).weights.items()}
     assert sizes == {
         "Linear1.weight": 224,
@@ -47,7 +47,7 @@ def test_it_has_the_papers_number_of_weights() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_mean_of_q_is_the_value_in_every_state(seed: int) -> None:
+def test_mean_of_q_is_value(seed: int) -> None:
     network = drawn(seed)
     q, value, advantage = network.q(EVERY_STATE), network.value(EVERY_STATE), network.advantage(EVERY_STATE)
     assert q.shape == advantage.shape == (16_384, 5)
@@ -59,7 +59,7 @@ def test_the_mean_of_q_is_the_value_in_every_state(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_torch_says_the_same_of_every_state(seed: int) -> None:
+def test_values_equal_torch_for_every_state(seed: int) -> None:
     network = drawn(seed)
     theirs = TorchDueling().take(network.weights)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_torch_says_the_same_of_every_state(seed: int) -> None:
     assert np.abs(network.q(EVERY_STATE) - expected).max() < 1e-6
 
 
-def test_weights_drawn_by_torch_give_the_same_too() -> None:
+def test_torch_initialised_weights_give_equal_values() -> None:
     torch.manual_seed(5)
     theirs = TorchDueling()
     ours = DuelingNetwork(theirs.told())
@@ -75,7 +75,7 @@ def test_weights_drawn_by_torch_give_the_same_too() -> None:
         assert np.abs(ours.q(EVERY_STATE) - theirs(torch.tensor(EVERY_STATE)).numpy()).max() < 1e-6
 
 
-def test_the_names_are_torchs_in_its_orientation() -> None:
+def test_weight_names_and_orientation() -> None:
     assert {name: tuple(tensor.shape) for name, tensor in TorchDueling().state_dict().items()} == dict(SHAPES)
     assert list(TorchDueling().state_dict()) == list(NAMES)
 
@@ -89,18 +89,18 @@ def test_scores_are_normalised() -> None:
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(*[st.integers(0, 3)] * 7), min_size=1, max_size=6), st.integers(0, 2**32))
-def test_a_state_is_worth_the_same_alone_and_among_others(states: list[tuple[int, ...]], seed: int) -> None:
+def test_value_is_independent_of_batch(states: list[tuple[int, ...]], seed: int) -> None:
     network = drawn(seed)
     alone = np.concatenate([network.q([state]) for state in states])
     assert np.abs(network.q(states) - alone).max() < 1e-12
 
 
-def test_no_states_are_worth_nothing() -> None:
+def test_empty_batch() -> None:
     assert drawn(0).q(np.zeros((0, 7))).shape == (0, 5)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_first_weights_are_uniform_as_torchs(seed: int) -> None:
+def test_initial_weights_are_uniform(seed: int) -> None:
     for name, array in drawn(seed).weights.items():
         bound = 1 / math.sqrt(7 if name.startswith("Linear1.") else 32)
         assert np.abs(array).max() <= bound
@@ -109,7 +109,7 @@ def test_the_first_weights_are_uniform_as_torchs(seed: int) -> None:
             assert np.abs(array).max() > 0.98 * bound
 
 
-def test_the_weights_are_its_own_and_cannot_be_changed() -> None:
+def test_weights_are_copied_and_read_only() -> None:
     given_weights = {name: np.array(array) for name, array in drawn(0).weights.items()}
     network = DuelingNetwork(given_weights)
     before = network.q(EVERY_STATE[:50])
@@ -119,7 +119,7 @@ def test_the_weights_are_its_own_and_cannot_be_changed() -> None:
     assert (network.q(EVERY_STATE[:50]) == before).all()
 
 
-def test_rounding_is_to_single_precision_and_final() -> None:
+def test_rounding_is_idempotent_single_precision() -> None:
     network = drawn(1)
     rounded = network.rounded()
     for name, array in network.weights.items():
@@ -135,7 +135,7 @@ def test_rounding_is_to_single_precision_and_final() -> None:
     "states",
     [[0] * 6, [[0] * 8], np.zeros((2, 2, 7)), [], [[0, 0, 0, 4, 0, 0, 0]], [[-1] + [0] * 6], [0.5] * 7, [math.nan] * 7],
 )
-def test_what_is_no_state_is_refused(states: object) -> None:
+def test_invalid_states_raise(states: object) -> None:
     with pytest.raises(UserError) as refused:
         drawn(0).q(states)
     assert refused.value.hint
@@ -153,7 +153,7 @@ def test_what_is_no_state_is_refused(states: object) -> None:
         ({"Linear3_val.bias": np.array(["1"])}, r"Linear3_val\.bias"),
     ],
 )
-def test_other_weights_are_refused(change: dict[str, np.ndarray | None], named: str) -> None:
+def test_invalid_weights_raise(change: dict[str, np.ndarray | None], named: str) -> None:
     weights = {n: a for n, a in {**drawn(0).weights, **change}.items() if a is not None}
     with pytest.raises(UserError, match=named):
         DuelingNetwork(weights)

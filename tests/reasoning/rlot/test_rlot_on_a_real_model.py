@@ -45,7 +45,7 @@ async def ask(settings, *, reward=None, budget=None, **parameters):
     return answer
 
 
-async def test_every_block_runs_and_the_engine_reuses_the_trajectory(settings):
+async def test_blocks_run_and_reuse_the_prefix_cache(settings):
     answer = await ask(settings, policy="fixed", sequence=["R", "D", "Db", "Rf", "Ga"])
     assert answer.text.startswith("Step 1: ")
     assert "Therefore, the answer is" in answer.text
@@ -54,7 +54,7 @@ async def test_every_block_runs_and_the_engine_reuses_the_trajectory(settings):
     assert answer.usage.cached_tokens > answer.usage.prompt_tokens / 2
 
 
-async def test_a_navigator_and_votes(settings, tmp_path):
+async def test_navigator_with_votes(settings, tmp_path):
     file = stored(tmp_path / "n.safetensors", [1, 0, 0, 0, 2])
     answer = await ask(settings, navigator=file, n_votes=2)
     assert answer.usage.model_calls == 2 * 2  # the bare problem's assessment, and the answer at once
@@ -63,7 +63,7 @@ async def test_a_navigator_and_votes(settings, tmp_path):
     assert further.usage.model_calls == 1 + 3 + 1
 
 
-async def test_the_reward_model_and_the_model_itself_choose(settings):
+async def test_reward_and_model_policies(settings):
     chosen = await ask(settings, policy="llm", max_blocks=1)
     assert chosen.stopped == "done"
     best = await ask(settings, policy="prm-greedy", reward=JUDGE, max_blocks=1)
@@ -71,7 +71,7 @@ async def test_the_reward_model_and_the_model_itself_choose(settings):
     assert best.text.startswith("Step 1: ")
 
 
-async def test_a_budget_is_kept(settings):
+async def test_budget_is_kept(settings):
     answer = await ask(settings, policy="fixed", sequence=["R", "R", "R"], budget={"tokens": 60})
     assert answer.usage.completion_tokens <= 60
     assert answer.stopped == "budget"

@@ -30,13 +30,13 @@ from reason.reasoning.rlot.block_runner import MAX_ITEM_CHARS, read_list, read_n
         ("42", None),
     ],
 )
-def test_only_the_first_word_says_yes_or_no(reply, said):
+def test_first_word_decides_yes_or_no(reply, said):
     assert read_yes_no(reply) is said
 
 
 @given(st.text(max_size=40))
 @example("0\x85*")
-def test_whatever_a_reply_is_it_can_be_read(text):
+def test_parsing_never_raises(text):
     assert read_yes_no(text) in (True, False, None)
     items = read_list(text, 3)
     assert len(items) <= 3
@@ -67,11 +67,11 @@ def test_whatever_a_reply_is_it_can_be_read(text):
         "<think>1. no</think>1. Count them.\n2. Subtract two.",
     ],
 )
-def test_lists_are_read_in_any_form(reply):
+def test_lists_are_parsed_in_any_form(reply):
     assert read_list(reply, 5) == ["Count them.", "Subtract two."]
 
 
-def test_bullets_below_numbers_belong_to_the_item_and_what_is_beyond_is_dropped():
+def test_nested_bullets_and_excess_items():
     assert read_list("1. Count\n   - the red\n2. Add\n3. Stop", 2) == ["Count - the red", "Add"]
     assert read_list("We count them, then subtract two.", 5) == []
     assert read_list("It costs 1.5 euros and 2.5 more.\n3.5 in all", 5) == []
@@ -100,7 +100,7 @@ def test_bullets_below_numbers_belong_to_the_item_and_what_is_beyond_is_dropped(
         ("none", None),
     ],
 )
-def test_the_number_of_a_choice(reply, number):
+def test_number_of_a_choice(reply, number):
     assert read_number(reply, 3) == number
 
 
@@ -121,5 +121,5 @@ def test_the_number_of_a_choice(reply, number):
         ("3 + 4 = 7.", "stop", "3 + 4 = 7."),
     ],
 )
-def test_a_step_has_no_label_and_ends_with_a_sentence(text, reason, step):
+def test_step_has_no_label_and_complete_sentences(text, reason, step):
     assert read_step(Completion(text=text, finish_reason=reason)) == step

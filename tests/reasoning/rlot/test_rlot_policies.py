@@ -25,7 +25,7 @@ def kinds(runs):
     return [kind for kind, _, _ in runs.world.seen]
 
 
-async def test_the_navigator_takes_the_block_that_it_values_most(store, tmp_path):
+async def test_navigator_policy_takes_highest_value(store, tmp_path):
     runs = BlockRuns(store, BlockWorld())
     file = stored(tmp_path / "n.safetensors", [1, 0, 0, 0, -1], ends_at=2)
     made = await runs.solve(navigator=file)
@@ -49,7 +49,7 @@ async def test_the_navigator_takes_the_block_that_it_values_most(store, tmp_path
 
 
 @pytest.mark.parametrize(("mode", "chain"), [("mask", "D Rf Rf Ga"), ("substitute", "R Rf Rf Ga")])
-async def test_a_masked_block_gives_way_to_the_best_legal_one(store, tmp_path, mode, chain):
+async def test_masked_block_is_replaced_by_best_legal(store, tmp_path, mode, chain):
     runs = BlockRuns(store, BlockWorld())
     file = stored(tmp_path / "n.safetensors", [0, 2, 1, 3, -1])
     made = await runs.solve(navigator=file, mask_mode=mode, max_blocks=3)
@@ -58,7 +58,7 @@ async def test_a_masked_block_gives_way_to_the_best_legal_one(store, tmp_path, m
     assert made.notes["ended"] == "limit"
 
 
-async def test_where_the_model_says_it_is_finished_the_navigator_is_not_asked(store, tmp_path):
+async def test_positive_finish_check_skips_the_policy(store, tmp_path):
     runs = BlockRuns(store, BlockWorld())
     runs.world.finished = lambda steps: "yes"
     made = await runs.solve(navigator=stored(tmp_path / "n.safetensors", [1, 0, 0, 0, 0]))
@@ -76,7 +76,7 @@ async def test_where_the_model_says_it_is_finished_the_navigator_is_not_asked(st
         (("Db", "Ga", "R"), "Db Ga", "plans compare follow finished answer"),
     ],
 )
-async def test_a_fixed_sequence_is_followed_and_nothing_is_assessed(store, sequence, chain, asked):
+async def test_fixed_sequence_needs_no_assessment(store, sequence, chain, asked):
     runs = BlockRuns(store, BlockWorld())
     made = await runs.solve(policy="fixed", sequence=sequence)
     assert made.notes["chain"] == chain.split()
@@ -86,13 +86,13 @@ async def test_a_fixed_sequence_is_followed_and_nothing_is_assessed(store, seque
     assert made.best.answer == "7"
 
 
-async def test_a_longer_sequence_ends_at_the_limit(store):
+async def test_sequence_is_limited_by_max_blocks(store):
     made = await BlockRuns(store, BlockWorld()).solve(policy="fixed", sequence=("R",) * 9, max_blocks=2)
     assert made.notes["chain"] == ["R", "R", "Ga"]
     assert made.notes["forced"]
 
 
-def test_a_sequence_that_cannot_run_is_refused():
+def test_invalid_sequence_raises():
     with pytest.raises(ValueError, match="none to refine yet"):
         RLoT.Config(policy="fixed", sequence=("Rf", "Ga"))
     assert RLoT.Config(policy="fixed", sequence=("Rf", "Ga"), mask_mode="substitute").sequence == ("Rf", "Ga")
@@ -102,7 +102,7 @@ def test_a_sequence_that_cannot_run_is_refused():
         RLoT.Config(policy="fixed", sequence=())
 
 
-async def test_the_model_may_choose(store):
+async def test_model_policy(store):
     runs = BlockRuns(store, BlockWorld())
     runs.world.choose = lambda steps: ("2", "4", "hm", "5")[len(steps)]
     made = await runs.solve(policy="llm")
@@ -112,14 +112,14 @@ async def test_the_model_may_choose(store):
     assert "assess" not in kinds(runs)
 
 
-async def test_a_model_that_never_ends_is_made_to_answer_without_being_asked(store):
+async def test_answer_is_forced_at_max_blocks(store):
     runs = BlockRuns(store, BlockWorld())
     made = await runs.solve(policy="llm", max_blocks=2)
     assert made.notes["chain"] == ["R", "R", "Ga"]
     assert kinds(runs).count("choose") == 2
 
 
-async def test_the_reward_model_chooses_among_all_blocks(store):
+async def test_reward_policy_tries_all_blocks(store):
     runs = BlockRuns(store, BlockWorld())
     runs.world.finished = lambda steps: "yes" if "refined" in steps[-1] else "no"
     worth = {"summed": 0.9, "reasoned": 0.5, "guess": 0.4, "refined": 0.95}
@@ -135,7 +135,7 @@ async def test_the_reward_model_chooses_among_all_blocks(store):
     assert [len(steps) for _, tried, _ in reward.asked for steps in tried] == [1, 1, 1, 2, 2, 2, 2]
 
 
-async def test_equal_rewards_go_to_the_lowest_block_and_unscored_ones_lose(store):
+async def test_reward_ties_and_unscored_blocks(store):
     runs = BlockRuns(store, BlockWorld())
     same = await runs.solve("a", policy="prm-greedy", max_blocks=1, reward=ScriptedReward(lambda step: 0.5))
     assert same.notes["chain"] == ["R", "Ga"]
@@ -145,14 +145,14 @@ async def test_equal_rewards_go_to_the_lowest_block_and_unscored_ones_lose(store
     assert runs.notes("blocks.scored")[0]["rewards"]["R"] is None
 
 
-async def test_without_a_reward_model_that_policy_is_refused_before_anything_is_asked(store):
+async def test_reward_policy_without_reward_model_raises(store):
     runs = BlockRuns(store, BlockWorld())
     with pytest.raises(UserError, match="needs a reward model"):
         await runs.solve(policy="prm-greedy")
     assert runs.world.seen == []
 
 
-async def test_blocks_that_are_tried_go_side_by_side_unless_a_limit_has_to_be_shared(store):
+async def test_blocks_run_concurrently_without_limits(store):
     runs = BlockRuns(store, BlockWorld())
     runs.model.meeting = asyncio.Barrier(3)  # hangs unless three calls are under way at once
     reward = ScriptedReward(lambda step: 0.5)
@@ -163,7 +163,7 @@ async def test_blocks_that_are_tried_go_side_by_side_unless_a_limit_has_to_be_sh
     assert runs.model.most == 1
 
 
-async def test_chance_is_the_seeds_and_covers_all_legal_blocks(store):
+async def test_random_policy_is_seeded_and_covers_legal_blocks(store):
     runs = BlockRuns(store, BlockWorld())
     chains = [(await runs.solve(f"{seed}", policy="random", seed=seed)).notes["chain"] for seed in range(40)]
     again = [(await runs.solve(f"again {seed}", policy="random", seed=seed)).notes["chain"] for seed in range(5)]
@@ -175,7 +175,7 @@ async def test_chance_is_the_seeds_and_covers_all_legal_blocks(store):
     assert "assess" not in kinds(runs)
 
 
-async def test_a_navigator_that_is_not_there_is_named(store, tmp_path):
+async def test_missing_navigator_error_names_it(store, tmp_path):
     runs = BlockRuns(store, BlockWorld())
     with pytest.raises(DataError, match=r"missing\.safetensors"):
         await runs.solve(navigator=str(tmp_path / "missing.safetensors"))

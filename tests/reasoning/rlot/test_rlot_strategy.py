@@ -7,10 +7,11 @@ import pytest
 from reason.core.budget import Budget
 from reason.core.errors import BackendError, BackendUnavailable, ContextTooLong, UserError
 from reason.core.events import StrategyNote
+from reason.core.files import question_digest
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question, Solution
 from reason.reasoning.rlot.attempts import ATTEMPT_FAILED, BLOCK_FAILED
-from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator, question_digest
+from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator
 from reason.reasoning.strategy import STRATEGIES, create_strategy
 from support.block_model import QUESTION, BlockRuns, BlockWorld, asked
 from support.navigators import stored
@@ -63,14 +64,14 @@ def settings_of(policy, navigator):
 POLICIES = pytest.mark.parametrize("policy", ["learned", "fixed", "llm", "prm-greedy", "random"])
 
 
-def test_it_is_registered():
+def test_strategy_is_registered():
     kind = STRATEGIES.load("rlot")
     assert kind.name == "rlot"
     assert kind.roles == ("main", "reward")
     assert kind.Config().policy == "learned"
 
 
-def test_a_run_knows_its_navigator_by_the_weights(tmp_path, navigator):
+def test_run_requires_its_navigator_weights(tmp_path, navigator):
     _, complete = create_strategy("rlot", {"navigator": navigator})
     assert complete["weights"] == load_navigator(navigator).digest
     assert create_strategy("rlot", complete)[1] == complete
@@ -83,7 +84,7 @@ def test_a_run_knows_its_navigator_by_the_weights(tmp_path, navigator):
     assert create_strategy("rlot", {"navigator": str(tmp_path / "none")})[1]["weights"] == ""
 
 
-async def test_what_a_solution_shows(store, navigator):
+async def test_solution_contents(store, navigator):
     runs = BlockRuns(store, BlockWorld())
     made = await runs.solve(navigator=navigator)
     assert made.best.text == (
@@ -105,7 +106,7 @@ async def test_what_a_solution_shows(store, navigator):
     assert [e.answer for e in runs.sink.of_type("candidate.added")] == ["7"]
 
 
-async def test_an_answer_that_cannot_be_read_is_none_though_a_step_states_one(store, navigator):
+async def test_unreadable_answer_is_none(store, navigator):
     class Mumbling(BlockWorld):
         def reason(self, steps):
             return "the answer is 5."
@@ -126,7 +127,7 @@ async def test_an_answer_that_cannot_be_read_is_none_though_a_step_states_one(st
 
 @POLICIES
 @pytest.mark.parametrize("votes", [1, 3])
-async def test_no_limit_of_tokens_is_ever_exceeded_wherever_it_cuts(store, navigator, policy, votes):
+async def test_token_limit_is_never_exceeded(store, navigator, policy, votes):
     config, reward = settings_of(policy, navigator)
     runs = BlockRuns(store, Wide())
     answered = []
@@ -145,7 +146,7 @@ async def test_no_limit_of_tokens_is_ever_exceeded_wherever_it_cuts(store, navig
 
 
 @POLICIES
-async def test_no_limit_of_calls_is_ever_exceeded_and_there_is_always_an_answer(store, navigator, policy):
+async def test_call_limit_is_never_exceeded(store, navigator, policy):
     config, reward = settings_of(policy, navigator)
     runs = BlockRuns(store, BlockWorld())
     for calls in range(1, 19):
@@ -160,7 +161,7 @@ async def test_no_limit_of_calls_is_ever_exceeded_and_there_is_always_an_answer(
 
 
 @pytest.mark.parametrize("votes", [1, 2])
-async def test_no_limit_of_money_is_ever_exceeded(store, navigator, votes):
+async def test_price_limit_is_never_exceeded(store, navigator, votes):
     runs = BlockRuns(store, BlockWorld(), price=0.001)
     answers = set()
     for cents in (5, 20, 50, 100, 400, 2_000, 20_000):
@@ -171,7 +172,7 @@ async def test_no_limit_of_money_is_ever_exceeded(store, navigator, votes):
     assert answers == {("budget", None), ("budget", "7"), ("done", "7")}
 
 
-async def test_passes_of_the_reward_model_run_out(store, navigator):
+async def test_reward_call_limit(store, navigator):
     config, reward = settings_of("prm-greedy", navigator)
     runs = BlockRuns(store, BlockWorld())
     made = await runs.solve(budget=Budget(reward_calls=4), reward=reward, **config)
@@ -182,7 +183,7 @@ async def test_passes_of_the_reward_model_run_out(store, navigator):
     assert made.best.answer == "7"
 
 
-async def test_the_answer_is_asked_for_while_there_is_time(store, navigator):
+async def test_time_is_reserved_for_the_answer(store, navigator):
     class Slow(BlockRuns):
         now = 0.0
 
@@ -208,7 +209,7 @@ async def test_the_answer_is_asked_for_while_there_is_time(store, navigator):
 
 @pytest.mark.parametrize("seconds", [0.02, 0.2, 0.6])
 @pytest.mark.parametrize("votes", [1, 2])
-async def test_whenever_the_time_ends_a_replay_shows_what_there_was(store, navigator, seconds, votes):
+async def test_replay_after_time_limit(store, navigator, seconds, votes):
     runs = BlockRuns(store, Wide(), step=lambda: asyncio.sleep(0.002))
     made = await runs.solve(budget=Budget(seconds=seconds), navigator=navigator, limits=SHORT, n_votes=votes)
     again, _ = await runs.replay(navigator=navigator, limits=SHORT, n_votes=votes)
@@ -222,7 +223,7 @@ async def test_whenever_the_time_ends_a_replay_shows_what_there_was(store, navig
 
 @POLICIES
 @pytest.mark.parametrize("votes", [1, 3])
-async def test_a_replay_equals_the_run(store, navigator, policy, votes):
+async def test_replay_equals_run(store, navigator, policy, votes):
     config, reward = settings_of(policy, navigator)
     runs = BlockRuns(store, Wide())
     made = await runs.solve(reward=reward, n_votes=votes, **config)
@@ -236,7 +237,7 @@ async def test_a_replay_equals_the_run(store, navigator, policy, votes):
     assert len(runs.model.made) == before
 
 
-async def test_a_run_that_was_killed_goes_on_and_pays_nothing_twice(store, navigator):
+async def test_killed_run_resumes_without_repeated_calls(store, navigator):
     config, _ = settings_of("fixed", navigator)
     whole = BlockRuns(store, BlockWorld())
     expected = await whole.solve("whole", **config)
@@ -270,7 +271,7 @@ async def test_a_run_that_was_killed_goes_on_and_pays_nothing_twice(store, navig
         ("prm-greedy", 10, None),
     ],
 )
-async def test_a_cancelled_run_keeps_its_best(store, navigator, policy, after, answer):
+async def test_cancelled_run_keeps_best_solution(store, navigator, policy, after, answer):
     config, reward = settings_of(policy, navigator)
 
     class Stating(BlockWorld):
@@ -302,7 +303,7 @@ async def test_a_cancelled_run_keeps_its_best(store, navigator, policy, after, a
     assert runs.model.running == 0
 
 
-async def test_an_attempt_that_is_stopped_has_the_answer_that_its_last_step_states(store, navigator):
+async def test_stopped_attempt_uses_answer_of_last_step(store, navigator):
     class Stating(BlockWorld):
         def reason(self, steps):
             return "so the answer is 5." if len(steps) else "about 5."
@@ -330,7 +331,7 @@ async def test_an_attempt_that_is_stopped_has_the_answer_that_its_last_step_stat
 # -- votes
 
 
-async def test_attempts_vote_and_the_share_is_the_confidence(store, navigator):
+async def test_attempts_vote_with_share_as_confidence(store, navigator):
     runs = BlockRuns(store, Wide())
     made = await runs.solve(navigator=navigator, n_votes=7)
     answers = [c.answer for c in made.candidates]
@@ -347,7 +348,7 @@ async def test_attempts_vote_and_the_share_is_the_confidence(store, navigator):
     assert {request.sampling.temperature for request in asked} == {0.0, 0.7}
 
 
-async def test_attempts_go_side_by_side_unless_a_limit_has_to_be_shared(store, navigator):
+async def test_attempts_run_concurrently_without_limits(store, navigator):
     runs = BlockRuns(store, BlockWorld())
     runs.model.meeting = asyncio.Barrier(4)  # hangs unless four calls are under way at once
     await runs.solve("wide", navigator=navigator, n_votes=4)
@@ -357,7 +358,7 @@ async def test_attempts_go_side_by_side_unless_a_limit_has_to_be_shared(store, n
     assert runs.model.most == 1
 
 
-async def test_attempts_that_cannot_be_paid_do_not_vote(store, navigator):
+async def test_unaffordable_attempts_do_not_vote(store, navigator):
     runs = BlockRuns(store, BlockWorld())
     one = await runs.solve("one", navigator=navigator, limits=SHORT)
     calls = one.notes["calls"]
@@ -387,7 +388,7 @@ class Failing(BlockRuns):
 
 
 @pytest.mark.parametrize("error", [BackendUnavailable("gone"), ContextTooLong("too long", tokens=9, limit=8)])
-async def test_a_block_that_fails_forces_the_answer(store, error):
+async def test_failing_block_forces_the_answer(store, error):
     runs = Failing(store, BlockWorld(), {"plans"}, error)
     config = {"policy": "fixed", "sequence": ["R", "Db", "R"]}
     made = await runs.solve(**config)
@@ -403,13 +404,13 @@ async def test_a_block_that_fails_forces_the_answer(store, error):
     assert run.degraded == [BLOCK_FAILED]
 
 
-async def test_where_the_answer_fails_too_the_error_comes_through(store):
+async def test_failing_answer_raises(store):
     runs = Failing(store, BlockWorld(), {"plans", "answer"}, BackendUnavailable("gone"))
     with pytest.raises(BackendUnavailable):
         await runs.solve(policy="fixed", sequence=["R", "Db"])
 
 
-async def test_a_block_that_fails_is_out_where_all_are_tried(store, navigator):
+async def test_failing_block_is_ignored_by_reward_policy(store, navigator):
     config, reward = settings_of("prm-greedy", navigator)
     runs = Failing(store, BlockWorld(), {"split"}, BackendUnavailable("gone"))
     made = await runs.solve(reward=reward, max_blocks=1, **config)
@@ -418,7 +419,7 @@ async def test_a_block_that_fails_is_out_where_all_are_tried(store, navigator):
     assert again == made
 
 
-async def test_an_attempt_that_fails_does_not_take_the_others_along(store, navigator):
+async def test_failing_attempt_does_not_fail_others(store, navigator):
     runs = BlockRuns(store, Wide())
     runs.model._failing = frozenset({1})  # every request of the second attempt
     made = await runs.solve(navigator=navigator, n_votes=3)
@@ -432,7 +433,7 @@ async def test_an_attempt_that_fails_does_not_take_the_others_along(store, navig
 # -- what it tells
 
 
-async def test_a_question_that_the_navigator_was_trained_on_is_told(store, tmp_path):
+async def test_training_question_degrades_the_run(store, tmp_path):
     card = NavigatorCard(name="own", trained_on=(question_digest("how  MANY apples are left?"),))
     file = stored(tmp_path / "own.safetensors", [1, 0, 0, 0, -1], ends_at=3, card=card)
     runs = BlockRuns(store, BlockWorld())
@@ -443,7 +444,7 @@ async def test_a_question_that_the_navigator_was_trained_on_is_told(store, tmp_p
 
 
 @pytest.mark.parametrize(("aspects", "told"), [(7, False), (6, True), (0, True)])
-async def test_scores_that_are_missing_are_told_with_the_figures(store, navigator, aspects, told):
+async def test_missing_scores_degrade_the_run(store, navigator, aspects, told):
     class Partly(BlockWorld):
         def assess(self, steps):
             names = ("A1", "A2", "A3", "B1", "B2", "C1", "C2")[:aspects]
@@ -458,7 +459,7 @@ async def test_scores_that_are_missing_are_told_with_the_figures(store, navigato
         assert runs.run.degraded[0].startswith(f"{missing} of {asked} scores")
 
 
-async def test_what_reaches_the_model_never_depends_on_a_gold_answer(store, navigator):
+async def test_prompts_are_independent_of_gold_answer(store, navigator):
     seen = []
     for place, metadata in enumerate(({}, {"gold": "7", "answer": "SECRET"})):
         runs = BlockRuns(store, BlockWorld())

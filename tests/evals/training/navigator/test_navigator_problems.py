@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.core.errors import DataError, UserError
+from reason.core.files import question_digest
 from reason.core.types import Answer, Document, Question, RunUsage
 from reason.evals.datasets.items import (
     ChoiceGold,
@@ -34,7 +35,6 @@ from reason.evals.training.navigator.plan import (
     write_problems,
 )
 from reason.evals.training.navigator.training import hard_problems
-from reason.reasoning.rlot.navigator import question_digest
 from support.eval_tasks import TextJudge, sums, sums_task
 from support.navigation_model import plan_of, settings_of
 

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from reason.core.errors import BackendUnavailable, BudgetExceeded, DataError, StoreError, UserError
+from reason.core.files import question_digest
 from reason.core.store.sqlite import SqliteStore
 from reason.evals.datasets.loading import load_dataset
 from reason.evals.training.navigator.logs import learning_curve, moving_mean, read_records
@@ -17,7 +18,7 @@ from reason.evals.training.navigator.plan import split_problems
 from reason.evals.training.navigator.trainer import NavigatorState
 from reason.evals.training.navigator.training import TrainingObserver, common_states, read_navigator_manifest
 from reason.evals.training.run_directory import TrainingDirectory, load_checkpoint
-from reason.reasoning.rlot.navigator import load_navigator, question_digest
+from reason.reasoning.rlot.navigator import load_navigator
 from support.eval_tasks import sums_task
 from support.navigation_model import QUICK, SUM, SumsModel, SumsWorld, Workshop, plan_of, step_chance
 from support.scripted_model import ScriptedModel, replies

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import DataError, UserError
+from reason.core.files import question_digest
 from reason.evals.results import RowLedger
 from reason.evals.training.routers.arm_table import arm_table
-from reason.reasoning.rlot.navigator import question_digest
 from support.trained_routers import question_text, sums_file, way
 
 

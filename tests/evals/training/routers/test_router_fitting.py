@@ -13,8 +13,8 @@ from reason.evals.training.routers.fitting import (
     fit_tokens,
     make_space,
 )
+from reason.evals.training.routers.logistic import base_log_odds, fit_logistic, log_losses, sigmoid
 from reason.routers.features import ENTROPY, QuestionFeatures
-from reason.routers.logistic import base_log_odds, fit_logistic, log_losses, sigmoid
 from reason.routers.router_files import probability_of
 
 
