@@ -27,7 +27,7 @@ BUSY_RETRY_S = 1.0
 class SpendingStore(Protocol):
     """What is needed of the run store."""
 
-    async def spent(self, tenant: str, since: float) -> Spending:
+    async def get_spending(self, tenant: str, since: float) -> Spending:
         """What a tenant has paid for since the beginning of a day."""
 
 

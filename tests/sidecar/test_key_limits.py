@@ -35,7 +35,7 @@ class KeyShelf:
         self.asked.append(key_id)
         return self.keys.get(key_id)
 
-    async def spent(self, tenant, since):
+    async def get_spending(self, tenant, since):
         assert (tenant, since) == ("t", NOON)
         return Spending(tokens=self.tokens, usd=self.usd, runs=1)
 

@@ -8,6 +8,7 @@ import pytest
 import reason.agents.reasoner as reasoner_module
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reason.core.errors import InvalidResponse
 from reason.core.events import EVENT_ADAPTER, RunFinished, TextDelta
 from reason.core.types import Answer
 from reason.sidecar.client import SSEParser

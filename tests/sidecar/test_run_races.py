@@ -160,7 +160,7 @@ async def test_an_ending_with_a_fault_of_ours_ends_no_other_run(path, models, mo
         async def broken(live, error, stopped):
             raise ZeroDivisionError
 
-        monkeypatch.setattr(run_manager._lifecycle.endings, "_note", broken)
+        monkeypatch.setattr(run_manager._lifecycle.endings, "_record", broken)
         run = await run_manager.start(config_of(run_manager), ANNE)
         run.cancel()
         with pytest.raises(Cancelled):

@@ -80,7 +80,7 @@ def test_content_that_is_streamed_is_the_whole_content(text, at):
             said.add(piece.text)
     _, content = split_thoughts(text)
     said.finish(content, late=splitter.late)
-    assert said.said.endswith(content) if splitter.late else said.said == content
+    assert said.answer_text.endswith(content) if splitter.late else said.answer_text == content
 
 
 @given(

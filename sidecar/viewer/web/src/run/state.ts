@@ -82,7 +82,7 @@ export interface Block {
   data: Report;
 }
 
-/** A jury: whole records by juror, as `reason.verify.edgejury.opinions` has them. */
+/** A jury: whole records by juror, as `reason.verify.edgejury.types` has them. */
 export interface Jury {
   opinions: Map<number, Report>;
   reviews: Map<number, Report>;
