@@ -205,7 +205,7 @@ def vllm_extra(
         extra["structured_outputs"] = {"json": sampling.json_schema}
     if sampling.logits_processors:
         calls = [h.model_dump(mode="json") for h in sampling.logits_processors]
-        extra["vllm_xargs"] = {"reason": json.dumps({"id": report, "sample": indices[0], "hooks": calls})}
+        extra["vllm_xargs"] = {"reason": json.dumps({"id": report, "sample": indices[0], "logits_processors": calls})}
     return extra
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.errors import BackendError, InvalidResponse
 from ...core.messages import Message, Prompt
-from ..vllm.options import HOOKS_PAGE, REPORTS_PAGE
+from ..vllm.options import PROCESSORS_PAGE, REPORTS_PAGE
 
 
 def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
@@ -59,8 +59,8 @@ async def list_server_processors(client: Any) -> frozenset[str]:
     vLLM's development mode has `/collective_rpc` instead, which is never tried: a method that the workers do not have
     ends vLLM's engine (seen with 0.32).
     """
-    response = await client.get(root(client) + HOOKS_PAGE, cast_to=object)
-    return frozenset(str(name) for name in response["hooks"])
+    response = await client.get(root(client) + PROCESSORS_PAGE, cast_to=object)
+    return frozenset(str(name) for name in response["logits_processors"])
 
 
 async def take_processor_report(client: Any, name: str) -> dict[str, Any]:
@@ -73,7 +73,7 @@ async def take_processor_report(client: Any, name: str) -> dict[str, Any]:
     report = response["reports"].get(name)
     if report is None:
         raise BackendError(
-            "the vLLM server has no report of a sample's hooks",
+            "the vLLM server has no report of a sample's logits processors",
             hint="with data parallelism, or after a restart, reports are lost",
         )
     return dict(report)

@@ -1,6 +1,6 @@
 """Attention of one forward step over KV caches.
 
-A step is a list of `TokenChunk`s, runs of new tokens of a sequence. `AttentionMetadata` says for one cache where their
+A step is a list of `TokenChunk`s, runs of new tokens of a sequence. `AttentionMetadata` has for one cache where their
 keys and values go and which slots each token attends to; both models use it. `CacheAttention` computes the attention of
 our own model: all chunks of one cache are attended by one call, in which the query heads that share a key head are
 folded into rows, so that what several sequences share is read once.
@@ -28,7 +28,7 @@ from .rope import RotaryEmbedding
 MAX_GATHERED_SLOTS = 8192
 """Maximum slots, those of the longest cache times the caches, that are copied in order to be attended by one call."""
 CUDA_ALIGNMENT = 8
-"""CUDA's kernels take heads whose width is a multiple of this, and masks whose rows begin at multiples of it."""
+"""CUDA's kernels need heads whose width is a multiple of this, and masks whose rows start at multiples of it."""
 
 
 class Attention(Protocol):
@@ -50,7 +50,7 @@ class TokenChunk:
     """New tokens of one sequence.
 
     Attributes:
-        cache: The cache that holds the sequence.
+        cache: The sequence's cache.
         table: The sequence.
         token_ids: Its next tokens, at least one.
         logit_indices: Positions within `token_ids` whose logits are requested, ascending.
@@ -107,7 +107,7 @@ class AttentionMetadata:
     that kind, and get no more slots than are visible where that needs no mask.
 
     Args:
-        chunks: New tokens, all of one cache, which must have room for them; draft tokens last.
+        chunks: New tokens, all of one cache, which must have the capacity; draft tokens last.
         first_row: Row of the step at which they begin.
         explicit_mask: Whether there must be a mask, over exactly the used slots.
 
@@ -162,7 +162,7 @@ class CacheAttention:
     """Attention of one step over KV caches: causal where a cache is empty, masked elsewhere.
 
     Args:
-        chunks: New tokens, those of one cache adjacent (`group_by_cache`); every cache must have room for them.
+        chunks: New tokens, those of one cache adjacent (`group_by_cache`); every cache must have the capacity.
     """
 
     def __init__(self, config: ModelConfig, rotary: RotaryEmbedding, chunks: Sequence[TokenChunk]) -> None:
@@ -286,9 +286,9 @@ class _GatheredCaches:
 
 
 def num_padding_rows(rows: int) -> int:
-    """Query rows to add so that attention's kernel gives each row the same bits whatever other rows there are.
+    """Query rows to add so that attention's kernel gives each row the same bits in any batch.
 
-    The kernel takes queries in blocks of 32, of 64 from 192 rows on and of 256 from 768 rows on (torch's flash
+    The kernel computes queries in blocks of 32, of 64 from 192 rows on and of 256 from 768 rows on (torch's flash
     attention for CPUs); a last block of fewer than 4 rows was measured to sum in another order.
     """
     block = 32 if rows < 192 else 64 if rows < 768 else 256
@@ -344,7 +344,7 @@ def align_mask(mask: Tensor) -> Tensor:
 
 @cache
 def _has_flash(device: torch.device) -> bool:
-    """Whether torch's flash attention takes a GPU: it was written for NVIDIA's from Ampere on."""
+    """Whether torch's flash attention supports a GPU: it was written for NVIDIA's from Ampere on."""
     return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
@@ -369,7 +369,7 @@ def merge_attention_states(outputs: Tensor, lse: Tensor, rows: Tensor | None, nu
         outputs: `[heads, parts, head_dim]`, attention of one row over one block each.
         lse: `[heads, parts]`, their log-sum-exps; minus infinity where nothing was visible.
         rows: `[parts]`, the row of each part; None where all rows have as many parts, none of them empty: one of each
-            row, in their order, again and again.
+            row, in their order, repeatedly.
 
     Returns:
         `[heads, num_rows, head_dim]`, in the format of `lse`; zero for a row that sees nothing.

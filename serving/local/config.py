@@ -106,11 +106,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ContextLimits:
-    """What a model and its cache hold.
+    """Limits of a model and its cache.
 
     Attributes:
         context_length: Maximum tokens of a sequence.
-        cache_slots: Tokens that the cache holds.
+        cache_slots: Tokens that fit the cache.
         vocab_size: Tokens of the vocabulary.
         hint: What helps where the model's context is too short.
     """

@@ -1,4 +1,4 @@
-"""`LocalModel`: the embedded engine behind the `LanguageModel` protocol.
+"""`LocalModel`: the embedded engine as a `LanguageModel`.
 
 What a seed guarantees. A sample uses a generator of its own, made of (seed, index). A row gets the same bits from every
 matrix product whatever other rows the step has, and from attention whatever other slots the cache has (`attention`,
@@ -204,7 +204,7 @@ class LocalModel:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of keys and values held right now, in use or cached."""
+        """Bytes of keys and values now, in use or cached."""
         return self._scheduler.prefix_cache.nbytes
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
@@ -308,7 +308,7 @@ class LocalModel:
     async def relevance(self, prompt: Prompt, parts: Sequence[str], continuation: str) -> Relevance:
         """Relevance of a prompt's parts, by the checkpoint's own weights in fp32 (see `ExplainsTokens.relevance`).
 
-        The engine does nothing else meanwhile: it takes about five forward passes that reuse nothing.
+        The engine does nothing else meanwhile: it costs about five forward passes that reuse nothing.
         """
         if self._decoder is None or self._checkpoint is None:
             raise CapabilityMissing("relevance", self.name, alternative="")

@@ -12,9 +12,9 @@ import torch
 from .weights import CPU, WeightFormat, processor_flags
 
 SLOW_RATIO = 3.0
-"""A step is slow when it takes this many times the best median of its size."""
+"""A step is slow if its time is this many times the best median of its size."""
 WINDOW = 8
-"""Steps a median is taken over."""
+"""Steps of a median."""
 RETRY_STEPS = 256
 """Steps on one thread before several are tried again."""
 

@@ -1,6 +1,6 @@
 """`KVCache`: keys and values of one tree of sequences, in the order in which they were written.
 
-A slot holds the key and value of one token in every layer, and is written once. Which slots a sequence attends to is
+A slot has the key and value of one token in every layer, and is written once. Which slots a sequence attends to is
 data: a list of slots and a row of an additive mask. So a fork copies a list, never a key.
 """
 
@@ -16,7 +16,7 @@ from .weights import CPU
 MIN_CAPACITY = 64
 """Slots of the smallest cache."""
 SLOT_ALIGNMENT = 32
-"""Attention reads slots in groups of this many. Its kernel takes the slots of a last, smaller group by other
+"""Attention reads slots in groups of this many. Its kernel computes the slots of a last, smaller group by other
 instructions, whose results differ in their last bits: with full groups a sequence's numbers do not depend on how many
 slots happen to follow its own. Vector units take 16 at a time, the tiles of AMX 32."""
 
@@ -119,7 +119,7 @@ class KVCache:
         return 0 if needed <= self._capacity else max(2 * self._capacity, needed)
 
     def resize(self, capacity: int) -> None:
-        """Change the capacity; a smaller one gives memory back."""
+        """Change the capacity; a smaller one frees memory."""
         num_kv_heads, head_dim = self._slot_shape
         width = align_slots(capacity)
         for i, old in enumerate(self.kv):
@@ -142,7 +142,7 @@ class KVCache:
         """Of the last `count` slots, which no sequence attends to, keep some and free the others.
 
         Args:
-            kept: Those of them that stay, ascending.
+            kept: Those of them to keep, ascending.
 
         Returns:
             Their new slots, in the same order.

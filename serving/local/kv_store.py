@@ -35,7 +35,7 @@ FILE = "kv.safetensors"
 
 @dataclass(frozen=True)
 class _NamedPin:
-    """A name, and the sequence that holds its tokens in memory."""
+    """A name, and the pinned sequence of its tokens."""
 
     saved: SavedPrefix
     sequence: CachedSequence
@@ -47,7 +47,7 @@ class _NamedPin:
 
 
 class _PinGuard:
-    """Unpins a prefix unless it is taken, also where the caller that requested it is gone."""
+    """Unpins a prefix unless it is claimed, even if its caller has been cancelled."""
 
     def __init__(self, calls: CallQueue) -> None:
         self._calls = calls
@@ -65,7 +65,7 @@ class _PinGuard:
 
     @property
     def prefix(self) -> PinnedPrefix:
-        """The guarded prefix, which is not taken yet."""
+        """The guarded prefix, which is not claimed yet."""
         if self._prefix is None:
             raise RuntimeError("no prefix is guarded")
         return self._prefix
@@ -78,7 +78,7 @@ class _PinGuard:
         return prefix.sequence
 
     def close(self) -> None:
-        """Unpin what was not taken. Idempotent."""
+        """Unpin what was not claimed; idempotent."""
         with self._lock:
             prefix, self._prefix, self._closed = self._prefix, None, True
         if prefix is not None:
@@ -179,7 +179,7 @@ class LocalKVStore:
         return PinResult(saved=saved, usage=usage)
 
     async def _load_and_pin(self, name: str, salt: str) -> PinResult:
-        """Read a name from disk and pin it in place of what it holds now, unless that changes meanwhile."""
+        """Read a name from disk and pin it instead of the name's current prefix, unless that changes meanwhile."""
         before = self._pins.get(name)
         saved, layers = await run_pull(lambda cancel: self._directory.read(name, self._load, cancel))
         guard = await self._run(
@@ -234,7 +234,7 @@ class LocalKVStore:
         return read_layers(directory / FILE, config.num_layers, shape, saved.dtype)
 
     def _keep(self, saved: SavedPrefix, guard: _PinGuard) -> None:
-        """Pin the guarded prefix under its name, and unpin what the name held."""
+        """Pin the guarded prefix under its name, and unpin the name's earlier prefix."""
         with self._lock:
             old = self._pins.get(saved.name)
             self._pins[saved.name] = _NamedPin(saved, guard.take())

@@ -26,7 +26,7 @@ class CausalLM(Protocol):
     config: ModelConfig
 
     def new_kv_cache(self, capacity: int) -> KVCache:
-        """An empty cache with room for `capacity` slots."""
+        """An empty cache of `capacity` slots."""
 
     @property
     def device(self) -> torch.device:
@@ -34,7 +34,7 @@ class CausalLM(Protocol):
 
     @property
     def batch_invariant(self) -> bool:
-        """Whether a token's logits have the same bits whatever else a step computes and a cache has room for."""
+        """Whether a token's logits have the same bits in any step and any capacity of the cache."""
 
     @property
     def slot_bytes(self) -> int:
@@ -44,7 +44,7 @@ class CausalLM(Protocol):
         """Write keys and values of the chunks into their caches and return logits.
 
         Args:
-            chunks: New tokens, those of one cache adjacent; the caches have room for them.
+            chunks: New tokens, those of one cache adjacent; the caches have the capacity.
 
         Returns:
             Logits `[requested, vocab_size]`, fp32, on the model's device: those of the chunks' `logit_indices`, in
@@ -127,7 +127,7 @@ class Decoder:
         return KVCache(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, capacity, self.device)
 
     def new_block(self, tokens: int = 0) -> CacheBlock:
-        """An empty block of a cache that workers share, with room for `tokens`."""
+        """An empty block of a cache that workers share, with a capacity of `tokens`."""
         config = self.config
         return CacheBlock(config.num_layers, config.num_kv_heads, config.head_dim, self.dtype, self.device, tokens)
 
@@ -138,7 +138,7 @@ class Decoder:
 
     @property
     def batch_invariant(self) -> bool:
-        """On a CPU: its products and attention give a row the same bits whatever other rows there are."""
+        """On a CPU: its products and attention give a row the same bits in any batch."""
         return self.device.type == "cpu"
 
     @property

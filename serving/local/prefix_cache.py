@@ -1,13 +1,13 @@
 """Automatic prefix caching: which prompts are already in a KV cache.
 
-A `PrefixTree` is one `KVCache` with a trie over the tokens that its slots hold. It belongs to the call that created it.
+A `PrefixTree` is one `KVCache` with a trie over the tokens in its slots. It belongs to the call that created it.
 A new sequence finds the longest stored run of its first tokens. It *joins* a tree of its own call, attending to those
-slots (beams, branches, samples: what they share outweighs what each adds), and brings along copies of further slots
+slots (beams, branches, samples: what they share exceeds what each adds), and brings along copies of further slots
 that another call's tree has. Otherwise it starts a tree with *copies* of what is stored, or an empty one.
 
 Trees of different salts (`Prompt.cache_salt`) are isolated: nothing is matched, copied or waited for across them, so
 that the time a prompt takes does not reveal another tenant's prompts. So no salt has a default here or in the tasks:
-where it is forgotten, types say so.
+the type checker reports a missing one.
 
 Calls never share a tree, since the order of a cache's slots is the order in which attention sums: a call's numbers do
 not depend on what was computed before it.
@@ -28,11 +28,11 @@ from .kv_cache import MIN_CAPACITY, KVCache, SlotTable, align_slots
 MIN_SHARED_TOKENS = 16
 """Minimum shared tokens: below it, computing them again costs less than the bookkeeping."""
 MAX_USED_RATIO = 3
-"""A tree is joined while it holds fewer slots than this many times what the new sequence will attend to."""
+"""A tree is joined while it has fewer slots than this many times what the new sequence will attend to."""
 PINNED_DIVISOR = 2
 """Pinned prefixes take up to the budget divided by this: the rest is for running sequences."""
 MAX_TREES = 256
-"""Maximum trees kept: every lookup walks into each of them."""
+"""Maximum trees: every lookup searches all of them."""
 
 
 class CacheFactory(Protocol):
@@ -58,13 +58,13 @@ class PrefixNode:
 
 @dataclass(eq=False)
 class PrefixTree:
-    """A KV cache and the index of what it holds.
+    """A KV cache and the index of its tokens.
 
     Attributes:
         cache: Keys and values.
         call: The call that it belongs to.
         salt: The salt of the prompts that it serves.
-        root: Of the trie; holds no token.
+        root: Of the trie; has no token.
         used_at: Logical time of the last use.
     """
 
@@ -138,7 +138,7 @@ class CachedSequence:
         tree: The tree.
         table: Its slots.
         node: Its last stored token in the index.
-        num_cached: Tokens at its beginning that were not computed for it.
+        num_cached: Its first tokens that were not computed for it.
     """
 
     tree: PrefixTree
@@ -195,7 +195,7 @@ class PrefixCache:
 
     @property
     def max_slots(self) -> int:
-        """Slots that the budget holds."""
+        """Slots that fit the budget."""
         return self._budget // self._factory.slot_bytes
 
     def match_length(self, token_ids: Sequence[int], salt: str) -> int:
@@ -230,7 +230,7 @@ class PrefixCache:
         guards = [
             (tree, tree.cache.new_table(slots)) for tree, slots in ((source, stored), (home, shared)) if tree and slots
         ]
-        try:  # guarded, so that making room does not evict what is about to be shared or copied
+        try:  # guarded, so that eviction keeps what is about to be shared or copied
             if home is None:
                 home = self._new_tree(len(token_ids) + num_new, call, salt)
             home.used_at = self._clock
@@ -288,16 +288,16 @@ class PrefixCache:
 
         It is looked up by all its tokens: pinned slots are, and must stay, in the order of a prompt computed by itself.
         """
-        wanted = tuple(token_ids)
+        key = tuple(token_ids)
         for pinned in self._pinned:
             if pinned.sequence.tree.salt != salt:
                 continue
-            if pinned.token_ids == wanted and len(pinned.sequence.table) == len(wanted):
-                return self.pin(wanted, pinned.sequence.fork())
+            if pinned.token_ids == key and len(pinned.sequence.table) == len(key):
+                return self.pin(key, pinned.sequence.fork())
         return None
 
     def unpin(self, sequence: CachedSequence) -> None:
-        """End a pinned sequence; idempotent. Its tokens stay stored while there is room."""
+        """End a pinned sequence; idempotent. Its tokens stay stored until they are evicted."""
         if any(p.sequence is sequence for p in self._pinned):
             self._pinned = [p for p in self._pinned if p.sequence is not sequence]
             sequence.release()
@@ -325,7 +325,7 @@ class PrefixCache:
         self._resize(cache, capacity)
 
     def reserve_external(self, slots: int) -> None:
-        """Reserve budget for keys and values that are kept elsewhere; a negative number gives it back.
+        """Reserve budget for keys and values stored elsewhere; a negative number releases it.
 
         Raises:
             OutOfCache: Not even with every idle slot dropped.
@@ -365,7 +365,7 @@ class PrefixCache:
     def _longest_match(
         self, token_ids: Sequence[int], salt: str, call: object = None
     ) -> tuple[PrefixTree | None, list[int]]:
-        """The salt's tree (of the call, if given) with the longest stored run, and the slots that hold it."""
+        """The salt's tree (of the call, if given) with the longest stored prefix, and its slots."""
         best: PrefixTree | None = None
         best_slots: list[int] = []
         for tree in self._trees:
@@ -414,7 +414,7 @@ class PrefixCache:
         return True
 
     def _compact_busy(self) -> None:
-        """Drop what no running sequence attends to, and give back the memory."""
+        """Drop what no running sequence attends to, and free the memory."""
         for tree in self._trees:
             if not tree.is_idle:
                 tree.compact()
@@ -430,7 +430,7 @@ class PrefixCache:
 
 
 def _device_full() -> OutOfCache:
-    """A GPU is full though the budget is not: other programs have taken what was free when the engine started."""
+    """A GPU is full though the budget is not: other programs use what was free when the engine started."""
     return OutOfCache(
         "the device has no memory left for keys and values",
         hint="give the engine a smaller kv_cache_bytes, so that it evicts earlier, or end what else uses the device",

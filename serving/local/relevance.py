@@ -5,7 +5,7 @@ the checkpoint in fp32, one at a time, and each is computed again with a graph f
 the gradient (`GradientPass`) and once for the relevance (AttnLRP, `with_lrp_rules`). Memory is that of one layer, the
 embedding, and a row of the residual stream for each layer and token.
 
-Plain gradient times input is a poor measure in a deep model: the norms take away what a longer embedding would change.
+Plain gradient times input is a poor measure in a deep model: the norms cancel what a longer embedding would change.
 On ten made-up contexts of four sentences, one of which a claim repeats, its sum names the right one in five for
 SmolLM2-135M, and with the AttnLRP rules in all ten. The rules were chosen on these same ten; nothing else was measured.
 
@@ -15,7 +15,7 @@ way back, Chen, Xu, Zhang, Guestrin 2016, "Training Deep Nets with Sublinear Mem
 Achtibat, Hatefi, Dreyer, Jain, Wiegand, Lapuschkin, Samek 2024, "AttnLRP: Attention-Aware Layer-Wise Relevance
 Propagation for Transformers", arXiv:2402.05602, section 3: the divisor of a norm is a constant; a function of one
 number is the number times a constant; of a product each factor gets half; softmax and linear maps use their gradient.
-Differs: the output is the log-probability in place of the logit; there is no epsilon, since nothing is divided by.
+Differs: the output is the log-probability instead of the logit; there is no epsilon, since nothing is divided by.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class GradientPass:
         return torch.autograd.grad(self._run(layer, before, lrp=lrp), before, after)[0]
 
     def _attend(self, qkv: Tensor, lrp: bool, observer: AttentionObserver | None) -> Tensor:
-        """Causal attention of one sequence from its beginning."""
+        """Causal attention of one complete sequence."""
         num_heads, num_kv_heads = self._config.num_heads, self._config.num_kv_heads
         rows = qkv.shape[0]
         cos, sin = self._rotary.cos_sin(torch.arange(rows))

@@ -45,7 +45,7 @@ class RotaryEmbedding:
     def fused_tables(self, positions: Sequence[int]) -> CosSin:
         """Tables `[rows, num_heads + 2 * num_kv_heads, head_dim]` of the given positions.
 
-        Values are rotated by nothing, so that one call takes queries, keys and values together.
+        Values are rotated by nothing, so that one call rotates queries, keys and values together.
         """
         cos, sin = self.cos_sin(torch.tensor(positions))
         rows = len(positions)
@@ -56,7 +56,7 @@ class RotaryEmbedding:
         return cos_table.to(self._dtype), sin_table.to(self._dtype)
 
     def cos_sin(self, positions: Tensor) -> CosSin:
-        """Tables `[..., head_dim]` in fp32 of positions `[...]`, with the factor that a query or key takes once."""
+        """Tables `[..., head_dim]` in fp32 of positions `[...]`, with the factor on queries and keys."""
         cos, sin = self.pure_cos_sin(positions)
         return cos * self._factor, sin * self._factor
 

@@ -2,7 +2,7 @@
 
 Source: the safetensors format: eight bytes with the header's length, the header in JSON, then the tensors end to end.
 The library's own writer needs all tensors in memory at once (14 GB for a model of seven billion weights), cannot be
-cancelled and does not tell a full disk apart.
+cancelled and does not distinguish a full disk.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TensorSource:
 
 
 def write_bf16(path: Path, tensors: Sequence[TensorSource], pulling: PullTask) -> None:
-    """Write tensors in the given order, rounded to bf16; an existing file is replaced.
+    """Write tensors in order, rounded to bf16; an existing file is replaced.
 
     Args:
         pulling: Receives the bytes written; may cancel between tensors.
@@ -91,7 +91,7 @@ def read_layers(path: Path, count: int, shape: Sequence[int], dtype: str) -> lis
     """Read what `write_layers` wrote: `count` layers of a shape and a dtype, as torch names it.
 
     Raises:
-        DataError: The file holds something else.
+        DataError: The file has other content.
         OSError: It cannot be read.
     """
     from safetensors import SafetensorError

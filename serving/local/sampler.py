@@ -68,7 +68,7 @@ class Sampler:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether the most likely token is taken, and no processor runs."""
+        """Whether decoding is greedy without processors."""
         return self._sampling.temperature == 0 and not self._processors
 
     @property
@@ -193,5 +193,5 @@ def _candidates(scores: NDArray[np.float32], uniform: NDArray[np.float64], best:
 
 
 def _nonnegative(seed: int) -> int:
-    """Negative seeds are seeds of their own: NumPy takes none."""
+    """Negative seeds are seeds of their own: NumPy accepts none."""
     return 2 * seed if seed >= 0 else -2 * seed - 1

@@ -87,7 +87,7 @@ class Scheduler:
         return len(self._running)
 
     def submit(self, task: Work) -> None:
-        """Add work; it starts in order of arrival. Unpinning is done at once: other tasks may wait for the room."""
+        """Add work; it starts in order of arrival. Unpinning is done at once: other tasks may wait for the memory."""
         if isinstance(task, ExclusiveTask):
             self._exclusive.append(task)
         elif isinstance(task, UnpinTask):
@@ -298,9 +298,9 @@ class Scheduler:
     def _make_room(
         self, prefills: Sequence[tuple[Prefill, int]], drafts: Sequence[SequenceDraft]
     ) -> list[_ScheduledChunk]:
-        """The step's chunks, with room for all of them.
+        """The step's chunks, with cache capacity for all of them.
 
-        Until there is room, drafts are left out, then sequences are preempted, the youngest first. The drafts' chunks
+        Until they fit, drafts are left out, then sequences are preempted, the youngest first. The drafts' chunks
         are set on the drafts.
         """
         while True:
@@ -329,7 +329,7 @@ class Scheduler:
                 return scheduled
 
     def _preempt(self, error: OutOfCache) -> bool:
-        """Make room by preempting a sample, or fail one that does not fit by itself; False if prefills must wait."""
+        """Free memory by preempting a sample, or fail one that does not fit by itself; False if prefills must wait."""
         youngest = [s for s in self._running if s.is_lockstep_with(self._running[-1])]
         others = [s for s in self._running if s not in youngest]
         if youngest and (others or self._prefills):
@@ -339,7 +339,7 @@ class Scheduler:
                     sequence.cached = None
             self._running = others
             self._preempted.append(youngest)
-            # It continues when one of the others has ended: earlier, there would be no room again.
+            # It continues when one of the others has ended: earlier, it would not fit either.
             self._running_at_preemption = max(1, len(self._running))
             return True
         if youngest:
@@ -448,7 +448,7 @@ class Scheduler:
             sequence.end()
 
     def _sample(self, sequences: Sequence[RunningSequence], logits: Tensor) -> None:
-        """Sample the next token of every sequence; ended ones release their place in the cache."""
+        """Sample the next token of every sequence; finished ones release their slots."""
         self._append_samples(sequences, logits)
         for sequence in sequences:
             if sequence.is_finished:

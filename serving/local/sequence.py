@@ -18,7 +18,7 @@ from .tasks import Prefill, TaskQueue
 from .tokenizer import TextAssembler, Tokenizer
 
 MAX_EXPECTED_TOKENS = 256
-"""Maximum tokens that a sample is expected to take when a prefix tree is chosen for it."""
+"""Maximum tokens that a sample is expected to generate when a prefix tree is chosen for it."""
 
 
 @dataclass(eq=False)
@@ -99,7 +99,7 @@ class RunningSequence:
 
     Attributes:
         task: Its request.
-        cached: Its place in a prefix tree; None while it is preempted.
+        cached: Its slots in a prefix tree; None while it is preempted.
         is_finished: Whether it has ended.
     """
 
@@ -127,7 +127,7 @@ class RunningSequence:
 
     @property
     def location(self) -> CachedSequence:
-        """Its place in a prefix tree, which a sequence in a step has."""
+        """Its slots in a prefix tree, which a sequence in a step has."""
         if self.cached is None:
             raise RuntimeError("a sequence in a step has a place in the cache")
         return self.cached
@@ -186,7 +186,7 @@ class RunningSequence:
         self._emit("", None, self._completion("error", failure))
 
     def end(self) -> None:
-        """Mark it as finished and release its place in the cache."""
+        """Mark it as finished and release its slots."""
         self.is_finished = True
         if self.cached is not None:
             self.cached.release()

@@ -30,12 +30,12 @@ PREFILL_CHUNK = 256
 
 
 def initial_capacity(tokens: int) -> int:
-    """Slots of a new block that is to hold so many tokens at once."""
+    """Slots of a new block for so many tokens."""
     return max(MIN_BLOCK_CAPACITY, tokens)
 
 
 def grown_capacity(capacity: int, tokens: int) -> int:
-    """Slots of a block with `capacity`, once it holds so many tokens: unchanged, or at least doubled."""
+    """Slots of a block with `capacity`, once it has so many tokens: unchanged, or at least doubled."""
     return capacity if tokens <= capacity else max(2 * capacity, tokens)
 
 
@@ -78,7 +78,7 @@ class CacheBlock:
         return sum(kv.nbytes for kv in self.kv)
 
     def allocate(self, token_ids: Sequence[int]) -> range:
-        """Append tokens, whose keys and values are still to be written; grows where there is no room.
+        """Append tokens, whose keys and values are still to be written; grows if it is full.
 
         Returns:
             Their slots.

@@ -1,9 +1,9 @@
 """N-gram speculative decoding: several tokens per forward pass, with the same outputs.
 
-Draft tokens are looked up in the prompts and outputs of the engine (`NgramIndex`); how many are worth their time is
+Draft tokens are looked up in the prompts and outputs of the engine (`NgramIndex`); how many pay off is
 estimated from measured step times (`DraftBudget`). A tree of draft tokens is computed in one pass with the token that a
 sequence has sampled last; then tokens are sampled as ever, one after the other, each from the distribution at its
-position, and follow the tree as long as they were drafted. A token is sampled before the draft is looked at and takes
+position, and follow the tree as long as they were drafted. A token is sampled before the draft is consulted and uses
 one number of the sequence's generator, so a text is the one that it would have been.
 
 Source: Zhao et al. 2024, Lookahead: An Inference Acceleration Framework for Large Language Model with Lossless
@@ -12,7 +12,7 @@ Generation Accuracy (arXiv 2312.12728), algorithm 1 and section 4.
 Differs: the number of draft tokens is chosen by measured step times, not a fixed 64; the paper's 64 lose on a CPU,
 where each further token of a step costs an eighth of a step. By default a draft is one path: attention sums the slots
 of a path among rejected tokens in another order than without them, which moved log-probabilities of SmolLM2-135M in
-bf16 by up to 0.19, while on a path without branches not a bit moves. The trie is not kept, but built below the two
+bf16 by up to 0.19, while a single path changes no bit. The trie is not stored, but built below the two
 tokens of a query, from the positions where they occur: it costs a position a token instead of a node for each token of
 each window, counts are exact, an output can be drafted from at once instead of after a full window, and forgetting is
 dropping the oldest text instead of halving counts. Positions are weighted by how far the tokens before them agree,
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from .sequence import RunningSequence
 
 QUERY_TOKENS = 2
-"""Tokens that a continuation is looked up by."""
+"""Tokens of a lookup."""
 MAX_POSITIONS = 24
-"""Positions of a pair that are looked at, the newest ones."""
+"""Maximum occurrences of a pair that are considered, the newest ones."""
 MAX_AGREEING_TOKENS = 8
 """Maximum tokens before a position that are compared."""
 UNSEEN_WEIGHT = 3.0
@@ -165,7 +165,7 @@ class NgramIndex:
             tail: The last tokens of a sequence; more than `MAX_AGREEING_TOKENS + QUERY_TOKENS` of them are ignored.
 
         Returns:
-            The most likely tokens by the index's counts (arXiv 2312.12728 takes the most frequent ones): the
+            The most likely tokens by the index's counts (arXiv 2312.12728 drafts the most frequent ones): the
             probability of a path is the product of the shares of its tokens among their siblings. That is the choice
             which maximises the expected number of tokens per pass, if the shares are true.
         """
@@ -340,7 +340,7 @@ class DraftableSequence(Protocol):
 
     @property
     def max_draft_tokens(self) -> int:
-        """Tokens that it may still take; 0 if none may be drafted."""
+        """Tokens that may still be generated; 0 if none may be drafted."""
 
     def tail(self, count: int) -> Sequence[int]:
         """Its last `count` tokens, fewer if there are no more."""
@@ -377,7 +377,7 @@ class NgramSpeculator:
         return self.mode != "off"
 
     def add_prompt(self, salt: str, prompt_ids: Sequence[int], num_known: int) -> None:
-        """Index a prompt, of which `num_known` tokens at the beginning were indexed with an earlier text."""
+        """Index a prompt, whose first `num_known` tokens were indexed with an earlier text."""
         if not self.is_enabled:
             return
         self._index(salt).add(prompt_ids[max(0, num_known - QUERY_TOKENS) :])
@@ -453,7 +453,7 @@ class SequenceDraft:
     """The draft of a sequence in this step.
 
     Attributes:
-        chunk: Its tokens in the step; None if there is no room for them.
+        chunk: Its tokens in the step; None if they do not fit the cache.
         accepted: Indices of the draft tokens that were sampled, in order.
     """
 

@@ -49,7 +49,7 @@ class ToolSupport:
 
 
 def detect_tool_support(render: Render) -> ToolSupport:
-    """Try a template; whatever it raises means that it lacks the support."""
+    """Try a template; any exception means that it lacks the support."""
     with_tool = _try_render(render, template_messages((_PROBE_QUESTION,), True), [_PROBE_TOOL.as_openai()])
     with_call = _try_render(render, template_messages(_PROBE_MESSAGES, True), [])
     return ToolSupport(
@@ -60,7 +60,7 @@ def detect_tool_support(render: Render) -> ToolSupport:
 
 
 def template_messages(messages: Sequence[Message], renders_calls: bool) -> list[dict[str, Any]]:
-    """A conversation in the form that a template takes (`renders_calls`: see `ToolSupport`)."""
+    """A conversation in the form that templates expect (`renders_calls`: see `ToolSupport`)."""
     return [_template_message(message) if renders_calls else _plain_message(message) for message in messages]
 
 
@@ -101,7 +101,7 @@ CONTEXT_TOKENS = 6
 MAX_WINDOW_TOKENS = 64
 """Maximum tokens decoded together; reached only by a run of bytes that are no text."""
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
-"""What the beginning of a character decodes to: once, or once for each of its bytes."""
+"""What an incomplete character decodes to: once, or once for each of its bytes."""
 
 
 class Tokenizer:
@@ -284,7 +284,7 @@ class Tokenizer:
 
 
 class TextAssembler:
-    """Incremental text of a sample: holds back incomplete characters and what may become a stop string.
+    """Incremental text of a sample: withholds incomplete characters and possible starts of stop strings.
 
     Args:
         before: Tokens of the prompt (the last few are decoded along, then cut off).
@@ -360,7 +360,7 @@ def eos_ids(directory: Path, tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def _certain(text: str) -> str:
-    """The text without an end that may be the beginning of a character (three bytes at most)."""
+    """The text without an incomplete last character (three bytes at most)."""
     end = len(text)
     while end > max(0, len(text) - 3) and text[end - 1] == INCOMPLETE:
         end -= 1

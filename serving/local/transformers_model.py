@@ -2,7 +2,7 @@
 
 The modules get one row of tokens for each cache, with explicit positions and a mask that says which slot each token
 attends to, and a cache object that writes into ours. So forks, reuse and batching work as they do with `Decoder`; what
-is lost is speed. Not every family can be driven so (one that derives positions or sees the past by other means
+is lost is speed. Not every family can be run this way (one that derives positions or sees the past by other means
 cannot): at load, two interleaved sequences are compared with plain forward passes, and a family that differs is
 refused.
 """
@@ -145,7 +145,7 @@ class TransformersModel:
         """Compare two interleaved sequences of one cache with plain forward passes.
 
         Raises:
-            CapabilityMissing: They differ, or the module cannot be driven in this way at all.
+            CapabilityMissing: They differ, or the module cannot be run this way at all.
         """
         size = self.config.vocab_size
         first = [(7 * i + 3) % size for i in range(9)]

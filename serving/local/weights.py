@@ -1,8 +1,8 @@
 """Weights: reading a checkpoint, and matrices in one of three formats with the elementwise step that follows them.
 
 A format is chosen once, at load: results must not depend on how many rows share a step. The prepacked matrices of
-oneDNN give a row the same bits whatever the number of other rows (measured for 2 to 256 rows; a single row is computed
-twice where it would take another kernel, and many rows in runs where the processor has AMX).
+oneDNN give a row the same bits for any number of other rows (measured for 2 to 256 rows; a single row is computed
+twice where it would use another kernel, and many rows in batches if the CPU has AMX).
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class PackedLinear:
         # The hint is the row count the blocked layout is chosen for: fp32 gains much from 16 with several rows.
         self._weight = pack(weight.contiguous(), 16 if weight.dtype is torch.float32 else 1)
         self._bias = bias
-        # A single row takes other kernels in fp32, and in bf16 where the inputs are split among threads: computing it
-        # twice costs next to nothing and takes the kernel that several rows take.
+        # A single row uses other kernels in fp32, and in bf16 where the inputs are split among threads: computing it
+        # twice costs almost nothing and uses the kernel of several rows.
         narrows = weight.shape[1] > weight.shape[0]
         self._doubles_single = weight.dtype is torch.float32 or narrows
         # With AMX, oneDNN splits the sum over the inputs by the number of rows; up to this many, in one way.
@@ -113,7 +113,7 @@ class PackedLinear:
         )
 
     def _batch_invariant(self, product: Callable[..., Tensor], *operands: Tensor) -> Tensor:
-        """A product over as many rows at a time as give each the same bits whatever other rows there are."""
+        """A product over as many rows at a time as give each the same bits in any batch."""
         rows = operands[0].shape[0]
         if self._doubles_single and rows == 1:
             return product(*(torch.cat([x, x]) for x in operands))[:1]
@@ -144,7 +144,7 @@ class Int4Linear:
 
     @staticmethod
     def fits(weight: Tensor) -> bool:
-        """Whether the kernel takes a matrix of this shape."""
+        """Whether the kernel supports a matrix of this shape."""
         return weight.shape[1] % INT4_GROUP == 0 and weight.shape[0] % 16 == 0
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ class StartGroupTask(ExclusiveTask):
     Attributes:
         create: Creates it.
         slots: Slots to reserve.
-        on_result: Receives the group, whose slots the receiver must give back.
+        on_result: Receives the group, whose slots the receiver must release.
         on_error: Receives the error.
     """
 
@@ -151,7 +151,7 @@ class StartGroupTask(ExclusiveTask):
     on_error: Callable[[ReasonError], None]
 
     def run(self, prefix_cache: PrefixCache) -> None:
-        """Reserve room and start."""
+        """Reserve slots and start."""
         prefix_cache.reserve_external(self.slots)
         try:
             group = self.create()
@@ -181,7 +181,7 @@ class GroupStepTask(ExclusiveTask):
     on_error: Callable[[ReasonError], None]
 
     def run(self, prefix_cache: PrefixCache) -> None:
-        """Reserve room and run it."""
+        """Reserve slots and run it."""
         self.group.check_length(self.step)
         more = self.group.growth(self.step)
         prefix_cache.reserve_external(more)
@@ -194,7 +194,7 @@ class GroupStepTask(ExclusiveTask):
 
 @dataclass(eq=False)
 class CloseGroupTask(ExclusiveTask):
-    """Gives back the room of a group; nothing waits for it."""
+    """Releases the slots of a group; nothing waits for it."""
 
     group: WorkerGroupState
     always_runs: ClassVar[bool] = True
@@ -258,7 +258,7 @@ async def start_worker_group(
 
 
 class LocalWorkerGroup:
-    """Workers of the embedded engine behind the `WorkerGroup` protocol."""
+    """Workers of the embedded engine."""
 
     def __init__(
         self,
@@ -310,7 +310,7 @@ class LocalWorkerGroup:
         return tokens
 
     async def aclose(self) -> None:
-        """Free what they hold; idempotent."""
+        """Free their memory; idempotent."""
         async with self._lock:
             self._close()
 

@@ -4,7 +4,7 @@ vLLM adds them if `VLLM_PLUGINS` names `reason`; so its development mode, which 
 workers, is not needed. They are below `/v1`, where `--api-key` protects them:
 
     POST /v1/reason/reports  {"ids": ["a1"]}  ->  {"reports": {"a1": {"extras": {…}, "failure": null}}}
-    GET  /v1/reason/hooks                     ->  {"hooks": ["entropy_probe", …]}
+    GET  /v1/reason/logits_processors                     ->  {"logits_processors": ["entropy_probe", …]}
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..logits_processors import logits_processor_names
-from .options import HOOKS_PAGE, REPORTS_PAGE, WORKER
+from .options import PROCESSORS_PAGE, REPORTS_PAGE, WORKER
 from .worker import ReasonWorkerExtension
 
 MAX_IDS = 4096
@@ -46,7 +46,7 @@ class ReasonEndpoint:
     def attach_router(self, app: FastAPI) -> None:
         """Add the routes."""
         app.add_api_route(REPORTS_PAGE, self.take_reports, methods=["POST"])
-        app.add_api_route(HOOKS_PAGE, self.list_logits_processors, methods=["GET"])
+        app.add_api_route(PROCESSORS_PAGE, self.list_logits_processors, methods=["GET"])
 
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Take the engine.
@@ -62,7 +62,7 @@ class ReasonEndpoint:
         self._engine = engine_client
 
     async def take_reports(self, request: ReportsRequest) -> dict[str, Any]:
-        """Reports of samples, by id; each can be taken once, and an id without one is left out."""
+        """Reports of samples, by id; each can be read once, and an id without one is left out."""
         if self._engine is None:
             raise HTTPException(503, "this server has no engine")
         responses = await self._engine.collective_rpc("reason_take_reports", args=(request.ids,))
@@ -73,4 +73,4 @@ class ReasonEndpoint:
 
     async def list_logits_processors(self) -> dict[str, list[str]]:
         """Names of the installed logits processors, except those over several requests, which need a lockstep group."""
-        return {"hooks": sorted(logits_processor_names(groups=False))}
+        return {"logits_processors": sorted(logits_processor_names(groups=False))}

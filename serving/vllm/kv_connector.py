@@ -80,7 +80,7 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
 
     Further configuration (`kv_connector_extra_config`):
         root: Directory of the prefixes; required.
-        limit: Maximum bytes that they take; 4 GiB by default.
+        limit: Maximum bytes of all; 4 GiB by default.
         identity: Name of the weights, which changes when they do; by default the fingerprint of the model's directory.
             Empty if no request may name a prefix, which is how a program uses it that keeps the names itself.
     """
@@ -134,7 +134,7 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
             self._scheduler.add_request(request)
 
     def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:
-        """Tokens that files hold beyond those that are computed; they are read within the step."""
+        """Tokens in files beyond those that are computed; they are read within the step."""
         if self._scheduler is None:
             return 0, False
         return self._scheduler.num_matched_tokens(request, num_computed_tokens), False

@@ -1,8 +1,8 @@
 """`VllmKVStore`: saved prefixes on vLLM: what is pinned in the engine, and what is on disk.
 
 The engine's half is our KV connector. This half keeps the names: it creates the directories that the connector writes
-to and reads from, publishes what is complete, and knows under which of the engine's pins a name is held. vLLM reuses
-only full blocks, so of a prefix the full blocks are kept, and the few tokens after them are computed again with every
+to and reads from, publishes what is complete, and records the engine's pin of each name. vLLM reuses
+only full blocks, so of a prefix the full blocks are saved, and the few tokens after them are computed again with every
 prompt.
 """
 
@@ -56,7 +56,7 @@ class KVStoreHost:
 
 @dataclass(frozen=True)
 class _EnginePin:
-    """A prefix that the engine holds under a pin of its own."""
+    """A prefix that is pinned in the engine."""
 
     saved: SavedPrefix
     pin: str
@@ -72,7 +72,7 @@ async def describe_engine(engine: Any) -> TransferResponse | None:
 async def transfer(
     engine: Any, token_ids: Sequence[int], request: TransferRequest, max_tokens: int, salt: str = ""
 ) -> tuple[TransferResponse | None, Usage]:
-    """Send a request that asks something of the connector.
+    """Send a request with parameters for the connector.
 
     Args:
         max_tokens: Tokens to generate: 1, or 2 where the workers' report is waited for.

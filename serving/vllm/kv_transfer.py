@@ -1,8 +1,8 @@
-"""The KV connector's logic apart from vLLM: what requests ask of it, its scheduler half, and its worker half.
+"""The KV connector's logic apart from vLLM: its requests, its scheduler half, and its worker half.
 
 The scheduler half (`ConnectorScheduler`) chooses which blocks are read, written and pinned for which request. Requests,
 block pool and scheduler output are used as vLLM passes them. Nothing in it may raise into the engine, which would end
-it: what fails is reported in the request's own response, and its prompt is computed as if nothing had been asked.
+it: what fails is reported in the request's own response, and its prompt is computed as usual.
 
 The worker half (`BlockStorage`) copies blocks to and from files. A block is copied with the bytes it has in the engine:
 only the engine's attention knows what they mean inside (on a CPU it packs them for its instruction set). So the layout
@@ -47,10 +47,10 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class TransferRequest(Frozen):
-    """What a request asks of the connector.
+    """A request's parameters for the connector.
 
     A server's clients use names: `save` and `restore`. A program that starts the engine itself keeps the names and
-    gives directories instead: `write` and `read`.
+    names directories instead: `write` and `read`.
 
     Attributes:
         save: Write the prompt's keys and values to disk under this name.
@@ -125,7 +125,7 @@ class TransferResponse(Frozen):
         pinned_blocks: Blocks that are pinned now for `pin`.
         code: Code of what failed; empty if nothing did. A request whose files fail is computed instead.
         message: What failed.
-        layout: How the workers together store a block, if that was asked.
+        layout: How the workers together store a block, if `describe` was set.
     """
 
     read_tokens: int = 0
@@ -153,7 +153,7 @@ class BlockRead:
         directory: Where the files are.
         files: Their sizes and checksums.
         token_hash: Hash of the tokens that the files belong to (`token_hash`).
-        first: Block of the files that goes into the first of `blocks`.
+        first: Block of the files for the first of `blocks`.
         blocks: Numbers of the engine's blocks.
     """
 
@@ -265,7 +265,7 @@ class TooManyPinned(UserError):
 
 @dataclass(eq=False)
 class _Transfer:
-    """A request that asks something of the connector."""
+    """A request with parameters for the connector."""
 
     request: TransferRequest
     prompt_ids: Sequence[int]
@@ -370,7 +370,7 @@ class ConnectorScheduler:
             self._start(transfer)
 
     def num_matched_tokens(self, request: Any, num_computed: int) -> int:
-        """Tokens beyond the first `num_computed` that files hold: full blocks, and at least one token is left over."""
+        """Tokens beyond the first `num_computed` that files hold: full blocks, and at least one token remains."""
         transfer = self._transfers.get(request.request_id)
         if transfer is None or transfer.source is None or transfer.response.code:
             return 0
@@ -434,7 +434,7 @@ class ConnectorScheduler:
         """A request has ended.
 
         Returns:
-            Parameters of the response; None if it asked nothing.
+            Parameters of the response; None without parameters of the request.
         """
         transfer = self._transfers.pop(request.request_id, None)
         if transfer is None:
@@ -458,7 +458,7 @@ class ConnectorScheduler:
         self._transfers, self._finishing = {}, {}
 
     def _start(self, transfer: _Transfer) -> None:
-        """Look up what is to be read, and make room for what is to be written."""
+        """Look up what is to be read, and free disk space for what is to be written."""
         request = transfer.request
         if request.read:
             directory = self._checked_directory(request.read)

@@ -57,13 +57,13 @@ class LockstepAdmission:
 
 
 async def _resume(engine: Any, paused: asyncio.Task[None]) -> None:
-    """Resume the engine once the pause has taken effect: a pause that came after would stay."""
+    """Resume the engine once the pause has taken effect: a later pause would stay."""
     await asyncio.wait([paused])
     await engine.resume_generation()
 
 
 class AttemptBuffer:
-    """Chunks of an attempt to start a group: held back as long as it may turn out to have failed at once.
+    """Chunks of an attempt to start a group: withheld as long as it may still fail at the start.
 
     A member that is out of step generates nothing but the end of the text, from its first token on.
 
@@ -90,7 +90,7 @@ class AttemptBuffer:
             held.append(chunk)
 
     def emit_rest(self) -> None:
-        """Emit what was held back: the attempt counts."""
+        """Emit what was withheld: the attempt has succeeded."""
         for chunk in (c for held in self._held.values() for c in held):
             if self._listener is not None:
                 self._listener(chunk)

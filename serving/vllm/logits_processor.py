@@ -1,7 +1,7 @@
 """Our logits processors as a logits processor of vLLM, for both of its runners in one class.
 
 vLLM has two incompatible interfaces, and its model runner decides which is used. Runner V1 (always on a CPU) follows
-batch rows that move; runner V2 gives every request a slot for its lifetime. The class tells them apart by how it is
+batch rows that move; runner V2 gives every request a slot for its lifetime. The class distinguishes them by how it is
 constructed, keeps one `ProcessorChain` for each sample, and passes the rows of a step to the processors together.
 
 `vllm serve` finds `ReasonLogitsProcessorPlugin` through the entry-point group `vllm.logits_processors`; an engine of
@@ -60,12 +60,12 @@ class ReasonLogitsProcessor(RunnerV1, RunnerV2):  # type: ignore[misc]
         ProcessorRequest.from_arguments(params.extra_args)
 
     def take_reports(self, ids: list[str]) -> dict[str, Any]:
-        """Reports of samples, by id; each can be taken once."""
+        """Reports of samples, by id; each can be read once."""
         return {i: self._reports.pop(i).report() for i in ids if i in self._reports}
 
     def _chain(self, params: Any) -> ProcessorChain | None:
         request = ProcessorRequest.from_arguments(params.extra_args)
-        if request is None or not (request.hooks or request.json_schema):
+        if request is None or not (request.logits_processors or request.json_schema):
             return None
         # A preempted request that is computed again keeps the state of its processors.
         chain = self._reports.get(request.id) or self._new_chain(request, sorted(params.all_stop_token_ids))

@@ -1,4 +1,4 @@
-"""Counters of vLLM's prefix cache and of its speculative decoding, taken by the engine itself.
+"""Counters of vLLM's prefix cache and of its speculative decoding, from the engine itself.
 
 The scheduler's statistics, which come with every step's outputs, count prompt tokens looked up and hit, passes and
 draft tokens. vLLM's KV-cache events, which it publishes on a socket, count blocks stored and evicted.

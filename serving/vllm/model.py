@@ -76,7 +76,7 @@ MAX_SUBMITTED = 1024
 
 MAX_ATTEMPTS = 4
 """Attempts to start a lockstep group in one step. The first one leaves their prompts in the cache, so that the next
-need no room of the step for them."""
+need no tokens of the step for them."""
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class VllmModel:
         if completion.failure is not None or not is_forced:
             raise BackendUnavailable(
                 f"vLLM runs {self.name} without our logits processors: {completion.failure or completion.token_ids}",
-                hint="speculative decoding and other model runners cannot have them; see docs/hooks.md",
+                hint="speculative decoding and other model runners cannot have them; see docs/logits-processors.md",
             )
 
     @property
@@ -386,7 +386,7 @@ class VllmModel:
     ) -> list[Completion]:
         """The samples of a lockstep group, one of each request, started in one step of the engine.
 
-        Under load a step may have no room for all of them: as long as nothing was emitted, they are started again.
+        Under load a step may not fit all of them: as long as nothing was emitted, they are started again.
         """
         for attempt in range(MAX_ATTEMPTS):
             buffer = AttemptBuffer(listener, self._eos)
@@ -459,7 +459,7 @@ class VllmModel:
         return {
             "id": request_id,
             "sample": index,
-            "hooks": [spec.model_dump(mode="json") for spec in sampling.logits_processors],
+            "logits_processors": [spec.model_dump(mode="json") for spec in sampling.logits_processors],
             "json_schema": "" if sampling.json_schema is None else json.dumps(sampling.json_schema),
             "eos": sorted(self._eos),
             "scope": scope or request_id,
@@ -476,7 +476,7 @@ class VllmModel:
         report: dict[str, Any] | None = next((r[request_id] for r in responses if request_id in r), None)
         if report is None:
             raise BackendError(
-                f"vLLM ignored the logits processors of a sample of {self.name}", hint="see docs/hooks.md"
+                f"vLLM ignored the logits processors of a sample of {self.name}", hint="see docs/logits-processors.md"
             )
         return report
 

@@ -2,7 +2,7 @@
 
 With speculative decoding, vLLM runs no logits processor but its own, and so none of ours and no grammars. What it
 accepts is sampled by rejection sampling (Leviathan et al. 2023, arXiv 2211.17192): greedy texts stay the same, sampled
-ones keep their distribution, but a seed gives others.
+ones keep their distribution, but a seed gives other texts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CPU_CONTEXT = 4096
 """Context on a CPU unless the settings say otherwise: a prompt is computed in one step there."""
 
 REPORTS_PAGE = "/v1/reason/reports"
-HOOKS_PAGE = "/v1/reason/hooks"
+PROCESSORS_PAGE = "/v1/reason/logits_processors"
 """Routes of our endpoint plug-in on a vLLM server: reports of logits processors, and which are installed."""
 
 PROCESSOR = "reason.serving.vllm.logits_processor:ReasonLogitsProcessor"
@@ -59,7 +59,7 @@ def engine_arguments(directory: Path, settings: VllmSettings, context: int | Non
         "enable_prefix_caching": settings.prefix_caching,
         "max_logprobs": MAX_LOGPROBS,
         "logprobs_mode": "raw_logprobs",
-        "logits_processors": [] if is_speculative(settings) else [PROCESSOR],  # vLLM takes none while it drafts
+        "logits_processors": [] if is_speculative(settings) else [PROCESSOR],  # vLLM accepts none with drafts
         "worker_extension_cls": WORKER,
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
@@ -73,7 +73,7 @@ def size_arguments(settings: VllmSettings, context: int | None, cpu: bool) -> di
     """The engine's arguments that depend on the machine: lengths, memory, devices. Arguments as `engine_arguments`.
 
     On a CPU, seeds and chunked prefill end the engine (vLLM to 0.33), so chunks are off there; blocks have 32 tokens,
-    the minimum, so that most of a common prefix is reused; and nothing is compiled, which would take over a minute at
+    the minimum, so that most of a common prefix is reused; and nothing is compiled, which would need over a minute at
     every start.
     """
     arguments: dict[str, Any] = {

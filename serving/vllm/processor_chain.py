@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class ProcessorRequest(Frozen):
-    """What a request asks of the logits processors.
+    """A request's logits processors.
 
     Attributes:
         id: Name under which the report is fetched; empty if it is not.
         sample: Sample index of its request.
-        hooks: The logits processors, in order.
+        logits_processors: The logits processors, in order.
         json_schema: The JSON schema that constrains the text, as text; empty if there is none.
         eos: Tokens that end a text; None uses those that vLLM stops at.
         scope: Groups of requests that have the same name are different ones in different scopes.
@@ -37,7 +37,7 @@ class ProcessorRequest(Frozen):
 
     id: str = ""
     sample: int = 0
-    hooks: tuple[LogitsProcessorSpec, ...] = ()
+    logits_processors: tuple[LogitsProcessorSpec, ...] = ()
     json_schema: str = ""
     eos: tuple[int, ...] | None = None
     scope: str = ""
@@ -45,7 +45,7 @@ class ProcessorRequest(Frozen):
 
     @classmethod
     def from_arguments(cls, extra_args: Mapping[str, Any] | None) -> ProcessorRequest | None:
-        """Read the `extra_args` of a request; None if it asks nothing. Over HTTP it is a JSON string.
+        """Read the `extra_args` of a request; None if it has none. Over HTTP it is a JSON string.
 
         Raises:
             ValueError: It is invalid, or a processor rejects its arguments; vLLM responds with status 400.
@@ -64,14 +64,14 @@ class ProcessorRequest(Frozen):
 
     def make_processors(self) -> list[tuple[str, LogitsProcessor]]:
         """The processors themselves."""
-        return make_logits_processors(self.hooks, "vllm")
+        return make_logits_processors(self.logits_processors, "vllm")
 
 
 class ProcessorChain:
     """The logits processors of one sample.
 
     Args:
-        eos: Tokens that end a text, if the request does not say.
+        eos: Tokens that end a text, if the request has none.
         grammar: Constrains the text to its schema (`GrammarCompiler`); None if there is none.
 
     Attributes:

@@ -115,7 +115,7 @@ def _expands(sampler: ModuleType) -> bool:
         temperature = sampler.expand_batch_to_tokens(torch.tensor([0.7, 0.0]), ends, 3, replace_from=0, replace_to=1)
         top_k = sampler.expand_batch_to_tokens(torch.tensor([7, 5], dtype=torch.int32), ends, 3)
         return bool(torch.equal(temperature, torch.tensor([0.7, 0.7, 1.0])) and top_k.tolist() == [7, 7, 5])
-    except (TypeError, RuntimeError):  # it takes other arguments
+    except (TypeError, RuntimeError):  # it has other parameters
         return False
 
 

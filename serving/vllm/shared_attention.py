@@ -1,6 +1,6 @@
 """vLLM's attention, whichever it is, extended so that workers read one another's cache.
 
-vLLM notifies its logits processors of every request that takes or leaves a row, and does so before the forward pass: so
+vLLM notifies its logits processors of every request that gets or leaves a row, and does so before the forward pass: so
 attention, which sees only rows, learns from `RowTracker` which worker each belongs to.
 """
 
@@ -27,10 +27,10 @@ BACKENDS = {
 
 
 class ProcessState:
-    """What row tracking, attention and closing share in a process of vLLM's, which creates each of them by itself.
+    """State of row tracking, attention and closing in a process of vLLM's, which creates each of them by itself.
 
     Attributes:
-        requests: What each row of the batch is for its group.
+        requests: The role of each batch row in its group.
         groups: Their keys and values; None until the model is loaded.
     """
 

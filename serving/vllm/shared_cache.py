@@ -1,12 +1,12 @@
 """Workers on one shared cache inside vLLM (experimental), as far as it does not need vLLM.
 
-A worker is a session of vLLM's engine that takes one pass after another, and whose attention reads what the others of
+A worker is a session of vLLM's engine that runs one pass after another, and whose attention reads what the others of
 its group have written. vLLM gives each worker's tokens positions of its own sequence and caches their keys rotated
 there. Here they are stored once more, by block as the embedded engine stores them, and a query is rotated from its
 position in its sequence to its position in its worker's view. So layouts and moves are those of the embedded engine,
-whatever vLLM's own cache holds.
+whatever is in vLLM's own cache.
 
-A request says by its `WorkerRequest` what it is for its group; `PassGate` holds the requests of a pass until all have
+A request states its role in its group by its `WorkerRequest`; `PassGate` holds the requests of a pass until all have
 arrived; `GroupCaches` keeps the groups' keys and values in a process of vLLM's. Nothing in `GroupCaches` may raise into
 the engine, which would end it: an incomplete pass is not shared, and is counted.
 """
@@ -181,7 +181,7 @@ class PassGate:
         """Check which of the released passes a step contains.
 
         Args:
-            is_idle: Whether nothing is running that could make room for waiting requests.
+            is_idle: Whether nothing is running that could free blocks for waiting requests.
 
         Returns:
             Requests of passes that are lost: not all of a pass came into one step.

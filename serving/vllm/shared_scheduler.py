@@ -1,6 +1,6 @@
 """`SharedCacheScheduler`: vLLM's scheduler, which starts a pass when all of its workers have arrived.
 
-A pass that does not come completely into one step, as when the cache has no room for one of its workers, ends its
+A pass that does not come completely into one step, as when one of its workers does not fit the cache, ends its
 group: a worker that stays behind would be missing in the others' views.
 """
 

@@ -1,4 +1,4 @@
-"""`VllmWorkerGroup`: workers on one cache in vLLM behind the `WorkerGroup` protocol (experimental).
+"""`VllmWorkerGroup`: workers on one cache in vLLM (experimental).
 
 Each worker is a session of vLLM's engine: a request that stays, with all that it has computed, and takes the tokens of
 one pass after another. A session drops the token that was sampled last unless it is part of the next input, which is
@@ -35,12 +35,12 @@ log = logging.getLogger("reason.vllm")
 
 
 class BatchSlots:
-    """Rows of vLLM's batch, which groups take for as long as they live.
+    """Rows of vLLM's batch, which groups use as long as they live.
 
     They are allocated to complete groups: two groups with half of their rows each would wait for ever.
 
     Args:
-        total: Number of rows; all but one may be taken, so that ordinary requests continue.
+        total: Number of rows; all but one may be used, so that ordinary requests continue.
     """
 
     def __init__(self, total: int) -> None:
@@ -49,7 +49,7 @@ class BatchSlots:
         self._changed = asyncio.Condition()
 
     async def acquire(self, count: int) -> None:
-        """Wait for so many, and take them.
+        """Wait for so many, and acquire them.
 
         Raises:
             UserError: There are not so many.
@@ -129,7 +129,7 @@ class GroupSize:
 
 
 class SharedCacheBudget:
-    """Slots that groups may take outside vLLM's cache."""
+    """Budget of slots outside vLLM's cache."""
 
     def __init__(self, max_bytes: int, slot_bytes: int) -> None:
         self._max_bytes, self._slot_bytes = max_bytes, slot_bytes
@@ -137,7 +137,7 @@ class SharedCacheBudget:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are taken."""
+        """Bytes in use."""
         return self._slots * self._slot_bytes
 
     def acquire(self, slots: int) -> None:
@@ -175,7 +175,7 @@ class WorkerGroupHost:
         run: Runs work concurrently that ends with the model and with each other's failure; translates vLLM's errors.
         limits: What fits the engine.
         slots: Rows of its batch.
-        budget: Memory that groups may take outside its cache.
+        budget: Memory of groups outside its cache.
     """
 
     engine: Callable[[], Any]
@@ -241,7 +241,7 @@ class VllmWorkerGroup:
         """Have the prompt and the headers computed.
 
         Raises:
-            OutOfCache: There is no memory for what is kept of them.
+            OutOfCache: There is no memory for them.
         """
         self._reserve(self._size)
         # The first one leaves the prompt's full blocks in the cache for those that follow.
@@ -256,7 +256,7 @@ class VllmWorkerGroup:
             if self._closed:
                 raise BackendUnavailable("these workers are closed", hint="start others")
             try:
-                # One token less than the context: vLLM needs room for the sampled one.
+                # One token less than the context: vLLM needs one for the sampled one.
                 counts = [len(ids) for ids in inputs]
                 lengths = self._lengths.after(counts, step.moves, self._host.limits.max_tokens - 1)
                 self._reserve(self._size.after(counts, step.moves))
@@ -269,7 +269,7 @@ class VllmWorkerGroup:
         return tokens
 
     async def aclose(self) -> None:
-        """Free what they hold; idempotent."""
+        """Free their memory; idempotent."""
         async with self._lock:
             await self._close()
 
@@ -335,7 +335,7 @@ class VllmWorkerGroup:
         extra_args: dict[str, Any] = {} if request is None else request.arguments()
         if request is not None and request.kind == "pass" and self._processors:
             processors = ProcessorRequest(
-                sample=request.worker, hooks=self._processors, eos=tuple(sorted(self._host.eos))
+                sample=request.worker, logits_processors=self._processors, eos=tuple(sorted(self._host.eos))
             )
             extra_args[KEY] = processors.model_dump(mode="json")
         worker, pass_number = (0, 0) if request is None else (request.worker, request.pass_number)
@@ -374,7 +374,7 @@ class VllmWorkerGroup:
         try:
             engine = self._host.engine()
         except BackendUnavailable:
-            return  # it is gone, and with it what they held
+            return  # the engine has ended, and their memory is free
         [counts] = await self._host.run([engine.collective_rpc("reason_close_workers", args=(self._name,))])
         self.counts = PassCounts(*counts[0])
         if self.counts.skipped:
@@ -382,7 +382,7 @@ class VllmWorkerGroup:
 
 
 class _Session:
-    """A request of the engine that stays, and takes one input after another."""
+    """A request of the engine that stays, and receives one input after another."""
 
     def __init__(self, engine: Any, name: str, params: Callable[[WorkerRequest | None], Any]) -> None:
         self._engine, self._name, self._params = engine, name, params

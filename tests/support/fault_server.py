@@ -17,6 +17,7 @@ import numpy as np
 from reason.core.errors import UserError
 from reason.core.messages import Completion, LogitsProcessorSpec, Message, Prompt, Request, SamplingParams, TopToken
 from reason.serving.logits_processors import ProcessorState, logits_processor_names, make_logits_processors
+from reason.serving.vllm.options import PROCESSORS_PAGE, REPORTS_PAGE
 
 from support.scripted_model import END, ScriptedModel, replies
 
@@ -141,7 +142,7 @@ class FaultServer:
                 "/detokenize": self._detokenize,
                 "/score": self._score,
                 "/pooling": self._pooling,
-                **({"/v1/reason/hooks": self._hooks, "/v1/reason/reports": self._reports} if self.reports else {}),
+                **({PROCESSORS_PAGE: self._hooks, REPORTS_PAGE: self._reports} if self.reports else {}),
             }.get(path)
             if page is not None:
                 await reply.json(200, page(body))
@@ -169,7 +170,7 @@ class FaultServer:
         return {"data": [{"index": i, "data": [float(len(t))]} for i, t in enumerate(body["input"])]}
 
     def _hooks(self, body: Any) -> Any:
-        return {"hooks": sorted(logits_processor_names(groups=False)) if self.hooks else []}
+        return {"logits_processors": sorted(logits_processor_names(groups=False)) if self.hooks else []}
 
     def _reports(self, body: Any) -> Any:
         return {"reports": {i: self.told.pop(i) for i in body["ids"] if i in self.told}}
@@ -328,7 +329,8 @@ class FaultServer:
 
     def _hooked(self, prompt: Prompt, sampling: SamplingParams, endless: bool, order: Any) -> list[Piece]:
         """A sample under real hooks, over a vocabulary of the first `VOCABULARY` characters."""
-        hooks = make_logits_processors([LogitsProcessorSpec.model_validate(c) for c in order["hooks"]], "fault server")
+        specs = [LogitsProcessorSpec.model_validate(c) for c in order["logits_processors"]]
+        hooks = make_logits_processors(specs, "fault server")
         before = self.model.render(prompt)
         said: list[int] = []
         ends = frozenset({ord(END)})
@@ -345,7 +347,7 @@ class FaultServer:
                 for name, hook in hooks:
                     row = hook(row, states[name])
             except UserError as e:
-                failure = ["user_error", f"a logits hook failed: {e}"]
+                failure = ["user_error", f"a logits processor failed: {e}"]
             if failure is not None:
                 row = np.full(VOCABULARY, -np.inf, dtype=np.float32)
                 row[ord(END)] = 0.0
@@ -369,7 +371,7 @@ class FaultServer:
         if self.vllm and body.get("return_token_ids"):
             choice["token_ids"] = [piece.token_id]
         if self.vllm and (piece.finish is not None or not chat):
-            choice["stop_reason"] = piece.stop_reason or None
+            choice["stop_reason"] = piece.stopped_by or None
         if chat:
             choice["delta"] = {"content": piece.text, **({"role": "assistant"} if first else {})}
             if first and self.reasoning is not None:

@@ -220,11 +220,11 @@ async def test_a_fork_is_another_name_for_the_same_tokens(bench: Bench) -> None:
     assert reply.usage.cached_tokens >= bench.reusable(bench.tokens(bench.prompt))
 
 
-@pytest.mark.parametrize("on_disk_alone", [False, True])
-async def test_a_fork_computes_its_further_tokens_only(bench: Bench, on_disk_alone: bool) -> None:
+@pytest.mark.parametrize("only_on_disk", [False, True])
+async def test_a_fork_computes_its_further_tokens_only(bench: Bench, only_on_disk: bool) -> None:
     first = (await bench.store.save("rules", bench.prompt)).saved
     more = tuple(first.token_ids[:40])
-    if on_disk_alone:
+    if only_on_disk:
         await bench.fresh()
     fork = await bench.store.fork("rules", "longer", more)
     assert fork.saved.token_ids == (*first.token_ids, *more)
@@ -433,7 +433,7 @@ async def test_many_at_once(bench: Bench) -> None:
 
 async def test_a_prefix_is_taken_over_under_its_own_salt_only(bench: Bench) -> None:
     prompt = bench.prompt
-    whole = bench.reusable(bench.tokens(prompt))
+    complete = bench.reusable(bench.tokens(prompt))
     await bench.store.save("rules", prompt.with_cache_salt("acme"))
     await bench.push_out(bench.model)
 
@@ -441,12 +441,12 @@ async def test_a_prefix_is_taken_over_under_its_own_salt_only(bench: Bench) -> N
         return (await bench.reply(prompt.with_cache_salt(salt))).usage.cached_tokens
 
     # one request each: earlier prompts are in the engine's cache anyway
-    assert [await reused(salt) for salt in ("acme", "other", "")] == [whole, 0, 0]
+    assert [await reused(salt) for salt in ("acme", "other", "")] == [complete, 0, 0]
     store = await bench.fresh()
     await store.restore("rules", cache_salt="other")
     await bench.push_out(bench.model)
-    assert [await reused(salt) for salt in ("other", "acme", "")] == [whole, 0, 0]
+    assert [await reused(salt) for salt in ("other", "acme", "")] == [complete, 0, 0]
     # pinned again under another salt, the name belongs only to that one
     await store.restore("rules", cache_salt="acme")
     await bench.push_out(bench.model)
-    assert [await reused(salt) for salt in ("acme", "other")] == [whole, 0]
+    assert [await reused(salt) for salt in ("acme", "other")] == [complete, 0]

@@ -99,8 +99,10 @@ async def test_vllms_own_fields(opened):
         assert (body["top_k"], body["ignore_eos"], body["return_token_ids"]) == (7, False, True)
         order = json.loads(body["vllm_xargs"]["reason"])
         assert order.pop("id")
-        assert order == {"sample": 0, "hooks": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
-        assert ProcessorRequest.from_arguments(body["vllm_xargs"]).hooks == (hook,)  # what our plug-in reads on the server
+        assert order == {"sample": 0, "logits_processors": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
+        assert ProcessorRequest.from_arguments(body["vllm_xargs"]).logits_processors == (
+            hook,
+        )  # what our plug-in reads on the server
 
 
 async def test_what_hooks_measured_comes_back(opened):

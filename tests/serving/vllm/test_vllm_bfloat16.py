@@ -81,7 +81,7 @@ async def test_the_probe_is_the_entropy_of_the_full_row_of_that_step(model: Any)
     from vllm import SamplingParams
 
     for i, prompt in enumerate(PROMPTS):
-        order = {"id": f"exact{i}", "hooks": [{"name": "entropy_probe"}]}
+        order = {"id": f"exact{i}", "logits_processors": [{"name": "entropy_probe"}]}
         params = SamplingParams(
             max_tokens=3,
             temperature=0,

@@ -31,7 +31,7 @@ def eos(smollm2_files: ModelFiles, tokenizer: Tokenizer) -> list[int]:
 
 
 def order(name: str, *hooks: LogitsProcessorSpec, eos: Sequence[int] = ()) -> dict[str, Any]:
-    return {KEY: {"id": name, "hooks": [h.model_dump(mode="json") for h in hooks], "eos": list(eos)}}
+    return {KEY: {"id": name, "logits_processors": [h.model_dump(mode="json") for h in hooks], "eos": list(eos)}}
 
 
 def run(llm: Any, prompts: Sequence[Sequence[int]], params: Sequence[dict[str, Any]], salt: str | None = None) -> Any:
@@ -153,12 +153,15 @@ def test_a_failing_logits_processor_ends_only_its_sample(llm: Any, prompts: list
 
 
 def test_logits_processors_also_come_as_a_json_string(llm: Any, prompts: list[list[int]]) -> None:
-    text = '{"id": "j", "hooks": [{"name": "only_tokens", "args": {"ids": [504]}}]}'
+    text = '{"id": "j", "logits_processors": [{"name": "only_tokens", "args": {"ids": [504]}}]}'
     params = {"temperature": 0.0, "max_tokens": 3, "extra_args": {KEY: text}}
     assert list(run(llm, prompts[:1], [params])[0].outputs[0].token_ids) == [504] * 3
 
 
-@pytest.mark.parametrize("bad", ["{", '{"hooks": [{"name": "no_such"}]}', '{"hooks": [{"name": "steer"}]}', '{"x": 1}'])
+@pytest.mark.parametrize(
+    "bad",
+    ["{", '{"logits_processors": [{"name": "no_such"}]}', '{"logits_processors": [{"name": "steer"}]}', '{"x": 1}'],
+)
 def test_bad_orders_are_refused_before_they_run(llm: Any, prompts: list[list[int]], bad: str) -> None:
     from vllm.exceptions import VLLMValidationError
 

@@ -19,7 +19,7 @@ def adapter(_vllm: None) -> Any:
 
 
 def params(*hooks: dict[str, Any], name: str = "a") -> Any:
-    order = {KEY: {"id": name, "hooks": list(hooks)}} if hooks else None
+    order = {KEY: {"id": name, "logits_processors": list(hooks)}} if hooks else None
     return SimpleNamespace(extra_args=order, all_stop_token_ids={0})
 
 
@@ -158,7 +158,7 @@ def test_reports_that_nobody_fetches_are_bounded(adapter: Any, monkeypatch: pyte
 
 def pair_order(role: str, name: str, *, together: bool = False, scope: str = "s") -> Any:
     hook = {"name": "contrast", "args": {"pair": "p", "role": role, "plausible": 0, "strength": 1}}
-    order = {KEY: {"id": name, "hooks": [hook], "scope": scope, "together": together}}
+    order = {KEY: {"id": name, "logits_processors": [hook], "scope": scope, "together": together}}
     return SimpleNamespace(extra_args=order, all_stop_token_ids={0})
 
 

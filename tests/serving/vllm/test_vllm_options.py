@@ -122,13 +122,18 @@ def test_a_script_without_a_guard_is_refused(tmp_path: Path, script: str, passes
 
 
 def test_an_order_is_read_as_a_value_or_as_json() -> None:
-    order = {"id": "a", "hooks": [{"name": "only_tokens", "args": {"ids": [3]}}]}
+    order = {"id": "a", "logits_processors": [{"name": "only_tokens", "args": {"ids": [3]}}]}
     assert ProcessorRequest.from_arguments({"reason": order}) == ProcessorRequest.from_arguments(
         {"reason": str(order).replace("'", '"')}
     )
     assert ProcessorRequest.from_arguments(None) is None
     assert ProcessorRequest.from_arguments({"other": 1}) is None
-    for bad in ("{", {"hooks": [{"name": "no_such_hook"}]}, {"hooks": [{"name": "only_tokens"}]}, 5):
+    for bad in (
+        "{",
+        {"logits_processors": [{"name": "no_such_hook"}]},
+        {"logits_processors": [{"name": "only_tokens"}]},
+        5,
+    ):
         with pytest.raises(ValueError, match="reason: "):
             ProcessorRequest.from_arguments({"reason": bad})
 
@@ -137,7 +142,7 @@ def test_a_failing_chain_ends_the_text_with_its_error() -> None:
     import numpy as np
 
     order = ProcessorRequest.from_arguments(
-        {"reason": {"hooks": [{"name": "forbid_tokens", "args": {"ids": [0, 1, 2, 3]}}]}}
+        {"reason": {"logits_processors": [{"name": "forbid_tokens", "args": {"ids": [0, 1, 2, 3]}}]}}
     )
     assert order is not None
     chain = ProcessorChain(order, eos=[2])

@@ -101,8 +101,14 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[ReasonError]]] = {
     ),
     "the same as raw text": (lambda m: m.generate([ask(Prompt(text="a " * CONTEXT * 8))]), ContextTooLong),
     "a continuation is": (lambda m: m.score(ASK, ["word " * m.capabilities.context_tokens]), ContextTooLong),
-    "a hook that does not exist": (lambda m: m.generate([ask(hooks=hook("no_such_hook"))]), CapabilityMissing),
-    "a hook without its arguments": (lambda m: m.generate([ask(hooks=hook("steer"))]), UserError),
+    "a logits processor that does not exist": (
+        lambda m: m.generate([ask(logits_processors=hook("no_such_hook"))]),
+        CapabilityMissing,
+    ),
+    "a logits processor without its arguments": (
+        lambda m: m.generate([ask(logits_processors=hook("steer"))]),
+        UserError,
+    ),
     "no alternatives at all": (lambda m: m.next_token([ASK], top=0), UserError),
 }
 

@@ -69,7 +69,7 @@ async def test_cancelling_leaves_the_server_idle(server: RealServer, hosted: Any
         elif kind == "a batch":
             requests = [endless(100 * i + k, n=2) for k in range(12)]  # more than the server runs at once
         elif kind == "under hooks":
-            requests = [endless(i, n=2, hooks=(LogitsProcessorSpec(name="entropy_probe"),))]
+            requests = [endless(i, n=2, logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))]
         await cancelled(server, hosted, requests, when)
     [[after]] = await hosted.generate([endless(0, max_tokens=2)])
     assert after.ok

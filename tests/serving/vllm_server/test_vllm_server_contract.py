@@ -36,7 +36,7 @@ async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> No
     assert (can.scoring, can.prefix, can.seed, can.json_schema) == (True, True, True, True)
     assert can.context_tokens == CONTEXT
     ours = {"only_tokens", "forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"}
-    assert ours <= can.hooks
+    assert ours <= can.logits_processors
     assert (hosted.traits.many, hosted.traits.tokenizer, hosted.traits.reports) == (True, True, True)
 
 

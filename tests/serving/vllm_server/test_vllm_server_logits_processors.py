@@ -16,7 +16,7 @@ ASK = Prompt.user("What is the capital of France?")
 
 
 def hooked(*hooks: LogitsProcessorSpec, prompt: Prompt = ASK, **sampling: Any) -> Request:
-    requested = {"temperature": 0.0, "max_tokens": 6, "hooks": hooks} | sampling
+    requested = {"temperature": 0.0, "max_tokens": 6, "logits_processors": hooks} | sampling
     return Request(prompt=prompt, sampling=SamplingParams(**requested))
 
 
@@ -86,14 +86,18 @@ async def test_bad_calls_are_refused_here_and_there(hosted: Any, server: RealSer
         await hosted.generate([hooked(call("no_such_hook"))])
     with pytest.raises(UserError, match="steer"):
         await hosted.generate([hooked(call("steer"))])
-    for order in ({"hooks": [{"name": "no_such_hook"}]}, {"hooks": [{"name": "steer"}]}, {"nonsense": 1}):
+    for order in (
+        {"logits_processors": [{"name": "no_such_hook"}]},
+        {"logits_processors": [{"name": "steer"}]},
+        {"nonsense": 1},
+    ):
         body = {"model": SERVED, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
         response = server.post("/v1/chat/completions", {**body, "vllm_xargs": {"reason": json.dumps(order)}})
         assert response.status_code == 400, response.text
 
 
 async def test_the_page_is_guarded_and_gives_a_report_once(server: RealServer) -> None:
-    order = {"id": "mine", "hooks": [{"name": "entropy_probe", "args": {"first": 1}}]}
+    order = {"id": "mine", "logits_processors": [{"name": "entropy_probe", "args": {"first": 1}}]}
     body = {"model": SERVED, "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
     server.post("/v1/chat/completions", {**body, "vllm_xargs": {"reason": json.dumps(order)}})
     page = "/v1/reason/reports"
@@ -106,7 +110,7 @@ async def test_the_page_is_guarded_and_gives_a_report_once(server: RealServer) -
 
 
 async def test_the_development_mode_gives_the_same(server: RealServer) -> None:
-    order = {"id": "dev", "hooks": [{"name": "entropy_probe"}]}
+    order = {"id": "dev", "logits_processors": [{"name": "entropy_probe"}]}
     body = {"model": SERVED, "messages": [{"role": "user", "content": "x"}], "max_tokens": 2, "ignore_eos": True}
     server.post("/v1/chat/completions", {**body, "vllm_xargs": {"reason": json.dumps(order)}})
     [reported] = server.post("/collective_rpc", {"method": "reason_take_reports", "args": [["dev"]]}).json()["results"]
