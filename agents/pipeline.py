@@ -293,8 +293,8 @@ def _solution(state: PipelineState) -> Solution:
 
 # -- repairs: when a rejected answer goes back to the strategy, with which findings, and which attempt is kept
 #
-# Source: taking an answer back to its author with the evidence against it is RARR (Gao et al. 2023, arXiv:2210.08726) in
-# outline. Differs: the strategy answers again from the start, and the better verified attempt stays.
+# Source: taking an answer back to its author with the evidence against it is RARR (Gao et al. 2023, arXiv:2210.08726)
+# in outline. Differs: the strategy answers again from the start, and the better verified attempt stays.
 
 MAX_FINDINGS = 8
 """Claims that the strategy is shown."""

@@ -202,8 +202,8 @@ def refuse_duplicate_sources(context: Sequence[SourceLike]) -> None:
                 f"the context has {name!r} twice",
                 hint="give it once"
                 if is_same
-                else "they are two sources with one name, which a stored run could not tell apart: define each function "
-                "with a name of its own, or rename a source",
+                else "two sources have this name, which a stored run could not tell apart: define each function with a "
+                "name of its own, or rename a source",
             )
         by_name[name] = source
 

@@ -1,7 +1,7 @@
-"""`CalibrationMap`: what a strategy's stated confidences turned out to be worth, a small monotone function in a file.
+"""`CalibrationMap`: a small monotone function from a strategy's stated confidences to calibrated ones, in a file.
 
-`evals/calibration.py` fits one to the rows of an evaluation; `Answer.calibrated_confidence` is what it makes of a
-confidence. Applying one needs neither numpy nor scipy.
+`evals/calibration.py` fits one to the results of an evaluation (`calibration_fit`); `Answer.calibrated_confidence` is
+its value. Applying one needs neither numpy nor scipy.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CalibrationMethod = Literal["temperature", "platt", "isotonic"]
 KIND: Final = "reason calibration map"
 FORMAT: Final = 1
 MADE_BY = "reason eval calibrate RUN --out FILE makes one"
-STEEPEST = 700.0
-"""Most that a log-odds may be negative: e^700 is still a number."""
+MAX_LOG_ODDS = 700.0
+"""Bound of negative log-odds: e^700 is still a finite float."""
 
 
 class CalibrationCurve(Frozen):
     """A function from stated to calibrated confidence: monotone, from [0, 1] to [0, 1], finite at 0 and 1.
 
-    "temperature" and "platt" are sigmoid(intercept + slope * logit(c)), with c first cut to [clip, 1 - clip]; the
+    "temperature" and "platt" are sigmoid(intercept + slope * logit(c)), with c first clipped to [clip, 1 - clip]; the
     intercept of "temperature" is 0. "isotonic" is linear between its knots and constant outside them.
 
     Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", equation 1, here on the log-odds of a
@@ -39,11 +39,10 @@ class CalibrationCurve(Frozen):
     and Elkan 2002, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates", section 3.
 
     Attributes:
-        method: Which function.
         intercept: Added to the log-odds, in nats.
-        slope: What the log-odds are multiplied by, at least 0; 1 over the temperature.
-        clip: How close to 0 and 1 a confidence is taken as it is; in [1e-12, 0.5).
-        knots: (stated, calibrated) of "isotonic": the first rising, the second never falling.
+        slope: Factor of the log-odds, not negative; 1 over the temperature.
+        clip: In [1e-12, 0.5).
+        knots: (stated, calibrated) of "isotonic": the first increasing, the second never decreasing.
     """
 
     method: CalibrationMethod
@@ -53,7 +52,7 @@ class CalibrationCurve(Frozen):
     knots: tuple[tuple[Probability, Probability], ...] = ()
 
     @model_validator(mode="after")
-    def _is_a_curve(self) -> Self:
+    def _parameters_match_method(self) -> Self:
         if (self.method == "isotonic") != bool(self.knots):
             raise ValueError("knots belong to the method isotonic, and it needs at least one")
         if self.method == "temperature" and self.intercept:
@@ -64,29 +63,26 @@ class CalibrationCurve(Frozen):
 
     @property
     def constant(self) -> bool:
-        """Whether every confidence becomes the same: then the stated ones told nothing."""
+        """Whether the calibrated confidence is constant: then the stated ones carried no information."""
         if self.method == "isotonic":
             return self.knots[0][1] == self.knots[-1][1]
         return self.slope == 0
 
     def apply(self, confidence: float) -> float:
-        """The calibrated confidence, in [0, 1].
-
-        Args:
-            confidence: The stated one, in [0, 1].
+        """The calibrated confidence of a stated one, both in [0, 1].
 
         Raises:
-            UserError: It is outside.
+            UserError: The stated one is outside.
         """
         if not 0 <= confidence <= 1:
             raise UserError(f"a confidence of {confidence:g} lies outside [0, 1]")
         if self.method == "isotonic":
-            return self._between_knots(confidence)
+            return self._interpolated(confidence)
         c = min(max(confidence, self.clip), 1 - self.clip)
         odds = self.intercept + self.slope * (math.log(c) - math.log1p(-c))
-        return 1 / (1 + math.exp(min(-odds, STEEPEST)))
+        return 1 / (1 + math.exp(min(-odds, MAX_LOG_ODDS)))
 
-    def _between_knots(self, confidence: float) -> float:
+    def _interpolated(self, confidence: float) -> float:
         after = bisect_right(self.knots, confidence, key=lambda knot: knot[0])
         if after == 0:
             return self.knots[0][1]
@@ -94,16 +90,16 @@ class CalibrationCurve(Frozen):
         if after == len(self.knots):
             return y
         next_x, next_y = self.knots[after]
-        # rounding may carry the end of a line past its knot, and the function would fall there
+        # rounding may carry the end of a segment past its knot, and the function would decrease there
         return min(y + (next_y - y) * ((confidence - x) / (next_x - x)), next_y)
 
 
 class CalibrationScores(Frozen):
-    """How far confidences are from what they say; definitions in docs/statistics.md.
+    """Calibration scores of confidences; definitions in docs/statistics.md.
 
     Attributes:
         ece: Expected calibration error over ten bins of equal width.
-        brier: Mean squared distance of confidence and correctness.
+        brier: Mean squared difference of confidence and correctness.
         nll: Mean negative log-likelihood, in nats.
     """
 
@@ -113,28 +109,25 @@ class CalibrationScores(Frozen):
 
 
 class CalibrationMap(FittedFile):
-    """A curve with where it comes from: what it may be used for, and how well it did on answers it had not seen.
+    """A curve with its provenance, what it may be used for, and its scores out of sample.
 
     Attributes:
-        kind: What the file is.
-        format: Version of the file's form.
-        name: The file's name without its ending; empty before it lies in one.
-        curve: The function.
-        strategy: The strategy whose confidences it is for.
+        name: The file's stem; empty before it is written to one.
+        strategy: The strategy whose confidences it calibrates.
         parameters: Its parameters, complete: the scale of its confidences depends on them.
-        verify: Names of verifiers that had a say in them.
+        verify: Names of the verifiers that affected the confidences.
         models: Model string by role.
         engines: Identity of each model by role: weights, number format, engine and its version.
         dataset: The dataset it was fitted on, with its variant.
         fingerprint: The dataset's fingerprint.
         items: Items with a confidence.
-        answers: Answers with a confidence: one an item and seed.
+        answers: Answers with a confidence: one per item and seed.
         seeds: The seeds of the run.
         version: Version of `reason`.
         made: The day it was fitted, in UTC.
-        folds: Folds of the cross-validation, cut between groups of items.
-        before: The scores of the stated confidences.
-        after: The scores of the calibrated ones out of sample: each by a curve fitted without the answer's fold.
+        folds: Folds of the cross-validation, split between groups of items.
+        before: Scores of the stated confidences.
+        after: Scores of the calibrated ones out of sample: each by a curve fitted without the answer's fold.
     """
 
     kind: Literal["reason calibration map"] = KIND
@@ -167,12 +160,12 @@ class CalibrationMap(FittedFile):
         return f"{self.name} ({self.curve.method}, {self.dataset})".lstrip()
 
     def apply(self, confidence: float) -> float:
-        """See `CalibrationCurve.apply`."""
+        """The calibrated confidence of a stated one (`CalibrationCurve.apply`)."""
         return self.curve.apply(confidence)
 
     @property
-    def worse(self) -> tuple[str, ...]:
-        """The scores that got worse out of sample: of "ece", "brier", "nll"."""
+    def regressed_scores(self) -> tuple[str, ...]:
+        """The scores that are worse out of sample than before: of "ece", "brier", "nll"."""
         return tuple(n for n in ("ece", "brier", "nll") if getattr(self.after, n) > getattr(self.before, n))
 
 
@@ -180,7 +173,6 @@ def load_calibration_map(path: Path) -> CalibrationMap:
     """Read a map from its file.
 
     Raises:
-        DataError: There is no such file, it cannot be read, it is cut short, it is no map, or a map of another version
-            or with impossible values; names the file.
+        DataError: As `read_fitted_file`.
     """
-    return read_fitted_file(path, CalibrationMap, kind=KIND, format=FORMAT, called="calibration map", made_by=MADE_BY)
+    return read_fitted_file(path, CalibrationMap, kind=KIND, format=FORMAT, label="calibration map", hint=MADE_BY)

@@ -58,7 +58,7 @@ class ReliabilityBin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]
     confidence: float
     accuracy: float
 

@@ -1,7 +1,4 @@
-"""`together`: works side by side, of which the first error ends the others and is raised as it is.
-
-`shielded`: work that must not stop half-way, whoever is cancelled meanwhile.
-"""
+"""`gather` and `shielded`: coroutines run together, and work that a cancellation must not interrupt."""
 
 from __future__ import annotations
 
@@ -12,27 +9,23 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def gather(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of all works, in their order.
+async def gather(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of all coroutines, in order, run concurrently.
 
     Raises:
-        BaseException: The first error; the other works are cancelled, and have ended. That of the work itself: the
-            group is no more than how the works were run.
+        BaseException: The first error, as it was raised; the other coroutines are cancelled and have ended.
     """
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
-async def shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Do the work in a task of its own and wait for it, also when cancelled: the cancellation is passed on after it.
-
-    For short work alone, such as giving back what would otherwise stay taken.
-    """
-    task = asyncio.ensure_future(work)
+async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run short work, such as releasing a resource, to its end even if the caller is cancelled; then re-raise that."""
+    task = asyncio.ensure_future(coroutine)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

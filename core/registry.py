@@ -1,11 +1,7 @@
-"""Named things that packages bring along: strategies, hooks, verifiers. They are found through entry points.
+"""`Registry`: strategies, logits processors and verifiers that packages provide through entry points.
 
-Listing names imports nothing. A plug-in that fails to load is an error with its name in it when it is asked for, and a
-line in `reason doctor`; it never takes the others along.
-
-`installed`: the entry points of a group, read once.
-
-Reading them goes through every installed package, some milliseconds each time, and a run asks dozens of times.
+Listing names imports nothing. A plug-in that cannot be imported is an error with its name when it is used, and a line
+in `reason doctor`; it does not affect the others.
 """
 
 from __future__ import annotations
@@ -19,38 +15,37 @@ from typing import Generic, TypeVar
 
 from .errors import ReasonError, UnknownName, UserError
 
-
-def entry_points_in(group: str, name: str | None = None) -> tuple[EntryPoint, ...]:
-    """The entry points of a group, of one name or of all.
-
-    They are read again where `sys.path` has changed; what is installed into a place that was looked through already is
-    seen by the next process.
-    """
-    found = _read(group, tuple(sys.path))
-    return found if name is None else tuple(e for e in found if e.name == name)
-
-
-@cache
-def _read(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=group))
-
-
 T = TypeVar("T")
 
 
+def entry_points_in(group: str, name: str | None = None) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, or those of one name.
+
+    They are read once, since reading goes through every installed package, and again if `sys.path` has changed; a
+    package installed into a directory that was read already is seen by the next process.
+    """
+    points = _read_entry_points(group, tuple(sys.path))
+    return points if name is None else tuple(e for e in points if e.name == name)
+
+
+@cache
+def _read_entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
 class Registry(Generic[T]):
-    """The objects of one entry-point group, loaded when asked for.
+    """The objects of one entry-point group, imported at first use.
 
     Args:
         group: Entry-point group, for example `reason.strategies`.
-        kind: What one of them is called in messages, for example "strategy".
+        kind: Name of one of them in messages, for example "strategy".
     """
 
     def __init__(self, group: str, kind: str) -> None:
         self.group = group
         self.kind = kind
         self._loaded: dict[str, T] = {}
-        """By what the entry point names; a run asks for its strategy again and again."""
+        """By the entry point's value; a run loads its strategy again and again."""
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -60,22 +55,24 @@ class Registry(Generic[T]):
         """The object of that name.
 
         Raises:
-            UnknownName: There is none; the nearest names are suggested.
-            UserError: It is there but cannot be imported, or two packages claim the name.
+            UnknownName: There is none; similar names are suggested.
+            UserError: It cannot be imported, or two packages claim the name.
         """
-        found = {e.value: e for e in entry_points_in(self.group, name)}
-        if not found:
+        by_value = {e.value: e for e in entry_points_in(self.group, name)}
+        if not by_value:
             raise UnknownName(self.kind, name, nearest(name, self.names()))
-        if len(found) > 1:
-            raise UserError(f"{self.kind} {name!r} is claimed by {' and '.join(sorted(found))}", hint="uninstall one")
-        ((value, entry),) = found.items()
+        if len(by_value) > 1:
+            raise UserError(
+                f"{self.kind} {name!r} is claimed by {' and '.join(sorted(by_value))}", hint="uninstall one"
+            )
+        ((value, entry),) = by_value.items()
         loaded = self._loaded.get(value)
         if loaded is None:
             loaded = self._loaded[value] = self._import(entry)
         return loaded
 
     def load_errors(self) -> dict[str, str]:
-        """Why some cannot be loaded, by name; empty if all can."""
+        """Errors of the objects that cannot be loaded, by name."""
         errors: dict[str, str] = {}
         for name in self.names():
             try:
@@ -96,8 +93,8 @@ class Registry(Generic[T]):
         return loaded
 
 
-def nearest(name: str, known: Iterable[str], most: int = 2) -> tuple[str, ...]:
-    """The known names that look most like a given one, best first."""
+def nearest(name: str, known: Iterable[str], max_matches: int = 2) -> tuple[str, ...]:
+    """The known names most similar to a given one, best first."""
     by_lower = {k.lower().replace("_", "-"): k for k in known}
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), by_lower, n=most, cutoff=0.55)
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), by_lower, n=max_matches, cutoff=0.55)
     return tuple(by_lower[c] for c in close)

@@ -196,7 +196,7 @@ class Run:
         if reuse == "none":
             return {}
         if reuse == "run" and self._is_new:
-            # a call is looked up before it is stored, so the store cannot have a key that is looked up for the first time
+            # a call is looked up before it is stored: the store cannot have a key that is looked up for the first time
             is_known = bool(self._seen_keys.intersection(keys))
             self._seen_keys.update(keys)
             if not is_known:

@@ -1,8 +1,8 @@
-"""The trees that a run's searches grew, put together from its events.
+"""The search trees of a run, reconstructed from its events.
 
-`NodesSearched` tells nodes, `SearchEnded` closes the search of its name. Searches of different names may overlap; those
-of one name follow each other. The trace may be incomplete: a search without an end, nodes whose parents were never
-told, parents that lead in a circle. All of that gives a tree; nothing here recurses, and all of it takes linear time.
+`NodesSearched` adds nodes, `SearchEnded` ends the search of its name. Searches of different names may overlap; those of
+one name follow each other. A trace may be incomplete: a search without an end, unknown parents, parents in a cycle. All
+of that yields a tree; nothing here recurses, and everything takes linear time.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from .events import Event, NodesSearched, RunStarted, SearchEnded, SearchNode
 
 @dataclass(frozen=True, slots=True)
 class SearchTree:
-    """What one search has found.
+    """One search.
 
     Attributes:
         search: Name of its method.
-        place: Its place among the run's searches, from 1, by when they began.
-        nodes: The nodes by id, as last told, in the order in which they were first told.
+        number: Its number among the run's searches, from 1, by their starts.
+        nodes: The nodes by id with their latest values, in the order of their first events.
         parents: Parent of each node; None for a root and for an orphan.
-        children: Children of each node that has some, in the order in which they were first told.
-        roots: Nodes without a parent, orphans included, in the order in which they were first told.
-        orphans: Roots that name a parent which was never told, or which descends from them.
-        expanded: Nodes that were continued, in order; a node as often as it was.
+        children: Children of each inner node, in the order of their first events.
+        roots: Nodes without a parent, orphans included, in the order of their first events.
+        orphans: Roots that name a parent which is unknown or descends from them.
+        expanded: Nodes that were continued, in order, once per continuation.
         discarded: Continuations that became no node.
-        stopped: Why it ended; None while no end is told.
-        chosen: The node whose solution it returned; None if none was, or no end is told. It may be one never told.
+        stopped: Why it ended; None if there is no end.
+        chosen: The node whose solution it returned; None if there is none. It may be unknown.
         chosen_path: The known nodes from a root to the chosen one.
-        cost: What it has cost, as told at its end.
+        cost: Its cost, as of its end.
     """
 
     search: str
-    place: int
+    number: int
     nodes: Mapping[int, SearchNode]
     parents: Mapping[int, int | None]
     children: Mapping[int, tuple[int, ...]]
@@ -53,74 +53,69 @@ class SearchTree:
         return _path(self.parents, node_id)
 
     def text(self, node_id: int) -> str:
-        """The solution up to a node, as one text."""
+        """The partial solution of a node, as one text."""
         return "".join(self.nodes[i].text for i in self.path(node_id))
 
     def walk(self) -> Iterator[tuple[int, int]]:
         """Each node and its distance from its root, a node before its children, siblings in order."""
-        waiting = [(root, 0) for root in reversed(self.roots)]
-        while waiting:
-            node_id, level = waiting.pop()
+        stack = [(root, 0) for root in reversed(self.roots)]
+        while stack:
+            node_id, level = stack.pop()
             yield node_id, level
-            waiting.extend((child, level + 1) for child in reversed(self.children.get(node_id, ())))
+            stack.extend((child, level + 1) for child in reversed(self.children.get(node_id, ())))
 
-    def turns(self) -> dict[int, tuple[int, ...]]:
-        """When each expanded node was continued: its places in `expanded`, from 1."""
-        found: dict[int, list[int]] = defaultdict(list)
-        for turn, node_id in enumerate(self.expanded, 1):
-            found[node_id].append(turn)
-        return {node_id: tuple(turns) for node_id, turns in found.items()}
+    def expansions(self) -> dict[int, tuple[int, ...]]:
+        """When each expanded node was continued: its positions in `expanded`, from 1."""
+        positions: dict[int, list[int]] = defaultdict(list)
+        for position, node_id in enumerate(self.expanded, 1):
+            positions[node_id].append(position)
+        return {node_id: tuple(each) for node_id, each in positions.items()}
 
 
 def search_trees(events: Iterable[Event]) -> list[SearchTree]:
-    """The searches of a run, in the order in which they began.
+    """The searches of a run, in the order of their starts.
 
-    A run that goes on after an interruption tells its searches again from their beginning: the k-th search of a name
-    then takes the place of the k-th before. One that is not told again stays as it was.
+    A resumed run repeats its searches from their beginning: then the k-th search of a name replaces the former k-th.
+    A search that is not repeated stays as it was.
 
     Args:
-        events: The run's events, in order; those that tell nothing of a search are passed over.
-
-    Returns:
-        The trees; empty where nothing was searched.
+        events: The run's events, in order; those not about a search are ignored.
     """
-    found: dict[tuple[str, int], _Told] = {}
-    begun: dict[str, int] = defaultdict(int)
-    still_open: dict[str, _Told] = {}
+    builders: dict[tuple[str, int], _TreeBuilder] = {}
+    num_started: dict[str, int] = defaultdict(int)
+    running: dict[str, _TreeBuilder] = {}
     for event in events:
         if isinstance(event, RunStarted):
-            begun.clear()
-            still_open.clear()
+            num_started.clear()
+            running.clear()
         elif isinstance(event, (NodesSearched, SearchEnded)):
-            told = still_open.get(event.search)
-            if told is None:
-                told = still_open[event.search] = found[event.search, begun[event.search]] = _Told()
-                begun[event.search] += 1
+            builder = running.get(event.search)
+            if builder is None:
+                builder = running[event.search] = builders[event.search, num_started[event.search]] = _TreeBuilder()
+                num_started[event.search] += 1
             if isinstance(event, NodesSearched):
-                told.take(event)
+                builder.add(event)
             else:
-                told.end = event
-                del still_open[event.search]
-    return [told.tree(name, place) for place, ((name, _), told) in enumerate(found.items(), 1)]
+                builder.end = event
+                del running[event.search]
+    return [builder.build(name, number) for number, ((name, _), builder) in enumerate(builders.items(), 1)]
 
 
 @dataclass(slots=True)
-class _Told:
-    """What the events have told of one search so far."""
-
+class _TreeBuilder:
     nodes: dict[int, SearchNode] = field(default_factory=dict)
     expanded: list[int] = field(default_factory=list)
     discarded: int = 0
     end: SearchEnded | None = None
 
-    def take(self, event: NodesSearched) -> None:
+    def add(self, event: NodesSearched) -> None:
         self.expanded += event.expanded
         self.discarded += event.discarded
         for node in event.nodes:
-            self.nodes[node.id] = node  # one told again keeps its place
+            self.nodes[node.id] = node  # a repeated node keeps its position
 
-    def tree(self, search: str, place: int) -> SearchTree:
-        parents = _parents(self.nodes)
+    def build(self, search: str, number: int) -> SearchTree:
+        parents = _acyclic_parents(self.nodes)
         children: dict[int, list[int]] = defaultdict(list)
         for node_id, parent in parents.items():
             if parent is not None:
@@ -129,7 +124,7 @@ class _Told:
         chosen = None if self.end is None else self.end.chosen
         return SearchTree(
             search=search,
-            place=place,
+            number=number,
             nodes=self.nodes,
             parents=parents,
             children={node_id: tuple(below) for node_id, below in children.items()},
@@ -144,26 +139,26 @@ class _Told:
         )
 
 
-def _parents(nodes: Mapping[int, SearchNode]) -> dict[int, int | None]:
-    """Parents such that each node leads up to a root: unknown ones are left away, and circles are cut."""
+def _acyclic_parents(nodes: Mapping[int, SearchNode]) -> dict[int, int | None]:
+    """Parents such that each node leads up to a root: unknown parents are dropped, and cycles are cut."""
     parents = {node_id: node.parent if node.parent in nodes else None for node_id, node in nodes.items()}
-    leads_up: set[int] = set()
+    reaches_root: set[int] = set()
     for node_id in nodes:
-        way: set[int] = set()
+        visited: set[int] = set()
         at: int | None = node_id
-        while at is not None and at not in leads_up:
-            if at in way:
+        while at is not None and at not in reaches_root:
+            if at in visited:
                 parents[at] = None
                 break
-            way.add(at)
+            visited.add(at)
             at = parents[at]
-        leads_up |= way
+        reaches_root |= visited
     return parents
 
 
 def _path(parents: Mapping[int, int | None], node_id: int | None) -> tuple[int, ...]:
-    backwards = []
+    reversed_path = []
     while node_id is not None:
-        backwards.append(node_id)
+        reversed_path.append(node_id)
         node_id = parents[node_id]
-    return tuple(reversed(backwards))
+    return tuple(reversed(reversed_path))

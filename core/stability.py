@@ -67,7 +67,7 @@ EXPERIMENTAL = frozenset(
         "reason.routers.router_files",
         "reason.routers.auto",
         "reason.routers.features",
-        "reason.routers.logistic",
+        "reason.evals.training.routers.logistic",
         "reason.routers.question_router",
     }
 )

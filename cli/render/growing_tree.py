@@ -229,7 +229,7 @@ class GrowingTree:
         best_path = self._along(self._best_path, visible)
         tree = SearchTree(
             search="",
-            place=1,
+            number=1,
             nodes=nodes,
             parents=above,
             children={node_id: tuple(below) for node_id, below in children.items()},

@@ -264,7 +264,7 @@ def print_searches(
     for tree, tree_notes in zip_longest(trees, notes, fillvalue=None):
         if tree is None:
             break
-        if tree.place > 1:
+        if tree.number > 1:
             console.print()
         _print_search(tree, console, max_nodes, tree_notes or {})
     console.print()
@@ -272,14 +272,14 @@ def print_searches(
 
 
 def _print_search(tree: SearchTree, console: Console, max_nodes: int | None, notes: NodeNotes) -> None:
-    console.print(Text(f"search {tree.place}: {one_line(tree.search)}", "bold"))
+    console.print(Text(f"search {tree.number}: {one_line(tree.search)}", "bold"))
     console.print(Text(one_line(", ".join(search_facts(tree))), "dim"))
     if not tree.nodes:
         console.print(Text("no nodes were reported", "yellow"))
         return
     shown = select_nodes(tree, max_nodes)
     lines = list(layout_tree(tree, shown))
-    hidden, turns, on_path = count_hidden(tree, shown), tree.turns(), set(tree.chosen_path)
+    hidden, turns, on_path = count_hidden(tree, shown), tree.expansions(), set(tree.chosen_path)
     columns = _columns(tree, lines, turns, value_names(tree)[:MAX_VALUES])
     width = console.width
     while len(columns) > 2 and sum(2 + len(column[0]) for column in columns) + 2 + MIN_TEXT_WIDTH > width:
@@ -386,7 +386,7 @@ def print_search_trees(record: RunRecord, events: Sequence[Event], as_json: bool
 def _record(tree: SearchTree, notes: NodeNotes) -> dict[str, Any]:
     return {
         "search": tree.search,
-        "place": tree.place,
+        "number": tree.number,
         "stopped": tree.stopped,
         "chosen": tree.chosen,
         "chosen_path": tree.chosen_path,

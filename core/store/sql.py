@@ -102,8 +102,8 @@ class SqlStore:
         def create(db: Connection) -> None:
             now = time.time()
             created = db.execute(
-                "INSERT INTO runs (id, created, updated, status, config, owner, tenant, background, idempotency, digest) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
+                "INSERT INTO runs (id, created, updated, status, config, owner, tenant, background, idempotency, "
+                "digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING id",
                 (run_id, now, now, status, text, owner, tenant, int(background), idempotency, digest),
             )
             if created:
@@ -181,7 +181,8 @@ class SqlStore:
                 return
             if self._ownership.is_free(owner, liveness):
                 db.write(
-                    "UPDATE runs SET status = 'interrupted', owner = NULL, cancel_requested = 1, updated = ? WHERE id = ?",
+                    "UPDATE runs SET status = 'interrupted', owner = NULL, cancel_requested = 1, updated = ? "
+                    "WHERE id = ?",
                     (time.time(), run_id),
                 )
                 db.forget_owner(run_id)
@@ -240,8 +241,8 @@ class SqlStore:
                 (_day(time.time()), *paid, run_id),
             )
             db.write(
-                f"UPDATE runs SET charged_tokens = {_TOKENS}, charged_usd = {_USD}, counted = 1, status = ?, answer = ?, "  # noqa: S608
-                "error = ?, owner = NULL, cancel_requested = 0, updated = ? WHERE id = ?",
+                f"UPDATE runs SET charged_tokens = {_TOKENS}, charged_usd = {_USD}, counted = 1, status = ?, "  # noqa: S608
+                "answer = ?, error = ?, owner = NULL, cancel_requested = 0, updated = ? WHERE id = ?",
                 (*paid, status, *texts, time.time(), run_id),
             )
             db.forget_owner(run_id)

@@ -242,5 +242,5 @@ async def test_what_compares_may_be_missing(opened, settings, monkeypatch):
     async with jury(settings) as reasoner:
         answer = await reasoner.aask(OPEN)
         again = await reasoner.areplay(answer.run_id)
-    assert any("compared by their words: embedded cannot be had here" in what for what in answer.degraded)
+    assert any("compared by words: the entailment embedded is not available" in what for what in answer.degraded)
     assert answer.confidence == again.confidence == pytest.approx(4 / 5)

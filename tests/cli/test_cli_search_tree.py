@@ -334,7 +334,7 @@ def test_the_tree_as_json(cli: Cli, ferry: str) -> None:
     assert data["run"] == ferry
     (search,) = data["searches"]
     assert set(search) == {
-        *("search", "place", "stopped", "chosen", "chosen_path", "expanded", "discarded", "cost", "nodes", "notes"),
+        *("search", "number", "stopped", "chosen", "chosen_path", "expanded", "discarded", "cost", "nodes", "notes"),
     }
     assert search["chosen_path"] == [0, 1, 5, 10, 21]
     assert [SearchNode.model_validate(node).id for node in search["nodes"]] == list(range(24))

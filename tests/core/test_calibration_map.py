@@ -132,8 +132,8 @@ def test_a_map_says_which_model_it_is_for() -> None:
 
 def test_what_got_worse_is_named() -> None:
     found = make_map()
-    assert found.worse == ()
-    assert make_map(after=found.after.model_copy(update={"ece": 0.3})).worse == ("ece",)
+    assert found.regressed_scores == ()
+    assert make_map(after=found.after.model_copy(update={"ece": 0.3})).regressed_scores == ("ece",)
 
 
 def test_the_digest_is_of_the_content_alone() -> None:
@@ -163,7 +163,7 @@ def test_files_that_are_no_maps(tmp_path: Path) -> None:
     whole = write(path).read_bytes()
     for end in (0, 1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:end])
-        with pytest.raises(DataError, match=r"map\.json is not a whole JSON file"):
+        with pytest.raises(DataError, match=r"map\.json is not a complete JSON file"):
             load_calibration_map(path)
     for text in (b"[]", b'{"kind": "another"}', b"3", b"null"):
         path.write_bytes(text)

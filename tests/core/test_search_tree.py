@@ -21,7 +21,7 @@ def begun(resumed: bool = False) -> RunStarted:
 
 def test_a_search_is_put_together() -> None:
     (tree,) = search_trees([Degraded(what="no part of it"), *search_events()])
-    assert (tree.search, tree.place, tree.stopped, tree.chosen) == ("best-first", 1, "done", 21)
+    assert (tree.search, tree.number, tree.stopped, tree.chosen) == ("best-first", 1, "done", 21)
     assert list(tree.nodes) == list(range(24))
     assert tree.roots == (0,)
     assert tree.orphans == frozenset()
@@ -29,7 +29,7 @@ def test_a_search_is_put_together() -> None:
     assert tree.chosen_path == tree.path(21) == (0, 1, 5, 10, 21)
     assert tree.text(5) == tree.nodes[1].text + tree.nodes[5].text
     assert tree.expanded == (0, 1, 5, 2, 7, 12, 10)
-    assert tree.turns()[12] == (6,)
+    assert tree.expansions()[12] == (6,)
     assert tree.discarded == 6 - 1
     assert tree.cost["prm_passes"] == 23
 
@@ -57,7 +57,7 @@ def test_an_end_closes_the_search_of_its_name() -> None:
             SearchEnded(search="c", stopped="budget"),
         ]
     )
-    assert [(t.search, t.place, len(t.nodes), t.stopped) for t in trees] == [
+    assert [(t.search, t.number, len(t.nodes), t.stopped) for t in trees] == [
         ("a", 1, 2, "done"),
         ("b", 2, 2, "exhausted"),
         ("a", 3, 1, None),
@@ -74,7 +74,7 @@ def test_a_node_told_again_replaces_the_former_in_its_place() -> None:
     (tree,) = search_trees(events)
     assert tree.nodes[1] is again
     assert tree.children[0] == (1, 2)
-    assert tree.turns() == {0: (1, 2)}
+    assert tree.expansions() == {0: (1, 2)}
 
 
 def test_a_run_that_goes_on_tells_its_searches_again() -> None:
@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_tells_its_searches_again() -> None:
     ]
     again: list[Event] = [begun(resumed=True), told("a", (0, None), expanded=(0,)), SearchEnded(search="a")]
     whole = search_trees([*first, *again, told("a", (0, None), (1, 0)), told("b", (3, None))])
-    assert [(t.search, t.place, list(t.nodes)) for t in whole] == [("a", 1, [0]), ("a", 2, [0, 1]), ("b", 3, [3])]
+    assert [(t.search, t.number, list(t.nodes)) for t in whole] == [("a", 1, [0]), ("a", 2, [0, 1]), ("b", 3, [3])]
     assert whole[0].expanded == (0,)  # once, not twice
     half = search_trees([*first, begun(resumed=True)])  # it was not told again
     assert [list(t.nodes) for t in half] == [[0], [7]]
