@@ -65,13 +65,13 @@ from reason.verify.edgejury.config import JuryConfig
 from reason.verify.edgejury.jurors import MIN_JURORS, answer_prompt
 from reason.verify.edgejury.ranking import borda_of, marks_of
 from reason.verify.edgejury.types import ClaimLabel, Opinion, Review, StageCost, Synthesis
-from rlot_table import accuracy, beside_sampling, mean_of_rows
+from rlot_table import accuracy, mean_of_rows, sampling_cell
 
 JURY = "edgejury"
 
 
 @dataclass(frozen=True)
-class Sitting:
+class JuryTranscript:
     """One question before one jury.
 
     Attributes:
@@ -104,7 +104,7 @@ class Sitting:
 
 
 @dataclass(frozen=True)
-class Heard:
+class TranscribedRun:
     """A run with what its juries noted.
 
     Attributes:
@@ -113,7 +113,7 @@ class Heard:
     """
 
     run: StoredRun
-    sittings: tuple[Sitting | None, ...]
+    sittings: tuple[JuryTranscript | None, ...]
 
     @property
     def rows(self) -> list[ResultRow]:
@@ -121,29 +121,29 @@ class Heard:
         return self.run.rows
 
     @property
-    def sat(self) -> Iterator[tuple[ResultRow, Sitting]]:
+    def sat(self) -> Iterator[tuple[ResultRow, JuryTranscript]]:
         """The rows that a jury answered, with what it noted."""
         return ((row, one) for row, one in zip(self.rows, self.sittings, strict=True) if one is not None)
 
 
-async def hear(runs: Sequence[StoredRun], store: Path | None = None) -> list[Heard]:
+async def read_transcripts(runs: Sequence[StoredRun], store: Path | None = None) -> list[TranscribedRun]:
     """Runs with what the run store knows of them; a store that is gone leaves it out."""
-    results: list[Heard] = []
+    results: list[TranscribedRun] = []
     for run in runs:
         position = run_store_path(run, store)
         if run.manifest.plan.strategy != JURY or not position.exists():
-            results.append(Heard(run, (None,) * len(run.rows)))
+            results.append(TranscribedRun(run, (None,) * len(run.rows)))
             continue
         opened = await SqliteStore.open(position)
         try:
             reported = [await opened.list_events(row.run_id) for row in run.rows]
         finally:
             await opened.aclose()
-        results.append(Heard(run, tuple(map(sitting_of, reported))))
+        results.append(TranscribedRun(run, tuple(map(transcript_of, reported))))
     return results
 
 
-def sitting_of(events: Sequence[Event]) -> Sitting | None:
+def transcript_of(events: Sequence[Event]) -> JuryTranscript | None:
     """What the events of one run tell of its jury; of a run that was interrupted, those since it went on."""
     notes = final_notes(events)
     if notes is None:
@@ -166,7 +166,7 @@ def sitting_of(events: Sequence[Event]) -> Sitting | None:
                 labels[event.index] = ClaimLabel.model_validate(event.report)
             case JuryStageEnded():
                 stages.append(StageCost.model_validate(event.report))
-    return Sitting(
+    return JuryTranscript(
         opinions=tuple(opinions[juror] for juror in sorted(opinions)),
         reviews=tuple(reviews[reviewer] for reviewer in sorted(reviews)),
         synthesis=synthesis,
@@ -184,7 +184,7 @@ def right_letter(row: ResultRow) -> str:
     return LETTERS[correct[0]]
 
 
-def place_of(row: ResultRow) -> int | None:
+def answer_position(row: ResultRow) -> int | None:
     """Where the answer is among the options in the question's order, from 0; None if it names none of them."""
     letter = (row.prediction or "").strip()
     position = LETTERS.find(letter) if len(letter) == 1 else -1
@@ -198,7 +198,7 @@ def jurors_count(run: StoredRun) -> int:
     return n if isinstance(n, int) else max(MIN_JURORS, len(jurors_of(plan.models)))
 
 
-def alone(jury_run: Heard, juror: int) -> StoredRun:
+def juror_run(jury_run: TranscribedRun, juror: int) -> StoredRun:
     """One juror of a jury as a method of its own: its opinion is the answer, and costs what the opinion cost.
 
     Its tokens are those of the opinion, with the answer that was requested after it where it stated none; its calls
@@ -229,7 +229,7 @@ def alone(jury_run: Heard, juror: int) -> StoredRun:
 
 PATHS = ("full", "early_exit", "no_review", "fallback")
 MAJORITY = "majority vote of the jurors"
-EVERYTHING = "edgejury"
+COMPLETE = "edgejury"
 ONE_ORDER = "minus permuted options"
 SWITCHES = {
     "review": "minus review",
@@ -262,7 +262,7 @@ def method_of(run: StoredRun) -> str:
         case "logprob":
             return f"{short(plan.models['main'])}, by log-probability"
         case "edgejury":
-            words = [MAJORITY] if is_majority(run) else [EVERYTHING]
+            words = [MAJORITY] if is_majority(run) else [COMPLETE]
             return ", ".join([*words, *_changes(run)])
     return plan.strategy
 
@@ -281,24 +281,24 @@ def is_majority(run: StoredRun) -> bool:
     return run.manifest.plan.strategy == JURY and not args["review"] and args["decision"] != "chair"
 
 
-def is_whole(run: StoredRun) -> bool:
+def is_complete_jury(run: StoredRun) -> bool:
     """Whether a run is a jury with all its parts, whether it may leave early or not."""
     args = run.manifest.plan.parameters
     return run.manifest.plan.strategy == JURY and all(args[name] == DEFAULTS[name] for name in PARTS)
 
 
-def others_of(run: StoredRun) -> dict[str, JsonValue]:
+def other_parameters(run: StoredRun) -> dict[str, JsonValue]:
     """What sets a jury apart from one by default, but for its parts, limits and number of jurors."""
     named = {*PARTS, *LIMITS, "n", "early_exit"}
     return {k: v for k, v in run.manifest.plan.parameters.items() if k not in named and v != DEFAULTS[k]}
 
 
-def has_names(run: StoredRun) -> bool:
+def has_named_jurors(run: StoredRun) -> bool:
     """Whether its jurors are models that were named, in place of one model in several roles."""
     return bool(jurors_of(run.manifest.plan.models))
 
 
-def like(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue) -> StoredRun | None:
+def find_variant(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue) -> StoredRun | None:
     """The run of the same jury that differs in these parameters only; None if there is none."""
     plan = run.manifest.plan
     expected = {**plan.parameters, **changed}
@@ -314,7 +314,7 @@ def like(run: StoredRun, runs: Sequence[StoredRun], **changed: JsonValue) -> Sto
     )
 
 
-def beside(run: StoredRun, other: StoredRun | None) -> str:
+def difference_cell(run: StoredRun, other: StoredRun | None) -> str:
     """A run's right answers less another's over the rows of both, in points, with interval and exact p-value."""
     if other is None or other is run:
         return ""
@@ -351,7 +351,7 @@ def tokens_of(run: StoredRun, model: str) -> float:
     return float(np.mean(spent))
 
 
-def jury_cells(jury_run: Heard) -> list[str] | None:
+def jury_cells(jury_run: TranscribedRun) -> list[str] | None:
     """Ways taken, and how much of what was written could be read; None where no jury sat.
 
     Returns:
@@ -382,7 +382,7 @@ def _changes(run: StoredRun) -> list[str]:
     args = run.manifest.plan.parameters
     majority = is_majority(run)
     words: list[str] = []
-    if not has_names(run):
+    if not has_named_jurors(run):
         words.append(f"n = {jurors_count(run)}")
     words += [name for key, name in SWITCHES.items() if not args[key] and not (majority and key == "review")]
     if args["claims"] == "none" and not majority:
@@ -400,9 +400,9 @@ def _changes(run: StoredRun) -> list[str]:
     return words
 
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """A place that was chosen, from 0, and the number of options."""
-Places = Mapping[tuple[str, int], Place]
+Positions = Mapping[tuple[str, int], Position]
 """Those of an author by question and seed."""
 
 SHOWN_PLACES = 5
@@ -413,7 +413,7 @@ ALL = "all"
 # -- options
 
 
-def places_table(jurors: Sequence[tuple[str, Places]], finals: Sequence[tuple[str, Places]]) -> str:
+def positions_table(jurors: Sequence[tuple[str, Positions]], finals: Sequence[tuple[str, Positions]]) -> str:
     """Where the chosen options stand, next to chance."""
     head = [
         *("who", "options as", "answers", "first place %", "by chance %", "more than chance [95 %]", "p", "distance"),
@@ -449,7 +449,7 @@ def places_table(jurors: Sequence[tuple[str, Places]], finals: Sequence[tuple[st
     return table(head, rows)
 
 
-def debiased(with_orders: Places, without: Places) -> str:
+def debiased(with_orders: Positions, without: Positions) -> str:
     """How far beyond chance the first option is answered with permuted options, less without, in points."""
     shared = [key for key in with_orders if key in without]
     if not shared:
@@ -458,12 +458,12 @@ def debiased(with_orders: Places, without: Places) -> str:
     return f"{points(*_mean(shared, apart))} ({len(shared)} rows)"
 
 
-def excess(positions: Places) -> Array:
+def excess(positions: Positions) -> Array:
     """For each answer whether it is the first option, less the chance of that: 0 in the mean without a bias."""
     return np.array([(position == 0) - 1 / options for position, options in positions.values()], dtype=float)
 
 
-def juror_places(jury_run: Heard, juror: int) -> dict[tuple[str, int], Place]:
+def juror_positions(jury_run: TranscribedRun, juror: int) -> dict[tuple[str, int], Position]:
     """The places that a juror chose, as it saw the options."""
     return {
         row.key: (position, len(row.choices))
@@ -472,20 +472,20 @@ def juror_places(jury_run: Heard, juror: int) -> dict[tuple[str, int], Place]:
     }
 
 
-def final_places(run: StoredRun) -> dict[tuple[str, int], Place]:
+def final_positions(run: StoredRun) -> dict[tuple[str, int], Position]:
     """The places of the answers, as the questions have the options."""
-    return {row.key: (position, len(row.choices)) for row in run.rows if (position := place_of(row)) is not None}
+    return {row.key: (position, len(row.choices)) for row in run.rows if (position := answer_position(row)) is not None}
 
 
 # -- answers under review
 
 
-def marks_table(several: Sequence[tuple[str, Heard]]) -> str:
+def marks_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
     """Mean B within a review by the place at which a text was shown, where every text that was shown has marks."""
     head = ("jury", "reviewer", "texts shown", "reviews", "marks missing", "mean B by place [95 %]", "first less last")
     rows = []
     for number, (name, jury_run) in enumerate(several):
-        for (model, shown), (keys, values, missing) in sorted(borda_by_place(jury_run).items()):
+        for (model, shown), (keys, values, missing) in sorted(borda_by_position(jury_run).items()):
             if number and model != ALL:
                 continue
             cells = ["", ""]
@@ -501,7 +501,7 @@ def marks_table(several: Sequence[tuple[str, Heard]]) -> str:
     return table(head, rows)
 
 
-def borda_by_place(jury_run: Heard) -> dict[tuple[str, int], tuple[list[tuple[str, int]], Array, int]]:
+def borda_by_position(jury_run: TranscribedRun) -> dict[tuple[str, int], tuple[list[tuple[str, int]], Array, int]]:
     """B by place of each review, by the reviewer's model ("all" for all of them) and the number of texts shown.
 
     Returns:
@@ -532,7 +532,7 @@ def borda_by_place(jury_run: Heard) -> dict[tuple[str, int], tuple[list[tuple[st
 # -- errors
 
 
-def errors_table(several: Sequence[tuple[str, Heard]]) -> str:
+def errors_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
     """How far every two jurors err on the same questions, and choose the same wrong option there."""
     head = (
         *("jury", "jurors", "questions", "wrong %", "both wrong %", "if independent %"),
@@ -556,7 +556,7 @@ def correlation(wrong_a: Array, wrong_b: Array, groups: Sequence[str]) -> tuple[
     return float(value), float(low), float(high)
 
 
-def _together(jury_run: Heard, a: int, b: int) -> list[str]:
+def _together(jury_run: TranscribedRun, a: int, b: int) -> list[str]:
     reported: list[tuple[str, bool, bool, bool]] = []
     names: dict[int, str] = {}
     for row, transcript in jury_run.sat:
@@ -617,7 +617,7 @@ def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[
     for path in sorted(plans.glob("*.toml")):
         sweep = read_sweep(path)
         lines += [
-            f"{path.name}: {told(one)}: no row."
+            f"{path.name}: {describe_planned(one)}: no row."
             for one in expand_sweep(sweep)
             if planned_identity(one, sweep.seeds) not in begun
         ]
@@ -644,7 +644,7 @@ def planned_identity(planned: SweepRun, seeds: Sequence[int]) -> str:
     return json.dumps(known, sort_keys=True)
 
 
-def told(planned: SweepRun) -> str:
+def describe_planned(planned: SweepRun) -> str:
     """A planned run in a few words."""
     main = "" if planned.models is None else planned.models.main
     said = ", ".join(f"{key} = {value}" for key, value in planned.parameters.items() if key != "instruction")
@@ -778,14 +778,14 @@ def jury(given: argparse.Namespace, **own: object) -> Method:
     return "edgejury", {**{name: json.dumps(value) for name, value in {**limits, **own}.items()}, **shared}
 
 
-def jurors_words() -> str:
+def juror_instruction() -> str:
     """What a juror without a role is told after a question with options."""
     prompt = answer_prompt(None, Question(text="?", choices=("one", "another")))
     return prompt.messages[-1].content.rpartition("\n\n")[2]
 
 
 def _words(args: argparse.Namespace) -> dict[str, object]:
-    return {} if args.step_by_step else {"instruction": json.dumps(jurors_words())}
+    return {} if args.step_by_step else {"instruction": json.dumps(juror_instruction())}
 
 
 def _samples(args: argparse.Namespace) -> list[int]:
@@ -852,7 +852,7 @@ def auroc_cell(conf: Array, right: Array, questions: Sequence[str], resamples: i
     return f"{value:.3f} [{float(low):.3f}, {float(high):.3f}]"
 
 
-def labels_table(several: Sequence[tuple[str, Heard]]) -> str:
+def labels_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
     """The label of each answer (the one claim of a closed question) next to whether it is right."""
     head = ("method", "label", "answers", "right % [95 %]", "wrong %")
     rows = []
@@ -877,7 +877,7 @@ def labels_table(several: Sequence[tuple[str, Heard]]) -> str:
     return table(head, rows)
 
 
-def exits_table(pairs: Sequence[tuple[str, Heard, Heard]]) -> str:
+def exits_table(pairs: Sequence[tuple[str, TranscribedRun, TranscribedRun]]) -> str:
     """What leaving early saves and costs, over the rows that both have."""
     head = (
         *("jury", "questions", "left early %", "right of those, leaving %", "right of those, staying %"),
@@ -901,13 +901,13 @@ def exits_table(pairs: Sequence[tuple[str, Heard, Heard]]) -> str:
                 *(name, str(len(both)), f"{100 * len(left) / len(both):.1f}"),
                 *(f"{100 * np.mean([pair[i].value for pair in left]):.1f}" if left else "" for i in (0, 1)),
                 *(_amount(values, *percentiles(bootstrap_means(values, groups))) for values in saved),
-                beside(leaving.run, staying.run),
+                difference_cell(leaving.run, staying.run),
             ]
         )
     return table(head, rows)
 
 
-def stages_table(several: Sequence[tuple[str, Heard]], *, timed: bool) -> str:
+def stages_table(several: Sequence[tuple[str, TranscribedRun]], *, timed: bool) -> str:
     """What each stage costs, a mean a question that came to it; with seconds, or without."""
     head = ["jury", "stage", "questions", "calls", "tokens read", "tokens written", *(["s p50 / p95"] if timed else [])]
     rows = []
@@ -957,7 +957,7 @@ class Jury:
         sampled: Self-consistency of its main model, by rising number of samples.
     """
 
-    sat: tuple[tuple[str, Heard], ...]
+    sat: tuple[tuple[str, TranscribedRun], ...]
     alone: tuple[Named, ...]
     chains: tuple[Named, ...]
     sampled: tuple[Named, ...]
@@ -973,7 +973,7 @@ class Jury:
         single = [*self.chains, *self.alone]
         return max(single, key=lambda named: mean_right(named[1]), default=None)
 
-    def named(self, name: str) -> Heard | None:
+    def named(self, name: str) -> TranscribedRun | None:
         """The run of this jury with that name; None if there is none."""
         return next((jury_run for other, jury_run in self.sat if other == name), None)
 
@@ -984,11 +984,11 @@ class Jury:
         return next((one for one in self.sampled if one[1].manifest.plan.parameters["n"] == expected), None)
 
 
-def juries_of(jury_run: Sequence[Heard]) -> list[Jury]:
+def juries_of(jury_run: Sequence[TranscribedRun]) -> list[Jury]:
     """The juries of named models, each with what it is compared with."""
-    by_models: dict[str, list[Heard]] = {}
+    by_models: dict[str, list[TranscribedRun]] = {}
     for one in jury_run:
-        if one.run.manifest.plan.strategy == JURY and has_names(one.run):
+        if one.run.manifest.plan.strategy == JURY and has_named_jurors(one.run):
             by_models.setdefault(str(sorted(one.run.manifest.plan.models.items())), []).append(one)
     runs = [one.run for one in jury_run]
     results = []
@@ -1005,7 +1005,7 @@ def juries_of(jury_run: Sequence[Heard]) -> list[Jury]:
         results.append(
             Jury(
                 sat=tuple(zip(names_of([one.run for one in sat]), sat, strict=True)),
-                alone=tuple(jurors_alone(_shown(sat))),
+                alone=tuple(juror_methods(_shown(sat))),
                 chains=tuple(zip(names_of(chains), chains, strict=True)),
                 sampled=tuple(zip(names_of(sampled), sampled, strict=True)),
             )
@@ -1013,21 +1013,21 @@ def juries_of(jury_run: Sequence[Heard]) -> list[Jury]:
     return results
 
 
-def jurors_alone(jury_run: Heard) -> list[Named]:
+def juror_methods(jury_run: TranscribedRun) -> list[Named]:
     """The jurors of a run as methods of their own."""
     who = {o.juror: o for _, transcript in jury_run.sat for o in transcript.opinions}
     return [
-        (f"juror {i + 1} alone: {short(o.model)}" + (f", {o.role}" if o.role else ""), alone(jury_run, i))
+        (f"juror {i + 1} alone: {short(o.model)}" + (f", {o.role}" if o.role else ""), juror_run(jury_run, i))
         for i, o in sorted(who.items())
     ]
 
 
 def right_table(jury: Jury) -> str:
     """Right answers, each method next to the best single one, the majority and self-consistency."""
-    best, calls, vote, full = jury.best, jury.equal_calls, jury.named(MAJORITY), jury.named(EVERYTHING)
+    best, calls, vote, full = jury.best, jury.equal_calls, jury.named(MAJORITY), jury.named(COMPLETE)
     head = (
         *("method", "rows", "right % [95 %]", "less the best single one", "less the majority"),
-        *("less self-consistency at equal calls", "less self-consistency at its tokens [95 %]", f"less {EVERYTHING}"),
+        *("less self-consistency at equal calls", "less self-consistency at its tokens [95 %]", f"less {COMPLETE}"),
     )
     sampled = [run for _, run in jury.sampled]
     rows = []
@@ -1038,11 +1038,11 @@ def right_table(jury: Jury) -> str:
                 f"{name} (the best single one)" if single else name,
                 rows_cell(run),
                 accuracy(run),
-                beside(run, None if best is None else best[1]),
-                beside(run, None if vote is None else vote.run),
-                beside(run, None if calls is None else calls[1]),
-                "" if run in sampled else beside_sampling(run, sampled),
-                beside(run, None if full is None else full.run),
+                difference_cell(run, None if best is None else best[1]),
+                difference_cell(run, None if vote is None else vote.run),
+                difference_cell(run, None if calls is None else calls[1]),
+                "" if run in sampled else sampling_cell(run, sampled),
+                difference_cell(run, None if full is None else full.run),
             ]
         )
     return table(head, rows)
@@ -1075,14 +1075,14 @@ def costs_table(jury: Jury, timed: Sequence[StoredRun]) -> str:
     return table(head, rows)
 
 
-def went_table(several: Sequence[tuple[str, Heard]]) -> str:
+def paths_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
     """The ways that juries took, and how much of what was written could be read."""
     head = ("method", *(f"{way} %" for way in PATHS), "reviews read %", "chair's answers read %", "chair overruled %")
     results = [(name, jury_cells(jury_run)) for name, jury_run in several]
     return table(head, [[name, *cells] for name, cells in results if cells is not None])
 
 
-def one_model_table(jury_run: Sequence[Heard], chains: Sequence[StoredRun]) -> str:
+def one_model_table(jury_run: Sequence[TranscribedRun], chains: Sequence[StoredRun]) -> str:
     """Juries of one model in several roles, next to the model alone and next to the vote of as many jurors."""
     head = (
         *("method", "rows", "right % [95 %]", "less the model alone, one sample", "less the majority of as many"),
@@ -1098,7 +1098,7 @@ def one_model_table(jury_run: Sequence[Heard], chains: Sequence[StoredRun]) -> s
         rows.append(
             [
                 f"{short(plan.models['main'])}, {name}",
-                *(rows_cell(run), accuracy(run), beside(run, chain), beside(run, vote)),
+                *(rows_cell(run), accuracy(run), difference_cell(run, chain), difference_cell(run, vote)),
                 *(f"{mean_of_rows(run, key):,.0f}" for key in ("completion_tokens", "prompt_tokens")),
                 *(f"{mean_of_rows(run, 'model_calls'):.1f}", no_answer(run)),
                 *([""] * len(PATHS) if ways is None else ways[: len(PATHS)]),
@@ -1128,10 +1128,10 @@ def mean_right(run: StoredRun) -> float:
 
 def _vote(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
     """The plain majority of the same jurors."""
-    return like(run, runs, **VOTE)
+    return find_variant(run, runs, **VOTE)
 
 
-def _shown(several: Sequence[Heard]) -> Heard:
+def _shown(several: Sequence[TranscribedRun]) -> TranscribedRun:
     """The run whose opinions are shown as methods of their own: those of the whole jury, if there are such."""
     args = {id(one): one.run.manifest.plan.parameters for one in several}
     usual = [one for one in several if args[id(one)]["roles"] is True and args[id(one)]["permute_choices"] is True]
@@ -1140,7 +1140,7 @@ def _shown(several: Sequence[Heard]) -> Heard:
 
 def _order(run: StoredRun) -> tuple[int, int, str]:
     """Votes first, then the whole jury, then what lacks a part."""
-    kind = 0 if is_majority(run) else 1 if is_whole(run) else 2
+    kind = 0 if is_majority(run) else 1 if is_complete_jury(run) else 2
     return kind, jurors_count(run), method_of(run)
 
 
@@ -1192,8 +1192,8 @@ def main() -> int:
     runs, timed = load(args.runs), load(args.timed)
     if not runs:
         raise SystemExit("none of these folders holds a run with a row")
-    jury_run = asyncio.run(hear(runs, args.store))
-    clocked = asyncio.run(hear(timed))
+    jury_run = asyncio.run(read_transcripts(runs, args.store))
+    clocked = asyncio.run(read_transcripts(timed))
     print(report(jury_run, clocked, missing_lines([*runs, *timed], args.plans)))
     return 0
 
@@ -1209,21 +1209,21 @@ def load(folders: Sequence[Path]) -> list[StoredRun]:
     return results
 
 
-def report(jury_run: Sequence[Heard], timed: Sequence[Heard], missing: Sequence[str]) -> str:
+def report(jury_run: Sequence[TranscribedRun], timed: Sequence[TranscribedRun], missing: Sequence[str]) -> str:
     """All tables of each dataset, in the order of their names, and what is missing."""
-    by_dataset: dict[tuple[str, str], list[Heard]] = {}
+    by_dataset: dict[tuple[str, str], list[TranscribedRun]] = {}
     for one in jury_run:
         use = one.run.manifest.plan.dataset
         by_dataset.setdefault((use.full_name, use.fingerprint), []).append(one)
     parts = [made_here()]
     for (name, fingerprint), several in sorted(by_dataset.items(), key=lambda pair: pair[0]):
         clocked = [one for one in timed if one.run.manifest.plan.dataset.fingerprint == fingerprint]
-        parts += dataset_parts(name, several, clocked)
+        parts += dataset_sections(name, several, clocked)
     unfinished = "\n".join(f"- {line}" for line in missing) or "Everything that was begun is finished."
     return "\n\n".join([*parts, "## Not finished", unfinished])
 
 
-def dataset_parts(name: str, jury_run: Sequence[Heard], timed: Sequence[Heard]) -> list[str]:
+def dataset_sections(name: str, jury_run: Sequence[TranscribedRun], timed: Sequence[TranscribedRun]) -> list[str]:
     """The tables of one dataset."""
     parts: list[str] = []
     for jury in juries_of(jury_run):
@@ -1236,11 +1236,11 @@ def dataset_parts(name: str, jury_run: Sequence[Heard], timed: Sequence[Heard]) 
             f"Opinions have at most {args['answer_tokens']} tokens, reviews {args['review_tokens']}, the chair's "
             f"answer {args['chair_tokens']}; reviews and chair write {args['form']}."
         )
-        more = "".join(f" {key} = {value}." for key, value in others_of(jury.sat[0][1].run).items())
+        more = "".join(f" {key} = {value}." for key, value in other_parameters(jury.sat[0][1].run).items())
         parts += [f"## {name}: {jurors}; chair {chair}", f"Seeds: {seeds}. {limits}{more}"]
-        parts += jury_parts(jury, timed)
+        parts += jury_sections(jury, timed)
     chains = [one.run for one in jury_run if one.run.manifest.plan.strategy == "cot"]
-    one_model = [one for one in jury_run if one.run.manifest.plan.strategy == JURY and not has_names(one.run)]
+    one_model = [one for one in jury_run if one.run.manifest.plan.strategy == JURY and not has_named_jurors(one.run)]
     if one_model:
         ordered = sorted(one_model, key=lambda one: (jurors_count(one.run), is_majority(one.run)))
         parts += [f"## {name}: one model in several roles", one_model_table(ordered, chains)]
@@ -1250,19 +1250,19 @@ def dataset_parts(name: str, jury_run: Sequence[Heard], timed: Sequence[Heard]) 
     return parts
 
 
-def jury_parts(jury: Jury, timed: Sequence[Heard]) -> list[str]:
+def jury_sections(jury: Jury, timed: Sequence[TranscribedRun]) -> list[str]:
     """The tables of one jury."""
     runs = [jury_run.run for _, jury_run in jury.sat]
     by_run = {id(jury_run.run): jury_run for _, jury_run in jury.sat}
     full = [(name, jury_run) for name, jury_run in jury.sat if jury_run.run.manifest.plan.parameters["review"]]
     parts = ["### Right answers", RIGHT, right_table(jury)]
     parts += ["### Costs", COSTS, costs_table(jury, [one.run for one in timed])]
-    parts += ["### How it went", WENT, went_table(jury.sat)]
+    parts += ["### How it went", WENT, paths_table(jury.sat)]
     pairs = [
         (name, jury_run, by_run[id(staying)])
         for name, jury_run in jury.sat
         if jury_run.run.manifest.plan.parameters["early_exit"] == "closed"
-        and (staying := like(jury_run.run, runs, early_exit="never")) is not None
+        and (staying := find_variant(jury_run.run, runs, early_exit="never")) is not None
     ]
     if pairs:
         parts += ["### Leaving early", exits_table(pairs)]
@@ -1271,53 +1271,55 @@ def jury_parts(jury: Jury, timed: Sequence[Heard]) -> list[str]:
     clocked = list(zip(names_of([one.run for one in sat]), sat, strict=True))
     if clocked:
         parts += ["Of the questions that were asked one at a time:", stages_table(clocked, timed=True)]
-    parts += ["### Places of the chosen options", PLACES, *places_parts(jury)]
+    parts += ["### Places of the chosen options", PLACES, *position_sections(jury)]
     if full:
         parts += ["### Marks by the place of the text", MARKS, marks_table(reviewed(full))]
     parts += ["### Errors in common", ERRORS, errors_table(distinct_opinions(jury))]
-    reported = [(name, jury_run) for name, jury_run in jury.sat if is_whole(jury_run.run)]
+    reported = [(name, jury_run) for name, jury_run in jury.sat if is_complete_jury(jury_run.run)]
     votes = [(name, jury_run) for name, jury_run in jury.sat if name == MAJORITY]
     stated = [*jury.sampled, *((name, jury_run.run) for name, jury_run in [*votes, *reported])]
     return [*parts, "### Confidence", TRUST, confidence_table(stated), labels_table(reported)]
 
 
-def places_parts(jury: Jury) -> list[str]:
+def position_sections(jury: Jury) -> list[str]:
     """Where chosen options stand: of jurors, of juries with and without permuted options, of the models only."""
     jurors = []
     for name, jury_run in distinct_opinions(jury):
         for i in sorted({o.juror for _, transcript in jury_run.sat for o in transcript.opinions}):
             model = next(o.model for _, transcript in jury_run.sat for o in transcript.opinions if o.juror == i)
-            jurors.append((f"{name}: juror {i + 1} ({short(model)})", juror_places(jury_run, i)))
-    finals = [(name, final_places(run)) for name, run in [*jury.chains, *jury.sampled[-1:]]]
+            jurors.append((f"{name}: juror {i + 1} ({short(model)})", juror_positions(jury_run, i)))
+    finals = [(name, final_positions(run)) for name, run in [*jury.chains, *jury.sampled[-1:]]]
     shown = [
-        (name, jury_run) for name, jury_run in jury.sat if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, EVERYTHING)
+        (name, jury_run) for name, jury_run in jury.sat if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, COMPLETE)
     ]
-    finals += [(name, final_places(jury_run.run)) for name, jury_run in shown]
-    parts = [places_table(jurors, finals)]
+    finals += [(name, final_positions(jury_run.run)) for name, jury_run in shown]
+    parts = [positions_table(jurors, finals)]
     runs = [jury_run.run for _, jury_run in shown]
     for name, jury_run in shown:
-        other = None if name.endswith(ONE_ORDER) else like(jury_run.run, runs, permute_choices=False)
+        other = None if name.endswith(ONE_ORDER) else find_variant(jury_run.run, runs, permute_choices=False)
         if other is not None:
-            apart = debiased(final_places(jury_run.run), final_places(other))
+            apart = debiased(final_positions(jury_run.run), final_positions(other))
             parts.append(f"{name}: first options beyond chance, with permuted options less without: {apart}.")
     return parts
 
 
-def reviewed(several: Sequence[tuple[str, Heard]]) -> list[tuple[str, Heard]]:
+def reviewed(several: Sequence[tuple[str, TranscribedRun]]) -> list[tuple[str, TranscribedRun]]:
     """Of juries whose reviews are the same requests, one; those that leave early have part of another's."""
     staying = [(n, h) for n, h in several if h.run.manifest.plan.parameters["early_exit"] == "never"]
     differs = ("roles", "permute_choices", "shuffle", "anonymise", "exclude_self")
     return _first_of_each([*staying, *several], differs)
 
 
-def distinct_opinions(jury: Jury) -> list[tuple[str, Heard]]:
+def distinct_opinions(jury: Jury) -> list[tuple[str, TranscribedRun]]:
     """Of runs whose opinions are the same requests, one: the vote, where there is one."""
     votes = [(name, jury_run) for name, jury_run in jury.sat if name.startswith(MAJORITY)]
     return _first_of_each([*votes, *jury.sat], ("roles", "permute_choices"))
 
 
-def _first_of_each(several: Sequence[tuple[str, Heard]], names: Sequence[str]) -> list[tuple[str, Heard]]:
-    results: dict[str, tuple[str, Heard]] = {}
+def _first_of_each(
+    several: Sequence[tuple[str, TranscribedRun]], names: Sequence[str]
+) -> list[tuple[str, TranscribedRun]]:
+    results: dict[str, tuple[str, TranscribedRun]] = {}
     for name, jury_run in several:
         args = jury_run.run.manifest.plan.parameters
         results.setdefault(str([args[n] for n in names]), (name, jury_run))

@@ -192,7 +192,7 @@ def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:
                 f"{np.mean(noted.lengths):.2f}" if noted.lengths else UNKNOWN,
                 f"{100 * noted.missing / noted.asked:.1f}" if noted.asked else UNKNOWN,
                 UNKNOWN if learned is None or learned is run else difference(learned, run),
-                UNKNOWN if run in sampled else beside_sampling(run, sampled),
+                UNKNOWN if run in sampled else sampling_cell(run, sampled),
             ]
             lines.append("| " + " | ".join(cells) + " |")
             known = sum(any(d.startswith(TRAINED_ON) for d in row.degraded) for row in run.rows)
@@ -265,15 +265,15 @@ def difference(learned: StoredRun, run: StoredRun) -> str:
     return f"{100 * result.difference:+.1f}{between}"
 
 
-def beside_sampling(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
+def sampling_cell(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
     """Accuracy less that of self-consistency at as many tokens; what is beyond its sizes is said to be."""
-    result = against_curve([run], sampled)
+    result = compare_to_curve([run], sampled)
     if isinstance(result, str):
         return result
     return f"{100 * result.value:+.1f} [{100 * result.low:+.1f}, {100 * result.high:+.1f}]"
 
 
-def against_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> InterpolatedAccuracy | str:
+def compare_to_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) -> InterpolatedAccuracy | str:
     """One run next to the curve of others, on the questions that all have; a text states why that cannot be."""
     if not sampled:
         return UNKNOWN

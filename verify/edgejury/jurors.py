@@ -411,8 +411,8 @@ def load_reliability(path: Path) -> JuryReliability:
         JuryReliability,
         kind=RELIABILITY_KIND,
         format=RELIABILITY_FORMAT,
-        called="jury reliability",
-        made_by=_FIT_HINT,
+        label="jury reliability",
+        hint=_FIT_HINT,
     )
 
 

@@ -479,8 +479,8 @@ class Panel:
                 yield
                 self.cost = self._cost()
                 cost = self.cost.model_dump(mode="json")
-                asked, replied = len(self._requested), len(self._responded)
-                run.emit(JuryStageEnded(stage=self._stage, num_requests=asked, num_responses=replied, report=cost))
+                num_requests, num_responses = len(self._requested), len(self._responded)
+                run.emit(JuryStageEnded(stage=self._stage, num_requests=num_requests, num_responses=num_responses, report=cost))
         finally:
             if timer is not None:
                 timer.cancel()

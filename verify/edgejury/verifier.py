@@ -102,7 +102,7 @@ class JuryVerifier:
     async def verify(self, question: Question, solution: Solution, context: VerifierContext) -> Verification:
         if solution.best is None or not solution.best.text.strip():
             return Verification(verifiers=(self.name,))
-        examined = await self._davinci.examined(question, solution, context)
+        examined = await self._davinci.examine(question, solution, context)
         reports = examined or _answer_report(solution.best, question)
         try:
             labels = await self._labels(reports, question, solution, context)

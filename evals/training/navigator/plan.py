@@ -16,11 +16,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, ValidationError
 
 from ....core.errors import DataError, UserError
-from ....core.files import write_file
+from ....core.files import question_digest, write_file
 from ....core.messages import Frozen
 from ....core.settings import LocalSettings, Settings
 from ....reasoning.rlot.learner import LearningConfig
-from ....reasoning.rlot.navigator import question_digest
 from ....reasoning.rlot.rlot import RLoT
 from ....reasoning.strategy import EXAMPLE_REWARD, create_strategy
 from ...datasets.items import ChoiceGold, Item, LabelGold, MathGold, TextGold, TruthfulGold, is_held_out

@@ -37,7 +37,7 @@ async def solved(store, held):
     return found, [request for call in runs.model.generate_calls for request in call], runs.model
 
 
-async def test_the_search_is_the_same_and_its_requests_have_schemas(store):
+async def test_schema_constrained_search_is_equal(store):
     plain, _, _ = await solved(store, False)
     held, requests, model = await solved(store, True)
     assert held.candidates == plain.candidates
@@ -52,7 +52,7 @@ async def test_the_search_is_the_same_and_its_requests_have_schemas(store):
             assert schema is None
 
 
-def test_what_the_schemas_allow_is_what_is_read():
+def test_schemas_match_parsers():
     items = {"items": [{"text": "a", "source": 2}, {"text": "b", "source": 1}]}
     jsonschema.validate(items, items_schema(2, 3))
     assert read_items(json.dumps(items)) == ([ProposedItem("a", 2), ProposedItem("b", 1)], True)
@@ -72,6 +72,6 @@ def test_what_the_schemas_allow_is_what_is_read():
         ({"step": 1, "notes": 1}, scores_schema(("step",))),
     ],
 )
-def test_what_cannot_be_used_is_not_allowed(value, schema):
+def test_schemas_reject_unusable_values(value, schema):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(value, schema)

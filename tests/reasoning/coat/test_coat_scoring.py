@@ -18,26 +18,26 @@ weight = st.floats(0, 10)
 
 
 @given(unit, unit, weight, st.sampled_from(["normalised", "additive"]))
-def test_a_score_is_in_the_unit_interval(step, notes, beta, form):
+def test_score_is_in_unit_interval(step, notes, beta, form):
     assert 0 <= node_score(step, notes, beta, form) <= 1
     assert 0 <= node_score(step, None, beta, form) <= 1
 
 
 @given(unit, unit, unit, weight)
-def test_a_score_never_falls_when_a_part_rises(low, high, other, beta):
+def test_score_is_monotonic_in_its_parts(low, high, other, beta):
     low, high = sorted((low, high))
     assert node_score(low, other, beta) <= node_score(high, other, beta)
     assert node_score(other, low, beta) <= node_score(other, high, beta)
 
 
 @given(unit, weight)
-def test_nothing_associated_costs_nothing(step, beta):
+def test_empty_association_costs_nothing(step, beta):
     assert node_score(step, None, beta) == step
     assert node_score(step, None, beta, "additive") == pytest.approx(step / (1 + beta))
 
 
 @given(unit, unit)
-def test_without_weight_notes_count_for_nothing(step, notes):
+def test_zero_beta_ignores_notes(step, notes):
     assert node_score(step, notes, 0.0) == step
     assert node_score(step, notes, 0.0, "additive") == step
 
@@ -48,7 +48,7 @@ def test_worked_scores():
 
 
 @pytest.mark.parametrize(("step", "notes", "beta"), [(1.1, None, 0.0), (0.5, -0.1, 0.0), (0.5, 0.5, -1.0)])
-def test_numbers_out_of_range_are_refused(step, notes, beta):
+def test_out_of_range_scores_raise(step, notes, beta):
     with pytest.raises(UserError):
         node_score(step, notes, beta)
 
@@ -73,7 +73,7 @@ ITEMS = [
 
 
 @pytest.mark.parametrize(("reply", "said"), ITEMS)
-def test_items_are_read_out_of_what_models_write(reply, said):
+def test_items_are_parsed_from_various_formats(reply, said):
     assert read_items(reply) == (said, True)
 
 
@@ -89,12 +89,12 @@ def test_items_are_read_out_of_what_models_write(reply, said):
         '{"items": ' + "[" * 99_999 + "}",
     ],
 )
-def test_a_reply_without_items_is_unreadable(reply):
+def test_completion_without_items_is_unparsed(reply):
     assert read_items(reply) == ([], False)
 
 
 @given(st.text(max_size=300))
-def test_any_reply_is_read_without_error(reply):
+def test_parsing_items_never_raises(reply):
     items, _ = read_items(reply)
     assert all(item.text.strip() for item in items)
     for score in read_scores(reply, ["step", "notes"]):
@@ -119,7 +119,7 @@ SCORES = [
 
 
 @pytest.mark.parametrize(("reply", "aspects", "scores"), SCORES)
-def test_scores_are_read_by_name_else_by_place(reply, aspects, scores):
+def test_scores_are_parsed_by_name_or_position(reply, aspects, scores):
     assert read_scores(reply, aspects) == [s if s is None else pytest.approx(s) for s in scores]
 
 
@@ -134,12 +134,12 @@ def shown(**chances):
     )
 
 
-def test_the_expected_digit_is_the_mean_over_digits():
+def test_expected_digit_is_mean_over_digits():
     assert expected_digit(shown(**{"9": 0.5, " 0": 0.25, "x": 0.25})) == pytest.approx((0.5 * 9) / 0.75 / 9)
     assert expected_digit(shown(**{"4": 1.0})) == pytest.approx(4 / 9)
 
 
-def test_a_distribution_that_is_mostly_no_digit_says_nothing():
+def test_expected_digit_needs_half_of_the_mass():
     assert expected_digit(shown(**{"7": 0.4, "the": 0.6})) is None
     assert expected_digit(shown(**{"10": 1.0})) is None
 
@@ -155,27 +155,27 @@ NOTES = [
 ]
 
 
-def test_what_is_named_is_cited_in_order_of_mention_and_numbered_anew():
+def test_citations_are_renumbered_by_first_mention():
     text, cited = cite("Byron [2] was her father. [1, 2] Therefore 1815 [1].", NOTES)
     assert text == "Byron [1] was her father. [2, 1] Therefore 1815 [2]."
     assert [c.source for c in cited] == ["b.txt", "a.txt"]
 
 
-def test_what_is_said_again_is_cited_without_being_named():
+def test_restated_notes_are_cited():
     text, cited = cite("She was born in London in 1815, Ada Lovelace.", NOTES)
     assert [c.source for c in cited] == ["a.txt"]
     assert text == "She was born in London in 1815, Ada Lovelace."
 
 
-def test_words_of_the_question_prove_nothing():
+def test_question_words_do_not_count_as_restated():
     assert cite("Ada Lovelace was born in London.", NOTES, question="Was Ada Lovelace born in London in 1815?")[1] == ()
 
 
-def test_brackets_that_are_no_notes_stay():
+def test_other_brackets_are_kept():
     text = "The list [7] and [0], and x[1, 9]."
     assert cite(text, NOTES) == (text, ())
     assert cite("See [1].", []) == ("See [1].", ())
 
 
-def test_knowledge_of_the_models_own_says_so():
+def test_self_associated_note_names_the_model():
     assert cite("It is so [3].", NOTES)[1][0].source == "the model itself"

@@ -13,24 +13,24 @@ TOWERS = (
 )
 
 
-def test_a_short_text_stays_as_it_is():
+def test_short_text_is_unchanged():
     assert select_sentences("  Anything\n at all. ", "something else", 6) == "  Anything\n at all. "
 
 
-def test_the_sentences_that_bear_on_the_question_stay_whole_and_in_order():
+def test_relevant_sentences_are_kept_in_order():
     assert select_sentences(TOWERS, "Who built the Wibble Tower?", 20) == (
         "The Wibble Tower stands in Quax. … The Wibble Tower was built by Ada Zorn."
     )
     assert select_sentences(TOWERS, "What are the bells made of? cast bronze", 8) == "Its bells were cast in bronze."
 
 
-def test_of_equals_the_earlier_stays_and_neighbours_have_no_gap():
+def test_ties_keep_earlier_sentence_without_gap():
     assert (
         select_sentences("One is here. Two is here. Three is here.", "nothing of it", 7) == "One is here. Two is here."
     )
 
 
-def test_a_text_without_a_sentence_that_fits_says_nothing():
+def test_text_without_fitting_sentence_is_empty():
     assert select_sentences("word " * 100, "word", 10) == ""
 
 
@@ -38,7 +38,7 @@ TEXTS = st.text(alphabet="ab .\n?é中", max_size=200)
 
 
 @given(TEXTS, TEXTS, st.integers(1, 40))
-def test_what_stays_fits_and_is_made_of_whole_sentences(text, about, most):
+def test_selection_fits_and_has_complete_sentences(text, about, most):
     made = select_sentences(text, about, most)
     if estimate_tokens(text) <= most:
         assert made == text
@@ -67,7 +67,7 @@ def is_joined_from(made, sentences):
     return any(at == len(made) for at, _ in reached)
 
 
-def test_the_reconstruction_can_fail():
+def test_reference_reconstruction_can_fail():
     assert is_joined_from("A b. … C.", ["A b.", "B.", "C."])
     assert is_joined_from("A. A. B.", ["A.", "A.", "A. B."])
     assert not is_joined_from("A b. C.", ["A b.", "B.", "C."])

@@ -58,7 +58,7 @@ def told(events):
 
 
 @METHODS
-async def test_the_tree_keeps_its_mass_and_its_bounds(store, method):
+async def test_tree_mass_and_bounds(store, method):
     class ScoredWorld(World):
         def score(self, path, aspect):
             return (len(path[-1]) * 7 + ord(path[-1][-1])) % 11
@@ -88,7 +88,7 @@ def path_of(nodes, node):
     return ids
 
 
-async def test_an_expansion_takes_three_calls_whatever_its_width(store):
+async def test_expansion_takes_three_calls(store):
     world = World()
     world.items = lambda path, last: [f"a fact about the city of {path[-1]}"]
     for k, leaves in ((2, 1), (3, 3)):
@@ -101,7 +101,7 @@ async def test_an_expansion_takes_three_calls_whatever_its_width(store):
         assert len(runs.calls()) <= 1 + 3 * (len(batches) - final) + final  # the first brings notes to the question
 
 
-async def test_without_association_the_trace_is_that_of_plain_search(store):
+async def test_trace_without_association_equals_mcts(store):
     trees = []
     for method, more in ((CoAT, {"beta": 0.0}), (MonteCarloThoughts, {})):
         runs = ThoughtSearchRuns(store, World())
@@ -133,7 +133,7 @@ class Planted(World):
         return [(self.FACT, 1)] if "Wibble" in last else []
 
 
-async def test_a_planted_fact_is_found_by_coat_and_not_without_association(store):
+async def test_planted_fact_needs_association(store):
     source = ListSource(lambda text: [Snippet(text=Planted.FACT, source_id="towers.txt")] if "part 1" in text else [])
     runs = ThoughtSearchRuns(store, Planted())
     found = await runs.solve(CoAT, Planted.QUESTION, name="with", brains=[source], max_depth=4)
@@ -148,7 +148,7 @@ async def test_a_planted_fact_is_found_by_coat_and_not_without_association(store
     assert alone.best.answer == "Zed"
 
 
-async def test_every_text_of_a_prompt_is_the_questions_the_paths_or_fixed(store):
+async def test_prompt_texts_come_from_question_path_or_templates(store):
     class Marked(World):
         def items(self, path, last):
             return [f"note of the city beside {path[-1]}"]
@@ -169,7 +169,7 @@ async def test_every_text_of_a_prompt_is_the_questions_the_paths_or_fixed(store)
 
 
 @METHODS
-async def test_the_first_solution_that_reaches_tau_ends_the_search(store, method):
+async def test_solution_reaching_tau_ends_search(store, method):
     class Answers(World):
         def steps(self, path, text):
             return {"The answer is Rome.": 1.0, "The answer is Oslo.": 1.0, f"More {len(path)}.": 2.0}
@@ -200,7 +200,7 @@ FAULTS = ["error", "hang", "empty", "same"]
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.sampled_from(FAULTS), min_size=1, max_size=6), st.integers(0, 10**6))
-async def test_whatever_a_brain_does_the_search_ends_and_counts_it(tmp_path_factory, faults, salt):
+async def test_source_faults_are_counted_and_search_ends(tmp_path_factory, faults, salt):
     store = await SqliteStore.open(tmp_path_factory.mktemp("faults") / f"{salt}.sqlite3")
     done = []
 
@@ -254,7 +254,7 @@ async def test_equal_seeds_give_equal_traces(store, tmp_path, method):
 
 
 @METHODS
-async def test_a_search_that_was_killed_goes_on_and_pays_nothing_twice(store, method):
+async def test_killed_search_resumes_without_repeated_calls(store, method):
     def world():
         made = World()
         made.items = lambda path, last: [f"the city of {path[-1]}"]
@@ -287,7 +287,7 @@ async def test_a_search_that_was_killed_goes_on_and_pays_nothing_twice(store, me
 
 @METHODS
 @pytest.mark.parametrize("tokens", [1, 40, 200, 700, 2000])
-async def test_a_budget_is_kept_and_the_best_so_far_comes_back(store, method, tokens):
+async def test_budget_is_kept_and_best_solution_returned(store, method, tokens):
     class Slow(World):
         def answer(self, path, text):
             return " Rome."
@@ -304,7 +304,7 @@ async def test_a_budget_is_kept_and_the_best_so_far_comes_back(store, method, to
 
 @METHODS
 @pytest.mark.parametrize("calls", [1, 2, 3, 4, 9])
-async def test_calls_that_run_out_leave_what_was_written(store, method, calls):
+async def test_call_limit_keeps_sampled_steps(store, method, calls):
     class Answers(World):
         def steps(self, path, text):
             return {"The answer is Rome.": 1.0}
@@ -318,7 +318,7 @@ async def test_calls_that_run_out_leave_what_was_written(store, method, calls):
         assert made.stopped == "budget"
 
 
-async def test_the_limit_of_the_search_itself_is_no_spent_budget(store):
+async def test_search_limit_is_not_a_spent_budget(store):
     runs = ThoughtSearchRuns(store, World())
     limits = {"gen_tokens": 900, "finish_tokens": 64}
     made = await runs.solve(CoAT, QUESTION, expansions=50, max_depth=9, limits=limits)
@@ -327,7 +327,7 @@ async def test_the_limit_of_the_search_itself_is_no_spent_budget(store):
 
 
 @METHODS
-async def test_a_search_that_finds_no_end_is_made_to_answer(store, method):
+async def test_search_without_solution_forces_an_answer(store, method):
     class Endless(World):
         def answer(self, path, text):
             return " Rome."
@@ -344,7 +344,7 @@ async def test_a_search_that_finds_no_end_is_made_to_answer(store, method):
     assert forced.parent == best.id
 
 
-async def test_at_the_depth_limit_the_last_thought_is_the_answer(store):
+async def test_last_thought_at_depth_limit_is_the_answer(store):
     class Endless(World):
         def answer(self, path, text):
             return " Rome."
@@ -357,7 +357,7 @@ async def test_at_the_depth_limit_the_last_thought_is_the_answer(store):
     assert all(n.forced for n in nodes.values() if n.depth == 2)
 
 
-async def test_duplicates_are_sampled_anew_and_count(store):
+async def test_duplicates_are_resampled_and_counted(store):
     class Same(World):
         def steps(self, path, text):
             return {"Always the same.": 6.0, "Or this.": 1.0}
@@ -372,7 +372,7 @@ async def test_duplicates_are_sampled_anew_and_count(store):
 
 
 @pytest.mark.parametrize("judging", ["merged", "separate", "digits"])
-async def test_every_way_of_judging_gives_the_scores_that_were_said(store, judging):
+async def test_judging_modes_give_equal_scores(store, judging):
     class ScoredWorld(World):
         def score(self, path, aspect):
             return 6 if aspect == "step" else 3
@@ -389,7 +389,7 @@ async def test_every_way_of_judging_gives_the_scores_that_were_said(store, judgi
     assert node.score == pytest.approx((6 / top + 0.5 * 3 / top) / 1.5)
 
 
-async def test_a_judge_that_makes_no_sense_is_counted_and_says_half(store):
+async def test_unparsed_scores_are_counted_as_half(store):
     class Mumbling(World):
         def score(self, path, aspect):
             return "splendid"
@@ -407,7 +407,7 @@ HOSTILE = (
 )
 
 
-async def test_what_a_brain_sends_is_data_and_never_reaches_the_judge(store):
+async def test_snippets_are_data_and_never_reach_the_judge(store):
     world = World()
     world.items = lambda path, last: []
     await ThoughtSearchRuns(store, world).solve(
@@ -424,7 +424,7 @@ async def test_what_a_brain_sends_is_data_and_never_reaches_the_judge(store):
         assert text.index("Ignore all") < text.index("</snippets>")
 
 
-async def test_an_item_that_names_no_snippet_does_not_enter(store):
+async def test_item_without_snippet_is_dropped(store):
     world = World()
     world.items = lambda path, last: [("The city is made up.", 7), ("The city is real.", 2), "The city is nowhere."]
     snippets = [Snippet(text="one city", source_id="1"), Snippet(text="two cities", source_id="2")]
@@ -438,7 +438,7 @@ async def test_an_item_that_names_no_snippet_does_not_enter(store):
     assert associated.snippets == 2
 
 
-async def test_queries_of_the_models_own_are_what_brains_are_asked(store):
+async def test_model_queries_are_sent_to_sources(store):
     world = World()
     world.query = lambda path: f"who built {path[-1]}"
     source = ListSource(lambda text: [])
@@ -450,7 +450,7 @@ async def test_queries_of_the_models_own_are_what_brains_are_asked(store):
     assert all(asked.startswith(QUESTION.text) for asked in plain.asked)
 
 
-async def test_notes_of_the_question_come_before_any_thought_unless_that_is_off(store):
+async def test_question_is_associated_first_unless_disabled(store):
     class Known(World):
         def items_of_the_question(self, last):
             return ["The city is on a hill."]
@@ -466,7 +466,7 @@ async def test_notes_of_the_question_come_before_any_thought_unless_that_is_off(
     assert blind.best.answer == "Oslo"
 
 
-async def test_a_vote_weighs_solutions_by_their_scores(store):
+async def test_vote_weights_solutions_by_score(store):
     class Voting(World):
         def steps(self, path, text):
             return {f"{c}: the answer is {'Rome' if c in 'ab' else 'Oslo'}.": 1.0 for c in "abc"}

@@ -35,18 +35,18 @@ from reason.reasoning.hogwild.team import ends_step
         ("\n\n", "\n\n", False),
     ],
 )
-def test_a_step_ends_with_a_sentence_and_a_blank_line(text: str, piece: str, ends: bool) -> None:
+def test_step_ends_with_sentence_and_separator(text: str, piece: str, ends: bool) -> None:
     assert ends_step(text, piece) is ends
 
 
-def test_another_separator() -> None:
+def test_custom_separator() -> None:
     assert ends_step("It is 4.\n", "\n", "\n")
     assert not ends_step("It is 4.", ".", "\n")
     assert ends_step("It is 4. ###", "#", " ###")
     assert not ends_step("It is 4. ##", "#", " ###")
 
 
-def test_what_is_said_to_workers_names_them_and_the_form_of_the_answer() -> None:
+def test_prompt_names_workers_and_answer_form() -> None:
     prompt = shared_prompt(Question(text="2 + 2?", kind="number"), NAMES[:3])
     system, user = prompt.messages
     assert all(name in system.content for name in NAMES[:3])
@@ -58,7 +58,7 @@ def test_what_is_said_to_workers_names_them_and_the_form_of_the_answer() -> None
     assert "letter" in choice.messages[1].content
 
 
-def test_a_worker_alone_is_told_of_nobody_else() -> None:
+def test_single_worker_prompt_mentions_no_others() -> None:
     prompt = shared_prompt(Question(text="2 + 2?"), NAMES[:1])
     assert "together" not in prompt.messages[0].content
     assert opener(0, NAMES[:1]) == ""
@@ -86,7 +86,7 @@ def test_openers_differ() -> None:
         ("local/smollm2-135m", False),
     ],
 )
-def test_models_that_work_together_are_known_by_name(model: str, listed: bool) -> None:
+def test_listed_models_by_name(model: str, listed: bool) -> None:
     assert is_listed(model) is listed
     if not listed:
         with pytest.raises(UserError, match="not known to work") as caught:

@@ -63,7 +63,7 @@ def noted(notes, name):
     return [note.data for note in notes if note.name == f"workers.{name}"]
 
 
-async def test_steps_join_the_history_in_the_order_in_which_they_are_finished(store):
+async def test_steps_join_history_in_order_of_completion(store):
     steps = {
         (ADA, 1): " I add.\n\n",
         (BEN, 1): " Ok.\n\n",
@@ -89,7 +89,7 @@ async def test_steps_join_the_history_in_the_order_in_which_they_are_finished(st
     assert group.closed
 
 
-async def test_workers_that_finish_together_are_taken_in_their_order(store):
+async def test_workers_finishing_in_one_pass_keep_index_order(store):
     same = " Go.\n\n"
     steps = {(ADA, 1): same, (BEN, 1): same, (ADA, 2): "\\boxed{4}.\n\n", (BEN, 2): "\\boxed{5}.\n\n"}
     model = ScriptedWorkers(saying(steps))
@@ -99,7 +99,7 @@ async def test_workers_that_finish_together_are_taken_in_their_order(store):
     assert solution.best.answer == "4"  # both answer in one pass: the first worker's counts
 
 
-async def test_each_sees_the_others_unfinished_step_before_its_own(store):
+async def test_view_shows_others_unfinished_step_before_own(store):
     seen = []
     steps = {(ADA, 1): " x" * 20 + ".\n\n", (BEN, 1): " y" * 20 + ".\n\n"}
     await solve(store, ScriptedWorkers(saying(steps, seen)), max_passes=10)
@@ -124,7 +124,7 @@ async def test_other_layouts(store, layout):
     assert "I add" in ben
 
 
-async def test_an_answer_is_confirmed_by_another_worker_or_not_at_all(store):
+async def test_confirmed_answer_needs_a_second_worker(store):
     steps = {
         (ADA, 1): " \\boxed{5}.\n\n",
         (ADA, 2): "Yes, \\boxed{5}.\n\n",
@@ -144,13 +144,13 @@ async def test_an_answer_is_confirmed_by_another_worker_or_not_at_all(store):
     assert (cut.best.answer, cut.notes["ended"], cut.notes["finisher"]) == ("5", "passes", False)
 
 
-async def test_an_answer_stands_that_nobody_has_confirmed_yet(store):
+async def test_unconfirmed_answer_is_the_best_so_far(store):
     steps = {(ADA, 1): " \\boxed{5}.\n\n", (BEN, 1): " \\boxed{7}.\n\n"}
     _, run, _ = await solve(store, ScriptedWorkers(saying(steps)), answer="confirmed", max_passes=20)
     assert run.best.best.answer == "5"
 
 
-async def test_who_begins_a_step_next_is_asked_whether_it_is_done_already(store):
+async def test_next_step_gets_redundancy_check(store):
     steps = {(ADA, 1): " a" * 30 + ".\n\n", (BEN, 1): " b.\n\n", (BEN, 2): "c.\n\n"}
     steps |= {(ADA, 2): "no. I go on.\n\n", (BEN, 3): "c" * 60 + ".\n\n"}
     model = ScriptedWorkers(saying(steps))
@@ -162,7 +162,7 @@ async def test_who_begins_a_step_next_is_asked_whether_it_is_done_already(store)
     assert (check["worker"], check["verdict"]) == (0, "no")
 
 
-async def test_checks_by_lot_and_none_at_all(store):
+async def test_random_and_disabled_redundancy_checks(store):
     steps = {(name, n): "c.\n\n" if n > 1 else " c.\n\n" for name in (ADA, BEN) for n in range(1, 30)}
     asked = {}
     for seed in range(6):
@@ -175,7 +175,7 @@ async def test_checks_by_lot_and_none_at_all(store):
     assert not any(f and CHECK in f.text for p in none.groups[0].passes for f in p.inputs)
 
 
-async def test_a_smaller_number_of_passes_is_a_beginning_of_a_larger_one(store):
+async def test_shorter_run_is_a_prefix_of_a_longer_one(store):
     def chances(worker, view):
         return {"a": 0.4, "b": 0.3, ".": 0.1, "\n": 0.2}
 
@@ -200,7 +200,7 @@ def finishing(steps, answer, asked):
     return ScriptedWorkers(saying(steps), script)
 
 
-async def test_without_an_answer_one_is_asked_for_with_all_that_was_written(store):
+async def test_finisher_gets_the_complete_transcript(store):
     asked = []
     steps = {(ADA, 1): " I add.\n\n", (BEN, 1): " y" * 40, (ADA, 2): "x" * 40}
     solution, run, _ = await solve(store, finishing(steps, "4}", asked), max_passes=14)
@@ -215,12 +215,12 @@ async def test_without_an_answer_one_is_asked_for_with_all_that_was_written(stor
     assert run.ledger.usage().model_calls == 2
 
 
-async def test_an_answer_that_is_no_answer_is_none(store):
+async def test_unreadable_finisher_answer_is_none(store):
     solution, _, _ = await solve(store, finishing({}, "", []), max_passes=5)
     assert solution.best.answer is None
 
 
-async def test_the_end_of_a_text_ends_the_work_with_its_answer(store):
+async def test_end_of_text_ends_the_run(store):
     asked = []
     steps = {(ADA, 1): " it is \\boxed{4}" + END, (BEN, 1): " y" * 40}
     solution, _, _ = await solve(store, finishing(steps, "5}", asked))
@@ -230,7 +230,7 @@ async def test_the_end_of_a_text_ends_the_work_with_its_answer(store):
     assert (solution.best.answer, solution.notes["ended"], solution.notes["finisher"]) == ("5", "end of text", True)
 
 
-async def test_a_budget_of_tokens_covers_the_answer_and_is_kept(store):
+async def test_token_budget_covers_the_finisher(store):
     steps = {(ADA, 1): " x" * 100, (BEN, 1): " y" * 100}
     solution, run, _ = await solve(store, finishing(steps, "4}", []), budget=Budget(tokens=41), finisher_tokens=8)
     assert solution.best.answer == "4"
@@ -239,7 +239,7 @@ async def test_a_budget_of_tokens_covers_the_answer_and_is_kept(store):
     assert run.ledger.usage().completion_tokens <= 41
 
 
-async def test_a_view_beyond_the_context_ends_the_work(store):
+async def test_context_limit_ends_the_run(store):
     model = finishing({(ADA, 1): " x" * 900, (BEN, 1): " y" * 900}, "4}", [])
     model._context = 1900
     solution, _, _ = await solve(store, model)
@@ -247,7 +247,7 @@ async def test_a_view_beyond_the_context_ends_the_work(store):
     assert solution.best is not None
 
 
-async def test_a_run_is_shown_again_without_its_model(store):
+async def test_replay_without_model(store):
     steps = {(ADA, 1): " I add.\n\n", (BEN, 1): " y" * 40, (ADA, 2): "x" * 40}
     model = finishing(steps, "4}", [])
     solution, _, notes = await solve(store, model, max_passes=60)
@@ -260,7 +260,7 @@ async def test_a_run_is_shown_again_without_its_model(store):
     assert spent.replayed_tokens == spent.completion_tokens
 
 
-async def test_one_worker_writes_alone(store):
+async def test_single_worker(store):
     seen = []
     steps = {(ADA, 1): "I add.\n\n", (ADA, 2): "So \\boxed{4}.\n\n"}
     solution, _, _ = await solve(store, ScriptedWorkers(saying(steps, seen)), workers=1, answer="confirmed")
@@ -289,7 +289,7 @@ def in_rounds(steps, asked):
     return script
 
 
-async def test_without_a_shared_cache_workers_go_on_with_prefixes_and_it_is_said(store):
+async def test_prefix_rounds_degrade_the_run(store):
     asked = []
     steps = {
         (ADA, 1): " I add.\n\n",
@@ -307,7 +307,7 @@ async def test_without_a_shared_cache_workers_go_on_with_prefixes_and_it_is_said
     assert any(text.endswith(f"{PAST}{first}{step_prefix(BEN, 1)}Hi, Ada! I look:\n\n") for text in asked)
 
 
-async def test_time_for_the_answer_is_kept_while_rounds_go_on(store):
+async def test_rounds_reserve_time_for_the_answer(store):
     """What workers have written when the time for the answer begins is what it is asked for with."""
     written = []
 
@@ -331,7 +331,7 @@ async def test_time_for_the_answer_is_kept_while_rounds_go_on(store):
     assert again.best.text == solution.best.text
 
 
-async def test_without_prefixes_steps_are_messages_of_their_own(store):
+async def test_rounds_without_prefixes_use_messages(store):
     class Chat(ScriptedModel):
         @property
         def capabilities(self):
@@ -352,12 +352,12 @@ async def test_without_prefixes_steps_are_messages_of_their_own(store):
     assert "(none yet)" in boards[0]
 
 
-async def test_a_level_that_the_model_has_not_is_refused(store):
+async def test_unsupported_level_raises(store):
     with pytest.raises(CapabilityMissing, match="kv_sharing"):
         await solve(store, ScriptedModel(lambda text: {END: 1.0}), level="full")
 
 
-async def test_a_level_below_what_the_model_can_do_is_taken_as_asked(store):
+async def test_lower_level_can_be_requested(store):
     steps = {(ADA, 1): " So \\boxed{4}.\n\n"}
     model = ScriptedWorkers(saying({}), in_rounds(steps, []))
     solution, run, _ = await solve(store, model, level="interleaved")
@@ -366,7 +366,7 @@ async def test_a_level_below_what_the_model_can_do_is_taken_as_asked(store):
     assert model.groups == []
 
 
-async def test_a_model_that_is_not_listed_is_refused_before_anything_is_spent(store):
+async def test_unlisted_model_raises_before_any_call(store):
     harness = RunHarness(store, ScriptedWorkers(saying({})))
     model = await harness.begin("r", strategy="hogwild", question=QUESTION, seed=1)
     with pytest.raises(UserError, match="not known to work with scripted"):

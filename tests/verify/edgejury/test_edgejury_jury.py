@@ -5,7 +5,6 @@ from reason.core.budget import Budget
 from reason.core.errors import BackendError, DataError, UserError
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
-from reason.reasoning.strategy import create_strategy
 from reason.verify.edgejury.jurors import fit_reliability, save_reliability
 from support.scripted_jury import (
     CAPITAL,
@@ -51,7 +50,7 @@ def split_jury(**chair):
     }
 
 
-async def test_all_four_stages_on_a_split_jury(store):
+async def test_all_stages_run_on_a_split_jury(store):
     runs = JuryRuns(store, split_jury())
     solution = await runs.solve()
     assert (solution.best.answer, solution.stopped) == ("B", "done")
@@ -67,7 +66,7 @@ async def test_all_four_stages_on_a_split_jury(store):
     assert solution.confidence == pytest.approx(0.0)
 
 
-async def test_published_number_of_calls(store):
+async def test_number_of_calls_matches_the_paper(store):
     runs = JuryRuns(store, split_jury())
     await runs.solve()
     assert runs.spent.model_calls == 3 + 3 + 1  # claims are computed, so 2n + 1
@@ -79,7 +78,7 @@ async def test_published_number_of_calls(store):
     assert open_jury.spent.model_calls == 2 * 3 + 2
 
 
-async def test_unanimous_jurors_leave_early(store):
+async def test_unanimous_jurors_exit_early(store):
     jury = {
         f"juror-{i}": model(ScriptedJuror(says("Canberra")), name) for i, name in enumerate(["a/x", "b/y", "c/z"], 1)
     }
@@ -92,7 +91,7 @@ async def test_unanimous_jurors_leave_early(store):
     assert (late.best.answer, late.notes["path"], runs.spent.model_calls) == ("B", "full", 7)
 
 
-async def test_open_answers_leave_early_only_where_each_entails_each(store):
+async def test_open_answers_exit_early_only_with_mutual_entailment(store):
     jury = {
         f"juror-{i}": model(ScriptedJuror("Ada Byron wrote the timetable."), n)
         for i, n in enumerate(["a/x", "b/y", "c/z"], 1)
@@ -108,7 +107,7 @@ async def test_open_answers_leave_early_only_where_each_entails_each(store):
 @pytest.mark.parametrize(
     "options", [("Sydney", "Sydney", "Canberra"), ("Perth", "Canberra", "Canberra"), ("Perth",) * 3]
 )
-async def test_without_roles_review_and_chair_it_is_majority_voting(store, options):
+async def test_without_roles_review_and_chair_equals_majority_voting(store, options):
     jury = {f"juror-{i}": model(ScriptedJuror(says(option)), f"{i}/x") for i, option in enumerate(options, 1)}
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
     solution = await runs.solve(roles=False, review=False, decision="vote", early_exit="never")
@@ -121,7 +120,7 @@ async def test_without_roles_review_and_chair_it_is_majority_voting(store, optio
     assert not any(m.generate_calls[0][0].prompt.messages[0].role == "system" for m in jury.values())
 
 
-async def test_a_failed_juror_is_shown_to_nobody(store):
+async def test_failed_opinions_are_never_shown(store):
     jury = split_jury()
     jury["juror-2"] = model(ScriptedJuror(says("Perth")), "b/broken", failing=frozenset({1}))
     runs = JuryRuns(store, jury)
@@ -138,7 +137,7 @@ async def test_a_failed_juror_is_shown_to_nobody(store):
     assert [c["contradict"] + c["support"] for c in runs.reports("jury.claim")] == [[0, 2]]
 
 
-async def test_one_opinion_is_the_answer(store):
+async def test_single_opinion_is_the_answer(store):
     jury = split_jury()
     for role in ("juror-1", "juror-2"):
         jury[role] = model(ScriptedJuror(says("Perth")), jury[role].name, failing=frozenset({0, 1}))
@@ -148,14 +147,14 @@ async def test_one_opinion_is_the_answer(store):
     assert len(solution.candidates) == 1
 
 
-async def test_a_jury_of_which_nobody_answers_is_an_error(store):
+async def test_no_opinion_raises(store):
     jury = {f"juror-{i}": model(ScriptedJuror("x"), f"{i}/x", failing=frozenset({0, 1, 2})) for i in (1, 2, 3)}
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **jury})
     with pytest.raises(BackendError, match="no juror gave an opinion: scripted to fail"):
         await runs.solve()
 
 
-async def test_unreadable_reviews_change_nothing_but_the_counters(store):
+async def test_unparsed_reviews_change_only_counters(store):
     jury = split_jury()
     jury["juror-1"] = model(ScriptedJuror(says("Sydney"), review=lambda prompt: "They are all fine."), "a/one")
     runs = JuryRuns(store, jury)
@@ -177,10 +176,10 @@ async def test_too_few_reviews_rank_by_agreement(store):
     assert solution.notes["ranking"] == [0, 1, 2]
     # the chair chose what one of three chose, with whom nobody agrees: the vote stands
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
-    assert any("1 of 3 reviews could be read" in what for what in runs.run.degraded)
+    assert any("only 1 of 3 reviews could be parsed" in what for what in runs.run.degraded)
 
 
-async def test_a_chair_cut_short_still_answers(store):
+async def test_truncated_chair_completion_is_parsed(store):
     cut = rules("Canberra is the capital, and has been since 1913", "Canberra")
     runs = JuryRuns(store, split_jury(chair=lambda prompt: cut(prompt)[:60]))
     solution = await runs.solve()
@@ -189,7 +188,7 @@ async def test_a_chair_cut_short_still_answers(store):
     assert solution.best.answer == "B"
 
 
-async def test_a_mute_chair_leaves_the_best_opinion_not_the_first(store):
+async def test_failed_chair_falls_back_to_best_opinion(store):
     runs = JuryRuns(store, split_jury(chair=lambda prompt: '{"answer": ""}'))
     solution = await runs.solve()
     assert (solution.notes["source"], solution.best.answer) == ("fallback", "B")
@@ -198,30 +197,24 @@ async def test_a_mute_chair_leaves_the_best_opinion_not_the_first(store):
     assert runs.spent.model_calls == 3 + 3 + 2
 
 
-async def test_where_the_best_opinion_states_no_answer_a_mute_chair_leaves_the_vote(store):
+async def test_failed_chair_falls_back_to_vote_without_best_answer(store):
     jury = split_jury(chair=lambda prompt: '{"answer": ""}')
     jury["juror-3"] = model(ScriptedJuror("It was chosen, but I cannot say which it is.", gold), "c/three")
     runs = JuryRuns(store, jury)
-    solution = await runs.solve(conclude=False)
+    solution = await runs.solve()
     assert (solution.notes["ranking"][0], solution.notes["jurors"][2]["choice"]) == (2, None)
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
-    assert "the chair gave no answer that could be read: the jurors' vote stands" in runs.run.degraded
+    assert "the chair gave no readable answer: the jurors' vote is used" in runs.run.degraded
 
 
-async def test_published_sums_count_every_review_alike(store):
+async def test_points_weight_all_reviews_equally(store):
     runs = JuryRuns(store, split_jury())
     await runs.solve(aggregate="points")
     standings = runs.reports("jury.ranked")[0]["standings"]
     assert {s["juror"]: s["score"] for s in standings} == {0: 24.0, 1: 24.0, 2: 50.0}
 
 
-@pytest.mark.parametrize("weights", [(0.0, 0.0, 0.0), (-1.0, 1.0, 1.0)])
-def test_impossible_weights_are_refused_before_anybody_is_asked(weights):
-    with pytest.raises(UserError, match="weights"):
-        create_strategy("edgejury", {"weights": weights})
-
-
-async def test_a_choice_that_no_juror_made_falls_to_the_vote(store):
+async def test_chair_choice_of_no_juror_is_overruled_by_vote(store):
     runs = JuryRuns(store, split_jury(chair=rules("Perth, I say.", "Perth")))
     solution = await runs.solve()
     assert (solution.best.answer, solution.notes["overruled"]) == ("B", True)
@@ -230,7 +223,7 @@ async def test_a_choice_that_no_juror_made_falls_to_the_vote(store):
 
 
 @pytest.mark.parametrize(("without", "expected"), [("vote", "A"), ("top", "B")])
-async def test_what_stands_without_a_chair(store, without, expected):
+async def test_decision_without_a_chair(store, without, expected):
     options = (
         "Canberra",
         "Sydney",
@@ -243,7 +236,7 @@ async def test_what_stands_without_a_chair(store, without, expected):
     assert not runs.by_role["main"].generate_calls
 
 
-async def test_one_family_is_told(store):
+async def test_single_family_degrades_the_run(store):
     alone = {"main": model(ScriptedJuror(says("Canberra")), "local/Qwen2.5-0.5B")}
     runs = JuryRuns(store, alone)
     await runs.solve()
@@ -264,15 +257,15 @@ async def test_one_family_is_told(store):
     ("calls", "path", "used"),
     [(2, "no_review", 2), (4, "no_review", 3), (5, "no_review", 4), (6, "no_review", 4), (7, "full", 7)],
 )
-async def test_a_limit_of_calls_decides_how_far_it_goes(store, calls, path, used):
+async def test_call_limit_omits_stages(store, calls, path, used):
     runs = JuryRuns(store, split_jury())
     solution = await runs.solve(budget=Budget(calls=calls))
     assert (solution.notes["path"], runs.spent.model_calls) == (path, used)
-    assert ("the limit of calls leaves 2 of 3 jurors" in runs.run.degraded) == (calls == 2)
+    assert ("the call limit covers only 2 of 3 jurors" in runs.run.degraded) == (calls == 2)
     assert solution.best.answer is not None
 
 
-async def test_a_limit_of_tokens_is_shared_out_and_ends_the_work(store):
+async def test_token_limit_is_shared_and_ends_the_run(store):
     runs = JuryRuns(store, split_jury())
     solution = await runs.solve(budget=Budget(tokens=90))
     asked = [
@@ -284,7 +277,7 @@ async def test_a_limit_of_tokens_is_shared_out_and_ends_the_work(store):
     assert runs.run.ledger.exhausted == "tokens"
 
 
-async def test_counters_are_the_sum_of_the_trace(store):
+async def test_counters_equal_sum_over_trace(store):
     runs = JuryRuns(store, split_jury(), None)
     solution = await runs.solve()
     finished = runs.sink.of_type("call.finished")
@@ -299,7 +292,7 @@ async def test_counters_are_the_sum_of_the_trace(store):
     assert [o["tokens"] for o in runs.reports("jury.opinion")] == [o.tokens for o in solution.candidates[:3]]
 
 
-async def test_stages_are_priced(store):
+async def test_stages_report_their_price(store):
     jury = {
         role: model(
             ScriptedJuror(says("Canberra" if role == "juror-1" else "Perth"), chair=rules("x", "Perth")),
@@ -316,7 +309,7 @@ async def test_stages_are_priced(store):
     assert costs[3] == 0
 
 
-async def test_a_text_without_an_answer_is_asked_for_it(store):
+async def test_missing_answer_is_requested_again(store):
     rambling = ScriptedJuror(
         "The capital is inland and was planned, as everybody who has been there knows", end=lambda p: "B) I think"
     )
@@ -326,10 +319,13 @@ async def test_a_text_without_an_answer_is_asked_for_it(store):
     solution = await runs.solve()
     assert (solution.best.answer, solution.notes["path"], runs.spent.model_calls) == ("B", "early_exit", 6)
     assert solution.best.text.endswith("\n\nAnswer: B")
-    assert (await runs.solve("not", conclude=False, decision="vote")).best.answer is None
+    rambling.end = None
+    silent = {f"juror-{i}": model(rambling, f"{i}/x") for i in (1, 2, 3)}
+    runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **silent})
+    assert (await runs.solve("not", decision="vote")).best.answer is None
 
 
-async def test_letters_are_weighed_where_the_model_shows_them(store):
+async def test_distribution_votes_with_letter_probabilities(store):
     class Torn(ScriptedJuror):
         def script(self, text):
             prompt, _, written = text.rpartition("assistant: ")
@@ -349,7 +345,7 @@ async def test_letters_are_weighed_where_the_model_shows_them(store):
     assert runs.spent.model_calls == 6
 
 
-async def test_an_issue_of_several_reviewers_is_put_to_the_chair_until_it_is_addressed(store):
+async def test_unaddressed_issue_is_sent_to_the_chair_again(store):
     fault = {"issues": lambda text: [("factual_risk", "Sydney was never the capital.")] if "largest" in text else []}
     jury = split_jury(chair=lambda prompt: heard(prompt))
     jury["juror-1"] = model(ScriptedJuror(says("Sydney", "It is the largest city."), gold, **fault), "a/one")
@@ -365,13 +361,15 @@ async def test_an_issue_of_several_reviewers_is_put_to_the_chair_until_it_is_add
     assert runs.spent.model_calls == 3 + 3 + 2
     assert [a["how"] for a in runs.reports("jury.merged")[0]["addressed"]] == ["left out"]
     assert not runs.run.degraded
-    meek = await runs.solve("meek", insist=False)
-    assert runs.spent.model_calls == 7
+    jury["main"] = model(ScriptedJuror(chair=rules("Canberra it is.", "Canberra")), "m/chair")
+    runs = JuryRuns(store, jury)
+    meek = await runs.solve("meek")
+    assert runs.spent.model_calls == 3 + 3 + 2
     assert any("1 of the issues that several reviewers named" in what for what in runs.run.degraded)
     assert meek.best.answer == "B"
 
 
-async def test_a_contradicted_answer_is_revised_once(store):
+async def test_contradicted_answer_is_revised_once(store):
     def chair(prompt):
         revised = "contradicted by most of the answers" in prompt
         return rules("Sydney." if revised else "Canberra.", "Sydney" if revised else "Canberra")(prompt)
@@ -384,7 +382,7 @@ async def test_a_contradicted_answer_is_revised_once(store):
     assert (solution.best.answer, solution.notes["overruled"]) == ("B", True)
 
 
-async def test_open_answers_are_labelled_by_an_entailment(store):
+async def test_open_answers_are_labelled_by_entailment(store):
     texts = [
         "Ada Byron wrote the timetable. It was printed in 1840.",
         "Ada Byron wrote the timetable.",
@@ -403,7 +401,7 @@ async def test_open_answers_are_labelled_by_an_entailment(store):
     assert solution.best.text == final
 
 
-async def test_the_same_seed_gives_the_same_work(store):
+async def test_same_seed_gives_same_result(store):
     jury = split_jury()
     runs = JuryRuns(store, jury)
     one = await runs.solve("one")
@@ -416,7 +414,7 @@ async def test_the_same_seed_gives_the_same_work(store):
     assert [prompts(m)[len(s) :] for m, s in zip(other_jury.values(), sent, strict=True)] != sent
 
 
-async def test_a_number_is_a_closed_answer_too(store):
+async def test_number_is_a_closed_answer(store):
     jury = {
         f"juror-{i}": model(ScriptedJuror(f"So many.\nAnswer: {n}"), f"{i}/x")
         for i, n in enumerate(["12", "12.0", "13"], 1)
@@ -427,21 +425,21 @@ async def test_a_number_is_a_closed_answer_too(store):
     assert solution.notes["support"] == {"12": pytest.approx(2 / 3), "13": pytest.approx(1 / 3)}
 
 
-async def test_jurors_who_were_right_before_outvote_the_others_and_the_file_must_stay(store, tmp_path):
+async def test_reliability_file_weights_votes_and_must_not_change(store, tmp_path):
     jury = split_jury()
     records = [(jury["juror-3"].identity, i < 19) for i in range(20)]
     records += [(jury[role].identity, i < 6) for role in ("juror-1", "juror-2") for i in range(20)]
     file = tmp_path / "jurors.json"
     save_reliability(fit_reliability(records, chance=0.25, dataset="dev"), file)
     runs = JuryRuns(store, jury)
-    given = {"review": False, "chair": False}
+    given = {"review": False, "decision": "vote"}
     assert (await runs.solve("equal", **given)).best.answer == "A"
     weighed = await runs.solve("weighed", reliability=str(file), **given)
     assert weighed.best.answer == "B"
     digest = runs.strategy.config.reliability_digest
     assert digest
     save_reliability(fit_reliability(records[:30], chance=0.25, dataset="other"), file)
-    with pytest.raises(UserError, match="another one than the run began with"):
+    with pytest.raises(UserError, match="has changed since the run began"):
         await runs.solve("on", reliability=str(file), reliability_digest=digest, **given)
     with pytest.raises(DataError, match="no-such"):
         await runs.solve("none", reliability=str(tmp_path / "no-such.json"), **given)

@@ -53,7 +53,7 @@ class Refusing(ScriptedModel):
         raise BackendUnavailable("no such server")
 
 
-async def test_jurors_of_one_model_are_one_batch(store):
+async def test_jurors_of_one_model_form_one_batch(store):
     alone = model(ScriptedJuror(says("Canberra"), **CHAIR), "m/only")
     runs = JuryRuns(store, {"main": alone})
     await runs.solve(early_exit="never")
@@ -68,7 +68,7 @@ async def test_jurors_of_one_model_are_one_batch(store):
     assert {key.split(":")[0] for key in runs.spent.by_role} == {"main", "juror-1", "juror-2"}
 
 
-async def test_models_are_asked_side_by_side(store):
+async def test_models_are_called_concurrently(store):
     meeting = asyncio.Barrier(3)
     waited = set()
 
@@ -85,7 +85,7 @@ async def test_models_are_asked_side_by_side(store):
     assert (await runs.solve()).best.answer == "D"
 
 
-async def test_a_stage_takes_as_long_as_its_slowest_call(store):
+async def test_stage_takes_as_long_as_its_slowest_call(store):
     now, waiting = [0.0], []
 
     def until(seconds):
@@ -111,7 +111,7 @@ async def test_a_stage_takes_as_long_as_its_slowest_call(store):
     assert [s.seconds for s in runs.sink.of_type("stage.finished")][0] == 30
 
 
-async def test_a_slow_juror_does_not_hold_up_the_others(store):
+async def test_deadline_cancels_slow_juror(store):
     slow = supports_schema(after=5)
     runs = JuryRuns(store, {**jury(), "juror-3": slow})
     solution = await runs.solve(deadline_s=0.2, early_exit="never")
@@ -125,7 +125,7 @@ async def test_a_slow_juror_does_not_hold_up_the_others(store):
     assert solution.stopped == "done"
 
 
-async def test_a_quorum_is_enough(store):
+async def test_quorum_completes_a_stage(store):
     slow = supports_schema()
     runs = JuryRuns(store, {**jury(), "juror-3": slow})
     solution = await runs.solve(quorum=2)
@@ -134,14 +134,14 @@ async def test_a_quorum_is_enough(store):
     assert solution.notes["path"] == "full"  # two opinions, two reviews
 
 
-async def test_nobody_in_time_is_an_error_that_says_so(store):
+async def test_all_late_raises_timeout(store):
     slow = {f"juror-{i}": supports_schema(name=f"{i}/x") for i in (1, 2, 3)}
     runs = JuryRuns(store, {"main": model(ScriptedJuror(), "m/m"), **slow})
-    with pytest.raises(BackendTimeout, match="not done in time"):
+    with pytest.raises(BackendTimeout, match="no response in time"):
         await runs.solve(deadline_s=0.05)
 
 
-async def test_a_slow_chair_leaves_the_best_opinion(store):
+async def test_slow_chair_falls_back_to_best_opinion(store):
     chair = ScriptedModel(ScriptedJuror(**CHAIR).script, name="m/chair", step=lambda: asyncio.Event().wait())
     runs = JuryRuns(store, {**jury(), "main": chair})
     solution = await runs.solve(deadline_s=0.2)
@@ -150,7 +150,7 @@ async def test_a_slow_chair_leaves_the_best_opinion(store):
     assert chair.running == 0
 
 
-async def test_a_model_that_fails_takes_nobody_along(store):
+async def test_failing_model_does_not_fail_others(store):
     broken = Refusing(ScriptedJuror().script, name="c/three")
     runs = JuryRuns(store, {**jury(), "juror-3": broken})
     solution = await runs.solve()
@@ -163,7 +163,7 @@ async def test_a_model_that_fails_takes_nobody_along(store):
         await runs.solve("all")
 
 
-async def test_answers_that_do_not_fit_leave_a_reviewer_out(store):
+async def test_reviewer_without_context_space_is_skipped(store):
     tight = model(
         ScriptedJuror(says("Canberra")), "c/three", context_tokens=900
     )  # the question fits, the answers do not
@@ -173,7 +173,7 @@ async def test_answers_that_do_not_fit_leave_a_reviewer_out(store):
     assert [r["failure"] for r in runs.reports("jury.review")] == ["", "", "the answers do not fit its context"]
 
 
-async def test_one_prompt_that_is_too_long_takes_no_other_of_its_batch_along(store):
+async def test_too_long_prompt_does_not_fail_its_batch(store):
     wide = model(ScriptedJuror(says("Canberra")), "m/one")
     given = {"answer_tokens": 60, "review": False, "chair": False, "early_exit": "never"}
     await JuryRuns(store, {"main": wide}).solve("wide", **given)
@@ -189,7 +189,7 @@ async def test_one_prompt_that_is_too_long_takes_no_other_of_its_batch_along(sto
     assert runs.spent.model_calls == spent
 
 
-async def test_a_model_without_stop_strings_reviews_all_the_same(store):
+async def test_model_without_stop_strings_can_review(store):
     plain = WithoutStops(
         ScriptedJuror(says("Canberra"), lambda text: (9, 9, 9) if "Canberra" in text else (2, 2, 2)).script, name="c/x"
     )
@@ -221,7 +221,7 @@ SCENES = {
 
 
 @pytest.mark.parametrize("scene", SCENES)
-async def test_a_replay_takes_the_same_way_without_models_and_clock(store, scene):
+async def test_replay_takes_same_path_without_models_and_clock(store, scene):
     changed, given = SCENES[scene]
     runs = JuryRuns(store, {**jury(), **{role: make() for role, make in changed.items()}})
     solution = await runs.solve("run", **given)
@@ -240,7 +240,7 @@ async def test_a_replay_takes_the_same_way_without_models_and_clock(store, scene
 
 
 @pytest.mark.parametrize(("recording", "over"), [(True, True), (False, False)])
-async def test_a_replay_has_no_deadline(store, recording, over):
+async def test_replay_has_no_deadline(store, recording, over):
     await store.create_run("r", {})
     config = RunConfig(question=CAPITAL, strategy="edgejury", parameters={}, models={}, seed=1)
     run = Run("r", config, store, recording=recording)
@@ -254,7 +254,7 @@ def timeless(report):
     return {name: value for name, value in report.items() if name != "latency_ms"}
 
 
-async def test_a_run_that_was_ended_goes_on_where_it_was(store):
+async def test_interrupted_run_resumes(store):
     reached = asyncio.Event()
 
     async def stop():
@@ -277,7 +277,7 @@ async def test_a_run_that_was_ended_goes_on_where_it_was(store):
     assert runs.spent.replayed_calls == 6
 
 
-async def test_a_run_that_failed_asks_again_when_it_goes_on(store):
+async def test_failed_run_repeats_calls_on_resume(store):
     down = {
         f"juror-{i}": Refusing(ScriptedJuror().script, name=n) for i, n in ((1, "a/one"), (2, "b/two"), (3, "c/three"))
     }

@@ -49,7 +49,7 @@ def verified(settings, **more):
     return Reasoner(settings=settings, **given)
 
 
-async def test_agreement_is_no_support(opened, settings):
+async def test_agreement_is_not_evidence(opened, settings):
     sink = MemorySink()
     async with verified(settings) as reasoner:
         answer = await reasoner.aask(ASKED, sinks=[sink])
@@ -70,7 +70,7 @@ async def test_agreement_is_no_support(opened, settings):
     assert opened["a/one"].generate_calls[0][0].prompt.messages[-1].content.count(FACT) == 0  # it answers for itself
 
 
-async def test_evidence_decides_and_the_jury_stands_beside_it(opened, settings):
+async def test_evidence_decides_verdict_with_jury_labels_attached(opened, settings):
     facts = [Document(name="facts", text=FALSE)]
     async with verified(settings) as reasoner:
         answer = await reasoner.aask(ASKED, documents=facts)
@@ -84,7 +84,7 @@ async def test_evidence_decides_and_the_jury_stands_beside_it(opened, settings):
             await reasoner.aask(ASKED)
 
 
-async def test_the_answer_is_reviewed_among_its_competitors(opened, settings):
+async def test_answer_is_reviewed_among_rivals(opened, settings):
     def mark(text):
         return (9, 9, 9) if "planned" in text else (2, 2, 2)
 
@@ -115,7 +115,7 @@ async def test_the_answer_is_reviewed_among_its_competitors(opened, settings):
     )
 
 
-async def test_a_text_is_put_before_a_jury_without_any_document(opened, settings):
+async def test_text_is_labelled_without_documents(opened, settings):
     found = await averify_text(
         FACT,
         question="Who made it?",
@@ -132,7 +132,7 @@ async def test_a_text_is_put_before_a_jury_without_any_document(opened, settings
         await averify_text(FACT, verifier="davinci", settings=settings)
 
 
-async def test_without_a_question_jurors_tell_what_they_know(opened, settings):
+async def test_jurors_judge_claims_by_knowledge_without_question(opened, settings):
     for name, said in zip(JURORS, ("1: support", "1: contradict", "no idea"), strict=True):
         opened[name] = model(ScriptedJuror(stance=lambda prompt, said=said: said), name)
     found = await averify_text(
@@ -142,7 +142,7 @@ async def test_without_a_question_jurors_tell_what_they_know(opened, settings):
     assert "1 for, 1 against, 0 silent" in found.verification.claims[0].note
 
 
-async def test_without_jurors_the_main_model_is_the_jury(opened, settings):
+async def test_main_model_is_the_default_jury(opened, settings):
     found = await averify_text(
         FACT, question="Who made it?", verifier="edgejury", parameters={"entailment": "lexical"}, settings=settings
     )
@@ -151,23 +151,23 @@ async def test_without_jurors_the_main_model_is_the_jury(opened, settings):
     assert any("single_family" in what for what in found.degraded)
 
 
-async def test_a_jury_that_fails_leaves_the_evidence(opened, settings):
+async def test_failed_jury_keeps_evidence(opened, settings):
     for name in JURORS:
         opened[name] = model(ScriptedJuror(FACT), name, failing=frozenset({0, 1, 2}))
     async with verified(settings) as reasoner:
         answer = await reasoner.aask(ASKED, documents=[Document(name="facts", text=FACT)])
     assert answer.verification.verdict == "supported"
-    assert any("the jury said nothing" in what for what in answer.degraded)
+    assert any("the jury failed" in what for what in answer.degraded)
 
 
-def test_the_evidence_is_judged_by_the_entailment_of_the_jury():
-    with pytest.raises(UserError, match="cannot be another one"):
+def test_davinci_uses_the_jury_entailment():
+    with pytest.raises(UserError, match="must be that of edgejury"):
         make_verifier("edgejury", {"davinci": {"entailment": "lexical"}})
     verifier, _ = make_verifier("edgejury", {"entailment": "lexical", "davinci": {"entailment": "lexical"}})
     assert verifier.entailment == "lexical"
 
 
-def test_competitors_say_something_else():
+def test_rivals_differ_from_the_answer():
     texts = [("one", "A"), ("two", "B"), ("one again", "A"), ("", None), ("three", "C"), ("two", "B"), ("four", "D")]
     solution = Solution(chosen=1, candidates=tuple(Candidate(text=t, answer=a) for t, a in texts))
     assert [c.text for c in competitors(solution, 3)] == ["two", "one", "three"]

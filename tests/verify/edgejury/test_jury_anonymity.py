@@ -51,7 +51,7 @@ SCRUB = Scrubber(ROSTER, WIND).scrub
         ("I am Qwen. 0 I am Qwen.", "0"),
     ],
 )
-def test_what_tells_who_wrote_it_is_taken_out(text: str, left: str) -> None:
+def test_identifying_text_is_removed(text: str, left: str) -> None:
     assert SCRUB(text) == left
 
 
@@ -67,11 +67,11 @@ def test_what_tells_who_wrote_it_is_taken_out(text: str, left: str) -> None:
         "Use it as a chatbot if you like; this is an AI system.",
     ],
 )
-def test_everything_else_stays(text: str) -> None:
+def test_other_text_is_kept(text: str) -> None:
     assert SCRUB(text) == text
 
 
-def test_what_the_question_names_is_no_secret() -> None:
+def test_names_in_the_question_are_kept() -> None:
     asked = Question(
         text="How large is Llama 3.1 8B?", choices=("gpt-4o", "x"), documents=(Document(name="d", text="smollm2-135m"),)
     )
@@ -79,7 +79,7 @@ def test_what_the_question_names_is_no_secret() -> None:
     assert scrub("The models gpt-4o, smollm2-135m and phi-3.") == f"The models gpt-4o, smollm2-135m and {REMOVED}."
 
 
-def test_without_a_roster_only_what_cannot_be_seen_goes() -> None:
+def test_empty_roster_removes_only_invisible_text() -> None:
     assert Scrubber(Roster(), WIND).scrub("It is\u200b so, says GPT-4o.") == "It is so, says GPT-4o."
 
 
@@ -93,7 +93,7 @@ SELF_TALK = st.sampled_from([
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_no_prompt_names_a_model_juror_or_role(data: st.DataObject) -> None:
+def test_prompts_name_no_model_juror_or_role(data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 4))
     names = data.draw(st.lists(NAMES, min_size=3 * count, max_size=3 * count, unique_by=lambda n: n[:2]))
     models = [f"{a}/{b}{number}-{number}b" for a, b, number in names[:count]]
@@ -111,7 +111,7 @@ def test_no_prompt_names_a_model_juror_or_role(data: st.DataObject) -> None:
     prompts = []
     reviews = []
     for reviewer in range(count):
-        blind = make_blinding(range(count), WIND, reviewer, without=reviewer)
+        blind = make_blinding(range(count), WIND, reviewer, exclude=reviewer)
         prompts.append(review_request(WIND, show_answers(blind, shown), blind).prompt)
         other = blind.jurors[0]
         reviews.append(
@@ -136,7 +136,7 @@ def test_no_prompt_names_a_model_juror_or_role(data: st.DataObject) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=30), st.sampled_from(["GPT-4o", "As an AI, ", "\n"])), max_size=6))
-def test_a_text_without_names_is_scrubbed_once_and_for_all(parts: list[str]) -> None:
+def test_scrubbing_is_idempotent(parts: list[str]) -> None:
     once = SCRUB(" I am Qwen. ".join(parts))
     assert once
     assert "qwen" not in once.casefold()

@@ -53,7 +53,7 @@ def request(form: str = "json", question: Question = OPEN, issues: tuple[PooledI
     return message.content
 
 
-def test_the_chair_sees_question_answers_ranking_issues_and_quotations_and_no_juror() -> None:
+def test_chair_request_contents() -> None:
     shown = request()
     assert shown.startswith("Why is the sky blue?\n\nSeveral people have answered")
     assert "rank them B (above 100% of the others, mark 8.2 of 10), A (above 0% of the others)." in shown
@@ -64,18 +64,18 @@ def test_the_chair_sees_question_answers_ranking_issues_and_quotations_and_no_ju
     assert '"choice"' not in shown
 
 
-def test_without_issues_none_are_spoken_of() -> None:
+def test_chair_request_without_issues() -> None:
     assert "issues" not in request(issues=()).partition("Reply with JSON")[0]
     assert "Issue" not in request("lines", issues=())
 
 
-def test_closed_questions_are_asked_for_their_choice() -> None:
+def test_chair_request_asks_for_choice_of_closed_question() -> None:
     assert '"choice": "the letter of the right option"' in request(question=CHOICE)
     assert request("lines", CHOICE).endswith('End with a last line "Answer:" and the letter of the right option.')
     assert '"choice": "the number alone"' in request(question=Question(text="How many?", kind="number"))
 
 
-def test_all_issues_that_must_be_addressed_are_shown_and_few_others() -> None:
+def test_chair_request_shows_all_required_issues() -> None:
     many = [PooledIssue(candidate=0, kind="unclear", detail=f"d{i}", reviewers=(1, 2)) for i in range(10)]
     more = [PooledIssue(candidate=0, kind="unclear", detail=f"e{i}", reviewers=(1,)) for i in range(10)]
     shown = request(issues=(*many, *more))
@@ -85,7 +85,7 @@ def test_all_issues_that_must_be_addressed_are_shown_and_few_others() -> None:
     assert "e7" not in request(issues=tuple(more[:1] * 8 + more[7:]))
 
 
-def test_whole_json_is_read_with_candidates_as_jurors() -> None:
+def test_complete_json_is_parsed_with_jurors() -> None:
     read = read_chair(f"Sure:\n{json.dumps(WHOLE)}", OPEN, BLIND)
     assert read is not None
     assert read.answer == "Blue light is scattered most."
@@ -102,7 +102,7 @@ def test_whole_json_is_read_with_candidates_as_jurors() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(st.integers(0, 400))
-def test_a_reply_that_was_cut_off_still_has_its_answer(cut: int) -> None:
+def test_truncated_json_yields_the_answer(cut: int) -> None:
     whole = json.dumps(WHOLE)
     answer = "Blue light is scattered most."
     read = read_chair(whole[:cut], OPEN, BLIND)
@@ -117,7 +117,7 @@ def test_a_reply_that_was_cut_off_still_has_its_answer(cut: int) -> None:
         assert read is None
 
 
-def test_of_an_answer_that_was_cut_off_whole_sentences_are_kept() -> None:
+def test_truncated_answer_keeps_complete_sentences() -> None:
     read = read_chair('{"answer": "It is scattered. Red is n', OPEN, BLIND)
     assert read is not None
     assert read.answer == "It is scattered."
@@ -127,7 +127,7 @@ def test_of_an_answer_that_was_cut_off_whole_sentences_are_kept() -> None:
     "reply",
     ["", "I cannot say.", '{"answer": ""}', '{"answer": "the final answer"}', '{"answer": 4}', '{"rationale": ["x"]}'],
 )
-def test_a_reply_without_an_answer_calls_for_a_repair(reply: str) -> None:
+def test_completion_without_answer_is_unparsed(reply: str) -> None:
     assert read_chair(reply, OPEN, BLIND) is None
 
 
@@ -142,7 +142,7 @@ def test_a_reply_without_an_answer_calls_for_a_repair(reply: str) -> None:
         ('{"answer": "Nobody knows.", "choice": "E"}', None),
     ],
 )
-def test_the_choice_of_a_closed_question(reply: str, choice: str | None) -> None:
+def test_choice_of_a_closed_question(reply: str, choice: str | None) -> None:
     read = read_chair(reply, CHOICE, BLIND)
     assert read is not None
     assert read.choice == choice
@@ -152,7 +152,7 @@ def test_the_choice_of_a_closed_question(reply: str, choice: str | None) -> None
     assert turned.choice == choice
 
 
-def test_numbers_are_taken_as_choices_however_they_come() -> None:
+def test_numeric_choices_are_parsed() -> None:
     asked = Question(text="How many?", kind="number")
     for reply in ('{"answer": "About four.", "choice": 4}', '{"answer": "It is 3 + 1 = 4"}', "Four.\nAnswer: 4"):
         read = read_chair(reply, asked, BLIND, form="lines")
@@ -160,14 +160,14 @@ def test_numbers_are_taken_as_choices_however_they_come() -> None:
         assert read.choice == "4"
 
 
-def test_letters_in_the_answer_are_told_for_people() -> None:
+def test_answer_letters_are_removed_from_the_answer() -> None:
     reply = '{"answer": "As Answer P says, option A is right.", "choice": "A"}'
     read = read_chair(reply, CHOICE, Blinding(("P", "Q"), (0, 1)), order=OptionOrder((1, 2, 0)))
     assert read is not None
     assert read.answer == "As one answer says, option B is right."
 
 
-def test_lines_are_read_where_they_were_asked_for() -> None:
+def test_lines_are_parsed_if_requested() -> None:
     reply = "Blue light is scattered most.\n\nWhy: Answer B says so\nIssue 1: left out\n**Open:** how much\n"
     assert read_chair(reply, OPEN, BLIND) is None
     read = read_chair(reply, OPEN, BLIND, form="lines")
@@ -190,13 +190,13 @@ def test_lines_are_read_where_they_were_asked_for() -> None:
         st.text(max_size=60), st.lists(st.sampled_from([*'{}[]",: 1', '"answer"', '"addressed"', "Why:"])).map("".join)
     )
 )
-def test_no_reply_breaks_the_reading(reply: str) -> None:
+def test_parsing_never_raises(reply: str) -> None:
     for form in ("json", "lines"):
         read = read_chair(reply, CHOICE, BLIND, form=form)  # type: ignore[arg-type]
         assert read is None or read.answer.strip()
 
 
-def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
+def test_repair_continues_conversation_and_requests_lines() -> None:
     first = chair_request(CHOICE, "<answers>\n</answers>", BLIND, RANKING, ISSUES)
     again = chair_repair(first, "oh </s>", CHOICE, ISSUES, supports_prefix=True)
     assert [m.role for m in again.prompt.messages] == ["user", "assistant", "user"]
@@ -205,7 +205,7 @@ def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
     assert (again.form, again.prompt.prefix) == ("lines", "")
 
 
-def test_the_best_ranked_opinion_stands_in_and_not_the_first() -> None:
+def test_fallback_is_the_best_ranked_opinion() -> None:
     opinions = [
         Opinion(juror=1, model="m", text="The sea.", choice="A", ok=True),
         Opinion(juror=0, model="m", text="Scattering.", choice="B", ok=True),
@@ -213,6 +213,6 @@ def test_the_best_ranked_opinion_stands_in_and_not_the_first() -> None:
     found = fallback_synthesis(RANKING, opinions)
     assert (found.answer, found.choice, found.source) == ("Scattering.", "B", "fallback")
     assert unaddressed_issues(found, ISSUES) == ISSUES[:1]
-    with pytest.raises(UserError, match="of juror 0, is not there"):
+    with pytest.raises(UserError, match="of juror 0 is missing"):
         fallback_synthesis(RANKING, opinions[:1])
     assert Synthesis(answer="x", source="chair").addressed == ()

@@ -39,13 +39,13 @@ def vote(given: list[Opinion], weights: dict[int, float] | None = None, order: t
     return found
 
 
-def test_what_is_closed() -> None:
+def test_closed_kind() -> None:
     kinds = {text: closed_kind(Question(text=text)) for text in ("How many legs?", "Is it?", "Why is the sky blue?")}
     assert kinds == {"How many legs?": "number", "Is it?": "yes_no", "Why is the sky blue?": None}
     assert closed_kind(CHOICE) == "choice"
 
 
-def test_an_answer_is_read_in_the_order_it_was_given_in() -> None:
+def test_answer_is_mapped_from_shown_order() -> None:
     order = OptionOrder((1, 2, 0))
     text = "Option C is in the south. It is Paris.\nAnswer: A"
     assert read_opinion(text, CHOICE, order) == ("Option A is in the south. It is Paris.\nAnswer: B", "B")
@@ -58,17 +58,17 @@ def test_an_answer_is_read_in_the_order_it_was_given_in() -> None:
     assert read_opinion("Option A", CHOICE.model_copy(update={"kind": "text"}), order) == ("Option B", None)
 
 
-def test_of_a_reply_that_was_cut_off_the_cut_sentence_is_not_read() -> None:
+def test_truncated_sentence_is_not_parsed() -> None:
     number = Question(text="How many?")
     assert read_opinion("It is 12. Or is it 1", number, finished=False)[1] == "12"
     assert read_opinion("It is 12. Or is it 1", number)[1] == "1"
 
 
-def test_equal_answers_are_written_alike() -> None:
+def test_equal_answers_get_equal_form() -> None:
     assert canonical(["1/2", None, "0.5", "3"], [[0, 2], [3]]) == ["1/2", None, "1/2", "3"]
 
 
-def test_an_early_exit_needs_three_that_agree_and_nobody_that_does_not() -> None:
+def test_early_exit_needs_three_unanimous_opinions() -> None:
     assert unanimous_choice(opinions("B", "B", "B")) == "B"
     assert unanimous_choice([*opinions("B", "B", "B"), failed(3)]) == "B"
     assert unanimous_choice(opinions("B", "B", "B"), least=4) is None
@@ -81,7 +81,7 @@ def test_an_early_exit_needs_three_that_agree_and_nobody_that_does_not() -> None
     assert unanimous_choice([failed(0), failed(1), failed(2)]) is None
 
 
-def test_open_answers_say_the_same_if_each_entails_each() -> None:
+def test_mutual_entailment_means_equivalence() -> None:
     says, silent = Support(0.8, 0.1, 0.1), Support(0.1, 0.1, 0.8)
     supports = dict.fromkeys(permutations(range(3), 2), says)
     assert are_equivalent(3, supports)
@@ -92,7 +92,7 @@ def test_open_answers_say_the_same_if_each_entails_each() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["A", "B", "C", None]), min_size=1, max_size=7))
-def test_without_weights_it_is_plain_majority_and_the_first_of_equals(choices: list[str | None]) -> None:
+def test_unweighted_vote_is_majority_with_first_tie_break(choices: list[str | None]) -> None:
     found = weighted_vote(opinions(*choices), {})
     counts = Counter(c for c in choices if c is not None)
     if not counts:
@@ -104,7 +104,7 @@ def test_without_weights_it_is_plain_majority_and_the_first_of_equals(choices: l
     assert found.voters == {c: tuple(i for i, said in enumerate(choices) if said == c) for c in found.support}
 
 
-def test_votes_count_for_their_weight() -> None:
+def test_votes_are_weighted() -> None:
     assert vote(opinions("A", "B", "B"), {0: 0.9, 1: 0.3, 2: 0.5}).choice == "A"
     assert vote(opinions("A", "B", "B"), {0: 0.5}).support == {"B": 0.8, "A": 0.2}
     assert vote(opinions("A", "B", "B"), {0: 0.0, 1: 0.0, 2: 0.0}).choice == "B"  # nobody has a weight, so all have one
@@ -113,7 +113,7 @@ def test_votes_count_for_their_weight() -> None:
     assert vote(opinions("A", "B"), {}, (1, 0)).choice == "B"  # the better juror chose it
 
 
-def test_a_juror_that_shows_how_sure_it_is_divides_its_vote() -> None:
+def test_probabilities_divide_a_vote() -> None:
     sure, torn, torn_too = (
         Opinion(juror=i, model="m", text="x", choice=c, probs=p, ok=True)
         for i, (c, p) in enumerate(
@@ -129,7 +129,7 @@ def test_a_juror_that_shows_how_sure_it_is_divides_its_vote() -> None:
 CHAIR = Synthesis(answer="The chair's text.", choice="B", rationale=("because",), source="chair")
 
 
-def test_the_chairs_choice_stands_if_a_well_ranked_juror_chose_so() -> None:
+def test_chair_choice_of_well_ranked_juror_is_accepted() -> None:
     found = settle(CHAIR, opinions("A", "A", "B"), ranking(0.5, 0.4, 0.5))
     assert (found.synthesis, found.overruled) == (CHAIR, False)
     assert found.vote is not None
@@ -143,7 +143,7 @@ def test_the_chairs_choice_stands_if_a_well_ranked_juror_chose_so() -> None:
         (("A", "A", "B"), (0.2, 0.9, 0.4), "nobody well ranked chose 'B', as the chair did"),
     ],
 )
-def test_otherwise_the_vote_stands_and_it_is_noted(
+def test_other_chair_choices_are_overruled_with_rationale(
     choices: tuple[str, ...], borda: tuple[float, ...], why: str
 ) -> None:
     found = settle(CHAIR, opinions(*choices), ranking(*borda))
@@ -152,20 +152,20 @@ def test_otherwise_the_vote_stands_and_it_is_noted(
     assert found.synthesis.rationale == ("because", f"{why}: the jurors' vote, weighted by rank, stands instead")
 
 
-def test_a_chair_without_a_choice_and_jurors_without_one() -> None:
+def test_settlement_without_choices() -> None:
     silent = CHAIR.model_copy(update={"choice": None})
     assert settle(silent, opinions("A", "C", "C"), ranking(1.0, 0.4, 0.4)).synthesis.choice == "A"
     found = settle(CHAIR, opinions(None, None), ranking(1.0, 0.0))
     assert (found.synthesis, found.vote, found.overruled) == (CHAIR, None, False)
 
 
-def test_reliability_counts_in_the_vote_beside_rank() -> None:
+def test_reliability_multiplies_rank_weight() -> None:
     given, rank_opinions = opinions("A", "C", None), ranking(0.6, 0.5, 0.1)
     assert settle(CHAIR, given, rank_opinions).synthesis.choice == "A"
     assert settle(CHAIR, given, rank_opinions, {1: 2.0}).synthesis.choice == "C"
 
 
-def test_a_likes_the_first_place_model_is_found_out_and_its_orders_undo_it() -> None:
+def test_position_bias_is_detected_and_removed_by_orders() -> None:
     always_first = position_bias([(0, 4)] * 60)
     assert (always_first.counts, always_first.expected) == ((60, 0, 0, 0), (15.0, 15.0, 15.0, 15.0))
     assert (always_first.first, always_first.first_by_chance) == (1.0, 0.25)
@@ -176,7 +176,7 @@ def test_a_likes_the_first_place_model_is_found_out_and_its_orders_undo_it() -> 
     assert (fair.z, fair.p, fair.distance) == (0.0, 1.0, 0.0)
 
 
-def test_chance_depends_on_the_number_of_options() -> None:
+def test_expected_positions_depend_on_number_of_options() -> None:
     found = position_bias([(1, 2), (0, 4), (3, 4)])
     assert found.counts == (1, 1, 0, 1)
     assert found.expected == pytest.approx((1.0, 1.0, 0.5, 0.5))

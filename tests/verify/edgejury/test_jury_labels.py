@@ -47,11 +47,11 @@ def test_labels_and_scores_of_three_jurors(counts: tuple[int, int, int], label: 
     assert (claim.note == "") == (label == "consistent")
 
 
-def test_who_supports_and_who_contradicts_is_told() -> None:
+def test_claim_label_lists_jurors_by_stance() -> None:
     claim = label_claim(CLAIM, {4: "support", 1: "contradict", 0: "support", 2: "silent"})
     assert (claim.support, claim.contradict, claim.silent) == ((0, 4), (1,), (2,))
-    assert claim.note == "1 of 3 that speak of it say the opposite"
-    assert label_claim(CLAIM, {}).note == "no opinion says so"
+    assert claim.note == "contradicted by 1 of 3 opinions that mention it"
+    assert label_claim(CLAIM, {}).note == "stated by no opinion"
     assert label_claim(CLAIM, {0: "support"}, note="own").note == "own"
 
 
@@ -59,7 +59,7 @@ def test_who_supports_and_who_contradicts_is_told() -> None:
 @given(
     st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), st.sampled_from([0.0, 0.1, 1 / 3, 0.5, 2 / 3, 0.9, 1.0])
 )
-def test_the_rule_as_it_is_written(s: int, x: int, o: int, theta: float) -> None:
+def test_label_rule_matches_specification(s: int, x: int, o: int, theta: float) -> None:
     n = s + x + o
     if x > s or (x >= 1 and s == 0):
         wanted = "contradicted"
@@ -71,18 +71,18 @@ def test_the_rule_as_it_is_written(s: int, x: int, o: int, theta: float) -> None
     assert 0 < score_of(s, x) < 1
 
 
-def test_a_third_of_thirty_is_ten_whatever_floats_say() -> None:
+def test_quorum_is_robust_to_rounding() -> None:
     assert label_of(3, 0, 27, 0.1) == "consistent"  # 0.1 * 30 is a little more than 3
     assert label_of(2, 0, 28, 0.1) == "uncertain"
 
 
-def test_impossible_counts_are_refused() -> None:
+def test_invalid_counts_raise() -> None:
     for wrong in ((-1, 0, 0, 0.5), (1, 0, 0, 1.5)):
-        with pytest.raises(UserError, match="no label"):
+        with pytest.raises(UserError, match="out of range"):
             label_of(*wrong)
 
 
-def test_confidence_is_the_mean_score_less_what_is_contradicted() -> None:
+def test_confidence_is_mean_score_times_uncontradicted_share() -> None:
     def label(s: int, x: int, o: int) -> ClaimLabel:
         return label_claim(CLAIM, stances(s, x, o))
 
@@ -92,21 +92,21 @@ def test_confidence_is_the_mean_score_less_what_is_contradicted() -> None:
     assert confidence_of([label(0, 3, 0)]) == 0.0
 
 
-def test_stances_follow_the_likeliest_label_and_doubt_is_silence() -> None:
+def test_stance_follows_most_likely_label_with_careful_ties() -> None:
     assert stance_of(Support(0.7, 0.2, 0.1)) == "support"
     assert stance_of(Support(0.2, 0.7, 0.1)) == "contradict"
     assert stance_of(Support(0.4, 0.2, 0.4)) == "silent"
     assert stance_of(Support(0.4, 0.4, 0.2)) == "contradict"
 
 
-def test_the_premise_is_the_sentence_that_speaks_of_the_claim_and_the_one_before() -> None:
+def test_premise_is_best_sentence_with_predecessor() -> None:
     opinion = "Paris is large. The Eiffel tower stands there. It is 300 m high. Many people visit Paris."
     assert lexical_premise("The tower is 300 m high.", opinion) == "The Eiffel tower stands there. It is 300 m high."
     assert lexical_premise("Zinc is a metal.", opinion) == opinion
     assert lexical_premise("Zinc is a metal.", "") == ""
 
 
-def test_a_juror_has_one_stance() -> None:
+def test_juror_has_one_stance() -> None:
     with pytest.raises(ValueError, match="one stance"):
         ClaimLabel(claim=CLAIM, label="uncertain", support=(1,), silent=(1,), score=0.5)
     assert math.isclose(label_claim(CLAIM, {1: "support"}).score, 2 / 3)

@@ -26,7 +26,7 @@ def question(count: int) -> Question:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 13), st.integers(1, 8), st.integers(0, 2**31))
-def test_over_a_jury_every_option_stands_in_different_places(count: int, jurors: int, seed: int) -> None:
+def test_options_have_different_positions_over_a_jury(count: int, jurors: int, seed: int) -> None:
     orders = option_orders(question(count), jurors, seed)
     assert all(sorted(order.order) == list(range(count)) for order in orders)
     for option in range(count):
@@ -35,7 +35,7 @@ def test_over_a_jury_every_option_stands_in_different_places(count: int, jurors:
     assert option_orders(question(count), jurors, seed) == orders
 
 
-def test_without_options_there_is_nothing_to_order() -> None:
+def test_order_without_options_is_empty() -> None:
     bare = Question(text="Why?")
     assert option_orders(bare, 3, 1) == (OptionOrder(),) * 3
     assert OptionOrder().shown(bare) == bare
@@ -43,7 +43,7 @@ def test_without_options_there_is_nothing_to_order() -> None:
     assert (OptionOrder().to_question("A"), OptionOrder().to_shown("A")) == (None, None)
 
 
-def test_letters_lead_to_options_and_back() -> None:
+def test_option_letters_are_inverse() -> None:
     assert ORDER.shown(QUESTION).choices == ("Rome", "Oslo", "Bern", "Paris")
     assert [ORDER.to_question(letter) for letter in "ABCDE"] == ["C", "A", "D", "B", None]
     assert [ORDER.to_shown(letter) for letter in "CADBE"] == ["A", "B", "C", "D", None]
@@ -72,12 +72,12 @@ def test_letters_lead_to_options_and_back() -> None:
         ("E and F are none.", "E and F are none."),
     ],
 )
-def test_letters_are_found_where_they_mean_options(text: str, told: str) -> None:
+def test_option_letters_are_rewritten_in_text(text: str, told: str) -> None:
     assert ORDER.to_question_letters(text, QUESTION) == told
     assert ORDER.to_shown_letters(told, QUESTION) == text
 
 
-def test_single_capitals_stay_where_the_question_has_some_of_its_own() -> None:
+def test_single_capitals_stay_if_the_question_uses_them() -> None:
     blood = Question(text="Which blood group is rarest, A, B or O?", choices=("A only", "B only", "AB", "O"))
     text = "B is rarer than A, so B it is.\nAnswer: "
     assert ORDER.to_question_letters(f"{text}B", blood) == f"{text}A"
@@ -92,7 +92,7 @@ FORMS = st.sampled_from([
 @settings(max_examples=80, deadline=None)
 @example(12, 4, 0, "**{}**")  # shown as I
 @given(st.integers(2, 13), st.integers(0, 12), st.integers(0, 2**31), FORMS)
-def test_what_a_text_chooses_is_the_same_option_before_and_after(count: int, option: int, seed: int, form: str) -> None:
+def test_rewriting_preserves_the_chosen_option(count: int, option: int, seed: int, form: str) -> None:
     asked, option = question(count), option % count
     (order,) = option_orders(asked, 1, seed)
     place = order.order.index(option)
@@ -108,7 +108,7 @@ def test_what_a_text_chooses_is_the_same_option_before_and_after(count: int, opt
     assert again.value == choice
 
 
-def test_jurors_that_always_take_the_first_place_agree_on_nothing_and_win_nothing() -> None:
+def test_always_first_jurors_do_not_agree() -> None:
     chosen, finals = [], []
     for seed in range(200):
         orders = option_orders(QUESTION, 4, seed)

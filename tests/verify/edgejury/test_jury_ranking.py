@@ -42,25 +42,25 @@ def test_borda_of_two_reviewers_and_three_candidates() -> None:
     assert (found.best, found.reviews, found.rule) == (0, 2, "borda")
 
 
-def test_equal_marks_share_their_mean_rank() -> None:
+def test_ties_share_mean_rank() -> None:
     assert borda(rank([review(3, {0: 8, 1: 8, 2: 5})], [0, 1, 2])) == [0.75, 0.75, 0.0]
 
 
-def test_points_are_the_published_sums() -> None:
+def test_points_are_sums_of_marks() -> None:
     found = rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1], aggregate="points")
     assert {s.juror: s.score for s in found.standings} == {0: 21.0, 1: 23.0}
     assert found.best == 1
     assert rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1]).best == 0  # accuracy counts for most here
 
 
-def test_marks_are_weighed_by_criterion_exactly() -> None:
+def test_marks_are_weighted_exactly() -> None:
     # 0.6 * 5 + 0.2 * 9 + 0.2 * 4 and 0.6 * 6 + 0.2 * 5 + 0.2 * 5 are both 5.6, and no float says so
     found = rank([review(2, {0: (5, 9, 4), 1: (6, 5, 5)})], [0, 1])
     assert borda(found) == [0.5, 0.5]
     assert found.standings[0].mark == pytest.approx(5.6)
 
 
-def test_an_opinion_that_nobody_placed_is_in_the_middle() -> None:
+def test_unranked_opinion_has_borda_one_half() -> None:
     found = rank([review(3, {0: 8, 1: 5})], [0, 1, 2])
     assert borda(found) == [1.0, 0.0, 0.5]
     assert found.order == (0, 2, 1)
@@ -68,7 +68,7 @@ def test_an_opinion_that_nobody_placed_is_in_the_middle() -> None:
     assert borda(rank([review(3, {0: 2})], [0, 1])) == [0.5, 0.5]  # one candidate alone is placed nowhere
 
 
-def test_copeland_and_schulze_find_who_beats_all_others_where_borda_does_not() -> None:
+def test_copeland_and_schulze_find_condorcet_winner() -> None:
     # 0 beats 1 and 2 by three reviews to two, but two reviews put it last
     ballots = [(0, 1, 2), (0, 1, 2), (0, 1, 2), (1, 2, 0), (1, 2, 0)]
     reviews = [in_order(3 + i, ballot) for i, ballot in enumerate(ballots)]
@@ -79,7 +79,7 @@ def test_copeland_and_schulze_find_who_beats_all_others_where_borda_does_not() -
         assert [s.score for s in found.standings] == [1.0, 0.5, 0.0]
 
 
-def test_schulze_breaks_a_circle_at_its_weakest_victory() -> None:
+def test_schulze_breaks_cycle_at_weakest_victory() -> None:
     circle = [(0, 1, 2)] * 4 + [(1, 2, 0)] * 3 + [(2, 0, 1)] * 2
     reviews = [in_order(3 + i, ballot) for i, ballot in enumerate(circle)]
     # 0 > 1 by 6:3, 1 > 2 by 7:2, 2 > 0 by 5:4: the last is dropped, while Copeland sees a tie of all three
@@ -99,13 +99,13 @@ def test_schulze_breaks_a_circle_at_its_weakest_victory() -> None:
         ([{0: 3, 2: 1, 3: 2}, {0: 1, 1: 2}, {0: 1, 1: 1, 2: 2}], [0.5, 0.5, 0.5, 0.5]),
     ],
 )
-def test_paths_of_schulze_go_by_victories_alone(marks: list[dict[int, int]], scores: list[float]) -> None:
+def test_schulze_paths_use_only_victories(marks: list[dict[int, int]], scores: list[float]) -> None:
     reviews = [review(7 + i, dict(given)) for i, given in enumerate(marks)]
     found = rank(reviews, range(len(scores)), aggregate="schulze")
     assert [s.score for s in sorted(found.standings, key=lambda s: s.juror)] == scores
 
 
-def test_copeland_counts_shares_of_however_many_others() -> None:
+def test_copeland_normalizes_by_number_of_others() -> None:
     four = rank([in_order(7, (2, 0, 3, 1))], range(4), aggregate="copeland")
     assert [(s.juror, s.score) for s in four.standings] == [(2, 1.0), (0, 2 / 3), (3, 1 / 3), (1, 0.0)]
     assert [s.score for s in rank([in_order(7, (1, 0))], [0, 1], aggregate="copeland").standings] == [1.0, 0.0]
@@ -113,13 +113,13 @@ def test_copeland_counts_shares_of_however_many_others() -> None:
     assert [s.score for s in rank([], [0], aggregate="copeland").standings] == [0.5]
 
 
-def test_criteria_weigh_by_their_share_and_ones_own_opinion_by_nothing() -> None:
+def test_criteria_are_normalized_and_self_reviews_excluded() -> None:
     seen = review(1, {0: (2, 4, 9), 1: (10, 10, 10)})
     assert marks_of(seen, (1.0, 1.0, 2.0)) == {0: 6}
     assert marks_of(seen, (1.0, 1.0, 2.0), exclude_self=False) == {0: 6, 1: 10}
 
 
-def test_factual_risks_alone_are_counted_and_not_those_of_ones_own() -> None:
+def test_only_factual_risks_of_others_are_counted() -> None:
     kinds: tuple[IssueKind, ...] = ("factual_risk", "missing_edge_case", "unclear", "incomplete")
     issues = tuple(Issue(candidate=c, kind=kind, detail="it is so") for c in range(3) for kind in kinds)
     reviews = [Review(reviewer=r, ok=True, scores=(), issues=issues) for r in (1, 7)]
@@ -129,11 +129,11 @@ def test_factual_risks_alone_are_counted_and_not_those_of_ones_own() -> None:
     assert rank([Review(reviewer=7, ok=True, scores=(), issues=tuple(others))], [0]).standings[0].factual_risks == 0
 
 
-def test_of_equals_one_without_a_mark_comes_last() -> None:
+def test_ties_rank_unmarked_last() -> None:
     assert rank([review(7, {1: 1})], [0, 1]).order == (1, 0)  # both are 1/2; 1 has the lowest mark there is, 0 none
 
 
-def test_ties_go_by_mark_then_by_factual_risks_then_by_juror() -> None:
+def test_tie_break_order() -> None:
     by_mark = [review(3, {0: 5, 1: 8}), review(4, {0: 6, 1: 5})]
     assert rank(by_mark, [0, 1]).order == (1, 0)  # B is 1/2 each, the means are 5.5 and 6.5
     level = [review(3, {0: 5, 1: 5}, risks=[0, 0, 0])]
@@ -142,7 +142,7 @@ def test_ties_go_by_mark_then_by_factual_risks_then_by_juror() -> None:
     assert rank([review(3, {0: 5, 1: 5})], [1, 0]).order == (0, 1)
 
 
-def test_a_review_that_could_not_be_read_changes_nothing() -> None:
+def test_unparsed_review_changes_nothing() -> None:
     reviews = [in_order(0, (1, 2)), in_order(1, (2, 0)), in_order(2, (1, 0))]
     for rule in RULES:
         before = rank(reviews, [0, 1, 2], aggregate=rule)
@@ -156,7 +156,7 @@ def test_a_review_that_could_not_be_read_changes_nothing() -> None:
     st.permutations(range(5)),
     st.randoms(),
 )
-def test_the_order_of_jurors_and_reviews_changes_nothing(
+def test_ranking_is_independent_of_order(
     marks: list[dict[int, int | tuple[int, int, int]]], rule: Aggregate, names: list[int], shuffler: object
 ) -> None:
     reviews = [review(reviewer, given) for reviewer, given in enumerate(marks)]
@@ -174,7 +174,7 @@ def test_the_order_of_jurors_and_reviews_changes_nothing(
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 4), min_size=4, max_size=4), min_size=2, max_size=4), st.integers(1, 2))
-def test_borda_sees_no_scale_of_marks(marks: list[list[int]], b: int) -> None:
+def test_borda_is_invariant_to_affine_marks(marks: list[list[int]], b: int) -> None:
     plain = [review(4 + r, dict(enumerate(given))) for r, given in enumerate(marks)]
     stretched = [review(4, {c: 2 * m + b for c, m in enumerate(marks[0])}), *plain[1:]]
     for rule in ("borda", "copeland", "schulze"):
@@ -185,7 +185,7 @@ def test_borda_sees_no_scale_of_marks(marks: list[list[int]], b: int) -> None:
             assert before.order == after.order
 
 
-def test_points_do_see_the_scale_of_one_reviewer() -> None:
+def test_points_depend_on_scale_of_marks() -> None:
     mild, strict = review(2, {0: 4, 1: 3}), [review(3, {0: 5, 1: 7})]
     stretched = review(2, {0: 10, 1: 7})  # 3 m - 2
     assert rank([mild, *strict], [0, 1], aggregate="points").best == 1
@@ -193,13 +193,13 @@ def test_points_do_see_the_scale_of_one_reviewer() -> None:
     assert borda(rank([mild, *strict], [0, 1])) == borda(rank([stretched, *strict], [0, 1]))
 
 
-def test_own_opinions_do_not_count_unless_wanted() -> None:
+def test_self_reviews_count_only_if_enabled() -> None:
     reviews = [review(0, {0: 10, 1: 1}, risks=[1]), review(1, {0: 4, 1: 3})]
     assert rank(reviews, [0, 1]).borda == {0: 0.5, 1: 0.5}
     assert rank(reviews, [0, 1], exclude_self=False).borda == {0: 1.0, 1: 0.0}
 
 
-def test_reviews_count_for_their_weight() -> None:
+def test_reviews_are_weighted() -> None:
     reviews = [review(2, {0: 9, 1: 1}), review(3, {0: 1, 1: 9})]
     found = rank(reviews, [0, 1], weights={2: 3.0, 3: 1.0})
     assert borda(found) == [0.75, 0.25]
@@ -209,13 +209,13 @@ def test_reviews_count_for_their_weight() -> None:
     assert borda(rank(reviews, [0, 1], weights={2: 0.0, 3: 0.0})) == [0.5, 0.5]
 
 
-def test_impossible_input_is_refused() -> None:
+def test_invalid_input_raises() -> None:
     for wrong in ({"jurors": []}, {"weights": {0: -1.0}}, {"criteria": (0.0, 0.0, 0.0)}, {"aggregate": "best"}):
         with pytest.raises(UserError):
             rank([], **({"jurors": [0]} | wrong))  # type: ignore[arg-type]
 
 
-def test_without_reviews_opinions_go_by_what_they_have_in_common() -> None:
+def test_ranking_by_agreement_without_reviews() -> None:
     def opinion(juror: int, text: str, choice: str | None = None) -> Opinion:
         return Opinion(juror=juror, model="m", text=text, choice=choice, ok=True)
 
@@ -242,7 +242,7 @@ def honest(truth: Sequence[int]) -> list[Review]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_juror_that_marks_itself_up_and_all_others_down_decides_nothing(rule: Aggregate) -> None:
+def test_self_promoting_juror_has_no_effect(rule: Aggregate) -> None:
     for truth in permutations(range(4)):
         vain = review(3, {3: 10, 0: 1, 1: 1, 2: 1})
         found = rank([*honest(truth), vain], range(4), aggregate=rule, weights=concordance([*honest(truth), vain]))
@@ -250,7 +250,7 @@ def test_a_juror_that_marks_itself_up_and_all_others_down_decides_nothing(rule: 
 
 
 @pytest.mark.parametrize("rule", ["borda", "copeland", "schulze"])
-def test_no_review_of_a_malicious_juror_makes_a_worse_answer_win(rule: Aggregate) -> None:
+def test_malicious_review_does_not_change_winner(rule: Aggregate) -> None:
     for truth in permutations(range(4)):
         best, second, third = (c for c in truth if c != 3)
         for said in permutations(range(3)):
@@ -265,7 +265,7 @@ def test_no_review_of_a_malicious_juror_makes_a_worse_answer_win(rule: Aggregate
                 assert winner == best
 
 
-def test_without_trust_by_agreement_it_could() -> None:
+def test_malicious_review_could_win_without_concordance() -> None:
     reviews = [*honest((1, 0, 2, 3)), in_order(3, (2, 0, 1))]
     assert rank(reviews, range(4)).best != 1
     assert rank(reviews, range(4), weights=concordance(reviews)).best == 1
@@ -274,7 +274,7 @@ def test_without_trust_by_agreement_it_could() -> None:
     assert all(weights[honest_one] > 5 * MIN_WEIGHT for honest_one in range(3))
 
 
-def test_an_answer_that_three_give_wins_the_vote_whatever_the_fourth_says() -> None:
+def test_majority_of_three_wins_vote() -> None:
     opinions = [Opinion(juror=i, model="m", text="x", choice="B" if i < 3 else "C", ok=True) for i in range(4)]
     for truth in permutations(range(4)):
         if truth[0] == 3:
@@ -287,7 +287,7 @@ def test_an_answer_that_three_give_wins_the_vote_whatever_the_fourth_says() -> N
             assert vote.choice == "B"
 
 
-def test_trust_does_not_depend_on_order_or_scale_and_is_equal_where_nothing_is_shared() -> None:
+def test_concordance_is_invariant_and_equal_without_shared_pairs() -> None:
     reviews = [*honest((0, 1, 2, 3)), in_order(3, (2, 1, 0))]
     assert concordance(reviews[::-1]) == concordance(reviews)
     stretched = [review(0, {c.candidate: c.accuracy // 2 for c in reviews[0].scores}), *reviews[1:]]

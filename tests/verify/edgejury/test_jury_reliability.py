@@ -30,17 +30,17 @@ def fitted(records: list[tuple[str, bool]] = RECORDS, chance: float = 0.25, stre
     return fit_reliability(records, chance=chance, dataset="toy", strength=strength)
 
 
-def test_estimates_are_shrunken_towards_the_pool() -> None:
+def test_estimates_shrink_towards_pool() -> None:
     found = fitted()
     pooled = 111 / 202
     good, poor = found.jurors
-    assert (good.juror, good.right, good.asked) == ("good", 80, 100)
+    assert (good.juror, good.right, good.num_answers) == ("good", 80, 100)
     assert good.estimate == pytest.approx((80 + 10 * pooled) / 110)
     assert poor.estimate == pytest.approx((30 + 10 * pooled) / 110)
     assert found.pooled == pytest.approx(pooled)
 
 
-def test_a_weight_is_the_log_odds_over_chance_and_clipped() -> None:
+def test_weight_is_clipped_log_odds_over_chance() -> None:
     found = fitted(strength=0.0)
     assert found.weight("good") == pytest.approx(math.log(0.8 / 0.2) + math.log(3))
     assert found.weight("poor") == pytest.approx(math.log(0.3 / 0.7) + math.log(3))
@@ -49,12 +49,12 @@ def test_a_weight_is_the_log_odds_over_chance_and_clipped() -> None:
     assert (lucky.weight("lucky"), lucky.weight("unlucky")) == (MAX_WEIGHT, MIN_WEIGHT)
 
 
-def test_a_few_lucky_answers_make_no_oracle() -> None:
+def test_few_right_answers_give_moderate_weight() -> None:
     found = fitted([*RECORDS, ("new", True), ("new", True)])
     assert found.weight("new") < found.weight("good")
 
 
-def test_the_weights_are_those_of_the_best_vote_of_independent_jurors() -> None:
+def test_weights_are_optimal_for_independent_jurors() -> None:
     # jurors right with these probabilities among 3 options: the weighted vote must choose the likeliest option
     right = [0.8, 0.6, 0.45]
     records = [(str(i), k < p * 1000) for i, p in enumerate(right) for k in range(1000)]
@@ -71,7 +71,7 @@ def test_the_weights_are_those_of_the_best_vote_of_independent_jurors() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=40), st.randoms())
-def test_neither_order_nor_strength_of_luck_breaks_it(records: list[tuple[str, bool]], shuffler: object) -> None:
+def test_fit_is_independent_of_order_and_robust(records: list[tuple[str, bool]], shuffler: object) -> None:
     again = list(records)
     shuffler.shuffle(again)  # type: ignore[attr-defined]
     one, other = fitted(records), fitted(again)
@@ -80,7 +80,7 @@ def test_neither_order_nor_strength_of_luck_breaks_it(records: list[tuple[str, b
     assert all(MIN_WEIGHT <= one.weight(j.juror) <= MAX_WEIGHT for j in one.jurors)
 
 
-def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_file_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "jury.json"
     save_reliability(fitted(), path)
     found = load_reliability(path)
@@ -96,10 +96,10 @@ def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
         ({"format": 2}, "format 2"),
         ({"pooled": 1.0}, "pooled"),
         ({"jurors": []}, "jurors"),
-        ({"jurors": [{"juror": "a", "right": 3, "asked": 2, "estimate": 0.5}]}, "3 right answers of 2"),
+        ({"jurors": [{"juror": "a", "right": 3, "num_answers": 2, "estimate": 0.5}]}, "3 right answers of 2"),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path: Path, change: dict[str, object], what: str) -> None:
+def test_invalid_file_error_names_file(tmp_path: Path, change: dict[str, object], what: str) -> None:
     path = tmp_path / "jury.json"
     path.write_text(json.dumps(json.loads(fitted().model_dump_json()) | change), encoding="utf-8")
     with pytest.raises(DataError, match=what) as caught:
@@ -107,18 +107,18 @@ def test_a_file_that_is_not_what_it_should_be_is_named(tmp_path: Path, change: d
     assert str(path) in caught.value.message
 
 
-def test_a_file_of_another_jury_is_refused() -> None:
+def test_file_of_another_jury_raises() -> None:
     with pytest.raises(DataError, match="knows none of these jurors: else"):
         fitted().weights_for({0: "else"})
     assert fitted().weights_for({0: "else", 1: "good"})[0] == fitted().weight("never seen")
 
 
-def test_impossible_input_is_refused() -> None:
+def test_invalid_input_raises() -> None:
     for wrong in ({"records": []}, {"chance": 1.0}, {"strength": -1.0}):
         with pytest.raises(UserError):
             fitted(**wrong)  # type: ignore[arg-type]
 
 
-def test_a_juror_is_its_model_in_its_role() -> None:
+def test_juror_key_is_model_and_role() -> None:
     assert juror_key("local:abc") == "local:abc"
     assert juror_key("local:abc", "edge-case-finder") == "local:abc as edge-case-finder"

@@ -24,7 +24,7 @@ def marks(review: Review) -> dict[int, tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("form", ["json", "lines"])
-def test_a_reviewer_sees_the_question_the_answers_as_material_and_the_form(form: str) -> None:
+def test_review_request_contents(form: str) -> None:
     answers = show_answers(BLIND, {0: "first", 1: "second", 2: "third"})
     asked = review_request(OPEN, answers, BLIND, form=form, supports_prefix=True)  # type: ignore[arg-type]
     (message,) = asked.prompt.messages
@@ -39,7 +39,7 @@ def test_a_reviewer_sees_the_question_the_answers_as_material_and_the_form(form:
 
 
 @pytest.mark.parametrize("form", ["json", "lines"])
-def test_a_reviewer_that_copies_the_form_has_said_nothing(form: str) -> None:
+def test_copied_form_is_unparsed(form: str) -> None:
     asked = review_request(OPEN, "", BLIND, form=form)  # type: ignore[arg-type]
     shape = asked.prompt.messages[0].content.partition("Reply with")[2]
     assert not re.search(r"\d", shape)  # no mark that could be copied
@@ -53,7 +53,7 @@ def test_a_reviewer_that_copies_the_form_has_said_nothing(form: str) -> None:
     assert (review.issues, review.keep) == ((), ())
 
 
-def test_the_opening_and_the_stop_strings_belong_to_the_reply() -> None:
+def test_prefix_and_stop_strings_fit_the_form() -> None:
     asked = review_request(OPEN, "", BLIND, supports_prefix=True)
     reply = asked.prefix + '8, "insight": 7, "clarity": 6}], "issues": [], "keep": [{"candidate": "B", "quote": "so'
     assert marks(read_review(reply, BLIND, 3)) == {2: (8, 7, 6)}
@@ -83,7 +83,7 @@ A keep: "blue light is scattered"
 
 
 @pytest.mark.parametrize("reply", [JSON_REPLY, LINES_REPLY])
-def test_both_forms_are_read_alike(reply: str) -> None:
+def test_both_forms_parse_equally(reply: str) -> None:
     review = read_review(reply, BLIND, 3)
     assert review.ok
     assert marks(review) == {2: (10, 7, 1), 0: (6, 6, 6)}
@@ -109,11 +109,11 @@ def test_both_forms_are_read_alike(reply: str) -> None:
         ("A: factual_risk: it was 1990\nB - keep: in 9 of 10\nC: 8 7 6", {1: (8, 7, 6)}),
     ],
 )
-def test_other_shapes_of_marks(reply: str, read: dict[int, tuple[int, int, int]]) -> None:
+def test_alternative_mark_formats(reply: str, read: dict[int, tuple[int, int, int]]) -> None:
     assert marks(read_review(reply, BLIND, 3)) == read
 
 
-def test_a_mark_that_is_called_by_its_name_is_no_issue() -> None:
+def test_named_mark_is_not_an_issue() -> None:
     review = read_review("A: clarity: 8\nB: unclear: of 1990", BLIND, 3)
     assert marks(review) == {2: (8, 8, 8)}
     assert [(i.candidate, i.kind, i.detail) for i in review.issues] == [(0, "unclear", "of 1990")]
@@ -133,7 +133,7 @@ def test_a_mark_that_is_called_by_its_name_is_no_issue() -> None:
         '{"scores": "A"}',
     ],
 )
-def test_a_reply_without_marks_says_nothing(reply: str) -> None:
+def test_completion_without_marks_is_unparsed(reply: str) -> None:
     assert read_review(reply, BLIND, 3) == Review(
         reviewer=3, order=(2, 0, 1), ok=False, failure="no marks in its reply could be read"
     )
@@ -145,7 +145,7 @@ def test_a_reply_without_marks_says_nothing(reply: str) -> None:
         st.text(max_size=80), st.lists(st.sampled_from([*'{}[]",: A8\n', '"scores"', '"candidate"'])).map("".join)
     )
 )
-def test_no_reply_breaks_the_reading(reply: str) -> None:
+def test_parsing_never_raises(reply: str) -> None:
     review = read_review(reply, BLIND, 3)
     assert {m.candidate for m in review.scores} <= {0, 1, 2}
     assert all(1 <= mark <= 10 for three in marks(review).values() for mark in three)
@@ -153,11 +153,11 @@ def test_no_reply_breaks_the_reading(reply: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 3), st.booleans())
-def test_who_wrote_gold_is_first_whatever_the_letters(seed: int, gold: int, json_form: bool) -> None:
+def test_gold_answer_ranks_first_for_any_seed(seed: int, gold: int, json_form: bool) -> None:
     texts = {juror: "It is GOLD." if juror == gold else f"It is {juror}." for juror in range(4)}
     reviews = []
     for reviewer in range(4):
-        blind = make_blinding(range(4), OPEN, seed + reviewer, without=reviewer)
+        blind = make_blinding(range(4), OPEN, seed + reviewer, exclude=reviewer)
         shown = show_answers(blind, texts)
         assert texts[reviewer] not in shown or reviewer not in blind.jurors
         letters = {part[0]: "GOLD" in part for part in shown.split("\nAnswer ")[1:]}
@@ -178,7 +178,7 @@ def test_who_wrote_gold_is_first_whatever_the_letters(seed: int, gold: int, json
     assert rank(reviews, range(4)).best == gold
 
 
-def test_letters_of_options_in_a_review_are_told_as_the_question_has_them() -> None:
+def test_option_letters_in_review_are_those_of_the_question() -> None:
     question = Question(text="Which?", choices=("one", "two", "three"))
     blind = make_blinding([0, 1], question, 3, shuffle=False)
     reply = "P: 8 7 6\nP factual_risk: Answer P takes option A, but option C is right"
@@ -186,7 +186,7 @@ def test_letters_of_options_in_a_review_are_told_as_the_question_has_them() -> N
     assert review.issues[0].detail == "answer #0 takes option B, but option A is right"
 
 
-def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
+def test_repair_continues_conversation_and_requests_lines() -> None:
     asked = review_request(OPEN, "<answers>\n</answers>", BLIND, supports_prefix=True)
     again = repair_request(asked, '{"scores": oh <|im_end|>', BLIND, supports_prefix=True)
     first, said, request = again.prompt.messages
@@ -210,11 +210,11 @@ def test_a_repair_goes_on_with_the_conversation_and_asks_for_lines() -> None:
         ("", None),
     ],
 )
-def test_objects_in_broken_json(reply: str, found: dict[str, object] | None) -> None:
+def test_objects_in_malformed_json(reply: str, found: dict[str, object] | None) -> None:
     assert find_object(reply, lambda value: "k" in value) == found
 
 
-def test_a_field_is_found_in_anything() -> None:
+def test_field_is_found_in_any_text() -> None:
     assert find_text('{"answer": "It is \\"so\\".\\nAnd', "answer") == ('It is "so".\nAnd', False)
     assert find_text('oh "Answer" : "a", }', "answer") == ("a", True)
     assert find_text('{"answer": "x \\q"', "answer") == ("x q", True)
@@ -222,7 +222,7 @@ def test_a_field_is_found_in_anything() -> None:
     assert find_text('{"answers": "x"}', "answer") is None
 
 
-def test_half_a_surrogate_pair_is_no_text() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     found = find_object('{"k": ["a \\ud800 b", {"\\uDFFF": "\\ud83d\\ude00"}]}', lambda value: "k" in value)
     assert found == {"k": ["a ? b", {"?": "\N{GRINNING FACE}"}]}
     assert find_text('{"answer": "a \\ud800 b"}', "answer") == ("a ? b", True)

@@ -21,7 +21,7 @@ def role_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_four_roles_come_along_in_order_and_each_answers_first() -> None:
+def test_bundled_roles_answer_first() -> None:
     roles = bundled_roles()
     assert tuple(role.name for role in roles) == BUNDLED_ROLES
     assert len({role.system for role in roles}) == len(roles) == 4
@@ -29,26 +29,26 @@ def test_four_roles_come_along_in_order_and_each_answers_first() -> None:
     assert "Answer first" in roles[1].system
 
 
-def test_a_heading_that_a_role_asks_for_is_named_so_that_it_can_be_taken_out() -> None:
+def test_requested_headings_are_declared() -> None:
     for role in bundled_roles():
         asked_for = [word for word in ("Concerns", "Risks", "Steps", "Example") if f'"{word}:"' in role.system]
         assert list(role.headings) == asked_for
 
 
-def test_their_files_are_part_of_the_package() -> None:
+def test_role_files_are_packaged() -> None:
     root = Path(__file__).resolve().parents[3]
     data = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
     packed = {path.stem for pattern in data["reason"] for path in root.glob(pattern) if path.suffix == ".toml"}
     assert packed == set(BUNDLED_ROLES)
 
 
-def test_jurors_take_roles_in_turn() -> None:
+def test_roles_are_assigned_in_turn() -> None:
     roles = bundled_roles()
     assert [role_of(roles, juror) for juror in (0, 3, 4, 9)] == [roles[0], roles[3], roles[0], roles[1]]
     assert role_of((), 2) is None
 
 
-def test_a_prompt_has_the_role_as_system_message_and_the_form_of_the_answer() -> None:
+def test_answer_prompt_has_role_and_form() -> None:
     role = bundled_roles()[1]
     prompt = answer_prompt(role, CAPITAL)
     system, user = prompt.messages
@@ -69,14 +69,14 @@ def test_a_prompt_has_the_role_as_system_message_and_the_form_of_the_answer() ->
         (Question(text="x", kind="math"), "Answer: \\boxed{2x}", "2x"),
     ],
 )
-def test_the_form_that_is_asked_for_is_one_that_is_read(question: Question, line: str, answer: str) -> None:
+def test_requested_form_can_be_parsed(question: Question, line: str, answer: str) -> None:
     assert line.split()[0] in answer_prompt(None, question).messages[0].content
     found = extract_answer(f"It could be otherwise, with 7 or A.\n{line}", question)
     assert found is not None
     assert (found.value, found.is_explicit) == (answer, True)
 
 
-def test_a_role_of_ones_own(tmp_path: Path) -> None:
+def test_custom_role(tmp_path: Path) -> None:
     path = role_file(tmp_path, 'name = "sceptic"\nsystem = """\nDoubt.\n"""\nheadings = ["Doubts"]\n')
     role = load_role(path)
     assert (role.name, role.system, role.headings, role.aliases) == ("sceptic", "Doubt.", ("Doubts",), ())
@@ -95,7 +95,7 @@ def test_a_role_of_ones_own(tmp_path: Path) -> None:
         ('name = "a-b"\nsystem = "' + "x" * 30_000 + '"\n', "at most 20000"),
     ],
 )
-def test_a_broken_role_file_is_named_with_its_fault(tmp_path: Path, text: str, what: str) -> None:
+def test_invalid_role_file_error_names_file_and_fault(tmp_path: Path, text: str, what: str) -> None:
     path = role_file(tmp_path, text)
     with pytest.raises(DataError) as caught:
         load_role(path)
@@ -104,21 +104,21 @@ def test_a_broken_role_file_is_named_with_its_fault(tmp_path: Path, text: str, w
     assert "name, summary and system" in caught.value.hint
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_missing_role_files_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no role file"):
         load_role(tmp_path / "absent.toml")
     with pytest.raises(DataError, match="cannot read the role file"):
         load_role(tmp_path)
     (tmp_path / "latin.toml").write_bytes(b'name = "caf\xe9"\nsystem = "x"\n')
-    with pytest.raises(DataError, match="no TOML in UTF-8"):
+    with pytest.raises(DataError, match="not TOML in UTF-8"):
         load_role(tmp_path / "latin.toml")
     (tmp_path / "deep.toml").write_text("name = " + "[" * 5000)
-    with pytest.raises(DataError, match="no TOML in UTF-8"):
+    with pytest.raises(DataError, match="not TOML in UTF-8"):
         load_role(tmp_path / "deep.toml")
 
 
-def test_names_that_are_none_or_come_twice() -> None:
+def test_unknown_or_duplicate_role_names_raise() -> None:
     with pytest.raises(UnknownName, match="did you mean 'edge-case-finder'"):
         find_roles(["edge-case-findr"])
-    with pytest.raises(DataError, match="two roles are called 'direct-answerer'"):
+    with pytest.raises(DataError, match="two roles have the name 'direct-answerer'"):
         find_roles([BUNDLED_ROLES[0], BUNDLED_ROLES[0]])
