@@ -1,5 +1,4 @@
-"""`AttemptResult`: one episode under a policy up to its answer; `AttemptVote`: several attempts and the answer they
-    agree on.
+"""One episode under a policy up to its answer (`AttemptResult`), and the vote of several (`AttemptVote`).
 
 A block is begun only if its maximum cost and that of the answer fit the budget, so that the answer can always be
 requested. Everything but the time is a function of the completions, so that a replay decides as the run did.

@@ -497,7 +497,7 @@ async def _split_claims(answer: str, question: Question, models: Models, config:
     if config.claims == "rules":
         return split_claims(answer, question.text, config.max_claims)
     seed = run.derive_seed("edgejury", "claims")
-    split = await split_claims_by_model(answer, question.text, models.judge, most=config.max_claims, seed=seed)
+    split = await split_claims_by_model(answer, question.text, models.judge, max_claims=config.max_claims, seed=seed)
     if split.degraded:
         run.degrade(f"edgejury: {split.degraded}")
     return list(split.claims)

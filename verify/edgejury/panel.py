@@ -480,7 +480,11 @@ class Panel:
                 self.cost = self._cost()
                 cost = self.cost.model_dump(mode="json")
                 num_requests, num_responses = len(self._requested), len(self._responded)
-                run.emit(JuryStageEnded(stage=self._stage, num_requests=num_requests, num_responses=num_responses, report=cost))
+                run.emit(
+                    JuryStageEnded(
+                        stage=self._stage, num_requests=num_requests, num_responses=num_responses, report=cost
+                    )
+                )
         finally:
             if timer is not None:
                 timer.cancel()

@@ -27,7 +27,7 @@ from ...reasoning.answers.normalization import visible_text
 from ...reasoning.prompts import fit_prompt, question_prompt
 from ...reasoning.retrieval.words import split_words
 from ...serving.metered.model import MeteredModel
-from ..claims.model_splitter import located
+from ..claims.model_splitter import locate_quote
 from .anonymity import Blinding, OptionOrder, Scrubber, make_blinding, show_answers
 from .config import REVIEW_TEMPERATURE, PanelConfig
 from .jurors import Juror, make_roster
@@ -570,7 +570,7 @@ def verified_quotes(
     for review in reviews:
         for kept in review.keep:
             text = texts.get(kept.candidate)
-            span = None if text is None else located(kept.quote, text)
+            span = None if text is None else locate_quote(kept.quote, text)
             if span is not None and not (exclude_self and kept.candidate == review.reviewer):
                 spans[kept.candidate].append((*span, review.reviewer))
     quotes: list[tuple[int, int, int, KeptQuote]] = []
