@@ -624,7 +624,7 @@ def calibrate(options: CalibrateOptions) -> None:
     if options.as_json:
         record = {
             "file": str(options.out),
-            "worse": list(fitted.worse),
+            "worse": list(fitted.regressed_scores),
             "map": fitted.model_dump(mode="json"),
             "rows_without_confidence": answers.unstated,
             "rows_neither_right_nor_wrong": answers.undecided,
@@ -655,12 +655,12 @@ def calibrate(options: CalibrateOptions) -> None:
         say(f"{answers.unstated} rows without a confidence are left out", label="note", style="cyan")
     if answers.undecided:
         say(f"{answers.undecided} rows that are neither right nor wrong are left out", label="note", style="cyan")
-    if fitted.worse:
+    if fitted.regressed_scores:
         say(
-            f"out of sample the map made {', '.join(SCORES[name] for name in fitted.worse)} worse; the stated "
+            f"out of sample the map made {', '.join(SCORES[name] for name in fitted.regressed_scores)} worse; the stated "
             "confidence may be the better one",
             label="warning",
-            style="bold red" if "ece" in fitted.worse else "yellow",
+            style="bold red" if "ece" in fitted.regressed_scores else "yellow",
         )
     if fitted.curve.constant:
         say(

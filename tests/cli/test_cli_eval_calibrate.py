@@ -181,5 +181,5 @@ def test_maps_of_other_setups_are_refused_before_any_call(cli, scripted, sums) -
     Path("map.json").write_text("{")
     status, _, err = cli("ask", "What is 3 + 4?", *VOTES, "--calibration", "map.json")
     assert status == 2
-    assert "map.json is not a whole JSON file" in err
+    assert "map.json is not a complete JSON file" in err
     assert len(model.made) == made

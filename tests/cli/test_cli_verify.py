@@ -54,7 +54,7 @@ def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> N
         "[2] refuted 0.88  Barcelona is the capital of Spain.",
         '    facts.md:43-74 "Madrid is the capital of Spain."',
         "[3] not enough evidence  Rabbits dream of snow.",
-        "    nothing was found to check it against",
+        "    no evidence was found",
         "[4] supported 1.00  17 * 23 = 391.",
         "    program: 17 * 23 = 391",
         "",
