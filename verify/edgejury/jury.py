@@ -164,18 +164,18 @@ def settle(
     if any(ranking.borda.get(juror, 0.0) >= MIN_BORDA for juror in choosers):
         return Settlement(synthesis=synthesis, vote=vote)
     reason = (
-        f"the {'chair' if synthesis.source == 'chair' else 'best ranked answer'} chose nothing"
+        f"the {'chair' if synthesis.source == 'chair' else 'best-ranked answer'} made no choice"
         if synthesis.choice is None
         else f"no juror chose {synthesis.choice!r}, as the chair did"
         if not choosers
-        else f"nobody well ranked chose {synthesis.choice!r}, as the chair did"
+        else f"no well-ranked juror chose {synthesis.choice!r}, as the chair did"
     )
     texts = {opinion.juror: opinion.text for opinion in opinions if opinion.choice == vote.choice}
     author = next((juror for juror in ranking.order if juror in texts), None)
     update = {
         "choice": vote.choice,
         "answer": synthesis.answer if author is None else texts[author],
-        "rationale": (*synthesis.rationale, f"{reason}: the jurors' vote, weighted by rank, stands instead"),
+        "rationale": (*synthesis.rationale, f"{reason}: the jurors' vote, weighted by rank, is used instead"),
     }
     return Settlement(synthesis=synthesis.model_copy(update=update), vote=vote, overruled=True)
 

@@ -140,7 +140,7 @@ def test_chair_choice_of_well_ranked_juror_is_accepted() -> None:
     ("choices", "borda", "why"),
     [
         (("A", "A", "C"), (0.2, 0.9, 0.4), "no juror chose 'B', as the chair did"),
-        (("A", "A", "B"), (0.2, 0.9, 0.4), "nobody well ranked chose 'B', as the chair did"),
+        (("A", "A", "B"), (0.2, 0.9, 0.4), "no well-ranked juror chose 'B', as the chair did"),
     ],
 )
 def test_other_chair_choices_are_overruled_with_rationale(
@@ -149,7 +149,7 @@ def test_other_chair_choices_are_overruled_with_rationale(
     found = settle(CHAIR, opinions(*choices), ranking(*borda))
     assert found.overruled
     assert (found.synthesis.choice, found.synthesis.answer) == ("A", "text 1")  # the best of those that chose A
-    assert found.synthesis.rationale == ("because", f"{why}: the jurors' vote, weighted by rank, stands instead")
+    assert found.synthesis.rationale == ("because", f"{why}: the jurors' vote, weighted by rank, is used instead")
 
 
 def test_settlement_without_choices() -> None:
