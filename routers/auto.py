@@ -181,12 +181,12 @@ def _exceeded_limit(arm: Arm, tokens: float, run: Run) -> str:
 
 
 def _choice_notes(
-    chosen: ArmEstimate, estimates: Sequence[ArmEstimate], refused: dict[str, str], price: float
+    best: ArmEstimate, estimates: Sequence[ArmEstimate], refused: dict[str, str], price: float
 ) -> dict[str, JsonValue]:
     """The choice and its reasons, for trace and notes; `why` is one line."""
-    others = [one for one in estimates if one is not chosen and one.arm.label not in refused]
-    contributions = top_contributions(chosen.shares)
-    why = f"{chosen.right:.2f} right for {chosen.tokens:,.0f} tokens, worth {chosen.worth:.3f}"
+    others = [one for one in estimates if one is not best and one.arm.label not in refused]
+    contributions = top_contributions(best.shares)
+    why = f"{best.right:.2f} right for {best.tokens:,.0f} tokens, worth {best.worth:.3f}"
     if others:
         why += f"; next {others[0].arm.label}, worth {others[0].worth:.3f}"
     arms: list[JsonValue] = [
@@ -201,9 +201,9 @@ def _choice_notes(
         for one in estimates
     ]
     return {
-        "selected_strategy": chosen.arm.label,
+        "selected_strategy": best.arm.label,
         "why": with_contributions(why, contributions),
-        "chosen": chosen.arm.strategy,
+        "chosen": best.arm.strategy,
         "price": price,
         "arms": arms,
     }

@@ -217,7 +217,7 @@ class Cascade:
         self, whose: Which, small: Solution, large: Solution | None, belief: Belief, why: str, run: Run
     ) -> Solution:
         """Both models' candidates as one solution."""
-        chosen, offset = (small, 0) if whose == "small" or large is None else (large, len(small.candidates))
+        answering, offset = (small, 0) if whose == "small" or large is None else (large, len(small.candidates))
         notes: dict[str, JsonValue] = {
             "answered": whose,
             "asked_large": bool(why),
@@ -231,9 +231,9 @@ class Cascade:
         if large is not None:
             notes["then"] = large.notes
         return Solution(
-            chosen=None if chosen.chosen is None else chosen.chosen + offset,
+            chosen=None if answering.chosen is None else answering.chosen + offset,
             candidates=(*small.candidates, *(() if large is None else large.candidates)),
-            confidence=belief.stated if whose == "small" else chosen.confidence,
+            confidence=belief.stated if whose == "small" else answering.confidence,
             stopped=small.stopped if large is None else large.stopped,
             notes=notes,
         )

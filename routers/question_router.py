@@ -132,7 +132,9 @@ class QuestionRouter:
             )
         file = file_of_digest(config.router, config.router_digest, load_question_router_file)
         if not models.has("small"):
-            raise UserError("question-router needs a small model in addition to the main one", hint="name it: --small-model")
+            raise UserError(
+                "question-router needs a small model in addition to the main one", hint="name it: --small-model"
+            )
         for role in ("main", "small"):
             other = file.trained.difference(identities_of(models), role)
             if other:

@@ -57,17 +57,17 @@ class ModelUnderTest:
         Raises:
             ReasonError: The model refuses, or the sample failed.
         """
-        [made] = await self.batch([Request(prompt=prompt, sampling=SamplingParams(**{"seed": 0} | sampling))])
-        return made
+        [completions] = await self.batch([Request(prompt=prompt, sampling=SamplingParams(**{"seed": 0} | sampling))])
+        return completions
 
     async def batch(self, requests: Sequence[Request], listener: Listener | None = None) -> list[Completion]:
         """All samples of some requests, in order. Raises as `ask`."""
-        made = [c for completion in await self.model.generate(requests, listener) for c in completion]
-        self.usage += [c.usage for c in made]
-        for completion in made:
+        completions = [c for completion in await self.model.generate(requests, listener) for c in completion]
+        self.usage += [c.usage for c in completions]
+        for completion in completions:
             if completion.failure is not None:
                 raise BackendError(completion.failure.message)
-        return made
+        return completions
 
 
 State = Literal["ok", "differs", "more", "declared"]
@@ -381,7 +381,7 @@ FEATURES: tuple[tuple[str, CapabilityCheck], ...] = (
     ("kv_sharing", kv_sharing),
     ("context_tokens", context_tokens),
 )
-"""The trials, in the order of the table; hooks and prices come after them."""
+"""The trials, in the order of the table; logits processors and prices come after them."""
 
 
 async def tried(

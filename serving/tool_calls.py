@@ -286,9 +286,9 @@ class ToolCallAdapter:
 
         return on_chunk
 
-    def read(self, made: Sequence[Sequence[Completion]]) -> list[list[Completion]]:
+    def read(self, completions: Sequence[Sequence[Completion]]) -> list[list[Completion]]:
         """The samples with their calls."""
-        return [[self._read(i, completion) for completion in samples] for i, samples in enumerate(made)]
+        return [[self._read(i, completion) for completion in samples] for i, samples in enumerate(completions)]
 
     def _read(self, i: int, completion: Completion) -> Completion:
         request = self._requests[i]

@@ -59,9 +59,7 @@ async def load_embedding_model(
     except ModuleNotFoundError as e:
         raise missing_extra(e) from e
     backend = await ServedEmbedding.connect(name, settings, encoder_settings)
-    return CachedEmbedding(
-        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.cache_bytes
-    )
+    return CachedEmbedding(backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.cache_bytes)
 
 
 async def load_cross_encoder(name: str, settings: Settings, progress: Progress | None = None) -> CrossEncoder:
@@ -119,9 +117,7 @@ def _load_embedding(
         raise missing_extra(e) from e
     files = find_encoder(name, sentence=True, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
     backend = LocalEmbedding(name, files, encoder_settings)
-    return CachedEmbedding(
-        backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.cache_bytes
-    )
+    return CachedEmbedding(backend, batch_texts=encoder_settings.batch_texts, cache_bytes=encoder_settings.cache_bytes)
 
 
 def _load_cross(

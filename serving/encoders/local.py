@@ -110,8 +110,8 @@ class LocalEmbedding:
                 f"{self.name} failed on {len(texts)} texts: {first_line(e)}",
                 hint="lower batch_texts of this model in the section [encoders]",
             ) from e
-        most = self.max_tokens or 1 << 30
-        tokens = sum(min(n, most) for n in self._count([prompt + t for t in texts]))
+        limit = self.max_tokens or 1 << 30
+        tokens = sum(min(n, limit) for n in self._count([prompt + t for t in texts]))
         return vectors.float().cpu().numpy(), Usage(prompt_tokens=tokens)
 
     def _count(self, texts: list[str]) -> list[int]:
@@ -121,9 +121,9 @@ class LocalEmbedding:
         return [len(row) for row in ids]
 
 
-def _first(chosen: str | None, own: dict[str, str | None], names: Sequence[str]) -> str:
-    if chosen is not None:
-        return chosen
+def _first(configured: str | None, own: dict[str, str | None], names: Sequence[str]) -> str:
+    if configured is not None:
+        return configured
     return next((prompt for name in names if (prompt := own.get(name))), "")
 
 

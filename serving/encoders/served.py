@@ -177,10 +177,10 @@ class ServedCrossEncoder:
         """Raw scores `[pairs, 1]`."""
         check_pairs(pairs)
         parts = [pairs[i : i + self._batch] for i in range(0, len(pairs), self._batch)]
-        made = await self._server.client.gather(
-            [partial(self._server.score_pairs, part, activated=self._activated) for part in parts]
+        batches = await self._server.client.gather(
+            [partial(self._server.score_pairs, batch, activated=self._activated) for batch in parts]
         )
-        scores = np.array([x for part in made for x in part], dtype=np.float64).reshape(-1, 1)
+        scores = np.array([x for batch in batches for x in batch], dtype=np.float64).reshape(-1, 1)
         if self._activated:
             with np.errstate(divide="ignore"):
                 scores = np.log(scores) - np.log1p(-scores)

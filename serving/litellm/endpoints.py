@@ -268,18 +268,18 @@ class LoadBalancedModel(LiteLLMModel):
                 tried.clear()
                 continue
             run = consecutive(left)[0]
-            made, queued = await self._at(endpoint, part, run, waited, listener)
-            waited = 0.0 if made.finished else waited + queued
-            left = part.keep(made.finished, done)
+            outcome, queued = await self._at(endpoint, part, run, waited, listener)
+            waited = 0.0 if outcome.finished else waited + queued
+            left = part.keep(outcome.finished, done)
             if not left:
                 return None
-            if made.short:
+            if outcome.short:
                 return await self._one_by_one(part, left, done, listener)
-            if made.fault is None:
+            if outcome.fault is None:
                 continue
-            if not made.fault.retryable and not made.fault.fatal:
-                return await self._give_up(part, left, made.fault, done, listener)
-            tried[endpoint] = made.fault
+            if not outcome.fault.retryable and not outcome.fault.fatal:
+                return await self._give_up(part, left, outcome.fault, done, listener)
+            tried[endpoint] = outcome.fault
 
     async def _at(
         self, endpoint: Endpoint, part: SampleBatch, run: tuple[int, ...], waited: float, listener: Listener | None
@@ -290,17 +290,17 @@ class LoadBalancedModel(LiteLLMModel):
         settled = False
         try:
             async with endpoint.limiter.slot() as queued:
-                made = AttemptResult((), await self._joined(endpoint) if endpoint.model is None else None)
+                outcome = AttemptResult((), await self._joined(endpoint) if endpoint.model is None else None)
                 if endpoint.model is not None:
-                    made = await endpoint.model.attempt(part, run, waited + queued, listener)
-            fault = made.fault
+                    outcome = await endpoint.model.attempt(part, run, waited + queued, listener)
+            fault = outcome.fault
             if fault is not None and (fault.retryable or fault.fatal):
                 requested = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
                 health.failed(self.endpoints.clock(), fault.error, rest_s=requested, hard=fault.fatal)
             else:
                 health.succeeded()
             settled = True
-            return made, queued
+            return outcome, queued
         finally:
             if not settled:
                 health.abandoned()
@@ -518,7 +518,7 @@ def _behind_one_name(
             raise
         endpoint.model, endpoint.limiter = model, model.limiter
 
-    retrying = RetryPolicy(most=provider_settings.max_retries, seconds=provider_settings.retry_s)
+    retrying = RetryPolicy(max_retries=provider_settings.max_retries, max_seconds=provider_settings.retry_s)
     return LoadBalancedModel(
         members, models[0], can, traits, retrying, _identity(name, provider_settings, models), join
     )

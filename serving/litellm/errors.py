@@ -43,16 +43,16 @@ class RetryPolicy:
     """Exponential backoff with jitter, bounded in number and time.
 
     Attributes:
-        most: Maximum retries of one request.
-        seconds: Maximum seconds from the first attempt to the start of the last.
-        first_s: Maximum wait before the first retry; doubled each time.
-        longest_s: Maximum wait that was not requested by the provider.
+        max_retries: Maximum retries of one request.
+        max_seconds: Maximum seconds from the first attempt to the start of the last.
+        initial_wait_s: Maximum wait before the first retry; doubled each time.
+        max_wait_s: Maximum wait that was not requested by the provider.
     """
 
-    most: int = 6
-    seconds: float = 120.0
-    first_s: float = 0.5
-    longest_s: float = 30.0
+    max_retries: int = 6
+    max_seconds: float = 120.0
+    initial_wait_s: float = 0.5
+    max_wait_s: float = 30.0
 
     def wait(self, fault: FailedAttempt, retries: int, elapsed_s: float, draw: Callable[[], float]) -> float | None:
         """Seconds to wait before the next attempt; None if there is none.
@@ -63,15 +63,15 @@ class RetryPolicy:
             elapsed_s: Seconds since the first attempt.
             draw: Uniform numbers in [0, 1), so that clients do not retry in step.
         """
-        if not fault.retryable or retries >= self.most or not isinstance(fault.error, BackendError):
+        if not fault.retryable or retries >= self.max_retries or not isinstance(fault.error, BackendError):
             return None
-        most = min(self.longest_s, self.first_s * 2.0 ** min(retries, 30))
-        wait = most * (0.5 + 0.5 * draw())
+        max_wait = min(self.max_wait_s, self.initial_wait_s * 2.0 ** min(retries, 30))
+        wait = max_wait * (0.5 + 0.5 * draw())
         requested = fault.error.retry_after_s if isinstance(fault.error, RateLimited) else None
         if requested is not None:
             # never earlier than requested, and not all at the same moment
-            wait = requested + self.first_s * draw()
-        return wait if elapsed_s + wait <= self.seconds else None
+            wait = requested + self.initial_wait_s * draw()
+        return wait if elapsed_s + wait <= self.max_seconds else None
 
 
 NO_CONTEXT = "context_length_exceeded"

@@ -16,10 +16,10 @@ class ConcurrencyLimiter:
         busy: Requests that hold a slot or wait for one.
     """
 
-    def __init__(self, most: int) -> None:
-        self.max_in_flight = most
+    def __init__(self, max_in_flight: int) -> None:
+        self.max_in_flight = max_in_flight
         self.busy = 0
-        self._free = asyncio.Semaphore(most)
+        self._free = asyncio.Semaphore(max_in_flight)
 
     @property
     def full(self) -> bool:
@@ -58,6 +58,6 @@ class LimiterRegistry:
     def __init__(self) -> None:
         self._by_place: dict[tuple[str, str], ConcurrencyLimiter] = {}
 
-    def of(self, endpoint: str, model: str, most: int) -> ConcurrencyLimiter:
+    def of(self, endpoint: str, model: str, max_in_flight: int) -> ConcurrencyLimiter:
         """The limiter of a model of an endpoint; its limit is that of the first request."""
-        return self._by_place.setdefault((endpoint, model), ConcurrencyLimiter(most))
+        return self._by_place.setdefault((endpoint, model), ConcurrencyLimiter(max_in_flight))

@@ -141,7 +141,7 @@ class LiteLLMModel:
         self.limiter = limiter
         self._draw = draw
         settings = target.settings
-        self._retrying = RetryPolicy(most=settings.max_retries, seconds=settings.retry_s)
+        self._retrying = RetryPolicy(max_retries=settings.max_retries, max_seconds=settings.retry_s)
         self.endpoint_label = ""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._callers: dict[asyncio.Task[Any], asyncio.Event] = {}
@@ -182,7 +182,7 @@ class LiteLLMModel:
 
     def _parts(self, requests: Sequence[Request]) -> Iterator[SampleBatch]:
         for i, request in enumerate(requests):
-            # a hook's state is a sample's own, and vLLM reports it the same of all samples of one request
+            # a logits processor's state belongs to one sample, and vLLM reports only one for all of a request
             many = self.traits.multi_sample and not request.sampling.logits_processors
             runs = consecutive(request.indices) if many else [(x,) for x in request.indices]
             yield from (SampleBatch(i, request, run) for run in runs)
@@ -201,18 +201,18 @@ class LiteLLMModel:
         while True:
             run = consecutive(left)[0]
             async with self.limiter.slot() as queued:
-                made = await self.attempt(part, run, waited + queued, listener)
-            waited = 0.0 if made.finished else waited + queued  # it was reported with them
-            left = part.keep(made.finished, done)
+                outcome = await self.attempt(part, run, waited + queued, listener)
+            waited = 0.0 if outcome.finished else waited + queued  # it was reported with them
+            left = part.keep(outcome.finished, done)
             if not left:
                 return None
-            if made.short:
+            if outcome.short:
                 return await self._one_by_one(part, left, done, listener)
-            if made.fault is None:
+            if outcome.fault is None:
                 continue
-            wait = self._retrying.wait(made.fault, retries, time.monotonic() - began, self._draw)
+            wait = self._retrying.wait(outcome.fault, retries, time.monotonic() - began, self._draw)
             if wait is None:
-                return await self._give_up(part, left, made.fault, done, listener)
+                return await self._give_up(part, left, outcome.fault, done, listener)
             retries += 1
             await asyncio.sleep(wait)
             waited += wait
@@ -297,7 +297,7 @@ class LiteLLMModel:
     async def _completed(self, sample: StreamedSample, usage: Usage, request: Request, report: str) -> Completion:
         k = request.sampling.top_logprobs
         top = await self.top_tokens([row[:k] for row in sample.top]) if k and sample.top else None
-        made = to_completion(
+        completion = to_completion(
             sample,
             usage,
             top,
@@ -305,11 +305,19 @@ class LiteLLMModel:
             reports_stop=self.target.vllm,
             endpoint=self.target.endpoint,
         )
-        if made.tool_calls:  # not every provider names them
-            made = made.model_copy(update={"tool_calls": with_call_ids(made.tool_calls, request, made.sample_index)})
+        if completion.tool_calls:  # not every provider names them
+            completion = completion.model_copy(
+                update={"tool_calls": with_call_ids(completion.tool_calls, request, completion.sample_index)}
+            )
         if self.endpoint_label:
-            made = made.model_copy(update={"extras": {**made.extras, "endpoint": self.endpoint_label}})
-        return with_processor_report(made, await take_processor_report(self.wire.client, report)) if report else made
+            completion = completion.model_copy(
+                update={"extras": {**completion.extras, "endpoint": self.endpoint_label}}
+            )
+        return (
+            with_processor_report(completion, await take_processor_report(self.wire.client, report))
+            if report
+            else completion
+        )
 
     async def _give_up(
         self,
@@ -343,11 +351,12 @@ class LiteLLMModel:
         Raises:
             ContextTooLong: Prompt and `max_tokens` exceed the context.
         """
-        limit, most = self._can.context_tokens, request.sampling.max_tokens
-        if limit is not None and tokens + most > limit:
+        limit, max_tokens = self._can.context_tokens, request.sampling.max_tokens
+        if limit is not None and tokens + max_tokens > limit:
             raise ContextTooLong(
-                f"prompt ({tokens}) and max_tokens ({most}) need {tokens + most} tokens; {self.name} holds {limit}",
-                tokens=tokens + most,
+                f"prompt ({tokens}) and max_tokens ({max_tokens}) need {tokens + max_tokens} tokens; "
+                f"{self.name} holds {limit}",
+                tokens=tokens + max_tokens,
                 limit=limit,
                 hint="shorten the prompt or lower max_tokens",
             )

@@ -28,7 +28,7 @@ SEED = 20
 CERTAIN = 1000.0
 """A change of a logit, or a threshold of confidence, in nats, that no model outweighs."""
 SILENT = frozenset({"only_tokens", "forbid_tokens", "steer"})
-"""Our hooks that measure nothing, so that they are complete where no report comes back."""
+"""Logits processors without reports, which need no report route of the server."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class _Trial:
     """A request that tries a logits processor.
 
     Attributes:
-        hook: Its name.
+        processor: Its name.
         calls: The logits processors of the request, itself among them.
         works: Whether a sample shows its effect.
     """
 
-    hook: str
+    processor: str
     calls: tuple[LogitsProcessorSpec, ...]
     works: Callable[[Completion], bool]
 
@@ -64,7 +64,7 @@ async def working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozen
     other = next((i for i in reversed(ids) if i != one), None)
     if other is None:
         return frozenset()
-    trials = [t for t in _trials(one, other) if t.hook in (known & SILENT if listed is None else known & listed)]
+    trials = [t for t in _trials(one, other) if t.processor in (known & SILENT if listed is None else known & listed)]
     if not trials:
         return frozenset()
     top = min(20, model.capabilities.top_logprobs)
@@ -78,13 +78,13 @@ async def working_processors(model: LiteLLMModel, prompt: Prompt, listed: frozen
         for t in trials
     ]
     try:
-        made = [completion for [completion] in await model.generate(requests)]
+        completions = [completion for [completion] in await model.generate(requests)]
     except (BackendError, CapabilityMissing, UserError):
         return frozenset()
-    failed = {t.hook for t, c in zip(trials, made, strict=True) if not (c.ok and t.works(c))}
-    working = {t.hook for t in trials} - failed
+    failed = {t.processor for t, c in zip(trials, completions, strict=True) if not (c.ok and t.works(c))}
+    working = {t.processor for t in trials} - failed
     if listed is not None and "only_tokens" in working:
-        working |= (known & listed) - {t.hook for t in _trials(one, other)}
+        working |= (known & listed) - {t.processor for t in _trials(one, other)}
     return frozenset(working)
 
 
@@ -117,18 +117,18 @@ def _trials(one: int, other: int) -> list[_Trial]:
     ]
 
 
-def _measured(made: Completion) -> bool:
+def _measured(completion: Completion) -> bool:
     """Whether every token has an entropy, at least as large as the alternatives allow."""
-    entropy = _extra(made, "entropy_probe", "entropy")
-    if _extra(made, "entropy_probe", "positions") != list(range(TOKENS)) or len(entropy) != TOKENS:
+    entropy = _extra(completion, "entropy_probe", "entropy")
+    if _extra(completion, "entropy_probe", "positions") != list(range(TOKENS)) or len(entropy) != TOKENS:
         return False
-    rows = made.top_logprobs or ((),) * TOKENS
+    rows = completion.top_logprobs or ((),) * TOKENS
     bounds = [min_entropy([t.logprob for t in row]) for row in rows]
     return all(h >= low - 1e-2 for h, low in zip(entropy, bounds, strict=True))
 
 
-def _extra(made: Completion, hook: str, name: str) -> Any:
-    report: Any = made.extras.get(hook) or {}
+def _extra(completion: Completion, processor: str, name: str) -> Any:
+    report: Any = completion.extras.get(processor) or {}
     return report.get(name)
 
 
@@ -219,13 +219,13 @@ async def probe_capabilities(
         listed = await _listed(single)
         traits = traits.model_copy(update={"reports": listed is not None, "frame_tokens": counted or 0})
         able = build(can.model_copy(update={"logits_processors": logits_processor_names(groups=False)}), traits)
-        hooks = await working_processors(able, PROMPT, listed) if traits.tokenizer else frozenset()
+        working = await working_processors(able, PROMPT, listed) if traits.tokenizer else frozenset()
         can = can.model_copy(
             update={
                 "prefix": counted is not None and counted == first.usage.prompt_tokens,
                 "scoring": traits.tokenizer and await _scores(single),
-                "logits_processors": hooks,
-                "full_vocabulary": "entropy_probe" in hooks and top > 0,
+                "logits_processors": working,
+                "full_vocabulary": "entropy_probe" in working and top > 0,
             }
         )
     return can, traits.model_copy(update={"multi_sample": many})

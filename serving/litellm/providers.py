@@ -210,15 +210,15 @@ def split_usage(
     if counts is not None:
         prompt, cached, thoughts, total = counts
         if len(samples) == 1:
-            made = [total]
+            completion_tokens = [total]
         elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
-            made = [t or 0 for t in seen]
+            completion_tokens = [t or 0 for t in seen]
         else:
-            made = _split(total, [t or s.pieces for t, s in zip(seen, samples, strict=True)])
+            completion_tokens = _split(total, [t or s.pieces for t, s in zip(seen, samples, strict=True)])
     else:
-        made = [_count_tokens(s, target) if t is None else t for t, s in zip(seen, samples, strict=True)]
+        completion_tokens = [_count_tokens(s, target) if t is None else t for t, s in zip(seen, samples, strict=True)]
     shares = []
-    for i, tokens in enumerate(made):
+    for i, tokens in enumerate(completion_tokens):
         first = i == 0
         paid = (prompt, min(cached, prompt)) if first else (0, 0)
         shares.append(
@@ -238,28 +238,28 @@ def _counts(usage: Any) -> tuple[int, int, int, int] | None:
     """Tokens of the prompt, cached tokens, reasoning tokens and all generated tokens; None if they are invalid."""
     if not isinstance(usage, Mapping):
         return None
-    read, made = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    prompt_details, completion_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     counts_json = (
         usage.get("prompt_tokens"),
-        read.get("cached_tokens") if isinstance(read, Mapping) else None,
-        made.get("reasoning_tokens") if isinstance(made, Mapping) else None,
+        prompt_details.get("cached_tokens") if isinstance(prompt_details, Mapping) else None,
+        completion_details.get("reasoning_tokens") if isinstance(completion_details, Mapping) else None,
         usage.get("completion_tokens"),
     )
-    prompt, cached, thoughts, total = (0 if count is None else count for count in counts_json)
+    prompt, cached, reasoning, total = (0 if count is None else count for count in counts_json)
     if not all(
-        isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in (prompt, cached, thoughts, total)
+        isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in (prompt, cached, reasoning, total)
     ):
         return None
-    return prompt, cached, thoughts, total
+    return prompt, cached, reasoning, total
 
 
 def _split(total: int, weights: Sequence[int]) -> list[int]:
     """An integer split into integer parts in proportion to the weights."""
-    total = sum(weights)
-    if total == 0:
-        weights, total = [1] * len(weights), len(weights)
-    marks = [total * sum(weights[: i + 1]) // total for i in range(len(weights))]
-    return [b - a for a, b in zip([0, *marks], marks, strict=False)]
+    weight_sum = sum(weights)
+    if weight_sum == 0:
+        weights, weight_sum = [1] * len(weights), len(weights)
+    bounds = [total * sum(weights[: i + 1]) // weight_sum for i in range(len(weights))]
+    return [b - a for a, b in zip([0, *bounds], bounds, strict=False)]
 
 
 def _count_tokens(sample: StreamedSample, target: Target) -> int:

@@ -72,7 +72,7 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
     if any(not 0 <= i < 1 << 20 for i in request.indices):
         raise UserError("a sample's index must be between 0 and 1048575")
     lacks = [
-        *((f"hook {h.name}", h.name not in can.logits_processors) for h in sampling.logits_processors),
+        *((f"logits processor {p.name}", p.name not in can.logits_processors) for p in sampling.logits_processors),
         (f"top_logprobs={sampling.top_logprobs}", sampling.top_logprobs > can.top_logprobs),
         ("json_schema", held and not can.json_schema),
         ("top_logprobs with json_schema", held and sampling.top_logprobs > 0),
@@ -124,8 +124,8 @@ def may_not_fit(request: Request, can: Capabilities, traits: RequestTraits) -> b
         return False
     prompt = request.prompt
     prefix = prompt.prefix if isinstance(prompt.prefix, str) else ""
-    most = conversation_bytes(prompt) + len(prefix.encode()) + traits.frame_tokens * (len(prompt.messages) + 1)
-    return most + request.sampling.max_tokens > can.context_tokens
+    upper_bound = conversation_bytes(prompt) + len(prefix.encode()) + traits.frame_tokens * (len(prompt.messages) + 1)
+    return upper_bound + request.sampling.max_tokens > can.context_tokens
 
 
 def chat_body(
@@ -204,7 +204,7 @@ def vllm_extra(
     if sampling.json_schema is not None:
         extra["structured_outputs"] = {"json": sampling.json_schema}
     if sampling.logits_processors:
-        calls = [h.model_dump(mode="json") for h in sampling.logits_processors]
+        calls = [p.model_dump(mode="json") for p in sampling.logits_processors]
         extra["vllm_xargs"] = {"reason": json.dumps({"id": report, "sample": indices[0], "logits_processors": calls})}
     return extra
 

@@ -256,19 +256,19 @@ def to_completion(
     )
 
 
-def with_processor_report(made: Completion, report: Mapping[str, Any]) -> Completion:
+def with_processor_report(completion: Completion, report: Mapping[str, Any]) -> Completion:
     """The sample with the report of its logits processors; it is a failed one if a processor failed.
 
     Args:
-        made: The sample.
+        completion: The sample.
         report: `extras` by processor, and `failure` as (code, message) or None.
     """
     failed = report["failure"]
-    return made.model_copy(
+    return completion.model_copy(
         update={
-            "extras": {**made.extras, **report["extras"]},
-            "finish_reason": made.finish_reason if failed is None else "error",
-            "stop_reason": made.stop_reason if failed is None else None,
+            "extras": {**completion.extras, **report["extras"]},
+            "finish_reason": completion.finish_reason if failed is None else "error",
+            "stop_reason": completion.stop_reason if failed is None else None,
             "failure": None if failed is None else Failure(code=failed[0], message=failed[1]),
         }
     )

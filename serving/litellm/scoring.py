@@ -128,22 +128,22 @@ async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -
     shown = model.capabilities.top_logprobs
     if not shown:
         raise CapabilityMissing("top_logprobs", model.name)
-    hooks = (LogitsProcessorSpec(name="entropy_probe"),) if model.capabilities.full_vocabulary else ()
+    processors = (LogitsProcessorSpec(name="entropy_probe"),) if model.capabilities.full_vocabulary else ()
     sampling = SamplingParams(
-        max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, logits_processors=hooks
+        max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, logits_processors=processors
     )
     samples = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
     return [_distribution(model, response[0]) for response in samples]
 
 
-def _distribution(model: LiteLLMModel, made: Completion) -> NextTokenDistribution:
-    rows = made.top_logprobs
+def _distribution(model: LiteLLMModel, completion: Completion) -> NextTokenDistribution:
+    rows = completion.top_logprobs
     if not rows or not rows[0]:
         raise InvalidResponse(
-            made.failure.message if made.failure else f"{model.target.endpoint} showed no alternatives"
+            completion.failure.message if completion.failure else f"{model.target.endpoint} showed no alternatives"
         )
     tokens = rows[0]
-    probe: Any = made.extras.get("entropy_probe")
+    probe: Any = completion.extras.get("entropy_probe")
     logprobs = tuple(t.logprob for t in tokens)
     return NextTokenDistribution(
         token_ids=tuple(t.token_id for t in tokens),
@@ -151,5 +151,5 @@ def _distribution(model: LiteLLMModel, made: Completion) -> NextTokenDistributio
         logprobs=logprobs,
         entropy=min_entropy(logprobs) if probe is None else probe["entropy"][0],
         support="top_k" if probe is None else "full",
-        usage=made.usage,
+        usage=completion.usage,
     )

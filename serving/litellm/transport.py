@@ -193,16 +193,16 @@ class StreamingClient:
             text=text,
             request=httpx.Request("POST", str(response.url)),
         )
-        made = kinds.get(response.status, openai.APIStatusError)(str(message or text), response=reply, body=body)
+        error = kinds.get(response.status, openai.APIStatusError)(str(message or text), response=reply, body=body)
         try:
             load_litellm().exception_type(
                 model=self._target.served,
-                original_exception=made,
+                original_exception=error,
                 custom_llm_provider=self._target.provider,
             )
-        except Exception as e:  # noqa: BLE001 (it raises what it has made)
+        except Exception as e:  # noqa: BLE001 (it raises what it has error)
             return e
-        return made
+        return error
 
 
 class EventStream:

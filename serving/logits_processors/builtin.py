@@ -298,18 +298,18 @@ def entropy_probe(
     if first is not None and positions is not None:
         raise UserError("logits processor 'entropy_probe' takes either first or positions")
     end = None if first is None else count("entropy_probe", "first", first, 1)
-    chosen = None
+    wanted_positions = None
     if positions is not None:
         if not isinstance(positions, list | tuple):
             raise UserError(
                 f"logits processor 'entropy_probe': positions must be a list of integers, got {positions!r}"
             )
-        chosen = {count("entropy_probe", "positions", p) for p in positions}
+        wanted_positions = {count("entropy_probe", "positions", p) for p in positions}
     labels = token_ids("entropy_probe", "token_logprobs", token_logprobs)
 
     def process(row: Row, state: ProcessorState) -> Row:
         position = len(state.generated_ids)
-        if (end is not None and position >= end) or (chosen is not None and position not in chosen):
+        if (end is not None and position >= end) or (wanted_positions is not None and position not in wanted_positions):
             return row
         entropy, logprobs = measure(row, within("entropy_probe", labels, row))
         extras = state.extras

@@ -178,11 +178,13 @@ def lockstep_groups(requests: Sequence[Request], model: str) -> list[tuple[int, 
         specs = request.sampling.logits_processors
         if not any(spec.name in group_names for spec in specs):
             continue
-        made = [(n, p) for n, p in make_logits_processors(specs, model) if isinstance(p, GroupLogitsProcessor)]
-        if len(made) > 1:
-            names = " and ".join(n for n, _ in made)
+        group_processors = [
+            (n, p) for n, p in make_logits_processors(specs, model) if isinstance(p, GroupLogitsProcessor)
+        ]
+        if len(group_processors) > 1:
+            names = " and ".join(n for n, _ in group_processors)
             raise UserError(f"a request takes one logits processor over a group, got {names}")
-        for name, processor in made:
+        for name, processor in group_processors:
             groups.setdefault((name, processor.group), []).append((i, processor))
     return [
         tuple(i for i, _ in members)

@@ -137,10 +137,10 @@ class RecordedCalls:
                 try:
                     if missing:
                         async with self.time_limit():
-                            made = await self._compute(
+                            new_responses = await self._compute(
                                 list(missing.values()), compute, codec, has_stored=bool(responses)
                             )
-                            computed = dict(zip(missing, made, strict=True))
+                            computed = dict(zip(missing, new_responses, strict=True))
                     call.calls, call.replayed_calls = cost.calls, 0 if missing else cost.calls
                 finally:
                     records = [

@@ -24,13 +24,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
-
-import httpx
 
 from ...core.errors import BackendUnavailable, DataError
 from .checkpoint import digest
 from .downloads import PullTask, disk_full
+
+if TYPE_CHECKING:
+    import httpx
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 _MOST_PAGE_BYTES = 50_000_000
@@ -70,6 +72,8 @@ def download_wheel(package: str, version: str, directory: Path, pulling: PullTas
         Cancelled: Cancelled.
         OSError: The directory cannot be written.
     """
+    import httpx
+
     requirement = f"{package}=={version}"
     index = index_url(requirement)
     certificates = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")

@@ -184,7 +184,10 @@ def _refuse_tag(tag: str, problem: str, steps: Sequence[str]) -> None:
 
 def _require_template(tokenizer: Any) -> None:
     if not getattr(tokenizer, "chat_template", None):
-        raise DataError("the reward model's tokenizer has no chat template", hint="put chat_template.jinja next to its tokenizer.json")
+        raise DataError(
+            "the reward model's tokenizer has no chat template",
+            hint="put chat_template.jinja next to its tokenizer.json",
+        )
 
 
 def _templated(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
@@ -213,8 +216,7 @@ def resolve_format(name: str, architecture: str, settings: RewardSettings) -> Re
     if settings.form != "auto":
         if settings.form != fitting:
             raise DataError(
-                f"{name}: a model of architecture {architecture} has the form {fitting!r}, "
-                f"not {settings.form!r}",
+                f"{name}: a model of architecture {architecture} has the form {fitting!r}, not {settings.form!r}",
                 hint=f'leave out form in [rewards."{name}"]',
             )
         return settings

@@ -52,8 +52,8 @@ class JudgeReward:
         if not can.top_logprobs and not can.scoring:
             raise CapabilityMissing("top_logprobs", model.name)
         self.name = name
-        asked = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
-        self.identity = f"judge-{asked}-{settings_digest(settings)}:{model.identity}"
+        question_digest = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
+        self.identity = f"judge-{question_digest}-{settings_digest(settings)}:{model.identity}"
         self._model, self._owns = model, owns
         self._salt = ""
         self._yes, self._no = settings.good_token or YES, settings.bad_token or NO
@@ -113,8 +113,8 @@ class JudgeReward:
             return 0.0
         prompts, _, _ = self._prompts(problem, solutions, which)
         tokens = [self._model.count_tokens(p) or sum(len(m.content.encode()) for m in p.messages) + 64 for p in prompts]
-        asked = 3 if can.scoring else 1  # a word that is not shown is scored in requests of its own
-        return asked * math.fsum(prompt_price * t + price for t in tokens)
+        num_requests = 3 if can.scoring else 1  # a word that is not shown is scored in requests of its own
+        return num_requests * math.fsum(prompt_price * t + price for t in tokens)
 
     async def aclose(self) -> None:
         """Close the language model if it is owned; idempotent."""

@@ -278,7 +278,7 @@ class LocalReward:
 
         def prepare() -> list[tuple[int, int]]:
             inputs.extend(inputs_of(self._form, problem, s, which, self._can.context_tokens) for s in solutions)
-            return [(i, j) for i, made in enumerate(inputs) for j in range(len(made.rendered))]
+            return [(i, j) for i, solution in enumerate(inputs) for j in range(len(solution.rendered))]
 
         inputs: list[SolutionInputs] = []
         slots = await self._thread.run(prepare)
@@ -288,7 +288,10 @@ class LocalReward:
             rows = [rendered[k] for k in batch]
             computed = await self._thread.run(partial(self._compute, rows))
             result.update(zip((slots[k] for k in batch), computed, strict=True))
-        return [scores_of(made, [result[i, j] for j in range(len(made.rendered))]) for i, made in enumerate(inputs)]
+        return [
+            scores_of(solution, [result[i, j] for j in range(len(solution.rendered))])
+            for i, solution in enumerate(inputs)
+        ]
 
     def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         return 0.0

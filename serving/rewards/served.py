@@ -162,8 +162,8 @@ class ServedReward:
                 errors.append(e)
                 return failed_scores(e)
 
-        made = await self._server.client.gather([partial(score, steps) for steps in solutions])
-        found: list[StepScores] = made
+        results = await self._server.client.gather([partial(score, steps) for steps in solutions])
+        found: list[StepScores] = results
         down = [e for e in errors if isinstance(e, BackendError) and not isinstance(e, ContextTooLong)]
         if down and len(down) == len(found):
             raise down[0]
@@ -180,8 +180,8 @@ class ServedReward:
         one_pass = self._tag is not None
         ends = [len(steps)] if one_pass or which == "last" else range(1, len(steps) + 1)
         rendered = [await self._render(problem, steps[:end]) for end in ends]
-        for made in rendered:
-            check_length(len(made.ids), self._limit)
+        for rendered_input in rendered:
+            check_length(len(rendered_input.ids), self._limit)
         if one_pass and which == "last":
             rendered = [RenderedInput(r.ids, r.positions[-1:]) for r in rendered]
         rows = await asyncio.gather(*(self._numbers(r, activated=self._activated) for r in rendered))
@@ -261,13 +261,13 @@ class VllmReward:
         inputs = await self._thread.run(
             lambda: [inputs_of(self._form, problem, s, which, self._limit) for s in solutions]
         )
-        rendered = [r for made in inputs for r in made.rendered]
+        rendered = [r for solution in inputs for r in solution.rendered]
         pooled = await self._engine.pool([r.ids for r in rendered], self._task)
         try:
             odds = iter([odds_of_rows(rows.tolist(), r) for rows, r in zip(pooled, rendered, strict=True)])
         except InvalidResponse as e:
             raise BackendError(f"{self.name}: {e}") from e
-        return [scores_of(made, [next(odds) for _ in made.rendered]) for made in inputs]
+        return [scores_of(solution, [next(odds) for _ in solution.rendered]) for solution in inputs]
 
     def max_usd(self, problem: str, solutions: Sequence[Sequence[str]], which: StepSelection = "all") -> float:
         return 0.0

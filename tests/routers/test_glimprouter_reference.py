@@ -1,4 +1,4 @@
-"""`glimprouter` against another reading of its source: a plain loop over the same replies and the same likely tokens."""
+"""`glimprouter` against an independent implementation: a plain loop over the same responses and distributions."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_every_damage_names_the_file_and_the_command(made, load, tmp_path):
         load(path)
     whole = made.model_dump_json()
     for text, why in (
-        (whole[:100], "not a whole JSON file"),
+        (whole[:100], "not a complete JSON file"),
         ("[]", "no .*file"),
         (json.dumps({**json.loads(whole), "kind": "other"}), "is no"),
         (json.dumps({**json.loads(whole), "format": 2}), "has format 2"),

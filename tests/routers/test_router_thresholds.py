@@ -91,8 +91,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load_glimprouter_file(tmp_path)
     whole = make_router().model_dump_json()
     for text, why in (
-        ("", "not a whole JSON file"),
-        (whole[:200], "not a whole JSON file"),
+        ("", "not a complete JSON file"),
+        (whole[:200], "not a complete JSON file"),
         ("[1]", "is no router file"),
         ('{"kind": "reason calibration map", "format": 1}', "is no router file"),
         (whole.replace('"format":1', '"format":2'), "has format 2; this version of reason reads 1"),

@@ -23,7 +23,7 @@ async def trio() -> AsyncIterator[SimpleNamespace]:
     async with servers[0].run() as one, servers[1].run() as other:
         given = {"endpoints": [{"api_base": one}, {"api_base": other}], "cooldown_s": 0.01}
         model = await load_litellm_model("hosted_vllm/small", Settings(providers={"hosted_vllm": given}))
-        model._retrying = RetryPolicy(first_s=0.01)
+        model._retrying = RetryPolicy(initial_wait_s=0.01)
         servers[0].fault = lambda n: "cut" if n % 3 == 0 else None
         yield SimpleNamespace(servers=servers, model=model)
         await model.aclose()

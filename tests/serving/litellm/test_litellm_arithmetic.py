@@ -21,14 +21,14 @@ from reason.serving.litellm.responses import HIDDEN, SampleCollector, to_complet
 
 
 def test_waiting_doubles_up_to_its_bound_and_is_jittered():
-    retrying = RetryPolicy(most=20, seconds=1e9, first_s=1.0, longest_s=8.0)
+    retrying = RetryPolicy(max_retries=20, max_seconds=1e9, initial_wait_s=1.0, max_wait_s=8.0)
     fault = FailedAttempt(BackendTimeout("silent"), retryable=True)
     assert [retrying.wait(fault, n, 0, lambda: 0.999999) for n in range(5)] == pytest.approx([1, 2, 4, 8, 8], rel=1e-4)
     assert [retrying.wait(fault, n, 0, lambda: 0.0) for n in range(5)] == [0.5, 1, 2, 4, 4]
 
 
 def test_a_provider_is_never_asked_earlier_than_it_wished():
-    retrying = RetryPolicy(seconds=60)
+    retrying = RetryPolicy(max_seconds=60)
     limited = FailedAttempt(RateLimited("slow down", retry_after_s=7), retryable=True)
     assert retrying.wait(limited, 0, 0, lambda: 0.0) == 7
     assert retrying.wait(limited, 0, 54, lambda: 0.0) is None
@@ -38,7 +38,7 @@ def test_a_provider_is_never_asked_earlier_than_it_wished():
 
 
 def test_retries_end_by_count_by_time_and_by_kind():
-    retrying = RetryPolicy(most=2, seconds=10)
+    retrying = RetryPolicy(max_retries=2, max_seconds=10)
     fault = FailedAttempt(BackendError("500"), retryable=True)
     assert retrying.wait(fault, 1, 0, lambda: 0.5) is not None
     assert retrying.wait(fault, 2, 0, lambda: 0.5) is None

@@ -53,7 +53,9 @@ async def spread(
         settings = Settings(providers={"hosted_vllm": ProviderSettings.model_validate(chosen)})
         model = await load_litellm_model("hosted_vllm/small", settings)
         assert isinstance(model, LoadBalancedModel)
-        model._retrying = RetryPolicy(most=model._retrying.most, seconds=model._retrying.seconds, first_s=0.01)
+        model._retrying = RetryPolicy(
+            max_retries=model._retrying.max_retries, max_seconds=model._retrying.max_seconds, initial_wait_s=0.01
+        )
         for server in servers:
             server.answered.clear()
             server.count = server.most_open = 0

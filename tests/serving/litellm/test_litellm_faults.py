@@ -191,7 +191,7 @@ async def test_a_model_that_vanishes_is_unknown_and_not_asked_for_again(opened):
         server.served = "other"
         with pytest.raises(UnknownName, match="hosted_vllm/small"):
             await model.generate([ask() for _ in range(200)])
-        assert server.count <= model.limiter.most
+        assert server.count <= model.limiter.max_in_flight
 
 
 async def test_nobody_listening_is_unavailable():

@@ -136,7 +136,7 @@ def test_a_key_keeps_its_endpoint_and_a_lost_endpoint_moves_its_own_keys_alone(k
     for key in keys:
         place = before.choose(key, ()).address
         assert before.choose(key, ()).address == place
-        if place != before.all[lost].place:
+        if place != before.all[lost].address:
             assert after.choose(key, ()).address == place
 
 

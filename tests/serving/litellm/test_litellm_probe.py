@@ -14,7 +14,7 @@ async def test_a_vllm_server_is_measured(opened):
         assert (can.logprobs, can.top_logprobs, can.prefix, can.scoring, can.seed) == (True, 20, True, True, True)
         assert can.context_tokens == 100_000
         assert "only_tokens" in can.logits_processors
-        assert model.traits.many
+        assert model.traits.multi_sample
         assert (can.usd_per_prompt_token, can.usd_per_completion_token) == (None, None)
         assert model.identity == "hosted_vllm/small=scripts/small+vllm0.32.0"
         assert server.open == 0
@@ -24,7 +24,7 @@ async def test_a_vllm_server_is_measured(opened):
 async def test_a_server_that_ignores_n_is_asked_for_one_sample_at_a_time(opened, provider, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     async with opened(*COLOURS, provider=provider, settings={"max_retries": 0}, many=False) as (server, model):
-        assert not model.traits.many
+        assert not model.traits.multi_sample
         assert model.capabilities.prompt_per_sample
         [made] = await model.generate([Request(prompt=Prompt.user("Go"), sampling=SamplingParams(n=4, max_tokens=20))])
         assert [(c.sample_index, c.ok) for c in made] == [(i, True) for i in range(4)]
@@ -34,7 +34,7 @@ async def test_a_server_that_ignores_n_is_asked_for_one_sample_at_a_time(opened,
 
 async def test_a_server_that_begins_to_ignore_n_is_no_failure(opened):
     async with opened(*COLOURS, settings={"max_retries": 0}) as (server, model):
-        assert model.traits.many
+        assert model.traits.multi_sample
         server.many = False
         asked = Request(prompt=Prompt.user("Go"), sampling=SamplingParams(n=5, max_tokens=20, seed=3))
         heard = []

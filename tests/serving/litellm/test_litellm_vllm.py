@@ -246,7 +246,7 @@ async def test_scores_of_many_continuations(opened):
         one, other, nothing = await model.score(PROMPT, ["ab", (ord("b"), ord("b")), ""])
         assert one.logprobs == pytest.approx([math.log(2 / 3), math.log(1 / 2)])
         assert other.logprobs == pytest.approx([math.log(1 / 3), 0.0])
-        assert (other.greedy, nothing.logprobs, nothing.greedy) == (False, (), True)
+        assert (other.is_greedy, nothing.logprobs, nothing.is_greedy) == (False, (), True)
         assert one.usage.prompt_tokens == len("user: colour?\nassistant: ab")
         assert one.usage.cost_usd is None
 
