@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.doc_blocks import blocks_of, indented_code
 from support.doc_commands import commands, refused, shown_commands
-from support.doc_skip_reasons import unfounded
+from support.doc_skip_reasons import reason_problem
 
 PAGE = """Text.
 
@@ -88,6 +88,6 @@ def test_parser_accepts_or_refuses_commands(typed, why):
 
 
 def test_skip_reason_is_known_and_matches_its_block():
-    assert unfounded("it needs Docker", "docker run x\n") == ""
-    assert "nothing in the block" in unfounded("it needs Docker", "reason ask x\n")
-    assert "unknown reason" in unfounded("it is slow", "reason ask x\n")
+    assert reason_problem("it needs Docker", "docker run x\n") == ""
+    assert "nothing in the block" in reason_problem("it needs Docker", "reason ask x\n")
+    assert "unknown reason" in reason_problem("it is slow", "reason ask x\n")

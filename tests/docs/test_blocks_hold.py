@@ -14,7 +14,7 @@ from reason.core.settings import load_settings
 from reason.evals.sweep import read_sweep
 from support.doc_blocks import ROOT, Block, all_blocks, indented_code, pages, read_page
 from support.doc_commands import commands, refused, shown_commands
-from support.doc_skip_reasons import REASONS, unfounded
+from support.doc_skip_reasons import REASONS, reason_problem
 
 BLOCKS = all_blocks()
 RUN_BY_PAGES = {"bash", "console", "python"}
@@ -41,7 +41,7 @@ def test_every_block_is_run_or_checked():
 
 def test_skipped_blocks_have_valid_reasons():
     marked = [b for b in BLOCKS if b.not_run]
-    assert {b.place: wrong for b in marked if (wrong := unfounded(b.not_run, b.code))} == {}
+    assert {b.place: wrong for b in marked if (wrong := reason_problem(b.not_run, b.code))} == {}
     assert {b.place for b in marked if b.language not in RUN_BY_PAGES} == set(), "nobody would run these"
     assert {b.not_run for b in marked} == set(REASONS), "a reason that no page gives"
 

@@ -13,7 +13,7 @@ import pytest
 from reason.core.events import RunFinished
 from reason.core.store.protocol import RunRecord
 from reason.core.store.sqlite import SqliteStore
-from support.example_modules import FOLDER
+from support.example_modules import EXAMPLES
 
 pytestmark = pytest.mark.real
 
@@ -36,7 +36,7 @@ async def stored(path: Path) -> tuple[list[RunRecord], dict[str, list[Any]]]:
 
 def test_command_line_session(home: Path) -> None:
     done = subprocess.run(
-        ["bash", FOLDER / "command_line.sh", "here"],
+        ["bash", EXAMPLES / "command_line.sh", "here"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

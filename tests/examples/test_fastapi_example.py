@@ -14,7 +14,7 @@ import pytest
 from reason.core.events import EVENT_ADAPTER, Event, RunFinished, TextDelta
 from reason.core.store.protocol import RunRecord
 from reason.core.store.sqlite import SqliteStore
-from support.example_modules import at_rest
+from support.example_modules import wait_until_idle
 from support.sidecar_server import Server, serving_app
 
 pytestmark = pytest.mark.real
@@ -54,7 +54,7 @@ def test_disconnected_client_cancels_its_run(server: Server, opened: list[Any], 
     assert record.status == "interrupted"
     assert record.answer is not None
     assert 0 < record.answer["usage"]["completion_tokens"] < 256  # of as many as it would have written
-    asyncio.run(at_rest(opened))
+    asyncio.run(wait_until_idle(opened))
 
 
 def test_valid_question_is_answered_and_invalid_one_refused(server: Server, opened: list[Any], home: Path) -> None:

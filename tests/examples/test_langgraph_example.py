@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from reason import Reasoner
-from support.example_modules import at_rest, under_way
+from support.example_modules import wait_until_idle, wait_until_running
 
 THREAD: Any = {"configurable": {"thread_id": "one"}}
 Example = Callable[[str], ModuleType]
@@ -44,11 +44,11 @@ async def test_cancelling_the_graph_cancels_the_run_which_can_be_resumed(example
     async with Reasoner(parameters={"max_tokens": 100}, seed=1) as reasoner:
         graph = example("langgraph_node").build(reasoner)
         work = asyncio.create_task(graph.ainvoke(question, THREAD))
-        await under_way(opened)
+        await wait_until_running(opened)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-        await at_rest(opened)
+        await wait_until_idle(opened)
         ((record),) = await (await reasoner.open_store()).list_runs()
         assert record.status == "interrupted"
         answer = await reasoner.aresume(record.id)

@@ -1,4 +1,4 @@
-"""The blocks of code in README.md and docs/, each with its page, its line and what the page says of running it."""
+"""The code blocks of README.md and docs/, with page, line, language and the reason for skipping."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Block:
     Attributes:
         page: Its page, relative to the checkout.
         line: The line of its first line of code, from 1.
-        language: What the fence says.
+        language: Language of the fence.
         code: Its text, with a line break at the end.
-        not_run: Why the page says that it is not run here; empty where it is.
+        not_run: Reason for skipping the block; empty if it is run.
     """
 
     page: str

@@ -1,4 +1,4 @@
-"""What the pages take for granted: files that a reader has, programs, and what earlier work of the reader left."""
+"""What the pages presuppose: files, programs, and results of earlier commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from support.doc_blocks import ROOT
-from support.doc_session import Mother, PageSession
+from support.doc_session import CommandForkServer, PageSession
 
 NAVIGATOR = ROOT / "reasoning" / "rlot" / "default.safetensors"
 MODELS = {
@@ -21,7 +21,7 @@ MODELS = {
     "docs/routers.md": "scripted",
     "docs/sampling.md": "scripted",
 }
-"""What stands behind the names of models, by page; else a tiny Llama."""
+"""Replacement of the models by page; default: a tiny Llama."""
 
 ITEMS = {
     "docs/calibration.md": 24,
@@ -30,7 +30,7 @@ ITEMS = {
     "docs/routers.md": 24,
     "docs/sampling.md": 24,
 }
-"""How many questions of a data set the hub has, by page; else two."""
+"""Number of records of each hub dataset by page; default: two."""
 
 
 def _lines(*records: Mapping[str, object]) -> str:
@@ -97,27 +97,27 @@ parameters = { n = 2 }
 INDEX = """
 from pathlib import Path
 from reason.core.settings import load_settings
-from reason.reasoning.retrieval.sources.snippets import Snippet
-from reason.reasoning.retrieval.sources.faiss import save_faiss_brain
+from reason.reasoning.retrieval.protocol import Snippet
+from reason.reasoning.retrieval.sources.faiss import save_faiss_source
 from reason.serving.encoders.factory import load_embedding_model
 
 embedding = await load_embedding_model(None, load_settings())
-await save_faiss_brain(Path("index"), [Snippet(text="The Moon is far.", source_id="book")], embedding)
+await save_faiss_source(Path("index"), [Snippet(text="The Moon is far.", source_id="book")], embedding)
 await embedding.aclose()
 """
 
-EARLIER = {
+PRECEDING_COMMANDS = {
     "docs/search-trees.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
     "docs/viewer.md": 'reason ask "What is 2 + 3?" -s mcts --set expansions=1',
     "docs/cli.md": "reason eval gsm8k -s glimprouter -m LARGE --small-model SMALL --out runs/glimprouter-dev",
     "docs/routers.md": "reason eval gsm8k -s glimprouter -m LARGE --small-model SMALL --limit 3 --out runs/glimprouter-dev",
 }
-"""What the reader of a page did before, by page."""
+"""Commands that a page presupposes."""
 
 
-def open_page(page: str, mother: Mother, folder: Path) -> PageSession:
-    """A page's reader, with all of that."""
-    session = PageSession(mother, folder, MODELS.get(page, "tiny"), ITEMS.get(page, 2))
+def open_page(page: str, server: CommandForkServer, directory: Path) -> PageSession:
+    """A session with the files, programs and earlier commands of a page."""
+    session = PageSession(server, directory, MODELS.get(page, "tiny"), ITEMS.get(page, 2))
     for name, text in {**FILES, "sweep.toml": SWEEP}.items():
         path = session.work / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,8 +128,8 @@ def open_page(page: str, mother: Mother, folder: Path) -> PageSession:
     for name in ("mine.safetensors", "nav.safetensors"):
         shutil.copy(NAVIGATOR, session.work / name)
     (session.work / "benchmarks").symlink_to(ROOT / "benchmarks", target_is_directory=True)
-    if page in EARLIER:
-        session.shell(EARLIER[page], f"before {page}")
+    if page in PRECEDING_COMMANDS:
+        session.shell(PRECEDING_COMMANDS[page], f"before {page}")
     if page == "docs/coat.md":
         session.python(INDEX, f"before {page}")
     return session

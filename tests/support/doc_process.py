@@ -1,12 +1,12 @@
-"""`reason` as real processes that begin at once: forked from one that has imported everything already.
+"""A server that runs `reason` commands in forked processes, which start at once since all modules are already imported.
 
-Its `main(SOCKET, TINY)` is a program of its own. Over the socket come a command's words, its environment and its
-standard streams; back comes the exit status. With the word `python` instead of a command, blocks of Python are taken
-one after the other and run in one namespace, as a notebook would.
+`main(SOCKET, TINY)` is the program. It receives a command's arguments, environment and standard streams over the socket
+and returns the exit status. With the argument `python` instead of a command, it receives blocks of Python and executes
+them in one namespace, as a notebook does.
 
-What a documentation's reader has and a test has not is put in its place: models that write 16 tokens at most (as
-`DOCS_MODEL` says, every name opens a "tiny" Llama, a "scripted" model that is right now and then, or the "real"
-`local/smollm2-135m`), and the hub's data sets as a few made-up records.
+Models and hub datasets are replaced: every model generates up to 16 tokens (`DOCS_MODEL` selects a "tiny" Llama, a
+"scripted" model that is sometimes right, or the "real" `local/smollm2-135m`), and hub datasets have a few synthetic
+records.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 
 from support.scripted_model import Distribution, Script, ScriptedModel, replies
 
-MOST_TOKENS = 16
+MAX_TOKENS = 16
 HUB = {
     "openai/gsm8k": [
         {"question": f"Ann has {n} apples and buys 2. How many has she?", "answer": f"{n} + 2 = {n + 2}\n#### {n + 2}"}
@@ -55,36 +55,36 @@ HUB = {
 }
 
 
-def put_in_place(tiny: Path) -> None:
-    """Put models and data sets in the place of a reader's."""
+def install_replacements(tiny: Path) -> None:
+    """Replace models and hub datasets."""
     import reason.agents.reasoner
-    import reason.evals.datasets.loading as loading
     import reason.evals.training.navigator.episodes
     import reason.evals.training.routers.fitting
     import reason.serving.factory
     import reason.serving.rewards.factory
+    from reason.evals.datasets import loading
     from reason.evals.datasets.records import Record
 
-    opening = reason.serving.factory.load_model
+    load = reason.serving.factory.load_model
 
     async def load_model(name: str, settings: Any, *more: Any) -> Any:
         kind = os.environ["DOCS_MODEL"]
-        named = name.replace("FOLDER", "Qwen3-8B")
+        shown_name = name.replace("FOLDER", "Qwen3-8B")
         if kind == "scripted":
-            return ScriptedModel(adder(name), name=named)
-        model: Any = await opening(name if kind == "real" else f"local/{tiny}", settings, *more[:1])
-        model.name = named
+            return ScriptedModel(adder(name), name=shown_name)
+        model: Any = await load(name if kind == "real" else f"local/{tiny}", settings, *more[:1])
+        model.name = shown_name
         generate = model.generate
 
-        async def briefly(requests: Any, *rest: Any, **named: Any) -> Any:
+        async def generate_short(requests: Any, *rest: Any, **named: Any) -> Any:
             return await generate([_short(r) for r in requests], *rest, **named)
 
-        model.generate = briefly
+        model.generate = generate_short
         return model
 
-    def read_hub(source: Any, *, revision: str = "", split: str = "") -> tuple[Iterator[RawRow], str]:
+    def read_hub(source: Any, *, revision: str = "", split: str = "") -> tuple[Iterator[Record], str]:
         records = HUB[source.repo][: int(os.environ["DOCS_ITEMS"])]
-        return (RawRow(r, f"{source.repo} row {i}", i, source.repo) for i, r in enumerate(records, 1)), "0" * 40
+        return (Record(r, f"{source.repo} row {i}", i, source.repo) for i, r in enumerate(records, 1)), "0" * 40
 
     for module in (
         reason.agents.reasoner,
@@ -98,15 +98,15 @@ def put_in_place(tiny: Path) -> None:
 
 
 def adder(name: str) -> Script:
-    """A script that adds right now and then, the LARGE model more often; of its own work it thinks this or that."""
+    """A script that is sometimes right in additions, the LARGE model more often, with arbitrary self-evaluations."""
 
     def script(text: str) -> Distribution:
-        asked, _, _ = text.rpartition("assistant: ")
-        if "Yes or No" in asked[-60:]:
-            yes = 0.3 + 0.1 * (sum(map(ord, asked)) % 5)
+        prompt, _, _ = text.rpartition("assistant: ")
+        if "Yes or No" in prompt[-60:]:
+            yes = 0.3 + 0.1 * (sum(map(ord, prompt)) % 5)
             return {"Y": yes, "N": 1 - yes}
-        found = re.findall(r"Ann has (\d+)", asked)
-        number = int(found[-1]) if found else 4
+        numbers = re.findall(r"Ann has (\d+)", prompt)
+        number = int(numbers[-1]) if numbers else 4
         right = 3.0 if (number % 3 or "LARGE" in name) else 0.3
         return replies(f"The answer is {number + 2}.", f"The answer is {number}.", weights=[right, 1.0])(text)
 
@@ -115,7 +115,7 @@ def adder(name: str) -> Script:
 
 def _short(request: Any) -> Any:
     sampling = request.sampling
-    short = sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, MOST_TOKENS)})
+    short = sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, MAX_TOKENS)})
     return request.model_copy(update={"sampling": short})
 
 
@@ -139,7 +139,7 @@ LOADED = (
 
 
 def load_everything() -> None:
-    """Load what commands import one by one, as far as it starts no threads."""
+    """Import the modules of the commands, as far as they start no threads."""
     from reason.reasoning.strategy import STRATEGIES
     from reason.serving.litellm.providers import load_litellm
 
@@ -152,22 +152,22 @@ def load_everything() -> None:
 
 
 def newest(*listing: str) -> str:
-    """The name of the newest of what a command lists."""
+    """The ID of the newest entry of a `list` command."""
     from reason.cli.main import main
 
-    with redirect_stdout(io.StringIO()) as told:
+    with redirect_stdout(io.StringIO()) as output:
         main([*listing, "--json"])
-    found = json.loads(told.getvalue())
-    return str((found if isinstance(found, list) else found["keys"])[0]["id"])
+    entries = json.loads(output.getvalue())
+    return str((entries if isinstance(entries, list) else entries["keys"])[0]["id"])
 
 
-def run_command(words: list[str]) -> int:
-    """Run a command; RUN and KEY in it stand for the newest of theirs, which its reader would copy, and so on."""
+def run_command(arguments: list[str]) -> int:
+    """Run a command; its placeholders RUN, KEY and STRATEGY are replaced by the newest run, the newest key and mcts."""
     from reason.cli.main import main
 
-    stand_for = {"RUN": ("runs", "list"), "KEY": ("keys", "list")}
-    words = [newest(*stand_for[w]) if w in stand_for else w for w in words]
-    sys.argv = ["reason", *("mcts" if w == "STRATEGY" else w for w in words)]
+    placeholders = {"RUN": ("runs", "list"), "KEY": ("keys", "list")}
+    arguments = [newest(*placeholders[a]) if a in placeholders else a for a in arguments]
+    sys.argv = ["reason", *("mcts" if a == "STRATEGY" else a for a in arguments)]
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -175,19 +175,21 @@ def run_command(words: list[str]) -> int:
 
 
 def run_blocks(connection: socket.socket) -> None:
-    """Run blocks as they come; each is answered by the traceback it ended with, or null."""
+    """Execute blocks in order; the response to each is its traceback, or null."""
     space: dict[str, Any] = {"__name__": "__main__"}
     with connection.makefile("rw", encoding="utf-8") as lines, asyncio.Runner() as runner:
         for line in lines:
-            told = json.loads(line)
+            request = json.loads(line)
             failure = None
             try:
-                code = compile(told["code"], told["place"], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+                code = compile(
+                    request["code"], request["location"], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+                )
                 if code.co_flags & inspect.CO_COROUTINE:
                     runner.run(eval(code, space))
                 else:
                     exec(code, space)
-            except BaseException:  # noqa: BLE001 (told to the test)
+            except BaseException:  # noqa: BLE001 (reported to the test)
                 failure = traceback.format_exc()
             sys.stdout.flush()
             lines.write(json.dumps(failure) + "\n")
@@ -195,32 +197,32 @@ def run_blocks(connection: socket.socket) -> None:
 
 
 def take(connection: socket.socket) -> None:
-    """Become one command, in a child."""
+    """Execute one request, in a forked process."""
     data, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
-    told = json.loads(data)
+    request = json.loads(data)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (they stay open)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (the streams stay open)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     os.environ.clear()
-    os.environ.update(told["environment"])
-    os.chdir(told["folder"])
+    os.environ.update(request["environment"])
+    os.chdir(request["directory"])
     with Path(os.environ["DOCS_PIDS"]).open("a") as pids:
         pids.write(f"{os.getpid()}\n")
-    if told["words"] == ["python"]:
+    if request["arguments"] == ["python"]:
         run_blocks(connection)
         return
     status = 70
     with suppress(SystemExit):
-        status = run_command(told["words"])
+        status = run_command(request["arguments"])
     connection.sendall(str(status).encode())
 
 
 def main(address: str, tiny: str) -> None:
     load_everything()
-    put_in_place(Path(tiny))
+    install_replacements(Path(tiny))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)

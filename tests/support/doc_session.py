@@ -1,4 +1,4 @@
-"""A page of the documentation as its reader works through it: one folder, one run store, one server, one notebook."""
+"""The session of a documentation page: one directory, one run store, one server, one notebook."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from support.tiny_llama import write_tiny_llama
 BLOCK_SECONDS = 240
 TESTS = Path(__file__).resolve().parents[1]
 ADDRESS = "127.0.0.1:8080"
-"""Where the pages' server listens; a page's own listens at a free port."""
+"""Address of the server in the pages; replaced by one with a free port."""
 
-# The command `reason`, as a page's shell finds it: it hands its words, environment and streams to the mother.
-# Answers cut short (4) and not verified (5) are what short texts of a tiny model come to, and no fault of a page.
+# The command `reason` in a page's shell: it sends its arguments, environment and streams to the fork server.
+# Partial (4) and unverified (5) answers are expected of a tiny model and count as success.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys, time
-words = sys.argv[1:]
-serving = words[:1] == ["serve"]
+arguments = sys.argv[1:]
+serving = arguments[:1] == ["serve"]
 connection = socket.socket(socket.AF_UNIX)
-connection.connect(os.environ["DOCS_MOTHER"])
-told = {{"words": words, "environment": dict(os.environ), "folder": os.getcwd()}}
+connection.connect(os.environ["DOCS_FORK_SERVER"])
+request = {{"arguments": arguments, "environment": dict(os.environ), "directory": os.getcwd()}}
 log = os.open(os.environ["DOCS_SERVER_LOG"], os.O_CREAT | os.O_APPEND | os.O_WRONLY) if serving else None
 streams = [0, 1, 2] if log is None else [os.open(os.devnull, os.O_RDONLY), log, log]
-socket.send_fds(connection, [json.dumps(told).encode()], streams)
+socket.send_fds(connection, [json.dumps(request).encode()], streams)
 if serving:
     connection.settimeout(0.05)
     while True:
@@ -50,19 +50,21 @@ if serving:
                 sys.exit(0)
 status = int(connection.recv(8) or 70)
 if status not in (0, 4, 5):
-    sys.stderr.write(f"reason {{' '.join(words)}}: exit status {{status}}\\n")
+    sys.stderr.write(f"reason {{' '.join(arguments)}}: exit status {{status}}\\n")
 sys.exit(0 if status in (4, 5) else status)
 """
 
 
-class Mother:
-    """The process that commands are forked from."""
+class CommandForkServer:
+    """The process from which commands are forked (`doc_process`)."""
 
-    def __init__(self, folder: Path) -> None:
-        self.tiny = folder / "tiny"
+    def __init__(self, directory: Path) -> None:
+        self.tiny = directory / "tiny"
         write_tiny_llama(self.tiny)
-        self.address = str(folder / "mother")
-        code = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from support.doc_process import main; main(*sys.argv[1:])"
+        self.address = str(directory / "socket")
+        code = (
+            f"import sys; sys.path.insert(0, {str(TESTS)!r}); from support.doc_process import main; main(*sys.argv[1:])"
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-c", code, self.address, str(self.tiny)],
             stdout=subprocess.PIPE,
@@ -77,39 +79,39 @@ class Mother:
 
 
 class PageSession:
-    """Runs the blocks of one page, in the page's order.
+    """Runs the blocks of one page in order.
 
     Args:
-        mother: What its commands are forked from.
-        folder: An empty folder for the reader's home, and for `work`, where the reader stands.
-        model: What stands behind the names of models: "real", "tiny" or "scripted" (see `doc_process`).
-        items: How many questions each data set of the hub has.
+        server: Fork server of the commands.
+        directory: An empty directory for the home directory and the working directory `work`.
+        model: Replacement of all models: "real", "tiny" or "scripted" (see `doc_process`).
+        items: Number of records of each hub dataset.
     """
 
-    def __init__(self, mother: Mother, folder: Path, model: str, items: int) -> None:
-        self.work = folder / "work"
-        self._log, self._pids = folder / "log", folder / "pids"
-        (folder / "bin").mkdir(parents=True)
+    def __init__(self, server: CommandForkServer, directory: Path, model: str, items: int) -> None:
+        self.work = directory / "work"
+        self._log, self._pids = directory / "log", directory / "pids"
+        (directory / "bin").mkdir(parents=True)
         self.work.mkdir()
-        self._programs = folder / "bin"
+        self._programs = directory / "bin"
         self.program("reason", CLIENT.format(python=sys.executable))
         self.program("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("REASON_", "XDG_CONFIG", "XDG_DATA"))}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("REASON_", "XDG_CONFIG", "XDG_DATA"))}
         cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         self.environment = {
-            **kept,
+            **inherited,
             "PATH": f"{self._programs}:{os.environ['PATH']}",
             "XDG_CACHE_HOME": cache,
-            "XDG_CONFIG_HOME": str(folder / "config"),
-            "XDG_DATA_HOME": str(folder / "data"),
+            "XDG_CONFIG_HOME": str(directory / "config"),
+            "XDG_DATA_HOME": str(directory / "data"),
             "DOCS_MODEL": model,
             "DOCS_ITEMS": str(items),
-            "DOCS_MOTHER": mother.address,
+            "DOCS_FORK_SERVER": server.address,
             "DOCS_PIDS": str(self._pids),
-            "DOCS_SERVER_LOG": str(folder / "server.log"),
+            "DOCS_SERVER_LOG": str(directory / "server.log"),
             "REASON_SERVE__PORT": str(self.port),
             "REASON_SERVE__DRAIN_TIMEOUT_S": "0",
             "NO_COLOR": "1",
@@ -118,26 +120,26 @@ class PageSession:
         self._notebook: socket.socket | None = None
 
     def program(self, name: str, text: str) -> None:
-        """Add a program to those that the page's shell finds."""
+        """Add a program to the page's PATH."""
         path = self._programs / name
         path.write_text(text)
         path.chmod(0o755)
 
     def run(self, block: Block) -> None:
-        """Run a block; the test fails where it does."""
+        """Run a block; the test fails if the block does."""
         code = block.code.replace(ADDRESS, f"127.0.0.1:{self.port}")
         match block.language:
             case "bash":
-                self.shell(code, block.place)
+                self.shell(code, block.location)
             case "console":
-                self.shell(shown_commands(code), block.place)
+                self.shell(shown_commands(code), block.location)
             case "python":
-                self.python(code, block.place)
+                self.python(code, block.location)
             case "toml" if "[[strategy]]" in code:
                 (self.work / "sweep.toml").write_text(code, encoding="utf-8")
 
-    def shell(self, code: str, place: str) -> str:
-        """Run a script; returns what it wrote."""
+    def shell(self, code: str, location: str) -> str:
+        """Run a shell script; returns its standard output."""
         if "/RUN/" in code:
             newest = json.loads(self.shell("reason runs list --json", "the newest run"))[0]
             code = code.replace("/RUN/", f"/{newest['id']}/")
@@ -152,30 +154,30 @@ class PageSession:
             timeout=BLOCK_SECONDS,
         )
         if done.returncode:
-            pytest.fail(f"{place} ended with {done.returncode}\n{code}\n{done.stdout}\n{done.stderr}", pytrace=False)
+            pytest.fail(f"{location} ended with {done.returncode}\n{code}\n{done.stdout}\n{done.stderr}", pytrace=False)
         return done.stdout
 
-    def python(self, code: str, place: str) -> None:
+    def python(self, code: str, location: str) -> None:
         """Run Python in the page's namespace."""
         if self._notebook is None:
             self._notebook = self._open_notebook()
-        self._notebook.sendall(json.dumps({"code": code, "place": place}).encode() + b"\n")
-        told = b""
-        while not told.endswith(b"\n"):
+        self._notebook.sendall(json.dumps({"code": code, "location": location}).encode() + b"\n")
+        response = b""
+        while not response.endswith(b"\n"):
             part = self._notebook.recv(1 << 16)
             if not part:
-                pytest.fail(f"{place} ended the interpreter: {self._log.read_text()}", pytrace=False)
-            told += part
-        if failure := json.loads(told):
-            pytest.fail(f"{place}\n{failure}\n{self._log.read_text()[-2000:]}", pytrace=False)
+                pytest.fail(f"{location} ended the interpreter: {self._log.read_text()}", pytrace=False)
+            response += part
+        if failure := json.loads(response):
+            pytest.fail(f"{location}\n{failure}\n{self._log.read_text()[-2000:]}", pytrace=False)
 
     def _open_notebook(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(BLOCK_SECONDS)
-        connection.connect(self.environment["DOCS_MOTHER"])
-        told = {"words": ["python"], "environment": self.environment, "folder": str(self.work)}
+        connection.connect(self.environment["DOCS_FORK_SERVER"])
+        request = {"arguments": ["python"], "environment": self.environment, "directory": str(self.work)}
         with open(os.devnull, "rb") as nothing, self._log.open("ab") as log:
-            socket.send_fds(connection, [json.dumps(told).encode()], [nothing.fileno(), log.fileno(), log.fileno()])
+            socket.send_fds(connection, [json.dumps(request).encode()], [nothing.fileno(), log.fileno(), log.fileno()])
         return connection
 
     def __enter__(self) -> Self:
@@ -188,17 +190,17 @@ class PageSession:
             self._notebook.close()
         pids = [int(line) for line in self._pids.read_text().split()] if self._pids.exists() else []
         for number in (signal.SIGTERM, signal.SIGKILL):
-            alive = [pid for pid in pids if _is(pid)]
+            alive = [pid for pid in pids if _is_running(pid)]
             for pid in alive:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
             end = time.monotonic() + 5
-            while any(_is(pid) for pid in alive) and time.monotonic() < end:
+            while any(_is_running(pid) for pid in alive) and time.monotonic() < end:
                 time.sleep(0.02)
 
 
-def _is(pid: int) -> bool:
-    """Whether a process is one of the mother's, and has not ended."""
+def _is_running(pid: int) -> bool:
+    """Whether a process was forked by the server, and is running."""
     try:
         return "doc_process" in Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:

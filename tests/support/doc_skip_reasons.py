@@ -1,4 +1,4 @@
-"""The reasons for which a block of the documentation is not run, and what each takes to be believed."""
+"""The valid reasons for skipping a block of the docs, and what a block must contain for each."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ REASONS = {
     "it measures for hours": r"benchmarks/|DATA|reason eval sweep",
     "it is a line of a strategy's own": r"models\.main",
 }
-"""By reason, an expression that such a block has to contain."""
+"""Regular expressions that the blocks must match, by reason."""
 
 
-def unfounded(reason: str, code: str) -> str:
-    """What is wrong with a reason; empty if nothing is."""
+def reason_problem(reason: str, code: str) -> str:
+    """The problem with a skip reason; empty if it is valid."""
     if reason not in REASONS:
         return f"unknown reason {reason!r}; known are: {', '.join(REASONS)}"
     if not re.search(REASONS[reason], code, re.M):
