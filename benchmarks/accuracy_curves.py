@@ -17,7 +17,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
-class Measured:
+class AccuracyCurve:
     """One way to get an answer, at several sizes.
 
     Attributes:
@@ -51,11 +51,11 @@ class Measured:
         return float(means[0]), float(low), float(high)
 
 
-Curves = Mapping[str, Measured]
+Curves = Mapping[str, AccuracyCurve]
 """Curves of one setting, by name."""
 
 
-def less(curves: Curves, name: str, other: str, tokens: float) -> InterpolatedAccuracy | None:
+def token_saving(curves: Curves, name: str, other: str, tokens: float) -> InterpolatedAccuracy | None:
     """Accuracy of one curve less another's at equal tokens a problem, paired by problem; None where one ends."""
     ours, theirs = (TokenCurve(n, curves[n].credit, curves[n].tokens) for n in (name, other))
     return difference_at(ours, theirs, np.arange(len(ours.accuracy)), tokens, resamples=RESAMPLES)

@@ -63,7 +63,7 @@ def report(table: ArmTable, gathered: QuestionSignals, trained: TrainedAuto) -> 
     parts = [
         made_here(),
         f"{', '.join(table.datasets)}; {models}. {file.trained.questions} questions to train on, "
-        f"{0 if trained.held is None else trained.held.questions} kept back; seeds "
+        f"{0 if trained.held is None else trained.held.questions} held out; seeds "
         f"{', '.join(map(str, table.seeds))}.",
         f"Signals: {', '.join(file.space.names)}"
         + (f"; {len(file.space.axes)} components of {file.space.embedding}." if file.space.axes else ".")
@@ -74,7 +74,11 @@ def report(table: ArmTable, gathered: QuestionSignals, trained: TrainedAuto) -> 
     shown = [("Kept back", trained.held), ("Cross-validation on the training questions", trained.crossed)]
     for title, value in shown:
         if value is not None:
-            parts += [f"## {title}, {value.questions} questions", beside(trained, value), by_price(trained, value)]
+            parts += [
+                f"## {title}, {value.questions} questions",
+                comparison_table(trained, value),
+                by_price(trained, value),
+            ]
     return "\n\n".join(parts)
 
 
@@ -94,21 +98,21 @@ def arms(trained: TrainedAuto) -> str:
     return markdown(["arm", "right % in training", "tokens", "right rests on", "tokens rest on"], rows, numbers=(1, 2))
 
 
-def beside(trained: TrainedAuto, value: PolicyValue) -> str:
+def comparison_table(trained: TrainedAuto, value: PolicyValue) -> str:
     """`auto` next to each arm at the arm's average tokens."""
     price = trained.file.price
     rows = [
         [
-            trained.file.arms[one.way].label,
+            trained.file.arms[one.arm].label,
             f"{100 * one.right:.1f}",
             f"{one.cost:,.0f}",
             f"{100 * one.auto_right:.1f}",
             f"{one.auto_cost:,.0f}" + ("" if one.reach == "equal" else f" ({one.reach})"),
             points(one.difference),
-            points(one.over_lots),
+            points(one.over_random),
             points(worth),
         ]
-        for one, worth in zip(value.beside, value.worth, strict=True)
+        for one, worth in zip(value.comparisons, value.worth, strict=True)
     ]
     head = [
         "fixed strategy",
@@ -117,7 +121,7 @@ def beside(trained: TrainedAuto, value: PolicyValue) -> str:
         "auto right %",
         "auto tokens",
         "auto less it [95 %]",
-        "auto less the best lot of two [95 %]",
+        "auto less the best mix of two [95 %]",
         f"worth at {price:g}, auto less it [95 %]",
     ]
     return markdown(head, rows, numbers=range(1, 8))
@@ -131,7 +135,7 @@ def by_price(trained: TrainedAuto, value: PolicyValue) -> str:
             f"{at.price:g}",
             f"{100 * at.right:.1f}",
             f"{at.cost:,.0f}",
-            points(at.over_lots),
+            points(at.over_random),
             *(f"{100 * share:.0f}" for share in at.shares),
         ]
         for at in value.prices
@@ -140,7 +144,7 @@ def by_price(trained: TrainedAuto, value: PolicyValue) -> str:
         "price of 1000 tokens",
         "right %",
         "tokens",
-        "auto less the best lot of two [95 %]",
+        "auto less the best mix of two [95 %]",
         *(f"{label} %" for label in labels),
     ]
     return markdown(head, rows, numbers=range(len(head)))

@@ -86,7 +86,7 @@ def serve(tokens: int, pipe: Connection) -> None:
     asyncio.run(main())
 
 
-async def nothing() -> None:
+async def do_nothing() -> None:
     """Close a client that has nothing to close."""
 
 
@@ -151,7 +151,7 @@ def litellm_call(base: str, concurrency: int) -> tuple[Call, Close]:
                 text += choice.delta.content or ""
         return text
 
-    return call, nothing
+    return call, do_nothing
 
 
 def router_call(base: str, concurrency: int) -> tuple[Call, Close]:
@@ -179,7 +179,7 @@ def router_call(base: str, concurrency: int) -> tuple[Call, Close]:
                 text += choice.delta.content or ""
         return text
 
-    return call, nothing
+    return call, do_nothing
 
 
 async def ours_call(base: str, concurrency: int) -> tuple[Call, Close]:
@@ -244,7 +244,7 @@ def optillm_call(base: str, concurrency: int) -> tuple[Call, Close]:
     return call, close
 
 
-async def turn(call: Call, requests: int, concurrency: int, expected: str) -> tuple[float, float]:
+async def run_round(call: Call, requests: int, concurrency: int, expected: str) -> tuple[float, float]:
     """Milliseconds that pass for a call, and of this process's processor time, with so many calls at a time."""
     numbers = iter(range(requests))
 
@@ -285,13 +285,13 @@ async def compare(base: str, asked: argparse.Namespace) -> dict[str, tuple[float
     expected = "word " * asked.tokens
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in clients}
     for call in clients.values():  # open the connections
-        await turn(call, 2 * asked.concurrency, asked.concurrency, expected)
+        await run_round(call, 2 * asked.concurrency, asked.concurrency, expected)
     gc.collect()
     gc.freeze()
     order = list(clients)
     for _ in range(asked.rounds):
         for name in order:
-            taken[name].append(await turn(clients[name], asked.requests, asked.concurrency, expected))
+            taken[name].append(await run_round(clients[name], asked.requests, asked.concurrency, expected))
         order.append(order.pop(0))
     for close in closers:
         await close()

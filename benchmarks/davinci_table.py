@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 from common import p_value, processor, table
-from lpf_table import CHANGES, COPIES, MOST_RISE, risen, with_copies
+from lpf_table import CHANGES, COPIES, MOST_RISE, confidence_rise, with_copies
+from reason.core.calibration_fit import reliability
 from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
 from reason.evals.statistics.intervals import bootstrap
@@ -81,7 +82,7 @@ from reason.reasoning.retrieval.retriever import HybridRetriever
 from reason.serving.encoders.factory import load_embedding_model
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.fusion import FusionParameters, fuse_evidence
-from reason.verify.metrics import LABELS, evidence_scores, reliability, reliability_lines, top_label_hits
+from reason.verify.metrics import LABELS, evidence_scores, reliability_lines, top_label_hits
 from reason.verify.types import Label, support
 
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "ece", "brier", "nll", "aurc")
@@ -91,7 +92,7 @@ HEAD = (
 )
 
 
-def figures(
+def metric_cells(
     judged: Sequence[JudgedClaim], reported: Sequence[ClaimVerdict], *, stated: bool = True, seed: int = 0
 ) -> VerdictMetrics:
     """Metrics of verdicts."""
@@ -115,7 +116,7 @@ def interval(result: VerdictMetrics, name: str) -> str:
     return "" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
 
-def against(result: VerdictMetrics, other: VerdictMetrics | None) -> list[str]:
+def difference_cells(result: VerdictMetrics, other: VerdictMetrics | None) -> list[str]:
     """What a method is better or worse by than another."""
     if other is None or other is result:
         return ["", "", ""]
@@ -251,7 +252,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class World:
+class MeasuredClaims:
     """All settings, and how FEVER's own retriever was made.
 
     Attributes:
@@ -263,9 +264,9 @@ class World:
     retriever: str
 
 
-async def read_world(
+async def read_measured_claims(
     data: Path, settings: Settings, *, limit: int | None = None, index: Path | None = None, seed: int = 0
-) -> World:
+) -> MeasuredClaims:
     """Read the data sets and retrieve; only claims that the embedded judge was not trained on are kept."""
     corpus = read_passages(data / "corpus")
     read = {
@@ -273,7 +274,7 @@ async def read_world(
         for name in ("fever", "climate_fever", "fever_symmetric", "vitaminc", "sufficient_facts")
     }
     everything = [row for rows in read.values() for row in rows]
-    kept = {name: unseen_claims(rows, beside=everything)[:limit] for name, rows in read.items()}
+    kept = {name: unseen_claims(rows, other_rows=everything)[:limit] for name, rows in read.items()}
     fever, climate = kept["fever"], kept["climate_fever"]
     if index is None:
         retriever = await HybridRetriever.build(list(corpus.values()), name="corpus by words and titles")
@@ -304,7 +305,7 @@ async def read_world(
         *replaced_settings("bm25", fever, seed),
         *replaced_settings("climate", climate, seed),
     ]
-    return World({one.key: one for one in made}, retriever.name)
+    return MeasuredClaims({one.key: one for one in made}, retriever.name)
 
 
 def replaced_settings(key: str, rows: Sequence[LabelledClaim], seed: int) -> Iterator[Setting]:
@@ -326,7 +327,7 @@ class Measured:
 
 
 @dataclass
-class Desk:
+class VerdictTables:
     """Where tables get their numbers from.
 
     Attributes:
@@ -336,7 +337,7 @@ class Desk:
         seed: Of the bootstrap.
     """
 
-    world: World
+    world: MeasuredClaims
     entailment: StoredEntailment
     backend: str
     seed: int = 0
@@ -349,7 +350,7 @@ class Desk:
         for setting in self.world.settings.values():
             for form in setting.forms:
                 count = await judge_pairs(every_pair(setting.rows, form), self.entailment)
-                say(f"{setting.key}, {form}: {count:,} pairs; {self.entailment.asked:,} judged so far")
+                log(f"{setting.key}, {form}: {count:,} pairs; {self.entailment.asked:,} judged so far")
 
     async def judged(self, setting: Setting, form: EvidenceForm, disputed: bool = False) -> list[JudgedClaim]:
         """Claims with verdicts; those that are disputed only if requested."""
@@ -367,18 +368,18 @@ class Desk:
             judged = await self.judged(setting, method.form, disputed)
             memo = self._memos.setdefault((key, disputed), {})
             reported, fits = cross_validated_verdicts(judged, method, backend=self.backend, source=key, memo=memo)
-            result = Measured(judged, reported, fits, figures(judged, reported, seed=self.seed))
+            result = Measured(judged, reported, fits, metric_cells(judged, reported, seed=self.seed))
             self._done[key, disputed, named] = result
-            say(f"{key}: {method.name}: accuracy {result.figures.values['accuracy']:.3f}")
+            log(f"{key}: {method.name}: accuracy {result.figures.values['accuracy']:.3f}")
         return self._done[key, disputed, named]
 
 
-def chosen(world: World, keys: Sequence[str]) -> list[Setting]:
+def select_settings(world: MeasuredClaims, keys: Sequence[str]) -> list[Setting]:
     """The settings of these names that have claims."""
     return [world.settings[key] for key in keys if world.settings[key].rows]
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """A line of progress."""
     print(line, file=sys.stderr, flush=True)
 
@@ -387,7 +388,7 @@ _COPIED = 300
 """Claims that near copies are added to."""
 
 
-async def acceptance(tables: Desk, key: str, *, disputed: bool = False) -> str:
+async def acceptance(tables: VerdictTables, key: str, *, disputed: bool = False) -> str:
     """Each way of combining, with differences to the mean."""
     methods = [replace(m, disputed=disputed and m.aggregation not in ("concat", "top")) for m in LPF]
     rows = []
@@ -400,7 +401,7 @@ async def acceptance(tables: Desk, key: str, *, disputed: bool = False) -> str:
                 method.name,
                 str(result.figures.n),
                 *scores(result.figures, names),
-                *against(result.figures, base),
+                *difference_cells(result.figures, base),
                 _own(result),
             ]
         )
@@ -408,7 +409,7 @@ async def acceptance(tables: Desk, key: str, *, disputed: bool = False) -> str:
     return table((*head, "Δ accuracy (p)", "Δ macro F1", "Δ ECE", "fitted, by fold"), rows)
 
 
-async def replacement_table(tables: Desk, key: str) -> str:
+async def replacement_table(tables: VerdictTables, key: str) -> str:
     """Accuracy, macro F1 and ECE as evidence is replaced by that of other claims; fitted without."""
     rows = []
     for method in LPF:
@@ -431,7 +432,7 @@ async def replacement_table(tables: Desk, key: str) -> str:
     return table(("method", *(f"{100 * share:.0f} %" for share in SHARES)), rows)
 
 
-async def copying(tables: Desk, key: str) -> str:
+async def copying(tables: VerdictTables, key: str) -> str:
     """How far near copies of the most decisive passage raise the probability of the verdict."""
     rows = []
     methods = [m for m in LPF if m.name in ("mean", "product, fitted", "witness, fitted")]
@@ -441,7 +442,7 @@ async def copying(tables: Desk, key: str) -> str:
     return table(("method", "words changed", *(f"{n} copies" for n in COPIES)), rows)
 
 
-async def _copied(tables: Desk, key: str, method: Method, *, merge: bool) -> list[list[str]]:
+async def _copied(tables: VerdictTables, key: str, method: Method, *, merge: bool) -> list[list[str]]:
     measured = await tables.measure(key, method)
     examples = examples_of(measured.judged)
     words = [word for e in examples for item in e.items for word in item.text.split()]
@@ -457,7 +458,9 @@ async def _copied(tables: Desk, key: str, method: Method, *, merge: bool) -> lis
                 fusion = measured.fits[fold_of(row.group or row.name)].deciding.fusion
                 fusion = fusion.model_copy(update={"merge": merge})
                 more = with_copies(examples[i], copies, changes, rng, words)
-                rises.append(risen(fuse_evidence(examples[i].items, fusion), fuse_evidence(more.items, fusion)))
+                rises.append(
+                    confidence_rise(fuse_evidence(examples[i].items, fusion), fuse_evidence(more.items, fusion))
+                )
             over = sum(rise > MOST_RISE for rise in rises) / len(rises)
             cells.append(f"{statistics.mean(rises):+.4f} ({100 * over:.1f} %)")
         rows.append([method.name if merge else f"{method.name}, nothing merged", str(changes), *cells])
@@ -482,7 +485,7 @@ TWO_LABELS = ("oracle2", "symmetric")
 """Settings without claims that nothing is said of: the more likely of two labels is scored there too."""
 
 
-async def main_table(tables: Desk, key: str) -> str:
+async def main_table(tables: VerdictTables, key: str) -> str:
     """Baselines, the method, and the method less one part each."""
     top = (await tables.measure(key, TOP)).figures
     judged = (await tables.measure(key, TOP)).judged
@@ -491,8 +494,8 @@ async def main_table(tables: Desk, key: str) -> str:
         ("the commonest label", majority(judged), True),
         ("always not enough evidence", always(judged, "neutral"), False),
     ):
-        result = figures(judged, reported, stated=stated, seed=tables.seed)
-        rows.append([name, str(result.n), *scores(result), "", *against(result, top)])
+        result = metric_cells(judged, reported, stated=stated, seed=tables.seed)
+        rows.append([name, str(result.n), *scores(result), "", *difference_cells(result, top)])
     for method in MAIN:
         rows.append(_row(method, await tables.measure(key, method), top, tables.seed))
     if key in TWO_LABELS:
@@ -500,14 +503,14 @@ async def main_table(tables: Desk, key: str) -> str:
     return table(HEAD, rows)
 
 
-async def methods_table(tables: Desk, key: str, methods: Sequence[Method], *, disputed: bool = False) -> str:
+async def methods_table(tables: VerdictTables, key: str, methods: Sequence[Method], *, disputed: bool = False) -> str:
     """Some methods on one setting."""
     top = (await tables.measure(key, TOP, disputed=disputed)).figures
     measured = [(m, await tables.measure(key, m, disputed=disputed)) for m in methods]
     return table(HEAD, [_row(m, result, top, tables.seed) for m, result in measured])
 
 
-async def gate_table(tables: Desk, key: str) -> str:
+async def gate_table(tables: VerdictTables, key: str) -> str:
     """What gates do; the probabilities are the same in all rows."""
     rows = []
     for method in (*GATES, replace(FULL, name="gate chosen on other folds")):
@@ -519,10 +522,10 @@ async def gate_table(tables: Desk, key: str) -> str:
     return table(head, rows)
 
 
-async def retrieval_table(tables: Desk) -> str:
+async def retrieval_table(tables: VerdictTables) -> str:
     """The method as what it looks at gets better; fitted again in each setting."""
     rows = []
-    for setting in chosen(tables.world, RETRIEVAL):
+    for setting in select_settings(tables.world, RETRIEVAL):
         result = await tables.measure(setting.key, FULL)
         shown = scores(result.figures, ("accuracy", "macro_f1", "ece", "nll"))
         rows.append([setting.title, *recall_cells(result.judged), *shown, evidence_cell(result.judged, result.told)])
@@ -530,23 +533,23 @@ async def retrieval_table(tables: Desk) -> str:
     return table(("evidence", *recalls, "accuracy", "macro F1", "ECE", "NLL", "evidence P / R / F1"), rows)
 
 
-async def stress_table(tables: Desk) -> str:
+async def stress_table(tables: VerdictTables) -> str:
     """Other data with what was fitted to FEVER's retrieved sentences; nothing is fitted to them."""
     fitted = fit_method(
         (await tables.measure("bm25", FULL)).judged, FULL, backend=tables.backend, source="bm25", memo={}
     )
     fits = dict.fromkeys(range(FOLDS), fitted)
     rows = []
-    for setting in chosen(tables.world, STRESS_KEYS):
+    for setting in select_settings(tables.world, STRESS_KEYS):
         base = (await tables.measure(setting.key, TOP)).figures
         for method in (CLAIM_ONLY, TOP):
             result = await tables.measure(setting.key, method)
             rows.append([f"{setting.title}: {method.name}", str(result.figures.n), *scores(result.figures)])
-            rows[-1] += against(result.figures, base)
+            rows[-1] += difference_cells(result.figures, base)
         judged = await tables.judged(setting, "full")
-        found_full = figures(judged, verdicts_by_fold(judged, fits, FULL), seed=tables.seed)
+        found_full = metric_cells(judged, verdicts_by_fold(judged, fits, FULL), seed=tables.seed)
         rows.append([f"{setting.title}: DAVinCI as fitted to FEVER", str(found_full.n), *scores(found_full)])
-        rows[-1] += against(found_full, base)
+        rows[-1] += difference_cells(found_full, base)
         if setting.key in TWO_LABELS:
             for method in (CLAIM_ONLY, TOP):
                 row = await two_row(tables, setting.key, method)
@@ -554,16 +557,18 @@ async def stress_table(tables: Desk) -> str:
     return table((*HEAD[:9], *HEAD[10:]), rows)
 
 
-async def two_row(tables: Desk, key: str, method: Method) -> list[str]:
+async def two_row(tables: VerdictTables, key: str, method: Method) -> list[str]:
     """A method that has to say supports or refutes, whichever is more likely; among equals refutes."""
     measured = await tables.measure(key, method)
-    result = figures(measured.judged, two_labels(measured.told), stated=False, seed=tables.seed)
-    base = figures(measured.judged, two_labels((await tables.measure(key, TOP)).told), stated=False, seed=tables.seed)
-    against_top = against(result, None if method == TOP else base)
+    result = metric_cells(measured.judged, two_labels(measured.told), stated=False, seed=tables.seed)
+    base = metric_cells(
+        measured.judged, two_labels((await tables.measure(key, TOP)).told), stated=False, seed=tables.seed
+    )
+    against_top = difference_cells(result, None if method == TOP else base)
     return [f"two labels: {method.name}", str(result.n), *scores(result), "", *against_top]
 
 
-async def reliability_text(tables: Desk, key: str) -> str:
+async def reliability_text(tables: VerdictTables, key: str) -> str:
     """Stated confidence against the share that is right, without calibration and with it."""
     parts = []
     for name, method in (("best sentence, as it comes", TOP), ("DAVinCI, full", FULL)):
@@ -581,11 +586,11 @@ def _row(method: Method, result: Measured, top: VerdictMetrics, seed: int) -> li
         str(f.n),
         *scores(f, SCORES),
         evidence_cell(result.judged, result.told, seed),
-        *against(f, other),
+        *difference_cells(f, other),
     ]
 
 
-async def print_tables(tables: Desk, about: str) -> None:
+async def print_tables(tables: VerdictTables, about: str) -> None:
     """All tables, in Markdown."""
     print(about)
     titles = {key: one.title for key, one in tables.world.settings.items()}
@@ -610,7 +615,7 @@ async def print_tables(tables: Desk, about: str) -> None:
     for key in ("bm25", "climate"):
         print(f"\n## Reliability: {titles[key]}\n\n{await reliability_text(tables, key)}", flush=True)
     for key in ("bm25", "climate"):
-        print(f"\n## Combining evidence alone (LPF): {titles[key]}\n\n{await acceptance(tables, key)}", flush=True)
+        print(f"\n## Combining evidence (LPF): {titles[key]}\n\n{await acceptance(tables, key)}", flush=True)
         print(
             f"\nEvidence replaced by that of other claims, macro F1:\n\n{await replacement_table(tables, key)}",
             flush=True,
@@ -620,19 +625,19 @@ async def print_tables(tables: Desk, about: str) -> None:
             f"claims where it is more than 0.02:\n\n{await copying(tables, key)}",
             flush=True,
         )
-    print("\n## Combining evidence alone (LPF): CLIMATE-FEVER with disputed claims\n")
+    print("\n## Combining evidence (LPF): CLIMATE-FEVER with disputed claims\n")
     print(await acceptance(tables, "climate", disputed=True))
 
 
 async def work(args: argparse.Namespace) -> None:
     """Judge, and print the tables if they are requested."""
     settings = load_settings()
-    world = await read_world(args.data, settings, limit=args.limit, index=args.index, seed=args.seed)
+    world = await read_measured_claims(args.data, settings, limit=args.limit, index=args.index, seed=args.seed)
     entailment = await load_entailment(args.entailment, settings)
     with VerdictStore(args.work / "verdicts.sqlite") as store:
         stored = StoredEntailment(entailment, store)
         try:
-            tables = Desk(world, stored, entailment.identity, args.seed)
+            tables = VerdictTables(world, stored, entailment.identity, args.seed)
             await tables.fill()
             if args.step == "table":
                 now = datetime.datetime.now(datetime.UTC)

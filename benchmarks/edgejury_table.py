@@ -72,15 +72,15 @@ JURY = "edgejury"
 
 @dataclass(frozen=True)
 class JuryTranscript:
-    """One question before one jury.
+    """The notes of one jury run.
 
     Attributes:
-        opinions: By juror, failed ones too.
-        reviews: By reviewer, likewise; empty if there was none.
-        synthesis: The answer that was made of them; None if there was no chair.
-        labels: Of the answer's claims.
-        stages: What each stage cost.
-        notes: What the solution noted.
+        opinions: By juror, failed ones included.
+        reviews: By reviewer, likewise; empty without reviews.
+        synthesis: The chair's answer; None without a chair.
+        labels: Those of the answer's claims.
+        stages: The cost of each stage.
+        notes: The solution's notes.
     """
 
     opinions: tuple[Opinion, ...]
@@ -92,28 +92,28 @@ class JuryTranscript:
 
     @property
     def path(self) -> str:
-        """Which way was taken."""
+        """The path through the stages, one of `PATHS`."""
         return str(self.notes.get("path", ""))
 
-    def place(self, juror: int) -> int | None:
-        """Where a juror's choice stood among the options as that juror saw them, from 0; None without a choice."""
-        reported = self.notes.get("jurors")
-        one = reported[juror] if isinstance(reported, list) and juror < len(reported) else None
-        result = one.get("position") if isinstance(one, dict) else None
+    def position(self, juror: int) -> int | None:
+        """Position of a juror's choice among the options as the juror saw them, from 0; None without a choice."""
+        jurors = self.notes.get("jurors")
+        note = jurors[juror] if isinstance(jurors, list) and juror < len(jurors) else None
+        result = note.get("position") if isinstance(note, dict) else None
         return result if isinstance(result, int) else None
 
 
 @dataclass(frozen=True)
 class TranscribedRun:
-    """A run with what its juries noted.
+    """A run with the notes of its juries.
 
     Attributes:
         run: The run.
-        sittings: One a row; None where no jury sat, it came to no answer, or the store is gone.
+        transcripts: One for each row; None without a jury, an answer or the store.
     """
 
     run: StoredRun
-    sittings: tuple[JuryTranscript | None, ...]
+    transcripts: tuple[JuryTranscript | None, ...]
 
     @property
     def rows(self) -> list[ResultRow]:
@@ -121,30 +121,30 @@ class TranscribedRun:
         return self.run.rows
 
     @property
-    def sat(self) -> Iterator[tuple[ResultRow, JuryTranscript]]:
-        """The rows that a jury answered, with what it noted."""
-        return ((row, one) for row, one in zip(self.rows, self.sittings, strict=True) if one is not None)
+    def answered(self) -> Iterator[tuple[ResultRow, JuryTranscript]]:
+        """The rows that a jury answered, with its notes."""
+        return ((row, one) for row, one in zip(self.rows, self.transcripts, strict=True) if one is not None)
 
 
 async def read_transcripts(runs: Sequence[StoredRun], store: Path | None = None) -> list[TranscribedRun]:
-    """Runs with what the run store knows of them; a store that is gone leaves it out."""
+    """Runs with the notes from the run store, where there is one."""
     results: list[TranscribedRun] = []
     for run in runs:
-        position = run_store_path(run, store)
-        if run.manifest.plan.strategy != JURY or not position.exists():
+        path = run_store_path(run, store)
+        if run.manifest.plan.strategy != JURY or not path.exists():
             results.append(TranscribedRun(run, (None,) * len(run.rows)))
             continue
-        opened = await SqliteStore.open(position)
+        opened = await SqliteStore.open(path)
         try:
-            reported = [await opened.list_events(row.run_id) for row in run.rows]
+            events = [await opened.list_events(row.run_id) for row in run.rows]
         finally:
             await opened.aclose()
-        results.append(TranscribedRun(run, tuple(map(transcript_of, reported))))
+        results.append(TranscribedRun(run, tuple(map(transcript_of, events))))
     return results
 
 
 def transcript_of(events: Sequence[Event]) -> JuryTranscript | None:
-    """What the events of one run tell of its jury; of a run that was interrupted, those since it went on."""
+    """The notes of a run's jury; of an interrupted run, those since it was resumed."""
     notes = final_notes(events)
     if notes is None:
         return None
@@ -185,14 +185,14 @@ def right_letter(row: ResultRow) -> str:
 
 
 def answer_position(row: ResultRow) -> int | None:
-    """Where the answer is among the options in the question's order, from 0; None if it names none of them."""
+    """Position of the answer among the question's options, from 0; None if it names none of them."""
     letter = (row.prediction or "").strip()
     position = LETTERS.find(letter) if len(letter) == 1 else -1
     return position if 0 <= position < len(row.choices) else None
 
 
 def jurors_count(run: StoredRun) -> int:
-    """How many jurors a jury has."""
+    """The number of jurors."""
     plan = run.manifest.plan
     n = plan.parameters.get("n")
     return n if isinstance(n, int) else max(MIN_JURORS, len(jurors_of(plan.models)))
@@ -205,7 +205,7 @@ def juror_run(jury_run: TranscribedRun, juror: int) -> StoredRun:
     and its prompt are not known apart from the others'.
     """
     rows = []
-    for row, transcript in jury_run.sat:
+    for row, transcript in jury_run.answered:
         opinion = next((one for one in transcript.opinions if one.juror == juror), None)
         choice = None if opinion is None else opinion.choice
         right = choice == right_letter(row)
@@ -238,9 +238,9 @@ SWITCHES = {
     "permute_choices": ONE_ORDER,
     "exclude_self": "with reviews of oneself",
 }
-"""What a jury without one of its parts is called."""
+"""Names of juries without one of their parts."""
 PARTS = (*SWITCHES, "claims", "decision", "anonymise", "blind_chair", "aggregate")
-"""Parameters that take a part away or put another in its place."""
+"""Parameters that remove or replace a part."""
 LIMITS = ("answer_tokens", "review_tokens", "chair_tokens", "form")
 DEFAULTS: Mapping[str, JsonValue] = JuryConfig().model_dump(mode="json")
 
@@ -251,24 +251,24 @@ def short(model: str) -> str:
 
 
 def method_of(run: StoredRun) -> str:
-    """A method in a few words: of a jury, which of its parts it lacks."""
+    """A short name of a method; of a jury, with its missing parts."""
     plan = run.manifest.plan
     args = plan.parameters
     match plan.strategy:
         case "cot":
-            return f"{short(plan.models['main'])} alone, one sample"
+            return f"{short(plan.models['main'])}, one sample"
         case "self-consistency":
             return f"{short(plan.models['main'])}, self-consistency, n = {args['n']}"
         case "logprob":
             return f"{short(plan.models['main'])}, by log-probability"
         case "edgejury":
-            words = [MAJORITY] if is_majority(run) else [COMPLETE]
-            return ", ".join([*words, *_changes(run)])
+            base = MAJORITY if is_majority(run) else COMPLETE
+            return ", ".join([base, *_changes(run)])
     return plan.strategy
 
 
 def names_of(runs: Sequence[StoredRun]) -> list[str]:
-    """What each run is called; those that would have the same name get that of their directory as well."""
+    """A name of each run; equal names get the directory's name as well."""
     names = [method_of(run) for run in runs]
     return [
         name if names.count(name) == 1 else f"{name} ({run.path.name})" for name, run in zip(names, runs, strict=True)
@@ -282,19 +282,19 @@ def is_majority(run: StoredRun) -> bool:
 
 
 def is_complete_jury(run: StoredRun) -> bool:
-    """Whether a run is a jury with all its parts, whether it may leave early or not."""
+    """Whether a run is a jury with all its parts, with early exit or not."""
     args = run.manifest.plan.parameters
     return run.manifest.plan.strategy == JURY and all(args[name] == DEFAULTS[name] for name in PARTS)
 
 
 def other_parameters(run: StoredRun) -> dict[str, JsonValue]:
-    """What sets a jury apart from one by default, but for its parts, limits and number of jurors."""
+    """Parameters that differ from the defaults, without parts, limits and the number of jurors."""
     named = {*PARTS, *LIMITS, "n", "early_exit"}
     return {k: v for k, v in run.manifest.plan.parameters.items() if k not in named and v != DEFAULTS[k]}
 
 
 def has_named_jurors(run: StoredRun) -> bool:
-    """Whether its jurors are models that were named, in place of one model in several roles."""
+    """Whether its jurors are named models rather than one model in several roles."""
     return bool(jurors_of(run.manifest.plan.models))
 
 
@@ -336,13 +336,13 @@ def paired(mine: Sequence[ResultRow], others: Sequence[ResultRow]) -> PairedComp
 
 
 def seconds(rows: Sequence[ResultRow]) -> str:
-    """Median and 95th percentile of the rows that were answered in one go, and how many those were."""
+    """Median and 95th percentile of the uninterrupted rows, and their number."""
     result = latency([row.timing.wall_s for row in rows if row.timing.uninterrupted and row.error is None])
     return "" if result is None else f"{result.p50:.1f} / {result.p95:.1f} ({result.n})"
 
 
 def tokens_of(run: StoredRun, model: str) -> float:
-    """Generated tokens of one model, a mean a question, in whatever roles it was posed."""
+    """Mean generated tokens of one model for each question, in all its roles."""
     models = run.manifest.plan.models
     spent = [
         sum(n for key, n in row.ledger.tokens_by_role.items() if models.get(key.partition(":")[0]) == model)
@@ -352,21 +352,21 @@ def tokens_of(run: StoredRun, model: str) -> float:
 
 
 def jury_cells(jury_run: TranscribedRun) -> list[str] | None:
-    """Ways taken, and how much of what was written could be read; None where no jury sat.
+    """Shares of the paths, and of readable reviews and chairs; None without a jury.
 
     Returns:
-        Shares in per cent of the four ways; of reviews that could be read, of their number; of the chair's answers
+        Shares in per cent of the four paths; of reviews that could be read, of their number; of the chair's answers
         likewise; of the chair's choices that the vote overruled.
     """
-    sat = [transcript for _, transcript in jury_run.sat]
-    if not sat:
+    transcripts = [transcript for _, transcript in jury_run.answered]
+    if not transcripts:
         return None
-    ways = Counter(transcript.path for transcript in sat)
-    reviews = [review.ok for transcript in sat for review in transcript.reviews]
-    chairs = [s.notes["source"] == "chair" for s in sat if s.notes.get("source") is not None]
-    overruled = [s.notes["overruled"] is True for s in sat if s.notes.get("source") == "chair"]
+    paths = Counter(transcript.path for transcript in transcripts)
+    reviews = [review.ok for transcript in transcripts for review in transcript.reviews]
+    chairs = [s.notes["source"] == "chair" for s in transcripts if s.notes.get("source") is not None]
+    overruled = [s.notes["overruled"] is True for s in transcripts if s.notes.get("source") == "chair"]
     return [
-        *(f"{100 * ways[way] / len(sat):.0f}" for way in PATHS),
+        *(f"{100 * paths[path] / len(transcripts):.0f}" for path in PATHS),
         _share_of(reviews),
         _share_of(chairs),
         _share_of(overruled),
@@ -378,34 +378,34 @@ def _share_of(hits: Sequence[bool]) -> str:
 
 
 def _changes(run: StoredRun) -> list[str]:
-    """What sets a jury apart from the one with all its parts, in words."""
+    """The differences from the complete jury, as text."""
     args = run.manifest.plan.parameters
     majority = is_majority(run)
-    words: list[str] = []
+    changes: list[str] = []
     if not has_named_jurors(run):
-        words.append(f"n = {jurors_count(run)}")
-    words += [name for key, name in SWITCHES.items() if not args[key] and not (majority and key == "review")]
+        changes.append(f"n = {jurors_count(run)}")
+    changes += [name for key, name in SWITCHES.items() if not args[key] and not (majority and key == "review")]
     if args["claims"] == "none" and not majority:
-        words.append("minus labels")
+        changes.append("minus labels")
     if args["decision"] != "chair" and not majority:
-        words.append("minus chair: vote" if args["decision"] == "vote" else "minus chair: the best ranked")
+        changes.append("minus chair: vote" if args["decision"] == "vote" else "minus chair: the best ranked")
     if not args["anonymise"]:
-        words.append("minus anonymity" if not args["blind_chair"] else "minus anonymity before reviewers")
+        changes.append("minus anonymity" if not args["blind_chair"] else "minus anonymity before reviewers")
     elif not args["blind_chair"]:
-        words.append("minus anonymity before the chair")
+        changes.append("minus anonymity before the chair")
     if args["aggregate"] != DEFAULTS["aggregate"] or args["decision"] == "top":
-        words.append(str(args["aggregate"]))
+        changes.append(str(args["aggregate"]))
     if args["early_exit"] == "never" and not majority:
-        words.append("never leaving early")
-    return words
+        changes.append("without early exit")
+    return changes
 
 
 Position = tuple[int, int]
-"""A place that was chosen, from 0, and the number of options."""
+"""A chosen position, from 0, and the number of options."""
 Positions = Mapping[tuple[str, int], Position]
 """Those of an author by question and seed."""
 
-SHOWN_PLACES = 5
+SHOWN_POSITIONS = 5
 ALL = "all"
 """Reviewers of every model."""
 
@@ -414,10 +414,19 @@ ALL = "all"
 
 
 def positions_table(jurors: Sequence[tuple[str, Positions]], finals: Sequence[tuple[str, Positions]]) -> str:
-    """Where the chosen options stand, next to chance."""
+    """Positions of the chosen options, next to chance."""
     head = [
-        *("who", "options as", "answers", "first place %", "by chance %", "more than chance [95 %]", "p", "distance"),
-        *(f"{position} chosen / expected" for position in range(1, SHOWN_PLACES + 1)),
+        *(
+            "who",
+            "options as",
+            "answers",
+            "first position %",
+            "by chance %",
+            "more than chance [95 %]",
+            "p",
+            "distance",
+        ),
+        *(f"{position} chosen / expected" for position in range(1, SHOWN_POSITIONS + 1)),
     ]
     rows = []
     for seen, several in (("it saw them", jurors), ("the question has them", finals)):
@@ -427,7 +436,7 @@ def positions_table(jurors: Sequence[tuple[str, Positions]], finals: Sequence[tu
             result = position_bias(list(positions.values()))
             each = [
                 f"{result.counts[at]} / {result.expected[at]:.1f}" if at < len(result.counts) else ""
-                for at in range(SHOWN_PLACES)
+                for at in range(SHOWN_POSITIONS)
             ]
             rows.append(
                 [
@@ -464,16 +473,16 @@ def excess(positions: Positions) -> Array:
 
 
 def juror_positions(jury_run: TranscribedRun, juror: int) -> dict[tuple[str, int], Position]:
-    """The places that a juror chose, as it saw the options."""
+    """The positions that a juror chose, as it saw the options."""
     return {
         row.key: (position, len(row.choices))
-        for row, transcript in jury_run.sat
-        if (position := transcript.place(juror)) is not None
+        for row, transcript in jury_run.answered
+        if (position := transcript.position(juror)) is not None
     }
 
 
 def final_positions(run: StoredRun) -> dict[tuple[str, int], Position]:
-    """The places of the answers, as the questions have the options."""
+    """The positions of the answers, as the questions have the options."""
     return {row.key: (position, len(row.choices)) for row in run.rows if (position := answer_position(row)) is not None}
 
 
@@ -481,8 +490,16 @@ def final_positions(run: StoredRun) -> dict[tuple[str, int], Position]:
 
 
 def marks_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
-    """Mean B within a review by the place at which a text was shown, where every text that was shown has marks."""
-    head = ("jury", "reviewer", "texts shown", "reviews", "marks missing", "mean B by place [95 %]", "first less last")
+    """Mean B within a review by the position of the text, of reviews with marks for every text."""
+    head = (
+        "jury",
+        "reviewer",
+        "texts shown",
+        "reviews",
+        "marks missing",
+        "mean B by position [95 %]",
+        "first less last",
+    )
     rows = []
     for number, (name, jury_run) in enumerate(several):
         for (model, shown), (keys, values, missing) in sorted(borda_by_position(jury_run).items()):
@@ -492,24 +509,24 @@ def marks_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
             if keys:
                 rounds = bootstrap_means(values, number_groups([key[0] for key in keys]))
                 low, high = percentiles(rounds)
-                means = values.mean(axis=0)
-                each = [f"{m:.2f} [{a:.2f}, {b:.2f}]" for m, a, b in zip(means, low, high, strict=True)]
+                averages = values.mean(axis=0)
+                each = [f"{m:.2f} [{a:.2f}, {b:.2f}]" for m, a, b in zip(averages, low, high, strict=True)]
                 apart = percentiles(rounds[:, 0] - rounds[:, -1])
                 ends = f"[{float(apart[0]):+.2f}, {float(apart[1]):+.2f}]"
-                cells = [" · ".join(each), f"{means[0] - means[-1]:+.2f} {ends}"]
+                cells = [" · ".join(each), f"{averages[0] - averages[-1]:+.2f} {ends}"]
             rows.append([name, model, str(shown), str(len(keys)), str(missing), *cells])
     return table(head, rows)
 
 
 def borda_by_position(jury_run: TranscribedRun) -> dict[tuple[str, int], tuple[list[tuple[str, int]], Array, int]]:
-    """B by place of each review, by the reviewer's model ("all" for all of them) and the number of texts shown.
+    """B by position of each review, by the reviewer's model ("all" for all of them) and the number of texts.
 
     Returns:
-        The questions of the reviews; B, `[reviews, places]`; and how many reviews left a text without marks.
+        The questions of the reviews; B, `[reviews, positions]`; and the number of reviews with a text without marks.
     """
     args = jury_run.run.manifest.plan.parameters
     results: dict[tuple[str, int], tuple[list[tuple[str, int]], list[list[float]], list[int]]] = {}
-    for row, transcript in jury_run.sat:
+    for row, transcript in jury_run.answered:
         models = {opinion.juror: short(opinion.model) for opinion in transcript.opinions}
         for review in transcript.reviews:
             if not review.ok or len(review.order) < 2:
@@ -540,7 +557,7 @@ def errors_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
     )
     rows = []
     for name, jury_run in several:
-        for a, b in combinations(sorted({o.juror for _, s in jury_run.sat for o in s.opinions}), 2):
+        for a, b in combinations(sorted({o.juror for _, s in jury_run.answered for o in s.opinions}), 2):
             rows.append([name, *_together(jury_run, a, b)])
     return table(head, rows)
 
@@ -559,7 +576,7 @@ def correlation(wrong_a: Array, wrong_b: Array, groups: Sequence[str]) -> tuple[
 def _together(jury_run: TranscribedRun, a: int, b: int) -> list[str]:
     reported: list[tuple[str, bool, bool, bool]] = []
     names: dict[int, str] = {}
-    for row, transcript in jury_run.sat:
+    for row, transcript in jury_run.answered:
         by_juror: dict[int, Opinion] = {opinion.juror: opinion for opinion in transcript.opinions}
         if a not in by_juror or b not in by_juror:
             continue
@@ -583,9 +600,9 @@ def _together(jury_run: TranscribedRun, a: int, b: int) -> list[str]:
     ]
 
 
-def _phi(means: Array) -> Array:
-    """The correlation from the means of a, b and ab, which stand along the first axis."""
-    a, b, ab = means
+def _phi(products: Array) -> Array:
+    """The correlation from the means of a, b and ab, along the first axis."""
+    a, b, ab = products
     spread = np.sqrt(a * (1 - a) * b * (1 - b))
     value: Array = np.where(spread > 0, (ab - a * b) / np.where(spread > 0, spread, 1.0), np.nan)
     return value
@@ -645,10 +662,10 @@ def planned_identity(planned: SweepRun, seeds: Sequence[int]) -> str:
 
 
 def describe_planned(planned: SweepRun) -> str:
-    """A planned run in a few words."""
+    """A short description of a planned run."""
     main = "" if planned.models is None else planned.models.main
-    said = ", ".join(f"{key} = {value}" for key, value in planned.parameters.items() if key != "instruction")
-    return f"{planned.strategy} of {main}" + (f" ({said})" if said else "")
+    parameters = ", ".join(f"{key} = {value}" for key, value in planned.parameters.items() if key != "instruction")
+    return f"{planned.strategy} of {main}" + (f" ({parameters})" if parameters else "")
 
 
 Method = tuple[str, dict[str, object]]
@@ -663,7 +680,7 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
     """The options of `plan`."""
     plan.add_argument("--jurors", nargs="+", required=True, metavar="MODEL", help="one for each juror")
     plan.add_argument("--chair", metavar="MODEL", help="by default the last juror's")
-    plan.add_argument("--best", metavar="MODEL", help="the best of them alone, for self-consistency; default: --chair")
+    plan.add_argument("--best", metavar="MODEL", help="the best of them, for self-consistency; default: --chair")
     plan.add_argument("--one-model", metavar="MODEL", help="plays several roles; without it that sweep is left out")
     plan.add_argument("--sizes", type=int, nargs="+", default=[2, 3, 4, 5], help="jurors of the one model")
     plan.add_argument("--data", type=Path, metavar="FILE", help="TruthfulQA's rows; without it the hub's")
@@ -674,79 +691,79 @@ def add_plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--timed-limit", type=int, default=6, help="questions whose seconds are taken")
     plan.add_argument("--seeds", type=int, nargs="+", default=[0])
     plan.add_argument("--samples", type=int, nargs="+", help="of self-consistency; default: 1 2 4 and 2n + 2")
-    plan.add_argument("--tokens", type=int, default=256, help="most of a chain, and of an opinion")
+    plan.add_argument("--tokens", type=int, default=256, help="limit of a chain and of an opinion")
     plan.add_argument("--review-tokens", type=int, default=200)
     plan.add_argument("--chair-tokens", type=int, default=320)
     plan.add_argument("--form", choices=("json", "lines"), default="lines", help="of reviews and the chair's answer")
-    plan.add_argument("--step-by-step", action="store_true", help="chains are asked in their strategies' own words")
+    plan.add_argument("--step-by-step", action="store_true", help="chains keep their strategies' own instructions")
     plan.add_argument("--likelihood", action="store_true", help="each model by log-probability as well")
     plan.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of every jury, in TOML")
     plan.add_argument("--out", type=Path, required=True)
 
 
-def sweep_files(given: argparse.Namespace) -> dict[Path, str]:
+def sweep_files(args: argparse.Namespace) -> dict[Path, str]:
     """The sweeps as TOML, by file, in the order in which to run them: later ones reuse requests of earlier ones."""
-    chair = given.chair or given.jurors[-1]
-    best = given.best or chair
-    full = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(given.jurors)}", f"chair = {json.dumps(chair)}"]
+    chair = args.chair or args.jurors[-1]
+    best = args.best or chair
+    full = [f"main = {json.dumps(best)}", f"jurors = {json.dumps(args.jurors)}", f"chair = {json.dumps(chair)}"]
     jury = "[[models]]\n" + "\n".join(full) + "\n"
-    singles = [best, *given.jurors, *([given.one_model] if given.one_model is not None else [])]
+    singles = [best, *args.jurors, *([args.one_model] if args.one_model is not None else [])]
     only = [f"[[models]]\nmain = {json.dumps(name)}\n" for name in dict.fromkeys(singles)]
     parts: dict[str, tuple[Sequence[str], int | None, list[Method]]] = {
-        "jury": ([jury], given.limit, jury_methods(given)),
-        "single": (only, given.limit, [chain(given), *([("logprob", {})] if given.likelihood else [])]),
-        "ablations": ([jury], given.ablations_limit or given.limit, ablations(given)),
+        "jury": ([jury], args.limit, jury_methods(args)),
+        "single": (only, args.limit, [chain(args), *([("logprob", {})] if args.likelihood else [])]),
+        "ablations": ([jury], args.ablations_limit or args.limit, ablations(args)),
     }
-    if given.one_model is not None:
-        model = f"[[models]]\nmain = {json.dumps(given.one_model)}\n"
-        parts["one-model"] = ([model], given.one_model_limit or given.limit, one_model(given))
-    parts["timed"] = ([jury], given.timed_limit, timed(given))
+    if args.one_model is not None:
+        model = f"[[models]]\nmain = {json.dumps(args.one_model)}\n"
+        parts["one-model"] = ([model], args.one_model_limit or args.limit, one_model(args))
+    parts["timed"] = ([jury], args.timed_limit, timed(args))
     files: dict[Path, str] = {}
     for name, (models, limit, methods) in parts.items():
-        blocks = [f"seeds = {given.seeds}\n", *models, _dataset(given, limit), *strategy_blocks(methods)]
-        files[given.out / f"{name}.toml"] = "\n".join(blocks)
+        blocks = [f"seeds = {args.seeds}\n", *models, _dataset(args, limit), *strategy_blocks(methods)]
+        files[args.out / f"{name}.toml"] = "\n".join(blocks)
     return files
 
 
-def jury_methods(given: argparse.Namespace) -> list[Method]:
-    """The jury, what it is to be better than, and what costs nothing once these have been asked.
+def jury_methods(args: argparse.Namespace) -> list[Method]:
+    """The jury, its baselines, and variants that cost nothing after them.
 
-    The jury that never leaves early comes first: the one that does asks part of the same.
+    The jury without early exit comes first: that with early exit makes part of the same requests.
     """
-    results = [samples(given, n) for n in _samples(given)]
-    results += [jury(given, early_exit="never"), jury(given), jury(given, **VOTE)]
-    results += [jury(given, decision="vote")]
-    results += [jury(given, decision="top", aggregate=rule) for rule in RULES]
-    results += [jury(given, review=False)]
-    results += [jury(given, roles=False), jury(given, roles=False, **VOTE)]
+    results = [samples(args, n) for n in _samples(args)]
+    results += [jury(args, early_exit="never"), jury(args), jury(args, **VOTE)]
+    results += [jury(args, decision="vote")]
+    results += [jury(args, decision="top", aggregate=rule) for rule in RULES]
+    results += [jury(args, review=False)]
+    results += [jury(args, roles=False), jury(args, roles=False, **VOTE)]
     return results
 
 
-def ablations(given: argparse.Namespace) -> list[Method]:
+def ablations(args: argparse.Namespace) -> list[Method]:
     """The jury without what guards it against bias, and with other rules of ranking before its chair."""
     return [
-        jury(given, permute_choices=False),
-        jury(given, permute_choices=False, **VOTE),
-        jury(given, anonymise=False, blind_chair=False),
-        jury(given, shuffle=False),
-        *(jury(given, aggregate=rule) for rule in RULES[1:]),
+        jury(args, permute_choices=False),
+        jury(args, permute_choices=False, **VOTE),
+        jury(args, anonymise=False, blind_chair=False),
+        jury(args, shuffle=False),
+        *(jury(args, aggregate=rule) for rule in RULES[1:]),
     ]
 
 
-def one_model(given: argparse.Namespace) -> list[Method]:
-    """One model as several jurors, and their majority, which asks nothing of its own."""
-    each = [(jury(given, n=n), jury(given, n=n, **VOTE)) for n in given.sizes]
+def one_model(args: argparse.Namespace) -> list[Method]:
+    """One model as several jurors, and their majority, which makes no requests of its own."""
+    each = [(jury(args, n=n), jury(args, n=n, **VOTE)) for n in args.sizes]
     return [method for pair in each for method in pair]
 
 
-def timed(given: argparse.Namespace) -> list[Method]:
-    """What is posed again one question at a time, for its seconds."""
+def timed(args: argparse.Namespace) -> list[Method]:
+    """Methods that run again one question at a time, for their seconds."""
     return [
-        samples(given, equal_calls(len(given.jurors))),
-        chain(given),
-        jury(given, **VOTE),
-        jury(given, review=False),
-        jury(given),
+        samples(args, equal_calls(len(args.jurors))),
+        chain(args),
+        jury(args, **VOTE),
+        jury(args, review=False),
+        jury(args),
     ]
 
 
@@ -755,42 +772,41 @@ def equal_calls(jurors: int) -> int:
     return 2 * max(MIN_JURORS, jurors) + 2
 
 
-def chain(given: argparse.Namespace) -> Method:
-    """One sample; the same as the first of self-consistency, so that one answers the other."""
-    settings: dict[str, object] = {"temperature": 0.7, "max_tokens": given.tokens, **_words(given)}
+def chain(args: argparse.Namespace) -> Method:
+    """One sample; the same as the first of self-consistency, so that it is reused."""
+    settings: dict[str, object] = {"temperature": 0.7, "max_tokens": args.tokens, **_instruction(args)}
     return "cot", settings
 
 
-def samples(given: argparse.Namespace, n: int) -> Method:
+def samples(args: argparse.Namespace, n: int) -> Method:
     """Self-consistency."""
-    return "self-consistency", {"n": n, "max_tokens": given.tokens, **_words(given)}
+    return "self-consistency", {"n": n, "max_tokens": args.tokens, **_instruction(args)}
 
 
-def jury(given: argparse.Namespace, **own: object) -> Method:
+def jury(args: argparse.Namespace, **own: object) -> Method:
     """A jury; what is not named is as it is by default."""
     limits = {
-        "answer_tokens": given.tokens,
-        "review_tokens": given.review_tokens,
-        "chair_tokens": given.chair_tokens,
-        "form": given.form,
+        "answer_tokens": args.tokens,
+        "review_tokens": args.review_tokens,
+        "chair_tokens": args.chair_tokens,
+        "form": args.form,
     }
-    shared: dict[str, object] = dict(word.split("=", 1) for word in given.set)
+    shared: dict[str, object] = dict(pair.split("=", 1) for pair in args.set)
     return "edgejury", {**{name: json.dumps(value) for name, value in {**limits, **own}.items()}, **shared}
 
 
 def juror_instruction() -> str:
-    """What a juror without a role is told after a question with options."""
+    """The instruction of a juror without a role after a question with options."""
     prompt = answer_prompt(None, Question(text="?", choices=("one", "another")))
     return prompt.messages[-1].content.rpartition("\n\n")[2]
 
 
-def _words(args: argparse.Namespace) -> dict[str, object]:
+def _instruction(args: argparse.Namespace) -> dict[str, object]:
     return {} if args.step_by_step else {"instruction": json.dumps(juror_instruction())}
 
 
 def _samples(args: argparse.Namespace) -> list[int]:
-    most = equal_calls(len(args.jurors))
-    return sorted(set(args.samples or [1, 2, 4, most]), reverse=True)
+    return sorted(set(args.samples or [1, 2, 4, equal_calls(len(args.jurors))]), reverse=True)
 
 
 def _dataset(args: argparse.Namespace, limit: int | None) -> str:
@@ -858,10 +874,12 @@ def labels_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
     rows = []
     for name, jury_run in several:
         reported = [
-            (transcript.labels[0].label, row.value) for row, transcript in jury_run.sat if len(transcript.labels) == 1
+            (transcript.labels[0].label, row.value)
+            for row, transcript in jury_run.answered
+            if len(transcript.labels) == 1
         ]
         for label in LABELS:
-            rights = [value for said, value in reported if said == label]
+            rights = [value for found, value in reported if found == label]
             if not rights:
                 rows.append([name, label, "0", "", ""])
                 continue
@@ -886,7 +904,7 @@ def exits_table(pairs: Sequence[tuple[str, TranscribedRun, TranscribedRun]]) -> 
     rows = []
     for name, leaving, staying in pairs:
         stayed = {row.key: row for row in staying.rows}
-        both = [(row, one, stayed[row.key]) for row, one in leaving.sat if row.key in stayed]
+        both = [(row, one, stayed[row.key]) for row, one in leaving.answered if row.key in stayed]
         if not both:
             rows.append([name, "0", *[""] * 6])
             continue
@@ -915,18 +933,18 @@ def stages_table(several: Sequence[tuple[str, TranscribedRun]], *, timed: bool) 
         for stage in STAGES:
             costs = [
                 cost
-                for _, transcript in jury_run.sat
+                for _, transcript in jury_run.answered
                 for cost in transcript.stages
                 if cost.stage == stage and cost.calls
             ]
             if not costs:
                 continue
-            means = [np.mean([getattr(c, what) for c in costs]) for what in ("prompt_tokens", "completion_tokens")]
+            averages = [np.mean([getattr(c, what) for c in costs]) for what in ("prompt_tokens", "completion_tokens")]
             p50, p95 = np.quantile([c.latency_ms / 1000 for c in costs], [0.5, 0.95])
             rows.append(
                 [
                     *(name, stage, str(len(costs)), f"{np.mean([c.calls for c in costs]):.2f}"),
-                    *(f"{mean:,.0f}" for mean in means),
+                    *(f"{mean:,.0f}" for mean in averages),
                     *([f"{p50:.1f} / {p95:.1f}"] if timed else []),
                 ]
             )
@@ -948,39 +966,39 @@ Named = tuple[str, StoredRun]
 
 @dataclass(frozen=True)
 class Jury:
-    """One jury with what it is compared with, on one dataset.
+    """One jury with its baselines on one dataset.
 
     Attributes:
-        sat: The runs of its jurors: whole, in parts, and as a vote; by name.
+        runs: The runs of its jurors by name: complete, without parts, and as a vote.
         only: Its jurors as methods of their own.
         chains: One sample of a model each.
         sampled: Self-consistency of its main model, by rising number of samples.
     """
 
-    sat: tuple[tuple[str, TranscribedRun], ...]
-    alone: tuple[Named, ...]
+    runs: tuple[tuple[str, TranscribedRun], ...]
+    jurors: tuple[Named, ...]
     chains: tuple[Named, ...]
     sampled: tuple[Named, ...]
 
     @property
     def methods(self) -> list[Named]:
         """All of them, in the order of the tables."""
-        return [*self.chains, *self.alone, *self.sampled, *((name, jury_run.run) for name, jury_run in self.sat)]
+        return [*self.chains, *self.jurors, *self.sampled, *((name, jury_run.run) for name, jury_run in self.runs)]
 
     @property
     def best(self) -> Named | None:
-        """The single model or juror that has most right answers on these very rows; None if there is none."""
-        single = [*self.chains, *self.alone]
+        """The single model or juror with the highest accuracy on these rows; None if there is none."""
+        single = [*self.chains, *self.jurors]
         return max(single, key=lambda named: mean_right(named[1]), default=None)
 
     def named(self, name: str) -> TranscribedRun | None:
         """The run of this jury with that name; None if there is none."""
-        return next((jury_run for other, jury_run in self.sat if other == name), None)
+        return next((jury_run for other, jury_run in self.runs if other == name), None)
 
     @property
     def equal_calls(self) -> Named | None:
         """Self-consistency with as many samples as the jury makes calls; None if it was not run."""
-        expected = equal_calls(jurors_count(self.sat[0][1].run))
+        expected = equal_calls(jurors_count(self.runs[0][1].run))
         return next((one for one in self.sampled if one[1].manifest.plan.parameters["n"] == expected), None)
 
 
@@ -993,8 +1011,8 @@ def juries_of(jury_run: Sequence[TranscribedRun]) -> list[Jury]:
     runs = [one.run for one in jury_run]
     results = []
     for several in by_models.values():
-        sat = sorted(several, key=lambda one: _order(one.run))
-        models = sat[0].run.manifest.plan.models
+        juries = sorted(several, key=lambda one: _order(one.run))
+        models = juries[0].run.manifest.plan.models
         chains = [r for r in runs if (p := r.manifest.plan).strategy == "cot" and p.models["main"] in models.values()]
         sampled = [
             r
@@ -1004,8 +1022,8 @@ def juries_of(jury_run: Sequence[TranscribedRun]) -> list[Jury]:
         sampled.sort(key=lambda r: int(str(r.manifest.plan.parameters["n"])))
         results.append(
             Jury(
-                sat=tuple(zip(names_of([one.run for one in sat]), sat, strict=True)),
-                alone=tuple(juror_methods(_shown(sat))),
+                runs=tuple(zip(names_of([one.run for one in juries]), juries, strict=True)),
+                jurors=tuple(juror_methods(_shown(juries))),
                 chains=tuple(zip(names_of(chains), chains, strict=True)),
                 sampled=tuple(zip(names_of(sampled), sampled, strict=True)),
             )
@@ -1015,18 +1033,18 @@ def juries_of(jury_run: Sequence[TranscribedRun]) -> list[Jury]:
 
 def juror_methods(jury_run: TranscribedRun) -> list[Named]:
     """The jurors of a run as methods of their own."""
-    who = {o.juror: o for _, transcript in jury_run.sat for o in transcript.opinions}
+    who = {o.juror: o for _, transcript in jury_run.answered for o in transcript.opinions}
     return [
-        (f"juror {i + 1} alone: {short(o.model)}" + (f", {o.role}" if o.role else ""), juror_run(jury_run, i))
+        (f"juror {i + 1}: {short(o.model)}" + (f", {o.role}" if o.role else ""), juror_run(jury_run, i))
         for i, o in sorted(who.items())
     ]
 
 
 def right_table(jury: Jury) -> str:
-    """Right answers, each method next to the best single one, the majority and self-consistency."""
+    """Accuracy of each method, next to the best single model, the majority and self-consistency."""
     best, calls, vote, full = jury.best, jury.equal_calls, jury.named(MAJORITY), jury.named(COMPLETE)
     head = (
-        *("method", "rows", "right % [95 %]", "less the best single one", "less the majority"),
+        *("method", "rows", "right % [95 %]", "less the best single model", "less the majority"),
         *("less self-consistency at equal calls", "less self-consistency at its tokens [95 %]", f"less {COMPLETE}"),
     )
     sampled = [run for _, run in jury.sampled]
@@ -1035,7 +1053,7 @@ def right_table(jury: Jury) -> str:
         single = best is not None and run is best[1]
         rows.append(
             [
-                f"{name} (the best single one)" if single else name,
+                f"{name} (the best single model)" if single else name,
                 rows_cell(run),
                 accuracy(run),
                 difference_cell(run, None if best is None else best[1]),
@@ -1049,16 +1067,16 @@ def right_table(jury: Jury) -> str:
 
 
 def costs_table(jury: Jury, timed: Sequence[StoredRun]) -> str:
-    """What each method costs a question; seconds from the runs that were asked one question at a time."""
-    models = list(dict.fromkeys(m for _, jury_run in jury.sat for m in jury_run.run.manifest.plan.models.values()))
+    """Cost of each method for a question; seconds from the runs with one question at a time."""
+    models = list(dict.fromkeys(m for _, jury_run in jury.runs for m in jury_run.run.manifest.plan.models.values()))
     clocked = dict(zip(names_of(timed), timed, strict=True))
     head = [
         *("method", "tokens written", "tokens read", "calls", "no option named %"),
         *(f"written by {short(model)}" for model in models),
-        "written anew",
+        "written again",
         *(["s p50 / p95 (n)"] if timed else []),
     ]
-    single = {id(run) for _, run in jury.alone}
+    single = {id(run) for _, run in jury.jurors}
     rows = []
     for name, run in jury.methods:
         cells = [name, f"{mean_of_rows(run, 'completion_tokens'):,.0f}"]
@@ -1076,17 +1094,17 @@ def costs_table(jury: Jury, timed: Sequence[StoredRun]) -> str:
 
 
 def paths_table(several: Sequence[tuple[str, TranscribedRun]]) -> str:
-    """The ways that juries took, and how much of what was written could be read."""
-    head = ("method", *(f"{way} %" for way in PATHS), "reviews read %", "chair's answers read %", "chair overruled %")
+    """The paths that juries took, and how much of what was written could be read."""
+    head = ("method", *(f"{path} %" for path in PATHS), "reviews read %", "chair's answers read %", "chair overruled %")
     results = [(name, jury_cells(jury_run)) for name, jury_run in several]
     return table(head, [[name, *cells] for name, cells in results if cells is not None])
 
 
 def one_model_table(jury_run: Sequence[TranscribedRun], chains: Sequence[StoredRun]) -> str:
-    """Juries of one model in several roles, next to the model alone and next to the vote of as many jurors."""
+    """Juries of one model in several roles, next to the model itself and to the vote of as many jurors."""
     head = (
-        *("method", "rows", "right % [95 %]", "less the model alone, one sample", "less the majority of as many"),
-        *("tokens written", "tokens read", "calls", "no option named %", *(f"{way} %" for way in PATHS)),
+        *("method", "rows", "right % [95 %]", "less the model, one sample", "less the majority of as many"),
+        *("tokens written", "tokens read", "calls", "no option named %", *(f"{path} %" for path in PATHS)),
     )
     runs = [one.run for one in jury_run]
     rows = []
@@ -1094,14 +1112,14 @@ def one_model_table(jury_run: Sequence[TranscribedRun], chains: Sequence[StoredR
         run, plan = one.run, one.run.manifest.plan
         chain = next((c for c in chains if c.manifest.plan.models["main"] == plan.models["main"]), None)
         vote = None if is_majority(run) else _vote(run, runs)
-        ways = jury_cells(one)
+        paths = jury_cells(one)
         rows.append(
             [
                 f"{short(plan.models['main'])}, {name}",
                 *(rows_cell(run), accuracy(run), difference_cell(run, chain), difference_cell(run, vote)),
                 *(f"{mean_of_rows(run, key):,.0f}" for key in ("completion_tokens", "prompt_tokens")),
                 *(f"{mean_of_rows(run, 'model_calls'):.1f}", no_answer(run)),
-                *([""] * len(PATHS) if ways is None else ways[: len(PATHS)]),
+                *([""] * len(PATHS) if paths is None else paths[: len(PATHS)]),
             ]
         )
     return table(head, rows)
@@ -1132,44 +1150,43 @@ def _vote(run: StoredRun, runs: Sequence[StoredRun]) -> StoredRun | None:
 
 
 def _shown(several: Sequence[TranscribedRun]) -> TranscribedRun:
-    """The run whose opinions are shown as methods of their own: those of the whole jury, if there are such."""
+    """The run whose jurors are shown as methods of their own: that of the complete jury, if there is one."""
     args = {id(one): one.run.manifest.plan.parameters for one in several}
     usual = [one for one in several if args[id(one)]["roles"] is True and args[id(one)]["permute_choices"] is True]
     return max(usual or several, key=lambda one: len(one.rows))
 
 
 def _order(run: StoredRun) -> tuple[int, int, str]:
-    """Votes first, then the whole jury, then what lacks a part."""
+    """Votes first, then the complete jury, then those without a part."""
     kind = 0 if is_majority(run) else 1 if is_complete_jury(run) else 2
     return kind, jurors_count(run), method_of(run)
 
 
 RIGHT = """\
 Differences are in points, over the rows of both, with a bootstrap interval over questions and McNemar's exact p. The
-best single one is chosen by hindsight on these very rows, among models alone and jurors alone, which favours it. At
-its tokens: self-consistency is interpolated between its numbers of samples; a token counts the same whatever model
-wrote it."""
+best single model is chosen by hindsight on these rows, among models and jurors, which favours it. At its tokens:
+self-consistency is interpolated between its numbers of samples; tokens of all models count alike."""
 COSTS = """\
-Means a question, as if nothing had been in the run store; "written anew" is what was not. What a juror alone read,
-and its calls, are not known apart from the others'."""
-WENT = """\
-A review is read if its marks could be, after one request for repair; the chair's answer likewise, else the best
-ranked opinion stands. Overruled: the jury's vote took the place of the chair's letter."""
-PLACES = """\
-Chance is what it would be if right options stand in random places. Of jurors it is the bias of the models; of
-answers, what is left of it. Distance is total variation, above 0 by chance too."""
+Means for a question without reuse from the run store; "written again" is what was not reused. A single juror's prompt
+tokens and calls are not known separately."""
+PATH_NOTE = """\
+A review or a chair's answer is read if it could be parsed, after one request for repair; otherwise the best ranked
+opinion is the answer. Overruled: the jury's vote replaced the chair's letter."""
+POSITION_NOTE = """\
+Chance is for right options at random positions. Jurors show the bias of the models, answers what is left of it.
+Distance is total variation, above 0 by chance too."""
 MARKS = """\
-B is the share of the other texts of the review that a text is marked above, so 0.50 at every place without a bias.
-Where answers are not shuffled, place and juror go together, and a slope is no bias."""
-ERRORS = "Wrong is any letter but the right one, or none. A vote wants a correlation of 0; 1 is one juror twice."
+B is the share of the other texts of the review that a text is marked above, so 0.50 at every position without a
+bias. Where answers are not shuffled, position and juror coincide, and a slope is no bias."""
+ERRORS = "Wrong is any letter but the right one, or none. 0 is best for a vote; 1 is one juror twice."
 TRUST = """\
 Confidence of a jury is its agreement on the answer, of a vote and of self-consistency the share of the votes. On
 multiple choice an answer is one claim, "the answer is X", and its label says how many jurors chose X. So the
 precision of "contradicted" is measured for answers: the share of them that is wrong. For claims within a text it
-cannot be measured here, since no data says which are true."""
+cannot be measured here, since no dataset labels them."""
 
 LIKELIHOOD = """\
-The benchmark's own MC1: the option of the highest log-probability. Another test than naming a letter, so beside it."""
+The benchmark's own MC1: the option of the highest log-probability. It differs from naming a letter."""
 
 
 def main() -> int:
@@ -1179,8 +1196,8 @@ def main() -> int:
     add_plan(commands.add_parser("plan", help="write the sweeps"))
     printed = commands.add_parser("table", help="print the tables")
     printed.add_argument("runs", type=Path, nargs="+", help="folders that `reason eval sweep` wrote")
-    printed.add_argument("--timed", type=Path, nargs="*", default=[], help="those asked one question at a time")
-    printed.add_argument("--plans", type=Path, help="folder of the sweeps, to tell what was not begun")
+    printed.add_argument("--timed", type=Path, nargs="*", default=[], help="runs with one question at a time")
+    printed.add_argument("--plans", type=Path, help="directory of the sweeps, to list runs that are missing")
     printed.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
     args = parser.parse_args()
     if args.command == "plan":
@@ -1204,7 +1221,7 @@ def load(folders: Sequence[Path]) -> list[StoredRun]:
     for path in [p for directory in folders for p in sorted(directory.iterdir()) if (p / "run.json").exists()]:
         try:
             results.append(load_run(path))
-        except UserError:  # it has no row yet, which `missing_lines` tells if the plans are given
+        except UserError:  # it has no row yet; `missing_lines` lists it if there are plans
             print(f"{path}: no row yet", file=sys.stderr)
     return results
 
@@ -1227,7 +1244,7 @@ def dataset_sections(name: str, jury_run: Sequence[TranscribedRun], timed: Seque
     """The tables of one dataset."""
     parts: list[str] = []
     for jury in juries_of(jury_run):
-        plan = jury.sat[0][1].run.manifest.plan
+        plan = jury.runs[0][1].run.manifest.plan
         jurors = ", ".join(map(short, jurors_of(plan.models)))
         chair = short(plan.models.get("chair", plan.models["main"]))
         seeds = ", ".join(map(str, plan.seeds))
@@ -1236,7 +1253,7 @@ def dataset_sections(name: str, jury_run: Sequence[TranscribedRun], timed: Seque
             f"Opinions have at most {args['answer_tokens']} tokens, reviews {args['review_tokens']}, the chair's "
             f"answer {args['chair_tokens']}; reviews and chair write {args['form']}."
         )
-        more = "".join(f" {key} = {value}." for key, value in other_parameters(jury.sat[0][1].run).items())
+        more = "".join(f" {key} = {value}." for key, value in other_parameters(jury.runs[0][1].run).items())
         parts += [f"## {name}: {jurors}; chair {chair}", f"Seeds: {seeds}. {limits}{more}"]
         parts += jury_sections(jury, timed)
     chains = [one.run for one in jury_run if one.run.manifest.plan.strategy == "cot"]
@@ -1252,31 +1269,31 @@ def dataset_sections(name: str, jury_run: Sequence[TranscribedRun], timed: Seque
 
 def jury_sections(jury: Jury, timed: Sequence[TranscribedRun]) -> list[str]:
     """The tables of one jury."""
-    runs = [jury_run.run for _, jury_run in jury.sat]
-    by_run = {id(jury_run.run): jury_run for _, jury_run in jury.sat}
-    full = [(name, jury_run) for name, jury_run in jury.sat if jury_run.run.manifest.plan.parameters["review"]]
+    runs = [jury_run.run for _, jury_run in jury.runs]
+    by_run = {id(jury_run.run): jury_run for _, jury_run in jury.runs}
+    full = [(name, jury_run) for name, jury_run in jury.runs if jury_run.run.manifest.plan.parameters["review"]]
     parts = ["### Right answers", RIGHT, right_table(jury)]
     parts += ["### Costs", COSTS, costs_table(jury, [one.run for one in timed])]
-    parts += ["### How it went", WENT, paths_table(jury.sat)]
+    parts += ["### How it went", PATH_NOTE, paths_table(jury.runs)]
     pairs = [
         (name, jury_run, by_run[id(staying)])
-        for name, jury_run in jury.sat
+        for name, jury_run in jury.runs
         if jury_run.run.manifest.plan.parameters["early_exit"] == "closed"
         and (staying := find_variant(jury_run.run, runs, early_exit="never")) is not None
     ]
     if pairs:
         parts += ["### Leaving early", exits_table(pairs)]
     parts += ["### Stages", stages_table(full[:1], timed=False)] if full else []
-    sat = [one for one in timed if one.run.manifest.plan.strategy == JURY]
-    clocked = list(zip(names_of([one.run for one in sat]), sat, strict=True))
+    juries = [one for one in timed if one.run.manifest.plan.strategy == JURY]
+    clocked = list(zip(names_of([one.run for one in juries]), juries, strict=True))
     if clocked:
-        parts += ["Of the questions that were asked one at a time:", stages_table(clocked, timed=True)]
-    parts += ["### Places of the chosen options", PLACES, *position_sections(jury)]
+        parts += ["Of the runs with one question at a time:", stages_table(clocked, timed=True)]
+    parts += ["### Positions of the chosen options", POSITION_NOTE, *position_sections(jury)]
     if full:
-        parts += ["### Marks by the place of the text", MARKS, marks_table(reviewed(full))]
+        parts += ["### Marks by the position of the text", MARKS, marks_table(reviewed(full))]
     parts += ["### Errors in common", ERRORS, errors_table(distinct_opinions(jury))]
-    reported = [(name, jury_run) for name, jury_run in jury.sat if is_complete_jury(jury_run.run)]
-    votes = [(name, jury_run) for name, jury_run in jury.sat if name == MAJORITY]
+    reported = [(name, jury_run) for name, jury_run in jury.runs if is_complete_jury(jury_run.run)]
+    votes = [(name, jury_run) for name, jury_run in jury.runs if name == MAJORITY]
     stated = [*jury.sampled, *((name, jury_run.run) for name, jury_run in [*votes, *reported])]
     return [*parts, "### Confidence", TRUST, confidence_table(stated), labels_table(reported)]
 
@@ -1285,12 +1302,12 @@ def position_sections(jury: Jury) -> list[str]:
     """Where chosen options stand: of jurors, of juries with and without permuted options, of the models only."""
     jurors = []
     for name, jury_run in distinct_opinions(jury):
-        for i in sorted({o.juror for _, transcript in jury_run.sat for o in transcript.opinions}):
-            model = next(o.model for _, transcript in jury_run.sat for o in transcript.opinions if o.juror == i)
+        for i in sorted({o.juror for _, transcript in jury_run.answered for o in transcript.opinions}):
+            model = next(o.model for _, transcript in jury_run.answered for o in transcript.opinions if o.juror == i)
             jurors.append((f"{name}: juror {i + 1} ({short(model)})", juror_positions(jury_run, i)))
     finals = [(name, final_positions(run)) for name, run in [*jury.chains, *jury.sampled[-1:]]]
     shown = [
-        (name, jury_run) for name, jury_run in jury.sat if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, COMPLETE)
+        (name, jury_run) for name, jury_run in jury.runs if name.removesuffix(f", {ONE_ORDER}") in (MAJORITY, COMPLETE)
     ]
     finals += [(name, final_positions(jury_run.run)) for name, jury_run in shown]
     parts = [positions_table(jurors, finals)]
@@ -1304,16 +1321,16 @@ def position_sections(jury: Jury) -> list[str]:
 
 
 def reviewed(several: Sequence[tuple[str, TranscribedRun]]) -> list[tuple[str, TranscribedRun]]:
-    """Of juries whose reviews are the same requests, one; those that leave early have part of another's."""
+    """One of each set of juries with the same review requests, preferably without early exit."""
     staying = [(n, h) for n, h in several if h.run.manifest.plan.parameters["early_exit"] == "never"]
     differs = ("roles", "permute_choices", "shuffle", "anonymise", "exclude_self")
     return _first_of_each([*staying, *several], differs)
 
 
 def distinct_opinions(jury: Jury) -> list[tuple[str, TranscribedRun]]:
-    """Of runs whose opinions are the same requests, one: the vote, where there is one."""
-    votes = [(name, jury_run) for name, jury_run in jury.sat if name.startswith(MAJORITY)]
-    return _first_of_each([*votes, *jury.sat], ("roles", "permute_choices"))
+    """One of each set of runs with the same opinion requests: the vote, if there is one."""
+    votes = [(name, jury_run) for name, jury_run in jury.runs if name.startswith(MAJORITY)]
+    return _first_of_each([*votes, *jury.runs], ("roles", "permute_choices"))
 
 
 def _first_of_each(

@@ -207,7 +207,7 @@ def decode_rates(contestants: dict[str, Any], prompts: list[list[int]], samples:
     return results
 
 
-def whole_jobs(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
+def time_jobs(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
     """Seconds of whole jobs, interleaved."""
     results = {name: Times() for name in jobs}
     for round_number in range(rounds + 1):
@@ -311,7 +311,7 @@ def main() -> None:
     if "prefill" in parts:
         ids = random_ids(PREFILL_TOKENS, 2)
         jobs: dict[str, Callable[[], object]] = {n: (lambda c=c: c.prefill(ids)) for n, c in single.items()}
-        report(f"prefill {PREFILL_TOKENS}", whole_jobs(jobs, args.rounds), PREFILL_TOKENS, "tok/s", baselines)
+        report(f"prefill {PREFILL_TOKENS}", time_jobs(jobs, args.rounds), PREFILL_TOKENS, "tok/s", baselines)
     if "search" in parts:
         search_table(ours, theirs, args)
     for contestant in ours.values():
@@ -338,7 +338,7 @@ def search_table(ours: dict[str, Ours], theirs: dict[str, Theirs], args: Any) ->
             jobs[label] = lambda e=engine, r=reuse: e.search(ids, r)
             baselines[label] = base
     tokens = WIDTH * STEP_TOKENS * (1 + KEEP * (DEPTH - 1))
-    result = whole_jobs(jobs, max(1, args.rounds // 2))
+    result = time_jobs(jobs, max(1, args.rounds // 2))
     report(f"beam search {DEPTH}x{KEEP}x{WIDTH}x{STEP_TOKENS}", result, tokens, "tok/s", baselines)
 
 

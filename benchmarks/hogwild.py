@@ -103,7 +103,7 @@ class ReferenceCache(Cache):
         return sum(block.shape[3] for block in self.blocks[layer_idx])
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        """Length of a view with the step that is about to be computed: asked before the first layer writes it."""
+        """Length of a view with the step to be computed: called before the first layer writes it."""
         return self.get_seq_length() + self.workers * query_length, 0
 
     def begin(self) -> None:
@@ -126,12 +126,12 @@ class ReferenceCache(Cache):
         """Append each worker's token to its block; all views, `[workers, kv_heads, tokens, dim]`."""
         blocks = self.blocks[layer_idx]
         for row in range(self.workers):
-            new = torch.stack([turned(key_states[row : row + 1], self._back[row]), value_states[row : row + 1]])
+            new = torch.stack([rotated(key_states[row : row + 1], self._back[row]), value_states[row : row + 1]])
             blocks[row + 1] = torch.cat([blocks[row + 1], new], 3)
         keys, values = [], []
         for row, turns in enumerate(self._turns):
             seen = [blocks[number] for number in self._order(row + 1)]
-            keys.append(torch.cat([turned(kv[0], turn) for kv, turn in zip(seen, turns, strict=True)], 2))
+            keys.append(torch.cat([rotated(kv[0], turn) for kv, turn in zip(seen, turns, strict=True)], 2))
             values.append(torch.cat([kv[1] for kv in seen], 2))
         return torch.cat(keys), torch.cat(values)
 
@@ -144,7 +144,7 @@ class ReferenceCache(Cache):
         return cos[:, None], sin[:, None]
 
 
-def turned(keys: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+def rotated(keys: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     """Keys turned by as many positions as cosine and sine are of."""
     half = keys.shape[-1] // 2
     swapped = torch.cat([-keys[..., half:], keys[..., :half]], -1)
@@ -254,7 +254,7 @@ def steps_of(way: str, decoder: Decoder, cached: int, workers: int, steps: int) 
 def reference_steps(
     reference: ReferenceWorkers, cached: int, workers: int, steps: int
 ) -> tuple[Callable[[], object], int]:
-    """The same of the way on transformers' modules, whose blocks grow without being told how far."""
+    """The same on the modules of transformers, whose blocks grow by themselves."""
     cache = reference.open(cached, workers)
     return (lambda: reference.step(cache)), cache.nbytes
 

@@ -36,7 +36,7 @@ def main() -> int:
     plan.add_argument("--data", type=Path, required=True)
     plan.add_argument("--limit", type=int, default=40)
     plan.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    plan.add_argument("--passes", type=int, default=320, help="most passes")
+    plan.add_argument("--passes", type=int, default=320, help="limit of passes")
     plan.add_argument("--layouts", nargs="+", default=["combined"])
     plan.add_argument("--separator", default="\n\n", help="what stands between steps; \\n is a line break")
     table = commands.add_parser("table", help="print the table of a sweep")
@@ -79,16 +79,16 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
     lines = [
         f"{plan.models['main']}, {processor()}, reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}. "
         f"{len(runs[0].rows)} questions each; seed {', '.join(map(str, sorted({row.seed for row in runs[0].rows})))}; "
-        f"at most {plan.parameters['max_passes']} passes. Means a question; in brackets 95 % intervals; differences "
+        f"at most {plan.parameters['max_passes']} passes. Means for a question, with 95 % intervals; differences "
         "are to one worker, on the same questions.",
         "",
         "| layout | workers | right % | less one worker, points | passes | passes less one worker | tokens "
         "| tokens less one worker | answered while working % | steps of each worker |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    first = figures(runs[0], notes[0])
+    first = row_values(runs[0], notes[0])
     for run, noted in zip(runs, notes, strict=True):
-        mine = figures(run, noted)
+        mine = row_values(run, noted)
         single = run is runs[0]
         lines.append(
             "| "
@@ -99,9 +99,9 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
                     accuracy(run),
                     "" if single else difference(run, runs[0]),
                     mean(mine["passes"]),
-                    "" if single else less(mine["passes"], first["passes"]),
+                    "" if single else difference_of(mine["passes"], first["passes"]),
                     mean(mine["tokens"]),
-                    "" if single else less(mine["tokens"], first["tokens"]),
+                    "" if single else difference_of(mine["tokens"], first["tokens"]),
                     f"{100 * np.mean([one['finisher'] is False for one in noted if one]):.0f}",
                     " / ".join(f"{s:.1f}" for s in steps(noted)),
                 ]
@@ -111,7 +111,7 @@ async def report(runs: Sequence[StoredRun], store: Path | None) -> str:
     return "\n".join(lines)
 
 
-def figures(run: StoredRun, noted: Sequence[SolutionNotes | None]) -> dict[str, dict[str, float]]:
+def row_values(run: StoredRun, noted: Sequence[SolutionNotes | None]) -> dict[str, dict[str, float]]:
     """Passes and tokens of each question, by its name and seed."""
     results: dict[str, dict[str, float]] = {"passes": {}, "tokens": {}}
     for row, one in zip(run.rows, noted, strict=True):
@@ -135,7 +135,7 @@ def mean(values: dict[str, float]) -> str:
     return f"{result.mean():.0f} [{low:.0f}, {high:.0f}]"
 
 
-def less(mine: dict[str, float], other: dict[str, float]) -> str:
+def difference_of(mine: dict[str, float], other: dict[str, float]) -> str:
     """A mean paired difference with its interval."""
     both = [key for key in mine if key in other]
     result = np.array([mine[key] - other[key] for key in both])

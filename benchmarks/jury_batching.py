@@ -5,7 +5,7 @@
 Three jurors of one model answer and review one another, and the model is the chair. For every question, in one process:
 
     the jury                               each round of requests is one batch
-    each of its requests alone             nothing else runs; as many tokens as in the jury
+    each of its requests by itself         nothing else runs; as many tokens as in the jury
     the jury, one request after another    the same strategy over a model that makes one sample at a time
     the jury once more                     the mean of the two counts, against a drifting speed
 
@@ -13,7 +13,7 @@ The longest chain of calls is the sum over the rounds of the slowest request: th
 after all opinions. The goal is less than 1.5 times as long.
 
 Every measurement has its own engine, so none reuses another's cache; a request that continues an earlier one does reuse
-it, as in the jury. Requests alone ignore end tokens, to be as long as in the jury. The two juries may differ in the
+it, as in the jury. Isolated requests ignore end tokens, to be as long as in the jury. The two juries may differ in the
 last bits of their sums, so they are compared per token.
 """
 
@@ -69,7 +69,7 @@ class Batch:
 
 
 @dataclass
-class Sat:
+class JuryTiming:
     """One jury on one question.
 
     Attributes:
@@ -93,9 +93,9 @@ class Measured:
         serial: The jury with one request after the other.
     """
 
-    jury: tuple[Sat, Sat]
-    alone: tuple[tuple[float, ...], ...]
-    serial: Sat
+    jury: tuple[JuryTiming, JuryTiming]
+    isolated: tuple[tuple[float, ...], ...]
+    serial: JuryTiming
 
     @property
     def seconds(self) -> float:
@@ -105,10 +105,10 @@ class Measured:
     @property
     def chain(self) -> float:
         """Seconds of the longest chain of calls."""
-        return sum(max(seconds) for seconds in self.alone)
+        return sum(max(seconds) for seconds in self.isolated)
 
 
-class Overheard:
+class RecordingModel:
     """A model whose rounds are noted."""
 
     def __init__(self, model: LanguageModel, stage: Callable[[], str], batches: list[Batch]) -> None:
@@ -146,17 +146,17 @@ class Bench:
 
     async def measure(self, question: Question, seed: int) -> Measured:
         """One question in all ways."""
-        first = await self.sit(question, seed)
+        first = await self.run_jury(question, seed)
         single = [
-            tuple([await self.alone(first.batches, number, i) for i in range(len(batch.requests))])
+            tuple([await self.time_isolated(first.batches, number, i) for i in range(len(batch.requests))])
             for number, batch in enumerate(first.batches)
         ]
-        serial = await self.sit(question, seed, one_by_one=True)
-        return Measured((first, await self.sit(question, seed)), tuple(single), serial)
+        serial = await self.run_jury(question, seed, one_by_one=True)
+        return Measured((first, await self.run_jury(question, seed)), tuple(single), serial)
 
-    async def sit(self, question: Question, seed: int, *, one_by_one: bool = False) -> Sat:
+    async def run_jury(self, question: Question, seed: int, *, one_by_one: bool = False) -> JuryTiming:
         """One jury on an engine of its own."""
-        args, sink, sat = self._given, MemorySink(), Sat()
+        args, sink, sat = self._given, MemorySink(), JuryTiming()
         settings = {
             "n": args.jurors,
             "answer_tokens": args.tokens,
@@ -180,7 +180,7 @@ class Bench:
         model = await self._open()
         try:
             shown: LanguageModel = OneByOne(model) if one_by_one else model  # type: ignore[assignment]
-            jury_run = Overheard(shown, lambda: _stage(sink), sat.batches)
+            jury_run = RecordingModel(shown, lambda: _stage(sink), sat.batches)
             metered = MeteredModel(jury_run, "main", run)  # type: ignore[arg-type]
             began = clock()
             await strategy.solve(question, Models({"main": metered}), run)
@@ -190,7 +190,7 @@ class Bench:
             await model.aclose()
         return sat
 
-    async def alone(self, batches: Sequence[Batch], number: int, index: int) -> float:
+    async def time_isolated(self, batches: Sequence[Batch], number: int, index: int) -> float:
         """Seconds of one request of a round on an engine of its own, as long as it was in the jury."""
         batch = batches[number]
         request = batch.requests[index]
@@ -198,10 +198,10 @@ class Bench:
         try:
             for before in batches[:number]:
                 for other, tokens in zip(before.requests, before.tokens, strict=True):
-                    if goes_on(request.prompt, other.prompt):
-                        await model.generate([as_long(other, tokens)])
+                    if continues(request.prompt, other.prompt):
+                        await model.generate([with_fixed_length(other, tokens)])
             began = clock()
-            await model.generate([as_long(request, batch.tokens[index])])
+            await model.generate([with_fixed_length(request, batch.tokens[index])])
             return clock() - began
         finally:
             await model.aclose()
@@ -216,12 +216,12 @@ class Bench:
         return model
 
 
-def goes_on(prompt: Prompt, other: Prompt) -> bool:
+def continues(prompt: Prompt, other: Prompt) -> bool:
     """Whether a prompt begins with all messages of another."""
     return bool(other.messages) and prompt.messages[: len(other.messages)] == other.messages
 
 
-def as_long(request: Request, tokens: int) -> Request:
+def with_fixed_length(request: Request, tokens: int) -> Request:
     """The same request with so many tokens, whatever they say."""
     args = {"max_tokens": max(1, tokens), "stop": (), "ignore_eos": True}
     return request.model_copy(update={"sampling": request.sampling.model_copy(update=args)})
@@ -244,7 +244,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="TruthfulQA's rows; without it the hub's")
     parser.add_argument("--questions", type=int, default=4)
     parser.add_argument("--jurors", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=128, help="most of an opinion")
+    parser.add_argument("--tokens", type=int, default=128, help="limit of an opinion")
     parser.add_argument("--review-tokens", type=int, default=128)
     parser.add_argument("--chair-tokens", type=int, default=192)
     parser.add_argument("--form", choices=("json", "lines"), default="lines")
@@ -261,7 +261,7 @@ async def report(options: argparse.Namespace) -> str:
         store = await SqliteStore.open(settings.store)
         try:
             bench = Bench(options, settings, store)
-            await bench.sit(questions[0], len(questions))  # what is loaded once is loaded here
+            await bench.run_jury(questions[0], len(questions))  # loads what is loaded once
             measured = [await bench.measure(question, seed) for seed, question in enumerate(questions)]
         finally:
             await store.aclose()
@@ -285,13 +285,13 @@ def head(options: argparse.Namespace, weight_format: str, questions: int) -> str
 
 
 def tables(measured: Sequence[Measured]) -> list[str]:
-    """Seconds by stage, and of the whole."""
+    """Seconds by stage, and in total."""
     rows = []
     for stage in STAGES:
         of = [
             (batch, single)
             for one in measured
-            for batch, single in zip(one.jury[0].batches, one.alone, strict=True)
+            for batch, single in zip(one.jury[0].batches, one.isolated, strict=True)
             if batch.stage == stage
         ]
         if not of:
@@ -309,8 +309,8 @@ def tables(measured: Sequence[Measured]) -> list[str]:
         )
     by_stage = table(
         (
-            *("stage", "rounds", "requests", "tokens", "s as batches", "s of the longest, alone", "s of all, alone"),
-            *("batches / longest", "all alone / batches"),
+            *("stage", "rounds", "requests", "tokens", "s as batches", "s of the longest", "s of all, one by one"),
+            *("batches / longest", "all / batches"),
         ),
         rows,
     )

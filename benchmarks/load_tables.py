@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import stats
-from sidecar_load_client import Figures
+from sidecar_load_client import LoadMetrics
 
 DIRECT = "(direct)"
 OURS = "reason"
@@ -61,7 +61,7 @@ class Round:
     busy: float
 
 
-def round_of(figures: Figures, args: int, calls: int, server_cpu: float) -> Round:
+def round_of(figures: LoadMetrics, args: int, calls: int, server_cpu: float) -> Round:
     """Metrics of one job as a round."""
     good = len(figures.latencies)
     p50, p95, p99 = np.quantile(figures.latencies, (0.5, 0.95, 0.99)) if good else (math.nan,) * 3
@@ -124,9 +124,9 @@ def cell_table(cell: Cell, servers: dict[str, list[Round]]) -> str:
     head += ["server's CPU ms each", "calls each", "failed", f"{OURS} is … times as fast"]
     rows = []
     for name, rounds in servers.items():
-        row = [name, f"{middle(r.rate for r in rounds):.0f}"]
+        row = [name, f"{median(r.rate for r in rounds):.0f}"]
         row += [
-            f"{middle(v) * 1e3:.1f}"
+            f"{median(v) * 1e3:.1f}"
             for v in ([r.p50 for r in rounds], [r.p95 for r in rounds], [r.p99 for r in rounds])
         ]
         if name == DIRECT:
@@ -136,9 +136,9 @@ def cell_table(cell: Cell, servers: dict[str, list[Round]]) -> str:
             row += [f"{added(rounds, servers[DIRECT], lambda r: r.p99):+.1f}"]
         firsts = [(r.first, r.first_p99) for r in rounds if r.first is not None and r.first_p99 is not None]
         row += [
-            f"{middle(a for a, _ in firsts) * 1e3:.1f} / {middle(b for _, b in firsts) * 1e3:.1f}" if firsts else ""
+            f"{median(a for a, _ in firsts) * 1e3:.1f} / {median(b for _, b in firsts) * 1e3:.1f}" if firsts else ""
         ]
-        row += [f"{middle(r.server_cpu for r in rounds) * 1e3:.2f}", f"{middle(r.calls for r in rounds):.2f}"]
+        row += [f"{median(r.server_cpu for r in rounds) * 1e3:.2f}", f"{median(r.calls for r in rounds):.2f}"]
         row += [str(sum(r.failures for r in rounds))]
         other = name not in (DIRECT, OURS) and OURS in servers
         measured = other and all(r.rate > 0 for r in (*rounds, *servers[OURS]))
@@ -154,7 +154,7 @@ def memory_table(memory: dict[str, tuple[int, int]]) -> str:
     return table(["server", "MiB before the first request", "MiB after the last"], rows)
 
 
-def middle(values: Iterable[float]) -> float:
+def median(values: Iterable[float]) -> float:
     """A median over rounds."""
     return statistics.median(values)
 
@@ -174,7 +174,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
-def tell(report: str, record: object, out: Path | None, name: str) -> None:
+def write_report(report: str, record: object, out: Path | None, name: str) -> None:
     """Print a report; with a directory, also write it to `NAME.md` and its data to `NAME.json`."""
     print(report)
     if out is not None:

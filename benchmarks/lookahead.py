@@ -46,7 +46,7 @@ Item = Callable[[LocalModel, SqliteStore], Awaitable[Tokens]]
 
 
 @dataclass
-class Ways:
+class Comparison:
     """One workload: for each item tokens and seconds, with and without, and what the engine counted.
 
     Attributes:
@@ -81,14 +81,14 @@ def main() -> int:
     parser.add_argument("--gsm8k", type=Path, required=True, help="rows with `question`")
     parser.add_argument("--fever", type=Path, required=True, help="rows with `claim` and `evidence`")
     parser.add_argument("--questions", type=int, default=12, help="items of each workload; for the search a third")
-    parser.add_argument("--tokens", type=int, default=200, help="most tokens of a sample")
+    parser.add_argument("--tokens", type=int, default=200, help="limit of a sample")
     print(asyncio.run(report(parser.parse_args())))
     return 0
 
 
 async def report(args: argparse.Namespace) -> str:
     """Measure, and make the table."""
-    loads: dict[str, Ways] = {}
+    loads: dict[str, Comparison] = {}
     for name, items in workloads(args).items():
         loads[name] = await measure(args, items)
     loaded = " ".join(f"{x:.2f}" for x in os.getloadavg())
@@ -111,7 +111,7 @@ async def report(args: argparse.Namespace) -> str:
     return f"{head}\n\n{table(columns, rows)}"
 
 
-def row(name: str, ways: Ways) -> list[str]:
+def row(name: str, ways: Comparison) -> list[str]:
     """A line of the table."""
     seconds, tokens = np.array(ways.seconds), np.array(ways.tokens, dtype=float)
     means = bootstrap_means(np.concatenate([seconds, tokens], 1), np.arange(len(seconds)))
@@ -134,9 +134,9 @@ def row(name: str, ways: Ways) -> list[str]:
     ]
 
 
-async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Ways:
+async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Comparison:
     """One workload on two fresh engines, in turns."""
-    ways = Ways()
+    ways = Comparison()
     files = find_model(args.model, cache_dir=load_settings().cache_dir)
 
     def load(lookahead: str) -> LocalModel:
@@ -153,8 +153,8 @@ async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Ways:
             was = ahead.spec_decode_stats
             for looks in (False, True) if number % 2 else (True, False):
                 began = time.perf_counter()
-                said = await item(ahead if looks else without, store)
-                taken[looks] = time.perf_counter() - began, said
+                tokens_out = await item(ahead if looks else without, store)
+                taken[looks] = time.perf_counter() - began, tokens_out
             now = ahead.spec_decode_stats
             if number == 0:
                 ways.cold = (now.tokens - was.tokens) / max(1, now.passes - was.passes)
@@ -202,8 +202,8 @@ def sampled(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1
     request = Request(prompt=Prompt.user(text), sampling=sampling)
 
     async def run(model: LocalModel, store: SqliteStore) -> Tokens:
-        (said,) = await model.generate([request])
-        return [sample.token_ids for sample in said]
+        (tokens_out,) = await model.generate([request])
+        return [sample.token_ids for sample in tokens_out]
 
     return run
 

@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 from common import processor
+from reason.core.calibration_fit import ece
 from reason.core.files import json_lines
 from reason.core.version import __version__
 from reason.verify.fusion import EvidenceItem, FusedVerdict, FusionParameters, fuse_evidence, smoothed_votes
 from reason.verify.fusion_fitting import FusionExample, fit_fusion
-from reason.verify.metrics import accuracy, ece, macro_f1, nll, parse_gold_label
+from reason.verify.metrics import accuracy, macro_f1, nll, parse_gold_label
 from reason.verify.types import Support, support
 
 ETAS = (0.0, 0.15, 0.30)
@@ -68,7 +69,7 @@ def permuted(examples: Sequence[FusionExample], eta: float, seed: int) -> list[F
     rng = random.Random(f"{seed} {eta}")
 
     def noisy(item: EvidenceItem) -> EvidenceItem:
-        draw = list(item.draws[0])
+        draw = list(item.samples[0])
         if rng.random() < eta:
             rng.shuffle(draw)
         return with_draw(item, Support(*draw))
@@ -101,7 +102,7 @@ def with_copies(
     example: FusionExample, copies: int, changes: int, rng: random.Random, words: Sequence[str]
 ) -> FusionExample:
     """The example with copies of its most decisive sentence in which as many words are replaced, added or left out."""
-    chosen = max(example.items, key=lambda item: max(item.draws[0][:2]))
+    chosen = max(example.items, key=lambda item: max(item.samples[0][:2]))
     made = []
     for n in range(copies):
         text = chosen.text.split()
@@ -114,7 +115,7 @@ def with_copies(
             else:
                 del text[at]
         made.append(
-            EvidenceItem(chosen.draws, text=" ".join(text), id=f"{chosen.id}-copy{n}", document=chosen.document)
+            EvidenceItem(chosen.samples, text=" ".join(text), id=f"{chosen.id}-copy{n}", document=chosen.document)
         )
     return FusionExample((*example.items, *made), example.gold)
 
@@ -137,7 +138,7 @@ def methods(fitted_to: Sequence[FusionExample]) -> list[tuple[str, FusionParamet
     ]
 
 
-def figures(examples: Sequence[FusionExample], parameters: FusionParameters) -> tuple[float, float, float, float]:
+def metrics_of(examples: Sequence[FusionExample], parameters: FusionParameters) -> tuple[float, float, float, float]:
     """Accuracy, macro F1, NLL and ECE."""
     verdicts = [fuse_evidence(e.items, parameters) for e in examples]
     golds = [e.gold for e in examples]
@@ -156,7 +157,7 @@ def cell(of_seeds: Sequence[tuple[float, float, float, float]]) -> str:
     return " / ".join(f"{statistics.mean(values):.3f}" for values in zip(*of_seeds, strict=True))
 
 
-def told(parameters: FusionParameters) -> str:
+def describe_parameters(parameters: FusionParameters) -> str:
     """What was fitted."""
     if not parameters.fitted:
         return ""
@@ -177,8 +178,8 @@ def table(half: int, examples: Sequence[FusionExample], seeds: Sequence[int]) ->
         for seed in seeds:
             noisy = permuted(examples, eta, seed)
             for name, parameters in methods(noisy[:half]):
-                cells.setdefault(name, []).append(figures(noisy[half:], parameters))
-                notes.setdefault(name, told(parameters))
+                cells.setdefault(name, []).append(metrics_of(noisy[half:], parameters))
+                notes.setdefault(name, describe_parameters(parameters))
         for name, result in cells.items():
             columns.setdefault(name, []).append(cell(result) + (f" ({notes[name]})" if notes[name] else ""))
     print("| method | " + " | ".join(f"eta = {eta:g}" for eta in ETAS) + " |\n| --- |" + " --- |" * len(ETAS))
@@ -193,7 +194,7 @@ def replacing(half: int, examples: Sequence[FusionExample], seeds: Sequence[int]
     print("| --- |" + " --- |" * len(SHARES))
     for name, parameters in used:
         row = [
-            cell([figures(replaced(permuted(examples, 0.15, s)[half:], share, s), parameters) for s in seeds])
+            cell([metrics_of(replaced(permuted(examples, 0.15, s)[half:], share, s), parameters) for s in seeds])
             for share in SHARES
         ]
         print(f"| {name} | {' | '.join(row)} |")
@@ -220,13 +221,13 @@ def copying(half: int, examples: Sequence[FusionExample], seed: int) -> None:
                     fuse_evidence(with_copies(e, copies, changes, rng, words).items, parameters)
                     for e in examples[half:]
                 ]
-                rises = [risen(b, a) for b, a in zip(before, after, strict=True)]
+                rises = [confidence_rise(b, a) for b, a in zip(before, after, strict=True)]
                 over = sum(rise > MOST_RISE for rise in rises) / len(rises)
                 row.append(f"{statistics.mean(rises):+.4f} ({100 * over:.1f}%)")
             print(f"| {name} | {changes} | {' | '.join(row)} |")
 
 
-def risen(before: FusedVerdict, after: FusedVerdict) -> float:
+def confidence_rise(before: FusedVerdict, after: FusedVerdict) -> float:
     """By how much the probability of the label that is now the most likely has risen."""
     label: Callable[[Support], float] = lambda p: getattr(p, after.probs.label)  # noqa: E731 (read twice)
     return label(after.probs) - label(before.probs)

@@ -111,7 +111,7 @@ class Bandit:
 
 
 @dataclass(frozen=True)
-class Read:
+class SearchReading:
     """What a search has come to.
 
     Attributes:
@@ -130,7 +130,7 @@ class Read:
     answer_regret: float
 
 
-def read(tree: KnownTree, nodes: Sequence[TreePath]) -> Read:
+def read_search(tree: KnownTree, nodes: Sequence[TreePath]) -> SearchReading:
     """Read a search in a tree off its nodes."""
     firsts = Counter(path[0] for path in nodes)
     values = tree.below(())
@@ -140,7 +140,7 @@ def read(tree: KnownTree, nodes: Sequence[TreePath]) -> Read:
     else:
         continued = {path[:-1] for path in nodes}
         answer = tree.finished(max((path for path in nodes if path not in continued), key=tree.score))
-    return Read(
+    return SearchReading(
         deepest=max(map(len, nodes)),
         depth=sum(map(len, nodes)) / len(nodes),
         best=firsts[values.index(max(values))] / len(nodes),
@@ -168,7 +168,7 @@ class Scored(Protocol):
 
 
 @dataclass
-class Played:
+class PlayedSearch:
     """A search that was played.
 
     Attributes:
@@ -180,17 +180,17 @@ class Played:
     seconds: float = 0.0
 
 
-Player = Callable[[Scored, int], Played]
+Player = Callable[[Scored, int], PlayedSearch]
 """Plays so many expansions, each of `BRANCHING` new nodes."""
 
 
 def ours(max_depth: int = DEPTH, **options: Any) -> Player:
     """`MonteCarloTreeSearch` with these options."""
 
-    def player(tree: Scored, expansions: int) -> Played:
+    def player(tree: Scored, expansions: int) -> PlayedSearch:
         fixed = {"k": BRANCHING, "max_depth": max_depth, "tau": None, "expansions": expansions}
         search = MonteCarloTreeSearch(MCTSOptions(**{**fixed, **options}))
-        played = Played([])
+        played = PlayedSearch([])
         paths: dict[int, TreePath] = {0: ()}
         while len(played.nodes) < expansions * BRANCHING:
             began = time.process_time()
@@ -225,8 +225,8 @@ def adaptive() -> Player:
 
 
 def _library(algorithm: Any, at_a_time: int) -> Player:
-    def player(tree: Scored, expansions: int) -> Played:
-        state, played = algorithm.init_tree(), Played([])
+    def player(tree: Scored, expansions: int) -> PlayedSearch:
+        state, played = algorithm.init_tree(), PlayedSearch([])
         requests: dict[int, int] = {}
         while len(played.nodes) < expansions * BRANCHING:
             began = time.process_time()
@@ -375,11 +375,11 @@ OPTILLM = {2: (2, 3, 14), 20: (2, 36, 140), 100: (2, 141, 700)}
 """Depth, children of the widest node, and model calls of `mcts` in optillm 0.4.0 by simulations; measured elsewhere,
 with a stub for its model."""
 
-Reads = dict[str, dict[int, list[Read]]]
+Reads = dict[str, dict[int, list[SearchReading]]]
 """By search, by expansions: what each tree came to."""
 
 
-def played(players: Sequence[Entry], noise: Noise, trees: int) -> Reads:
+def play_all(players: Sequence[Entry], noise: Noise, trees: int) -> Reads:
     """All searches in all trees."""
     match: Reads = {entry.name: {n: [] for n in BUDGETS if n <= entry.seldom} for entry in players}
     for seed in range(trees):
@@ -389,18 +389,18 @@ def played(players: Sequence[Entry], noise: Noise, trees: int) -> Reads:
             nodes = entry.player(tree, most).nodes
             for n, reads in match[entry.name].items():
                 if n <= most:
-                    reads.append(read(tree, nodes[: n * BRANCHING]))
+                    reads.append(read_search(tree, nodes[: n * BRANCHING]))
         if (seed + 1) % 20 == 0:
             print(f"{noise}: {seed + 1} trees", file=sys.stderr, flush=True)
     return match
 
 
-def mean(reads: Sequence[Read], name: str) -> float:
+def mean(reads: Sequence[SearchReading], name: str) -> float:
     """Mean of one quantity."""
     return float(np.mean([getattr(one, name) for one in reads]))
 
 
-def interval(reads: Sequence[Read], name: str, digits: int, factor: float = 1.0) -> str:
+def interval(reads: Sequence[SearchReading], name: str, digits: int, factor: float = 1.0) -> str:
     """Mean of one quantity with its interval."""
     values = factor * np.array([getattr(one, name) for one in reads], dtype=float)
     match = bootstrap(values, np.arange(len(values)), resamples=2000)
@@ -514,7 +514,7 @@ def main() -> int:
         library = f"treequest {version('treequest')}"
     except PackageNotFoundError:
         library = "without treequest"
-    match = {noise: played(entries(), noise, args.trees) for noise in NOISES}
+    match = {noise: play_all(entries(), noise, args.trees) for noise in NOISES}
     for noise, reads in match.items():
         print(f"### Trees, {NOISES[noise]}\n\n{regrets(reads)}\n")
     print(f"### A bandit\n\n{bandit(args.bandits)}\n")

@@ -262,7 +262,7 @@ def person_of(sentence: Sentence) -> Person | None:
     if result is None or bare(sentence.page).split()[-1].casefold() not in sentence.text.casefold():
         return None
     life = result["life"].replace("--", "–")
-    words = _words_of(result["rest"])
+    words = _first_words(result["rest"])
     if not re.search(rf"\b(?:{OCCUPATIONS})\b", words) or re.search(r"\b(?:circa|c\.|ca\.|or|between|BC|AD)\b", life):
         return None
     days = re.findall(_DATE, life)
@@ -283,7 +283,7 @@ def person_of(sentence: Sentence) -> Person | None:
     return Person(born, died, birth_year, name["name"] if name else "", nation["nation"] if nation else "", words)
 
 
-def _words_of(rest: str) -> str:
+def _first_words(rest: str) -> str:
     """What follows "is a", up to the end of the clause."""
     result = _IS_A.search(rest)
     return (
@@ -424,7 +424,7 @@ def _of_band(sentence: Sentence) -> list[Fact]:
         )
         year = re.search(r"\bformed (?:in|by) [^.;]*?\b(?P<year>\d{4})\b", band["rest"])
         if position is not None and not re.match(_MONTH, position["place"]):
-            answers = _places(position["place"])
+            answers = _place_names(position["place"])
             requests = "Where was {x} formed?" if position["how"] == "formed in" else "Where is {x} from?"
             results.append(Fact(sentence, "band place", requests, answers, "band", band["words"]))
         if year is not None:
@@ -434,7 +434,7 @@ def _of_band(sentence: Sentence) -> list[Fact]:
     return results
 
 
-def _places(position: str) -> tuple[str, ...]:
+def _place_names(position: str) -> tuple[str, ...]:
     """A place as it is written, and without what it is in."""
     parts = position.split(", ")
     return tuple(dict.fromkeys([position, *([", ".join(parts[:2])] if len(parts) > 2 else []), parts[0]]))

@@ -46,14 +46,9 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-import peers_accuracy
-import peers_accuracy_table
-import peers_footprint
-import peers_overhead
-import peers_serving
 from common import made_here, share
-from load_tables import ratio_text, spread, table, tell
-from peer_job import Asked, Job, as_json
+from load_tables import ratio_text, spread, table, write_report
+from peer_job import Job, MarkedQuestion, as_json
 from peers_proxy import MARK
 from reason.core.types import Question
 from reason.evals.datasets.items import Item, MathGold
@@ -65,7 +60,7 @@ from reason.evals.statistics.paired import compare_paired
 from reason.reasoning.answers.equivalence import Equivalence
 from reason.reasoning.answers.extraction import extract_answer
 from sidecar_backend import Pace
-from sidecar_servers import PEERS, QUESTION, Backend, Failed, Process, Server, fetch, free_port, start_all
+from sidecar_servers import PEERS, QUESTION, Backend, Process, Server, ServerFailed, fetch, free_port, start_all
 
 LIBRARIES = Path(__file__).resolve().parent / "peers"
 METHODS = ("self-consistency", "best-of-n", "beam", "particle-filter", "mcts", "ab-mcts")
@@ -242,13 +237,15 @@ def optillm_server(directory: Path, base_url: str, model: str, venv: Path, best_
     return process, root
 
 
-def asked(items: Sequence[Item]) -> tuple[Asked, ...]:
+def mark_questions(items: Sequence[Item]) -> tuple[MarkedQuestion, ...]:
     """Questions as runners get them."""
     marks = [MARK.format(name=item.id) for item in items]
-    return tuple(Asked(i.id, i.question.text, m + i.question.text, m) for i, m in zip(items, marks, strict=True))
+    return tuple(
+        MarkedQuestion(i.id, i.question.text, m + i.question.text, m) for i, m in zip(items, marks, strict=True)
+    )
 
 
-def job_of(cell: Cell, base_url: str, model: str, questions: tuple[Asked, ...], **more: Any) -> Job:
+def job_of(cell: Cell, base_url: str, model: str, questions: tuple[MarkedQuestion, ...], **more: Any) -> Job:
     """A cell as a job."""
     return Job(base_url, model, cell.method, cell.size, questions, SYSTEM, CHAIN, STEPS, **more)
 
@@ -275,7 +272,7 @@ def run_job(
             check=False,
         )
     if done.returncode:
-        raise Failed(f"{runner} ended with {done.returncode}:\n{log_file.read_text(errors='replace')[-3000:]}")
+        raise ServerFailed(f"{runner} ended with {done.returncode}:\n{log_file.read_text(errors='replace')[-3000:]}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
@@ -300,7 +297,7 @@ def measure_accuracy(
             process, root = optillm_server(directory, base_url, MODEL, peers.resolve() / "optillm", cell.size)
             stack.callback(process.kill)
             base_url = f"{root}/v1"
-        job = job_of(cell, base_url, MODEL, asked(items), temperature=TEMPERATURE, **more)
+        job = job_of(cell, base_url, MODEL, mark_questions(items), temperature=TEMPERATURE, **more)
         keys = {"HOSTED_VLLM_API_KEY": "none", "OPENAI_API_KEY": "none"}
         lines = run_job(job, cell.peer, peers, directory, keys)
     calls = fetch(f"{proxy_root}/ledger", {})
@@ -547,7 +544,7 @@ WARM = 5
 
 
 @dataclass(frozen=True)
-class Spent:
+class OverheadCost:
     """What one round of a peer took, a question: wall and processor time in seconds, calls and samples."""
 
     wall: float
@@ -557,9 +554,9 @@ class Spent:
 
 def measure_overhead(
     peers: Path, directory: Path, size: int, questions: int, rounds: int
-) -> tuple[dict[str, list[Spent]], list[str]]:
+) -> tuple[dict[str, list[OverheadCost]], list[str]]:
     """All rounds of all peers, and what could not be measured."""
-    results: dict[str, list[Spent]] = {}
+    results: dict[str, list[OverheadCost]] = {}
     missing: list[str] = []
     with ExitStack() as stack:
         backend = stack.enter_context(Backend(directory, Pace(tokens=8)))
@@ -571,7 +568,7 @@ def measure_overhead(
             try:
                 server, address = optillm_server(directory, base_url, "fake", peers.resolve() / "optillm", size)
                 stack.callback(server.kill)
-            except Failed as e:
+            except ServerFailed as e:
                 there.remove("OptiLLM")
                 missing.append(f"OptiLLM, which did not start: {e}")
         for _ in range(rounds):
@@ -580,7 +577,7 @@ def measure_overhead(
                 url = f"{address}/v1" if through is not None else base_url
                 try:
                     spent = _overhead_round(name, url, peers, directory, size, questions, backend, through)
-                except Failed as e:
+                except ServerFailed as e:
                     missing.append(f"{name}: {e}")
                     continue
                 results.setdefault(name, []).append(spent)
@@ -597,8 +594,8 @@ def _overhead_round(
     questions: int,
     backend: Backend,
     server: Process | None,
-) -> Spent:
-    requests = tuple(_asked(number) for number in range(WARM + questions))
+) -> OverheadCost:
+    requests = tuple(_marked_question(number) for number in range(WARM + questions))
     job = job_of(Cell(name, "self-consistency", size), url, "fake", requests, concurrency=1, warm=WARM, max_tokens=64)
     before = server.cpu_seconds() if server is not None else 0.0
     calls = _calls(backend)
@@ -607,11 +604,11 @@ def _overhead_round(
     end = values[-1]
     failed = [line["error"] for line in values[:-1] if line["error"]]
     if failed:
-        raise Failed(f"{len(failed)} of {questions} questions failed: {failed[0]}")
+        raise ServerFailed(f"{len(failed)} of {questions} questions failed: {failed[0]}")
     cpu = end["cpu"] / questions
     if server is not None:  # its server worked for the first questions too
         cpu += (server.cpu_seconds() - before) / (WARM + questions)
-    return Spent(end["seconds"] / questions, cpu, calls / (WARM + questions))
+    return OverheadCost(end["seconds"] / questions, cpu, calls / (WARM + questions))
 
 
 def _calls(backend: Backend) -> int:
@@ -619,9 +616,9 @@ def _calls(backend: Backend) -> int:
     return sum(backend.stats()["started"].values())
 
 
-def _asked(number: int) -> Asked:
+def _marked_question(number: int) -> MarkedQuestion:
     text = f"What is {number} times 7? (tag-q{number})"  # by the tag the model counts; no proxy takes a mark away here
-    return Asked(f"q{number}", text, text, "")
+    return MarkedQuestion(f"q{number}", text, text, "")
 
 
 def _installed(peers: Path, name: str, missing: list[str]) -> bool:
@@ -631,7 +628,7 @@ def _installed(peers: Path, name: str, missing: list[str]) -> bool:
     return False
 
 
-def overhead_table(result: dict[str, list[Spent]], size: int) -> str:
+def overhead_table(result: dict[str, list[OverheadCost]], size: int) -> str:
     """A row for each peer: medians over the rounds with their range, and ratios of rounds side by side."""
     head = ["", f"ms a question (vote of {size})", "range", "CPU ms a question", "range", "calls of the model"]
     head += [f"time, as a multiple of {OURS}'s [95 %]"]
@@ -689,7 +686,7 @@ class ServedRequest:
 
 
 @dataclass(frozen=True)
-class Left:
+class LeftRequest:
     """One request that its client left.
 
     Attributes:
@@ -713,11 +710,11 @@ async def ask(server: Server, body: Mapping[str, Any]) -> ServedRequest:
                 if math.isnan(first) and _TEXT.search(read):
                     first = time.perf_counter() - began
             if reply.status != 200:
-                raise Failed(f"{server.name} answered {reply.status}: {read[:300]!r}")
+                raise ServerFailed(f"{server.name} answered {reply.status}: {read[:300]!r}")
         return ServedRequest(first, time.perf_counter() - began)
 
 
-async def leave(server: Server, body: Mapping[str, Any], after_s: float, backend: Backend) -> Left:
+async def leave(server: Server, body: Mapping[str, Any], after_s: float, backend: Backend) -> LeftRequest:
     """Send a request, close the connection a while after the model has begun, and watch the model until it is idle.
 
     Raises:
@@ -730,7 +727,7 @@ async def leave(server: Server, body: Mapping[str, Any], after_s: float, backend
         if requests.done() or time.perf_counter() > ends:
             requests.cancel()
             await session.close()
-            raise Failed(f"{server.name} did not ask the model")
+            raise ServerFailed(f"{server.name} did not ask the model")
         await asyncio.sleep(0.005)
     await asyncio.sleep(after_s)
     requests.cancel()
@@ -746,7 +743,9 @@ async def leave(server: Server, body: Mapping[str, Any], after_s: float, backend
         if now - last > QUIET_S or now - closed > MOST_S:
             break
         await asyncio.sleep(0.005)
-    return Left(last - closed, values["completed"] - before["completed"], values["received"] - before["received"])
+    return LeftRequest(
+        last - closed, values["completed"] - before["completed"], values["received"] - before["received"]
+    )
 
 
 async def _read_connection(session: aiohttp.ClientSession, url: str, body: Mapping[str, Any]) -> None:
@@ -756,15 +755,17 @@ async def _read_connection(session: aiohttp.ClientSession, url: str, body: Mappi
 
 
 _JSON = {"Content-Type": "application/json"}
-Round = tuple[ServedRequest, Left, Left]
+Round = tuple[ServedRequest, LeftRequest, LeftRequest]
 """A request that was read to its end as a stream, one that was left as a stream, and one as a whole response."""
-Found = dict[tuple[str, int], list[Round]]
+ServingResults = dict[tuple[str, int], list[Round]]
 """By server and samples, an entry a round."""
 
 
-def measure_serving(peers: Path, directory: Path, pace: Pace, rounds: int, only: str = "") -> tuple[Found, list[str]]:
+def measure_serving(
+    peers: Path, directory: Path, pace: Pace, rounds: int, only: str = ""
+) -> tuple[ServingResults, list[str]]:
     """All rounds, in turns, and what could not be measured."""
-    result: Found = {}
+    result: ServingResults = {}
     with ExitStack() as stack:
         backend = stack.enter_context(Backend(directory, pace))
         names = [name for name in ("reason", *PEERS) if not only or name in only.split(",")]
@@ -775,7 +776,7 @@ def measure_serving(peers: Path, directory: Path, pace: Pace, rounds: int, only:
                 for samples in (1, VOTE):
                     try:
                         made = asyncio.run(_serving_round(name, server, samples, pace, backend))
-                    except (Failed, aiohttp.ClientError) as e:
+                    except (ServerFailed, aiohttp.ClientError) as e:
                         missing.append(f"{server.name}, {samples} samples: {e}")
                         continue
                     if number:
@@ -792,7 +793,7 @@ async def _serving_round(name: str, server: Server, samples: int, pace: Pace, ba
     return requests, await leave(server, streamed, after, backend), await leave(server, body, after, backend)
 
 
-def serving_table(result: Found) -> str:
+def serving_table(result: ServingResults) -> str:
     """A row for each server and number of samples: medians over the rounds, and the range."""
     head = ["server", "samples", "first text, s", "range", "whole reply, s"]
     head += ["idle after leaving a stream, s", "range", "answered, begun for nobody"]
@@ -827,7 +828,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             body, record = parts[part](args, Path(scratch))
         head = f"{made_here()} {datetime.now(UTC):%H:%M} UTC, load {load:.1f} before."
-        tell(f"## {part}\n\n{head}\n\n{body}", record, args.out, part)
+        write_report(f"## {part}\n\n{head}\n\n{body}", record, args.out, part)
     if "tables" in args.parts:
         print("\n\n".join((args.out / f"{p}.md").read_text() for p in PARTS if (args.out / f"{p}.md").exists()))
     return 0
@@ -860,31 +861,29 @@ def arguments() -> argparse.ArgumentParser:
 
 def footprint(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """Size and import time."""
-    result, missing = peers_footprint.measure_footprint(options.peers, options.rounds)
-    return _said(peers_footprint.footprint_table(result), missing), {n: asdict(one) for n, one in result.items()}
+    result, missing = measure_footprint(options.peers, options.rounds)
+    return _with_missing(footprint_table(result), missing), {n: asdict(one) for n, one in result.items()}
 
 
 def overhead(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """Own work of a question."""
-    result, missing = peers_overhead.measure_overhead(
-        options.peers, directory, options.size, options.questions, options.rounds
-    )
+    result, missing = measure_overhead(options.peers, directory, options.size, options.questions, options.rounds)
     record = {name: [asdict(spent) for spent in rounds] for name, rounds in result.items()}
     head = f"{options.questions} questions a round, {options.rounds} rounds in turns; medians over the rounds.\n\n"
-    return _said(head + peers_overhead.overhead_table(result, options.size), missing), record
+    return _with_missing(head + overhead_table(result, options.size), missing), record
 
 
 def serving(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     """First text, and what continues for a client that left."""
     each = options.reply_s / options.reply_tokens
     pace = Pace(tokens=options.reply_tokens, first_s=each, token_s=each)
-    result, missing = peers_serving.measure_serving(options.peers, directory, pace, options.rounds, options.servers)
+    result, missing = measure_serving(options.peers, directory, pace, options.rounds, options.servers)
     record = [
         {"server": name, "samples": samples, "rounds": [[asdict(one) for one in made] for made in rounds]}
         for (name, samples), rounds in result.items()
     ]
     head = f"A reply is {pace.tokens} tokens in {pace.seconds:.2f} s; {options.rounds} rounds in turns, medians.\n\n"
-    return _said(head + peers_serving.serving_table(result), missing), record
+    return _with_missing(head + serving_table(result), missing), record
 
 
 def accuracy(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
@@ -901,11 +900,11 @@ def accuracy(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
     measured = asyncio.run(_read(position, expected, items))
     weights = options.weights.name if options.weights else "the model of the server that was given"
     parts = [f"gsm8k, {len(items)} questions, {weights} on vLLM, {options.concurrency} questions at once."]
-    parts += [peers_accuracy_table.accuracy_table(measured)]
-    if equal := peers_accuracy_table.equal_tokens_table(measured):
+    parts += [accuracy_table(measured)]
+    if equal := equal_tokens_table(measured):
         parts += ["### At equal tokens, between the sizes", equal]
     record = [{**asdict(cell), "rows": [asdict(row) for row in rows]} for cell, rows in measured.items()]
-    return _said("\n\n".join(parts), [*missing, *(f"{name} (left out)" for name in skipped)]), record
+    return _with_missing("\n\n".join(parts), [*missing, *(f"{name} (left out)" for name in skipped)]), record
 
 
 def run_cells(
@@ -918,17 +917,15 @@ def run_cells(
     with ExitStack() as stack:
         upstream = options.server
         if upstream is None:
-            model, upstream = peers_accuracy.model_server(directory, options.vllm_python, options.weights)
+            model, upstream = model_server(directory, options.vllm_python, options.weights)
             stack.callback(model.kill)
-        process, root = peers_accuracy.proxy(directory, upstream)
+        process, root = proxy(directory, upstream)
         stack.callback(process.kill)
         for number, cell in enumerate(wanted):
             began = datetime.now(UTC)
             try:
-                peers_accuracy.measure_accuracy(
-                    cell, items, root, options.peers, directory, place, concurrency=options.concurrency
-                )
-            except (Failed, OSError) as e:
+                measure_accuracy(cell, items, root, options.peers, directory, place, concurrency=options.concurrency)
+            except (ServerFailed, OSError) as e:
                 missing.append(f"{cell.peer}, {cell.method}, size {cell.size}: {e}")
             took = (datetime.now(UTC) - began).total_seconds()
             print(f"{number + 1} of {len(wanted)}: {cell.file}, {took:.0f} s", file=sys.stderr, flush=True)
@@ -937,11 +934,11 @@ def run_cells(
 
 async def _read(position: Path, expected: list[Cell], items: tuple[Item, ...]) -> dict[Cell, list[Any]]:
     async with Equivalence() as same:
-        results = {cell: await peers_accuracy_table.read_cell(position, cell, items, same) for cell in expected}
+        results = {cell: await read_cell(position, cell, items, same) for cell in expected}
     return {cell: rows for cell, rows in results.items() if rows}
 
 
-def _said(body: str, missing: list[str]) -> str:
+def _with_missing(body: str, missing: list[str]) -> str:
     return "\n\n".join([body, *(f"Not measured: {line}" for line in missing)])
 
 

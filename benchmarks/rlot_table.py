@@ -95,12 +95,12 @@ class Chains:
 
     Attributes:
         lengths: Blocks before the answer, of each attempt.
-        asked: Scores that self-assessments should have had.
+        expected: Scores that self-assessments should have.
         missing: Those of them that could not be read.
     """
 
     lengths: tuple[int, ...] = ()
-    asked: int = 0
+    expected: int = 0
     missing: int = 0
 
 
@@ -190,7 +190,7 @@ def dataset_table(name: str, runs: Sequence[tuple[StoredRun, Chains]]) -> str:
                 f"{mean_of_rows(run, 'prompt_tokens'):,.0f}",
                 f"{mean_of_rows(run, 'model_calls'):,.1f}",
                 f"{np.mean(noted.lengths):.2f}" if noted.lengths else UNKNOWN,
-                f"{100 * noted.missing / noted.asked:.1f}" if noted.asked else UNKNOWN,
+                f"{100 * noted.missing / noted.expected:.1f}" if noted.expected else UNKNOWN,
                 UNKNOWN if learned is None or learned is run else difference(learned, run),
                 UNKNOWN if run in sampled else sampling_cell(run, sampled),
             ]
@@ -223,22 +223,22 @@ def order_of(run: StoredRun) -> tuple[int, int, str]:
 
 
 def method_of(run: StoredRun) -> str:
-    """A method in a few words."""
+    """A short name of a method."""
     plan = run.manifest.plan
     args: Mapping[str, object] = plan.parameters
     if plan.strategy == "self-consistency":
         return f"self-consistency, n = {args['n']}"
     if plan.strategy != "rlot":
         return plan.strategy
-    words = [f"rlot, {args['policy']}"]
+    parts = [f"rlot, {args['policy']}"]
     if args["policy"] == "fixed":
         sequence = args["sequence"]
-        words.append("-".join(map(str, sequence)) if isinstance(sequence, list | tuple) else str(sequence))
+        parts.append("-".join(map(str, sequence)) if isinstance(sequence, list | tuple) else str(sequence))
     if args["policy"] == "learned" and args["navigator"] != "default":
-        words.append(Path(str(args["navigator"])).stem)
+        parts.append(Path(str(args["navigator"])).stem)
     if args["n_votes"] != 1:
-        words.append(f"{args['n_votes']} votes")
-    return ", ".join(words)
+        parts.append(f"{args['n_votes']} votes")
+    return ", ".join(parts)
 
 
 def accuracy(run: StoredRun) -> str:
@@ -266,7 +266,7 @@ def difference(learned: StoredRun, run: StoredRun) -> str:
 
 
 def sampling_cell(run: StoredRun, sampled: Sequence[StoredRun]) -> str:
-    """Accuracy less that of self-consistency at as many tokens; what is beyond its sizes is said to be."""
+    """Accuracy less that of self-consistency at as many tokens; what is beyond its sizes is stored to be."""
     result = compare_to_curve([run], sampled)
     if isinstance(result, str):
         return result
@@ -287,7 +287,7 @@ def compare_to_curve(runs: Sequence[StoredRun], sampled: Sequence[StoredRun]) ->
     tokens = float(mine.tokens.mean(axis=0)[0])
     reach = theirs.tokens.mean(axis=0)
     if tokens > reach.max():
-        return "costs more than its most samples"
+        return "costs more than its largest number of samples"
     if tokens < reach.min():
         return "costs less than its fewest"
     result = difference_at(mine, theirs, clusters, tokens)
@@ -316,8 +316,8 @@ async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
     """What the runs of an evaluation noted of their chains; nothing for strategies without any, or without a store."""
     if run.manifest.plan.strategy != "rlot":
         return Chains()
-    said = run.manifest.store
-    position = store or (run.path / STORE if said == STORE else Path(said))
+    stored = run.manifest.store
+    position = store or (run.path / STORE if stored == STORE else Path(stored))
     if not position.exists():
         return Chains()
     opened = await SqliteStore.open(position)
@@ -327,7 +327,7 @@ async def chains_of(run: StoredRun, store: Path | None = None) -> Chains:
         await opened.aclose()
     return Chains(
         tuple(length for noted in notes for length in noted.lengths),
-        sum(noted.asked for noted in notes),
+        sum(noted.expected for noted in notes),
         sum(noted.missing for noted in notes),
     )
 

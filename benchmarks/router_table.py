@@ -39,7 +39,7 @@ ORDER = ("cot", "large", "small", "glimprouter", "random", "specreason", "cascad
 
 
 @dataclass(frozen=True)
-class Watched:
+class NotedRun:
     """A run with what its items noted.
 
     Attributes:
@@ -64,13 +64,13 @@ class Watched:
         return writers.count("large") / len(writers) if writers else None
 
 
-async def watch(runs: Sequence[StoredRun], store: Path | None) -> list[Watched]:
+async def read_noted_runs(runs: Sequence[StoredRun], store: Path | None) -> list[NotedRun]:
     """Runs with what the run store knows of them; a store that is gone leaves it out."""
-    results: list[Watched] = []
+    results: list[NotedRun] = []
     for run in runs:
         position = run_store_path(run, store)
         if not position.exists():
-            results.append(Watched(run, (None,) * len(run.rows)))
+            results.append(NotedRun(run, (None,) * len(run.rows)))
             continue
         opened = await SqliteStore.open(position)
         try:
@@ -78,7 +78,7 @@ async def watch(runs: Sequence[StoredRun], store: Path | None) -> list[Watched]:
         finally:
             await opened.aclose()
         timed = [one for events in values for one in observations(events)]
-        results.append(Watched(run, tuple(map(final_notes, values)), tuple(timed)))
+        results.append(NotedRun(run, tuple(map(final_notes, values)), tuple(timed)))
     return results
 
 
@@ -102,7 +102,7 @@ def order_of(run: StoredRun) -> tuple[int, str, float, str]:
 
 
 def method_of(run: StoredRun, large: str) -> str:
-    """A method in a few words."""
+    """A short name of a method."""
     plan, kind = run.manifest.plan, kind_of(run)
     args: Mapping[str, JsonValue] = plan.parameters
     match kind:
@@ -138,16 +138,16 @@ def is_baseline(run: StoredRun, kind: str, large: str) -> bool:
 
 def seconds(rows: Sequence[ResultRow]) -> str:
     """Median and 95th percentile of the rows that were answered in one go, and how many those were."""
-    result = latency(whole_seconds(rows))
+    result = latency(uninterrupted_seconds(rows))
     return UNKNOWN if result is None else f"{result.p50:.2f} / {result.p95:.2f} ({result.n})"
 
 
-def whole_seconds(rows: Sequence[ResultRow]) -> list[float]:
+def uninterrupted_seconds(rows: Sequence[ResultRow]) -> list[float]:
     """Seconds of the rows that were answered in one go."""
     return [row.timing.wall_s for row in rows if row.timing.uninterrupted and row.error is None]
 
 
-def tokens_of(watched: Watched, writer: str, large: str) -> str:
+def tokens_of(watched: NotedRun, writer: str, large: str) -> str:
     """Generated tokens of one of the models, a mean a question."""
     plan = watched.run.manifest.plan
     role = "small" if writer == "small" and "small" in plan.models else "main"
@@ -159,7 +159,7 @@ def tokens_of(watched: Watched, writer: str, large: str) -> str:
     return f"{np.mean(spent):,.0f}"
 
 
-def share_cells(watched: Watched) -> list[str]:
+def share_cells(watched: NotedRun) -> list[str]:
     """Tokens thrown away, steps, and the large model's shares of steps (or questions) and of text."""
     notes = [noted for noted in watched.notes if noted is not None]
     kind = kind_of(watched.run)
@@ -167,16 +167,16 @@ def share_cells(watched: Watched) -> list[str]:
         steps = [len(_list(noted, "writers")) for noted in notes]
         rate, text = watched.intervention_rate, text_share(notes)
         return [
-            f"{np.mean([thrown_away(noted) for noted in notes]):,.0f}",
+            f"{np.mean([discarded_tokens(noted) for noted in notes]):,.0f}",
             f"{np.mean(steps):.1f}",
             UNKNOWN if rate is None else f"{100 * rate:.1f}",
             UNKNOWN if text is None else f"{100 * text:.1f}",
         ]
-    requests = [a for noted in notes if (a := _asked_large(kind, noted)) is not None]
+    requests = [a for noted in notes if (a := _used_large(kind, noted)) is not None]
     return [UNKNOWN, UNKNOWN, f"{100 * np.mean(requests):.1f}" if requests else UNKNOWN, UNKNOWN]
 
 
-def thrown_away(notes: SolutionNotes) -> int:
+def discarded_tokens(notes: SolutionNotes) -> int:
     """Generated tokens of probes and of steps that were not kept."""
     return sum(_tokens(notes, writer, purpose) for writer in ("large", "small") for purpose in ("probes", "discarded"))
 
@@ -191,9 +191,9 @@ def text_share(notes: Sequence[SolutionNotes]) -> float | None:
 # -- probes and speeds
 
 
-def probe_rows(runs: Sequence[Watched]) -> list[str]:
+def probe_rows(runs: Sequence[NotedRun]) -> list[str]:
     """A row for each pair of runs of `glimprouter` that differ in the probe only."""
-    by_rest: dict[str, dict[str, Watched]] = {}
+    by_rest: dict[str, dict[str, NotedRun]] = {}
     for watched in runs:
         plan = watched.run.manifest.plan
         if kind_of(watched.run) == "glimprouter":
@@ -206,14 +206,14 @@ def probe_rows(runs: Sequence[Watched]) -> list[str]:
             at = float(str(fast.run.manifest.plan.parameters["threshold"]))
             cells = [f"{at:.4g}", _median(fast), _median(slow), *_seconds_apart(fast, slow)]
             cells += [
-                f"{np.mean([thrown_away(n) for n in w.notes if n is not None] or [0]):,.0f}" for w in (fast, slow)
+                f"{np.mean([discarded_tokens(n) for n in w.notes if n is not None] or [0]):,.0f}" for w in (fast, slow)
             ]
             cells += [f"{np.mean([row.ledger.model_calls for row in w.rows]):.1f}" for w in (fast, slow)]
             rows.append((at, "| " + " | ".join(cells) + " |"))
     return [row for _, row in sorted(rows)]
 
 
-def speeds(runs: Sequence[Watched]) -> list[str]:
+def speeds(runs: Sequence[NotedRun]) -> list[str]:
     """A row for each model that was timed in step loops whose calls were not broken off."""
     timed: list[Observation] = []
     names: dict[str, str] = {}
@@ -235,12 +235,12 @@ def speeds(runs: Sequence[Watched]) -> list[str]:
     ]
 
 
-def _median(watched: Watched) -> str:
-    result = latency(whole_seconds(watched.rows))
+def _median(watched: NotedRun) -> str:
+    result = latency(uninterrupted_seconds(watched.rows))
     return UNKNOWN if result is None else f"{result.p50:.2f}"
 
 
-def _seconds_apart(a: Watched, b: Watched) -> tuple[str, str]:
+def _seconds_apart(a: NotedRun, b: NotedRun) -> tuple[str, str]:
     """Mean difference in seconds with its interval over the rows that both answered in one go; and how many."""
     theirs = {row.key: row.timing.wall_s for row in b.rows if row.timing.uninterrupted and row.error is None}
     apart = [
@@ -258,7 +258,7 @@ def _seconds_apart(a: Watched, b: Watched) -> tuple[str, str]:
 # -- reading notes
 
 
-def _asked_large(kind: str, notes: SolutionNotes) -> bool | None:
+def _used_large(kind: str, notes: SolutionNotes) -> bool | None:
     if kind == "cascade":
         requests = notes.get("asked_large")
         return requests if isinstance(requests, bool) else None
@@ -365,7 +365,7 @@ def methods(options: argparse.Namespace, measured: list[float]) -> list[Method]:
 
 
 def chain(options: argparse.Namespace) -> Method:
-    """A whole chain in one request."""
+    """A complete chain in one request."""
     return "cot", {"max_tokens": options.max_tokens}
 
 
@@ -411,40 +411,40 @@ def main() -> int:
         runs = [
             load_run(p) for directory in args.runs for p in sorted(directory.iterdir()) if (p / "run.json").exists()
         ]
-        watched = asyncio.run(watch(runs, args.store))
+        watched = asyncio.run(read_noted_runs(runs, args.store))
         print(report(pooled(watched) if args.pool else watched, timed=not args.batched))
     return 0
 
 
 def measured_rate(directory: Path) -> float:
     """The share of steps that a run of `glimprouter` sent to the large model, to a thousandth."""
-    (watched,) = asyncio.run(watch([load_run(directory)], None))
+    (watched,) = asyncio.run(read_noted_runs([load_run(directory)], None))
     rate = watched.intervention_rate
     if rate is None:
         raise SystemExit(f"{directory} is no run whose steps were routed")
     return round(rate, 3)
 
 
-def pooled(runs: Sequence[Watched]) -> list[Watched]:
+def pooled(runs: Sequence[NotedRun]) -> list[NotedRun]:
     """Runs of the same method on the pieces of a dataset as one run each; the first piece lends its name."""
     first = runs[0].run.manifest.plan.dataset
-    by_method: dict[str, tuple[StoredRun, list[Watched]]] = {}
+    by_method: dict[str, tuple[StoredRun, list[NotedRun]]] = {}
     for watched in runs:
         run = watched.run
         plan = run.manifest.plan.model_copy(update={"dataset": first})
         named = replace(run, manifest=run.manifest.model_copy(update={"plan": plan}))
         by_method.setdefault(plan.model_dump_json(), (named, []))[1].append(watched)
-    results: list[Watched] = []
+    results: list[NotedRun] = []
     for named, pieces in by_method.values():
         full = replace(named, rows=[row for piece in pieces for row in piece.rows])
         notes = tuple(noted for piece in pieces for noted in piece.notes)
-        results.append(Watched(full, notes, tuple(one for piece in pieces for one in piece.timed)))
+        results.append(NotedRun(full, notes, tuple(one for piece in pieces for one in piece.timed)))
     return results
 
 
-def report(runs: Sequence[Watched], *, timed: bool) -> str:
+def report(runs: Sequence[NotedRun], *, timed: bool) -> str:
     """A table for each dataset, in the order of their names; with seconds, or without."""
-    by_dataset: dict[tuple[str, str], list[Watched]] = {}
+    by_dataset: dict[tuple[str, str], list[NotedRun]] = {}
     for run in runs:
         use = run.run.manifest.plan.dataset
         by_dataset.setdefault((use.full_name, use.fingerprint), []).append(run)
@@ -455,7 +455,7 @@ def report(runs: Sequence[Watched], *, timed: bool) -> str:
     return "\n\n".join(parts)
 
 
-def dataset_table(name: str, runs: Sequence[Watched], *, timed: bool) -> str:
+def dataset_table(name: str, runs: Sequence[NotedRun], *, timed: bool) -> str:
     """One dataset: a row for each method, by pair of models."""
     rows = max(len(run.rows) for run in runs)
     heads = [
@@ -464,18 +464,18 @@ def dataset_table(name: str, runs: Sequence[Watched], *, timed: bool) -> str:
         *(["s p50 / p95 (n)"] if timed else []),
         "tokens large",
         "tokens small",
-        "thrown away",
+        "discarded",
         "steps",
         "to large %",
         "large's share of the text %",
-        *(f"less {words} [95 %]" for _, words in BASELINES),
+        *(f"less {label} [95 %]" for _, label in BASELINES),
     ]
     lines = [
         f"## {name}",
         "",
         f"{rows} rows each. Tokens are generated ones; tokens and steps are means a question; differences are in "
-        "points. To large: share of the steps that it wrote; of a cascade or question router, share of the questions "
-        "that it was asked.",
+        "points. To large: share of the steps that it wrote; of a cascade or question router, share of its "
+        "questions.",
         "",
         "| " + " | ".join(heads) + " |",
         "| --- | " + " | ".join(["---:"] * (len(heads) - 1)) + " |",
@@ -499,12 +499,12 @@ def dataset_table(name: str, runs: Sequence[Watched], *, timed: bool) -> str:
     return "\n".join(lines)
 
 
-def baseline(runs: Sequence[Watched], kind: str, large: str) -> StoredRun | None:
+def baseline(runs: Sequence[NotedRun], kind: str, large: str) -> StoredRun | None:
     """The run in which the large model did everything; None if there is none."""
     return next((run.run for run in runs if is_baseline(run.run, kind, large)), None)
 
 
-def probing(runs: Sequence[Watched]) -> list[str]:
+def probing(runs: Sequence[NotedRun]) -> list[str]:
     """Speculative against separate probes, where both were run with all else alike."""
     rows = probe_rows(runs)
     if not rows:
@@ -521,7 +521,7 @@ def probing(runs: Sequence[Watched]) -> list[str]:
     return ["\n".join(lines)]
 
 
-def timing(runs: Sequence[Watched]) -> list[str]:
+def timing(runs: Sequence[NotedRun]) -> list[str]:
     """Seconds for each token of the two models, from the calls that were timed."""
     rows = speeds(runs)
     if not rows:

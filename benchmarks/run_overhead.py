@@ -141,10 +141,10 @@ def measure_http(runs: int, at_once: Sequence[int]) -> Iterator[str]:
     """Rows of the table of chat requests: whole responses and streams, for each number of them at once."""
     from sidecar_backend import Pace
     from sidecar_load_client import Job, LoadGenerator
-    from sidecar_servers import Backend, ours
+    from sidecar_servers import Backend, reason_server
 
     with tempfile.TemporaryDirectory() as scratch, Backend(Path(scratch), Pace()) as backend:
-        server, generator = ours(Path(scratch), backend), LoadGenerator()
+        server, generator = reason_server(Path(scratch), backend), LoadGenerator()
         try:
             for streams in at_once:
                 for streamed in (False, True):

@@ -72,7 +72,7 @@ class Outcome:
     confidence: float
 
 
-def counted(pool: Pool, picked: Sequence[int], method: Method) -> Outcome:
+def vote_outcome(pool: Pool, picked: Sequence[int], method: Method) -> Outcome:
     """Let some samples vote."""
     labels = [pool.labels[i] for i in picked]
     classes: dict[int, list[int]] = {}
@@ -128,7 +128,7 @@ def accuracy_table(
     credit: dict[Method, dict[int, np.ndarray]] = {m: {} for m in METHODS}
     errors: dict[Method, dict[int, float]] = {m: {} for m in METHODS}
     for method, k in itertools.product(METHODS, sizes):
-        made = [[counted(pool, order[:k], method) for pool in pools] for order in sampled]
+        made = [[vote_outcome(pool, order[:k], method) for pool in pools] for order in sampled]
         credit[method][k] = np.array([[o.credit for o in one] for one in made]).mean(axis=0)
         errors[method][k] = float(np.mean([ece(one) for one in made]))
     lines = ["| accuracy % | " + " | ".join(f"k = {k}" for k in sizes) + " |", "| --- |" + " --- |" * len(sizes)]
@@ -187,7 +187,7 @@ def stopping_table(pools: Sequence[Pool]) -> list[str]:
                     ("race of all", in_a_race(pool, first, rule, FIXED)),
                 ):
                     one = results.setdefault(f"{name} | {way}", {"credit": [], "samples": [], "tokens": []})
-                    one["credit"].append(counted(pool, used, "sc").credit)
+                    one["credit"].append(vote_outcome(pool, used, "sc").credit)
                     one["samples"].append(len(used))
                     one["tokens"].append(tokens)
     means = {

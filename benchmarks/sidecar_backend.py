@@ -79,7 +79,7 @@ class Counts:
     open: int = 0
 
 
-class Desk:
+class RequestCounter:
     """What all connections of the server share."""
 
     def __init__(self, pace: Pace, journal: Path | None) -> None:
@@ -106,7 +106,7 @@ class Desk:
         """The bytes of a response in the parts in which they are sent: one part for each token, and one for the end."""
         key = (self.pace, streamed, n)
         if key not in self._made:
-            self._made[key] = _stream(self.pace, n) if streamed else [_whole(self.pace, n)]
+            self._made[key] = _stream(self.pace, n) if streamed else [_complete_body(self.pace, n)]
         return self._made[key]
 
 
@@ -129,7 +129,7 @@ def _stream(pace: Pace, n: int) -> list[bytes]:
     return [_head("text/event-stream", "Transfer-Encoding: chunked") + parts[0], *parts[1:], _chunk(end) + b"0\r\n\r\n"]
 
 
-def _whole(pace: Pace, n: int) -> bytes:
+def _complete_body(pace: Pace, n: int) -> bytes:
     message = {"role": "assistant", "content": "".join(pace.pieces())}
     choices = [{"index": i, "message": message, "finish_reason": "stop"} for i in range(n)]
     frame = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "fake"}
@@ -157,7 +157,7 @@ def _chunk(data: bytes) -> bytes:
 class Connection(asyncio.Protocol):
     """One client. Requests of a connection are answered one after the other."""
 
-    def __init__(self, tables: Desk) -> None:
+    def __init__(self, tables: RequestCounter) -> None:
         self._desk = tables
         self._data = b""
         self._task: asyncio.Task[None] | None = None
@@ -270,7 +270,7 @@ def _unchunked(data: bytes) -> bytes:
     return body
 
 
-async def serve(port: int, tables: Desk) -> None:
+async def serve(port: int, tables: RequestCounter) -> None:
     """Serve until a signal to end."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--pace", type=json.loads, default={}, help="fields of a Pace")
     parser.add_argument("--journal", type=Path)
     args = parser.parse_args()
-    asyncio.run(serve(args.port, Desk(Pace(**args.pace), args.journal)))
+    asyncio.run(serve(args.port, RequestCounter(Pace(**args.pace), args.journal)))
 
 
 if __name__ == "__main__":

@@ -88,13 +88,13 @@ def snapshot(store: Path | str, finished: Mapping[str, int]) -> Snapshot:
     return Snapshot(asyncio.run(_runs(store)), dict(finished))
 
 
-def all_over(store: Path | str, tags: list[str]) -> bool:
+def all_finished(store: Path | str, tags: list[str]) -> bool:
     """Whether every tag has a run and each has finished or failed: one whose process died is neither."""
     runs = snapshot(store, {}).runs
     return all(runs.get(tag) and all(r.status in ("finished", "failed") for r in runs[tag]) for tag in tags)
 
 
-def journalled(journal: Path) -> Counter[str]:
+def read_journal(journal: Path) -> Counter[str]:
     """The model server's count of finished responses from its journal, which outlives it."""
     return Counter(journal.read_text(encoding="utf-8").split()) if journal.exists() else Counter()
 

@@ -32,7 +32,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common import made_here
-from load_tables import DIRECT, Cell, Round, Rounds, as_json, cell_table, memory_table, middle, round_of, table, tell
+from load_tables import (
+    DIRECT,
+    Cell,
+    Round,
+    Rounds,
+    as_json,
+    cell_table,
+    median,
+    memory_table,
+    round_of,
+    table,
+    write_report,
+)
 from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
 from sidecar_servers import PEERS, Backend, Server, direct, exit_on_sigterm, start_all
@@ -78,7 +90,7 @@ def main() -> int:
     parts += [cell_table(cell, rows) for cell, rows in measured.items()] + ["### Memory", memory_table(memory)]
     report = "\n\n".join(parts)
     results = {"head": "".join(head), "missing": missing, "cells": as_json(measured), "memory": memory}
-    tell(report, results, args.out, "sidecar_load")
+    write_report(report, results, args.out, "sidecar_load")
     return 0
 
 
@@ -129,10 +141,10 @@ def ceiling(measured: Rounds) -> str:
         if cell.paced:
             continue
         single = servers[DIRECT]
-        best = max((middle(r.rate for r in rounds), name) for name, rounds in servers.items() if name != DIRECT)
-        busy = max(middle(r.busy for r in rounds) for name, rounds in servers.items() if name != DIRECT)
+        best = max((median(r.rate for r in rounds), name) for name, rounds in servers.items() if name != DIRECT)
+        busy = max(median(r.busy for r in rounds) for name, rounds in servers.items() if name != DIRECT)
         rows.append(
-            [cell.words, f"{middle(r.rate for r in single):.0f}", f"{best[0]:.0f} ({best[1]})", f"{100 * busy:.0f} %"]
+            [cell.words, f"{median(r.rate for r in single):.0f}", f"{best[0]:.0f} ({best[1]})", f"{100 * busy:.0f} %"]
         )
     head = ["", "generator and model alone, requests/s", "fastest server", "core used by the generator, at most"]
     return f"### The ceiling\n\n{table(head, rows)}"

@@ -50,7 +50,7 @@ class Job:
 
 
 @dataclass
-class Figures:
+class LoadMetrics:
     """What came of a job.
 
     Attributes:
@@ -68,17 +68,17 @@ class Figures:
     cpu: float = 0.0
 
 
-async def work(job: Job) -> Figures:
+async def work(job: Job) -> LoadMetrics:
     """Do a job."""
     body = json.dumps(job.body)
     data = body.encode()
     streamed = bool(job.body.get("stream"))
     end = END.rpartition(" ")[2].encode()  # the last word: where text is cut into pieces, words stay whole
     failures: Counter[str] = Counter()
-    figures = Figures()
+    figures = LoadMetrics()
     headers = {"Content-Type": "application/json", **job.headers}
 
-    async def ask(session: aiohttp.ClientSession, into: Figures, data: bytes = data) -> None:
+    async def ask(session: aiohttp.ClientSession, into: LoadMetrics, data: bytes = data) -> None:
         began = time.perf_counter()
         first = 0.0
         reply = bytearray()
@@ -102,7 +102,7 @@ async def work(job: Job) -> Figures:
             if streamed:
                 into.firsts.append(first - began)
 
-    async def stream(session: aiohttp.ClientSession, position: int, left: list[int], into: Figures) -> None:
+    async def stream(session: aiohttp.ClientSession, position: int, left: list[int], into: LoadMetrics) -> None:
         await asyncio.sleep(job.spread_s * position / job.streams)
         while left[0] > 0:
             left[0] -= 1
@@ -114,7 +114,7 @@ async def work(job: Job) -> Figures:
     limit = aiohttp.TCPConnector(limit=job.streams, force_close=False)
     timeout = aiohttp.ClientTimeout(total=SILENCE_S)
     async with aiohttp.ClientSession(connector=limit, timeout=timeout, headers=headers) as session:
-        await asyncio.gather(*(ask(session, Figures()) for _ in range(job.streams)))
+        await asyncio.gather(*(ask(session, LoadMetrics()) for _ in range(job.streams)))
         failures.clear()
         gc.collect()
         left = [job.requests]
@@ -134,7 +134,7 @@ class LoadGenerator:
             [sys.executable, str(Path(__file__).resolve())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, job: Job) -> Figures:
+    def run(self, job: Job) -> LoadMetrics:
         """Have a job done."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -143,7 +143,7 @@ class LoadGenerator:
         line = self._child.stdout.readline()
         if not line:
             raise RuntimeError("the load generator ended")
-        return Figures(**json.loads(line))
+        return LoadMetrics(**json.loads(line))
 
     def close(self) -> None:
         """End it; in the middle of a job, which an interrupted benchmark leaves it with, it is killed."""

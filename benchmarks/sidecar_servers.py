@@ -38,7 +38,7 @@ END_S = 60.0
 """Longest time that a server may take to end when it is told to, in seconds."""
 
 
-class Failed(RuntimeError):
+class ServerFailed(RuntimeError):
     """A server did not start, or did not end; tells the end of what it wrote."""
 
 
@@ -107,11 +107,11 @@ class Process:
         try:
             while time.monotonic() < end:
                 if self.child.poll() is not None:
-                    raise Failed(f"{self.name} ended with {self.child.returncode}:\n{self.tail()}")
+                    raise ServerFailed(f"{self.name} ended with {self.child.returncode}:\n{self.tail()}")
                 with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
                     return
                 time.sleep(0.05)
-            raise Failed(f"{self.name} did not answer at {url} within {seconds:.0f} s:\n{self.tail()}")
+            raise ServerFailed(f"{self.name} did not answer at {url} within {seconds:.0f} s:\n{self.tail()}")
         except BaseException:
             self.kill()
             raise
@@ -147,7 +147,7 @@ class Process:
                 self.child.wait(seconds)
             except subprocess.TimeoutExpired:
                 self.kill()
-                raise Failed(f"{self.name} did not end within {seconds:.0f} s:\n{self.tail()}") from None
+                raise ServerFailed(f"{self.name} did not end within {seconds:.0f} s:\n{self.tail()}") from None
         self.kill()  # whatever it left after
         return self.child.returncode
 
@@ -205,7 +205,7 @@ def _ticks(pid: int) -> int:
 
 
 QUESTION = "What is 6 times 7?"
-MOST = 1024
+MAX_TURNS = 1024
 """Runs and calls at once that ours is allowed, so that it is measured and not its limits; the others have none."""
 
 
@@ -240,18 +240,20 @@ def direct(backend: Backend) -> Server:
     return Server("(direct)", "", backend, f"{backend.root}/v1/chat/completions", "fake")
 
 
-def ours(directory: Path, backend: Backend, *, keys: bool = True) -> Server:
+def reason_server(directory: Path, backend: Backend, *, keys: bool = True) -> Server:
     """`reason serve` of this environment, with a key; `keys=False` lets everybody in."""
     write_settings(directory, backend.root)
     return started(directory, free_port(), keys=keys)
 
 
-def write_settings(directory: Path, backend: str, *, store: str = "", calls: int = MOST, turns: int = MOST) -> None:
+def write_settings(
+    directory: Path, backend: str, *, store: str = "", calls: int = MAX_TURNS, turns: int = MAX_TURNS
+) -> None:
     """The settings of `started`, as `reason.toml` in the directory where it runs."""
     (directory / "reason.toml").write_text(
         f'model = "openai/fake"\nstrategy = "cot"\nstore = "{store or directory / "runs.sqlite3"}"\n'
         f'[providers.openai]\napi_base = "{backend}/v1"\nconcurrency = {calls}\n'
-        f"[serve]\nmax_runs = {turns}\nmax_waiting = {MOST}\n",
+        f"[serve]\nmax_runs = {turns}\nmax_waiting = {MAX_TURNS}\n",
         encoding="utf-8",
     )
 
@@ -356,9 +358,11 @@ def start_all(
         position.mkdir()
         try:
             server = (
-                ours(position, backend) if venv is None or name == "reason" else PEERS[name](position, backend, venv)
+                reason_server(position, backend)
+                if venv is None or name == "reason"
+                else PEERS[name](position, backend, venv)
             )
-        except Failed as e:
+        except ServerFailed as e:
             missing.append(f"{name}, which did not start: {e}")
             continue
         stack.callback(server.process.kill)

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 from common import made_here
-from load_tables import table, tell
+from load_tables import table, write_report
 from sidecar_backend import Pace
 from sidecar_ledger import snapshot
 from sidecar_load_client import Job, LoadGenerator
-from sidecar_servers import Backend, Server, exit_on_sigterm, ours
+from sidecar_servers import Backend, Server, exit_on_sigterm, reason_server
 
 FLAT = 0.05
 WARM = 0.2
@@ -66,7 +66,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         with Backend(directory, pace) as backend:
-            server = ours(directory, backend)
+            server = reason_server(directory, backend)
             with server.process:
                 seen = load(server, args.minutes, args.streams, args.reply_s, args.slice_s)
                 ended = server.process.end()
@@ -88,7 +88,7 @@ def main() -> int:
     head = f"{made_here()} {args.minutes:g} minutes, {args.streams} streams, replies of {args.reply_s:g} s."
     report = "\n\n".join([head, table(["", "value"], rows), "; ".join(faults) or "As it must be."])
     record = {"head": head, "faults": faults, "memory": seen.memory, "asked": seen.asked, "p99": seen.latencies}
-    tell(report, record, args.out, "sidecar_soak")
+    write_report(report, record, args.out, "sidecar_soak")
     return int(bool(faults))
 
 

@@ -33,7 +33,7 @@ from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from accuracy_curves import Array, Curves, Measured, less, saving, table
+from accuracy_curves import AccuracyCurve, Array, Curves, saving, table, token_saving
 from reason.evals.report.plots import COLOURS
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
@@ -119,7 +119,7 @@ def _differences(curves: Curves, size: int, names: Sequence[str]) -> list[str]:
     for name in names:
         if name == BEST:
             continue
-        gap = less(curves, name, BEST, tokens) if name in curves else None
+        gap = token_saving(curves, name, BEST, tokens) if name in curves else None
         cells.append("" if gap is None else f"{100 * gap.value:+.1f} [{100 * gap.low:.1f}, {100 * gap.high:.1f}]")
         if gap is not None and gap.value > most:
             most, first = gap.value, name if gap.low > 0 else f"{name}, not clearly"
@@ -263,7 +263,7 @@ class Prefix(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class WorldSettings:
     """How problems are made.
 
     A problem has a chance q of being solved by a plain chain, sampled from a beta distribution; step t is right with
@@ -314,7 +314,7 @@ class World:
         p: Chance that a step from a right prefix is right, by its place from 0.
     """
 
-    def __init__(self, recipe: Recipe, seed: int) -> None:
+    def __init__(self, recipe: WorldSettings, seed: int) -> None:
         self.recipe, self.seed = recipe, seed
         rng = Random(f"problem {seed}")
         self.q = rng.betavariate(*recipe.solved)
@@ -388,7 +388,7 @@ def _uniform(bits: int) -> float:
     return ((bits >> 12) + 0.5) / (1 << 52)
 
 
-class Judge:
+class QualityEstimator:
     """A process reward model with binormal scores.
 
     The evidence about a prefix is x = d'·[right] + error, with a standard normal error, so that AUC = Phi(d'/sqrt(2)).
@@ -447,13 +447,13 @@ class Method:
         scored: Whether it needs the reward model.
     """
 
-    make: Callable[[int, Recipe, int], Search]
+    make: Callable[[int, WorldSettings, int], Search]
     picks: Mapping[str, Pick]
     sizes: tuple[int, ...] = SIZES
     scored: bool = True
 
 
-def play(search: Search, world: World, judge: Judge | None) -> Search:
+def play(search: Search, world: World, judge: QualityEstimator | None) -> Search:
     """Run a search to its end; without a judge nothing is scored."""
     while batch := search.ask():
         for expand in batch:
@@ -486,12 +486,12 @@ def credit(votes: Iterable[tuple[int | None, float]]) -> float:
     return (RIGHT in first) / len(first)
 
 
-def chosen(world: World, outcome: SearchOutcome[Any]) -> float:
+def chosen_answer(world: World, outcome: SearchOutcome[Any]) -> float:
     """The solution that the search itself returns."""
     return float(outcome.chosen is not None and world[outcome.chosen.text].answer == RIGHT)
 
 
-def weighed(world: World, outcome: SearchOutcome[Any]) -> float:
+def weighted_vote(world: World, outcome: SearchOutcome[Any]) -> float:
     """A vote by the weights that the search gives."""
     result = zip(outcome.terminals, outcome.weights, strict=True)
     return credit((world[node.text].answer, weight) for node, weight in result)
@@ -502,34 +502,34 @@ def by_score(world: World, outcome: SearchOutcome[Any]) -> float:
     return credit((world[node.text].answer, 0.5 if node.score is None else node.score) for node in outcome.terminals)
 
 
-def chains(n: int, recipe: Recipe, seed: int) -> Search:
+def chains(n: int, recipe: WorldSettings, seed: int) -> Search:
     """`n` plain chains."""
     return BeamSearch(BeamOptions(width=n, k=1, distinct=False))
 
 
-def beam(n: int, recipe: Recipe, seed: int) -> Search:
+def beam(n: int, recipe: WorldSettings, seed: int) -> Search:
     """`n` continuations in each round."""
     k = min(n, CHILDREN)
     return BeamSearch(BeamOptions(width=n // k, k=k))
 
 
-def dvts(n: int, recipe: Recipe, seed: int) -> Search:
+def dvts(n: int, recipe: WorldSettings, seed: int) -> Search:
     """`n` continuations in each round."""
     k = min(n, CHILDREN)
     return DVTS(DVTSOptions(subtrees=n // k, k=k))
 
 
-def particles(**options: Any) -> Callable[[int, Recipe, int], Search]:
+def particles(**options: Any) -> Callable[[int, WorldSettings, int], Search]:
     """`n` particles."""
     return lambda n, recipe, seed: ParticleFilter(ParticleOptions(n=n, **options), Random(f"particles {seed} {n}"))
 
 
-def gibbs(n: int, recipe: Recipe, seed: int) -> Search:
+def gibbs(n: int, recipe: WorldSettings, seed: int) -> Search:
     """Four passes, of `n` particles together."""
     return ParticleGibbs(GibbsOptions(n=n // 4, iterations=4), Random(f"gibbs {seed} {n}"))
 
 
-def limits(n: int, recipe: Recipe) -> SearchLimits:
+def limits(n: int, recipe: WorldSettings) -> SearchLimits:
     """Tokens of a best-first search whose size is `n`."""
     finish = round(1.5 * recipe.solution)
     return SearchLimits(
@@ -537,35 +537,37 @@ def limits(n: int, recipe: Recipe) -> SearchLimits:
     )
 
 
-def a_star(**options: Any) -> Callable[[int, Recipe, int], Search]:
+def a_star(**options: Any) -> Callable[[int, WorldSettings, int], Search]:
     """The first complete solution, with `n` continuations of a prefix."""
     return lambda n, recipe, seed: AStarSearch(AStarOptions(k=n, limits=limits(n, recipe), **options))
 
 
-def a_star_m(n: int, recipe: Recipe, seed: int) -> Search:
+def a_star_m(n: int, recipe: WorldSettings, seed: int) -> Search:
     """The best of `n / 4` complete solutions, with four continuations of a prefix."""
     k = min(n, CHILDREN)
     return AStarSearch(AStarOptions(k=k, stop="best_of_m", m=n // k, limits=limits(n, recipe)))
 
 
 METHODS = {
-    "chains": Method(chains, {"self-consistency": weighed}, scored=False),
-    "best-of-N": Method(chains, {"best-of-N": chosen, "best-of-N, weighted": by_score}),
-    "beam": Method(beam, {"beam": chosen, "beam, weighted": by_score}),
-    "DVTS": Method(dvts, {"DVTS": chosen, "DVTS, weighted": by_score}),
-    "particles": Method(particles(), {"particle filter": weighed, "particle filter, argmax": chosen}),
-    "Gibbs": Method(gibbs, {"particle Gibbs": weighed}, sizes=(8, 16, 32, 64)),
-    "A*": Method(a_star(), {"A*, k = N": chosen}, sizes=SIZES[:-1]),
-    "A* m": Method(a_star_m, {"A*, k = 4, best of N/4": chosen, "A*, k = 4, vote of N/4": by_score}),
-    "A* fall": Method(a_star(edge_cost="fall"), {"A*, k = N, fall": chosen}, sizes=SIZES[:-1]),
-    "A* none": Method(a_star(edge_cost="none"), {"A*, k = N, none": chosen}, sizes=SIZES[:-1]),
-    "systematic": Method(particles(resampling="systematic"), {"particle filter, systematic": weighed}),
-    "entropic": Method(particles(entropic="size"), {"particle filter, entropic": weighed}),
-    "telescoped": Method(particles(weight_mode="telescoped", level="logit"), {"particle filter, telescoped": weighed}),
+    "chains": Method(chains, {"self-consistency": weighted_vote}, scored=False),
+    "best-of-N": Method(chains, {"best-of-N": chosen_answer, "best-of-N, weighted": by_score}),
+    "beam": Method(beam, {"beam": chosen_answer, "beam, weighted": by_score}),
+    "DVTS": Method(dvts, {"DVTS": chosen_answer, "DVTS, weighted": by_score}),
+    "particles": Method(particles(), {"particle filter": weighted_vote, "particle filter, argmax": chosen_answer}),
+    "Gibbs": Method(gibbs, {"particle Gibbs": weighted_vote}, sizes=(8, 16, 32, 64)),
+    "A*": Method(a_star(), {"A*, k = N": chosen_answer}, sizes=SIZES[:-1]),
+    "A* m": Method(a_star_m, {"A*, k = 4, best of N/4": chosen_answer, "A*, k = 4, vote of N/4": by_score}),
+    "A* fall": Method(a_star(edge_cost="fall"), {"A*, k = N, fall": chosen_answer}, sizes=SIZES[:-1]),
+    "A* none": Method(a_star(edge_cost="none"), {"A*, k = N, none": chosen_answer}, sizes=SIZES[:-1]),
+    "systematic": Method(particles(resampling="systematic"), {"particle filter, systematic": weighted_vote}),
+    "entropic": Method(particles(entropic="size"), {"particle filter, entropic": weighted_vote}),
+    "telescoped": Method(
+        particles(weight_mode="telescoped", level="logit"), {"particle filter, telescoped": weighted_vote}
+    ),
 }
 
 
-def trial(method: Method, n: int, world: World, judge: Judge | None) -> Run:
+def trial(method: Method, n: int, world: World, judge: QualityEstimator | None) -> Run:
     """One search of one problem."""
     search = play(method.make(n, world.recipe, world.seed), world, judge)
     outcome = search.outcome()
@@ -611,7 +613,7 @@ class Part:
         sizes: Sizes, of those that a search has.
     """
 
-    recipe: Recipe
+    recipe: WorldSettings
     judges: tuple[tuple[float, float, int], ...]
     methods: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -626,9 +628,9 @@ class Part:
         return made
 
 
-def played(part: Part, seeds: Sequence[int]) -> list[list[Run]]:
+def play_all(part: Part, seeds: Sequence[int]) -> list[list[Run]]:
     """All searches of some problems, `[problems][searches]`."""
-    judges = [Judge(auc, fade, lag) for auc, fade, lag in part.judges]
+    judges = [QualityEstimator(auc, fade, lag) for auc, fade, lag in part.judges]
     rows = []
     for seed in seeds:
         world = World(part.recipe, seed)
@@ -639,7 +641,7 @@ def played(part: Part, seeds: Sequence[int]) -> list[list[Run]]:
 
 
 @dataclass
-class Measuring:
+class MeasuringPool:
     """Measurements by a pool of processes.
 
     Attributes:
@@ -657,7 +659,7 @@ class Measuring:
         began, searches = time.perf_counter(), part.searches()
         chunks = [range(at, min(at + CHUNK, self.problems)) for at in range(0, self.problems, CHUNK)]
         rows: list[list[Run]] = []
-        for done in self.pool.map(played, repeat(part), chunks):
+        for done in self.pool.map(play_all, repeat(part), chunks):
             rows += done
         passed = time.perf_counter() - began
         self.searches += len(searches) * self.problems
@@ -667,7 +669,7 @@ class Measuring:
             file=sys.stderr,
             flush=True,
         )
-        results: list[dict[str, Measured]] = [{} for _ in part.judges]
+        results: list[dict[str, AccuracyCurve]] = [{} for _ in part.judges]
         for name in part.methods:
             method = METHODS[name]
             for number, curves in enumerate(results):
@@ -678,7 +680,7 @@ class Measuring:
                 passes = np.array([[row[i].passes for i in columns] for row in rows], dtype=float)
                 for position, curve in enumerate(method.picks):
                     credit: Array = np.array([[row[i].credits[position] for i in columns] for row in rows])
-                    curves[curve] = Measured(sizes, credit, tokens, passes)
+                    curves[curve] = AccuracyCurve(sizes, credit, tokens, passes)
         return results
 
 
@@ -687,9 +689,9 @@ def plain(auc: float) -> tuple[float, float, int]:
     return auc, 1.0, 0
 
 
-WORLDS: tuple[tuple[Recipe, dict[str, tuple[float, float, int]]], ...] = (
+WORLDS: tuple[tuple[WorldSettings, dict[str, tuple[float, float, int]]], ...] = (
     (
-        Recipe(depth=12),
+        WorldSettings(depth=12),
         {
             "as above": plain(0.8),
             "d' fades by a tenth with each step": (0.8, 0.9, 0),
@@ -699,13 +701,13 @@ WORLDS: tuple[tuple[Recipe, dict[str, tuple[float, float, int]]], ...] = (
             "faults noticed at the end alone": (0.8, 1.0, 99),
         },
     ),
-    (Recipe(depth=12, uneven=4.0), {"difficulty in few steps": plain(0.8)}),
-    (Recipe(depth=12, repair=0.1), {"a tenth of the steps after a fault repair it": plain(0.8)}),
+    (WorldSettings(depth=12, uneven=4.0), {"difficulty in few steps": plain(0.8)}),
+    (WorldSettings(depth=12, repair=0.1), {"a tenth of the steps after a fault repair it": plain(0.8)}),
 )
 """Worlds and reward models with peculiarities, by what they are called."""
 
 
-def measured_settings(measure: Measuring) -> dict[Key, Curves]:
+def measured_settings(measure: MeasuringPool) -> dict[Key, Curves]:
     """Depths, correlations and qualities of the reward model; all sizes and methods for the middle correlation."""
     results: dict[Key, Curves] = {}
     for depth in DEPTHS:
@@ -713,12 +715,12 @@ def measured_settings(measure: Measuring) -> dict[Key, Curves]:
             full = rho == RHO
             aucs = AUCS if full else AUCS[:4]
             methods = (*FAMILY, "A* m", "Gibbs") if full else FAMILY
-            part = Part(Recipe(depth=depth, rho=rho), tuple(map(plain, aucs)), methods, ALL if full else SOME)
+            part = Part(WorldSettings(depth=depth, rho=rho), tuple(map(plain, aucs)), methods, ALL if full else SOME)
             results |= {(depth, rho, auc): c for auc, c in zip(aucs, measure(part), strict=True)}
     return results
 
 
-def measured_worlds(measure: Measuring) -> dict[str, Curves]:
+def measured_worlds(measure: MeasuringPool) -> dict[str, Curves]:
     """The peculiar ones."""
     results: dict[str, Curves] = {}
     for recipe, judges in WORLDS:
@@ -737,10 +739,11 @@ def main() -> int:
     load, began = os.getloadavg()[0], time.perf_counter()
     # a fresh interpreter each, so that nothing of this one's threads is inherited
     with ProcessPoolExecutor(args.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        measure = Measuring(pool, args.problems)
+        measure = MeasuringPool(pool, args.problems)
         settings, worlds = measured_settings(measure), measured_worlds(measure)
         choices = {
-            f"{depth} steps": measure(Part(Recipe(depth=depth), (plain(0.8),), CHOICES, SOME))[0] for depth in DEPTHS
+            f"{depth} steps": measure(Part(WorldSettings(depth=depth), (plain(0.8),), CHOICES, SOME))[0]
+            for depth in DEPTHS
         }
     passed = time.perf_counter() - began
     seen = {key: result for key, result in settings.items() if key[1] == RHO}

@@ -27,7 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from common import made_here, table
-from lookahead import Tokens, Ways, quoting, row, rows_of
+from lookahead import Comparison, Tokens, quoting, row, rows_of
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
 from reason.serving.model_files.find import ModelFiles, find_model
@@ -58,9 +58,9 @@ def main() -> int:
     parser.add_argument("--gsm8k", type=Path, required=True, help="rows with `question`")
     parser.add_argument("--fever", type=Path, required=True, help="rows with `claim` and `evidence`")
     parser.add_argument("--questions", type=int, default=12, help="items of each workload")
-    parser.add_argument("--tokens", type=int, default=200, help="most tokens of a sample")
+    parser.add_argument("--tokens", type=int, default=200, help="limit of a sample")
     parser.add_argument("--draft", default="ngram", choices=("ngram", "suffix"))
-    parser.add_argument("--draft-tokens", type=int, help="most tokens guessed at a time")
+    parser.add_argument("--draft-tokens", type=int, help="limit of drafted tokens")
     parser.add_argument("--draft-ngram", type=int, default=4, help="tokens that must have stood in the text before")
     print(asyncio.run(report(parser.parse_args())))
     return 0
@@ -117,16 +117,16 @@ async def started(name: str, files: ModelFiles, settings: VllmSettings) -> VllmM
     return model
 
 
-async def measure(without: VllmModel, ahead: VllmModel, items: Sequence[Request]) -> Ways:
+async def measure(without: VllmModel, ahead: VllmModel, items: Sequence[Request]) -> Comparison:
     """One workload, in turns."""
-    ways = Ways()
+    ways = Comparison()
     for number, item in enumerate(items):
         taken: dict[bool, tuple[float, Tokens]] = {}
         was = ahead.spec_decode
         for looks in (False, True) if number % 2 else (True, False):
             began = time.perf_counter()
-            [said] = await (ahead if looks else without).generate([item])
-            taken[looks] = time.perf_counter() - began, [sample.token_ids for sample in said]
+            [tokens_out] = await (ahead if looks else without).generate([item])
+            taken[looks] = time.perf_counter() - began, [sample.token_ids for sample in tokens_out]
         await asyncio.sleep(FOLLOWS_S)
         since = ahead.spec_decode - was
         if number == 0:
@@ -148,15 +148,15 @@ def workloads(args: argparse.Namespace) -> dict[str, list[Request]]:
     claims = [line for line in rows_of(args.fever, 10 * args.questions) if line.get("evidence")][: args.questions]
     single, several = questions[: args.questions], questions[args.questions :] or questions
     return {
-        "single stream": [asked(THINK + q, args.tokens, seed, temperature=0.0) for seed, q in enumerate(single)],
-        "quoting": [asked(quoting(claim), args.tokens, 0, temperature=0.0) for claim in claims],
+        "single stream": [request_of(THINK + q, args.tokens, seed, temperature=0.0) for seed, q in enumerate(single)],
+        "quoting": [request_of(quoting(claim), args.tokens, 0, temperature=0.0) for claim in claims],
         "self-consistency": [
-            asked(THINK + q, args.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(several)
+            request_of(THINK + q, args.tokens, seed, temperature=0.7, n=8) for seed, q in enumerate(several)
         ],
     }
 
 
-def asked(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1) -> Request:
+def request_of(text: str, tokens: int, seed: int, *, temperature: float, n: int = 1) -> Request:
     """An item: one request."""
     sampling = SamplingParams(temperature=temperature, n=n, max_tokens=tokens, seed=seed)
     return Request(prompt=Prompt.user(text), sampling=sampling)

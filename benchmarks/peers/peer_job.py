@@ -21,7 +21,7 @@ THREADS = 128
 
 
 @dataclass(frozen=True)
-class Asked:
+class MarkedQuestion:
     """One question: its name, its text, and the text with the proxy's mark before it (see `peers_proxy`)."""
 
     id: str
@@ -56,7 +56,7 @@ class Job:
     model: str
     method: str
     size: int
-    questions: tuple[Asked, ...]
+    questions: tuple[MarkedQuestion, ...]
     system: str
     chain: str
     steps: str
@@ -67,11 +67,11 @@ class Job:
     concurrency: int = 8
     warm: int = 0
 
-    def chain_prompt(self, requests: Asked) -> str:
+    def chain_prompt(self, requests: MarkedQuestion) -> str:
         """What a user would write to have the question solved at a stretch; marked."""
         return f"{requests.marked}\n\n{self.chain}"
 
-    def step_prompt(self, requests: Asked) -> str:
+    def step_prompt(self, requests: MarkedQuestion) -> str:
         """What a user would write to have it solved in steps; marked."""
         return f"{requests.marked}\n\n{self.steps}"
 
@@ -84,10 +84,10 @@ def as_json(job: Job) -> str:
 def from_json(text: str) -> Job:
     """A job of `answer_as_json`."""
     values: dict[str, Any] = json.loads(text)
-    return Job(**{**values, "questions": tuple(Asked(**args) for args in values["questions"])})
+    return Job(**{**values, "questions": tuple(MarkedQuestion(**args) for args in values["questions"])})
 
 
-Solve = Callable[[Asked], Awaitable[str]]
+Solve = Callable[[MarkedQuestion], Awaitable[str]]
 """Answers a question: gives the text of the solution that the peer chose."""
 
 
@@ -98,7 +98,7 @@ async def work(job: Job, solve: Solve, tell: Callable[[dict[str, Any]], None]) -
     turns = asyncio.Semaphore(job.concurrency)
     counted = job.questions[job.warm :]
 
-    async def one(args: Asked) -> None:
+    async def one(args: MarkedQuestion) -> None:
         async with turns:
             began = time.perf_counter()
             try:

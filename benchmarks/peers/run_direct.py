@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import aiohttp
-from peer_job import Asked, Job, Solve, run
+from peer_job import Job, MarkedQuestion, Solve, run
 
 
 async def make(job: Job) -> Solve:
     """See `peer_job.run`."""
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
-    async def call(args: Asked) -> str:
+    async def call(args: MarkedQuestion) -> str:
         turns = [("system", job.system), ("user", job.chain_prompt(args))]
         body = {"model": job.model, "messages": [{"role": role, "content": content} for role, content in turns]}
         async with session.post(f"{job.base_url}/chat/completions", json={**body, "max_tokens": job.max_tokens}) as got:
             return str((await got.json())["choices"][0]["message"]["content"])
 
-    async def solve(args: Asked) -> str:
+    async def solve(args: MarkedQuestion) -> str:
         texts = await asyncio.gather(*(call(args) for _ in range(job.size)))
         if args is job.questions[-1] and job.concurrency == 1:
             await session.close()

@@ -18,7 +18,7 @@ from its_hub.api import AbstractOutcomeRewardModel, AbstractProcessRewardModel
 from its_hub.core.algorithms.beam_search import BeamSearch
 from its_hub.core.algorithms.particle_gibbs import ParticleFiltering
 from its_hub.core.algorithms.self_consistency import create_regex_projection_function
-from peer_job import Asked, Job, Solve, run
+from peer_job import Job, MarkedQuestion, Solve, run
 from peer_judge import Judge
 
 MOST_STEPS = 16
@@ -65,7 +65,7 @@ async def make(job: Job) -> Solve:
     else:
         algorithm = ParticleFiltering(steps, reward)
 
-    async def solve(args: Asked) -> str:
+    async def solve(args: MarkedQuestion) -> str:
         prompt = job.step_prompt(args) if in_steps else job.chain_prompt(args)
         return str((await algorithm.ainfer(model, prompt, budget=job.size))["content"])
 

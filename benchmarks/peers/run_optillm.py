@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from peer_job import Asked, Job, Solve, run
+from peer_job import Job, MarkedQuestion, Solve, run
 from peer_judge import post
 
 APPROACHES = {"best-of-n": "bon", "self-consistency": "majority_voting", "mcts": "mcts"}
 
 
-def body_of(job: Job, args: Asked) -> dict[str, Any]:
+def body_of(job: Job, args: MarkedQuestion) -> dict[str, Any]:
     """The request."""
     system = {"role": "system", "content": f"{args.mark}{job.system}"}
     user = {"role": "user", "content": f"{args.text}\n\n{job.chain}"}
@@ -35,7 +35,7 @@ def body_of(job: Job, args: Asked) -> dict[str, Any]:
 async def make(job: Job) -> Solve:
     """See `peer_job.run`."""
 
-    async def solve(args: Asked) -> str:
+    async def solve(args: MarkedQuestion) -> str:
         reply = await asyncio.to_thread(post, f"{job.base_url}/chat/completions", body_of(job, args))
         return str(reply["choices"][0]["message"]["content"])
 

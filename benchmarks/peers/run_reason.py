@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from peer_job import Asked, Job, Solve, run
+from peer_job import Job, MarkedQuestion, Solve, run
 from reason import Question, Reasoner
 from reason.core.settings import load_settings
 
@@ -63,7 +63,7 @@ async def make(job: Job, model: str = "") -> Solve:
     )
     await reasoner.load()
 
-    async def solve(args: Asked) -> str:
+    async def solve(args: MarkedQuestion) -> str:
         return (await reasoner.aask(Question(text=args.marked, kind="number"))).text
 
     return solve

@@ -13,13 +13,13 @@ import asyncio
 from typing import Any
 
 import treequest
-from peer_job import Asked, Job, Solve, run
+from peer_job import Job, MarkedQuestion, Solve, run
 from peer_judge import Judge, post
 
 BETTER = "Look for mistakes in your solution above, and write a better one out in full."
 
 
-def messages_of(job: Job, args: Asked, before: str | None) -> list[dict[str, str]]:
+def messages_of(job: Job, args: MarkedQuestion, before: str | None) -> list[dict[str, str]]:
     """What is posed below the root (`before` is None), or below a solution."""
     turns = [("system", job.system), ("user", job.chain_prompt(args))]
     turns += [] if before is None else [("assistant", before), ("user", f"{BETTER} {job.chain}")]
@@ -30,20 +30,20 @@ async def make(job: Job) -> Solve:
     """See `peer_job.run`."""
     judge = Judge(job.base_url, job.model)
 
-    def written(args: Asked, before: str | None) -> tuple[str, float]:
+    def written(args: MarkedQuestion, before: str | None) -> tuple[str, float]:
         body: dict[str, Any] = {"model": job.model, "messages": messages_of(job, args, before)}
         body |= {"max_tokens": job.max_tokens, "temperature": job.temperature, "top_p": job.top_p}
         text = str(post(f"{job.base_url}/chat/completions", body)["choices"][0]["message"]["content"])
         return text, judge.score_now(job.chain_prompt(args), text)
 
-    def search(args: Asked) -> str:
+    def search(args: MarkedQuestion) -> str:
         algorithm = treequest.ABMCTSA() if job.method == "ab-mcts" else treequest.StandardMCTS()
         state = algorithm.init_tree()
         for _ in range(job.size):
             state = algorithm.step(state, {"write": lambda before: written(args, before)}, inplace=True)
         return str(treequest.top_k(state, algorithm, k=1)[0][0])
 
-    async def solve(args: Asked) -> str:
+    async def solve(args: MarkedQuestion) -> str:
         return await asyncio.to_thread(search, args)
 
     return solve

@@ -79,15 +79,15 @@ def arm_comparison_table(file: AutoRouterFile, value: PolicyValue) -> Table:
         "auto - random [95%]",
         f"value at {file.price:g} [95%]",
     )
-    for one, worth in zip(value.beside, value.worth, strict=True):
+    for one, worth in zip(value.comparisons, value.worth, strict=True):
         table.add_row(
-            printable(file.arms[one.way].label),
+            printable(file.arms[one.arm].label),
             f"{100 * one.right:.1f}%",
             f"{one.cost:,.0f}",
             f"{100 * one.auto_right:.1f}%",
             f"{one.auto_cost:,.0f}" + ("" if one.reach == "equal" else f" ({one.reach})"),
             points(one.difference),
-            points(one.over_lots),
+            points(one.over_random),
             points(worth),
         )
     return table
@@ -97,14 +97,14 @@ def price_table(file: AutoRouterFile, value: PolicyValue) -> Table:
     """`auto` by price: accuracy, cost, and the arms of the questions."""
     table = _table("price of 1000", "right", "tokens", "auto - random [95%]", "arms")
     for at in value.prices:
-        order = sorted(range(len(at.shares)), key=lambda way: -at.shares[way])
-        got = [f"{file.arms[way].label} {100 * at.shares[way]:.0f}%" for way in order if at.shares[way] > 0]
+        order = sorted(range(len(at.shares)), key=lambda arm: -at.shares[arm])
+        got = [f"{file.arms[arm].label} {100 * at.shares[arm]:.0f}%" for arm in order if at.shares[arm] > 0]
         mark = " (chosen)" if at.price == file.price else ""
         table.add_row(
             f"{at.price:g}{mark}",
             f"{100 * at.right:.1f}%",
             f"{at.cost:,.0f}",
-            points(at.over_lots),
+            points(at.over_random),
             printable(", ".join(got)),
         )
     return table
@@ -118,8 +118,8 @@ def rate_table(rates: tuple[RateOutcome, ...]) -> Table:
             f"{at.rate:g}",
             f"{100 * at.measured_rate:.1f}%",
             f"{100 * at.right:.1f}%",
-            f"{100 * at.by_lot:.1f}%",
-            points(at.over_lot),
+            f"{100 * at.by_random:.1f}%",
+            points(at.over_random),
             f"{at.tokens_large:,.0f}",
             f"{at.tokens_small:,.0f}",
         )

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from ...core.calibration_fit import ReliabilityBin, reliability
 from ...core.errors import UserError
 from ...verify.calibration import VerdictCalibration, save_calibration
 from ...verify.davinci.decision import RETRIEVED
 from ...verify.fusion_fitting import FittedFusion, save_fusion
-from ...verify.metrics import Bin, reliability, top_label_hits
+from ...verify.metrics import top_label_hits
 from ...verify.types import Label, Support
 from .judging import JudgedClaim
 from .methods import CalibrationKind, ClaimVerdict, Memo, Method, cross_validated_verdicts, fit_method
@@ -39,8 +40,8 @@ class CalibratedVerdicts:
     calibration: VerdictCalibration
     before: VerdictMetrics
     after: VerdictMetrics
-    bins_before: tuple[Bin, ...]
-    bins_after: tuple[Bin, ...]
+    bins_before: tuple[ReliabilityBin, ...]
+    bins_after: tuple[ReliabilityBin, ...]
     disputed: int
 
 
@@ -110,7 +111,7 @@ def _figures(judged: Sequence[JudgedClaim], values: Sequence[ClaimVerdict], seed
     )
 
 
-def _bins(judged: Sequence[JudgedClaim], values: Sequence[ClaimVerdict]) -> tuple[Bin, ...]:
+def _bins(judged: Sequence[JudgedClaim], values: Sequence[ClaimVerdict]) -> tuple[ReliabilityBin, ...]:
     kept: list[tuple[Support, Label]] = [
         (text.probs, one.row.gold) for one, text in zip(judged, values, strict=True) if one.row.gold != "disputed"
     ]

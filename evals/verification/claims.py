@@ -348,7 +348,7 @@ _CONTRASTED: Final = ("vitaminc",)
 
 
 def is_test_claim(claim: str, share: float = TEST_SHARE) -> bool:
-    """Whether a claim that belongs to no contrast group is kept back from training.
+    """Whether a claim that belongs to no contrast group is held out of the training.
 
     Args:
         share: Share of all claims that is; a larger one only adds to them.
@@ -357,14 +357,14 @@ def is_test_claim(claim: str, share: float = TEST_SHARE) -> bool:
 
 
 def unseen_claims(
-    rows: Sequence[LabelledClaim], share: float = TEST_SHARE, beside: Sequence[LabelledClaim] = ()
+    rows: Sequence[LabelledClaim], share: float = TEST_SHARE, other_rows: Sequence[LabelledClaim] = ()
 ) -> list[LabelledClaim]:
     """The rows that the judge was not trained on, in order; all of those of datasets that are never trained on.
 
     Raises:
         UserError: None of the rows is unseen.
     """
-    together = [row for row in (*rows, *beside) if row.source in TRAINABLE]
+    together = [row for row in (*rows, *other_rows) if row.source in TRAINABLE]
     cases = [
         ClaimCase(
             source=row.source,
@@ -378,10 +378,10 @@ def unseen_claims(
     held = {together[int(case.name)] for case in split_cases(cases, holdout=share).test}
     results = [row for row in rows if row.source not in TRAINABLE or row in held]
     if not results:
-        raise UserError(f"none of {len(rows)} claims is kept back from training", hint="give more claims")
+        raise UserError(f"none of {len(rows)} claims is held out of the training", hint="give more claims")
     return results
 
 
 def fold_of(group: str, folds: int = FOLDS) -> int:
-    """The part, from 0, that claims of a group are measured in; it does not depend on what is kept back."""
+    """The part, from 0, that claims of a group are measured in; it does not depend on the held-out share."""
     return int.from_bytes(hashlib.sha256(f"fold\x1f{group}".encode()).digest()[:8], "big") % folds

@@ -176,22 +176,22 @@ def cross_validated_verdicts(
 def verdicts_by_fold(
     judged: Sequence[JudgedClaim], fits: Mapping[int, FittedMethod], method: Method, folds: int = FOLDS
 ) -> list[ClaimVerdict]:
-    """What a method states about each claim by the fit of its fold; the evidence may be another than was fitted to."""
+    """The verdicts by the fit of each claim's fold; the evidence may differ from that of the fit."""
     return [verdict_of(one, fits[fold_of(one.row.group or one.row.name, folds)], method) for one in judged]
 
 
 def decide(one: JudgedClaim, deciding: DecisionRule, method: Method) -> Decision:
-    """What is stood by of a claim (see `DecisionRule`)."""
+    """The decision on a claim by a fitted rule."""
     if method.whole:
-        return deciding.decide_whole(one.supports[0] if one.supports else None)
+        return deciding.decide_concatenated(one.supports[0] if one.supports else None)
     return deciding.decide(one.row.passages or (), one.supports)
 
 
 def named_by(one: JudgedClaim, label: GoldLabel, method: Method) -> tuple[str, ...]:
-    """Ids of the passages that `davinci` shows for a verdict: up to three that say the same, the clearest first.
+    """Ids of the passages that `davinci` cites for a verdict: up to three that agree, the clearest first.
 
-    Where none states so by itself it is the one that does most; of a dispute one for each side; none for "neutral". A
-    verdict on all passages as one text shows them all.
+    If none agrees by itself it is the closest one; one for each side of a dispute; none for "neutral". A
+    verdict on all passages as one text cites them all.
     """
     passages: Sequence[Passage] = one.row.passages or ()
     if label == "neutral" or method.form == "claim":

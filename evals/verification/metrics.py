@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.calibration_fit import BINS, aurc, bin_index, ece
 from ...core.errors import UserError
 from ...verify import metrics as scores
 from ...verify.metrics import EvidenceScores, evidence_recall, evidence_scores, mean_evidence_scores
@@ -182,25 +183,23 @@ def _by_probabilities(
     confidences, correct = scores.top_label_hits(probs, golds)
     confidences = [min(c, 1.0) for c in confidences]
     values = {
-        "ece": scores.ece(confidences, correct),
+        "ece": ece(confidences, correct),
         "brier": scores.brier(probs, golds),
         "nll": scores.nll(probs, golds),
-        "aurc": scores.aurc(confidences, correct),
+        "aurc": aurc(confidences, correct),
     }
     n, positions = len(golds), scores.label_indices(probs, golds)
     table = np.array(probs, dtype=np.float64)
     hot = np.zeros_like(table)
     hot[np.arange(n), positions] = 1
     c, right = np.array(confidences), np.array(correct, dtype=np.float64)
-    edges = np.arange(scores.BINS + 1) / scores.BINS
-    inside = np.maximum(np.searchsorted(edges, c, side="left") - 1, 0)
-    gaps = np.zeros((n, scores.BINS))
-    gaps[np.arange(n), inside] = right - c  # Σ over a bin is n_b · (accuracy - confidence)
+    gaps = np.zeros((n, BINS))
+    gaps[np.arange(n), bin_index(c)] = right - c  # Σ over a bin is n_b · (accuracy - confidence)
     each = np.column_stack(
         [
             np.ones(n),
             ((table - hot) ** 2).sum(axis=1),
-            -np.log(np.maximum(table[np.arange(n), positions], scores.LEAST)),
+            -np.log(np.maximum(table[np.arange(n), positions], scores.MIN_PROBABILITY)),
             gaps,
         ]
     )

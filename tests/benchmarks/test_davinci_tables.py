@@ -23,11 +23,11 @@ def data(tmp_path, monkeypatch):
     """All datasets, small, of which all claims are taken; grids and resamples are small too."""
     monkeypatch.setattr("reason.verify.fusion_fitting.A_GRID", (0.4, 1.0))
     monkeypatch.setattr("reason.verify.fusion_fitting.BETA_GRID", (0.3,))
-    monkeypatch.setattr("davinci_settings.unseen", lambda rows, beside: list(rows))
+    monkeypatch.setattr("davinci_table.unseen_claims", lambda rows, other_rows: list(rows))
     monkeypatch.setattr("reason.verify.fusion_fitting.TEMPERATURE_GRID", (0.5, 1.0))
-    monkeypatch.setattr("davinci_cells.RESAMPLES", 50)
+    monkeypatch.setattr("davinci_table.RESAMPLES", 50)
     monkeypatch.setitem(verdict_metrics.__kwdefaults__, "resamples", 50)
-    monkeypatch.setattr("davinci_lpf._COPIED", 3)
+    monkeypatch.setattr("davinci_table._COPIED", 3)
     write_fever(tmp_path, claims=45)
     climate, symmetric, vitamin, facts = [], [], [], []
     for i in range(40):
@@ -74,7 +74,7 @@ def test_all_tables_are_printed_from_stored_verdicts(data, tmp_path, monkeypatch
         assert store.count("lexical-1") == known  # nothing was left to judge
     for method in (*MAIN, *AGGREGATIONS, *GATES):
         assert f"| {method.name}" in out, method.name
-    for title in ("Retrieval", "Stress tests", "Combining evidence alone (LPF)", "four labels", "Spans"):
+    for title in ("Retrieval", "Stress tests", "Combining evidence (LPF)", "four labels", "Spans"):
         assert title in out
     assert "FEVER, five random sentences | 0.000" in out
     assert "Seed 0, 1,000 resamples, 5 folds" in out

@@ -1,4 +1,4 @@
-"""What the cells of the table of juries say, on sittings made by hand."""
+"""What the cells of the table of juries say, on transcripts made by hand."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import edgejury_table as edgejury_missing
 import numpy as np
 import pytest
 from edgejury_table import (
-    Heard,
-    Sitting,
-    alone,
+    JuryTranscript,
+    TranscribedRun,
+    answer_position,
     auroc_cell,
-    beside,
-    borda_by_place,
+    borda_by_position,
     confidence_table,
     correlation,
     debiased,
+    difference_cell,
     errors_table,
     excess,
     exits_table,
-    hear,
-    is_whole,
+    find_variant,
+    is_complete_jury,
     juries_of,
-    juror_places,
-    jurors_alone,
+    juror_methods,
+    juror_positions,
+    juror_run,
     jury_cells,
     labels_table,
-    like,
     marks_table,
     method_of,
     names_of,
     no_answer,
-    others_of,
+    other_parameters,
     paired,
-    place_of,
-    places_table,
+    positions_table,
+    read_transcripts,
     right_letter,
     seconds,
-    sitting_of,
     stages_table,
     tokens_of,
+    transcript_of,
 )
 from reason.core.events import JuryStageEnded, OpinionGiven, OpinionsMerged, ReviewGiven, SolutionFinished, StageStarted
 from reason.core.messages import Failure
@@ -66,10 +66,10 @@ def review(reviewer, *marks, order=None):
     return Review(reviewer=reviewer, scores=tuple(scores), order=order or tuple(c for c, _ in marks), ok=True)
 
 
-def sitting(*choices, reviews=(), labels=(), stages=(), **notes):
+def transcript(*choices, reviews=(), labels=(), stages=(), **notes):
     told = {"path": "full", "source": "chair", "overruled": False, **notes}
     opinions = tuple(opinion(i, choice) for i, choice in enumerate(choices))
-    return Sitting(opinions, tuple(reviews), None, tuple(labels), tuple(stages), told)
+    return JuryTranscript(opinions, tuple(reviews), None, tuple(labels), tuple(stages), told)
 
 
 def jury_run(rows, models=MODELS, **given):
@@ -93,7 +93,7 @@ def row(name, right="A", said=None, options=4, **changed):
         (VOTE, "majority vote of the jurors"),
         ({**VOTE, "roles": False}, "majority vote of the jurors, minus roles"),
         ({**VOTE, "permute_choices": False}, "majority vote of the jurors, minus permuted options"),
-        ({"early_exit": "never"}, "edgejury, never leaving early"),
+        ({"early_exit": "never"}, "edgejury, without early exit"),
         ({"decision": "vote"}, "edgejury, minus chair: vote"),
         ({"decision": "top"}, "edgejury, minus chair: the best ranked, borda"),
         ({"aggregate": "schulze"}, "edgejury, schulze"),
@@ -111,22 +111,22 @@ def test_a_jury_is_called_by_what_it_lacks(given, name):
 
 def test_other_methods_and_other_juries_are_called_by_their_models():
     chain = make_run([row("q")], strategy="cot", parameters=create_strategy("cot", {})[1], models={"main": "vllm/big/"})
-    assert method_of(chain) == "big alone, one sample"
+    assert method_of(chain) == "big, one sample"
     one_model = jury_run([row("q")], {"main": "m/a"}, n=4, roles=False)
     assert method_of(one_model) == "edgejury, n = 4, minus roles"
     plain, odd = jury_run([row("q")]), jury_run([row("q")], concordance=False)
     assert names_of([plain, odd]) == ["edgejury (nowhere)"] * 2
-    assert (others_of(plain), others_of(odd)) == ({}, {"concordance": False})
+    assert (other_parameters(plain), other_parameters(odd)) == ({}, {"concordance": False})
     never = jury_run([row("q")], early_exit="never")
-    assert [is_whole(run) for run in (plain, odd, never, one_model, chain)] == [True, True, True, False, False]
+    assert [is_complete_jury(run) for run in (plain, odd, never, one_model, chain)] == [True, True, True, False, False]
 
 
-def test_a_run_is_found_by_what_alone_differs():
+def test_run_is_found_by_the_one_difference():
     runs = [jury_run([row("q")], **given) for given in ({}, VOTE, {"roles": False}, {"roles": False, **VOTE})]
-    assert like(runs[2], runs, **VOTE) is runs[3]
-    assert like(runs[0], runs, roles=False) is runs[2]
-    assert like(runs[0], runs, shuffle=False) is None
-    assert like(jury_run([row("q")], {"main": "m/a"}), runs, roles=False) is None
+    assert find_variant(runs[2], runs, **VOTE) is runs[3]
+    assert find_variant(runs[0], runs, roles=False) is runs[2]
+    assert find_variant(runs[0], runs, shuffle=False) is None
+    assert find_variant(jury_run([row("q")], {"main": "m/a"}), runs, roles=False) is None
 
 
 # -- comparisons
@@ -137,10 +137,10 @@ def test_methods_are_compared_on_the_rows_of_both():
     others = [row(f"q{i}", said="A" if i == 3 else "B") for i in range(1, 9)]
     found = paired(mine, others)
     assert (found.items, found.wins, found.losses) == (4, 2, 1)
-    assert beside(jury_run(mine), jury_run(others)).startswith("+25.0 [")
-    assert beside(jury_run(mine), jury_run(others)).endswith("p = 1.000")
-    assert beside(jury_run(mine), jury_run([row("elsewhere")])) == "no row in common"
-    assert beside(jury_run(mine), None) == ""
+    assert difference_cell(jury_run(mine), jury_run(others)).startswith("+25.0 [")
+    assert difference_cell(jury_run(mine), jury_run(others)).endswith("p = 1.000")
+    assert difference_cell(jury_run(mine), jury_run([row("elsewhere")])) == "no row in common"
+    assert difference_cell(jury_run(mine), None) == ""
     # of two seeds, those that both have: a question that was asked under another seed is another row
     left = [row("q0", said="A", seed=0), row("q0", said="B", seed=1), row("q1", said="A", seed=0)]
     right = [row("q0", said="B", seed=0), row("q1", said="A", seed=1)]
@@ -148,36 +148,36 @@ def test_methods_are_compared_on_the_rows_of_both():
     assert (found.items, found.difference) == (1, 1.0)
 
 
-def test_a_juror_alone_is_a_method():
+def test_juror_is_a_method():
     rows = [row("q0", "B", said="A"), row("q1", "C", said="C"), row("q2", said="A")]
-    heard = Heard(jury_run(rows), (sitting("B", None, "A"), sitting("C", "C", "A"), None))
-    first, second = alone(heard, 0), alone(heard, 1)
+    transcribed = TranscribedRun(jury_run(rows), (transcript("B", None, "A"), transcript("C", "C", "A"), None))
+    first, second = juror_run(transcribed, 0), juror_run(transcribed, 1)
     assert [(r.id, r.value, r.correct, r.prediction) for r in first.rows] == [
         ("q0", 1, True, "B"),
         ("q1", 1, True, "C"),
     ]
     assert [(r.value, r.parsed, r.ledger.completion_tokens) for r in second.rows] == [(0, False, 10), (1, True, 10)]
     assert no_answer(second) == "50.0"
-    assert [name for name, _ in jurors_alone(heard)] == [
-        f"juror {i} alone: {m}, direct" for i, m in ((1, "a"), (2, "b"), (3, "c"))
+    assert [name for name, _ in juror_methods(transcribed)] == [
+        f"juror {i}: {m}, direct" for i, m in ((1, "a"), (2, "b"), (3, "c"))
     ]
     assert not any(r.timing.uninterrupted for r in first.rows)
-    assert (right_letter(rows[1]), place_of(rows[1]), place_of(row("q"))) == ("C", 2, None)
+    assert (right_letter(rows[1]), answer_position(rows[1]), answer_position(row("q"))) == ("C", 2, None)
     with pytest.raises(SystemExit):
         right_letter(make_row("open", None, None))
 
 
-def test_the_best_single_one_is_among_jurors_and_models_alone():
+def test_best_single_model_is_a_juror_or_a_model():
     rows = [row("q0", said="A"), row("q1", said="B")]
-    heard = Heard(jury_run(rows), (sitting("B", "A", "B"), sitting("B", "A", "A")))
+    transcribed = TranscribedRun(jury_run(rows), (transcript("B", "A", "B"), transcript("B", "A", "A")))
     cot = create_strategy("cot", {})[1]
     chains = [
         make_run([row(f"q{i}", said="B") for i in (0, 1)], strategy="cot", parameters=cot, models={"main": m})
         for m in ("m/c", "m/x")
     ]
-    (jury,) = juries_of([heard, *(Heard(chain, (None, None)) for chain in chains)])
-    assert [name for name, _ in jury.chains] == ["c alone, one sample"]  # the other is none of this jury's
-    assert jury.best[0] == "juror 2 alone: b, direct"
+    (jury,) = juries_of([transcribed, *(TranscribedRun(chain, (None, None)) for chain in chains)])
+    assert [name for name, _ in jury.chains] == ["c, one sample"]  # the other is none of this jury's
+    assert jury.best[0] == "juror 2: b, direct"
     assert jury.equal_calls is None
 
 
@@ -200,16 +200,16 @@ def test_seconds_and_tokens_of_rows():
 
 def test_ways_and_replies_are_counted():
     unread = Review(reviewer=1, ok=False, failure="no marks")
-    sat = (
-        sitting("A", "B", "B", reviews=[review(0, (1, 5), (2, 5)), unread]),
-        sitting("A", "A", "A", path="early_exit", source=None),
-        sitting("A", "B", "C", path="no_review", source="fallback"),
-        sitting("A", "B", "C", overruled=True),
+    transcripts = (
+        transcript("A", "B", "B", reviews=[review(0, (1, 5), (2, 5)), unread]),
+        transcript("A", "A", "A", path="early_exit", source=None),
+        transcript("A", "B", "C", path="no_review", source="fallback"),
+        transcript("A", "B", "C", overruled=True),
         None,
     )
-    heard = Heard(jury_run([row(f"q{i}") for i in range(5)]), sat)
-    assert jury_cells(heard) == ["50", "25", "25", "0", "50.0 of 2", "66.7 of 3", "50.0 of 2"]
-    assert jury_cells(Heard(jury_run([row("q")]), (None,))) is None
+    transcribed = TranscribedRun(jury_run([row(f"q{i}") for i in range(5)]), transcripts)
+    assert jury_cells(transcribed) == ["50", "25", "25", "0", "50.0 of 2", "66.7 of 3", "50.0 of 2"]
+    assert jury_cells(TranscribedRun(jury_run([row("q")]), (None,))) is None
 
 
 def test_leaving_early_saves_what_the_others_spend():
@@ -219,7 +219,7 @@ def test_leaving_early_saves_what_the_others_spend():
             for i, (s, (c, t)) in enumerate(zip(said, ledgers, strict=True))
         ]
         paths = ("early_exit" if c == 3 else "full" for c, _ in ledgers)
-        return Heard(jury_run(rows, **given), tuple(sitting("A", "A", "A", path=path) for path in paths))
+        return TranscribedRun(jury_run(rows, **given), tuple(transcript("A", "A", "A", path=path) for path in paths))
 
     leaving = run("AB", [(3, 30), (7, 90)])
     staying = run("BB", [(7, 80), (7, 90)], early_exit="never")
@@ -233,24 +233,24 @@ def test_stages_are_means_over_the_questions_that_came_to_them():
     def cost(stage, calls, read, written, ms):
         return StageCost(stage=stage, calls=calls, prompt_tokens=read, completion_tokens=written, latency_ms=ms)
 
-    first = sitting("A", "B", "C", stages=[cost("answer", 3, 300, 60, 2000), cost("review", 4, 900, 90, 3000)])
-    second = sitting("A", "A", "A", stages=[cost("answer", 3, 500, 40, 4000), cost("agreement", 0, 0, 0, 1)])
-    heard = Heard(jury_run([row("q0"), row("q1")]), (first, second))
-    _, _, *body = stages_table([("j", heard)], timed=True).splitlines()
+    first = transcript("A", "B", "C", stages=[cost("answer", 3, 300, 60, 2000), cost("review", 4, 900, 90, 3000)])
+    second = transcript("A", "A", "A", stages=[cost("answer", 3, 500, 40, 4000), cost("agreement", 0, 0, 0, 1)])
+    transcribed = TranscribedRun(jury_run([row("q0"), row("q1")]), (first, second))
+    _, _, *body = stages_table([("j", transcribed)], timed=True).splitlines()
     assert body == [
         "| j | answer | 2 | 3.00 | 400 | 50 | 3.0 / 3.9 |",
         "| j | review | 1 | 4.00 | 900 | 90 | 3.0 / 3.0 |",
     ]
-    assert "s p50" not in stages_table([("j", heard)], timed=False)
+    assert "s p50" not in stages_table([("j", transcribed)], timed=False)
 
 
 # -- biases
 
 
 def test_positions_are_compared_with_chance():
-    places = {("q0", 0): (0, 2), ("q1", 0): (0, 4), ("q2", 0): (3, 4)}
-    assert excess(places) == pytest.approx([0.5, 0.75, -0.25])
-    printed = places_table([("one", places), ("nobody", {})], [("jury", {("q0", 0): (1, 2)})])
+    positions = {("q0", 0): (0, 2), ("q1", 0): (0, 4), ("q2", 0): (3, 4)}
+    assert excess(positions) == pytest.approx([0.5, 0.75, -0.25])
+    printed = positions_table([("one", positions), ("nobody", {})], [("jury", {("q0", 0): (1, 2)})])
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()[2:]]
     assert [r[0] for r in rows] == ["one", "jury"]
     assert rows[0][1:5] == ["it saw them", "3", "66.7", "33.3"]
@@ -265,26 +265,26 @@ def test_positions_are_compared_with_chance():
 
 def test_a_jurors_position_is_the_one_it_saw():
     jurors = [{"position": 2}, {"position": None}]
-    heard = Heard(jury_run([row("q0"), row("q1")]), (sitting("A", None, jurors=jurors), None))
-    assert juror_places(heard, 0) == {("q0", 0): (2, 4)}
-    assert juror_places(heard, 1) == juror_places(heard, 2) == {}
+    transcribed = TranscribedRun(jury_run([row("q0"), row("q1")]), (transcript("A", None, jurors=jurors), None))
+    assert juror_positions(transcribed, 0) == {("q0", 0): (2, 4)}
+    assert juror_positions(transcribed, 1) == juror_positions(transcribed, 2) == {}
 
 
 def test_marks_are_reported_by_position():
-    sat = (
-        sitting(
+    transcripts = (
+        transcript(
             "A", "B", "C", reviews=[review(0, (1, 9), (2, 3), order=(2, 1)), review(1, (0, 5), (2, 5), order=(0, 2))]
         ),
-        sitting("A", "B", "C", reviews=[review(0, (1, 8), (2, 9)), review(1, (0, 7), order=(2, 0))]),
-        sitting("A", "B", reviews=[review(0, (1, 8))]),  # one text alone has no place
+        transcript("A", "B", "C", reviews=[review(0, (1, 8), (2, 9)), review(1, (0, 7), order=(2, 0))]),
+        transcript("A", "B", reviews=[review(0, (1, 8))]),  # one text has no position
     )
-    heard = Heard(jury_run([row(f"q{i}") for i in range(3)]), sat)
-    keys, values, missing = borda_by_place(heard)["all", 2]
+    transcribed = TranscribedRun(jury_run([row(f"q{i}") for i in range(3)]), transcripts)
+    keys, values, missing = borda_by_position(transcribed)["all", 2]
     assert [key[0] for key in keys] == ["q0", "q0", "q1"]
     assert values == pytest.approx(np.array([[0, 1], [0.5, 0.5], [0, 1]]))
     assert missing == 1
-    assert borda_by_place(heard)["a", 2][1] == pytest.approx(np.array([[0, 1], [0, 1]]))
-    lines = marks_table([("j", heard), ("k", heard)]).splitlines()[2:]
+    assert borda_by_position(transcribed)["a", 2][1] == pytest.approx(np.array([[0, 1], [0, 1]]))
+    lines = marks_table([("j", transcribed), ("k", transcribed)]).splitlines()[2:]
     assert [line.split(" | ")[:5] for line in lines] == [
         ["| j", "a", "2", "2", "0"],
         ["| j", "all", "2", "3", "1"],
@@ -302,9 +302,9 @@ def test_errors_that_go_together():
     b = np.array([1, 0, 0, 0, 1, 1], dtype=float)
     assert correlation(a, b, names)[0] == pytest.approx(np.corrcoef(a, b)[0, 1])
     assert correlation(a, np.ones(6), names) is None
-    sat = (sitting("B", "B"), sitting("B", "C"), sitting("A", "A"), sitting(None, None))
-    heard = Heard(jury_run([row(f"q{i}") for i in range(4)]), sat)
-    (line,) = errors_table([("j", heard)]).splitlines()[2:]
+    transcripts = (transcript("B", "B"), transcript("B", "C"), transcript("A", "A"), transcript(None, None))
+    transcribed = TranscribedRun(jury_run([row(f"q{i}") for i in range(4)]), transcripts)
+    (line,) = errors_table([("j", transcribed)]).splitlines()[2:]
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
     assert cells[:7] == ["j", "1 (a), 2 (b)", "4", "75.0, 75.0", "75.0", "56.2", "25.0"]  # no letter is no same letter
     assert cells[7].startswith("+1.00")
@@ -328,11 +328,11 @@ def test_confidence_is_compared_with_correctness():
 def test_labels_are_compared_with_right_answers():
     def labelled(kind):
         claim = Claim(text="The answer is A.", start=0, end=1)
-        return sitting("A", labels=[ClaimLabel(claim=claim, label=kind, score=0.5)])
+        return transcript("A", labels=[ClaimLabel(claim=claim, label=kind, score=0.5)])
 
     rows = [row("q0", said="A"), row("q1", said="B"), row("q2", said="B"), row("q3", said="A")]
-    sat = (labelled("consistent"), labelled("contradicted"), labelled("contradicted"), labelled("contradicted"))
-    lines = labels_table([("j", Heard(jury_run(rows), sat))]).splitlines()[2:]
+    transcripts = (labelled("consistent"), labelled("contradicted"), labelled("contradicted"), labelled("contradicted"))
+    lines = labels_table([("j", TranscribedRun(jury_run(rows), transcripts))]).splitlines()[2:]
     assert [line.split(" | ")[1:3] for line in lines] == [
         ["consistent", "1"],
         ["uncertain", "0"],
@@ -359,11 +359,13 @@ async def test_a_run_that_went_on_is_read_from_where_it_did():
         ReviewGiven(reviewer=1, report=review(1, (0, 7)).model_dump(mode="json")),
         OpinionsMerged(report=merged),
     ]
-    assert sitting_of(events) is None  # it came to no answer
-    found = sitting_of([*events, SolutionFinished(solution=Solution(chosen=None, notes={"path": "full"}))])
+    assert transcript_of(events) is None  # it came to no answer
+    found = transcript_of([*events, SolutionFinished(solution=Solution(chosen=None, notes={"path": "full"}))])
     assert [(o.juror, o.choice) for o in found.opinions] == [(0, "A"), (1, "C")]
     assert (len(found.stages), len(found.reviews), found.synthesis.choice, found.path) == (1, 1, "A", "full")
-    assert await hear([jury_run([row("q")])]) == [Heard(jury_run([row("q")]), (None,))]  # the store is gone
+    assert await read_transcripts([jury_run([row("q")])]) == [
+        TranscribedRun(jury_run([row("q")]), (None,))
+    ]  # the store is gone
 
 
 def test_failed_rows_are_reported():

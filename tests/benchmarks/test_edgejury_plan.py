@@ -6,7 +6,7 @@ import sys
 
 import edgejury_table
 import pytest
-from edgejury_table import equal_calls, jurors_words
+from edgejury_table import equal_calls, juror_instruction
 from reason.core.types import Question
 from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.strategy import create_strategy
@@ -47,7 +47,7 @@ def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
         if name not in ("single.toml", "one-model.toml"):
             (models,) = sweep.models
             assert (models.main, models.jurors, models.chair) == ("m/three", THREE, "m/three")
-    chain = {"max_tokens": 64, "instruction": jurors_words()}
+    chain = {"max_tokens": 64, "instruction": juror_instruction()}
 
     def juries(name):
         runs = [run for run in expand_sweep(sweeps[name]) if run.strategy == "edgejury"]
@@ -100,8 +100,8 @@ def test_models_words_and_parameters_can_be_others(plan):
 
 def test_chains_are_asked_in_the_words_of_a_juror_without_a_role():
     question = Question(text="Who sleeps?", choices=("cats", "dogs", "stones"))
-    assert answer_prompt(None, question).messages[-1].content.endswith(f"\n\n{jurors_words()}")
-    assert "letter" in jurors_words()
+    assert answer_prompt(None, question).messages[-1].content.endswith(f"\n\n{juror_instruction()}")
+    assert "letter" in juror_instruction()
 
 
 def test_equal_calls_are_the_published_count():

@@ -67,7 +67,7 @@ def chair(prompt: str) -> str:
 
 
 def jurors():
-    """Three models: the first likes the first place, the second knows one thing, the third two, and is the chair."""
+    """Three models: the first prefers the first position, the second knows one fact, the third two; it is the chair."""
     said = {ONE: first_option, TWO: knows(0), THREE: knows(0, 1)}
     return {
         name: model(ScriptedJuror(opinion=opinion, mark=mark, chair=chair), name=name) for name, opinion in said.items()
@@ -121,9 +121,9 @@ def swept(tmp_path, monkeypatch, capsys):
     some_of(Path("plans/timed.toml"), ("review = false\nchair = false",))
     for name in SWEEPS:
         more = ("--store", "runs/store.sqlite3", "--concurrency", "8")
-        alone = ("--concurrency", "1", "--reuse", "none")
+        single = ("--concurrency", "1", "--reuse", "none")
         where = (f"plans/{name}.toml", "--out", f"runs/{name}")
-        assert main(["eval", "sweep", *where, *(alone if name == "timed" else more)]) == 0
+        assert main(["eval", "sweep", *where, *(single if name == "timed" else more)]) == 0
     return opened
 
 
@@ -132,48 +132,48 @@ def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     arguments = ("table", *folders, "--timed", "runs/timed", "--plans", "plans")
     printed = table(*arguments, monkeypatch=monkeypatch, capsys=capsys)
     found = sections(printed)
-    right = {row["method"].removesuffix(" (the best single one)"): row for row in found["Right answers"]}
+    right = {row["method"].removesuffix(" (the best single model)"): row for row in found["Right answers"]}
     assert list(right)[:11] == [
-        *("one alone, one sample", "three alone, one sample", "two alone, one sample"),
-        *("juror 1 alone: one, direct-answerer", "juror 2 alone: two, edge-case-finder"),
-        *("juror 3 alone: three, step-by-step-explainer", "three, self-consistency, n = 1"),
+        *("one, one sample", "three, one sample", "two, one sample"),
+        *("juror 1: one, direct-answerer", "juror 2: two, edge-case-finder"),
+        *("juror 3: three, step-by-step-explainer", "three, self-consistency, n = 1"),
         *("three, self-consistency, n = 8", VOTE, f"{VOTE}, minus permuted options", f"{VOTE}, minus roles"),
     ]
     assert list(right)[11:] == [
-        *("edgejury", "edgejury, never leaving early"),
+        *("edgejury", "edgejury, without early exit"),
         *(f"edgejury, minus chair: the best ranked, {rule}" for rule in ("borda", "copeland", "points", "schulze")),
         *("edgejury, minus chair: vote", "edgejury, minus permuted options", "edgejury, minus review"),
         *("edgejury, minus roles", "edgejury, minus shuffled answers", "edgejury, points"),
     ]
     shares = {name: row["right % [95 %]"].split()[0] for name, row in right.items()}
-    assert {shares[f"{who}"] for who in ("two alone, one sample", "juror 2 alone: two, edge-case-finder")} == {"33.3"}
+    assert {shares[f"{who}"] for who in ("two, one sample", "juror 2: two, edge-case-finder")} == {"33.3"}
     assert {shares[name] for name in ("three, self-consistency, n = 8", "edgejury", "edgejury, minus roles")} == {
         "66.7"
     }
     equal = "less self-consistency at equal calls"
     assert right["edgejury"][equal] == "+0.0, p = 1.000"
-    assert right["two alone, one sample"][equal] == "-33.3 [-100.0, +0.0], p = 1.000"
-    assert right["two alone, one sample"]["less edgejury"] == right["two alone, one sample"][equal]
+    assert right["two, one sample"][equal] == "-33.3 [-100.0, +0.0], p = 1.000"
+    assert right["two, one sample"]["less edgejury"] == right["two, one sample"][equal]
     assert (right["edgejury"]["less edgejury"], right[VOTE]["less the majority"]) == ("", "")
 
     costs = {row["method"]: row for row in found["Costs"]}
-    anew = {name: int(row["written anew"]) for name, row in costs.items() if row["written anew"]}
+    again = {name: int(row["written again"]) for name, row in costs.items() if row["written again"]}
     written = {name: int(row["tokens written"]) for name, row in costs.items()}
-    asked = {"one alone, one sample", "two alone, one sample", "three, self-consistency, n = 8"}
-    asked |= {"edgejury, never leaving early"}
+    asked = {"one, one sample", "two, one sample", "three, self-consistency, n = 8"}
+    asked |= {"edgejury, without early exit"}
     partly = {f"edgejury, minus {part}" for part in ("review", "roles", "shuffled answers", "permuted options")}
-    assert {name for name, tokens in anew.items() if tokens} == asked | partly  # all else was there already
-    assert all(anew[name] == written[name] for name in asked)
-    assert anew["edgejury, minus review"] == written["edgejury, minus review"] - written[VOTE]  # the chair alone
-    assert anew["edgejury, minus roles"] == written[VOTE]  # the texts are the same, and so is what is asked of them
-    assert anew["edgejury, minus shuffled answers"] < written["edgejury"] - written[VOTE]
+    assert {name for name, tokens in again.items() if tokens} == asked | partly  # all else was there already
+    assert all(again[name] == written[name] for name in asked)
+    assert again["edgejury, minus review"] == written["edgejury, minus review"] - written[VOTE]  # the chair single
+    assert again["edgejury, minus roles"] == written[VOTE]  # the texts are the same, and so is what is asked of them
+    assert again["edgejury, minus shuffled answers"] < written["edgejury"] - written[VOTE]
     calls = {name: row["calls"] for name, row in costs.items()}
-    assert (calls[VOTE], calls["edgejury, never leaving early"], calls["edgejury, minus chair: vote"]) == (
+    assert (calls[VOTE], calls["edgejury, without early exit"], calls["edgejury, minus chair: vote"]) == (
         "3.0",
         "7.0",
         "6.0",
     )
-    assert written["three, self-consistency, n = 8"] == 8 * written["three alone, one sample"]
+    assert written["three, self-consistency, n = 8"] == 8 * written["three, one sample"]
     assert int(costs["edgejury"]["written by one"]) + int(costs["edgejury"]["written by two"]) < written["edgejury"]
     clocked = {name: row["s p50 / p95 (n)"] for name, row in costs.items() if row["s p50 / p95 (n)"]}
     assert list(clocked) == [VOTE]
@@ -182,11 +182,11 @@ def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     went = {row["method"]: row for row in found["How it went"]}
     assert (went["edgejury"]["full %"], went["edgejury"]["reviews read %"]) == ("100", "100.0 of 9")
     assert (went["edgejury, minus review"]["no_review %"], went[VOTE]["chair's answers read %"]) == ("100", "")
-    places = {row["who"]: row for row in found["Places of the chosen options"]}
-    assert places[f"{VOTE}: juror 1 (one)"]["1 chosen / expected"] == "3 / 1.0"
-    assert places[f"{VOTE}, minus permuted options: juror 1 (one)"]["first place %"] == "100.0"
+    positions = {row["who"]: row for row in found["Positions of the chosen options"]}
+    assert positions[f"{VOTE}: juror 1 (one)"]["1 chosen / expected"] == "3 / 1.0"
+    assert positions[f"{VOTE}, minus permuted options: juror 1 (one)"]["first position %"] == "100.0"
     assert "edgejury: first options beyond chance, with permuted options less without: " in printed
-    assert {row["reviews"] for row in found["Marks by the place of the text"] if row["reviewer"] == "all"} == {"9"}
+    assert {row["reviews"] for row in found["Marks by the position of the text"] if row["reviewer"] == "all"} == {"9"}
     errors = {row["jurors"]: row for row in found["Errors in common"] if row["jury"] == VOTE}
     together = errors["2 (two), 3 (three)"]
     assert (together["wrong %"], together["both wrong, the same option %"]) == ("66.7, 33.3", "33.3")
@@ -196,7 +196,7 @@ def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert [stages[name]["calls"] for name in ("answer", "review", "chair")] == ["3.00", "3.00", "1.00"]
     several = {row["method"]: row for row in found["truthfulqa:mc1: one model in several roles"]}
     assert several["two, edgejury, n = 2"]["calls"] == "5.0"
-    assert several["two, edgejury, n = 2"]["less the model alone, one sample"] == "+0.0, p = 1.000"
+    assert several["two, edgejury, n = 2"]["less the model, one sample"] == "+0.0, p = 1.000"
     assert printed.endswith("Everything that was begun is finished.\n")
 
     # what is not there is said, and what is there is compared on the rows of both

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hogwild_answers import interval, less, mean, steps, sweep
+from hogwild_answers import difference_of, interval, mean, steps, sweep
 
 
 def test_one_worker_is_once_in_the_sweep_and_others_in_each_layout() -> None:
@@ -29,7 +29,7 @@ def test_one_worker_is_once_in_the_sweep_and_others_in_each_layout() -> None:
 
 
 def test_differences_are_of_the_same_questions() -> None:
-    assert less({"a": 5.0, "b": 7.0, "c": 100.0}, {"a": 8.0, "b": 9.0}).startswith("-2 [-3, -2]")
+    assert difference_of({"a": 5.0, "b": 7.0, "c": 100.0}, {"a": 8.0, "b": 9.0}).startswith("-2 [-3, -2]")
     assert mean({"a": 4.0, "b": 4.0}) == "4 [4, 4]"
 
 

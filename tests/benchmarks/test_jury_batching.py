@@ -6,10 +6,9 @@ import json
 import sys
 
 import jury_batching
-import jury_batching as jury_rounds
 import numpy as np
 import pytest
-from jury_batching import Batch, Measured, Sat, as_long, goes_on, quotient, tables
+from jury_batching import Batch, JuryTiming, Measured, continues, quotient, tables, with_fixed_length
 from reason.core.messages import Message, Prompt, Request, SamplingParams
 from support.scripted_jury import ScriptedJuror, letter_of, model
 
@@ -38,8 +37,8 @@ def counted(tmp_path, monkeypatch):
         opened.append(model(ScriptedJuror(opinion=opinion, chair=chair), name=name, step=tick))
         return opened[-1]
 
-    monkeypatch.setattr(jury_rounds, "clock", lambda: now[0])
-    monkeypatch.setattr(jury_rounds, "load_model", load_model)
+    monkeypatch.setattr(jury_batching, "clock", lambda: now[0])
+    monkeypatch.setattr(jury_batching, "load_model", load_model)
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
     return opened
@@ -64,7 +63,7 @@ def test_a_jury_is_as_long_as_its_longest_chain_where_batching_is_free(counted, 
     said = len(f"{OPINION}\nAnswer: A") + 1  # and the end
     reviewed = len("5 5 5\nQ: 5 5 5") + 1  # behind "P: ", with which it begins
     ruled = len("So it is.\nAnswer: A") + 1
-    # rounds, requests, tokens, seconds as batches, of the longest alone, of all alone
+    # rounds, requests, tokens, seconds as batches, of the longest, of all one by one
     assert found["answer"][:6] == ["1.00", "3.00", f"{3 * said}", *(f"{s:.2f}" for s in (said, said, 3 * said))]
     assert found["review"][:6] == [
         "1.00",
@@ -77,22 +76,22 @@ def test_a_jury_is_as_long_as_its_longest_chain_where_batching_is_free(counted, 
     assert found["2"][:2] == [f"{whole:.2f}", f"{whole:.2f}"]
     assert found["2"][2:4] == ["1.00 [1.00, 1.00]", "met"]
     assert found["2"][4] == f"{serial / whole:.2f} [{serial / whole:.2f}, {serial / whole:.2f}]"
-    # one to warm up; then for each question a jury, seven requests alone, a jury one by one, and a jury again
+    # one to warm up; then for each question a jury, seven isolated requests, a jury one by one, and a jury again
     assert len(counted) == 1 + 2 * 10
     assert all(engine.closed for engine in counted)
     rounds = [[len(call) for call in engine.generate_calls[1:]] for engine in counted[1:11]]
     assert rounds == [[3, 3, 1], *[[1]] * 7, [1] * 7, [3, 3, 1]]
-    alone = counted[2].generate_calls[1][0].sampling
-    assert (alone.ignore_eos, alone.max_tokens, alone.stop) == (True, said, ())
+    isolated = counted[2].generate_calls[1][0].sampling
+    assert (isolated.ignore_eos, isolated.max_tokens, isolated.stop) == (True, said, ())
 
 
 async def test_a_request_that_goes_on_finds_what_it_goes_on_with(counted, monkeypatch):
     first, more = Message(role="user", content="a"), Message(role="user", content="b")
     asked = [Request(prompt=Prompt(messages=messages)) for messages in ((first,), (more,), (first, more))]
     rounds = [Batch("answer", tuple(asked[:2]), (2, 3), 1.0), Batch("review", (asked[2],), (4,), 1.0)]
-    bench = jury_rounds.Bench(type("Given", (), {"model": "m/one"})(), None, None)
+    bench = jury_batching.Bench(type("Given", (), {"model": "m/one"})(), None, None)
     monkeypatch.setattr(ScriptedJuror, "script", lambda self, text: {"x": 1.0})
-    assert await bench.alone(rounds, 1, 0) == 4.0  # the earlier one is there already and not counted
+    assert await bench.time_isolated(rounds, 1, 0) == 4.0  # the earlier one is there already and not counted
     calls = [(call[0].prompt, call[0].sampling.max_tokens) for call in counted[0].generate_calls[1:]]
     assert calls == [(asked[0].prompt, 2), (asked[2].prompt, 4)]
 
@@ -100,18 +99,24 @@ async def test_a_request_that_goes_on_finds_what_it_goes_on_with(counted, monkey
 def test_prompts_and_lengths():
     a, b = (Message(role="user", content=c) for c in "ab")
     one, two = Prompt(messages=(a,)), Prompt(messages=(a, b))
-    assert goes_on(two, one)
-    assert goes_on(one.with_prefix("It"), one)
-    assert not goes_on(one, two)
-    assert not goes_on(Prompt(messages=(b,)), one)
-    sampling = as_long(Request(prompt=one, sampling=SamplingParams(max_tokens=9, stop=("\n",), seed=4)), 0).sampling
+    assert continues(two, one)
+    assert continues(one.with_prefix("It"), one)
+    assert not continues(one, two)
+    assert not continues(Prompt(messages=(b,)), one)
+    sampling = with_fixed_length(
+        Request(prompt=one, sampling=SamplingParams(max_tokens=9, stop=("\n",), seed=4)), 0
+    ).sampling
     assert (sampling.max_tokens, sampling.stop, sampling.ignore_eos, sampling.seed) == (1, (), True, 4)
 
 
 def test_the_goal_is_told_from_the_sums():
     def measured(jury, chain):
         batch = Batch("answer", (), (5, 5), jury)
-        return Measured((Sat(jury, 10, [batch]), Sat(jury + 2, 10, [batch])), ((chain, 1.0),), Sat(4 * jury, 20))
+        return Measured(
+            (JuryTiming(jury, 10, [batch]), JuryTiming(jury + 2, 10, [batch])),
+            ((chain, 1.0),),
+            JuryTiming(4 * jury, 20),
+        )
 
     found = cells("\n".join(tables([measured(5.0, 3.0), measured(2.0, 5.0)])))
     assert found["answer"] == ["1.00", "0.00", "10", "3.50", "4.00", "5.00", "0.88", "1.43"]

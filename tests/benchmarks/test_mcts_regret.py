@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 
-import mcts_regret as mcts_trees
+import mcts_regret
 import pytest
 from mcts_regret import (
     ADAPTIVE,
@@ -23,16 +23,16 @@ from mcts_regret import (
     draw,
     entries,
     ours,
-    played,
+    play_all,
     predicted,
-    read,
+    read_search,
     regrets,
 )
 from reason.reasoning.search.mcts import uct
 
 
 def test_the_value_of_a_node_is_the_largest_reward_below_it(monkeypatch):
-    monkeypatch.setattr(mcts_trees, "DEPTH", 5)
+    monkeypatch.setattr(mcts_regret, "DEPTH", 5)
     for seed in range(5):
         tree = KnownTree(seed, "coin")
         rewards = {path: tree.value(path) for path in itertools.product(range(BRANCHING), repeat=5)}
@@ -64,12 +64,12 @@ def test_what_is_read_off_a_search():
     worst = values.index(min(values))
     leaf = (worst,) * DEPTH
     nodes = [(0,), (1,), (2,), *(leaf[:n] for n in range(2, DEPTH + 1))]
-    seen = read(tree, nodes)
+    seen = read_search(tree, nodes)
     assert (seen.deepest, seen.depth) == (DEPTH, (3 + sum(range(2, DEPTH + 1))) / len(nodes))
     assert seen.best == 1 / len(nodes)
     assert seen.step_regret == BEST - min(values)
     assert seen.answer_regret == BEST - tree.value(leaf)
-    unfinished = read(tree, [(best,), (best, 0)])
+    unfinished = read_search(tree, [(best,), (best, 0)])
     assert (unfinished.step_regret, unfinished.best) == (0.0, 1.0)
     assert unfinished.answer_regret == BEST - tree.finished((best, 0))
 
@@ -84,7 +84,7 @@ def test_what_a_smaller_budget_gives_is_the_beginning_of_what_a_larger_one_gives
 
 
 def test_depth_and_visits_grow_with_the_expansions_and_regret_falls():
-    found = played([replace(entry, seldom=400) for entry in entries() if entry.name in (UCT, EIGHT)], "beta", 12)
+    found = play_all([replace(entry, seldom=400) for entry in entries() if entry.name in (UCT, EIGHT)], "beta", 12)
     for by in found.values():
         means = {
             name: [sum(getattr(one, name) for one in reads) / len(reads) for reads in by.values()]

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from peer_job import Asked, Job
+from peer_job import Job, MarkedQuestion
 from peer_judge import QUESTION as JUDGED
 from peers_compare import CHAIN, STEPS, SYSTEM, peer_named
 from peers_proxy import MARK, Proxy
 
 SIZE = 2
-ASKED = Asked("q", "How many?", MARK.format(name="q") + "How many?", MARK.format(name="q"))
+ASKED = MarkedQuestion("q", "How many?", MARK.format(name="q") + "How many?", MARK.format(name="q"))
 
 
 class Model:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from peers_proxy import MARK, Call, Proxy, read_usage, unmarked
-from sidecar_backend import Connection, Desk, Pace
+from sidecar_backend import Connection, Pace, RequestCounter
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
@@ -30,7 +30,7 @@ async def proxied(upstream: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def before(desk: Desk) -> AsyncIterator[str]:
+async def before(desk: RequestCounter) -> AsyncIterator[str]:
     server = await asyncio.get_running_loop().create_server(lambda: Connection(desk), "127.0.0.1", 0)
     async with proxied(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as root:
         yield root
@@ -55,7 +55,7 @@ def test_every_mark_is_taken_out_and_the_first_one_tells_the_question() -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_calls_are_counted_by_question_and_forgotten_once_taken(stream: bool) -> None:
-    desk = Desk(Pace(tokens=5), None)
+    desk = RequestCounter(Pace(tokens=5), None)
     async with before(desk) as root, aiohttp.ClientSession() as session:
         for item, n in (("a", 1), ("b", 3)):
             async with session.post(f"{root}/v1/chat/completions", json=asked(item, n=n, stream=stream)) as reply:
@@ -75,7 +75,7 @@ async def test_calls_are_counted_by_question_and_forgotten_once_taken(stream: bo
 
 
 async def test_a_client_that_leaves_ends_the_call_behind_the_proxy_and_is_counted_so_far() -> None:
-    desk = Desk(Pace(tokens=3, first_s=0.001, token_s=60.0), None)
+    desk = RequestCounter(Pace(tokens=3, first_s=0.001, token_s=60.0), None)
     async with before(desk) as root, aiohttp.ClientSession() as session:
         reply = await session.post(f"{root}/v1/chat/completions", json=asked("a", stream=True))
         await reply.content.readany()
@@ -91,7 +91,7 @@ async def test_a_client_that_leaves_ends_the_call_behind_the_proxy_and_is_counte
 
 
 async def test_an_error_of_the_server_comes_through_with_its_status() -> None:
-    async with before(Desk(Pace(), None)) as root, aiohttp.ClientSession() as session:
+    async with before(RequestCounter(Pace(), None)) as root, aiohttp.ClientSession() as session:
         async with session.post(f"{root}/v1/chat/completions", json=asked("a") | {"model": "another"}) as reply:
             assert (reply.status, (await reply.json())["error"]["message"]) == (404, "no such model")
         (call,) = await ledger(session, root)

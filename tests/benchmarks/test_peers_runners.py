@@ -7,20 +7,20 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import peers_compare as peers_serving
+import peers_compare
 import pytest
-from peer_job import Asked, Job, as_json, from_json, work
+from peer_job import Job, MarkedQuestion, as_json, from_json, work
 from peer_judge import probability
 from peers_compare import ALL, CHAIN, STEPS, SYSTEM, leave
 from peers_proxy import MARK
 from reason.reasoning.strategy import STRATEGIES
 from run_optillm import body_of
 from run_reason import parameters_of
-from sidecar_backend import Connection, Desk, Pace
+from sidecar_backend import Connection, Pace, RequestCounter
 from sidecar_servers import Server
 
 QUESTIONS = tuple(
-    Asked(f"q{i}", f"{i}?", f"{MARK.format(name=f'q{i}')}{i}?", MARK.format(name=f"q{i}")) for i in range(4)
+    MarkedQuestion(f"q{i}", f"{i}?", f"{MARK.format(name=f'q{i}')}{i}?", MARK.format(name=f"q{i}")) for i in range(4)
 )
 JOB = Job("http://127.0.0.1:1/v1", "model", "mcts", 4, QUESTIONS, SYSTEM, CHAIN, STEPS, warm=1, concurrency=2)
 
@@ -34,7 +34,7 @@ async def test_a_failing_question_stops_nothing_and_warm_up_is_not_reported() ->
     told: list[dict[str, Any]] = []
     most = under_way = 0
 
-    async def solve(asked: Asked) -> str:
+    async def solve(asked: MarkedQuestion) -> str:
         nonlocal most, under_way
         under_way += 1
         most = max(most, under_way)
@@ -90,8 +90,8 @@ def test_our_parameters_are_those_of_registered_strategies(method: str, size: in
 
 
 async def test_a_client_that_leaves_is_followed_until_the_model_is_idle(monkeypatch) -> None:
-    monkeypatch.setattr(peers_serving, "QUIET_S", 0.05)
-    desk = Desk(Pace(tokens=3, first_s=60.0), None)
+    monkeypatch.setattr(peers_compare, "QUIET_S", 0.05)
+    desk = RequestCounter(Pace(tokens=3, first_s=60.0), None)
     listening = await asyncio.get_running_loop().create_server(lambda: Connection(desk), "127.0.0.1", 0)
     address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/chat/completions"
 
@@ -104,4 +104,4 @@ async def test_a_client_that_leaves_is_followed_until_the_model_is_idle(monkeypa
     listening.close()
     assert desk.counts.left == 1
     assert (left.completed, left.begun) == (0, 0)
-    assert left.idle < peers_serving.MOST_S
+    assert left.idle < peers_compare.MOST_S

@@ -14,10 +14,10 @@ from peers_compare import (
     METHODS,
     Cell,
     Footprint,
-    Left,
+    LeftRequest,
+    OverheadCost,
     Row,
     ServedRequest,
-    Spent,
     accuracy_table,
     beside,
     bytes_of,
@@ -146,9 +146,9 @@ def test_size_counts_files_and_neither_compiled_ones_nor_links(tmp_path: Path) -
 
 def test_overhead_is_compared_round_by_round_with_ours() -> None:
     found = {
-        DIRECT: [Spent(0.001, 0.001, 8.0)] * 2,
-        "reason": [Spent(0.010, 0.008, 1.0), Spent(0.020, 0.008, 1.0)],
-        "its-hub": [Spent(0.020, 0.010, 8.0), Spent(0.040, 0.010, 8.0)],
+        DIRECT: [OverheadCost(0.001, 0.001, 8.0)] * 2,
+        "reason": [OverheadCost(0.010, 0.008, 1.0), OverheadCost(0.020, 0.008, 1.0)],
+        "its-hub": [OverheadCost(0.020, 0.010, 8.0), OverheadCost(0.040, 0.010, 8.0)],
     }
     made = overhead_table(found, 8)
     assert line_of(made, "its-hub")[1:] == [*("30.0", "20.0 - 40.0", "10.0", "10.0 - 10.0", "8.0", "2.00 [2.00, 2.00]")]
@@ -156,7 +156,7 @@ def test_overhead_is_compared_round_by_round_with_ours() -> None:
 
 
 def test_a_server_that_never_sends_text_is_reported() -> None:
-    stream, whole = [Left(0.5, 1, 2), Left(1.5, 2, 3)], [Left(0.0, 0, 0), Left(0.0, 0, 0)]
+    stream, whole = [LeftRequest(0.5, 1, 2), LeftRequest(1.5, 2, 3)], [LeftRequest(0.0, 0, 0), LeftRequest(0.0, 0, 0)]
     firsts = (ServedRequest(float("nan"), 2.0), ServedRequest(0.1, 2.0))
     nothing = list(zip(firsts, stream, whole, strict=True))
     made = serving_table({("a", 1): nothing, ("b", 4): [(ServedRequest(0.25, 2.0), stream[0], whole[0])]})

@@ -27,8 +27,8 @@ def run(*arguments, monkeypatch, capsys):
     return capsys.readouterr().out
 
 
-def note(vote, chain, asked, missing, name="navigated"):
-    data = {"vote": vote, "chain": chain, "scores_requested": asked, "scores_missing": missing}
+def note(vote, chain, expected, missing, name="navigated"):
+    data = {"vote": vote, "chain": chain, "scores_requested": expected, "scores_missing": missing}
     return StrategyNote(strategy="rlot", name=name, data=data)
 
 
@@ -117,7 +117,7 @@ def swept(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reason.agents.reasoner.load_model", load_model)
         patch.setattr("reason.agents.reasoner.load_reward_model", load_reward_model)
-        patch.setattr(metered_module, "companions", lambda requests, name: [])
+        patch.setattr(metered_module, "lockstep_groups", lambda requests, model: [])
         for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
             patch.setenv(variable, str(folder / variable))
         patch.chdir(folder)
@@ -163,7 +163,7 @@ def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
     beside = "it less self-consistency at its tokens [95 %]"
     assert fixed[beside].split()[0] == "+75.0"
     assert rows["self-consistency, n = 2"][beside] == ""
-    assert rows["rlot, prm-greedy"][beside] == "costs more than its most samples"
+    assert rows["rlot, prm-greedy"][beside] == "costs more than its largest number of samples"
 
 
 def test_without_a_store_and_without_a_curve(swept, tmp_path, monkeypatch, capsys):

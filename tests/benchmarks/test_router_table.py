@@ -13,7 +13,7 @@ from reason.core.settings import Settings
 from reason.evals.results import RowLedger, RowTiming
 from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.strategy import create_strategy
-from router_table import Watched, probe_rows, seconds, share_cells, speeds, text_share, thrown_away, tokens_of
+from router_table import NotedRun, discarded_tokens, probe_rows, seconds, share_cells, speeds, text_share, tokens_of
 from step_latency import Observation
 from support.calibration_maps import make_row, make_run
 from support.small_and_large import LARGE, SMALL, both_models, entropy_of
@@ -84,7 +84,7 @@ def watched(notes=(), models=PAIR, strategy="glimprouter", timed=(), walls=(1.0,
         for i, wall in enumerate(walls)
     ]
     complete = create_strategy(strategy, parameters)[1]
-    return Watched(make_run(rows, strategy=strategy, parameters=complete, models=dict(models)), tuple(notes), timed)
+    return NotedRun(make_run(rows, strategy=strategy, parameters=complete, models=dict(models)), tuple(notes), timed)
 
 
 def noted(writers, *, large=0, small=0, probes=0, discarded=0):
@@ -97,7 +97,7 @@ def test_shares_are_of_all_steps_and_of_all_text():
     found = watched(notes)
     assert found.intervention_rate == 0.25
     assert text_share(notes) == 0.75
-    assert [thrown_away(n) for n in notes] == [0, 9]
+    assert [discarded_tokens(n) for n in notes] == [0, 9]
     assert share_cells(found) == ["4", "2.0", "25.0", "75.0"]
     assert share_cells(watched([None, None])) == ["", "", "", ""]
     asked = [{"asked_large": True}, {"asked_large": False}, None]
@@ -192,8 +192,8 @@ def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
     by_large = sum(entropy_of(i) >= 1 for i in range(4))  # the first of three steps
     routed = rows["glimprouter, threshold 1, separate"]
     assert (routed["steps"], routed["to large %"]) == ("3.0", f"{100 * by_large / 12:.1f}")
-    assert routed["thrown away"] == "3"  # a probe a step
-    assert int(rows["glimprouter, threshold 1, speculative"]["thrown away"]) >= 3
+    assert routed["discarded"] == "3"  # a probe a step
+    assert int(rows["glimprouter, threshold 1, speculative"]["discarded"]) >= 3
     assert rows["small, step by step"]["tokens large"] == rows["small, one request"]["tokens large"] == "0"
     assert rows["large, one request"]["tokens small"] == "0"
     assert rows["cascade, self-consistency, n = 2, threshold 1.0"]["to large %"] == "0.0"  # two alike are unanimous
@@ -230,6 +230,6 @@ def test_pieces_of_a_dataset_are_put_together():
     pieces = [piece(i, probe, i + (probe == "separate")) for i in (1, 2, 3) for probe in ("speculative", "separate")]
     fast, slow = router_table.pooled(pieces)
     assert [row.id for row in fast.rows] == [row.id for row in slow.rows] == [f"question {i}" for i in (1, 2, 3)]
-    assert [thrown_away(notes) for notes in slow.notes] == [1, 2, 3]
+    assert [discarded_tokens(notes) for notes in slow.notes] == [1, 2, 3]
     (row,) = probe_rows([fast, slow])
     assert [cell.strip() for cell in row.split("|")[2:6]] == ["2.00", "3.00", "-1.000 [-1.000, -1.000]", "3"]

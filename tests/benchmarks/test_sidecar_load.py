@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from load_tables import DIRECT, OURS, Cell, added, cell_table, ratio, round_of
 from scipy import stats
-from sidecar_backend import END, Connection, Desk, Pace
-from sidecar_load_client import Figures, Job, work
+from sidecar_backend import END, Connection, Pace, RequestCounter
+from sidecar_load_client import Job, LoadMetrics, work
 from sidecar_soak import flatness
 
 MESSAGES = [{"role": "user", "content": "six times seven? (tag-x-1)"}]
 
 
 @asynccontextmanager
-async def served(desk: Desk) -> AsyncIterator[str]:
+async def served(desk: RequestCounter) -> AsyncIterator[str]:
     server = await asyncio.get_running_loop().create_server(lambda: Connection(desk), "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -37,7 +37,7 @@ def body(**more: object) -> dict[str, object]:
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("pace", [Pace(tokens=3), Pace(tokens=3, token_s=0.001, jitter=0.5)])
 async def test_the_generator_sends_its_jobs_and_the_server_counts_them(stream: bool, pace: Pace) -> None:
-    desk = Desk(pace, None)
+    desk = RequestCounter(pace, None)
     async with served(desk) as root:
         figures = await work(Job(f"{root}/v1/chat/completions", body(stream=stream), streams=3, requests=10))
     assert len(figures.latencies) == 10
@@ -49,7 +49,7 @@ async def test_the_generator_sends_its_jobs_and_the_server_counts_them(stream: b
 
 
 async def test_numbered_requests_have_each_their_own_tag() -> None:
-    desk = Desk(Pace(tokens=2), None)
+    desk = RequestCounter(Pace(tokens=2), None)
     async with served(desk) as root:
         job = Job(f"{root}/v1/chat/completions", body(), streams=2, requests=5, numbered="tag-x-1")
         await work(job)
@@ -57,7 +57,7 @@ async def test_numbered_requests_have_each_their_own_tag() -> None:
 
 
 async def test_failures_are_no_latencies() -> None:
-    desk = Desk(Pace(tokens=2), None)
+    desk = RequestCounter(Pace(tokens=2), None)
     async with served(desk) as root:
         wrong = body() | {"model": "another"}
         figures = await work(Job(f"{root}/v1/chat/completions", wrong, streams=2, requests=4))
@@ -69,7 +69,7 @@ async def test_failures_are_no_latencies() -> None:
 
 @pytest.mark.parametrize("n", [1, 3])
 async def test_the_reply_is_openais(n: int) -> None:
-    desk = Desk(Pace(tokens=4), None)
+    desk = RequestCounter(Pace(tokens=4), None)
     async with served(desk) as root, aiohttp.ClientSession() as session:
         whole = await (await session.post(f"{root}/v1/chat/completions", json=body(n=n))).json()
         text = await (await session.post(f"{root}/v1/chat/completions", json=body(n=n, stream=True))).text()
@@ -85,14 +85,14 @@ async def test_the_reply_is_openais(n: int) -> None:
 
 
 async def test_a_server_that_knows_no_n_gives_one_choice() -> None:
-    async with served(Desk(Pace(tokens=2, single=True), None)) as root, aiohttp.ClientSession() as session:
+    async with served(RequestCounter(Pace(tokens=2, single=True), None)) as root, aiohttp.ClientSession() as session:
         whole = await (await session.post(f"{root}/v1/chat/completions", json=body(n=5))).json()
     assert len(whole["choices"]) == 1
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_away_ends_its_request_uncounted(stream: bool, tmp_path: Path) -> None:
-    desk = Desk(Pace(tokens=3, first_s=60.0), tmp_path / "journal")
+    desk = RequestCounter(Pace(tokens=3, first_s=60.0), tmp_path / "journal")
     async with served(desk) as root, aiohttp.ClientSession() as session:
         asked = asyncio.create_task(session.post(f"{root}/v1/chat/completions", json=body(stream=stream)))
         async with asyncio.timeout(10):
@@ -108,7 +108,7 @@ async def test_a_client_that_goes_away_ends_its_request_uncounted(stream: bool, 
 
 def test_the_journal_has_a_line_for_each_completed_tag(tmp_path: Path) -> None:
     for _ in range(2):  # the second process goes on with it
-        desk = Desk(Pace(), tmp_path / "journal")
+        desk = RequestCounter(Pace(), tmp_path / "journal")
         desk.complete("tag-a")
         desk.complete("")
     assert (tmp_path / "journal").read_text().split() == ["tag-a", "tag-a"]
@@ -136,9 +136,9 @@ def test_a_ratio_is_the_geometric_mean_with_its_interval() -> None:
 
 def test_a_table_has_every_server_and_says_what_failed() -> None:
     cell = Cell(streams=2, requests=4, streamed=True)
-    direct = round_of(Figures(1.0, [0.01] * 4, [0.005] * 4, {}, 0.5), 6, 6, 0.0)
-    ours = round_of(Figures(1.0, [0.03] * 4, [0.02] * 4, {}, 0.5), 6, 6, 0.06)
-    other = round_of(Figures(2.0, [0.09] * 3, [0.09] * 3, {"status 500": 1}, 0.5), 6, 12, 0.6)
+    direct = round_of(LoadMetrics(1.0, [0.01] * 4, [0.005] * 4, {}, 0.5), 6, 6, 0.0)
+    ours = round_of(LoadMetrics(1.0, [0.03] * 4, [0.02] * 4, {}, 0.5), 6, 6, 0.06)
+    other = round_of(LoadMetrics(2.0, [0.09] * 3, [0.09] * 3, {"status 500": 1}, 0.5), 6, 12, 0.6)
     assert added([ours], [direct], lambda r: r.p99) == pytest.approx(20.0)
     told = cell_table(cell, {DIRECT: [direct], OURS: [ours], "other": [other]})
     rows = [[c.strip() for c in line.strip("|").split("|")] for line in told.splitlines() if line.startswith("|")]

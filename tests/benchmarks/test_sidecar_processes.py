@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from sidecar_servers import HERE, Failed, Process
+from sidecar_servers import HERE, Process, ServerFailed
 
 BENCHMARK = """
 import sys
 from pathlib import Path
 from sidecar_backend import Pace
-from sidecar_processes import Backend, exit_on_sigterm
+from sidecar_servers import Backend, exit_on_sigterm
 
 exit_on_sigterm()
 with Backend(Path(sys.argv[1]), Pace(tokens=2)) as backend:
@@ -39,6 +39,6 @@ def test_sigterm_ends_a_benchmark_and_its_servers(tmp_path: Path) -> None:
 
 def test_a_server_that_does_not_answer_is_not_left_running(tmp_path: Path) -> None:
     process = Process([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, "silent")
-    with pytest.raises(Failed, match="silent did not answer"):
+    with pytest.raises(ServerFailed, match="silent did not answer"):
         process.wait_for("http://127.0.0.1:1/", seconds=0.2)
     assert process.child.poll() == -signal.SIGKILL

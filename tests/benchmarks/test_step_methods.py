@@ -7,10 +7,10 @@ from random import Random
 
 import numpy as np
 import pytest
-from accuracy_curves import Measured, Ratio, needed, saving
+from accuracy_curves import AccuracyCurve, Ratio, needed, saving
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
-from step_search_bench import METHODS, RIGHT, Judge, Recipe, World, credit, play, trial
+from step_search_bench import METHODS, RIGHT, QualityEstimator, World, WorldSettings, credit, play, trial
 
 
 def direct(world, n):
@@ -28,10 +28,10 @@ def direct(world, n):
 
 @pytest.mark.parametrize("n", [1, 2, 8, 16])
 def test_self_consistency_and_best_of_n_equal_direct_simulation(n):
-    judge = Judge(0.8)
+    judge = QualityEstimator(0.8)
     for seed in range(40):
-        world = World(Recipe(depth=4), seed)
-        ends, tokens = direct(World(Recipe(depth=4), seed), n)
+        world = World(WorldSettings(depth=4), seed)
+        ends, tokens = direct(World(WorldSettings(depth=4), seed), n)
         votes = Counter(end.answer for end in ends)
         first = [answer for answer, count in votes.items() if count == max(votes.values())]
         voted = trial(METHODS["chains"], n, world, None)
@@ -44,12 +44,12 @@ def test_self_consistency_and_best_of_n_equal_direct_simulation(n):
 def test_all_methods_meet_the_same_chains():
     # with one of everything each is a plain chain, and the same
     for seed in range(30):
-        world = World(Recipe(depth=5), seed)
-        (end,), tokens = direct(World(Recipe(depth=5), seed), 1)
+        world = World(WorldSettings(depth=5), seed)
+        (end,), tokens = direct(World(WorldSettings(depth=5), seed), 1)
         for name, method in METHODS.items():
             if 1 not in method.sizes:
                 continue
-            run = trial(method, 1, world, Judge(0.7) if method.scored else None)
+            run = trial(method, 1, world, QualityEstimator(0.7) if method.scored else None)
             assert (name, *run.credits) == (name, *[float(end.right)] * len(run.credits))
             assert (name, run.tokens) == (name, tokens)
 
@@ -58,9 +58,9 @@ def test_all_methods_meet_the_same_chains():
 def test_tokens_and_passes_are_those_of_the_tree(name):
     method, n = METHODS[name], 8
     for seed in range(5):
-        world = World(Recipe(depth=4), seed)
-        search = play(method.make(n, world.recipe, seed), world, Judge(0.7) if method.scored else None)
-        own = [node for node in search.tree if node.parent is not None and getattr(node, "copied", None) is None]
+        world = World(WorldSettings(depth=4), seed)
+        search = play(method.make(n, world.recipe, seed), world, QualityEstimator(0.7) if method.scored else None)
+        own = [node for node in search.tree if node.parent is not None and getattr(node, "copied_from", None) is None]
         assert search.cost.gen_tokens == sum(node.tokens for node in own)
         assert search.cost.prm_passes == sum(node.score is not None for node in own)
         assert search.cost.duplicates == search.cost.empties == 0
@@ -70,17 +70,17 @@ def test_tokens_and_passes_are_those_of_the_tree(name):
 
 def test_the_same_search_twice_is_the_same():
     for name, method in METHODS.items():
-        judge = Judge(0.7) if method.scored else None
-        runs = [trial(method, 8, World(Recipe(depth=4), 5), judge) for _ in range(2)]
+        judge = QualityEstimator(0.7) if method.scored else None
+        runs = [trial(method, 8, World(WorldSettings(depth=4), 5), judge) for _ in range(2)]
         assert (name, runs[0]) == (name, runs[1])
 
 
 @pytest.mark.parametrize("edge_cost", ["rise", "fall", "abs", "none"])
 def test_with_an_oracle_best_first_needs_as_many_expansions_as_steps(edge_cost):
-    recipe, met = Recipe(depth=6, spread=0, solved=(3.0, 1.0)), 0
+    recipe, met = WorldSettings(depth=6, spread=0, solved=(3.0, 1.0)), 0
     for seed in range(60):
         world = World(recipe, seed)
-        search = play(AStarSearch(AStarOptions(k=4, edge_cost=edge_cost)), world, Judge(1.0))
+        search = play(AStarSearch(AStarOptions(k=4, edge_cost=edge_cost)), world, QualityEstimator(1.0))
         chosen = search.outcome().chosen
         # whether every prefix on the way had a right continuation, from a world of its own
         at = [World(recipe, seed)]
@@ -101,12 +101,12 @@ def test_with_an_oracle_best_first_needs_as_many_expansions_as_steps(edge_cost):
 
 def test_beams_do_not_depend_on_earlier_searches():
     def texts(world):
-        search = play(BeamSearch(BeamOptions(width=2, k=4)), world, Judge(0.8))
+        search = play(BeamSearch(BeamOptions(width=2, k=4)), world, QualityEstimator(0.8))
         return [node.text for node in search.tree]
 
-    fresh, used = World(Recipe(depth=4), 9), World(Recipe(depth=4), 9)
+    fresh, used = World(WorldSettings(depth=4), 9), World(WorldSettings(depth=4), 9)
     for name in ("particles", "A*", "Gibbs"):
-        trial(METHODS[name], 16, used, Judge(0.6))
+        trial(METHODS[name], 16, used, QualityEstimator(0.6))
     assert texts(used) == texts(fresh)
 
 
@@ -120,8 +120,8 @@ def test_credit_of_a_vote():
 
 def test_a_best_first_search_keeps_to_its_tokens():
     for seed in range(20):
-        world = World(Recipe(depth=12, rho=0.0), seed)
-        search = play(METHODS["A* fall"].make(4, world.recipe, seed), world, Judge(0.6))
+        world = World(WorldSettings(depth=12, rho=0.0), seed)
+        search = play(METHODS["A* fall"].make(4, world.recipe, seed), world, QualityEstimator(0.6))
         assert search.cost.gen_tokens <= search.options.limits.gen_tokens
 
 
@@ -131,7 +131,7 @@ def test_a_best_first_search_keeps_to_its_tokens():
 def curve(credit_by_size, tokens, sizes=(1, 2, 4)):
     """A curve whose problems are all alike."""
     rows = np.ones((5, 1))
-    return Measured(sizes, rows * np.array(credit_by_size), rows * np.array(tokens), rows * np.array(tokens))
+    return AccuracyCurve(sizes, rows * np.array(credit_by_size), rows * np.array(tokens), rows * np.array(tokens))
 
 
 def test_the_cost_of_an_accuracy_is_interpolated_in_its_logarithm():
@@ -164,7 +164,7 @@ def test_an_interval_knows_the_resamples_that_never_get_there():
     rng = Random(0)
     hits = np.array([[rng.random() < 0.5, rng.random() < 0.55] for _ in range(40)], dtype=float)
     cost = np.array([[1.0, 2.0]] * 40)
-    flat = Measured((1, 2), np.full((40, 2), 0.5) + np.array([[-0.1, 0.0]]), cost, cost)
-    ratio = saving({"flat": flat, "noisy": Measured((1, 2), hits, cost, cost)}, "noisy", "flat", "flat", 2)
+    flat = AccuracyCurve((1, 2), np.full((40, 2), 0.5) + np.array([[-0.1, 0.0]]), cost, cost)
+    ratio = saving({"flat": flat, "noisy": AccuracyCurve((1, 2), hits, cost, cost)}, "noisy", "flat", "flat", 2)
     assert ratio.low == 0
     assert ratio.high > 0

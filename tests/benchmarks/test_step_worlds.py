@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from reason.evals.statistics.calibration import auroc
-from step_search_bench import RIGHT, Judge, Prefix, Recipe, World
+from step_search_bench import RIGHT, Prefix, QualityEstimator, World, WorldSettings
 
 
 def chain(world, index=0):
@@ -34,7 +34,7 @@ def drawn(count, seed, rng=None):
 @pytest.mark.parametrize("auc", [0.6, 0.7, 0.8, 0.9, 0.95])
 def test_the_judge_has_the_requested_auc(auc):
     seen = drawn(20_000, 1)
-    judge = Judge(auc, clip=1e-12)
+    judge = QualityEstimator(auc, clip=1e-12)
     found = auroc(np.array([judge(p) for p in seen]), np.array([float(p.right) for p in seen]))
     # Hanley and McNeil 1982, for 10,000 of each kind
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
@@ -44,8 +44,8 @@ def test_the_judge_has_the_requested_auc(auc):
 
 
 def test_prefixes_are_separated_with_the_requested_auc():
-    recipe = Recipe(depth=4, rho=0.9, solved=(2.0, 2.0))
-    judge = Judge(0.8, clip=1e-12)
+    recipe = WorldSettings(depth=4, rho=0.9, solved=(2.0, 2.0))
+    judge = QualityEstimator(0.8, clip=1e-12)
     seen = [chain(World(recipe, seed)) for seed in range(4000)]
     for place in (0, 2):  # at every depth, whatever the errors before
         scores = np.array([judge(c[place]) for c in seen])
@@ -54,7 +54,7 @@ def test_prefixes_are_separated_with_the_requested_auc():
 
 def test_scores_are_calibrated_at_even_odds_and_clipped():
     seen = drawn(40_000, 2)
-    judge = Judge(0.85)
+    judge = QualityEstimator(0.85)
     scores = np.array([judge(p) for p in seen])
     truth = np.array([p.right for p in seen])
     for low in np.arange(0.1, 0.9, 0.1):
@@ -68,31 +68,33 @@ def test_scores_are_calibrated_at_even_odds_and_clipped():
 def test_scores_by_hand():
     # AUC = Phi(1) gives d' = sqrt(2); without an error the log-likelihood ratio is d'^2 / 2 = 1
     auc = 0.5 * (1 + math.erf(1 / math.sqrt(2)))
-    assert Judge(auc)(prefix(True, 0.0)) == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-9)
-    assert Judge(auc)(prefix(False, 0.0)) == pytest.approx(1 / (1 + math.exp(1)), abs=1e-9)
-    assert Judge(auc)(prefix(False, 1.0)) == pytest.approx(1 / (1 + math.exp(1 - math.sqrt(2))), abs=1e-9)
+    assert QualityEstimator(auc)(prefix(True, 0.0)) == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-9)
+    assert QualityEstimator(auc)(prefix(False, 0.0)) == pytest.approx(1 / (1 + math.exp(1)), abs=1e-9)
+    assert QualityEstimator(auc)(prefix(False, 1.0)) == pytest.approx(1 / (1 + math.exp(1 - math.sqrt(2))), abs=1e-9)
     # d' halves with each step: sqrt(2) / 4 at depth 3, so the ratio is 1 / 16
-    assert Judge(auc, fade=0.5)(prefix(True, 0.0, depth=3)) == pytest.approx(1 / (1 + math.exp(-1 / 16)), abs=1e-9)
-    assert Judge(0.5)(prefix(True, 3.0)) == Judge(0.5)(prefix(False, -3.0)) == 0.5
+    assert QualityEstimator(auc, fade=0.5)(prefix(True, 0.0, depth=3)) == pytest.approx(
+        1 / (1 + math.exp(-1 / 16)), abs=1e-9
+    )
+    assert QualityEstimator(0.5)(prefix(True, 3.0)) == QualityEstimator(0.5)(prefix(False, -3.0)) == 0.5
 
 
 def test_the_perfect_judge_is_right_whatever_the_error():
-    judge = Judge(1.0)
+    judge = QualityEstimator(1.0)
     assert {judge(p) for p in drawn(100, 3) if p.right} == {1 - 1e-4}
     assert {judge(p) for p in drawn(100, 3) if not p.right} == {1e-4}
 
 
 def test_a_late_judge_sees_a_fault_after_as_many_steps_or_at_the_end():
     for auc in (0.8, 1.0):
-        judge = Judge(auc, lag=2)
+        judge = QualityEstimator(auc, lag=2)
         right = judge(prefix(True, 0.3))
         assert [judge(prefix(False, 0.3, age=age)) == right for age in range(4)] == [True, True, False, False]
-        assert judge(prefix(False, 0.3, age=0, ended=True)) == Judge(auc)(prefix(False, 0.3)) < right
+        assert judge(prefix(False, 0.3, age=0, ended=True)) == QualityEstimator(auc)(prefix(False, 0.3)) < right
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_errors_are_standard_normal_and_correlated_along_depth_alone(rho):
-    recipe = Recipe(depth=6, rho=rho)
+    recipe = WorldSettings(depth=6, rho=rho)
     worlds = [World(recipe, seed) for seed in range(3000)]
     errors = np.array([[p.error for p in chain(world)[:5]] for world in worlds])
     assert np.abs(errors.mean(axis=0)).max() < 4 / math.sqrt(3000)
@@ -105,14 +107,14 @@ def test_errors_are_standard_normal_and_correlated_along_depth_alone(rho):
 
 
 def test_errors_do_not_depend_on_what_is_right():
-    made = [world.step("", 0) for world in (World(Recipe(), seed) for seed in range(4000))]
+    made = [world.step("", 0) for world in (World(WorldSettings(), seed) for seed in range(4000))]
     for right in (True, False):
         errors = [p.error for p in made if p.right == right]
         assert abs(np.mean(errors)) < 4 / math.sqrt(len(errors))
 
 
 def test_what_comes_depends_on_problem_prefix_and_index_alone():
-    recipe = Recipe(depth=5)
+    recipe = WorldSettings(depth=5)
     one, other = World(recipe, 7), World(recipe, 7)
     first = [one.step("", i) for i in range(4)]
     deeper = [one.step(p.text, 1) for p in first]
@@ -126,14 +128,14 @@ def test_what_comes_depends_on_problem_prefix_and_index_alone():
 
 
 def test_rho_changes_nothing_but_the_errors():
-    chains = [chain(World(Recipe(depth=6, rho=rho), 3)) for rho in (0.0, 0.9)]
+    chains = [chain(World(WorldSettings(depth=6, rho=rho), 3)) for rho in (0.0, 0.9)]
     assert [p._replace(error=0.0) for p in chains[0]] == [p._replace(error=0.0) for p in chains[1]]
     assert chains[0] != chains[1]
 
 
 @pytest.mark.parametrize("uneven", [0.0, 4.0])
 def test_a_plain_chain_is_right_with_the_chance_of_its_problem(uneven):
-    recipe = Recipe(depth=5, spread=0, uneven=uneven)
+    recipe = WorldSettings(depth=5, spread=0, uneven=uneven)
     for seed in range(3):
         world = World(recipe, seed)
         assert math.prod(world.p) == pytest.approx(world.q)
@@ -143,7 +145,7 @@ def test_a_plain_chain_is_right_with_the_chance_of_its_problem(uneven):
 
 
 def test_a_prefix_stays_wrong_and_keeps_its_wrong_answer():
-    recipe = Recipe(depth=8, solved=(1.0, 3.0))
+    recipe = WorldSettings(depth=8, solved=(1.0, 3.0))
     for seed in range(200):
         at = World(recipe, seed)[""]
         for p in chain(World(recipe, seed)):
@@ -158,7 +160,7 @@ def test_a_prefix_stays_wrong_and_keeps_its_wrong_answer():
 
 
 def test_repair_puts_a_prefix_right_as_often_as_said():
-    recipe = Recipe(depth=9, repair=0.3)
+    recipe = WorldSettings(depth=9, repair=0.3)
     pairs = [pair for s in range(1500) for c in [chain(World(recipe, s))] for pair in pairwise(c)]
     after = [b.right for a, b in pairs if not a.right]
     assert np.mean(after) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / len(after)))
@@ -166,7 +168,7 @@ def test_repair_puts_a_prefix_right_as_often_as_said():
 
 
 def test_wrong_answers_follow_zipf():
-    recipe = Recipe(depth=1, spread=0, wrong=4, zipf=1.0, solved=(1.0, 3.0))
+    recipe = WorldSettings(depth=1, spread=0, wrong=4, zipf=1.0, solved=(1.0, 3.0))
     world = World(recipe, 1)
     answers = Counter(world.step("", i).answer for i in range(6000))
     wrong = sum(count for answer, count in answers.items() if answer != RIGHT)
@@ -177,7 +179,7 @@ def test_wrong_answers_follow_zipf():
 
 
 def test_lengths_of_solutions_are_even_and_those_of_steps_log_normal():
-    recipe = Recipe(depth=4, spread=1)
+    recipe = WorldSettings(depth=4, spread=1)
     chains = [chain(World(recipe, seed)) for seed in range(3000)]
     counts = Counter(len(c) for c in chains)
     assert set(counts) == {3, 4, 5}
@@ -192,7 +194,7 @@ def test_lengths_of_solutions_are_even_and_those_of_steps_log_normal():
 
 
 def test_a_forced_answer_is_the_rest_of_a_plain_chain():
-    recipe = Recipe(depth=6)
+    recipe = WorldSettings(depth=6)
     world = World(recipe, 11)
     whole = chain(world, 2)
     forced = world.rest("", 2, 10_000)

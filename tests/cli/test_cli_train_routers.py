@@ -70,7 +70,7 @@ def test_a_router_is_trained_shown_and_used(cli, ways, opened):
     assert "cot max_tokens=30" in out
     assert "cross-validation, 60 questions" in out
     assert "auto - arm [95%]" in out
-    assert "kept back" not in out
+    assert "held out" not in out
     assert "60 questions of sums" in err
     file = load_auto_router_file(Path("auto.json"))
     assert file.price == 6

@@ -48,13 +48,13 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS), str(TESTS.parent / "benchmarks")]
 
 from common import made_here  # noqa: E402 (found by the path above)
-from load_tables import table, tell  # noqa: E402
+from load_tables import table, write_report  # noqa: E402
 from sidecar_backend import Pace  # noqa: E402
-from sidecar_ledger import Outcome, Snapshot, all_over, journalled, settle, snapshot  # noqa: E402
+from sidecar_ledger import Outcome, Snapshot, all_finished, read_journal, settle, snapshot  # noqa: E402
 from sidecar_servers import (  # noqa: E402
     Backend,
-    Failed,
     Process,
+    ServerFailed,
     exit_on_sigterm,
     fetch,
     free_port,
@@ -420,7 +420,7 @@ def drill_sidecar_kill(
         backend.set_pace(KILL_PACE)
         with server.process:
             sender.send(tags, again=True)
-            done = wait_until(lambda: all_over(place, tags), seconds, every=0.5)
+            done = wait_until(lambda: all_finished(place, tags), seconds, every=0.5)
             outcome.notes["seconds to the end"] = time.monotonic() - began
             outcome.demand(done, f"not all runs ended within {seconds:.0f} s\n{server.process.tail()}")
             outcome.demand(server.process.end() == 0, f"the second process ended badly\n{server.process.tail()}")
@@ -453,15 +453,15 @@ def drill_model_server_kill(folder: Path, number: int, times: int, runs: int, *,
             wait_for_replies(runs * SAMPLES * (number + 0.5) / times, first, server.process, outcome, seconds)
             first.kill()
             time.sleep(SETTLE_S)
-            broken = snapshot(place, journalled(journal))
+            broken = snapshot(place, read_journal(journal))
             time.sleep(BACKEND_AWAY_S)
             with Backend(folder, KILL_PACE, first.port, journal):
                 began = time.monotonic()
-                done = wait_until(lambda: all_over(place, tags), seconds, every=0.5)
+                done = wait_until(lambda: all_finished(place, tags), seconds, every=0.5)
                 outcome.notes["seconds to the end"] = time.monotonic() - began
                 outcome.demand(done, f"not all runs ended within {seconds:.0f} s\n{server.process.tail()}")
                 outcome.demand(server.process.end() == 0, f"the sidecar ended badly\n{server.process.tail()}")
-        settle(outcome, tags, SAMPLES, broken, snapshot(place, journalled(journal)))
+        settle(outcome, tags, SAMPLES, broken, snapshot(place, read_journal(journal)))
     return outcome
 
 
@@ -543,7 +543,7 @@ def main() -> int:
             sys.stderr.write(f"{name} {number + 1} of {args.times}: {told}\n")
     report = f"{made_here()} {args.times} times each, {args.runs} runs.\n\n{summary(found)}\n\n{notes(found)}"
     records = {name: [asdict(outcome) for outcome in outcomes] for name, outcomes in found.items()}
-    tell(report, records, args.out, "fault_drill")
+    write_report(report, records, args.out, "fault_drill")
     return int(any(outcome.faults for outcomes in found.values() for outcome in outcomes))
 
 
@@ -552,7 +552,7 @@ def once(name: str, number: int, times: int, runs: int) -> Outcome:
     with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder:
         try:
             return DRILLS[name](Path(folder), number, times, runs)
-        except (Failed, CannotStart) as e:
+        except (ServerFailed, CannotStart) as e:
             return Outcome(runs=runs, faults=[str(e)])
 
 

@@ -245,7 +245,7 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
     assert (found.models, found.engines) == ({"main": "scripted"}, {"main": "scripted@1"})
     assert found.before == calibration_scores(answers.confidence, answers.correct)
     assert found.after.ece < found.before.ece
-    assert found.worse == ()
+    assert found.regressed_scores == ()
     save_calibration_map(found, tmp_path / "votes.json")
     assert load_calibration_map(tmp_path / "votes.json") == found.model_copy(update={"name": "votes"})
     assert fit_calibration_map(make_run(rows[::-1]), "platt", folds=4)[0].after.brier == pytest.approx(
@@ -262,8 +262,8 @@ def test_a_map_that_worsens_a_score_reports_it() -> None:
         rows.append(make_row(f"i{i}", c, rng.random() < c))
     found, _ = fit_calibration_map(make_run(rows), "isotonic")
     assert found.after.ece > found.before.ece
-    assert "ece" in found.worse
-    assert found.worse == tuple(
+    assert "ece" in found.regressed_scores
+    assert found.regressed_scores == tuple(
         n for n in ("ece", "brier", "nll") if getattr(found.after, n) > getattr(found.before, n)
     )
 

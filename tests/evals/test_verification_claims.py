@@ -211,7 +211,7 @@ def test_a_contrast_group_takes_claims_of_other_datasets_along():
         for i in range(200)
     ]
     facts = [replace(r, source="sufficient_facts", group=r.claim) for r in vitamin]
-    beside = {r.name for r in unseen_claims(facts, beside=vitamin)}
+    beside = {r.name for r in unseen_claims(facts, other_rows=vitamin)}
     assert beside == {r.name for r in unseen_claims(vitamin)}
     assert beside != {r.name for r in unseen_claims(facts)}
 

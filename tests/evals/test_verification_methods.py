@@ -166,7 +166,7 @@ def test_the_fit_corrects_an_overconfident_judge():
     found = calibrate_verdicts(noisy(210, seed=3, sharp=4), backend=BACKEND)
     assert found.after.values["nll"] < 0.9 * found.before.values["nll"]
     assert found.after.values["ece"] < 0.8 * found.before.values["ece"]
-    assert sum(b.verdicts for b in found.bins_after) == 210
+    assert sum(b.count for b in found.bins_after) == 210
 
 
 def test_disputed_claims_inform_about_conflict_only():

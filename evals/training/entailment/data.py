@@ -274,7 +274,7 @@ _READERS: Final[dict[str, Callable[[Record, Corpus], Iterator[ClaimCase]]]] = {
 
 
 TEST_SHARE: Final = 0.2
-"""Share of the claims that is kept back."""
+"""Share of the claims that is held out."""
 VALIDATION_SHARE: Final = 0.04
 """Share of all claims for validation: settings may be chosen on these only."""
 

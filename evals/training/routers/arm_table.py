@@ -35,8 +35,8 @@ class ArmSpec:
     Attributes:
         strategy: Name of the strategy.
         parameters: Its parameters, complete.
-        role: Whose model played its main part.
-        needs: Roles besides that had a model of their own.
+        role: Role of the model of its main part.
+        needs: Other roles with models of their own.
         calls: Mean model calls.
         reward_calls: Mean passes of a reward model.
     """
@@ -50,25 +50,25 @@ class ArmSpec:
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """The arm's name."""
         return arm_label(self.strategy, self.parameters, self.role)
 
 
 @dataclass(frozen=True)
 class ArmTable:
-    """Questions by ways.
+    """Scores and costs of questions by arm.
 
     Attributes:
         questions: The questions.
         digests: Digest of each question's text.
         groups: Group of each question: the dataset's own, else its text. Questions of one group are never in two folds.
-        ways: The columns.
-        right: Mean score over seeds, `[questions, ways]`.
-        tokens: Mean generated tokens, all models together, `[questions, ways]`.
-        cost: The same in tokens of the main model, `[questions, ways]`.
+        arms: The columns.
+        right: Mean score over seeds, `[questions, arms]`.
+        tokens: Mean generated tokens, all models together, `[questions, arms]`.
+        cost: The same in tokens of the main model, `[questions, arms]`.
         models: Model string by role.
         engines: Identity of each by role.
-        runs: What the runs are called.
+        runs: Names of the runs.
         datasets: Fingerprint of each dataset by name.
         seeds: The seeds.
         left_out: Questions that some column lacks.
@@ -77,7 +77,7 @@ class ArmTable:
     questions: tuple[Question, ...]
     digests: tuple[str, ...]
     groups: tuple[str, ...]
-    ways: tuple[ArmSpec, ...]
+    arms: tuple[ArmSpec, ...]
     right: Array
     tokens: Array
     cost: Array
@@ -100,7 +100,7 @@ class ArmTable:
             questions=tuple(self.questions[i] for i in rows),
             digests=tuple(self.digests[i] for i in rows),
             groups=tuple(self.groups[i] for i in rows),
-            ways=self.ways,
+            arms=self.arms,
             right=self.right[rows],
             tokens=self.tokens[rows],
             cost=self.cost[rows],
@@ -122,16 +122,16 @@ def arm_table(
     fewest: int = 40,
     opener: Open = open_task,
 ) -> ArmTable:
-    """Put runs together.
+    """Join runs into a table.
 
     Args:
         main: Model string of the main model; None where all runs have one.
-        small: Model string of the small model, whose own runs are ways of it; None is that of the runs with two.
-        small_cost: What a token of the small model counts, those of the main model counting 1.
+        small: Model string of the small model, whose own runs are arms of it; None is that of the runs with two.
+        small_cost: Cost of a token of the small model, those of the main model counting 1.
 
     Raises:
-        UserError: There are too few ways or questions, a run cannot be a way, or the models do not go together.
-        DataError: A dataset cannot be read, or is not what it was.
+        UserError: There are too few arms or questions, a run cannot be a arm, or the models do not match.
+        DataError: A dataset cannot be read, or has changed.
     """
     main, small = _models(runs, main, small)
     columns: dict[str, _Column] = {}
@@ -143,12 +143,12 @@ def arm_table(
         name = json.dumps([plan.strategy, plan.parameters, role, needs], sort_keys=True)
         columns.setdefault(name, _Column(plan, role, needs)).take(run, small_cost)
     if len(columns) < 2:
-        raise UserError("a choice needs at least two ways to answer, and these runs have one", hint=AUTO_MADE_BY)
+        raise UserError("a choice needs at least two arms to answer, and these runs have one", hint=AUTO_MADE_BY)
     several = list(columns.values())
     shared = [key for key in several[0].cells if all(key in column.cells for column in several)]
     if len(shared) < fewest:
         raise UserError(
-            f"{len(shared)} questions were answered in each of the {len(several)} ways; at least {fewest} are needed",
+            f"{len(shared)} questions were answered in each of the {len(several)} arms; at least {fewest} are needed",
             hint="evaluate all of them on the same questions: reason eval sweep",
         )
     request = _questions(runs, {fingerprint for fingerprint, _ in shared}, opener)
@@ -160,7 +160,7 @@ def arm_table(
         questions=questions,
         digests=digests,
         groups=tuple(f"{key[0]}:{own[key]}" if own[key] else d for key, d in zip(shared, digests, strict=True)),
-        ways=tuple(column.way() for column in several),
+        arms=tuple(column.arm() for column in several),
         right=table[:, :, 0],
         tokens=table[:, :, 1],
         cost=table[:, :, 2],
@@ -174,7 +174,7 @@ def arm_table(
 
 
 class _Column:
-    """The runs of one way."""
+    """The runs of one arm."""
 
     def __init__(self, plan: EvalPlan, role: PlayedBy, needs: tuple[str, ...]) -> None:
         self._plan, self._role, self._needs = plan, role, needs
@@ -190,7 +190,7 @@ class _Column:
         for key, several in rows.items():
             if key in self.cells:
                 raise UserError(
-                    f"two runs of {self.way().label} have the question {key[1]!r}",
+                    f"two runs of {self.arm().label} have the question {key[1]!r}",
                     hint="give one of them; or their seeds as one run",
                 )
             self.cells[key] = (
@@ -199,15 +199,15 @@ class _Column:
                 float(np.mean([_cost(row, self._role, small_cost) for row in several])),
             )
 
-    def way(self) -> ArmSpec:
-        """What they are of."""
+    def arm(self) -> ArmSpec:
+        """The spec of its runs."""
         calls, reward_calls = np.mean(self._calls, axis=0)
         plan = self._plan
         return ArmSpec(plan.strategy, plan.parameters, self._role, self._needs, float(calls), float(reward_calls))
 
 
 def _cost(row: ResultRow, role: PlayedBy, small_cost: float) -> float:
-    """Generated tokens, those of the small model weighed."""
+    """Generated tokens, those of the small model weighted."""
     if role == "small":
         return small_cost * row.ledger.completion_tokens
     by_small = sum(n for name, n in row.ledger.tokens_by_role.items() if name.startswith("small:"))
@@ -215,7 +215,7 @@ def _cost(row: ResultRow, role: PlayedBy, small_cost: float) -> float:
 
 
 def _models(runs: Sequence[StoredRun], main: str | None, small: str | None) -> tuple[str, str | None]:
-    """Who is the main model and who the small one."""
+    """Strings of the main and the small model."""
     names = list(dict.fromkeys(run.manifest.plan.models["main"] for run in runs))
     smalls = list(dict.fromkeys(m for run in runs if (m := run.manifest.plan.models.get("small")) is not None))
     if small is None and len(smalls) == 1:

@@ -34,7 +34,7 @@ Reach = Literal["equal", "auto costs less", "auto costs more"]
 
 @dataclass(frozen=True)
 class PredictedArms:
-    """What is known of questions that took no part in a fit.
+    """Predictions for questions that a fit did not use.
 
     Attributes:
         right: Predicted probability of being right, `[questions, arms]`.
@@ -55,27 +55,27 @@ class ScoreDifference:
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """`auto` next to one way to answer.
+    """`auto` next to one arm.
 
     Attributes:
-        way: Position of the way.
+        arm: Position of the arm.
         right: Its mean score.
         cost: Its mean cost, in tokens.
         reach: Whether `auto` can be had at that cost; else its cheapest or dearest policy represents it.
         auto_right: Mean score of `auto` there.
         auto_cost: Its mean cost there.
-        difference: Score of `auto` less that of the way.
-        over_lots: Score of `auto` less that of the best lot between two single ways at its cost.
+        difference: Score of `auto` less that of the arm.
+        over_random: Score of `auto` less that of the best random mix of two arms at its cost.
     """
 
-    way: int
+    arm: int
     right: float
     cost: float
     reach: Reach
     auto_right: float
     auto_cost: float
     difference: ScoreDifference
-    over_lots: ScoreDifference
+    over_random: ScoreDifference
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,15 @@ class PriceOutcome:
         price: Of 1000 tokens.
         right: Its mean score.
         cost: Its mean cost, in tokens.
-        shares: The share of the questions that each way gets, `[ways]`.
-        over_lots: Its score less that of the best lot between two single ways at its cost.
+        shares: The share of the questions that each arm gets, `[arms]`.
+        over_random: Its score less that of the best random mix of two arms at its cost.
     """
 
     price: float
     right: float
     cost: float
     shares: tuple[float, ...]
-    over_lots: ScoreDifference
+    over_random: ScoreDifference
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,16 @@ class _Policy:
     cost: Array
 
 
-def choose_arms(told: PredictedArms, price: float) -> Index:
+def choose_arms(predicted: PredictedArms, price: float) -> Index:
     """The arm of the highest value for each question; of equal ones the cheaper, then the first, `[questions]`."""
-    worth = told.right - price * told.cost / 1000
-    order = np.lexsort((told.cost, -worth), axis=1)
+    worth = predicted.right - price * predicted.cost / 1000
+    order = np.lexsort((predicted.cost, -worth), axis=1)
     result: Index = order[:, 0]
     return result
 
 
 def at_price(
-    told: PredictedArms,
+    predicted: PredictedArms,
     right: Array,
     cost: Array,
     clusters: Index,
@@ -126,77 +126,77 @@ def at_price(
     """`auto` at one price.
 
     Args:
-        right: What was true of each way, `[questions, ways]`.
-        cost: What it cost, `[questions, ways]`.
+        right: Score of each arm, `[questions, arms]`.
+        cost: Cost of each arm, `[questions, arms]`.
         clusters: Group of each question, `[questions]`.
         price: Of 1000 tokens.
     """
-    picks = choose_arms(told, price)
+    picks = choose_arms(predicted, price)
     policy = _policy(picks, right, cost)
-    lots = best_random_mix(_singles(right, cost), float(policy.cost.mean()))
+    mixes = best_random_mix(_singles(right, cost), float(policy.cost.mean()))
     return PriceOutcome(
         price=price,
         right=float(policy.right.mean()),
         cost=float(policy.cost.mean()),
         shares=tuple(map(float, np.bincount(picks, minlength=right.shape[1]) / len(picks))),
-        over_lots=_difference(policy.right - lots, clusters, resamples, seed),
+        over_random=_difference(policy.right - mixes, clusters, resamples, seed),
     )
 
 
-def prices_of(told: PredictedArms, most: int = MAX_PRICES) -> list[float]:
+def prices_of(predicted: PredictedArms, max_prices: int = MAX_PRICES) -> list[float]:
     """Prices between which the choices change: 0, one above all, and quantiles of those at which a question's do."""
     turning: list[Array] = []
-    ways = told.right.shape[1]
-    for a in range(ways):
-        for b in range(ways):
-            dearer = told.cost[:, a] - told.cost[:, b]
-            gain = told.right[:, a] - told.right[:, b]
+    arms = predicted.right.shape[1]
+    for a in range(arms):
+        for b in range(arms):
+            dearer = predicted.cost[:, a] - predicted.cost[:, b]
+            gain = predicted.right[:, a] - predicted.right[:, b]
             counts = (dearer > 0) & (gain > 0)
             turning.append(1000 * gain[counts] / dearer[counts])
     every = np.unique(np.concatenate(turning)) if turning else np.zeros(0)
     if not len(every):
         return [0.0]
-    inner = np.unique(np.quantile(every, np.linspace(0, 1, min(most, len(every)))))
+    inner = np.unique(np.quantile(every, np.linspace(0, 1, min(max_prices, len(every)))))
     # just above a turning point the choice is the cheaper one
     return [0.0, *(float(p) * (1 + 1e-9) for p in inner)]
 
 
 def compare_with_arms(
-    told: PredictedArms, right: Array, cost: Array, clusters: Index, *, resamples: int = RESAMPLES, seed: int = 0
+    predicted: PredictedArms, right: Array, cost: Array, clusters: Index, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[ArmComparison]:
-    """`auto` next to every way, at the way's mean cost.
+    """`auto` next to every arm, at the arm's mean cost.
 
     Args:
-        right: What was true, `[questions, ways]`.
-        cost: What it cost, `[questions, ways]`.
+        right: Score of each arm, `[questions, arms]`.
+        cost: Cost of each arm, `[questions, arms]`.
         clusters: Group of each question, `[questions]`.
     """
-    policies = [_policy(choose_arms(told, price), right, cost) for price in prices_of(told)]
+    policies = [_policy(choose_arms(predicted, price), right, cost) for price in prices_of(predicted)]
     singles = _singles(right, cost)
     results = []
-    for way, single in enumerate(singles):
+    for arm, single in enumerate(singles):
         target = float(single.cost.mean())
         auto, reach = _at_cost(policies, target)
-        lots = best_random_mix(singles, float(auto.cost.mean()))
+        mixes = best_random_mix(singles, float(auto.cost.mean()))
         results.append(
             ArmComparison(
-                way=way,
+                arm=arm,
                 right=float(single.right.mean()),
                 cost=target,
                 reach=reach,
                 auto_right=float(auto.right.mean()),
                 auto_cost=float(auto.cost.mean()),
                 difference=_difference(auto.right - single.right, clusters, resamples, seed),
-                over_lots=_difference(auto.right - lots, clusters, resamples, seed),
+                over_random=_difference(auto.right - mixes, clusters, resamples, seed),
             )
         )
     return results
 
 
 def best_random_mix(singles: Sequence[_Policy], cost: float) -> Array:
-    """Scores of the best lot between two single ways at a mean cost, `[questions]`; where all cost more, the cheapest.
+    """Scores of the best random mix of two arms at a mean cost, `[questions]`; where all cost more, the cheapest.
 
-    A way that costs less may be taken as it is: tokens need not be spent.
+    An arm that costs less may be taken as it is: tokens need not be spent.
     """
     costs = np.array([s.cost.mean() for s in singles])
     means = np.array([s.right.mean() for s in singles])
@@ -214,7 +214,7 @@ def best_random_mix(singles: Sequence[_Policy], cost: float) -> Array:
 
 
 def value_over_arms(
-    told: PredictedArms,
+    predicted: PredictedArms,
     right: Array,
     cost: Array,
     clusters: Index,
@@ -223,8 +223,8 @@ def value_over_arms(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[ScoreDifference]:
-    """Worth of `auto` at a price less that of every way: score less price * cost / 1000, question by question."""
-    auto = _policy(choose_arms(told, price), right, cost)
+    """Worth of `auto` at a price less that of every arm: score less price * cost / 1000, question by question."""
+    auto = _policy(choose_arms(predicted, price), right, cost)
     own = auto.right - price * auto.cost / 1000
     return [
         _difference(own - (right[:, a] - price * cost[:, a] / 1000), clusters, resamples, seed)
@@ -233,7 +233,7 @@ def value_over_arms(
 
 
 def _singles(right: Array, cost: Array) -> list[_Policy]:
-    """Every way for all questions."""
+    """Every arm for all questions."""
     return [_Policy(right[:, a], cost[:, a]) for a in range(right.shape[1])]
 
 
@@ -243,7 +243,7 @@ def _policy(picks: Index, right: Array, cost: Array) -> _Policy:
 
 
 def _at_cost(policies: Sequence[_Policy], target: float) -> tuple[_Policy, Reach]:
-    """The lot between two neighbouring policies whose mean cost is the target, or the end that is nearest to it."""
+    """The random mix of two neighbouring policies whose mean cost is the target, or the nearest policy."""
     ordered = sorted(policies, key=lambda p: float(p.cost.mean()))
     means = [float(p.cost.mean()) for p in ordered]
     if target <= means[0]:
@@ -265,34 +265,34 @@ def _difference(d: Array, clusters: Index, resamples: int, seed: int) -> ScoreDi
 
 
 PRICES: Final = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Prices of 1000 tokens that are reported besides the chosen one."""
+"""Prices of 1000 tokens that are reported next to the chosen one."""
 
 
 @dataclass(frozen=True)
 class PolicyValue:
-    """What choosing is worth on questions that took no part in the fit.
+    """The value of choosing on questions that the fit did not use.
 
     Attributes:
         questions: How many there are.
-        next to: `auto` next to each way at that way's cost.
-        worth: Worth of `auto` at the file's price less that of each way.
+        comparisons: `auto` next to each arm at that arm's cost.
+        worth: Worth of `auto` at the file's price less that of each arm.
         prices: `auto` at several prices, the file's among them.
     """
 
     questions: int
-    beside: tuple[ArmComparison, ...]
+    comparisons: tuple[ArmComparison, ...]
     worth: tuple[ScoreDifference, ...]
     prices: tuple[PriceOutcome, ...]
 
 
 @dataclass(frozen=True)
 class TrainedAuto:
-    """A trained router and what it is worth.
+    """A trained router and its value.
 
     Attributes:
-        file: What `auto` chooses by, fitted to all training questions.
+        file: The router, fitted to all training questions.
         crossed: Its value by cross-validation.
-        held: Its value on the questions kept back; None if none were.
+        held: Its value on the held-out questions; None if none were.
         entropy: Training questions whose first-token entropy is known.
         embedded: Those whose embedding is.
     """
@@ -311,10 +311,10 @@ def train_auto(
 
     Args:
         price: Of 1000 tokens, in chance of being right.
-        holdout: Share of the questions that are kept back, by the digest of their text.
+        holdout: Share of the questions that are held out, by the digest of their text.
 
     Raises:
-        UserError: Too few questions are left to train on, or none is kept back.
+        UserError: Too few questions are left to train on, or none is held out.
     """
     training, held = split_questions(table, holdout, folds)
     own = table.only(training)
@@ -337,15 +337,15 @@ def train_auto(
 
 
 def split_questions(table: ArmTable, holdout: float, folds: int) -> tuple[list[int], list[int]]:
-    """Positions of the questions to train on, and of those kept back.
+    """Positions of the questions to train on, and of those held out.
 
     Raises:
-        UserError: Some are to be kept back, and none is; none is left; or too few are for that many folds.
+        UserError: Some are to be held out, and none is; none is left; or too few are for that many folds.
     """
     held = [i for i, digest in enumerate(table.digests) if is_held_out(digest, holdout)]
     training = [i for i, digest in enumerate(table.digests) if not is_held_out(digest, holdout)]
     if not training or (holdout and not held):
-        which = "kept back" if training else "left to train on"
+        which = "held out" if training else "left to train on"
         raise UserError(f"none of the {len(table.digests)} questions is {which}", hint="choose another --holdout")
     groups = len({table.groups[i] for i in training})
     if groups < 2 * folds:
@@ -363,7 +363,7 @@ def fit_file(
 
     Args:
         price: Of 1000 tokens.
-        holdout: Share of all questions that were kept back.
+        holdout: Share of all questions that were held out.
     """
     space = make_space(signals, embedding=gathered.embedding, embedding_identity=gathered.embedding_identity)
     return AutoRouterFile(
@@ -391,27 +391,27 @@ def trained_on(table: ArmTable, holdout: float) -> TrainedOn:
 
 
 def fit_arms(table: ArmTable, space: FeatureSpace, x: Array) -> tuple[Arm, ...]:
-    """An arm for each way.
+    """The fitted arm of each column.
 
     Args:
         x: Their numbers, `[questions, size]`.
     """
     arms = []
-    for a, way in enumerate(table.ways):
+    for a, arm in enumerate(table.arms):
         right, tokens = table.right[:, a], table.tokens[:, a]
         total = float(tokens.sum())
         arms.append(
             Arm(
-                label=way.label,
-                strategy=way.strategy,
-                parameters=way.parameters,
-                role=way.role,
-                needs=way.needs,
+                label=arm.label,
+                strategy=arm.strategy,
+                parameters=arm.parameters,
+                role=arm.role,
+                needs=arm.needs,
                 right=fit_right(space, x, right, table.groups),
                 tokens=fit_tokens(space, x, tokens, table.groups),
                 cost=float(table.cost[:, a].sum()) / total if total else 1.0,
-                calls=way.calls,
-                reward_calls=way.reward_calls,
+                calls=arm.calls,
+                reward_calls=arm.reward_calls,
                 share_right=float(right.mean()),
                 mean_tokens=float(tokens.mean()),
             )
@@ -431,7 +431,7 @@ def predict_arms(arms: Sequence[Arm], space: FeatureSpace, signals: Sequence[Que
 def cross_validated_arms(
     table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int, seed: int = 0
 ) -> PredictedArms:
-    """What is notified of each question by a fit that its fold took no part in, the choice of complexity included."""
+    """Predictions for each question by a fit without its fold, the choice of complexity included."""
     fold = assign_folds(table.groups, folds, seed)
     right, cost = np.empty(table.right.shape), np.empty(table.right.shape)
     for i in range(folds):
@@ -444,12 +444,14 @@ def cross_validated_arms(
     return PredictedArms(right, cost)
 
 
-def value_of(told: PredictedArms, table: ArmTable, price: float, seed: int = 0) -> PolicyValue:
-    """What choosing is worth, where the fits knew none of the questions."""
+def value_of(predicted: PredictedArms, table: ArmTable, price: float, seed: int = 0) -> PolicyValue:
+    """The value of choosing on questions that the fits did not use."""
     clusters = table.clusters
     return PolicyValue(
         questions=len(table.questions),
-        beside=tuple(compare_with_arms(told, table.right, table.cost, clusters, seed=seed)),
-        worth=tuple(value_over_arms(told, table.right, table.cost, clusters, price, seed=seed)),
-        prices=tuple(at_price(told, table.right, table.cost, clusters, p, seed=seed) for p in sorted({*PRICES, price})),
+        comparisons=tuple(compare_with_arms(predicted, table.right, table.cost, clusters, seed=seed)),
+        worth=tuple(value_over_arms(predicted, table.right, table.cost, clusters, price, seed=seed)),
+        prices=tuple(
+            at_price(predicted, table.right, table.cost, clusters, p, seed=seed) for p in sorted({*PRICES, price})
+        ),
     )

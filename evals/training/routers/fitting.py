@@ -29,7 +29,6 @@ from ....core.store.location import open_store
 from ....core.store.protocol import RunStatus, RunStore
 from ....core.types import Question
 from ....routers.features import ENTROPY, FeatureSpace, LinearModel, QuestionFeatures, extract_features
-from ....routers.logistic import base_log_odds, fit_linear, fit_logistic, log_losses
 from ....routers.router_files import TokenModel
 from ....serving.encoders.factory import load_embedding_model
 from ....serving.encoders.protocols import EmbeddingModel
@@ -42,6 +41,7 @@ from ....serving.model_files.downloads import Progress
 from ...calibration import assign_folds
 from ...statistics.intervals import standard_error
 from ...statistics.outcomes import Array, number_groups
+from .logistic import base_log_odds, fit_linear, fit_logistic, log_losses
 
 FOLDS: Final = 5
 COMPONENTS: Final = (0, 4, 8, 16)
@@ -73,12 +73,12 @@ def make_space(
     embedding_identity: str = "",
     components: int = max(COMPONENTS),
 ) -> FeatureSpace:
-    """The space of questions: means and deviations of what varies, and the principal components of the embedding.
+    """The feature space of questions: means and deviations of varying features, and components of the embedding.
 
-    A signal that is not known of some questions is averaged over those it is known of.
+    The mean of a signal is over the questions that have it.
 
     Args:
-        embedding_identity: Its identity; empty leaves the vectors away.
+        embedding_identity: Its identity; empty leaves out the vectors.
     """
     supports = {s.support for s in signals if s.support is not None}
     # two scales of one name cannot be averaged: then there is no entropy
@@ -108,7 +108,7 @@ def make_space(
 
 
 def feature_matrix(space: FeatureSpace, signals: Sequence[QuestionFeatures]) -> Array:
-    """The questions' numbers, `[questions, size]`."""
+    """The questions' features, `[questions, size]`."""
     return np.array([space.row(s) for s in signals]).reshape(len(signals), space.size)
 
 
@@ -187,7 +187,7 @@ def choose_complexity(
 
 
 def candidates_of(space: FeatureSpace) -> list[LineComplexity]:
-    """What a line may be, the simplest first: a constant, then by components, each by falling penalty."""
+    """Candidate lines, the simplest first: a constant, then by components, each by falling penalty."""
     counts = sorted({min(count, len(space.axes)) for count in COMPONENTS})
     results = [LineComplexity()]
     results += [LineComplexity(p, k) for k in counts for p in PENALTIES if space.names or k]
@@ -205,7 +205,7 @@ def _line(
 
 
 def _over(choice: LineComplexity) -> int:
-    """What a line is over, in the order of their size: nothing, the named signals, some components besides."""
+    """Size of a line's features: none, the named signals, and components."""
     return -1 if choice.penalty is None else choice.components
 
 
@@ -223,16 +223,16 @@ def _squares(value: Array, y: Array) -> Array:
 
 
 def _components(
-    vectors: Sequence[tuple[float, ...]], most: int
+    vectors: Sequence[tuple[float, ...]], max_components: int
 ) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...], tuple[float, ...]]:
-    """Mean, principal axes and deviations along them; an axis points to where its largest number is positive."""
+    """Mean, principal axes and deviations along them; an axis points to where its largest entry is positive."""
     if len(vectors) < 3:
         return (), (), ()
     table = np.array(vectors)
     centre = table.mean(axis=0)
     _, singular, rows = np.linalg.svd(table - centre, full_matrices=False)
     spreads = singular / np.sqrt(len(vectors))
-    count = min(most, int((spreads > 1e-6).sum()))
+    count = min(max_components, int((spreads > 1e-6).sum()))
     axes = rows[:count] * np.sign(rows[np.arange(count), np.abs(rows[:count]).argmax(axis=1)])[:, None]
     return (
         tuple(round(float(n), 8) for n in centre),
@@ -275,13 +275,13 @@ async def compute_signals(
     watch: Watch | None = None,
     progress: Progress | None = None,
 ) -> QuestionSignals:
-    """Look at questions.
+    """Compute the signals of questions.
 
     After a cancellation the next call reuses what is in the run store.
 
     Args:
-        model: Model string of whose first-token entropy is requested; None opens no model.
-        identity: What its identity must be; empty takes any.
+        model: Model whose first-token entropy is computed; None opens no model.
+        identity: Its required identity; empty accepts any.
         progress: Reports the download of model files; called from another thread.
 
     Raises:

@@ -47,7 +47,7 @@ class PooledEntropies:
         entropy: What kind they are.
         k: Tokens or samples of that kind.
         questions: Questions that they are of.
-        without: Rows that noted none, among them those that failed.
+        without: Rows without any, failed ones included.
         by_large: Steps that the large model wrote.
     """
 
@@ -83,11 +83,11 @@ def calibration_plan(
     if settings.small_model is None:
         raise UserError(
             "a router is of two models, and no small model was named",
-            hint="--small-model SMALL (small_model in Python) beside the large one, -m LARGE",
+            hint="--small-model SMALL (small_model in Python) next to the large one, -m LARGE",
         )
     for name in parameters:
         if name in FIXED_PARAMETERS or name in UNUSED_PARAMETERS:
-            raise UserError(f"{name} is not to be set here: the calibration decides it", hint="leave it away")
+            raise UserError(f"{name} must not be set here: the calibration decides it", hint="leave it out")
     chosen = settings.model_copy(update={"strategy": STRATEGY, "calibration": {}})
     # what the settings say of glimprouter is for its use, above all a threshold or a router's file
     usual = {
@@ -186,13 +186,13 @@ def save_router(router: GlimpRouterFile, path: Path) -> None:
     """Write a router file, completely or not at all; its name is the file's.
 
     Raises:
-        StoreError: It cannot be written; what was there stays.
+        StoreError: It cannot be written; an existing file stays.
     """
     write_file(path, (router.model_dump_json(indent=2, exclude={"name"}) + "\n").encode("utf-8", "surrogatepass"))
 
 
 def _entropies(notes: SolutionNotes | None) -> list[float]:
-    """The entropies that a solution noted; steps without a probe have none."""
+    """The entropies in a solution's notes; steps without a probe have none."""
     listed = None if notes is None else notes.get("entropies")
     return [max(0.0, float(h)) for h in listed if isinstance(h, int | float)] if isinstance(listed, list) else []
 

@@ -26,19 +26,19 @@ from .auto import ScoreDifference, split_questions, trained_on
 from .fitting import FOLDS, QuestionSignals, feature_matrix, fit_right, make_space
 
 RATES: Final = (0.1, 0.25, 0.5, 0.75, 0.9)
-"""Rates that are reported besides the chosen one."""
+"""Rates that are reported next to the chosen one."""
 
 
 @dataclass(frozen=True)
 class RateOutcome:
-    """Routing at one rate, on questions that took no part in the fit.
+    """Routing at one rate, on questions that the fit did not use.
 
     Attributes:
         rate: Share of the questions that was to go to the large model.
         measured_rate: Share that went there.
         right: Mean score.
-        by_lot: Mean score if as many questions went there by lot.
-        over_lot: The first less the second, with its interval.
+        by_random: Mean score if as many random questions went there.
+        over_random: The first less the second, with its interval.
         tokens_large: Mean tokens that the large model generates a question.
         tokens_small: Likewise the small one.
     """
@@ -46,21 +46,21 @@ class RateOutcome:
     rate: float
     measured_rate: float
     right: float
-    by_lot: float
-    over_lot: ScoreDifference
+    by_random: float
+    over_random: ScoreDifference
     tokens_large: float
     tokens_small: float
 
 
 @dataclass(frozen=True)
 class TrainedQuestionRouter:
-    """A trained router and what it is worth.
+    """A trained router and its value.
 
     Attributes:
-        file: What `question-router` decides by.
+        file: The router.
         needed: Share of the training questions that the large model gets right and the small one does not.
         crossed: Routing by cross-validation, at several rates.
-        held: The same on the questions kept back; empty if none were.
+        held: The same on the held-out questions; empty if none were.
         held_questions: How many these are.
         right_small: Mean score of the small model on the training questions.
         right_large: Of the large one.
@@ -88,12 +88,12 @@ def train_question_router(
 
     Args:
         rate: Share of the questions that is to go to the large model.
-        holdout: Share of the questions that are kept back, by the digest of their text.
+        holdout: Share of the questions that are held out, by the digest of their text.
 
     Raises:
         UserError: The table is not of a small and a large model, or too few questions are left to train on.
     """
-    if [way.role for way in table.ways] != ["small", "main"] or any(way.needs for way in table.ways):
+    if [arm.role for arm in table.arms] != ["small", "main"] or any(arm.needs for arm in table.arms):
         raise UserError(
             "a question router is made of a run of the small model and one of the large model",
             hint="reason train question-router SMALL_RUN LARGE_RUN",
@@ -142,7 +142,7 @@ def chances_by(file: QuestionRouterFile, signals: Sequence[QuestionFeatures]) ->
 def cross_chances(
     table: ArmTable, signals: Sequence[QuestionFeatures], gathered: QuestionSignals, folds: int, seed: int = 0
 ) -> Array:
-    """Each question's chance by a fit that its fold took no part in, `[questions]`."""
+    """Each question's probability by a fit without its fold, `[questions]`."""
     fold = assign_folds(table.groups, folds, seed)
     needed, result = needed_of(table), np.empty(len(table.questions))
     for i in range(folds):
@@ -156,7 +156,7 @@ def cross_chances(
 
 
 def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed: int = 0) -> RateOutcome:
-    """Routing next to a lot that sends as many questions to the large model.
+    """Routing next to random routing of as many questions to the large model.
 
     Args:
         chances: Of each question, `[questions]`.
@@ -164,14 +164,14 @@ def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed
     large = (chances >= threshold).astype(float)
     share = float(large.mean())
     routed = np.where(large > 0, table.right[:, 1], table.right[:, 0])
-    by_lot = share * table.right[:, 1] + (1 - share) * table.right[:, 0]
-    d = routed - by_lot
+    by_random = share * table.right[:, 1] + (1 - share) * table.right[:, 0]
+    d = routed - by_random
     return RateOutcome(
         rate=rate,
         measured_rate=share,
         right=float(routed.mean()),
-        by_lot=float(by_lot.mean()),
-        over_lot=ScoreDifference(
+        by_random=float(by_random.mean()),
+        over_random=ScoreDifference(
             float(d.mean()), bootstrap(d, table.clusters, seed=seed) if float(np.ptp(d)) > 1e-12 else None
         ),
         tokens_large=float((large * table.tokens[:, 1]).mean()),
@@ -180,10 +180,10 @@ def at_rate(chances: Array, table: ArmTable, rate: float, threshold: float, seed
 
 
 def _chain(table: ArmTable, column: int) -> EvaluatedStrategy:
-    way = table.ways[column]
+    arm = table.arms[column]
     return EvaluatedStrategy(
-        strategy=way.strategy,
-        parameters=way.parameters,
+        strategy=arm.strategy,
+        parameters=arm.parameters,
         share_right=float(table.right[:, column].mean()),
         mean_tokens=float(table.tokens[:, column].mean()),
     )

@@ -29,8 +29,8 @@ def votes(data, **more):
 
 def test_a_table_has_a_column_for_each_arm(data):
     table = arm_table([cot(data), votes(data)], fewest=12)
-    assert [w.label for w in table.ways] == ["cot", "self-consistency n=3"]
-    assert [w.role for w in table.ways] == ["main", "main"]
+    assert [w.label for w in table.arms] == ["cot", "self-consistency n=3"]
+    assert [w.role for w in table.arms] == ["main", "main"]
     assert table.right.tolist() == [[float(i % 2), 1.0] for i in range(12)]
     assert table.tokens.tolist() == [[10.0 + i, 100.0] for i in range(12)]
     assert (table.cost == table.tokens).all()
@@ -55,7 +55,7 @@ def test_only_shared_questions_remain_and_runs_of_one_arm_are_joined(data, tmp_p
     short.rows[:] = short.rows[2:]
     table = arm_table([cot(data), short, cot(other), votes(other)], fewest=10)
     assert len(table.questions) == 15
-    assert len(table.ways) == 2
+    assert len(table.arms) == 2
     assert table.left_out == 2
     assert len(table.datasets) == 2
     # the same text in both data sets: one group, which no fold cuts
@@ -79,16 +79,16 @@ def test_runs_of_the_small_model_are_arms_of_the_small_role(data):
     ledger = RowLedger(completion_tokens=100, tokens_by_role={"main:scripted": 40, "small:small": 60})
     both.rows[:] = [r.model_copy(update={"ledger": ledger}) for r in both.rows]
     table = arm_table([little, both, cot(data)], small_cost=0.1, fewest=12)
-    assert [(w.role, w.needs) for w in table.ways] == [("small", ()), ("main", ("small",)), ("main", ())]
+    assert [(w.role, w.needs) for w in table.arms] == [("small", ()), ("main", ("small",)), ("main", ())]
     assert np.allclose(table.cost[0], [1.0, 46.0, 10.0])
     assert np.allclose(table.tokens[0], [10.0, 100.0, 10.0])
     assert table.engines == {"main": "scripted@1", "small": "small@1"}
     named = arm_table([little, cot(data)], main="scripted", small="small", fewest=12)
-    assert [w.role for w in named.ways] == ["small", "main"]
+    assert [w.role for w in named.arms] == ["small", "main"]
 
 
 def test_runs_that_cannot_be_arms_are_refused_with_a_hint(data, tmp_path):
-    with pytest.raises(UserError, match="at least two ways"):
+    with pytest.raises(UserError, match="at least two arms"):
         arm_table([cot(data)], fewest=1)
     with pytest.raises(UserError, match=r"12 questions .* at least 40"):
         arm_table([cot(data), votes(data)])

@@ -35,7 +35,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(data):
-    """A cheap way that fails on the long questions, and a dear one that does not."""
+    """A cheap arm that fails on the long questions, and a dear one that does not."""
     cheap = way(data, "cot", lambda i: chance(i, 0.95, 0.1), lambda i: 20)
     dear = way(data, "self-consistency", lambda i: chance(i, 0.95, 0.9), lambda i: 200, parameters={"n": 3})
     return arm_table([cheap, dear])
@@ -56,10 +56,10 @@ def test_the_router_sends_hard_questions_to_the_expensive_arm(table, gathered):
     assert trained.held is None
     at = next(p for p in trained.crossed.prices if p.price == 0.5)
     assert at.shares[1] == pytest.approx(1 / 3, abs=0.06)
-    cheap, dear = trained.crossed.beside
+    cheap, dear = trained.crossed.comparisons
     assert at.right == pytest.approx(dear.right, abs=0.03)
     assert at.cost < 0.6 * dear.cost
-    assert at.over_lots.interval.low > 0
+    assert at.over_random.interval.low > 0
     assert dear.auto_cost <= dear.cost
     assert dear.difference.value == pytest.approx(0, abs=0.03)
     assert cheap.reach == "equal"
@@ -87,7 +87,7 @@ def test_without_informative_signals_every_question_gets_the_same_arm(data):
         table, QuestionSignals(tuple(QuestionFeatures(named_features(q)) for q in table.questions)), price=0.0
     )
     assert all(a.right.constant for a in trained.file.arms)
-    assert all(b.over_lots.value < 0.05 for b in trained.crossed.beside)
+    assert all(b.over_random.value < 0.05 for b in trained.crossed.comparisons)
 
 
 def test_too_few_questions_are_refused(table, gathered):
@@ -116,8 +116,8 @@ def test_a_question_router_learns_which_questions_need_the_large_model(pair, gat
     assert file.trained.engines == {"main": "large@1", "small": "small@1"}
     at = next(a for a in trained.crossed if a.rate == 1 / 3)
     assert at.right > 0.97
-    assert at.by_lot < 0.85
-    assert at.over_lot.interval.low > 0.1
+    assert at.by_random < 0.85
+    assert at.over_random.interval.low > 0.1
     assert file.measured_rate == pytest.approx(1 / 3, abs=0.05)
     assert trained.held_questions == len(pair.questions) - file.trained.questions
     assert next(a for a in trained.held if a.rate == 1 / 3).right > 0.9

@@ -19,7 +19,7 @@ from reason.evals.training.routers.auto import (
     value_over_arms,
 )
 
-# four questions; the dear way gets all right, the cheap one the first two
+# four questions; the dear arm gets all right, the cheap one the first two
 RIGHT = np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
 COST = np.array([[10.0, 100.0]] * 4)
 ALONE = np.arange(4)
@@ -32,7 +32,7 @@ def test_the_choice_by_hand():
     assert choose_arms(KNOWING, 9.0).tolist() == [0, 0, 0, 0]
     found = at_price(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=100)
     assert (found.right, found.cost, found.shares) == (1.0, 55.0, (0.5, 0.5))
-    assert found.over_lots.value == pytest.approx(0.25)
+    assert found.over_random.value == pytest.approx(0.25)
 
 
 def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
@@ -43,7 +43,7 @@ def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
     assert (dear.right, dear.cost) == (1.0, 100.0)
     assert (dear.reach, dear.auto_right, dear.auto_cost) == ("auto costs less", 1.0, 55.0)
     assert dear.difference.value == 0.0
-    assert dear.over_lots.value == pytest.approx(0.25)  # half of each way at 55 tokens: 0.75 right
+    assert dear.over_random.value == pytest.approx(0.25)  # half of each arm at 55 tokens: 0.75 right
     worth = value_over_arms(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=200)
     assert [w.value for w in worth] == pytest.approx([0.5 - 0.045, 0.045])
 
@@ -51,8 +51,8 @@ def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
 def test_between_two_policies_the_cost_is_met_exactly():
     right = np.hstack([RIGHT, [[1.0], [0.0], [1.0], [0.0]]])
     cost = np.hstack([COST, [[40.0]] * 4])
-    told = PredictedArms(np.hstack([KNOWING.right, [[0.3]] * 4]), cost)
-    middle = compare_with_arms(told, right, cost, ALONE, resamples=200)[2]
+    predicted = PredictedArms(np.hstack([KNOWING.right, [[0.3]] * 4]), cost)
+    middle = compare_with_arms(predicted, right, cost, ALONE, resamples=200)[2]
     assert middle.reach == "equal"
     assert middle.auto_cost == pytest.approx(40.0)
     # a third of the way from 55 tokens (all right) to 10 (half right)
@@ -68,7 +68,7 @@ def test_a_router_without_information_equals_a_random_mix():
     flat = PredictedArms(np.tile(right.mean(axis=0), (n, 1)), np.tile(cost.mean(axis=0), (n, 1)))
     for found in compare_with_arms(flat, right, cost, np.arange(n), resamples=500):
         assert found.difference.value == pytest.approx(0, abs=1e-9)
-        assert found.over_lots.value <= 1e-9
+        assert found.over_random.value <= 1e-9
 
 
 def test_intervals_hold_what_chance_would_give():
@@ -77,22 +77,22 @@ def test_intervals_hold_what_chance_would_give():
     right = (rng.random((300, 2)) < 0.5).astype(float)
     cost = np.tile([10.0, 11.0], (300, 1))
     for found in compare_with_arms(noise, right, cost, np.arange(300), resamples=1000):
-        if found.over_lots.interval is not None:
-            assert found.over_lots.interval.low < 0.1
-            assert found.over_lots.interval.high > -0.1
+        if found.over_random.interval is not None:
+            assert found.over_random.interval.low < 0.1
+            assert found.over_random.interval.high > -0.1
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 4))
-def test_predicted_cost_falls_with_the_price(seed, ways):
+def test_predicted_cost_falls_with_the_price(seed, arms):
     rng = np.random.default_rng(seed)
-    told = PredictedArms(rng.random((6, ways)), rng.uniform(1, 100, (6, ways)))
-    prices = prices_of(told)
-    costs = [told.cost[np.arange(6), choose_arms(told, p)].mean() for p in prices]
+    predicted = PredictedArms(rng.random((6, arms)), rng.uniform(1, 100, (6, arms)))
+    prices = prices_of(predicted)
+    costs = [predicted.cost[np.arange(6), choose_arms(predicted, p)].mean() for p in prices]
     assert prices[0] == 0
     assert all(a >= b - 1e-9 for a, b in itertools.pairwise(costs))
-    assert choose_arms(told, prices[0]).tolist() == told.right.argmax(axis=1).tolist()
-    assert choose_arms(told, prices[-1]).tolist() == told.cost.argmin(axis=1).tolist()
+    assert choose_arms(predicted, prices[0]).tolist() == predicted.right.argmax(axis=1).tolist()
+    assert choose_arms(predicted, prices[-1]).tolist() == predicted.cost.argmin(axis=1).tolist()
 
 
 @settings(max_examples=60, deadline=None)

@@ -94,8 +94,8 @@ def test_a_signal_is_found_and_has_its_size():
     tokens = np.exp(4 + 0.5 * x[:, 0] + rng.normal(scale=0.4, size=600)) - 1
     model = fit_tokens(space, x, tokens, names(600))
     assert model.line.named[0] == pytest.approx(0.5, abs=0.1)
-    told = np.array([model.expected(space, row) for row in x])
-    assert told.mean() == pytest.approx(tokens.mean(), rel=0.05)  # without the smearing it is 8 per cent too small
+    predicted = np.array([model.expected(space, row) for row in x])
+    assert predicted.mean() == pytest.approx(tokens.mean(), rel=0.05)  # without the smearing it is 8 per cent too small
 
 
 def test_a_constant_expects_the_mean_number_of_tokens():
