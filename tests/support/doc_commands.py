@@ -16,7 +16,7 @@ _SHELL = {"for", "do", "done", "while", "if", "then", "fi"}
 
 
 def commands(code: str) -> list[list[str]]:
-    """Each command's words: without settings of the environment before it and redirections behind it."""
+    """The arguments of each command, without environment assignments and redirections."""
     found: list[list[str]] = []
     for line in _lines(code):
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -61,7 +61,7 @@ def _lines(code: str) -> list[str]:
 
 
 def shown_commands(code: str) -> str:
-    """What is typed in a block of a console: the lines behind `$ `, and those that continue them."""
+    """The input of a console block: the lines after `$ `, and their continuation lines."""
     kept, goes_on = [], False
     for line in code.split("\n"):
         if line.startswith("$ ") or goes_on:

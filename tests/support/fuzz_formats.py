@@ -63,7 +63,7 @@ def reasoner() -> Reasoner:
 
 
 def settings_toml(data: bytes) -> None:
-    """Any settings file gives settings, or an error that is told."""
+    """Any settings file gives settings or a typed error."""
     path, said = folder() / "reason" / "reason.toml", "they are settings"
     path.write_bytes(data)
     with patch.dict(os.environ, {"XDG_CONFIG_HOME": str(folder())}):
@@ -75,7 +75,7 @@ def settings_toml(data: bytes) -> None:
 
 
 def provider_stream(data: bytes) -> None:
-    """However a stream is cut, the same objects come of it; and what they say is read or refused as a reply."""
+    """The objects of a stream do not depend on its chunks, and each is parsed or refused as a response."""
     step, stream = 1 + (data[0] % 64 if data else 0), data[1:]
     whole, cut = _events([stream]), _events([stream[at : at + step] for at in range(0, len(stream), step)])
     assert whole == cut
@@ -155,7 +155,7 @@ def openai_bodies(data: bytes) -> None:
 
 
 def stored_events(data: bytes) -> None:
-    """A stored event is read as it was written, or refused; a damaged trace is told with its line."""
+    """A stored event round-trips or is refused; the error of a damaged trace names its line."""
     path, said, other = folder() / "trace.jsonl", "", ""
     path.write_bytes(data)
     try:

@@ -10,7 +10,7 @@ LONGEST = 200
 
 
 def seeds(target: str) -> list[bytes]:
-    """First inputs of a target: those in fuzz/seeds and fuzz/found; of extraction, short ones of its corpus too."""
+    """Seed inputs of a target: those in fuzz/seeds and fuzz/found, and for extraction short texts of its corpus."""
     files = [path for kind in ("seeds", "found") for path in sorted((TESTS / "fuzz" / kind / target).glob("*"))]
     inputs = [path.read_bytes() for path in files]
     if target == "answer_extraction":

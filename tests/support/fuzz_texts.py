@@ -1,4 +1,4 @@
-"""What a fuzzer tries on the readers of texts that models write: any text gives a result that holds, and no exception.
+"""Fuzz targets of the parsers of model output: any text gives a valid result and no exception.
 
 A target is a function of bytes. A promise that does not hold is an `AssertionError`; any other exception is one that
 the reader does not have in its contract.
@@ -47,7 +47,7 @@ TOOLS = ("look_up", "add")
 
 
 def text_of(data: bytes) -> str:
-    """Any text, with lone halves of surrogate pairs, which JSON can bring in; other bytes that are no UTF-8 are "?"."""
+    """The bytes as text, possibly with lone surrogates, which JSON can contain; other invalid UTF-8 becomes "?"."""
     try:
         return data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -55,7 +55,7 @@ def text_of(data: bytes) -> str:
 
 
 def answer_extraction(data: bytes) -> None:
-    """An answer lies where it says, and candidates are read whatever the question's kind."""
+    """An extracted answer is at its stated position, and candidates are parsed for every kind of question."""
     question, text = QUESTIONS[data[0] % len(QUESTIONS)] if data else QUESTIONS[0], text_of(data[1:])
     found = extract_answer(text, question)
     assert found == extract_answer(text, question)
@@ -104,7 +104,7 @@ def sentence_splitting(data: bytes) -> None:
 
 
 def json_from_text(data: bytes) -> None:
-    """What is found in a text as JSON can be written down as JSON again."""
+    """JSON found in a text can be serialized again."""
     text = text_of(data)
     found = find_object(text, lambda value: bool(value))
     if found is not None:
@@ -140,7 +140,7 @@ def tool_calls(data: bytes) -> None:
 
 
 def judgements(data: bytes) -> None:
-    """Reviews, syntheses, opinions, stances, votes, choices: what a judge wrote is read, or is told to be nothing."""
+    """Reviews, syntheses, opinions, stances, votes and choices are parsed, or reported as unparsed."""
     question, text = QUESTIONS[data[0] % len(QUESTIONS)] if data else QUESTIONS[0], text_of(data[1:])
     order = OptionOrder((2, 0, 1, 3)) if question.choices and data[0] & 64 else None
     review = read_review(text, BLIND, 1, question=question, order=order)
