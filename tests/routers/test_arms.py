@@ -23,7 +23,7 @@ LADDER = [
 ]
 
 
-def test_worth_is_right_less_the_price_of_the_tokens():
+def test_worth_is_accuracy_minus_token_price():
     one = estimate_arm(arm("cot", line(0.0, math.log(3)), 200, cost=0.5), BARE, ROW, 0.4)
     assert one.right == pytest.approx(0.75)
     assert one.tokens == pytest.approx(200)
@@ -31,7 +31,7 @@ def test_worth_is_right_less_the_price_of_the_tokens():
     assert one.shares == {"length": pytest.approx(math.log(3))}
 
 
-def test_expected_tokens_stay_within_what_training_saw():
+def test_expected_tokens_are_clamped_to_the_training_range():
     model = TokenModel(
         line=LinearModel(intercept=math.log(101), named=(1.0,)), smear=1.5, min_tokens=50, max_tokens=300
     )
@@ -40,7 +40,7 @@ def test_expected_tokens_stay_within_what_training_saw():
     assert model.expected(BARE, np.array([-4.0])) == 50
 
 
-def test_a_higher_price_goes_to_the_cheaper_arm():
+def test_higher_price_selects_the_cheaper_arm():
     good, cheap = arm("self-consistency", line(1.0, 0.0), 800), arm("cot", line(0.5, 0.0), 100)
     assert rank_arms([good, cheap], BARE, ROW, 0.0)[0].arm is good
     assert rank_arms([good, cheap], BARE, ROW, 1.0)[0].arm is cheap
@@ -49,19 +49,19 @@ def test_a_higher_price_goes_to_the_cheaper_arm():
 
 
 @given(st.floats(0, 10), st.floats(0, 10))
-def test_what_is_chosen_costs_no_more_at_a_higher_price(a, b):
+def test_selected_cost_is_monotone_in_the_price(a, b):
     low, high = sorted((a, b))
     assert rank_arms(LADDER, BARE, ROW, high)[0].tokens <= rank_arms(LADDER, BARE, ROW, low)[0].tokens
 
 
-def test_a_label_has_what_differs_from_the_defaults():
+def test_label_has_the_parameters_that_differ_from_the_defaults():
     assert arm_label("cot", arm("cot", line(0.0, 0.0), 1).parameters) == "cot"
     votes = arm("self-consistency", line(0.0, 0.0), 1, parameters={"n": 3}, role="small")
     assert votes.label == "self-consistency n=3, small"
     assert arm_label("no-such-strategy", {"n": 3}) == "no-such-strategy"
 
 
-def test_chances_never_overflow():
+def test_probabilities_never_overflow():
     assert probability_of(-1e9) < 1e-300
     assert probability_of(1e9) == 1
     assert probability_of(0) == 0.5

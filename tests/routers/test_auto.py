@@ -79,7 +79,7 @@ async def harness(tmp_path):
     await store.aclose()
 
 
-async def test_the_arm_of_most_worth_answers_and_why_is_told(harness):
+async def test_best_arm_answers_and_the_reason_is_noted(harness):
     file = harness.write(FILE)
     short = await harness.solve(SHORT, {"router": file})
     assert short.notes["selected_strategy"] == "cot max_tokens=30"
@@ -98,7 +98,7 @@ async def test_the_arm_of_most_worth_answers_and_why_is_told(harness):
     assert harness.run.degraded == []
 
 
-async def test_the_price_of_the_file_can_be_overridden(harness):
+async def test_price_of_the_file_can_be_overridden(harness):
     file = harness.write(FILE)
     free = await harness.solve(LONG, {"router": file, "price": 0.0})
     assert free.notes["selected_strategy"] == VOTES.label
@@ -107,26 +107,26 @@ async def test_the_price_of_the_file_can_be_overridden(harness):
     assert harness.chosen[0]["price"] == 1000.0
 
 
-async def test_without_a_file_cot_answers_and_says_why(harness):
+async def test_without_a_file_cot_answers_with_a_note(harness):
     found = await harness.solve(SHORT, {})
     assert found.best.answer == "4"
     assert found.notes["selected_strategy"] == "cot"
     assert harness.run.degraded == ["cot was taken: no auto-router file"]
 
 
-async def test_the_file_of_another_model_is_not_used(harness):
+async def test_file_of_another_model_is_not_used(harness):
     file = harness.write(auto_file(COT, VOTES, trained=trained_on(engines={"main": "other@1"})))
     found = await harness.solve(LONG, {"router": file})
     assert found.notes["selected_strategy"] == "cot"
     assert "its main model is other@1, and this one is scripted@1" in harness.run.degraded[0]
 
 
-async def test_a_file_that_is_not_there_is_an_error_and_no_fallback(harness):
+async def test_missing_file_is_an_error(harness):
     with pytest.raises(DataError, match="there is no auto-router file"):
         await harness.solve(SHORT, {"router": "nowhere.json"})
 
 
-async def test_a_run_goes_on_with_no_other_file(harness):
+async def test_run_does_not_resume_with_another_file(harness):
     file = harness.write(FILE)
     _, noted = create_strategy("auto", {"router": file})
     assert noted["router_digest"] == FILE.digest
@@ -137,7 +137,7 @@ async def test_a_run_goes_on_with_no_other_file(harness):
         await Auto(Auto.Config.model_construct(**noted)).solve(SHORT, Models({"main": None}), None)
 
 
-async def test_what_cannot_be_paid_is_not_chosen(harness):
+async def test_arm_beyond_the_budget_is_not_selected(harness):
     file = harness.write(FILE)
     found = await harness.solve(LONG, {"router": file}, budget={"tokens": 40})
     assert found.notes["selected_strategy"] == COT.label
@@ -151,7 +151,7 @@ async def test_what_cannot_be_paid_is_not_chosen(harness):
 
 
 @pytest.mark.parametrize("limit", [{"tokens": n} for n in (1, 5, 17, 18, 30, 60, 90)] + [{"calls": n} for n in (1, 2)])
-async def test_no_limit_is_exceeded_and_a_replay_is_the_same(harness, limit):
+async def test_limits_hold_and_replay_is_identical(harness, limit):
     arms = auto_file(
         arm("cot", line(0.0, -1.0, 0.0), 20, parameters={"max_tokens": 30}),
         arm("self-consistency", line(0.0, 1.0, 0.0), 60, parameters={"n": 3, "max_tokens": 30}),
@@ -168,7 +168,7 @@ async def test_no_limit_is_exceeded_and_a_replay_is_the_same(harness, limit):
     assert again == found
 
 
-async def test_an_arm_of_the_small_model_is_played_by_it(harness):
+async def test_arm_of_the_small_model_uses_the_small_model(harness):
     small = ScriptedModel(replies("The answer is 5."), name="little")
     own = arm("cot", line(3.0, 0.0), 20, parameters={"max_tokens": 30}, role="small")
     trained = trained_on(engines={"main": "scripted@1", "small": "little@1"})
@@ -184,7 +184,7 @@ async def test_an_arm_of_the_small_model_is_played_by_it(harness):
     assert harness.chosen[0]["arms"][0]["refused"] == "its small model is little@1, and this one is else@1"
 
 
-async def test_arms_that_cannot_run_are_passed_over(harness):
+async def test_arms_that_cannot_run_are_skipped(harness):
     needs = arm("best-of-n", line(5.0, 0.0), 20, needs=("reward",))
     gone = arm("cot", line(4.0, 0.0), 20).model_copy(update={"strategy": "gone", "label": "gone"})
     loop = arm("cot", line(3.0, 0.0), 20).model_copy(update={"strategy": "auto", "label": "auto", "parameters": {}})
@@ -197,13 +197,13 @@ async def test_arms_that_cannot_run_are_passed_over(harness):
     assert "hand it on again" in why["auto"]
 
 
-async def test_a_training_question_is_told_to_be_one(harness):
+async def test_training_question_is_reported(harness):
     file = harness.write(auto_file(COT, VOTES, trained=trained_on(SHORT.text)))
     await harness.solve(SHORT, {"router": file})
     assert harness.run.degraded == ["the router was trained on this question: its answer shows nothing about others"]
 
 
-async def test_the_entropy_decides_where_the_file_looks_at_it(harness):
+async def test_entropy_is_measured_if_the_file_uses_it(harness):
     unsure = ScriptedModel(replies(REPLY, "Who knows. The answer is 4."))
     by_entropy = auto_file(
         arm("cot", line(0.0, 0.0, -1.0), 20, parameters={"max_tokens": 30}),
@@ -225,7 +225,7 @@ async def test_the_entropy_decides_where_the_file_looks_at_it(harness):
     assert last.best.answer == "4"
 
 
-async def test_the_embedding_decides_and_a_replay_needs_no_model(harness):
+async def test_embedding_is_a_feature_and_replay_needs_no_model(harness):
     words = WordVectors(dimension=53)
     (vector,) = await words.embed([SHORT.text])
     space = FeatureSpace(

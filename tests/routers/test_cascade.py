@@ -69,7 +69,7 @@ async def ask(reasoner, **how):
     return answer, found.solution, sink
 
 
-async def test_a_confident_small_model_is_not_asked_twice(models, tmp_path):
+async def test_confident_small_model_answers_alone(models, tmp_path):
     small, large = models(SURE)
     async with cascade(tmp_path, first_parameters={"n": 6}) as reasoner:
         answer, solution, sink = await ask(reasoner)
@@ -86,7 +86,7 @@ async def test_a_confident_small_model_is_not_asked_twice(models, tmp_path):
     assert decided.data["asked_large"] is False
 
 
-async def test_an_unsure_small_model_hands_on(models, tmp_path):
+async def test_low_confidence_escalates(models, tmp_path):
     _, large = models(SPLIT)
     async with cascade(tmp_path, first_parameters={"n": 20}, threshold=0.9) as reasoner:
         answer, solution, _ = await ask(reasoner)
@@ -104,7 +104,7 @@ async def test_an_unsure_small_model_hands_on(models, tmp_path):
 
 
 @pytest.mark.parametrize(("threshold", "asked"), [(0.5, 0), (0.51, 1), (0.0, 0), (1.0, 1)])
-async def test_the_threshold_is_the_least_confidence_that_stands(models, tmp_path, threshold, asked):
+async def test_confidence_at_the_threshold_is_accepted(models, tmp_path, threshold, asked):
     _, large = models(replies("The answer is 4.", "The answer is 5."))
     # 4 of 8 samples say 4 under this seed, and a tie goes to the first
     async with cascade(tmp_path, first_parameters={"n": 8, "temperature": 1.0}, threshold=threshold) as reasoner:
@@ -116,7 +116,7 @@ async def test_the_threshold_is_the_least_confidence_that_stands(models, tmp_pat
 HALF_AND_HALF = 0
 
 
-async def test_no_answer_is_handed_on_whatever_the_threshold(models, tmp_path):
+async def test_missing_answer_always_escalates(models, tmp_path):
     _, large = models(DUMB)
     async with cascade(tmp_path, threshold=0.0, first="cot") as reasoner:
         answer, solution, _ = await ask(reasoner)
@@ -124,7 +124,7 @@ async def test_no_answer_is_handed_on_whatever_the_threshold(models, tmp_path):
     assert solution.notes["why"] == "the small model gave no answer"
 
 
-async def test_what_stands_where_the_large_model_says_nothing(models, tmp_path):
+async def test_small_answer_is_kept_if_the_large_model_has_none(models, tmp_path):
     models(SPLIT, DUMB)
     async with cascade(tmp_path, threshold=1.0) as reasoner:
         answer, solution, _ = await ask(reasoner)
@@ -138,7 +138,7 @@ async def test_what_stands_where_the_large_model_says_nothing(models, tmp_path):
     assert (answer.answer, answer.text, solution.notes["answered"]) == (None, "Who knows.", "large")
 
 
-async def test_a_strategy_without_confidence_goes_by_likelihood(models, tmp_path):
+async def test_strategy_without_confidence_uses_likelihood(models, tmp_path):
     _, large = models(SPLIT)
     likelihood = math.exp(math.log(0.5) / 17)  # 16 characters and the end, all sure but one of one half
     for threshold, asked in ((likelihood - 1e-6, 0), (likelihood + 1e-6, 1)):
@@ -155,7 +155,7 @@ async def test_a_strategy_without_confidence_goes_by_likelihood(models, tmp_path
     assert answer.confidence is None
 
 
-async def test_a_likelihood_that_is_hidden_is_told(models, tmp_path):
+async def test_missing_likelihood_is_reported(models, tmp_path):
     _, large = models(SURE, kind=Hiding)
     async with cascade(tmp_path, first="cot", threshold=0.0) as reasoner:
         answer, solution, _ = await ask(reasoner)
@@ -166,7 +166,7 @@ async def test_a_likelihood_that_is_hidden_is_told(models, tmp_path):
     assert solution.notes["confidence"] is None
 
 
-def test_beliefs_by_hand():
+def test_confidence_values():
     one = Candidate(text="x", answer="4", logprob=-math.log(8), tokens=3)
     assert token_likelihood(one) == pytest.approx(0.5)
     assert token_likelihood(one.model_copy(update={"logprob": None})) is None
@@ -194,7 +194,7 @@ def map_of(tmp_path, **changed):
     return {"calibration": str(path), "first_parameters": {"n": 6}}
 
 
-async def test_a_map_decides_by_what_the_confidence_was_worth(models, tmp_path):
+async def test_calibration_map_is_applied_before_the_threshold(models, tmp_path):
     _, large = models(SURE)
     async with cascade(tmp_path, **map_of(tmp_path)) as reasoner:
         answer, solution, _ = await ask(reasoner)
@@ -207,7 +207,7 @@ async def test_a_map_decides_by_what_the_confidence_was_worth(models, tmp_path):
     assert (answer.confidence, len(large.made)) == (0.5, 1)
 
 
-async def test_maps_that_are_for_something_else(models, tmp_path):
+async def test_maps_of_other_strategies_are_rejected(models, tmp_path):
     models(SURE)
     for changed, why in (
         ({"strategy": "rpc"}, "fitted to strategy 'rpc', and the small model answers by 'self-consistency'"),
@@ -233,7 +233,7 @@ def answer_map(tmp_path):
     return make_map().model_copy(update={"name": "map"})
 
 
-async def test_a_map_that_changed_under_its_name_stops_the_run(models, tmp_path):
+async def test_changed_map_stops_a_resumed_run(models, tmp_path):
     given = map_of(tmp_path)
     _, complete = create_strategy("cascade", given)
     assert len(complete["calibration_digest"]) == 8
@@ -246,7 +246,7 @@ async def test_a_map_that_changed_under_its_name_stops_the_run(models, tmp_path)
 # -- parameters
 
 
-def test_inner_parameters_are_checked_and_noted_whole():
+def test_inner_parameters_are_checked_and_noted():
     _, complete = create_strategy("cascade", {"first_parameters": {"n": 3}})
     assert complete["first_parameters"] == create_strategy("self-consistency", {"n": 3})[1]
     assert complete["then_parameters"] == create_strategy("cot", {})[1]
@@ -261,13 +261,13 @@ def test_inner_parameters_are_checked_and_noted_whole():
 
 
 @pytest.mark.parametrize("name", ["cascade", "auto", "question-router"])
-def test_no_router_within_a_router(name):
+def test_nested_routers_are_rejected(name):
     for role in ("first", "then"):
         with pytest.raises(UserError, match=f"cascade cannot hand a question on to {name}"):
             create_strategy("cascade", {role: name})
 
 
-async def test_what_a_model_cannot_do_is_told_before_anything_is_paid(models, tmp_path):
+async def test_missing_capability_is_reported_before_any_call(models, tmp_path):
     class Mute(ScriptedModel):
         @property
         def capabilities(self):
@@ -280,11 +280,11 @@ async def test_what_a_model_cannot_do_is_told_before_anything_is_paid(models, tm
     assert small.made == []
 
 
-async def test_without_a_small_model_the_main_one_answers_twice(models, tmp_path):
+async def test_without_a_small_model_the_main_model_answers_twice(models, tmp_path):
     _, large = models(SURE, SPLIT)
     async with cascade(tmp_path, small_model=None, threshold=1.0) as reasoner:
         answer, solution, _ = await ask(reasoner)
-    assert [d for d in answer.degraded if d.startswith("no small model was given")]
+    assert [d for d in answer.degraded if d.startswith("no small model")]
     assert set(solution.notes["tokens"]) == {"main:s/large"}
     assert len(large.made) == 9
 
@@ -301,7 +301,7 @@ async def solve(store, name, small, large, *, budget, **parameters):
     return await strategy.solve(QUESTION, models, run), run
 
 
-async def test_no_budget_is_overspent_and_the_small_answer_stands(tmp_path):
+async def test_budget_holds_and_the_small_answer_is_kept(tmp_path):
     small, large = ScriptedModel(SPLIT, name="s/small"), ScriptedModel(RIGHT, name="s/large")
     chains = {"first_parameters": {"n": 4, "max_tokens": 20}, "then_parameters": {"max_tokens": 60}, "threshold": 1.0}
     stood = set()
@@ -328,7 +328,7 @@ def gone(model):
     return RecordedModel(model.name, model.identity, model.capabilities)
 
 
-async def test_calls_too_are_a_budget(models, tmp_path):
+async def test_call_budget_holds(models, tmp_path):
     models(SPLIT)
     async with cascade(tmp_path, threshold=1.0, budget={"calls": 1}) as reasoner:
         answer, solution, _ = await ask(reasoner)
@@ -336,7 +336,7 @@ async def test_calls_too_are_a_budget(models, tmp_path):
     assert answer.answer is not None
 
 
-async def test_a_cancelled_run_has_the_small_answer_and_goes_on(models, tmp_path):
+async def test_cancelled_run_has_the_small_answer_and_resumes(models, tmp_path):
     small, large = models(SPLIT)
     begun = asyncio.Event()
 
@@ -361,7 +361,7 @@ async def test_a_cancelled_run_has_the_small_answer_and_goes_on(models, tmp_path
         assert replayed.candidates == answer.candidates
 
 
-async def test_an_unfinished_run_cannot_be_replayed(models, tmp_path):
+async def test_unfinished_run_cannot_be_replayed(models, tmp_path):
     _, large = models(SPLIT)
     large._step = lambda: (_ for _ in ()).throw(StoreError("stop"))
     async with cascade(tmp_path, threshold=1.0) as reasoner:
@@ -371,7 +371,7 @@ async def test_an_unfinished_run_cannot_be_replayed(models, tmp_path):
             await reasoner.areplay("r")
 
 
-async def test_the_small_model_leads_and_judges_itself(tmp_path):
+async def test_small_model_generates_and_judges_itself(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     run = Run("r", RunConfig(question=QUESTION, strategy="cascade", parameters={}, models={}, seed=5), store)
     small, large = (

@@ -31,12 +31,12 @@ SPACE = FeatureSpace(
 )
 
 
-def test_numbers_are_standardised_and_components_projected():
+def test_features_are_standardised_and_projected():
     row = SPACE.row(QuestionFeatures({"length": 3.0, ENTROPY: 0.75, "other": 9.0}, "full", (0.6, 0.2, 1.3)))
     assert row == pytest.approx([2.0, -1.0, 1.0, 0.4])
 
 
-def test_what_is_not_known_counts_as_average():
+def test_missing_features_count_as_the_mean():
     row = SPACE.row(QuestionFeatures({"length": 3.0}))
     assert row == pytest.approx([2.0, 0, 0, 0])
     assert SPACE.unknown(QuestionFeatures({"length": 3.0})) == [ENTROPY, EMBEDDING]
@@ -47,7 +47,7 @@ def test_what_is_not_known_counts_as_average():
 
 
 @given(st.floats(-1e9, 1e9))
-def test_no_number_lies_farther_than_training_proves(length):
+def test_features_are_clamped_to_the_training_range(length):
     assert np.abs(SPACE.row(QuestionFeatures({"length": length}))).max() <= FARTHEST
 
 
@@ -61,7 +61,7 @@ def test_shares_and_intercept_sum_to_the_value(weights, components):
     assert set(line.shares(SPACE, row)) == {"length", ENTROPY, *([EMBEDDING] if components else [])}
 
 
-def test_a_constant_is_over_nothing():
+def test_constant_model_has_no_shares():
     line = LinearModel(intercept=0.5)
     assert line.constant
     assert line.fits(SPACE)
@@ -69,7 +69,7 @@ def test_a_constant_is_over_nothing():
     assert not LinearModel(intercept=0.0, named=(1.0,)).fits(SPACE)
 
 
-def test_the_most_telling_come_first_and_nothing_is_left_out():
+def test_contributions_are_sorted_and_complete():
     assert top_contributions({"a": 0.1, "b": -2.0, "c": 0.0, "d": 0.3}, 2) == {"b": -2.0, "d": 0.3}
     assert list(top_contributions({"a": 0.1, "c": 0.0, "b": 0.1})) == ["a", "b"]
 
@@ -85,6 +85,6 @@ def test_the_most_telling_come_first_and_nothing_is_left_out():
         ({"scales": (0.5, 0.0)}, "greater than 0"),
     ],
 )
-def test_a_space_holds_together(changed, why):
+def test_inconsistent_feature_spaces_are_rejected(changed, why):
     with pytest.raises(ValidationError, match=why):
         FeatureSpace.model_validate({**SPACE.model_dump(), **changed})

@@ -47,7 +47,7 @@ def test_it_is_registered():
 
 
 @PROBES
-async def test_no_threshold_sends_all_steps_to_the_large_model_and_a_high_one_none(harness, probe):
+async def test_extreme_thresholds_route_all_or_no_steps(harness, probe):
     all_large = await harness.solve("a", threshold=0, probe=probe)
     assert set(all_large.notes["writers"]) == {"large"}
     assert all_large.notes["intervention_rate"] == all_large.notes["large_share"] == 1
@@ -57,14 +57,14 @@ async def test_no_threshold_sends_all_steps_to_the_large_model_and_a_high_one_no
     assert len(none.notes["writers"]) == 5
 
 
-async def test_strictly_compared_a_certain_token_stays_small_without_a_threshold(harness):
+async def test_strict_comparison_keeps_zero_entropy_steps_small(harness):
     made = await harness.solve(threshold=0, strict=True)
     for writer, entropy in zip(made.notes["writers"], made.notes["entropies"], strict=True):
         assert writer == ("large" if entropy > 0 else "small")
     assert 0.0 in made.notes["entropies"]
 
 
-async def test_the_entropy_decides_and_is_that_of_the_first_token(harness):
+async def test_first_token_entropy_decides(harness):
     made = await harness.solve(threshold=0.5)
     steps = [s.text for s in made.best.steps]
     for i, (who, entropy) in enumerate(zip(made.notes["writers"], made.notes["entropies"], strict=True)):
@@ -79,7 +79,7 @@ async def test_the_entropy_decides_and_is_that_of_the_first_token(harness):
 
 @PROBES
 @pytest.mark.parametrize("think", [False, True])
-async def test_a_probe_changes_nothing_of_what_the_step_is_asked_with(harness, probe, think):
+async def test_probe_does_not_change_the_step_request(harness, probe, think):
     made = await harness.solve(threshold=0.5, probe=probe, think=think)
     base = question_prompt(QUESTION, steps_instruction(QUESTION))
     opening = "<think>\n" if think else ""
@@ -93,7 +93,7 @@ async def test_a_probe_changes_nothing_of_what_the_step_is_asked_with(harness, p
         assert (model, base.with_prefix(context + first)) in asked
 
 
-async def test_first_and_later_steps_share_the_opening_tag_once(harness):
+async def test_opening_tag_occurs_once(harness):
     await harness.solve(threshold=0.5, think=True)
     for request in [*steps_of(harness.small), *steps_of(harness.large)]:
         assert request.prompt.prefix.startswith("<think>\n")
@@ -118,7 +118,7 @@ async def plain_loop(model, run, steps=99):
 
 @pytest.mark.parametrize("probe", ["speculative", "separate"])
 @pytest.mark.parametrize("seed", range(4))
-async def test_the_writers_distribution_is_untouched(harness, probe, seed):
+async def test_step_distribution_is_unchanged(harness, probe, seed):
     made = await harness.solve("a", threshold=1e9, probe=probe, seed=seed)
     await harness.begin("b", seed=seed)
     assert [s.text for s in made.best.steps] == await plain_loop(harness.models.small, harness.run)
@@ -127,7 +127,7 @@ async def test_the_writers_distribution_is_untouched(harness, probe, seed):
     assert harness.generated()["large"] == 0
 
 
-async def test_a_reused_token_is_drawn_as_the_step_is(harness):
+async def test_reused_token_is_sampled_as_the_step(harness):
     harness.small = ScriptedModel(chain("small", seed=OPEN), name="small")
     letters = set()
     for seed in range(12):
@@ -139,7 +139,7 @@ async def test_a_reused_token_is_drawn_as_the_step_is(harness):
     assert len(letters) > 1  # a greedy token would be the same
 
 
-async def test_on_one_transcript_the_rate_falls_with_the_threshold(harness):
+async def test_intervention_rate_is_monotone_in_the_threshold(harness):
     entropies = (await harness.solve("a", threshold=1e9)).notes["entropies"]
     rates = [sum(h >= t for h in entropies) / len(entropies) for t in [0, 0.2, 0.5, 0.9, 1.5, 3]]
     assert all(a >= b for a, b in itertools.pairwise(rates))
@@ -149,7 +149,7 @@ async def test_on_one_transcript_the_rate_falls_with_the_threshold(harness):
 
 @PROBES
 @pytest.mark.parametrize("given", [{}, {"think": True}, {"answer": "writer"}, {"max_step_tokens": 5}])
-async def test_the_books_add_up_to_the_ledger(harness, probe, given):
+async def test_token_accounting_adds_up_to_the_ledger(harness, probe, given):
     for name, threshold in (("a", 0), ("b", 0.5), ("c", 1e9)):
         made = await harness.solve(name, threshold=threshold, probe=probe, **given)
         assert booked(made) == harness.generated()
@@ -162,20 +162,20 @@ async def test_the_books_add_up_to_the_ledger(harness, probe, given):
         assert made.best.tokens == kept
 
 
-async def test_joined_and_split_again_the_steps_are_the_same(harness):
+async def test_steps_survive_joining_and_splitting(harness):
     made = await harness.solve(threshold=0.5, answer="writer")
     assert split(made.best.text) == [s.text for s in made.best.steps]
 
 
 @PROBES
-async def test_an_easy_step_takes_one_call_only_where_the_model_writes_on(harness, probe):
+async def test_easy_step_takes_one_call(harness, probe):
     made = await harness.solve(threshold=1e9, answer="writer", probe=probe)
     pieces = made.notes["steps"]
     assert len(harness.small.generate_calls) == (pieces if probe == "speculative" else 2 * pieces)
     assert harness.generated()["large"] == 0
 
 
-async def test_what_the_small_model_had_begun_is_broken_off_and_booked(harness):
+async def test_speculative_step_is_cancelled_and_counted(harness):
     made = await harness.solve(threshold=0)
     row = made.notes["tokens"]["small"]
     assert row["steps"] == 0
@@ -187,26 +187,26 @@ async def test_what_the_small_model_had_begun_is_broken_off_and_booked(harness):
     assert texts(apart) == texts(made)
 
 
-async def test_a_step_that_is_cut_goes_on_with_its_writer_and_without_a_separator(harness):
+async def test_truncated_step_continues_with_the_same_model(harness):
     whole = await harness.solve("a", threshold=0.5)
     pieces = await harness.solve("b", threshold=0.5, max_step_tokens=4)
     assert texts(pieces) == texts(whole)
     assert len(probes_of(harness.small)) == 2 * whole.notes["steps"]
 
 
-async def test_a_separator_that_spans_two_pieces_is_found(harness):
+async def test_separator_across_two_chunks_is_found(harness):
     harness.small = ScriptedModel(replies("one.\n\ntwo.\n\nThe answer is 4."), name="small")
     made = await harness.solve(policy="small", max_step_tokens=5)  # "one.\n" and "\n"
     assert [s.text for s in made.best.steps] == ["one.", "two.", "The answer is 4."]
 
 
-async def test_a_blank_line_in_code_ends_no_step(harness):
+async def test_blank_line_in_code_does_not_end_a_step(harness):
     harness.small = ScriptedModel(replies("Run:\n```\na = 2\n\nb = 2\n```\n\nThe answer is 4."), name="small")
     made = await harness.solve(policy="small")
     assert [s.text for s in made.best.steps] == ["Run:\n```\na = 2\n\nb = 2\n```", "The answer is 4."]
 
 
-async def test_blank_lines_before_a_step_are_none_of_it_and_an_empty_step_ends_the_thinking(harness):
+async def test_leading_blank_lines_are_dropped_and_an_empty_step_ends_thinking(harness):
     told = {"": "one.\n\n", "one.\n\n": "\ntwo.\n\n", "one.\n\ntwo.\n\n": "\n\n"}
 
     def script(text):
@@ -224,7 +224,7 @@ async def test_blank_lines_before_a_step_are_none_of_it_and_an_empty_step_ends_t
     assert booked(made) == harness.generated()
 
 
-async def test_the_end_of_the_text_ends_the_thinking_and_the_answer_is_asked_for(harness):
+async def test_end_of_text_ends_thinking_and_the_answer_is_requested(harness):
     harness.small = ScriptedModel(replies("one.\n\nand that is it."), name="small")
     made = await harness.solve(threshold=1e9)
     assert (made.notes["ended"], made.notes["steps"]) == ("end", 2)
@@ -234,7 +234,7 @@ async def test_the_end_of_the_text_ends_the_thinking_and_the_answer_is_asked_for
 
 
 @PROBES
-async def test_without_stop_strings_steps_are_cut_behind_the_model(harness, probe):
+async def test_without_stop_strings_steps_are_cut_after_generation(harness, probe):
     whole = await harness.solve("a", threshold=0.5, probe=probe)
     harness.small = WithoutStops(chain("small"), name="small too")
     harness.large = WithoutStops(chain("large"), name="large too")
@@ -245,7 +245,7 @@ async def test_without_stop_strings_steps_are_cut_behind_the_model(harness, prob
     assert sum("no stop strings" in what for what in harness.run.degraded) == 2
 
 
-async def test_who_gives_the_answer(harness):
+async def test_model_of_the_answer(harness):
     await harness.solve("a", threshold=1e9, answer="writer")
     assert harness.large.generate_calls == []
     by_large = await harness.solve("b", threshold=1e9)
@@ -256,7 +256,7 @@ async def test_who_gives_the_answer(harness):
     assert stated.notes["tokens"]["small"] == dict.fromkeys(stated.notes["tokens"]["small"], 0)
 
 
-async def test_thoughts_between_tags(harness):
+async def test_thinking_between_tags(harness):
     harness.small = ScriptedModel(replies("<think>\none.\n\nthus.</think>\n\nThe answer is 9."), name="small")
     made = await harness.solve(threshold=1e9, think=True)
     assert made.notes["ended"] == "closed"
@@ -267,13 +267,13 @@ async def test_thoughts_between_tags(harness):
     assert (asked.sampling.max_tokens, asked.sampling.temperature) == (2048, 0.6)
 
 
-async def test_a_stated_answer_ends_no_thoughts(harness):
+async def test_stated_answer_does_not_end_tagged_thinking(harness):
     harness.small = ScriptedModel(replies("<think>\nThe answer is 3.\n\nNo: 4.\n\nYes.</think>\n\n"), name="small")
     made = await harness.solve(threshold=1e9, think=True)
     assert made.notes["steps"] == 3
 
 
-async def test_the_tokens_for_thinking_end_it(harness):
+async def test_thinking_ends_at_its_token_limit(harness):
     made = await harness.solve(threshold=0.5, thinking_tokens=20)
     assert made.notes["ended"] == "tokens"
     assert made.notes["steps"] == 2
@@ -281,7 +281,7 @@ async def test_the_tokens_for_thinking_end_it(harness):
 
 
 @pytest.mark.parametrize(("kind", "model"), [("full", Probed), ("top_k", ScriptedModel)])
-async def test_the_most_exact_entropy_is_taken(harness, kind, model):
+async def test_most_exact_entropy_is_selected(harness, kind, model):
     harness.small = model(chain("small"), name="small")
     made = await harness.solve(threshold=0.5)
     assert made.notes["entropy_kind"] == kind
@@ -290,7 +290,7 @@ async def test_the_most_exact_entropy_is_taken(harness, kind, model):
     assert made.notes["entropies"][:4] == pytest.approx([entropy_after(0, steps[:i]) for i in range(4)])
 
 
-async def test_where_no_likely_tokens_are_shown_first_tokens_are_drawn(harness):
+async def test_without_logprobs_first_tokens_are_sampled(harness):
     harness.small = Shown(chain("small"), name="small", changed={"top_logprobs": 0})
     made = await harness.solve(threshold=0.5)
     assert (made.notes["entropy_kind"], made.notes["k"]) == ("sampled", 8)
@@ -303,13 +303,13 @@ async def test_where_no_likely_tokens_are_shown_first_tokens_are_drawn(harness):
 
 
 @pytest.mark.parametrize("kind", ["full", "top_k"])
-async def test_an_entropy_that_cannot_be_had_is_refused(harness, kind):
+async def test_unavailable_entropy_is_rejected(harness, kind):
     harness.small = Shown(chain("small"), name="small", changed={"top_logprobs": 5})
     with pytest.raises(CapabilityMissing):
         await harness.solve(entropy=kind)
 
 
-async def test_whole_problems_are_routed_where_a_model_cannot_go_on(harness):
+async def test_problem_is_routed_as_a_unit_without_prefix_support(harness):
     harness.small = Shown(chain("small"), name="small", changed={"prefix": False})
     hard = await harness.solve("a", threshold=0)
     assert (hard.notes["granularity"], hard.notes["ended"], hard.notes["writers"]) == ("problem", "whole", ["large"])
@@ -322,7 +322,7 @@ async def test_whole_problems_are_routed_where_a_model_cannot_go_on(harness):
     assert booked(easy) == harness.generated()
 
 
-async def test_chance_sends_about_its_rate_and_the_same_each_time(harness):
+async def test_random_policy_has_its_rate_and_is_seeded(harness):
     harness.small = ScriptedModel(chain("small", steps=60), name="small")
     harness.large = ScriptedModel(chain("large", steps=60), name="large")
     made = await harness.solve("a", policy="random", rate=0.3)
@@ -333,7 +333,7 @@ async def test_chance_sends_about_its_rate_and_the_same_each_time(harness):
     assert probes_of(harness.small) == []
 
 
-async def test_one_model_in_both_roles_is_told_and_its_cut_samples_are_no_steps(harness):
+async def test_one_model_in_both_roles_is_reported(harness):
     harness.small = harness.large
     await harness.begin("a", threshold=0)
     harness.models._by_role.pop("small")
@@ -343,7 +343,7 @@ async def test_one_model_in_both_roles_is_told_and_its_cut_samples_are_no_steps(
     assert all(s.text.endswith(".") for s in made.best.steps)
 
 
-async def test_steps_are_told_as_events(harness):
+async def test_steps_are_emitted_as_events(harness):
     made = await harness.solve(threshold=0.5)
     told = harness.sink.of_type("step.routed")
     assert [e.index for e in told] == list(range(made.notes["steps"]))
@@ -358,7 +358,7 @@ async def test_steps_are_told_as_events(harness):
 
 @PROBES
 @pytest.mark.parametrize("think", [False, True])
-async def test_no_budget_of_tokens_is_exceeded_and_each_replays(harness, probe, think):
+async def test_token_budgets_hold_and_replay(harness, probe, think):
     given = {"threshold": 0.5, "probe": probe, "think": think, "max_step_tokens": 40, "answer_tokens": 40}
     for limit in (1, 2, 3, 9, 17, 47, 90, 200):
         made = await harness.solve(f"t{limit}", budget=Budget(tokens=limit), **given)
@@ -371,7 +371,7 @@ async def test_no_budget_of_tokens_is_exceeded_and_each_replays(harness, probe, 
 
 
 @PROBES
-async def test_no_budget_of_calls_is_exceeded_and_the_answer_is_always_asked_for(harness, probe):
+async def test_call_budgets_hold_and_the_answer_is_requested(harness, probe):
     for limit in (1, 2, 3, 4, 5, 8, 20):
         made = await harness.solve(f"c{limit}", budget=Budget(calls=limit), threshold=0.5, probe=probe)
         assert harness.spent.model_calls <= limit
@@ -382,7 +382,7 @@ async def test_no_budget_of_calls_is_exceeded_and_the_answer_is_always_asked_for
 
 
 @PROBES
-async def test_a_finished_run_replays_without_models_and_a_resumed_one_pays_nothing_twice(harness, probe):
+async def test_finished_run_replays_and_resumed_run_pays_once(harness, probe):
     made = await harness.solve(threshold=0.5, probe=probe)
     calls = len(harness.small.generate_calls), len(harness.large.generate_calls)
     assert await harness.solve(threshold=0.5, probe=probe, replay=True) == made
@@ -392,7 +392,7 @@ async def test_a_finished_run_replays_without_models_and_a_resumed_one_pays_noth
 
 
 @PROBES
-async def test_time_is_kept_for_the_answer(harness, probe):
+async def test_time_is_reserved_for_the_answer(harness, probe):
     async def slowly():
         await asyncio.sleep(0.02)
 
@@ -405,7 +405,7 @@ async def test_time_is_kept_for_the_answer(harness, probe):
     assert (texts(again) if again.best else None) == (texts(made) if made.best else None)
 
 
-async def test_a_cancelled_run_keeps_its_steps_and_goes_on(harness):
+async def test_cancelled_run_keeps_its_steps_and_resumes(harness):
     steps = []
     going = asyncio.Event()
 
@@ -432,7 +432,7 @@ async def test_a_cancelled_run_keeps_its_steps_and_goes_on(harness):
     assert Solution.model_validate(json.loads(made.model_dump_json())) == made
 
 
-async def test_a_model_that_fails_later_leaves_the_steps_before(harness):
+async def test_steps_before_a_failure_are_kept(harness):
     made_calls = []
 
     def fail():
@@ -464,6 +464,6 @@ async def test_a_model_that_fails_later_leaves_the_steps_before(harness):
         ({"threshold": -1}, "greater than or equal"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(given, said):
+def test_contradictory_parameters_are_rejected(given, said):
     with pytest.raises(UserError, match=said):
         create_strategy("glimprouter", given)

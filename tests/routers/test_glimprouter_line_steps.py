@@ -44,7 +44,7 @@ async def store(tmp_path):
 
 
 @given(st.lists(st.text(alphabet="ab ", min_size=1, max_size=5), max_size=6))
-def test_lines_are_split_as_they_were_joined(texts):
+def test_lines_survive_joining_and_splitting(texts):
     made = Transcript([RoutedStep(text, "small", 1) for text in texts], separator=LINE_BREAK)
     assert split(made.joined, LINE_BREAK) == texts
     assert made.context == "".join(text + "\n" for text in texts)
@@ -70,7 +70,7 @@ async def test_each_line_is_a_step(store, between, probe):
     assert again == made
 
 
-async def test_paragraphs_hold_their_lines_together(store):
+async def test_paragraph_is_one_step(store):
     harness = TwoModels(store, *(ScriptedModel(lines("\n"), name=who) for who in ("small", "large")))
     made = await harness.solve(threshold=100, answer="writer")
     assert [step.text for step in made.best.steps] == ["\n".join(WHOLE)]

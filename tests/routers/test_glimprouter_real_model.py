@@ -37,7 +37,7 @@ async def harness(tmp_path, engines):
     await store.aclose()
 
 
-async def test_a_hand_over_computes_what_was_written_since(harness):
+async def test_handover_prefills_only_new_text(harness):
     await harness.begin(policy="large", question=QUESTION, max_step_tokens=12, thinking_tokens=1)
     context = RoutingContext(
         harness.strategy.config, QUESTION, harness.models, harness.run, frozenset(("large", "small"))
@@ -56,7 +56,7 @@ async def test_a_hand_over_computes_what_was_written_since(harness):
     assert len(seen) == 2
 
 
-async def test_entropies_are_those_of_the_whole_vocabulary(harness):
+async def test_full_entropies_match_the_complete_distribution(harness):
     made = await harness.solve(threshold=1.5, question=QUESTION, seed=2, **SHORT)
     assert (made.notes["entropy_kind"], made.notes["k"]) == ("full", 0)
     base, steps = question_prompt(QUESTION, steps_instruction(QUESTION)), [s.text for s in made.best.steps]
@@ -69,7 +69,7 @@ async def test_entropies_are_those_of_the_whole_vocabulary(harness):
     assert await harness.solve(threshold=1.5, question=QUESTION, seed=2, replay=True, **SHORT) == made
 
 
-async def test_top_k_entropies_are_below_those_of_the_whole_vocabulary(harness):
+async def test_top_k_entropies_are_below_full_entropies(harness):
     whole = await harness.solve("a", threshold=100, question=QUESTION, seed=2, answer="writer", **SHORT)
     top = await harness.solve("b", threshold=100, question=QUESTION, seed=2, answer="writer", entropy="top_k", **SHORT)
     assert [s.text for s in top.best.steps] == [s.text for s in whole.best.steps]

@@ -108,7 +108,7 @@ async def compared(store, name, small, large, threshold, probe):
 
 
 @pytest.mark.parametrize("probe", ["speculative", "separate"])
-async def test_the_same_writers_and_texts_as_the_reference(store, probe):
+async def test_models_and_texts_match_the_reference(store, probe):
     named = iter(range(10**6))
 
     @settings(max_examples=15, suppress_health_check=list(HealthCheck))
@@ -122,7 +122,7 @@ async def test_the_same_writers_and_texts_as_the_reference(store, probe):
         await compared(store, f"r{next(named)}", small, large, threshold, probe)
 
 
-async def test_at_a_tie_the_large_model_writes(store):
+async def test_entropy_at_the_threshold_routes_to_the_large_model(store):
     certain = [[("a", 0.0)]]
     await compared(
         store, "tie", Canned("small", ["one", "two"], certain), Canned("large", ["a", "b", "c"]), 0.0, "separate"

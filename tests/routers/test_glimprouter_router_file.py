@@ -23,7 +23,7 @@ def file(tmp_path):
     return write_router(make_router(threshold=0.5), tmp_path / "pair.json")
 
 
-def test_the_threshold_is_the_files_or_that_of_a_rate_and_is_noted(file):
+def test_threshold_comes_from_the_file_or_a_rate_and_is_noted(file):
     _, own = create_strategy("glimprouter", {"router": str(file)})
     assert (own["threshold"], own["strict"]) == (0.5, False)
     assert own["router_digest"] == load_glimprouter_file(file).digest
@@ -33,21 +33,21 @@ def test_the_threshold_is_the_files_or_that_of_a_rate_and_is_noted(file):
     assert create_strategy("glimprouter", of_rate)[1] == of_rate
 
 
-async def test_it_routes_as_its_threshold_does(harness, file):
+async def test_router_file_routes_as_its_threshold(harness, file):
     by_file = await harness.solve("a", router=str(file))
     by_hand = await harness.solve("b", threshold=0.5)
     assert by_file == by_hand
     assert len(set(by_file.notes["writers"])) == 2
 
 
-async def test_another_file_under_its_name_is_refused(harness, file):
+async def test_replaced_file_is_rejected(harness, file):
     _, noted = create_strategy("glimprouter", {"router": str(file)})
     write_router(make_router(threshold=0.7), file)
     with pytest.raises(UserError, match="has changed since the run started"):
         await harness.solve(**noted)
 
 
-async def test_a_file_that_is_not_there_is_told_and_none_that_came_later_is_taken(harness, file, tmp_path):
+async def test_missing_file_is_reported_and_a_later_one_ignored(harness, file, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         await harness.solve("a", router=str(tmp_path / "nowhere.json"))
     await harness.begin("b", router=str(tmp_path / "later.json"))
@@ -64,16 +64,14 @@ async def test_a_file_that_is_not_there_is_told_and_none_that_came_later_is_take
         ({"entropy": "full", "k": 0}, "full-vocabulary"),
     ],
 )
-async def test_a_file_of_other_models_or_of_another_entropy_is_refused_before_anything_is_spent(
-    harness, tmp_path, changed, said
-):
+async def test_file_of_other_models_or_entropy_is_rejected_before_any_call(harness, tmp_path, changed, said):
     other = write_router(make_router(**changed), tmp_path / "other.json")
     with pytest.raises(UserError, match=said):
         await harness.solve(router=str(other))
     assert harness.spent.model_calls == 0
 
 
-async def test_other_settings_than_the_files_are_told(harness, tmp_path):
+async def test_other_settings_than_the_file_are_reported(harness, tmp_path):
     file = write_router(make_router(threshold=0.5, parameters={"temperature": 0.0}), tmp_path / "cold.json")
     await harness.solve(router=str(file))
     assert any("made with other parameters" in what for what in harness.run.degraded)

@@ -25,7 +25,7 @@ async def harness(tmp_path):
     await store.aclose()
 
 
-def test_signals_by_hand():
+def test_signal_values():
     question = Question(
         text="Solve $x^2 = 4$, x - 1 > 0, for 3.5 of 10 well-known cases.",
         choices=("1", "2"),
@@ -42,13 +42,13 @@ def test_signals_by_hand():
     assert [name for name, value in found.items() if name.startswith("answer") and value] == ["answer: choice"]
 
 
-def test_code_is_seen_and_formulas_are_none():
+def test_code_is_recognised_and_formulas_are_not_code():
     program = "```python\ndef f(x):\n    return g(x);\n```"
     assert named_features(Question(text=program))["code"] == pytest.approx(math.log1p(4), abs=0.4)
     assert named_features(Question(text="What is \\frac{1}{2}\nplus 3?"))["code"] == 0
 
 
-async def test_the_entropy_is_that_of_a_chains_first_token(harness):
+async def test_entropy_is_of_the_first_token(harness):
     model = await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
     found = await extract_features(QUESTION, harness.run, model=model)
     assert found.named[ENTROPY] == pytest.approx(math.log(2))
@@ -58,7 +58,7 @@ async def test_the_entropy_is_that_of_a_chains_first_token(harness):
     assert "step by step" in chain_prompt(QUESTION).messages[0].content
 
 
-async def test_a_vector_is_embedded_once_and_is_there_without_the_model(harness):
+async def test_embedding_is_computed_once_and_replayed(harness):
     words = WordVectors(dimension=31)
     await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
     first = await kept_vector("two words", words, harness.run)
@@ -80,7 +80,7 @@ async def test_a_replay_writes_nothing(harness):
     assert await harness.store.list_calls("r") == []
 
 
-async def test_an_embedding_that_fails_is_told_and_stops_nothing(harness):
+async def test_failed_embedding_is_reported_and_ignored(harness):
     class Broken(WordVectors):
         async def embed(self, texts, **_):
             raise BackendError("gone")

@@ -68,7 +68,7 @@ async def harness(tmp_path):
     await store.aclose()
 
 
-async def test_a_question_goes_where_it_belongs(harness):
+async def test_question_is_routed_by_its_probability(harness):
     file = harness.write(question_file(line(0.0, 1.0)))
     easy = await harness.solve(SHORT, {"router": file})
     assert (easy.best.answer, easy.notes["selected_strategy"]) == ("5", "cot max_tokens=30, small")
@@ -76,15 +76,15 @@ async def test_a_question_goes_where_it_belongs(harness):
     found = await harness.solve(LONG, {"router": file}, name="long")
     assert (found.best.answer, found.notes["selected_strategy"]) == ("4", "cot max_tokens=40")
     assert list(harness.run.ledger.usage().by_role) == ["main:large"]
-    told = found.notes["question_router"]
-    assert told["answered"] == "large"
-    assert told["needed"] == pytest.approx(1 / (1 + math.exp(-4)), abs=1e-6)  # more than 4 deviations longer: cut
+    note_data = found.notes["question_router"]
+    assert note_data["answered"] == "large"
+    assert note_data["needed"] == pytest.approx(1 / (1 + math.exp(-4)), abs=1e-6)  # more than 4 deviations longer: cut
     (note,) = [e for e in harness.sink.of_type("strategy.note") if e.name == "question.routed"]
-    assert note.data == told
-    assert "from 0.500 on it is asked; length +" in told["why"]
+    assert note.data == note_data
+    assert "threshold 0.500; length +" in note_data["why"]
 
 
-async def test_rate_and_threshold_move_the_border(harness):
+async def test_rate_and_threshold_change_the_decision(harness):
     file = harness.write(question_file(line(0.0, 0.0)))  # every question: 0.5, exactly
     assert (await harness.solve(SHORT, {"router": file})).notes["question_router"]["answered"] == "large"
     for i, (parameters, who) in enumerate(
@@ -101,7 +101,7 @@ async def test_rate_and_threshold_move_the_border(harness):
         assert found.notes["question_router"]["answered"] == who, parameters
 
 
-async def test_the_small_models_first_token_is_looked_at(harness):
+async def test_first_token_of_the_small_model_is_a_feature(harness):
     file = harness.write(question_file(line(0.0, 0.0, 4.0), space=SPACE))
     sure = await harness.solve(SHORT, {"router": file})
     assert sure.notes["question_router"]["answered"] == "small"
@@ -111,7 +111,7 @@ async def test_the_small_models_first_token_is_looked_at(harness):
     assert found.notes["question_router"]["answered"] == "large"
 
 
-async def test_what_is_missing_is_said_with_the_command(harness):
+async def test_missing_file_names_the_command(harness):
     file = harness.write(question_file(line(0.0, 1.0)))
     with pytest.raises(UserError, match=r"needs a trained router.*reason train question-router"):
         await harness.solve(SHORT, {})
@@ -126,7 +126,7 @@ async def test_what_is_missing_is_said_with_the_command(harness):
 
 
 @pytest.mark.parametrize("limit", [{"tokens": n} for n in (1, 5, 17, 30)] + [{"calls": n} for n in (1, 2)])
-async def test_no_limit_is_exceeded_and_a_replay_is_the_same(harness, limit):
+async def test_limits_hold_and_replay_is_identical(harness, limit):
     file = harness.write(question_file(line(0.0, 1.0, 1.0), space=SPACE))
     found = await harness.solve(LONG, {"router": file}, budget=limit)
     usage = harness.run.ledger.usage()
@@ -137,7 +137,7 @@ async def test_no_limit_is_exceeded_and_a_replay_is_the_same(harness, limit):
     assert again == found
 
 
-async def test_a_training_question_is_told_to_be_one(harness):
+async def test_training_question_is_reported(harness):
     trained = trained_on(
         SHORT.text, models={"main": "large", "small": "small"}, engines={"main": "large@1", "small": "small@1"}
     )

@@ -25,7 +25,7 @@ QUESTION = question_file(line(-1.0, 0.5))
 
 
 @pytest.mark.parametrize(("made", "load"), [(AUTO, load_auto_router_file), (QUESTION, load_question_router_file)])
-def test_what_is_written_is_read(made, load, tmp_path):
+def test_files_survive_writing_and_reading(made, load, tmp_path):
     path = tmp_path / "deep" / "mine.json"
     save_router_file(made, path)
     found = load(path)
@@ -36,7 +36,7 @@ def test_what_is_written_is_read(made, load, tmp_path):
 
 
 @pytest.mark.parametrize(("made", "load"), [(AUTO, load_auto_router_file), (QUESTION, load_question_router_file)])
-def test_every_damage_names_the_file_and_the_command(made, load, tmp_path):
+def test_damaged_files_name_the_file_and_the_command(made, load, tmp_path):
     path = tmp_path / "mine.json"
     with pytest.raises(DataError, match=r"there is no .*mine\.json.*reason train"):
         load(path)
@@ -55,12 +55,12 @@ def test_every_damage_names_the_file_and_the_command(made, load, tmp_path):
         assert "reason train" in caught.value.hint
 
 
-def test_digests_differ_with_the_content_and_not_with_the_name():
+def test_digest_depends_on_the_content_only():
     assert AUTO.model_copy(update={"name": "x"}).digest == AUTO.digest
     assert AUTO.model_copy(update={"price": 0.3}).digest != AUTO.digest
 
 
-def test_files_hold_together():
+def test_inconsistent_files_are_rejected():
     with pytest.raises(ValidationError, match="over other features"):
         auto_file(arm("cot", line(0.1, 1.0), 80), arm("cot", line(0.1, 1.0), 90), space=SPACE)
     with pytest.raises(ValidationError, match="at least 2"):
@@ -75,7 +75,7 @@ def test_files_hold_together():
     assert isinstance(QUESTION, QuestionRouterFile)
 
 
-def test_training_questions_are_known_whatever_their_blanks():
+def test_training_questions_are_recognised_whatever_their_whitespace():
     trained = trained_on("What is  2?")
     assert trained.contains("what is 2?")
     assert not trained.contains("What is 3?")
@@ -98,7 +98,7 @@ def test_a_higher_rate_has_no_higher_threshold(quantiles, a, b):
     assert threshold_for_rate(quantiles, 1) == quantiles[0]
 
 
-def test_a_threshold_sends_the_share_that_was_wanted():
+def test_threshold_routes_the_requested_share():
     chances = [i / 1000 for i in range(1000)]
     quantiles = [chances[min(i * 10, 999)] for i in range(101)]
     for rate in (0.01, 0.1, 0.25, 0.3, 0.99):

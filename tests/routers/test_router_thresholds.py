@@ -21,7 +21,7 @@ def of(entropies: list[float], **changed: object) -> object:
     return make_router(quantiles=quantiles_of(entropies), steps=len(entropies), **changed)
 
 
-def test_quantiles_by_hand() -> None:
+def test_quantile_values() -> None:
     found = quantiles_of([4.0, 1.0, 3.0, 2.0])
     assert found[0] == 1.0
     assert (found[24], found[25], found[50], found[75], found[100]) == (1.0, 2.0, 3.0, 4.0, 4.0)
@@ -38,13 +38,13 @@ def test_a_rate_gives_its_quantile() -> None:
 
 
 @pytest.mark.parametrize("rate", [-0.01, 1.01, math.nan])
-def test_no_share_is_no_rate(rate: float) -> None:
+def test_rates_outside_0_to_1_are_rejected(rate: float) -> None:
     with pytest.raises(UserError, match="rate must be in"):
         make_router().threshold_for(rate)
 
 
 @given(st.one_of(many, few_values), st.integers(1, PARTS))
-def test_a_threshold_sends_at_least_its_rate(entropies: list[float], hundredths: int) -> None:
+def test_threshold_routes_at_least_its_rate(entropies: list[float], hundredths: int) -> None:
     router, rate = of(entropies), hundredths / PARTS
     threshold = router.threshold_for(rate)
     n = len(entropies)
@@ -61,7 +61,7 @@ def test_a_higher_rate_never_has_a_higher_threshold(entropies: list[float], a: f
 
 
 @given(st.one_of(many, few_values), st.floats(0, 12), st.booleans())
-def test_the_rate_of_a_threshold_is_known_to_a_hundredth(entropies: list[float], at: float, strict: bool) -> None:
+def test_rate_of_a_threshold_has_two_decimals(entropies: list[float], at: float, strict: bool) -> None:
     sent = sum(h > at if strict else h >= at for h in entropies) / len(entropies)
     assert of(entropies).rate_at(at, strict=strict) == pytest.approx(sent, abs=1 / PARTS + 1e-12)
 
@@ -72,7 +72,7 @@ def test_nothing_is_above_a_rate_of_zero(entropies: list[float]) -> None:
     assert not any(h >= threshold for h in entropies)
 
 
-def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_file_survives_writing_and_reading(tmp_path: Path) -> None:
     router = make_router()
     path = write_router(router, tmp_path / "pair.json")
     found = load_glimprouter_file(path)
@@ -83,7 +83,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert str(found) == "pair (top-20, sums)"
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_invalid_files(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     with pytest.raises(DataError, match=r"there is no router file .*calibrate router"):
         load_glimprouter_file(path)
@@ -108,13 +108,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
             load_glimprouter_file(path)
 
 
-def test_values_that_no_file_can_have() -> None:
+def test_invalid_values() -> None:
     for changed in ({"threshold": -0.1}, {"threshold": math.inf}, {"k": -1}, {"questions": 0}, {"surplus": 1}):
         with pytest.raises(ValidationError):
             make_router(**changed)
 
 
-def test_other_models_and_other_entropies_are_refused() -> None:
+def test_other_models_and_entropies_are_rejected() -> None:
     router = make_router()
     same = {"small": "small@1", "large": "large@1", "entropy": "top_k", "k": 20}
     router.check_models(**same)
@@ -129,7 +129,7 @@ def test_other_models_and_other_entropies_are_refused() -> None:
             router.check_models(**{**same, **changed})
 
 
-def test_what_makes_other_steps_is_told() -> None:
+def test_different_step_parameters_are_reported() -> None:
     router = make_router(parameters={"temperature": 0.6, "think": False, "threshold": 100.0})
     assert router.differences({"temperature": 0.6, "think": False, "threshold": 1.0, "top_p": 0.5}) == ""
     told = router.differences({"temperature": 0.8, "think": False})

@@ -31,7 +31,7 @@ def test_it_is_registered():
     assert STRATEGIES.load("specreason").roles == ("main", "small")
 
 
-async def test_good_drafts_are_kept(harness):
+async def test_good_drafts_are_accepted(harness):
     harness.large = judging("7")
     made = await harness.solve(strategy="specreason")
     assert set(made.notes["writers"]) == {"small"}
@@ -41,7 +41,7 @@ async def test_good_drafts_are_kept(harness):
     assert booked(made) == harness.generated()
 
 
-async def test_poor_drafts_are_written_anew_by_the_large_model(harness):
+async def test_poor_drafts_are_regenerated_by_the_large_model(harness):
     harness.large = judging("6")
     made = await harness.solve(strategy="specreason")
     assert set(made.notes["writers"]) == {"large"}
@@ -68,7 +68,7 @@ async def test_the_judge_sees_the_question_the_steps_and_the_draft(harness):
         assert (request.sampling.temperature, request.sampling.top_logprobs) == (0.0, 10)
 
 
-async def test_the_mean_of_the_digits_may_decide(harness):
+async def test_mean_score(harness):
     harness.large = judging({"9": 0.55, "2": 0.35, "x": 0.1})
     greedy = await harness.solve("a", strategy="specreason")
     assert greedy.notes["scores"] == [9.0] * 5
@@ -77,7 +77,7 @@ async def test_the_mean_of_the_digits_may_decide(harness):
     assert mean.notes["scores"] == pytest.approx([(9 * 0.55 + 2 * 0.35) / 0.9] * 5)
 
 
-async def test_a_judgement_without_a_digit_is_none_in_favour(harness):
+async def test_score_without_a_digit_rejects(harness):
     harness.large = judging("?")
     made = await harness.solve(strategy="specreason")
     assert set(made.notes["writers"]) == {"large"}
@@ -85,14 +85,14 @@ async def test_a_judgement_without_a_digit_is_none_in_favour(harness):
     assert made.notes["scores"] == [None] * 5
 
 
-async def test_without_likely_tokens_the_digit_is_read_in_the_text(harness):
+async def test_without_logprobs_the_digit_is_parsed_from_the_text(harness):
     harness.large = Shown(chain("large", judge="8"), name="large", changed={"top_logprobs": 0})
     made = await harness.solve(strategy="specreason", score="mean")
     assert made.notes["scores"] == [8.0] * 5
     assert any("score=greedy" in what for what in harness.run.degraded)
 
 
-async def test_what_is_rejected_is_as_what_glimp_gives_the_large_model(harness):
+async def test_rejected_steps_match_glimprouter_steps_of_the_large_model(harness):
     harness.large = judging("0")
     judged_ = await harness.solve("a", strategy="specreason")
     routed = await harness.solve("b", policy="large")
@@ -100,7 +100,7 @@ async def test_what_is_rejected_is_as_what_glimp_gives_the_large_model(harness):
 
 
 @pytest.mark.parametrize("judge", ["9", "0"])
-async def test_no_budget_is_exceeded_and_each_replays(harness, judge):
+async def test_budgets_hold_and_replay(harness, judge):
     harness.large = judging(judge)
     budgets = [Budget(tokens=n) for n in (1, 4, 25, 63)] + [Budget(calls=n) for n in (1, 2, 3, 4, 6)]
     for i, budget in enumerate(budgets):
@@ -111,7 +111,7 @@ async def test_no_budget_is_exceeded_and_each_replays(harness, judge):
         assert await harness.solve(f"r{i}", strategy="specreason", budget=budget, replay=True) == made
 
 
-async def test_whole_replies_are_judged_where_a_model_cannot_go_on(harness):
+async def test_complete_responses_are_scored_without_prefix_support(harness):
     harness.large = Shown(chain("large", judge="1"), name="large", changed={"prefix": False})
     made = await harness.solve(strategy="specreason")
     assert made.notes["granularity"] == "problem"
@@ -135,6 +135,6 @@ def shown(*pairs, text=""):
         (shown(), None, None),
     ],
 )
-def test_what_a_judgement_says(reply, greedy, mean):
+def test_score_parsing(reply, greedy, mean):
     assert read_score(reply, mean=False) == greedy
     assert read_score(reply, mean=True) == (None if mean is None else pytest.approx(mean))

@@ -33,14 +33,14 @@ def ended(*texts, limit=100, **how):
 
 
 @given(STEPS)
-def test_splitting_what_was_joined_gives_the_steps(steps):
+def test_steps_survive_joining_and_splitting(steps):
     made = transcript(*steps)
     assert split(made.joined) == steps
     assert made.context == "".join(step + SEPARATOR for step in steps)
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=1, max_size=12))
-def test_two_steps_that_come_again_and_again_end_it(steps):
+def test_two_alternating_steps_end_thinking(steps):
     for n in range(1, len(steps) + 1):
         if ended(*steps[:n]) is not None:
             break
@@ -54,7 +54,7 @@ def test_two_steps_that_come_again_and_again_end_it(steps):
 
 @settings(max_examples=20)
 @given(st.lists(st.tuples(WORDS, st.integers(0, 3)), min_size=10, max_size=10))
-def test_tokens_add_up_to_the_end_even_where_none_are_counted(steps):
+def test_tokens_add_up_without_reported_usage(steps):
     made = Transcript()
     for text, tokens in steps:
         made.steps.append(RoutedStep(text, "small", tokens))
@@ -88,7 +88,7 @@ def test_why_thinking_ends(made, why):
     assert made == why
 
 
-def test_thoughts_end_at_the_tag():
+def test_thinking_ends_at_the_tag():
     assert transcript("a", "b</think>c", close_tag="</think>").thoughts == "a\n\nb"
     assert transcript("a", "b", close_tag="</think>").thoughts == "a\n\nb"
 

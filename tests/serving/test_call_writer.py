@@ -26,7 +26,7 @@ def call(key):
     return StoredCall(key=key, role="main", model="m", request={}, response={})
 
 
-async def test_what_comes_last_is_written_once_and_needs_no_task():
+async def test_last_call_is_written_once_without_a_task():
     store = Store()
     store.open.set()
     before = asyncio.all_tasks()
@@ -37,7 +37,7 @@ async def test_what_comes_last_is_written_once_and_needs_no_task():
     assert store.written == [["a", "b"]]
 
 
-async def test_samples_are_written_while_others_are_made():
+async def test_samples_are_written_while_others_are_generated():
     store = Store()
     async with CallWriter(store, "run") as writer:
         for key in "abc":
@@ -55,7 +55,7 @@ async def test_samples_are_written_while_others_are_made():
     assert store.written == [["a"], ["b", "c"], ["d"], ["e"]]
 
 
-async def test_a_write_under_way_at_the_end_is_waited_for_and_not_done_again():
+async def test_write_in_flight_at_the_end_is_awaited_once():
     store = Store()
     async with CallWriter(store, "run") as writer:
         writer.add(call("a"))
@@ -65,7 +65,7 @@ async def test_a_write_under_way_at_the_end_is_waited_for_and_not_done_again():
     assert store.written == [["a"]]
 
 
-async def test_a_store_that_fails_ends_the_work_inside():
+async def test_failing_store_cancels_the_body():
     store = Store(fails=True)
     store.open.set()
     with pytest.raises(StoreError, match="disk is full"):
@@ -74,7 +74,7 @@ async def test_a_store_that_fails_ends_the_work_inside():
             await asyncio.Event().wait()
 
 
-async def test_whatever_ends_the_work_all_that_was_added_is_written():
+async def test_all_added_calls_are_written_however_the_body_ends():
     store = Store()
     store.open.set()
 
@@ -90,7 +90,7 @@ async def test_whatever_ends_the_work_all_that_was_added_is_written():
     assert store.written == [["a"], ["b"]]
 
 
-async def test_it_can_be_used_again_after_it_was_left():
+async def test_writer_can_be_reused():
     store = Store()
     store.open.set()
     writer = CallWriter(store, "run")

@@ -14,31 +14,31 @@ LOGS = st.lists(st.floats(-30, 0), min_size=1, max_size=20)
 
 
 @pytest.mark.parametrize("k", range(1, 21))
-def test_equal_tokens_have_the_logarithm_of_their_number(k):
+def test_uniform_distribution_has_entropy_log_k(k):
     assert top_k_entropy([math.log(1 / k)] * k) == math.log(k)
     assert top_k_entropy([-17.3] * k) == math.log(k)
 
 
-def test_a_certain_token_has_none():
+def test_certain_token_has_zero_entropy():
     assert top_k_entropy([0.0]) == 0.0
     assert top_k_entropy([0.0, -math.inf, -math.inf]) == 0.0
     assert top_k_entropy([0.0] + [-800.0] * 19) == 0.0
 
 
 @given(LOGS, st.floats(-5, 5))
-def test_it_is_between_0_and_ln_k_and_of_no_scale(logprobs, shift):
+def test_entropy_is_between_0_and_ln_k_and_scale_free(logprobs, shift):
     entropy = top_k_entropy(logprobs)
     assert 0 <= entropy <= math.log(len(logprobs)) + 1e-12
     assert top_k_entropy([v + shift for v in logprobs]) == pytest.approx(entropy, abs=1e-9)
 
 
 @given(LOGS)
-def test_it_is_the_entropy_of_the_shares(logprobs):
+def test_it_is_the_entropy_of_the_normalised_probabilities(logprobs):
     shares = [math.exp(v) / sum(map(math.exp, logprobs)) for v in logprobs]
     assert top_k_entropy(logprobs) == pytest.approx(-sum(q * math.log(q) for q in shares if q), abs=1e-9)
 
 
-def test_nothing_has_no_entropy():
+def test_empty_input_is_rejected():
     for none in ([], [-math.inf]):
         with pytest.raises(ValueError, match="no token"):
             top_k_entropy(none)
@@ -60,13 +60,13 @@ def test_top_k_entropy_is_below_that_of_the_vocabulary(sample):
     assert min_entropy(top) <= exact + 1e-9
 
 
-def test_few_draws_are_corrected_by_miller_and_madow():
+def test_miller_madow_correction():
     assert plug_in_entropy([8]) == 0
     assert plug_in_entropy([4, 4]) == pytest.approx(math.log(2) + 1 / 16)
     assert plug_in_entropy([1] * 8) == pytest.approx(math.log(8) + 7 / 16)
 
 
-def test_the_correction_takes_most_of_the_shortfall_away():
+def test_correction_removes_most_of_the_bias():
     rng = random.Random(1)
     n, faces, runs = 30, 6, 2000
     shares, corrected = 0.0, 0.0

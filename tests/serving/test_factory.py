@@ -22,7 +22,7 @@ def settings(tmp_path) -> Settings:
     )
 
 
-async def test_a_gguf_file_becomes_a_model_that_generates(tiny_gguf, settings):
+async def test_gguf_file_is_converted_and_generates(tiny_gguf, settings):
     name = f"local/{tiny_gguf}"
     model = await load_model(name, settings)
     try:
@@ -36,7 +36,7 @@ async def test_a_gguf_file_becomes_a_model_that_generates(tiny_gguf, settings):
 
 
 @pytest.mark.parametrize(("name", "missing"), [("openai/gpt-4o", "OPENAI_API_KEY"), ("hosted_vllm/x", "api_base")])
-async def test_other_names_lead_to_providers(name, missing, settings, monkeypatch):
+async def test_other_names_are_providers(name, missing, settings, monkeypatch):
     for variable in ("OPENAI_API_KEY", "HOSTED_VLLM_API_BASE"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(UserError, match=missing) as caught:

@@ -33,7 +33,7 @@ def test_a_schema_is_part_of_the_key_and_so_is_the_order_of_its_properties():
     assert key(ONE) == key({"properties": {"a": {}, "b": {}}})
 
 
-def test_a_schema_is_a_value_of_its_own():
+def test_schema_is_copied():
     given = {"enum": ["a"]}
     sampling = SamplingParams(json_schema=given)
     given["enum"].append("b")
@@ -42,6 +42,6 @@ def test_a_schema_is_a_value_of_its_own():
 
 
 @pytest.mark.parametrize("wrong", [{"ignore_eos": True, "json_schema": {}}, {"json_schema": {"const": float("nan")}}])
-def test_what_has_no_end_or_is_no_json_is_refused(wrong):
+def test_ignore_eos_and_non_json_schemas_are_rejected(wrong):
     with pytest.raises(ValidationError):
         SamplingParams(**wrong)

@@ -69,7 +69,7 @@ def test_entropy_of_forbidden_tokens_and_of_certainty() -> None:
     ("args", "expected"),
     [({}, [0, 1, 2, 3]), ({"first": 2}, [0, 1]), ({"positions": [3, 1]}, [1, 3])],
 )
-def test_the_probe_reports_the_positions_asked_for(args: dict[str, Any], expected: list[int]) -> None:
+def test_probe_reports_the_requested_positions(args: dict[str, Any], expected: list[int]) -> None:
     hook = entropy_probe(token_logprobs=[4, 2], **args)
     here = state([])
     for position in range(4):
@@ -81,7 +81,7 @@ def test_the_probe_reports_the_positions_asked_for(args: dict[str, Any], expecte
     assert here.extras["logprobs"] == [measure(row(p), [4, 2])[1] for p in expected]
 
 
-def test_a_position_that_is_asked_for_twice_counts_once() -> None:
+def test_repeated_position_counts_once() -> None:
     hook, here = entropy_probe(), state()
     hook(row(1), here)
     hook(row(2), here)
@@ -91,7 +91,7 @@ def test_a_position_that_is_asked_for_twice_counts_once() -> None:
 # --- steer
 
 
-def test_steering_adds_and_takes_away_and_fades() -> None:
+def test_steering_adds_subtracts_and_decays() -> None:
     hook = steer([3], weight=4.0, away_ids=[5], half_life_tokens=2)
     for length, change in ((0, 4.0), (2, 2.0), (4, 1.0)):
         moved = hook(row(), state([1] * length)) - row()
@@ -112,7 +112,7 @@ def test_no_step_is_longer_than_allowed() -> None:
     assert here.extras["steps"] == 2
 
 
-def test_a_begun_end_is_not_begun_again() -> None:
+def test_started_end_sequence_is_completed() -> None:
     hook = step_control(max_tokens=3, end_ids=[5, 5])
     assert write(hook, [1, 2, 5, 1, 1, 1, 1])[0] == [1, 2, 5, 5, 1, 1, 1]
 
@@ -128,7 +128,7 @@ def test_a_step_never_outgrows_its_limit(want: list[int], limit: int) -> None:
             length = 0
 
 
-def test_the_end_of_text_waits_for_the_steps() -> None:
+def test_end_of_text_is_delayed_until_min_steps() -> None:
     hook = step_control(min_steps=2, delimiter_ids=[9], end_ids=END)
     assert write(hook, [EOS, 9, EOS, 7, 8, EOS])[0] == [11, 9, 11, 7, 8, EOS]
 
@@ -151,7 +151,7 @@ def test_token_confidence_is_the_mean_of_the_best() -> None:
     assert confidence(logits, 99) == pytest.approx((math.log(2) + math.log(4) + 2 * math.log(8)) / 4, abs=1e-6)
 
 
-def test_it_stops_when_a_full_window_is_unsure() -> None:
+def test_it_stops_at_a_window_of_low_confidence() -> None:
     unsure = np.zeros(VOCABULARY, dtype=np.float32)
     sure = np.zeros(VOCABULARY, dtype=np.float32)
     sure[3] = 30.0
@@ -167,7 +167,7 @@ def test_it_stops_when_a_full_window_is_unsure() -> None:
     assert here.extras["lowest"] == pytest.approx(confidence(unsure, 4), abs=1e-6)
 
 
-def test_a_minimum_length_holds_the_stop_back() -> None:
+def test_minimum_length_delays_the_stop() -> None:
     hook = stop_on_confidence(1e9, window=1, min_tokens=2)
     assert [only(hook(row(), state([1] * n))) for n in range(4)] == [None, None, EOS, EOS]
 
@@ -195,7 +195,7 @@ def test_a_minimum_length_holds_the_stop_back() -> None:
         (stop_on_confidence, {"threshold": 1.0, "window": 0}),
     ],
 )
-def test_bad_arguments_name_the_hook(factory: Any, args: dict[str, Any]) -> None:
+def test_bad_arguments_name_the_processor(factory: Any, args: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=factory.__name__):
         factory(**args)
 

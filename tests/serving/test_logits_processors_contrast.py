@@ -33,7 +33,9 @@ def member(role: str, pair: str = "p", **args: Any) -> LogitsProcessorSpec:
     return LogitsProcessorSpec(name="contrast", args={"pair": pair, "role": role, **args})
 
 
-def request(role: str, prompt: str = "a", logits_processors: tuple[LogitsProcessorSpec, ...] = (), **sampling: Any) -> Request:
+def request(
+    role: str, prompt: str = "a", logits_processors: tuple[LogitsProcessorSpec, ...] = (), **sampling: Any
+) -> Request:
     own = sampling.pop("own", {})
     return Request(
         prompt=Prompt.user(prompt),
@@ -49,7 +51,7 @@ def line(
     return LogitsRow(np.asarray(row, dtype=np.float32), (), said, hooks, states, scope)
 
 
-def test_calls_without_hooks_do_not_look_through_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_without_processors_do_not_load_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     def looked(*_: object) -> None:
         raise AssertionError("entry points were read")
 
@@ -85,18 +87,18 @@ def test_the_mix_is_the_formula_on_probabilities(e: Any, a: Any, strength: float
     assert shift == pytest.approx(np.full(shift.shape, shift[0]), abs=1e-3)
 
 
-def test_forbidden_tokens_stay_forbidden_and_make_no_infinities() -> None:
+def test_forbidden_tokens_stay_forbidden() -> None:
     e = np.array([1.0, -INF, 2.0, -INF], dtype=np.float32)
     a = np.array([-INF, 1.0, 1.0, -INF], dtype=np.float32)
     assert mix_logits(e, [a], 1.0, 0.0).tolist() == [1.0, -INF, 3.0, -INF]
 
 
-def test_several_amateurs_count_by_their_mean() -> None:
+def test_amateurs_are_averaged() -> None:
     e, a, b = (np.array(v, dtype=np.float32) for v in ([1, 2], [0, 4], [2, 0]))
     assert mix_logits(e, [a, b], 1.0, 0.0).tolist() == [1.0, 2.0]
 
 
-def test_both_rows_become_the_same_and_others_are_left_alone() -> None:
+def test_group_rows_become_equal_and_others_are_unchanged() -> None:
     e, a = [0.0, 3.0, 2.0], [0.0, 3.0, 0.0]
     pair = [line(e, member("expert", plausible=0)), line(a, member("amateur", plausible=0))]
     other = line([5.0, 0.0, 0.0])
@@ -106,7 +108,7 @@ def test_both_rows_become_the_same_and_others_are_left_alone() -> None:
     assert [p.states["contrast"].extras for p in pair] == [{"mixed": 1}] * 2
 
 
-def test_hooks_before_act_on_each_row_and_hooks_behind_on_the_mix() -> None:
+def test_processors_before_act_on_each_row_and_later_ones_on_the_mix() -> None:
     forbid = LogitsProcessorSpec(name="forbid_tokens", args={"ids": [1]})
     probe = LogitsProcessorSpec(name="entropy_probe")
     only = LogitsProcessorSpec(name="only_tokens", args={"ids": [2]})
@@ -136,7 +138,7 @@ def test_without_its_partner_nothing_changes(partner: LogitsRow | None) -> None:
     assert alone.states["contrast"].extras == {}
 
 
-def test_a_partner_that_was_promised_and_is_gone_ends_the_sample() -> None:
+def test_lost_partner_fails_the_sample() -> None:
     alone = line([0.0, 1.0], member("expert"), together=True)
     run_logits_processors([alone])
     assert isinstance(alone.error, LockstepLost)
@@ -153,17 +155,17 @@ def test_a_partner_that_was_promised_and_is_gone_ends_the_sample() -> None:
         {"pair": "p"},
     ],
 )
-def test_bad_arguments_are_the_users(args: dict[str, Any]) -> None:
+def test_bad_arguments_are_user_errors(args: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="contrast"):
         make_logits_processors([LogitsProcessorSpec(name="contrast", args=args)], "m")
 
 
-def test_it_is_registered_as_a_hook_of_groups() -> None:
+def test_it_is_registered_as_a_group_processor() -> None:
     assert "contrast" in logits_processor_names() - logits_processor_names(groups=False)
     assert contrast("p", "amateur", size=3).roles == ("amateur", "amateur", "expert")
 
 
-def test_companions_are_found_by_the_pairs_name() -> None:
+def test_lockstep_groups_are_found_by_name() -> None:
     calls = [
         request("expert"),
         Request(prompt=Prompt.user("x")),
@@ -183,19 +185,19 @@ def test_companions_are_found_by_the_pairs_name() -> None:
         (request("amateur").model_copy(update={"sample_indices": (1,)}), "different sampling parameters"),
     ],
 )
-def test_companions_that_do_not_fit(other: Request, says: str) -> None:
+def test_inconsistent_lockstep_groups_are_rejected(other: Request, says: str) -> None:
     with pytest.raises(UserError, match=says):
         lockstep_groups([request("expert"), other], "m")
 
 
-def test_companions_need_a_seed_unless_they_are_greedy() -> None:
+def test_lockstep_groups_need_a_seed_unless_greedy() -> None:
     with pytest.raises(UserError, match="needs a seed"):
         lockstep_groups([request("expert", seed=None), request("amateur", seed=None)], "m")
     greedy = [request("expert", seed=None, temperature=0), request("amateur", seed=None, temperature=0)]
     assert lockstep_groups(greedy, "m") == [(0, 1)]
 
 
-def test_one_group_a_request() -> None:
+def test_request_has_one_group_processor() -> None:
     twice = request("expert", logits_processors=(member("amateur", "q"),))
     with pytest.raises(UserError, match="one logits processor over a group"):
         lockstep_groups([twice, request("amateur")], "m")

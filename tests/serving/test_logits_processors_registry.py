@@ -33,7 +33,7 @@ def test_both_are_registered() -> None:
     assert {"forbid_tokens", "only_tokens"} <= logits_processor_names()
 
 
-def test_an_unknown_hook_names_those_that_exist() -> None:
+def test_unknown_processor_lists_the_known_ones() -> None:
     with pytest.raises(
         CapabilityMissing, match=r"logits processor no_such_hook.*entropy_probe, forbid_tokens, only_tokens"
     ):
@@ -41,7 +41,7 @@ def test_an_unknown_hook_names_those_that_exist() -> None:
 
 
 @pytest.mark.parametrize("args", [{}, {"ids": "12"}, {"ids": [-1]}, {"ids": [1], "more": 2}, {"ids": []}])
-def test_bad_arguments_are_the_users(args: dict[str, object]) -> None:
+def test_bad_arguments_are_user_errors(args: dict[str, object]) -> None:
     with pytest.raises(UserError, match="only_tokens"):
         make_logits_processors([LogitsProcessorSpec(name="only_tokens", args=args)], "local/x")
 

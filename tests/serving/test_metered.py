@@ -56,7 +56,7 @@ async def test_it_is_a_language_model(harness):
     assert isinstance(MeteredModel(ScriptedModel(MANY), "main", await harness.run()), LanguageModel)
 
 
-async def test_one_request_for_many_samples_is_one_call(harness):
+async def test_request_for_several_samples_is_one_call(harness):
     model = ScriptedModel(MANY)
     run = await harness.run()
     (samples,) = await MeteredModel(model, "main", run).generate([request(n=8)])
@@ -69,7 +69,7 @@ async def test_one_request_for_many_samples_is_one_call(harness):
     assert len(harness.sink.of_type("sample.finished")) == 8
 
 
-async def test_what_is_stored_is_not_made_again(harness):
+async def test_stored_samples_are_not_generated_again(harness):
     model = ScriptedModel(MANY)
     first = await MeteredModel(model, "main", await harness.run()).generate([request(n=5)])
     again = await harness.run(new=False)
@@ -93,7 +93,7 @@ async def test_distinct_samples_replay_as_distinct(harness):
     assert again == samples
 
 
-async def test_what_ended_a_sample_is_stored_and_replayed(harness):
+async def test_stop_reason_is_stored_and_replayed(harness):
     model = ScriptedModel(replies("one, two", "three"))
     asked = request(n=12, stop=(", ",))
     (samples,) = await MeteredModel(model, "main", await harness.run()).generate([asked])
@@ -120,7 +120,7 @@ async def test_another_seed_sampling_prompt_or_model_is_another_sample(harness):
 
 
 @pytest.mark.parametrize(("reuse", "made"), [("run", 6), ("store", 3), ("none", 6)])
-async def test_other_runs_answer_if_told_so(harness, reuse, made):
+async def test_samples_of_other_runs_are_reused_if_allowed(harness, reuse, made):
     model = ScriptedModel(MANY)
     await MeteredModel(model, "main", await harness.run("a", reuse=reuse)).generate([request(n=3)])
     await MeteredModel(model, "main", await harness.run("b", reuse=reuse)).generate([request(n=3)])
@@ -128,7 +128,7 @@ async def test_other_runs_answer_if_told_so(harness, reuse, made):
     assert await harness.store.count_calls("b") == 3  # its own copy either way
 
 
-async def test_samples_are_stored_while_others_are_still_written(harness):
+async def test_samples_are_stored_while_others_are_generated(harness):
     gate = asyncio.Event()
     steps = 0
 
@@ -159,7 +159,7 @@ async def test_samples_are_stored_while_others_are_still_written(harness):
     assert [c.text for c in samples] == [c.text for c in fresh]
 
 
-async def test_a_cancelled_call_is_charged_for_what_it_made(harness):
+async def test_cancelled_call_is_charged_for_its_tokens(harness):
     async def forever():
         await asyncio.Event().wait()
 
@@ -189,7 +189,7 @@ async def test_a_token_budget_bounds_every_sample_of_a_call(harness):
         await MeteredModel(ScriptedModel(MANY), "main", run).generate([request(text="more")])
 
 
-async def test_a_budget_that_is_not_met_changes_no_finish(harness):
+async def test_unreached_budget_changes_no_finish_reason(harness):
     run = await harness.run(tokens=20)
     (samples,) = await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request(n=2)])
     assert [(c.text, c.finish_reason) for c in samples] == [("abc", "stop")] * 2
@@ -198,7 +198,7 @@ async def test_a_budget_that_is_not_met_changes_no_finish(harness):
     assert short[0].finish_reason == "length"  # its own limit, not the budget's
 
 
-async def test_a_call_budget_refuses_the_next_call(harness):
+async def test_call_budget_rejects_the_next_call(harness):
     run = await harness.run(calls=2)
     model = ScriptedModel(MANY)
     metered = MeteredModel(model, "main", run)
@@ -209,7 +209,7 @@ async def test_a_call_budget_refuses_the_next_call(harness):
     assert len(model.generate_calls) == 1
 
 
-async def test_a_money_budget_is_checked_on_the_most_a_call_could_cost(harness):
+async def test_cost_budget_is_checked_against_the_maximum_cost(harness):
     model = ScriptedModel(MANY, price=0.01)
     prompt = model.count_tokens(Prompt.user("q"))
     run = await harness.run(usd=0.01 * (prompt + 4))
@@ -222,7 +222,7 @@ async def test_a_money_budget_is_checked_on_the_most_a_call_could_cost(harness):
     assert len(model.made) == 1
 
 
-async def test_time_cuts_a_call_and_what_was_written_stays(harness):
+async def test_time_limit_truncates_a_call_and_keeps_its_text(harness):
     async def slow():
         await asyncio.sleep(0.1)
 
@@ -244,7 +244,7 @@ async def test_time_cuts_a_call_and_what_was_written_stays(harness):
     assert len(model.made) == made + 2
 
 
-async def test_a_failed_sample_is_not_stored_and_takes_nobody_along(harness):
+async def test_failed_sample_is_not_stored_and_others_are(harness):
     model = ScriptedModel(MANY, failing=frozenset({1}))
     (samples,) = await MeteredModel(model, "main", await harness.run()).generate([request(n=3)])
     assert [c.ok for c in samples] == [True, False, True]
@@ -255,7 +255,7 @@ async def test_a_failed_sample_is_not_stored_and_takes_nobody_along(harness):
     assert [i for _, i in model.made] == [0, 1, 2, 1]
 
 
-async def test_a_store_that_fails_stops_the_call(harness):
+async def test_failing_store_stops_the_call(harness):
     class Full(SqliteStore):
         async def add_calls(self, run_id, calls):
             raise StoreError("no space left")
@@ -292,7 +292,7 @@ async def test_streaming_goes_through_budget_and_store(harness):
     assert await harness.store.count_calls("r") == 1
 
 
-async def test_text_is_told_only_to_those_who_listen(harness):
+async def test_text_events_are_emitted_only_for_subscribers(harness):
     run = await harness.run()
     await MeteredModel(ScriptedModel(replies("abc")), "main", run).generate([request()])
     assert harness.sink.of_type("text.delta") == []
@@ -339,7 +339,7 @@ def pair(expert="good", amateur="bad"):
     return [one(expert, "expert"), one(amateur, "amateur")]
 
 
-async def test_requests_in_lock_step_are_replayed_together_or_made_again_together(harness):
+async def test_lockstep_requests_are_replayed_or_generated_together(harness):
     model = ScriptedModel(MANY)
     await MeteredModel(model, "main", await harness.run("a")).generate(pair())
     assert len(model.made) == 4
@@ -357,7 +357,7 @@ async def test_requests_in_lock_step_are_replayed_together_or_made_again_togethe
     assert len(made[0].sample_indices) == 1
 
 
-async def test_another_partner_makes_it_another_sample(harness):
+async def test_partner_prompt_is_part_of_the_key(harness):
     model = ScriptedModel(MANY)
     await MeteredModel(model, "main", await harness.run("a")).generate(pair())
     await MeteredModel(model, "main", await harness.run("b", reuse="store")).generate(pair())
@@ -371,7 +371,7 @@ async def test_another_partner_makes_it_another_sample(harness):
 
 
 @pytest.mark.parametrize("apart", ["provider", "hooks", "gaps", None])
-async def test_dollars_are_reserved_for_every_prompt_that_is_paid(harness, monkeypatch, apart):
+async def test_cost_is_reserved_for_every_charged_prompt(harness, monkeypatch, apart):
     model = ScriptedModel(MANY, price=0.01)
     if apart == "provider":
         can = model.capabilities.model_copy(update={"prompt_per_sample": True})

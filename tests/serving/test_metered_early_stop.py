@@ -55,7 +55,7 @@ async def stopped_after(count, model, run):
     return samples
 
 
-async def test_the_rest_is_cut_and_charged_and_the_engine_stops(store):
+async def test_remaining_samples_are_cancelled_and_charged(store):
     model, sink = ScriptedModel(LENGTHS), MemorySink()
     run = await a_run(store, sink=sink)
     samples = await stopped_after(1, model, run)
@@ -73,7 +73,7 @@ async def test_the_rest_is_cut_and_charged_and_the_engine_stops(store):
     assert run.partial_completions == []  # it was no cancelled run
 
 
-async def test_it_replays_as_it_went_and_answers_no_other_run(store):
+async def test_early_stop_replays_but_is_not_reused_by_other_runs(store):
     model = ScriptedModel(LENGTHS)
     samples = await stopped_after(1, model, await a_run(store))
     made = len(model.made)
@@ -86,14 +86,14 @@ async def test_it_replays_as_it_went_and_answers_no_other_run(store):
     assert sorted(index for _, index in model.made[made:]) == sorted(set(range(12)) - whole)
 
 
-async def test_never_enough_is_a_call_like_any_other(store):
+async def test_without_early_stop_it_is_a_normal_call(store):
     model = ScriptedModel(LENGTHS)
     (plain,) = await MeteredModel(model, "main", await a_run(store, "a")).generate([REQUEST])
     (patient,) = await MeteredModel(model, "main", await a_run(store, "b")).generate([REQUEST], enough=asyncio.Event())
     assert patient == plain
 
 
-async def test_enough_at_once_makes_nothing(store):
+async def test_immediate_stop_generates_nothing(store):
     model, run, enough = ScriptedModel(LENGTHS), await a_run(store), asyncio.Event()
     enough.set()
     (samples,) = await MeteredModel(model, "main", run).generate([REQUEST], enough=enough)
@@ -103,7 +103,7 @@ async def test_enough_at_once_makes_nothing(store):
     assert model.running == 0
 
 
-async def test_a_backend_that_fails_is_heard(store):
+async def test_backend_failure_is_raised(store):
     def fail():
         raise BackendUnavailable("the engine is gone")
 
@@ -113,7 +113,7 @@ async def test_a_backend_that_fails_is_heard(store):
     assert model.running == 0
 
 
-async def test_a_cancelled_caller_is_no_caller_that_has_enough(store):
+async def test_cancellation_is_not_an_early_stop(store):
     hold = asyncio.Event()
     model = ScriptedModel(LENGTHS, step=lambda: asyncio.ensure_future(hold.wait()))
     run = await a_run(store)

@@ -51,7 +51,7 @@ async def write(group: MeteredWorkers, passes: int, first: str = "x") -> str:
     return written
 
 
-async def test_what_is_drawn_is_charged_told_and_shown(harness: RunHarness) -> None:
+async def test_sampled_tokens_are_charged_emitted_and_returned(harness: RunHarness) -> None:
     group = (await begin(harness)).workers(OPENING)
     harness.run.stream_text = True
     written = await write(group, 12)
@@ -68,7 +68,7 @@ async def test_what_is_drawn_is_charged_told_and_shown(harness: RunHarness) -> N
     assert harness.model.groups[0].closed
 
 
-async def test_an_interrupted_run_goes_on_and_pays_nothing_twice(harness: RunHarness) -> None:
+async def test_interrupted_run_resumes_and_pays_once(harness: RunHarness) -> None:
     group = (await begin(harness)).workers(OPENING)
     await write(group, 2 * STEPS_PER_RECORD + 5)
     await group.aclose()
@@ -96,7 +96,7 @@ async def test_an_interrupted_run_goes_on_and_pays_nothing_twice(harness: RunHar
     assert len(harness.model.groups) == opened
 
 
-async def test_a_run_is_shown_without_its_model_as_far_as_it_went(harness: RunHarness) -> None:
+async def test_run_replays_without_its_model_as_far_as_recorded(harness: RunHarness) -> None:
     group = (await begin(harness)).workers(OPENING)
     expected = await write(group, STEPS_PER_RECORD + 7)
     await group.aclose()
@@ -113,7 +113,7 @@ async def test_a_run_is_shown_without_its_model_as_far_as_it_went(harness: RunHa
     await late.aclose()
 
 
-async def test_other_passes_are_not_answered_by_those_that_are_stored(harness: RunHarness) -> None:
+async def test_stored_passes_do_not_answer_other_passes(harness: RunHarness) -> None:
     group = (await begin(harness)).workers(OPENING)
     feeds = (WorkerInput(text="x"), WorkerInput(text="y"))
     for _ in range(5):
@@ -134,7 +134,7 @@ async def test_other_passes_are_not_answered_by_those_that_are_stored(harness: R
     assert len(harness.model.groups) == groups
 
 
-async def test_a_pass_that_the_budget_does_not_cover_is_not_run(harness: RunHarness) -> None:
+async def test_pass_beyond_the_budget_is_not_run(harness: RunHarness) -> None:
     group = (await begin(harness, budget=Budget(tokens=7))).workers(OPENING)
     for _ in range(3):
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), WorkerInput(text="b"))))
@@ -147,7 +147,7 @@ async def test_a_pass_that_the_budget_does_not_cover_is_not_run(harness: RunHarn
         await group.advance(GroupStep(inputs=(WorkerInput(text="a"), None)))
 
 
-async def test_time_that_is_over_ends_a_pass(harness: RunHarness) -> None:
+async def test_time_limit_ends_a_pass(harness: RunHarness) -> None:
     class Slow(ScriptedWorkers):
         async def start_workers(self, config: WorkerGroupConfig):  # type: ignore[no-untyped-def]
             await asyncio.sleep(30)
@@ -160,7 +160,7 @@ async def test_time_that_is_over_ends_a_pass(harness: RunHarness) -> None:
     await group.aclose()
 
 
-async def test_what_was_drawn_before_a_cancellation_is_kept(harness: RunHarness) -> None:
+async def test_tokens_before_a_cancellation_are_kept(harness: RunHarness) -> None:
     group = (await begin(harness)).workers(OPENING)
 
     async def work() -> None:

@@ -34,12 +34,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("local/kept-one", "kept"),
     ],
 )
-def test_what_a_name_means(name, kind, tmp_path, monkeypatch):
+def test_name_resolution(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert locate(name, KNOWN_MODELS, ["kept-one"]).kind == kind
 
 
-def test_a_folder_that_exists_goes_before_a_hub_id_but_not_before_a_short_name(tmp_path, monkeypatch):
+def test_directory_precedes_hub_id_but_not_short_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "model").mkdir(parents=True)
     (tmp_path / "smollm2-135m").mkdir()
@@ -59,7 +59,7 @@ def test_a_folder_that_exists_goes_before_a_hub_id_but_not_before_a_short_name(t
         ("", UserError, "begin with local/"),
     ],
 )
-def test_names_that_mean_nothing(name, error, says, tmp_path):
+def test_unknown_names(name, error, says, tmp_path):
     with pytest.raises(error, match=says):
         find_model(name, cache_dir=tmp_path)
 
@@ -73,7 +73,7 @@ def folder(tiny_gguf, tmp_path) -> Path:
     return target
 
 
-def test_a_folder_is_used_in_place_and_left_alone(folder, tmp_path):
+def test_directory_is_used_in_place_and_unchanged(folder, tmp_path):
     before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
     files = find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
     assert (files.directory, files.name) == (folder, f"local/{folder}")
@@ -83,7 +83,7 @@ def test_a_folder_is_used_in_place_and_left_alone(folder, tmp_path):
     assert folder.is_dir()
 
 
-def test_fingerprint_of_a_folder_follows_its_content_alone(folder, tmp_path):
+def test_directory_fingerprint_depends_on_the_content_only(folder, tmp_path):
     def fingerprint(path: Path, cache: str = "cache") -> str:
         return find_model(f"local/{path}", cache_dir=tmp_path / cache).fingerprint
 
@@ -134,7 +134,7 @@ def _shards(folder: Path) -> None:
         (_shards, r"lacks model-2\.safetensors"),
     ],
 )
-def test_a_folder_that_is_not_whole(damage, says, folder, tmp_path):
+def test_incomplete_directory(damage, says, folder, tmp_path):
     damage(folder)
     with pytest.raises(DataError, match=says):
         find_model(f"local/{folder}", cache_dir=tmp_path / "cache")
@@ -144,7 +144,7 @@ def _cut(path: Path, end: int) -> None:
     path.write_bytes(path.read_bytes()[:end])
 
 
-def test_no_such_folder(tmp_path):
+def test_missing_directory(tmp_path):
     with pytest.raises(DataError, match="no such model directory"):
         find_model(f"local/{tmp_path / 'none'}", cache_dir=tmp_path)
 
@@ -264,7 +264,7 @@ def test_a_hub_pull_that_is_cancelled_leaves_nothing_partial(hub, tmp_path):
     assert list_models(tmp_path / "cache", {}) == []
 
 
-def test_no_hub(no_network, tmp_path, monkeypatch):
+def test_unreachable_hub(no_network, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     with pytest.raises(BackendUnavailable, match="cannot reach the hub") as caught:
         find_model("local/org/tiny", cache_dir=tmp_path)
@@ -274,7 +274,7 @@ def test_no_hub(no_network, tmp_path, monkeypatch):
         find_model("local/org/tiny", cache_dir=tmp_path, pull=False)
 
 
-def test_offline_by_wish(hub, tmp_path, monkeypatch):
+def test_offline_setting(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(BackendUnavailable, match="HF_HUB_OFFLINE"):
         find_model("local/org/tiny", cache_dir=tmp_path)

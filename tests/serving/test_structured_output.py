@@ -74,7 +74,7 @@ def allowed(grammar, state, size: int) -> set[int]:
     return {int(i) for i in np.flatnonzero(np.isfinite(row))}
 
 
-def test_drawn_tokens_make_texts_that_satisfy_the_schema(tokenizer):
+def test_sampled_texts_satisfy_the_schema(tokenizer):
     held = grammars(tokenizer)
     grammar, size, rng = held.of(PAIR), tokenizer.size + 3, np.random.default_rng(3)
     for sample in range(20):
@@ -93,7 +93,7 @@ def test_drawn_tokens_make_texts_that_satisfy_the_schema(tokenizer):
         assert json.dumps(value, ensure_ascii=False)[:10] == text[:10]  # laid out as Python does
 
 
-def test_the_end_comes_where_it_may_and_nowhere_else(tokenizer):
+def test_end_of_text_is_allowed_only_where_valid(tokenizer):
     held, size = grammars(tokenizer), tokenizer.size
     number, one = held.of({"type": "integer", "minimum": 0, "maximum": 99}), held.of({"const": "a"})
     said: list[int] = []
@@ -110,7 +110,7 @@ def test_the_end_comes_where_it_may_and_nowhere_else(tokenizer):
     assert allowed(one, whole, size) == {1}
 
 
-def test_samples_keep_places_of_their_own_and_may_be_taken_back(tmp_path):
+def test_samples_have_separate_states_and_can_be_rolled_back(tmp_path):
     tokenizer = byte_level(tmp_path)
     grammar, size = grammars(tokenizer).of({"enum": ["ab", "cd"]}), tokenizer.size
     first, second = ProcessorState((), [], 0), ProcessorState((), [], 1)
@@ -149,7 +149,7 @@ def test_a_row_is_never_changed_in_place(tmp_path):
         ({"enum": []}, "Unsatisfiable"),
     ],
 )
-def test_schemas_that_are_broken_or_cannot_be_held_to_are_named(tmp_path, schema, told):
+def test_invalid_or_unsupported_schemas_are_named(tmp_path, schema, told):
     held = grammars(byte_level(tmp_path))
     for refuse in (held.check, held.of):
         with pytest.raises(UserError, match=told) as caught:
@@ -170,7 +170,7 @@ def test_the_order_of_properties_is_the_schemas(tmp_path):
         assert allowed(held.of(schema), state, size) == {tokenizer.encode(first)[0]}
 
 
-def test_tokens_without_bytes_of_their_own_cannot_be_held_to_a_schema(tmp_path):
+def test_tokenizers_without_byte_tokens_are_unsupported(tmp_path):
     fast = Fast(models.WordPiece(vocab={t: i for i, t in enumerate([*ENDS, "[UNK]", "a", "##b"])}, unk_token="[UNK]"))
     fast.decoder = decoders.WordPiece()
     held = grammars(saved(fast, tmp_path))
@@ -181,7 +181,7 @@ def test_tokens_without_bytes_of_their_own_cannot_be_held_to_a_schema(tmp_path):
     assert not GrammarCompiler(nothing_ends, nothing_ends.size, (), "local/tiny").possible
 
 
-def test_the_trial_is_what_its_schema_asks_for():
+def test_probe_text_satisfies_its_schema():
     jsonschema.validate({"zq": "q7"}, TRIAL_SCHEMA)
     assert all(map(is_trial, ('{ "zq":"q7"}\n', '{\n\n"zq"\n:\n"q7"\n\n\n')))
     assert not any(map(is_trial, ("", "q7", '{"zq": "q8"}', '{"zq": "q', '[{"zq": "q7"}]', 'So: {"zq": "q7"}')))

@@ -69,7 +69,7 @@ def test_calls_are_read_in_the_forms_of_the_families(written, text, calls):
         "<tool_call>" + "[" * 100_000 + "</tool_call>",
     ],
 )
-def test_what_is_no_call_stays_text_to_the_last_character(written):
+def test_text_without_calls_is_unchanged(written):
     assert parse_tool_calls(written, NAMES) == (written, ())
 
 
@@ -83,7 +83,7 @@ PARTS = st.sampled_from(
 
 @given(st.lists(PARTS, max_size=9).map("".join), st.lists(st.integers(1, 7), min_size=1, max_size=5), st.booleans())
 @settings(max_examples=150)
-def test_pieces_do_not_matter_and_no_character_is_lost_without_a_call(written, sizes, whole):
+def test_chunk_boundaries_do_not_matter(written, sizes, whole):
     reader, told, at = ToolCallParser(NAMES, whole_response=whole), "", 0
     while at < len(written):
         size = sizes[at % len(sizes)]
@@ -95,7 +95,7 @@ def test_pieces_do_not_matter_and_no_character_is_lost_without_a_call(written, s
         assert told == written
 
 
-def test_text_comes_as_soon_as_it_can_be_no_call():
+def test_text_is_emitted_as_soon_as_it_cannot_be_a_call():
     reader = ToolCallParser(NAMES)
     assert [reader.push(p) for p in ("Let me", " see <", "b> it. ", "<tool_", "x")] == [
         "Let me",
@@ -106,7 +106,7 @@ def test_text_comes_as_soon_as_it_can_be_no_call():
     ]
 
 
-def test_calls_have_the_same_names_when_made_again_and_others_in_another_turn():
+def test_call_ids_are_stable_and_differ_between_turns():
     tools = (Tool(name="add"),)
     request = Request(prompt=Prompt.user("2 + 2?").model_copy(update={"tools": tools}), sampling=SamplingParams(seed=1))
     twice = Completion(text=f"<tool_call>{CALL}</tool_call><tool_call>{CALL}</tool_call>", finish_reason="stop")
@@ -121,7 +121,7 @@ def test_calls_have_the_same_names_when_made_again_and_others_in_another_turn():
     assert not {c.id for c in with_tool_calls(second, request).tool_calls} & set(ids)
 
 
-def test_a_schema_of_calls_brings_the_definitions_of_the_tools_to_its_root():
+def test_call_schema_hoists_tool_definitions_to_its_root():
     parameters = {"type": "object", "properties": {"p": {"$ref": "#/$defs/P"}}, "$defs": {"P": {"type": "integer"}}}
     schema = call_schema([Tool(name="add", parameters=parameters), Tool(name="look_up")])
     assert schema["$defs"] == {"P": {"type": "integer"}}

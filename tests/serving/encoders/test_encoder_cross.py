@@ -70,7 +70,7 @@ async def test_classes_have_their_names(nli_folder):
     await model.aclose()
 
 
-async def test_what_is_no_pair_or_no_cross_encoder(nli_folder, prompted_folder, tmp_path):
+async def test_invalid_pairs_and_models(nli_folder, prompted_folder, tmp_path):
     model = await opened(nli_folder)
     for wrong in ("ab", ("a",), ("a", 1)):
         with pytest.raises(UserError, match="pair 0 is not two texts"):

@@ -45,7 +45,7 @@ def find(files, tmp_path, **more):
     )
 
 
-def test_fetched_once_and_whole(packaged, tmp_path, monkeypatch):
+def test_encoder_is_downloaded_once_and_completely(packaged, tmp_path, monkeypatch):
     stages = []
     found = find(packaged, tmp_path, progress=lambda stage, done, total: stages.append(stage))
     assert found.directory == tmp_path / "cache" / "encoders" / "tiny-encoder"
@@ -58,7 +58,7 @@ def test_fetched_once_and_whole(packaged, tmp_path, monkeypatch):
     assert list(found.directory.parent.glob(".partial*")) == []
 
 
-def test_not_here_and_not_to_be_had(packaged, tmp_path, monkeypatch):
+def test_missing_encoder_is_reported(packaged, tmp_path, monkeypatch):
     with pytest.raises(BackendUnavailable, match="not on this machine"):
         find(packaged, tmp_path, pull=False)
     monkeypatch.delenv("PIP_FIND_LINKS")
@@ -67,7 +67,7 @@ def test_not_here_and_not_to_be_had(packaged, tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
 
 
-def test_another_file_than_expected_is_not_used(packaged, tmp_path):
+def test_file_with_another_checksum_is_not_used(packaged, tmp_path):
     wrong = {**packaged.sha256, "model.safetensors": "0" * 64}
     files = PackageFiles(packaged.package, "1.0", packaged.directory, wrong, packaged.file_bytes, packaged.wheel_bytes)
     with pytest.raises(DataError, match=r"expected model\.safetensors: its SHA-256"):
@@ -75,7 +75,7 @@ def test_another_file_than_expected_is_not_used(packaged, tmp_path):
     assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
 
 
-def test_a_damaged_file_is_seen(packaged, tmp_path):
+def test_damaged_file_is_detected(packaged, tmp_path):
     found = find(packaged, tmp_path)
     (found.directory / "1_Pooling" / "config.json").write_text("{}")
     with pytest.raises(DataError, match="damaged model file"):
@@ -94,7 +94,7 @@ def test_cancelling_leaves_nothing(packaged, tmp_path):
     assert [p.name for p in (tmp_path / "cache" / "encoders").iterdir()] == [".locks"]
 
 
-def test_a_folders_fingerprint_covers_every_file_that_counts(prompted_folder, tmp_path):
+def test_directory_fingerprint_covers_all_relevant_files(prompted_folder, tmp_path):
     import shutil
 
     folder = tmp_path / "copy"
@@ -110,7 +110,7 @@ def test_a_folders_fingerprint_covers_every_file_that_counts(prompted_folder, tm
     assert fingerprint(folder) != first
 
 
-def test_a_module_that_is_missing_is_told(prompted_folder, tmp_path):
+def test_missing_module_is_reported(prompted_folder, tmp_path):
     import shutil
 
     folder = tmp_path / "cut"
@@ -120,7 +120,7 @@ def test_a_module_that_is_missing_is_told(prompted_folder, tmp_path):
         find_encoder(f"local/{folder}", sentence=True, cache_dir=tmp_path / "cache")
 
 
-def test_the_catalogue_names_whole_models():
+def test_catalogue_entries_are_complete():
     for name, encoder in KNOWN_ENCODERS.items():
         assert name.startswith("local/")
         assert {"config.json", "modules.json", "model.safetensors", "tokenizer.json"} <= set(encoder.files.sha256)

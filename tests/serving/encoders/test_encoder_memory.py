@@ -81,7 +81,7 @@ async def test_vectors_are_in_order_and_of_length_one():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=5), st.integers(1, 4), st.integers(0, 5))
-def test_nothing_is_embedded_twice_while_it_is_remembered(calls, batch, vectors):
+def test_cached_texts_are_not_embedded_again(calls, batch, vectors):
     async def check():
         source = Counting()
         model = CachedEmbedding(source, batch_texts=batch, cache_bytes=vectors * 12)
@@ -96,7 +96,7 @@ def test_nothing_is_embedded_twice_while_it_is_remembered(calls, batch, vectors)
     asyncio.run(check())
 
 
-async def test_the_least_lately_used_gives_way():
+async def test_least_recently_used_is_evicted():
     source = Counting()
     model = CachedEmbedding(source, batch_texts=1, cache_bytes=2 * 12)
     for text in ("a", "b", "a", "c", "a", "b"):
@@ -104,7 +104,7 @@ async def test_the_least_lately_used_gives_way():
     assert source.seen == ["a", "b", "c", "b"]
 
 
-async def test_prompts_make_another_text():
+async def test_prompts_are_part_of_the_cache_key():
     source = Counting()
     model = CachedEmbedding(source)
     query = await model.embed(["a"], kind="query", unit=False)
@@ -114,7 +114,7 @@ async def test_prompts_make_another_text():
     assert source.seen == ["q:a", "a"]
 
 
-async def test_calls_at_the_same_time_share_what_is_under_way():
+async def test_concurrent_calls_share_computations():
     gate = asyncio.Event()
     source = Counting(pause=gate.wait)
     model = CachedEmbedding(source, cache_bytes=0)  # even if nothing is remembered
@@ -128,7 +128,7 @@ async def test_calls_at_the_same_time_share_what_is_under_way():
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
-async def test_who_waited_for_one_that_gave_up_computes_it(how):
+async def test_waiter_computes_after_a_cancelled_owner(how):
     gate = asyncio.Event()
     source = Counting(pause=gate.wait, failing=[BackendError("down")] if how == "failed" else [])
     model = CachedEmbedding(source)
@@ -161,7 +161,7 @@ async def test_batches_run_together_where_it_is_worth_it():
         assert most == at_once
 
 
-async def test_what_is_no_list_of_texts():
+async def test_invalid_inputs():
     model = CachedEmbedding(Counting())
     for wrong in ("one text", [1], [None]):
         with pytest.raises(UserError, match="list of texts"):
@@ -187,7 +187,7 @@ async def harness(tmp_path):
     await store.aclose()
 
 
-async def test_the_meter_charges_what_was_computed(harness):
+async def test_computed_texts_are_charged(harness):
     run = await harness(usd=1.0)
     model = MeteredEmbedding(CachedEmbedding(Counting(price=0.1)), "embedding", run)
     assert isinstance(model, EmbeddingModel)
@@ -205,7 +205,7 @@ async def test_the_meter_charges_what_was_computed(harness):
     await model.aclose()
 
 
-async def test_the_meter_keeps_time_and_refuses_unknown_prices(harness):
+async def test_time_limit_and_unknown_prices(harness):
     with pytest.raises(UserError, match="unknown"):
         MeteredEmbedding(CachedEmbedding(Counting(price=None)), "embedding", await harness("a", usd=1.0))
     run = await harness("b", seconds=0.1)

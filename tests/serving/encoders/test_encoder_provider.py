@@ -87,7 +87,7 @@ async def test_faults_of_the_server():
         await model.aclose()
 
 
-async def test_what_a_provider_refuses(monkeypatch):
+async def test_rejections_of_a_provider(monkeypatch):
     async with EmbeddingFake(key="right").run() as base:
         monkeypatch.setenv("OPENAI_API_KEY", "wrong")
         with pytest.raises(UserError, match="OPENAI_API_KEY"):
@@ -99,7 +99,7 @@ async def test_what_a_provider_refuses(monkeypatch):
         await load_embedding_model("mistral/mistral-embed", Settings())
 
 
-async def test_litellms_own_way_for_other_formats():
+async def test_other_formats_go_through_litellm():
     """Mistral's client in LiteLLM goes through `aembedding`; its address is ours here."""
     fake = EmbeddingFake()
     async with fake.run() as base:

@@ -54,7 +54,7 @@ async def test_minilm(minilm_files):
 
 
 @pytest.mark.real
-async def test_minilm_does_not_mind_the_batch(minilm_files):
+async def test_minilm_does_not_depend_on_the_batch(minilm_files):
     name = "local/all-minilm-l6-v2"
     forwards, backwards = [
         await load_embedding_model(name, load_settings(encoders={name: EncoderSettings(batch_texts=n)})) for n in (6, 1)
@@ -84,7 +84,7 @@ async def test_prompts_come_from_the_model_or_the_settings(prompted_folder):
     await own.aclose()
 
 
-async def test_a_long_text_is_cut_and_can_be_seen_to_be(prompted_folder):
+async def test_long_text_is_truncated_and_its_count_shows_it(prompted_folder):
     model = await opened(prompted_folder)
     shorter = await opened(prompted_folder, max_tokens=10)
     assert (model.max_tokens, shorter.max_tokens) == (40, 10)
@@ -114,7 +114,7 @@ async def test_cancelling_stops_between_batches_of_texts(prompted_folder):
         await model.embed(["new"])
 
 
-async def test_what_is_no_embedding_model(reranker_folder, tmp_path):
+async def test_invalid_embedding_models(reranker_folder, tmp_path):
     with pytest.raises(DataError, match=r"no modules\.json"):
         await opened(reranker_folder)
     with pytest.raises(DataError, match="no such model directory"):
@@ -131,7 +131,7 @@ async def test_what_is_no_embedding_model(reranker_folder, tmp_path):
         await load_embedding_model("vllm-pooling/x", Settings(cache_dir=tmp_path))
 
 
-async def test_a_foreign_module_is_not_run(prompted_folder, tmp_path):
+async def test_custom_module_is_not_run(prompted_folder, tmp_path):
     import shutil
 
     folder = tmp_path / "foreign"
@@ -142,7 +142,7 @@ async def test_a_foreign_module_is_not_run(prompted_folder, tmp_path):
         await opened(folder)
 
 
-async def test_the_hub_is_given_up_quickly_and_clearly(tmp_path, monkeypatch):
+async def test_unreachable_hub_fails_quickly(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(BackendUnavailable, match="cannot reach the hub"):
         await load_embedding_model("local/some-organisation/no-such-model", Settings(cache_dir=tmp_path))

@@ -20,14 +20,14 @@ from reason.serving.litellm.requests import consecutive, sample_seed
 from reason.serving.litellm.responses import HIDDEN, SampleCollector, to_completion, token_id
 
 
-def test_waiting_doubles_up_to_its_bound_and_is_jittered():
+def test_wait_doubles_up_to_its_maximum_with_jitter():
     retrying = RetryPolicy(max_retries=20, max_seconds=1e9, initial_wait_s=1.0, max_wait_s=8.0)
     fault = FailedAttempt(BackendTimeout("silent"), retryable=True)
     assert [retrying.wait(fault, n, 0, lambda: 0.999999) for n in range(5)] == pytest.approx([1, 2, 4, 8, 8], rel=1e-4)
     assert [retrying.wait(fault, n, 0, lambda: 0.0) for n in range(5)] == [0.5, 1, 2, 4, 4]
 
 
-def test_a_provider_is_never_asked_earlier_than_it_wished():
+def test_retry_after_is_a_lower_bound():
     retrying = RetryPolicy(max_seconds=60)
     limited = FailedAttempt(RateLimited("slow down", retry_after_s=7), retryable=True)
     assert retrying.wait(limited, 0, 0, lambda: 0.0) == 7
@@ -65,7 +65,7 @@ def test_samples_never_share_a_seed(seed, indices):
 
 
 @given(st.lists(st.integers(0, 30), unique=True, max_size=12))
-def test_runs_hold_every_index_once_in_order(indices):
+def test_runs_partition_the_indices_in_order(indices):
     runs = consecutive(indices)
     assert [i for run in runs for i in run] == indices
     assert all(run == tuple(range(run[0], run[0] + len(run))) for run in runs)
@@ -73,7 +73,7 @@ def test_runs_hold_every_index_once_in_order(indices):
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 50), min_size=1, max_size=9))
-def test_a_split_total_is_whole(total, weights):
+def test_split_adds_up_to_the_total(total, weights):
     parts = _split(total, weights)
     assert sum(parts) == total
     assert len(parts) == len(weights)
@@ -97,7 +97,7 @@ def usages_of(usage):
     return [(u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.reasoning_tokens) for u in made]
 
 
-def test_usage_is_shared_by_what_was_seen():
+def test_usage_is_split_by_streamed_tokens():
     details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 1}}
     assert usages_of({"prompt_tokens": 9, "completion_tokens": 3, **details}) == [(9, 4, 2, 1), (0, 0, 1, 0)]
     assert usages_of({"prompt_tokens": 9, "completion_tokens": 6, "prompt_tokens_details": None}) == [
@@ -119,24 +119,24 @@ def test_usage_is_shared_by_what_was_seen():
         {"completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": "all"}},
     ],
 )
-def test_a_usage_that_is_no_count_is_as_good_as_none(usage):
+def test_invalid_usage_is_ignored(usage):
     assert usages_of(usage) == usages_of(None) == [(0, 0, 2, 0), (0, 0, 1, 0)]
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=8), st.integers(1, 8))
-def test_the_entropy_of_a_cut_list_is_a_lower_bound(weights, shown):
+def test_entropy_of_a_truncated_list_is_a_lower_bound(weights, shown):
     masses = sorted((w / sum(weights) for w in weights), reverse=True)
     exact = -math.fsum(p * math.log(p) for p in masses)
     assert -1e-9 <= min_entropy([math.log(p) for p in masses[:shown]]) <= exact + 1e-9
     assert min_entropy([math.log(p) for p in masses]) == pytest.approx(exact, abs=1e-9)
 
 
-def test_names_of_tokens():
+def test_token_id_parsing():
     assert token_id("token_id:17") == 17
     assert token_id("token_id:") == token_id("17") == token_id("token_id:x") == token_id("token_id:²") == HIDDEN
 
 
-def test_a_reply_about_an_unknown_sample_is_bad():
+def test_response_of_an_unknown_sample_is_invalid():
     reading = SampleCollector((0,), lambda *_: None, "here")
     with pytest.raises(InvalidResponse, match="sample 1 of 1"):
         reading.take([{"choices": [{"index": 1, "text": "x", "finish_reason": None}]}])
@@ -151,13 +151,13 @@ def test_a_reply_about_an_unknown_sample_is_bad():
         {"index": 0, "id": 7, "function": {"name": "f"}},
     ],
 )
-def test_a_piece_of_a_call_that_is_none_is_bad(piece):
+def test_malformed_call_delta_is_invalid(piece):
     reading = SampleCollector((0,), lambda *_: None, "here")
     with pytest.raises(InvalidResponse, match="here sent a tool call that is not in OpenAI's form"):
         reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [piece]}}]}])
 
 
-def test_pieces_of_calls_without_a_place_begin_with_a_name():
+def test_call_deltas_without_an_index_start_with_a_name():
     reading = SampleCollector((0,), lambda *_: None, "here")
     for told in ({"name": "f", "arguments": '{"a"'}, {"arguments": ": 1}"}, {"name": "g"}):
         reading.take([{"choices": [{"index": 0, "delta": {"tool_calls": [{"function": told}]}}]}])
@@ -178,7 +178,7 @@ def test_pieces_of_calls_without_a_place_begin_with_a_name():
     ],
 )
 @pytest.mark.parametrize("page", [{"delta": {"content": "x"}}, {"text": "x"}])
-def test_what_vllm_says_of_the_end_of_a_sample(told, stopped_by, page):
+def test_stop_reason_of_vllm(told, stopped_by, page):
     reading = SampleCollector((0,), lambda *_: None, "here")
     reading.take([{"choices": [{"index": 0, **page, "finish_reason": None, "stop_reason": None}]}])
     reading.take([{"choices": [{"index": 0, **page, **told}]}])
@@ -188,7 +188,7 @@ def test_what_vllm_says_of_the_end_of_a_sample(told, stopped_by, page):
         assert made.stop_reason == (stopped_by if tells else None)
 
 
-async def test_models_of_one_place_share_a_limit():
+async def test_models_of_one_endpoint_share_a_limit():
     limiters = LimiterRegistry()
     one = limiters.of("http://here/v1", "small", 2)
     assert limiters.of("http://here/v1", "small", 9) is one

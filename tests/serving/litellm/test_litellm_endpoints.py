@@ -76,7 +76,7 @@ async def ask(model: LoadBalancedModel, requests: list[Request]) -> list[str]:
     return [reply[0].text for reply in made]
 
 
-async def test_requests_are_spread_evenly_and_tell_their_endpoint():
+async def test_requests_are_spread_evenly_and_report_their_endpoint():
     servers = [FaultServer(script(), pause_s=0.002) for _ in range(3)]
     async with spread(*servers) as (model, bases):
         made = await model.generate(echoes(60))
@@ -86,7 +86,7 @@ async def test_requests_are_spread_evenly_and_tell_their_endpoint():
         assert served == Counter({b: len(s.answered) for b, s in zip(bases, servers, strict=True)})
 
 
-async def test_a_slow_endpoint_gets_less_and_a_heavy_one_more():
+async def test_load_follows_speed_and_weight():
     slow, fast = FaultServer(script(), pause_s=0.05), FaultServer(script(), pause_s=0.001)
     async with spread(slow, fast, concurrency=4) as (model, _):
         await ask(model, echoes(60))
@@ -97,7 +97,7 @@ async def test_a_slow_endpoint_gets_less_and_a_heavy_one_more():
         assert len(one.answered) == pytest.approx(30, abs=4)
 
 
-async def test_one_dies_one_limits_one_is_slow_and_nothing_is_lost_or_doubled():
+async def test_requests_survive_a_dead_a_limiting_and_a_slow_endpoint():
     dies, limits, slow = (FaultServer(script(), pause_s=p) for p in (0.001, 0.001, 0.005))
     async with spread(dies, limits, slow) as (model, _):
         dies.fault = lambda n: "cut 2" if n >= 3 else None
@@ -108,7 +108,7 @@ async def test_one_dies_one_limits_one_is_slow_and_nothing_is_lost_or_doubled():
         assert answered == Counter(f"echo {i:04}" for i in range(90))
 
 
-async def test_a_dead_endpoint_is_left_alone_and_taken_back_when_it_answers():
+async def test_dead_endpoint_is_skipped_until_it_recovers():
     one, other = FaultServer(script()), FaultServer(script())
     async with spread(one, other, concurrency=1) as (model, _):
         one.fault = lambda n: "disconnect"
@@ -123,7 +123,7 @@ async def test_a_dead_endpoint_is_left_alone_and_taken_back_when_it_answers():
         assert len(one.answered) > before + 5
 
 
-async def test_all_down_names_each_endpoint_and_why():
+async def test_error_of_all_endpoints_down_names_each():
     one, other = FaultServer(script()), FaultServer(script())
     async with spread(one, other, max_retries=1, retry_s=2.0) as (model, bases):
         one.fault, other.fault = (lambda n: "503"), (lambda n: "disconnect")
@@ -146,7 +146,7 @@ async def test_all_limiting_is_a_rate_limit():
         assert caught.value.retry_after_s == 20
 
 
-async def test_a_bad_request_is_not_sent_to_the_others():
+async def test_bad_request_is_not_retried_elsewhere():
     servers = [FaultServer(script(), fault=lambda n: None) for _ in range(3)]
     async with spread(*servers) as (model, _):
         for server in servers:
@@ -156,7 +156,7 @@ async def test_a_bad_request_is_not_sent_to_the_others():
         assert sum(s.count for s in servers) == 1
 
 
-async def test_a_key_that_is_revoked_at_one_endpoint_moves_its_requests(monkeypatch):
+async def test_revoked_key_moves_requests_to_other_endpoints(monkeypatch):
     monkeypatch.setenv("ONE_KEY", "right")
     one, other = FaultServer(script()), FaultServer(script())
     async with spread(one, other, api_key_env="ONE_KEY") as (model, _):
@@ -176,7 +176,7 @@ async def test_endpoints_of_different_models_are_refused():
             pass
 
 
-async def test_what_all_can_do_counts():
+async def test_capabilities_are_the_intersection():
     async with spread(FaultServer(script()), FaultServer(script(), hooks=False)) as (model, _):
         assert model.capabilities.logits_processors == frozenset()
         assert model.capabilities.logprobs
@@ -185,7 +185,7 @@ async def test_what_all_can_do_counts():
         assert (model.capabilities.logprobs, model.capabilities.top_logprobs) == (False, 0)
 
 
-async def test_an_endpoint_that_was_down_joins_later():
+async def test_recovered_endpoint_joins():
     late = FaultServer(script(), fault=lambda n: "503")
     async with spread(late, FaultServer(script())) as (model, _):
         assert await ask(model, echoes(4)) == ["0000", "0001", "0002", "0003"]
@@ -196,7 +196,7 @@ async def test_an_endpoint_that_was_down_joins_later():
                 await ask(model, echoes(4))
 
 
-async def test_an_endpoint_that_joins_with_less_is_not_asked():
+async def test_joining_endpoint_with_fewer_capabilities_is_excluded():
     late = FaultServer(script(), fault=lambda n: "503", hooks=False, logprobs=False)
     async with spread(late, FaultServer(script())) as (model, _):
         late.fault = lambda n: None
@@ -207,14 +207,14 @@ async def test_an_endpoint_that_joins_with_less_is_not_asked():
         assert not any(text.startswith("echo") for text in late.answered)
 
 
-async def test_none_there_at_the_start_names_each():
+async def test_no_endpoint_at_the_start_names_each():
     servers = [FaultServer(script(), fault=lambda n: "503") for _ in range(2)]
     with pytest.raises(BackendUnavailable, match=r"no endpoint answers: http.*503.*; http.*503"):
         async with spread(*servers):
             pass
 
 
-async def test_scoring_goes_to_another_endpoint_too():
+async def test_scoring_fails_over():
     one, other = FaultServer(script()), FaultServer(script())
     async with spread(one, other) as (model, _):
         one.fault = lambda n: "disconnect"
@@ -223,7 +223,7 @@ async def test_scoring_goes_to_another_endpoint_too():
             assert len(scored.logprobs) == 2
 
 
-async def test_a_question_stays_at_one_endpoint_where_that_is_wanted():
+async def test_question_affinity():
     async def places(affinity: bool) -> int:
         servers = [FaultServer(script()) for _ in range(3)]
         async with spread(*servers, affinity=affinity) as (model, _):
@@ -238,7 +238,7 @@ async def test_a_question_stays_at_one_endpoint_where_that_is_wanted():
     assert await places(False) > 5
 
 
-async def test_cancelling_closes_the_connections_to_all():
+async def test_cancelling_closes_all_connections():
     servers = [FaultServer(script()) for _ in range(3)]
     async with spread(*servers) as (model, _):
         for server in servers:
@@ -256,7 +256,7 @@ async def test_cancelling_closes_the_connections_to_all():
         assert all(e.limiter.busy == 0 for e in model.endpoints.all)
 
 
-async def test_models_of_one_owner_share_their_endpoints_limits():
+async def test_models_of_one_pool_share_endpoint_limits():
     server = FaultServer(script(), pause_s=0.002)
     async with server.run() as base:
         limiters = LimiterRegistry()
@@ -271,7 +271,7 @@ async def test_models_of_one_owner_share_their_endpoints_limits():
         await other.aclose()
 
 
-def test_wrong_lists_of_endpoints_are_refused(monkeypatch):
+def test_invalid_endpoint_lists_are_rejected(monkeypatch):
     base = {"api_base": "http://a/v1"}
     for given, told in (
         ({"endpoints": [base, {"api_base": "http://a/v1/"}]}, "same api_base"),
@@ -306,7 +306,7 @@ async def test_no_request_is_lost_or_answered_twice_under_faults_at_three_endpoi
         assert min(len(s.answered) for s in servers) > number / 5
 
 
-async def test_endpoints_that_ignore_n_are_asked_for_one_sample_at_a_time():
+async def test_endpoints_that_ignore_n_get_one_request_per_sample():
     servers = [FaultServer(script()) for _ in range(2)]
     async with spread(*servers, max_retries=0) as (model, _):
         before = sum(s.count for s in servers)

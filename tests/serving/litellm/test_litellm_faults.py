@@ -61,7 +61,7 @@ async def test_each_fault_has_its_error(opened, fault, error, provider):
                 await asyncio.sleep(0.001)
 
 
-async def test_silence_is_a_timeout_and_closes_the_connection(opened):
+async def test_silent_server_times_out_and_the_connection_is_closed(opened):
     settings = {**NO_RETRY, "timeout_s": 0.5}
     async with opened(settings=settings, fault=lambda n: "hang") as (server, model):
         with pytest.raises(BackendTimeout, match=r"0\.5 s"):
@@ -72,7 +72,7 @@ async def test_silence_is_a_timeout_and_closes_the_connection(opened):
         assert server.disconnects == 1
 
 
-async def test_a_slow_stream_is_no_silence(opened):
+async def test_slow_stream_does_not_time_out(opened):
     settings = {**NO_RETRY, "timeout_s": 0.5}
     async with opened("a" * 60, settings=settings, pause_s=0.02) as (_, model):
         [[made]] = await model.generate([ask().model_copy(update={"sampling": SamplingParams(max_tokens=60)})])
@@ -80,7 +80,7 @@ async def test_a_slow_stream_is_no_silence(opened):
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "429", "429 0", "truncated", "wrong json", "disconnect", "cut"])
-async def test_a_passing_fault_is_tried_again(opened, fault):
+async def test_transient_fault_is_retried(opened, fault):
     async with opened(fault=lambda n: fault if n == 0 else None) as (server, model):
         heard: list[Chunk] = []
         [[made]] = await model.generate([ask()], heard.append)
@@ -92,14 +92,14 @@ async def test_a_passing_fault_is_tried_again(opened, fault):
 
 
 @pytest.mark.parametrize("form", ["429 {}", "429 date {}"])
-async def test_retry_after_is_kept_and_reported_as_waiting(opened, form):
+async def test_retry_after_is_respected_and_reported(opened, form):
     fault = form.format(2)
     async with opened(fault=lambda n: fault if n == 0 else None) as (_, model):
         [[made]] = await model.generate([ask()])
         assert made.usage.waited_s >= (2 if "date" not in form else 1)
 
 
-async def test_a_longer_retry_after_than_the_patience_is_told_at_once(opened):
+async def test_retry_after_beyond_the_limit_fails_immediately(opened):
     async with opened(settings={"retry_s": 5.0}, fault=lambda n: "429 3600") as (server, model):
         with pytest.raises(RateLimited) as caught:
             await model.generate([ask()])
@@ -114,7 +114,7 @@ async def test_retries_are_bounded(opened):
         assert server.count == 3
 
 
-async def test_a_failed_sample_leaves_its_siblings_alone(opened):
+async def test_failed_sample_does_not_affect_the_others(opened):
     async with opened(settings=NO_RETRY) as (server, model):
         indices = (0, 2, 4)  # three requests
         server.fault = lambda n: "500" if n == 1 else None
@@ -127,7 +127,7 @@ async def test_a_failed_sample_leaves_its_siblings_alone(opened):
         assert sum(c.completion is not None for c in heard) == 3
 
 
-async def test_what_had_ended_before_a_stream_broke_is_kept(opened):
+async def test_finished_samples_survive_a_broken_stream(opened):
     async with opened("", "a long text") as (server, model):
         [whole] = await model.generate([ask(8)])
         assert {c.text for c in whole} == {"", "a long text"}
@@ -186,7 +186,7 @@ async def test_a_model_that_is_not_served_is_named_with_those_that_are(opened):
         assert caught.value.nearest == ("hosted_vllm/small",)
 
 
-async def test_a_model_that_vanishes_is_unknown_and_not_asked_for_again(opened):
+async def test_vanished_model_is_unknown_and_not_retried(opened):
     async with opened() as (server, model):
         server.served = "other"
         with pytest.raises(UnknownName, match="hosted_vllm/small"):
@@ -194,13 +194,13 @@ async def test_a_model_that_vanishes_is_unknown_and_not_asked_for_again(opened):
         assert server.count <= model.limiter.max_in_flight
 
 
-async def test_nobody_listening_is_unavailable():
+async def test_refused_connection_is_unavailable():
     settings = Settings(providers={"hosted_vllm": ProviderSettings(api_base="http://127.0.0.1:9/v1", max_retries=0)})
     with pytest.raises(BackendUnavailable, match=r"127\.0\.0\.1:9"):
         await load_litellm_model("hosted_vllm/small", settings)
 
 
-async def test_a_prompt_that_does_not_fit_tells_how_long_it_is(opened):
+async def test_too_long_prompt_reports_its_length(opened):
     async with opened(context_tokens=100) as (_, model):
         with pytest.raises(ContextTooLong) as caught:
             await model.generate([ask(prompt=Prompt.user("x" * 100))])
@@ -208,7 +208,7 @@ async def test_a_prompt_that_does_not_fit_tells_how_long_it_is(opened):
         assert (caught.value.tokens, caught.value.limit) == (6 + 100 + 1 + 11 + 20, 100)
 
 
-async def test_what_the_model_lacks_is_refused_before_anything_is_sent(opened):
+async def test_missing_capability_is_rejected_before_sending(opened):
     async with opened(provider="openai") as (server, model):
         for request in (
             ask(prompt=PROMPT.with_prefix("b")),
@@ -225,7 +225,7 @@ async def test_what_the_model_lacks_is_refused_before_anything_is_sent(opened):
         assert server.count == 0
 
 
-async def test_no_usage_is_counted_from_the_tokens(opened):
+async def test_missing_usage_is_counted_from_the_tokens(opened):
     async with opened(fault=lambda n: "no usage") as (_, model):
         [[made]] = await model.generate([ask()])
         assert made.usage.completion_tokens == len(made.token_ids) > 0
@@ -233,7 +233,7 @@ async def test_no_usage_is_counted_from_the_tokens(opened):
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-async def test_thoughts_are_kept_apart_under_either_name(opened, field):
+async def test_reasoning_is_separated_under_either_field_name(opened, field):
     async with opened(provider="openai", reasoning=(field, "let me see")) as (_, model):
         heard: list[Chunk] = []
         [[made]] = await model.generate([ask()], heard.append)
@@ -243,7 +243,7 @@ async def test_thoughts_are_kept_apart_under_either_name(opened, field):
         assert "".join(c.reasoning for c in heard) == "let me see"
 
 
-async def test_cached_tokens_are_told(opened):
+async def test_cached_tokens_are_reported(opened):
     async with opened() as (_, model):
         [made] = await model.generate([ask(3)])
         assert made[0].usage.prompt_tokens == 6 + 7 + 1 + 11
@@ -257,7 +257,7 @@ async def test_concurrency_is_bounded(opened):
         assert server.most_open == 3
 
 
-async def test_closing_ends_what_is_under_way(opened):
+async def test_closing_ends_requests_in_flight(opened):
     async with opened(fault=lambda n: "hang") as (server, model):
         task = asyncio.create_task(model.generate([ask()]))
         while not server.open:

@@ -34,7 +34,7 @@ def endpoints(*weights: float, most: int = 64) -> EndpointPool:
     )
 
 
-def test_a_single_failure_may_be_chance():
+def test_single_failure_does_not_trip():
     health = EndpointHealth()
     for _ in range(MAX_CONSECUTIVE_FAILURES - 1):
         health.failed(0, ERROR)
@@ -47,7 +47,7 @@ def test_a_single_failure_may_be_chance():
     assert not health.usable(0)
 
 
-def test_failures_in_a_row_rest_it_twice_as_long_each_time():
+def test_consecutive_failures_double_the_pause():
     health = down(EndpointHealth(cooldown_s=2.0))
     now, rests = 0.0, []
     for _ in range(8):
@@ -67,14 +67,14 @@ def test_failures_in_a_row_rest_it_twice_as_long_each_time():
     assert down(health, now).due_s(now) == 2.0, "it starts anew"
 
 
-def test_requests_under_way_when_it_was_given_up_do_not_count_again():
+def test_requests_in_flight_at_the_trip_do_not_count():
     health = down(EndpointHealth(cooldown_s=1.0))
     for _ in range(100):
         health.failed(0.5, ERROR)
     assert health.due_s(0.5) == 0.5
 
 
-def test_it_is_left_alone_as_long_as_it_asks_for():
+def test_retry_after_sets_the_pause():
     health = EndpointHealth()
     health.failed(10, ERROR, rest_s=7)
     assert health.due_s(10) == 7
@@ -85,13 +85,13 @@ def test_it_is_left_alone_as_long_as_it_asks_for():
     assert other.usable(10)
 
 
-def test_a_refused_key_is_enough_once():
+def test_one_rejected_key_trips():
     health = EndpointHealth(cooldown_s=3)
     health.failed(0, ERROR, hard=True)
     assert health.due_s(0) == 3
 
 
-def test_a_cancelled_trial_lets_another_one_try():
+def test_cancelled_probe_allows_another():
     health = down(EndpointHealth())
     assert health.begin()
     health.abandoned()
@@ -110,7 +110,7 @@ def test_requests_are_spread_by_weight(weights, number):
         assert counts[endpoint.address] == pytest.approx(number * endpoint.weight / sum(weights), abs=len(weights) + 1)
 
 
-def test_a_full_endpoint_is_passed_over():
+def test_full_endpoint_is_skipped():
     chosen = endpoints(100.0, 1.0, most=2)
     places = []
     for _ in range(4):
@@ -130,7 +130,7 @@ def test_what_is_down_tried_or_excluded_is_not_chosen():
 
 
 @given(st.sets(st.text(max_size=5), min_size=1, max_size=30), st.integers(0, 3))
-def test_a_key_keeps_its_endpoint_and_a_lost_endpoint_moves_its_own_keys_alone(keys, lost):
+def test_losing_an_endpoint_moves_only_its_keys(keys, lost):
     before, after = endpoints(1, 1, 1, 1), endpoints(1, 1, 1, 1)
     down(after.all[lost].health)
     for key in keys:
@@ -140,13 +140,13 @@ def test_a_key_keeps_its_endpoint_and_a_lost_endpoint_moves_its_own_keys_alone(k
             assert after.choose(key, ()).address == place
 
 
-def test_keys_fall_on_endpoints_by_weight():
+def test_keys_are_distributed_by_weight():
     chosen = endpoints(3, 1)
     counts = Counter(chosen.choose(str(i), ()).address for i in range(4000))
     assert counts["http://0/v1"] == pytest.approx(3000, abs=120)
 
 
-def test_the_endpoint_of_a_key_may_be_busier_but_not_by_much():
+def test_affinity_yields_to_load():
     chosen = endpoints(1, 1)
     own = chosen.choose("key", ())
     own.limiter.busy = SLACK
@@ -155,7 +155,7 @@ def test_the_endpoint_of_a_key_may_be_busier_but_not_by_much():
     assert chosen.choose("key", ()) is not own
 
 
-def test_prompts_of_one_question_begin_alike():
+def test_prompts_of_one_question_share_a_key():
     one = Prompt.user("why?", system="be brief")
     assert prompt_start_key(one) == prompt_start_key(one.with_prefix("Because"))
     assert prompt_start_key(one) != prompt_start_key(Prompt.user("how?", system="be brief"))

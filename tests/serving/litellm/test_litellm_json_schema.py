@@ -31,7 +31,7 @@ def asked(prompt=ASK, **sampling):
 
 
 @pytest.mark.parametrize(("provider", "schemas"), [("hosted_vllm", True), ("hosted_vllm", False), ("openai", True)])
-async def test_a_server_is_seen_to_hold_texts_to_schemas_or_not(opened, provider, schemas):
+async def test_schema_support_is_probed(opened, provider, schemas):
     async with opened(provider=provider, schemas=schemas) as (_, model):
         assert model.capabilities.json_schema is schemas
 
@@ -68,7 +68,7 @@ async def test_another_server_gets_it_as_response_format(opened):
         assert plain.text in ("blue sky", "red rose", "green grass")
 
 
-async def test_what_does_not_go_with_a_schema_is_refused_before_anything_is_sent(opened):
+async def test_incompatible_options_with_a_schema_are_rejected_before_sending(opened):
     async with opened(schemas=False) as (server, model):
         with pytest.raises(CapabilityMissing, match="'json_schema'"):
             await model.generate([asked()])
@@ -87,7 +87,7 @@ async def test_what_does_not_go_with_a_schema_is_refused_before_anything_is_sent
     ("name", "able"),
     [("openai/gpt-4o-mini", True), ("openai/gpt-4", False), ("anthropic/claude-sonnet-4-5", True)],
 )
-async def test_of_a_providers_own_service_the_documents_count(monkeypatch, name, able):
+async def test_schema_support_of_providers_follows_the_documentation(monkeypatch, name, able):
     monkeypatch.setenv(f"{name.partition('/')[0].upper()}_API_KEY", "k")
     model = await load_litellm_model(name, Settings())
     try:
@@ -96,7 +96,7 @@ async def test_of_a_providers_own_service_the_documents_count(monkeypatch, name,
         await model.aclose()
 
 
-async def test_endpoints_can_what_all_of_them_can():
+async def test_schema_support_needs_all_endpoints():
     servers = [FaultServer(ScriptedModel(replies("blue sky")), schemas=schemas) for schemas in (True, False)]
     async with servers[0].run() as first, servers[1].run() as second:
         endpoints = tuple(EndpointSettings(api_base=base) for base in (first, second))

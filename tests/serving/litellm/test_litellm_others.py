@@ -42,7 +42,7 @@ async def test_faults_of_another_provider_are_seen(opened, monkeypatch, fault):
         assert server.count == 1
 
 
-async def test_prices_come_from_the_map_and_are_never_made_up(monkeypatch):
+async def test_prices_come_from_the_map_or_are_unknown(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     model = await load_litellm_model("openai/gpt-4o-mini", Settings())
     try:

@@ -8,7 +8,7 @@ from reason.core.messages import Prompt, Request, SamplingParams
 COLOURS = ("blue sky", "red rose", "green grass")
 
 
-async def test_a_vllm_server_is_measured(opened):
+async def test_capabilities_of_a_vllm_server_are_probed(opened):
     async with opened() as (server, model):
         can = model.capabilities
         assert (can.logprobs, can.top_logprobs, can.prefix, can.scoring, can.seed) == (True, 20, True, True, True)
@@ -21,7 +21,7 @@ async def test_a_vllm_server_is_measured(opened):
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "openai"])
-async def test_a_server_that_ignores_n_is_asked_for_one_sample_at_a_time(opened, provider, monkeypatch):
+async def test_server_that_ignores_n_gets_one_request_per_sample(opened, provider, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     async with opened(*COLOURS, provider=provider, settings={"max_retries": 0}, many=False) as (server, model):
         assert not model.traits.multi_sample
@@ -32,7 +32,7 @@ async def test_a_server_that_ignores_n_is_asked_for_one_sample_at_a_time(opened,
         assert server.count == 4
 
 
-async def test_a_server_that_begins_to_ignore_n_is_no_failure(opened):
+async def test_server_that_starts_to_ignore_n_is_handled(opened):
     async with opened(*COLOURS, settings={"max_retries": 0}) as (server, model):
         assert model.traits.multi_sample
         server.many = False

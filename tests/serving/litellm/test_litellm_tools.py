@@ -46,7 +46,7 @@ def ask(prompt: Prompt = ASKED, **sampling: Any) -> Request:
 
 
 @pytest.mark.parametrize("provider", ["hosted_vllm", "openai", "deepseek"])
-async def test_calls_are_put_together_from_their_pieces(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_are_assembled_from_deltas(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPSEEK_API_KEY", "key")
     async with opened(provider) as (server, model):
         assert model.capabilities.tools
@@ -96,7 +96,7 @@ async def test_turns_of_tools_are_sent_as_they_are(provider: str, monkeypatch: p
         assert [t["function"]["name"] for t in body["tools"]] == ["weather", "look_up"]
 
 
-async def test_what_was_asked_before_does_not_decide_what_is_sent_next() -> None:
+async def test_requests_are_stateless() -> None:
     # roles and fields decide what LiteLLM makes of messages, and tools are not the last request's
     async with opened("openai") as (server, model):
         gave = Message(role="tool", content="24", tool_call_id="c", name="weather")
@@ -130,7 +130,7 @@ def test_turns_with_and_without_text_are_of_two_forms(monkeypatch: pytest.Monkey
     assert asked == ["Yes.", None]
 
 
-async def test_calls_without_names_get_names_that_stay() -> None:
+async def test_calls_without_ids_get_stable_ids() -> None:
     async with opened(names_calls=False) as (_, model):
         [[made]] = await model.generate([ask()])
         [[again]] = await model.generate([ask()])
@@ -140,7 +140,7 @@ async def test_calls_without_names_get_names_that_stay() -> None:
         assert all(i.startswith("call_") for i in ids)
 
 
-async def test_a_reply_that_broke_off_among_its_calls_is_no_call() -> None:
+async def test_truncated_call_is_no_call() -> None:
     async with opened(settings={"max_retries": 0}, fault=lambda n: None) as (server, model):
         server.fault = lambda n: "truncated"
         with pytest.raises(Exception, match="broke off"):
@@ -148,7 +148,7 @@ async def test_a_reply_that_broke_off_among_its_calls_is_no_call() -> None:
 
 
 @pytest.mark.parametrize("how", [{"blind": True}, {"refuses": True}])
-async def test_a_server_that_shows_no_tools_is_found_out(how: dict[str, bool]) -> None:
+async def test_missing_tool_support_is_detected(how: dict[str, bool]) -> None:
     async with opened(**how) as (server, model):
         assert not model.capabilities.tools
         with pytest.raises(CapabilityMissing, match="tools"):
@@ -163,7 +163,7 @@ async def test_tools_cannot_be_sent_as_tokens() -> None:
         assert len(await model.ids_of(ASKED)) > len(await model.ids_of(Prompt.user("Is it warm in Rome?")))
 
 
-async def test_a_runs_salt_is_for_vllm_servers_alone_and_joins_the_settings_own() -> None:
+async def test_run_salt_is_sent_to_vllm_servers_only_and_combined() -> None:
     salted = Prompt.user("Is it warm?").with_cache_salt(SALT)
     async with opened() as (server, model):
         await model.generate([ask(salted), ask(salted.with_prefix((87,)))])
@@ -185,7 +185,7 @@ async def test_a_runs_salt_is_for_vllm_servers_alone_and_joins_the_settings_own(
         assert all("cache_salt" not in json.dumps(body) for _, body in server.requests)
 
 
-def test_the_settings_salt_is_still_refused_elsewhere() -> None:
+def test_salt_setting_is_rejected_for_other_providers() -> None:
     own = Settings(providers={"openai": ProviderSettings(api_base="http://127.0.0.1:9/v1", cache_salt="x")})
     with pytest.raises(UserError, match="cache_salt"):
         find_target("openai/small", own)

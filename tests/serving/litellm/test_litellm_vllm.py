@@ -50,7 +50,7 @@ async def test_raw_text_is_sent_as_tokens(opened):
 @pytest.mark.parametrize(
     ("prompt", "page"), [(PROMPT, "chat/completions"), (Prompt(text="assistant: "), "completions")]
 )
-async def test_each_sample_of_a_request_says_what_ended_it(opened, prompt, page):
+async def test_each_sample_reports_its_stop_reason(opened, prompt, page):
     async with opened("one, two", "three; four", "five") as (server, model):
         [made] = await model.generate([ask(prompt, n=24, stop=(", ", ";"))])
         assert len(bodies(server, f"/v1/{page}")) == 1
@@ -61,7 +61,7 @@ async def test_each_sample_of_a_request_says_what_ended_it(opened, prompt, page)
         assert (short[0].finish_reason, short[0].stop_reason) == ("length", None)
 
 
-async def test_a_sample_whose_hook_failed_was_stopped_by_nothing(opened):
+async def test_sample_with_a_failed_processor_has_no_stop_reason(opened):
     async with opened() as (_, model):
         bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
         [[failed], [fine]] = await model.generate([bad, ask()])
@@ -69,7 +69,7 @@ async def test_a_sample_whose_hook_failed_was_stopped_by_nothing(opened):
         assert (fine.finish_reason, fine.stop_reason) == ("stop", "")
 
 
-async def test_a_server_without_vllms_field_does_not_tell_what_ended_a_sample(opened, monkeypatch):
+async def test_without_the_vllm_field_there_is_no_stop_reason(opened, monkeypatch):
     real = FaultServer._choice
     monkeypatch.setattr(FaultServer, "_choice", lambda *a: {k: v for k, v in real(*a).items() if k != "stop_reason"})
     async with opened("one, two") as (_, model):
@@ -105,7 +105,7 @@ async def test_vllms_own_fields(opened):
         )  # what our plug-in reads on the server
 
 
-async def test_what_hooks_measured_comes_back(opened):
+async def test_processor_reports_are_returned(opened):
     async with opened("ab", "cd") as (server, model):
         hooks = (
             LogitsProcessorSpec(name="entropy_probe"),
@@ -122,7 +122,7 @@ async def test_what_hooks_measured_comes_back(opened):
         assert server.told == {}
 
 
-async def test_hooks_see_which_sample_they_are_of(opened):
+async def test_processors_get_the_sample_index(opened):
     async with opened() as (server, model):
         hook = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
         request = ask(n=6, logits_processors=(hook,)).model_copy(update={"sample_indices": (4, 1)})
@@ -135,7 +135,7 @@ async def test_hooks_see_which_sample_they_are_of(opened):
         assert len(told) == 2
 
 
-async def test_a_hook_that_fails_fails_its_sample_alone(opened):
+async def test_failing_processor_fails_only_its_sample(opened):
     async with opened() as (_, model):
         bad = ask(logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [100_000]}),))
         [[failed], [fine]] = await model.generate([bad, ask()])
@@ -144,14 +144,14 @@ async def test_a_hook_that_fails_fails_its_sample_alone(opened):
         assert fine.ok
 
 
-async def test_a_lost_report_is_no_success(opened):
+async def test_lost_report_is_a_failure(opened):
     async with opened() as (server, model):
         server._reports = lambda body: {"reports": {}}
         with pytest.raises(BackendError, match="no report"):
             await model.generate([ask(logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))])
 
 
-async def test_a_server_that_gives_no_reports_has_the_hooks_that_need_none(opened):
+async def test_server_without_reports_has_processors_without_reports(opened):
     async with opened(reports=False) as (_, model):
         assert model.capabilities.logits_processors == {"only_tokens", "forbid_tokens", "steer"}
         with pytest.raises(CapabilityMissing, match="entropy_probe"):
@@ -159,7 +159,7 @@ async def test_a_server_that_gives_no_reports_has_the_hooks_that_need_none(opene
 
 
 @pytest.mark.parametrize("broken", ["forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"])
-async def test_a_hook_that_does_nothing_on_the_server_is_not_declared(opened, monkeypatch, broken):
+async def test_ineffective_processor_is_not_declared(opened, monkeypatch, broken):
     from support import fault_server
 
     real = fault_server.make_logits_processors
@@ -192,7 +192,7 @@ async def test_only_vllm_servers_take_salt_and_priority(opened):
             pass
 
 
-async def test_a_prompt_that_the_server_would_cut_short_is_refused(opened):
+async def test_prompt_that_the_server_would_truncate_is_rejected(opened):
     # a vLLM server lowers max_tokens without a word where the rest of the context is shorter
     async with opened(context_tokens=100) as (server, model):
         frame = len("user: \nassistant: ")
@@ -210,7 +210,7 @@ async def test_short_prompts_are_not_counted_first(opened):
         assert not bodies(server, "/tokenize")
 
 
-async def test_a_server_without_our_hooks_has_none(opened):
+async def test_server_without_our_plugin_has_no_processors(opened):
     async with opened(hooks=False) as (_, model):
         assert model.capabilities.logits_processors == frozenset()
 

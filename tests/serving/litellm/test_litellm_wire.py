@@ -18,7 +18,7 @@ VALUES = st.lists(st.dictionaries(st.text(max_size=3), st.one_of(st.text(), st.i
 
 
 @given(VALUES, st.sampled_from(["\n", "\r\n"]), st.lists(st.integers(1, 40)))
-def test_events_are_the_same_however_their_bytes_are_cut(values, end, cuts):
+def test_events_do_not_depend_on_chunk_boundaries(values, end, cuts):
     text = f": a comment{end}{end}"
     for value in values:
         text += f"event: x{end}data: {json.dumps(value, ensure_ascii=False)}{end}{end}"
@@ -40,12 +40,12 @@ def test_an_event_of_several_lines_and_one_without_an_end():
     assert reader.end() == []
 
 
-def test_what_follows_the_end_is_not_read():
+def test_data_after_done_is_ignored():
     reader = ServerSentEvents()
     assert reader.feed(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n') == [{"a": 1}]
 
 
-def test_what_is_no_object_is_a_bad_reply():
+def test_non_object_is_a_bad_response():
     with pytest.raises(InvalidResponse):
         ServerSentEvents().feed(b"data: [1]\n\n")
     with pytest.raises(ValueError, match="key must be a string"):
@@ -57,7 +57,7 @@ def parameters(name: str) -> ParameterMap:
     return ParameterMap(find_target(name, own))
 
 
-def test_parameters_are_litellms_and_each_set_is_asked_for_once(monkeypatch):
+def test_parameters_are_mapped_by_litellm_once_per_set(monkeypatch):
     mapped = parameters("openai/gpt-5-mini")
     asked: list[dict] = []
     real = mapped._litellm.get_optional_params
@@ -83,7 +83,7 @@ def test_parameters_are_litellms_and_each_set_is_asked_for_once(monkeypatch):
     assert len(mapped._sets) <= MAX_CACHED_MAPPINGS
 
 
-def test_parameters_that_a_model_refuses_are_refused():
+def test_unsupported_parameters_are_rejected():
     mapped = parameters("openai/o3-mini")
     import litellm
 
@@ -91,7 +91,7 @@ def test_parameters_that_a_model_refuses_are_refused():
         mapped.chat({"messages": [{"role": "user", "content": "?"}], "top_p": 0.5})
 
 
-async def test_connections_are_used_again(opened):
+async def test_connections_are_reused(opened):
     async with opened(pause_s=0.0) as (server, model):
         sampling = SamplingParams(max_tokens=20, seed=1)
 
@@ -106,7 +106,7 @@ async def test_connections_are_used_again(opened):
         assert server.count == 6
 
 
-async def test_a_refusal_leaves_the_connection_usable(opened):
+async def test_error_response_keeps_the_connection_usable(opened):
     async with opened(fault=lambda n: "500" if n == 0 else None) as (server, model):
         [[made]] = await model.generate(
             [Request(prompt=Prompt.user("colour?"), sampling=SamplingParams(max_tokens=20))]

@@ -73,7 +73,7 @@ class Liar(ScriptedModel):
         return [ScoredContinuation(token_ids=(1,), logprobs=(-1.0,), is_greedy=True) for _ in continuations]
 
 
-async def test_an_honest_model_is_as_it_says() -> None:
+async def test_honest_model_passes_all_checks() -> None:
     found = await findings(Honest(TEXTS))
     assert {f: found[f].state for f in found if found[f].state == "differs"} == {}
     for feature in ("logprobs", "full_vocabulary", "scoring", "prefix", "seed"):
@@ -83,7 +83,7 @@ async def test_an_honest_model_is_as_it_says() -> None:
     assert (found["forks"].measured, found["pins"].measured) == (False, False)
 
 
-async def test_a_liar_is_found_out() -> None:
+async def test_false_declarations_are_detected() -> None:
     found = await findings(Liar(TEXTS))
     differing = {f for f, finding in found.items() if finding.state == "differs"}
     assert differing == {
@@ -107,13 +107,13 @@ async def test_a_liar_is_found_out() -> None:
     assert found["prices"].state == "ok"
 
 
-async def test_hooks_that_are_left_out_in_silence_are_a_difference() -> None:
+async def test_silently_ignored_processors_are_a_difference() -> None:
     found = await findings(ScriptedModel(TEXTS))
     assert found["logits_processors"].state == "differs"
     assert "not refused" in found["logits_processors"].note
 
 
-async def test_what_is_there_and_not_declared_misleads_nobody() -> None:
+async def test_undeclared_features_are_no_difference() -> None:
     class Modest(Honest):
         @property
         def capabilities(self) -> Capabilities:
@@ -133,7 +133,7 @@ async def test_only_declared_makes_no_request() -> None:
     assert found["top_logprobs"].declared == 20
 
 
-async def test_one_text_for_every_seed_proves_nothing() -> None:
+async def test_identical_texts_for_all_seeds_prove_nothing() -> None:
     found = await findings(Honest(replies("one, two, three, four")))
     assert found["seed"].state == "declared"
     assert "proves nothing" in found["seed"].note
@@ -153,7 +153,7 @@ async def test_prices_are_compared_with_what_was_charged(charged: float, state: 
     assert worst_cost_usd(Capabilities(usd_per_prompt_token=None)) is None
 
 
-async def test_when_the_time_is_up_the_rest_is_left_as_declared() -> None:
+async def test_after_the_time_limit_the_rest_stays_declared() -> None:
     requests = 0
 
     def step() -> object:
@@ -171,7 +171,7 @@ async def test_when_the_time_is_up_the_rest_is_left_as_declared() -> None:
     assert found["logprobs"].state == "ok"
 
 
-async def test_cancelling_stops_the_request_under_way() -> None:
+async def test_cancelling_stops_the_request_in_flight() -> None:
     model = Honest(TEXTS, step=lambda: asyncio.sleep(3600))
     task = asyncio.ensure_future(findings(model))
     while not model.running:
@@ -182,7 +182,7 @@ async def test_cancelling_stops_the_request_under_way() -> None:
     assert model.running == 0
 
 
-def test_a_near_tie_may_end_the_comparison_but_not_begin_it() -> None:
+def test_near_tie_ends_a_comparison_only_later() -> None:
     def said(ids: tuple[int, ...], *logprobs: float) -> Completion:
         return Completion(text="", token_ids=ids, logprobs=logprobs, finish_reason="length")
 
@@ -203,7 +203,7 @@ async def test_speed_is_measured() -> None:
     assert speed.batch_tokens_per_s is not None
 
 
-def test_memory_is_that_of_the_processes_too() -> None:
+def test_memory_includes_child_processes() -> None:
     import subprocess
     import sys
 
@@ -222,7 +222,7 @@ def test_memory_is_that_of_the_processes_too() -> None:
         child.communicate(b"\n")
 
 
-async def test_the_embedded_engine_is_as_it_says(tiny: Any) -> None:
+async def test_embedded_engine_passes_all_checks(tiny: Any) -> None:
     found = await findings(tiny)
     assert {f: x.note for f, x in found.items() if x.state == "differs"} == {}
     assert all(found[f"logits processor {name}"].measured for name in tiny.capabilities.logits_processors)

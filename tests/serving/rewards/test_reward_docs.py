@@ -32,7 +32,7 @@ def test_the_example_runs(smollm2_files, tmp_path):
     assert done.stderr == ""
 
 
-def test_every_string_is_told():
+def test_all_names_are_documented():
     text = PAGE.read_text(encoding="utf-8")
     listed = " ".join(b.model_string for b in SCORING_BACKENDS)
     for prefix in PREFIXES:

@@ -82,20 +82,20 @@ async def test_scoring_alone_is_enough():
     assert scores.probabilities == pytest.approx((0.9, 0.2))
 
 
-async def test_a_word_that_is_not_shown_is_scored():
+async def test_missing_word_is_scored():
     model = JudgeReward("judge/scripted", Blind(script(CHANCES), top=1, scoring=True), WORDS)
     [scores] = await model.score_steps("p", SOLUTIONS[:1])
     assert scores.probabilities == pytest.approx((0.9, 0.2))
 
 
-async def test_words_that_are_both_impossible_are_no_verdict():
+async def test_two_impossible_words_are_no_verdict():
     model = JudgeReward("judge/scripted", Blind(lambda text: {"Z": 1.0}, scoring=True), WORDS)
     [scores] = await model.score_steps("p", SOLUTIONS[:1])
     assert scores.failure.code == "invalid_response"
     assert "neither 'Y'" in scores.failure.message
 
 
-async def test_a_word_that_cannot_be_had_is_bounded_by_the_least_shown():
+async def test_missing_word_is_bounded_by_the_least_listed_probability():
     def after(text):
         return {"Y": 0.8, "Z": 0.15, "N": 0.05}
 
@@ -104,7 +104,7 @@ async def test_a_word_that_cannot_be_had_is_bounded_by_the_least_shown():
     assert scores.log_odds == pytest.approx((math.log(0.8 / 0.15),))
 
 
-async def test_no_verdict_fails_alone():
+async def test_missing_verdict_fails_only_its_solution():
     def after(text):
         return {"Z": 1.0} if "odd" in text else {"Y": 0.5, "N": 0.5}
 
@@ -115,12 +115,12 @@ async def test_no_verdict_fails_alone():
     assert "'Y'" in odd.failure.message
 
 
-async def test_a_model_that_shows_nothing_is_refused():
+async def test_model_without_logprobs_is_rejected():
     with pytest.raises(CapabilityMissing):
         JudgeReward("judge/scripted", Blind(script(CHANCES)), WORDS)
 
 
-async def test_too_long_fails_alone():
+async def test_too_long_solution_fails_alone():
     model, _ = judge(CHANCES, context_tokens=900)
     fine, long = await model.score_steps("p", [["first"], ["first" * 200]])
     assert fine.ok

@@ -90,7 +90,7 @@ async def test_it_is_a_reward_model_and_charges_passes(harness):
     assert await model.score_steps("p", []) == []
 
 
-async def test_a_later_call_of_a_language_model_tells_of_the_passes_too(harness):
+async def test_budget_event_of_a_later_call_includes_reward_passes(harness):
     run = await harness()
     await MeteredReward(Lengths(), "reward", run).score_steps("p", [["a", "bb"], ["ccc"]])
     await MeteredModel(ScriptedModel(replies("yes")), "main", run).generate([Request(prompt=Prompt.user("q"))])
@@ -100,7 +100,7 @@ async def test_a_later_call_of_a_language_model_tells_of_the_passes_too(harness)
     assert told == [("reward", 2, 2, 0), ("main", 0, 2, 1)]
 
 
-async def test_the_budget_is_looked_at_before(harness):
+async def test_budget_is_checked_before_the_call(harness):
     run = await harness(reward_calls=3)
     inner = Lengths(one_pass=False)
     model = MeteredReward(inner, "reward", run)
@@ -138,7 +138,7 @@ async def test_a_resumed_run_scores_nothing_twice_and_counts_the_same(harness):
     assert harness.sink.of_type("steps.scored")[-1].replayed == 2
 
 
-async def test_the_key_is_problem_steps_and_what_was_wanted(harness):
+async def test_key_is_problem_steps_and_selection(harness):
     run = await harness()
     inner = Lengths()
     model = MeteredReward(inner, "reward", run)
@@ -164,7 +164,7 @@ async def test_equal_solutions_are_scored_once_and_count_each(harness):
     assert run.ledger.usage().reward_calls == 3
 
 
-async def test_what_failed_is_asked_again(harness):
+async def test_failed_scores_are_requested_again(harness):
     run = await harness()
     inner = Lengths()
     model = MeteredReward(inner, "reward", run)
@@ -188,7 +188,7 @@ async def test_reuse_from_other_runs_and_from_none(harness):
     assert len(inner.asked) == 4
 
 
-async def test_money(harness):
+async def test_cost_is_reserved_and_charged(harness):
     with pytest.raises(UserError, match="unknown"):
         MeteredReward(Lengths(price=None), "reward", await harness("a", usd=1.0))
     run = await harness("b", usd=1.0)
@@ -200,7 +200,7 @@ async def test_money(harness):
     assert told.value.kind == "usd"
 
 
-async def test_the_time_limit_ends_it(harness):
+async def test_time_limit_ends_the_call(harness):
     run = await harness(seconds=0.2)
     model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
     with pytest.raises(BudgetExceeded) as told:
@@ -209,7 +209,7 @@ async def test_the_time_limit_ends_it(harness):
     assert run.ledger.usage().reward_calls == 0
 
 
-async def test_cancelling_passes_through_and_frees_the_reserve(harness):
+async def test_cancelling_releases_the_reservation(harness):
     run = await harness(reward_calls=1)
     model = MeteredReward(Lengths(pause=asyncio.Event().wait), "reward", run)
     task = asyncio.create_task(model.score_steps("p", [["a"]]))

@@ -114,7 +114,7 @@ async def test_outcome_model_over_http():
         await model.aclose()
 
 
-async def test_a_passing_fault_is_retried():
+async def test_transient_fault_is_retried():
     fake = PoolingFake()
     async with fake.run() as base:
         model = await load_reward_model(NAME, at(base))
@@ -124,7 +124,7 @@ async def test_a_passing_fault_is_retried():
         await model.aclose()
 
 
-async def test_a_lasting_fault_fails_one_and_not_the_others():
+async def test_permanent_fault_fails_only_one_solution():
     fake = PoolingFake()
     async with fake.run() as base:
         model = await load_reward_model(NAME, at(base, max_retries=0, concurrency=1))
@@ -150,19 +150,19 @@ async def test_too_long_is_not_sent():
         await model.aclose()
 
 
-async def test_a_server_that_gives_no_rewards():
+async def test_server_without_rewards():
     async with PoolingFake("neither").run() as base:
         with pytest.raises(BackendError, match="--runner pooling"):
             await load_reward_model(NAME, at(base, rewards={NAME: RewardSettings(form="qwen")}))
 
 
-async def test_a_server_that_was_not_told_the_step_tag():
+async def test_server_without_the_step_tag():
     async with PoolingFake(no_rows=True).run() as base:
         with pytest.raises(BackendUnavailable, match=f'--pooler-config .*"step_tag_id": {TAG}'):
             await load_reward_model(NAME, at(base))
 
 
-async def test_what_cannot_be_opened(monkeypatch):
+async def test_models_that_cannot_be_loaded(monkeypatch):
     monkeypatch.delenv("HOSTED_VLLM_POOLING_API_BASE", raising=False)
     with pytest.raises(UserError, match="address is not set"):
         await load_reward_model(NAME, Settings())

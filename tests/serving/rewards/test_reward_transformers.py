@@ -158,7 +158,7 @@ async def test_classifiers_are_outcome_models(kind, tiny_reward, tmp_path):
     await model.aclose()
 
 
-async def test_what_fails_alone(tiny_reward, tmp_path):
+async def test_failures_of_single_solutions(tiny_reward, tmp_path):
     model = await opened(tiny_reward("process"), tmp_path)
     solutions = [["fine"], ["x" * 600], ["a<extra_0>b"]]
     fine, long, tagged = await model.score_steps(PROBLEM, solutions)
@@ -200,7 +200,7 @@ async def test_settings_that_do_not_fit(kind, settings, error, says, tiny_reward
         await opened(tiny_reward(kind), tmp_path, **settings)
 
 
-async def test_a_plain_language_model_is_told_to_be_a_judge(tmp_path, one_thread):
+async def test_plain_language_model_is_suggested_as_a_judge(tmp_path, one_thread):
     folder = tiny_rewards.speaking_model(tmp_path / "plain")
     with pytest.raises(UserError, match="judge/local/"):
         await opened(folder, tmp_path)
@@ -208,7 +208,7 @@ async def test_a_plain_language_model_is_told_to_be_a_judge(tmp_path, one_thread
     await model.aclose()
 
 
-async def test_missing_weights_are_told(tmp_path, one_thread):
+async def test_missing_weights_are_reported(tmp_path, one_thread):
     folder = tiny_rewards.process_model(tmp_path / "damaged")
     weights = load_file(folder / "model.safetensors")
     del weights["score.2.bias"]
@@ -235,11 +235,11 @@ async def test_near_misses(name, near, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["judge/", "local/", "hosted_vllm_pooling/"])
-async def test_names_of_nothing(name, tmp_path):
+async def test_unknown_names(name, tmp_path):
     with pytest.raises(UserError, match="names no model"):
         await load_reward_model(name, Settings(cache_dir=tmp_path))
 
 
-async def test_a_process_model_is_no_judge_by_setting(tiny_reward, tmp_path):
+async def test_form_setting_cannot_make_a_judge(tiny_reward, tmp_path):
     with pytest.raises(UserError, match="judge/local/"):
         await opened(tiny_reward("process"), tmp_path, form="judge")

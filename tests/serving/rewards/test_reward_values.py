@@ -29,7 +29,7 @@ def test_aggregations_are_those_of_the_probabilities(odds):
 
 
 @pytest.mark.parametrize("x", [-800.0, -40.0, 0.0, 40.0, 800.0, math.inf, -math.inf])
-def test_tails_are_exact(x):
+def test_sigmoid_tails_are_exact(x):
     assert 0 <= sigmoid(x) <= 1
     assert log_sigmoid(x) - log_sigmoid(-x) == pytest.approx(x) if math.isfinite(x) else True
     assert StepScores(log_odds=(x, x)).log_value("mean") == log_sigmoid(x)
@@ -69,7 +69,7 @@ def test_passes():
     assert count_passes(False, [["a", "b"], ["c"]], "last") == 2
 
 
-async def test_an_aggregation_asks_for_what_it_needs():
+async def test_aggregation_requests_only_the_needed_scores():
     asked = []
 
     class Spy:
@@ -84,7 +84,7 @@ async def test_an_aggregation_asks_for_what_it_needs():
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 9), st.integers(1, 200))
-def test_batches_hold_everything_once_and_keep_their_limits(lengths, rows, tokens):
+def test_batches_partition_the_inputs_within_limits(lengths, rows, tokens):
     batches = length_batches(lengths, rows, tokens)
     assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
     for batch in batches:
