@@ -34,15 +34,15 @@ def of(*languages: str) -> list[Block]:
 
 
 def test_every_block_is_run_or_checked():
-    assert {b.place: b.language for b in BLOCKS if b.language not in RUN_BY_PAGES | CHECKED | PICTURES} == {}
+    assert {b.location: b.language for b in BLOCKS if b.language not in RUN_BY_PAGES | CHECKED | PICTURES} == {}
     assert {p: lines for p in pages() if (lines := indented_code(read_page(p)))} == {}, "put it between fences"
     assert len(BLOCKS) > 100
 
 
 def test_skipped_blocks_have_valid_reasons():
     marked = [b for b in BLOCKS if b.not_run]
-    assert {b.place: wrong for b in marked if (wrong := reason_problem(b.not_run, b.code))} == {}
-    assert {b.place for b in marked if b.language not in RUN_BY_PAGES} == set(), "nobody would run these"
+    assert {b.location: wrong for b in marked if (wrong := reason_problem(b.not_run, b.code))} == {}
+    assert {b.location for b in marked if b.language not in RUN_BY_PAGES} == set(), "nobody would run these"
     assert {b.not_run for b in marked} == set(REASONS), "a reason that no page gives"
 
 
@@ -56,7 +56,7 @@ def test_every_reason_command_is_accepted():
             if words[0] == "reason":
                 seen += 1
                 if why := refused(words):
-                    wrong[f"{block.place} {' '.join(words)}"] = why
+                    wrong[f"{block.location} {' '.join(words)}"] = why
     assert wrong == {}
     assert seen > 100
 
@@ -71,12 +71,14 @@ def test_every_script_in_a_command_exists():
 def test_python_blocks_compile_and_their_imports_exist():
     missing, seen = [], 0
     for block in of("python"):
-        tree = compile(block.code, block.place, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+        tree = compile(block.code, block.location, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "reason":
                 module = importlib.import_module(node.module or "")
                 seen += len(node.names)
-                missing += [f"{block.place} {node.module}.{n.name}" for n in node.names if not hasattr(module, n.name)]
+                missing += [
+                    f"{block.location} {node.module}.{n.name}" for n in node.names if not hasattr(module, n.name)
+                ]
     assert missing == []
     assert seen > 50
 
@@ -101,7 +103,7 @@ def test_toml_blocks_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         else:
             (tmp_path / "reason.toml").write_text(block.code, encoding="utf-8")
             settings.append(load_settings())
-            assert settings[-1].model_fields_set, block.place
+            assert settings[-1].model_fields_set, block.location
     assert set(plugins) <= PLUGINS
     assert len(settings) > 5
     assert len(sweeps) > 1

@@ -31,7 +31,7 @@ class Block:
     not_run: str
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         return f"{self.page}:{self.line}"
 
 
