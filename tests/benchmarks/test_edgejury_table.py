@@ -118,7 +118,7 @@ def swept(tmp_path, monkeypatch, capsys):
     plan = ("--jurors", ONE, TWO, THREE, "--one-model", TWO, "--sizes", 2, "--data", "tqa.jsonl", "--samples", 1, 8)
     table("plan", *plan, "--timed-limit", 1, "--out", "plans", monkeypatch=monkeypatch, capsys=capsys)
     some_of(Path("plans/ablations.toml"), ("permute_choices = false", "shuffle = false", 'aggregate = "points"'))
-    some_of(Path("plans/timed.toml"), ("review = false\nchair = false",))
+    some_of(Path("plans/timed.toml"), ('review = false\ndecision = "vote"',))
     for name in SWEEPS:
         more = ("--store", "runs/store.sqlite3", "--concurrency", "8")
         single = ("--concurrency", "1", "--reuse", "none")

@@ -233,7 +233,7 @@ async def test_steps_are_sampled_and_judgements_greedy(store):
     heat = {}
     for (kind, _, _), request in zip(world.seen, asked, strict=True):
         heat.setdefault(kind, set()).add(request.sampling.temperature)
-        assert request.samples == (3,)
+        assert request.sample_indices == (3,)
     judged = {"assess", "finished", "answer", "choose", "compare"}
     assert heat == {kind: {0.0 if kind in judged else 0.8} for kind in heat}
     assert len(heat) == 12

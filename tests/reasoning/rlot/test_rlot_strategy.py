@@ -344,7 +344,7 @@ async def test_attempts_vote_with_share_as_confidence(store, navigator):
     assert made.notes["scores_requested"] == 7 * 7 * 4
     assert {note["vote"] for note in runs.notes("block.run")} == set(range(7))
     asked = [request for call in runs.model.generate_calls for request in call]
-    assert {request.samples for request in asked} == {(i,) for i in range(7)}
+    assert {request.sample_indices for request in asked} == {(i,) for i in range(7)}
     assert {request.sampling.temperature for request in asked} == {0.0, 0.7}
 
 
