@@ -656,9 +656,9 @@ def calibrate(options: CalibrateOptions) -> None:
     if answers.undecided:
         say(f"{answers.undecided} rows that are neither right nor wrong are left out", label="note", style="cyan")
     if fitted.regressed_scores:
+        regressed = ", ".join(SCORES[name] for name in fitted.regressed_scores)
         say(
-            f"out of sample the map made {', '.join(SCORES[name] for name in fitted.regressed_scores)} worse; the stated "
-            "confidence may be the better one",
+            f"out of sample the map made {regressed} worse; the stated confidence may be the better one",
             label="warning",
             style="bold red" if "ece" in fitted.regressed_scores else "yellow",
         )

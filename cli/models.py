@@ -214,7 +214,9 @@ async def _inspect(options: ShowModelOptions, settings: Settings, report: Status
         def on_feature(feature: str, done: int, total: int) -> None:
             report(f"measuring {feature} ({done + 1} of {total})")
 
-        findings = check_capabilities(model, only_declared=not measured, seconds=options.max_seconds, on_check=on_feature)
+        findings = check_capabilities(
+            model, only_declared=not measured, seconds=options.max_seconds, on_check=on_feature
+        )
         facts["findings"] = [finding async for finding in findings]
         facts["measured"] = measured
         if measured:

@@ -165,7 +165,10 @@ def test_removal_without_a_terminal_needs_yes(cli: Cli, monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     status, out, err = cli("memory", "rm", "facts")
     assert (status, out) == (2, "")
-    assert err == "error: cannot ask whether to remove memory facts with all its items: standard input is not a terminal (pass --yes)\n"
+    assert err == (
+        "error: cannot ask whether to remove memory facts with all its items: standard input is not a terminal "
+        "(pass --yes)\n"
+    )
     assert len(records(cli("memory", "export", "facts")[1])) == 1
 
 

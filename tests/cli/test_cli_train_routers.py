@@ -102,7 +102,7 @@ def test_json_has_the_values(cli, ways, opened):
     payload = json.loads(out)
     assert payload["arms"] == ["cot max_tokens=30", "self-consistency n=3 max_tokens=30"]
     assert payload["held"]["questions"] + payload["crossed"]["questions"] == N
-    assert len(payload["crossed"]["beside"]) == 2
+    assert len(payload["crossed"]["comparisons"]) == 2
     assert not opened.made
 
 
