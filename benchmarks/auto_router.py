@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def report(table: ArmTable, gathered: QuestionSignals, trained: TrainedAuto) -> str:
-    """The whole page."""
+    """The page."""
     file = trained.file
     models = ", ".join(f"{role} {name.rpartition('/')[2]}" for role, name in table.models.items())
     parts = [

@@ -37,7 +37,7 @@ Close = Callable[[], Awaitable[None]]
 
 
 def serve(tokens: int, pipe: Connection) -> None:
-    """Answer every POST with the same stream; tells its port through the pipe."""
+    """Answer every POST with the same stream; sends its port through the pipe."""
     frame = {"id": "r", "object": "chat.completion.chunk", "created": 1, "model": "fake"}
     choices = [{"index": 0, "delta": {"content": "word "}, "finish_reason": None} for _ in range(tokens)]
     choices[-1]["finish_reason"] = "stop"
@@ -194,11 +194,11 @@ async def ours_call(base: str, concurrency: int) -> tuple[Call, Close]:
         prompt=Prompt.user(MESSAGES[0]["content"]), sampling=SamplingParams(max_tokens=64, seed=1, logprobs=False)
     )
 
-    def hear(chunk: Chunk) -> None:
+    def collect(chunk: Chunk) -> None:
         pass
 
     async def call() -> str:
-        [[completion]] = await model.generate([request], hear)
+        [[completion]] = await model.generate([request], collect)
         return completion.text
 
     return call, model.aclose
@@ -264,34 +264,34 @@ MAKERS: dict[str, tuple[str, Callable[[str, int], Any]]] = {
     "litellm": ("stream", litellm_call),
     "litellm Router": ("stream", router_call),
     "reason": ("stream", ours_call),
-    "its-hub": ("whole", its_hub_call),
-    "optillm": ("whole, threads", optillm_call),
+    "its-hub": ("complete", its_hub_call),
+    "optillm": ("complete, threads", optillm_call),
 }
 
 
-async def compare(base: str, asked: argparse.Namespace) -> dict[str, tuple[float, float]]:
+async def compare(base: str, args: argparse.Namespace) -> dict[str, tuple[float, float]]:
     """Median milliseconds a call by client: passed, and of the processor."""
     clients: dict[str, Call] = {}
     closers: list[Close] = []
     for name, (_, make) in MAKERS.items():
         try:
-            made = make(base, asked.concurrency)
+            made = make(base, args.concurrency)
             call, close = await made if asyncio.iscoroutine(made) else made
         except ImportError as e:
             print(f"not measured: {name} ({e})")
             continue
         clients[name] = call
         closers.append(close)
-    expected = "word " * asked.tokens
+    expected = "word " * args.tokens
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in clients}
     for call in clients.values():  # open the connections
-        await run_round(call, 2 * asked.concurrency, asked.concurrency, expected)
+        await run_round(call, 2 * args.concurrency, args.concurrency, expected)
     gc.collect()
     gc.freeze()
     order = list(clients)
-    for _ in range(asked.rounds):
+    for _ in range(args.rounds):
         for name in order:
-            taken[name].append(await run_round(clients[name], asked.requests, asked.concurrency, expected))
+            taken[name].append(await run_round(clients[name], args.requests, args.concurrency, expected))
         order.append(order.pop(0))
     for close in closers:
         await close()

@@ -14,7 +14,7 @@ from reason.evals.statistics.intervals import bootstrap_means, percentiles
 
 
 def processor() -> str:
-    """The processor's name, where Linux tells it."""
+    """The processor's name, if Linux has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

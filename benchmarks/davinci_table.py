@@ -106,12 +106,12 @@ def metric_cells(
 
 
 def scores(result: VerdictMetrics, names: Sequence[str] = SCORES) -> list[str]:
-    """Each figure with its interval."""
+    """Each metric with its interval."""
     return [interval(result, name) for name in names]
 
 
 def interval(result: VerdictMetrics, name: str) -> str:
-    """A figure with its interval; empty if there is none."""
+    """A metric with its interval; empty if there is none."""
     e = result.estimate(name)
     return "" if e is None else f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
 
@@ -126,7 +126,7 @@ def difference_cells(result: VerdictMetrics, other: VerdictMetrics | None) -> li
 
 def signed(d: MetricDifference, name: str) -> str:
     """A difference with its interval."""
-    e = d.figures.get(name)
+    e = d.metrics.get(name)
     return "" if e is None else f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
 
 
@@ -154,7 +154,7 @@ def two_labels(reported: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
 
 
 def recall_cells(judged: Sequence[JudgedClaim]) -> list[str]:
-    """Share of claims with a whole sufficient set, and with any deciding sentence, among the first 1, 3 and 5."""
+    """Share of claims with a complete sufficient set, and with any decisive sentence, among the first 1, 3 and 5."""
     cells = []
     for k in (1, 3, 5):
         at = recall_at([one.row for one in judged], k)
@@ -240,7 +240,7 @@ class Setting:
 
     Attributes:
         key: Its name.
-        title: What a reader is told.
+        title: Title of its table.
         rows: The claims.
         forms: What has to be judged of them.
     """
@@ -257,7 +257,7 @@ class MeasuredClaims:
 
     Attributes:
         settings: By key.
-        retriever: What found the passages of the setting "own".
+        retriever: Retriever of the setting "own".
     """
 
     settings: dict[str, Setting]
@@ -287,7 +287,7 @@ async def read_measured_claims(
     all_forms: tuple[EvidenceForm, ...] = ("full", "span", "concat", "claim")
     made = [
         Setting(
-            "oracle2", "FEVER, deciding sentences alone, supported and refuted", tuple(oracle_two(fever)), all_forms
+            "oracle2", "FEVER, decisive sentences only, supported and refuted", tuple(oracle_two(fever)), all_forms
         ),
         Setting(
             "oracle", "FEVER, deciding sentences among five", tuple(oracle_padded(fever, corpus, seed=seed)), all_forms
@@ -318,21 +318,21 @@ def replaced_settings(key: str, rows: Sequence[LabelledClaim], seed: int) -> Ite
 
 @dataclass(frozen=True)
 class Measured:
-    """A method on a setting: each claim by what was fitted to the other folds."""
+    """A method on a setting, cross-fitted."""
 
     judged: list[JudgedClaim]
-    told: list[ClaimVerdict]
+    reported: list[ClaimVerdict]
     fits: dict[int, FittedMethod]
-    figures: VerdictMetrics
+    metrics: VerdictMetrics
 
 
 @dataclass
 class VerdictTables:
-    """Where tables get their numbers from.
+    """Measurements for the tables, each made once.
 
     Attributes:
-        world: The settings.
-        entailment: What judges; its verdicts are stored.
+        world: The claims and settings.
+        entailment: The judge, with stored verdicts.
         backend: Its identity as fusion and calibration know it.
         seed: Of the bootstrap.
     """
@@ -350,10 +350,10 @@ class VerdictTables:
         for setting in self.world.settings.values():
             for form in setting.forms:
                 count = await judge_pairs(every_pair(setting.rows, form), self.entailment)
-                log(f"{setting.key}, {form}: {count:,} pairs; {self.entailment.asked:,} judged so far")
+                log(f"{setting.key}, {form}: {count:,} pairs; {self.entailment.num_judged:,} judged so far")
 
     async def judged(self, setting: Setting, form: EvidenceForm, disputed: bool = False) -> list[JudgedClaim]:
-        """Claims with verdicts; those that are disputed only if requested."""
+        """Claims with verdicts, disputed ones only on request."""
         key = (setting.key, form, disputed)
         if key not in self._judged:
             rows = [row for row in setting.rows if disputed or row.gold != "disputed"]
@@ -361,7 +361,7 @@ class VerdictTables:
         return self._judged[key]
 
     async def measure(self, key: str, method: Method, *, disputed: bool = False) -> Measured:
-        """A method on a setting; what was measured already is not measured again."""
+        """A method on a setting; repeated calls return the first result."""
         named = replace(method, name="").__repr__()
         if (key, disputed, named) not in self._done:
             setting = self.world.settings[key]
@@ -370,7 +370,7 @@ class VerdictTables:
             reported, fits = cross_validated_verdicts(judged, method, backend=self.backend, source=key, memo=memo)
             result = Measured(judged, reported, fits, metric_cells(judged, reported, seed=self.seed))
             self._done[key, disputed, named] = result
-            log(f"{key}: {method.name}: accuracy {result.figures.values['accuracy']:.3f}")
+            log(f"{key}: {method.name}: accuracy {result.metrics.values['accuracy']:.3f}")
         return self._done[key, disputed, named]
 
 
@@ -392,16 +392,16 @@ async def acceptance(tables: VerdictTables, key: str, *, disputed: bool = False)
     """Each way of combining, with differences to the mean."""
     methods = [replace(m, disputed=disputed and m.aggregation not in ("concat", "top")) for m in LPF]
     rows = []
-    base = (await tables.measure(key, methods[0], disputed=disputed)).figures
+    base = (await tables.measure(key, methods[0], disputed=disputed)).metrics
     for method in methods:
         result = await tables.measure(key, method, disputed=disputed)
         names = ("accuracy", "macro_f1", "nll", "brier", "ece")
         rows.append(
             [
                 method.name,
-                str(result.figures.n),
-                *scores(result.figures, names),
-                *difference_cells(result.figures, base),
+                str(result.metrics.n),
+                *scores(result.metrics, names),
+                *difference_cells(result.metrics, base),
                 _own(result),
             ]
         )
@@ -433,7 +433,7 @@ async def replacement_table(tables: VerdictTables, key: str) -> str:
 
 
 async def copying(tables: VerdictTables, key: str) -> str:
-    """How far near copies of the most decisive passage raise the probability of the verdict."""
+    """By how much near copies of the most decisive passage raise the probability of the verdict."""
     rows = []
     methods = [m for m in LPF if m.name in ("mean", "product, fitted", "witness, fitted")]
     for method, merge in ((m, True) for m in methods):
@@ -482,12 +482,12 @@ def _own(result: Measured) -> str:
 MAIN_KEYS = ("oracle2", "oracle", "bm25", "climate")
 STRESS_KEYS = ("symmetric", "vitaminc", "sufficient")
 TWO_LABELS = ("oracle2", "symmetric")
-"""Settings without claims that nothing is said of: the more likely of two labels is scored there too."""
+"""Settings without neutral claims: the more likely of two labels is scored there too."""
 
 
 async def main_table(tables: VerdictTables, key: str) -> str:
     """Baselines, the method, and the method less one part each."""
-    top = (await tables.measure(key, TOP)).figures
+    top = (await tables.measure(key, TOP)).metrics
     judged = (await tables.measure(key, TOP)).judged
     rows = []
     for name, reported, stated in (
@@ -505,7 +505,7 @@ async def main_table(tables: VerdictTables, key: str) -> str:
 
 async def methods_table(tables: VerdictTables, key: str, methods: Sequence[Method], *, disputed: bool = False) -> str:
     """Some methods on one setting."""
-    top = (await tables.measure(key, TOP, disputed=disputed)).figures
+    top = (await tables.measure(key, TOP, disputed=disputed)).metrics
     measured = [(m, await tables.measure(key, m, disputed=disputed)) for m in methods]
     return table(HEAD, [_row(m, result, top, tables.seed) for m, result in measured])
 
@@ -515,9 +515,9 @@ async def gate_table(tables: VerdictTables, key: str) -> str:
     rows = []
     for method in (*GATES, replace(FULL, name="gate chosen on other folds")):
         result = await tables.measure(key, method)
-        labels = scores(result.figures, ("accuracy", "macro_f1", "weighted_f1"))
+        labels = scores(result.metrics, ("accuracy", "macro_f1", "weighted_f1"))
         used = sorted({f"{f.deciding.least_confidence:g}" for f in result.fits.values()})
-        rows.append([f"{method.name} ({', '.join(used)})", *labels, *answered_cells(result.judged, result.told)])
+        rows.append([f"{method.name} ({', '.join(used)})", *labels, *answered_cells(result.judged, result.reported)])
     head = ("gate", "accuracy", "macro F1", "weighted F1", "answered", "wrong among them", "taken back")
     return table(head, rows)
 
@@ -527,9 +527,11 @@ async def retrieval_table(tables: VerdictTables) -> str:
     rows = []
     for setting in select_settings(tables.world, RETRIEVAL):
         result = await tables.measure(setting.key, FULL)
-        shown = scores(result.figures, ("accuracy", "macro_f1", "ece", "nll"))
-        rows.append([setting.title, *recall_cells(result.judged), *shown, evidence_cell(result.judged, result.told)])
-    recalls = tuple(f"recall@{k}: whole set / any" for k in (1, 3, 5))
+        shown = scores(result.metrics, ("accuracy", "macro_f1", "ece", "nll"))
+        rows.append(
+            [setting.title, *recall_cells(result.judged), *shown, evidence_cell(result.judged, result.reported)]
+        )
+    recalls = tuple(f"recall@{k}: complete set / any" for k in (1, 3, 5))
     return table(("evidence", *recalls, "accuracy", "macro F1", "ECE", "NLL", "evidence P / R / F1"), rows)
 
 
@@ -541,15 +543,15 @@ async def stress_table(tables: VerdictTables) -> str:
     fits = dict.fromkeys(range(FOLDS), fitted)
     rows = []
     for setting in select_settings(tables.world, STRESS_KEYS):
-        base = (await tables.measure(setting.key, TOP)).figures
+        base = (await tables.measure(setting.key, TOP)).metrics
         for method in (CLAIM_ONLY, TOP):
             result = await tables.measure(setting.key, method)
-            rows.append([f"{setting.title}: {method.name}", str(result.figures.n), *scores(result.figures)])
-            rows[-1] += difference_cells(result.figures, base)
+            rows.append([f"{setting.title}: {method.name}", str(result.metrics.n), *scores(result.metrics)])
+            rows[-1] += difference_cells(result.metrics, base)
         judged = await tables.judged(setting, "full")
-        found_full = metric_cells(judged, verdicts_by_fold(judged, fits, FULL), seed=tables.seed)
-        rows.append([f"{setting.title}: DAVinCI as fitted to FEVER", str(found_full.n), *scores(found_full)])
-        rows[-1] += difference_cells(found_full, base)
+        full = metric_cells(judged, verdicts_by_fold(judged, fits, FULL), seed=tables.seed)
+        rows.append([f"{setting.title}: DAVinCI as fitted to FEVER", str(full.n), *scores(full)])
+        rows[-1] += difference_cells(full, base)
         if setting.key in TWO_LABELS:
             for method in (CLAIM_ONLY, TOP):
                 row = await two_row(tables, setting.key, method)
@@ -560,9 +562,9 @@ async def stress_table(tables: VerdictTables) -> str:
 async def two_row(tables: VerdictTables, key: str, method: Method) -> list[str]:
     """A method that has to say supports or refutes, whichever is more likely; among equals refutes."""
     measured = await tables.measure(key, method)
-    result = metric_cells(measured.judged, two_labels(measured.told), stated=False, seed=tables.seed)
+    result = metric_cells(measured.judged, two_labels(measured.reported), stated=False, seed=tables.seed)
     base = metric_cells(
-        measured.judged, two_labels((await tables.measure(key, TOP)).told), stated=False, seed=tables.seed
+        measured.judged, two_labels((await tables.measure(key, TOP)).reported), stated=False, seed=tables.seed
     )
     against_top = difference_cells(result, None if method == TOP else base)
     return [f"two labels: {method.name}", str(result.n), *scores(result), "", *against_top]
@@ -573,19 +575,19 @@ async def reliability_text(tables: VerdictTables, key: str) -> str:
     parts = []
     for name, method in (("best sentence, as it comes", TOP), ("DAVinCI, full", FULL)):
         result = await tables.measure(key, method)
-        confidences, correct = top_label_hits([t.probs for t in result.told], [j.row.gold for j in result.judged])
+        confidences, correct = top_label_hits([t.probs for t in result.reported], [j.row.gold for j in result.judged])
         parts.append("\n".join(reliability_lines(reliability([min(c, 1.0) for c in confidences], correct), name)))
     return "```text\n" + "\n\n".join(parts) + "\n```"
 
 
 def _row(method: Method, result: Measured, top: VerdictMetrics, seed: int) -> list[str]:
-    f = result.figures
+    f = result.metrics
     other = None if method == TOP else top
     return [
         method.name,
         str(f.n),
         *scores(f, SCORES),
-        evidence_cell(result.judged, result.told, seed),
+        evidence_cell(result.judged, result.reported, seed),
         *difference_cells(f, other),
     ]
 
@@ -661,7 +663,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--entailment", default="embedded", help="what judges")
     parser.add_argument("--work", type=Path, required=True, help="folder of the stored verdicts")
-    parser.add_argument("--index", type=Path, help="index for FEVER's own retriever; by default the corpus by words")
+    parser.add_argument("--index", type=Path, help="index for FEVER's own retriever; by default BM25 over the corpus")
     parser.add_argument("--limit", type=int, help="most claims of each data set")
     parser.add_argument("--seed", type=int, default=0)
     asyncio.run(work(parser.parse_args()))

@@ -403,7 +403,7 @@ def _changes(run: StoredRun) -> list[str]:
 Position = tuple[int, int]
 """A chosen position, from 0, and the number of options."""
 Positions = Mapping[tuple[str, int], Position]
-"""Those of an author by question and seed."""
+"""Positions by question and seed."""
 
 SHOWN_POSITIONS = 5
 ALL = "all"
@@ -642,7 +642,7 @@ def missing_lines(runs: Sequence[StoredRun], plans: Path | None = None) -> list[
 
 
 def identity(run: StoredRun) -> str:
-    """What tells a run from others: method, models, seeds, and how many questions."""
+    """The identity of a run: method, models, seeds, and number of questions."""
     plan = run.manifest.plan
     jury = (jurors_of(plan.models), plan.models.get(CHAIR)) if plan.strategy == JURY else ()
     return json.dumps(

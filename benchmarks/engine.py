@@ -208,7 +208,7 @@ def decode_rates(contestants: dict[str, Any], prompts: list[list[int]], samples:
 
 
 def time_jobs(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, Times]:
-    """Seconds of whole jobs, interleaved."""
+    """Seconds of jobs, interleaved."""
     results = {name: Times() for name in jobs}
     for round_number in range(rounds + 1):
         for name, job in jobs.items():
@@ -249,7 +249,7 @@ def peak_memory(contestant: str, args: Any) -> None:
 
 
 def peak_mib() -> int:
-    """Peak resident memory of this process, in MiB; `ru_maxrss` would tell of the parent that started it."""
+    """Peak resident memory of this process, in MiB; `ru_maxrss` would include the parent that started it."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = [text for text in status.read_text().splitlines() if text.startswith("VmHWM:")]

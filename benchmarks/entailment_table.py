@@ -31,7 +31,7 @@ STRESS = ("fever_symmetric", "climate_fever")
 
 
 async def opened(name: str) -> Entailment:
-    """The judge that a name means: "embedded", "lexical", or a file of entailment weights."""
+    """The judge of a name: "embedded", "lexical", or a file of entailment weights."""
     if name == "lexical":
         return LexicalEntailment()
     return await load_embedded(load_settings(), file=None if name == "embedded" else Path(name))
@@ -44,7 +44,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--judge", default="embedded", help="embedded, lexical, or a file (default: embedded)")
     parser.add_argument("--sets", nargs="+", choices=(*TRAINABLE, *STRESS), default=[*TRAINABLE, *STRESS])
     parser.add_argument("--held-out", type=float, default=0.2, help="share that the training kept back (default: 0.2)")
-    parser.add_argument("--all", action="store_true", help="score all claims, not those alone that were kept back")
+    parser.add_argument("--all", action="store_true", help="score all claims, not only the held-out ones")
     parser.add_argument("--threads", type=int, help="threads of torch")
     parser.add_argument("--json", type=Path, help="file for the scores in JSON")
     return parser.parse_args(arguments)
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     async def work() -> None:
         judge = await opened(args.judge)
 
-        def told(pairs: Sequence[Pair]) -> list[Support | None]:
+        def judge_pairs(pairs: Sequence[Pair]) -> list[Support | None]:
             return asyncio.run_coroutine_threadsafe(judge.judge(pairs), loop).result()
 
         loop = asyncio.get_running_loop()
@@ -83,8 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         def scores() -> None:
             near = retrieval(splits.validation) if "fever" in expected else []
-            gate = best_gate(near, judge_claims(told, near)[0]) if near else 0.0
-            result = score_all(told, splits, gate=gate, stress=tested)
+            gate = best_gate(near, judge_claims(judge_pairs, near)[0]) if near else 0.0
+            result = score_all(judge_pairs, splits, gate=gate, stress=tested)
             print(f"judge `{judge.name}`, `{judge.identity}`\n")
             print(score_table(result))
             print("\n| set | pairs | pairs a second |\n| --- | --- | --- |")

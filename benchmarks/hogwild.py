@@ -107,7 +107,7 @@ class ReferenceCache(Cache):
         return self.get_seq_length() + self.workers * query_length, 0
 
     def begin(self) -> None:
-        """Tell again where each view will have each block: turns are the same in all layers."""
+        """Compute each block's position in each view; rotations are the same in all layers."""
         sizes = [block.shape[3] for block in self.blocks[0]]
         self._turns = []
         for own in range(1, self.workers + 1):
@@ -116,7 +116,7 @@ class ReferenceCache(Cache):
                 turns.append(self._turn(at))
                 at += sizes[number] + (number > 0)
             self._turns.append(turns)
-        # What comes is turned to the end of a view, where its query is; it is stored as its block has it.
+        # New keys are rotated to the end of a view, where the query is; they are stored at their position in the block.
         end = sum(sizes) + self.workers - 1
         self._back = [self._turn(sizes[own] - end) for own in range(1, self.workers + 1)]
 
@@ -145,7 +145,7 @@ class ReferenceCache(Cache):
 
 
 def rotated(keys: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Keys turned by as many positions as cosine and sine are of."""
+    """Keys rotated by the positions of cosine and sine."""
     half = keys.shape[-1] // 2
     swapped = torch.cat([-keys[..., half:], keys[..., :half]], -1)
     return keys * turn[0] + swapped * turn[1]
@@ -289,7 +289,7 @@ def serve(directory: Path, weight_format: str, way: str) -> None:
 
 
 def memory(name: str) -> int:
-    """A figure of /proc/self/status, in bytes."""
+    """A value of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 

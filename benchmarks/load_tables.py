@@ -27,9 +27,9 @@ class Cell:
     paced: bool = False
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """How tables call it."""
-        return f"{self.streams} {'streams' if self.streamed else 'whole replies'} at once"
+        return f"{self.streams} {'streams' if self.streamed else 'complete responses'} at once"
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ class Round:
     busy: float
 
 
-def round_of(figures: LoadMetrics, args: int, calls: int, server_cpu: float) -> Round:
+def round_of(metrics: LoadMetrics, args: int, calls: int, server_cpu: float) -> Round:
     """Metrics of one job as a round."""
-    good = len(figures.latencies)
-    p50, p95, p99 = np.quantile(figures.latencies, (0.5, 0.95, 0.99)) if good else (math.nan,) * 3
-    firsts = np.quantile(figures.firsts, (0.5, 0.99)) if figures.firsts else (None, None)
+    good = len(metrics.latencies)
+    p50, p95, p99 = np.quantile(metrics.latencies, (0.5, 0.95, 0.99)) if good else (math.nan,) * 3
+    firsts = np.quantile(metrics.firsts, (0.5, 0.99)) if metrics.firsts else (None, None)
     return Round(
-        rate=good / figures.seconds,
+        rate=good / metrics.seconds,
         p50=float(p50),
         p95=float(p95),
         p99=float(p99),
         first=None if firsts[0] is None else float(firsts[0]),
         first_p99=None if firsts[1] is None else float(firsts[1]),
-        failures=sum(figures.failures.values()),
-        what=dict(figures.failures),
+        failures=sum(metrics.failures.values()),
+        what=dict(metrics.failures),
         calls=calls / args,
         server_cpu=server_cpu / max(1, args),
-        busy=figures.cpu / figures.seconds,
+        busy=metrics.cpu / metrics.seconds,
     )
 
 
@@ -88,7 +88,7 @@ Rounds = dict[Cell, dict[str, list[Round]]]
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
     """Geometric mean of the ratio over rounds that were measured side by side, with its 95 % t interval.
 
-    The interval is of the logarithms; with one round it has no width and is given as NaN.
+    The interval is of the logarithms; with one round it is NaN.
     """
     logs = np.log(np.asarray(ours, dtype=float)) - np.log(np.asarray(theirs, dtype=float))
     mean = float(logs.mean())
@@ -145,7 +145,7 @@ def cell_table(cell: Cell, servers: dict[str, list[Round]]) -> str:
         row += [ratio_text([r.rate for r in servers[OURS]], [r.rate for r in rounds]) if measured else ""]
         rows.append(row)
     pace = "a model that takes its time" if cell.paced else "a model that answers at once"
-    return f"### {cell.words}, {pace} ({cell.requests} requests a round)\n\n{table(head, rows)}"
+    return f"### {cell.label}, {pace} ({cell.requests} requests a round)\n\n{table(head, rows)}"
 
 
 def memory_table(memory: dict[str, tuple[int, int]]) -> str:

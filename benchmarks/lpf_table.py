@@ -101,7 +101,7 @@ def replaced(examples: Sequence[FusionExample], share: float, seed: int) -> list
 def with_copies(
     example: FusionExample, copies: int, changes: int, rng: random.Random, words: Sequence[str]
 ) -> FusionExample:
-    """The example with copies of its most decisive sentence in which as many words are replaced, added or left out."""
+    """The example with copies of its most decisive sentence with words replaced, added or removed."""
     chosen = max(example.items, key=lambda item: max(item.samples[0][:2]))
     made = []
     for n in range(copies):
@@ -153,7 +153,7 @@ def metrics_of(examples: Sequence[FusionExample], parameters: FusionParameters) 
 
 
 def cell(of_seeds: Sequence[tuple[float, float, float, float]]) -> str:
-    """Means over seeds as the table has them."""
+    """Means over seeds, formatted."""
     return " / ".join(f"{statistics.mean(values):.3f}" for values in zip(*of_seeds, strict=True))
 
 
@@ -201,7 +201,7 @@ def replacing(half: int, examples: Sequence[FusionExample], seeds: Sequence[int]
 
 
 def copying(half: int, examples: Sequence[FusionExample], seed: int) -> None:
-    """How far near copies of the most decisive sentence raise the confidence in what the claim's verdict was."""
+    """By how much near copies of the most decisive sentence raise the confidence in the verdict."""
     words = [word for e in examples for item in e.items for word in item.text.split()]
     settings: list[tuple[str, FusionParameters]] = [
         pair for pair in methods(examples[:half]) if pair[0] in ("mean, unfitted", "product, fitted", "witness, fitted")
@@ -228,7 +228,7 @@ def copying(half: int, examples: Sequence[FusionExample], seed: int) -> None:
 
 
 def confidence_rise(before: FusedVerdict, after: FusedVerdict) -> float:
-    """By how much the probability of the label that is now the most likely has risen."""
+    """By how much the probability of the now most likely label has risen."""
     label: Callable[[Support], float] = lambda p: getattr(p, after.probs.label)  # noqa: E731 (read twice)
     return label(after.probs) - label(before.probs)
 

@@ -214,7 +214,7 @@ def ours(max_depth: int = DEPTH, **options: Any) -> Player:
 def standard(weight: float) -> Player:
     """`StandardMCTS` of treequest.
 
-    It knows no complete solution; one that it expands is told again below itself.
+    It has no complete solutions; one that is expanded is repeated below itself.
     """
     return _library(LIBRARY.StandardMCTS(samples_per_action=BRANCHING, exploration_weight=weight), BRANCHING)
 
@@ -259,7 +259,7 @@ class Entry:
     Attributes:
         name: What it is called.
         player: How it is played.
-        often: Expansions that it is given in a tree; 0 where it is not played in every tree.
+        often: Expansions in a tree; 0 if it is not run in every tree.
         seldom: Expansions in one tree of `SELDOM`.
     """
 
@@ -475,7 +475,7 @@ def bandit(trees: int) -> str:
 
 
 def bookkeeping(repeats: int) -> str:
-    """Processor time of the searches' own work, least of some repeats taken in turn."""
+    """CPU time of the searches themselves, the minimum of interleaved repeats."""
     rows = []
     for n in BUDGETS:
         least = [math.inf, math.inf]
@@ -488,7 +488,7 @@ def bookkeeping(repeats: int) -> str:
 
 
 def panels(match: Reads, scores: str) -> list[Panel]:
-    """The panels of one kind of scores, said in the first title."""
+    """The panels of one kind of scores, which is in the first title."""
 
     def curves(name: str, factor: float = 1.0) -> dict[str, dict[int, float]]:
         return {

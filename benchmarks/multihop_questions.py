@@ -68,7 +68,7 @@ class Corpus:
     Attributes:
         sentences: All of them, in the file's order.
         pages: Those of each title.
-        titles: Titles by what they are without the bracket that tells namesakes apart ("Creed" of "Creed (film)").
+        titles: Titles by the title without the bracket that distinguishes namesakes ("Creed" of "Creed (film)").
     """
 
     sentences: tuple[Sentence, ...]
@@ -141,14 +141,14 @@ def write_documents(corpus: Corpus, directory: Path) -> int:
         The number of files.
 
     Raises:
-        DataError: The directory holds files that this did not write; a brain would read them too.
+        DataError: The directory holds files that this did not write; a knowledge source would read them too.
     """
     made = {_file_name(title): _document([title, ""], of) for title, of in corpus.pages.items()}
     made |= {_file_name(s.id): _document([], [s]) for s in corpus.sentences if s.page is None}
     directory.mkdir(parents=True, exist_ok=True)
     foreign = sorted({p.name for p in directory.iterdir()} - set(made))
     if foreign:
-        raise DataError(f"{directory} holds {len(foreign)} other files ({foreign[0]}, …); name an empty folder")
+        raise DataError(f"{directory} holds {len(foreign)} other files ({foreign[0]}, …); name an empty directory")
     for name, text in made.items():
         (directory / name).write_text(text, encoding="utf-8")
     return len(made)
@@ -205,7 +205,7 @@ _BIRTH_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that can be asked of a page.
+    """A statement about a page that a question can be about.
 
     Attributes:
         sentence: What states so.
@@ -213,7 +213,7 @@ class Fact:
         question: The question, with `{x}` where the page is described.
         answers: The answer as the sentence has it, then other ways to write it.
         kind: What the page is.
-        words: What the sentence states about it ("American film director and actor"), for telling namesakes apart.
+        words: What the sentence states about it ("American film director and actor"), to distinguish namesakes.
     """
 
     sentence: Sentence
@@ -238,12 +238,12 @@ class Person:
     """What the first sentence of a person's article states.
 
     Attributes:
-        born: Day of birth; None where it is not told to the day.
+        born: Day of birth; None if the day is not known.
         died: Day of death likewise.
         birth_year: Year of birth.
         birth_name: Name at birth, where it is another.
         nation: A nationality, where the sentence names one only.
-        words: What the person is.
+        words: Description of the person.
     """
 
     born: date | None
@@ -347,7 +347,7 @@ _KINDS: tuple[tuple[str, Kind, str], ...] = (
 
 
 def facts_of(sentence: Sentence) -> list[Fact]:
-    """All that a sentence states about its page and that can be asked."""
+    """All facts of a sentence about its page."""
     if sentence.page is None:
         return []
     return [*_of_person(sentence), *_of_work(sentence), *_of_band(sentence)]
@@ -367,7 +367,7 @@ def _of_person(sentence: Sentence) -> list[Fact]:
         results.append(("death year", "In which year did {x} die?", (str(person.died.year),)))
     if person.birth_name:
         results.append(("birth name", "What is the birth name of {x}?", (person.birth_name,)))
-    # "American" is too easily guessed, and "British" is as often told more closely
+    # "American" is too easily guessed, and "British" is often stated more precisely
     if person.nation not in ("", "American", "British"):
         alias = ("British",) if person.nation in ("English", "Scottish", "Welsh") else ()
         results.append(("nationality", "What is the nationality of {x}?", (person.nation, *alias)))
@@ -435,7 +435,7 @@ def _of_band(sentence: Sentence) -> list[Fact]:
 
 
 def _place_names(position: str) -> tuple[str, ...]:
-    """A place as it is written, and without what it is in."""
+    """A place as it is written, and without the region."""
     parts = position.split(", ")
     return tuple(dict.fromkeys([position, *([", ".join(parts[:2])] if len(parts) > 2 else []), parts[0]]))
 
@@ -471,10 +471,10 @@ class Link:
         sentence: What states so.
         relation: What the other page is to this one: "director", "actor of John McClane", …
         name: What the sentence calls the other page.
-        description: How a question tells of the other page without naming it.
+        description: How a question describes the other page without naming it.
         fits: A pattern that the other page's words must meet, so that it is no namesake.
         kinds: What the other page may be.
-        cue: A pattern that tells of the same part of the page in other sentences.
+        cue: A pattern of the same part of the page in other sentences.
     """
 
     sentence: Sentence
@@ -487,7 +487,7 @@ class Link:
 
 
 def name_at(text: str, start: int) -> str:
-    """The one name that is at a place, after what it is called ("American singer …"); empty if it is not only."""
+    """The one name at a position, after its description ("American singer …"); empty if there are several."""
     before = _BEFORE.match(text, start)
     result = _NAME.match(text, before.end() if before is not None else start)
     if result is None:
@@ -505,7 +505,7 @@ def title_at(corpus: Corpus, text: str) -> str:
 
 
 def work_after(corpus: Corpus, definitions: dict[str, Definition], text: str, kinds: tuple[Kind, ...]) -> str:
-    """The title of a work that a text comes to after words that only say what it is ("the NBC sitcom …").
+    """The title of a work in a text after words that only describe it ("the NBC sitcom …").
 
     Returns:
         The bare title; empty if there is none, or if something else is before it.
@@ -541,9 +541,9 @@ _BRACKETS: dict[str, tuple[Kind, str]] = {
 
 
 def described(title: str, what: Definition) -> str:
-    """How a question names a work, so that no other work of its kind is meant; empty if the title alone does not tell.
+    """How a question names a work unambiguously among works of its kind; empty if the title does not suffice.
 
-    A bracket that names somebody ("… (Linkin Park song)") states that there are others of that title.
+    A bracket with a name ("… (Linkin Park song)") implies other works of that title.
     """
     values = re.fullmatch(
         r"(?:(?P<year>\d{4}) |(?P<us>U\.S\. ))?(?:film|TV series|television series|album|EP|mixtape|song|novel)?",
@@ -632,12 +632,12 @@ def of_actor(sentence: Sentence, corpus: Corpus, definitions: dict[str, Definiti
 
 
 def _kind_of(title: str, corpus: Corpus, definitions: dict[str, Definition], text: str) -> Kind | None:
-    """Whether a title is that of a film or that of a series; where both have it, what the words before it say."""
+    """Whether a title is that of a film or that of a series; where both have it, by the words before it."""
     kinds = {definitions[p].kind for p in corpus.titles[title] if p in definitions} & set(_SHOWN)
     before = text[: text.index(title)]
-    said: set[Kind] = {"film"} if re.search(r"\bfilm\b", before) else set()
-    said |= {"series"} if re.search(r"\b(?:series|sitcom|show)\b", before) else set()
-    left = kinds & said if said else kinds
+    named: set[Kind] = {"film"} if re.search(r"\bfilm\b", before) else set()
+    named |= {"series"} if re.search(r"\b(?:series|sitcom|show)\b", before) else set()
+    left = kinds & named if named else kinds
     return left.pop() if len(left) == 1 else None
 
 
@@ -746,7 +746,7 @@ _PLAYS_IN = re.compile(
 
 
 def links_of(sentence: Sentence, corpus: Corpus, definitions: dict[str, Definition]) -> list[Link]:
-    """All ways from a sentence's page to others that it tells of."""
+    """All links from a sentence's page to others."""
     if sentence.page is None:
         return []
     results = [*of_character(sentence), *of_actor(sentence, corpus, definitions), *_of_musician(sentence)]
@@ -821,7 +821,7 @@ class Candidate:
         question: Its text.
         answers: The right answer, then other ways to write it.
         sentences: The two gold sentences in the order of the hops.
-        hops: What each of them tells.
+        hops: The statement of each of them.
         bridge: What the first sentence calls the second page; empty for a comparison.
         link: The first hop; None for a comparison.
         facts: The facts that are posed for: one, or the two that are compared.
@@ -973,7 +973,7 @@ _BORN = re.compile(r"\bborn\b[^.;)]{0,60}?\b(\d{4})\b")
 
 
 class Review:
-    """Reviews candidates against the whole pool."""
+    """Reviews candidates against the pool."""
 
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
@@ -987,20 +987,20 @@ class Review:
                 self._links.setdefault(sentence.page, []).extend(links_of(sentence, corpus, self._definitions))
 
     def refuses(self, one: Candidate) -> str:
-        """Why a candidate is not asked; empty if it may be."""
+        """Why a candidate is refused; empty if it is accepted."""
         if answer_kind(Question(text=one.question)) not in ("text", "yes_no"):
             return "its words would be read as mathematics"
         if any(self._subject_is_lost(s, first=s is one.sentences[0] and not one.is_comparison) for s in one.sentences):
             return "a sentence's subject is lost"
         if any(self._contradicted(fact) for fact in one.facts):
-            return "another sentence says otherwise"
+            return "another sentence contradicts it"
         return self._refuses_comparison(one) if one.link is None else self._refuses_bridge(one, one.link)
 
     def _refuses_comparison(self, one: Candidate) -> str:
         a, b = one.pages
         if one.answers[0] in ("yes", "no"):
-            return "" if self._is_alone(a) and self._is_alone(b) else "a page has a namesake"
-        # a bracket that states more than the question does tells of namesakes outside the pool
+            return "" if self._has_no_namesake(a) and self._has_no_namesake(b) else "a page has a namesake"
+        # a bracket that states more than the question does implies namesakes outside the pool
         if any(len(self._corpus.titles[bare(t)]) > 1 or bracket(t) not in ("", "film", "band") for t in (a, b)):
             return "a page has a namesake"
         if {*squad_words(bare(a))} & {*squad_words(bare(b))}:
@@ -1017,7 +1017,7 @@ class Review:
             ("the question names the bridge", any(_within(word, one.question) for word in words)),
             ("the first sentence holds the answer already", _holds_any(first.text, one.answers)),
             ("a second page fits the bridge", sum(self._fits(p, link) for p in self._corpus.titles[one.bridge]) > 1),
-            ("a second page fits the question", not self._is_alone(first.page or "")),
+            ("a second page fits the question", not self._has_no_namesake(first.page or "")),
         ):
             if is_so:
                 return why
@@ -1039,7 +1039,7 @@ class Review:
     def _fits(self, page: str, link: Link) -> bool:
         return any(f.kind in link.kinds and re.search(link.fits, f.words) for f in self._facts.get(page, ()))
 
-    def _is_alone(self, page: str) -> bool:
+    def _has_no_namesake(self, page: str) -> bool:
         """Whether no other page has this title, kind and year; a person's name must be the only one."""
         own = self._definitions.get(page)
 
@@ -1052,7 +1052,7 @@ class Review:
         return all(p == page or is_other(self._definitions.get(p)) for p in self._corpus.titles[bare(page)])
 
     def _leads_elsewhere(self, link: Link) -> bool:
-        """Whether another sentence of the first page gives somebody else that part."""
+        """Whether another sentence of the first page gives another person that part."""
         page = link.sentence.page or ""
         if any(x.relation == link.relation and x.name != link.name for x in self._links[page]):
             return True
@@ -1071,7 +1071,7 @@ class Review:
         return any(f.attribute == fact.attribute and not {*f.answers} & {*fact.answers} for f in self._facts[page])
 
     def _short_cut(self, one: Candidate) -> bool:
-        """Whether a sentence holds the answer, and is on the first page or tells of both."""
+        """Whether a sentence holds the answer, and is on the first page or about both."""
         first, second = one.pages
         title, bridge = _padded(bare(first)), _padded(one.bridge)
         answers = [_padded(a) for a in one.answers]
@@ -1187,12 +1187,12 @@ def build(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the pool, write questions and documents, and tell on standard error what was refused."""
+    """Read the pool, write questions and documents, and print refusals on standard error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="sentences as JSON lines: id, page, text, source")
     parser.add_argument("--out", type=Path, required=True, help="where the questions go")
     parser.add_argument("--documents", type=Path, help="folder for the pool as documents, a file a page")
-    parser.add_argument("--count", type=int, default=80, help="how many questions are wanted")
+    parser.add_argument("--count", type=int, default=80, help="number of questions")
     parser.add_argument("--most", type=int, default=12, help="most questions of one type")
     parser.add_argument("--source", action="append", default=[], help="collection of gold sentences; may be repeated")
     args = parser.parse_args(arguments)

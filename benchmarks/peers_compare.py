@@ -144,7 +144,7 @@ ALL = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One peer with one method at one size; the size is about the number of whole solutions that are written."""
+    """One peer with one method at one size; the size is the approximate number of generated solutions."""
 
     peer: str
     method: str
@@ -179,10 +179,10 @@ sys.path.append(str(LIBRARIES))
 MODEL = "model"
 """How the server calls the model."""
 TEMPERATURE, TOP_K = 1.0, 5
-"""OptiLLM samples at temperature 1, whatever is said; so all do, and among the most likely tokens, as the server has
+"""OptiLLM always samples at temperature 1; so do all, and among the most likely tokens, as the server has
 it.
 
-A nucleus would have the server sort its vocabulary for every token, which on a processor takes most of a step.
+A nucleus would have the server sort its vocabulary for every token, which takes most of a step on a CPU.
 """
 STARTS_S = 900.0
 RUNNERS = {"(direct)": "run_direct.py"}
@@ -253,7 +253,7 @@ def job_of(cell: Cell, base_url: str, model: str, questions: tuple[MarkedQuestio
 def run_job(
     job: Job, peer: str, peers: Path | None, directory: Path, environment: dict[str, str]
 ) -> list[dict[str, Any]]:
-    """Have a runner do a job; gives the lines that it wrote, the last one about the whole.
+    """Run a job; returns the lines that the runner wrote, the last one about the job.
 
     Raises:
         Failed: It ended otherwise than well.
@@ -320,7 +320,7 @@ class Row:
         failed: Whether there is none because the peer raised an error.
         tokens: Generated tokens, those of judges included.
         prompt: Tokens of prompts.
-        calls: Calls of the model. Where these are calls of which no component can tell whose they are, an even share.
+        calls: Calls of the model; an even share of calls without a known question.
         seconds: From question to answer, next to the other questions in flight.
     """
 
@@ -457,7 +457,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 BARE = "(an empty environment)"
 EXTRA = (
-    Peer("reason, the package alone", "reason", "reason-orchestrator", "import reason", "", {}),
+    Peer("reason, the package itself", "reason", "reason-orchestrator", "import reason", "", {}),
     Peer("LiteLLM", "litellm", "litellm", "import litellm", "", {}),
 )
 _TELL = "from importlib.metadata import distributions, version; print(version('{0}'), len(list(distributions())))"
@@ -678,11 +678,11 @@ class ServedRequest:
 
     Attributes:
         first: To the first text; NaN if none came.
-        whole: To the end.
+        complete: To the end.
     """
 
     first: float
-    whole: float
+    complete: float
 
 
 @dataclass(frozen=True)
@@ -701,7 +701,7 @@ class LeftRequest:
 
 
 async def ask(server: Server, body: Mapping[str, Any]) -> ServedRequest:
-    """Send a request and read its whole stream."""
+    """Send a request and read its stream to the end."""
     async with aiohttp.ClientSession(headers=dict(server.headers)) as session:
         began, first, read = time.perf_counter(), math.nan, b""
         async with session.post(server.url, data=json.dumps(body), headers=_JSON) as reply:
@@ -718,7 +718,7 @@ async def leave(server: Server, body: Mapping[str, Any], after_s: float, backend
     """Send a request, close the connection a while after the model has begun, and watch the model until it is idle.
 
     Raises:
-        Failed: The model was not asked.
+        ServerFailed: The model received no request.
     """
     session = aiohttp.ClientSession(headers=dict(server.headers))
     requests = asyncio.create_task(_read_connection(session, server.url, body))
@@ -756,7 +756,7 @@ async def _read_connection(session: aiohttp.ClientSession, url: str, body: Mappi
 
 _JSON = {"Content-Type": "application/json"}
 Round = tuple[ServedRequest, LeftRequest, LeftRequest]
-"""A request that was read to its end as a stream, one that was left as a stream, and one as a whole response."""
+"""A streamed request read to its end, a streamed request that the client left, and one without streaming."""
 ServingResults = dict[tuple[str, int], list[Round]]
 """By server and samples, an entry a round."""
 
@@ -795,13 +795,13 @@ async def _serving_round(name: str, server: Server, samples: int, pace: Pace, ba
 
 def serving_table(result: ServingResults) -> str:
     """A row for each server and number of samples: medians over the rounds, and the range."""
-    head = ["server", "samples", "first text, s", "range", "whole reply, s"]
+    head = ["server", "samples", "first text, s", "range", "complete response, s"]
     head += ["idle after leaving a stream, s", "range", "answered, begun for nobody"]
-    head += ["idle after leaving a whole reply, s", "range", "answered, begun for nobody"]
+    head += ["idle after leaving a complete response, s", "range", "answered, begun for nobody"]
     lines = []
     for (name, samples), rounds in result.items():
         line = [name, str(samples), *spread([requests.first for requests, _, _ in rounds], 3)]
-        line += [f"{statistics.median(requests.whole for requests, _, _ in rounds):.2f}"]
+        line += [f"{statistics.median(requests.complete for requests, _, _ in rounds):.2f}"]
         for left in ([stream for _, stream, _ in rounds], [full for _, _, full in rounds]):
             line += spread([one.idle for one in left], 3)
             counts = (statistics.mean(one.completed for one in left), statistics.mean(one.begun for one in left))
@@ -848,7 +848,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--servers", default="", help="for serving: of reason,optillm,its_hub,litellm")
     parser.add_argument("--data", type=Path, help="folder that holds gsm8k/dev.jsonl, or that file")
     parser.add_argument("--limit", type=int, default=40, help="questions of accuracy, the first ones")
-    parser.add_argument("--sizes", default="4,8", help="sizes: about so many whole solutions a question")
+    parser.add_argument("--sizes", default="4,8", help="sizes: approximate number of solutions for a question")
     parser.add_argument("--only", default="", help="names of peers for accuracy, with commas; empty is all")
     parser.add_argument("--methods", default="", help="names of methods likewise")
     parser.add_argument("--skip", default="", help="cells of accuracy that are left out: PEER:METHOD, with commas")
@@ -908,11 +908,11 @@ def accuracy(options: argparse.Namespace, directory: Path) -> tuple[str, Any]:
 
 
 def run_cells(
-    wanted: list[Cell], items: tuple[Item, ...], options: argparse.Namespace, directory: Path, place: Path
+    missing_cells: list[Cell], items: tuple[Item, ...], options: argparse.Namespace, directory: Path, answers: Path
 ) -> list[str]:
     """Run what is not there yet; gives what could not be run."""
     missing: list[str] = []
-    if not wanted:
+    if not missing_cells:
         return missing
     with ExitStack() as stack:
         upstream = options.server
@@ -921,14 +921,14 @@ def run_cells(
             stack.callback(model.kill)
         process, root = proxy(directory, upstream)
         stack.callback(process.kill)
-        for number, cell in enumerate(wanted):
+        for number, cell in enumerate(missing_cells):
             began = datetime.now(UTC)
             try:
-                measure_accuracy(cell, items, root, options.peers, directory, place, concurrency=options.concurrency)
+                measure_accuracy(cell, items, root, options.peers, directory, answers, concurrency=options.concurrency)
             except (ServerFailed, OSError) as e:
                 missing.append(f"{cell.peer}, {cell.method}, size {cell.size}: {e}")
             took = (datetime.now(UTC) - began).total_seconds()
-            print(f"{number + 1} of {len(wanted)}: {cell.file}, {took:.0f} s", file=sys.stderr, flush=True)
+            print(f"{number + 1} of {len(missing_cells)}: {cell.file}, {took:.0f} s", file=sys.stderr, flush=True)
     return missing
 
 

@@ -40,12 +40,12 @@ class Claim:
 
     shown: str
     file: str
-    says: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Version:
-    """A peer as it was looked at."""
+    """A peer and its version."""
 
     venv: str
     package: str
@@ -85,16 +85,16 @@ def _backends() -> str:
     return ", ".join(f"`{one.model_string}`" if "…" in one.model_string else one.model_string for one in BACKENDS)
 
 
-def _its(shown: str, file: str, says: str) -> Claim:
-    return Claim(shown, f"its_hub/{file}", says)
+def _its(shown: str, file: str, text: str) -> Claim:
+    return Claim(shown, f"its_hub/{file}", text)
 
 
-def _opti(shown: str, file: str, says: str) -> Claim:
-    return Claim(shown, f"optillm/{file}", says)
+def _opti(shown: str, file: str, text: str) -> Claim:
+    return Claim(shown, f"optillm/{file}", text)
 
 
-def _tree(shown: str, file: str, says: str) -> Claim:
-    return Claim(shown, f"treequest/{file}", says)
+def _tree(shown: str, file: str, text: str) -> Claim:
+    return Claim(shown, f"treequest/{file}", text)
 
 
 ALGORITHMS = "core/algorithms"
@@ -222,8 +222,8 @@ def unfounded(peers: Path) -> list[str]:
             continue
         for name, (_, claims) in FEATURES.items():
             claim = claims.get(peer)
-            if claim is not None and claim.says not in _text(packages / claim.file):
-                wrong.append(f"{peer}, {name}: {claim.file} does not say {claim.says!r}")
+            if claim is not None and claim.text not in _text(packages / claim.file):
+                wrong.append(f"{peer}, {name}: {claim.file} does not contain {claim.text!r}")
     return wrong
 
 

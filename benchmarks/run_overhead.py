@@ -138,7 +138,7 @@ async def measure(store: Path | str, runs: int, at_once: int, profile: bool) -> 
 
 
 def measure_http(runs: int, at_once: Sequence[int]) -> Iterator[str]:
-    """Rows of the table of chat requests: whole responses and streams, for each number of them at once."""
+    """Rows of the table of chat requests: responses and streams, for each number of concurrent requests."""
     from sidecar_backend import Pace
     from sidecar_load_client import Job, LoadGenerator
     from sidecar_servers import Backend, reason_server
@@ -151,12 +151,12 @@ def measure_http(runs: int, at_once: Sequence[int]) -> Iterator[str]:
                     job = Job(server.url, server.body(streamed), streams, runs, server.headers)
                     generator.run(job)  # code and connections are warm
                     before = server.process.cpu_seconds()
-                    figures = generator.run(job)
-                    assert not figures.failures, figures.failures
+                    metrics = generator.run(job)
+                    assert not metrics.failures, metrics.failures
                     cpu = (server.process.cpu_seconds() - before) / (runs + streams)
-                    percentiles = statistics.quantiles(figures.latencies, n=100)
+                    percentiles = statistics.quantiles(metrics.latencies, n=100)
                     yield (
-                        f"{streams:>8} {'stream' if streamed else 'whole':>7} {runs / figures.seconds:>11.0f} "
+                        f"{streams:>8} {'stream' if streamed else 'whole':>7} {runs / metrics.seconds:>11.0f} "
                         f"{1000 * cpu:>15.2f} {1000 * percentiles[49]:>10.1f} {1000 * percentiles[98]:>8.1f}"
                     )
         finally:
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--store", help="a database; else a new file")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
-    parser.add_argument("--http", action="store_true", help="measure the whole path of a chat request as well")
+    parser.add_argument("--http", action="store_true", help="measure the path of a chat request as well")
     args = parser.parse_args()
     print(f"{'at once':>8} {'runs/s':>9} {'cpu ms/run':>11} {'transactions':>13} {'median ms':>10} {'p99 ms':>8}")
     for at_once in args.at_once:

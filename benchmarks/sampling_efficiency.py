@@ -265,7 +265,7 @@ def simulated(questions: int, samples: int, seed: int) -> list[Pool]:
 
     The chance of the right answer is Beta(1.5, 2.5) by question; wrong answers are Zipf with exponent 1.2 over 12. The
     mean log-probability of a right chain is -0.25, of a wrong one -0.40, times a log-normal factor: standard deviation
-    0.5 by question and 0.35 by chain. So the two overlap, and probability tells more than it does for a small model.
+    0.5 by question and 0.35 by chain. So the two overlap, and probability is more informative than for a small model.
     """
     rng = np.random.default_rng(seed)
     wrong = 1.0 / np.arange(1, 13) ** 1.2

@@ -57,7 +57,7 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Time of a whole response, without jitter."""
+        """Time of a response, without jitter."""
         return self.first_s + self.token_s * (self.tokens - 1)
 
     def factor(self, number: int) -> float:
@@ -157,8 +157,8 @@ def _chunk(data: bytes) -> bytes:
 class Connection(asyncio.Protocol):
     """One client. Requests of a connection are answered one after the other."""
 
-    def __init__(self, tables: RequestCounter) -> None:
-        self._desk = tables
+    def __init__(self, counter: RequestCounter) -> None:
+        self._counter = counter
         self._data = b""
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
                 self._transport.write(self._page(method, path, body))
 
     def _request(self) -> tuple[bytes, bytes] | None:
-        """The next whole request: its head and its body; None where more must come."""
+        """The next complete request: its head and its body; None if more must arrive."""
         head, result, rest = self._data.partition(b"\r\n\r\n")
         if not result:
             return None
@@ -206,9 +206,9 @@ class Connection(asyncio.Protocol):
 
     def _page(self, method: bytes, path: bytes, body: bytes) -> bytes:
         if path == b"/stats":
-            return answered(self._desk.stats())
+            return answered(self._counter.stats())
         if path == b"/pace" and method == b"POST":
-            self._desk.pace = Pace(**json.loads(body))
+            self._counter.pace = Pace(**json.loads(body))
             return answered({})
         if path.endswith(b"/models"):
             return answered({"object": "list", "data": [{"id": "fake", "object": "model", "owned_by": "nobody"}]})
@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
         return answered({"error": {"message": "no such page", "type": "not_found", "code": 404}}, "404 Not Found")
 
     def _complete(self, body: bytes) -> None:
-        tables, counts = self._desk, self._desk.counts
+        counter, counts = self._counter, self._counter.counts
         named = _MODEL.search(body)
         if named is None or named[1] != b"fake":  # a peer that lost the model's name on the way is not measured
             self._transport.write(answered({"error": {"message": "no such model", "code": 404}}, "404 Not Found"))
@@ -225,17 +225,17 @@ class Connection(asyncio.Protocol):
         counts.received += 1
         tag = result[0].decode() if (result := _TAG.search(body)) else ""
         if tag:
-            tables.started[tag] += 1
-        n = int(values[1]) if (values := _N.search(body)) and not tables.pace.single else 1
-        parts = tables.pieces(_STREAM.search(body) is not None, n)
-        if tables.pace.seconds == 0.0:
-            tables.complete(tag)
+            counter.started[tag] += 1
+        n = int(values[1]) if (values := _N.search(body)) and not counter.pace.single else 1
+        parts = counter.pieces(_STREAM.search(body) is not None, n)
+        if counter.pace.seconds == 0.0:
+            counter.complete(tag)
             self._transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
             return
-        self._task = asyncio.get_running_loop().create_task(self._slowly(parts, tag, tables.pace))
+        self._task = asyncio.get_running_loop().create_task(self._slowly(parts, tag, counter.pace))
 
     async def _slowly(self, parts: list[bytes], tag: str, pace: Pace) -> None:
-        counts = self._desk.counts
+        counts = self._counter.counts
         counts.open += 1
         try:
             loop = asyncio.get_running_loop()
@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
                 await asyncio.sleep(due - loop.time())
                 self._transport.write(part)
                 due += pace.token_s * factor
-            self._desk.complete(tag)
+            self._counter.complete(tag)
             self._transport.write(parts[-1])
         except asyncio.CancelledError:
             counts.left += 1
@@ -270,13 +270,13 @@ def _unchunked(data: bytes) -> bytes:
     return body
 
 
-async def serve(port: int, tables: RequestCounter) -> None:
+async def serve(port: int, counter: RequestCounter) -> None:
     """Serve until a signal to end."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    server = await loop.create_server(lambda: Connection(tables), "127.0.0.1", port, backlog=2048)
+    server = await loop.create_server(lambda: Connection(counter), "127.0.0.1", port, backlog=2048)
     print(f"ready {server.sockets[0].getsockname()[1]}", flush=True)
     await ended.wait()
     server.close()

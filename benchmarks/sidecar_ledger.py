@@ -57,7 +57,7 @@ class Snapshot:
 
 @dataclass
 class Outcome:
-    """What a drill found; an empty `faults` is a pass.
+    """The result of a drill; an empty `faults` is a pass.
 
     Attributes:
         runs: Runs that were requested.
@@ -84,7 +84,7 @@ class Outcome:
 
 
 def snapshot(store: Path | str, finished: Mapping[str, int]) -> Snapshot:
-    """Read the store as another process may; the model server's count is given."""
+    """Read the store from this process, next to the model server's count."""
     return Snapshot(asyncio.run(_runs(store)), dict(finished))
 
 
@@ -94,9 +94,9 @@ def all_finished(store: Path | str, tags: list[str]) -> bool:
     return all(runs.get(tag) and all(r.status in ("finished", "failed") for r in runs[tag]) for tag in tags)
 
 
-def read_journal(journal: Path) -> Counter[str]:
+def read_journal(path: Path) -> Counter[str]:
     """The model server's count of finished responses from its journal, which outlives it."""
-    return Counter(journal.read_text(encoding="utf-8").split()) if journal.exists() else Counter()
+    return Counter(path.read_text(encoding="utf-8").split()) if path.exists() else Counter()
 
 
 async def _runs(position: Path | str) -> dict[str, list[StoredRun]]:

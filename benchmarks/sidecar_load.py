@@ -129,9 +129,9 @@ def ask(server: Server, cell: Cell, backend: Backend, generator: LoadGenerator, 
     spread = pace.seconds if cell.paced else 0.0
     job = Job(server.url, server.body(cell.streamed), cell.streams, cell.requests, server.headers, spread)
     calls, cpu = backend.stats()["received"], server.process.cpu_seconds()
-    figures = generator.run(job)
+    metrics = generator.run(job)
     calls, cpu = backend.stats()["received"] - calls, server.process.cpu_seconds() - cpu
-    return round_of(figures, cell.requests + cell.streams, calls, cpu)
+    return round_of(metrics, cell.requests + cell.streams, calls, cpu)
 
 
 def ceiling(measured: Rounds) -> str:
@@ -144,9 +144,9 @@ def ceiling(measured: Rounds) -> str:
         best = max((median(r.rate for r in rounds), name) for name, rounds in servers.items() if name != DIRECT)
         busy = max(median(r.busy for r in rounds) for name, rounds in servers.items() if name != DIRECT)
         rows.append(
-            [cell.words, f"{median(r.rate for r in single):.0f}", f"{best[0]:.0f} ({best[1]})", f"{100 * busy:.0f} %"]
+            [cell.label, f"{median(r.rate for r in single):.0f}", f"{best[0]:.0f} ({best[1]})", f"{100 * busy:.0f} %"]
         )
-    head = ["", "generator and model alone, requests/s", "fastest server", "core used by the generator, at most"]
+    head = ["", "generator and model, requests/s", "fastest server", "core used by the generator, at most"]
     return f"### The ceiling\n\n{table(head, rows)}"
 
 

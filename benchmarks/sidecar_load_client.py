@@ -1,6 +1,6 @@
 """A load generator in a process of its own: streams that send the next request when the last has ended.
 
-Jobs are lines of JSON on its input; a line of metrics is written for each (see `Job` and `VerdictMetrics`). Every
+Jobs are lines of JSON on its input; a line of metrics is written for each (see `Job` and `LoadMetrics`). Every
 stream first sends one uncounted request, which opens connections. A response counts if its status is 200 and it has the
 expected content; all others are failures, by kind. `LoadGenerator` starts the process and sends it jobs.
 """
@@ -73,9 +73,9 @@ async def work(job: Job) -> LoadMetrics:
     body = json.dumps(job.body)
     data = body.encode()
     streamed = bool(job.body.get("stream"))
-    end = END.rpartition(" ")[2].encode()  # the last word: where text is cut into pieces, words stay whole
+    end = END.rpartition(" ")[2].encode()  # the last word: pieces of text end at words
     failures: Counter[str] = Counter()
-    figures = LoadMetrics()
+    metrics = LoadMetrics()
     headers = {"Content-Type": "application/json", **job.headers}
 
     async def ask(session: aiohttp.ClientSession, into: LoadMetrics, data: bytes = data) -> None:
@@ -119,11 +119,11 @@ async def work(job: Job) -> LoadMetrics:
         gc.collect()
         left = [job.requests]
         began, worked = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(stream(session, position, left, figures) for position in range(job.streams)))
-        figures.seconds = time.perf_counter() - began
-        figures.cpu = time.process_time() - worked
-    figures.failures = dict(failures)
-    return figures
+        await asyncio.gather(*(stream(session, position, left, metrics) for position in range(job.streams)))
+        metrics.seconds = time.perf_counter() - began
+        metrics.cpu = time.process_time() - worked
+    metrics.failures = dict(failures)
+    return metrics
 
 
 class LoadGenerator:

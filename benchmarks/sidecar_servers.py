@@ -35,11 +35,11 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 START_S = 120.0
 """Longest time that a server may take to answer its first request, in seconds."""
 END_S = 60.0
-"""Longest time that a server may take to end when it is told to, in seconds."""
+"""Maximum time until a server ends after a signal, in seconds."""
 
 
 class ServerFailed(RuntimeError):
-    """A server did not start, or did not end; tells the end of what it wrote."""
+    """A server did not start or did not end; the message has the end of its output."""
 
 
 def exit_on_sigterm() -> None:
@@ -136,7 +136,7 @@ class Process:
         self.child.wait()
 
     def end(self, seconds: float = END_S) -> int:
-        """Tell it to end and wait; gives its exit code.
+        """End it and wait; returns its exit code.
 
         Raises:
             Failed: It did not end in time; it has been killed then.

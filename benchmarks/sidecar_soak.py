@@ -41,13 +41,13 @@ class Soak:
 
     Attributes:
         memory: Minutes since the beginning and MiB of resident memory, between slices.
-        asked: Requests that were answered well, by slice.
+        answered_by_slice: Successful requests.
         failures: Those that were not, by what they were.
         latencies: 99th percentile of each slice, in seconds.
     """
 
     memory: list[tuple[float, float]] = field(default_factory=list)
-    asked: dict[str, int] = field(default_factory=dict)
+    answered_by_slice: dict[str, int] = field(default_factory=dict)
     failures: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
 
@@ -87,7 +87,13 @@ def main() -> int:
     rows += [["p99 of slices, ms: largest", f"{1e3 * max(seen.latencies):.0f}"]]
     head = f"{made_here()} {args.minutes:g} minutes, {args.streams} streams, replies of {args.reply_s:g} s."
     report = "\n\n".join([head, table(["", "value"], rows), "; ".join(faults) or "As it must be."])
-    record = {"head": head, "faults": faults, "memory": seen.memory, "asked": seen.asked, "p99": seen.latencies}
+    record = {
+        "head": head,
+        "faults": faults,
+        "memory": seen.memory,
+        "answered_by_slice": seen.answered_by_slice,
+        "p99": seen.latencies,
+    }
     write_report(report, record, args.out, "sidecar_soak")
     return int(bool(faults))
 
@@ -100,15 +106,15 @@ def load(server: Server, minutes: float, streams: int, reply_s: float, slice_s: 
     began = time.monotonic()
     try:
         while time.monotonic() - began < 60 * minutes:
-            name = f"tag-soak-{len(seen.asked)}"
-            body = server.body(stream=len(seen.asked) % 2 == 0)
+            name = f"tag-soak-{len(seen.answered_by_slice)}"
+            body = server.body(stream=len(seen.answered_by_slice) % 2 == 0)
             body["messages"] = [{"role": "user", "content": f"{body['messages'][0]['content']} ({name})"}]
             job = Job(server.url, body, streams, requests, server.headers, reply_s, numbered=name)
-            figures = generator.run(job)
-            seen.asked[name] = len(figures.latencies)
-            seen.failures.update(figures.failures)
-            if figures.latencies:
-                seen.latencies.append(float(np.quantile(figures.latencies, 0.99)))
+            metrics = generator.run(job)
+            seen.answered_by_slice[name] = len(metrics.latencies)
+            seen.failures.update(metrics.failures)
+            if metrics.latencies:
+                seen.latencies.append(float(np.quantile(metrics.latencies, 0.99)))
             seen.memory.append(((time.monotonic() - began) / 60, server.process.resident() / 2**20))
             print(f"{seen.memory[-1][0]:.1f} min, {seen.memory[-1][1]:.0f} MiB", file=sys.stderr, flush=True)
     finally:
@@ -122,7 +128,7 @@ def compare(seen: Soak, store: Path, counted: dict[str, object]) -> tuple[list[s
     assert isinstance(tags, dict)
     runs = snapshot(store, {}).runs
     numbered = {tag: result for tag, result in runs.items() if tag.count("-") == 3}
-    answered = sum(seen.asked.values())
+    answered = sum(seen.answered_by_slice.values())
     doubled = [tag for tag, result in numbered.items() if len(result) > 1]
     full = sum(
         len(result) == 1 and result[0].status == "finished" and result[0].calls == 1 for result in numbered.values()
@@ -130,7 +136,7 @@ def compare(seen: Soak, store: Path, counted: dict[str, object]) -> tuple[list[s
     asked_twice = [tag for tag, times in tags.items() if tag.count("-") == 3 and times != 1]
     faults = [f"{failed} requests failed: {what}" for what, failed in seen.failures.items()]
     if full != answered or len(numbered) != answered:
-        faults.append(f"{answered} requests were answered; {len(numbered)} runs are in the store, {full} of them whole")
+        faults.append(f"{answered} requests were answered; {len(numbered)} runs are in the store, {full} complete")
     if doubled:
         faults.append(f"{len(doubled)} requests have several runs: {doubled[:3]}")
     if asked_twice:
@@ -139,7 +145,7 @@ def compare(seen: Soak, store: Path, counted: dict[str, object]) -> tuple[list[s
     if made != answered:
         faults.append(f"{answered} requests were answered, and the model server made {made} replies")
     rows = [["requests answered", str(answered)], ["failed", str(sum(seen.failures.values()))]]
-    rows += [["runs in the store, whole", str(full)], ["several runs", str(len(doubled))]]
+    rows += [["runs in the store, complete", str(full)], ["several runs", str(len(doubled))]]
     return faults, [*rows, ["replies of the model server", str(made)], ["made several times", str(len(asked_twice))]]
 
 

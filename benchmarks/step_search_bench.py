@@ -311,7 +311,7 @@ class World:
 
     Attributes:
         q: Chance that a plain chain of `recipe.depth` steps is right.
-        p: Chance that a step from a right prefix is right, by its place from 0.
+        p: Probability that a step from a right prefix is right, by its position from 0.
     """
 
     def __init__(self, recipe: WorldSettings, seed: int) -> None:
@@ -322,8 +322,8 @@ class World:
             rng.gammavariate(1 / recipe.uneven, recipe.uneven) if recipe.uneven else 1.0
             for _ in range(recipe.depth + recipe.spread)
         ]
-        whole = sum(shares[: recipe.depth])
-        self.p = [self.q ** (share / whole) for share in shares]
+        total = sum(shares[: recipe.depth])
+        self.p = [self.q ** (share / total) for share in shares]
         self._known = {"": Prefix("", 0, True, 0, RIGHT, 0.0, 0, False)}
         self._steps: dict[tuple[str, int], Prefix] = {}
         self._sums = list(accumulate(i**-recipe.zipf for i in range(1, recipe.wrong + 1)))
@@ -364,7 +364,7 @@ class World:
     def rest(self, text: str, index: int, most: int) -> Prefix:
         """A forced final answer: all that is left of the chain, in one piece and at its full length.
 
-        Where that takes more than `most` tokens, it is cut off there, and there is no answer.
+        A chain of more than `most` tokens is cut there and has no answer.
         """
         at, tokens = self.step(text, index), 0
         while True:
@@ -372,15 +372,15 @@ class World:
             if at.ended or tokens > most:
                 break
             at = self.step(at.text, 0)
-        whole = at._replace(
+        complete = at._replace(
             text=f"rest {text} {index}",
             answer=at.answer if tokens <= most else None,
             right=at.right and tokens <= most,
             tokens=min(tokens, most),
             ended=True,
         )
-        self._known[whole.text] = whole
-        return whole
+        self._known[complete.text] = complete
+        return complete
 
 
 def _uniform(bits: int) -> float:
@@ -698,7 +698,7 @@ WORLDS: tuple[tuple[WorldSettings, dict[str, tuple[float, float, int]]], ...] = 
             "faults noticed 1 step late": (0.8, 1.0, 1),
             "faults noticed 2 steps late": (0.8, 1.0, 2),
             "faults noticed 4 steps late": (0.8, 1.0, 4),
-            "faults noticed at the end alone": (0.8, 1.0, 99),
+            "faults noticed only at the end": (0.8, 1.0, 99),
         },
     ),
     (WorldSettings(depth=12, uneven=4.0), {"difficulty in few steps": plain(0.8)}),

@@ -180,7 +180,7 @@ async def reuse(path: Path, runs: list[StoredRun]) -> str:
             for row in run.rows:
                 for call in await store.list_calls(row.run_id):
                     usage = call.response.get("usage")
-                    if isinstance(usage, dict) and call.key not in seen:  # what one run recorded, others only looked up
+                    if isinstance(usage, dict) and call.key not in seen:  # recorded by one run, reused by others
                         seen.add(call.key)
                         kind = "scoring" if "reward" in call.request else "sampling"
                         prompt[kind] += int(str(usage.get("prompt_tokens", 0)))

@@ -226,7 +226,7 @@ def table(parts: list[dict[str, Any]]) -> str:
             f"| {task.upper()} | {sum(len(v['logprobs']) for v in ours.values())} | {means[0]:.6f} | {means[1]:.6f} | "
             f"{len(off)} | {max(gaps.values()):.1e} | {nats:.1e} |"
         )
-        differing += [f"- {task.upper()} {i}: {told(ours[i], theirs[i])}" for i in off]
+        differing += [f"- {task.upper()} {i}: {describe_difference(ours[i], theirs[i])}" for i in off]
         for kind, total in spent.items():
             both = [sum(p[side][task]["seconds"][kind] for p in timed_parts) for side in ("ours", "theirs")]
             spent[kind] = [a + b for a, b in zip(total, both, strict=True)]
@@ -242,7 +242,7 @@ def timing(name: str, both: list[float]) -> str:
     return f"| {name} | {both[0]:.1f} | {both[1]:.1f} | {ratio} |"
 
 
-def told(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+def describe_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """Why an item differs: both scores, and the two choices that lead on either side."""
     best = [sorted(side["logprobs"].items(), key=lambda pair: -pair[1])[:2] for side in (ours, theirs)]
     margins = [pair[0][1] - pair[1][1] for pair in best]

@@ -133,7 +133,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     stages: dict[str, float] = {}
     last = ("", time.monotonic())
 
-    def told(stage: str, done: int, total: int | None) -> None:
+    def report_progress(stage: str, done: int, total: int | None) -> None:
         nonlocal last
         if stage != last[0]:
             now = time.monotonic()
@@ -143,9 +143,9 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             print(f"{stage} …", file=sys.stderr)
 
     begun = time.monotonic()
-    built = await build_index(index, [first], embedding, progress=told)
+    built = await build_index(index, [first], embedding, progress=report_progress)
     build_s = time.monotonic() - begun
-    told("", 0, None)
+    report_progress("", 0, None)
     by_stage = {stage: round(seconds, 1) for stage, seconds in stages.items()}
     write_passages(options.corpus, more, options.passages, added, 2)
     begun = time.monotonic()
@@ -184,7 +184,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "open seconds": round(open_s, 2),
         "query p50 ms": round(1000 * float(np.percentile(seconds, 50)), 1),
         "query p95 ms": round(1000 * float(np.percentile(seconds, 95)), 1),
-        "found in 10 by words and meaning": round(hits / len(args), 3),
+        "found in 10 by hybrid search": round(hits / len(args), 3),
         "recall@10 of the vector search": round(recall, 3),
         "peak RSS of build and add MB": round(peak),
         "index MB": round(sum(p.stat().st_size for p in index.rglob("*") if p.is_file()) / 1e6),
@@ -197,17 +197,17 @@ def recall_at(k: int, index: Path, retriever: Any, vectors: NDArray[np.float32],
     faiss = load_faiss()
     shards = ArrayShards(index / VECTORS_DIR, ".npy")
     best_scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
-    best_places = np.full((len(vectors), k), -1, dtype=np.int64)
+    best_positions = np.full((len(vectors), k), -1, dtype=np.int64)
     for start in range(0, shards.end, 65_536):
         positions = np.arange(start, min(start + 65_536, shards.end))
         scores, rows = faiss.knn(vectors, read_vectors(shards, positions, dimension), k, faiss.METRIC_INNER_PRODUCT)
         every = np.concatenate([best_scores, scores], 1)
-        where = np.concatenate([best_places, positions[rows]], 1)
+        where = np.concatenate([best_positions, positions[rows]], 1)
         order = np.argsort(-every, axis=1)[:, :k]
-        best_scores, best_places = np.take_along_axis(every, order, 1), np.take_along_axis(where, order, 1)
+        best_scores, best_positions = np.take_along_axis(every, order, 1), np.take_along_axis(where, order, 1)
     result = retriever._searched.vectors.nearest(vectors, k)
     return float(
-        np.mean([len(set(row) & set(exact.tolist())) / k for row, exact in zip(result, best_places, strict=True)])
+        np.mean([len(set(row) & set(exact.tolist())) / k for row, exact in zip(result, best_positions, strict=True)])
     )
 
 

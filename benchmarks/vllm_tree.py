@@ -48,8 +48,8 @@ class Tree:
         seconds: Wall-clock time.
         tokens: Generated tokens.
         calls: Children requested.
-        ledger: Share of prompt tokens that were not computed, as the run's ledger tells.
-        engine: The same, as vLLM's scheduler tells; None where the cache is off and nothing is looked up.
+        ledger: Share of prompt tokens that were not computed, by the run's ledger.
+        engine: The same by vLLM's scheduler; None without the cache.
     """
 
     seconds: float
@@ -149,7 +149,7 @@ async def compare(models: dict[str, VllmModel], store: SqliteStore, args: Any) -
                 f"| {beam} | {label} | {statistics.median(t.seconds for t in trees):.1f} s "
                 f"| {min(t.seconds for t in trees):.1f} to {max(t.seconds for t in trees):.1f} "
                 f"| {sum(t.tokens for t in trees) / len(trees):.0f} | {trees[0].calls} | {rate[label]:.1f} tok/s "
-                f"| {ledger:.1%} | {f'{sum(values) / len(values):.1%}' if values else 'nothing looked up'} "
+                f"| {ledger:.1%} | {f'{sum(values) / len(values):.1%}' if values else 'no lookups'} "
                 f"| {rate[label] / rate['off']:.2f}x |",
                 flush=True,
             )

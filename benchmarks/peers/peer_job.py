@@ -39,14 +39,14 @@ class Job:
             peer's own server, that server's.
         model: How the model is called there.
         method: One of the names of `peers_methods.METHODS`.
-        size: About how many whole solutions' worth of text a question may take.
+        size: Approximate number of solutions of text for a question.
         questions: The questions.
         system: The system message of every call.
-        chain: What follows a question where whole solutions are sampled.
+        chain: What follows a question where complete solutions are sampled.
         steps: The same where solutions are sampled step by step.
         temperature: Of every sample, where the peer lets it be chosen.
         top_p: Likewise.
-        max_tokens: Maximum number of tokens of a whole solution.
+        max_tokens: Maximum number of tokens of a complete solution.
         step_tokens: Maximum number of tokens of a step.
         concurrency: Questions in flight at once.
         warm: So many questions at the beginning are not counted.
@@ -91,8 +91,8 @@ Solve = Callable[[MarkedQuestion], Awaitable[str]]
 """Answers a question: gives the text of the solution that the peer chose."""
 
 
-async def work(job: Job, solve: Solve, tell: Callable[[dict[str, Any]], None]) -> None:
-    """Have all questions answered, `concurrency` at once; one that fails is told as an error and stops nothing."""
+async def work(job: Job, solve: Solve, write: Callable[[dict[str, Any]], None]) -> None:
+    """Have all questions answered, `concurrency` at once; a failure is reported as an error and stops nothing."""
     for args in job.questions[: job.warm]:
         await solve(args)
     turns = asyncio.Semaphore(job.concurrency)
@@ -105,11 +105,11 @@ async def work(job: Job, solve: Solve, tell: Callable[[dict[str, Any]], None]) -
                 text, error = await solve(args), ""
             except Exception as e:  # noqa: BLE001 (a peer may raise anything; the table counts it)
                 text, error = "", f"{type(e).__name__}: {e}"[:500]
-            tell({"id": args.id, "text": text, "error": error, "seconds": time.perf_counter() - began})
+            write({"id": args.id, "text": text, "error": error, "seconds": time.perf_counter() - began})
 
     began, worked = time.perf_counter(), time.process_time()
     await asyncio.gather(*(one(args) for args in counted))
-    tell({"seconds": time.perf_counter() - began, "cpu": time.process_time() - worked, "questions": len(counted)})
+    write({"seconds": time.perf_counter() - began, "cpu": time.process_time() - worked, "questions": len(counted)})
 
 
 def tell_line(values: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ def tell_line(values: dict[str, Any]) -> None:
 
 
 def run(make: Callable[[Job], Awaitable[Solve]]) -> None:
-    """A runner's whole program."""
+    """A runner's main program."""
     job = from_json(sys.stdin.readline())
 
     async def all_of_it() -> None:

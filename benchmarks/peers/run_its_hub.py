@@ -26,17 +26,17 @@ BOX = r".*\\boxed\{([^{}]*)\}"  # greedy before it: the last box
 
 
 class ByJudge(AbstractOutcomeRewardModel, AbstractProcessRewardModel):
-    """The judge, as its-hub asks for one: conversations for whole solutions, a prompt and texts for steps."""
+    """The judge in the interface of its-hub: conversations for complete solutions, a prompt and texts for steps."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
     def score(self, *args: Any, **more: Any) -> Any:
-        """Never asked: everything here is asynchronous."""
+        """Never called: everything here is asynchronous."""
         raise NotImplementedError
 
     async def ascore(self, args: Any, steps: Any = None, **more: Any) -> Any:
-        """Scores of whole conversations, or of the texts of some steps after one prompt."""
+        """Scores of complete conversations, or of the texts of some steps after one prompt."""
         if isinstance(steps, list):
             return await self._judge.score_all(args, steps)
         return [await self._judge.score(turns[-2].content, turns[-1].content) for turns in args]

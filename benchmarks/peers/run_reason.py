@@ -47,7 +47,7 @@ async def make(job: Job, model: str = "") -> Solve:
     model = model or os.environ.get("REASON_MODEL") or f"hosted_vllm/{job.model}"
     directory = Path(
         tempfile.mkdtemp(prefix="reason-", dir=Path.cwd())
-    )  # it goes with the directory that runners work in
+    )  # removed with the working directory of the runners
     settings = load_settings(
         store=str(directory / "runs.sqlite3"),
         providers={model.partition("/")[0]: {"api_base": job.base_url, "concurrency": 64}},

@@ -160,7 +160,7 @@ class StoredEntailment:
         full = entailment if entailment.max_words is None else WindowedEntailment(entailment)
         self._entailment, self._store, self._batch = full, store, max(1, batch)
         self.name, self.identity = full.name, full.identity
-        self.asked = 0
+        self.num_judged = 0
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
         """What each evidence states about its claim, in order (see `Entailment.judge`)."""
@@ -178,7 +178,7 @@ class StoredEntailment:
         missing = [pair for pair, verdict in known.items() if verdict is None]
         if missing:
             values = await self._entailment.judge(missing)
-            self.asked += len(missing)
+            self.num_judged += len(missing)
             fresh = {pair: verdict for pair, verdict in zip(missing, values, strict=True) if verdict is not None}
             self._store.add(self.identity, fresh)
             # as the store has them: the same before and after a restart

@@ -77,7 +77,7 @@ class MetricDifference(NamedTuple):
         p: Two-sided, by McNemar's exact test.
     """
 
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     wins: int
     losses: int
     p: float
@@ -94,18 +94,18 @@ def verdict_metrics(
 ) -> VerdictMetrics:
     """Metrics with their replicates.
 
-    F1s are over the labels that are right somewhere or were given. ECE, Brier score, NLL and AURC are of the
-    probabilities as they are before the gate, over the claims that are not disputed: the gate changes none of them.
+    F1s are over the labels that occur as gold or as predicted. ECE, Brier score, NLL and AURC are of
+    the probabilities before the gate, over the claims that are not disputed.
 
     Args:
         probs: Probabilities; None if the method states none.
 
     Raises:
-        UserError: There are no claims, or not as many of one list as of another.
+        UserError: There are no claims, or the lists differ in length.
     """
     n = len(golds)
     if not n or not (len(labels) == len(groups) == n) or (probs is not None and len(probs) != n):
-        raise UserError("figures need as many labels and groups as claims, and at least one claim")
+        raise UserError("metrics need as many labels and groups as claims, and at least one claim")
     group = number_groups(list(groups))
     counts = _counts(int(group.max()) + 1, resamples, seed)
     names = sorted({*golds, *labels})
@@ -266,14 +266,14 @@ def recall_at(rows: Sequence[LabelledClaim], k: int) -> EvidenceRecall:
 
 
 def mean_attribution_of(
-    rows: Sequence[LabelledClaim], told: Sequence[ClaimVerdict]
+    rows: Sequence[LabelledClaim], verdicts: Sequence[ClaimVerdict]
 ) -> tuple[EvidenceScores | None, int]:
     """Means of precision, recall and F1 of the cited passages over claims with right passages, and their number.
 
     A verdict of "neutral" names nothing and has 0 in all three.
     """
     return mean_evidence_scores(
-        evidence_scores(named_ids(row, one.named), row.right_ids) for row, one in zip(rows, told, strict=True)
+        evidence_scores(named_ids(row, one.named), row.right_ids) for row, one in zip(rows, verdicts, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""The sweep and the figures of `benchmarks/hogwild_answers.py`."""
+"""The sweep and the metrics of `benchmarks/hogwild_answers.py`."""
 
 from __future__ import annotations
 

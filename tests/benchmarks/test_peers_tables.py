@@ -40,8 +40,8 @@ def rows(right: str, tokens: int = 100) -> list[Row]:
 
 
 def line_of(text: str, *starts: str) -> list[str]:
-    wanted = " | ".join(starts)
-    (line,) = [line for line in text.splitlines() if line.startswith(f"| {wanted} |")]
+    missing_cells = " | ".join(starts)
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {missing_cells} |")]
     return [part.strip() for part in line.strip("|").split("|")]
 
 

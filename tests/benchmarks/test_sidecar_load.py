@@ -39,11 +39,11 @@ def body(**more: object) -> dict[str, object]:
 async def test_the_generator_sends_its_jobs_and_the_server_counts_them(stream: bool, pace: Pace) -> None:
     desk = RequestCounter(pace, None)
     async with served(desk) as root:
-        figures = await work(Job(f"{root}/v1/chat/completions", body(stream=stream), streams=3, requests=10))
-    assert len(figures.latencies) == 10
-    assert len(figures.firsts) == (10 if stream else 0)
-    assert all(first <= whole for first, whole in zip(figures.firsts, figures.latencies, strict=False))
-    assert figures.failures == {}
+        metrics = await work(Job(f"{root}/v1/chat/completions", body(stream=stream), streams=3, requests=10))
+    assert len(metrics.latencies) == 10
+    assert len(metrics.firsts) == (10 if stream else 0)
+    assert all(first <= whole for first, whole in zip(metrics.firsts, metrics.latencies, strict=False))
+    assert metrics.failures == {}
     assert (desk.counts.received, desk.counts.completed, desk.counts.open) == (13, 13, 0)  # 3 opened the connections
     assert desk.stats()["tags"] == {"tag-x-1": 13}
 
@@ -60,9 +60,9 @@ async def test_failures_are_no_latencies() -> None:
     desk = RequestCounter(Pace(tokens=2), None)
     async with served(desk) as root:
         wrong = body() | {"model": "another"}
-        figures = await work(Job(f"{root}/v1/chat/completions", wrong, streams=2, requests=4))
+        metrics = await work(Job(f"{root}/v1/chat/completions", wrong, streams=2, requests=4))
         listed = await work(Job(f"{root}/v1/models", body(), streams=1, requests=2))
-    assert (figures.latencies, figures.failures) == ([], {"status 404": 4})
+    assert (metrics.latencies, metrics.failures) == ([], {"status 404": 4})
     assert listed.failures == {"another reply": 2}
     assert desk.counts.received == 0
 

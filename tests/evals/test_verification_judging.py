@@ -41,7 +41,7 @@ async def test_no_pair_is_judged_twice(store):
     assert told == [said(p) for p in [*PAIRS, PAIRS[0]]]
     assert [len(c) for c in judge.calls] == [4, 4, 2]
     assert await stored.judge(PAIRS) == told[:10]
-    assert (len(judge.calls), stored.asked, store.count(judge.identity)) == (3, 10, 10)
+    assert (len(judge.calls), stored.num_judged, store.count(judge.identity)) == (3, 10, 10)
     again = ScriptedEntailment(said)
     assert await StoredEntailment(again, VerdictStore(store.path)).judge(PAIRS) == told[:10]
     assert again.calls == []
@@ -86,7 +86,7 @@ async def test_verdicts_before_a_failure_are_kept(store):
     assert store.count("scripted@1") == 6
     heard = []
     assert await judge_pairs(iter(PAIRS), stored, heard.append, batch=3) == 10
-    assert (heard, stored.asked) == ([3, 6, 9, 10], 4)
+    assert (heard, stored.num_judged) == ([3, 6, 9, 10], 4)
 
 
 async def test_a_cancelled_judgement_resumes(store):

@@ -86,12 +86,12 @@ def test_differences_of_methods():
     b = verdict_metrics(golds, ["neutral"] * 5 + ["supports"] * 5, None, [str(i) for i in range(10)])
     same = difference(a, a)
     assert (same.wins, same.losses, same.p) == (0, 0, 1.0)
-    assert all(tuple(e) == (0, 0, 0) for e in same.figures.values())
+    assert all(tuple(e) == (0, 0, 0) for e in same.metrics.values())
     d = difference(a, b)
     assert (d.wins, d.losses) == (5, 2)
     assert d.p == pytest.approx(2 * (1 + 7 + 21) / 2**7)
-    assert d.figures["accuracy"].value == pytest.approx(0.3)
-    assert difference(b, a).figures["accuracy"].value == pytest.approx(-0.3)
+    assert d.metrics["accuracy"].value == pytest.approx(0.3)
+    assert difference(b, a).metrics["accuracy"].value == pytest.approx(-0.3)
 
 
 def test_lists_of_different_lengths_are_refused():
