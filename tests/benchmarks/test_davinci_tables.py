@@ -87,15 +87,15 @@ def test_all_tables_are_printed_from_stored_verdicts(data, tmp_path, monkeypatch
 
 def test_the_commonest_label_is_that_of_the_other_folds():
     rows = [judged(row(str(i), "supports" if i % 4 else "refutes", ["hm"])) for i in range(80)]
-    told = majority(rows)
-    assert {t.label for t in told} == {"supports"}
-    assert all(abs(t.probs.supports - 0.75) < 0.08 for t in told)
+    reported = majority(rows)
+    assert {t.label for t in reported} == {"supports"}
+    assert all(abs(t.probs.supports - 0.75) < 0.08 for t in reported)
     assert {t.label for t in always(rows, "neutral")} == {"neutral"}
 
 
 def test_two_labels_take_the_likelier_and_refutes_among_equals():
-    told = [ClaimVerdict("neutral", Support(0.2, 0.1, 0.7)), ClaimVerdict("supports", Support(0.3, 0.3, 0.4))]
-    assert [t.label for t in two_labels(told)] == ["supports", "refutes"]
+    reported = [ClaimVerdict("neutral", Support(0.2, 0.1, 0.7)), ClaimVerdict("supports", Support(0.3, 0.3, 0.4))]
+    assert [t.label for t in two_labels(reported)] == ["supports", "refutes"]
 
 
 def test_speed_is_measured_on_what_is_listed(data, monkeypatch, capsys):

@@ -67,9 +67,9 @@ def review(reviewer, *marks, order=None):
 
 
 def transcript(*choices, reviews=(), labels=(), stages=(), **notes):
-    told = {"path": "full", "source": "chair", "overruled": False, **notes}
+    reported = {"path": "full", "source": "chair", "overruled": False, **notes}
     opinions = tuple(opinion(i, choice) for i, choice in enumerate(choices))
-    return JuryTranscript(opinions, tuple(reviews), None, tuple(labels), tuple(stages), told)
+    return JuryTranscript(opinions, tuple(reviews), None, tuple(labels), tuple(stages), reported)
 
 
 def jury_run(rows, models=MODELS, **given):
@@ -135,8 +135,8 @@ def test_run_is_found_by_the_one_difference():
 def test_methods_are_compared_on_the_rows_of_both():
     mine = [row(f"q{i}", said="A" if i < 3 else "B") for i in range(5)]
     others = [row(f"q{i}", said="A" if i == 3 else "B") for i in range(1, 9)]
-    found = paired(mine, others)
-    assert (found.items, found.wins, found.losses) == (4, 2, 1)
+    result = paired(mine, others)
+    assert (result.items, result.wins, result.losses) == (4, 2, 1)
     assert difference_cell(jury_run(mine), jury_run(others)).startswith("+25.0 [")
     assert difference_cell(jury_run(mine), jury_run(others)).endswith("p = 1.000")
     assert difference_cell(jury_run(mine), jury_run([row("elsewhere")])) == "no row in common"
@@ -144,8 +144,8 @@ def test_methods_are_compared_on_the_rows_of_both():
     # of two seeds, those that both have: a question that was asked under another seed is another row
     left = [row("q0", said="A", seed=0), row("q0", said="B", seed=1), row("q1", said="A", seed=0)]
     right = [row("q0", said="B", seed=0), row("q1", said="A", seed=1)]
-    found = paired(left, right)
-    assert (found.items, found.difference) == (1, 1.0)
+    result = paired(left, right)
+    assert (result.items, result.difference) == (1, 1.0)
 
 
 def test_juror_is_a_method():
@@ -360,9 +360,9 @@ async def test_a_run_that_went_on_is_read_from_where_it_did():
         OpinionsMerged(report=merged),
     ]
     assert transcript_of(events) is None  # it came to no answer
-    found = transcript_of([*events, SolutionFinished(solution=Solution(chosen=None, notes={"path": "full"}))])
-    assert [(o.juror, o.choice) for o in found.opinions] == [(0, "A"), (1, "C")]
-    assert (len(found.stages), len(found.reviews), found.synthesis.choice, found.path) == (1, 1, "A", "full")
+    result = transcript_of([*events, SolutionFinished(solution=Solution(chosen=None, notes={"path": "full"}))])
+    assert [(o.juror, o.choice) for o in result.opinions] == [(0, "A"), (1, "C")]
+    assert (len(result.stages), len(result.reviews), result.synthesis.choice, result.path) == (1, 1, "A", "full")
     assert await read_transcripts([jury_run([row("q")])]) == [
         TranscribedRun(jury_run([row("q")]), (None,))
     ]  # the store is gone

@@ -94,8 +94,8 @@ def test_models_words_and_parameters_can_be_others(plan):
     for run in expand_sweep(sweeps["jury.toml"]):
         assert "instruction" not in run.parameters
         if run.strategy == "edgejury":
-            told = {name: run.parameters[name] for name in ("form", "concordance", "roles")}
-            assert told == {"form": "json", "concordance": False, "roles": ["direct-answerer"]}
+            reported = {name: run.parameters[name] for name in ("form", "concordance", "roles")}
+            assert reported == {"form": "json", "concordance": False, "roles": ["direct-answerer"]}
 
 
 def test_chains_are_asked_in_the_words_of_a_juror_without_a_role():

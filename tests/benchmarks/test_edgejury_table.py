@@ -61,8 +61,8 @@ def mark(text: str) -> tuple[int, int, int]:
 def chair(prompt: str) -> str:
     """Takes an answer that is right, if there is one among them."""
     i = number_in(prompt)
-    found = any("It is right" in text for text in answers_in(prompt).values())
-    option = f"{'right' if found else 'wrong'} {i}"
+    result = any("It is right" in text for text in answers_in(prompt).values())
+    option = f"{'right' if result else 'wrong'} {i}"
     return f"It is {option}.\nWhy: so it is.\nAnswer: {letter_of(prompt, option)}"
 
 
@@ -84,7 +84,7 @@ def table(*arguments, monkeypatch, capsys) -> str:
 
 def sections(printed: str) -> dict[str, list[dict[str, str]]]:
     """The rows of each table by the heading above it."""
-    found: dict[str, list[dict[str, str]]] = {}
+    result: dict[str, list[dict[str, str]]] = {}
     for part in re.split(r"^#+ ", printed, flags=re.MULTILINE)[1:]:
         lines = [
             [cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line.startswith("| ")
@@ -92,14 +92,14 @@ def sections(printed: str) -> dict[str, list[dict[str, str]]]:
         if lines:
             head = lines[0]
             rows = [row for row in lines[1:] if not row[0].startswith("---") and row != head]
-            found[part.partition("\n")[0]] = [dict(zip(head, row, strict=False)) for row in rows]
-    return found
+            result[part.partition("\n")[0]] = [dict(zip(head, row, strict=False)) for row in rows]
+    return result
 
 
-def some_of(path: Path, wanted: tuple[str, ...]) -> None:
+def some_of(path: Path, expected: tuple[str, ...]) -> None:
     """Leave the wanted methods of a sweep."""
     head, *blocks = re.split(r"(?=^\[\[strategy\]\])", path.read_text(), flags=re.MULTILINE)
-    path.write_text(head + "".join(block for block in blocks if any(word in block for word in wanted)))
+    path.write_text(head + "".join(block for block in blocks if any(word in block for word in expected)))
 
 
 @pytest.fixture
@@ -131,8 +131,8 @@ def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     folders = [Path("runs") / name for name in SWEEPS[:-1]]
     arguments = ("table", *folders, "--timed", "runs/timed", "--plans", "plans")
     printed = table(*arguments, monkeypatch=monkeypatch, capsys=capsys)
-    found = sections(printed)
-    right = {row["method"].removesuffix(" (the best single model)"): row for row in found["Right answers"]}
+    result = sections(printed)
+    right = {row["method"].removesuffix(" (the best single model)"): row for row in result["Right answers"]}
     assert list(right)[:11] == [
         *("one, one sample", "three, one sample", "two, one sample"),
         *("juror 1: one, direct-answerer", "juror 2: two, edge-case-finder"),
@@ -156,7 +156,7 @@ def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert right["two, one sample"]["less edgejury"] == right["two, one sample"][equal]
     assert (right["edgejury"]["less edgejury"], right[VOTE]["less the majority"]) == ("", "")
 
-    costs = {row["method"]: row for row in found["Costs"]}
+    costs = {row["method"]: row for row in result["Costs"]}
     again = {name: int(row["written again"]) for name, row in costs.items() if row["written again"]}
     written = {name: int(row["tokens written"]) for name, row in costs.items()}
     asked = {"one, one sample", "two, one sample", "three, self-consistency, n = 8"}
@@ -179,22 +179,22 @@ def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert list(clocked) == [VOTE]
     assert clocked[VOTE].endswith("(1)")
 
-    went = {row["method"]: row for row in found["How it went"]}
+    went = {row["method"]: row for row in result["How it went"]}
     assert (went["edgejury"]["full %"], went["edgejury"]["reviews read %"]) == ("100", "100.0 of 9")
     assert (went["edgejury, minus review"]["no_review %"], went[VOTE]["chair's answers read %"]) == ("100", "")
-    positions = {row["who"]: row for row in found["Positions of the chosen options"]}
+    positions = {row["who"]: row for row in result["Positions of the chosen options"]}
     assert positions[f"{VOTE}: juror 1 (one)"]["1 chosen / expected"] == "3 / 1.0"
     assert positions[f"{VOTE}, minus permuted options: juror 1 (one)"]["first position %"] == "100.0"
     assert "edgejury: first options beyond chance, with permuted options less without: " in printed
-    assert {row["reviews"] for row in found["Marks by the position of the text"] if row["reviewer"] == "all"} == {"9"}
-    errors = {row["jurors"]: row for row in found["Errors in common"] if row["jury"] == VOTE}
+    assert {row["reviews"] for row in result["Marks by the position of the text"] if row["reviewer"] == "all"} == {"9"}
+    errors = {row["jurors"]: row for row in result["Errors in common"] if row["jury"] == VOTE}
     together = errors["2 (two), 3 (three)"]
     assert (together["wrong %"], together["both wrong, the same option %"]) == ("66.7, 33.3", "33.3")
     assert together["correlation of errors [95 %]"].startswith("+0.50 [")
-    assert {row["method"] for row in found["Confidence"]} >= {"edgejury", VOTE, "three, self-consistency, n = 8"}
-    stages = {row["stage"]: row for row in found["Stages"]}
+    assert {row["method"] for row in result["Confidence"]} >= {"edgejury", VOTE, "three, self-consistency, n = 8"}
+    stages = {row["stage"]: row for row in result["Stages"]}
     assert [stages[name]["calls"] for name in ("answer", "review", "chair")] == ["3.00", "3.00", "1.00"]
-    several = {row["method"]: row for row in found["truthfulqa:mc1: one model in several roles"]}
+    several = {row["method"]: row for row in result["truthfulqa:mc1: one model in several roles"]}
     assert several["two, edgejury, n = 2"]["calls"] == "5.0"
     assert several["two, edgejury, n = 2"]["less the model, one sample"] == "+0.0, p = 1.000"
     assert printed.endswith("Everything that was begun is finished.\n")

@@ -59,23 +59,23 @@ def test_a_jury_is_as_long_as_its_longest_chain_where_batching_is_free(counted, 
     assert jury_batching.main() == 0
     printed = capsys.readouterr().out
     assert printed.startswith("one, 3 jurors, 2 questions of TruthfulQA MC1;")
-    found = cells(printed)
+    result = cells(printed)
     said = len(f"{OPINION}\nAnswer: A") + 1  # and the end
     reviewed = len("5 5 5\nQ: 5 5 5") + 1  # behind "P: ", with which it begins
     ruled = len("So it is.\nAnswer: A") + 1
     # rounds, requests, tokens, seconds as batches, of the longest, of all one by one
-    assert found["answer"][:6] == ["1.00", "3.00", f"{3 * said}", *(f"{s:.2f}" for s in (said, said, 3 * said))]
-    assert found["review"][:6] == [
+    assert result["answer"][:6] == ["1.00", "3.00", f"{3 * said}", *(f"{s:.2f}" for s in (said, said, 3 * said))]
+    assert result["review"][:6] == [
         "1.00",
         "3.00",
         f"{3 * reviewed}",
         *(f"{s:.2f}" for s in (reviewed, reviewed, 3 * reviewed)),
     ]
-    assert found["chair"][:6] == ["1.00", "1.00", f"{ruled}", *(f"{ruled:.2f}",) * 3]
+    assert result["chair"][:6] == ["1.00", "1.00", f"{ruled}", *(f"{ruled:.2f}",) * 3]
     whole, serial = said + reviewed + ruled, 3 * said + 3 * reviewed + ruled
-    assert found["2"][:2] == [f"{whole:.2f}", f"{whole:.2f}"]
-    assert found["2"][2:4] == ["1.00 [1.00, 1.00]", "met"]
-    assert found["2"][4] == f"{serial / whole:.2f} [{serial / whole:.2f}, {serial / whole:.2f}]"
+    assert result["2"][:2] == [f"{whole:.2f}", f"{whole:.2f}"]
+    assert result["2"][2:4] == ["1.00 [1.00, 1.00]", "met"]
+    assert result["2"][4] == f"{serial / whole:.2f} [{serial / whole:.2f}, {serial / whole:.2f}]"
     # one to warm up; then for each question a jury, seven isolated requests, a jury one by one, and a jury again
     assert len(counted) == 1 + 2 * 10
     assert all(engine.closed for engine in counted)
@@ -118,9 +118,9 @@ def test_the_goal_is_told_from_the_sums():
             JuryTiming(4 * jury, 20),
         )
 
-    found = cells("\n".join(tables([measured(5.0, 3.0), measured(2.0, 5.0)])))
-    assert found["answer"] == ["1.00", "0.00", "10", "3.50", "4.00", "5.00", "0.88", "1.43"]
-    assert found["2"][:2] == ["4.50", "4.00"]
-    assert (found["2"][2].split()[0], found["2"][3]) == ("1.12", "met")
+    result = cells("\n".join(tables([measured(5.0, 3.0), measured(2.0, 5.0)])))
+    assert result["answer"] == ["1.00", "0.00", "10", "3.50", "4.00", "5.00", "0.88", "1.43"]
+    assert result["2"][:2] == ["4.50", "4.00"]
+    assert (result["2"][2].split()[0], result["2"][3]) == ("1.12", "met")
     assert cells("\n".join(tables([measured(5.0, 3.0)])))["1"][2:4] == ["2.00", "not met"]
     assert quotient(np.array([[3.0, 2.0]])) == "1.50"

@@ -84,8 +84,8 @@ def test_what_a_smaller_budget_gives_is_the_beginning_of_what_a_larger_one_gives
 
 
 def test_depth_and_visits_grow_with_the_expansions_and_regret_falls():
-    found = play_all([replace(entry, seldom=400) for entry in entries() if entry.name in (UCT, EIGHT)], "beta", 12)
-    for by in found.values():
+    result = play_all([replace(entry, seldom=400) for entry in entries() if entry.name in (UCT, EIGHT)], "beta", 12)
+    for by in result.values():
         means = {
             name: [sum(getattr(one, name) for one in reads) / len(reads) for reads in by.values()]
             for name in ("depth", "deepest", "best", "answer_regret")
@@ -94,7 +94,7 @@ def test_depth_and_visits_grow_with_the_expansions_and_regret_falls():
             assert means[name] == sorted(means[name])
         assert means["deepest"][0] > OPTILLM[100][0]
         assert means["answer_regret"] == sorted(means["answer_regret"], reverse=True)
-    assert regrets(found).count(UCT) == 6
+    assert regrets(result).count(UCT) == 6
 
 
 def test_at_the_predicted_visits_no_way_is_worth_more_than_another():

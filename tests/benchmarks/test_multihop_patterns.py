@@ -153,8 +153,8 @@ THE_FILM = 'the 1999 film "Blue"'
     ],
 )
 def test_what_leads_from_a_film(text, links):
-    found, _ = read(FILM, ("Blue", text))
-    assert found == links
+    result, _ = read(FILM, ("Blue", text))
+    assert result == links
 
 
 def test_what_leads_from_songs_characters_and_people():

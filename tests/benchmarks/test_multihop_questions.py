@@ -236,7 +236,7 @@ def test_the_same_pool_gives_the_same_bytes(tmp_path, capsys):
         path.write_text("".join(json.dumps({"id": i, "page": p, "text": t, "source": "s"}) + "\n" for i, p, t in rows))
         main(["--corpus", str(path), "--out", str(out), "--source", "s", "--documents", str(tmp_path / "docs")])
         made.append(out.read_bytes())
-        told = capsys.readouterr().err
-        assert "candidates; refused:" in told
-        assert "21 documents in" in told
+        reported = capsys.readouterr().err
+        assert "candidates; refused:" in reported
+        assert "21 documents in" in reported
     assert made[0] == made[1] != b""

@@ -68,15 +68,15 @@ async def listening(app: web.Application) -> AsyncIterator[str]:
 async def test_a_peer_answers_and_every_call_is_counted_for_its_question(
     peer: str, method: str, written: int, judged: int
 ) -> None:
-    told = peer_named(peer)
-    pytest.importorskip(told.venv)
+    reported = peer_named(peer)
+    pytest.importorskip(reported.venv)
     model, app = Model(), web.Application()
     app.router.add_post("/v1/chat/completions", model.reply)
     async with listening(app) as upstream:
         proxy = Proxy(upstream)
         async with listening(proxy.app) as root:
             job = Job(f"{root}/v1", "model", method, SIZE, (ASKED,), SYSTEM, CHAIN, STEPS)
-            solve = await importlib.import_module(told.runner.removesuffix(".py")).make(job)
+            solve = await importlib.import_module(reported.runner.removesuffix(".py")).make(job)
             text = await solve(ASKED)
     assert "\\boxed{" in text
     assert {call.item for call in proxy.calls} == {"q"}

@@ -31,7 +31,7 @@ def test_a_job_comes_through_as_it_was() -> None:
 
 
 async def test_a_failing_question_stops_nothing_and_warm_up_is_not_reported() -> None:
-    told: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
     most = under_way = 0
 
     async def solve(asked: MarkedQuestion) -> str:
@@ -44,8 +44,8 @@ async def test_a_failing_question_stops_nothing_and_warm_up_is_not_reported() ->
             raise ValueError("no answer")
         return asked.text
 
-    await work(JOB, solve, told.append)
-    *answers, whole = told
+    await work(JOB, solve, reported.append)
+    *answers, whole = reported
     assert {a["id"]: (a["text"], a["error"]) for a in answers} == {
         "q1": ("1?", ""),
         "q2": ("", "ValueError: no answer"),

@@ -59,10 +59,10 @@ async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question
     said = (("", 500), ("a", 5), ("", 90), ("b", 7), ("a", 6), ("", 9))
     calls = [{"item": item, "completion": n, "prompt": 30} for item, n in said]
     async with Equivalence() as same:
-        found = await rows_of(items, answers, calls, same)
+        result = await rows_of(items, answers, calls, same)
     assert costs(calls)[""] == (99, 60, 2)
     third = 2 / 3
-    assert found == [
+    assert result == [
         Row("a", True, False, 11 + 33, 60 + 20, 2 + third, 1.0),
         Row("b", False, True, 7 + 33, 30 + 20, 1 + third, 2.0),
     ]
@@ -93,14 +93,14 @@ def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> No
     assert line_of(made, "best-of-n", "reason", "200")[3] == "50.0 [50, 50]"
     assert line_of(made, "best-of-n", "its-hub", "200")[3:] == ["0.0 [0, 0]", "-50.0 [-50.0, -50.0]"]
     assert "OptiLLM" not in made
-    assert equal_tokens_table({cell: found for cell, found in measured.items() if cell.size == 2}) == ""
+    assert equal_tokens_table({cell: result for cell, result in measured.items() if cell.size == 2}) == ""
 
 
 def test_what_is_run_is_what_peers_offer() -> None:
-    found = cells([2, 4])
-    assert len(found) == len(set(found)) == 2 * sum(len(peer.offers) for peer in ALL)
+    result = cells([2, 4])
+    assert len(result) == len(set(result)) == 2 * sum(len(peer.offers) for peer in ALL)
     assert all(set(peer.offers) <= set(METHODS) and (LIBRARIES / peer.runner).is_file() for peer in ALL)
-    assert found[0] == Cell("reason", "self-consistency", 2)
+    assert result[0] == Cell("reason", "self-consistency", 2)
     assert {cell.peer for cell in cells([2], "OptiLLM", "beam,mcts")} == {"OptiLLM"}
     assert [cell.method for cell in cells([2], "OptiLLM", "beam,mcts")] == ["mcts"]
 
@@ -139,18 +139,18 @@ def test_size_counts_files_and_neither_compiled_ones_nor_links(tmp_path: Path) -
     (tmp_path / "a" / "x.pyc").write_bytes(b"1234567")
     (tmp_path / "y").symlink_to(tmp_path / "a" / "x.py")
     assert bytes_of(tmp_path) == 5
-    found = {BARE: Footprint("", 0, 0, [0.1]), "x": Footprint("1.0", 3, 5 << 20, [0.4, 0.2, 0.3])}
-    assert line_of(footprint_table(found), "x") == ["x", "1.0", "3", "5", "0.30", "0.20 - 0.40"]
-    assert line_of(footprint_table(found), BARE)[1:4] == ["", "", ""]
+    result = {BARE: Footprint("", 0, 0, [0.1]), "x": Footprint("1.0", 3, 5 << 20, [0.4, 0.2, 0.3])}
+    assert line_of(footprint_table(result), "x") == ["x", "1.0", "3", "5", "0.30", "0.20 - 0.40"]
+    assert line_of(footprint_table(result), BARE)[1:4] == ["", "", ""]
 
 
 def test_overhead_is_compared_round_by_round_with_ours() -> None:
-    found = {
+    result = {
         DIRECT: [OverheadCost(0.001, 0.001, 8.0)] * 2,
         "reason": [OverheadCost(0.010, 0.008, 1.0), OverheadCost(0.020, 0.008, 1.0)],
         "its-hub": [OverheadCost(0.020, 0.010, 8.0), OverheadCost(0.040, 0.010, 8.0)],
     }
-    made = overhead_table(found, 8)
+    made = overhead_table(result, 8)
     assert line_of(made, "its-hub")[1:] == [*("30.0", "20.0 - 40.0", "10.0", "10.0 - 10.0", "8.0", "2.00 [2.00, 2.00]")]
     assert line_of(made, DIRECT)[-1] == line_of(made, "reason")[-1] == ""
 

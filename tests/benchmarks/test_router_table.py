@@ -94,11 +94,11 @@ def noted(writers, *, large=0, small=0, probes=0, discarded=0):
 
 def test_shares_are_of_all_steps_and_of_all_text():
     notes = [noted(["large"], large=30), noted(["small"] * 3, small=10, probes=4, discarded=5)]
-    found = watched(notes)
-    assert found.intervention_rate == 0.25
+    result = watched(notes)
+    assert result.intervention_rate == 0.25
     assert text_share(notes) == 0.75
     assert [discarded_tokens(n) for n in notes] == [0, 9]
-    assert share_cells(found) == ["4", "2.0", "25.0", "75.0"]
+    assert share_cells(result) == ["4", "2.0", "25.0", "75.0"]
     assert share_cells(watched([None, None])) == ["", "", "", ""]
     asked = [{"asked_large": True}, {"asked_large": False}, None]
     assert share_cells(watched(asked, strategy="cascade")) == ["", "", "50.0", ""]
@@ -114,8 +114,8 @@ def test_tokens_are_the_models_and_not_the_roles():
 
 
 def test_rows_from_the_store_are_no_latency():
-    found = watched(walls=(1.0, None, 3.0))
-    assert seconds(found.rows) == "2.00 / 2.90 (2)"
+    result = watched(walls=(1.0, None, 3.0))
+    assert seconds(result.rows) == "2.00 / 2.90 (2)"
     assert seconds(watched(walls=(None,)).rows) == ""
 
 
@@ -218,14 +218,14 @@ def routed_run(folder):
 
 def test_pieces_of_a_dataset_are_put_together():
     def piece(number, probe, wall):
-        found = watched([noted([], probes=number)], walls=(wall,), threshold=0.5, probe=probe)
-        row = found.rows[0].model_copy(update={"id": f"question {number}"})
-        dataset = found.run.manifest.plan.dataset.model_copy(
+        result = watched([noted([], probes=number)], walls=(wall,), threshold=0.5, probe=probe)
+        row = result.rows[0].model_copy(update={"id": f"question {number}"})
+        dataset = result.run.manifest.plan.dataset.model_copy(
             update={"name": f"q{number}", "fingerprint": f"{number}" * 64}
         )
-        plan = found.run.manifest.plan.model_copy(update={"dataset": dataset})
-        run = replace(found.run, rows=[row], manifest=found.run.manifest.model_copy(update={"plan": plan}))
-        return replace(found, run=run)
+        plan = result.run.manifest.plan.model_copy(update={"dataset": dataset})
+        run = replace(result.run, rows=[row], manifest=result.run.manifest.model_copy(update={"plan": plan}))
+        return replace(result, run=run)
 
     pieces = [piece(i, probe, i + (probe == "separate")) for i in (1, 2, 3) for probe in ("speculative", "separate")]
     fast, slow = router_table.pooled(pieces)

@@ -140,14 +140,14 @@ def test_a_table_has_every_server_and_says_what_failed() -> None:
     ours = round_of(LoadMetrics(1.0, [0.03] * 4, [0.02] * 4, {}, 0.5), 6, 6, 0.06)
     other = round_of(LoadMetrics(2.0, [0.09] * 3, [0.09] * 3, {"status 500": 1}, 0.5), 6, 12, 0.6)
     assert added([ours], [direct], lambda r: r.p99) == pytest.approx(20.0)
-    told = cell_table(cell, {DIRECT: [direct], OURS: [ours], "other": [other]})
-    rows = [[c.strip() for c in line.strip("|").split("|")] for line in told.splitlines() if line.startswith("|")]
+    reported = cell_table(cell, {DIRECT: [direct], OURS: [ours], "other": [other]})
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in reported.splitlines() if line.startswith("|")]
     assert [row[0] for row in rows[2:]] == [DIRECT, OURS, "other"]
-    found = dict(zip(rows[0], rows[4], strict=True))
-    assert found["failed"] == "1"
-    assert found["calls each"] == "2.00"
-    assert found["server's CPU ms each"] == "100.00"
-    assert found["reason is … times as fast"] == "2.67"
+    result = dict(zip(rows[0], rows[4], strict=True))
+    assert result["failed"] == "1"
+    assert result["calls each"] == "2.00"
+    assert result["server's CPU ms each"] == "100.00"
+    assert result["reason is … times as fast"] == "2.67"
     assert dict(zip(rows[0], rows[3], strict=True))["added p50 ms"] == "+20.0"
 
 

@@ -24,21 +24,21 @@ def timed(count=40, noise=0.0):
 
 
 def test_it_finds_the_costs_that_made_the_times():
-    found = fit(timed())
+    result = fit(timed())
     for writer in ("large", "small"):
-        assert found.prefill_s[writer] == pytest.approx(TRUE.prefill_s[writer])
-        assert found.token_s[writer] == pytest.approx(TRUE.token_s[writer])
-    assert found.predict([("large", 100, 10), ("small", 0, 7)]) == pytest.approx(0.2 + 0.5 + 0.07)
+        assert result.prefill_s[writer] == pytest.approx(TRUE.prefill_s[writer])
+        assert result.token_s[writer] == pytest.approx(TRUE.token_s[writer])
+    assert result.predict([("large", 100, 10), ("small", 0, 7)]) == pytest.approx(0.2 + 0.5 + 0.07)
     rough = fit(timed(400, noise=0.1))
     assert rough.token_s["large"] == pytest.approx(0.05, rel=0.05)
 
 
 def test_no_cost_is_negative():
-    found = fit(
+    result = fit(
         [Observation("small", 100, 1, 1.0), Observation("small", 10, 10, 3.0), Observation("small", 50, 1, 0.9)]
     )
-    assert found.prefill_s["small"] >= 0
-    assert found.token_s["small"] >= 0
+    assert result.prefill_s["small"] >= 0
+    assert result.token_s["small"] >= 0
 
 
 def test_nothing_is_made_up():

@@ -136,9 +136,9 @@ def curve(credit_by_size, tokens, sizes=(1, 2, 4)):
 
 def test_the_cost_of_an_accuracy_is_interpolated_in_its_logarithm():
     cost, accuracy = np.array([[100.0, 400.0, 1600.0]] * 5), np.array([[0.2, 0.4, 0.6]] * 5)
-    found = needed(cost, accuracy, np.array([0.3, 0.4, 0.55, 0.1, 0.7]))
-    assert found[:4] == pytest.approx([200, 400, 400 * 4**0.75, 100])
-    assert np.isinf(found[4])
+    result = needed(cost, accuracy, np.array([0.3, 0.4, 0.55, 0.1, 0.7]))
+    assert result[:4] == pytest.approx([200, 400, 400 * 4**0.75, 100])
+    assert np.isinf(result[4])
     # points in any order, and a curve that falls: where it is first there
     assert needed(np.array([[400.0, 100.0]]), np.array([[0.4, 0.2]]), np.array([0.3]))[0] == pytest.approx(200)
     assert needed(cost[:1], np.array([[0.2, 0.5, 0.3]]), np.array([0.35]))[0] == pytest.approx(200)

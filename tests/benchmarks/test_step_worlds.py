@@ -35,11 +35,11 @@ def drawn(count, seed, rng=None):
 def test_the_judge_has_the_requested_auc(auc):
     seen = drawn(20_000, 1)
     judge = QualityEstimator(auc, clip=1e-12)
-    found = auroc(np.array([judge(p) for p in seen]), np.array([float(p.right) for p in seen]))
+    result = auroc(np.array([judge(p) for p in seen]), np.array([float(p.right) for p in seen]))
     # Hanley and McNeil 1982, for 10,000 of each kind
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     error = math.sqrt((auc * (1 - auc) + 9_999 * (q1 - auc**2 + q2 - auc**2)) / 1e8)
-    assert abs(found - auc) < 4 * error
+    assert abs(result - auc) < 4 * error
     assert error < 0.005
 
 
@@ -99,9 +99,9 @@ def test_errors_are_standard_normal_and_correlated_along_depth_alone(rho):
     errors = np.array([[p.error for p in chain(world)[:5]] for world in worlds])
     assert np.abs(errors.mean(axis=0)).max() < 4 / math.sqrt(3000)
     assert np.abs(errors.var(axis=0) - 1).max() < 4 * math.sqrt(2 / 3000)
-    found = np.corrcoef(errors.T)
+    result = np.corrcoef(errors.T)
     for steps in (1, 2, 4):
-        assert np.diagonal(found, steps) == pytest.approx(rho**steps, abs=4 / math.sqrt(3000))
+        assert np.diagonal(result, steps) == pytest.approx(rho**steps, abs=4 / math.sqrt(3000))
     others = [world.step("", 1).error for world in worlds]
     assert abs(np.corrcoef(errors[:, 0], others)[0, 1]) < 4 / math.sqrt(3000)
 

@@ -61,9 +61,9 @@ def test_the_best_alias_counts_for_each_score():
         ("San Francisco, California", 0.0, 2 * 1 / (3 + 3)),
         ("Leeds", 0.0, 0.0),
     ]:
-        found = score_text(gold, answered(said))
-        assert (found.value, found.correct) == (match, match == 1.0)
-        assert found.metrics["f1"] == pytest.approx(f1, abs=1e-12)
+        result = score_text(gold, answered(said))
+        assert (result.value, result.correct) == (match, match == 1.0)
+        assert result.metrics["f1"] == pytest.approx(f1, abs=1e-12)
 
 
 async def test_the_dataset_of_own_questions_is_scored_by_both(tmp_path):
@@ -74,8 +74,8 @@ async def test_the_dataset_of_own_questions_is_scored_by_both(tmp_path):
     )
     first, second = load_dataset("file", data=path).items
     assert (await score(first, answered("no"))).metrics == {"f1": 1.0}
-    found = await score(second, answered("no one knows"))
-    assert (found.value, found.metrics) == (0.0, {"f1": 0.0})
+    result = await score(second, answered("no one knows"))
+    assert (result.value, result.metrics) == (0.0, {"f1": 0.0})
 
 
 def official_words(text):
@@ -111,9 +111,9 @@ def test_f1_is_the_definition(said, right):
 
 @given(st.text(max_size=40), st.lists(st.text(max_size=40), min_size=1, max_size=4))
 def test_f1_is_1_for_a_match(said, answers):
-    found = score_text(TextGold(answers=tuple(answers)), answered(said))
-    assert found.value <= found.metrics["f1"] <= 1
-    assert (found.value == 1.0) == any(official_words(said) == official_words(a) for a in answers)
+    result = score_text(TextGold(answers=tuple(answers)), answered(said))
+    assert result.value <= result.metrics["f1"] <= 1
+    assert (result.value == 1.0) == any(official_words(said) == official_words(a) for a in answers)
     one_more = score_text(TextGold(answers=(*answers, said)), answered(said))
     assert (one_more.value, one_more.metrics["f1"]) == (1.0, 1.0)
     assert all(answer_f1(said, a) == answer_f1(a, said) for a in answers)

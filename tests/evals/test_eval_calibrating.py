@@ -39,8 +39,8 @@ pairs = st.lists(
 )
 
 
-def split(found: Sequence[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.array([c for c, _ in found], dtype=float), np.array([y for _, y in found], dtype=float)
+def split(result: Sequence[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([c for c, _ in result], dtype=float), np.array([y for _, y in result], dtype=float)
 
 
 def overconfident(items: int, seed: int = 0, seeds: int = 1) -> list[ResultRow]:
@@ -93,8 +93,8 @@ def test_platt_has_no_better_neighbour(seed: int) -> None:
 def test_a_known_temperature_is_found() -> None:
     """As many right answers in each bin as a slope of 1/2 expects, to a part in 400: the slope comes back."""
     shares = {votes: 1 / (1 + math.sqrt((8 - votes) / votes)) for votes in range(1, 8)}
-    found = [(votes / 8, int(i < round(400 * p))) for votes, p in shares.items() for i in range(400)]
-    assert fit_curve("temperature", *split(found)).slope == pytest.approx(0.5, abs=0.005)
+    result = [(votes / 8, int(i < round(400 * p))) for votes, p in shares.items() for i in range(400)]
+    assert fit_curve("temperature", *split(result)).slope == pytest.approx(0.5, abs=0.005)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -164,7 +164,7 @@ def test_folds_keep_groups_together_and_depend_only_on_names_and_seed() -> None:
     groups = [f"g{i % 23}" for i in range(80)]
     fold = assign_folds(groups, 5, seed=3)
     by_group = {g: {int(f) for f, h in zip(fold, groups, strict=True) if h == g} for g in groups}
-    assert all(len(found) == 1 for found in by_group.values())
+    assert all(len(result) == 1 for result in by_group.values())
     sizes = [sum(next(iter(f)) == k for f in by_group.values()) for k in range(5)]
     assert (min(sizes), max(sizes), sum(sizes)) == (4, 5, 23)
     assert assign_folds(groups[::-1], 5, seed=3).tolist() == fold.tolist()[::-1]
@@ -219,11 +219,11 @@ def test_scores_after_are_out_of_sample() -> None:
     """Confidences without any meaning: isotonic learns them by heart, and on unseen folds does worse than it seems."""
     rng = random.Random(7)
     rows = [make_row(f"i{i}", rng.random(), rng.random() < 0.5) for i in range(60)]
-    found, answers = fit_calibration_map(make_run(rows), "isotonic")
-    by_heart = calibration_scores(np.array([found.apply(float(c)) for c in answers.confidence]), answers.correct)
+    result, answers = fit_calibration_map(make_run(rows), "isotonic")
+    by_heart = calibration_scores(np.array([result.apply(float(c)) for c in answers.confidence]), answers.correct)
     assert by_heart.ece < 1e-9
-    assert found.after.ece > 0.05
-    assert found.after.brier > by_heart.brier
+    assert result.after.ece > 0.05
+    assert result.after.brier > by_heart.brier
 
 
 # -- maps of runs
@@ -237,19 +237,19 @@ def test_a_map_of_a_run(tmp_path: Path) -> None:
         make_row("unread", 0.5, None, parsed=False),
         make_row("neither", 0.5, None),
     ]
-    found, answers = fit_calibration_map(make_run(rows), "platt", folds=4)
+    result, answers = fit_calibration_map(make_run(rows), "platt", folds=4)
     assert (answers.unstated, answers.undecided) == (1, 1)
-    assert (found.items, found.answers, found.seeds, found.folds) == (202, 402, (0, 1), 4)
+    assert (result.items, result.answers, result.seeds, result.folds) == (202, 402, (0, 1), 4)
     assert answers.correct[-2:].tolist() == [0, 0]
-    assert (found.strategy, found.parameters["n"], found.dataset) == ("self-consistency", 8, "sums")
-    assert (found.models, found.engines) == ({"main": "scripted"}, {"main": "scripted@1"})
-    assert found.before == calibration_scores(answers.confidence, answers.correct)
-    assert found.after.ece < found.before.ece
-    assert found.regressed_scores == ()
-    save_calibration_map(found, tmp_path / "votes.json")
-    assert load_calibration_map(tmp_path / "votes.json") == found.model_copy(update={"name": "votes"})
+    assert (result.strategy, result.parameters["n"], result.dataset) == ("self-consistency", 8, "sums")
+    assert (result.models, result.engines) == ({"main": "scripted"}, {"main": "scripted@1"})
+    assert result.before == calibration_scores(answers.confidence, answers.correct)
+    assert result.after.ece < result.before.ece
+    assert result.regressed_scores == ()
+    save_calibration_map(result, tmp_path / "votes.json")
+    assert load_calibration_map(tmp_path / "votes.json") == result.model_copy(update={"name": "votes"})
     assert fit_calibration_map(make_run(rows[::-1]), "platt", folds=4)[0].after.brier == pytest.approx(
-        found.after.brier, abs=1e-9
+        result.after.brier, abs=1e-9
     )
 
 
@@ -260,11 +260,11 @@ def test_a_map_that_worsens_a_score_reports_it() -> None:
     for i in range(40):
         c = rng.uniform(0.05, 0.95)
         rows.append(make_row(f"i{i}", c, rng.random() < c))
-    found, _ = fit_calibration_map(make_run(rows), "isotonic")
-    assert found.after.ece > found.before.ece
-    assert "ece" in found.regressed_scores
-    assert found.regressed_scores == tuple(
-        n for n in ("ece", "brier", "nll") if getattr(found.after, n) > getattr(found.before, n)
+    result, _ = fit_calibration_map(make_run(rows), "isotonic")
+    assert result.after.ece > result.before.ece
+    assert "ece" in result.regressed_scores
+    assert result.regressed_scores == tuple(
+        n for n in ("ece", "brier", "nll") if getattr(result.after, n) > getattr(result.before, n)
     )
 
 
@@ -297,22 +297,22 @@ def test_rows_of_two_models_are_refused() -> None:
 
 def test_summaries_show_both_confidences() -> None:
     rows = [make_row(f"i{i}", 0.8, i % 2 == 0, calibrated_confidence=0.5) for i in range(20)]
-    found = summarize(rows)
-    assert found.calibration is not None
-    assert found.calibrated is not None
-    assert found.calibration.ece == pytest.approx(0.3, abs=1e-12)
-    assert found.calibrated.ece == pytest.approx(0.0, abs=1e-12)
+    result = summarize(rows)
+    assert result.calibration is not None
+    assert result.calibrated is not None
+    assert result.calibration.ece == pytest.approx(0.3, abs=1e-12)
+    assert result.calibrated.ece == pytest.approx(0.0, abs=1e-12)
     assert summarize([r.model_copy(update={"calibrated_confidence": None}) for r in rows]).calibrated is None
 
 
 def test_a_map_changes_the_run_directory_but_not_the_compared_settings() -> None:
-    found, _ = fit_calibration_map(make_run(overconfident(40)), "platt")
-    plain, mapped = make_plan(), make_plan(calibration=found)
+    result, _ = fit_calibration_map(make_run(overconfident(40)), "platt")
+    plain, mapped = make_plan(), make_plan(calibration=result)
     assert plain.digest != mapped.digest
     assert mapped.in_sample
     assert not plain.in_sample
     rows = overconfident(40)
-    assert run_settings(make_run(rows)) == run_settings(make_run(rows, calibration=found))
+    assert run_settings(make_run(rows)) == run_settings(make_run(rows, calibration=result))
 
 
 def test_unset_fields_do_not_change_the_digest() -> None:

@@ -54,10 +54,10 @@ def test_scikit_learn_agrees() -> None:
     rng = np.random.default_rng(8)
     c = np.round(rng.random(200), 2)  # with ties
     y = (rng.random(200) < c).astype(float)
-    found = calibration_metrics(c, y)
-    assert found.brier == pytest.approx(metrics.brier_score_loss(y, c), **EXACT)
-    assert found.nll == pytest.approx(metrics.log_loss(y, c), **EXACT)
-    assert found.auroc == pytest.approx(metrics.roc_auc_score(y, c), **EXACT)
+    result = calibration_metrics(c, y)
+    assert result.brier == pytest.approx(metrics.brier_score_loss(y, c), **EXACT)
+    assert result.nll == pytest.approx(metrics.log_loss(y, c), **EXACT)
+    assert result.auroc == pytest.approx(metrics.roc_auc_score(y, c), **EXACT)
 
 
 def test_auroc_needs_both_kinds() -> None:
@@ -91,12 +91,12 @@ def test_the_order_of_answers_does_not_matter(pairs: list[tuple[float, int]], ra
 @given(answers)
 def test_bounds_and_ends(pairs: list[tuple[float, int]]) -> None:
     c, y = split(pairs)
-    found = calibration_metrics(c, y)
-    assert 0 <= found.ece <= 1
-    assert 0 <= found.adaptive_ece <= 1
-    assert 0 <= found.brier <= 1
-    assert 0 <= found.aurc <= 1
-    assert sum(b.count for b in found.bins) == len(pairs)
+    result = calibration_metrics(c, y)
+    assert 0 <= result.ece <= 1
+    assert 0 <= result.adaptive_ece <= 1
+    assert 0 <= result.brier <= 1
+    assert 0 <= result.aurc <= 1
+    assert sum(b.count for b in result.bins) == len(pairs)
     last = risk_coverage(c, y)[-1]
     assert (last.coverage, last.risk) == pytest.approx((1.0, 1 - y.mean()), **EXACT)
 

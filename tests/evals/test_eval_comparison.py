@@ -78,8 +78,8 @@ async def make(settings: Settings, out: Path, items: int = 10, **parameters: obj
     ],
 )  # fmt: skip
 def test_one_difference_is_allowed(left, right, compared, besides) -> None:
-    found = split_differences(left, right)
-    assert [[d.name for d in part] for part in found] == [compared, besides]
+    result = split_differences(left, right)
+    assert [[d.name for d in part] for part in result] == [compared, besides]
 
 
 async def test_different_settings_are_refused_by_name_and_allowed_by_name(model, settings, tmp_path) -> None:
@@ -90,15 +90,15 @@ async def test_different_settings_are_refused_by_name_and_allowed_by_name(model,
     with pytest.raises(UserError, match=r"parameters\.temperature: 0\.5 and 1\.0") as refused:
         compare_runs(a, b)
     assert "--allow-different parameters.temperature" in refused.value.hint
-    for found in (compare_runs(a, b, ["temperature"]), compare_runs(a, b, force=True)):
-        assert [d.name for d in found.allowed] == ["parameters.temperature"]
-        assert found.score.items == 10
-        assert found.by_metric["exact"].difference == found.score.difference
+    for result in (compare_runs(a, b, ["temperature"]), compare_runs(a, b, force=True)):
+        assert [d.name for d in result.allowed] == ["parameters.temperature"]
+        assert result.score.items == 10
+        assert result.by_metric["exact"].difference == result.score.difference
     same = await make(voting, tmp_path / "same", n=4, temperature=1.0)
-    found = compare_runs(load_run(same), b)
+    result = compare_runs(load_run(same), b)
     own = {"n", "top_k", "two_stage", "stopping.rule", "mode", "width"}
-    assert {d.name for d in found.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
-    assert found.allowed == ()
+    assert {d.name for d in result.compared} == {"strategy", *(f"parameters.{name}" for name in own)}
+    assert result.allowed == ()
 
 
 async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -> None:
@@ -106,8 +106,8 @@ async def test_rows_that_one_run_lacks_do_not_count(model, settings, tmp_path) -
     part = await make(settings, tmp_path / "part", max_tokens=30)
     lines = (part / "items.jsonl").read_text().splitlines()
     (part / "items.jsonl").write_text("\n".join(lines[:6]) + "\n")
-    found = compare_runs(load_run(whole), load_run(part))
-    assert (found.score.items, found.missing) == (6, 4)
+    result = compare_runs(load_run(whole), load_run(part))
+    assert (result.score.items, result.missing) == (6, 4)
 
 
 async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, settings, tmp_path) -> None:
@@ -118,9 +118,9 @@ async def test_a_metric_that_no_item_has_in_both_runs_is_left_out(model, setting
         rows = [r.model_copy(update={"metrics": m}) for r, m in zip(run.rows, scores, strict=True)]
         return replace(run, rows=rows)
 
-    found = compare_runs(only(a, first=True), only(b, first=False))
-    assert found.score.items == 10
-    assert found.by_metric == {}
+    result = compare_runs(only(a, first=True), only(b, first=False))
+    assert result.score.items == 10
+    assert result.by_metric == {}
 
 
 async def sweep_runs(settings: Settings, tmp_path: Path) -> Path:

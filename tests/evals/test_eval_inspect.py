@@ -45,12 +45,12 @@ def test_inspect_runs_a_strategy_and_its_log_has_the_answer(scripted, tmp_path: 
     samples = read.samples or []
     assert [s.epoch for s in samples] == [1, 2]
     for sample in samples:
-        told = sample.metadata["reason"]
+        reported = sample.metadata["reason"]
         assert sample.scores["choice"].value == "C"  # correct, as Inspect writes it
-        assert (told["answer"], len(told["candidates"])) == ("B", 5)
-        assert told["ledger"]["model_calls"] == 1
+        assert (reported["answer"], len(reported["candidates"])) == ("B", 5)
+        assert reported["ledger"]["model_calls"] == 1
         assert sample.output.completion.startswith("The answer is B")
-        assert sample.output.usage.output_tokens == told["ledger"]["completion_tokens"]
+        assert sample.output.usage.output_tokens == reported["ledger"]["completion_tokens"]
     assert samples[0].metadata["reason"]["seed"] != samples[1].metadata["reason"]["seed"]
 
 

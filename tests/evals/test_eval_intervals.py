@@ -29,8 +29,8 @@ def own(n: int) -> np.ndarray:
 def test_wilson_is_statsmodels(k: int, n: int) -> None:
     proportion = pytest.importorskip("statsmodels.stats.proportion")
     low, high = proportion.proportion_confint(k, n, method="wilson")
-    found = wilson(k, n)
-    assert (found.low, found.high) == pytest.approx((low, high), **EXACT)
+    result = wilson(k, n)
+    assert (result.low, result.high) == pytest.approx((low, high), **EXACT)
 
 
 def test_wilson_by_hand() -> None:
@@ -38,8 +38,8 @@ def test_wilson_by_hand() -> None:
     z = stats.norm.ppf(0.975)
     centre = (0.8 + z * z / 20) / (1 + z * z / 10)
     reach = z / (1 + z * z / 10) * np.sqrt(0.8 * 0.2 / 10 + z * z / 400)
-    found = wilson(8, 10)
-    assert (found.low, found.high) == pytest.approx((centre - reach, centre + reach), **EXACT)
+    result = wilson(8, 10)
+    assert (result.low, result.high) == pytest.approx((centre - reach, centre + reach), **EXACT)
 
 
 def test_wilson_needs_a_trial() -> None:

@@ -92,13 +92,13 @@ def stored(out: Path) -> set[str]:
             rows = db.execute("SELECT request FROM calls").fetchall()
         except sqlite3.OperationalError:  # killed before the tables were made
             return set()
-    found = set()
+    result = set()
     for (text,) in rows:
         asked = json.loads(text)
         messages = asked["request"]["prompt"]["messages"]
         prompt = "".join(f"{m['role']}: {m['content']}\n" for m in messages) + "assistant: "
-        found.add(f"{prompt!r} {asked['index']}")
-    return found
+        result.add(f"{prompt!r} {asked['index']}")
+    return result
 
 
 @pytest.mark.parametrize("seed", [20261124])

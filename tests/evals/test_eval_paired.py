@@ -33,16 +33,16 @@ def test_mcnemar_is_statsmodels(b: int, c: int) -> None:
 
 
 def test_compare_by_hand() -> None:
-    found = compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]))
+    result = compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]))
     d = np.array([0, 1, 1, 0, -1.0])
-    assert (found.wins, found.losses, found.both, found.neither, found.other) == (2, 1, 1, 1, 0)
-    assert found.difference == pytest.approx(0.2, **EXACT)
-    assert found.se == pytest.approx(float(stats.sem(d)), **EXACT)
+    assert (result.wins, result.losses, result.both, result.neither, result.other) == (2, 1, 1, 1, 0)
+    assert result.difference == pytest.approx(0.2, **EXACT)
+    assert result.se == pytest.approx(float(stats.sem(d)), **EXACT)
     theirs = stats.ttest_1samp(d, 0).confidence_interval(0.95)
-    assert (found.t.low, found.t.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
-    assert found.p == 1.0
-    assert found.detectable == detectable_difference(found.se)
-    assert found == compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]), 0.95, resamples=10_000, seed=0)
+    assert (result.t.low, result.t.high) == pytest.approx((theirs.low, theirs.high), **EXACT)
+    assert result.p == 1.0
+    assert result.detectable == detectable_difference(result.se)
+    assert result == compare_paired(of([1, 1, 1, 0, 0]), of([1, 0, 0, 0, 1]), 0.95, resamples=10_000, seed=0)
 
 
 def test_every_kind_of_item_is_counted() -> None:
@@ -52,15 +52,15 @@ def test_every_kind_of_item_is_counted() -> None:
     def run(rates: list[float]) -> Outcomes:
         return Outcomes.of({f"i{i}": {0: float(rate > 0), 1: float(rate == 1)} for i, rate in enumerate(rates)})
 
-    found = compare_paired(run([a for a, _ in kinds]), run([b for _, b in kinds]))
-    assert (found.items, found.wins, found.losses, found.both, found.neither, found.other) == (15, 5, 4, 3, 2, 1)
+    result = compare_paired(run([a for a, _ in kinds]), run([b for _, b in kinds]))
+    assert (result.items, result.wins, result.losses, result.both, result.neither, result.other) == (15, 5, 4, 3, 2, 1)
 
 
 def test_only_shared_items_count() -> None:
     a = Outcomes.of({"x": {0: 1}, "y": {0: 0}, "z": {0: 1}})
     b = Outcomes.of({"z": {0: 0}, "y": {0: 0}, "w": {0: 1}})
-    found = compare_paired(a, b)
-    assert (found.items, found.wins, found.neither) == (2, 1, 1)
+    result = compare_paired(a, b)
+    assert (result.items, result.wins, result.neither) == (2, 1, 1)
     with pytest.raises(UserError, match="in common"):
         compare_paired(a, Outcomes.of({"q": {0: 1}}))
 
@@ -86,10 +86,10 @@ def test_swapping_negates_and_order_does_not_matter(pairs: list[tuple[int, int]]
 def test_equal_differences_are_not_estimable(scores: list[int]) -> None:
     """Four items on which two runs agree do not show that they always do: an interval of no width would say so."""
     for other in (scores, [1 - x for x in scores] if scores == [1] * 4 else scores):
-        found = compare_paired(of(scores), of(other))
-        assert found.se == pytest.approx(0, **EXACT)
-        assert (found.t, found.bootstrap, found.detectable) == (None, None, None)
-        assert found.difference == scores[0] - other[0]
+        result = compare_paired(of(scores), of(other))
+        assert result.se == pytest.approx(0, **EXACT)
+        assert (result.t, result.bootstrap, result.detectable) == (None, None, None)
+        assert result.difference == scores[0] - other[0]
 
 
 def test_detectable_difference() -> None:
@@ -112,9 +112,9 @@ def test_a_power_analysis_agrees() -> None:
 
 def test_latency() -> None:
     assert latency([]) is None
-    found = latency([4.0, 1.0, 3.0, 2.0])
-    assert found is not None
-    assert (found.p50, found.p95, found.n) == pytest.approx((2.5, 3.85, 4), **EXACT)
+    result = latency([4.0, 1.0, 3.0, 2.0])
+    assert result is not None
+    assert (result.p50, result.p95, result.n) == pytest.approx((2.5, 3.85, 4), **EXACT)
 
 
 def curve(name: str, accuracy: list[float], tokens: list[float], items: int = 6) -> TokenCurve:
@@ -132,8 +132,8 @@ def test_accuracy_at_equal_tokens_by_hand() -> None:
 
 def test_difference_at_equal_tokens() -> None:
     a, b = curve("a", [0.2, 0.8], [100, 400]), curve("b", [0.1, 0.3], [50, 800])
-    found = difference_at(a, b, np.arange(6), 200, resamples=50)
-    assert astuple(found) == pytest.approx((200, 0.3, 0.3, 0.3), **EXACT)
+    result = difference_at(a, b, np.arange(6), 200, resamples=50)
+    assert astuple(result) == pytest.approx((200, 0.3, 0.3, 0.3), **EXACT)
     assert difference_at(a, b, np.arange(6), 500) is None
 
 

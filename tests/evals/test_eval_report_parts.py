@@ -39,7 +39,7 @@ def stored(
         models={"main": "local/m"},
         seeds=seeds,
     )
-    rows = [row(i, found[s], s, strategy=strategy) for i, found in enumerate(scores) for s in seeds]
+    rows = [row(i, result[s], s, strategy=strategy) for i, result in enumerate(scores) for s in seeds]
     keys = tuple(r.key for r in rows)
     manifest = RunManifest(plan=plan, task=DatasetSource(dataset="sums"), label=label, keys=keys, complete=True)
     return StoredRun(Path(label), manifest, rows)
@@ -54,10 +54,10 @@ def page_of(*runs: StoredRun) -> tuple[str, str]:
 def test_greedy_and_sampled_by_hand() -> None:
     greedy = stored("greedy", [[1], [1], [0], [1]], temperature=0.0)
     sampled = stored("sampled", [[1, 1], [1, 0], [0, 1], [0, 0]])
-    (found,) = compare_greedy_with_sampled([sampled, greedy])
-    assert (found.greedy, found.sampled, found.items, found.seeds) == ("greedy", "sampled", 4, 2)
-    assert (found.greedy_accuracy, found.sampled_accuracy, found.best) == (0.75, 0.5, 0.75)
-    assert (found.sampling_gap, found.fragility) == (0.0, 0.5)
+    (result,) = compare_greedy_with_sampled([sampled, greedy])
+    assert (result.greedy, result.sampled, result.items, result.seeds) == ("greedy", "sampled", 4, 2)
+    assert (result.greedy_accuracy, result.sampled_accuracy, result.best) == (0.75, 0.5, 0.75)
+    assert (result.sampling_gap, result.fragility) == (0.0, 0.5)
     html, markdown = page_of(sampled, greedy)
     assert "Greedy beside sampled" in html
     assert "| greedy beside sampled | 75.0 | 50.0 | 75.0 | +0.0 | +50.0 |" in markdown
@@ -141,9 +141,9 @@ def summary_of(rows: list[ResultRow]) -> tuple[EvalSummary, str, str]:
 def test_levels_and_subjects_are_separate() -> None:
     places = [("Algebra", "1"), ("Algebra", "2"), ("Geometry", "2"), ("Geometry", "")]
     rows = [row(i, float(i < 2), subject=s, level=x) for i, (s, x) in enumerate(places)]
-    found, html, markdown = summary_of(rows)
-    assert {n: (m.items, m.value) for n, m in found.subjects.items()} == {"Algebra": (2, 1.0), "Geometry": (2, 0.0)}
-    assert {n: (m.items, m.value) for n, m in found.levels.items()} == {"1": (1, 1.0), "2": (2, 0.5)}
+    result, html, markdown = summary_of(rows)
+    assert {n: (m.items, m.value) for n, m in result.subjects.items()} == {"Algebra": (2, 1.0), "Geometry": (2, 0.0)}
+    assert {n: (m.items, m.value) for n, m in result.levels.items()} == {"1": (1, 1.0), "2": (2, 0.5)}
     assert summarize(rows[:1]).levels == {}
     assert "<b>Levels</b>" in html
     assert "Accuracy % by level:" in markdown

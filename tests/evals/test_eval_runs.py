@@ -67,11 +67,11 @@ async def test_a_run_writes_a_row_for_every_item_and_seed(model, settings, tmp_p
     manifest = read_manifest(out)
     assert manifest.complete
     assert manifest.environment["reason"]
-    found = summarize(rows)
-    assert (found.items, found.rows, found.spread.seeds) == (12, 24, 2)
-    assert found.accuracy.value == pytest.approx(sum(r.value for r in rows) / 24, abs=1e-12)
-    assert set(found.subjects) == {"even", "odd"}
-    assert found.cost.total_tokens == found.cost.paid_tokens == sum(r.ledger.completion_tokens for r in rows)
+    result = summarize(rows)
+    assert (result.items, result.rows, result.spread.seeds) == (12, 24, 2)
+    assert result.accuracy.value == pytest.approx(sum(r.value for r in rows) / 24, abs=1e-12)
+    assert set(result.subjects) == {"even", "odd"}
+    assert result.cost.total_tokens == result.cost.paid_tokens == sum(r.ledger.completion_tokens for r in rows)
 
 
 async def test_concurrency_does_not_change_the_rows(model, settings, tmp_path) -> None:
@@ -173,9 +173,9 @@ async def test_samples_are_recorded_once_for_all_runs(model, settings, tmp_path)
         assert [r.ledger.completion_tokens for r in mine] == [r.ledger.completion_tokens for r in alone]
     for mine in rows[1:]:
         assert all(r.ledger.paid_responses == r.ledger.paid_tokens == 0 and not r.timing.uninterrupted for r in mine)
-        found = summarize(mine)
-        assert found.latency is None
-        assert found.cost.total_tokens > 0 == found.cost.paid_tokens
+        result = summarize(mine)
+        assert result.latency is None
+        assert result.cost.total_tokens > 0 == result.cost.paid_tokens
 
 
 async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, settings, tmp_path, monkeypatch) -> None:
@@ -196,9 +196,9 @@ async def test_a_failed_item_counts_as_wrong_and_is_repeated(model, settings, tm
     monkeypatch.setattr(model, "generate", generate)
     again = await evaluate(decided, task, SOURCE, out, settings, resume=True)
     assert (again[2].error, again[2].attempts) == (None, 2)
-    found = summarize(again)
-    assert (found.failed, found.retried) == (0, 1)
-    assert found.accuracy_without_retried == pytest.approx(sum(again[i].value for i in (0, 1, 3)) / 3, abs=1e-12)
+    result = summarize(again)
+    assert (result.failed, result.retried) == (0, 1)
+    assert result.accuracy_without_retried == pytest.approx(sum(again[i].value for i in (0, 1, 3)) / 3, abs=1e-12)
 
 
 async def test_a_dead_backend_ends_the_run_and_keeps_its_rows(model, settings, tmp_path, monkeypatch) -> None:
@@ -307,8 +307,8 @@ def test_a_seed_named_twice_and_no_items_are_refused(settings) -> None:
 def test_all_wrong_is_not_certain_to_be_wrong() -> None:
     """Every seed of every item wrong: the bootstrap would say [0, 0]."""
     outcomes = Outcomes.of({f"i{i}": {0: 0.0, 1: 0.0} for i in range(10)})
-    found = mean_of(outcomes).interval
-    assert found == wilson(0, 10)
+    result = mean_of(outcomes).interval
+    assert result == wilson(0, 10)
     mixed = mean_of(Outcomes.of({"a": {0: 1.0, 1: 0.0}, "b": {0: 1.0, 1: 1.0}})).interval
     assert mixed is not None
     assert mixed.method == "bootstrap"
@@ -323,9 +323,9 @@ async def test_labels_and_margins_are_summarised(model, settings, tmp_path) -> N
             rows, ("yes", "yes", "no", "no"), ("yes", "no", "no", None), (-0.5, 0.5, 0.25, 1.5), strict=True
         )
     ]
-    found = summarize(given)
-    assert found.labels is not None
+    result = summarize(given)
+    assert result.labels is not None
     # yes: precision 1, recall 1/2; no: precision 1/2, recall 1/2; maybe neither occurs nor was given
-    assert found.labels.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-12)
-    assert found.metrics["margin"].value == pytest.approx(0.4375, abs=1e-12)
+    assert result.labels.macro_f1 == pytest.approx((2 / 3 + 1 / 2) / 2, abs=1e-12)
+    assert result.metrics["margin"].value == pytest.approx(0.4375, abs=1e-12)
     assert summarize(rows).labels is None

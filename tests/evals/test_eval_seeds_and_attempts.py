@@ -24,20 +24,20 @@ def of(table: list[list[float]]) -> Outcomes:
 
 def test_by_hand() -> None:
     """Three items, four seeds: p = 1, 0.5, 0."""
-    found = seed_spread(of([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]))
-    assert found.mean == pytest.approx(0.5, **EXACT)
-    assert found.by_seed == pytest.approx((2 / 3, 1 / 3, 2 / 3, 1 / 3), **EXACT)
-    assert found.sd == pytest.approx(np.sqrt(4 * (1 / 6) ** 2 / 3), **EXACT)
+    result = seed_spread(of([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]]))
+    assert result.mean == pytest.approx(0.5, **EXACT)
+    assert result.by_seed == pytest.approx((2 / 3, 1 / 3, 2 / 3, 1 / 3), **EXACT)
+    assert result.sd == pytest.approx(np.sqrt(4 * (1 / 6) ** 2 / 3), **EXACT)
     # one item with p(1-p)·n/(n-1) = 0.25·4/3 = 1/3; of three items
-    assert found.seed_se == pytest.approx(np.sqrt(1 / 3) / 3, **EXACT)
-    assert found.instability == pytest.approx(2 / 9, **EXACT)
-    assert found.histogram == (1, 0, 0, 0, 0, 1, 0, 0, 0, 1)
-    assert (found.always, found.never) == pytest.approx((1 / 3, 1 / 3), **EXACT)
+    assert result.seed_se == pytest.approx(np.sqrt(1 / 3) / 3, **EXACT)
+    assert result.instability == pytest.approx(2 / 9, **EXACT)
+    assert result.histogram == (1, 0, 0, 0, 0, 1, 0, 0, 0, 1)
+    assert (result.always, result.never) == pytest.approx((1 / 3, 1 / 3), **EXACT)
 
 
 def test_one_seed_is_not_estimable_and_not_zero() -> None:
-    found = seed_spread(of([[1], [0]]))
-    assert (found.sd, found.seed_se, found.instability) == (None, None, None)
+    result = seed_spread(of([[1], [0]]))
+    assert (result.sd, result.seed_se, result.instability) == (None, None, None)
 
 
 @given(tables)
@@ -87,9 +87,9 @@ def test_many_attempts_stay_finite() -> None:
 def test_scores_between_have_no_pass_rate() -> None:
     outcomes = of([[0.5, 1.0], [0.0, 0.0]])
     assert pass_at_k(outcomes, 1) is None
-    found = seed_spread(outcomes)
-    assert (found.instability, found.seed_se) == (None, None)
-    assert found.mean == pytest.approx(0.375, **EXACT)
+    result = seed_spread(outcomes)
+    assert (result.instability, result.seed_se) == (None, None)
+    assert result.mean == pytest.approx(0.375, **EXACT)
 
 
 def test_k_below_one_is_refused() -> None:

@@ -37,20 +37,20 @@ def test_a_target_follows_its_sample(right, random):
 
 def test_within_and_across_are_counted_separately():
     # the first question is easy and the signal knows it; within both it is upside down
-    found = signal_quality([judged([5, 4], [0, 1]), judged([1, 0], [0, 1])])
-    assert found.within == 0.0
-    assert found.within_pairs == 2
+    result = signal_quality([judged([5, 4], [0, 1]), judged([1, 0], [0, 1])])
+    assert result.within == 0.0
+    assert result.within_pairs == 2
     # right ones 4 and 0, wrong ones of the other question 1 and 5
-    assert found.across == 0.5
-    assert (found.items, found.samples) == (2, 4)
+    assert result.across == 0.5
+    assert (result.items, result.samples) == (2, 4)
 
 
 def test_ties_count_half_and_one_kind_is_not_estimable():
     assert signal_quality([judged([1, 1], [1, 0])] * 3).within == 0.5
-    found = signal_quality([judged([1, 2], [1, 1]), judged([0, 3], [0, 0])])
-    assert found.within is None
-    assert found.within_interval is None
-    assert found.across == pytest.approx(2 / 4)  # 1 > 0, 2 > 0, and 3 beats both
+    result = signal_quality([judged([1, 2], [1, 1]), judged([0, 3], [0, 0])])
+    assert result.within is None
+    assert result.within_interval is None
+    assert result.across == pytest.approx(2 / 4)  # 1 > 0, 2 > 0, and 3 beats both
 
 
 def test_the_line_finds_what_made_the_data():
@@ -60,11 +60,11 @@ def test_the_line_finds_what_made_the_data():
         v = rng.normal(0, 2, 8)
         right = rng.random(8) < 1 / (1 + np.exp(-v))
         several.append(judged(v, right))
-    found = signal_quality(several)
-    assert found.beta > 0.3
-    assert found.brier[1] <= found.brier[0]
-    assert found.within > 0.8
-    assert found.within_interval.low < found.within < found.within_interval.high
+    result = signal_quality(several)
+    assert result.beta > 0.3
+    assert result.brier[1] <= result.brier[0]
+    assert result.within > 0.8
+    assert result.within_interval.low < result.within < result.within_interval.high
     # no other line has a smaller loss against the targets
     v = np.concatenate([j.v for j in several])
     g = np.concatenate([win_or_tie_rates(j.right) for j in several])
@@ -73,9 +73,9 @@ def test_the_line_finds_what_made_the_data():
         odds = alpha + beta * v
         return float(np.mean(np.logaddexp(0, odds) - g * odds))
 
-    best = loss(found.alpha, found.beta)
+    best = loss(result.alpha, result.beta)
     for da, db in [(0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05)]:
-        assert loss(found.alpha + da, found.beta + db) > best - 1e-6
+        assert loss(result.alpha + da, result.beta + db) > best - 1e-6
 
 
 @given(st.floats(0.1, 5))

@@ -174,8 +174,8 @@ def test_pages_are_texts_of_several_sentences():
 async def test_a_retriever_supplies_passages_in_the_order_of_claims(tmp_path):
     rows, passages = fever(tmp_path)
     retriever = await HybridRetriever.build(list(passages.values()))
-    found = await retrieve_passages([replace(r, passages=None) for r in rows[:4]], retriever, 5)
-    assert [{p.id.split("-")[0] for p in r.passages} for r in found] == [{f"s{i}"} for i in range(4)]
+    result = await retrieve_passages([replace(r, passages=None) for r in rows[:4]], retriever, 5)
+    assert [{p.id.split("-")[0] for p in r.passages} for r in result] == [{f"s{i}"} for i in range(4)]
     with pytest.raises(DataError, match="nothing was retrieved"):
         first_passages([replace(rows[0], passages=None)], 1)
 

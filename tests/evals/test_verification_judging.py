@@ -37,13 +37,13 @@ def store(tmp_path):
 async def test_no_pair_is_judged_twice(store):
     judge = ScriptedEntailment(said)
     stored = StoredEntailment(judge, store, batch=4)
-    told = await stored.judge([*PAIRS, PAIRS[0]])
-    assert told == [said(p) for p in [*PAIRS, PAIRS[0]]]
+    reported = await stored.judge([*PAIRS, PAIRS[0]])
+    assert reported == [said(p) for p in [*PAIRS, PAIRS[0]]]
     assert [len(c) for c in judge.calls] == [4, 4, 2]
-    assert await stored.judge(PAIRS) == told[:10]
+    assert await stored.judge(PAIRS) == reported[:10]
     assert (len(judge.calls), stored.num_judged, store.count(judge.identity)) == (3, 10, 10)
     again = ScriptedEntailment(said)
-    assert await StoredEntailment(again, VerdictStore(store.path)).judge(PAIRS) == told[:10]
+    assert await StoredEntailment(again, VerdictStore(store.path)).judge(PAIRS) == reported[:10]
     assert again.calls == []
 
 

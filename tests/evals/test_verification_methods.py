@@ -79,8 +79,8 @@ async def reports_of(rows: list[JudgedClaim], config: DavinciConfig):
 
 
 async def test_fitted_files_reproduce_the_measured_verdicts(tmp_path):
-    found = calibrate_verdicts(SOME, backend=BACKEND)
-    fusion, calibration = save_verdict_calibration(found, tmp_path, "mine")
+    result = calibrate_verdicts(SOME, backend=BACKEND)
+    fusion, calibration = save_verdict_calibration(result, tmp_path, "mine")
     assert (fusion.name, calibration.name) == ("fusion-mine.json", "calibration-mine.json")
     config = DavinciConfig(fusion=str(fusion), calibration=str(calibration))
     method = Method("x", disputed=True)
@@ -91,50 +91,50 @@ async def test_fitted_files_reproduce_the_measured_verdicts(tmp_path):
         mine = verdict_of(one, whole, method)
         assert (GOLDS[report.verdict], report.probs, report.downgraded) == (mine.label, mine.probs, mine.downgraded)
         assert {p.passage for p in report.pairs if p.span is not None} == set(mine.named)
-        assert report.threshold == found.calibration.threshold
+        assert report.threshold == result.calibration.threshold
     assert {r.verdict for r in reports} == {"supported", "refuted", "disputed", "not_enough_evidence"}
-    assert reports[0].calibrator == whole.calibration.digest == found.calibration.digest
+    assert reports[0].calibrator == whole.calibration.digest == result.calibration.digest
 
 
 @pytest.mark.parametrize("aggregation", ["mean", "vote", "max", "product", "concat"])
 @pytest.mark.parametrize("form", ["full", "span"])
 def test_files_of_every_aggregation_are_taken(tmp_path, aggregation, form):
     rows = [JudgedClaim(j.row, j.supports[:1]) for j in SOME] if aggregation == "concat" else SOME
-    found = calibrate_verdicts(rows, backend=BACKEND, aggregation=aggregation, form=form)
-    files = save_verdict_calibration(found, tmp_path, "x")
+    result = calibrate_verdicts(rows, backend=BACKEND, aggregation=aggregation, form=form)
+    files = save_verdict_calibration(result, tmp_path, "x")
     named = {"fusion": str(files[0])} if len(files) == 2 else {}
     assert len(files) == (2 if aggregation == "product" else 1)
     form = "full" if aggregation == "concat" else form
     config = DavinciConfig(aggregation=aggregation, evidence_form=form, calibration=str(files[-1]), **named)
     deciding = decision_rule_for(config, BACKEND)
-    assert deciding.calibration.digest == found.calibration.digest
-    assert deciding.least_confidence == found.calibration.threshold
+    assert deciding.calibration.digest == result.calibration.digest
+    assert deciding.least_confidence == result.calibration.threshold
     assert deciding.fusion.mode == ("mean" if aggregation == "concat" else aggregation)
 
 
 def test_a_gate_of_0_without_fit_and_calibration_is_the_plain_verifier():
     plain = Method("p", aggregation="mean", fitted=False, calibration=None, gate=0.0)
-    told, _ = cross_validated_verdicts(SOME, plain, backend=BACKEND, source="x")
-    for one, mine in zip(SOME, told, strict=True):
+    reported, _ = cross_validated_verdicts(SOME, plain, backend=BACKEND, source="x")
+    for one, mine in zip(SOME, reported, strict=True):
         bare = decide(one, DecisionRule(fusion=FusionParameters(mode="mean"), threshold=0.0), plain)
         assert (mine.label, mine.probs, mine.downgraded) == (GOLDS[bare.verdict], bare.probs, False)
     shut, _ = cross_validated_verdicts(SOME, replace(plain, gate=1.01), backend=BACKEND, source="x")
     assert {t.label for t in shut} == {"neutral"}
-    assert [t.probs for t in shut] == [t.probs for t in told]
+    assert [t.probs for t in shut] == [t.probs for t in reported]
 
 
 def test_a_higher_gate_never_answers_more():
     answered, memo = [], {}
     for gate in (0.0, 0.4, 0.6, 0.8, 0.95):
-        told, _ = cross_validated_verdicts(SOME, Method("g", gate=gate), backend=BACKEND, source="x", memo=memo)
-        answered.append({i for i, t in enumerate(told) if t.label != "neutral"})
+        reported, _ = cross_validated_verdicts(SOME, Method("g", gate=gate), backend=BACKEND, source="x", memo=memo)
+        answered.append({i for i, t in enumerate(reported) if t.label != "neutral"})
     assert all(later <= earlier for earlier, later in pairwise(answered))
     assert len(answered[0]) > len(answered[-1])
 
 
 def test_a_claim_is_measured_by_fits_to_other_claims():
     memo = {}
-    told, fits = cross_validated_verdicts(SOME, Method("m"), backend=BACKEND, source="x", memo=memo)
+    reported, fits = cross_validated_verdicts(SOME, Method("m"), backend=BACKEND, source="x", memo=memo)
     assert set(fits) == set(range(5))
     assert len(memo) == 5
     part = fold_of(SOME[0].row.group)
@@ -144,8 +144,8 @@ def test_a_claim_is_measured_by_fits_to_other_claims():
         gold = {"supports": "refutes", "refutes": "neutral", "neutral": "supports"}[SOME[i].row.gold]
         turned[i] = JudgedClaim(replace(SOME[i].row, gold=gold), SOME[i].supports)
     again, _ = cross_validated_verdicts(turned, Method("m"), backend=BACKEND, source="x")
-    assert [again[i] for i in mine] == [told[i] for i in mine]
-    assert again != told
+    assert [again[i] for i in mine] == [reported[i] for i in mine]
+    assert again != reported
 
 
 def test_fits_are_shared_and_change_nothing():
@@ -163,16 +163,16 @@ def test_fits_are_shared_and_change_nothing():
 
 
 def test_the_fit_corrects_an_overconfident_judge():
-    found = calibrate_verdicts(noisy(210, seed=3, sharp=4), backend=BACKEND)
-    assert found.after.values["nll"] < 0.9 * found.before.values["nll"]
-    assert found.after.values["ece"] < 0.8 * found.before.values["ece"]
-    assert sum(b.count for b in found.bins_after) == 210
+    result = calibrate_verdicts(noisy(210, seed=3, sharp=4), backend=BACKEND)
+    assert result.after.values["nll"] < 0.9 * result.before.values["nll"]
+    assert result.after.values["ece"] < 0.8 * result.before.values["ece"]
+    assert sum(b.count for b in result.bins_after) == 210
 
 
 def test_disputed_claims_inform_about_conflict_only():
-    found = calibrate_verdicts(noisy(90, disputed=20), backend=BACKEND)
-    assert (found.disputed, found.fusion.disputed, found.calibration.examples) == (20, 20, 90)
-    assert (found.after.n, found.after.stated) == (110, 90)
+    result = calibrate_verdicts(noisy(90, disputed=20), backend=BACKEND)
+    assert (result.disputed, result.fusion.disputed, result.calibration.examples) == (20, 20, 90)
+    assert (result.after.n, result.after.stated) == (110, 90)
 
 
 def test_too_few_claims_are_refused():
@@ -187,11 +187,11 @@ def test_too_few_claims_are_refused():
 def test_top_aggregation_uses_the_first_passage():
     one = judged(row("1", "supports", ["yes", "no", "no"]))
     top = Method("t", aggregation="top", calibration=None, gate=0.0)
-    (told,), _ = (
+    (reported,), _ = (
         cross_validated_verdicts([one, judged(row("2", "neutral", ["hm"]))] * 1, top, backend="b", source="x")[0][:1],
         None,
     )
-    assert (told.label, told.named) == ("supports", ("1-0",))
+    assert (reported.label, reported.named) == ("supports", ("1-0",))
 
 
 def test_cited_passages():

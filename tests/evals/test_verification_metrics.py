@@ -23,9 +23,9 @@ def test_ece_by_hand():
     """Specification, invariant 4: confidences .9 .8 .6 .6, right 1 1 0 1: 0.25·0.1 + 0.25·0.2 + 0.5·0.1 = 0.125."""
     probs = [Support(c, (1 - c) / 2, (1 - c) / 2) for c in (0.9, 0.8, 0.6, 0.6)]
     golds = ["supports", "supports", "refutes", "supports"]
-    found = verdict_metrics(golds, ["supports"] * 4, probs, list("abcd"))
-    assert found.values["ece"] == pytest.approx(0.125)
-    assert found.values["accuracy"] == 0.75
+    result = verdict_metrics(golds, ["supports"] * 4, probs, list("abcd"))
+    assert result.values["ece"] == pytest.approx(0.125)
+    assert result.values["accuracy"] == 0.75
 
 
 @settings(max_examples=40, deadline=None)
@@ -33,13 +33,13 @@ def test_ece_by_hand():
 def test_replicates_are_metrics_of_the_resamples(rows):
     golds, probs, groups = ([r[i] for r in rows] for i in range(3))
     labels = [p.label for p in probs]
-    found = verdict_metrics(golds, labels, probs, groups, resamples=4, seed=3)
+    result = verdict_metrics(golds, labels, probs, groups, resamples=4, seed=3)
     names = list(dict.fromkeys(groups))
     whole = label_report(list(zip(golds, labels, strict=True)))
-    assert found.values["weighted_f1"] == pytest.approx(whole.weighted_f1)
-    assert found.values["macro_f1"] == pytest.approx(whole.macro_f1)
-    for r, drawn in enumerate(row for some in resample_groups(len(names), 4, 3) for row in some):
-        at = [i for g in drawn for i in range(len(rows)) if groups[i] == names[g]]
+    assert result.values["weighted_f1"] == pytest.approx(whole.weighted_f1)
+    assert result.values["macro_f1"] == pytest.approx(whole.macro_f1)
+    for r, sampled in enumerate(row for some in resample_groups(len(names), 4, 3) for row in some):
+        at = [i for g in sampled for i in range(len(rows)) if groups[i] == names[g]]
         some_golds, some_labels, some = [golds[i] for i in at], [labels[i] for i in at], [probs[i] for i in at]
         confidences, correct = scores.top_label_hits(some, some_golds)
         slow = label_report(list(zip(some_golds, some_labels, strict=True)))
@@ -52,7 +52,7 @@ def test_replicates_are_metrics_of_the_resamples(rows):
             "nll": scores.nll(some, some_golds),
             "aurc": aurc(confidences, correct),
         }
-        assert {n: found.replicates[n][r] for n in NAMES} == pytest.approx(expected)
+        assert {n: result.replicates[n][r] for n in NAMES} == pytest.approx(expected)
 
 
 def test_intervals_contain_the_metric_and_narrow_with_more_claims():
@@ -70,12 +70,12 @@ def test_intervals_contain_the_metric_and_narrow_with_more_claims():
 
 def test_disputed_claims_have_labels_but_no_scored_probabilities():
     probs = [Support(0.6, 0.2, 0.2)] * 3
-    found = verdict_metrics(
+    result = verdict_metrics(
         ["supports", "disputed", "neutral"], ["supports", "disputed", "supports"], probs, list("abc")
     )
-    assert (found.n, found.stated) == (3, 2)
-    assert found.values["accuracy"] == pytest.approx(2 / 3)
-    assert found.values["nll"] == pytest.approx(scores.nll(probs[:2], ["supports", "neutral"]))
+    assert (result.n, result.stated) == (3, 2)
+    assert result.values["accuracy"] == pytest.approx(2 / 3)
+    assert result.values["nll"] == pytest.approx(scores.nll(probs[:2], ["supports", "neutral"]))
     none = verdict_metrics(["supports", "neutral"], ["neutral"] * 2, None, list("ab"))
     assert (none.stated, none.estimate("ece")) == (0, None)
 

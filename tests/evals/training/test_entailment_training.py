@@ -64,7 +64,7 @@ def test_no_claim_and_no_group_is_in_two_splits(drawn: list[tuple[str, str]]) ->
             where.setdefault(normalize_claim(one.claim), set()).add(split)
             if one.case:
                 where.setdefault(f"group {one.case}", set()).add(split)
-    assert all(len(found) == 1 for found in where.values())
+    assert all(len(result) == 1 for result in where.values())
     assert sum(len(getattr(splits, split)) for split in ("train", "validation", "test", "excluded")) == len(cases)
     assert all(normalize_claim(one.claim) != "claim a" for one in (*splits.train, *splits.validation))
 
@@ -97,7 +97,7 @@ def test_neither_claim_nor_text_of_a_contrast_predicts_the_label() -> None:
         by: dict[str, Counter[str]] = {}
         for key, label in labels.items():
             by.setdefault(key[position], Counter())[label] += 1
-        assert all(found == {"supports": 1, "refutes": 1} for found in by.values())
+        assert all(result == {"supports": 1, "refutes": 1} for result in by.values())
 
 
 def test_a_compared_number_is_not_exchanged() -> None:
@@ -129,8 +129,8 @@ def test_a_wrong_year_is_set_right_on_one_side() -> None:
     ],
 )
 def test_negation_turns_the_label(claim: str, label: str, made: tuple[str, str] | None) -> None:
-    found = negated_claim(Pair("text", claim), label, "k", "g")
-    assert [(one.pair.claim, one.label) for one in found] == ([made] if made else [])
+    result = negated_claim(Pair("text", claim), label, "k", "g")
+    assert [(one.pair.claim, one.label) for one in result] == ([made] if made else [])
 
 
 def test_a_clause_of_a_sentence_becomes_a_claim() -> None:
@@ -162,13 +162,13 @@ def test_an_epoch_depends_on_its_seed(files: dict[str, Path]) -> None:
 @given(st.lists(st.tuples(st.integers(1, 50), st.sampled_from("abcd")), min_size=1, max_size=60), st.integers(2, 9))
 def test_batches_hold_every_pair_once_and_groups_together(drawn: list[tuple[int, str]], size: int) -> None:
     rows = [TokenRow((1,) * length, (0,) * length, 0, ()) for length, _ in drawn]
-    found = make_batches(rows, [group for _, group in drawn], size, random.Random(0))
-    assert sorted(i for batch in found for i in batch) == list(range(len(drawn)))
-    assert all(len(batch) <= 2 * size - 1 for batch in found)
+    result = make_batches(rows, [group for _, group in drawn], size, random.Random(0))
+    assert sorted(i for batch in result for i in batch) == list(range(len(drawn)))
+    assert all(len(batch) <= 2 * size - 1 for batch in result)
     counts = Counter(group for _, group in drawn)
     for group, count in counts.items():
         if count <= size:
-            assert sum(any(drawn[i][1] == group for i in batch) for batch in found) == 1
+            assert sum(any(drawn[i][1] == group for i in batch) for batch in result) == 1
 
 
 def test_the_most_decisive_text_decides() -> None:
@@ -183,18 +183,18 @@ def test_the_most_decisive_text_decides() -> None:
 def test_scores_are_counted() -> None:
     text = (EvidenceText("", "t"),)
     questions = [ScoredClaim(f"c{i}", "supports" if i % 2 else "refutes", text, f"g{i}") for i in range(10)]
-    told = score("s", lambda pairs: [Support(0.8, 0.1, 0.1)] * len(pairs), questions)
-    assert (told.claims, told.pairs, told.accuracy, told.always) == (10, 10, 0.5, 0.5)
-    assert told.ece == pytest.approx(0.3)
-    assert told.low < 0.5 < told.high
+    reported = score("s", lambda pairs: [Support(0.8, 0.1, 0.1)] * len(pairs), questions)
+    assert (reported.claims, reported.pairs, reported.accuracy, reported.always) == (10, 10, 0.5, 0.5)
+    assert reported.ece == pytest.approx(0.3)
+    assert reported.low < 0.5 < reported.high
     blind = score("s", lambda pairs: [Support(0.8, 0.1, 0.1)] * len(pairs), questions, labels=2)
     assert blind.accuracy == 0.5
 
 
 def test_the_smallest_of_the_best_gates_is_chosen() -> None:
     questions = [ScoredClaim("c", label, (), "g") for label in ("supports", "neutral", "refutes")]
-    found = [Support(0.9, 0.05, 0.05), Support(0.55, 0.1, 0.35), Support(0.05, 0.9, 0.05)]
-    assert best_gate(questions, found) == 0.6
+    result = [Support(0.9, 0.05, 0.05), Support(0.55, 0.1, 0.35), Support(0.05, 0.9, 0.05)]
+    assert best_gate(questions, result) == 0.6
     assert best_gate(questions, [Support(0.9, 0.05, 0.05), NOTHING, Support(0.05, 0.9, 0.05)]) == 0.0
 
 
@@ -217,8 +217,8 @@ def test_the_temperature_corrects_overconfidence() -> None:
 @pytest.fixture
 def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tiny_encoder(tmp_path / "encoder")
-    found = ModelFiles("local/all-minilm-l6-v2", folder, "f" * 64, "test")
-    monkeypatch.setattr("reason.serving.encoders.files.find_encoder", lambda *_, **__: found)
+    result = ModelFiles("local/all-minilm-l6-v2", folder, "f" * 64, "test")
+    monkeypatch.setattr("reason.serving.encoders.files.find_encoder", lambda *_, **__: result)
 
 
 def trained(files: dict[str, Path], folder: Path, **more):  # type: ignore[no-untyped-def]
@@ -276,9 +276,9 @@ def test_the_command_trains_and_reports(
     given = ["train", "entailment", "--data", f"fever={files['fever']}", f"vitaminc={files['vitaminc']}"]
     given += ["--corpus", str(files["corpus"]), "--out", str(out), "--epochs", "1", "--log-every", "9", "--json"]
     assert main(given) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["digest"] == load_delta(out).digest
-    assert told["bytes"] == out.stat().st_size
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["digest"] == load_delta(out).digest
+    assert reported["bytes"] == out.stat().st_size
     assert main(given) == 2
     assert "--resume" in capsys.readouterr().err
     assert main([*given[:3], "fever", *given[5:]]) == 2

@@ -43,11 +43,11 @@ def test_a_restored_learner_continues_bit_for_bit(tmp_path_factory, seed, told, 
         tell(learner, *one)
     place = EpisodeState(problem=("d", "i"), actions=(0, 3), losses=tuple(losses), epsilon=0.1)
     save_checkpoint(checkpoint_of(learner, (place, None)), path)
-    found = NavigatorState.from_checkpoint(load_checkpoint(path))
-    assert found.progress == TrainingProgress(begun=4, finished=2, steps=9, slots=(place, None))
-    assert (found.plan, found.validated, found.validations, found.identities) == ("abc", 2, 1, {"main": "m@1"})
+    result = NavigatorState.from_checkpoint(load_checkpoint(path))
+    assert result.progress == TrainingProgress(begun=4, finished=2, steps=9, slots=(place, None))
+    assert (result.plan, result.validated, result.validations, result.identities) == ("abc", 2, 1, {"main": "m@1"})
     other = Learner(QUICK, seed)
-    other.load_state(found.learner)
+    other.load_state(result.learner)
     for one in told:
         assert tell(learner, *one) == tell(other, *one)
     for name, value in learner.online.weights.items():

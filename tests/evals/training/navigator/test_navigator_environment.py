@@ -85,9 +85,9 @@ def test_the_problem_is_sampled_or_named(make):
     assert first == again
     assert set(first) <= names
     assert len(set(first)) > 4
-    wanted = min(names)
-    assert env.reset(options={"problem": wanted})[1]["problem"] == wanted
-    assert env.reset(options={"problem": wanted.partition("/")[2]})[1]["problem"] == wanted
+    expected = min(names)
+    assert env.reset(options={"problem": expected})[1]["problem"] == expected
+    assert env.reset(options={"problem": expected.partition("/")[2]})[1]["problem"] == expected
     with pytest.raises(UserError, match="0 problems are called 'none'"):
         env.reset(options={"problem": "none"})
     held, *_ = make(held_out=True)

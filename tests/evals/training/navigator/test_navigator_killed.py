@@ -88,12 +88,12 @@ def stored(folder: Path) -> set[str]:
             rows = db.execute("SELECT request FROM calls").fetchall()
         except sqlite3.OperationalError:  # killed before the tables were made
             return set()
-    found = set()
+    result = set()
     for (text,) in rows:
         prompt = json.loads(text)["request"]["prompt"]
         said = "".join(f"{m['role']}: {m['content']}\n" for m in prompt["messages"])
-        found.add(repr(f"{said}assistant: {prompt['prefix']}"))
-    return found
+        result.add(repr(f"{said}assistant: {prompt['prefix']}"))
+    return result
 
 
 def test_a_training_killed_repeatedly_gives_the_same_navigator(tmp_path: Path) -> None:

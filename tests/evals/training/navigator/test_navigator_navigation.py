@@ -67,8 +67,8 @@ async def test_the_answer_is_forced_after_the_last_block(tmp_path, monkeypatch):
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=6), st.sampled_from(["prm", "outcome", "potential"]))
 async def test_rewards_are_step_scores_and_the_outcome(tmp_path_factory, monkeypatch, actions, reward):
     """Spec (g) 8: in [0, 1] from the reward model, the last one in {0, 1} from the checker."""
-    told = []
-    model = ScriptedReward(lambda text: told.append(step_chance(text)) or told[-1])
+    reported = []
+    model = ScriptedReward(lambda text: reported.append(step_chance(text)) or reported[-1])
     shop = Workshop(monkeypatch, tmp_path_factory.mktemp("n"), reward=model)
     async with shop.harness(reward=reward) as (harness, problems):
         navigation, moved = await walk(harness, problems[5], actions, substitute=True)
@@ -80,7 +80,7 @@ async def test_rewards_are_step_scores_and_the_outcome(tmp_path_factory, monkeyp
     assert rewards[-1] == float(navigation.correct)
     if reward == "outcome":
         assert rewards[:-1] == [0.0] * (len(moved) - 1)
-        assert told == []
+        assert reported == []
     else:
         assert all(r == pytest.approx(step_chance(_last(call))) for r, call in zip(rewards, model.asked, strict=False))
         assert all(0 <= r <= 1 for r in rewards)
@@ -201,11 +201,11 @@ async def test_no_step_begins_that_could_exceed_the_token_limit(tmp_path, monkey
 async def test_direct_answers(tmp_path, monkeypatch):
     """Every fourth sum is right when asked directly; asking again costs nothing."""
     shop = Workshop(monkeypatch, tmp_path)
-    told = []
+    reported = []
     async with shop.harness() as (harness, problems):
-        right = await direct_answers(problems[:9], harness, 3, lambda problem, correct: told.append(problem.key))
+        right = await direct_answers(problems[:9], harness, 3, lambda problem, correct: reported.append(problem.key))
         assert [right["sums", f"sum-{i:03}"] for i in range(9)] == [i % 4 == 0 for i in range(9)]
-        assert sorted(told) == sorted(p.key for p in problems[:9])
+        assert sorted(reported) == sorted(p.key for p in problems[:9])
         made = len(shop.model.made)
         assert made == 9
         assert await direct_answers(problems[:9], harness, 9) == right

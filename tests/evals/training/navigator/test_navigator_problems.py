@@ -180,9 +180,9 @@ def test_the_digest_covers_what_decides_a_training(tmp_path):
     )  # as of plans that were made before it could be said
     # settings may say who navigates, and a training does not care
     settings = settings_of(tmp_path, strategies={"rlot": {"policy": "random", "max_blocks": 3}})
-    told = make_navigator_plan([sums_task(3)], settings)
-    assert told.parameters["max_blocks"] == 3
-    assert "policy" not in told.parameters
+    reported = make_navigator_plan([sums_task(3)], settings)
+    assert reported.parameters["max_blocks"] == 3
+    assert "policy" not in reported.parameters
 
 
 def items_of_all_kinds():

@@ -192,8 +192,8 @@ async def test_unused_models_are_not_opened(opened, tmp_path, monkeypatch):
         raise AssertionError("opened")
 
     monkeypatch.setattr(gathering, "load_model", never)
-    found = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
-    assert ENTROPY not in found.signals[0].named
+    result = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    assert ENTROPY not in result.signals[0].named
 
 
 async def test_another_model_than_the_runs_is_refused(opened, tmp_path):
@@ -207,8 +207,8 @@ async def test_a_missing_embedding_is_skipped(opened, tmp_path, monkeypatch):
         raise UserError("no such extra")
 
     monkeypatch.setattr(gathering, "load_embedding_model", missing)
-    found = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
-    assert (found.missing, found.embedding, found.signals[0].vector) == ("no such extra", "", ())
+    result = await compute_signals([asked(1)], load_settings(store=tmp_path / "r.sqlite3"), model=None)
+    assert (result.missing, result.embedding, result.signals[0].vector) == ("no such extra", "", ())
 
 
 async def test_computing_signals_can_be_cancelled_and_resumed(opened, tmp_path, monkeypatch):
@@ -241,6 +241,6 @@ async def test_computing_signals_can_be_cancelled_and_resumed(opened, tmp_path, 
     await store.aclose()
     assert set(status) <= {"finished", "interrupted"}
     before = len(words.asked)
-    found = await compute_signals(questions, settings, model="scripted")
-    assert len(found.signals) == 40
+    result = await compute_signals(questions, settings, model="scripted")
+    assert len(result.signals) == 40
     assert len(words.asked) - before <= 40 - status.count("finished")

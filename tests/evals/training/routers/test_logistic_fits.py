@@ -32,9 +32,9 @@ def test_the_logistic_minimum_is_scipys(seed, penalty):
         return value, np.concatenate([[p.sum()], x.T @ p + penalty * w[1:]])
 
     b, w = fit_logistic(x, y, penalty)
-    found = minimize(loss, np.zeros(4), jac=True, method="BFGS", options={"gtol": 1e-9})
-    assert np.allclose([b, *w], found.x, atol=1e-6)
-    assert loss(np.array([b, *w]))[0] <= found.fun + 1e-9
+    result = minimize(loss, np.zeros(4), jac=True, method="BFGS", options={"gtol": 1e-9})
+    assert np.allclose([b, *w], result.x, atol=1e-6)
+    assert loss(np.array([b, *w]))[0] <= result.fun + 1e-9
     assert np.abs(loss(np.array([b, *w]))[1]).max() < 1e-6
 
 

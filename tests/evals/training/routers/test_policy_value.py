@@ -30,9 +30,9 @@ def test_the_choice_by_hand():
     assert choose_arms(KNOWING, 0.0).tolist() == [0, 0, 1, 1]  # of equal chances the cheaper
     assert choose_arms(KNOWING, 8.8).tolist() == [0, 0, 1, 1]  # 0.8 more right for 90 tokens more: worth up to 8.89
     assert choose_arms(KNOWING, 9.0).tolist() == [0, 0, 0, 0]
-    found = at_price(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=100)
-    assert (found.right, found.cost, found.shares) == (1.0, 55.0, (0.5, 0.5))
-    assert found.over_random.value == pytest.approx(0.25)
+    result = at_price(KNOWING, RIGHT, COST, ALONE, 1.0, resamples=100)
+    assert (result.right, result.cost, result.shares) == (1.0, 55.0, (0.5, 0.5))
+    assert result.over_random.value == pytest.approx(0.25)
 
 
 def test_an_oracle_router_beats_every_random_mix_at_equal_tokens():
@@ -66,9 +66,9 @@ def test_a_router_without_information_equals_a_random_mix():
     right = (rng.random((n, 3)) < [0.4, 0.6, 0.7]).astype(float)
     cost = rng.uniform(0.8, 1.2, (n, 3)) * [20, 100, 400]
     flat = PredictedArms(np.tile(right.mean(axis=0), (n, 1)), np.tile(cost.mean(axis=0), (n, 1)))
-    for found in compare_with_arms(flat, right, cost, np.arange(n), resamples=500):
-        assert found.difference.value == pytest.approx(0, abs=1e-9)
-        assert found.over_random.value <= 1e-9
+    for result in compare_with_arms(flat, right, cost, np.arange(n), resamples=500):
+        assert result.difference.value == pytest.approx(0, abs=1e-9)
+        assert result.over_random.value <= 1e-9
 
 
 def test_intervals_hold_what_chance_would_give():
@@ -76,10 +76,10 @@ def test_intervals_hold_what_chance_would_give():
     noise = PredictedArms(rng.random((300, 2)), np.tile([10.0, 11.0], (300, 1)))
     right = (rng.random((300, 2)) < 0.5).astype(float)
     cost = np.tile([10.0, 11.0], (300, 1))
-    for found in compare_with_arms(noise, right, cost, np.arange(300), resamples=1000):
-        if found.over_random.interval is not None:
-            assert found.over_random.interval.low < 0.1
-            assert found.over_random.interval.high > -0.1
+    for result in compare_with_arms(noise, right, cost, np.arange(300), resamples=1000):
+        if result.over_random.interval is not None:
+            assert result.over_random.interval.low < 0.1
+            assert result.over_random.interval.high > -0.1
 
 
 @settings(max_examples=40, deadline=None)
@@ -103,7 +103,7 @@ def test_the_best_random_mix_equals_a_fine_search(seed, cost):
         _Policy(np.full(2, float(r)), np.full(2, float(c)))
         for r, c in zip(rng.random(4), rng.uniform(5, 100, 4), strict=True)
     ]
-    found = best_random_mix(singles, cost).mean()
+    result = best_random_mix(singles, cost).mean()
     cheapest = min(singles, key=lambda s: s.cost.mean())
     best = cheapest.right.mean() if cost < cheapest.cost.mean() else -1.0
     for a in singles:
@@ -111,5 +111,5 @@ def test_the_best_random_mix_equals_a_fine_search(seed, cost):
             part = np.linspace(0, 1, 201)
             paid = (1 - part) * a.cost.mean() + part * b.cost.mean() <= cost + 1e-9
             best = max(best, *((1 - part) * a.right.mean() + part * b.right.mean())[paid], -1.0)
-    assert found >= best - 1e-9
-    assert found <= best + 0.01
+    assert result >= best - 1e-9
+    assert result <= best + 0.01

@@ -44,11 +44,11 @@ def noted(*entropies: float | None, kind: str = "top_k", k: int = 20, writers: l
 def test_entropies_are_pooled_over_steps() -> None:
     rows = [row("a"), row("b"), row("c"), failed_row("d", None)]
     notes = [noted(0.5, None, 1.5), noted(1.0, writers=["large"]), noted(), None]
-    found = pool_entropies(rows, notes)
-    assert found.entropies == (0.5, 1.5, 1.0)
-    assert (found.entropy, found.k, found.questions, found.without, found.by_large) == ("top_k", 20, 2, 2, 1)
-    assert found.share(1.0, strict=False) == pytest.approx(2 / 3)
-    assert found.share(1.0, strict=True) == pytest.approx(1 / 3)
+    result = pool_entropies(rows, notes)
+    assert result.entropies == (0.5, 1.5, 1.0)
+    assert (result.entropy, result.k, result.questions, result.without, result.by_large) == ("top_k", 20, 2, 2, 1)
+    assert result.share(1.0, strict=False) == pytest.approx(2 / 3)
+    assert result.share(1.0, strict=True) == pytest.approx(1 / 3)
 
 
 def test_a_router_by_hand(tmp_path: Path) -> None:
@@ -133,11 +133,11 @@ def settings(tmp_path: Path, **changed: Any) -> Settings:
 
 def test_the_calibration_run_uses_only_the_small_model(tmp_path: Path) -> None:
     own = {"glimprouter": {"threshold": 0.5, "router": "r.json", "think": True, "probe": "separate"}}
-    found = calibration_plan(
+    result = calibration_plan(
         sums_task(3), settings(tmp_path, strategies=own), parameters={"probe": "speculative"}, limit=2, seed=7
     )
-    assert (found.strategy, found.limit, found.seeds) == ("glimprouter", 2, (7,))
-    chosen = {n: found.parameters[n] for n in ("policy", "threshold", "answer", "router", "think", "probe")}
+    assert (result.strategy, result.limit, result.seeds) == ("glimprouter", 2, (7,))
+    chosen = {n: result.parameters[n] for n in ("policy", "threshold", "answer", "router", "think", "probe")}
     assert chosen == {
         "policy": "entropy",
         "threshold": 100.0,

@@ -54,18 +54,18 @@ def test_an_entropy_on_two_scales_is_left_out_and_one_missing_is_averaged_over()
 
     mixed = [one(1.0, "full"), one(2.0, "top_k"), one(3.0, "full")]
     assert make_space(mixed).names == ("a",)
-    found = make_space([one(1.0, "full"), one(9.0, None), one(3.0, "full")])
-    assert (found.names, found.support) == (("a", ENTROPY), "full")
-    assert found.means[1] == 2.0
+    result = make_space([one(1.0, "full"), one(9.0, None), one(3.0, "full")])
+    assert (result.names, result.support) == (("a", ENTROPY), "full")
+    assert result.means[1] == 2.0
 
 
 def test_candidates_begin_with_a_constant_and_grow():
     signals, _ = cases(30, width=6)
     space = make_space(signals, embedding="w", embedding_identity="w-1")
-    found = candidates_of(space)
-    assert found[0] == LineComplexity()
-    assert [c.components for c in found[1:]] == sorted(c.components for c in found[1:])
-    assert {c.components for c in found} == {0, 4, 6}
+    result = candidates_of(space)
+    assert result[0] == LineComplexity()
+    assert [c.components for c in result[1:]] == sorted(c.components for c in result[1:])
+    assert {c.components for c in result} == {0, 4, 6}
     assert candidates_of(make_space([])) == [LineComplexity()]
 
 
@@ -75,10 +75,10 @@ def test_no_signal_gives_the_base_rate():
         signals, rng = cases(120, seed)
         space = make_space(signals, embedding="w", embedding_identity="w-1")
         y = (rng.random(120) < 0.3).astype(float)
-        found = fit_right(space, feature_matrix(space, signals), y, names(120))
-        constants += found.constant
-        if found.constant:
-            assert probability_of(found.intercept) == pytest.approx(y.mean())
+        result = fit_right(space, feature_matrix(space, signals), y, names(120))
+        constants += result.constant
+        if result.constant:
+            assert probability_of(result.intercept) == pytest.approx(y.mean())
     assert constants >= 8
 
 
@@ -87,10 +87,10 @@ def test_a_signal_is_found_and_has_its_size():
     space = make_space(signals, embedding="w", embedding_identity="w-1")
     x = feature_matrix(space, signals)
     y = (rng.random(600) < sigmoid(-0.5 + 1.5 * x[:, 0])).astype(float)
-    found = fit_right(space, x, y, names(600))
-    assert not found.constant
-    assert found.named[0] == pytest.approx(1.5, abs=0.4)
-    assert abs(found.named[1]) < 0.3
+    result = fit_right(space, x, y, names(600))
+    assert not result.constant
+    assert result.named[0] == pytest.approx(1.5, abs=0.4)
+    assert abs(result.named[1]) < 0.3
     tokens = np.exp(4 + 0.5 * x[:, 0] + rng.normal(scale=0.4, size=600)) - 1
     model = fit_tokens(space, x, tokens, names(600))
     assert model.line.named[0] == pytest.approx(0.5, abs=0.1)
