@@ -185,10 +185,10 @@ class DuelingNetwork:
             raise UserError(f"missing or unknown weights: {', '.join(wrong)}", hint=_EXPECTED)
         arrays: dict[str, Array] = {}
         for name, shape in SHAPES.items():
-            array_ = np.asarray(weights[name])
-            if array_.shape != shape or array_.dtype.kind != "f":
-                raise UserError(f"{name} is {array_.dtype} of shape {array_.shape}, not {shape}", hint=_EXPECTED)
-            array = np.array(array_, dtype=np.float64)
+            stored = np.asarray(weights[name])
+            if stored.shape != shape or stored.dtype.kind != "f":
+                raise UserError(f"{name} is {stored.dtype} of shape {stored.shape}, not {shape}", hint=_EXPECTED)
+            array = np.array(stored, dtype=np.float64)
             if not np.isfinite(array).all():
                 raise UserError(f"{name} has a weight that is not finite", hint=_EXPECTED)
             array.setflags(write=False)

@@ -58,12 +58,12 @@ async def collect_opinions(
     answers = {juror.id: _JurorAnswer(juror, question, reply) for juror, reply in zip(jurors, responses, strict=True)}
     if closed_kind(question) is not None and not panel.is_over:
         await _conclude(answers, {call.juror: call for call in requests}, panel, distribution=distribution)
-    opinions_ = [answer.opinion() for answer in answers.values()]
-    classes = await answer_classes([opinion.choice for opinion in opinions_], question)
-    choices = canonical([opinion.choice for opinion in opinions_], classes)
+    parsed = [answer.opinion() for answer in answers.values()]
+    classes = await answer_classes([opinion.choice for opinion in parsed], question)
+    choices = canonical([opinion.choice for opinion in parsed], classes)
     opinions = tuple(
         opinion if choice == opinion.choice else opinion.model_copy(update={"choice": choice})
-        for opinion, choice in zip(opinions_, choices, strict=True)
+        for opinion, choice in zip(parsed, choices, strict=True)
     )
     for opinion in opinions:
         run.emit(OpinionGiven(juror=opinion.juror, report=opinion.model_dump(mode="json")))

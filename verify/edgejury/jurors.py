@@ -127,8 +127,8 @@ def find_roles(names: Sequence[str]) -> tuple[Role, ...]:
         if not name.endswith(ROLE_SUFFIX) and name not in BUNDLED_ROLES:
             raise UnknownName("role", name, nearest(name, BUNDLED_ROLES), hint=f"or a path that ends in {ROLE_SUFFIX}")
         roles.append(load_role(Path(name) if name.endswith(ROLE_SUFFIX) else _ROLES_DIRECTORY / f"{name}{ROLE_SUFFIX}"))
-    names_ = [role.name for role in roles]
-    duplicate = next((name for name in names_ if names_.count(name) > 1), None)
+    role_names = [role.name for role in roles]
+    duplicate = next((name for name in role_names if role_names.count(name) > 1), None)
     if duplicate is not None:
         raise DataError(f"two roles have the name {duplicate!r}", hint="list each role once; jurors take them in turn")
     return tuple(roles)

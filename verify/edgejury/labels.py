@@ -410,12 +410,12 @@ async def _by_entailment(
     texts = [claim.text for claim in claims]
     opinion_texts = [opinion.text for opinion in opinions]
     premises = await select_premises(texts, opinion_texts, models.knowledge.embedding, models.jury[0], run)
-    pairs = [Pair(premise_, text) for text, row in zip(texts, premises, strict=True) for premise_ in row]
+    pairs = [Pair(premise, text) for text, row in zip(texts, premises, strict=True) for premise in row]
     verdicts = iter(await WindowedEntailment(judge).judge(pairs))
     stances: list[ClaimStances] = []
     for _ in claims:
-        verdicts_ = [(opinion.juror, next(verdicts)) for opinion in opinions]
-        stances.append({juror: stance_of(verdict) for juror, verdict in verdicts_ if verdict is not None})
+        of_claim = [(opinion.juror, next(verdicts)) for opinion in opinions]
+        stances.append({juror: stance_of(verdict) for juror, verdict in of_claim if verdict is not None})
     return stances
 
 
@@ -430,22 +430,22 @@ async def _by_model(
         for opinion, request in zip(opinions, requests, strict=True)
     ]
     responses = await panel.call(calls)
-    stances_: list[ClaimStances] = [{} for _ in claims]
+    stances: list[ClaimStances] = [{} for _ in claims]
     unparsed: list[Opinion] = []
     for opinion, request, response in zip(opinions, requests, responses, strict=True):
         parsed = read_stances(request.prefix + response.text, len(claims)) if response.ok else []
         if not any(parsed):
             unparsed.append(opinion)
-        for stances, stance in zip(stances_, parsed, strict=bool(parsed)):
+        for claim_stances, stance in zip(stances, parsed, strict=bool(parsed)):
             if stance is not None:
-                stances[opinion.juror] = stance
+                claim_stances[opinion.juror] = stance
     if unparsed:
         run.degrade(f"{len(unparsed)} of {len(opinions)} opinions were compared with the claims by words")
-        for stances, others in zip(
-            stances_, await _by_entailment(claims, unparsed, LexicalEntailment(), models, run), strict=True
+        for claim_stances, others in zip(
+            stances, await _by_entailment(claims, unparsed, LexicalEntailment(), models, run), strict=True
         ):
-            stances.update(others)
-    return stances_
+            claim_stances.update(others)
+    return stances
 
 
 async def label_claims(

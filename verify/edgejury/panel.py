@@ -528,20 +528,20 @@ class Panel:
             if self._quorum is not None and len(responders) >= self._quorum:
                 self._enough.set()
 
-        round_ = RequestRound(run, self._enough, bounded, on_response, self._elapsed_s, recorded)
-        responses = await round_.run_all(fitted)
-        if bounded and round_.is_limited and run.ledger.exhausted is None:
+        current = RequestRound(run, self._enough, bounded, on_response, self._elapsed_s, recorded)
+        responses = await current.run_all(fitted)
+        if bounded and current.is_limited and run.ledger.exhausted is None:
             run.record_limit(run.ledger.exceeded("tokens"))
         self._responded |= responders
-        self.is_limited = self.is_limited or round_.is_limited
-        if require_response and not round_.is_limited and not any(response.ok for response in responses):
+        self.is_limited = self.is_limited or current.is_limited
+        if require_response and not current.is_limited and not any(response.ok for response in responses):
             failure = responses[0].failure
             is_late = all(response.failure == TIMED_OUT for response in responses)
-            raise round_.error or (BackendTimeout if is_late else InvalidResponse)(
+            raise current.error or (BackendTimeout if is_late else InvalidResponse)(
                 f"no juror gave an opinion: {failure}"
             )
         if recorded is None:
-            await save_decision(run, requests[0].model, decision, {**round_.to_record(), "late": self._is_late})
+            await save_decision(run, requests[0].model, decision, {**current.to_record(), "late": self._is_late})
         elif recorded.get("late") is True:
             self._expire()
         return responses

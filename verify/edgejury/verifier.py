@@ -186,15 +186,15 @@ class JuryVerifier:
             )
             for juror, structured in zip(jurors, requests, strict=True)
         ]
-        stances_: list[ClaimStances] = [{} for _ in claims]
+        stances: list[ClaimStances] = [{} for _ in claims]
         with panel.stage():
             responses = await panel.call(calls, require_response=True)
         for juror, structured, response in zip(jurors, requests, responses, strict=True):
             parsed = read_stances(structured.prefix + response.text, len(texts)) if response.ok else [None] * len(texts)
-            for stances, stance in zip(stances_, parsed, strict=True):
+            for claim_stances, stance in zip(stances, parsed, strict=True):
                 if stance is not None:
-                    stances[juror.id] = stance
-        return stances_
+                    claim_stances[juror.id] = stance
+        return stances
 
     async def _review(
         self,
