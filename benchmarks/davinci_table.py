@@ -660,9 +660,9 @@ def main() -> None:
     """Do a step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("judge", "table"))
-    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--data", type=Path, required=True, help="directory of the data sets")
     parser.add_argument("--entailment", default="embedded", help="what judges")
-    parser.add_argument("--work", type=Path, required=True, help="folder of the stored verdicts")
+    parser.add_argument("--work", type=Path, required=True, help="directory of the stored verdicts")
     parser.add_argument("--index", type=Path, help="index for FEVER's own retriever; by default BM25 over the corpus")
     parser.add_argument("--limit", type=int, help="most claims of each data set")
     parser.add_argument("--seed", type=int, default=0)

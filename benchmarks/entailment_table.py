@@ -40,7 +40,9 @@ async def opened(name: str) -> Entailment:
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with a folder for each dataset, and corpus/sentences.jsonl")
+    parser.add_argument(
+        "data", type=Path, help="directory with a directory for each dataset, and corpus/sentences.jsonl"
+    )
     parser.add_argument("--judge", default="embedded", help="embedded, lexical, or a file (default: embedded)")
     parser.add_argument("--sets", nargs="+", choices=(*TRAINABLE, *STRESS), default=[*TRAINABLE, *STRESS])
     parser.add_argument("--held-out", type=float, default=0.2, help="share that the training kept back (default: 0.2)")

@@ -302,7 +302,7 @@ def reset_peak() -> None:
 def main() -> int:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="model in Hugging Face layout")
+    parser.add_argument("directory", type=Path, help="model in Hugging Face layout")
     parser.add_argument("--format", default="bf16", choices=("fp32", "bf16", "int4"))
     parser.add_argument("--cached", type=int, nargs="+", default=[512, 2048, 4096, 8192])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
@@ -311,9 +311,9 @@ def main() -> int:
     parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        serve(args.folder, args.format, args.serve)
+        serve(args.directory, args.format, args.serve)
         return 0
-    arguments = [sys.executable, __file__, str(args.folder), "--format", args.format, "--serve"]
+    arguments = [sys.executable, __file__, str(args.directory), "--format", args.format, "--serve"]
     ways = [way for way in WAYS if way != "reference" or args.format in DTYPES]
     running = {
         way: subprocess.Popen([*arguments, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -323,7 +323,7 @@ def main() -> int:
         answer(process)
     threads = os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads()
     print(
-        f"{processor()}, {threads} threads, {args.folder.name} in {args.format}, torch {version('torch')}, "
+        f"{processor()}, {threads} threads, {args.directory.name} in {args.format}, torch {version('torch')}, "
         f"reason {version('reason-orchestrator')}, {datetime.now(UTC):%Y-%m-%d}. Medians of {args.rounds} rounds of "
         f"{args.steps} steps.\n"
     )

@@ -40,7 +40,7 @@ def main() -> int:
     plan.add_argument("--layouts", nargs="+", default=["combined"])
     plan.add_argument("--separator", default="\n\n", help="what stands between steps; \\n is a line break")
     table = commands.add_parser("table", help="print the table of a sweep")
-    table.add_argument("runs", type=Path, help="the folder that `reason eval sweep` wrote")
+    table.add_argument("runs", type=Path, help="the directory that `reason eval sweep` wrote")
     table.add_argument("--store", type=Path, help="the run store, where it is not where the runs say")
     args = parser.parse_args()
     if args.command == "plan":

@@ -236,7 +236,7 @@ def confidence_rise(before: FusedVerdict, after: FusedVerdict) -> float:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with climate_fever/dev.jsonl")
+    parser.add_argument("--data", type=Path, required=True, help="directory with climate_fever/dev.jsonl")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="how many permutations are averaged over")
     args = parser.parse_args()

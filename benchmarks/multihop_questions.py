@@ -1191,7 +1191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, required=True, help="sentences as JSON lines: id, page, text, source")
     parser.add_argument("--out", type=Path, required=True, help="where the questions go")
-    parser.add_argument("--documents", type=Path, help="folder for the pool as documents, a file a page")
+    parser.add_argument("--documents", type=Path, help="directory for the pool as documents, a file a page")
     parser.add_argument("--count", type=int, default=80, help="number of questions")
     parser.add_argument("--most", type=int, default=12, help="most questions of one type")
     parser.add_argument("--source", action="append", default=[], help="collection of gold sentences; may be repeated")

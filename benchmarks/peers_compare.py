@@ -838,7 +838,9 @@ def arguments() -> argparse.ArgumentParser:
     """What can be requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=(*PARTS, "all", "tables"))
-    parser.add_argument("--peers", type=Path, help="folder with their virtual environments (benchmarks/peers/install)")
+    parser.add_argument(
+        "--peers", type=Path, help="directory with their virtual environments (benchmarks/peers/install)"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=9, help="rounds of footprint, overhead and serving")
     parser.add_argument("--questions", type=int, default=50, help="questions of a round of overhead")
@@ -846,7 +848,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--reply-s", type=float, default=2.0, help="seconds of a reply of the model of serving")
     parser.add_argument("--reply-tokens", type=int, default=40, help="tokens of one")
     parser.add_argument("--servers", default="", help="for serving: of reason,optillm,its_hub,litellm")
-    parser.add_argument("--data", type=Path, help="folder that holds gsm8k/dev.jsonl, or that file")
+    parser.add_argument("--data", type=Path, help="directory that holds gsm8k/dev.jsonl, or that file")
     parser.add_argument("--limit", type=int, default=40, help="questions of accuracy, the first ones")
     parser.add_argument("--sizes", default="4,8", help="sizes: approximate number of solutions for a question")
     parser.add_argument("--only", default="", help="names of peers for accuracy, with commas; empty is all")
@@ -855,7 +857,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, default=8, help="questions of accuracy under way at once")
     parser.add_argument("--server", help="address of a running model server, without /v1; its model is called `model`")
     parser.add_argument("--vllm-python", type=Path, help="interpreter of the environment that vLLM is in")
-    parser.add_argument("--weights", type=Path, help="folder of the model")
+    parser.add_argument("--weights", type=Path, help="directory of the model")
     return parser
 
 

@@ -243,7 +243,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--peers", type=Path, help="folder of their virtual environments (benchmarks/peers/install)")
+    parser.add_argument("--peers", type=Path, help="directory of their virtual environments (benchmarks/peers/install)")
     args = parser.parse_args()
     if args.peers is not None:
         wrong = unfounded(args.peers)

@@ -29,8 +29,8 @@ RESAMPLES = 10_000
 def main() -> int:
     """Print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("fixed", type=Path, help="folder of the run that draws all samples")
-    parser.add_argument("race", type=Path, help="folder of the run with a stopping rule")
+    parser.add_argument("fixed", type=Path, help="directory of the run that draws all samples")
+    parser.add_argument("race", type=Path, help="directory of the run with a stopping rule")
     args = parser.parse_args()
     fixed, race = load_run(args.fixed), load_run(args.race)
     tokens = {r.key: r.ledger.completion_tokens for r in fixed.rows}

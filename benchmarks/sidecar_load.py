@@ -97,7 +97,9 @@ def main() -> int:
 def arguments() -> argparse.ArgumentParser:
     """What can be requested."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, help="folder with their virtual environments (benchmarks/peers/install)")
+    parser.add_argument(
+        "--peers", type=Path, help="directory with their virtual environments (benchmarks/peers/install)"
+    )
     parser.add_argument("--only", default="", help="names of peers, with commas; empty is all")
     parser.add_argument("--streams", default="1,16,64,256", help="streams at once, for the model that answers at once")
     parser.add_argument(
@@ -107,7 +109,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reply-s", type=float, default=2.0, help="seconds of a paced reply")
     parser.add_argument("--reply-tokens", type=int, default=40, help="tokens of a paced reply")
-    parser.add_argument("--out", type=Path, help="folder for sidecar_load.md and .json")
+    parser.add_argument("--out", type=Path, help="directory for sidecar_load.md and .json")
     return parser
 
 

@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--reply-s", type=float, default=0.5)
     parser.add_argument("--slice-s", type=float, default=20.0, help="seconds of a slice, about")
-    parser.add_argument("--out", type=Path, help="folder for sidecar_soak.md and .json")
+    parser.add_argument("--out", type=Path, help="directory for sidecar_soak.md and .json")
     args = parser.parse_args()
     exit_on_sigterm()
     pace = Pace(tokens=16, first_s=args.reply_s / 16, token_s=args.reply_s / 16)

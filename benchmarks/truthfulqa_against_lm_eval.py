@@ -35,7 +35,7 @@ TASKS = ("mc1", "mc2")
 def main() -> None:
     """Run, merge or both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", type=Path, help="folder of the weights")
+    parser.add_argument("--model", type=Path, help="directory of the weights")
     parser.add_argument("--data", type=Path, help="rows of TruthfulQA as JSON lines")
     parser.add_argument("--rows", default=":", help="which rows, as A:B")
     parser.add_argument("--format", choices=("fp32", "bf16"), default="fp32")

@@ -117,8 +117,8 @@ def claims_of(path: Path, count: int, seed: int) -> list[tuple[str, str]]:
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Build, add, ask; what it took."""
-    options.folder.mkdir(parents=True, exist_ok=True)
-    documents = options.folder / "documents"
+    options.directory.mkdir(parents=True, exist_ok=True)
+    documents = options.directory / "documents"
     documents.mkdir(exist_ok=True)
     first, more = documents / "first.jsonl", documents / "more.jsonl"
     write_passages(options.corpus, first, 0, options.passages, 1)
@@ -129,7 +129,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         if sampled
         else await load_embedding_model(None, load_settings())
     )
-    index = options.folder / "index"
+    index = options.directory / "index"
     stages: dict[str, float] = {}
     last = ("", time.monotonic())
 
@@ -214,7 +214,7 @@ def recall_at(k: int, index: Path, retriever: Any, vectors: NDArray[np.float32],
 def main() -> int:
     """Print the metrics as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="an empty folder for documents and index; it stays")
+    parser.add_argument("directory", type=Path, help="an empty directory for documents and index; it stays")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--passages", type=int, default=1_000_000)
     parser.add_argument("--dimension", type=int, default=384)

@@ -88,7 +88,7 @@ async def work(options: argparse.Namespace) -> None:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with fever and corpus")
+    parser.add_argument("--data", type=Path, required=True, help="directory with fever and corpus")
     parser.add_argument("--entailment", default="embedded", help="what judges")
     parser.add_argument("--claims", type=int, default=1000)
     parser.add_argument("-k", type=int, default=5, help="passages of a claim")

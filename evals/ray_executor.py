@@ -115,11 +115,11 @@ async def _compute(
 
 
 def run_shard(
-    plan: str, source: str, folder: str, settings: dict[str, Any], label: str, shard: tuple[int, int], concurrency: int
+    plan: str, source: str, out_dir: str, settings: dict[str, Any], label: str, shard: tuple[int, int], concurrency: int
 ) -> list[str]:
     """The rows of one shard, in a worker. Takes and returns JSON, so that nothing depends on how Ray moves objects."""
     decided, where = EvalPlan.model_validate_json(plan), DatasetSource.model_validate_json(source)
-    out = Path(folder)
+    out = Path(out_dir)
     rows = asyncio.run(
         evaluate(
             decided,

@@ -179,24 +179,24 @@ class RunDirectory(LockedDirectory):
                 file.truncate(raw.rfind(b"\n") + 1)
 
 
-def read_manifest(folder: Path) -> RunManifest:
+def read_manifest(data_dir: Path) -> RunManifest:
     """The manifest of a run.
 
     Raises:
         DataError: There is no run in the directory, or its file is damaged or of another version.
     """
-    path = folder / MANIFEST
+    path = data_dir / MANIFEST
     try:
         return RunManifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as e:
-        raise DataError(f"{folder} holds no evaluation", hint=f"a run's directory has a file {MANIFEST}") from e
+        raise DataError(f"{data_dir} holds no evaluation", hint=f"a run's directory has a file {MANIFEST}") from e
     except OSError as e:
         raise DataError(f"cannot read {path}: {e.strerror}") from e
     except ValidationError as e:
         raise DataError(f"{path} is damaged or of another version of reason", hint="run the evaluation again") from e
 
 
-def read_rows(folder: Path, *, torn_end: bool = False) -> list[ResultRow]:
+def read_rows(data_dir: Path, *, torn_end: bool = False) -> list[ResultRow]:
     """The rows of a run; of a repeated row the last one.
 
     Args:
@@ -205,7 +205,7 @@ def read_rows(folder: Path, *, torn_end: bool = False) -> list[ResultRow]:
     Raises:
         DataError: A line is not a row; names file and line.
     """
-    path = folder / ITEMS
+    path = data_dir / ITEMS
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

@@ -86,7 +86,7 @@ def calibrate_verdicts(
     )
 
 
-def save_verdict_calibration(result: CalibratedVerdicts, folder: Path, name: str) -> list[Path]:
+def save_verdict_calibration(result: CalibratedVerdicts, directory: Path, name: str) -> list[Path]:
     """Write the files as `davinci` looks for them: `fusion-NAME.json` and `calibration-NAME.json`.
 
     Raises:
@@ -94,9 +94,9 @@ def save_verdict_calibration(result: CalibratedVerdicts, folder: Path, name: str
     """
     written = []
     if result.fusion is not None:
-        written.append(folder / f"fusion-{name}.json")
+        written.append(directory / f"fusion-{name}.json")
         save_fusion(result.fusion, written[-1])
-    written.append(folder / f"calibration-{name}.json")
+    written.append(directory / f"calibration-{name}.json")
     save_calibration(result.calibration, written[-1])
     return written
 

@@ -200,7 +200,7 @@ def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     assert printed.endswith("Everything that was begun is finished.\n")
 
     # what is not there is said, and what is there is compared on the rows of both
-    by_name = {p.name: load_run(p) for folder in folders for p in folder.iterdir() if (p / "run.json").exists()}
+    by_name = {p.name: load_run(p) for directory in folders for p in directory.iterdir() if (p / "run.json").exists()}
     named = dict(zip(names_of(list(by_name.values())), by_name.values(), strict=True))
     shutil.rmtree(named["edgejury, minus roles"].path)
     short = named["edgejury, minus review"].path / "items.jsonl"

@@ -16,10 +16,10 @@ def test_all_ways_of_sharing_draw_from_one_distribution(tmp_path: Path) -> None:
     from reason.serving.local.shared_cache import SharedCacheAttention, WorkerChunk
     from reason.serving.local.weights import WeightReader
 
-    folder = tmp_path / "tiny"
-    write_tiny_llama(folder)
-    decoder = Decoder(ModelConfig.from_directory(folder), WeightReader(folder), "fp32")
-    reference = ReferenceWorkers(folder, torch.float32)
+    directory = tmp_path / "tiny"
+    write_tiny_llama(directory)
+    decoder = Decoder(ModelConfig.from_directory(directory), WeightReader(directory), "fp32")
+    reference = ReferenceWorkers(directory, torch.float32)
     with torch.inference_mode():
         for workers in (1, 2, 4):
             views = [blocks_of(decoder, 64, workers, 4) for _ in range(2)]

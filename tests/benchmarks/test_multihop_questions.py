@@ -187,18 +187,18 @@ def test_the_pool_is_written_as_documents(tmp_path):
         ("u2", "Ann/Poe?", "A page of signs."),
         ("u3", "Raven-Symoné (" + "x" * 200 + ")", "A long one."),
     ]
-    folder = tmp_path / "docs"
-    assert write_documents(pool(*rows), folder) == len(list(folder.iterdir())) == 6
-    texts = {p.read_text(encoding="utf-8") for p in folder.iterdir()}
+    directory = tmp_path / "docs"
+    assert write_documents(pool(*rows), directory) == len(list(directory.iterdir())) == 6
+    texts = {p.read_text(encoding="utf-8") for p in directory.iterdir()}
     assert f"Ann Poe\n\n{POOL[2][2]}\nShe lives by the sea.\n" in texts
     assert "Nobody knows where this stood.\n" in texts
-    names = [p.name for p in folder.iterdir()]
+    names = [p.name for p in directory.iterdir()]
     assert len({n.casefold() for n in names}) == 6
     assert all(len(n) < 80 and n.endswith(".txt") for n in names)
-    assert write_documents(pool(*rows), folder) == 6  # again
-    (folder / "notes.txt").write_text("mine")
+    assert write_documents(pool(*rows), directory) == 6  # again
+    (directory / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"1 other files \(notes\.txt"):
-        write_documents(pool(*rows), folder)
+        write_documents(pool(*rows), directory)
 
 
 def test_titles_are_the_same_however_their_letters_are_stored(tmp_path):

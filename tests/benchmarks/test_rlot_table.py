@@ -91,7 +91,7 @@ def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A sweep over a scripted model, run once."""
-    folder = tmp_path_factory.mktemp("swept")
+    directory = tmp_path_factory.mktemp("swept")
     model = SumsModel(SumsWorld())
 
     async def load_model(*_):
@@ -109,8 +109,8 @@ def swept(tmp_path_factory):
         }
         for i in range(12)
     ]
-    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), folder / "nav.safetensors")
+    (directory / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_navigator(Navigator(DuelingNetwork.random(np.random.default_rng(1))), directory / "nav.safetensors")
     plan = (
         "plan --models scripted/sums --data sums.jsonl --navigator nav.safetensors --samples 1 2 9 --reward-model x/y"
     )
@@ -119,12 +119,12 @@ def swept(tmp_path_factory):
         patch.setattr("reason.agents.reasoner.load_reward_model", load_reward_model)
         patch.setattr(metered_module, "lockstep_groups", lambda requests, model: [])
         for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
-            patch.setenv(variable, str(folder / variable))
-        patch.chdir(folder)
+            patch.setenv(variable, str(directory / variable))
+        patch.chdir(directory)
         patch.setattr(sys, "argv", ["rlot_table.py", *plan.split(), "--kind", "number", "--out", "plans"])
         assert rlot_table.main() == 0
-        assert main(["eval", "sweep", "plans/sums.toml", "--out", str(folder / "runs")]) == 0
-    return folder / "runs"
+        assert main(["eval", "sweep", "plans/sums.toml", "--out", str(directory / "runs")]) == 0
+    return directory / "runs"
 
 
 def cells_of(printed):

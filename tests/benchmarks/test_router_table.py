@@ -200,8 +200,8 @@ def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
     assert "Speculative and separate probes" in rest
     assert "| large | " in rest.partition("Seconds by token")[2]
 
-    (folder,) = [p for p in (swept / "sums").iterdir() if "glimprouter" in p.name and routed_run(p)]
-    assert router_table.measured_rate(folder) == round(by_large / 12, 3)
+    (directory,) = [p for p in (swept / "sums").iterdir() if "glimprouter" in p.name and routed_run(p)]
+    assert router_table.measured_rate(directory) == round(by_large / 12, 3)
     store = swept / "sums" / "store.sqlite3"
     store.rename(swept / "moved.db")
     for more, steps in ((), ""), (("--store", swept / "moved.db"), "3.0"):
@@ -210,9 +210,9 @@ def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
         assert line.split("|")[7].strip() == steps
 
 
-def routed_run(folder):
+def routed_run(directory):
     """Whether a run is of `glimprouter` by entropy with separate probes."""
-    text = (folder / "run.json").read_text()
+    text = (directory / "run.json").read_text()
     return '"policy": "entropy"' in text and '"probe": "separate"' in text
 
 

@@ -72,7 +72,7 @@ AT_ONCE = 8
 
 
 def question(tag: str) -> str:
-    """What is asked under a tag."""
+    """The question of a tag."""
     return f"What is 6 times 7? ({tag})"
 
 
@@ -102,13 +102,13 @@ class Sender:
         """Send those that have not been accepted, each once; with `again` until the server is not too busy for it.
 
         Raises:
-            HTTPError: The server says that a request is wrong.
+            HTTPError: The server refuses the request as invalid.
         """
 
         def one(tag: str) -> None:
             while tag not in self.accepted:
                 try:
-                    told = fetch(f"{self.root}/v1/runs", run_body(tag), {"Idempotency-Key": tag})
+                    verdict = fetch(f"{self.root}/v1/runs", run_body(tag), {"Idempotency-Key": tag})
                 except urllib.error.HTTPError as e:
                     with self._lock:
                         self.refusals[e.code] += 1
@@ -121,14 +121,14 @@ class Sender:
                     return
                 else:
                     with self._lock:
-                        self.accepted[tag] = told["id"]
+                        self.accepted[tag] = verdict["id"]
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
             list(threads.map(one, tags))
 
 
 def wait_until(happened: Callable[[], bool], seconds: float, every: float = 0.05) -> bool:
-    """Wait for something, so long at most; gives whether it happened."""
+    """Wait for something with a time limit; returns whether it happened."""
     end = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > end:
@@ -137,8 +137,8 @@ def wait_until(happened: Callable[[], bool], seconds: float, every: float = 0.05
     return True
 
 
-def wait_for_replies(about: float, backend: Backend, process: Process, outcome: Outcome, seconds: float) -> None:
-    """Wait until the model server has finished about so many replies, which is when a drill breaks something."""
+def wait_for_responses(about: float, backend: Backend, process: Process, outcome: Outcome, seconds: float) -> None:
+    """Wait until the model server has finished about as many responses, the time of the fault."""
     enough = round(about)
     reached = wait_until(lambda: backend.stats()["completed"] >= enough, seconds)
     outcome.demand(reached, f"{enough} replies were not finished within {seconds:.0f} s\n{process.tail()}")
@@ -155,21 +155,21 @@ def status(root: str, page: str) -> int:
     return 200
 
 
-def go_on(sender: Sender, store: Path | str, tags: Sequence[str]) -> bool:
-    """Whether all runs have finished; those that broke off or failed are asked to go on, others are sent again."""
+def resume_runs(sender: Sender, store: Path | str, tags: Sequence[str]) -> bool:
+    """Whether all runs have finished; interrupted and failed ones are resumed, unknown ones are sent again."""
     if len(sender.accepted) < len(tags):
         sender.send(tags, again=True)
     runs = snapshot(store, {}).runs
-    found = [run for tag in tags for run in runs.get(tag, [])]
-    for run in found:
+    results = [run for tag in tags for run in runs.get(tag, [])]
+    for run in results:
         if run.status in ("interrupted", "failed"):
             with contextlib.suppress(urllib.error.HTTPError):  # another is at it already, or it has just finished
                 fetch(f"{sender.root}/v1/runs/{run.run_id}/resume", {})
-    return all(runs.get(tag) for tag in tags) and all(run.status == "finished" for run in found)
+    return all(runs.get(tag) for tag in tags) and all(run.status == "finished" for run in results)
 
 
 SLOW_PACE = Pace(tokens=120, first_s=1.0, token_s=0.5)
-"""A minute for a reply: a model server that is idle before has been told to stop, and has not just ended."""
+"""A minute for a response: a model server that is idle earlier was stopped and did not just finish."""
 QUICK = Pace(tokens=4, first_s=0.05, token_s=0.05)
 IDLE_S = 1.0
 """How soon the model server must be idle, in seconds."""
@@ -177,21 +177,21 @@ LONGEST_S = 20.0
 PHASES = ("before the first token", "in mid stream", "waiting for a whole reply", "queued", "verifying")
 
 
-def drill_client_disconnects(folder: Path, number: int) -> Outcome:
+def drill_client_disconnects(directory: Path, number: int) -> Outcome:
     """One drill: each phase once, on a sidecar that has one turn, so that a second request waits."""
     outcome = Outcome()
-    with Backend(folder, QUICK) as backend:  # the sidecar asks it what it can do first
-        write_settings(folder, backend.root, turns=1)
-        server = started(folder, free_port())
+    with Backend(directory, QUICK) as backend:  # the sidecar asks it what it can do first
+        write_settings(directory, backend.root, turns=1)
+        server = started(directory, free_port())
         with server.process:
-            for place, phase in enumerate(PHASES):
+            for position, phase in enumerate(PHASES):
                 backend.set_pace(SLOW_PACE)
-                tag = f"tag-clients-{number}-{place}"
+                tag = f"tag-clients-{number}-{position}"
                 asyncio.run(_phase(phase, tag, server.url, backend, outcome))
             outcome.demand(server.process.end() == 0, f"the sidecar ended badly\n{server.process.tail()}")
-    runs = snapshot(folder / "runs.sqlite3", {}).runs
-    for place, phase in enumerate(PHASES):
-        statuses = [run.status for run in runs.get(f"tag-clients-{number}-{place}", [])]
+    runs = snapshot(directory / "runs.sqlite3", {}).runs
+    for position, phase in enumerate(PHASES):
+        statuses = [run.status for run in runs.get(f"tag-clients-{number}-{position}", [])]
         # a request that never had a turn may have left no run
         allowed = ([], ["interrupted"]) if phase == "queued" else (["interrupted"],)
         outcome.demand(statuses in allowed, f"{phase}: the run is {statuses}")
@@ -200,13 +200,13 @@ def drill_client_disconnects(folder: Path, number: int) -> Outcome:
 
 
 async def _phase(phase: str, tag: str, url: str, backend: Backend, outcome: Outcome) -> None:
-    """One phase: come to it, go away, and see how long the model server goes on."""
+    """One phase: reach it, disconnect, and measure how long the model server continues."""
     async with aiohttp.ClientSession() as session:
         if phase == "queued":
             first = asyncio.create_task(_ask(session, url, f"{tag}-first", stream=True))
             await _until(lambda: backend.stats()["open"] == 1, outcome, phase)
             second = asyncio.create_task(_ask(session, url, tag, stream=True))
-            await asyncio.sleep(0.5)  # nobody can see from outside that it waits
+            await asyncio.sleep(0.5)  # waiting is not visible from outside
             await _leave(second)
             await _leave(first)
         else:
@@ -215,7 +215,7 @@ async def _phase(phase: str, tag: str, url: str, backend: Backend, outcome: Outc
                 backend.set_pace(QUICK)
             before = backend.stats()
             asked = asyncio.create_task(_ask(session, url, tag, stream=phase != PHASES[2], verify=verify))
-            if verify:  # the answer is there, and the jurors are asked: they take their time
+            if verify:  # the answer is there, and the jurors are running
                 await _until(lambda: backend.stats()["received"] > before["received"], outcome, phase)
                 backend.set_pace(SLOW_PACE)
                 await _until(
@@ -250,10 +250,10 @@ async def _ask(session: aiohttp.ClientSession, url: str, tag: str, *, stream: bo
             pass
 
 
-async def _leave(asked: asyncio.Task[None]) -> None:
+async def _leave(request: asyncio.Task[None]) -> None:
     """Close the connection of a request."""
-    asked.cancel()
-    await asyncio.gather(asked, return_exceptions=True)
+    request.cancel()
+    await asyncio.gather(request, return_exceptions=True)
 
 
 DISK_PACE = Pace(tokens=8, first_s=0.2, token_s=0.1, jitter=0.5, single=True)
@@ -265,12 +265,12 @@ class SmallDisk:
 
     kind = "a full file system"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def fill(self, server: Process) -> None:
         """Leave no byte."""
-        with (self.folder / "ballast").open("wb", buffering=0) as file:
+        with (self.directory / "ballast").open("wb", buffering=0) as file:
             for size in (1 << 20, 1 << 12, 1):
                 with contextlib.suppress(OSError):
                     while True:
@@ -278,7 +278,7 @@ class SmallDisk:
 
     def free(self, server: Process) -> None:
         """Give the room back."""
-        (self.folder / "ballast").unlink()
+        (self.directory / "ballast").unlink()
 
 
 class SmallFiles:
@@ -286,13 +286,13 @@ class SmallFiles:
 
     kind = "a limit on file sizes"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def fill(self, server: Process) -> None:
         """Let no file of the store grow."""
-        most = max(path.stat().st_size for path in self.folder.iterdir() if path.is_file())
-        resource.prlimit(server.child.pid, resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+        largest = max(path.stat().st_size for path in self.directory.iterdir() if path.is_file())
+        resource.prlimit(server.child.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
 
     def free(self, server: Process) -> None:
         """Lift the limit."""
@@ -300,28 +300,28 @@ class SmallFiles:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[SmallDisk | SmallFiles]:
+def small_disk(directory: Path) -> Iterator[SmallDisk | SmallFiles]:
     """What can be full: a file system of our own where one may be mounted, else files of limited size."""
-    place = folder / "disk"
-    place.mkdir()
+    disk = directory / "disk"
+    disk.mkdir()
     try:
-        mounted = subprocess.run([*MOUNT, str(place)], capture_output=True).returncode == 0
+        mounted = subprocess.run([*MOUNT, str(disk)], capture_output=True).returncode == 0
     except OSError as e:
         if e.errno != errno.ENOENT:
             raise
         mounted = False
     try:
-        yield SmallDisk(place) if mounted else SmallFiles(place)
+        yield SmallDisk(disk) if mounted else SmallFiles(disk)
     finally:
         if mounted:
-            subprocess.run(["umount", "--lazy", str(place)], check=True)
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def drill_full_disk(folder: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
+def drill_full_disk(directory: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
     """One drill.
 
-    The disk fills up when so many of all replies are finished (see `drill_sidecar_kill`), while runs are under way, and
-    half as many are sent while it is full: each of those must be refused by an error, or be there in the end. Then
+    The disk fills up when a share of all responses is finished (see `drill_sidecar_kill`), while runs are under way,
+    and half as many are sent while it is full: each of those must be refused by an error, or be there in the end. Then
     there is room again; clients send again what was refused and go on with what broke off.
     """
     outcome = Outcome()
@@ -329,26 +329,26 @@ def drill_full_disk(folder: Path, number: int, times: int, runs: int, *, seconds
     during = [f"tag-disk-{number}-full-{i}" for i in range(runs // 2)]
     port = free_port()
     root = f"http://127.0.0.1:{port}"
-    with small_disk(folder) as disk, Backend(folder, AT_START) as backend:
-        store = disk.folder / "runs.sqlite3"
-        write_settings(folder, backend.root, store=str(store))
-        server = started(folder, port)
+    with small_disk(directory) as disk, Backend(directory, AT_START) as backend:
+        store = disk.directory / "runs.sqlite3"
+        write_settings(directory, backend.root, store=str(store))
+        server = started(directory, port)
         backend.set_pace(DISK_PACE)
         with server.process:
             sender = Sender(root)
             sender.send(before, again=True)
-            wait_for_replies(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
+            wait_for_responses(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
             disk.fill(server.process)
             sender.send(during)
             outcome.notes["refused while full"] = len(before) + len(during) - len(sender.accepted)
             outcome.demand(status(root, "/healthz") == 200, "the sidecar does not answer while the disk is full")
             idle = wait_until(lambda: backend.stats()["open"] == 0, seconds)
             outcome.demand(idle, "runs go on without end while the disk is full")
-            broken = copied(store, folder / "copy", backend.stats()["tags"])
+            broken = copied(store, directory / "copy", backend.stats()["tags"])
             disk.free(server.process)
             began = time.monotonic()
             sender.send([*before, *during], again=True)
-            done = wait_until(lambda: go_on(sender, store, [*before, *during]), seconds, every=0.5)
+            done = wait_until(lambda: resume_runs(sender, store, [*before, *during]), seconds, every=0.5)
             outcome.notes["seconds to the end"] = time.monotonic() - began
             outcome.demand(done, f"not all runs ended within {seconds:.0f} s\n{server.process.tail()}")
             outcome.demand(server.process.end() == 0, f"the sidecar ended badly\n{server.process.tail()}")
@@ -360,13 +360,13 @@ def drill_full_disk(folder: Path, number: int, times: int, runs: int, *, seconds
     return outcome
 
 
-def copied(store: Path, folder: Path, finished: dict[str, int]) -> Snapshot:
+def copied(store: Path, directory: Path, finished: dict[str, int]) -> Snapshot:
     """The store as it is on a full disk, read from a copy elsewhere, since even readers may have to write."""
-    folder.mkdir()
+    directory.mkdir()
     for path in (store, store.with_name(f"{store.name}-wal")):
         if path.exists():
-            shutil.copy(path, folder)
-    return snapshot(folder / store.name, finished)
+            shutil.copy(path, directory)
+    return snapshot(directory / store.name, finished)
 
 
 KILL_PACE = Pace(tokens=8, first_s=0.1, token_s=0.05, jitter=0.5, single=True)
@@ -375,16 +375,16 @@ CALLS_AT_ONCE = 48
 
 
 def drill_sidecar_kill(
-    folder: Path, number: int, times: int, runs: int, *, seconds: float = 120.0, store: str = ""
+    directory: Path, number: int, times: int, runs: int, *, seconds: float = 120.0, store: str = ""
 ) -> Outcome:
     """One drill.
 
-    The kill comes when so many of all replies are finished: from 0 in the first drill to all but a few in the last, so
-    that it falls into every phase, the acceptance of runs included. Whoever had no acceptance sends again with the same
-    idempotency key, as clients do.
+    The kill comes when a share of all responses is finished: from 0 in the first drill to all but a few in the last, so
+    that it falls into every phase, the acceptance of runs included. A client without acceptance sends again with the
+    same idempotency key, as clients do.
 
     Args:
-        folder: Where everything runs.
+        directory: The working directory.
         number: Which of the drills this is, from 0.
         times: How many there are.
         runs: Background runs.
@@ -393,38 +393,38 @@ def drill_sidecar_kill(
     """
     outcome = Outcome()
     tags = [f"tag-kill-{number}-{i}" for i in range(runs)]
-    place = store or folder / "runs.sqlite3"
+    store_path = store or directory / "runs.sqlite3"
     port = free_port()
-    with Backend(folder, AT_START) as backend:
-        write_settings(folder, backend.root, store=store, calls=CALLS_AT_ONCE)
-        server = started(folder, port)
+    with Backend(directory, AT_START) as backend:
+        write_settings(directory, backend.root, store=store, calls=CALLS_AT_ONCE)
+        server = started(directory, port)
         backend.set_pace(KILL_PACE)
         with server.process:
             sender = Sender(f"http://127.0.0.1:{port}")
             sending = threading.Thread(target=sender.send, args=(tags,))
             sending.start()
-            wait_for_replies(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
+            wait_for_responses(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
             server.process.kill()
             sending.join()
         outcome.demand(
             wait_until(lambda: backend.stats()["open"] == 0, 10.0), "the model server went on without a client"
         )
         stats = backend.stats()
-        broken = snapshot(place, stats["tags"])
+        broken = snapshot(store_path, stats["tags"])
         outcome.notes["accepted"] = len(sender.accepted)
-        outcome.notes["ended before"] = sum(r.status == "finished" for found in broken.runs.values() for r in found)
+        outcome.notes["ended before"] = sum(r.status == "finished" for results in broken.runs.values() for r in results)
         outcome.notes["cut in mid reply"] = stats["left"]
         began = time.monotonic()
         backend.set_pace(AT_START)
-        server = started(folder, port)
+        server = started(directory, port)
         backend.set_pace(KILL_PACE)
         with server.process:
             sender.send(tags, again=True)
-            done = wait_until(lambda: all_finished(place, tags), seconds, every=0.5)
+            done = wait_until(lambda: all_finished(store_path, tags), seconds, every=0.5)
             outcome.notes["seconds to the end"] = time.monotonic() - began
             outcome.demand(done, f"not all runs ended within {seconds:.0f} s\n{server.process.tail()}")
             outcome.demand(server.process.end() == 0, f"the second process ended badly\n{server.process.tail()}")
-        settle(outcome, tags, SAMPLES, broken, snapshot(place, backend.stats()["tags"]))
+        settle(outcome, tags, SAMPLES, broken, snapshot(store_path, backend.stats()["tags"]))
     return outcome
 
 
@@ -433,42 +433,42 @@ SETTLE_S = 1.0
 """Until the sidecar has stored what it had received when the model server died, in seconds."""
 
 
-def drill_model_server_kill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
+def drill_model_server_kill(directory: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
     """One drill; the kill falls as in `drill_sidecar_kill`.
 
-    The model server's count is its journal, as it dies itself: a reply is in it before its last bytes are sent, so what
-    was lost on the way was at most those.
+    The model server's count is its journal, as it dies itself: a response is in it before its last bytes are sent, so
+    what was lost on the way was at most those.
     """
     outcome = Outcome()
     tags = [f"tag-backend-{number}-{i}" for i in range(runs)]
-    place, journal = folder / "runs.sqlite3", folder / "journal"
+    store_path, journal = directory / "runs.sqlite3", directory / "journal"
     port = free_port()
-    with Backend(folder, AT_START, journal=journal) as first:
-        write_settings(folder, first.root, calls=CALLS_AT_ONCE)
-        server = started(folder, port)
+    with Backend(directory, AT_START, journal=journal) as first:
+        write_settings(directory, first.root, calls=CALLS_AT_ONCE)
+        server = started(directory, port)
         first.set_pace(KILL_PACE)
         with server.process:
             sender = Sender(f"http://127.0.0.1:{port}")
             sender.send(tags, again=True)
-            wait_for_replies(runs * SAMPLES * (number + 0.5) / times, first, server.process, outcome, seconds)
+            wait_for_responses(runs * SAMPLES * (number + 0.5) / times, first, server.process, outcome, seconds)
             first.kill()
             time.sleep(SETTLE_S)
-            broken = snapshot(place, read_journal(journal))
+            broken = snapshot(store_path, read_journal(journal))
             time.sleep(BACKEND_AWAY_S)
-            with Backend(folder, KILL_PACE, first.port, journal):
+            with Backend(directory, KILL_PACE, first.port, journal):
                 began = time.monotonic()
-                done = wait_until(lambda: all_finished(place, tags), seconds, every=0.5)
+                done = wait_until(lambda: all_finished(store_path, tags), seconds, every=0.5)
                 outcome.notes["seconds to the end"] = time.monotonic() - began
                 outcome.demand(done, f"not all runs ended within {seconds:.0f} s\n{server.process.tail()}")
                 outcome.demand(server.process.end() == 0, f"the sidecar ended badly\n{server.process.tail()}")
-        settle(outcome, tags, SAMPLES, broken, snapshot(place, read_journal(journal)))
+        settle(outcome, tags, SAMPLES, broken, snapshot(store_path, read_journal(journal)))
     return outcome
 
 
 POSTGRES_AWAY_S = 2.0
 
 
-def drill_postgres_kill(folder: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
+def drill_postgres_kill(directory: Path, number: int, times: int, runs: int, *, seconds: float = 120.0) -> Outcome:
     """One drill; the kill falls as in `drill_sidecar_kill`.
 
     The database dies as by a power cut; what it had committed stays. While it is away the sidecar must answer, and say
@@ -483,35 +483,35 @@ def drill_postgres_kill(folder: Path, number: int, times: int, runs: int, *, sec
     root = f"http://127.0.0.1:{port}"
     postgres = PostgresServer()
     try:
-        place = postgres.new_database()
-        with Backend(folder, AT_START) as backend:
-            write_settings(folder, backend.root, store=place, calls=CALLS_AT_ONCE)
-            server = started(folder, port)
+        store_path = postgres.new_database()
+        with Backend(directory, AT_START) as backend:
+            write_settings(directory, backend.root, store=store_path, calls=CALLS_AT_ONCE)
+            server = started(directory, port)
             backend.set_pace(KILL_PACE)
             with server.process:
                 sender = Sender(root)
                 sender.send(tags, again=True)
-                wait_for_replies(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
+                wait_for_responses(runs * SAMPLES * (number + 0.5) / times, backend, server.process, outcome, seconds)
                 postgres.crash()
-                ready = status(root, "/readyz")  # no answer in time is a no as well, to whoever asks with a time limit
+                ready = status(root, "/readyz")  # no answer in time counts as no
                 outcome.notes["/readyz while it was away (0: no answer)"] = ready
                 outcome.demand(ready != 200, "the sidecar says that it is ready without its database")
                 outcome.demand(status(root, "/healthz") == 200, "the sidecar does not answer without its database")
                 time.sleep(POSTGRES_AWAY_S)
-                # what goes on without its store would be paid for without a trace: all of it must have stopped or wait
+                # without the store nothing may continue unrecorded: all must have stopped or wait
                 idle = wait_until(lambda: backend.stats()["open"] == 0, seconds)
                 outcome.demand(idle, "runs go on without end while the database is away")
                 finished = backend.stats()["tags"]
                 server.process.child.send_signal(signal.SIGSTOP)  # so that it writes nothing before the store is read
                 postgres.start()
-                broken = snapshot(place, finished)
+                broken = snapshot(store_path, finished)
                 server.process.child.send_signal(signal.SIGCONT)
                 began = time.monotonic()
-                done = wait_until(lambda: go_on(sender, place, tags), seconds, every=0.5)
+                done = wait_until(lambda: resume_runs(sender, store_path, tags), seconds, every=0.5)
                 outcome.notes["seconds to the end"] = time.monotonic() - began
                 outcome.demand(done, f"not all runs ended within {seconds:.0f} s\n{server.process.tail()}")
                 outcome.demand(server.process.end() == 0, f"the sidecar ended badly\n{server.process.tail()}")
-            settle(outcome, tags, SAMPLES, broken, snapshot(place, backend.stats()["tags"]))
+            settle(outcome, tags, SAMPLES, broken, snapshot(store_path, backend.stats()["tags"]))
     finally:
         postgres.remove()
     return outcome
@@ -521,7 +521,7 @@ DRILLS: dict[str, Callable[[Path, int, int, int], Outcome]] = {
     "kill": drill_sidecar_kill,
     "backend": drill_model_server_kill,
     "disk": drill_full_disk,
-    "clients": lambda folder, number, times, runs: drill_client_disconnects(folder, number),
+    "clients": lambda directory, number, times, runs: drill_client_disconnects(directory, number),
     "postgres": drill_postgres_kill,
 }
 
@@ -535,33 +535,33 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="directory of fault_drill.md and .json")
     args = parser.parse_args()
     exit_on_sigterm()
-    found: dict[str, list[Outcome]] = {name: [] for name in args.only.split(",")}
-    for name, outcomes in found.items():
+    results: dict[str, list[Outcome]] = {name: [] for name in args.only.split(",")}
+    for name, outcomes in results.items():
         for number in range(args.times):
             outcomes.append(once(name, number, args.times, args.runs))
-            told = "; ".join(outcomes[-1].faults) or "passed"
-            sys.stderr.write(f"{name} {number + 1} of {args.times}: {told}\n")
-    report = f"{made_here()} {args.times} times each, {args.runs} runs.\n\n{summary(found)}\n\n{notes(found)}"
-    records = {name: [asdict(outcome) for outcome in outcomes] for name, outcomes in found.items()}
+            verdict = "; ".join(outcomes[-1].faults) or "passed"
+            sys.stderr.write(f"{name} {number + 1} of {args.times}: {verdict}\n")
+    report = f"{made_here()} {args.times} times each, {args.runs} runs.\n\n{summary(results)}\n\n{notes(results)}"
+    records = {name: [asdict(outcome) for outcome in outcomes] for name, outcomes in results.items()}
     write_report(report, records, args.out, "fault_drill")
-    return int(any(outcome.faults for outcomes in found.values() for outcome in outcomes))
+    return int(any(outcome.faults for outcomes in results.values() for outcome in outcomes))
 
 
 def once(name: str, number: int, times: int, runs: int) -> Outcome:
-    """One drill in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as folder:
+    """One drill in a directory of its own."""
+    with tempfile.TemporaryDirectory(prefix=f"drill-{name}-") as directory:
         try:
-            return DRILLS[name](Path(folder), number, times, runs)
+            return DRILLS[name](Path(directory), number, times, runs)
         except (ServerFailed, CannotStart) as e:
             return Outcome(runs=runs, faults=[str(e)])
 
 
-def summary(found: dict[str, list[Outcome]]) -> str:
+def summary(results: dict[str, list[Outcome]]) -> str:
     """A row for each kind of drill."""
     head = ["drill", "times", "passed", "runs", "lost", "doubled", "replies paid twice"]
     head += ["replies lost on the way, requested again"]
     rows = []
-    for name, outcomes in found.items():
+    for name, outcomes in results.items():
         good = sum(not o.faults for o in outcomes)
         row = [name, len(outcomes), good, sum(o.runs for o in outcomes), sum(len(o.lost) for o in outcomes)]
         row += [sum(len(o.doubled) for o in outcomes), sum(o.paid_twice for o in outcomes)]
@@ -570,10 +570,10 @@ def summary(found: dict[str, list[Outcome]]) -> str:
     return table(head, rows)
 
 
-def notes(found: dict[str, list[Outcome]]) -> str:
-    """The further figures of each kind: median and largest over its drills."""
+def notes(results: dict[str, list[Outcome]]) -> str:
+    """The further metrics of each kind: median and largest over its drills."""
     rows = []
-    for name, outcomes in found.items():
+    for name, outcomes in results.items():
         for what in dict.fromkeys(key for o in outcomes for key in o.notes):
             values = [o.notes[what] for o in outcomes if what in o.notes]
             rows.append([f"{name}: {what}", f"{statistics.median(values):.3g}", f"{max(values):.3g}"])

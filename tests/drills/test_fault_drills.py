@@ -34,11 +34,11 @@ def quick(mother: Mother, monkeypatch: pytest.MonkeyPatch) -> None:
     start = Process.spawned
 
     def spawned(
-        self: Process, command: Sequence[str], folder: Path, environment: Mapping[str, str]
+        self: Process, command: Sequence[str], directory: Path, environment: Mapping[str, str]
     ) -> ForkedChild | subprocess.Popen[bytes]:
         if Path(command[0]).name == "reason":
-            return ForkedChild(mother, command, folder, environment, self.log)
-        return start(self, command, folder, environment)
+            return ForkedChild(mother, command, directory, environment, self.log)
+        return start(self, command, directory, environment)
 
     monkeypatch.setattr(Process, "spawned", spawned)
 

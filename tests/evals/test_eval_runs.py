@@ -251,8 +251,8 @@ async def test_merged_shards_equal_the_undivided_run(count, model, settings, tmp
     decided, task = plan(settings, seeds=(0, 1)), sums_task(12)
     whole = await evaluate(decided, task, SOURCE, tmp_path / "whole", settings)
     folders = [tmp_path / f"shard{i}" for i in range(count)]
-    for i, folder in enumerate(folders):
-        await evaluate(decided, task, SOURCE, folder, settings, shard=(i, count))
+    for i, directory in enumerate(folders):
+        await evaluate(decided, task, SOURCE, directory, settings, shard=(i, count))
     rows = merge_shards(folders[::-1], tmp_path / "merged")
     assert [r.without_times() for r in rows] == [r.without_times() for r in whole]
     assert read_rows(tmp_path / "merged") == rows

@@ -1,4 +1,4 @@
-"""Checks on real data, where there is a folder of it: `REASON_TEST_DATA` names it."""
+"""Checks on real data, where there is a directory of it: `REASON_TEST_DATA` names it."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import pytest
 from reason.evals.datasets.loading import load_dataset
 
 DATA = Path(os.environ.get("REASON_TEST_DATA", "nowhere"))
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="REASON_TEST_DATA names no folder of datasets")
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="REASON_TEST_DATA names no directory of datasets")
 
 
 @pytest.mark.parametrize(

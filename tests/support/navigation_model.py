@@ -64,16 +64,16 @@ def step_chance(text):
     return 0.25 + 0.05 * (len(text) % 9)
 
 
-def settings_of(folder, **how):
+def settings_of(directory, **how):
     return Settings(
-        **{"model": "scripted/sums", "store": folder / "none", "cache_dir": folder / "cache", "reuse": "store", **how}
+        **{"model": "scripted/sums", "store": directory / "none", "cache_dir": directory / "cache", "reuse": "store", **how}
     )
 
 
-def plan_of(folder, *, questions=24, reward="outcome", **how):
+def plan_of(directory, *, questions=24, reward="outcome", **how):
     """A plan on sums, and its task."""
     task = sums_task(questions)
-    settings = settings_of(folder, **({} if reward == "outcome" else {"reward_model": "scripted/reward"}))
+    settings = settings_of(directory, **({} if reward == "outcome" else {"reward_model": "scripted/reward"}))
     chosen = {"learning": QUICK, "parallel": 4, "validation": 4, "problems": "all", **how}
     return make_navigator_plan([task], settings, reward=reward, **chosen), task
 
@@ -81,8 +81,8 @@ def plan_of(folder, *, questions=24, reward="outcome", **how):
 class Workshop:
     """Trains with scripted models; `model` is the one that is opened. Learning curves are drawn only with `draws`."""
 
-    def __init__(self, monkeypatch, folder, world=None, reward=None, model=None, *, draws=False):
-        self.folder = folder
+    def __init__(self, monkeypatch, directory, world=None, reward=None, model=None, *, draws=False):
+        self.directory = directory
         self.world = world or SumsWorld()
         self.model = model or SumsModel(self.world)
         self.reward = reward
@@ -103,15 +103,15 @@ class Workshop:
     async def train(self, name="work", *, episodes=12, resume=False, observer=None, store=None, task=None, **how):
         config_names = ("max_tokens", "checkpoint_every", "validate_every")
         config = {k: how.pop(k) for k in config_names if k in how}
-        plan, made = plan_of(self.folder, **how)
-        work = self.folder / name
+        plan, made = plan_of(self.directory, **how)
+        work = self.directory / name
         return await train_navigator(
             plan,
             [task or made],
             [SOURCE],
             work,
             work / "navigator.safetensors",
-            settings_of(self.folder, reward_model=None if plan.reward == "outcome" else "scripted/reward"),
+            settings_of(self.directory, reward_model=None if plan.reward == "outcome" else "scripted/reward"),
             config=NavigatorTrainerConfig(**{"episodes": episodes, "validate_every": 0, **config}),
             resume=resume,
             store=store,
@@ -119,17 +119,17 @@ class Workshop:
         )
 
     def file(self, name, work="work"):
-        return (self.folder / work / name).read_bytes()
+        return (self.directory / work / name).read_bytes()
 
     def harness(self, *, max_tokens=None, **how):
         """A harness on sums and their problems, opened for as long as it is held."""
-        plan, task = plan_of(self.folder, **how)
+        plan, task = plan_of(self.directory, **how)
 
         @asynccontextmanager
         async def opened():
-            settings = settings_of(self.folder)
+            settings = settings_of(self.directory)
             async with episodes_module.open_episode_resources(
-                plan, [task], settings, self.folder / "harness.db", max_tokens=max_tokens
+                plan, [task], settings, self.directory / "harness.db", max_tokens=max_tokens
             ) as harness:
                 yield harness, as_problems("sums", task.items.values())
 

@@ -216,12 +216,12 @@ def test_the_temperature_corrects_overconfidence() -> None:
 
 @pytest.fixture
 def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_tiny_encoder(tmp_path / "encoder")
-    result = ModelFiles("local/all-minilm-l6-v2", folder, "f" * 64, "test")
+    directory = write_tiny_encoder(tmp_path / "encoder")
+    result = ModelFiles("local/all-minilm-l6-v2", directory, "f" * 64, "test")
     monkeypatch.setattr("reason.serving.encoders.files.find_encoder", lambda *_, **__: result)
 
 
-def trained(files: dict[str, Path], folder: Path, **more):  # type: ignore[no-untyped-def]
+def trained(files: dict[str, Path], directory: Path, **more):  # type: ignore[no-untyped-def]
     data = {"fever": files["fever"], "vitaminc": files["vitaminc"]}
     data = load_training_data(data, files["corpus"], stress={"fever_symmetric": files["fever_symmetric"]}, holdout=0.2)
     options = {
@@ -229,7 +229,7 @@ def trained(files: dict[str, Path], folder: Path, **more):  # type: ignore[no-un
         "hyperparameters": {"epochs": 2, "batch_size": 40, "seed": 1},
         **more,
     }
-    return train_entailment(data, Settings(), folder / "judge.safetensors", folder / "work", **options)
+    return train_entailment(data, Settings(), directory / "judge.safetensors", directory / "work", **options)
 
 
 def test_an_interrupted_training_gives_the_same_file(files: dict[str, Path], tmp_path: Path, encoder: None) -> None:

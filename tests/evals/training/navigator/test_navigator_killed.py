@@ -26,7 +26,7 @@ SCRIPT = textwrap.dedent(
     sys.modules["torch"] = None  # TensorBoard's writer would load it, and nothing here needs it
     from support.navigation_model import SumsModel, SumsWorld, Workshop
 
-    folder, log, steps, delay = (*map(Path, sys.argv[1:3]), *map(float, sys.argv[3:]))
+    directory, log, steps, delay = (*map(Path, sys.argv[1:3]), *map(float, sys.argv[3:]))
     reached, count = threading.Event(), 0
 
     def kill():
@@ -54,9 +54,9 @@ SCRIPT = textwrap.dedent(
         return await generate(requests, listener)
 
     model.generate = logged
-    shop = Workshop(Setting(), folder, model=model)
+    shop = Workshop(Setting(), directory, model=model)
     threading.Thread(target=kill, daemon=True).start()
-    resume = (folder / "work" / "training.json").exists()
+    resume = (directory / "work" / "training.json").exists()
     asyncio.run(
         shop.train(episodes=22, problems="hard", validate_every=9, checkpoint_every=3, resume=resume)
     )
@@ -64,12 +64,12 @@ SCRIPT = textwrap.dedent(
 )
 
 
-def run(folder: Path, log: Path, steps: int = 0, delay: float = 0.0) -> int:
+def run(directory: Path, log: Path, steps: int = 0, delay: float = 0.0) -> int:
     """One process; with `steps` it kills itself that many characters after its start, and a moment later."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), str(log), str(steps), str(delay)],
+        [sys.executable, "-c", SCRIPT, str(directory), str(log), str(steps), str(delay)],
         cwd=TESTS,
-        env={"PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"},
+        env={"PYTHONPATH": str(TESTS), "PATH": "/usr/bin:/bin", "HOME": str(directory), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,
@@ -79,11 +79,11 @@ def run(folder: Path, log: Path, steps: int = 0, delay: float = 0.0) -> int:
     return done.returncode
 
 
-def stored(folder: Path) -> set[str]:
+def stored(directory: Path) -> set[str]:
     """Every stored reply as the model's log names it."""
-    if not (folder / "work" / "store.sqlite3").exists():
+    if not (directory / "work" / "store.sqlite3").exists():
         return set()
-    with sqlite3.connect(folder / "work" / "store.sqlite3") as db:
+    with sqlite3.connect(directory / "work" / "store.sqlite3") as db:
         try:
             rows = db.execute("SELECT request FROM calls").fetchall()
         except sqlite3.OperationalError:  # killed before the tables were made
@@ -99,8 +99,8 @@ def stored(folder: Path) -> set[str]:
 def test_a_training_killed_repeatedly_gives_the_same_navigator(tmp_path: Path) -> None:
     rng = random.Random(20261125)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    for folder in (whole, cut):
-        folder.mkdir()
+    for directory in (whole, cut):
+        directory.mkdir()
     assert run(whole, tmp_path / "whole.log") == 0
     for attempt in range(KILLS + 1):
         before, log = stored(cut), tmp_path / f"{attempt}.log"
@@ -110,8 +110,8 @@ def test_a_training_killed_repeatedly_gives_the_same_navigator(tmp_path: Path) -
         assert before & set(log.read_text().splitlines() if log.exists() else ()) == set()  # nothing is paid again
 
     one, other = (
-        NavigatorState.from_checkpoint(load_checkpoint(folder / "work" / "checkpoint.safetensors"))
-        for folder in (whole, cut)
+        NavigatorState.from_checkpoint(load_checkpoint(directory / "work" / "checkpoint.safetensors"))
+        for directory in (whole, cut)
     )
     assert one.progress == other.progress
     assert set(one.learner) == set(other.learner)
@@ -122,5 +122,5 @@ def test_a_training_killed_repeatedly_gives_the_same_navigator(tmp_path: Path) -
             assert value == other.learner[name], name
     for name in ("episodes.jsonl", "validations.jsonl", "problems.jsonl", "held_out.jsonl"):
         assert (cut / "work" / name).read_bytes() == (whole / "work" / name).read_bytes(), name
-    digests = {load_navigator(folder / "work" / "navigator.safetensors").digest for folder in (whole, cut)}
+    digests = {load_navigator(directory / "work" / "navigator.safetensors").digest for directory in (whole, cut)}
     assert len(digests) == 1

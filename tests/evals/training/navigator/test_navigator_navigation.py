@@ -147,9 +147,9 @@ async def test_a_too_long_prompt_ends_only_its_episode(tmp_path, monkeypatch):
             self.needs = (*self.needs, *need)
             return await super().generate(requests, listener)
 
-    world, folder = SumsWorld(), tmp_path / "roomy"
-    folder.mkdir()
-    shop = Workshop(monkeypatch, folder, world, model=Measuring(world))
+    world, directory = SumsWorld(), tmp_path / "roomy"
+    directory.mkdir()
+    shop = Workshop(monkeypatch, directory, world, model=Measuring(world))
     async with shop.harness() as (harness, problems):
         await walk(harness, problems[1], [D, D, D, D, D, GA])
     begin, *later = shop.model.needs

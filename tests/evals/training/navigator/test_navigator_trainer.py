@@ -52,9 +52,9 @@ async def test_the_result_does_not_depend_on_timing(tmp_path, monkeypatch):
     results = []
     for i in range(3):
         model = Jittery(SumsWorld(), i)
-        folder = tmp_path / f"{i}"
-        folder.mkdir()
-        async with Workshop(monkeypatch, folder, model=model).harness() as (harness, problems):
+        directory = tmp_path / f"{i}"
+        directory.mkdir()
+        async with Workshop(monkeypatch, directory, model=model).harness() as (harness, problems):
             records, learner, _ = await run(harness, problems, 30)
             results.append((records, state_of(learner), harness.usage))
     assert results[0] == results[1] == results[2]

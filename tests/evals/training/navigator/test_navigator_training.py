@@ -54,9 +54,9 @@ class Ends(TrainingObserver):
 
 def learned(shop, work="work"):
     """All that must be the same: weights and learner bit for bit, the log, the card."""
-    checkpoint = NavigatorState.from_checkpoint(load_checkpoint(shop.folder / work / "checkpoint.safetensors"))
+    checkpoint = NavigatorState.from_checkpoint(load_checkpoint(shop.directory / work / "checkpoint.safetensors"))
     arrays = {k: v.tobytes() if isinstance(v, np.ndarray) else v for k, v in checkpoint.learner.items()}
-    navigator = load_navigator(shop.folder / work / "navigator.safetensors")
+    navigator = load_navigator(shop.directory / work / "navigator.safetensors")
     card = navigator.card.model_dump(exclude={"notes": {"generated_tokens", "reused_completions"}})
     return arrays, checkpoint.progress, shop.file("episodes.jsonl", work), navigator.digest, card
 
