@@ -532,7 +532,7 @@ async def check_capabilities(
         model: The model.
         only_declared: Whether to make no request at all.
         seconds: Maximum time in seconds; what is not measured in time is left as declared.
-        report: Called with the next check, the number of finished ones, and their total.
+        on_check: Called with the next check, the number of finished ones, and their total.
 
     Raises:
         ReasonError: Not even a plain request works.

@@ -1,6 +1,6 @@
 """Pages of a vLLM server in addition to chat, as functions over one `openai.AsyncOpenAI` client.
 
-The client's address ends in `/v1`; `/tokenize`, `/score` and the others are outside it.
+The client's address ends in `/v1`; `/tokenize` and the others are outside it.
 """
 
 from __future__ import annotations
@@ -114,26 +114,3 @@ async def prompt_ids(client: Any, model: str, prompt: Prompt) -> list[int]:
         tail = await tokenize_text(client, model, prompt.prefix, special=False) if prompt.prefix else []
         return [*ids, *tail]
     return [*ids, *prompt.prefix]
-
-
-async def score_pairs(client: Any, model: str, query: str, texts: Sequence[str]) -> list[float]:
-    """Scores of a query with each text by a server that runs a pooling model (`/score`), in order."""
-    response = await call(client, "/score", {"model": model, "text_1": query, "text_2": list(texts)})
-    rows = sorted(response["data"], key=lambda row: row["index"])
-    return [float(row["score"]) for row in rows]
-
-
-async def pool(client: Any, model: str, texts: Sequence[str], task: str | None = None) -> list[Any]:
-    """Output of a pooling model for texts (`/pooling`): per text numbers or rows of numbers.
-
-    Args:
-        client: The server's client.
-        model: The served name.
-        texts: Inputs.
-        task: vLLM's pooling task, such as "token_classify"; None is the server's own.
-    """
-    body: dict[str, Any] = {"model": model, "input": list(texts)}
-    if task is not None:
-        body["task"] = task
-    response = await call(client, "/pooling", body)
-    return [row["data"] for row in sorted(response["data"], key=lambda row: row["index"])]

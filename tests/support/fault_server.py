@@ -140,8 +140,6 @@ class FaultServer:
                 "/version": self._version,
                 "/tokenize": self._tokenize,
                 "/detokenize": self._detokenize,
-                "/score": self._score,
-                "/pooling": self._pooling,
                 **({PROCESSORS_PAGE: self._hooks, REPORTS_PAGE: self._reports} if self.reports else {}),
             }.get(path)
             if page is not None:
@@ -161,13 +159,6 @@ class FaultServer:
 
     def _detokenize(self, body: Any) -> Any:
         return {"prompt": "".join(map(chr, body["tokens"]))}
-
-    def _score(self, body: Any) -> Any:
-        texts = body["text_2"]
-        return {"data": [{"index": i, "score": len(t) / 10} for i, t in reversed(list(enumerate(texts)))]}
-
-    def _pooling(self, body: Any) -> Any:
-        return {"data": [{"index": i, "data": [float(len(t))]} for i, t in enumerate(body["input"])]}
 
     def _hooks(self, body: Any) -> Any:
         return {"logits_processors": sorted(logits_processor_names(groups=False)) if self.hooks else []}

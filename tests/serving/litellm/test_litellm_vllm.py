@@ -8,7 +8,7 @@ import math
 import pytest
 from reason.core.errors import BackendError, CapabilityMissing, ContextTooLong, UserError
 from reason.core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
-from reason.serving.litellm.vllm_server import pool, score_pairs, tokenize_messages
+from reason.serving.litellm.vllm_server import tokenize_messages
 from reason.serving.vllm.processor_chain import ProcessorRequest
 from support.fault_server import FaultServer
 
@@ -251,10 +251,8 @@ async def test_scores_of_many_continuations(opened):
         assert one.usage.cost_usd is None
 
 
-async def test_pooling_and_scoring_pages(opened):
+async def test_messages_are_tokenized_with_the_chat_template(opened):
     async with opened() as (_, model):
         client = model.wire.client
-        assert await score_pairs(client, "small", "query", ["a", "bcd"]) == [0.1, pytest.approx(0.3)]
-        assert await pool(client, "small", ["a", "bcd"]) == [[1.0], [3.0]]
         ids = await tokenize_messages(client, "small", [{"role": "user", "content": "x"}])
         assert "".join(map(chr, ids)) == "user: x\nassistant: "
