@@ -54,7 +54,7 @@ def test_prompts_of_reviewers_and_chair_reveal_no_author(names, seed):
         role = roles[i % len(roles)].replace("-", " ")
         name = names[i].rpartition("/")[2]
         text = f"I am {names[i]}. As the {role}, I say: it was planned. In my role as {role}, {name} adds nothing."
-        text += f" ScriptedJuror #{i} is done."
+        text += f" Juror #{i} is done."
         issues = [("factual_risk", f"{name} doubts it, as the {role} must.")]
         return ScriptedJuror(says(CAPITAL.choices[i % 4], text), issues=lambda text: issues)
 
@@ -118,7 +118,7 @@ async def test_authors_are_shown_without_anonymity(store):
     assert "famy-7b as edge case finder" in review
     assert "famx-7b" not in review
     assert "fam" not in prompts(chair)[0]  # the chair is another switch
-    await runs.solve("open", blind_decision="vote")
+    await runs.solve("open", blind_chair=False)
     assert "famx-7b as direct answerer" in prompts(chair)[1]
 
 

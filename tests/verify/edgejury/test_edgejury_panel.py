@@ -116,7 +116,7 @@ async def test_deadline_cancels_slow_juror(store):
     runs = JuryRuns(store, {**jury(), "juror-3": slow})
     solution = await runs.solve(deadline_s=0.2, early_exit="never")
     first, second, third = runs.reports("jury.opinion")
-    assert (first["ok"], second["ok"], third["ok"], third["failure"]) == (True, True, False, "it was not done in time")
+    assert (first["ok"], second["ok"], third["ok"], third["failure"]) == (True, True, False, "no response in time")
     assert slow.running == 0
     assert runs.spent.by_role["juror-3:c/three"].completion_tokens == 5  # what it used is paid
     assert third["tokens"] == 5
@@ -170,12 +170,12 @@ async def test_reviewer_without_context_space_is_skipped(store):
     runs = JuryRuns(store, {**jury(), "juror-3": tight})
     await runs.solve(answer_tokens=60, review_tokens=60, early_exit="never")
     assert [o["ok"] for o in runs.reports("jury.opinion")] == [True, True, True]
-    assert [r["failure"] for r in runs.reports("jury.review")] == ["", "", "the answers do not fit its context"]
+    assert [r["failure"] for r in runs.reports("jury.review")] == ["", "", "the answers do not fit the context"]
 
 
 async def test_too_long_prompt_does_not_fail_its_batch(store):
     wide = model(ScriptedJuror(says("Canberra")), "m/one")
-    given = {"answer_tokens": 60, "review": False, "chair": False, "early_exit": "never"}
+    given = {"answer_tokens": 60, "review": False, "decision": "vote", "early_exit": "never"}
     await JuryRuns(store, {"main": wide}).solve("wide", **given)
     lengths = [len(prompt) for prompt in prompts(wide)]
     longest = lengths.index(max(lengths))

@@ -8,7 +8,7 @@ from reason.core.errors import BackendUnavailable, NotVerified, UserError
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
 from reason.core.types import Candidate, Document, Question, Solution
-from reason.verify.edgejury.verifier import competitors
+from reason.verify.edgejury.verifier import rival_candidates
 from reason.verify.types import ClaimReport
 from reason.verify.verifier import make_verifier
 from support.scripted_jury import CAPITAL, ScriptedJuror, answers_in, kind_of, model, prompts, says
@@ -170,5 +170,5 @@ def test_davinci_uses_the_jury_entailment():
 def test_rivals_differ_from_the_answer():
     texts = [("one", "A"), ("two", "B"), ("one again", "A"), ("", None), ("three", "C"), ("two", "B"), ("four", "D")]
     solution = Solution(chosen=1, candidates=tuple(Candidate(text=t, answer=a) for t, a in texts))
-    assert [c.text for c in competitors(solution, 3)] == ["two", "one", "three"]
-    assert competitors(Solution(chosen=None), 3) == []
+    assert [c.text for c in rival_candidates(solution, 3)] == ["two", "one", "three"]
+    assert rival_candidates(Solution(chosen=None), 3) == []

@@ -71,10 +71,10 @@ def test_equal_answers_get_equal_form() -> None:
 def test_early_exit_needs_three_unanimous_opinions() -> None:
     assert unanimous_choice(opinions("B", "B", "B")) == "B"
     assert unanimous_choice([*opinions("B", "B", "B"), failed(3)]) == "B"
-    assert unanimous_choice(opinions("B", "B", "B"), least=4) is None
+    assert unanimous_choice(opinions("B", "B", "B"), min_opinions=4) is None
     assert unanimous_choice([*opinions("B", "B"), failed(2)]) is None
     assert unanimous_choice(opinions("B", "B")) is None
-    assert unanimous_choice(opinions("B", "B"), least=2) is None  # two jurors never leave early
+    assert unanimous_choice(opinions("B", "B"), min_opinions=2) is None  # two jurors never leave early
     assert unanimous_choice(opinions("B", "B", "A")) is None
     assert unanimous_choice(opinions("B", "B", None)) is None
     assert unanimous_choice(opinions(None, None, None)) is None

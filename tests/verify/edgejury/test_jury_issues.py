@@ -92,5 +92,5 @@ def test_quotes_must_appear_and_longest_overlap_wins() -> None:
         (0, "It is 300 m high and made of iron", (1, 2)),
         (1, "No idea.", (2,)),
     ]
-    assert len(verified_quotes(reviews, texts, most=1)) == 1
+    assert len(verified_quotes(reviews, texts, maximum=1)) == 1
     assert len(verified_quotes(reviews, texts, exclude_self=False)[1].reviewers) == 2

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reason.core.errors import UserError
 from reason.verify.edgejury.jury import weighted_vote
-from reason.verify.edgejury.ranking import MIN_WEIGHT, concordance, marks_of, pair_agreement, rank, rank_by_agreement
+from reason.verify.edgejury.ranking import (
+    MIN_REVIEWER_WEIGHT,
+    concordance,
+    marks_of,
+    pair_agreement,
+    rank,
+    rank_by_agreement,
+)
 from reason.verify.edgejury.types import Aggregate, Issue, IssueKind, Marks, Opinion, Ranking, Review
 
 RULES: tuple[Aggregate, ...] = ("borda", "copeland", "schulze", "points")
@@ -270,8 +277,8 @@ def test_malicious_review_could_win_without_concordance() -> None:
     assert rank(reviews, range(4)).best != 1
     assert rank(reviews, range(4), weights=concordance(reviews)).best == 1
     weights = concordance(reviews)
-    assert weights[3] == MIN_WEIGHT
-    assert all(weights[honest_one] > 5 * MIN_WEIGHT for honest_one in range(3))
+    assert weights[3] == MIN_REVIEWER_WEIGHT
+    assert all(weights[honest_one] > 5 * MIN_REVIEWER_WEIGHT for honest_one in range(3))
 
 
 def test_majority_of_three_wins_vote() -> None:
@@ -293,4 +300,4 @@ def test_concordance_is_invariant_and_equal_without_shared_pairs() -> None:
     stretched = [review(0, {c.candidate: c.accuracy // 2 for c in reviews[0].scores}), *reviews[1:]]
     assert concordance(stretched) == concordance(reviews)
     three = [in_order(0, (1, 2)), in_order(1, (2, 0)), in_order(2, (0, 1)), Review(reviewer=3, ok=False)]
-    assert concordance(three) == {0: MIN_WEIGHT, 1: MIN_WEIGHT, 2: MIN_WEIGHT}
+    assert concordance(three) == {0: MIN_REVIEWER_WEIGHT, 1: MIN_REVIEWER_WEIGHT, 2: MIN_REVIEWER_WEIGHT}

@@ -135,7 +135,7 @@ def test_named_mark_is_not_an_issue() -> None:
 )
 def test_completion_without_marks_is_unparsed(reply: str) -> None:
     assert read_review(reply, BLIND, 3) == Review(
-        reviewer=3, order=(2, 0, 1), ok=False, failure="no marks in its reply could be read"
+        reviewer=3, order=(2, 0, 1), ok=False, failure="no marks could be parsed"
     )
 
 

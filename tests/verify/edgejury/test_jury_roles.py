@@ -86,13 +86,13 @@ def test_custom_role(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("name = ", "no TOML"),
+        ("name = ", "not TOML"),
         ('name = "a-b"\n', "system: field required"),
         ('name = "a b"\nsystem = "x"\n', "name"),
         ('name = "a-b"\nsystem = "  "\n', "system"),
         ('name = "a-b"\nsystem = "x"\ntemperature = 1\n', "temperature"),
         ('name = "a-b"\nsystem = "x"\nheadings = "Doubts"\n', "headings"),
-        ('name = "a-b"\nsystem = "' + "x" * 30_000 + '"\n', "at most 20000"),
+        ('name = "a-b"\nsystem = "' + "x" * 30_000 + '"\n', "maximum is 20000"),
     ],
 )
 def test_invalid_role_file_error_names_file_and_fault(tmp_path: Path, text: str, what: str) -> None:

@@ -11,7 +11,7 @@ from reason.core.types import Question
 from reason.serving.model import Capabilities
 from reason.verify.edgejury.anonymity import Blinding
 from reason.verify.edgejury.chair import chair_request, chair_schema, read_chair
-from reason.verify.edgejury.labels import ANSWERS_BEGIN, knowledge_request, read_stances, stance_request, stance_schema
+from reason.verify.edgejury.labels import LINES_PREFIX, knowledge_request, read_stances, stance_request, stance_schema
 from reason.verify.edgejury.review import read_review, repair_request, review_request, review_schema
 from reason.verify.edgejury.types import PooledIssue, Ranking, Standing
 from support.scripted_jury import CAPITAL, OPEN, JuryRuns, ScriptedJuror, kind_of, model, rules, says
@@ -165,7 +165,7 @@ def test_stances_are_fields_where_a_schema_can_be_sent_and_lines_elsewhere() -> 
     ):
         assert (fields.schema, fields.prefix, fields.prompt.prefix) == (stance_schema(2), "", "")
         assert "one line for each" not in fields.prompt.messages[0].content
-        assert (lines.schema, lines.prefix, lines.prompt.prefix) == (None, ANSWERS_BEGIN, ANSWERS_BEGIN)
+        assert (lines.schema, lines.prefix, lines.prompt.prefix) == (None, LINES_PREFIX, LINES_PREFIX)
         assert fields.sampling(0.0, 2).json_schema == stance_schema(2)
     told = {"1": "contradict", "2": "support"}
     jsonschema.validate(told, stance_schema(2))
