@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -121,9 +121,3 @@ def saving(curves: Curves, name: str, other: str, goal: str, size: int, *, passe
     # ends among the resamples themselves, as some may be infinite
     low, high = np.quantile(known, [0.025, 0.975], method="nearest")
     return Ratio(float(ratios[0]), float(low), float(high))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

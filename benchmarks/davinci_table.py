@@ -21,13 +21,12 @@ import random
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from common import p_value, processor, table
-from lpf_table import CHANGES, COPIES, MOST_RISE, confidence_rise, with_copies
 from reason.core.calibration_fit import reliability
 from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
@@ -81,9 +80,10 @@ from reason.reasoning.retrieval.index.saved_index import load_index
 from reason.reasoning.retrieval.retriever import HybridRetriever
 from reason.serving.encoders.factory import load_embedding_model
 from reason.verify.entailment.factory import load_entailment
-from reason.verify.fusion import FusionParameters, fuse_evidence
+from reason.verify.fusion import EvidenceItem, FusedVerdict, FusionParameters, fuse_evidence
+from reason.verify.fusion_fitting import FusionExample
 from reason.verify.metrics import LABELS, evidence_scores, reliability_lines, top_label_hits
-from reason.verify.types import Label, support
+from reason.verify.types import Label, Support, support
 
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "ece", "brier", "nll", "aurc")
 HEAD = (
@@ -382,6 +382,40 @@ def select_settings(world: MeasuredClaims, keys: Sequence[str]) -> list[Setting]
 def log(line: str) -> None:
     """A line of progress."""
     print(line, file=sys.stderr, flush=True)
+
+
+COPIES = (1, 2, 3, 4, 5)
+CHANGES = (1, 2, 3)
+MOST_RISE = 0.02
+"""How much near copies of a sentence may raise the confidence."""
+
+
+def with_copies(
+    example: FusionExample, copies: int, changes: int, rng: random.Random, words: Sequence[str]
+) -> FusionExample:
+    """The example with copies of its most decisive sentence with words replaced, added or removed."""
+    chosen = max(example.items, key=lambda item: max(item.samples[0][:2]))
+    made = []
+    for n in range(copies):
+        text = chosen.text.split()
+        for _ in range(changes):
+            at, how = rng.randrange(len(text)), rng.choice(("replace", "add", "leave out"))
+            if how == "add":
+                text.insert(at, rng.choice(words))
+            elif how == "replace" or len(text) == 1:
+                text[at] = rng.choice(words)
+            else:
+                del text[at]
+        made.append(
+            EvidenceItem(chosen.samples, text=" ".join(text), id=f"{chosen.id}-copy{n}", document=chosen.document)
+        )
+    return FusionExample((*example.items, *made), example.gold)
+
+
+def confidence_rise(before: FusedVerdict, after: FusedVerdict) -> float:
+    """By how much the probability of the now most likely label has risen."""
+    label: Callable[[Support], float] = lambda p: getattr(p, after.probs.label)  # noqa: E731 (read twice)
+    return label(after.probs) - label(before.probs)
 
 
 _COPIED = 300

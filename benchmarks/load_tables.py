@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from common import table
 from scipy import stats
 from sidecar_load_client import LoadMetrics
 
@@ -166,12 +167,6 @@ def spread(values: Sequence[float], digits: int) -> tuple[str, str]:
     if not values:
         return "", ""
     return f"{statistics.median(values):.{digits}f}", f"{min(values):.{digits}f} - {max(values):.{digits}f}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first hold numbers."""
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 
 
 def write_report(report: str, record: object, out: Path | None, name: str) -> None:

@@ -26,8 +26,7 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from accuracy_curves import table
-from common import processor
+from common import processor, table
 from reason.evals.report.plots import COLOURS
 from reason.evals.statistics.intervals import bootstrap
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch

@@ -46,8 +46,8 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from common import made_here, share
-from load_tables import ratio_text, spread, table, write_report
+from common import made_here, share, table
+from load_tables import ratio_text, spread, write_report
 from peer_job import Job, MarkedQuestion, as_json
 from peers_proxy import MARK
 from reason.core.types import Question

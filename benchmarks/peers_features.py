@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from load_tables import table
+from common import table
 from reason.core.budget import Budget
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.factory import BACKENDS

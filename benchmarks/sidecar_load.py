@@ -31,7 +31,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common import made_here
+from common import made_here, table
 from load_tables import (
     DIRECT,
     Cell,
@@ -42,7 +42,6 @@ from load_tables import (
     median,
     memory_table,
     round_of,
-    table,
     write_report,
 )
 from sidecar_backend import Pace

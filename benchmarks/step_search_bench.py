@@ -33,7 +33,8 @@ from struct import Struct
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from accuracy_curves import AccuracyCurve, Array, Curves, saving, table, token_saving
+from accuracy_curves import AccuracyCurve, Array, Curves, saving, token_saving
+from common import table
 from reason.evals.report.plots import COLOURS
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch

@@ -163,7 +163,7 @@ def squad_words(text: str) -> tuple[str, ...]:
     return tuple(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
-def answer_f1(given: str, right: str) -> float:
+def answer_f1(predicted: str, right: str) -> float:
     """F1 of the words of two short answers, in [0, 1].
 
     As HotpotQA has it, "yes" and "no" (and "noanswer") are right as a completely or not at all: "no, he was not" shares
@@ -171,7 +171,7 @@ def answer_f1(given: str, right: str) -> float:
 
     Differs: two answers without a word are the same, and not strangers.
     """
-    a, b = squad_words(given), squad_words(right)
+    a, b = squad_words(predicted), squad_words(right)
     return float(a == b) if a in _WHOLE or b in _WHOLE else overlap(a, b)
 
 
@@ -180,27 +180,27 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.casefold())[:MAX_WORDS])
 
 
-def overlap(given: Sequence[str], right: Sequence[str]) -> float:
+def overlap(predicted: Sequence[str], right: Sequence[str]) -> float:
     """F1 of two bags of words, in [0, 1]; 1 for two empty ones, 0 if one is empty."""
-    if not given or not right:
-        return float(given == right)
-    return _f1(sum((Counter(given) & Counter(right)).values()), len(given), len(right))
+    if not predicted or not right:
+        return float(predicted == right)
+    return _f1(sum((Counter(predicted) & Counter(right)).values()), len(predicted), len(right))
 
 
-def rouge_l(given: Sequence[str], right: Sequence[str]) -> float:
+def rouge_l(predicted: Sequence[str], right: Sequence[str]) -> float:
     """F1 of the longest common subsequence of two texts' words, in [0, 1] (ROUGE-L)."""
-    if not given or not right:
-        return float(given == right)
+    if not predicted or not right:
+        return float(predicted == right)
     row = [0] * (len(right) + 1)
-    for word in given:
+    for word in predicted:
         above = 0
         for j, other in enumerate(right, 1):
             above, row[j] = row[j], above + 1 if word == other else max(row[j], row[j - 1])
-    return _f1(row[-1], len(given), len(right))
+    return _f1(row[-1], len(predicted), len(right))
 
 
-def _f1(common: int, given: int, right: int) -> float:
-    return 2 * common / (given + right)
+def _f1(common: int, predicted: int, right: int) -> float:
+    return 2 * common / (predicted + right)
 
 
 def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Score:
@@ -319,14 +319,14 @@ class LabelMetrics(Frozen):
         recall: Share of the items with this label that are predicted as it; None if there are none.
         f1: Their harmonic mean; 0 if nothing is right; None if the label neither occurs nor is predicted.
         support: Items that have it.
-        given: Number of items predicted as it.
+        predicted: Number of items predicted as it.
     """
 
     precision: float | None
     recall: float | None
     f1: float | None
     support: int
-    given: int
+    predicted: int
 
 
 class LabelReport(Frozen):
@@ -337,7 +337,7 @@ class LabelReport(Frozen):
         macro_f1: Mean F1 of the labels that occur or are predicted.
         weighted_f1: Mean F1 of the labels, each weighted by its items.
         labels: Metrics by label.
-        confusion: Items by right label and given label; "" is no readable answer.
+        confusion: Items by gold label and predicted label; "" is an unparsed answer.
     """
 
     accuracy: float
@@ -382,7 +382,7 @@ def _figures(label: str, pairs: Sequence[tuple[str, str | None]]) -> LabelMetric
         recall=both / support if support else None,
         f1=2 * both / (values + support) if values + support else None,
         support=support,
-        given=values,
+        predicted=values,
     )
 
 

@@ -95,7 +95,7 @@ def print_details(summary: EvalSummary) -> None:
         for head in ("label", "items", "predicted", "precision %", "recall %", "F1 %"):
             table.add_column(head, justify="left" if head == "label" else "right")
         for name, f in labels.labels.items():
-            table.add_row(Text(name), str(f.support), str(f.given), *map(_share, (f.precision, f.recall, f.f1)))
+            table.add_row(Text(name), str(f.support), str(f.predicted), *map(_share, (f.precision, f.recall, f.f1)))
         out().print()
         out().print(Text(f"macro F1 {100 * labels.macro_f1:.1f}%, weighted F1 {100 * labels.weighted_f1:.1f}%"))
         out().print(table)

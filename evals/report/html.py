@@ -204,16 +204,16 @@ def _labels(runs: Sequence[RunSection]) -> str:
 
 def _label_table(name: str, report: LabelReport) -> str:
     """Metrics of each label, and on the right what its items were taken for."""
-    provided = [label for label, f in report.labels.items() if f.given]
+    provided = [label for label, f in report.labels.items() if f.predicted]
     if any("" in row for row in report.confusion.values()):
         provided.append("")
     rows = []
     for label, f in report.labels.items():
-        figures = (str(f.support), str(f.given), percent(f.precision), percent(f.recall), percent(f.f1))
+        figures = (str(f.support), str(f.predicted), percent(f.precision), percent(f.recall), percent(f.f1))
         taken = report.confusion.get(label, {})
         cells = "".join(number(str(taken.get(g, 0) or NOTHING), kind="right" if g == label else "") for g in provided)
         rows.append(f"<tr><td>{text(label)}</td>{''.join(map(number, figures))}{cells}</tr>")
-    heads = ("label", "items", "given", "precision %", "recall %", "F1 %", *(f"as {g or 'unread'}" for g in provided))
+    heads = ("label", "items", "predicted", "precision %", "recall %", "F1 %", *(f"as {g or 'unread'}" for g in provided))
     macro = f"macro F1 {100 * report.macro_f1:.1f}%, weighted F1 {100 * report.weighted_f1:.1f}%"
     return f"<p><b>{text(name)}</b>: {macro}</p>{table(heads, rows)}"
 

@@ -170,8 +170,8 @@ def _labels(run: RunSection) -> list[str]:
     for name, f in result.labels.items():
         taken = ", ".join(f"{values or 'unread'} {n}" for values, n in result.confusion.get(name, {}).items())
         shares = map(_share, (f.precision, f.recall, f.f1))
-        rows.append((name, str(f.support), str(f.given), *shares, taken or "-"))
-    heads = ("label", "items", "given", "precision %", "recall %", "F1 %", "taken for")
+        rows.append((name, str(f.support), str(f.predicted), *shares, taken or "-"))
+    heads = ("label", "items", "predicted", "precision %", "recall %", "F1 %", "taken for")
     return ["", f"{label_text}:", "", *_table(heads, rows)]
 
 

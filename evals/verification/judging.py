@@ -189,7 +189,7 @@ class StoredEntailment:
 async def judge_pairs(
     pairs: Iterable[Pair],
     entailment: StoredEntailment,
-    told: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], None] = lambda done: None,
     batch: int = BATCH,
 ) -> int:
     """Fill the store with verdicts on pairs, a batch in memory at a time.
@@ -204,7 +204,7 @@ async def judge_pairs(
     while some := list(islice(left, batch)):
         await entailment.judge(some)
         done += len(some)
-        told(done)
+        progress(done)
     return done
 
 

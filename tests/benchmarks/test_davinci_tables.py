@@ -102,4 +102,4 @@ def test_speed_is_measured_on_what_is_listed(data, monkeypatch, capsys):
     given = ("--data", data, "--entailment", "lexical", "--claims", 20, "-k", 3)
     out = run(verify_speed, *given, monkeypatch=monkeypatch, capsys=capsys)
     assert "20 claims, 60 passages" in out
-    assert "lexical-1" in out
+    assert "lexical-2" in out

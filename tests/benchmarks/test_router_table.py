@@ -13,8 +13,17 @@ from reason.core.settings import Settings
 from reason.evals.results import RowLedger, RowTiming
 from reason.evals.sweep import expand_sweep, read_sweep
 from reason.reasoning.strategy import create_strategy
-from router_table import NotedRun, discarded_tokens, probe_rows, seconds, share_cells, speeds, text_share, tokens_of
-from step_latency import Observation
+from router_table import (
+    NotedRun,
+    Observation,
+    discarded_tokens,
+    probe_rows,
+    seconds,
+    share_cells,
+    speeds,
+    text_share,
+    tokens_of,
+)
 from support.calibration_maps import make_row, make_run
 from support.small_and_large import LARGE, SMALL, both_models, entropy_of
 

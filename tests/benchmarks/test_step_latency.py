@@ -6,7 +6,7 @@ import pytest
 from reason.core.errors import DataError
 from reason.core.events import CallFinished, CallStarted
 from reason.core.store.sqlite import SqliteStore
-from step_latency import LatencyModel, Observation, fit, observations
+from router_table import LatencyModel, Observation, fit, observations
 from support.two_models import TwoModels
 
 TRUE = LatencyModel({"large": 0.002, "small": 0.0005}, {"large": 0.05, "small": 0.01})

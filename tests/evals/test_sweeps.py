@@ -90,7 +90,7 @@ def test_a_strategy_runs_only_on_its_datasets(tmp_path) -> None:
 
 def test_a_dataset_that_the_file_does_not_have_is_named(tmp_path) -> None:
     text = '[[dataset]]\nname = "fever"\nvariant = "oracle"\n[[strategy]]\nname = "cot"\non = ["fever"]\n'
-    with pytest.raises(UserError, match=r"cot is to be run on 'fever', which is no dataset of the file") as refused:
+    with pytest.raises(UserError, match=r"cot names 'fever' in .on., which is no dataset of the file") as refused:
         read_sweep(write(tmp_path / "sweep.toml", text))
     assert "fever:oracle" in refused.value.hint
 

@@ -108,7 +108,7 @@ def test_files_of_every_aggregation_are_taken(tmp_path, aggregation, form):
     config = DavinciConfig(aggregation=aggregation, evidence_form=form, calibration=str(files[-1]), **named)
     deciding = decision_rule_for(config, BACKEND)
     assert deciding.calibration.digest == result.calibration.digest
-    assert deciding.least_confidence == result.calibration.threshold
+    assert deciding.min_confidence == result.calibration.threshold
     assert deciding.fusion.mode == ("mean" if aggregation == "concat" else aggregation)
 
 

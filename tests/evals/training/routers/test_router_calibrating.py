@@ -150,7 +150,7 @@ def test_the_calibration_run_uses_only_the_small_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["threshold", "policy", "answer", "router", "rate"])
 def test_parameters_that_the_calibration_sets_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"{name} is not to be set here"):
+    with pytest.raises(UserError, match=f"{name} must not be set here"):
         calibration_plan(sums_task(3), settings(tmp_path), parameters={name: 1})
 
 
