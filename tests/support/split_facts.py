@@ -1,4 +1,4 @@
-"""Facts that stand on one worker's page alone, and what the other worker writes when it is asked for them."""
+"""Facts that are only on one worker's page, and what the other worker writes about them."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ FACTS = (
     ("The captain of the ship Marigold is called", "Zelinka"),
     ("The red boat left the harbour at", "17:43"),
 )
-"""The beginning of a sentence, and its end, which nobody could guess."""
+"""The start of a sentence, and its unpredictable end."""
 
 OTHERS, OWN = "\n\nNotes of the other:\n", "\n\nNotes of mine:\n"
 HEADERS: dict[Layout, dict[str, str]] = {
-    "combined": {"others": OTHERS, "own": OWN},
-    "contiguous": {"own": OWN},
+    "combined": {"others_header": OTHERS, "own_header": OWN},
+    "contiguous": {"own_header": OWN},
     "interleaved": {},
 }
 
 
-async def written_by_a(model: SupportsWorkers, layout: Layout, page_of_b: str, beginning: str) -> str:
-    """How worker A goes on with a beginning, while page B lies beside it and is never moved."""
-    opening = WorkerGroupConfig(
+async def written_by_a(model: SupportsWorkers, layout: Layout, page_of_b: str, start: str) -> str:
+    """How worker A continues a sentence while it sees page B, which is never moved."""
+    config = WorkerGroupConfig(
         prompt=Prompt(text="Two people write down what they know."), layout=layout, temperature=0, **HEADERS[layout]
     )
-    group = await model.start_workers(opening)
+    group = await model.start_workers(config)
     try:
-        await group.advance(GroupStep(feeds=(WorkerInput(text="I write: "), WorkerInput(text=page_of_b))))
-        text, reads = "", WorkerInput(text=beginning)
+        await group.advance(GroupStep(inputs=(WorkerInput(text="I write: "), WorkerInput(text=page_of_b))))
+        text, reads = "", WorkerInput(text=start)
         for _ in range(7):
-            drawn, _ = await group.advance(GroupStep(feeds=(reads, None)))
-            assert drawn is not None
-            text, reads = text + drawn.text, WorkerInput(token=drawn.token)
+            sampled, _ = await group.advance(GroupStep(inputs=(reads, None)))
+            assert sampled is not None
+            text, reads = text + sampled.text, WorkerInput(token=sampled.token)
         return text
     finally:
         await group.aclose()
 
 
 async def quotes(model: SupportsWorkers, layout: Layout) -> dict[str, tuple[bool, bool]]:
-    """For each fact: whether A writes it while it stands on B's page, and while something else stands there."""
-    found = {}
-    for beginning, end in FACTS:
-        seen = await written_by_a(model, layout, f"{beginning} {end}.", beginning)
-        unseen = await written_by_a(model, layout, "The weather is fine today.", beginning)
-        found[end] = (end in seen, end in unseen)
-    return found
+    """For each fact: whether A writes it while it is on B's page, and while something else is there."""
+    results = {}
+    for start, end in FACTS:
+        seen = await written_by_a(model, layout, f"{start} {end}.", start)
+        unseen = await written_by_a(model, layout, "The weather is fine today.", start)
+        results[end] = (end in seen, end in unseen)
+    return results

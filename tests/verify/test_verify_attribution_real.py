@@ -31,12 +31,12 @@ def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None
     from reason.serving.local.weights import WeightReader
 
     fact, tokenizer = FACTS[1], Tokenizer(smollm2_files.directory, "smollm2")
-    placed = tokenize_parts(tokenizer, ContextPrompt.of(fact.segments).prompt(), fact.sentences, fact.answer)
-    work = GradientPass(ModelConfig.read(smollm2_files.directory), WeightReader(smollm2_files.directory))
-    explained = work.explain(placed.ids, placed.count)
-    mask = torch.tensor([owner == fact.source for owner in placed.owner])
+    tokens = tokenize_parts(tokenizer, ContextPrompt.of(fact.segments).prompt(), fact.sentences, fact.answer)
+    work = GradientPass(ModelConfig.from_directory(smollm2_files.directory), WeightReader(smollm2_files.directory))
+    explained = work.explain(tokens.token_ids, tokens.num_continuation)
+    mask = torch.tensor([part == fact.source for part in tokens.part_of])
     step = 1e-2
-    up, down = (work.logprob(placed.ids, placed.count, 1 + s * mask[:-1].float()) for s in (step, -step))
+    up, down = (work.logprob(tokens.token_ids, tokens.num_continuation, 1 + s * mask[:-1].float()) for s in (step, -step))
     slope = float(explained.gradient[mask].sum())
     assert abs(slope) > 0.5
     assert (up - down) / (2 * step) == pytest.approx(slope, rel=1e-2)

@@ -65,12 +65,12 @@ def smollm2(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
 
 @pytest.fixture(scope="module")
 def fresh(smollm2: LocalModel) -> GrammarCompiler:
-    return GrammarCompiler(smollm2._tokenizer, smollm2._shape.vocab, smollm2._eos, "fresh")
+    return GrammarCompiler(smollm2._tokenizer, smollm2._config.vocab_size, smollm2._eos, "fresh")
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_what_it_writes_satisfies_the_schema(smollm2: LocalModel, fresh: GrammarCompiler, name: str) -> None:
-    schema, vocab = CASES[name], smollm2._shape.vocab
+    schema, vocab = CASES[name], smollm2._config.vocab_size
     prompt = Prompt.user(f"Tell me something about nature, as JSON of this form: {json.dumps(schema)[:80]}")
     requests = [
         Request(
@@ -95,7 +95,7 @@ async def test_it_is_the_most_likely_allowed_token_each_time(smollm2: LocalModel
     [[made]] = await smollm2.generate(
         [Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=60, json_schema=ANIMAL))]
     )
-    ids, vocab = made.token_ids, smollm2._shape.vocab
+    ids, vocab = made.token_ids, smollm2._config.vocab_size
     assert made.logprobs is not None
     spread = await smollm2.next_token([prompt.with_prefix(ids[:at]) for at in range(len(ids))], top=vocab)
     for at, seen in enumerate(spread):

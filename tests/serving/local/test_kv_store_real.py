@@ -17,7 +17,7 @@ pytestmark = pytest.mark.real
 PROCESS = """
 import asyncio, json, sys
 from pathlib import Path
-from reason.core.messages import Prompt, Request, Sampling
+from reason.core.messages import Prompt, Request, SamplingParams
 from reason.serving.model_files.find import ModelFiles
 from reason.serving.local.engine import LocalModel
 from reason.serving.prefix_directory import PrefixStorage
@@ -35,7 +35,7 @@ async def main():
         pinned = await model.kv_store.save("rules", RULES)
     elif do == "restore":
         pinned = await model.kv_store.restore("rules")
-    sampling = Sampling(temperature=1.0, n=3, seed=4, max_tokens=24)
+    sampling = SamplingParams(temperature=1.0, n=3, seed=4, max_tokens=24)
     [samples] = await model.generate([Request(prompt=RULES, sampling=sampling)])
     [scored] = await model.score(RULES, ["Rule 7 comes after rule 1."])
     print(json.dumps({

@@ -43,7 +43,7 @@ def test_prompts_with_tools_are_those_of_transformers(smollm2_files: ModelFiles,
             **(
                 {
                     "tool_calls": [
-                        {"type": "function", "function": {"name": c.name, "arguments": c.values}} for c in m.tool_calls
+                        {"type": "function", "function": {"name": c.name, "arguments": c.parsed_arguments}} for c in m.tool_calls
                     ]
                 }
                 if m.tool_calls

@@ -203,4 +203,4 @@ def test_contrast_mixes_slots_of_runner_v2_in_any_order(adapter: Any) -> None:
         assert torch.equal(changed[0], changed[1])
     changed = step([5, 2], [6, 5])  # one is a token ahead
     assert [int(torch.isfinite(row).sum()) for row in changed] == [1, 1]  # both are ended
-    assert hooks.take_reports(["e"])["e"]["failure"][0] == "out_of_step"
+    assert hooks.take_reports(["e"])["e"]["failure"][0] == "lockstep_lost"

@@ -71,7 +71,7 @@ async def test_scores_cold_warm_and_of_a_cached_continuation(vllm_model: Any) ->
     assert cold[0].logprobs[:4] == pytest.approx(single, abs=1e-3)
     for first, second in zip(cold, warm, strict=True):
         assert second.logprobs == pytest.approx(first.logprobs, abs=1e-3)
-        assert second.greedy == first.greedy
+        assert second.is_greedy == first.is_greedy
 
 
 async def test_steps_that_end_at_a_string_add_up_to_the_text(vllm_model: Any) -> None:

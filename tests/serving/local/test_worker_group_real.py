@@ -22,9 +22,9 @@ async def model(smollm2_files: ModelFiles) -> AsyncIterator[LocalModel]:
 
 
 @pytest.mark.parametrize("layout", ["combined", "contiguous"])
-async def test_a_quotes_what_stands_on_the_page_of_b(model: LocalModel, layout: Layout) -> None:
+async def test_a_quotes_the_page_of_b(model: LocalModel, layout: Layout) -> None:
     assert await quotes(model, layout) == {end: (True, False) for _, end in FACTS}
 
 
-async def test_a_knows_nothing_of_an_unfinished_page_where_pages_are_apart(model: LocalModel) -> None:
+async def test_a_does_not_see_an_unfinished_page_in_the_interleaved_layout(model: LocalModel) -> None:
     assert await quotes(model, "interleaved") == {end: (False, False) for _, end in FACTS}
