@@ -105,7 +105,7 @@ async def test_other_settings_leave_a_note_that_names_them(model, settings, vote
         answer = await reasoner.aask("Where?", sinks=[sink])
         replayed = await reasoner.areplay(answer.run_id)
     note = (
-        "the calibration map votes (isotonic, sums) was fitted with other parameters: "
+        "the calibration map votes (isotonic, sums) was fitted under other settings: "
         "n was 8 and is 4; temperature was 0.7 and is 1.0"
     )
     assert answer.degraded == replayed.degraded == (note,)

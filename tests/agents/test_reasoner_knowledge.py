@@ -127,7 +127,7 @@ async def test_rag_asks_once_and_needs_something_to_ask(world, settings):
     assert asked == [QUESTION]
     assert "answered without" in " ".join(answer.degraded)
     async with Reasoner(strategy="rag", settings=settings) as reasoner:
-        with pytest.raises(UserError, match="nothing to look"):
+        with pytest.raises(UserError, match="rag has no knowledge source"):
             await reasoner.aask(QUESTION)
 
 

@@ -24,7 +24,7 @@ async def comes_to_rest(reasoner):
     """Whether the engine stops decoding: it looks for what was cancelled after the step that it is in."""
     (model,) = reasoner._models._models.values()
     for _ in range(100):
-        if model.rows_under_way == 0:
+        if model.num_running == 0:
             return True
         await asyncio.sleep(0.02)
     return False

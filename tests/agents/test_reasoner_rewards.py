@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 import reason.agents.reasoner as reasoner_module
-import reason.serving.rewards.factory as opening_module
+import reason.serving.rewards.factory as factory
 from reason.agents.reasoner import Reasoner
 from reason.core.errors import StoreError, UnknownName, UserError
 from reason.core.settings import RewardSettings, Settings
@@ -100,8 +100,8 @@ async def test_a_judge_that_is_opened_alone_owns_its_model(opened, settings, mon
     async def load_model(name, settings, *_):
         return model
 
-    monkeypatch.setattr(opening_module, "load_model", load_model)
-    judge = await opening_module.open_by_name("judge/scripted", settings, None)
+    monkeypatch.setattr(factory, "load_model", load_model)
+    judge = await factory.load_reward_model("judge/scripted", settings, None)
     await judge.aclose()
     assert model.closed
     model.closed = False
@@ -110,7 +110,7 @@ async def test_a_judge_that_is_opened_alone_owns_its_model(opened, settings, mon
         assert name == "scripted"
         return model
 
-    judge = await opening_module.open_by_name("judge/scripted", settings, None, given)
+    judge = await factory.load_reward_model("judge/scripted", settings, None, given)
     await judge.aclose()
     assert not model.closed
 
@@ -201,12 +201,12 @@ def test_a_strategy_is_told_what_to_name():
     models = Models({})
     assert not models.has("reward")
     assert not models.has("judge")
-    with pytest.raises(UserError, match=r"no reward model was given .*--reward-model.*judge/local/smollm2-135m"):
+    with pytest.raises(UserError, match=r"scoring steps needs a reward model .*--reward-model.*judge/local/smollm2-135m"):
         _ = models.reward
 
 
 def test_evaluations_and_sweeps_carry_it(settings, tmp_path):
-    use = DatasetInfo(name="d", source="s", fingerprint="f", size=1)
+    info = DatasetInfo(name="d", source="s", fingerprint="f", size=1)
     task = Task(info, {"a": None}, None)
     plan = make_plan(task, settings.model_copy(update={"reward_model": REWARD, "strategy": "best-of-n"}))
     assert plan.models == {"main": "scripted", "reward": REWARD}

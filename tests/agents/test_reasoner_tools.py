@@ -67,7 +67,7 @@ async def test_an_answer_carries_the_calls_of_its_candidate(opened, settings):
             Message(role="tool", content="24 degrees", tool_call_id=answer.tool_calls[0].id),
         )
         opened["scripted"]._script = replies("The answer is yes.")
-        then = await reasoner.aask(ASKED.model_copy(update={"since": turns}))
+        then = await reasoner.aask(ASKED.model_copy(update={"continuation": turns}))
         assert (then.answer, then.tool_calls) == ("yes", ())
         assert "tool_calls" not in then.model_dump(mode="json")
         [[request]] = opened["scripted"].generate_calls[-1:]

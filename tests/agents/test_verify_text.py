@@ -111,7 +111,7 @@ async def test_the_run_is_stored_and_replays_without_opening_anything(settings, 
     async def refuse(*_, **__):
         raise AssertionError("something was opened")
 
-    for name in ("load_entailment", "load_embedding_model", "open_index", "open_place"):
+    for name in ("load_entailment", "load_embedding_model", "load_index", "load_retriever"):
         monkeypatch.setattr(verifying_module, name, refuse)
     asked = len(judging.calls)
     reports, sink = ClaimReportSink(), MemorySink()
@@ -141,7 +141,7 @@ async def test_a_budget_of_one_pass_leaves_claims_unchecked_and_says_so(settings
     assert found.verification.verdict != "supported"
     (told,) = [what for what in found.degraded if "budget" in what]
     missed = verdicts(found).count("unchecked")
-    assert told == f"davinci: the budget ended before {missed} of 4 claims were checked"
+    assert told == f"davinci: the budget was exhausted before {missed} of 4 claims were checked"
     async with Reasoner(settings=settings) as reasoner:
         again = await reasoner.areplay(found.run_id)
     assert again.verification == found.verification
@@ -272,8 +272,8 @@ async def test_left_out_files_and_a_missing_embedding_model_are_told(settings, t
     )
     told = "\n".join(found.degraded)
     assert "words only: unknown embedding model 'none'" in told
-    assert "docs/broken.pdf was left out" in told
-    assert "docs/old.txt was read otherwise: byte 4 is not UTF-8" in told
+    assert "docs/broken.pdf was skipped" in told
+    assert "docs/old.txt was read differently: byte 4 is not UTF-8" in told
 
 
 async def test_cancelling_saves_the_run_and_resuming_finishes_it(settings, facts, monkeypatch, no_model):
