@@ -13,7 +13,7 @@ QUESTION = Question(text="Which city is it?", kind="text")
 
 
 class QuotedSource:
-    """A brain that finds the same snippets whatever it is asked."""
+    """A knowledge source that returns the same snippets for every query."""
 
     kind, name, identity = "python", "python:brain", "brain@1"
 

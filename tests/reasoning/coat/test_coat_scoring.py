@@ -1,4 +1,4 @@
-"""The score of a node, the replies it is read from, and what a solution cites."""
+"""Scores of nodes, parsing of judge responses, and citations of a solution."""
 
 import math
 

@@ -22,7 +22,7 @@ METHODS = pytest.mark.parametrize("method", [CoAT, MonteCarloThoughts], ids=["co
 
 
 class ListSource:
-    """A brain over a function of the query."""
+    """A knowledge source over a function of the query."""
 
     kind, name, identity = "python", "python:brain", "brain@1"
 
@@ -232,7 +232,7 @@ async def test_source_faults_are_counted_and_search_ends(tmp_path_factory, fault
     assert ended.cost["eb_timeouts"] == done.count("hang")
     associated = [e for e in runs.events if e.type == "memory.associated"]
     proposed = sum(len(e.items) + sum(e.dropped.values()) for e in associated)
-    assert proposed == 2 * sum(e.snippets > 0 and e.node > 0 for e in associated)  # only then is the model asked
+    assert proposed == 2 * sum(e.snippets > 0 and e.node > 0 for e in associated)  # the model is called only then
     assert {e.snippets for e in associated} <= {0, 1}
     repeated = 9 * done.count("same")
     assert ended.cost["dups_dropped"] == repeated + sum(e.dropped.get("duplicate", 0) for e in associated)
@@ -368,7 +368,7 @@ async def test_duplicates_are_resampled_and_counted(store):
     assert len(children) == len(set(children)) <= 2
     sampled = sum(e.samples for e in runs.calls())
     assert made.notes["search"]["duplicates"] > 0
-    assert sampled > 2 + len(children)  # two, their judging, and those that were sampled anew
+    assert sampled > 2 + len(children)  # two samples, their scores, and the resampled duplicates
 
 
 @pytest.mark.parametrize("judging", ["merged", "separate", "digits"])

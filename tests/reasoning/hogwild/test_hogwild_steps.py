@@ -1,4 +1,4 @@
-"""When a step is finished, what workers are told, and which models are let in."""
+"""Ends of steps, prompts of workers, and models that are accepted."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ADA, BEN = NAMES[:2]
 
 
 def saying(steps, seen=None):
-    """Workers that write given steps: by name and number the text behind prefix and opener (and question, if asked)."""
+    """Workers with scripted steps: text after prefix and opener (and redundancy check) by worker and step number."""
 
     def script(worker, view):
         if seen is not None:
@@ -77,7 +77,7 @@ async def test_steps_join_history_in_order_of_completion(store):
     order = [(s["worker"], s["number"], s["pass"]) for s in noted(notes, "step")]
     assert order == [(1, 1, 6), (0, 1, 9), (1, 2, 28), (0, 2, 30)]
     (group,) = model.groups
-    # What closes a step is read with the next one, so the history has each step behind the separator before it.
+    # A step's separator is read with the next step, so the history has each step after the previous separator.
     assert group.history.partition(PAST)[2] == (
         f"{step_prefix(BEN, 1)}Hi, Ada! Ok.\n{step_prefix(ADA, 1)}{opener(0, NAMES[:2])} I add.\n"
         f"\n{step_prefix(BEN, 2)}I see that Ada adds.\n"
@@ -272,7 +272,7 @@ async def test_single_worker(store):
 
 
 def in_rounds(steps, asked):
-    """A model that goes on with the step that its prompt ends in."""
+    """A model that continues the partial step at the end of its prompt."""
 
     def script(text):
         asked.append(text)
@@ -293,7 +293,7 @@ async def test_prefix_rounds_degrade_the_run(store):
     asked = []
     steps = {
         (ADA, 1): " I add.\n\n",
-        (BEN, 1): " I look:\n\n2 and 2.\n\n",  # a blank line behind a colon ends nothing
+        (BEN, 1): " I look:\n\n2 and 2.\n\n",  # a blank line after a colon ends no step
         (ADA, 2): "So \\boxed{4}.\n\n",
     }
     solution, run, notes = await solve(store, ScriptedModel(in_rounds(steps, asked)))
@@ -308,7 +308,7 @@ async def test_prefix_rounds_degrade_the_run(store):
 
 
 async def test_rounds_reserve_time_for_the_answer(store):
-    """What workers have written when the time for the answer begins is what it is asked for with."""
+    """The final answer is requested with the transcript at that time."""
     written = []
 
     def script(text):

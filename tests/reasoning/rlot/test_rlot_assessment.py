@@ -11,7 +11,7 @@ from reason.reasoning.rlot.assessment import ASPECTS, Assessment, read_assessmen
 
 FULL = (3, 2, 1, 0, 3, 2, 1)
 
-# every reply scores all seven aspects as FULL
+# every response scores all seven aspects as FULL
 WHOLE = {
     "json": '{"A1": 3, "A2": 2, "A3": 1, "B1": 0, "B2": 3, "C1": 2, "C2": 1}',
     "json in a fence": '```json\n{"A1": 3, "A2": 2, "A3": 1,\n "B1": 0, "B2": 3, "C1": 2, "C2": 1}\n```',

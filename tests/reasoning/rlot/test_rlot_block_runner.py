@@ -89,7 +89,7 @@ async def test_subtasks_see_previous_results(store):
     runner = await BlockRuns(store, world).runner(limits=BlockLimits(carried_chars=12))
     await runner.run(Block.DECOMPOSE, ONE)
     solved = [text for kind, _, text in world.seen if kind == "solve"]
-    assert [text.count("Result of subtask") for text in solved] == [1, 2, 3]  # its own begins the reply
+    assert [text.count("Result of subtask") for text in solved] == [1, 2, 3]  # its own prefix begins the response
     for number, text in enumerate(solved, 1):
         assert f"Solve subtask {number} and no other: part {number - 1}\n" in text
     (summary,) = [text for kind, _, text in world.seen if kind == "summary"]

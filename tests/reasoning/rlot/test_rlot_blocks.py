@@ -1,4 +1,4 @@
-"""The five blocks: numbers, what may run next, and what runs in the place of what may not."""
+"""The five blocks: numbers, allowed successors, and substitutes for disallowed blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learner as a whole: when it learns, what it learns, and that it repeats itself and goes on exactly."""
+"""The learner: when and what it learns, reproducibility, and exact resumption."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def content(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def walk(learner: Learner, steps: int, state: mdp.State = mdp.BARE) -> tuple[list[tuple[int, float | None]], mdp.State]:
-    """Let a learner act and learn in the hand-made world; what it did and its losses, and where it stands."""
+    """Train a learner in the toy environment; returns its actions, losses and state."""
     told: list[tuple[int, float | None]] = []
     for _ in range(steps):
         (action,) = learner.act([state], [mdp.LEGAL[state]])
@@ -184,7 +184,7 @@ def test_learned_policy_equals_value_iteration(seed: int) -> None:
         assert said[best] == pytest.approx(values[best], abs=0.05), state
 
 
-# that it repeats itself and goes on
+# reproducibility and resumption
 
 
 def test_seed_determines_weights_and_replay() -> None:

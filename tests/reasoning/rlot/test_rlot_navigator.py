@@ -1,4 +1,4 @@
-"""Navigators: what they choose, their cards, and their files, whole and damaged and foreign."""
+"""Navigators: selected blocks, metadata, and files: valid, damaged and of other programs."""
 
 from __future__ import annotations
 

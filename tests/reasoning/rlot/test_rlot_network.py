@@ -104,7 +104,7 @@ def test_initial_weights_are_uniform(seed: int) -> None:
     for name, array in drawn(seed).weights.items():
         bound = 1 / math.sqrt(7 if name.startswith("Linear1.") else 32)
         assert np.abs(array).max() <= bound
-        if array.size >= 1024:  # enough of them to tell the width of the distribution
+        if array.size >= 1024:  # enough to estimate the width of the distribution
             assert array.std() == pytest.approx(bound / math.sqrt(3), rel=0.1)
             assert np.abs(array).max() > 0.98 * bound
 

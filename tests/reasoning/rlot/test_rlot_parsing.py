@@ -1,4 +1,4 @@
-"""Reading replies about blocks: yes or no strictly, lists and numbers tolerantly, steps without their labels."""
+"""Parsing of responses: yes or no strictly, lists and numbers tolerantly, steps without labels."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ async def test_reward_policy_tries_all_blocks(store):
     assert first == {"rewards": {"R": 0.5, "D": 0.9, "Db": 0.4}, "chosen": "D"}
     assert second["rewards"] == {"R": 0.5, "D": 0.9, "Db": 0.4, "Rf": 0.95}
     assert kinds(runs).count("assess") == 0
-    assert kinds(runs).count("finished") == 2  # behind the chosen ones alone
+    assert kinds(runs).count("finished") == 2  # only after the selected blocks
     assert [which for _, _, which in reward.asked] == ["last", "last"]
     assert [len(steps) for _, tried, _ in reward.asked for steps in tried] == [1, 1, 1, 2, 2, 2, 2]
 

@@ -1,4 +1,4 @@
-"""`rlot` on a scripted model, end to end: budgets, replays, cancelling, votes, failures, what it tells."""
+"""`rlot` on a scripted model, end to end: budgets, replays, cancellation, votes, failures and notes."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def test_run_requires_its_navigator_weights(tmp_path, navigator):
     _, complete = create_strategy("rlot", {"navigator": navigator})
     assert complete["weights"] == load_navigator(navigator).digest
     assert create_strategy("rlot", complete)[1] == complete
-    stored(tmp_path / "n.safetensors", [0, 1, 0, 0, -1])  # trained anew under its name
+    stored(tmp_path / "n.safetensors", [0, 1, 0, 0, -1])  # retrained under the same name
     with pytest.raises(UserError, match="weights of the navigator .* have changed"):
         create_strategy("rlot", complete)
     _, anew = create_strategy("rlot", {"navigator": navigator})
@@ -373,7 +373,7 @@ async def test_unaffordable_attempts_do_not_vote(store, navigator):
 
 
 class Failing(BlockRuns):
-    """Calls with a request of one of the given kinds fail."""
+    """Calls that contain a request of one of these kinds fail."""
 
     def __init__(self, store, world, kinds, error):
         super().__init__(store, world)
@@ -430,7 +430,7 @@ async def test_failing_attempt_does_not_fail_others(store, navigator):
         await runs.solve("all", navigator=navigator, n_votes=3)
 
 
-# -- what it tells
+# -- notes and events
 
 
 async def test_training_question_degrades_the_run(store, tmp_path):

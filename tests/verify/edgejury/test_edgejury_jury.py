@@ -1,4 +1,4 @@
-"""The jury from top to bottom on scripted jurors: which way it goes, what it costs, what stands in the end."""
+"""The jury end to end with scripted jurors: its path, its cost, and its final answer."""
 
 import pytest
 from reason.core.budget import Budget
@@ -32,7 +32,7 @@ async def store(tmp_path):
 
 
 def gold(text):
-    """Marks of somebody who knows."""
+    """Marks of a well-informed reviewer."""
     return (9, 8, 8) if "Canberra" in text or "chosen" in text else (3, 4, 5)
 
 
@@ -161,7 +161,7 @@ async def test_unparsed_reviews_change_only_counters(store):
     solution = await runs.solve()
     assert solution.notes["reviews"] == [False, True, True]
     assert solution.notes["ranking"][0] == 2
-    assert runs.spent.model_calls == 3 + 3 + 1 + 1  # it was asked once more
+    assert runs.spent.model_calls == 3 + 3 + 1 + 1  # it was called once more
     assert runs.reports("jury.ranked")[0]["reviews"] == 2
 
 
@@ -174,7 +174,7 @@ async def test_too_few_reviews_rank_by_agreement(store):
     assert solution.notes["path"] == "no_review"
     assert runs.reports("jury.ranked")[0]["rule"] == "agreement"
     assert solution.notes["ranking"] == [0, 1, 2]
-    # the chair chose what one of three chose, with whom nobody agrees: the vote stands
+    # the chair chose as one of three jurors, with whom no other agrees: the vote decides
     assert (solution.best.answer, solution.notes["overruled"]) == ("A", True)
     assert any("only 1 of 3 reviews could be parsed" in what for what in runs.run.degraded)
 
@@ -378,7 +378,7 @@ async def test_contradicted_answer_is_revised_once(store):
     solution = await runs.solve(revise=True)
     stages = [s["stage"] for s in solution.notes["stages"]]
     assert stages == ["answer", "review", "chair", "agreement", "chair", "agreement"]
-    # nobody who chose Sydney is well ranked, so the vote brings Canberra back
+    # no juror for Sydney is well ranked, so the vote restores Canberra
     assert (solution.best.answer, solution.notes["overruled"]) == ("B", True)
 
 

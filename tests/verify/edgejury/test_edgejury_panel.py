@@ -1,4 +1,4 @@
-"""Asking several jurors at once: batches, deadlines, quorums, failures, and the same again from the run store."""
+"""Concurrent requests to jurors: batches, deadlines, quorums, failures, and replays from the run store."""
 
 import asyncio
 
@@ -34,7 +34,7 @@ def jury(**others):
 
 
 def supports_schema(after=0, name="c/three", option="Canberra"):
-    """A model that stops for ever after some characters of every reply; and whether it was let go."""
+    """A model that hangs after some characters of every response, and whether it was cancelled."""
     written = {"count": 0}
 
     async def step():

@@ -1,4 +1,4 @@
-"""What opinions say of claims: by an entailment over their sentences, by a model, by words; and what calls allow."""
+"""Stances of opinions on claims: by entailment over sentences, by a model, by words; and limits on calls."""
 
 import math
 
@@ -145,7 +145,7 @@ async def test_stances_by_model_take_one_call_per_opinion(begun):
     found = await runs.stances(
         ["Ada wrote it.", "Ben printed it."], [opinion(0, "Ada did."), opinion(3, "Ben printed it.")], stances="model"
     )
-    assert found == [{0: "support", 3: "silent"}, {0: "contradict", 3: "support"}]  # the second by its words
+    assert found == [{0: "support", 3: "silent"}, {0: "contradict", 3: "support"}]  # the second lexically
     assert [len(call) for call in judge.generate_calls] == [2]
     assert "1 of 2 opinions were compared with the claims by words" in runs.run.degraded
     assert all("follow" in prompt and "<snippets>" in prompt for prompt in prompts(judge))

@@ -1,4 +1,4 @@
-"""The verifier: what a jury thinks of another strategy's answer, beside the evidence and never in its place."""
+"""The verifier: a jury's verdict on another strategy's answer, which never replaces evidence."""
 
 import pytest
 import reason.agents.reasoner as reasoner_module
@@ -91,7 +91,7 @@ async def test_answer_is_reviewed_among_rivals(opened, settings):
     for name in JURORS:
         opened[name] = model(ScriptedJuror(says("Canberra", "It was planned."), mark), name)
 
-    def script(text):  # four chains, of which most say Sydney
+    def script(text):  # four chains, the majority for Sydney
         return replies("I am Zorvex. The answer is A.", "It was planned. The answer is B.", weights=[5, 1])(text)
 
     opened["m/zorvex-7b"] = ScriptedModel(script, name="m/zorvex-7b")

@@ -1,4 +1,4 @@
-"""Nothing that a reviewer or the chair reads tells who wrote an answer."""
+"""Prompts of reviewers and the chair do not reveal who wrote an answer."""
 
 from __future__ import annotations
 

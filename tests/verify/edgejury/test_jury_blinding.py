@@ -1,4 +1,4 @@
-"""Letters under which answers are shown: drawn by seed, told apart from options, and mapped back rightly."""
+"""Letters of displayed answers: drawn by seed, distinct from option letters, and mapped back correctly."""
 
 from __future__ import annotations
 

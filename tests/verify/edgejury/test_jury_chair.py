@@ -1,4 +1,4 @@
-"""What the chair is asked, its reply down to the last readable piece, and who stands in for it."""
+"""The prompt of the chair, parsing of complete and partial responses, and the fallback."""
 
 from __future__ import annotations
 

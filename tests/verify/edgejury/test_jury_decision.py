@@ -107,7 +107,9 @@ def test_unweighted_vote_is_majority_with_first_tie_break(choices: list[str | No
 def test_votes_are_weighted() -> None:
     assert vote(opinions("A", "B", "B"), {0: 0.9, 1: 0.3, 2: 0.5}).choice == "A"
     assert vote(opinions("A", "B", "B"), {0: 0.5}).support == {"B": 0.8, "A": 0.2}
-    assert vote(opinions("A", "B", "B"), {0: 0.0, 1: 0.0, 2: 0.0}).choice == "B"  # nobody has a weight, so all have one
+    assert (
+        vote(opinions("A", "B", "B"), {0: 0.0, 1: 0.0, 2: 0.0}).choice == "B"
+    )  # all weights are zero, so all count equally
     tied = vote(opinions("A", "B", "B"), {0: 1.0, 1: 0.5, 2: 0.5})
     assert tied.choice == "B"  # more jurors chose it
     assert vote(opinions("A", "B"), {}, (1, 0)).choice == "B"  # the better juror chose it

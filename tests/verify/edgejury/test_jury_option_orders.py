@@ -1,4 +1,4 @@
-"""Orders of options: every option in different places, and letters told again rightly."""
+"""Orders of options: every option in different positions, and letters mapped back correctly."""
 
 from __future__ import annotations
 

@@ -57,11 +57,11 @@ def test_points_are_sums_of_marks() -> None:
     found = rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1], aggregate="points")
     assert {s.juror: s.score for s in found.standings} == {0: 21.0, 1: 23.0}
     assert found.best == 1
-    assert rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1]).best == 0  # accuracy counts for most here
+    assert rank([review(2, {0: (8, 7, 6), 1: (6, 9, 8)})], [0, 1]).best == 0  # accuracy has the largest weight here
 
 
 def test_marks_are_weighted_exactly() -> None:
-    # 0.6 * 5 + 0.2 * 9 + 0.2 * 4 and 0.6 * 6 + 0.2 * 5 + 0.2 * 5 are both 5.6, and no float says so
+    # 0.6 * 5 + 0.2 * 9 + 0.2 * 4 and 0.6 * 6 + 0.2 * 5 + 0.2 * 5 are both 5.6, but not in floating point
     found = rank([review(2, {0: (5, 9, 4), 1: (6, 5, 5)})], [0, 1])
     assert borda(found) == [0.5, 0.5]
     assert found.standings[0].mark == pytest.approx(5.6)
@@ -72,7 +72,7 @@ def test_unranked_opinion_has_borda_one_half() -> None:
     assert borda(found) == [1.0, 0.0, 0.5]
     assert found.order == (0, 2, 1)
     assert [s.mark for s in found.standings] == [8.0, None, 5.0]
-    assert borda(rank([review(3, {0: 2})], [0, 1])) == [0.5, 0.5]  # one candidate alone is placed nowhere
+    assert borda(rank([review(3, {0: 2})], [0, 1])) == [0.5, 0.5]  # a single candidate has no rank
 
 
 def test_copeland_and_schulze_find_condorcet_winner() -> None:
@@ -102,7 +102,7 @@ def test_schulze_breaks_cycle_at_weakest_victory() -> None:
         ([{0: 3, 2: 1}, {0: 1, 1: 1, 2: 2}], [0.5, 0.25, 0.75]),
         # 2 is above 0 by two to one: the one is no path either
         ([{0: 3, 2: 1}, {0: 1, 2: 3}, {0: 1, 1: 1, 2: 3}], [0.25, 0.25, 1.0]),
-        # equal marks place nobody above anybody
+        # equal marks rank no juror above another
         ([{0: 3, 2: 1, 3: 2}, {0: 1, 1: 2}, {0: 1, 1: 1, 2: 2}], [0.5, 0.5, 0.5, 0.5]),
     ],
 )
@@ -231,7 +231,7 @@ def test_ranking_by_agreement_without_reviews() -> None:
     assert (found.order, found.rule) == ((1, 2, 0), "agreement")
     assert borda(found) == [0.0, 0.5, 0.5]
     assert pair_agreement([opinion(0, "b", "B"), opinion(1, "a", "A")]) == {(0, 1): 0.0}
-    assert pair_agreement([opinion(0, "it is B", "B"), opinion(1, "it is B")]) == {(0, 1): 1.0}  # by their words
+    assert pair_agreement([opinion(0, "it is B", "B"), opinion(1, "it is B")]) == {(0, 1): 1.0}  # lexically
     texts = [opinion(0, "the sky is blue"), opinion(1, "the sky is blue today"), opinion(2, "no idea")]
     shared = pair_agreement(texts)
     assert shared == {(0, 1): pytest.approx(8 / 9), (0, 2): 0.0, (1, 2): 0.0}
@@ -266,7 +266,7 @@ def test_malicious_review_does_not_change_winner(rule: Aggregate) -> None:
             if truth[0] == 3:
                 assert winner == 3  # the others find it best; its own review is not needed for that
             elif said == (second, best, third):
-                # it differs from one honest juror on one pair that nobody else compares: nothing tells who is right
+                # it differs from one honest juror on one pair that no other juror compares
                 assert winner in (best, second)
             else:
                 assert winner == best

@@ -55,7 +55,7 @@ def test_few_right_answers_give_moderate_weight() -> None:
 
 
 def test_weights_are_optimal_for_independent_jurors() -> None:
-    # jurors right with these probabilities among 3 options: the weighted vote must choose the likeliest option
+    # jurors right with these probabilities among 3 options: the weighted vote must choose the most probable option
     right = [0.8, 0.6, 0.45]
     records = [(str(i), k < p * 1000) for i, p in enumerate(right) for k in range(1000)]
     found = fitted(records, chance=1 / 3, strength=0.0)

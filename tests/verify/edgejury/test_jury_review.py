@@ -1,4 +1,4 @@
-"""What reviewers are asked, and their replies in whatever shape they come."""
+"""Prompts of reviewers, and parsing of their responses in any format."""
 
 from __future__ import annotations
 

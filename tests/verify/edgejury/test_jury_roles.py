@@ -1,4 +1,4 @@
-"""Roles: those that come along, those of users, and what a broken file says."""
+"""Roles: bundled ones, user-defined ones, and errors of invalid files."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ ABLE, UNABLE = Capabilities(prefix=True, json_schema=True), Capabilities(prefix=
 
 
 def changed(value: Any, path: list[str | int], to: Any) -> Any:
-    """A copy of a JSON value with something else at a place."""
+    """A copy of a JSON value with one element replaced."""
     copy = json.loads(json.dumps(value))
     at = copy
     for step in path[:-1]:
@@ -86,7 +86,7 @@ def test_review_schema_matches_parser() -> None:
         changed(REVIEW, ["issues"], REVIEW["issues"] * 13),
     ],
 )
-def test_a_review_names_no_letter_mark_or_kind_that_does_not_exist(wrong: Any) -> None:
+def test_review_schema_rejects_unknown_letters_marks_and_kinds(wrong: Any) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, review_schema(BLIND.letters, 12))
 
@@ -104,7 +104,7 @@ def test_chair_schema_matches_parser() -> None:
     ("kind", "good", "bad"),
     [("choice", ["A", "D"], ["E", "Canberra"]), ("yes_no", ["yes", "no"], ["maybe"]), ("number", ["3/4"], [3])],
 )
-def test_a_closed_question_has_the_choices_there_are(kind: Any, good: list[Any], bad: list[Any]) -> None:
+def test_schema_of_closed_question_lists_its_choices(kind: Any, good: list[Any], bad: list[Any]) -> None:
     schema = chair_schema(CAPITAL, kind, BLIND.letters, 1, 8)
     for choice in good:
         jsonschema.validate({**CHAIR, "choice": choice}, schema)
@@ -113,7 +113,7 @@ def test_a_closed_question_has_the_choices_there_are(kind: Any, good: list[Any],
             jsonschema.validate({**CHAIR, "choice": choice}, schema)
 
 
-def test_an_open_question_has_no_choice_and_without_issues_none_is_addressed() -> None:
+def test_chair_schema_omits_choice_and_issues_where_there_are_none() -> None:
     fields = chair_schema(OPEN, None, BLIND.letters, 0, 8)["properties"]
     assert isinstance(fields, dict)
     assert list(fields) == ["answer", "rationale", "open_questions", "disagreements"]
@@ -131,7 +131,7 @@ def test_an_open_question_has_no_choice_and_without_issues_none_is_addressed() -
         stance_schema(3),
     ],
 )
-def test_they_keep_to_what_all_providers_take(schema: Any) -> None:
+def test_schemas_use_features_of_all_providers(schema: Any) -> None:
     for found in objects(schema):
         assert found["required"] == list(found["properties"])
         assert found["additionalProperties"] is False
@@ -139,7 +139,7 @@ def test_they_keep_to_what_all_providers_take(schema: Any) -> None:
     assert words <= {"type", "properties", "required", "additionalProperties", ""}
 
 
-def test_a_model_with_a_schema_is_given_neither_beginning_nor_stop_strings() -> None:
+def test_model_with_schema_gets_neither_prefix_nor_stop_strings() -> None:
     review = review_request(OPEN, "", BLIND, supports_prefix=True, supports_schema=True)
     chair = chair_request(OPEN, "", BLIND, RANKING, ISSUES, supports_prefix=True, supports_schema=True)
     for asked in (review, chair):
@@ -157,7 +157,7 @@ def test_a_model_with_a_schema_is_given_neither_beginning_nor_stop_strings() -> 
         assert asked.sampling(0.3, 50).json_schema is None
 
 
-def test_stances_are_fields_where_a_schema_can_be_sent_and_lines_elsewhere() -> None:
+def test_stances_are_fields_with_a_schema_and_lines_without() -> None:
     claims = ["It is so.", "It was so."]
     for fields, lines in (
         (stance_request(claims, "Yes.", ABLE), stance_request(claims, "Yes.", UNABLE)),
@@ -206,7 +206,7 @@ def asked_of(scripted: Any, kind: str) -> list[Any]:
     return [request for request in calls if kind_of(scripted.render(request.prompt)) == kind]
 
 
-async def test_a_jury_comes_to_the_same_with_schemas_and_replays(store: SqliteStore) -> None:
+async def test_jury_with_schemas_reaches_same_result_and_replays(store: SqliteStore) -> None:
     plain, supports_schema = JuryRuns(store, jury(False)), JuryRuns(store, jury(True))
     before, after = await plain.solve("plain"), await supports_schema.solve("held")
     assert (after.best.answer, after.notes["ranking"]) == (before.best.answer, before.notes["ranking"])
@@ -227,7 +227,7 @@ async def test_a_jury_comes_to_the_same_with_schemas_and_replays(store: SqliteSt
         assert (again.best.answer, again.notes["ranking"]) == (solution.best.answer, solution.notes["ranking"])
 
 
-async def test_a_judge_with_a_schema_tells_stances_as_fields(store: SqliteStore) -> None:
+async def test_judge_with_schema_returns_stances_as_fields(store: SqliteStore) -> None:
     def stance(prompt: str) -> str:
         assert "a field for each" in prompt
         return json.dumps({"1": "support"})
