@@ -305,6 +305,7 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
         DataError: The data cannot be read, or the directory holds no run.
     """
     from ..core.errors import UserError
+    from ..evals import plan as eval_plan
     from ..evals.datasets.custom import parse_map
     from ..evals.run_directory import read_manifest
     from ..evals.runner import make_plan, run_directory_name
@@ -324,7 +325,7 @@ def _prepare(options: EvalRunOptions, settings: Settings) -> _Prepared:
         task = open_task(manifest.task)
         return _Prepared(manifest.plan, task, manifest.task, options.out, manifest.label, manifest.shard)
     source = with_absolute_path(
-        DatasetSource(
+        eval_plan.DatasetSource(
             dataset=options.dataset,
             data=data.data,
             map=parse_map(data.map or ""),

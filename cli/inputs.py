@@ -247,6 +247,7 @@ def parse_source(value: str, mapping: str | None = None) -> DatasetSource:
     Raises:
         UserError: The name, or the file after `=`, is missing.
     """
+    from ..evals import plan as eval_plan
     from ..evals.datasets.custom import parse_map
     from ..evals.task import with_absolute_path
 
@@ -254,7 +255,9 @@ def parse_source(value: str, mapping: str | None = None) -> DatasetSource:
     if not name or (equals and not path):
         raise UserError(f"--data {value!r} is not NAME or NAME=FILE", hint="for example --data gsm8k=gsm8k.jsonl")
     return with_absolute_path(
-        DatasetSource(dataset=name, data=Path(path) if path else None, map=parse_map(mapping) if mapping else {})
+        eval_plan.DatasetSource(
+            dataset=name, data=Path(path) if path else None, map=parse_map(mapping) if mapping else {}
+        )
     )
 
 

@@ -14,10 +14,10 @@ from ...core.events import (
     LeafSelected,
     MemoryAssociated,
     NodesSearched,
-    OpinionGiven,
+    OpinionAdded,
     OpinionsMerged,
     OpinionsRanked,
-    ReviewGiven,
+    ReviewAdded,
     RunStarted,
     SampleFinished,
     SearchEnded,
@@ -59,13 +59,13 @@ class JuryProgress:
         """Update from an event."""
         report = event.report
         match event:
-            case OpinionGiven():
+            case OpinionAdded():
                 if event.juror == 0:  # a repair, or a resumed run
                     self.choices, self.reviews, self.unparsed, self.first, self.source = [], 0, 0, None, ""
                     self.labels = {}
                 choice = report.get("choice")
                 self.choices.append("x" if not report.get("ok") else "?" if choice is None else str(choice))
-            case ReviewGiven():
+            case ReviewAdded():
                 self.reviews += bool(report.get("ok"))
                 self.unparsed += not report.get("ok")
             case OpinionsRanked():

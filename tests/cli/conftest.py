@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     for variable, directory in (("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_CACHE_HOME", "cache")):
         monkeypatch.setenv(variable, str(tmp_path / directory))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # `reason serve` installs one for the process
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)

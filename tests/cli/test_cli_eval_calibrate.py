@@ -89,7 +89,7 @@ def test_invalid_calibration_is_refused(cli) -> None:
         ((few, "--out", "m.json"), "at least 20 items"),
         ((silent, "--out", "m.json"), "nothing to calibrate"),
         ((complete, "--out", "m.json", "--method", "beta"), "one of temperature, platt, isotonic"),
-        ((complete, "--out", "m.json", "--folds", "31"), "cannot be cut into 31 folds"),
+        ((complete, "--out", "m.json", "--folds", "31"), "cannot be split into 31 folds"),
         (("nowhere", "--out", "m.json"), "holds no evaluation"),
         ((complete,), "--out"),
     ):

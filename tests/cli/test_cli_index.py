@@ -43,7 +43,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
         model.name = name or "test/words"  # type: ignore[misc]
         return model
 
-    monkeypatch.setattr("reason.serving.encoders.protocols.load_embedding_model", load_embedding_model)
+    monkeypatch.setattr("reason.serving.encoders.factory.load_embedding_model", load_embedding_model)
     return names
 
 
@@ -59,7 +59,7 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     assert shown["passages"] == "4"
     assert shown["documents"] == "2"
     assert shown["embedding model"] == "none: lexical search only"
-    assert shown["cut"] == "at most 64 words, 24 of them shared"
+    assert shown["chunking"] == "up to 64 words, 24 words of overlap"
     assert [line.split() for line in out.splitlines()[-2:]] == [["docs/b.jsonl", "3"], ["docs/a.md", "1"]]
     (documents / "c.txt").write_text("More.")
     (documents / "a.md").unlink()

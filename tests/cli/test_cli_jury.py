@@ -11,7 +11,7 @@ import pytest
 from reason.cli.render.live import LiveView
 from reason.cli.render.run_progress import JuryProgress
 from reason.core.errors import BackendUnavailable
-from reason.core.events import ClaimLabelled, OpinionGiven, OpinionsMerged, OpinionsRanked, ReviewGiven
+from reason.core.events import ClaimLabelled, OpinionAdded, OpinionsMerged, OpinionsRanked, ReviewAdded
 from reason.core.settings import Settings
 from reason.core.types import Answer
 from rich.console import Console
@@ -166,11 +166,11 @@ def test_live_view_shows_the_progress_of_a_jury() -> None:
     view = LiveView()
     message = reports()
     for event in (
-        OpinionGiven(juror=0, report=message["opinion"]),
-        OpinionGiven(juror=1, report=message["failed"]),
-        OpinionGiven(juror=2, report={"ok": True, "choice": None}),
-        ReviewGiven(reviewer=0, report=message["review"]),
-        ReviewGiven(reviewer=2, report=message["unread"]),
+        OpinionAdded(juror=0, report=message["opinion"]),
+        OpinionAdded(juror=1, report=message["failed"]),
+        OpinionAdded(juror=2, report={"ok": True, "choice": None}),
+        ReviewAdded(reviewer=0, report=message["review"]),
+        ReviewAdded(reviewer=2, report=message["unread"]),
         OpinionsRanked(report=message["ranking"]),
         OpinionsMerged(report={"source": "chair"}),
         ClaimLabelled(index=0, report=message["label"]),
@@ -179,7 +179,7 @@ def test_live_view_shows_the_progress_of_a_jury() -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(view.render())
     assert "B x ?; 1 review, 1 unparsed; #1 first; answered by the chair; 1 contradicted" in console.file.getvalue()
-    view(OpinionGiven(juror=0, report=message["opinion"]))  # asked anew
+    view(OpinionAdded(juror=0, report=message["opinion"]))  # asked anew
     assert view.progress.jury is not None
     assert view.progress.jury.line() == "B"
 
@@ -187,7 +187,7 @@ def test_live_view_shows_the_progress_of_a_jury() -> None:
 def test_jury_progress_ignores_malformed_events() -> None:
     progress = JuryProgress()
     progress.take(OpinionsRanked(report={"standings": [{"juror": "first"}]}))
-    progress.take(OpinionGiven(juror=0, report={"ok": True, "choice": "x" * 40}))
+    progress.take(OpinionAdded(juror=0, report={"ok": True, "choice": "x" * 40}))
     assert progress.line() == "x" * 11 + "…"
 
 

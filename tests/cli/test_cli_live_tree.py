@@ -133,7 +133,7 @@ def test_model_text_contains_no_control_characters() -> None:
 
 def test_complete_solution_without_an_answer_shows_its_text() -> None:
     nodes = (SearchNode(id=0, parent=None, depth=0), SearchNode(id=1, parent=0, depth=1, terminal=True, forced=True))
-    assert drawn(after(NodesSearched(search="s", nodes=nodes)))[-1] == "       -  ◆ [nothing but white space]"
+    assert drawn(after(NodesSearched(search="s", nodes=nodes)))[-1] == "       -  ◆ [white space only]"
     long = SearchNode(id=1, parent=0, depth=1, terminal=True, text=f"The answer is \\boxed{{{'x' * 50}}}.")
     assert f"■ {'x' * 23}… · The answer" in drawn(after(NodesSearched(search="s", nodes=(nodes[0], long))))[-1]
 

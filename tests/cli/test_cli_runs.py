@@ -134,7 +134,13 @@ def test_strategies_are_listed_and_shown(cli: Cli) -> None:
     assert {"cot", "self-consistency"} <= {s["name"] for s in listed}
     shown = json.loads(cli("strategies", "show", "self-consistency", "--json")[1])
     n = next(p for p in shown["parameters"] if p["name"] == "n")
-    assert n == {"name": "n", "type": "integer ≥ 1, ≤ 4096", "default": 8, "required": False, "meaning": "most chains"}
+    assert n == {
+        "name": "n",
+        "type": "integer ≥ 1, ≤ 4096",
+        "default": 8,
+        "required": False,
+        "meaning": "maximum number of chains",
+    }
     stopping = next(p for p in shown["parameters"] if p["name"] == "stopping")
     assert (
         stopping["type"] == 'agreement | beta | confidence | dirichlet | none | self-evaluation, as "rule" of an object'

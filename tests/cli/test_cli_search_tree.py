@@ -123,7 +123,7 @@ def test_marks() -> None:
         "     0      -      -       -  ○ [continues node 9, which was not reported] lost",
     ):
         assert line in lines
-    assert "none was chosen" in lines[1]
+    assert "no node was chosen" in lines[1]
     assert not [line for line in lines if line.startswith("✓") and "chosen path" not in line]
 
 

@@ -231,7 +231,7 @@ def test_progress_averages_the_last_episodes(monkeypatch):
     for replayed in (False, True):
         progress.event(SampleFinished(request=0, sample=0, completion=sample, replayed=replayed))
     progress.validation = ValidationResult(
-        episode=150, problems=4, correct=3, episode_return=0, length=2, missing=0, max_tokens=1
+        episode=150, problems=4, correct=3, episode_return=0, length=2, missing=0, tokens=1
     )
     assert progress.line() == (
         "150/200 episodes, return 0.405, right 50.0%, 3.50 blocks, epsilon 0.25, held out 75.0%, 2 tokens/s, "

@@ -112,7 +112,7 @@ def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home,
     status, _, err = cli("train", "auto-router", ways[0], ways[0], "--out", "a.json")
     assert (status, "a run was named twice" in err) == (2, True)
     status, _, err = cli("train", "auto-router", *ways, "--out", str(home))
-    assert (status, "it is a folder" in err) == (1, True)
+    assert (status, "it is a directory" in err) == (1, True)
     status, _, err = cli("train", "auto-router", "nowhere", "--out", "a.json")
     assert (status, "holds no evaluation" in err) == (2, True)
     status, _, err = cli("train", "question-router", *ways, "--out", "a.json")

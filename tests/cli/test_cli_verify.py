@@ -86,7 +86,7 @@ def test_json_output_is_the_complete_verification(cli: Cli, workspace: Path) -> 
 def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
     for docs in (".", "answer.txt", str(workspace.parent)):
         results = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
-        one_line(results, "'answer.txt' is among the documents", "would support itself", "put it elsewhere")
+        one_line(results, "'answer.txt' is part of the documents", "would support itself", "put it elsewhere")
 
 
 def test_colours_on_a_terminal(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_require_verified(cli: Cli, workspace: Path) -> None:
     assert cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")[0] == 0
     (workspace / "answer.txt").write_text("Is it so?")
     status, out, err = cli("verify", "--answer", "answer.txt", "--docs", "facts.md", *LEXICAL, "--require-verified")
-    assert (status, "no claim was found" in out) == (5, True)
+    assert (status, "no claim can be checked" in out) == (5, True)
     assert "not verified: unchecked" in err
 
 
@@ -188,7 +188,7 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
 
     inputs = ["--answer", "answer.txt"]
     (workspace / "empty.txt").write_text(" \n")
-    one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "give the text")
+    one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "pass the text")
     one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "no answer file 'none.txt'", "--answer")
     one_line(refused(*inputs), "nothing to verify the answer against", "--docs", "--programs-only")
     one_line(refused(*inputs, "--docs", "nowhere"), "does not exist", "nowhere", "name existing files or directories")
@@ -236,7 +236,7 @@ def test_exhausted_budget_is_reported_with_status_4(cli: Cli, workspace: Path, m
     assert status == 4
     assert "unchecked  Barcelona is the capital of Spain." in out
     assert "the budget did not reach it" in out
-    assert "note: davinci: the budget ended before 1 of 4 claims were checked" in err
+    assert "note: davinci: the budget was exhausted before 1 of 4 claims were checked" in err
     assert cli(*arguments, "--budget-passes", "1", "--require-verified")[0] == 5
     assert cli(*arguments, "--budget-passes", "100")[0] == 0
 

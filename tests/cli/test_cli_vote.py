@@ -152,7 +152,7 @@ def test_vote_output_contains_no_control_characters(cli, home: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected_text"),
     [
-        (b"", ["bad.jsonl", "no path"]),
+        (b"", ["bad.jsonl", "contains no sample"]),
         (b"\xff\xfe{\x00", ["bad.jsonl line 1", "UTF-8"]),
         (b'{"text": "a"}\n7\n', ["bad.jsonl line 2", "no JSON object"]),
         (b'{"text": "a"}\n{"text": "b"', ["bad.jsonl line 2", "ends within"]),

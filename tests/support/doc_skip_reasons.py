@@ -18,8 +18,8 @@ REASONS = {
     "it needs LM Evaluation Harness and a data set of the hub": r"^lm_eval ",
     "it needs a large model of the hub": r"local/Qwen/",
     "it asks a provider that costs money": r"openai/",
-    "it trains for hours": r"reason train navigator|evals\.navigator",
-    "it measures for hours": r"benchmarks/|DATA|reason eval sweep",
+    "it trains for hours": r"reason train navigator|evals\.training",
+    "it measures for hours": r"benchmarks/|tests/drills/|DATA|reason eval sweep",
     "it is a line of a strategy's own": r"models\.main",
 }
 """Regular expressions that the blocks must match, by reason."""
