@@ -290,7 +290,7 @@ async def read_measured_claims(
             "oracle2", "FEVER, decisive sentences only, supported and refuted", tuple(oracle_two(fever)), all_forms
         ),
         Setting(
-            "oracle", "FEVER, deciding sentences among five", tuple(oracle_padded(fever, corpus, seed=seed)), all_forms
+            "oracle", "FEVER, decisive sentences among five", tuple(oracle_padded(fever, corpus, seed=seed)), all_forms
         ),
         Setting("bm25", "FEVER, five retrieved by BM25", tuple(fever), all_forms),
         Setting("bm25@1", "FEVER, one retrieved by BM25", tuple(first_passages(fever, 1))),
@@ -489,7 +489,7 @@ async def _copied(tables: VerdictTables, key: str, method: Method, *, merge: boo
             rises = []
             for i in taken:
                 row = measured.judged[i].row
-                fusion = measured.fits[fold_of(row.group or row.name)].deciding.fusion
+                fusion = measured.fits[fold_of(row.group or row.name)].rule.fusion
                 fusion = fusion.model_copy(update={"merge": merge})
                 more = with_copies(examples[i], copies, changes, rng, words)
                 rises.append(
@@ -505,7 +505,7 @@ def _own(result: Measured) -> str:
     """What was fitted in each fold."""
     reported = []
     for one in result.fits.values():
-        p = one.deciding.fusion
+        p = one.rule.fusion
         if one.fusion is None:
             continue
         own = f"β {p.beta:g}" if p.mode == "product" else f"a {p.a:g} π {p.pi:.2f}"
@@ -550,7 +550,7 @@ async def gate_table(tables: VerdictTables, key: str) -> str:
     for method in (*GATES, replace(FULL, name="gate chosen on other folds")):
         result = await tables.measure(key, method)
         labels = scores(result.metrics, ("accuracy", "macro_f1", "weighted_f1"))
-        used = sorted({f"{f.deciding.least_confidence:g}" for f in result.fits.values()})
+        used = sorted({f"{f.rule.min_confidence:g}" for f in result.fits.values()})
         rows.append([f"{method.name} ({', '.join(used)})", *labels, *answered_cells(result.judged, result.reported)])
     head = ("gate", "accuracy", "macro F1", "weighted F1", "answered", "wrong among them", "taken back")
     return table(head, rows)

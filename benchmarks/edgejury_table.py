@@ -42,9 +42,9 @@ from reason.core.events import (
     ClaimLabelled,
     Event,
     JuryStageEnded,
-    OpinionGiven,
+    OpinionAdded,
     OpinionsMerged,
-    ReviewGiven,
+    ReviewAdded,
     StageStarted,
 )
 from reason.core.settings import CHAIR, jurors_of
@@ -156,9 +156,9 @@ def transcript_of(events: Sequence[Event]) -> JuryTranscript | None:
     synthesis: Synthesis | None = None
     for event in events[began[-1] if began else 0 :]:
         match event:
-            case OpinionGiven():
+            case OpinionAdded():
                 opinions[event.juror] = Opinion.model_validate(event.report)
-            case ReviewGiven():
+            case ReviewAdded():
                 reviews[event.reviewer] = Review.model_validate(event.report)
             case OpinionsMerged():
                 synthesis = Synthesis.model_validate(event.report)

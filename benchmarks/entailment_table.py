@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     present = [name for name in TRAINABLE if (args.data / name).is_dir()]
     stress = {name: args.data / name for name in STRESS if (args.data / name).is_dir()}
     data = load_training_data(
-        {name: args.data / name for name in present}, args.data / "corpus", stress=stress, held=args.held_out
+        {name: args.data / name for name in present}, args.data / "corpus", stress=stress, holdout=args.held_out
     )
     splits = data.splits
     if args.all:

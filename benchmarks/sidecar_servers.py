@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sidecar_backend import Pace
 
@@ -151,7 +151,7 @@ class Process:
         self.kill()  # whatever it left after
         return self.child.returncode
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -253,7 +253,7 @@ def write_settings(
     (directory / "reason.toml").write_text(
         f'model = "openai/fake"\nstrategy = "cot"\nstore = "{store or directory / "runs.sqlite3"}"\n'
         f'[providers.openai]\napi_base = "{backend}/v1"\nconcurrency = {calls}\n'
-        f"[serve]\nmax_runs = {turns}\nmax_waiting = {MAX_TURNS}\n",
+        f"[serve]\nmax_runs = {turns}\nmax_queued = {MAX_TURNS}\n",
         encoding="utf-8",
     )
 

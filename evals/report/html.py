@@ -213,7 +213,15 @@ def _label_table(name: str, report: LabelReport) -> str:
         taken = report.confusion.get(label, {})
         cells = "".join(number(str(taken.get(g, 0) or NOTHING), kind="right" if g == label else "") for g in provided)
         rows.append(f"<tr><td>{text(label)}</td>{''.join(map(number, figures))}{cells}</tr>")
-    heads = ("label", "items", "predicted", "precision %", "recall %", "F1 %", *(f"as {g or 'unread'}" for g in provided))
+    heads = (
+        "label",
+        "items",
+        "predicted",
+        "precision %",
+        "recall %",
+        "F1 %",
+        *(f"as {g or 'unread'}" for g in provided),
+    )
     macro = f"macro F1 {100 * report.macro_f1:.1f}%, weighted F1 {100 * report.weighted_f1:.1f}%"
     return f"<p><b>{text(name)}</b>: {macro}</p>{table(heads, rows)}"
 

@@ -244,7 +244,7 @@ def first_passages(rows: Sequence[LabelledClaim], k: int) -> list[LabelledClaim]
 def random_sentences(
     rows: Sequence[LabelledClaim], corpus: Corpus, k: int = SHOWN_PASSAGES, seed: int = 0
 ) -> list[LabelledClaim]:
-    """Sentences of the corpus for each claim, shuffled by seed and claim; deciding ones are not kept out."""
+    """Sentences of the corpus for each claim, shuffled by seed and claim; gold ones may be among them."""
     return [replace(row, passages=ranked(_drawn(row, corpus, k, seed))) for row in rows]
 
 

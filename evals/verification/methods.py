@@ -63,16 +63,16 @@ class Method:
 
 
 class FittedMethod(NamedTuple):
-    """What a method has learned.
+    """A method fitted to claims.
 
     Attributes:
-        deciding: How it decides.
+        rule: The decision rule.
         fusion: The fitted parameters; None if none were fitted.
         calibration: The calibration; None if there is none.
-        standing: How the gate's threshold did on what it was chosen by; None if it was not chosen.
+        standing: Metrics of the gate's threshold on the claims of its choice; None if it was not chosen.
     """
 
-    deciding: DecisionRule
+    rule: DecisionRule
     fusion: FittedFusion | None
     calibration: VerdictCalibration | None
     standing: GateMetrics | None
@@ -142,7 +142,7 @@ def fit_method(
 
 def verdict_of(one: JudgedClaim, fit_: FittedMethod, method: Method) -> ClaimVerdict:
     """What a fitted method states about a claim."""
-    decision = decide(one, fit_.deciding, method)
+    decision = decide(one, fit_.rule, method)
     label = GOLDS[decision.verdict]
     return ClaimVerdict(label, decision.probs, decision.downgraded, named_by(one, label, method))
 
@@ -180,11 +180,11 @@ def verdicts_by_fold(
     return [verdict_of(one, fits[fold_of(one.row.group or one.row.name, folds)], method) for one in judged]
 
 
-def decide(one: JudgedClaim, deciding: DecisionRule, method: Method) -> Decision:
+def decide(one: JudgedClaim, rule: DecisionRule, method: Method) -> Decision:
     """The decision on a claim by a fitted rule."""
     if method.whole:
-        return deciding.decide_concatenated(one.supports[0] if one.supports else None)
-    return deciding.decide(one.row.passages or (), one.supports)
+        return rule.decide_concatenated(one.supports[0] if one.supports else None)
+    return rule.decide(one.row.passages or (), one.supports)
 
 
 def named_by(one: JudgedClaim, label: GoldLabel, method: Method) -> tuple[str, ...]:

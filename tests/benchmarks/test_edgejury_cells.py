@@ -40,7 +40,7 @@ from edgejury_table import (
     tokens_of,
     transcript_of,
 )
-from reason.core.events import JuryStageEnded, OpinionGiven, OpinionsMerged, ReviewGiven, SolutionFinished, StageStarted
+from reason.core.events import JuryStageEnded, OpinionAdded, OpinionsMerged, ReviewAdded, SolutionFinished, StageStarted
 from reason.core.messages import Failure
 from reason.core.types import Solution
 from reason.evals.results import RowLedger, RowTiming
@@ -346,7 +346,7 @@ def test_labels_are_compared_with_right_answers():
 
 async def test_a_run_that_went_on_is_read_from_where_it_did():
     def given(juror, choice):
-        return OpinionGiven(juror=juror, report=opinion(juror, choice).model_dump(mode="json"))
+        return OpinionAdded(juror=juror, report=opinion(juror, choice).model_dump(mode="json"))
 
     cost = StageCost(stage="answer", calls=2).model_dump(mode="json")
     merged = Synthesis(answer="A", choice="A", source="chair").model_dump(mode="json")
@@ -356,7 +356,7 @@ async def test_a_run_that_went_on_is_read_from_where_it_did():
         JuryStageEnded(stage="answer", num_requests=3, num_responses=3, report=cost),
         *(began, given(0, "A"), given(1, "C")),
         JuryStageEnded(stage="answer", num_requests=2, num_responses=2, report=cost),
-        ReviewGiven(reviewer=1, report=review(1, (0, 7)).model_dump(mode="json")),
+        ReviewAdded(reviewer=1, report=review(1, (0, 7)).model_dump(mode="json")),
         OpinionsMerged(report=merged),
     ]
     assert transcript_of(events) is None  # it came to no answer

@@ -106,10 +106,10 @@ def test_files_of_every_aggregation_are_taken(tmp_path, aggregation, form):
     assert len(files) == (2 if aggregation == "product" else 1)
     form = "full" if aggregation == "concat" else form
     config = DavinciConfig(aggregation=aggregation, evidence_form=form, calibration=str(files[-1]), **named)
-    deciding = decision_rule_for(config, BACKEND)
-    assert deciding.calibration.digest == result.calibration.digest
-    assert deciding.min_confidence == result.calibration.threshold
-    assert deciding.fusion.mode == ("mean" if aggregation == "concat" else aggregation)
+    rule = decision_rule_for(config, BACKEND)
+    assert rule.calibration.digest == result.calibration.digest
+    assert rule.min_confidence == result.calibration.threshold
+    assert rule.fusion.mode == ("mean" if aggregation == "concat" else aggregation)
 
 
 def test_a_gate_of_0_without_fit_and_calibration_is_the_plain_verifier():
