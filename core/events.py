@@ -63,7 +63,7 @@ Report = dict[str, JsonValue]
 import. Jurors are numbered from 0."""
 
 
-class OpinionGiven(Event):
+class OpinionAdded(Event):
     """A juror has answered, or failed to; `report` is its `JudgeVerdict`."""
 
     type: Literal["jury.opinion"] = "jury.opinion"
@@ -71,7 +71,7 @@ class OpinionGiven(Event):
     report: Report
 
 
-class ReviewGiven(Event):
+class ReviewAdded(Event):
     """A juror has reviewed the others' opinions, or failed to; `report` is its `Review`."""
 
     type: Literal["jury.review"] = "jury.review"
@@ -123,7 +123,7 @@ class JuryStageEnded(Event):
     report: Report
 
 
-JuryEvent = OpinionGiven | ReviewGiven | OpinionsRanked | OpinionsMerged | ClaimLabelled | JuryStageEnded
+JuryEvent = OpinionAdded | ReviewAdded | OpinionsRanked | OpinionsMerged | ClaimLabelled | JuryStageEnded
 """Any event of a jury."""
 
 
@@ -510,8 +510,8 @@ AnyEvent = Annotated[
     | NodesSearched
     | SearchEnded
     | StepRouted
-    | OpinionGiven
-    | ReviewGiven
+    | OpinionAdded
+    | ReviewAdded
     | OpinionsRanked
     | OpinionsMerged
     | ClaimLabelled

@@ -1,6 +1,7 @@
 """Checkpoints in the run store read like LangGraph's own, and only those that save work are stored."""
 
 import asyncio
+
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -23,7 +24,7 @@ def checkpoint(name, **values):
     return {**empty_checkpoint(), "id": name, "channel_values": values}
 
 
-async def test_what_is_kept_reads_as_langgraph_itself_reads_it(store):
+async def test_checkpoints_read_like_langgraphs_own(store):
     ours = RunStoreSaver(store)
     config = CONFIG
     for step, (name, solution) in enumerate((("1", {"x": "é\0"}), ("2", {"y": [1, None]}))):
@@ -55,20 +56,20 @@ async def test_what_is_kept_reads_as_langgraph_itself_reads_it(store):
         ({"solution": {}, "verification": {}, "answer": {}}, False),
     ],
 )
-async def test_a_state_is_kept_where_it_saves_work(store, values, kept):
+async def test_only_checkpoints_that_save_work_are_stored(store, values, kept):
     saver = RunStoreSaver(store)
     config = await saver.aput(CONFIG, checkpoint("1", **values), {}, {})
     assert config["configurable"]["checkpoint_id"] == "1"
     assert (await saver.aget_tuple({"configurable": {"thread_id": "r"}}) is not None) == kept
 
 
-async def test_a_state_of_a_run_that_is_not_ours_is_refused(store):
+async def test_checkpoints_of_a_run_without_owner_are_refused(store):
     await store.end_run("r", "finished")
     with pytest.raises(StoreError, match="has no owner"):
         await RunStoreSaver(store).aput(CONFIG, checkpoint("1", solution={}), {}, {})
 
 
-async def test_a_cancelled_write_is_whole_all_the_same(store):
+async def test_a_cancelled_checkpoint_write_is_complete(store):
     writing = asyncio.ensure_future(RunStoreSaver(store).aput(CONFIG, checkpoint("1", solution={}), {}, {}))
     await asyncio.sleep(0)
     writing.cancel()

@@ -51,7 +51,7 @@ def their_graph(node: Callable[[Theirs], Awaitable[Theirs]], saver: InMemorySave
     return graph.compile(checkpointer=saver)
 
 
-async def test_their_checkpoints_and_streams_hold_none_of_our_stages(reasoner: Reasoner) -> None:
+async def test_an_outer_graph_gets_none_of_our_stages(reasoner: Reasoner) -> None:
     saver = InMemorySaver()
 
     async def two_at_once(state: Theirs) -> Theirs:
@@ -71,7 +71,7 @@ async def test_their_checkpoints_and_streams_hold_none_of_our_stages(reasoner: R
             assert (kept is not None) == bool(reasoner.settings.verify)  # ours are in our store
 
 
-async def test_who_listens_to_their_graph_hears_of_their_nodes_alone(reasoner: Reasoner) -> None:
+async def test_listeners_of_an_outer_graph_get_only_its_own_nodes(reasoner: Reasoner) -> None:
     async def once(state: Theirs) -> Theirs:
         answer = await reasoner.aask(state["question"], documents=NOTES)
         return {"answers": [answer.answer]}
@@ -82,7 +82,7 @@ async def test_who_listens_to_their_graph_hears_of_their_nodes_alone(reasoner: R
     assert {event["name"] for event in heard} == {"LangGraph", "reason"}
 
 
-async def test_a_node_that_runs_again_asks_again(reasoner: Reasoner) -> None:
+async def test_a_repeated_outer_node_asks_again(reasoner: Reasoner) -> None:
     asked: list[str] = []
 
     async def fails_once(state: Theirs) -> Theirs:

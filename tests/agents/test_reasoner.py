@@ -51,7 +51,7 @@ def voting(settings, n=8, **more):
     return Reasoner(strategy="self-consistency", parameters={"n": n, "max_tokens": 60}, settings=settings, **more)
 
 
-async def test_cot_takes_the_likeliest_chain(opened, settings):
+async def test_cot_returns_the_most_likely_chain(opened, settings):
     async with Reasoner(settings=settings) as reasoner:
         answer = await reasoner.aask("What is the capital of France?")
     assert (answer.answer, answer.stopped) == ("Paris", "done")
@@ -75,7 +75,7 @@ async def test_votes_are_counted_in_one_call(opened, settings):
     assert sink.of_type("vote.updated")[-1].votes["Paris"] == votes
 
 
-async def test_the_same_seed_gives_the_same_answer_and_another_another(opened, settings):
+async def test_the_seed_determines_the_answer(opened, settings):
     async with voting(settings) as reasoner:
         one, two, three = [await reasoner.aask("Where?", seed=s) for s in (1, 1, 2)]
     assert [c.text for c in one.candidates] == [c.text for c in two.candidates]
@@ -107,7 +107,7 @@ async def test_astream_ends_with_the_answer_and_shows_the_text(opened, settings)
     assert "".join(e.text for e in events if e.type == "text.delta") == events[-1].answer.text
 
 
-async def test_a_stream_takes_a_seed_and_a_name_as_a_question_does(opened, settings):
+async def test_a_stream_takes_a_seed_and_a_run_id(opened, settings):
     async with Reasoner(settings=settings) as reasoner:
         events = [e async for e in reasoner.astream("Where?", seed=77, run_id="named")]
         record = await (await reasoner.open_store()).get_run("named", exact=True)
@@ -128,7 +128,7 @@ async def test_leaving_a_stream_early_cancels_the_run(opened, settings):
     assert run.status == "interrupted"
 
 
-def test_the_synchronous_face_works_with_and_without_a_loop(opened, settings):
+def test_the_synchronous_methods_work_with_and_without_a_loop(opened, settings):
     with Reasoner(settings=settings) as reasoner:
         assert reasoner.ask("Where?").answer == "Paris"
 
@@ -159,7 +159,7 @@ async def test_a_budget_that_covers_some_chains_gives_them_their_full_length(ope
     assert answer.usage.completion_tokens <= 130
 
 
-async def test_failed_samples_do_not_vote_and_are_told(opened, settings):
+async def test_failed_samples_do_not_vote_and_are_reported(opened, settings):
     opened["scripted"]._failing = frozenset({0, 3})
     async with voting(settings, n=4) as reasoner:
         answer = await reasoner.aask("Where?")
@@ -172,7 +172,7 @@ async def test_failed_samples_do_not_vote_and_are_told(opened, settings):
     assert (run.status, run.error["code"]) == ("failed", "invalid_response")
 
 
-async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, settings):
+async def test_a_cancelled_run_keeps_its_best_answer_and_can_be_resumed(opened, settings):
     async def hold():
         if any(c == "held" for c in held):
             await asyncio.Event().wait()
@@ -216,7 +216,7 @@ async def test_a_cancelled_run_keeps_its_best_answer_and_goes_on(opened, setting
             await reasoner.aresume("cancelled")
 
 
-async def test_a_run_that_died_after_solving_asks_the_model_nothing_again(opened, settings, monkeypatch):
+async def test_a_run_that_died_after_solving_does_not_call_the_model_again(opened, settings, monkeypatch):
     import reason.agents.pipeline as pipeline
 
     def die(*_):
@@ -251,7 +251,7 @@ async def test_a_replay_needs_no_model_and_writes_nothing(opened, settings):
     assert run.answer["usage"]["replayed_tokens"] == 0
 
 
-async def test_a_run_cut_by_time_replays_as_it_was(opened, settings):
+async def test_a_run_ended_by_time_replays_unchanged(opened, settings):
     async def slow():
         await asyncio.sleep(0.02)
 
@@ -264,7 +264,7 @@ async def test_a_run_cut_by_time_replays_as_it_was(opened, settings):
     assert again.stopped == "budget"
 
 
-async def test_an_interrupted_run_cannot_be_replayed_whole(opened, settings):
+async def test_an_interrupted_run_cannot_be_replayed_to_the_end(opened, settings):
     opened["scripted"]._failing = frozenset(range(9))
     async with Reasoner(settings=settings) as reasoner:
         with pytest.raises(InvalidResponse):
@@ -273,7 +273,7 @@ async def test_an_interrupted_run_cannot_be_replayed_whole(opened, settings):
             await reasoner.areplay("f")
 
 
-async def test_a_changed_model_does_not_go_on_with_a_run(opened, settings):
+async def test_a_run_is_not_resumed_with_a_changed_model(opened, settings):
     opened["scripted"]._failing = frozenset({0})
     async with Reasoner(settings=settings) as reasoner:
         with pytest.raises(InvalidResponse):
@@ -294,14 +294,14 @@ async def test_a_changed_model_does_not_go_on_with_a_run(opened, settings):
         ("?", {"choices": ["x"] * 27}, "more than there are letters"),
     ],
 )
-async def test_questions_that_cannot_be_asked(opened, settings, question, options, message):
+async def test_invalid_questions_are_refused(opened, settings, question, options, message):
     async with Reasoner(settings=settings) as reasoner:
         with pytest.raises(UserError, match=message):
             await reasoner.aask(question, **options)
     assert opened["scripted"].made == []
 
 
-def test_choices_that_cannot_be_made(opened, settings):
+def test_invalid_choices_are_refused(opened, settings):
     with pytest.raises(UnknownName, match="unknown strategy 'self-consistancy'.*'self-consistency'"):
         Reasoner(strategy="self-consistancy", settings=settings)
     with pytest.raises(UnknownName, match="unknown self-consistency parameter 'nn'"):
@@ -316,14 +316,14 @@ def test_choices_that_cannot_be_made(opened, settings):
         Reasoner(require_verified=True, settings=settings)
 
 
-async def test_an_unpriced_model_and_a_money_budget_do_not_go_together(opened, settings):
+async def test_an_unpriced_model_with_a_money_budget_is_refused(opened, settings):
     opened["scripted"] = ScriptedModel(PARIS, price=None)
     async with Reasoner(settings=settings, budget={"usd": 1}) as reasoner:
         with pytest.raises(UserError, match="price of model 'scripted' is unknown"):
             await reasoner.aask("Where?")
 
 
-async def test_choices_and_documents_are_shown_and_a_letter_comes_back(opened, settings):
+async def test_choices_and_documents_are_in_the_prompt_and_the_answer_is_a_letter(opened, settings):
     opened["scripted"] = model = ScriptedModel(replies("The answer is (B)."))
     async with Reasoner(settings=settings) as reasoner:
         answer = await reasoner.aask(
@@ -336,7 +336,7 @@ async def test_choices_and_documents_are_shown_and_a_letter_comes_back(opened, s
     assert "«atlas»:\nParis rules." in prompt
 
 
-async def test_questions_at_once_do_not_mix(opened, settings):
+async def test_concurrent_questions_do_not_mix(opened, settings):
     async with voting(settings, n=3) as reasoner:
         answers = await asyncio.gather(*(reasoner.aask(f"Where is {i}?", seed=i) for i in range(12)))
         assert len({a.run_id for a in answers}) == 12
@@ -370,7 +370,7 @@ _KILLED = textwrap.dedent("""
 
 
 @pytest.mark.parametrize("finished", [0, 1, 5, 15, 23])
-async def test_a_killed_run_goes_on_without_paying_twice(opened, settings, tmp_path, finished):
+async def test_resume_of_a_killed_run_does_not_pay_twice(opened, settings, tmp_path, finished):
     tests = os.path.dirname(os.path.dirname(__file__))
     process = subprocess.Popen(
         [sys.executable, "-c", _KILLED, str(settings.store), tests], stdout=subprocess.PIPE, text=True

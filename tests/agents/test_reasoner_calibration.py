@@ -66,7 +66,7 @@ async def test_both_confidences_are_in_the_answer(model, settings, votes) -> Non
     assert json.loads(answer.model_dump_json())["calibrated_confidence"] == answer.calibrated_confidence
 
 
-async def test_the_settings_name_a_map_by_strategy_and_none_leaves_it_away(model, settings, votes, tmp_path) -> None:
+async def test_the_settings_name_a_map_by_strategy_and_none_disables_it(model, settings, votes, tmp_path) -> None:
     named = settings.model_copy(update={"calibration": {"self-consistency": votes, "cot": tmp_path / "missing.json"}})
     async with voting(named) as reasoner:
         assert (await reasoner.aask("Where?")).calibration == "votes (isotonic, sums)"
@@ -76,7 +76,7 @@ async def test_the_settings_name_a_map_by_strategy_and_none_leaves_it_away(model
         Reasoner(strategy="cot", settings=named)
 
 
-def test_a_map_in_the_settings_file(model, settings, votes, monkeypatch, tmp_path) -> None:
+def test_a_map_may_be_named_in_the_settings_file(model, settings, votes, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("reason.toml").write_text('[calibration]\nself-consistency = "votes.json"\n')
     with voting(settings) as reasoner:
@@ -90,7 +90,7 @@ def test_a_map_of_another_strategy_is_refused(model, settings, votes) -> None:
         Reasoner(strategy="cot", settings=settings, calibration=votes)
 
 
-async def test_a_map_of_another_model_is_refused_before_anything_is_spent(model, settings, votes) -> None:
+async def test_a_map_of_another_model_is_refused_before_any_call(model, settings, votes) -> None:
     model.identity = "scripted@2"
     async with voting(settings, calibration=votes) as reasoner:
         with pytest.raises(UserError, match=r"model scripted \(scripted@1\), not to scripted \(scripted@2\)"):
@@ -99,7 +99,7 @@ async def test_a_map_of_another_model_is_refused_before_anything_is_spent(model,
     assert model.generate_calls == []
 
 
-async def test_other_settings_leave_a_note_that_names_them(model, settings, votes) -> None:
+async def test_differing_settings_are_named_in_a_note(model, settings, votes) -> None:
     sink = MemorySink()
     async with voting(settings, parameters={"n": 4, "temperature": 1.0}, calibration=votes) as reasoner:
         answer = await reasoner.aask("Where?", sinks=[sink])
@@ -113,7 +113,7 @@ async def test_other_settings_leave_a_note_that_names_them(model, settings, vote
     assert answer.calibrated_confidence == pytest.approx(answer.confidence / 2, abs=1e-12)
 
 
-async def test_a_parameter_that_was_not_there_yet_was_at_its_default(model, settings) -> None:
+async def test_a_parameter_unknown_to_the_map_counts_as_its_default(model, settings) -> None:
     older = {name: value for name, value in PARAMETERS.items() if name != "top_k"}
     async with voting(settings, calibration=make_map(parameters=older)) as reasoner:
         assert (await reasoner.aask("Where?")).degraded == ()
@@ -122,7 +122,7 @@ async def test_a_parameter_that_was_not_there_yet_was_at_its_default(model, sett
     assert note.endswith("other settings: top_k was 0 and is 3")
 
 
-async def test_other_verifiers_and_models_are_named(model, settings) -> None:
+async def test_differing_verifiers_and_models_are_named(model, settings) -> None:
     found = make_map(verify=("nli",), models={"main": "scripted"}, engines={"main": "scripted@1", "judge": "j@1"})
     async with voting(settings, calibration=found) as reasoner:
         (note,) = (await reasoner.aask("Where?")).degraded
@@ -137,7 +137,7 @@ async def test_an_answer_without_a_confidence_has_none_calibrated(model, setting
     assert answer.calibrated_confidence is None
 
 
-async def test_a_replay_keeps_the_map_when_its_file_is_gone(model, settings, votes) -> None:
+async def test_a_replay_has_the_map_without_its_file(model, settings, votes) -> None:
     async with voting(settings, calibration=votes) as reasoner:
         answer = await reasoner.aask("Where?")
     votes.unlink()
@@ -199,7 +199,7 @@ async def test_a_variant_has_the_map_of_its_strategy(model, settings, votes) -> 
         assert (await without.aask("Where?")).calibration == ""
 
 
-async def test_runs_from_before_there_were_maps_can_be_read(model, settings) -> None:
+async def test_answers_without_calibration_can_be_read(model, settings) -> None:
     async with voting(settings) as reasoner:
         answer = await reasoner.aask("Where?")
         record = await reasoner._store.get_run(answer.run_id)
@@ -212,7 +212,7 @@ async def test_runs_from_before_there_were_maps_can_be_read(model, settings) -> 
 # -- evaluations
 
 
-async def test_an_evaluation_keeps_both_confidences(model, settings, tmp_path) -> None:
+async def test_an_evaluation_stores_both_confidences(model, settings, tmp_path) -> None:
     model._script = adder
     task = sums_task(6)
     known = make_map(parameters={**PARAMETERS, "max_tokens": 40}, fingerprint="0" * 64, name="votes")

@@ -57,7 +57,7 @@ def jury(settings, **more):
     return Reasoner(strategy="edgejury", settings=settings, **given)
 
 
-async def test_each_model_is_opened_once_and_plays_its_role(opened, settings):
+async def test_each_model_is_loaded_once_and_used_in_its_role(opened, settings):
     models, counts = opened
     sink = MemorySink()
     async with jury(settings) as reasoner:
@@ -78,7 +78,7 @@ async def test_each_model_is_opened_once_and_plays_its_role(opened, settings):
     assert not models["m/main"].generate_calls
 
 
-async def test_without_jurors_the_main_model_plays_them_all(opened, settings):
+async def test_without_jurors_the_main_model_is_every_juror(opened, settings):
     _, counts = opened
     async with Reasoner(strategy="edgejury", settings=settings) as reasoner:
         answer = await reasoner.aask(CAPITAL)
@@ -100,7 +100,7 @@ async def test_a_run_replays_without_its_models(opened, settings):
     assert made == [0, 2, 2, 1]
 
 
-async def test_a_killed_run_goes_on_without_paying_twice(opened, settings):
+async def test_resume_of_a_killed_run_does_not_pay_twice(opened, settings):
     models, _ = opened
     reached = asyncio.Event()
 
@@ -124,7 +124,7 @@ async def test_a_killed_run_goes_on_without_paying_twice(opened, settings):
     assert (answer.usage.model_calls, answer.usage.replayed_calls) == (7, 6)
 
 
-async def test_a_jury_answers_again_with_what_a_verifier_found(opened, settings):
+async def test_a_jury_answers_again_with_the_verifiers_findings(opened, settings):
     models, _ = opened
     facts = Document(name="facts", text="Ada Byron did not write the timetable. Ben Dale wrote the timetable.")
 
@@ -144,7 +144,7 @@ async def test_a_jury_answers_again_with_what_a_verifier_found(opened, settings)
     assert answer.verification.verdict == "supported"
 
 
-async def test_a_jury_that_nobody_asks_is_refused_and_that_of_the_settings_left_closed(opened, settings):
+async def test_an_unused_jury_is_refused_and_that_of_the_settings_not_loaded(opened, settings):
     _, counts = opened
     with pytest.raises(UserError, match=r"strategy cot uses no jury, so it cannot use the juror a/one") as e:
         Reasoner(strategy="cot", jurors=["a/one"], settings=settings)
@@ -191,7 +191,7 @@ def test_roles_and_settings_are_inverse():
     assert used_roles("cot", ("davinci",), {}) == {"main"}
 
 
-async def test_a_strategy_without_a_jury_is_what_it_was(opened, settings):
+async def test_a_strategy_without_a_jury_ignores_the_jurors_of_the_settings(opened, settings):
     models, _ = opened
     models["m/main"] = ScriptedModel(replies("The answer is B."), name="m/main")
     async with Reasoner(settings=settings) as reasoner:
@@ -199,9 +199,7 @@ async def test_a_strategy_without_a_jury_is_what_it_was(opened, settings):
     assert (answer.answer, answer.usage.model_calls) == ("B", 1)
 
 
-async def test_open_answers_are_compared_by_what_the_parameters_name_and_again_from_the_store(
-    opened, settings, monkeypatch
-):
+async def test_open_answers_are_compared_by_the_named_entailment_and_replayed(opened, settings, monkeypatch):
     models, _ = opened
     for name in models:
         models[name] = model(ScriptedJuror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)
@@ -229,7 +227,7 @@ async def test_open_answers_are_compared_by_what_the_parameters_name_and_again_f
     assert (again.confidence, again.usage.reward_calls, len(judge.calls)) == (answer.confidence, 1, 1)
 
 
-async def test_what_compares_may_be_missing(opened, settings, monkeypatch):
+async def test_the_comparing_entailment_may_be_unavailable(opened, settings, monkeypatch):
     models, _ = opened
     for name in models:
         models[name] = model(ScriptedJuror("Ada Byron wrote it.", chair=rules("Ada Byron wrote it.")), name)

@@ -60,7 +60,7 @@ def coat(settings, **more):
 
 
 @pytest.mark.real
-async def test_a_folder_is_asked_and_the_answer_cites_it(world, settings, folder):
+async def test_a_directory_is_searched_and_cited(world, settings, folder):
     async with coat(settings, context=[str(folder)]) as reasoner:
         answer = await reasoner.aask(QUESTION)
     assert answer.answer.startswith("Quax")
@@ -70,7 +70,7 @@ async def test_a_folder_is_asked_and_the_answer_cites_it(world, settings, folder
 
 
 @pytest.mark.real
-async def test_a_run_is_shown_again_without_model_folder_or_embedding(world, settings, folder):
+async def test_a_run_replays_without_model_directory_or_embedding(world, settings, folder):
     async with coat(settings, context=[str(folder)]) as reasoner:
         answer = await reasoner.aask(QUESTION)
     for file in folder.iterdir():
@@ -83,7 +83,7 @@ async def test_a_run_is_shown_again_without_model_folder_or_embedding(world, set
     assert [e.items for e in sink.of_type("memory.associated")]
 
 
-async def test_a_replay_quotes_what_its_run_quoted_though_it_has_no_tokenizer(world, settings, folder):
+async def test_a_replay_quotes_the_same_without_a_tokenizer(world, settings, folder):
     world.model.count_tokens = lambda prompt: 10_000  # a run that asked it would quote nothing
     filler = " Nothing is known of the tower." * 20
     (folder / "long.md").write_text(f"# More\n\n{filler}\n\nThe Wibble Tower was begun in 1402.{filler}\n")
@@ -99,7 +99,7 @@ async def test_a_replay_quotes_what_its_run_quoted_though_it_has_no_tokenizer(wo
 
 
 @pytest.mark.parametrize("strategy", ["coat", "rag"])
-async def test_a_function_is_a_brain(world, settings, strategy):
+async def test_a_function_is_a_knowledge_source(world, settings, strategy):
     asked = []
 
     def towers(text, k):
@@ -115,7 +115,7 @@ async def test_a_function_is_a_brain(world, settings, strategy):
     assert all(QUESTION in text for text, _ in asked)
 
 
-async def test_rag_asks_once_and_needs_something_to_ask(world, settings):
+async def test_rag_queries_once_and_needs_a_knowledge_source(world, settings):
     asked = []
 
     def nothing(text, k):
@@ -131,14 +131,14 @@ async def test_rag_asks_once_and_needs_something_to_ask(world, settings):
             await reasoner.aask(QUESTION)
 
 
-def test_a_strategy_that_looks_nothing_up_refuses_what_it_would_ignore(settings):
+def test_a_strategy_without_knowledge_refuses_sources(settings):
     with pytest.raises(UserError, match="cot uses no knowledge sources"):
         Reasoner(strategy="cot", settings=settings, context=["somewhere"])
     with pytest.raises(UserError, match="the memory 'mine'"):
         Reasoner(strategy="mcts", settings=settings, memory="mine")
 
 
-def test_two_sources_that_a_stored_run_could_not_tell_apart_are_refused(settings, folder):
+def test_sources_of_the_same_name_are_refused(settings, folder):
     functions = [lambda text, k: [FACT], lambda text, k: ["Fish swim."]]
     with pytest.raises(UserError, match=r"<lambda>' twice") as refused:
         coat(settings, context=functions)
@@ -153,13 +153,13 @@ def test_two_sources_that_a_stored_run_could_not_tell_apart_are_refused(settings
     coat(settings, context=[towers, functions[0], str(folder)])
 
 
-async def test_a_setting_for_other_strategies_is_no_error(world, settings):
+async def test_knowledge_in_the_settings_is_ignored_by_other_strategies(world, settings):
     elsewhere = settings.model_copy(update={"context": ("nowhere-at-all",), "strategy": "cot"})
     async with Reasoner(settings=elsewhere) as reasoner:
         assert (await reasoner.aask(QUESTION)).stopped == "done"
 
 
-async def test_what_cannot_be_opened_is_said_before_a_run_begins(world, settings, tmp_path):
+async def test_a_source_that_cannot_be_opened_is_an_error_before_the_run(world, settings, tmp_path):
     for source, error in (("nowhere-at-all", DataError), ("abc:def", UnknownName)):
         async with coat(settings, context=[source]) as reasoner:
             with pytest.raises(error):
@@ -187,7 +187,7 @@ async def test_a_memory_carries_over_from_run_to_run(world, settings):
 
 
 @pytest.mark.real
-async def test_a_run_that_goes_on_says_that_its_folder_has_changed(world, settings, folder):
+async def test_a_resumed_run_reports_a_changed_directory(world, settings, folder):
     thinking = asyncio.Event()
 
     async def wait_for_ever():

@@ -55,7 +55,7 @@ async def test_eight_chains_are_one_call_and_a_seed_repeats_them(settings):
 
 
 @pytest.mark.parametrize("width", [None, 3])
-async def test_a_race_that_has_enough_stops_the_engine(settings, width):
+async def test_a_finished_race_stops_the_engine(settings, width):
     question = "What is the capital of France? Answer with one word."
     parameters = {"n": 12, "max_tokens": 400, "stopping": {"rule": "agreement", "window": 2}, "mode": "race"}
     async with Reasoner(
@@ -76,7 +76,7 @@ async def test_a_race_that_has_enough_stops_the_engine(settings, width):
     assert [c.text for c in replayed.candidates] == [c.text for c in answer.candidates]
 
 
-async def test_rpc_weighs_the_chains_that_self_consistency_counts(settings):
+async def test_rpc_weights_the_chains_that_self_consistency_counts(settings):
     parameters = {"n": 8, "max_tokens": 48}
     async with Reasoner(strategy="rpc", parameters=parameters, settings=settings) as reasoner:
         weighed = await reasoner.aask(QUESTION)
@@ -86,7 +86,7 @@ async def test_rpc_weighs_the_chains_that_self_consistency_counts(settings):
     assert 0 < weighed.confidence <= 1
 
 
-async def test_adaptive_begins_greedy_and_prunes_on_real_weights(settings):
+async def test_adaptive_starts_greedy_and_prunes_on_real_weights(settings):
     async with Reasoner(
         strategy="adaptive", parameters={"threshold": 0, "max_tokens": 32}, settings=settings
     ) as reasoner:
@@ -107,14 +107,14 @@ async def test_a_spent_budget_gives_a_partial_answer(settings):
     assert answer.text
 
 
-async def test_a_stream_shows_the_text_as_it_comes(settings):
+async def test_a_stream_emits_text_as_it_is_generated(settings):
     events = [e async for e in astream(QUESTION, parameters={"max_tokens": 24}, settings=settings)]
     deltas = [e for e in events if e.type == "text.delta"]
     assert len(deltas) > 5
     assert "".join(e.text for e in deltas) == events[-1].answer.text
 
 
-async def test_cancelling_leaves_the_engine_idle_and_the_run_can_go_on(settings):
+async def test_cancelling_leaves_the_engine_idle_and_the_run_resumable(settings):
     parameters = {"n": 4, "max_tokens": 200}
     async with Reasoner(strategy="self-consistency", parameters=parameters, settings=settings) as reasoner:
         seen = asyncio.Event()
@@ -133,11 +133,11 @@ async def test_cancelling_leaves_the_engine_idle_and_the_run_can_go_on(settings)
     assert [c.text for c in resumed.candidates] == [c.text for c in whole.candidates]
 
 
-def test_the_synchronous_face(settings):
+def test_the_synchronous_methods(settings):
     assert ask(QUESTION, settings=settings).answer == "Paris"
 
 
-async def test_a_run_goes_on_in_the_number_format_it_began_with(settings):
+async def test_a_run_is_resumed_in_its_number_format(settings):
     fp32 = settings.model_copy(update={"local": LocalSettings(weight_format="fp32")})
     parameters = {"n": 2, "max_tokens": 100}
     async with Reasoner(strategy="self-consistency", parameters=parameters, settings=fp32) as reasoner:

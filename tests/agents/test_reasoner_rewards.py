@@ -54,7 +54,7 @@ def scoring(settings, n=6, reward_model=REWARD, **more):
     return Reasoner(strategy="best-of-n", parameters=parameters, reward_model=reward_model, settings=settings, **more)
 
 
-async def test_it_is_opened_once_noted_and_closed_with_the_reasoner(opened, settings):
+async def test_a_reward_model_is_loaded_once_recorded_and_closed_with_the_reasoner(opened, settings):
     async with scoring(settings) as reasoner:
         answers = await asyncio.gather(*(reasoner.aask(QUESTION, seed=s, run_id=f"r{s}") for s in range(4)))
         other = await reasoner.variant("weighted-vote", parameters={"n": 2, "max_tokens": 60})
@@ -73,7 +73,7 @@ async def test_it_is_opened_once_noted_and_closed_with_the_reasoner(opened, sett
     assert answers[0].usage.by_role[f"reward:{REWARD}"].reward_calls > 0
 
 
-async def test_the_setting_names_it_too(opened, settings):
+async def test_the_setting_names_the_reward_model(opened, settings):
     named = settings.model_copy(update={"reward_model": REWARD})
     async with scoring(named, reward_model=None) as reasoner:
         assert (await reasoner.aask(QUESTION)).usage.reward_calls > 0
@@ -94,7 +94,7 @@ async def test_a_judge_shares_the_language_model_of_its_name(opened, settings):
     assert opened["scripted"].closed
 
 
-async def test_a_judge_that_is_opened_alone_owns_its_model(opened, settings, monkeypatch):
+async def test_a_judge_loaded_by_itself_owns_its_model(opened, settings, monkeypatch):
     model = opened["scripted"]
 
     async def load_model(name, settings, *_):
@@ -147,7 +147,7 @@ async def cut_off(reasoner, reward, run_id):
     reward.score_steps = score
 
 
-async def test_a_run_that_is_cut_off_keeps_its_best_and_goes_on_with_the_same_reward_model(opened, settings):
+async def test_an_interrupted_run_keeps_its_best_and_resumes_with_the_same_reward_model(opened, settings):
     async with scoring(settings) as reasoner:
         await cut_off(reasoner, opened["reward"], "r")
         record = await reasoner._store.get_run("r")
@@ -163,7 +163,7 @@ async def test_a_run_that_is_cut_off_keeps_its_best_and_goes_on_with_the_same_re
     assert [c.score for c in answer.candidates] == [c.score for c in whole.candidates]
 
 
-async def test_another_reward_model_does_not_go_on_with_a_run(opened, settings):
+async def test_a_run_is_not_resumed_with_another_reward_model(opened, settings):
     async with scoring(settings) as reasoner:
         await cut_off(reasoner, opened["reward"], "r")
         opened["reward"].identity = "local/scripted-reward@2"
@@ -179,7 +179,7 @@ async def test_a_resumed_run_needs_no_flag(opened, settings):
     assert answer.usage.reward_calls > 0
 
 
-async def test_an_unpriced_reward_model_and_a_money_budget_do_not_go_together(opened, settings):
+async def test_an_unpriced_reward_model_with_a_money_budget_is_refused(opened, settings):
     opened["reward"] = ScriptedReward(CHANCES.get, price=None)
     async with scoring(settings, budget={"usd": 1}) as reasoner:
         with pytest.raises(UserError, match="price of model 'local/scripted-reward' is unknown"):
@@ -187,7 +187,7 @@ async def test_an_unpriced_reward_model_and_a_money_budget_do_not_go_together(op
     assert opened["scripted"].made == []
 
 
-async def test_a_wrong_name_is_answered_with_the_nearest(settings, monkeypatch):
+async def test_a_wrong_name_suggests_the_nearest(settings, monkeypatch):
     async def load_model(name, settings, *_):
         return ScriptedModel(replies(*CHAINS))
 
@@ -197,15 +197,18 @@ async def test_a_wrong_name_is_answered_with_the_nearest(settings, monkeypatch):
             await reasoner.aask(QUESTION)
 
 
-def test_a_strategy_is_told_what_to_name():
+def test_the_error_names_a_reward_model_to_use():
     models = Models({})
     assert not models.has("reward")
     assert not models.has("judge")
-    with pytest.raises(UserError, match=r"scoring steps needs a reward model .*--reward-model.*judge/local/smollm2-135m"):
+    with pytest.raises(
+        UserError,
+        match=r"scoring steps needs a reward model .*--reward-model.*judge/local/smollm2-135m",
+    ):
         _ = models.reward
 
 
-def test_evaluations_and_sweeps_carry_it(settings, tmp_path):
+def test_evaluations_and_sweeps_have_the_reward_model(settings, tmp_path):
     info = DatasetInfo(name="d", source="s", fingerprint="f", size=1)
     task = Task(info, {"a": None}, None)
     plan = make_plan(task, settings.model_copy(update={"reward_model": REWARD, "strategy": "best-of-n"}))

@@ -36,7 +36,7 @@ def voting(settings, **more):
     return Reasoner(strategy="self-consistency", parameters={"n": 8, "max_tokens": 60}, settings=settings, **more)
 
 
-async def test_a_run_is_asked_shown_and_replayed(model, settings):
+async def test_a_run_is_stored_listed_and_replayed(model, settings):
     async with voting(settings) as reasoner:
         answer = await reasoner.aask("Where?", run_id="r")
         store = await reasoner.open_store()
@@ -63,7 +63,7 @@ async def test_a_run_costs_few_transactions(model, settings):
         assert store.transactions - before < 5 * 20
 
 
-async def test_what_a_cancelled_run_paid_is_charged_once_when_it_goes_on(model, settings):
+async def test_payments_of_a_cancelled_run_are_charged_once_when_it_is_resumed(model, settings):
     held = asyncio.Event()
 
     async def step():
@@ -91,7 +91,7 @@ async def test_what_a_cancelled_run_paid_is_charged_once_when_it_goes_on(model, 
         assert (spent.tokens, spent.runs) == (partial + paid_again, 1)
 
 
-async def test_a_run_that_was_taken_away_stops_and_the_other_goes_on(model, tmp_path, postgres):
+async def test_a_claimed_run_stops_and_its_new_owner_continues(model, tmp_path, postgres):
     place = postgres.new_database()
     settings = Settings(model="scripted", store=place, cache_dir=tmp_path / "cache", seed=5)
     stuck = asyncio.Event()
@@ -120,7 +120,7 @@ async def test_a_run_that_was_taken_away_stops_and_the_other_goes_on(model, tmp_
         assert (run.status, run.answer) == ("finished", answer.model_dump(mode="json"))
 
 
-async def test_a_run_that_may_not_go_on_is_given_back_as_it_was(model, settings):
+async def test_a_run_that_cannot_be_resumed_is_released_unchanged(model, settings):
     async with voting(settings) as reasoner:
         model._failing = frozenset(range(8))
         with pytest.raises(Exception, match="fail"):

@@ -54,7 +54,7 @@ def settings(tmp_path):
     return Settings(model="scripted", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
 
 
-async def test_an_answer_carries_the_calls_of_its_candidate(opened, settings):
+async def test_an_answer_has_the_tool_calls_of_its_candidate(opened, settings):
     async with Reasoner(settings=settings) as reasoner:
         answer = await reasoner.aask(ASKED)
         assert (answer.answer, answer.stopped) == (ROME, "done")
@@ -74,7 +74,7 @@ async def test_an_answer_carries_the_calls_of_its_candidate(opened, settings):
         assert request.prompt.messages[-2:] == turns
 
 
-async def test_nothing_looks_at_whether_a_call_is_true(opened, settings, monkeypatch):
+async def test_tool_calls_are_not_verified(opened, settings, monkeypatch):
     async def verify(*_):
         raise AssertionError("no verifier may be asked")
 
@@ -96,7 +96,7 @@ async def test_nothing_looks_at_whether_a_call_is_true(opened, settings, monkeyp
     assert caught.value.partial.tool_calls
 
 
-async def test_what_cannot_take_tools_is_refused_before_a_run_begins(opened, settings):
+async def test_strategies_and_models_without_tools_are_refused_before_the_run(opened, settings):
     opened["scripted"] = ScriptedModel(replies("x"))
     async with Reasoner(strategy="coat", settings=settings) as reasoner:
         with pytest.raises(UserError, match="strategy coat does not support tools"):
@@ -127,7 +127,7 @@ async def test_a_conversation_that_is_too_long_is_refused(opened, settings):
         ("logprob", {"prompt": "qa"}),
     ],
 )
-async def test_every_call_of_a_tenants_run_is_salted_and_stored_as_anyones(opened, settings, strategy, parameters):
+async def test_every_call_has_the_tenants_cache_salt_and_a_key_without_it(opened, settings, strategy, parameters):
     question = Question(text="2 + 2?", choices=("Four", "Five"))
     keys = {}
     for tenant in ("", "acme"):

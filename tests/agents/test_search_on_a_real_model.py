@@ -43,7 +43,7 @@ async def test_a_search_answers_replays_and_reuses_what_was_computed(settings):
             assert (replayed.text, replayed.confidence) == (answer.text, answer.confidence)
 
 
-async def test_a_search_that_is_interrupted_is_resumed_where_it_was(settings):
+async def test_an_interrupted_search_is_resumed_where_it_stopped(settings):
     parameters = {**SMALL, **SIZES["astar"], "max_depth": 4}
     async with Reasoner(strategy="astar", parameters=parameters, settings=settings) as reasoner:
         rounds = asyncio.Event()

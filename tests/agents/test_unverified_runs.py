@@ -37,7 +37,7 @@ def told(sink):
     return [e.model_dump(exclude={"run_id", "at_s", "seconds", "answer"}) for e in sink.events]
 
 
-async def test_both_ways_tell_and_answer_the_same(model, settings, monkeypatch):
+async def test_both_ways_emit_the_same_events_and_answer(model, settings, monkeypatch):
     brief, whole = MemorySink(), MemorySink()
     async with Reasoner(settings=settings) as reasoner:
         one = await reasoner.aask("Where?", sinks=[brief])
@@ -51,7 +51,7 @@ async def test_both_ways_tell_and_answer_the_same(model, settings, monkeypatch):
     assert one.model_copy(update={"run_id": "", "usage": other.usage}) == other.model_copy(update={"run_id": ""})
 
 
-async def test_a_run_whose_stages_were_kept_goes_on_from_there(model, settings, monkeypatch):
+async def test_a_run_with_checkpoints_resumes_from_them(model, settings, monkeypatch):
     def die(*_):
         raise RuntimeError("power cut")
 
@@ -66,7 +66,7 @@ async def test_a_run_whose_stages_were_kept_goes_on_from_there(model, settings, 
         assert (await reasoner.aresume("kept")).answer == "Paris"
 
 
-async def test_a_new_run_asks_the_store_for_nothing_that_it_cannot_have(model, settings, monkeypatch):
+async def test_a_new_run_does_not_look_up_calls_it_cannot_have(model, settings, monkeypatch):
     asked = []
     async with Reasoner(settings=settings) as reasoner:
         store = await reasoner.open_store()

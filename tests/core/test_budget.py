@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 import math
 
@@ -36,14 +37,14 @@ def test_a_limit_must_be_positive(field, value):
         Budget(**{field: value})
 
 
-def test_no_pass_of_a_reward_model_may_be_a_limit_and_fewer_may_not():
+def test_reward_calls_may_be_limited_to_zero_but_not_below():
     assert Budget(reward_calls=0).reward_calls == 0
     with pytest.raises(ValidationError):
         Budget(reward_calls=-1)
 
 
 @pytest.mark.parametrize("field", ["seconds", "usd"])
-def test_time_and_money_are_limited_by_fractions_and_never_by_infinity(field):
+def test_seconds_and_usd_accept_fractions_and_refuse_infinity(field):
     assert getattr(Budget(**{field: 0.01}), field) == 0.01
     for value in (math.inf, math.nan):
         with pytest.raises(ValidationError):
@@ -51,7 +52,7 @@ def test_time_and_money_are_limited_by_fractions_and_never_by_infinity(field):
 
 
 @pytest.mark.parametrize("kind", AMOUNTS)
-def test_each_kind_counts_what_is_spent_and_what_is_held_and_no_other_kind(kind):
+def test_each_limit_counts_its_own_spent_and_reserved_amounts(kind):
     ledger = Ledger(Budget(tokens=20, calls=20, reward_calls=20, usd=20))
     spend(ledger, kind, 3)
     spend(ledger, kind, 4, role="judge")
@@ -70,13 +71,13 @@ def test_each_kind_counts_what_is_spent_and_what_is_held_and_no_other_kind(kind)
     assert ledger.remaining(kind) == 0  # spent by more than it was: never negative
 
 
-def test_a_need_is_nothing_unless_it_is_said_and_stays_what_it_was():
+def test_a_cost_bound_defaults_to_zero_and_is_immutable():
     assert [getattr(CostBound(), kind) for kind in AMOUNTS] == [0, 0, 0, 0]
     with pytest.raises(dataclasses.FrozenInstanceError):
         CostBound().tokens = 1
 
 
-def test_what_is_charged_is_what_was_said_and_nothing_else():
+def test_charges_add_up_field_by_field():
     ledger = Ledger(Budget())
     assert ledger.charge("main", "m", Usage()) == RoleUsage(model="m", cost_usd=0.0)
     first = {"calls": 2, "reward_calls": 3, "replayed_calls": 5, "replayed_tokens": 7, "working_s": 11.0}
@@ -105,11 +106,11 @@ def test_a_model_without_a_price_adds_nothing_to_the_dollars_used():
     assert ledger.used("usd") == 0.5
 
 
-def test_a_limit_that_was_not_set_is_told_as_nothing():
+def test_an_unset_limit_is_reported_as_zero():
     assert Ledger(Budget()).exceeded("calls").limit == 0
 
 
-def test_the_clock_stands_from_the_first_stop():
+def test_the_clock_stops_at_the_first_stop():
     clock = Clock()
     ledger = Ledger(Budget(), clock)
     clock.now += 3
@@ -119,14 +120,14 @@ def test_the_clock_stands_from_the_first_stop():
     assert (ledger.elapsed_s, ledger.usage().wall_seconds, ledger.used("seconds")) == (3, 3, 3)
 
 
-def test_no_limit_leaves_everything():
+def test_without_limits_everything_remains():
     ledger = Ledger(Budget())
     assert ledger.remaining("tokens") == math.inf
     assert ledger.remaining_seconds() is None
     assert ledger.view().max_samples(8, 512) == 8
 
 
-def test_a_step_that_could_exceed_is_refused_before_it_is_taken():
+def test_a_step_that_could_exceed_a_limit_is_refused_in_advance():
     ledger = Ledger(Budget(tokens=100))
     ledger.charge("main", "m", Usage(completion_tokens=60), calls=1)
     with pytest.raises(BudgetExceeded) as refused, ledger.reserve(CostBound(tokens=41)):
@@ -138,13 +139,13 @@ def test_a_step_that_could_exceed_is_refused_before_it_is_taken():
     assert ledger.remaining("tokens") == 40
 
 
-def test_two_steps_at_once_cannot_both_have_the_last_tokens():
+def test_concurrent_steps_cannot_both_reserve_the_last_tokens():
     ledger = Ledger(Budget(tokens=100))
     with ledger.reserve(CostBound(tokens=60)), pytest.raises(BudgetExceeded), ledger.reserve(CostBound(tokens=60)):
         pytest.fail("both were let in")
 
 
-def test_a_failed_step_gives_its_reservation_back():
+def test_a_failed_step_releases_its_reservation():
     ledger = Ledger(Budget(tokens=100, calls=1))
     with pytest.raises(ZeroDivisionError), ledger.reserve(CostBound(tokens=100, calls=1)):
         raise ZeroDivisionError
@@ -152,7 +153,7 @@ def test_a_failed_step_gives_its_reservation_back():
     assert ledger.remaining("calls") == 1
 
 
-def test_time_is_a_limit_too():
+def test_the_time_limit_refuses_steps():
     clock = Clock()
     ledger = Ledger(Budget(seconds=5), clock)
     clock.now += 3
@@ -163,7 +164,7 @@ def test_time_is_a_limit_too():
         pytest.fail("went on")
 
 
-def test_the_ledger_adds_up_by_role():
+def test_usage_is_summed_by_role():
     ledger = Ledger(Budget())
     ledger.charge("main", "a", Usage(prompt_tokens=10, completion_tokens=5, cost_usd=0.5), calls=1, working_s=2)
     ledger.charge("judge", "b", Usage(prompt_tokens=1, completion_tokens=2, waited_s=3), calls=2, reward_calls=4)
@@ -190,7 +191,7 @@ def test_a_money_limit_on_an_unpriced_model_is_refused():
         require_known_price(Budget(usd=1), "m", False)
 
 
-def test_what_is_restored_counts_but_is_not_paid_again():
+def test_restored_usage_counts_as_replayed():
     clock = Clock()
     first = Ledger(Budget(tokens=10), clock)
     first.charge("main", "a", Usage(completion_tokens=7), calls=2, working_s=3)
@@ -221,8 +222,64 @@ def test_spending_never_exceeds_the_limit(limit, steps):
 
 
 @given(limit=st.integers(1, 5000), wanted=st.integers(1, 64), each=st.integers(1, 600))
-def test_affordable_samples_fit_unless_it_is_a_single_one(limit, wanted, each):
+def test_max_samples_fit_the_budget_unless_there_is_only_one(limit, wanted, each):
     n = Ledger(Budget(tokens=limit)).view().max_samples(wanted, each)
     assert 1 <= n <= wanted
     assert n == 1 or n * each <= limit
     assert n == wanted or (n + 1) * each > limit
+
+
+def test_a_view_keeps_its_reserve():
+    ledger = Ledger(Budget(tokens=100, calls=5))
+    view = ledger.view(reserve=CostBound(tokens=30, calls=1))
+    assert (view.remaining("tokens"), view.remaining("calls"), view.remaining("usd")) == (70, 4, math.inf)
+    assert ledger.remaining("tokens") == 100
+    spend(ledger, "tokens", 80)
+    assert view.remaining("tokens") == 0
+    assert view.spent_tokens == 80
+
+
+def test_a_view_applies_its_own_token_limit_from_where_it_was_made():
+    ledger = Ledger(Budget())
+    spend(ledger, "tokens", 500)
+    view = ledger.view(max_tokens=40)
+    assert view.remaining("tokens") == 40
+    assert view.tokens_per_sample(4) == 10
+    spend(ledger, "tokens", 30)
+    assert view.remaining("tokens") == 10
+
+
+def test_a_step_that_would_use_the_reserve_is_refused():
+    view = Ledger(Budget(tokens=100, calls=5)).view(reserve=CostBound(tokens=30))
+    assert view.shortfall(CostBound(tokens=70, calls=5)) is None
+    assert view.shortfall(CostBound(tokens=71)) == "tokens"
+    view.require(CostBound(tokens=70))
+    with pytest.raises(BudgetExceeded) as refused:
+        view.require(CostBound(tokens=71))
+    assert refused.value.kind == "tokens"
+
+
+def test_only_a_time_limit_leaves_a_view_unlimited():
+    assert Ledger(Budget()).view().is_unlimited
+    assert Ledger(Budget(seconds=5)).view().is_unlimited
+    assert not Ledger(Budget(reward_calls=0)).view().is_unlimited
+
+
+def test_a_tenth_of_the_time_or_the_slowest_call_is_reserved_for_the_answer():
+    clock = Clock()
+    view = Ledger(Budget(seconds=20), clock).view()
+    assert (view.reserved_seconds, view.remaining("seconds")) == (2, 18)
+    view.observe_call(5)
+    view.observe_call(3)
+    assert (view.reserved_seconds, view.remaining("seconds")) == (5, 15)
+    clock.now += 16
+    with pytest.raises(BudgetExceeded, match="20 seconds"), view.cutoff():
+        pytest.fail("no time was left")
+
+
+async def test_the_cutoff_is_set_when_only_the_reserved_time_is_left():
+    with Ledger(Budget(seconds=0.05)).view().cutoff() as enough:
+        assert not enough.is_set()
+        await asyncio.wait_for(enough.wait(), 5)
+    with Ledger(Budget()).view().cutoff() as enough:
+        assert enough is None

@@ -26,7 +26,7 @@ def delta(text="x"):
     return TextDelta(request=0, sample=0, text=text, tokens=1)
 
 
-async def test_events_are_numbered_and_hang_under_their_parents(tmp_path):
+async def test_events_are_numbered_and_have_parents(tmp_path):
     sink = MemorySink()
     store = await SqliteStore.open(tmp_path / "s")
     config = RunConfig(question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=1)
@@ -48,7 +48,7 @@ def made_run(sinks):
     return Run("r", config, store=None, sinks=sinks, recording=False)
 
 
-def test_sinks_hear_in_the_context_of_who_asked():
+def test_sinks_run_in_the_context_of_the_runs_creator():
     asking = ContextVar("asking", default="nobody")
     heard = []
     asking.set("whoever asked")
@@ -62,7 +62,7 @@ def test_sinks_hear_in_the_context_of_who_asked():
     assert asking.get() == "somebody else"
 
 
-def test_a_sink_may_cause_an_event_while_it_hears_one():
+def test_a_sink_may_emit_an_event_while_handling_one():
     sink = MemorySink()
 
     def causes_one(event):
@@ -74,7 +74,7 @@ def test_a_sink_may_cause_an_event_while_it_hears_one():
     assert [e.type for e in sink.events] == ["run.degraded", "stage.started"]
 
 
-def test_a_sink_that_raises_hears_no_more_and_the_run_goes_on(caplog):
+def test_a_sink_that_raises_is_removed_and_the_run_continues(caplog):
     def bad(event):
         heard.append(event.number)
         raise ValueError("my own fault")
@@ -90,7 +90,7 @@ def test_a_sink_that_raises_hears_no_more_and_the_run_goes_on(caplog):
     assert str(said.exc_info[1]) == "my own fault"
 
 
-def test_derived_seeds_depend_on_the_run_and_the_names_alone(tmp_path):
+def test_derived_seeds_depend_only_on_the_run_and_the_names(tmp_path):
     def run(seed):
         config = RunConfig(
             question=Question(text="?"), strategy="cot", parameters={}, models={"main": "m"}, seed=seed, budget=Budget()
@@ -123,13 +123,13 @@ def test_a_full_disk_ends_the_trace_and_not_the_run():
     assert told
 
 
-def test_a_full_disk_does_not_hide_why_the_run_ended():
+def test_a_full_disk_does_not_hide_the_runs_error():
     with pytest.raises(KeyError), JsonlSink(Path("/dev/full")) as sink:
         sink(StageStarted(stage="solve"))
         raise KeyError("the run's own")
 
 
-def test_a_cut_trace_names_file_and_line(tmp_path):
+def test_a_truncated_trace_names_file_and_line(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_text(StageStarted(number=1, stage="a").model_dump_json() + '\n{"type": "stage.st')
     with pytest.raises(DataError, match=r"t\.jsonl:2"):
@@ -140,7 +140,7 @@ def test_a_cut_trace_names_file_and_line(tmp_path):
         JsonlSink(tmp_path / "no" / "t.jsonl")
 
 
-async def test_a_slow_reader_loses_text_first_and_is_told():
+async def test_a_slow_reader_loses_text_first_and_learns_how_much():
     live = LiveSink(capacity=3)
     for event in (StageStarted(stage="a"), delta("1"), delta("2"), StageStarted(stage="b")):
         live(event)
@@ -151,7 +151,7 @@ async def test_a_slow_reader_loses_text_first_and_is_told():
     assert [getattr(e, "stage", None) or e.text for e in seen[1:]] == ["a", "2", "b"]
 
 
-async def test_a_waiting_reader_hears_of_events_as_they_come():
+async def test_a_waiting_reader_receives_events_as_they_are_emitted():
     live = LiveSink()
     seen = []
 
@@ -168,7 +168,7 @@ async def test_a_waiting_reader_hears_of_events_as_they_come():
     assert seen == ["a", "b", "c"]
 
 
-def test_a_stamped_event_is_the_copy_with_its_place():
+def test_a_stamped_event_equals_a_copy_with_its_position():
     place = {"number": 7, "parent": 3, "run_id": "r", "at_s": 1.5}
     for event in (StageStarted(stage="solve"), delta()):
         stamped = event.stamped(**place)

@@ -37,7 +37,7 @@ class Held:
         await self._task
 
 
-async def test_what_waits_is_one_transaction(store):
+async def test_waiting_writes_are_one_transaction(store):
     async with Held(store):
         writes = [asyncio.ensure_future(store.create_run(f"r{i}", {})) for i in range(100)]
         await asyncio.sleep(0)
@@ -47,7 +47,7 @@ async def test_what_waits_is_one_transaction(store):
     assert len(await store.list_runs(200)) == 100
 
 
-async def test_a_refusal_leaves_the_others_in_their_one_transaction(store):
+async def test_a_refused_write_does_not_roll_back_the_others(store):
     await store.create_run("taken", {})
     async with Held(store):
         writes = [asyncio.ensure_future(store.create_run(n, {})) for n in ("a", "taken", "b")]
@@ -58,7 +58,7 @@ async def test_a_refusal_leaves_the_others_in_their_one_transaction(store):
     assert store.transactions - before == 1
 
 
-async def test_an_operation_that_fails_half_way_is_undone_alone(store):
+async def test_an_operation_that_fails_halfway_is_rolled_back_by_itself(store):
     def half(db):
         db.execute("INSERT INTO meta VALUES ('half', '1')")
         db.execute("INSERT INTO nowhere VALUES (1)")
@@ -76,7 +76,7 @@ async def test_an_operation_that_fails_half_way_is_undone_alone(store):
     assert await store._commits.read(lambda db: db.execute("SELECT * FROM meta WHERE key = 'half'")) == []
 
 
-async def test_what_a_cancelled_caller_gave_is_done_all_the_same(store):
+async def test_operations_of_cancelled_callers_are_executed(store):
     async with Held(store):
         writing = asyncio.ensure_future(store.create_run("r", {}))
         await asyncio.sleep(0)
@@ -86,7 +86,7 @@ async def test_what_a_cancelled_caller_gave_is_done_all_the_same(store):
     assert (await store.get_run("r")).status == "running"
 
 
-async def test_a_database_that_is_away_is_waited_for_once_by_all_who_want_to_look(store, monkeypatch):
+async def test_waiting_reads_wait_for_an_unreachable_database_once(store, monkeypatch):
     looked = []
 
     def query(work):
@@ -104,7 +104,7 @@ async def test_a_database_that_is_away_is_waited_for_once_by_all_who_want_to_loo
     assert await store.list_runs() == []
 
 
-async def test_closing_waits_for_what_was_given(tmp_path):
+async def test_closing_waits_for_submitted_operations(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     async with Held(store):
         writing = asyncio.ensure_future(store.create_run("r", {}))
@@ -128,7 +128,7 @@ async def test_a_store_serves_several_event_loops(store):
     assert {r.id for r in await store.list_runs()} == {"ours", "theirs"}
 
 
-async def test_a_full_disk_fails_what_does_not_fit_and_nothing_else(store):
+async def test_a_full_disk_fails_only_the_writes_that_do_not_fit(store):
     from reason.core.store.protocol import StoredCall
 
     def calls(size):

@@ -34,7 +34,7 @@ async def expire(place, store):
         await db.execute("UPDATE owners SET lease_until = 0 WHERE id = %s", (store.owner,))
 
 
-async def test_a_lease_that_has_run_out_gives_its_runs_away_and_its_process_writes_to_them_no_more(place, two):
+async def test_runs_of_an_expired_lease_can_be_claimed_and_its_process_cannot_write_to_them(place, two):
     loser, winner = two
     await loser.create_run("r", {}, background=True, tenant="t")
     await loser.create_run("other", {})
@@ -68,7 +68,7 @@ async def test_a_lease_that_has_run_out_gives_its_runs_away_and_its_process_writ
     await loser.add_calls("other", [reply("k")])  # nobody took this one
 
 
-async def test_one_failed_write_does_not_spoil_those_it_was_put_together_with(place, two):
+async def test_a_failed_write_does_not_fail_the_others_of_its_transaction(place, two):
     loser, winner = two
     await loser.create_run("lost", {})
     await loser.create_run("kept", {})
@@ -82,7 +82,7 @@ async def test_one_failed_write_does_not_spoil_those_it_was_put_together_with(pl
     assert (await winner.count_calls("lost"), await winner.count_calls("kept")) == (0, 20)
 
 
-async def test_a_lease_is_renewed_as_long_as_the_store_is_open(place):
+async def test_a_lease_is_renewed_while_the_store_is_open(place):
     store = await PostgresStore.open(place, lease_s=60, renew_s=0.01)
     async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
 
@@ -110,7 +110,7 @@ async def spend(store, tokens):
 
 
 @pytest.mark.parametrize("end", ["fast", "immediate"])
-async def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_lost_or_done_twice(postgres, place, end):
+async def test_a_server_restart_loses_and_repeats_nothing(postgres, place, end):
     store = await PostgresStore.open(place)
     await store.create_run("r", {}, tenant="t")
 
@@ -133,7 +133,7 @@ async def test_a_server_that_is_restarted_is_waited_for_and_nothing_is_lost_or_d
     await store.aclose()
 
 
-async def test_a_commit_whose_answer_was_lost_is_not_done_again(place):
+async def test_a_commit_without_acknowledgement_is_not_repeated(place):
     store = await PostgresStore.open(place)
     await store.create_run("r", {}, tenant="t")
     database = store._commits._database
@@ -168,7 +168,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_done_again(place):
     await store.aclose()
 
 
-async def test_a_server_that_stays_away_is_told_of_and_no_longer_waited_for(postgres, place):
+async def test_an_unreachable_server_is_an_error_after_a_while(postgres, place):
     store = await PostgresStore.open(place, retry_s=0.2)
     await store.create_run("r", {})
     postgres.stop()
@@ -184,7 +184,7 @@ async def test_a_server_that_stays_away_is_told_of_and_no_longer_waited_for(post
     await store.aclose()
 
 
-async def test_a_killed_process_loses_its_runs_when_its_lease_runs_out(place):
+async def test_a_killed_process_loses_its_runs_when_its_lease_expires(place):
     store = await PostgresStore.open(place)
     async with StoreProcess(place) as other:
         assert await other.ask("create", "r", {"background": True}) == "done"
@@ -198,7 +198,7 @@ async def test_a_killed_process_loses_its_runs_when_its_lease_runs_out(place):
     await store.aclose()
 
 
-async def test_several_processes_may_open_a_new_database_at_the_same_time(place):
+async def test_several_processes_may_create_the_tables_concurrently(place):
     stores = await asyncio.gather(*(PostgresStore.open(place) for _ in range(6)))
     await stores[0].create_run("r", {})
     assert [(await s.get_run("r")).id for s in stores] == ["r"] * 6
@@ -206,7 +206,7 @@ async def test_several_processes_may_open_a_new_database_at_the_same_time(place)
         await store.aclose()
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(place):
+async def test_a_database_of_a_newer_version_is_refused(place):
     await (await PostgresStore.open(place)).aclose()
     async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
         await db.execute("UPDATE meta SET value = '99'")
@@ -215,21 +215,21 @@ async def test_a_database_of_a_newer_version_is_left_alone(place):
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:geheim@h:1/db?nonsense=1", "postgresql://u:geheim@127.0.0.1:1/db"])
-async def test_a_password_is_never_told(url):
+async def test_errors_do_not_show_the_password(url):
     with pytest.raises((UserError, StoreError)) as e:
         await open_store(url)
     assert "geheim" not in str(e.value)
     assert "postgresql://u:***@" in str(e.value)
 
 
-async def test_a_server_that_is_gone_without_a_word_is_not_waited_for_as_long_as_the_system_would(place):
+async def test_connections_use_keepalives(place):
     store = await PostgresStore.open(f"{place}?keepalives_count=3")
     given = await store._commits.read(lambda db: db.db.info.get_parameters())
     assert {k: given[k] for k in KEEPALIVE} == {k: str(v) for k, v in KEEPALIVE.items()} | {"keepalives_count": "3"}
     await store.aclose()
 
 
-def test_nothing_ends_the_thread_that_renews_but_its_being_stopped():
+def test_only_stop_ends_the_lease_thread():
     class Broken:
         def close(self):
             raise OSError("broken")

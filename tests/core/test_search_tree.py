@@ -19,7 +19,7 @@ def begun(resumed: bool = False) -> RunStarted:
     return RunStarted(question=Question(text="?"), strategy="s", models={}, seed=1, resumed=resumed)
 
 
-def test_a_search_is_put_together() -> None:
+def test_a_search_tree_is_reconstructed() -> None:
     (tree,) = search_trees([Degraded(what="no part of it"), *search_events()])
     assert (tree.search, tree.number, tree.stopped, tree.chosen) == ("best-first", 1, "done", 21)
     assert list(tree.nodes) == list(range(24))
@@ -34,18 +34,18 @@ def test_a_search_is_put_together() -> None:
     assert tree.cost["prm_passes"] == 23
 
 
-def test_a_search_without_an_end() -> None:
+def test_a_search_without_an_end_has_no_outcome() -> None:
     (tree,) = search_trees(search_events(ended=False))
     assert (tree.stopped, tree.chosen, tree.chosen_path, dict(tree.cost)) == (None, None, (), {})
     assert len(tree.nodes) == 24
 
 
-def test_no_search() -> None:
+def test_events_without_a_search_give_no_tree() -> None:
     assert search_trees([]) == []
     assert search_trees([begun(), Degraded(what="x")]) == []
 
 
-def test_an_end_closes_the_search_of_its_name() -> None:
+def test_an_end_ends_the_search_of_its_name() -> None:
     trees = search_trees(
         [
             told("a", (0, None)),
@@ -65,7 +65,7 @@ def test_an_end_closes_the_search_of_its_name() -> None:
     ]
 
 
-def test_a_node_told_again_replaces_the_former_in_its_place() -> None:
+def test_a_repeated_node_replaces_the_former_at_its_position() -> None:
     again = SearchNode(id=1, parent=0, depth=1, values={"visits": 2})
     events = [
         told("m", (0, None), (1, 0), (2, 0), expanded=(0,)),
@@ -77,7 +77,7 @@ def test_a_node_told_again_replaces_the_former_in_its_place() -> None:
     assert tree.expansions() == {0: (1, 2)}
 
 
-def test_a_run_that_goes_on_tells_its_searches_again() -> None:
+def test_a_resumed_run_repeats_its_searches() -> None:
     first: list[Event] = [
         begun(),
         told("a", (0, None), expanded=(0,)),
@@ -92,7 +92,7 @@ def test_a_run_that_goes_on_tells_its_searches_again() -> None:
     assert [list(t.nodes) for t in half] == [[0], [7]]
 
 
-def test_a_node_that_was_not_told() -> None:
+def test_unknown_parents_make_orphans() -> None:
     tree = tree_of([None, 0, 9, 2], chosen=9)
     assert tree.roots == (0, 2)
     assert tree.orphans == {2}
@@ -101,7 +101,7 @@ def test_a_node_that_was_not_told() -> None:
     assert (tree.chosen, tree.chosen_path) == (9, ())
 
 
-def test_a_deep_chain() -> None:
+def test_a_deep_chain_does_not_recurse() -> None:
     tree = tree_of([None, *range(49_999)], chosen=49_999)
     assert tree.chosen_path == tuple(range(50_000))
     assert list(tree.walk()) == [(i, i) for i in range(50_000)]
@@ -148,7 +148,7 @@ def circles(parents: list[int | None]) -> int:
 
 
 @given(grown_trees())
-def test_a_grown_tree_is_what_was_told(tree: SearchTree) -> None:
+def test_a_reconstructed_tree_has_every_reported_node(tree: SearchTree) -> None:
     check(tree)
     assert tree.orphans == frozenset()
     assert all(tree.parents[n.id] == n.parent for n in tree.nodes.values())

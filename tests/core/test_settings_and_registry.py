@@ -40,7 +40,7 @@ def test_flag_beats_environment_beats_file_beats_user_file_beats_default(monkeyp
     assert told["local.max_num_seqs"] == (16, "default")
 
 
-def test_tables_nest(monkeypatch):
+def test_environment_variables_set_nested_tables(monkeypatch):
     monkeypatch.setenv("REASON_BUDGET__TOKENS", "50")
     Path("reason.toml").write_text("[budget]\ncalls = 3\n[strategies.self-consistency]\nn = 4\n[local]\nthreads = 2\n")
     settings = load_settings()
@@ -50,11 +50,11 @@ def test_tables_nest(monkeypatch):
     assert setting_sources(settings, {})["budget.tokens"] == (50, "environment")
 
 
-def test_an_explicit_zero_is_not_taken_for_unset():
+def test_an_explicit_zero_is_not_unset():
     assert load_settings(seed=0).seed == 0
 
 
-def test_bad_settings_are_named(monkeypatch):
+def test_errors_name_the_setting(monkeypatch):
     with pytest.raises(UserError, match=r"budget\.tokens = -5: .*greater than 0"):
         load_settings(budget={"tokens": -5})
     Path("reason.toml").write_text('modle = "x"\n')
@@ -68,7 +68,7 @@ def test_bad_settings_are_named(monkeypatch):
         load_settings()
 
 
-def test_the_nearest_names_are_suggested():
+def test_similar_names_are_suggested():
     assert nearest("self_consistncy", ["cot", "self-consistency", "rpc"]) == ("self-consistency",)
     assert nearest("zzz", ["cot"]) == ()
 
@@ -82,7 +82,7 @@ def test_our_strategies_are_registered():
         strategies.load("self-consistancy")
 
 
-def test_what_is_installed_is_read_once_and_again_where_the_path_has_changed(monkeypatch, tmp_path):
+def test_entry_points_are_read_once_per_sys_path(monkeypatch, tmp_path):
     first = entry_points_in("reason.strategies")
     assert entry_points_in("reason.strategies") is first
     assert [e.name for e in entry_points_in("reason.strategies", "cot")] == ["cot"]
@@ -95,7 +95,7 @@ def test_what_is_installed_is_read_once_and_again_where_the_path_has_changed(mon
     assert {e.name for e in entry_points_in("reason.strategies")} == {e.name for e in first} | {"more"}
 
 
-def test_a_broken_plugin_is_named_and_takes_nobody_along(monkeypatch, tmp_path):
+def test_a_broken_plugin_is_named_and_does_not_affect_others(monkeypatch, tmp_path):
     package = tmp_path / "broken-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Name: broken\nVersion: 1.0\n")

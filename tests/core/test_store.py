@@ -24,7 +24,7 @@ async def store(tmp_path):
     await store.aclose()
 
 
-def test_keys_tell_model_request_seed_and_index_apart():
+def test_call_keys_differ_by_model_request_seed_and_index():
     keys = {
         call_key(model, request, seed, index)
         for model in ("a", "b")
@@ -36,7 +36,7 @@ def test_keys_tell_model_request_seed_and_index_apart():
     assert call_key("a", {"x": 1, "y": 2}, 0, 0) == call_key("a", {"y": 2, "x": 1}, 0, 0)
 
 
-async def test_a_run_is_kept_as_it_was(store):
+async def test_a_run_is_stored_unchanged(store):
     await store.create_run("20260101-a", {"strategy": "cot", "text": "né\u0000\ud83d"[:3]})
     await store.set_identities("20260101-a", {"main": {"identity": "x"}})
     await store.end_run("20260101-a", "finished", {"answer": "42"})
@@ -46,7 +46,7 @@ async def test_a_run_is_kept_as_it_was(store):
     assert run.identities == {"main": {"identity": "x"}}
 
 
-async def test_runs_are_found_by_the_beginning_of_their_name(store):
+async def test_runs_are_looked_up_by_prefix(store):
     for name in ("20260101-aa", "20260101-ab", "20260102-aa"):
         await store.create_run(name, {})
     assert (await store.get_run("20260102")).id == "20260102-aa"
@@ -59,7 +59,7 @@ async def test_runs_are_found_by_the_beginning_of_their_name(store):
     assert [r.id for r in await store.list_runs(2)] == ["20260102-aa", "20260101-ab"]
 
 
-async def test_a_reply_is_kept_once(store):
+async def test_a_call_is_stored_once(store):
     await store.create_run("r", {})
     await store.add_calls("r", [reply("k1", "first"), reply("k2")])
     await store.add_calls("r", [reply("k1", "second")])
@@ -68,7 +68,7 @@ async def test_a_reply_is_kept_once(store):
     assert await store.count_calls("r") == 2
 
 
-async def test_other_runs_answer_only_when_asked_and_never_with_a_cut_reply(store):
+async def test_other_runs_answer_only_with_any_run_and_never_with_truncated_calls(store):
     await store.create_run("a", {})
     await store.create_run("b", {})
     await store.add_calls("a", [reply("whole", "of a"), reply("cut", truncated=True)])
@@ -80,21 +80,21 @@ async def test_other_runs_answer_only_when_asked_and_never_with_a_cut_reply(stor
         assert found["whole"].response["text"] == f"of {run}"
 
 
-async def test_many_keys_are_found(store):
+async def test_many_keys_are_looked_up(store):
     await store.create_run("r", {})
     keys = [f"k{i}" for i in range(1500)]
     await store.add_calls("r", [reply(k) for k in keys])
     assert set(await store.find_calls("r", keys)) == set(keys)
 
 
-async def test_events_come_back_in_order_and_typed(store):
+async def test_events_are_read_in_order_and_typed(store):
     await store.create_run("r", {})
     await store.add_events("r", [StrategyNote(number=2, strategy="s", name="n", data={"a": [1]})])
     await store.add_events("r", [StageStarted(number=1, stage="route")])
     assert [(e.number, e.type) for e in await store.list_events("r")] == [(1, "stage.started"), (2, "strategy.note")]
 
 
-async def test_a_deleted_run_leaves_nothing(store):
+async def test_deleting_a_run_deletes_its_rows(store):
     await store.create_run("r", {})
     await store.add_calls("r", [reply("k")])
     await store.add_events("r", [StageStarted(number=1, stage="x")])
@@ -103,7 +103,7 @@ async def test_a_deleted_run_leaves_nothing(store):
     assert await store.find_calls("r", ["k"], any_run=True) == {}
 
 
-async def test_a_run_of_a_living_process_cannot_be_taken(store, tmp_path):
+async def test_a_run_of_a_living_process_cannot_be_claimed(store, tmp_path):
     other = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(store.path)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
     )
@@ -143,7 +143,8 @@ _WRITE = textwrap.dedent("""
         store = await SqliteStore.open(path)
         await store.create_run(name, {})
         for i in range(int(sys.argv[3])):
-            call = StoredCall(key=f"{name}{i}", role="main", model="m", request={}, response={"i": i, "pad": "x" * 2000})
+            response = {"i": i, "pad": "x" * 2000}
+            call = StoredCall(key=f"{name}{i}", role="main", model="m", request={}, response=response)
             await store.add_calls(name, [call])
             print(i, flush=True)
         await store.aclose()
@@ -151,7 +152,7 @@ _WRITE = textwrap.dedent("""
 """)
 
 
-async def test_a_new_file_that_another_is_writing_to_is_waited_for(tmp_path):
+async def test_opening_waits_for_another_writer(tmp_path):
     path = tmp_path / "runs.sqlite3"
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("CREATE TABLE other (x)")
@@ -164,7 +165,7 @@ async def test_a_new_file_that_another_is_writing_to_is_waited_for(tmp_path):
     other.close()
 
 
-async def test_a_file_that_stays_locked_is_told_of(tmp_path):
+async def test_a_locked_file_is_an_error_after_a_while(tmp_path):
     path = tmp_path / "runs.sqlite3"
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("CREATE TABLE other (x)")
@@ -174,7 +175,7 @@ async def test_a_file_that_stays_locked_is_told_of(tmp_path):
     other.close()
 
 
-async def test_an_open_store_waits_longer_for_others_than_opening_does(tmp_path):
+async def test_an_open_store_waits_longer_than_opening(tmp_path):
     path = tmp_path / "runs.sqlite3"
     store = await SqliteStore.open(path, busy_timeout_s=0.01)
     other = sqlite3.connect(path, isolation_level=None)
@@ -204,7 +205,7 @@ async def test_two_processes_write_the_same_file(tmp_path):
 
 
 @pytest.mark.parametrize("lines", [1, 7, 40])
-async def test_a_killed_writer_leaves_everything_it_had_written(tmp_path, lines):
+async def test_a_killed_writer_leaves_all_its_writes(tmp_path, lines):
     path = tmp_path / "runs.sqlite3"
     writer = subprocess.Popen(
         [sys.executable, "-c", _WRITE, str(path), "r", "100000"], stdout=subprocess.PIPE, text=True
@@ -259,7 +260,7 @@ async def test_a_locked_store_is_named(tmp_path):
         holder.close()
 
 
-async def test_a_store_of_a_newer_version_is_left_alone(tmp_path):
+async def test_a_store_of_a_newer_version_is_refused(tmp_path):
     path = tmp_path / "runs.sqlite3"
     await (await SqliteStore.open(path)).aclose()
     with sqlite3.connect(path) as db:
@@ -268,7 +269,7 @@ async def test_a_store_of_a_newer_version_is_left_alone(tmp_path):
         await SqliteStore.open(path)
 
 
-async def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+async def test_a_directory_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot create the directory"):
         await SqliteStore.open(tmp_path / "file" / "runs.sqlite3")
@@ -282,7 +283,7 @@ async def test_a_failed_write_changes_nothing(store):
     assert await store.count_calls("r") == 1
 
 
-async def test_calls_of_a_run_and_who_paid_for_them(tmp_path):
+async def test_copied_calls_are_told_from_paid_ones(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     reply = {"text": "x"}
     first = [StoredCall(key=k, role="main", model="m", request={}, response=reply) for k in ("b", "a")]

@@ -18,7 +18,7 @@ def stage(number):
     return StageStarted(number=number, stage="solve")
 
 
-async def test_a_run_comes_back_as_it_was_noted(any_store):
+async def test_a_run_is_read_as_it_was_written(any_store):
     odd = {"text": "né\0 \ud83d \U0001f600", "deep": [{"x": None}, 1.5, True]}
     await any_store.create_run("r1", odd, tenant="t", background=True, idempotency="key", digest="d")
     await any_store.set_identities("r1", {"main": {"identity": "m@1"}})
@@ -31,14 +31,14 @@ async def test_a_run_comes_back_as_it_was_noted(any_store):
     assert [e.number for e in await any_store.list_events("r1")] == [3]
 
 
-async def test_a_name_is_given_once(any_store):
+async def test_run_names_are_unique(any_store):
     await any_store.create_run("r1", {"a": 1})
     with pytest.raises(UserError, match="there is a run r1 already"):
         await any_store.create_run("r1", {"a": 2})
     assert (await any_store.get_run("r1")).config == {"a": 1}
 
 
-async def test_names_and_their_beginnings(any_store):
+async def test_runs_are_looked_up_by_name_or_unique_prefix(any_store):
     for name in ("2026-a", "2026-ab", "2027-a", "x%y", "x_y", "2026-a\U0001f600"):
         await any_store.create_run(name, {})
     assert (await any_store.get_run("2026-a")).id == "2026-a"
@@ -51,7 +51,7 @@ async def test_names_and_their_beginnings(any_store):
             await any_store.get_run(wrong, exact=exact)
 
 
-async def test_tenants_see_their_own_runs_alone(any_store):
+async def test_tenants_see_only_their_own_runs(any_store):
     for name, tenant in (("a1", "a"), ("b1", "b"), ("a2", "a"), ("n1", "")):
         await any_store.create_run(name, {}, tenant=tenant)
     assert [r.id for r in await any_store.list_runs(tenant="a")] == ["a2", "a1"]
@@ -65,7 +65,7 @@ async def test_tenants_see_their_own_runs_alone(any_store):
         await any_store.list_runs(tenant="a", before="b1")
 
 
-async def test_replies_are_shared_within_a_tenant_alone(any_store):
+async def test_calls_are_shared_only_within_a_tenant(any_store):
     for name, tenant in (("a1", "a"), ("a2", "a"), ("b1", "b")):
         await any_store.create_run(name, {}, tenant=tenant)
     await any_store.add_calls("a1", [reply("k"), reply("cut", truncated=True)])
@@ -77,7 +77,7 @@ async def test_replies_are_shared_within_a_tenant_alone(any_store):
         assert (await any_store.find_calls(name, ["k"], any_run=True))["k"].response["text"] == text
 
 
-async def test_pages_follow_one_another_without_a_gap(any_store):
+async def test_pages_have_no_gaps(any_store):
     names = [f"r{i:02}" for i in range(23)]
     for name in names:
         await any_store.create_run(name, {}, tenant="t")
@@ -113,14 +113,14 @@ async def test_many_requests_with_one_idempotency_key_make_one_run(stores):
     await two[1].create_run("none", {}, tenant="t")
 
 
-async def test_a_request_is_found_by_its_tenant_and_name(any_store):
+async def test_a_request_is_looked_up_by_tenant_and_idempotency_key(any_store):
     await any_store.create_run("r", {}, tenant="a", idempotency="k", digest="d")
     assert await any_store.find_request("a", "k") == ("r", "d")
     assert await any_store.find_request("b", "k") is None
     assert await any_store.find_request("a", "l") is None
 
 
-async def test_what_was_paid_is_charged_once_however_often_a_run_goes_on(any_store):
+async def test_payments_are_charged_once_however_often_a_run_is_resumed(any_store):
     async def end(status, completion, replayed, usd=0.0):
         usage = {"completion_tokens": completion, "replayed_tokens": replayed, "cost_usd": usd}
         await any_store.end_run("r", status, {"usage": usage})
@@ -141,7 +141,7 @@ async def test_what_was_paid_is_charged_once_however_often_a_run_goes_on(any_sto
     assert (await any_store.get_spending("t", 4e9)).tokens == 0  # a day to come
 
 
-async def test_what_a_killed_process_paid_is_charged_when_the_run_ends(stores):
+async def test_payments_of_a_killed_process_are_charged_when_the_run_ends(stores):
     store = await stores.open()
     async with StoreProcess(stores.place) as other:
         assert await other.ask("create", "r", {"tenant": "t"}) == "done"
@@ -155,7 +155,7 @@ async def test_what_a_killed_process_paid_is_charged_when_the_run_ends(stores):
     assert (spent.tokens, spent.runs) == (3, 1)
 
 
-async def test_background_runs_are_adopted_oldest_first_by_one(stores):
+async def test_background_runs_are_claimed_oldest_first_by_one_process(stores):
     store = await stores.open()
     for name, status, background in (("q1", "queued", True), ("r1", "running", True), ("q2", "queued", True)):
         await store.create_run(name, {}, status=status, background=background)
@@ -176,7 +176,7 @@ async def test_background_runs_are_adopted_oldest_first_by_one(stores):
         await store.add_calls("r1", [reply("k")])
 
 
-async def test_a_run_is_stopped_through_the_store(any_store):
+async def test_a_run_is_cancelled_through_the_store(any_store):
     for name in ("mine", "ended"):
         await any_store.create_run(name, {}, background=True)
     await any_store.create_run("queued", {}, status="queued", background=True)
@@ -196,7 +196,7 @@ async def test_a_run_is_stopped_through_the_store(any_store):
         await any_store.request_cancel("none")
 
 
-async def test_events_are_read_in_parts(any_store):
+async def test_events_are_read_in_pages(any_store):
     await any_store.create_run("r", {})
     await any_store.add_events("r", [stage(n) for n in (3, 1, 2, 5)])
     assert [e.number for e in await any_store.list_events("r")] == [1, 2, 3, 5]
@@ -206,7 +206,7 @@ async def test_events_are_read_in_parts(any_store):
     assert (await any_store.list_events("r", after=4))[0].stage == "finish"
 
 
-async def test_checkpoints_go_with_their_run(any_store):
+async def test_checkpoints_are_deleted_with_their_run(any_store):
     await any_store.create_run("r", {})
     for name in ("c1", "c3", "c2"):
         await any_store.put_checkpoint(
@@ -222,7 +222,7 @@ async def test_checkpoints_go_with_their_run(any_store):
 
 
 @pytest.mark.parametrize("most", [1, 5])
-async def test_a_process_killed_while_it_writes_leaves_whole_writes(stores, most):
+async def test_a_process_killed_while_writing_leaves_complete_writes(stores, most):
     async with StoreProcess(stores.place) as other:
         assert await other.ask("create", "r", {}) == "done"
         other.tell("add for ever", "r", 7)
@@ -235,7 +235,7 @@ async def test_a_process_killed_while_it_writes_leaves_whole_writes(stores, most
     assert count >= 7 * last
 
 
-async def test_a_closed_store_says_so(any_store):
+async def test_a_closed_store_is_an_error(any_store):
     await any_store.aclose()
     await any_store.aclose()
     with pytest.raises(StoreError, match="is closed"):

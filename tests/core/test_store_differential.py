@@ -89,7 +89,7 @@ def two_places(postgres, tmp_path):
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=st.lists(OPERATION, min_size=4, max_size=25))
-def test_the_stores_cannot_be_told_apart(two_places, operations):
+def test_both_stores_behave_alike(two_places, operations):
     async def side_by_side():
         stores = [await open_store(place) for place in two_places]
         prefix = f"{next(number):06}-"

@@ -53,7 +53,7 @@ def test_call_keys_of_requests_without_tools_are_stable():
     }
 
 
-def test_a_salt_is_in_no_dump_and_tools_are():
+def test_the_cache_salt_is_in_no_dump_but_tools_are():
     prompt = Prompt.user("What is 2 + 2?", system="Be brief.", prefix="So")
     salted = prompt.with_cache_salt("tenant")
     assert (salted.cache_salt, key(salted)) == ("tenant", KNOWN_KEY)
@@ -65,7 +65,7 @@ def test_a_salt_is_in_no_dump_and_tools_are():
     assert Prompt.model_validate_json(forced.model_dump_json()) == forced
 
 
-def test_a_conversation_and_its_calls_survive_json():
+def test_conversations_with_tool_calls_survive_json():
     turns = (
         Message(role="user", content="2 + 2?"),
         Message(role="assistant", tool_calls=(ToolCall(name="add", arguments='{"a": 2}', id="c1"),)),
@@ -78,7 +78,7 @@ def test_a_conversation_and_its_calls_survive_json():
     assert (quiet.offered_tools, quiet.needs_tools) == ((), False)
 
 
-def test_a_run_stored_before_there_were_conversations_reads_and_dumps_as_it_was():
+def test_empty_fields_of_a_question_are_not_dumped():
     old = {
         "question": {"text": "Why?", "choices": [], "documents": [], "kind": "auto", "metadata": {}},
         "strategy": "cot",
@@ -100,7 +100,10 @@ def test_a_run_stored_before_there_were_conversations_reads_and_dumps_as_it_was(
         (lambda: Message(role="user", content="x", tool_calls=(ToolCall(name="add"),)), "cannot have tool calls"),
         (lambda: Message(role="user", content="x", tool_call_id="c1"), "cannot have a tool_call_id"),
         (lambda: Prompt(text="x", tools=(ADD,)), "raw text cannot have tools"),
-        (lambda: Prompt(messages=(Message(role="user", content="x"),), tools=(ADD,), tool_choice="none"), "must have no tools"),
+        (
+            lambda: Prompt(messages=(Message(role="user", content="x"),), tools=(ADD,), tool_choice="none"),
+            "must have no tools",
+        ),
         (lambda: Question(text="x", tools=(ADD, ADD)), "two tools are called 'add'"),
         (lambda: Question(text="x", tools=(Tool(name="auto"),)), "no tool may be called 'auto'"),
         (lambda: Question(text="x", tool_choice="required"), "there are no tools"),
@@ -112,7 +115,7 @@ def test_a_run_stored_before_there_were_conversations_reads_and_dumps_as_it_was(
         (lambda: Tool(name="add up"), "pattern"),
     ],
 )
-def test_what_cannot_be_is_refused(make, told):
+def test_inconsistent_messages_prompts_and_questions_are_refused(make, told):
     with pytest.raises(ValidationError, match=told):
         make()
 
@@ -131,7 +134,7 @@ def test_equal_calls_have_one_canonical_text(arguments, name, random):
 
 
 @pytest.mark.parametrize("text", ["", "4", "[]", '{"a": 1}', '[{"name":"f","arguments":{}}]', '[{"arguments":NaN}]'])
-def test_other_texts_are_no_calls(text):
+def test_other_texts_are_not_canonical_calls(text):
     assert not is_canonical_calls(text)
 
 
@@ -139,7 +142,7 @@ def test_other_texts_are_no_calls(text):
     "arguments",
     ["", "[1]", "{", '{"a": NaN}', "[" * 100_000, '{"a": 1e999}', '{"a": "\\ud800"}', '{"a": ["\\uDFFFx"]}'],
 )
-def test_arguments_that_are_no_object_stay_text(arguments):
+def test_arguments_that_are_no_json_object_stay_text(arguments):
     call = ToolCall(name="f", arguments=arguments)
     assert call.parsed_arguments is None
     assert json.loads(canonical_calls([call])) == [{"name": "f", "arguments": arguments}]

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,12 @@ from reason.core.store.location import is_postgres_url, parse_location, redacted
         ("postgresql:///db", "postgresql:///db"),
     ],
 )
-def test_a_place_is_a_file_or_an_address(given, place):
+def test_a_location_is_a_file_or_a_postgres_url(given, place):
     assert parse_location(given) == place
     assert is_postgres_url(parse_location(given)) == isinstance(place, str)
 
 
-def test_other_addresses_are_refused_without_showing_them():
+def test_other_urls_are_refused_without_showing_them():
     with pytest.raises(UserError, match=r"cannot be at mysql://…") as e:
         parse_location("mysql://u:geheim@h/db")
     assert "geheim" not in str(e.value)
@@ -42,7 +44,7 @@ def test_other_addresses_are_refused_without_showing_them():
         ("postgresql://h/db?password=ge@heim", "postgresql://…"),
     ],
 )
-def test_an_address_is_shown_without_its_password(address, shown):
+def test_a_url_is_shown_without_its_password(address, shown):
     assert redacted_location(address) == shown
 
 

@@ -1,5 +1,7 @@
 """Events are written while a run goes on, whatever its stages do; and a run that was taken away stops."""
 
+from __future__ import annotations
+
 import asyncio
 
 import pytest
@@ -29,7 +31,7 @@ async def until_stored(store, count):
         await asyncio.sleep(0.005)
 
 
-async def test_events_are_stored_while_the_work_goes_on(store):
+async def test_events_are_stored_while_the_work_runs(store):
     run = run_of(store)
     async with autosave(run, 0.01):
         for count in (1, 2, 3):
@@ -43,7 +45,7 @@ async def test_events_are_stored_while_the_work_goes_on(store):
     assert (await store.list_events("r"))[-1].stage == "finish"
 
 
-async def test_a_stage_saves_nothing_of_its_own_at_a_pace(store):
+async def test_stages_do_not_save_events_while_autosave_does(store):
     run = run_of(store)
     async with autosave(run, 3600):
         run.emit(StageStarted(stage="solve"))
@@ -54,14 +56,14 @@ async def test_a_stage_saves_nothing_of_its_own_at_a_pace(store):
 
 
 @pytest.mark.parametrize("error", [ValueError("own"), StoreError("own"), asyncio.CancelledError()])
-async def test_the_works_own_error_comes_through_as_it_is(store, error):
+async def test_errors_of_the_work_pass_through_unchanged(store, error):
     with pytest.raises(type(error)) as raised:
         async with autosave(run_of(store)):
             raise error
     assert raised.value is error
 
 
-async def test_a_run_that_another_process_has_taken_stops(store):
+async def test_a_run_claimed_by_another_process_stops(store):
     run = run_of(store)
     await store.end_run("r", "finished")  # as one that was taken over and ended elsewhere
     with pytest.raises(StoreError, match="has no owner"):
@@ -71,7 +73,7 @@ async def test_a_run_that_another_process_has_taken_stops(store):
     assert len(run.drain_events()) == 1  # not lost: whoever can write them may
 
 
-async def test_a_replay_writes_nothing(store):
+async def test_a_replay_saves_no_events(store):
     run = run_of(store, recording=False)
     async with autosave(run, 0.0):
         run.emit(StageStarted(stage="solve"))
@@ -79,7 +81,7 @@ async def test_a_replay_writes_nothing(store):
     assert await store.list_events("r") == []
 
 
-def test_the_numbers_of_a_run_that_goes_on_are_no_ones_before(store):
+def test_a_resumed_run_reuses_no_event_numbers(store):
     first = run_of(store).emit(StageStarted(stage="solve"))
     assert first == 1
     assert run_of(store, has_started=True).emit(StageStarted(stage="solve")) > 100_000
@@ -87,7 +89,7 @@ def test_the_numbers_of_a_run_that_goes_on_are_no_ones_before(store):
     assert not run_of(store).resumed
 
 
-async def test_events_whose_writing_is_cancelled_are_written_again(store, monkeypatch):
+async def test_events_of_a_cancelled_write_are_written_again(store, monkeypatch):
     run, writing = run_of(store), asyncio.Event()
     run.emit(StageStarted(stage="solve"))
 

@@ -44,7 +44,7 @@ def stairs(draw: st.DrawFn) -> CalibrationCurve:
 curves = st.one_of(on_log_odds, stairs())
 
 
-def test_a_temperature_by_hand() -> None:
+def test_a_temperature_curve_matches_hand_computed_values() -> None:
     """logit(0.8) = ln 4; half of it is ln 2, whose sigmoid is 2/3."""
     curve = CalibrationCurve(method="temperature", slope=0.5)
     assert curve.apply(0.8) == pytest.approx(2 / 3, abs=1e-12)
@@ -52,20 +52,20 @@ def test_a_temperature_by_hand() -> None:
     assert curve.apply(0.5) == 0.5
 
 
-def test_platt_by_hand() -> None:
+def test_a_platt_curve_matches_hand_computed_values() -> None:
     """sigmoid(ln 3 + 2 ln 3) = 27/28."""
     curve = CalibrationCurve(method="platt", intercept=math.log(3), slope=2)
     assert curve.apply(0.75) == pytest.approx(27 / 28, abs=1e-12)
     assert curve.apply(0.5) == pytest.approx(3 / 4, abs=1e-12)
 
 
-def test_certainty_is_taken_as_the_clip() -> None:
+def test_confidences_of_0_and_1_are_clipped() -> None:
     curve = CalibrationCurve(method="temperature", clip=1 / 16)
     assert curve.apply(1.0) == curve.apply(0.95) == pytest.approx(15 / 16, abs=1e-12)
     assert curve.apply(0.0) == pytest.approx(1 / 16, abs=1e-12)
 
 
-def test_isotonic_by_hand() -> None:
+def test_an_isotonic_curve_matches_hand_computed_values() -> None:
     curve = CalibrationCurve(method="isotonic", knots=((0.25, 0.1), (0.5, 0.1), (0.75, 0.7)))
     assert [curve.apply(c) for c in (0.0, 0.25, 0.4, 0.5)] == [0.1] * 4
     assert curve.apply(0.625) == pytest.approx(0.4, abs=1e-12)
@@ -85,12 +85,12 @@ def test_every_curve_is_monotone_and_stays_in_range(curve: CalibrationCurve, a: 
 
 
 @given(curves, probabilities)
-def test_a_curve_never_falls_between_neighbouring_numbers(curve: CalibrationCurve, c: float) -> None:
+def test_a_curve_never_decreases_between_adjacent_floats(curve: CalibrationCurve, c: float) -> None:
     assert curve.apply(c) <= curve.apply(min(math.nextafter(c, 2), 1.0))
 
 
 @given(curves)
-def test_json_keeps_every_bit(curve: CalibrationCurve) -> None:
+def test_a_curve_survives_json_exactly(curve: CalibrationCurve) -> None:
     found = make_map(curve=curve)
     assert CalibrationMap.model_validate_json(found.model_dump_json()) == found
     assert CalibrationMap.model_validate(found.model_dump(mode="json")) == found
@@ -98,7 +98,7 @@ def test_json_keeps_every_bit(curve: CalibrationCurve) -> None:
 
 
 @pytest.mark.parametrize("confidence", [-0.01, 1.01, math.nan, math.inf])
-def test_what_is_no_probability_is_refused(confidence: float) -> None:
+def test_confidences_outside_0_and_1_are_refused(confidence: float) -> None:
     with pytest.raises(UserError, match=r"outside \[0, 1\]"):
         CalibrationCurve(method="temperature").apply(confidence)
 
@@ -120,23 +120,23 @@ def test_what_is_no_probability_is_refused(confidence: float) -> None:
         {"method": "beta"},
     ],
 )
-def test_curves_that_cannot_be(fields: dict[str, object]) -> None:
+def test_invalid_curves_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         CalibrationCurve(**fields)  # type: ignore[arg-type]
 
 
-def test_a_map_says_which_model_it_is_for() -> None:
+def test_a_map_must_name_its_main_model() -> None:
     with pytest.raises(ValidationError, match="main model"):
         make_map(engines={"small": "x"})
 
 
-def test_what_got_worse_is_named() -> None:
+def test_regressed_scores_are_listed() -> None:
     found = make_map()
     assert found.regressed_scores == ()
     assert make_map(after=found.after.model_copy(update={"ece": 0.3})).regressed_scores == ("ece",)
 
 
-def test_the_digest_is_of_the_content_alone() -> None:
+def test_the_digest_depends_only_on_the_content() -> None:
     found = make_map()
     assert found.digest == found.model_copy(update={"name": "other"}).digest
     assert found.digest != make_map(items=31).digest
@@ -154,7 +154,7 @@ def test_a_file_gives_the_map_its_name(tmp_path: Path) -> None:
     assert str(found) == "votes (isotonic, sums)"
 
 
-def test_files_that_are_no_maps(tmp_path: Path) -> None:
+def test_files_that_are_no_maps_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     with pytest.raises(DataError, match=r"no calibration map .*map\.json.*reason eval calibrate"):
         load_calibration_map(path)
@@ -174,7 +174,7 @@ def test_files_that_are_no_maps(tmp_path: Path) -> None:
         load_calibration_map(path)
 
 
-def test_maps_of_another_version_or_with_impossible_values(tmp_path: Path) -> None:
+def test_maps_of_another_version_or_with_invalid_values_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     with pytest.raises(DataError, match=r"map\.json has format 2; this version of reason reads 1.*eval calibrate"):
         load_calibration_map(write(path, format=2))

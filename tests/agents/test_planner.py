@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import reason.core.settings as settings_module
 from reason.agents.reasoner import Reasoner
@@ -20,7 +22,7 @@ def settings(tmp_path):
     )
 
 
-def test_what_is_not_said_is_as_the_reasoner_has_it(settings):
+def test_options_default_to_the_reasoners(settings):
     reasoner = Reasoner(settings=settings, parameters={"max_tokens": 50})
     config = reasoner.plan("Why?", choices=("a", "b"), documents=(Document(name="d", text="t"),))
     assert config.question == Question(text="Why?", choices=("a", "b"), documents=(Document(name="d", text="t"),))
@@ -29,7 +31,7 @@ def test_what_is_not_said_is_as_the_reasoner_has_it(settings):
     assert (config.verify, config.repairs, config.require_verified) == ((), 0, False)
 
 
-def test_each_run_may_differ_and_leaves_the_reasoner_as_it_is(settings):
+def test_options_of_a_run_do_not_change_the_reasoner(settings):
     reasoner = Reasoner(settings=settings, parameters={"max_tokens": 50})
     before = reasoner.plan("Why?")
     config = reasoner.plan(
@@ -53,14 +55,14 @@ def test_each_run_may_differ_and_leaves_the_reasoner_as_it_is(settings):
     assert reasoner.plan("Why?") == before
 
 
-def test_the_own_parameters_belong_to_the_own_strategy_alone(settings):
+def test_parameters_belong_to_their_strategy(settings):
     reasoner = Reasoner(settings=settings, parameters={"max_tokens": 50})
     default = Reasoner(settings=settings).plan("?", strategy="cot").parameters["max_tokens"]
     assert reasoner.plan("?", strategy="cot").parameters["max_tokens"] == default != 50
     assert reasoner.plan("?", parameters={"n": 2}).parameters["max_tokens"] == 50
 
 
-def test_a_jury_is_chosen_run_by_run(settings):
+def test_a_jury_is_chosen_per_run(settings):
     reasoner = Reasoner(settings=settings)
     models = reasoner.plan("?", strategy="edgejury", jurors=("a", "b"), chair_model="c").models
     assert models == {"main": "main", "juror-1": "a", "juror-2": "b", "chair": "c"} | (
@@ -80,7 +82,7 @@ def test_a_jury_is_chosen_run_by_run(settings):
         ("reward_model", "uses no reward model, so it cannot use the reward model x", "best-of-n"),
     ],
 )
-def test_a_model_that_nobody_would_ask_is_refused_and_that_of_the_settings_left_out(settings, role, said, who):
+def test_unused_models_are_refused_and_those_of_the_settings_left_out(settings, role, said, who):
     with pytest.raises(UserError, match=f"self-consistency {said}") as e:
         Reasoner(settings=settings, **{role: "x"})
     assert (e.value.param, who in e.value.hint) == (role, True)
@@ -93,7 +95,7 @@ def test_a_model_that_nobody_would_ask_is_refused_and_that_of_the_settings_left_
             Reasoner(settings=settings).plan("?", **{role: "x"})
 
 
-def test_a_verifier_with_the_parameters_of_this_run_asks_the_judge(settings):
+def test_the_parameters_of_a_run_decide_whether_the_judge_is_used(settings):
     reasoner = Reasoner(settings=settings)
     judged = {"verify": ("davinci",), "verify_parameters": {"davinci": {"entailment": "judge"}}}
     assert reasoner.plan("?", judge_model="x", **judged).models == {"main": "main", "judge": "x"}
@@ -111,14 +113,14 @@ def test_a_verifier_with_the_parameters_of_this_run_asks_the_judge(settings):
         ({"verify": ("davinci",), "verify_parameters": {"davinci": {"k": -1}}}, "k", UserError),
     ],
 )
-def test_errors_name_what_is_at_fault(settings, differing, param, error):
+def test_errors_name_the_argument_at_fault(settings, differing, param, error):
     with pytest.raises(error) as caught:
         Reasoner(settings=settings).plan("?", **differing)
     assert caught.value.param == param
     assert param in str(caught.value)
 
 
-def test_unknown_names_and_questions_that_are_none_are_refused(settings):
+def test_unknown_names_and_invalid_questions_are_refused(settings):
     reasoner = Reasoner(settings=settings)
     for wrong in ({"strategy": "no-such"}, {"verify": ("no-such",)}):
         with pytest.raises(UnknownName):
@@ -129,7 +131,7 @@ def test_unknown_names_and_questions_that_are_none_are_refused(settings):
         reasoner.plan("?", verify_parameters={"davinci": {"k": 2}})
 
 
-def test_planning_reads_no_settings_again(settings, monkeypatch):
+def test_planning_does_not_read_settings_again(settings, monkeypatch):
     reasoner = Reasoner(settings=settings)
 
     def read(path):
@@ -140,7 +142,7 @@ def test_planning_reads_no_settings_again(settings, monkeypatch):
     assert reasoner.plan("?").seed == 5
 
 
-def test_a_strategys_calibration_map_is_looked_for_once(settings, tmp_path):
+def test_a_strategys_calibration_map_is_read_once(settings, tmp_path):
     broken = tmp_path / "map.json"
     broken.write_text("{}")
     reasoner = Reasoner(settings=settings.model_copy(update={"calibration": {"cot": broken}}))

@@ -1,5 +1,7 @@
 """Synchronous callers of asynchronous work: interrupted, they are told so, once the work has cleaned up."""
 
+from __future__ import annotations
+
 import asyncio
 import signal
 import threading
@@ -25,7 +27,7 @@ async def wrong():
     raise ValueError("wrong")
 
 
-def test_results_and_errors_come_back_inside_a_running_loop_too(portal):
+def test_results_and_errors_are_returned_inside_a_running_loop(portal):
     assert portal.call(answer) == 42
     with pytest.raises(ValueError, match="wrong"):
         portal.call(wrong)
@@ -36,7 +38,7 @@ def test_results_and_errors_come_back_inside_a_running_loop_too(portal):
     assert asyncio.run(in_a_loop()) == 42
 
 
-def test_an_interrupted_caller_is_told_so_behind_the_clean_up_of_the_work(portal):
+def test_an_interrupt_waits_for_the_clean_up_of_the_work(portal):
     seen = []
     begun = threading.Event()
 
@@ -73,7 +75,7 @@ def test_an_interrupted_caller_is_told_so_behind_the_clean_up_of_the_work(portal
 
 
 @pytest.mark.parametrize("is_submitted", [True, False])
-def test_an_interrupt_while_the_work_is_is_submitted_leaves_nothing_running(portal, monkeypatch, is_submitted):
+def test_an_interrupt_while_submitting_leaves_nothing_running(portal, monkeypatch, is_submitted):
     portal.call(answer)  # the loop runs
     seen = []
 
