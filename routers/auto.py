@@ -117,42 +117,42 @@ class Auto:
         price = file.price if config.price is None else config.price
         estimates = rank_arms(file.arms, file.space, row, price)
         refused: dict[str, str] = {}
-        for one in estimates:
-            ready = self._ready(one, file, models, run)
+        for estimate in estimates:
+            ready = self._ready(estimate, file, models, run)
             if isinstance(ready, str):
-                refused[one.arm.label] = ready
+                refused[estimate.arm.label] = ready
                 continue
-            notes = _choice_notes(one, estimates, refused, price)
+            notes = _choice_notes(estimate, estimates, refused, price)
             run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data=notes))
             try:
                 solution = await ready.strategy.solve(question, ready.models, run)
             except CapabilityMissing as e:  # some can only report while they run
-                refused[one.arm.label] = e.message
-                run.degrade(f"{one.arm.label} was chosen and could not run: {e.message}")
+                refused[estimate.arm.label] = e.message
+                run.degrade(f"{estimate.arm.label} was chosen and could not run: {e.message}")
                 continue
-            return _with_notes(solution, one.arm.label, notes)
+            return _with_notes(solution, estimate.arm.label, notes)
         why = "; ".join(f"{label}: {reason}" for label, reason in refused.items())
         return await self._fall_back(f"no arm of the router {file} could be taken ({why})", question, models, run)
 
-    def _ready(self, one: ArmEstimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
+    def _ready(self, estimate: ArmEstimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
         """An arm that can run, or the reason why it cannot."""
-        arm, identities = one.arm, identities_of(models)
+        arm, identities = estimate.arm, identities_of(models)
         for role in dict.fromkeys([*(["small"] if arm.role == "small" else []), *arm.needs]):
             if not models.has(role):
                 return f"there is no {role} model"
             other = file.trained.difference(identities, role)
             if other:
                 return other
-        dear = _exceeded_limit(arm, one.tokens, run)
-        if dear:
-            return dear
+        exceeded = _exceeded_limit(arm, estimate.tokens, run)
+        if exceeded:
+            return exceeded
         led = models.with_main("small") if arm.role == "small" else models
         try:
             strategy, _ = inner_strategy(arm.strategy, arm.parameters, self.name)
             require_features(strategy, led)
         except (CapabilityMissing, UserError) as e:
             return e.message
-        return _Ready(one, strategy, led)
+        return _Ready(estimate, strategy, led)
 
     async def _fall_back(self, why: str, question: Question, models: Models, run: Run) -> Solution:
         run.degrade(f"{FALLBACK} was taken: {why}")
@@ -184,21 +184,21 @@ def _choice_notes(
     best: ArmEstimate, estimates: Sequence[ArmEstimate], refused: dict[str, str], price: float
 ) -> dict[str, JsonValue]:
     """The choice and its reasons, for trace and notes; `why` is one line."""
-    others = [one for one in estimates if one is not best and one.arm.label not in refused]
+    others = [estimate for estimate in estimates if estimate is not best and estimate.arm.label not in refused]
     contributions = top_contributions(best.shares)
     why = f"{best.right:.2f} right for {best.tokens:,.0f} tokens, worth {best.worth:.3f}"
     if others:
         why += f"; next {others[0].arm.label}, worth {others[0].worth:.3f}"
     arms: list[JsonValue] = [
         {
-            "arm": one.arm.label,
-            "right": round(one.right, 4),
-            "tokens": round(one.tokens, 1),
-            "worth": round(one.worth, 4),
-            "refused": refused.get(one.arm.label, ""),
-            "most_telling": dict(top_contributions(one.shares)),
+            "arm": estimate.arm.label,
+            "right": round(estimate.right, 4),
+            "tokens": round(estimate.tokens, 1),
+            "worth": round(estimate.worth, 4),
+            "refused": refused.get(estimate.arm.label, ""),
+            "most_telling": dict(top_contributions(estimate.shares)),
         }
-        for one in estimates
+        for estimate in estimates
     ]
     return {
         "selected_strategy": best.arm.label,

@@ -1,4 +1,4 @@
-"""The hooks' arithmetic, exactly, without an engine."""
+"""The processors' arithmetic, exactly, without an engine."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def only(logits: np.ndarray) -> int | None:
     return int(left[0]) if len(left) == 1 else None
 
 
-def write(hook: Any, want: list[int], seed: int = 0) -> tuple[list[int], ProcessorState]:
-    """A sample that says `want`, except where the hook leaves a single token or forbids what is wanted."""
+def write(processor: Any, want: list[int], seed: int = 0) -> tuple[list[int], ProcessorState]:
+    """A sample that says `want`, except where the processor leaves a single token or forbids what is wanted."""
     here = state()
     for token in want:
-        logits = hook(row(seed), here)
+        logits = processor(row(seed), here)
         forced = only(logits)
         chosen = forced if forced is not None else token if np.isfinite(logits[token]) else 11
         here.generated_ids.append(chosen)  # type: ignore[attr-defined]
@@ -70,11 +70,11 @@ def test_entropy_of_forbidden_tokens_and_of_certainty() -> None:
     [({}, [0, 1, 2, 3]), ({"first": 2}, [0, 1]), ({"positions": [3, 1]}, [1, 3])],
 )
 def test_probe_reports_the_requested_positions(args: dict[str, Any], expected: list[int]) -> None:
-    hook = entropy_probe(token_logprobs=[4, 2], **args)
+    processor = entropy_probe(token_logprobs=[4, 2], **args)
     here = state([])
     for position in range(4):
         logits = row(position)
-        assert hook(logits, here) is logits
+        assert processor(logits, here) is logits
         here.generated_ids.append(5)  # type: ignore[attr-defined]
     assert here.extras["positions"] == expected
     assert here.extras["entropy"] == [measure(row(p))[0] for p in expected]
@@ -82,9 +82,9 @@ def test_probe_reports_the_requested_positions(args: dict[str, Any], expected: l
 
 
 def test_repeated_position_counts_once() -> None:
-    hook, here = entropy_probe(), state()
-    hook(row(1), here)
-    hook(row(2), here)
+    processor, here = entropy_probe(), state()
+    processor(row(1), here)
+    processor(row(2), here)
     assert here.extras == {"positions": [0], "entropy": [measure(row(2))[0]]}
 
 
@@ -92,9 +92,9 @@ def test_repeated_position_counts_once() -> None:
 
 
 def test_steering_adds_subtracts_and_decays() -> None:
-    hook = steer([3], weight=4.0, away_ids=[5], half_life_tokens=2)
+    processor = steer([3], weight=4.0, away_ids=[5], half_life_tokens=2)
     for length, change in ((0, 4.0), (2, 2.0), (4, 1.0)):
-        moved = hook(row(), state([1] * length)) - row()
+        moved = processor(row(), state([1] * length)) - row()
         expected = np.zeros(VOCABULARY)
         expected[3], expected[5] = change, -change
         assert moved == pytest.approx(expected, abs=1e-6)
@@ -105,16 +105,16 @@ def test_steering_adds_subtracts_and_decays() -> None:
 
 
 def test_no_step_is_longer_than_allowed() -> None:
-    hook = step_control(max_tokens=3, end_ids=END)
-    said, here = write(hook, [1, 2, 3, 4, 5, 6, 1, 2, 7, 8, 1, 1])
+    processor = step_control(max_tokens=3, end_ids=END)
+    said, here = write(processor, [1, 2, 3, 4, 5, 6, 1, 2, 7, 8, 1, 1])
     assert said == [1, 2, 3, 7, 8, 6, 1, 2, 7, 8, 1, 1]
     assert here.extras["forced"] == [3, 4, 8, 9]
     assert here.extras["steps"] == 2
 
 
 def test_started_end_sequence_is_completed() -> None:
-    hook = step_control(max_tokens=3, end_ids=[5, 5])
-    assert write(hook, [1, 2, 5, 1, 1, 1, 1])[0] == [1, 2, 5, 5, 1, 1, 1]
+    processor = step_control(max_tokens=3, end_ids=[5, 5])
+    assert write(processor, [1, 2, 5, 1, 1, 1, 1])[0] == [1, 2, 5, 5, 1, 1, 1]
 
 
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=60), st.integers(1, 6))
@@ -129,8 +129,8 @@ def test_a_step_never_outgrows_its_limit(want: list[int], limit: int) -> None:
 
 
 def test_end_of_text_is_delayed_until_min_steps() -> None:
-    hook = step_control(min_steps=2, delimiter_ids=[9], end_ids=END)
-    assert write(hook, [EOS, 9, EOS, 7, 8, EOS])[0] == [11, 9, 11, 7, 8, EOS]
+    processor = step_control(min_steps=2, delimiter_ids=[9], end_ids=END)
+    assert write(processor, [EOS, 9, EOS, 7, 8, EOS])[0] == [11, 9, 11, 7, 8, EOS]
 
 
 def test_the_opener_comes_after_steps_or_tokens() -> None:
@@ -156,10 +156,10 @@ def test_it_stops_at_a_window_of_low_confidence() -> None:
     sure = np.zeros(VOCABULARY, dtype=np.float32)
     sure[3] = 30.0
     threshold = (confidence(unsure, 4) + confidence(sure, 4)) / 2
-    hook, here = stop_on_confidence(threshold, window=3, top=4), state([])
+    processor, here = stop_on_confidence(threshold, window=3, top=4), state([])
     verdicts = []
     for logits in (unsure, unsure, sure, sure, unsure, unsure, unsure):
-        verdicts.append(only(hook(logits, here)))
+        verdicts.append(only(processor(logits, here)))
         here.generated_ids.append(3)  # type: ignore[attr-defined]
     # windows: (u u s) is unsure already
     assert verdicts == [None, None, EOS, None, None, EOS, EOS]
@@ -168,8 +168,8 @@ def test_it_stops_at_a_window_of_low_confidence() -> None:
 
 
 def test_minimum_length_delays_the_stop() -> None:
-    hook = stop_on_confidence(1e9, window=1, min_tokens=2)
-    assert [only(hook(row(), state([1] * n))) for n in range(4)] == [None, None, EOS, EOS]
+    processor = stop_on_confidence(1e9, window=1, min_tokens=2)
+    assert [only(processor(row(), state([1] * n))) for n in range(4)] == [None, None, EOS, EOS]
 
 
 # --- arguments

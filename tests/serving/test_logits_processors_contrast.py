@@ -46,9 +46,9 @@ def request(
 def line(
     row: Any, *calls: LogitsProcessorSpec, said: tuple[int, ...] = (), scope: object = None, together: bool = False
 ) -> LogitsRow:
-    hooks = make_logits_processors(calls, "m")
-    states = {name: ProcessorState((), (), 0, together=together) for name, _ in hooks}
-    return LogitsRow(np.asarray(row, dtype=np.float32), (), said, hooks, states, scope)
+    processors = make_logits_processors(calls, "m")
+    states = {name: ProcessorState((), (), 0, together=together) for name, _ in processors}
+    return LogitsRow(np.asarray(row, dtype=np.float32), (), said, processors, states, scope)
 
 
 def test_calls_without_processors_do_not_load_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -333,8 +333,10 @@ async def test_an_impossible_token_keeps_its_infinite_logprob_in_the_store(harne
 
 def pair(expert="good", amateur="bad"):
     def one(text, role):
-        hook = LogitsProcessorSpec(name="contrast", args={"pair": "p", "role": role})
-        return Request(prompt=Prompt.user(text), sampling=SamplingParams(n=2, max_tokens=50, logits_processors=(hook,)))
+        processor = LogitsProcessorSpec(name="contrast", args={"pair": "p", "role": role})
+        return Request(
+            prompt=Prompt.user(text), sampling=SamplingParams(n=2, max_tokens=50, logits_processors=(processor,))
+        )
 
     return [one(expert, "expert"), one(amateur, "amateur")]
 
@@ -370,14 +372,14 @@ async def test_partner_prompt_is_part_of_the_key(harness):
     assert len(model.made) == 10
 
 
-@pytest.mark.parametrize("apart", ["provider", "hooks", "gaps", None])
+@pytest.mark.parametrize("apart", ["provider", "processors", "gaps", None])
 async def test_cost_is_reserved_for_every_charged_prompt(harness, monkeypatch, apart):
     model = ScriptedModel(MANY, price=0.01)
     if apart == "provider":
         can = model.capabilities.model_copy(update={"prompt_per_sample": True})
         monkeypatch.setattr(ScriptedModel, "capabilities", can)
     asked = request(n=4, max_tokens=5)
-    if apart == "hooks":
+    if apart == "processors":
         asked = request(n=4, max_tokens=5, logits_processors=(LogitsProcessorSpec(name="entropy_probe"),))
     if apart == "gaps":
         asked = asked.model_copy(update={"sample_indices": (0, 2, 4, 6)})

@@ -22,7 +22,7 @@ from reason.serving.vllm.options import PROCESSORS_PAGE, REPORTS_PAGE
 from support.scripted_model import END, ScriptedModel, replies
 
 VOCABULARY = 256
-"""Tokens of a sample under hooks."""
+"""Tokens of a sample under processors."""
 
 Fault = str
 """One of: "429 <seconds>", "429 date <seconds>", "429", "<status>", "truncated", "garbage", "wrong json", "hang",
@@ -39,8 +39,8 @@ class FaultServer:
         key: The only key that is let in; None lets everybody in.
         reasoning: (field, text) sent as thoughts before the text.
         pause_s: Seconds before each token.
-        hooks: Whether hooks are installed; else `vllm_xargs` are ignored, as vLLM does.
-        reports: Whether our endpoint plug-in is installed, which hands out what hooks measured.
+        processors: Whether processors are installed; else `vllm_xargs` are ignored, as vLLM does.
+        reports: Whether our endpoint plug-in is installed, which hands out what processors measured.
         logprobs: Whether log-probabilities are shown.
         schemas: Whether texts are held to JSON schemas; else these are ignored, as servers do.
         many: Whether a request gets as many samples as it asks for; else `n` is ignored, as many servers do.
@@ -56,7 +56,7 @@ class FaultServer:
         key: str | None = None,
         reasoning: tuple[str, str] | None = None,
         pause_s: float = 0.0,
-        hooks: bool = True,
+        processors: bool = True,
         reports: bool = True,
         logprobs: bool = True,
         schemas: bool = False,
@@ -69,10 +69,10 @@ class FaultServer:
         self.key = key
         self.reasoning = reasoning
         self.pause_s = pause_s
-        self.hooks = hooks
+        self.processors = processors
         self.reports = reports
         self.told: dict[str, dict[str, Any]] = {}
-        """What hooks have reported and nobody has fetched."""
+        """What processors have reported and nobody has fetched."""
         self.logprobs = logprobs
         self.schemas = schemas
         self.many = many
@@ -140,7 +140,8 @@ class FaultServer:
                 "/version": self._version,
                 "/tokenize": self._tokenize,
                 "/detokenize": self._detokenize,
-                **({PROCESSORS_PAGE: self._hooks, REPORTS_PAGE: self._reports} if self.reports else {}),
+                "/score": self._score,
+                **({PROCESSORS_PAGE: self._processors, REPORTS_PAGE: self._reports} if self.reports else {}),
             }.get(path)
             if page is not None:
                 await reply.json(200, page(body))
@@ -160,8 +161,12 @@ class FaultServer:
     def _detokenize(self, body: Any) -> Any:
         return {"prompt": "".join(map(chr, body["tokens"]))}
 
-    def _hooks(self, body: Any) -> Any:
-        return {"logits_processors": sorted(logits_processor_names(groups=False)) if self.hooks else []}
+    def _score(self, body: Any) -> Any:
+        texts = body["text_2"]
+        return {"data": [{"index": i, "score": len(t) / 10} for i, t in reversed(list(enumerate(texts)))]}
+
+    def _processors(self, body: Any) -> Any:
+        return {"logits_processors": sorted(logits_processor_names(groups=False)) if self.processors else []}
 
     def _reports(self, body: Any) -> Any:
         return {"reports": {i: self.told.pop(i) for i in body["ids"] if i in self.told}}
@@ -265,7 +270,7 @@ class FaultServer:
         for i in range(n):
             # like vLLM: sample i of a request with seed s is the sample of seed s + i
             changed = request.sampling.model_copy(update={"seed": base + i, "n": 1})
-            hooked = (body.get("vllm_xargs") or {}).get("reason") if self.vllm and self.hooks else None
+            hooked = (body.get("vllm_xargs") or {}).get("reason") if self.vllm and self.processors else None
             if hooked:
                 writers.append(self._hooked(request.prompt, changed, bool(body.get("ignore_eos")), json.loads(hooked)))
                 continue
@@ -319,24 +324,26 @@ class FaultServer:
         return ScriptedModel(replies(json.dumps(instance(schema))))
 
     def _hooked(self, prompt: Prompt, sampling: SamplingParams, endless: bool, order: Any) -> list[Piece]:
-        """A sample under real hooks, over a vocabulary of the first `VOCABULARY` characters."""
+        """A sample under real processors, over a vocabulary of the first `VOCABULARY` characters."""
         specs = [LogitsProcessorSpec.model_validate(c) for c in order["logits_processors"]]
-        hooks = make_logits_processors(specs, "fault server")
+        processors = make_logits_processors(specs, "fault server")
         before = self.model.render(prompt)
         said: list[int] = []
         ends = frozenset({ord(END)})
-        states = {n: ProcessorState([*map(ord, before)], said, order.get("sample", 0), eos_ids=ends) for n, _ in hooks}
+        states = {
+            n: ProcessorState([*map(ord, before)], said, order.get("sample", 0), eos_ids=ends) for n, _ in processors
+        }
         draw = random.Random(f"{sampling.seed}/hooked")
         pieces: list[Piece] = []
         failure = None
         while len(said) < sampling.max_tokens:
             chances = self.model._script(before + "".join(map(chr, said)))
-            # as good as impossible, but a hook can allow it
+            # as good as impossible, but a processor can allow it
             exact = [math.log(chances[chr(i)]) if chances.get(chr(i)) else -60.0 for i in range(VOCABULARY)]
             row = np.array(exact, dtype=np.float32)
             try:
-                for name, hook in hooks:
-                    row = hook(row, states[name])
+                for name, processor in processors:
+                    row = processor(row, states[name])
             except UserError as e:
                 failure = ["user_error", f"a logits processor failed: {e}"]
             if failure is not None:

@@ -177,7 +177,7 @@ async def test_endpoints_of_different_models_are_refused():
 
 
 async def test_capabilities_are_the_intersection():
-    async with spread(FaultServer(script()), FaultServer(script(), hooks=False)) as (model, _):
+    async with spread(FaultServer(script()), FaultServer(script(), processors=False)) as (model, _):
         assert model.capabilities.logits_processors == frozenset()
         assert model.capabilities.logprobs
         assert model.identity == "hosted_vllm/small=scripts/small+vllm0.32.0"
@@ -197,7 +197,7 @@ async def test_recovered_endpoint_joins():
 
 
 async def test_joining_endpoint_with_fewer_capabilities_is_excluded():
-    late = FaultServer(script(), fault=lambda n: "503", hooks=False, logprobs=False)
+    late = FaultServer(script(), fault=lambda n: "503", processors=False, logprobs=False)
     async with spread(late, FaultServer(script())) as (model, _):
         late.fault = lambda n: None
         async with asyncio.timeout(20):

@@ -280,7 +280,7 @@ async def test_no_request_is_lost_or_answered_twice_under_faults(opened):
         if draw.random() < 0.05
     }
     async with opened(fault=faults.get, settings={"max_retries": 8}) as (server, model):
-        model._retrying = type(model._retrying)(most=8, first_s=0.01)
+        model._retrying = type(model._retrying)(max_retries=8, initial_wait_s=0.01)
         heard: list[Chunk] = []
         requests = [ask(prompt=Prompt.user(f"echo {i:04}")) for i in range(number)]
         replies = await model.generate(requests, heard.append)

@@ -91,8 +91,8 @@ async def test_samples_share_one_request_and_are_those_of_their_index(opened):
 
 async def test_vllms_own_fields(opened):
     async with opened() as (server, model):
-        hook = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
-        [[made]] = await model.generate([ask(top_k=7, temperature=0.0, logits_processors=(hook,))])
+        processor = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
+        [[made]] = await model.generate([ask(top_k=7, temperature=0.0, logits_processors=(processor,))])
         assert made.text == "z" * 20
         [body] = bodies(server, "/v1/chat/completions")
         assert body["temperature"] == 0.0
@@ -101,31 +101,31 @@ async def test_vllms_own_fields(opened):
         assert order.pop("id")
         assert order == {"sample": 0, "logits_processors": [{"name": "only_tokens", "args": {"ids": [ord("z")]}}]}
         assert ProcessorRequest.from_arguments(body["vllm_xargs"]).logits_processors == (
-            hook,
+            processor,
         )  # what our plug-in reads on the server
 
 
 async def test_processor_reports_are_returned(opened):
     async with opened("ab", "cd") as (server, model):
-        hooks = (
+        processors = (
             LogitsProcessorSpec(name="entropy_probe"),
             LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("a")]}),
         )
-        [made] = await model.generate([ask(n=3, logits_processors=hooks)])
+        [made] = await model.generate([ask(n=3, logits_processors=processors)])
         for sample in made:
             probe = sample.extras["entropy_probe"]
             assert probe["positions"] == list(range(len(sample.token_ids)))
             assert probe["entropy"][0] == pytest.approx(math.log(2))
         asked = [json.loads(b["vllm_xargs"]["reason"]) for b in bodies(server, "/v1/chat/completions")]
-        assert [a["sample"] for a in asked] == [0, 1, 2]  # a request for each: its hooks are a sample's own
+        assert [a["sample"] for a in asked] == [0, 1, 2]  # a request for each: its processors are a sample's own
         assert len({a["id"] for a in asked}) == 3
         assert server.told == {}
 
 
 async def test_processors_get_the_sample_index(opened):
     async with opened() as (server, model):
-        hook = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
-        request = ask(n=6, logits_processors=(hook,)).model_copy(update={"sample_indices": (4, 1)})
+        processor = LogitsProcessorSpec(name="only_tokens", args={"ids": [ord("z")]})
+        request = ask(n=6, logits_processors=(processor,)).model_copy(update={"sample_indices": (4, 1)})
         [made] = await model.generate([request])
         assert [c.sample_index for c in made] == [4, 1]
         told = {
@@ -211,7 +211,7 @@ async def test_short_prompts_are_not_counted_first(opened):
 
 
 async def test_server_without_our_plugin_has_no_processors(opened):
-    async with opened(hooks=False) as (_, model):
+    async with opened(processors=False) as (_, model):
         assert model.capabilities.logits_processors == frozenset()
 
 

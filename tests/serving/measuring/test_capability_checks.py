@@ -22,7 +22,7 @@ async def findings(model: Any, **options: Any) -> dict[str, CapabilityResult]:
 
 
 class Honest(ScriptedModel):
-    """The scripted model, which does not look at hooks, so it refuses them."""
+    """The scripted model, which does not look at processors, so it refuses them."""
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         for request in requests:
@@ -32,16 +32,16 @@ class Honest(ScriptedModel):
 
 
 class Liar(ScriptedModel):
-    """Declares all there is; hides log-probabilities, ignores prefixes, seeds, hooks and the context's length."""
+    """Declares all there is; hides log-probabilities, ignores prefixes, seeds, processors and the context's length."""
 
     calls = 0
 
     @property
     def capabilities(self) -> Capabilities:
-        hooks = frozenset({"only_tokens", "steer", "contrast", "entropy_probe", "theirs"})
+        processors = frozenset({"only_tokens", "steer", "contrast", "entropy_probe", "theirs"})
         return super().capabilities.model_copy(
             update={
-                "logits_processors": hooks,
+                "logits_processors": processors,
                 "json_schema": True,
                 "tools": True,
                 "forks": True,
