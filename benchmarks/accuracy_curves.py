@@ -18,7 +18,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class AccuracyCurve:
-    """One way to get an answer, at several sizes.
+    """One method at several sizes.
 
     Attributes:
         sizes: Its sizes.

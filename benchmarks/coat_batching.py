@@ -104,14 +104,16 @@ async def report(args: argparse.Namespace) -> str:
         settings = load_settings(store=Path(scratch) / "runs.sqlite3", model=args.model)
         store = await SqliteStore.open(settings.store)
         model = await load_model(args.model, settings)
-        ways: dict[str, LanguageModel] = {"batched": model, "one by one": OneByOne(model)}  # type: ignore[dict-item]
+        models: dict[str, LanguageModel] = {"batched": model, "one by one": OneByOne(model)}  # type: ignore[dict-item]
         try:
             await run(model, store, questions[0], args, leaves=1, seed=9)  # the engine's first calls are slower
             for leaves in args.leaves:
                 pairs = []
                 for i, question in enumerate(questions):
-                    order = list(ways) if i % 2 else list(ways)[::-1]
-                    made = {name: await run(ways[name], store, question, args, leaves=leaves, seed=i) for name in order}
+                    order = list(models) if i % 2 else list(models)[::-1]
+                    made = {
+                        name: await run(models[name], store, question, args, leaves=leaves, seed=i) for name in order
+                    }
                     pairs.append((made["batched"], made["one by one"]))
                 rows.append(row(leaves, pairs))
         finally:

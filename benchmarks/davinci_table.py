@@ -423,7 +423,7 @@ _COPIED = 300
 
 
 async def acceptance(tables: VerdictTables, key: str, *, disputed: bool = False) -> str:
-    """Each way of combining, with differences to the mean."""
+    """Each method of combining, with differences to the mean."""
     methods = [replace(m, disputed=disputed and m.aggregation not in ("concat", "top")) for m in LPF]
     rows = []
     base = (await tables.measure(key, methods[0], disputed=disputed)).metrics

@@ -151,7 +151,7 @@ def rotated(keys: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return keys * turn[0] + swapped * turn[1]
 
 
-WAYS = ("shared", "reference", "put together", "apart")
+IMPLEMENTATIONS = ("shared", "reference", "put together", "apart")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -213,11 +213,13 @@ def blocks_of(decoder: Decoder, cached: int, workers: int, steps: int) -> list[t
     return [(history, *(m for m in mine if m is not own), own) for own in mine]
 
 
-def steps_of(way: str, decoder: Decoder, cached: int, workers: int, steps: int) -> tuple[Callable[[], object], int]:
-    """One step of a way, to be called up to `steps` times, and the bytes that its caches hold."""
+def steps_of(
+    implementation: str, decoder: Decoder, cached: int, workers: int, steps: int
+) -> tuple[Callable[[], object], int]:
+    """One step of an implementation, to be called up to `steps` times, and the bytes that its caches hold."""
     ids = [5] * workers
     expected = range(workers)
-    if way == "apart":
+    if implementation == "apart":
         caches: list[KVCache] = []
         sequences: list[tuple[KVCache, object]] = []
         for _ in range(workers):
@@ -248,7 +250,7 @@ def steps_of(way: str, decoder: Decoder, cached: int, workers: int, steps: int) 
     def together() -> object:
         return decoder.forward_rows(ids, PutTogether(decoder.config, decoder.rotary, feeds), expected)
 
-    return (shared if way == "shared" else together), held
+    return (shared if implementation == "shared" else together), held
 
 
 def reference_steps(
@@ -259,15 +261,17 @@ def reference_steps(
     return (lambda: reference.step(cache)), cache.nbytes
 
 
-def serve(directory: Path, weight_format: str, way: str) -> None:
+def serve(directory: Path, weight_format: str, implementation: str) -> None:
     """In a process of its own: measure what is requested, line by line."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     begin: Callable[[int, int, int], tuple[Callable[[], object], int]]
-    if way == "reference":
+    if implementation == "reference":
         begin = partial(reference_steps, ReferenceWorkers(directory, DTYPES[weight_format]))
     else:
         begin = partial(
-            steps_of, way, Decoder(ModelConfig.from_directory(directory), WeightReader(directory), weight_format)
+            steps_of,
+            implementation,
+            Decoder(ModelConfig.from_directory(directory), WeightReader(directory), weight_format),
         )  # type: ignore[arg-type]
     with torch.inference_mode():
         begin(64, 1, 1)[0]()  # what is set up once is none of a step's memory
@@ -308,16 +312,20 @@ def main() -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--steps", type=int, default=12, help="steps of a measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, in turn")
-    parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=IMPLEMENTATIONS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
         serve(args.directory, args.format, args.serve)
         return 0
     arguments = [sys.executable, __file__, str(args.directory), "--format", args.format, "--serve"]
-    ways = [way for way in WAYS if way != "reference" or args.format in DTYPES]
+    implementations = [
+        implementation for implementation in IMPLEMENTATIONS if implementation != "reference" or args.format in DTYPES
+    ]
     running = {
-        way: subprocess.Popen([*arguments, way], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for way in ways
+        implementation: subprocess.Popen(
+            [*arguments, implementation], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for implementation in implementations
     }
     for process in running.values():
         answer(process)
@@ -329,22 +337,22 @@ def main() -> int:
     )
     print(
         "| cached tokens | workers | "
-        + " | ".join(f"{way}: steps/s" for way in ways)
+        + " | ".join(f"{implementation}: steps/s" for implementation in implementations)
         + " | "
-        + " | ".join(f"shared / {way}" for way in ways[1:])
+        + " | ".join(f"shared / {implementation}" for implementation in implementations[1:])
         + " | "
-        + " | ".join(f"{way}: extra MiB in a step" for way in ways)
+        + " | ".join(f"{implementation}: extra MiB in a step" for implementation in implementations)
         + " | "
-        + " | ".join(f"{way}: cache MiB" for way in ("shared", "apart"))
+        + " | ".join(f"{implementation}: cache MiB" for implementation in ("shared", "apart"))
         + " |"
     )
-    print("| ---: " * (2 + len(ways) + len(ways) - 1 + len(ways) + 2) + "|")
+    print("| ---: " * (2 + len(implementations) + len(implementations) - 1 + len(implementations) + 2) + "|")
     for cached in args.cached:
         for workers in args.workers:
-            reported: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+            reported: dict[str, list[dict[str, float]]] = {implementation: [] for implementation in implementations}
             for _ in range(args.rounds):
-                for way in ways:
-                    reported[way].append(ask(running[way], [cached, workers, args.steps]))
+                for implementation in implementations:
+                    reported[implementation].append(ask(running[implementation], [cached, workers, args.steps]))
             print(row(cached, workers, reported), flush=True)
     for process in running.values():
         if process.stdin is not None:
@@ -355,22 +363,29 @@ def main() -> int:
 
 def row(cached: int, workers: int, reported: dict[str, list[dict[str, float]]]) -> str:
     """A row of the table."""
-    rates = {way: statistics.median(1 / m["seconds"] for m in several) for way, several in reported.items()}
-    paired = {
-        way: statistics.median(
-            other["seconds"] / mine["seconds"] for mine, other in zip(reported["shared"], reported[way], strict=True)
-        )
-        for way in list(reported)[1:]
+    rates = {
+        implementation: statistics.median(1 / m["seconds"] for m in several)
+        for implementation, several in reported.items()
     }
-    extra = {way: statistics.median(m["peak"] for m in several) / 2**20 for way, several in reported.items()}
-    held = {way: reported[way][0]["held"] / 2**20 for way in ("shared", "apart")}
+    paired = {
+        implementation: statistics.median(
+            other["seconds"] / mine["seconds"]
+            for mine, other in zip(reported["shared"], reported[implementation], strict=True)
+        )
+        for implementation in list(reported)[1:]
+    }
+    extra = {
+        implementation: statistics.median(m["peak"] for m in several) / 2**20
+        for implementation, several in reported.items()
+    }
+    held = {implementation: reported[implementation][0]["held"] / 2**20 for implementation in ("shared", "apart")}
     cells = [
         str(cached),
         str(workers),
         *(f"{rate:.1f}" for rate in rates.values()),
         *(f"{ratio:.2f}x" for ratio in paired.values()),
         *(f"{mib:.0f}" for mib in extra.values()),
-        *(f"{held[way]:.0f}" for way in ("shared", "apart")),
+        *(f"{held[implementation]:.0f}" for implementation in ("shared", "apart")),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -378,7 +393,7 @@ def row(cached: int, workers: int, reported: dict[str, list[dict[str, float]]]) 
 def ask(process: subprocess.Popen[str], what: list[int]) -> dict[str, float]:
     """Have a process measure."""
     if process.stdin is None:
-        raise RuntimeError("a process without a way in")
+        raise RuntimeError("a process without standard input")
     process.stdin.write(json.dumps(what) + "\n")
     process.stdin.flush()
     reported: dict[str, float] = json.loads(answer(process))

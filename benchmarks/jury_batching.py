@@ -145,7 +145,7 @@ class Bench:
         self._given, self._settings, self._store = args, settings, store
 
     async def measure(self, question: Question, seed: int) -> Measured:
-        """One question in all ways."""
+        """One question with every schedule."""
         first = await self.run_jury(question, seed)
         single = [
             tuple([await self.time_isolated(first.batches, number, i) for i in range(len(batch.requests))])

@@ -55,9 +55,9 @@ class Comparison:
         same: Samples with the same tokens.
         samples: Samples in all.
         passes: Rows and steps with lookahead.
-        decoded: Tokens that came of them.
-        guessed: SequenceDraft computed.
-        accepted: SequenceDraft that were right.
+        decoded: Tokens of these passes.
+        drafted: Drafted tokens.
+        accepted: Drafted tokens that were right.
         cold: Tokens a pass in the first item.
     """
 
@@ -67,7 +67,7 @@ class Comparison:
     samples: int = 0
     passes: int = 0
     decoded: int = 0
-    guessed: int = 0
+    drafted: int = 0
     accepted: int = 0
     cold: float = 1.0
 
@@ -96,14 +96,14 @@ async def report(args: argparse.Namespace) -> str:
         f"{args.model}, {args.format}, {args.threads} thread(s); torch {torch.__version__}; {made_here()} "
         f"Load at the end: {loaded}."
     )
-    rows = [row(name, ways) for name, ways in loads.items()]
+    rows = [row(name, comparison) for name, comparison in loads.items()]
     columns = (
         "workload",
         "items",
         "tokens",
         "tokens a pass",
         "cold",
-        "guessed",
+        "drafted",
         "right",
         "same tokens",
         "ratio of seconds a token",
@@ -111,9 +111,9 @@ async def report(args: argparse.Namespace) -> str:
     return f"{head}\n\n{table(columns, rows)}"
 
 
-def row(name: str, ways: Comparison) -> list[str]:
+def row(name: str, comparison: Comparison) -> list[str]:
     """A line of the table."""
-    seconds, tokens = np.array(ways.seconds), np.array(ways.tokens, dtype=float)
+    seconds, tokens = np.array(comparison.seconds), np.array(comparison.tokens, dtype=float)
     means = bootstrap_means(np.concatenate([seconds, tokens], 1), np.arange(len(seconds)))
 
     def ratio(m: np.ndarray) -> np.ndarray:
@@ -125,18 +125,18 @@ def row(name: str, ways: Comparison) -> list[str]:
         name,
         str(len(seconds)),
         f"{int(tokens[:, 1].sum()):,}",
-        f"{ways.decoded / max(1, ways.passes):.2f}",
-        f"{ways.cold:.2f}",
-        f"{ways.guessed:,}",
-        f"{ways.accepted / max(1, ways.guessed):.0%}",
-        f"{ways.same} of {ways.samples}",
+        f"{comparison.decoded / max(1, comparison.passes):.2f}",
+        f"{comparison.cold:.2f}",
+        f"{comparison.drafted:,}",
+        f"{comparison.accepted / max(1, comparison.drafted):.0%}",
+        f"{comparison.same} of {comparison.samples}",
         f"{point:.2f} [{low:.2f}, {high:.2f}]",
     ]
 
 
 async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Comparison:
     """One workload on two fresh engines, in turns."""
-    ways = Comparison()
+    comparison = Comparison()
     files = find_model(args.model, cache_dir=load_settings().cache_dir)
 
     def load(lookahead: str) -> LocalModel:
@@ -157,19 +157,19 @@ async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Comparison
                 taken[looks] = time.perf_counter() - began, tokens_out
             now = ahead.spec_decode_stats
             if number == 0:
-                ways.cold = (now.tokens - was.tokens) / max(1, now.passes - was.passes)
-            ways.passes += now.passes - was.passes
-            ways.decoded += now.tokens - was.tokens
-            ways.guessed += now.drafted - was.drafted
-            ways.accepted += now.accepted - was.accepted
-            ways.seconds.append((taken[False][0], taken[True][0]))
-            ways.tokens.append((sum(map(len, taken[False][1])), sum(map(len, taken[True][1]))))
-            ways.samples += len(taken[False][1])
-            ways.same += sum(a == b for a, b in zip(taken[False][1], taken[True][1], strict=False))
+                comparison.cold = (now.tokens - was.tokens) / max(1, now.passes - was.passes)
+            comparison.passes += now.passes - was.passes
+            comparison.decoded += now.tokens - was.tokens
+            comparison.drafted += now.drafted - was.drafted
+            comparison.accepted += now.accepted - was.accepted
+            comparison.seconds.append((taken[False][0], taken[True][0]))
+            comparison.tokens.append((sum(map(len, taken[False][1])), sum(map(len, taken[True][1]))))
+            comparison.samples += len(taken[False][1])
+            comparison.same += sum(a == b for a, b in zip(taken[False][1], taken[True][1], strict=False))
         await store.aclose()
     await without.aclose()
     await ahead.aclose()
-    return ways
+    return comparison
 
 
 def workloads(args: argparse.Namespace) -> dict[str, list[Item]]:

@@ -437,7 +437,7 @@ def regrets(match: Reads) -> str:
 
 
 def predicted(nodes: int, w: float) -> list[float]:
-    """Visits of the ways of a bandit at which UCT is indifferent between them: N = (w / (c - V))² ln(sum of N)."""
+    """Visits of the arms of a bandit at which UCT is indifferent between them: N = (w / (c - V))² ln(sum of N)."""
     low, high = max(CHANCES) + 1e-9, max(CHANCES) + 100.0
     for _ in range(200):
         c = (low + high) / 2
@@ -449,7 +449,7 @@ def predicted(nodes: int, w: float) -> list[float]:
 
 
 def bandit(trees: int) -> str:
-    """Visits of the ways of a bandit, next to those at which UCT is indifferent."""
+    """Visits of the arms of a bandit, next to those at which UCT is indifferent."""
     player = ours(max_depth=10**6)
     visits: dict[int, list[list[int]]] = {n: [] for n in LONG}
     for seed in range(trees):

@@ -211,7 +211,7 @@ class Fact:
         sentence: What states so.
         attribute: What of the page is posed: "birth year", "network", …; one page has one value of it.
         question: The question, with `{x}` where the page is described.
-        answers: The answer as the sentence has it, then other ways to write it.
+        answers: The answer as the sentence has it, then other spellings.
         kind: What the page is.
         words: What the sentence states about it ("American film director and actor"), to distinguish namesakes.
     """
@@ -255,7 +255,7 @@ class Person:
 
 
 def person_of(sentence: Sentence) -> Person | None:
-    """The person that a sentence introduces; None if it introduces none, or in a way that leaves room for doubt."""
+    """The person that a sentence introduces; None if it introduces none, or in a form that leaves room for doubt."""
     if sentence.page is None:
         return None
     result = _LIFE.match(sentence.text)
@@ -302,7 +302,7 @@ def _day(text: str) -> date | None:
 
 
 def day_answers(day: date) -> tuple[str, ...]:
-    """The ways to write a day."""
+    """The spellings of a day."""
     month = MONTHS[day.month - 1]
     return (f"{month} {day.day}, {day.year}", f"{day.day} {month} {day.year}")
 
@@ -465,7 +465,7 @@ LONGEST_TITLE = 80
 
 @dataclass(frozen=True)
 class Link:
-    """A way from a page to another.
+    """A link from a page to another.
 
     Attributes:
         sentence: What states so.
@@ -819,7 +819,7 @@ class Candidate:
     Attributes:
         type: What kind of question: "director, birth year", "compare films", …
         question: Its text.
-        answers: The right answer, then other ways to write it.
+        answers: The right answer, then other spellings.
         sentences: The two gold sentences in the order of the hops.
         hops: The statement of each of them.
         bridge: What the first sentence calls the second page; empty for a comparison.

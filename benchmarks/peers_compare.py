@@ -854,7 +854,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="names of peers for accuracy, with commas; empty is all")
     parser.add_argument("--methods", default="", help="names of methods likewise")
     parser.add_argument("--skip", default="", help="cells of accuracy that are left out: PEER:METHOD, with commas")
-    parser.add_argument("--concurrency", type=int, default=8, help="questions of accuracy under way at once")
+    parser.add_argument("--concurrency", type=int, default=8, help="questions of accuracy in flight")
     parser.add_argument("--server", help="address of a running model server, without /v1; its model is called `model`")
     parser.add_argument("--vllm-python", type=Path, help="interpreter of the environment that vLLM is in")
     parser.add_argument("--weights", type=Path, help="directory of the model")

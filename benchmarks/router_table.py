@@ -486,7 +486,7 @@ def _toml(value: object) -> object:
 
 
 BASELINES = (("cot", "large, one request"), ("large", "large, step by step"))
-"""Two ways of leaving everything to the large model, with which every method is compared."""
+"""The baselines of every method: the large model writes everything."""
 
 
 def main() -> int:
@@ -628,7 +628,7 @@ def timing(runs: Sequence[NotedRun]) -> list[str]:
     head = "| model | calls | ms a computed prompt token | ms a generated token |"
     explained = (
         "Least squares over the calls of step loops with separate probes that the run store did not answer; a latency "
-        "model only if one row at a time was under way."
+        "model only if one row at a time was in flight."
     )
     return ["\n".join(["### Seconds by token", "", explained, "", head, "| --- | ---: | ---: | ---: |", *rows])]
 

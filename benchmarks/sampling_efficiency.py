@@ -180,13 +180,13 @@ def stopping_table(pools: Sequence[Pool]) -> list[str]:
             first = order[:FIXED]
             for name, rule in RULES.items():
                 kept = in_rounds(pool, first, rule)
-                for way, (used, tokens) in (
+                for mode, (used, tokens) in (
                     ("rounds", (kept, sum(pool.tokens[i] for i in kept))),
                     ("race of 2", in_a_race(pool, first, rule, 2)),
                     ("race of 4", in_a_race(pool, first, rule, 4)),
                     ("race of all", in_a_race(pool, first, rule, FIXED)),
                 ):
-                    one = results.setdefault(f"{name} | {way}", {"credit": [], "samples": [], "tokens": []})
+                    one = results.setdefault(f"{name} | {mode}", {"credit": [], "samples": [], "tokens": []})
                     one["credit"].append(vote_outcome(pool, used, "sc").credit)
                     one["samples"].append(len(used))
                     one["tokens"].append(tokens)

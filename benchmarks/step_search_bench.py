@@ -50,7 +50,7 @@ Key = tuple[int, float, float]
 BEST, FILTER, SAMPLED = "best-of-N", "particle filter", "self-consistency"
 PLAIN = ("A*, k = N", "A*, k = 4, best of N/4")
 RIVALS = ("beam", "DVTS", FILTER, "particle Gibbs", *PLAIN)
-"""The searches, each with one way to pick its answer."""
+"""The searches, each with one choice of its answer."""
 SHOWN = (BEST, SAMPLED, "best-of-N, weighted", *RIVALS)
 
 
@@ -427,7 +427,7 @@ class Run(NamedTuple):
     """What one search came to.
 
     Attributes:
-        credits: What each way of picking the answer is worth, in [0, 1]; answers that tie share the credit.
+        credits: Value of each choice of the answer, in [0, 1]; answers that tie share the credit.
         tokens: Generated tokens.
         passes: Passes of the reward model.
     """
@@ -595,7 +595,7 @@ CHOICES = (
     "A* m",
 )
 COMPARED = ("best-of-N", "self-consistency", "beam", "DVTS", "particle filter", "A*, k = N")
-"""What `FAMILY` gives, each with one way to pick its answer."""
+"""What `FAMILY` gives, each with one choice of its answer."""
 ALL = (1, 2, 4, 8, 16, 32, 64)
 SOME = (2, 4, 8, 16)
 """Sizes that suffice around the tokens of best-of-N with N = 8."""

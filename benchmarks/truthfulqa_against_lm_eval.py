@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--format", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1, help="batch size of lm-evaluation-harness (its default is 1)")
-    parser.add_argument("--concurrency", type=int, default=8, help="questions under way at once in reason")
+    parser.add_argument("--concurrency", type=int, default=8, help="questions in flight in reason")
     parser.add_argument("--part", type=Path, help="write what was measured there instead of the table")
     parser.add_argument("--memo", action="store_true", help="lm-evaluation-harness scores what both tasks have once")
     parser.add_argument("--merge", type=Path, nargs="+", help="print the table of these parts; nothing is run")

@@ -40,7 +40,7 @@ COLUMNS = (
     "tokens",
     "tokens a pass",
     "cold",
-    "guessed",
+    "drafted",
     "right",
     "same tokens",
     "ratio of seconds a token",
@@ -88,7 +88,7 @@ async def report(args: argparse.Namespace) -> str:
         f"{args.model}, {args.dtype}; {config}; vllm {vllm_version()}, torch {version('torch')}; {made_here()} "
         f"Load at the end: {loaded}."
     )
-    return f"{head}\n\n{table(COLUMNS, [row(name, ways) for name, ways in loads.items()])}"
+    return f"{head}\n\n{table(COLUMNS, [row(name, comparison) for name, comparison in loads.items()])}"
 
 
 def settings_of(args: argparse.Namespace, draft: str) -> VllmSettings:
@@ -119,7 +119,7 @@ async def started(name: str, files: ModelFiles, settings: VllmSettings) -> VllmM
 
 async def measure(without: VllmModel, ahead: VllmModel, items: Sequence[Request]) -> Comparison:
     """One workload, in turns."""
-    ways = Comparison()
+    comparison = Comparison()
     for number, item in enumerate(items):
         taken: dict[bool, tuple[float, Tokens]] = {}
         was = ahead.spec_decode
@@ -130,16 +130,16 @@ async def measure(without: VllmModel, ahead: VllmModel, items: Sequence[Request]
         await asyncio.sleep(FOLLOWS_S)
         since = ahead.spec_decode - was
         if number == 0:
-            ways.cold = since.tokens_per_pass
-        ways.passes += since.passes
-        ways.decoded += since.tokens
-        ways.guessed += since.drafted
-        ways.accepted += since.accepted
-        ways.seconds.append((taken[False][0], taken[True][0]))
-        ways.tokens.append((sum(map(len, taken[False][1])), sum(map(len, taken[True][1]))))
-        ways.samples += len(taken[False][1])
-        ways.same += sum(a == b for a, b in zip(taken[False][1], taken[True][1], strict=True))
-    return ways
+            comparison.cold = since.tokens_per_pass
+        comparison.passes += since.passes
+        comparison.decoded += since.tokens
+        comparison.drafted += since.drafted
+        comparison.accepted += since.accepted
+        comparison.seconds.append((taken[False][0], taken[True][0]))
+        comparison.tokens.append((sum(map(len, taken[False][1])), sum(map(len, taken[True][1]))))
+        comparison.samples += len(taken[False][1])
+        comparison.same += sum(a == b for a, b in zip(taken[False][1], taken[True][1], strict=True))
+    return comparison
 
 
 def workloads(args: argparse.Namespace) -> dict[str, list[Request]]:

@@ -10,7 +10,7 @@ from reason.routers.features import QuestionFeatures, named_features
 from support.trained_routers import hard, sums_file, way
 
 
-def test_the_page_compares_auto_with_every_fixed_strategy_on_questions_kept_back(tmp_path):
+def test_page_compares_auto_with_every_fixed_strategy_on_held_out_questions(tmp_path):
     data = sums_file(tmp_path / "sums.jsonl", 90)
     cheap = way(data, "cot", lambda i: float(not hard(i)), lambda i: 20)
     dear = way(data, "self-consistency", lambda i: 1.0, lambda i: 60, parameters={"n": 3})

@@ -85,7 +85,7 @@ def test_all_tables_are_printed_from_stored_verdicts(data, tmp_path, monkeypatch
     assert line.split("|")[3].strip().startswith("0.000")  # of supported and refuted claims alone
 
 
-def test_the_commonest_label_is_that_of_the_other_folds():
+def test_majority_label_is_that_of_the_other_folds():
     rows = [judged(row(str(i), "supports" if i % 4 else "refutes", ["hm"])) for i in range(80)]
     reported = majority(rows)
     assert {t.label for t in reported} == {"supports"}
@@ -93,7 +93,7 @@ def test_the_commonest_label_is_that_of_the_other_folds():
     assert {t.label for t in always(rows, "neutral")} == {"neutral"}
 
 
-def test_two_labels_take_the_likelier_and_refutes_among_equals():
+def test_two_labels_take_the_more_likely_and_refutes_on_ties():
     reported = [ClaimVerdict("neutral", Support(0.2, 0.1, 0.7)), ClaimVerdict("supports", Support(0.3, 0.3, 0.4))]
     assert [t.label for t in two_labels(reported)] == ["supports", "refutes"]
 

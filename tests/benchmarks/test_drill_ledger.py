@@ -15,28 +15,28 @@ def settled(broken: Snapshot, end: Snapshot, tags: tuple[str, ...] = ("a",)) -> 
     return outcome
 
 
-def test_an_undisturbed_run_has_no_fault() -> None:
+def test_undisturbed_run_has_no_fault() -> None:
     outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 2}))
     assert (outcome.faults, outcome.runs, outcome.paid_twice, outcome.lost_on_the_way) == ([], 1, 0, 0)
 
 
-def test_a_reply_that_was_on_its_way_is_no_fault() -> None:
+def test_response_in_flight_is_no_fault() -> None:
     outcome = settled(Snapshot(runs("a", 0), {"a": 1}), Snapshot(runs("a"), {"a": 3}))
     assert (outcome.faults, outcome.paid_twice, outcome.lost_on_the_way) == ([], 0, 1)
 
 
-def test_a_reply_that_was_written_after_all_is_neither_lost_nor_a_fault() -> None:
+def test_response_written_later_is_neither_lost_nor_a_fault() -> None:
     outcome = settled(Snapshot(runs("a", 0), {"a": 1}), Snapshot(runs("a"), {"a": 2}))
     assert (outcome.faults, outcome.paid_twice, outcome.lost_on_the_way) == ([], 0, 0)
 
 
-def test_a_stored_completion_that_is_requested_again_is_paid_twice() -> None:
+def test_stored_completion_requested_again_is_paid_twice() -> None:
     outcome = settled(Snapshot(runs("a", 1), {"a": 1}), Snapshot(runs("a"), {"a": 3}))
     assert (outcome.paid_twice, outcome.lost_on_the_way) == (1, 0)
     assert outcome.faults == ["paid twice: 1 replies"]
 
 
-def test_one_run_does_not_make_up_for_another() -> None:
+def test_runs_are_settled_separately() -> None:
     broken = Snapshot({**runs("a", 0), **runs("b", 1)}, {"a": 1, "b": 1})
     end = Snapshot({**runs("a"), **runs("b")}, {"a": 2, "b": 3})
     assert settled(broken, end, ("a", "b")).paid_twice == 1

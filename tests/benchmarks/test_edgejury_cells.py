@@ -105,11 +105,11 @@ def row(name, right="A", said=None, options=4, **changed):
         ({"answer_tokens": 64, "form": "lines"}, "edgejury"),
     ],
 )
-def test_a_jury_is_called_by_what_it_lacks(given, name):
+def test_jury_is_named_by_its_missing_parts(given, name):
     assert method_of(jury_run([row("q")], **given)) == name
 
 
-def test_other_methods_and_other_juries_are_called_by_their_models():
+def test_other_methods_and_juries_are_named_by_their_models():
     chain = make_run([row("q")], strategy="cot", parameters=create_strategy("cot", {})[1], models={"main": "vllm/big/"})
     assert method_of(chain) == "big, one sample"
     one_model = jury_run([row("q")], {"main": "m/a"}, n=4, roles=False)
@@ -198,7 +198,7 @@ def test_seconds_and_tokens_of_rows():
 # -- how it went
 
 
-def test_ways_and_replies_are_counted():
+def test_paths_and_answers_are_counted():
     unread = Review(reviewer=1, ok=False, failure="no marks")
     transcripts = (
         transcript("A", "B", "B", reviews=[review(0, (1, 5), (2, 5)), unread]),
@@ -212,7 +212,7 @@ def test_ways_and_replies_are_counted():
     assert jury_cells(TranscribedRun(jury_run([row("q")]), (None,))) is None
 
 
-def test_leaving_early_saves_what_the_others_spend():
+def test_early_exit_saves_the_cost_of_the_full_path():
     def run(said, ledgers, **given):
         rows = [
             row(f"q{i}", said=s, ledger=RowLedger(model_calls=c, completion_tokens=t))
@@ -229,7 +229,7 @@ def test_leaving_early_saves_what_the_others_spend():
     assert cells[7] == "+50.0 [+0.0, +100.0], p = 1.000"
 
 
-def test_stages_are_means_over_the_questions_that_came_to_them():
+def test_stages_are_means_over_the_questions_that_reached_them():
     def cost(stage, calls, read, written, ms):
         return StageCost(stage=stage, calls=calls, prompt_tokens=read, completion_tokens=written, latency_ms=ms)
 
@@ -263,7 +263,7 @@ def test_positions_are_compared_with_chance():
     assert debiased({}, other) == "no row in common"
 
 
-def test_a_jurors_position_is_the_one_it_saw():
+def test_position_of_a_juror_is_the_one_it_saw():
     jurors = [{"position": 2}, {"position": None}]
     transcribed = TranscribedRun(jury_run([row("q0"), row("q1")]), (transcript("A", None, jurors=jurors), None))
     assert juror_positions(transcribed, 0) == {("q0", 0): (2, 4)}
@@ -344,7 +344,7 @@ def test_labels_are_compared_with_right_answers():
 # -- what the store tells
 
 
-async def test_a_run_that_went_on_is_read_from_where_it_did():
+async def test_resumed_run_is_read_from_the_resumption():
     def given(juror, choice):
         return OpinionAdded(juror=juror, report=opinion(juror, choice).model_dump(mode="json"))
 

@@ -31,7 +31,7 @@ def plan(tmp_path, monkeypatch, capsys):
     return written
 
 
-def test_the_sweeps_are_of_the_jury_its_parts_and_its_rivals(plan):
+def test_sweeps_are_of_the_jury_its_ablations_and_its_baselines(plan):
     limits = ("--ablations-limit", 20, "--one-model-limit", 10)
     sweeps = plan(
         "--one-model", "m/two", "--sizes", 2, 4, "--data", "tqa.jsonl", "--samples", 1, 8, "--seeds", 3, 4, *limits
@@ -84,7 +84,7 @@ def test_unrequested_sweeps_are_not_planned(plan):
     assert {r.strategy for r in expand_sweep(sweeps["single.toml"])} == {"cot"}
 
 
-def test_models_words_and_parameters_can_be_others(plan):
+def test_models_instruction_and_parameters_can_be_set(plan):
     more = ("--likelihood", "--step-by-step", "--choice-seed", 1, "--best", "m/one", "--chair", "m/four")
     sweeps = plan(*more, "--form", "json", "--set", "concordance=false", 'roles=["direct-answerer"]')
     (models,) = sweeps["jury.toml"].models
@@ -98,7 +98,7 @@ def test_models_words_and_parameters_can_be_others(plan):
             assert reported == {"form": "json", "concordance": False, "roles": ["direct-answerer"]}
 
 
-def test_chains_are_asked_in_the_words_of_a_juror_without_a_role():
+def test_chains_get_the_instruction_of_a_juror_without_a_role():
     question = Question(text="Who sleeps?", choices=("cats", "dogs", "stones"))
     assert answer_prompt(None, question).messages[-1].content.endswith(f"\n\n{juror_instruction()}")
     assert "letter" in juror_instruction()

@@ -127,7 +127,7 @@ def swept(tmp_path, monkeypatch, capsys):
     return opened
 
 
-def test_the_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
+def test_tables_of_sweeps_over_three_jurors(swept, monkeypatch, capsys):
     folders = [Path("runs") / name for name in SWEEPS[:-1]]
     arguments = ("table", *folders, "--timed", "runs/timed", "--plans", "plans")
     printed = table(*arguments, monkeypatch=monkeypatch, capsys=capsys)

@@ -33,7 +33,7 @@ def test_differences_are_of_the_same_questions() -> None:
     assert mean({"a": 4.0, "b": 4.0}) == "4 [4, 4]"
 
 
-def test_an_interval_holds_the_mean() -> None:
+def test_interval_holds_the_mean() -> None:
     values = np.arange(40, dtype=float)
     low, high = interval(values)
     assert low < values.mean() < high

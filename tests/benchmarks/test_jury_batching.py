@@ -50,7 +50,7 @@ def cells(printed):
     return {row[0]: row[1:] for row in rows}
 
 
-def test_a_jury_is_as_long_as_its_longest_chain_where_batching_is_free(counted, tmp_path, monkeypatch, capsys):
+def test_jury_takes_as_long_as_its_longest_chain_if_batching_is_free(counted, tmp_path, monkeypatch, capsys):
     targets = {"choices": ["right", "wrong", "odd"], "labels": [1, 0, 0]}
     lines = [json.dumps({"id": f"q{i}", "question": f"What of {i}?", "mc1_targets": targets}) for i in range(2)]
     (tmp_path / "tqa.jsonl").write_text("\n".join(lines) + "\n")
@@ -85,7 +85,7 @@ def test_a_jury_is_as_long_as_its_longest_chain_where_batching_is_free(counted, 
     assert (isolated.ignore_eos, isolated.max_tokens, isolated.stop) == (True, said, ())
 
 
-async def test_a_request_that_goes_on_finds_what_it_goes_on_with(counted, monkeypatch):
+async def test_continued_request_finds_the_earlier_one(counted, monkeypatch):
     first, more = Message(role="user", content="a"), Message(role="user", content="b")
     asked = [Request(prompt=Prompt(messages=messages)) for messages in ((first,), (more,), (first, more))]
     rounds = [Batch("answer", tuple(asked[:2]), (2, 3), 1.0), Batch("review", (asked[2],), (4,), 1.0)]
@@ -109,7 +109,7 @@ def test_prompts_and_lengths():
     assert (sampling.max_tokens, sampling.stop, sampling.ignore_eos, sampling.seed) == (1, (), True, 4)
 
 
-def test_the_goal_is_told_from_the_sums():
+def test_goal_is_measured_on_the_sums():
     def measured(jury, chain):
         batch = Batch("answer", (), (5, 5), jury)
         return Measured(

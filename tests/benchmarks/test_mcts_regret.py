@@ -31,7 +31,7 @@ from mcts_regret import (
 from reason.reasoning.search.mcts import uct
 
 
-def test_the_value_of_a_node_is_the_largest_reward_below_it(monkeypatch):
+def test_value_of_a_node_is_the_largest_reward_below_it(monkeypatch):
     monkeypatch.setattr(mcts_regret, "DEPTH", 5)
     for seed in range(5):
         tree = KnownTree(seed, "coin")
@@ -46,7 +46,7 @@ def test_the_value_of_a_node_is_the_largest_reward_below_it(monkeypatch):
 
 
 @pytest.mark.parametrize("noise", ["coin", "beta"])
-def test_scores_are_right_in_the_mean_and_given_once(noise):
+def test_scores_are_unbiased_and_fixed(noise):
     tree = KnownTree(3, noise)
     paths = list(itertools.product(range(BRANCHING), repeat=7))
     scores = [tree.score(path) for path in paths]
@@ -57,7 +57,7 @@ def test_scores_are_right_in_the_mean_and_given_once(noise):
     assert abs(bias) < 0.03
 
 
-def test_what_is_read_off_a_search():
+def test_readings_of_a_search():
     tree = KnownTree(0, "beta")
     values = tree.below(())
     best = values.index(BEST)
@@ -74,7 +74,7 @@ def test_what_is_read_off_a_search():
     assert unfinished.answer_regret == BEST - tree.finished((best, 0))
 
 
-def test_what_a_smaller_budget_gives_is_the_beginning_of_what_a_larger_one_gives():
+def test_smaller_budget_gives_the_first_part_of_a_larger_one():
     for entry in entries():
         if entry.name == ADAPTIVE:
             continue  # draws by chance
@@ -97,7 +97,7 @@ def test_depth_and_visits_grow_with_the_expansions_and_regret_falls():
     assert regrets(result).count(UCT) == 6
 
 
-def test_at_the_predicted_visits_no_way_is_worth_more_than_another():
+def test_arms_have_equal_bounds_at_the_predicted_visits():
     for nodes in (300, 3000):
         visits = predicted(nodes, 1.0)
         assert sum(visits) == pytest.approx(nodes)
@@ -105,7 +105,7 @@ def test_at_the_predicted_visits_no_way_is_worth_more_than_another():
         assert worth == pytest.approx([worth[0]] * 3)
 
 
-def test_in_a_bandit_the_worse_ways_get_a_falling_share():
+def test_worse_arms_of_a_bandit_get_a_falling_share():
     shares = []
     for n in (50, 400):
         paths = ours(max_depth=10**6)(Bandit(2, CHANCES), n).nodes
@@ -113,7 +113,7 @@ def test_in_a_bandit_the_worse_ways_get_a_falling_share():
     assert shares[1] < shares[0] / 2
 
 
-def test_the_drawing_is_well_formed_and_has_every_curve():
+def test_drawing_is_well_formed_and_has_every_curve():
     panel = Panel("regret", 1.0, (0, 1), {UCT: {20: 0.5, 100: 0.25}})
     text = draw([[panel, panel]], {2: 2.0, 20: 2.0, 100: 2.0})
     assert text.count("<g ") == text.count("</g>") == 2

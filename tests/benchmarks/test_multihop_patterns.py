@@ -44,7 +44,7 @@ def said(text, page="Ann Poe"):
         ("nobody at all.", ""),
     ],
 )
-def test_a_name_is_read_if_it_stands_alone(text, name):
+def test_name_is_read_if_it_is_the_only_one(text, name):
     assert name_at(f"It is by {text}", 9) == name
 
 
@@ -80,7 +80,7 @@ def test_a_name_is_read_if_it_stands_alone(text, name):
         ("Ann Poe (born 1960) is a Danish-American actress.", {"birth year": ("1960",)}),
     ],
 )
-def test_what_is_read_of_a_person(text, facts):
+def test_facts_of_a_person(text, facts):
     assert {f.attribute: f.answers for f in facts_of(said(text))} == facts
     assert (person_of(said(text)) is not None) == bool(facts)
 
@@ -100,7 +100,7 @@ def test_what_is_read_of_a_person(text, facts):
         ("Blue", "Red is a 1999 film.", None, ""),
     ],
 )
-def test_what_a_work_is_and_how_it_is_named(page, text, kind, shown):
+def test_definition_and_name_of_a_work(page, text, kind, shown):
     what = definition_of(said(text, page))
     assert (None if what is None else (what.kind, what.year)) == kind
     if what is not None:
@@ -152,12 +152,12 @@ THE_FILM = 'the 1999 film "Blue"'
         ),
     ],
 )
-def test_what_leads_from_a_film(text, links):
+def test_links_from_a_film(text, links):
     result, _ = read(FILM, ("Blue", text))
     assert result == links
 
 
-def test_what_leads_from_songs_characters_and_people():
+def test_links_from_songs_characters_and_people():
     links, facts = read(
         ("Red", '"Red" is a song by American singer Ann Poe from her second studio album, Green (2001).'),
         ("Green", "Green is the second studio album by American singer Ann Poe, released on May 2, 2001 by X Records."),
@@ -193,11 +193,11 @@ def test_what_leads_from_songs_characters_and_people():
         ("They are an English rock band formed in Leeds in 1984.", {}),
     ],
 )
-def test_what_is_read_of_a_band(text, facts):
+def test_facts_of_a_band(text, facts):
     assert {f.attribute: f.answers[0] for f in facts_of(said(text, "Nine Lives"))} == facts
 
 
-def test_a_title_is_found_behind_words_that_only_say_what_it_is():
+def test_title_is_found_after_describing_words():
     corpus = Corpus((said("Blue is a 1999 film.", "Blue"), said("Blue Moon is a 2001 film.", "Blue Moon")))
     definitions = definitions_of(corpus)
     for text, title in [

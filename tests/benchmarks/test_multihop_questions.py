@@ -28,7 +28,7 @@ def pool(*rows):
     return Corpus(tuple(Sentence(*row) for row in rows))
 
 
-def test_a_bridge_is_asked(tmp_path):
+def test_bridge_question(tmp_path):
     path, out = tmp_path / "pool.jsonl", tmp_path / "made" / "questions.jsonl"
     path.write_text("".join(json.dumps({"id": i, "page": p, "text": t}) + "\n" for i, p, t in POOL))
     main(["--corpus", str(path), "--out", str(out)])
@@ -69,7 +69,7 @@ def test_a_bridge_is_asked(tmp_path):
         ("its words would be read as mathematics", {"f1": "Factor is a 1999 film directed by Ann Poe."}),
     ],
 )  # fmt: skip
-def test_a_rule_refuses(why, changed):
+def test_rule_refuses(why, changed):
     rows = []
     for name, page, text in POOL:
         new = changed.get(name, text)
@@ -82,7 +82,7 @@ def test_a_rule_refuses(why, changed):
     assert not [q for q in questions if q.bridge == "Ann Poe" and q.type == "director, birth day"]
 
 
-def test_what_does_not_stand_in_the_way():
+def test_accepted_candidates():
     for extra in [
         ("x", "Ann Poe (footballer)", "Ann Poe (born May 4, 1970) is a Danish footballer."),  # no maker of films
         ("x", "Blue Lake (2015 film)", "Blue Lake is a 2015 film."),  # the question names the year
@@ -93,7 +93,7 @@ def test_what_does_not_stand_in_the_way():
         assert question.question in QUESTIONS
 
 
-def test_gold_sentences_are_of_the_collections_that_are_asked_for():
+def test_gold_sentences_are_of_the_requested_collections():
     rows = [(*row, "good" if row[0] != "p1" else "other") for row in POOL]
     assert len(build(pool(*rows), 10, 10)[0]) == 1
     assert build(pool(*rows), 10, 10, ["good"])[0] == []
@@ -148,7 +148,7 @@ def worlds(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(worlds(), st.integers(1, 12), st.integers(1, 4), st.randoms(use_true_random=False))
-def test_what_holds_of_any_pool(world, count, most, rng):
+def test_properties_of_any_pool(world, count, most, rng):
     born, films, rows = world
     questions, refused, candidates = build(pool(*rows), count, most)
     assert len(questions) + sum(refused.values()) == candidates
@@ -178,7 +178,7 @@ def test_what_holds_of_any_pool(world, count, most, rng):
     assert build(pool(*shuffled), count, most)[0] == questions
 
 
-def test_the_pool_is_written_as_documents(tmp_path):
+def test_pool_is_written_as_documents(tmp_path):
     rows = [
         *POOL,
         ("p3", "Ann Poe", POOL[2][2]),  # said twice
@@ -218,14 +218,14 @@ def test_titles_are_the_same_however_their_letters_are_stored(tmp_path):
         ("\n", "holds no sentence"),
     ],
 )
-def test_a_bad_pool_is_reported(tmp_path, content, message):
+def test_bad_pool_is_reported(tmp_path, content, message):
     path = tmp_path / "pool.jsonl"
     path.write_text(content)
     with pytest.raises(DataError, match=message):
         read_corpus(path)
 
 
-def test_the_same_pool_gives_the_same_bytes(tmp_path, capsys):
+def test_same_pool_gives_the_same_bytes(tmp_path, capsys):
     rng = random.Random(5)
     rows = [(f"p{n}", n, f"{n} (born {rng.randint(1900, 1930)}) is a Danish film director.") for n in NAMES]
     rows += [(f"f{t}", t, f"{t} is a 1955 film directed by {rng.choice(NAMES)}.") for t in TITLES]

@@ -46,7 +46,7 @@ async def ledger(session: aiohttp.ClientSession, root: str) -> list[dict[str, An
         return list(await reply.json())
 
 
-def test_every_mark_is_taken_out_and_the_first_one_tells_the_question() -> None:
+def test_every_mark_is_removed_and_the_first_names_the_question() -> None:
     text = MARK.format(name="gsm8k-test-0746") + "How many?\n" + MARK.format(name="gsm8k-test-0746")
     body = json.dumps({"content": text}).encode()
     assert unmarked(body) == ("gsm8k-test-0746", json.dumps({"content": "How many?\n"}).encode())
@@ -54,7 +54,7 @@ def test_every_mark_is_taken_out_and_the_first_one_tells_the_question() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_calls_are_counted_by_question_and_forgotten_once_taken(stream: bool) -> None:
+async def test_calls_are_counted_by_question_and_forgotten_once_read(stream: bool) -> None:
     desk = RequestCounter(Pace(tokens=5), None)
     async with before(desk) as root, aiohttp.ClientSession() as session:
         for item, n in (("a", 1), ("b", 3)):
@@ -74,7 +74,7 @@ async def test_calls_are_counted_by_question_and_forgotten_once_taken(stream: bo
     assert desk.tags == {"tag-here": 2}  # the model saw what stood behind the mark
 
 
-async def test_a_client_that_leaves_ends_the_call_behind_the_proxy_and_is_counted_so_far() -> None:
+async def test_disconnected_client_ends_the_upstream_call_and_is_counted_so_far() -> None:
     desk = RequestCounter(Pace(tokens=3, first_s=0.001, token_s=60.0), None)
     async with before(desk) as root, aiohttp.ClientSession() as session:
         reply = await session.post(f"{root}/v1/chat/completions", json=asked("a", stream=True))
@@ -90,7 +90,7 @@ async def test_a_client_that_leaves_ends_the_call_behind_the_proxy_and_is_counte
     assert [(c["item"], c["completion"], c["cut"]) for c in calls] == [("a", 1, True)]
 
 
-async def test_an_error_of_the_server_comes_through_with_its_status() -> None:
+async def test_server_error_is_forwarded_with_its_status() -> None:
     async with before(RequestCounter(Pace(), None)) as root, aiohttp.ClientSession() as session:
         async with session.post(f"{root}/v1/chat/completions", json=asked("a") | {"model": "another"}) as reply:
             assert (reply.status, (await reply.json())["error"]["message"]) == (404, "no such model")
@@ -98,7 +98,7 @@ async def test_an_error_of_the_server_comes_through_with_its_status() -> None:
     assert (call["item"], call["status"], call["completion"], call["cut"]) == ("a", 404, 0, True)
 
 
-async def test_a_server_that_is_not_there_is_a_bad_gateway() -> None:
+async def test_missing_server_is_a_bad_gateway() -> None:
     async with proxied("http://127.0.0.1:9") as root, aiohttp.ClientSession() as session:
         async with session.post(f"{root}/v1/chat/completions", json=asked("a")) as reply:
             assert reply.status == 502
@@ -116,13 +116,13 @@ async def test_a_server_that_is_not_there_is_a_bad_gateway() -> None:
         (b'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"choi', True, (0, 1, True)),
     ],
 )
-def test_tokens_are_read_from_a_reply(reply: bytes, streamed: bool, expected: tuple[int, int, bool]) -> None:
+def test_tokens_are_read_from_a_response(reply: bytes, streamed: bool, expected: tuple[int, int, bool]) -> None:
     call = Call("a", 1)
     read_usage(call, reply, streamed)
     assert (call.prompt, call.completion, call.cut) == expected
 
 
-async def test_a_server_that_closes_idle_connections_loses_no_call() -> None:
+async def test_server_that_closes_idle_connections_loses_no_call() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer once as one who keeps the connection, and close it when the next call is on its way."""
         length = 0

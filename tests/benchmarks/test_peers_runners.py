@@ -25,12 +25,12 @@ QUESTIONS = tuple(
 JOB = Job("http://127.0.0.1:1/v1", "model", "mcts", 4, QUESTIONS, SYSTEM, CHAIN, STEPS, warm=1, concurrency=2)
 
 
-def test_a_job_comes_through_as_it_was() -> None:
+def test_job_survives_serialization() -> None:
     assert from_json(as_json(JOB)) == JOB
     assert "\n" not in as_json(JOB)
 
 
-async def test_a_failing_question_stops_nothing_and_warm_up_is_not_reported() -> None:
+async def test_failing_question_stops_nothing_and_warm_up_is_not_reported() -> None:
     reported: list[dict[str, Any]] = []
     most = under_way = 0
 
@@ -60,7 +60,7 @@ def reply_of(**logprobs: float) -> dict[str, Any]:
     return {"choices": [{"logprobs": {"content": [{"top_logprobs": shown}]}}]}
 
 
-def test_the_judge_reads_yes_against_no() -> None:
+def test_judge_reads_yes_against_no() -> None:
     assert probability(reply_of(Yes=math.log(0.6), No=math.log(0.2))) == pytest.approx(0.75)
     assert probability(reply_of(No=math.log(0.6), _Yes=math.log(0.2), yes=-0.1)) == pytest.approx(0.25)
     # a word that is not shown is as likely as the least likely one that is, at most
@@ -69,7 +69,7 @@ def test_the_judge_reads_yes_against_no() -> None:
     assert probability(reply_of(The=-1.0)) == 0.5
 
 
-def test_optillm_is_asked_with_the_mark_where_it_carries_it_everywhere() -> None:
+def test_optillm_gets_the_mark_in_the_system_message() -> None:
     body = body_of(JOB, QUESTIONS[0])
     assert body["messages"] == [
         {"role": "system", "content": "[[item:q0]] " + SYSTEM},
@@ -89,7 +89,7 @@ def test_our_parameters_are_those_of_registered_strategies(method: str, size: in
     assert {name: config[name] for name in given} == given
 
 
-async def test_a_client_that_leaves_is_followed_until_the_model_is_idle(monkeypatch) -> None:
+async def test_disconnect_is_measured_until_the_model_is_idle(monkeypatch) -> None:
     monkeypatch.setattr(peers_compare, "QUIET_S", 0.05)
     desk = RequestCounter(Pace(tokens=3, first_s=60.0), None)
     listening = await asyncio.get_running_loop().create_server(lambda: Connection(desk), "127.0.0.1", 0)

@@ -68,7 +68,7 @@ async def test_answers_are_read_by_one_extraction_and_calls_added_up_by_question
     ]
 
 
-def test_a_peer_is_compared_with_ours_of_the_same_method_and_size() -> None:
+def test_peer_is_compared_with_ours_of_the_same_method_and_size() -> None:
     ours, theirs = Cell("reason", "beam", 4), Cell("its-hub", "beam", 4)
     other = Cell("its-hub", "beam", 8)
     made = accuracy_table({ours: rows("1100"), theirs: rows("1011", 80), other: rows("1111")})
@@ -96,7 +96,7 @@ def test_equal_tokens_are_interpolated_between_sizes_on_shared_questions() -> No
     assert equal_tokens_table({cell: result for cell, result in measured.items() if cell.size == 2}) == ""
 
 
-def test_what_is_run_is_what_peers_offer() -> None:
+def test_cells_are_the_methods_that_peers_offer() -> None:
     result = cells([2, 4])
     assert len(result) == len(set(result)) == 2 * sum(len(peer.offers) for peer in ALL)
     assert all(set(peer.offers) <= set(METHODS) and (LIBRARIES / peer.runner).is_file() for peer in ALL)
@@ -105,7 +105,7 @@ def test_what_is_run_is_what_peers_offer() -> None:
     assert [cell.method for cell in cells([2], "OptiLLM", "beam,mcts")] == ["mcts"]
 
 
-def test_the_page_has_the_features_of_the_registries() -> None:
+def test_page_has_the_features_of_the_registries() -> None:
     page = peers_features.PAGE.read_text(encoding="utf-8")
     assert with_table(page) == page, "run benchmarks/peers_features.py --write"
     with pytest.raises(SystemExit, match="features"):
@@ -114,7 +114,7 @@ def test_the_page_has_the_features_of_the_registries() -> None:
         peers_features.strategies("beam", "no-such")()
 
 
-def test_a_claim_that_the_installed_version_contradicts_is_reported(tmp_path: Path, monkeypatch) -> None:
+def test_claim_contradicted_by_the_installed_version_is_reported(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(peers_features, "VERSIONS", {"its-hub": VERSIONS["its-hub"]})
     claims = {"its-hub": Claim("`A`", "its_hub/a.py", "class A(")}
     monkeypatch.setattr(peers_features, "FEATURES", {"a": (lambda: "", claims)})
@@ -127,7 +127,7 @@ def test_a_claim_that_the_installed_version_contradicts_is_reported(tmp_path: Pa
     assert unfounded(tmp_path) == []
 
 
-def test_every_claim_names_a_peer_whose_version_is_told() -> None:
+def test_every_claim_names_a_peer_with_a_version() -> None:
     assert {peer for _, claims in FEATURES.values() for peer in claims} == set(VERSIONS)
     installed = (LIBRARIES / "install").read_text(encoding="utf-8")
     assert all(version.number in installed for version in VERSIONS.values())
@@ -155,7 +155,7 @@ def test_overhead_is_compared_round_by_round_with_ours() -> None:
     assert line_of(made, DIRECT)[-1] == line_of(made, "reason")[-1] == ""
 
 
-def test_a_server_that_never_sends_text_is_reported() -> None:
+def test_server_without_text_is_reported() -> None:
     stream, whole = [LeftRequest(0.5, 1, 2), LeftRequest(1.5, 2, 3)], [LeftRequest(0.0, 0, 0), LeftRequest(0.0, 0, 0)]
     firsts = (ServedRequest(float("nan"), 2.0), ServedRequest(0.1, 2.0))
     nothing = list(zip(firsts, stream, whole, strict=True))

@@ -43,7 +43,7 @@ def test_chains_are_read_from_the_notes():
     assert chains_in([]) == Chains()
 
 
-def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
+def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     how = {"monkeypatch": monkeypatch, "capsys": capsys}
     navigator = tmp_path / "nav.safetensors"
     common = ("--models", "local/a", "vllm/b", "--navigator", navigator, "--samples", 1, 4, "--limit", 30)
@@ -134,7 +134,7 @@ def cells_of(printed):
     return {row[1]: dict(zip(head, row, strict=True)) for row in body}
 
 
-def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
+def test_table_of_a_sweep(swept, monkeypatch, capsys):
     printed = run("table", swept, monkeypatch=monkeypatch, capsys=capsys)
     assert "## sums" in printed
     rows = cells_of(printed)
@@ -182,7 +182,7 @@ def test_without_a_store_and_without_a_curve(swept, tmp_path, monkeypatch, capsy
         moved.rename(swept / "store.sqlite3")
 
 
-def test_a_table_for_each_subject(swept, monkeypatch, capsys):
+def test_table_for_each_subject(swept, monkeypatch, capsys):
     printed = run("table", swept, "--by-subject", monkeypatch=monkeypatch, capsys=capsys)
     whole, high, low = printed.split("## sums")[1:]
     assert [part.splitlines()[0] for part in (whole, high, low)] == ["", ", high", ", low"]

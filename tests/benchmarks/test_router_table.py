@@ -38,7 +38,7 @@ def run(*arguments, monkeypatch, capsys):
     return capsys.readouterr().out
 
 
-def test_the_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
+def test_sweeps_are_of_all_methods(tmp_path, monkeypatch, capsys):
     out = tmp_path / "plans"
     files = ("--routers", "pair.json", "--question-router", "q.json", "--calibration", "map.json")
     printed = run(
@@ -141,7 +141,7 @@ def test_probes_are_compared_where_nothing_else_differs():
     assert probe_rows([fast, other]) == []
 
 
-def test_speeds_come_from_calls_that_were_not_broken_off():
+def test_speeds_are_of_calls_that_were_not_cancelled():
     timed = [Observation("large", 100 * n, 10 * m, 0.1 * n + 0.5 * m) for n in (1, 2) for m in (1, 3)]
     broken = [Observation("large", 1, 1, 99.0)]
     rows = speeds([watched(timed=tuple(timed), probe="separate"), watched(timed=tuple(broken))])
@@ -174,7 +174,7 @@ def swept(tmp_path, monkeypatch, capsys):
     return tmp_path / "runs"
 
 
-def test_the_table_of_a_sweep(swept, monkeypatch, capsys):
+def test_table_of_a_sweep(swept, monkeypatch, capsys):
     printed = run("table", swept / "sums", swept / "sums-small", monkeypatch=monkeypatch, capsys=capsys)
     main_part, _, rest = printed.partition("### ")
     lines = [line for line in main_part.splitlines() if line.startswith("| ")]
@@ -225,7 +225,7 @@ def routed_run(directory):
     return '"policy": "entropy"' in text and '"probe": "separate"' in text
 
 
-def test_pieces_of_a_dataset_are_put_together():
+def test_parts_of_a_dataset_are_pooled():
     def piece(number, probe, wall):
         result = watched([noted([], probes=number)], walls=(wall,), threshold=0.5, probe=probe)
         row = result.rows[0].model_copy(update={"id": f"question {number}"})

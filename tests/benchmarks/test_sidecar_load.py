@@ -36,7 +36,7 @@ def body(**more: object) -> dict[str, object]:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("pace", [Pace(tokens=3), Pace(tokens=3, token_s=0.001, jitter=0.5)])
-async def test_the_generator_sends_its_jobs_and_the_server_counts_them(stream: bool, pace: Pace) -> None:
+async def test_generator_sends_its_jobs_and_the_server_counts_them(stream: bool, pace: Pace) -> None:
     desk = RequestCounter(pace, None)
     async with served(desk) as root:
         metrics = await work(Job(f"{root}/v1/chat/completions", body(stream=stream), streams=3, requests=10))
@@ -48,7 +48,7 @@ async def test_the_generator_sends_its_jobs_and_the_server_counts_them(stream: b
     assert desk.stats()["tags"] == {"tag-x-1": 13}
 
 
-async def test_numbered_requests_have_each_their_own_tag() -> None:
+async def test_numbered_requests_have_their_own_tags() -> None:
     desk = RequestCounter(Pace(tokens=2), None)
     async with served(desk) as root:
         job = Job(f"{root}/v1/chat/completions", body(), streams=2, requests=5, numbered="tag-x-1")
@@ -68,7 +68,7 @@ async def test_failures_are_no_latencies() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3])
-async def test_the_reply_is_openais(n: int) -> None:
+async def test_response_has_openais_format(n: int) -> None:
     desk = RequestCounter(Pace(tokens=4), None)
     async with served(desk) as root, aiohttp.ClientSession() as session:
         whole = await (await session.post(f"{root}/v1/chat/completions", json=body(n=n))).json()
@@ -84,14 +84,14 @@ async def test_the_reply_is_openais(n: int) -> None:
     assert said == [f"word word word {END}"] * n
 
 
-async def test_a_server_that_knows_no_n_gives_one_choice() -> None:
+async def test_server_without_n_returns_one_choice() -> None:
     async with served(RequestCounter(Pace(tokens=2, single=True), None)) as root, aiohttp.ClientSession() as session:
         whole = await (await session.post(f"{root}/v1/chat/completions", json=body(n=5))).json()
     assert len(whole["choices"]) == 1
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_goes_away_ends_its_request_uncounted(stream: bool, tmp_path: Path) -> None:
+async def test_disconnected_client_ends_its_request_uncounted(stream: bool, tmp_path: Path) -> None:
     desk = RequestCounter(Pace(tokens=3, first_s=60.0), tmp_path / "journal")
     async with served(desk) as root, aiohttp.ClientSession() as session:
         asked = asyncio.create_task(session.post(f"{root}/v1/chat/completions", json=body(stream=stream)))
@@ -106,7 +106,7 @@ async def test_a_client_that_goes_away_ends_its_request_uncounted(stream: bool, 
     assert (tmp_path / "journal").read_text() == ""
 
 
-def test_the_journal_has_a_line_for_each_completed_tag(tmp_path: Path) -> None:
+def test_journal_has_a_line_for_each_completed_tag(tmp_path: Path) -> None:
     for _ in range(2):  # the second process goes on with it
         desk = RequestCounter(Pace(), tmp_path / "journal")
         desk.complete("tag-a")
@@ -121,7 +121,7 @@ def test_jitter_is_even_and_bounded() -> None:
     assert abs(np.mean(factors) - 1.0) < 0.005
 
 
-def test_a_ratio_is_the_geometric_mean_with_its_interval() -> None:
+def test_ratio_is_the_geometric_mean_with_its_interval() -> None:
     ours, theirs = [20.0, 36.0, 24.0], [10.0, 12.0, 12.0]
     mean, low, high = ratio(ours, theirs)
     logs = np.log([2.0, 3.0, 2.0])
@@ -134,7 +134,7 @@ def test_a_ratio_is_the_geometric_mean_with_its_interval() -> None:
     assert math.isnan(ratio([4.0], [2.0])[1])
 
 
-def test_a_table_has_every_server_and_says_what_failed() -> None:
+def test_table_has_every_server_and_its_failures() -> None:
     cell = Cell(streams=2, requests=4, streamed=True)
     direct = round_of(LoadMetrics(1.0, [0.01] * 4, [0.005] * 4, {}, 0.5), 6, 6, 0.0)
     ours = round_of(LoadMetrics(1.0, [0.03] * 4, [0.02] * 4, {}, 0.5), 6, 6, 0.06)

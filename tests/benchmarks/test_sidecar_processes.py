@@ -37,7 +37,7 @@ def test_sigterm_ends_a_benchmark_and_its_servers(tmp_path: Path) -> None:
         os.kill(server, 0)
 
 
-def test_a_server_that_does_not_answer_is_not_left_running(tmp_path: Path) -> None:
+def test_unresponsive_server_is_not_left_running(tmp_path: Path) -> None:
     process = Process([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path, "silent")
     with pytest.raises(ServerFailed, match="silent did not answer"):
         process.wait_for("http://127.0.0.1:1/", seconds=0.2)

@@ -23,7 +23,7 @@ def timed(count=40, noise=0.0):
     return made
 
 
-def test_it_finds_the_costs_that_made_the_times():
+def test_fit_recovers_the_true_costs():
     result = fit(timed())
     for writer in ("large", "small"):
         assert result.prefill_s[writer] == pytest.approx(TRUE.prefill_s[writer])
@@ -41,14 +41,14 @@ def test_no_cost_is_negative():
     assert result.token_s["small"] >= 0
 
 
-def test_nothing_is_made_up():
+def test_nothing_is_invented():
     with pytest.raises(DataError, match="no timed call"):
         fit([])
     with pytest.raises(DataError, match="no call of the large model"):
         fit([Observation("small", 1, 1, 1.0)]).predict([("large", 1, 1)])
 
 
-def test_calls_are_read_off_the_trace():
+def test_calls_are_read_from_the_trace():
     def started(number, role="main", replayed=0, operation="generate"):
         return CallStarted(
             number=number, role=role, model="m", operation=operation, requests=1, samples=1, replayed=replayed
@@ -64,7 +64,7 @@ def test_calls_are_read_off_the_trace():
     assert observations(events) == [Observation("small", 30, 7, 2.0), Observation("large", 30, 7, 2.0)]
 
 
-async def test_a_run_is_timed_once_and_a_replay_never(tmp_path):
+async def test_run_is_timed_once_and_a_replay_never(tmp_path):
     store = await SqliteStore.open(tmp_path / "runs.sqlite3")
     harness = TwoModels(store)
     made = await harness.solve(threshold=0.5, probe="separate")

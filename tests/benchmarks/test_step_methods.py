@@ -68,7 +68,7 @@ def test_tokens_and_passes_are_those_of_the_tree(name):
         assert search.outcome().chosen.terminal
 
 
-def test_the_same_search_twice_is_the_same():
+def test_search_is_deterministic():
     for name, method in METHODS.items():
         judge = QualityEstimator(0.7) if method.scored else None
         runs = [trial(method, 8, World(WorldSettings(depth=4), 5), judge) for _ in range(2)]
@@ -76,7 +76,7 @@ def test_the_same_search_twice_is_the_same():
 
 
 @pytest.mark.parametrize("edge_cost", ["rise", "fall", "abs", "none"])
-def test_with_an_oracle_best_first_needs_as_many_expansions_as_steps(edge_cost):
+def test_best_first_with_an_oracle_needs_as_many_expansions_as_steps(edge_cost):
     recipe, met = WorldSettings(depth=6, spread=0, solved=(3.0, 1.0)), 0
     for seed in range(60):
         world = World(recipe, seed)
@@ -118,7 +118,7 @@ def test_credit_of_a_vote():
     assert credit([(None, 9)]) == credit([]) == 0
 
 
-def test_a_best_first_search_keeps_to_its_tokens():
+def test_best_first_search_keeps_its_token_limit():
     for seed in range(20):
         world = World(WorldSettings(depth=12, rho=0.0), seed)
         search = play(METHODS["A* fall"].make(4, world.recipe, seed), world, QualityEstimator(0.6))
@@ -134,7 +134,7 @@ def curve(credit_by_size, tokens, sizes=(1, 2, 4)):
     return AccuracyCurve(sizes, rows * np.array(credit_by_size), rows * np.array(tokens), rows * np.array(tokens))
 
 
-def test_the_cost_of_an_accuracy_is_interpolated_in_its_logarithm():
+def test_cost_of_an_accuracy_is_interpolated_in_its_logarithm():
     cost, accuracy = np.array([[100.0, 400.0, 1600.0]] * 5), np.array([[0.2, 0.4, 0.6]] * 5)
     result = needed(cost, accuracy, np.array([0.3, 0.4, 0.55, 0.1, 0.7]))
     assert result[:4] == pytest.approx([200, 400, 400 * 4**0.75, 100])
@@ -160,7 +160,7 @@ def test_ratios_of_cost():
     assert saving(curves, "fast", "slow", "slow", 1, passes=True).value == pytest.approx(0.5)
 
 
-def test_an_interval_knows_the_resamples_that_never_get_there():
+def test_interval_counts_resamples_that_never_reach_the_target():
     rng = Random(0)
     hits = np.array([[rng.random() < 0.5, rng.random() < 0.55] for _ in range(40)], dtype=float)
     cost = np.array([[1.0, 2.0]] * 40)

@@ -32,7 +32,7 @@ def drawn(count, seed, rng=None):
 
 
 @pytest.mark.parametrize("auc", [0.6, 0.7, 0.8, 0.9, 0.95])
-def test_the_judge_has_the_requested_auc(auc):
+def test_judge_has_the_requested_auc(auc):
     seen = drawn(20_000, 1)
     judge = QualityEstimator(auc, clip=1e-12)
     result = auroc(np.array([judge(p) for p in seen]), np.array([float(p.right) for p in seen]))
@@ -78,13 +78,13 @@ def test_scores_by_hand():
     assert QualityEstimator(0.5)(prefix(True, 3.0)) == QualityEstimator(0.5)(prefix(False, -3.0)) == 0.5
 
 
-def test_the_perfect_judge_is_right_whatever_the_error():
+def test_perfect_estimator_is_right_with_any_error():
     judge = QualityEstimator(1.0)
     assert {judge(p) for p in drawn(100, 3) if p.right} == {1 - 1e-4}
     assert {judge(p) for p in drawn(100, 3) if not p.right} == {1e-4}
 
 
-def test_a_late_judge_sees_a_fault_after_as_many_steps_or_at_the_end():
+def test_late_estimator_sees_a_fault_after_its_lag_or_at_the_end():
     for auc in (0.8, 1.0):
         judge = QualityEstimator(auc, lag=2)
         right = judge(prefix(True, 0.3))
@@ -93,7 +93,7 @@ def test_a_late_judge_sees_a_fault_after_as_many_steps_or_at_the_end():
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
-def test_errors_are_standard_normal_and_correlated_along_depth_alone(rho):
+def test_errors_are_standard_normal_and_correlated_along_depth_only(rho):
     recipe = WorldSettings(depth=6, rho=rho)
     worlds = [World(recipe, seed) for seed in range(3000)]
     errors = np.array([[p.error for p in chain(world)[:5]] for world in worlds])
@@ -113,7 +113,7 @@ def test_errors_do_not_depend_on_what_is_right():
         assert abs(np.mean(errors)) < 4 / math.sqrt(len(errors))
 
 
-def test_what_comes_depends_on_problem_prefix_and_index_alone():
+def test_continuations_depend_on_problem_prefix_and_index_only():
     recipe = WorldSettings(depth=5)
     one, other = World(recipe, 7), World(recipe, 7)
     first = [one.step("", i) for i in range(4)]
@@ -134,7 +134,7 @@ def test_rho_changes_nothing_but_the_errors():
 
 
 @pytest.mark.parametrize("uneven", [0.0, 4.0])
-def test_a_plain_chain_is_right_with_the_chance_of_its_problem(uneven):
+def test_plain_chain_is_right_with_the_probability_of_its_problem(uneven):
     recipe = WorldSettings(depth=5, spread=0, uneven=uneven)
     for seed in range(3):
         world = World(recipe, seed)
@@ -144,7 +144,7 @@ def test_a_plain_chain_is_right_with_the_chance_of_its_problem(uneven):
         assert right == pytest.approx(world.q, abs=4 * math.sqrt(world.q * (1 - world.q) / 2000))
 
 
-def test_a_prefix_stays_wrong_and_keeps_its_wrong_answer():
+def test_prefix_stays_wrong_and_keeps_its_wrong_answer():
     recipe = WorldSettings(depth=8, solved=(1.0, 3.0))
     for seed in range(200):
         at = World(recipe, seed)[""]
@@ -159,7 +159,7 @@ def test_a_prefix_stays_wrong_and_keeps_its_wrong_answer():
             at = p
 
 
-def test_repair_puts_a_prefix_right_as_often_as_said():
+def test_repair_has_the_given_probability():
     recipe = WorldSettings(depth=9, repair=0.3)
     pairs = [pair for s in range(1500) for c in [chain(World(recipe, s))] for pair in pairwise(c)]
     after = [b.right for a, b in pairs if not a.right]
@@ -193,7 +193,7 @@ def test_lengths_of_solutions_are_even_and_those_of_steps_log_normal():
     assert {len(chain(World(replace(recipe, spread=0), seed))) for seed in range(50)} == {4}
 
 
-def test_a_forced_answer_is_the_rest_of_a_plain_chain():
+def test_forced_answer_is_the_rest_of_a_plain_chain():
     recipe = WorldSettings(depth=6)
     world = World(recipe, 11)
     whole = chain(world, 2)

@@ -7,7 +7,7 @@ def row(n, question, answer, kind="comparison"):
     return {"id": f"q{n}", "question": question, "answer": [answer], "subject": "compare", "kind": kind}
 
 
-def test_the_answer_is_right_in_either_order():
+def test_answer_is_right_in_either_order():
     asked = [row(n, "Who was born later, Ann Lee or Bob Orr?", "Bob Orr") for n in range(40)]
     made = {(r["question"], r["answer"]) for r in yes_no(asked)}
     assert made == {("Was Ann Lee born later than Bob Orr?", "no"), ("Was Bob Orr born later than Ann Lee?", "yes")}
@@ -25,7 +25,7 @@ def test_first_is_earlier_and_quoted_titles_are_found():
     assert ways[question] == answer
 
 
-def test_what_is_yes_or_no_stays_and_what_is_no_comparison_goes():
+def test_yes_no_questions_stay_and_others_are_dropped():
     asked = "Were both films directed by the same person?"
     rows = [
         row(0, asked, "no"),

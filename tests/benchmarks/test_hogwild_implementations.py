@@ -1,4 +1,4 @@
-"""The ways that `benchmarks/hogwild.py` compares compute the same thing."""
+"""The implementations that `benchmarks/hogwild.py` compares compute the same thing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from support.tiny_llama import write_tiny_llama
 
 
-def test_all_ways_of_sharing_draw_from_one_distribution(tmp_path: Path) -> None:
+def test_all_implementations_sample_one_distribution(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="the extra [local] is not installed")
     from hogwild import PutTogether, ReferenceWorkers, blocks_of
     from reason.serving.local.config import ModelConfig
