@@ -96,9 +96,7 @@ async def test_a_choice_that_names_no_response_falls_back_to_the_majority(client
     answer, sink = await ask(settings, n=6)
     share = sum(c.answer == "Lyon" for c in answer.candidates) / 6
     assert (answer.answer, answer.confidence) == ("Lyon", pytest.approx(share))
-    assert answer.degraded == (
-        "the model named no most consistent response; the answer of the majority was taken",
-    )
+    assert answer.degraded == ("the model named no most consistent response; the answer of the majority was taken",)
     assert chosen_by(sink)["chosen_by"] == "majority"
 
 
