@@ -1,41 +1,17 @@
-"""`FusionParameters`: how pieces of evidence become one verdict; fitted by `fitting`, or the defaults of the method.
+"""`fuse_evidence`: many pieces of evidence into one verdict, with its confidence and the reason for it.
 
-`Item`: what one piece of evidence says of a claim, with how far it counts and what tells it from others.
+Items are cleaned, copies are merged, and each gets a weight (`weigh_items`). They are combined by one of five modes:
 
-Why a verdict is uncertain: variance within pieces of evidence and between them, and how many pieces there are.
-
-Contradiction raises `between`; vague evidence raises `within`. The words aleatoric and epistemic, by which the paper
-calls them, suggest otherwise and are not used.
-
-`weigh`: items made ready to be combined: cleaned, copies merged, each with its weight.
-
-Steps 1 to 4 of Latent Posterior Factors as this project has it; the weight by spread follows the published one in
-falling with the uncertainty of a piece of evidence.
-
-`witness`: each piece of evidence is either informative of a claim that holds or does not, or tells nothing.
-
-"Neutral" is the absence of evidence here and no state of the world: irrelevant pieces leave a decisive one nearly alone
-instead of outvoting it. A sum node over "informative or not" for each piece stands under one product node, so that the
-sum over all combinations is exact in one pass.
-
-Source: our form of the sum-product combination of Alege 2026, arXiv:2603.15670; the noisy-or of Pearl 1988,
-"Probabilistic Reasoning in Intelligent Systems", section 4.3.2.
-
-`product`: a tempered product of distributions, as of independent pieces of evidence on one label.
-
-Exact, and overconfident unless beta is fitted: neighbouring sentences are not independent.
-
-Source: Alege 2026, "Latent Posterior Factor Models", arXiv:2603.15670 (P(y|E) ∝ prior · Π φ_e^w); Hinton 2002,
-"Training Products of Experts by Minimizing Contrastive Divergence"; Genest and Zidek 1986, "Combining Probability
-Distributions" (with beta = 1/Σw the logarithmic opinion pool).
-
-The baselines: `mean`, `vote` and `max_fusion`, by which verdicts on pieces of evidence are usually combined.
-
-`fuse`: many pieces of evidence into one verdict, with how sure it is and why it is not surer.
+    witness     each item is informative of a claim that holds or fails, or tells nothing (`witness_fusion`)
+    product     tempered product of distributions (`product_fusion`)
+    mean        weighted mean
+    vote        weighted vote of the most likely labels
+    max         the most decisive item
 
 Source: Alege 2026, "I Know What I Don't Know: Latent Posterior Factor Models for Multi-Evidence Probabilistic
 Reasoning", arXiv:2603.15670, of which soft factors, exponents, the exact combination and the split of the variance are
-kept; nothing is learned here but a few numbers (`fitting`).
+kept; nothing is learned here but a few numbers (`fusion_fitting`). The paper calls the parts of the variance aleatoric
+and epistemic; contradiction raises `between` and vague evidence raises `within`, so these words are not used.
 """
 
 from __future__ import annotations
@@ -56,11 +32,13 @@ from ..reasoning.retrieval.protocol import Passage
 from .calibration import apply_temperature
 from .types import NOTHING, Label, Support
 
+# -- parameters
+
 Mode = Literal["witness", "product", "mean", "vote", "max"]
 Weighting = Literal["spread", "paper"]
 
 TEMPERATURES: Final[dict[Mode, float]] = {"witness": 0.5, "product": 1.2, "mean": 1.0, "vote": 1.0, "max": 1.0}
-"""The final temperature of each mode where none is given."""
+"""Default final temperature of each mode."""
 UNIFORM: Final = Support(1 / 3, 1 / 3, 1 / 3)
 
 Positive = Annotated[FiniteFloat, Field(gt=0)]
@@ -70,31 +48,30 @@ NotNegative = Annotated[FiniteFloat, Field(ge=0)]
 
 
 class FusionParameters(Frozen):
-    """How pieces of evidence become one verdict. The letters are those of Latent Posterior Factors.
+    """Parameters of the fusion. The letters are those of Latent Posterior Factors.
 
     Attributes:
-        mode: "witness" (each piece either tells of the claim or does not), "product" (tempered product of
-            distributions), or the baselines "mean", "vote" and "max".
-        a: How far a piece of evidence is taken to be informative; of "witness".
-        beta: Exponent of every factor: 1 takes the pieces to be independent; of "product".
-        temperature: The result is raised to 1 over it; None is the mode's own (`TEMPERATURES`).
-        pi: Probability that a claim holds, before evidence; of "witness".
-        prior: Probabilities before evidence; of "product".
-        base: The verifier's average prediction on development data, which factors are divided by; None leaves it out.
-        weighting: "spread": weights fall with the spread of a piece's draws as exp(-alpha · spread); "paper": as the
-            published method has it (`weighing.paper_weight`).
+        mode: How items are combined.
+        a: How far an item is assumed to be informative; of "witness".
+        beta: Exponent of every factor, 1 for independent items; of "product".
+        temperature: Final temperature; None is the mode's own (`TEMPERATURES`).
+        pi: Prior probability that a claim holds; of "witness".
+        prior: Prior probabilities; of "product".
+        base: The verifier's mean prediction on development data, which factors are divided by; None for none.
+        weighting: "spread": weights fall with the spread of an item's samples as exp(-alpha · spread); "paper": as in
+            the published method (`paper_weight`).
         alpha: How fast they fall.
         merge: Whether copies and near copies count as one.
-        jaccard: Share of common three-word sequences from which two texts are near copies.
-        pairs: The same of two-word sequences, from which they are, too; the method has none of it.
-        delta: h pieces of one document count as h^-delta each.
-        rank: The piece of rank r counts as r^-rank: what a retriever puts last is seldom what decides.
-        cap: With more pieces than this, "witness" leaves out those with under 0.1 for a decisive label; None: never.
-        disputed: Whether the label "disputed" can be given.
+        jaccard: Jaccard index of word 3-grams from which two texts are near copies.
+        pairs: The same for word 2-grams, which the method does not have.
+        delta: h items of one document weigh h^-delta each.
+        rank: The item of rank r weighs r^-rank: what a retriever ranks last is seldom decisive.
+        cap: With more items than this, "witness" drops those with less than 0.1 for a decisive label; None: never.
+        disputed: Whether the label "disputed" is possible.
         theta_c: Conflict from which evidence is contradictory.
-        least_side: Informative pieces that a dispute needs on each side.
+        least_side: Informative items that a dispute needs on each side.
         threshold: Confidence below which a verdict is weak.
-        fitted: Digest of the file these come from; empty if they are defaults.
+        fitted: Digest of the file these come from; empty for defaults.
     """
 
     mode: Mode = "witness"
@@ -120,20 +97,22 @@ class FusionParameters(Frozen):
 
     @model_validator(mode="after")
     def _distributions_sum_to_one(self) -> Self:
-        for name, given in (("prior", self.prior), ("base", self.base)):
-            if given is not None and not (all(p > 0 for p in given) and abs(sum(given) - 1) < 1e-6):
+        for name, value in (("prior", self.prior), ("base", self.base)):
+            if value is not None and not (all(p > 0 for p in value) and abs(sum(value) - 1) < 1e-6):
                 raise ValueError(f"{name} must be three probabilities above 0 that sum to 1")
         return self
 
     @property
     def final_temperature(self) -> float:
-        """The temperature that is used."""
+        """The final temperature that applies."""
         return TEMPERATURES[self.mode] if self.temperature is None else self.temperature
 
 
+# -- items
+
 EPS = 1e-6
-"""Least probability of a label: what is less is noise, and would decide alone."""
-HARD = 0.8
+"""Minimum probability of a label: a smaller one is noise, and would decide by itself."""
+HARD_LABEL_PROBABILITY = 0.8
 """Probability of a label that was given without one."""
 
 
@@ -142,20 +121,20 @@ class EvidenceItem:
     """One piece of evidence, or one opinion.
 
     Attributes:
-        draws: What it says of the claim, at least once: by several votes, prompts, orders of labels or verifiers.
-        credibility: How far its source is to be believed, in [0, 1]; 0 leaves it out.
-        relevance: How far it is about the claim, in [0, 1].
-        text: What it is, to find copies by; empty if unknown.
-        id: Items of one id are one; empty if unknown.
-        document: Where it is from; items of one document count less each; empty if unknown.
-        hard: Whether the draws are bare labels that were made into probabilities.
-        rank: Its place among what was found for the claim, from 1; 1 where the order says nothing.
+        samples: Its verdicts on the claim, at least one: by several votes, prompts, orders of labels or verifiers.
+        credibility: Credibility of its source, in [0, 1]; 0 excludes it.
+        relevance: Relevance to the claim, in [0, 1].
+        text: Its text, to find copies by; empty if unknown.
+        id: Items with the same id are one; empty if unknown.
+        document: Its document; items of one document weigh less each; empty if unknown.
+        hard: Whether the samples are bare labels that were turned into probabilities.
+        rank: Its rank in the retrieval, from 1; 1 where the order means nothing.
 
     Raises:
-        DataError: There is no draw, one is no distribution, or a number is out of its range.
+        DataError: There is no sample, one is no distribution, or a number is out of its range.
     """
 
-    draws: tuple[Support, ...]
+    samples: tuple[Support, ...]
     credibility: float = 1.0
     relevance: float = 1.0
     text: str = ""
@@ -165,73 +144,62 @@ class EvidenceItem:
     rank: int = 1
 
     def __post_init__(self) -> None:
-        called = f"the evidence {self.id!r}" if self.id else "a piece of evidence"
-        if not self.draws:
-            raise DataError(f"{called} says nothing of the claim", hint="leave it out")
-        for draw in self.draws:
-            if len(draw) != 3 or not all(math.isfinite(p) and p >= 0 for p in draw) or sum(draw) <= 0:
-                raise DataError(f"{called} has the probabilities {tuple(draw)}, which are none of three labels")
+        label = f"the evidence {self.id!r}" if self.id else "a piece of evidence"
+        if not self.samples:
+            raise DataError(f"{label} has no verdict on the claim", hint="leave it out")
+        for sample in self.samples:
+            if len(sample) != 3 or not all(math.isfinite(p) and p >= 0 for p in sample) or sum(sample) <= 0:
+                raise DataError(f"{label} has the probabilities {tuple(sample)}, which are not three of a distribution")
         if self.rank < 1:
-            raise DataError(f"{called} has the rank {self.rank}; ranks count from 1")
+            raise DataError(f"the rank of {label} must be at least 1, got {self.rank}")
         for name in ("credibility", "relevance"):
             if not 0 <= getattr(self, name) <= 1:  # NaN fails too
-                raise DataError(f"the {name} {getattr(self, name)} of {called} lies outside [0, 1]")
+                raise DataError(f"the {name} of {label} must be in [0, 1], got {getattr(self, name)}")
 
 
 def evidence_item(
-    passage: Passage, draws: Sequence[Support], *, relevance: float = 1.0, hard: bool = False, rank: int = 1
+    passage: Passage, samples: Sequence[Support], *, relevance: float = 1.0, hard: bool = False, rank: int = 1
 ) -> EvidenceItem:
-    """What a passage says of a claim.
-
-    Args:
-        passage: The passage.
-        draws: Its verdicts.
-        relevance: How far it is about the claim, in [0, 1]: a retriever's score on that scale.
-        hard: Whether the draws are bare labels.
-        rank: Its place among what was found.
+    """The item of a passage (see `EvidenceItem`).
 
     Raises:
-        DataError: As `Item`.
+        DataError: As `EvidenceItem`.
     """
     return EvidenceItem(
-        tuple(draws), passage.credibility, relevance, passage.text, passage.id, passage.source, hard, rank
+        tuple(samples), passage.credibility, relevance, passage.text, passage.id, passage.source, hard, rank
     )
 
 
-def clip_probabilities(draw: Support) -> Support:
-    """The distribution with every probability at least 1e-6 before it is normalised."""
-    total = math.fsum(draw)
-    cut = [max(p / total, EPS) for p in draw]
-    total = math.fsum(cut)
-    return Support(*(p / total for p in cut))
+def clip_probabilities(sample: Support) -> Support:
+    """The distribution with every probability at least 1e-6 before normalisation."""
+    total = math.fsum(sample)
+    clipped = [max(p / total, EPS) for p in sample]
+    total = math.fsum(clipped)
+    return Support(*(p / total for p in clipped))
 
 
 def hard_label(label: Label) -> Support:
     """A bare label as probabilities: 0.8 for it, 0.1 for each other."""
-    return _spread(dict.fromkeys(("supports", "refutes", "neutral"), (1 - HARD) / 2) | {label: HARD})
+    rest = (1 - HARD_LABEL_PROBABILITY) / 2
+    return Support(rest, rest, rest)._replace(**{label: HARD_LABEL_PROBABILITY})
 
 
 def smoothed_votes(labels: Sequence[Label]) -> Support:
-    """Shares of votes, each label given half a vote more: (count + 0.5) / (n + 1.5).
-
-    Args:
-        labels: The votes; none at all are uniform.
-    """
-    counts: dict[str, float] = {label: labels.count(label) + 0.5 for label in ("supports", "refutes", "neutral")}
-    return _spread({label: count / (len(labels) + 1.5) for label, count in counts.items()})
+    """Shares of votes with half a vote added to each label: (count + 0.5) / (n + 1.5); no votes are uniform."""
+    sides: tuple[Label, ...] = ("supports", "refutes", "neutral")
+    return Support(*((labels.count(label) + 0.5) / (len(labels) + 1.5) for label in sides))
 
 
-def _spread(by_label: dict[str, float]) -> Support:
-    return Support(by_label["supports"], by_label["refutes"], by_label["neutral"])
+# -- variance
 
 
 class VarianceSplit(NamedTuple):
-    """Variance of a label drawn by a piece of evidence drawn by its weight, summed over labels.
+    """Variance of a label sampled from an item sampled by its weight, summed over labels.
 
     Attributes:
         total: Σ_y p̄_y (1 - p̄_y) of the mean distribution p̄; `within + between`.
-        within: Mean over the pieces of Σ_y p_y (1 - p_y).
-        between: Mean squared distance of the pieces from p̄.
+        within: Mean over the items of Σ_y p_y (1 - p_y): the items are vague.
+        between: Mean squared distance of the items from p̄: the items differ.
     """
 
     total: float
@@ -240,42 +208,37 @@ class VarianceSplit(NamedTuple):
 
 
 def split_variance(distributions: Sequence[Support], weights: Sequence[float] = ()) -> VarianceSplit:
-    """The law of total variance for pieces of evidence, or for the draws of one.
+    """The law of total variance for items, or for the samples of one; without weight there is no variance.
 
-    Source: Alege 2026, "I Know What I Don't Know", arXiv:2603.15670 (there over draws of one latent).
+    Source: Alege 2026, "I Know What I Don't Know", arXiv:2603.15670 (there over samples of one latent).
 
     Args:
-        distributions: What each says; none at all have no variance.
-        weights: Their weights, at least 0; equal by default. If all are 0 there is no variance either.
+        distributions: The distribution of each item.
+        weights: Their weights; equal by default.
     """
     shares = _shares(weights or [1.0] * len(distributions))
     if not shares:
         return VarianceSplit(0.0, 0.0, 0.0)
-    middle = mean_of(distributions, weights)
+    mean = mean_of(distributions, weights)
     pairs = list(zip(shares, distributions, strict=True))
     return VarianceSplit(
-        total=math.fsum(p * (1 - p) for p in middle),
+        total=math.fsum(p * (1 - p) for p in mean),
         within=math.fsum(u * p * (1 - p) for u, d in pairs for p in d),
-        between=math.fsum(u * (p - m) ** 2 for u, d in pairs for p, m in zip(d, middle, strict=True)),
+        between=math.fsum(u * (p - m) ** 2 for u, d in pairs for p, m in zip(d, mean, strict=True)),
     )
 
 
 def mean_of(distributions: Sequence[Support], weights: Sequence[float] = ()) -> Support:
-    """Their weighted mean.
-
-    Args:
-        distributions: At least one.
-        weights: Their weights, at least 0 and not all 0; equal by default.
-    """
+    """Weighted mean of at least one distribution; the weights, equal by default, must not all be 0."""
     first = distributions[0]
     if all(other == first for other in distributions):
-        return first  # to the last digit, so that copies change nothing
+        return first  # exactly, so that copies change nothing
     shares = _shares(weights or [1.0] * len(distributions))
     return Support(*(math.fsum(u * d[y] for u, d in zip(shares, distributions, strict=True)) for y in range(3)))
 
 
 def effective_sample_size(weights: Sequence[float]) -> float:
-    """(Σ w)² / Σ w²: how many pieces of equal weight they amount to; 0 if there are none or all weights are 0.
+    """(Σ w)² / Σ w²: the equivalent number of items of equal weight; 0 without weight.
 
     Source: Kish 1965, "Survey Sampling", section 11.7.
     """
@@ -289,99 +252,100 @@ def _shares(weights: Sequence[float]) -> list[float]:
     return [w / total for w in weights] if total > 0 else []
 
 
+# -- weights
+
+
 class WeightedItem(NamedTuple):
-    """One piece of evidence, ready to be combined.
+    """Merged copies with their weight.
 
     Attributes:
-        probs: What it says of the claim: the mean of its draws, cleaned; a likelihood where the base is known.
-        weight: How far it counts, in (0, 1].
-        places: Places of the items that it stands for; the first is the one that speaks for them.
+        probs: The mean of their samples, clipped; a likelihood where the base is known.
+        weight: Their weight, in (0, 1].
+        positions: Positions of the items; the first represents them.
     """
 
     probs: Support
     weight: float
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
 
 
-class Weighing(NamedTuple):
-    """All pieces, and whether the search for copies came to its end."""
+class WeightedItems(NamedTuple):
+    """All weighted items, and whether the search for copies was complete."""
 
-    pieces: tuple[WeightedItem, ...]
+    items: tuple[WeightedItem, ...]
     complete: bool
 
 
-def weigh_items(items: Sequence[EvidenceItem], parameters: FusionParameters) -> Weighing:
-    """The pieces that items amount to. Items that weigh nothing are left out before anything else.
+def weigh_items(items: Sequence[EvidenceItem], parameters: FusionParameters) -> WeightedItems:
+    """Merge copies and weigh items (steps 1 to 4 of the method); items without weight are dropped first.
 
-    A group of copies is one piece: its draws are those of all, its weight the largest, its document that of the item
-    with the largest weight. h pieces of one document then weigh h^-delta of their weight each.
-
-    Args:
-        items: What there is, in any order; the pieces do not depend on it but for their `places`.
-        parameters: How it is weighed.
+    A group of copies is one item: its samples are those of all, its weight the largest, its document that of the item
+    of the largest weight. h items of one document then weigh h^-delta of their weight each. The result does not depend
+    on the order of the items except in `positions`.
     """
-    cleaned = [tuple(clip_probabilities(draw) for draw in item.draws) for item in items]
+    clipped = [tuple(clip_probabilities(sample) for sample in item.samples) for item in items]
     weights = [
-        item.credibility * item.relevance * item.rank**-parameters.rank * _of_spread(draws, parameters)
-        for item, draws in zip(items, cleaned, strict=True)
+        item.credibility * item.relevance * item.rank**-parameters.rank * _sample_weight(samples, parameters)
+        for item, samples in zip(items, clipped, strict=True)
     ]
     kept = [i for i, w in enumerate(weights) if w > 0]
     if parameters.merge:
-        found = cluster_copies([items[i] for i in kept], jaccard=parameters.jaccard, pairs=parameters.pairs)
+        clusters = cluster_copies([items[i] for i in kept], jaccard=parameters.jaccard, pairs=parameters.pairs)
     else:
-        found = CopyClusters(tuple((i,) for i in range(len(kept))), True)
+        clusters = CopyClusters(tuple((i,) for i in range(len(kept))), True)
 
-    def rank(i: int) -> tuple[float, str, str, str]:
+    def precedence(i: int) -> tuple[float, str, str, str]:
         return -weights[i], items[i].document, items[i].id, items[i].text
 
-    groups = [sorted((kept[i] for i in group), key=lambda i: (*rank(i), i)) for group in found.groups]
-    crowd = Counter(items[group[0]].document for group in groups)
-    pieces = []
+    groups = [sorted((kept[i] for i in group), key=lambda i: (*precedence(i), i)) for group in clusters.groups]
+    per_document = Counter(items[group[0]].document for group in groups)
+    weighted = []
     for group in groups:
-        draws = [draw for i in group for draw in cleaned[i]]
-        probs = mean_of(draws)
+        probs = mean_of([sample for i in group for sample in clipped[i]])
         if parameters.base is not None:
             probs = clip_probabilities(Support(*(p / b for p, b in zip(probs, parameters.base, strict=True))))
         document = items[group[0]].document
-        shared = crowd[document] if document else 1
-        pieces.append(WeightedItem(probs, weights[group[0]] * shared**-parameters.delta, tuple(group)))
-    return Weighing(tuple(pieces), found.complete)
+        count = per_document[document] if document else 1
+        weighted.append(WeightedItem(probs, weights[group[0]] * count**-parameters.delta, tuple(group)))
+    return WeightedItems(tuple(weighted), clusters.complete)
 
 
 def paper_weight(sigma: float, alpha: float) -> float:
-    """The published weight of a piece of evidence: clip(1/(1 + sigma) · sigmoid(-alpha · sigma), 0, 1); at most 0.5.
+    """The published weight of an item: clip(1/(1 + sigma) · sigmoid(-alpha · sigma), 0, 1); at most 0.5.
 
     Source: the implementation of Alege 2026, "Latent Posterior Factor Models", arXiv:2603.15670.
 
     Args:
-        sigma: Mean standard deviation of what it says, at least 0.
-        alpha: Penalty on it, at least 0.
+        sigma: Mean standard deviation of its samples.
+        alpha: Penalty on it.
     """
     return min(1 / (1 + sigma) / (1 + math.exp(min(alpha * sigma, 700.0))), 1.0)
 
 
-def _of_spread(draws: Sequence[Support], parameters: FusionParameters) -> float:
-    """The part of the weight that the draws decide."""
+def _sample_weight(samples: Sequence[Support], parameters: FusionParameters) -> float:
+    """The factor of the weight that depends on the spread of the samples."""
     if parameters.weighting == "paper":
-        middle = mean_of(draws)
-        variances = (math.fsum((d[y] - middle[y]) ** 2 for d in draws) / len(draws) for y in range(3))
+        mean = mean_of(samples)
+        variances = (math.fsum((s[y] - mean[y]) ** 2 for s in samples) / len(samples) for y in range(3))
         return paper_weight(math.fsum(math.sqrt(v) for v in variances) / 3, parameters.alpha)
-    if len(draws) == 1:
+    if len(samples) == 1:
         return 1.0
-    return math.exp(-parameters.alpha * split_variance(draws).between)
+    return math.exp(-parameters.alpha * split_variance(samples).between)
 
 
-IRRELEVANT: Final = 0.1
-"""Probability of a decisive label below which a piece may be left out where there are many."""
+# -- mode "witness"
+
+MIN_DECISIVE: Final = 0.1
+"""Probability of a decisive label below which an item may be dropped where there are many."""
 
 
 class WitnessFactor(NamedTuple):
-    """What one piece of evidence testifies.
+    """The factor of one item.
 
     Attributes:
-        informative: q, the probability that it tells of the claim at all, in [0, 1).
-        leaning: 2d - 1, d being the probability that it supports the claim if it does; in [-1, 1]. So written, pieces
-            that say the opposite cancel to the last digit.
+        informative: q, the probability that it is informative of the claim, in [0, 1).
+        leaning: 2d - 1, where d is the probability that it supports the claim if it is; in [-1, 1]. In this form,
+            opposite items cancel exactly.
     """
 
     informative: float
@@ -389,58 +353,58 @@ class WitnessFactor(NamedTuple):
 
     @property
     def log_odds(self) -> float:
-        """log(φ(1)/φ(0)): what it adds to the log-odds of the claim, in nats; at most log((1 + q)/(1 - q)) in size."""
+        """log(φ(1)/φ(0)), its contribution to the log-odds of the claim, in nats; up to log((1 + q)/(1 - q))."""
         lean = self.informative * self.leaning
         return math.log1p(lean) - math.log1p(-lean)
 
 
-def witness_factor(piece: WeightedItem, a: float) -> WitnessFactor:
-    """What a piece testifies: q = a · w · (p_S + p_R), below 1, and d = p_S / (p_S + p_R).
-
-    Args:
-        piece: The piece.
-        a: How far pieces are informative, in (0, 1].
-    """
-    supports, refutes, _ = piece.probs
+def witness_factor(item: WeightedItem, a: float) -> WitnessFactor:
+    """Q = a · w · (p_S + p_R), below 1, and d = p_S / (p_S + p_R)."""
+    supports, refutes, _ = item.probs
     decisive = supports + refutes
     leaning = (supports - refutes) / decisive if decisive > 0 else 0.0
-    return WitnessFactor(min(a * piece.weight * decisive, 1 - EPS), leaning)
+    return WitnessFactor(min(a * item.weight * decisive, 1 - EPS), leaning)
 
 
-def relevant_items(pieces: Sequence[WeightedItem], cap: int | None) -> list[bool]:
-    """Which pieces are heard: all, or, where there are more than `cap`, those that may be decisive.
+def relevant_items(items: Sequence[WeightedItem], cap: int | None) -> list[bool]:
+    """Which items are used: all, or, where there are more than `cap`, those that may be decisive.
 
-    Many pieces of a little relevance each would let "neutral" vanish. The step from `cap` to one more piece may
-    therefore raise "neutral"; within either side it never rises with a piece more.
+    Many items of a little relevance each would let "neutral" vanish. The step from `cap` to one more item may therefore
+    raise "neutral"; on either side it never rises with another item.
     """
-    if cap is None or len(pieces) <= cap:
-        return [True] * len(pieces)
-    return [p.probs.supports + p.probs.refutes >= IRRELEVANT for p in pieces]
+    if cap is None or len(items) <= cap:
+        return [True] * len(items)
+    return [item.probs.supports + item.probs.refutes >= MIN_DECISIVE for item in items]
 
 
-def witness_fusion(testimonies: Sequence[WitnessFactor], pi: float = 0.5) -> Support:
-    """The verdict that testimonies amount to; of none it is "neutral" for certain.
+def witness_fusion(factors: Sequence[WitnessFactor], pi: float = 0.5) -> Support:
+    """The verdict by witness factors; without any it is "neutral" with certainty.
 
-    `neutral` is Π(1 - q), before the pieces are conditioned on their agreement, on purpose: afterwards it would be more
-    confident. The rest is shared by the posterior of the claim.
+    "Neutral" is the absence of evidence rather than a state of the world: irrelevant items leave a decisive one nearly
+    unchanged instead of outvoting it. A sum node over "informative or not" for each item under one product node makes
+    the sum over all combinations exact in one pass. `neutral` is Π(1 - q), before the items are conditioned on their
+    agreement, on purpose: afterwards it would be more confident. The rest is divided by the posterior of the claim.
+
+    Source: our form of the sum-product combination of Alege 2026, arXiv:2603.15670; the noisy-or of Pearl 1988,
+    "Probabilistic Reasoning in Intelligent Systems", section 4.3.2.
 
     Args:
-        testimonies: In any order.
-        pi: Probability that the claim holds, before evidence; in (0, 1).
+        factors: In any order.
+        pi: Prior probability that the claim holds, in (0, 1).
     """
-    odds = math.log(pi) - math.log1p(-pi) + math.fsum(t.log_odds for t in testimonies)
+    odds = math.log(pi) - math.log1p(-pi) + math.fsum(f.log_odds for f in factors)
     holds = 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
     fails = 1 / (1 + math.exp(odds)) if odds <= 0 else math.exp(-odds) / (1 + math.exp(-odds))
-    silent = math.fsum(math.log1p(-t.informative) for t in testimonies)
-    told = -math.expm1(silent)
-    return Support(told * holds, told * fails, math.exp(silent))
+    log_neutral = math.fsum(math.log1p(-f.informative) for f in factors)
+    decided = -math.expm1(log_neutral)
+    return Support(decided * holds, decided * fails, math.exp(log_neutral))
 
 
 class Conflict(NamedTuple):
-    """How far testimonies contradict one another.
+    """How far factors contradict one another.
 
     Attributes:
-        supporting: Informative pieces on the claim's side, Σ q d.
+        supporting: Informative items on the claim's side, Σ q d.
         refuting: Those against it, Σ q (1 - d).
     """
 
@@ -457,25 +421,33 @@ class Conflict(NamedTuple):
         return 4 * share * (1 - share)
 
 
-def conflict(testimonies: Sequence[WitnessFactor]) -> Conflict:
+def conflict(factors: Sequence[WitnessFactor]) -> Conflict:
     """The two sides."""
     return Conflict(
-        math.fsum(t.informative * (1 + t.leaning) / 2 for t in testimonies),
-        math.fsum(t.informative * (1 - t.leaning) / 2 for t in testimonies),
+        math.fsum(f.informative * (1 + f.leaning) / 2 for f in factors),
+        math.fsum(f.informative * (1 - f.leaning) / 2 for f in factors),
     )
 
 
-def product_fusion(pieces: Sequence[WeightedItem], beta: float = 1.0, prior: Support = UNIFORM) -> Support:
-    """The normalised exp of log P(y) = log prior(y) + beta · Σ w log p(y); of no pieces it is the prior.
+# -- the other modes
+
+
+def product_fusion(items: Sequence[WeightedItem], beta: float = 1.0, prior: Support = UNIFORM) -> Support:
+    """The normalised exp of log P(y) = log prior(y) + beta · Σ w log p(y); without items it is the prior.
+
+    Exact, and overconfident unless beta is fitted: neighbouring sentences are not independent.
+
+    Source: Alege 2026, "Latent Posterior Factor Models", arXiv:2603.15670 (P(y|E) ∝ prior · Π φ_e^w); Hinton 2002,
+    "Training Products of Experts by Minimizing Contrastive Divergence"; Genest and Zidek 1986, "Combining Probability
+    Distributions" (with beta = 1/Σw the logarithmic opinion pool).
 
     Args:
-        pieces: In any order; every probability above 0.
-        beta: Exponent of all factors; 1 takes them to be independent.
-        prior: Probabilities before evidence, above 0.
+        items: In any order; every probability above 0.
+        beta: Exponent of all factors; 1 for independent items.
+        prior: Prior probabilities, above 0.
     """
     logs = [
-        math.log(prior[y]) + beta * math.fsum(piece.weight * math.log(piece.probs[y]) for piece in pieces)
-        for y in range(3)
+        math.log(prior[y]) + beta * math.fsum(item.weight * math.log(item.probs[y]) for item in items) for y in range(3)
     ]
     top = max(logs)
     raised = [math.exp(log - top) for log in logs]
@@ -483,67 +455,66 @@ def product_fusion(pieces: Sequence[WeightedItem], beta: float = 1.0, prior: Sup
     return Support(*(r / total for r in raised))
 
 
-def log_odds(piece: WeightedItem, beta: float) -> float:
-    """What a piece adds to log P(supports)/P(refutes), in nats."""
-    return beta * piece.weight * (math.log(piece.probs.supports) - math.log(piece.probs.refutes))
+def log_odds(item: WeightedItem, beta: float) -> float:
+    """Contribution of an item of `product_fusion` to log P(supports)/P(refutes), in nats."""
+    return beta * item.weight * (math.log(item.probs.supports) - math.log(item.probs.refutes))
 
 
-def mean_fusion(pieces: Sequence[WeightedItem]) -> Support:
-    """Σ w p / Σ w; of no pieces, nothing."""
-    return mean_of([p.probs for p in pieces], [p.weight for p in pieces]) if pieces else NOTHING
+def mean_fusion(items: Sequence[WeightedItem]) -> Support:
+    """Σ w p / Σ w; nothing without items."""
+    return mean_of([item.probs for item in items], [item.weight for item in items]) if items else NOTHING
 
 
-def vote_fusion(pieces: Sequence[WeightedItem]) -> Support:
-    """Each piece votes for its likeliest label with its weight; half a vote more for each label keeps all possible.
-
-    Of no pieces, nothing.
-    """
-    if not pieces:
+def vote_fusion(items: Sequence[WeightedItem]) -> Support:
+    """Weighted votes for the most likely labels, with half a vote added to each label; nothing without items."""
+    if not items:
         return NOTHING
-    total = math.fsum(p.weight for p in pieces)
+    total = math.fsum(item.weight for item in items)
 
     def share(label: Label) -> float:
-        return (math.fsum(p.weight for p in pieces if p.probs.label == label) + 0.5) / (total + 1.5)
+        return (math.fsum(item.weight for item in items if item.probs.label == label) + 0.5) / (total + 1.5)
 
     return Support(share("supports"), share("refutes"), share("neutral"))
 
 
-def max_fusion(pieces: Sequence[WeightedItem]) -> Support:
-    """What the piece says whose weight times max(p_S, p_R) is largest; the mean of several such; of none, nothing."""
-    if not pieces:
+def max_fusion(items: Sequence[WeightedItem]) -> Support:
+    """The item of the largest weight times max(p_S, p_R); the mean of several such; nothing without items."""
+    if not items:
         return NOTHING
-    decided = [p.weight * max(p.probs.supports, p.probs.refutes) for p in pieces]
-    top = max(decided)
-    return mean_of([p.probs for p, value in zip(pieces, decided, strict=True) if value == top])
+    decisiveness = [item.weight * max(item.probs.supports, item.probs.refutes) for item in items]
+    top = max(decisiveness)
+    return mean_of([item.probs for item, value in zip(items, decisiveness, strict=True) if value == top])
 
+
+# -- fusion
 
 Reason = Literal["ok", "weak", "irrelevant", "conflict", "no_evidence"]
 FusedLabel = Label | Literal["disputed"]
 
-IRRELEVANT_NEUTRAL: Final = 0.5
+MIN_IRRELEVANT_NEUTRAL: Final = 0.5
 """Probability of "neutral" from which evidence is irrelevant."""
 
 
 class FusedVerdict(Frozen):
-    """What pieces of evidence say of a claim together.
+    """The verdict of pieces of evidence together.
 
     Attributes:
         probs: (supports, refutes, neutral).
-        label: The likeliest, or "disputed"; before any gate. Among equals "neutral", then "refutes".
-        confidence: Probability of the likeliest of the three; 0 if there is no evidence.
+        label: The most likely label, or "disputed"; before any gate. Ties go to "neutral", then "refutes".
+        confidence: Probability of the most likely of the three; 0 without evidence.
         conflict: How far the evidence contradicts itself, in [0, 1].
-        k_eff: How many pieces of equal weight it amounts to.
+        k_eff: Effective number of items.
         total: Variance of the mean distribution, `within + between`.
-        within: Its part within pieces: they are vague.
-        between: Its part between pieces: they differ.
-        item_logodds: What each item adds to the log-odds of "supports" against "refutes", in nats, before the final
-            temperature; 0 for items that are left out or that another of their copies speaks for. Empty in the modes
-            "mean", "vote" and "max", where nothing adds up.
-        duplicates: Places of items that are copies of one another, the one that speaks for them first.
+        within: Its part within items: they are vague.
+        between: Its part between items: they differ.
+        item_logodds: Contribution of each item to the log-odds of "supports" against "refutes", in nats, before the
+            final temperature; 0 for items that are dropped or represented by a copy. Empty in the modes "mean", "vote"
+            and "max", where contributions do not add up.
+        duplicates: Positions of items that are copies of one another, the representative first.
         mode: How they were combined.
-        reason: "no_evidence"; "irrelevant" (neutral has 0.5 or more); "conflict"; "weak" (not sure enough); or "ok".
+        reason: "no_evidence"; "irrelevant" (neutral has 0.5 or more); "conflict"; "weak" (too little confidence); "ok".
         warnings: "unfitted": the parameters are defaults. "hard_labels": an item's verdict is a bare label.
-            "duplicates_unfinished": the search for copies was ended.
+            "duplicates_unfinished": the search for copies was not complete.
     """
 
     probs: Support
@@ -562,26 +533,22 @@ class FusedVerdict(Frozen):
 
 
 def fuse_evidence(items: Sequence[EvidenceItem], parameters: FusionParameters | None = None) -> FusedVerdict:
-    """Combine pieces of evidence. Their order does not matter, and items of no weight change nothing.
+    """Combine pieces of evidence; their order does not matter, and items without weight change nothing.
 
     Args:
-        items: What each piece says; any number.
-        parameters: How they are combined; by default "witness" with the defaults.
+        items: Any number of items.
+        parameters: How they are combined; by default "witness" with its defaults.
     """
     p = FusionParameters() if parameters is None else parameters
-    weighed = weigh_items(items, p)
-    pieces = weighed.pieces
-    additive = p.mode in ("witness", "product")
-    warnings = [
-        name
-        for name, given in (
-            ("unfitted", not p.fitted),
-            ("hard_labels", any(item.hard for item in items)),
-            ("duplicates_unfinished", not weighed.complete),
-        )
-        if given
-    ]
-    if not pieces:
+    weighted = weigh_items(items, p)
+    is_additive = p.mode in ("witness", "product")
+    conditions = {
+        "unfitted": not p.fitted,
+        "hard_labels": any(item.hard for item in items),
+        "duplicates_unfinished": not weighted.complete,
+    }
+    warnings = tuple(name for name, applies in conditions.items() if applies)
+    if not weighted.items:
         return FusedVerdict(
             probs=NOTHING,
             label="neutral",
@@ -591,39 +558,38 @@ def fuse_evidence(items: Sequence[EvidenceItem], parameters: FusionParameters | 
             total=0.0,
             within=0.0,
             between=0.0,
-            item_logodds=(0.0,) * len(items) if additive else (),
+            item_logodds=(0.0,) * len(items) if is_additive else (),
             duplicates=(),
             mode=p.mode,
             reason="no_evidence",
-            warnings=tuple(warnings),
+            warnings=warnings,
         )
-    heard = relevant_items(pieces, p.cap) if p.mode == "witness" else [True] * len(pieces)
-    testimonies = witness_factors(pieces, heard, p)
-    probs = apply_temperature(combine(pieces, testimonies, p), p.final_temperature)
-    sides = conflict(testimonies)
-    contradicting = sides.degree >= p.theta_c
-    disputed = p.disputed and contradicting and min(sides) >= p.least_side
-    spread = split_variance([piece.probs for piece in pieces], [piece.weight for piece in pieces])
-    confidence = min(probs.confidence, 1.0)
+    is_used = relevant_items(weighted.items, p.cap) if p.mode == "witness" else [True] * len(weighted.items)
+    factors = witness_factors(weighted.items, is_used, p)
+    probs = apply_temperature(combine(weighted.items, factors, p), p.final_temperature)
+    sides = conflict(factors)
+    is_disputed = p.disputed and sides.degree >= p.theta_c and min(sides) >= p.least_side
+    weights = [item.weight for item in weighted.items]
+    variance = split_variance([item.probs for item in weighted.items], weights)
     return FusedVerdict(
         probs=probs,
-        label="disputed" if disputed else probs.label,
-        confidence=confidence,
+        label="disputed" if is_disputed else probs.label,
+        confidence=min(probs.confidence, 1.0),
         conflict=min(sides.degree, 1.0),
-        k_eff=effective_sample_size([piece.weight for piece in pieces]),
-        total=spread.total,
-        within=spread.within,
-        between=spread.between,
-        item_logodds=_log_odds(len(items), pieces, testimonies, heard, p) if additive else (),
-        duplicates=tuple(piece.places for piece in pieces if len(piece.places) > 1),
+        k_eff=effective_sample_size(weights),
+        total=variance.total,
+        within=variance.within,
+        between=variance.between,
+        item_logodds=_item_log_odds(len(items), weighted.items, factors, is_used, p) if is_additive else (),
+        duplicates=tuple(item.positions for item in weighted.items if len(item.positions) > 1),
         mode=p.mode,
         reason=reason_for(probs, sides.degree, p.theta_c, p.threshold),
-        warnings=tuple(warnings),
+        warnings=warnings,
     )
 
 
 def reason_for(probs: Support, degree: float, theta_c: float, threshold: float) -> Reason:
-    """Why a verdict on some evidence is what it is; to be asked again where its probabilities were calibrated.
+    """The reason of a verdict on some evidence; computed again where its probabilities were calibrated.
 
     Args:
         probs: The verdict.
@@ -631,7 +597,7 @@ def reason_for(probs: Support, degree: float, theta_c: float, threshold: float) 
         theta_c: Conflict from which it is contradictory.
         threshold: Confidence below which the verdict is weak.
     """
-    if probs.neutral >= IRRELEVANT_NEUTRAL:
+    if probs.neutral >= MIN_IRRELEVANT_NEUTRAL:
         return "irrelevant"
     if degree >= theta_c:
         return "conflict"
@@ -639,40 +605,42 @@ def reason_for(probs: Support, degree: float, theta_c: float, threshold: float) 
 
 
 def witness_factors(
-    pieces: Sequence[WeightedItem], heard: Sequence[bool], parameters: FusionParameters
+    items: Sequence[WeightedItem], is_used: Sequence[bool], parameters: FusionParameters
 ) -> list[WitnessFactor]:
-    """What the pieces that are heard testify; in modes without a discount they are taken to be informative."""
+    """The factors of the used items; in modes without a discount they are assumed to be informative."""
     a = parameters.a if parameters.mode == "witness" else 1.0
-    return [witness_factor(piece, a) for piece, is_heard in zip(pieces, heard, strict=True) if is_heard]
+    return [witness_factor(item, a) for item, used in zip(items, is_used, strict=True) if used]
 
 
-def combine(
-    pieces: Sequence[WeightedItem], testimonies: Sequence[WitnessFactor], parameters: FusionParameters
-) -> Support:
+def combine(items: Sequence[WeightedItem], factors: Sequence[WitnessFactor], parameters: FusionParameters) -> Support:
     """The verdict by the mode, before the final temperature, normalised."""
-    if parameters.mode == "witness":
-        found = witness_fusion(testimonies, parameters.pi)
-    elif parameters.mode == "product":
-        found = product_fusion(pieces, parameters.beta, parameters.prior)
-    else:
-        found = {"mean": mean_fusion, "vote": vote_fusion, "max": max_fusion}[parameters.mode](pieces)
-    total = math.fsum(found)
-    return found if total == 1 else Support(*(q / total for q in found))
+    match parameters.mode:
+        case "witness":
+            probs = witness_fusion(factors, parameters.pi)
+        case "product":
+            probs = product_fusion(items, parameters.beta, parameters.prior)
+        case "mean":
+            probs = mean_fusion(items)
+        case "vote":
+            probs = vote_fusion(items)
+        case "max":
+            probs = max_fusion(items)
+    total = math.fsum(probs)
+    return probs if total == 1 else Support(*(q / total for q in probs))
 
 
-def _log_odds(
+def _item_log_odds(
     count: int,
-    pieces: Sequence[WeightedItem],
-    testimonies: Sequence[WitnessFactor],
-    heard: Sequence[bool],
+    items: Sequence[WeightedItem],
+    factors: Sequence[WitnessFactor],
+    is_used: Sequence[bool],
     parameters: FusionParameters,
 ) -> tuple[float, ...]:
-    found = [0.0] * count
-    told = iter(testimonies)
-    for piece, is_heard in zip(pieces, heard, strict=True):
-        if not is_heard:
-            continue
-        testified = next(told)
-        by_product = parameters.mode == "product"
-        found[piece.places[0]] = log_odds(piece, parameters.beta) if by_product else testified.log_odds
-    return tuple(found)
+    contributions = [0.0] * count
+    remaining = iter(factors)
+    for item, used in zip(items, is_used, strict=True):
+        if used:
+            factor = next(remaining)
+            by_product = parameters.mode == "product"
+            contributions[item.positions[0]] = log_odds(item, parameters.beta) if by_product else factor.log_odds
+    return tuple(contributions)

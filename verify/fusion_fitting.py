@@ -1,8 +1,7 @@
-"""`FittedFusion`: parameters of fusion in a file, with whose verdicts they were fitted to; it refuses others.
+"""Fitting the parameters of fusion to labelled claims on a grid, and the file of fitted parameters.
 
-`fit_fusion`: the few numbers of fusion from claims whose labels are known, by a grid; deterministic.
-
-What is fitted on gold evidence is wrong for retrieved evidence, of which more is irrelevant: fit on what is used.
+Parameters fitted to gold evidence are wrong for retrieved evidence, of which more is irrelevant: fit to the evidence
+that will be used.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pydantic import Field, FiniteFloat
 from ..core.errors import DataError, UserError
 from ..core.files import FittedFile, read_fitted_file, write_fitted_file
 from ..core.version import __version__
-from .calibration import log_rows
+from .calibration import tempered_logs
 from .fusion import (
     EvidenceItem,
     FusionParameters,
@@ -36,28 +35,28 @@ from .fusion import (
     weigh_items,
     witness_factors,
 )
-from .metrics import LABELS, LEAST, GoldLabel
+from .metrics import LABELS, MIN_PROBABILITY, GoldLabel
 from .types import NOTHING, Support
 
 KIND: Final = "reason evidence fusion"
 FORMAT: Final = 1
-MADE_BY: Final = "fit one to this verifier's verdicts on development data with evidence of this source"
+_FIT_HINT: Final = "fit one to this verifier's verdicts on development data with evidence of this source"
 
 
 class FittedFusion(FittedFile):
-    """Parameters with what they may be used for.
+    """Parameters with what they apply to.
 
     Attributes:
         kind: What the file is.
-        format: Version of the file's form.
-        name: The file's name without its ending; empty before it lies in one.
+        format: Version of the file format.
+        name: The file's stem; empty before it is saved.
         verifier: Identity of what judged the pairs, with its prompt.
-        source: Where the evidence came from, such as "gold" or "bm25@5": the share of irrelevant pieces, which `a`
-            makes up for, depends on it.
-        parameters: What was fitted.
+        source: Source of the evidence, such as "gold" or "bm25@5": the share of irrelevant items, which `a` accounts
+            for, depends on it.
+        parameters: The fitted parameters.
         data: Hash of the examples.
-        examples: Examples whose likelihood was looked at.
-        disputed: Disputed examples, by which the threshold of conflict was chosen; 0 leaves it as it was.
+        examples: Number of undisputed examples.
+        disputed: Number of disputed examples, by which the threshold of conflict was chosen; 0 leaves it unchanged.
         nll_before: Mean negative log-likelihood with the parameters it began from, in nats.
         nll: The same with the fitted ones, on the same data; never more.
         version: Version of `reason`.
@@ -91,7 +90,9 @@ class FittedFusion(FittedFile):
         """
         for called, own, other in (("verifier", self.verifier, verifier), ("evidence", self.source, source)):
             if own != other:
-                raise DataError(f"the fusion {self} was fitted to the {called} {own!r}, not to {other!r}", hint=MADE_BY)
+                raise DataError(
+                    f"the fusion {self} was fitted to the {called} {own!r}, not to {other!r}", hint=_FIT_HINT
+                )
         return self.parameters.model_copy(update={"fitted": self.digest})
 
 
@@ -99,7 +100,7 @@ def save_fusion(fitted: FittedFusion, path: Path) -> None:
     """Write fitted parameters as JSON, whole or not at all; their name is the file's.
 
     Raises:
-        StoreError: It cannot be written; what was there stays.
+        StoreError: It cannot be written; the previous content stays.
     """
     write_fitted_file(fitted, path)
 
@@ -108,16 +109,15 @@ def load_fusion(path: Path) -> FittedFusion:
     """Read fitted parameters from their file.
 
     Raises:
-        DataError: There is no such file, it cannot be read, it is cut short, it holds something else, or it is of
-            another version or has impossible values; names the file.
+        DataError: The file does not exist, cannot be read, or is not a valid file of this kind and version.
     """
-    return read_fitted_file(path, FittedFusion, kind=KIND, format=FORMAT, called="evidence fusion", made_by=MADE_BY)
+    return read_fitted_file(path, FittedFusion, kind=KIND, format=FORMAT, label="evidence fusion", hint=_FIT_HINT)
 
 
 Array = NDArray[np.float64]
 
 MIN_EXAMPLES: Final = 20
-"""Examples below which nothing is fitted: it would follow the noise."""
+"""Fewer examples would fit noise."""
 A_GRID: Final = (0.1, *(n / 100 for n in range(15, 101, 5)))
 BETA_GRID: Final = tuple(n / 100 for n in range(5, 101, 5))
 TEMPERATURE_GRID: Final = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 3.0)
@@ -127,7 +127,7 @@ CONFLICT_GRID: Final = tuple(n / 20 for n in range(1, 21))
 
 @dataclass(frozen=True, slots=True)
 class FusionExample:
-    """A claim's evidence and its right label; one of the label "disputed" tells of conflict alone."""
+    """A claim's evidence and its gold label; "disputed" examples only choose the threshold of conflict."""
 
     items: tuple[EvidenceItem, ...]
     gold: GoldLabel
@@ -142,47 +142,47 @@ def fit_fusion(
 ) -> FittedFusion:
     """Fit `a` and the temperature ("witness"), `beta` and the temperature ("product"), or the temperature alone.
 
-    The parameters of the least negative log-likelihood on the grid are taken, or the ones it begins from where none is
-    better. Three more are changed only where that lowers the loss by more than a standard error of the paired
-    difference, since they gain little and may cost on other claims: `pi` to the share of supported among the verifiable
-    claims, half a claim added on each side, `delta` to 0, and `rank` to 0.5 or 1. `theta_c` is that of the best F1 of
-    "disputed", the nearest to the present one among equals.
+    The result is the grid point of least negative log-likelihood, or the start if none is better. Three more parameters
+    change only where that lowers the loss by more than a standard error of the paired difference, since they gain little
+    and may cost on other claims: `pi` to the share of supported among the verifiable claims, with half a claim added
+    on each side, `delta` to 0, and `rank` to 0.5 or 1. `theta_c` has the best F1 of "disputed", among equals the nearest to
+    the current one.
 
     Args:
         examples: Development data, in any order; at least 20 that are not disputed.
         verifier: Identity of what judged the pairs, with its prompt.
-        source: Where the evidence came from.
-        start: The mode, and all that is not fitted; the defaults of "witness" by default.
+        source: Source of the evidence.
+        start: The mode and all parameters that are not fitted; None is the defaults of "witness".
 
     Raises:
         UserError: There are too few examples.
     """
     begin = (FusionParameters() if start is None else start).model_copy(update={"fitted": ""})
-    plain = [e for e in examples if e.gold != "disputed"]
-    if len(plain) < MIN_EXAMPLES:
+    undisputed = [e for e in examples if e.gold != "disputed"]
+    if len(undisputed) < MIN_EXAMPLES:
         raise UserError(
-            f"fusion is fitted to at least {MIN_EXAMPLES} claims that are not disputed; there are {len(plain)}",
+            f"fusion needs at least {MIN_EXAMPLES} claims that are not disputed, got {len(undisputed)}",
             hint="use more development data",
         )
-    # in an order of their own, so that the same examples give the same bits
-    plain.sort(key=lambda e: data_hash([e]))
-    before = _losses(_prepared(plain, begin), begin, (begin.final_temperature,))[0]
+    # in a canonical order, so that the same examples give the same bits
+    undisputed.sort(key=lambda e: data_hash([e]))
+    before = _losses(_weigh(undisputed, begin), begin, (begin.final_temperature,))[0]
     best, losses = begin, before
-    for variant in _variants(begin, plain):
-        found, its_losses = _best(plain, variant)
-        gains = losses - its_losses
-        same = (variant.pi, variant.delta, variant.rank) == (begin.pi, begin.delta, begin.rank)
-        if gains.mean() > (0.0 if same else gains.std(ddof=1) / math.sqrt(len(plain))):
-            best, losses = found, its_losses
-    disputed = len(examples) - len(plain)
+    for variant in _variants(begin, undisputed):
+        candidate, candidate_losses = _best(undisputed, variant)
+        gains = losses - candidate_losses
+        is_same = (variant.pi, variant.delta, variant.rank) == (begin.pi, begin.delta, begin.rank)
+        if gains.mean() > (0.0 if is_same else gains.std(ddof=1) / math.sqrt(len(undisputed))):
+            best, losses = candidate, candidate_losses
+    disputed = len(examples) - len(undisputed)
     if disputed:
-        best = best.model_copy(update={"theta_c": _threshold(_prepared(examples, best), best)})
+        best = best.model_copy(update={"theta_c": _threshold(_weigh(examples, best), best)})
     return FittedFusion(
         verifier=verifier,
         source=source,
         parameters=best,
         data=data_hash(examples),
-        examples=len(plain),
+        examples=len(undisputed),
         disputed=disputed,
         nll_before=float(before.mean()),
         nll=float(losses.mean()),
@@ -191,109 +191,114 @@ def fit_fusion(
 
 
 def average_prediction(examples: Sequence[FusionExample]) -> Support:
-    """The verifier's mean prediction over all pieces of evidence, cleaned: `FusionParameters.base`.
+    """The verifier's mean prediction over all items, clipped, for `FusionParameters.base`.
 
     Raises:
-        UserError: There is no evidence at all.
+        UserError: There is no evidence.
     """
-    means = [mean_of([clip_probabilities(draw) for draw in item.draws]) for e in examples for item in e.items]
+    means = [mean_of([clip_probabilities(sample) for sample in item.samples]) for e in examples for item in e.items]
     if not means:
-        raise UserError("there is no evidence to average over")
+        raise UserError("the examples have no evidence")
     return clip_probabilities(mean_of(means))
 
 
 def data_hash(examples: Sequence[FusionExample]) -> str:
-    """Sixteen hexadecimal digits over the examples, whatever their order and that of their items."""
-    ranked = sorted(
+    """Sixteen hexadecimal digits over the examples, independent of the order of examples and items."""
+    records = sorted(
         json.dumps([sorted(json.dumps(asdict(item), sort_keys=True) for item in e.items), e.gold]) for e in examples
     )
-    return hashlib.sha256("\n".join(ranked).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(records).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """An example whose pieces are weighed: that does not depend on what is fitted."""
+class _WeightedExample:
+    """An example with its weighted items, which do not depend on the fitted parameters."""
 
-    pieces: tuple[WeightedItem, ...]
-    heard: tuple[bool, ...]
+    items: tuple[WeightedItem, ...]
+    is_used: tuple[bool, ...]
     gold: GoldLabel
 
 
-def _prepared(examples: Sequence[FusionExample], parameters: FusionParameters) -> list[_Prepared]:
-    found = []
+def _weigh(examples: Sequence[FusionExample], parameters: FusionParameters) -> list[_WeightedExample]:
+    weighted = []
     for example in examples:
-        pieces = weigh_items(example.items, parameters).pieces
-        heard = relevant_items(pieces, parameters.cap) if parameters.mode == "witness" else [True] * len(pieces)
-        found.append(_Prepared(pieces, tuple(heard), example.gold))
-    return found
+        items = weigh_items(example.items, parameters).items
+        is_used = relevant_items(items, parameters.cap) if parameters.mode == "witness" else [True] * len(items)
+        weighted.append(_WeightedExample(items, tuple(is_used), example.gold))
+    return weighted
 
 
-def _variants(begin: FusionParameters, plain: Sequence[FusionExample]) -> list[FusionParameters]:
-    """What the grid is searched with: the parameters it begins from, then with other `pi`, `delta` and `rank`."""
-    supported, refuted = (sum(e.gold == side for e in plain) for side in ("supports", "refutes"))
+def _variants(begin: FusionParameters, undisputed: Sequence[FusionExample]) -> list[FusionParameters]:
+    """The parameters that the grid search starts from: the given ones, then with other `pi`, `delta` and `rank`."""
+    supported, refuted = (sum(e.gold == side for e in undisputed) for side in ("supports", "refutes"))
     share = (supported + 0.5) / (supported + refuted + 1)
     priors = dict.fromkeys((begin.pi, share)) if begin.mode == "witness" else {begin.pi: None}
-    crowding = dict.fromkeys((begin.delta, 0.0))
-    ranked = any(item.rank > 1 for e in plain for item in e.items)
-    falling = dict.fromkeys((begin.rank, *(RANK_GRID if ranked else ())))
+    deltas = dict.fromkeys((begin.delta, 0.0))
+    has_ranks = any(item.rank > 1 for e in undisputed for item in e.items)
+    ranks = dict.fromkeys((begin.rank, *(RANK_GRID if has_ranks else ())))
     return [
         begin.model_copy(update={"pi": pi, "delta": delta, "rank": rank})
-        for rank in falling
-        for delta in crowding
+        for rank in ranks
+        for delta in deltas
         for pi in priors
     ]
 
 
-def _best(plain: Sequence[FusionExample], variant: FusionParameters) -> tuple[FusionParameters, Array]:
+def _best(undisputed: Sequence[FusionExample], variant: FusionParameters) -> tuple[FusionParameters, Array]:
     """The best point of the grid, the first among equals, and the loss of each example there."""
-    prepared = _prepared(plain, variant)
+    weighted = _weigh(undisputed, variant)
     name, grid = {"witness": ("a", A_GRID), "product": ("beta", BETA_GRID)}.get(variant.mode, ("pi", (variant.pi,)))
-    best, losses = variant, np.full(len(plain), np.inf)
+    best, losses = variant, np.full(len(undisputed), np.inf)
     for value in grid:
         candidate = variant.model_copy(update={name: value})
-        for temperature, found in zip(TEMPERATURE_GRID, _losses(prepared, candidate, TEMPERATURE_GRID), strict=True):
-            if found.mean() < losses.mean():
-                best, losses = candidate.model_copy(update={"temperature": temperature}), found
+        for temperature, of_one in zip(TEMPERATURE_GRID, _losses(weighted, candidate, TEMPERATURE_GRID), strict=True):
+            if of_one.mean() < losses.mean():
+                best, losses = candidate.model_copy(update={"temperature": temperature}), of_one
     return best, losses
 
 
-def _losses(prepared: Sequence[_Prepared], parameters: FusionParameters, temperatures: Sequence[float]) -> list[Array]:
+def _losses(
+    weighted: Sequence[_WeightedExample], parameters: FusionParameters, temperatures: Sequence[float]
+) -> list[Array]:
     """Negative log-likelihood of each example at each temperature; probabilities below 1e-12 count as 1e-12."""
-    right = np.array([LABELS.index(p.gold) for p in prepared], dtype=np.intp)
+    indices = np.array([LABELS.index(p.gold) for p in weighted], dtype=np.intp)
     with np.errstate(divide="ignore"):
-        logs = np.log(np.array([_verdict(p, parameters) for p in prepared], dtype=np.float64))
-    rows = np.arange(len(right))
-    floor = math.log(LEAST)
-    return [-np.maximum(log_rows(logs, t)[rows, right], floor) for t in temperatures]
+        logs = np.log(np.array([_verdict(p, parameters) for p in weighted], dtype=np.float64))
+    rows = np.arange(len(indices))
+    floor = math.log(MIN_PROBABILITY)
+    return [-np.maximum(tempered_logs(logs, t)[rows, indices], floor) for t in temperatures]
 
 
-def _verdict(prepared: _Prepared, parameters: FusionParameters) -> Support:
-    if not prepared.pieces:
+def _verdict(example: _WeightedExample, parameters: FusionParameters) -> Support:
+    if not example.items:
         return NOTHING
-    return combine(prepared.pieces, witness_factors(prepared.pieces, prepared.heard, parameters), parameters)
+    return combine(example.items, witness_factors(example.items, example.is_used, parameters), parameters)
 
 
-def _threshold(prepared: Sequence[_Prepared], parameters: FusionParameters) -> float:
+def _threshold(weighted: Sequence[_WeightedExample], parameters: FusionParameters) -> float:
     """The threshold of conflict with the best F1 of "disputed"."""
-    sides = [conflict(witness_factors(p.pieces, p.heard, parameters)) for p in prepared]
-    is_disputed = [p.gold == "disputed" for p in prepared]
-    found: list[tuple[float, float, float]] = []
+    sides = [conflict(witness_factors(p.items, p.is_used, parameters)) for p in weighted]
+    is_disputed = [p.gold == "disputed" for p in weighted]
+    candidates: list[tuple[float, float, float]] = []
     for theta in CONFLICT_GRID:
-        called = [s.degree >= theta and min(s) >= parameters.least_side for s in sides]
-        both = sum(c and d for c, d in zip(called, is_disputed, strict=True))
-        f1 = 2 * both / (sum(called) + sum(is_disputed))
-        found.append((-f1, abs(theta - parameters.theta_c), theta))
-    return min(found)[2]
+        predicted = [s.degree >= theta and min(s) >= parameters.least_side for s in sides]
+        both = sum(c and d for c, d in zip(predicted, is_disputed, strict=True))
+        f1 = 2 * both / (sum(predicted) + sum(is_disputed))
+        candidates.append((-f1, abs(theta - parameters.theta_c), theta))
+    return min(candidates)[2]
 
 
 def mean_loss(examples: Sequence[FusionExample], parameters: FusionParameters) -> float:
-    """Mean negative log-likelihood of the undisputed examples, in nats, by `fuse` itself.
+    """Mean negative log-likelihood of the undisputed examples, in nats, by `fuse_evidence`.
 
     Raises:
         UserError: There are none.
     """
-    plain = [e for e in examples if e.gold != "disputed"]
-    if not plain:
-        raise UserError("there are no claims that are not disputed")
-    losses = (-math.log(max(fuse_evidence(e.items, parameters).probs[LABELS.index(e.gold)], LEAST)) for e in plain)
-    return math.fsum(losses) / len(plain)
+    undisputed = [e for e in examples if e.gold != "disputed"]
+    if not undisputed:
+        raise UserError("all examples are disputed")
+    losses = (
+        -math.log(max(fuse_evidence(e.items, parameters).probs[LABELS.index(e.gold)], MIN_PROBABILITY))
+        for e in undisputed
+    )
+    return math.fsum(losses) / len(undisputed)

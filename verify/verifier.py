@@ -1,4 +1,4 @@
-"""`Verifier`: what says how far an answer is to be believed; and `VerifierContext`, what it works with."""
+"""`Verifier`: the protocol of what verifies an answer, and the registry of verifiers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class VerifierContext:
     Attributes:
         run: The run that pays.
         models: The run's language models by role.
-        entailment: What tells whether a text supports a claim, as the verifier's parameters name it; metered.
-        retriever: Finds passages where the run was told to look; None if it was told of no place.
+        entailment: The metered entailment that the verifier's parameters name.
+        retriever: Retrieves evidence; None if the run has no evidence.
     """
 
     run: Run
@@ -34,16 +34,16 @@ class VerifierContext:
 
 
 class Verifier(Protocol):
-    """One way to verify. Made anew for every answer; holds its parameters and nothing else.
+    """A method of verification. An instance is created for every answer and holds only its parameters.
 
     Attributes:
         name: Its name in the registry.
         summary: What it does, in one line.
-        paper: Where it comes from; empty if nowhere.
+        paper: Its paper; empty if none.
         stability: "stable", "beta" or "experimental".
         Config: Its parameters.
-        entailment: The string of the entailment that it wants (see `entailment.opening`).
-        roles: The roles whose language models it asks, with its parameters: "judge", "main".
+        entailment: The string of its entailment (see `load_entailment`).
+        roles: The roles whose language models it calls with its parameters: "judge", "main".
     """
 
     name: ClassVar[str]
@@ -57,19 +57,19 @@ class Verifier(Protocol):
 
     @property
     def entailment(self) -> str:
-        """The string of the entailment that it wants."""
+        """The string of its entailment."""
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles whose language models it asks."""
+        """The roles whose language models it calls."""
 
-    async def verify(self, question: Question, solution: Solution, means: VerifierContext) -> Verification:
+    async def verify(self, question: Question, solution: Solution, context: VerifierContext) -> Verification:
         """Verify the chosen candidate of a solution.
 
-        A spent budget is no error here: what was not got to is "unchecked".
+        An exhausted budget is not an error: the claims that were not reached are "unchecked".
 
         Raises:
-            ReasonError: Nothing could be verified at all.
+            ReasonError: Nothing could be verified.
         """
 
 

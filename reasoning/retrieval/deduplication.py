@@ -326,8 +326,8 @@ def _similarity_join(
 ) -> None:
     """Unite all items whose n-gram sets have a Jaccard index of at least the threshold.
 
-    Each set is looked up by its rarest members, enough of them that a similar set must share one. Candidates are kept by
-    cluster: one similar member suffices, and an already united cluster is skipped as a whole, so that many copies of
+    Each set is looked up by its rarest members, enough of them that a similar set must share one. Candidates are kept
+    by cluster: one similar member suffices, and an already united cluster is skipped as a whole, so that many copies of
     one text cost no more than other texts.
     """
     numbers: dict[Hashable, int] = {}

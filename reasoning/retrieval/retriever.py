@@ -27,7 +27,7 @@ from .embedding_cache import EmbeddingCache, embed_documents
 from .passages import replace_surrogates
 from .protocol import Passage, Retriever, searchable_text
 from .rank_fusion import fuse_rankings
-from .vector_index import DenseMatrix
+from .vector_index import InMemoryVectorIndex
 from .words import STOP_WORDS, split_words
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class HybridRetriever:
         keywords = await asyncio.to_thread(BM25Index, texts)
         vectors = None
         if embedding is not None and passages:
-            vectors = DenseMatrix(await embed_documents(texts, embedding, cache=cache, progress=progress))
+            vectors = InMemoryVectorIndex(await embed_documents(texts, embedding, cache=cache, progress=progress))
         index = SearchIndex(_PassageList(passages), keywords, vectors, _digest(passages))
         return cls(
             name,

@@ -130,22 +130,24 @@ class FlatVectorIndex:
         return faiss
 
 
-class DenseMatrix:
-    """Exact search over a matrix of vectors in memory; needs numpy only.
+class InMemoryVectorIndex:
+    """Exact search over vectors in memory, by row.
 
     Args:
         vectors: fp32 `[texts, dimension]`.
+
+    Raises:
+        UserError: FAISS is not installed.
     """
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
-        self._vectors = vectors
+        self._index: Any = load_faiss().IndexFlatIP(vectors.shape[1])
+        self._index.add(vectors)
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[list[int]]:
-        """Rows of the `k` largest inner products for each query, best first, ties in order of rows."""
-        import numpy as np
-
-        scores = queries @ self._vectors.T
-        return [[int(row) for row in np.argsort(-one, kind="stable")[:k]] for one in scores]
+        """Rows of the `k` largest inner products for each query, best first."""
+        _, rows = self._index.search(queries, min(k, self._index.ntotal))
+        return [[int(row) for row in one if row >= 0] for one in rows]
 
 
 # -- stored vectors
@@ -334,9 +336,13 @@ def _train_centroids(
     import numpy as np
 
     count = len(live)
-    if previous is not None and previous.kind == "ivf" and (directory / previous.centroids).is_file():
-        if previous.trained_on / _MAX_GROWTH <= count <= previous.trained_on * _MAX_GROWTH:
-            return previous.model_copy(update={"blocks": ()})
+    if (
+        previous is not None
+        and previous.kind == "ivf"
+        and (directory / previous.centroids).is_file()
+        and previous.trained_on / _MAX_GROWTH <= count <= previous.trained_on * _MAX_GROWTH
+    ):
+        return previous.model_copy(update={"blocks": ()})
     faiss = load_faiss()
     num_lists = max(1, round(2 * math.sqrt(count)))
     digest = hashlib.blake2b(live.tobytes() + f"{_SEED} {num_lists}".encode(), digest_size=8).hexdigest()

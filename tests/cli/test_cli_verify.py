@@ -69,7 +69,7 @@ def test_claims_are_marked_listed_and_summarized(cli: Cli, workspace: Path) -> N
     replayed = cli("runs", "replay", run[1])
     assert replayed[0] == 0
     assert "[2] refuted 0.88  Barcelona is the capital of Spain." in replayed[1]
-    assert "a text that was verified" in cli("runs", "list")[1]
+    assert "verification of a text" in cli("runs", "list")[1]
 
 
 def test_json_output_is_the_complete_verification(cli: Cli, workspace: Path) -> None:
@@ -86,7 +86,7 @@ def test_json_output_is_the_complete_verification(cli: Cli, workspace: Path) -> 
 def test_an_answer_is_not_its_own_evidence(cli: Cli, workspace: Path) -> None:
     for docs in (".", "answer.txt", str(workspace.parent)):
         results = cli("verify", "--answer", "answer.txt", "--docs", docs, *LEXICAL)
-        one_line(results, "'answer.txt' is part of the documents", "would support itself", "put it elsewhere")
+        one_line(results, "'answer.txt' is part of the documents", "would support itself", "move it elsewhere")
 
 
 def test_colours_on_a_terminal(cli: Cli, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +189,8 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     inputs = ["--answer", "answer.txt"]
     (workspace / "empty.txt").write_text(" \n")
     one_line(refused("--answer", "empty.txt", "--docs", "facts.md"), "'empty.txt' is empty", "pass the text")
-    one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "no answer file 'none.txt'", "--answer")
-    one_line(refused(*inputs), "nothing to verify the answer against", "--docs", "--programs-only")
+    one_line(refused("--answer", "none.txt", "--docs", "facts.md"), "answer file 'none.txt' does not exist", "--answer")
+    one_line(refused(*inputs), "no evidence to check the answer against", "--docs", "--programs-only")
     one_line(refused(*inputs, "--docs", "nowhere"), "does not exist", "nowhere", "name existing files or directories")
     (workspace / "fake.pdf").write_bytes(b"%PDF-1.4 this is no PDF")
     one_line(refused(*inputs, "--docs", "fake.pdf"), "fake.pdf", "give text, Markdown")
@@ -200,7 +200,7 @@ def test_invalid_input_is_one_line_with_a_remedy(cli: Cli, workspace: Path) -> N
     (workspace / "latin.txt").write_bytes("Café".encode("latin-1"))
     one_line(refused("--answer", "latin.txt", "--docs", "facts.md"), "not UTF-8 text (byte 3)", "convert it")
     (workspace / "utf16.txt").write_bytes(b"\xff\xfe\x00")
-    one_line(refused(*inputs, "--docs", "utf16.txt"), "utf16.txt", "UTF-16 is broken")
+    one_line(refused(*inputs, "--docs", "utf16.txt"), "utf16.txt", "invalid UTF-16")
     (workspace / "binary.txt").write_bytes(b"a\0b")
     one_line(refused("--answer", "binary.txt", "--docs", "facts.md"), "is binary")
     one_line(refused(*inputs, "--index", "."), "there is no index in .", "reason index build")

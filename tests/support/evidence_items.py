@@ -39,7 +39,7 @@ unit = st.floats(0, 1)
 supports = st.tuples(unit, unit, unit).filter(lambda t: sum(t) > 1e-3).map(support)
 items = st.builds(
     EvidenceItem,
-    draws=st.lists(supports, min_size=1, max_size=3).map(tuple),
+    samples=st.lists(supports, min_size=1, max_size=3).map(tuple),
     credibility=unit,
     relevance=unit,
     text=st.sampled_from(["", "a b c d e f", "a b c d e g", "one two three four", "one two three five"]),

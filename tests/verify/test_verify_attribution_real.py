@@ -36,7 +36,9 @@ def test_gradient_times_input_is_a_derivative(smollm2_files: ModelFiles) -> None
     explained = work.explain(tokens.token_ids, tokens.num_continuation)
     mask = torch.tensor([part == fact.source for part in tokens.part_of])
     step = 1e-2
-    up, down = (work.logprob(tokens.token_ids, tokens.num_continuation, 1 + s * mask[:-1].float()) for s in (step, -step))
+    up, down = (
+        work.logprob(tokens.token_ids, tokens.num_continuation, 1 + s * mask[:-1].float()) for s in (step, -step)
+    )
     slope = float(explained.gradient[mask].sum())
     assert abs(slope) > 0.5
     assert (up - down) / (2 * step) == pytest.approx(slope, rel=1e-2)

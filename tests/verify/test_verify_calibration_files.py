@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from reason.core.errors import DataError, UserError
 from reason.verify.calibration import (
     VerdictCalibration,
-    _parts,
+    _folds,
     apply_temperature,
     calibration_scores,
     fit_calibration,
@@ -85,7 +85,7 @@ def test_the_order_of_the_examples_does_not_matter(fitted, method):
 
 def test_groups_are_never_parted():
     """A map that saw the twin of what it is measured on would tell too good a figure."""
-    parts = _parts([f"case {i // 3}" for i in range(60)])
+    parts = _folds([f"case {i // 3}" for i in range(60)])
     assert all(len(set(parts[i : i + 3])) == 1 for i in range(0, 60, 3))
     assert sorted(map(parts.count, set(parts))) == [12] * 5
     given_probs, golds = overconfident(40, 3)
@@ -94,15 +94,15 @@ def test_groups_are_never_parted():
     assert found.temperature == fit_calibration("temperature", given_probs, golds, **WHOSE).temperature
     with pytest.raises(UserError, match="one group"):
         fit_calibration("temperature", given_probs, golds, groups=["x"] * 40, **WHOSE)
-    with pytest.raises(UserError, match="39 groups of 40 examples"):
+    with pytest.raises(UserError, match=r"as many groups as examples \(40\), got 39"):
         fit_calibration("temperature", given_probs, golds, groups=cases[1:], **WHOSE)
 
 
 def test_isotonic_needs_500_examples_and_all_need_20():
     given_probs, golds = overconfident(499, 1)
-    with pytest.raises(UserError, match="'isotonic' needs at least 500 examples; there are 499"):
+    with pytest.raises(UserError, match="'isotonic' needs at least 500 examples, got 499"):
         fit_calibration("isotonic", given_probs, golds, **WHOSE)
-    with pytest.raises(UserError, match="at least 20 examples; there are 19"):
+    with pytest.raises(UserError, match="at least 20 examples, got 19"):
         fit_calibration("temperature", given_probs[:19], golds[:19], **WHOSE)
 
 
@@ -122,20 +122,23 @@ def test_it_is_kept_in_a_file(tmp_path, fitted, method):
 @pytest.mark.parametrize("other", [{"backend": "b"}, {"aggregation": "mean"}, {"prompt": "p2"}])
 def test_others_are_refused(fitted, other):
     found = fitted["temperature"].model_copy(update={"name": "mine"})
-    found.refuse_other(**WHOSE)
+    found.check_fitted_for(**WHOSE)
     [(called, value)] = other.items()
     with pytest.raises(DataError, match=f"mine .* was fitted for the {called} '{WHOSE[called]}', not for '{value}'"):
-        found.refuse_other(**(WHOSE | other))
+        found.check_fitted_for(**(WHOSE | other))
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text[:-20], "not a whole JSON file"),
+        (lambda text: text[:-20], "not a complete JSON file"),
         (lambda text: text.replace("reason verdict calibration", "reason calibration map"), "no verdict calibration"),
         (lambda text: text.replace('"format": 1', '"format": 9'), "has format 9"),
         (lambda text: json.dumps(json.loads(text) | {"temperature": 0}), "damaged: temperature"),
-        (lambda text: json.dumps(json.loads(text) | {"method": "platt"}), "damaged: file: a curve belongs"),
+        (
+            lambda text: json.dumps(json.loads(text) | {"method": "platt"}),
+            "damaged: file: the methods platt and isotonic need a curve",
+        ),
     ],
 )
 def test_damaged_files_are_named(tmp_path, fitted, damage, message):

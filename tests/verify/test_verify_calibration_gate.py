@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.core.calibration_fit import aurc, ece, reliability
 from reason.core.errors import UserError
 from reason.evals.scoring import label_report
 from reason.evals.statistics import calibration as evals_calibration
 from reason.verify.calibration import GRID, choose_threshold, gate, gate_metrics
-from reason.verify.metrics import accuracy, aurc, brier, ece, macro_f1, nll, reliability, top_label_hits
+from reason.verify.metrics import accuracy, brier, macro_f1, nll, top_label_hits
 from reason.verify.types import Support
 from support.evidence_items import A, B, Z, supports
 
@@ -72,9 +73,9 @@ def test_by_risk():
     given_probs = [at(c) for c in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)]
     golds = ["refutes", "supports", "neutral", "supports", "supports", "supports"]
     # from 0.5 on: 2 of 6 are wrong; from 0.55: 1 of 5; from 0.75: none
-    assert choose_threshold(given_probs, golds, most_risk=0.34).threshold == 0.0
-    assert choose_threshold(given_probs, golds, most_risk=0.2).threshold == 0.55
-    found = choose_threshold(given_probs, golds, most_risk=0.0)
+    assert choose_threshold(given_probs, golds, max_risk=0.34).threshold == 0.0
+    assert choose_threshold(given_probs, golds, max_risk=0.2).threshold == 0.55
+    found = choose_threshold(given_probs, golds, max_risk=0.0)
     assert (found.threshold, found.risk, found.answered, found.coverage) == (0.75, 0.0, 3, 0.5)
 
 
@@ -82,19 +83,19 @@ def test_by_precision_of_each_side():
     given_probs = [at(0.5), at(0.7), at(0.6, "refutes"), at(0.8, "refutes"), at(0.9, "neutral")]
     golds = ["neutral", "supports", "supports", "refutes", "neutral"]
     # supports is precise from 0.55 on, refutes from 0.65 on
-    assert choose_threshold(given_probs, golds, least_precision=1.0).threshold == 0.65
-    assert choose_threshold(given_probs, golds, least_precision=0.5).threshold == 0.0
+    assert choose_threshold(given_probs, golds, min_precision=1.0).threshold == 0.65
+    assert choose_threshold(given_probs, golds, min_precision=0.5).threshold == 0.0
 
 
 def test_what_cannot_be_reached_is_told():
-    with pytest.raises(UserError, match=r"no threshold reaches a share of wrong answers of 0\.1 or less; the nearest"):
-        choose_threshold([at(0.97), at(0.97)], ["supports", "refutes"], most_risk=0.1)
-    with pytest.raises(UserError, match="at no threshold is anything answered"):
-        choose_threshold([Z, Z], ["supports", "neutral"], most_risk=0.5)
-    with pytest.raises(UserError, match="not by both"):
-        choose_threshold([A], ["supports"], most_risk=0.1, least_precision=0.9)
-    with pytest.raises(UserError, match="no share"):
-        choose_threshold([A], ["supports"], most_risk=-0.1)
+    with pytest.raises(UserError, match=r"no threshold reaches a risk of 0\.1 or less; the nearest"):
+        choose_threshold([at(0.97), at(0.97)], ["supports", "refutes"], max_risk=0.1)
+    with pytest.raises(UserError, match="no threshold answers any example"):
+        choose_threshold([Z, Z], ["supports", "neutral"], max_risk=0.5)
+    with pytest.raises(UserError, match="exclude each other"):
+        choose_threshold([A], ["supports"], max_risk=0.1, min_precision=0.9)
+    with pytest.raises(UserError, match="target must be in"):
+        choose_threshold([A], ["supports"], max_risk=-0.1)
     with pytest.raises(UserError, match="at least one"):
         choose_threshold([], [])
 
@@ -107,7 +108,7 @@ def test_a_chosen_threshold_keeps_its_promise(pairs, wish):
     assert best.macro_f1 == max(gate_metrics(given_probs, golds, t).macro_f1 for t in GRID)
     assert all(gate_metrics(given_probs, golds, t).macro_f1 < best.macro_f1 for t in GRID if t < best.threshold)
     try:
-        found = choose_threshold(given_probs, golds, most_risk=wish)
+        found = choose_threshold(given_probs, golds, max_risk=wish)
     except UserError:
         assert all(s.risk is None or s.risk > wish for s in (gate_metrics(given_probs, golds, t) for t in GRID))
     else:
@@ -126,7 +127,7 @@ def test_4_ece_by_hand():
 
 def test_bins_are_closed_on_the_right():
     found = reliability([i / 10 for i in range(11)], [True] * 11)
-    assert [b.verdicts for b in found] == [2, *[1] * 9]
+    assert [b.count for b in found] == [2, *[1] * 9]
     assert [b.high for b in found] == [i / 10 for i in range(1, 11)]
     assert [b.low for b in reliability([0.3, 0.30000001], [True, False])] == [0.2, 0.3]
 
@@ -138,7 +139,7 @@ def test_scores_are_those_of_the_evaluations(pairs):
     assert ece(c, right) == pytest.approx(evals_calibration.ece(*arrays), abs=1e-12)
     assert aurc(c, right) == pytest.approx(evals_calibration.aurc(*arrays), abs=1e-12)
     ours, theirs = reliability(c, right), evals_calibration.reliability(*arrays)
-    assert [b.verdicts for b in ours] == [b.answers for b in theirs]
+    assert [b.count for b in ours] == [b.count for b in theirs]
 
 
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from([*LABELS, "disputed"])), min_size=1, max_size=30))

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reason.core.calibration_fit import fit_curve
 from reason.core.errors import UserError
 from reason.verify.calibration import (
-    COLDEST,
-    HOTTEST,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
     apply_temperature,
     fit_temperature,
-    isotonic_curve,
-    platt_curve,
     with_confidence,
 )
 from reason.verify.metrics import nll
@@ -86,13 +85,15 @@ def test_the_valley_is_found_to_the_last_digits():
     golds = [rng.choices(["supports", "refutes", "neutral"], [p**0.4 for p in s])[0] for s in given_probs]
     found = fit_temperature(given_probs, golds)
     loss = nll([apply_temperature(s, found) for s in given_probs], golds)
-    grid = np.geomspace(COLDEST, HOTTEST, 400)
+    grid = np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 400)
     assert loss <= min(nll([apply_temperature(s, float(t)) for s in given_probs], golds) for t in grid) + 1e-12
 
 
 def test_the_ends_of_the_range():
-    assert fit_temperature([Support(0.5, 0.3, 0.2)] * 5, ["supports"] * 5) == pytest.approx(COLDEST)
-    assert fit_temperature([Support(0.9, 0.06, 0.04)] * 3, ["supports", "refutes", "neutral"]) == pytest.approx(HOTTEST)
+    assert fit_temperature([Support(0.5, 0.3, 0.2)] * 5, ["supports"] * 5) == pytest.approx(MIN_TEMPERATURE)
+    assert fit_temperature([Support(0.9, 0.06, 0.04)] * 3, ["supports", "refutes", "neutral"]) == pytest.approx(
+        MAX_TEMPERATURE
+    )
     assert fit_temperature([Support(1 / 3, 1 / 3, 1 / 3)] * 3, ["supports"] * 3) == 1.0
 
 
@@ -102,14 +103,14 @@ def test_it_is_never_worse_than_none(pairs):
     given_probs, golds = [s for s, _ in pairs], [g for _, g in pairs]
     floored = [support(max(p, 1e-12) for p in s) for s in given_probs]
     found = fit_temperature(given_probs, golds)
-    assert COLDEST * (1 - 1e-9) <= found <= HOTTEST * (1 + 1e-9)
+    assert MIN_TEMPERATURE * (1 - 1e-9) <= found <= MAX_TEMPERATURE * (1 + 1e-9)
     assert nll([apply_temperature(s, found) for s in floored], golds) <= nll(floored, golds) + 1e-9
 
 
 def test_labels_that_are_none_are_refused():
-    with pytest.raises(UserError, match="'disputed' is none of the labels"):
+    with pytest.raises(UserError, match="unknown label 'disputed'"):
         fit_temperature([A], ["disputed"])  # type: ignore[list-item]
-    with pytest.raises(UserError, match="2 verdicts and 1 right labels"):
+    with pytest.raises(UserError, match="2 predictions and 1 gold labels"):
         fit_temperature([A, A], ["supports"])
     with pytest.raises(UserError, match="at least one"):
         fit_temperature([], [])
@@ -126,15 +127,15 @@ hits = st.lists(
 @settings(max_examples=100, deadline=None)
 def test_isotonic_is_what_scipy_finds(pairs):
     c, right = [c for c, _ in pairs], [r for _, r in pairs]
-    ours = isotonic_curve(c, right)
+    ours = fit_curve("isotonic", c, right)
     theirs = isotonic(np.array(c), np.array(right, dtype=np.float64))
     assert all(ours.apply(x) == pytest.approx(theirs.apply(x), abs=1e-9) for x in [*c, 0.0, 0.3, 0.7, 1.0])
 
 
 def test_isotonic_by_hand():
-    curve = isotonic_curve([0.3, 0.4, 0.5, 0.6, 0.6], [False, True, False, True, True])
+    curve = fit_curve("isotonic", [0.3, 0.4, 0.5, 0.6, 0.6], [False, True, False, True, True])
     assert curve.knots == ((0.3, 0.0), (0.4, 0.5), (0.5, 0.5), (0.6, 1.0))
-    assert isotonic_curve([0.2, 0.9], [True, False]).knots == ((0.2, 0.5), (0.9, 0.5))
+    assert fit_curve("isotonic", [0.2, 0.9], [True, False]).knots == ((0.2, 0.5), (0.9, 0.5))
 
 
 @given(st.integers(0, 10_000), st.sampled_from([25, 60]))
@@ -143,17 +144,17 @@ def test_platt_is_what_a_general_minimiser_finds(seed, n):
     rng = random.Random(seed)
     c = [round(rng.uniform(0.34, 1), 3) for _ in range(n)]
     right = [rng.random() < 0.2 + 0.6 * x for x in c]
-    ours = platt_curve(c, right)
+    ours = fit_curve("platt", c, right)
     theirs = on_log_odds("platt", np.array(c), np.array(right, dtype=np.float64))
     assert ours.clip == theirs.clip
     assert all(ours.apply(x) == pytest.approx(theirs.apply(x), abs=1e-4) for x in (0.4, 0.6, 0.9, 1.0))
 
 
 def test_platt_never_falls():
-    falling = platt_curve([0.4] * 10 + [0.9] * 10, [True] * 9 + [False] + [True] * 2 + [False] * 8)
+    falling = fit_curve("platt", [0.4] * 10 + [0.9] * 10, [True] * 9 + [False] + [True] * 2 + [False] * 8)
     assert falling.slope == 0
     assert falling.apply(0.9) == falling.apply(0.4) == pytest.approx(11 / 20, abs=1e-3)
-    parted = platt_curve([0.4] * 20 + [0.9] * 20, [False] * 20 + [True] * 20)
+    parted = fit_curve("platt", [0.4] * 20 + [0.9] * 20, [False] * 20 + [True] * 20)
     assert math.isfinite(parted.slope)
     assert parted.apply(0.4) < 0.1 < 0.9 < parted.apply(0.9)
 

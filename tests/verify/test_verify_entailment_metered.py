@@ -115,7 +115,7 @@ async def test_a_failed_call_is_raised_and_costs_nothing(harness):
         await MeteredEntailment(ScriptedEntailment(by_length, failing=True), run).judge([A])
     assert run.ledger.usage().reward_calls == 0
     assert await store.count_calls("r") == 0
-    assert run.ledger.left("reward_calls") == float("inf")
+    assert run.ledger.remaining("reward_calls") == float("inf")
 
 
 async def test_time_ends_a_call(harness):
@@ -141,8 +141,8 @@ async def test_a_recorded_run_is_shown_again_without_a_model(harness):
     unfinished = RecordedEntailment(inner.name, inner.identity, None, finished=False)
     with pytest.raises(StoreError, match="resume"):
         await MeteredEntailment(unfinished, replay).judge([C])
-    spent = RecordedEntailment(inner.name, inner.identity, None, spent="seconds")
+    limited = RecordedEntailment(inner.name, inner.identity, None, limit="seconds")
     with pytest.raises(BudgetExceeded):
-        await MeteredEntailment(spent, replay).judge([C])
-    assert await MeteredEntailment(spent, replay).judge([A, C]) == [by_length(A), None]  # what it had stands
+        await MeteredEntailment(limited, replay).judge([C])
+    assert await MeteredEntailment(limited, replay).judge([A, C]) == [by_length(A), None]  # what it had stands
     await absent.aclose()

@@ -80,7 +80,7 @@ async def test_an_unknown_cross_encoder_is_told_as_such(tmp_path):
 
 
 def test_importing_loads_nothing_heavy():
-    modules = ["lexical", "nli", "windows", "document_support", "judge", "metered", "recorded", "opening"]
+    modules = ["lexical", "nli", "windows", "judge", "metered", "factory"]
     imports = ", ".join(f"reason.verify.entailment.{m}" for m in modules)
     script = f"import sys\nimport {imports}, reason.verify.spans\n" + (
         "print([m for m in ('torch', 'transformers', 'faiss', 'litellm', 'vllm', 'sentence_transformers') "

@@ -129,9 +129,9 @@ def test_text_without_blanks_is_counted_by_its_characters():
 async def test_sizes_that_make_no_sense_and_closing():
     inner = ScriptedEntailment(by_marks)
     for words, overlap in ((0, 0), (5, 5), (5, -1)):
-        with pytest.raises(UserError, match="windows"):
+        with pytest.raises(UserError, match="overlap must be in"):
             WindowedEntailment(inner, max_words=words, overlap=overlap)
-    with pytest.raises(UserError, match="chunks"):
+    with pytest.raises(UserError, match="max_words must be positive"):
         DocumentSupport(inner, max_words=0)
     for kind in (WindowedEntailment, DocumentSupport):
         model = kind(inner, max_words=10)

@@ -121,7 +121,7 @@ def test_it_is_kept_in_a_file_and_refuses_other_verifiers(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: text[:-20], "not a whole JSON file"),
+        (lambda text: text[:-20], "not a complete JSON file"),
         (lambda text: text.replace("reason evidence fusion", "reason router"), "is no evidence fusion"),
         (lambda text: text.replace('"format": 1', '"format": 2'), "has format 2"),
         (lambda text: json.dumps(json.loads(text) | {"examples": 0}), "damaged: examples"),
@@ -140,7 +140,7 @@ def test_damaged_files_are_named(tmp_path, damage, message):
 
 def test_too_few_claims_are_refused():
     few = world(19, 1, disputes=False)
-    with pytest.raises(UserError, match="at least 20 claims that are not disputed; there are 19"):
+    with pytest.raises(UserError, match="at least 20 claims that are not disputed, got 19"):
         fit_fusion([*few, FusionExample(tuple(of(A, B)), "disputed")], verifier="v", source="s")
 
 

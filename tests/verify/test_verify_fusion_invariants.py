@@ -108,7 +108,8 @@ def test_6_order_does_not_matter_weightless_items_change_nothing_and_all_sums_to
 def test_7_swapping_the_sides_swaps_the_verdict(mode, pieces):
     parameters = plain(mode, merge=True)
     other = [
-        EvidenceItem(tuple(map(swapped, i.draws)), i.credibility, i.relevance, i.text, i.id, i.document) for i in pieces
+        EvidenceItem(tuple(map(swapped, i.samples)), i.credibility, i.relevance, i.text, i.id, i.document)
+        for i in pieces
     ]
     found, mirrored = fuse_evidence(pieces, parameters), fuse_evidence(other, parameters)
     assert mirrored.probs == close(swapped(found.probs), 1e-12)
@@ -214,12 +215,12 @@ def test_13_the_published_weight():
     assert paper_weight(1, 0.1) == pytest.approx(0.237510, abs=1e-6)  # 0.5 / (1 + e^0.1); the spec has 0.237512
     by_paper = weigh_items([EvidenceItem((A,)), EvidenceItem((A, B))], plain(weighting="paper"))
     # the draws A and B differ by 0.425 from their mean in two labels, so the mean deviation is 0.85/3
-    assert [p.weight for p in by_paper.pieces] == close((0.5, paper_weight(0.85 / 3, 2.0)), 1e-12)
+    assert [p.weight for p in by_paper.items] == close((0.5, paper_weight(0.85 / 3, 2.0)), 1e-12)
 
 
 def test_weights_fall_with_the_spread_of_the_draws():
     spread = split_variance([A, B]).between
-    [same, differing] = weigh_items([EvidenceItem((A, A)), EvidenceItem((A, B))], plain()).pieces
+    [same, differing] = weigh_items([EvidenceItem((A, A)), EvidenceItem((A, B))], plain()).items
     assert same.weight == 1
     assert differing.weight == pytest.approx(math.exp(-2 * spread))
     assert differing.probs == close((0.475, 0.475, 0.05))

@@ -154,12 +154,12 @@ def test_a_passage_becomes_an_item():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"draws": ()},
-        {"draws": (Support(math.nan, 0.5, 0.5),)},
-        {"draws": (Support(-0.1, 0.6, 0.5),)},
-        {"draws": (Support(0, 0, 0),)},
-        {"draws": (A,), "credibility": 1.5},
-        {"draws": (A,), "relevance": math.nan},
+        {"samples": ()},
+        {"samples": (Support(math.nan, 0.5, 0.5),)},
+        {"samples": (Support(-0.1, 0.6, 0.5),)},
+        {"samples": (Support(0, 0, 0),)},
+        {"samples": (A,), "credibility": 1.5},
+        {"samples": (A,), "relevance": math.nan},
     ],
 )
 def test_what_is_no_evidence_is_refused_by_name(wrong):
@@ -192,5 +192,5 @@ def test_what_was_found_last_counts_least() -> None:
     assert falling.probs.supports > 2 * falling.probs.refutes
     alone = fuse_evidence([last], plain.model_copy(update={"rank": 1.0}))
     assert alone.probs.refutes < 0.25  # a quarter of its 0.95, and some of that supports
-    with pytest.raises(DataError, match="ranks count from 1"):
+    with pytest.raises(DataError, match="rank of a piece of evidence must be at least 1, got 0"):
         EvidenceItem((Support(1.0, 0.0, 0.0),), rank=0)

@@ -75,7 +75,7 @@ def test_the_table_is_large_enough() -> None:
 def test_right_claims_hold(claim: str) -> None:
     verdict = check_claim(claim)
     assert verdict is not None
-    assert (verdict.holds, verdict.whole) == (True, True)
+    assert (verdict.holds, verdict.is_complete) == (True, True)
 
 
 @pytest.mark.parametrize("claim", FAILS)
@@ -90,7 +90,7 @@ def test_wrong_claims_do_not(claim: str) -> None:
 def test_a_part_of_a_claim_is_checked_and_shown(claim: str, holds: bool, part: str | None) -> None:
     verdict = check_claim(claim)
     assert verdict is not None
-    assert (verdict.holds, verdict.whole) == (holds, False)
+    assert (verdict.holds, verdict.is_complete) == (holds, False)
     assert part is None or claim[verdict.start : verdict.end] == part
 
 

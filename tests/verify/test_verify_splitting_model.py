@@ -1,4 +1,4 @@
-"""Answers split by a scripted model: what it says is held to the answer, and rules stand in where it fails."""
+"""Answers split by a scripted model: the response is checked against the answer, and rules split what it leaves."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.verify.claims.model_splitter import (
     OPENING,
-    added,
+    added_content,
     claims_schema,
-    located,
-    read_entries,
+    locate_quote,
+    parse_entries,
     split_claims_by_model,
 )
 from reason.verify.claims.splitter import split_claims
@@ -57,10 +57,10 @@ async def test_claims_and_places_are_the_models() -> None:
         ("Rosa Lund was a Norwegian chemist.", "Rosa Lund was a chemist.", "norwegian"),
         ("Rosa Lund was born in 1872, probably.", "She was probably born in Bergen in 1871.", "number 1872"),
         ("Rosa Lund was born in Bergen.", "She was probably born in Bergen in 1871.", "certainty"),
-        ("Rosa Lund was not a chemist.", "Rosa Lund was a chemist.", "denial"),
+        ("Rosa Lund was not a chemist.", "Rosa Lund was a chemist.", "negation"),
         ("Rosa Lund was a chemist.", "Rosa Lund was a famous chemist.", "quotation"),
         ("Was Rosa Lund a chemist?", "Rosa Lund was a chemist.", "states nothing"),
-        ("Rosa Lund was a chemist.", "She met Eva Krog.", "all of it"),
+        ("Rosa Lund was a chemist.", "She met Eva Krog.", "everything it states"),
     ],
 )
 async def test_what_adds_to_the_answer_is_refused(claim: str, source: str, why: str) -> None:
@@ -87,7 +87,7 @@ async def test_of_a_reply_cut_short_the_whole_claims_are_taken() -> None:
 async def test_without_claims_the_rules_split(reply: str) -> None:
     split = await split_claims_by_model(ANSWER, QUESTION, ScriptedModel(replies(OPENING + reply)))
     assert list(split.claims) == split_claims(ANSWER, QUESTION)
-    assert split.degraded.startswith("the model could not split the answer, rules did: ")
+    assert split.degraded.startswith("the model could not split the answer, so rules did: ")
 
 
 @pytest.mark.parametrize("options", [{"failing": frozenset({0})}, {"context_tokens": 10}])
@@ -147,47 +147,47 @@ async def test_nothing_to_check_is_not_asked_about() -> None:
 
 
 async def test_limits() -> None:
-    split = await split_claims_by_model(ANSWER, QUESTION, scripted(*GOOD), most=2, seed=7)
+    split = await split_claims_by_model(ANSWER, QUESTION, scripted(*GOOD), max_claims=2, seed=7)
     assert len(split.claims) == 2
-    for wrong in ({"most": 0}, {"max_tokens": 0}):
+    for wrong in ({"max_claims": 0}, {"max_tokens": 0}):
         with pytest.raises(UserError):
             await split_claims_by_model(ANSWER, QUESTION, scripted(*GOOD), **wrong)
 
 
 def test_entries_are_read_from_what_a_model_writes() -> None:
     one, two = '{"claim": "a", "quote": "b"}', '{"quote": "d", "claim": "c\\u00e9"}'
-    assert read_entries(f"<think>{one}</think>Here:\n```json\n[{two}, {{") == [("cé", "d")]
-    assert read_entries(f"[{one},\n{two}]") == [("a", "b"), ("cé", "d")]
-    assert read_entries(f"[{one}, {two[:-1]}") == [("a", "b"), ("cé", "d")]
-    assert read_entries(f"[{one}, {two[:-3]}") == [("a", "b")]
+    assert parse_entries(f"<think>{one}</think>Here:\n```json\n[{two}, {{") == [("cé", "d")]
+    assert parse_entries(f"[{one},\n{two}]") == [("a", "b"), ("cé", "d")]
+    assert parse_entries(f"[{one}, {two[:-1]}") == [("a", "b"), ("cé", "d")]
+    assert parse_entries(f"[{one}, {two[:-3]}") == [("a", "b")]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(alphabet='{}[]":,claimquote \\n<think>/', max_size=200))
 def test_any_reply_can_be_read(reply: str) -> None:
-    assert all(isinstance(c, str) and isinstance(q, str) for c, q in read_entries(OPENING + reply))
+    assert all(isinstance(c, str) and isinstance(q, str) for c, q in parse_entries(OPENING + reply))
 
 
 def test_quotations_are_found_across_blanks() -> None:
     answer = "A b.\n> c  d. A b."
-    assert located("A b.", answer) == (0, 4)
-    assert located("A b.", answer, after=3) == (13, 17)
-    assert located("b. c d.", answer) == (2, 12)
-    assert located("b c", answer) is None
-    assert located(" ", answer) is None
+    assert locate_quote("A b.", answer) == (0, 4)
+    assert locate_quote("A b.", answer, after=3) == (13, 17)
+    assert locate_quote("b. c d.", answer) == (2, 12)
+    assert locate_quote("b c", answer) is None
+    assert locate_quote(" ", answer) is None
 
 
 def test_words_may_change_their_form_and_names_may_not() -> None:
     quote = "Vogt discovered three moons."
-    assert added("Three moons were discovered by Vogt.", quote, "") == ""
-    assert added("The moons were discovered by Vogts.", quote, "") == "the word 'vogts'"
+    assert added_content("Three moons were discovered by Vogt.", quote, "") == ""
+    assert added_content("The moons were discovered by Vogts.", quote, "") == "the word 'vogts'"
 
 
 def test_only_pronouns_and_names_take_words_from_before_the_quotation() -> None:
     before = "Emil Vogt was a tall baker."
-    assert added("Emil Vogt lived in Bern.", "He lived in Bern.", before) == ""
-    assert added("A tall baker lived in Bern.", "Vogt lived in Bern.", before) == "the word 'tall'"
-    assert added("It says that Emil Vogt lived in Bern.", "Vogt lived in Bern.", before) == "the word 'says'"
+    assert added_content("Emil Vogt lived in Bern.", "He lived in Bern.", before) == ""
+    assert added_content("A tall baker lived in Bern.", "Vogt lived in Bern.", before) == "the word 'tall'"
+    assert added_content("It says that Emil Vogt lived in Bern.", "Vogt lived in Bern.", before) == "the word 'says'"
 
 
 async def test_a_model_that_can_be_held_to_a_schema_writes_an_object() -> None:
@@ -200,7 +200,7 @@ async def test_a_model_that_can_be_held_to_a_schema_writes_an_object() -> None:
     assert (request.sampling.stop, request.prompt.prefix) == ((), "")
     assert '{"claims": [{"claim": "the statement"' in request.prompt.messages[0].content
     # one that was cut short
-    assert read_entries(whole[:-30]) == GOOD[:3]
+    assert parse_entries(whole[:-30]) == GOOD[:3]
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"claims": [{"claim": "a", "quote": "b"}] * 3}, claims_schema(2))
 

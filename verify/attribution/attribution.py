@@ -1,21 +1,12 @@
-"""`attribute_claims`: where in a run its claims come from, by the best means that the run's model allows.
+"""Internal attribution: where in a run its claims come from, on four levels.
 
-Four grades, from the same words to the inside of the model; each that can be done is done. It tells where a claim comes
-from and never whether it is right: no verdict is read here or written.
+1. Provenance: the parts of the run with the claim's words (our own measure: the share of its three-word sequences).
+2. Agreement: the samples that entail or contradict the claim. Near to SelfCheckGPT (Manakul, Liusie, Gales 2023,
+   arXiv:2303.08896, section 5.4), which averages the probability of contradiction; here each sample has one vote.
+3. Context: the claim's probability without parts of the context (`context`).
+4. Whitebox: relevance inside the model by AttnLRP (Achtibat et al. 2024, arXiv:2402.05602).
 
-`attribute_by_agreement`: which of a run's samples say a claim too, and which say the opposite.
-
-Source: our own rule (grade I1 of attribution), near to SelfCheckGPT (Manakul, Liusie, Gales 2023, arXiv:2303.08896,
-section 5.4), which averages the probability of contradiction over samples; here each sample has one vote.
-
-`attribute_by_provenance`: which parts of a run say a claim in the same words, and which said it first; needs no model.
-
-Source: our own rule (grade I0 of attribution): the share of the claim's three-word sequences that stand in a part.
-
-`attribute_by_relevance`: which parts of the prompt a claim rests on, seen from inside the model (grade I3 of attribution).
-
-The weight is relevance by AttnLRP (Achtibat et al. 2024, arXiv:2402.05602); `detail` shows gradient times input and
-attention beside it. Attention is where the model looked, and is told as no cause.
+An attribution says where a claim comes from and never whether it is right: verdicts are neither read nor written.
 """
 
 from __future__ import annotations
@@ -251,14 +242,14 @@ async def attribute_claims(
 ) -> list[tuple[InternalAttribution, ...]]:
     """Attribute each claim to parts of the run.
 
-    - "provenance": which parts say it in the same words; always possible;
-    - "agreement": which samples entail or contradict it; needs an entailment and samples;
-    - "context": what becomes of its probability without parts of the context; needs a model that scores;
+    - "provenance": the parts with the same words; always possible;
+    - "agreement": the samples that entail or contradict it; needs an entailment and samples;
+    - "context": its probability without parts of the context; needs a model that scores;
     - "whitebox": relevance inside the model; needs the embedded engine and a family that it computes itself.
 
-    A grade that is wanted and cannot be done, or that the budget ended, is named by an attribution of its kind to
-    "nothing", with weight 0 and the reason in `detail` (see `missing_levels`). A metered model and entailment fit every call
-    into the run's budget; what was found before it ended is kept.
+    A requested level that is not possible, or that exceeds the budget, is an attribution of its kind to "nothing", with
+    weight 0 and the reason in `detail` (see `missing_levels`). Every call of a metered model or entailment is checked
+    against the run's budget; attributions made before it ran out are kept.
 
     Args:
         claims: The claims.

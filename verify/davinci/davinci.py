@@ -1,11 +1,7 @@
-"""`davinci`: each claim of an answer is attributed, judged by evidence, and stood by only where that is sure enough.
+"""`davinci`: every claim of an answer is attributed, judged by evidence, and confirmed only where that is reliable.
 
 Source: Rawte, Rossi, Dernoncourt, Lipka 2026, "Trust but Verify: Introducing DAVinCI, a Framework for Dual Attribution
 and Verification in Claim Inference for Language Models", arXiv:2604.21193.
-
-The parameters of `davinci`.
-
-What the reports on its claims say of a whole answer.
 """
 
 from __future__ import annotations
@@ -28,20 +24,394 @@ from ..claims.splitter import split_claims
 from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment, WindowVerdict
 from ..programs.checker import check_claim
-from ..spans import SpanRequest, span_by_words, spans_by_entailment
+from ..spans import SpanRequest, span_at, span_by_words, spans_by_entailment, spans_by_quotation
 from ..types import Claim, ClaimReport, InternalAttribution, Label, PairVerdict, Span, Support, as_evidence
 from ..verifier import VerifierContext
 from .config import DavinciConfig
 from .decision import Decision, DecisionRule, decision_rule_for, evidence_weights
 
 _CHECKED: tuple[Verdict, ...] = ("supported", "refuted", "disputed", "not_enough_evidence")
+_LABELS: dict[Verdict, Label | None] = {"supported": "supports", "refuted": "refutes", "disputed": None}
+_MAX_SPANS = 3
+_JUDGE = "judge"
+
+
+class Davinci:
+    """Attribution, then verification, claim by claim.
+
+    Model calls: 1 to split the answer with `claims=model`; with the judge model as the entailment 2 for each pair of
+    claim and passage, and 1 for each quoted passage; none otherwise. Reward calls: the passes of the entailment, one
+    for each window of each pair.
+
+    Differs: evidence is the premise and the claim the hypothesis, as classifiers of inference are trained, where the
+    paper states the opposite order. Several passages are combined by tempered factors, and probabilities are calibrated
+    before the gate, where the paper has only the gate. Complete passages are judged and spans shown, as in its better
+    ablation. Claims that a program can check need no evidence.
+    """
+
+    name: ClassVar[str] = "davinci"
+    summary: ClassVar[str] = "claims, each with its origin, its evidence and a calibrated verdict"
+    paper: ClassVar[str] = "Rawte et al. 2026, arXiv:2604.21193"
+    stability: ClassVar[Stability] = "beta"
+    Config: ClassVar[type[DavinciConfig]] = DavinciConfig
+
+    def __init__(self, config: DavinciConfig) -> None:
+        self.config = config
+
+    @property
+    def entailment(self) -> str:
+        """See `Verifier`."""
+        return self.config.entailment
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """See `Verifier`."""
+        needs_judge = self.config.entailment == _JUDGE or self.config.claims == "model"
+        needs_main = not {"context", "whitebox"}.isdisjoint(self.config.internal)
+        return (*((_JUDGE,) if needs_judge else ()), *(("main",) if needs_main else ()))
+
+    async def verify(self, question: Question, solution: Solution, context: VerifierContext) -> Verification:
+        """See `Verifier.verify`."""
+        return make_verification(self.name, await self.reports(question, solution, context))
+
+    async def reports(self, question: Question, solution: Solution, context: VerifierContext) -> list[ClaimReport]:
+        """The record of each claim, in the order of the answer; none without an answer.
+
+        Raises:
+            ReasonError: Nothing could be verified.
+        """
+        reports = await self.examine(question, solution, context)
+        for number, report in enumerate(reports):
+            context.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
+        return reports
+
+    async def examine(self, question: Question, solution: Solution, context: VerifierContext) -> list[ClaimReport]:
+        """`reports` without their events, for a verifier that extends them.
+
+        Raises:
+            ReasonError: Nothing could be verified.
+        """
+        text = "" if solution.best is None else solution.best.text
+        claims = await self._claims(text, question, context) if text.strip() else []
+        if not claims:
+            return []
+        entailment = WindowedEntailment(context.entailment)
+        drafts = [self._by_program(claim) for claim in claims]
+        open_indices = [i for i, draft in enumerate(drafts) if draft is None]
+        open_claims = [claims[i] for i in open_indices]
+        passages = await self._passages(open_claims, question, context)
+        for i, report in zip(open_indices, await self.check(open_claims, passages, context), strict=True):
+            drafts[i] = report
+        origins = await self._origins(claims, question, solution, context, entailment)
+        reports = [
+            draft.model_copy(update={"internal": internal})
+            for draft, internal in zip(drafts, origins, strict=True)
+            if draft is not None
+        ]
+        unchecked = sum(report.reason == "unchecked" for report in reports)
+        if unchecked:
+            context.run.degrade(
+                f"{self.name}: the budget was exhausted before {unchecked} of {len(reports)} claims were checked"
+            )
+        return reports
+
+    async def check(
+        self, claims: Sequence[Claim], passages: Sequence[Sequence[Passage]], context: VerifierContext
+    ) -> list[ClaimReport]:
+        """Stage V: judge claims by their passages, without attribution."""
+        entailment = WindowedEntailment(context.entailment)
+        rule = decision_rule_for(self.config, context.entailment.identity)
+        examined = [_Examined(claim, tuple(own)) for claim, own in zip(claims, passages, strict=True)]
+        examined = await self._judge(examined, entailment)
+        decisions = [self._decide(one, rule) for one in examined]
+        spans = await self._spans(examined, decisions, entailment, context)
+        return [
+            self._report(one, decision, own, rule, entailment)
+            for one, decision, own in zip(examined, decisions, spans, strict=True)
+        ]
+
+    # -- stage 0: claims
+
+    async def _claims(self, text: str, question: Question, context: VerifierContext) -> list[Claim]:
+        config = self.config
+        if config.claims == "rules":
+            return split_claims(text, question.text, config.max_claims)
+        seed = context.run.derive_seed("davinci", "claims")
+        split = await split_claims_by_model(
+            text, question.text, context.models.judge, max_claims=config.max_claims, seed=seed
+        )
+        if split.degraded:
+            context.run.degrade(f"davinci: {split.degraded}")
+        return list(split.claims)
+
+    def _by_program(self, claim: Claim) -> ClaimReport | None:
+        """The report of a program: on a wrong part, or on a claim that states nothing but what was computed."""
+        result = check_claim(claim.text) if self.config.programs else None
+        if result is None or (result.holds and not result.is_complete):
+            return None
+        probs = Support(1.0, 0.0, 0.0) if result.holds else Support(0.0, 1.0, 0.0)
+        return ClaimReport(
+            claim=claim,
+            verdict="supported" if result.holds else "refuted",
+            label=probs.label,
+            probs=probs,
+            confidence=1.0,
+            evidence=(Evidence(source="program", text=result.detail),),
+            reason="program",
+            program=result.detail,
+            backend="program",
+        )
+
+    # -- stage A: evidence and origin
+
+    async def _passages(
+        self, claims: Sequence[Claim], question: Question, context: VerifierContext
+    ) -> list[list[Passage]]:
+        """Passages for each claim, best first: of the question's documents and of the run's evidence."""
+        texts, k = [claim.text for claim in claims], self.config.k
+        retrievers: list[Retriever] = [] if context.retriever is None else [context.retriever]
+        documents = document_passages(question.documents)
+        if documents:
+            embedding = context.models.knowledge.embedding
+            retrievers.insert(0, await HybridRetriever.build(documents, embedding, name="documents"))
+        found: list[list[Passage]] = [[] for _ in claims]
+        for retriever in retrievers if texts else []:
+            for own, more in zip(found, await retriever.retrieve(texts, k), strict=True):
+                own.extend(more)
+        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in found]
+
+    async def _origins(
+        self,
+        claims: Sequence[Claim],
+        question: Question,
+        solution: Solution,
+        context: VerifierContext,
+        entailment: Entailment,
+    ) -> list[tuple[InternalAttribution, ...]]:
+        segments = segments_of(question, solution)
+        samples = samples_of(segments)
+        # a single sample agrees with itself, which is not worth a pass
+        levels = [level for level in self.config.internal if level != "agreement" or len(samples) > 1]
+        return await attribute_claims(
+            claims,
+            segments,
+            samples=samples,
+            entailment=entailment,
+            model=context.models.main if context.models.has("main") else None,
+            levels=levels,
+            seed=context.run.derive_seed("davinci", "origins"),
+        )
+
+    # -- stage V: verification
+
+    async def _judge(self, examined: Sequence[_Examined], entailment: WindowedEntailment) -> list[_Examined]:
+        """The verdict of each passage: all pairs in one call, or pair by pair where that fails."""
+        pairs = [self._pairs(one) for one in examined]
+        try:
+            flat = await entailment.judge_windows([pair for own in pairs for pair in own])
+        except BudgetExceeded:
+            return await _judge_within_budget(examined, pairs, entailment)
+        except BackendError:
+            return await _judge_one_by_one(examined, pairs, entailment)
+        verdicts = iter(flat)
+        return [
+            replace(one, verdicts=tuple(next(verdicts) for _ in own)) for one, own in zip(examined, pairs, strict=True)
+        ]
+
+    def _pairs(self, one: _Examined) -> list[Pair]:
+        """The pairs of a claim: one for each passage, or one for all of them as one text, best first."""
+        if self.config.aggregation == "concat" and one.passages:
+            joined = " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in one.passages)
+            return [Pair(joined, one.claim.text)]
+        if self.config.evidence_form == "span":
+            best = [span_by_words(p, one.claim.text) for p in one.passages]
+            return [
+                Pair(p.text if span is None else span.text, one.claim.text, p.title)
+                for p, span in zip(one.passages, best, strict=True)
+            ]
+        return [Pair(p.text, one.claim.text, p.title) for p in one.passages]
+
+    def _decide(self, one: _Examined, rule: DecisionRule) -> Decision | None:
+        """None where the budget did not reach the claim."""
+        if one.verdicts is None:
+            return None
+        supports = [verdict.support for verdict in one.verdicts]
+        if self.config.aggregation == "concat":
+            return rule.decide_concatenated(supports[0] if supports else None)
+        return rule.decide(one.passages, supports)
+
+    async def _spans(
+        self,
+        examined: Sequence[_Examined],
+        decisions: Sequence[Decision | None],
+        entailment: WindowedEntailment,
+        context: VerifierContext,
+    ) -> list[dict[int, Span]]:
+        """The decisive span of each decisive passage, by the passage's position, for each claim; in one call."""
+        requests: list[SpanRequest] = []
+        positions: list[tuple[int, int]] = []
+        for number, (one, decision) in enumerate(zip(examined, decisions, strict=True)):
+            if decision is None or decision.verdict not in _LABELS:
+                continue
+            for position in self._decisive_passages(one, decision):
+                requests.append(SpanRequest(one.passages[position], one.claim.text, _LABELS[decision.verdict]))
+                positions.append((number, position))
+        try:
+            if self.config.entailment == _JUDGE:
+                selected = await spans_by_quotation(requests, context.models.judge)
+            else:
+                selected = await spans_by_entailment(requests, entailment)
+            spans = [one.span for one in selected]
+        except (BudgetExceeded, BackendError):  # the verdict holds; its sentence is selected by words
+            spans = [span_by_words(request.passage, request.claim) for request in requests]
+        by_claim: list[dict[int, Span]] = [{} for _ in examined]
+        for (number, position), span, request in zip(positions, spans, requests, strict=True):
+            passage = request.passage
+            by_claim[number][position] = span or span_at(passage, 0, len(passage.text))
+        return by_claim
+
+    def _decisive_passages(self, one: _Examined, decision: Decision) -> list[int]:
+        """Positions of the passages that agree with the verdict, the clearest first; of a dispute one for each side."""
+        if self.config.aggregation == "concat":
+            return list(range(len(one.passages)))
+        parsed = [(i, v.support) for i, v in enumerate(one.verdicts or ()) if v.support is not None]
+        best = {
+            side: max(parsed, key=lambda item: getattr(item[1], side))[0] for side in ("supports", "refutes") if parsed
+        }
+        if decision.verdict == "disputed":
+            return list(dict.fromkeys(best.values()))
+        label = _LABELS[decision.verdict] or "supports"
+        agreeing = sorted((-getattr(s, label), i) for i, s in parsed if s.label == label)
+        return [i for _, i in agreeing[:_MAX_SPANS]] or [best[label]]
+
+    def _report(
+        self,
+        one: _Examined,
+        decision: Decision | None,
+        spans: dict[int, Span],
+        rule: DecisionRule,
+        entailment: Entailment,
+    ) -> ClaimReport:
+        if decision is None:
+            return ClaimReport(
+                claim=one.claim,
+                passages=one.passages,
+                backend=entailment.identity,
+                verdict="unchecked",
+                reason="unchecked",
+                threshold=rule.min_confidence,
+            )
+        verdicts = one.verdicts or ()
+        scores, credibility = [p.score for p in one.passages], [p.credibility for p in one.passages]
+        weights = evidence_weights(scores, credibility, self.config.tau)
+        own = () if self.config.aggregation == "concat" else verdicts  # one verdict on all passages belongs to none
+        pairs = tuple(
+            PairVerdict(passage=p.id, probs=v.support, span=spans.get(i), weight=w)
+            for i, (p, v, w) in enumerate(zip(one.passages, own, weights, strict=False))
+        )
+        has_failed = bool(verdicts) and all(v.support is None for v in verdicts)
+        verdict: Verdict = decision.verdict
+        if has_failed:
+            verdict = "unparsed" if not one.failed else "not_enough_evidence"
+        warnings = [*decision.warnings, *(() if one.passages else ("no_evidence",))]
+        if one.failed or has_failed:
+            warnings.append("verifier_failed" if has_failed else "passage_left_out")
+        return ClaimReport(
+            claim=one.claim,
+            passages=one.passages,
+            backend=entailment.identity,
+            verdict=verdict,
+            label=None if has_failed else decision.label,
+            probs=decision.probs,
+            confidence=0.0 if has_failed else decision.confidence,
+            downgraded=decision.downgraded,
+            threshold=decision.threshold,
+            pairs=pairs,
+            evidence=tuple(as_evidence(span, one.passages[position]) for position, span in spans.items()),
+            conflict=decision.conflict,
+            reason="verifier_failed" if has_failed else decision.reason,
+            calibrator="" if rule.calibration is None else rule.calibration.digest,
+            warnings=tuple(warnings),
+        )
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """A claim and its passages.
+
+    Attributes:
+        claim: The claim.
+        passages: Its passages, best first.
+        verdicts: The verdict of each pair; None where the budget did not reach the claim.
+        failed: Whether a call about it failed.
+    """
+
+    claim: Claim
+    passages: tuple[Passage, ...]
+    verdicts: tuple[WindowVerdict, ...] | None = None
+    failed: bool = False
+
+
+async def _judge_within_budget(
+    examined: Sequence[_Examined], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
+) -> list[_Examined]:
+    """Claim by claim, in order, until the budget is exhausted; the rest stays unchecked, unless it needs no pass."""
+    judged = list(examined)
+    is_exhausted = False
+    for number, own in enumerate(pairs):
+        if is_exhausted and own:
+            continue
+        try:
+            judged[number] = replace(examined[number], verdicts=tuple(await entailment.judge_windows(own)))
+        except BudgetExceeded:
+            is_exhausted = True
+    return judged
+
+
+async def _judge_one_by_one(
+    examined: Sequence[_Examined], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
+) -> list[_Examined]:
+    """Pair by pair: one that fails is left out, and reported."""
+    judged = []
+    for one, own in zip(examined, pairs, strict=True):
+        verdicts: list[WindowVerdict] = []
+        failed = False
+        for pair in own:
+            try:
+                verdicts += await entailment.judge_windows([pair])
+            except BudgetExceeded:
+                break
+            except BackendError:
+                failed = True
+                verdicts.append(WindowVerdict(None, 0, len(pair.evidence)))
+        is_complete = len(verdicts) == len(own)
+        judged.append(replace(one, verdicts=tuple(verdicts) if is_complete else None, failed=failed))
+    return judged
+
+
+async def check_claims(
+    claims: Sequence[str], retriever: Retriever | None, context: VerifierContext, config: DavinciConfig
+) -> list[ClaimReport]:
+    """Verify bare claims, without an answer that they come from, for evaluations.
+
+    Args:
+        claims: The claims.
+        retriever: Retrieves their evidence; None leaves them without.
+        context: What the verifier works with; its own retriever is not used.
+        config: Parameters.
+    """
+    bare = [Claim(text=text, start=0, end=len(text)) for text in claims]
+    passages = [[] for _ in claims] if retriever is None else await retriever.retrieve(claims, config.k)
+    return await Davinci(config).check(bare, passages, context)
+
+
+# -- the summary of an answer
 
 
 def overall_verdict(reports: Sequence[ClaimReport]) -> Verdict:
-    """The verdict on an answer: refuted if a claim of it is; supported if all are; else what is missing.
+    """The verdict on an answer: refuted if a claim is; supported if all are; else what is missing.
 
-    Nothing that was not looked at counts as supported: with a claim left unchecked or unread the answer is so, unless
-    another is refuted.
+    An unchecked or unparsed claim never counts as supported.
     """
     verdicts = {report.verdict for report in reports}
     if not verdicts:
@@ -55,17 +425,17 @@ def overall_verdict(reports: Sequence[ClaimReport]) -> Verdict:
 
 
 def answer_confidence(reports: Sequence[ClaimReport]) -> float | None:
-    """The probability that the answer holds: that of its weakest claim; None if no claim was checked.
+    """The probability that the answer is right: that of its weakest claim; None if no claim was checked.
 
-    All claims have to hold, so it is at most the least of theirs; their product would take them to be independent,
-    which claims of one answer on one topic are not.
+    All claims must hold, so it is at most the minimum; their product would assume independence, which claims of one
+    answer do not have.
     """
     checked = [report.probs[0] for report in reports if report.verdict in _CHECKED]
     return min(checked) if checked else None
 
 
 def make_verification(name: str, reports: Sequence[ClaimReport]) -> Verification:
-    """The record that goes with an answer."""
+    """The verification of an answer by the verifier of that name."""
     return Verification(
         verdict=overall_verdict(reports),
         confidence=answer_confidence(reports),
@@ -90,378 +460,17 @@ def claim_summary(report: ClaimReport) -> CheckedClaim:
 
 
 def verdict_note(report: ClaimReport) -> str:
-    """Why the verdict is what it is, in a few words; empty where it needs none."""
+    """The reason for a verdict in a few words; empty where it needs none."""
     if report.program:
         return report.program
-    said = {
-        "no_evidence": "nothing was found to check it against",
-        "irrelevant": "what was found does not speak of it",
+    note = {
+        "no_evidence": "no evidence was found",
+        "irrelevant": "the evidence is silent about it",
         "conflict": "the evidence contradicts itself",
         "unchecked": "the budget did not reach it",
         "verifier_failed": "it could not be judged",
     }.get(report.reason, "")
     if report.downgraded and report.label is not None:
-        leaning = "it is supported" if report.label == "supports" else "it is refuted"
-        return f"the evidence leans towards saying that {leaning}, not surely enough"
-    return said
-
-
-_LABELS: dict[Verdict, Label | None] = {"supported": "supports", "refuted": "refutes", "disputed": None}
-
-
-class Davinci:
-    """Attribution, then verification, claim by claim.
-
-    Model calls: 1 to cut the answer with `claims=model`; with the judge model as the entailment 2 for each pair of
-    claim and passage; none otherwise. Reward calls: the entailment's passes, one for each window of each pair.
-
-    Differs: evidence is the premise and the claim the hypothesis, as classifiers of inference are trained, where the
-    paper states the order the other way round. Several passages are combined by tempered factors, and probabilities are
-    calibrated before the gate, where the paper has the gate alone. Whole passages are judged and spans shown, as in its
-    better ablation. Claims that a program can work out are, without evidence.
-    """
-
-    name: ClassVar[str] = "davinci"
-    summary: ClassVar[str] = "claims, each with its origin, its evidence and a calibrated verdict"
-    paper: ClassVar[str] = "Rawte et al. 2026, arXiv:2604.21193"
-    stability: ClassVar[Stability] = "beta"
-    Config: ClassVar[type[DavinciConfig]] = DavinciConfig
-
-    def __init__(self, config: DavinciConfig) -> None:
-        self.config = config
-
-    @property
-    def entailment(self) -> str:
-        """See `Verifier`."""
-        return self.config.entailment
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """See `Verifier`."""
-        judges = self.config.entailment == "judge" or self.config.claims == "model"
-        looks_inside = not {"context", "whitebox"}.isdisjoint(self.config.internal)
-        return (*(("judge",) if judges else ()), *(("main",) if looks_inside else ()))
-
-    async def verify(self, question: Question, solution: Solution, means: VerifierContext) -> Verification:
-        """See `Verifier.verify`."""
-        return make_verification(self.name, await self.reports(question, solution, means))
-
-    async def reports(self, question: Question, solution: Solution, means: VerifierContext) -> list[ClaimReport]:
-        """The whole record of each claim, in order of the answer; none if there is no answer.
-
-        Raises:
-            ReasonError: Nothing could be verified at all.
-        """
-        reports = await self.examined(question, solution, means)
-        for number, report in enumerate(reports):
-            means.run.emit(ClaimChecked(index=number, report=report.model_dump(mode="json")))
-        return reports
-
-    async def examined(self, question: Question, solution: Solution, means: VerifierContext) -> list[ClaimReport]:
-        """The same, not yet told to the run's listeners: for a verifier that has more to say of each claim.
-
-        Raises:
-            ReasonError: Nothing could be verified at all.
-        """
-        text = "" if solution.best is None else solution.best.text
-        claims = await self._claims(text, question, means) if text.strip() else []
-        if not claims:
-            return []
-        entailment = WindowedEntailment(means.entailment)
-        deciding = decision_rule_for(self.config, means.entailment.identity)
-        drafts = [self._by_program(claim) for claim in claims]
-        open_ = [i for i, draft in enumerate(drafts) if draft is None]
-        found = await self._passages([claims[i] for i in open_], question, means)
-        checked = await self._check([claims[i] for i in open_], found, entailment, deciding)
-        for i, report in zip(open_, checked, strict=True):
-            drafts[i] = report
-        origins = await self._origins(claims, question, solution, means, entailment)
-        reports = []
-        for draft, internal in zip(drafts, origins, strict=True):
-            if draft is not None:
-                reports.append(draft.model_copy(update={"internal": internal}))
-        missed = sum(report.reason == "unchecked" for report in reports)
-        if missed:
-            means.run.degrade(f"{self.name}: the budget ended before {missed} of {len(reports)} claims were checked")
-        return reports
-
-    # -- stage 0: claims
-
-    async def _claims(self, text: str, question: Question, means: VerifierContext) -> list[Claim]:
-        config = self.config
-        if config.claims == "rules":
-            return split_claims(text, question.text, config.max_claims)
-        seed = means.run.derive_seed("davinci", "claims")
-        split = await split_claims_by_model(text, question.text, means.models.judge, most=config.max_claims, seed=seed)
-        if split.degraded:
-            means.run.degrade(f"davinci: {split.degraded}")
-        return list(split.claims)
-
-    def _by_program(self, claim: Claim) -> ClaimReport | None:
-        """What a program can settle: a part that is wrong, or a claim that says nothing but what was worked out."""
-        worked = check_claim(claim.text) if self.config.programs else None
-        if worked is None or (worked.holds and not worked.whole):
-            return None
-        evidence = Evidence(source="program", text=worked.detail)
-        probs = Support(1.0, 0.0, 0.0) if worked.holds else Support(0.0, 1.0, 0.0)
-        return ClaimReport(
-            claim=claim,
-            verdict="supported" if worked.holds else "refuted",
-            label=probs.label,
-            probs=probs,
-            confidence=1.0,
-            evidence=(evidence,),
-            reason="program",
-            program=worked.detail,
-            backend="program",
-        )
-
-    # -- stage A: evidence and origin
-
-    async def _passages(
-        self, claims: Sequence[Claim], question: Question, means: VerifierContext
-    ) -> list[list[Passage]]:
-        """Passages for each claim, best first: of the question's documents, and of where the run was told to look."""
-        texts, k = [claim.text for claim in claims], self.config.k
-        sources: list[Retriever] = [] if means.retriever is None else [means.retriever]
-        given = document_passages(question.documents)
-        if given:
-            sources.insert(0, await HybridRetriever.build(given, means.models.knowledge.embedding, name="documents"))
-        found: list[list[Passage]] = [[] for _ in claims]
-        for source in sources if texts else []:
-            for mine, more in zip(found, await source.retrieve(texts, k), strict=True):
-                mine.extend(more)
-        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in found]
-
-    async def _origins(
-        self,
-        claims: Sequence[Claim],
-        question: Question,
-        solution: Solution,
-        means: VerifierContext,
-        entailment: Entailment,
-    ) -> list[tuple[InternalAttribution, ...]]:
-        segments = segments_of(question, solution)
-        samples = samples_of(segments)
-        # a single attempt agrees with itself, and that is not worth a pass
-        levels = [level for level in self.config.internal if level != "agreement" or len(samples) > 1]
-        return await attribute_claims(
-            claims,
-            segments,
-            samples=samples,
-            entailment=entailment,
-            model=means.models.main if means.models.has("main") else None,
-            levels=levels,
-            seed=means.run.derive_seed("davinci", "origins"),
-        )
-
-    # -- stage V: verification
-
-    async def _check(
-        self,
-        claims: Sequence[Claim],
-        found: Sequence[Sequence[Passage]],
-        entailment: WindowedEntailment,
-        deciding: DecisionRule,
-    ) -> list[ClaimReport]:
-        looked = [_Looked(claim, tuple(passages)) for claim, passages in zip(claims, found, strict=True)]
-        looked = await self._judged(looked, entailment)
-        decided = [self._decided(one, deciding) for one in looked]
-        return await self._with_spans(looked, decided, deciding, entailment)
-
-    async def _judged(self, looked: Sequence[_Looked], entailment: WindowedEntailment) -> list[_Looked]:
-        """What each passage says of its claim: all pairs in one call, or pair by pair where that fails."""
-        asked = [self._pairs(one) for one in looked]
-        try:
-            flat = await entailment.judge_windows([pair for pairs in asked for pair in pairs])
-        except BudgetExceeded:
-            return await _as_far_as_it_goes(looked, asked, entailment)
-        except BackendError:
-            return await _one_by_one(looked, asked, entailment)
-        verdicts = iter(flat)
-        return [
-            replace(one, judged=tuple(next(verdicts) for _ in pairs)) for one, pairs in zip(looked, asked, strict=True)
-        ]
-
-    def _pairs(self, one: _Looked) -> list[Pair]:
-        """What is asked of a claim: each passage, or all of them as one text, best first."""
-        if self.config.aggregation == "concat" and one.passages:
-            together = " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in one.passages)
-            return [Pair(together, one.claim.text)]
-        if self.config.evidence_form == "span":
-            best = [span_by_words(p, one.claim.text) for p in one.passages]
-            return [
-                Pair(p.text if span is None else span.text, one.claim.text, p.title)
-                for p, span in zip(one.passages, best, strict=True)
-            ]
-        return [Pair(p.text, one.claim.text, p.title) for p in one.passages]
-
-    def _decided(self, one: _Looked, deciding: DecisionRule) -> Decision | None:
-        """None where the budget did not reach the claim."""
-        if one.judged is None:
-            return None
-        supports = [judged.support for judged in one.judged]
-        if self.config.aggregation == "concat":
-            return deciding.decide_whole(supports[0] if supports else None)
-        return deciding.decide(one.passages, supports)
-
-    async def _with_spans(
-        self,
-        looked: Sequence[_Looked],
-        decided: Sequence[Decision | None],
-        deciding: DecisionRule,
-        entailment: WindowedEntailment,
-    ) -> list[ClaimReport]:
-        """The reports: every decisive verdict with the span that shows it, all of them looked for in one call."""
-        wanted: list[SpanRequest] = []
-        places: list[tuple[int, int]] = []
-        for number, (one, decision) in enumerate(zip(looked, decided, strict=True)):
-            if decision is None or decision.verdict not in _LABELS:
-                continue
-            for place in self._deciders(one, decision):
-                wanted.append(SpanRequest(one.passages[place], one.claim.text, _LABELS[decision.verdict]))
-                places.append((number, place))
-        try:
-            selected = await spans_by_entailment(wanted, entailment)
-            spans = [s.span for s in selected]
-        except (BudgetExceeded, BackendError):  # the verdict stands; its sentence is found by words
-            spans = [span_by_words(w.passage, w.claim) for w in wanted]
-        shown: dict[int, dict[int, Span]] = {}
-        for (number, place), span, want in zip(places, spans, wanted, strict=True):
-            shown.setdefault(number, {})[place] = span or _whole(want.passage)
-        return [
-            self._report(one, decision, shown.get(number, {}), deciding, entailment)
-            for number, (one, decision) in enumerate(zip(looked, decided, strict=True))
-        ]
-
-    def _deciders(self, one: _Looked, decision: Decision) -> list[int]:
-        """Places of the passages that speak for the verdict, the clearest first; of a dispute one for each side."""
-        judged = one.judged or ()
-        if self.config.aggregation == "concat":
-            return list(range(len(one.passages)))
-        read = [(i, j.support) for i, j in enumerate(judged) if j.support is not None]
-        best = {
-            side: max(read, key=lambda found: getattr(found[1], side))[0] for side in ("supports", "refutes") if read
-        }
-        if decision.verdict == "disputed":
-            return list(dict.fromkeys(best.values()))
-        label = _LABELS[decision.verdict] or "supports"
-        agreeing = sorted((-getattr(s, label), i) for i, s in read if s.label == label)
-        return [i for _, i in agreeing[:3]] or [best[label]]
-
-    def _report(
-        self,
-        one: _Looked,
-        decision: Decision | None,
-        spans: dict[int, Span],
-        deciding: DecisionRule,
-        entailment: Entailment,
-    ) -> ClaimReport:
-        about = {"claim": one.claim, "passages": one.passages, "backend": entailment.identity}
-        if decision is None:
-            return ClaimReport(**about, verdict="unchecked", reason="unchecked", threshold=deciding.least_confidence)
-        judged = one.judged or ()
-        weights = evidence_weights(
-            [p.score for p in one.passages], [p.credibility for p in one.passages], self.config.tau
-        )
-        each = () if self.config.aggregation == "concat" else judged  # one verdict on all of them is no passage's own
-        pairs = tuple(
-            PairVerdict(passage=p.id, probs=j.support, span=spans.get(i), weight=w)
-            for i, (p, j, w) in enumerate(zip(one.passages, each, weights, strict=False))
-        )
-        failed = bool(judged) and all(j.support is None for j in judged)
-        verdict: Verdict = decision.verdict
-        if failed:
-            verdict = "unparsed" if not one.failed else "not_enough_evidence"
-        warnings = [*decision.warnings, *(() if one.passages else ("no_evidence",))]
-        if one.failed or failed:
-            warnings.append("verifier_failed" if failed else "passage_left_out")
-        return ClaimReport(
-            **about,
-            verdict=verdict,
-            label=None if failed else decision.label,
-            probs=decision.probs,
-            confidence=0.0 if failed else decision.confidence,
-            downgraded=decision.downgraded,
-            threshold=decision.threshold,
-            pairs=pairs,
-            evidence=tuple(as_evidence(span, one.passages[place]) for place, span in spans.items()),
-            conflict=decision.conflict,
-            reason="verifier_failed" if failed else decision.reason,
-            calibrator="" if deciding.calibration is None else deciding.calibration.digest,
-            warnings=tuple(warnings),
-        )
-
-
-@dataclass(frozen=True)
-class _Looked:
-    """A claim and what was looked at for it.
-
-    Attributes:
-        judged: What each pair says; None where the budget did not reach the claim.
-        failed: Whether a call about it failed.
-    """
-
-    claim: Claim
-    passages: tuple[Passage, ...]
-    judged: tuple[WindowVerdict, ...] | None = None
-    failed: bool = False
-
-
-async def _as_far_as_it_goes(
-    looked: Sequence[_Looked], asked: Sequence[Sequence[Pair]], entailment: WindowedEntailment
-) -> list[_Looked]:
-    """Claim by claim, in order, until the budget is spent; the rest stays unchecked, but for what needs no pass."""
-    found = list(looked)
-    spent = False
-    for number, pairs in enumerate(asked):
-        if spent and pairs:
-            continue
-        try:
-            found[number] = replace(looked[number], judged=tuple(await entailment.judge_windows(pairs)))
-        except BudgetExceeded:
-            spent = True
-    return found
-
-
-async def _one_by_one(
-    looked: Sequence[_Looked], asked: Sequence[Sequence[Pair]], entailment: WindowedEntailment
-) -> list[_Looked]:
-    """Pair by pair: one that fails is left out, and said to be."""
-    found = []
-    for one, pairs in zip(looked, asked, strict=True):
-        judged: list[WindowVerdict] = []
-        failed = False
-        for pair in pairs:
-            try:
-                judged += await entailment.judge_windows([pair])
-            except BudgetExceeded:
-                break
-            except BackendError:
-                failed = True
-                judged.append(WindowVerdict(None, 0, len(pair.evidence)))
-        whole = len(judged) == len(pairs)
-        found.append(replace(one, judged=tuple(judged) if whole else None, failed=failed))
-    return found
-
-
-def _whole(passage: Passage) -> Span:
-    return Span(passage=passage.id, start=0, end=len(passage.text), text=passage.text)
-
-
-async def check_claims(
-    claims: Sequence[str], retriever: Retriever | None, means: VerifierContext, config: DavinciConfig
-) -> list[ClaimReport]:
-    """Bare claims, without an answer that they come from: what evaluations ask.
-
-    Args:
-        claims: The claims.
-        retriever: Finds their evidence; None leaves them without.
-        means: What is worked with; its own retriever is not asked.
-        config: Parameters.
-    """
-    verifier = Davinci(config)
-    stated = [Claim(text=text, start=0, end=len(text)) for text in claims]
-    found = [[] for _ in claims] if retriever is None else await retriever.retrieve(claims, config.k)
-    entailment = WindowedEntailment(means.entailment)
-    return await verifier._check(stated, found, entailment, decision_rule_for(config, means.entailment.identity))
+        label = "supported" if report.label == "supports" else "refuted"
+        return f"the evidence suggests that it is {label}, with too little confidence"
+    return note

@@ -84,14 +84,16 @@ def _in_signs(text: str) -> ProgramVerdict | None:
     if wrong is not None:
         start, end = _place(text, wrong.text)
         return ProgramVerdict(
-            holds=False, detail=f"{wrong.text} is wrong: {_shown(wrong.left)}", start=start, end=end, whole=False
+            holds=False, detail=f"{wrong.text} is wrong: {_shown(wrong.left)}", start=start, end=end, is_complete=False
         )
     if not lines or any(line.verdict != "right" for line in lines):
         return None
     places = [_place(text, line.text) for line in lines]
     start, end = min(p[0] for p in places), max(p[1] for p in places)
     whole = says_nothing(text[:start]) and says_nothing(text[end:])
-    return ProgramVerdict(holds=True, detail="; ".join(line.text for line in lines), start=start, end=end, whole=whole)
+    return ProgramVerdict(
+        holds=True, detail="; ".join(line.text for line in lines), start=start, end=end, is_complete=whole
+    )
 
 
 def _surely_wrong(line: CheckedLine) -> bool:
@@ -161,7 +163,7 @@ def _equality(text: str, start: int) -> ProgramVerdict | None:
         told = f"{text[start : right.end].strip()!r} is wrong: it is {_shown(exact)}{'%' if share else ''}"
     else:
         told = text[start : right.end].strip()
-    return ProgramVerdict(holds=line.verdict == "right", detail=told, start=start, end=right.end, whole=True)
+    return ProgramVerdict(holds=line.verdict == "right", detail=told, start=start, end=right.end, is_complete=True)
 
 
 def _two_sides(text: str, start: int) -> tuple[_Side, re.Match[str], _Side] | None:

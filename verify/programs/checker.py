@@ -24,4 +24,4 @@ def check_claim(claim_text: str) -> ProgramVerdict | None:
     """
     text = claim_text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs are no text
     found = [verdict for check in _CHECKS if (verdict := check(text)) is not None]
-    return min(found, key=lambda verdict: (verdict.holds, not verdict.whole), default=None)
+    return min(found, key=lambda verdict: (verdict.holds, not verdict.is_complete), default=None)

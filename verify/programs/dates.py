@@ -190,12 +190,12 @@ def check_dates(text: str) -> ProgramVerdict | None:
         _impossible, _weekday, _month_length, _span, _life, _order,
     )  # fmt: skip
     found = [verdict for check in checks if (verdict := check(plain)) is not None]
-    return min(found, key=lambda verdict: (verdict.holds, not verdict.whole), default=None)
+    return min(found, key=lambda verdict: (verdict.holds, not verdict.is_complete), default=None)
 
 
 def _verdict(text: str, holds: bool, detail: str, start: int, end: int) -> ProgramVerdict:
     whole = says_nothing(text[:start]) and says_nothing(text[end:])
-    return ProgramVerdict(holds=holds, detail=detail, start=start, end=end, whole=whole)
+    return ProgramVerdict(holds=holds, detail=detail, start=start, end=end, is_complete=whole)
 
 
 # -- days that do not exist
@@ -315,7 +315,7 @@ def _years(
     if years <= 0 or (stated != years and abs(stated - years) <= 1):
         return None
     verdict = _verdict(text, stated == years, f"from {first} to {last} is {years} years", start, end)
-    return verdict.model_copy(update={"whole": False}) if partial else verdict
+    return verdict.model_copy(update={"is_complete": False}) if partial else verdict
 
 
 # -- lives
@@ -336,7 +336,7 @@ def _life(text: str) -> ProgramVerdict | None:
         return None
     if _first_day(death) < _first_day(birth) and death.year < birth.year:
         detail = f"{death.year} was before {birth.year}"
-        return _verdict(text, False, detail, born.start(), death.end).model_copy(update={"whole": False})
+        return _verdict(text, False, detail, born.start(), death.end).model_copy(update={"is_complete": False})
     return _age(text, born.start(), birth, death)
 
 
@@ -362,7 +362,7 @@ def _age(text: str, start: int, birth: Date, death: Date) -> ProgramVerdict | No
     verdict = _verdict(
         text, stated in ages, f"from {birth.year} to {death.year} makes an age of {shown}", start, number.end
     )
-    return verdict.model_copy(update={"whole": False})
+    return verdict.model_copy(update={"is_complete": False})
 
 
 def _moment(text: str, at: int) -> Date | None:

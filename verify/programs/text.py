@@ -134,15 +134,15 @@ class ProgramVerdict(Frozen):
         detail: What was worked out, in one line.
         start: First character of that part in the claim's text.
         end: One past the last.
-        whole: Whether the claim says nothing else. "She was born in 1900 and died in 1950 at 50" agrees with itself,
-            which tells nothing of when she was born.
+        is_complete: Whether the claim says nothing else. "She was born in 1900 and died in 1950 at 50" agrees with
+            itself, but that does not support the year of birth.
     """
 
     holds: bool
     detail: str
     start: Annotated[int, Field(ge=0)]
     end: int
-    whole: bool = False
+    is_complete: bool = False
 
     @model_validator(mode="after")
     def _has_a_part(self) -> Self:

@@ -315,7 +315,7 @@ def _judged(text: str, conversion: _Conversion) -> ProgramVerdict | None:
     shown = f"{_figure(left.value)} {left.unit} is {_figure(nearest)} {right.unit}"
     start, end = conversion.start, conversion.end
     whole = not conversion.aside
-    return ProgramVerdict(holds=holds, detail=shown, start=start, end=end, whole=whole)
+    return ProgramVerdict(holds=holds, detail=shown, start=start, end=end, is_complete=whole)
 
 
 def _converted(value: Fraction, a: Meaning, b: Meaning, *, relative: bool) -> Fraction:

@@ -244,7 +244,7 @@ def test_no_item_says_what_its_path_says(
         for i, (parent, step, proposals) in enumerate(nodes, 1):
             path = [*paths[parent], i]
             steps[i] = step
-            visible = (*(steps[n] for n in path), *(item.text for item in memory.known(path)))
+            visible = (*(steps[n] for n in path), *(item.text for item in memory.visible(path)))
             one = NodeProposals(i, "", visible, tuple(Proposal(text) for text in proposals))
             [result] = await admission.admit([one])
             memory.add(i, result.items)
@@ -262,7 +262,7 @@ def test_no_item_says_what_its_path_says(
             for text in proposals:  # and nothing was lost that is short and new
                 if words(text) <= 5 and not embedded and not any(is_duplicate(text, t) for t in before):
                     assert normalized_text(text) in known
-            assert len(memory.shown(path)) == min(shown, len(memory.known(path)))
+            assert len(memory.shown(path)) == min(shown, len(memory.visible(path)))
 
     asyncio.run(grow())
 

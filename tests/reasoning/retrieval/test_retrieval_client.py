@@ -35,7 +35,10 @@ async def test_all_queries_of_all_sources_are_asked_at_once(runs):
     assert all(isinstance(b, KnowledgeSource) for b in sources)
     found = await KnowledgeClient(sources, await runs.run()).query(["moon", "sun"], 3, ["step 1", "step 2"])
     assert texts(found) == [["The Moon is far.", "The Moon is round."], ["The Sun is hot."]]
-    assert [(s.source_name, s.source_kind, s.source_id) for s in found[0]] == [("one", "python", "s0"), ("one", "python", "s1")]
+    assert [(s.source_name, s.source_kind, s.source_id) for s in found[0]] == [
+        ("one", "python", "s0"),
+        ("one", "python", "s1"),
+    ]
     assert sources[1].asked == [("moon", 3, "step 1"), ("sun", 3, "step 2")]
     assert runs.notes("knowledge.queried") == [{"queries": 4, "replayed": 0, "snippets": 6}]
 

@@ -34,7 +34,7 @@ def docs(tmp_path):
 async def test_it_finds_by_words_and_cites_the_characters(docs):
     brain = await DirectorySource.load(docs)
     assert isinstance(brain, KnowledgeSource)
-    assert (brain.kind, brain.name, brain.files, len(brain), brain.notes) == ("folder", str(docs), 3, 5, ())
+    assert (brain.kind, brain.name, brain.num_files, len(brain), brain.notes) == ("directory", str(docs), 3, 5, ())
     found = await brain.query("What is the Sun?", 2)
     assert found[0].text == "Guide > Sun\nThe Sun is a star. It is hot."
     source, _, place = found[0].source_id.partition(":")
@@ -93,7 +93,7 @@ async def test_a_reranker_decides_the_order_of_the_best(docs):
     assert await brain.query("xylophone", 1) == []
     classes = Reranker()
     classes.labels = ("yes", "no")
-    with pytest.raises(UserError, match="does not rank"):
+    with pytest.raises(UserError, match="is a classifier"):
         await DirectorySource.load(docs, reranker=classes)
 
 
@@ -139,7 +139,7 @@ async def test_a_run_is_charged_for_its_queries(docs, runs):
     brain = await DirectorySource.load(docs, embedding=WordEmbedding())
     run = await runs.run()
     (found,) = await KnowledgeClient([brain], run).query(["the Sun"], 1)
-    assert found[0].source_kind == "folder"
+    assert found[0].source_kind == "directory"
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 2
     # by words alone there is nothing to pay
     plain = await DirectorySource.load(docs)
@@ -187,16 +187,16 @@ def left_out(contents):
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.write_text("a file")])
 async def test_what_is_no_folder_is_refused(tmp_path, make):
     make(tmp_path / "x")
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="is not a directory"):
         await DirectorySource.load(tmp_path / "x")
 
 
 async def test_a_folder_without_text_is_refused_and_says_what_was_left_out(tmp_path):
-    with pytest.raises(DataError, match="no text in the folder"):
+    with pytest.raises(DataError, match="no text in the directory"):
         await DirectorySource.load(tmp_path)
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(DataError, match=r"2 files were left out.*a\.png.*binary"):
+    with pytest.raises(DataError, match=r"2 files were skipped.*a\.png.*binary"):
         await DirectorySource.load(tmp_path)
 
 
@@ -222,13 +222,13 @@ def test_links_are_followed_to_files_within_the_folder_alone(docs, tmp_path):
     contents = read_directory(docs)
     assert len(contents.files) == 4
     out = left_out(contents)
-    assert out.pop("docs/gone").startswith("it cannot be read")
-    assert "circle" in out["docs/self"] or "cannot be read" in out["docs/self"]
+    assert out.pop("docs/gone").startswith("cannot be read")
+    assert "circular" in out["docs/self"] or "cannot be read" in out["docs/self"]
     del out["docs/self"]
     assert out == {
-        "docs/loop": "a link to a folder",
-        "docs/more/up": "a link to a folder",
-        "docs/out.txt": "a link that leads out of the folder",
+        "docs/loop": "a link to a directory",
+        "docs/more/up": "a link to a directory",
+        "docs/out.txt": "a link out of the directory",
     }
 
 
@@ -249,7 +249,7 @@ def test_binary_huge_broken_and_odd_files_are_left_out_or_told(docs):
         "docs/data.bin": "a binary file",
         "docs/disguised.txt": "a binary file",
         "docs/huge.txt": "larger than 10 MiB",
-        "docs/pipe.txt": "no regular file",
+        "docs/pipe.txt": "not a regular file",
     }
     assert [n.path for n in contents.notes if not n.skipped] == ["docs/latin.txt"]
     assert dict(contents.files)["docs/latin.txt"][0].text == "café"
@@ -271,9 +271,7 @@ def test_unreadable_files_and_folders_are_told(docs, monkeypatch):
     monkeypatch.setattr(os, "open", refuse(real_open, "locked.txt"))
     monkeypatch.setattr(os, "scandir", refuse(real_scan, "shut"))
     contents = read_directory(docs)
-    assert left_out(contents) == dict.fromkeys(
-        ("docs/shut/", "docs/locked.txt"), "it cannot be read: Permission denied"
-    )
+    assert left_out(contents) == dict.fromkeys(("docs/shut/", "docs/locked.txt"), "cannot be read: Permission denied")
     assert len(contents.files) == 3
 
 
@@ -289,15 +287,15 @@ def test_names_that_are_no_text_are_shown_as_far_as_they_are(tmp_path):
 def test_bounds_of_files_and_bytes(docs):
     few = read_directory(docs, max_files=1)
     assert [source for source, _ in few.files] == ["docs/guide.md"]
-    assert left_out(few) == {"docs/more/facts.jsonl": "and all after it: more than 1 files"}
+    assert left_out(few) == {"docs/more/facts.jsonl": "this file and all after it: more than 1 files"}
     small = read_directory(docs, max_bytes=len(GUIDE) + 30)
     assert [source for source, _ in small.files] == ["docs/guide.md", "docs/plain.txt"]
-    assert left_out(small) == {"docs/more/facts.jsonl": "the folder has more text than is read"}
+    assert left_out(small) == {"docs/more/facts.jsonl": "the limit on the bytes of the directory is reached"}
     assert left_out(read_directory(docs, max_file_bytes=30)).keys() == {"docs/guide.md", "docs/more/facts.jsonl"}
 
 
 async def test_too_many_chunks_are_refused(docs):
-    with pytest.raises(UserError, match="more than 2 pieces"):
+    with pytest.raises(UserError, match="more than 2 chunks"):
         await DirectorySource.load(docs, options=DirectoryOptions(max_chunks=2))
 
 
@@ -313,39 +311,37 @@ def vectors(*rows):
 async def test_the_cache_gives_back_the_same_bits_by_model_and_text(tmp_path):
     cache = EmbeddingCache(tmp_path / "v.sqlite3")
     kept = vectors([0.1, -2.5], [1e-30, 3.0])
-    await cache.keep("m", kept)
-    found = await cache.find("m", 2, ["t1", "t0", "t9"])
+    await cache.put("m", kept)
+    found = await cache.get("m", 2, ["t1", "t0", "t9"])
     assert {t: v.tobytes() for t, v in found.items()} == {t: v.tobytes() for t, v in kept.items()}
-    assert (
-        await cache.find("other", 2, ["t0"]) == await cache.find("m", 3, ["t0"]) == await cache.find("m", 2, []) == {}
-    )
+    assert await cache.get("other", 2, ["t0"]) == await cache.get("m", 3, ["t0"]) == await cache.get("m", 2, []) == {}
     many = [f"t{i}" for i in range(2000)]
-    assert set(await cache.find("m", 2, many)) == {"t0", "t1"}
+    assert set(await cache.get("m", 2, many)) == {"t0", "t1"}
 
 
 async def test_what_was_used_longest_ago_goes_first(tmp_path):
     cache = EmbeddingCache(tmp_path / "v.sqlite3", max_bytes=24)
     for i in range(3):
-        await cache.keep("m", {f"t{i}": vectors([i, i])["t0"]})
-    await cache.find("m", 2, ["t0"])
-    await cache.keep("m", {"t3": vectors([3, 3])["t0"]})
-    assert sorted(await cache.find("m", 2, ["t0", "t1", "t2", "t3"])) == ["t0", "t3"]
+        await cache.put("m", {f"t{i}": vectors([i, i])["t0"]})
+    await cache.get("m", 2, ["t0"])
+    await cache.put("m", {"t3": vectors([3, 3])["t0"]})
+    assert sorted(await cache.get("m", 2, ["t0", "t1", "t2", "t3"])) == ["t0", "t3"]
 
 
 async def test_a_damaged_cache_is_begun_anew_and_one_that_cannot_be_is_none(tmp_path):
     path = tmp_path / "v.sqlite3"
     path.write_bytes(b"this is no database" * 500)
     cache = EmbeddingCache(path)
-    assert await cache.find("m", 2, ["t0"]) == {}
-    await cache.keep("m", vectors([1, 2]))
-    assert set(await cache.find("m", 2, ["t0"])) == {"t0"}
+    assert await cache.get("m", 2, ["t0"]) == {}
+    await cache.put("m", vectors([1, 2]))
+    assert set(await cache.get("m", 2, ["t0"])) == {"t0"}
     with sqlite3.connect(path) as db:
         db.execute("UPDATE vectors SET vector = x'00'")
-    assert await cache.find("m", 2, ["t0"]) == {}
+    assert await cache.get("m", 2, ["t0"]) == {}
     (tmp_path / "file").touch()
     nowhere = EmbeddingCache(tmp_path / "file" / "v.sqlite3")
-    await nowhere.keep("m", vectors([1, 2]))
-    assert await nowhere.find("m", 2, ["t0"]) == {}
+    await nowhere.put("m", vectors([1, 2]))
+    assert await nowhere.get("m", 2, ["t0"]) == {}
 
 
 # -- the real embedding model

@@ -66,7 +66,7 @@ async def test_saving_again_replaces_it(saved):
     await save_faiss_source(saved, FACTS[2:], WordEmbedding())
     source = await FaissSource.load(saved, Opener())
     assert [s.text for s in await source.query("the moon", 3)] == ["mars is red"]
-    assert sorted(p.name for p in saved.iterdir()) == ["source.json", "index.faiss", "texts.jsonl"]
+    assert sorted(p.name for p in saved.iterdir()) == ["index.faiss", "source.json", "texts.jsonl"]
 
 
 async def test_an_index_by_distance_of_somebody_else(tmp_path):
@@ -93,19 +93,19 @@ async def test_a_run_is_charged_for_its_queries(saved, runs):
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
-        (lambda p: (p / "index.faiss").unlink(), "there is no .*index.faiss"),
-        (lambda p: (p / "texts.jsonl").unlink(), "there is no .*texts.jsonl"),
-        (lambda p: (p / "index.faiss").write_bytes(b"garbage" * 99), "no FAISS index"),
-        (lambda p: (p / "index.faiss").write_bytes(b""), "no FAISS index"),
-        (lambda p: (p / "index.faiss").write_bytes((p / "index.faiss").read_bytes()[:-99]), "no FAISS index"),
-        (lambda p: (p / "texts.jsonl").write_text('{"text": "one"}\n'), "of 3 texts.* has 1"),
+        (lambda p: (p / "index.faiss").unlink(), "index.faiss does not exist"),
+        (lambda p: (p / "texts.jsonl").unlink(), "texts.jsonl does not exist"),
+        (lambda p: (p / "index.faiss").write_bytes(b"garbage" * 99), "not a FAISS index"),
+        (lambda p: (p / "index.faiss").write_bytes(b""), "not a FAISS index"),
+        (lambda p: (p / "index.faiss").write_bytes((p / "index.faiss").read_bytes()[:-99]), "not a FAISS index"),
+        (lambda p: (p / "texts.jsonl").write_text('{"text": "one"}\n'), "3 vectors.* has 1 texts"),
         (lambda p: (p / "texts.jsonl").write_text('{"text": 5}\n'), "line 1.*strings"),
         (lambda p: (p / "texts.jsonl").write_bytes(b'{"text": "\xff"}\n'), "not UTF-8"),
-        (lambda p: (p / "texts.jsonl").write_text("nonsense\n"), "no JSON"),
-        (lambda p: (p / "source.json").write_text("{"), "no JSON"),
-        (lambda p: (p / "source.json").write_text("[" * 100_000), "no JSON"),
-        (lambda p: (p / "source.json").write_text("[]"), "no JSON object"),
-        (lambda p: (p / "source.json").write_text('{"embedding": 5}'), "no name"),
+        (lambda p: (p / "texts.jsonl").write_text("nonsense\n"), "JSON"),
+        (lambda p: (p / "source.json").write_text("{"), "JSON"),
+        (lambda p: (p / "source.json").write_text("[" * 100_000), "JSON"),
+        (lambda p: (p / "source.json").write_text("[]"), "not a JSON object"),
+        (lambda p: (p / "source.json").write_text('{"embedding": 5}'), "is not a string"),
         (lambda p: (p / "source.json").write_text('{"embedding_identity": "older"}'), "another version"),
     ],
 )
@@ -119,13 +119,13 @@ async def test_damaged_indices_are_refused(saved, break_it, says):
 
 async def test_a_model_of_another_size_is_refused(saved):
     opener = Opener(dimension=8)
-    with pytest.raises(DataError, match="256 numbers.*makes 8"):
+    with pytest.raises(DataError, match="dimension 256.* has 8"):
         await FaissSource.load(saved, opener)
     assert opener.models[0].closed
 
 
 async def test_nothing_cannot_be_saved_nor_anywhere(tmp_path):
-    with pytest.raises(UserError, match="no texts"):
+    with pytest.raises(UserError, match="at least one text"):
         await save_faiss_source(tmp_path / "x", [], WordEmbedding())
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write"):

@@ -116,7 +116,7 @@ async def test_what_it_takes(function, text):
     "function", [lambda: None, lambda text: [], lambda a, b, c, d: [], lambda text, k, *, x: [], 5]
 )
 def test_what_cannot_be_asked_is_refused(function):
-    with pytest.raises(UserError, match="asked"):
+    with pytest.raises(UserError, match="call"):
         FunctionSource(function)
 
 

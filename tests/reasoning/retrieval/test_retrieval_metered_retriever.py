@@ -67,5 +67,5 @@ async def test_a_replay_finds_what_was_found_and_refuses_what_was_not(run: Any) 
     await MeteredRetriever(place, run()).retrieve(["x"], 1)
     replayed = MeteredRetriever(RecordedRetriever(place.name, place.identity), run())
     assert await replayed.retrieve(["x"], 1) == [place.passages]
-    with pytest.raises(StoreError, match="does not hold what was found for 'new'"):
+    with pytest.raises(StoreError, match="the passages of 'new'"):
         await replayed.retrieve(["new"], 1)

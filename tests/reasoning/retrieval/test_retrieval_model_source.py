@@ -45,10 +45,10 @@ def test_what_is_no_fact_is_left_out():
     source = ModelSource(ScriptedModel(replies("x")))
 
     def read(text, **how):
-        return [s.text for s in source.read(text, 9, **how)]
+        return [s.text for s in source.parse(text, 9, **how)]
 
     assert read("none") == read("None.") == read("") == read("\n\n") == read("- none") == []
-    assert read("a\nb\nhalf a fa", whole=False) == ["a", "b"]
+    assert read("a\nb\nhalf a fa", is_complete=False) == ["a", "b"]
     assert read("1999 was a year.\n12. Twelve.") == ["1999 was a year.", "Twelve."]
     assert facts_request("q", 500, "").sampling.max_tokens == 20 * 48
 

@@ -90,11 +90,11 @@ def test_each_json_line_is_a_passage(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b'{"text": "a"}\n{"text": 3}\n', "line 2 has no field `text`"),
-        (b'{"text": "a"}\n{"text": "b"\n', "line 2: this is no JSON"),
+        (b'{"text": "a"}\n{"text": "b"\n', "line 2: invalid JSON"),
         (b'{"text": "a"}\n{"text": "\xff"}\n', "line 2: byte 11 is not UTF-8"),
-        (b'{"text": "a", "title": 4}', "line 1: the title is no text"),
-        (b'{"text": "a", "id": [4]}', "line 1: the id is neither text nor a whole number"),
-        (b"[" * 100_000, "line 1: the record is nested too deep"),
+        (b'{"text": "a", "title": 4}', "line 1: the title is not a string"),
+        (b'{"text": "a", "id": [4]}', "line 1: the id is neither a string nor an integer"),
+        (b"[" * 100_000, "line 1: the record is nested too deeply"),
     ],
 )
 def test_lines_that_are_no_passages(tmp_path: Path, content: bytes, said: str) -> None:
@@ -112,7 +112,7 @@ def test_lines_that_are_no_passages(tmp_path: Path, content: bytes, said: str) -
         ("a.pdf", b"no pdf at all", "a damaged PDF"),
         ("a.txt", b"\0\1\2" * 50, "a binary file"),
         ("a.zip", b"text", "a binary file"),
-        ("a.txt", b"\xff\xfe\x00", "its UTF-16 is broken"),
+        ("a.txt", b"\xff\xfe\x00", "invalid UTF-16"),
     ],
 )
 def test_files_that_are_no_text(tmp_path: Path, name: str, content: bytes, said: str) -> None:
@@ -134,16 +134,16 @@ def test_another_encoding_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("Café here.".encode("cp1252"))
     gathered = read_passages([tmp_path / "a.txt"])
     assert [p.text for p in gathered.passages] == ["Café here."]
-    assert [note.reason for note in gathered.notes] == ["byte 4 is not UTF-8: it was read as Windows-1252"]
+    assert [note.reason for note in gathered.notes] == ["byte 4 is not UTF-8; read as Windows-1252"]
 
 
 def test_nothing_is_found(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no .*absent"):
+    with pytest.raises(DataError, match="absent does not exist"):
         read_passages([tmp_path / "absent"])
     with pytest.raises(DataError, match="there is no text in"):
         read_passages([tmp_path])
     (tmp_path / "x.bin").write_bytes(b"\0")
-    with pytest.raises(DataError, match=r"1 files were left out, the first: .*x.bin: .*a binary file"):
+    with pytest.raises(DataError, match=r"1 files were skipped, the first: .*x.bin: .*a binary file"):
         read_passages([tmp_path])
 
 
@@ -152,7 +152,7 @@ def test_large_files_belong_into_an_index(tmp_path: Path, monkeypatch: pytest.Mo
     file.write_text("words " * 40)
     with pytest.raises(DataError) as caught:
         read_passages([file], max_file_bytes=100)
-    assert "at most 100 bytes" in caught.value.message
+    assert "more than the 100 bytes" in caught.value.message
     assert "reason index build" in caught.value.hint
     assert module.MAX_FILE_BYTES == 64 << 20
     with pytest.raises(UserError) as refused:
@@ -183,7 +183,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "docs/b.txt").symlink_to(tmp_path / "secret.txt")
     gathered = read_passages([tmp_path / "docs"])
     assert [p.text for p in gathered.passages] == ["Open."]
-    assert "leads out of the folder" in gathered.notes[0].reason
+    assert "a link out of the directory" in gathered.notes[0].reason
 
 
 def test_names_and_texts_that_are_no_unicode(tmp_path: Path) -> None:

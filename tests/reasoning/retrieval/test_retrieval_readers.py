@@ -39,7 +39,7 @@ def test_encodings(content, text):
 
 
 def test_a_broken_encoding_is_told():
-    assert notes("a.txt", b"Z\xfcrich") == ["byte 2 is not UTF-8: it was read as Windows-1252"]
+    assert notes("a.txt", b"Z\xfcrich") == ["byte 2 is not UTF-8; read as Windows-1252"]
     assert notes("a.txt", b"plain") == []
 
 
@@ -91,7 +91,7 @@ def test_deep_html_is_no_deep_recursion():
 def test_json_lines():
     lines = '{"text": "one", "title": " T "}\n\n"two"\n{"no": 1}\nbroken {\n{"text": 5}\n{"text": "three"}\n'
     assert texts("a.jsonl", lines) == [("1", "T\n\none"), ("3", "two"), ("7", "three")]
-    assert notes("a.jsonl", lines) == ["3 lines are no text and no JSON object with a field `text`: 4, 5, 6"]
+    assert notes("a.jsonl", lines) == ["3 lines are neither a string nor a JSON object with a field `text`: 4, 5, 6"]
     assert notes("a.jsonl", "x\n" * 9)[0].endswith(": 1, 2, 3, 4, 5, …")
 
 
@@ -100,7 +100,7 @@ def test_json():
     assert texts("a.json", json.dumps({"text": "all"})) == [("", "all")]
     assert texts("a.json", '{"port": 80}') == [("", '{"port": 80}')]
     assert texts("a.json", "{broken") == [("", "{broken")]
-    assert notes("a.json", "{broken") == ["it is no valid JSON and was read as plain text"]
+    assert notes("a.json", "{broken") == ["invalid JSON, read as plain text"]
     assert notes("a.json", "[" * 100_000) == notes("a.json", "9" * 10_000) == notes("a.json", "{broken")
 
 

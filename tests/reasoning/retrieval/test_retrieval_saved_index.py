@@ -165,9 +165,9 @@ async def test_a_build_that_broke_down_goes_on(documents: Path, tmp_path: Path) 
     saved = index_progress(tmp_path / "i")
     assert saved.num_passages == 151
     assert 80 <= saved.num_embedded <= 100
-    with pytest.raises(DataError, match="is not finished") as caught:
+    with pytest.raises(DataError, match="is unfinished") as caught:
         await asked(tmp_path / "i")
-    assert "it goes on" in caught.value.hint
+    assert "to continue" in caught.value.hint
     assert summarize_index(tmp_path / "i").state == "unfinished"
     model = Counted()
     await build_index(tmp_path / "i", [documents], model)
@@ -269,10 +269,10 @@ async def test_an_open_index_answers_as_before_while_it_is_changed(documents: Pa
         (documents / "new.txt").write_text("A new file has come that must be embedded.")
         await add_to_index(tmp_path / "i", [documents], Counted(fails_after=0))
     assert await asked(tmp_path / "i", model) == before
-    assert summarize_index(tmp_path / "i").unfinished.endswith("run it again")
+    assert summarize_index(tmp_path / "i").unpublished.endswith("run it again")
     await add_to_index(tmp_path / "i", [documents], model)
     assert await asked(tmp_path / "i", model) != before
-    assert summarize_index(tmp_path / "i").unfinished == ""
+    assert summarize_index(tmp_path / "i").unpublished == ""
 
 
 async def test_other_models_are_refused_with_both_names(documents: Path, tmp_path: Path) -> None:
@@ -281,14 +281,14 @@ async def test_other_models_are_refused_with_both_names(documents: Path, tmp_pat
     other = Counted(name="test/other", identity="other-1")
     with pytest.raises(DataError, match="made with test/words, not with test/other") as caught:
         await add_to_index(tmp_path / "i", [documents], other)
-    assert "give the model test/words" in caught.value.hint
+    assert "use the model test/words" in caught.value.hint
     with pytest.raises(DataError, match="another version of test/words"):
-        await build_index(tmp_path / "i", [documents], Counted(identity="words-2"))
-    with pytest.raises(DataError, match="has vectors of test/words, and no embedding model"):
+        await build_index(tmp_path / "i", [documents], Counted(identity="bm25-2"))
+    with pytest.raises(DataError, match="has vectors of test/words, but no embedding model"):
         await add_to_index(tmp_path / "i", [documents], None)
-    with pytest.raises(DataError, match="made without vectors, and the embedding model test/words"):
+    with pytest.raises(DataError, match="has no vectors, but the embedding model test/words"):
         await add_to_index(tmp_path / "plain", [documents], Counted())
-    with pytest.raises(DataError, match="passages of 64 words, and 32 were asked for"):
+    with pytest.raises(DataError, match="passages of 64 words, but 32 were requested"):
         await build_index(tmp_path / "plain", [documents], None, chunking=ChunkOptions(words=32))
 
     async def opener(_name: str | None) -> Any:
@@ -302,14 +302,14 @@ async def test_other_models_are_refused_with_both_names(documents: Path, tmp_pat
 async def test_without_a_model_an_index_is_searched_by_words(documents: Path, tmp_path: Path) -> None:
     await build_index(tmp_path / "i", [documents], Counted())
     retriever = await load_index(tmp_path / "i", None)
-    assert retriever.degraded == ("passages are found by their words alone: no embedding model was given",)
+    assert retriever.degraded == ("passages are searched by words only: no embedding model was given",)
     assert await asked(tmp_path / "i") == await in_memory(read_passages([documents]).passages)
 
 
 async def test_two_builds_do_not_collide(documents: Path, tmp_path: Path) -> None:
     (tmp_path / "i").mkdir()
     lock = FileLock(tmp_path / "i" / ".lock", thread_local=False)
-    with lock, pytest.raises(UserError, match="another process is at work"):
+    with lock, pytest.raises(UserError, match="another process is building"):
         await build_index(tmp_path / "i", [documents], None)
     await build_index(tmp_path / "i", [documents], None)
 
@@ -322,7 +322,7 @@ async def test_a_full_disk_is_one_clear_error(documents: Path, tmp_path: Path, m
 
         patch.setattr(vector_index, "write_durably", full)
         patch.setattr("reason.reasoning.retrieval.index.shards.write_durably", full)
-        with pytest.raises(StoreError, match="the disk of .* is full; what was saved stays"):
+        with pytest.raises(StoreError, match="the disk of .* is full; what was saved is kept"):
             await build_index(tmp_path / "i", [documents], Counted())
     with pytest.raises(StoreError, match="is full"), shards.index_errors(tmp_path):
         _fill_a_database(tmp_path / "small.sqlite3")
@@ -339,7 +339,7 @@ def _fill_a_database(path: Path) -> None:
 async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds something else"):
         await build_index(documents, [documents], None)
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a directory"):
         await build_index(documents / "note.md", [documents], None)
     for call in (add_to_index(tmp_path / "none", [documents], None), load_index(tmp_path / "none", None)):
         with pytest.raises(DataError, match="there is no index in"):
@@ -352,14 +352,14 @@ async def test_folders_that_are_no_index(documents: Path, tmp_path: Path) -> Non
     assert (await build_index(tmp_path / "i", [documents], Counted())).manifest.num_passages == 151
 
 
-@pytest.mark.parametrize("what", ["index.json", "plan.json", "passages.sqlite3", "words", "near"])
+@pytest.mark.parametrize("what", ["index.json", "config.json", "passages.sqlite3", "bm25-*", "faiss"])
 async def test_damage_is_an_error_that_names_it(documents: Path, tmp_path: Path, what: str) -> None:
     model = Counted()
     await build_index(tmp_path / "i", [documents], model)
-    [file] = list((tmp_path / "i").glob(what)) or sorted((tmp_path / "i").glob("words-*"))
+    [file] = list((tmp_path / "i").glob(what)) or sorted((tmp_path / "i").glob("bm25-*"))
     for path in [file] if file.is_file() else list(file.iterdir()):
         path.write_bytes(b"damaged")
-    with pytest.raises(ReasonError, match="damaged|no index"):
+    with pytest.raises(ReasonError, match="damaged|missing"):
         await asked(tmp_path / "i", model)
         summarize_index(tmp_path / "i")
 

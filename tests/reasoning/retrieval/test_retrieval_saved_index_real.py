@@ -48,8 +48,8 @@ async def test_an_index_of_real_vectors(minilm: EmbeddingModel, tmp_path: Path) 
     documents = tmp_path / "facts.md"
     documents.write_text(TEXT)
     built = await build_index(tmp_path / "i", [documents], minilm)
-    assert built.manifest.passages == 3
-    made_by = built.manifest.plan.embedding
+    assert built.manifest.num_passages == 3
+    made_by = built.manifest.config.embedding
     assert made_by is not None
     assert (made_by.name, made_by.dimension) == ("local/all-minilm-l6-v2", 384)
 

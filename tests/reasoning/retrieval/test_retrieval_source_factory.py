@@ -51,7 +51,7 @@ def models(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("asked", ["docs", "docs/", "folder:docs", "./docs", "path"])
+@pytest.mark.parametrize("asked", ["docs", "docs/", "directory:docs", "./docs", "path"])
 async def test_directorys(docs, settings, models, asked):
     told = []
     brain = await create_knowledge_source(
@@ -100,14 +100,14 @@ async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs
 
 
 async def test_a_model_opened_in_vain_is_closed(tmp_path, settings, models):
-    with pytest.raises(DataError, match="no text in the folder"):
+    with pytest.raises(DataError, match="no text in the directory"):
         await create_knowledge_source(tmp_path, settings)
     assert [m.closed for m in models] == [True]
 
 
 async def test_a_saved_index_also_where_a_folder_was_asked_for(docs, settings, models, tmp_path):
     await save_faiss_source(tmp_path / "kept", [Snippet(text="The Sun is hot.", source_id="s")], WordEmbedding())
-    for asked in ("faiss:kept", "kept", "faiss:kept/index.faiss", "folder:kept"):
+    for asked in ("faiss:kept", "kept", "faiss:kept/index.faiss", "directory:kept"):
         brain = await create_knowledge_source(asked, settings)
         assert isinstance(brain, FaissSource)
         assert brain.name == asked
@@ -148,23 +148,23 @@ async def test_sources_and_callables(settings):
 @pytest.mark.parametrize(
     ("asked", "error", "says"),
     [
-        ("", UserError, "empty string.*give a folder"),
+        ("", UserError, "empty string.*give a directory"),
         ("  ", UserError, "empty string"),
-        ("nowhere", DataError, r"'nowhere' is no folder here.*folder:…, faiss:…"),
-        ("docs/a.txt", DataError, "is a file, not a folder"),
-        ("folder:nowhere", DataError, "no folder here"),
-        ("folder:", UserError, "which folder.*folder:…"),
-        ("model: ", UserError, "which model"),
-        ("faiss:docs", DataError, "there is no .*index.faiss.*save_faiss_brain"),
-        ("fais:docs", UnknownName, "kind of brain 'fais'.*did you mean 'faiss'"),
-        ("xyz:docs", UnknownName, "kinds are folder, faiss, mcp, model"),
-        ("ftp://host", UnknownName, "kind of brain 'ftp'"),
-        ("http://", UserError, "no web address"),
+        ("nowhere", DataError, r"'nowhere' is not a directory.*directory:…, faiss:…"),
+        ("docs/a.txt", DataError, "is a file, not a directory"),
+        ("directory:nowhere", DataError, "is not a directory"),
+        ("directory:", UserError, "lacks a value.*directory:…"),
+        ("model: ", UserError, "lacks a value"),
+        ("faiss:docs", DataError, "index.faiss does not exist.*save_faiss_source"),
+        ("fais:docs", UnknownName, "kind of knowledge source 'fais'.*did you mean 'faiss'"),
+        ("xyz:docs", UnknownName, "kinds are directory, faiss, mcp, model"),
+        ("ftp://host", UnknownName, "kind of knowledge source 'ftp'"),
+        ("http://", UserError, "is not an HTTP URL"),
         ("http://me:pw@host", UserError, "password"),
         ("mcp:http://me:pw@host", UserError, "password"),
-        ("mcp:", UserError, "which mcp"),
-        ("~nobody-of-that-name", DataError, "no folder here"),
-        ("\0", DataError, "no folder here"),
+        ("mcp:", UserError, "lacks a value"),
+        ("~nobody-of-that-name", DataError, "is not a directory"),
+        ("\0", DataError, "is not a directory"),
     ],
 )
 async def test_wrong_strings_name_the_input_and_the_remedy(docs, settings, models, asked, error, says):
@@ -196,9 +196,17 @@ async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings
     async def opener(name):
         return model
 
-    opens = opening._Opening(settings, opener, None, None, None, None)
-    opens._own_embedding = True
-    task = asyncio.create_task(opens.folder("docs", docs))
+    sources = opening._SourceFactory(
+        settings,
+        opener,
+        opener,
+        owns_embedding=True,
+        owns_model=False,
+        reranker=None,
+        options=None,
+        progress=None,
+    )
+    task = asyncio.create_task(sources.directory("docs", docs))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
