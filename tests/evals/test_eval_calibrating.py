@@ -316,7 +316,7 @@ def test_a_map_changes_the_run_directory_but_not_the_compared_settings() -> None
 
 
 def test_unset_fields_do_not_change_the_digest() -> None:
-    """As a plan was named before there were maps, contexts, devices and lookahead; else no old run could go on."""
+    """A field without a value leaves the digest of plans as it is."""
     where = {"source", "licence", "warning", "sha256", "options"}
     plain = make_plan().model_dump(
         mode="json",
@@ -324,7 +324,7 @@ def test_unset_fields_do_not_change_the_digest() -> None:
             "limit": True,
             "calibration": True,
             "context": True,
-            "local": {"device", "lookahead"},
+            "local": {"device", "speculative_decoding"},
             "dataset": where,
         },
     )

@@ -16,7 +16,7 @@ from reason.evals.training.navigator.trainer import NavigatorState
 from reason.evals.training.run_directory import load_checkpoint
 from reason.reasoning.rlot.navigator import load_navigator
 
-TESTS = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[3]
 KILLS = 3
 
 SCRIPT = textwrap.dedent(

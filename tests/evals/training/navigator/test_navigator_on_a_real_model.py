@@ -64,8 +64,8 @@ async def test_a_few_episodes(smollm2_files, tmp_path, monkeypatch):
     work, out = tmp_path / "work", tmp_path / "navigator.safetensors"
 
     async def go(episodes, *, resume):
-        schedule = NavigatorTrainerConfig(episodes=episodes)
-        return await train_navigator(plan, [task], [source], work, out, settings, schedule=schedule, resume=resume)
+        config = NavigatorTrainerConfig(episodes=episodes)
+        return await train_navigator(plan, [task], [source], work, out, settings, config=config, resume=resume)
 
     first = await go(1, resume=False)
     assert first.usage.completions > 0
