@@ -77,7 +77,7 @@ def test_all_tables_are_printed_from_stored_verdicts(data, tmp_path, monkeypatch
     for title in ("Retrieval", "Stress tests", "Combining evidence (LPF)", "four labels", "Spans"):
         assert title in out
     assert "FEVER, five random sentences | 0.000" in out
-    assert "Seed 0, 1,000 resamples, 5 folds" in out
+    assert "Seed 0, 50 resamples, 5 folds" in out
     # invariant 11: without evidence, two labels on claims that have both
     line = next(x for x in out.splitlines() if "FEVER Symmetric: two labels: the judge without evidence" in x)
     assert line.split("|")[3].strip().startswith("0.500")

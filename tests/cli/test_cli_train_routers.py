@@ -116,7 +116,7 @@ def test_invalid_trainings_are_refused_before_a_model_is_loaded(cli, ways, home,
     status, _, err = cli("train", "auto-router", "nowhere", "--out", "a.json")
     assert (status, "holds no evaluation" in err) == (2, True)
     status, _, err = cli("train", "question-router", *ways, "--out", "a.json")
-    assert (status, "both runs are of the model scripted" in err) == (2, True)
+    assert (status, "both runs use the model scripted" in err) == (2, True)
 
 
 def test_a_question_router_is_trained_shown_and_used(cli, home, data, opened, monkeypatch):
