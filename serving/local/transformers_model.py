@@ -47,7 +47,6 @@ class TransformersCache(DynamicCache):
         return kv[None, 0, :, :width], kv[None, 1, :, :width]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Slots before the pass."""
         return self._slots.start
 
 

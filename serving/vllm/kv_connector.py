@@ -117,19 +117,16 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
     # --- In the scheduler's process
 
     def set_xfer_handshake_metadata_pp_aware(self, metadata: dict[tuple[int, int], LayoutHandshake]) -> None:
-        """Take how the workers store blocks."""
         if self._scheduler is not None:
             layouts = [metadata[k].layout for k in sorted(metadata)]
             self._scheduler.set_layout(combined_layout(layouts), len(metadata))
 
     def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
-        """Take the cache manager."""
         super().bind_kv_cache_manager(kv_cache_manager)
         if self._scheduler is not None:
             self._scheduler.bind(kv_cache_manager, self._config.model_config.max_model_len)
 
     def on_new_request(self, request: Any) -> None:
-        """A request has arrived."""
         if self._scheduler is not None:
             self._scheduler.add_request(request)
 
@@ -140,18 +137,15 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         return self._scheduler.num_matched_tokens(request, num_computed_tokens), False
 
     def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
-        """Blocks were allocated for a request."""
         if self._scheduler is not None:
             self._scheduler.blocks_allocated(request, lambda: blocks.get_block_ids()[0], num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: Any) -> StepTransfers:
-        """What the workers do in the step."""
         return (
             StepTransfers() if self._scheduler is None else StepTransfers(*self._scheduler.schedule(scheduler_output))
         )
 
     def update_connector_output(self, connector_output: Any) -> None:
-        """Take the workers' reports."""
         metadata = connector_output.kv_connector_worker_meta
         if self._scheduler is not None and isinstance(metadata, WorkersReport):
             self._scheduler.add_report(metadata.report)
@@ -166,22 +160,18 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         return False, self._scheduler.finish_request(request, blocks, request.status in COMPLETED)
 
     def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
-        """As `request_finished_all_groups`, with a single kind of cache."""
         return self.request_finished_all_groups(request, (block_ids,))
 
     def shutdown(self) -> None:
-        """Remove incomplete prefixes."""
         if self._scheduler is not None:
             self._scheduler.close()
 
     # --- In a worker
 
     def register_kv_caches(self, kv_caches: dict[str, Tensor]) -> None:
-        """Take the tensors of keys and values."""
         self._caches = kv_caches
 
     def get_handshake_metadata(self) -> LayoutHandshake:
-        """Report to the scheduler how blocks are stored."""
         return LayoutHandshake(self.layout)
 
     @property
@@ -190,7 +180,6 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         return BlockLayout(refusal=self._refusal) if self._refusal else self._block_storage().layout
 
     def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
-        """Read blocks."""
         for read in self._transfers().reads:
             self._block_storage().read(read)
 
@@ -201,7 +190,6 @@ class PrefixConnector(KVConnectorBase_V1, SupportsHMA):  # type: ignore[misc]
         """Nothing to do: blocks are written when the step is over."""
 
     def wait_for_save(self) -> None:
-        """Write blocks."""
         for write in self._transfers().writes:
             self._block_storage().write(write)
 

@@ -78,17 +78,14 @@ class RowTracker(LogitsProcessor):  # type: ignore[misc]
         WorkerRequest.from_arguments(params.extra_args)
 
     def is_argmax_invariant(self) -> bool:
-        """Yes: nothing is changed."""
         return True
 
     def update_state(self, batch_update: Any) -> None:
-        """Follow the rows."""
         process_dict_updates(
             STATE.requests, batch_update, lambda params, prompt, output: WorkerRequest.from_arguments(params.extra_args)
         )
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """The logits, unchanged."""
         return logits
 
 
@@ -114,7 +111,6 @@ class SharedBuilder(Base):  # type: ignore[misc]
         return metadata
 
     def use_cascade_attention(self, *rest: Any, **more: Any) -> bool:
-        """Never."""
         return False
 
 

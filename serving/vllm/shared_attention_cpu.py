@@ -24,10 +24,8 @@ class SharedCpuBackend(CPUAttentionBackend):  # type: ignore[misc]
 
     @staticmethod
     def get_impl_cls() -> type[SharedCpuAttention]:
-        """The attention."""
         return SharedCpuAttention
 
     @staticmethod
     def get_builder_cls() -> type[SharedCpuBuilder]:
-        """The metadata builder."""
         return SharedCpuBuilder

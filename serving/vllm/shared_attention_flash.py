@@ -36,10 +36,8 @@ class SharedFlashBackend(FlashAttentionBackend):  # type: ignore[misc]
 
     @staticmethod
     def get_impl_cls() -> type[SharedFlashAttention]:
-        """The attention."""
         return SharedFlashAttention
 
     @staticmethod
     def get_builder_cls() -> type[SharedFlashBuilder]:
-        """The metadata builder."""
         return SharedFlashBuilder

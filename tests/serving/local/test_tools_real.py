@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reason.core.messages import Message, Prompt, Request, SamplingParams, ToolCall
@@ -25,8 +26,12 @@ TURNS = (
 
 
 def test_its_own_template_shows_no_tools(smollm2_files: ModelFiles) -> None:
-    forms = Tokenizer(smollm2_files.directory, "smollm2").tool_support
-    assert (forms.renders_tools, forms.renders_calls) == (False, False)
+    support = Tokenizer(smollm2_files.directory, "smollm2").tool_support
+    assert (support.renders_tools, support.renders_calls) == (False, False)
+
+
+def as_transformers(call: ToolCall) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": call.name, "arguments": call.parsed_arguments}}
 
 
 @pytest.mark.parametrize("tools", [(), (WEATHER,)])
@@ -40,15 +45,7 @@ def test_prompts_with_tools_are_those_of_transformers(smollm2_files: ModelFiles,
         {
             "role": m.role,
             "content": m.content,
-            **(
-                {
-                    "tool_calls": [
-                        {"type": "function", "function": {"name": c.name, "arguments": c.parsed_arguments}} for c in m.tool_calls
-                    ]
-                }
-                if m.tool_calls
-                else {}
-            ),
+            **({"tool_calls": [as_transformers(c) for c in m.tool_calls]} if m.tool_calls else {}),
         }
         for m in turns
     ]

@@ -1,4 +1,4 @@
-"""The contract of named prefixes on vLLM, with a tiny model, and what is this engine's own."""
+"""The contract of named prefixes on vLLM, with a tiny model, and the specifics of this engine."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def engine(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any
     """A model whose engine lasts for the module."""
     from reason.serving.vllm.model import VllmModel
 
-    position = PrefixStorage(tmp_path_factory.mktemp("kv-tiny") / "prefixes", LIMIT)
-    model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", tiny_vllm_files, SETTINGS, position)
+    storage = PrefixStorage(tmp_path_factory.mktemp("kv-tiny") / "prefixes", LIMIT)
+    model = await asyncio.to_thread(VllmModel.load, "vllm/tiny", tiny_vllm_files, SETTINGS, storage)
     await model.check_engine()
     yield model
     await model.aclose()
@@ -44,7 +44,8 @@ async def forgotten(model: Any, files: ModelFiles) -> Any:
         if state.pinned:
             await model.kv_store.drop(state.saved.name, keep_file=True)
     assert await model.engine.reset_prefix_cache(), "something still holds blocks"
-    other = VllmModel(model.name, files, model._started, Tokenizer(files.directory, model.name), model._place)
+    tokenizer = Tokenizer(files.directory, model.name)
+    other = VllmModel(model.name, files, model._running_engine, tokenizer, model._prefix_storage)
     await other.check_engine()
     return other
 
@@ -58,7 +59,7 @@ async def push_out(model: Any) -> None:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def bench(engine: Any, tiny_vllm_files: ModelFiles) -> AsyncIterator[Bench]:
-    root = engine._place.root
+    root = engine._prefix_storage.root
 
     async def open_again(model: Any) -> Any:
         return await forgotten(model, tiny_vllm_files)

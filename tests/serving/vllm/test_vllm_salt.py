@@ -37,7 +37,7 @@ async def model(_vllm: None, tiny_vllm_files: ModelFiles, tmp_path_factory: Any)
     directory: Path = tmp_path_factory.mktemp("tools") / "tiny"
     files = with_tool_template(tiny_vllm_files, directory)
     opened = await asyncio.to_thread(VllmModel.load, "vllm/tiny", files, SETTINGS)
-    await opened.check_hooks()
+    await opened.check_logits_processors()
     yield opened
     await opened.aclose()
 
