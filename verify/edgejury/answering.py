@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from ...core.errors import InvalidResponse
-from ...core.events import OpinionGiven
+from ...core.events import OpinionAdded
 from ...core.messages import Completion, Message, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
@@ -66,7 +66,7 @@ async def collect_opinions(
         for opinion, choice in zip(parsed, choices, strict=True)
     )
     for opinion in opinions:
-        run.emit(OpinionGiven(juror=opinion.juror, report=opinion.model_dump(mode="json")))
+        run.emit(OpinionAdded(juror=opinion.juror, report=opinion.model_dump(mode="json")))
     if not any(opinion.ok for opinion in opinions) and not panel.is_limited:
         raise InvalidResponse(f"no juror gave an opinion: {opinions[0].failure}")
     return opinions

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
-from ...core.events import ReviewGiven
+from ...core.events import ReviewAdded
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
 from ...core.messages import Request
 from ...core.run import Run
@@ -430,7 +430,7 @@ async def collect_reviews(
             by_reviewer[response.juror] = review.model_copy(update={"tokens": tokens})
     reviews = tuple(by_reviewer[reviewer.id] for reviewer in reviewers)
     for review in reviews:
-        run.emit(ReviewGiven(reviewer=review.reviewer, report=review.model_dump(mode="json")))
+        run.emit(ReviewAdded(reviewer=review.reviewer, report=review.model_dump(mode="json")))
     return reviews
 
 
