@@ -143,10 +143,10 @@ def fit_fusion(
     """Fit `a` and the temperature ("witness"), `beta` and the temperature ("product"), or the temperature alone.
 
     The result is the grid point of least negative log-likelihood, or the start if none is better. Three more parameters
-    change only where that lowers the loss by more than a standard error of the paired difference, since they gain little
-    and may cost on other claims: `pi` to the share of supported among the verifiable claims, with half a claim added
-    on each side, `delta` to 0, and `rank` to 0.5 or 1. `theta_c` has the best F1 of "disputed", among equals the nearest to
-    the current one.
+    change only where that lowers the loss by more than a standard error of the paired difference, since they gain
+    little and may cost on other claims: `pi` to the share of supported among the verifiable claims, with half a claim
+    added on each side, `delta` to 0, and `rank` to 0.5 or 1. `theta_c` has the best F1 of "disputed", among equals the
+    nearest to the current one.
 
     Args:
         examples: Development data, in any order; at least 20 that are not disputed.

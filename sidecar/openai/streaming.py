@@ -29,9 +29,9 @@ from ...core.events import (
     EventsDropped,
     MemoryAssociated,
     NodesSearched,
-    OpinionGiven,
+    OpinionAdded,
     OpinionsRanked,
-    ReviewGiven,
+    ReviewAdded,
     SampleFinished,
     SolutionFinished,
     StageFinished,
@@ -277,9 +277,9 @@ def line_of(event: Event) -> str:
             return f"Knowledge for node {node}: {len(items)} pieces kept, {snippets} found."
         case StepRouted(index=index, model=model, reason=why):
             return f"Step {index + 1} was written by {model}" + (f" ({why})." if why else ".")
-        case OpinionGiven(juror=juror):
+        case OpinionAdded(juror=juror):
             return f"Juror {juror + 1} has given an opinion."
-        case ReviewGiven(reviewer=reviewer):
+        case ReviewAdded(reviewer=reviewer):
             return f"Juror {reviewer + 1} has reviewed the opinions."
         case OpinionsRanked():
             return "The opinions are ranked."

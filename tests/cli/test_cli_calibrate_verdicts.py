@@ -48,9 +48,9 @@ def test_judge_is_calibrated_and_davinci_loads_the_files(cli, files, judge):
     assert "fitted, out of sample" in out
     assert "60 claims are few" in err
     config = DavinciConfig(fusion="fitted/fusion-nli-some.json", calibration="fitted/calibration-nli-some.json")
-    deciding = decision_rule_for(config, judge.identity)
-    assert deciding.calibration is not None
-    assert deciding.fusion.disputed
+    rule = decision_rule_for(config, judge.identity)
+    assert rule.calibration is not None
+    assert rule.fusion.disputed
     assert judge.closed == 1
     used = "--verify-set davinci.fusion=fitted/fusion-nli-some.json"
     assert used in err.replace("\n", " ")

@@ -56,7 +56,8 @@ class KnownSteps:
         return world
 
     def start_with_references(self, search, references, chance):
-        """Run the first pass of a search so that these texts, one for each chain, are the references of the second pass.
+        """Run the first pass of a search so that these texts, one for each chain, are the references of the second
+        pass.
 
         Afterwards the search has requested the first step of its second pass. The pass makes no random choices.
         """

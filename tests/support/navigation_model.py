@@ -66,7 +66,13 @@ def step_chance(text):
 
 def settings_of(directory, **how):
     return Settings(
-        **{"model": "scripted/sums", "store": directory / "none", "cache_dir": directory / "cache", "reuse": "store", **how}
+        **{
+            "model": "scripted/sums",
+            "store": directory / "none",
+            "cache_dir": directory / "cache",
+            "reuse": "store",
+            **how,
+        }
     )
 
 

@@ -1,6 +1,7 @@
 """What is public, as plain data: every public name with its label, and how the stable ones are called.
 
-python tests/support/public_api.py --write    writes tests/release/public_api.json, after a change that docs/stability.md allows
+python tests/support/public_api.py --write    writes tests/release/public_api.json, after a change that
+docs/stability.md allows
 """
 
 from __future__ import annotations

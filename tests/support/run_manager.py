@@ -35,7 +35,12 @@ class Gate:
 
 @asynccontextmanager
 async def running_manager(
-    path: Path, models: dict[str, Any], *, step: Callable[[], object] | None = None, drain_timeout_s: float = 0.0, **serve: Any
+    path: Path,
+    models: dict[str, Any],
+    *,
+    step: Callable[[], object] | None = None,
+    drain_timeout_s: float = 0.0,
+    **serve: Any,
 ) -> AsyncIterator[Any]:
     """A harness over a store, with a scripted model of its own."""
     models["scripted"] = ScriptedModel(replies("The answer is 42."), step=step)

@@ -1,7 +1,7 @@
 """A scripted model that thinks, associates and judges: what it says depends on the path that its prompt shows.
 
-A `World` says what may come after a path, what helps there, and what it is worth; `ThoughtSearchDriver` runs strategies
-in it.
+A `MeasuredClaims` says what may come after a path, what helps there, and what it is worth; `ThoughtSearchDriver` runs
+strategies in it.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from reason.core.budget import Budget
 from reason.core.store.sqlite import SqliteStore
 from reason.verify.attribution.context import (
-    ABREAST,
     FULL_CONTEXT,
-    LEAST_LOGPROB,
+    MAX_CONCURRENT,
+    MIN_LOGPROB,
     PENALTY,
     ContextPrompt,
     attribute_by_context,
@@ -55,7 +55,7 @@ async def test_random_subsets_give_what_each_part_adds():
     model = additive(MANY, -2.0, sigmoid)
     found, _ = await attribute_by_context([CLAIM], context_of(14), model, ablations=64, seed=3, penalty=0.0)
     assert weights(found[0]) == pytest.approx({f"d{i}": v for i, v in enumerate(MANY)}, abs=1e-8)
-    assert found[0][1].detail["explained"] == pytest.approx(1.0, abs=1e-12)
+    assert found[0][1].detail["r2"] == pytest.approx(1.0, abs=1e-12)
     assert found[0][1].detail["subsets"] == 64
 
 
@@ -63,18 +63,18 @@ async def test_random_subsets_give_what_each_part_adds():
 @settings(max_examples=25)
 def test_both_ways_agree_on_any_additive_scorer(amounts, base):
     parts = len(amounts)
-    one_out = asyncio.run(attribute_by_context([CLAIM], context_of(parts), additive(amounts, base))).found[0]
+    one_out = asyncio.run(attribute_by_context([CLAIM], context_of(parts), additive(amounts, base))).attributions[0]
     masks = random_subsets(parts, 96, seed=1)
     values = [base + sum(a for a, kept in zip(amounts, mask, strict=True) if kept) for mask in masks]
     fitted = sparse_weights(masks, values, penalty=0.0)
     if all(0 < sum(column) < 96 for column in zip(*masks, strict=True)):
         assert fitted.weights == pytest.approx(amounts, abs=1e-7)
-        assert fitted.constant == pytest.approx(base, abs=1e-7)
+        assert fitted.intercept == pytest.approx(base, abs=1e-7)
     assert [weights(one_out)[f"d{i}"] for i in range(parts)] == pytest.approx(amounts, abs=1e-9)
 
 
 async def test_twelve_parts_are_left_out_one_by_one_and_thirteen_are_not():
-    for parts, prompts, method in ((12, 14, "leaving"), (13, 34, "sparse")):
+    for parts, prompts, method in ((12, 14, "log-probability drop"), (13, 34, "sparse")):
         calls = []
         model = additive([0.1] * parts, -4.0)
         score = model.score
@@ -137,7 +137,7 @@ async def test_an_impossible_claim_has_finite_weights():
         return {"x": 0.5, END: 0.5} if "<0>" in text else {END: 1.0}
 
     (found,), _ = await attribute_by_context([CLAIM], context_of(2), ScriptedModel(script))
-    assert weights(found) == pytest.approx({"d0": np.log(0.5) - LEAST_LOGPROB, "d1": 0.0})
+    assert weights(found) == pytest.approx({"d0": np.log(0.5) - MIN_LOGPROB, "d1": 0.0})
 
 
 async def test_no_context_and_no_claims_ask_nothing():
@@ -166,7 +166,7 @@ async def test_the_first_prompt_goes_alone_and_the_others_some_at_a_time():
     model.score = counted
     await attribute_by_context([CLAIM], context_of(12), model)
     assert first[:2] == [1, 1]
-    assert most == ABREAST
+    assert most == MAX_CONCURRENT
 
 
 # -- budget
@@ -245,7 +245,7 @@ def test_the_fit_is_the_minimum_that_it_claims_to_be(seed, rows, parts, penalty)
     fitted = sparse_weights(masks, values.tolist(), penalty=penalty)
     there = np.asarray(masks, dtype=float)
     spread = there.std(0)
-    left = values - fitted.constant - there @ np.asarray(fitted.weights)
+    left = values - fitted.intercept - there @ np.asarray(fitted.weights)
     assert abs(left.mean()) < 1e-9
     for j in range(parts):
         if spread[j] == 0:

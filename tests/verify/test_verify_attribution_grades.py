@@ -82,9 +82,9 @@ async def test_without_model_and_judge_the_words_are_left_and_the_rest_is_named(
     (found,) = await attribute_claims([CLAIM], SEGMENTS)
     assert [a.component for a in found] == [NOTHING, NOTHING, NOTHING, "sample 1"]
     assert missing_levels(found) == (
-        "whitebox: there is no model to ask",
-        "context: there is no model to ask",
-        "agreement: nothing judges samples",
+        "whitebox: there is no model",
+        "context: there is no model",
+        "agreement: there is no entailment to judge samples",
     )
 
 
@@ -108,7 +108,7 @@ async def test_wanted_grades_alone_are_done():
     assert model.asked == 0
     with pytest.raises(UserError, match="magic"):
         await attribute_claims([CLAIM], SEGMENTS, levels=["magic"])
-    with pytest.raises(UserError, match="0 ablations"):
+    with pytest.raises(UserError, match="ablations must be at least 1"):
         await attribute_claims([CLAIM], SEGMENTS, ablations=0)
 
 
@@ -140,7 +140,7 @@ async def test_what_was_explained_is_found_again_without_the_model(harness):
     for _ in range(2):
         model = await table.begin("r", strategy="cot", question={"text": "q"}, seed=1)
         found = await attribute_by_relevance([CLAIM], SEGMENTS, model)
-    assert found.found[0][0].detail["gradient times input"] == 0.5
+    assert found.attributions[0][0].detail["gradient times input"] == 0.5
     assert table.model.asked == 1
     assert table.spent.prompt_tokens == 9
 

@@ -150,10 +150,10 @@ def test_a_place_is_the_part_that_is_restated() -> None:
 
 
 def test_no_more_claims_than_wanted_and_each_once() -> None:
-    assert len(split_claims("Tin is soft. Zinc is hard. Lead is grey.", most=2)) == 2
+    assert len(split_claims("Tin is soft. Zinc is hard. Lead is grey.", max_claims=2)) == 2
     assert len(split_claims("Tin is soft. Tin is soft.")) == 1
-    with pytest.raises(UserError, match="at most 0 claims"):
-        split_claims("Tin is soft.", most=0)
+    with pytest.raises(UserError, match="max_claims must be at least 1"):
+        split_claims("Tin is soft.", max_claims=0)
 
 
 @pytest.mark.parametrize("answer", ["", " \r\n\t", "```", "\ud800", "*", "- ", "|", ":", "?", "\ue000"])

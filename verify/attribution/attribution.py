@@ -31,21 +31,21 @@ SIGN: dict[Label, int] = {"supports": 1, "refutes": -1, "neutral": 0}
 async def attribute_by_agreement(
     claims: Sequence[Claim], samples: Sequence[Segment], entailment: Entailment
 ) -> list[tuple[InternalAttribution, ...]]:
-    """What each sample says of each claim, judged in one call.
+    """Whether each sample entails or contradicts each claim, judged in one call.
 
-    A sample longer than the entailment can look at is judged window by window, and the surest window counts.
+    A sample longer than the entailment can read is judged in windows, and the most decisive window counts.
 
     Args:
         claims: The claims.
-        samples: Complete attempts, or the replies of several agents.
-        entailment: What judges; it is not closed.
+        samples: Complete attempts, or the responses of several agents.
+        entailment: The judge; it is not closed.
 
     Returns:
-        For each claim one attribution a sample that could be judged, in order. The weight is 1 if the sample entails
-        the claim, -1 if it contradicts it, else 0; `detail` has the share of each sign among them.
+        For each claim one attribution for each sample that could be judged, in order. The weight is 1 if the sample
+        entails the claim, -1 if it contradicts it, else 0; `detail` has the share of each sign among them.
 
     Raises:
-        ReasonError: The whole call failed, or did not fit the budget.
+        ReasonError: The call failed, or exceeds the budget.
     """
     pairs = [Pair(sample.text, claim.text) for claim in claims for sample in samples]
     verdicts = await WindowedEntailment(entailment).judge(pairs) if pairs else []
@@ -65,7 +65,7 @@ def _votes(
         for name, sign in (("entail", 1), ("contradict", -1), ("neither", 0))
         if signs
     }
-    told: dict[str, JsonValue] = {
+    common: dict[str, JsonValue] = {
         "method": "1 if the sample entails the claim, -1 if it contradicts it, else 0",
         "judge": identity,
         "samples": len(read),
@@ -74,16 +74,16 @@ def _votes(
     }
     return tuple(
         InternalAttribution(
-            component=sample.name, kind="agreement", weight=float(sign), detail={**told, "probs": list(verdict)}
+            component=sample.name, kind="agreement", weight=float(sign), detail={**common, "probs": list(verdict)}
         )
         for (sample, verdict), sign in zip(read, signs, strict=True)
     )
 
 
 CONTAINED = 0.6
-"""Least share of a claim's sequences in a part that counts as a source."""
+"""Minimum share of a claim's sequences in a part that counts as a source."""
 LENGTH = 3
-"""Words of a sequence; a shorter claim is one sequence as a whole."""
+"""Words of a sequence; a shorter claim is one sequence."""
 
 Gram = tuple[str, ...]
 
@@ -93,33 +93,35 @@ def attribute_by_provenance(
 ) -> list[tuple[InternalAttribution, ...]]:
     """All parts that contain a claim, with their rank.
 
-    Words are compared without case and marks over letters; what stands between them does not count. Linear in the
-    length of the segments for each length of a sequence, of which there are three at most.
+    Words are compared without case and accents; punctuation is ignored. Linear in the length of the segments for each
+    length of a sequence, of which there are at most three.
 
     Args:
         claims: The claims.
-        segments: The parts of the run, in the order in which they came to be.
-        contained: Least share of the claim's distinct sequences, in (0, 1].
+        segments: The parts of the run, in the order of their creation.
+        contained: Minimum share of the claim's distinct sequences, in (0, 1].
 
     Returns:
-        For each claim its sources in that order. The weight is the share, in [0, 1]; `detail` tells the rank, from 1.
+        For each claim its sources in that order. The weight is the share, in [0, 1]; `detail` has the rank, from 1.
     """
     wanted = [_grams(split_words(claim.text)) for claim in claims]
     lengths = {len(next(iter(grams))) for grams in wanted if grams}
-    sought: set[Gram] = set().union(*wanted)
-    found: list[list[InternalAttribution]] = [[] for _ in claims]
+    wanted_grams: set[Gram] = set().union(*wanted)
+    attributions: list[list[InternalAttribution]] = [[] for _ in claims]
     for segment in segments:
         words = split_words(segment.text)
-        there = {gram for length in sorted(lengths) for gram in _sequences(words, length) if gram in sought}
-        for grams, sources in zip(wanted, found, strict=True):
-            share = len(grams & there) / len(grams) if grams else 0.0
+        contained_grams = {
+            gram for length in sorted(lengths) for gram in _sequences(words, length) if gram in wanted_grams
+        }
+        for grams, sources in zip(wanted, attributions, strict=True):
+            share = len(grams & contained_grams) / len(grams) if grams else 0.0
             if grams and share >= contained:
                 sources.append(_source(segment, share, len(sources) + 1, len(grams)))
-    return [tuple(sources) for sources in found]
+    return [tuple(sources) for sources in attributions]
 
 
 def containment(claim: str, text: str) -> float:
-    """Share of a claim's distinct three-word sequences that stand in a text, in [0, 1]; 0 for a claim without words."""
+    """Share of a claim's distinct three-word sequences in a text, in [0, 1]; 0 for a claim without words."""
     grams = _grams(split_words(claim))
     if not grams:
         return 0.0
@@ -132,7 +134,7 @@ def _source(segment: Segment, share: float, rank: int, grams: int) -> InternalAt
         kind="provenance",
         weight=share,
         detail={
-            "method": f"share of the claim's sequences of {LENGTH} words that stand in the part",
+            "method": f"share of the claim's sequences of {LENGTH} words that are in the part",
             "sequences": grams,
             "rank": rank,
             "first": rank == 1,
@@ -149,52 +151,53 @@ def _sequences(words: Sequence[str], length: int) -> Iterator[Gram]:
     return zip(*(words[i:] for i in range(length)), strict=False)
 
 
-class RelevanceFindings(NamedTuple):
-    """What the model's inside has shown.
+class RelevanceAttributions(NamedTuple):
+    """Attributions by relevance.
 
     Attributes:
-        found: For each claim the parts that were shown, the weightiest first; empty where the budget did not reach.
-        stopped: Why it is less than was planned; empty if all was done.
+        attributions: For each claim the parts of the prompt by descending weight; empty after the budget ran out.
+        stopped: Why claims are missing; empty if none is.
     """
 
-    found: list[tuple[InternalAttribution, ...]]
+    attributions: list[tuple[InternalAttribution, ...]]
     stopped: str
 
 
 async def attribute_by_relevance(
     claims: Sequence[Claim], segments: Sequence[Segment], model: ExplainsTokens
-) -> RelevanceFindings:
+) -> RelevanceAttributions:
     """Weigh the parts of the context, and the question, for each claim.
 
-    The prompt is that of context ablation with all its parts, so that the two grades speak of the same. One call a
-    claim, each fitted into the budget by a metered model; the first that does not fit ends the work.
+    The weight is relevance by AttnLRP; `detail` has gradient times input and attention too. The prompt is that of
+    context ablation with all its parts, so that the two levels are comparable. One call for each claim; the first call
+    that exceeds the budget of a metered model ends the attribution.
 
     Args:
-        claims: The claims; their texts are explained as a reply.
+        claims: The claims; their texts are explained as a response.
         segments: The parts of the run.
-        model: Must be able to explain; the one that wrote the claims, or it tells of another.
+        model: The model that wrote the claims, which must be able to explain.
 
     Raises:
-        ReasonError: The model failed or cannot explain, or the prompt does not fit it.
+        ReasonError: The model failed or cannot explain, or the prompt is too long for it.
     """
     shown = ContextPrompt.of(segments)
     asked = [s for s in segments if s.kind == "question"]
     parts = [*shown.context, *asked]
     prompt = shown.prompt()
-    found: list[tuple[InternalAttribution, ...]] = []
+    attributions: list[tuple[InternalAttribution, ...]] = []
     stopped = ""
     for claim in claims if parts else ():
         try:
             relevance = await model.relevance(prompt, [s.text for s in parts], claim.text)
         except BudgetExceeded as limit:
-            stopped = f"{limit.message}; {len(found)} of {len(claims)} claims were explained"
+            stopped = f"{limit.message}; {len(attributions)} of {len(claims)} claims were explained"
             break
-        found.append(_attributions(parts, relevance))
-    return RelevanceFindings([*found, *[()] * (len(claims) - len(found))], stopped)
+        attributions.append(_attributions(parts, relevance))
+    return RelevanceAttributions([*attributions, *[()] * (len(claims) - len(attributions))], stopped)
 
 
 def _attributions(parts: Sequence[Segment], relevance: Relevance) -> tuple[InternalAttribution, ...]:
-    told: dict[str, JsonValue] = {
+    common: dict[str, JsonValue] = {
         "method": "relevance by AttnLRP, summed over the claim's tokens",
         "unit": "nats",
         "claim": relevance.logprob,
@@ -208,7 +211,7 @@ def _attributions(parts: Sequence[Segment], relevance: Relevance) -> tuple[Inter
             kind="whitebox",
             weight=relevance.relevance[i],
             detail={
-                **told,
+                **common,
                 "rank": rank,
                 "gradient times input": relevance.gradient[i],
                 "attention": relevance.attention[i],
@@ -220,12 +223,12 @@ def _attributions(parts: Sequence[Segment], relevance: Relevance) -> tuple[Inter
 
 
 LEVELS: tuple[AttributionKind, ...] = get_args(AttributionKind)
-"""All grades, the simplest first."""
+"""All levels, the simplest first."""
 NOTHING = "nothing"
-"""Component of an attribution that tells why a grade is missing."""
+"""Component of an attribution that says why a level is missing."""
 
 Outcome = tuple[list[tuple[InternalAttribution, ...]], str]
-"""Attributions of each claim, and why they are not all that was planned (or empty)."""
+"""Attributions of each claim, and why some are missing (or empty)."""
 
 
 async def attribute_claims(
@@ -256,25 +259,24 @@ async def attribute_claims(
         segments: The parts of the run (see `segments_of`).
         samples: Complete attempts that vote; the samples among the segments by default.
         entailment: Judges whether samples agree.
-        model: The model that wrote the claims; with another one the two last grades tell of that.
-        levels: Grades that are wanted.
-        seed: Seed of what is random.
+        model: The model that wrote the claims; another model would make the last two levels wrong.
+        levels: The requested levels.
+        seed: Seed of the random subsets.
         delta: Nats per token by which the context must change a claim to count as its source.
         ablations: Random subsets of a context with more than 12 parts.
 
     Returns:
-        For each claim its attributions, the best grade first; each says in `detail` how it was obtained.
+        For each claim its attributions, the strongest level first; each says in `detail` how it was obtained.
 
     Raises:
-        UserError: A grade has no such name, or a number is out of its range.
-        ReasonError: The run store failed. A model that fails is a missing grade.
+        UserError: A level is unknown, or a number is out of range.
+        ReasonError: The run store failed. A failure of the model is a missing level.
     """
     if unknown := set(levels) - set(LEVELS):
-        raise UserError(f"there is no attribution {', '.join(sorted(unknown))}", hint=f"one of {', '.join(LEVELS)}")
+        raise UserError(f"unknown attribution level {', '.join(sorted(unknown))}", hint=f"use {', '.join(LEVELS)}")
     if ablations < 1 or delta <= 0:
         raise UserError(
-            f"{ablations} ablations and a delta of {delta:g} attribute nothing",
-            hint="ablations is at least 1, delta is positive",
+            f"ablations must be at least 1 and delta positive, got {ablations} and {delta:g}",
         )
     voters = samples_of(segments) if samples is None else samples
 
@@ -283,14 +285,16 @@ async def attribute_claims(
 
     async def agreement() -> Outcome:
         if entailment is None or not voters:
-            return _none(claims, "nothing judges samples" if entailment is None else "the run has no samples")
+            return _none(
+                claims, "there is no entailment to judge samples" if entailment is None else "the run has no samples"
+            )
         return await attribute_by_agreement(claims, voters, entailment), ""
 
     async def context() -> Outcome:
         if model is None or not model.capabilities.scoring:
             return _none(claims, _lacks(model, "score given text"))
         if not context_segments(segments):
-            return _none(claims, "nothing was put before the model beside the question")
+            return _none(claims, "the prompt had nothing but the question")
         return await attribute_by_context(claims, segments, model, delta=delta, ablations=ablations, seed=seed)
 
     async def whitebox() -> Outcome:
@@ -305,22 +309,22 @@ async def attribute_claims(
         "context": context,
         "whitebox": whitebox,
     }
-    found: list[tuple[InternalAttribution, ...]] = [() for _ in claims]
-    for grade in LEVELS if claims else ():  # the cheap ones first: the budget may end
-        if grade in levels:
-            of_grade, missing = await _tried(claims, ways[grade])
-            told = (_missing(grade, missing),) if missing else ()
-            found = [(*new, *told, *old) for new, old in zip(of_grade, found, strict=True)]
-    return found
+    attributions: list[tuple[InternalAttribution, ...]] = [() for _ in claims]
+    for level in LEVELS if claims else ():  # the cheap ones first: the budget may run out
+        if level in levels:
+            added, missing = await _attempt(claims, ways[level])
+            note = (_missing(level, missing),) if missing else ()
+            attributions = [(*new, *note, *old) for new, old in zip(added, attributions, strict=True)]
+    return attributions
 
 
 def missing_levels(attributions: Sequence[InternalAttribution]) -> tuple[str, ...]:
-    """Which grades of a claim's attribution are missing or cut short, and why, for people to read."""
+    """The levels of a claim's attribution that are missing or incomplete, and why, for people."""
     return tuple(f"{a.kind}: {a.detail['left_out']}" for a in attributions if a.component == NOTHING)
 
 
-async def _tried(claims: Sequence[Claim], way: Callable[[], Awaitable[Outcome]]) -> Outcome:
-    """What a grade gives; one that fails is missing, and the others go on."""
+async def _attempt(claims: Sequence[Claim], way: Callable[[], Awaitable[Outcome]]) -> Outcome:
+    """The attributions of a level; one that fails is missing and does not stop the others."""
     try:
         return await way()
     except (CapabilityMissing, BudgetExceeded, UserError, BackendError) as error:
@@ -331,9 +335,9 @@ def _none(claims: Sequence[Claim], why: str) -> Outcome:
     return [() for _ in claims], why
 
 
-def _missing(grade: AttributionKind, why: str) -> InternalAttribution:
-    return InternalAttribution(component=NOTHING, kind=grade, weight=0.0, detail={"left_out": why})
+def _missing(level: AttributionKind, why: str) -> InternalAttribution:
+    return InternalAttribution(component=NOTHING, kind=level, weight=0.0, detail={"left_out": why})
 
 
 def _lacks(model: LanguageModel | None, what: Literal["score given text", "look into itself"]) -> str:
-    return "there is no model to ask" if model is None else f"model {model.name!r} cannot {what}"
+    return "there is no model" if model is None else f"model {model.name!r} cannot {what}"

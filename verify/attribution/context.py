@@ -1,24 +1,14 @@
-"""`attribute_by_context`: how much a claim rests on each part of the context, seen by leaving parts out (grade I2).
+"""Attribution of claims to parts of the context, by scoring them without these parts.
 
-With f(V) the mean log-probability of the claim's tokens where the parts V are shown: up to 12 parts are left out one by
-one, and the weight of part j is f(all) - f(all but j). Of more parts, random subsets are shown, and a sparse linear
-model of them has the weights (`surrogate`). Either way f(all) - f(none) says whether the context made the claim
-likelier at all. It says where a claim comes from, never whether it is right: a context may be wrong.
-
-Source: Cohen-Wang, Shah, Georgiev, Madry 2024, "ContextCite: Attributing Model Generation to Context",
-arXiv:2409.00729, section 3, for the random subsets; leaving one out is its counterpart for few parts.
-
-`ContextPrompt`: how a part of a run's context is put before a model again, so that a claim can be scored behind it.
-
-`sparse_weights`: a sparse linear model of what a text's parts add, fitted to what is left when some are taken away.
+Let f(V) be the mean log-probability of the claim's tokens after a prompt with the parts V. Up to 12 parts are left out
+one by one, and the weight of part j is f(all) - f(all but j). With more parts, random subsets are scored and a sparse
+linear model is fitted to them (`sparse_weights`). f(all) - f(none) says whether the context made the claim likelier.
 
 Source: Cohen-Wang, Shah, Georgiev, Madry 2024, "ContextCite: Attributing Model Generation to Context",
-arXiv:2409.00729, section 3: the logit of the response's probability is fitted by LASSO on which parts are there, over
-random subsets of them in which each stands with probability 1/2.
-Differs: the logit is divided by the number of the claim's tokens before it is fitted, so that one penalty goes for
-claims of any length, and weights are in nats per token, as those of leaving one out are.
-
-`score_claims`: log-probabilities of claims behind several prompts, as far as the run's budget goes.
+arXiv:2409.00729, section 3: the logit of the response's probability is fitted by LASSO to the presence of the parts,
+over random subsets with each part present with probability 1/2.
+Differs: the logit is divided by the claim's number of tokens, so that one penalty suits claims of any length and
+weights are in nats per token, as for parts that are left out one by one.
 """
 
 from __future__ import annotations
@@ -43,16 +33,16 @@ from ..types import Claim, InternalAttribution
 from .segments import Segment, context_segments
 
 BARE = "Say what is known."
-"""What is asked where a claim came without a question."""
+"""The question of a claim without a question."""
 
 
 class ContextPrompt(NamedTuple):
-    """What a run put before its model.
+    """The prompt of a run, in parts.
 
     Attributes:
         system: The system prompt; empty if there was none.
         question: The question, choices included.
-        context: The parts of the context, in order (see `segments.given`).
+        context: The parts of the context, in order (see `context_segments`).
     """
 
     system: str
@@ -61,15 +51,15 @@ class ContextPrompt(NamedTuple):
 
     @classmethod
     def of(cls, segments: Sequence[Segment]) -> ContextPrompt:
-        """What the parts of a run say that was shown; steps and samples came later, and are no part of it."""
+        """The prompt of a run; its steps and samples are not part of it."""
         system = "\n\n".join(s.text for s in segments if s.kind == "system")
         question = "\n\n".join(s.text for s in segments if s.kind == "question")
         return cls(system, question or BARE, tuple(context_segments(segments)))
 
     def prompt(self, kept: Sequence[bool] | None = None) -> Prompt:
-        """The prompt with some parts of the context, as strategies put a question with documents (`prompts.ask`).
+        """The prompt with some parts of the context, in the form of strategies (`question_prompt`).
 
-        The context comes first and keeps its order: prompts that begin with the same parts share their keys and values.
+        The context comes first and keeps its order: prompts with the same first parts share their KV cache.
 
         Args:
             kept: Whether each part is shown; None shows all.
@@ -83,14 +73,14 @@ class ContextPrompt(NamedTuple):
 
 
 PENALTY = 0.01
-"""Weight of the L1 penalty, in nats per token. Fixed: a penalty chosen by cross-validation over 32 subsets would
-itself be a throw of the dice."""
+"""Weight of the L1 penalty, in nats per token. Fixed: cross-validation over 32 subsets is too noisy to choose
+one."""
 
-_MOST_STEPS = 2_000_000
-"""Most steps of the descent, one part each; it ends by itself long before that."""
+_MAX_UPDATES = 2_000_000
+"""Maximum updates of the descent, which converges far earlier."""
 _EXACT = 1e-12
-_LEAST_LOGPROB = -1e-9
-"""Nearest to 0 that a log-probability is taken: the logit of a probability of 1 is infinite."""
+_MIN_LOGPROB = -1e-9
+"""Upper limit of log-probabilities, since the logit of probability 1 is infinite."""
 
 Mask = tuple[bool, ...]
 
@@ -99,23 +89,23 @@ class Surrogate(NamedTuple):
     """A fitted linear model.
 
     Attributes:
-        weights: What each part adds, in the unit of the values; 0 for a part that was always there or never.
-        constant: The value without any part.
-        explained: Share of the values' variance that the model explains, at most 1; 1 where they do not vary.
+        weights: Contribution of each part, in the unit of the values; 0 for a part that is in all subsets or in none.
+        intercept: The value without any part.
+        r2: Share of the values' variance that the model explains, at most 1; 1 if they are equal.
     """
 
     weights: tuple[float, ...]
-    constant: float
-    explained: float
+    intercept: float
+    r2: float
 
 
 def random_subsets(parts: int, count: int, seed: int) -> list[Mask]:
-    """Random subsets of parts, each part in one with probability 1/2.
+    """Random subsets of parts, with each part in a subset with probability 1/2.
 
     Args:
         parts: Number of parts.
-        count: Number of subsets; equal ones may be among them.
-        seed: Seed of their generator.
+        count: Number of subsets, which may repeat.
+        seed: Seed of the generator.
 
     Returns:
         `count` masks of `parts` values: whether the part is kept.
@@ -125,44 +115,43 @@ def random_subsets(parts: int, count: int, seed: int) -> list[Mask]:
 
 
 def logit_of(logprob: float) -> float:
-    """The log-odds of an event, of its log-probability (both in nats)."""
-    cut = min(logprob, _LEAST_LOGPROB)
+    """Log-odds for a log-probability, both in nats."""
+    cut = min(logprob, _MIN_LOGPROB)
     return cut - math.log(-math.expm1(cut))
 
 
 def sparse_weights(masks: Sequence[Mask], values: Sequence[float], *, penalty: float = PENALTY) -> Surrogate:
-    """Fit `value = constant + sum of the weights of the parts that are there` with few weights that are not 0.
+    """Fit `value = intercept + sum of the weights of the present parts` with few nonzero weights.
 
-    Minimises `|values - prediction|^2 / (2 n) + penalty * sum of |weight * spread of its part|` by coordinate descent,
-    part by part in their order until nothing moves: a convex problem, solved the same way every time. The spread is the
-    standard deviation of whether the part is there (about 1/2).
+    Minimizes `|values - prediction|^2 / (2 n) + penalty * sum of |weight * deviation|` by deterministic coordinate
+    descent. The deviation is the standard deviation of the part's presence (about 1/2).
 
     Args:
-        masks: `n` subsets, each telling which parts are there; all of one length, at least one subset.
+        masks: `n` subsets as the presence of each part, of equal length; at least one.
         values: The `n` values.
         penalty: Weight of the penalty, at least 0; 0 is least squares.
 
     Raises:
-        ValueError: There are no subsets, or not as many values.
+        ValueError: There are no subsets, or another number of values.
     """
     if not masks or len(masks) != len(values):
         raise ValueError(f"{len(values)} values cannot be fitted to {len(masks)} subsets")
-    there = np.asarray(masks, dtype=np.float64)
+    present = np.asarray(masks, dtype=np.float64)
     target = np.asarray(values, dtype=np.float64)
-    mean, spread = there.mean(0), there.std(0)
+    mean, spread = present.mean(0), present.std(0)
     varies = spread > 0
-    columns = (there[:, varies] - mean[varies]) / spread[varies]
+    columns = (present[:, varies] - mean[varies]) / spread[varies]
     centred = target - target.mean()
-    found = _descend(columns, centred, penalty)
-    weights = np.zeros(there.shape[1])
-    weights[varies] = found / spread[varies]
+    fitted = _descend(columns, centred, penalty)
+    weights = np.zeros(present.shape[1])
+    weights[varies] = fitted / spread[varies]
     total = float(centred @ centred)
-    left = centred - columns @ found
-    explained = 1.0 if total <= _EXACT else 1.0 - float(left @ left) / total
+    left = centred - columns @ fitted
+    r2 = 1.0 if total <= _EXACT else 1.0 - float(left @ left) / total
     return Surrogate(
         weights=tuple(float(w) for w in weights),
-        constant=float(target.mean() - mean @ weights),
-        explained=explained,
+        intercept=float(target.mean() - mean @ weights),
+        r2=r2,
     )
 
 
@@ -176,9 +165,9 @@ def _descend(columns: NDArray[np.float64], target: NDArray[np.float64], penalty:
     products = columns.T @ columns / rows
     answers = columns.T @ target / rows
     weights = np.zeros(parts)
-    left = answers.copy()  # what the other columns' weights leave of each answer
+    left = answers.copy()  # residual products
     scale = max(1.0, float(np.abs(answers).max(initial=0.0)))
-    for _ in range(_MOST_STEPS // max(1, parts)):
+    for _ in range(_MAX_UPDATES // max(1, parts)):
         moved = 0.0
         for j in range(parts):
             old = float(weights[j])
@@ -193,14 +182,14 @@ def _descend(columns: NDArray[np.float64], target: NDArray[np.float64], penalty:
     return weights
 
 
-ABREAST = 8
-"""Most prompts that are asked for at once."""
-LEAST_LOGPROB = -100.0
-"""What a token's log-probability is taken for where it is smaller: differences of infinities say nothing."""
+MAX_CONCURRENT = 8
+"""Maximum prompts that are scored at once."""
+MIN_LOGPROB = -100.0
+"""Lower limit of a token's log-probability, since differences of infinities are undefined."""
 
 
 class ClaimScore(NamedTuple):
-    """How likely a claim is behind a prompt, in nats per token.
+    """Likelihood of a claim after a prompt, in nats per token.
 
     Attributes:
         mean: Mean log-probability of its tokens.
@@ -214,11 +203,11 @@ class ClaimScore(NamedTuple):
 
 
 class ScoredPrompts(NamedTuple):
-    """Claims behind prompts.
+    """Scores of claims after several prompts.
 
     Attributes:
-        scores: For each prompt the scores of all claims; None for one that the budget did not reach.
-        stopped: The limit that was met, in words; empty if none was.
+        scores: For each prompt the scores of all claims; None after the budget ran out.
+        stopped: The limit that was reached, in words; empty if none was.
     """
 
     scores: list[tuple[ClaimScore, ...] | None]
@@ -226,26 +215,25 @@ class ScoredPrompts(NamedTuple):
 
 
 async def score_claims(model: LanguageModel, claims: Sequence[str], prompts: Sequence[Prompt]) -> ScoredPrompts:
-    """Score every claim behind every prompt, one call a prompt.
+    """Score every claim after every prompt, with one call for each prompt.
 
-    The first prompt is scored alone, so that the others find the keys and values of what they share with it; they
-    follow some at a time, in order. A metered model fits each call into the budget before it is made: the first that
-    does not fit ends the work, and what is there by then is returned.
+    The first prompt is scored by itself, so that the others can reuse its KV cache. The first call that exceeds the
+    budget of a metered model ends the scoring, and the scores until then are returned.
 
     Args:
-        model: Must be able to score.
+        model: A model that can score.
         claims: The continuations.
-        prompts: What they stand behind.
+        prompts: The prompts.
 
     Raises:
-        ReasonError: The model failed, cannot score, or a prompt does not fit it.
+        ReasonError: The model failed, cannot score, or a prompt is too long for it.
     """
     scores: list[tuple[ClaimScore, ...] | None] = [None] * len(prompts)
     stopped: list[str] = []
-    abreast = asyncio.Semaphore(ABREAST)
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def one(i: int) -> None:
-        async with abreast:
+        async with semaphore:
             if stopped:
                 return
             try:
@@ -260,20 +248,20 @@ async def score_claims(model: LanguageModel, claims: Sequence[str], prompts: Seq
 
 
 def _score(scored: ScoredContinuation) -> ClaimScore:
-    logprobs = [max(logprob, LEAST_LOGPROB) for logprob in scored.logprobs]
+    logprobs = [max(logprob, MIN_LOGPROB) for logprob in scored.logprobs]
     tokens = max(1, len(logprobs))
     total = math.fsum(logprobs)
     return ClaimScore(total / tokens, logit_of(total) / tokens, tokens)
 
 
 DELTA = 0.5
-"""Nats per token by which the context must change a claim's log-probability to be called its source."""
+"""Nats per token by which the context must change a claim's log-probability to count as its source."""
 ABLATIONS = 32
-"""Random subsets of a context of many parts."""
+"""Number of random subsets of a context with many parts."""
 MAX_ABLATED = 12
-"""Most parts that are left out one by one."""
+"""Maximum number of parts that are left out one by one."""
 MIN_SUBSETS = 8
-"""Fewest subsets that weights are fitted to, where the budget ends the work early."""
+"""Minimum number of subsets to fit weights to."""
 FULL_CONTEXT = "the whole context"
 """Name of all parts together; its weight is f(all) - f(none)."""
 
@@ -282,14 +270,14 @@ Scores = Mapping[Mask, ClaimScore]
 
 
 class ContextAttributions(NamedTuple):
-    """What leaving parts out has shown.
+    """Attributions by context ablation.
 
     Attributes:
-        found: For each claim the whole context, then its parts, the weightiest first.
-        stopped: Why it is less than was planned; empty if all was done.
+        attributions: For each claim the whole context, then its parts by descending weight.
+        stopped: Why some are missing; empty if none is.
     """
 
-    found: list[tuple[InternalAttribution, ...]]
+    attributions: list[tuple[InternalAttribution, ...]]
     stopped: str
 
 
@@ -305,21 +293,20 @@ async def attribute_by_context(
 ) -> ContextAttributions:
     """Weigh the context's parts for each claim.
 
-    It takes one call of `model.score` a prompt, with all claims behind it: m + 2 prompts for m parts up to 12, else
-    `ablations` + 2. The budget is asked before each. Where it ends, parts that were left out have weights and the
-    others have none; a linear model is fitted if there are at least 8 subsets.
+    Each prompt is one call of `model.score` with all claims: m + 2 prompts for m parts up to 12, else `ablations` + 2.
+    If the budget runs out, only the parts scored by then have weights; the linear model needs at least 8 subsets.
 
     Args:
-        claims: The claims; their texts are scored as a reply.
-        segments: The parts of the run; documents, results of tools and citations are what is left out.
-        model: Must be able to score: the one that wrote the claims, or it tells of another.
-        delta: Nats per token from which on the context counts as the source.
+        claims: The claims; their texts are scored as a response.
+        segments: The parts of the run; documents, results of tools and citations are left out.
+        model: The model that wrote the claims, which must be able to score.
+        delta: Minimum nats per token for the context to count as the source.
         ablations: Random subsets of more than 12 parts.
         seed: Seed of the subsets.
-        penalty: Of the sparse model (see `sparse_weights`).
+        penalty: Penalty of the sparse model (see `sparse_weights`).
 
     Raises:
-        ReasonError: The model failed, cannot score, or the context does not fit it.
+        ReasonError: The model failed, cannot score, or the context is too long for it.
     """
     shown = ContextPrompt.of(segments)
     parts = len(shown.context)
@@ -327,24 +314,24 @@ async def attribute_by_context(
         return ContextAttributions([() for _ in claims], "")
     everything, nothing = (True,) * parts, (False,) * parts
     one_by_one = parts <= MAX_ABLATED
-    drawn = leave_one_out(parts) if one_by_one else random_subsets(parts, ablations, seed)
-    masks = list(dict.fromkeys([everything, nothing, *drawn]))
+    subsets = leave_one_out(parts) if one_by_one else random_subsets(parts, ablations, seed)
+    masks = list(dict.fromkeys([everything, nothing, *subsets]))
     scored = await score_claims(model, [c.text for c in claims], [shown.prompt(mask) for mask in masks])
-    found: list[tuple[InternalAttribution, ...]] = []
+    attributions: list[tuple[InternalAttribution, ...]] = []
     for i in range(len(claims)):
         scores = {mask: of_all[i] for mask, of_all in zip(masks, scored.scores, strict=True) if of_all is not None}
         if everything not in scores or nothing not in scores:
-            found.append(())
+            attributions.append(())
             continue
-        told: dict[str, JsonValue] = {"unit": "nats per token", "model": model.name, "prompts": len(scores)}
-        whole = _whole(scores[everything].mean, scores[nothing].mean, delta, told)
+        common: dict[str, JsonValue] = {"unit": "nats per token", "model": model.name, "prompts": len(scores)}
+        whole = _whole(scores[everything].mean, scores[nothing].mean, delta, common)
         if one_by_one:
-            found.append((whole, *_one_by_one(shown.context, scores, drawn, told)))
+            attributions.append((whole, *_one_by_one(shown.context, scores, subsets, common)))
         else:
-            found.append((whole, *_surrogate(shown.context, scores, drawn, penalty, told)))
+            attributions.append((whole, *_surrogate(shown.context, scores, subsets, penalty, common)))
     done = sum(of_all is not None for of_all in scored.scores)
     stopped = f"{scored.stopped}; {done} of {len(masks)} prompts were scored" if scored.stopped else ""
-    return ContextAttributions(found, stopped)
+    return ContextAttributions(attributions, stopped)
 
 
 def context_source(gap: float, delta: float = DELTA) -> ContextSource:
@@ -352,7 +339,7 @@ def context_source(gap: float, delta: float = DELTA) -> ContextSource:
 
     Args:
         gap: f(all) - f(none), in nats per token.
-        delta: How much counts; that much does.
+        delta: Minimum absolute gap that counts.
     """
     if gap >= delta:
         return "context_driven"
@@ -360,74 +347,76 @@ def context_source(gap: float, delta: float = DELTA) -> ContextSource:
 
 
 def leave_one_out(parts: int) -> list[Mask]:
-    """The subsets in which one part is missing, the first part first."""
+    """The subsets with one part missing, in the order of the missing part."""
     return [tuple(i != j for i in range(parts)) for j in range(parts)]
 
 
 async def log_prob_drop(
     claim: str, segments: Sequence[Segment], model: LanguageModel, removed: Collection[str]
 ) -> float | None:
-    """How much less likely a claim becomes where parts of the context are removed, in nats per token.
+    """How much less likely a claim becomes without parts of the context, in nats per token.
 
-    It measures an attribution: what was called the source should be missed most.
+    It measures an attribution: removing the attributed source should lower the probability most.
 
-    Source: ContextCite (see above), its top-k log-probability drop; here per token.
+    Source: the top-k log-probability drop of ContextCite (see above); here per token.
 
     Args:
         claim: The claim.
         segments: The parts of the run.
-        model: Must be able to score.
+        model: A model that can score.
         removed: Names of the parts to remove.
 
     Returns:
         f(all) - f(all but these); None if the budget does not cover the two prompts.
 
     Raises:
-        ValueError: The context has no part of such a name.
+        ValueError: The context has no such part.
         ReasonError: As `attribute_by_context`.
     """
     shown = ContextPrompt.of(segments)
     if unknown := set(removed) - {s.name for s in shown.context}:
-        raise ValueError(f"{sorted(unknown)} are no parts of the context")
+        raise ValueError(f"the context has no parts {sorted(unknown)}")
     prompts = [shown.prompt(), shown.prompt([s.name not in removed for s in shown.context])]
     whole, less = (await score_claims(model, [claim], prompts)).scores
     return None if whole is None or less is None else whole[0].mean - less[0].mean
 
 
-def _whole(shown: float, hidden: float, delta: float, told: Mapping[str, JsonValue]) -> InternalAttribution:
+def _whole(shown: float, hidden: float, delta: float, common: Mapping[str, JsonValue]) -> InternalAttribution:
     gap = shown - hidden
     return InternalAttribution(
         component=FULL_CONTEXT,
         kind="context",
         weight=gap,
         detail={
-            "method": "log-probability with all parts less that with none",
+            "method": "log-probability with all parts minus that with none",
             "source": context_source(gap, delta),
             "delta": delta,
             "with": shown,
             "without": hidden,
-            **told,
+            **common,
         },
     )
 
 
 def _one_by_one(
-    context: Sequence[Segment], scores: Scores, drawn: Sequence[Mask], told: Mapping[str, JsonValue]
+    context: Sequence[Segment], scores: Scores, subsets: Sequence[Mask], common: Mapping[str, JsonValue]
 ) -> list[InternalAttribution]:
     everything = scores[(True,) * len(context)].mean
-    detail: dict[str, JsonValue] = {"method": "leaving the part out", **told}
-    weights = {s.name: everything - scores[mask].mean for s, mask in zip(context, drawn, strict=True) if mask in scores}
-    return _heaviest_first(weights, detail)
+    detail: dict[str, JsonValue] = {"method": "log-probability drop without the part", **common}
+    weights = {
+        s.name: everything - scores[mask].mean for s, mask in zip(context, subsets, strict=True) if mask in scores
+    }
+    return _by_weight(weights, detail)
 
 
 def _surrogate(
     context: Sequence[Segment],
     scores: Scores,
-    drawn: Sequence[Mask],
+    subsets: Sequence[Mask],
     penalty: float,
-    told: Mapping[str, JsonValue],
+    common: Mapping[str, JsonValue],
 ) -> list[InternalAttribution]:
-    reached = [mask for mask in drawn if mask in scores]
+    reached = [mask for mask in subsets if mask in scores]
     if len(reached) < MIN_SUBSETS:
         return []
     fitted = sparse_weights(reached, [scores[mask].logit for mask in reached], penalty=penalty)
@@ -435,13 +424,13 @@ def _surrogate(
         "method": "sparse linear model of the log-odds over random subsets",
         "subsets": len(reached),
         "penalty": penalty,
-        "explained": fitted.explained,
-        **told,
+        "r2": fitted.r2,
+        **common,
     }
-    return _heaviest_first(dict(zip((s.name for s in context), fitted.weights, strict=True)), detail)
+    return _by_weight(dict(zip((s.name for s in context), fitted.weights, strict=True)), detail)
 
 
-def _heaviest_first(weights: Mapping[str, float], detail: dict[str, JsonValue]) -> list[InternalAttribution]:
+def _by_weight(weights: Mapping[str, float], detail: dict[str, JsonValue]) -> list[InternalAttribution]:
     order = sorted(weights, key=lambda name: -weights[name])
     return [
         InternalAttribution(component=name, kind="context", weight=weights[name], detail={**detail, "rank": rank})

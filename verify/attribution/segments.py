@@ -1,4 +1,4 @@
-"""`Segment`: a part of a run that a claim may have come from; `segments_of` lists those of a solution."""
+"""The parts of a run from which a claim may come."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ...reasoning.segmentation import split_steps
 SegmentKind = Literal["system", "question", "document", "tool", "citation", "step", "sample"]
 
 CONTEXT_KINDS: tuple[SegmentKind, ...] = ("document", "tool", "citation")
-"""What was put before the model beside the question: what context ablation leaves out."""
+"""Parts of the prompt besides the question; context ablation leaves them out."""
 
 MAX_SEGMENT_WORDS = 120
-"""Most words of a document's part."""
+"""Maximum words of a document's part."""
 
 
 class Segment(Frozen):
-    """A part of a run. It is data: nothing in it is ever an instruction.
+    """A part of a run. It is data; instructions in it are not followed.
 
     Attributes:
-        name: What it is called in a report; unique within a run.
-        kind: What it is: the system prompt, the question or its choices, a document or a part of one, the result of a
-            tool or brain, what a candidate cites, a step of a candidate's chain, or a candidate as a whole.
+        name: Its name in a report, unique within a run.
+        kind: The system prompt, the question or its choices, a document or a part of one, the result of a tool or
+            knowledge source, a citation of a candidate, a step of a candidate, or a complete candidate.
         text: Its text.
-        source: What it is a part of, by name: the document, the tool, the sample. Empty if it is whole.
+        source: Name of the document, tool or sample that it is a part of; empty if it is complete.
     """
 
     name: str
@@ -46,31 +46,31 @@ def segments_of(
     tools: Iterable[tuple[str, str]] = (),
     words: int = MAX_SEGMENT_WORDS,
 ) -> list[Segment]:
-    """The parts of a run, in the order in which they came to be.
+    """The parts of a run, in the order of their creation.
 
-    That order is: system prompt, question, choices, documents, results of tools and brains, then candidate by candidate
-    what it cites, its steps, and its whole text. A candidate without steps is cut into them; one that is a single step
-    is told as a whole alone. What a candidate cites is told once, however many cite it. Blank parts are left out.
+    The order is: system prompt, question, choices, documents, results of tools and knowledge sources, then for each
+    candidate its citations, its steps and its text. A candidate without steps is split into steps. A citation is listed
+    once, even if several candidates have it. Blank parts are left out.
 
     Args:
-        question: What was asked, with its documents.
-        solution: What a strategy made of it; None for a bare claim.
-        system: The system prompt that was used.
-        tools: (name, result) of what tools and brains returned, in order.
-        words: Most words of a document's part; a longer document is cut between sentences.
+        question: The question, with its documents.
+        solution: The solution of a strategy; None for a claim without one.
+        system: The system prompt.
+        tools: (name, result) of tools and knowledge sources, in order.
+        words: Maximum words of a document's part; a longer document is split between sentences.
     """
-    found = [Segment(name="system prompt", kind="system", text=system)]
-    found.append(Segment(name="question", kind="question", text=question.text))
+    segments = [Segment(name="system prompt", kind="system", text=system)]
+    segments.append(Segment(name="question", kind="question", text=question.text))
     choices = "\n".join(f"{letter}) {c}" for letter, c in zip(LETTERS, question.choices, strict=False))
-    found.append(Segment(name="choices", kind="question", text=choices))
+    segments.append(Segment(name="choices", kind="question", text=choices))
     for document in question.documents:
-        found += _parts(f"document «{document.name}»", "document", document.text, document.name, words)
+        segments += _parts(f"document «{document.name}»", "document", document.text, document.name, words)
     for name, result in tools:
-        found += _parts(f"result of {name}", "tool", result, name, words)
+        segments += _parts(f"result of {name}", "tool", result, name, words)
     cited: set[tuple[str, str]] = set()
     for number, candidate in enumerate(solution.candidates if solution else (), 1):
-        found += _candidate(candidate, f"sample {number}", cited)
-    return _named_apart(s for s in found if s.text.strip())
+        segments += _candidate(candidate, f"sample {number}", cited)
+    return _with_unique_names(s for s in segments if s.text.strip())
 
 
 def samples_of(segments: Sequence[Segment]) -> list[Segment]:
@@ -79,10 +79,9 @@ def samples_of(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def context_segments(segments: Sequence[Segment]) -> list[Segment]:
-    """What was put before the model beside the question, each text once.
+    """The parts of the prompt besides the question, each text once.
 
-    What stands word for word in another of them, as a citation does in its document, is left out: leaving one of two
-    out of a context changes nothing, since the other remains.
+    A citation that is contained in a document is omitted: to leave out one of two copies would change nothing.
     """
     whole = [s for s in segments if s.kind in CONTEXT_KINDS and s.kind != "citation"]
     texts: set[str] = set()
@@ -119,9 +118,9 @@ def _candidate(candidate: Candidate, name: str, cited: set[tuple[str, str]]) -> 
     yield Segment(name=name, kind="sample", text=candidate.text)
 
 
-def _named_apart(segments: Iterable[Segment]) -> list[Segment]:
-    """The segments with names of their own: two documents may be called the same."""
-    apart: list[Segment] = []
+def _with_unique_names(segments: Iterable[Segment]) -> list[Segment]:
+    """The segments with unique names, since two documents may have the same name."""
+    renamed: list[Segment] = []
     seen: Counter[str] = Counter()
     taken: set[str] = set()
     for segment in segments:
@@ -130,5 +129,5 @@ def _named_apart(segments: Iterable[Segment]) -> list[Segment]:
             seen[segment.name] += 1
             name = f"{segment.name} ({seen[segment.name] + 1})"
         taken.add(name)
-        apart.append(segment if name == segment.name else segment.model_copy(update={"name": name}))
-    return apart
+        renamed.append(segment if name == segment.name else segment.model_copy(update={"name": name}))
+    return renamed

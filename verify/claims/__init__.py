@@ -1,1 +1,1 @@
-"""claims."""
+"""Splitting an answer into claims."""

@@ -1,12 +1,8 @@
-"""`split_claims`: an answer as claims, by rules: sentences, list items and rows, cut where they say two things.
+"""Splitting an answer into claims by rules: sentences, list items and table rows, split into single statements.
 
-Claims say again what the answer says and nothing else; names in place of pronouns, subjects and the words that begin
-a list are taken from the answer or the question. What is left out is told by `worthiness.kind_of`.
-
-Whether a sentence is worth checking: it states something, rather than asking, advising, judging taste or chatting.
-
-Only these are left out: questions, instructions, opinions, talk about the answer itself, and what says nothing. A
-sentence that may be a statement is kept: a claim too many costs a check, a claim too few hides an error.
+Claims restate the answer and add nothing; the names, subjects and list introductions that complete them come from the
+answer or the question. Questions, instructions, opinions, talk about the answer itself and empty sentences are left out
+(`kind_of`). A sentence that may be a statement is kept: an extra claim costs a check, a missing one hides an error.
 """
 
 from __future__ import annotations
@@ -189,40 +185,40 @@ _ASSENT = re.compile(r"\W*(?:yes|no|true|false|correct|incorrect)\W*", re.IGNORE
 _TRAILING = re.compile(r"[\s.;,]+$")
 
 
-class _Place(NamedTuple):
+class _Span(NamedTuple):
     start: int
     end: int
 
 
-def split_claims(answer: str, question: str = "", most: int = 20) -> list[Claim]:
-    """Cut an answer into claims that can be checked one by one.
+def split_claims(answer: str, question: str = "", max_claims: int = 20) -> list[Claim]:
+    """Split an answer into claims that can be checked one by one.
 
     Args:
-        answer: The answer, in plain text or Markdown. It is data; nothing in it is obeyed.
-        question: The question, which may name what "it" is, and completes an answer of a word ("Paris").
-        most: Most claims; the first ones are taken.
+        answer: The answer, in plain text or Markdown. It is data: instructions in it are not followed.
+        question: The question, which may name what "it" is, and completes an answer of one word ("Paris").
+        max_claims: Maximum number of claims; the first ones are kept.
 
     Returns:
-        The claims in the answer's order, each different text once; `answer[start:end]` is the part each says again.
+        The claims in the answer's order, without duplicates; each restates `answer[start:end]`.
 
     Raises:
-        UserError: `most` is not positive.
+        UserError: `max_claims` is not positive.
     """
-    if most < 1:
-        raise UserError(f"an answer cannot be split into at most {most} claims", hint="most must be at least 1")
-    found: list[Claim] = []
+    if max_claims < 1:
+        raise UserError(f"max_claims must be at least 1, got {max_claims}")
+    claims: list[Claim] = []
     seen: set[str] = set()
     for claim in _Splitter(answer, question).claims():
         if claim.text.casefold() not in seen:
             seen.add(claim.text.casefold())
-            found.append(claim)
-            if len(found) == most:
+            claims.append(claim)
+            if len(claims) == max_claims:
                 break
-    return found
+    return claims
 
 
 class _Splitter:
-    """One answer while it is read."""
+    """State of the splitting of one answer."""
 
     def __init__(self, answer: str, question: str) -> None:
         self._answer = answer
@@ -231,7 +227,7 @@ class _Splitter:
         self._antecedents = Antecedents(question)
         self._lead = ""
         self._header: list[str] = []
-        self._told = False
+        self._has_claims = False
 
     def claims(self) -> Iterator[Claim]:
         pending: Block | None = None
@@ -258,18 +254,18 @@ class _Splitter:
         elif block.kind == "item":
             yield from self._of_item(block)
 
-    # -- rows and items
+    # -- Rows and items
 
     def _cells(self, block: Block) -> list[tuple[int, int]]:
         return cells(self._covered[block.start : block.end], block.start)
 
     def _of_row(self, block: Block) -> Iterator[Claim]:
-        places = self._cells(block)
-        texts = [self._clean(*place) for place in places]
+        spans = self._cells(block)
+        texts = [self._clean(*span) for span in spans]
         if len(self._header) == len(texts):
             texts = [f"{head}: {text}" for head, text in zip(self._header, texts, strict=True)]
-        if places and any(any(c.isalnum() for c in text) for text in texts):
-            yield Claim(text="; ".join(texts), start=places[0][0], end=places[-1][1])
+        if spans and any(any(c.isalnum() for c in text) for text in texts):
+            yield Claim(text="; ".join(texts), start=spans[0][0], end=spans[-1][1])
 
     def _of_item(self, block: Block) -> Iterator[Claim]:
         label = _LABEL.match(self._covered, block.start, min(block.end, block.start + 80))
@@ -279,12 +275,12 @@ class _Splitter:
                 text = self._clean(start, end)
                 yield Claim(text=f"{self._lead}: {text}" if self._lead else text, start=start, end=end)
             elif kind == "statement":
-                yield from self._of_sentence(_Place(start, end))
+                yield from self._of_sentence(_Span(start, end))
             if label is not None:  # "Mercury: it is the smallest planet. It has no moons."
                 self._antecedents.call(" ".join(label[1].split()))
-        self._told = True
+        self._has_claims = True
 
-    # -- prose
+    # -- Prose
 
     def _of_line(self, block: Block, *, last: bool) -> Iterator[Claim]:
         self._lead, self._header = "", []
@@ -300,12 +296,12 @@ class _Splitter:
             if kind == "fragment":
                 yield from self._of_fragment(start, end, alone=len(sentences) == 1, last=last)
             elif kind == "statement":
-                yield from self._of_sentence(_Place(start, end))
+                yield from self._of_sentence(_Span(start, end))
 
     def _of_fragment(self, start: int, end: int, *, alone: bool, last: bool) -> Iterator[Claim]:
-        """Of words without a verb: a short answer is completed by its question; a line by itself is a heading."""
+        """Claim of words without a verb: the question completes a short answer; a separate line is a heading."""
         text = self._clean(start, end)
-        first = not self._told
+        first = not self._has_claims
         bare = text.rstrip("*_")
         heading = alone and not last and not bare.endswith((".", "!")) and ": " not in bare
         if bare.endswith(":") or heading:
@@ -313,17 +309,17 @@ class _Splitter:
             return
         assent = _ASSENT.fullmatch(text) is not None
         if first and self._question and len(text) <= 200:
-            self._told = True
+            self._has_claims = True
             yield Claim(text=f"{self._question} {text}", start=start, end=end)
         elif not assent:
-            self._told = True
+            self._has_claims = True
             yield Claim(text=text, start=start, end=end)
 
-    def _of_sentence(self, place: _Place) -> Iterator[Claim]:
-        self._told = True
-        covered = self._covered[place.start : place.end].replace("\n", " ").replace("\r", " ")
+    def _of_sentence(self, span: _Span) -> Iterator[Claim]:
+        self._has_claims = True
+        covered = self._covered[span.start : span.end].replace("\n", " ").replace("\r", " ")
         for part in parts(covered):
-            start, end = place.start + part.start, place.start + part.end
+            start, end = span.start + part.start, span.start + part.end
             start, end = self._trimmed(start, end)
             if start >= end:
                 continue
@@ -334,7 +330,7 @@ class _Splitter:
                     text = text[: resolved[0]] + resolved[2] + text[resolved[1] :]
                 subject = text
             else:
-                own = self._clean(place.start + part.subject[0], place.start + part.subject[1])
+                own = self._clean(span.start + part.subject[0], span.start + part.subject[1])
                 text = f"{self._carried(own, subject)} {text}"
             self._antecedents.hear(text)
             if text.endswith(":"):
@@ -344,16 +340,16 @@ class _Splitter:
 
     @staticmethod
     def _carried(own: str, before: str) -> str:
-        """The subject for a second verb: as the claim before has it, where a pronoun was replaced there."""
+        """Subject for a second verb: that of the previous claim, if a pronoun was replaced there."""
         if before.startswith(own):
             return own
         subject = subject_of(before)
         return own if subject is None else before[subject.start : subject.end]
 
-    # -- places and texts
+    # -- Spans and texts
 
     def _sentences(self, block: Block) -> Iterator[tuple[int, int]]:
-        """Spans of a block's sentences, behind what merely opens them."""
+        """Spans of a block's sentences, without their opening words."""
         flat = self._covered[block.start : block.end].replace("\n", " ").replace("\r", " ")
         for a, b in sentence_spans(flat):
             opener = _OPENER.match(flat, a, b)
@@ -371,7 +367,7 @@ class _Splitter:
         return start, end
 
     def _clean(self, start: int, end: int) -> str:
-        """A part of the answer without Markdown and line ends; code, formulas and addresses as they stand."""
+        """A part of the answer without Markdown and line ends; code, formulas and addresses are kept."""
         kept: list[str] = []
 
         def keep(match: re.Match[str]) -> str:
@@ -384,11 +380,11 @@ class _Splitter:
             text = pattern.sub(lambda m: m[1] or m[2], text)
         text = " ".join(text.split()) or self._answer[start:end]
         text = _STORED.sub(lambda m: kept[int(m[1])], text)
-        return text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs are no text
+        return text.encode("utf-8", "replace").decode("utf-8")  # replace lone surrogates
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """A span, cut at blanks into ones of no more than `MAX_SENTENCE` characters, or anywhere if there are none."""
+    """A span, split at spaces if possible into spans of at most `MAX_SENTENCE` characters."""
     while end - start > MAX_SENTENCE:
         cut = text.rfind(" ", start + MAX_SENTENCE // 2, start + MAX_SENTENCE)
         cut = cut if cut > 0 else start + MAX_SENTENCE

@@ -2,8 +2,8 @@
 
 Where the model returns the distribution of a token, the verdict is a letter and is read from it, once for each of two
 orders of the labels. Elsewhere verdicts are sampled and counted. Evidence and claim are quoted (`retrieval.quoting`),
-so that neither can close its fence or look like a turn of the conversation. The prompts are part of a run's requests, and
-so of its store keys.
+so that neither can close its fence or look like a turn of the conversation. The prompts are part of a run's requests,
+and so of its store keys.
 
 Source: the two readings are our own. That a model's letter is a usable probability: Kadavath et al., "Language Models
 (Mostly) Know What They Know" (2022, arXiv:2207.05221), section 3. That it depends on the order of the choices, and is

@@ -1,7 +1,7 @@
-"""Arithmetic that a claim states: in signs ("3 * 18 = 54") or in words ("15% of 80 is 12", "half of 90 is 45").
+"""Arithmetic in claims: in symbols ("3 * 18 = 54") or in words ("15% of 80 is 12", "half of 90 is 45").
 
-What is worked out is exact and is done by `reasoning/arithmetic.py`; words are made signs here. What may
-be meant otherwise is not judged: denials, suppositions, other bases, quotations, what may be rounded to an integer.
+Words are translated to symbols here; `reasoning/arithmetic.py` computes the exact result. Ambiguous claims are not
+judged: negations, suppositions, other bases, quotations, and numbers that may be rounded to an integer.
 """
 
 # ruff: noqa: RUF001 (typographic signs of arithmetic are meant)
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ...reasoning.answers.normalization import normalize_characters
 from ...reasoning.answers.numerals import find_numerals
 from ...reasoning.arithmetic import CheckedLine, check_arithmetic
-from .text import MAX_CHARS, ProgramVerdict, Written, doubtful, quoted, read_number, says_nothing
+from .text import MAX_CHARS, ProgramVerdict, WrittenNumber, has_quotes, is_filler, is_hedged, read_number
 
 _RELATION = re.compile(
     r"\s*(?:(?:is|are)\s+equal\s+to|equals|is|makes?|gives|yields|comes\s+to|adds\s+up\s+to|(?P<sign>[=≈]))"
@@ -38,22 +38,22 @@ _MAX_DEPTH = 12
 
 
 class _Side(NamedTuple):
-    """An expression in signs; whether something is worked out in it; where it ends."""
+    """An expression in symbols, whether it has an operation, and its end."""
 
-    signs: str
-    worked: bool
+    symbols: str
+    computed: bool
     end: int
 
 
 class _Read(NamedTuple):
-    """A part in signs, and whether something is worked out in it."""
+    """A part in symbols, and whether it has an operation."""
 
-    signs: str
-    worked: bool
+    symbols: str
+    computed: bool
 
 
 class _Unreadable(Exception):
-    """Not worded as arithmetic."""
+    """The text is not arithmetic."""
 
 
 def check_arithmetic_claim(text: str) -> ProgramVerdict | None:
@@ -63,17 +63,17 @@ def check_arithmetic_claim(text: str) -> ProgramVerdict | None:
         text: The claim.
 
     Returns:
-        What was found of the first wrong equality, or else of the right ones; None if there are none, or in doubt.
+        The verdict on the first wrong equality, else on the correct ones; None if there is none or it is ambiguous.
     """
     if len(text) > MAX_CHARS or not _MATCHED.search(text):
         return None
     plain = normalize_characters(text)
-    if doubtful(plain) or quoted(plain):
+    if is_hedged(plain) or has_quotes(plain):
         return None
     return _in_signs(plain) or _in_words(plain)
 
 
-# -- in signs
+# -- in symbols
 
 
 def _in_signs(text: str) -> ProgramVerdict | None:
@@ -82,33 +82,33 @@ def _in_signs(text: str) -> ProgramVerdict | None:
     lines = check_arithmetic(text).lines
     wrong = next((line for line in lines if _surely_wrong(line)), None)
     if wrong is not None:
-        start, end = _place(text, wrong.text)
+        start, end = _equality_span(text, wrong.text)
         return ProgramVerdict(
             holds=False, detail=f"{wrong.text} is wrong: {_shown(wrong.left)}", start=start, end=end, is_complete=False
         )
     if not lines or any(line.verdict != "right" for line in lines):
         return None
-    places = [_place(text, line.text) for line in lines]
+    places = [_equality_span(text, line.text) for line in lines]
     start, end = min(p[0] for p in places), max(p[1] for p in places)
-    whole = says_nothing(text[:start]) and says_nothing(text[end:])
+    whole = is_filler(text[:start]) and is_filler(text[end:])
     return ProgramVerdict(
         holds=True, detail="; ".join(line.text for line in lines), start=start, end=end, is_complete=whole
     )
 
 
 def _surely_wrong(line: CheckedLine) -> bool:
-    """Whether a wrong line is not just one side rounded to an integer."""
+    """Whether a wrong line is more than one side rounded to an integer."""
     integers = line.left.denominator == line.right.denominator == 1
     return line.verdict == "wrong" and (integers or 2 * abs(line.left - line.right) > 1)
 
 
 def _scaled(exact: Fraction, stated: Fraction) -> bool:
-    """Whether two numbers differ by a "thousand" or "million" that may be left unsaid: "12 is 15% of 80 million"."""
+    """Whether two numbers differ by an omitted "thousand" or "million", as in "12 is 15% of 80 million"."""
     return any(exact == stated * 1000**i or stated == exact * 1000**i for i in range(1, 5))
 
 
-def _place(text: str, equality: str) -> tuple[int, int]:
-    """Where an equality stands, by its numbers in their order; all of the text if they are not found."""
+def _equality_span(text: str, equality: str) -> tuple[int, int]:
+    """Span of an equality, by its numbers in order; the complete text if they are not in it."""
     wanted = [n.value for n in find_numerals(equality)]
     found = list(find_numerals(text))
     values = [n.value for n in found]
@@ -127,14 +127,14 @@ def _shown(number: Fraction) -> str:
     return str(number) if number.denominator == 1 or len(str(number)) < 12 else f"{float(number):.6g}"
 
 
-# -- in words
+# -- Arithmetic in words
 
 
 def _in_words(text: str) -> ProgramVerdict | None:
-    """An equality that is all of the claim, a few words such as "so" aside."""
+    """An equality that is the complete claim, except for words such as "so"."""
     starts = [m.start() for m in re.finditer(r"\S+", text)][:12]
     for start in starts:
-        if not says_nothing(text[:start]):
+        if not is_filler(text[:start]):
             return None
         found = _equality(text, start)
         if found is not None:
@@ -148,16 +148,16 @@ def _equality(text: str, start: int) -> ProgramVerdict | None:
     if found is None:
         return None
     left, relation, right = found
-    if left.worked == right.worked or not says_nothing(text[right.end :]):
+    if left.computed == right.computed or not is_filler(text[right.end :]):
         return None
     about = relation["about"] is not None or relation["sign"] == "≈"
-    equality = f"{left.signs} {'≈' if about else '='} {right.signs}"
+    equality = f"{left.symbols} {'≈' if about else '='} {right.symbols}"
     lines = check_arithmetic(equality).lines
     if len(lines) != 1 or lines[0].verdict == "unclear":
         return None
     (line,) = lines
     if line.verdict == "wrong":
-        exact, stated = (line.left, line.right) if left.worked else (line.right, line.left)
+        exact, stated = (line.left, line.right) if left.computed else (line.right, line.left)
         if not _surely_wrong(line) or _scaled(exact, stated) or (about and 10 * abs(exact - stated) <= abs(exact)):
             return None
         told = f"{text[start : right.end].strip()!r} is wrong: it is {_shown(exact)}{'%' if share else ''}"
@@ -193,14 +193,14 @@ def _figure(value: Fraction) -> str:
     return str(value) if value.denominator == 1 else f"({value.numerator}/{value.denominator})"
 
 
-def _decimal(text: str, number: Written) -> str:
-    """A number as it stands, so that its decimal places count; one in words in figures."""
+def _decimal(text: str, number: WrittenNumber) -> str:
+    """A number in digits; written digits are kept, since their decimal places count."""
     shown = text[number.start : number.end].replace("−", "-")
     return shown if re.fullmatch(r"-?[0-9][0-9,]*(?:\.[0-9]+)?", shown) else _figure(number.value)
 
 
 class _Words:
-    """Reads arithmetic in words and signs from a place on, and writes it in signs."""
+    """Parser from arithmetic in words and symbols to symbols."""
 
     def __init__(self, text: str, at: int) -> None:
         self._text, self._at = text, at
@@ -208,18 +208,18 @@ class _Words:
 
     def read(self) -> _Side:
         value = self._sum()
-        return _Side(value.signs, value.worked, self._at)
+        return _Side(value.symbols, value.computed, self._at)
 
     def _sum(self) -> _Read:
         left = self._product()
         while sign := self._take_sign(_ADDING):
-            left = _Read(f"{left.signs} {sign} {self._product().signs}", True)
-        return _Read(f"({left.signs})", True) if left.worked else left
+            left = _Read(f"{left.symbols} {sign} {self._product().symbols}", True)
+        return _Read(f"({left.symbols})", True) if left.computed else left
 
     def _product(self) -> _Read:
         left = self._factor()
         while sign := self._multiplying():
-            left = _Read(f"{left.signs} {sign} {self._factor().signs}", True)
+            left = _Read(f"{left.symbols} {sign} {self._factor().symbols}", True)
         return left
 
     def _multiplying(self) -> str:
@@ -242,26 +242,26 @@ class _Words:
             inside = self._sum()
             if not self._take(")"):
                 raise _Unreadable
-            return _Read(f"({inside.signs})", inside.worked)
+            return _Read(f"({inside.symbols})", inside.computed)
         for words, sign in ((("the", "sum", "of"), "+"), (("the", "product", "of"), "*")):
             if self._take(*words) or self._take(*words[1:]):
                 return self._listed(sign)
         if self._take("the", "difference", "between") or self._take("the", "difference", "of"):
             return self._difference()
         if self._take("the", "square", "root", "of"):
-            return _Read(f"\\sqrt({self._factor().signs})", True)
+            return _Read(f"\\sqrt({self._factor().symbols})", True)
         for word, power in (("square", 2), ("cube", 3)):
             if self._take("the", word, "of"):
-                return _Read(f"(({self._factor().signs})^{power})", True)
+                return _Read(f"(({self._factor().symbols})^{power})", True)
         share = _SHARE.match(self._text, self._at)
         if share is not None:
             self._at = share.end()
             count, parts = _COUNTS[(share["count"] or "a").lower()], _PARTS[share["part"].lower()]
-            return _Read(f"({count}/{parts} * {self._factor().signs})", True)
+            return _Read(f"({count}/{parts} * {self._factor().symbols})", True)
         word = self._word()
         if word in _MULTIPLES:
             self._take(word)
-            return _Read(f"({_MULTIPLES[word]} * {self._factor().signs})", True)
+            return _Read(f"({_MULTIPLES[word]} * {self._factor().symbols})", True)
         return self._number_or_percentage()
 
     def _number_or_percentage(self) -> _Read:
@@ -269,10 +269,10 @@ class _Words:
         if self._take("%") or self._take("percent") or self._take("per", "cent"):
             if not self._take("of"):
                 raise _Unreadable
-            return _Read(f"({_figure(number.value / 100)} * {self._factor().signs})", True)
+            return _Read(f"({_figure(number.value / 100)} * {self._factor().symbols})", True)
         return _Read(_decimal(self._text, number), False)
 
-    def _number(self) -> Written:
+    def _number(self) -> WrittenNumber:
         while self._at < len(self._text) and self._text[self._at].isspace():
             self._at += 1
         number = read_number(self._text, self._at)
@@ -284,9 +284,9 @@ class _Words:
     def _powered(self, base: _Read) -> _Read:
         for word, power in (("squared", 2), ("cubed", 3)):
             if self._take(word):
-                return _Read(f"(({base.signs})^{power})", True)
+                return _Read(f"(({base.symbols})^{power})", True)
         if self._take("to", "the", "power", "of"):
-            return _Read(f"(({base.signs})^{_decimal(self._text, self._number())})", True)
+            return _Read(f"(({base.symbols})^{_decimal(self._text, self._number())})", True)
         return base
 
     def _listed(self, sign: str) -> _Read:
@@ -309,14 +309,14 @@ class _Words:
         less, more = sorted((first, second), key=lambda number: number.value)
         return _Read(f"({_decimal(self._text, more)} - {_decimal(self._text, less)})", True)
 
-    # -- words
+    # -- Tokens
 
     def _word(self) -> str:
         token = _TOKEN.match(self._text, self._at)
         return (token["word"] or token["sign"]).lower() if token else ""
 
     def _take(self, *words: str) -> bool:
-        """Pass these words if they are the next."""
+        """Skip these words if they are next."""
         at = self._at
         for word in words:
             token = _TOKEN.match(self._text, at)
@@ -326,9 +326,9 @@ class _Words:
         self._at = at
         return True
 
-    def _take_sign(self, signs: dict[str, str]) -> str:
+    def _take_sign(self, symbols: dict[str, str]) -> str:
         word = self._word()
-        if word not in signs:
+        if word not in symbols:
             return ""
         self._take(word)
-        return signs[word]
+        return symbols[word]

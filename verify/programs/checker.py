@@ -1,4 +1,4 @@
-"""`check_claim`: whether a program can tell that a claim is right or wrong; silent whenever in doubt."""
+"""Checks of a claim by programs: arithmetic, units and dates. They return nothing if in doubt."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def check_claim(claim_text: str) -> ProgramVerdict | None:
     """Check a claim's arithmetic, units and dates. Never raises, whatever the text is; linear in its length.
 
     Args:
-        claim_text: One claim. It is data and is read by grammars of our own; nothing in it is evaluated.
+        claim_text: One claim. It is data, parsed by our own grammars; nothing in it is evaluated.
 
     Returns:
-        The first thing that is surely wrong; else what is right, of several the one that is the whole claim; None where
-        there is nothing to check or anything else may be meant.
+        The first wrong part; else a correct part, preferably the complete claim; None if there is nothing to check or
+        the claim may mean something else.
     """
-    text = claim_text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs are no text
-    found = [verdict for check in _CHECKS if (verdict := check(text)) is not None]
-    return min(found, key=lambda verdict: (verdict.holds, not verdict.is_complete), default=None)
+    text = claim_text.encode("utf-8", "replace").decode("utf-8")  # replace lone surrogates
+    verdicts = [verdict for check in _CHECKS if (verdict := check(text)) is not None]
+    return min(verdicts, key=lambda verdict: (verdict.holds, not verdict.is_complete), default=None)

@@ -1,9 +1,7 @@
-"""Dates that a claim states: weekdays, days that do not exist, spans of years, ages, leap years, what came first.
+"""Dates in claims: weekdays, days that do not exist, spans of years, ages, leap years and order.
 
-What is not judged: denials and suppositions, years before the common era, spans that may be counted otherwise (a year
-more or less), and weekdays that are right in the calendar of the time and place.
-
-Dates as they are written, the days between them, and their weekdays in the Gregorian and the Julian calendar.
+Ambiguous claims are not judged: negations and suppositions, years before the common era, spans that may be counted in
+two ways (a year more or less), and weekdays that are correct in the calendar of the time and place.
 
 Day numbers are Julian day numbers, by the integer formulas of Fliegel and Van Flandern (1968), "A Machine Algorithm for
 Processing Calendar Dates", Communications of the ACM 11(10), in a form for both calendars.
@@ -16,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ...reasoning.answers.normalization import normalize_characters
-from .text import MAX_CHARS, ProgramVerdict, doubtful, quoted, read_number, says_nothing
+from .text import MAX_CHARS, ProgramVerdict, has_quotes, is_filler, is_hedged, read_number
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -34,16 +32,16 @@ DATE = re.compile(
     rf"|(?P<y3>[0-9]{{4}})-(?P<m3>[0-9]{{2}})-(?P<d3>[0-9]{{2}})(?![0-9-])"
     rf")"
 )
-"""A whole date: "1 January 2000", "January 1st, 2000", "the 1st of January 2000" without its article, "2000-01-01"."""
+"""A complete date: "1 January 2000", "January 1st, 2000", "1st of January 2000", "2000-01-01"."""
 
 
 class Date(NamedTuple):
-    """A date as it is written; it need not exist.
+    """A written date, which need not exist.
 
     Attributes:
-        year: Of the common era.
-        month: 1 to 12, or whatever two digits say.
-        day: As written.
+        year: Year of the common era.
+        month: 1 to 12, or another number of two digits.
+        day: The written day.
         start: First character.
         end: One past the last.
     """
@@ -56,8 +54,8 @@ class Date(NamedTuple):
 
     @property
     def exists(self) -> bool:
-        """Whether either calendar has it."""
-        return 1 <= self.month <= 12 and 1 <= self.day <= longest(self.year, self.month)
+        """Whether it exists in either calendar."""
+        return 1 <= self.month <= 12 and 1 <= self.day <= max_days(self.year, self.month)
 
     @property
     def shown(self) -> str:
@@ -65,14 +63,14 @@ class Date(NamedTuple):
         return f"{self.day} {MONTHS[self.month - 1]} {self.year}" if 1 <= self.month <= 12 else "no month"
 
 
-def dates_of(text: str) -> Iterator[Date]:
-    """The whole dates of a text, in order."""
+def find_dates(text: str) -> Iterator[Date]:
+    """The complete dates of a text, in order."""
     for match in DATE.finditer(text):
-        yield date_of(match)
+        yield parse_date(match)
 
 
-def date_of(match: re.Match[str]) -> Date:
-    """The date that a match of `DATE` is."""
+def parse_date(match: re.Match[str]) -> Date:
+    """The date of a match of `DATE`."""
     month = match["m1"] or match["m2"]
     number = month_number(month) if month else int(match["m3"])
     day = re.sub(r"[a-z]+", "", match["d1"] or match["d2"] or match["d3"])
@@ -81,7 +79,7 @@ def date_of(match: re.Match[str]) -> Date:
 
 
 def month_number(name: str) -> int:
-    """1 to 12, of a month's name or its first three letters."""
+    """Number of a month (1 to 12), by its name or first three letters."""
     return next(i for i, month in enumerate(MONTHS, 1) if month.startswith(name[:3]))
 
 
@@ -90,8 +88,8 @@ def is_leap(year: int, *, julian: bool = False) -> bool:
     return year % 4 == 0 and (julian or year % 100 != 0 or year % 400 == 0)
 
 
-def longest(year: int, month: int) -> int:
-    """The most days that a month may have had: in the Julian calendar too, which some used until 1923.
+def max_days(year: int, month: int) -> int:
+    """Maximum days of a month, also in the Julian calendar, which was used in places until 1923.
 
     February of 1712 had 30 days in Sweden.
     """
@@ -176,15 +174,15 @@ def check_dates(text: str) -> ProgramVerdict | None:
         text: The claim.
 
     Returns:
-        What was found; None if there is nothing to check, or in doubt.
+        The verdict; None if there is nothing to check or the text is ambiguous.
     """
     if len(text) > MAX_CHARS or not _MATCHED.search(text):
         return None
     plain = normalize_characters(text)
-    if _OTHER_ERA.search(plain) or quoted(plain):
+    if _OTHER_ERA.search(plain) or has_quotes(plain):
         return None
     leap = _leap_year(plain)
-    if leap is not None or doubtful(plain):
+    if leap is not None or is_hedged(plain):
         return leap
     checks: tuple[Callable[[str], ProgramVerdict | None], ...] = (
         _impossible, _weekday, _month_length, _span, _life, _order,
@@ -194,7 +192,7 @@ def check_dates(text: str) -> ProgramVerdict | None:
 
 
 def _verdict(text: str, holds: bool, detail: str, start: int, end: int) -> ProgramVerdict:
-    whole = says_nothing(text[:start]) and says_nothing(text[end:])
+    whole = is_filler(text[:start]) and is_filler(text[end:])
     return ProgramVerdict(holds=holds, detail=detail, start=start, end=end, is_complete=whole)
 
 
@@ -202,12 +200,12 @@ def _verdict(text: str, holds: bool, detail: str, start: int, end: int) -> Progr
 
 
 def _impossible(text: str) -> ProgramVerdict | None:
-    for date in dates_of(text):
+    for date in find_dates(text):
         if not date.exists and 1 <= date.month <= 12 and date.day <= 99:
             return _verdict(text, False, f"there is no {date.shown}", date.start, date.end)
     for match in _LONE_DAY.finditer(text):
         month, day = month_number(match["m1"] or match["m2"]), int(match["d1"] or match["d2"])
-        if not 1 <= day <= longest(2000, month):
+        if not 1 <= day <= max_days(2000, month):
             start = match.start() + 3
             return _verdict(text, False, f"there is no {day} {MONTHS[month - 1]}", start, match.end())
     return None
@@ -219,7 +217,7 @@ def _impossible(text: str) -> ProgramVerdict | None:
 def _weekday(text: str) -> ProgramVerdict | None:
     right: ProgramVerdict | None = None
     for match in DATE.finditer(text):
-        date = date_of(match)
+        date = parse_date(match)
         before, start, end = text[: date.start], date.start, date.end
         said = _FELL.match(text, date.end)
         if said is not None:
@@ -245,7 +243,7 @@ def _weekday(text: str) -> ProgramVerdict | None:
 
 
 def _falls_on(date: Date, name: str) -> bool | None:
-    """Whether a date fell on a weekday; None if it did in the other calendar, or its year may be counted otherwise."""
+    """Whether a date fell on a weekday; None if it did in the other calendar, or its year is ambiguous."""
     likely = date.year < 1583
     if weekday(date, julian=likely) == name:
         return True
@@ -259,7 +257,7 @@ def _falls_on(date: Date, name: str) -> bool | None:
 
 def _leap_year(text: str) -> ProgramVerdict | None:
     match = _LEAP.search(text)
-    if match is None or not says_nothing(text[: match.start()]) or not says_nothing(text[match.end() :]):
+    if match is None or not is_filler(text[: match.start()]) or not is_filler(text[match.end() :]):
         return None
     year = int(match[1])
     leap = is_leap(year)
@@ -273,7 +271,7 @@ def _month_length(text: str) -> ProgramVerdict | None:
     match = _MONTH_DAYS.search(text)
     number = read_number(text, match.end()) if match else None
     days = _DAYS.match(text, number.end) if number else None
-    if match is None or number is None or days is None or not says_nothing(text[: match.start()] + text[days.end() :]):
+    if match is None or number is None or days is None or not is_filler(text[: match.start()] + text[days.end() :]):
         return None
     month, year = month_number(match[1]), int(match[2]) if match[2] else None
     if month == 2 and (year is None or year <= 1923):
@@ -284,7 +282,7 @@ def _month_length(text: str) -> ProgramVerdict | None:
                 text, False, f"February has {min(february)} or {max(february)} days", match.start(), days.end()
             )
         return _verdict(text, True, "", match.start(), days.end()) if len(likely) == 1 else None
-    length = longest(year or 2001, month)
+    length = max_days(year or 2001, month)
     detail = f"{match[1]} has {length} days"
     return _verdict(text, number.value == length, detail, match.start(), days.end())
 
@@ -310,7 +308,7 @@ def _span(text: str) -> ProgramVerdict | None:
 def _years(
     text: str, start: int, end: int, first: int, last: int, stated: float, *, partial: bool = False
 ) -> ProgramVerdict | None:
-    """Both ends counted, or parts of years only, a span may have a year more or less: that is not judged."""
+    """Verdict on a span; None for a year more or less, since both ends may count or years be incomplete."""
     years = last - first
     if years <= 0 or (stated != years and abs(stated - years) <= 1):
         return None
@@ -328,7 +326,7 @@ def _life(text: str) -> ProgramVerdict | None:
         return None
     if len(_BORN.findall(text)) > 1 or len(_DIED.findall(text)) > 1:
         return None
-    birth, death = _moment(text, born.end()), _moment(text, died.end())
+    birth, death = _date_or_year(text, born.end()), _date_or_year(text, died.end())
     if birth is None or death is None or birth.end > died.start():
         return None
     between = text[birth.end : died.start()]
@@ -365,11 +363,11 @@ def _age(text: str, start: int, birth: Date, death: Date) -> ProgramVerdict | No
     return verdict.model_copy(update={"is_complete": False})
 
 
-def _moment(text: str, at: int) -> Date | None:
-    """A date, or a year alone, whose month and day are then 0."""
+def _date_or_year(text: str, at: int) -> Date | None:
+    """A date, or a year with month and day 0."""
     match = DATE.match(text, at)
     if match is not None:
-        return date_of(match)
+        return parse_date(match)
     year = _YEAR.match(text, at)
     return None if year is None else Date(int(year[1]), 0, 0, year.start(), year.end())
 
@@ -382,14 +380,14 @@ def _first_day(date: Date) -> int:
 
 
 def _order(text: str) -> ProgramVerdict | None:
-    """What came first: "1912 was before 1914", of years or dates. Nothing else may be said."""
+    """Order of years or dates, as in "1912 was before 1914"; the text must be only that."""
     start = len(text) - len(text.lstrip())
-    first = _moment(text, start)
+    first = _date_or_year(text, start)
     if first is None:
         return None
     how = _ORDER.match(text, first.end)
-    second = _moment(text, how.end()) if how else None
-    if how is None or second is None or not says_nothing(text[second.end :]):
+    second = _date_or_year(text, how.end()) if how else None
+    if how is None or second is None or not is_filler(text[second.end :]):
         return None
     if bool(first.month) != bool(second.month) and first.year == second.year:
         return None

@@ -1,7 +1,4 @@
-"""How claims are worded that a program may check: numbers, words that say nothing, words of doubt.
-
-`ProgramVerdict`: what a program found of a claim, and which part of the claim it looked at.
-"""
+"""Numbers, fillers and hedges in claims that programs check, and the result of such a check."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from ...reasoning.answers.numerals import parse_numeral
 
 
 MAX_CHARS = 2000
-"""Longest claim looked at; a longer one is no single statement."""
+"""Maximum length of a claim; a longer one is not a single statement."""
 
 _DOUBT = re.compile(
     r"\b(?:not|no|never|none|neither|nor|cannot|without|unlike|false|wrong|wrongly|incorrect\w*|untrue|invalid"
@@ -68,15 +65,14 @@ _MORE_WORDS = re.compile(
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 
 
-class Written(NamedTuple):
-    """A number as it is written in a claim.
+class WrittenNumber(NamedTuple):
+    """A number in a claim.
 
     Attributes:
-        value: What it is worth.
-        places: Digits behind the decimal point; negative where a scale word ("million") stands for zeros, 0 of an
-            integer.
+        value: Its value.
+        places: Digits after the decimal point; 0 for an integer, negative if a scale word ("million") replaces zeros.
         start: First character.
-        end: One past the last.
+        end: One past the last character.
     """
 
     value: Fraction
@@ -85,10 +81,10 @@ class Written(NamedTuple):
     end: int
 
 
-def read_number(text: str, at: int) -> Written | None:
-    """The number that begins at a place, in figures ("1,500", "1.5 million") or in words up to "ninety-nine thousand".
+def read_number(text: str, at: int) -> WrittenNumber | None:
+    """The number at a position, in digits ("1,500", "1.5 million") or in words up to "ninety-nine thousand".
 
-    None where there is none or where it goes on in a way that is not read ("two and a half", "1/2", "10^3").
+    None if there is none, or if it continues in an unsupported way ("two and a half", "1/2", "10^3").
     """
     figures = _FIGURES.match(text, at)
     if figures is not None:
@@ -108,33 +104,33 @@ def read_number(text: str, at: int) -> Written | None:
         value, places, end = value * 10**zeros, places - zeros, scale.end()
     if _MORE_WORDS.match(text, end):
         return None
-    return Written(value, places, at, end)
+    return WrittenNumber(value, places, at, end)
 
 
-def doubtful(text: str) -> bool:
-    """Whether a text denies, supposes, reports or plays: what it says is then not simply said."""
+def is_hedged(text: str) -> bool:
+    """Whether a text negates, supposes, reports or jokes, so that it does not simply state something."""
     return _DOUBT.search(text) is not None
 
 
-def says_nothing(text: str) -> bool:
-    """Whether a text is made of blanks, marks and words such as "so" and "therefore" alone."""
+def is_filler(text: str) -> bool:
+    """Whether a text has only whitespace, punctuation and words such as "so" and "therefore"."""
     return all(word.lower() in _FILLERS for word in _WORD.findall(text))
 
 
-def quoted(text: str) -> bool:
-    """Whether a text has quotation marks, so that some of it may be somebody else's words."""
+def has_quotes(text: str) -> bool:
+    """Whether a text has quotation marks, so that parts of it may be quoted."""
     return _QUOTED.search(text) is not None
 
 
 class ProgramVerdict(Frozen):
-    """What a program found. A wrong part makes the claim wrong; a right part makes it right only if it is the whole.
+    """Result of a check. A wrong part makes the claim wrong; a correct part makes it correct only if it is all of it.
 
     Attributes:
-        holds: Whether the part that was looked at is right.
-        detail: What was worked out, in one line.
-        start: First character of that part in the claim's text.
-        end: One past the last.
-        is_complete: Whether the claim says nothing else. "She was born in 1900 and died in 1950 at 50" agrees with
+        holds: Whether the checked part is correct.
+        detail: The computation, in one line.
+        start: First character of the part in the claim's text.
+        end: One past the last character.
+        is_complete: Whether the part is the complete claim. "She was born in 1900 and died in 1950 at 50" agrees with
             itself, but that does not support the year of birth.
     """
 
@@ -145,7 +141,7 @@ class ProgramVerdict(Frozen):
     is_complete: bool = False
 
     @model_validator(mode="after")
-    def _has_a_part(self) -> Self:
+    def _check_span(self) -> Self:
         if self.end <= self.start:
             raise ValueError(f"the part ends ({self.end}) before it begins ({self.start})")
         return self

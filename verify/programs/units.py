@@ -1,13 +1,11 @@
-"""Conversions of units that a claim states: "5 km is 5000 m", "a day has 24 hours", "100 °C (212 °F)".
+"""Conversions of units in claims: "5 km is 5000 m", "a day has 24 hours", "100 °C (212 °F)".
 
-Factors are exact (`quantities.py`); a stated number may be the exact one, rounded at the precision shown. What may be
-meant otherwise is not judged: anything else in the sentence but a conversion, roughly right numbers, other meanings.
-
-Quantities as they are written, and units with their exact worth in the units of the SI and of information.
+Factors are exact; a stated number may be exact or rounded at its precision. Ambiguous claims are not judged: sentences
+with anything but a conversion, approximate numbers, and units with several meanings that disagree.
 
 Factors: BIPM, "The International System of Units" (9th edition, 2019), tables 1 to 8; customary units by the
 international yard and pound agreement of 1959 (yard 0.9144 m, pound 0.45359237 kg) and the gallons of 231 cubic inches
-and of 4.54609 l; binary prefixes by IEC 80000-13. A unit that means several things has them all.
+and of 4.54609 l; binary prefixes by IEC 80000-13. A unit with several meanings has them all.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from ...reasoning.answers.normalization import normalize_characters
-from .text import MAX_CHARS, ProgramVerdict, doubtful, quoted, read_number, says_nothing
+from .text import MAX_CHARS, ProgramVerdict, has_quotes, is_filler, is_hedged, read_number
 
 F = Fraction
 
@@ -35,7 +33,7 @@ class Quantity(NamedTuple):
 
     Attributes:
         value: The number.
-        places: Digits behind its decimal point; negative for zeros that a scale word stands for.
+        places: Digits after its decimal point; negative if a scale word replaces zeros.
         unit: The unit as written, singular where it is a word.
         meanings: What the unit may mean.
         start: First character.
@@ -150,7 +148,7 @@ _ONE = re.compile(r"(?:an?|one)\s+(?=[A-Za-z])", re.IGNORECASE)
 
 
 def read_quantity(text: str, at: int) -> Quantity | None:
-    """The quantity that begins at a place: "5 km", "1.5 million square miles", "a mile"; None if there is none."""
+    """The quantity at a position: "5 km", "1.5 million square miles", "a mile"; None if there is none."""
     number = read_number(text, at)
     if number is not None and number.end < len(text):
         value, places, behind = number.value, number.places, number.end
@@ -168,7 +166,7 @@ def read_quantity(text: str, at: int) -> Quantity | None:
 
 
 def _meanings(written: str) -> tuple[str, tuple[Meaning, ...]]:
-    """A unit by its sign as it stands, or by its name in any case, singular or plural."""
+    """A unit by its exact symbol, or by its name in any case, singular or plural."""
     if written in _UNITS:
         return written, _UNITS[written]
     name = re.sub(r"\s+", "-", written.replace("° ", "°").lower())
@@ -210,7 +208,7 @@ _INTEGER_SURE = Fraction(1, 100)
 
 
 class _Conversion(NamedTuple):
-    """Two quantities said to be the same."""
+    """Two quantities that a text equates."""
 
     left: Quantity
     right: Quantity
@@ -227,12 +225,12 @@ def check_units(text: str) -> ProgramVerdict | None:
         text: The claim.
 
     Returns:
-        What was found; None if there is nothing to check, or in doubt.
+        The verdict; None if there is nothing to check or the text is ambiguous.
     """
     if len(text) > MAX_CHARS or not _MATCHED.search(text):
         return None
     plain = normalize_characters(text).replace("\u03bc", "µ")
-    if doubtful(plain) or quoted(plain):
+    if is_hedged(plain) or has_quotes(plain):
         return None
     conversion = _stated(plain)
     if conversion is not None:
@@ -242,14 +240,14 @@ def check_units(text: str) -> ProgramVerdict | None:
 
 
 def _stated(text: str) -> _Conversion | None:
-    """A conversion that is all of the claim."""
+    """A conversion that is the complete claim."""
     starts = [m.start() for m in re.finditer(r"\S+", text)][:12]
     for start in starts:
-        if not says_nothing(text[:start]):
+        if not is_filler(text[:start]):
             return None
         found = _equality(text, start) or _there_are(text, start)
         if found is not None:
-            return found if says_nothing(text[found.end :]) else None
+            return found if is_filler(text[found.end :]) else None
     return None
 
 
@@ -319,12 +317,12 @@ def _judged(text: str, conversion: _Conversion) -> ProgramVerdict | None:
 
 
 def _converted(value: Fraction, a: Meaning, b: Meaning, *, relative: bool) -> Fraction:
-    """The number of units b that a number of units a is; `relative`: of a difference, which has no zero of its own."""
+    """Convert a value from unit a to unit b; `relative` values are differences, so offsets are ignored."""
     return value * a.factor / b.factor if relative else (value * a.factor + a.offset - b.offset) / b.factor
 
 
 def _fits(left: Quantity, right: Quantity, exact: Fraction, *, about: bool) -> bool | None:
-    """Whether a stated number is the exact one or that one rounded; None if it is only near."""
+    """Whether a stated number is the exact or the rounded one; None if it is only close."""
     stated = right.value
     if stated == exact:
         return True
@@ -346,7 +344,7 @@ def _rounds(quantity: Quantity) -> bool:
 
 
 def _is_short(exact: Fraction) -> bool:
-    """Whether an exact number can be stated as it is."""
+    """Whether an exact number can be written without rounding."""
     return (exact * 1000).denominator == 1
 
 
