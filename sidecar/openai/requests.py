@@ -433,9 +433,7 @@ CHAT: dict[str, FieldRule] = {
     "max_completion_tokens": _supported("the newer name of `max_tokens`"),
     "stop": _supported("`content` ends before the first stop string"),
     "seed": _supported("the run's seed, from which every random choice follows"),
-    "response_format": _supported(
-        "`text`; `json_schema` with `cot`, which writes it after its chain; others reject"
-    ),
+    "response_format": _supported("`text`; `json_schema` with `cot`, which writes it after its chain; others reject"),
     "reasoning_effort": _ignored("strategy, parameters and budget set the effort"),
     "logprobs": _refused(_NO_LOGPROBS, False, instead="`reason runs show RUN` has the samples' own"),
     "logit_bias": _refused(f"{_MANY_CALLS}, and tokens differ from model to model", {}),
