@@ -121,5 +121,5 @@ def test_what_is_no_number_is_not_written() -> None:
     before = weights()
     with pytest.raises(ValueError, match="up.bias"):
         compute_delta(before, {"0.up.bias": np.full(6, np.nan, dtype=np.float32)}, base="b")
-    with pytest.raises(ValueError, match="9 bits"):
+    with pytest.raises(ValueError, match="bits must be from 2 to 8"):
         compute_delta(before, {}, base="b", bits=9)

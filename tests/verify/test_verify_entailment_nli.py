@@ -130,7 +130,7 @@ async def test_limits_and_closing():
     with pytest.raises(InvalidResponse, match="nli"):
         await model.judge([PAIR])
     await model.aclose()
-    await NliEntailment("n", encoder, owns=False).aclose()
+    await NliEntailment("n", encoder, owned=False).aclose()
     assert encoder.closed == 1
 
 

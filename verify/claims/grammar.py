@@ -1,16 +1,11 @@
-"""Where an English clause has its verb, told by the forms of words alone: no grammar, no model.
+"""Verbs, subjects, pronouns and clauses of English sentences, by word forms only, without a parser or model.
 
-`Subject`: what a sentence is about, where its words make that plain: a name or short phrase before the verb.
+Pronouns (`Antecedents`): a pronoun at the start of a sentence refers to the subject of the previous sentence if that
+sentence defines it ("The Louvre is a museum. It ..."); otherwise only if nothing else is named there, and for "it" and
+"they" only if it describes the subject. If in doubt a pronoun is kept, since a wrong name makes a wrong claim.
 
-`Antecedents`: who "he", "she", "it" or "they" at a sentence's beginning is, where only one can be meant.
-
-The subject of the sentence before is meant if that sentence says what it is ("The Louvre is a museum. It …"), whatever
-else it names; otherwise only if nothing else is named there, and for "it" and "they" only if it says how or where the
-subject is. In doubt a pronoun stays: a wrong name makes a wrong claim.
-
-A sentence cut where it says two things: "A was born in X and died in Y", two clauses, a semicolon. Only where safe.
-
-Nothing is cut in sentences that suppose, deny, hedge, report or compare: both halves may stand under one such word.
+Clauses (`split_parts`): a sentence with two statements is split at a conjunction or semicolon ("A was born in X and
+died in Y"). Sentences that suppose, negate, hedge, report or compare are not split: it may apply to both halves.
 """
 
 from __future__ import annotations
@@ -75,12 +70,12 @@ _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*|[0-9]+(?:[.,][0-9]+)*|[^\
 
 
 def words(text: str) -> list[re.Match[str]]:
-    """The words and marks of a text, in order."""
+    """The words and punctuation of a text, in order."""
     return list(_WORD.finditer(text))
 
 
 def is_past(word: str) -> bool:
-    """Whether a word looks like a verb of the past; it may be a participle too."""
+    """Whether a word looks like a past tense; it may be a participle too."""
     return word in SIMPLE_PAST or word in _PAST or (len(word) > 3 and word.endswith("ed") and word not in _NOT_PAST)
 
 
@@ -101,7 +96,7 @@ def _may_be_present(word: str, around: list[re.Match[str]]) -> bool:
 
 
 def has_verb(text: str) -> bool:
-    """Whether some word of a text looks like a verb; its first word does not count, which has no subject before it.
+    """Whether a word of a text, except the first, looks like a verb.
 
     A verb that is not known is told by its place and ending: one of the first words, in -s, with an object behind it.
     """
@@ -160,11 +155,11 @@ _DEFINES = re.compile(r"\s+(?:(?:also|both|probably|perhaps|now|still|once)\s+)?
 
 
 class Subject(NamedTuple):
-    """The subject of a sentence and the verb behind it.
+    """The subject of a sentence and the verb after it.
 
     Attributes:
         start: First character of the subject in the sentence.
-        end: One past its last.
+        end: One past its last character.
         verb: The verb, in lower case.
         verb_end: One past its last character.
         named: Whether it is a name, or a lone noun with a capital.
@@ -180,9 +175,9 @@ class Subject(NamedTuple):
 
 
 def subject_of(sentence: str) -> Subject | None:
-    """The subject, if the sentence begins with it and a verb follows; None if that is not plain.
+    """The subject, if the sentence begins with it and a verb follows; None if that is not clear.
 
-    "(1879-1955)" and a part between commas may stand between a name and its verb.
+    "(1879-1955)" and a part between commas may be between a name and its verb.
 
     Args:
         sentence: A sentence or clause.
@@ -229,7 +224,7 @@ def _with_verb(
 
 
 def _behind_aside(found: list[re.Match[str]], at: int) -> int:
-    """Past what stands in brackets or between commas behind a name."""
+    """Position after brackets or commas that follow a name."""
     if at < len(found) and found[at][0] in "(,":
         closing = ")" if found[at][0] == "(" else ","
         for j in range(at + 1, min(len(found) - 1, at + 16)):
@@ -239,22 +234,22 @@ def _behind_aside(found: list[re.Match[str]], at: int) -> int:
 
 
 def is_plural(subject: Subject) -> bool:
-    """Whether a subject is of several, told by its verb."""
+    """Whether a subject is plural, by its verb."""
     return subject.verb in {"are", "were", "have"}
 
 
 def is_described(subject: Subject) -> bool:
-    """Whether the sentence says what its subject is or how it is, so that "it" behind it is likely the subject."""
+    """Whether the sentence says what its subject is or how it is, so that a following "it" is likely the subject."""
     return subject.verb in BE or subject.verb in PRESENT & {"lies", "stands", "sits", "spans", "belongs", "rises"}
 
 
 def is_defined(sentence: str, subject: Subject) -> bool:
-    """Whether the sentence says what its subject is ("is a museum", "was one of the …"): it is about nothing else."""
+    """Whether the sentence says what its subject is ("is a museum", "was one of the …"): and is about nothing else."""
     return subject.verb in BE and _DEFINES.match(sentence, subject.verb_end) is not None
 
 
 def other_names(sentence: str, subject: Subject | None, *, persons: bool) -> bool:
-    """Whether a sentence names something besides its subject that a pronoun behind it may mean.
+    """Whether a sentence names something besides its subject to which a following pronoun may refer.
 
     Names of places ("in Paris") and of months do not count; for persons neither do names with an article ("the Seine").
     """
@@ -313,10 +308,10 @@ _FULL_STOP = re.compile(r"[.\s]+$")
 
 
 class Antecedents:
-    """What pronouns may stand for, sentence by sentence.
+    """Antecedents of pronouns, sentence by sentence.
 
     Args:
-        question: The question that the answer replies to; its topic is what a first "it" or "she" may mean.
+        question: The question; a first "it" or "she" may refer to its topic.
     """
 
     def __init__(self, question: str = "") -> None:
@@ -326,13 +321,13 @@ class Antecedents:
         self._called = ""
 
     def resolved(self, sentence: str) -> tuple[int, int, str] | None:
-        """What to put for the pronoun at a sentence's beginning.
+        """Replacement for the pronoun at the start of a sentence.
 
         Args:
             sentence: The sentence.
 
         Returns:
-            Start, end and the new words; None if there is no pronoun or it stays.
+            Start, end and the new words; None if there is no pronoun or it is kept.
         """
         match = _PRONOUN.match(sentence)
         if match is None:
@@ -357,7 +352,7 @@ class Antecedents:
         return start, match.end("pronoun"), name + ("'s" if pronoun in POSSESSIVES else "")
 
     def hear(self, sentence: str) -> None:
-        """Take in a sentence, its pronoun replaced where that could be done."""
+        """Add a sentence, with its pronoun replaced if possible."""
         subject = subject_of(sentence)
         if subject is None or (subject.pronoun and not subject.named):
             if other_names(sentence, None, persons=False):
@@ -366,7 +361,7 @@ class Antecedents:
         self._about(sentence, subject)
 
     def call(self, name: str) -> None:
-        """Take in a label ("Mercury: …"), which is what follows is about."""
+        """Add a label ("Mercury: ..."), the topic of the text after it."""
         self._person = self._thing = name
         self._plural = self._called = ""
 
@@ -435,12 +430,12 @@ _TRANSITIVE_PAST = frozenset(["bore", "broke", "drank", "drove", "rang", "saw", 
 
 
 class Part(NamedTuple):
-    """A part of a sentence that says one thing.
+    """A part of a sentence with one statement.
 
     Attributes:
         start: First character in the sentence.
-        end: One past the last.
-        subject: Start and end of the words in the sentence that it needs in front; None if it has its own.
+        end: One past the last character.
+        subject: Span in the sentence of the subject that it lacks; None if it has its own.
     """
 
     start: int
@@ -448,11 +443,11 @@ class Part(NamedTuple):
     subject: tuple[int, int] | None = None
 
 
-def parts(sentence: str) -> list[Part]:
-    """The parts of a sentence, in order; the whole sentence where it must not be cut.
+def split_parts(sentence: str) -> list[Part]:
+    """The parts of a sentence, in order; the complete sentence if it must not be split.
 
     Args:
-        sentence: One sentence, code, formulas and quotations covered (`masking.masked`).
+        sentence: One sentence, code, formulas and quotations covered (`cover_markup`).
     """
     found: list[Part] = []
     for start, end in _clauses(sentence):
@@ -461,7 +456,7 @@ def parts(sentence: str) -> list[Part]:
 
 
 def _clauses(sentence: str) -> list[tuple[int, int]]:
-    """At semicolons, where both sides have verbs."""
+    """Split at semicolons if both sides have verbs."""
     cuts = list(_SEMICOLON.finditer(sentence))
     edges = [0, *(m.end() for m in cuts), len(sentence)]
     ends = [*(m.start() for m in cuts), len(sentence)]
@@ -491,7 +486,7 @@ def _halves(sentence: str, start: int, end: int) -> list[Part]:
 
 
 def _second_verb(clause: str, subject: Subject, match: re.Match[str]) -> bool:
-    """Whether the subject's second verb follows an "and", so that the subject may be said again before it."""
+    """Whether the subject's second verb follows an "and", so that the subject can be repeated before it."""
     between = [w for w in words(clause[subject.verb_end : match.start()]) if w[0][0].isalnum()]
     following = words(clause[match.end() : match.end() + 120])
     if following and following[0][0] in _ADVERBS:

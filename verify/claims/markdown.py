@@ -1,8 +1,7 @@
-"""The parts of an answer in Markdown or plain text: prose, list items, headings, rows of tables, code.
+"""Blocks of an answer in Markdown or plain text: prose, list items, headings, table rows and code.
 
-An answer with everything covered that no sentence may be cut in: code, formulas, addresses, quotations.
-
-The covered text has the length of the answer, so that every place in it is a place in the answer.
+Code, formulas, addresses and quotations, in which no sentence may end, are covered by a placeholder character. The
+covered text has the length of the answer, so that positions are the same in both.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from typing import Literal, NamedTuple
 
 
 COVER = "\ue000"
-"""What stands for a covered character: a private one, which is no mark, no blank and no letter."""
+"""Placeholder of a covered character: private use, so neither punctuation, whitespace nor letter."""
 
 FORMULA_CHARS = 2000
-"""Longest formula, code in a line or quotation that is covered; what is longer is a stray mark."""
+"""Maximum length of a covered formula, inline code or quotation; beyond it the mark is a stray one."""
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:[-*+>]\s{1,3}|[0-9]{1,3}[.)]\s)?[ \t]{0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 _DISPLAYED = re.compile(
@@ -36,7 +35,7 @@ _RUN = re.compile(r"([.!?]{3})[.!?]{6,}")
 
 
 def code_blocks(text: str) -> list[tuple[int, int]]:
-    """Spans of the fenced code of a text, fences included; one that is never closed runs to the end."""
+    """Spans of the fenced code of a text, fences included; an unclosed block extends to the end."""
     found: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None
     for match in _FENCE.finditer(text):
@@ -52,7 +51,7 @@ def code_blocks(text: str) -> list[tuple[int, int]]:
 
 
 def formula_blocks(text: str) -> Iterator[tuple[int, int]]:
-    r"""Spans of displayed formulas: `$$ … $$`, `\[ … \]`, `\begin{…} … \end{…}`; of nested ones the outermost."""
+    r"""Spans of displayed formulas: `$$ … $$`, `\[ … \]`, `\begin{…} … \end{…}`; of nested formulas the outermost."""
     begun: tuple[str, int] | None = None
     depth = 0
     for match in _DISPLAYED.finditer(text):
@@ -70,10 +69,10 @@ def formula_blocks(text: str) -> Iterator[tuple[int, int]]:
                 begun = None
 
 
-def masked(text: str) -> tuple[str, list[tuple[int, int]], list[tuple[int, int]]]:
+def cover_markup(text: str) -> tuple[str, list[tuple[int, int]], list[tuple[int, int]]]:
     """The covered text, its blocks of code and its displayed formulas. Linear in the text's length.
 
-    In quotations only the marks that end sentences are covered; in code, formulas and addresses everything is.
+    In quotations only sentence-ending punctuation is covered.
 
     Args:
         text: The answer.
@@ -96,7 +95,7 @@ def _covered(text: str, spans: list[tuple[int, int]]) -> str:
 
 
 def _quotation(match: re.Match[str]) -> str:
-    """With the marks within covered; a last one is left, since it may end the sentence around."""
+    """A quotation with covered punctuation, except at its end, where it may end the outer sentence."""
     inside = match[0][1:-1]
     behind = match.string[match.end() : match.end() + 2].lstrip()
     ends = inside[-1:] in (".", "!", "?", "。", "！", "？") and not behind[:1].islower() and behind[:1] != ","
@@ -142,11 +141,11 @@ class Block(NamedTuple):
 
 
 def blocks(covered: str, code: list[tuple[int, int]]) -> Iterator[Block]:
-    """The parts of an answer, in order. Lines that go on with the line before are one part with it. Linear.
+    """The parts of an answer, in order. A continued line belongs to the block before it. Linear.
 
     Args:
-        covered: The answer, covered (`masking.masked`).
-        code: Its blocks of code.
+        covered: The covered answer (`cover_markup`).
+        code: Spans of its code blocks.
     """
     starts = {start for start, _ in code}
     held: Block | None = None
@@ -212,7 +211,7 @@ def _is_separator(line: str) -> bool:
 
 
 def _continues(covered: str, held: Block, block: Block) -> bool:
-    """Whether a block goes on with the one before it, across a line's end."""
+    """Whether a block continues the one before it across a line break."""
     before = covered[max(held.start, held.end - 60) : held.end].rstrip()
     if block.kind == "code":
         return before.endswith(":")
@@ -230,11 +229,11 @@ def _continues(covered: str, held: Block, block: Block) -> bool:
 
 
 def cells(line: str, start: int) -> list[tuple[int, int]]:
-    """Spans of the cells of a table's row, without blanks around them.
+    """Spans of the cells of a table's row, without surrounding whitespace.
 
     Args:
         line: The row.
-        start: Where it begins in the answer.
+        start: Its position in the answer.
     """
     found = []
     at = 0

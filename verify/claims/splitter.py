@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 from ...core.errors import UserError
 from ...reasoning.segmentation import sentence_spans
 from ..types import Claim
-from .grammar import AUXILIARIES, Antecedents, has_verb, parts, subject_of
-from .markdown import COVER, Block, blocks, cells, masked
+from .grammar import AUXILIARIES, Antecedents, has_verb, split_parts, subject_of
+from .markdown import COVER, Block, blocks, cells, cover_markup
 
 Kind = Literal["statement", "fragment", "question", "instruction", "opinion", "talk", "nothing"]
 
@@ -112,7 +112,7 @@ def kind_of(sentence: str) -> Kind:
     """What kind of sentence it is; "fragment" is a statement without a verb, such as a name alone.
 
     Args:
-        sentence: One sentence, in which code and formulas may be covered (`masking.masked`); its beginning counts.
+        sentence: One sentence, in which code and formulas may be covered (`cover_markup`); its beginning counts.
     """
     text = sentence.strip().lstrip("*_>#-\u2022 \t\"'\u201c(")[:2000]
     if not _LETTER.search(text):
@@ -223,7 +223,7 @@ class _Splitter:
     def __init__(self, answer: str, question: str) -> None:
         self._answer = answer
         self._question = " ".join(question.split())[:400]
-        self._covered, self._code, _ = masked(answer)
+        self._covered, self._code, _ = cover_markup(answer)
         self._antecedents = Antecedents(question)
         self._lead = ""
         self._header: list[str] = []
@@ -318,7 +318,7 @@ class _Splitter:
     def _of_sentence(self, span: _Span) -> Iterator[Claim]:
         self._has_claims = True
         covered = self._covered[span.start : span.end].replace("\n", " ").replace("\r", " ")
-        for part in parts(covered):
+        for part in split_parts(covered):
             start, end = span.start + part.start, span.start + part.end
             start, end = self._trimmed(start, end)
             if start >= end:

@@ -1,1 +1,1 @@
-"""Whether a text entails, contradicts or says nothing of a claim."""
+"""Whether a text supports, refutes or is neutral to a claim."""

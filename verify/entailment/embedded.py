@@ -1,8 +1,8 @@
-"""`EmbeddedEntailment`: our own small judge of text and claim, in this process; and `load_embedded`.
+"""Entailment by our own small cross-encoder, in this process.
 
-It is all-MiniLM-L6-v2, which `serving` fetches and checks, with the change that a training made (`embedded_delta`):
-a cross-encoder that reads title, text and claim together. `reason train entailment` makes another one. What it was
-trained on, and how well it judges, is on its card (docs/results/entailment.md).
+It is all-MiniLM-L6-v2, which `serving` downloads and checks, with trained changes of its weights (`embedded_weights`).
+It reads title, text and claim together. `reason train entailment` trains another one. Its training data and accuracy
+are on its card (docs/results/entailment.md).
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 NAME: Final = "embedded"
 BASE: Final = "local/all-minilm-l6-v2"
-"""The encoder whose weights are changed."""
+"""The encoder that is fine-tuned."""
 FILE: Final = "embedded.safetensors"
 
 _MAX_WORDS = 60
-"""Words of evidence that fit beside a title and a claim: a word has about 1.4 tokens."""
-_READ_AT_ONCE = 512
-"""Pairs whose words are compared in one piece of work."""
+"""Maximum words of evidence, next to a title and a claim; a word has about 1.4 tokens."""
+_PAIRS_PER_TASK = 512
+"""Pairs that are tokenized in one task of the model's thread."""
 
 
 class EmbeddedEntailment:
     """The embedded judge (see `Entailment`).
 
     Args:
-        name: The string it was opened by.
-        tokens: Reads pairs.
+        name: Its name in the configuration.
+        tokens: The tokenizer of pairs.
         weights: The network's weights.
         shape: Its shape.
         identity: Changes whenever a pair could get other probabilities.
-        temperature: What logits are divided by.
-        batch: Most pairs computed together.
+        temperature: Divisor of the logits.
+        batch: Maximum pairs computed together.
     """
 
     max_words: int | None = _MAX_WORDS
@@ -72,26 +72,26 @@ class EmbeddedEntailment:
         self._thread = ModelThread(name)
 
     async def judge(self, pairs: Sequence[Pair]) -> list[Support | None]:
-        """What each evidence says of its claim, in batches of like length; never None (see `Entailment.judge`).
+        """The support of each pair, computed in batches of similar length; never None (see `Entailment.judge`).
 
-        Cancelling stops it between two batches.
+        Cancellation takes effect between two batches.
 
         Raises:
-            BackendError: It could not be computed.
+            BackendError: The computation failed.
         """
         rows: list[TokenRow] = []
-        for start in range(0, len(pairs), _READ_AT_ONCE):
-            part = pairs[start : start + _READ_AT_ONCE]
+        for start in range(0, len(pairs), _PAIRS_PER_TASK):
+            part = pairs[start : start + _PAIRS_PER_TASK]
             rows.extend(await self._thread.run(partial(self._tokens.rows, part)))
-        found: list[Support | None] = [None] * len(rows)
-        for places in length_batches([len(row.ids) for row in rows], self._batch):
-            told = await self._thread.run(partial(self._compute, [rows[i] for i in places]))
-            for i, one in zip(places, told, strict=True):
-                found[i] = one
-        return found
+        supports: list[Support | None] = [None] * len(rows)
+        for batch in length_batches([len(row.ids) for row in rows], self._batch):
+            computed = await self._thread.run(partial(self._compute, [rows[i] for i in batch]))
+            for i, one in zip(batch, computed, strict=True):
+                supports[i] = one
+        return supports
 
     async def aclose(self) -> None:
-        """Let the batch under way end and free the weights; idempotent."""
+        """Wait for the current batch and free the weights; idempotent."""
         await self._thread.aclose()
         self._weights = {}
 
@@ -103,50 +103,50 @@ class EmbeddedEntailment:
         try:
             with torch.inference_mode():
                 logits = compute_logits(self._weights, self._shape, make_batch(rows)).double() / self._temperature
-                chances = logits.softmax(1).cpu().tolist()
-        except RuntimeError as e:  # torch's class for a full memory too
+                probabilities = logits.softmax(1).cpu().tolist()
+        except RuntimeError as e:  # includes torch's out-of-memory error
             raise BackendError(
                 f"{self.name} failed on {len(rows)} pairs: {e}",
-                hint=f'lower batch_texts of "{NAME}" in the section [encoders]',
+                hint=f'lower batch_texts of "{NAME}" in [encoders]',
             ) from e
-        return [support(row) for row in chances]
+        return [support(row) for row in probabilities]
 
 
 async def load_embedded(
     settings: Settings, progress: Progress | None = None, *, file: Path | None = None
 ) -> EmbeddedEntailment:
-    """Open the embedded judge, off the event loop.
+    """Load the embedded judge, off the event loop.
 
     Args:
-        settings: Where files are kept; the section `encoders` for "embedded": `batch_texts`, `device` and `dtype`.
-        progress: Told of a fetch of the encoder, from another thread.
-        file: Another training's change; None is the one that comes with the package.
+        settings: The cache directory, and `batch_texts`, `device` and `dtype` of the encoder "embedded".
+        progress: Called during the download of the encoder, from another thread.
+        file: Other trained weights; None is the packaged ones.
 
     Raises:
-        UserError: The [local] extra is missing, or a setting has no meaning here.
-        DataError: The change or the encoder is damaged, or they do not fit.
-        BackendUnavailable: The encoder is not here and cannot be fetched, or there is no GPU where one is asked for.
+        UserError: The [local] extra is missing, or a setting does not apply.
+        DataError: The weights or the encoder are damaged, or do not match.
+        BackendUnavailable: The encoder cannot be downloaded, or the requested GPU does not exist.
     """
     return await run_pull(lambda cancel: _load(settings, progress, cancel, file), lambda judge: judge.aclose())
 
 
 def load_delta(file: Path | None = None) -> WeightDelta:
-    """Read a change: the one that comes with the package, or a file.
+    """Read the packaged trained weights, or those of a file.
 
     Raises:
-        DataError: There is none, or it is damaged.
+        DataError: The file is missing or damaged.
     """
-    place = resources.files(__package__).joinpath(FILE) if file is None else file.expanduser()
+    path = resources.files(__package__).joinpath(FILE) if file is None else file.expanduser()
     try:
-        if isinstance(place, Path) and place.stat().st_size > MAX_BYTES:
-            raise DataError(f"{place} is too large for entailment weights")
-        raw = place.read_bytes()
+        if isinstance(path, Path) and path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path} is too large for entailment weights")
+        raw = path.read_bytes()
     except FileNotFoundError as e:
-        hint = "install the package again" if file is None else "reason train entailment makes one"
-        raise DataError(f"there are no entailment weights {place}", hint=hint) from e
+        hint = "install the package again" if file is None else "train them: reason train entailment"
+        raise DataError(f"entailment weights {path} do not exist", hint=hint) from e
     except OSError as e:
-        raise DataError(f"cannot read the entailment weights {place}: {e.strerror}") from e
-    return parse_delta(raw, str(place))
+        raise DataError(f"cannot read the entailment weights {path}: {e.strerror}") from e
+    return parse_delta(raw, str(path))
 
 
 def _load(
@@ -155,8 +155,8 @@ def _load(
     chosen = settings.encoders.get(NAME, EncoderSettings())
     if chosen.query_prompt or chosen.document_prompt or chosen.max_tokens not in (None, MAX_TOKENS):
         raise UserError(
-            f'the encoder settings of "{NAME}" say a prompt or max_tokens, which a trained judge does not take',
-            hint="set batch_texts, device and dtype alone",
+            f'the encoder settings of "{NAME}" have a prompt or max_tokens, which do not apply to it',
+            hint="set only batch_texts, device and dtype",
         )
     delta = load_delta(file)
     try:
@@ -172,8 +172,8 @@ def _load(
         raise missing_extra(e) from e
     if delta.base != files.fingerprint:
         raise DataError(
-            f"the entailment weights are for the encoder {delta.base[:12]}, and {BASE} is {files.fingerprint[:12]}",
-            hint="train anew: reason train entailment",
+            f"the entailment weights are for the encoder {delta.base[:12]}, but {BASE} is {files.fingerprint[:12]}",
+            hint="train them again: reason train entailment",
         )
     before, shape = read_encoder(files.directory)
     changed = apply_delta(delta, {name: tensor.numpy() for name, tensor in before.items()})

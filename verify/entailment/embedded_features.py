@@ -1,9 +1,7 @@
-"""`pair_features`: what can be seen of a text and a claim by comparing their words: a mark for each word, and features.
+"""Features of a text and a claim for the embedded judge: a mark for each word and numbers about the pair.
 
-A network of 22 million weights learns from some ten thousand pairs. Which words of the claim the text has, too, and
-whether its numbers fit, need not be learned from them: it is computed here, and given to the network.
-
-The words of a text as the embedded judge compares them: stems, numbers with their worth, names, negations.
+The network has 22 million weights and some ten thousand training pairs. Shared words and matching numbers need not be
+learned from them: they are computed here, from stems, values of numbers, names and negations.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from .protocol import Pair
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # noqa: RUF001 (typographic apostrophe)
 _ORDINAL = frozenset({"st", "nd", "rd", "th", "s"})
 _ENDINGS: Final = ("'s", "’s", "ing", "ed", "es", "s", "ly", "e")  # noqa: RUF001
-_LEAST_STEM: Final = 4
+_MIN_STEM: Final = 4
 
 # fmt: off
 _SMALL: Final = (
@@ -30,7 +28,7 @@ _SMALL: Final = (
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 )
 # fmt: on
-_WORTH: Final = {word: float(i) for i, word in enumerate(_SMALL)} | {
+_NUMBER_WORDS: Final = {word: float(i) for i, word in enumerate(_SMALL)} | {
     "thirty": 30.0,
     "forty": 40.0,
     "fifty": 50.0,
@@ -51,7 +49,7 @@ STOP: Final = frozenset([
     "must", "s", "t", "also", "into", "out", "up", "about", "between", "during", "after", "before", "over", "under",
     "again", "then", "once", "both", "each", "such", "own", "same", "too", "very", "just", "one",
 ])
-"""Words that say little by themselves."""
+"""Stop words of the trained network; fixed, since its weights depend on them."""
 NEGATIONS: Final = frozenset([
     "not", "never", "no", "none", "nobody", "nothing", "neither", "nor", "without", "cannot", "lacks", "lacked",
     "lack", "fails", "failed", "refused", "refuses", "unable", "incapable", "avoided", "zero",
@@ -64,8 +62,8 @@ ABSOLUTES: Final = frozenset([
 Kind = Literal["word", "name", "number", "year"]
 
 
-_LARGEST: Final = 1e200
-"""Where numbers end: hundreds of digits are no quantity, and a float holds 308 of them."""
+_MAX_VALUE: Final = 1e200
+"""Maximum absolute value, within the range of a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +73,11 @@ class FeatureWord:
     Attributes:
         start: Its first character.
         end: One past the last.
-        stem: What it is compared by; numbers of equal worth have the same.
-        kind: A plain word, a capitalised one, a number, or a number that looks like a year.
-        value: What a number is worth; 0 for words.
+        stem: Key for comparison; numbers of equal value have the same.
+        kind: A plain word, a capitalised one, a number, or a number that may be a year.
+        value: Value of a number; 0 for words.
         percent: Whether it is a percentage.
-        plain: Whether it says little by itself (`STOP`).
+        plain: Whether it is a stop word (`STOP`).
         negates: Whether it negates.
     """
 
@@ -119,8 +117,8 @@ def _plain_words(text: str, start: int, end: int, before: FeatureWord | None) ->
         low = word.casefold()
         if before is not None and before.end == match.start() and low in _ORDINAL and before.counts:
             continue
-        if low in _WORTH and low not in ("one", "zero"):
-            yield _number(match.start(), match.end(), _WORTH[low], "number", False)
+        if low in _NUMBER_WORDS and low not in ("one", "zero"):
+            yield _number(match.start(), match.end(), _NUMBER_WORDS[low], "number", False)
             continue
         negates = low in NEGATIONS or low.endswith(("n't", "n’t"))  # noqa: RUF001
         plain = low in STOP
@@ -131,28 +129,28 @@ def _plain_words(text: str, start: int, end: int, before: FeatureWord | None) ->
 
 
 def stem(word: str) -> str:
-    """A word without its ending, by rule; short words stay as they are."""
+    """A word without its ending; short words are unchanged."""
     for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= (_LEAST_STEM if ending[0] not in "'’" else 1):  # noqa: RUF001
+        if word.endswith(ending) and len(word) - len(ending) >= (_MIN_STEM if ending[0] not in "'’" else 1):  # noqa: RUF001
             word = word[: -len(ending)]
             break
-    return word[:-1] + "i" if word.endswith("y") and len(word) >= _LEAST_STEM else word
+    return word[:-1] + "i" if word.endswith("y") and len(word) >= _MIN_STEM else word
 
 
 def _as_float(value: Fraction) -> float:
     try:
         return float(value)
     except OverflowError:
-        return _LARGEST if value > 0 else -_LARGEST
+        return _MAX_VALUE if value > 0 else -_MAX_VALUE
 
 
 def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> FeatureWord:
-    value = max(-_LARGEST, min(value, _LARGEST))
+    value = max(-_MAX_VALUE, min(value, _MAX_VALUE))
     return FeatureWord(start, end, f"#{value:.10g}{'%' if percent else ''}", kind, value, percent)
 
 
 def _scaled(words: list[FeatureWord], text: str) -> list[FeatureWord]:
-    """Numbers before "million" and the like are worth as much more; the word becomes part of them. So does percent."""
+    """Merge scale words such as "million", and "percent", into the number before them."""
     found: list[FeatureWord] = []
     for word in words:
         low = "" if word.counts else text[word.start : word.end].casefold()
@@ -180,7 +178,7 @@ MARKS: Final = (
     "text: name that the claim lacks",
     "negation that the other side lacks",
 )
-"""What a word can be marked as."""
+"""Names of the marks of words."""
 _SAME, _TITLE, _NUMBER, _NAME, _MISSING, _HOLDS, _BROKEN, _TEXT_SAME, _TEXT_NUMBER, _TEXT_NAME, _NEGATION = range(1, 12)
 
 FEATURES: Final = (
@@ -199,16 +197,16 @@ FEATURES: Final = (
     "claim says only or all, the text does not",
     "share of the title in the claim",
 )
-"""What is told of a pair, each in [0, 1]."""
+"""Names of the features of a pair, each in [0, 1]."""
 
 MAX_CHARS: Final = 4096
-"""Characters of a text that are looked at: more than its tokens could need."""
+"""Characters of a text that are compared, more than fit the network's tokens."""
 
 _LARGER = frozenset({"more", "over", "above", "greater", "exceed", "exceeds", "exceeded", "exceeding", "larger"})
 _SMALLER = frozenset({"less", "fewer", "under", "below", "smaller"})
 _LATER, _EARLIER = frozenset({"after", "since"}), frozenset({"before", "until"})
 _FAR: Final = math.log(5)
-"""How far two numbers may be apart, as a ratio, to speak of the same thing."""
+"""Maximum log ratio of two numbers that may have the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +220,12 @@ class MarkedSpan:
 
 @dataclass(frozen=True, slots=True)
 class PairFeatures:
-    """What was seen of a pair.
+    """Marks and features of a pair.
 
     Attributes:
-        title: Marks on the title, in order; parts without a mark are left out.
-        evidence: Likewise on the evidence.
-        claim: Likewise on the claim.
+        title: Marks of the title, in order; words without a mark are left out.
+        evidence: Marks of the evidence.
+        claim: Marks of the claim.
         features: A number for each of `FEATURES`.
     """
 
@@ -238,7 +236,7 @@ class PairFeatures:
 
 
 def pair_features(pair: Pair) -> PairFeatures:
-    """Compare the words of a text and a claim. Linear in their length; looks at `MAX_CHARS` characters of each."""
+    """Compare the words of a text and a claim. Linear in their length; uses `MAX_CHARS` characters of each."""
     evidence = feature_words(pair.evidence[:MAX_CHARS])
     title = feature_words(pair.title[:MAX_CHARS])
     text = pair.claim[:MAX_CHARS]

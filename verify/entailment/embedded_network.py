@@ -1,13 +1,11 @@
-"""The embedded judge's network: a BERT encoder over text and claim together, and a head of three labels.
+"""The network of the embedded judge: a BERT encoder over text and claim, and a head of three labels; its tokenizer.
 
-Source of the encoder: Devlin et al. 2019, arXiv:1810.04805 (post-norm transformer, pairs told apart by token types);
-its weights are MiniLM's (Wang et al. 2020, arXiv:2002.10957). Ours are the marks, which are added below the third layer
-(`embedded_reading`), and the head: first token, mean and maximum over the claim's tokens, since one word of a
-claim can refute it, the mean over the text, and the features, which also reach the labels directly.
+Source of the encoder: Devlin et al. 2019, arXiv:1810.04805 (post-norm transformer, with token types for the two texts);
+its weights are MiniLM's (Wang et al. 2020, arXiv:2002.10957). Ours are the marks, which are added before the third
+layer (`embedded_features`), and the head. Its inputs are the first token, mean and maximum over the claim's tokens,
+since one word can refute a claim, the mean over the text, and the features, which also feed the labels directly.
 
-Weights are tensors by name. Nothing here is a module, so that a training and a judge share one function.
-
-`PairTokenizer`: a text and a claim as the embedded judge's network reads them: tokens, sides, marks and features.
+Weights are tensors by name and not modules, so that training and inference share one function.
 """
 
 from __future__ import annotations
@@ -28,23 +26,23 @@ if TYPE_CHECKING:
 
 
 MAX_TOKENS: Final = 128
-"""Tokens of a pair; the evidence's end is cut where there are more."""
+"""Maximum tokens of a pair; the end of the evidence is cut."""
 MAX_CLAIM_TOKENS: Final = 56
-"""Tokens of a claim; the rest of it is cut."""
+"""Maximum tokens of a claim."""
 MAX_TITLE_TOKENS: Final = 16
-"""Tokens of a title likewise."""
+"""Maximum tokens of a title."""
 
 _SPECIAL = ("[CLS]", "[SEP]", ":")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """A pair in numbers: `[CLS] title : evidence [SEP] claim [SEP]`.
+    """A tokenized pair: `[CLS] title : evidence [SEP] claim [SEP]`.
 
     Attributes:
         ids: Tokens.
-        marks: Mark of each token, a place in `MARKS`.
-        claim: Place of the claim's first token; what comes before is the first side.
+        marks: Mark of each token, an index into `MARKS`.
+        claim: Position of the claim's first token.
         features: A number for each of `FEATURES`.
     """
 
@@ -56,13 +54,13 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Rows side by side, padded to the longest.
+    """Rows of equal length, padded.
 
     Attributes:
         ids: int64 `[rows, tokens]`; padding is 0.
         types: int64 `[rows, tokens]`: 1 from the claim on.
         marks: int64 `[rows, tokens]`.
-        real: bool `[rows, tokens]`: what is no padding.
+        real: bool `[rows, tokens]`: all but padding.
         claim: bool `[rows, tokens]`: the claim's tokens.
         evidence: bool `[rows, tokens]`: title and evidence.
         features: fp32 `[rows, features]`.
@@ -78,13 +76,13 @@ class TokenBatch:
 
 
 class PairTokenizer:
-    """Turns pairs into rows.
+    """Tokenizer of pairs.
 
     Args:
-        folder: The model's folder, with `tokenizer.json`.
+        folder: The model's directory, with `tokenizer.json`.
 
     Raises:
-        DataError: The file cannot be read, or lacks the tokens that stand between the texts.
+        DataError: The file cannot be read, or has no separator tokens.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -129,32 +127,32 @@ class PairTokenizer:
 
 
 def make_batch(rows: Sequence[TokenRow]) -> TokenBatch:
-    """Rows side by side."""
+    """Pad rows to a batch."""
     import numpy as np
 
     width = max(len(row.ids) for row in rows)
     shape = (len(rows), width)
     ids, marks = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    place = np.arange(width)[None, :]
+    position = np.arange(width)[None, :]
     length = np.array([len(row.ids) for row in rows])[:, None]
     begin = np.array([row.claim for row in rows])[:, None]
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = row.ids
         marks[i, : len(row.ids)] = row.marks
-    claim = (place >= begin) & (place < length - 1)
+    claim = (position >= begin) & (position < length - 1)
     return TokenBatch(
         ids=ids,
-        types=((place >= begin) & (place < length)).astype(np.int64),
+        types=((position >= begin) & (position < length)).astype(np.int64),
         marks=marks,
-        real=place < length,
-        claim=claim | ((length - 1 == begin) & (place == begin)),  # an empty claim is its closing token
-        evidence=(place > 0) & (place < begin),
+        real=position < length,
+        claim=claim | ((length - 1 == begin) & (position == begin)),  # an empty claim is its closing token
+        evidence=(position > 0) & (position < begin),
         features=np.array([row.features for row in rows], dtype=np.float32),
     )
 
 
 def _marked(encoded: Any, marks: Sequence[MarkedSpan]) -> list[tuple[int, int]]:
-    """Tokens with the mark of the word that they begin in; both are in the text's order."""
+    """Tokens with the mark of the word that they start in, in the order of the text."""
     found, at = [], 0
     for token, (start, _) in zip(encoded.ids, encoded.offsets, strict=True):
         while at < len(marks) and marks[at].end <= start:
@@ -171,20 +169,20 @@ if TYPE_CHECKING:
 
 LABELS: Final = ("supports", "refutes", "neutral")
 HIDDEN: Final = 128
-"""Size of the head's layer."""
+"""Size of the head's hidden layer."""
 
 _EMBEDDINGS: Final = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """What the weights do not tell of an encoder.
+    """Shape of an encoder, as far as the weights do not determine it.
 
     Attributes:
-        layers: Its layers.
+        layers: Number of layers.
         heads: Attention heads of a layer.
-        size: Numbers of a token.
-        eps: Added to the variance where layers are normalised.
+        size: Hidden size.
+        eps: Added to the variance in layer normalization.
     """
 
     layers: int
@@ -194,10 +192,7 @@ class EncoderShape:
 
     @property
     def entry(self) -> int:
-        """The first layer that a training changes, and before which marks are added: a third of the way up.
-
-        The layers below it know of words and their neighbours what a billion sentences told them.
-        """
+        """The first trained layer, at a third of the depth; marks are added before it. Earlier layers are frozen."""
         return self.layers // 3
 
 
@@ -208,7 +203,7 @@ def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
     `0.norm1` and `0.norm2`; embeddings are `words`, `positions`, `types` and `norm`.
 
     Raises:
-        DataError: The folder holds no BERT encoder.
+        DataError: The directory has no BERT encoder.
     """
     import torch
     from safetensors import SafetensorError
@@ -241,12 +236,12 @@ def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
             found |= _pair(raw, f"{old}.output.dense", f"{i}.down")
             found |= _pair(raw, f"{old}.output.LayerNorm", f"{i}.norm2")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
-        raise DataError(f"{folder} holds no BERT encoder: {e}", hint="fetch the model again") from e
+        raise DataError(f"{folder} has no BERT encoder: {e}", hint="download the model again") from e
     return found, shape
 
 
 def init_head(shape: EncoderShape, seed: int) -> dict[str, torch.Tensor]:
-    """Marks and head before any training: the marks and the labels' matrices are 0, the layer between is drawn."""
+    """Marks and head before any training: the marks and the labels' matrices are 0, the hidden layer is random."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -265,10 +260,10 @@ def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, 
     """The network's outputs before the softmax.
 
     Args:
-        weights: Of encoder and head.
-        shape: The encoder's.
+        weights: Weights of encoder and head.
+        shape: Shape of the encoder.
         batch: The rows.
-        dropout: Chance that a number of the head is set to 0 in a training, drawn by torch's own generator.
+        dropout: Dropout probability in the head during training, from torch's global generator.
 
     Returns:
         fp32 `[rows, 3]`, in the order of `LABELS`.
@@ -293,15 +288,17 @@ def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, 
     rows, tokens = batch.ids.shape
     x = f.embedding(given(batch.ids), weights["words"]) + weights["positions"][:tokens]
     x = normed((x + f.embedding(given(batch.types), weights["types"])).to(dtype), "norm")
-    unseen = torch.zeros(rows, 1, 1, tokens, device=device).masked_fill(~given(batch.real)[:, None, None, :], -1e4)
+    padding_mask = torch.zeros(rows, 1, 1, tokens, device=device).masked_fill(
+        ~given(batch.real)[:, None, None, :], -1e4
+    )
     by_head = (rows, tokens, shape.heads, shape.size // shape.heads)
     for i in range(shape.layers):
         if i == shape.entry:
             x = x + f.embedding(given(batch.marks), weights["marks"]).to(x.dtype)
         parts = zip(weights[f"{i}.qkv.weight"].chunk(3), weights[f"{i}.qkv.bias"].chunk(3), strict=True)
         q, k, v = (f.linear(x, matrix, bias).view(by_head).transpose(1, 2) for matrix, bias in parts)
-        # written out: torch's fused attention takes four times as long backward, for texts this short on a processor
-        scores = (q * by_head[-1] ** -0.5) @ k.transpose(-1, -2) + unseen.to(q.dtype)
+        # not fused: the backward pass of torch's fused attention is four times slower for such texts on a CPU
+        scores = (q * by_head[-1] ** -0.5) @ k.transpose(-1, -2) + padding_mask.to(q.dtype)
         read = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(rows, tokens, shape.size)
         x = normed(x + linear(read, f"{i}.out"), f"{i}.norm1")
         x = normed(x + linear(f.gelu(linear(x, f"{i}.up")), f"{i}.down"), f"{i}.norm2")
@@ -316,8 +313,8 @@ def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, 
         features,
     ]
     hidden = f.gelu(f.linear(dropped(torch.cat(pooled, 1)), weights["hidden.weight"], weights["hidden.bias"]))
-    told = f.linear(dropped(hidden), weights["labels.weight"], weights["labels.bias"])
-    return told + f.linear(features, weights["features.weight"])
+    logits = f.linear(dropped(hidden), weights["labels.weight"], weights["labels.bias"])
+    return logits + f.linear(features, weights["features.weight"])
 
 
 def _mean(x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:

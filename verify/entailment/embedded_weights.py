@@ -1,12 +1,11 @@
-"""`WeightDelta`: what a training changed in an encoder's weights, in few bits, with the head it added: one file.
+"""The file of trained weights of the embedded judge: quantized changes of an encoder's weights, and the head.
 
-A matrix W becomes W + s q: q are whole numbers of a few bits, s a scale for each row (symmetric quantisation with a
-scale a channel; Jacob et al. 2018, arXiv:1712.05877, section 2.1, with a zero point of 0). Word embeddings stay.
-Everything that is no matrix of a layer is stored in fp16: the change where the encoder has such a weight, else the
-weight.
+A matrix W becomes W + s q, with integers q of a few bits and a scale s for each row (symmetric quantization with a
+scale for each channel; Jacob et al. 2018, arXiv:1712.05877, section 2.1, with zero point 0). Word embeddings are
+unchanged. All other tensors are stored in fp16: the change of an encoder's weight, or a new weight.
 
-The file is safetensors with one entry of metadata, "reason.entailment": JSON with the format, the fingerprint of the
-encoder that it is for, the labels, bits, temperature, a card, and a SHA-256 sum over all arrays.
+The file is safetensors with one metadata entry, "reason.entailment": JSON with the format, the fingerprint of the
+encoder, bits, temperature, a card, and a SHA-256 checksum of all arrays.
 """
 
 from __future__ import annotations
@@ -29,23 +28,23 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 64 * 2**20
-"""Bytes of a file that is read."""
+"""Maximum bytes of a file."""
 
 _ENTRY = "reason.entailment"
-_WHOLE, _SCALE, _CHANGE, _NEW = "q:", "s:", "d:", "w:"
-_ANEW = "install the package again, or train anew: reason train entailment"
+_INTEGERS, _SCALE, _CHANGE, _NEW = "q:", "s:", "d:", "w:"
+_HINT = "install the package again, or train other weights: reason train entailment"
 
 
 @dataclass(frozen=True)
 class WeightDelta:
-    """A trained change.
+    """Trained weights as a change of an encoder.
 
     Attributes:
-        base: Fingerprint of the encoder that it is for.
-        bits: Bits of a number of a changed matrix.
-        arrays: What the file holds, by name.
-        temperature: What logits are divided by.
-        card: Where it comes from.
+        base: Fingerprint of the encoder.
+        bits: Bits of an integer of a changed matrix.
+        arrays: The arrays of the file, by name.
+        temperature: Divisor of the logits.
+        card: Their training data and accuracy.
     """
 
     base: str
@@ -56,7 +55,7 @@ class WeightDelta:
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over everything that a verdict depends on."""
+        """Sixteen hexadecimal digits of a hash of everything that affects a verdict."""
         return _checksum(self)[:16]
 
 
@@ -69,33 +68,33 @@ def compute_delta(
     temperature: float = 1.0,
     card: Mapping[str, JsonValue] | None = None,
 ) -> WeightDelta:
-    """What changed.
+    """Quantize the difference of two sets of weights.
 
     Args:
         before: The encoder's weights, fp32.
-        after: Those after the training, with the head; a weight that is missing has not changed.
+        after: The weights after training, with the head; a missing weight is unchanged.
         base: The encoder's fingerprint.
-        bits: Bits of a number, 2 to 8.
-        temperature: What logits are to be divided by.
-        card: Where it comes from.
+        bits: Bits of an integer, 2 to 8.
+        temperature: Divisor of the logits.
+        card: Their training data and accuracy.
 
     Raises:
-        ValueError: A weight is no number, or a change is too large for fp16.
+        ValueError: A weight is not a number, or a change is too large for fp16.
     """
     import numpy as np
 
     if not 2 <= bits <= 8:
-        raise ValueError(f"{bits} bits are not from 2 to 8")
+        raise ValueError(f"bits must be from 2 to 8, got {bits}")
     arrays: dict[str, NDArray[Any]] = {}
     for name, array in after.items():
-        # of positions the first ones alone may have been trained
+        # only the first positions may have been trained
         change = array - before[name][: len(array)] if name in before else array
         if not np.isfinite(change.astype(np.float16)).all():
-            raise ValueError(f"the weight {name} is no number, or too large")
+            raise ValueError(f"the weight {name} is not a number, or too large")
         if name not in before:
             arrays[_NEW + name] = change.astype(np.float16)
         elif change.ndim == 2 and name[0].isdigit():
-            arrays[_WHOLE + name], arrays[_SCALE + name] = _quantised(change, bits)
+            arrays[_INTEGERS + name], arrays[_SCALE + name] = _quantized(change, bits)
         else:
             arrays[_CHANGE + name] = change.astype(np.float16)
     return WeightDelta(base, bits, arrays, temperature, dict(card or {}))
@@ -109,7 +108,7 @@ def apply_delta(delta: WeightDelta, before: Arrays) -> dict[str, NDArray[np.floa
         before: The encoder's weights.
 
     Raises:
-        DataError: The change is for an encoder of other shapes.
+        DataError: The change is for an encoder with other shapes.
     """
     import numpy as np
 
@@ -123,20 +122,20 @@ def apply_delta(delta: WeightDelta, before: Arrays) -> dict[str, NDArray[np.floa
             continue
         old = found.get(name)
         if old is None:
-            raise DataError(f"the change of {name} fits no weight of the encoder", hint=_ANEW)
+            raise DataError(f"the change of {name} has no weight in the encoder", hint=_HINT)
         change = array.astype(np.float32)
-        if kind == _WHOLE:
+        if kind == _INTEGERS:
             scales = delta.arrays[_SCALE + name].astype(np.float32)
             if scales.shape != old.shape[:1] or len(array) != _packed_bytes(old.size, delta.bits):
-                raise DataError(f"the change of {name} has another shape than the encoder's weight", hint=_ANEW)
+                raise DataError(f"the change of {name} differs in shape from the encoder's weight", hint=_HINT)
             change = _unpacked(array, old.size, delta.bits).reshape(old.shape) * scales[:, None]
         if change.ndim == 2 and change.shape[0] < old.shape[0] and change.shape[1:] == old.shape[1:]:
             found[name] = old.copy()
-            found[name][: len(change)] += change  # the first positions alone
+            found[name][: len(change)] += change  # only the first positions
         elif change.shape == old.shape:
             found[name] = old + change
         else:
-            raise DataError(f"the change of {name} has another shape than the encoder's weight", hint=_ANEW)
+            raise DataError(f"the change of {name} differs in shape from the encoder's weight", hint=_HINT)
     return found
 
 
@@ -145,7 +144,7 @@ def serialize_delta(delta: WeightDelta) -> bytes:
     import numpy as np
     from safetensors.numpy import save
 
-    entry = {**_told(delta), "sha256": _checksum(delta), "card": delta.card}
+    entry = {**_header(delta), "sha256": _checksum(delta), "card": delta.card}
     arrays = {name: np.ascontiguousarray(delta.arrays[name]) for name in sorted(delta.arrays)}
     return bytes(save(arrays, metadata={_ENTRY: json.dumps(entry)}))
 
@@ -155,10 +154,10 @@ def parse_delta(raw: bytes, file: str) -> WeightDelta:
 
     Args:
         raw: The content.
-        file: What errors call it.
+        file: Its name in errors.
 
     Raises:
-        DataError: It is damaged, of another version, or something else.
+        DataError: It is damaged, of another version, or another kind of file.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -166,30 +165,30 @@ def parse_delta(raw: bytes, file: str) -> WeightDelta:
     try:
         arrays = load(raw)
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        told = json.loads(header["__metadata__"][_ENTRY])
+        entry = json.loads(header["__metadata__"][_ENTRY])
         delta = WeightDelta(
-            base=str(told["base"]),
-            bits=int(told["bits"]),
+            base=str(entry["base"]),
+            bits=int(entry["bits"]),
             arrays=arrays,
-            temperature=float(told["temperature"]),
-            card=dict(told["card"]),
+            temperature=float(entry["temperature"]),
+            card=dict(entry["card"]),
         )
-        version, sha256 = told["format"], told["sha256"]
+        version, sha256 = entry["format"], entry["sha256"]
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"{file} is damaged, or no file of entailment weights", hint=_ANEW) from e
+        raise DataError(f"{file} is damaged, or not a file of entailment weights", hint=_HINT) from e
     if version != FORMAT:
-        raise DataError(f"{file} is of format {version}, and this version reads {FORMAT}", hint=_ANEW)
+        raise DataError(f"{file} has format {version}, expected {FORMAT}", hint=_HINT)
     if not 2 <= delta.bits <= 8 or not delta.temperature > 0 or _checksum(delta) != sha256:
-        raise DataError(f"{file} is damaged: its checksum is another one", hint=_ANEW)
+        raise DataError(f"{file} is damaged: its checksum differs", hint=_HINT)
     return delta
 
 
-def _told(delta: WeightDelta) -> dict[str, JsonValue]:
+def _header(delta: WeightDelta) -> dict[str, JsonValue]:
     return {"format": FORMAT, "base": delta.base, "bits": delta.bits, "temperature": delta.temperature}
 
 
 def _checksum(delta: WeightDelta) -> str:
-    hashed = hashlib.sha256(json.dumps(_told(delta), sort_keys=True).encode())
+    hashed = hashlib.sha256(json.dumps(_header(delta), sort_keys=True).encode())
     for name in sorted(delta.arrays):
         array = delta.arrays[name]
         hashed.update(f"{name} {array.dtype} {array.shape}\n".encode())
@@ -197,8 +196,8 @@ def _checksum(delta: WeightDelta) -> str:
     return hashed.hexdigest()
 
 
-def _quantised(change: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    """Whole numbers, packed, and the scale of each row."""
+def _quantized(change: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """The packed integers and the scale of each row."""
     import numpy as np
 
     top = 2 ** (bits - 1) - 1
