@@ -1,6 +1,6 @@
 """`reason eval` as a user types it: run, resume, sweep, compare, report, merge; and every way to get it wrong.
 
-Ctrl-C in an evaluation on a real engine: what there is is saved, the command that goes on is said and works.
+Ctrl-C in an evaluation on a real engine: finished items are saved, the printed resume command works.
 """
 
 from __future__ import annotations
@@ -217,11 +217,11 @@ def test_run_directory_is_not_reused(cli, scripted, sums) -> None:
     status, _, err = cli(*command)
     assert status == 2
     assert "--resume" in err
-    assert "what was done is saved" not in err  # nothing was
+    assert "the work so far is saved" not in err  # nothing was
     status, out, _ = cli(*command, "--resume")
-    assert (status, "one seed: what another would give is not estimable" in out) == (0, True)
+    assert (status, "one seed: the variation between seeds is not estimable" in out) == (0, True)
     status, _, err = cli("eval", "--resume", "--out", str(directory), "--set", "temperature=0")
-    assert (status, "goes on with what it began with" in err) == (2, True)
+    assert (status, "a resumed run keeps its own options" in err) == (2, True)
 
 
 def test_shards_and_texts() -> None:
@@ -274,7 +274,7 @@ def test_interrupted_work_resumes(process, tiny_model: Path, home: Path, number:
     assert child.returncode == 130, err
     saved = read_rows(Path("run"), torn_end=True)
     assert 0 < len(saved) < 16
-    message = re.search(r"what there is is saved: (reason .*)", err)
+    message = re.search(r"the finished items are saved: (reason .*)", err)
     assert message is not None, err
     again = process(*shlex.split(message[1])[1:], "--json")
     out, err = again.communicate(timeout=240)

@@ -79,7 +79,7 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
         "notes": [],
         "embedding": None,
     }
-    assert "1 documents are no longer there, but still in the index; --prune takes them out: docs/a.md" in err
+    assert "1 documents are gone from disk but still in the index; --prune removes them: docs/a.md" in err
     status, out, err = cli("index", "add", "i", "docs", "--prune")
     assert "1 documents are taken out: docs/a.md" in err
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
@@ -91,7 +91,7 @@ def test_embedding_model_is_that_of_the_index(cli: Cli, documents: Path, opened:
     assert cli("index", "add", "j", "docs")[0] == 0
     assert opened == [None, "test/other", "test/other"]
     shown = json.loads(cli("index", "show", "j", "--json")[1])
-    assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/other", "all are compared")
+    assert (shown["state"], shown["embedding"], shown["vectors"]) == ("ready", "test/other", "exact")
     assert shown["largest"][0] == {"source": "docs/b.jsonl", "passages": 3}
     status, out, err = cli("index", "add", "i", "docs", "--embedding-model", "test/other")
     assert (status, out) == (2, "")
@@ -106,9 +106,9 @@ def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Pat
         assert "there is no index in none" in err
         assert "reason index build DIR PATH" in err
     status, _, err = cli("index", "build", "i", "absent", "--no-vectors")
-    assert (status, "there is no absent" in err) == (2, True)
+    assert (status, "absent does not exist" in err) == (2, True)
     status, _, err = cli("index", "build", "docs", "docs", "--no-vectors")
-    assert (status, "the folder docs holds something else" in err) == (2, True)
+    assert (status, "the directory docs holds something else" in err) == (2, True)
     status, _, err = cli("index", "build", "i", "docs", "--no-vectors", "--embedding-model", "x")
     assert (status, "exclude each other" in err) == (2, True)
     (documents / "bad.pdf").write_bytes(b"no pdf")

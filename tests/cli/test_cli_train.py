@@ -115,7 +115,7 @@ def test_json(cli, world, data):
     assert status == 0, err
     payload = json.loads(out)
     assert (payload["stopped"], payload["episodes"]) == ("done", 12)
-    assert payload["spent"]["scored"] > 0
+    assert payload["usage"]["scored"] > 0
     assert payload["card"]["reward"] == "prm"
     assert Path(payload["navigator"]) == Path("work/navigator.safetensors").absolute()
     assert [v["episode"] for v in payload["validations"]] == [0, 12]
@@ -166,7 +166,7 @@ def test_token_limit_ends_and_resumes_a_training(cli, world, data):
         (("--learning", "lr=fast"), "lr"),
         (("--lr", "0.1", "--learning", "lr=0.2"), "names 'lr' twice"),
         (("--learning", "batch"), "is not key=value"),
-        (("--set", "policy=fixed"), "has no meaning in a training"),
+        (("--set", "policy=fixed"), "cannot be set for a training"),
         (("--set", "depth=3"), "depth"),
         (("--data", "=x"), "is not NAME or NAME=FILE"),
         (("--data", "gsm8k=nowhere.jsonl"), "nowhere.jsonl"),

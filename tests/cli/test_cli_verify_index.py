@@ -109,7 +109,7 @@ def test_ctrl_c_saves_the_run_and_prints_the_resume_command(
     assert results is not None
     assert judge.closed == 1
     (workspace / "elsewhere").mkdir()
-    monkeypatch.chdir(workspace / "elsewhere")  # the run knows its documents wherever it goes on
+    monkeypatch.chdir(workspace / "elsewhere")  # the run finds its documents from any directory
     status, out, _ = cli(*results[1].split())
     assert status == 0
     assert "[1] supported 0.88  Paris is the capital of France." in out
