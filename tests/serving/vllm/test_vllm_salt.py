@@ -67,6 +67,6 @@ async def test_a_required_tool_is_called(model: Any) -> None:
     for completion in made:
         assert (completion.text, completion.finish_reason) == ("", "stop")
         [call] = completion.tool_calls
-        assert (call.name, call.values) in (("pick", {"number": 3}), ("pick", {"number": 7}))
+        assert (call.name, call.parsed_arguments) in (("pick", {"number": 3}), ("pick", {"number": 7}))
     assert "".join(p.text for p in pieces) == ""
     assert {p.completion.sample_index: p.completion for p in pieces if p.completion} == dict(enumerate(made))
