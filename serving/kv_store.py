@@ -1,6 +1,6 @@
 """`KVStore`: keys and values of prompts saved under names, in an engine's memory and on disk.
 
-A program that asks many questions about one long beginning saves it once:
+A program that sends many prompts with one long beginning saves it once:
 
     await kv_store_of(model).save("rules", Prompt.user(rules))
 
@@ -9,8 +9,8 @@ between and also after a restart. That changes what is computed, never the resul
 never by the name: one that has changed reuses what it still has in common. Prompts reuse only what was pinned under
 their own salt; a name is pinned under one salt at a time.
 
-A name belongs to one model with one number format: two models may use the same name. A prefix that is *pinned* is held
-by the engine, which does not evict it; one that is *on disk* outlives the process. `save` does both, `restore` pins
+A name belongs to one model with one number format: two models may use the same name. A prefix that is *pinned* stays
+in the engine, which does not evict it; one that is *on disk* outlives the process. `save` does both, `restore` pins
 what is on disk, `drop` ends one or both.
 
 Files are JSON and safetensors, and are never trusted: before a prefix is restored, its SHA-256 checksums, its model,
@@ -86,7 +86,7 @@ class PrefixState(Frozen):
 
     Attributes:
         saved: The prefix.
-        pinned: Whether this engine holds it.
+        pinned: Whether this engine has pinned it.
         directory: Its directory; None if it is only pinned (it was evicted from disk, or dropped by another process).
         used_at: When it was last saved or restored, in seconds since 1970; 0 if it is only pinned.
     """
@@ -111,7 +111,7 @@ class PinResult(Frozen):
 
 
 class PrefixTooLarge(UserError):
-    """A prefix exceeds the limit on disk, or pinned prefixes would take too much of the engine's cache."""
+    """A prefix exceeds the limit on disk, or pinned prefixes would use too much of the engine's cache."""
 
     code = "prefix_too_large"
 
@@ -131,7 +131,7 @@ class KVStore(Protocol):
         If the name has exactly these tokens already, nothing is computed: it is restored if it was not pinned, and
         written again if it was no longer on disk. If it has others, or its files are damaged, it is replaced.
 
-        To make room on disk, names that this engine has not pinned are removed, of whatever model, the least recently
+        To free disk space, names that this engine has not pinned are removed, of whatever model, the least recently
         used first.
 
         Args:

@@ -3,8 +3,8 @@
     <root>/<16 digits of the identity's SHA-256>/<name>/prefix.json and the files it names
 
 A prefix is written into a temporary directory and replaces its name by a rename, so that a reader gets a complete one
-or none. One operating-system lock over the root serializes processes: it is held while a name is read, replaced or
-removed, not while files are written. What a crash has left is recognized by its lock, which no process holds.
+or none. One operating-system lock over the root serializes processes: it is locked while a name is read, replaced or
+removed, not while files are written. Leftovers of a crash are recognized by their lock, which no process holds.
 
 Everything here blocks: it is called from a thread (`run_pull`).
 """
@@ -44,7 +44,7 @@ class PrefixStorage:
 
     Attributes:
         root: The directory; created when it is first needed.
-        limit: Maximum bytes that all prefixes of all models take on disk.
+        limit: Maximum bytes of all prefixes of all models on disk.
     """
 
     root: Path
@@ -101,10 +101,10 @@ class PrefixDirectory:
     def begin(
         self, name: str, nbytes: int, pinned: Collection[str] = (), cancel: threading.Event | None = None
     ) -> PrefixWriter:
-        """Begin to write a prefix, after making room for it.
+        """Begin to write a prefix, after freeing space for it.
 
         Args:
-            nbytes: Bytes it will take, without its description.
+            nbytes: Its bytes, without its description.
             pinned: Names of this model that are not removed for it.
 
         Raises:
@@ -137,7 +137,7 @@ class PrefixDirectory:
 
         Args:
             writer: Where the files are: `*.safetensors`, at least one.
-            pinned: Names of this model that are not removed to make room.
+            pinned: Names of this model that are not removed.
             on_published: Called when it is done, still under the lock: so what several writers of a name leave in
                 memory and on disk is the same.
             cancel: Stops it, up to the rename.

@@ -109,7 +109,7 @@ class WorkerGroup(Protocol):
 
     @property
     def usage(self) -> Usage:
-        """Prompt tokens (prompt, headers and what workers were given to read) and sampled tokens so far."""
+        """Prompt tokens (prompt, headers and workers' inputs) and sampled tokens so far."""
 
     async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
         """One pass.
@@ -129,7 +129,7 @@ class WorkerGroup(Protocol):
         """
 
     async def aclose(self) -> None:
-        """Free what they hold; idempotent."""
+        """Free their memory; idempotent."""
 
 
 @runtime_checkable
