@@ -233,7 +233,7 @@ class DraftBudget:
     """What a step costs by the number of tokens that it computes, and so how many draft tokens are worth it.
 
     Source: the expected number of tokens per pass is 1 plus the sum of the draft's path probabilities, and the gain
-    that times t(1) / t(1 + n) (specification of lookahead decoding, b.6; derived there, not from the paper).
+    that times t(1) / t(1 + n) (our derivation, not the paper's).
     """
 
     def __init__(self) -> None:

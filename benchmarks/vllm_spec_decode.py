@@ -1,6 +1,6 @@
 """vLLM's own drafting (setting `vllm.draft`): speed with and without, and equality of greedy text.
 
-    python benchmarks/vllm_drafts.py --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
+    python benchmarks/vllm_spec_decode.py --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
         [--model vllm/smollm2-135m] [--draft ngram] [--draft-tokens 5] [--draft-ngram 4]
 
     single stream       a chain of thought for each question, one after the other, greedy
@@ -27,12 +27,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from common import made_here, table
-from lookahead import Comparison, Tokens, quoting, row, rows_of
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
 from reason.serving.model_files.find import ModelFiles, find_model
 from reason.serving.vllm.model import VllmModel
 from reason.serving.vllm.options import speculative_arguments
+from spec_decode import Comparison, Tokens, quoting, row, rows_of
 
 COLUMNS = (
     "workload",

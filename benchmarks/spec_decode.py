@@ -1,17 +1,17 @@
-"""Speculative decoding by lookahead in the embedded engine: speed with and without, and equality of the tokens.
+"""Speculative decoding by n-grams in the embedded engine: speed with and without, and equality of the tokens.
 
-    python benchmarks/lookahead.py --model local/smollm2-135m --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
+    python benchmarks/spec_decode.py --model local/smollm2-135m --gsm8k GSM8K.jsonl --fever FEVER.jsonl --questions 12
 
     single stream       a chain of thought for each question, one after the other
     tree search         `mcts` on each question
     self-consistency    eight samples for each question
     verification        a claim and a document; the answer quotes the document, as verifiers and citing answers do
 
-Every workload runs interleaved, item by item, on two engines of the same model: with lookahead by default, and without.
+Every workload runs interleaved, item by item, on two engines of the same model: with speculation by default, and without.
 Both start with empty tries and caches, which later items reuse ("cold" is the first item only). Seeds are the same, and
 so must be the tokens: the table has how many samples were equal.
 
-The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 lookahead is faster.
+The ratio is of seconds a token, without over with, with a bootstrap interval over items; above 1 speculation is faster.
 A pass is a row and step of the engine.
 """
 
@@ -26,6 +26,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class Comparison:
         tokens: Generated tokens of each item, `[items, 2]`.
         same: Samples with the same tokens.
         samples: Samples in all.
-        passes: Rows and steps with lookahead.
+        passes: Rows and steps with speculation.
         decoded: Tokens of these passes.
         drafted: Drafted tokens.
         accepted: Drafted tokens that were right.
@@ -139,8 +140,8 @@ async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Comparison
     comparison = Comparison()
     files = find_model(args.model, cache_dir=load_settings().cache_dir)
 
-    def load(lookahead: str) -> LocalModel:
-        return LocalModel.load(files, weight_format=args.format, threads=args.threads, speculative_decoding=lookahead)  # type: ignore[arg-type]
+    def load(mode: Literal["off", "auto"]) -> LocalModel:
+        return LocalModel.load(files, weight_format=args.format, threads=args.threads, speculative_decoding=mode)
 
     without, ahead = load("off"), load("auto")
     warm = Request(prompt=Prompt.user("Hello"), sampling=SamplingParams(max_tokens=8, ignore_eos=True))
