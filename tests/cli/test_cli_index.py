@@ -81,7 +81,7 @@ def test_build_show_add_without_vectors(cli: Cli, documents: Path) -> None:
     }
     assert "1 documents are gone from disk but still in the index; --prune removes them: docs/a.md" in err
     status, out, err = cli("index", "add", "i", "docs", "--prune")
-    assert "1 documents are taken out: docs/a.md" in err
+    assert "1 documents are removed: docs/a.md" in err
     assert err.splitlines()[-1] == "the index i has 4 passages of 2 documents: 0 new, 0 changed, 2 unchanged"
 
 
@@ -96,7 +96,7 @@ def test_embedding_model_is_that_of_the_index(cli: Cli, documents: Path, opened:
     status, out, err = cli("index", "add", "i", "docs", "--embedding-model", "test/other")
     assert (status, out) == (2, "")
     assert "made with test/words, not with test/other" in err
-    assert "give the model test/words that made it" in err
+    assert "use the model test/words that made it" in err
 
 
 def test_invalid_index_commands_are_refused(cli: Cli, documents: Path, home: Path) -> None:
