@@ -7,7 +7,7 @@
     self-consistency    eight samples for each question
     verification        a claim and a document; the answer quotes the document, as verifiers and citing answers do
 
-Every workload runs interleaved, item by item, on two engines of the same model: with speculation by default, and without.
+Every workload runs interleaved, item by item, on two engines of one model: with speculation by default and without.
 Both start with empty tries and caches, which later items reuse ("cold" is the first item only). Seeds are the same, and
 so must be the tokens: the table has how many samples were equal.
 

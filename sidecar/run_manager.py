@@ -342,7 +342,7 @@ class RunManager:
         return StoredRun(self.store, record, lambda: self.draining, replayed=replayed)
 
     def _spawn(self, live: LiveRun, work: Coroutine[Any, Any, None]) -> None:
-        def off_the_desk(_: object) -> None:
+        def forget(_: object) -> None:
             if self._live.get(live.id) is live:
                 del self._live[live.id]
             if not live.ended:  # cancelled before its first step: no one but the waiting knows of it
@@ -350,7 +350,7 @@ class RunManager:
 
         self._live[live.id] = live
         task = self._tasks.create_task(work, name=f"run {live.id}")
-        task.add_done_callback(off_the_desk)
+        task.add_done_callback(forget)
         live.begin(task)
 
     def _waiting(self) -> int:

@@ -17,7 +17,7 @@ from reason.cli.render.train_view import TrainProgress, TrainView
 from reason.cli.train import NavigatorOptions
 from reason.core.events import SampleFinished
 from reason.core.messages import Completion, Usage
-from reason.evals.training.navigator import episodes as desk_module
+from reason.evals.training.navigator import episodes
 from reason.evals.training.navigator.episodes import EpisodeRecord, ValidationResult
 from reason.evals.training.navigator.logs import read_records
 from reason.reasoning.rlot.navigator import load_navigator
@@ -42,8 +42,8 @@ def world(monkeypatch):
     async def load_reward_model(*_):
         return ScriptedReward(step_chance)
 
-    monkeypatch.setattr(desk_module, "load_model", load_model)
-    monkeypatch.setattr(desk_module, "load_reward_model", load_reward_model)
+    monkeypatch.setattr(episodes, "load_model", load_model)
+    monkeypatch.setattr(episodes, "load_reward_model", load_reward_model)
     monkeypatch.setattr("reason.agents.reasoner.load_model", load_model)
     return model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.forked_server import ForkedChild, Mother
+from support.forked_server import ForkedChild, ForkServer
 from support.postgres_server import CannotStart
 
 pytest.importorskip("fastapi")
@@ -20,14 +20,14 @@ RUNS = 8
 
 
 @pytest.fixture(scope="module")
-def mother() -> Iterator[Mother]:
-    mother = Mother()
-    yield mother
-    mother.close()
+def fork_server() -> Iterator[ForkServer]:
+    fork_server = ForkServer()
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(autouse=True)
-def quick(mother: Mother, monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """`reason serve` is forked, so that it begins at once."""
     from sidecar_servers import Process
 
@@ -37,7 +37,7 @@ def quick(mother: Mother, monkeypatch: pytest.MonkeyPatch) -> None:
         self: Process, command: Sequence[str], directory: Path, environment: Mapping[str, str]
     ) -> ForkedChild | subprocess.Popen[bytes]:
         if Path(command[0]).name == "reason":
-            return ForkedChild(mother, command, directory, environment, self.log)
+            return ForkedChild(fork_server, command, directory, environment, self.log)
         return start(self, command, directory, environment)
 
     monkeypatch.setattr(Process, "spawned", spawned)

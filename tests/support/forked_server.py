@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MOTHER = """
+FORK_SERVER_CODE = """
 import json, os, sys
 import reason.cli.main, reason.cli.serve, reason.sidecar.server
 from reason.serving.litellm.providers import load_litellm
@@ -53,12 +53,12 @@ for line in sys.stdin:
 """
 
 
-class Mother:
+class ForkServer:
     """The process that servers are forked from."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", MOTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", FORK_SERVER_CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def ask(self, **told: Any) -> Any:
@@ -74,19 +74,19 @@ class Mother:
 
 
 class ForkedChild:
-    """What of `subprocess.Popen` is used, for a child of the mother's."""
+    """What of `subprocess.Popen` is used, for a child of the fork server's."""
 
     def __init__(
-        self, mother: Mother, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
+        self, fork_server: ForkServer, command: Sequence[str], folder: Path, environment: Mapping[str, str], log: Path
     ) -> None:
-        self._mother = mother
+        self._fork_server = fork_server
         self.returncode: int | None = None
         given = {"folder": str(folder), "environment": dict(environment), "log": str(log)}
-        self.pid: int = mother.ask(arguments=list(command[1:]), **given)
+        self.pid: int = fork_server.ask(arguments=list(command[1:]), **given)
 
     def poll(self) -> int | None:
         if self.returncode is None:
-            self.returncode = self._mother.ask(poll=self.pid)
+            self.returncode = self._fork_server.ask(poll=self.pid)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:

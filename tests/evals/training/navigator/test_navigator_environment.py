@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from reason.core.errors import UserError
-from reason.evals.training.navigator import episodes as desk_module
+from reason.evals.training.navigator import episodes
 from reason.evals.training.navigator.environment import NavigationEnv
 from reason.evals.training.navigator.episodes import TrainingEpisode
 from reason.evals.training.navigator.plan import split_problems
@@ -107,7 +107,7 @@ async def test_episodes_equal_those_of_the_trainer(make, tmp_path):
         if ended:
             break
     await asyncio.to_thread(env.close)
-    async with desk_module.open_episode_resources(
+    async with episodes.open_episode_resources(
         plan, [task], settings_of(tmp_path), tmp_path / "other.db"
     ) as harness:
         navigation = TrainingEpisode(harness, problem)
