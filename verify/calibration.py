@@ -90,7 +90,7 @@ def apply_map(support: Support, temperature: float, curve: CalibrationCurve | No
 
 
 def fit_temperature(supports: Sequence[Support], golds: Sequence[Label]) -> float:
-    """The temperature of least negative log-likelihood, in [0.05, 20]; never worse than no scaling.
+    """The temperature with the lowest negative log-likelihood, in [0.05, 20]; never worse than no scaling.
 
     The loss is convex in 1/T, so a golden-section search over log T finds its minimum. Probabilities below 1e-12 count
     as 1e-12.

@@ -97,7 +97,7 @@ class FittedFusion(FittedFile):
 
 
 def save_fusion(fitted: FittedFusion, path: Path) -> None:
-    """Write fitted parameters as JSON, whole or not at all; their name is the file's.
+    """Write fitted parameters as JSON, atomically; they are named after the file.
 
     Raises:
         StoreError: It cannot be written; the previous content stays.
@@ -140,13 +140,13 @@ def fit_fusion(
     source: str,
     start: FusionParameters | None = None,
 ) -> FittedFusion:
-    """Fit `a` and the temperature ("witness"), `beta` and the temperature ("product"), or the temperature alone.
+    """Fit `a` and the temperature ("witness"), `beta` and the temperature ("product"), or only the temperature.
 
-    The result is the grid point of least negative log-likelihood, or the start if none is better. Three more parameters
-    change only where that lowers the loss by more than a standard error of the paired difference, since they gain
-    little and may cost on other claims: `pi` to the share of supported among the verifiable claims, with half a claim
-    added on each side, `delta` to 0, and `rank` to 0.5 or 1. `theta_c` has the best F1 of "disputed", among equals the
-    nearest to the current one.
+    The result is the grid point with the lowest negative log-likelihood, or the start if none is better. Three more
+    parameters change only if that lowers the loss by more than a standard error of the paired difference, since they
+    gain little and may be worse on other claims: `pi` to the share of supported among the verifiable claims, with half
+    a claim added on each side, `delta` to 0, and `rank` to 0.5 or 1. `theta_c` has the best F1 of "disputed", among
+    equals the nearest to the current one.
 
     Args:
         examples: Development data, in any order; at least 20 that are not disputed.

@@ -223,6 +223,6 @@ def reliability_lines(bins: Sequence[ReliabilityBin], title: str = "") -> list[s
     for b in bins:
         bar = ["#" if i < round(b.accuracy * _BAR_WIDTH) else " " for i in range(_BAR_WIDTH + 1)]
         bar[round(b.confidence * _BAR_WIDTH)] = "|"
-        drawn = "".join(bar).rstrip()
-        lines.append(f"({b.low:.2f}, {b.high:.2f}]  {b.count:>{width}}  {b.confidence:6.3f}  {b.accuracy:.3f}  {drawn}")
+        line = "".join(bar).rstrip()
+        lines.append(f"({b.low:.2f}, {b.high:.2f}]  {b.count:>{width}}  {b.confidence:6.3f}  {b.accuracy:.3f}  {line}")
     return lines

@@ -112,7 +112,7 @@ class InternalAttribution(Frozen):
 
     Attributes:
         component: Name of the part: a step, sample, juror, tool result, or segment of the prompt.
-        kind: How it was found: by the same words ("provenance"), by agreement of samples, by ablation of the context
+        kind: How it was obtained: by the same words ("provenance"), by agreement of samples, by ablation of the context
             ("context"), or by gradients or attention of the model ("whitebox").
         weight: How much the claim rests on it; the scale depends on the kind and is given in `detail`.
         detail: The numbers behind the weight, and how they were obtained.

@@ -181,7 +181,7 @@ class PassageDeduplicator:
 
     A passage is a repetition if all its words and all its word 3-grams occur in an earlier one with the same title;
     under another title only if the texts are equal and long. A single number, name or "not" that differs makes a
-    different passage: similarity alone would take a contradiction for a copy.
+    different passage: similarity does not distinguish a contradiction from a copy.
     """
 
     def __init__(self) -> None:

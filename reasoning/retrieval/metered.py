@@ -37,12 +37,12 @@ class MeteredRetriever:
         requests: dict[str, dict[str, JsonValue]] = {c: {"retrieval": {"claim": c, "k": k}} for c in distinct}
         keys = {c: call_key(self.identity, requests[c], None, 0) for c in distinct}
         stored = await self._run.lookup_calls(list(keys.values()))
-        found = {c: _passages(stored[key]) for c, key in keys.items() if key in stored}
-        missing = [c for c in distinct if c not in found]
+        by_claim = {c: _passages(stored[key]) for c, key in keys.items() if key in stored}
+        missing = [c for c in distinct if c not in by_claim]
         if missing:
-            found.update(zip(missing, await self._retriever.retrieve(missing, k), strict=True))
+            by_claim.update(zip(missing, await self._retriever.retrieve(missing, k), strict=True))
             records = [
-                self._calls.record(keys[c], requests[c], {"passages": [p.model_dump(mode="json") for p in found[c]]})
+                self._calls.record(keys[c], requests[c], {"passages": [p.model_dump(mode="json") for p in by_claim[c]]})
                 for c in missing
             ]
             await self._run.store.add_calls(self._run.id, records)
@@ -50,12 +50,12 @@ class MeteredRetriever:
             EvidenceRetrieved(
                 retriever=self.name,
                 claims=len(distinct),
-                passages=sum(map(len, found.values())),
+                passages=sum(map(len, by_claim.values())),
                 replayed=len(distinct) - len(missing),
                 seconds=time.monotonic() - started,
             )
         )
-        return [list(found[c]) for c in claims]
+        return [list(by_claim[c]) for c in claims]
 
     async def aclose(self) -> None:
         """Do nothing: the retriever is closed by its owner."""

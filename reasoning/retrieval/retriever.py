@@ -207,10 +207,10 @@ class HybridRetriever:
         if self._reranker is not None:
             ranked = await self._rerank(distinct, ranked, self._reranker, max(k, self._options.num_reranked))
         if self._options.deduplicate:
-            found = await asyncio.to_thread(lambda: [_without_repetitions(passages, k) for passages in ranked])
+            results = await asyncio.to_thread(lambda: [_without_repetitions(passages, k) for passages in ranked])
         else:
-            found = [passages[:k] for passages in ranked]
-        by_claim = dict(zip(distinct, found, strict=True))
+            results = [passages[:k] for passages in ranked]
+        by_claim = dict(zip(distinct, results, strict=True))
         return [list(by_claim.get(claim, [])) for claim in sound]
 
     async def aclose(self) -> None:
@@ -270,12 +270,12 @@ class CombinedRetriever:
         """See `Retriever.retrieve`."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(retriever.retrieve(claims, k)) for retriever in self._retrievers]
-        found: list[list[Passage]] = [[] for _ in claims]
+        results: list[list[Passage]] = [[] for _ in claims]
         owners: dict[str, int] = {}
         for number, task in enumerate(tasks):
-            for passages, more in zip(found, task.result(), strict=True):
+            for passages, more in zip(results, task.result(), strict=True):
                 passages.extend(self._with_unique_id(passage, number, owners) for passage in more)
-        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in found]
+        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in results]
 
     async def aclose(self) -> None:
         """Close all of them; idempotent."""

@@ -319,9 +319,9 @@ class BlockVectorIndex:
         scores: list[NDArray[np.float32]] = []
         positions: list[NDArray[np.int64]] = []
         for index, block_positions in self._blocks:
-            found, rows = index.search(queries, min(k, index.ntotal), params=self._parameters)
+            batch_scores, rows = index.search(queries, min(k, index.ntotal), params=self._parameters)
             positions.append(np.where(rows >= 0, block_positions[rows], -1))
-            scores.append(np.where(rows >= 0, found, -np.inf))
+            scores.append(np.where(rows >= 0, batch_scores, -np.inf))
         if not positions:
             return [[] for _ in queries]
         all_scores, all_positions = np.concatenate(scores, 1), np.concatenate(positions, 1)

@@ -1,4 +1,4 @@
-"""Brains that answer by a script and fail on demand, and runs that ask them."""
+"""Scripted knowledge sources that can fail, and runs that query them."""
 
 from __future__ import annotations
 

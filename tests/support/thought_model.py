@@ -101,7 +101,7 @@ class ThoughtSearchRuns(RunHarness):
         self.world = world
 
     async def solve(
-        self, kind, question, *, name="run", brains=(), embedding=None, reward=None, budget=None, seed=1, **config
+        self, kind, question, *, name="run", sources=(), embedding=None, reward=None, budget=None, seed=1, **config
     ):
         self.sink.events.clear()
         main = await self.begin(name, strategy=kind.name, question=question, budget=budget, seed=seed)
@@ -109,7 +109,7 @@ class ThoughtSearchRuns(RunHarness):
             {"main": main},
             None if reward is None else reward(self.run),
             None,
-            Knowledge(tuple(brains), None, embedding),
+            Knowledge(tuple(sources), None, embedding),
         )
         strategy = kind(kind.Config(**config))
         return await strategy.solve(question, models, self.run)

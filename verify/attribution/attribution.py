@@ -104,16 +104,16 @@ def attribute_by_provenance(
     Returns:
         For each claim its sources in that order. The weight is the share, in [0, 1]; `detail` has the rank, from 1.
     """
-    wanted = [_grams(split_words(claim.text)) for claim in claims]
-    lengths = {len(next(iter(grams))) for grams in wanted if grams}
-    wanted_grams: set[Gram] = set().union(*wanted)
+    claim_grams = [_grams(split_words(claim.text)) for claim in claims]
+    lengths = {len(next(iter(grams))) for grams in claim_grams if grams}
+    wanted_grams: set[Gram] = set().union(*claim_grams)
     attributions: list[list[InternalAttribution]] = [[] for _ in claims]
     for segment in segments:
         words = split_words(segment.text)
         contained_grams = {
             gram for length in sorted(lengths) for gram in _sequences(words, length) if gram in wanted_grams
         }
-        for grams, sources in zip(wanted, attributions, strict=True):
+        for grams, sources in zip(claim_grams, attributions, strict=True):
             share = len(grams & contained_grams) / len(grams) if grams else 0.0
             if grams and share >= contained:
                 sources.append(_source(segment, share, len(sources) + 1, len(grams)))
@@ -181,8 +181,8 @@ async def attribute_by_relevance(
         ReasonError: The model failed or cannot explain, or the prompt is too long for it.
     """
     shown = ContextPrompt.of(segments)
-    asked = [s for s in segments if s.kind == "question"]
-    parts = [*shown.context, *asked]
+    questions = [s for s in segments if s.kind == "question"]
+    parts = [*shown.context, *questions]
     prompt = shown.prompt()
     attributions: list[tuple[InternalAttribution, ...]] = []
     stopped = ""

@@ -171,8 +171,8 @@ def _descend(columns: NDArray[np.float64], target: NDArray[np.float64], penalty:
         moved = 0.0
         for j in range(parts):
             old = float(weights[j])
-            alone = float(left[j]) + old  # the column's own product is 1
-            new = math.copysign(max(abs(alone) - penalty, 0.0), alone)
+            partial = float(left[j]) + old  # the column's own product is 1
+            new = math.copysign(max(abs(partial) - penalty, 0.0), partial)
             if new != old:
                 weights[j] = new
                 left -= products[j] * (new - old)
@@ -193,7 +193,7 @@ class ClaimScore(NamedTuple):
 
     Attributes:
         mean: Mean log-probability of its tokens.
-        logit: Log-odds of the claim as a whole, divided by the number of its tokens.
+        logit: Log-odds of the complete claim, divided by the number of its tokens.
         tokens: Their number.
     """
 
@@ -324,11 +324,11 @@ async def attribute_by_context(
             attributions.append(())
             continue
         common: dict[str, JsonValue] = {"unit": "nats per token", "model": model.name, "prompts": len(scores)}
-        whole = _whole(scores[everything].mean, scores[nothing].mean, delta, common)
+        total = _full_context(scores[everything].mean, scores[nothing].mean, delta, common)
         if one_by_one:
-            attributions.append((whole, *_one_by_one(shown.context, scores, subsets, common)))
+            attributions.append((total, *_one_by_one(shown.context, scores, subsets, common)))
         else:
-            attributions.append((whole, *_surrogate(shown.context, scores, subsets, penalty, common)))
+            attributions.append((total, *_surrogate(shown.context, scores, subsets, penalty, common)))
     done = sum(of_all is not None for of_all in scored.scores)
     stopped = f"{scored.stopped}; {done} of {len(masks)} prompts were scored" if scored.stopped else ""
     return ContextAttributions(attributions, stopped)
@@ -377,11 +377,11 @@ async def log_prob_drop(
     if unknown := set(removed) - {s.name for s in shown.context}:
         raise ValueError(f"the context has no parts {sorted(unknown)}")
     prompts = [shown.prompt(), shown.prompt([s.name not in removed for s in shown.context])]
-    whole, less = (await score_claims(model, [claim], prompts)).scores
-    return None if whole is None or less is None else whole[0].mean - less[0].mean
+    all_parts, reduced = (await score_claims(model, [claim], prompts)).scores
+    return None if all_parts is None or reduced is None else all_parts[0].mean - reduced[0].mean
 
 
-def _whole(shown: float, hidden: float, delta: float, common: Mapping[str, JsonValue]) -> InternalAttribution:
+def _full_context(shown: float, hidden: float, delta: float, common: Mapping[str, JsonValue]) -> InternalAttribution:
     gap = shown - hidden
     return InternalAttribution(
         component=FULL_CONTEXT,

@@ -83,13 +83,13 @@ def context_segments(segments: Sequence[Segment]) -> list[Segment]:
 
     A citation that is contained in a document is omitted: to leave out one of two copies would change nothing.
     """
-    whole = [s for s in segments if s.kind in CONTEXT_KINDS and s.kind != "citation"]
+    others = [s for s in segments if s.kind in CONTEXT_KINDS and s.kind != "citation"]
     texts: set[str] = set()
     kept: list[Segment] = []
     for segment in (s for s in segments if s.kind in CONTEXT_KINDS):
         text = segment.text.strip()
-        again = text in texts or (segment.kind == "citation" and any(text in other.text for other in whole))
-        if not again:
+        is_copy = text in texts or (segment.kind == "citation" and any(text in other.text for other in others))
+        if not is_copy:
             texts.add(text)
             kept.append(segment)
     return kept

@@ -98,16 +98,19 @@ def _may_be_present(word: str, around: list[re.Match[str]]) -> bool:
 def has_verb(text: str) -> bool:
     """Whether a word of a text, except the first, looks like a verb.
 
-    A verb that is not known is told by its place and ending: one of the first words, in -s, with an object behind it.
+    Unknown verbs are recognized among the first words, by the ending -s and a following object.
     """
-    found = words(text[:2000])
-    for i, match in enumerate(found[1:], 1):
+    tokens = words(text[:2000])
+    for i, match in enumerate(tokens[1:], 1):
         word = match[0]
-        if word.replace("\u2019", "'").lower().endswith(("'s", "'re", "'ve", "'ll", "'d", "'m")) and i < len(found) - 1:
+        if (
+            word.replace("\u2019", "'").lower().endswith(("'s", "'re", "'ve", "'ll", "'d", "'m"))
+            and i < len(tokens) - 1
+        ):
             return True
-        if word.islower() and (is_finite(word) or (i <= _NEAR and _may_be_present(word, found[i - 1 : i + 2]))):
+        if word.islower() and (is_finite(word) or (i <= _NEAR and _may_be_present(word, tokens[i - 1 : i + 2]))):
             return True
-    first = found[0][0].replace("\u2019", "'").lower() if found else ""
+    first = tokens[0][0].replace("\u2019", "'").lower() if tokens else ""
     return first in {
         "it's",
         "he's",
@@ -148,8 +151,8 @@ _MONTHS = frozenset([
 # fmt: on
 _LOCATIVES = frozenset(["in", "at", "near", "from", "across", "on", "into", "through"])
 _PERSON_ARTICLES = frozenset(["the", "a", "an"])
-_MOST_WORDS = 7
-_LOOKED_AT = 600
+_MAX_SUBJECT_WORDS = 7
+_MAX_PREFIX = 600
 _MARKS = re.compile(r"[*_]")
 _DEFINES = re.compile(r"\s+(?:(?:also|both|probably|perhaps|now|still|once)\s+)?(?:an?|the|one\s+of)\s", re.IGNORECASE)
 
@@ -182,53 +185,57 @@ def subject_of(sentence: str) -> Subject | None:
     Args:
         sentence: A sentence or clause.
     """
-    found = words(_MARKS.sub(" ", sentence[:_LOOKED_AT]))
-    i = 1 if found and found[0][0] in "\"'\u201c" else 0
-    if len(found) < i + 2 or not (found[i][0][0].isalpha()) or found[i][0].lower() in _NO_SUBJECTS:
+    tokens = words(_MARKS.sub(" ", sentence[:_MAX_PREFIX]))
+    i = 1 if tokens and tokens[0][0] in "\"'\u201c" else 0
+    if len(tokens) < i + 2 or not (tokens[i][0][0].isalpha()) or tokens[i][0].lower() in _NO_SUBJECTS:
         return None
-    first = found[i][0].lower()
+    first = tokens[i][0].lower()
     if first in PRONOUNS:
-        return _with_verb(found, i, i + 1, named=False, pronoun=first)
+        return _with_verb(tokens, i, i + 1, named=False, pronoun=first)
     at = i + 1 if first in _DETERMINERS else i
-    begun = at
-    while at < len(found) and at - begun < _MOST_WORDS:
-        word = found[at][0]
+    first_word = at
+    while at < len(tokens) and at - first_word < _MAX_SUBJECT_WORDS:
+        word = tokens[at][0]
         lower = word.lower()
-        if at > begun and word.islower() and (is_finite(lower) or lower in _SUBJECT_ADVERBS or lower.endswith("ly")):
+        if (
+            at > first_word
+            and word.islower()
+            and (is_finite(lower) or lower in _SUBJECT_ADVERBS or lower.endswith("ly"))
+        ):
             break
-        initial = word == "." and at > begun and len(found[at - 1][0]) == 1
-        connector = lower in _CONNECTORS and at > begun
+        initial = word == "." and at > first_word and len(tokens[at - 1][0]) == 1
+        connector = lower in _CONNECTORS and at > first_word
         if not initial and not connector and (not word[0].isalnum() or (lower in _NO_SUBJECTS and word.islower())):
             break
         at += 1
-    if at == begun or found[at - 1][0].lower() in _CONNECTORS:
+    if at == first_word or tokens[at - 1][0].lower() in _CONNECTORS:
         return None
-    inside = [m[0] for m in found[begun:at]]
+    inside = [m[0] for m in tokens[first_word:at]]
     named = inside[0][0].isupper() and all(w[0].isupper() or not w[0].isalpha() or w in _CONNECTORS for w in inside)
-    verb = _behind_aside(found, at) if named else at
+    verb = _after_aside(tokens, at) if named else at
     pronoun = first if first in POSSESSIVES else ""
-    return _with_verb(found, i, at, named=named, pronoun=pronoun, verb=verb)
+    return _with_verb(tokens, i, at, named=named, pronoun=pronoun, verb=verb)
 
 
 def _with_verb(
-    found: list[re.Match[str]], first: int, after: int, *, named: bool, pronoun: str, verb: int | None = None
+    tokens: list[re.Match[str]], first: int, after: int, *, named: bool, pronoun: str, verb: int | None = None
 ) -> Subject | None:
     at = after if verb is None else verb
-    while at < len(found) and (found[at][0].lower() in _SUBJECT_ADVERBS or found[at][0].lower().endswith("ly")):
+    while at < len(tokens) and (tokens[at][0].lower() in _SUBJECT_ADVERBS or tokens[at][0].lower().endswith("ly")):
         at += 1
-    if at >= len(found) or not found[at][0].islower() or not is_finite(found[at][0]):
+    if at >= len(tokens) or not tokens[at][0].islower() or not is_finite(tokens[at][0]):
         return None
-    match = found[at]
-    end = found[after - 1].end()
-    return Subject(found[first].start(), end, match[0], match.end(), named, pronoun)
+    match = tokens[at]
+    end = tokens[after - 1].end()
+    return Subject(tokens[first].start(), end, match[0], match.end(), named, pronoun)
 
 
-def _behind_aside(found: list[re.Match[str]], at: int) -> int:
+def _after_aside(tokens: list[re.Match[str]], at: int) -> int:
     """Position after brackets or commas that follow a name."""
-    if at < len(found) and found[at][0] in "(,":
-        closing = ")" if found[at][0] == "(" else ","
-        for j in range(at + 1, min(len(found) - 1, at + 16)):
-            if found[j][0] == closing:
+    if at < len(tokens) and tokens[at][0] in "(,":
+        closing = ")" if tokens[at][0] == "(" else ","
+        for j in range(at + 1, min(len(tokens) - 1, at + 16)):
+            if tokens[j][0] == closing:
                 return j + 1
     return at
 
@@ -254,15 +261,15 @@ def other_names(sentence: str, subject: Subject | None, *, persons: bool) -> boo
     Names of places ("in Paris") and of months do not count; for persons neither do names with an article ("the Seine").
     """
     after = subject.end if subject is not None else 0
-    found = words(_MARKS.sub(" ", sentence[after : after + 4 * _LOOKED_AT]))
+    tokens = words(_MARKS.sub(" ", sentence[after : after + 4 * _MAX_PREFIX]))
     known = {w.lower() for w in re.findall(r"\w+", sentence[:after])} if subject is not None else set()
     within = False
-    for i, match in enumerate(found):
+    for i, match in enumerate(tokens):
         word = match[0]
         if not word[0].isupper() or (subject is None and i == 0):
             within = within and word.lower() in _CONNECTORS
             continue
-        before = found[i - 1][0].lower() if i else ""
+        before = tokens[i - 1][0].lower() if i else ""
         exempt = (
             within
             or before in _LOCATIVES
@@ -270,7 +277,9 @@ def other_names(sentence: str, subject: Subject | None, *, persons: bool) -> boo
             or word.lower() in _MONTHS
             or word.lower() in known
         )
-        exempt = exempt or (i > 1 and before in _PERSON_ARTICLES and (persons or found[i - 2][0].lower() in _LOCATIVES))
+        exempt = exempt or (
+            i > 1 and before in _PERSON_ARTICLES and (persons or tokens[i - 2][0].lower() in _LOCATIVES)
+        )
         if not exempt:
             return True
         within = True
@@ -316,7 +325,7 @@ class Antecedents:
 
     def __init__(self, question: str = "") -> None:
         question = question.strip()[:400]
-        self._person, self._thing = _asked_about(question)
+        self._person, self._thing = _question_topic(question)
         self._plural = ""
         self._called = ""
 
@@ -351,7 +360,7 @@ class Antecedents:
             name = name[0].upper() + name[1:]
         return start, match.end("pronoun"), name + ("'s" if pronoun in POSSESSIVES else "")
 
-    def hear(self, sentence: str) -> None:
+    def add(self, sentence: str) -> None:
         """Add a sentence, with its pronoun replaced if possible."""
         subject = subject_of(sentence)
         if subject is None or (subject.pronoun and not subject.named):
@@ -372,8 +381,8 @@ class Antecedents:
         plural = is_plural(subject)
         persons = subject.named and not article and not plural
         defined = is_defined(sentence, subject)
-        alone = defined or not other_names(sentence, subject, persons=True)
-        self._person = name if persons and alone else ""
+        unambiguous = defined or not other_names(sentence, subject, persons=True)
+        self._person = name if persons and unambiguous else ""
         self._called = self._called if same else ""
         described = defined or (is_described(subject) and not other_names(sentence, subject, persons=False))
         described = described and not self._called
@@ -382,7 +391,7 @@ class Antecedents:
         self._plural = name if clear and described and plural else ""
 
 
-def _asked_about(question: str) -> tuple[str, str]:
+def _question_topic(question: str) -> tuple[str, str]:
     """The person and the thing that a question may be about; empty where there is not exactly one."""
     names = [m for m in _NAME.finditer(question) if m.start() > 0]
     person = ""
@@ -391,8 +400,8 @@ def _asked_about(question: str) -> tuple[str, str]:
         person = (
             "" if before and before[-1].lower() in ("the", "of", "in") else names[0][0].rstrip(".").removesuffix("'s")
         )
-    asked = _ASKED.match(question)
-    thing = _FULL_STOP.sub("", _TAIL.sub("", asked["what"])) if asked else ""
+    question_match = _ASKED.match(question)
+    thing = _FULL_STOP.sub("", _TAIL.sub("", question_match["what"])) if question_match else ""
     if not thing.lower().startswith("the ") and not (thing[:1].isupper() and len(names) == 1):
         thing = ""
     return person, thing
@@ -449,10 +458,10 @@ def split_parts(sentence: str) -> list[Part]:
     Args:
         sentence: One sentence, code, formulas and quotations covered (`cover_markup`).
     """
-    found: list[Part] = []
+    parts: list[Part] = []
     for start, end in _clauses(sentence):
-        found += _halves(sentence, start, end)
-    return found
+        parts += _halves(sentence, start, end)
+    return parts
 
 
 def _clauses(sentence: str) -> list[tuple[int, int]]:
@@ -461,18 +470,20 @@ def _clauses(sentence: str) -> list[tuple[int, int]]:
     edges = [0, *(m.end() for m in cuts), len(sentence)]
     ends = [*(m.start() for m in cuts), len(sentence)]
     pieces = list(zip(edges, ends, strict=False))
-    whole = all(subject_of(sentence[a:b]) is not None or (has_verb(sentence[a:b]) and a == 0) for a, b in pieces)
-    return pieces if len(pieces) > 1 and whole else [(0, len(sentence))]
+    all_have_verbs = all(
+        subject_of(sentence[a:b]) is not None or (has_verb(sentence[a:b]) and a == 0) for a, b in pieces
+    )
+    return pieces if len(pieces) > 1 and all_have_verbs else [(0, len(sentence))]
 
 
 def _halves(sentence: str, start: int, end: int) -> list[Part]:
-    whole = [Part(start, end)]
+    unsplit = [Part(start, end)]
     clause = sentence[start:end]
     if len(clause) > 600 or _UNSAFE.search(clause):
-        return whole
+        return unsplit
     subject = subject_of(clause)
     if subject is None:
-        return whole
+        return unsplit
     for match in _AND.finditer(clause, subject.verb_end):
         rest = clause[match.end() :]
         if match["comma"] or rest.split(" ", 1)[0] in PRONOUNS:
@@ -482,7 +493,7 @@ def _halves(sentence: str, start: int, end: int) -> list[Part]:
         if match["word"] == "and" and _second_verb(clause, subject, match):
             first = Part(start, start + match.start())
             return [first, Part(start + match.end(), end, (start + subject.start, start + subject.end))]
-    return whole
+    return unsplit
 
 
 def _second_verb(clause: str, subject: Subject, match: re.Match[str]) -> bool:
@@ -491,8 +502,8 @@ def _second_verb(clause: str, subject: Subject, match: re.Match[str]) -> bool:
     following = words(clause[match.end() : match.end() + 120])
     if following and following[0][0] in _ADVERBS:
         following = following[1:]
-    least = 2 if subject.verb in AUXILIARIES else 1  # "was born and died in Rome" is one thing
-    if len(between) < least or len(following) < 2:
+    min_words = 2 if subject.verb in AUXILIARIES else 1  # "was born and died in Rome" is one thing
+    if len(between) < min_words or len(following) < 2:
         return False
     verb, after = following[0][0], following[1][0]
     if not verb.islower() or not after[0].isalnum():

@@ -36,18 +36,18 @@ _RUN = re.compile(r"([.!?]{3})[.!?]{6,}")
 
 def code_blocks(text: str) -> list[tuple[int, int]]:
     """Spans of the fenced code of a text, fences included; an unclosed block extends to the end."""
-    found: list[tuple[int, int]] = []
+    spans: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None
     for match in _FENCE.finditer(text):
         if opened is None:
             if "`" not in match[2] or match[1][0] == "~":
                 opened = match
         elif match[1].startswith(opened[1]) and not match[2].strip():
-            found.append((opened.start(), match.end()))
+            spans.append((opened.start(), match.end()))
             opened = None
     if opened is not None:
-        found.append((opened.start(), len(text)))
-    return found
+        spans.append((opened.start(), len(text)))
+    return spans
 
 
 def formula_blocks(text: str) -> Iterator[tuple[int, int]]:
@@ -97,8 +97,8 @@ def _covered(text: str, spans: list[tuple[int, int]]) -> str:
 def _quotation(match: re.Match[str]) -> str:
     """A quotation with covered punctuation, except at its end, where it may end the outer sentence."""
     inside = match[0][1:-1]
-    behind = match.string[match.end() : match.end() + 2].lstrip()
-    ends = inside[-1:] in (".", "!", "?", "。", "！", "？") and not behind[:1].islower() and behind[:1] != ","
+    after = match.string[match.end() : match.end() + 2].lstrip()
+    ends = inside[-1:] in (".", "!", "?", "。", "！", "？") and not after[:1].islower() and after[:1] != ","
     last = inside[-1] if ends else ""
     body = inside[: len(inside) - len(last)]
     return match[0][0] + _ENDS.sub(COVER, body) + last + match[0][-1]
@@ -131,7 +131,7 @@ class Block(NamedTuple):
 
     Attributes:
         kind: What it is; "break" is a blank line or a rule.
-        start: First character, behind any marker.
+        start: First character, after any marker.
         end: One past the last.
     """
 
@@ -235,12 +235,12 @@ def cells(line: str, start: int) -> list[tuple[int, int]]:
         line: The row.
         start: Its position in the answer.
     """
-    found = []
+    spans = []
     at = 0
     for piece in line.split("|"):
         bare = piece.strip()
         if bare:
             left = at + len(piece) - len(piece.lstrip())
-            found.append((start + left, start + left + len(bare)))
+            spans.append((start + left, start + left + len(bare)))
         at += len(piece) + 1
-    return found
+    return spans

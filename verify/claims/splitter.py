@@ -109,7 +109,7 @@ _SHOUT = re.compile(r"\W*(?:\w+\W+){0,2}\w*!+\W*$")
 
 
 def kind_of(sentence: str) -> Kind:
-    """What kind of sentence it is; "fragment" is a statement without a verb, such as a name alone.
+    """The kind of a sentence; "fragment" is a statement without a verb, such as a name.
 
     Args:
         sentence: One sentence, in which code and formulas may be covered (`cover_markup`); its beginning counts.
@@ -294,16 +294,16 @@ class _Splitter:
                     continue
             kind = kind_of(covered)
             if kind == "fragment":
-                yield from self._of_fragment(start, end, alone=len(sentences) == 1, last=last)
+                yield from self._of_fragment(start, end, is_only_sentence=len(sentences) == 1, last=last)
             elif kind == "statement":
                 yield from self._of_sentence(_Span(start, end))
 
-    def _of_fragment(self, start: int, end: int, *, alone: bool, last: bool) -> Iterator[Claim]:
+    def _of_fragment(self, start: int, end: int, *, is_only_sentence: bool, last: bool) -> Iterator[Claim]:
         """Claim of words without a verb: the question completes a short answer; a separate line is a heading."""
         text = self._clean(start, end)
         first = not self._has_claims
         bare = text.rstrip("*_")
-        heading = alone and not last and not bare.endswith((".", "!")) and ": " not in bare
+        heading = is_only_sentence and not last and not bare.endswith((".", "!")) and ": " not in bare
         if bare.endswith(":") or heading:
             self._lead = bare.rstrip(":. ")
             return
@@ -332,7 +332,7 @@ class _Splitter:
             else:
                 own = self._clean(span.start + part.subject[0], span.start + part.subject[1])
                 text = f"{self._carried(own, subject)} {text}"
-            self._antecedents.hear(text)
+            self._antecedents.add(text)
             if text.endswith(":"):
                 text = text[:-1].rstrip()
             if text:

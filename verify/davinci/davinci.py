@@ -174,11 +174,11 @@ class Davinci:
         if documents:
             embedding = context.models.knowledge.embedding
             retrievers.insert(0, await HybridRetriever.build(documents, embedding, name="documents"))
-        found: list[list[Passage]] = [[] for _ in claims]
+        results: list[list[Passage]] = [[] for _ in claims]
         for retriever in retrievers if texts else []:
-            for own, more in zip(found, await retriever.retrieve(texts, k), strict=True):
+            for own, more in zip(results, await retriever.retrieve(texts, k), strict=True):
                 own.extend(more)
-        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in found]
+        return [sorted(passages, key=lambda p: -p.score)[:k] for passages in results]
 
     async def _origins(
         self,

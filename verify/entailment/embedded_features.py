@@ -98,17 +98,17 @@ class FeatureWord:
 
 def feature_words(text: str) -> list[FeatureWord]:
     """The words and numbers of a text, in order. Linear in the text's length."""
-    found: list[FeatureWord] = []
+    words: list[FeatureWord] = []
     at = 0
     for numeral in find_numerals(text):
-        found.extend(_plain_words(text, at, numeral.start, found[-1] if found else None))
+        words.extend(_plain_words(text, at, numeral.start, words[-1] if words else None))
         value = _as_float(numeral.value)
         year = numeral.text.isdigit() and 1000 <= value <= 2100 and "," not in text[numeral.start : numeral.end]
         start = numeral.start + (text[numeral.start] == " ")
-        found.append(_number(start, numeral.end, value, "year" if year else "number", numeral.percent))
+        words.append(_number(start, numeral.end, value, "year" if year else "number", numeral.percent))
         at = numeral.end
-    found.extend(_plain_words(text, at, len(text), found[-1] if found else None))
-    return _scaled(found, text)
+    words.extend(_plain_words(text, at, len(text), words[-1] if words else None))
+    return _scaled(words, text)
 
 
 def _plain_words(text: str, start: int, end: int, before: FeatureWord | None) -> Iterator[FeatureWord]:
@@ -151,17 +151,17 @@ def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> Fe
 
 def _scaled(words: list[FeatureWord], text: str) -> list[FeatureWord]:
     """Merge scale words such as "million", and "percent", into the number before them."""
-    found: list[FeatureWord] = []
+    merged: list[FeatureWord] = []
     for word in words:
         low = "" if word.counts else text[word.start : word.end].casefold()
         scale, percent = _SCALES.get(low), low == "percent"
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         if (scale or percent) and last is not None and last.counts and word.start - last.end <= 2:
             value = last.value * (scale or 0.01)
-            found[-1] = _number(last.start, word.end, value, "number", last.percent or percent)
+            merged[-1] = _number(last.start, word.end, value, "number", last.percent or percent)
         else:
-            found.append(word)
-    return found
+            merged.append(word)
+    return merged
 
 
 MARKS: Final = (
@@ -310,7 +310,7 @@ def _comparisons(
     claim: Sequence[FeatureWord], text: str, evidence: Sequence[FeatureWord], other: str
 ) -> dict[int, bool]:
     """For each number of the claim that is compared ("more than 100"): whether the evidence's nearest one fits."""
-    found: dict[int, bool] = {}
+    fits: dict[int, bool] = {}
     for i, word in enumerate(claim):
         sign = _sign(claim, i, text)
         if not word.counts or not sign:
@@ -323,10 +323,10 @@ def _comparisons(
         theirs = evidence[j]
         if theirs.value == word.value:
             strict = sign in (1, -1)
-            found[i] = not strict or ((_sign(evidence, j, other) > 0) == (sign > 0) and _sign(evidence, j, other) != 0)
+            fits[i] = not strict or ((_sign(evidence, j, other) > 0) == (sign > 0) and _sign(evidence, j, other) != 0)
         else:
-            found[i] = (theirs.value > word.value) == (sign > 0)
-    return found
+            fits[i] = (theirs.value > word.value) == (sign > 0)
+    return fits
 
 
 def _sign(words: Sequence[FeatureWord], i: int, text: str) -> int:
@@ -363,5 +363,5 @@ def _absolutes(words: Sequence[FeatureWord], text: str) -> set[str]:
     return {text[w.start : w.end].casefold() for w in words} & ABSOLUTES
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(part: int, total: int) -> float:
+    return part / total if total else 0.0

@@ -79,16 +79,16 @@ class PairTokenizer:
     """Tokenizer of pairs.
 
     Args:
-        folder: The model's directory, with `tokenizer.json`.
+        directory: The model's directory, with `tokenizer.json`.
 
     Raises:
         DataError: The file cannot be read, or has no separator tokens.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         from tokenizers import Tokenizer
 
-        path = folder / "tokenizer.json"
+        path = directory / "tokenizer.json"
         try:
             tokenizer: Any = Tokenizer.from_file(str(path))
         except Exception as e:
@@ -153,13 +153,13 @@ def make_batch(rows: Sequence[TokenRow]) -> TokenBatch:
 
 def _marked(encoded: Any, marks: Sequence[MarkedSpan]) -> list[tuple[int, int]]:
     """Tokens with the mark of the word that they start in, in the order of the text."""
-    found, at = [], 0
+    marked, at = [], 0
     for token, (start, _) in zip(encoded.ids, encoded.offsets, strict=True):
         while at < len(marks) and marks[at].end <= start:
             at += 1
         inside = at < len(marks) and marks[at].start <= start
-        found.append((token, marks[at].mark if inside else 0))
-    return found
+        marked.append((token, marks[at].mark if inside else 0))
+    return marked
 
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class EncoderShape:
         return self.layers // 3
 
 
-def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
+def read_encoder(directory: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
     """An encoder's weights in fp32 under short names, and its shape.
 
     Query, key and value of a layer are one matrix, `0.qkv.weight`; the others are `0.out`, `0.up`, `0.down`, and
@@ -210,7 +210,7 @@ def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
     from safetensors.torch import load_file
 
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         shape = EncoderShape(
             layers=int(config["num_hidden_layers"]),
             heads=int(config["num_attention_heads"]),
@@ -219,25 +219,25 @@ def read_encoder(folder: Path) -> tuple[dict[str, torch.Tensor], EncoderShape]:
         )
         raw = {
             n: t.to(torch.float32)
-            for n, t in load_file(str(folder / "model.safetensors")).items()
+            for n, t in load_file(str(directory / "model.safetensors")).items()
             if t.is_floating_point()
         }
         words, positions, types = (raw[f"embeddings.{name}.weight"] for name in _EMBEDDINGS)
-        found = {"words": words, "positions": positions, "types": types}
-        found |= _pair(raw, "embeddings.LayerNorm", "norm")
+        weights = {"words": words, "positions": positions, "types": types}
+        weights |= _pair(raw, "embeddings.LayerNorm", "norm")
         for i in range(shape.layers):
             old = f"encoder.layer.{i}"
             for kind in ("weight", "bias"):
                 parts = [raw[f"{old}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
-                found[f"{i}.qkv.{kind}"] = torch.cat(parts)
-            found |= _pair(raw, f"{old}.attention.output.dense", f"{i}.out")
-            found |= _pair(raw, f"{old}.attention.output.LayerNorm", f"{i}.norm1")
-            found |= _pair(raw, f"{old}.intermediate.dense", f"{i}.up")
-            found |= _pair(raw, f"{old}.output.dense", f"{i}.down")
-            found |= _pair(raw, f"{old}.output.LayerNorm", f"{i}.norm2")
+                weights[f"{i}.qkv.{kind}"] = torch.cat(parts)
+            weights |= _pair(raw, f"{old}.attention.output.dense", f"{i}.out")
+            weights |= _pair(raw, f"{old}.attention.output.LayerNorm", f"{i}.norm1")
+            weights |= _pair(raw, f"{old}.intermediate.dense", f"{i}.up")
+            weights |= _pair(raw, f"{old}.output.dense", f"{i}.down")
+            weights |= _pair(raw, f"{old}.output.LayerNorm", f"{i}.norm2")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
-        raise DataError(f"{folder} has no BERT encoder: {e}", hint="download the model again") from e
-    return found, shape
+        raise DataError(f"{directory} has no BERT encoder: {e}", hint="download the model again") from e
+    return weights, shape
 
 
 def init_head(shape: EncoderShape, seed: int) -> dict[str, torch.Tensor]:

@@ -112,15 +112,15 @@ def apply_delta(delta: WeightDelta, before: Arrays) -> dict[str, NDArray[np.floa
     """
     import numpy as np
 
-    found: dict[str, NDArray[np.float32]] = {name: array.astype(np.float32) for name, array in before.items()}
+    weights: dict[str, NDArray[np.float32]] = {name: array.astype(np.float32) for name, array in before.items()}
     for key, array in delta.arrays.items():
         kind, name = key[:2], key[2:]
         if kind == _SCALE:
             continue
         if kind == _NEW:
-            found[name] = array.astype(np.float32)
+            weights[name] = array.astype(np.float32)
             continue
-        old = found.get(name)
+        old = weights.get(name)
         if old is None:
             raise DataError(f"the change of {name} has no weight in the encoder", hint=_HINT)
         change = array.astype(np.float32)
@@ -130,13 +130,13 @@ def apply_delta(delta: WeightDelta, before: Arrays) -> dict[str, NDArray[np.floa
                 raise DataError(f"the change of {name} differs in shape from the encoder's weight", hint=_HINT)
             change = _unpacked(array, old.size, delta.bits).reshape(old.shape) * scales[:, None]
         if change.ndim == 2 and change.shape[0] < old.shape[0] and change.shape[1:] == old.shape[1:]:
-            found[name] = old.copy()
-            found[name][: len(change)] += change  # only the first positions
+            weights[name] = old.copy()
+            weights[name][: len(change)] += change  # only the first positions
         elif change.shape == old.shape:
-            found[name] = old + change
+            weights[name] = old + change
         else:
             raise DataError(f"the change of {name} differs in shape from the encoder's weight", hint=_HINT)
-    return found
+    return weights
 
 
 def serialize_delta(delta: WeightDelta) -> bytes:
@@ -203,15 +203,15 @@ def _quantized(change: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8
     top = 2 ** (bits - 1) - 1
     scales = (np.abs(change).max(1) / top).astype(np.float16)
     wide = scales.astype(np.float32)[:, None]
-    whole = np.divide(change, wide, out=np.zeros_like(change), where=wide > 0)
-    return _packed(np.clip(np.rint(whole), -top, top).astype(np.int8), bits), scales
+    integers = np.divide(change, wide, out=np.zeros_like(change), where=wide > 0)
+    return _packed(np.clip(np.rint(integers), -top, top).astype(np.int8), bits), scales
 
 
-def _packed(whole: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
+def _packed(integers: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
     """Numbers from -2^(bits-1) to 2^(bits-1) - 1, `bits` bits each, end to end."""
     import numpy as np
 
-    shifted = (whole.reshape(-1).astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
+    shifted = (integers.reshape(-1).astype(np.int16) + 2 ** (bits - 1)).astype(np.uint8)
     planes = np.unpackbits(shifted[:, None], axis=1)[:, 8 - bits :]
     return np.packbits(planes.reshape(-1))
 
@@ -221,8 +221,8 @@ def _unpacked(packed: NDArray[np.uint8], count: int, bits: int) -> NDArray[np.fl
 
     planes = np.unpackbits(packed, count=count * bits).reshape(count, bits)
     weights = (1 << np.arange(bits - 1, -1, -1)).astype(np.float32)
-    found: NDArray[np.float32] = planes.astype(np.float32) @ weights - np.float32(2 ** (bits - 1))
-    return found
+    integers: NDArray[np.float32] = planes.astype(np.float32) @ weights - np.float32(2 ** (bits - 1))
+    return integers
 
 
 def _packed_bytes(count: int, bits: int) -> int:

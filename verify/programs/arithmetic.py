@@ -88,11 +88,11 @@ def _in_signs(text: str) -> ProgramVerdict | None:
         )
     if not lines or any(line.verdict != "right" for line in lines):
         return None
-    places = [_equality_span(text, line.text) for line in lines]
-    start, end = min(p[0] for p in places), max(p[1] for p in places)
-    whole = is_filler(text[:start]) and is_filler(text[end:])
+    spans = [_equality_span(text, line.text) for line in lines]
+    start, end = min(p[0] for p in spans), max(p[1] for p in spans)
+    is_complete = is_filler(text[:start]) and is_filler(text[end:])
     return ProgramVerdict(
-        holds=True, detail="; ".join(line.text for line in lines), start=start, end=end, is_complete=whole
+        holds=True, detail="; ".join(line.text for line in lines), start=start, end=end, is_complete=is_complete
     )
 
 
@@ -109,12 +109,12 @@ def _scaled(exact: Fraction, stated: Fraction) -> bool:
 
 def _equality_span(text: str, equality: str) -> tuple[int, int]:
     """Span of an equality, by its numbers in order; the complete text if they are not in it."""
-    wanted = [n.value for n in find_numerals(equality)]
-    found = list(find_numerals(text))
-    values = [n.value for n in found]
-    for i in range(len(values) - len(wanted) + 1):
-        if wanted and values[i : i + len(wanted)] == wanted:
-            start, end = found[i].start, found[i + len(wanted) - 1].end
+    operands = [n.value for n in find_numerals(equality)]
+    numerals = list(find_numerals(text))
+    values = [n.value for n in numerals]
+    for i in range(len(values) - len(operands) + 1):
+        if operands and values[i : i + len(operands)] == operands:
+            start, end = numerals[i].start, numerals[i + len(operands) - 1].end
             while start > 0 and text[start - 1] in "(-−":
                 start -= 1
             return start + len(text[start:end]) - len(text[start:end].lstrip()), end
@@ -136,18 +136,18 @@ def _in_words(text: str) -> ProgramVerdict | None:
     for start in starts:
         if not is_filler(text[:start]):
             return None
-        found = _equality(text, start)
-        if found is not None:
-            return found
+        verdict = _equality(text, start)
+        if verdict is not None:
+            return verdict
     return None
 
 
 def _equality(text: str, start: int) -> ProgramVerdict | None:
     share = _share_of(text, start)
-    found = share or _two_sides(text, start)
-    if found is None:
+    sides = share or _two_sides(text, start)
+    if sides is None:
         return None
-    left, relation, right = found
+    left, relation, right = sides
     if left.computed == right.computed or not is_filler(text[right.end :]):
         return None
     about = relation["about"] is not None or relation["sign"] == "≈"
@@ -160,10 +160,10 @@ def _equality(text: str, start: int) -> ProgramVerdict | None:
         exact, stated = (line.left, line.right) if left.computed else (line.right, line.left)
         if not _surely_wrong(line) or _scaled(exact, stated) or (about and 10 * abs(exact - stated) <= abs(exact)):
             return None
-        told = f"{text[start : right.end].strip()!r} is wrong: it is {_shown(exact)}{'%' if share else ''}"
+        detail = f"{text[start : right.end].strip()!r} is wrong: it is {_shown(exact)}{'%' if share else ''}"
     else:
-        told = text[start : right.end].strip()
-    return ProgramVerdict(holds=line.verdict == "right", detail=told, start=start, end=right.end, is_complete=True)
+        detail = text[start : right.end].strip()
+    return ProgramVerdict(holds=line.verdict == "right", detail=detail, start=start, end=right.end, is_complete=True)
 
 
 def _two_sides(text: str, start: int) -> tuple[_Side, re.Match[str], _Side] | None:

@@ -187,13 +187,13 @@ def check_dates(text: str) -> ProgramVerdict | None:
     checks: tuple[Callable[[str], ProgramVerdict | None], ...] = (
         _impossible, _weekday, _month_length, _span, _life, _order,
     )  # fmt: skip
-    found = [verdict for check in checks if (verdict := check(plain)) is not None]
-    return min(found, key=lambda verdict: (verdict.holds, not verdict.is_complete), default=None)
+    verdicts = [verdict for check in checks if (verdict := check(plain)) is not None]
+    return min(verdicts, key=lambda verdict: (verdict.holds, not verdict.is_complete), default=None)
 
 
 def _verdict(text: str, holds: bool, detail: str, start: int, end: int) -> ProgramVerdict:
-    whole = is_filler(text[:start]) and is_filler(text[end:])
-    return ProgramVerdict(holds=holds, detail=detail, start=start, end=end, is_complete=whole)
+    is_complete = is_filler(text[:start]) and is_filler(text[end:])
+    return ProgramVerdict(holds=holds, detail=detail, start=start, end=end, is_complete=is_complete)
 
 
 # -- days that do not exist
@@ -219,15 +219,15 @@ def _weekday(text: str) -> ProgramVerdict | None:
     for match in DATE.finditer(text):
         date = parse_date(match)
         before, start, end = text[: date.start], date.start, date.end
-        said = _FELL.match(text, date.end)
-        if said is not None:
-            name, end = said[1], said.end()
+        phrase = _FELL.match(text, date.end)
+        if phrase is not None:
+            name, end = phrase[1], phrase.end()
         else:
-            said = _BEFORE_DATE.search(before[-40:])
-            if said is None:
+            phrase = _BEFORE_DATE.search(before[-40:])
+            if phrase is None:
                 continue
-            start = date.start - len(before[-40:]) + said.start()
-            name, before = said[1], text[:start]
+            start = date.start - len(before[-40:]) + phrase.start()
+            name, before = phrase[1], text[:start]
         if not date.exists or _MOVES.search(before[-40:]):
             continue
         holds = _falls_on(date, name)
@@ -235,10 +235,10 @@ def _weekday(text: str) -> ProgramVerdict | None:
             holds = None  # the weekday may be part of a name
         if holds is None:
             continue
-        found = _verdict(text, holds, f"{date.shown} was a {weekday(date, julian=date.year < 1583)}", start, end)
+        verdict = _verdict(text, holds, f"{date.shown} was a {weekday(date, julian=date.year < 1583)}", start, end)
         if not holds:
-            return found
-        right = right or found
+            return verdict
+        right = right or verdict
     return right
 
 
@@ -300,8 +300,8 @@ def _span(text: str) -> ProgramVerdict | None:
     years = _YEARS.match(text, number.end) if number else None
     period = _FROM_TO.match(text, years.end()) if years else None
     if match and number and period:
-        found = float(number.value)
-        return _years(text, match.start(), period.end(), int(period[1]), int(period[2]), found, partial=True)
+        stated = float(number.value)
+        return _years(text, match.start(), period.end(), int(period[1]), int(period[2]), stated, partial=True)
     return None
 
 

@@ -70,13 +70,13 @@ class WrittenNumber(NamedTuple):
 
     Attributes:
         value: Its value.
-        places: Digits after the decimal point; 0 for an integer, negative if a scale word ("million") replaces zeros.
+        decimals: Digits after the decimal point; 0 for an integer, negative if a scale word ("million") replaces zeros.
         start: First character.
         end: One past the last character.
     """
 
     value: Fraction
-    places: int
+    decimals: int
     start: int
     end: int
 
@@ -91,20 +91,20 @@ def read_number(text: str, at: int) -> WrittenNumber | None:
         numeral = parse_numeral(figures[0].replace("−", "-"))
         if numeral is None:
             return None
-        value, places, end = numeral.value, numeral.decimals or 0, figures.end()
+        value, decimals, end = numeral.value, numeral.decimals or 0, figures.end()
     else:
         words = _WORDS.match(text, at)
         if words is None:
             return None
         parts = words[0].lower().replace("-", " ").split()
-        value, places, end = Fraction(sum(_SMALL[part] for part in parts)), 0, words.end()
+        value, decimals, end = Fraction(sum(_SMALL[part] for part in parts)), 0, words.end()
     scale = _SCALE.match(text, end)
     if scale is not None:
         zeros = _SCALES[scale[1].lower()]
-        value, places, end = value * 10**zeros, places - zeros, scale.end()
+        value, decimals, end = value * 10**zeros, decimals - zeros, scale.end()
     if _MORE_WORDS.match(text, end):
         return None
-    return WrittenNumber(value, places, at, end)
+    return WrittenNumber(value, decimals, at, end)
 
 
 def is_hedged(text: str) -> bool:

@@ -33,7 +33,7 @@ class Quantity(NamedTuple):
 
     Attributes:
         value: The number.
-        places: Digits after its decimal point; negative if a scale word replaces zeros.
+        decimals: Digits after its decimal point; negative if a scale word replaces zeros.
         unit: The unit as written, singular where it is a word.
         meanings: What the unit may mean.
         start: First character.
@@ -41,7 +41,7 @@ class Quantity(NamedTuple):
     """
 
     value: Fraction
-    places: int
+    decimals: int
     unit: str
     meanings: tuple[Meaning, ...]
     start: int
@@ -151,18 +151,18 @@ def read_quantity(text: str, at: int) -> Quantity | None:
     """The quantity at a position: "5 km", "1.5 million square miles", "a mile"; None if there is none."""
     number = read_number(text, at)
     if number is not None and number.end < len(text):
-        value, places, behind = number.value, number.places, number.end
-        if text[behind] == "-":
+        value, decimals, after = number.value, number.decimals, number.end
+        if text[after] == "-":
             return None
     elif (one := _ONE.match(text, at)) is not None:
-        value, places, behind = F(1), 0, one.end()
+        value, decimals, after = F(1), 0, one.end()
     else:
         return None
-    phrase = _PHRASE.match(text, behind)
+    phrase = _PHRASE.match(text, after)
     if phrase is None:
         return None
     name, meanings = _meanings(phrase["unit"])
-    return Quantity(value, places, name, meanings, at, phrase.end()) if meanings else None
+    return Quantity(value, decimals, name, meanings, at, phrase.end()) if meanings else None
 
 
 def _meanings(written: str) -> tuple[str, tuple[Meaning, ...]]:
@@ -235,8 +235,8 @@ def check_units(text: str) -> ProgramVerdict | None:
     conversion = _stated(plain)
     if conversion is not None:
         return _judged(plain, conversion)
-    found = [v for conversion in _asides(plain) if (v := _judged(plain, conversion)) is not None]
-    return min(found, key=lambda verdict: verdict.holds, default=None)
+    verdicts = [v for conversion in _asides(plain) if (v := _judged(plain, conversion)) is not None]
+    return min(verdicts, key=lambda verdict: verdict.holds, default=None)
 
 
 def _stated(text: str) -> _Conversion | None:
@@ -245,9 +245,9 @@ def _stated(text: str) -> _Conversion | None:
     for start in starts:
         if not is_filler(text[:start]):
             return None
-        found = _equality(text, start) or _there_are(text, start)
-        if found is not None:
-            return found if is_filler(text[found.end :]) else None
+        conversion = _equality(text, start) or _there_are(text, start)
+        if conversion is not None:
+            return conversion if is_filler(text[conversion.end :]) else None
     return None
 
 
@@ -275,7 +275,7 @@ def _there_are(text: str, start: int) -> _Conversion | None:
 
 def _asides(text: str) -> list[_Conversion]:
     """Conversions in brackets: "5 miles (8 km)"."""
-    found = []
+    conversions = []
     for match in _START.finditer(text):
         left = read_quantity(text, match.start())
         opening = _OPENING.match(text, left.end) if left else None
@@ -286,8 +286,8 @@ def _asides(text: str) -> list[_Conversion]:
         numbers = re.search(r"[0-9][^.;()]{0,14}$", before)  # "7 lb, 7 oz (3.4 kg)"
         if numbers or _BY.search(before) or not _BEFORE.search(before):
             continue
-        found.append(_Conversion(left, right, True, match.start(), right.end, aside=True))
-    return found
+        conversions.append(_Conversion(left, right, True, match.start(), right.end, aside=True))
+    return conversions
 
 
 # -- comparison
@@ -312,8 +312,8 @@ def _judged(text: str, conversion: _Conversion) -> ProgramVerdict | None:
     nearest = min(exact, key=lambda value: abs(value - right.value))
     shown = f"{_figure(left.value)} {left.unit} is {_figure(nearest)} {right.unit}"
     start, end = conversion.start, conversion.end
-    whole = not conversion.aside
-    return ProgramVerdict(holds=holds, detail=shown, start=start, end=end, is_complete=whole)
+    is_complete = not conversion.aside
+    return ProgramVerdict(holds=holds, detail=shown, start=start, end=end, is_complete=is_complete)
 
 
 def _converted(value: Fraction, a: Meaning, b: Meaning, *, relative: bool) -> Fraction:
@@ -328,10 +328,10 @@ def _fits(left: Quantity, right: Quantity, exact: Fraction, *, about: bool) -> b
         return True
     gap = abs(stated - exact)
     size = max(abs(exact), Fraction(1, 10**12))
-    rounded = 2 * gap * Fraction(10) ** right.places <= 1
-    inexact = (exact * Fraction(10) ** max(0, right.places)).denominator != 1
+    rounded = 2 * gap * Fraction(10) ** right.decimals <= 1
+    inexact = (exact * Fraction(10) ** max(0, right.decimals)).denominator != 1
     if rounded and (about or inexact):
-        sure = _NEAR if about else _SURE if right.places > 0 else _INTEGER_SURE
+        sure = _NEAR if about else _SURE if right.decimals > 0 else _INTEGER_SURE
         return True if gap <= sure * size else None
     if gap <= _NEAR * size and (about or inexact or _rounds(left) or not _is_short(exact)):
         return None
@@ -340,7 +340,7 @@ def _fits(left: Quantity, right: Quantity, exact: Fraction, *, about: bool) -> b
 
 def _rounds(quantity: Quantity) -> bool:
     """Whether a number looks rounded: with decimals, or a large one with zeros at its end."""
-    return quantity.places > 0 or (quantity.value >= 1000 and quantity.value % 100 == 0 and quantity.places < 0)
+    return quantity.decimals > 0 or (quantity.value >= 1000 and quantity.value % 100 == 0 and quantity.decimals < 0)
 
 
 def _is_short(exact: Fraction) -> bool:

@@ -185,8 +185,8 @@ class PassageDatabase:
             "SELECT position, title, text, content_hash FROM passages "
             "WHERE position >= ? AND position < ? ORDER BY position"
         )
-        found = self._db.execute(sql, (start, stop))
-        return [PassageRow(p, f"{title}\n{text}" if title else text, digest) for p, title, text, digest in found]
+        rows = self._db.execute(sql, (start, stop))
+        return [PassageRow(p, f"{title}\n{text}" if title else text, digest) for p, title, text, digest in rows]
 
     def earlier_positions(self, hashes: Sequence[bytes], before: int) -> dict[bytes, int]:
         """By content hash, the first position before another of a passage with the same text and title."""

@@ -1,1 +1,1 @@
-"""Knowledge sources: what a model is given snippets from, behind one protocol."""
+"""Knowledge sources, which return snippets for a query."""

@@ -24,7 +24,7 @@ METHODS = pytest.mark.parametrize("method", [CoAT, MonteCarloThoughts], ids=["co
 class ListSource:
     """A knowledge source over a function of the query."""
 
-    kind, name, identity = "python", "python:brain", "brain@1"
+    kind, name, identity = "python", "python:facts", "facts@1"
 
     def __init__(self, said):
         self.said, self.asked = said, []
@@ -136,7 +136,7 @@ class Planted(World):
 async def test_planted_fact_needs_association(store):
     source = ListSource(lambda text: [Snippet(text=Planted.FACT, source_id="towers.txt")] if "part 1" in text else [])
     runs = ThoughtSearchRuns(store, Planted())
-    found = await runs.solve(CoAT, Planted.QUESTION, name="with", brains=[source], max_depth=4)
+    found = await runs.solve(CoAT, Planted.QUESTION, name="with", sources=[source], max_depth=4)
     assert found.best.answer.startswith("Quax")
     assert [(c.source, c.text) for c in found.best.citations] == [("towers.txt", Planted.FACT)]
     lost = await ThoughtSearchRuns(store, Planted()).solve(
@@ -218,7 +218,7 @@ async def test_source_faults_are_counted_and_search_ends(tmp_path_factory, fault
     made = await runs.solve(
         CoAT,
         QUESTION,
-        brains=[ListSource(said)],
+        sources=[ListSource(said)],
         expansions=3,
         snippets=10,
         timeout_s=0.05,
@@ -411,7 +411,7 @@ async def test_snippets_are_data_and_never_reach_the_judge(store):
     world = World()
     world.items = lambda path, last: []
     await ThoughtSearchRuns(store, world).solve(
-        CoAT, QUESTION, brains=[ListSource(lambda text: [Snippet(text=HOSTILE, source_id="evil")])], expansions=3
+        CoAT, QUESTION, sources=[ListSource(lambda text: [Snippet(text=HOSTILE, source_id="evil")])], expansions=3
     )
     judged = [text for kind, _, text in world.seen if kind == "judge"]
     associated = [text for kind, _, text in world.seen if kind == "associate"]
@@ -430,7 +430,7 @@ async def test_item_without_snippet_is_dropped(store):
     snippets = [Snippet(text="one city", source_id="1"), Snippet(text="two cities", source_id="2")]
     runs = ThoughtSearchRuns(store, world)
     await runs.solve(
-        CoAT, QUESTION, brains=[ListSource(lambda text: snippets)], expansions=1, k=1, association_tokens=400
+        CoAT, QUESTION, sources=[ListSource(lambda text: snippets)], expansions=1, k=1, association_tokens=400
     )
     associated = [e for e in runs.events if e.type == "memory.associated"][-1]
     assert [(i.text, i.source_id) for i in associated.items] == [("The city is real.", "2")]
@@ -442,11 +442,11 @@ async def test_model_queries_are_sent_to_sources(store):
     world = World()
     world.query = lambda path: f"who built {path[-1]}"
     source = ListSource(lambda text: [])
-    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, brains=[source], expansions=1, k=2, query="model")
+    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, sources=[source], expansions=1, k=2, query="model")
     worded = {path[-1] for kind, path, _ in world.seen if kind == "query"}
     assert sorted(source.asked) == sorted([QUESTION.text, *(f"who built {n}" for n in worded)])
     plain = ListSource(lambda text: [])
-    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, name="b", brains=[plain], expansions=1, k=2)
+    await ThoughtSearchRuns(store, world).solve(CoAT, QUESTION, name="b", sources=[plain], expansions=1, k=2)
     assert all(asked.startswith(QUESTION.text) for asked in plain.asked)
 
 

@@ -1,4 +1,4 @@
-"""A folder as a brain: what it reads, skips, tells, finds and cites; caching, cancellation and hostile folders."""
+"""A folder as a knowledge: what it reads, skips, tells, finds and cites; caching, cancellation and hostile folders."""
 
 import asyncio
 import os
@@ -32,35 +32,35 @@ def docs(tmp_path):
 
 
 async def test_it_finds_by_words_and_cites_the_characters(docs):
-    brain = await DirectorySource.load(docs)
-    assert isinstance(brain, KnowledgeSource)
-    assert (brain.kind, brain.name, brain.num_files, len(brain), brain.notes) == ("directory", str(docs), 3, 5, ())
-    found = await brain.query("What is the Sun?", 2)
+    knowledge = await DirectorySource.load(docs)
+    assert isinstance(knowledge, KnowledgeSource)
+    assert (knowledge.kind, knowledge.name, knowledge.num_files, len(knowledge), knowledge.notes) == ("directory", str(docs), 3, 5, ())
+    found = await knowledge.query("What is the Sun?", 2)
     assert found[0].text == "Guide > Sun\nThe Sun is a star. It is hot."
     source, _, place = found[0].source_id.partition(":")
     start, end = map(int, place.split("-"))
     assert source == "docs/guide.md"
     assert GUIDE[start:end] == "The Sun is a star. It is hot."
-    (mars,) = await brain.query("Mars", 3)
+    (mars,) = await knowledge.query("Mars", 3)
     assert (mars.text, mars.source_id) == ("Mars is red.", "docs/more/facts.jsonl#1:0-12")
-    assert await brain.query("xylophone", 3) == await brain.query("", 3) == []
-    await brain.aclose()
+    assert await knowledge.query("xylophone", 3) == await knowledge.query("", 3) == []
+    await knowledge.aclose()
 
 
 async def test_embeddings_find_what_shares_no_word_and_both_rankings_are_fused(docs):
     embedding = WordEmbedding({"moon": "luna", "lunar": "luna"})
-    brain = await DirectorySource.load(docs, embedding=embedding)
-    texts = [s.text for s in await brain.query("Moon", 5)]
+    knowledge = await DirectorySource.load(docs, embedding=embedding)
+    texts = [s.text for s in await knowledge.query("Moon", 5)]
     assert texts[0] == "A moon orbits a planet."  # first in both
     assert texts[1] == "Guide\nThe lunar lander has four thin legs."  # by meaning alone
     assert len(texts) == 5
-    scores = [s.score for s in await brain.query("moon", 5)]
+    scores = [s.score for s in await knowledge.query("moon", 5)]
     assert scores == sorted(scores, reverse=True)
     assert scores[0] == pytest.approx(2 / 61)
     kinds = {kind for _, kind in embedding.embedded}
     assert kinds == {"query", "document"}
     assert not embedding.closed
-    await brain.aclose()
+    await knowledge.aclose()
     assert not embedding.closed
     owned = await DirectorySource.load(docs, embedding=embedding, owned=True)
     await owned.aclose()
@@ -85,12 +85,12 @@ class Reranker:
 
 async def test_a_reranker_decides_the_order_of_the_best(docs):
     reranker = Reranker()
-    brain = await DirectorySource.load(docs, reranker=reranker, options=DirectoryOptions(num_reranked=2))
-    found = await brain.query("hot", 1)
+    knowledge = await DirectorySource.load(docs, reranker=reranker, options=DirectoryOptions(num_reranked=2))
+    found = await knowledge.query("hot", 1)
     assert [s.text for s in found] == ["Guide > Sun\nThe Sun is a star. It is hot."]  # the longer of the two
     assert found[0].score == len(found[0].text)
     assert sorted(text for _, text in reranker.read) == [found[0].text, "Venus is hot and cloudy."]
-    assert await brain.query("xylophone", 1) == []
+    assert await knowledge.query("xylophone", 1) == []
     classes = Reranker()
     classes.labels = ("yes", "no")
     with pytest.raises(UserError, match="is a classifier"):
@@ -136,9 +136,9 @@ async def test_progress_is_told(docs):
 
 
 async def test_a_run_is_charged_for_its_queries(docs, runs):
-    brain = await DirectorySource.load(docs, embedding=WordEmbedding())
+    knowledge = await DirectorySource.load(docs, embedding=WordEmbedding())
     run = await runs.run()
-    (found,) = await KnowledgeClient([brain], run).query(["the Sun"], 1)
+    (found,) = await KnowledgeClient([knowledge], run).query(["the Sun"], 1)
     assert found[0].source_kind == "directory"
     assert run.ledger.usage().by_role["embedding:words"].prompt_tokens == 2
     # by words alone there is nothing to pay
@@ -357,9 +357,9 @@ async def test_with_the_real_embedding_model(docs):
         embedding = await load_embedding_model(None, load_settings())
     except BackendUnavailable as e:
         pytest.skip(f"the embedding model cannot be had: {e}")
-    brain = await DirectorySource.load(docs, embedding=embedding, owned=True)
+    knowledge = await DirectorySource.load(docs, embedding=embedding, owned=True)
     try:
-        (first, *_) = await brain.query("landing gear of spacecraft", 3)
+        (first, *_) = await knowledge.query("landing gear of spacecraft", 3)
         assert "lunar lander" in first.text
     finally:
-        await brain.aclose()
+        await knowledge.aclose()

@@ -1,4 +1,4 @@
-"""From strings and other things to brains: which, with what, closed by whom, and what is said of a wrong one."""
+"""From strings and other things to knowledge sources: which, with what, closed by whom, and what is said of a wrong one."""
 
 import asyncio
 
@@ -54,24 +54,24 @@ def models(monkeypatch):
 @pytest.mark.parametrize("asked", ["docs", "docs/", "directory:docs", "./docs", "path"])
 async def test_directorys(docs, settings, models, asked):
     told = []
-    brain = await create_knowledge_source(
+    knowledge = await create_knowledge_source(
         docs if asked == "path" else asked,
         settings,
         options=DirectoryOptions(words=50),
         progress=lambda *at: told.append(at),
     )
-    assert isinstance(brain, DirectorySource)
-    assert brain.name == (str(docs) if asked == "path" else asked)
-    ((text, source),) = [(s.text, s.source_id) for s in await brain.query("moon", 3)]
+    assert isinstance(knowledge, DirectorySource)
+    assert knowledge.name == (str(docs) if asked == "path" else asked)
+    ((text, source),) = [(s.text, s.source_id) for s in await knowledge.query("moon", 3)]
     assert (text, source) == ("The Moon is far.", "docs/a.txt:0-16")
     assert told == [("reading", 1, 1), ("embedding", 1, 1)]
     assert (settings.store.parent / "vectors.sqlite3").is_file()
-    await brain.aclose()
+    await knowledge.aclose()
     assert [m.closed for m in models] == [True]
     again = await create_knowledge_source(
         asked if asked != "path" else docs, settings, options=DirectoryOptions(words=50)
     )
-    assert again.identity == brain.identity
+    assert again.identity == knowledge.identity
     assert models[1].embedded == []  # vectors were kept
     await again.aclose()
 
@@ -83,8 +83,8 @@ async def test_an_embedding_opener_of_somebody_elses_keeps_its_model(docs, setti
         assert name is None
         return model
 
-    brain = await create_knowledge_source("docs", settings, load_embedding=opener)
-    await brain.aclose()
+    knowledge = await create_knowledge_source("docs", settings, load_embedding=opener)
+    await knowledge.aclose()
     assert not model.closed
 
 
@@ -93,10 +93,10 @@ async def test_without_embeddings_a_folder_is_searched_by_words_and_says_so(docs
     async def opener(name):
         raise error
 
-    brain = await create_knowledge_source("docs", settings, load_embedding=opener)
-    assert [(n.path, n.skipped) for n in brain.notes] == [("docs", False)]
-    assert error.message in brain.notes[0].reason
-    assert [s.text for s in await brain.query("moon", 1)] == ["The Moon is far."]
+    knowledge = await create_knowledge_source("docs", settings, load_embedding=opener)
+    assert [(n.path, n.skipped) for n in knowledge.notes] == [("docs", False)]
+    assert error.message in knowledge.notes[0].reason
+    assert [s.text for s in await knowledge.query("moon", 1)] == ["The Moon is far."]
 
 
 async def test_a_model_opened_in_vain_is_closed(tmp_path, settings, models):
@@ -108,39 +108,39 @@ async def test_a_model_opened_in_vain_is_closed(tmp_path, settings, models):
 async def test_a_saved_index_also_where_a_folder_was_asked_for(docs, settings, models, tmp_path):
     await save_faiss_source(tmp_path / "kept", [Snippet(text="The Sun is hot.", source_id="s")], WordEmbedding())
     for asked in ("faiss:kept", "kept", "faiss:kept/index.faiss", "directory:kept"):
-        brain = await create_knowledge_source(asked, settings)
-        assert isinstance(brain, FaissSource)
-        assert brain.name == asked
-        assert [s.text for s in await brain.query("sun", 1)] == ["The Sun is hot."]
-        await brain.aclose()
+        knowledge = await create_knowledge_source(asked, settings)
+        assert isinstance(knowledge, FaissSource)
+        assert knowledge.name == asked
+        assert [s.text for s in await knowledge.query("sun", 1)] == ["The Sun is hot."]
+        await knowledge.aclose()
         assert models[-1].closed
         assert models[-1].name == "words"
 
 
 async def test_services_and_models(settings, models):
-    brain = await create_knowledge_source("http://127.0.0.1:9/ask", settings)
-    assert isinstance(brain, HttpSource)
+    knowledge = await create_knowledge_source("http://127.0.0.1:9/ask", settings)
+    assert isinstance(knowledge, HttpSource)
     assert isinstance(await create_knowledge_source("https://host/x", settings), HttpSource)
-    brain = await create_knowledge_source("model:openai/some-model:tag", settings)
-    assert isinstance(brain, ModelSource)
-    assert brain.name == "model:openai/some-model:tag"
-    await brain.aclose()
+    knowledge = await create_knowledge_source("model:openai/some-model:tag", settings)
+    assert isinstance(knowledge, ModelSource)
+    assert knowledge.name == "model:openai/some-model:tag"
+    await knowledge.aclose()
     assert models[-1].closed
 
     async def shared(name):
         return ScriptedModel(replies("x"), name=name)
 
-    brain = await create_knowledge_source("model:mine", settings, load_language_model=shared)
-    await brain.aclose()
-    assert not brain.model.closed
+    knowledge = await create_knowledge_source("model:mine", settings, load_language_model=shared)
+    await knowledge.aclose()
+    assert not knowledge.model.closed
 
 
 async def test_sources_and_callables(settings):
     own = ScriptedKnowledgeSource({})
     assert await create_knowledge_source(own, settings) is own
-    brain = await create_knowledge_source(lambda text, k: ["x"], settings)
-    assert isinstance(brain, FunctionSource)
-    assert isinstance(brain, KnowledgeSource)
+    knowledge = await create_knowledge_source(lambda text, k: ["x"], settings)
+    assert isinstance(knowledge, FunctionSource)
+    assert isinstance(knowledge, KnowledgeSource)
     with pytest.raises(UserError):
         await create_knowledge_source(7, settings)
 
@@ -179,9 +179,9 @@ async def test_a_directory_with_a_colon_in_its_name_is_a_directory(tmp_path, set
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a:b").mkdir()
     (tmp_path / "a:b" / "x.txt").write_text("text")
-    brain = await create_knowledge_source("a:b", settings)
-    assert isinstance(brain, DirectorySource)
-    await brain.aclose()
+    knowledge = await create_knowledge_source("a:b", settings)
+    assert isinstance(knowledge, DirectorySource)
+    await knowledge.aclose()
 
 
 async def test_opening_can_be_cancelled_and_closes_what_it_opened(docs, settings):
