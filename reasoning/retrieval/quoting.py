@@ -81,7 +81,7 @@ def quote_line(text: str, max_chars: int = MAX_CHARS) -> str:
     return _truncate(_neutralize(text, max_chars, keep_lines=False), max_chars)
 
 
-def visible_text(text: str) -> str:
+def remove_invisible(text: str) -> str:
     """A text without invisible characters, with lookalike brackets and line ends normalised."""
     text = _LINE_ENDS.sub("\n", text.translate(_LOOKALIKES))
     text = "".join(c for c in text if c in "\n\t" or c in _JOINERS or unicodedata.category(c) not in _INVISIBLE)
@@ -89,7 +89,7 @@ def visible_text(text: str) -> str:
 
 
 def _neutralize(text: str, max_chars: int, *, keep_lines: bool) -> str:
-    text = visible_text(text[: _READ_FACTOR * max_chars + 1])
+    text = remove_invisible(text[: _READ_FACTOR * max_chars + 1])
     lines = [" ".join(line.split()) if not keep_lines else line.rstrip() for line in text.split("\n")]
     lines = [line for line in lines if line]
     text = "\n".join(lines) if keep_lines else " ".join(lines)

@@ -115,7 +115,7 @@ class Scrubber:
 
     def scrub(self, text: str) -> str:
         """The text without identifying parts, thoughts and invisible characters; `[removed]` if nothing is left."""
-        result = quoting.visible_text(visible_text(text).text)
+        result = quoting.remove_invisible(visible_text(text).text)
         result = _STYLED.sub(lambda m: unicodedata.normalize("NFKC", m[0]), result)
         for pattern in self._dropped:
             result = _without(pattern, result)
