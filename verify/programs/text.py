@@ -17,7 +17,7 @@ from ...reasoning.answers.numerals import parse_numeral
 MAX_CHARS = 2000
 """Maximum length of a claim; a longer one is not a single statement."""
 
-_DOUBT = re.compile(
+_HEDGES = re.compile(
     r"\b(?:not|no|never|none|neither|nor|cannot|without|unlike|false|wrong|wrongly|incorrect\w*|untrue|invalid"
     r"|mistak\w*"
     r"|errors?|erroneous\w*|errs?|myths?|misconception|if|unless|suppos\w+|assum\w+|hypothetical\w*|imagin\w+"
@@ -50,7 +50,7 @@ _TENS = {
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 # fmt: on
 _SMALL = {word: i for i, word in enumerate(_UNITS)} | _TENS
-_FIGURES = re.compile(
+_DIGITS = re.compile(
     r"(?<![\w.,/^])(?:(?<!\S)[-−])?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,30})(?:\.[0-9]{1,30})?"
     r"(?![0-9]|[.,/:][0-9]|\^|[ ]?[×x*][ ]?10[ ]?\^)"
 )
@@ -59,7 +59,7 @@ _WORDS = re.compile(
     rf"\b(?:(?:{'|'.join(_TENS)})[- ](?:{'|'.join(_UNITS[1:10])})|(?:{'|'.join([*_TENS, *reversed(_UNITS)])}))\b",
     re.IGNORECASE,
 )
-_MORE_WORDS = re.compile(
+_CONTINUATION = re.compile(
     rf"[- ](?:and[- ])?(?:{'|'.join([*_TENS, *_UNITS, *_SCALES, 'half', 'point', 'dozen', 'score'])})\b", re.IGNORECASE
 )
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
@@ -86,12 +86,12 @@ def read_number(text: str, at: int) -> WrittenNumber | None:
 
     None if there is none, or if it continues in an unsupported way ("two and a half", "1/2", "10^3").
     """
-    figures = _FIGURES.match(text, at)
-    if figures is not None:
-        numeral = parse_numeral(figures[0].replace("−", "-"))
+    digits = _DIGITS.match(text, at)
+    if digits is not None:
+        numeral = parse_numeral(digits[0].replace("−", "-"))
         if numeral is None:
             return None
-        value, decimals, end = numeral.value, numeral.decimals or 0, figures.end()
+        value, decimals, end = numeral.value, numeral.decimals or 0, digits.end()
     else:
         words = _WORDS.match(text, at)
         if words is None:
@@ -102,14 +102,14 @@ def read_number(text: str, at: int) -> WrittenNumber | None:
     if scale is not None:
         zeros = _SCALES[scale[1].lower()]
         value, decimals, end = value * 10**zeros, decimals - zeros, scale.end()
-    if _MORE_WORDS.match(text, end):
+    if _CONTINUATION.match(text, end):
         return None
     return WrittenNumber(value, decimals, at, end)
 
 
 def is_hedged(text: str) -> bool:
     """Whether a text negates, supposes, reports or jokes, so that it does not simply state something."""
-    return _DOUBT.search(text) is not None
+    return _HEDGES.search(text) is not None
 
 
 def is_filler(text: str) -> bool:
@@ -123,7 +123,7 @@ def has_quotes(text: str) -> bool:
 
 
 class ProgramVerdict(Frozen):
-    """Result of a check. A wrong part makes the claim wrong; a correct part makes it correct only if it is all of it.
+    """Result of a check. A wrong part makes the claim wrong; a correct part supports only itself.
 
     Attributes:
         holds: Whether the checked part is correct.

@@ -35,7 +35,7 @@ class Quantity(NamedTuple):
         value: The number.
         decimals: Digits after its decimal point; negative if a scale word replaces zeros.
         unit: The unit as written, singular where it is a word.
-        meanings: What the unit may mean.
+        meanings: Possible meanings of the unit.
         start: First character.
         end: One past the last.
     """
@@ -92,7 +92,7 @@ _BITS: dict[str, tuple[Fraction | int, ...]] = {
     **{f"{name}byte {short}iB": (8 * 1024**i,) for i, (name, short) in enumerate(
         [("kibi", "K"), ("mebi", "M"), ("gibi", "G"), ("tebi", "T")], 1)},
 }  # fmt: skip
-_FAR: dict[str, tuple[Fraction | int, ...]] = {
+_DISTANCES: dict[str, tuple[Fraction | int, ...]] = {
     "light-year lightyear": tuple(299_792_458 * 86400 * d for d in (365, F(36525, 100), F(3652425, 10_000))),
     "astronomical-unit au AU": (149_597_870_700,),
     "nautical-mile": (1852,),
@@ -105,7 +105,7 @@ _TEMPERATURES = {
 }
 
 
-def _table() -> dict[str, tuple[Meaning, ...]]:
+def _build_units() -> dict[str, tuple[Meaning, ...]]:
     table: dict[str, tuple[Meaning, ...]] = {}
 
     def add(names: str, dimension: str, *factors: Fraction | int) -> None:
@@ -119,16 +119,16 @@ def _table() -> dict[str, tuple[Meaning, ...]]:
             add(f"cubic-{name} {name}³ {name}^3", "volume", F(factor) ** 3 * 1000)
             add(f"{name}/s {name}-per-second", "speed", factor)
             add(f"{name}/h {name}-per-hour {name}-an-hour", "speed", F(factor) / 3600)
-    for names, several in _FAR.items():
-        add(names, "length", *several)
+    for names, factors in _DISTANCES.items():
+        add(names, "length", *factors)
     add("kph kmh", "speed", F(1000, 3600))
     add("mph", "speed", 5280 * _FOOT / 3600)
     add("knot", "speed", F(1852, 3600))
     add("hectare ha", "area", 10_000)
     add("acre", "area", 43560 * _FOOT**2)
     for dimension, units in (("time", _TIMES), ("mass", _MASSES), ("volume", _VOLUMES), ("data", _BITS)):
-        for names, several in units.items():
-            add(names, dimension, *several)
+        for names, factors in units.items():
+            add(names, dimension, *factors)
     for names, factor in _CALENDAR.items():
         add(names, "calendar", factor)
     for names, meaning in _TEMPERATURES.items():
@@ -137,7 +137,7 @@ def _table() -> dict[str, tuple[Meaning, ...]]:
     return table
 
 
-_UNITS = _table()
+_UNITS = _build_units()
 _PHRASE = re.compile(
     r"\s*(?P<unit>°\s?(?:[CF]\b|Celsius\b|Fahrenheit\b)"
     r"|(?:degrees?|square|cubic|fluid|nautical|astronomical)[\s-][A-Za-z]{1,20}(?:\s(?:per|an)\s(?:second|hour)\b)?"
@@ -154,18 +154,18 @@ def read_quantity(text: str, at: int) -> Quantity | None:
         value, decimals, after = number.value, number.decimals, number.end
         if text[after] == "-":
             return None
-    elif (one := _ONE.match(text, at)) is not None:
-        value, decimals, after = F(1), 0, one.end()
+    elif (article := _ONE.match(text, at)) is not None:
+        value, decimals, after = F(1), 0, article.end()
     else:
         return None
-    phrase = _PHRASE.match(text, after)
-    if phrase is None:
+    unit_match = _PHRASE.match(text, after)
+    if unit_match is None:
         return None
-    name, meanings = _meanings(phrase["unit"])
-    return Quantity(value, decimals, name, meanings, at, phrase.end()) if meanings else None
+    name, meanings = _look_up_unit(unit_match["unit"])
+    return Quantity(value, decimals, name, meanings, at, unit_match.end()) if meanings else None
 
 
-def _meanings(written: str) -> tuple[str, tuple[Meaning, ...]]:
+def _look_up_unit(written: str) -> tuple[str, tuple[Meaning, ...]]:
     """A unit by its exact symbol, or by its name in any case, singular or plural."""
     if written in _UNITS:
         return written, _UNITS[written]
@@ -177,8 +177,8 @@ def _meanings(written: str) -> tuple[str, tuple[Meaning, ...]]:
     return written, ()
 
 
-_MATCHED = re.compile(r"[0-9]|\b(?:an?|one|in)\b", re.IGNORECASE)
-_IS = re.compile(
+_CANDIDATE = re.compile(r"[0-9]|\b(?:an?|one|in)\b", re.IGNORECASE)
+_EQUALS = re.compile(
     r"\s*(?:(?:is|are)\s+equal\s+to|equals|is|are|makes?|corresponds?\s+to|converts?\s+to|(?:has|have|contains?)"
     r"|(?P<near>[=≈]))(?:\s+(?P<about>about|approximately|roughly|around|nearly|almost)(?=\s)|\s+exactly(?=\s))?\s*",
     re.IGNORECASE,
@@ -187,7 +187,7 @@ _THERE_ARE = re.compile(
     r"there\s+are\s+(?P<about>(?:about|approximately|roughly|around)\s+|exactly\s+)?", re.IGNORECASE
 )
 _IN = re.compile(r"\s+in\s+", re.IGNORECASE)
-_OPENING = re.compile(r"\s*\(\s*(?P<about>(?:about|approximately|approx\.?|roughly|around|ca\.|c\.|~|≈|or|=)\s*)?")
+_OPEN_BRACKET = re.compile(r"\s*\(\s*(?P<about>(?:about|approximately|approx\.?|roughly|around|ca\.|c\.|~|≈|or|=)\s*)?")
 _START = re.compile(r"(?<![\w.,/-])(?=[0-9])")
 _JOINED = re.compile(r"(?:[\w)]|[0-9][^\w\s]?|[-–—×/+])\s*$")  # noqa: RUF001 (dashes)
 _BEFORE = re.compile(
@@ -202,9 +202,9 @@ _DIFFERENCE = re.compile(
     r"|interval)\b",
     re.IGNORECASE,
 )
-_NEAR = Fraction(1, 10)
-_SURE = Fraction(1, 20)
-_INTEGER_SURE = Fraction(1, 100)
+_MAX_ERROR = Fraction(1, 10)
+_MAX_DECIMAL_ROUNDING = Fraction(1, 20)
+_MAX_INTEGER_ROUNDING = Fraction(1, 100)
 
 
 class _Conversion(NamedTuple):
@@ -212,10 +212,10 @@ class _Conversion(NamedTuple):
 
     left: Quantity
     right: Quantity
-    about: bool
+    is_approximate: bool
     start: int
     end: int
-    aside: bool = False
+    is_bracketed: bool = False
 
 
 def check_units(text: str) -> ProgramVerdict | None:
@@ -227,58 +227,60 @@ def check_units(text: str) -> ProgramVerdict | None:
     Returns:
         The verdict; None if there is nothing to check or the text is ambiguous.
     """
-    if len(text) > MAX_CHARS or not _MATCHED.search(text):
+    if len(text) > MAX_CHARS or not _CANDIDATE.search(text):
         return None
     plain = normalize_characters(text).replace("\u03bc", "µ")
     if is_hedged(plain) or has_quotes(plain):
         return None
-    conversion = _stated(plain)
+    conversion = _find_conversion(plain)
     if conversion is not None:
-        return _judged(plain, conversion)
-    verdicts = [v for conversion in _asides(plain) if (v := _judged(plain, conversion)) is not None]
+        return _check_conversion(plain, conversion)
+    verdicts = [
+        v for conversion in _bracketed_conversions(plain) if (v := _check_conversion(plain, conversion)) is not None
+    ]
     return min(verdicts, key=lambda verdict: verdict.holds, default=None)
 
 
-def _stated(text: str) -> _Conversion | None:
+def _find_conversion(text: str) -> _Conversion | None:
     """A conversion that is the complete claim."""
     starts = [m.start() for m in re.finditer(r"\S+", text)][:12]
     for start in starts:
         if not is_filler(text[:start]):
             return None
-        conversion = _equality(text, start) or _there_are(text, start)
+        conversion = _parse_equality(text, start) or _parse_there_are(text, start)
         if conversion is not None:
             return conversion if is_filler(text[conversion.end :]) else None
     return None
 
 
-def _equality(text: str, start: int) -> _Conversion | None:
+def _parse_equality(text: str, start: int) -> _Conversion | None:
     left = read_quantity(text, start)
     if left is None:
         return None
-    relation = _IS.match(text, left.end)
+    relation = _EQUALS.match(text, left.end)
     right = read_quantity(text, relation.end()) if relation else None
-    if relation is None or right is None or text[relation.end()] in "aA":  # "a second is a minute" is a way of speaking
+    if relation is None or right is None or text[relation.end()] in "aA":  # "a second is a minute" is an idiom
         return None
-    about = relation["about"] is not None or relation["near"] == "≈"
-    return _Conversion(left, right, about, start, right.end)
+    is_approximate = relation["about"] is not None or relation["near"] == "≈"
+    return _Conversion(left, right, is_approximate, start, right.end)
 
 
-def _there_are(text: str, start: int) -> _Conversion | None:
-    there = _THERE_ARE.match(text, start)
-    right = read_quantity(text, there.end()) if there else None
-    within = _IN.match(text, right.end) if right else None
-    left = read_quantity(text, within.end()) if within else None
-    if there is None or right is None or left is None:
+def _parse_there_are(text: str, start: int) -> _Conversion | None:
+    prefix = _THERE_ARE.match(text, start)
+    right = read_quantity(text, prefix.end()) if prefix else None
+    preposition = _IN.match(text, right.end) if right else None
+    left = read_quantity(text, preposition.end()) if preposition else None
+    if prefix is None or right is None or left is None:
         return None
-    return _Conversion(left, right, "exactly" not in (there["about"] or "exactly"), start, left.end)
+    return _Conversion(left, right, "exactly" not in (prefix["about"] or "exactly"), start, left.end)
 
 
-def _asides(text: str) -> list[_Conversion]:
+def _bracketed_conversions(text: str) -> list[_Conversion]:
     """Conversions in brackets: "5 miles (8 km)"."""
     conversions = []
     for match in _START.finditer(text):
         left = read_quantity(text, match.start())
-        opening = _OPENING.match(text, left.end) if left else None
+        opening = _OPEN_BRACKET.match(text, left.end) if left else None
         right = read_quantity(text, opening.end()) if opening else None
         if left is None or opening is None or right is None or not text[right.end :].lstrip().startswith(")"):
             continue
@@ -286,69 +288,76 @@ def _asides(text: str) -> list[_Conversion]:
         numbers = re.search(r"[0-9][^.;()]{0,14}$", before)  # "7 lb, 7 oz (3.4 kg)"
         if numbers or _BY.search(before) or not _BEFORE.search(before):
             continue
-        conversions.append(_Conversion(left, right, True, match.start(), right.end, aside=True))
+        conversions.append(_Conversion(left, right, True, match.start(), right.end, is_bracketed=True))
     return conversions
 
 
 # -- comparison
 
 
-def _judged(text: str, conversion: _Conversion) -> ProgramVerdict | None:
+def _check_conversion(text: str, conversion: _Conversion) -> ProgramVerdict | None:
     left, right = conversion.left, conversion.right
     pairs = [(a, b) for a in left.meanings for b in right.meanings if a.dimension == b.dimension]
     if not pairs or left.unit == right.unit:
         return None
     dimension = pairs[0][0].dimension
-    differs = dimension == "temperature" and bool(_DIFFERENCE.search(text))
-    exact = [_converted(left.value, a, b, relative=differs) for a, b in pairs]
-    fits = [_fits(left, right, value, about=conversion.about) for value in exact]
+    is_difference = dimension == "temperature" and bool(_DIFFERENCE.search(text))
+    exact = [_convert(left.value, a, b, relative=is_difference) for a, b in pairs]
+    fits = [_matches(left, right, value, is_approximate=conversion.is_approximate) for value in exact]
     holds: bool | None = True if True in fits else None if None in fits else False
     if holds is not True and dimension == "temperature":
-        other = [_fits(left, right, _converted(left.value, a, b, relative=not differs), about=True) for a, b in pairs]
+        other = [
+            _matches(left, right, _convert(left.value, a, b, relative=not is_difference), is_approximate=True)
+            for a, b in pairs
+        ]
         holds = None if True in other or None in other else holds
-    unsure = conversion.aside and dimension in ("time", "calendar", "data")
-    if holds is None or (holds is False and unsure):
+    is_uncertain = conversion.is_bracketed and dimension in ("time", "calendar", "data")
+    if holds is None or (holds is False and is_uncertain):
         return None
     nearest = min(exact, key=lambda value: abs(value - right.value))
-    shown = f"{_figure(left.value)} {left.unit} is {_figure(nearest)} {right.unit}"
+    detail = f"{_format_number(left.value)} {left.unit} is {_format_number(nearest)} {right.unit}"
     start, end = conversion.start, conversion.end
-    is_complete = not conversion.aside
-    return ProgramVerdict(holds=holds, detail=shown, start=start, end=end, is_complete=is_complete)
+    is_complete = not conversion.is_bracketed
+    return ProgramVerdict(holds=holds, detail=detail, start=start, end=end, is_complete=is_complete)
 
 
-def _converted(value: Fraction, a: Meaning, b: Meaning, *, relative: bool) -> Fraction:
+def _convert(value: Fraction, a: Meaning, b: Meaning, *, relative: bool) -> Fraction:
     """Convert a value from unit a to unit b; `relative` values are differences, so offsets are ignored."""
     return value * a.factor / b.factor if relative else (value * a.factor + a.offset - b.offset) / b.factor
 
 
-def _fits(left: Quantity, right: Quantity, exact: Fraction, *, about: bool) -> bool | None:
+def _matches(left: Quantity, right: Quantity, exact: Fraction, *, is_approximate: bool) -> bool | None:
     """Whether a stated number is the exact or the rounded one; None if it is only close."""
     stated = right.value
     if stated == exact:
         return True
-    gap = abs(stated - exact)
-    size = max(abs(exact), Fraction(1, 10**12))
-    rounded = 2 * gap * Fraction(10) ** right.decimals <= 1
+    error = abs(stated - exact)
+    magnitude = max(abs(exact), Fraction(1, 10**12))
+    rounded = 2 * error * Fraction(10) ** right.decimals <= 1
     inexact = (exact * Fraction(10) ** max(0, right.decimals)).denominator != 1
-    if rounded and (about or inexact):
-        sure = _NEAR if about else _SURE if right.decimals > 0 else _INTEGER_SURE
-        return True if gap <= sure * size else None
-    if gap <= _NEAR * size and (about or inexact or _rounds(left) or not _is_short(exact)):
+    if rounded and (is_approximate or inexact):
+        max_rounding = (
+            _MAX_ERROR if is_approximate else _MAX_DECIMAL_ROUNDING if right.decimals > 0 else _MAX_INTEGER_ROUNDING
+        )
+        return True if error <= max_rounding * magnitude else None
+    if error <= _MAX_ERROR * magnitude and (
+        is_approximate or inexact or _looks_rounded(left) or not _is_exact_decimal(exact)
+    ):
         return None
     return False
 
 
-def _rounds(quantity: Quantity) -> bool:
+def _looks_rounded(quantity: Quantity) -> bool:
     """Whether a number looks rounded: with decimals, or a large one with zeros at its end."""
     return quantity.decimals > 0 or (quantity.value >= 1000 and quantity.value % 100 == 0 and quantity.decimals < 0)
 
 
-def _is_short(exact: Fraction) -> bool:
+def _is_exact_decimal(exact: Fraction) -> bool:
     """Whether an exact number can be written without rounding."""
     return (exact * 1000).denominator == 1
 
 
-def _figure(value: Fraction) -> str:
+def _format_number(value: Fraction) -> str:
     if value.denominator == 1 and len(str(value)) < 16:
         return str(value)
     return f"{float(value):.7g}" if abs(value) < 10**300 else "a very large number"
