@@ -26,7 +26,7 @@ SIMPLE_PAST = frozenset([
     "threw", "took", "went", "woke", "wore", "wrote", "died", "lived", "occurred", "happened", "arrived", "remained",
     "emerged", "existed", "belonged", "consisted", "retired", "graduated", "emigrated", "resigned",
 ])
-"""Verbs of the past that are no participles, or participles that no passive is made with."""
+"""Past-tense verbs that are not participles, or participles that form no passive."""
 _PAST = frozenset([
     "bought", "brought", "built", "burnt", "caught", "cost", "cut", "dealt", "fed", "felt", "fought", "found", "got",
     "held", "hit", "kept", "laid", "lay", "led", "left", "lent", "lost", "made", "meant", "met", "paid", "put", "read",
@@ -64,7 +64,7 @@ _NO_SUBJECT = frozenset([
 _NO_OBJECT = frozenset([
     "of", "in", "for", "and", "or", "by", "about", "on", "with", "to", "from", "at", "per", "as", "between",
 ])
-_NEAR = 3
+_MAX_VERB_INDEX = 3
 # fmt: on
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*|[0-9]+(?:[.,][0-9]+)*|[^\s]")
 
@@ -81,17 +81,21 @@ def is_past(word: str) -> bool:
 
 def is_finite(word: str) -> bool:
     """Whether a word, in lower case, looks like the verb of a clause."""
-    plain = word.replace("\u2019", "'")
+    normalized = word.replace("\u2019", "'")
     return (
-        plain in AUXILIARIES or plain in PRESENT or plain in _PLURAL_PRESENT or is_past(plain) or plain.endswith("n't")
+        normalized in AUXILIARIES
+        or normalized in PRESENT
+        or normalized in _PLURAL_PRESENT
+        or is_past(normalized)
+        or normalized.endswith("n't")
     )
 
 
-def _may_be_present(word: str, around: list[re.Match[str]]) -> bool:
+def _is_possible_verb(word: str, context: list[re.Match[str]]) -> bool:
     """Whether an unknown word between two others may be a verb: "tin coats steel", not "the oats of" or "key facts"."""
-    if len(around) < 3 or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+    if len(context) < 3 or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return False
-    before, after = around[0][0].lower(), around[2][0].lower()
+    before, after = context[0][0].lower(), context[2][0].lower()
     return before not in _NO_SUBJECT and after not in _NO_OBJECT and after[0].isalnum()
 
 
@@ -108,7 +112,9 @@ def has_verb(text: str) -> bool:
             and i < len(tokens) - 1
         ):
             return True
-        if word.islower() and (is_finite(word) or (i <= _NEAR and _may_be_present(word, tokens[i - 1 : i + 2]))):
+        if word.islower() and (
+            is_finite(word) or (i <= _MAX_VERB_INDEX and _is_possible_verb(word, tokens[i - 1 : i + 2]))
+        ):
             return True
     first = tokens[0][0].replace("\u2019", "'").lower() if tokens else ""
     return first in {
@@ -153,7 +159,7 @@ _LOCATIVES = frozenset(["in", "at", "near", "from", "across", "on", "into", "thr
 _PERSON_ARTICLES = frozenset(["the", "a", "an"])
 _MAX_SUBJECT_WORDS = 7
 _MAX_PREFIX = 600
-_MARKS = re.compile(r"[*_]")
+_EMPHASIS = re.compile(r"[*_]")
 _DEFINES = re.compile(r"\s+(?:(?:also|both|probably|perhaps|now|still|once)\s+)?(?:an?|the|one\s+of)\s", re.IGNORECASE)
 
 
@@ -165,7 +171,7 @@ class Subject(NamedTuple):
         end: One past its last character.
         verb: The verb, in lower case.
         verb_end: One past its last character.
-        named: Whether it is a name, or a lone noun with a capital.
+        named: Whether it is a name, or a single capitalised noun.
         pronoun: The pronoun in lower case, if it is or begins with one.
     """
 
@@ -185,13 +191,13 @@ def subject_of(sentence: str) -> Subject | None:
     Args:
         sentence: A sentence or clause.
     """
-    tokens = words(_MARKS.sub(" ", sentence[:_MAX_PREFIX]))
+    tokens = words(_EMPHASIS.sub(" ", sentence[:_MAX_PREFIX]))
     i = 1 if tokens and tokens[0][0] in "\"'\u201c" else 0
     if len(tokens) < i + 2 or not (tokens[i][0][0].isalpha()) or tokens[i][0].lower() in _NO_SUBJECTS:
         return None
     first = tokens[i][0].lower()
     if first in PRONOUNS:
-        return _with_verb(tokens, i, i + 1, named=False, pronoun=first)
+        return _subject_with_verb(tokens, i, i + 1, named=False, pronoun=first)
     at = i + 1 if first in _DETERMINERS else i
     first_word = at
     while at < len(tokens) and at - first_word < _MAX_SUBJECT_WORDS:
@@ -212,12 +218,12 @@ def subject_of(sentence: str) -> Subject | None:
         return None
     inside = [m[0] for m in tokens[first_word:at]]
     named = inside[0][0].isupper() and all(w[0].isupper() or not w[0].isalpha() or w in _CONNECTORS for w in inside)
-    verb = _after_aside(tokens, at) if named else at
+    verb = _skip_parenthetical(tokens, at) if named else at
     pronoun = first if first in POSSESSIVES else ""
-    return _with_verb(tokens, i, at, named=named, pronoun=pronoun, verb=verb)
+    return _subject_with_verb(tokens, i, at, named=named, pronoun=pronoun, verb=verb)
 
 
-def _with_verb(
+def _subject_with_verb(
     tokens: list[re.Match[str]], first: int, after: int, *, named: bool, pronoun: str, verb: int | None = None
 ) -> Subject | None:
     at = after if verb is None else verb
@@ -230,7 +236,7 @@ def _with_verb(
     return Subject(tokens[first].start(), end, match[0], match.end(), named, pronoun)
 
 
-def _after_aside(tokens: list[re.Match[str]], at: int) -> int:
+def _skip_parenthetical(tokens: list[re.Match[str]], at: int) -> int:
     """Position after brackets or commas that follow a name."""
     if at < len(tokens) and tokens[at][0] in "(,":
         closing = ")" if tokens[at][0] == "(" else ","
@@ -246,43 +252,43 @@ def is_plural(subject: Subject) -> bool:
 
 
 def is_described(subject: Subject) -> bool:
-    """Whether the sentence says what its subject is or how it is, so that a following "it" is likely the subject."""
+    """Whether the sentence defines or describes its subject, so that a following "it" likely refers to it."""
     return subject.verb in BE or subject.verb in PRESENT & {"lies", "stands", "sits", "spans", "belongs", "rises"}
 
 
 def is_defined(sentence: str, subject: Subject) -> bool:
-    """Whether the sentence says what its subject is ("is a museum", "was one of the …"): and is about nothing else."""
+    """Whether the sentence defines its subject ("is a museum", "was one of the …") and is about nothing else."""
     return subject.verb in BE and _DEFINES.match(sentence, subject.verb_end) is not None
 
 
 def other_names(sentence: str, subject: Subject | None, *, persons: bool) -> bool:
-    """Whether a sentence names something besides its subject to which a following pronoun may refer.
+    """Whether a sentence names something other than its subject to which a following pronoun may refer.
 
-    Names of places ("in Paris") and of months do not count; for persons neither do names with an article ("the Seine").
+    Locations ("in Paris") and months do not count; for persons neither do names with an article ("the Seine").
     """
     after = subject.end if subject is not None else 0
-    tokens = words(_MARKS.sub(" ", sentence[after : after + 4 * _MAX_PREFIX]))
-    known = {w.lower() for w in re.findall(r"\w+", sentence[:after])} if subject is not None else set()
-    within = False
+    tokens = words(_EMPHASIS.sub(" ", sentence[after : after + 4 * _MAX_PREFIX]))
+    subject_words = {w.lower() for w in re.findall(r"\w+", sentence[:after])} if subject is not None else set()
+    is_in_name = False
     for i, match in enumerate(tokens):
         word = match[0]
         if not word[0].isupper() or (subject is None and i == 0):
-            within = within and word.lower() in _CONNECTORS
+            is_in_name = is_in_name and word.lower() in _CONNECTORS
             continue
         before = tokens[i - 1][0].lower() if i else ""
-        exempt = (
-            within
+        is_exempt = (
+            is_in_name
             or before in _LOCATIVES
             or (before == "of" and not persons)
             or word.lower() in _MONTHS
-            or word.lower() in known
+            or word.lower() in subject_words
         )
-        exempt = exempt or (
+        is_exempt = is_exempt or (
             i > 1 and before in _PERSON_ARTICLES and (persons or tokens[i - 2][0].lower() in _LOCATIVES)
         )
-        if not exempt:
+        if not is_exempt:
             return True
-        within = True
+        is_in_name = True
     return False
 
 
@@ -296,11 +302,11 @@ _DUMMY = re.compile(
     r"|(?:is|was)\s+(?:raining|snowing|late|early|cold|hot|clear|possible|true|false)\b|(?:rains|rained|snows)\b",
     re.IGNORECASE,
 )
-_ASKED = re.compile(
+_DEFINITION_QUESTION = re.compile(
     r"\s*(?:what|which|who|where|when|how\s+\w+|why)\s+(?:is|was|are|were)\s+(?P<what>[^?,;\n]{1,120}?)\s*\?*\s*$",
     re.IGNORECASE,
 )
-_ASKED_OF = re.compile(
+_QUESTION = re.compile(
     r"\s*(?:what|which|who|where|when|how|why|in\s+(?:what|which)|did|does|was|is|how\s+\w+)\s[^\n]{0,160}$",
     re.IGNORECASE,
 )
@@ -327,7 +333,7 @@ class Antecedents:
         question = question.strip()[:400]
         self._person, self._thing = _question_topic(question)
         self._plural = ""
-        self._called = ""
+        self._gender = ""
 
     def resolved(self, sentence: str) -> tuple[int, int, str] | None:
         """Replacement for the pronoun at the start of a sentence.
@@ -336,7 +342,7 @@ class Antecedents:
             sentence: The sentence.
 
         Returns:
-            Start, end and the new words; None if there is no pronoun or it is kept.
+            Start, end and the replacement; None if there is no pronoun or it is kept.
         """
         match = _PRONOUN.match(sentence)
         if match is None:
@@ -346,9 +352,9 @@ class Antecedents:
             return None
         if pronoun in ("he", "she", "his", "her"):
             gender = "she" if pronoun in ("she", "her") else "he"
-            name = self._person if self._called in ("", gender) else ""
+            name = self._person if self._gender in ("", gender) else ""
             if name:
-                self._called = gender
+                self._gender = gender
         else:
             name = self._thing if pronoun in ("it", "its") else self._plural
         if not name:
@@ -365,42 +371,42 @@ class Antecedents:
         subject = subject_of(sentence)
         if subject is None or (subject.pronoun and not subject.named):
             if other_names(sentence, None, persons=False):
-                self._person = self._thing = self._plural = self._called = ""
+                self._person = self._thing = self._plural = self._gender = ""
             return
-        self._about(sentence, subject)
+        self._set_antecedents(sentence, subject)
 
     def call(self, name: str) -> None:
         """Add a label ("Mercury: ..."), the topic of the text after it."""
         self._person = self._thing = name
-        self._plural = self._called = ""
+        self._plural = self._gender = ""
 
-    def _about(self, sentence: str, subject: Subject) -> None:
+    def _set_antecedents(self, sentence: str, subject: Subject) -> None:
         name = " ".join(sentence[subject.start : subject.end].replace("*", "").replace("_", " ").split())
-        same = name == self._person
+        is_same = name == self._person
         article = name.lower().startswith(("the ", "a ", "an "))
-        plural = is_plural(subject)
-        persons = subject.named and not article and not plural
-        defined = is_defined(sentence, subject)
-        unambiguous = defined or not other_names(sentence, subject, persons=True)
-        self._person = name if persons and unambiguous else ""
-        self._called = self._called if same else ""
-        described = defined or (is_described(subject) and not other_names(sentence, subject, persons=False))
-        described = described and not self._called
-        clear = subject.named or name.lower().startswith("the ")
-        self._thing = name if clear and described and not plural else ""
-        self._plural = name if clear and described and plural else ""
+        is_plural_subject = is_plural(subject)
+        persons = subject.named and not article and not is_plural_subject
+        is_definition = is_defined(sentence, subject)
+        is_unambiguous = is_definition or not other_names(sentence, subject, persons=True)
+        self._person = name if persons and is_unambiguous else ""
+        self._gender = self._gender if is_same else ""
+        is_description = is_definition or (is_described(subject) and not other_names(sentence, subject, persons=False))
+        is_description = is_description and not self._gender
+        is_definite = subject.named or name.lower().startswith("the ")
+        self._thing = name if is_definite and is_description and not is_plural_subject else ""
+        self._plural = name if is_definite and is_description and is_plural_subject else ""
 
 
 def _question_topic(question: str) -> tuple[str, str]:
     """The person and the thing that a question may be about; empty where there is not exactly one."""
     names = [m for m in _NAME.finditer(question) if m.start() > 0]
     person = ""
-    if len(names) == 1 and _ASKED_OF.match(question):
+    if len(names) == 1 and _QUESTION.match(question):
         before = question[: names[0].start()].split()
         person = (
             "" if before and before[-1].lower() in ("the", "of", "in") else names[0][0].rstrip(".").removesuffix("'s")
         )
-    question_match = _ASKED.match(question)
+    question_match = _DEFINITION_QUESTION.match(question)
     thing = _FULL_STOP.sub("", _TAIL.sub("", question_match["what"])) if question_match else ""
     if not thing.lower().startswith("the ") and not (thing[:1].isupper() and len(names) == 1):
         thing = ""
@@ -423,7 +429,7 @@ _ADVERBS = frozenset(
 )
 _SEMICOLON = re.compile(r";\s+")
 # fmt: off
-_NOUNISH = frozenset([
+_ALSO_NOUNS = frozenset([
     "plays", "works", "states", "houses", "rules", "turns", "uses", "forms", "starts", "ends", "covers", "costs",
     "runs", "needs", "falls", "rises", "acts", "shows", "causes", "measures", "controls", "accounts", "supplies",
     "supports", "orbits", "moves", "means", "stores", "flows", "breaks", "borders", "hosts", "helps", "stands",
@@ -459,50 +465,50 @@ def split_parts(sentence: str) -> list[Part]:
         sentence: One sentence, code, formulas and quotations covered (`cover_markup`).
     """
     parts: list[Part] = []
-    for start, end in _clauses(sentence):
-        parts += _halves(sentence, start, end)
+    for start, end in _split_semicolons(sentence):
+        parts += _split_conjunction(sentence, start, end)
     return parts
 
 
-def _clauses(sentence: str) -> list[tuple[int, int]]:
+def _split_semicolons(sentence: str) -> list[tuple[int, int]]:
     """Split at semicolons if both sides have verbs."""
-    cuts = list(_SEMICOLON.finditer(sentence))
-    edges = [0, *(m.end() for m in cuts), len(sentence)]
-    ends = [*(m.start() for m in cuts), len(sentence)]
-    pieces = list(zip(edges, ends, strict=False))
+    separators = list(_SEMICOLON.finditer(sentence))
+    starts = [0, *(m.end() for m in separators), len(sentence)]
+    ends = [*(m.start() for m in separators), len(sentence)]
+    pieces = list(zip(starts, ends, strict=False))
     all_have_verbs = all(
         subject_of(sentence[a:b]) is not None or (has_verb(sentence[a:b]) and a == 0) for a, b in pieces
     )
     return pieces if len(pieces) > 1 and all_have_verbs else [(0, len(sentence))]
 
 
-def _halves(sentence: str, start: int, end: int) -> list[Part]:
-    unsplit = [Part(start, end)]
+def _split_conjunction(sentence: str, start: int, end: int) -> list[Part]:
+    unchanged = [Part(start, end)]
     clause = sentence[start:end]
     if len(clause) > 600 or _UNSAFE.search(clause):
-        return unsplit
+        return unchanged
     subject = subject_of(clause)
     if subject is None:
-        return unsplit
+        return unchanged
     for match in _AND.finditer(clause, subject.verb_end):
         rest = clause[match.end() :]
         if match["comma"] or rest.split(" ", 1)[0] in PRONOUNS:
-            own = subject_of(rest)
-            if own is not None and has_verb(clause[: match.start()]):
-                return [Part(start, start + match.start()), *_halves(sentence, start + match.end(), end)]
-        if match["word"] == "and" and _second_verb(clause, subject, match):
+            second_subject = subject_of(rest)
+            if second_subject is not None and has_verb(clause[: match.start()]):
+                return [Part(start, start + match.start()), *_split_conjunction(sentence, start + match.end(), end)]
+        if match["word"] == "and" and _has_second_verb(clause, subject, match):
             first = Part(start, start + match.start())
             return [first, Part(start + match.end(), end, (start + subject.start, start + subject.end))]
-    return unsplit
+    return unchanged
 
 
-def _second_verb(clause: str, subject: Subject, match: re.Match[str]) -> bool:
+def _has_second_verb(clause: str, subject: Subject, match: re.Match[str]) -> bool:
     """Whether the subject's second verb follows an "and", so that the subject can be repeated before it."""
     between = [w for w in words(clause[subject.verb_end : match.start()]) if w[0][0].isalnum()]
     following = words(clause[match.end() : match.end() + 120])
     if following and following[0][0] in _ADVERBS:
         following = following[1:]
-    min_words = 2 if subject.verb in AUXILIARIES else 1  # "was born and died in Rome" is one thing
+    min_words = 2 if subject.verb in AUXILIARIES else 1  # "was born and died in Rome" is a single statement
     if len(between) < min_words or len(following) < 2:
         return False
     verb, after = following[0][0], following[1][0]
@@ -517,6 +523,6 @@ def _second_verb(clause: str, subject: Subject, match: re.Match[str]) -> bool:
         return past and (verb not in _TRANSITIVE_PAST or subject.verb not in AUXILIARIES)
     object_follows = after.lower() in _OBJECT_STARTS or after[0].isupper() or after[0].isdigit()
     if verb in PRESENT:
-        return not past and verb not in _NOUNISH and object_follows
+        return not past and verb not in _ALSO_NOUNS and object_follows
     plain_past = is_past(subject.verb) and subject.verb not in AUXILIARIES
     return is_past(verb) and plain_past and object_follows

@@ -17,56 +17,56 @@ COVER = "\ue000"
 """Placeholder of a covered character: private use, so neither punctuation, whitespace nor letter."""
 
 FORMULA_CHARS = 2000
-"""Maximum length of a covered formula, inline code or quotation; beyond it the mark is a stray one."""
+"""Maximum length of a covered formula, inline code or quotation; a longer match is not markup."""
 
 _FENCE = re.compile(r"^[ \t]{0,8}(?:[-*+>]\s{1,3}|[0-9]{1,3}[.)]\s)?[ \t]{0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 _DISPLAYED = re.compile(
     r"(?P<dollars>(?<!\\)\$\$)|(?<!\\)\\(?P<bracket>[\[\]])|(?<!\\)\\(?P<environment>begin|end)\{[a-z*]{1,20}\}"
 )
-_WITHIN = re.compile(
+_INLINE = re.compile(
     r"`[^`\n]{1,400}`"
     r"|\\\([^\n]{1,400}?\\\)"
     r"|(?<![\\$\w])\$(?=[^\s$])[^$\n]{0,300}[^\s$\\]\$(?![\w$])"
     r"|(?:https?://|www\.)[^\s<>\"]{1,2000}(?<![.,;:!?)])"
 )
 _QUOTED = re.compile(r"[\"“](?=\S)[^\"“”\n]{1,400}?[\"”]|«[^«»\n]{1,400}»|„[^„“”\n]{1,400}[“”]")
-_ENDS = re.compile(r"[.!?;:。！？]")
-_RUN = re.compile(r"([.!?]{3})[.!?]{6,}")
+_SENTENCE_END = re.compile(r"[.!?;:。！？]")
+_PUNCTUATION_RUN = re.compile(r"([.!?]{3})[.!?]{6,}")
 
 
 def code_blocks(text: str) -> list[tuple[int, int]]:
     """Spans of the fenced code of a text, fences included; an unclosed block extends to the end."""
     spans: list[tuple[int, int]] = []
-    opened: re.Match[str] | None = None
+    opening: re.Match[str] | None = None
     for match in _FENCE.finditer(text):
-        if opened is None:
+        if opening is None:
             if "`" not in match[2] or match[1][0] == "~":
-                opened = match
-        elif match[1].startswith(opened[1]) and not match[2].strip():
-            spans.append((opened.start(), match.end()))
-            opened = None
-    if opened is not None:
-        spans.append((opened.start(), len(text)))
+                opening = match
+        elif match[1].startswith(opening[1]) and not match[2].strip():
+            spans.append((opening.start(), match.end()))
+            opening = None
+    if opening is not None:
+        spans.append((opening.start(), len(text)))
     return spans
 
 
 def formula_blocks(text: str) -> Iterator[tuple[int, int]]:
     r"""Spans of displayed formulas: `$$ … $$`, `\[ … \]`, `\begin{…} … \end{…}`; of nested formulas the outermost."""
-    begun: tuple[str, int] | None = None
+    opening: tuple[str, int] | None = None
     depth = 0
     for match in _DISPLAYED.finditer(text):
         kind = "$" if match["dollars"] else "[" if match["bracket"] else "e"
-        if begun is not None and match.start() - begun[1] > FORMULA_CHARS:
-            begun = None
-        if begun is None:
+        if opening is not None and match.start() - opening[1] > FORMULA_CHARS:
+            opening = None
+        if opening is None:
             if match["bracket"] != "]" and match["environment"] != "end":
-                begun, depth = (kind, match.start()), 1
-        elif kind == begun[0]:
-            closes = kind == "$" or match["bracket"] == "]" or match["environment"] == "end"
-            depth += -1 if closes else (kind == "e")
+                opening, depth = (kind, match.start()), 1
+        elif kind == opening[0]:
+            is_closing = kind == "$" or match["bracket"] == "]" or match["environment"] == "end"
+            depth += -1 if is_closing else (kind == "e")
             if depth == 0:
-                yield begun[1], match.end()
-                begun = None
+                yield opening[1], match.end()
+                opening = None
 
 
 def cover_markup(text: str) -> tuple[str, list[tuple[int, int]], list[tuple[int, int]]]:
@@ -78,15 +78,15 @@ def cover_markup(text: str) -> tuple[str, list[tuple[int, int]], list[tuple[int,
         text: The answer.
     """
     code = code_blocks(text)
-    covered = _covered(text, code)
+    covered = _cover_spans(text, code)
     formulas = list(formula_blocks(covered))
-    covered = _covered(covered, formulas)
-    covered = _WITHIN.sub(lambda m: COVER * len(m[0]), covered)
-    covered = _QUOTED.sub(_quotation, covered)
-    return _RUN.sub(lambda m: COVER * (len(m[0]) - 3) + m[1], covered), code, formulas
+    covered = _cover_spans(covered, formulas)
+    covered = _INLINE.sub(lambda m: COVER * len(m[0]), covered)
+    covered = _QUOTED.sub(_cover_quotation, covered)
+    return _PUNCTUATION_RUN.sub(lambda m: COVER * (len(m[0]) - 3) + m[1], covered), code, formulas
 
 
-def _covered(text: str, spans: list[tuple[int, int]]) -> str:
+def _cover_spans(text: str, spans: list[tuple[int, int]]) -> str:
     pieces, at = [], 0
     for start, end in spans:
         pieces += [text[at:start], COVER * (end - start)]
@@ -94,14 +94,14 @@ def _covered(text: str, spans: list[tuple[int, int]]) -> str:
     return "".join([*pieces, text[at:]])
 
 
-def _quotation(match: re.Match[str]) -> str:
+def _cover_quotation(match: re.Match[str]) -> str:
     """A quotation with covered punctuation, except at its end, where it may end the outer sentence."""
-    inside = match[0][1:-1]
+    inner = match[0][1:-1]
     after = match.string[match.end() : match.end() + 2].lstrip()
-    ends = inside[-1:] in (".", "!", "?", "。", "！", "？") and not after[:1].islower() and after[:1] != ","
-    last = inside[-1] if ends else ""
-    body = inside[: len(inside) - len(last)]
-    return match[0][0] + _ENDS.sub(COVER, body) + last + match[0][-1]
+    ends = inner[-1:] in (".", "!", "?", "。", "！", "？") and not after[:1].islower() and after[:1] != ","
+    last = inner[-1] if ends else ""
+    body = inner[: len(inner) - len(last)]
+    return match[0][0] + _SENTENCE_END.sub(COVER, body) + last + match[0][-1]
 
 
 Kind = Literal["prose", "item", "heading", "header", "row", "code", "break"]
@@ -116,9 +116,9 @@ _ITEM = re.compile(
 _QUOTE = re.compile(r"[ \t]{0,3}(?:>[ \t]?)+")
 _ROW = re.compile(r"[ \t]*\|[^\n]*\|[ \t\r]*")
 _SEPARATOR = re.compile(r"[ \t]*\|?(?:[ \t]*:?-{2,}:?[ \t]*\|?)+[ \t\r]*")
-_ENDED = re.compile(r"[.!?:;\u3002\uff01\uff1f][\"'\u201d\u2019)\]*_]{0,4}$")
+_ENDED_LINE = re.compile(r"[.!?:;\u3002\uff01\uff1f][\"'\u201d\u2019)\]*_]{0,4}$")
 # fmt: off
-_GOES_ON = frozenset([
+_UNFINISHED_ENDS = frozenset([
     "the", "a", "an", "of", "in", "on", "at", "to", "for", "by", "from", "with", "and", "or", "as", "was", "is", "are",
     "were", "that", "which", "his", "her", "its", "their", "than", "into", "between",
 ])
@@ -130,7 +130,7 @@ class Block(NamedTuple):
     """A part of an answer.
 
     Attributes:
-        kind: What it is; "break" is a blank line or a rule.
+        kind: Kind of the part; "break" is a blank line or a rule.
         start: First character, after any marker.
         end: One past the last.
     """
@@ -141,34 +141,34 @@ class Block(NamedTuple):
 
 
 def blocks(covered: str, code: list[tuple[int, int]]) -> Iterator[Block]:
-    """The parts of an answer, in order. A continued line belongs to the block before it. Linear.
+    """The parts of an answer, in order. A continued line belongs to the preceding block. Linear.
 
     Args:
         covered: The covered answer (`cover_markup`).
         code: Spans of its code blocks.
     """
     starts = {start for start, _ in code}
-    held: Block | None = None
+    pending: Block | None = None
     lines = list(_lines(covered))
     for i, (start, end) in enumerate(lines):
         line = covered[start:end]
         following = covered[slice(*lines[i + 1])] if i + 1 < len(lines) else ""
-        block = _block(line, start, end, following, starts)
-        if held is not None and _continues(covered, held, block):
-            held = held._replace(end=block.end)
+        block = _parse_block(line, start, end, following, starts)
+        if pending is not None and _continues(covered, pending, block):
+            pending = pending._replace(end=block.end)
             if block.kind == "code":
-                yield held
-                held = None
+                yield pending
+                pending = None
             continue
-        if held is not None:
-            yield held
-            held = None
+        if pending is not None:
+            yield pending
+            pending = None
         if block.kind in ("prose", "item"):
-            held = block
+            pending = block
         else:
             yield block
-    if held is not None:
-        yield held
+    if pending is not None:
+        yield pending
 
 
 def _lines(text: str) -> Iterator[tuple[int, int]]:
@@ -180,7 +180,7 @@ def _lines(text: str) -> Iterator[tuple[int, int]]:
         start = end + 1
 
 
-def _block(line: str, start: int, end: int, following: str, code: set[int]) -> Block:
+def _parse_block(line: str, start: int, end: int, following: str, code: set[int]) -> Block:
     if not line.strip():
         return Block("break", start, end)
     if line.startswith(COVER) and start in code:
@@ -197,10 +197,10 @@ def _block(line: str, start: int, end: int, following: str, code: set[int]) -> B
     heading = _HEADING.match(line)
     if heading is not None:
         return Block("heading", start + heading.end(), end)
-    under = following.strip()
-    if _BOLD_LINE.fullmatch(line) and not _ENDED.search(line.strip().strip("*").rstrip(":*")):
+    underline = following.strip()
+    if _BOLD_LINE.fullmatch(line) and not _ENDED_LINE.search(line.strip().strip("*").rstrip(":*")):
         return Block("heading", start, end)
-    if len(under) > 2 and set(under) in ({"="}, {"-"}) and len(line) < 120:
+    if len(underline) > 2 and set(underline) in ({"="}, {"-"}) and len(line) < 120:
         return Block("heading", start, end)
     item = _ITEM.match(line)
     return Block("item", start + item.end(), end) if item else Block("prose", start, end)
@@ -210,22 +210,22 @@ def _is_separator(line: str) -> bool:
     return "-" in line and _SEPARATOR.fullmatch(line) is not None
 
 
-def _continues(covered: str, held: Block, block: Block) -> bool:
-    """Whether a block continues the one before it across a line break."""
-    before = covered[max(held.start, held.end - 60) : held.end].rstrip()
+def _continues(covered: str, pending: Block, block: Block) -> bool:
+    """Whether a block continues the preceding one across a line break."""
+    before = covered[max(pending.start, pending.end - 60) : pending.end].rstrip()
     if block.kind == "code":
         return before.endswith(":")
-    if block.kind != "prose" or block.start - held.end > 12:
+    if block.kind != "prose" or block.start - pending.end > 12:
         return False
     after = covered[block.start : block.start + 40].lstrip()
     if before.endswith(COVER) or after.startswith(COVER):
-        return not _ENDED.search(before) or (before.endswith(":") and after.startswith(COVER))
-    if _ENDED.search(before):
+        return not _ENDED_LINE.search(before) or (before.endswith(":") and after.startswith(COVER))
+    if _ENDED_LINE.search(before):
         return False
     if after[:1].islower() or before.endswith(","):
         return True
     last = before.rsplit(None, 1)[-1:] or [""]
-    return held.end - held.start >= _LONG_LINE and last[0].lower() in _GOES_ON
+    return pending.end - pending.start >= _LONG_LINE and last[0].lower() in _UNFINISHED_ENDS
 
 
 def cells(line: str, start: int) -> list[tuple[int, int]]:
@@ -238,9 +238,9 @@ def cells(line: str, start: int) -> list[tuple[int, int]]:
     spans = []
     at = 0
     for piece in line.split("|"):
-        bare = piece.strip()
-        if bare:
+        cell = piece.strip()
+        if cell:
             left = at + len(piece) - len(piece.lstrip())
-            spans.append((start + left, start + left + len(bare)))
+            spans.append((start + left, start + left + len(cell)))
         at += len(piece) + 1
     return spans

@@ -1,8 +1,9 @@
 """Splitting an answer into claims with a language model, whose response is checked against the answer.
 
-The model is asked for a JSON list of claims, each with the words of the answer it restates, under a JSON schema where
-the backend has one (`Capabilities.json_schema`). The response is not trusted: a claim is accepted only if its quotation
-is in the answer and it adds nothing (`added_content`). What the model left out is split by rules (`split_claims`).
+The prompt requests a JSON list of claims, each with the part of the answer it restates, under a JSON schema if the
+backend supports one (`Capabilities.json_schema`). The response is not trusted: a claim is accepted only if its
+quotation is in the answer and it adds nothing (`added_content`). What the model left out is split by rules
+(`split_claims`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .grammar import subject_of
 from .splitter import is_worth_checking, split_claims
 
 _MAX_QUOTE_CHARS = 2000
-_BLANK = r"(?:\s+>)?\s+"
+_WHITESPACE = r"(?:\s+>)?\s+"
 _HEDGES = re.compile(
     r"\b(?:probably|possibly|perhaps|likely|unlikely|reportedly|allegedly|supposedly|apparently|maybe|may|might"
     r"|could|believed"
@@ -56,7 +57,7 @@ def locate_quote(quote: str, answer: str, after: int = 0) -> tuple[int, int] | N
         at = answer.find(quote, begin)
         if at >= 0:
             return at, at + len(quote)
-    pattern = re.compile(_BLANK.join(map(re.escape, quote.split())))
+    pattern = re.compile(_WHITESPACE.join(map(re.escape, quote.split())))
     match = pattern.search(answer, after) or pattern.search(answer)
     return match.span() if match else None
 
@@ -70,12 +71,12 @@ class _Source:
         self.numbers = number_values(text)
 
     def lacks(self, word: str, *, exactly: bool) -> bool:
-        """Whether a word is missing, and unless `exactly`, all its other forms too."""
+        """Whether a word is missing and, unless `exactly`, all its other forms are too."""
         return word not in self._words and (exactly or _stem(word) not in self._stems)
 
 
 def added_content(claim: str, quote: str, before: str) -> str:
-    """What a claim adds to the answer, in words; empty if it adds nothing and omits no negation or hedge.
+    """Description of what a claim adds to the answer; empty if it adds nothing and omits no negation or hedge.
 
     Every content word must occur in the quotation, or in the text before it, to which pronouns may refer. If the
     quotation has a subject of its own, only names may come from the text before it. Names and numbers must match
@@ -86,16 +87,16 @@ def added_content(claim: str, quote: str, before: str) -> str:
         quote: The part of the answer that the claim restates.
         before: The question and the answer up to the quotation.
     """
-    own, around = _Source(quote), _Source(f"{before}\n{quote}")
-    new_numbers = number_values(claim) - around.numbers
+    quotation, context = _Source(quote), _Source(f"{before}\n{quote}")
+    new_numbers = number_values(claim) - context.numbers
     if new_numbers:
         return f"the number {min(new_numbers)}"
     names = {w for m in _NAME.finditer(claim) for w in content_words(m[0])}
     subject = subject_of(quote)
-    complete = subject is not None and not subject.pronoun
+    is_self_contained = subject is not None and not subject.pronoun
     for word in content_words(claim):
         exactly = word in names or word[0].isdigit()
-        source = own if complete and word not in names else around
+        source = quotation if is_self_contained and word not in names else context
         if source.lacks(word, exactly=exactly):
             return f"the word {word!r}"
     if is_negated(claim) != is_negated(quote):
@@ -120,7 +121,7 @@ def _stem(word: str) -> str:
 
 
 MAX_SHOWN = 8000
-"""Characters of an answer that the model sees; the rest is split by rules."""
+"""Maximum characters of the answer in the prompt; the rest is split by rules."""
 
 OPENING = '[{"claim": "'
 """Prefix of the response, for models that can continue a prefix."""
@@ -183,8 +184,8 @@ async def split_claims_by_model(
     """
     if max_tokens < 1:
         raise UserError(f"max_tokens must be at least 1, got {max_tokens}")
-    ruled = split_claims(answer, question, max_claims + _EXTRA_CLAIMS if max_claims > 0 else max_claims)
-    if not ruled:
+    rule_claims = split_claims(answer, question, max_claims + _EXTRA_CLAIMS if max_claims > 0 else max_claims)
+    if not rule_claims:
         return Split(claims=())
     has_schema = model.capabilities.json_schema
     prefix = OPENING if model.capabilities.prefix and not has_schema else ""
@@ -202,16 +203,16 @@ async def split_claims_by_model(
     except Cancelled:
         raise
     except ReasonError as e:
-        return _by_rules(ruled, max_claims, e.message)
+        return _rule_split(rule_claims, max_claims, e.message)
     if completion.failure is not None:
-        return _by_rules(ruled, max_claims, completion.failure.message)
+        return _rule_split(rule_claims, max_claims, completion.failure.message)
     entries = parse_entries(prefix + completion.text)
     if not entries:
-        return _by_rules(ruled, max_claims, "its response has no claims")
-    accepted, refused = _accepted(entries, answer, question)
+        return _rule_split(rule_claims, max_claims, "its response has no claims")
+    accepted, refused = _accept_claims(entries, answer, question)
     if not accepted:
-        return _by_rules(ruled, max_claims, f"all its claims were refused ({refused[0]})")
-    left_out = [claim for claim in ruled if not _is_covered(claim, accepted, answer)]
+        return _rule_split(rule_claims, max_claims, f"all its claims were refused ({refused[0]})")
+    left_out = [claim for claim in rule_claims if not _is_covered(claim, accepted, answer)]
     claims = sorted([*accepted, *left_out], key=lambda claim: (claim.start, claim.end))[:max_claims]
     notes = []
     if refused:
@@ -243,7 +244,7 @@ def parse_entries(text: str) -> list[tuple[str, str]]:
             value, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             # the stop string removes the last bracket
-            value, end = _closed(decoder, text, at), at + 1
+            value, end = _decode_unclosed(decoder, text, at), at + 1
         if isinstance(value, dict):
             claim, source = value.get("claim"), value.get("quote")
             if isinstance(claim, str) and isinstance(source, str):
@@ -254,7 +255,7 @@ def parse_entries(text: str) -> list[tuple[str, str]]:
     return entries
 
 
-def _closed(decoder: json.JSONDecoder, text: str, at: int) -> object:
+def _decode_unclosed(decoder: json.JSONDecoder, text: str, at: int) -> object:
     """The last object, with its missing bracket added."""
     if text.find("{", at + 1) >= 0:
         return None
@@ -265,20 +266,20 @@ def _closed(decoder: json.JSONDecoder, text: str, at: int) -> object:
 
 
 def _prompt(answer: str, question: str, max_claims: int, prefix: str, *, has_schema: bool) -> Prompt:
-    shown = quote_snippets([Snippet(text=answer, source_id="answer")], max_chars=MAX_SHOWN)
-    asked = f"The question was: {quote_line(question)}\n\n" if question.strip() else ""
-    what, form = ("object", f'{{"claims": [{_ENTRY}]}}') if has_schema else ("list", f"[{_ENTRY}]")
-    instruction = _INSTRUCTION.format(max_claims=max_claims, what=what, form=form)
-    return Prompt.user(f"{instruction}\n\n{asked}{shown}", prefix=prefix)
+    quoted_answer = quote_snippets([Snippet(text=answer, source_id="answer")], max_chars=MAX_SHOWN)
+    question_line = f"The question was: {quote_line(question)}\n\n" if question.strip() else ""
+    container, form = ("object", f'{{"claims": [{_ENTRY}]}}') if has_schema else ("list", f"[{_ENTRY}]")
+    instruction = _INSTRUCTION.format(max_claims=max_claims, what=container, form=form)
+    return Prompt.user(f"{instruction}\n\n{question_line}{quoted_answer}", prefix=prefix)
 
 
-def _by_rules(ruled: Sequence[Claim], max_claims: int, why: str) -> Split:
+def _rule_split(rule_claims: Sequence[Claim], max_claims: int, reason: str) -> Split:
     return Split(
-        claims=tuple(ruled[:max_claims]), degraded=f"the model could not split the answer, so rules did: {why}"
+        claims=tuple(rule_claims[:max_claims]), degraded=f"the model could not split the answer, so rules did: {reason}"
     )
 
 
-def _accepted(entries: Sequence[tuple[str, str]], answer: str, question: str) -> tuple[list[Claim], list[str]]:
+def _accept_claims(entries: Sequence[tuple[str, str]], answer: str, question: str) -> tuple[list[Claim], list[str]]:
     """The claims that restate the answer, and why the others were refused."""
     claims: list[Claim] = []
     refused: list[str] = []
@@ -305,5 +306,5 @@ def _is_covered(claim: Claim, accepted: Sequence[Claim], answer: str) -> bool:
     letters = [i for i in range(claim.start, claim.end) if answer[i].isalnum()]
     if not letters:
         return True
-    over = [(c.start, c.end) for c in accepted if c.start < claim.end and claim.start < c.end]
-    return sum(any(a <= i < b for a, b in over) for i in letters) >= _COVERED_FRACTION * len(letters)
+    overlapping = [(c.start, c.end) for c in accepted if c.start < claim.end and claim.start < c.end]
+    return sum(any(a <= i < b for a, b in overlapping) for i in letters) >= _COVERED_FRACTION * len(letters)

@@ -85,7 +85,7 @@ _JUDGEMENT = re.compile(
 _LETTER = re.compile(rf"[^\W_]|{COVER}")
 _QUESTION = re.compile(r"\?[\s\"'\u201d\u2019)*_]*$")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
-_ASKING = AUXILIARIES | {
+_QUESTION_STARTS = AUXILIARIES | {
     "what",
     "which",
     "who",
@@ -103,9 +103,9 @@ _ASKING = AUXILIARIES | {
 _TAG = re.compile(
     r",\s*(?:right|no|yes|[a-z]+n['\u2019]t\s+\w+|(?:is|are|was|were|do|does|did|has|have|can|will)\s+\w+)\W*$"
 )
-_LONG = 60
-_INTRODUCING = re.compile(rf":\s*{COVER}+$")
-_SHOUT = re.compile(r"\W*(?:\w+\W+){0,2}\w*!+\W*$")
+_MIN_LONG_CHARS = 60
+_CODE_INTRODUCTION = re.compile(rf":\s*{COVER}+$")
+_EXCLAMATION = re.compile(r"\W*(?:\w+\W+){0,2}\w*!+\W*$")
 
 
 def kind_of(sentence: str) -> Kind:
@@ -117,7 +117,7 @@ def kind_of(sentence: str) -> Kind:
     text = sentence.strip().lstrip("*_>#-\u2022 \t\"'\u201c(")[:2000]
     if not _LETTER.search(text):
         return "nothing"
-    if _QUESTION.search(sentence.rstrip()[-40:]) and not _states_in_spite(text):
+    if _QUESTION.search(sentence.rstrip()[-40:]) and not _is_statement_in_question_form(text):
         return "question"
     title = text.startswith("I ") and text[2:3].isupper()  # "I Feel for You is an album."
     if _TALK.match(text) and not title:
@@ -126,22 +126,22 @@ def kind_of(sentence: str) -> Kind:
         return "opinion"
     if _STRONG_COMMAND.match(text) or _ADVICE.search(text[:200]):
         return "instruction"
-    stated = has_verb(text) or _equality(text) or (COVER in text and not _INTRODUCING.search(text))
-    first = _WORD.match(text)
-    if first is not None and first[0].lower() in _COMMANDS and not stated:
+    is_statement = has_verb(text) or _has_equality(text) or (COVER in text and not _CODE_INTRODUCTION.search(text))
+    first_word = _WORD.match(text)
+    if first_word is not None and first_word[0].lower() in _COMMANDS and not is_statement:
         one_word = len(_WORD.findall(text)) == 1
         return "fragment" if one_word and not text.endswith((".", "!")) else "instruction"
-    if not stated and _SHOUT.match(text) and len(text) < 40:
+    if not is_statement and _EXCLAMATION.match(text) and len(text) < 40:
         return "talk"
-    return "statement" if stated else "fragment"
+    return "statement" if is_statement else "fragment"
 
 
-def _states_in_spite(text: str) -> bool:
-    """Whether a sentence with a mark of interrogation states something: the mark may be that of a title at its end."""
-    first = _WORD.match(text)
-    if first is None or first[0].lower() in _ASKING or _TAG.search(text[-60:]):
+def _is_statement_in_question_form(text: str) -> bool:
+    """Whether a sentence with a question mark is a statement: the mark may belong to a title at its end."""
+    first_word = _WORD.match(text)
+    if first_word is None or first_word[0].lower() in _QUESTION_STARTS or _TAG.search(text[-60:]):
         return False
-    return subject_of(text) is not None or (len(text) > _LONG and has_verb(text))
+    return subject_of(text) is not None or (len(text) > _MIN_LONG_CHARS and has_verb(text))
 
 
 def is_worth_checking(sentence: str) -> bool:
@@ -149,12 +149,12 @@ def is_worth_checking(sentence: str) -> bool:
     return kind_of(sentence) in ("statement", "fragment")
 
 
-def _equality(text: str) -> bool:
+def _has_equality(text: str) -> bool:
     return any(sign in text for sign in "=<>\u2248\u2260\u2264\u2265")
 
 
 MAX_SENTENCE = 1500
-"""Longest sentence, in characters; a longer one is cut at blanks."""
+"""Maximum length of a sentence, in characters; a longer one is cut at spaces."""
 
 _OPENER = re.compile(
     r"(?:[*_]{0,2}(?:sure|yes|no|well|okay|ok|certainly|of course|absolutely|indeed|actually|in fact|however|moreover"
@@ -174,14 +174,14 @@ _ITALIC = re.compile(
     r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,400}?)(?<=[^\s*])\*(?![\w*])|(?<!\w)_(?=[^\s_])([^_\n]{1,400})(?<=[^\s_])_(?!\w)"
 )
 _COVERED = re.compile(f"{COVER}+")
-_STORED = re.compile(f"{COVER}([0-9]+){COVER}")
+_KEPT_INDEX = re.compile(f"{COVER}([0-9]+){COVER}")
 _LABEL = re.compile(
     r"[*_]{0,2}([^\W\d_a-z][^:*\n]{0,60}?)[*_]{0,2}:[*_]{0,2}\s+(?=(?i:it|he|she|they|its|his|her|their)\b)"
 )
 _UNFINISHED = re.compile(
     r"\b(?:is|are|was|were|include|includes|including|included|as follows|following|these|be)\W*$", re.IGNORECASE
 )
-_ASSENT = re.compile(r"\W*(?:yes|no|true|false|correct|incorrect)\W*", re.IGNORECASE)
+_YES_OR_NO = re.compile(r"\W*(?:yes|no|true|false|correct|incorrect)\W*", re.IGNORECASE)
 _TRAILING = re.compile(r"[\s.;,]+$")
 
 
@@ -235,39 +235,39 @@ class _Splitter:
             if block.kind == "break":
                 continue
             if pending is not None:  # a line without a verb: a heading if something else follows
-                yield from self._of_line(pending, last=False)
+                yield from self._split_prose(pending, last=False)
                 pending = None
             if block.kind == "prose":
                 pending = block
             else:
-                yield from self._of_block(block)
+                yield from self._split_block(block)
         if pending is not None:
-            yield from self._of_line(pending, last=True)
+            yield from self._split_prose(pending, last=True)
 
-    def _of_block(self, block: Block) -> Iterator[Claim]:
+    def _split_block(self, block: Block) -> Iterator[Claim]:
         if block.kind == "heading":
             self._lead = _TRAILING.sub("", self._clean(block.start, block.end)).rstrip(":").strip()
         elif block.kind == "header":
             self._header = [self._clean(*cell) for cell in self._cells(block)]
         elif block.kind == "row":
-            yield from self._of_row(block)
+            yield from self._split_row(block)
         elif block.kind == "item":
-            yield from self._of_item(block)
+            yield from self._split_item(block)
 
     # -- Rows and items
 
     def _cells(self, block: Block) -> list[tuple[int, int]]:
         return cells(self._covered[block.start : block.end], block.start)
 
-    def _of_row(self, block: Block) -> Iterator[Claim]:
+    def _split_row(self, block: Block) -> Iterator[Claim]:
         spans = self._cells(block)
         texts = [self._clean(*span) for span in spans]
         if len(self._header) == len(texts):
-            texts = [f"{head}: {text}" for head, text in zip(self._header, texts, strict=True)]
+            texts = [f"{name}: {text}" for name, text in zip(self._header, texts, strict=True)]
         if spans and any(any(c.isalnum() for c in text) for text in texts):
             yield Claim(text="; ".join(texts), start=spans[0][0], end=spans[-1][1])
 
-    def _of_item(self, block: Block) -> Iterator[Claim]:
+    def _split_item(self, block: Block) -> Iterator[Claim]:
         label = _LABEL.match(self._covered, block.start, min(block.end, block.start + 80))
         for start, end in self._sentences(block):
             kind = kind_of(self._covered[start:end])
@@ -275,14 +275,14 @@ class _Splitter:
                 text = self._clean(start, end)
                 yield Claim(text=f"{self._lead}: {text}" if self._lead else text, start=start, end=end)
             elif kind == "statement":
-                yield from self._of_sentence(_Span(start, end))
+                yield from self._split_sentence(_Span(start, end))
             if label is not None:  # "Mercury: it is the smallest planet. It has no moons."
                 self._antecedents.call(" ".join(label[1].split()))
         self._has_claims = True
 
     # -- Prose
 
-    def _of_line(self, block: Block, *, last: bool) -> Iterator[Claim]:
+    def _split_prose(self, block: Block, *, last: bool) -> Iterator[Claim]:
         self._lead, self._header = "", []
         sentences = list(self._sentences(block))
         for i, (start, end) in enumerate(sentences):
@@ -294,33 +294,33 @@ class _Splitter:
                     continue
             kind = kind_of(covered)
             if kind == "fragment":
-                yield from self._of_fragment(start, end, is_only_sentence=len(sentences) == 1, last=last)
+                yield from self._split_fragment(start, end, is_only_sentence=len(sentences) == 1, last=last)
             elif kind == "statement":
-                yield from self._of_sentence(_Span(start, end))
+                yield from self._split_sentence(_Span(start, end))
 
-    def _of_fragment(self, start: int, end: int, *, is_only_sentence: bool, last: bool) -> Iterator[Claim]:
-        """Claim of words without a verb: the question completes a short answer; a separate line is a heading."""
+    def _split_fragment(self, start: int, end: int, *, is_only_sentence: bool, last: bool) -> Iterator[Claim]:
+        """Claim of a fragment without a verb: the question completes a short answer; a separate line is a heading."""
         text = self._clean(start, end)
-        first = not self._has_claims
-        bare = text.rstrip("*_")
-        heading = is_only_sentence and not last and not bare.endswith((".", "!")) and ": " not in bare
-        if bare.endswith(":") or heading:
-            self._lead = bare.rstrip(":. ")
+        is_first = not self._has_claims
+        unmarked = text.rstrip("*_")
+        is_heading = is_only_sentence and not last and not unmarked.endswith((".", "!")) and ": " not in unmarked
+        if unmarked.endswith(":") or is_heading:
+            self._lead = unmarked.rstrip(":. ")
             return
-        assent = _ASSENT.fullmatch(text) is not None
-        if first and self._question and len(text) <= 200:
+        is_yes_or_no = _YES_OR_NO.fullmatch(text) is not None
+        if is_first and self._question and len(text) <= 200:
             self._has_claims = True
             yield Claim(text=f"{self._question} {text}", start=start, end=end)
-        elif not assent:
+        elif not is_yes_or_no:
             self._has_claims = True
             yield Claim(text=text, start=start, end=end)
 
-    def _of_sentence(self, span: _Span) -> Iterator[Claim]:
+    def _split_sentence(self, span: _Span) -> Iterator[Claim]:
         self._has_claims = True
         covered = self._covered[span.start : span.end].replace("\n", " ").replace("\r", " ")
         for part in split_parts(covered):
             start, end = span.start + part.start, span.start + part.end
-            start, end = self._trimmed(start, end)
+            start, end = self._trim(start, end)
             if start >= end:
                 continue
             text = self._clean(start, end)
@@ -330,8 +330,8 @@ class _Splitter:
                     text = text[: resolved[0]] + resolved[2] + text[resolved[1] :]
                 subject = text
             else:
-                own = self._clean(span.start + part.subject[0], span.start + part.subject[1])
-                text = f"{self._carried(own, subject)} {text}"
+                short_subject = self._clean(span.start + part.subject[0], span.start + part.subject[1])
+                text = f"{self._repeated_subject(short_subject, subject)} {text}"
             self._antecedents.add(text)
             if text.endswith(":"):
                 text = text[:-1].rstrip()
@@ -339,27 +339,27 @@ class _Splitter:
                 yield Claim(text=text, start=start, end=end)
 
     @staticmethod
-    def _carried(own: str, before: str) -> str:
+    def _repeated_subject(short_subject: str, before: str) -> str:
         """Subject for a second verb: that of the previous claim, if a pronoun was replaced there."""
-        if before.startswith(own):
-            return own
+        if before.startswith(short_subject):
+            return short_subject
         subject = subject_of(before)
-        return own if subject is None else before[subject.start : subject.end]
+        return short_subject if subject is None else before[subject.start : subject.end]
 
     # -- Spans and texts
 
     def _sentences(self, block: Block) -> Iterator[tuple[int, int]]:
-        """Spans of a block's sentences, without their opening words."""
-        flat = self._covered[block.start : block.end].replace("\n", " ").replace("\r", " ")
-        for a, b in sentence_spans(flat):
-            opener = _OPENER.match(flat, a, b)
+        """Spans of a block's sentences, without introductory phrases."""
+        one_line = self._covered[block.start : block.end].replace("\n", " ").replace("\r", " ")
+        for a, b in sentence_spans(one_line):
+            opener = _OPENER.match(one_line, a, b)
             a = opener.end() if opener else a
-            for c, d in _pieces(flat, a, b):
-                start, end = self._trimmed(block.start + c, block.start + d)
+            for c, d in _cut_span(one_line, a, b):
+                start, end = self._trim(block.start + c, block.start + d)
                 if start < end:
                     yield start, end
 
-    def _trimmed(self, start: int, end: int) -> tuple[int, int]:
+    def _trim(self, start: int, end: int) -> tuple[int, int]:
         while start < end and self._answer[start].isspace():
             start += 1
         while start < end and self._answer[end - 1].isspace():
@@ -379,11 +379,11 @@ class _Splitter:
         for pattern in (_BOLD, _ITALIC):
             text = pattern.sub(lambda m: m[1] or m[2], text)
         text = " ".join(text.split()) or self._answer[start:end]
-        text = _STORED.sub(lambda m: kept[int(m[1])], text)
+        text = _KEPT_INDEX.sub(lambda m: kept[int(m[1])], text)
         return text.encode("utf-8", "replace").decode("utf-8")  # replace lone surrogates
 
 
-def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+def _cut_span(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """A span, split at spaces if possible into spans of at most `MAX_SENTENCE` characters."""
     while end - start > MAX_SENTENCE:
         cut = text.rfind(" ", start + MAX_SENTENCE // 2, start + MAX_SENTENCE)
