@@ -1,12 +1,12 @@
 """Internal attribution: where in a run its claims come from, on four levels.
 
-1. Provenance: the parts of the run with the claim's words (our own measure: the share of its three-word sequences).
+1. Provenance: the parts of the run that share the claim's wording (our own measure: the share of its word 3-grams).
 2. Agreement: the samples that entail or contradict the claim. Near to SelfCheckGPT (Manakul, Liusie, Gales 2023,
    arXiv:2303.08896, section 5.4), which averages the probability of contradiction; here each sample has one vote.
 3. Context: the claim's probability without parts of the context (`context`).
 4. Whitebox: relevance inside the model by AttnLRP (Achtibat et al. 2024, arXiv:2402.05602).
 
-An attribution says where a claim comes from and never whether it is right: verdicts are neither read nor written.
+An attribution identifies the source of a claim, not whether it is correct: verdicts are neither read nor written.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ async def attribute_by_agreement(
 ) -> list[tuple[InternalAttribution, ...]]:
     """Whether each sample entails or contradicts each claim, judged in one call.
 
-    A sample longer than the entailment can read is judged in windows, and the most decisive window counts.
+    A sample longer than the entailment can read is judged in windows, and the most decisive window is used.
 
     Args:
         claims: The claims.
@@ -58,8 +58,8 @@ async def attribute_by_agreement(
 def _votes(
     samples: Sequence[Segment], verdicts: Sequence[Support | None], identity: str
 ) -> tuple[InternalAttribution, ...]:
-    read = [(s, v) for s, v in zip(samples, verdicts, strict=True) if v is not None]
-    signs = [SIGN[v.label] for _, v in read]
+    judged = [(s, v) for s, v in zip(samples, verdicts, strict=True) if v is not None]
+    signs = [SIGN[v.label] for _, v in judged]
     shares: dict[str, JsonValue] = {
         name: signs.count(sign) / len(signs)
         for name, sign in (("entail", 1), ("contradict", -1), ("neither", 0))
@@ -68,15 +68,15 @@ def _votes(
     common: dict[str, JsonValue] = {
         "method": "1 if the sample entails the claim, -1 if it contradicts it, else 0",
         "judge": identity,
-        "samples": len(read),
-        "unread": len(samples) - len(read),
+        "samples": len(judged),
+        "unread": len(samples) - len(judged),
         **shares,
     }
     return tuple(
         InternalAttribution(
             component=sample.name, kind="agreement", weight=float(sign), detail={**common, "probs": list(verdict)}
         )
-        for (sample, verdict), sign in zip(read, signs, strict=True)
+        for (sample, verdict), sign in zip(judged, signs, strict=True)
     )
 
 
@@ -106,12 +106,12 @@ def attribute_by_provenance(
     """
     claim_grams = [_grams(split_words(claim.text)) for claim in claims]
     lengths = {len(next(iter(grams))) for grams in claim_grams if grams}
-    wanted_grams: set[Gram] = set().union(*claim_grams)
+    all_grams: set[Gram] = set().union(*claim_grams)
     attributions: list[list[InternalAttribution]] = [[] for _ in claims]
     for segment in segments:
         words = split_words(segment.text)
         contained_grams = {
-            gram for length in sorted(lengths) for gram in _sequences(words, length) if gram in wanted_grams
+            gram for length in sorted(lengths) for gram in _sequences(words, length) if gram in all_grams
         }
         for grams, sources in zip(claim_grams, attributions, strict=True):
             share = len(grams & contained_grams) / len(grams) if grams else 0.0
@@ -180,10 +180,10 @@ async def attribute_by_relevance(
     Raises:
         ReasonError: The model failed or cannot explain, or the prompt is too long for it.
     """
-    shown = ContextPrompt.of(segments)
+    prompt_parts = ContextPrompt.of(segments)
     questions = [s for s in segments if s.kind == "question"]
-    parts = [*shown.context, *questions]
-    prompt = shown.prompt()
+    parts = [*prompt_parts.context, *questions]
+    prompt = prompt_parts.prompt()
     attributions: list[tuple[InternalAttribution, ...]] = []
     stopped = ""
     for claim in claims if parts else ():
@@ -225,7 +225,7 @@ def _attributions(parts: Sequence[Segment], relevance: Relevance) -> tuple[Inter
 LEVELS: tuple[AttributionKind, ...] = get_args(AttributionKind)
 """All levels, the simplest first."""
 NOTHING = "nothing"
-"""Component of an attribution that says why a level is missing."""
+"""Component of an attribution that records why a level is missing."""
 
 Outcome = tuple[list[tuple[InternalAttribution, ...]], str]
 """Attributions of each claim, and why some are missing (or empty)."""
@@ -259,14 +259,14 @@ async def attribute_claims(
         segments: The parts of the run (see `segments_of`).
         samples: Complete attempts that vote; the samples among the segments by default.
         entailment: Judges whether samples agree.
-        model: The model that wrote the claims; another model would make the last two levels wrong.
+        model: The model that wrote the claims; with another model the last two levels are wrong.
         levels: The requested levels.
         seed: Seed of the random subsets.
         delta: Nats per token by which the context must change a claim to count as its source.
         ablations: Random subsets of a context with more than 12 parts.
 
     Returns:
-        For each claim its attributions, the strongest level first; each says in `detail` how it was obtained.
+        For each claim its attributions, the strongest level first; `detail` records how each was obtained.
 
     Raises:
         UserError: A level is unknown, or a number is out of range.
@@ -285,25 +285,25 @@ async def attribute_claims(
 
     async def agreement() -> Outcome:
         if entailment is None or not voters:
-            return _none(
+            return _no_attributions(
                 claims, "there is no entailment to judge samples" if entailment is None else "the run has no samples"
             )
         return await attribute_by_agreement(claims, voters, entailment), ""
 
     async def context() -> Outcome:
         if model is None or not model.capabilities.scoring:
-            return _none(claims, _lacks(model, "score given text"))
+            return _no_attributions(claims, _missing_capability(model, "score given text"))
         if not context_segments(segments):
-            return _none(claims, "the prompt had nothing but the question")
+            return _no_attributions(claims, "the prompt has no context besides the question")
         return await attribute_by_context(claims, segments, model, delta=delta, ablations=ablations, seed=seed)
 
     async def whitebox() -> Outcome:
-        inside: object = model
-        if not isinstance(inside, ExplainsTokens):
-            return _none(claims, _lacks(model, "look into itself"))
-        return await attribute_by_relevance(claims, segments, inside)
+        explainer: object = model
+        if not isinstance(explainer, ExplainsTokens):
+            return _no_attributions(claims, _missing_capability(model, "look into itself"))
+        return await attribute_by_relevance(claims, segments, explainer)
 
-    ways: dict[AttributionKind, Callable[[], Awaitable[Outcome]]] = {
+    functions: dict[AttributionKind, Callable[[], Awaitable[Outcome]]] = {
         "provenance": provenance,
         "agreement": agreement,
         "context": context,
@@ -312,9 +312,9 @@ async def attribute_claims(
     attributions: list[tuple[InternalAttribution, ...]] = [() for _ in claims]
     for level in LEVELS if claims else ():  # the cheap ones first: the budget may run out
         if level in levels:
-            added, missing = await _attempt(claims, ways[level])
+            added, missing = await _attribute_level(claims, functions[level])
             note = (_missing(level, missing),) if missing else ()
-            attributions = [(*new, *note, *old) for new, old in zip(added, attributions, strict=True)]
+            attributions = [(*current, *note, *existing) for current, existing in zip(added, attributions, strict=True)]
     return attributions
 
 
@@ -323,21 +323,23 @@ def missing_levels(attributions: Sequence[InternalAttribution]) -> tuple[str, ..
     return tuple(f"{a.kind}: {a.detail['left_out']}" for a in attributions if a.component == NOTHING)
 
 
-async def _attempt(claims: Sequence[Claim], way: Callable[[], Awaitable[Outcome]]) -> Outcome:
+async def _attribute_level(claims: Sequence[Claim], attribute: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """The attributions of a level; one that fails is missing and does not stop the others."""
     try:
-        return await way()
+        return await attribute()
     except (CapabilityMissing, BudgetExceeded, UserError, BackendError) as error:
-        return _none(claims, str(error))
+        return _no_attributions(claims, str(error))
 
 
-def _none(claims: Sequence[Claim], why: str) -> Outcome:
-    return [() for _ in claims], why
+def _no_attributions(claims: Sequence[Claim], reason: str) -> Outcome:
+    return [() for _ in claims], reason
 
 
-def _missing(level: AttributionKind, why: str) -> InternalAttribution:
-    return InternalAttribution(component=NOTHING, kind=level, weight=0.0, detail={"left_out": why})
+def _missing(level: AttributionKind, reason: str) -> InternalAttribution:
+    return InternalAttribution(component=NOTHING, kind=level, weight=0.0, detail={"left_out": reason})
 
 
-def _lacks(model: LanguageModel | None, what: Literal["score given text", "look into itself"]) -> str:
-    return "there is no model" if model is None else f"model {model.name!r} cannot {what}"
+def _missing_capability(
+    model: LanguageModel | None, capability: Literal["score given text", "look into itself"]
+) -> str:
+    return "there is no model" if model is None else f"model {model.name!r} cannot {capability}"

@@ -2,7 +2,7 @@
 
 Let f(V) be the mean log-probability of the claim's tokens after a prompt with the parts V. Up to 12 parts are left out
 one by one, and the weight of part j is f(all) - f(all but j). With more parts, random subsets are scored and a sparse
-linear model is fitted to them (`sparse_weights`). f(all) - f(none) says whether the context made the claim likelier.
+linear model is fitted to them (`sparse_weights`). f(all) - f(none) is the effect of the complete context on the claim.
 
 Source: Cohen-Wang, Shah, Georgiev, Madry 2024, "ContextCite: Attributing Model Generation to Context",
 arXiv:2409.00729, section 3: the logit of the response's probability is fitted by LASSO to the presence of the parts,
@@ -64,10 +64,10 @@ class ContextPrompt(NamedTuple):
         Args:
             kept: Whether each part is shown; None shows all.
         """
-        shown = [s for i, s in enumerate(self.context) if kept is None or kept[i]]
+        visible = [s for i, s in enumerate(self.context) if kept is None or kept[i]]
         documents = tuple(
-            Document(name=source, text="\n".join(s.text for s in of_one))
-            for source, of_one in groupby(shown, lambda s: s.source or s.name)
+            Document(name=source, text="\n".join(s.text for s in source_segments))
+            for source, source_segments in groupby(visible, lambda s: s.source or s.name)
         )
         return question_prompt(Question(text=self.question, documents=documents), system=self.system)
 
@@ -146,8 +146,8 @@ def sparse_weights(masks: Sequence[Mask], values: Sequence[float], *, penalty: f
     weights = np.zeros(present.shape[1])
     weights[varies] = fitted / spread[varies]
     total = float(centred @ centred)
-    left = centred - columns @ fitted
-    r2 = 1.0 if total <= _EXACT else 1.0 - float(left @ left) / total
+    residuals = centred - columns @ fitted
+    r2 = 1.0 if total <= _EXACT else 1.0 - float(residuals @ residuals) / total
     return Surrogate(
         weights=tuple(float(w) for w in weights),
         intercept=float(target.mean() - mean @ weights),
@@ -165,19 +165,19 @@ def _descend(columns: NDArray[np.float64], target: NDArray[np.float64], penalty:
     products = columns.T @ columns / rows
     answers = columns.T @ target / rows
     weights = np.zeros(parts)
-    left = answers.copy()  # residual products
+    residual_products = answers.copy()
     scale = max(1.0, float(np.abs(answers).max(initial=0.0)))
     for _ in range(_MAX_UPDATES // max(1, parts)):
-        moved = 0.0
+        max_change = 0.0
         for j in range(parts):
-            old = float(weights[j])
-            partial = float(left[j]) + old  # the column's own product is 1
-            new = math.copysign(max(abs(partial) - penalty, 0.0), partial)
-            if new != old:
-                weights[j] = new
-                left -= products[j] * (new - old)
-                moved = max(moved, abs(new - old))
-        if moved <= _EXACT * scale:
+            previous = float(weights[j])
+            partial = float(residual_products[j]) + previous  # the column's own product is 1
+            updated = math.copysign(max(abs(partial) - penalty, 0.0), partial)
+            if updated != previous:
+                weights[j] = updated
+                residual_products -= products[j] * (updated - previous)
+                max_change = max(max_change, abs(updated - previous))
+        if max_change <= _EXACT * scale:
             break
     return weights
 
@@ -207,7 +207,7 @@ class ScoredPrompts(NamedTuple):
 
     Attributes:
         scores: For each prompt the scores of all claims; None after the budget ran out.
-        stopped: The limit that was reached, in words; empty if none was.
+        stopped: Description of the limit that was reached; empty if none was.
     """
 
     scores: list[tuple[ClaimScore, ...] | None]
@@ -273,7 +273,7 @@ class ContextAttributions(NamedTuple):
     """Attributions by context ablation.
 
     Attributes:
-        attributions: For each claim the whole context, then its parts by descending weight.
+        attributions: For each claim the complete context, then its parts by descending weight.
         stopped: Why some are missing; empty if none is.
     """
 
@@ -294,7 +294,7 @@ async def attribute_by_context(
     """Weigh the context's parts for each claim.
 
     Each prompt is one call of `model.score` with all claims: m + 2 prompts for m parts up to 12, else `ablations` + 2.
-    If the budget runs out, only the parts scored by then have weights; the linear model needs at least 8 subsets.
+    If the budget runs out, only the parts scored so far have weights; the linear model needs at least 8 subsets.
 
     Args:
         claims: The claims; their texts are scored as a response.
@@ -308,34 +308,38 @@ async def attribute_by_context(
     Raises:
         ReasonError: The model failed, cannot score, or the context is too long for it.
     """
-    shown = ContextPrompt.of(segments)
-    parts = len(shown.context)
+    visible = ContextPrompt.of(segments)
+    parts = len(visible.context)
     if not claims or not parts:
         return ContextAttributions([() for _ in claims], "")
-    everything, nothing = (True,) * parts, (False,) * parts
+    all_parts, no_parts = (True,) * parts, (False,) * parts
     one_by_one = parts <= MAX_ABLATED
     subsets = leave_one_out(parts) if one_by_one else random_subsets(parts, ablations, seed)
-    masks = list(dict.fromkeys([everything, nothing, *subsets]))
-    scored = await score_claims(model, [c.text for c in claims], [shown.prompt(mask) for mask in masks])
+    masks = list(dict.fromkeys([all_parts, no_parts, *subsets]))
+    scored = await score_claims(model, [c.text for c in claims], [visible.prompt(mask) for mask in masks])
     attributions: list[tuple[InternalAttribution, ...]] = []
     for i in range(len(claims)):
-        scores = {mask: of_all[i] for mask, of_all in zip(masks, scored.scores, strict=True) if of_all is not None}
-        if everything not in scores or nothing not in scores:
+        scores = {
+            mask: claim_scores[i]
+            for mask, claim_scores in zip(masks, scored.scores, strict=True)
+            if claim_scores is not None
+        }
+        if all_parts not in scores or no_parts not in scores:
             attributions.append(())
             continue
         common: dict[str, JsonValue] = {"unit": "nats per token", "model": model.name, "prompts": len(scores)}
-        total = _full_context(scores[everything].mean, scores[nothing].mean, delta, common)
+        total = _full_context(scores[all_parts].mean, scores[no_parts].mean, delta, common)
         if one_by_one:
-            attributions.append((total, *_one_by_one(shown.context, scores, subsets, common)))
+            attributions.append((total, *_leave_one_out_attributions(visible.context, scores, subsets, common)))
         else:
-            attributions.append((total, *_surrogate(shown.context, scores, subsets, penalty, common)))
-    done = sum(of_all is not None for of_all in scored.scores)
+            attributions.append((total, *_surrogate_attributions(visible.context, scores, subsets, penalty, common)))
+    done = sum(claim_scores is not None for claim_scores in scored.scores)
     stopped = f"{scored.stopped}; {done} of {len(masks)} prompts were scored" if scored.stopped else ""
     return ContextAttributions(attributions, stopped)
 
 
 def context_source(gap: float, delta: float = DELTA) -> ContextSource:
-    """Whether the context made a claim likelier, less likely, or neither.
+    """Whether the context made a claim more likely, less likely, or neither.
 
     Args:
         gap: f(all) - f(none), in nats per token.
@@ -373,16 +377,18 @@ async def log_prob_drop(
         ValueError: The context has no such part.
         ReasonError: As `attribute_by_context`.
     """
-    shown = ContextPrompt.of(segments)
-    if unknown := set(removed) - {s.name for s in shown.context}:
+    visible = ContextPrompt.of(segments)
+    if unknown := set(removed) - {s.name for s in visible.context}:
         raise ValueError(f"the context has no parts {sorted(unknown)}")
-    prompts = [shown.prompt(), shown.prompt([s.name not in removed for s in shown.context])]
+    prompts = [visible.prompt(), visible.prompt([s.name not in removed for s in visible.context])]
     all_parts, reduced = (await score_claims(model, [claim], prompts)).scores
     return None if all_parts is None or reduced is None else all_parts[0].mean - reduced[0].mean
 
 
-def _full_context(shown: float, hidden: float, delta: float, common: Mapping[str, JsonValue]) -> InternalAttribution:
-    gap = shown - hidden
+def _full_context(
+    with_context: float, without_context: float, delta: float, common: Mapping[str, JsonValue]
+) -> InternalAttribution:
+    gap = with_context - without_context
     return InternalAttribution(
         component=FULL_CONTEXT,
         kind="context",
@@ -391,25 +397,25 @@ def _full_context(shown: float, hidden: float, delta: float, common: Mapping[str
             "method": "log-probability with all parts minus that with none",
             "source": context_source(gap, delta),
             "delta": delta,
-            "with": shown,
-            "without": hidden,
+            "with": with_context,
+            "without": without_context,
             **common,
         },
     )
 
 
-def _one_by_one(
+def _leave_one_out_attributions(
     context: Sequence[Segment], scores: Scores, subsets: Sequence[Mask], common: Mapping[str, JsonValue]
 ) -> list[InternalAttribution]:
-    everything = scores[(True,) * len(context)].mean
+    all_parts = scores[(True,) * len(context)].mean
     detail: dict[str, JsonValue] = {"method": "log-probability drop without the part", **common}
     weights = {
-        s.name: everything - scores[mask].mean for s, mask in zip(context, subsets, strict=True) if mask in scores
+        s.name: all_parts - scores[mask].mean for s, mask in zip(context, subsets, strict=True) if mask in scores
     }
-    return _by_weight(weights, detail)
+    return _sorted_by_weight(weights, detail)
 
 
-def _surrogate(
+def _surrogate_attributions(
     context: Sequence[Segment],
     scores: Scores,
     subsets: Sequence[Mask],
@@ -427,10 +433,10 @@ def _surrogate(
         "r2": fitted.r2,
         **common,
     }
-    return _by_weight(dict(zip((s.name for s in context), fitted.weights, strict=True)), detail)
+    return _sorted_by_weight(dict(zip((s.name for s in context), fitted.weights, strict=True)), detail)
 
 
-def _by_weight(weights: Mapping[str, float], detail: dict[str, JsonValue]) -> list[InternalAttribution]:
+def _sorted_by_weight(weights: Mapping[str, float], detail: dict[str, JsonValue]) -> list[InternalAttribution]:
     order = sorted(weights, key=lambda name: -weights[name])
     return [
         InternalAttribution(component=name, kind="context", weight=weights[name], detail={**detail, "rank": rank})

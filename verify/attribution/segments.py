@@ -83,12 +83,12 @@ def context_segments(segments: Sequence[Segment]) -> list[Segment]:
 
     A citation that is contained in a document is omitted: to leave out one of two copies would change nothing.
     """
-    others = [s for s in segments if s.kind in CONTEXT_KINDS and s.kind != "citation"]
+    documents = [s for s in segments if s.kind in CONTEXT_KINDS and s.kind != "citation"]
     texts: set[str] = set()
     kept: list[Segment] = []
     for segment in (s for s in segments if s.kind in CONTEXT_KINDS):
         text = segment.text.strip()
-        is_copy = text in texts or (segment.kind == "citation" and any(text in other.text for other in others))
+        is_copy = text in texts or (segment.kind == "citation" and any(text in other.text for other in documents))
         if not is_copy:
             texts.add(text)
             kept.append(segment)
@@ -122,12 +122,12 @@ def _with_unique_names(segments: Iterable[Segment]) -> list[Segment]:
     """The segments with unique names, since two documents may have the same name."""
     renamed: list[Segment] = []
     seen: Counter[str] = Counter()
-    taken: set[str] = set()
+    used_names: set[str] = set()
     for segment in segments:
         name = segment.name
-        while name in taken:
+        while name in used_names:
             seen[segment.name] += 1
             name = f"{segment.name} ({seen[segment.name] + 1})"
-        taken.add(name)
+        used_names.add(name)
         renamed.append(segment if name == segment.name else segment.model_copy(update={"name": name}))
     return renamed

@@ -1,1 +1,1 @@
-"""DAVinCI: attribute a claim, verify it, and decide whether to stand by the verdict."""
+"""DAVinCI: attribute a claim, verify it, and gate the verdict by its confidence."""

@@ -96,11 +96,11 @@ class Davinci:
         if not claims:
             return []
         entailment = WindowedEntailment(context.entailment)
-        drafts = [self._by_program(claim) for claim in claims]
-        open_indices = [i for i, draft in enumerate(drafts) if draft is None]
-        open_claims = [claims[i] for i in open_indices]
-        passages = await self._passages(open_claims, question, context)
-        for i, report in zip(open_indices, await self.check(open_claims, passages, context), strict=True):
+        drafts = [self._check_by_program(claim) for claim in claims]
+        unchecked_indices = [i for i, draft in enumerate(drafts) if draft is None]
+        unchecked_claims = [claims[i] for i in unchecked_indices]
+        passages = await self._passages(unchecked_claims, question, context)
+        for i, report in zip(unchecked_indices, await self.check(unchecked_claims, passages, context), strict=True):
             drafts[i] = report
         origins = await self._origins(claims, question, solution, context, entailment)
         reports = [
@@ -121,13 +121,13 @@ class Davinci:
         """Stage V: judge claims by their passages, without attribution."""
         entailment = WindowedEntailment(context.entailment)
         rule = decision_rule_for(self.config, context.entailment.identity)
-        examined = [_Examined(claim, tuple(own)) for claim, own in zip(claims, passages, strict=True)]
+        examined = [_ClaimEvidence(claim, tuple(own)) for claim, own in zip(claims, passages, strict=True)]
         examined = await self._judge(examined, entailment)
-        decisions = [self._decide(one, rule) for one in examined]
+        decisions = [self._decide(evidence, rule) for evidence in examined]
         spans = await self._spans(examined, decisions, entailment, context)
         return [
-            self._report(one, decision, own, rule, entailment)
-            for one, decision, own in zip(examined, decisions, spans, strict=True)
+            self._report(evidence, decision, own, rule, entailment)
+            for evidence, decision, own in zip(examined, decisions, spans, strict=True)
         ]
 
     # -- stage 0: claims
@@ -144,8 +144,8 @@ class Davinci:
             context.run.degrade(f"davinci: {split.degraded}")
         return list(split.claims)
 
-    def _by_program(self, claim: Claim) -> ClaimReport | None:
-        """The report of a program: on a wrong part, or on a claim that states nothing but what was computed."""
+    def _check_by_program(self, claim: Claim) -> ClaimReport | None:
+        """The report of a program on a wrong part, or on a claim that consists only of the computed part."""
         result = check_claim(claim.text) if self.config.programs else None
         if result is None or (result.holds and not result.is_complete):
             return None
@@ -176,8 +176,8 @@ class Davinci:
             retrievers.insert(0, await HybridRetriever.build(documents, embedding, name="documents"))
         results: list[list[Passage]] = [[] for _ in claims]
         for retriever in retrievers if texts else []:
-            for own, more in zip(results, await retriever.retrieve(texts, k), strict=True):
-                own.extend(more)
+            for own, retrieved in zip(results, await retriever.retrieve(texts, k), strict=True):
+                own.extend(retrieved)
         return [sorted(passages, key=lambda p: -p.score)[:k] for passages in results]
 
     async def _origins(
@@ -190,7 +190,7 @@ class Davinci:
     ) -> list[tuple[InternalAttribution, ...]]:
         segments = segments_of(question, solution)
         samples = samples_of(segments)
-        # a single sample agrees with itself, which is not worth a pass
+        # with a single sample, agreement would only compare it with itself
         levels = [level for level in self.config.internal if level != "agreement" or len(samples) > 1]
         return await attribute_claims(
             claims,
@@ -204,64 +204,67 @@ class Davinci:
 
     # -- stage V: verification
 
-    async def _judge(self, examined: Sequence[_Examined], entailment: WindowedEntailment) -> list[_Examined]:
+    async def _judge(self, examined: Sequence[_ClaimEvidence], entailment: WindowedEntailment) -> list[_ClaimEvidence]:
         """The verdict of each passage: all pairs in one call, or pair by pair where that fails."""
-        pairs = [self._pairs(one) for one in examined]
+        pairs = [self._pairs(evidence) for evidence in examined]
         try:
-            flat = await entailment.judge_windows([pair for own in pairs for pair in own])
+            window_verdicts = await entailment.judge_windows([pair for own in pairs for pair in own])
         except BudgetExceeded:
             return await _judge_within_budget(examined, pairs, entailment)
         except BackendError:
             return await _judge_one_by_one(examined, pairs, entailment)
-        verdicts = iter(flat)
+        verdicts = iter(window_verdicts)
         return [
-            replace(one, verdicts=tuple(next(verdicts) for _ in own)) for one, own in zip(examined, pairs, strict=True)
+            replace(evidence, verdicts=tuple(next(verdicts) for _ in own))
+            for evidence, own in zip(examined, pairs, strict=True)
         ]
 
-    def _pairs(self, one: _Examined) -> list[Pair]:
+    def _pairs(self, evidence: _ClaimEvidence) -> list[Pair]:
         """The pairs of a claim: one for each passage, or one for all of them as one text, best first."""
-        if self.config.aggregation == "concat" and one.passages:
-            joined = " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in one.passages)
-            return [Pair(joined, one.claim.text)]
+        if self.config.aggregation == "concat" and evidence.passages:
+            joined = " ".join(f"{p.title}: {p.text}" if p.title else p.text for p in evidence.passages)
+            return [Pair(joined, evidence.claim.text)]
         if self.config.evidence_form == "span":
-            best = [span_by_words(p, one.claim.text) for p in one.passages]
+            best = [span_by_words(p, evidence.claim.text) for p in evidence.passages]
             return [
-                Pair(p.text if span is None else span.text, one.claim.text, p.title)
-                for p, span in zip(one.passages, best, strict=True)
+                Pair(p.text if span is None else span.text, evidence.claim.text, p.title)
+                for p, span in zip(evidence.passages, best, strict=True)
             ]
-        return [Pair(p.text, one.claim.text, p.title) for p in one.passages]
+        return [Pair(p.text, evidence.claim.text, p.title) for p in evidence.passages]
 
-    def _decide(self, one: _Examined, rule: DecisionRule) -> Decision | None:
+    def _decide(self, evidence: _ClaimEvidence, rule: DecisionRule) -> Decision | None:
         """None where the budget did not reach the claim."""
-        if one.verdicts is None:
+        if evidence.verdicts is None:
             return None
-        supports = [verdict.support for verdict in one.verdicts]
+        supports = [verdict.support for verdict in evidence.verdicts]
         if self.config.aggregation == "concat":
             return rule.decide_concatenated(supports[0] if supports else None)
-        return rule.decide(one.passages, supports)
+        return rule.decide(evidence.passages, supports)
 
     async def _spans(
         self,
-        examined: Sequence[_Examined],
+        examined: Sequence[_ClaimEvidence],
         decisions: Sequence[Decision | None],
         entailment: WindowedEntailment,
         context: VerifierContext,
     ) -> list[dict[int, Span]]:
-        """The decisive span of each decisive passage, by the passage's position, for each claim; in one call."""
+        """The decisive span of each decisive passage, by the passage's position, for each claim, in one call."""
         requests: list[SpanRequest] = []
         positions: list[tuple[int, int]] = []
-        for number, (one, decision) in enumerate(zip(examined, decisions, strict=True)):
+        for number, (evidence, decision) in enumerate(zip(examined, decisions, strict=True)):
             if decision is None or decision.verdict not in _LABELS:
                 continue
-            for position in self._decisive_passages(one, decision):
-                requests.append(SpanRequest(one.passages[position], one.claim.text, _LABELS[decision.verdict]))
+            for position in self._decisive_passages(evidence, decision):
+                requests.append(
+                    SpanRequest(evidence.passages[position], evidence.claim.text, _LABELS[decision.verdict])
+                )
                 positions.append((number, position))
         try:
             if self.config.entailment == _JUDGE:
                 selected = await spans_by_quotation(requests, context.models.judge)
             else:
                 selected = await spans_by_entailment(requests, entailment)
-            spans = [one.span for one in selected]
+            spans = [selection.span for selection in selected]
         except (BudgetExceeded, BackendError):  # the verdict holds; its sentence is selected by words
             spans = [span_by_words(request.passage, request.claim) for request in requests]
         by_claim: list[dict[int, Span]] = [{} for _ in examined]
@@ -270,11 +273,11 @@ class Davinci:
             by_claim[number][position] = span or span_at(passage, 0, len(passage.text))
         return by_claim
 
-    def _decisive_passages(self, one: _Examined, decision: Decision) -> list[int]:
-        """Positions of the passages that agree with the verdict, the clearest first; of a dispute one for each side."""
+    def _decisive_passages(self, evidence: _ClaimEvidence, decision: Decision) -> list[int]:
+        """Positions of passages that agree with the verdict, the most decisive first; for a dispute one per side."""
         if self.config.aggregation == "concat":
-            return list(range(len(one.passages)))
-        parsed = [(i, v.support) for i, v in enumerate(one.verdicts or ()) if v.support is not None]
+            return list(range(len(evidence.passages)))
+        parsed = [(i, v.support) for i, v in enumerate(evidence.verdicts or ()) if v.support is not None]
         best = {
             side: max(parsed, key=lambda item: getattr(item[1], side))[0] for side in ("supports", "refutes") if parsed
         }
@@ -286,7 +289,7 @@ class Davinci:
 
     def _report(
         self,
-        one: _Examined,
+        evidence: _ClaimEvidence,
         decision: Decision | None,
         spans: dict[int, Span],
         rule: DecisionRule,
@@ -294,31 +297,31 @@ class Davinci:
     ) -> ClaimReport:
         if decision is None:
             return ClaimReport(
-                claim=one.claim,
-                passages=one.passages,
+                claim=evidence.claim,
+                passages=evidence.passages,
                 backend=entailment.identity,
                 verdict="unchecked",
                 reason="unchecked",
                 threshold=rule.min_confidence,
             )
-        verdicts = one.verdicts or ()
-        scores, credibility = [p.score for p in one.passages], [p.credibility for p in one.passages]
+        verdicts = evidence.verdicts or ()
+        scores, credibility = [p.score for p in evidence.passages], [p.credibility for p in evidence.passages]
         weights = evidence_weights(scores, credibility, self.config.tau)
-        own = () if self.config.aggregation == "concat" else verdicts  # one verdict on all passages belongs to none
+        own = () if self.config.aggregation == "concat" else verdicts  # a joint verdict belongs to no single passage
         pairs = tuple(
             PairVerdict(passage=p.id, probs=v.support, span=spans.get(i), weight=w)
-            for i, (p, v, w) in enumerate(zip(one.passages, own, weights, strict=False))
+            for i, (p, v, w) in enumerate(zip(evidence.passages, own, weights, strict=False))
         )
         has_failed = bool(verdicts) and all(v.support is None for v in verdicts)
         verdict: Verdict = decision.verdict
         if has_failed:
-            verdict = "unparsed" if not one.failed else "not_enough_evidence"
-        warnings = [*decision.warnings, *(() if one.passages else ("no_evidence",))]
-        if one.failed or has_failed:
+            verdict = "unparsed" if not evidence.failed else "not_enough_evidence"
+        warnings = [*decision.warnings, *(() if evidence.passages else ("no_evidence",))]
+        if evidence.failed or has_failed:
             warnings.append("verifier_failed" if has_failed else "passage_left_out")
         return ClaimReport(
-            claim=one.claim,
-            passages=one.passages,
+            claim=evidence.claim,
+            passages=evidence.passages,
             backend=entailment.identity,
             verdict=verdict,
             label=None if has_failed else decision.label,
@@ -327,7 +330,7 @@ class Davinci:
             downgraded=decision.downgraded,
             threshold=decision.threshold,
             pairs=pairs,
-            evidence=tuple(as_evidence(span, one.passages[position]) for position, span in spans.items()),
+            evidence=tuple(as_evidence(span, evidence.passages[position]) for position, span in spans.items()),
             conflict=decision.conflict,
             reason="verifier_failed" if has_failed else decision.reason,
             calibrator="" if rule.calibration is None else rule.calibration.digest,
@@ -336,7 +339,7 @@ class Davinci:
 
 
 @dataclass(frozen=True)
-class _Examined:
+class _ClaimEvidence:
     """A claim and its passages.
 
     Attributes:
@@ -353,8 +356,8 @@ class _Examined:
 
 
 async def _judge_within_budget(
-    examined: Sequence[_Examined], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
-) -> list[_Examined]:
+    examined: Sequence[_ClaimEvidence], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
+) -> list[_ClaimEvidence]:
     """Claim by claim, in order, until the budget is exhausted; the rest stays unchecked, unless it needs no pass."""
     judged = list(examined)
     is_exhausted = False
@@ -369,11 +372,11 @@ async def _judge_within_budget(
 
 
 async def _judge_one_by_one(
-    examined: Sequence[_Examined], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
-) -> list[_Examined]:
-    """Pair by pair: one that fails is left out, and reported."""
+    examined: Sequence[_ClaimEvidence], pairs: Sequence[Sequence[Pair]], entailment: WindowedEntailment
+) -> list[_ClaimEvidence]:
+    """Pair by pair: a failed pair is left out and reported."""
     judged = []
-    for one, own in zip(examined, pairs, strict=True):
+    for evidence, own in zip(examined, pairs, strict=True):
         verdicts: list[WindowVerdict] = []
         failed = False
         for pair in own:
@@ -385,7 +388,7 @@ async def _judge_one_by_one(
                 failed = True
                 verdicts.append(WindowVerdict(None, 0, len(pair.evidence)))
         is_complete = len(verdicts) == len(own)
-        judged.append(replace(one, verdicts=tuple(verdicts) if is_complete else None, failed=failed))
+        judged.append(replace(evidence, verdicts=tuple(verdicts) if is_complete else None, failed=failed))
     return judged
 
 
@@ -409,7 +412,7 @@ async def check_claims(
 
 
 def overall_verdict(reports: Sequence[ClaimReport]) -> Verdict:
-    """The verdict on an answer: refuted if a claim is; supported if all are; else what is missing.
+    """The verdict on an answer: refuted if a claim is; supported if all are; otherwise the reason why not.
 
     An unchecked or unparsed claim never counts as supported.
     """
@@ -435,7 +438,7 @@ def answer_confidence(reports: Sequence[ClaimReport]) -> float | None:
 
 
 def make_verification(name: str, reports: Sequence[ClaimReport]) -> Verification:
-    """The verification of an answer by the verifier of that name."""
+    """The verification of an answer, with the verifier's name."""
     return Verification(
         verdict=overall_verdict(reports),
         confidence=answer_confidence(reports),
@@ -445,7 +448,7 @@ def make_verification(name: str, reports: Sequence[ClaimReport]) -> Verification
 
 
 def claim_summary(report: ClaimReport) -> CheckedClaim:
-    """A report in short."""
+    """Summary of a report."""
     return CheckedClaim(
         text=report.claim.text,
         verdict=report.verdict,

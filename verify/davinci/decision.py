@@ -31,7 +31,7 @@ TAU = 1.0
 RETRIEVED = "retrieved"
 """Source of the evidence that shipped parameters were fitted on: retrieved passages."""
 UNFITTED_A = 1.0
-"""How far a passage is informative where nothing was fitted to the entailment: as far as the entailment says."""
+"""`a` without fitted parameters: a passage is as informative as the entailment's probabilities state."""
 UNFITTED_MIN_SIDE = 0.8
 """Informative passages that a dispute then needs on each side, so that errors of the entailment make no dispute."""
 NO_CALIBRATION = "none"
@@ -138,7 +138,7 @@ class DecisionRule:
 def decision_rule_for(config: DavinciConfig, backend: str) -> DecisionRule:
     """The decision rule of an entailment.
 
-    Shipped parameters are used where they were fitted to exactly this entailment; a named file must have been.
+    Shipped parameters are used where they were fitted to exactly this entailment. A configured file must match it.
 
     Args:
         config: Names the files.

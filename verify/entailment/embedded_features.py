@@ -101,35 +101,35 @@ def feature_words(text: str) -> list[FeatureWord]:
     words: list[FeatureWord] = []
     at = 0
     for numeral in find_numerals(text):
-        words.extend(_plain_words(text, at, numeral.start, words[-1] if words else None))
+        words.extend(_parse_words(text, at, numeral.start, words[-1] if words else None))
         value = _as_float(numeral.value)
         year = numeral.text.isdigit() and 1000 <= value <= 2100 and "," not in text[numeral.start : numeral.end]
         start = numeral.start + (text[numeral.start] == " ")
         words.append(_number(start, numeral.end, value, "year" if year else "number", numeral.percent))
         at = numeral.end
-    words.extend(_plain_words(text, at, len(text), words[-1] if words else None))
-    return _scaled(words, text)
+    words.extend(_parse_words(text, at, len(text), words[-1] if words else None))
+    return _merge_scales(words, text)
 
 
-def _plain_words(text: str, start: int, end: int, before: FeatureWord | None) -> Iterator[FeatureWord]:
+def _parse_words(text: str, start: int, end: int, before: FeatureWord | None) -> Iterator[FeatureWord]:
     for match in _WORD.finditer(text, start, end):
         word = match.group()
-        low = word.casefold()
-        if before is not None and before.end == match.start() and low in _ORDINAL and before.counts:
+        lowered = word.casefold()
+        if before is not None and before.end == match.start() and lowered in _ORDINAL and before.counts:
             continue
-        if low in _NUMBER_WORDS and low not in ("one", "zero"):
-            yield _number(match.start(), match.end(), _NUMBER_WORDS[low], "number", False)
+        if lowered in _NUMBER_WORDS and lowered not in ("one", "zero"):
+            yield _number(match.start(), match.end(), _NUMBER_WORDS[lowered], "number", False)
             continue
-        negates = low in NEGATIONS or low.endswith(("n't", "n’t"))  # noqa: RUF001
-        plain = low in STOP
+        negates = lowered in NEGATIONS or lowered.endswith(("n't", "n’t"))  # noqa: RUF001
+        plain = lowered in STOP
         name = word[0].isupper() and not plain and not negates
         yield FeatureWord(
-            match.start(), match.end(), stem(low), "name" if name else "word", plain=plain, negates=negates
+            match.start(), match.end(), stem(lowered), "name" if name else "word", plain=plain, negates=negates
         )
 
 
 def stem(word: str) -> str:
-    """A word without its ending; short words are unchanged."""
+    """A word without its inflectional ending; short words are unchanged."""
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= (_MIN_STEM if ending[0] not in "'’" else 1):  # noqa: RUF001
             word = word[: -len(ending)]
@@ -149,12 +149,12 @@ def _number(start: int, end: int, value: float, kind: Kind, percent: bool) -> Fe
     return FeatureWord(start, end, f"#{value:.10g}{'%' if percent else ''}", kind, value, percent)
 
 
-def _scaled(words: list[FeatureWord], text: str) -> list[FeatureWord]:
-    """Merge scale words such as "million", and "percent", into the number before them."""
+def _merge_scales(words: list[FeatureWord], text: str) -> list[FeatureWord]:
+    """Merge scale words such as "million", and "percent", into the preceding number."""
     merged: list[FeatureWord] = []
     for word in words:
-        low = "" if word.counts else text[word.start : word.end].casefold()
-        scale, percent = _SCALES.get(low), low == "percent"
+        lowered = "" if word.counts else text[word.start : word.end].casefold()
+        scale, percent = _SCALES.get(lowered), lowered == "percent"
         last = merged[-1] if merged else None
         if (scale or percent) and last is not None and last.counts and word.start - last.end <= 2:
             value = last.value * (scale or 0.01)
@@ -179,7 +179,9 @@ MARKS: Final = (
     "negation that the other side lacks",
 )
 """Names of the marks of words."""
-_SAME, _TITLE, _NUMBER, _NAME, _MISSING, _HOLDS, _BROKEN, _TEXT_SAME, _TEXT_NUMBER, _TEXT_NAME, _NEGATION = range(1, 12)
+(
+    _IN_TEXT, _IN_TITLE, _NUMBER, _NAME, _MISSING, _HOLDS, _FAILS, _IN_CLAIM, _TEXT_NUMBER, _TEXT_NAME, _NEGATION,
+) = range(1, 12)  # fmt: skip
 
 FEATURES: Final = (
     "share of the claim's words in text or title",
@@ -205,7 +207,7 @@ MAX_CHARS: Final = 4096
 _LARGER = frozenset({"more", "over", "above", "greater", "exceed", "exceeds", "exceeded", "exceeding", "larger"})
 _SMALLER = frozenset({"less", "fewer", "under", "below", "smaller"})
 _LATER, _EARLIER = frozenset({"after", "since"}), frozenset({"before", "until"})
-_FAR: Final = math.log(5)
+_MAX_LOG_RATIO: Final = math.log(5)
 """Maximum log ratio of two numbers that may have the same meaning."""
 
 
@@ -243,37 +245,37 @@ def pair_features(pair: Pair) -> PairFeatures:
     claim = feature_words(text)
     in_evidence, in_title = {w.stem for w in evidence}, {w.stem for w in title}
     in_claim = {w.stem for w in claim}
-    there = in_evidence | in_title
+    in_text = in_evidence | in_title
     comparisons = _comparisons(claim, text, evidence, pair.evidence[:MAX_CHARS])
     claim_negates, text_negates = any(w.negates for w in claim), any(w.negates for w in evidence)
     marks = [_claim_mark(w, in_evidence, in_title, comparisons.get(i), text_negates) for i, w in enumerate(claim)]
-    counts = [(i, w) for i, w in enumerate(claim) if w.counts]
-    missing = [w for i, w in counts if w.stem not in there and i not in comparisons]
-    others = [w for w in evidence if w.counts and w.stem not in in_claim]
+    numbers = [(i, w) for i, w in enumerate(claim) if w.counts]
+    missing_numbers = [w for i, w in numbers if w.stem not in in_text and i not in comparisons]
+    other_numbers = [w for w in evidence if w.counts and w.stem not in in_claim]
     content = [w for w in claim if not w.plain and not w.negates] or claim
-    pairs = _neighbours(claim)
-    absolute = _absolutes(claim, text) - _absolutes(evidence, pair.evidence)
-    titled = [w for w in title if not w.plain]
+    pairs = _stem_pairs(claim)
+    extra_absolutes = _absolute_words(claim, text) - _absolute_words(evidence, pair.evidence)
+    title_words = [w for w in title if not w.plain]
     features = (
-        _share(sum(w.stem in there for w in content), len(content)),
+        _share(sum(w.stem in in_text for w in content), len(content)),
         _share(sum(w.stem in in_evidence for w in content), len(content)),
-        min(1.0, sum(w.stem not in there for w in content) / 5),
-        _share(len(pairs & _neighbours(evidence)), len(pairs)),
-        float(any(_comparable(a, b) for a in missing for b in others)),
-        float(any(not any(_comparable(a, b) for b in others) for a in missing)),
-        float(bool(counts) and not missing and False not in comparisons.values()),
+        min(1.0, sum(w.stem not in in_text for w in content) / 5),
+        _share(len(pairs & _stem_pairs(evidence)), len(pairs)),
+        float(any(_comparable(a, b) for a in missing_numbers for b in other_numbers)),
+        float(any(not any(_comparable(a, b) for b in other_numbers) for a in missing_numbers)),
+        float(bool(numbers) and not missing_numbers and False not in comparisons.values()),
         float(True in comparisons.values()),
         float(False in comparisons.values()),
-        min(1.0, sum(w.kind == "name" and w.stem not in there for w in claim) / 3),
+        min(1.0, sum(w.kind == "name" and w.stem not in in_text for w in claim) / 3),
         float(claim_negates != text_negates),
         float(claim_negates),
-        float(bool(absolute)),
-        _share(sum(w.stem in in_claim for w in titled), len(titled)),
+        float(bool(extra_absolutes)),
+        _share(sum(w.stem in in_claim for w in title_words), len(title_words)),
     )
     return PairFeatures(
-        title=_marked(title, [_text_mark(w, in_claim, True) for w in title]),
-        evidence=_marked(evidence, [_text_mark(w, in_claim, claim_negates) for w in evidence]),
-        claim=_marked(claim, marks),
+        title=_nonzero_marks(title, [_text_mark(w, in_claim, True) for w in title]),
+        evidence=_nonzero_marks(evidence, [_text_mark(w, in_claim, claim_negates) for w in evidence]),
+        claim=_nonzero_marks(claim, marks),
         features=features,
     )
 
@@ -282,13 +284,13 @@ def _claim_mark(
     word: FeatureWord, in_evidence: set[str], in_title: set[str], comparison: bool | None, text_negates: bool
 ) -> int:
     if comparison is not None:
-        return _HOLDS if comparison else _BROKEN
+        return _HOLDS if comparison else _FAILS
     if word.negates:
         return 0 if text_negates else _NEGATION
     if word.stem in in_evidence:
-        return _SAME
+        return _IN_TEXT
     if word.stem in in_title:
-        return _TITLE
+        return _IN_TITLE
     if word.plain:
         return 0
     return _NUMBER if word.counts else (_NAME if word.kind == "name" else _MISSING)
@@ -298,11 +300,11 @@ def _text_mark(word: FeatureWord, in_claim: set[str], claim_negates: bool) -> in
     if word.negates:
         return 0 if claim_negates else _NEGATION
     if word.stem in in_claim:
-        return _TEXT_SAME
+        return _IN_CLAIM
     return _TEXT_NUMBER if word.counts else (_TEXT_NAME if word.kind == "name" else 0)
 
 
-def _marked(words: Sequence[FeatureWord], marks: Sequence[int]) -> tuple[MarkedSpan, ...]:
+def _nonzero_marks(words: Sequence[FeatureWord], marks: Sequence[int]) -> tuple[MarkedSpan, ...]:
     return tuple(MarkedSpan(w.start, w.end, mark) for w, mark in zip(words, marks, strict=True) if mark)
 
 
@@ -310,27 +312,28 @@ def _comparisons(
     claim: Sequence[FeatureWord], text: str, evidence: Sequence[FeatureWord], other: str
 ) -> dict[int, bool]:
     """For each number of the claim that is compared ("more than 100"): whether the evidence's nearest one fits."""
-    fits: dict[int, bool] = {}
+    holds: dict[int, bool] = {}
     for i, word in enumerate(claim):
-        sign = _sign(claim, i, text)
-        if not word.counts or not sign:
+        direction = _comparison_sign(claim, i, text)
+        if not word.counts or not direction:
             continue
-        near = [(abs(_apart(word, w)), j) for j, w in enumerate(evidence) if _comparable(word, w)]
-        near = [(far, j) for far, j in near if word.kind == "year" or far <= _FAR]
-        if not near:
+        nearest = [(abs(_log_ratio(word, w)), j) for j, w in enumerate(evidence) if _comparable(word, w)]
+        nearest = [(distance, j) for distance, j in nearest if word.kind == "year" or distance <= _MAX_LOG_RATIO]
+        if not nearest:
             continue
-        _, j = min(near)
-        theirs = evidence[j]
-        if theirs.value == word.value:
-            strict = sign in (1, -1)
-            fits[i] = not strict or ((_sign(evidence, j, other) > 0) == (sign > 0) and _sign(evidence, j, other) != 0)
+        _, j = min(nearest)
+        nearest_word = evidence[j]
+        if nearest_word.value == word.value:
+            strict = direction in (1, -1)
+            other_direction = _comparison_sign(evidence, j, other)
+            holds[i] = not strict or ((other_direction > 0) == (direction > 0) and other_direction != 0)
         else:
-            fits[i] = (theirs.value > word.value) == (sign > 0)
-    return fits
+            holds[i] = (nearest_word.value > word.value) == (direction > 0)
+    return holds
 
 
-def _sign(words: Sequence[FeatureWord], i: int, text: str) -> int:
-    """How a number is compared: 1 more, 2 at least, -1 less, -2 at most, 0 not at all."""
+def _comparison_sign(words: Sequence[FeatureWord], i: int, text: str) -> int:
+    """Comparison of a number: 1 more, 2 at least, -1 less, -2 at most, 0 none."""
     before = [text[w.start : w.end].casefold() for w in words[max(0, i - 3) : i]]
     last = before[-1] if before else ""
     if words[i].kind == "year":
@@ -348,18 +351,18 @@ def _comparable(a: FeatureWord, b: FeatureWord) -> bool:
     return b.counts and a.percent == b.percent and (a.kind == "year") == (b.kind == "year")
 
 
-def _apart(a: FeatureWord, b: FeatureWord) -> float:
+def _log_ratio(a: FeatureWord, b: FeatureWord) -> float:
     if a.value <= 0 or b.value <= 0:
         return 0.0 if a.value == b.value else math.inf
     return math.log(b.value / a.value)
 
 
-def _neighbours(words: Sequence[FeatureWord]) -> set[tuple[str, str]]:
+def _stem_pairs(words: Sequence[FeatureWord]) -> set[tuple[str, str]]:
     kept = [w.stem for w in words if not w.plain]
     return set(itertools.pairwise(kept))
 
 
-def _absolutes(words: Sequence[FeatureWord], text: str) -> set[str]:
+def _absolute_words(words: Sequence[FeatureWord], text: str) -> set[str]:
     return {text[w.start : w.end].casefold() for w in words} & ABSOLUTES
 
 

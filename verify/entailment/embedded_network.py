@@ -108,21 +108,21 @@ class PairTokenizer:
         return [self._row(pair, encoded[3 * i : 3 * i + 3]) for i, pair in enumerate(pairs)]
 
     def _row(self, pair: Pair, encoded: Sequence[Any]) -> TokenRow:
-        reading = pair_features(pair)
+        pair_marks = pair_features(pair)
         title, evidence, claim = (
-            _marked(one, marks)
-            for one, marks in zip(encoded, (reading.title, reading.evidence, reading.claim), strict=True)
+            _mark_tokens(encoding, marks)
+            for encoding, marks in zip(encoded, (pair_marks.title, pair_marks.evidence, pair_marks.claim), strict=True)
         )
         title, claim = title[:MAX_TITLE_TOKENS], claim[:MAX_CLAIM_TOKENS]
         head = [(self._cls, 0), *title, *([(self._colon, 0)] if title else [])]
-        room = MAX_TOKENS - len(head) - len(claim) - 2
-        first = [*head, *evidence[:room], (self._sep, 0)]
+        max_evidence = MAX_TOKENS - len(head) - len(claim) - 2
+        first = [*head, *evidence[:max_evidence], (self._sep, 0)]
         tokens = [*first, *claim, (self._sep, 0)]
         return TokenRow(
             ids=tuple(token for token, _ in tokens),
             marks=tuple(mark for _, mark in tokens),
             claim=len(first),
-            features=reading.features,
+            features=pair_marks.features,
         )
 
 
@@ -151,14 +151,14 @@ def make_batch(rows: Sequence[TokenRow]) -> TokenBatch:
     )
 
 
-def _marked(encoded: Any, marks: Sequence[MarkedSpan]) -> list[tuple[int, int]]:
+def _mark_tokens(encoded: Any, marks: Sequence[MarkedSpan]) -> list[tuple[int, int]]:
     """Tokens with the mark of the word that they start in, in the order of the text."""
     marked, at = [], 0
     for token, (start, _) in zip(encoded.ids, encoded.offsets, strict=True):
         while at < len(marks) and marks[at].end <= start:
             at += 1
-        inside = at < len(marks) and marks[at].start <= start
-        marked.append((token, marks[at].mark if inside else 0))
+        is_marked = at < len(marks) and marks[at].start <= start
+        marked.append((token, marks[at].mark if is_marked else 0))
     return marked
 
 
@@ -224,17 +224,17 @@ def read_encoder(directory: Path) -> tuple[dict[str, torch.Tensor], EncoderShape
         }
         words, positions, types = (raw[f"embeddings.{name}.weight"] for name in _EMBEDDINGS)
         weights = {"words": words, "positions": positions, "types": types}
-        weights |= _pair(raw, "embeddings.LayerNorm", "norm")
+        weights |= _renamed_tensors(raw, "embeddings.LayerNorm", "norm")
         for i in range(shape.layers):
-            old = f"encoder.layer.{i}"
+            source = f"encoder.layer.{i}"
             for kind in ("weight", "bias"):
-                parts = [raw[f"{old}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
+                parts = [raw[f"{source}.attention.self.{name}.{kind}"] for name in ("query", "key", "value")]
                 weights[f"{i}.qkv.{kind}"] = torch.cat(parts)
-            weights |= _pair(raw, f"{old}.attention.output.dense", f"{i}.out")
-            weights |= _pair(raw, f"{old}.attention.output.LayerNorm", f"{i}.norm1")
-            weights |= _pair(raw, f"{old}.intermediate.dense", f"{i}.up")
-            weights |= _pair(raw, f"{old}.output.dense", f"{i}.down")
-            weights |= _pair(raw, f"{old}.output.LayerNorm", f"{i}.norm2")
+            weights |= _renamed_tensors(raw, f"{source}.attention.output.dense", f"{i}.out")
+            weights |= _renamed_tensors(raw, f"{source}.attention.output.LayerNorm", f"{i}.norm1")
+            weights |= _renamed_tensors(raw, f"{source}.intermediate.dense", f"{i}.up")
+            weights |= _renamed_tensors(raw, f"{source}.output.dense", f"{i}.down")
+            weights |= _renamed_tensors(raw, f"{source}.output.LayerNorm", f"{i}.norm2")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as e:
         raise DataError(f"{directory} has no BERT encoder: {e}", hint="download the model again") from e
     return weights, shape
@@ -273,38 +273,38 @@ def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, 
 
     device, dtype = weights["0.qkv.weight"].device, weights["0.qkv.weight"].dtype
 
-    def given(array: Any) -> torch.Tensor:
+    def to_device(array: Any) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
 
-    def dropped(x: torch.Tensor) -> torch.Tensor:
+    def apply_dropout(x: torch.Tensor) -> torch.Tensor:
         return f.dropout(x, dropout) if dropout else x
 
-    def normed(x: torch.Tensor, name: str) -> torch.Tensor:
+    def normalize(x: torch.Tensor, name: str) -> torch.Tensor:
         return f.layer_norm(x, (shape.size,), weights[f"{name}.weight"], weights[f"{name}.bias"], shape.eps)
 
     def linear(x: torch.Tensor, name: str) -> torch.Tensor:
         return f.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
     rows, tokens = batch.ids.shape
-    x = f.embedding(given(batch.ids), weights["words"]) + weights["positions"][:tokens]
-    x = normed((x + f.embedding(given(batch.types), weights["types"])).to(dtype), "norm")
+    x = f.embedding(to_device(batch.ids), weights["words"]) + weights["positions"][:tokens]
+    x = normalize((x + f.embedding(to_device(batch.types), weights["types"])).to(dtype), "norm")
     padding_mask = torch.zeros(rows, 1, 1, tokens, device=device).masked_fill(
-        ~given(batch.real)[:, None, None, :], -1e4
+        ~to_device(batch.real)[:, None, None, :], -1e4
     )
     by_head = (rows, tokens, shape.heads, shape.size // shape.heads)
     for i in range(shape.layers):
         if i == shape.entry:
-            x = x + f.embedding(given(batch.marks), weights["marks"]).to(x.dtype)
+            x = x + f.embedding(to_device(batch.marks), weights["marks"]).to(x.dtype)
         parts = zip(weights[f"{i}.qkv.weight"].chunk(3), weights[f"{i}.qkv.bias"].chunk(3), strict=True)
         q, k, v = (f.linear(x, matrix, bias).view(by_head).transpose(1, 2) for matrix, bias in parts)
         # not fused: the backward pass of torch's fused attention is four times slower for such texts on a CPU
         scores = (q * by_head[-1] ** -0.5) @ k.transpose(-1, -2) + padding_mask.to(q.dtype)
-        read = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(rows, tokens, shape.size)
-        x = normed(x + linear(read, f"{i}.out"), f"{i}.norm1")
-        x = normed(x + linear(f.gelu(linear(x, f"{i}.up")), f"{i}.down"), f"{i}.norm2")
+        attended = (scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).reshape(rows, tokens, shape.size)
+        x = normalize(x + linear(attended, f"{i}.out"), f"{i}.norm1")
+        x = normalize(x + linear(f.gelu(linear(x, f"{i}.up")), f"{i}.down"), f"{i}.norm2")
     x = x.float()
-    claim, evidence = given(batch.claim)[:, :, None], given(batch.evidence)[:, :, None]
-    features = given(batch.features)
+    claim, evidence = to_device(batch.claim)[:, :, None], to_device(batch.evidence)[:, :, None]
+    features = to_device(batch.features)
     pooled = [
         x[:, 0],
         _mean(x, claim),
@@ -312,15 +312,15 @@ def compute_logits(weights: Weights, shape: EncoderShape, batch: TokenBatch, *, 
         _mean(x, evidence),
         features,
     ]
-    hidden = f.gelu(f.linear(dropped(torch.cat(pooled, 1)), weights["hidden.weight"], weights["hidden.bias"]))
-    logits = f.linear(dropped(hidden), weights["labels.weight"], weights["labels.bias"])
+    hidden = f.gelu(f.linear(apply_dropout(torch.cat(pooled, 1)), weights["hidden.weight"], weights["hidden.bias"]))
+    logits = f.linear(apply_dropout(hidden), weights["labels.weight"], weights["labels.bias"])
     return logits + f.linear(features, weights["features.weight"])
 
 
-def _mean(x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    count = inside.sum(1).clamp(min=1)
-    return (x * inside).sum(1) / count
+def _mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    count = mask.sum(1).clamp(min=1)
+    return (x * mask).sum(1) / count
 
 
-def _pair(raw: Mapping[str, torch.Tensor], old: str, new: str) -> dict[str, torch.Tensor]:
-    return {f"{new}.{kind}": raw[f"{old}.{kind}"] for kind in ("weight", "bias")}
+def _renamed_tensors(raw: Mapping[str, torch.Tensor], source: str, target: str) -> dict[str, torch.Tensor]:
+    return {f"{target}.{kind}": raw[f"{source}.{kind}"] for kind in ("weight", "bias")}

@@ -29,7 +29,7 @@ async def load_entailment(
     | `embedded` | our own small classifier on the default embedding model |
     | `nli/<cross-encoder>` | a classifier of natural language inference |
     | `minicheck/<cross-encoder>` | the same over the chunks of a document, by maximum support |
-    | `judge` | the given language model |
+    | `judge` | the language model `model` |
 
     A cross-encoder has a string of its own, as in `nli/local/cross-encoder/nli-deberta-v3-base`.
 

@@ -89,16 +89,16 @@ def letter_prompt(pair: Pair, order: tuple[Label, Label, Label], max_chars: int,
         max_chars: Maximum characters of the evidence.
         prefix: Whether the model can continue the beginning of a response.
     """
-    listed = "\n".join(f"{letter}) {_MEANINGS[label]}" for letter, label in zip(LETTERS, order, strict=True))
-    asked = f"{_quoted(pair, max_chars)}\n\n{_CARE}\n\nWhich of these holds?\n{listed}\n\n{_LETTER}"
-    return Prompt.user(asked, prefix=OPENING if prefix else "")
+    options = "\n".join(f"{letter}) {_MEANINGS[label]}" for letter, label in zip(LETTERS, order, strict=True))
+    instruction = f"{_quoted(pair, max_chars)}\n\n{_CARE}\n\nWhich of these holds?\n{options}\n\n{_LETTER}"
+    return Prompt.user(instruction, prefix=OPENING if prefix else "")
 
 
 def vote_prompt(pair: Pair, max_chars: int) -> Prompt:
     """The prompt for a short comparison and a verdict in one word."""
-    listed = "\n".join(f"{_WORDS[label]}: {_MEANINGS[label]}" for label in ORDERS[0])
-    asked = _COMPARE.format(words=", ".join(_WORDS[label] for label in ORDERS[0]))
-    return Prompt.user(f"{_quoted(pair, max_chars)}\n\n{_CARE}\n\n{listed}\n\n{asked}")
+    options = "\n".join(f"{_WORDS[label]}: {_MEANINGS[label]}" for label in ORDERS[0])
+    instruction = _COMPARE.format(words=", ".join(_WORDS[label] for label in ORDERS[0]))
+    return Prompt.user(f"{_quoted(pair, max_chars)}\n\n{_CARE}\n\n{options}\n\n{instruction}")
 
 
 def _quoted(pair: Pair, max_chars: int) -> str:
@@ -136,8 +136,8 @@ def parse_letters(distribution: NextTokenDistribution, order: tuple[Label, Label
     ]
     masses = [math.fsum(math.exp(p) for token, p in tokens if token == letter) for letter in LETTERS]
     rest = max(1.0 - math.fsum(math.exp(p) for _, p in tokens), _TINY)
-    hidden = min([rest, *(math.exp(p) for _, p in tokens)])
-    by_label = dict(zip(order, (mass or hidden or _TINY for mass in masses), strict=True))
+    unlisted_mass = min([rest, *(math.exp(p) for _, p in tokens)])
+    by_label = dict(zip(order, (mass or unlisted_mass or _TINY for mass in masses), strict=True))
     return LetterProbabilities(
         support((by_label["supports"], by_label["refutes"], by_label["neutral"])), min(1.0, math.fsum(masses))
     )
@@ -257,12 +257,12 @@ class JudgeEntailment:
             await self._model.aclose()
 
     def _context_words(self) -> int:
-        """Words of evidence that fit the model's context with everything else."""
+        """Words of evidence that fit into the model's context alongside the rest of the prompt."""
         context = self._model.capabilities.context_tokens
         if context is None:
             return MAX_WORDS
-        left = context - _OTHER_TOKENS - (0 if self._has_distribution else self._config.max_tokens)
-        return max(1, min(MAX_WORDS, int(left / _TOKENS_PER_WORD)))
+        num_tokens = context - _OTHER_TOKENS - (0 if self._has_distribution else self._config.max_tokens)
+        return max(1, min(MAX_WORDS, int(num_tokens / _TOKENS_PER_WORD)))
 
     @property
     def _max_chars(self) -> int:
@@ -277,10 +277,13 @@ class JudgeEntailment:
         distributions = await self._model.next_token(prompts, min(TOP_LOGPROBS, capabilities.top_logprobs))
         verdicts = []
         for i in range(len(pairs)):
-            own = distributions[i * len(ORDERS) : (i + 1) * len(ORDERS)]
-            letters = [parse_letters(one, order) for one, order in zip(own, ORDERS, strict=True)]
-            coverage = min(one.coverage for one in letters)
-            columns = zip(*(one.support for one in letters), strict=True)
+            pair_distributions = distributions[i * len(ORDERS) : (i + 1) * len(ORDERS)]
+            letters = [
+                parse_letters(distribution, order)
+                for distribution, order in zip(pair_distributions, ORDERS, strict=True)
+            ]
+            coverage = min(result.coverage for result in letters)
+            columns = zip(*(result.support for result in letters), strict=True)
             is_parsed = coverage >= self._config.min_coverage
             verdicts.append(JudgeVerdict(support(map(sum, columns)) if is_parsed else None, coverage))
         return verdicts
@@ -299,8 +302,8 @@ class JudgeEntailment:
         completions = await self._model.generate(requests)
         failures = [s.failure for samples in completions for s in samples]
         if failures and all(failures):
-            why = failures[0].message if failures[0] else ""
-            raise BackendError(f"{self._model.name} failed to sample any verdict: {why}")
+            reason = failures[0].message if failures[0] else ""
+            raise BackendError(f"{self._model.name} failed to sample any verdict: {reason}")
         return [count_votes(samples) for samples in completions]
 
 

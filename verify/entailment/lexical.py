@@ -39,8 +39,8 @@ class LexicalEntailment:
 
     - *supports*: the text has at least 0.8 of the claim's words, all its numbers and names, and the same negation;
     - *refutes*: it has at least half of them, and the sentence nearest to the claim negates where the claim does not
-      (or the other way round), or has another number or name in the place of one that the text lacks;
-    - *neutral* otherwise: a text that omits a number or a name, and has no other in its place, is silent.
+      (or the other way round), or has another number or name instead of one that the text lacks;
+    - *neutral* otherwise: a text that omits a number or a name, and has no other instead, is silent.
 
     The most likely label has probability 0.7, the others 0.15 each.
     """

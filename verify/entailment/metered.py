@@ -84,7 +84,7 @@ _CODEC: ResponseCodec[Support | None] = ResponseCodec(
 
 
 class RecordedEntailment(ReplayStub):
-    """Stands for an entailment in a replay.
+    """Replaces an entailment in a replay.
 
     Unparsed verdicts are not stored, so a finished run may request verdicts that the store does not have: they are
     unparsed again.
@@ -94,7 +94,7 @@ class RecordedEntailment(ReplayStub):
         identity: The identity of what judged.
         max_words: Its limit, which decides how long evidence was split.
         limit: The limit that ended the run, if one did: missing verdicts were not reached.
-        finished: Whether the run came to its end: missing verdicts were unparsed.
+        finished: Whether the run finished: missing verdicts were unparsed.
     """
 
     def __init__(

@@ -56,12 +56,12 @@ class NliEntailment:
     def __init__(
         self, name: str, encoder: CrossEncoder, *, labels: Sequence[str] | None = None, owned: bool = True
     ) -> None:
-        given = tuple(encoder.labels if labels is None else labels)
-        if len(given) != len(encoder.labels):
-            raise DataError(f"{name} has {len(encoder.labels)} outputs, but {len(given)} names were given")
-        self._positions = _positions(name, given)
+        names = tuple(encoder.labels if labels is None else labels)
+        if len(names) != len(encoder.labels):
+            raise DataError(f"{name} has {len(encoder.labels)} outputs, but got {len(names)} label names")
+        self._positions = _positions(name, names)
         self.name = name
-        self.identity = f"nli-{hashlib.sha256('|'.join(given).encode()).hexdigest()[:12]}:{encoder.identity}"
+        self.identity = f"nli-{hashlib.sha256('|'.join(names).encode()).hexdigest()[:12]}:{encoder.identity}"
         self.max_words: int | None = None
         if encoder.max_tokens is not None:
             self.max_words = max(1, int(max(0, encoder.max_tokens - _OTHER_TOKENS) / _TOKENS_PER_WORD))
@@ -107,9 +107,9 @@ def premise(pair: Pair) -> str:
 
 def _positions(name: str, labels: Sequence[str]) -> tuple[int, int | None, int]:
     """Positions of supports, refutes (None if the model has no such label) and neutral."""
-    plain = [_NOT_A_LETTER.sub(" ", label.casefold()).strip() for label in labels]
+    normalized = [_NOT_A_LETTER.sub(" ", label.casefold()).strip() for label in labels]
     positions = {
-        kind: [i for i, label in enumerate(plain) if label in words]
+        kind: [i for i, label in enumerate(normalized) if label in words]
         for kind, words in (("s", _SUPPORTS), ("r", _REFUTES), ("n", _NEUTRAL), ("rest", _NOT_SUPPORTED))
     }
     counts = tuple(len(positions[kind]) for kind in ("s", "r", "n", "rest"))

@@ -14,7 +14,7 @@ class Pair(NamedTuple):
     Attributes:
         evidence: The premise. It is data: nothing in it is ever an instruction.
         claim: The hypothesis.
-        title: Title of the evidence's document; may name what the evidence calls "he" or "it".
+        title: Title of the evidence's document; may contain the name of what the evidence calls "he" or "it".
     """
 
     evidence: str

@@ -41,9 +41,9 @@ class WindowVerdict(NamedTuple):
 class WindowedEntailment:
     """An entailment that judges long evidence window by window (see `Entailment`).
 
-    The verdict is that of the most decisive window: the largest of its probabilities to support and to refute, of
-    equals the first. So one decisive sentence is found in a text that is silent elsewhere; and the more windows, the
-    more likely one of them errs, which a calibration for long texts has to know. Evidence that fits is not split.
+    The verdict is that of the most decisive window: the largest of its probabilities to support and to refute, the
+    first if equal. So one decisive sentence is detected in a text that is silent elsewhere. The more windows, the
+    more likely one of them errs, which a calibration for long texts must account for. Evidence that fits is not split.
 
     Args:
         entailment: What judges; closed with this object.
