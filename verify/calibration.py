@@ -1,8 +1,8 @@
 """Calibration of verdicts: temperature scaling, curves of the top label's confidence, and the gate.
 
 A `VerdictCalibration` is fitted to development data and applies to exactly the entailment and aggregation that it was
-fitted for. The gate then turns a decisive verdict of too little confidence into "neutral". Neither changes which label
-is the most likely one.
+fitted for. The gate then turns a decisive verdict of too little confidence into "neutral". Neither changes the top
+label.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2 (temperature scaling, here on
 log-probabilities, which differ from logits by a constant); Rawte et al. 2026, "Trust but Verify: Introducing DAVinCI",
@@ -36,15 +36,15 @@ Array = NDArray[np.float64]
 MIN_TEMPERATURE: Final = 0.05
 MAX_TEMPERATURE: Final = 20.0
 _SEARCH_STEPS: Final = 80
-"""Steps of the golden-section search, each of which leaves 0.618 of the interval."""
+"""Steps of the golden-section search; each reduces the interval to 0.618 of its length."""
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 
 
 def apply_temperature(support: Support, temperature: float) -> Support:
     """q_y = p_y^(1/T) / Σ p^(1/T): T below 1 sharpens, above 1 flattens, T = 1 changes nothing; a 0 stays 0.
 
-    The most likely label stays the most likely: where rounding makes the two largest equal, it stays larger by the
-    smallest step of a float.
+    The top label does not change: where rounding makes the two largest equal, it stays larger by the smallest step of a
+    float.
 
     Raises:
         UserError: T is not positive.
@@ -55,42 +55,42 @@ def apply_temperature(support: Support, temperature: float) -> Support:
         return support
     logs = [math.log(p) if p > 0 else -math.inf for p in support]
     top = max(logs)
-    raised = [math.exp((log - top) / temperature) for log in logs]
-    total = math.fsum(raised)
-    return keep_label(Support(*(r / total for r in raised)), support.label)
+    powers = [math.exp((log - top) / temperature) for log in logs]
+    total = math.fsum(powers)
+    return keep_label(Support(*(r / total for r in powers)), support.label)
 
 
 def keep_label(support: Support, label: Label) -> Support:
-    """The support with this label the most likely one, by the smallest step, where rounding has made it a tie."""
+    """The support with this label on top, by the smallest float step, where rounding has made it a tie."""
     if support.label == label:
         return support
     return support._replace(**{label: math.nextafter(support.confidence, 1.0)})
 
 
 def with_confidence(support: Support, confidence: float) -> Support:
-    """The support with another probability of its most likely label; the others keep their proportion.
+    """The support with another probability of its top label; the others keep their proportion.
 
-    The most likely label stays the most likely: a confidence that would put another above it is raised to their tie. Of
-    a support of 1 the rest is divided equally.
+    The top label does not change: a confidence that would put another above it is raised to their tie. For a support of
+    1 the remainder is divided equally.
     """
     label = support.label
     shares = support._replace(**{label: 0.0})
-    others = math.fsum(shares)  # rather than 1 - p, which would lose very small ones
+    others = math.fsum(shares)  # not 1 - p, which would round very small ones to 0
     shares = Support(*(p / others for p in shares)) if others > 0 else Support(0.5, 0.5, 0.5)._replace(**{label: 0.0})
     largest = max(shares)
-    raised = max(confidence, largest / (1 + largest))
-    return keep_label(Support(*(p * (1 - raised) for p in shares))._replace(**{label: raised}), label)
+    top = max(confidence, largest / (1 + largest))
+    return keep_label(Support(*(p * (1 - top) for p in shares))._replace(**{label: top}), label)
 
 
 def apply_map(support: Support, temperature: float, curve: CalibrationCurve | None) -> Support:
-    """A support by a curve of its most likely label's confidence or, without one, by a temperature."""
+    """A support by a curve of its top label's confidence or, without one, by a temperature."""
     if curve is None:
         return apply_temperature(support, temperature)
     return with_confidence(support, curve.apply(min(support.confidence, 1.0)))
 
 
 def fit_temperature(supports: Sequence[Support], golds: Sequence[Label]) -> float:
-    """The temperature with the lowest negative log-likelihood, in [0.05, 20]; never worse than no scaling.
+    """The temperature with the lowest negative log-likelihood, in [0.05, 20]; never worse than T = 1.
 
     The loss is convex in 1/T, so a golden-section search over log T finds its minimum. Probabilities below 1e-12 count
     as 1e-12.
@@ -146,9 +146,9 @@ _FIT_HINT: Final = "fit one to this verifier's verdicts on development data"
 class VerdictCalibration(FittedFile):
     """A map of three-way supports, with what it applies to and how well it did.
 
-    "temperature" raises all three probabilities to 1/T. "platt" and "isotonic" map the probability of the most likely
-    label, and the others share the rest in their old proportion. One map of the top label rather than one for each
-    label, because the gate reads nothing else, and because renormalising three maps would undo each of them.
+    "temperature" raises all three probabilities to 1/T. "platt" and "isotonic" map the probability of the top
+    label, and the others keep their proportion in the remainder. One map of the top label rather than one for each
+    label, because the gate reads only that, and because renormalising three maps would undo each of them.
 
     Attributes:
         kind: What the file is.
@@ -164,7 +164,7 @@ class VerdictCalibration(FittedFile):
         data: Hash of the examples.
         examples: Number of examples.
         version: Version of `reason`.
-        before: ECE and Brier score of the most likely label's confidence, and NLL of the gold label, uncalibrated.
+        before: ECE and Brier score of the top label's confidence, and NLL of the gold label, uncalibrated.
         after: The same out of sample: each example by a map that was fitted without its fold.
     """
 
@@ -196,7 +196,7 @@ class VerdictCalibration(FittedFile):
         return f"{self.name} ({self.method}, {self.examples} examples)".lstrip()
 
     def apply(self, support: Support) -> Support:
-        """The calibrated probabilities; the most likely label is unchanged."""
+        """The calibrated probabilities; the top label is unchanged."""
         return apply_map(support, self.temperature, self.curve)
 
     def check_fitted_for(self, *, backend: str, aggregation: str, prompt: str = "") -> None:
@@ -284,7 +284,7 @@ def fit_calibration(
         )
     if groups and len(groups) != len(golds):
         raise UserError(f"expected as many groups as examples ({len(golds)}), got {len(groups)}")
-    # in a canonical order, so that the same examples give the same bits
+    # in a canonical order, so that the result is bitwise reproducible
     keys = [_key(s, g) for s, g in zip(supports, golds, strict=True)]
     names = list(groups) or keys
     order = sorted(range(len(keys)), key=lambda i: (keys[i], names[i]))
@@ -292,8 +292,8 @@ def fit_calibration(
     folds = _folds([names[i] for i in order])
     out_of_sample = list(ordered)
     for fold in sorted(set(folds)):
-        rest = [i for i, f in enumerate(folds) if f != fold]
-        fitted = _fit(method, [ordered[i] for i in rest], [ordered_golds[i] for i in rest])
+        train_indices = [i for i, f in enumerate(folds) if f != fold]
+        fitted = _fit(method, [ordered[i] for i in train_indices], [ordered_golds[i] for i in train_indices])
         for i in (i for i, f in enumerate(folds) if f == fold):
             out_of_sample[i] = fitted.apply(ordered[i])
     final = _fit(method, ordered, ordered_golds)
@@ -314,15 +314,15 @@ def fit_calibration(
 
 
 def calibration_scores(supports: Sequence[Support], golds: Sequence[Label]) -> CalibrationScores:
-    """ECE (ten bins) and Brier score of the most likely label's confidence, and NLL of the gold label.
+    """ECE (ten bins) and Brier score of the top label's confidence, and NLL of the gold label.
 
     Raises:
         UserError: There are no examples, the lengths differ, or a label is none of the three.
     """
     loss = nll(supports, golds)
     confidences, correct = top_label_hits(supports, golds)
-    squares = sum((c - r) ** 2 for c, r in zip(confidences, correct, strict=True))
-    return CalibrationScores(ece=ece(confidences, correct), brier=squares / len(golds), nll=loss)
+    squared_errors = sum((c - r) ** 2 for c, r in zip(confidences, correct, strict=True))
+    return CalibrationScores(ece=ece(confidences, correct), brier=squared_errors / len(golds), nll=loss)
 
 
 class _FittedMap(NamedTuple):
@@ -345,20 +345,20 @@ def _key(support: Support, gold: str) -> str:
 
 
 def _folds(names: Sequence[str]) -> list[int]:
-    """Fold of each example; the folds differ by one group at most, and depend only on the names."""
-    ranked = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
-    if len(ranked) < 2:
+    """Fold of each example; the folds differ by up to one group, and depend only on the names."""
+    group_names = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(group_names) < 2:
         raise UserError(
             "all examples are of one group, which allows no estimate for others", hint="use more development data"
         )
-    fold = {name: i % NUM_FOLDS for i, name in enumerate(ranked)}
+    fold = {name: i % NUM_FOLDS for i, name in enumerate(group_names)}
     return [fold[name] for name in names]
 
 
 # -- the gate
 
 GRID: Final = (0.0, *(t / 100 for t in range(40, 100, 5)))
-"""Candidate thresholds: none, 0.40, 0.45 … 0.95. The first is ours: a gate has to earn its place."""
+"""Candidate thresholds: none, 0.40, 0.45 … 0.95. The first is ours: a gate must improve the result to be used."""
 
 _SIDES: Final[tuple[Label, Label]] = ("supports", "refutes")
 
@@ -368,9 +368,9 @@ class GatedVerdict(NamedTuple):
 
     Attributes:
         label: The final label.
-        raw_label: The most likely label.
+        raw_label: The top label.
         confidence: Its probability.
-        downgraded: Whether a decisive label was turned into neutral.
+        downgraded: Whether a decisive label was changed to neutral.
     """
 
     label: Label
@@ -394,7 +394,7 @@ class GateMetrics(NamedTuple):
 
     Attributes:
         threshold: The threshold.
-        macro_f1: Mean F1 of the labels after the gate, over the labels that are gold or were most likely somewhere.
+        macro_f1: Mean F1 of the labels after the gate, over the labels that are gold or a top label somewhere.
         answered: Number of answered examples.
         coverage: Share of answered examples.
         risk: Share of wrong ones among the answered; None if none is answered.
@@ -458,11 +458,11 @@ def choose_threshold(
         The metrics at the threshold. A threshold at which nothing is answered meets no target.
 
     Raises:
-        UserError: Both targets are given, one is outside [0, 1], no threshold meets it (the message names the nearest),
+        UserError: Both targets are set, one is outside [0, 1], no threshold meets it (the message names the nearest),
             there are no examples, or the lengths differ.
     """
     if max_risk is not None and min_precision is not None:
-        raise UserError("max_risk and min_precision exclude each other", hint="give one of them")
+        raise UserError("max_risk and min_precision exclude each other", hint="set one of them")
     target = max_risk if max_risk is not None else min_precision
     if target is not None and not 0 <= target <= 1:
         raise UserError(f"the target must be in [0, 1], got {target:g}")

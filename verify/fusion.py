@@ -2,15 +2,15 @@
 
 Items are cleaned, copies are merged, and each gets a weight (`weigh_items`). They are combined by one of five modes:
 
-    witness     each item is informative of a claim that holds or fails, or tells nothing (`witness_fusion`)
+    witness     each item is informative of a claim that holds or fails, or uninformative (`witness_fusion`)
     product     tempered product of distributions (`product_fusion`)
     mean        weighted mean
-    vote        weighted vote of the most likely labels
+    vote        weighted vote of the top labels
     max         the most decisive item
 
 Source: Alege 2026, "I Know What I Don't Know: Latent Posterior Factor Models for Multi-Evidence Probabilistic
 Reasoning", arXiv:2603.15670, of which soft factors, exponents, the exact combination and the split of the variance are
-kept; nothing is learned here but a few numbers (`fusion_fitting`). The paper calls the parts of the variance aleatoric
+kept; only a few numbers are learned here (`fusion_fitting`). The paper calls the parts of the variance aleatoric
 and epistemic; contradiction raises `between` and vague evidence raises `within`, so these words are not used.
 """
 
@@ -60,7 +60,7 @@ class FusionParameters(Frozen):
         base: The verifier's mean prediction on development data, which factors are divided by; None for none.
         weighting: "spread": weights fall with the spread of an item's samples as exp(-alpha · spread); "paper": as in
             the published method (`paper_weight`).
-        alpha: How fast they fall.
+        alpha: How fast they decay.
         merge: Whether copies and near copies count as one.
         jaccard: Jaccard index of word 3-grams from which two texts are near copies.
         pairs: The same for word 2-grams, which the method does not have.
@@ -113,7 +113,7 @@ class FusionParameters(Frozen):
 EPS = 1e-6
 """Minimum probability of a label: a smaller one is noise, and would decide by itself."""
 HARD_LABEL_PROBABILITY = 0.8
-"""Probability of a label that was given without one."""
+"""Probability of a label without a probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ class EvidenceItem:
         text: Its text, to find copies by; empty if unknown.
         id: Items with the same id are one; empty if unknown.
         document: Its document; items of one document weigh less each; empty if unknown.
-        hard: Whether the samples are bare labels that were turned into probabilities.
-        rank: Its rank in the retrieval, from 1; 1 where the order means nothing.
+        hard: Whether the samples are bare labels converted to probabilities.
+        rank: Its rank in the retrieval, from 1; 1 where the order has no meaning.
 
     Raises:
         DataError: There is no sample, one is no distribution, or a number is out of its range.
@@ -369,7 +369,7 @@ def witness_factor(item: WeightedItem, a: float) -> WitnessFactor:
 def relevant_items(items: Sequence[WeightedItem], cap: int | None) -> list[bool]:
     """Which items are used: all, or, where there are more than `cap`, those that may be decisive.
 
-    Many items of a little relevance each would let "neutral" vanish. The step from `cap` to one more item may therefore
+    Many items of low relevance would drive "neutral" to 0. The step from `cap` to one more item may therefore
     raise "neutral"; on either side it never rises with another item.
     """
     if cap is None or len(items) <= cap:
@@ -450,9 +450,9 @@ def product_fusion(items: Sequence[WeightedItem], beta: float = 1.0, prior: Supp
         math.log(prior[y]) + beta * math.fsum(item.weight * math.log(item.probs[y]) for item in items) for y in range(3)
     ]
     top = max(logs)
-    raised = [math.exp(log - top) for log in logs]
-    total = math.fsum(raised)
-    return Support(*(r / total for r in raised))
+    exponentials = [math.exp(log - top) for log in logs]
+    total = math.fsum(exponentials)
+    return Support(*(r / total for r in exponentials))
 
 
 def log_odds(item: WeightedItem, beta: float) -> float:
@@ -466,7 +466,7 @@ def mean_fusion(items: Sequence[WeightedItem]) -> Support:
 
 
 def vote_fusion(items: Sequence[WeightedItem]) -> Support:
-    """Weighted votes for the most likely labels, with half a vote added to each label; nothing without items."""
+    """Weighted votes for the top labels, with half a vote added to each label; nothing without items."""
     if not items:
         return NOTHING
     total = math.fsum(item.weight for item in items)
@@ -500,8 +500,8 @@ class FusedVerdict(Frozen):
 
     Attributes:
         probs: (supports, refutes, neutral).
-        label: The most likely label, or "disputed"; before any gate. Ties go to "neutral", then "refutes".
-        confidence: Probability of the most likely of the three; 0 without evidence.
+        label: The top label, or "disputed"; before any gate. Ties go to "neutral", then "refutes".
+        confidence: Largest of the three probabilities; 0 without evidence.
         conflict: How far the evidence contradicts itself, in [0, 1].
         k_eff: Effective number of items.
         total: Variance of the mean distribution, `within + between`.

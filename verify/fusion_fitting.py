@@ -57,7 +57,7 @@ class FittedFusion(FittedFile):
         data: Hash of the examples.
         examples: Number of undisputed examples.
         disputed: Number of disputed examples, by which the threshold of conflict was chosen; 0 leaves it unchanged.
-        nll_before: Mean negative log-likelihood with the parameters it began from, in nats.
+        nll_before: Mean negative log-likelihood with the initial parameters, in nats.
         nll: The same with the fitted ones, on the same data; never more.
         version: Version of `reason`.
     """
@@ -86,12 +86,12 @@ class FittedFusion(FittedFile):
             source: Where the evidence comes from now.
 
         Raises:
-            DataError: One of them is another; names both.
+            DataError: One of them differs; the message names both.
         """
-        for called, own, other in (("verifier", self.verifier, verifier), ("evidence", self.source, source)):
-            if own != other:
+        for field, fitted_value, value in (("verifier", self.verifier, verifier), ("evidence", self.source, source)):
+            if fitted_value != value:
                 raise DataError(
-                    f"the fusion {self} was fitted to the {called} {own!r}, not to {other!r}", hint=_FIT_HINT
+                    f"the fusion {self} was fitted to the {field} {fitted_value!r}, not to {value!r}", hint=_FIT_HINT
                 )
         return self.parameters.model_copy(update={"fitted": self.digest})
 
@@ -164,7 +164,7 @@ def fit_fusion(
             f"fusion needs at least {MIN_EXAMPLES} claims that are not disputed, got {len(undisputed)}",
             hint="use more development data",
         )
-    # in a canonical order, so that the same examples give the same bits
+    # in a canonical order, so that the result is bitwise reproducible
     undisputed.sort(key=lambda e: data_hash([e]))
     before = _losses(_weigh(undisputed, begin), begin, (begin.final_temperature,))[0]
     best, losses = begin, before
@@ -229,7 +229,7 @@ def _weigh(examples: Sequence[FusionExample], parameters: FusionParameters) -> l
 
 
 def _variants(begin: FusionParameters, undisputed: Sequence[FusionExample]) -> list[FusionParameters]:
-    """The parameters that the grid search starts from: the given ones, then with other `pi`, `delta` and `rank`."""
+    """Starting points of the grid search: the caller's parameters, then with other `pi`, `delta` and `rank`."""
     supported, refuted = (sum(e.gold == side for e in undisputed) for side in ("supports", "refutes"))
     share = (supported + 0.5) / (supported + refuted + 1)
     priors = dict.fromkeys((begin.pi, share)) if begin.mode == "witness" else {begin.pi: None}

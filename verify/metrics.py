@@ -19,7 +19,7 @@ from .types import Label, Support
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 """In the order of `Support`."""
 MIN_PROBABILITY: Final = 1e-12
-"""A smaller probability counts as this in a log-likelihood: a 0 for the gold label costs 27.6 nats, not infinity."""
+"""Minimum probability in a log-likelihood: a 0 for the gold label gives a loss of 27.6 nats, not infinity."""
 
 
 # -- labels and probabilities
@@ -96,7 +96,7 @@ def macro_f1(labels: Sequence[str], golds: Sequence[str], over: Sequence[str] = 
 
 
 def top_label_hits(supports: Sequence[Support], golds: Sequence[str]) -> tuple[list[float], list[bool]]:
-    """Confidence of the most likely label of each example, and whether that label is correct."""
+    """Confidence of the top label of each example, and whether that label is correct."""
     return [s.confidence for s in supports], [s.label == g for s, g in zip(supports, golds, strict=True)]
 
 
@@ -127,7 +127,7 @@ class EvidenceScores(NamedTuple):
 def evidence_scores(predicted: Collection[Hashable], gold: Collection[Hashable]) -> EvidenceScores | None:
     """Precision, recall and F1 of predicted evidence.
 
-    None without gold evidence, as for a claim that nothing decides: such a row is skipped rather than counted as 1.
+    None without gold evidence, as for an undecidable claim: such a row is skipped rather than counted as 1.
     """
     predicted_set, gold_set = set(predicted), set(gold)
     if not gold_set:

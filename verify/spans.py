@@ -1,8 +1,8 @@
-"""The decisive part of a passage: by an entailment, by a model's quotation, or by shared words.
+"""The decisive part of a passage: by an entailment, by a model's quotation, or by lexical overlap.
 
 Source: DAVinCI (2026, arXiv:2604.21193) narrows evidence to a span with an extractive question answering model.
 Differs: there is none here. A classifier judges each sentence by itself; a judge model is prompted for a quotation,
-which counts only if it occurs in the passage; shared words are the fallback.
+which counts only if it occurs in the passage; lexical overlap is the fallback.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .entailment.protocol import Entailment, Pair
 from .types import Label, Span, Support
 
 MAX_SENTENCES = 40
-"""Sentences of a passage that an entailment judges: those that share the most with the claim."""
+"""Sentences of a passage that an entailment judges: those with the largest lexical overlap with the claim."""
 PAIR_MARGIN = 0.05
 """How much more decisive two neighbouring sentences must be than the best single one, which is shorter."""
 QUOTE_TOKENS = 200
@@ -32,7 +32,7 @@ QUOTE_FAILED = "quote_failed"
 SPAN_NOT_JUDGED = "span_not_judged"
 
 MAX_SHOWN_CHARS = 12_000
-"""Characters of a passage that a quoting model is shown, as far as its context allows."""
+"""Maximum characters of a passage in the prompt for a quotation, if the context allows."""
 
 _CHARS_PER_TOKEN = 2
 _OTHER_TOKENS = 700
@@ -68,7 +68,7 @@ class SelectedSpan(NamedTuple):
 
     Attributes:
         span: The part; None if there is none.
-        warnings: What a reader should know of the selection.
+        warnings: Warnings about the selection.
     """
 
     span: Span | None
@@ -81,7 +81,7 @@ def span_at(passage: Passage, start: int, end: int, score: float = 0.0) -> Span:
 
 
 def span_by_words(passage: Passage, claim: str) -> Span | None:
-    """The sentence that shares the most with the claim (see `sentence_scores`), the first of equals.
+    """The sentence with the highest lexical overlap with the claim (see `sentence_scores`); ties go to the first.
 
     Its score is in (0, 1]; None if no sentence shares a content word with the claim.
     """
@@ -95,8 +95,8 @@ async def spans_by_entailment(requests: Sequence[SpanRequest], entailment: Entai
     """The most decisive sentence, or two neighbouring ones; all are judged in one call.
 
     A part's score is its probability of the requested label, or the larger one of supports and refutes. Where no part
-    has that label as its most likely one, the sentence that shares the most words is selected. The only sentence of a
-    passage is not judged; its score is 1. Where no verdict could be parsed, the span is selected by words, with the
+    has that label on top, the sentence with the highest lexical overlap is selected. The only sentence of a passage is
+    not judged; its score is 1. Where no verdict could be parsed, the span is selected by lexical overlap, with the
     warning `span_not_judged`.
 
     Raises:
@@ -127,7 +127,7 @@ async def spans_by_entailment(requests: Sequence[SpanRequest], entailment: Entai
             selected.append(SelectedSpan(fallback, (SPAN_NOT_JUDGED,) if spans else ()))
             continue
         decisive = [one for one in scored if _has_label(one[0], request.label)]
-        # where no sentence is decisive, the differences between them mean nothing: words choose
+        # where no sentence is decisive, the differences between them are noise: select by lexical overlap
         by_words = None if decisive else span_by_words(request.passage, request.claim)
         _, span, _ = max(decisive or scored, key=lambda one: one[1].score - (0.0 if one[2] else PAIR_MARGIN))
         selected.append(SelectedSpan(by_words or span))
@@ -138,13 +138,13 @@ async def spans_by_quotation(requests: Sequence[SpanRequest], model: LanguageMod
     """The part that a language model quotes; all quotations are requested in one call.
 
     A quotation counts if it occurs in the passage, up to whitespace, and has a content word. Otherwise the span is
-    selected by words, with the warning `quote_not_found`, or `quote_failed` if there was no response. If the model
+    selected by lexical overlap, with the warning `quote_not_found`, or `quote_failed` without a response. If the model
     responds NONE there is no span. A quotation's score is 1.
 
     Args:
         requests: Passages and claims; labels are not shown to the model.
-        model: The model. Of a passage of more than 12,000 characters, or than its context has room for, it is shown the
-            beginning.
+        model: The model. The prompt has only the beginning of a passage that exceeds 12,000 characters or the model's
+            context.
 
     Raises:
         ReasonError: The complete call failed.
@@ -164,8 +164,8 @@ async def spans_by_quotation(requests: Sequence[SpanRequest], model: LanguageMod
 def quote_prompt(request: SpanRequest, max_chars: int = MAX_SHOWN_CHARS) -> Prompt:
     """The prompt for a quotation, with up to `max_chars` of the passage."""
     passage = request.passage
-    shown = quote_snippets([Snippet(text=passage.text, source_id=passage.title)], max_chars=max_chars)
-    return Prompt.user(f"{_TASK}\n\n{shown}\n\nClaim:\n> {quote_line(request.claim, _MAX_CLAIM_CHARS)}\n\n{_REQUEST}")
+    quoted = quote_snippets([Snippet(text=passage.text, source_id=passage.title)], max_chars=max_chars)
+    return Prompt.user(f"{_TASK}\n\n{quoted}\n\nClaim:\n> {quote_line(request.claim, _MAX_CLAIM_CHARS)}\n\n{_REQUEST}")
 
 
 def find_quotation(text: str, quotation: str) -> tuple[int, int] | None:

@@ -28,12 +28,12 @@ class Support(NamedTuple):
 
     @property
     def label(self) -> Label:
-        """The most likely label; ties go to neutral, then refutes."""
+        """The top label; ties go to neutral, then refutes."""
         return max(_TIE_ORDER, key=lambda label: getattr(self, label))
 
     @property
     def confidence(self) -> float:
-        """Probability of the most likely label."""
+        """Probability of the top label."""
         return max(self)
 
 
@@ -112,10 +112,10 @@ class InternalAttribution(Frozen):
 
     Attributes:
         component: Name of the part: a step, sample, juror, tool result, or segment of the prompt.
-        kind: How it was obtained: by the same words ("provenance"), by agreement of samples, by ablation of the context
+        kind: How it was obtained: by shared wording ("provenance"), by agreement of samples, by ablation of the context
             ("context"), or by gradients or attention of the model ("whitebox").
-        weight: How much the claim rests on it; the scale depends on the kind and is given in `detail`.
-        detail: The numbers behind the weight, and how they were obtained.
+        weight: How strongly the claim depends on it; the scale depends on the kind and is given in `detail`.
+        detail: The numbers that determine the weight, and how they were obtained.
     """
 
     component: str
@@ -130,7 +130,7 @@ class PairVerdict(Frozen):
     Attributes:
         passage: Id of the passage.
         probs: (supports, refutes, neutral); None if the verifier's response could not be parsed.
-        span: The decisive part; in a long passage it lies in the window with the most support.
+        span: The decisive part; in a long passage it is in the window with the highest support.
         weight: Its share by retrieval score and credibility, in [0, 1], for display; fusion weighs on its own.
     """
 
@@ -146,21 +146,21 @@ class PairVerdict(Frozen):
 
 
 class ClaimReport(Frozen):
-    """The complete record of one claim: enough to decide again without a model.
+    """The complete record of one claim: enough to repeat the decision without a model.
 
     Attributes:
         claim: The claim.
         verdict: The final verdict, after calibration and gate.
-        label: The most likely label before the gate; None if nothing was judged.
+        label: The top label before the gate; None if nothing was judged.
         probs: Calibrated (supports, refutes, neutral) over all evidence.
         confidence: Calibrated probability of `label`.
-        downgraded: Whether the gate turned a decisive label into neutral.
+        downgraded: Whether the gate changed a decisive label to neutral.
         threshold: The gate's threshold.
         passages: The judged passages, best first.
         pairs: The verdict of each passage, in the order of `passages`; empty where all were judged as one text.
         evidence: The decisive spans, as an answer cites them.
         internal: Parts of the run that the claim comes from.
-        conflict: How far the evidence contradicts itself, in [0, 1].
+        conflict: Degree to which the evidence contradicts itself, in [0, 1].
         reason: "ok", "weak", "irrelevant", "conflict", "no_evidence", "program", "unchecked" or "verifier_failed".
         program: Result of a program that could check the claim, for people; empty otherwise.
         calibrator: Id of the calibration; empty if none.

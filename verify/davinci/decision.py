@@ -45,10 +45,10 @@ class Decision:
 
     Attributes:
         verdict: "supported", "refuted", "disputed" or "not_enough_evidence".
-        label: The most likely label before the gate.
+        label: The top label before the gate.
         probs: Calibrated probabilities.
-        confidence: That of the most likely label; 0 without evidence.
-        downgraded: Whether the gate turned a decisive label into neutral.
+        confidence: That of the top label; 0 without evidence.
+        downgraded: Whether the gate changed a decisive label to neutral.
         threshold: The gate's threshold.
         conflict: How far the evidence contradicts itself.
         reason: Why it is not more certain: "ok", "weak", "irrelevant", "conflict" or "no_evidence".
@@ -145,7 +145,7 @@ def decision_rule_for(config: DavinciConfig, backend: str) -> DecisionRule:
         backend: Identity of the entailment.
 
     Raises:
-        UserError: Fusion parameters are given for concatenated passages.
+        UserError: Fusion parameters are set for concatenated passages.
         DataError: A named file cannot be read, or was fitted to another entailment or aggregation.
     """
     is_concatenated = config.aggregation == "concat"
@@ -222,6 +222,6 @@ def evidence_weights(scores: Sequence[float], credibility: Sequence[float], tau:
         return [0.0] * len(scores)
     # the best credible passage has the exponent 0, so that not all weights underflow
     best = max(credible)
-    raised = [c * math.exp((s - best) / tau) if c > 0 else 0.0 for s, c in zip(scores, credibility, strict=True)]
-    total = math.fsum(raised)
-    return [value / total for value in raised]
+    exponentials = [c * math.exp((s - best) / tau) if c > 0 else 0.0 for s, c in zip(scores, credibility, strict=True)]
+    total = math.fsum(exponentials)
+    return [value / total for value in exponentials]

@@ -42,7 +42,7 @@ class LexicalEntailment:
       (or the other way round), or has another number or name instead of one that the text lacks;
     - *neutral* otherwise: a text that omits a number or a name, and has no other instead, is silent.
 
-    The most likely label has probability 0.7, the others 0.15 each.
+    The top label has probability 0.7, the others 0.15 each.
     """
 
     name = "lexical"
