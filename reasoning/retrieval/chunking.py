@@ -69,28 +69,28 @@ def _sections(text: str) -> Iterator[tuple[int, int, str]]:
     for match in _HEADING.finditer(text):
         if any(start <= match.start() < end for start, end in code):
             continue
-        yield begin, match.start(), _joined(path)
+        yield begin, match.start(), _heading_path(path)
         level, title = len(match[1]), " ".join(match[2].split()).rstrip("#").rstrip()
-        path = [(at, other) for at, other in path if at < level] + ([(level, title)] if title else [])
+        path = [(at, heading) for at, heading in path if at < level] + ([(level, title)] if title else [])
         begin = match.end()
-    yield begin, len(text), _joined(path)
+    yield begin, len(text), _heading_path(path)
 
 
-def _joined(path: list[tuple[int, str]]) -> str:
+def _heading_path(path: list[tuple[int, str]]) -> str:
     return " > ".join(title for _, title in path)
 
 
 def _code_spans(text: str) -> list[tuple[int, int]]:
     """Fenced code blocks, in which `#` begins a comment."""
     spans: list[tuple[int, int]] = []
-    opened: tuple[int, str] | None = None
+    opening: tuple[int, str] | None = None
     for match in _FENCE.finditer(text):
-        if opened is None:
-            opened = (match.start(), match[1])
-        elif match[1] == opened[1]:
-            spans.append((opened[0], match.start()))
-            opened = None
-    return spans if opened is None else [*spans, (opened[0], len(text))]
+        if opening is None:
+            opening = (match.start(), match[1])
+        elif match[1] == opening[1]:
+            spans.append((opening[0], match.start()))
+            opening = None
+    return spans if opening is None else [*spans, (opening[0], len(text))]
 
 
 def _units(text: str, start: int, end: int, max_words: int) -> Iterator[_Unit]:
@@ -124,8 +124,8 @@ def _pack(units: list[_Unit], max_words: int, overlap: int, heading: str) -> Ite
             return
         # repeat as much as the overlap allows, if the next unit still fits
         shared, begin = 0, last
-        room = min(overlap, max_words - units[last].words)
-        while begin - 1 > first and shared + units[begin - 1].words <= room:
+        max_shared = min(overlap, max_words - units[last].words)
+        while begin - 1 > first and shared + units[begin - 1].words <= max_shared:
             begin -= 1
             shared += units[begin].words
         first = begin

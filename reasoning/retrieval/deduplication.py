@@ -27,7 +27,7 @@ MIN_CONTAINMENT = 0.90
 """Share of an item's 3-grams contained in a text from which the item is a duplicate of it."""
 
 DuplicateLevel = Literal[1, 2, 3]
-"""How a duplicate was detected: by its hash, its words, or its embedding."""
+"""Level at which a duplicate was detected: hash, word 3-grams, or embedding."""
 
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WITHIN_WORD = re.compile(r"(?<=[^\W\d_])['\u2019](?=[^\W\d_])")
@@ -73,7 +73,7 @@ def normalized_words(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class TextFingerprint:
-    """What a text is compared by: its normalised form, its words, and its word 3-grams (none below three words)."""
+    """Data that texts are compared by: normalised form, its words, and its word 3-grams (none below three words)."""
 
     form: str
     words: frozenset[str]
@@ -210,7 +210,7 @@ def _is_part(item: TextFingerprint, other: TextFingerprint) -> bool:
 
 SKETCH_BITS: Final = 256
 MAX_WORK: Final = 5_000_000
-"""Set members that are compared at most, a few seconds; only adversarial texts need more."""
+"""Maximum number of compared set members, a few seconds; only adversarial texts need more."""
 
 
 class Copyable(Protocol):
@@ -241,8 +241,8 @@ def cluster_copies(items: Sequence[Copyable], *, jaccard: float = 0.6, pairs: fl
     """Group items that share an id, or whose texts are exact or near copies; transitive and independent of order.
 
     Two texts are near copies if they share enough word 3-grams, or enough word 2-grams: three changed words in a
-    sentence of twenty leave too few 3-grams and enough 2-grams. Pairs are found by prefix filtering, which finds every
-    pair, unlike locality-sensitive hashing.
+    sentence of twenty leave too few 3-grams and enough 2-grams. Pairs are detected by prefix filtering, which is
+    exhaustive, unlike locality-sensitive hashing.
 
     Source: Broder 1997, "On the resemblance and containment of documents"; Bayardo, Ma, Srikant 2007, "Scaling Up All
     Pairs Similarity Search", and Chaudhuri, Ganti, Kaushik 2006, "A Primitive Operator for Similarity Joins in Data
@@ -326,49 +326,53 @@ def _similarity_join(
 ) -> None:
     """Unite all items whose n-gram sets have a Jaccard index of at least the threshold.
 
-    Each set is looked up by its rarest members, enough of them that a similar set must share one. Candidates are kept
-    by cluster: one similar member suffices, and an already united cluster is skipped as a whole, so that many copies of
-    one text cost no more than other texts.
+    The index key of a set is its rarest members, enough of them that a similar set must share one. Candidates are kept
+    by cluster: one similar member suffices, and an already united cluster is skipped completely, so that many copies
+    of one text cost no more than other texts.
     """
     numbers: dict[Hashable, int] = {}
-    sketched = [_sketch(frozenset(numbers.setdefault(m, len(numbers)) for m in one)) for one in grams]
-    frequency = Counter(m for one in sketched for m in one.members)
-    holders: dict[int, dict[int, list[int]]] = {}
+    sketched = [_sketch(frozenset(numbers.setdefault(m, len(numbers)) for m in ngrams)) for ngrams in grams]
+    frequency = Counter(m for sketch in sketched for m in sketch.members)
+    candidates: dict[int, dict[int, list[int]]] = {}
     for x in sorted(range(len(grams)), key=lambda x: len(sketched[x].members)):
-        mine = sketched[x]
-        size = len(mine.members)
+        query = sketched[x]
+        size = len(query.members)
         prefix_length = size - math.ceil(threshold * size - 1e-9) + 1
-        rarest = sorted(mine.members, key=lambda m: (frequency[m], m))[:prefix_length]
+        rarest = sorted(query.members, key=lambda m: (frequency[m], m))[:prefix_length]
         shared = [member for member in rarest if frequency[member] > 1]
         for member in shared:
-            for cluster, others in holders.get(member, {}).items():
+            for cluster, others in candidates.get(member, {}).items():
                 work.left -= 1
                 is_united = sets.find(cluster) == sets.find(indices[x])
-                if not is_united and _is_similar(mine, others, sketched, threshold, work):
+                if not is_united and _is_similar(query, others, sketched, threshold, work):
                     sets.unite(cluster, indices[x])
                 if work.left < 0:
                     return
         for member in shared:
-            holders.setdefault(member, {}).setdefault(sets.find(indices[x]), []).append(x)
+            candidates.setdefault(member, {}).setdefault(sets.find(indices[x]), []).append(x)
 
 
 def _is_similar(
-    mine: _SketchedSet, others: Sequence[int], sketched: Sequence[_SketchedSet], threshold: float, work: _WorkBudget
+    query: _SketchedSet,
+    others: Sequence[int],
+    sketched: Sequence[_SketchedSet],
+    threshold: float,
+    work: _WorkBudget,
 ) -> bool:
-    members, bits = mine
+    members, bits = query
     size = len(members)
     for y in others:
         work.left -= 1
         other, other_bits = sketched[y]
-        both = size + len(other)
+        total_size = size + len(other)
         # at a similarity J the sets differ in both * (1 - J) / (1 + J) members
-        if (bits ^ other_bits).bit_count() * (1 + threshold) > both * (1 - threshold) + 1e-9:
+        if (bits ^ other_bits).bit_count() * (1 + threshold) > total_size * (1 - threshold) + 1e-9:
             continue
         work.left -= len(other)
         if work.left < 0:
             return False
         common = len(members & other)
-        if common >= threshold * (both - common) - 1e-9:
+        if common >= threshold * (total_size - common) - 1e-9:
             return True
     return False
 

@@ -1,6 +1,6 @@
 """`EmbeddingCache`: document vectors in SQLite, so that a directory is not embedded again when it is opened again.
 
-It is only a cache: what cannot be read or written is embedded again, and a damaged file is replaced.
+It is only a cache: vectors that cannot be read or written are embedded again, and a damaged file is replaced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BYTES = 1 << 30
-"""Bytes of vectors; the least recently used are evicted."""
+"""Maximum bytes of vectors; LRU eviction."""
 
 _BATCH = 64
 _MAX_PARAMETERS = 500

@@ -31,7 +31,7 @@ class MeteredRetriever:
         self._calls = RecordedCalls(run, ROLE, self.name, self.identity)
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
-        """See `Retriever.retrieve`; claims that the store has an answer to are not searched again."""
+        """See `Retriever.retrieve`; claims with stored passages are not searched again."""
         started = time.monotonic()
         distinct = list(dict.fromkeys(claims))
         requests: dict[str, dict[str, JsonValue]] = {c: {"retrieval": {"claim": c, "k": k}} for c in distinct}
@@ -62,7 +62,7 @@ class MeteredRetriever:
 
 
 class RecordedRetriever(ReplayStub):
-    """Stands for a retriever in a replay; `degraded` is what the recorded one reported."""
+    """Replaces a retriever in a replay; `degraded` is what the recorded one reported."""
 
     def __init__(self, name: str, identity: str, degraded: tuple[str, ...] = ()) -> None:
         super().__init__(name, identity)
@@ -76,7 +76,7 @@ class RecordedRetriever(ReplayStub):
 def _passages(call: StoredCall) -> list[Passage]:
     stored = call.response.get("passages")
     try:
-        return [Passage.model_validate(one) for one in stored] if isinstance(stored, list) else []
+        return [Passage.model_validate(passage) for passage in stored] if isinstance(stored, list) else []
     except ValidationError as e:
         raise StoreError(
             f"the store has {str(call.response)[:80]!r} as passages", hint="another version of reason wrote it"

@@ -176,8 +176,8 @@ def file_passages(
     notes += [FileNote(file.source, note, skipped=False) for note in read.notes]
     for part in read.parts:
         source = f"{file.source}#{part.name}" if part.name else file.source
-        sound = TextPart(replace_surrogates(part.text), part.name, part.headings)
-        yield from _split(sound, source, replace_surrogates(file.path.name), chunking)
+        clean_part = TextPart(replace_surrogates(part.text), part.name, part.headings)
+        yield from _split(clean_part, source, replace_surrogates(file.path.name), chunking)
 
 
 def read_passages(
@@ -224,9 +224,9 @@ def read_passages(
 def no_text_error(paths: Sequence[Path], notes: Sequence[FileNote]) -> DataError:
     """The error for paths without any text."""
     skipped = f"; {len(notes)} files were skipped, the first: {notes[0].path}: {notes[0].reason}" if notes else ""
-    shown = ", ".join(str(path) for path in paths[:3]) + (", …" if len(paths) > 3 else "")
+    path_list = ", ".join(str(path) for path in paths[:3]) + (", …" if len(paths) > 3 else "")
     return DataError(
-        f"there is no text in {shown or 'no path'}{skipped}", hint="give files or directories of documents"
+        f"there is no text in {path_list or 'no path'}{skipped}", hint="give files or directories of documents"
     )
 
 

@@ -16,8 +16,8 @@ class Snippet(Frozen):
 
     Attributes:
         text: The text.
-        source_id: What an answer cites: a file and its characters, a page, an address.
-        score: How well it matches the query, higher is better; the scale depends on the source.
+        source_id: Source that an answer cites: a file and its characters, a page, an address.
+        score: Relevance to the query, higher is better; the scale depends on the source.
     """
 
     text: str
@@ -35,7 +35,7 @@ class KnowledgeSource(Protocol):
     Attributes:
         name: The string it was created from.
         kind: "directory", "faiss", "python", "http", "mcp", "model" or "memory".
-        identity: Changes whenever a query could get another response, as far as that can be known.
+        identity: Changes whenever a query could get another response, as far as that is known.
     """
 
     name: str
@@ -48,7 +48,7 @@ class KnowledgeSource(Protocol):
         Args:
             text: The query in natural language.
             k: Maximum number of snippets, at least 1.
-            context: What the query is part of, for sources that can use it.
+            context: Context of the query, for sources that can use it.
 
         Raises:
             ReasonError: The source failed.
@@ -67,7 +67,7 @@ class Passage(Frozen):
         text: The piece.
         title: Title of the document or section, searched and read together with the text.
         start: Position of its first character in the document; None if unknown.
-        score: How well it matches the query, on the retriever's scale.
+        score: Relevance to the query, on the retriever's scale.
         credibility: The caller's confidence in its source; 0 excludes the passage as evidence.
     """
 

@@ -26,7 +26,7 @@ MAX_SOURCE_CHARS = 160
 OPENING, CLOSING = "<snippets>", "</snippets>"
 
 _ELLIPSIS = " …"
-_READ_FACTOR = 8
+_INPUT_FACTOR = 8
 """Characters read for each character shown: removal may leave few."""
 
 # fmt: off
@@ -42,13 +42,13 @@ _JOINERS = "\u200c\u200d"
 
 _STRAY_JOINER = re.compile(f"(?<![^\\x00-\\x7f\\s])[{_JOINERS}]+|[{_JOINERS}]+(?![^\\x00-\\x7f\\s])")
 _VARIATION = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-_SEAM = re.compile(
+_CONTROL_TOKEN_SPLIT = re.compile(
     r"(?<=<)(?=[^\s=])"  # <|im_start|>, </s>, <unk>, <start_of_turn>, <<SYS>>
     r"|(?<=\[)(?=/?\w{0,60}[A-Z]\w{0,60}\])"  # [INST], [/INST], [TOOL_CALLS], [gMASK]
     r"|(?<=[\]~])(?=~|!|b[\[\]])|(?<=~)(?=[\[\]])|(?<=\[)(?=e~)"  # ]~b], ]~!b[, [e~[
     r"|(?<=>)(?=>)|(?<=\|)(?=>)"  # >>QUESTION<<, and the end of <|...|>
 )
-"""Where a space is inserted: between two characters, so that no match hides another."""
+"""Positions where a space is inserted: between two characters, so that matches cannot overlap."""
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -72,8 +72,8 @@ def quote_snippets(snippets: Sequence[Snippet], *, max_chars: int = MAX_CHARS) -
 
 def quote_lines(text: str, max_chars: int = MAX_CHARS) -> str:
     """An untrusted text with its lines kept, each after `> `; for callers with their own fences."""
-    shown = _truncate(_neutralize(text, max_chars, keep_lines=True), max_chars)
-    return "\n".join(f"> {line}" for line in shown.split("\n"))
+    quoted = _truncate(_neutralize(text, max_chars, keep_lines=True), max_chars)
+    return "\n".join(f"> {line}" for line in quoted.split("\n"))
 
 
 def quote_line(text: str, max_chars: int = MAX_CHARS) -> str:
@@ -89,11 +89,11 @@ def remove_invisible(text: str) -> str:
 
 
 def _neutralize(text: str, max_chars: int, *, keep_lines: bool) -> str:
-    text = remove_invisible(text[: _READ_FACTOR * max_chars + 1])
+    text = remove_invisible(text[: _INPUT_FACTOR * max_chars + 1])
     lines = [" ".join(line.split()) if not keep_lines else line.rstrip() for line in text.split("\n")]
     lines = [line for line in lines if line]
     text = "\n".join(lines) if keep_lines else " ".join(lines)
-    return _SEAM.sub(" ", text)
+    return _CONTROL_TOKEN_SPLIT.sub(" ", text)
 
 
 def _truncate(text: str, max_chars: int) -> str:

@@ -316,8 +316,8 @@ def _json_lines_records(text: str, notes: list[str]) -> Iterator[TextPart]:
             else:
                 yield TextPart(record, str(number))
     if invalid:
-        shown = ", ".join(map(str, invalid[:5])) + (", …" if len(invalid) > 5 else "")
-        notes.append(f"{len(invalid)} lines are neither a string nor a JSON object with a field `text`: {shown}")
+        line_numbers = ", ".join(map(str, invalid[:5])) + (", …" if len(invalid) > 5 else "")
+        notes.append(f"{len(invalid)} lines are neither a string nor a JSON object with a field `text`: {line_numbers}")
 
 
 def _json_records(text: str, notes: list[str]) -> list[TextPart]:

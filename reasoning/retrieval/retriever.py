@@ -42,7 +42,7 @@ Reranker = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[float]]]
 
 
 class RetrieverOptions(Frozen):
-    """How passages are ranked.
+    """Options of the ranking.
 
     Attributes:
         num_candidates: Passages taken from each ranking.
@@ -58,7 +58,7 @@ class RetrieverOptions(Frozen):
 
 
 class KeywordIndex(Protocol):
-    """Search by shared words."""
+    """Search by keywords."""
 
     def search(self, query: str, k: int) -> list[tuple[int, float]]:
         """(position, score), best first."""
@@ -80,7 +80,7 @@ class PassageStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SearchIndex:
-    """What a `HybridRetriever` searches; `vectors` is None without embeddings, `digest` is a hash of everything."""
+    """Data of a `HybridRetriever`; `vectors` is None without embeddings, `digest` is a hash of everything."""
 
     passages: PassageStore
     keywords: KeywordIndex
@@ -89,13 +89,13 @@ class SearchIndex:
 
 
 class HybridRetriever:
-    """Passages by words and by meaning; create it with `HybridRetriever.build` or `load_index`.
+    """Hybrid passage search by BM25 and embeddings; create it with `HybridRetriever.build` or `load_index`.
 
     Args:
         name: Its name.
-        index: What is searched.
-        embedding: Embeds claims; None searches by words only.
-        options: How passages are ranked.
+        index: Data to search.
+        embedding: Embeds claims; None searches by BM25 only.
+        options: Options of the ranking.
         reranker: Scores the best passages and decides their order.
         reranker_identity: Changes whenever the reranker could score differently.
         owned: Whether the embedding model is closed with the retriever.
@@ -103,7 +103,7 @@ class HybridRetriever:
     Attributes:
         name: Its name.
         identity: Hash of passages, options and models.
-        degraded: What it does less well than it could, and why; empty if nothing.
+        degraded: Reduced functionality and its reason; empty if there is none.
     """
 
     def __init__(
@@ -121,8 +121,8 @@ class HybridRetriever:
         self._index, self.embedding, self._owned = index, embedding, owned
         self._options, self._reranker = options or RetrieverOptions(), reranker
         uses_vectors = embedding is not None and index.vectors is not None
-        why = "no embedding model was given" if index.vectors is not None else "the passages have no vectors"
-        self.degraded: tuple[str, ...] = () if uses_vectors else (f"passages are searched by words only: {why}",)
+        reason = "no embedding model was given" if index.vectors is not None else "the passages have no vectors"
+        self.degraded: tuple[str, ...] = () if uses_vectors else (f"passages are searched by words only: {reason}",)
         content = [
             VERSION,
             index.digest,
@@ -150,7 +150,7 @@ class HybridRetriever:
 
         Args:
             passages: Passages with unique ids.
-            embedding: Embeds passages and claims; None searches by words only.
+            embedding: Embeds passages and claims; None searches by BM25 only.
             name: See the class.
             options: See the class.
             reranker: See the class.
@@ -196,8 +196,8 @@ class HybridRetriever:
         """`retrieve` with another instance of the embedding model, such as a metered one."""
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
-        sound = [replace_surrogates(claim) for claim in claims]
-        distinct = [claim for claim in dict.fromkeys(sound) if claim.strip()]
+        clean_claims = [replace_surrogates(claim) for claim in claims]
+        distinct = [claim for claim in dict.fromkeys(clean_claims) if claim.strip()]
         if not distinct:
             return [[] for _ in claims]
         vectors = None
@@ -211,7 +211,7 @@ class HybridRetriever:
         else:
             results = [passages[:k] for passages in ranked]
         by_claim = dict(zip(distinct, results, strict=True))
-        return [list(by_claim.get(claim, [])) for claim in sound]
+        return [list(by_claim.get(claim, [])) for claim in clean_claims]
 
     async def aclose(self) -> None:
         """Close the embedding model if the retriever owns it; idempotent."""
@@ -225,14 +225,14 @@ class HybridRetriever:
         if vectors is not None and index.vectors is not None:
             for lists, nearest in zip(rankings, index.vectors.search(vectors, k), strict=True):
                 lists.append(nearest)
-        # one read for all claims; passages of an index that is being changed may be gone
+        # one read for all claims; passages of an index that is being changed may have been deleted
         passages = index.passages.get(sorted({position for lists in rankings for one in lists for position in one}))
         ranked: list[list[Passage]] = []
         for claim, lists in zip(claims, rankings, strict=True):
             fused = fuse_rankings(lists)
             if self._options.use_titles:
-                named = _by_title(claim, [position for position, _ in fused], passages)
-                fused = fuse_rankings([*lists, named]) if named else fused
+                title_matches = _by_title(claim, [position for position, _ in fused], passages)
+                fused = fuse_rankings([*lists, title_matches]) if title_matches else fused
             ranked.append([passages[p].model_copy(update={"score": s}) for p, s in fused if p in passages])
         return ranked
 
@@ -263,7 +263,10 @@ class CombinedRetriever:
         digest = hashlib.sha256("\n".join(r.identity for r in retrievers).encode()).hexdigest()
         self.identity = f"combined:{digest}"
         self.degraded = tuple(
-            f"{r.name}: {why}" for r in retrievers for why in getattr(r, "degraded", ()) if isinstance(why, str)
+            f"{r.name}: {reason}"
+            for r in retrievers
+            for reason in getattr(r, "degraded", ())
+            if isinstance(reason, str)
         )
 
     async def retrieve(self, claims: Sequence[str], k: int) -> list[list[Passage]]:
@@ -271,10 +274,10 @@ class CombinedRetriever:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(retriever.retrieve(claims, k)) for retriever in self._retrievers]
         results: list[list[Passage]] = [[] for _ in claims]
-        owners: dict[str, int] = {}
+        owner_by_id: dict[str, int] = {}
         for number, task in enumerate(tasks):
-            for passages, more in zip(results, task.result(), strict=True):
-                passages.extend(self._with_unique_id(passage, number, owners) for passage in more)
+            for passages, retrieved in zip(results, task.result(), strict=True):
+                passages.extend(self._with_unique_id(passage, number, owner_by_id) for passage in retrieved)
         return [sorted(passages, key=lambda p: -p.score)[:k] for passages in results]
 
     async def aclose(self) -> None:
@@ -282,8 +285,8 @@ class CombinedRetriever:
         for retriever in self._retrievers:
             await retriever.aclose()
 
-    def _with_unique_id(self, passage: Passage, number: int, owners: dict[str, int]) -> Passage:
-        if owners.setdefault(passage.id, number) == number:
+    def _with_unique_id(self, passage: Passage, number: int, owner_by_id: dict[str, int]) -> Passage:
+        if owner_by_id.setdefault(passage.id, number) == number:
             return passage
         return passage.model_copy(update={"id": f"{self._retrievers[number].name}:{passage.id}"})
 
@@ -364,7 +367,7 @@ def title_match_length(title: str, claim: ClaimWords) -> int:
 
 
 def _by_title(claim: str, positions: list[int], passages: dict[int, Passage]) -> list[int]:
-    """Positions of the passages whose title the claim names, the longest title first, then in the given order."""
+    """Positions of the passages whose title the claim names, the longest title first, then in the input order."""
     words = ClaimWords(claim)
     lengths = {p: title_match_length(passages[p].title, words) for p in positions if p in passages}
     return sorted((p for p in positions if lengths.get(p)), key=lambda p: -lengths[p])

@@ -1,4 +1,4 @@
-"""Words of a text as retrieval compares them: folded words, content words, and the one stop-word list."""
+"""Tokenization for retrieval: folded words, content words, and the stop-word list."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 The directory holds the passages (`passages.sqlite3`), word counts and vectors in shards (`counts`, `vectors`), the
 indexes built from them (`bm25-…`, `faiss`), and `index.json`, which publishes them. An interrupted build continues
-from the shards; until it has finished, the index answers as before. Memory holds one number for each passage.
+from the shards; until it has finished, searches use the previous index. Memory holds one number for each passage.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EMBEDDING_BATCH = 512
-"""Positions of one file of vectors: the most that an interrupted build embeds again."""
+"""Positions in one file of vectors, the maximum that an interrupted build embeds again."""
 
 BuildProgress = Callable[[str, int, int | None], None]
 """Receives the stage, the amount done, and the total if it is known; within a build it may raise to stop."""
@@ -77,7 +77,7 @@ class DocumentChanges:
         unchanged: Number of documents that were not read again.
         missing: Sources of documents whose files no longer exist or are no longer named.
         removed: Whether the missing ones were removed from the index.
-        notes: What was skipped or read differently, and why.
+        notes: Skipped files and files that were read differently, with the reason.
     """
 
     new: list[str] = field(default_factory=list)
@@ -90,7 +90,7 @@ class DocumentChanges:
 
 @dataclass(frozen=True, slots=True)
 class IndexBuild:
-    """The result of a build: the published manifest, and what was read."""
+    """The result of a build: the published manifest, and the changes of the documents."""
 
     manifest: IndexManifest
     changes: DocumentChanges
@@ -117,12 +117,12 @@ async def build_index(
     Args:
         directory: Directory of the index, created if necessary. Documents that the paths do not name are removed.
         paths: Files and directories.
-        embedding: Makes the vectors; not closed here. None searches by words only.
+        embedding: Makes the vectors; not closed here. None searches by BM25 only.
         chunking: How documents are split; None keeps the current setting, or the default.
         progress: Receives progress, also from other threads; must be quick and must not raise.
 
     Raises:
-        UserError: The directory holds something else, or another process builds there.
+        UserError: The directory contains other files, or another process builds there.
         DataError: There is no text, a named file cannot be read, or the index has other settings or models.
         StoreError: It cannot be written, for example because the disk is full.
         BackendError: The embedding model failed.
@@ -157,7 +157,7 @@ async def add_to_index(
 
 
 def index_progress(directory: Path) -> IndexProgress:
-    """How much of an index is saved, finished or not."""
+    """The progress of an index, finished or not."""
     if not (directory / DATABASE_FILE).is_file():
         return IndexProgress(0, 0)
     with index_errors(directory):
@@ -213,7 +213,7 @@ class _Builder:
         return IndexBuild(manifest, changes)
 
     async def _on_thread(self, work: Callable[..., Any]) -> Any:
-        """Run blocking work; cancellation stops it at its next progress report and waits for that."""
+        """Run blocking work; cancellation stops it at its next progress report and waits until it stops."""
 
         def run(cancel: threading.Event) -> Any:
             def progress(stage: str, done: int, total: int | None) -> None:
@@ -237,7 +237,7 @@ class _Builder:
         with index_errors(directory):
             if directory.exists():
                 if not directory.is_dir():
-                    raise UserError(f"{directory} is not a directory", hint="an index is a directory of its own")
+                    raise UserError(f"{directory} is not a directory", hint="choose another directory")
                 names = {path.name for path in directory.iterdir() if not path.name.startswith(PARTIAL_PREFIX)}
                 names -= {LOCK_FILE}
                 if names and CONFIG_FILE not in names:
@@ -261,8 +261,8 @@ class _Builder:
     def _config(self, embedding: EmbeddingModel | None, chunking: ChunkOptions | None) -> IndexConfig:
         """The configuration of the index if the model fits; otherwise a new one is written."""
         # an index without passages starts over
-        known = read_config(self._directory) if index_progress(self._directory).num_passages else None
-        if known is None:
+        stored_config = read_config(self._directory) if index_progress(self._directory).num_passages else None
+        if stored_config is None:
             info = None
             if embedding is not None:
                 info = EmbeddingInfo(name=embedding.name, identity=embedding.identity, dimension=embedding.dimension)
@@ -271,14 +271,14 @@ class _Builder:
             with index_errors(self._directory):
                 atomic_write(self._directory / CONFIG_FILE, content, PARTIAL_PREFIX)
             return config
-        check_embedding(self._directory, known.embedding, embedding)
-        if chunking is not None and chunking != known.chunking:
+        check_embedding(self._directory, stored_config.embedding, embedding)
+        if chunking is not None and chunking != stored_config.chunking:
             raise DataError(
-                f"the index {self._directory} has passages of {known.chunking.words} words, "
+                f"the index {self._directory} has passages of {stored_config.chunking.words} words, "
                 f"but {chunking.words} were requested",
                 hint="build another index in a new directory",
             )
-        return known
+        return stored_config
 
 
 def _count_shards(directory: Path) -> ArrayShards:
@@ -317,7 +317,7 @@ def _read_documents(
         prune: Whether documents whose files no longer exist are removed.
 
     Raises:
-        DataError: A path does not exist, or a named file cannot be read. What was read before stays.
+        DataError: A path does not exist, or a named file cannot be read. Documents read before it are kept.
     """
     changes = DocumentChanges(removed=prune)
     database.delete_incomplete()
@@ -326,10 +326,10 @@ def _read_documents(
     read = 0
     for file in files:
         path = path_text(file.path)
-        known = database.document(path)
+        indexed = database.document(path)
         try:
             digest = _file_digest(file, progress)
-            if known is not None and known.digest == digest:
+            if indexed is not None and indexed.digest == digest:
                 changes.unchanged += 1
                 continue
             source = database.unique_source(path, file.source)
@@ -343,7 +343,7 @@ def _read_documents(
             changes.notes.append(FileNote(file.source, e.message))
             continue
         read += count
-        if known is not None:
+        if indexed is not None:
             changes.changed.append(source)
         elif count:
             changes.new.append(source)
@@ -450,9 +450,9 @@ class _PassageEmbedder:
         by_position = dict(zip(positions.tolist(), stored, strict=True))
         missing: dict[str, list[int]] = {}
         for row in rows:
-            known = by_position.get(earlier.get(row.content_hash, -1))
-            if known is not None and known.any():
-                vectors[row.position - start] = known
+            known_vector = by_position.get(earlier.get(row.content_hash, -1))
+            if known_vector is not None and known_vector.any():
+                vectors[row.position - start] = known_vector
             else:
                 missing.setdefault(row.text, []).append(row.position - start)
         return vectors, missing
@@ -525,7 +525,7 @@ def _build_bm25(directory: Path, live: NDArray[np.int64], digest: str, progress:
 
 
 def _delete_unpublished(directory: Path, manifest: IndexManifest) -> None:
-    """Delete what is no longer published, and what interrupted builds have left."""
+    """Delete unpublished files, and files left by interrupted builds."""
     for path in directory.iterdir():
         if path.name.startswith((f"{BM25_PREFIX}-", PARTIAL_PREFIX)) and path.name != manifest.bm25:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

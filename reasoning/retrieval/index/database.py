@@ -1,7 +1,7 @@
 """`PassageDatabase`: the documents and passages of an index in one SQLite file; everything else is derived from it.
 
 A passage has a position, a number that it keeps and that is never reused. Replaced documents stay until the published
-index no longer needs them, so that an index answers as before while it is being changed.
+index no longer needs them, so that searches use the previous state while an index is being changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 READING, LIVE, REMOVED = 0, 1, 2
-"""States of a document: its passages are being written; it is part of the index; it no longer is."""
+"""States of a document: its passages are being written; it is part of the index; it was removed."""
 
 _BATCH = 2000
 _MAX_PARAMETERS = 500
@@ -81,7 +81,7 @@ class PassageDatabase:
         min_position: Minimum position of a new passage: one past the last with stored counts or vectors.
 
     Raises:
-        sqlite3.DatabaseError: It cannot be opened, or is not such a file.
+        sqlite3.DatabaseError: It cannot be opened, or is not an index database.
     """
 
     def __init__(self, path: Path, *, write: bool = False, min_position: int = 0) -> None:
@@ -155,7 +155,7 @@ class PassageDatabase:
         self._db.execute("UPDATE documents SET state = ? WHERE number = ?", (REMOVED, number))
 
     def delete_incomplete(self) -> None:
-        """Delete what an interrupted reading has left."""
+        """Delete documents left incomplete by an interrupted build."""
         self._delete(READING)
 
     def delete_removed(self) -> None:

@@ -1,4 +1,4 @@
-"""What a saved index is built with (`IndexConfig`) and what is published of it (`IndexManifest`)."""
+"""The configuration of a saved index (`IndexConfig`) and its published state (`IndexManifest`)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EmbeddingInfo(Frozen):
 
 
 class IndexConfig(Frozen):
-    """What an index is built with, for its lifetime; `embedding` is None if it has no vectors."""
+    """The configuration of an index, fixed for its lifetime; `embedding` is None if it has no vectors."""
 
     chunking: ChunkOptions
     embedding: EmbeddingInfo | None
@@ -47,7 +47,7 @@ class IndexManifest(Frozen):
 
     Attributes:
         format: Version of the files.
-        config: What it is built with.
+        config: Its configuration.
         created: When it was published, in seconds since 1970.
         num_documents: Number of documents.
         num_passages: Number of passages.
@@ -103,16 +103,16 @@ def published_manifest(directory: Path) -> IndexManifest:
         raise DataError(f"there is no index in {directory}", hint="`reason index build DIR PATH` builds one")
     for name, size in manifest.sizes.items():
         try:
-            actual = (directory / name).stat().st_size
+            actual_size = (directory / name).stat().st_size
         except OSError as e:
             raise DataError(f"the index {directory} lacks its file {name}", hint="rebuild it") from e
-        if actual != size:
+        if actual_size != size:
             raise DataError(f"the file {name} of the index {directory} is damaged", hint="rebuild it")
     return manifest
 
 
 def publish(directory: Path, manifest: IndexManifest) -> None:
-    """Make an index what a manifest describes, atomically.
+    """Publish a manifest atomically.
 
     Raises:
         OSError: It cannot be written.

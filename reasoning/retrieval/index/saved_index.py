@@ -1,4 +1,4 @@
-"""`load_index`: a saved index as a retriever, memory-mapped; `summarize_index`: what it holds, without a model."""
+"""`load_index`: a saved index as a retriever, memory-mapped; `summarize_index`: its contents, without a model."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def load_index(
 
     Args:
         directory: The index.
-        load_embedding: Loads the embedding model that made the vectors. None searches by words only, which `degraded`
+        load_embedding: Loads the embedding model that made the vectors. None searches by BM25 only, which `degraded`
             reports.
         options: How passages are ranked.
         reranker: See `HybridRetriever`.
@@ -121,7 +121,7 @@ class DocumentSize(Frozen):
 
 
 class IndexSummary(Frozen):
-    """What an index holds.
+    """Summary of an index.
 
     Attributes:
         directory: The index.
@@ -137,7 +137,7 @@ class IndexSummary(Frozen):
         size_bytes: Bytes of all its files.
         digest: Hash of the content; empty if nothing is published.
         largest: The documents with the most passages.
-        unpublished: What is saved but not published; empty if nothing is.
+        unpublished: Description of saved but unpublished documents; empty if there are none.
     """
 
     directory: str
@@ -157,7 +157,7 @@ class IndexSummary(Frozen):
 
 
 def summarize_index(directory: Path) -> IndexSummary:
-    """What an index holds. Blocks.
+    """Summary of an index. Blocks.
 
     Raises:
         DataError: There is no index, or it is damaged.

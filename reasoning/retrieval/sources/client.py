@@ -53,7 +53,7 @@ class SourcedSnippet(Snippet):
 
 @runtime_checkable
 class MeteredSource(Protocol):
-    """A knowledge source that calls models, which the run pays for.
+    """A knowledge source that calls models, which are charged to the run.
 
     Attributes:
         records_calls: Whether the responses of its models are in the run store, so that a resumed run gets them by
@@ -67,7 +67,7 @@ class MeteredSource(Protocol):
 
 
 class KnowledgeResponse(Frozen):
-    """The result of one query, as the run store has it.
+    """The result of one query, as stored in the run store.
 
     Attributes:
         snippets: The snippets, best first.
@@ -189,11 +189,11 @@ class KnowledgeClient:
         queries: dict[str, _Query] = {}
         for source in self._sources:
             # the text of a model may contain what the store cannot write
-            sound = valid_text(text, len(text)), k, valid_text(context, len(context))
-            query = _Query(source, *sound, _PendingQuery())
+            arguments = valid_text(text, len(text)), k, valid_text(context, len(context))
+            query = _Query(source, *arguments, _PendingQuery())
             key = call_key(source.source.identity, query.request, None, 0)
             # registered before the store is read, so that a query that finishes meanwhile is not sent again
-            queries[key] = _Query(source, *sound, self._in_flight.setdefault(key, query.pending))
+            queries[key] = _Query(source, *arguments, self._in_flight.setdefault(key, query.pending))
         return queries
 
     async def _answer(self, queries: dict[str, _Query]) -> None:
@@ -208,8 +208,8 @@ class KnowledgeClient:
         calls = RecordedCalls(run, ROLE, "", "")
         with run.ledger.reserve(CostBound()):  # refuses when the time is over
             async with CallWriter(run.store, run.id) as writer, calls.time_limit():
-                unanswered = {key: query for key, query in queries.items() if query.pending.response is None}
-                await self._send_all(unanswered, sent, writer)
+                pending_queries = {key: query for key, query in queries.items() if query.pending.response is None}
+                await self._send_all(pending_queries, sent, writer)
         for key, query in queries.items():
             if key in sent or key not in self._counted:
                 self._counted.add(key)
@@ -286,7 +286,7 @@ class KnowledgeClient:
         """Count a response, and report a failure: in full once for each source and error code."""
         response, name = query.pending.response, query.source.source.name
         assert response is not None
-        self.repeats += len(response.snippets) - len({_collapsed(s.text) for s in response.snippets})
+        self.repeats += len(response.snippets) - len({_collapse_whitespace(s.text) for s in response.snippets})
         if not response.failed:
             return
         if response.failed == "timeout":
@@ -314,7 +314,7 @@ class KnowledgeClient:
         for query in row.values():
             response, source = query.pending.response, query.source.source
             assert response is not None
-            rankings.append([_collapsed(s.text) for s in response.snippets])
+            rankings.append([_collapse_whitespace(s.text) for s in response.snippets])
             for text, snippet in zip(rankings[-1], response.snippets, strict=True):
                 if text not in by_text:
                     by_text[text] = SourcedSnippet(
@@ -341,25 +341,25 @@ def _response(result: object) -> KnowledgeResponse:
         return KnowledgeResponse(
             failed="error",
             code="invalid_response",
-            message="the source returned something else than a list of snippets",
+            message="the source did not return a list of snippets",
         )
     return KnowledgeResponse(snippets=tuple(valid_snippets(result)))
 
 
-def _collapsed(text: str) -> str:
+def _collapse_whitespace(text: str) -> str:
     """The text with runs of whitespace collapsed."""
     return " ".join(text.split())
 
 
 def _one_line(text: str, max_chars: int = 300) -> str:
-    return _collapsed(valid_text(text, 4 * max_chars))[:max_chars]
+    return _collapse_whitespace(valid_text(text, 4 * max_chars))[:max_chars]
 
 
 # -- replay
 
 
 class RecordedSource(ReplayStub):
-    """Stands for a knowledge source in a replay.
+    """Replaces a knowledge source in a replay.
 
     Failures are recorded too, so a finished run sends it no query.
     """
@@ -374,7 +374,7 @@ class RecordedSource(ReplayStub):
 
 
 def source_description(source: KnowledgeSource) -> dict[str, JsonValue]:
-    """What is stored of a source with a run, so that `recorded_source` can stand for it."""
+    """Description of a source, stored with a run, from which `recorded_source` creates its replacement."""
     description: dict[str, JsonValue] = {"name": source.name, "kind": source.kind, "identity": source.identity}
     if isinstance(source, ModelSource):
         model = source.model
@@ -384,7 +384,7 @@ def source_description(source: KnowledgeSource) -> dict[str, JsonValue]:
 
 
 def recorded_source(description: Mapping[str, JsonValue], *, limit: LimitKind | None = None) -> KnowledgeSource:
-    """The stand-in for a source when a stored run is replayed.
+    """The replacement of a source in the replay of a stored run.
 
     Args:
         description: The `source_description` of the source.

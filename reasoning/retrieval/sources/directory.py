@@ -1,4 +1,4 @@
-"""`DirectorySource`: a directory of documents, searched by words and by meaning."""
+"""`DirectorySource`: a directory of documents, searched by BM25 and embeddings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DirectoryProgress = Callable[[str, int, int], None]
 
 
 class DirectoryOptions(Frozen):
-    """How a directory is split and searched.
+    """Options of splitting and searching a directory.
 
     Attributes:
         words: Maximum words of a chunk.
@@ -97,7 +97,7 @@ class DirectorySource:
         Args:
             path: The directory.
             name: Name of the source; None is the path.
-            embedding: Embeds chunks and queries; None searches by words only.
+            embedding: Embeds chunks and queries; None searches by BM25 only.
             owned: Whether the embedding model is closed with the source.
             reranker: A cross-encoder with a single output; closed by its owner.
             cache: Cache of the vectors.

@@ -32,7 +32,7 @@ KINDS = ("directory", "faiss", "mcp", "model")
 """Prefixes before a colon; a directory needs none, and a URL begins with its scheme."""
 
 SourceSpec = str | Path | KnowledgeSource | Callable[..., Any]
-"""What a knowledge source is created from."""
+"""Specification of a knowledge source."""
 
 LoadEmbedding = Callable[[str | None], Awaitable[EmbeddingModel]]
 """Loads the embedding model of a name; None is the default."""
@@ -158,7 +158,7 @@ class _SourceFactory:
         try:
             embedding = await self.load_embedding(None)
         except (UserError, BackendUnavailable, CapabilityMissing) as e:
-            # searching by words only still answers; errors of the directory itself are reported anyway
+            # BM25 search still works; errors of the directory itself are reported anyway
             note = FileNote(name, f"it is searched by words only: {e.message}", skipped=False)
         try:
             source = await DirectorySource.load(

@@ -100,7 +100,7 @@ class FaissSource:
     async def query(self, text: str, k: int, context: str = "") -> list[Snippet]:
         """The nearest texts (see `KnowledgeSource`); the context is not used.
 
-        A score is the inner product with the query's vector; of an index by distance, the negative distance.
+        A score is the inner product with the query's vector; for an index by distance it is the negative distance.
         """
         return await self.search(text, k, self._embedding)
 

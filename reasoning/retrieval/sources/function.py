@@ -90,15 +90,15 @@ def _context_argument(function: Callable[..., Any], name: str) -> str:
     except (TypeError, ValueError):
         return ""  # a builtin without a signature
     parameter = signature.parameters.get("context")
-    ways: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {"": (("", 1), {}), "third": (("", 1, ""), {})}
+    call_forms: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {"": (("", 1), {}), "third": (("", 1, ""), {})}
     if parameter is not None and parameter.kind is not parameter.POSITIONAL_ONLY:
-        ways = {"keyword": (("", 1), {"context": ""})}
-    for way, (arguments, keywords) in ways.items():
+        call_forms = {"keyword": (("", 1), {"context": ""})}
+    for form, (arguments, keywords) in call_forms.items():
         try:
             signature.bind(*arguments, **keywords)
         except TypeError:
             continue
-        return way
+        return form
     raise UserError(
         f"{name} cannot be called with a text and a number", hint="its parameters must be (text, k[, context])"
     )

@@ -237,11 +237,11 @@ def select_tool(name: str, schemas: Mapping[str, Mapping[str, Any]], requested: 
         if tool is None:
             raise UserError(f"the tool {requested!r} of {name} takes no text, or has other required arguments")
         return tool
-    suitable = [t for each, schema in schemas.items() if (t := _query_tool(each, schema, any_name=False)) is not None]
-    if len(suitable) == 1:
-        return suitable[0]
-    names = ", ".join(sorted(t.name for t in suitable) or sorted(schemas)) or "none"
-    problem = f"{len(suitable)} tools of {name} take a text" if suitable else f"no tool of {name} takes a text"
+    candidates = [t for each, schema in schemas.items() if (t := _query_tool(each, schema, any_name=False)) is not None]
+    if len(candidates) == 1:
+        return candidates[0]
+    names = ", ".join(sorted(t.name for t in candidates) or sorted(schemas)) or "none"
+    problem = f"{len(candidates)} tools of {name} take a text" if candidates else f"no tool of {name} takes a text"
     raise UserError(f"{problem}: {names}", hint=f"name the tool: {name}#TOOL")
 
 
