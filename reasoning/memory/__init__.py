@@ -1,1 +1,1 @@
-"""Associative memory: what may enter it, who sees what of it, and how it outlasts a run."""
+"""Associative memory: admission of items, their visibility to thoughts, and persistence across runs."""

@@ -1,11 +1,11 @@
-"""What may enter associative memory: relevance, novelty, brevity.
+"""Admission of items to associative memory: relevance, novelty, brevity.
 
 The three criteria are CoAT's (Pan, Deng, Huang, "CoAT: Chain-of-Associated-Thoughts", 2025, arXiv:2502.02390); the
 measures and thresholds are ours:
 
     brevity     at most `max_tokens`; longer items are dropped, not cut: half a fact may be false
     relevance   cosine with question and step of at least `relevance`; without embeddings, a common content word
-    novelty     no duplicate of a text that the thought sees, on any of three levels: hash, word 3-grams, cosine
+    novelty     no duplicate of a text visible to the thought, on any of three levels: hash, word 3-grams, cosine
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class NodeProposals:
 
     Attributes:
         node_id: The thought.
-        about: Question and step, to which an item must be relevant; without words, everything is.
+        about: Question and step, to which an item must be relevant; if it has no content words, every item is relevant.
         visible: All texts that the thought sees: the question, the steps of its path, the items of its path.
         proposals: The proposals, in order of preference.
     """
@@ -124,13 +124,18 @@ class AdmissionFilter:
         """
         filters = [_NodeFilter(node, self.rules, self._count_tokens) for node in nodes]
         cosine = await self._compare(filters)
-        return [one.result(cosine) for one in filters]
+        return [item_filter.result(cosine) for item_filter in filters]
 
     async def _compare(self, filters: Sequence[_NodeFilter]) -> Cosine | None:
         if self._similarity is None:
             return None
-        left = list(dict.fromkeys(c.text for one in filters for c in one.candidates))
-        visible = (t for one in filters if one.candidates for t in (one.node.about, *one.node.visible))
+        left = list(dict.fromkeys(c.text for item_filter in filters for c in item_filter.candidates))
+        visible = (
+            t
+            for item_filter in filters
+            if item_filter.candidates
+            for t in (item_filter.node.about, *item_filter.node.visible)
+        )
         right = list(dict.fromkeys((*(t for t in visible if t.strip()), *left)))
         if not left:
             return None
@@ -146,7 +151,7 @@ Cosine = Callable[[str, str], float]
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A proposal that is short, and no duplicate by its words."""
+    """A proposal that is short and not a duplicate by its word 3-grams."""
 
     proposal: Proposal
     text: str

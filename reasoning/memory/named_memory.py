@@ -1,8 +1,8 @@
-"""`NamedMemory`: a memory that outlasts runs; it is a `KnowledgeSource` itself.
+"""`NamedMemory`: a memory that persists across runs; it is a `KnowledgeSource` itself.
 
-The items in an SQLite database are the truth; their vectors are stored next to them, so that nothing is embedded twice.
-The FAISS index is derived from these and rebuilt whenever it does not match. A process that is killed at any moment
-leaves a memory that opens and has every item whose `add` has returned.
+The items in an SQLite database are authoritative; their vectors are stored next to them, so that none is embedded
+twice. The FAISS index is derived from these and rebuilt whenever it does not match. A process killed at any moment leaves a
+valid memory with every item whose `add` has returned.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PARTIAL = ".partial-"
 _MAX_ATTEMPTS = 100
 """Retries of an operation because other processes have written meanwhile."""
 _FAISS_THREADS = 1
-"""On a busy machine, several threads wait for each other a hundred times longer than one takes."""
+"""With several threads on a busy machine, waiting takes a hundred times longer than the search by one."""
 
 T = TypeVar("T")
 
@@ -76,10 +76,10 @@ class RecalledItem:
 
 
 class NamedMemory:
-    """A memory that outlasts runs.
+    """A memory that persists across runs.
 
     Open it with `NamedMemory.open` or `load_memory`. Any number of tasks and processes may use one concurrently; each
-    sees what the others have written. A cancelled call is either done or not begun.
+    sees what the others have written. A cancelled call has either completed or had no effect.
 
     Attributes:
         name: Its name.
@@ -119,13 +119,13 @@ class NamedMemory:
 
         Args:
             location: Its location.
-            embedding: Compares meanings; not closed by this object. None compares words only.
+            embedding: Compares meanings; not closed by this object. None compares content words only.
             rules: Thresholds of duplicates.
-            max_items: Maximum items; the least relevant are evicted first, among equals the oldest.
+            max_items: Maximum items; the least relevant are evicted first, the oldest among ties.
             create: Whether to create it if it does not exist.
 
         Raises:
-            UserError: `max_items` is not positive, or an embedding model is given and FAISS is not installed.
+            UserError: `max_items` is not positive, or an embedding model is used and FAISS is not installed.
             UnknownName: It does not exist and is not to be created.
             StoreError: It cannot be opened, is locked by another process, damaged, or of another version of `reason`.
             ReasonError: Items that have no vector of this model could not be embedded.
@@ -346,7 +346,7 @@ class MemorySnapshot:
 
     Args:
         database: The open database.
-        embedding: The model of the vectors, which is not called here; None compares words only.
+        embedding: The model of the vectors, which is not called here; None compares content words only.
         rules: Thresholds of duplicates.
 
     Attributes:
@@ -409,9 +409,9 @@ class MemorySnapshot:
             level = self._duplicate_level(fingerprint, self._fingerprints) or self._duplicate_level(fingerprint, added)
             if level is None and self._index is not None:
                 stored = max((cosine for _, cosine in self._index.search(vectors[i], 1)), default=-1.0)
-                # not by BLAS, whose threads wait for each other longer than so little takes
-                among = np.einsum("ij,j->i", new_vectors[: len(positions)], vectors[i]).max(initial=-1.0)
-                level = 3 if max(stored, among) >= self._rules.cosine else None
+                # not by BLAS, whose threads wait for each other longer than this small product takes
+                new_cosine = np.einsum("ij,j->i", new_vectors[: len(positions)], vectors[i]).max(initial=-1.0)
+                level = 3 if max(stored, new_cosine) >= self._rules.cosine else None
             if level is not None:
                 dropped["duplicate"] += 1
                 levels[level] += 1
@@ -467,11 +467,11 @@ class MemorySnapshot:
         return fingerprints.duplicate_level(item, min_jaccard=rules.jaccard, min_containment=rules.containment)
 
 
-# -- the index file, which is never trusted
+# -- the index file, which is always verified
 
 
 class IndexStamp(Frozen):
-    """What an index file was built from.
+    """Source state of an index file.
 
     Attributes:
         state: The state of the memory.

@@ -1,9 +1,9 @@
 """Named memories on disk: their directories, their SQLite database, and summaries. Everything here blocks.
 
 Each memory has a directory `memory/<name>` next to the run store: `items.sqlite3` has the items and their vectors,
-`index.faiss` a FAISS index over these, which is rebuilt whenever it does not match, and `index.json` what that was
-built from. Several processes may use one memory. A change is one transaction, and each state has a random token
-(`MemoryState`), by which other processes see that theirs is outdated.
+`index.faiss` a FAISS index over these, which is rebuilt whenever it does not match, and `index.json` the state it
+was built from. Several processes may use one memory. A change is one transaction, and each state has a random token
+(`MemoryState`), by which other processes detect that theirs is outdated.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def memory_location(name: str, settings: Settings) -> MemoryLocation:
     try:
         check_name(name)
     except UserError as e:
-        shown = repr(name) if len(name) <= 100 else repr(name[:97]) + "…"
-        raise UserError(f"{shown} is not a valid name of a memory", hint=e.hint) from None
+        quoted_name = repr(name) if len(name) <= 100 else repr(name[:97]) + "…"
+        raise UserError(f"{quoted_name} is not a valid name of a memory", hint=e.hint) from None
     return MemoryLocation(name, _root(settings) / name)
 
 
@@ -166,8 +166,8 @@ def find_memory(name: str, settings: Settings) -> MemoryLocation:
     """
     location = memory_location(name, settings)
     if not location.exists():
-        near = nearest(name, [other.name for other in list_memories(settings)])
-        raise UnknownName("memory", name, near, hint="`reason memory list` shows the existing ones")
+        suggestions = nearest(name, [other.name for other in list_memories(settings)])
+        raise UnknownName("memory", name, suggestions, hint="`reason memory list` shows the existing ones")
     return location
 
 
@@ -188,7 +188,7 @@ def remove_memory(location: MemoryLocation) -> None:
         StoreError: Another process holds its lock, or it cannot be removed.
     """
     with location.locked(), _directory_errors(location):
-        location.database.unlink(missing_ok=True)  # first: without it, the rest is no memory
+        location.database.unlink(missing_ok=True)  # first: without it, the directory is not a memory
         shutil.rmtree(location.directory)
 
 
@@ -267,7 +267,7 @@ class MemoryDatabase:
             return self._state(), ids, [_stored_item(self.location, row) for row in rows]
 
     def vectors(self, embedding: str, ids: Sequence[int]) -> dict[int, bytes]:
-        """The stored vectors of items by an embedding model, given by its identity."""
+        """The stored vectors of items by the embedding model with this identity."""
         vectors: dict[int, bytes] = {}
         with self._errors():
             for batch in _batches(ids):
@@ -304,7 +304,7 @@ class MemoryDatabase:
             max_items: Maximum items that stay.
 
         Returns:
-            The ids of the new and of the evicted items; None, without any change, if the state is another.
+            The ids of the new and of the evicted items; None, without any change, if the state differs.
         """
         now = time.time()
         with self._errors(), self._transaction("BEGIN IMMEDIATE"):
@@ -418,9 +418,9 @@ class MemoryDatabase:
             yield
 
 
-def _damaged(location: MemoryLocation, what: object) -> MemoryDamaged:
+def _damaged(location: MemoryLocation, reason: object) -> MemoryDamaged:
     return MemoryDamaged(
-        f"memory {location.name!r} is damaged: {what}",
+        f"memory {location.name!r} is damaged: {reason}",
         hint=f"restore a copy of {location.database}, or run `reason memory rm {location.name}`",
     )
 

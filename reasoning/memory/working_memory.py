@@ -1,4 +1,4 @@
-"""`WorkingMemory`: the items that one search has associated with its thoughts, and which thought sees which."""
+"""`WorkingMemory`: the items that one search has associated with its thoughts, and their visibility."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SELF_SOURCE = "self"
 """Source kind of items that the model associated by itself."""
 
 Scope = Literal["path", "tree"]
-"""Whose items a thought sees: its own and its ancestors', or all."""
+"""Visible items of a thought: its own and its ancestors', or all."""
 
 
 class MemoryItem(Frozen):
@@ -22,7 +22,7 @@ class MemoryItem(Frozen):
 
     Attributes:
         text: The knowledge.
-        source_id: What an answer cites; empty for the model's own items.
+        source_id: Source that an answer cites; empty for the model's own items.
         source_kind: "self", or the kind of the knowledge source.
         query: The query to the knowledge source; empty for the model's own items.
         node_id: The thought.
@@ -48,8 +48,8 @@ class WorkingMemory:
     siblings were created. With `tree` it does.
 
     Args:
-        scope: Whose items a thought sees.
-        max_shown: Maximum items in a prompt. It limits prompts only: nothing is forgotten.
+        scope: Which items are visible to a thought.
+        max_shown: Maximum items in a prompt. It limits prompts only: no item is removed.
 
     Raises:
         UserError: A parameter is not allowed.
