@@ -1,8 +1,8 @@
 """`NamedMemory`: a memory that persists across runs; it is a `KnowledgeSource` itself.
 
 The items in an SQLite database are authoritative; their vectors are stored next to them, so that none is embedded
-twice. The FAISS index is derived from these and rebuilt whenever it does not match. A process killed at any moment leaves a
-valid memory with every item whose `add` has returned.
+twice. The FAISS index is derived from these and rebuilt whenever it does not match. A process killed at any moment
+leaves a valid memory with every item whose `add` has returned.
 """
 
 from __future__ import annotations
