@@ -128,8 +128,11 @@ class Ledger:
     # -- spending
 
     @contextmanager
-    def reserve(self, cost: CostBound) -> Iterator[None]:
+    def reserve(self, cost: CostBound) -> Iterator[Callable[[], None]]:
         """Hold the maximum cost of a step while it is in flight.
+
+        Gives a function that releases the reservation before the block is left: call it together with `charge`, so that
+        nothing is counted twice while the block still waits for something.
 
         Raises:
             BudgetExceeded: The step could exceed a limit; nothing is held then.
@@ -140,10 +143,18 @@ class Ledger:
         if kind is not None:
             raise self.exceeded(kind)
         self._reserved += cost
+        is_held = True
+
+        def release() -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                self._reserved -= cost
+
         try:
-            yield
+            yield release
         finally:
-            self._reserved -= cost
+            release()
 
     def exceeded(self, kind: LimitKind) -> BudgetExceeded:
         """Record that a limit stopped something; returns the error to raise or to record (`Run.record_limit`)."""

@@ -124,7 +124,7 @@ class RecordedCalls:
         """
         run = self.run
         keys = [call_key(self.identity, request, None, 0) for request in requests]
-        with run.ledger.reserve(cost):
+        with run.ledger.reserve(cost) as release:
             responses = {key: codec.load(stored.response) for key, stored in (await run.lookup_calls(keys)).items()}
             missing: dict[str, int] = {}
             for position, key in enumerate(keys):
@@ -132,7 +132,9 @@ class RecordedCalls:
                     missing.setdefault(key, position)
             replayed = sum(key in responses for key in keys)
             num_samples = len(keys) if samples is None else samples
-            async with self.call(operation, requests=len(keys), samples=num_samples, replayed=replayed) as call:
+            async with self.call(
+                operation, release, requests=len(keys), samples=num_samples, replayed=replayed
+            ) as call:
                 computed: dict[str, ResponseT] = {}
                 try:
                     if missing:
@@ -180,9 +182,25 @@ class RecordedCalls:
 
     @asynccontextmanager
     async def call(
-        self, operation: str, *, requests: int, samples: int, replayed: int = 0, max_tokens: int = 0
+        self,
+        operation: str,
+        release: Callable[[], None],
+        *,
+        requests: int,
+        samples: int,
+        replayed: int = 0,
+        max_tokens: int = 0,
     ) -> AsyncIterator[CallInFlight]:
-        """Emit the start of a call, and charge it when the block is left, for whatever reason."""
+        """Emit the start of a call, and charge it when the block is left, for whatever reason.
+
+        Args:
+            operation: Name of the call in the trace.
+            release: Releases the reservation of the call (`Ledger.reserve`) as it is charged.
+            requests: Number of requests in the trace.
+            samples: Number of samples in the trace.
+            replayed: How many of them the run store has.
+            max_tokens: Maximum tokens of a sample, in the trace.
+        """
         call = self.start(operation, requests=requests, samples=samples, replayed=replayed, max_tokens=max_tokens)
         started = time.monotonic()
         try:
@@ -190,6 +208,7 @@ class RecordedCalls:
         finally:
             seconds = time.monotonic() - started
             self.charge(call, working_s=max(0.0, seconds - call.usage.waited_s))
+            release()
             self.emit_finished(call, seconds)
             self.emit_charged(call, tokens=call.usage.completion_tokens, calls=call.calls)
             await self.run.save_events()

@@ -139,7 +139,7 @@ class MeteredModel:
             for i, r in enumerate(fitted)
             for index in r.indices
         }
-        with self._run.ledger.reserve(self._max_cost(fitted)):
+        with self._run.ledger.reserve(self._max_cost(fitted)) as release:
             stored = await self._run.lookup_calls(list(keys.values()))
             done: dict[SampleKey, Completion] = {
                 slot: Completion.model_validate(stored[key].response) for slot, key in keys.items() if key in stored
@@ -152,6 +152,7 @@ class MeteredModel:
             replayed = frozenset(done)
             async with self._calls.call(
                 "generate",
+                release,
                 requests=len(fitted),
                 samples=len(keys),
                 replayed=len(replayed),

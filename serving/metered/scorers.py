@@ -146,8 +146,8 @@ class MeteredEmbedding:
 
         run = self._run
         usd = 0.0 if run.config.budget.usd is None else self._model.max_usd(texts)
-        with run.ledger.reserve(CostBound(usd=usd)):
-            async with self._calls.call("embed", requests=len(texts), samples=0) as call:
+        with run.ledger.reserve(CostBound(usd=usd)) as release:
+            async with self._calls.call("embed", release, requests=len(texts), samples=0) as call:
                 try:
                     async with self._calls.time_limit():
                         return await self._model.embed(texts, kind=kind, unit=unit, charged=on_charged)

@@ -80,10 +80,11 @@ class MeteredWorkers:
         if self._closed:
             raise UserError("the worker group is closed", hint="open another one")
         run, reading = self._run, sum(fed is not None for fed in step.inputs)
-        with run.ledger.reserve(CostBound(tokens=reading, calls=1 if self._call is None else 0)):
-            if self._call is None:
+        if self._call is None:
+            with run.ledger.reserve(CostBound(tokens=reading, calls=1)):
                 self._call = self._calls.start("workers", requests=self.num_workers, samples=self.num_workers)
                 self._charge(Usage(), calls=1)
+        with run.ledger.reserve(CostBound(tokens=reading)):
             tokens = await self._lookup(step)
             is_replayed = tokens is not None
             if tokens is None:

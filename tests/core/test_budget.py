@@ -283,3 +283,15 @@ async def test_the_cutoff_is_set_when_only_the_reserved_time_is_left():
         await asyncio.wait_for(enough.wait(), 5)
     with Ledger(Budget()).view().cutoff() as enough:
         assert enough is None
+
+
+def test_a_reservation_released_with_its_charge_is_not_counted_twice() -> None:
+    ledger = Ledger(Budget(calls=2))
+    with ledger.reserve(CostBound(calls=1)) as release:
+        ledger.charge("main", "m", Usage(), calls=1)
+        assert ledger.remaining("calls") == 0
+        release()
+        assert ledger.remaining("calls") == 1
+        release()
+        assert ledger.remaining("calls") == 1
+    assert ledger.remaining("calls") == 1
