@@ -16,13 +16,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import made_here
 from reason.core.settings import load_settings
 from reason.evals.run_directory import load_runs
 from reason.evals.training.routers.arm_table import ArmTable, arm_table
 from reason.evals.training.routers.auto import PolicyValue, ScoreDifference, TrainedAuto, train_auto
 from reason.evals.training.routers.fitting import QuestionSignals, compute_signals
 from reason.routers.features import EMBEDDING, FeatureSpace, LinearModel
+from reporting import made_here
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from typing import Any
 
-from common import processor
+from reporting import processor
 
 MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 Call = Callable[[], Awaitable[str]]

@@ -22,12 +22,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from common import share, strategy_blocks
 from reason.evals.results import ResultRow
 from reason.evals.run_directory import StoredRun, load_run
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
+from reporting import share, strategy_blocks
 
 INSTRUCTION = (
     'Think step by step, briefly. End with a last line "The answer is" and the answer alone: a name, a date, a number '

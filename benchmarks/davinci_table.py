@@ -26,7 +26,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from common import p_value, processor, table
 from reason.core.calibration_fit import reliability
 from reason.core.settings import Settings, load_settings
 from reason.core.version import __version__
@@ -84,6 +83,7 @@ from reason.verify.fusion import EvidenceItem, FusedVerdict, FusionParameters, f
 from reason.verify.fusion_fitting import FusionExample
 from reason.verify.metrics import LABELS, evidence_scores, reliability_lines, top_label_hits
 from reason.verify.types import Label, Support, support
+from reporting import p_value, processor, table
 
 SCORES = ("accuracy", "macro_f1", "weighted_f1", "ece", "brier", "nll", "aurc")
 HEAD = (

@@ -35,7 +35,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from common import made_here, p_value, strategy_blocks, table
 from pydantic import JsonValue
 from reason.core.errors import UserError
 from reason.core.events import (
@@ -65,6 +64,7 @@ from reason.verify.edgejury.config import JuryConfig
 from reason.verify.edgejury.jurors import MIN_JURORS, answer_prompt
 from reason.verify.edgejury.ranking import borda_of, marks_of
 from reason.verify.edgejury.types import ClaimLabel, Opinion, Review, StageCost, Synthesis
+from reporting import made_here, p_value, strategy_blocks, table
 from rlot_table import accuracy, mean_of_rows, sampling_cell
 
 JURY = "edgejury"

@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import processor
 from reason.serving.local.attention import CacheAttention, TokenChunk
 from reason.serving.local.config import ModelConfig
 from reason.serving.local.kv_cache import KVCache
@@ -42,6 +41,7 @@ from reason.serving.local.model import Decoder
 from reason.serving.local.rope import RotaryEmbedding
 from reason.serving.local.shared_cache import CacheBlock, SharedCacheAttention, WorkerChunk
 from reason.serving.local.weights import WeightReader
+from reporting import processor
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForCausalLM

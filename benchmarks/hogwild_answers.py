@@ -19,9 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from common import processor
 from numpy.typing import NDArray
 from reason.evals.run_directory import SolutionNotes, StoredRun, load_run, read_solution_notes, run_store_path
+from reporting import processor
 from rlot_table import accuracy, difference
 
 DRAWS = 10_000

@@ -33,7 +33,6 @@ from pathlib import Path
 
 import numpy as np
 from coat_batching import OneByOne
-from common import processor, table
 from reason.core.events import MemorySink
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig, new_run_id
@@ -47,6 +46,7 @@ from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.factory import load_model
 from reason.serving.metered.model import MeteredModel
 from reason.serving.model import Capabilities, LanguageModel, Listener
+from reporting import processor, table
 
 clock = time.perf_counter
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from common import table
+from reporting import table
 from scipy import stats
 from sidecar_load_client import LoadMetrics
 

@@ -26,11 +26,11 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from common import processor, table
 from reason.evals.report.plots import COLOURS
 from reason.evals.statistics.intervals import bootstrap
 from reason.reasoning.search.mcts import MCTSOptions, MonteCarloTreeSearch
 from reason.reasoning.search.tree import Continuation
+from reporting import processor, table
 
 TreePath = tuple[int, ...]
 Noise = Literal["coin", "beta"]

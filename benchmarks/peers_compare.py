@@ -46,7 +46,6 @@ from typing import Any
 
 import aiohttp
 import numpy as np
-from common import made_here, share, table
 from load_tables import ratio_text, spread, write_report
 from peer_job import Job, MarkedQuestion, as_json
 from peers_proxy import MARK
@@ -59,6 +58,7 @@ from reason.evals.statistics.outcomes import Outcomes
 from reason.evals.statistics.paired import compare_paired
 from reason.reasoning.answers.equivalence import Equivalence
 from reason.reasoning.answers.extraction import extract_answer
+from reporting import made_here, share, table
 from sidecar_backend import Pace
 from sidecar_servers import PEERS, QUESTION, Backend, Process, Server, ServerFailed, fetch, free_port, start_all
 

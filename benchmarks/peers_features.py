@@ -18,11 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import table
 from reason.core.budget import Budget
 from reason.reasoning.strategy import STRATEGIES
 from reason.serving.factory import BACKENDS
 from reason.verify.verifier import VERIFIERS
+from reporting import table
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "comparison.md"
 _MARKED = re.compile(r"(<!-- table:features -->\n).*?(<!-- end -->)", re.S)

@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from common import made_here, strategy_blocks
 from reason.core.errors import UserError
 from reason.core.events import Event, StrategyNote
 from reason.core.store.sqlite import SqliteStore
@@ -33,6 +32,7 @@ from reason.evals.statistics.equal_tokens import InterpolatedAccuracy, TokenCurv
 from reason.evals.statistics.outcomes import number_groups
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import mean_of, outcomes_of
+from reporting import made_here, strategy_blocks
 
 POLICIES = ("learned", "fixed", "llm", "random", "prm-greedy")
 """The policies of `rlot`, in the order of the tables."""

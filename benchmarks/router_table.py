@@ -33,7 +33,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from common import made_here, strategy_blocks
 from pydantic import JsonValue
 from reason.core.errors import DataError
 from reason.core.events import CallFinished, CallStarted, Event
@@ -43,6 +42,7 @@ from reason.evals.run_directory import SolutionNotes, StoredRun, final_notes, lo
 from reason.evals.statistics.intervals import bootstrap_means, percentiles
 from reason.evals.summary import latency
 from reason.routers.transcript import Writer
+from reporting import made_here, strategy_blocks
 from rlot_table import accuracy, difference
 from scipy.optimize import nnls
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 import scipy
-from common import processor
 from reason.core.blas_threads import one_blas_thread
 from reason.reasoning.voting.weibull import BOUNDS, START, fit_mixture
+from reporting import processor
 from scipy.optimize import minimize
 
 SIZES = (16, 64, 128, 256)

@@ -31,7 +31,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from common import made_here, table
 from load_tables import (
     DIRECT,
     Cell,
@@ -44,6 +43,7 @@ from load_tables import (
     round_of,
     write_report,
 )
+from reporting import made_here, table
 from sidecar_backend import Pace
 from sidecar_load_client import Job, LoadGenerator
 from sidecar_servers import PEERS, Backend, Server, direct, exit_on_sigterm, start_all

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from common import made_here, table
 from load_tables import write_report
+from reporting import made_here, table
 from sidecar_backend import Pace
 from sidecar_ledger import snapshot
 from sidecar_load_client import Job, LoadGenerator

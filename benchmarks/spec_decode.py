@@ -30,7 +30,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from common import made_here, table
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
 from reason.core.run import Run, RunConfig, new_run_id
 from reason.core.settings import load_settings
@@ -41,6 +40,7 @@ from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.local.engine import LocalModel
 from reason.serving.metered.model import MeteredModel
 from reason.serving.model_files.find import find_model
+from reporting import made_here, table
 
 Tokens = list[tuple[int, ...]]
 Item = Callable[[LocalModel, SqliteStore], Awaitable[Tokens]]

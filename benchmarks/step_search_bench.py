@@ -34,7 +34,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from accuracy_curves import AccuracyCurve, Array, Curves, saving, token_saving
-from common import table
 from reason.evals.report.plots import COLOURS
 from reason.reasoning.search.astar import AStarOptions, AStarSearch
 from reason.reasoning.search.beam import BeamOptions, BeamSearch
@@ -43,6 +42,7 @@ from reason.reasoning.search.dvts import DVTS, DVTSOptions
 from reason.reasoning.search.particle_gibbs import GibbsOptions, ParticleGibbs
 from reason.reasoning.search.particles import ParticleFilter, ParticleOptions
 from reason.reasoning.search.tree import Continuation
+from reporting import table
 
 Key = tuple[int, float, float]
 """A setting: steps, rho, AUC."""

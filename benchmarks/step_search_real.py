@@ -23,13 +23,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from common import share, strategy_blocks
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.evals.run_directory import StoredRun, load_run
 from reason.evals.statistics.paired import compare_paired
 from reason.evals.summary import outcomes_of
 from reason.reasoning.prompts import steps_instruction
+from reporting import share, strategy_blocks
 
 SIZES = (2, 4, 8)
 CHAINS = (1, 2, 4, 8)

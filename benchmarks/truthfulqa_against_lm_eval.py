@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common import processor
+from reporting import processor
 
 TASKS = ("mc1", "mc2")
 

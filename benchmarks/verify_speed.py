@@ -19,7 +19,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from common import processor
 from reason.core.settings import load_settings
 from reason.core.version import __version__
 from reason.evals.verification.claims import LabelledClaim, first_passages, read_claims, read_passages
@@ -28,6 +27,7 @@ from reason.verify.davinci.config import DavinciConfig
 from reason.verify.davinci.davinci import check_claims
 from reason.verify.entailment.factory import load_entailment
 from reason.verify.types import ClaimReport
+from reporting import processor
 
 
 class Listed:

@@ -26,12 +26,12 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from common import made_here, table
 from reason.core.messages import Prompt, Request, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
 from reason.serving.model_files.find import ModelFiles, find_model
 from reason.serving.vllm.model import VllmModel
 from reason.serving.vllm.options import speculative_arguments
+from reporting import made_here, table
 from spec_decode import Comparison, Tokens, quoting, row, rows_of
 
 COLUMNS = (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .local.tokenizer import Tokenizer
     from .logits_processors import ProcessorState
-    from .logits_processors.base import Row
+    from .logits_processors.registry import Row
 
 
 SCHEMA: Final = "json_schema"

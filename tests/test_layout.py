@@ -98,7 +98,7 @@ def test_the_public_names_are_the_listed_ones() -> None:
         value = getattr(reason, name)
         assert not isinstance(value, types.ModuleType), name
     assert set(dir(reason)) == set(listed)
-    homes = [name for names in reason._HOMES.values() for name in names]
+    homes = [name for names in reason._MODULES.values() for name in names]
     assert sorted(homes) == sorted(listed)
     absent = "no_such_name"
     with pytest.raises(AttributeError, match=absent):

@@ -9,15 +9,6 @@ processor. A processor over several requests in lockstep is a `GroupLogitsProces
 `reason.group_logits_processors`.
 """
 
-from .base import (
-    ENTRY_POINTS,
-    GROUP_ENTRY_POINTS,
-    LogitsProcessor,
-    ProcessorFactory,
-    ProcessorState,
-    logits_processor_names,
-    make_logits_processors,
-)
 from .builtin import entropy_probe, forbid_tokens, only_tokens, steer, step_control, stop_on_confidence
 from .groups import (
     GroupLogitsProcessor,
@@ -27,6 +18,15 @@ from .groups import (
     contrast,
     lockstep_groups,
     run_logits_processors,
+)
+from .registry import (
+    ENTRY_POINTS,
+    GROUP_ENTRY_POINTS,
+    LogitsProcessor,
+    ProcessorFactory,
+    ProcessorState,
+    logits_processor_names,
+    make_logits_processors,
 )
 
 __all__ = [

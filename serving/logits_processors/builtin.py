@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import UserError
-from .base import LogitsProcessor, ProcessorState, count, number, token_ids, token_sequence, within
+from .registry import LogitsProcessor, ProcessorState, count, number, token_ids, token_sequence, within
 
 if TYPE_CHECKING:
-    from .base import Row
+    from .registry import Row
 
 
 def keep_only(row: Row, ids: Sequence[int]) -> Row:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from ...core.errors import BackendError, UserError
 from ...core.messages import Request
 from ...core.registry import entry_points_in
-from .base import GROUP_ENTRY_POINTS, LogitsProcessor, ProcessorState, count, make_logits_processors, number
+from .registry import GROUP_ENTRY_POINTS, LogitsProcessor, ProcessorState, count, make_logits_processors, number
 
 if TYPE_CHECKING:
-    from .base import Row
+    from .registry import Row
 
 EXPERT: Final = "expert"
 AMATEUR: Final = "amateur"

@@ -17,7 +17,7 @@ from ..structured_output import SCHEMA, GrammarError
 from .options import KEY, PROCESSOR
 
 if TYPE_CHECKING:
-    from ..logits_processors.base import Row
+    from ..logits_processors.registry import Row
 
 
 class ProcessorRequest(Frozen):

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from reason.core.settings import Settings
 from reason.sidecar.app import create_app
+from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -67,7 +68,7 @@ def left_out(path: str) -> bool:
 
 def test_the_build_has_every_package_and_every_file_that_it_names() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = [Path(*package.split(".")[1:]) for package in setuptools["packages"]]
+    folders = [Path(), *(Path(*package.split(".")) for package in find_packages(str(ROOT)))]
     modules = [p.relative_to(ROOT).as_posix() for folder in folders for p in (ROOT / folder).glob("*.py")]
     data = [p for pattern in setuptools["package-data"]["reason"] for p in ROOT.glob(pattern)]
     assert len(modules) > 100

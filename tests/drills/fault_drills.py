@@ -47,8 +47,8 @@ import aiohttp
 TESTS = Path(__file__).resolve().parents[1]
 sys.path += [str(TESTS), str(TESTS.parent / "benchmarks")]
 
-from common import made_here, table  # noqa: E402 (found by the path above)
 from load_tables import write_report  # noqa: E402
+from reporting import made_here, table  # noqa: E402 (found by the path above)
 from sidecar_backend import Pace  # noqa: E402
 from sidecar_ledger import Outcome, Snapshot, all_finished, read_journal, settle, snapshot  # noqa: E402
 from sidecar_servers import (  # noqa: E402

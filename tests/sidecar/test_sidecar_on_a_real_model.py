@@ -27,7 +27,7 @@ def test_answers_are_those_of_the_sdk_and_the_engine_stops_with_its_caller(smoll
         assert partial.status == "interrupted"
         assert 0 < partial.result.usage.completion_tokens < 400
         (model,) = server.app.state.reasoner._models._models.values()
-        while model.rows_under_way:
+        while model.num_running:
             time.sleep(0.01)
     with Reasoner(settings=settings, strategy="self-consistency", parameters=options["parameters"], seed=11) as sdk:
         same = sdk.ask(question)

@@ -20,7 +20,6 @@ REASONS = {
     "it asks a provider that costs money": r"openai/",
     "it trains for hours": r"reason train navigator|evals\.training",
     "it measures for hours": r"benchmarks/|tests/drills/|DATA|reason eval sweep",
-    "it is a line of a strategy's own": r"models\.main",
 }
 """Regular expressions that the blocks must match, by reason."""
 

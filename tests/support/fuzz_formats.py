@@ -126,7 +126,7 @@ def client_stream(data: bytes) -> None:
         refused = e
     assert refused is not None
     with suppress(ReasonError):
-        assert 0 <= client_calls.EventCursor(0, reconnects=3).again(refused) <= client_calls.LONGEST_DELAY_S
+        assert 0 <= client_calls.EventCursor(0, reconnects=3).delay_after(refused) <= client_calls.LONGEST_DELAY_S
 
 
 def openai_bodies(data: bytes) -> None:
@@ -141,7 +141,7 @@ def openai_bodies(data: bytes) -> None:
         if data[0] & 1:
             asked = chat_run_request(ChatRequest.model_validate(given), reasoner(), "tenant")
         else:
-            app = SimpleNamespace(state=SimpleNamespace(reasoner=reasoner(), harness=None))
+            app = SimpleNamespace(state=SimpleNamespace(reasoner=reasoner(), run_manager=None))
             body = ResponsesRequest.model_validate(given)
             if body.previous_response_id is None:  # else it would be looked up in a store
                 asked = anyio.run(_run_request, body, app, SimpleNamespace(tenant="tenant"))

@@ -22,7 +22,7 @@ from reason.reasoning.rlot.block_runner import read_list, read_number, read_step
 from reason.reasoning.segmentation import sentence_spans, split_steps
 from reason.reasoning.voting.universal_self_consistency import parse_choice
 from reason.serving.tool_calls import ToolCallParser, parse_call_json, parse_tool_calls
-from reason.verify.claims.model_splitter import read_entries
+from reason.verify.claims.model_splitter import parse_entries
 from reason.verify.claims.splitter import split_claims
 from reason.verify.edgejury.anonymity import Blinding, OptionOrder
 from reason.verify.edgejury.answering import read_opinion
@@ -111,7 +111,7 @@ def json_from_text(data: bytes) -> None:
         json.dumps(found, ensure_ascii=False)
     said = find_text(text, "answer")
     assert said is None or said[0].strip()
-    for claim, quote in read_entries(text):
+    for claim, quote in parse_entries(text):
         assert isinstance(claim, str)
         assert isinstance(quote, str)
     items, _ = read_items(text)
@@ -128,8 +128,8 @@ def json_from_text(data: bytes) -> None:
 def tool_calls(data: bytes) -> None:
     """However a reply is cut into pieces, the same text and calls come of it; calls have a canonical text."""
     whole, text = bool(data[:1] and data[0] & 1), text_of(data[2:])
-    rest, calls = parse_tool_calls(text, TOOLS, whole=whole)
-    reader, told, step = ToolCallParser(TOOLS, whole=whole), "", 1 + (data[1] if len(data) > 1 else 0) % 7
+    rest, calls = parse_tool_calls(text, TOOLS, whole_response=whole)
+    reader, told, step = ToolCallParser(TOOLS, whole_response=whole), "", 1 + (data[1] if len(data) > 1 else 0) % 7
     for at in range(0, len(text), step):
         told += reader.push(text[at : at + step])
     told += reader.finish()

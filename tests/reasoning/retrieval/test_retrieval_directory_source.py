@@ -34,7 +34,13 @@ def docs(tmp_path):
 async def test_it_finds_by_words_and_cites_the_characters(docs):
     knowledge = await DirectorySource.load(docs)
     assert isinstance(knowledge, KnowledgeSource)
-    assert (knowledge.kind, knowledge.name, knowledge.num_files, len(knowledge), knowledge.notes) == ("directory", str(docs), 3, 5, ())
+    assert (knowledge.kind, knowledge.name, knowledge.num_files, len(knowledge), knowledge.notes) == (
+        "directory",
+        str(docs),
+        3,
+        5,
+        (),
+    )
     found = await knowledge.query("What is the Sun?", 2)
     assert found[0].text == "Guide > Sun\nThe Sun is a star. It is hot."
     source, _, place = found[0].source_id.partition(":")

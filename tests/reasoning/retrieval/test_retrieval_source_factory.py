@@ -1,4 +1,4 @@
-"""From strings and other things to knowledge sources: which, with what, closed by whom, and what is said of a wrong one."""
+"""Creating knowledge sources from strings and objects: which source, its models, who closes it, and errors."""
 
 import asyncio
 

@@ -107,9 +107,7 @@ async def test_episodes_equal_those_of_the_trainer(make, tmp_path):
         if ended:
             break
     await asyncio.to_thread(env.close)
-    async with episodes.open_episode_resources(
-        plan, [task], settings_of(tmp_path), tmp_path / "other.db"
-    ) as harness:
+    async with episodes.open_episode_resources(plan, [task], settings_of(tmp_path), tmp_path / "other.db") as harness:
         navigation = TrainingEpisode(harness, problem)
         await navigation.begin()
         while not navigation.done:
