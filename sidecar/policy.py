@@ -1,4 +1,4 @@
-"""What callers may request: the offered models, budgets under the server's ceilings, parameters that name no file."""
+"""Request policy: the models callers may name, budget ceilings, and parameters reserved for the operator."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from ..core.settings import ServeSettings, Settings
 
 
 def offered_models(settings: Settings) -> tuple[str, ...]:
-    """Model strings that callers may name; the setting `model` comes first."""
+    """Return the model strings that callers may name, the setting `model` first."""
     behind = (alias.model for alias in settings.serve.aliases.values() if alias.model is not None)
     return tuple(dict.fromkeys((settings.model, *settings.serve.models, *behind)))
 
 
 def allowed_model(settings: Settings, name: str) -> str:
-    """A model string that a caller has named, if it is offered. It is never opened as given.
+    """Return `name` if the server offers this model; a model string from a request is never loaded unchecked.
 
     Raises:
-        ModelNotFound: It is not.
+        ModelNotFound: The server does not offer the model.
     """
     offered = offered_models(settings)
     if name not in offered:
-        raise ModelNotFound(name, nearest(name, offered), hint="GET /v1/models lists what is offered")
+        raise ModelNotFound(name, nearest(name, offered), hint="GET /v1/models lists the offered models")
     return name
 
 
 def apply_ceilings(budget: Budget, serve: ServeSettings, *also: Budget) -> Budget:
-    """A budget under the server's ceilings, and under further budgets: of each limit the lowest.
+    """Return the minimum of each limit over the requested budget, the server's ceilings and further budgets.
 
     Args:
-        budget: What the caller wants.
-        serve: Has the ceilings of seconds and tokens.
-        also: The settings' budget, an alias's, …
+        budget: The requested budget.
+        serve: Settings with the ceilings `max_seconds` and `max_tokens`.
+        also: Further budgets, such as those of the settings and of a model alias.
     """
     ceilings = Budget(seconds=serve.max_seconds, tokens=serve.max_tokens)
     limits: dict[str, float] = {}
@@ -55,35 +55,36 @@ OPERATOR_PARAMETERS: dict[str, frozenset[str]] = {
     "navigator": frozenset({"default"}),
     "entailment": frozenset({"embedded", "lexical", "judge"}),
 }
-"""Parameters of strategies and verifiers that name a file or a model of the server, and what anybody may say there."""
+"""Parameters that name a file or model on the server, with the values that any caller may set."""
 
 
 def reject_paths(
     parameters: Mapping[str, JsonValue], own: Mapping[str, JsonValue] | None = None, *, param: str = "parameters"
 ) -> None:
-    """Refuse parameters through which a caller would have the server open a file, a directory or another model.
+    """Reject parameters that would make the server open a file, a directory or a model of the caller's choice.
 
-    The operator may name such things in the settings; a caller may repeat what they say. An empty text names nothing.
+    Such values are set by the operator in the settings. A request may repeat the configured value or pass an empty
+    string.
 
     Args:
-        parameters: What the caller gave to a strategy or verifier, with parameters of others nested in it.
-        own: What the settings say of the same.
-        param: What the field is called, for the message.
+        parameters: Parameters of a strategy or verifier from the request; nested dictionaries are checked too.
+        own: The same parameters in the settings.
+        param: Name of the request field, used in the error.
 
     Raises:
-        UserError: One is refused; names it.
+        UserError: A parameter is rejected; `param` has its path.
     """
     own = own or {}
     for name, value in parameters.items():
         where = f"{param}.{name}"
         if name == "roles" and isinstance(value, list):
             if value != own.get(name) and any("/" in str(v) or "." in str(v) or "\\" in str(v) for v in value):
-                raise UserError(f"{where} names a file", hint="name roles that the server has", param=where)
+                raise UserError(f"{where} names a file", hint="use the names of the server's roles", param=where)
         elif name in OPERATOR_PARAMETERS:
             if isinstance(value, str) and value and value not in OPERATOR_PARAMETERS[name] and value != own.get(name):
                 raise UserError(
-                    f"{where} names something of the server's, which only its operator may choose",
-                    hint="leave it out",
+                    f"{where} names a file or model on the server, which only the operator may set",
+                    hint="omit it",
                     param=where,
                 )
         elif isinstance(value, dict):
@@ -92,7 +93,7 @@ def reject_paths(
 
 
 def without_paths(parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Parameters as callers may see them: what names a file of the server is left out."""
+    """Return the parameters without those that name a file or model on the server, at any depth."""
     shown: dict[str, JsonValue] = {}
     for name, value in parameters.items():
         if isinstance(value, dict):

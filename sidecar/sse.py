@@ -1,4 +1,4 @@
-"""Server-sent events and disconnects: work that nobody waits for any more is cancelled, down to the engine."""
+"""Server-sent events and client disconnects: a disconnect cancels the request's work, down to the engine."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ T = TypeVar("T")
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Wait for something as long as the client does.
+    """Run `work` until it finishes or the client disconnects.
 
     Args:
-        receive: The request's messages; its body has been read.
-        work: What is waited for.
+        receive: The ASGI receive channel; the request's body must have been read.
+        work: The coroutine to run.
 
     Raises:
-        Cancelled: The client has gone; the work was cancelled, and has ended.
+        Cancelled: The client disconnected; `work` was cancelled and has ended.
     """
     doing = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(disconnected(receive))
     try:
         await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
-            raise Cancelled("the client has gone")
+            raise Cancelled("the client disconnected")
         return doing.result()
     finally:
         for task in (doing, leaving):
@@ -37,15 +37,15 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def disconnected(receive: Receive) -> None:
-    """Wait until the client has gone."""
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 PING = b": ping\n\n"
-"""A comment, which readers pass over: it keeps a quiet connection alive."""
+"""A comment, ignored by clients; keeps an idle connection open."""
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-"""No proxy may keep a stream back."""
+"""Prevent proxies from caching or buffering a stream."""
 
 EVENT_STREAM_CONTENT: dict[str, Any] = {
     "text/event-stream": {
@@ -57,4 +57,4 @@ EVENT_STREAM_CONTENT: dict[str, Any] = {
         }
     }
 }
-"""The `content` of a response that is a stream; what is in `data` is JSON, or `[DONE]` in OpenAI's format."""
+"""OpenAPI `content` of a streamed response; `data` is JSON, or `[DONE]` in OpenAI's format."""

@@ -1,4 +1,4 @@
-"""`WorkerProcesses`: several processes serve one socket; a process that dies is replaced, and all stop together."""
+"""`WorkerProcesses`: several worker processes on one socket; a worker that dies is replaced, and all stop together."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .server import new_event_loop, serve_here
 
 FAILED_TO_START = 3
 RESTART_S = 1.0
-"""Least time between the replacement of one worker and the next, in seconds: one that dies at once does not spin."""
+"""Delay before a worker is replaced, in seconds; keeps a worker that dies at once from respawning in a tight loop."""
 
 
 class WorkerProcesses:
-    """Serves a socket by several processes until SIGTERM or SIGINT, which continues to them.
+    """Serves a socket with `settings.serve.workers` processes until SIGTERM or SIGINT, which the workers receive too.
 
-    A worker that cannot start would not start the next time either: it ends all.
+    If a worker fails to start, all workers are stopped, since a replacement would fail as well.
 
     Args:
-        settings: What and how to serve; states how many.
-        sock: Where.
+        settings: The server's settings.
+        sock: The listening socket, shared by the workers.
     """
 
     def __init__(self, settings: Settings, sock: socket.socket) -> None:
@@ -41,10 +41,10 @@ class WorkerProcesses:
         self._stopping = False
 
     def run(self) -> None:
-        """Serve.
+        """Serve until all workers have stopped.
 
         Raises:
-            BackendUnavailable: A worker could not start; it has reported why.
+            BackendUnavailable: A worker failed to start; it printed the cause to stderr.
         """
         with shared_metrics():
             self._run()
@@ -77,10 +77,10 @@ class WorkerProcesses:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if failed:
-            raise BackendUnavailable("a worker could not start", hint="its own message says why")
+            raise BackendUnavailable("a worker failed to start", hint="see the error it printed to stderr")
 
     def _start(self) -> None:
-        """Start one more worker, unless all are to stop."""
+        """Start a worker, unless the workers are stopping."""
         if not self._stopping:
             self._begin()
 
@@ -88,7 +88,7 @@ class WorkerProcesses:
         process = multiprocessing.get_context("spawn").Process(target=_serve_worker, args=(self._settings, self._sock))
         process.start()
         self._processes.append(process)
-        if self._stopping:  # a signal came meanwhile, of which this one was not reported
+        if self._stopping:  # a signal arrived before this process was registered
             self._stop(signal.SIGTERM)
 
     def _signal(self, number: int, _frame: FrameType | None) -> None:
@@ -103,9 +103,9 @@ class WorkerProcesses:
 
 
 def _serve_worker(settings: Settings, sock: socket.socket) -> None:
-    """One worker's life."""
+    """Entry point of a worker process."""
     if hasattr(os, "setpgrp"):
-        os.setpgrp()  # a terminal sends Ctrl-C to the whole group: workers would get it twice
+        os.setpgrp()  # a terminal sends Ctrl-C to the process group: workers would get SIGINT twice
     configure_logging(content=settings.serve.log_content)
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
