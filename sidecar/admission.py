@@ -1,8 +1,8 @@
-"""`AdmissionQueue`: how many runs are in flight at once, who waits for a slot, and who is rejected.
+"""`AdmissionQueue`: limits the runs in flight, queues further requests and rejects those that do not fit.
 
-Slots go round the waiting tenants, one each, and within a tenant first come, first served. Where the queue is full, the
-tenant with the longest queue gives way to one with a shorter queue, so that no tenant can fill the queue for the
-others.
+Free slots are assigned to tenants round-robin, and first come, first served within a tenant. When the queue is full, a
+request from a tenant with a short queue displaces the newest request of the tenant with the longest one, so that no
+tenant can fill the queue.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ..core.errors import ReasonError, ServerBusy, ShuttingDown
 
 AdmissionObserver = Callable[[int, int], None]
-"""Receives how many runs are in flight and how many callers wait, whenever that changes; must be quick."""
+"""Called with the number of runs in flight and the number of waiting callers when either changes; must not block."""
 
 INITIAL_RUN_S = 5.0
 MAX_RETRY_AFTER_S = 60.0
@@ -26,23 +26,22 @@ MAX_RETRY_AFTER_S = 60.0
 
 @dataclass(eq=False)
 class _Waiter:
-    """A caller in line; `turn` ends with the turn, or with why there is none."""
+    """A queued caller; `slot` resolves when it gets a slot, or fails with the reason for its rejection."""
 
     slot: asyncio.Future[None]
     unlimited: bool
 
 
 class AdmissionQueue:
-    """Turns for runs. Used from one event loop; every method is atomic there.
+    """Run slots with a fair queue. Not thread-safe: use it from one event loop.
 
     Args:
-        max_runs: Maximum number of runs in flight at once.
-        max_queued: Maximum number of callers that wait, all tenants together and patient ones not counted; more are
-            sent away.
-        queue_timeout_s: Longest wait, in seconds.
-        on_change: Receives every change.
-        on_abandoned: Receives each caller that was cancelled while it waited.
-        clock: Monotonic seconds; replaced in tests.
+        max_runs: Maximum number of runs in flight.
+        max_queued: Maximum number of waiting callers over all tenants, not counting unlimited ones.
+        queue_timeout_s: Maximum wait for a slot, in seconds.
+        on_change: Called when the number of runs in flight or of waiting callers changes.
+        on_abandoned: Called for each caller that is cancelled while it waits.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -58,40 +57,40 @@ class AdmissionQueue:
         self._max_runs, self._max_waiting, self._max_wait_s = max_runs, max_queued, queue_timeout_s
         self._on_change, self._on_abandoned, self._clock = on_change, on_abandoned, clock
         self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
-        """Who waits, by tenant; the tenant whose turn is next comes first, and none is empty."""
+        """Waiting callers by tenant, in the order of the next assignments; no queue is empty."""
         self._closed = False
         self._mean_run_s = INITIAL_RUN_S
         self.in_flight = 0
-        """Turns that are taken."""
+        """Number of slots in use."""
 
     @property
     def waiting(self) -> int:
-        """Callers that wait."""
+        """Number of waiting callers."""
         return sum(map(len, self._queues.values()))
 
     @asynccontextmanager
     async def slot(self, tenant: str, *, unlimited: bool = False) -> AsyncIterator[None]:
-        """Hold a turn; wait for one where all are taken.
+        """Hold a slot, waiting for one if all are in use.
 
         Args:
-            tenant: On whose behalf.
-            unlimited: Wait as long as it takes, and also where the queue is full: for runs that no one waits for.
+            tenant: The tenant that the run belongs to.
+            unlimited: Ignore the queue limit and the timeout; used for background runs.
 
         Raises:
-            ServerBusy: The queue is full, or no turn came in time.
-            ShuttingDown: No new runs are taken.
+            ServerBusy: The queue is full, or no slot became free in time.
+            ShuttingDown: The queue is closed.
         """
         await self._enter(tenant, unlimited)
         begun = self._clock()
         try:
             yield
         finally:
-            # the last runs count most; how long a run holds a slot is all that is known of when the next is free
+            # exponential moving average of the run time; `_busy` estimates the wait from it
             self._mean_run_s += (self._clock() - begun - self._mean_run_s) / 8
             self._leave()
 
     def close(self) -> None:
-        """Take no new runs, and send away anyone who waits; idempotent."""
+        """Accept no new runs and reject all waiting callers; idempotent."""
         self._closed = True
         queues, self._queues = self._queues, OrderedDict()
         for queue in queues.values():
@@ -102,7 +101,7 @@ class AdmissionQueue:
     async def _enter(self, tenant: str, unlimited: bool) -> None:
         if self._closed:
             raise ShuttingDown
-        if self.in_flight < self._max_runs:  # then no one waits: a turn that is given back is sent to them first
+        if self.in_flight < self._max_runs:  # then the queue is empty: released slots go to waiting callers first
             self.in_flight += 1
             self._notify()
             return
@@ -123,7 +122,7 @@ class AdmissionQueue:
             raise
 
     def _give_up(self, tenant: str, waiter: _Waiter) -> None:
-        """Leave the line; a turn that came at the same moment continues to the next."""
+        """Leave the queue; a slot that was assigned at the same moment passes to the next caller."""
         queue = self._queues.get(tenant)
         if queue is not None and waiter in queue:
             queue.remove(waiter)
@@ -134,7 +133,7 @@ class AdmissionQueue:
             self._leave()
 
     def _leave(self) -> None:
-        """Give a turn back: the next in line has it at once, so that no one overtakes."""
+        """Release a slot; it passes directly to the next waiting caller, so that no new caller overtakes it."""
         while self._queues:
             tenant, queue = next(iter(self._queues.items()))
             one = queue.popleft()
@@ -142,7 +141,7 @@ class AdmissionQueue:
                 self._queues.move_to_end(tenant)
             else:
                 del self._queues[tenant]
-            if not one.slot.done():  # one whose task was cancelled has yet to find out
+            if not one.slot.done():  # skip a cancelled waiter whose task has not run yet
                 one.slot.set_result(None)
                 self._notify()
                 return
@@ -150,18 +149,14 @@ class AdmissionQueue:
         self._notify()
 
     def _make_room(self, tenant: str) -> None:
-        """Send away the last of the longest line, unless it is the caller's own.
-
-        Raises:
-            ServerBusy: It is.
-        """
+        """Reject the newest caller of the longest queue; raise `ServerBusy` if that is not longer by two than the tenant's."""
         longest = max(self._queues, key=lambda t: _count_limited(self._queues[t]), default=tenant)
         queue = self._queues.get(longest, deque())
         if _count_limited(queue) <= _count_limited(self._queues.get(tenant, ())) + 1:
-            raise self._busy(f"{self.in_flight} runs are under way and {self.waiting} wait")
+            raise self._busy(f"{self.in_flight} runs are in flight and {self.waiting} are queued")
         last = next(one for one in reversed(queue) if not one.unlimited)
         queue.remove(last)
-        _reject(last, self._busy("it has made room for a tenant with fewer requests"))
+        _reject(last, self._busy("the request made room for a tenant with fewer requests"))
 
     def _busy(self, why: str) -> ReasonError:
         wait = self._mean_run_s * (self.waiting + 1) / self._max_runs
