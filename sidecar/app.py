@@ -1,7 +1,7 @@
 """`create_app`: the sidecar as an ASGI application, which opens its models and store at startup and drains at shutdown.
 
-At startup all strategies, verifiers and aliases are loaded and checked, so that no request waits for an import or meets
-an alias that cannot be served. Every operation of the OpenAPI description has its stability label as `x-stability`.
+Startup loads all strategies and verifiers and validates the aliases, so that no request waits for an import or fails on
+an invalid alias. Each operation in the OpenAPI schema carries its stability label as `x-stability`.
 """
 
 from __future__ import annotations
@@ -33,30 +33,31 @@ from .viewer.routes import router as pages
 
 
 def load_registries() -> None:
-    """Load all strategies, verifiers and the graph now: no request waits for that, and none gets half of an upgrade.
+    """Import all strategies, verifiers and the graph.
 
-    A package that fails to load does not affect others; a request for its contents gets the error.
+    No request waits for an import, and an upgrade on disk does not mix versions in a running process. A plug-in that
+    fails to load does not affect the others; requests that use it get the error.
     """
     for registry in (STRATEGIES, VERIFIERS):
         for name in registry.names():
             with suppress(ReasonError):
                 registry.load(name)
-    for module in ("graph", "checkpoints"):  # LangGraph, otherwise imported by the first run that verifies
+    for module in ("graph", "checkpoints"):  # import LangGraph, or the first run with verification would
         import_module(f"{agents.__name__}.{module}")
 
 
 def validate_aliases(reasoner: Reasoner) -> None:
-    """Refuse aliases that no request could be served with, before there are requests. Nothing is opened.
+    """Check that every alias can be served, without opening models.
 
     Raises:
-        UserError: A strategy, parameter or verifier of one is none, or its name means something else already.
+        UserError: An alias names an unknown strategy, parameter or verifier, or has the name of a model.
     """
     settings = reasoner.settings
     offered = offered_models(settings)
     for name, alias in settings.serve.aliases.items():
         setting = f"serve.aliases.{name}"
         if name in offered:
-            raise UserError(f"{setting}: {name!r} is the name of a model", hint="call it otherwise", param=setting)
+            raise UserError(f"{setting}: {name!r} is the name of a model", hint="choose another name", param=setting)
         try:
             reasoner.plan(
                 "?",
@@ -90,14 +91,14 @@ ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
         "/v1/verify": "beta",
     }
 )
-"""By path as the description has it; what each label promises is reported in docs/stability.md."""
+"""Stability label by OpenAPI path; docs/stability.md defines the labels."""
 
 
 class SidecarApp(FastAPI):
-    """An application whose description has the label of every operation."""
+    """A FastAPI application whose OpenAPI schema carries stability labels."""
 
     def openapi(self) -> dict[str, Any]:
-        """The description; made once, as FastAPI keeps it."""
+        """The OpenAPI schema with `x-stability` in every operation; FastAPI caches it."""
         described = super().openapi()
         for path, operations in described["paths"].items():
             for operation in operations.values():
@@ -108,29 +109,29 @@ class SidecarApp(FastAPI):
 DESCRIPTION = """
 Reasoning strategies and answer verification over HTTP: one budget, one trace and one durable run store.
 
-Errors are `{"error": {"message", "type", "param", "code"}}` with the status that belongs to the code.
+Errors are `{"error": {"message", "type", "param", "code"}}` with the HTTP status of the code.
 """
 
 
 def create_app(settings: Settings, progress: Progress | None = None) -> FastAPI:
-    """The application.
+    """Create the application.
 
-    Its `state` has `settings`, `serve` (their part about serving) and `gate`; while it runs, `reasoner` and
-    `run_manager`.
+    `app.state` has `settings`, `serve` (`settings.serve`) and `gate` (the `RequestGuard`); within the lifespan also
+    `reasoner` and `run_manager`.
 
     Args:
-        settings: Models, strategy, store, and how to serve.
-        progress: Receives how far a model's files are that must be fetched first; called from another thread.
+        settings: Settings of the models, the strategy, the store and the server.
+        progress: Receives the progress of model downloads; called from another thread.
 
     Raises:
-        UserError: In the lifespan, as `Reasoner` and `validate_aliases`.
+        UserError: Raised within the lifespan: the settings are invalid for `Reasoner` or `validate_aliases`.
     """
     serve = settings.serve
     gate = RequestGuard(serve)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        """Open the models and the store; take up what other processes left; in the end, drain."""
+        """Open the models and the store, adopt runs that other processes left, and drain at shutdown."""
         async with aclosing(gate), Reasoner(settings=settings, progress=progress) as reasoner:
             load_registries()
             validate_aliases(reasoner)

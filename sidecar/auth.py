@@ -1,7 +1,7 @@
-"""Who sent a request, known before its body is read: API keys, scopes, and protection against cross-origin requests.
+"""Authentication before the body is read: API keys, scopes and protection against cross-origin requests.
 
-`AuthMiddleware` identifies the caller and rejects oversized headers and foreign pages, `KeyVerifier` looks keys up, and
-`authorised` is the dependency through which a route states the scope that it needs.
+`AuthMiddleware` authenticates the caller and rejects oversized headers and cross-origin requests. `KeyVerifier` looks
+up keys. `authorised` is the dependency that declares the scope of a route.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .api_keys import parse_key, verify_secret
 from .errors import send_error
 
 Scope = Literal["ask", "read", "admin"]
-"""What a key allows: "ask" starts, cancels and resumes runs, "read" looks at them, "admin" does so for every tenant."""
+"""Scope of a key: "ask" starts, cancels and resumes runs, "read" reads them, "admin" does both for every tenant."""
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 
 
 class Caller(Frozen):
-    """Who sent a request.
+    """The authenticated sender of a request.
 
     Attributes:
-        key_id: The key's name in the store; empty without keys.
-        tenant: Whose runs it sees and makes; empty without keys.
-        scopes: What it may do.
-        limits: What it may use.
-        request_id: The request's name in logs; empty where a process starts something itself.
-        traceparent: The trace that the request belongs to, as W3C Trace Context writes it; empty if to none.
-        tracestate: What belongs to it.
+        key_id: Id of the key in the store; empty without authentication.
+        tenant: Tenant that owns the caller's runs; empty without authentication.
+        scopes: Scopes of the key.
+        limits: Rate and spending limits of the key.
+        request_id: Id of the request in logs; empty for runs that the server starts itself.
+        traceparent: The W3C `traceparent` header; empty if absent.
+        tracestate: The W3C `tracestate` header; empty if absent.
     """
 
     key_id: str = ""
@@ -53,31 +53,31 @@ class Caller(Frozen):
     tracestate: str = ""
 
     def may(self, scope: Scope) -> bool:
-        """Whether its key allows that; "admin" allows everything."""
+        """Whether the key has the scope; "admin" includes every scope."""
         return scope in self.scopes or "admin" in self.scopes
 
     @property
     def sees(self) -> str | None:
-        """The tenant whose runs it may see; None are all."""
+        """The tenant whose runs are visible to the caller; None means all tenants."""
         return None if "admin" in self.scopes else self.tenant
 
 
 ANONYMOUS = Caller(scopes=SCOPES)
-"""The caller where no keys are requested."""
+"""The caller when authentication is off."""
 
 _BEARER = HTTPBearer(
-    scheme_name="key", description="A key that `reason keys create` made, as a bearer token.", auto_error=False
+    scheme_name="key", description="API key from `reason keys create`, sent as a bearer token.", auto_error=False
 )
 
 
 def authorised(scope: Scope, *also: Scope) -> Callable[..., Awaitable[Caller]]:
-    """A dependency that gives the caller of a request and refuses one that lacks a scope.
+    """A FastAPI dependency that returns the caller and raises `PermissionDenied` if its key lacks the scope.
 
-    A request with scope "ask" counts for the key's requests a minute; how the key is is reported in the response.
+    Routes with scope "ask" count towards the key's requests per minute; the response carries the rate limit headers.
 
     Args:
-        scope: What the key must allow.
-        also: What it may allow instead; no such request is counted.
+        scope: The required scope, which also decides whether requests are counted.
+        also: Scopes that are accepted instead.
     """
 
     async def caller_of(
@@ -97,10 +97,10 @@ def authorised(scope: Scope, *also: Scope) -> Callable[..., Awaitable[Caller]]:
 
 
 async def identify(scope: ASGIScope) -> Caller:
-    """Who sent a request; found out once and kept in its state as `caller`.
+    """Authenticate a request; the result is cached in its state as `caller`.
 
     Raises:
-        AuthenticationError: The server asks for a key and there is no good one.
+        AuthenticationError: Authentication is on and the request has no valid key.
     """
     state = scope.setdefault("state", {})
     known = state.get("caller")
@@ -122,10 +122,10 @@ async def identify(scope: ASGIScope) -> Caller:
 
 
 def header_of(scope: ASGIScope, name: str) -> str | None:
-    """A header's value; None if it is not there.
+    """The value of a header; None if it is absent.
 
     Raises:
-        AuthenticationError: It is `Authorization` and there are several: no one knows which is meant.
+        AuthenticationError: The request has several `Authorization` headers.
     """
     values = [value for key, value in scope["headers"] if key == name.encode()]
     if len(values) > 1 and name == "authorization":
@@ -134,7 +134,7 @@ def header_of(scope: ASGIScope, name: str) -> str | None:
 
 
 CACHE_TTL_S = 3.0
-"""How long a key is not retrieved again, in seconds: so long may a revoked one continue to open the door."""
+"""Lifetime of cached keys, in seconds; a revoked key is accepted for at most this long."""
 CACHE_SIZE = 4096
 _NO_KEY = "this server asks for a key"
 _BAD_KEY = "the key is unknown, revoked or expired"
@@ -142,21 +142,21 @@ _HOW = "send `Authorization: Bearer KEY`; `reason keys create` on the server mak
 
 
 class KeyStore(Protocol):
-    """What is needed of the run store."""
+    """The part of the run store that `KeyVerifier` uses."""
 
     async def find_key(self, key_id: str) -> ApiKey | None:
-        """The key of that id, revoked or not; None if there is none."""
+        """The key with this id, even if revoked; None if it does not exist."""
 
 
 class KeyVerifier:
-    """The keys of a store.
+    """Verifies keys against the store.
 
-    An unknown id and a wrong secret take the same way and get the same answer.
+    Unknown ids and wrong secrets take the same code path and get the same response.
 
     Args:
-        store: Where the keys are.
-        clock: Monotonic seconds; replaced in tests.
-        now: Seconds since the epoch; likewise.
+        store: The store with the keys.
+        clock: Monotonic clock in seconds, for the cache.
+        now: Wall clock in seconds since the epoch, for expiry.
     """
 
     def __init__(
@@ -166,13 +166,10 @@ class KeyVerifier:
         self._seen: OrderedDict[str, tuple[float, ApiKey | None]] = OrderedDict()
 
     async def caller(self, authorization: str | None) -> Caller:
-        """Who sent a request.
-
-        Args:
-            authorization: The header's value; None if there is none.
+        """The caller that an `Authorization` header identifies.
 
         Raises:
-            AuthenticationError: There is no key, or not a good one.
+            AuthenticationError: The key is missing, malformed, unknown, revoked or expired.
         """
         if not authorization:
             raise AuthenticationError(_NO_KEY, hint=_HOW)
@@ -191,7 +188,7 @@ class KeyVerifier:
         return Caller(key_id=key.id, tenant=key.tenant, scopes=key.scopes, limits=key.limits)
 
     async def _find(self, key_id: str) -> ApiKey | None:
-        """The key, retrieved up to once in a few seconds; ids that do not exist are remembered too."""
+        """The key, cached for `CACHE_TTL_S`; unknown ids are cached too."""
         seen = self._seen.get(key_id)
         if seen is not None and self._clock() - seen[0] < CACHE_TTL_S:
             return seen[1]
@@ -205,42 +202,41 @@ class KeyVerifier:
 
 
 MAX_HEADER_BYTES = 32 << 10
-"""Maximum number of bytes of a request's address and headers."""
+"""Maximum size of the URL and the headers of a request, in bytes."""
 _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class CrossOriginRequest(UserError):
-    """A page of another origin, in someone's browser, calls a server that asks no one for a key."""
+    """A page of another origin calls a server without authentication from a browser."""
 
     code = "foreign_page"
     http_status = 403
 
 
 class HeadersTooLarge(UserError):
-    """Address and headers of a request are larger than the server takes."""
+    """The URL and the headers of a request exceed `MAX_HEADER_BYTES`."""
 
     code = "headers_too_large"
     http_status = 431
 
 
 class AuthMiddleware:
-    """Refuses callers before their bodies are read.
+    """Rejects unauthorised requests before their bodies are read.
 
-    A request that changes something needs a good key, where keys are requested. A server without keys answers anyone
-    who reaches it, so it must not be reached through the browsers of people who look at other pages: requests that bear
-    another page's origin are refused, and on a loopback address also those that name the server by a domain, which its
-    owner may have pointed here.
+    With authentication on, requests with unsafe methods need a valid key; routes check the rest. With authentication
+    off, the server accepts any client, so web pages must not reach it through a user's browser: requests with a foreign
+    `Origin` are rejected, and on a loopback address also requests whose `Host` is a domain (DNS rebinding).
 
     Args:
-        app: What answers.
-        serve: Whether keys are requested, where the server listens, which pages may call.
+        app: The next ASGI application.
+        serve: Server settings: authentication, host and allowed origins.
     """
 
     def __init__(self, app: ASGIApp, *, serve: ServeSettings) -> None:
         self._app, self._serve = app, serve
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Check the request and pass it on, or respond with an error."""
         if scope["type"] == "http":
             try:
                 _check_header_size(scope)
@@ -262,21 +258,21 @@ class AuthMiddleware:
             )
         if is_loopback(self._serve.host) and not _is_same_host(host, self._serve.host):
             raise CrossOriginRequest(
-                "this server asks nobody for a key, so it answers to its address alone, not to a domain",
-                hint="call it as 127.0.0.1 or localhost, or serve with keys",
+                "this server runs without authentication, so the Host header must be an address, not a domain",
+                hint="use 127.0.0.1 or localhost, or turn authentication on",
             )
 
 
 def _check_header_size(scope: ASGIScope) -> None:
-    """The server's own limit holds only for what does not come in one piece."""
+    """Uvicorn's own limit does not apply to headers that arrive in one piece."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     if size + sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
-        raise HeadersTooLarge(f"address and headers have more than {MAX_HEADER_BYTES} bytes", hint="send less")
+        raise HeadersTooLarge(f"the URL and the headers exceed {MAX_HEADER_BYTES} bytes", hint="send fewer headers")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether an address is reachable from this machine only."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -286,7 +282,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_same_host(host: str, own: str) -> bool:
-    """Whether a `Host` header names an address, or a name that no stranger's domain can have."""
+    """Whether a `Host` header is the own host, an IP address or a name that is not a public domain."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -301,7 +297,7 @@ def _is_same_host(host: str, own: str) -> bool:
 
 
 def _netloc(origin: str) -> str | None:
-    """Host and port of an origin; None for "null" and for nonsense."""
+    """Host and port of an origin; None for "null" and for malformed origins."""
     try:
         return urlsplit(origin).netloc or None
     except ValueError:
