@@ -1,7 +1,7 @@
-"""`RunLifecycle`: takes a run from admission to its end; `EndRecorder` makes sure that the store learns how it ended.
+"""`RunLifecycle` takes a run from admission to its end; `EndRecorder` records the end in the store.
 
-A run's end is recorded even where the pipeline could not do so (the store was unreachable, the process was stopping);
-what could not be written is kept and retried.
+The end is recorded even if the pipeline could not do so (the store was unreachable, the process was stopping). Failed
+writes are kept in memory and retried.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from .logs import log_fault
 from .runs import LiveRun, StoredRun
 
 NOT_ADMITTED = (ServerBusy, ShuttingDown, KeyLimitExceeded)
-"""What a run ends with that got no turn."""
+"""Errors of a run that was not admitted."""
 MAX_PENDING_ENDS = 10_000
 MAX_ATTEMPTS = 1000
 
 
 @dataclass
 class _PendingEnd:
-    """An ending that the store could not be reported yet."""
+    """The end of a run that has not been written to the store yet."""
 
     run_id: str
     status: RunStatus
@@ -55,30 +55,26 @@ class _PendingEnd:
 
 
 class EndRecorder:
-    """Notes how runs ended. What the store cannot take now (a full disk, a database that is away) is reported it later.
-
-    Args:
-        store: Where runs are kept.
-    """
+    """Writes the ends of runs to the store, and retries writes that failed (full disk, unreachable database)."""
 
     def __init__(self, store: RunStore) -> None:
         self._store = store
         self._pending: dict[str, _PendingEnd] = {}
 
     async def record(self, live: LiveRun, error: ReasonError, *, stopped: bool) -> RunStatus:
-        """Record in the store how a run ended that has no answer, as far as the pipeline has not done so.
+        """Record the end of a run without an answer, unless the pipeline has recorded it.
 
         Args:
             live: The run.
-            error: What ended it.
+            error: The error that ended it.
             stopped: Whether it was cancelled.
 
         Returns:
-            Its status.
+            The run's final status, or "queued" if another process is to continue it.
         """
         try:
             return await self._record(live, error, stopped)
-        except Exception as e:  # noqa: BLE001 (whatever it is, it must not end the other runs of the desk)
+        except Exception as e:  # noqa: BLE001 (a failed write must not end the other runs)
             log_fault("run.end_not_stored", e, run=live.id)
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
             event = live.closing or _final_event(live, live.buffer.last + 1, error, stopped)
@@ -88,7 +84,7 @@ class EndRecorder:
 
     @contextmanager
     def suspended(self, run_id: str) -> Iterator[None]:
-        """Owe the store no ending of a run any more that is taken up inside; where that fails, it is owed as before."""
+        """Drop the pending end of a run that is claimed inside the context; restore it if the context raises."""
         pending = self._pending.pop(run_id, None)
         try:
             yield
@@ -98,7 +94,7 @@ class EndRecorder:
             raise
 
     async def retry_pending(self) -> None:
-        """Write the ends that could not be written before."""
+        """Retry the writes that failed."""
         for pending in list(self._pending.values()):
             pending.tries += 1
             try:
@@ -106,8 +102,8 @@ class EndRecorder:
                 if record.status in ("queued", "running") and pending.run_id in self._pending:
                     await self._write(pending.run_id, pending.status, pending.event)
             except UnknownName:
-                pass  # removed meanwhile
-            except Exception as e:  # noqa: BLE001 (a fault of ours stays one, however often it is tried)
+                pass  # deleted in the meantime
+            except Exception as e:  # noqa: BLE001 (only a StoreError is worth a retry)
                 if isinstance(e, StoreError) and pending.tries < MAX_ATTEMPTS:
                     continue
                 log_fault("run.end_given_up", e, run=pending.run_id)
@@ -117,7 +113,7 @@ class EndRecorder:
     async def _record(self, live: LiveRun, error: ReasonError, stopped: bool) -> RunStatus:
         if live.closing is not None:
             status: RunStatus = "interrupted" if stopped else _status_of(live.closing, error)
-            if isinstance(error, StoreError):  # the pipeline has reported it, and may not have been heard
+            if isinstance(error, StoreError):  # the pipeline emitted the event, but the write may have failed
                 await self._write(live.id, status, live.closing)
             return status
         if not live.is_stored or isinstance(error, DuplicateRequest | RunConflict):
@@ -125,11 +121,11 @@ class EndRecorder:
         if not live.is_owned:
             return "queued" if live.background else "interrupted"
         if live.handed_over or (isinstance(error, NOT_ADMITTED) and live.background):
-            with suppress(StoreError):  # the pipeline has given it up already
+            with suppress(StoreError):  # the pipeline may have released it
                 await self._store.release_run(live.id)
             return "queued"
         if isinstance(error, NOT_ADMITTED) and live.status == "queued":
-            await self._store.delete_run(live.id)  # a request that is sent again is a new one
+            await self._store.delete_run(live.id)  # a retry of the request starts a new run
             return "failed"
         event = _final_event(live, await self._next_number(live), error, stopped)
         status = "interrupted" if stopped else "failed"
@@ -146,7 +142,7 @@ class EndRecorder:
             )
 
     async def _next_number(self, live: LiveRun) -> int:
-        """Number of the last event of a run that ends before it has set out."""
+        """Number for the final event of a run that ended before the pipeline started."""
         stored = await self._store.list_events(live.id) if live.resumed else []
         return max(live.buffer.last, stored[-1].number if stored else 0) + 1
 
@@ -177,43 +173,47 @@ def _final_event(live: LiveRun, number: int, error: ReasonError, stopped: bool) 
 
 
 Observer = Callable[[LiveRun], Sink | None]
-"""Sees each run before it begins, and may receive its events."""
+"""Called with each run before it starts; returns a sink for the run's events, or None."""
 
 
 ResumeReason = Literal["adopted", "repeated", "requested"]
-"""Why a stored run continues: the process takes it up by itself, its request was sent again, or a caller wants it to.
+"""Why a stored run continues: the process adopted it, its request was repeated, or a caller requested it.
 
-What another process has taken meanwhile is left to that one, but for a caller who wants it, who is reported."""
+If another process claims the run first, "requested" raises `RunConflict`; the other reasons follow that process."""
 _ACTIVE: tuple[RunStatus, ...] = ("queued", "running")
 _RESUMABLE: tuple[RunStatus, ...] = (*_ACTIVE, "interrupted", "failed")
 
 
 class SpendingHold(Protocol):
-    """What a run may spend, and a sink that receives what it does."""
+    """The budget held for a run, and a sink that accounts for the run's spending."""
 
     budget: Budget
 
     def __call__(self, event: Event) -> None:
-        """Take an event."""
+        """Process an event of the run."""
 
 
 class SpendingLimits(Protocol):
-    """States what a caller's runs may spend."""
+    """Spending limits of callers."""
 
     def hold(self, caller: Caller, budget: Budget) -> AbstractAsyncContextManager[SpendingHold]:
-        """Hold it while a run is in flight; raises `KeyLimitExceeded`."""
+        """Reserve a run's budget while the run is in flight.
+
+        Raises:
+            KeyLimitExceeded: The caller has reached a limit.
+        """
 
 
 class RunLifecycle:
-    """Takes runs from their acceptance to their end.
+    """Takes runs from admission to their end.
 
     Args:
-        reasoner: The reasoner that answers.
-        store: Where runs are kept; the reasoner's.
-        admission: Turns.
-        allowance: Bounds what a caller's runs may spend; None bounds nothing.
-        observers: See each run before it begins.
-        stopping: Whether the process is about to stop.
+        reasoner: The reasoner that executes the runs.
+        store: The reasoner's run store.
+        admission: The admission queue.
+        allowance: Spending limits of callers; None for no limits.
+        observers: Called with each run before it starts.
+        stopping: Returns whether the process is stopping.
     """
 
     def __init__(
@@ -230,23 +230,18 @@ class RunLifecycle:
         self.endings = EndRecorder(store)
 
     async def begin(self, live: LiveRun, idempotency: str | None, digest: str, *, free: bool) -> None:
-        """Make a new run and take it to its end, which `live` is notified of.
+        """Create a run, execute it, and record its end in `live`.
 
         Args:
             live: The run.
-            idempotency: The caller's name for the request.
+            idempotency: The request's idempotency key.
             digest: Hash of the request.
-            free: Whether a turn is likely to be had at once.
+            free: Whether an admission slot is likely to be free.
         """
         await self._finish(live, self._begin(live, idempotency, digest, free))
 
     async def resume(self, live: LiveRun, reason: ResumeReason) -> None:
-        """Take a stored run from where it stopped to its end, which `live` is notified of.
-
-        Args:
-            live: The run.
-            reason: Why it continues.
-        """
+        """Continue a stored run from where it stopped, and record its end in `live`."""
         await self._finish(live, self._resume(live, reason))
 
     async def _begin(self, live: LiveRun, idempotency: str | None, digest: str, free: bool) -> Answer | StoredRun:
@@ -278,7 +273,7 @@ class RunLifecycle:
                 elif not free and (other_owner := await self._claim(live, "adopted")) is not None:
                     return other_owner
                 sinks = self._sinks(live, hold)
-                # one that waited in the store may have been taken up by another process meanwhile
+                # another process may have claimed a run that waited in the store
                 untouched = free or not early
                 return await self._reasoner.arun(
                     live.config,
@@ -291,7 +286,7 @@ class RunLifecycle:
 
     async def _resume(self, live: LiveRun, reason: ResumeReason) -> Answer | StoredRun:
         live.is_stored = True
-        # what a process takes up by itself was let in before: it counts for its tenant's day, and for no key
+        # an adopted run was admitted before: it counts against its tenant's daily limit, but against no key
         caller = Caller(tenant=live.config.tenant) if reason == "adopted" else live.caller
         slot = self._admission.slot(live.config.tenant, unlimited=reason == "adopted")
         async with self._hold(live, caller) as hold, slot:
@@ -305,11 +300,11 @@ class RunLifecycle:
     async def _hold(
         self, live: LiveRun, caller: Caller, idempotency: str | None = None, digest: str = ""
     ) -> AsyncIterator[SpendingHold | None]:
-        """What the run may spend. One that continues has the budget that it began with: else it would not continue so.
+        """Reserve the run's budget, if there are spending limits.
 
         Raises:
-            KeyLimitExceeded: Its caller may spend nothing now.
-            DuplicateRequest: Nor needs to: the request was made before.
+            KeyLimitExceeded: The caller has reached a limit.
+            DuplicateRequest: The caller has reached a limit, and the request repeats an earlier one.
         """
         async with AsyncExitStack() as stack:
             hold: SpendingHold | None = None
@@ -322,30 +317,30 @@ class RunLifecycle:
             yield hold
 
     async def refuse_repeated(self, config: RunConfig, idempotency: str | None, digest: str) -> None:
-        """Refuse a request that was made before, ahead of any other reason for which it would be refused.
+        """Raise if the request's idempotency key is in use; checked before a request is rejected for another reason.
 
         Args:
-            config: What it asks for.
-            idempotency: The caller's name for it; without one it is never a repeated one.
-            digest: Its hash.
+            config: The run's configuration.
+            idempotency: The request's idempotency key; None is never a repetition.
+            digest: Hash of the request.
 
         Raises:
-            DuplicateRequest: It was.
+            DuplicateRequest: The key is in use.
         """
         known = None if idempotency is None else await self._store.find_request(config.tenant, idempotency)
         if known is not None:
             raise DuplicateRequest(known[0], known[1] == digest)
 
     def _sinks(self, live: LiveRun, hold: SpendingHold | None) -> list[Sink]:
-        """The sinks of a run that has its turn."""
+        """Mark the run as running and return its sinks."""
         live.status = "running"
         live.accept()
         sinks = [live.emit, hold, *(observer(live) for observer in self._observers)]
         return [sink for sink in sinks if sink is not None]
 
     async def _claim(self, live: LiveRun, reason: ResumeReason) -> StoredRun | None:
-        """Take a stored run for this process; where it continues, if another one has it."""
-        # between the look at it and this, another process may have taken and ended it
+        """Claim a stored run; if another process has it, return the run as stored."""
+        # another process may have claimed and ended the run since its record was read
         only = _ACTIVE if reason == "adopted" else _RESUMABLE
 
         async def take() -> None:
@@ -357,19 +352,21 @@ class RunLifecycle:
                 await shielded(take())
         except UserError as e:
             if reason == "requested":
-                # the error's own text shows which process on which host
-                raise RunConflict(f"run {live.id} goes on elsewhere or has changed", hint="look at it again") from e
+                # the message of `e` reveals the process and host that own the run
+                raise RunConflict(
+                    f"run {live.id} is owned by another process or has changed", hint="fetch the run again"
+                ) from e
             return StoredRun(self._store, await self._store.get_run(live.id, exact=True), self._stopping)
         return None
 
     async def _finish(self, live: LiveRun, going: Coroutine[Any, Any, Answer | StoredRun]) -> None:
-        """Wait for a run's end, and see that both the store and `live` know how it ended, whatever happens."""
+        """Await the run and record its end in the store and in `live`, whatever happens."""
         try:
             done = await going
         except asyncio.CancelledError:
             await shielded(self._end_stopped(live))
             raise
-        except Exception as e:  # noqa: BLE001 (whatever it is, neither store nor callers may believe that it goes on)
+        except Exception as e:  # noqa: BLE001 (after any fault, the store and callers must see that the run ended)
             error = _public_error(e, live.id)
             live.end(await shielded(self.endings.record(live, error, stopped=False)), error=error)
         else:
@@ -379,7 +376,7 @@ class RunLifecycle:
                 live.end("finished", done)
 
     async def _end_stopped(self, live: LiveRun) -> None:
-        """End a run that was cancelled, as the store has it where it had ended by itself before it noticed."""
+        """End a cancelled run; if it ended by itself before the cancellation, its stored end applies."""
         closing = live.closing
         if closing is not None and not (isinstance(closing, RunFinished) and closing.answer.stopped == "cancelled"):
             with suppress(ReasonError):
@@ -391,15 +388,15 @@ class RunLifecycle:
 
 
 def _stop_error(live: LiveRun) -> ReasonError:
-    """What a run that was cancelled ends with, in the eyes of who waits for it."""
+    """The error that `LiveRun.result` raises for a cancelled run."""
     partial = live.closing.answer if isinstance(live.closing, RunFinished) else None
     if live.stopping == "cancelled":
         return Cancelled(partial=partial)
-    return ShuttingDown("the server stopped before the run's end", partial=partial, hint="resume the run")
+    return ShuttingDown("the server stopped before the run finished", partial=partial, hint="resume the run")
 
 
 def _public_error(error: Exception, run_id: str) -> ReasonError:
-    """An error as callers may see it; one that is none of ours is a fault, which the log has."""
+    """The error as callers see it; an unexpected exception is logged and reported as an internal error."""
     if isinstance(error, ReasonError):
         if isinstance(error, StoreError):
             log_fault("run.store_failed", error, run=run_id)

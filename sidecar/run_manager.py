@@ -1,4 +1,4 @@
-"""`RunManager`: every run that this process works on; all of them live in one task group and end with it."""
+"""`RunManager`: all runs of this process, in one task group."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ from .run_lifecycle import Observer, ResumeReason, RunLifecycle, SpendingLimits
 from .runs import POLL_INTERVAL_S, AnyRun, AttachedRun, LiveRun, StoredRun
 
 ADOPT_INTERVAL_S = 2.0
-"""How often the run manager looks for runs that other processes left after, in seconds."""
+"""Interval between searches for runs without a living owner, in seconds."""
 CANCEL_GRACE_S = 10.0
-"""How long runs that were stopped get to save what they have, in seconds."""
+"""Time that a stopped run gets to save its partial results, in seconds."""
 
 
 class RunManager:
     """Starts, finds, cancels and resumes runs; an asynchronous context manager.
 
-    Runs wait for their turn (`AdmissionQueue`), continue through the reasoner, and are in the store from their
-    acceptance on. A background run that this process cannot end continues in another: `adopt` takes up what processes
-    left that were killed or reported to stop.
+    A run waits for an admission slot (`AdmissionQueue`) and is then executed by the reasoner; it is in the store from
+    its acceptance. If this process ends before a background run does, another process continues the run: `adopt`
+    claims the background runs of processes that were killed or drained.
 
     Args:
-        reasoner: The reasoner that answers.
-        store: Where runs are kept; the reasoner's.
-        serve: Bounds.
-        admission: Turns.
-        allowance: Bounds what a caller's runs may spend; None bounds nothing.
-        observers: See each run before it begins.
+        reasoner: The reasoner that executes the runs.
+        store: The reasoner's run store.
+        serve: Limits of the server.
+        admission: The admission queue.
+        allowance: Spending limits of callers; None for no limits.
+        observers: Called with each run before it starts.
     """
 
     def __init__(
@@ -90,10 +90,10 @@ class RunManager:
 
     @property
     def in_flight(self) -> int:
-        """Runs that this process works on, those that wait for their turn included."""
+        """Number of this process's runs, including those that wait for an admission slot."""
         return len(self._live)
 
-    # -- what callers ask for
+    # -- requests of callers
 
     async def start(
         self,
@@ -105,23 +105,23 @@ class RunManager:
         digest: str = "",
         text: bool = False,
     ) -> AnyRun:
-        """Start a run; returns once it has its turn, or, in the background, once it is in the store.
+        """Start a run; returns once it has an admission slot or, for a background run, once it is in the store.
 
-        Cancelling the wait cancels the run, unless it was sent with an idempotency key or continues in the background.
+        Cancelling this coroutine cancels the run, unless the run is in the background or has an idempotency key.
 
         Args:
-            config: Its configuration.
-            caller: Whose it is.
-            background: Whether it continues in another process when this one ends.
-            idempotency: The caller's name for the request. A request of that name that was made before is attached to
-                instead, and continues if its process was killed.
-            digest: Hash of the request, to distinguish a repeated request from another.
-            text: Whether someone is about to read its events who wants text as it is generated, from the beginning.
+            config: The run's configuration.
+            caller: The caller; sets the run's tenant.
+            background: Whether another process continues the run when this one ends.
+            idempotency: The request's idempotency key. If it is in use, the existing run is returned, and resumed if
+                its process was killed.
+            digest: Hash of the request, to distinguish a repeated request from a different one with the same key.
+            text: Buffer text deltas from the start for a reader that is about to attach.
 
         Raises:
-            ServerBusy: No turn came.
-            ShuttingDown: No new runs are taken.
-            DuplicateRequest: The idempotency key was used for another request.
+            ServerBusy: The queue is full, or no slot became free in time.
+            ShuttingDown: The server is draining.
+            DuplicateRequest: The idempotency key was used for a different request.
         """
         if self.draining:
             raise ShuttingDown
@@ -132,9 +132,9 @@ class RunManager:
             except DuplicateRequest as e:
                 return await self._attach_repeated(e, caller)
             raise ServerBusy(
-                f"{self._waiting()} runs wait already", retry_after_s=ADOPT_INTERVAL_S, hint="try again later"
+                f"{self._waiting()} runs are already waiting", retry_after_s=ADOPT_INTERVAL_S, hint="try again later"
             )
-        # of such a name others cannot guess the next, and no two are alike however many begin in a second
+        # random, so that IDs cannot be guessed and do not collide when many runs start in one second
         run_id = f"{new_run_id()}{secrets.token_hex(5)}"
         live = LiveRun(run_id, config, self.store, background=background, is_detached=idempotency is not None)
         live.caller = caller
@@ -153,10 +153,10 @@ class RunManager:
         return live
 
     async def attach(self, run_id: str, caller: Caller) -> AnyRun:
-        """A run of the caller's tenant.
+        """Return a run that the caller may see: live if this process executes it, else as stored.
 
         Raises:
-            UnknownName: There is none of that name.
+            UnknownName: There is no such run.
         """
         live = self._live.get(run_id)
         if live is not None and caller.sees in (None, live.config.tenant):
@@ -164,21 +164,21 @@ class RunManager:
         return self._stored(await self.record(run_id, caller))
 
     async def record(self, run_id: str, caller: Caller) -> RunRecord:
-        """A run as the store has it; its status is this process's where it works on it.
+        """Return the stored record of a run that the caller may see.
 
         Raises:
-            UnknownName: There is none of that name.
+            UnknownName: There is no such run.
         """
         return await self.store.get_run(run_id, tenant=caller.sees, exact=True)
 
     async def cancel(self, run_id: str, caller: Caller) -> RunRecord:
-        """Stop a run, whichever process works on it; one that has ended stays as it is.
+        """Cancel a run of this or another process; no effect on a run that has ended.
 
         Returns:
-            The run. One of another process ends a little later.
+            The run's record. A run of another process may still be active; it ends shortly afterwards.
 
         Raises:
-            UnknownName: There is none of that name.
+            UnknownName: There is no such run.
         """
         record = await self.record(run_id, caller)
         if not is_active(record):
@@ -193,14 +193,15 @@ class RunManager:
         return await self.record(run_id, caller)
 
     async def resume(self, run_id: str, caller: Caller) -> LiveRun:
-        """Continue with a run that was interrupted or failed; nothing that it paid for is paid again.
+        """Resume a run that was interrupted or failed; completed model calls are not repeated.
 
-        One that this process works on is given as it is.
+        A run that this process executes is returned unchanged.
 
         Raises:
-            UnknownName: There is none of that name.
-            RunConflict: It is finished, or another process works on it.
-            ServerBusy: No turn came.
+            UnknownName: There is no such run.
+            RunConflict: The run is finished, or another process executes it.
+            ServerBusy: The queue is full, or no slot became free in time.
+            ShuttingDown: The server is draining.
         """
         record = await self.record(run_id, caller)
         if record.status == "finished":
@@ -215,10 +216,9 @@ class RunManager:
         return live
 
     async def reaches_store(self, within_s: float) -> bool:
-        """Whether the store answers within some seconds.
+        """Whether the store responds within a number of seconds.
 
-        One question is on its way at a time, however often this is queried: a store that is away keeps what waits for
-        it waiting in line, and those who want to know must not make the line longer.
+        Concurrent calls share one probe, so that health checks do not pile up on an unreachable store.
         """
         probe = self._probe
         if probe is None or probe.done():
@@ -226,10 +226,10 @@ class RunManager:
         done, _ = await asyncio.wait((probe,), timeout=within_s)
         return bool(done) and not probe.cancelled() and probe.result()
 
-    # -- what the process itself asks for
+    # -- requests of the process itself
 
     async def adopt(self) -> int:
-        """Take up background runs that no one works on, as many as there are turns for; returns how many."""
+        """Claim background runs without a living owner, up to the number of free admission slots; returns how many."""
         room = self._serve.max_runs - self._admission.in_flight - self._admission.waiting
         if self.draining or room <= 0:
             return 0
@@ -237,30 +237,27 @@ class RunManager:
         for record in await self.store.list_claimable_runs(room):
             if record.id in self._live:
                 continue
-            if record.cancel_requested:  # anyone who was to stop it is gone: now it is stopped without it
+            if record.cancel_requested:  # its owner died before it cancelled the run; without an owner, the store does
                 await self.store.request_cancel(record.id)
                 continue
             try:
                 self._resumed(record, "adopted")
-            except DataError as e:  # no one can continue with it, and it must not stand before all others for ever
+            except DataError as e:  # no process can resume it, and it would block the runs after it
                 await self._fail_unreadable(record.id, e)
             else:
                 adopted += 1
         return adopted
 
     def begin_drain(self) -> None:
-        """Take no new runs; those that wait for a turn are sent away, or stay queued in the store. Idempotent."""
+        """Accept no new runs and reject waiting ones; waiting background runs stay queued in the store. Idempotent."""
         self.draining = True
         self._admission.close()
 
     async def drain(self, seconds: float) -> None:
-        """Take no new runs, and let those in flight end.
+        """Accept no new runs and wait for those in flight.
 
-        What has not ended in time is stopped: background runs are given up as "queued" and continue in the next
-        process, the others are cancelled, with their partial answers saved.
-
-        Args:
-            seconds: How long runs get.
+        After `seconds`, the remaining runs are stopped: background runs are released as "queued" for another process,
+        the others are cancelled and their partial answers saved.
         """
         self.begin_drain()
         await self._wait_stopped(seconds)
@@ -269,11 +266,11 @@ class RunManager:
         await self._wait_stopped(CANCEL_GRACE_S, stop_now=False)
 
     def stop_now(self) -> None:
-        """End a drain's waiting: what continues is stopped now."""
+        """End the wait of `drain`; the remaining runs are stopped at once."""
         self._stop_now.set()
 
     async def _wait_stopped(self, seconds: float, *, stop_now: bool = True) -> None:
-        """Wait until no run is left, up to a number of seconds or, if `stop_now`, until `stop_now` is called."""
+        """Wait until no run is left, for at most `seconds`; if `stop_now`, a call of `stop_now` ends the wait."""
         empty = asyncio.ensure_future(self._until_empty())
         cut = asyncio.ensure_future(self._stop_now.wait() if stop_now else asyncio.sleep(seconds))
         try:
@@ -285,12 +282,12 @@ class RunManager:
     async def _until_empty(self) -> None:
         while self._live:
             await next(iter(self._live.values())).wait_ended()
-            await asyncio.sleep(0)  # its task takes it off the run manager
+            await asyncio.sleep(0)  # lets the task's callback remove the run
 
-    # -- inside
+    # -- internals
 
     def _resumed(self, record: RunRecord, reason: ResumeReason, caller: Caller | None = None) -> LiveRun:
-        """Continue with a stored run; one that this process works on is given as it is."""
+        """Resume a stored run, unless this process executes it already."""
         live = self._live.get(record.id)
         if live is None or live.ended:
             live = LiveRun(
@@ -306,10 +303,10 @@ class RunManager:
         return live
 
     async def _attach_repeated(self, made: DuplicateRequest, caller: Caller) -> AnyRun:
-        """The run of a request that is sent again; it continues where its process was killed or the model failed.
+        """Attach to the run of a repeated request; resumes it if its process was killed or the model failed.
 
         Raises:
-            DuplicateRequest: It was another request.
+            DuplicateRequest: The key belongs to a different request.
         """
         if not made.same_digest:
             raise made
@@ -323,7 +320,7 @@ class RunManager:
         return AttachedRun(live)
 
     async def _fail_unreadable(self, run_id: str, error: DataError) -> None:
-        """Note that a run that no one works on cannot continue."""
+        """Mark a run whose record cannot be read as failed."""
         try:
             await self.store.claim_run(run_id, allowed=("queued", "running"))
         except UserError:  # another process was faster
@@ -334,7 +331,7 @@ class RunManager:
     async def _ask_store(self) -> bool:
         try:
             await self.store.cancel_requested(["-"])
-        except Exception:  # noqa: BLE001 (whatever it is, the store does not answer)
+        except Exception:  # noqa: BLE001 (any error means that the store is unreachable)
             return False
         return True
 
@@ -345,7 +342,7 @@ class RunManager:
         def forget(_: object) -> None:
             if self._live.get(live.id) is live:
                 del self._live[live.id]
-            if not live.ended:  # cancelled before its first step: no one but the waiting knows of it
+            if not live.ended:  # the task was cancelled before its first step
                 live.end("interrupted", error=Cancelled())
 
         self._live[live.id] = live
@@ -357,11 +354,11 @@ class RunManager:
         return sum(live.status == "queued" for live in self._live.values())
 
     async def _maintain(self) -> None:
-        """Stop what other processes want stopped, and take up what they left, again and again."""
+        """Periodically cancel runs on request of other processes, retry failed writes and adopt runs."""
         since_adopting = ADOPT_INTERVAL_S
         while True:
             try:
-                # what is reported of a stored run that has yet to be taken is left over from its time before
+                # a cancel request of a resumed run that is not claimed yet is from before its resumption
                 known = {live.id: live for live in self._live.values() if live.is_owned or not live.resumed}
                 if known:
                     for run_id in await self.store.cancel_requested(list(known)):
@@ -370,16 +367,16 @@ class RunManager:
                 if since_adopting >= ADOPT_INTERVAL_S:
                     since_adopting = 0.0
                     await self.adopt()
-            except ReasonError as e:  # the store is away for a while
+            except ReasonError as e:  # the store is unreachable for now
                 log_fault("store.unreachable", e)
-            except Exception as e:  # noqa: BLE001 (whatever it is: it must not end the runs of all)
+            except Exception as e:  # noqa: BLE001 (a fault here must not end the task group)
                 log_fault("desk.fault", e)
             await asyncio.sleep(POLL_INTERVAL_S)
             since_adopting += POLL_INTERVAL_S
 
 
 def _continues(record: RunRecord) -> bool:
-    """Whether a request that is sent again takes its run further, rather than getting what ended it."""
+    """Whether a repeated request resumes the run, rather than getting its stored error."""
     if record.status == "failed":
         status = error_from(record.error or {}).http_status
         return status >= 500 or status == 429

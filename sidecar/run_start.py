@@ -1,4 +1,4 @@
-"""How routes start runs: idempotency keys, headers of a started run, and waiting while the client is connected."""
+"""Starting runs from routes: idempotency keys, response headers, and waits that end when the client disconnects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .sse import while_connected
 
 
 def digest_of(path: str, body: BaseModel) -> str:
-    """A hash of what was requested; whether it is streamed makes no difference."""
+    """Return a hash of the request; streaming options are excluded."""
     content = body.model_dump_json(exclude_unset=True, exclude={"stream", "stream_options"})
     return hashlib.sha256(f"{path}\n{content}".encode()).hexdigest()
 
@@ -32,38 +32,32 @@ IdempotencyKey = Annotated[
     Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] | None,
     Header(
         alias="Idempotency-Key",
-        description="A name of the request. Sent again, it gets the same run: nothing is paid twice.",
+        description="Client-chosen key of the request. A repeated request with the same key gets the same run.",
     ),
 ]
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
-        400: "The request cannot be served as it is",
-        401: "No good key",
-        403: "The key does not allow that",
-        404: "There is no such thing",
-        409: "It does not fit what was there before",
-        413: "The body is too large",
-        422: "A field is not as it should be, or the answer is not verified",
-        429: "Too much at once; Retry-After says when to try again",
-        499: "The run was cancelled; the error has the partial answer",
-        500: "A fault of the server",
-        502: "The model failed",
-        503: "The server is shutting down, or the model is not there",
-        504: "The model did not answer in time",
+        400: "The request is invalid",
+        401: "The API key is missing or invalid",
+        403: "The API key does not permit this operation",
+        404: "The run, model or other resource does not exist",
+        409: "The request conflicts with the state of the run or with an earlier request",
+        413: "The request body is too large",
+        422: "A field is invalid, or the answer is not verified",
+        429: "The server is busy or a limit is reached; Retry-After has the delay in seconds",
+        499: "The run was cancelled; the error has the partial answer, if there is one",
+        500: "Internal error",
+        502: "The model backend failed",
+        503: "The server is shutting down, or the model backend is unavailable",
+        504: "The model backend timed out",
     }.items()
 }
 
 
 class RunStarter:
-    """Starts the runs of one request.
-
-    Args:
-        request: The request.
-        caller: Who sent it.
-        idempotency: Its idempotency key.
-    """
+    """Starts runs for one HTTP request."""
 
     def __init__(self, request: Request, caller: Caller, idempotency: str | None) -> None:
         self._request, self._caller, self._idempotency = request, caller, idempotency
@@ -72,7 +66,7 @@ class RunStarter:
     async def start(
         self, config: RunConfig, body: BaseModel, *, background: bool = False, text: bool = False
     ) -> AnyRun:
-        """Start a run, or attach to that of the same request before; the client's leaving stops the wait."""
+        """Start a run, or attach to the run of a repeated request; raises `Cancelled` if the client disconnects."""
         starting = self._run_manager.start(
             config,
             self._caller,
@@ -86,7 +80,7 @@ class RunStarter:
         return run
 
     async def answer(self, run: AnyRun) -> Answer:
-        """Wait for a run's answer; the client's leaving cancels it, unless it has an idempotency key."""
+        """Wait for a run's answer; a disconnect cancels the run, unless the request has an idempotency key."""
 
         async def held() -> Answer:
             async with run.held():
@@ -96,7 +90,7 @@ class RunStarter:
 
 
 def run_headers(run: AnyRun) -> dict[str, str]:
-    """Where the run of a response is found, and whether the request had been made before."""
+    """Return the headers `Location` and, for a repeated request, `Idempotent-Replayed`."""
     content = {"Location": f"/v1/runs/{run.id}"}
     if run.replayed:
         content["Idempotent-Replayed"] = "true"
@@ -104,7 +98,7 @@ def run_headers(run: AnyRun) -> dict[str, str]:
 
 
 async def events_and_error(run: AnyRun, *, text: bool) -> AsyncGenerator[Event, None]:
-    """A run's events from its beginning, and the error that ended it."""
+    """Yield a run's events from the first; raises the error that ended the run."""
     async with aclosing(run.events(text=text)) as events:
         async for event in events:
             yield event

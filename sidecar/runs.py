@@ -1,6 +1,6 @@
-"""Runs as the server's routes see them: `LiveRun` (this process works on it), `StoredRun` (known from the store only).
+"""Runs as routes see them: `LiveRun` (executed by this process) and `StoredRun` (read from the store).
 
-`AnyRun` is either of them, or an `AttachedRun`: a live run that a repeated request is attached to.
+`AnyRun` is one of them or an `AttachedRun`, a live run that a repeated request is attached to.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .event_buffer import PAGE_SIZE, EventBuffer
 from .native.schemas import is_active
 
 POLL_INTERVAL_S = 0.5
-"""How often the store is queried about a run that another process works on, in seconds."""
+"""Interval between reads of a run that another process executes, in seconds."""
 
 
 class StoredRun:
-    """A run as the store has it: it has ended, waits, or another process works on it.
+    """A run read from the store: it has ended, is queued, or another process executes it.
 
     Args:
-        store: The store.
-        record: The run.
-        stopping: Whether this process is about to stop and no longer waits for the run.
-        replayed: Whether this is the answer to a request that was made before.
+        store: The run store.
+        record: The run's record.
+        stopping: Returns whether this process is stopping; waits for the run end then.
+        replayed: Whether the run belongs to a repeated request.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class StoredRun:
 
     @property
     def status(self) -> RunStatus:
-        """As the store last said."""
+        """The status at the last read of the store."""
         return self.record.status
 
     async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        """The stored events with a higher number, and those that come, until the run has ended.
+        """Yield the stored events with a higher number than `after`, and new ones until the run has ended.
 
         Args:
             after: Number of the last event that the reader has.
-            text: Changes nothing: text deltas are not stored.
+            text: Ignored; text deltas are not stored.
         """
         while True:
-            ended = not is_active(self.record)  # what was stored before it ended is read in this round
+            ended = not is_active(self.record)  # read before the events, so that none of an ended run is missed
             page = await self._store.list_events(self.id, after=after, limit=PAGE_SIZE)
             for event in page:
                 yield event
@@ -75,10 +75,11 @@ class StoredRun:
             await self._refresh()
 
     async def result(self) -> Answer:
-        """The answer, waited for.
+        """Wait for the run's end and return its answer.
 
         Raises:
-            ReasonError: What ended the run.
+            ReasonError: The error that ended the run.
+            ShuttingDown: This process is stopping and the run is still active.
         """
         while is_active(self.record):
             if self._stopping():
@@ -88,7 +89,7 @@ class StoredRun:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[StoredRun]:
-        """Hold the run for a request; it belongs to no one here."""
+        """Hold the run for a request; leaving the context does not cancel it."""
         yield self
 
     async def _refresh(self) -> None:
@@ -97,16 +98,18 @@ class StoredRun:
 
 
 def stored_answer(record: RunRecord) -> Answer:
-    """The answer of a run that has ended.
+    """Return the answer of a run that has ended.
 
     Raises:
-        ReasonError: What ended it: its own error; `NotVerified` or `Cancelled` with the partial answer.
+        Cancelled: The run was interrupted; the error has the partial answer.
+        NotVerified: The run requires a verified answer and the verdict is not "supported".
+        ReasonError: The error that the run failed with.
     """
     answer = None if record.answer is None else Answer.model_validate(record.answer)
     if record.status == "failed":
         raise error_from(stored_error_object(record.error or {}), partial=answer)
     if record.status == "interrupted" or answer is None:
-        raise Cancelled("the run was stopped before its end", partial=answer)
+        raise Cancelled("the run was stopped before it finished", partial=answer)
     if read_config(record).require_verified:
         verdict = "unchecked" if answer.verification is None else answer.verification.verdict
         if verdict != "supported":
@@ -115,27 +118,27 @@ def stored_answer(record: RunRecord) -> Answer:
 
 
 MAX_STARTS = 100
-"""How often a run may be begun without coming to an end."""
+"""Maximum number of starts of a run that never ended."""
 
 
 class LiveRun:
-    """A run that this process works on, or that waits here for its turn.
+    """A run that this process executes or has queued for an admission slot.
 
     Args:
-        run_id: Its name.
-        config: Its configuration.
-        store: Where it is kept.
-        background: Whether it continues in another process when this one ends.
-        is_detached: Whether it continues when no one waits for it any more.
-        resumed: Whether it was begun before.
+        run_id: The run's ID.
+        config: The run's configuration.
+        store: The run store.
+        background: Whether another process continues the run when this one ends.
+        is_detached: Whether the run continues when its client disconnects; always true for background runs.
+        resumed: Whether the run was started before.
 
     Attributes:
-        buffer: Its events.
-        is_stored: Whether the store has it.
-        is_owned: Whether it is this process's there.
-        replayed: Whether this is the answer to a request that was made before.
-        status: "queued" until it has its turn, then "running"; in the end as the store has it.
-        stopping: Why it was reported to stop; empty if it was not.
+        buffer: The run's events.
+        is_stored: Whether the run is in the store.
+        is_owned: Whether the store has this process as the run's owner.
+        replayed: Whether the run belongs to a repeated request.
+        status: "queued" until the run is admitted, then "running"; at the end, the stored status.
+        stopping: Why the run was asked to stop; empty if it was not.
     """
 
     replayed = False
@@ -154,12 +157,12 @@ class LiveRun:
         self.is_stored, self.is_owned = resumed, False
         self.background, self.is_detached = background, is_detached or background
         self.caller = Caller()
-        """The caller; no one, where a process took the run up by itself."""
+        """The caller; the default caller if the process adopted the run."""
         self.requested_at_s = time.monotonic()
         self.status: RunStatus = "queued"
         self.stopping: Literal["", "cancelled", "drained"] = ""
         self.closing: RunFinished | RunFailed | None = None
-        """The event that ended it, once there is one."""
+        """The final event, once emitted."""
         self.buffer = EventBuffer(
             lambda after, limit: store.list_events(run_id, after=after, limit=limit), _text_switch(weakref.ref(self))
         )
@@ -171,16 +174,16 @@ class LiveRun:
         self._error: ReasonError | None = None
         self._other_owner: StoredRun | None = None
 
-    # -- for anyone who requested
+    # -- for requests
 
     async def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        """Events with a higher number, stored ones first, until the last; each once, in order.
+        """Yield the events with a higher number than `after` until the last, each once and in order.
 
-        Any number of readers may read, as slowly as they like.
+        Supports any number of concurrent readers; a slow reader does not delay the run.
 
         Args:
-            after: Number of the last event that the reader has; 0 is none.
-            text: Whether to stream text as it is generated, from now on. Text deltas are not stored.
+            after: Number of the last event that the reader has; 0 if none.
+            text: Whether to include text deltas generated from now on. Text deltas are not stored.
         """
         async with aclosing(self.buffer.read(after, text=text)) as events:
             async for event in events:
@@ -193,10 +196,11 @@ class LiveRun:
                     yield event
 
     async def result(self) -> Answer:
-        """The answer, waited for; cancelling the wait does not cancel the run (see `held`).
+        """Wait for the run's end and return its answer; cancelling the wait does not cancel the run (see `held`).
 
         Raises:
-            ReasonError: What ended the run: its own error; `Cancelled` or `ShuttingDown` with the partial answer.
+            Cancelled, ShuttingDown: The run was stopped; the error has the partial answer.
+            ReasonError: The error that ended the run.
         """
         await self._ended.wait()
         if self._other_owner is not None:
@@ -208,20 +212,20 @@ class LiveRun:
 
     @property
     def ended(self) -> bool:
-        """Whether this process is done with it."""
+        """Whether the run has ended in this process."""
         return self._ended.is_set()
 
     async def wait_ended(self) -> None:
-        """Wait until this process is done with it."""
+        """Wait until the run has ended in this process."""
         await self._ended.wait()
 
     def cancel(self) -> None:
-        """Stop it: what it has so far is saved, and the engine stops generating. Idempotent."""
+        """Cancel the run: generation stops and the partial answer is saved. Idempotent."""
         self.stop("cancelled")
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[LiveRun]:
-        """Hold the run for a request: left before it has ended, it is cancelled, unless it `is_detached`."""
+        """Hold the run for a request; on exit, a run that has not ended is cancelled unless it `is_detached`."""
         try:
             yield self
         finally:
@@ -232,10 +236,10 @@ class LiveRun:
     # -- for the run manager
 
     async def accepted(self) -> None:
-        """Wait until the caller can be reported that there is such a run.
+        """Wait until the run is accepted.
 
         Raises:
-            ReasonError: There will be none.
+            ReasonError: The run was rejected.
         """
         await asyncio.shield(self._accepted)
 
@@ -245,31 +249,31 @@ class LiveRun:
             self._accepted.set_result(None)
 
     def begin(self, task: asyncio.Task[None]) -> None:
-        """Know the task that works on it."""
+        """Set the task that executes the run."""
         self._task = task
 
     def attach_run(self, run: Run) -> None:
-        """Know the run itself.
+        """Set the underlying `Run`.
 
         Raises:
-            BackendError: It was begun so often that anyone who takes it up must be supposed to die of it.
+            BackendError: The run was started `MAX_STARTS` times and never ended; it probably kills its process.
         """
         self._run = run
         if run.num_starts >= MAX_STARTS:
             raise BackendError(
-                f"the run was begun {run.num_starts} times and never ended", hint="look at why its processes died"
+                f"the run was started {run.num_starts} times and never ended", hint="find out why its processes died"
             )
         self.buffer.skip_to(run.last_stored_event)
         self._update_run()
 
     def emit(self, event: Event) -> None:
-        """A sink of the run."""
+        """Event sink of the run."""
         if isinstance(event, RunFinished | RunFailed):
             self.closing = event
         self.buffer(event)
 
     def stop(self, why: Literal["cancelled", "drained"]) -> None:
-        """Cancel its task; a background run that is stopped by a drain is given up for the next process."""
+        """Cancel the task; a background run that is stopped by a drain is released for another process."""
         if self.ended or self.stopping:
             return
         self.stopping = why
@@ -284,19 +288,19 @@ class LiveRun:
         error: ReasonError | None = None,
         other_owner: StoredRun | None = None,
     ) -> None:
-        """Note how it ended, or where it continues."""
+        """Set the outcome, or the stored run to follow if another process owns it."""
         self.status, self._answer, self._error, self._other_owner = status, answer, error, other_owner
         if error is not None and not self._accepted.done():
             self._accepted.set_exception(error)
-            self._accepted.exception()  # anyone who waited may have left
+            self._accepted.exception()  # marks it as retrieved: there may be no waiter
         self.accept()
         self._ended.set()
         self.buffer.close()
-        self._run = self._task = None  # they know this run; without the circle it belongs to its last reader
+        self._run = self._task = None  # breaks the reference cycle
 
     @property
     def handed_over(self) -> bool:
-        """Whether it is stopped for another process to continue with."""
+        """Whether the run was stopped so that another process continues it."""
         return self.background and self.stopping == "drained"
 
     def _update_run(self) -> None:
@@ -306,7 +310,7 @@ class LiveRun:
 
 
 def _text_switch(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
-    """Notifies a run that text is requested, or no more, without keeping it."""
+    """Return a callback that updates the run's text streaming, without a strong reference to the run."""
 
     def update(_is_wanted: bool) -> None:
         live = run()
@@ -317,7 +321,7 @@ def _text_switch(run: weakref.ref[LiveRun]) -> Callable[[bool], None]:
 
 
 class AttachedRun:
-    """A run under the eyes of a request that was made before: it is not stopped when that one leaves."""
+    """A live run that a repeated request is attached to; the request's disconnect does not cancel it."""
 
     replayed = True
 
@@ -327,20 +331,17 @@ class AttachedRun:
 
     @property
     def status(self) -> RunStatus:
-        """See `LiveRun`."""
         return self._run.status
 
     def events(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        """See `LiveRun`."""
         return self._run.events(after, text=text)
 
     async def result(self) -> Answer:
-        """See `LiveRun`."""
         return await self._run.result()
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[AttachedRun]:
-        """Hold the run for a request."""
+        """Hold the run for a request; leaving the context does not cancel it."""
         yield self
 
 
