@@ -149,7 +149,7 @@ class AdmissionQueue:
         self._notify()
 
     def _make_room(self, tenant: str) -> None:
-        """Reject the newest caller of the longest queue; raise `ServerBusy` if that is not longer by two than the tenant's."""
+        """Reject the newest caller of the longest queue, if it is at least two longer than the tenant's; else raise."""
         longest = max(self._queues, key=lambda t: _count_limited(self._queues[t]), default=tenant)
         queue = self._queues.get(longest, deque())
         if _count_limited(queue) <= _count_limited(self._queues.get(tenant, ())) + 1:

@@ -1,6 +1,6 @@
-"""`SidecarClient` and `AsyncSidecarClient`: the native API from Python, with the types and errors of the SDK.
+"""`SidecarClient` and `AsyncSidecarClient`: Python clients of the native API, with the types and errors of the SDK.
 
-A broken event stream is resumed after the last event that arrived. Nothing here needs the server's packages.
+A broken event stream resumes after the last event received. The clients do not need the server's dependencies.
 """
 
 from __future__ import annotations
@@ -45,15 +45,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Call:
-    """One request.
-
-    Attributes:
-        method: "GET", "POST" or "DELETE".
-        path: Where to.
-        body: Its body; None is none.
-        params: Its query.
-        headers: Its headers.
-    """
+    """One HTTP request to the sidecar."""
 
     method: str
     path: str
@@ -62,7 +54,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self) -> dict[str, Any]:
-        """As httpx takes them."""
+        """Keyword arguments for httpx's `request` and `stream`."""
         headers = dict(self.headers)
         content: bytes | None = None
         if self.body is not None:
@@ -78,43 +70,43 @@ class Call:
 
 
 def options_of(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """How an httpx client is made.
+    """Keyword arguments for an httpx client.
 
     Raises:
-        UserError: The address is none.
+        UserError: The base URL is not an HTTP address.
     """
     if not base_url.startswith(("http://", "https://")):
-        raise UserError(f"{base_url!r} is not the address of a server", hint=f"for example {DEFAULT_BASE_URL}")
+        raise UserError(f"{base_url!r} is not an http(s) address", hint=f"for example {DEFAULT_BASE_URL}")
     key = os.environ.get(KEY_VARIABLE) if api_key is None else api_key
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return {"base_url": base_url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=10.0)}
 
 
 def ask_body(question: str, documents: Sequence[Document | Mapping[str, str]], options: Mapping[str, Any]) -> AskBody:
-    """The body of a question.
+    """The request body for a question.
 
     Raises:
-        UserError: A field does not exist or is not as it should be; names it.
+        UserError: A field is unknown or invalid; the message names it.
     """
     return _body(AskBody, {"question": question, **_documents_json(documents), **options})
 
 
 def verify_body(text: str, documents: Sequence[Document | Mapping[str, str]], options: Mapping[str, Any]) -> VerifyBody:
-    """The body of a verification; raises as `ask_body`."""
+    """The request body for a verification; raises like `ask_body`."""
     return _body(VerifyBody, {"text": text, **_documents_json(documents), **options})
 
 
 def idempotency_headers(idempotency_key: str | None) -> dict[str, str]:
-    """The header of an idempotency key."""
+    """The `Idempotency-Key` header, if there is a key."""
     return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
 
 
 def parse_response(response: httpx.Response, kind: type[ModelT]) -> ModelT:
-    """A response.
+    """Parse a response body.
 
     Raises:
-        ReasonError: What the server refused it with, of the class that it is there.
-        InvalidResponse: It is none of this API.
+        ReasonError: The server responded with an error; the class is the one raised in the server.
+        InvalidResponse: The body does not match the schema.
     """
     raise_for_status(response)
     return _parsed(response, kind)
@@ -130,24 +122,24 @@ def _parsed(response: httpx.Response, kind: type[ModelT]) -> ModelT:
 
 
 def readiness(response: httpx.Response) -> Readiness:
-    """The response of `/readyz`, whose status states as well that the server takes no runs; raises as `read`."""
+    """Parse a response of `/readyz`, which has a body with status 503 too; raises like `parse_response`."""
     if response.status_code == 503 and b'"ready"' in response.content:
         return _parsed(response, Readiness)
     return parse_response(response, Readiness)
 
 
 def raise_for_status(response: httpx.Response) -> None:
-    """Raise what an unsuccessful response reports of; its content was read.
+    """Raise the error of an unsuccessful response, whose content must have been read.
 
     Raises:
-        ReasonError: It was unsuccessful.
+        ReasonError: The response was unsuccessful.
     """
     if response.is_success:
         return
     error_object = parse_error_object(response.content)
     if error_object is not None:
         error = error_from(error_object, response.status_code)
-    else:  # a proxy, or no server of ours
+    else:  # from a proxy or a different server
         shown = f"{response.request.url.path} was answered with status {response.status_code}"
         error = BackendError(shown, hint="is this the address of `reason serve`?")
     wait = response.headers.get("Retry-After", "")
@@ -157,24 +149,25 @@ def raise_for_status(response: httpx.Response) -> None:
 
 
 def unreachable(error: httpx.HTTPError, base_url: str) -> BackendError:
-    """A failure of the connection as an error of ours."""
+    """Convert a connection error to a `BackendError`."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return BackendTimeout(f"the server at {base_url} did not answer in time")
     return BackendUnavailable(f"the server at {base_url} cannot be reached: {error}", hint="is `reason serve` running?")
 
 
 class SSEParser:
-    """Reads server-sent events from their lines."""
+    """Parses server-sent events line by line."""
 
     def __init__(self) -> None:
         self._data: list[str] = []
         self._type = ""
 
     def take(self, line: str) -> Event | None:
-        """Take a line; where it ends an event that this version knows, that event.
+        """Process a line; return the event that it completes, if any. Unknown event types are skipped.
 
         Raises:
-            ReasonError: The stream reports of an error, or of an event that is damaged.
+            ReasonError: The stream ends with an error.
+            InvalidResponse: An event does not match the schema.
         """
         if line:
             name, _, value = line.partition(":")
@@ -199,58 +192,60 @@ class SSEParser:
             event: Event = EVENT_ADAPTER.validate_json(data)
         except ValidationError as e:
             if any(fault["type"] == "union_tag_invalid" for fault in e.errors()):
-                return None  # of a newer server
+                return None  # an event type of a newer server
             raise InvalidResponse(f"an event is not one of this API: {e.errors()[0]['msg']}") from e
         return event
 
 
 class EventCursor:
-    """Where a reader of a run's events is, and whether it continues after its stream has ended.
+    """The position of a client in a run's events, with its reconnection policy.
 
     Args:
-        after: Number of the last event that is known.
-        reconnects: How often in a row a stream may end without a new event.
+        after: Number of the last event received.
+        reconnects: Maximum number of consecutive streams without a new event.
     """
 
     def __init__(self, after: int, reconnects: int) -> None:
         self.after = after
         self.ended = False
-        """Whether the last event was one that ends a run."""
+        """Whether the last event received ends the run."""
         self._reconnects, self._in_vain = reconnects, 0
 
     def call(self, run_id: str, text: bool) -> Call:
-        """The request of the next stream."""
+        """The request for the next stream."""
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(self.after)}
         return Call("GET", f"{run_path(run_id)}/events", params={"text": "true"} if text else {}, headers=headers)
 
     def advance(self, event: Event) -> None:
-        """Note an event."""
+        """Advance to an event."""
         self.after = max(self.after, event.number)
         self.ended = isinstance(event, RunFinished | RunFailed)
         self._in_vain = 0
 
     def delay_after(self, error: ReasonError | None) -> float:
-        """Seconds to wait before the next stream.
+        """Seconds to wait before reconnecting.
 
         Args:
-            error: What ended the last one; None if it ended as a stream does.
+            error: The error that ended the last stream; None if the stream ended normally.
 
         Raises:
-            ReasonError: Trying again is of no use, or was so too often.
+            ReasonError: The error is not retryable, or the maximum number of reconnects is exceeded.
         """
         hopeless = error is not None and error.http_status < 500 and error.http_status != 429
         self._in_vain += 1
         if error is not None and (hopeless or self._in_vain > self._reconnects):
             raise error
         if self._in_vain > self._reconnects:
-            raise BackendUnavailable("the run's events break off again and again", hint="is its server shutting down?")
+            raise BackendUnavailable(
+                "the event streams of the run break off without new events", hint="is its server shutting down?"
+            )
         retry_after: float | None = getattr(error, "retry_after_s", None)
         backing_off: float = FIRST_DELAY_S * 2.0 ** (self._in_vain - 1)
         return min(LONGEST_DELAY_S, backing_off if retry_after is None else max(0.0, retry_after))
 
 
 def run_path(run_id: str) -> str:
-    """Where a run is."""
+    """The URL path of a run."""
     return f"/v1/runs/{quote(run_id, safe='')}"
 
 
@@ -268,7 +263,7 @@ def _body(kind: type[ModelT], values: Mapping[str, Any]) -> ModelT:
 
 
 def page_params(limit: int, before: str | None, status: str | None) -> Call:
-    """The request of a list of runs."""
+    """The request for a page of runs."""
     params: dict[str, str | int] = {"limit": limit}
     if before is not None:
         params["before"] = before
@@ -281,20 +276,20 @@ DocumentLike = Sequence[Document | Mapping[str, str]]
 
 
 class AsyncSidecarClient:
-    """A client of `reason serve` for asynchronous programs; an asynchronous context manager.
+    """An asynchronous client of `reason serve`; an asynchronous context manager.
 
-    Options of questions are the fields of `sidecar.native.requests.AskBody`, of verifications those of `VerifyBody`:
-    model, strategy, parameters, verify, budget, seed and the like.
+    The keyword options of `ask`, `stream` and `start` are the fields of `sidecar.native.schemas.AskBody` (model,
+    strategy, parameters, verify, budget, seed, ...); those of `verify` are the fields of `VerifyBody`.
 
     Args:
-        base_url: The server's address.
-        api_key: The key; None is the environment variable `REASON_API_KEY`.
-        timeout_s: Longest silence of a response, in seconds.
-        reconnects: How often in a row a stream of events may end without a new event, before that is an error.
-        transport: How requests are sent, instead of over the network.
+        base_url: Address of the server.
+        api_key: API key; None reads the environment variable `REASON_API_KEY`.
+        timeout_s: Read timeout of a response, in seconds; the connect timeout is 10 s.
+        reconnects: Maximum number of consecutive event streams that end without a new event.
+        transport: httpx transport that replaces the network, for tests.
 
     Raises:
-        UserError: The address is none.
+        UserError: `base_url` is not an HTTP address.
     """
 
     def __init__(
@@ -317,13 +312,13 @@ class AsyncSidecarClient:
 
         Args:
             question: The question.
-            documents: Texts that the answer may rest on.
-            idempotency_key: A name of the request: sent again, it gets the same run, and nothing is paid twice.
-            options: See the class.
+            documents: Documents that the answer may use as evidence.
+            idempotency_key: Requests with the same key share one run, so that a retry costs nothing.
+            options: Fields of `AskBody`.
 
         Raises:
-            ReasonError: As `Reasoner.aask`, and the refusals of a server: `AuthenticationError`, `ServerBusy`,
-                `KeyLimitExceeded`, …
+            ReasonError: The errors of `Reasoner.aask`, and those of the server: `AuthenticationError`, `ServerBusy`,
+                `KeyLimitExceeded` and others.
         """
         body = ask_body(question, documents, options)
         return await self._get(Call("POST", "/v1/reason", body, headers=idempotency_headers(idempotency_key)), Answer)
@@ -331,18 +326,19 @@ class AsyncSidecarClient:
     async def stream(
         self, question: str, *, documents: DocumentLike = (), text: bool = False, **options: Any
     ) -> AsyncGenerator[Event, None]:
-        """Answer a question and stream everything that happens; the last event carries the answer.
+        """Answer a question and stream the run's events; the last event carries the answer.
 
-        A connection that breaks is made again, and each event comes once. Leaving the loop early cancels the run.
+        The client reconnects after a broken connection, and yields each event once. Leaving the loop early cancels the
+        run.
 
         Args:
             question: The question.
-            documents: Texts that the answer may rest on.
-            text: Whether to stream text as it is generated.
-            options: See the class.
+            documents: Documents that the answer may use as evidence.
+            text: Whether to stream text deltas.
+            options: Fields of `AskBody`.
 
         Raises:
-            ReasonError: What ended the run, after its events.
+            ReasonError: The run failed or was cancelled; raised after its events.
         """
         run = await self.start(question, documents=documents, **options)
         left = True
@@ -358,16 +354,16 @@ class AsyncSidecarClient:
     async def verify(
         self, text: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> TextVerification:
-        """Check a text that something else wrote.
+        """Verify a given text.
 
         Args:
             text: The text.
-            documents: Texts that it is checked against, next to the server's own evidence.
-            idempotency_key: See `ask`.
-            options: See the class.
+            documents: Documents to check it against, in addition to the server's own evidence.
+            idempotency_key: As in `ask`.
+            options: Fields of `VerifyBody`.
 
         Raises:
-            ReasonError: As `averify_text`, and what a server refuses.
+            ReasonError: The errors of `averify_text`, and those of the server.
         """
         body = verify_body(text, documents, options)
         return await self._get(
@@ -377,44 +373,44 @@ class AsyncSidecarClient:
     async def start(
         self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> RunDetail:
-        """Start a run that continues by itself, whatever becomes of this client or of the server's process."""
+        """Start a background run, which survives a disconnect of the client and a restart of the server."""
         body = ask_body(question, documents, options)
         return await self._get(Call("POST", "/v1/runs", body, headers=idempotency_headers(idempotency_key)), RunDetail)
 
     async def get(self, run_id: str) -> RunDetail:
-        """A run, with its answer as far as it is.
+        """Return a run, with its answer so far.
 
         Raises:
-            UnknownName: There is none of that name.
+            UnknownName: There is no run with this id.
         """
         return await self._get(Call("GET", run_path(run_id)), RunDetail)
 
     async def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
-        """The newest runs, newest first; `next` of the page is what `before` is for those that follow."""
+        """Return a page of runs, newest first; pass its `next` as `before` to get the next page."""
         return await self._get(page_params(limit, before, status), RunPage)
 
     async def cancel(self, run_id: str) -> RunDetail:
-        """Stop a run; what it has so far is saved. One that has ended stays as it is."""
+        """Cancel a run and keep its partial result; no effect on a run that has ended."""
         return await self._get(Call("DELETE", run_path(run_id)), RunDetail)
 
     async def resume(self, run_id: str) -> RunDetail:
-        """Continue with a run that was interrupted or failed; what it has paid for is not paid again.
+        """Resume a run that was interrupted or failed; recorded model calls are not paid again.
 
         Raises:
-            RunConflict: It is finished, or another process works on it.
+            RunConflict: The run is finished, or another process executes it.
         """
         return await self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)
 
     async def events(self, run_id: str, *, after: int = 0, text: bool = False) -> AsyncGenerator[Event, None]:
-        """A run's events until its last, each once, in order. A connection that breaks is made again.
+        """Yield the events of a run until its last one, in order and each once. Reconnects after a broken connection.
 
         Args:
             run_id: The run.
-            after: Number of the last event that is known.
-            text: Whether to stream text as it is generated, from now on.
+            after: Number of the last event already received.
+            text: Whether to stream text deltas generated from now on.
 
         Raises:
-            ReasonError: There is no such run, or the server cannot be reached again.
+            ReasonError: The run does not exist, or reconnecting failed.
         """
         cursor = EventCursor(after, self._reconnects)
         while True:
@@ -439,15 +435,15 @@ class AsyncSidecarClient:
             await asyncio.sleep(cursor.delay_after(broken))
 
     async def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
-        """A run's answer, waited for.
+        """Wait for a run to end and return its answer.
 
         Args:
             run_id: The run.
-            timeout_s: Longest wait, in seconds; the run continues.
+            timeout_s: Maximum wait in seconds; None waits without limit. The run continues after a timeout.
 
         Raises:
-            TimeoutError: It did not end in time.
-            ReasonError: What ended it; `Cancelled` with the partial answer if it was stopped.
+            TimeoutError: The run did not end in time.
+            ReasonError: The run failed; `Cancelled` with the partial answer if it was stopped.
         """
         async with asyncio.timeout(timeout_s):
             async for _ in self.events(run_id):
@@ -455,19 +451,19 @@ class AsyncSidecarClient:
         return await self.result(run_id)
 
     async def result(self, run_id: str) -> Answer:
-        """The answer of a run that has ended; raises as `wait`."""
+        """Return the answer of a run that has ended; raises like `wait`."""
         return _result(await self.get(run_id))
 
     async def strategies(self) -> tuple[RegisteredKind, ...]:
-        """The strategies, each with a JSON schema of its parameters."""
+        """Return the strategies, each with the JSON schema of its parameters."""
         return (await self._get(Call("GET", "/v1/strategies"), RegisteredKinds)).data
 
     async def verifiers(self) -> tuple[RegisteredKind, ...]:
-        """The verifiers likewise."""
+        """Return the verifiers, each with the JSON schema of its parameters."""
         return (await self._get(Call("GET", "/v1/verifiers"), RegisteredKinds)).data
 
     async def ready(self) -> Readiness:
-        """Whether the server takes runs, and if not, why."""
+        """Return whether the server accepts runs, and if not, why."""
         return readiness(await self._send(Call("GET", "/readyz")))
 
     async def aclose(self) -> None:
@@ -493,17 +489,9 @@ class AsyncSidecarClient:
 
 
 class SidecarClient:
-    """The same for programs that are not asynchronous; a context manager. May be used by several threads.
+    """The synchronous client of `reason serve`; a context manager. Thread-safe.
 
-    Args:
-        base_url: See `AsyncSidecarClient`.
-        api_key: Likewise.
-        timeout_s: Likewise.
-        reconnects: Likewise.
-        transport: Likewise.
-
-    Raises:
-        UserError: The address is none.
+    Its arguments, methods and errors are those of `AsyncSidecarClient`.
     """
 
     def __init__(
@@ -522,14 +510,12 @@ class SidecarClient:
     def ask(
         self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> Answer:
-        """See `AsyncSidecarClient.ask`."""
         body = ask_body(question, documents, options)
         return self._get(Call("POST", "/v1/reason", body, headers=idempotency_headers(idempotency_key)), Answer)
 
     def stream(
         self, question: str, *, documents: DocumentLike = (), text: bool = False, **options: Any
     ) -> Generator[Event, None, None]:
-        """See `AsyncSidecarClient.stream`."""
         run = self.start(question, documents=documents, **options)
         left = True
         try:
@@ -543,7 +529,6 @@ class SidecarClient:
     def verify(
         self, text: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> TextVerification:
-        """See `AsyncSidecarClient.verify`."""
         body = verify_body(text, documents, options)
         return self._get(
             Call("POST", "/v1/verify", body, headers=idempotency_headers(idempotency_key)), TextVerification
@@ -552,28 +537,22 @@ class SidecarClient:
     def start(
         self, question: str, *, documents: DocumentLike = (), idempotency_key: str | None = None, **options: Any
     ) -> RunDetail:
-        """See `AsyncSidecarClient.start`."""
         body = ask_body(question, documents, options)
         return self._get(Call("POST", "/v1/runs", body, headers=idempotency_headers(idempotency_key)), RunDetail)
 
     def get(self, run_id: str) -> RunDetail:
-        """See `AsyncSidecarClient.get`."""
         return self._get(Call("GET", run_path(run_id)), RunDetail)
 
     def list(self, limit: int = 20, *, before: str | None = None, status: RunStatus | None = None) -> RunPage:
-        """See `AsyncSidecarClient.list`."""
         return self._get(page_params(limit, before, status), RunPage)
 
     def cancel(self, run_id: str) -> RunDetail:
-        """See `AsyncSidecarClient.cancel`."""
         return self._get(Call("DELETE", run_path(run_id)), RunDetail)
 
     def resume(self, run_id: str) -> RunDetail:
-        """See `AsyncSidecarClient.resume`."""
         return self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)
 
     def events(self, run_id: str, *, after: int = 0, text: bool = False) -> Generator[Event, None, None]:
-        """See `AsyncSidecarClient.events`."""
         cursor = EventCursor(after, self._reconnects)
         while True:
             broken: ReasonError | None = None
@@ -597,7 +576,7 @@ class SidecarClient:
             time.sleep(cursor.delay_after(broken))
 
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> Answer:
-        """See `AsyncSidecarClient.wait`; the run is examined every quarter of a second."""
+        """Wait for a run to end and return its answer; polls the run every 0.25 s."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             detail = self.get(run_id)
@@ -608,19 +587,15 @@ class SidecarClient:
             time.sleep(0.25 if end is None else min(0.25, max(0.0, end - time.monotonic())))
 
     def result(self, run_id: str) -> Answer:
-        """See `AsyncSidecarClient.result`."""
         return _result(self.get(run_id))
 
     def strategies(self) -> tuple[RegisteredKind, ...]:
-        """See `AsyncSidecarClient.strategies`."""
         return self._get(Call("GET", "/v1/strategies"), RegisteredKinds).data
 
     def verifiers(self) -> tuple[RegisteredKind, ...]:
-        """See `AsyncSidecarClient.verifiers`."""
         return self._get(Call("GET", "/v1/verifiers"), RegisteredKinds).data
 
     def ready(self) -> Readiness:
-        """See `AsyncSidecarClient.ready`."""
         return readiness(self._send(Call("GET", "/readyz")))
 
     def close(self) -> None:
@@ -646,14 +621,10 @@ class SidecarClient:
 
 
 def _result(run: RunDetail) -> Answer:
-    """The answer of a run that has ended.
-
-    Raises:
-        ReasonError: What ended it.
-    """
+    """The answer of a run that has ended, or the error that ended it."""
     if run.status == "failed":
         error_object = {} if run.error is None else {"code": run.error.code, "message": run.error.message}
         raise error_from(error_object, partial=run.result)
     if run.status == "interrupted" or run.result is None:
-        raise Cancelled("the run was stopped before its end", partial=run.result)
+        raise Cancelled("the run was stopped before it finished", partial=run.result)
     return run.result

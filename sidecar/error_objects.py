@@ -1,4 +1,4 @@
-"""Errors as JSON objects, in the form that OpenAI's clients know; and back. Server and client share this."""
+"""Converts errors to JSON error objects in OpenAI's format, and back; shared by server and client."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ _TYPES = {
     499: "cancelled_error",
 }
 INTERNAL = "something went wrong inside the server"
-"""What is notified of an error that is none of ours."""
+"""The message for unexpected errors, whose own text is not shown to callers."""
 _ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("param", "kind", "name", "feature", "model"), str),
     **dict.fromkeys(("retry_after_s", "tokens", "limit", "used"), (int, float)),
 }
-"""What errors carry next to their message."""
+"""Attributes that errors may carry in addition to their message."""
 STORE_FAILED = "the server's run store failed"
-"""What is notified of an error of the run store, whose own text has its file, or its host, and processes."""
+"""The message for errors of the run store, whose own text may name files, hosts and processes."""
 
 
 def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]:
-    """An error as the value of `error` in a response, or in a stream that breaks off.
+    """Convert an error to the value of `error` in a response or in the last event of a stream.
 
     Args:
         error: The error.
-        param: Field of the request at fault; None is what the error itself knows.
+        param: The request field at fault; None uses the error's own `param`.
 
     Returns:
-        `message`, `type`, `param` and `code`; and `partial`, the best answer so far, where the error carries one.
+        `message`, `type`, `param` and `code`, and `partial`, the best answer so far, if the error carries one.
     """
     message = STORE_FAILED if isinstance(error, StoreError) else str(error)
     error_object = make_error_object(
@@ -60,26 +60,26 @@ def error_object(error: ReasonError, param: str | None = None) -> dict[str, Any]
 def make_error_object(
     message: str, status: int, *, code: str | None = None, param: str | None = None
 ) -> dict[str, Any]:
-    """The same for an error that has a status and no class."""
+    """An error object for an HTTP status without an error class."""
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"message": message, "type": kind, "param": param, "code": code}
 
 
 def stored_error_object(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Code and message of what ended a run; of a fault of ours or of the store, the text is the operator's only."""
+    """The stored error of a run for callers; messages of internal and store errors are replaced."""
     hidden = {ReasonError.code: INTERNAL, StoreError.code: STORE_FAILED}.get(str(stored.get("code")))
     return dict(stored) if hidden is None else {**stored, "message": hidden}
 
 
 def event_json(event: Event) -> Event:
-    """An event as callers may see it."""
+    """An event for callers; a `RunFailed` event gets the message of `stored_error_object`."""
     if not isinstance(event, RunFailed):
         return event
     return event.model_copy(update=stored_error_object({"code": event.code, "message": event.message}))
 
 
 def parse_error_object(content: bytes | str) -> Mapping[str, Any] | None:
-    """The object `error` of a body or of a stream's last event; None if there is none, as in what a proxy states."""
+    """The `error` object of a response body or event; None if there is none, as in a proxy's error page."""
     try:
         body = parse_json(content.decode() if isinstance(content, bytes) else content)
     except ValueError:
@@ -89,18 +89,22 @@ def parse_error_object(content: bytes | str) -> Mapping[str, Any] | None:
 
 
 def error_from(error_object: Mapping[str, Any], status: int = 500, partial: Answer | None = None) -> ReasonError:
-    """The error that an object reports of: of the class whose code it has, else of the tree's root.
+    """Create the error that an error object describes.
+
+    The class is the one with the object's code. An unknown code gives `BackendError` for the statuses 502, 503 and 504,
+    else `ReasonError`.
 
     Args:
-        error_object: The object, or code and message as the run store keeps them. A number that is none is left out.
-        status: The HTTP status that it came with, for an error without a known code.
-        partial: The best answer so far; None is the object's.
+        error_object: The error object, or code and message from the run store. Attributes of the wrong type become
+            None.
+        status: The HTTP status of the response.
+        partial: The best answer so far; None uses the object's `partial`.
     """
     code, message = str(error_object.get("code") or ""), str(error_object.get("message") or "the server gave no reason")
     kind = next((k for k in _tree(ReasonError) if "code" in vars(k) and k.code == code), None)
     if kind is None:
         kind = BackendError if status in (502, 503, 504) else ReasonError
-    error = kind.__new__(kind)  # constructors differ; what a caller of the server has is the message
+    error = kind.__new__(kind)  # constructors differ, and only the message is known here
     ReasonError.__init__(error, message)
     for name, kinds in _ATTRIBUTES.items():
         if not hasattr(error, name):
@@ -113,7 +117,7 @@ def error_from(error_object: Mapping[str, Any], status: int = 500, partial: Answ
 def _partial(error_object: Any) -> Answer | None:
     try:
         return None if error_object is None else Answer.model_validate(error_object)
-    except ValidationError:  # of another version
+    except ValidationError:  # an answer of another version
         return None
 
 

@@ -1,4 +1,4 @@
-"""How errors leave the server: one JSON object for every path and every kind."""
+"""Exception handlers of the server: every error becomes a response with one JSON error object."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .error_objects import error_object, make_error_object
 from .logs import log_fault
 
 RETRY_AFTER_S = 1
-"""What `Retry-After` states where no one knows better."""
+"""`Retry-After` in seconds for errors without an estimate."""
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error with an error object; unexpected exceptions are answered by `AccessLogMiddleware`."""
+    """Install handlers that respond with error objects; `AccessLogMiddleware` handles unexpected exceptions."""
     app.add_exception_handler(ReasonError, _reason_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
 
 
 def error_response(error: ReasonError, *, param: str | None = None) -> JSONResponse:
-    """An error as a response, with `Retry-After` where trying again may help."""
+    """The response for an error, with `Retry-After` for the statuses 429 and 503."""
     status = error.http_status
     headers: dict[str, str] = {}
     if status in (429, 503):
@@ -39,14 +39,9 @@ def error_response(error: ReasonError, *, param: str | None = None) -> JSONRespo
 
 
 async def send_error(error: ReasonError, scope: Scope, receive: Receive, send: Send, *, close: bool) -> None:
-    """Answer a request with an error ahead of the routes.
+    """Respond to a request with an error from a middleware.
 
-    Args:
-        error: The error.
-        scope: The request.
-        receive: Its messages.
-        send: Where the response goes.
-        close: Whether the connection is closed after it: what else the caller would send is not read.
+    With `close`, the connection is closed after the response, so that the rest of the body need not be read.
     """
     scope.setdefault("state", {})["error_code"] = error.code  # for the log and the metrics
     response = error_response(error)
@@ -64,7 +59,7 @@ async def _reason_error(request: Request, error: Exception) -> Response:
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:
-    """A body or parameter that is not as it should be: the first fault, with its location."""
+    """Respond to an invalid body or parameter with the first validation error and its location."""
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = dict(next(iter(error.errors()), {"loc": (), "msg": "the request is not valid"}))
     location = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
@@ -76,7 +71,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: no such path, no such method and the like."""
+    """Respond to an error of the framework, such as an unknown path or method."""
     assert isinstance(error, HTTPException)
     code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http_error")
     error_object = make_error_object(str(error.detail), error.status_code, code=code)
