@@ -1,4 +1,4 @@
-"""OpenAI's interface: chat completions, responses and models, answered by reasoning strategies."""
+"""The OpenAI-compatible API: chat completions, responses and models, answered by reasoning strategies."""
 
 from __future__ import annotations
 

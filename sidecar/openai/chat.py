@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: the route, the response body and the chunks of a stream."""
+"""`POST /v1/chat/completions`: the route, the response body and the stream chunks."""
 
 from __future__ import annotations
 
@@ -28,18 +28,16 @@ FINGERPRINT = f"reason-{__version__}"
 
 
 def thought_fields(text: str, thoughts: ThoughtFormat) -> dict[str, str]:
-    """Thoughts under the names that clients read."""
+    """Return the thoughts under the configured field names; no fields for an empty text."""
     names = ("reasoning", "reasoning_content") if thoughts == "both" else (thoughts,)
     return dict.fromkeys(names, text) if text else {}
 
 
 def completion(run_request: RunRequest, ended: Sequence[EndedRun], thoughts: ThoughtFormat) -> dict[str, Any]:
-    """A chat completion. A run that failed is missing among the choices, and notified of in `reason.degraded`.
+    """Build a `chat.completion` object from the ended runs.
 
-    Args:
-        run_request: What was queried.
-        ended: What came of each run; of one at least something.
-        thoughts: The names of the fields for thoughts.
+    At least one run must have an outcome. Failed runs have no choice and are listed in `reason.degraded`. `usage`
+    and `reason.cost_usd` include them.
     """
     came = [(i, e, e.outcome) for i, e in enumerate(ended) if e.outcome is not None]
     failed = [e for e in ended if e.outcome is None]
@@ -78,12 +76,12 @@ def completion(run_request: RunRequest, ended: Sequence[EndedRun], thoughts: Tho
 
 
 def completion_id(run_id: str) -> str:
-    """The name of a completion: that of its first run shows where to look."""
+    """The completion id, which contains the id of the request's first run."""
     return f"chatcmpl-{run_id}"
 
 
 def reason_report(answer: Answer) -> dict[str, Any]:
-    """What OpenAI's format has no place for, as the value of `reason`."""
+    """The `reason` object: result fields that OpenAI's format does not have."""
     verification = answer.verification
     return {
         "run_id": answer.run_id,
@@ -103,7 +101,7 @@ def reason_report(answer: Answer) -> dict[str, Any]:
 
 
 def cost_report(usage: RunUsage) -> dict[str, Any]:
-    """What it has cost, by role."""
+    """Cost in US dollars and usage, in total and by role."""
     return {
         "cost_usd": usage.cost_usd,
         "usage": usage.model_dump(mode="json", exclude={"cost_usd"}),
@@ -111,13 +109,13 @@ def cost_report(usage: RunUsage) -> dict[str, Any]:
 
 
 class ChunkBuilder:
-    """The chunks of one stream.
+    """Builds the chunks of one stream.
 
     Args:
-        run_request: What was queried.
-        thoughts: The names of the fields for thoughts.
-        name: The completion's id.
-        with_usage: Whether a last chunk carries `usage`, and all others null.
+        run_request: The request; its model name is repeated in each chunk.
+        thoughts: Field names for thoughts.
+        name: Completion id.
+        with_usage: Set `usage` to null in every chunk but the last, which carries the total.
     """
 
     def __init__(self, run_request: RunRequest, thoughts: ThoughtFormat, name: str, *, with_usage: bool) -> None:
@@ -133,31 +131,31 @@ class ChunkBuilder:
         self._begun: set[int] = set()
 
     def piece(self, index: int, piece: TextPiece) -> dict[str, Any]:
-        """Thoughts or content."""
+        """A chunk with thoughts or content."""
         delta = {"content": piece.text} if piece.kind == "content" else thought_fields(piece.text, self._thoughts)
         return self._chunk(index, delta)
 
     def event(self, index: int, event: Mapping[str, Any]) -> dict[str, Any]:
-        """An event of the run; its delta is empty."""
+        """A chunk with a run event and an empty delta."""
         return {**self._chunk(index, {}), "reason": {"event": event}}
 
     def calls(self, index: int, outcome: Outcome) -> dict[str, Any]:
-        """Tool calls."""
+        """A chunk with the tool calls."""
         return self._chunk(index, {"tool_calls": calls_json(outcome.calls, numbered=True)})
 
     def end(self, index: int, outcome: Outcome, *, late: bool = False) -> dict[str, Any]:
-        """The end of a choice, with what is notified of its run."""
+        """The last chunk of a choice: the finish reason and the run's `reason` object."""
         piece = reason_report(outcome.answer)
         if late:
             piece["degraded"] = [*piece["degraded"], LATE_NOTE.format(outcome.answer.model)]
         return {**self._chunk(index, {}, outcome.finish_reason), "reason": piece}
 
     def failed(self, index: int, error: ReasonError) -> dict[str, Any]:
-        """That one of several runs has failed: its choice has no end."""
+        """A chunk for a failed run: the error, without a finish reason."""
         return {**self._chunk(index, {}), "reason": {"error": error_object(error)}}
 
     def usage(self, ended: Sequence[EndedRun]) -> dict[str, Any]:
-        """What all of it has cost."""
+        """The usage chunk: the total of all runs, and no choices."""
         outcomes = [e.outcome for e in ended if e.outcome is not None]
         return {**self._head, "choices": [], "usage": chat_usage(outcomes, [e.spent for e in ended if e.error])}
 
@@ -201,10 +199,10 @@ async def chat_completions(
     caller: Annotated[Caller, Depends(authorised("ask"))],
     idempotency: IdempotencyKey = None,
 ) -> Response:
-    """Answer a chat by a reasoning strategy, complete or as a stream of chunks.
+    """Answer a chat with a reasoning strategy, as one response or as a stream of chunks.
 
-    `model` is `reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers. A client that
-    goes away cancels its runs, unless it has sent an idempotency key.
+    `model` is `reason/STRATEGY`, `reason/STRATEGY:MODEL`, an alias, or a model that the server offers. When the client
+    disconnects, its runs are cancelled, unless the request has an idempotency key.
     """
     app = request.app
     run_request = chat_run_request(body, app.state.reasoner, caller.tenant)
@@ -222,10 +220,10 @@ async def chat_completions(
 
 
 async def stream_chat(runner: ChoiceRunner, thoughts: ThoughtFormat, put: Put, *, with_usage: bool) -> None:
-    """Send a chat completion as chunks; the choices' come in any order among one another.
+    """Send a chat completion as chunks. The chunks of different choices may interleave.
 
     Raises:
-        ReasonError: None of the runs came to anything; what failed the first.
+        ReasonError: All runs failed; the error of the first run.
     """
     run_request = runner.run_request
     made: list[ChunkBuilder] = []

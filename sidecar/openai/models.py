@@ -23,16 +23,16 @@ PREFIX = "reason/"
 
 @dataclass(frozen=True)
 class NamedModel:
-    """What a model name represents.
+    """A resolved model name. Only aliases set parameters, budget, verifiers and stability.
 
     Attributes:
-        id: The name as callers give it.
-        strategy: The strategy; None leaves it to the request, else to the settings.
+        id: The name in the request.
+        strategy: The strategy; None uses the request's, else the one in the settings.
         model: The main model.
-        parameters: Parameters of the strategy that the name brings along.
-        budget: Limits that it brings along.
-        verify: Verifiers that it brings along; empty are the settings'.
-        stability: What is notified of it; None is the strategy's.
+        parameters: Default strategy parameters.
+        budget: Additional limits.
+        verify: Default verifiers; empty uses those in the settings.
+        stability: Stability to report; None reports the strategy's own.
     """
 
     id: str
@@ -45,10 +45,11 @@ class NamedModel:
 
 
 def resolve_model(name: str, settings: Settings) -> NamedModel:
-    """Look a model name up. Nothing is opened: what is not offered does not exist.
+    """Resolve a model name without loading a model.
 
     Raises:
-        ModelNotFound: It is no alias, no strategy with an offered model, and no offered model; the nearest are named.
+        ModelNotFound: The name is not an alias, a strategy with an offered model, or an offered model. The error
+            suggests the nearest names.
     """
     alias = settings.serve.aliases.get(name)
     if alias is not None:
@@ -72,19 +73,19 @@ def resolve_model(name: str, settings: Settings) -> NamedModel:
         near = tuple(f"{PREFIX}{strategy}:{m}" for m in nearest(model, offered))
     else:
         near = nearest(name, _ids(settings))
-    raise ModelNotFound(name, near, hint="GET /v1/models lists what there is")
+    raise ModelNotFound(name, near, hint="GET /v1/models lists the model names")
 
 
 def model_ids(settings: Settings) -> list[NamedModel]:
-    """All names there are: aliases, then strategies with each offered model, then the models only."""
+    """All model names: aliases, then each strategy with each offered model, then the offered models."""
     return [resolve_model(name, settings) for name in _ids(settings)]
 
 
 def strategy_of(name: NamedModel, wanted: str | None, settings: Settings) -> str:
-    """The strategy of a request: of its model name, else of its `reason` object, else of the settings.
+    """The strategy of a request: from its model name, else its `reason` object, else the settings.
 
     Raises:
-        UserError: Model name and `reason` object name different ones, or there is none of that name.
+        UserError: The model name and the `reason` object disagree, or the strategy does not exist.
     """
     chosen = chosen_strategy(name, wanted, settings, field="reason.strategy")
     known = STRATEGIES.names()
@@ -95,16 +96,16 @@ def strategy_of(name: NamedModel, wanted: str | None, settings: Settings) -> str
 
 
 def chosen_strategy(name: NamedModel | None, wanted: str | None, settings: Settings, *, field: str) -> str:
-    """The strategy of a model name, else the one that a request's field names, else that of the settings.
+    """The strategy of a model name, else of the request field `field`, else of the settings.
 
     Raises:
-        UserError: Name and field name different ones.
+        UserError: The model name and the field disagree.
     """
     behind = None if name is None else name.strategy
     if name is not None and behind is not None and wanted not in (None, behind):
         raise UserError(
-            f"the model {name.id!r} is the strategy {behind!r}, and {field} is {wanted!r}",
-            hint="give one of the two",
+            f"the model {name.id!r} has the strategy {behind!r}, but {field} is {wanted!r}",
+            hint="set only one of the two",
             param=field,
         )
     return behind or wanted or settings.strategy
@@ -126,22 +127,22 @@ models = APIRouter(
 )
 
 
-@models.get("/models", summary="The models")
+@models.get("/models", summary="List models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """Aliases, strategies with each model that is offered, and the models only, which have the default strategy."""
+    """List the aliases, each strategy with each offered model, and the offered models with the default strategy."""
     settings: Settings = request.app.state.settings
     return {"object": "list", "data": [_card(name, settings) for name in model_ids(settings)]}
 
 
-@models.get("/models/{model:path}", summary="One model")
+@models.get("/models/{model:path}", summary="Get a model")
 async def get_model(request: Request, model: str) -> dict[str, Any]:
-    """One of the models by its name."""
+    """Return one model by its name."""
     settings: Settings = request.app.state.settings
     return _card(resolve_model(model, settings), settings)
 
 
 def _card(name: NamedModel, settings: Settings) -> dict[str, Any]:
-    """A model in OpenAI's form, with its strategy. A plug-in that cannot be loaded is listed, and reports it."""
+    """A model in OpenAI's format. A strategy plug-in that fails to load is listed with its error as the summary."""
     strategy = name.strategy or settings.strategy
     card: dict[str, Any] = {"id": name.id, "object": "model", "created": 0, "owned_by": "reason"}
     card |= {"strategy": strategy, "model": name.model}

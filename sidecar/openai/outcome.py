@@ -1,7 +1,7 @@
-"""`ChoiceRunner`: the runs of one request from start to end, and what each becomes in OpenAI's terms.
+"""`ChoiceRunner` executes the runs of one request and maps each to OpenAI's format.
 
-An `Outcome` is content, tool calls, finish reason and tokens. Usage counts every call of every run, discarded branches
-and verifiers included.
+An `Outcome` has content, tool calls, a finish reason and token counts. Usage includes every call of every run,
+including discarded branches and verifiers.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ FinishReason = Literal["stop", "length", "tool_calls"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run comes to.
+    """The result of one run in OpenAI's terms.
 
     Attributes:
         answer: The run's answer.
-        content: The text of the chosen candidate, without thoughts, up to the first stop string.
-        calls: The tools to be called.
-        finish_reason: "tool_calls", "length" where a limit ended the text or the run, else "stop".
-        content_tokens: Tokens of `content` and `calls` among all that the run generated.
+        content: Text of the chosen candidate, without thoughts, up to the first stop string.
+        calls: Tool calls for the client to execute.
+        finish_reason: "tool_calls", "length" if a limit ended the text or the run, else "stop".
+        content_tokens: Number of the run's completion tokens that belong to `content` and `calls`.
     """
 
     answer: Answer
@@ -60,13 +60,7 @@ class Outcome:
 
 
 def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTranslator) -> Outcome:
-    """What an answer comes to.
-
-    Args:
-        answer: The run's answer.
-        run_request: What was requested.
-        translator: Has taken the run's events.
-    """
+    """Map an answer to an outcome. The translator must have processed the run's events."""
     thoughts, text = split_thoughts(answer.text)
     content = until_stop(text, run_request.stop)
     calls = answer.tool_calls[:1] if run_request.one_call else answer.tool_calls
@@ -89,7 +83,7 @@ def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTransla
 
 
 def _chosen(answer: Answer, translator: EventTranslator) -> tuple[int, str]:
-    """Tokens of the chosen candidate, and how its generation ended."""
+    """Token count and finish reason of the chosen candidate."""
     for found in translator.solutions:
         if found.text == answer.text and found.tool_calls == answer.tool_calls:
             return found.tokens, found.finish_reason
@@ -100,10 +94,10 @@ def _chosen(answer: Answer, translator: EventTranslator) -> tuple[int, str]:
 
 
 def _content_tokens(tokens: int, *, shown: int, written: int, apart_tokens: int, apart_chars: int) -> int:
-    """Tokens of the returned content among those of its candidate.
+    """Number of the candidate's tokens that belong to the returned content.
 
-    They are all of the candidate's where it has no thoughts and nothing was cut off; the rest where the backend counts
-    thoughts; and else as large a part as the content is of the text, in characters.
+    Thoughts that the backend counts are subtracted exactly. If the content is only a part of the remaining text, its
+    share is estimated from the number of characters.
     """
     answer_text = tokens - apart_tokens
     whole = written if apart_tokens else written + apart_chars
@@ -119,7 +113,7 @@ def _finish_reason(answer: Answer, calls: tuple[ToolCall, ...], ended: str, *, s
 
 
 def calls_json(calls: tuple[ToolCall, ...], *, numbered: bool = False) -> list[Mapping[str, object]]:
-    """Tool calls in OpenAI's form; in a stream each with its number."""
+    """Tool calls in OpenAI's format; `numbered` adds the index that streams need."""
     return [{**({"index": i} if numbered else {}), **call.as_openai()} for i, call in enumerate(calls)]
 
 
@@ -128,14 +122,14 @@ LATE_NOTE = "thoughts were sent as content: {} begins them in its prompt, which 
 
 @dataclass(frozen=True)
 class OutcomePiece:
-    """Something to be notified of one of the runs.
+    """An update from one of the runs.
 
     Attributes:
-        index: Which one.
-        run_id: Its name.
-        pieces: Thoughts and content.
-        event: The event that they are of, where events are requested.
-        ended: What it came to; nothing more follows of it then.
+        index: Choice index of the run.
+        run_id: Run id.
+        pieces: New thoughts and content.
+        event: The run event that produced them, if the request streams events.
+        ended: The end of the run; set in its last update.
     """
 
     index: int
@@ -147,15 +141,15 @@ class OutcomePiece:
 
 @dataclass(frozen=True)
 class EndedRun:
-    """What one of the runs came to.
+    """The end of one run: an outcome or an error.
 
     Attributes:
-        run_id: Its name; empty where it was not even accepted.
-        outcome: What it came to; None if it failed.
-        error: What failed it.
-        thoughts: All of its thoughts.
-        spent: What it has cost, if it failed.
-        late: Whether thoughts of it were reported as content.
+        run_id: Run id; empty if the run manager did not accept the run.
+        outcome: Result; None if the run failed.
+        error: Error that ended the run.
+        thoughts: Thoughts of the run that were not streamed.
+        spent: Usage of a failed run.
+        late: Whether thoughts were sent as content.
     """
 
     run_id: str
@@ -170,14 +164,14 @@ PieceSink = Callable[[OutcomePiece], Awaitable[None]]
 
 
 class ChoiceRunner:
-    """Answers one request.
+    """Executes the runs of one request, one for each choice.
 
     Args:
-        app: Has the run manager, and remembers which models begin their texts inside a thought.
-        caller: Who asks.
-        run_request: What is queried.
-        idempotency: The caller's name for the request; None is none.
-        digest: Hash of the request.
+        app: Application whose state has the run manager and the models whose prompts open a thought.
+        caller: Authenticated caller.
+        run_request: Request to execute.
+        idempotency: Idempotency key of the request.
+        digest: Hash of the request, compared when the key is used again.
     """
 
     def __init__(
@@ -190,13 +184,13 @@ class ChoiceRunner:
         self._opening = models_opening_thoughts(app)
 
     async def all(self, emit: PieceSink | None = None) -> list[EndedRun]:
-        """Every run to its end, in order.
+        """Execute all runs concurrently and return their ends in the order of the choices.
 
         Args:
-            emit: Notified of what happens meanwhile, and of each end; None waits.
+            emit: Receives updates and the end of each run. None collects thoughts without streaming.
 
         Raises:
-            ReasonError: None came to anything; what failed the first.
+            ReasonError: All runs failed; the error of the first run.
         """
         ended = await gather([self._one(i, emit) for i in range(len(self.run_request.configs))])
         if (error := ended[0].error) is not None and all(e.outcome is None for e in ended):
@@ -204,7 +198,7 @@ class ChoiceRunner:
         return ended
 
     async def _one(self, index: int, emit: PieceSink | None) -> EndedRun:
-        """One run to its end. What fails it is no more than noted: the others of the request continue."""
+        """Execute one run. An error is returned, not raised, so that the other runs continue."""
         run_id = ""
         try:
             run = await self._start(index, text=emit is not None)
@@ -222,14 +216,14 @@ class ChoiceRunner:
         return await self._run_manager.start(
             self.run_request.configs[index],
             self._caller,
-            idempotency=key if key is None or index == 0 else f"{key}\x1f{index}",  # which no caller can send
+            idempotency=key if key is None or index == 0 else f"{key}\x1f{index}",  # not valid in a header
             digest=self._digest,
             text=text,
         )
 
     async def _follow(self, index: int, run: AnyRun, emit: PieceSink | None) -> EndedRun:
         config, answer_text = run.config, AnswerText(self.run_request.stop)
-        # of a run that was begun by another request, text was missed
+        # a run that another request started has emitted text before this subscription
         after = 0 if isinstance(run, LiveRun) else math.inf
         opened = _main(config) in self._opening
         translator = EventTranslator(config, answer_text, opened=opened, after=after)
@@ -240,7 +234,7 @@ class ChoiceRunner:
                 if emit is None:
                     piece += pieces
                     continue
-                # text is reported as pieces
+                # text deltas are sent as pieces, not as events
                 is_streamed = self.run_request.stream_events and not isinstance(event, TextDelta)
                 shown = event_json(event) if is_streamed else None
                 if pieces or shown is not None:
@@ -259,18 +253,18 @@ class ChoiceRunner:
         return EndedRun(run.id, outcome, thoughts=join_thoughts([*piece, *last]), late=translator.late)
 
     async def _spent(self, run_id: str) -> RunUsage:
-        """What a run that failed has cost."""
+        """Usage of a failed run."""
         if not run_id:
             return RunUsage()
         try:
             record = await self._run_manager.record(run_id, self._caller)
-        except ReasonError:  # the store may be what failed
+        except ReasonError:  # the store itself may have failed
             return RunUsage()
         return RunUsage() if record.answer is None else RunUsage.model_validate(record.answer["usage"])
 
 
 def models_opening_thoughts(app: FastAPI) -> set[str]:
-    """The models whose prompts begin a thought, so that the end of it only is in their texts: as far as was seen."""
+    """Models whose prompts open a thought, as observed so far: their texts have only the closing tag."""
     known: set[str] | None = getattr(app.state, "opening_models", None)
     if known is None:
         known = app.state.opening_models = set()
@@ -288,13 +282,7 @@ def _opens_in_thought(text: str) -> bool:
 
 
 async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) -> EndedRun:
-    """The end of a run whose answer is stored, with its thoughts.
-
-    Args:
-        store: Has its events.
-        record: The run, with an answer.
-        config: Its configuration.
-    """
+    """Rebuild the end of a finished run, including its thoughts, from the run store."""
     answer = Answer.model_validate(record.answer)
     translator = EventTranslator(config, AnswerText(), after=math.inf)
     pieces: list[TextPiece] = []
@@ -306,7 +294,7 @@ async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) 
 
 
 def total(usages: Iterable[RunUsage]) -> RunUsage:
-    """Several runs' usage as one; the seconds are the longest, since runs of a request continue at the same time."""
+    """Sum the usage of concurrent runs; `wall_seconds` is the maximum."""
     known = list(usages)
     by_role: dict[str, RoleUsage] = {}
     for usage in known:
@@ -327,14 +315,10 @@ def total(usages: Iterable[RunUsage]) -> RunUsage:
 
 
 def chat_usage(outcomes: Sequence[Outcome], failed: Sequence[RunUsage] = ()) -> dict[str, Any]:
-    """The `usage` of a chat completion.
+    """The `usage` of a chat completion, including the usage of failed runs.
 
-    `completion_tokens` are all that was generated; `reasoning_tokens` those of them that are not in the content that is
-    returned: thoughts, other candidates, judges and verifiers.
-
-    Args:
-        outcomes: What the runs came to.
-        failed: What runs have cost that came to nothing.
+    `completion_tokens` counts all generated tokens. `reasoning_tokens` counts those that are not in the returned
+    content: thoughts, other candidates, judges and verifiers.
     """
     spent = total([*(o.answer.usage for o in outcomes), *failed])
     answer_text = sum(o.content_tokens for o in outcomes)
@@ -357,7 +341,7 @@ def chat_usage(outcomes: Sequence[Outcome], failed: Sequence[RunUsage] = ()) -> 
 
 
 def response_usage(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The `usage` of a response; the same numbers under other names."""
+    """The `usage` of a response: the numbers of `chat_usage` under the names of the Responses API."""
     chat = chat_usage(outcomes)
     return {
         "input_tokens": chat["prompt_tokens"],
