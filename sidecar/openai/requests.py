@@ -1,7 +1,7 @@
-"""Bodies of `/v1/chat/completions` and `/v1/responses`: every field that OpenAI documents, and `reason`, our own.
+"""Request bodies of `/v1/chat/completions` and `/v1/responses`: every field that OpenAI documents, and `reason`.
 
-One table per endpoint says for each field whether it is supported, ignored or rejected, and why; the documentation is
-generated from it.
+A table for each endpoint states whether a field is supported, ignored or refused, and why. The tables in
+`docs/openai-api.md` are generated from them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class ReasonOptions(Frozen):
-    """What only this server understands; in OpenAI's clients a part of `extra_body`.
+    """The `reason` object, an extension of OpenAI's API; OpenAI's clients send it in `extra_body`.
 
     Attributes:
-        strategy: Name of the strategy, where the model name does not say it.
-        parameters: Parameters of the strategy that differ from the server's settings.
-        budget: Limits of each run; they narrow the server's own.
-        verify: Names of verifiers; an empty list is none, null are the server's.
-        verify_parameters: Parameters of verifiers, by verifier.
-        seed: The same as `seed`.
-        stream_events: Whether a stream carries the run's events too, each as `reason.event` of a chunk of its own.
+        strategy: Strategy name, if the model name does not include it.
+        parameters: Strategy parameters that override the server's settings.
+        budget: Limits of each run, within the limits of the server.
+        verify: Names of verifiers; an empty list disables verification, null uses the server's.
+        verify_parameters: Verifier parameters, by verifier.
+        seed: Alias of `seed`.
+        stream_events: Also stream the run's events, each as `reason.event` in a separate chunk.
     """
 
     strategy: str | None = None
@@ -48,19 +48,19 @@ class ReasonOptions(Frozen):
 
 
 class LenientModel(BaseModel):
-    """A part of a conversation: what clients put there beyond what is read is left only."""
+    """A part of a conversation; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class StrictModel(BaseModel):
-    """A part of a request in which nothing unknown may stand."""
+    """A part of a request; unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ContentPart(LenientModel):
-    """A part of a message; of type `text` (of the assistant also `refusal`)."""
+    """A content part of type `text`; assistant messages may also have type `refusal`."""
 
     type: str
     text: str | None = None
@@ -68,14 +68,14 @@ class ContentPart(LenientModel):
 
 
 class CalledFunction(LenientModel):
-    """The function of a tool call, its arguments as JSON text."""
+    """The function of a tool call, with its arguments as JSON text."""
 
     name: str
     arguments: str = "{}"
 
 
 class ChatToolCall(LenientModel):
-    """A tool call that the assistant made."""
+    """A tool call in an assistant message."""
 
     id: str
     type: str = "function"
@@ -83,7 +83,7 @@ class ChatToolCall(LenientModel):
 
 
 class ChatMessage(LenientModel):
-    """A turn of the conversation. Thoughts that come back (`reasoning`, `reasoning_content`) are not read again."""
+    """A message of the conversation. Returned thoughts (`reasoning`, `reasoning_content`) are ignored."""
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
     content: str | tuple[ContentPart, ...] | None = None
@@ -93,7 +93,7 @@ class ChatMessage(LenientModel):
 
 
 class ToolFunction(LenientModel):
-    """A function that the model may ask to be called."""
+    """A function that the model may call."""
 
     name: str
     description: str | None = None
@@ -102,7 +102,7 @@ class ToolFunction(LenientModel):
 
 
 class ChatTool(LenientModel):
-    """A tool; of type `function`."""
+    """A tool of type `function`."""
 
     type: str
     function: ToolFunction | None = None
@@ -131,25 +131,25 @@ class SchemaFormat(LenientModel):
 
 
 class ResponseFormat(LenientModel):
-    """What form `content` has."""
+    """The format of `content`."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaFormat | None = None
 
 
 class StreamOptions(StrictModel):
-    """How a stream is sent."""
+    """Options of a stream."""
 
     include_usage: bool = False
     include_obfuscation: bool | None = None
 
 
 class ChatRequest(StrictModel):
-    """A request for a chat completion. What becomes of each field is reported in `fields.CHAT`."""
+    """Body of `POST /v1/chat/completions`. `CHAT` has the rule for each field."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     messages: Annotated[tuple[ChatMessage, ...], Field(min_length=1, max_length=10_000)]
-    reason: ReasonOptions = Field(default_factory=ReasonOptions)  # a default would be copied deeply each time
+    reason: ReasonOptions = Field(default_factory=ReasonOptions)  # pydantic would deep-copy a default
 
     n: Annotated[int, Field(ge=1)] | None = None
     stream: bool | None = None
@@ -193,23 +193,23 @@ class ChatRequest(StrictModel):
     def _one_of_each(self) -> Self:
         both = self.max_tokens, self.max_completion_tokens
         if None not in both and both[0] != both[1]:
-            raise ValueError("max_tokens and max_completion_tokens are two names of one field: give one")
+            raise ValueError("max_tokens and max_completion_tokens are the same field: set only one")
         if None not in (self.seed, self.reason.seed) and self.seed != self.reason.seed:
-            raise ValueError("seed and reason.seed are two names of one field: give one")
+            raise ValueError("seed and reason.seed are the same field: set only one")
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options are for streams")
+            raise ValueError("stream_options requires stream=true")
         return self
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop strings."""
+        """The stop strings as a tuple."""
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else self.stop
 
 
 class InputItem(LenientModel):
-    """An item of the conversation: a message, a function call, its output, or thoughts, which are not read again."""
+    """An input item: a message, a function call, a function call output, or thoughts, which are ignored."""
 
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
@@ -221,7 +221,7 @@ class InputItem(LenientModel):
 
 
 class FunctionTool(LenientModel):
-    """A tool; of type `function`."""
+    """A tool of type `function`."""
 
     type: str
     name: str | None = None
@@ -238,7 +238,7 @@ class FunctionChoice(LenientModel):
 
 
 class TextFormat(LenientModel):
-    """What form the text has."""
+    """The format of the text."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: str = "answer"
@@ -247,13 +247,13 @@ class TextFormat(LenientModel):
 
 
 class TextOptions(LenientModel):
-    """How the text is written."""
+    """Options of the output text."""
 
     format: TextFormat = TextFormat()
 
 
 class ResponsesRequest(StrictModel):
-    """A request for a response. What becomes of each field is reported in `fields.RESPONSES`."""
+    """Body of `POST /v1/responses`. `RESPONSES` has the rule for each field."""
 
     model: Annotated[str, Field(min_length=1, max_length=500)]
     input: str | Annotated[tuple[InputItem, ...], Field(min_length=1, max_length=10_000)]
@@ -296,10 +296,10 @@ class ResponsesRequest(StrictModel):
 
 
 def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
-    """The input as messages of a chat, calls with the turn of the assistant that made them.
+    """Convert the input to chat messages. Function calls are merged into the preceding assistant message.
 
     Raises:
-        UserError: An item is of a type that cannot be read.
+        UserError: An item has an unsupported type.
     """
     if isinstance(value, str):
         return [ChatMessage(role="user", content=value)]
@@ -314,15 +314,15 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
             messages.append(ChatMessage(role="tool", content=item.output, tool_call_id=item.call_id))
         elif item.type != "reasoning":
             raise UserError(
-                f"an item of type {item.type!r} cannot be read",
-                hint="send messages with a role, function calls and their outputs",
+                f"an item of type {item.type!r} is not supported",
+                hint="send messages with a role, function calls and function call outputs",
                 param=f"{location}.type",
             )
     return messages
 
 
 def input_tools(value: Sequence[FunctionTool]) -> list[ChatTool]:
-    """The tools as those of a chat."""
+    """Convert the tools to chat tools."""
     return [
         ChatTool(
             type=tool.type,
@@ -337,14 +337,14 @@ def input_tools(value: Sequence[FunctionTool]) -> list[ChatTool]:
 
 
 def input_tool_choice(value: str | FunctionChoice | None) -> str | NamedTool | None:
-    """The tool choice as that of a chat."""
+    """Convert the tool choice to that of a chat request."""
     if not isinstance(value, FunctionChoice):
         return value
     return NamedTool(type=value.type, function=None if value.name is None else NamedFunction(name=value.name))
 
 
 def input_format(text: TextOptions | None) -> ResponseFormat | None:
-    """The form of the answer as that of a chat."""
+    """Convert the text format to the `response_format` of a chat request."""
     if text is None:
         return None
     requested = text.format
@@ -353,9 +353,9 @@ def input_format(text: TextOptions | None) -> ResponseFormat | None:
 
 
 def _add_call(messages: list[ChatMessage], item: InputItem, location: str) -> None:
-    """Put a call to the assistant's turn before it, or into one of its own."""
+    """Append a call to the preceding assistant message, or as a new one."""
     if not item.call_id or not item.name:
-        raise UserError("a function call has a call_id and a name", param=location)
+        raise UserError("a function call requires a call_id and a name", param=location)
     call = ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
     last = messages[-1] if messages else None
     if last is not None and last.role == "assistant":
@@ -369,13 +369,13 @@ Treatment = Literal["supported", "ignored", "refused"]
 
 @dataclass(frozen=True)
 class FieldRule:
-    """What becomes of a field.
+    """How the server treats a request field.
 
     Attributes:
-        treatment: Whether it is supported, ignored or refused.
-        why: How it is supported, why it may be ignored, or why it is refused.
-        neutral: Values of a refused field that ask for nothing, and so are taken: clients send them unasked.
-        instead: What to do instead of a refused field.
+        treatment: Supported, ignored or refused.
+        why: How the field is supported, or the reason it is ignored or refused.
+        neutral: Accepted values of a refused field: those that clients send by default and that have no effect.
+        instead: Alternative to a refused field; the hint of the error.
     """
 
     treatment: Treatment
@@ -422,7 +422,7 @@ SHARED: dict[str, FieldRule] = {
     "top_logprobs": _refused(_NO_LOGPROBS, 0, instead="`reason runs show RUN` has the samples' own"),
     "moderation": _refused("the server does not moderate"),
 }
-"""Fields that both endpoints have."""
+"""Fields of both endpoints."""
 
 CHAT: dict[str, FieldRule] = {
     "messages": _supported("roles developer, system, user, assistant and tool; content as text or parts of type text"),
@@ -473,14 +473,14 @@ RESPONSES: dict[str, FieldRule] = {
 
 
 def reject_fields(fields: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> None:
-    """Refuse what a request asks for and would not get.
+    """Reject a request that sets an unsupported field.
 
     Args:
-        fields: The fields that were sent, but for our own.
-        rules: The endpoint's table.
+        fields: Fields that the request sets.
+        rules: Table of the endpoint.
 
     Raises:
-        UserError: Names the first such field, and why.
+        UserError: A refused field has a value that is neither null nor neutral.
     """
     for name, value in fields.items():
         rule = rules[name]
@@ -489,7 +489,7 @@ def reject_fields(fields: Mapping[str, Any], rules: Mapping[str, FieldRule]) -> 
 
 
 def field_table(rules: Mapping[str, FieldRule]) -> str:
-    """The table as it is in the documentation (Markdown)."""
+    """The field table of the documentation, in Markdown."""
     order: tuple[Treatment, ...] = ("supported", "ignored", "refused")
     rows = ["| field | treatment | how, or why |", "| --- | --- | --- |"]
     for treatment in order:
@@ -501,15 +501,14 @@ def field_table(rules: Mapping[str, FieldRule]) -> str:
 
 
 def _neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
-    # True == 1 and False == 0 in Python, and not in JSON
+    # True == 1 and False == 0 in Python, but not in JSON
     return any(value == n and isinstance(value, bool) == isinstance(n, bool) for n in neutral)
 
 
 class StrictRoute(APIRoute):
-    """A route whose body is refused with the field at fault, and for an unknown one the nearest known."""
+    """A route that reports validation errors as `UserError` with the field, and suggests names for unknown fields."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See `APIRoute`."""
         handle = super().get_route_handler()
         known = tuple(self.body_field.field_info.annotation.model_fields) if self.body_field else ()  # type: ignore[union-attr]
 
@@ -523,14 +522,14 @@ class StrictRoute(APIRoute):
 
 
 def _refusal(fault: dict[str, Any], known: tuple[str, ...]) -> UserError:
-    """A fault as an error that names its location."""
+    """Convert a validation error to a `UserError` that names the field."""
     if fault["type"] == "json_invalid":
-        return UserError("the body is no JSON", hint=str(fault.get("ctx", {}).get("error", "")))
+        return UserError("the body is not valid JSON", hint=str(fault.get("ctx", {}).get("error", "")))
     location = ".".join(str(part) for part in fault["loc"] if part not in ("body", "header"))
     if fault["type"] == "extra_forbidden":
         near = nearest(location, known)
         meant = f"did you mean {near[0]!r}? " if near else ""
-        hint = f"{meant}a strategy's own parameters stand in reason.parameters"
+        hint = f"{meant}strategy parameters belong in reason.parameters"
         return UserError(f"unknown field {location!r}", hint=hint, param=location)
     detail = str(fault["msg"]).removeprefix("Value error, ")
     return UserError(f"{location}: {detail}" if location else detail, param=location or None)

@@ -1,4 +1,4 @@
-"""From a request in OpenAI's format to run configurations: question, conversation, tools, parameters, schema, seeds."""
+"""Converts requests in OpenAI's format to run configurations: question, tools, parameters, schema and seeds."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ def question_of(
     before: Sequence[Message] = (),
     field: str = "messages",
 ) -> Question:
-    """The question that a chat asks: the last turn of the user, with what came before it and since.
+    """Convert a chat to a question: the last user message, the conversation before it and the messages after it.
 
-    Turns of the system and the developer stand at the head, wherever they were.
+    System and developer messages are moved into the conversation before the user message.
 
     Args:
-        messages: The chat.
-        tools: What the model may ask to be called.
-        tool_choice: Which of them; None is "auto".
-        metadata: Kept with the question.
-        before: Turns that stand before the chat.
-        field: What the chat is called in the request, for errors.
+        messages: Messages of the chat.
+        tools: Tools that the model may call.
+        tool_choice: Tool choice; None means "auto".
+        metadata: Metadata stored with the question.
+        before: Messages that precede the chat.
+        field: Name of the request field that has the chat, for errors.
 
     Raises:
-        UserError: The chat asks nothing that can be answered; names the message.
+        UserError: The chat has no user message to answer, or a message or tool is invalid; names the field.
     """
     turns = [*before, *(_message(m, f"{field}.{i}") for i, m in enumerate(messages))]
     turns = _with_names(turns, field, -len(before))
     last_user = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=None)
     if last_user is None:
-        raise UserError("there is no message of the user", hint="a chat needs a question", param=field)
+        raise UserError("there is no user message", hint="add a message with the role user", param=field)
     if not turns[last_user].content.strip():
         location = f"{field}.{last_user - len(before)}"
-        raise UserError("the last message of the user is empty", hint="ask something", param=location)
+        raise UserError("the last user message is empty", hint="send a message with text", param=location)
     last = next(turn for turn in reversed(turns) if turn.role != "system")
     if last.role == "assistant":
         raise UserError(
-            "the last message is the assistant's" + (", whose calls have no results" if last.tool_calls else ""),
-            hint="end with a message of the user, or with the results of the tools",
+            "the last message has the role assistant" + (" and tool calls without results" if last.tool_calls else ""),
+            hint="end with a user message or with the tool results",
             param=field,
         )
     offered = tuple(_tool(tool, f"tools.{i}") for i, tool in enumerate(tools))
@@ -76,10 +76,10 @@ def question_of(
 
 
 def text_of(content: str | Sequence[object] | None, location: str) -> str:
-    """The text of a message, whose parts stand on lines of their own.
+    """The text of a message. Content parts are joined with newlines.
 
     Raises:
-        UserError: A part is no text.
+        UserError: A part is not text.
     """
     if content is None or isinstance(content, str):
         return content or ""
@@ -89,7 +89,7 @@ def text_of(content: str | Sequence[object] | None, location: str) -> str:
         text = getattr(part, "refusal" if kind == "refusal" else "text", None)
         if kind not in ("text", "refusal", "input_text", "output_text") or text is None:
             raise UserError(
-                f"a content part of type {kind!r} cannot be read: strategies read text",
+                f"a content part of type {kind!r} is not supported: strategies read text only",
                 hint="send parts of type text",
                 param=f"{location}.content.{i}",
             )
@@ -100,16 +100,16 @@ def text_of(content: str | Sequence[object] | None, location: str) -> str:
 def _message(message: ChatMessage, location: str) -> Message:
     if message.role == "function":
         raise UserError(
-            "the role function is the form before tools", hint="use the role tool", param=f"{location}.role"
+            "the role function is not supported: tools replaced it", hint="use the role tool", param=f"{location}.role"
         )
     if message.role == "tool" and not message.tool_call_id:
-        raise UserError("a message of the role tool says which call it answers", param=f"{location}.tool_call_id")
+        raise UserError("a message with the role tool requires a tool_call_id", param=f"{location}.tool_call_id")
     calls = message.tool_calls or ()
     for i, call in enumerate(calls):
         if call.function is None:
             raise UserError(f"a call of type {call.type!r} is not supported", param=f"{location}.tool_calls.{i}")
     if calls and message.role != "assistant":
-        raise UserError(f"a message of the role {message.role} calls no tools", param=f"{location}.tool_calls")
+        raise UserError(f"a message with the role {message.role} has tool_calls", param=f"{location}.tool_calls")
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=text_of(message.content, location),
@@ -122,7 +122,7 @@ def _message(message: ChatMessage, location: str) -> Message:
 
 
 def _with_names(turns: Sequence[Message], field: str, first: int) -> list[Message]:
-    """The turns, those of tools with the tool's name, which chat templates want and OpenAI's format leaves out."""
+    """Add the tool name to tool messages: chat templates require it, and OpenAI's format omits it."""
     called: dict[str, str] = {}
     found: list[Message] = []
     for i, turn in enumerate(turns, first):
@@ -130,7 +130,7 @@ def _with_names(turns: Sequence[Message], field: str, first: int) -> list[Messag
         if turn.role == "tool":
             if turn.tool_call_id not in called:
                 raise UserError(
-                    f"no message before it made the call {turn.tool_call_id!r}", param=f"{field}.{i}.tool_call_id"
+                    f"no preceding message has the tool call {turn.tool_call_id!r}", param=f"{field}.{i}.tool_call_id"
                 )
             turn = turn.model_copy(update={"name": called[turn.tool_call_id]})
         found.append(turn)
@@ -140,7 +140,7 @@ def _with_names(turns: Sequence[Message], field: str, first: int) -> list[Messag
 def _tool(tool: ChatTool, location: str) -> Tool:
     if tool.type != "function" or tool.function is None:
         raise UserError(
-            f"a tool of type {tool.type!r} is not supported", hint="give functions", param=f"{location}.type"
+            f"a tool of type {tool.type!r} is not supported", hint="use type function", param=f"{location}.type"
         )
     function = tool.function
     try:
@@ -169,11 +169,11 @@ SamplingField = Literal["temperature", "top_p", "max_tokens", "json_schema"]
 PARAMETER_NAMES: dict[str, dict[SamplingField, tuple[str, ...]]] = {
     "edgejury": {"temperature": ("answer_temperature",), "max_tokens": ("answer_tokens", "chair_tokens")},
 }
-"""The parameters that a field sets where they are called otherwise; of any other strategy, the one of its own name."""
+"""Strategy parameters that a field sets, by strategy, where their names differ from the field's name."""
 
 
 def targets(strategy: str, config: type[Parameters], knob: SamplingField) -> tuple[str, ...]:
-    """The parameters of a strategy that a field sets; none if it has none of that meaning."""
+    """The strategy parameters that a field sets; empty if the strategy does not support the field."""
     names = PARAMETER_NAMES.get(strategy, {}).get(knob, (knob,))
     return tuple(name for name in names if name in config.model_fields)
 
@@ -181,21 +181,21 @@ def targets(strategy: str, config: type[Parameters], knob: SamplingField) -> tup
 def sampling_parameters(
     strategy: str, given: Mapping[SamplingField, JsonValue], parameters: Mapping[str, JsonValue]
 ) -> tuple[dict[str, JsonValue], int | None]:
-    """What fields of a request make of a strategy's parameters.
+    """Map sampling fields of a request to strategy parameters.
 
-    `max_tokens` bounds the response that becomes the answer, where the strategy has a parameter for that; all other
-    branches have the same bound each. Of a strategy without one it bounds all generated tokens of the run together.
+    If the strategy has a parameter for `max_tokens`, it limits each branch, including the one that becomes the answer.
+    Otherwise `max_tokens` is the token budget of the complete run.
 
     Args:
-        strategy: The strategy.
-        given: The fields; None was not given.
-        parameters: What the request gave as `reason.parameters`.
+        strategy: Strategy name.
+        given: Request fields; None means not set.
+        parameters: The request's `reason.parameters`.
 
     Returns:
-        The parameters; and a token budget, or None.
+        The parameters, and a token budget or None.
 
     Raises:
-        UserError: The strategy has nothing of that meaning, or a parameter is given in both ways and differently.
+        UserError: The strategy does not support a field, or `parameters` has a different value for it.
     """
     config = STRATEGIES.load(strategy).Config
     found: dict[str, JsonValue] = {}
@@ -207,8 +207,8 @@ def sampling_parameters(
         for name in names:
             if parameters.get(name, value) != value:
                 raise UserError(
-                    f"{knob} is {value}, and reason.parameters.{name} is {parameters[name]}",
-                    hint="give one of the two",
+                    f"{knob} is {value}, but reason.parameters.{name} is {parameters[name]}",
+                    hint="set only one of the two",
                     param=knob,
                 )
             found[name] = value
@@ -218,13 +218,13 @@ def sampling_parameters(
             tokens = value
         elif knob == "json_schema":
             raise UserError(
-                f"the strategy {strategy!r} cannot write its answer as JSON of a schema",
-                hint="take reason/cot, or ask for the form in words",
+                f"the strategy {strategy!r} does not support a JSON Schema for its answer",
+                hint="use reason/cot, or describe the format in the prompt",
                 param="response_format",
             )
-        elif not (knob == "top_p" and value == 1):  # which cuts nothing off
+        elif not (knob == "top_p" and value == 1):  # 1 disables top-p sampling
             raise UserError(
-                f"the strategy {strategy!r} has no {knob}",
+                f"the strategy {strategy!r} has no parameter {knob}",
                 hint=f"leave it out; `reason strategies show {strategy}` lists the strategy's parameters",
                 param=knob,
             )
@@ -232,7 +232,7 @@ def sampling_parameters(
 
 
 def parameter_table() -> str:
-    """Which parameters of each strategy the fields set, as it is in the documentation (Markdown)."""
+    """The documentation's table of the strategy parameters that each field sets, in Markdown."""
     rows = ["| strategy | `temperature` | `top_p` | `max_tokens` |", "| --- | --- | --- | --- |"]
     without: dict[SamplingField, str] = {"temperature": "refused", "top_p": "1 alone", "max_tokens": "the run's budget"}
     for strategy in STRATEGIES.names():
@@ -247,14 +247,14 @@ def parameter_table() -> str:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a request comes to.
+    """The runs of a request, and how to return their answers.
 
     Attributes:
-        model: The model name as it was given, which the response repeats.
-        configs: A run for each answer requested.
-        stop: Strings before the first of which the answer's text ends.
-        one_call: Whether of several tool calls the first only is returned.
-        stream_events: Whether a stream carries the runs' events.
+        model: Model name in the request, repeated in the response.
+        configs: Run configurations, one for each requested choice.
+        stop: Stop strings; the answer text ends before the first one.
+        one_call: Return only the first of several tool calls.
+        stream_events: Also stream the run's events.
     """
 
     model: str
@@ -265,16 +265,16 @@ class RunRequest:
 
 
 def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> RunRequest:
-    """What a chat request comes to.
+    """Convert a chat request to run configurations.
 
     Raises:
-        UserError: It asks for something that it would not get; names the field.
+        UserError: A field is invalid or not supported; names the field.
         ModelNotFound: The model is not offered.
     """
     reject_fields(request.model_dump(exclude_unset=True), CHAT)
     most = reasoner.settings.serve.max_samples
     if request.n is not None and request.n > most:
-        raise UserError(f"n is {request.n}, and the server gives at most {most} answers to a request", param="n")
+        raise UserError(f"n must be at most {most}, got {request.n}", param="n")
     kept = {"metadata": request.metadata, "user": request.user, "safety_identifier": request.safety_identifier}
     question = question_of(
         request.messages,
@@ -313,22 +313,22 @@ def plan_run(
     reasoner: Reasoner,
     tenant: str,
 ) -> RunConfig:
-    """The configuration of one run.
+    """Build the configuration of one run.
 
-    What a model name brings along (an alias does) gives way to the request; limits of both hold.
+    Parameters and verifiers of the request override those of an alias. The limits of both apply.
 
     Args:
-        question: The question.
-        model: The model name as it was given.
+        question: Question to answer.
+        model: Model name in the request.
         options: The request's `reason` object.
-        given: The fields of OpenAI's format that become parameters.
-        form: The form of the answer.
-        seed: The run's seed; None is the settings', else a new one.
-        reasoner: Who plans.
-        tenant: Whose run it is.
+        given: Sampling fields of the request; None means not set.
+        form: Response format.
+        seed: Seed of the run; None uses the one in the settings, else a new one.
+        reasoner: Reasoner that resolves the configuration.
+        tenant: Tenant that owns the run.
 
     Raises:
-        UserError: It asks for something that it would not get; names the field.
+        UserError: A field is invalid or not supported; names the field.
         ModelNotFound: The model is not offered.
     """
     settings = reasoner.settings
@@ -353,12 +353,12 @@ def plan_run(
             tenant=tenant,
         )
     except UserError as e:
-        # a wrong name in a body is a bad request; that a path or model does not exist is something else
+        # an unknown name in the body is a bad request (400); 404 is for unknown paths and models
         raise UserError(e.message, hint=e.hint, param=_param_of(e, options)) from e
 
 
 def _param_of(error: UserError, options: ReasonOptions) -> str | None:
-    """Which field of a request a refusal is about."""
+    """The request field that an error refers to."""
     if error.param is not None and error.param.partition(".")[0] in options.parameters:
         return f"reason.parameters.{error.param}"
     if isinstance(error, UnknownName) and error.kind == "verifier":
@@ -367,22 +367,22 @@ def _param_of(error: UserError, options: ReasonOptions) -> str | None:
 
 
 def schema_of(form: ResponseFormat | None) -> dict[str, JsonValue] | None:
-    """The JSON Schema that the answer is to satisfy; None leaves it free.
+    """The JSON Schema of the answer; None for free text.
 
     Raises:
-        UserError: JSON is requested without a schema.
+        UserError: The format requests JSON without a schema.
     """
     if form is None or form.type == "text":
         return None
     if form.json_schema is None or not form.json_schema.schema_:
         raise UserError(
-            f"{form.type} without a schema is not supported", hint="give a json_schema", param="response_format"
+            f"{form.type} without a schema is not supported", hint="use type json_schema", param="response_format"
         )
     return form.json_schema.schema_
 
 
 def with_seeds(config: RunConfig, n: int) -> tuple[RunConfig, ...]:
-    """A run and n - 1 more like it, whose seeds follow from its own: the same request gives the same answers."""
+    """Return n runs. The seeds of the copies are derived from the first, so a repeated request gives equal answers."""
     return (config, *(config.model_copy(update={"seed": _seed(config.seed, i)}) for i in range(1, n)))
 
 
