@@ -1,4 +1,4 @@
-"""`POST /v1/responses` and `GET /v1/responses/{id}`: the routes, the response object and the events of a stream."""
+"""`POST /v1/responses` and `GET /v1/responses/{id}`: the routes, the response object and the stream events."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ NAME = "resp_"
 
 
 def response_id(run_id: str) -> str:
-    """The name of a response, in which its run's is."""
+    """The response id, which contains the run id."""
     return f"{NAME}{run_id}"
 
 
 def echoed_fields(request: ResponsesRequest) -> dict[str, Any]:
-    """What a response repeats of its request."""
+    """The request fields that a response repeats."""
     body = request.model_dump(mode="json", by_alias=True)
     kept = ("instructions", "previous_response_id", "max_output_tokens", "temperature", "top_p", "user")
     return {
@@ -77,17 +77,17 @@ def response(
     output: list[OutputItem] | None = None,
     error: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A response, complete or in flight.
+    """Build a response object, complete or in progress.
 
     Args:
-        run_id: Its run.
-        echoed: What it repeats of its request.
-        created: When it began, in seconds since 1970.
-        completed: When it ended, if it has; None is now.
-        status: "in_progress", "failed" or "cancelled" where there is no outcome; else it follows from that.
-        outcome: What the run came to.
-        output: Its items so far; None are none.
-        error: What ended it.
+        run_id: Run id.
+        echoed: Request fields to repeat.
+        created: Start time, in seconds since the epoch.
+        completed: End time, in seconds since the epoch; None means now. Used only with an outcome.
+        status: Status of a response without an outcome; with one, "completed" or "incomplete".
+        outcome: Result of the run.
+        output: Output items so far.
+        error: Error that ended the run.
     """
     short = outcome is not None and outcome.finish_reason == "length"
     body = {
@@ -106,7 +106,7 @@ def response(
 
 
 def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
-    """The items of a response that was not streamed: thoughts, text, calls."""
+    """The output items of a response that was not streamed: thoughts, text, tool calls."""
     items: list[OutputItem] = []
     if thoughts:
         items.append(reasoning_item(f"rs_{run_id}", thoughts))
@@ -116,22 +116,22 @@ def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
 
 
 def reasoning_item(name: str, text: str) -> OutputItem:
-    """Thoughts."""
+    """An output item with thoughts."""
     return {"type": "reasoning", "id": name, "summary": [{"type": "summary_text", "text": text}]}
 
 
 def message_item(name: str, text: str, status: str = "completed") -> OutputItem:
-    """The answer's text."""
+    """An output item with the answer text."""
     return {"type": "message", "id": name, "role": "assistant", "status": status, "content": [text_part(text)]}
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """The part of a message that is text."""
+    """A text part of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def call_item(run_id: str, index: int, call: ToolCall, *, arguments: str | None = None) -> OutputItem:
-    """A tool call."""
+    """An output item with a tool call; `arguments` makes it in progress, with the arguments so far."""
     return {
         "type": "function_call",
         "id": f"fc_{run_id}_{index}",
@@ -143,14 +143,14 @@ def call_item(run_id: str, index: int, call: ToolCall, *, arguments: str | None 
 
 
 class ResponseEvents:
-    """The events of one stream, in their order.
+    """Builds the events of one stream.
 
-    Thoughts and text are items of their own. Text that has begun is one item to its end; thoughts that come meanwhile
-    follow it.
+    Thoughts and text are separate items. Text is never split: thoughts that arrive after its first piece become an
+    item after it.
 
     Args:
-        run_id: The response's run.
-        echoed: What it repeats of its request.
+        run_id: Run id.
+        echoed: Request fields that the response repeats.
     """
 
     def __init__(self, run_id: str, echoed: Mapping[str, Any]) -> None:
@@ -163,7 +163,7 @@ class ResponseEvents:
         self._later = ""
 
     def begin(self) -> list[Event]:
-        """The response begins."""
+        """Events that start the response."""
         under_way = response(self._run_id, self._echoed, created=self._created)
         return [
             self._event("response.created", response=under_way),
@@ -171,7 +171,7 @@ class ResponseEvents:
         ]
 
     def piece(self, piece: TextPiece) -> list[Event]:
-        """Thoughts or text."""
+        """Events for a piece of thoughts or text."""
         if not piece.text:
             return []
         if piece.kind == "reasoning" and self._open == "content":
@@ -182,14 +182,14 @@ class ResponseEvents:
         return [*events, self._delta(piece)]
 
     def event(self, event: Mapping[str, Any]) -> Event:
-        """An event of the run."""
+        """A `reason.event` with a run event."""
         return self._event("reason.event", event=event)
 
     def end(self, outcome: Outcome) -> list[Event]:
-        """The response ends."""
+        """Events that end the response."""
         events: list[Event] = []
         written = self._open == "content" or any(item["type"] == "message" for item in self._output)
-        if not written and not outcome.calls:  # an answer without text has an item all the same
+        if not written and not outcome.calls:  # an empty answer also has a message item
             events += [*self._close(), *self._begin("content")]
         events += self._close()
         if self._later:
@@ -204,11 +204,11 @@ class ResponseEvents:
         return [*events, self._event(f"response.{completed_body['status']}", response=completed_body)]
 
     def failure(self, error: Mapping[str, Any]) -> Event:
-        """What ends a stream that fails."""
+        """The event that ends a failed stream."""
         return self._event("error", code=error["code"], message=error["message"], param=error["param"])
 
     def _begin(self, kind: Kind) -> list[Event]:
-        """Open an item."""
+        """Open an output item."""
         self._open, self._text = kind, ""
         location = self._place()
         if kind == "reasoning":
@@ -233,7 +233,7 @@ class ResponseEvents:
         )
 
     def _close(self) -> list[Event]:
-        """End the item that is open."""
+        """Close the open item, if any, and add it to the output."""
         kind, text, location = self._open, self._text, self._place()
         self._open = None
         if kind is None:
@@ -268,7 +268,7 @@ class ResponseEvents:
         ]
 
     def _place(self) -> dict[str, Any]:
-        """Where the open item is."""
+        """Id and output index of the open item."""
         name, kind = ("rs", "reasoning") if self._open == "reasoning" else ("msg", "message")
         before = sum(item["type"] == kind for item in self._output)
         item = f"{name}_{self._run_id}" + (f"_{before}" if before else "")
@@ -281,7 +281,7 @@ class ResponseEvents:
 responses = APIRouter(prefix="/v1", tags=["OpenAI"], route_class=StrictRoute)
 
 INSTRUCTIONS = "instructions"
-"""Under which name a question's metadata keeps what its first system turn came from."""
+"""Key of the question's metadata that stores the request's `instructions`."""
 
 
 EXAMPLES: dict[str, Example] = {
@@ -289,16 +289,16 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
-@responses.post("/responses", summary="A response", responses=STREAMED)
+@responses.post("/responses", summary="Create a response", responses=STREAMED)
 async def create_response(
     request: Request,
     body: Annotated[ResponsesRequest, Body(openapi_examples=EXAMPLES)],
     caller: Annotated[Caller, Depends(authorised("ask"))],
     idempotency: IdempotencyKey = None,
 ) -> Response:
-    """Answer an input by a reasoning strategy, complete or as a stream of events.
+    """Answer an input with a reasoning strategy, as one response or as a stream of events.
 
-    Every response is kept: its id is the run's, under which it can be fetched and continued from.
+    Every response is stored. A client can fetch it by its id, or continue it with `previous_response_id`.
     """
     app = request.app
     run_request = await _run_request(body, app, caller)
@@ -333,11 +333,14 @@ async def create_response(
     return ServerSentEvents(make, keepalive_s=app.state.serve.keepalive_s, named=True, done=False, failure=failure)
 
 
-@responses.get("/responses/{response_id}", summary="A response that was made")
+@responses.get("/responses/{response_id}", summary="Get a response")
 async def get_response(
     request: Request, response_id: str, caller: Annotated[Caller, Depends(authorised("read"))]
 ) -> dict[str, Any]:
-    """A response by its id: as it was, but for what it repeated of its request; or how far it is."""
+    """Return a stored response by its id, or its status if the run has not finished.
+
+    Request fields that the run does not store, such as `temperature`, are omitted.
+    """
     run_manager: RunManager = request.app.state.run_manager
     record = await _record(run_manager, caller, response_id)
     config = read_config(record)
@@ -351,12 +354,12 @@ async def get_response(
 
 
 async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> RunRequest:
-    """What a request comes to.
+    """Convert a responses request to a run configuration.
 
     Raises:
-        UserError: It asks for something that it would not get; names the field.
+        UserError: A field is invalid or not supported; names the field.
         ModelNotFound: The model is not offered.
-        UnknownName: There is no such previous response.
+        UnknownName: The previous response does not exist or has no answer.
     """
     reject_fields(body.model_dump(exclude_unset=True), RESPONSES)
     run_manager: RunManager = app.state.run_manager
@@ -401,11 +404,11 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
 
 
 async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) -> tuple[Message, ...]:
-    """The conversation up to a response and with it, without its instructions."""
+    """The conversation up to and including a response, without its instructions."""
     record = await _record(run_manager, caller, name, param="previous_response_id")
     answer = record.answer
     if record.status != "finished" or answer is None:
-        raise UnknownName("response", name, hint="it has no answer to go on from")
+        raise UnknownName("response", name, hint="it has no answer to continue from")
     question = read_config(record).question
     turns = question.conversation
     if INSTRUCTIONS in question.metadata and turns and turns[0].content == question.metadata[INSTRUCTIONS]:
@@ -421,10 +424,10 @@ async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) ->
 
 
 async def _record(run_manager: RunManager, caller: Caller, name: str, param: str | None = None) -> RunRecord:
-    """The run of a response.
+    """The run record of a response.
 
     Raises:
-        UnknownName: There is none of that name among the caller's.
+        UnknownName: The caller has no response with this id.
     """
     try:
         return await run_manager.record(name.removeprefix(NAME), caller)
@@ -437,7 +440,7 @@ async def _record(run_manager: RunManager, caller: Caller, name: str, param: str
 def _response_body(
     ended: EndedRun, echoed: Mapping[str, Any], *, created: float | None = None, completed: float | None = None
 ) -> dict[str, Any]:
-    """A response that has its outcome; without times, one that has just ended."""
+    """The body of a finished response; without times, it ends now."""
     outcome = ended.outcome
     assert outcome is not None
     return response(
@@ -451,7 +454,7 @@ def _response_body(
 
 
 def _stored_instructions(config: RunConfig) -> dict[str, Any]:
-    """What the run itself knows of what its request had."""
+    """The request fields that the run stores."""
     question, choice = config.question, config.question.tool_choice
     return {
         "instructions": question.metadata.get(INSTRUCTIONS),

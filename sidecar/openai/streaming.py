@@ -1,8 +1,8 @@
-"""From a run's events to what a client reads while it runs: thoughts, and answer text that is never taken back.
+"""Streaming: converts a run's events to thoughts and answer text. Streamed answer text is never retracted.
 
-`EventTranslator` translates events, `AnswerText` holds back text that may still change, `ThoughtSplitter` separates
-thoughts (`<think>…</think>`, also `thinking` and `thought`) from the answer, and `ServerSentEvents` is the response
-that sends them.
+`EventTranslator` translates events, `AnswerText` buffers text that may still change, `ThoughtSplitter` separates
+thoughts (`<think>…</think>`, also `thinking` and `thought`) from the answer, and `ServerSentEvents` is the HTTP
+response.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ from ..logs import log_fault
 from ..sse import EVENT_STREAM_CONTENT, PING, STREAM_HEADERS, while_connected
 
 PIECE_CHARS = 48
-"""Characters of a piece, about, where a text is known complete."""
+"""Approximate number of characters of a piece when a complete text is streamed."""
 
 
 class AnswerText:
-    """Gives out a growing text as far as it is certain.
+    """Buffers the answer text and emits the part that is final.
 
-    White space at the beginning is dropped, white space at the end held back, and so is what may be the beginning of a
-    stop string: what follows one is never emitted.
+    Leading white space is dropped. Trailing white space and a possible prefix of a stop string are held back. Text
+    from a stop string onwards is never emitted.
 
     Args:
-        stop: The stop strings.
+        stop: Stop strings.
 
     Attributes:
-        answer_text: What was emitted.
-        stopped: Whether a stop string came.
+        answer_text: Text emitted so far.
+        stopped: Whether the text contained a stop string.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -77,7 +77,7 @@ class AnswerText:
         self.stopped = False
 
     def add(self, text: str) -> str:
-        """What may be emitted now."""
+        """Add text and return the text that can be emitted now."""
         if self.stopped:
             return ""
         if self._parted:
@@ -98,18 +98,18 @@ class AnswerText:
         return self._release(sure)
 
     def part(self) -> None:
-        """Begin a new line with whatever comes next: a thought stood between."""
+        """Start the next text on a new line, because a thought separates it from the previous text."""
         self._held, self._parted = self._held.rstrip(), True
 
     def finish(self, full_text: str, *, late: bool = False) -> str:
-        """What is left, where the entire text is known.
+        """Return the rest of the answer text.
 
         Args:
-            full_text: The text.
-            late: Whether thoughts were emitted too, so that the text is the end of what was.
+            full_text: Complete answer text.
+            late: Whether thoughts were emitted as answer text, so that only the end of the emitted text belongs to it.
 
         Raises:
-            InvalidResponse: It does not begin with what was emitted.
+            InvalidResponse: The text does not start with the emitted text.
         """
         if full_text.startswith(self.answer_text):
             return self._release(full_text[len(self.answer_text) :])
@@ -124,23 +124,23 @@ class AnswerText:
 
 
 def stop_at(text: str, stop: Sequence[str]) -> int | None:
-    """Where the stop string begins that is complete first; None if there is none.
+    """Start index of the stop string that ends first; None if there is none.
 
-    That is what a model that writes one character after the other stops at: of two that overlap, the one that ends
-    first, wherever it begins, and of several that end there the longest.
+    This matches a model that generates one character at a time. Of several stop strings that end at the same index,
+    the longest counts.
     """
     match = [(at + len(s), at) for s in stop if (at := text.find(s)) >= 0]
     return min(match)[1] if match else None
 
 
 def until_stop(text: str, stop: Sequence[str]) -> str:
-    """A complete text up to its first stop string."""
+    """The text up to its first stop string."""
     cut = stop_at(text, stop)
     return text if cut is None else text[:cut].rstrip()
 
 
 def in_pieces(text: str, size: int = PIECE_CHARS) -> list[str]:
-    """A text in pieces of about a size that end after white space where there is some."""
+    """Split a text into pieces of at most `size` characters, after white space where possible."""
     pieces: list[str] = []
     start = 0
     while len(text) - start > size:
@@ -152,7 +152,7 @@ def in_pieces(text: str, size: int = PIECE_CHARS) -> list[str]:
 
 
 def _partial_stop(text: str, stop: Sequence[str]) -> int:
-    """Length of the longest end of a text that a stop string begins with."""
+    """Length of the longest suffix of a text that is a proper prefix of a stop string."""
     longest = max(map(len, stop), default=1) - 1
     for length in range(min(longest, len(text)), 0, -1):
         end = text[-length:]
@@ -168,23 +168,23 @@ _TAGS = tuple(f"<{slash}{name}>" for slash in ("", "/") for name in ("think", "t
 
 
 class TextPiece(NamedTuple):
-    """A piece of what a client is reported: thoughts, or the answer's text."""
+    """A piece of streamed text: thoughts or answer text."""
 
     kind: Kind
     text: str
 
 
 class ThoughtSplitter:
-    """Takes a text as it comes and reports thoughts from the rest. What may be half of a tag is held back.
+    """Splits a streamed text into thoughts and content. A possible prefix of a tag is held back.
 
-    At each tag an empty thought is reported: what is reported before and after it is not one line.
+    Each tag produces an empty reasoning piece, which separates the text before and after it.
 
     Args:
-        opened: Whether the text begins inside a thought, because the prompt opened it.
+        opened: Whether the text starts inside a thought, because the prompt has the opening tag.
 
     Attributes:
-        late: Whether an end came of a thought that no one had seen begin: all before it was thought, and has been given
-            out as content.
+        late: Whether the text had a closing tag without an opening tag: the thoughts before it were returned as
+            content.
     """
 
     def __init__(self, *, opened: bool = False) -> None:
@@ -193,14 +193,14 @@ class ThoughtSplitter:
         self.late = False
 
     def feed(self, text: str) -> list[TextPiece]:
-        """The pieces that are certain now."""
+        """Add text and return the pieces that are final."""
         text = self._held + text
         held = _partial_tag(text)
         self._held = text[len(text) - held :]
         return self._cut(text[: len(text) - held])
 
     def end(self) -> list[TextPiece]:
-        """What was held back: it was no tag."""
+        """Return the text held back, which is not a tag."""
         left, self._held = self._held, ""
         return self._cut(left)
 
@@ -223,13 +223,13 @@ class ThoughtSplitter:
 
 
 def split_thoughts(text: str) -> tuple[str, str]:
-    """The thoughts of a complete text, and its content; both without white space at their ends."""
+    """Split a complete text into thoughts and content, both stripped of white space."""
     thoughts: list[str] = []
     content: list[str] = []
     start, thinking = 0, False
     for tag in _TAG.finditer(text):
         (thoughts if thinking else content).append(text[start : tag.start()])
-        if tag[1] and not thinking:  # all so far belonged to a thought that began before the text
+        if tag[1] and not thinking:  # the prompt opened this thought: all text so far belongs to it
             thoughts, content = [*thoughts, *content], []
         start, thinking = tag.end(), not tag[1]
     (thoughts if thinking else content).append(text[start:])
@@ -237,12 +237,12 @@ def split_thoughts(text: str) -> tuple[str, str]:
 
 
 def _joined(parts: list[str]) -> str:
-    """Parts that a thought, or an answer, stood between: each on lines of its own."""
+    """Join non-empty parts with newlines."""
     return "\n".join(filter(None, (part.strip() for part in parts)))
 
 
 def _partial_tag(text: str) -> int:
-    """Length of the end of a text that may be the beginning of a tag."""
+    """Length of the suffix of a text that may be the start of a tag."""
     at = text.rfind("<", max(0, len(text) - max(map(len, _TAGS)) + 1))
     if at < 0:
         return 0
@@ -260,7 +260,7 @@ STAGES = {
 
 
 def line_of(event: Event) -> str:
-    """An event as one line; empty for those that are not reported."""
+    """A one-line summary of an event; empty if the event has none."""
     match event:
         case StageStarted(stage=stage):
             return "" if stage in QUIET_STAGES else STAGES.get(stage, f"Stage: {stage}.")
@@ -295,16 +295,16 @@ def line_of(event: Event) -> str:
 
 
 def _short(text: str) -> str:
-    """A text on one line, cut where it is long."""
+    """A text on one line, truncated to `MAX_LINE_CHARS`."""
     one = " ".join(text.split())
     return one if len(one) <= MAX_LINE_CHARS else one[: MAX_LINE_CHARS - 1] + "…"
 
 
 Key = tuple[int, int, int]
-"""A sample: (call, request, sample)."""
+"""Key of a sample: (call, request, sample)."""
 
 WRITERS = frozenset({"main", "small", CHAIR})
-"""Roles whose texts are shown as thoughts; jurors are added below. A judge's texts appear as summary lines only."""
+"""Roles whose completions are streamed as thoughts, in addition to jurors. Judges appear only as summary lines."""
 
 
 @dataclass(frozen=True)
@@ -314,22 +314,23 @@ class _CallSamples:
 
 
 class EventTranslator:
-    """Translates the events of one run.
+    """Translates the events of one run to pieces of thoughts and content.
 
-    Samples are reported one after the other, each complete and with its number where there are several: the one that
-    came first as it is written, the others once it is done. Lines stand between them.
+    Concurrent samples are emitted one after another, labelled if there are several: the first sample is streamed,
+    the others are buffered until it ends. Event summaries appear between samples.
 
-    Where a text is sure to be the answer's, it is emitted as content while it is generated: see `answer_call`.
+    Completions that certainly start the answer are streamed as content (`answer_call`).
 
     Args:
-        config: The run's configuration.
-        answer_text: Takes the answer's text.
-        opened: Whether texts of its main model begin inside a thought.
-        after: Number of the last event before text was listened to: of a call that began earlier, text was missed.
+        config: Run configuration.
+        answer_text: Buffer of the answer text.
+        opened: Whether completions of the main model start inside a thought.
+        after: Number of the last event before the subscription to text. Calls that started earlier are not streamed,
+            because some of their text is missing.
 
     Attributes:
-        solutions: The chosen candidates of all solutions so far, the newest first.
-        apart: What came apart from texts that have thoughts of their own, by text: their tokens and characters.
+        solutions: Best candidates of the solutions so far, newest first.
+        apart: Thoughts that the backend returned separately, as (tokens, characters) by completion text.
     """
 
     def __init__(self, config: RunConfig, answer_text: AnswerText, *, opened: bool = False, after: float = 0) -> None:
@@ -341,7 +342,7 @@ class EventTranslator:
         self._after = after
         self._direct: int | None = None
         self._heard = 0
-        """Characters notified of the sample that is being reported."""
+        """Number of characters emitted of the current sample."""
         self._gap = False
         self._in_line = False
         self._verifies = bool(config.verify)
@@ -353,11 +354,11 @@ class EventTranslator:
 
     @property
     def late(self) -> bool:
-        """Whether thoughts were emitted as content, since no one had seen them begin."""
+        """Whether thoughts were emitted as content, because their opening tag was in the prompt."""
         return self._splitter.late
 
     def take(self, event: Event) -> list[TextPiece]:
-        """What is to be notified of an event."""
+        """Process an event and return the pieces to emit."""
         match event:
             case CallStarted(operation="generate" | "workers"):
                 self._begin(event)
@@ -382,7 +383,7 @@ class EventTranslator:
         return self._emit(f"{line}\n", only_text=True) if line else []
 
     def finish(self) -> list[TextPiece]:
-        """What was held back."""
+        """Return the pieces held back."""
         left = [piece for piece in self._splitter.end() if piece.kind == "reasoning"]
         return [*left, *(piece for call in list(self._calls) for piece in self._close(call))]
 
@@ -399,9 +400,7 @@ class EventTranslator:
 
     def _write(self, event: TextDelta) -> list[TextPiece]:
         call, new = event.parent, event.reasoning + event.text
-        if (
-            self._gap
-        ):  # of every call before this text, some may be missing: those samples are reported when they are complete
+        if self._gap:  # calls before this event may miss text: their samples are emitted when they are complete
             self._gap, self._after = False, event.number
             self._writing = {key: text for key, text in self._writing.items() if key == self._open}
         if call is None or call <= self._after:
@@ -441,7 +440,7 @@ class EventTranslator:
         return self._emit(f"{self._label(key)}{full_text}\n\n")
 
     def _close(self, call: int | None) -> list[TextPiece]:
-        """Emit what is left of a call's samples: those that were cut short, and workers, which have no end."""
+        """Emit the remaining samples of a call: truncated ones, and workers, which have no `SampleFinished`."""
         if call is None or (known := self._calls.pop(call, None)) is None:
             return []
         pieces: list[TextPiece] = []
@@ -453,13 +452,13 @@ class EventTranslator:
         return pieces
 
     def _show(self, key: Key) -> list[TextPiece]:
-        """Begin to emit a sample, with what there is of it."""
+        """Start emitting a sample, beginning with its buffered text."""
         begun = "".join(self._writing[key])
         self._open, self._heard = key, len(begun)
         return self._thought(self._label(key) + begun)
 
     def _shut(self) -> list[TextPiece]:
-        """End the current sample, emit what waited for that, and continue with the next sample in flight."""
+        """End the current sample, emit the buffered text and continue with the next sample in flight."""
         if self._open is not None:
             self._writing.pop(self._open, None)
         self._open = None
@@ -477,10 +476,10 @@ class EventTranslator:
             return f"[{request + 1}] "
         return f"[{sample + 1}] " if call.samples > 1 or sample else ""
 
-    # -- out
+    # -- output
 
     def _emit(self, text: str, *, only_text: bool = False) -> list[TextPiece]:
-        """Emit something that is not part of the sample that is being reported."""
+        """Emit text that is not part of the current sample, after the sample if one is open."""
         if self._open is not None:
             self._later.append(text)
             return []
@@ -504,10 +503,9 @@ class EventTranslator:
 
 
 def answer_call(config: RunConfig) -> int:
-    """Which call of a writer, from 1, generates the beginning of the answer's text, whatever happens; 0 if none does.
+    """Number, from 1, of the writer's call that certainly generates the start of the answer text; 0 if there is none.
 
-    So does that of one chain that no one chooses among others. Where an answer that does not pass verification is
-    queried for again, or refused, no text is certain before the end.
+    This holds for a single chain. If verification may repair or reject the answer, no text is final before the end.
     """
     if config.verify and (config.repairs or config.require_verified):
         return 0
@@ -520,38 +518,38 @@ def answer_call(config: RunConfig) -> int:
 
 
 def join_thoughts(pieces: Sequence[TextPiece]) -> str:
-    """The thoughts among pieces, as one text."""
+    """The thoughts among the pieces, as one text."""
     return "".join(piece.text for piece in pieces if piece.kind == "reasoning").strip()
 
 
 MEDIA_TYPE = "text/event-stream"
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "What was asked for; with `stream`, as server-sent events.",
+        "description": "The result; with `stream`, as server-sent events.",
         "content": EVENT_STREAM_CONTENT,
     }
 }
-"""What the description of a route states of a response that may be a stream."""
+"""OpenAPI description of a response that may be a stream."""
 DONE = b"data: [DONE]\n\n"
 MAX_BUFFERED = 64
-"""Maximum number of events that wait for a slow client; then anyone who makes them waits too, and the run does not."""
+"""Maximum number of events buffered for a slow client. When it is reached, the producer waits; the run does not."""
 
 Put = Callable[[Mapping[str, Any]], Awaitable[None]]
-"""Sends an event."""
+"""Queues an event for sending."""
 
 
 class ServerSentEvents(Response):
-    """Sends what is put into it, as it comes.
+    """A response that streams server-sent events.
 
-    The status is decided by the first event: what fails before it is an error response like any other. What fails
-    later is sent as an error object, after which nothing follows: no end is pretended.
+    The first event determines the status. An error before it gives a normal error response. A later error is sent as
+    the last event, without `[DONE]`.
 
     Args:
-        make: Makes the events; ends where they end.
-        keepalive_s: Silence after which a comment is sent, in seconds.
-        named: Whether events have names, taken from their `type`, as the responses API has it.
-        done: Whether `[DONE]` follows the last event.
-        failure: Makes the last event of an error object.
+        make: Produces the events; the stream ends when it returns.
+        keepalive_s: Idle time in seconds after which a comment is sent.
+        named: Send each event's `type` as its event name, as in the Responses API.
+        done: Send `[DONE]` after the last event.
+        failure: Converts an error object to the last event.
     """
 
     media_type = MEDIA_TYPE
@@ -572,7 +570,7 @@ class ServerSentEvents(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response."""
-        with suppress(Cancelled, OSError):  # the client has gone, or the connection broke
+        with suppress(Cancelled, OSError):  # the client has disconnected, or the connection broke
             await while_connected(receive, self._send(scope, receive, send))
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -590,7 +588,7 @@ class ServerSentEvents(Response):
             await send({"type": "http.response.body", "body": data, "more_body": more})
 
         making = asyncio.ensure_future(self._make(put))
-        # wakes the reader, who looks then whether there is more
+        # wakes the reader, which then checks whether the producer has ended
         making.add_done_callback(lambda _: waiting.put_nowait(b"") if waiting.empty() else None)
         try:
             while not (making.done() and waiting.empty()):
@@ -606,7 +604,7 @@ class ServerSentEvents(Response):
                 await error_response(e)(scope, receive, send)
         except Exception as e:
             if not begun:
-                raise  # `AccessLogMiddleware` answers
+                raise  # `AccessLogMiddleware` sends the error response
             log_fault("stream.fault", e)
             pieces_ = make_error_object(INTERNAL, 500, code="internal")
             await out(self._encode(self._failure(pieces_)), more=False)
@@ -615,7 +613,7 @@ class ServerSentEvents(Response):
             await asyncio.gather(making, return_exceptions=True)
 
     async def _next(self, waiting: asyncio.Queue[bytes]) -> bytes:
-        """What is to be sent next, all that waits; a comment after a silence."""
+        """All queued data, or a comment if none arrives within `keepalive_s`."""
         if waiting.empty():
             try:
                 async with asyncio.timeout(self._keepalive_s):
