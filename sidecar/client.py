@@ -237,7 +237,7 @@ class EventCursor:
             raise error
         if self._in_vain > self._reconnects:
             raise BackendUnavailable(
-                "the event streams of the run break off without new events", hint="is its server shutting down?"
+                "the event streams of the run break off repeatedly", hint="is its server shutting down?"
             )
         retry_after: float | None = getattr(error, "retry_after_s", None)
         backing_off: float = FIRST_DELAY_S * 2.0 ** (self._in_vain - 1)

@@ -1,4 +1,4 @@
-"""`EventBuffer`: one run's events for any number of readers; a slow one neither delays the run nor loses an event."""
+"""`EventBuffer`: distributes the events of a run to any number of readers; slow readers do not delay the run."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from ..core.errors import StoreError
 from ..core.events import Event, EventsDropped, TextDelta
 
 StoredEvents = Callable[[int, int], Awaitable[Sequence[Event]]]
-"""Reads stored events with a number above the first argument, up to as many as the second."""
+"""Reads the stored events after a number (first argument), at most as many as the second argument."""
 
 MAX_EVENTS = 512
 MAX_TEXT_DELTAS = 4096
 PAGE_SIZE = 256
 SAVE_TIMEOUT_S = 30.0
-"""How long a reader that fell after waits for the store to have what it missed; events are saved every second."""
+"""Maximum time in seconds that a reader waits for evicted events to be in the store; events are saved every second."""
 
 
 class EventBuffer:
-    """A sink that keeps the newest events of a run; anyone who needs older ones reads them from the store.
+    """An event sink that keeps the newest events of a run; readers that fell behind get older ones from the store.
 
-    Memory is bounded whatever the readers do. Text deltas are nowhere stored: each reader that wants them has a queue
-    of its own, whose oldest give way, and is reported how many it missed.
+    Memory is bounded. Text deltas are not stored: each reader that requests them has its own queue, which drops the
+    oldest deltas when it is full and reports their number in an `EventsDropped` event.
 
     Args:
-        stored: Reads the run's stored events.
-        on_text_wanted: Called when the first reader wants text deltas, and when none does any more.
-        max_events: Maximum number of events kept.
-        max_text_deltas: Maximum number of text deltas that wait for one reader.
+        stored: Reads the stored events of the run.
+        on_text_wanted: Called with whether any reader wants text deltas, when readers of text come or leave.
+        max_events: Maximum number of buffered events.
+        max_text_deltas: Maximum number of queued text deltas per reader.
 
     Attributes:
-        last: Number of the last event but text deltas.
+        last: Number of the last event, not counting text deltas.
+        closed: Whether `close` was called.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class EventBuffer:
         self._window: deque[Event] = deque()
         self._max_events, self._max_text_deltas = max_events, max_text_deltas
         self._last_dropped = 0
-        """Number of the newest event that is no longer kept."""
+        """Number of the newest event evicted from the window."""
         self._texts: list[_TextQueue] = []
         self._expected: _TextQueue | None = None
         self._changed: asyncio.Future[None] | None = None
@@ -58,11 +59,11 @@ class EventBuffer:
 
     @property
     def wants_text(self) -> bool:
-        """Whether a reader wants text deltas."""
+        """Whether any reader wants text deltas."""
         return bool(self._texts)
 
     def __call__(self, event: Event) -> None:
-        """Take an event."""
+        """Add an event and wake the readers."""
         if isinstance(event, TextDelta):
             for texts in self._texts:
                 texts.add(event)
@@ -74,30 +75,30 @@ class EventBuffer:
         self._notify()
 
     def close(self) -> None:
-        """No more events will come; idempotent."""
+        """Mark the end of the events; idempotent."""
         self.closed = True
         self._notify()
 
     def skip_to(self, number: int) -> None:
-        """Know that the run had events up to a number before this buffer was there."""
+        """Treat the events up to a number as evicted, for a run that began before this buffer existed."""
         self._last_dropped = max(self._last_dropped, number)
         self.last = max(self.last, number)
 
     def expect_text(self) -> None:
-        """Keep text deltas from now on for a reader that is yet to come; the first that wants text has them."""
+        """Queue text deltas from now on for the next reader that requests text."""
         self._expected = _TextQueue(self._max_text_deltas)
         self._texts.append(self._expected)
         self._on_text_wanted(True)
 
     async def read(self, after: int = 0, *, text: bool = False) -> AsyncGenerator[Event, None]:
-        """The events with a higher number, in order, each once, until `close`.
+        """Yield the events after a number, in order and each once, until `close`.
 
         Args:
             after: Number of the last event that the reader has.
-            text: Whether it wants text deltas; of those, the ones from now on, or from `expect_text` on.
+            text: Whether to include text deltas, from this call or from `expect_text` on.
 
         Raises:
-            StoreError: What the reader missed is not in the store.
+            StoreError: An evicted event is not in the store.
         """
         texts, self._expected = (self._expected, None) if text else (None, self._expected)
         if text and texts is None:
@@ -106,7 +107,7 @@ class EventBuffer:
             self._on_text_wanted(True)
         try:
             while True:
-                closed = self.closed  # what came before it was closed is read in this round
+                closed = self.closed  # read before the events: those added before `close` are part of this round
                 up_to: int | None = None
                 if after < self._last_dropped:
                     batch = await self._read_missed(after)
@@ -133,7 +134,7 @@ class EventBuffer:
         return newer
 
     async def _read_missed(self, after: int) -> Sequence[Event]:
-        """What a reader that fell after has missed, or a beginning of it; waits until the store has it."""
+        """A first page of the evicted events after a number; waits until the store has them."""
         waited = 0.0
         while True:
             missed = [e for e in await self._stored(after, PAGE_SIZE) if e.number <= self._last_dropped]
@@ -156,7 +157,7 @@ class EventBuffer:
 
 
 class _TextQueue:
-    """The text deltas that wait for one reader."""
+    """The text deltas queued for one reader."""
 
     def __init__(self, max_events: int) -> None:
         self._waiting: deque[TextDelta] = deque()
@@ -170,7 +171,7 @@ class _TextQueue:
         self._waiting.append(event)
 
     def take(self, up_to: int | None) -> list[Event]:
-        """Those up to a number, or all, taken away; before them, how many were missed."""
+        """Remove and return the deltas up to a number, or all, preceded by `EventsDropped` if any were dropped."""
         taken: list[Event] = []
         if self._dropped:
             taken.append(EventsDropped(count=self._dropped))

@@ -1,4 +1,4 @@
-"""`KeyLimiter`: what each key has used, and what it may still use."""
+"""`KeyLimiter`: enforces the rate, concurrency and daily spending limits of API keys."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ BUSY_RETRY_S = 1.0
 
 
 class SpendingStore(Protocol):
-    """What is needed of the run store."""
+    """The part of the run store that `KeyLimiter` uses."""
 
     async def get_spending(self, tenant: str, since: float) -> Spending:
-        """What a tenant has paid for since the beginning of a day."""
+        """Tokens and dollars that a tenant has spent on the UTC day of `since` (seconds since the epoch)."""
 
 
 @dataclass
 class RateLimitState:
-    """How a key is after a request was counted.
+    """The state of a key's rate limits after a request was counted.
 
     Attributes:
-        headers: The same for the caller, as OpenAI's API reports it.
-        refused: Why the request goes no further; None if it does.
+        headers: The `x-ratelimit-*` response headers, in the format of OpenAI's API.
+        refused: The error to raise; None if the request is within the limits.
     """
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -45,34 +45,35 @@ class RateLimitState:
 
 
 class SpendingReservation:
-    """What one run in flight holds of its tenant's day; it receives the run's events.
+    """The share of a tenant's daily limits that a run in flight reserves; an event sink of that run.
 
     Attributes:
-        budget: What the run may spend: its own limits, and no more than is left of the day.
+        budget: The run's budget, capped by what is left of the daily limits.
+        tokens: Reserved tokens.
+        usd: Reserved US dollars.
     """
 
     def __init__(self, budget: Budget, tokens: int | None, usd: float | None) -> None:
         self.budget = budget
-        # a run with limits of its own may go up to them; one without holds what it has spent so far
+        # a run with limits reserves them in full; a run without limits reserves what it has spent so far
         self.tokens, self.usd = tokens or 0, usd or 0.0
 
     def __call__(self, event: Event) -> None:
-        """Take note of what the run has spent."""
+        """Update the reservation with the run's spending."""
         if isinstance(event, BudgetCharged):
             self.tokens = max(self.tokens, event.total_tokens)
             self.usd = max(self.usd, event.total_usd or 0.0)
 
 
 class KeyLimiter:
-    """What the keys of a server use.
+    """Counts requests, concurrent runs and spending against the limits of keys.
 
-    Requests and runs are counted by this process only: after n processes a key may have up to n times as many. What
-    a tenant has spent in a day is the store's, so it holds for all processes, but for what their runs in flight are
-    about to spend.
+    Requests and concurrent runs are counted per process: with n server processes a key gets up to n times its limits.
+    Daily spending comes from the store and covers all processes, except for reservations of runs in other processes.
 
     Args:
-        store: Knows what was spent.
-        now: Seconds since the epoch; replaced in tests.
+        store: Provides the spending of tenants.
+        now: Wall clock in seconds since the epoch.
     """
 
     def __init__(self, store: SpendingStore, *, now: Callable[[], float] = time.time) -> None:
@@ -82,7 +83,7 @@ class KeyLimiter:
         self._holdings: dict[str, list[SpendingReservation]] = {}
 
     async def count(self, caller: Caller) -> RateLimitState:
-        """Count a request that starts, cancels or resumes a run."""
+        """Count a request and return the state of the key's rate limits."""
         standing = RateLimitState()
         limits = caller.limits
         if limits.requests_per_minute is not None:
@@ -93,9 +94,9 @@ class KeyLimiter:
             standing.headers |= _headers("requests", limits.requests_per_minute, stats.remaining, reset)
             if not taken:
                 standing.refused = KeyLimitExceeded(
-                    f"the key has sent {limits.requests_per_minute} requests within a minute",
+                    f"the key has reached its limit of {limits.requests_per_minute} requests per minute",
                     retry_after_s=max(1.0, reset),
-                    hint="send fewer",
+                    hint="send requests at a lower rate",
                 )
         if limits.tokens_per_day is not None:
             left = limits.tokens_per_day - await self._tokens(caller.tenant)
@@ -104,27 +105,26 @@ class KeyLimiter:
 
     @asynccontextmanager
     async def hold(self, caller: Caller, budget: Budget) -> AsyncIterator[SpendingReservation]:
-        """Hold what a run may spend while it is in flight.
+        """Reserve a run's spending while it is in flight.
 
         Args:
-            caller: Who starts it.
-            budget: Its own limits.
+            caller: The caller that starts the run.
+            budget: The run's own budget.
 
         Raises:
-            KeyLimitExceeded: As many runs of the key are in flight as it may have, or its day's tokens or dollars are
-                spent.
+            KeyLimitExceeded: The key has reached its limit of concurrent runs, or of tokens or dollars per day.
         """
         limits, tenant = caller.limits, caller.tenant
         if limits.concurrency is not None and self._running[caller.key_id] >= limits.concurrency:
             raise KeyLimitExceeded(
-                f"{limits.concurrency} runs of the key are under way",
+                f"{limits.concurrency} runs of the key are in flight",
                 retry_after_s=BUSY_RETRY_S,
-                hint="wait until one ends",
+                hint="wait until a run ends",
             )
         self._running[caller.key_id] += 1
         try:
             holding = await self._within_day(caller, budget)
-            self._holdings.setdefault(tenant, []).append(holding)  # nothing is awaited since it was worked out
+            self._holdings.setdefault(tenant, []).append(holding)  # no await since its computation
             try:
                 yield holding
             finally:
@@ -137,7 +137,7 @@ class KeyLimiter:
                 del self._running[caller.key_id]
 
     async def _within_day(self, caller: Caller, budget: Budget) -> SpendingReservation:
-        """The budget, bounded by what is left of the tenant's day."""
+        """The budget, capped by what is left of the tenant's daily limits."""
         limits, tenant = caller.limits, caller.tenant
         tokens, usd = budget.tokens, budget.usd
         if limits.tokens_per_day is None and limits.usd_per_day is None:
@@ -163,7 +163,7 @@ class KeyLimiter:
 
     def _day_is_spent(self, what: str) -> KeyLimitExceeded:
         return KeyLimitExceeded(
-            f"the {what} that the key may spend in a day are spent, or held by runs under way",
+            f"the key's limit of {what} per day is spent or reserved by runs in flight",
             retry_after_s=max(1.0, self._rest_of_day()),
             hint="the next day begins at 00:00 UTC",
         )
@@ -181,7 +181,7 @@ def _headers(kind: str, limit: int, remaining: int, reset_s: float) -> dict[str,
 
 
 def _format_seconds(seconds: float) -> str:
-    """A time as OpenAI's API reports it: `120ms`, `7s`, `6m0s`, `3h20m0s`."""
+    """A duration in the format of OpenAI's API: `120ms`, `7s`, `6m0s`, `3h20m0s`."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))}ms"
     total = math.ceil(seconds)

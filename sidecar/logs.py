@@ -1,6 +1,6 @@
-"""Logs as JSON lines on standard error, without secrets and, unless requested, without the texts of users and models.
+"""Logs as JSON lines on standard error, without secrets and by default without the text of users and models.
 
-A record of another library is reduced to logger, level and location. `RunLog` writes one line for each run that ends.
+Records of other libraries are reduced to logger, level and location. `RunLog` writes one line for each finished run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..core.events import Event, RunFailed, RunFinished
 from .api_keys import KEY_PATTERN
 
 LOGGER = "reason.sidecar"
-"""Name of the logger whose records are events with fields; `AccessLogMiddleware` writes them."""
+"""Name of the logger for structured events (`log_event`, `log_fault`)."""
 _SERVER = "uvicorn.error"
 _SERVER_MESSAGES = re.compile(
     r"Started server process \[\d+\]|Finished server process \[\d+\]|Waiting for application (startup|shutdown)\."
@@ -39,10 +39,10 @@ _MAX_CHARS = 2000
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a record: `time`, `level`, `event`, and the event's fields.
+    """Formats each record as a JSON object with `time`, `level`, `event` and the event's fields.
 
     Args:
-        content: Whether text of libraries and errors may be shown; keys are hidden even then.
+        content: Whether to include messages of libraries and errors; credentials are redacted in any case.
     """
 
     def __init__(self, *, content: bool = False) -> None:
@@ -50,7 +50,7 @@ class JsonFormatter(logging.Formatter):
         self._content = content
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format a record as one line of JSON."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         told: dict[str, Any] = {"time": f"{stamp}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
         fields = getattr(record, "fields", None)
@@ -64,7 +64,7 @@ class JsonFormatter(logging.Formatter):
         return redact_secrets(json.dumps(told, ensure_ascii=True, default=str))
 
     def _foreign(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What may be notified of a record that someone else has made."""
+        """The fields of a record that was not written by `log_event`."""
         told: dict[str, Any] = {"event": "log", "logger": record.name}
         if record.name != LOGGER and not record.name.startswith("uvicorn"):
             told["at"] = f"{Path(record.pathname).name}:{record.lineno}"
@@ -78,10 +78,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class ContentFilter(logging.Filter):
-    """Takes the text out of the records of a library that brings its own handlers along, unless content is requested.
+    """Removes the text from records of libraries that may install their own handlers.
 
     Args:
-        content: Whether it is; keys are hidden even then.
+        content: Whether to keep the message; credentials are redacted in any case.
     """
 
     def __init__(self, *, content: bool = False) -> None:
@@ -89,18 +89,18 @@ class ContentFilter(logging.Filter):
         self._content = content
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record; let it pass if it is a warning or worse."""
+        """Redact the record in place; drop it below level WARNING."""
         record.msg = redact_secrets(record.getMessage()) if self._content else "(text withheld)"
         record.args, record.exc_info, record.exc_text, record.stack_info = (), None, None, None
         return record.levelno >= logging.WARNING
 
 
 NOISY_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "httpcore", "openai", "openai._base_client")
-"""Loggers that put addresses, headers or bodies of requests to models into their lines."""
+"""Loggers whose messages contain addresses, headers or bodies of model requests."""
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at that moment: anyone who replaces it may close the former one."""
+    """Writes to the current `sys.stderr`, since code that replaces it may close the previous stream."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -109,12 +109,12 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def configure_logging(*, content: bool = False, level: int = logging.INFO, stream: TextIO | None = None) -> None:
-    """Send every record of this process through `JsonFormatter`, and quieten who states too much.
+    """Format all records of this process with `JsonFormatter`, and redact those of noisy libraries.
 
     Args:
-        content: Whether logs may hold what users, models and libraries say.
-        level: The lowest level that is shown.
-        stream: Where lines go; None is standard error.
+        content: Whether logs may contain text of users, models and libraries.
+        level: Minimum level of the server's own records; other libraries log from WARNING on.
+        stream: Output stream; None writes to standard error.
     """
     handler = StderrHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(content=content))
@@ -126,14 +126,14 @@ def configure_logging(*, content: bool = False, level: int = logging.INFO, strea
     for name in ("uvicorn", _SERVER, "uvicorn.asgi"):
         logging.getLogger(name).handlers[:] = []
         logging.getLogger(name).propagate = True
-    access = logging.getLogger("uvicorn.access")  # `AccessLogMiddleware` reports of requests
+    access = logging.getLogger("uvicorn.access")  # replaced by `AccessLogMiddleware`
     access.handlers[:] = []
     access.propagate = False
     redact_content(content=content)
 
 
 def redact_content(*, content: bool = False) -> None:
-    """Take the text out of what chatty libraries log, whatever handlers they have or get later."""
+    """Install a `ContentFilter` on `NOISY_LOGGERS`, which applies to any handler that they have or get later."""
     for name in NOISY_LOGGERS:
         logger = logging.getLogger(name)
         for old in [one for one in logger.filters if isinstance(one, ContentFilter)]:
@@ -142,20 +142,20 @@ def redact_content(*, content: bool = False) -> None:
 
 
 def log_event(event: str, level: int = logging.INFO, /, **fields: Any) -> None:
-    """Write an event with its fields; those that are None are left out."""
+    """Log an event with its fields; fields that are None are omitted."""
     logger = logging.getLogger(LOGGER)
     if logger.isEnabledFor(level):
         logger.log(level, event, extra={"fields": {name: v for name, v in fields.items() if v is not None}})
 
 
 def log_fault(event: str, error: BaseException, /, **fields: Any) -> None:
-    """An error with its location in the code and, unless content is logged, without its message."""
+    """Log an exception with its stack frames; its message is included only if content is logged."""
     told = {name: value for name, value in fields.items() if value is not None}
     logging.getLogger(LOGGER).error(event, exc_info=error, extra={"fields": told})
 
 
 def redact_secrets(text: str) -> str:
-    """The text without anything that looks like a key."""
+    """Replace everything in the text that looks like a credential."""
     return _CREDENTIALS.sub(REDACTED, text)
 
 
@@ -173,20 +173,20 @@ def _fault(
 
 
 class RunLog:
-    """A sink that reports of the end of one run.
+    """An event sink that logs the end of one run.
 
     Args:
-        strategy: The run's strategy.
-        request_id: The request that began it; empty if none did.
-        key_id: The key that it was sent with; empty if none was.
-        content: Whether logs may hold what users and models say.
+        strategy: Strategy of the run.
+        request_id: Id of the request that started the run; empty if there is none.
+        key_id: Id of the request's key; empty without authentication.
+        content: Whether logs may contain text of users and models.
     """
 
     def __init__(self, strategy: str, *, request_id: str = "", key_id: str = "", content: bool = False) -> None:
         self._strategy, self._request_id, self._key_id, self._content = strategy, request_id, key_id, content
 
     def __call__(self, event: Event) -> None:
-        """Tell, if the event is the last."""
+        """Log the run if the event ends it."""
         if isinstance(event, RunFinished):
             usage = event.answer.usage
             log_event(
