@@ -1,10 +1,10 @@
-"""`Metrics`: what Prometheus is reported, under the names that stand here and nowhere else.
+"""`Metrics`: the Prometheus metrics of the sidecar; the only place that defines their names.
 
-No label holds what a user, a model or a plug-in states: strategies are those that are registered, roles, phases, kinds
-and verdicts are from lists, routes are patterns, and what is none of these is "other".
+Label values never contain text of users, models or plug-ins: strategies are registered names, roles, phases, kinds and
+verdicts come from fixed sets, and routes are patterns. Any other value becomes "other".
 
-One registry an app, made with it. Where several processes serve one port, a scrape reaches one of them. With
-`PROMETHEUS_MULTIPROC_DIR` set before the first of them starts they add up in files there, and each reports of all.
+Each app has its own registry. When several processes serve one port, a scrape reaches one of them. If
+`PROMETHEUS_MULTIPROC_DIR` is set before they start, they share metrics through files, and each exposes the sums.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Metrics:
     """The metrics of one app.
 
     Args:
-        strategies: Names that the label `strategy` may have.
-        clock: Monotonic seconds; replaced in tests.
+        strategies: Allowed values of the label `strategy`.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(self, strategies: frozenset[str], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -79,32 +79,32 @@ class Metrics:
         def gauge(name: str, about: str) -> Gauge:
             return Gauge(name, about, registry=self.registry, multiprocess_mode="livesum")
 
-        self.requests = counter("reason_requests_total", "Runs that ended, by how.", "strategy", "outcome")
+        self.requests = counter("reason_requests_total", "Finished runs by outcome.", "strategy", "outcome")
         self.duration = histogram(
-            "reason_request_duration_seconds", "From a run's request to its end, waiting included.", "strategy"
+            "reason_request_duration_seconds", "Time from request to end of a run, including queueing.", "strategy"
         )
         self.first_event = histogram(
-            "reason_time_to_first_event_seconds", "From a run's request to its first event.", "strategy"
+            "reason_time_to_first_event_seconds", "Time from request to first event of a run.", "strategy"
         )
-        self.calls = counter("reason_model_calls_total", "Calls of models that the run store did not answer.", "role")
-        self.tokens = counter("reason_tokens_total", "Tokens that were paid for.", "direction", "role")
-        self.cost = counter("reason_cost_usd_total", "US dollars that were paid, as far as prices are known.")
-        self.in_flight = gauge("reason_runs_in_flight", "Runs under way.")
-        self.waiting = gauge("reason_runs_waiting", "Runs that wait for their turn.")
-        self.cancelled = counter(
-            "reason_cancelled_total", "Runs that were stopped, by the stage they were in.", "phase"
+        self.calls = counter(
+            "reason_model_calls_total", "Model calls, excluding those replayed from the run store.", "role"
         )
-        self.exhausted = counter("reason_budget_exhausted_total", "Limits that stopped something in a run.", "kind")
-        self.verdicts = counter("reason_verdicts_total", "Verdicts on answers.", "label")
-        self.claims = counter("reason_claim_verdicts_total", "Verdicts on claims of answers.", "label")
-        self.refused = counter("reason_refused_total", "Requests that were turned away, by why.", "why")
+        self.tokens = counter("reason_tokens_total", "Tokens, excluding replayed samples.", "direction", "role")
+        self.cost = counter("reason_cost_usd_total", "Cost in US dollars of calls with known prices.")
+        self.in_flight = gauge("reason_runs_in_flight", "Runs in flight.")
+        self.waiting = gauge("reason_runs_waiting", "Runs waiting for a slot.")
+        self.cancelled = counter("reason_cancelled_total", "Cancelled runs by stage.", "phase")
+        self.exhausted = counter("reason_budget_exhausted_total", "Exhausted budget limits by kind.", "kind")
+        self.verdicts = counter("reason_verdicts_total", "Verdicts on answers by label.", "label")
+        self.claims = counter("reason_claim_verdicts_total", "Verdicts on claims by label.", "label")
+        self.refused = counter("reason_refused_total", "Rejected requests by reason.", "why")
         self.http = counter("reason_http_requests_total", "HTTP requests.", "method", "route", "status")
         self.http_duration = histogram(
-            "reason_http_request_duration_seconds", "From a request's headers to its answer's end.", "method", "route"
+            "reason_http_request_duration_seconds", "Time from request headers to response end.", "method", "route"
         )
 
     def exposition(self) -> bytes:
-        """Everything in Prometheus' text format; of all processes where they share a directory."""
+        """All metrics in Prometheus' text format, summed over the processes that share a metrics directory."""
         if MULTIPROCESS not in os.environ:
             return generate_latest(self.registry)
         together = CollectorRegistry()
@@ -112,50 +112,50 @@ class Metrics:
         return generate_latest(together)
 
     def close(self) -> None:
-        """Take this process's gauges back, where several share a directory."""
+        """Remove the gauges of this process from a shared metrics directory."""
         if MULTIPROCESS in os.environ:
             mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
 
-    # -- who reports
+    # -- observers
 
     def observe_admission(self, in_flight: int, waiting: int) -> None:
-        """Record how many runs are in flight and how many wait (see `AdmissionQueue`)."""
+        """Record the number of runs in flight and waiting; an `AdmissionObserver`."""
         self.in_flight.set(in_flight)
         self.waiting.set(waiting)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, code: str = "") -> None:
-        """Count an HTTP request and the code of the error that it was refused with, if one."""
+        """Count an HTTP request, and its error code if it was rejected; a `RequestObserver`."""
         self.http.labels(method, route, str(status)).inc()
         self.http_duration.labels(method, route).observe(seconds)
         if code in _REFUSALS:
             self.refused.labels(code).inc()
 
     def observe_abandoned(self) -> None:
-        """Count a run that was stopped before it had its turn (see `AdmissionQueue`)."""
+        """Count a run that was cancelled while it waited for a slot."""
         self.cancelled.labels("waiting").inc()
 
     def run_sink(self, strategy: str, requested_at_s: float | None = None) -> Sink:
-        """What receives the events of one run.
+        """Create an event sink for one run.
 
         Args:
-            strategy: The run's strategy.
-            requested_at_s: When it was requested, by the same clock; None is now.
+            strategy: Strategy of the run.
+            requested_at_s: Time of the request on the metrics' clock, in seconds; None means now.
         """
         known = strategy if strategy in self._strategies else _OTHER
         return _RunMeter(self, known, self._clock, self._clock() if requested_at_s is None else requested_at_s)
 
     @staticmethod
     def role(role: str) -> str:
-        """A role as a label: jurors are one."""
+        """The label for a role; all jurors share one."""
         name = "juror" if role.startswith("juror-") else role
         return name if name in _ROLES else _OTHER
 
 
 class _RunMeter:
-    """Counts one run.
+    """Counts the events of one run.
 
-    What the store answered is not paid for: samples that were replayed count neither as tokens nor as dollars. A
-    resumed run's total begins with what it had spent before, which was counted then.
+    Samples replayed from the store add neither tokens nor cost. The total cost of a resumed run includes its spending
+    before the resume, which was counted earlier.
     """
 
     def __init__(self, metrics: Metrics, strategy: str, clock: Callable[[], float], requested_at_s: float) -> None:
@@ -164,7 +164,7 @@ class _RunMeter:
         self._phase = "starting"
         self._calls: dict[int, _CallProgress] = {}
         self._usd: float | None = 0.0
-        """The run's total as it was last reported; None where the next one has to be waited for."""
+        """The run's total cost as last reported; None until the first report of a resumed run."""
 
     def __call__(self, event: Event) -> None:
         """Count the event."""
@@ -206,14 +206,14 @@ class _RunMeter:
         metrics.tokens.labels("output", role).inc(call.tokens if call.sampled else event.tokens)
 
     def _count_dollars(self, event: BudgetCharged) -> None:
-        """What a call has added to the run's total, its replayed samples taken off."""
+        """Count the cost that a call added to the run's total, without its replayed samples."""
         call = self._calls.get(event.parent or 0)
         before, self._usd = self._usd, event.total_usd
         if call is not None and call.ended:
             del self._calls[event.parent or 0]
         if event.total_usd is None or call is None or call.replayed:
             return
-        if call.sampled:  # a call that continues for long is charged some at a time
+        if call.sampled:  # a long call is charged in several parts
             self._metrics.cost.inc(call.usd)
             call.usd = 0.0
         elif before is not None:
@@ -232,7 +232,7 @@ class _RunMeter:
 
 
 class _CallProgress:
-    """One call of a model, and what of it was paid for."""
+    """One model call, with the tokens and the cost of its samples that were not replayed."""
 
     def __init__(self, started: CallStarted) -> None:
         self.replayed = started.samples > 0 and started.replayed >= started.samples
@@ -256,9 +256,9 @@ def _label_or_other(name: str, known: frozenset[str]) -> str:
 
 @contextmanager
 def shared_metrics() -> Iterator[None]:
-    """Have the processes that are started inside add up their metrics, in a directory that is removed in the end.
+    """Let the processes started within the context share their metrics through a temporary directory.
 
-    A directory that the environment names already is taken instead, and left as it is: its owner empties it.
+    If `PROMETHEUS_MULTIPROC_DIR` is already set, that directory is used and not cleaned up.
     """
     if MULTIPROCESS in os.environ:
         yield
@@ -272,7 +272,7 @@ def shared_metrics() -> Iterator[None]:
 
 
 def _drop_dead_processes() -> None:
-    """Take back the gauges of processes that were killed."""
+    """Remove the gauges of killed processes from a shared metrics directory."""
     folder = os.environ.get(MULTIPROCESS)
     for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
         pid = int(file.stem.rpartition("_")[2])

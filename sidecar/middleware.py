@@ -1,8 +1,9 @@
-"""The layers around the application: body limits, access log, security headers, metrics, tracing.
+"""ASGI middleware of the sidecar: body limits, access log, security headers, metrics and tracing.
 
-`BodyLimitMiddleware` reads request bodies, bounded in size, time and depth, before anything parses them.
-`AccessLogMiddleware` is the outermost layer: it gives requests an id, times, counts and logs them, and answers
-unexpected exceptions. `RequestGuard` holds keys, limits, metrics and traces of one application and installs the layers.
+`BodyLimitMiddleware` limits the size, read time and nesting depth of request bodies before they are parsed.
+`AccessLogMiddleware` is the outermost layer: it assigns request ids, measures, counts and logs requests, and responds
+to unexpected exceptions. `RequestGuard` owns the key verifier, limits, metrics and traces of one application and
+installs the middleware.
 """
 
 from __future__ import annotations
@@ -39,42 +40,43 @@ from .metrics import CONTENT_TYPE, Metrics
 from .tracing import RunSpans, close_tracing, open_tracing
 
 MAX_DEPTH = 100
-"""Maximum number of brackets within one another."""
+"""Maximum nesting depth of JSON arrays and objects."""
 BODY_TIMEOUT_S = 30.0
-"""Longest time that a body may take to come, in seconds."""
+"""Maximum time to receive a request body, in seconds."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+', re.DOTALL)
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(b for b in range(256) if b not in b"[]{}")
 _SUSPICIOUS = re.compile(rb"\\u[dD][89a-fA-F]|NaN|Infinity|(?<![0-9])[0-9]{300}|[eE]\+?[0-9]{3}")
-"""What may be half a surrogate pair, or no finite number; most bodies have none of it and are parsed once. Digits are
-counted from where they begin only: else rows of 299 of them would take 150 looks at each."""
+"""Matches possible lone surrogates and non-finite numbers; only bodies with a match are parsed twice. The lookbehind
+keeps long runs of digits from being scanned again from each digit."""
 
 
 class BodyTooLarge(UserError):
-    """The body of a request is larger than the server takes."""
+    """The request body exceeds the maximum size."""
 
     code = "too_large"
     http_status = 413
 
 
 class BodyTimeout(UserError):
-    """The body of a request did not come in time."""
+    """The request body was not received in time."""
 
     code = "too_slow"
     http_status = 408
 
 
 class BodyLimitMiddleware:
-    """Reads the body of each request complete, and passes on what is UTF-8 and could be JSON.
+    """Reads each request body in full and rejects bodies that fail `check_json`.
 
-    A length that the caller claims is only ever believed when it is too large. Responses are not touched.
+    A `Content-Length` above the limit is rejected without reading; otherwise the received bytes count. Responses pass
+    through unchanged.
 
     Args:
-        app: What answers.
-        max_bytes: Largest body.
-        read_s: Longest time from the request's headers to the body's end, in seconds.
-        max_depth: Maximum number of brackets within one another.
+        app: The next ASGI application.
+        max_bytes: Maximum body size in bytes.
+        read_s: Maximum time to receive the body after the headers, in seconds.
+        max_depth: Maximum nesting depth of JSON arrays and objects.
     """
 
     def __init__(
@@ -83,18 +85,18 @@ class BodyLimitMiddleware:
         self._app, self._max_bytes, self._read_s, self._max_depth = app, max_bytes, read_s, max_depth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Read and check the body, then pass the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         try:
             async with asyncio.timeout(self._read_s):
                 body = await self._read(scope, receive)
-            if body is None:  # the caller has gone
+            if body is None:  # the client disconnected
                 return
             check_json(body, self._max_depth)
         except TimeoutError:
-            late = BodyTimeout(f"the body did not come within {self._read_s:g} s")
+            late = BodyTimeout(f"the body was not received within {self._read_s:g} s")
             await send_error(late, scope, receive, send, close=True)
             return
         except UserError as e:
@@ -126,29 +128,26 @@ class BodyLimitMiddleware:
                 return b"".join(pieces)
 
     def _too_large(self) -> NoReturn:
-        raise BodyTooLarge(f"the body has more than {self._max_bytes} bytes", hint="send less")
+        raise BodyTooLarge(f"the body exceeds {self._max_bytes} bytes", hint="send a smaller body")
 
 
 def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
-    """Refuse what no part after this should have to deal with; what is no JSON otherwise is left to the parser.
-
-    Args:
-        body: The body; may be empty.
-        max_depth: Maximum number of brackets within one another.
+    """Reject bodies that JSON parsers handle badly; other syntax errors are left to the parser. Empty bodies pass.
 
     Raises:
-        UserError: It is not UTF-8, nested too deep, has numbers that no float holds, or text that is no Unicode.
+        UserError: The body is not UTF-8, is nested deeper than `max_depth`, or has non-finite numbers or lone
+            surrogates.
     """
     if not body:
         return
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as e:
-        raise UserError(f"the body is not UTF-8: byte {e.start} is wrong", hint="send JSON in UTF-8") from None
-    if "\0" in text:  # UTF-16 and UTF-32 are full of these; JSON writes the character as \u0000
+        raise UserError(f"the body is not UTF-8: byte {e.start} is invalid", hint="send JSON in UTF-8") from None
+    if "\0" in text:  # UTF-16 or UTF-32; JSON escapes the character as \u0000
         raise UserError("the body has a NUL byte", hint="send JSON in UTF-8")
     if is_too_deep(body, max_depth):
-        raise UserError(f"the body is nested deeper than {max_depth} brackets", hint="send something flatter")
+        raise UserError(f"the body is nested deeper than {max_depth} levels", hint="send a flatter body")
     if _SUSPICIOUS.search(body) is None:
         return
     try:
@@ -156,17 +155,17 @@ def check_json(body: bytes, max_depth: int = MAX_DEPTH) -> None:
         for one in _texts(value):
             one.encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError("the body has half a surrogate pair, which is no Unicode text") from None
+        raise UserError("the body has a lone surrogate, which is not valid Unicode") from None
     except ReasonError:
         raise
-    except ValueError:  # no JSON, or an integer of thousands of digits: the parser after this will report it
+    except ValueError:  # invalid JSON, or an integer of thousands of digits: the parser reports it
         return
 
 
 def is_too_deep(body: bytes, depth: int) -> bool:
-    """Whether brackets outside strings lie more than `depth` within one another; those that never end count as well.
+    """Whether brackets outside strings are nested deeper than `depth`, counting unclosed ones.
 
-    Takes time in proportion to the length, whatever the body is.
+    Linear in the length of the body, for any body.
     """
     if body.count(b"[") + body.count(b"{") <= depth:
         return False
@@ -174,7 +173,7 @@ def is_too_deep(body: bytes, depth: int) -> bool:
     if not brackets:
         return False
     level = np.cumsum(np.where(np.frombuffer(brackets, np.uint8) == ord("["), 1, -1), dtype=np.int64)
-    outside = np.minimum(np.minimum.accumulate(level), 0)  # one that closes nothing opens nothing either
+    outside = np.minimum(np.minimum.accumulate(level), 0)  # unmatched closing brackets do not reduce later depth
     return bool((level - outside).max() > depth)
 
 
@@ -191,7 +190,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _no_number(name: str) -> NoReturn:
-    raise UserError(f"the body has {name}, which is no JSON")
+    raise UserError(f"the body has {name}, which is not valid JSON")
 
 
 def _finite(text: str) -> float:
@@ -202,7 +201,7 @@ def _finite(text: str) -> float:
 
 
 RequestObserver = Callable[[str, str, int, float, str], None]
-"""Receives method, route, status, seconds and error code (or none) of each request that has ended."""
+"""Called with method, route, status, duration in seconds and error code (or "") of each finished request."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _NO_ROUTE = "(none)"
@@ -220,19 +219,19 @@ _DOCS_CSP = (
     f"default-src 'none'; script-src {_SWAGGER} 'unsafe-inline'; style-src {_SWAGGER} 'unsafe-inline'; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""For pages without a policy of their own: FastAPI's `/docs`, which holds nothing of users or models."""
+"""Policy for HTML pages that set none, which is FastAPI's `/docs`; it shows no text of users or models."""
 
 
 class AccessLogMiddleware:
-    """Around everything else: each request gets a name, headers, a line in the log and a place in the metrics.
+    """The outermost middleware: adds a request id and security headers, and logs and counts each request.
 
-    It keeps in the request's `state`: `request_id`. It reads there what the layers inside know: `caller`, `run_id`,
-    `rate_headers`, `error_code`.
+    It sets `request_id` in the request's `state`, and reads `caller`, `run_id`, `rate_headers` and `error_code`, which
+    inner layers set.
 
     Args:
-        app: What answers.
-        on_request: Receives each request that has ended.
-        clock: Monotonic seconds; replaced in tests.
+        app: The next ASGI application.
+        on_request: Called for each finished request.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -241,7 +240,7 @@ class AccessLogMiddleware:
         self._app, self._on_request, self._clock = app, on_request, clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Pass the request on, and log and count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -262,8 +261,8 @@ class AccessLogMiddleware:
 
         try:
             await self._app(scope, receive, send_and_record)
-        except Exception as e:  # noqa: BLE001 (the outermost layer: one answer, one line, and no text of the error)
-            if not isinstance(e, OSError) or not status:  # a connection that broke is no fault of ours
+        except Exception as e:  # noqa: BLE001 (the outermost layer: one response, one log line, no error text)
+            if not isinstance(e, OSError) or not status:  # a broken connection is not a fault
                 log_fault("fault", e, request_id=name, route=_route(scope))
             if not status:
                 on_request = make_error_object(f"{INTERNAL} (request {name})", 500, code="internal")
@@ -272,7 +271,7 @@ class AccessLogMiddleware:
             self._note(scope, status if is_complete or not status else _CLIENT_GONE, self._clock() - begun)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        """The line of a request; one that never began to be answered was left by its caller."""
+        """Log and count a request; a request without a response counts as abandoned by the client (499)."""
         state = scope["state"]
         status = status or _CLIENT_GONE
         caller = state.get("caller")
@@ -295,7 +294,7 @@ class AccessLogMiddleware:
 
 
 def _name_of(scope: Scope) -> str:
-    """The name that the caller gave the request, if it is fit for headers and logs; else a new one."""
+    """The `X-Request-Id` of the client if it is safe for headers and logs, else a new id."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             sent_id = value.decode("latin-1")
@@ -305,7 +304,7 @@ def _name_of(scope: Scope) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """The route's pattern, never the path itself, which may be anything."""
+    """The pattern of the route, never the path, which may contain anything."""
     return str(getattr(scope.get("route"), "path", None) or _NO_ROUTE)
 
 
@@ -315,7 +314,7 @@ def _add_headers(message: Message, name: str, rate: Mapping[str, str]) -> None:
     headers["x-request-id"] = name
     for header, value in {**_HEADERS, **rate}.items():
         headers.setdefault(header, value)
-    if headers.get("content-type", "").startswith("text/html"):  # other pages say themselves what they load
+    if headers.get("content-type", "").startswith("text/html"):  # other pages set their own policy
         headers.setdefault("content-security-policy", _DOCS_CSP)
     else:
         headers.setdefault("content-security-policy", _API_CSP)
@@ -332,11 +331,11 @@ _TOLD = (
 
 
 class GuardStore(KeyStore, SpendingStore, Protocol):
-    """What is needed of the run store."""
+    """The part of the run store that `RequestGuard` uses."""
 
 
 class ObservedRun(Protocol):
-    """What is needed of a run that is about to begin."""
+    """The attributes of a new run that `RequestGuard.observe` reads."""
 
     config: RunConfig
     caller: Caller
@@ -344,14 +343,14 @@ class ObservedRun(Protocol):
 
 
 class RequestGuard:
-    """What is between the network and the run manager, and lives as long as the app.
+    """Authentication, limits, metrics and tracing of one app; lives as long as the app.
 
     Args:
-        serve: How to serve.
-        environ: The environment, which states where spans go; None is the process's own.
+        serve: Server settings.
+        environ: Environment variables that configure the span exporter; None uses `os.environ`.
 
     Raises:
-        UserError: The environment names an exporter of spans that is not installed.
+        UserError: The environment names a span exporter that is not installed.
     """
 
     keyring: KeyVerifier
@@ -365,11 +364,11 @@ class RequestGuard:
         self._traced: set[RunSpans] = set()
 
     def open(self, store: GuardStore) -> None:
-        """Know the store, before the first request comes."""
+        """Attach the store; call it before the first request."""
         self.keyring, self.use = KeyVerifier(store), KeyLimiter(store)
 
     def admission(self) -> AdmissionQueue:
-        """Turns for runs, of which the metrics receive."""
+        """Create the admission queue, which reports to the metrics."""
         serve, metrics = self._serve, self.metrics
         return AdmissionQueue(
             serve.max_runs,
@@ -380,7 +379,7 @@ class RequestGuard:
         )
 
     def observe(self, run: ObservedRun) -> Sink:
-        """What receives the events of a run: metrics, log and spans."""
+        """Create the event sink of a run, which feeds metrics, log and spans."""
         caller, strategy, serve = run.caller, run.config.strategy, self._serve
         sinks: list[Sink] = [
             self.metrics.run_sink(strategy, run.requested_at_s),
@@ -400,14 +399,14 @@ class RequestGuard:
 
         def all_of_them(event: Event) -> None:
             if isinstance(event, TextDelta):
-                return  # of text none of them reports, and there is an event for each token
+                return  # no sink uses text deltas, and there is one for each token
             for sink in sinks:
                 sink(event)
 
         return all_of_them
 
     async def aclose(self) -> None:
-        """Send off what spans are left, and take the metrics' gauges back."""
+        """Close and export the open spans, and remove this process's gauges."""
         self.metrics.close()
         for run in list(self._traced):
             run.close()
@@ -415,9 +414,9 @@ class RequestGuard:
             await close_tracing(self._tracing)
 
     def guard(self, app: FastAPI) -> None:
-        """Put the layers around an app, and `/metrics` into it; before the app starts.
+        """Install the middleware and the route `/metrics`; call it before the app starts.
 
-        From the outside: names, headers and log of each request; origins; keys; bodies.
+        The order from the outside: access log, CORS, authentication, body limits.
         """
         serve = self._serve
         app.state.gate = self
@@ -447,7 +446,8 @@ metrics_router = APIRouter(tags=["operation"])
 async def metrics(request: Request) -> Response:
     """Counters and histograms of this process in Prometheus' text format.
 
-    Open where the server listens on a loopback address, else for keys with the scope "admin"; see `public_metrics`.
+    Public if the server listens on a loopback address, else for keys with the scope "admin"; the setting
+    `public_metrics` overrides this.
     """
     gate: RequestGuard = request.app.state.gate
     serve: ServeSettings = request.app.state.serve
