@@ -1,7 +1,7 @@
-"""`serve_here`: the sidecar on a socket until the process is told to stop; runs in flight get time to end.
+"""`serve_here`: serves the sidecar on a socket until a signal stops it; runs in flight get time to end.
 
-Connections are served by uvicorn with limits on what a client may do before there is a request. Objects loaded before
-the first request are frozen for the garbage collector.
+Connections are served by uvicorn, with limits on incomplete requests. Objects that exist before the first request are
+frozen in the garbage collector.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ from .auth import MAX_HEADER_BYTES
 from .run_manager import RunManager
 
 GC_THRESHOLDS = 10_000
-"""Objects that are made before the collector looks at them: more than a request makes, so most are gone by then."""
+"""Threshold of the youngest generation: above the objects of one request, most of which are freed earlier."""
 
 
 @contextmanager
 def frozen_heap() -> Iterator[None]:
-    """Take all objects that there are now out of the garbage collector's sight, and let it look less often.
+    """Exclude all existing objects from garbage collection, and collect less often.
 
-    Libraries and models are some hundred thousand objects that live as long as the process, and each full collection
-    looks at every one of them while all requests wait. What is made from now on is collected as ever; on leaving, so is
-    the rest.
+    Libraries and models are some hundred thousand objects that live as long as the process; a full collection would
+    traverse them all while requests wait. New objects are collected as usual. Both are undone on exit.
     """
     before = gc.get_threshold()
     gc.collect()
@@ -49,7 +48,7 @@ def frozen_heap() -> Iterator[None]:
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Libuv's loop, which takes less of the processor for each request; Python's own where there is none (Windows)."""
+    """Return a uvloop event loop, which needs less CPU time per request; asyncio's without uvloop (Windows)."""
     try:
         import uvloop
     except ModuleNotFoundError:
@@ -58,30 +57,30 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 HEADER_TIMEOUT_S = 10.0
-"""Longest time that the headers of a request may take to come, in seconds."""
+"""Maximum time for the headers of a request to arrive, in seconds."""
 KEEPALIVE_TIMEOUT_S = 30
-"""How long an idle connection is kept, in seconds."""
+"""Timeout of an idle connection, in seconds."""
 SPARE_CONNECTIONS = 512
-"""Connections beyond those that run or wait: readers of events, health checks, idle ones."""
+"""Connections beyond those of running and queued runs: event streams, health checks, idle connections."""
 
 
 class MalformedRequest(ValueError):
-    """What came is no request, although the parser takes it for one."""
+    """A request that violates HTTP although the parser accepts it."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol over llhttp, which by itself takes headers, trailers and extensions of any length.
+    """uvicorn's httptools protocol with a limit on headers, trailers and chunk extensions, which llhttp does not limit.
 
-    A request names one host, as HTTP/1.1 wants it (RFC 9112, section 3.2). What is no request is refused after the
-    answers to those before it.
+    Requires exactly one Host header in HTTP/1.1 (RFC 9112, section 3.2). A malformed request is rejected after the
+    responses to the requests before it.
     """
 
     _loose = 0
-    """Bytes since the last that were a complete head, a body's part or a message's end."""
+    """Bytes received since the last complete head, part of a body or end of a message."""
     _refused = ""
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; after what was refused, nothing is."""
+        """Parse the data; ignore it after a malformed request."""
         if self._refused:
             return
         self._loose += len(data)
@@ -90,56 +89,56 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("Headers or trailers too long.")
 
     def on_headers_complete(self) -> None:
-        """The head of a request is there."""
+        """Reset the byte count and check the Host header."""
         self._loose = 0
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
-            raise MalformedRequest("a request names one host")
+            raise MalformedRequest("a request must have exactly one Host header")
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body is there."""
+        """Reset the byte count."""
         self._loose = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """A request is there."""
+        """Reset the byte count."""
         self._loose = 0
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what came and close the connection, once earlier requests are answered."""
+        """Respond with 400 and close the connection, after the responses to earlier requests."""
         self._refused = msg
         cycle = self.cycle
         if cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started):
             super().send_400_response(msg)
-        elif cycle.more_body:  # its answer has begun, and its body will never be complete
+        elif cycle.more_body:  # the response has started, and the request's body cannot be completed
             self.transport.close()
 
     def on_response_complete(self) -> None:
-        """Answer the next request, or else what was refused after it."""
+        """Continue with the next request, or reject the malformed one that follows."""
         super().on_response_complete()
         if self._refused and self.cycle.response_complete and not self.transport.is_closing():
             super().send_400_response(self._refused)
 
 
 class DeadlineProtocol(BoundedProtocol):
-    """A protocol which closes a connection on which a request begins and its headers do not come in time.
+    """Closes a connection whose request headers do not arrive within `headers_s` seconds.
 
-    Between requests uvicorn's own timeout holds, which ends with the first byte: a client that sends one byte at a time
-    would keep the connection for ever.
+    uvicorn's keep-alive timeout ends with the first byte of a request, so a client that sends one byte at a time could
+    hold a connection indefinitely.
     """
 
     headers_s: float = HEADER_TIMEOUT_S
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the deadline for the first request."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Continue waiting, unless a request's headers are there."""
+        """Stop the deadline once the headers are complete; else make sure that it runs."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
@@ -147,12 +146,12 @@ class DeadlineProtocol(BoundedProtocol):
             self._wait()
 
     def on_response_complete(self) -> None:
-        """Stop the clock for a client that has sent nothing yet; uvicorn's own runs then."""
+        """Stop the deadline; between requests, uvicorn's keep-alive timeout applies."""
         super().on_response_complete()
         self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the deadline."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -171,15 +170,15 @@ class DeadlineProtocol(BoundedProtocol):
 
 
 def deadline_protocol(headers_s: float = HEADER_TIMEOUT_S) -> type[DeadlineProtocol]:
-    """The protocol with another limit."""
+    """Return a `DeadlineProtocol` with a different limit, in seconds."""
     return cast(type[DeadlineProtocol], type("DeadlineProtocol", (DeadlineProtocol,), {"headers_s": headers_s}))
 
 
 def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
-    """What `uvicorn.Config` is to be given next to the application.
+    """Return the options of `uvicorn.Config`.
 
-    It reports no one which server this is, logs nothing by itself (see `log_lines`), bounds connections and headers,
-    and trusts no proxy's word on who calls.
+    uvicorn sends no `Server` header, writes no access log (`AccessLogMiddleware` does), limits the number of
+    connections, and ignores proxy headers.
     """
     return {
         "http": DeadlineProtocol,
@@ -195,15 +194,15 @@ def uvicorn_options(serve: ServeSettings) -> dict[str, Any]:
 
 BACKLOG = 2048
 CLOSE_TIMEOUT_S = 5
-"""How long connections get to close once no run is left, in seconds."""
+"""Time for connections to close once no run is left, in seconds."""
 EXIT_KILLED = 130
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """Return a listening socket.
 
     Raises:
-        UserError: The address cannot be had.
+        UserError: The address is invalid or in use.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -232,20 +231,20 @@ async def serve_here(
 ) -> None:
     """Serve on a socket until SIGTERM or SIGINT.
 
-    The first signal begins a drain: `/readyz` states 503, no new runs are taken, and those in flight get the setting
-    `drain_timeout_s`. The second ends the wait, the third the process.
+    The first signal starts a drain: `/readyz` returns 503, new runs are rejected, and runs in flight get
+    `drain_timeout_s` seconds (a setting). The second signal ends the wait, the third kills the process.
 
     Args:
-        settings: What and how to serve.
-        sock: Where; it is closed in the end.
-        progress: Receives how far a model's files are that must be fetched first; called from another thread.
-        ready: Called when requests are taken.
+        settings: The settings.
+        sock: The listening socket; closed on return.
+        progress: Receives the progress of model downloads; called from another thread.
+        ready: Called when the server accepts requests.
 
     Raises:
-        ReasonError: Models or store cannot be opened.
+        ReasonError: The models or the store cannot be opened.
     """
     app = create_app(settings, progress)
-    async with app.router.lifespan_context(app):  # here, and not by uvicorn: an error keeps its type
+    async with app.router.lifespan_context(app):  # not run by uvicorn, so that an error keeps its type
         options = uvicorn_options(settings.serve)
         config = uvicorn.Config(app, lifespan="off", timeout_graceful_shutdown=CLOSE_TIMEOUT_S, **options)
         with frozen_heap():
@@ -253,13 +252,13 @@ async def serve_here(
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that drains its run manager before it stops.
+    """A uvicorn server that drains the run manager before it stops.
 
     Args:
-        config: See uvicorn.
-        run_manager: Its runs get time to end.
-        drain_timeout_s: How much, in seconds.
-        ready: Called when requests are taken.
+        config: uvicorn's configuration.
+        run_manager: The run manager to drain.
+        drain_timeout_s: Time for runs in flight to end, in seconds.
+        ready: Called when the server accepts requests.
     """
 
     def __init__(
@@ -272,7 +271,7 @@ class DrainingServer(uvicorn.Server):
         self._signals = 0
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
+        """Serve until stopped, and wait for a drain in progress."""
         self._loop = asyncio.get_running_loop()
         try:
             await super().serve(sockets)
@@ -281,15 +280,15 @@ class DrainingServer(uvicorn.Server):
                 await self._draining
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
+        """Start accepting requests and call `ready`."""
         await super().startup(sockets)
         self._ready()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal has come."""
+        """Handle a signal: drain first, then end the wait, then exit."""
         self._signals += 1
         if self._loop is None or self._signals > 2:
-            os._exit(EXIT_KILLED)  # the store survives this at any moment
+            os._exit(EXIT_KILLED)  # safe at any time: the store's writes are transactions
         self._loop.call_soon_threadsafe(self._begin if self._signals == 1 else self._run_manager.stop_now)
 
     def _begin(self) -> None:

@@ -1,6 +1,6 @@
-"""`RunSpans`: a run's events as OpenTelemetry spans, named by the conventions for generative AI and `reason.*`.
+"""`RunSpans`: a run's events as OpenTelemetry spans, named by the GenAI semantic conventions and `reason.*`.
 
-Exporters are chosen by OpenTelemetry's own environment variables; traces are off unless one is named there.
+OpenTelemetry's environment variables select the exporters. Without an exporter, tracing is off.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from ..core.version import __version__
 class SpanNames:
     """Names of spans, operations and attributes."""
 
-    # operations, by which spans are named
+    # operations; span names start with them
     WORKFLOW, AGENT, CHAT, COMPLETION = "invoke_workflow", "invoke_agent", "chat", "text_completion"
     EMBEDDINGS, RETRIEVAL = "embeddings", "retrieval"
 
@@ -67,7 +67,7 @@ class SpanNames:
     DATA_SOURCE = "gen_ai.data_source.id"
     ERROR_TYPE = "error.type"
 
-    # what users and models say: only where that is requested
+    # content of users and models; recorded only on request
     INPUT_MESSAGES = "gen_ai.input.messages"
     OUTPUT_MESSAGES = "gen_ai.output.messages"
 
@@ -93,7 +93,7 @@ class SpanNames:
 
     WORKFLOW_OF_RUNS = "reason"
     OPERATIONS: ClassVar[dict[str, str]] = {"generate": CHAT, "workers": CHAT, "embed": EMBEDDINGS}
-    """By the operation of a model call; all others read texts and write none, as completions of no tokens do."""
+    """Operation name by operation of a model call; all others are text completions that generate no tokens."""
 
 
 _PROVIDERS = {
@@ -109,29 +109,29 @@ _PROVIDERS = {
 
 
 def provider_of(model: str) -> str:
-    """The provider of a model string, by the name that the conventions have for it, else by its own."""
+    """Return the provider of a model string: its name in the semantic conventions, else the string's own prefix."""
     prefix = model.partition("/")[0].lower()
     return _PROVIDERS.get(prefix, prefix)
 
 
 MAX_ATTRIBUTE_CHARS = 32_000
-"""Maximum number of characters of an attribute with content."""
+"""Maximum length of a content attribute, in characters."""
 _MAX_SAMPLES = 64
 _AGENT_STAGES = frozenset({"solve", "repair"})
 _NO_SPAN_STAGES = frozenset({"route", "finish"})
 
 
 class RunSpans:
-    """A sink that makes the spans of one run.
+    """An event sink that creates the spans of one run.
 
     Args:
-        tracer: Makes spans.
-        traceparent: The request's W3C trace context; empty begins a trace.
-        tracestate: What belongs to it.
-        request_id: The request's name.
-        content: Whether spans may hold what users and models say.
-        open_runs: Where runs in flight are noted, for `close`.
-        now_ns: Nanoseconds since the epoch; replaced in tests.
+        tracer: Creates the spans.
+        traceparent: W3C trace context of the request; empty starts a new trace.
+        tracestate: W3C trace state of the request.
+        request_id: ID of the request.
+        content: Whether spans may contain content of users and models.
+        open_runs: Registry of unfinished runs, whose spans the server closes at shutdown.
+        now_ns: Clock, in nanoseconds since the epoch; replaced in tests.
     """
 
     def __init__(
@@ -153,13 +153,13 @@ class RunSpans:
         self._run: Span | None = None
         self._strategy = ""
         self._open: dict[int, Span] = {}
-        """Spans in flight, by the number of the event that began them."""
+        """Unfinished spans, by the number of the event that started them."""
         self._above: dict[int, int] = {}
-        """For events under which others may stand and that have no span: the nearest one above that has, or 0."""
+        """By event number: the nearest event with a span, the event itself or an ancestor; 0 is the run."""
         self._samples: dict[int, list[SampleFinished]] = {}
 
     def __call__(self, event: Event) -> None:
-        """Make, change or end the span that the event is about."""
+        """Start, update or end the span of an event."""
         if isinstance(event, RunStarted):
             self._begin_run(event)
         elif self._run is None:
@@ -211,7 +211,7 @@ class RunSpans:
         )
 
     def close(self) -> None:
-        """End what is in flight: of a run that was given up to another process, which reports no end."""
+        """End all unfinished spans; for a run that was released to another process and has no final event here."""
         run, self._run = self._run, None
         if run is not None:
             now = self._close_within()
@@ -219,7 +219,7 @@ class RunSpans:
             run.end(now)
 
     def _close_within(self) -> int:
-        """End the spans within a run that ends, half-way perhaps; returns when that was."""
+        """End the unfinished spans within the run; returns the end time in nanoseconds."""
         now = self._now_ns()
         for span in reversed(self._open.values()):
             span.set_attribute(SpanNames.UNFINISHED, True)
@@ -250,7 +250,7 @@ class RunSpans:
         run.end(now)
 
     def _note(self, run: Span, event: Event) -> None:
-        """What is notified of the run overall."""
+        """Add a span event for an event that concerns the whole run."""
         now = self._now_ns()
         if isinstance(event, VerificationFinished):
             attributes: dict[str, AttributeValue] = {
@@ -265,7 +265,7 @@ class RunSpans:
         elif isinstance(event, Degraded):
             run.add_event(SpanNames.DEGRADED, {SpanNames.WHAT: event.what} if self._content else None, now)
 
-    # -- within it
+    # -- spans within the run
 
     def _begin_stage(self, event: StageStarted) -> None:
         if event.stage in _AGENT_STAGES:
@@ -327,7 +327,7 @@ class RunSpans:
         self._end(event.parent)
 
     def _add_retrieval_span(self, event: EvidenceRetrieved) -> None:
-        """A look for evidence is reported when it is over."""
+        """Add the span of a finished retrieval; its start is computed from the duration."""
         now = self._now_ns()
         attributes: dict[str, AttributeValue] = {
             SpanNames.OPERATION: SpanNames.RETRIEVAL,
@@ -356,7 +356,7 @@ class RunSpans:
             span.end(self._now_ns())
 
     def _context(self, parent: int | None) -> Context:
-        """Where a span belongs: under the nearest one above that is in flight, else under the run."""
+        """Parent context of a span: the nearest ancestor with a span if unfinished, else the run."""
         span = self._open.get(self._nearest(parent), self._run)
         assert span is not None
         return set_span_in_context(span, self._outside)
@@ -366,7 +366,7 @@ class RunSpans:
 
 
 def _messages(role: str, *texts: str) -> str:
-    """Messages as the conventions write them in an attribute."""
+    """Encode messages as the semantic conventions define for an attribute."""
     max_chars = MAX_ATTRIBUTE_CHARS // max(1, len(texts))
     attributes = [{"role": role, "parts": [{"type": "text", "content": text[:max_chars]}]} for text in texts]
     return json.dumps(attributes)
@@ -378,18 +378,15 @@ _OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 
 
 def open_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
-    """What makes spans and sends them off, as the environment states; None where it shows nothing about them.
-
-    Args:
-        environ: The environment.
+    """Create a tracer provider from OpenTelemetry's environment variables; None if they select no exporter.
 
     Raises:
-        UserError: The exporter that it names is not installed, or there is none of that name.
+        UserError: A selected exporter is unknown or not installed.
     """
     names = exporters_named(environ)
     if not names:
         return None
-    # the application's own name is where the environment has none
+    # the default service name
     resource = Resource.create({} if "OTEL_SERVICE_NAME" in environ else {SERVICE_NAME: "reason"})
     provider = TracerProvider(resource=resource.merge(Resource({"service.version": __version__})))
     for name in names:
@@ -398,13 +395,13 @@ def open_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
 
 
 async def close_tracing(provider: TracerProvider) -> None:
-    """Send off what is left; a collector that cannot be reached holds nothing up for long."""
+    """Flush pending spans (at most 5 s, so that an unreachable collector does not block the shutdown) and shut down."""
     await asyncio.to_thread(provider.force_flush, 5000)
     await asyncio.to_thread(provider.shutdown)
 
 
 def exporters_named(environ: Mapping[str, str]) -> list[str]:
-    """Entry points of the exporters that the environment asks for."""
+    """Return the entry point names of the exporters that the environment selects."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     exporters = environ.get("OTEL_TRACES_EXPORTER", "").strip()
