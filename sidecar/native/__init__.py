@@ -1,1 +1,1 @@
-"""The native API: runs, their events and answers, complete."""
+"""The native API: runs, events, answers and verifications."""

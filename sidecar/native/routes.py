@@ -53,18 +53,18 @@ from .schemas import (
     summary_of,
 )
 
-lists = APIRouter(prefix="/v1", tags=["what there is"], responses={k: ERROR_RESPONSES[k] for k in (401, 403, 429, 500)})
+lists = APIRouter(prefix="/v1", tags=["catalog"], responses={k: ERROR_RESPONSES[k] for k in (401, 403, 429, 500)})
 
 
 @lists.get("/strategies", response_model=RegisteredKinds, summary="List the strategies")
 async def strategies(_caller: ReadCaller) -> Response:
-    """The reasoning strategies, each with a JSON schema of its parameters."""
+    """Return the reasoning strategies, each with a JSON schema of its parameters."""
     return _reply(await asyncio.to_thread(_describe, STRATEGIES))
 
 
 @lists.get("/verifiers", response_model=RegisteredKinds, summary="List the verifiers")
 async def verifiers(_caller: ReadCaller) -> Response:
-    """The verifiers, each with a JSON schema of its parameters."""
+    """Return the verifiers, each with a JSON schema of its parameters."""
     return _reply(await asyncio.to_thread(_describe, VERIFIERS))
 
 
@@ -73,7 +73,7 @@ def _describe(registry: Registry[type[Strategy]] | Registry[type[Verifier]]) -> 
     for name in registry.names():
         try:
             kind = registry.load(name)
-        except ReasonError:  # a package that cannot be loaded takes no others along; `reason doctor` reports of it
+        except ReasonError:  # a package that cannot be loaded is omitted; `reason doctor` reports it
             continue
         roles = getattr(kind, "roles", ())
         records.append(
@@ -94,25 +94,27 @@ def _reply(kinds: RegisteredKinds) -> Response:
 
 
 STORE_TIMEOUT_S = 2.0
-"""How long the store may take to answer, in seconds; probes wait little longer."""
+"""Timeout of the store in a readiness probe, in seconds."""
 
 health = APIRouter(tags=["health"])
 
 
-@health.get("/healthz", response_model=HealthStatus, summary="Is the process alive?")
+@health.get("/healthz", response_model=HealthStatus, summary="Liveness probe")
 async def alive() -> HealthStatus:
-    """It is, if it answers."""
+    """Respond if the process is alive."""
     return HealthStatus()
 
 
 @health.get(
     "/readyz",
     response_model=Readiness,
-    summary="Does the process take runs?",
-    responses={503: {"model": Readiness, "description": "It does not: its store is away, or it is about to stop"}},
+    summary="Readiness probe",
+    responses={
+        503: {"model": Readiness, "description": "Not ready: the store is unreachable, or the server is shutting down"}
+    },
 )
 async def ready(request: Request) -> Response:
-    """Whether store and models are there, and no drain has begun."""
+    """Report whether the process accepts runs, with the state of the store and the models."""
     run_manager: RunManager = request.app.state.run_manager
     reachable = await run_manager.reaches_store(STORE_TIMEOUT_S)
     opened = request.app.state.reasoner.loaded_models()
@@ -132,11 +134,11 @@ DEFAULT_VERIFIER = "davinci"
 
 
 def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
-    """The configuration of a question's run.
+    """Build the configuration of a question's run.
 
     Raises:
-        ModelNotFound: A model is not offered.
-        UserError: Something else of it is not allowed; names the field.
+        ModelNotFound: The server does not offer a requested model.
+        UserError: A field is invalid or not permitted; `param` has its name.
     """
     settings = reasoner.settings
     name = resolve_model(body.model, settings) if body.model is not None else None
@@ -179,11 +181,14 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
 
 
 def verify_config(body: VerifyBody, reasoner: Reasoner, tenant: str) -> tuple[RunConfig, tuple[str, ...]]:
-    """The configuration of a run that checks a text, and what is to be reported next to the run's own notes.
+    """Build the configuration of a verification run.
+
+    Returns:
+        The configuration, and notes on degraded operation to add to the run's own.
 
     Raises:
-        ModelNotFound: A model is not offered.
-        UserError: Something else of it is not allowed; names the field.
+        ModelNotFound: The server does not offer a requested model.
+        UserError: A field is invalid or not permitted; `param` has its name.
     """
     settings = reasoner.settings
     verifiers = body.verifiers or settings.verify or (DEFAULT_VERIFIER,)
@@ -218,17 +223,17 @@ def _documents(documents: tuple[DocumentIn, ...]) -> tuple[Document, ...]:
 
 
 class EventStreamResponse(Response):
-    """Sends events as they come, each with its number as `id`, and a comment when none came for a while.
+    """Streams events as server-sent events, each with its number as `id`, with comments as keepalives.
 
-    An error is sent as an event of type "error" with the error object; nothing follows it. When the client goes, the
-    generator of the events is closed at once.
+    An error is sent as a final event of type "error" with the error object. When the client disconnects, the generator
+    is closed at once.
 
     Args:
-        events: What is sent.
-        keepalive_s: Silence after which a comment is sent, in seconds.
-        headers: Further headers.
-        held: Entered before anything is sent and left in the end, also by a client that has gone before the first
-            event: a generator that no one began to read would not notice.
+        events: The events.
+        keepalive_s: Idle time after which a comment is sent, in seconds.
+        headers: Additional headers.
+        held: Context that is entered before the response starts and exited at its end, even if the client disconnects
+            before the first event; a generator that was never started would not run its cleanup.
     """
 
     media_type = "text/event-stream"
@@ -245,9 +250,9 @@ class EventStreamResponse(Response):
         self._events, self._keepalive_s, self._held = events, keepalive_s, held or nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response."""
+        """Send the response; stop when the client disconnects."""
         async with self._held:
-            with suppress(Cancelled, OSError):  # the client has gone, or the connection broke
+            with suppress(Cancelled, OSError):  # the client disconnected
                 await while_connected(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
@@ -289,27 +294,25 @@ class EventStreamResponse(Response):
 
 
 def event_line(event: Event) -> bytes:
-    """An event in the form of server-sent events; its JSON has no line breaks."""
+    """Encode an event as a server-sent event; its JSON has no line breaks."""
     name = f"id: {event.number}\n" if event.number else ""
     return f"{name}data: {event.model_dump_json()}\n\n".encode("utf-8", "replace")
 
 
 def error_line(error: dict[str, Any]) -> bytes:
-    """An error object that ends a stream."""
+    """Encode an error object as the final server-sent event of a stream."""
     return f"event: error\ndata: {json.dumps({'error': error}, ensure_ascii=True, allow_nan=False)}\n\n".encode()
 
 
 runs = APIRouter(prefix="/v1/runs", tags=["runs"], responses=ERROR_RESPONSES)
 
-RunId = Annotated[
-    str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$", description="Name of the run.")
-]
+RunId = Annotated[str, Path(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$", description="ID of the run.")]
 MAX_NUMBER = 2**53
 
 
 @runs.post("", status_code=202, response_model=RunDetail, summary="Start a run")
 async def start(body: AskBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
-    """Start a background run, which another process takes over if this one ends; `Location` is its address."""
+    """Start a background run. Another process continues it if this one ends. `Location` has the run's path."""
     starter = RunStarter(request, caller, idempotency)
     config = ask_config(body, request.app.state.reasoner, caller.tenant)
     run = await starter.start(config, body, background=True)
@@ -321,14 +324,19 @@ async def start(body: AskBody, request: Request, caller: AskCaller, idempotency:
 async def list_runs(
     request: Request,
     caller: ReadCaller,
-    limit: Annotated[int, Query(ge=1, le=100, description="Most runs.")] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of runs.")] = 20,
     before: Annotated[
         str | None,
-        Query(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$", description="Older than that run."),
+        Query(
+            min_length=1,
+            max_length=200,
+            pattern=r"^[A-Za-z0-9._:-]+$",
+            description="Only runs older than the run with this ID.",
+        ),
     ] = None,
-    status: Annotated[RunStatus | None, Query(description="Of that status alone.")] = None,
+    status: Annotated[RunStatus | None, Query(description="Only runs with this status.")] = None,
 ) -> Response:
-    """The newest runs, newest first; `next` is what `before` is for those that follow."""
+    """List runs, newest first. `next` is the value of `before` for the next page."""
     records = await _run_manager(request).store.list_runs(limit + 1, tenant=caller.sees, before=before, status=status)
     shown = tuple(summary_of(record) for record in records[:limit])
     page = RunPage(runs=shown, next=shown[-1].id if len(records) > limit else None)
@@ -337,7 +345,7 @@ async def list_runs(
 
 @runs.get("/{run_id}", response_model=RunDetail, summary="Show a run")
 async def show(run_id: RunId, request: Request, caller: ReadCaller) -> Response:
-    """A run with its answer, as far as it is."""
+    """Return a run, with its answer once there is one."""
     return _detail(detail_of(await _run_manager(request).record(run_id, caller)))
 
 
@@ -347,7 +355,7 @@ async def show(run_id: RunId, request: Request, caller: ReadCaller) -> Response:
     summary="Follow a run",
     responses={
         200: {
-            "description": "The run's events as server-sent events, stored ones first, until its last.",
+            "description": "The run's events as server-sent events, from the first stored event to the last.",
             "content": EVENT_STREAM_CONTENT,
         }
     },
@@ -356,13 +364,13 @@ async def events(
     run_id: RunId,
     request: Request,
     caller: ReadCaller,
-    after: Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Number of the last event that is known.")] = 0,
-    text: Annotated[bool, Query(description="Whether to stream text as it is generated, from now on.")] = False,
+    after: Annotated[int, Query(ge=0, le=MAX_NUMBER, description="Number of the last event received; 0 for none.")] = 0,
+    text: Annotated[bool, Query(description="Whether to include text generated from now on.")] = False,
     last_event_id: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="The same as `after`, from a client that reconnects.")
+        str | None, Header(alias="Last-Event-ID", description="Same as `after`, sent by reconnecting clients.")
     ] = None,
 ) -> Response:
-    """Each event once, in order, with its number as `id`. Leaving does not stop the run."""
+    """Stream a run's events, each once and in order, with its number as `id`. A disconnect does not stop the run."""
     known = int(last_event_id) if last_event_id is not None and _is_number(last_event_id) else 0
     run = await _run_manager(request).attach(run_id, caller)
     return EventStreamResponse(run.events(max(after, known), text=text), request.app.state.serve.keepalive_s)
@@ -372,17 +380,19 @@ async def events(
     "/{run_id}",
     response_model=RunDetail,
     summary="Cancel a run",
-    responses={202: {"model": RunDetail, "description": "Another process was told to stop it"}},
+    responses={
+        202: {"model": RunDetail, "description": "Cancellation was requested from the process that executes the run"}
+    },
 )
 async def cancel(run_id: RunId, request: Request, caller: AskCaller) -> Response:
-    """Stop a run; what it has so far is saved. One that has ended stays as it is."""
+    """Cancel a run and save its partial answer. No effect on a run that has ended."""
     record = await _run_manager(request).cancel(run_id, caller)
     return _detail(detail_of(record), 202 if is_active(record) else 200)
 
 
 @runs.post("/{run_id}/resume", status_code=202, response_model=RunDetail, summary="Resume a run")
 async def resume(run_id: RunId, request: Request, caller: AskCaller) -> Response:
-    """Continue with a run that was interrupted or failed. What it has paid for is not paid again."""
+    """Resume a run that was interrupted or failed. Completed model calls are not repeated."""
     run = await _run_manager(request).resume(run_id, caller)
     return _detail(detail_of(await _run_manager(request).record(run.id, caller)), 202, run_headers(run))
 
@@ -409,16 +419,16 @@ reasoning = APIRouter(prefix="/v1", tags=["reasoning"], responses=ERROR_RESPONSE
     summary="Answer a question",
     responses={
         200: {
-            "description": "The answer; or with `stream`, the run's events as server-sent events. The last one is "
-            "`run.finished` with the answer, or `run.failed`, or an event of type `error` with the error object.",
+            "description": "The answer or, with `stream`, the run's events as server-sent events. The last event is "
+            "`run.finished` with the answer, `run.failed`, or an event of type `error` with the error object.",
             "content": EVENT_STREAM_CONTENT,
         }
     },
 )
 async def reason(body: ReasonBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
-    """Answer a question. A spent budget is no error: the best answer so far comes back, with `stopped` "budget".
+    """Answer a question. If the budget runs out, the response is the best answer so far, with `stopped` "budget".
 
-    When the client leaves, the run is cancelled, unless the request has an `Idempotency-Key`.
+    If the client disconnects, the run is cancelled, unless the request has an `Idempotency-Key`.
     """
     starter = RunStarter(request, caller, idempotency)
     config = ask_config(body, request.app.state.reasoner, caller.tenant)
@@ -429,20 +439,20 @@ async def reason(body: ReasonBody, request: Request, caller: AskCaller, idempote
     return _json(await starter.answer(run), run_headers(run))
 
 
-@reasoning.post("/verify", response_model=TextVerification, summary="Check a text claim by claim")
+@reasoning.post("/verify", response_model=TextVerification, summary="Verify a text claim by claim")
 async def verify(body: VerifyBody, request: Request, caller: AskCaller, idempotency: IdempotencyKey = None) -> Response:
-    """Check a text that something else wrote. What a spent budget did not reach is "unchecked"."""
+    """Verify a text from any source. If the budget runs out, the remaining claims are "unchecked"."""
     starter = RunStarter(request, caller, idempotency)
     config, warned = verify_config(body, request.app.state.reasoner, caller.tenant)
     run = await starter.start(config, body)
     answer = await starter.answer(run)
     reports = ClaimReportSink()
-    if len(config.verify) == 1:  # of several, claims of one number are different claims
+    if len(config.verify) == 1:  # several verifiers number their claims independently
         for event in await request.app.state.run_manager.store.list_events(run.id):
             reports(event)
     return _json(text_verification_of(answer, config, reports, warned), run_headers(run))
 
 
 def _json(reply: Answer | TextVerification, headers: dict[str, str]) -> Response:
-    """A response in its own JSON, which has no NaN and keeps infinities as text."""
+    """A JSON response; infinities and NaN are encoded as strings."""
     return Response(reply.model_dump_json(), media_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""Bodies of requests and responses of the native API; server and client share them. Unknown fields are rejected."""
+"""Request and response bodies of the native API, shared by server and client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Values = Annotated[dict[Name, JsonValue], Field(max_length=MAX_FIELDS)]
 
 
 class RequestBody(BaseModel):
-    """The body of a request."""
+    """Base class of request bodies; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,16 +34,16 @@ class RequestBody(BaseModel):
     @classmethod
     def _whole_characters(cls, value: Any) -> Any:
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            raise ValueError("this is not valid Unicode text")
+            raise ValueError("the text is not valid Unicode: it has unpaired surrogates")
         return value
 
 
 class DocumentIn(RequestBody):
-    """A text that an answer may rest on, or is checked against.
+    """A document: context for an answer, or evidence for a verification.
 
     Attributes:
-        name: What citations call it.
-        text: Its content; it is data, and never obeyed.
+        name: Name of the document, used in citations.
+        text: The content. Treated as data; instructions in it are not followed.
     """
 
     name: Name
@@ -54,27 +54,27 @@ Documents = Annotated[tuple[DocumentIn, ...], Field(max_length=MAX_DOCUMENTS)]
 
 
 class AskBody(RequestBody):
-    """A question, and how it is to be answered. What is left out is as the server's settings have it.
+    """A question and the configuration of its run. Omitted fields default to the server's settings.
 
     Attributes:
         question: The question.
         choices: Options of a multiple-choice question; the answer is a letter.
-        documents: Texts that the answer may rest on.
-        kind: What the answer is.
-        metadata: Comes back with the run.
-        model: A name of `GET /v1/models`.
-        strategy: The strategy, where the model's name has none.
-        parameters: Parameters of the strategy that differ from the settings.
+        documents: Context for the answer.
+        kind: Kind of the expected answer.
+        metadata: Key-value pairs, returned with the run.
+        model: A model name listed by `GET /v1/models`.
+        strategy: The strategy, unless the model name determines it.
+        parameters: Parameters of the strategy; override the settings.
         small_model: The model for small steps.
-        judge_model: The model that judges.
-        jurors: The models of a jury.
-        chair_model: The model that makes one answer of the jurors'.
+        judge_model: The judge model.
+        jurors: The models of the jury, one per juror.
+        chair_model: The model that synthesizes one answer from the jurors' answers.
         verify: The verifiers.
         verify_parameters: Parameters by verifier.
-        repairs: How often an answer that did not pass goes back to the strategy.
+        repairs: Maximum number of times that an answer is returned to the strategy after a failed verification.
         require_verified: Whether an answer that the verifiers do not support is an error.
-        budget: Limits of the run; the server's own hold as well.
-        seed: The same seed gives the same answer.
+        budget: Limits of the run; the server's limits apply as well.
+        seed: Seed of the run, for reproducible sampling.
     """
 
     model_config = ConfigDict(
@@ -119,11 +119,11 @@ class AskBody(RequestBody):
 
 
 class ReasonBody(AskBody):
-    """A question whose answer is waited for.
+    """A question with a synchronous or streamed response.
 
     Attributes:
-        stream: Whether the run's events are sent as they happen, rather than the answer only.
-        text: With `stream`: whether text is reported as it is generated.
+        stream: Whether to stream the run's events instead of returning only the answer.
+        text: With `stream`, whether to include generated text as it is produced.
     """
 
     stream: bool = False
@@ -131,18 +131,18 @@ class ReasonBody(AskBody):
 
 
 class VerifyBody(RequestBody):
-    """A text that is to be checked, claim by claim.
+    """A text to verify claim by claim.
 
     Attributes:
-        text: The text; it is data, and never obeyed.
-        question: What it answers, which may name what "it" is in it.
-        documents: Texts that it is checked against, next to the server's own evidence.
-        verifiers: The verifiers; empty are the settings', or `davinci`.
+        text: The text. Treated as data; instructions in it are not followed.
+        question: The question that the text answers; helps to resolve references in it.
+        documents: Evidence, in addition to the server's own.
+        verifiers: The verifiers; empty means those of the settings, or `davinci`.
         parameters: Parameters by verifier.
-        model: The language model, where the verifier asks one.
-        jurors: The models of a jury, for a verifier that asks one.
-        budget: Limits of the run; the server's own hold as well.
-        programs_only: Continue without any document: what no program can work out is "not enough evidence" then.
+        model: The language model, for a verifier that uses one.
+        jurors: The models of the jury, for a verifier that uses one.
+        budget: Limits of the run; the server's limits apply as well.
+        programs_only: Verify without any document: claims that no program can check are "not enough evidence".
     """
 
     model_config = ConfigDict(
@@ -168,19 +168,19 @@ class VerifyBody(RequestBody):
 
 
 class ResponseBody(BaseModel):
-    """The body of a response; a client of an older version passes over what it does not know."""
+    """Base class of response bodies; unknown fields are ignored, so that older clients accept newer servers."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
 
 
 class ErrorObject(ResponseBody):
-    """What went wrong.
+    """An error.
 
     Attributes:
-        message: One line.
-        type: Its kind, as OpenAI's API calls them.
-        param: Field of the request at fault.
-        code: For programs.
+        message: A one-line message.
+        type: The error type, as in OpenAI's API.
+        param: The invalid field of the request.
+        code: A machine-readable code.
     """
 
     message: str
@@ -190,27 +190,27 @@ class ErrorObject(ResponseBody):
 
 
 class ErrorBody(ResponseBody):
-    """Every error."""
+    """The body of an error response."""
 
     error: ErrorObject
 
 
 class RunSummary(ResponseBody):
-    """A run in a list.
+    """Summary of a run.
 
     Attributes:
-        id: Its name.
+        id: The run's ID.
         status: "queued", "running", "finished", "interrupted" or "failed".
-        created: When it was made, seconds since the epoch.
-        updated: When it was last written.
-        background: Whether it continues when the process that works on it ends.
-        cancelling: Whether it was reported to stop and has not stopped yet.
-        question: What is queried, or of a verification, what the text answers.
-        strategy: The strategy; "given" of a verification.
-        models: Model by role.
-        answer: The extracted answer, once there is one.
-        tokens: Generated tokens, once it has ended.
-        cost_usd: US dollars likewise; None if a price is unknown.
+        created: Creation time, in seconds since the epoch.
+        updated: Time of the last update, in seconds since the epoch.
+        background: Whether another process continues the run if its process ends.
+        cancelling: Whether cancellation was requested and the run has not stopped yet.
+        question: The question; for a verification, the question that the text answers.
+        strategy: The strategy; "given" for a verification.
+        models: Models by role.
+        answer: The extracted answer; None until the run has one.
+        tokens: Number of generated tokens; None until the run has ended.
+        cost_usd: Cost in US dollars; None until the run has ended, or if a price is unknown.
     """
 
     id: str
@@ -228,24 +228,24 @@ class RunSummary(ResponseBody):
 
 
 class RunError(ResponseBody):
-    """What a run ended with."""
+    """The error that a run ended with."""
 
     code: str
     message: str
 
 
 class RunDetail(RunSummary):
-    """A run.
+    """Details of a run.
 
     Attributes:
-        parameters: The strategy's, complete.
+        parameters: All parameters of the strategy.
         verify: The verifiers.
-        budget: Its limits.
-        seed: Its seed.
-        metadata: As it was given.
-        text: Of a verification, the text that is checked.
-        result: The answer, complete; partial if the run was stopped.
-        error: What it ended with, if it failed.
+        budget: Limits of the run.
+        seed: Seed of the run.
+        metadata: The metadata of the request.
+        text: The verified text; None unless the run is a verification.
+        result: The full answer; partial if the run was stopped.
+        error: The error, if the run failed.
     """
 
     parameters: dict[str, JsonValue]
@@ -259,11 +259,11 @@ class RunDetail(RunSummary):
 
 
 class RunPage(ResponseBody):
-    """Some runs, newest first.
+    """A page of runs, newest first.
 
     Attributes:
         runs: The runs.
-        next: What `before` is for those that follow; None if there are none.
+        next: Value of `before` for the next page; None on the last page.
     """
 
     runs: tuple[RunSummary, ...]
@@ -274,11 +274,11 @@ class RegisteredKind(ResponseBody):
     """A strategy or a verifier.
 
     Attributes:
-        name: Its name.
-        summary: What it does.
+        name: Name of the strategy or verifier.
+        summary: One-line description.
         stability: "stable", "beta" or "experimental".
-        paper: Where it comes from.
-        roles: The roles whose models it uses.
+        paper: The paper that it implements.
+        roles: Roles of the models that it uses.
         parameters: JSON schema of its parameters.
     """
 
@@ -291,26 +291,26 @@ class RegisteredKind(ResponseBody):
 
 
 class RegisteredKinds(ResponseBody):
-    """All strategies, or all verifiers."""
+    """The available strategies or verifiers."""
 
     data: tuple[RegisteredKind, ...]
 
 
 class HealthStatus(ResponseBody):
-    """The process answers."""
+    """Liveness of the process."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(ResponseBody):
-    """Whether the process takes runs, and if not, why.
+    """Readiness of the process.
 
     Attributes:
-        ready: Whether it does.
-        draining: Whether it is about to stop.
+        ready: Whether the process accepts runs.
+        draining: Whether the process is shutting down.
         store: "ok" or "unreachable".
-        models: Those that are open, or can be opened at the first request.
-        in_flight: Runs in flight or waiting here.
+        models: State of each offered model: "open" if loaded, or "at first use" if the first request loads it.
+        in_flight: Number of running and waiting runs in this process.
     """
 
     ready: bool
@@ -321,12 +321,12 @@ class Readiness(ResponseBody):
 
 
 def summary_of(record: RunRecord) -> RunSummary:
-    """A stored run, in short."""
+    """Convert a stored run to a summary."""
     return RunSummary.model_validate(_summary(record, read_config(record), _answer(record)))
 
 
 def detail_of(record: RunRecord) -> RunDetail:
-    """A stored run. What of its configuration reports of the server's own files is left out."""
+    """Convert a stored run to its details, without parameters that name files on the server."""
     config, answer = read_config(record), _answer(record)
     is_given = config.strategy == GIVEN
     return RunDetail.model_validate(
@@ -351,7 +351,7 @@ def _answer(record: RunRecord) -> Answer | None:
 def _summary(record: RunRecord, config: RunConfig, answer: Answer | None) -> dict[str, object]:
     return {
         "id": record.id,
-        # one in the background whose process was killed waits for the next
+        # an interrupted background run waits for another process
         "status": "queued" if record.status == "interrupted" and is_active(record) else record.status,
         "created": record.created,
         "updated": record.updated,
@@ -367,7 +367,7 @@ def _summary(record: RunRecord, config: RunConfig, answer: Answer | None) -> dic
 
 
 def is_active(record: RunRecord) -> bool:
-    """Whether a run is in flight, or will be taken up: one in the background whose process was killed is."""
+    """Whether a run is queued or running, or a background run of a killed process, which another process adopts."""
     if record.status in ("queued", "running"):
         return True
     return record.background and record.status == "interrupted" and record.owner is not None
