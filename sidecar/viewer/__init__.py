@@ -1,1 +1,1 @@
-"""The viewer: one renderer (`web/`, built into `assets/`) for the live pages `/ui` and for pages that are one file."""
+"""The viewer: one renderer (`web/`, built into `assets/`) for the live pages at `/ui` and for self-contained pages."""

@@ -1,10 +1,8 @@
-"""`trace_html` and `verification_html`: a run, or a verification, as one page that loads nothing from anywhere.
+"""`trace_html` and `verification_html`: a run or a verification as a self-contained HTML page.
 
-The page carries the viewer's script and style and the data as JSON. Its policy allows that one script and that one
-style by their hashes. Texts reach the page as text nodes only; without scripts, question and answer are still there.
-Nothing here needs the sidecar's extra.
-
-The viewer's built script and style, read from the package once.
+The page embeds the viewer's script and style, and the data as JSON; it loads nothing else. Its content security policy
+allows only this script and style, by their hashes. Texts are inserted as text nodes only. With scripts disabled, the
+page still shows question and answer. This module works without the sidecar's optional dependencies.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from ...core.version import __version__
 
 @cache
 def asset(name: str) -> str:
-    """The text of a built file: `app.js`, `app.css` or `THIRD_PARTY.txt`."""
+    """Return the text of a built asset: `app.js`, `app.css` or `THIRD_PARTY.txt`."""
     return files(__package__).joinpath("assets", name).read_text(encoding="utf-8")
 
 
@@ -34,11 +32,11 @@ MAX_TITLE_CHARS = 80
 
 
 def trace_html(events: Sequence[Event], status: RunStatus | None = None) -> str:
-    """A run's page.
+    """Render a run as a page.
 
     Args:
-        events: The run's events, in order; with text deltas, tokens are shaded within the text.
-        status: How the run is, as the store has it; None where only the events are known.
+        events: The run's events, in order; if they include text deltas, tokens are shaded within the text.
+        status: The run's stored status; None if only the events are known.
 
     Returns:
         A complete HTML document.
@@ -55,10 +53,7 @@ def trace_html(events: Sequence[Event], status: RunStatus | None = None) -> str:
 
 
 def verification_html(verification: TextVerification) -> str:
-    """A verification's page: the text with its claims marked, and the evidence for each.
-
-    Args:
-        verification: The verification of a text.
+    """Render a verification as a page: the text with its claims marked, and the evidence for each claim.
 
     Returns:
         A complete HTML document.
@@ -68,7 +63,7 @@ def verification_html(verification: TextVerification) -> str:
 
 
 def json_in_html(value: Any) -> str:
-    """JSON that may are in a script element whatever its texts are: nothing in it ends the element or the line."""
+    """Encode a value as JSON that is safe inside a script element: `<`, `>`, `&` and line separators are escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -88,7 +83,7 @@ def _html_page(title: str, outcome: str, carried: dict[str, Any]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(short)} · reason</title>\n<style>{style}</style>\n</head>\n<body>\n"
         f'<div id="app"></div>\n<noscript><main><h1>{escape(title)}</h1><p class="text">{escape(outcome)}</p>'
-        '<p class="soft">Scripts are off: this page needs its own to show more.</p></main></noscript>\n'
+        '<p class="soft">Scripts are disabled: this page needs JavaScript to show more.</p></main></noscript>\n'
         f'<script type="application/json" id="data">{json_in_html(_finite(carried))}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -99,7 +94,7 @@ def _digest(text: str) -> str:
 
 
 def _outcome_of(events: Sequence[Event]) -> str:
-    """How the run ended, in a line for who sees no more."""
+    """The outcome of the run in one line, shown if scripts are disabled."""
     for event in reversed(events):
         if isinstance(event, RunFinished):
             answer = event.answer.answer
@@ -110,7 +105,7 @@ def _outcome_of(events: Sequence[Event]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The same with infinities and what is no number as strings, which JSON can hold."""
+    """Replace infinities and NaN by strings, since JSON has no such numbers."""
     match value:
         case float() if value != value or value in (float("inf"), float("-inf")):
             return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"

@@ -1,7 +1,7 @@
-"""`/ui`: the viewer's live pages and their files. The pages are empty shells: what they show comes from the API.
+"""`/ui`: the viewer's live pages and their assets.
 
-So they need no key; the API asks for one, and the page for it. The policy allows the viewer's own files and this
-origin's API, nothing else.
+The pages are empty shells that fetch their content from the API. They need no API key themselves; if the API requires
+one, the page asks the user for it. The content security policy allows only the viewer's files and this origin's API.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ KINDS = {
 @router.get("/")
 @router.get("/ask")
 async def page() -> Response:
-    """The runs, or the form to ask."""
+    """The list of runs, or the form for a question."""
     return _shell()
 
 
 @router.get("/runs/{run_id}")
 async def run_page(run_id: Annotated[str, Path(max_length=200)]) -> Response:
-    """One run, live."""
+    """A live run."""
     return _shell()
 
 
@@ -53,7 +53,7 @@ async def run_page(run_id: Annotated[str, Path(max_length=200)]) -> Response:
 async def file(
     name: str, v: str = "", if_none_match: Annotated[str | None, Header(alias="If-None-Match")] = None
 ) -> Response:
-    """A built file. Under its own version it never changes; otherwise a browser asks whether it has."""
+    """A built asset: immutable under its version (`v`), otherwise revalidated by its ETag."""
     if name not in KINDS:
         raise UnknownName("file", name)
     version = _version(name)
