@@ -1,4 +1,4 @@
-"""One server for the tests of OpenAI's interface, with a model for each thing that may happen."""
+"""Fixtures for the OpenAI API tests: one server with a scripted model for each scenario."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ THOUGHTS, SAID = "Six sevens.", "The answer is 42."
 
 
 class Unreachable(ScriptedModel):
-    """A model that fails, after so many characters if it is told to."""
+    """A model that fails after `after` characters."""
 
     def __init__(self, *args, after=0, **options):
         self.left = self.after = after
@@ -33,7 +33,7 @@ class Unreachable(ScriptedModel):
 
 
 class Flaky(ScriptedModel):
-    """A model of whose calls every second fails."""
+    """A model whose every second call fails."""
 
     calls = 0
 
@@ -45,7 +45,7 @@ class Flaky(ScriptedModel):
 
 
 class Held(ScriptedModel):
-    """A model that writes a little and then nothing, until it is cancelled."""
+    """A model that writes a few characters and then blocks until it is cancelled."""
 
     def __init__(self, *args, written=5, **options):
         self.left = written
@@ -57,7 +57,7 @@ class Held(ScriptedModel):
 
 
 def formed(text):
-    """First says it, then writes it as JSON."""
+    """Answers in text, or in JSON if the prompt has the JSON instruction."""
     return replies('{"answer": 42}' if JSON_INSTRUCTION in text else SAID)(text)
 
 
@@ -96,7 +96,7 @@ def client(server):
 
 @pytest.fixture
 def ask(client):
-    """Ask in a chat: what is not given is a question to `reason/cot`."""
+    """Create a chat completion; defaults to one question for `reason/cot`."""
 
     def call(question="What is 6 * 7?", model="reason/cot", **fields):
         chat = [{"role": "user", "content": question}]

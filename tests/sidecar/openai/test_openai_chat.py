@@ -1,4 +1,4 @@
-"""Chat completions that are waited for, through OpenAI's own client."""
+"""Chat completions without streaming, through OpenAI's client."""
 
 import json
 
@@ -9,7 +9,7 @@ SAID = "The answer is 42."
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
 FORM = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}
 CHECKED = {"verify": ["edgejury"], "verify_parameters": {"edgejury": {"entailment": "lexical"}}}
-"""A verifier that asks the model and needs no other."""
+"""A verifier that calls only the main model."""
 
 
 def store_of(server, run_id):
@@ -49,7 +49,7 @@ def test_usage_is_the_ledgers(ask, server):
     assert made.usage.prompt_tokens == spent["prompt_tokens"] == sum(r["prompt_tokens"] for r in roles)
     assert made.usage.completion_tokens == spent["completion_tokens"] == sum(r["completion_tokens"] for r in roles)
     assert made.usage.total_tokens == made.usage.prompt_tokens + made.usage.completion_tokens
-    assert spent["model_calls"] > 1  # the verifier's are among them
+    assert spent["model_calls"] > 1  # includes the verifier's calls
     assert made.reason["usage"]["by_role"] == spent["by_role"]
     assert made.reason["verification"]["verifiers"] == ["edgejury"]
 
@@ -258,7 +258,7 @@ def test_models(client):
     assert listed["reason/cot"].stability == "stable"
     assert listed["reason/coat:torn"].summary
     assert listed["torn"].model == "torn"
-    assert "reason/cot:plain" not in listed  # it is reason/cot
+    assert "reason/cot:plain" not in listed  # listed as reason/cot
     assert client.models.retrieve("reason/cot:torn").model == "torn"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("reason/cot:none")

@@ -1,4 +1,4 @@
-"""Other clients that speak OpenAI's format: LiteLLM, LangChain and curl."""
+"""Other clients of the OpenAI API: LiteLLM, LangChain and curl."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Real clients against a server with the embedded model: what they get is what the run store has."""
+"""Real clients against a server with the embedded model: responses match the run store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys, as OpenAI's client shows them: who has none is refused, and nobody sees what others asked."""
+"""API keys through OpenAI's client: authentication, scopes and tenant isolation."""
 
 import openai
 import pytest
@@ -18,7 +18,7 @@ def locked(tmp_path):
 
 @pytest.fixture
 def enter(locked):
-    """A client with a key of its own for a tenant."""
+    """Create a client with a new key for a tenant."""
     opened = []
 
     def call(tenant, *scopes):

@@ -1,4 +1,4 @@
-"""What requests may hold, against OpenAI's own types; and how they become questions and parameters."""
+"""Request fields compared with OpenAI's types, and their conversion to questions and parameters."""
 
 import string
 from pathlib import Path

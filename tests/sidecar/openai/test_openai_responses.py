@@ -1,4 +1,4 @@
-"""Responses, through OpenAI's own client."""
+"""The Responses API through OpenAI's client."""
 
 import openai
 import pytest
@@ -12,7 +12,7 @@ SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 
 @pytest.fixture
 def respond(client):
-    """Make a response; what is not given is a question to `reason/cot`."""
+    """Create a response; defaults to one question for `reason/cot`."""
 
     def call(given="What is 6 * 7?", model="reason/cot", **fields):
         return client.responses.create(**{"model": model, "input": given, **fields})
@@ -34,7 +34,7 @@ def test_a_response(respond, client, server):
     kept = client.responses.retrieve(made.id)
     assert (kept.output, kept.usage, kept.status, kept.metadata) == (made.output, usage, "completed", {"a": "b"})
     record = server.call(server.run_manager.store.get_run(made.id.removeprefix("resp_")))
-    assert kept.completed_at == int(record.updated)  # when it ended, and not when somebody looks
+    assert kept.completed_at == int(record.updated)  # the end of the run, not the time of the request
 
 
 def test_a_limit_makes_it_incomplete(respond):

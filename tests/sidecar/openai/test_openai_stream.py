@@ -1,4 +1,4 @@
-"""Streams of chat completions: thoughts as they come, nothing taken back, honest ends; and clients that leave."""
+"""Streamed chat completions: thoughts, final content, errors and disconnects."""
 
 import asyncio
 import itertools
@@ -15,7 +15,7 @@ SAID, THOUGHTS = "The answer is 42.", "Six sevens."
 
 
 def gathered(stream):
-    """A stream's chunks, and the thoughts and content of each choice put together."""
+    """The chunks of a stream, and the joined thoughts and content of each choice."""
     chunks, content, thoughts, ends = list(stream), {}, {}, {}
     for choice in itertools.chain.from_iterable(chunk.choices for chunk in chunks):
         content[choice.index] = content.get(choice.index, "") + (choice.delta.content or "")
@@ -26,13 +26,13 @@ def gathered(stream):
 
 
 def until(true):
-    """Wait for something that is to become true; the test fails by its own time limit if it does not."""
+    """Wait until a condition is true; the timeout of the test limits the wait."""
     while not true():
         time.sleep(0.005)
 
 
 def lines(server, **body):
-    """The lines of a stream as they are on the wire."""
+    """The raw lines of a stream."""
     asked = {"model": "reason/cot", "messages": [{"role": "user", "content": "What?"}], "stream": True, **body}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=asked, timeout=30) as reply:
         assert reply.status_code == 200
@@ -75,7 +75,7 @@ def test_what_is_chosen_at_the_end_is_thought_before(ask):
     chunks, content, thoughts, _ = gathered(ask(**fields, stream=True))
     assert content == {0: SAID}
     assert [f"[{i}] <think>{THOUGHTS}" in thoughts[0] for i in (1, 2, 3)] == [True] * 3
-    assert thoughts[0].count(SAID) == 3  # each sample once, none torn by another
+    assert thoughts[0].count(SAID) == 3  # each sample once, not interleaved
     kinds = [("content" if c.choices[0].delta.content else "") for c in chunks]
     assert "content" not in kinds[: kinds.index("content")]
     whole = ask(**fields).choices[0].message.reasoning
@@ -90,7 +90,7 @@ def test_a_search_tells_its_steps(ask):
 
 
 SAMPLING = [n for n in STRATEGIES.names() if issubclass(STRATEGIES.load(n).Config, SamplingConfig) and n != "rag"]
-"""Strategies that sample chains, but for one that asks brains, of which there are none here."""
+"""Strategies that sample chains, except the one that requires knowledge sources."""
 
 
 @pytest.mark.parametrize("strategy", SAMPLING)
@@ -136,7 +136,7 @@ def test_events_of_the_run(ask, server):
 
 
 def test_the_wire(server):
-    # on a busy machine there may be a silence
+    # on a busy machine there may be keep-alive comments
     found = [line for line in lines(server, stream_options={"include_usage": True}) if line != ": ping"]
     assert found[-2:] == ["data: [DONE]", ""]
     assert all(line == "" or line.startswith("data: ") for line in found)

@@ -1,4 +1,4 @@
-"""A run's events as thoughts: each sample whole and in one piece, whatever comes between, and whatever was missed."""
+"""Translation of run events to thoughts: each sample is complete and contiguous, whatever events are missing."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def finished(number, call, sample, text):
 
 @st.composite
 def runs(draw):
-    """Events of two calls of three samples, in some order that may happen; and each sample's text."""
+    """Events of two calls with three samples each, in any valid order, and the text of each sample."""
     texts = {(c, s): f"({c}{s} " + "x" * draw(st.integers(0, 4)) + ")" for c in (1, 2) for s in range(3)}
     left = {key: list(text) for key, text in texts.items()}
     waiting = [started(1, 3), started(2, 3)]
@@ -53,7 +53,7 @@ def runs(draw):
         if what == "line":
             events.append(VoteUpdated(number=number, votes={f"vote{number}": 1}, total=1))
         elif what == "gap" and left[key]:
-            left[key].pop(0)  # its delta never comes
+            left[key].pop(0)  # its delta is missing
             events.append(EventsDropped(count=1))
         elif left[key]:
             events.append(

@@ -1,4 +1,4 @@
-"""Thoughts and content are told apart alike, whole and piece by piece, and as `reasoning.reading` tells them."""
+"""Thoughts and content are split equally for complete and streamed texts, and as in `reasoning.reading`."""
 
 import itertools
 import re
@@ -17,7 +17,7 @@ PARTS = st.lists(
 
 
 def cut(text, at):
-    """The text in pieces that end at the given places."""
+    """Split the text at the given positions."""
     places = sorted({0, len(text), *(i % (len(text) + 1) for i in at)})
     return [text[a:b] for a, b in itertools.pairwise(places)]
 
@@ -88,7 +88,7 @@ def test_content_that_is_streamed_is_the_whole_content(text, at):
     st.lists(st.integers(0, 40), max_size=6),
     st.lists(st.text(alphabet="ab\n", min_size=1, max_size=3), max_size=3),
 )
-@example("aba", [2], ["b", "aba"])  # the second one begins earlier and ends later
+@example("aba", [2], ["b", "aba"])  # the second one starts earlier and ends later
 @example("xab", [1, 2], ["b", "xab"])
 def test_what_was_said_is_never_taken_back(text, at, stop):
     whole = until_stop(text.strip(), stop)

@@ -1,4 +1,4 @@
-"""Tools through OpenAI's own client: calls come back structured, their results go to the model as turns."""
+"""Tools through OpenAI's client: structured tool calls, and tool results as messages to the model."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_a_call_and_its_result(client, ask, models):
     assert json.loads(call.function.arguments) == {"city": "Rome"}
     chat = [
         {"role": "user", "content": QUESTION},
-        choice.message.model_dump(),  # as clients send it back, with all that they do not know
+        choice.message.model_dump(),  # as clients send it back, with the unknown fields
         {"role": "tool", "tool_call_id": call.id, "content": "24 degrees"},
     ]
     client.chat.completions.create(model="reason/cot:caller", messages=chat, tools=TOOLS)
@@ -43,7 +43,7 @@ def test_a_streamed_call(ask, model):
 
 def test_a_choice_is_kept(ask, models):
     named = {"type": "function", "function": {"name": "weather"}}
-    with pytest.raises(openai.BadRequestError, match="tool_choice=weather"):  # this model cannot be held to it
+    with pytest.raises(openai.BadRequestError, match="tool_choice=weather"):  # this model does not support it
         ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice=named)
     ask(QUESTION, "reason/cot:caller", tools=TOOLS, tool_choice="none")
     assert models["caller"].generate_calls[-1][0].prompt.tools == ()
