@@ -1,4 +1,4 @@
-"""A browser for the viewer's tests, and tabs in it."""
+"""Browser fixtures of the viewer tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Look = Callable[..., Looking]
 
 @pytest.fixture(scope="module")
 def chromium_browser() -> Iterator[Any]:
-    """A browser; tests are skipped where there is none."""
+    """A browser; tests are skipped if none is installed."""
     path = find_chromium()
     if path is None:
         pytest.skip("no Chromium here: the viewer was not tried in a browser")
@@ -27,7 +27,7 @@ def chromium_browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def desk_tab(chromium_browser: Any) -> Iterator[Looking]:
-    """One tab at the width of a harness, for one test after the other: opening a new one takes longer than a test."""
+    """One tab at desktop width, reused between tests because opening a tab takes longer than a test."""
     tab = Looking(chromium_browser)
     yield tab
     tab.close()
@@ -35,7 +35,7 @@ def desk_tab(chromium_browser: Any) -> Iterator[Looking]:
 
 @pytest.fixture
 def look(chromium_browser: Any, desk_tab: Looking) -> Iterator[Look]:
-    """Gives a tab: the module's own, or a new one where options are wanted."""
+    """Return the shared tab, or a new one if options are given."""
     opened: list[Looking] = []
 
     def open_tab(**options: Any) -> Looking:

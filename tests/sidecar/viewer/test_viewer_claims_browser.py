@@ -1,4 +1,4 @@
-"""Claims on a page: marked in the text, opened by click and keyboard, with everything that their records say."""
+"""Claims on a page: marked in the text, opened by click and keyboard, with the details of their reports."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_everything_is_on_the_page(shown: Any) -> None:
     for part in (
         "2 of 6 claims supported, 1 refuted, 1 disputed, 1 unchecked, 1 not enough evidence",
         "supports 0.10, refutes 0.85, says nothing 0.05; weight 1.00",
-        "weather.md:120-132",  # the place in the document, not in the passage
+        "weather.md:120-132",  # the position in the document, not in the passage
         "6 passes of what judges",
         "Note: a note",
         "1 passage looked at",
@@ -54,7 +54,7 @@ def test_everything_is_on_the_page(shown: Any) -> None:
         assert part in page, part
     widths = shown.js("[...document.querySelectorAll('.bars .fill')].map((e) => e.style.width)")
     assert widths[:3] == ["80%", "15%", "5%"]
-    assert len(widths) == 3 * 5  # nothing was judged of the unchecked one
+    assert len(widths) == 3 * 5  # the unchecked claim has no scores
 
 
 def test_a_long_digest_is_shortened_and_whole_where_one_points(look: Look, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_verdicts_differ_by_more_than_colour(shown: Any) -> None:
     signs = {text.lstrip("0123456789") for text in shown.texts("a.number")}
     assert signs == {"✓", "✗", "±", "?", "-"}
     legend = shown.text(".claims .legend")
-    assert shown.page.locator(".claims .legend li").count() == 5  # those that are on the page
+    assert shown.page.locator(".claims .legend li").count() == 5  # only verdicts on the page
     assert "the evidence contradicts itself" in legend
     assert "no readable verdict" not in legend
 
@@ -132,7 +132,7 @@ def test_nothing_sticks_out_on_a_phone(look: Look, tmp_path: Path, dark: bool) -
 def test_long_passages_are_cut_around_what_is_quoted(look: Look, tmp_path: Path) -> None:
     found = verified()
     report = found.reports[0]
-    text = "𝕏" * 5000 + report.claim.text + "y" * 5000  # characters of two units each
+    text = "𝕏" * 5000 + report.claim.text + "y" * 5000  # characters of two UTF-16 code units
     span = report.pairs[0].span
     assert span is not None
     pair = report.pairs[0].model_copy(update={"span": span.model_copy(update={"start": 5000, "end": 5012})})
@@ -180,7 +180,7 @@ def test_overlapping_claims_are_cut_where_they_begin_and_end(look: Look, tmp_pat
 
 
 def checked_run(*, ended: bool) -> list[Event]:
-    """A run whose answer was verified, with a jury's label of the second claim."""
+    """A run with a verified answer, and a jury label for the second claim."""
     found = verified()
     events: list[Event] = [
         StageStarted(stage="verify"),

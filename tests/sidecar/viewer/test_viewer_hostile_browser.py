@@ -1,4 +1,4 @@
-"""Whatever a model, a user or a file says is shown as it is: nothing runs, nothing loads, no policy is broken."""
+"""Hostile texts of models, users and files are shown verbatim: no script runs, nothing loads, the CSP holds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPEN_ALL = "document.querySelectorAll('details:not([open])').forEach((d) => { d.
 
 
 def open_everything(tab: Any) -> None:
-    for _ in range(4):  # what opens shows more that can be opened
+    for _ in range(4):  # opened elements contain further ones
         tab.js(OPEN_ALL)
         tab.page.wait_for_timeout(50)
 
@@ -61,11 +61,11 @@ def test_a_verification_that_says_evil_in_every_place(look: Look, tmp_path: Path
 
 def test_text_from_right_to_left_turns_nothing_else_around(look: Look, tmp_path: Path) -> None:
     tab = look()
-    turned = "\u202e" + "abc" * 20  # an override that is never ended
+    turned = "\u202e" + "abc" * 20  # an unterminated bidi override
     tab.show(trace_html([StrategyNote(number=1, strategy="s", name=turned, data={"a": [1]})]), tmp_path)
     stamp = tab.page.locator("#events .when").bounding_box()
     box = tab.page.locator("#events summary").bounding_box()
-    assert stamp["x"] > box["x"] + box["width"] / 2  # where it always stands
+    assert stamp["x"] > box["x"] + box["width"] / 2  # its usual position
     tab.check()
 
 
@@ -77,7 +77,7 @@ def test_another_script_or_style_is_refused(look: Look, tmp_path: Path) -> None:
     assert tab.js("window.pwned") is None
     assert tab.page.locator("h1").is_visible()
     assert len(tab.js("window.violations")) == 3
-    tab.show(page.replace(asset("app.js"), asset("app.js") + " "), tmp_path)  # one byte more
+    tab.show(page.replace(asset("app.js"), asset("app.js") + " "), tmp_path)  # one additional byte
     assert tab.texts("h1") == []
 
 

@@ -1,4 +1,4 @@
-"""The live pages against a real server with a scripted model: ask, watch, cancel, resume, keys, broken connections."""
+"""The live pages against a real server with scripted models: ask, follow, cancel, resume, keys, reconnects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAID = "Paris is the capital of France. Barcelona is the capital of Spain."
 
 
 class Tap(ScriptedModel):
-    """A model that writes as many characters as it is let."""
+    """A model that generates `left` characters, then waits."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, step=self.wait, **options)
@@ -52,7 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, models: dict[str, ScriptedM
 
 
 def ask(tab: Any, server: Any, strategy: str, **fields: str) -> None:
-    """Fill in the form and send it; ends on the run's page."""
+    """Submit the form, which opens the run's page."""
     page = tab.page
     page.goto(f"{server.url}/ui/ask")
     page.fill("[name=question]", fields.pop("question", "Why?"))
@@ -106,7 +106,7 @@ def test_ask_watch_open_cancel_and_resume(look: Look, server: Any, models: dict[
 
 
 def _write_until(tab: Any, model: Tap, seen: Callable[[], bool]) -> None:
-    """Let a model write a little more until something is seen on the page; then it waits again."""
+    """Let the model generate until the page shows the expected content, then pause it."""
     for _ in range(400):
         if seen():
             break
@@ -135,7 +135,7 @@ def test_what_a_model_writes_stays_text_while_it_is_written(look: Look, server: 
     tab, slow = look(), models["slow-evil"]
     slow.left = 0
     ask(tab, server, "self-consistency", model="slow-evil", question=EVIL, **{"p-n": "2"})
-    expect(tab.page.locator("#events")).to_contain_text("call generate")  # text is told from then on
+    expect(tab.page.locator("#events")).to_contain_text("call generate")  # the page receives text from here on
     slow.left = len(EVIL) - 20  # a step is one character of each sample
     expect(tab.page.locator(".tail").first).to_contain_text("window.pwned = 1")
     tab.check()

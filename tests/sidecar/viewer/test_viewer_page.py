@@ -1,4 +1,4 @@
-"""Pages that are one file: safe whatever the texts, whole, loaded from nowhere, and with a policy that says so."""
+"""Single-file pages: safe for any text, complete, without external resources, and with a CSP."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_policy_allows_the_viewers_own_script_and_style_alone(page: str) -> 
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
     places = [tag for tag, _ in read.elements]
-    assert places.index("meta") < places.index("style") < places.index("script")  # the policy comes before all of it
+    assert places.index("meta") < places.index("style") < places.index("script")  # the CSP precedes all content
 
 
 def test_pages_load_nothing_from_anywhere() -> None:

@@ -1,4 +1,4 @@
-"""`/ui` over HTTP: pages that carry nothing, files that may be kept, and a policy on all of them."""
+"""`/ui` over HTTP: pages without data, cacheable assets, and a CSP on all responses."""
 
 from __future__ import annotations
 

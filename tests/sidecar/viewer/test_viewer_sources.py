@@ -1,4 +1,4 @@
-"""The viewer's sources: text becomes nodes and never markup, files are small, and what is built is theirs."""
+"""The viewer's sources: text is never parsed as markup, files are small, and the build is up to date."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_no_source_makes_markup_of_text() -> None:
 
 
 def test_addresses_are_the_viewers_own() -> None:
-    """No link goes where a text says: each begins with a place of this page or of the viewer."""
+    """Links never come from text: each starts with a fragment of the page or a path of the viewer."""
     found = {a for p in sources() for a in ADDRESSES.findall(p.read_text(encoding="utf-8"))}
     assert found
     assert {a for a in found if not a.startswith(('"/ui', "`/ui", "`#"))} == set()
@@ -96,7 +96,7 @@ def test_what_is_bundled_has_its_licence_there() -> None:
 
 
 def test_the_built_files_are_those_of_the_sources(tmp_path: Path) -> None:
-    """Types are checked, the reducer's own tests run over recorded traces, and a new build is what is committed."""
+    """Type checks pass, the reducer's tests pass on recorded traces, and a new build equals the committed one."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("no node and npm here: the viewer was not built anew")

@@ -1,4 +1,4 @@
-"""A search on the page: drawn, moved, enlarged, folded, and walked through by keyboard."""
+"""The search tree on the page: drawing, panning, zooming, folding and keyboard navigation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEP = "With 18 cars each time, that would be 12 * 18 = 216 cars.\n\n"
 
 @pytest.fixture
 def ferry(look: Look, tmp_path: Path) -> Iterator[Any]:
-    """The page of the ferry's search, at the width of a harness, its nodes as dots."""
+    """The page of the ferry search at desktop width, with nodes as dots."""
     tab = look()
     tab.show(trace_html(ferry_run()), tmp_path)
     tab.page.click("button[value=style]")
@@ -30,13 +30,13 @@ def ferry(look: Look, tmp_path: Path) -> Iterator[Any]:
 
 
 def centre(tab: Any, node: int) -> tuple[float, float]:
-    """Where a node is on the screen."""
+    """Screen position of a node."""
     box = tab.page.locator(f"[data-node='{node}'] .shape").bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def view(tab: Any) -> tuple[float, float, float]:
-    """The drawing's shift and scale."""
+    """Pan offset and zoom of the drawing."""
     found = re.fullmatch(r"translate\((\S+) (\S+)\) scale\((\S+)\)", tab.page.get_attribute(".view", "transform"))
     assert found is not None
     x, y, k = map(float, found.groups())
@@ -62,7 +62,7 @@ def test_the_drawing_says_what_there_is(ferry: Any) -> None:
     by_id = {int(dot["data-node"]): dot for dot in dots}
     assert sorted(by_id) == list(range(24))
     assert {dot["role"] for dot in dots} == {"treeitem"}
-    assert [dot["tabindex"] for dot in dots].count("0") == 1  # one stop for the tabulator
+    assert [dot["tabindex"] for dot in dots].count("0") == 1  # one tab stop
     assert by_id[21]["aria-label"] == "node 21, complete, score 0.95, chosen"
     assert by_id[10]["aria-label"] == "node 10, unfinished, score 0.86, continued as number 7, on the chosen path"
     assert (by_id[10]["aria-level"], by_id[10]["aria-expanded"]) == ("4", "true")
@@ -130,7 +130,7 @@ def test_dragging_moves_the_tree_and_is_no_click(ferry: Any) -> None:
     mouse.up()
     assert centre(ferry, 5) == pytest.approx((x + 60, y + 30), abs=1)
     assert head(ferry).startswith("node 21")
-    mouse.move(x + 300, y)  # let go of
+    mouse.move(x + 300, y)  # released
     assert centre(ferry, 5) == pytest.approx((x + 60, y + 30), abs=1)
     mouse.click(*centre(ferry, 5))
     assert head(ferry).startswith("node 5")
@@ -166,7 +166,7 @@ def test_the_keyboard_alone_is_enough(ferry: Any) -> None:
     keyboard.press("ArrowDown")
     keyboard.press("ArrowDown")
     assert focused(ferry) == 5  # down along the chosen path
-    assert head(ferry).startswith("node 21")  # going past shows nothing
+    assert head(ferry).startswith("node 21")  # hovering shows nothing
     keyboard.press("Enter")
     assert ferry.text(".panel .step") == STEP
     keyboard.press("End")
@@ -240,7 +240,7 @@ def test_two_fingers_enlarge(look: Look, tmp_path: Path) -> None:
     tab = look(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     tab.show(trace_html(ferry_run()), tmp_path)
     scroll_to_tree(tab)
-    assert tab.js("document.documentElement.scrollWidth <= window.innerWidth")  # nothing sticks out
+    assert tab.js("document.documentElement.scrollWidth <= window.innerWidth")  # nothing overflows
     assert tab.page.locator(".node.dots").count() == 24
     x, y = centre(tab, 5)
     k = view(tab)[2]
@@ -307,10 +307,10 @@ def test_thousands_of_nodes_stay_usable(look: Look, tmp_path: Path) -> None:
     told = NodesSearched(search="s", nodes=tuple(chain))
     tab.show(trace_html([told, SearchEnded(search="s", chosen=4999)]), tmp_path)
     assert tab.text(".panel .whole") == "".join(f"{i} " for i in range(5000))
-    assert tab.page.locator(".node").count() < 100  # what can be seen, and where somebody is
+    assert tab.page.locator(".node").count() < 100  # only visible nodes and the selected one
     root = tab.page.locator("[data-node='0'] .shape").bounding_box()
     stage = tab.page.locator(".stage svg").bounding_box()
-    assert root["width"] > 10  # it begins at the root, and can be read
+    assert root["width"] > 10  # the view starts at the root at a readable size
     assert stage["y"] <= root["y"] <= stage["y"] + stage["height"]
     bush = [SearchNode(id=0, parent=None, depth=0)]
     bush += [SearchNode(id=i, parent=(i - 1) // 5, depth=1, text="t", score=i / 6000) for i in range(1, 6000)]

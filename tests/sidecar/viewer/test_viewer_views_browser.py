@@ -1,4 +1,4 @@
-"""What else a run's page shows: answer, usage, votes, samples, workers, routing, blocks, jury, timeline, events."""
+"""Other views of a run's page: answer, usage, votes, samples, workers, routing, blocks, jury, timeline, events."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CALL = CallStarted(role="main", model="m", operation="generate", requests=1, sam
 
 @pytest.fixture
 def seen(look: Look, tmp_path: Path) -> Any:
-    """Shows events, and gives the tab; nothing may have been complained of in the end."""
+    """Show events in a tab; the fixture asserts that the browser reports no errors."""
     tab = look()
 
     def show(*events: Event, status: Any = None) -> Any:
@@ -132,7 +132,7 @@ def test_the_table_of_usage_has_what_the_terminal_shows(seen: Any) -> None:
 
 
 def sampled(deltas: bool = True) -> list[Event]:
-    """A call whose first sample's text ends with the end of text, and whose second failed."""
+    """A call whose first sample ends at the end of text and whose second sample failed."""
     done = Completion(
         text="a<b", token_ids=(1, 2, 3, 4), logprobs=(0.0, -0.5, -5.0, -1.0), finish_reason="stop",
         usage=Usage(completion_tokens=4), reasoning="hm",
@@ -174,7 +174,7 @@ def test_a_stored_sample_has_its_shades_below(seen: Any) -> None:
     tab = seen(*[e.model_copy(update={"text": "X"}) if isinstance(e, TextDelta) else e for e in sampled()])
     tab.page.click("#samples .row >> nth=0")
     tab.page.wait_for_selector("#samples .row .text")
-    assert tab.page.locator("#samples .strip span").count() == 4  # deltas of something else do not colour this text
+    assert tab.page.locator("#samples .strip span").count() == 4  # deltas of another sample do not colour this text
 
 
 def test_candidates(seen: Any) -> None:
@@ -218,7 +218,7 @@ def test_the_ribbon_says_who_wrote_each_step_and_why(seen: Any) -> None:
     tab = seen(
         STARTED,
         wrote(0),
-        wrote(0, entropy=0.42, threshold=1.0, kind="full"),  # begun anew
+        wrote(0, entropy=0.42, threshold=1.0, kind="full"),  # restarted
         wrote(1, "main", score=3, reason="rejected"),
         wrote(2, "main", reason="large"),
     )
@@ -345,7 +345,7 @@ def test_deep_and_half_trees(look: Look, tmp_path: Path) -> None:
     tab = look()
     deep = [StrategyNote(number=i, parent=i - 1 or None, strategy="s", name="node") for i in range(1, 3001)]
     tab.show(trace_html(deep), tmp_path)
-    assert tab.texts("#events summary") == ["0.00 snode (s)"]  # one opens the next
+    assert tab.texts("#events summary") == ["0.00 snode (s)"]  # opening one opens the next
     half = [StageStarted(number=40, parent=39, stage="solve")]
     tab.show(trace_html(half), tmp_path)
     assert "solve, not finished" in tab.text("#events")
@@ -374,6 +374,6 @@ def test_light_and_dark_by_hand(seen: Any) -> None:
     dark = tab.js(colour)
     assert dark != light
     tab.page.reload()
-    assert tab.js(colour) == dark  # it is kept
+    assert tab.js(colour) == dark  # the choice is stored
     tab.page.click("button.theme")
     assert tab.js(colour) == light
