@@ -1,4 +1,4 @@
-"""Turns for runs: never more than there are, none lost, and nobody overtakes."""
+"""The admission queue: the run limit, no lost slots, first in first out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reason.sidecar.admission import AdmissionQueue
 
 
 class Crowd:
-    """Callers of one admission, each a task that holds its turn until it is told to finish."""
+    """Callers of one admission queue; each task holds its slot until the test finishes it."""
 
     def __init__(self, admission):
         self.admission = admission
@@ -72,19 +72,19 @@ def test_turns_are_never_lost_nor_too_many_and_in_order(acts, max_runs, max_queu
                 cancelled.add(name)
             elif act == "finish" and crowd.holding:
                 crowd.done[crowd.holding[which % len(crowd.holding)]].set()
-            if flag or act == "wait":  # without it, several things happen before anybody is woken
+            if flag or act == "wait":  # else several actions happen before a waiter wakes
                 await crowd.settle()
         await crowd.settle()
         waiting = [n for n, task in crowd.tasks.items() if not task.done() and n not in crowd.holding]
         assert admission.in_flight == len(crowd.holding) <= max_runs
         assert crowd.most <= max_runs
         assert admission.waiting == len(waiting)
-        assert not waiting or len(crowd.holding) == max_runs  # nobody waits beside a free turn
+        assert not waiting or len(crowd.holding) == max_runs  # no caller waits while a slot is free
         assert (on_change or [(0, 0)])[-1] == (admission.in_flight, admission.waiting)
         for tenant in set(tenants.values()):
             order = [n for n in crowd.entered if tenants[n] == tenant]
-            assert order == sorted(order)  # first come, first served
-        for name in list(crowd.tasks):  # everybody who still waits gets a turn in the end
+            assert order == sorted(order)  # first in, first out
+        for name in list(crowd.tasks):  # every waiting caller gets a slot eventually
             crowd.done[name].set()
         await crowd.settle()
         for _ in waiting:
@@ -120,10 +120,10 @@ async def test_a_full_queue_sends_away_whoever_has_most_in_it():
     assert set(crowd.refused) == {"a4"}
     crowd.arrive("b1", "b")
     await crowd.settle()
-    assert set(crowd.refused) == {"a4", "a3"}  # the last of the longest line made room
+    assert set(crowd.refused) == {"a4", "a3"}  # the last caller of the longest queue is evicted
     crowd.arrive("b2", "b")
     await crowd.settle()
-    assert set(crowd.refused) == {"a4", "a3", "b2"}  # two against one: not longer by enough
+    assert set(crowd.refused) == {"a4", "a3", "b2"}  # two against one: the queue is not long enough to evict from
     assert all(1 <= e.retry_after_s <= 60 for e in crowd.refused.values())
     await crowd.leave()
 
@@ -183,4 +183,4 @@ async def test_when_to_come_back_follows_from_how_long_runs_take():
     async with admission.slot("a"), admission.slot("a"):
         with pytest.raises(ServerBusy) as refused:
             await admission.slot("b").__aenter__()
-    assert refused.value.retry_after_s == 8  # a turn of 16 s is free every 8 s
+    assert refused.value.retry_after_s == 8  # two slots of 16 s: one is free every 8 s

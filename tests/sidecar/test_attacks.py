@@ -1,4 +1,4 @@
-"""Hostile requests to the whole application: refused with the error object, and never a fault of the server's."""
+"""Hostile requests to the complete application: rejected with an error object, never a server error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BASES = (
 
 @contextmanager
 def attacked(folder):
-    """One application on a loop of its own, which examples share."""
+    """One application on its own event loop, shared by the examples."""
     with asyncio.Runner() as runner:
         model = ScriptedModel(replies("The answer is 4."))
         serve = {"max_body_bytes": 50_000, "max_tokens": 60, "max_seconds": 5.0, "max_samples": 4}
@@ -69,7 +69,7 @@ def check(reply, *, refused=False):
         told = reply.json()["error"]
         assert isinstance(told["message"], str)
         assert set(told) >= {"message", "type", "param", "code"}
-        assert len(reply.content) < 20_000  # what was sent is not sent back
+        assert len(reply.content) < 20_000  # the request body is not echoed
 
 
 TOGETHER = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

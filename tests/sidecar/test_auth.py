@@ -1,4 +1,4 @@
-"""The layers around the application: who gets in, how requests are named, counted and limited."""
+"""The middleware: authentication, request ids, metrics and rate limits."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_requests_a_minute(tmp_path):
         assert (third.status_code, error_of(third)) == (429, "rate_limit_exceeded")
         assert 1 <= int(third.headers["retry-after"]) <= 60
         assert third.headers["x-ratelimit-remaining-requests"] == "0"
-        assert (await g.client.get("/v1/runs", headers=headers)).status_code == 200  # looking is not limited
+        assert (await g.client.get("/v1/runs", headers=headers)).status_code == 200  # reads are not limited
 
 
 async def test_a_days_tokens_are_the_runs_ceiling_and_then_no_run_is_taken(tmp_path):
@@ -206,7 +206,7 @@ async def test_pages_of_other_origins_may_call_where_they_are_named(tmp_path):
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://["}, 403),
-        ({"Host": "evil.example"}, 403),  # a domain that its owner has pointed to 127.0.0.1
+        ({"Host": "evil.example"}, 403),  # a foreign domain that resolves to 127.0.0.1
         ({"Host": "[::1]:8080"}, 200),
         ({"Host": "["}, 403),
         ({"Host": "localhost:8080", "Origin": "http://localhost:8080"}, 200),

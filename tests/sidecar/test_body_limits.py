@@ -1,4 +1,4 @@
-"""Bodies are bounded in size, time and depth, however they are sent."""
+"""Limits on the size, receive time and nesting depth of request bodies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reason.sidecar.middleware import _SUSPICIOUS, BodyLimitMiddleware, check_js
 
 
 class Exchange:
-    """One request through a `BodyLimitMiddleware`: the pieces of its body, and what came of it."""
+    """One request through a `BodyLimitMiddleware`: the pieces of its body, and the messages sent."""
 
     def __init__(self, *pieces, headers=(), **options):
         self.pieces, self.headers, self.sent, self.seen, self.read = list(pieces), list(headers), [], None, 0
@@ -27,7 +27,7 @@ class Exchange:
             self.after = await receive()
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"first", "more_body": True})
-            assert self.sent[-1]["body"] == b"first"  # nothing is held back
+            assert self.sent[-1]["body"] == b"first"  # the response is not buffered
             await send({"type": "http.response.body", "body": b""})
 
         async def receive():
@@ -133,7 +133,7 @@ def test_what_passes_is_no_deeper_for_any_parser_whatever_it_is(body):
 def test_digits_that_may_be_no_number_are_looked_for_where_they_begin_alone():
     assert _SUSPICIOUS.search(b"1" * 299 + b" " + b"1" * 299) is None
     assert _SUSPICIOUS.search(b"1" * 299 + b" " + b"1" * 300).start() == 300
-    assert _SUSPICIOUS.pattern.count(b"(?<![0-9])[0-9]{300}") == 1  # what keeps it from looking at each of them
+    assert _SUSPICIOUS.pattern.count(b"(?<![0-9])[0-9]{300}") == 1  # the lookbehind avoids a match at every digit
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_digits_that_may_be_no_number_are_looked_for_where_they_begin_alone():
         ('{"a": 1}'.encode("utf-16-le"), "NUL byte"),
         (b"[" * 101, "nested deeper"),
         (b'{"a":' * 200_000, "nested deeper"),
-        (b'"' + b'\\"' * 500_000 + b"[" * 200, ""),  # one string that never ends
+        (b'"' + b'\\"' * 500_000 + b"[" * 200, ""),  # an unterminated string
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\udc00x": 1}', "surrogate"),
         (b'{"a": NaN}', "NaN"),

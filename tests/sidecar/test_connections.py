@@ -1,4 +1,4 @@
-"""What clients may do on a socket before there is a request: real bytes, a real server."""
+"""Clients that send incomplete or invalid HTTP over a socket to a real server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Listening:
-    """A server on a socket of its own."""
+    """A server on its own socket."""
 
     def __init__(self, server, key):
         self.server, self.key = server, key
@@ -27,7 +27,7 @@ class Listening:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def send(self, data, *, half=False):
-        """What comes back for some bytes, until the server closes or falls silent for good."""
+        """Send bytes and return the response up to the end of the connection."""
         reader, writer = await self.open()
         writer.write(data)
         if half:
@@ -74,7 +74,7 @@ async def test_a_client_that_dawdles_over_its_headers_is_closed_and_others_are_s
         assert statuses(await s.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))) == [200]
 
         async def dribble(reader, writer):
-            """A byte now and then, which uvicorn's own timeout begins anew for."""
+            """Send single bytes, each of which restarts uvicorn's own timeout."""
             closed = asyncio.ensure_future(reader.read())
             while not closed.done():
                 writer.write(b"x")
@@ -129,7 +129,7 @@ async def test_a_body_that_does_not_come_ends_the_request(tmp_path, monkeypatch)
 async def test_what_is_no_request_is_refused_and_the_connection_closed(tmp_path, data, wanted):
     async with listening(tmp_path) as s:
         told = await s.send(data)
-        # of a flood nobody may read the answer (the connection breaks), and in how many pieces it comes is the kernel's
+        # if the header is too large, the connection may break before the client reads the response
         assert statuses(told) == wanted or (len(data) > MAX_HEADER_BYTES and statuses(told) in ([], [400]))
         assert b"uvicorn" not in told.lower()
         assert b"server:" not in told.lower()
@@ -166,7 +166,7 @@ async def test_an_extension_of_a_chunk_is_bounded_like_headers(tmp_path):
 
 
 async def test_a_length_that_is_a_lie_gets_no_answer_from_what_follows(tmp_path):
-    """A request hidden in the body of another is a body, and too little of one is waited for."""
+    """A request inside the body of another is not parsed as a request."""
     async with listening(tmp_path) as s:
         hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         head = b"POST /v1/reason HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: " + s.key

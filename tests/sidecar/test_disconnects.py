@@ -1,4 +1,4 @@
-"""Clients that leave: the engine is idle soon after, whatever they were waiting for."""
+"""Client disconnects: the engine becomes idle soon after, for every kind of request."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from support.sidecar_server import serving, settings_for
 
 
 class Counting(ScriptedModel):
-    """Never ends by itself, and counts what it generates."""
+    """A model that generates without end and counts its tokens."""
 
     def __init__(self):
         super().__init__(replies("x" * 100_000), context_tokens=10_000_000)
@@ -60,7 +60,7 @@ def connect(server, method, path, body=None, headers=""):
 
 
 def idle_after(model, sock):
-    """Close a connection; seconds until the engine was idle."""
+    """Close a connection and return the seconds until the engine is idle."""
     assert model.reached.wait(30)
     assert model.running == 1
     begun = time.monotonic()
@@ -80,14 +80,14 @@ def test_the_engine_stops_when_nobody_waits(server, model, body):
     idle_after(model, sock)
     written = model.written
     time.sleep(0.05)
-    assert model.written == written  # idle means that nothing is generated
+    assert model.written == written  # an idle engine generates nothing
     with httpx.Client(base_url=server.url) as http:
         while (run := http.get("/v1/runs").json()["runs"][0])["status"] == "running":
             time.sleep(0.01)
         assert run["status"] == "interrupted"
         detail = http.get(f"/v1/runs/{run['id']}").json()
         assert detail["result"]["stopped"] == "cancelled"
-        assert detail["result"]["text"].startswith("x")  # what was being written is kept
+        assert detail["result"]["text"].startswith("x")  # the partial text is kept
     assert server.run_manager.in_flight == 0
 
 

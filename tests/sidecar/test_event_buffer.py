@@ -19,7 +19,7 @@ def delta(number):
 
 
 class Stored:
-    """Events that are saved when a test says so."""
+    """An event store whose contents the test sets."""
 
     def __init__(self):
         self.saved, self.asked = [], 0
@@ -53,12 +53,12 @@ async def test_a_reader_that_fell_behind_reads_the_store_and_then_what_is_kept()
     events = [stage(n) for n in range(1, 11)]
     for event in events:
         buffer(event)
-    stored.saved = events[:7]  # 8 to 10 are not saved yet; 7 to 10 are kept
+    stored.saved = events[:7]  # 8 to 10 are not stored yet; the buffer has 7 to 10
     buffer.close()
     assert await numbers(buffer) == list(range(1, 11))
     assert stored.asked == 1
     assert await numbers(buffer, after=6) == [7, 8, 9, 10]
-    assert stored.asked == 1  # what is kept needs no store
+    assert stored.asked == 1  # buffered events need no store read
 
 
 async def test_a_reader_that_fell_behind_waits_until_the_store_has_what_it_missed():
@@ -138,7 +138,7 @@ async def test_leaving_early_takes_the_reader_off():
         await waiting
     await reader.aclose()
     assert not buffer.wants_text
-    buffer(stage(1))  # nobody waits any more
+    buffer(stage(1))  # no reader waits
     buffer.close()
     assert await numbers(buffer) == [1]
 
@@ -148,7 +148,7 @@ async def test_a_run_that_went_on_has_its_earlier_events_in_the_store():
     stored.saved = [stage(1), stage(2)]
     buffer = EventBuffer(stored)
     buffer.skip_to(2)
-    buffer(stage(100_003))  # numbers need not follow one another
+    buffer(stage(100_003))  # numbers may have gaps
     buffer.close()
     assert await numbers(buffer) == [1, 2, 100_003]
     assert await numbers(buffer, after=2) == [100_003]

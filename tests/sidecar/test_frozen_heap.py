@@ -13,6 +13,6 @@ def test_what_is_there_is_out_of_sight_as_long_as_the_server_runs():
         made = []
         made.append(made)
         del made
-        assert gc.collect() > 0  # what is made from now on is collected
+        assert gc.collect() > 0  # objects created after the freeze are collected
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0

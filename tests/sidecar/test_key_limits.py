@@ -1,4 +1,4 @@
-"""Keys and what each may use: who is let in, and for how much."""
+"""API keys, their verification and their limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOON = 12 * 3600.0
 
 
 class KeyShelf:
-    """A store of keys and of what was spent, which counts how often it is asked."""
+    """A store of keys and spending that counts its reads."""
 
     def __init__(self):
         self.keys, self.asked, self.tokens, self.usd = {}, [], 0, 0.0
@@ -71,7 +71,7 @@ def test_no_text_but_a_key_is_one(text):
 def test_a_secret_is_only_right_for_its_own_digest():
     assert verify_secret("a", digest_of("a"))
     assert not verify_secret("a", digest_of("b"))
-    assert not verify_secret("", None)  # not even what stands in for the digest of a key that is not there
+    assert not verify_secret("", None)  # also not for the dummy digest of an unknown key
 
 
 async def test_a_good_key_opens_and_tells_whose_it_is():
@@ -109,7 +109,7 @@ async def test_keys_are_remembered_for_a_moment_and_a_revoked_one_no_longer():
     r.shelf.change(key_id, revoked=None, expires=101.0)
     r.at *= 2
     await r.ring.caller(f"Bearer {text}")
-    r.now = 101.0  # time runs out for a key that is remembered, too
+    r.now = 101.0  # a cached key also expires
     await r.refuses(f"Bearer {text}")
 
 
@@ -125,7 +125,7 @@ async def test_wrong_ids_are_remembered_too_and_not_without_end():
     assert len(r.shelf.asked) == before + 1
 
 
-# -- what they use
+# -- usage
 
 
 def caller(key="k", **limits):
@@ -194,7 +194,7 @@ async def test_a_run_without_limits_holds_what_it_has_spent_so_far():
     mine = caller(tokens_per_day=1000)
     async with use.hold(mine, Budget()) as free:
         assert free.budget.tokens == 1000
-        async with use.hold(mine, Budget(tokens=1)):  # nothing is spent yet: there is room
+        async with use.hold(mine, Budget(tokens=1)):  # nothing is spent yet
             pass
         free(BudgetCharged(role="main", model="m", tokens=1, calls=1, total_tokens=990, total_calls=1, total_usd=None))
         async with use.hold(mine, Budget(tokens=500)) as narrow:

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, with no secret in it, and nothing that a user or a model says unless it is wanted."""
+"""Logs: one JSON object a line, without secrets, and without user or model text unless enabled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = "sk-proj-0123456789abcdefghijkl"
 
 @pytest.fixture
 def lines():
-    """What is logged from here on, as parsed lines; afterwards logging is as it was."""
+    """Capture the log as parsed lines; restores the logging configuration."""
     loggers = [
         logging.getLogger(name) for name in ("", LOGGER, "uvicorn", "uvicorn.error", "uvicorn.access", *NOISY_LOGGERS)
     ]
@@ -81,7 +81,7 @@ def test_an_error_tells_where_and_only_on_request_what(lines, content):
 def test_libraries_that_talk_to_models_say_nothing(lines, name):
     logger = logging.getLogger(name)
     own = io.StringIO()
-    handler = logging.StreamHandler(own)  # such as litellm brings along
+    handler = logging.StreamHandler(own)  # as litellm installs one
     logger.addHandler(handler)
     lines.open(level=logging.DEBUG)
     logger.setLevel(logging.DEBUG)
@@ -138,7 +138,7 @@ def test_what_looks_like_a_key_is_hidden(secret):
 
 
 class Broken(ScriptedModel):
-    """A model that fails with the user's text and a key in its message."""
+    """A model whose error message has the user's text and a key."""
 
     async def generate(self, requests, listener=None):
         raise BackendUnavailable(f"cannot answer {SAID} with {SECRET}")
@@ -150,7 +150,7 @@ class Faulty(ScriptedModel):
 
 
 async def every_way(g):
-    """Requests over every route and every kind of failure, all with a planted text, and with a planted key."""
+    """Requests to every route and for every kind of failure, with a marker text and a marker key."""
     good = await g.key("ask", "read", "admin")
     bad = {"Authorization": f"Bearer {SECRET}"}
     spec = g.app.openapi()["paths"]
@@ -237,7 +237,7 @@ async def keys_of(folder):
 
 
 async def test_litellm_and_httpx_leak_no_key_while_a_model_is_asked(lines, tmp_path, monkeypatch, capfd):
-    """A real call through litellm's classes to an endpoint that refuses it, with everything at its loudest."""
+    """A real LiteLLM call to an endpoint that rejects it, at the most verbose log level."""
     import litellm
 
     monkeypatch.setattr(litellm, "suppress_debug_info", False)

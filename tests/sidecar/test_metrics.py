@@ -1,4 +1,4 @@
-"""What Prometheus is told of runs and requests: names, numbers, and no label that anybody could fill."""
+"""Prometheus metrics of runs and requests: names, values, and labels of bounded cardinality."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FIELD_NAMES = {
 
 
 class Watched:
-    """Metrics, a clock that is moved by hand, and a run whose events are numbered."""
+    """Metrics with a manual clock, and a run that numbers its events."""
 
     def __init__(self):
         self.now = 0.0
@@ -99,12 +99,12 @@ def test_a_run_is_counted_by_what_it_paid_for():
         replayed=1,
         total_usd=0.75,
     )
-    w.call(Usage(prompt_tokens=9, completion_tokens=9, cost_usd=1.0), replayed=1, total_usd=1.75)  # all of it replayed
+    w.call(Usage(prompt_tokens=9, completion_tokens=9, cost_usd=1.0), replayed=1, total_usd=1.75)  # fully replayed
     w.call(role="juror-12", operation="score", tokens=4, total_usd=2.0)
     w.call(role="plugin's", operation="embed", total_usd=2.125)
     w.now = 10.0
     w.end()
-    w.end()  # a second end is none
+    w.end()  # a second end is ignored
     assert w.value("reason_model_calls_total", role="main") == 1
     assert w.value("reason_tokens_total", direction="input", role="main") == 0
     assert w.value("reason_tokens_total", direction="output", role="main") == 3
@@ -198,7 +198,7 @@ def test_processes_that_share_a_folder_add_up_and_the_dead_run_nothing(monkeypat
         "m.observe_request('POST', '/', 429, 0.0, 'server_busy')\n"
         "sys.stdout.write(m.exposition().decode())\n"
         "sys.stdout.flush()\n"
-        "os._exit(0)\n"  # killed: it could not say that it ends
+        "os._exit(0)\n"  # killed: the process does not report its end
     )
     monkeypatch.delenv(MULTIPROCESS, raising=False)
     with shared_metrics():

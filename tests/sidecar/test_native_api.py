@@ -48,7 +48,7 @@ def http(served):
 
 
 def refused(response, status, code, param=None):
-    """Whether a response is the error object with these."""
+    """Assert that a response is an error object with these values; returns its message."""
     assert response.status_code == status, response.text
     error = response.json()["error"]
     assert set(error) >= {"message", "type", "param", "code"}
@@ -71,7 +71,7 @@ def test_a_question_is_answered_whole(http):
     detail = http.get(response.headers["location"]).json()
     assert (detail["status"], detail["answer"], detail["background"]) == ("finished", "42", False)
     assert detail["result"] == response.json()
-    assert detail["budget"]["seconds"] == 50  # the server's ceiling
+    assert detail["budget"]["seconds"] == 50  # the server's limit
 
 
 def test_what_a_request_says_reaches_the_run(http):
@@ -269,7 +269,7 @@ def test_a_run_is_cancelled_and_resumed(http, served):
         assert reached.wait(20)
         with httpx.stream("GET", f"{served.url}/v1/runs/{run_id}/events", timeout=30) as response:
             chunks = response.iter_text()
-            while ": ping" not in next(chunks):  # silence is kept awake
+            while ": ping" not in next(chunks):  # keep-alive comments
                 pass
         cancelled = http.delete(f"/v1/runs/{run_id}")
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "interrupted")

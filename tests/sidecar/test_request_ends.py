@@ -1,4 +1,4 @@
-"""What callers get of a request at its edges: sent again, left before its first event, ended by a fault of ours."""
+"""Edge cases of requests: repeated, disconnected before the first event, ended by an internal error."""
 
 import asyncio
 
@@ -157,7 +157,7 @@ def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, m
         pid, sentinel = 2**22, 0
 
         def start(self):
-            workers._stop(15)  # the signal comes now, when the list does not have this one
+            workers._stop(15)  # the signal arrives before the list has this worker
 
         def is_alive(self):
             return True
@@ -171,7 +171,7 @@ def test_a_worker_that_starts_while_all_are_told_to_stop_is_told_too(tmp_path, m
     workers._start()
     assert told == [(2**22, 15)]
     workers._start()
-    assert len(workers._processes) == 1  # and no more are started
+    assert len(workers._processes) == 1  # no further workers are started
 
 
 def test_the_name_of_a_run_stays_within_its_place():

@@ -28,7 +28,7 @@ from support.scripted_model import ScriptedModel, replies
 
 @pytest.fixture
 def models(monkeypatch):
-    """The models that reasoners open, by name; what is no model is raised."""
+    """The models that reasoners load, by name; exceptions are raised."""
     models = {}
 
     async def load_model(name, settings, *_):
@@ -63,7 +63,7 @@ async def test_a_run_is_answered_followed_and_found_again(path, models):
 
 
 async def test_what_has_ended_leaves_nothing_for_the_garbage_collector(path, models):
-    """Its looks at a busy server's memory hold up all requests."""
+    """Garbage collections of a large heap delay all requests."""
     async with running_manager(path, models) as run_manager:
         gc.collect()
         gc.disable()
@@ -89,7 +89,7 @@ async def test_tenants_do_not_see_one_another(path, models):
         for look in (run_manager.attach, run_manager.record, run_manager.cancel, run_manager.resume):
             with pytest.raises(UnknownName):
                 await look(run.id, BEN)
-        assert (await run_manager.attach(run.id, ANONYMOUS)) is run  # who may see all
+        assert (await run_manager.attach(run.id, ANONYMOUS)) is run  # may access all runs
         gate.open.set()
         await run.result()
         with pytest.raises(UnknownName):
@@ -149,14 +149,14 @@ async def test_cancelling_by_name_stops_the_engine_and_is_idempotent(path, model
         last = [e async for e in run.events()][-1]
         assert isinstance(last, RunFinished)
         assert last.answer.stopped == "cancelled"
-        assert not await run_manager.adopt()  # nobody takes up what was cancelled
+        assert not await run_manager.adopt()  # a cancelled run is not adopted
 
 
 async def test_a_run_of_another_process_is_cancelled_through_the_store(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
         run = await run_manager.start(config_of(run_manager), ANNE, background=True)
         await gate.reached.wait()
-        await run_manager.store.request_cancel(run.id)  # what the other process does
+        await run_manager.store.request_cancel(run.id)  # as another process does
         with pytest.raises(Cancelled):
             await run.result()
         assert models["scripted"].running == 0
@@ -186,9 +186,9 @@ async def test_the_same_request_sent_again_gets_the_same_run(path, models):
         second = await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
         assert (second.id, first.replayed, second.replayed) == (first.id, False, True)
         async with second.held():
-            pass  # whoever leaves it does not stop it
+            pass  # releasing the replay does not stop the run
         async with first.held():
-            pass  # nor the first, who may come again
+            pass  # nor does releasing the first, which may reconnect
         gate.open.set()
         assert await first.result() == await second.result()
         third = await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
@@ -198,7 +198,7 @@ async def test_the_same_request_sent_again_gets_the_same_run(path, models):
         with pytest.raises(DuplicateRequest):
             await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="another")
         other = await run_manager.start(config_of(run_manager), BEN, idempotency="k", digest="another")
-        assert other.id != first.id  # each tenant has names of its own
+        assert other.id != first.id  # idempotency keys are separate for each tenant
 
 
 async def test_a_request_that_failed_on_the_models_side_is_tried_again_where_it_was(path, models):
@@ -248,7 +248,7 @@ async def test_turns_are_waited_for_in_bounds(path, models):
             await run_manager.start(config_of(run_manager), ANNE)
         with pytest.raises(ServerBusy):
             await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
-        assert [r.id for r in await run_manager.store.list_runs()] == [first.id]  # what was refused leaves nothing
+        assert [r.id for r in await run_manager.store.list_runs()] == [first.id]  # a rejected run is not stored
         gate.open.set()
         await first.result()
         again = await run_manager.start(config_of(run_manager), ANNE, idempotency="k", digest="d")
@@ -307,7 +307,7 @@ async def test_what_a_drain_stops_is_saved_and_background_runs_go_on_in_the_next
             await waited.result()
         assert caught.value.partial.stopped == "cancelled"
         told = [e.type async for e in behind.events()]
-        assert "run.finished" not in told  # it has not ended
+        assert "run.finished" not in told  # the run has not ended
         assert (await run_manager.record(waited.id, ANNE)).status == "interrupted"
         assert (await run_manager.record(behind.id, ANNE)).status == "queued"
     async with running_manager(path, models) as run_manager:
@@ -315,7 +315,7 @@ async def test_what_a_drain_stops_is_saved_and_background_runs_go_on_in_the_next
         assert (await run.result()).answer == "42"
         numbers = [e.number async for e in run.events()]
         assert numbers == sorted(set(numbers))
-        assert (await run_manager.record(waited.id, ANNE)).status == "interrupted"  # nobody waits for it
+        assert (await run_manager.record(waited.id, ANNE)).status == "interrupted"  # no client waits for it
 
 
 async def test_a_drain_leaves_queued_background_runs_to_the_next_process(path, models):
@@ -349,11 +349,11 @@ async def test_of_two_processes_one_takes_a_run_and_the_other_follows_it(path, m
         await first.start(config_of(first), ANNE)
         await gate.reached.wait()
         queued = await first.start(config_of(first), ANNE, background=True)
-        async with running_manager(path, models) as second:  # has a turn, and looks for work when it starts
+        async with running_manager(path, models) as second:  # has a free slot, and adopts runs when it starts
             answer = await (await second.attach(queued.id, ANNE)).result()
             assert answer.answer == "42"
         gate.open.set()
-        assert await queued.result() == answer  # the first one finds out that it went on elsewhere
+        assert await queued.result() == answer  # the first one follows the run in the other process
         numbers = [e.number async for e in queued.events()]
         assert numbers == sorted(set(numbers))
         assert [e.answer async for e in queued.events() if isinstance(e, RunFinished)] == [answer]
@@ -378,12 +378,12 @@ async def test_what_a_killed_process_left_is_taken_up_and_followed_meanwhile(pat
         run_id = await abandoned_run(path, run_manager)
         run = await run_manager.attach(run_id, ANNE)
         assert run.status == "interrupted"
-        assert (await run.result()).answer == "42"  # waits until somebody has taken it up and ended it
+        assert (await run.result()).answer == "42"  # waits until a process has adopted and finished it
 
 
 async def test_what_a_killed_process_left_can_be_cancelled_before_it_is_taken_up(path, models):
     async with running_manager(path, models) as run_manager:
-        run_manager.draining = True  # takes up nothing
+        run_manager.draining = True  # adopts no runs
         run_id = await abandoned_run(path, run_manager)
         assert (await run_manager.cancel(run_id, ANNE)).status == "interrupted"
         run_manager.draining = False

@@ -1,4 +1,4 @@
-"""Runs that end while somebody cancels, resumes or takes them up: the store and whoever waits always agree."""
+"""Races between the end of a run and cancel, resume or adopt: the store and the waiting clients agree."""
 
 import asyncio
 
@@ -79,7 +79,7 @@ async def test_what_was_said_of_a_run_before_it_is_resumed_does_not_stop_it(path
 
         run_manager.store.cancel_requested = noted
         resuming = asyncio.ensure_future(run_manager.resume(run_id, ANNE))
-        while len(asked) < 2:  # the harness has looked at whom to stop
+        while len(asked) < 2:  # the run manager has read the cancel requests
             await asyncio.sleep(0.01)
         gate.open.set()
         assert (await (await resuming).result()).answer == "42"

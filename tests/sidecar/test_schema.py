@@ -1,4 +1,4 @@
-"""The OpenAPI description is true: requests made from it meet replies that it describes, and no fault of ours."""
+"""The OpenAPI schema is correct: generated requests get the responses it describes, without server errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEPT = [
 
 @contextmanager
 def described(folder):
-    """The application, and the operations of its description."""
+    """The application, with the headers of an authenticated client."""
     with asyncio.Runner() as runner:
         serve = {"max_tokens": 60, "max_seconds": 5.0, "max_samples": 3}
         context = guarded_app(folder, ScriptedModel(replies("The answer is 4.")), serve=serve)
@@ -41,11 +41,11 @@ def described(folder):
 
 
 def send(runner, guarded, headers, case):
-    """The reply to a request that was made from the description."""
+    """Send a request generated from the schema."""
     made = case.as_transport_kwargs(base_url="http://127.0.0.1:8080", headers=headers)
     if "data" in made:
         made["content"] = made.pop("data")
-    made["headers"] = {**(made.get("headers") or {}), **headers}  # it makes keys up, too
+    made["headers"] = {**(made.get("headers") or {}), **headers}  # the schema also generates keys
     return runner.run(guarded.client.request(**{k: v for k, v in made.items() if k != "cookies"}))
 
 

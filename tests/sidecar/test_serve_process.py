@@ -1,4 +1,4 @@
-"""`reason serve` as processes of their own: killed, told to stop, several on one store."""
+"""`reason serve` in separate processes: killed, stopped, and several on one store."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ VOTE = {"strategy": "self-consistency", "parameters": {"n": N, "max_tokens": 400
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts servers over one store; those that still run in the end are killed."""
+    """Start servers on one store; the fixture kills those that still run."""
     started = []
 
     def begin(port=None, *, ready=True, **options):
@@ -33,7 +33,7 @@ def start(tmp_path):
 
 
 def stored(folder):
-    """Stored replies by run."""
+    """Number of stored model calls by run."""
     with sqlite3.connect(folder / "runs.sqlite3") as db:
         return dict(db.execute("SELECT run_id, COUNT(*) FROM calls GROUP BY run_id"))
 
@@ -60,13 +60,13 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
         beside = [threading.Thread(target=follow, args=(one,)), threading.Thread(target=ask)]
         for thread in beside:
             thread.start()
-        while len(had := stored(tmp_path)) < 5:  # each has something, the request with a name too
+        while len(had := stored(tmp_path)) < 5:  # each run has calls, also the request with an idempotency key
             time.sleep(0.01)
         first.kill()
         beside[1].join(60)
         assert broken
         had = stored(tmp_path)
-        assert sum(had.values()) < 5 * N  # it was killed amid them
+        assert sum(had.values()) < 5 * N  # killed before all calls ended
         second = start(port)
         for run_id, question in runs.items():
             answer = client.wait(run_id)
@@ -74,7 +74,7 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
             assert second.begun_of(question) == N - had[run_id]
             assert answer.usage.replayed_tokens > 0
         (unclaimed,) = had.keys() - runs.keys()
-        assert client.get(unclaimed).status == "interrupted"  # nobody waits for it, so nobody took it up
+        assert client.get(unclaimed).status == "interrupted"  # no client waits for it, so it was not adopted
         again = httpx.post(f"{second.url}/v1/reason", json=named, headers=name, timeout=60)
         assert (again.status_code, again.headers["idempotent-replayed"]) == (200, "true")
         assert (again.json()["answer"], again.json()["run_id"]) == ("42", unclaimed)
@@ -83,7 +83,7 @@ def test_a_killed_server_loses_no_run_and_pays_nothing_twice(start, tmp_path):
         assert second.begun_of("Named?") == N - had[unclaimed]
         beside[0].join(60)
         numbers = [e.number for e in followed]
-        assert numbers == sorted(set(numbers))  # each once, in order, over both processes
+        assert numbers == sorted(set(numbers))  # each once, in order, across both processes
         assert isinstance(followed[-1], RunFinished)
         assert followed[-1].answer.answer == "42"
         assert {e.number for e in client.events(one)} >= {e.number for e in followed if isinstance(e, RunFinished)}
@@ -115,7 +115,7 @@ def test_sigterm_lets_requests_end_and_hands_background_runs_over(start, tmp_pat
         assert first.child.wait(60) == 0, first.said.read_text()
     said = first.said.read_text()
     assert f"serving scripted at {first.url}" in said
-    assert "Short?" not in said  # logs are lines of JSON without what was asked
+    assert "Short?" not in said  # JSON log lines do not have the question
     assert [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     had = stored(tmp_path)
     second = start(port)

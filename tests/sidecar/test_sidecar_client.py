@@ -1,4 +1,4 @@
-"""The Python client: against a real server, and against servers that break off."""
+"""The Python client against a real server, and against servers that break connections."""
 
 import asyncio
 import subprocess
@@ -204,7 +204,7 @@ def finished(number):
 
 
 class Breaking:
-    """A server of events whose connections end where the test says."""
+    """An event server that closes its connections where the test specifies."""
 
     def __init__(self, *answers):
         self.answers, self.asked = list(answers), []
@@ -241,7 +241,7 @@ def test_a_stream_that_breaks_goes_on_after_the_last_event(breaking):
         line_of(1) + line_of(2),
         httpx.ReadError("broken"),
         503,
-        line_of(3) + 'id: 4\ndata: {"numb',  # broken off within an event
+        line_of(3) + 'id: 4\ndata: {"numb',  # closed within an event
         line_of(4) + finished(5),
     )
     assert [e.number for e in client.events("r")] == [1, 2, 3, 4, 5]

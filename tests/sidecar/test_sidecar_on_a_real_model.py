@@ -1,4 +1,4 @@
-"""The sidecar with the default model behind it: the same answers as without it, and an engine that stops."""
+"""The sidecar with the default model: equal answers to the library, and the engine stops on disconnect."""
 
 import time
 
@@ -22,7 +22,7 @@ def test_answers_are_those_of_the_sdk_and_the_engine_stops_with_its_caller(smoll
         answer = client.ask(question, **options)
         stream = client.stream(question, text=True, parameters={"max_tokens": 400}, seed=11)
         run_id = next(event for event in stream if isinstance(event, TextDelta)).run_id
-        stream.close()  # in the middle of a reply
+        stream.close()  # in the middle of a completion
         partial = client.get(run_id)
         assert partial.status == "interrupted"
         assert 0 < partial.result.usage.completion_tokens < 400

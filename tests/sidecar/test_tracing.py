@@ -1,4 +1,4 @@
-"""A run's events as spans: names, places, attributes, and no content unless it is wanted."""
+"""Run events as OpenTelemetry spans: names, parents, attributes, and no content unless enabled."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SAID = "what the user said in confidence"
 
 
 class Traced:
-    """Spans of a run whose events are numbered and timed by hand."""
+    """Spans of a run with manual event numbers and times."""
 
     def __init__(self, **options):
         self.exporter = InMemorySpanExporter()
@@ -90,7 +90,7 @@ class Traced:
         return {span.name: span for span in self.exporter.get_finished_spans()}
 
     def above(self, name):
-        """Name of the span that one stands under."""
+        """Name of a span's parent."""
         parent = self.spans[name].parent
         return next((s.name for s in self.spans.values() if parent and s.context.span_id == parent.span_id), None)
 
@@ -162,7 +162,7 @@ def test_a_run_is_a_workflow_with_an_agent_its_chats_and_its_retrievals():
         "reason.call.replayed": 0,
     }
     assert chat.kind is SpanKind.CLIENT
-    assert chat.end_time - chat.start_time == 2 * 10**9  # from the call's start to its end
+    assert chat.end_time - chat.start_time == 2 * 10**9  # from the start of the call to its end
     found = traced.spans["retrieval notes"]
     assert (found.attributes["reason.retrieval.passages"], found.end_time - found.start_time) == (6, 5 * 10**8)
     assert [(e.name, dict(e.attributes)) for e in run.events] == [
@@ -211,7 +211,7 @@ def test_a_run_that_fails_half_way_leaves_no_span_open(content):
     solve = traced.tell(StageStarted(stage="solve"))
     traced.tell(CallStarted(role="main", model="m/x", operation="generate", requests=1, samples=1, replayed=0), solve)
     traced.tell(RunFailed(code="backend_unavailable", message=SAID))
-    traced.tell(CallFinished(role="main", model="m/x", seconds=1.0, tokens=1), 3)  # too late: nothing is told of it
+    traced.tell(CallFinished(role="main", model="m/x", seconds=1.0, tokens=1), 3)  # too late: ignored
     assert set(traced.spans) == {"invoke_workflow reason", "invoke_agent coat", "chat m/x"}
     run = traced.spans["invoke_workflow reason"]
     assert (run.status.status_code, run.attributes["error.type"]) == (StatusCode.ERROR, "backend_unavailable")
@@ -227,7 +227,7 @@ def test_a_run_that_goes_on_in_another_process_leaves_no_span_open():
     assert open_runs == {traced.sink}
     traced.sink.close()
     assert not open_runs
-    traced.end()  # too late, and no harm
+    traced.end()  # too late: ignored without an error
     assert {s.name: s.attributes["reason.unfinished"] for s in traced.exporter.get_finished_spans()} == {
         "chat m/x": True, "invoke_workflow reason": True,
     }  # fmt: skip
@@ -290,7 +290,7 @@ def test_an_exporter_that_is_not_there_is_named():
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Keeps what is posted."""
+    """A collector that stores the posted requests."""
 
     posted: ClassVar[list] = []
 
