@@ -83,7 +83,7 @@ def reject_paths(
         elif name in OPERATOR_PARAMETERS:
             if isinstance(value, str) and value and value not in OPERATOR_PARAMETERS[name] and value != own.get(name):
                 raise UserError(
-                    f"{where} names a file or model on the server, which only the operator may set",
+                    f"{where} names a file or model on the server, which only its operator may choose",
                     hint="omit it",
                     param=where,
                 )

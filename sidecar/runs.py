@@ -261,7 +261,7 @@ class LiveRun:
         self._run = run
         if run.num_starts >= MAX_STARTS:
             raise BackendError(
-                f"the run was started {run.num_starts} times and never ended", hint="find out why its processes died"
+                f"the run was begun {run.num_starts} times and never ended", hint="find out why its processes died"
             )
         self.buffer.skip_to(run.last_stored_event)
         self._update_run()
