@@ -116,7 +116,7 @@ class AdmissionQueue:
         except BaseException as e:
             self._give_up(tenant, waiter)
             if isinstance(e, TimeoutError):
-                raise self._busy(f"no turn came within {self._max_wait_s:g} s") from None
+                raise self._busy(f"no slot became free within {self._max_wait_s:g} s") from None
             if isinstance(e, asyncio.CancelledError) and self._on_abandoned is not None:
                 self._on_abandoned()
             raise

@@ -370,7 +370,7 @@ class RunManager:
             except ReasonError as e:  # the store is unreachable for now
                 log_fault("store.unreachable", e)
             except Exception as e:  # noqa: BLE001 (a fault here must not end the task group)
-                log_fault("desk.fault", e)
+                log_fault("run_manager.fault", e)
             await asyncio.sleep(POLL_INTERVAL_S)
             since_adopting += POLL_INTERVAL_S
 

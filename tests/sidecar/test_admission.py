@@ -147,7 +147,7 @@ async def test_who_waits_too_long_is_sent_away_and_leaves_nothing_behind():
     admission = AdmissionQueue(1, 10, 0.001)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admission.slot("a"))
-        with pytest.raises(ServerBusy, match="no turn came within"):
+        with pytest.raises(ServerBusy, match="no slot became free within"):
             async with admission.slot("a"):
                 pass
         assert (admission.in_flight, admission.waiting) == (1, 0)
