@@ -98,7 +98,7 @@ async def test_identity_names_encoder_change_and_format(tiny: Path) -> None:
 
 
 async def test_what_does_not_fit_is_refused(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no entailment weights"):
+    with pytest.raises(DataError, match="do not exist"):
         await load_embedded(Settings(), file=tmp_path / "absent.safetensors")
     with pytest.raises(UserError, match="max_tokens"):
         await load_embedded(Settings(encoders={"embedded": {"max_tokens": 64}}), file=tiny)

@@ -191,16 +191,35 @@ def _descend(columns: NDArray[np.float64], target: NDArray[np.float64], penalty:
 def _solve_active(
     products: NDArray[np.float64], answers: NDArray[np.float64], weights: NDArray[np.float64], penalty: float
 ) -> NDArray[np.float64] | None:
-    """The minimum if its signs are those of `weights`, which descend to it slowly where columns nearly coincide."""
-    active = np.flatnonzero(weights)
-    signs = np.sign(weights[active])
-    residual = answers[active] - penalty * signs - products[np.ix_(active, active)] @ weights[active]
-    solved = weights.copy()
-    solved[active] += np.linalg.lstsq(products[np.ix_(active, active)], residual, rcond=None)[0]
-    pull = answers - products @ solved
-    is_stationary = bool(np.all(np.abs(pull[active] - penalty * signs) <= 1e-10))
-    if is_stationary and np.array_equal(np.sign(solved[active]), signs) and np.all(np.abs(pull) <= penalty + 1e-10):
-        return solved
+    """The minimum, if it is found from `weights` by solving for the nonzero weights and dropping those that reach zero.
+
+    Coordinate descent converges slowly where columns nearly coincide. None if other weights would have to join.
+    """
+    current = weights.copy()
+    for _ in range(len(weights)):
+        active = np.flatnonzero(current)
+        signs = np.sign(current[active])
+        system = products[np.ix_(active, active)]
+        residual = answers[active] - penalty * signs - system @ current[active]
+        step = np.linalg.lstsq(system, residual, rcond=1e-12)[0]
+        # Where columns depend on each other, the objective falls linearly in this direction until a weight is zero.
+        unbounded = residual - system @ step
+        is_unbounded = bool(np.any(np.abs(unbounded) > 1e-10))
+        if is_unbounded:
+            step = unbounded
+        shrinking = np.flatnonzero(current[active] * step < 0)
+        lengths = -current[active][shrinking] / step[shrinking]
+        if not is_unbounded and np.all(lengths > 1):
+            current[active] += step
+            pull = answers - products @ current
+            is_minimum = np.all(np.abs(pull[active] - penalty * signs) <= 1e-10) and np.all(
+                np.abs(pull) <= penalty + 1e-10
+            )
+            return current if is_minimum else None
+        if not len(lengths):
+            return None
+        current[active] += lengths.min() * step
+        current[active[shrinking[lengths.argmin()]]] = 0.0
     return None
 
 

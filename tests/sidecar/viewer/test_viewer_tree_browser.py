@@ -315,10 +315,10 @@ def test_thousands_of_nodes_stay_usable(look: Look, tmp_path: Path) -> None:
     bush = [SearchNode(id=0, parent=None, depth=0)]
     bush += [SearchNode(id=i, parent=(i - 1) // 5, depth=1, text="t", score=i / 6000) for i in range(1, 6000)]
     tab.show(trace_html([NodesSearched(search="s", nodes=tuple(bush)), SearchEnded(search="s", chosen=5999)]), tmp_path)
-    assert "nodes of 6,000 folded away" in tab.text(".harness .hint")
+    assert "nodes of 6,000 folded away" in tab.text(".desk .hint")
     assert tab.page.locator("[data-node='5999']").count() == 1
     tab.page.click("button[value=all]")
-    tab.page.wait_for_selector(".harness .hint", state="detached")
+    tab.page.wait_for_selector(".desk .hint", state="detached")
     assert tab.page.locator(".node").count() < 6000
     tab.check()
 
