@@ -32,7 +32,7 @@ ASK = Prompt.user("colour?")
 
 
 @dataclass
-class TestedBackend:
+class BackendUnderTest:
     """A backend that is open.
 
     Attributes:
@@ -49,7 +49,7 @@ class TestedBackend:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["vllm", "local", "hosted_vllm", "fault server"])
-async def backend(request: pytest.FixtureRequest) -> AsyncIterator[TestedBackend]:
+async def backend(request: pytest.FixtureRequest) -> AsyncIterator[BackendUnderTest]:
     async with AsyncExitStack() as stack:
         kind = request.param
         files = {"cache_dir": load_settings().cache_dir}
@@ -78,7 +78,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[TestedBackend
             name, key_env = "hosted_vllm/small", "SCRIPTED_KEY"
         model = await load_model(name, settings)
         stack.push_async_callback(model.aclose)
-        yield TestedBackend(name, settings, model, key_env)
+        yield BackendUnderTest(name, settings, model, key_env)
 
 
 def ask(prompt: Prompt = ASK, **sampling: Any) -> Request:
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[ReasonError]]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend: TestedBackend, what: str) -> None:
+async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend: BackendUnderTest, what: str) -> None:
     call, error = REFUSED[what]
     context = backend.model.capabilities.context_tokens
     with pytest.raises(error) as caught:
@@ -129,7 +129,7 @@ async def test_what_cannot_be_done_has_its_error_and_the_model_goes_on(backend: 
     assert made.ok
 
 
-async def test_a_request_that_does_not_fit_starts_nothing(backend: TestedBackend) -> None:
+async def test_a_request_that_does_not_fit_starts_nothing(backend: BackendUnderTest) -> None:
     # our engines refuse the batch before any work; a server gets request by request
     try:
         [[failed], [fine]] = await backend.model.generate([ask(long(backend.model)), ask()])
@@ -140,14 +140,14 @@ async def test_a_request_that_does_not_fit_starts_nothing(backend: TestedBackend
         assert fine.ok
 
 
-async def test_a_model_that_is_not_there_is_unknown(backend: TestedBackend) -> None:
+async def test_a_model_that_is_not_there_is_unknown(backend: BackendUnderTest) -> None:
     with pytest.raises(UnknownName, match="no-such-model") as caught:
         await load_model(backend.name.partition("/")[0] + "/no-such-model", backend.settings)
     assert caught.value.hint
 
 
 async def test_what_cannot_be_reached_is_unavailable(
-    backend: TestedBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: BackendUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if backend.key_env is None:  # its files cannot be fetched
         for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HF_ENDPOINT"):
@@ -162,7 +162,7 @@ async def test_what_cannot_be_reached_is_unavailable(
     assert caught.value.hint
 
 
-async def test_a_wrong_key_names_its_variable(backend: TestedBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_key_names_its_variable(backend: BackendUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend.key_env is None:
         pytest.skip(f"{backend.name} needs no key")
     monkeypatch.setenv(backend.key_env, "wrong")
@@ -171,7 +171,7 @@ async def test_a_wrong_key_names_its_variable(backend: TestedBackend, monkeypatc
     assert type(caught.value) is UserError
 
 
-async def test_fifty_cancellations_leave_no_unfinished_request(backend: TestedBackend) -> None:
+async def test_fifty_cancellations_leave_no_unfinished_request(backend: BackendUnderTest) -> None:
     if backend.name.startswith("hosted_vllm/"):
         pytest.skip("on a server: test_vllm_server_cancel.py")
     draw = random.Random(6)
