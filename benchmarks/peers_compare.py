@@ -796,8 +796,8 @@ async def _serving_round(name: str, server: Server, samples: int, pace: Pace, ba
 def serving_table(result: ServingResults) -> str:
     """A row for each server and number of samples: medians over the rounds, and the range."""
     head = ["server", "samples", "first text, s", "range", "complete response, s"]
-    head += ["idle after leaving a stream, s", "range", "answered, begun for nobody"]
-    head += ["idle after leaving a complete response, s", "range", "answered, begun for nobody"]
+    head += ["idle after leaving a stream, s", "range", "completed, started after the client left"]
+    head += ["idle after leaving a complete response, s", "range", "completed, started after the client left"]
     lines = []
     for (name, samples), rounds in result.items():
         line = [name, str(samples), *spread([requests.first for requests, _, _ in rounds], 3)]
