@@ -37,7 +37,7 @@ async def test_everything_is_declared_that_this_server_can_do(hosted: Any) -> No
     assert can.context_tokens == CONTEXT
     ours = {"only_tokens", "forbid_tokens", "steer", "step_control", "stop_on_confidence", "entropy_probe"}
     assert ours <= can.logits_processors
-    assert (hosted.traits.many, hosted.traits.tokenizer, hosted.traits.reports) == (True, True, True)
+    assert (hosted.traits.multi_sample, hosted.traits.tokenizer, hosted.traits.reports) == (True, True, True)
 
 
 async def test_a_schema_holds_behind_a_beginning_that_is_sent_as_tokens_too(hosted: Any, probe: Probe) -> None:
