@@ -151,12 +151,12 @@ async def measure(args: argparse.Namespace, items: Sequence[Item]) -> Comparison
         store = await SqliteStore.open(Path(scratch) / "runs.sqlite3")
         for number, item in enumerate(items):
             taken: dict[bool, tuple[float, Tokens]] = {}
-            was = ahead.spec_decode_stats
+            was = ahead.spec_decode
             for looks in (False, True) if number % 2 else (True, False):
                 began = time.perf_counter()
                 tokens_out = await item(ahead if looks else without, store)
                 taken[looks] = time.perf_counter() - began, tokens_out
-            now = ahead.spec_decode_stats
+            now = ahead.spec_decode
             if number == 0:
                 comparison.cold = (now.tokens - was.tokens) / max(1, now.passes - was.passes)
             comparison.passes += now.passes - was.passes

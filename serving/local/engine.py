@@ -33,6 +33,7 @@ from ..logits_processors import lockstep_groups, logits_processor_names, make_lo
 from ..model import Capabilities, Listener, Relevance
 from ..model_files.find import ModelFiles
 from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
+from ..spec_decode import SpecDecodeCounters
 from ..streaming import stream_of
 from ..structured_output import SCHEMA, GrammarCompiler
 from ..tool_calls import ToolCallAdapter
@@ -45,7 +46,7 @@ from .model import CausalLM, Decoder
 from .relevance import RelevanceTask, tokenize_parts
 from .scheduler import Scheduler
 from .sequence import GenerateTask
-from .spec_decode import NgramSpeculator, SpecDecodeMode, SpecDecodeStats
+from .spec_decode import NgramSpeculator, SpecDecodeMode
 from .tasks import NextTokenTask, ScoreTask
 from .tokenizer import Tokenizer, eos_ids
 from .weights import CPU, WeightFormat
@@ -198,9 +199,9 @@ class LocalModel:
         return self._scheduler.num_running
 
     @property
-    def spec_decode_stats(self) -> SpecDecodeStats:
-        """What speculative decoding has done so far."""
-        return self._scheduler.speculator.stats
+    def spec_decode(self) -> SpecDecodeCounters:
+        """Counters of speculative decoding since the engine was started."""
+        return self._scheduler.speculator.counters
 
     @property
     def cache_bytes(self) -> int:

@@ -26,9 +26,10 @@ import heapq
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from ..spec_decode import SpecDecodeCounters
 from .attention import TokenChunk
 from .kv_cache import align_slots
 
@@ -309,28 +310,6 @@ class DraftBudget:
         return count
 
 
-@dataclass(frozen=True)
-class SpecDecodeStats:
-    """What speculative decoding has done since the engine started.
-
-    Attributes:
-        passes: Steps of sequences: a step of three sequences is three.
-        drafted: Draft tokens computed.
-        accepted: Draft tokens that were sampled.
-        tokens: Tokens sampled; each sequence's first, which comes with its prompt, is not among them.
-    """
-
-    passes: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    tokens: int = 0
-
-    @property
-    def tokens_per_pass(self) -> float:
-        """Tokens for each sequence and step; 1 without drafts."""
-        return self.tokens / self.passes if self.passes else 1.0
-
-
 class DraftableSequence(Protocol):
     """What drafting needs of a sequence."""
 
@@ -369,7 +348,7 @@ class NgramSpeculator:
         self._eos, self.mode = frozenset(eos), mode
         self._indexes: dict[str, NgramIndex] = {}
         self._budget = DraftBudget()
-        self.stats = SpecDecodeStats()
+        self.counters = SpecDecodeCounters()
 
     @property
     def is_enabled(self) -> bool:
@@ -427,14 +406,7 @@ class NgramSpeculator:
         drafted = sum(map(len, drafts))
         self._budget.observe_time(rows + drafted, seconds)
         self._budget.observe_acceptance(sum(sum(draft.probabilities) for draft in drafts), accepted)
-        stats = self.stats
-        self.stats = replace(
-            stats,
-            passes=stats.passes + rows,
-            drafted=stats.drafted + drafted,
-            accepted=stats.accepted + accepted,
-            tokens=stats.tokens + rows + accepted,
-        )
+        self.counters += SpecDecodeCounters(passes=rows, drafted=drafted, accepted=accepted, tokens=rows + accepted)
 
     def _index(self, salt: str) -> NgramIndex:
         """The index of a salt, which becomes the most recently used."""

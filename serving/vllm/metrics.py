@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ...core.messages import Frozen
+from ..spec_decode import SpecDecodeCounters
 
 _POLL_MS = 200
 _MAX_SOCKET_DIRECTORY = 70
@@ -62,43 +63,6 @@ class CacheCounters(Frozen):
             stored_blocks=difference(self.stored_blocks, before.stored_blocks),
             evicted_blocks=difference(self.evicted_blocks, before.evicted_blocks),
             lost_events=self.lost_events - before.lost_events,
-        )
-
-
-class SpecDecodeCounters(Frozen):
-    """What speculative decoding did since the engine was started, over all its requests.
-
-    The counters follow the engine by a moment. Without drafts, a token is a pass.
-
-    Attributes:
-        passes: Steps of requests, that of the prompt excluded: a step of three requests is three.
-        drafted: Draft tokens.
-        accepted: Draft tokens that were accepted; vLLM counts them past the end of a text too.
-        tokens: Tokens generated; each request's first, which comes with its prompt, is not among them.
-    """
-
-    passes: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    tokens: int = 0
-
-    @property
-    def tokens_per_pass(self) -> float:
-        """Tokens for each pass; 1 without drafts."""
-        return self.tokens / self.passes if self.passes else 1.0
-
-    @property
-    def acceptance_rate(self) -> float:
-        """Share of the draft tokens that were accepted; 0 before the first."""
-        return self.accepted / self.drafted if self.drafted else 0.0
-
-    def __sub__(self, before: SpecDecodeCounters) -> SpecDecodeCounters:
-        """What happened since `before`."""
-        return SpecDecodeCounters(
-            passes=self.passes - before.passes,
-            drafted=self.drafted - before.drafted,
-            accepted=self.accepted - before.accepted,
-            tokens=self.tokens - before.tokens,
         )
 
 
@@ -161,12 +125,11 @@ class SpecDecodeStatsLogger(StepStatsLogger):
             passes = len(iteration_stats.inter_token_latencies_iter)
             firsts = len(iteration_stats.time_to_first_tokens_iter)
             generated = iteration_stats.num_generation_tokens
-        counters = self.counters
-        self.counters = SpecDecodeCounters(
-            passes=counters.passes + passes,
-            drafted=counters.drafted + (0 if drafting is None else drafting.num_draft_tokens),
-            accepted=counters.accepted + (0 if drafting is None else drafting.num_accepted_tokens),
-            tokens=counters.tokens + max(0, generated - firsts),
+        self.counters += SpecDecodeCounters(
+            passes=passes,
+            drafted=0 if drafting is None else drafting.num_draft_tokens,
+            accepted=0 if drafting is None else drafting.num_accepted_tokens,
+            tokens=max(0, generated - firsts),
         )
 
 

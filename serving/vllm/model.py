@@ -38,6 +38,7 @@ from ..model_files.catalogue import PREFIX
 from ..model_files.downloads import Progress, run_pull
 from ..model_files.find import ModelFiles, find_model
 from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
+from ..spec_decode import SpecDecodeCounters
 from ..streaming import stream_of
 from ..structured_output import GrammarCompiler
 from ..tool_calls import ToolCallAdapter
@@ -57,7 +58,7 @@ from .installation import require_main_guard, require_vllm
 from .kv_store import KVStoreHost, VllmKVStore, describe_engine
 from .kv_transfer import BlockLayout
 from .lockstep import AttemptBuffer, LockstepAdmission, wait_until_entered
-from .metrics import CacheCounters, SpecDecodeCounters, cache_counters
+from .metrics import CacheCounters, cache_counters
 from .options import KEY, MAX_LOGPROBS, check_speculative_request, sampling_arguments, speculative_identity
 from .shared_cache import SCHEDULER
 from .worker_group import (
@@ -249,7 +250,10 @@ class VllmModel:
 
     @property
     def spec_decode(self) -> SpecDecodeCounters:
-        """Counters of speculative decoding since the engine was started (setting `vllm.speculative_method`)."""
+        """Counters of speculative decoding since the engine was started (setting `vllm.speculative_method`).
+
+        They follow the engine by a moment.
+        """
         return self._running_engine.spec_decode_stats.counters
 
     @property

@@ -69,11 +69,11 @@ async def test_texts_are_the_same_with_and_without(tiny_files: Callable[[str], M
         for a, b in zip((c for g in got for c in g), (c for g in expected for c in g), strict=True):
             assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
             assert a.usage.completion_tokens == b.usage.completion_tokens
-    counts = ahead.spec_decode_stats
+    counts = ahead.spec_decode
     assert counts.tokens == counts.passes + counts.accepted
     assert counts.accepted > 0
-    assert plain.spec_decode_stats.drafted == 0
-    assert plain.spec_decode_stats.passes == 0 or plain.spec_decode_stats.tokens_per_pass == 1
+    assert plain.spec_decode.drafted == 0
+    assert plain.spec_decode.passes == 0 or plain.spec_decode.tokens_per_pass == 1
     await plain.aclose()
     await ahead.aclose()
 
@@ -115,16 +115,16 @@ async def test_repeated_text_takes_few_steps(tiny_files: Callable[[str], ModelFi
         prompt=Prompt(text=REPEATED), sampling=SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
     )
     first = await model.generate([requested])
-    before = model.spec_decode_stats
+    before = model.spec_decode
     again = await model.generate([requested])
-    counts = model.spec_decode_stats
+    counts = model.spec_decode
     assert reported(again) == reported(first)
     assert counts.tokens - before.tokens == 59
     assert counts.passes - before.passes <= 12
     other = requested.model_copy(update={"prompt": requested.prompt.with_cache_salt("somebody else")})
     passes = counts.passes
     assert reported(await model.generate([other])) == reported(first)
-    assert model.spec_decode_stats.passes - passes > counts.passes - before.passes
+    assert model.spec_decode.passes - passes > counts.passes - before.passes
     await model.aclose()
 
 
@@ -203,10 +203,10 @@ async def test_nothing_is_drafted_where_bits_may_change_unless_requested(
         )
         for _ in range(2):  # the second time, all of it was generated before
             await model.generate([requested])
-        assert (model.spec_decode_stats.drafted > 0) is steady
-        guessed = model.spec_decode_stats.drafted
+        assert (model.spec_decode.drafted > 0) is steady
+        guessed = model.spec_decode.drafted
         await model.generate([requested, requested])
-        assert model.spec_decode_stats.drafted == guessed
+        assert model.spec_decode.drafted == guessed
         await model.aclose()
 
 
@@ -248,6 +248,6 @@ async def test_the_real_model_writes_the_same_in_bf16_and_copies_in_few_steps(sm
     for request in requested:
         assert reported(await ahead.generate([request])) == reported(await plain.generate([request]))
         if request is requested[0]:
-            assert ahead.spec_decode_stats.tokens_per_pass > 2
+            assert ahead.spec_decode.tokens_per_pass > 2
     await plain.aclose()
     await ahead.aclose()

@@ -211,14 +211,14 @@ def test_texts_are_plain_and_passes_are_no_more_than_tokens(tokenizer: Tokenizer
     ]
     plain = SchedulerRun(tokenizer, None, ends)
     expected = plain.run(*(plain.task(i, **sampling) for i, sampling in enumerate(requested)))
-    counts = plain.look.stats
+    counts = plain.look.counters
     emitted = sum(c.usage.completion_tokens - 1 for c in expected.values())
     assert (counts.passes, counts.tokens, counts.drafted) == (emitted, emitted, 0)
     ways = {"none": lambda row: DraftTree(), "fixed": fixed, "knowing": knowing(expected)}
     ahead = SchedulerRun(tokenizer, ways.get(guess) or knowing(expected, wrong=2), ends)
     made = ahead.run(*(ahead.task(i, **sampling) for i, sampling in enumerate(requested)))
     assert {k: c.model_copy(update={"usage": expected[k].usage}) for k, c in made.items()} == expected
-    counts = ahead.look.stats
+    counts = ahead.look.counters
     assert counts.tokens == emitted
     assert counts.passes + counts.accepted == emitted
     assert counts.passes <= emitted
@@ -282,8 +282,8 @@ def test_sequences_in_a_lockstep_group_are_never_drafted(tokenizer: Tokenizer) -
     for task in tasks:
         task.lockstep_group = tasks
     harness.run(*tasks)
-    assert harness.look.stats.drafted == 0
-    assert harness.look.stats.passes == 2 * 19
+    assert harness.look.counters.drafted == 0
+    assert harness.look.counters.passes == 2 * 19
 
 
 def test_rejected_draft_tokens_are_not_stored(tokenizer: Tokenizer) -> None:
@@ -324,5 +324,5 @@ def test_a_grammar_sees_one_token_at_a_time(tokenizer: Tokenizer, wrong: int, te
     assert (expected[0, 0].finish_reason, expected[0, 0].text[:1], expected[0, 0].text[-1:]) == ("stop", "[", "]")
     harness, made = work(knowing(expected, wrong))
     assert {k: c.model_copy(update={"usage": expected[k].usage}) for k, c in made.items()} == expected
-    assert harness.look.stats.accepted > 5
+    assert harness.look.counters.accepted > 5
     assert harness.table.passes <= 3

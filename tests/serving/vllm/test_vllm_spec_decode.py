@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from reason.core.errors import CapabilityMissing, UserError
 from reason.core.messages import LogitsProcessorSpec, SamplingParams
 from reason.core.settings import VllmSettings, load_settings
-from reason.serving.vllm.metrics import SpecDecodeCounters, SpecDecodeStatsLogger
+from reason.serving.spec_decode import SpecDecodeCounters
+from reason.serving.vllm.metrics import SpecDecodeStatsLogger
 from reason.serving.vllm.options import (
     PROCESSOR,
     check_speculative_request,
