@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from .budget import Budget
 from .errors import DataError, UnknownName, UserError
+from .messages import RequestedEffort
 from .registry import nearest
 from .store.location import parse_location, redacted_location
 
@@ -362,12 +363,18 @@ class Settings(BaseSettings):
         repairs: How often an answer that did not pass goes back to the strategy with the findings.
         seed: Seed of a run; None chooses one and records it.
         budget: Limits of a run.
+        effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high", "max",
+            or "auto", which chooses one for the question; None is each model's default.
+        thinking_tokens: Maximum tokens of each thought; None is the effort's.
+        verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
         store: The run store: a file, or `postgresql://HOST/DATABASE` for several machines.
         cache_dir: Directory of the model files, and of saved prefixes (`prefixes` in it).
         prefix_bytes: Maximum size of saved prefixes on disk; the least recently used are removed first.
         reuse: Which stored calls may answer a call: "run" (an interrupted run's own), "store" (any run's), "none".
         providers: API providers by name, or single models of theirs by model string, for example
             `[providers.hosted_vllm] api_base = "http://127.0.0.1:8000/v1"`.
+        profiles: What single models accept and how they think, by model string or pattern, for example
+            `[profiles."hosted_vllm/*"] thinks = "always"` (fields of `serving.profiles.profile.ModelProfile`).
         rewards: Reward models by model string.
         encoders: Embedding models and cross-encoders by model string.
         strategies: Parameters by strategy, for example `[strategies.self-consistency] n = 16`.
@@ -393,6 +400,9 @@ class Settings(BaseSettings):
     repairs: Annotated[int, Field(ge=0, le=10)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     budget: Budget = Budget()
+    effort: RequestedEffort | None = None
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
+    verify_thoughts: bool = False
     store: Path | str = Field(default_factory=default_store)
     cache_dir: Path = Field(default_factory=default_cache_dir)
     prefix_bytes: Annotated[int, Field(ge=1 << 20)] = 4 << 30
@@ -400,6 +410,7 @@ class Settings(BaseSettings):
     local: LocalSettings = LocalSettings()
     vllm: VllmSettings = VllmSettings()
     providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+    profiles: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     rewards: dict[str, RewardSettings] = Field(default_factory=dict)
     encoders: dict[str, EncoderSettings] = Field(default_factory=dict)
     strategies: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""What models accept and how they show their thoughts, as data."""

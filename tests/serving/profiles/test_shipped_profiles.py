@@ -1,0 +1,84 @@
+"""The shipped profiles are valid, and match the names that models have in practice."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from reason.core.errors import DataError, UnknownName, UserError
+from reason.serving.profiles import profile as profile_module
+from reason.serving.profiles.profile import merge_profile, parse_profile, shipped_layers
+from reason.serving.profiles.settings_file import append_profile
+
+FILES = sorted(Path(profile_module.__file__).parent.glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_shipped_files_have_valid_fields_only(path: Path) -> None:
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))["profile"]
+    for entry in entries:
+        patterns = entry.pop("match")
+        assert all(pattern == pattern.lower() for pattern in patterns)
+        entry.pop("switch", None)
+        parse_profile(entry, path.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "thinks", "tag"),
+    [
+        ("Qwen/Qwen3-8B", "default", "<think>\n"),
+        ("hosted_vllm/qwen3-0.6b-awq", "default", "<think>\n"),
+        ("Qwen/Qwen3-4B-Instruct-2507", "never", "<think>\n"),
+        ("Qwen/Qwen3-4B-Thinking-2507", "always", "<think>\n"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "always", "<think>\n"),
+        ("deepseek-ai/DeepSeek-V3.1", "opt-in", "<think>"),
+        ("openai/gpt-oss-20b", "always", "<think>"),
+        ("mistralai/Magistral-Small-2509", "always", "[THINK]"),
+        ("ByteDance-Seed/Seed-OSS-36B-Instruct", "default", "<seed:think>"),
+        ("google/gemma-4-31b-it", "opt-in", "<|channel>thought\n"),
+        ("zai-org/GLM-4.6", "default", "<think>"),
+        ("moonshotai/Kimi-K2-Thinking", "always", "<think>"),
+        ("MiniMaxAI/MiniMax-M2", "always", "<think>\n"),
+        ("ibm-granite/granite-3.3-8b-instruct", "opt-in", "<think>"),
+        ("HuggingFaceTB/SmolLM3-3B", "default", "<think>\n"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "never", "<think>"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "never", "<think>"),
+    ],
+)
+def test_open_models_are_matched_by_their_names(name: str, thinks: str, tag: str) -> None:
+    profile = merge_profile(shipped_layers(name))
+    assert (profile.thinks, profile.open_tag) == (thinks, tag)
+    assert ("none" in profile.efforts) == (thinks in ("default", "opt-in"))
+
+
+def test_a_limit_of_the_thought_is_an_argument_of_seed_oss_template() -> None:
+    profile = merge_profile(shipped_layers("ByteDance-Seed/Seed-OSS-36B-Instruct"))
+    assert profile.effort_fields("high", 512) == {"chat_template_kwargs": {"thinking_budget": 512}}
+    assert profile.effort_fields("none") == {"chat_template_kwargs": {"thinking_budget": 0}}
+
+
+def test_a_profile_is_appended_to_the_settings_once(tmp_path: Path) -> None:
+    path = tmp_path / "reason" / "reason.toml"
+    fields = {
+        "thinks": "default",
+        "open_tag": '<"think">\n',
+        "refuses": ["stop"],
+        "opened_by_template": True,
+        "max_thinking_tokens": 100,
+        "efforts": {"none": {"chat_template_kwargs": {"enable thinking": False}}, "low": {}},
+    }
+    append_profile(path, "hosted_vllm/a.b", fields)
+    assert tomllib.loads(path.read_text())["profiles"] == {"hosted_vllm/a.b": fields}
+    path.write_text('model = "local/x"\n' + path.read_text().rstrip("\n"))
+    append_profile(path, "hosted_vllm/c", {"thinks": "never"})
+    written = tomllib.loads(path.read_text())
+    assert written["model"] == "local/x"
+    assert written["profiles"] == {"hosted_vllm/a.b": fields, "hosted_vllm/c": {"thinks": "never"}}
+    with pytest.raises(UserError, match="has a profile of 'hosted_vllm/c' already"):
+        append_profile(path, "hosted_vllm/c", {"thinks": "always"})
+    with pytest.raises(UnknownName):
+        append_profile(path, "hosted_vllm/d", {"thinking": "always"})
+    path.write_text("model =")
+    with pytest.raises(DataError, match="is no TOML"):
+        append_profile(path, "hosted_vllm/d", {"thinks": "always"})
