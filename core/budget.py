@@ -20,7 +20,8 @@ from .errors import BudgetExceeded, UserError
 from .messages import Frozen, Usage
 from .types import RoleUsage, RunUsage
 
-LimitKind = Literal["tokens", "calls", "reward_calls", "seconds", "usd"]
+LimitKind = Literal["tokens", "thinking_tokens", "calls", "reward_calls", "seconds", "usd", "user"]
+"""What ended a run's spending: one of its limits, or the user, who wants the answer now."""
 
 
 class Budget(Frozen):
@@ -29,6 +30,7 @@ class Budget(Frozen):
     Attributes:
         tokens: Generated tokens over all models, discarded samples and verifiers included. Prompt tokens do not count:
             with prefix reuse most of them cost nothing, and where they cost money, `usd` bounds them.
+        thinking_tokens: Part of them that are thoughts.
         calls: Model calls; a request for n samples is one call.
         reward_calls: Forward passes of reward models.
         seconds: Wall-clock time, waiting included.
@@ -36,6 +38,7 @@ class Budget(Frozen):
     """
 
     tokens: Annotated[int, Field(gt=0)] | None = None
+    thinking_tokens: Annotated[int, Field(gt=0)] | None = Field(default=None, exclude_if=lambda value: value is None)
     calls: Annotated[int, Field(gt=0)] | None = None
     reward_calls: Annotated[int, Field(ge=0)] | None = None
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -44,12 +47,13 @@ class Budget(Frozen):
 
 @dataclass(frozen=True)
 class CostBound:
-    """An upper bound on what a step spends."""
+    """An upper bound on what a step spends; `tokens` includes `thinking_tokens`."""
 
     tokens: int = 0
     calls: int = 0
     reward_calls: int = 0
     usd: float = 0.0
+    thinking_tokens: int = 0
 
     def __add__(self, other: CostBound) -> CostBound:
         return CostBound(
@@ -57,6 +61,7 @@ class CostBound:
             self.calls + other.calls,
             self.reward_calls + other.reward_calls,
             self.usd + other.usd,
+            self.thinking_tokens + other.thinking_tokens,
         )
 
     def __sub__(self, other: CostBound) -> CostBound:
@@ -65,6 +70,7 @@ class CostBound:
             self.calls - other.calls,
             self.reward_calls - other.reward_calls,
             self.usd - other.usd,
+            self.thinking_tokens - other.thinking_tokens,
         )
 
 
@@ -86,6 +92,8 @@ class Ledger:
         self._reserved = CostBound()
         self.exhausted: LimitKind | None = None
         """The limit that stopped something; None if none did."""
+        self.is_closed = False
+        """Whether the user wants the answer now: no step may begin."""
 
     # -- remaining budget
 
@@ -105,6 +113,10 @@ class Ledger:
         rows = self._by_role.values()
         if kind == "tokens":
             return sum(r.completion_tokens for r in rows) + self._reserved.tokens
+        if kind == "thinking_tokens":
+            return sum(r.thinking_tokens for r in rows) + self._reserved.thinking_tokens
+        if kind == "user":
+            return 0.0
         if kind == "calls":
             return sum(r.model_calls for r in rows) + self._reserved.calls
         if kind == "reward_calls":
@@ -113,7 +125,7 @@ class Ledger:
 
     def remaining(self, kind: LimitKind) -> float:
         """Amount that may still be spent; infinite without a limit, never negative."""
-        limit = getattr(self.budget, kind)
+        limit = getattr(self.budget, kind, None)
         return math.inf if limit is None else max(0.0, limit - self.used(kind))
 
     def view(self, reserve: CostBound | None = None, *, max_tokens: int | None = None) -> BudgetView:
@@ -128,15 +140,20 @@ class Ledger:
     # -- spending
 
     @contextmanager
-    def reserve(self, cost: CostBound) -> Iterator[Callable[[], None]]:
+    def reserve(self, cost: CostBound, *, even_closed: bool = False) -> Iterator[Callable[[], None]]:
         """Hold the maximum cost of a step while it is in flight.
 
         Gives a function that releases the reservation before the block is left: call it together with `charge`, so that
         nothing is counted twice while the block still waits for something.
 
+        Args:
+            even_closed: Whether the step concludes the run, and so may begin after the user wanted the answer.
+
         Raises:
             BudgetExceeded: The step could exceed a limit; nothing is held then.
         """
+        if self.is_closed and not even_closed:
+            raise self.exceeded("user")
         if self.remaining_seconds() == 0.0:
             raise self.exceeded("seconds")
         kind = _first_shortfall(cost, self.remaining)
@@ -159,7 +176,7 @@ class Ledger:
     def exceeded(self, kind: LimitKind) -> BudgetExceeded:
         """Record that a limit stopped something; returns the error to raise or to record (`Run.record_limit`)."""
         self.exhausted = kind
-        return BudgetExceeded(kind, self.used(kind), getattr(self.budget, kind) or 0)
+        return BudgetExceeded(kind, self.used(kind), getattr(self.budget, kind, None) or 0)
 
     def charge(
         self,
@@ -192,6 +209,7 @@ class Ledger:
             prompt_tokens=row.prompt_tokens + usage.prompt_tokens,
             cached_tokens=row.cached_tokens + usage.cached_tokens,
             completion_tokens=row.completion_tokens + usage.completion_tokens,
+            thinking_tokens=row.thinking_tokens + usage.thinking_tokens,
             model_calls=row.model_calls + calls,
             reward_calls=row.reward_calls + reward_calls,
             replayed_calls=row.replayed_calls + replayed_calls,
@@ -225,6 +243,7 @@ class Ledger:
             prompt_tokens=sum(r.prompt_tokens for r in rows),
             cached_tokens=sum(r.cached_tokens for r in rows),
             completion_tokens=sum(r.completion_tokens for r in rows),
+            thinking_tokens=sum(r.thinking_tokens for r in rows),
             model_calls=sum(r.model_calls for r in rows),
             reward_calls=sum(r.reward_calls for r in rows),
             replayed_calls=sum(r.replayed_calls for r in rows),
@@ -263,7 +282,7 @@ class BudgetView:
         left = self._ledger.remaining(kind)
         if kind == "tokens" and self._max_tokens is not None:
             left = min(left, self._max_tokens - (self._ledger.used("tokens") - self._tokens_before))
-        kept = self.reserved_seconds if kind == "seconds" else getattr(self.reserve, kind)
+        kept = self.reserved_seconds if kind == "seconds" else getattr(self.reserve, kind, 0)
         return max(0.0, left - kept)
 
     def shortfall(self, cost: CostBound) -> LimitKind | None:
@@ -296,7 +315,8 @@ class BudgetView:
     def is_unlimited(self) -> bool:
         """Whether nothing but time limits the run: then concurrent steps cannot affect one another's share."""
         budget = self._ledger.budget
-        return budget.tokens is None and budget.calls is None and budget.usd is None and budget.reward_calls is None
+        limits = (budget.tokens, budget.thinking_tokens, budget.calls, budget.usd, budget.reward_calls)
+        return all(limit is None for limit in limits)
 
     # -- time
 
@@ -349,6 +369,7 @@ def require_known_price(budget: Budget, model: str, price_known: bool) -> None:
 def _first_shortfall(cost: CostBound, remaining: Callable[[LimitKind], float]) -> LimitKind | None:
     amounts: dict[LimitKind, float] = {
         "tokens": cost.tokens,
+        "thinking_tokens": cost.thinking_tokens,
         "calls": cost.calls,
         "reward_calls": cost.reward_calls,
         "usd": cost.usd,

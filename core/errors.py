@@ -219,7 +219,8 @@ class BudgetExceeded(ReasonError):
     """A budget would be exceeded by the next step, so the step was not taken.
 
     Args:
-        kind: Which limit: "tokens", "calls", "reward_calls", "seconds" or "usd".
+        kind: Which limit: "tokens", "thinking_tokens", "calls", "reward_calls", "seconds" or "usd"; "user" if the user
+            wants the answer now.
         used: Amount spent so far, in the limit's unit.
         limit: The limit.
         partial: Best answer so far, if any.
@@ -230,7 +231,8 @@ class BudgetExceeded(ReasonError):
     http_status = 402
 
     def __init__(self, kind: str, used: float, limit: float, partial: Any = None) -> None:
-        super().__init__(f"the budget of {limit:g} {kind} is spent ({used:g} used)")
+        spent = f"the budget of {limit:g} {kind} is spent ({used:g} used)"
+        super().__init__("the user wants the answer now" if kind == "user" else spent)
         self.kind = kind
         self.used = used
         self.limit = limit

@@ -19,7 +19,7 @@ import anyio
 from pydantic import Field, JsonValue, TypeAdapter
 
 from .errors import DataError, StoreError
-from .messages import Completion, Frozen
+from .messages import Completion, Frozen, RequestedEffort
 from .types import Answer, Question, Solution, Verification
 
 _set = object.__setattr__
@@ -169,7 +169,12 @@ class AssociatedItem(Frozen):
 
 
 class RunStarted(Event):
-    """A run has started or was resumed."""
+    """A run has started or was resumed.
+
+    Attributes:
+        effort: How much models that think do so; None is each model's default.
+        thinking_tokens: Maximum tokens of each thought; None is the effort's.
+    """
 
     type: Literal["run.started"] = "run.started"
     question: Question
@@ -177,6 +182,8 @@ class RunStarted(Event):
     models: dict[str, str]
     seed: int
     resumed: bool = False
+    effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
+    thinking_tokens: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class StageStarted(Event):
@@ -218,6 +225,7 @@ class CallFinished(Event):
 
     Attributes:
         tokens: Generated tokens.
+        thinking_tokens: Part of them that are thoughts.
         prompt_tokens: Tokens of the prompts.
         cached_tokens: Part of `prompt_tokens` whose keys and values were reused.
         failed: Samples that failed.
@@ -228,6 +236,7 @@ class CallFinished(Event):
     model: str
     seconds: float
     tokens: int
+    thinking_tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     failed: int = 0
@@ -241,7 +250,7 @@ class TextDelta(Event):
     sample: int
     text: str
     tokens: int
-    reasoning: str = ""
+    thought: str = ""
 
 
 class SampleFinished(Event):
@@ -282,6 +291,7 @@ class BudgetCharged(Event):
     total_usd: float | None
     reward_calls: int = 0
     total_reward_calls: int = 0
+    total_thinking_tokens: int = 0
     limits: dict[str, float] = Field(default_factory=dict)
 
 

@@ -166,7 +166,33 @@ def _finite(text: str) -> float:
 
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "budget", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "thinking", "budget", "cancelled", "error"]
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "max"]
+"""How much a model thinks before it answers; "none" is not at all."""
+EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "max")
+"""All efforts, the least first."""
+AUTO_EFFORT: Literal["auto"] = "auto"
+RequestedEffort = Literal[Effort, "auto"]
+"""An effort as a run has it; "auto" chooses one for the question."""
+
+
+class Thought(Frozen):
+    """What a model thinks before it answers, apart from its answer.
+
+    Attributes:
+        text: The text without its tags; empty if the provider hides it.
+        tokens: Its tokens, by the provider's count where there is one.
+        closed: Whether the thought has ended and the answer follows.
+        token_ids: Of a prompt's thought, its exact tokens, which take precedence over the text; empty if unknown.
+        blocks: The provider's own form of it, signed perhaps, to be returned unchanged in a later turn.
+    """
+
+    text: str = ""
+    tokens: int = 0
+    closed: bool = True
+    token_ids: tuple[int, ...] = Field(default=(), exclude_if=lambda value: not value)
+    blocks: tuple[dict[str, JsonValue], ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Message(Frozen):
@@ -174,6 +200,8 @@ class Message(Frozen):
 
     Attributes:
         content: The text; may be empty if there are tool calls.
+        thought: Of the assistant, what it thought before; sent only to providers that require it
+            (`ModelProfile.return_thoughts`).
         tool_calls: Tool calls of the assistant.
         tool_call_id: Of a message of the role "tool": the call that it answers.
         name: Of a message of the role "tool", the tool; of others, the caller's name for the speaker, which most chat
@@ -186,6 +214,7 @@ class Message(Frozen):
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     tool_call_id: str = Field(default="", exclude_if=lambda value: not value)
     name: str = Field(default="", exclude_if=lambda value: not value)
+    thought: Thought | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _only_the_assistant_calls_tools(self) -> Self:
@@ -205,6 +234,9 @@ class Prompt(Frozen):
         prefix: Beginning of the assistant's response, which the model continues and which is not part of the
             completion: text, or token ids (exact: text may tokenize differently at the boundary). With `text`, it
                 follows the text.
+        thought: Beginning of the assistant's response that comes before the prefix: an open thought, which the model
+            continues, or a closed one, after which it answers. None, with a prefix: the model does not think. Only with
+            messages; an open thought has no prefix.
         tools: Tools that the model may call; only with messages.
         tool_choice: "auto", "required", or the name of the tool to call. Not "none": then a prompt has no tools.
         cache_salt: Requests with different salts share no KV cache, so that the latency of a request does not reveal
@@ -215,6 +247,7 @@ class Prompt(Frozen):
     messages: tuple[Message, ...] = ()
     text: str | None = None
     prefix: str | tuple[int, ...] = ""
+    thought: Thought | None = Field(default=None, exclude_if=lambda value: value is None)
     tools: tuple[Tool, ...] = Field(default=(), exclude_if=lambda value: not value)
     tool_choice: ToolChoice = Field(default=TOOL_CHOICE_AUTO, exclude_if=lambda value: value == TOOL_CHOICE_AUTO)
     cache_salt: str = Field(default="", exclude=True)
@@ -225,6 +258,10 @@ class Prompt(Frozen):
             raise ValueError("a prompt has either messages or text")
         if self.tools or self.tool_choice != TOOL_CHOICE_AUTO:
             validate_tool_choice(self.tools, self.tool_choice)
+        if self.thought is not None and self.text is not None:
+            raise ValueError("a prompt of raw text cannot have a thought: write its tags into the text")
+        if self.thought is not None and not self.thought.closed and self.prefix:
+            raise ValueError("a prompt with an open thought cannot have a prefix of the answer: close the thought")
         if self.text is not None and self.tools:
             raise ValueError("a prompt of raw text cannot have tools: give messages")
         if self.tool_choice == TOOL_CHOICE_NONE:
@@ -240,6 +277,10 @@ class Prompt(Frozen):
     def with_prefix(self, prefix: str | tuple[int, ...]) -> Prompt:
         """The same prompt with another beginning of the response."""
         return self.model_copy(update={"prefix": prefix})
+
+    def with_thought(self, thought: Thought, prefix: str | tuple[int, ...] = "") -> Prompt:
+        """The same prompt with another thought, and the beginning of the answer after it."""
+        return self.model_copy(update={"thought": thought, "prefix": prefix})
 
     def with_cache_salt(self, salt: str) -> Prompt:
         """The same prompt with a cache salt; an empty salt changes nothing."""
@@ -257,35 +298,50 @@ class SamplingParams(Frozen):
     """Sampling parameters.
 
     Attributes:
-        temperature: 0 is greedy.
-        top_p: Nucleus mass in (0, 1].
+        temperature: 0 is greedy; None leaves it to `default_temperature`. A model that takes none refuses the request.
+        default_temperature: Temperature that suits the request, used if the caller set none, the model takes one and
+            does not think before the answer; a model that thinks samples as its makers recommend. None is the model's
+            own.
+        top_p: Nucleus mass in (0, 1]; None is the model's own.
         top_k: Number of most likely tokens kept; 0 keeps all.
-        max_tokens: Maximum number of tokens per sample.
+        max_tokens: Maximum tokens of the answer per sample. A thought before it has its own limit.
+        effort: How much the model thinks first; None is the model's default.
+        thinking_tokens: Maximum tokens of the thought per sample; None is the effort's
+            (`ModelProfile.thinking_tokens`).
         n: Samples per prompt.
-        stop: Strings that end a sample; the text ends before the first of them.
+        stop: Strings that end a sample; the text ends before the first of them. They apply to the answer, and to the
+            thought only if the prompt has an open one.
         seed: Sample `i` has a generator of its own made from (seed, i), whatever shares the batch.
         top_logprobs: Alternatives reported per position.
         logprobs: Whether log-probabilities of the sampled tokens are returned.
         ignore_eos: Whether to continue after the end-of-text token until `max_tokens` (for measuring).
         logits_processors: Applied in order.
-        json_schema: A JSON Schema that the completion's text satisfies if it ends by itself; a stop string or
-            `max_tokens` may still cut it. It does not apply to the prompt's prefix. Tokens are chosen among those that
+        json_schema: A JSON Schema that the answer satisfies if it ends by itself; a stop string or `max_tokens` may
+            still cut it. It does not apply to a thought or to the prompt's prefix. Tokens are chosen among those that
             the schema allows, and log-probabilities stay those of the raw distribution. The properties of an object
             come in the schema's order. A model without `Capabilities.json_schema` refuses it.
     """
 
-    temperature: Annotated[float, Field(ge=0, le=100)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    default_temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] = 0
     max_tokens: Annotated[int, Field(ge=1)] = 512
+    effort: Effort | None = None
+    thinking_tokens: Annotated[int, Field(ge=0)] | None = None
     n: Annotated[int, Field(ge=1, le=4096)] = 1
     stop: tuple[str, ...] = ()
     seed: int | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=1000)] = 0
-    logprobs: bool = True
+    logprobs: bool = False
     ignore_eos: bool = False
     logits_processors: tuple[LogitsProcessorSpec, ...] = ()
     json_schema: dict[str, JsonValue] | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Maximum tokens of a sample, thought and answer together."""
+        return self.max_tokens + (self.thinking_tokens or 0)
 
     @model_validator(mode="after")
     def _json_schema_excludes_ignore_eos(self) -> Self:
@@ -335,8 +391,8 @@ class Usage(Frozen):
     Attributes:
         prompt_tokens: Tokens of the prompt, cached or not. The samples of a call share them: a call counts them once.
         cached_tokens: Part of `prompt_tokens` whose keys and values were reused.
-        completion_tokens: Generated tokens.
-        reasoning_tokens: Part of `completion_tokens` that the provider counts as reasoning.
+        completion_tokens: Generated tokens, those of thoughts included.
+        thinking_tokens: Part of `completion_tokens` that are thoughts.
         waited_s: Seconds spent in queues and on rate limits.
         cost_usd: Price in US dollars; None if unknown, 0 for models that run locally.
     """
@@ -344,7 +400,7 @@ class Usage(Frozen):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    reasoning_tokens: int = 0
+    thinking_tokens: int = 0
     waited_s: float = 0.0
     cost_usd: float | None = 0.0
 
@@ -354,7 +410,7 @@ class Usage(Frozen):
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
-            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            thinking_tokens=self.thinking_tokens + other.thinking_tokens,
             waited_s=self.waited_s + other.waited_s,
             cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
         )
@@ -371,18 +427,22 @@ class Completion(Frozen):
     """One sample.
 
     Attributes:
-        text: The text after the prompt's prefix, without stop strings and end-of-text.
-        token_ids: Generated tokens, with those of a stop string or end-of-text; empty if the backend does not return
-            them.
+        text: The answer alone: the text after the prompt's prefix, without thought, stop strings and end-of-text.
+        thought: What the model thought before the answer; None if it did not think. It is open in a sample that ended
+            while thinking, and in one that continues a prompt's open thought and did not close it.
+        token_ids: Generated tokens, with those of the thought, its tags, a stop string or end-of-text; empty if the
+            backend does not return them.
+        answer_from: Index of the answer's first token in `token_ids`, `logprobs` and `top_logprobs`; their length if
+            there is no answer.
         logprobs: Raw log-probability of each generated token, in nats; None if the backend does not return them.
         top_logprobs: Per position the most likely tokens, best first; None unless requested.
-        finish_reason: "stop" (end of text or a stop string), "length" (`max_tokens`), "budget" (the run's budget cut it
-            short), "cancelled", "error".
+        finish_reason: "stop" (end of text or a stop string), "length" (the answer reached `max_tokens`), "thinking" (it
+            was cut while it thought: there is no answer), "budget" (the run's budget cut it short), "cancelled",
+            "error".
         stop_reason: The stop string at which it ended; "" if the model ended the text with an end-of-text token; None
             if unknown, and if `finish_reason` is not "stop".
         usage: Tokens; `prompt_tokens` and `cached_tokens` are set on the call's first sample only.
         sample_index: Index of the sample in the request.
-        reasoning: Reasoning that the backend returned apart from the text.
         extras: Measurements of logits processors, by name.
         tool_calls: Tool calls, in order; they are no part of the text. `finish_reason` is "stop" then, as for every
             sample that ended by itself.
@@ -397,7 +457,8 @@ class Completion(Frozen):
     stop_reason: str | None = None
     usage: Usage = Usage()
     sample_index: int = 0
-    reasoning: str = ""
+    thought: Thought | None = Field(default=None, exclude_if=lambda value: value is None)
+    answer_from: int = Field(default=0, exclude_if=lambda value: value == 0)
     extras: dict[str, JsonValue] = Field(default_factory=dict)
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
     failure: Failure | None = None
@@ -408,9 +469,24 @@ class Completion(Frozen):
         return self.failure is None
 
     @property
+    def answer_logprobs(self) -> tuple[float, ...] | None:
+        """Log-probabilities of the answer's tokens, in nats; None if unknown."""
+        return None if self.logprobs is None else self.logprobs[self.answer_from :]
+
+    @property
+    def answer_top_logprobs(self) -> tuple[tuple[TopToken, ...], ...]:
+        """The most likely tokens at each of the answer's positions; empty if unknown."""
+        return (self.top_logprobs or ())[self.answer_from :]
+
+    @property
+    def answer_tokens(self) -> int:
+        """Generated tokens of the answer."""
+        return self.usage.completion_tokens - self.usage.thinking_tokens
+
+    @property
     def logprob(self) -> float | None:
-        """Summed log-probability of the generated tokens, in nats; None if unknown."""
-        return None if self.logprobs is None else float(sum(self.logprobs))
+        """Summed log-probability of the answer's tokens, in nats; None if unknown."""
+        return None if self.logprobs is None else float(sum(self.logprobs[self.answer_from :]))
 
 
 class Chunk(Frozen):
@@ -422,7 +498,8 @@ class Chunk(Frozen):
         text: New text; may be empty while a character or a stop string is incomplete.
         token_ids: New tokens.
         logprobs: Their raw log-probabilities; empty if the backend does not return them.
-        reasoning: New reasoning text.
+        tokens: Number of new tokens, where the backend counts them and shows no ids.
+        thought: New text of the thought.
         completion: The finished sample, on its last chunk.
     """
 
@@ -431,7 +508,8 @@ class Chunk(Frozen):
     text: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
-    reasoning: str = ""
+    tokens: int = 0
+    thought: str = ""
     completion: Completion | None = None
 
 

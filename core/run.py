@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 import secrets
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -17,6 +19,7 @@ from .calibration import CalibrationMap
 from .errors import BudgetExceeded, DataError
 from .events import (
     BudgetExhausted,
+    CallFinished,
     Degraded,
     Event,
     EventDispatcher,
@@ -24,9 +27,11 @@ from .events import (
     RunFinished,
     RunStarted,
     Sink,
+    StageFinished,
+    StageStarted,
     TextDelta,
 )
-from .messages import Completion, Frozen
+from .messages import AUTO_EFFORT, Completion, Effort, Frozen, Prompt, RequestedEffort
 from .settings import LocalSettings
 from .store.protocol import RunRecord, RunStore, StoredCall
 from .types import Question, Solution
@@ -54,6 +59,10 @@ class RunConfig(Frozen):
         context: Descriptions of the knowledge sources.
         memory: Name of the memory that is recalled, and that `coat` extends; empty is none.
         tenant: The tenant that owns the run on a server: responses and prefix caches are shared within one tenant.
+        effort: How much models that think do so before they answer; "auto" is chosen for the question, None is each
+            model's default.
+        thinking_tokens: Maximum tokens of each thought; None is the effort's.
+        verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
     """
 
     question: Question
@@ -73,6 +82,10 @@ class RunConfig(Frozen):
     context: tuple[str, ...] = ()
     memory: str = ""
     tenant: str = Field(default="", exclude_if=lambda value: not value)
+    # unset fields are in no dump: digests of configurations without them do not depend on them
+    effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class Run:
@@ -86,12 +99,18 @@ class Run:
         stream_text: Whether a sink wants text deltas.
         recording: Whether the run is written to the store; a replay is not.
         is_new: Whether the store has no calls of it yet.
+        conclusion: Of a run that is replayed, when the user wanted its answer: it stops at the same call. That of a
+            resumed run is read in `previous_events`.
         clock: Monotonic seconds; replaced in tests.
 
     Attributes:
         rng: Generator seeded by the run's seed, for the strategy's own choices.
         best: Best answer so far, which is the result if the run is stopped.
-        partial_completions: Samples that were being generated when the run was cancelled.
+        effort: The effort of models that think; of a run with the effort "auto" the chosen one, None before that.
+        answer_now: Set when the user wants the answer now (`conclude`): samples in flight are cut, no call begins.
+        conclusion: When that happened before; None in a run that is no repetition of such a one.
+        partial_completions: Samples that were cut by the budget, by the user, or while the model thought, with their
+            prompts.
         degraded: What could not be done as the method says.
         stream_text: Whether a sink wants text deltas; may change while it runs.
         resumed: Whether it has started before.
@@ -113,6 +132,7 @@ class Run:
         stream_text: bool = False,
         recording: bool = True,
         is_new: bool = False,
+        conclusion: Conclusion | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = run_id
@@ -121,7 +141,12 @@ class Run:
         self.ledger = Ledger(config.budget, clock)
         self.rng = random.Random(config.seed)  # noqa: S311 (reproducible choices, not secrets)
         self.best: Solution | None = None
-        self.partial_completions: list[Completion] = []
+        self.effort: Effort | None = None if config.effort == AUTO_EFFORT else config.effort
+        self.answer_now = asyncio.Event()
+        self.conclusion = conclusion or find_conclusion(previous_events)
+        self._finished_calls = 0
+        self._on_conclude: set[Callable[[], object]] = set()
+        self.partial_completions: list[tuple[Prompt, Completion]] = []
         self.degraded: list[str] = []
         self.stream_text = stream_text
         self.autosaves = False
@@ -176,6 +201,7 @@ class Run:
             run_id=self.id,
             at_s=self.ledger.elapsed_s,
         )
+        self._finished_calls += isinstance(event, CallFinished)
         if self.recording and not isinstance(event, TextDelta):
             self._unsaved.append(stamped)
         self._dispatch(stamped)
@@ -231,6 +257,42 @@ class Run:
         """Set the best answer so far; it is the result if the run is stopped now."""
         self.best = solution
 
+    def conclude(self) -> None:
+        """End the run with an answer now: from what it has, in one short call at most. Idempotent.
+
+        Call it on the run's event loop.
+        """
+        if self.answer_now.is_set():
+            return
+        self.ledger.is_closed = True
+        self.answer_now.set()
+        closed = self.ledger.exceeded("user")
+        self.emit(BudgetExhausted(kind=closed.kind, used=closed.used, limit=closed.limit))
+        for callback in tuple(self._on_conclude):
+            callback()
+
+    @contextmanager
+    def on_conclude(self, callback: Callable[[], object]) -> Iterator[None]:
+        """Call a function if the user wants the answer while the block runs; at once if that was before."""
+        if self.answer_now.is_set():
+            callback()
+        self._on_conclude.add(callback)
+        try:
+            yield
+        finally:
+            self._on_conclude.discard(callback)
+
+    def require_open(self) -> None:
+        """Refuse a call whose response is not stored, if the user wants the answer now, or wanted it before this call.
+
+        Raises:
+            BudgetExceeded: The user does.
+        """
+        if self.conclusion is not None and self._finished_calls >= self.conclusion.calls:
+            self.conclude()
+        if self.ledger.is_closed:
+            raise self.ledger.exceeded("user")
+
     def degrade(self, what: str) -> None:
         """Record, in trace and answer, what could not be done as the method says and what was done instead."""
         if what not in self.degraded:
@@ -239,7 +301,41 @@ class Run:
 
     def record_limit(self, error: BudgetExceeded) -> None:
         """Record a spent budget in the trace."""
+        if error.kind == "user":  # recorded by `conclude`
+            return
         self.emit(BudgetExhausted(kind=error.kind, used=error.used, limit=error.limit))
+
+
+class Conclusion(NamedTuple):
+    """When the user wanted the answer of a stored run.
+
+    Attributes:
+        stage: The pipeline's stage.
+        calls: Calls that were finished before; of these, one whose response is not stored has failed.
+    """
+
+    stage: str
+    calls: int
+
+
+def find_conclusion(events: Sequence[Event]) -> Conclusion | None:
+    """When the user wanted the answer of a stored run, by its events; None if they did not."""
+    open_stages: dict[int, str] = {}  # the outermost, which is the pipeline's, first
+    last, calls = "route", 0
+    for event in events:
+        if isinstance(event, RunStarted):
+            open_stages.clear()
+            calls = 0
+        elif isinstance(event, StageStarted):
+            last = last if open_stages else event.stage
+            open_stages[event.number] = event.stage
+        elif isinstance(event, StageFinished):
+            open_stages.pop(event.parent or 0, None)
+        elif isinstance(event, CallFinished):
+            calls += 1
+        elif isinstance(event, BudgetExhausted) and event.kind == "user":
+            return Conclusion(next(iter(open_stages.values()), last), calls)
+    return None
 
 
 def new_run_id() -> str:

@@ -27,7 +27,8 @@ MAX_CONVERSATION_CHARS = 1_000_000
 """Maximum length of the conversation around a question, in characters, tools and tool calls included."""
 
 AnswerKind = Literal["auto", "choice", "number", "math", "yes_no", "text"]
-Stopped = Literal["done", "budget", "cancelled", "error"]
+Stopped = Literal["done", "budget", "user", "cancelled", "error"]
+"""Why a run ended: it was done, a limit of its budget, the user wanted the answer now, cancelled, an error."""
 Verdict = Literal["supported", "refuted", "not_enough_evidence", "disputed", "unchecked", "unparsed"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -123,8 +124,10 @@ class Candidate(Frozen):
         steps: The text split into steps; empty if the strategy does not work in steps.
         score: The strategy's ranking score, with the strategy's range; None if it does not rank.
         logprob: Summed raw log-probability of the text, in nats; None if unknown.
-        tokens: Generated tokens.
-        finish_reason: How its generation ended.
+        tokens: Generated tokens, those of the thought included.
+        thought: What the model thought before the text; empty if it did not, or if it is hidden.
+        thinking_tokens: Tokens of the thought.
+        finish_reason: How its generation ended; "thinking" if it was cut while the model thought.
         citations: Evidence as numbered in its text, from 1; empty if the strategy uses no knowledge.
         tool_calls: Tools to be called. The answer is then their canonical text (`canonical_calls`), by which equal
             calls vote as equal answers.
@@ -136,6 +139,8 @@ class Candidate(Frozen):
     score: float | None = None
     logprob: float | None = None
     tokens: int = 0
+    thought: str = Field(default="", exclude_if=lambda value: not value)
+    thinking_tokens: int = Field(default=0, exclude_if=lambda value: not value)
     finish_reason: str = "stop"
     citations: tuple[Evidence, ...] = ()
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
@@ -148,7 +153,7 @@ class Solution(Frozen):
         chosen: Index of the chosen candidate; None if there is none.
         candidates: All attempts, in order of creation.
         confidence: The strategy's own estimate of P(correct), not calibrated; None if it has none.
-        stopped: Why the strategy ended: "done", "budget", "cancelled" or "error".
+        stopped: Why the strategy ended: "done", "budget", "user", "cancelled" or "error".
         notes: Details for readers of the trace (vote counts, rounds, …).
     """
 
@@ -171,17 +176,18 @@ class Solution(Frozen):
 
 
 class CheckedClaim(Frozen):
-    """One claim of the answer with its verdict. A decisive verdict without an evidence span cannot be constructed.
+    """One claim with its verdict. A decisive verdict without an evidence span cannot be constructed.
 
     Attributes:
         text: The claim, self-contained.
         confidence: Calibrated probability of the most likely label; None if nothing was judged.
         evidence: The decisive spans.
         note: Why the verdict is not more certain, or what a program computed; empty if there is nothing to add.
-        start: First character of the claim within the answer's text; None if unknown.
+        start: First character of the claim within the text of its part; None if unknown.
         end: One past the last character.
         probs: Calibrated probabilities that the evidence supports, refutes, does neither; None if nothing was judged.
         origins: Parts of the run that it came from, by name, as far as they were attributed.
+        part: Whether the answer states it, or only the thought before it, which never decides about the answer.
     """
 
     text: str
@@ -193,6 +199,7 @@ class CheckedClaim(Frozen):
     end: int | None = None
     probs: tuple[Probability, Probability, Probability] | None = None
     origins: tuple[str, ...] = ()
+    part: Literal["answer", "thought"] = Field(default="answer", exclude_if=lambda value: value == "answer")
 
     @model_validator(mode="after")
     def _decisive_needs_evidence(self) -> Self:
@@ -207,7 +214,7 @@ class Verification(Frozen):
     Attributes:
         verdict: Over the complete answer; "unchecked" if no verifier ran.
         confidence: Calibrated P(the answer is right); None if no verifier estimates it.
-        claims: The claims, in order of the answer.
+        claims: The claims, in order of the answer, and after them those of the thought, if they were checked.
         verifiers: Names of the verifiers that ran.
     """
 
@@ -216,11 +223,22 @@ class Verification(Frozen):
     claims: tuple[CheckedClaim, ...] = ()
     verifiers: tuple[str, ...] = ()
 
+    @property
+    def answer_claims(self) -> tuple[CheckedClaim, ...]:
+        """The claims of the answer, on which verdict and confidence rest."""
+        return tuple(claim for claim in self.claims if claim.part == "answer")
+
+    @property
+    def thought_claims(self) -> tuple[CheckedClaim, ...]:
+        """The claims of the thought before the answer."""
+        return tuple(claim for claim in self.claims if claim.part == "thought")
+
 
 class RoleUsage(Frozen):
     """Usage of one model in one role.
 
     Attributes:
+        thinking_tokens: Part of `completion_tokens` that are thoughts.
         replayed_calls: Part of `model_calls` answered by the run store, not paid again.
         replayed_tokens: Part of `completion_tokens` answered by the run store.
         working_s: Seconds the model worked; queues and rate limits are in `waited_s`.
@@ -230,6 +248,7 @@ class RoleUsage(Frozen):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    thinking_tokens: int = 0
     model_calls: int = 0
     reward_calls: int = 0
     replayed_calls: int = 0
@@ -252,6 +271,7 @@ class RunUsage(Frozen):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    thinking_tokens: int = 0
     model_calls: int = 0
     reward_calls: int = 0
     replayed_calls: int = 0
@@ -269,6 +289,8 @@ class AnswerCandidate(Frozen):
     score: float | None
     logprob: float | None
     tokens: int
+    thinking_tokens: int = 0
+    thought: str = ""
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
@@ -277,11 +299,13 @@ class Answer(Frozen):
 
     Attributes:
         answer: The extracted answer; None if there is none.
-        text: The chosen candidate's complete text.
+        text: The chosen candidate's complete text, without its thought.
+        thought: What the model thought before the text; empty if it did not, or if the provider hides it.
         strategy: Name of the strategy.
         model: Name of the main model.
         confidence: The verification's confidence, else the strategy's; None if neither has one. Not calibrated.
-        stopped: Why the run ended: "done", "budget", "cancelled" or "error".
+        stopped: Why the run ended: "done", "budget", "user" (who wanted the answer now), "cancelled" or "error".
+        based_on: Of an answer that the user wanted before the run was done, what it rests on; else empty.
         candidates: All attempts.
         verification: None if no verifier ran.
         run_id: Name of the run in the store: `reason runs show RUN`.
@@ -311,4 +335,6 @@ class Answer(Frozen):
     calibration: str = ""
     citations: tuple[Evidence, ...] = ()
     selected_strategy: str = ""
+    thought: str = Field(default="", exclude_if=lambda value: not value)
+    based_on: str = Field(default="", exclude_if=lambda value: not value)
     tool_calls: tuple[ToolCall, ...] = Field(default=(), exclude_if=lambda value: not value)

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from pydantic import JsonValue
 
-from ..core.errors import BackendError, CapabilityMissing, ContextTooLong, ReasonError
+from ..core.errors import BackendError, CapabilityMissing, ContextTooLong, ReasonError, UserError
 from ..core.messages import Completion, Frozen, LogitsProcessorSpec, Prompt, Request, SamplingParams, Usage
 from .kv_store import kv_store_of
 from .model import Capabilities, LanguageModel, Listener
+from .profiles.profile import QUICK_THINKING_TOKENS, ModelProfile
 from .structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
 from .tool_calls import TRIAL_TOOL
 from .worker_group import GroupStep, SupportsWorkers, WorkerGroupConfig, WorkerInput, WorkerToken
@@ -25,6 +26,22 @@ ASK = Prompt.user("Write the numbers from one to twenty in words, with commas be
 OTHER = Prompt.user("Name three animals that can swim.")
 TOKENS = 8
 """Tokens of the sample that trials compare theirs with."""
+
+
+def trial_sampling(profile: ModelProfile, **sampling: Any) -> SamplingParams:
+    """Sampling parameters of a short trial: greedy and without a thought, as far as the model allows.
+
+    Args:
+        profile: The model's profile.
+        sampling: Fields of `SamplingParams`.
+    """
+    fields: dict[str, Any] = {"seed": 0, "default_temperature": 0.0}
+    if profile.can_think and profile.can_skip_thinking:
+        fields["effort"] = "none"
+    elif profile.can_think:
+        room = max(QUICK_THINKING_TOKENS, profile.min_thinking_tokens)
+        fields |= {"effort": profile.lowest_effort, "thinking_tokens": room}
+    return SamplingParams(**fields | sampling)
 
 
 class ModelUnderTest:
@@ -44,12 +61,23 @@ class ModelUnderTest:
         self.usage: list[Usage] = []
 
     async def begin(self) -> None:
-        """Generate the first completion.
+        """Generate the first completion, of which the answer counts.
 
         Raises:
             ReasonError: Not even that works.
         """
-        self.first = await self.ask(temperature=0, max_tokens=TOKENS)
+        try:
+            first = await self.ask(max_tokens=TOKENS, logprobs=True)
+        except (CapabilityMissing, UserError):
+            first = await self.ask(max_tokens=TOKENS)
+        start = first.answer_from
+        self.first = first.model_copy(
+            update={"token_ids": first.token_ids[start:], "logprobs": first.answer_logprobs, "answer_from": 0}
+        )
+
+    def sampling(self, **sampling: Any) -> SamplingParams:
+        """Parameters of a trial (`trial_sampling`)."""
+        return trial_sampling(self.can.profile, **sampling)
 
     async def ask(self, prompt: Prompt = ASK, **sampling: Any) -> Completion:
         """One sample.
@@ -57,7 +85,7 @@ class ModelUnderTest:
         Raises:
             ReasonError: The model refuses, or the sample failed.
         """
-        [completions] = await self.batch([Request(prompt=prompt, sampling=SamplingParams(**{"seed": 0} | sampling))])
+        [completions] = await self.batch([Request(prompt=prompt, sampling=self.sampling(**sampling))])
         return completions
 
     async def batch(self, requests: Sequence[Request], listener: Listener | None = None) -> list[Completion]:
@@ -145,7 +173,7 @@ async def top_logprobs(bench: ModelUnderTest) -> CapabilityResult:
     declared = bench.can.top_logprobs
     try:
         num_alternatives_requested = max(1, min(declared, MOST_ASKED))
-        completion = await bench.ask(temperature=0, max_tokens=1, top_logprobs=num_alternatives_requested)
+        completion = await bench.ask(max_tokens=1, top_logprobs=num_alternatives_requested)
     except CapabilityMissing:
         completion = Completion(text="", finish_reason="stop")
     values = [t.logprob for t in (completion.top_logprobs or ((),))[0]]
@@ -175,6 +203,8 @@ async def full_vocabulary(bench: ModelUnderTest) -> CapabilityResult:
 async def scoring(bench: ModelUnderTest) -> CapabilityResult:
     """The score of the model's own completion equals its log-probabilities, and that of nonsense is lower."""
     first = bench.first
+    if not bench.can.profile.can_skip_thinking:
+        return unmeasured("scoring", bench.can.scoring, "the model always thinks before what could be compared")
     what: str | tuple[int, ...] = first.token_ids or first.text
     scored = await bench.model.score(ASK, [what, " zqx zqx zqx"])
     good = len(scored) == 2 and bool(scored[0].logprobs) and scored[0].logprob > scored[1].logprob
@@ -193,8 +223,8 @@ async def prefix(bench: ModelUnderTest) -> CapabilityResult:
         try:
             rest = await bench.ask(
                 ASK.with_prefix(first.token_ids[:half]),
-                temperature=0,
                 max_tokens=len(first.token_ids) - half,
+                logprobs=first.logprobs is not None,
             )
         except CapabilityMissing:  # no token ids, but perhaps text
             half = 0
@@ -203,7 +233,7 @@ async def prefix(bench: ModelUnderTest) -> CapabilityResult:
     cut = first.text.find(" ", len(first.text) // 2)
     if cut <= 0:
         return unmeasured("prefix", bench.can.prefix, "the completion is too short to be split")
-    rest = await bench.ask(ASK.with_prefix(first.text[:cut]), temperature=0, max_tokens=4)
+    rest = await bench.ask(ASK.with_prefix(first.text[:cut]), max_tokens=4)
     good = bool(rest.text.strip()) and first.text[cut:].strip().startswith(rest.text.strip()[:4])
     return judged("prefix", bench.can.prefix, good, "by text")
 
@@ -222,7 +252,7 @@ async def seed(bench: ModelUnderTest) -> CapabilityResult:
     """The same seed gives the same sample, alone and in a batch, and other seeds give other samples."""
 
     def one(number: int, prompt: Prompt = ASK) -> Request:
-        return Request(prompt=prompt, sampling=SamplingParams(temperature=1.0, max_tokens=12, seed=number))
+        return Request(prompt=prompt, sampling=bench.sampling(default_temperature=1.0, max_tokens=12, seed=number))
 
     [single] = await bench.batch([one(1)])
     [_, with_tools, *others] = await bench.batch([one(4, OTHER), one(1), one(2), one(3)])
@@ -239,7 +269,7 @@ def sample_identity(completion: Completion) -> tuple[object, ...]:
 async def json_schema(bench: ModelUnderTest) -> CapabilityResult:
     """A completion satisfies a schema that the prompt does not mention."""
     try:
-        completion = await bench.ask(temperature=0, max_tokens=TRIAL_TOKENS, logprobs=False, json_schema=TRIAL_SCHEMA)
+        completion = await bench.ask(max_tokens=TRIAL_TOKENS, json_schema=TRIAL_SCHEMA)
     except CapabilityMissing:
         return judged("json_schema", bench.can.json_schema, False)
     return judged("json_schema", bench.can.json_schema, is_trial(completion.text))
@@ -248,7 +278,7 @@ async def json_schema(bench: ModelUnderTest) -> CapabilityResult:
 async def tools(bench: ModelUnderTest) -> CapabilityResult:
     """A prompt is longer with tools."""
     try:
-        with_tools = await bench.ask(ASK.model_copy(update={"tools": (TRIAL_TOOL,)}), temperature=0, max_tokens=1)
+        with_tools = await bench.ask(ASK.model_copy(update={"tools": (TRIAL_TOOL,)}), max_tokens=1)
     except CapabilityMissing:
         return judged("tools", bench.can.tools, False)
     return judged("tools", bench.can.tools, with_tools.usage.prompt_tokens > bench.first.usage.prompt_tokens > 0)
@@ -257,8 +287,8 @@ async def tools(bench: ModelUnderTest) -> CapabilityResult:
 async def forks(bench: ModelUnderTest) -> CapabilityResult:
     """A second prompt that begins like the first reuses its keys and values."""
     start = long_text(bench)
-    await bench.ask(Prompt.user(f"{start} Say one of them."), temperature=0, max_tokens=1)
-    second = await bench.ask(Prompt.user(f"{start} Add them up."), temperature=0, max_tokens=1)
+    await bench.ask(Prompt.user(f"{start} Say one of them."), max_tokens=1)
+    second = await bench.ask(Prompt.user(f"{start} Add them up."), max_tokens=1)
     cached, complete = second.usage.cached_tokens, second.usage.prompt_tokens
     return judged("forks", bench.can.forks, cached > 0, f"{cached} of {complete} prompt tokens came from the cache")
 
@@ -278,7 +308,7 @@ async def pins(bench: ModelUnderTest) -> CapabilityResult:
     prompt = Prompt(text=long_text(bench))
     kept = await store.save(name, prompt)
     try:
-        completion = await bench.ask(prompt.with_prefix(" And"), temperature=0, max_tokens=1)
+        completion = await bench.ask(prompt.with_prefix(" And"), max_tokens=1)
         listed = name in [state.saved.name for state in await store.saved()]
     finally:
         await store.drop(name)
@@ -313,8 +343,9 @@ async def context_tokens(bench: ModelUnderTest) -> CapabilityResult:
     declared = bench.can.context_tokens
     if declared is None:
         return unmeasured("context_tokens", None, "unknown")
-    counted = bench.model.count_tokens(ASK)
-    over, fits = await _taken(bench, declared), counted is None or await _taken(bench, declared - counted)
+    counted = bench.model.count_tokens(ASK) and bench.first.usage.prompt_tokens
+    room = bench.sampling(max_tokens=1).thinking_tokens or 0
+    over, fits = await _taken(bench, declared), counted is None or await _taken(bench, declared - counted - room)
     good = fits and not over
     note = "" if good else "a longer request was taken" if over else "a request of this length was refused"
     return CapabilityResult(
@@ -330,7 +361,7 @@ async def _taken(bench: ModelUnderTest, tokens: int) -> bool:
     """Whether a request for so many tokens is accepted; it is stopped at its first chunk."""
     if tokens < 1:
         return False
-    request = Request(prompt=ASK, sampling=SamplingParams(temperature=0, max_tokens=tokens, seed=0))
+    request = Request(prompt=ASK, sampling=bench.sampling(max_tokens=tokens))
     try:
         async with aclosing(bench.model.stream(request)) as pieces:  # type: ignore[type-var]
             async for piece in pieces:
@@ -459,7 +490,7 @@ async def contrast(bench: ModelUnderTest, token: int) -> bool:
 
     def member(role: str) -> Request:
         call = LogitsProcessorSpec(name="contrast", args={"pair": "measuring", "role": role})
-        sampling = SamplingParams(temperature=1.0, seed=1, max_tokens=6, logits_processors=(call,))
+        sampling = bench.sampling(default_temperature=1.0, seed=1, max_tokens=6, logits_processors=(call,))
         return Request(prompt=ASK if role == "expert" else OTHER, sampling=sampling)
 
     expert, amateur = await bench.batch([member("expert"), member("amateur")])
@@ -470,9 +501,7 @@ async def contrast(bench: ModelUnderTest, token: int) -> bool:
 
 async def sample_with(bench: ModelUnderTest, name: str, args: dict[str, Any], tokens: int) -> Completion:
     """A greedy sample with one logits processor."""
-    return await bench.ask(
-        temperature=0, max_tokens=tokens, logits_processors=(LogitsProcessorSpec(name=name, args=args),)
-    )
+    return await bench.ask(max_tokens=tokens, logits_processors=(LogitsProcessorSpec(name=name, args=args),))
 
 
 Effect = Callable[[ModelUnderTest, int], Awaitable[bool]]
@@ -568,7 +597,6 @@ async def _refuses_processors(bench: ModelUnderTest) -> CapabilityResult:
     """A model without logits processors refuses a request that has one, and does not ignore it."""
     try:
         await bench.ask(
-            temperature=0,
             max_tokens=1,
             logits_processors=(LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0]}),),
         )

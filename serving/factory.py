@@ -78,6 +78,7 @@ def _load_local(name: str, settings: Settings, progress: Progress | None, cancel
         device=local.device,
         speculative_decoding=local.speculative_decoding,
         prefixes=PrefixStorage(settings.cache_dir / "prefixes", settings.prefix_bytes),
+        profiles=settings.profiles,
     )
 
 

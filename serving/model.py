@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 from ..core.messages import Chunk, Completion, Frozen, NextTokenDistribution, Prompt, Request, ScoredContinuation, Usage
+from .profiles.profile import ModelProfile
 
 Feature = Literal[
     "logprobs",
@@ -45,6 +46,7 @@ class Capabilities(Frozen):
         usd_per_prompt_token: Price; 0 for local models, None if unknown.
         usd_per_completion_token: Price; 0 for local models, None if unknown.
         prompt_per_sample: Whether every sample of a request is charged for the prompt; otherwise it is charged once.
+        profile: What it accepts, and how it thinks before it answers.
     """
 
     logprobs: bool = False
@@ -64,11 +66,21 @@ class Capabilities(Frozen):
     usd_per_prompt_token: float | None = 0.0
     usd_per_completion_token: float | None = 0.0
     prompt_per_sample: bool = False
+    profile: ModelProfile = ModelProfile()
 
     @property
     def price_known(self) -> bool:
         """Whether the price of a call is known."""
         return self.usd_per_prompt_token is not None and self.usd_per_completion_token is not None
+
+    def accepted(self, *, thinking: bool) -> Capabilities:
+        """Those of a request in which the model thinks, or does not: without what its profile refuses there."""
+        changes: dict[str, object] = {}
+        if self.logprobs and self.profile.refused("logprobs", thinking=thinking):
+            changes |= {"logprobs": False, "top_logprobs": 0}
+        if self.json_schema and self.profile.refused("json_schema", thinking=thinking):
+            changes["json_schema"] = False
+        return self.model_copy(update=changes) if changes else self
 
     def has(self, feature: Feature) -> bool:
         """Whether a feature is supported at all."""

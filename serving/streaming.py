@@ -27,7 +27,8 @@ class ChunkQueue:
                     "text": before.text + chunk.text,
                     "token_ids": before.token_ids + chunk.token_ids,
                     "logprobs": before.logprobs + chunk.logprobs,
-                    "reasoning": before.reasoning + chunk.reasoning,
+                    "tokens": before.tokens + chunk.tokens,
+                    "thought": before.thought + chunk.thought,
                 }
             )
         self._waiting[chunk.sample_index] = chunk

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from ..core.errors import CapabilityMissing
-from ..core.messages import Chunk, Prompt, Request, SamplingParams
+from ..core.messages import Chunk, Prompt, Request
 from .capability_checks import ASK, ModelUnderTest, Throughput, long_text
 from .model import LanguageModel
 
@@ -26,7 +26,7 @@ async def measure_throughput(model: LanguageModel) -> Throughput:
     bench = ModelUnderTest(model)
     prompt = Prompt.user(long_text(bench))
     began = time.perf_counter()
-    response = await bench.ask(prompt, temperature=0, max_tokens=1)
+    response = await bench.ask(prompt, max_tokens=1)
     took = time.perf_counter() - began
     read = response.usage.prompt_tokens - response.usage.cached_tokens
     return Throughput(
@@ -44,7 +44,7 @@ async def _decoded(bench: ModelUnderTest, samples: int) -> float | None:
 
     def on_chunk(chunk: Chunk) -> None:
         nonlocal last, counted
-        tokens = len(chunk.token_ids) or (1 if chunk.text else 0)
+        tokens = len(chunk.token_ids) or (1 if chunk.text or chunk.thought else 0)
         if tokens:
             last = time.perf_counter()
             if chunk.sample_index not in first:
@@ -52,7 +52,7 @@ async def _decoded(bench: ModelUnderTest, samples: int) -> float | None:
                 tokens -= 1
             counted += tokens
 
-    sampling = SamplingParams(temperature=1.0, seed=0, n=samples, max_tokens=DECODED, ignore_eos=True, logprobs=False)
+    sampling = bench.sampling(default_temperature=1.0, n=samples, max_tokens=DECODED, ignore_eos=True)
     try:
         await bench.batch([Request(prompt=ASK, sampling=sampling)], on_chunk)
     except CapabilityMissing:  # it ends where it likes

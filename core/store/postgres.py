@@ -27,7 +27,7 @@ from .group_commit import Connection, GroupCommit, Row
 from .location import redacted_location
 from .sql import Ownership, SqlStore
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -47,6 +47,7 @@ CREATE TABLE runs (
     idempotency TEXT,
     digest TEXT NOT NULL DEFAULT '',
     cancel_requested INTEGER NOT NULL DEFAULT 0,
+    answer_requested INTEGER NOT NULL DEFAULT 0,
     counted INTEGER NOT NULL DEFAULT 0,
     charged_tokens BIGINT NOT NULL DEFAULT 0,
     charged_usd DOUBLE PRECISION NOT NULL DEFAULT 0
@@ -155,7 +156,7 @@ class PostgresStore(SqlStore):
 
         Raises:
             UserError: The URL is invalid.
-            StoreError: The database cannot be reached or was written by a newer version of `reason`.
+            StoreError: The database cannot be reached or was written by another version of `reason`.
         """
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         renew = (
@@ -275,9 +276,15 @@ class _Server:
         self._url, self._retry_s = url, retry_s
         try:
             self._connection = _PostgresConnection(_connect(url))
-            if _schema_version(self._connection) > SCHEMA_VERSION:
+            version = _schema_version(self._connection)
+            if version > SCHEMA_VERSION:
                 raise StoreError(
                     f"{redacted_location(url)} was written by a newer version of reason", hint="upgrade reason"
+                )
+            if 0 < version < SCHEMA_VERSION:
+                raise StoreError(
+                    f"{redacted_location(url)} was written by an older version of reason",
+                    hint="choose another database",
                 )
             self.transact([prepare], ())
         except psycopg.Error as e:

@@ -31,6 +31,7 @@ class RunRecord(Frozen):
         background: Whether another process continues it when its process ends.
         idempotency: The caller's key of the request that created it.
         cancel_requested: Whether its process was asked to cancel it.
+        answer_requested: Whether its process was asked to answer now.
     """
 
     id: str
@@ -46,6 +47,7 @@ class RunRecord(Frozen):
     background: bool = False
     idempotency: str | None = None
     cancel_requested: bool = False
+    answer_requested: bool = False
 
 
 class StoredCall(Frozen):
@@ -213,6 +215,18 @@ class RunStore(Protocol):
 
     async def cancel_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
         """Those of the runs whose cancellation was requested."""
+
+    async def request_answer(self, run_id: str) -> None:
+        """Ask the owner of a run to answer now, or the process that claims it next.
+
+        A run that has ended stays as it is.
+
+        Raises:
+            UnknownName: There is no such run.
+        """
+
+    async def answer_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the runs whose answer was requested."""
 
     async def set_identities(self, run_id: str, identities: dict[str, JsonValue]) -> None:
         """Record which models a run uses."""

@@ -132,7 +132,9 @@ class SqlStore:
                     f"run {run_id} is in use by {_described(owner)}", hint="wait until it ends, or cancel it"
                 )
             db.write(
-                "UPDATE runs SET owner = ?, status = 'running', cancel_requested = 0, updated = ? WHERE id = ?",
+                # a process that adopts a background run does what its killed one was asked to do: answer now
+                "UPDATE runs SET owner = ?, status = 'running', cancel_requested = 0, "
+                "answer_requested = answer_requested * background, updated = ? WHERE id = ?",
                 (self._ownership.owner, time.time(), run_id),
             )
             db.forget_owner(run_id)
@@ -146,9 +148,9 @@ class SqlStore:
             self._ownership.check(db, run_id)
             if_cancelled = "interrupted" if status == "queued" else status
             db.write(
-                "UPDATE runs SET status = CASE cancel_requested WHEN 0 THEN ? ELSE ? END, owner = NULL, updated = ? "
-                "WHERE id = ?",
-                (status, if_cancelled, time.time(), run_id),
+                "UPDATE runs SET status = CASE cancel_requested WHEN 0 THEN ? ELSE ? END, owner = NULL, "
+                "answer_requested = answer_requested * ?, updated = ? WHERE id = ?",
+                (status, if_cancelled, int(status == "queued"), time.time(), run_id),
             )
             db.forget_owner(run_id)
 
@@ -193,6 +195,25 @@ class SqlStore:
 
     async def cancel_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
         """Those of the runs whose cancellation was requested."""
+        return await self._requested("cancel_requested", run_ids)
+
+    async def request_answer(self, run_id: str) -> None:
+        """Ask the owner of a run to answer now."""
+
+        def request(db: Connection) -> None:
+            status, _, _ = self._locked(db, run_id)
+            if status in ("queued", "running"):
+                db.write("UPDATE runs SET answer_requested = 1 WHERE id = ?", (run_id,))
+
+        await self._commits.write(request)
+
+    async def answer_requested(self, run_ids: Sequence[str]) -> frozenset[str]:
+        """Those of the runs whose answer was requested."""
+        return await self._requested("answer_requested", run_ids)
+
+    async def _requested(
+        self, column: Literal["cancel_requested", "answer_requested"], run_ids: Sequence[str]
+    ) -> frozenset[str]:
         if not run_ids:
             return frozenset()
 
@@ -201,7 +222,7 @@ class SqlStore:
             for start in range(0, len(run_ids), MAX_PARAMETERS):
                 some = run_ids[start : start + MAX_PARAMETERS]
                 marks = ",".join("?" * len(some))
-                rows = db.execute(f"SELECT id FROM runs WHERE cancel_requested = 1 AND id IN ({marks})", some)  # noqa: S608
+                rows = db.execute(f"SELECT id FROM runs WHERE {column} = 1 AND id IN ({marks})", some)  # noqa: S608
                 ids |= {row[0] for row in rows}
             return frozenset(ids)
 
@@ -242,7 +263,8 @@ class SqlStore:
             )
             db.write(
                 f"UPDATE runs SET charged_tokens = {_TOKENS}, charged_usd = {_USD}, counted = 1, status = ?, "  # noqa: S608
-                "answer = ?, error = ?, owner = NULL, cancel_requested = 0, updated = ? WHERE id = ?",
+                "answer = ?, error = ?, owner = NULL, cancel_requested = 0, answer_requested = 0, updated = ? "
+                "WHERE id = ?",
                 (*paid, status, *texts, time.time(), run_id),
             )
             db.forget_owner(run_id)
@@ -527,7 +549,7 @@ class SqlStore:
     def _record(self, row: Sequence[Any]) -> RunRecord:
         """A row of `runs` with the owner's liveness as its last column."""
         run_id, created, updated, status, config, identities, answer, error, owner = row[:9]
-        tenant, background, idempotency, cancel_requested, liveness = row[9:]
+        tenant, background, idempotency, cancel_requested, answer_requested, liveness = row[9:]
         is_active = status == "running" or (status == "queued" and owner is not None)
         if is_active and not (owner and self._ownership.is_alive(owner, liveness)):
             status = "interrupted"  # its process was killed before it could record that
@@ -545,6 +567,7 @@ class SqlStore:
             background=bool(background),
             idempotency=idempotency,
             cancel_requested=bool(cancel_requested),
+            answer_requested=bool(answer_requested),
         )
 
     def _locked(self, db: Connection, run_id: str) -> tuple[str, str | None, Any]:
@@ -576,7 +599,7 @@ def to_json(value: Any) -> str | None:
 
 _RUN = (
     "id, created, updated, status, config, identities, answer, error, owner, tenant, background, idempotency, "
-    "cancel_requested"
+    "cancel_requested, answer_requested"
 )
 _OWNER = 8
 _CALL = "key, role, model, request, response, truncated"

@@ -27,7 +27,7 @@ order: a process that writes without a pause, such as a replay, may starve other
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -46,6 +46,7 @@ CREATE TABLE runs (
     idempotency TEXT,
     digest TEXT NOT NULL DEFAULT '',
     cancel_requested INTEGER NOT NULL DEFAULT 0,
+    answer_requested INTEGER NOT NULL DEFAULT 0,
     counted INTEGER NOT NULL DEFAULT 0,
     charged_tokens INTEGER NOT NULL DEFAULT 0,
     charged_usd REAL NOT NULL DEFAULT 0
@@ -227,7 +228,7 @@ def _create_tables(db: sqlite3.Connection, path: Path) -> None:
     """Create the tables in one transaction; of several processes, the first does.
 
     Raises:
-        StoreError: The file was written by a newer version of `reason`.
+        StoreError: The file was written by another version of `reason`.
     """
     if _schema_version(db, path) == SCHEMA_VERSION:
         return
@@ -252,6 +253,11 @@ def _schema_version(db: sqlite3.Connection, path: Path) -> int:
     version = int(row[0]) if row else 0
     if version > SCHEMA_VERSION:
         raise StoreError(f"{path} was written by a newer version of reason (schema {version})", hint="upgrade reason")
+    if 0 < version < SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} was written by an older version of reason (schema {version})",
+            hint="choose another run store, or move the file away",
+        )
     return version
 
 

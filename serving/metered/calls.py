@@ -120,16 +120,18 @@ class RecordedCalls:
                 many of them came from the store.
 
         Raises:
-            BudgetExceeded: The call does not fit the budget, or the run's time is over.
+            BudgetExceeded: The call does not fit the budget, the run's time is over, or the user wants the answer now.
         """
         run = self.run
         keys = [call_key(self.identity, request, None, 0) for request in requests]
-        with run.ledger.reserve(cost) as release:
+        with run.ledger.reserve(cost, even_closed=run.conclusion is not None) as release:
             responses = {key: codec.load(stored.response) for key, stored in (await run.lookup_calls(keys)).items()}
             missing: dict[str, int] = {}
             for position, key in enumerate(keys):
                 if key not in responses:
                     missing.setdefault(key, position)
+            if missing:
+                run.require_open()
             replayed = sum(key in responses for key in keys)
             num_samples = len(keys) if samples is None else samples
             async with self.call(
@@ -248,6 +250,7 @@ class RecordedCalls:
             model=self.model,
             seconds=seconds,
             tokens=call.usage.completion_tokens,
+            thinking_tokens=call.usage.thinking_tokens,
             prompt_tokens=call.usage.prompt_tokens,
             cached_tokens=call.usage.cached_tokens,
             failed=call.failed,
@@ -264,6 +267,7 @@ class RecordedCalls:
             calls=calls,
             reward_calls=call.reward_calls,
             total_tokens=total.completion_tokens,
+            total_thinking_tokens=total.thinking_tokens,
             total_calls=total.model_calls,
             total_usd=total.cost_usd,
             total_reward_calls=total.reward_calls,
@@ -273,19 +277,20 @@ class RecordedCalls:
 
     @asynccontextmanager
     async def time_limit(self) -> AsyncIterator[None]:
-        """Cancel the block when the run's time is over.
+        """Cancel the block when the run's time is over, or when the user wants the answer now.
 
         Raises:
-            BudgetExceeded: The time was over.
+            BudgetExceeded: It was cancelled.
         """
-        ledger = self.run.ledger
+        ledger, loop = self.run.ledger, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(ledger.remaining_seconds()) as timeout:
-                yield
+                with self.run.on_conclude(lambda: timeout.reschedule(loop.time())):
+                    yield
         except TimeoutError:
             if not timeout.expired():
                 raise
-            raise ledger.exceeded("seconds") from None
+            raise ledger.exceeded("user" if ledger.is_closed else "seconds") from None
 
     def record(self, key: str, request: JsonObject, response: JsonObject, *, truncated: bool = False) -> StoredCall:
         """A response as the run store keeps it (see `StoredCall`)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -15,24 +16,29 @@ from typing import Any, Final, TypeVar
 
 from pydantic import JsonValue
 
-from ...core.budget import CostBound
+from ...core.budget import CostBound, LimitKind
 from ...core.concurrency import shielded
 from ...core.errors import CapabilityMissing, UserError
 from ...core.events import SampleFinished, TextDelta
 from ...core.messages import (
+    EFFORTS,
     Chunk,
     Completion,
+    Effort,
     FinishReason,
     NextTokenDistribution,
     Prompt,
     Request,
+    SamplingParams,
     ScoredContinuation,
+    Thought,
     Usage,
 )
 from ...core.run import Run
-from ...core.store.protocol import call_key
+from ...core.store.protocol import StoredCall, call_key
 from ..logits_processors.groups import lockstep_groups
 from ..model import Capabilities, ExplainsTokens, LanguageModel, Listener, Relevance
+from ..profiles.profile import QUICK_THINKING_TOKENS, ModelProfile, check_sampling
 from ..streaming import stream_of
 from ..worker_group import SupportsWorkers, WorkerGroupConfig
 from .calls import CallInFlight, CallWriter, JsonObject, RecordedCalls, ResponseCodec
@@ -44,40 +50,88 @@ MeasurementT = TypeVar("MeasurementT", ScoredContinuation, NextTokenDistribution
 MAX_TOOL_TEMPLATE_BYTES: Final = 2048
 """Maximum bytes of instructions that chat templates and providers are known to add to tools."""
 
+JUDGING_ROLES: Final = frozenset({"judge", "reward"})
+"""Roles whose samples are no attempts at the question."""
+
 SampleKey = tuple[int, int]
 """Position of the request in the call, and sample index."""
 
 
 @dataclass
 class _PartialSample:
-    """A sample while it is being generated."""
+    """A sample while it is being generated.
 
+    Attributes:
+        is_thinking: Whether its tokens so far are a thought: until the first text of the answer.
+    """
+
+    is_thinking: bool
     text: list[str] = field(default_factory=list)
+    thought: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    tokens: int = 0
+    thinking_tokens: int = 0
+
+    def add(self, chunk: Chunk) -> None:
+        self.text.append(chunk.text)
+        self.thought.append(chunk.thought)
+        self.token_ids += chunk.token_ids
+        self.logprobs += chunk.logprobs
+        # a backend that hides its token ids sends a token or more in each chunk
+        tokens = len(chunk.token_ids) or len(chunk.logprobs) or chunk.tokens or bool(chunk.text or chunk.thought)
+        self.tokens += tokens
+        self.is_thinking = (self.is_thinking or bool(chunk.thought)) and not chunk.text
+        self.thinking_tokens += tokens if self.is_thinking else 0
 
     def completion(self, index: int, reason: FinishReason, prompt_tokens: int = 0) -> Completion:
-        has_logprobs = len(self.logprobs) == len(self.token_ids)
+        has_logprobs = self.token_ids and len(self.logprobs) == len(self.token_ids)
+        text, thought = "".join(self.text), "".join(self.thought)
+        shown = Thought(text=thought, tokens=self.thinking_tokens, closed=not self.is_thinking)
         return Completion(
-            text="".join(self.text),
+            text=text,
             token_ids=tuple(self.token_ids),
             logprobs=tuple(self.logprobs) if has_logprobs else None,
             finish_reason=reason,
-            usage=Usage(prompt_tokens=prompt_tokens, completion_tokens=len(self.token_ids)),
+            usage=Usage(
+                prompt_tokens=prompt_tokens, completion_tokens=self.tokens, thinking_tokens=self.thinking_tokens
+            ),
             sample_index=index,
+            thought=shown if thought or self.is_thinking or self.thinking_tokens else None,
+            answer_from=min(self.thinking_tokens, len(self.token_ids)),
         )
+
+
+@dataclass(frozen=True)
+class _BoundedRequest:
+    """A request as the budget allows it.
+
+    Attributes:
+        answer_limit: The limit that bounded its answers; None if none did.
+        thinking_limit: The limit that bounded its thoughts; None if none did.
+    """
+
+    request: Request
+    answer_limit: LimitKind | None = None
+    thinking_limit: LimitKind | None = None
 
 
 class MeteredModel:
     """A model in one role of one run. It is a `LanguageModel` itself, with the differences named here.
 
-    A request without a seed gets the run's. Samples are looked up by model, prompt, sampling, seed and index:
-    a strategy that needs new samples of a prompt requests new indices. If the token or dollar budget does not cover
-    `max_tokens` for every sample, all samples of the call are bounded by an equal share, and one that reaches the bound
-    ends with "budget"; if the time limit is reached, the text generated so far is returned, also with "budget". If
-    `enough` is set before all samples are finished, the others are returned as far as they got, with "cancelled"; the
-    backend stops generating them, and what they have cost is charged. Prompts share keys and values only within the
-    run's tenant (`Prompt.cache_salt`).
+    A request without a seed gets the run's; one without an effort or a limit of its thought gets the run's, or else
+    what the model's profile says, as a part of the sample's key. Samples are looked up by model, prompt, sampling, seed
+    and index: a strategy that needs new samples of a prompt requests new indices.
+
+    If the token or dollar budget does not cover thought and `max_tokens` for every sample, all samples of the call are
+    bounded by an equal share: thoughts first, down to half of the share, so that an answer can still be requested after
+    one that is cut (`finish_reason="thinking"`); an answer that reaches the bound ends with "budget". If the time limit
+    is reached, the text generated so far is returned, also with "budget"; a call that may think ends a tenth of the
+    limit before, so that an answer can be requested. If `enough` is set before all samples are finished, the
+    others are returned as far as they got, with "cancelled"; the backend stops generating them, and what they have cost
+    is charged. If the user wants the answer now (`Run.conclude`), samples in flight end with "budget" and no other call
+    begins, except those of `concluding`. Prompts share keys and values only within the run's tenant
+    (`Prompt.cache_salt`).
 
     Args:
         model: The model; it is not closed by this object.
@@ -88,15 +142,79 @@ class MeteredModel:
         BudgetExceeded: By every method, if the call does not fit the budget at all.
     """
 
-    def __init__(self, model: LanguageModel, role: str, run: Run) -> None:
+    def __init__(self, model: LanguageModel, role: str, run: Run, *, is_concluding: bool = False) -> None:
         self._model = model
         self._run = run
+        self._is_concluding = is_concluding
         self._calls = RecordedCalls(run, role, model.name, model.identity)
         self.role, self.name, self.identity = role, model.name, model.identity
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._model.capabilities
+        """What it can do in a call with the run's effort, in which it may think first."""
+        return self._model.capabilities.accepted(thinking=self.thinks)
+
+    @property
+    def quick_capabilities(self) -> Capabilities:
+        """What it can do in a quick call (`quick`)."""
+        return self._model.capabilities.accepted(thinking=not self.profile.can_skip_thinking)
+
+    @property
+    def run(self) -> Run:
+        """The run that pays."""
+        return self._run
+
+    @property
+    def profile(self) -> ModelProfile:
+        """What it accepts, and how it thinks."""
+        return self._model.capabilities.profile
+
+    @property
+    def _effort(self) -> Effort | None:
+        """The run's effort as the model can have it."""
+        profile, effort = self.profile, self._run.effort
+        if effort is None and profile.thinks == "opt-in" and self._run.config.thinking_tokens is not None:
+            effort = "medium"  # a limit asks for a thought
+        return nearest_effort(profile, effort)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it thinks in a call that names no effort."""
+        return self.profile.starts_thinking(Prompt.user(""), self._effort)
+
+    @property
+    def concluding(self) -> MeteredModel:
+        """The same model for the call that concludes the run after the user wanted the answer."""
+        return MeteredModel(self._model, self.role, self._run, is_concluding=True)
+
+    def quick(self, *, max_tokens: int, **params: Any) -> SamplingParams:
+        """Parameters of a quick call: a verdict, a digit, a query, a choice; as deterministic as the model allows.
+
+        The model does not think. If it cannot do otherwise, it thinks as little as it can, in
+        `QUICK_THINKING_TOKENS` of additional room, and the answer alone is read.
+
+        Args:
+            max_tokens: Maximum tokens of the answer.
+            params: Further fields of `SamplingParams`.
+
+        Raises:
+            UserError: It has to think, and the budget has no room for it.
+        """
+        profile = self.profile
+        params = {"default_temperature": 0.0, "max_tokens": max_tokens, **params}
+        if not profile.can_think:
+            return SamplingParams(**params)
+        if profile.can_skip_thinking:
+            return SamplingParams(**params, effort="none")
+        room = max(QUICK_THINKING_TOKENS, profile.min_thinking_tokens)
+        ledger = self._run.ledger
+        if min(ledger.remaining("tokens"), ledger.remaining("thinking_tokens") + max_tokens) < room + max_tokens:
+            raise UserError(
+                f"{self.name} cannot answer without thinking, which takes up to {room + max_tokens} tokens; the budget "
+                f"has {min(ledger.remaining('tokens'), ledger.remaining('thinking_tokens')):g} left",
+                hint="name --judge-model (judge_model= in Python), or raise the budget",
+            )
+        return SamplingParams(**params, effort=profile.lowest_effort, thinking_tokens=room)
 
     def workers(self, config: WorkerGroupConfig) -> MeteredWorkers:
         """Workers that read one another's cache; they start with their first step.
@@ -107,6 +225,14 @@ class MeteredModel:
         if not self.capabilities.kv_sharing or not isinstance(self._model, SupportsWorkers):
             raise CapabilityMissing("kv_sharing", self.name)
         return MeteredWorkers(self._model, config, self._calls)
+
+    def max_sample_tokens(self, prompt: Prompt, sampling: SamplingParams) -> int:
+        """Maximum tokens of a sample, its thought included, as far as the budget does not bound it.
+
+        Raises:
+            UserError: A parameter that the caller set is none that the model takes.
+        """
+        return self._resolved(Request(prompt=prompt, sampling=sampling)).sampling.total_tokens
 
     def count_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt; None if unknown."""
@@ -130,8 +256,8 @@ class MeteredModel:
         """
         if not requests:
             return []
-        fitted = self._fit([self._seeded(r) for r in requests])
-        clamped = [f.sampling.max_tokens < r.sampling.max_tokens for f, r in zip(fitted, requests, strict=True)]
+        bounded = self._fit([self._resolved(r) for r in requests])
+        fitted = [one.request for one in bounded]
         groups = lockstep_groups(fitted, self.name)
         hashed = _hashed_requests(fitted, groups)
         keys = {
@@ -139,7 +265,8 @@ class MeteredModel:
             for i, r in enumerate(fitted)
             for index in r.indices
         }
-        with self._run.ledger.reserve(self._max_cost(fitted)) as release:
+        even_closed = self._is_concluding or self._run.conclusion is not None
+        with self._run.ledger.reserve(self._max_cost(fitted), even_closed=even_closed) as release:
             stored = await self._run.lookup_calls(list(keys.values()))
             done: dict[SampleKey, Completion] = {
                 slot: Completion.model_validate(stored[key].response) for slot, key in keys.items() if key in stored
@@ -149,6 +276,8 @@ class MeteredModel:
                     if not all((i, index) in done for i in group):
                         for i in group:
                             done.pop((i, index), None)
+            if len(done) < len(keys) and not self._is_concluding:
+                self._run.require_open()
             replayed = frozenset(done)
             async with self._calls.call(
                 "generate",
@@ -169,7 +298,8 @@ class MeteredModel:
                     call.replayed_calls = sum(all((i, x) in replayed for x in r.indices) for i, r in enumerate(fitted))
                     call.replayed_tokens = sum(done[slot].usage.completion_tokens for slot in replayed)
                     call.failed = sum(not c.ok for c in done.values())
-        return [[self._ended(done[i, x], clamped[i]) for x in request.indices] for i, request in enumerate(fitted)]
+        self._note_truncated([stored[keys[slot]] for slot in replayed])
+        return [[self._ended(one, done[i, x]) for x in one.request.indices] for i, one in enumerate(bounded)]
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
         """See `LanguageModel.stream`."""
@@ -197,6 +327,10 @@ class MeteredModel:
         partial: dict[SampleKey, _PartialSample] = {}
         writer = CallWriter(run.store, run.id)
 
+        def new_sample(slot: SampleKey) -> _PartialSample:
+            request = requests[slot[0]]
+            return _PartialSample(self.profile.starts_thinking(request.prompt, request.sampling.effort))
+
         def finish(slot: SampleKey, completion: Completion, truncated: bool = False) -> None:
             done[slot] = completion
             partial.pop(slot, None)
@@ -213,10 +347,9 @@ class MeteredModel:
         def on_chunk(chunk: Chunk) -> None:
             i = missing[chunk.request][0]
             slot = (i, chunk.sample_index)
-            sample = partial.setdefault(slot, _PartialSample())
-            sample.text.append(chunk.text)
-            sample.token_ids += chunk.token_ids
-            sample.logprobs += chunk.logprobs
+            if slot not in partial:
+                partial[slot] = new_sample(slot)
+            partial[slot].add(chunk)
             if chunk.completion is not None:
                 finish(slot, chunk.completion)
             if chunk.request != i:
@@ -228,21 +361,22 @@ class MeteredModel:
                 for slot in [slot for slot in keys if slot not in done]:
                     # a backend reports the prompt's tokens on the first sample, which is not finished
                     counted = self.count_tokens(requests[slot[0]].prompt) if slot in first else 0
-                    truncated = partial.get(slot, _PartialSample()).completion(slot[1], reason, counted or 0)
+                    truncated = partial.get(slot, new_sample(slot)).completion(slot[1], reason, counted or 0)
                     finish(slot, truncated, truncated=True)
                     self._emit_sample(call, slot, truncated, None)
 
         try:
-            async with writer, asyncio.timeout(run.ledger.remaining_seconds()) as timeout:
+            async with writer, asyncio.timeout(self._seconds(requests)) as timeout:
                 salted = [r.model_copy(update={"prompt": self._salted(r.prompt)}) for _, r in missing]
-                samples = await _unless(enough, self._model.generate(salted, on_chunk))
+                now = None if self._is_concluding else run.answer_now
+                samples = await _unless(enough, now, self._model.generate(salted, on_chunk))
                 for (i, request), completions in zip(missing, samples or [], strict=samples is not None):
                     for index, completion in zip(request.indices, completions, strict=True):
                         if (i, index) not in done:  # the backend did not stream it
                             finish((i, index), completion)
                             self._emit_sample(call, (i, index), completion, listener)
             if samples is None:
-                await truncate_rest("cancelled")
+                await truncate_rest("budget" if run.ledger.is_closed else "cancelled")
         except TimeoutError:
             if not timeout.expired():
                 raise
@@ -251,10 +385,23 @@ class MeteredModel:
         except asyncio.CancelledError:
             for slot, sample in partial.items():
                 cancelled = sample.completion(slot[1], "cancelled")
-                run.partial_completions.append(cancelled)
+                run.partial_completions.append((requests[slot[0]].prompt, cancelled))
                 self._emit_sample(call, slot, cancelled, None)
                 run.ledger.charge(self.role, self.name, cancelled.usage)
             raise
+
+    def _seconds(self, requests: Sequence[Request]) -> float | None:
+        """Maximum time of a call; one that may think leaves some for the request of the answer."""
+        left, limit = self._run.ledger.remaining_seconds(), self._run.config.budget.seconds
+        if left is None or limit is None or not any(r.sampling.thinking_tokens for r in requests):
+            return left
+        return left if self._is_concluding else max(left / 2, left - limit / 10)
+
+    def _note_truncated(self, replayed: Sequence[StoredCall]) -> None:
+        """Repeat the user's wish for the answer, of which the recorded run cut these samples."""
+        is_cut = any(call.truncated and call.response.get("finish_reason") == "budget" for call in replayed)
+        if is_cut and self._run.conclusion is not None:
+            self._run.conclude()
 
     # -- scores and distributions
 
@@ -311,47 +458,128 @@ class MeteredModel:
 
     # -- budget
 
-    def _seeded(self, request: Request) -> Request:
-        """The request with a seed: its own, or else the run's."""
-        if request.sampling.seed is not None:
-            return request
-        sampling = request.sampling.model_copy(update={"seed": self._run.seed})
-        return request.model_copy(update={"sampling": sampling})
-
-    def _fit(self, requests: list[Request]) -> list[Request]:
-        """The requests with `max_tokens` bounded by an equal share of the remaining budget.
+    def _resolved(self, request: Request) -> Request:
+        """The request with a seed, and with an effort and a limit of its thought if the model thinks.
 
         Raises:
-            BudgetExceeded: The share is less than one token.
+            UserError: A parameter that the caller set is none that the model takes.
+        """
+        sampling, profile = request.sampling, self.profile
+        changes: dict[str, object] = {}
+        if sampling.seed is None:
+            changes["seed"] = self._run.seed
+        if not profile.can_think:
+            if sampling.effort is not None or sampling.thinking_tokens is not None:
+                changes |= {"effort": None, "thinking_tokens": None}
+            thinking = False
+        else:
+            effort = sampling.effort if sampling.effort is not None else self._effort
+            thinking = profile.starts_thinking(request.prompt, effort)
+            limit = sampling.thinking_tokens or profile.thinking_tokens(effort)
+            if sampling.thinking_tokens is None and self._run.config.thinking_tokens is not None:
+                limit = min(self._run.config.thinking_tokens, profile.max_thinking_tokens or limit)
+            if profile.thinking_budget:
+                limit = max(limit, profile.min_thinking_tokens)
+            changes |= {"effort": effort, "thinking_tokens": limit if thinking else 0}
+        if sampling.temperature is not None or profile.temperature(sampling, thinking=thinking) is None:
+            changes["default_temperature"] = None  # it has no effect, and so is no part of the sample's key
+        capabilities = self.capabilities
+        if capabilities.logprobs and capabilities.scoring and capabilities.usd_per_completion_token == 0:
+            # an engine in this process computes them anyway: strategies with and without them share samples
+            changes["logprobs"] = True
+        if changes:
+            request = request.model_copy(update={"sampling": sampling.model_copy(update=changes)})
+        check_sampling(profile, self.name, request.sampling, thinking=thinking)
+        return request
+
+    def _fit(self, requests: list[Request]) -> list[_BoundedRequest]:
+        """The requests with the tokens of each sample bounded by an equal share of the remaining budget.
+
+        Raises:
+            BudgetExceeded: The share is less than one token, or less than one of a thought and one of an answer.
         """
         ledger = self._run.ledger
         samples = sum(len(r.indices) for r in requests)
-        share = ledger.remaining("tokens") / samples  # infinite without a limit
+        share, kind = ledger.remaining("tokens") / samples, "tokens"  # infinite without a limit
         if ledger.budget.usd is not None:
             prompt_price, price = self._prices()
             usd = ledger.remaining("usd") - prompt_price * sum(map(self._charged_prompt_tokens, requests))
             if usd < 0:
                 raise ledger.exceeded("usd")
             if price > 0 and usd / price / samples < share:
-                share = usd / price / samples
-                if share < 1:
-                    raise ledger.exceeded("usd")
-        if share < 1:
-            raise ledger.exceeded("tokens")
-        return [
-            r
-            if r.sampling.max_tokens <= share
-            else r.model_copy(update={"sampling": r.sampling.model_copy(update={"max_tokens": int(share)})})
-            for r in requests
-        ]
+                share, kind = usd / price / samples, "usd"
+        thinking = sum(len(r.indices) for r in requests if r.sampling.thinking_tokens)
+        if share < (2 if thinking else 1):
+            raise ledger.exceeded("usd" if kind == "usd" else "tokens")
+        thinking_share = ledger.remaining("thinking_tokens") / max(1, thinking)
+        if thinking and thinking_share < 1:
+            raise ledger.exceeded("thinking_tokens")
+        return [self._with_room(self._bounded(r, share, thinking_share), share) for r in requests]
+
+    def _with_room(self, bounded: _BoundedRequest, share: float) -> _BoundedRequest:
+        """The request without a thought, if the budget leaves less for it than the model takes as a limit.
+
+        Raises:
+            BudgetExceeded: It cannot answer without thinking.
+        """
+        profile, sampling = self.profile, bounded.request.sampling
+        limit = bounded.thinking_limit
+        if (
+            limit is None
+            or not profile.thinking_budget
+            or (sampling.thinking_tokens or 0) >= profile.min_thinking_tokens
+        ):
+            return bounded
+        if not profile.can_skip_thinking or bounded.request.prompt.thought is not None:
+            raise self._run.ledger.exceeded(limit)
+        self._run.degrade(
+            f"{self.name} answered without thinking: the budget has {sampling.thinking_tokens} tokens left for a "
+            f"thought, and its least limit is {profile.min_thinking_tokens}"
+        )
+        changes = {"effort": "none", "thinking_tokens": 0}
+        return self._bounded(
+            bounded.request.model_copy(update={"sampling": sampling.model_copy(update=changes)}), share
+        )
+
+    def within(self, request: Request, tokens: float, thinking_tokens: float = math.inf) -> Request:
+        """A request whose samples have at most `tokens` tokens, `thinking_tokens` of them thoughts.
+
+        A thought gives way to the answer after it, which has at most half of the tokens then.
+        """
+        return self._bounded(self._resolved(request), tokens, thinking_tokens).request
+
+    def _bounded(self, request: Request, share: float, thinking_share: float = math.inf) -> _BoundedRequest:
+        sampling = request.sampling
+        wanted, answer = sampling.thinking_tokens or 0, sampling.max_tokens
+        if not wanted:
+            if answer <= share:
+                return _BoundedRequest(request)
+            changes = {"max_tokens": int(share)}
+            bounded = request.model_copy(update={"sampling": sampling.model_copy(update=changes)})
+            return _BoundedRequest(bounded, answer_limit="tokens")
+        thought = int(min(wanted, thinking_share))
+        if thought + answer > share:
+            answer = min(answer, max(1, int(share) - thought, int(share) // 2))
+            thought = min(thought, int(share) - answer)
+        if (thought, answer) == (wanted, sampling.max_tokens):
+            return _BoundedRequest(request)
+        changes = {"max_tokens": answer, "thinking_tokens": thought}
+        bounded = request.model_copy(update={"sampling": sampling.model_copy(update=changes)})
+        thinking_limit: LimitKind = "thinking_tokens" if thought >= int(min(wanted, thinking_share)) else "tokens"
+        return _BoundedRequest(
+            bounded,
+            answer_limit="tokens" if answer < sampling.max_tokens else None,
+            thinking_limit=None if thought == wanted else thinking_limit,
+        )
 
     def _max_cost(self, requests: Sequence[Request]) -> CostBound:
-        tokens = sum(len(r.indices) * r.sampling.max_tokens for r in requests)
+        tokens = sum(len(r.indices) * r.sampling.total_tokens for r in requests)
+        thinking = sum(len(r.indices) * (r.sampling.thinking_tokens or 0) for r in requests)
         usd = 0.0
         if self._run.ledger.budget.usd is not None:
             prompt_price, price = self._prices()
             usd = prompt_price * sum(map(self._charged_prompt_tokens, requests)) + price * tokens
-        return CostBound(tokens=tokens, calls=len(requests), usd=usd)
+        return CostBound(tokens=tokens, calls=len(requests), usd=usd, thinking_tokens=thinking)
 
     def _prices(self) -> tuple[float, float]:
         capabilities = self.capabilities
@@ -378,26 +606,36 @@ class MeteredModel:
         if counted is not None:
             return counted
         prefix = len(prompt.prefix) if isinstance(prompt.prefix, tuple) else len(prompt.prefix.encode())
+        thought = prompt.thought or Thought()
+        prefix += len(thought.token_ids) or len(thought.text.encode())
         return prefix + len((prompt.text or "").encode()) + conversation_bytes(prompt) + 16 * len(prompt.messages)
 
-    def _ended(self, completion: Completion, clamped: bool) -> Completion:
-        """The sample, ended with "budget" if it reached a bound that the budget set."""
-        if clamped and completion.finish_reason == "length":
-            if self._run.ledger.exhausted is None:
-                self._run.record_limit(self._run.ledger.exceeded("tokens"))
-            return completion.model_copy(update={"finish_reason": "budget"})
+    def _ended(self, bounded: _BoundedRequest, completion: Completion) -> Completion:
+        """A finished sample: ended with "budget" if its answer reached a bound that the budget set."""
+        limit = None
+        if completion.finish_reason == "length":
+            limit = bounded.answer_limit
+        elif completion.finish_reason == "thinking":
+            limit = bounded.thinking_limit
+        if limit is not None and self._run.ledger.exhausted is None:
+            self._run.record_limit(self._run.ledger.exceeded(limit))
+        if limit is not None and completion.finish_reason == "length":
+            completion = completion.model_copy(update={"finish_reason": "budget"})
+        is_attempt = self.role not in JUDGING_ROLES and not self._is_concluding
+        if is_attempt and completion.finish_reason in ("budget", "thinking"):
+            self._run.partial_completions.append((bounded.request.prompt, completion))
         return completion
 
     # -- events
 
     def _emit_chunk(self, call: CallInFlight, chunk: Chunk, listener: Listener | None) -> None:
-        if self._run.stream_text and (chunk.text or chunk.token_ids or chunk.reasoning):
+        if self._run.stream_text and (chunk.text or chunk.token_ids or chunk.thought):
             delta = TextDelta(
                 request=chunk.request,
                 sample=chunk.sample_index,
                 text=chunk.text,
                 tokens=len(chunk.token_ids),
-                reasoning=chunk.reasoning,
+                thought=chunk.thought,
             )
             self._run.emit(delta, parent=call.number)
         if chunk.completion is not None:
@@ -426,10 +664,26 @@ class MeteredModel:
                     text=completion.text,
                     token_ids=completion.token_ids,
                     logprobs=completion.logprobs or (),
-                    reasoning=completion.reasoning,
+                    thought="" if completion.thought is None else completion.thought.text,
                     completion=completion,
                 )
             )
+
+
+def nearest_effort(profile: ModelProfile, effort: Effort | None) -> Effort | None:
+    """The effort of a run as one of its models can have it: the nearest one that it accepts, the lesser of two.
+
+    None, its default, for a model that does not think.
+    """
+    if effort is None or not profile.can_think:
+        return None
+    if effort == "none":
+        return "none" if profile.can_skip_thinking else profile.lowest_effort
+    if not profile.efforts:
+        return effort  # it decides how long a thought may be
+    accepted = [one for one in EFFORTS if one in profile.efforts and one != "none"]
+    at = EFFORTS.index(effort)
+    return min(accepted, key=lambda one: (abs(EFFORTS.index(one) - at), EFFORTS.index(one)), default=None)
 
 
 def conversation_bytes(prompt: Prompt) -> int:
@@ -459,21 +713,26 @@ def _hashed_requests(requests: Sequence[Request], groups: Sequence[tuple[int, ..
     return hashed
 
 
-async def _unless(enough: asyncio.Event | None, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
-    """The result of the work; None if `enough` was set first, and the work was cancelled and has ended."""
-    if enough is None:
-        return await work
-    if enough.is_set():
+async def _unless(
+    enough: asyncio.Event | None, now: asyncio.Event | None, work: Coroutine[Any, Any, ResultT]
+) -> ResultT | None:
+    """The result of the work; None if one of the events was set first, and the work was cancelled and has ended."""
+    events = [event for event in (enough, now) if event is not None]
+    if any(event.is_set() for event in events):
         work.close()
         return None
-    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(enough.wait())
+    if not events:
+        return await work
+    task = asyncio.ensure_future(work)
+    watches = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, *watches), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        task.cancel()
-        watch.cancel()
-        await shielded(_ended(task, watch))
-    return None if task.cancelled() else task.result()
+        for one in (task, *watches):
+            one.cancel()
+        await shielded(_ended(task, *watches))
+    # cancelled without an event, the work cancelled itself: the result raises that
+    return None if task.cancelled() and any(event.is_set() for event in events) else task.result()
 
 
 async def _ended(*tasks: asyncio.Future[Any]) -> None:

@@ -49,7 +49,8 @@ class MeteredWorkers:
         calls: The model's calls in the run.
 
     Raises:
-        BudgetExceeded: By `advance`, if a step does not fit the budget or the time is over.
+        BudgetExceeded: By `advance`, if a step does not fit the budget, the time is over, or the user wants the answer
+            now.
     """
 
     def __init__(self, model: SupportsWorkers, config: WorkerGroupConfig, calls: RecordedCalls) -> None:
@@ -65,6 +66,8 @@ class MeteredWorkers:
         self._prompt_tokens = self._tokens = self._replayed_tokens = self._emitted_tokens = 0
         self._working_s = self._charged_s = 0.0
         self._closed = False
+        thought = config.prompt.thought
+        self._is_thought = thought is not None and not thought.closed
 
     @property
     def num_workers(self) -> int:
@@ -73,21 +76,27 @@ class MeteredWorkers:
     @property
     def usage(self) -> Usage:
         """What was charged so far."""
-        return Usage(prompt_tokens=self._prompt_tokens, completion_tokens=self._tokens)
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._tokens,
+            thinking_tokens=self._tokens if self._is_thought else 0,
+        )
 
     async def advance(self, step: GroupStep) -> list[WorkerToken | None]:
         """One step (see `WorkerGroup.advance`)."""
         if self._closed:
             raise UserError("the worker group is closed", hint="open another one")
         run, reading = self._run, sum(fed is not None for fed in step.inputs)
+        even_closed = run.conclusion is not None
         if self._call is None:
-            with run.ledger.reserve(CostBound(tokens=reading, calls=1)):
+            with run.ledger.reserve(self._max_cost(reading, calls=1), even_closed=even_closed):
                 self._call = self._calls.start("workers", requests=self.num_workers, samples=self.num_workers)
                 self._charge(Usage(), calls=1)
-        with run.ledger.reserve(CostBound(tokens=reading)):
+        with run.ledger.reserve(self._max_cost(reading), even_closed=even_closed):
             tokens = await self._lookup(step)
             is_replayed = tokens is not None
             if tokens is None:
+                run.require_open()
                 tokens = await self._compute(step)
                 if not self._unsaved:
                     self._unsaved_key = self._key()
@@ -98,11 +107,14 @@ class MeteredWorkers:
             self._tokens += sampled
             replayed = sampled if is_replayed else 0
             self._replayed_tokens += replayed
-            self._charge(Usage(completion_tokens=sampled), replayed_tokens=replayed)
+            thinking = sampled if self._is_thought else 0
+            self._charge(Usage(completion_tokens=sampled, thinking_tokens=thinking), replayed_tokens=replayed)
         if run.stream_text:
             for worker, token in enumerate(tokens):
                 if token is not None:
-                    run.emit(TextDelta(request=worker, sample=0, text=token.text, tokens=1), parent=self._call.number)
+                    text, thought = ("", token.text) if self._is_thought else (token.text, "")
+                    delta = TextDelta(request=worker, sample=0, text=text, thought=thought, tokens=1)
+                    run.emit(delta, parent=self._call.number)
         if len(self._unsaved) >= STEPS_PER_RECORD:
             await self._save()
         return tokens
@@ -167,6 +179,9 @@ class MeteredWorkers:
             self._working_s += time.monotonic() - started
 
     # -- budget and trace
+
+    def _max_cost(self, tokens: int, *, calls: int = 0) -> CostBound:
+        return CostBound(tokens=tokens, calls=calls, thinking_tokens=tokens if self._is_thought else 0)
 
     def _charge_prompt(self, tokens: int) -> None:
         if tokens > 0:

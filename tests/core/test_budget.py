@@ -20,17 +20,22 @@ class Clock:
         return self.now
 
 
-AMOUNTS = ("tokens", "calls", "reward_calls", "usd")
+AMOUNTS = ("tokens", "thinking_tokens", "calls", "reward_calls", "usd")
 """What is reserved and charged; seconds pass by themselves."""
 
 
 def spend(ledger, kind, amount, role="main"):
     """Charge an amount of one kind, and nothing of any other."""
-    usage = {"tokens": Usage(completion_tokens=amount), "usd": Usage(cost_usd=amount)}.get(kind, Usage())
+    usages = {
+        "tokens": Usage(completion_tokens=amount),
+        "thinking_tokens": Usage(thinking_tokens=amount),
+        "usd": Usage(cost_usd=amount),
+    }
+    usage = usages.get(kind, Usage())
     return ledger.charge(role, "m", usage, **({kind: amount} if kind in ("calls", "reward_calls") else {}))
 
 
-@pytest.mark.parametrize("field", ["tokens", "calls", "seconds", "usd"])
+@pytest.mark.parametrize("field", ["tokens", "thinking_tokens", "calls", "seconds", "usd"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_limit_must_be_positive(field, value):
     with pytest.raises(ValidationError):
@@ -53,7 +58,7 @@ def test_seconds_and_usd_accept_fractions_and_refuse_infinity(field):
 
 @pytest.mark.parametrize("kind", AMOUNTS)
 def test_each_limit_counts_its_own_spent_and_reserved_amounts(kind):
-    ledger = Ledger(Budget(tokens=20, calls=20, reward_calls=20, usd=20))
+    ledger = Ledger(Budget(tokens=20, thinking_tokens=20, calls=20, reward_calls=20, usd=20))
     spend(ledger, kind, 3)
     spend(ledger, kind, 4, role="judge")
     with ledger.reserve(CostBound(**{kind: 6})), ledger.reserve(CostBound(**{kind: 5})):
@@ -72,7 +77,7 @@ def test_each_limit_counts_its_own_spent_and_reserved_amounts(kind):
 
 
 def test_a_cost_bound_defaults_to_zero_and_is_immutable():
-    assert [getattr(CostBound(), kind) for kind in AMOUNTS] == [0, 0, 0, 0]
+    assert [getattr(CostBound(), kind) for kind in AMOUNTS] == [0] * 5
     with pytest.raises(dataclasses.FrozenInstanceError):
         CostBound().tokens = 1
 
@@ -295,3 +300,30 @@ def test_a_reservation_released_with_its_charge_is_not_counted_twice() -> None:
         release()
         assert ledger.remaining("calls") == 1
     assert ledger.remaining("calls") == 1
+
+
+def test_a_closed_ledger_refuses_every_step_but_the_concluding_one():
+    ledger = Ledger(Budget())
+    ledger.is_closed = True
+    with pytest.raises(BudgetExceeded, match="the user wants the answer now") as refused, ledger.reserve(CostBound()):
+        pass
+    assert (refused.value.kind, ledger.exhausted) == ("user", "user")
+    with ledger.reserve(CostBound(tokens=3), even_closed=True):
+        assert ledger.used("tokens") == 3
+    with pytest.raises(BudgetExceeded), Ledger(Budget(tokens=2)).reserve(CostBound(tokens=3), even_closed=True):
+        pass
+
+
+def test_thinking_tokens_are_counted_by_role_and_in_all():
+    ledger = Ledger(Budget(thinking_tokens=10))
+    ledger.charge("main", "m", Usage(completion_tokens=9, thinking_tokens=6))
+    ledger.charge("judge", "m", Usage(completion_tokens=3, thinking_tokens=1))
+    usage = ledger.usage()
+    assert (usage.completion_tokens, usage.thinking_tokens) == (12, 7)
+    assert {key: row.thinking_tokens for key, row in usage.by_role.items()} == {"main:m": 6, "judge:m": 1}
+    assert ledger.remaining("thinking_tokens") == 3
+    with pytest.raises(BudgetExceeded, match="10 thinking_tokens is spent"):
+        ledger.view().require(CostBound(tokens=4, thinking_tokens=4))
+    restored = Ledger(Budget(thinking_tokens=10))
+    restored.restore(usage)
+    assert restored.remaining("thinking_tokens") == 3

@@ -25,8 +25,8 @@ from reason.serving.metered.model import sampled_json
 from reason.serving.worker_group import WorkerGroupConfig
 
 ADD = Tool(name="add", description="Adds.", parameters={"type": "object", "properties": {"a": {"type": "integer"}}})
-KNOWN_KEY = "ce13563a0ae31b13e9cbbbc6601ad2e92b74591df604a88293848b3fa8aa692c"
-"""Key of a sample as it was stored before there were tools and salts."""
+KNOWN_KEY = "aa60fc3a1790f6ec534744bd3f4298e799b98d14366e7a5c127b1b180817d718"
+"""Key of a sample of a prompt without tools and salts."""
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=4),

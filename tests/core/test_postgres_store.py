@@ -206,11 +206,12 @@ async def test_several_processes_may_create_the_tables_concurrently(place):
         await store.aclose()
 
 
-async def test_a_database_of_a_newer_version_is_refused(place):
+@pytest.mark.parametrize(("schema", "age"), [("99", "a newer"), ("1", "an older")])
+async def test_a_database_of_another_version_is_refused(place, schema, age):
     await (await PostgresStore.open(place)).aclose()
     async with await psycopg.AsyncConnection.connect(place, autocommit=True) as db:
-        await db.execute("UPDATE meta SET value = '99'")
-    with pytest.raises(StoreError, match="newer version"):
+        await db.execute("UPDATE meta SET value = %s", (schema,))
+    with pytest.raises(StoreError, match=f"written by {age} version"):
         await PostgresStore.open(place)
 
 

@@ -260,12 +260,13 @@ async def test_a_locked_store_is_named(tmp_path):
         holder.close()
 
 
-async def test_a_store_of_a_newer_version_is_refused(tmp_path):
+@pytest.mark.parametrize(("schema", "age"), [("99", "a newer"), ("1", "an older")])
+async def test_a_store_of_another_version_is_refused(tmp_path, schema, age):
     path = tmp_path / "runs.sqlite3"
     await (await SqliteStore.open(path)).aclose()
     with sqlite3.connect(path) as db:
-        db.execute("UPDATE meta SET value = '99'")
-    with pytest.raises(StoreError, match="newer version"):
+        db.execute("UPDATE meta SET value = ?", (schema,))
+    with pytest.raises(StoreError, match=f"written by {age} version"):
         await SqliteStore.open(path)
 
 

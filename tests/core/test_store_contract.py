@@ -196,6 +196,34 @@ async def test_a_run_is_cancelled_through_the_store(any_store):
         await any_store.request_cancel("none")
 
 
+async def test_an_answer_is_requested_through_the_store(any_store):
+    for name in ("mine", "ended"):
+        await any_store.create_run(name, {})
+    await any_store.create_run("queued", {}, status="queued", background=True)
+    await any_store.end_run("ended", "finished")
+    for name in ("mine", "queued", "ended", "queued"):
+        await any_store.request_answer(name)
+    assert await any_store.answer_requested(["mine", "queued", "ended", "none"]) == {"mine", "queued"}
+    assert (await any_store.get_run("mine")).answer_requested
+    assert not (await any_store.get_run("ended")).answer_requested
+    assert await any_store.cancel_requested(["mine", "queued"]) == frozenset()
+    assert [r.id for r in await any_store.list_claimable_runs(10)] == ["queued"]
+    with pytest.raises(UnknownName):
+        await any_store.request_answer("none")
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_the_process_that_adopts_a_background_run_is_asked_for_the_answer_too(any_store, background):
+    await any_store.create_run("r", {}, background=background)
+    await any_store.request_answer("r")
+    await any_store.release_run("r")
+    await any_store.claim_run("r")
+    # a run that is no background run is claimed only where somebody resumes it, who wants all of it
+    assert (await any_store.get_run("r")).answer_requested == background
+    await any_store.end_run("r", "finished")
+    assert await any_store.answer_requested(["r"]) == frozenset()
+
+
 async def test_events_are_read_in_pages(any_store):
     await any_store.create_run("r", {})
     await any_store.add_events("r", [stage(n) for n in (3, 1, 2, 5)])

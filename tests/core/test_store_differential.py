@@ -29,7 +29,7 @@ OPERATION = st.one_of(
             }
         ),
     ),
-    st.tuples(st.sampled_from(["claim_run", "release_run", "request_cancel", "delete_run"]), NAME),
+    st.tuples(st.sampled_from(["claim_run", "release_run", "request_cancel", "request_answer", "delete_run"]), NAME),
     st.tuples(st.just("end_run"), NAME, STATUS, st.integers(0, 50), st.integers(0, 20)),
     st.tuples(st.just("add_calls"), NAME, st.lists(st.sampled_from("xyz"), min_size=1), st.booleans()),
     st.tuples(
@@ -78,7 +78,7 @@ async def do(store, operation, prefix):
 async def state(store, prefix):
     runs = [r for r in await store.list_runs(1000) if r.id.startswith(prefix)]
     spent = [await store.get_spending(prefix + t, 0) for t in TENANTS]
-    kept = ("id", "status", "tenant", "background", "idempotency", "cancel_requested", "answer")
+    kept = ("id", "status", "tenant", "background", "idempotency", "cancel_requested", "answer_requested", "answer")
     return [(*(getattr(r, k) for k in kept), r.owner is None, await store.count_calls(r.id)) for r in runs], spent
 
 

@@ -174,7 +174,7 @@ async def test_cancelled_call_is_charged_for_its_tokens(harness):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [c.text for c in run.partial_completions] == ["ans", "ans"]
+    assert [c.text for _, c in run.partial_completions] == ["ans", "ans"]
     assert run.ledger.usage().completion_tokens == 6
     assert run.ledger.remaining("tokens") == math.inf
 

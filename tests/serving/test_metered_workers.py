@@ -10,6 +10,7 @@ from reason.core.budget import Budget
 from reason.core.errors import BudgetExceeded, CapabilityMissing, StoreError, UserError
 from reason.core.events import BudgetCharged, CallFinished, CallStarted, TextDelta
 from reason.core.messages import Prompt
+from reason.core.run import Conclusion
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Question
 from reason.serving.metered.model import MeteredModel
@@ -187,3 +188,38 @@ async def test_a_model_without_a_shared_cache_has_no_workers(harness: RunHarness
     harness.model = ScriptedModel(replies("x"))
     with pytest.raises(CapabilityMissing, match="kv_sharing"):
         (await begin(harness)).workers(OPENING)
+
+
+async def test_a_step_in_flight_ends_when_the_user_wants_the_answer_and_its_repetition_there(
+    harness: RunHarness,
+) -> None:
+    group = (await begin(harness)).workers(OPENING)
+    expected = await write(group, 3)
+    held = asyncio.Event()
+
+    async def hang(step: GroupStep) -> list[WorkerToken | None]:
+        held.set()
+        await asyncio.Event().wait()
+        return []
+
+    harness.model.groups[0].advance = hang
+    step = GroupStep(inputs=(WorkerInput(token=97), None))
+    task = asyncio.create_task(group.advance(step))
+    await held.wait()
+    harness.run.conclude()
+    with pytest.raises(BudgetExceeded, match="the user wants the answer now"):
+        await task
+    with pytest.raises(BudgetExceeded, match="the user wants the answer now"):
+        await group.advance(step)
+    await group.aclose()
+    assert harness.spent.completion_tokens == group.usage.completion_tokens == 3 + 2
+    assert harness.run.ledger.used("tokens") == 5  # nothing stays reserved
+
+    model = await begin(harness)
+    harness.run.conclusion = Conclusion("solve", 0)
+    again = model.workers(OPENING)
+    assert await write(again, 3) == expected
+    with pytest.raises(BudgetExceeded, match="the user wants the answer now"):
+        await again.advance(step)
+    await again.aclose()
+    assert len(harness.model.groups) == 1
