@@ -59,7 +59,9 @@ class GrammarError(BackendError):
 
 
 class GrammarProcessor:
-    """A logits processor that constrains samples to one schema. The text so far is in the state's memory.
+    """A logits processor that constrains answers to one schema; a thought before the answer is free.
+
+    The text so far is in the state's memory.
 
     Args:
         start: llguidance's matcher, before the first token.
@@ -77,6 +79,8 @@ class GrammarProcessor:
         import numpy as np
 
         matcher = self._follow(state)
+        if matcher is None:
+            return row
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
         if matcher.is_error():
             raise GrammarError(f"the JSON schema's grammar failed: {_first_line(matcher.get_error())}")
@@ -88,14 +92,19 @@ class GrammarProcessor:
     def ended(self, state: ProcessorState) -> bool:
         """Whether a sample's text is complete and no token is permitted after it."""
         matcher = self._follow(state)
-        return bool(matcher.is_stopped() and not matcher.is_error())
+        return matcher is not None and bool(matcher.is_stopped() and not matcher.is_error())
 
     def _follow(self, state: ProcessorState) -> Any:
-        """A sample's matcher, advanced to its last token; it restarts if tokens were rolled back."""
+        """A sample's matcher, advanced to its last token; None in a thought. It restarts if tokens were rolled back."""
+        start = state.answer_start
+        if start is None:
+            return None
         generated = state.generated_ids
         matcher, at = state.memory.get(self, (None, 0))
         if matcher is None or at > len(generated):
-            matcher, at = self._start.deep_copy(), 0
+            matcher, at = self._start.deep_copy(), start
+            if state.thought is not None and (begun := state.thought.begun_answer):
+                matcher.consume_tokens(begun)
         if at < len(generated) and not matcher.is_stopped():
             matcher.consume_tokens(list(generated[at:]))
         state.memory[self] = (matcher, len(generated))

@@ -7,8 +7,8 @@
     [{"name": "add", "arguments": {"a": 1}}]          the complete response: a list, or a single object
 
 These are the formats of the Qwen, Hermes and SmolLM2 families. Parsing is strict: a call is an object of exactly these
-two fields, the name is that of an offered tool, the arguments are an object. Everything else is text. Thoughts
-(`<think>`) are not parsed.
+two fields, the name is that of an offered tool, the arguments are an object. Everything else is text. Only answers are
+parsed: thoughts were separated from them before.
 
 A call that is required ("required", or one tool by its name) is enforced by the beginning of the response and a JSON
 schema for the rest of it: one call, whose arguments satisfy the tool's own schema. A sample that is truncated is no
@@ -44,7 +44,6 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 """What is around calls."""
 TRIAL_TOOL: Final = Tool(name="look_up", description="Looks a word up in a dictionary.")
 """Makes a prompt longer wherever tools are shown to the model."""
-_THINK, _THOUGHT = "<think>", "</think>"
 
 
 class ToolCallParser:
@@ -94,16 +93,10 @@ class ToolCallParser:
         match self._state:
             case "begin":
                 start = pending.lstrip()
-                if not start or (_THINK.startswith(start) and start != _THINK):
+                if not start:
                     return None
-                self._state = "think" if start.startswith(_THINK) else "plain" if start[0] in "[{" else "free"
+                self._state = "plain" if start[0] in "[{" else "free"
                 return ""
-            case "think":
-                end = pending.find(_THOUGHT)
-                if end >= 0:
-                    self._state = "begin"
-                    return self._take(end + len(_THOUGHT))
-                return self._take_all_but(_overlap(pending, _THOUGHT))
             case "free":
                 return self._free(pending)
         return None  # parsed in `finish`
@@ -337,7 +330,8 @@ def _adapt(request: Request, tokenizer: HasToolTemplate, model: str, *, holds: b
         raise CapabilityMissing(f"tool_choice={prompt.tool_choice}", model, alternative="")
     allowed_tools = [tool for tool in prompt.tools if prompt.tool_choice in (TOOL_CHOICE_REQUIRED, tool.name)]
     begins = f"{OPEN}\n" if forms.uses_tags else ""
-    if begins and isinstance(prompt.prefix, str):
+    is_open = prompt.thought is not None and not prompt.thought.closed  # then the schema alone makes it a call
+    if begins and isinstance(prompt.prefix, str) and not is_open:
         prompt = prompt.with_prefix(prompt.prefix + begins)
     held = sampling.model_copy(update={"json_schema": call_schema(allowed_tools), "ignore_eos": False})
     return _AdaptedRequest(request.model_copy(update={"prompt": prompt, "sampling": held}), True)

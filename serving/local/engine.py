@@ -33,6 +33,7 @@ from ..logits_processors import lockstep_groups, logits_processor_names, make_lo
 from ..model import Capabilities, Listener, Relevance
 from ..model_files.find import ModelFiles
 from ..prefix_directory import PrefixDirectory, PrefixOwner, PrefixStorage
+from ..profiles.profile import OwnSampling
 from ..spec_decode import SpecDecodeCounters
 from ..streaming import stream_of
 from ..structured_output import SCHEMA, GrammarCompiler
@@ -44,11 +45,12 @@ from .hardware import default_kv_bytes, default_threads, native_format
 from .kv_store import LAYOUT, LocalKVStore
 from .model import CausalLM, Decoder
 from .relevance import RelevanceTask, tokenize_parts
+from .response import PreparedRequest, prepare_request
 from .scheduler import Scheduler
 from .sequence import GenerateTask
 from .spec_decode import NgramSpeculator, SpecDecodeMode
 from .tasks import NextTokenTask, ScoreTask
-from .tokenizer import Tokenizer, eos_ids
+from .tokenizer import Tokenizer, UserProfiles, eos_ids, own_sampling
 from .weights import CPU, WeightFormat
 from .worker_group import LocalWorkerGroup, start_worker_group
 
@@ -82,14 +84,15 @@ class LocalModel:
         prefixes: PrefixStorage | None = None,
         checkpoint: Path | None = None,
         speculative_decoding: SpecDecodeMode = "auto",
+        sampling: OwnSampling = OwnSampling(),  # noqa: B008 (a frozen value)
     ) -> None:
         self.name = name
         self.device = model.device
         device = "" if self.device.type == "cpu" else f"+{self.device.type}"
-        self.identity = f"{fingerprint}+{weight_format}{device}"
+        self.identity = f"{fingerprint}+{weight_format}{device}{tokenizer.profile.digest}"
         self.weight_format = weight_format
         self.threads = threads
-        self._tokenizer, self._eos = tokenizer, eos
+        self._tokenizer, self._eos, self._own_sampling = tokenizer, eos, sampling
         self._model = model
         self._config, self._decoder = model.config, model if isinstance(model, Decoder) else None
         self._max_num_seqs, self._checkpoint = max_num_seqs, checkpoint
@@ -119,6 +122,7 @@ class LocalModel:
         device: str = "cpu",
         prefixes: PrefixStorage | None = None,
         speculative_decoding: SpecDecodeMode = "auto",
+        profiles: UserProfiles | None = None,
     ) -> LocalModel:
         """Read a model and start its engine.
 
@@ -131,6 +135,7 @@ class LocalModel:
                 through CUDA, else the CPU.
             prefixes: Where saved prefixes are stored; None is an engine without them.
             speculative_decoding: Whether tokens are drafted; changes the speed and not the text (`NgramSpeculator`).
+            profiles: The user's settings for models that think (`ModelProfile`).
 
         Raises:
             DataError: The files are not a model.
@@ -146,7 +151,8 @@ class LocalModel:
             raise UserError(f"unknown weight format {weight_format!r}", hint="one of auto, fp32, bf16, int4")
         torch_device = choose_device(device, "local.device")
         chosen = native_format(torch_device) if weight_format == "auto" else weight_format
-        tokenizer = Tokenizer(files.directory, files.name)
+        tokenizer = Tokenizer(files.directory, files.name, profiles)
+        _ = tokenizer.profile  # before the weights: it may be invalid
         return cls(
             files.name,
             files.fingerprint,
@@ -160,6 +166,7 @@ class LocalModel:
             prefixes=prefixes,
             checkpoint=files.directory,
             speculative_decoding=speculative_decoding,
+            sampling=own_sampling(files.directory),
         )
 
     @property
@@ -180,6 +187,7 @@ class LocalModel:
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,
             max_batch=self._max_num_seqs,
+            profile=self._tokenizer.profile,
         )
 
     @property
@@ -209,18 +217,20 @@ class LocalModel:
         return self._scheduler.prefix_cache.nbytes
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        profile = self._tokenizer.profile
+        requests = [self._own_sampling.resolve(request, profile) for request in requests]
         if not any(request.prompt.tools for request in requests):
             return await self._generate(requests, listener)
         calling = ToolCallAdapter(requests, self._tokenizer, self.name, holds=self._grammars.possible)
         return calling.read(await self._generate(calling.requests, calling.hearing(listener)))
 
     async def _generate(self, requests: Sequence[Request], listener: Listener | None) -> list[list[Completion]]:
+        groups = lockstep_groups(requests, self.name)
         prepared = [self._prepare(r) for r in requests]
         for (_, processors), request in zip(prepared, requests, strict=True):
             if (schema := request.sampling.json_schema) is not None:
                 # after all processors, so that none of them undoes it
                 processors.append((SCHEMA, await asyncio.to_thread(self._grammars.of, schema)))
-        groups = lockstep_groups(requests, self.name)
         if (size := max(map(len, groups), default=0)) > self._max_num_seqs:
             raise UserError(
                 f"{size} requests in lockstep need as many sequences", hint=f"max_num_seqs is {self._max_num_seqs}"
@@ -229,7 +239,7 @@ class LocalModel:
         window = len(requests) if groups else MAX_SUBMITTED  # a group must not be cut
         for start in range(0, len(requests), max(1, window)):
             stop = min(start + window, len(requests))
-            results.extend(await self._sample(requests, prepared, start, stop, listener, groups))
+            results.extend(await self._sample(prepared, start, stop, listener, groups))
         return results
 
     async def stream(self, request: Request) -> AsyncIterator[Chunk]:
@@ -274,7 +284,7 @@ class LocalModel:
             raise UserError(f"top must be at least 1, got {top}")
         if not prompts:
             return []
-        all_ids = [self._tokenizer.prompt_ids(p) for p in prompts]
+        all_ids = [self._tokenizer.prompt_ids(p, "none") for p in prompts]
         for prompt_ids in all_ids:
             self._limits.check_token_ids(prompt_ids)
             self._limits.check_length(len(prompt_ids), "prompt")
@@ -349,27 +359,23 @@ class LocalModel:
 
     # --- Calls
 
-    def _prepare(self, request: Request) -> tuple[list[int], list[tuple[str, Any]]]:
-        """Tokens and logits processors of a request, checked before any work."""
+    def _prepare(self, request: Request) -> tuple[PreparedRequest, list[tuple[str, Any]]]:
+        """A request in tokens and its logits processors, checked before any work."""
         sampling = request.sampling
-        prompt_ids = self._tokenizer.prompt_ids(request.prompt)
-        self._limits.check_token_ids(prompt_ids)
-        self._limits.check_length(
-            len(prompt_ids) + sampling.max_tokens, f"prompt ({len(prompt_ids)}) and max_tokens ({sampling.max_tokens})"
-        )
+        prepared = prepare_request(request, self._tokenizer, self._limits)
         if sampling.top_logprobs > self.capabilities.top_logprobs:
             raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
-        return prompt_ids, make_logits_processors(sampling.logits_processors, self.name)
+        return prepared, make_logits_processors(sampling.logits_processors, self.name)
 
     async def _sample(
         self,
-        requests: Sequence[Request],
-        prepared: Sequence[tuple[list[int], list[tuple[str, Any]]]],
+        prepared: Sequence[tuple[PreparedRequest, list[tuple[str, Any]]]],
         start: int,
         stop: int,
         listener: Listener | None,
         groups: Sequence[tuple[int, ...]],
     ) -> list[list[Completion]]:
+        requests = [one.request for one, _ in prepared]
         finished: list[dict[int, list[Completion]]] = [{} for _ in range(start, stop)]
         is_single_sample = sum(len(r.indices) for r in requests) == 1
         num_left = sum(len(r.indices) for r in requests[start:stop])
@@ -388,12 +394,14 @@ class LocalModel:
         call_id = object()
         tasks: dict[int, GenerateTask] = {}
         for position in keep_groups_adjacent(range(start, stop), groups):
-            prompt_ids, processors = prepared[position]
+            one, processors = prepared[position]
             if requests[position].indices:
                 tasks[position] = GenerateTask(
                     request=requests[position],
                     position=position,
-                    prompt_ids=prompt_ids,
+                    prompt_ids=one.prompt_ids,
+                    may_think=one.may_think,
+                    is_open=one.is_open,
                     eos=self._eos,
                     processors=processors,
                     tokenizer=self._tokenizer,

@@ -68,7 +68,7 @@ def tokenize_parts(tokenizer: Tokenizer, prompt: Prompt, parts: Sequence[str], c
     if not isinstance(prompt.prefix, str):
         raise UserError("the relevance of a prompt's parts needs a prompt whose prefix is text")
     before, after = tokenizer.continuation(prompt, continuation)
-    text = tokenizer.render(prompt) + prompt.prefix
+    text = tokenizer.render(prompt, "none") + prompt.prefix
     token_ids, offsets = tokenizer.encode_with_offsets(text + continuation, special=prompt.text is not None)
     if not after or not before or token_ids != [*before, *after]:
         raise UserError(f"the continuation {continuation[:40]!r} has no tokens of its own after this prompt")

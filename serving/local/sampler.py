@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...core.messages import SamplingParams
-from ..logits_processors import LogitsProcessor, LogitsRow, ProcessorState, run_logits_processors
+from ..logits_processors import LogitsProcessor, LogitsRow, ProcessorState, ThoughtState, run_logits_processors
 from ..structured_output import SCHEMA, GrammarProcessor
 
 
@@ -42,6 +42,7 @@ class Sampler:
     Args:
         index: Sample index of the request: seeds the generator.
         lockstep_group: What the samples of a lockstep group have in common; None for a sample in none.
+        thought: Where the sample's thought ends; None if it begins with none.
     """
 
     def __init__(
@@ -52,12 +53,22 @@ class Sampler:
         prompt_ids: Sequence[int],
         eos: frozenset[int] = frozenset(),
         lockstep_group: object = None,
+        thought: ThoughtState | None = None,
     ) -> None:
         self._sampling, self._processors = sampling, processors
+        self._temperature = 1.0 if sampling.temperature is None else sampling.temperature
+        self._top_p = 1.0 if sampling.top_p is None else sampling.top_p
         self._prompt_ids, self._scope = prompt_ids, self if lockstep_group is None else lockstep_group
         self.generated: list[int] = []
         self.states = {
-            name: ProcessorState(prompt_ids, self.generated, index, eos_ids=eos, together=lockstep_group is not None)
+            name: ProcessorState(
+                prompt_ids,
+                self.generated,
+                index,
+                eos_ids=eos,
+                together=lockstep_group is not None,
+                thought=thought,
+            )
             for name, _ in processors
         }
         self._grammar = next(
@@ -69,7 +80,7 @@ class Sampler:
     @property
     def is_greedy(self) -> bool:
         """Whether decoding is greedy without processors."""
-        return self._sampling.temperature == 0 and not self._processors
+        return self._temperature == 0 and not self._processors
 
     @property
     def is_structure_complete(self) -> bool:
@@ -91,13 +102,12 @@ class Sampler:
         return token
 
     def _sample(self, logits: NDArray[np.float32]) -> int:
-        sampling = self._sampling
         best = int(logits.argmax())
         if not logits[best] > float("-inf"):
             raise ValueError("the logits processors forbid every token")
-        if sampling.temperature == 0:
+        if self._temperature == 0:
             return best
-        scores = logits / np.float32(sampling.temperature)
+        scores = logits / np.float32(self._temperature)
         uniform = self._noise.random(len(scores))
         kept = self._truncate(torch.from_numpy(scores))
         if kept is None:
@@ -112,7 +122,7 @@ class Sampler:
         set of most likely tokens whose mass reaches p. The mass is of the distribution at temperature, cut to the top
         k.
         """
-        top_k, top_p = self._sampling.top_k, self._sampling.top_p
+        top_k, top_p = self._sampling.top_k, self._top_p
         if not 0 < top_k < scores.shape[0] and top_p >= 1:
             return None
         if 0 < top_k < scores.shape[0]:

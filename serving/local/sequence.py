@@ -11,11 +11,13 @@ from torch import Tensor
 from ...core.errors import ReasonError
 from ...core.messages import Chunk, Completion, Failure, FinishReason, Request, TopToken, Usage
 from ..logits_processors import LogitsProcessor
+from ..thoughts import SplitText
 from .prefix_cache import CachedSequence
+from .response import ResponseAssembler, ThoughtFollower
 from .sampler import SampledToken, Sampler
 from .spec_decode import NgramSpeculator, OutputRecorder
 from .tasks import Prefill, TaskQueue
-from .tokenizer import TextAssembler, Tokenizer
+from .tokenizer import Tokenizer
 
 MAX_EXPECTED_TOKENS = 256
 """Maximum tokens that a sample is expected to generate when a prefix tree is chosen for it."""
@@ -31,6 +33,8 @@ class GenerateTask:
         lockstep_group: All tasks of its group, itself among them, whose samples start and decode together; empty if it
             is in none.
         is_single_sample: Whether its call is for one sample only.
+        may_think: Whether its samples begin with a thought, or inside one.
+        is_open: Whether they begin inside one.
         speculator: Indexes what is generated, once the prompt has started.
     """
 
@@ -51,6 +55,8 @@ class GenerateTask:
     pending: list[int] = field(default_factory=list)
     lockstep_group: list[GenerateTask] = field(default_factory=list)
     is_single_sample: bool = False
+    may_think: bool = False
+    is_open: bool = False
     speculator: NgramSpeculator | None = None
 
     @property
@@ -62,7 +68,7 @@ class GenerateTask:
         """Look up the prompt and have the rest of it computed."""
         self.waited_s = time.monotonic() - self.submitted_at
         self.pending = list(self.request.indices)
-        expected = min(self.request.sampling.max_tokens, MAX_EXPECTED_TOKENS)
+        expected = min(self.request.sampling.total_tokens, MAX_EXPECTED_TOKENS)
         self.prompt = prompt = queue.prefix_cache.start(self.prompt_ids, expected, self.call, self.salt)
         self.speculator = queue.speculator
         self.speculator.add_prompt(self.salt, self.prompt_ids, prompt.num_cached)
@@ -111,11 +117,15 @@ class RunningSequence:
         self.index = index
         self.cached: CachedSequence | None = cached
         group = task.lockstep_group[0] if task.lockstep_group else None
-        self.sampler = Sampler(sampling, index, task.processors, task.prompt_ids, task.eos, group)
+        tokenizer = task.tokenizer
+        thought = None
+        if task.may_think and task.processors:
+            thought = ThoughtFollower(lambda: tokenizer, tokenizer.profile, is_open=task.is_open)
+        self.sampler = Sampler(sampling, index, task.processors, task.prompt_ids, task.eos, group, thought)
         self.is_finished = False
         self._num_cached = cached.num_cached
         self._sampling = sampling
-        self._text = TextAssembler(task.tokenizer, task.prompt_ids, sampling.stop)
+        self._text = ResponseAssembler(tokenizer, task.request, task.prompt_ids, is_open=task.is_open)
         self._logprobs: list[float] = []
         self._top_logprobs: list[tuple[TopToken, ...]] = []
         self._recorder = recorder
@@ -135,7 +145,7 @@ class RunningSequence:
     @property
     def max_draft_tokens(self) -> int:
         """Tokens that may still be drafted; none for a sequence in a lockstep group."""
-        return 0 if self.task.lockstep_group else self._sampling.max_tokens - len(self.sampler.generated)
+        return 0 if self.task.lockstep_group else self._sampling.total_tokens - len(self.sampler.generated)
 
     def tail(self, count: int) -> Sequence[int]:
         """Its last tokens."""
@@ -168,22 +178,20 @@ class RunningSequence:
             text = self.task.tokenizer.token
             self._top_logprobs.append(tuple(TopToken(token_id=t, token=text(t), logprob=lp) for t, lp in sampled.top))
         ended = sampled.token in self.task.eos and not sampling.ignore_eos
-        piece = "" if ended else self._text.push(sampled.token)
+        piece = self._text.push_end() if ended else self._text.push(sampled.token)
         ended = ended or self.sampler.is_structure_complete
-        reason: FinishReason | None = None
-        if ended or self._text.stopped:
-            reason = "stop"
-        elif len(self.sampler.generated) >= sampling.max_tokens:
-            reason = "length"
+        reason: FinishReason | None = "stop" if ended or self._text.stopped else self._text.limit()
         if reason is not None:
-            piece += self._text.finish()
+            piece = self._text.finish(piece)
             if self._text.stopped:
                 reason = "stop"
+            elif reason == "stop" and self._text.is_unfinished:
+                reason = "thinking"
         self._emit(piece, sampled, None if reason is None else self._completion(reason, None))
 
     def fail(self, failure: Failure) -> None:
         """End without a result; the other samples continue."""
-        self._emit("", None, self._completion("error", failure))
+        self._emit(SplitText(), None, self._completion("error", failure))
 
     def end(self) -> None:
         """Mark it as finished and release its slots."""
@@ -191,13 +199,14 @@ class RunningSequence:
         if self.cached is not None:
             self.cached.release()
 
-    def _emit(self, text: str, sampled: SampledToken | None, completion: Completion | None) -> None:
+    def _emit(self, piece: SplitText, sampled: SampledToken | None, completion: Completion | None) -> None:
         self.is_finished = completion is not None
         self.task.on_chunk(
             Chunk(
                 request=self.task.position,
                 sample_index=self.index,
-                text=text,
+                text=piece.answer,
+                thought=piece.thought,
                 token_ids=() if sampled is None else (sampled.token,),
                 logprobs=(sampled.logprob,) if sampled is not None and self._sampling.logprobs else (),
                 completion=completion,
@@ -207,6 +216,7 @@ class RunningSequence:
     def _completion(self, reason: FinishReason, failure: Failure | None) -> Completion:
         is_first = self.index == self.task.request.indices[0]
         count = len(self._logprobs)
+        thought = self._text.thought
         return Completion(
             text=self._text.text,
             token_ids=tuple(self.sampler.generated[:count]),
@@ -218,9 +228,12 @@ class RunningSequence:
                 prompt_tokens=len(self.task.prompt_ids) if is_first else 0,
                 cached_tokens=self._num_cached if is_first else 0,
                 completion_tokens=count,
+                thinking_tokens=0 if thought is None else thought.tokens,
                 waited_s=self.task.waited_s if is_first else 0.0,
             ),
             sample_index=self.index,
+            thought=thought,
+            answer_from=self._text.answer_from,
             extras={name: state.extras for name, state in self.sampler.states.items() if state.extras},
             failure=failure,
         )

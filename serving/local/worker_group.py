@@ -82,7 +82,7 @@ class WorkerGroupState:
         self._samplers = [
             Sampler(sampling, worker, processors, prompt_ids, eos) for worker in range(config.num_workers)
         ]
-        self._texts = [TextAssembler(tokenizer, prompt_ids, ()) for _ in self._blocks]
+        self._texts = [TextAssembler(tokenizer, prompt_ids, (), shows_tags=True) for _ in self._blocks]
 
     def growth(self, step: TokenStep) -> int:
         """Slots by which the blocks will grow for a pass."""
@@ -125,7 +125,7 @@ class WorkerGroupState:
                 raise result
             ids = step.inputs[worker]
             if len(ids) > 1 or list(ids) != self._samplers[worker].generated[-2:-1]:  # other input than its last token
-                self._texts[worker] = TextAssembler(self._tokenizer, ids, ())
+                self._texts[worker] = TextAssembler(self._tokenizer, ids, (), shows_tags=True)
             is_eos = result.token in self._eos
             text = "" if is_eos else self._texts[worker].push(result.token)
             tokens[worker] = WorkerToken(
@@ -216,7 +216,7 @@ async def start_worker_group(
     limits: ContextLimits,
 ) -> LocalWorkerGroup:
     """Start a group (see `SupportsWorkers.start_workers`)."""
-    prompt_ids = tokenizer.prompt_ids(config.prompt)
+    prompt_ids = tokenizer.prompt_ids(config.prompt, "none")
     limits.check_token_ids(prompt_ids)
     others, own = header_ids(config, tokenizer.encode)
     num_prompt = len(prompt_ids) + len(others) + len(own)

@@ -25,6 +25,7 @@ from .registry import (
     LogitsProcessor,
     ProcessorFactory,
     ProcessorState,
+    ThoughtState,
     logits_processor_names,
     make_logits_processors,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "LogitsRow",
     "ProcessorFactory",
     "ProcessorState",
+    "ThoughtState",
     "contrast",
     "entropy_probe",
     "forbid_tokens",

@@ -209,7 +209,12 @@ class _Window:
 
 
 def stop_on_confidence(
-    threshold: float, window: int = 1024, top: int = 20, min_tokens: int = 0, end_ids: Sequence[int] = ()
+    threshold: float,
+    window: int = 1024,
+    top: int = 20,
+    min_tokens: int = 0,
+    end_ids: Sequence[int] = (),
+    scope: str = "all",
 ) -> LogitsProcessor:
     """A processor that ends a sample when its group confidence falls below a threshold.
 
@@ -225,6 +230,7 @@ def stop_on_confidence(
         top: Number of most likely tokens at each position.
         min_tokens: Number of tokens before which nothing is stopped.
         end_ids: Tokens one of which is forced; empty is the model's own end of text.
+        scope: Tokens that count: "all", or those of the "thought"; then nothing happens outside it.
 
     Source: Fu et al. 2025, Deep Think with Confidence, equation 2 (token confidence), equation 3 (group confidence) and
         section 3.2 (stopping online).
@@ -234,9 +240,13 @@ def stop_on_confidence(
     size, best = count(name, "window", window, 1), count(name, "top", top, 1)
     minimum = count(name, "min_tokens", min_tokens)
     ends = token_ids(name, "end_ids", end_ids)
+    if scope not in ("all", "thought"):
+        raise UserError(f"logits processor {name!r}: scope must be 'all' or 'thought', got {scope!r}")
     key = object()
 
     def process(row: Row, state: ProcessorState) -> Row:
+        if scope == "thought" and not state.is_thinking:
+            return row
         recent: _Window = state.memory.setdefault(key, _Window(deque(maxlen=size)))
         extras, position = state.extras, len(state.generated_ids)
         extras.setdefault("lowest", None)

@@ -211,7 +211,9 @@ def _is_complete(requests: Sequence[Request], members: Sequence[tuple[int, Group
             raise UserError(
                 f"{label}: its requests have different sampling parameters", hint="only prompt and role may differ"
             )
-    if first.sampling.temperature > 0 and first.sampling.seed is None:
+    sampling = first.sampling
+    temperature = sampling.default_temperature if sampling.temperature is None else sampling.temperature
+    if temperature != 0 and sampling.seed is None:
         raise UserError(f"{label}: a temperature above 0 needs a seed, so that all members sample the same token")
     return True
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ...core.errors import CapabilityMissing, UserError
 from ...core.messages import LogitsProcessorSpec
@@ -27,6 +27,20 @@ GROUP_ENTRY_POINTS: Final = "reason.group_logits_processors"
 """Entry-point group of the factories of processors over several requests (`GroupLogitsProcessor`)."""
 
 
+class ThoughtState(Protocol):
+    """The thought of a sample that begins with one (`response.ThoughtFollower`)."""
+
+    def is_thinking(self, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> bool:
+        """Whether the next token is one of the thought."""
+
+    def answer_start(self, prompt_ids: Sequence[int], generated_ids: Sequence[int]) -> int | None:
+        """Number of generated tokens up to the end of the thought's closing tag; None if it is not closed."""
+
+    @property
+    def begun_answer(self) -> list[int]:
+        """Tokens of the answer's text in the token that closed the thought; mostly none."""
+
+
 @dataclass
 class ProcessorState:
     """The sample that a row belongs to.
@@ -41,6 +55,7 @@ class ProcessorState:
             twice (a prompt computed in chunks): the second time counts.
         peers: All members of a group at this step; empty if they are not in lockstep.
         together: Whether the engine has started the group as a whole.
+        thought: Where the sample's thought ends; None if it begins with none.
     """
 
     prompt_ids: Sequence[int]
@@ -51,6 +66,17 @@ class ProcessorState:
     memory: dict[object, Any] = field(default_factory=dict)
     peers: Sequence[GroupMember] = ()
     together: bool = False
+    thought: ThoughtState | None = None
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the row is of a token of the thought."""
+        return self.thought is not None and self.thought.is_thinking(self.prompt_ids, self.generated_ids)
+
+    @property
+    def answer_start(self) -> int | None:
+        """Number of generated tokens before the answer; None while the sample thinks."""
+        return 0 if self.thought is None else self.thought.answer_start(self.prompt_ids, self.generated_ids)
 
 
 LogitsProcessor = Callable[["Row", ProcessorState], "Row"]

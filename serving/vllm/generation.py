@@ -29,7 +29,9 @@ from ...core.messages import (
     Usage,
 )
 from ..entropy import min_entropy
-from ..local.tokenizer import TextAssembler, Tokenizer
+from ..local.response import ResponseAssembler
+from ..local.tokenizer import Tokenizer
+from ..thoughts import SplitText
 
 SCORING_ARGUMENTS = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0, "detokenize": False}
 
@@ -62,7 +64,11 @@ async def last_output(engine: Any, token_ids: Sequence[int], params: Any, reques
 
 
 class CompletionBuilder:
-    """A sample while it is being generated."""
+    """A sample while it is being generated.
+
+    Args:
+        is_open: Whether the response begins inside a thought.
+    """
 
     def __init__(
         self,
@@ -72,10 +78,12 @@ class CompletionBuilder:
         prompt_ids: Sequence[int],
         eos: frozenset[int],
         tokenizer: Tokenizer,
+        *,
+        is_open: bool = False,
     ) -> None:
         self._request, self._position, self._index = request, position, index
         self._num_prompt, self._eos, self._tokenizer = len(prompt_ids), eos, tokenizer
-        self._text = TextAssembler(tokenizer, prompt_ids, request.sampling.stop)
+        self._text = ResponseAssembler(tokenizer, request, prompt_ids, is_open=is_open)
         self._token_ids: list[int] = []
         self._logprobs: list[float] = []
         self._top_logprobs: list[tuple[TopToken, ...]] = []
@@ -88,9 +96,10 @@ class CompletionBuilder:
         self._add_prompt_stats(output)
         completion = output.outputs[0]
         logprobs = completion.logprobs or [None] * len(completion.token_ids)
-        text, start = "", len(self._token_ids)
+        thought, text, start = "", "", len(self._token_ids)
         for token, alternatives in zip(completion.token_ids, logprobs, strict=True):
-            text += self._add_token(token, alternatives)
+            piece = self._add_token(token, alternatives)
+            thought, text = thought + piece.thought, text + piece.answer
             if self.finish_reason is not None:
                 break
         if self.finish_reason is None and completion.finish_reason is not None:
@@ -98,18 +107,21 @@ class CompletionBuilder:
                 completion.finish_reason, "error"
             )
         if self.finish_reason is not None:
-            text += self._text.finish()
+            thought, text = self._text.finish(SplitText(thought, text))
             if self._text.stopped:
                 self.finish_reason = "stop"
+            elif self.finish_reason in ("stop", "length") and self._text.is_unfinished:
+                self.finish_reason = "thinking"
         return Chunk(
             request=self._position,
             sample_index=self._index,
             text=text,
+            thought=thought,
             token_ids=tuple(self._token_ids[start:]),
             logprobs=tuple(self._logprobs[start:]) if self._request.sampling.logprobs else (),
         )
 
-    def _add_token(self, token: int, alternatives: Any) -> str:
+    def _add_token(self, token: int, alternatives: Any) -> SplitText:
         sampling = self._request.sampling
         self._token_ids.append(token)
         if alternatives is not None:
@@ -118,10 +130,9 @@ class CompletionBuilder:
                 self._top_logprobs.append(top_tokens(alternatives, sampling.top_logprobs, self._tokenizer))
         if token in self._eos and not sampling.ignore_eos:
             self.finish_reason = "stop"
-            return ""
+            return self._text.push_end()
         piece = self._text.push(token)
-        if self._text.stopped:
-            self.finish_reason = "stop"
+        self.finish_reason = "stop" if self._text.stopped else self._text.limit()
         return piece
 
     def _add_prompt_stats(self, output: Any) -> None:
@@ -144,6 +155,7 @@ class CompletionBuilder:
     def _build(self, reason: FinishReason, failure: Failure | None, report: dict[str, Any] | None) -> Completion:
         sampling = self._request.sampling
         is_first = self._index == self._request.indices[0]
+        thought = self._text.thought
         return Completion(
             text=self._text.text,
             token_ids=tuple(self._token_ids),
@@ -155,9 +167,12 @@ class CompletionBuilder:
                 prompt_tokens=self._num_prompt if is_first else 0,
                 cached_tokens=self._num_cached if is_first else 0,
                 completion_tokens=len(self._token_ids),
+                thinking_tokens=0 if thought is None else thought.tokens,
                 waited_s=self._waited_s if is_first else 0.0,
             ),
             sample_index=self._index,
+            thought=thought,
+            answer_from=self._text.answer_from,
             extras={} if report is None else report["extras"],
             failure=failure,
         )
@@ -207,7 +222,13 @@ def next_token_requests(prompts: Sequence[Prompt], top: int, *, exact_entropy: b
     """
     processors = (LogitsProcessorSpec(name="entropy_probe"),) if exact_entropy else ()
     sampling = SamplingParams(
-        temperature=0, max_tokens=1, top_logprobs=top, logits_processors=processors, ignore_eos=True
+        temperature=0,
+        max_tokens=1,
+        effort="none",
+        thinking_tokens=1,
+        top_logprobs=top,
+        logits_processors=processors,
+        ignore_eos=True,
     )
     return [Request(prompt=p, sampling=sampling) for p in prompts]
 

@@ -51,6 +51,7 @@ class ReasonLogitsProcessor(RunnerV1, RunnerV2):  # type: ignore[misc]
         self._states = None if len(rest) == 2 else rest[0]
         self._model = vllm_config.model_config
         self._grammars: GrammarCompiler | None = None
+        self._tokenizers: dict[bool, Tokenizer] = {}
         self._entries: dict[int, _BatchEntry] = {}
         self._reports: OrderedDict[str, ProcessorChain] = OrderedDict()
 
@@ -77,15 +78,23 @@ class ReasonLogitsProcessor(RunnerV1, RunnerV2):  # type: ignore[misc]
 
     def _new_chain(self, request: ProcessorRequest, eos: Sequence[int]) -> ProcessorChain:
         """A sample's processors. A failing schema fails its own sample: an error here would end the engine."""
+
+        def tokenizer() -> Tokenizer:
+            may_think = request.thought is not None
+            if may_think not in self._tokenizers:
+                directory = Path(self._model.model)
+                self._tokenizers[may_think] = Tokenizer(directory, directory.name, profile=request.thought)
+            return self._tokenizers[may_think]
+
         if not request.json_schema:
-            return ProcessorChain(request, eos)
+            return ProcessorChain(request, eos, tokenizer=tokenizer)
         try:
             if self._grammars is None:
                 directory = Path(self._model.model)
-                tokenizer = Tokenizer(directory, directory.name)
-                vocab_size, ends = self._model.get_vocab_size(), eos_ids(directory, tokenizer)
-                self._grammars = GrammarCompiler(tokenizer, vocab_size, ends, directory.name)
-            return ProcessorChain(request, eos, self._grammars.of(json.loads(request.json_schema)))
+                vocab_size, ends = self._model.get_vocab_size(), eos_ids(directory, tokenizer())
+                self._grammars = GrammarCompiler(tokenizer(), vocab_size, ends, directory.name)
+            grammar = self._grammars.of(json.loads(request.json_schema))
+            return ProcessorChain(request, eos, grammar, tokenizer)
         except (ReasonError, ValueError) as e:
             chain = ProcessorChain(request, eos)
             chain.failure = (e.code, str(e)) if isinstance(e, ReasonError) else (UserError.code, f"{SCHEMA}: {e}")

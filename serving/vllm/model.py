@@ -31,7 +31,8 @@ from ...core.messages import (
 )
 from ...core.settings import Settings, VllmSettings
 from ..local.config import ContextLimits
-from ..local.tokenizer import Tokenizer, eos_ids
+from ..local.response import PreparedRequest, prepare_request
+from ..local.tokenizer import Tokenizer, UserProfiles, eos_ids, own_sampling
 from ..logits_processors import LockstepLost, lockstep_groups, logits_processor_names, make_logits_processors
 from ..model import Capabilities, Listener
 from ..model_files.catalogue import PREFIX
@@ -102,7 +103,7 @@ async def load_vllm(name: str, settings: Settings, progress: Progress | None = N
         local_name = PREFIX + name.removeprefix(VLLM_PREFIX)
         files = find_model(local_name, cache_dir=settings.cache_dir, progress=progress, cancel=cancel)
         prefixes = PrefixStorage(settings.cache_dir / "prefixes", settings.prefix_bytes)
-        return VllmModel.load(name, files, settings.vllm, prefixes)
+        return VllmModel.load(name, files, settings.vllm, prefixes, settings.profiles)
 
     model = await run_pull(load, lambda model: model.aclose())
     try:
@@ -135,10 +136,11 @@ class VllmModel:
         self.name = name
         self._weights = f"{files.fingerprint}+{str(config.dtype).removeprefix('torch.')}+vllm-{require_vllm()}"
         speculative = engine.vllm_config.speculative_config
-        self.identity = self._weights + speculative_identity(speculative)
+        self.identity = self._weights + speculative_identity(speculative) + tokenizer.profile.digest
         self.engine: Any = engine
         self._tokenizer = tokenizer
         self._eos = eos_ids(files.directory, tokenizer)
+        self._own_sampling = own_sampling(files.directory)
         self._limits = ContextLimits(
             name,
             config.max_model_len,
@@ -163,16 +165,26 @@ class VllmModel:
 
     @classmethod
     def load(
-        cls, name: str, files: ModelFiles, settings: VllmSettings, prefixes: PrefixStorage | None = None
+        cls,
+        name: str,
+        files: ModelFiles,
+        settings: VllmSettings,
+        prefixes: PrefixStorage | None = None,
+        profiles: UserProfiles | None = None,
     ) -> VllmModel:
         """Start the engine; blocks. `check_engine` should follow.
+
+        Args:
+            prefixes: Where saved prefixes are stored; None is an engine without them.
+            profiles: The user's settings for models that think (`ModelProfile`).
 
         Raises:
             UserError: vLLM is missing or refuses the settings.
             BackendUnavailable: The engine did not come up.
             DataError: The files are not a model.
         """
-        tokenizer = Tokenizer(files.directory, name)  # first: its errors leave no engine running
+        tokenizer = Tokenizer(files.directory, name, profiles)
+        _ = tokenizer.profile  # first: errors leave no engine running
         running = start_engine(files, settings, prefixes)
         return cls(name, files, running, tokenizer, prefixes, settings.shared_bytes)
 
@@ -230,6 +242,7 @@ class VllmModel:
             tools=self._tokenizer.tool_support.renders_tools,
             context_tokens=self._limits.max_tokens,
             max_batch=self._max_num_seqs,
+            profile=self._tokenizer.profile,
         )
 
     @property
@@ -262,6 +275,8 @@ class VllmModel:
         return 0 if self.engine is None else int(self.engine.get_num_unfinished_requests())
 
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        profile = self._tokenizer.profile
+        requests = [self._own_sampling.resolve(request, profile) for request in requests]
         if not any(request.prompt.tools for request in requests):
             return await self._generate(requests, listener)
         calling = ToolCallAdapter(requests, self._tokenizer, self.name, holds=self.capabilities.json_schema)
@@ -273,7 +288,7 @@ class VllmModel:
 
         async def sample(position: int, index: int) -> list[Completion]:
             async with submitted:
-                return [await self._sample(requests[position], position, index, prepared[position], listener)]
+                return [await self._sample(prepared[position], position, index, listener)]
 
         groups = lockstep_groups(requests, self.name)
         if (size := max(map(len, groups), default=0)) > self._max_num_seqs:
@@ -285,7 +300,7 @@ class VllmModel:
 
         async def sample_group(group: tuple[int, ...], index: int) -> list[Completion]:
             async with running_groups:
-                members = [(requests[i], i, prepared[i]) for i in group]
+                members = [(prepared[i], i) for i in group]
                 return await self._sample_group(members, index, scope, listener)
 
         grouped = {i for group in groups for i in group}
@@ -364,14 +379,10 @@ class VllmModel:
 
     # --- Calls
 
-    def _prepare(self, request: Request) -> list[int]:
-        """Tokens of a request, checked before any work."""
+    def _prepare(self, request: Request) -> PreparedRequest:
+        """A request in tokens, checked before any work."""
         sampling = request.sampling
-        prompt_ids = self._tokenizer.prompt_ids(request.prompt)
-        self._limits.check_token_ids(prompt_ids)
-        self._limits.check_length(
-            len(prompt_ids) + sampling.max_tokens, f"prompt ({len(prompt_ids)}) and max_tokens ({sampling.max_tokens})"
-        )
+        prepared = prepare_request(request, self._tokenizer, self._limits)
         if sampling.top_logprobs > self.capabilities.top_logprobs:
             raise CapabilityMissing(f"top_logprobs={sampling.top_logprobs}", self.name, alternative="")
         if self._is_speculative:
@@ -379,11 +390,11 @@ class VllmModel:
         make_logits_processors(sampling.logits_processors, self.name)
         if sampling.json_schema is not None:
             self._grammars.check(sampling.json_schema)
-        return prompt_ids
+        return prepared
 
     async def _sample_group(
         self,
-        members: Sequence[tuple[Request, int, list[int]]],
+        members: Sequence[tuple[PreparedRequest, int]],
         index: int,
         scope: str,
         listener: Listener | None,
@@ -403,8 +414,8 @@ class VllmModel:
                 buffer: AttemptBuffer = buffer,
                 scope: str = f"{scope}-{attempt}",
             ) -> None:
-                for (request, position, prompt_ids), request_id in zip(members, request_ids, strict=True):
-                    sample = self._sample(request, position, index, prompt_ids, buffer.add, request_id, scope)
+                for (prepared, position), request_id in zip(members, request_ids, strict=True):
+                    sample = self._sample(prepared, position, index, buffer.add, request_id, scope)
                     tasks.append(asyncio.ensure_future(sample))
                 await wait_until_entered(self._open_engine(), request_ids, tasks)
 
@@ -423,10 +434,9 @@ class VllmModel:
 
     async def _sample(
         self,
-        request: Request,
+        prepared: PreparedRequest,
         position: int,
         index: int,
-        prompt_ids: list[int],
         listener: Listener | None,
         request_id: str = "",
         scope: str = "",
@@ -434,13 +444,16 @@ class VllmModel:
         from vllm import SamplingParams as VllmSamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        request, prompt_ids = prepared.request, prepared.prompt_ids
         request_id = request_id or _new_request_id()
         arguments = sampling_arguments(request.sampling, index, self._eos)
         has_processors = bool(request.sampling.logits_processors) or request.sampling.json_schema is not None
         if has_processors:
-            arguments["extra_args"] = {KEY: self._processor_request(request.sampling, index, request_id, scope)}
+            arguments["extra_args"] = {KEY: self._processor_request(prepared, index, request_id, scope)}
         params = VllmSamplingParams(output_kind=RequestOutputKind.DELTA, **arguments)
-        builder = CompletionBuilder(request, position, index, prompt_ids, self._eos, self._tokenizer)
+        builder = CompletionBuilder(
+            request, position, index, prompt_ids, self._eos, self._tokenizer, is_open=prepared.is_open
+        )
         chunk = Chunk(request=position, sample_index=index)
         salt = request.prompt.cache_salt
         stream = stream_outputs(self._open_engine(), prompt_ids, params, request_id, salt=salt)
@@ -458,8 +471,9 @@ class VllmModel:
             listener(chunk.model_copy(update={"completion": completion}))
         return completion
 
-    def _processor_request(self, sampling: SamplingParams, index: int, request_id: str, scope: str) -> dict[str, Any]:
+    def _processor_request(self, prepared: PreparedRequest, index: int, request_id: str, scope: str) -> dict[str, Any]:
         """A `ProcessorRequest`, as plain values."""
+        sampling, profile = prepared.request.sampling, self._tokenizer.profile
         return {
             "id": request_id,
             "sample": index,
@@ -468,6 +482,8 @@ class VllmModel:
             "eos": sorted(self._eos),
             "scope": scope or request_id,
             "together": bool(scope),
+            "thought": profile.model_dump(mode="json") if prepared.may_think else None,
+            "is_open": prepared.is_open,
         }
 
     async def _report(self, request_id: str) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def check_speculative_request(sampling: SamplingParams, model: str, *, samples_e
     missing = f"logits processor {sampling.logits_processors[0].name}" if sampling.logits_processors else ""
     if sampling.json_schema is not None:
         missing = missing or "json_schema"
-    if sampling.temperature > 0 and not samples_exactly:
+    if sampling.temperature != 0 and not samples_exactly:
         missing = missing or "temperature above 0 with speculative decoding"
     if missing:
         raise CapabilityMissing(missing, model, alternative=f'{model} with the setting vllm.speculative_method = "off"')
@@ -186,10 +186,10 @@ def sampling_arguments(sampling: SamplingParams, index: int, eos: Iterable[int])
     are handled by our own tokenizer.
     """
     return {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
+        "temperature": 1.0 if sampling.temperature is None else sampling.temperature,
+        "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
         "top_k": sampling.top_k,
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": sampling.total_tokens,
         "seed": None if sampling.seed is None or sampling.temperature == 0 else derived_seed(sampling.seed, index),
         "logprobs": sampling.top_logprobs if sampling.top_logprobs or sampling.logprobs else None,
         "stop_token_ids": [] if sampling.ignore_eos else sorted(eos),

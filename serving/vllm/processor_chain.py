@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, ValidationError
@@ -11,8 +11,11 @@ from pydantic import ConfigDict, ValidationError
 from ...core.errors import ReasonError, UserError
 from ...core.messages import Frozen, LogitsProcessorSpec
 from ...core.settings import user_error_of
+from ..local.response import ThoughtFollower
+from ..local.tokenizer import Tokenizer
 from ..logits_processors import LogitsProcessor, LogitsRow, ProcessorState, make_logits_processors
 from ..logits_processors.builtin import keep_only
+from ..profiles.profile import ModelProfile
 from ..structured_output import SCHEMA, GrammarError
 from .options import KEY, PROCESSOR
 
@@ -31,6 +34,8 @@ class ProcessorRequest(Frozen):
         eos: Tokens that end a text; None uses those that vLLM stops at.
         scope: Groups of requests that have the same name are different ones in different scopes.
         together: Whether the request belongs to a lockstep group.
+        thought: How the model thinks, if the response begins with a thought; None if it begins with the answer.
+        is_open: Whether it begins inside the thought.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +47,8 @@ class ProcessorRequest(Frozen):
     eos: tuple[int, ...] | None = None
     scope: str = ""
     together: bool = False
+    thought: ModelProfile | None = None
+    is_open: bool = False
 
     @classmethod
     def from_arguments(cls, extra_args: Mapping[str, Any] | None) -> ProcessorRequest | None:
@@ -72,22 +79,30 @@ class ProcessorChain:
 
     Args:
         eos: Tokens that end a text, if the request has none.
-        grammar: Constrains the text to its schema (`GrammarCompiler`); None if there is none.
+        grammar: Constrains the answer to its schema (`GrammarCompiler`); None if there is none.
+        tokenizer: Gives the model's tokenizer, which finds where a thought ends; None leaves thoughts unknown.
 
     Attributes:
         failure: Code and message of the processor that failed; None if none did.
     """
 
     def __init__(
-        self, request: ProcessorRequest, eos: Sequence[int] = (), grammar: LogitsProcessor | None = None
+        self,
+        request: ProcessorRequest,
+        eos: Sequence[int] = (),
+        grammar: LogitsProcessor | None = None,
+        tokenizer: Callable[[], Tokenizer] | None = None,
     ) -> None:
         self.request = request
         self.failure: tuple[str, str] | None = None
         # after all processors, so that none of them undoes it
         self._processors = [*request.make_processors(), *([] if grammar is None else [(SCHEMA, grammar)])]
         self._eos = frozenset(eos if request.eos is None else request.eos)
+        thought = None
+        if request.thought is not None and tokenizer is not None:
+            thought = ThoughtFollower(tokenizer, request.thought, is_open=request.is_open)
         self._states = {
-            name: ProcessorState((), (), request.sample, eos_ids=self._eos, together=request.together)
+            name: ProcessorState((), (), request.sample, eos_ids=self._eos, together=request.together, thought=thought)
             for name, _ in self._processors
         }
 

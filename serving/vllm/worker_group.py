@@ -189,7 +189,7 @@ class WorkerGroupHost:
 
 async def start_worker_group(config: WorkerGroupConfig, host: WorkerGroupHost) -> VllmWorkerGroup:
     """Start a group (see `SupportsWorkers.start_workers`)."""
-    prompt_ids = host.tokenizer.prompt_ids(config.prompt)
+    prompt_ids = host.tokenizer.prompt_ids(config.prompt, "none")
     host.limits.check_token_ids(prompt_ids)
     others, own = header_ids(config, host.tokenizer.encode)
     num_header = len(others) + len(own)
@@ -297,7 +297,7 @@ class VllmWorkerGroup:
         text, is_continued = self._texts[worker], list(ids) == [self._usage.last[worker]]
         self._usage.add(worker, ids, token)
         if text is None or not is_continued:  # other input than its last token
-            text = self._texts[worker] = TextAssembler(self._host.tokenizer, ids, ())
+            text = self._texts[worker] = TextAssembler(self._host.tokenizer, ids, (), shows_tags=True)
         is_eos = token in self._host.eos
         piece = "" if is_eos else text.push(token)
         logprob = completion.logprobs[-1][token].logprob

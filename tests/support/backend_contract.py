@@ -131,18 +131,18 @@ async def test_max_tokens_bounds_a_sample(backend: LanguageModel, probe: Probe) 
 
 async def test_every_token_has_its_logprob(backend: LanguageModel, probe: Probe) -> None:
     need(backend, "logprobs")
-    made = await one(backend, greedy(probe.prompt, probe.max_tokens))
+    made = await one(backend, greedy(probe.prompt, probe.max_tokens, logprobs=True))
     assert made.logprobs is not None
     assert len(made.logprobs) == made.usage.completion_tokens
     assert len(made.token_ids) in (0, len(made.logprobs))
     assert all(v <= 1e-6 and math.isfinite(v) for v in made.logprobs)
-    silent = await one(backend, greedy(probe.prompt, probe.max_tokens, logprobs=False))
+    silent = await one(backend, greedy(probe.prompt, probe.max_tokens))
     assert silent.text == made.text
 
 
 async def test_alternatives_are_sorted_and_hold_the_greedy_token(backend: LanguageModel, probe: Probe) -> None:
     need(backend, "top_logprobs")
-    made = await one(backend, greedy(probe.prompt, probe.max_tokens, top_logprobs=3))
+    made = await one(backend, greedy(probe.prompt, probe.max_tokens, logprobs=True, top_logprobs=3))
     assert made.top_logprobs is not None
     assert made.logprobs is not None
     assert len(made.top_logprobs) == len(made.logprobs)
@@ -171,10 +171,10 @@ async def test_usage_counts_prompt_and_completion(backend: LanguageModel, probe:
 
 async def test_the_listener_hears_everything_once(backend: LanguageModel, probe: Probe) -> None:
     heard: list[Chunk] = []
-    requests = [
-        Request(prompt=p, sampling=SamplingParams(temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5))
-        for p in probe.others
-    ]
+    sampling = SamplingParams(
+        temperature=1.0, max_tokens=probe.max_tokens, n=2, seed=5, logprobs=backend.capabilities.logprobs
+    )
+    requests = [Request(prompt=p, sampling=sampling) for p in probe.others]
     replies = await backend.generate(requests, heard.append)
     for i, reply in enumerate(replies):
         for completion in reply:
@@ -234,7 +234,7 @@ async def test_a_prefix_is_continued_as_if_the_model_had_written_it(backend: Lan
 
 
 async def test_a_text_is_held_to_a_json_schema_or_the_request_is_refused(backend: LanguageModel, probe: Probe) -> None:
-    sampling = SamplingParams(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, logprobs=False, json_schema=TRIAL_SCHEMA)
+    sampling = SamplingParams(temperature=0, max_tokens=TRIAL_TOKENS, seed=1, json_schema=TRIAL_SCHEMA)
     request = Request(prompt=probe.prompt, sampling=sampling)
     if not backend.capabilities.json_schema:
         with pytest.raises(CapabilityMissing, match="json_schema"):
@@ -262,7 +262,7 @@ async def test_tools_are_shown_or_the_request_is_refused(backend: LanguageModel,
 
 async def test_scores_agree_with_the_logprobs_of_generation(backend: LanguageModel, probe: Probe) -> None:
     need(backend, "scoring", "logprobs")
-    made = await one(backend, greedy(probe.prompt, probe.max_tokens))
+    made = await one(backend, greedy(probe.prompt, probe.max_tokens, logprobs=True))
     [scored, short] = await backend.score(probe.prompt, [made.token_ids, made.token_ids[:2]])
     assert scored.token_ids == made.token_ids
     assert scored.logprobs == pytest.approx(made.logprobs, abs=probe.tolerance)
@@ -282,7 +282,7 @@ async def test_a_scored_text_has_the_tokens_of_the_whole(backend: LanguageModel,
 
 async def test_the_next_token_is_the_first_of_a_greedy_sample(backend: LanguageModel, probe: Probe) -> None:
     need(backend, "top_logprobs", "logprobs")
-    made = await one(backend, greedy(probe.prompt, 1, top_logprobs=1))
+    made = await one(backend, greedy(probe.prompt, 1, logprobs=True, top_logprobs=1))
     tokens = await backend.next_token([probe.prompt, *probe.others], top=5)
     assert len(tokens) == 1 + len(probe.others)
     first = tokens[0]

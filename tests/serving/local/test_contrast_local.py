@@ -22,7 +22,7 @@ def pair(name: str = "p", expert: Prompt = GOOD, amateur: Prompt = BAD, **sampli
         args = {"pair": name, "role": role, "strength": 1.0}
         hooks = (LogitsProcessorSpec(name="contrast", args=args),)
         settings = {"temperature": 1.0, "seed": 3, "max_tokens": 12, "ignore_eos": True} | sampling
-        return Request(prompt=prompt, sampling=SamplingParams(logits_processors=hooks, **settings))
+        return Request(prompt=prompt, sampling=SamplingParams(logits_processors=hooks, logprobs=True, **settings))
 
     return [one(expert, "expert"), one(amateur, "amateur")]
 
@@ -82,7 +82,7 @@ async def test_many_samples_of_many_pairs_with_few_batch_slots(tiny_files: Calla
     try:
         listed = [pair(f"p{i}", Prompt.user(f"say {i}"), Prompt.user(f"do not {i}"), n=4) for i in range(3)]
         experts, amateurs = [p[0] for p in listed], [p[1] for p in listed]
-        lone = Request(prompt=GOOD, sampling=SamplingParams(max_tokens=5, seed=1, n=3))
+        lone = Request(prompt=GOOD, sampling=SamplingParams(max_tokens=5, seed=1, n=3, logprobs=True))
         made = await model.generate([*experts, lone, *amateurs])
         for expert, amateur in zip(made[:3], made[4:], strict=True):
             assert len(expert) == 4

@@ -80,7 +80,7 @@ def bf16(smollm2_files: ModelFiles) -> Iterator[LocalModel]:
 
 
 def greedy(prompt: Prompt, tokens: int = TOKENS) -> Request:
-    return Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=tokens))
+    return Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=tokens, logprobs=True))
 
 
 def logprobs_of(hf: Any, ids: Sequence[int]) -> torch.Tensor:

@@ -19,7 +19,7 @@ PROMPTS = ["a", "The quick brown fox", "x" * 90, "Zwölf Boxkämpfer", "b" * 30]
 
 def ask(text: str = "The quick brown fox", **sampling: object) -> Request:
     settings: dict[str, object] = {"max_tokens": 12, "seed": 1, "ignore_eos": True}
-    return Request(prompt=Prompt(text=text), sampling=SamplingParams(**(settings | sampling)))  # type: ignore[arg-type]
+    return Request(prompt=Prompt(text=text), sampling=SamplingParams(**({"logprobs": True} | settings | sampling)))  # type: ignore[arg-type]
 
 
 async def one(model: LocalModel, request: Request) -> Completion:

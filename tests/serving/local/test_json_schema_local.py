@@ -42,7 +42,8 @@ def engine(tiny_files: Callable[[str], ModelFiles]) -> Iterator[LocalModel]:
 
 def requested(schema: dict[str, Any] | None = PAIR, prompt: Prompt = ASK, **sampling: Any) -> Request:
     return Request(
-        prompt=prompt, sampling=SamplingParams(**{"max_tokens": 120, "seed": 5, "json_schema": schema} | sampling)
+        prompt=prompt,
+        sampling=SamplingParams(**{"max_tokens": 120, "seed": 5, "logprobs": True, "json_schema": schema} | sampling),
     )
 
 

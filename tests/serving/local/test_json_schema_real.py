@@ -93,7 +93,11 @@ async def test_what_it_writes_satisfies_the_schema(smollm2: LocalModel, fresh: G
 async def test_it_is_the_most_likely_allowed_token_each_time(smollm2: LocalModel, fresh: GrammarCompiler) -> None:
     prompt = Prompt.user("Which animal hunts mice at night?")
     [[made]] = await smollm2.generate(
-        [Request(prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=60, json_schema=ANIMAL))]
+        [
+            Request(
+                prompt=prompt, sampling=SamplingParams(temperature=0, max_tokens=60, logprobs=True, json_schema=ANIMAL)
+            )
+        ]
     )
     ids, vocab = made.token_ids, smollm2._config.vocab_size
     assert made.logprobs is not None

@@ -35,7 +35,7 @@ async def main():
         pinned = await model.kv_store.save("rules", RULES)
     elif do == "restore":
         pinned = await model.kv_store.restore("rules")
-    sampling = SamplingParams(temperature=1.0, n=3, seed=4, max_tokens=24)
+    sampling = SamplingParams(temperature=1.0, n=3, seed=4, max_tokens=24, logprobs=True)
     [samples] = await model.generate([Request(prompt=RULES, sampling=sampling)])
     [scored] = await model.score(RULES, ["Rule 7 comes after rule 1."])
     print(json.dumps({

@@ -51,7 +51,7 @@ async def bench(tmp_path: Path, tiny_files: Callable[[str], ModelFiles]) -> Asyn
 
 
 async def response(model: LocalModel, prompt: Prompt, **more: Any) -> list[Completion]:
-    sampling = SamplingParams(**({"temperature": 1.0, "n": 3, "seed": 5, "max_tokens": 20} | more))
+    sampling = SamplingParams(**({"temperature": 1.0, "n": 3, "seed": 5, "max_tokens": 20, "logprobs": True} | more))
     [samples] = await model.generate([Request(prompt=prompt, sampling=sampling)])
     return samples
 

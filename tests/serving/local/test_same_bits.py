@@ -42,7 +42,8 @@ def test_a_chunked_prefill_has_the_bits_of_a_single_one(decoder, length):
 async def test_the_same_call_gives_the_same_samples_after_other_calls(smollm2_files):
     model = LocalModel.load(smollm2_files, weight_format="bf16")
     requested = Request(
-        prompt=Prompt.user("Name a colour."), sampling=SamplingParams(n=8, max_tokens=80, seed=3, ignore_eos=True)
+        prompt=Prompt.user("Name a colour."),
+        sampling=SamplingParams(n=8, max_tokens=80, seed=3, ignore_eos=True, logprobs=True),
     )
     other = Request(prompt=Prompt.user("Name a large city."), sampling=SamplingParams(n=5, max_tokens=60, seed=4))
     (first,) = await model.generate([requested])

@@ -43,7 +43,13 @@ def reported(completions: Sequence[Sequence[Completion]]) -> list[object]:
 
 def requests() -> list[Request]:
     def ask(text: str, **sampling: object) -> Request:
-        chosen: dict[str, object] = {"max_tokens": 40, "seed": 3, "ignore_eos": True, "top_logprobs": 2} | sampling
+        chosen: dict[str, object] = {
+            "max_tokens": 40,
+            "seed": 3,
+            "ignore_eos": True,
+            "logprobs": True,
+            "top_logprobs": 2,
+        } | sampling
         return Request(prompt=Prompt(text=text), sampling=SamplingParams(**chosen))  # type: ignore[arg-type]
 
     return [

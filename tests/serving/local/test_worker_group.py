@@ -75,7 +75,7 @@ async def test_the_engine_declares_kv_sharing(tiny: LocalModel) -> None:
 
 async def test_one_worker_writes_what_a_sample_is(tiny: LocalModel) -> None:
     prompt = Prompt(text=TEXT)
-    sampled = SamplingParams(max_tokens=30, temperature=1.0, seed=5, ignore_eos=True)
+    sampled = SamplingParams(max_tokens=30, temperature=1.0, seed=5, ignore_eos=True, logprobs=True)
     ((expected,),) = await tiny.generate([Request(prompt=Prompt(text=TEXT + "a"), sampling=sampled)])
     group = await tiny.start_workers(opening(prompt=prompt, num_workers=1))
     (written,) = await write(group, 30, moves={7: (0,), 20: (0,)})

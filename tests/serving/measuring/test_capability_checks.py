@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from reason.core.errors import CapabilityMissing
 from reason.core.messages import Completion, NextTokenDistribution, Prompt, Request, ScoredContinuation
 from reason.serving.capability_checks import CapabilityResult, check_capabilities, continues, worst_cost_usd
 from reason.serving.model import Capabilities, Listener
+from reason.serving.profiles.profile import ModelProfile
 from reason.serving.throughput import measure_throughput, resident_bytes
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
+from support.thinking_templates import DEEPSEEK, with_template
 
 TEXTS = replies("one, two, three, four, five", "uno, dos, tres, cuatro", "eins, zwei, drei, vier", weights=[4, 3, 3])
 
@@ -83,6 +86,16 @@ async def test_honest_model_passes_all_checks() -> None:
     assert (found["forks"].measured, found["pins"].measured) == (False, False)
 
 
+@pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS])
+async def test_a_model_that_thinks_is_measured_by_its_answers(profile: ModelProfile) -> None:
+    model = Honest(thinking("Numbers, in English or not.", TEXTS), profile=profile)
+    found = await findings(model)
+    assert {f: x.note for f, x in found.items() if x.state == "differs"} == {}
+    assert found["logprobs"].measured is True
+    efforts = {r.sampling.effort for call in model.generate_calls for r in call}
+    assert efforts == {"none" if profile.can_skip_thinking else profile.lowest_effort}
+
+
 async def test_false_declarations_are_detected() -> None:
     found = await findings(Liar(TEXTS))
     differing = {f for f, finding in found.items() if finding.state == "differs"}
@@ -121,7 +134,7 @@ async def test_undeclared_features_are_no_difference() -> None:
 
     found = await findings(Modest(TEXTS))
     more = {f for f, finding in found.items() if finding.state == "more"}
-    assert more == {"logprobs", "top_logprobs", "scoring", "prefix", "seed"}
+    assert more == {"logprobs", "top_logprobs", "scoring", "seed"}
     assert not any(f.state == "differs" for f in found.values())
 
 
@@ -220,6 +233,19 @@ def test_memory_includes_child_processes() -> None:
             assert with_child - before > 100_000_000
     finally:
         child.communicate(b"\n")
+
+
+async def test_embedded_engine_that_thinks_passes_all_checks(measured_folder: Path, tmp_path: Path) -> None:
+    from reason.serving.local.engine import LocalModel
+    from reason.serving.model_files.find import ModelFiles
+
+    files = with_template(ModelFiles("local/tiny", measured_folder, "tiny", ""), tmp_path / "thinks", DEEPSEEK)
+    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
+    found = await findings(model)
+    await model.aclose()
+    assert model.capabilities.profile.thinks == "opt-in"
+    assert {f: x.note for f, x in found.items() if x.state == "differs"} == {}
+    assert all(found[f"logits processor {name}"].measured for name in model.capabilities.logits_processors)
 
 
 async def test_embedded_engine_passes_all_checks(tiny: Any) -> None:

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 from reason.core.messages import Completion, Prompt, Request, SamplingParams
+from reason.serving.profiles.profile import ModelProfile
 from reason.serving.vllm.generation import CompletionBuilder
 
 END = 2
 
 
 class Characters:
-    """Stands for the tokenizer: a token is a character."""
+    """Stands for the tokenizer of a model that never thinks: a token is a character."""
+
+    profile = ModelProfile()
 
     def decode(self, ids: list[int]) -> str:
         return "".join(map(chr, ids))
@@ -21,7 +24,7 @@ class Characters:
 
 def grown(*outputs: tuple[str, str | None], report: dict[str, Any] | None = None, **sampling: Any) -> Completion:
     """The sample made of outputs, each the new tokens as characters and vLLM's finish reason."""
-    request = Request(prompt=Prompt(text="a"), sampling=SamplingParams(logprobs=False, **sampling))
+    request = Request(prompt=Prompt(text="a"), sampling=SamplingParams(**sampling))
     growing = CompletionBuilder(request, 0, 0, [ord("a")], frozenset({END}), Characters())  # type: ignore[arg-type]
     for text, finish in outputs:
         made = SimpleNamespace(token_ids=list(map(ord, text)), logprobs=None, finish_reason=finish)

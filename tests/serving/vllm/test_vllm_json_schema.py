@@ -28,7 +28,7 @@ ANIMAL: dict[str, Any] = {
 
 def requested(schema: dict[str, Any] | None = ANIMAL, **sampling: Any) -> Request:
     given = {"temperature": 0.0, "max_tokens": 120, "seed": 2, "json_schema": schema}
-    return Request(prompt=ASK, sampling=SamplingParams(**given | sampling))
+    return Request(prompt=ASK, sampling=SamplingParams(**{"logprobs": True} | given | sampling))
 
 
 async def test_texts_satisfy_the_schema_and_are_the_embedded_engines(

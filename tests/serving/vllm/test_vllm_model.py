@@ -19,7 +19,9 @@ ASK = Prompt.user("What is the capital of France?")
 
 
 def request(**sampling: Any) -> Request:
-    return Request(prompt=ASK, sampling=SamplingParams(**{"temperature": 0.0, "max_tokens": 8} | sampling))
+    return Request(
+        prompt=ASK, sampling=SamplingParams(**{"temperature": 0.0, "max_tokens": 8, "logprobs": True} | sampling)
+    )
 
 
 async def test_it_gives_the_texts_of_the_local_engine(vllm_model: Any, smollm2_files: ModelFiles) -> None:

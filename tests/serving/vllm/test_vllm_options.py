@@ -59,14 +59,18 @@ def test_a_samples_seed_is_its_own_and_fits(seed: int, index: int) -> None:
 
 
 def test_sampling_is_translated_to_vllm() -> None:
-    reported = sampling_arguments(SamplingParams(temperature=0.7, seed=5, top_k=3, stop=("x",)), 2, {7, 2})
+    reported = sampling_arguments(
+        SamplingParams(temperature=0.7, seed=5, top_k=3, stop=("x",), logprobs=True), 2, {7, 2}
+    )
     assert reported["seed"] == derived_seed(5, 2)
     assert reported["stop_token_ids"] == [2, 7]
     assert reported["logprobs"] == 0
     assert reported["detokenize"] is False
     assert "stop" not in reported  # our own code detects stop strings
-    greedy = sampling_arguments(SamplingParams(temperature=0, seed=5, logprobs=False, ignore_eos=True), 0, {7})
+    greedy = sampling_arguments(SamplingParams(temperature=0, seed=5, ignore_eos=True), 0, {7})
     assert (greedy["seed"], greedy["logprobs"], greedy["stop_token_ids"]) == (None, None, [])
+    thinking = sampling_arguments(SamplingParams(max_tokens=5, thinking_tokens=30), 0, {7})
+    assert (thinking["max_tokens"], thinking["temperature"], thinking["top_p"]) == (35, 1.0, 1.0)
 
 
 @pytest.mark.parametrize(("cached", "valid"), [(None, True), (0, True), (9, True), (10, False), (32, False)])

@@ -162,7 +162,7 @@ async def test_another_engine_restores_it(vllm_model: Any, ids: list[int], refer
     stored = len(ids) // BLOCK * BLOCK
     assert made.saved.stored == made.usage.cached_tokens == stored
     assert (vllm_model.cache - before).restored_tokens == stored
-    sampling = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True)
+    sampling = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, logprobs=True)
     [[response]] = await vllm_model.generate([Request(prompt=PROMPT, sampling=sampling)])
     assert response.usage.cached_tokens == (len(ids) - 1) // BLOCK * BLOCK
     assert list(response.token_ids) == reference[0]

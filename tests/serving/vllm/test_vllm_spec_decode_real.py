@@ -79,7 +79,7 @@ async def counted(model: Any, before: Any, tokens: int) -> Any:
 
 
 async def test_greedy_texts_are_those_without_drafts_in_fewer_passes(drafting: Any, vllm_model: Any) -> None:
-    sampling = SamplingParams(temperature=0, max_tokens=120, ignore_eos=True)
+    sampling = SamplingParams(temperature=0, max_tokens=120, ignore_eos=True, logprobs=True)
     requests = [Request(prompt=p, sampling=sampling) for p in TASKS]
     before, plain_before = drafting.spec_decode, vllm_model.spec_decode
     made, plain = await drafting.generate(requests), await vllm_model.generate(requests)
@@ -181,7 +181,7 @@ async def test_next_token_reports_top_k_support(drafting: Any, vllm_model: Any) 
 async def test_prefixes_are_saved_and_reused_with_drafts(drafting: Any) -> None:
     rules = Prompt(text="The fox went down to the river and drank. " * 12)
     requested = Request(
-        prompt=Prompt(text=rules.text + "The fox"), sampling=SamplingParams(temperature=0, max_tokens=40)
+        prompt=Prompt(text=rules.text + "The fox"), sampling=SamplingParams(temperature=0, max_tokens=40, logprobs=True)
     )
     [[cold]] = await drafting.generate([requested])
     await drafting.kv_store.save("rules", rules)

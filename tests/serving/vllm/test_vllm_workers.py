@@ -187,7 +187,8 @@ async def test_other_families_are_shared_alike_also_in_a_worker_process_of_their
 
 async def test_one_worker_alone_is_a_plain_sample(model: Any) -> None:
     plain = Request(
-        prompt=Prompt(text=PROMPT + "Well"), sampling=SamplingParams(max_tokens=20, temperature=0, ignore_eos=True)
+        prompt=Prompt(text=PROMPT + "Well"),
+        sampling=SamplingParams(max_tokens=20, temperature=0, ignore_eos=True, logprobs=True),
     )
     [[expected]] = await model.generate([plain])
     group = await model.start_workers(opening(num_workers=1))

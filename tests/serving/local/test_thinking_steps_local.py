@@ -1,0 +1,146 @@
+"""Steps inside a thought on the embedded engine with Qwen3's template: exact continuation, entropies, closed tags."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reason.core.messages import Completion, LogitsProcessorSpec, Prompt, Request, Thought
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.continuations import Prefix
+from reason.reasoning.hogwild.hogwild import Hogwild
+from reason.reasoning.hogwild.prompts import PAST
+from reason.reasoning.prompts import lines_instruction, question_prompt
+from reason.reasoning.step_sampler import StepOptions, StepSampler
+from reason.reasoning.strategy import Models
+from reason.serving.local.engine import LocalModel
+from reason.serving.model import Listener
+from reason.serving.model_files.find import ModelFiles
+from support.stored_runs import RunHarness
+from support.thinking_templates import QWEN, with_template
+from support.two_models import TwoModels, booked
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+PROMPT = Prompt.user("What is 2 + 2?")
+CLOSE = 260
+"""The closing tag's token."""
+
+
+class Constrained:
+    """An engine whose samples inside a thought have a logits processor."""
+
+    def __init__(self, model: LocalModel, spec: LogitsProcessorSpec) -> None:
+        self._model, self._spec = model, spec
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    async def generate(self, requests: list[Request], listener: Listener | None = None) -> list[list[Completion]]:
+        return await self._model.generate([self._constrained(r) for r in requests], listener)
+
+    def _constrained(self, request: Request) -> Request:
+        thought, sampling = request.prompt.thought, request.sampling
+        if thought is None or thought.closed:
+            return request
+        specs = (*sampling.logits_processors, self._spec)
+        return request.model_copy(update={"sampling": sampling.model_copy(update={"logits_processors": specs})})
+
+
+WRITES_ON = LogitsProcessorSpec(name="forbid_tokens", args={"ids": [0, 1, 2, 259, 260, 261, 262, 263]})
+"""Neither end, nor tags, nor tokens that the tokenizer does not have."""
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def thinker(
+    tiny_files: Callable[[str], ModelFiles], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LocalModel]:
+    """The tiny Llama with Qwen3's template, and the tags as tokens."""
+    files = with_template(tiny_files("llama"), tmp_path_factory.mktemp("thinks"), QWEN, tag_tokens=True)
+    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_cache_bytes=64 << 20)
+    yield model
+    await model.aclose()
+
+
+async def test_steps_of_a_thought_are_continued_by_their_exact_tokens(store: SqliteStore, thinker: LocalModel) -> None:
+    """The steps' log-probabilities are those of their tokens after the thought that has been opened."""
+    harness = RunHarness(store, Constrained(thinker, WRITES_ON))
+    model = await harness.begin("r", strategy="beam", question=QUESTION, seed=3)
+    options = StepOptions(delimiter="e", max_step_tokens=24, temperature=1.0, logprobs=True, in_thought=True)
+    sampler = StepSampler(model, PROMPT, QUESTION, harness.run, options)
+    prefix = Prefix()
+    while len(prefix) < 6 and not prefix.terminal:
+        (expansion,) = (await sampler.expand([prefix], 2)).expansions
+        prefix = expansion.samples[0].after
+    assert len(prefix) == 6
+    assert prefix.token_ids
+    opened = PROMPT.with_thought(Thought(closed=False))
+    (scored,) = await thinker.score(opened, [prefix.token_ids])
+    total = math.fsum(p for p in prefix.logprobs if p is not None)
+    assert total == pytest.approx(scored.logprob, abs=2e-3)
+    assert sum(prefix.lengths) == len(prefix.token_ids)
+    usage = harness.spent
+    assert usage.thinking_tokens == usage.completion_tokens
+
+
+async def test_entropies_are_those_of_the_next_token_in_the_open_thought(
+    store: SqliteStore, thinker: LocalModel
+) -> None:
+    model = Constrained(thinker, WRITES_ON)
+    harness = TwoModels(store, model, model)
+    made = await harness.solve(
+        threshold=2.0, question=QUESTION, steps="lines", max_step_tokens=64, thinking_tokens=500, answer_tokens=8
+    )
+    assert made.notes["entropy_kind"] == "full"
+    steps = [s.text for s in made.best.steps]
+    assert len(steps) > 1
+    base = question_prompt(QUESTION, lines_instruction(QUESTION))
+    prompts = [
+        base.with_thought(Thought(text="".join(f"{s}\n" for s in steps[:i]), closed=False)) for i in range(len(steps))
+    ]
+    expected = await thinker.next_token(prompts)
+    for entropy, distribution in zip(made.notes["entropies"], expected, strict=True):
+        assert entropy == pytest.approx(distribution.entropy, abs=1e-3)
+    assert made.best.thought == "\n".join(steps).strip()
+    assert booked(made) == harness.generated()
+
+
+async def test_a_step_that_closes_the_thought_is_the_last(store: SqliteStore, thinker: LocalModel) -> None:
+    closing = LogitsProcessorSpec(name="step_control", args={"opener_ids": [CLOSE], "open_after_tokens": 10})
+    harness = RunHarness(store, Constrained(thinker, closing))
+    model = await harness.begin("r", strategy="beam", question=QUESTION, seed=3)
+    options = StepOptions(max_step_tokens=24, temperature=1.0, in_thought=True)
+    sampler = StepSampler(model, PROMPT, QUESTION, harness.run, options)
+    (expansion,) = (await sampler.expand([Prefix()])).expansions
+    (step,) = expansion.samples
+    assert (step.end_reason, step.terminal) == ("closed", True)
+    assert step.after.answer is not None
+    assert step.after.answer
+    assert "</think>" not in step.after.solution
+    assert step.after.lengths[-1] >= 10
+    assert harness.spent.thinking_tokens == step.after.lengths[-1]
+
+
+async def test_workers_on_one_cache_write_one_thought_without_its_closing_tag(
+    store: SqliteStore, thinker: LocalModel
+) -> None:
+    harness = RunHarness(store, thinker)
+    model = await harness.begin("r", strategy="hogwild", question=QUESTION, seed=3)
+    strategy = Hogwild(Hogwild.Config(any_model=True, workers=1, max_passes=40, finisher_tokens=8, temperature=2.0))
+    solution = await strategy.solve(QUESTION, Models({"main": model}), harness.run)
+    assert (solution.notes["level"], solution.notes["ended"]) == ("full", "passes")
+    assert solution.notes["finisher"]
+    assert solution.best is not None
+    assert "</think>" not in solution.best.thought
+    assert PAST not in solution.best.text
+    assert solution.best.text.startswith("The final answer is \\boxed{")

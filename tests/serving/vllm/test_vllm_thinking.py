@@ -1,0 +1,166 @@
+"""Models that think on a real engine: the same prompts, splits and answers as the embedded engine's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from reason.core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
+from reason.core.settings import VllmSettings
+from reason.serving.model_files.find import ModelFiles
+from reason.serving.worker_group import GroupStep, WorkerGroupConfig, WorkerInput
+from support.thinking_templates import R1, with_template
+
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ASK = Prompt.user("What is 2 + 2?")
+SETTINGS = VllmSettings(
+    dtype="float32",
+    max_model_len=512,
+    max_num_seqs=16,
+    kv_cache_bytes=128 << 20,
+    shared_workers=True,
+    engine={"max_logprobs": -1},
+)
+WORD = {
+    "type": "object",
+    "properties": {"w": {"enum": ["yes", "no"]}},
+    "required": ["w"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def files(smollm2_files: ModelFiles, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    """SmolLM2 with a template that opens a thought."""
+    return with_template(smollm2_files, tmp_path_factory.mktemp("thinks"), R1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model(files: ModelFiles) -> AsyncIterator[Any]:
+    from reason.serving.vllm.model import VllmModel
+
+    model = await asyncio.to_thread(VllmModel.load, "vllm/thinks", files, SETTINGS)
+    await model.check_engine()
+    yield model
+    await model.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def local(files: ModelFiles) -> AsyncIterator[Any]:
+    from reason.serving.local.engine import LocalModel
+
+    model = LocalModel.load(files, weight_format="fp32", threads=1, kv_cache_bytes=128 << 20)
+    yield model
+    await model.aclose()
+
+
+def forces(model: Any, text: str, after: int) -> LogitsProcessorSpec:
+    ids = model._tokenizer.encode(text)
+    return LogitsProcessorSpec(name="step_control", args={"opener_ids": ids, "open_after_tokens": after})
+
+
+def request(prompt: Prompt = ASK, **sampling: Any) -> Request:
+    usual: dict[str, Any] = {"temperature": 0.0, "seed": 0, "max_tokens": 10, "logprobs": True}
+    return Request(prompt=prompt, sampling=SamplingParams(**usual | sampling))
+
+
+async def sample(model: Any, prompt: Prompt = ASK, **sampling: Any) -> Completion:
+    [[completion]] = await model.generate([request(prompt, **sampling)])
+    assert completion.ok, completion.failure
+    return completion
+
+
+async def test_thoughts_and_answers_are_the_embedded_engines(model: Any, local: Any) -> None:
+    profile = model.capabilities.profile
+    assert (profile.thinks, profile.prefix, profile.opened_by_template) == ("always", "thought", True)
+    assert model.identity.endswith(profile.digest)
+    chunks: list[Chunk] = []
+    closes = (forces(model, "</think>\n\nThe answer", 12),)
+    [[mine]] = await model.generate([request(logits_processors=closes)], chunks.append)
+    theirs = await sample(local, logits_processors=closes)
+    assert (mine.thought, mine.text, mine.answer_from) == (theirs.thought, theirs.text, theirs.answer_from)
+    assert (mine.token_ids, mine.finish_reason) == (theirs.token_ids, theirs.finish_reason)
+    assert mine.text.startswith("The answer")
+    assert mine.answer_tokens == theirs.answer_tokens == 7
+    assert mine.answer_logprobs == pytest.approx(theirs.answer_logprobs, abs=1e-3)
+    assert "".join(c.text for c in chunks) == mine.text
+    assert mine.thought is not None
+    assert "".join(c.thought for c in chunks) == mine.thought.text
+    closed = Thought(token_ids=mine.token_ids[: mine.answer_from])
+    for engine in (model, local):
+        [scored] = await engine.score(ASK.with_thought(closed), [mine.token_ids[mine.answer_from :]])
+        assert scored.logprobs == pytest.approx(mine.answer_logprobs, abs=1e-3)
+
+
+async def test_a_thought_is_continued_exactly_at_every_token(model: Any, local: Any) -> None:
+    complete = await sample(model, thinking_tokens=16, ignore_eos=True)
+    assert (complete.finish_reason, complete.text, len(complete.token_ids)) == ("thinking", "", 16)
+    assert complete.token_ids == (await sample(local, thinking_tokens=16, ignore_eos=True)).token_ids
+    ids = complete.token_ids
+    cuts = range(1, 16, 3)
+    prompts = [ASK.with_thought(Thought(token_ids=ids[:k], closed=False)) for k in cuts]
+    rest = await model.generate(
+        [request(p, thinking_tokens=16 - k, ignore_eos=True) for p, k in zip(prompts, cuts, strict=True)]
+    )
+    assert [one.token_ids for [one] in rest] == [ids[k:] for k in cuts]
+    assert {one.finish_reason for [one] in rest} == {"thinking"}
+
+
+async def test_caps_and_stops(model: Any) -> None:
+    closes = (forces(model, " a## b</think>\n\nFour ## five", 2),)
+    answered = await sample(model, logits_processors=closes, max_tokens=1)
+    assert (answered.text, answered.finish_reason, answered.answer_tokens) == ("Four", "length", 1)
+    stopped = await sample(model, logits_processors=closes, max_tokens=30, stop=("##",))
+    assert (stopped.text.strip(), stopped.finish_reason, stopped.stop_reason) == ("Four", "stop", "##")
+    inside = ASK.with_thought(Thought(text="So", closed=False))
+    step = await sample(model, inside, logits_processors=closes, max_tokens=30, stop=("##",))
+    assert (step.text, step.finish_reason, step.stop_reason) == ("", "stop", "##")
+    assert step.thought is not None
+    assert step.thought.text.endswith(" a")
+    quick = await sample(model, effort="none", max_tokens=4)
+    assert (quick.thought, quick.answer_from, len(quick.token_ids)) == (None, 0, 4)
+
+
+async def test_a_schema_constrains_the_answer_only(model: Any, local: Any) -> None:
+    closes = (forces(model, " done</think>", 6),)
+    mine, theirs = [await sample(m, logits_processors=closes, json_schema=WORD, max_tokens=30) for m in (model, local)]
+    assert json.loads(mine.text) in ({"w": "yes"}, {"w": "no"})
+    assert (mine.text, mine.thought, mine.answer_from) == (theirs.text, theirs.thought, theirs.answer_from)
+    assert mine.thought is not None
+    assert mine.thought.text.endswith(" done")
+    quick = await sample(model, effort="none", json_schema=WORD, max_tokens=30)
+    assert (quick.text, quick.thought) in (('{"w": "yes"}', None), ('{"w": "no"}', None))
+    stop = {"threshold": 1e6, "window": 3, "top": 2, "scope": "thought"}
+    stopping = LogitsProcessorSpec(name="stop_on_confidence", args=stop)
+    thinking = await sample(model, logits_processors=(stopping,), thinking_tokens=20)
+    assert (thinking.finish_reason, thinking.extras["stop_on_confidence"]["stopped_at"]) == ("thinking", 2)  # type: ignore[index,call-overload]
+
+
+async def test_distributions_are_those_after_a_closed_thought(model: Any, local: Any) -> None:
+    prompts = [ASK, ASK.with_thought(Thought(text="So", closed=False)), ASK.with_prefix("The")]
+    for mine, theirs in zip(await model.next_token(prompts, 5), await local.next_token(prompts, 5), strict=True):
+        assert mine.token_ids == theirs.token_ids
+        assert mine.logprobs == pytest.approx(theirs.logprobs, abs=1e-3)
+    assert model.count_tokens(ASK) == local.count_tokens(ASK)
+
+
+async def test_workers_continue_inside_an_open_thought(model: Any) -> None:
+    prompt = ASK.with_thought(Thought(text="So", closed=False))
+    expected = await sample(
+        model, ASK.with_thought(Thought(text="So,", closed=False)), thinking_tokens=5, ignore_eos=True
+    )
+    group = await model.start_workers(WorkerGroupConfig(prompt=prompt, num_workers=1, temperature=0.0))
+    ids: list[int] = []
+    given = WorkerInput(text=",")
+    for _ in range(5):
+        [token] = await group.advance(GroupStep(inputs=(given,)))
+        ids.append(token.token)
+        given = WorkerInput(token=token.token)
+    await group.aclose()
+    assert tuple(ids) == expected.token_ids
