@@ -1,8 +1,9 @@
-"""`reason models`: list, pull, show and remove models."""
+"""`reason models`: list, pull, show, probe and remove models."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
     from ..core.settings import Settings
     from ..serving.capability_checks import CapabilityResult
     from ..serving.model import LanguageModel
+    from ..serving.profiles.profile import ModelProfile
 
 EXIT_MISMATCH = 3
 """Exit status if a model lacks a declared capability: a model failure, as elsewhere."""
 
 LOCAL_PREFIXES = ("local/", "vllm/")
+MEASURED_SOURCES = ("measured", "chat template")
+"""Sources of a profile's fields that were read off the model itself."""
 _STYLES = {"ok": "green", "differs": "bold red", "more": "yellow", "declared": "dim"}
 
 models_app = typer.Typer(
-    help="Models: list, pull, show, remove.",
+    help="Models: list, pull, show, probe, remove.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -143,7 +147,7 @@ class ShowModelOptions:
 @models_app.command()
 @option_model
 def show(options: ShowModelOptions) -> None:
-    """Show a model and its capabilities. Loads it and measures what it declares.
+    """Show a model, its capabilities and its profile: how it thinks, and what it accepts. Loads it and measures.
 
     A declared capability that is missing is printed in red and gives exit status 3. Nothing is downloaded. Without
     --measure, models whose requests cost money, or have an unknown price, are not measured.
@@ -160,7 +164,9 @@ def show(options: ShowModelOptions) -> None:
     findings: list[CapabilityResult] = facts.pop("findings")
     missing = [f.feature for f in findings if f.state == "differs"]
     if options.as_json:
-        write_json(facts | {"findings": [f.model_dump(mode="json") for f in findings], "ok": not missing})
+        rows = {name: {"value": value, "source": source} for name, (value, source) in facts["profile"].items()}
+        shown = facts | {"profile": rows, "findings": [f.model_dump(mode="json") for f in findings]}
+        write_json(shown | {"ok": not missing})
     else:
         _print(facts, findings)
     if missing:
@@ -168,6 +174,50 @@ def show(options: ShowModelOptions) -> None:
             f"{options.name} declares capabilities that it lacks: {', '.join(missing)}", label="error", style="bold red"
         )
         raise typer.Exit(EXIT_MISMATCH)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeModelOptions:
+    """Options of `reason models probe`."""
+
+    name: Annotated[str, typer.Argument(metavar="MODEL", help="A model string: hosted_vllm/…, openai/…, local/…")]
+    write: Annotated[
+        bool, typer.Option("--write", help="Table with the measured fields in the user's reason.toml.")
+    ] = False
+    as_json: Json = False
+
+
+@models_app.command()
+@option_model
+def probe(options: ProbeModelOptions) -> None:
+    """Measure how a model thinks and what it accepts, by its chat template and a few short requests.
+
+    Of a provider whose format is not OpenAI's nothing can be measured: its profile comes from LiteLLM's map.
+    """
+    from ..core.errors import Cancelled, UserError
+    from ..core.settings import config_files, load_settings
+    from ..serving.profiles.settings_file import append_profile
+
+    settings = load_settings()
+    try:
+        with status_line() as report:
+            profile = run_interruptible(_measured_profile(options.name, settings, report))
+    except asyncio.CancelledError:
+        raise Cancelled("cancelled") from None
+    measured = {name: value for name, (value, source) in _profile_rows(profile).items() if source in MEASURED_SOURCES}
+    path = config_files()[0]
+    if options.write:
+        if not measured:
+            raise UserError(
+                f"model {options.name!r}: nothing was measured",
+                hint=f'describe it by hand: [profiles."{options.name}"] in {path}',
+            )
+        append_profile(path, options.name, measured)
+    if options.as_json:
+        write_json({"name": options.name, "measured": measured, "written": str(path) if options.write else None})
+        return
+    _print_profile({name: (value, "measured") for name, value in measured.items()})
+    say(f'wrote [profiles."{options.name}"] to {path}' if options.write else "use --write to keep it in reason.toml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +259,11 @@ async def _inspect(options: ShowModelOptions, settings: Settings, report: Status
     try:
         cost = worst_cost_usd(model.capabilities)
         measured = cost == 0 if options.measure is None else options.measure
-        facts |= {"identity": model.identity, "capabilities": model.capabilities.model_dump(mode="json")}
+        facts |= {
+            "identity": model.identity,
+            "capabilities": model.capabilities.model_dump(mode="json", exclude={"profile"}),
+            "profile": _profile_rows(model.capabilities.profile),
+        }
 
         def on_feature(feature: str, done: int, total: int) -> None:
             report(f"measuring {feature} ({done + 1} of {total})")
@@ -229,6 +283,31 @@ async def _inspect(options: ShowModelOptions, settings: Settings, report: Status
     finally:
         await model.aclose()
     return facts
+
+
+async def _measured_profile(name: str, settings: Settings, report: StatusLine) -> ModelProfile:
+    from ..core.settings import ProviderSettings
+    from ..serving.factory import load_model
+
+    if not name.startswith(LOCAL_PREFIXES):
+        known = settings.providers.get(name) or settings.providers.get(name.partition("/")[0]) or ProviderSettings()
+        providers = {**settings.providers, name: known.model_copy(update={"probe": True})}
+        settings = settings.model_copy(update={"providers": providers})
+    own = {pattern: fields for pattern, fields in settings.profiles.items() if pattern != name}
+    settings = settings.model_copy(update={"profiles": own})  # what was written before is measured again
+    report(f"measuring {name}")
+    model = await load_model(name, settings)
+    try:
+        return model.capabilities.profile
+    finally:
+        await model.aclose()
+
+
+def _profile_rows(profile: ModelProfile) -> dict[str, tuple[Any, str]]:
+    """Each field of a profile with its value as JSON and its source."""
+    values = profile.model_dump(mode="json")
+    sorted_lists = {name: sorted(value) if isinstance(value, list) else value for name, value in values.items()}
+    return {name: (value, profile.sources.get(name, "default")) for name, value in sorted_lists.items()}
 
 
 def _file_facts(name: str, settings: Settings) -> dict[str, Any]:
@@ -262,7 +341,7 @@ def _print(facts: dict[str, Any], findings: list[CapabilityResult]) -> None:
 
     table = plain_table("field", "value")
     for name, value in facts.items():
-        if name in ("capabilities", "speed", "measured", "not_measured"):
+        if name in ("capabilities", "profile", "speed", "measured", "not_measured"):
             continue
         if name.endswith("_bytes"):
             table.add_row(name.removesuffix("_bytes"), "unknown" if value is None else megabytes(value))
@@ -283,6 +362,8 @@ def _print(facts: dict[str, Any], findings: list[CapabilityResult]) -> None:
             Text(note.strip(), style if f.state in ("differs", "more") else "dim"),
         )
     console.print(table)
+    console.print()
+    _print_profile(facts["profile"])
     if facts.get("speed"):
         console.print()
         table = plain_table("speed, one short measurement", "tokens/s")
@@ -293,6 +374,16 @@ def _print(facts: dict[str, Any], findings: list[CapabilityResult]) -> None:
         console.print(table)
     if facts.get("not_measured"):
         say(facts["not_measured"], label="not measured", style="yellow")
+
+
+def _print_profile(rows: dict[str, tuple[Any, str]]) -> None:
+    from rich.text import Text
+
+    table = plain_table("profile", "value", "source")
+    for name, (value, source) in rows.items():
+        shown = value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
+        table.add_row(Text(name), Text(shown), Text(source, "dim" if source == "default" else "green"))
+    out().print(table)
 
 
 def _format_value(value: Any) -> str:

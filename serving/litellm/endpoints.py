@@ -402,8 +402,15 @@ def common_capabilities(models: Sequence[LiteLLMModel]) -> Capabilities:
     cans = [m.capabilities for m in models]
     contexts = [c.context_tokens for c in cans if c.context_tokens is not None]
     first = cans[0]
+    profile = first.profile.model_copy(
+        update={
+            "refuses": frozenset.union(*(c.profile.refuses for c in cans)),
+            "refuses_while_thinking": frozenset.union(*(c.profile.refuses_while_thinking for c in cans)),
+        }
+    )
     return first.model_copy(
         update={
+            "profile": profile,
             "logprobs": all(c.logprobs for c in cans),
             "top_logprobs": min(c.top_logprobs for c in cans),
             "scoring": all(c.scoring for c in cans),
@@ -549,6 +556,12 @@ def _same(one: LiteLLMModel, other: LiteLLMModel) -> None:
         raise UserError(
             f"model {one.name!r}: {a} serves {_weights(one)!r}, and {b} serves {_weights(other)!r}", hint=hint
         )
+    thinks = one.capabilities.profile.digest, other.capabilities.profile.digest
+    if thinks[0] != thinks[1]:
+        raise UserError(
+            f"model {one.name!r}: {a} and {b} show its thoughts differently (reasoning parser or chat template)",
+            hint="start both servers alike, or describe the model under [profiles]",
+        )
     lengths = one.capabilities.context_tokens, other.capabilities.context_tokens
     if None not in lengths and lengths[0] != lengths[1]:
         raise UserError(f"model {one.name!r}: {a} has a context of {lengths[0]} tokens, {b} of {lengths[1]}", hint=hint)
@@ -572,6 +585,7 @@ def _no_less(model: LiteLLMModel, can: Capabilities, traits: RequestTraits) -> N
             ("tools", can.tools and not own.tools),
             ("seed", can.seed and not own.seed),
             ("logits processors", not can.logits_processors <= own.logits_processors),
+            ("the same thoughts", can.profile.digest != own.profile.digest),
             ("n in one request", traits.multi_sample and not model.traits.multi_sample),
         )
         if missing

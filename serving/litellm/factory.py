@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+
+from pydantic import JsonValue
 
 from ...core.errors import BackendError, InvalidResponse
 from ...core.settings import Settings
 from ..model import Capabilities
+from ..profiles.profile import ModelProfile
 from .endpoints import endpoint_settings, load_endpoints
 from .limiter import LimiterRegistry
 from .model import LiteLLMModel
 from .probing import MOST_TOP, find_served_model, list_served_models, probe_capabilities
+from .profiles import provider_profile
 from .providers import Prices, Target, find_prices, find_target, load_litellm
 from .requests import RequestTraits
 from .transport import Transport
@@ -48,39 +53,51 @@ async def _open_one(name: str, settings: Settings, limiters: LimiterRegistry) ->
     prices, context = find_prices(target)
     wire = Transport(target)
     try:
-        return await _open(target, wire, prices, context, limiters)
+        return await _open(target, wire, prices, context, limiters, settings)
     except BaseException:
         await wire.aclose()
         raise
 
 
 async def _open(
-    target: Target, wire: Transport, prices: Prices, context: int | None, limiters: LimiterRegistry
+    target: Target,
+    wire: Transport,
+    prices: Prices,
+    context: int | None,
+    limiters: LimiterRegistry,
+    settings: Settings,
 ) -> LiteLLMModel:
     limiter = limiters.of(target.endpoint, target.served, target.settings.concurrency)
     identity = target.name if target.settings.api_base is None else f"{target.name}@{target.api_base}"
+    profile = await asyncio.to_thread(provider_profile, target, settings)
 
     def build(can: Capabilities, traits: RequestTraits) -> LiteLLMModel:
         priced = _priced(can, prices).model_copy(update={"prompt_per_sample": not traits.multi_sample})
-        return LiteLLMModel(target, wire, priced, traits, prices, limiter, identity)
+        return LiteLLMModel(target, wire, priced, traits, prices, limiter, identity + priced.profile.digest)
 
     probed = target.settings.probe
     if probed is None:
         probed = target.openai_wire and target.api_base is not None
-    declared, traits = _declared(target, context)
+    declared, traits = _declared(target, context, profile)
     if not probed or not target.openai_wire:
         return build(declared, traits)
     plain = build(declared, traits)
     listed = await list_served_models(plain)
+    root: str | None = None
     if listed:
         entry = find_served_model(listed, target)
         length = entry.get("max_model_len")
         context = length if isinstance(length, int) else context
         if entry.get("root"):  # vLLM reports which weights it serves under the name
-            identity = f"{target.name}={entry['root']}"
+            root = str(entry["root"])
+            identity = f"{target.name}={root}"
     if target.vllm:
         identity += await _version(plain)
-    return build(*await probe_capabilities(build, context, target.vllm))
+
+    def with_measured(measured: Mapping[str, JsonValue]) -> ModelProfile:
+        return provider_profile(target, settings, measured=measured, root=root)
+
+    return build(*await probe_capabilities(build, with_measured, context, target.vllm))
 
 
 async def _version(model: LiteLLMModel) -> str:
@@ -91,13 +108,16 @@ async def _version(model: LiteLLMModel) -> str:
     return f"+vllm{reported}"
 
 
-def _declared(target: Target, context: int | None) -> tuple[Capabilities, RequestTraits]:
+def _declared(target: Target, context: int | None, profile: ModelProfile) -> tuple[Capabilities, RequestTraits]:
     """Capabilities that LiteLLM documents. A provider's seed is best effort, so it is not declared."""
     known = load_litellm().model_cost.get(f"{target.provider}/{target.served}") or load_litellm().model_cost.get(
         target.served, {}
     )
-    prefill = bool(known.get("supports_assistant_prefill"))
-    logprobs = "logprobs" in target.parameters
+    prefill = bool(known.get("supports_assistant_prefill")) and not profile.refused(
+        "prefix", thinking=not profile.can_skip_thinking
+    )
+    logprobs = "logprobs" in target.parameters and "logprobs" not in profile.refuses
+    longest = known.get("max_output_tokens")
     top = MOST_TOP if target.provider == "openai" else OTHERS_TOP
     return (
         Capabilities(
@@ -106,13 +126,15 @@ def _declared(target: Target, context: int | None) -> tuple[Capabilities, Reques
             prefix=prefill,
             tools="tools" in target.parameters,
             json_schema="response_format" in target.parameters
+            and "json_schema" not in profile.refuses
             and bool(load_litellm().supports_response_schema(target.served, target.provider)),
             context_tokens=context,
+            profile=profile,
         ),
         RequestTraits(
             multi_sample=target.openai_wire and "n" in target.parameters and known.get("mode", "chat") == "chat",
             prefill=prefill,
-            wants_usage=target.openai_wire or "stream_options" in target.parameters,
+            max_output_tokens=longest if isinstance(longest, int) and not target.is_own_server else None,
         ),
     )
 

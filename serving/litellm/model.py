@@ -3,7 +3,8 @@
 Every request is streamed, so that cancelling closes its connection at once, which is how a server learns to stop. A
 sample is reported as finished when the stream of its request ends, since the usage comes last. Where a stream breaks
 off, finished samples are kept and the others are requested again; if the new text of such a sample differs from what
-was already streamed, its last chunk has the new completion without further text, otherwise the rest of the text.
+was already streamed, its last chunk has the new completion without further text, otherwise the rest of the text. Where
+stop strings or the limit of a thought are applied here, the connection is closed once they have ended every sample.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ...core.messages import (
     NextTokenDistribution,
     Prompt,
     Request,
+    SamplingParams,
     ScoredContinuation,
     TopToken,
     Usage,
@@ -37,36 +39,57 @@ from .limiter import ConcurrencyLimiter
 from .providers import Prices, Target, split_usage
 from .requests import (
     RequestTraits,
+    Thinking,
+    applied_stops,
     by_tokens,
     chat_body,
     check_request,
     completion_body,
     consecutive,
+    max_response_tokens,
     may_not_fit,
+    measuring_params,
+    rendering_of,
     shows_logprobs,
+    template_arguments,
+    thinking_of,
 )
-from .responses import SampleCollector, StreamedSample, final_chunk, to_completion, token_id, with_processor_report
+from .responses import (
+    ReadingRules,
+    SampleCollector,
+    StreamedSample,
+    final_chunk,
+    to_completion,
+    token_id,
+    with_processor_report,
+)
 from .scoring import next_token, score
 from .transport import Transport
 from .vllm_server import detokenize, prompt_ids, take_processor_report
 
+CHARS_PER_TOKEN = 4
+"""Characters of a token in the chunks of providers, which show no tokens: about those of English text."""
+
 
 @dataclass(slots=True)
 class StreamedText:
-    """What was streamed of a sample: its text, and the number of token ids and log-probabilities."""
+    """What was streamed of a sample: its texts, and the number of token ids and log-probabilities."""
 
     text: str = ""
+    thought: str = ""
     ids: int = 0
     logprobs: int = 0
 
-    def rest(self, completion: Completion) -> tuple[str, tuple[int, ...], tuple[float, ...]]:
+    def rest(self, completion: Completion) -> tuple[str, tuple[int, ...], tuple[float, ...], str]:
         """The part of a sample that was not streamed yet; nothing if it is another text."""
-        if not completion.text.startswith(self.text):
-            return "", (), ()
+        thought = "" if completion.thought is None else completion.thought.text
+        if not (completion.text.startswith(self.text) and thought.startswith(self.thought)):
+            return "", (), (), ""
         return (
             completion.text[len(self.text) :],
             completion.token_ids[self.ids :],
             (completion.logprobs or ())[self.logprobs :],
+            thought[len(self.thought) :],
         )
 
 
@@ -184,6 +207,7 @@ class LiteLLMModel:
         for i, request in enumerate(requests):
             # a logits processor's state belongs to one sample, and vLLM reports only one for all of a request
             many = self.traits.multi_sample and not request.sampling.logits_processors
+            many = many and not self._can.profile.refused("n", thinking=thinking_of(request, self._can.profile).is_on)
             runs = consecutive(request.indices) if many else [(x,) for x in request.indices]
             yield from (SampleBatch(i, request, run) for run in runs)
 
@@ -237,13 +261,16 @@ class LiteLLMModel:
         """One request for some samples."""
         again = any(i in part.streamed for i in run)
 
-        def emit(index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str) -> None:
+        def emit(
+            index: int, text: str, ids: tuple[int, ...], logprobs: tuple[float, ...], thought: str, tokens: int
+        ) -> None:
             if again:
                 return
             streamed = part.streamed.get(index)
             if streamed is None:
                 streamed = part.streamed[index] = StreamedText()
             streamed.text += text
+            streamed.thought += thought
             streamed.ids += len(ids)
             streamed.logprobs += len(logprobs)
             if listener is not None:
@@ -254,20 +281,30 @@ class LiteLLMModel:
                         text=text,
                         token_ids=ids,
                         logprobs=logprobs,
-                        reasoning=thought,
+                        thought=thought,
+                        tokens=tokens,
                     )
                 )
 
-        reading = SampleCollector(run, emit, self.target.endpoint)
+        request = part.request
+        reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
         fault: FailedAttempt | None = None
         report = uuid.uuid4().hex if part.request.sampling.logits_processors and self.traits.reports else ""
         try:
-            async with await self._send(part.request, run, report) as chunks:
+            request = await self._fitted(request)
+            reading = SampleCollector(run, emit, self.target.endpoint, self._rules(request))
+            async with await self._send(request, run, report) as chunks:
                 async for events in chunks:
                     reading.take(events)
+                    if reading.is_complete:
+                        break
+            await self._locate_answers(reading.samples)
         except Exception as e:  # noqa: BLE001 (whatever a provider's client raises is explained by its class)
             fault = classify_error(e, self.target)
-        usages = split_usage(reading.usage, reading.samples, self.prices, self.target, waited)
+        prompt_tokens = reading.prompt_tokens
+        if reading.usage is None and reading.is_complete and not prompt_tokens:
+            prompt_tokens = int(self.wire.count(_prompt_text(part.request.prompt)))
+        usages = split_usage(reading.usage, reading.samples, self.prices, self.target, waited, prompt_tokens)
         finished = []
         some = any(sample.finish is not None for sample in reading.samples)
         for sample, usage in zip(reading.samples, usages, strict=True):
@@ -284,15 +321,61 @@ class LiteLLMModel:
                 listener(final_chunk(part.position, completion, *streamed.rest(completion)))
         return AttemptResult(finished, fault, short=fault is None and len(finished) < len(run))
 
+    def _rules(self, request: Request) -> ReadingRules:
+        """How the samples of a request are read."""
+        profile = self._can.profile
+        if not profile.can_think or request.prompt.text is not None:
+            tokens = request.sampling.max_tokens
+            return ReadingRules(stops=applied_stops(request, profile, Thinking()), max_tokens=tokens)
+        thinking, is_exact = thinking_of(request, profile), by_tokens(request, profile, self.traits)
+        continues = thinking.is_on and request.prompt.thought is not None
+        needs_usage = thinking.is_on and (profile.thought == "hidden" or not self.target.is_own_server)
+        return ReadingRules(
+            profile=profile,
+            thinks=thinking.is_on,
+            opened=continues or (thinking.is_on and profile.opened_by_template and profile.thought == "tags"),
+            is_exact=is_exact,
+            continues=continues,
+            stops=applied_stops(request, profile, thinking),
+            max_thinking_tokens=thinking.max_tokens if thinking.is_on else 0,
+            max_tokens=max_response_tokens(request, profile),
+            chars_per_token=0 if self.target.is_own_server else CHARS_PER_TOKEN,
+            needs_usage=needs_usage,
+        )
+
+    async def _fitted(self, request: Request) -> Request:
+        """The request with its thought limited to what the context has room for beside prompt and answer."""
+        thinking = thinking_of(request, self._can.profile)
+        limit = self._can.context_tokens
+        if limit is None or not thinking.is_on or not may_not_fit(request, self._can, self.traits):
+            return request
+        room = limit - len(await self.ids_of(request.prompt, request.sampling)) - request.sampling.max_tokens
+        if room >= thinking.max_tokens:
+            return request
+        sampling = request.sampling.model_copy(update={"thinking_tokens": max(1, room)})
+        return request.model_copy(update={"sampling": sampling})
+
     async def _send(self, request: Request, run: tuple[int, ...], report: str) -> Any:
-        if by_tokens(request.prompt, self.traits):
-            ids = await self.ids_of(request.prompt)
+        profile = self._can.profile
+        if by_tokens(request, profile, self.traits):
+            ids = await self.ids_of(request.prompt, request.sampling)
             self._check_length(request, len(ids))
-            return self.wire.complete(completion_body(request, run, ids, self.target, report))
+            return self.wire.complete(completion_body(request, run, ids, self.target, profile, self.traits, report))
         if may_not_fit(request, self._can, self.traits):
-            self._check_length(request, len(await self.ids_of(request.prompt)))
+            self._check_length(request, len(await self.ids_of(request.prompt, request.sampling)))
         body = chat_body(request, run, self.target, self._can, self.traits, report)
-        return self.wire.chat(body, wants_usage=self.traits.wants_usage)
+        return self.wire.chat(body)
+
+    async def _locate_answers(self, samples: Sequence[StreamedSample]) -> None:
+        """Find the first token of each answer that came together with others, by the tokens' texts."""
+        for sample in samples:
+            start = sample.start
+            if start is None or start.size < 2 or not sample.token_ids or not self.traits.tokenizer:
+                continue
+            words = [await self._word(i) for i in sample.token_ids[start.first : start.first + start.size]]
+            text = start.text.strip()
+            at = next((j for j in range(len(words) - 1, 0, -1) if text in "".join(words[j:])), 0)
+            sample.start = start._replace(first=start.first + at, size=1)
 
     async def _completed(self, sample: StreamedSample, usage: Usage, request: Request, report: str) -> Completion:
         k = request.sampling.top_logprobs
@@ -351,7 +434,7 @@ class LiteLLMModel:
         Raises:
             ContextTooLong: Prompt and `max_tokens` exceed the context.
         """
-        limit, max_tokens = self._can.context_tokens, request.sampling.max_tokens
+        limit, max_tokens = self._can.context_tokens, max_response_tokens(request, self._can.profile)
         if limit is not None and tokens + max_tokens > limit:
             raise ContextTooLong(
                 f"prompt ({tokens}) and max_tokens ({max_tokens}) need {tokens + max_tokens} tokens; "
@@ -364,31 +447,51 @@ class LiteLLMModel:
     async def _too_long(self, request: Request, error: ContextExceeded) -> ContextTooLong:
         """The error with its numbers: the prompt's tokens by the server's count, or else by LiteLLM's."""
         try:
-            tokens = len(await self.ids_of(request.prompt)) if self.traits.tokenizer else None
+            tokens = len(await self.ids_of(request.prompt, request.sampling)) if self.traits.tokenizer else None
         except Exception:  # noqa: BLE001 (the count is only for the message)
             tokens = None
         if tokens is None:
-            all_text = (request.prompt.text or "") + "\n".join(m.content for m in request.prompt.messages)
-            tokens = int(self.wire.count(all_text))
+            tokens = int(self.wire.count(_prompt_text(request.prompt)))
         return ContextTooLong(
             f"model {self.name!r}: {error}",
-            tokens=tokens + request.sampling.max_tokens,
+            tokens=tokens + max_response_tokens(request, self._can.profile),
             limit=self._can.context_tokens or 0,
             hint="shorten the prompt or lower max_tokens",
         )
 
     # -- tokens
 
-    async def ids_of(self, prompt: Prompt) -> list[int]:
-        """Tokens of a prompt with its prefix, by the server's tokenizer."""
-        return await prompt_ids(self.wire.client, self.target.served, prompt)
+    async def ids_of(self, prompt: Prompt, sampling: SamplingParams | None = None) -> list[int]:
+        """Tokens of a prompt with its thought and prefix, by the server's tokenizer.
+
+        Args:
+            prompt: The prompt.
+            sampling: Decides whether the model thinks after it; None is not, unless the prompt has an open thought.
+        """
+        profile = self._can.profile
+        request = Request(prompt=prompt, sampling=sampling or measuring_params(profile, max_tokens=1))
+        rendering = rendering_of(request, profile)
+        return await prompt_ids(
+            self.wire.client,
+            self.target.served,
+            prompt,
+            profile,
+            template_arguments(profile, rendering),
+            thinking=rendering.is_on,
+        )
+
+    async def _word(self, token: int) -> str:
+        """Text of a token by the server's tokenizer, requested once."""
+        if token not in self._words:
+            self._words[token] = await detokenize(self.wire.client, self.target.served, [token])
+        return self._words[token]
 
     async def top_tokens(self, rows: Sequence[Sequence[tuple[str, float]]]) -> tuple[tuple[TopToken, ...], ...]:
         """Alternatives with ids and texts; if a server names tokens by id, the text of each id is requested once."""
         ids = {token_id(name) for row in rows for name, _ in row} - {-1} - self._words.keys()
         if ids and self.traits.tokenizer:
             for i in sorted(ids):
-                self._words[i] = await detokenize(self.wire.client, self.target.served, [i])
+                await self._word(i)
         return tuple(
             tuple(
                 TopToken(token_id=token_id(n), token=self._words.get(token_id(n), n), logprob=v)
@@ -398,6 +501,24 @@ class LiteLLMModel:
         )
 
     # -- measuring
+
+    async def raw_sample(self, request: Request) -> tuple[StreamedSample, Any]:
+        """The first sample of a request as the server sends it, nothing split; and the usage that it reports.
+
+        Raises:
+            ReasonError: The request failed.
+        """
+
+        async def call() -> tuple[StreamedSample, Any]:
+            reading = SampleCollector((0,), lambda *_: None, self.target.endpoint)
+            async with await self._send(request, (0,), "") as chunks:
+                async for events in chunks:
+                    reading.take(events)
+            return reading.samples[0], reading.usage
+
+        result, _ = await self.retried(call)
+        sample, usage = result
+        return sample, usage
 
     async def score(self, prompt: Prompt, continuations: Sequence[str | tuple[int, ...]]) -> list[ScoredContinuation]:
         return await score(self, prompt, continuations)
@@ -491,3 +612,8 @@ class LiteLLMModel:
         for left in callers.values():
             await left.wait()
         await self.wire.aclose()
+
+
+def _prompt_text(prompt: Prompt) -> str:
+    """A prompt's texts, for an approximate count."""
+    return (prompt.text or "") + "\n".join(m.content for m in prompt.messages)

@@ -6,22 +6,29 @@ of our logits processors is tried in the same way, since a vLLM server without o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ...core.errors import BackendError, CapabilityMissing, UnknownName, UserError
-from ...core.messages import Completion, LogitsProcessorSpec, Prompt, Request, SamplingParams
+from pydantic import JsonValue
+
+from ...core.errors import BackendError, BackendUnavailable, CapabilityMissing, UnknownName, UserError
+from ...core.messages import EFFORTS, Completion, Effort, LogitsProcessorSpec, Prompt, Request, SamplingParams
 from ...core.registry import nearest
 from ..entropy import min_entropy
 from ..logits_processors import logits_processor_names
 from ..model import Capabilities
+from ..profiles.detect import RENDERS, profile_of_renders
+from ..profiles.profile import QUICK_THINKING_TOKENS, ModelProfile, Parameter
 from ..structured_output import TRIAL_SCHEMA, TRIAL_TOKENS, is_trial
+from ..thoughts import COMMON_TAGS
 from ..tool_calls import TRIAL_TOOL
 from .model import LiteLLMModel
+from .profiles import MAP_SOURCE
 from .providers import Target
-from .requests import RequestTraits
-from .vllm_server import list_server_processors
+from .requests import RequestTraits, measuring_params
+from .vllm_server import detokenize, list_server_processors, tokenize_messages, tokenize_text
 
 TOKENS = 6
 SEED = 20
@@ -140,7 +147,11 @@ PROMPT = Prompt.user("Write a word.", prefix="The word is")
 MOST_TOP = 20
 """Maximum alternatives of OpenAI's API."""
 
+HARMONY_STARTS = ("<|channel|>analysis", "analysis")
+"""Beginnings of a text in harmony's channels, with and without special tokens."""
+
 Build = Callable[[Capabilities, RequestTraits], LiteLLMModel]
+WithMeasured = Callable[[Mapping[str, JsonValue]], ModelProfile]
 
 
 async def list_served_models(model: LiteLLMModel) -> list[dict[str, Any]]:
@@ -174,12 +185,13 @@ def find_served_model(listed: list[dict[str, Any]], target: Target) -> dict[str,
 
 
 async def probe_capabilities(
-    build: Build, context_tokens: int | None, vllm: bool
+    build: Build, with_measured: WithMeasured, context_tokens: int | None, vllm: bool
 ) -> tuple[Capabilities, RequestTraits]:
-    """Capabilities of the model at a server.
+    """Capabilities of the model at a server, and its profile.
 
     Args:
         build: Makes the model with given capabilities; its connection is shared.
+        with_measured: The profile with what was measured.
         context_tokens: Context length, if the server reported it.
         vllm: Whether it may know vLLM's own fields.
 
@@ -187,57 +199,215 @@ async def probe_capabilities(
         ReasonError: Not even a plain request works.
     """
     traits = RequestTraits(vllm=vllm, tokenizer=vllm and await _has_tokenizer(build))
-    plain = PROMPT.with_prefix("")
+    measured = await measure_profile(build, with_measured, traits)
+    profile = with_measured(measured)
+    prompt = PROMPT if traits.tokenizer or (vllm and not profile.can_think) else PROMPT.with_prefix("")
     can = Capabilities(
-        logprobs=True, top_logprobs=MOST_TOP, prefix=vllm, context_tokens=context_tokens, logits_processors=frozenset()
+        logprobs=True,
+        top_logprobs=MOST_TOP,
+        prefix=bool(prompt.prefix),
+        context_tokens=context_tokens,
+        logits_processors=frozenset(),
+        profile=profile,
     )
+    refused = profile.refused("logprobs", thinking=not profile.can_skip_thinking)
+    attempts = [(top, 2) for top in (() if refused else (MOST_TOP, 5))] + [(0, 2), (0, 1)]
     completions: list[Completion] = []
-    for top in (MOST_TOP, 5, 0):
+    top, several = 0, False
+    for top, n in attempts:
         can = can.model_copy(update={"logprobs": top > 0})
-        request = _request(PROMPT if vllm else plain, top=top, n=2)
+        several = n > 1
         try:
-            asker = build(can, traits.model_copy(update={"multi_sample": True}))
-            [completions] = await asker.generate([request])
+            asker = build(can, traits.model_copy(update={"multi_sample": several}))
+            [completions] = await asker.generate([_request(prompt, profile, top=top, n=2)])
+            several = asker.traits.multi_sample
             break
-        except BackendError:
-            if top == 0:
+        except (BackendError, CapabilityMissing):
+            if (top, n) == attempts[-1]:
                 raise
     first = completions[0]
     shown = first.logprobs is not None
     top = (top if first.top_logprobs and any(first.top_logprobs) else 0) if shown else 0
-    many = asker.traits.multi_sample and all(r.ok for r in completions)
+    many = several and all(r.ok for r in completions)
     can = can.model_copy(update={"logprobs": shown, "top_logprobs": top})
     single = build(can, traits)
-    [[zeroth, second]] = await single.generate([_request(PROMPT if vllm else plain, top=0, n=2)])
+    [[zeroth, second]] = await single.generate([_request(prompt, profile, top=0, n=2)])
     seeded = _same(first, zeroth)
     can = can.model_copy(update={"seed": seeded, "json_schema": await _holds_to_schema(build, can, traits)})
     can = can.model_copy(update={"tools": await _shows_tools(build, can, traits)})
     if vllm:
         # with seeds that follow one another, the second sample of one request is the sample of the next seed
         many = many and seeded and _same(completions[1], second)
-        counted = len(await single.ids_of(PROMPT)) if traits.tokenizer else None
+        counted = len(await single.ids_of(prompt)) if traits.tokenizer else None
         listed = await _listed(single)
         traits = traits.model_copy(update={"reports": listed is not None, "frame_tokens": counted or 0})
         able = build(can.model_copy(update={"logits_processors": logits_processor_names(groups=False)}), traits)
-        working = await working_processors(able, PROMPT, listed) if traits.tokenizer else frozenset()
+        working = await working_processors(able, prompt, listed) if traits.tokenizer else frozenset()
+        exact = counted is not None and counted == first.usage.prompt_tokens
+        if not exact and profile.prefix != "none":
+            profile = with_measured({**measured, "prefix": "none"})
         can = can.model_copy(
             update={
-                "prefix": counted is not None and counted == first.usage.prompt_tokens,
-                "scoring": traits.tokenizer and await _scores(single),
+                "prefix": exact and profile.prefix != "none",
+                "scoring": traits.tokenizer and profile.prefix != "none" and await _scores(single),
                 "logits_processors": working,
                 "full_vocabulary": "entropy_probe" in working and top > 0,
+                "profile": profile,
             }
         )
     return can, traits.model_copy(update={"multi_sample": many})
 
 
-def _request(prompt: Prompt, *, top: int, n: int) -> Request:
-    return Request(prompt=prompt, sampling=SamplingParams(max_tokens=TOKENS, n=n, seed=SEED, top_logprobs=top))
+async def measure_profile(build: Build, with_measured: WithMeasured, traits: RequestTraits) -> dict[str, JsonValue]:
+    """The fields of a profile that a server shows: how its template treats thoughts, and how a response shows them.
+
+    Raises:
+        ReasonError: Not even a plain request works.
+    """
+    measured: dict[str, JsonValue] = {}
+
+    def model() -> LiteLLMModel:
+        return build(Capabilities(profile=with_measured(measured)), traits)
+
+    if traits.tokenizer:
+        measured |= await _template_fields(model())
+    has_tags = bool(measured) or with_measured(measured).can_think
+    measured |= await _shown_fields(model())
+    profile = with_measured(measured)
+    if traits.tokenizer:
+        if not profile.can_think:
+            measured["prefix"] = "answer"
+        else:
+            tags_known = has_tags or profile.thought == "tags" or await _is_one_token(model(), profile.close_tag)
+            measured["prefix"] = "thought" if tags_known else "none"
+    if not traits.vllm:
+        measured |= await _refusals(model())
+    return measured
+
+
+async def _template_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
+    """What the chat template shows, rendered by the server with and without the usual arguments."""
+    client, served = model.wire.client, model.target.served
+    messages = [{"role": "user", "content": PROMPT.messages[0].content}]
+    texts: dict[tuple[int, ...], str] = {}
+    renders: dict[str, str] = {}
+    for name, arguments in RENDERS.items():
+        try:
+            ids, _ = await model.retried(partial(tokenize_messages, client, served, messages, (), arguments))
+            key = tuple(ids)
+            if key not in texts:
+                texts[key], _ = await model.retried(partial(detokenize, client, served, ids))
+        except (BackendError, UnknownName):
+            continue
+        renders[name] = texts[key]
+    return profile_of_renders(renders) if "default" in renders else {}
+
+
+async def _shown_fields(model: LiteLLMModel) -> dict[str, JsonValue]:
+    """How a response shows a thought, and when, as far as the profile so far does not say."""
+    profile = model.capabilities.profile
+    shown = await _shown_thought(model, None)
+    if shown is not None:
+        if profile.thinks in ("default", "always"):
+            return shown
+        skips = bool(profile.efforts.get("none")) and await _shown_thought(model, "none") is None
+        return {"thinks": "default" if skips else "always", **shown}
+    if profile.thinks == "opt-in":
+        effort = next((e for e in EFFORTS[1:] if e in profile.efforts), None)
+        try:
+            shown = await _shown_thought(model, effort)
+        except (BackendError, CapabilityMissing):
+            shown = None
+        if shown is None and profile.sources.get("thinks") == MAP_SOURCE:
+            return {"thinks": "never"}  # the map does not know the servers of one's own
+    if shown is None and profile.opened_by_template and profile.thought == "tags":
+        return {"refuses_while_thinking": ["json_schema"]}  # a grammar would apply to the thought
+    return shown or {}
+
+
+async def _shown_thought(model: LiteLLMModel, effort: Effort | None) -> dict[str, JsonValue] | None:
+    """How the beginning of a response shows a thought; None if it does not."""
+    profile = model.capabilities.profile
+    sampling = SamplingParams(max_tokens=TOKENS, seed=SEED, effort=effort, thinking_tokens=0)
+    sample, usage = await model.raw_sample(Request(prompt=PROMPT.with_prefix(""), sampling=sampling))
+    if sample.thought:
+        return {} if profile.thought == "channel" else {"thought": "field"}
+    tags = next((tags for tags in COMMON_TAGS if sample.text.lstrip().startswith(tags[0].strip())), None)
+    if tags is not None:
+        own = profile.can_think and profile.open_tag.strip() == tags[0].strip()
+        written: dict[str, JsonValue] = {} if own else {"open_tag": tags[0], "close_tag": tags[1]}
+        # a grammar would apply to the thought, which is text to the server
+        return {"thought": "tags", "refuses_while_thinking": ["json_schema"], **written}
+    if sample.text.lstrip().startswith(HARMONY_STARTS):
+        return {"thought": "channel", "refuses_while_thinking": ["json_schema"]}
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    if not sample.text and isinstance(details, dict) and details.get("reasoning_tokens"):
+        return {"thought": "hidden"}
+    return None
+
+
+async def _is_one_token(model: LiteLLMModel, tag: str) -> bool:
+    """Whether the server's tokenizer has a token for a tag, so that the model writes it."""
+    text = tag.strip()
+    ids, _ = await model.retried(partial(tokenize_text, model.wire.client, model.target.served, text, special=False))
+    return len(ids) == 1
+
+
+async def _refusals(model: LiteLLMModel) -> dict[str, JsonValue]:
+    """The sampling parameters that a server refuses, with a thought and without."""
+    profile = model.capabilities.profile
+    trials: dict[Parameter, dict[str, Any]] = {
+        "temperature": {"temperature": 0.7},
+        "top_p": {"top_p": 0.9},
+        "stop": {"stop": ("\n\n\n",)},
+    }
+    always, while_thinking = set(profile.refuses), set(profile.refuses_while_thinking)
+    thinks = profile.starts_thinking(PROMPT.with_prefix(""), None)
+    trials = {name: trial for name, trial in trials.items() if not profile.refused(name, thinking=thinks)}
+    if thinks:
+        trials.pop("stop", None)  # it is never sent to a model that thinks
+    everything = {name: value for trial in trials.values() for name, value in trial.items()}
+    both_refused = profile.refused("temperature_with_top_p", thinking=thinks)
+    if not everything or (not both_refused and await _accepts(model, everything, None)):
+        return {}
+    for name, trial in trials.items():
+        if await _accepts(model, trial, None):
+            continue
+        skips = thinks and "none" in profile.efforts and await _accepts(model, trial, "none")
+        (while_thinking if skips else always).add(name)
+    return {
+        "refuses": [*sorted(always)],
+        "refuses_while_thinking": [*sorted(while_thinking)],
+    }
+
+
+async def _accepts(model: LiteLLMModel, params: Mapping[str, Any], effort: Effort | None) -> bool:
+    sampling = SamplingParams(**params, max_tokens=1, effort=effort, thinking_tokens=0)
+    try:
+        await model.raw_sample(Request(prompt=PROMPT.with_prefix(""), sampling=sampling))
+    except BackendUnavailable:
+        raise
+    except (BackendError, CapabilityMissing, UserError):
+        return False
+    return True
+
+
+def _request(prompt: Prompt, profile: ModelProfile, *, top: int, n: int) -> Request:
+    return Request(
+        prompt=prompt,
+        sampling=measuring_params(profile, max_tokens=TOKENS, n=n, seed=SEED, top_logprobs=top, logprobs=top > 0),
+    )
 
 
 def _same(a: Completion, b: Completion) -> bool:
     """Whether two samples are equal; an empty one proves nothing."""
-    return a.ok and b.ok and (a.text, a.token_ids) == (b.text, b.token_ids) and bool(a.text or a.token_ids)
+    thoughts = [c.thought.text if c.thought is not None else "" for c in (a, b)]
+    return (
+        a.ok
+        and b.ok
+        and (a.text, a.token_ids, thoughts[0]) == (b.text, b.token_ids, thoughts[1])
+        and bool(a.text or a.token_ids or thoughts[0])
+    )
 
 
 async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
@@ -245,25 +415,28 @@ async def _shows_tools(build: Build, can: Capabilities, traits: RequestTraits) -
     able = build(can.model_copy(update={"tools": True}), traits)
     plain = PROMPT.with_prefix("")
     prompts = plain, plain.model_copy(update={"tools": (TRIAL_TOOL,)})
-    sampling = SamplingParams(max_tokens=1, seed=SEED, logprobs=False)
+    sampling = SamplingParams(max_tokens=1, seed=SEED, thinking_tokens=0)
     try:
         [[without], [with_tools]] = await able.generate([Request(prompt=p, sampling=sampling) for p in prompts])
-    except (BackendError, UserError):  # refused
+    except (BackendError, CapabilityMissing, UserError):  # refused
         return False
     return with_tools.ok and with_tools.usage.prompt_tokens > without.usage.prompt_tokens > 0
 
 
 async def _holds_to_schema(build: Build, can: Capabilities, traits: RequestTraits) -> bool:
     """Whether a text satisfies a schema that the prompt does not mention."""
+    profile = can.profile
     able = build(can.model_copy(update={"json_schema": True}), traits)
     # sampled blanks could fill all of the response, where a server's grammar leaves them free
-    heat = 0.0 if "temperature" in able.target.parameters else 1.0
-    sampling = SamplingParams(
-        temperature=heat, max_tokens=TRIAL_TOKENS, seed=SEED, logprobs=False, json_schema=TRIAL_SCHEMA
+    sampling = measuring_params(
+        profile, default_temperature=0.0, max_tokens=TRIAL_TOKENS, seed=SEED, json_schema=TRIAL_SCHEMA
     )
+    if not profile.can_skip_thinking:
+        room = {"effort": profile.lowest_effort, "thinking_tokens": QUICK_THINKING_TOKENS}
+        sampling = sampling.model_copy(update=room)
     try:
         [[completion]] = await able.generate([Request(prompt=PROMPT.with_prefix(""), sampling=sampling)])
-    except (BackendError, UserError):  # refused
+    except (BackendError, CapabilityMissing, UserError):  # refused
         return False
     return is_trial(completion.text)
 

@@ -55,6 +55,11 @@ class Target:
         return self.provider == "hosted_vllm"
 
     @property
+    def is_own_server(self) -> bool:
+        """Whether the endpoint is a server of one's own, not a provider's service."""
+        return self.vllm or (self.openai_wire and self.settings.api_base is not None)
+
+    @property
     def endpoint(self) -> str:
         """The endpoint, for messages and limits."""
         return self.api_base or self.provider
@@ -191,11 +196,17 @@ def find_prices(target: Target) -> tuple[Prices, int | None]:
 
 
 def split_usage(
-    usage: Any, samples: Sequence[StreamedSample], prices: Prices, target: Target, waited_s: float
+    usage: Any,
+    samples: Sequence[StreamedSample],
+    prices: Prices,
+    target: Target,
+    waited_s: float,
+    prompt_tokens: int = 0,
 ) -> list[Usage]:
     """The usage of each sample of a response; the prompt belongs to the first.
 
     Where the provider sends no valid usage, the tokens are those in the stream, or else LiteLLM's count of the text.
+    Thought tokens are the provider's; where it reports none, those in the stream, or else the count of the thought.
 
     Args:
         usage: What the provider sent as `usage`; None if it sent none.
@@ -203,22 +214,39 @@ def split_usage(
         prices: Prices of the tokens.
         target: The target of the request.
         waited_s: Seconds that the request waited, reported on the first sample.
+        prompt_tokens: Tokens of the prompt where the provider sent no usage.
     """
     seen = [s.tokens for s in samples]
-    prompt = cached = thoughts = 0
+    thoughts = [s.thought_tokens if s.has_thought else 0 for s in samples]
     counts = _counts(usage)
-    if counts is not None:
-        prompt, cached, thoughts, total = counts
-        if len(samples) == 1:
-            completion_tokens = [total]
-        elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
-            completion_tokens = [t or 0 for t in seen]
-        else:
-            completion_tokens = _split(total, [t or s.pieces for t, s in zip(seen, samples, strict=True)])
+    prompt, cached, thinking, total = (prompt_tokens, 0, 0, 0) if counts is None else counts
+    if counts is None:
+        # servers of one's own send a chunk for each token
+        completions = [
+            t if t is not None else s.pieces if target.is_own_server else _count_tokens(s, target)
+            for t, s in zip(seen, samples, strict=True)
+        ]
+    elif len(samples) == 1:
+        completions = [total]
+    elif all(t is not None for t in seen) and sum(t or 0 for t in seen) == total:
+        completions = [t or 0 for t in seen]
     else:
-        completion_tokens = [_count_tokens(s, target) if t is None else t for t, s in zip(seen, samples, strict=True)]
+        weights = [t or s.pieces for t, s in zip(seen, samples, strict=True)]
+        completions = _split(total, weights)
+        if thinking and any(thoughts):  # pieces of thoughts and of answers need not have equally many tokens
+            answers = [max(0, w - t) for w, t in zip(weights, thoughts, strict=True)]
+            parts = _split(thinking, thoughts), _split(total - thinking, answers if any(answers) else weights)
+            completions = [sum(pair) for pair in zip(*parts, strict=True)]
+    if thinking:
+        thoughts = _split_within(thinking, thoughts if any(thoughts) else completions, completions)
+    else:
+        shown = [
+            t if s.token_ids or target.is_own_server else _count(s.thought, target)
+            for t, s in zip(thoughts, samples, strict=True)
+        ]
+        thoughts = [min(t, c) for t, c in zip(shown, completions, strict=True)]
     shares = []
-    for i, tokens in enumerate(completion_tokens):
+    for i, (tokens, thought) in enumerate(zip(completions, thoughts, strict=True)):
         first = i == 0
         paid = (prompt, min(cached, prompt)) if first else (0, 0)
         shares.append(
@@ -226,7 +254,7 @@ def split_usage(
                 prompt_tokens=paid[0],
                 cached_tokens=paid[1],
                 completion_tokens=tokens,
-                reasoning_tokens=min(thoughts, tokens) if first else 0,
+                thinking_tokens=thought,
                 waited_s=waited_s if first else 0.0,
                 cost_usd=prices.cost(*paid, tokens),
             )
@@ -235,7 +263,7 @@ def split_usage(
 
 
 def _counts(usage: Any) -> tuple[int, int, int, int] | None:
-    """Tokens of the prompt, cached tokens, reasoning tokens and all generated tokens; None if they are invalid."""
+    """Tokens of the prompt, cached tokens, thought tokens and all generated tokens; None if they are invalid."""
     if not isinstance(usage, Mapping):
         return None
     prompt_details, completion_details = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
@@ -245,12 +273,22 @@ def _counts(usage: Any) -> tuple[int, int, int, int] | None:
         completion_details.get("reasoning_tokens") if isinstance(completion_details, Mapping) else None,
         usage.get("completion_tokens"),
     )
-    prompt, cached, reasoning, total = (0 if count is None else count for count in counts_json)
+    prompt, cached, thinking, total = (0 if count is None else count for count in counts_json)
     if not all(
-        isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in (prompt, cached, reasoning, total)
+        isinstance(count, int) and 0 <= count <= MAX_COUNTED_TOKENS for count in (prompt, cached, thinking, total)
     ):
         return None
-    return prompt, cached, reasoning, total
+    # some providers (xAI) count thoughts only in the total
+    is_separate = thinking > total or (thinking and usage.get("total_tokens") == prompt + total + thinking)
+    return prompt, cached, thinking, total + thinking if is_separate else total
+
+
+def _split_within(total: int, weights: Sequence[int], bounds: Sequence[int]) -> list[int]:
+    """An integer split in proportion to the weights, no part above its bound; the total is at most their sum."""
+    parts = [min(part, bound) for part, bound in zip(_split(total, weights), bounds, strict=True)]
+    for i, bound in enumerate(bounds):
+        parts[i] += min(bound - parts[i], total - sum(parts))
+    return parts
 
 
 def _split(total: int, weights: Sequence[int]) -> list[int]:
@@ -264,5 +302,8 @@ def _split(total: int, weights: Sequence[int]) -> list[int]:
 
 def _count_tokens(sample: StreamedSample, target: Target) -> int:
     called = "".join(call.name + "".join(call.arguments) for call in sample.calls.values())
-    text = "".join(sample.reasoning) + "".join(sample.text) + called
+    return max(sample.pieces, _count(sample.thought + sample.text + called, target))
+
+
+def _count(text: str, target: Target) -> int:
     return int(load_litellm().token_counter(model=target.served, text=text)) if text else 0

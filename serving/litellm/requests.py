@@ -1,4 +1,8 @@
-"""Request bodies: chat through LiteLLM's parameter map, tokens to a vLLM server's `/v1/completions`."""
+"""Request bodies: chat through LiteLLM's parameter map, tokens to a vLLM server's `/v1/completions`.
+
+A prompt with a prefix or a thought is sent as tokens where a vLLM server renders its template for us; so is a prompt
+whose thought only we can close. Everything else is chat, with the fields of the model's profile.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
 
 from ...core.errors import CapabilityMissing, UserError
-from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_REQUIRED, Frozen, Prompt, Request, SamplingParams
+from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_REQUIRED, Effort, Frozen, Prompt, Request, SamplingParams
 from ..logits_processors import make_logits_processors
 from ..metered.model import conversation_bytes
 from ..model import Capabilities
+from ..profiles.profile import ModelProfile, check_sampling
 from .providers import VLLM_ONLY, Target, load_litellm
 from .vllm_server import messages_of
 
@@ -45,19 +52,89 @@ class RequestTraits(Frozen):
         vllm: Whether vLLM's own fields work: prefixes, token ids, top_k, ignore_eos.
         tokenizer: Whether `/tokenize` works, so that prompts can be sent as tokens.
         prefill: Whether a last message of the assistant is continued (documented, for other providers).
-        wants_usage: Whether to request the usage in the stream.
         reports: Whether the server returns reports of logits processors (`serving/vllm/endpoint.py`).
         frame_tokens: Maximum tokens that the chat template adds to one short message; a longer prompt may need the
             exact count to decide whether it fits. 0 if unknown.
+        max_output_tokens: Maximum tokens of a response that the provider accepts as a limit; None if unknown.
     """
 
     multi_sample: bool = False
     vllm: bool = False
     tokenizer: bool = False
     prefill: bool = False
-    wants_usage: bool = True
     reports: bool = False
     frame_tokens: int = 0
+    max_output_tokens: int | None = None
+
+
+class Thinking(NamedTuple):
+    """How a model thinks in one request.
+
+    Attributes:
+        is_on: Whether the response begins with a thought, or inside one.
+        effort: The effort whose fields are sent; None sends none.
+        max_tokens: Maximum tokens of the thought; 0 if that of the response is all there is.
+    """
+
+    is_on: bool = False
+    effort: Effort | None = None
+    max_tokens: int = 0
+
+
+def thinking_of(request: Request, profile: ModelProfile) -> Thinking:
+    """How a model thinks in a request."""
+    sampling, prompt = request.sampling, request.prompt
+    if not profile.can_think:
+        return Thinking()
+    effort = sampling.effort
+    off = Thinking(effort="none" if "none" in profile.efforts else None)
+    if not profile.starts_thinking(prompt, effort):
+        return off
+    if effort == "none" or (effort is None and profile.thinks == "opt-in"):  # the prompt has an open thought
+        effort = next((e for e in ("medium", "high", "low") if e in profile.efforts), None)
+    limit = profile.thinking_tokens(effort) if sampling.thinking_tokens is None else sampling.thinking_tokens
+    # a thought shorter than the provider allows is none; nor is one begun in a turn whose signed thoughts are lost
+    is_possible = not profile.thinking_budget or (
+        limit >= profile.min_thinking_tokens and not _lacks_signed_thoughts(prompt, profile)
+    )
+    if prompt.tool_choice != TOOL_CHOICE_AUTO and profile.refused("tool_choice", thinking=True):
+        is_possible = False
+    if not is_possible and profile.can_skip_thinking and prompt.thought is None:
+        return off
+    return Thinking(True, effort, limit)
+
+
+def measuring_params(profile: ModelProfile, **params: Any) -> SamplingParams:
+    """Parameters of a request that measures what follows a prompt: without a thought, unless one is open or must be."""
+    skips = profile.can_think and profile.can_skip_thinking
+    return SamplingParams(effort="none" if skips else None, thinking_tokens=0 if profile.can_think else None, **params)
+
+
+def rendering_of(request: Request, profile: ModelProfile) -> Thinking:
+    """How a model thinks in the turn that a request continues: with a thought of the prompt, as when it is open."""
+    thought = request.prompt.thought
+    if thought is None or not (thought.text or thought.token_ids):
+        return thinking_of(request, profile)
+    opened = request.prompt.with_thought(thought.model_copy(update={"closed": False}))
+    return thinking_of(request.model_copy(update={"prompt": opened}), profile)
+
+
+def _lacks_signed_thoughts(prompt: Prompt, profile: ModelProfile) -> bool:
+    if profile.return_thoughts != "signed" or not prompt.messages or prompt.messages[-1].role != "tool":
+        return False
+    caller = next((m for m in reversed(prompt.messages) if m.role == "assistant"), None)
+    return caller is not None and (caller.thought is None or not caller.thought.blocks)
+
+
+def applied_stops(request: Request, profile: ModelProfile, thinking: Thinking) -> tuple[str, ...]:
+    """The stop strings that are applied to the answer here, since the provider refuses them or would end the thought.
+
+    Those of a prompt with an open thought apply to the thought, and so are the server's.
+    """
+    stop = request.sampling.stop
+    if not stop or (thinking.is_on and request.prompt.thought is not None):
+        return ()
+    return stop if thinking.is_on or profile.refused("stop", thinking=False) else ()
 
 
 def check_request(request: Request, target: Target, can: Capabilities, traits: RequestTraits) -> None:
@@ -67,10 +144,13 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         CapabilityMissing: The request needs what this model lacks.
         UserError: The samples' indices are out of range, or a logits processor does not take its arguments.
     """
-    sampling, prompt = request.sampling, request.prompt
+    sampling, prompt, profile = request.sampling, request.prompt, can.profile
     held = sampling.json_schema is not None
     if any(not 0 <= i < 1 << 20 for i in request.indices):
         raise UserError("a sample's index must be between 0 and 1048575")
+    thinking = thinking_of(request, profile)
+    check_sampling(profile, target.name, sampling, thinking=thinking.is_on)
+    tokens = by_tokens(request, profile, traits)
     lacks = [
         *((f"logits processor {p.name}", p.name not in can.logits_processors) for p in sampling.logits_processors),
         (f"top_logprobs={sampling.top_logprobs}", sampling.top_logprobs > can.top_logprobs),
@@ -79,20 +159,20 @@ def check_request(request: Request, target: Target, can: Capabilities, traits: R
         # a provider may put the schema's JSON into a call of a tool, which nothing can stand before
         ("prefix with json_schema", held and bool(prompt.prefix) and not traits.vllm),
         ("prefix", bool(prompt.prefix) and not can.prefix),
+        ("prefix", bool(prompt.prefix) and thinking.is_on and profile.refused("prefix", thinking=True)),
+        ("thought in the prompt", prompt.thought is not None and not (tokens and profile.prefix == "thought")),
         ("tools", bool(prompt.tools) and not can.tools),
         (
             f"tool_choice={prompt.tool_choice}",
-            prompt.tool_choice != TOOL_CHOICE_AUTO and not _takes(target, "tool_choice"),
+            prompt.tool_choice != TOOL_CHOICE_AUTO
+            and (not _takes(target, "tool_choice") or profile.refused("tool_choice", thinking=thinking.is_on)),
         ),
         # what is sent as tokens is no chat to the server, which then reads no calls
-        ("tools with raw tokens", bool(prompt.tools) and by_tokens(prompt, traits)),
+        ("tools with raw tokens", bool(prompt.tools) and tokens),
         ("prefix of token ids", not isinstance(prompt.prefix, str) and not traits.tokenizer),
         ("raw text prompts", prompt.text is not None and not traits.tokenizer),
         ("ignore_eos", sampling.ignore_eos and not traits.vllm),
         ("top_k", sampling.top_k > 0 and not (traits.vllm or "top_k" in target.parameters)),
-        ("stop", bool(sampling.stop) and not _takes(target, "stop")),
-        ("temperature", sampling.temperature != 1.0 and not _takes(target, "temperature")),
-        ("top_p", sampling.top_p != 1.0 and not _takes(target, "top_p")),
     ]
     for feature, missing in lacks:
         if missing:
@@ -104,15 +184,24 @@ def _takes(target: Target, parameter: str) -> bool:
     return parameter in target.parameters
 
 
-def by_tokens(prompt: Prompt, traits: RequestTraits) -> bool:
-    """Whether a prompt must be sent as tokens.
-
-    Raw text and token prefixes must be; so must a text prefix with white space at its ends, which chat templates strip.
-    """
+def by_tokens(request: Request, profile: ModelProfile, traits: RequestTraits) -> bool:
+    """Whether a prompt is sent as tokens: raw text, prefixes and thoughts, and where only we can close a thought."""
     if not traits.tokenizer:
         return False
-    prefix = prompt.prefix
-    return prompt.text is not None or not isinstance(prefix, str) or prefix != prefix.strip()
+    prompt = request.prompt
+    if prompt.text is not None or prompt.prefix or prompt.thought is not None:
+        return True
+    closes = profile.thinks in ("default", "always") and "none" not in profile.efforts
+    return closes and not thinking_of(request, profile).is_on
+
+
+def max_response_tokens(request: Request, profile: ModelProfile) -> int:
+    """Maximum tokens of a sample that are sent: those of the answer, and of the thought where they count."""
+    thinking = thinking_of(request, profile)
+    if request.prompt.thought is not None and thinking.is_on and thinking.max_tokens == 1:
+        return 1  # the next token of a thought, and no more
+    thought = thinking.max_tokens if thinking.is_on and profile.cap_includes_thoughts else 0
+    return request.sampling.max_tokens + thought
 
 
 def may_not_fit(request: Request, can: Capabilities, traits: RequestTraits) -> bool:
@@ -125,7 +214,7 @@ def may_not_fit(request: Request, can: Capabilities, traits: RequestTraits) -> b
     prompt = request.prompt
     prefix = prompt.prefix if isinstance(prompt.prefix, str) else ""
     upper_bound = conversation_bytes(prompt) + len(prefix.encode()) + traits.frame_tokens * (len(prompt.messages) + 1)
-    return upper_bound + request.sampling.max_tokens > can.context_tokens
+    return upper_bound + max_response_tokens(request, can.profile) > can.context_tokens
 
 
 def chat_body(
@@ -146,12 +235,16 @@ def chat_body(
         traits: How it takes requests.
         report: Name under which the report of the logits processors is fetched; empty if it is not.
     """
-    sampling, prompt = request.sampling, request.prompt
-    messages = messages_of(prompt)
-    body: dict[str, Any] = {"messages": messages, **_sampling(sampling, indices, target)}
+    sampling, prompt, profile = request.sampling, request.prompt, can.profile
+    thinking = thinking_of(request, profile)
+    messages = messages_of(prompt, profile, thinking=thinking.is_on, own_server=target.is_own_server)
+    body: dict[str, Any] = {"messages": messages, **_sampling(request, indices, target, profile, traits)}
     extra: dict[str, Any] = {}
     if prompt.tools:
         body |= _tools(prompt, target)
+    for name, value in profile.effort_fields(thinking.effort, thinking.max_tokens).items():
+        named = name in target.parameters or name == "thinking" or not target.openai_wire
+        (body if named else extra)[name] = value
     if prompt.prefix:
         last: dict[str, Any] = {"role": "assistant", "content": prompt.prefix}
         if traits.vllm:
@@ -160,29 +253,45 @@ def chat_body(
             last["prefix"] = True
         messages.append(last)
     if sampling.json_schema is not None and not traits.vllm:
-        named = {"name": "reply", "schema": sampling.json_schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": named}
-    if can.logprobs and shows_logprobs(sampling):
+        schema = {"name": "reply", "schema": sampling.json_schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if can.logprobs and shows_logprobs(sampling) and not profile.refused("logprobs", thinking=thinking.is_on):
         body["logprobs"] = True
         if sampling.top_logprobs:
             body["top_logprobs"] = sampling.top_logprobs
     if traits.vllm:
-        extra |= vllm_extra(sampling, indices, target, report, prompt.cache_salt)
+        extra |= vllm_extra(sampling, indices, target, report, prompt.cache_salt, own="temperature" not in body)
     if extra:
         body["extra_body"] = extra
     return body
 
 
 def completion_body(
-    request: Request, indices: tuple[int, ...], ids: list[int], target: Target, report: str = ""
+    request: Request,
+    indices: tuple[int, ...],
+    ids: list[int],
+    target: Target,
+    profile: ModelProfile,
+    traits: RequestTraits,
+    report: str = "",
 ) -> Any:
     """Arguments of the client's `completions.create` for some samples of a request. Arguments as `chat_body`."""
     sampling = request.sampling
-    extra = vllm_extra(sampling, indices, target, report, request.prompt.cache_salt)
-    body: dict[str, Any] = {"prompt": ids, **_sampling(sampling, indices, target), "extra_body": extra}
+    body: dict[str, Any] = {"prompt": ids, **_sampling(request, indices, target, profile, traits)}
+    own = "temperature" not in body
+    extra = vllm_extra(sampling, indices, target, report, request.prompt.cache_salt, own=own)
+    if profile.can_think and request.prompt.text is None:
+        extra["skip_special_tokens"] = False  # tags and channels may be special tokens, and are read here
+    body["extra_body"] = extra
     if shows_logprobs(sampling):
         body["logprobs"] = sampling.top_logprobs
     return body
+
+
+def template_arguments(profile: ModelProfile, thinking: Thinking) -> dict[str, JsonValue]:
+    """Arguments of the chat template for a request."""
+    fields = profile.effort_fields(thinking.effort, thinking.max_tokens).get("chat_template_kwargs")
+    return dict(fields) if isinstance(fields, dict) else {}
 
 
 def shows_logprobs(sampling: SamplingParams) -> bool:
@@ -194,10 +303,18 @@ def shows_logprobs(sampling: SamplingParams) -> bool:
 
 
 def vllm_extra(
-    sampling: SamplingParams, indices: tuple[int, ...], target: Target, report: str = "", salt: str = ""
+    sampling: SamplingParams,
+    indices: tuple[int, ...],
+    target: Target,
+    report: str = "",
+    salt: str = "",
+    *,
+    own: bool = False,
 ) -> dict[str, Any]:
-    """Fields of a request that only vLLM knows."""
-    extra: dict[str, Any] = {"return_token_ids": True, "top_k": sampling.top_k, "ignore_eos": sampling.ignore_eos}
+    """Fields of a request that only vLLM knows; `own` leaves `top_k` to the model, as its temperature."""
+    extra: dict[str, Any] = {"return_token_ids": True, "ignore_eos": sampling.ignore_eos}
+    if sampling.top_k or not own:
+        extra["top_k"] = sampling.top_k
     extra |= vllm_server_fields(target, salt)
     if sampling.top_logprobs:
         extra["return_tokens_as_token_ids"] = True
@@ -241,16 +358,26 @@ def _tools(prompt: Prompt, target: Target) -> dict[str, Any]:
     return body
 
 
-def _sampling(sampling: SamplingParams, indices: tuple[int, ...], target: Target) -> dict[str, Any]:
-    body: dict[str, Any] = {"max_tokens": sampling.max_tokens}
-    # what is not generated is the provider's default, which need not be ours
-    if _takes(target, "temperature"):
-        body["temperature"] = sampling.temperature
-    if _takes(target, "top_p"):
+def _sampling(
+    request: Request, indices: tuple[int, ...], target: Target, profile: ModelProfile, traits: RequestTraits
+) -> dict[str, Any]:
+    """The sampling parameters; what is not sent is the model's own."""
+    sampling = request.sampling
+    thinking = thinking_of(request, profile)
+    tokens = max_response_tokens(request, profile)
+    body: dict[str, Any] = {
+        "max_tokens": tokens if traits.max_output_tokens is None else min(tokens, traits.max_output_tokens)
+    }
+    temperature = profile.temperature(sampling, thinking=thinking.is_on)
+    if temperature is not None:
+        body["temperature"] = temperature
+    if sampling.top_p is not None:
         body["top_p"] = sampling.top_p
-    if sampling.top_k and not target.vllm:
+    elif temperature is not None and traits.vllm and not profile.refused("top_p", thinking=thinking.is_on):
+        body["top_p"] = 1.0  # not the model's own, which a server takes from the files
+    if sampling.top_k and not traits.vllm:
         body["top_k"] = sampling.top_k
-    if sampling.stop:
+    if sampling.stop and not applied_stops(request, profile, thinking):
         body["stop"] = list(sampling.stop)
     if sampling.seed is not None and _takes(target, "seed"):
         body["seed"] = sample_seed(sampling.seed, indices[0])

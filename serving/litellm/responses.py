@@ -1,15 +1,27 @@
-"""`SampleCollector`: the samples of one streamed response, from the chunks of any client."""
+"""`SampleCollector`: the samples of one streamed response, from the chunks of any client.
+
+Thoughts come in a field of their own, or between tags of the text, which are split here; in a text that continues a
+prompt's open thought, or that the template began with one, the thought comes first. Stop strings that the provider does
+not take, or would apply to the thought, are applied to the answer here; so is the limit of the thought.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import JsonValue
 
 from ...core.errors import InvalidResponse
-from ...core.messages import Chunk, Completion, Failure, FinishReason, ToolCall, TopToken, Usage
+from ...core.messages import Chunk, Completion, Failure, FinishReason, Thought, ToolCall, TopToken, Usage
+from ..local.tokenizer import StopStrings
+from ..profiles.profile import ModelProfile
+from ..thoughts import ThoughtSplitter
 
+MAX_REST_TOKENS = 8
+"""Maximum tokens that the server may add to a sample that was ended here, for which the response is read to its end."""
 HIDDEN = -1
 """Token id of an alternative whose id the provider does not report."""
 
@@ -20,12 +32,53 @@ _REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "tool_calls": "stop",
     "tool_use": "stop",
+    "thinking": "thinking",
 }
 _ID = "token_id:"
 
 
-_Fresh = tuple[list[str], list[int], list[float], list[str]]
-"""What came of a sample at once: texts, token ids, log-probabilities, thoughts."""
+@dataclass(frozen=True)
+class ReadingRules:
+    """How the samples of a response are read.
+
+    Attributes:
+        profile: The model's profile.
+        thinks: Whether the model thinks first; white space before the answer is then no part of it.
+        opened: Whether the text begins inside a thought.
+        is_exact: Whether that is certain, since the prompt was sent as tokens; otherwise a closing tag without an
+            opening one shows that it did.
+        continues: Whether the prompt has an open thought, so that a sample may end inside it in order.
+        stops: Stop strings that are applied to the answer here.
+        max_thinking_tokens: Tokens after which a thought is cut; 0 if only the server's limit of the sample holds.
+        max_tokens: Maximum tokens of a sample.
+        chars_per_token: Characters of a chunk that are taken for a token where no tokens are shown; 0 is one token a
+            chunk, as servers of one's own send them.
+        needs_usage: Whether a response whose answers were ended here is read to its end for the provider's count, since
+            thoughts do not show their tokens.
+    """
+
+    profile: ModelProfile = field(default_factory=ModelProfile)
+    thinks: bool = False
+    opened: bool = False
+    is_exact: bool = False
+    continues: bool = False
+    stops: tuple[str, ...] = ()
+    max_thinking_tokens: int = 0
+    max_tokens: int = 1 << 40
+    chars_per_token: int = 0
+    needs_usage: bool = False
+
+
+PLAIN_RULES = ReadingRules()
+"""Those of a model that does not think."""
+
+
+class _Start(NamedTuple):
+    """Where the answer begins: in the `size` tokens from `first` on, with this text."""
+
+    first: int
+    size: int
+    text: str
 
 
 @dataclass(slots=True)
@@ -37,31 +90,160 @@ class _Call:
     id: str = ""
 
 
+@dataclass(slots=True)
+class _Piece:
+    """What came of a sample at once."""
+
+    text: str = ""
+    thought: str = ""
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    tokens: int = 0
+
+
 class StreamedSample:
     """One sample while it is streamed.
 
     Attributes:
+        text: Text of the answer.
+        thought: Text of the thought.
+        blocks: The thought in the provider's own form.
         finish: The finish reason; None before the end.
+        is_cut: Whether the sample was ended here, before the server ended it.
         calls: Tool calls by their index, as far as they were received.
-        stopped_by: vLLM's stop reason of a sample that ended with "stop", as in `Completion`; None if it sent none.
+        stopped_by: The stop string that ended it, or vLLM's stop reason, as in `Completion`; None if unknown.
+        pieces: Chunks with something of the sample in them, each a token or more.
+        thought_pieces: Those with something of the thought.
     """
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, rules: ReadingRules = PLAIN_RULES) -> None:
         self.index = index
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
+        self.rules = rules
+        self.text = self.thought = ""
+        self.blocks: list[dict[str, JsonValue]] = []
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
         self.top: list[list[tuple[str, float]]] = []
         self.calls: dict[int, _Call] = {}
-        self.pieces = 0
+        self.pieces = self.thought_pieces = 0
         self.finish: str | None = None
+        self.is_cut = False
+        self.server_ended = False
         self.stopped_by: str | None = None
+        self.start: _Start | None = None
+        self.late_tokens = self.late_thought = 0
+        self._splitter: ThoughtSplitter | None = None
+        if rules.profile.can_think:
+            self._splitter = ThoughtSplitter(rules.profile, opened=rules.opened, is_known=rules.is_exact)
+        self._stops = StopStrings(rules.stops) if rules.stops else None
+        self._by_field = False
+
+    @property
+    def received(self) -> int:
+        """Tokens that the stream showed."""
+        return len(self.token_ids) or len(self.logprobs)
 
     @property
     def tokens(self) -> int | None:
         """Generated tokens; None if the provider shows none."""
-        return len(self.token_ids) or len(self.logprobs) or None
+        return self.received + self.late_tokens or None
+
+    @property
+    def is_thinking(self) -> bool:
+        """Whether it is inside a thought."""
+        if self._by_field:
+            return not self.text and not self.calls
+        return self._splitter is not None and self._splitter.is_thinking
+
+    @property
+    def has_thought(self) -> bool:
+        """Whether it began with a thought that is shown."""
+        return self._by_field or bool(self.blocks) or (self._splitter is not None and self._splitter.has_thought)
+
+    @property
+    def answer_from(self) -> int:
+        """Index of the answer's first token, exact if the tokens came one by one."""
+        if self.start is not None:
+            return min(self.start.first, self.received)
+        return self.received if self.has_thought else 0
+
+    @property
+    def thought_tokens(self) -> int:
+        """Tokens of the thought in the stream, or pieces of it if the provider shows no tokens."""
+        return (self.answer_from if self.token_ids else self.thought_pieces) + self.late_thought
+
+    def add(
+        self, text: str, thought: str, ids: list[int], logprobs: list[float], *, final: bool = False
+    ) -> list[_Piece]:
+        """Add what a chunk has; returns what can be reported."""
+        before = self.received
+        self.token_ids += ids
+        self.logprobs += logprobs
+        answer = ""
+        if thought and not self._by_field:
+            self._by_field = True
+        if self._by_field or self._splitter is None:
+            answer = text
+            self.thought += thought
+            if (self.rules.thinks or self._by_field) and not self.text:
+                answer = answer.lstrip()
+        else:
+            split = self._splitter.finish() if final else self._splitter.push(text)
+            if len(self._splitter.answer) < len(self.text) + len(split.answer):
+                self.text, self.start = "", None  # a late closing tag: all before it was the thought
+            thought, answer = split.thought, split.answer
+            if (self.rules.thinks or self._by_field) and not self.text:
+                answer = answer.lstrip()
+            self.thought = self._splitter.thought
+        held = 0 if self._splitter is None or self._by_field else self._splitter.num_held
+        pending = bool(held and text[-held:].strip())
+        if self.start is None and self.has_thought and (answer or (pending and not self.is_thinking)):
+            self.start = _Start(before, self.received - before, answer)
+        if self._stops is not None:
+            answer = self._stops.push(answer)
+            if self._stops.stop_reason:
+                self._cut("stop")
+                self.stopped_by = self._stops.stop_reason
+            elif final:
+                answer += self._stops.finish()
+        self.text += answer
+        self.thought_pieces += bool(thought) or (self.has_thought and self.start is None and not final)
+        limit = self.rules.max_thinking_tokens
+        chars = self.rules.chars_per_token
+        size = max(self.thought_tokens, len(self.thought) // chars) if chars else self.thought_tokens
+        if limit and self.finish is None and not final and self.is_thinking and size >= limit:
+            self._cut("thinking")
+        shown = len(ids) or len(logprobs)
+        count = shown or max(1, (len(text) + len(thought)) // chars if chars else 1)
+        return self._pieces(answer, thought, ids, logprobs, 0 if final else count)
+
+    def _cut(self, reason: str) -> None:
+        self.finish, self.is_cut = reason, True
+
+    @staticmethod
+    def _pieces(text: str, thought: str, ids: list[int], logprobs: list[float], tokens: int) -> list[_Piece]:
+        """A chunk as reports, thought and answer apart."""
+        if not (thought and text):
+            return [_Piece(text, thought, ids, logprobs, tokens)] if text or thought or tokens else []
+        # tokens of both came at once: divided by the length of the texts
+        count = len(ids) or len(logprobs) or tokens
+        cut = max(0, count - max(1, len(text) * count // (len(text) + len(thought))))
+        return [
+            _Piece("", thought, ids[:cut], logprobs[:cut], cut),
+            _Piece(text, "", ids[cut:], logprobs[cut:], count - cut),
+        ]
+
+    def count_late(self, ids: Sequence[int], logprobs: Sequence[float], *, has_text: bool) -> None:
+        """Count the tokens of a chunk after the sample's end, which are more of what it was in."""
+        tokens = len(ids) or len(logprobs)
+        self.late_tokens += tokens
+        self.pieces += has_text
+        if self.finish == "thinking":
+            self.late_thought += tokens or has_text
+
+    def end(self) -> list[_Piece]:
+        """The rest, at the end of the response."""
+        return [] if self.is_cut else self.add("", "", [], [], final=True)
 
 
 class SampleCollector:
@@ -69,29 +251,51 @@ class SampleCollector:
 
     Args:
         indices: The samples, in the order of the response's choices.
-        emit: Called with each new piece as (sample, text, token ids, log-probabilities, thoughts).
+        emit: Called with each new piece as (sample, text, token ids, log-probabilities, thought, number of tokens).
         endpoint: The endpoint, for messages.
+        rules: How the samples are read.
+
+    Attributes:
+        usage: What the provider sent as usage; None if it sent none.
+        prompt_tokens: Tokens of the prompt, if the server returned them; 0 if unknown.
     """
 
     def __init__(
         self,
         indices: Sequence[int],
-        emit: Callable[[int, str, tuple[int, ...], tuple[float, ...], str], None],
+        emit: Callable[[int, str, tuple[int, ...], tuple[float, ...], str, int], None],
         endpoint: str,
+        rules: ReadingRules = PLAIN_RULES,
     ) -> None:
-        self.samples = [StreamedSample(i) for i in indices]
+        self.samples = [StreamedSample(i, rules) for i in indices]
         self.usage: Any = None
+        self.prompt_tokens = 0
         self._emit = emit
         self._endpoint = endpoint
+        self._rules = rules
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every sample has ended and the server still generates, since it was ended here."""
+        samples, rules = self.samples, self._rules
+        cut = [s for s in samples if s.is_cut and not s.server_ended]
+        if not cut or any(s.finish is None for s in samples):
+            return False
+        if rules.needs_usage and any(s.finish != "thinking" for s in cut):
+            return False
+        # the rest of a few tokens comes with the count of all
+        return any(rules.max_tokens - (s.tokens or s.pieces) > MAX_REST_TOKENS for s in cut)
 
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Read chunks of chat or of plain completion in OpenAI's JSON; the pieces of one read are reported together.
+        """Read chunks of chat or of plain completion in OpenAI's JSON.
+
+        What one read has of a sample is reported together. A chunk without tokens counts as one token.
 
         Raises:
             InvalidResponse: A chunk is about a sample that was not requested.
             openai.APIError: A chunk reports an error.
         """
-        fresh: dict[int, _Fresh] = {}
+        fresh: dict[int, list[_Piece]] = {}
         number = len(self.samples)
         try:
             for event in events:
@@ -100,24 +304,37 @@ class SampleCollector:
                 usage = event.get("usage")
                 if usage is not None:
                     self.usage = usage
+                if shown := event.get("prompt_token_ids"):
+                    self.prompt_tokens = len(shown)
                 for choice in event.get("choices") or ():
                     index = choice["index"]
                     if not 0 <= index < number:
                         raise InvalidResponse(f"{self._endpoint} sent sample {index} of {len(self.samples)}")
+                    if shown := choice.get("prompt_token_ids"):
+                        self.prompt_tokens = len(shown)
                     self._take_choice(index, choice, fresh)
         finally:
-            for index, came in fresh.items():
-                self._keep(self.samples[index], came)
+            for index, pieces in fresh.items():
+                self._report(self.samples[index], pieces)
 
-    def _keep(self, sample: StreamedSample, came: _Fresh) -> None:
-        texts, ids, logprobs, thoughts = came
-        sample.text += texts
-        sample.token_ids += ids
-        sample.logprobs += logprobs
-        sample.reasoning += thoughts
-        self._emit(sample.index, "".join(texts), tuple(ids), tuple(logprobs), "".join(thoughts))
+    def _report(self, sample: StreamedSample, pieces: Sequence[_Piece]) -> None:
+        joined: list[_Piece] = []
+        for piece in pieces:
+            last = joined[-1] if joined else None
+            if last is None or bool(last.thought) != bool(piece.thought):
+                joined.append(piece)
+            else:
+                joined[-1] = _Piece(
+                    last.text + piece.text,
+                    last.thought + piece.thought,
+                    last.ids + piece.ids,
+                    last.logprobs + piece.logprobs,
+                    last.tokens + piece.tokens,
+                )
+        for piece in joined:
+            self._emit(sample.index, piece.text, tuple(piece.ids), tuple(piece.logprobs), piece.thought, piece.tokens)
 
-    def _take_choice(self, index: int, choice: Mapping[str, Any], fresh: dict[int, _Fresh]) -> None:
+    def _take_choice(self, index: int, choice: Mapping[str, Any], fresh: dict[int, list[_Piece]]) -> None:
         sample = self.samples[index]
         delta = choice.get("delta")
         shown = choice.get("logprobs")
@@ -127,33 +344,62 @@ class SampleCollector:
             text = delta.get("content") or ""
             # vLLM and OpenRouter say `reasoning`, DeepSeek and older servers `reasoning_content`
             thought = delta.get("reasoning") or delta.get("reasoning_content") or ""
-            if called := delta.get("tool_calls"):
+            if (called := delta.get("tool_calls")) and not sample.is_cut:
                 _take_calls(sample, called, self._endpoint)
+            _take_blocks(sample, delta)
             if shown:
                 logprobs, top = _chat_logprobs(shown)
         else:
             text, thought = choice.get("text") or "", ""
             if shown:
                 logprobs, top = _completion_logprobs(shown)
-        ids = choice.get("token_ids") or ()
-        if text or ids or logprobs or thought:
+        ids = [*(choice.get("token_ids") or ())]
+        if sample.is_cut:
+            sample.count_late(ids, logprobs, has_text=bool(text or thought))
+        elif text or ids or logprobs or thought:
             sample.top += top
             sample.pieces += 1
-            came = fresh.get(index)
-            if came is None:
-                fresh[index] = [text], [*ids], logprobs, [thought]
-            else:
-                came[0].append(text)
-                came[1].extend(ids)
-                came[2].extend(logprobs)
-                came[3].append(thought)
+            fresh.setdefault(index, []).extend(sample.add(text, thought, ids, logprobs))
         reason = choice.get("finish_reason")
         if reason is not None:
+            sample.server_ended = True
+        if reason is not None and not sample.is_cut:
             sample.finish = reason
             if reason == "stop" and "stop_reason" in choice:
                 # vLLM's: the stop string, or null or the token's id at the end of the text
                 stop = choice["stop_reason"]
                 sample.stopped_by = stop if isinstance(stop, str) else ""
+            fresh.setdefault(index, []).extend(sample.end())
+
+
+def _take_blocks(sample: StreamedSample, delta: Mapping[str, Any]) -> None:
+    """Append deltas of the thought in the provider's own form: Anthropic's signed blocks, OpenRouter's details.
+
+    Text, signature and data of one block come in pieces with the block's index, or, without one, in a row.
+    """
+    special = delta.get("provider_specific_fields") or {}
+    deltas = (
+        delta.get("thinking_blocks")
+        or special.get("thinking_blocks")
+        or delta.get("reasoning_details")
+        or special.get("reasoning_details")
+    )
+    for one in deltas if isinstance(deltas, list | tuple) else ():
+        if not isinstance(one, Mapping):
+            continue
+        kind, index = one.get("type"), one.get("index")
+        last = sample.blocks[-1] if sample.blocks else None
+        same = last is not None and last.get("type") == kind and last.get("index") == index
+        if index is None and last is not None and (last.get("signature") or kind == "redacted_thinking"):
+            same = False
+        if not same or last is None:
+            sample.blocks.append({str(k): v for k, v in one.items() if v is not None})
+            continue
+        for name, value in one.items():
+            if name in ("thinking", "text", "summary", "data", "signature") and isinstance(value, str):
+                last[name] = str(last.get(name) or "") + value
+            elif value is not None:
+                last[name] = value
 
 
 def _take_calls(sample: StreamedSample, deltas: Sequence[Mapping[str, Any]], endpoint: str) -> None:
@@ -238,22 +484,53 @@ def to_completion(
         raise InvalidResponse(f"{endpoint} sent a tool call without a name")
     if any(math.isnan(v) for v in sample.logprobs):
         raise InvalidResponse(f"{endpoint} sent log-probabilities that are not numbers")
+    finish = _REASONS.get(sample.finish, "stop")
+    thought = _thought_of(sample, usage, finish)
+    if thought is not None and not thought.closed and (finish == "length" or not sample.rules.continues):
+        finish = "thinking"  # whether it was cut or ended by itself: there is no answer
+    stop_reason = sample.stopped_by if reports_stop or sample.is_cut else None
+    if stop_reason is None and sample.rules.stops:
+        stop_reason = ""  # the server does not know of the stop strings, so the model ended the text
     return Completion(
-        text="".join(sample.text),
+        text=sample.text,
         token_ids=tuple(sample.token_ids),
         logprobs=tuple(sample.logprobs) if wants_logprobs and sample.logprobs else None,
         top_logprobs=top,
-        finish_reason=_REASONS.get(sample.finish, "stop"),
-        stop_reason=sample.stopped_by if reports_stop else None,
+        finish_reason=finish,
+        stop_reason=stop_reason if finish == "stop" else None,
         usage=usage,
         sample_index=sample.index,
-        reasoning="".join(sample.reasoning),
+        thought=thought,
+        answer_from=sample.answer_from,
         extras={} if sample.finish in _REASONS else {"finish_reason": sample.finish},
         tool_calls=tuple(
             ToolCall(name=call.name, arguments="".join(call.arguments) or "{}", id=call.id)
             for _, call in sorted(sample.calls.items())
         ),
     )
+
+
+def _thought_of(sample: StreamedSample, usage: Usage, finish: FinishReason) -> Thought | None:
+    """The thought of a sample, shown or hidden; None if it did not think."""
+    tokens = usage.thinking_tokens
+    if not sample.has_thought and not tokens:
+        return None
+    is_open = sample.is_thinking
+    if not sample.text and not sample.calls and not is_open:
+        # in a field, or hidden: what is cut before the answer is cut in the thought
+        is_open = finish in ("length", "thinking") and sample.start is None
+    return Thought(
+        text=sample.thought,
+        tokens=tokens,
+        closed=not is_open,
+        blocks=tuple(_without_index(block) for block in sample.blocks),
+    )
+
+
+def _without_index(block: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A block as it is returned to the provider: the index of Anthropic's is LiteLLM's own."""
+    own = str(block.get("type", "")).endswith("thinking")
+    return {name: value for name, value in block.items() if name != "index" or not own}
 
 
 def with_processor_report(completion: Completion, report: Mapping[str, Any]) -> Completion:
@@ -280,6 +557,7 @@ def final_chunk(
     text: str = "",
     ids: tuple[int, ...] = (),
     logprobs: tuple[float, ...] = (),
+    thought: str = "",
 ) -> Chunk:
     """The last chunk of a sample, with what was not streamed before."""
     return Chunk(
@@ -288,5 +566,6 @@ def final_chunk(
         text=text,
         token_ids=ids,
         logprobs=logprobs,
+        thought=thought,
         completion=completion,
     )

@@ -12,12 +12,11 @@ from ...core.messages import (
     NextTokenDistribution,
     Prompt,
     Request,
-    SamplingParams,
     ScoredContinuation,
     Usage,
 )
 from ..entropy import min_entropy
-from .requests import vllm_server_fields
+from .requests import measuring_params, vllm_server_fields
 from .vllm_server import tokenize_text
 
 if TYPE_CHECKING:
@@ -129,8 +128,13 @@ async def next_token(model: LiteLLMModel, prompts: Sequence[Prompt], top: int) -
     if not shown:
         raise CapabilityMissing("top_logprobs", model.name)
     processors = (LogitsProcessorSpec(name="entropy_probe"),) if model.capabilities.full_vocabulary else ()
-    sampling = SamplingParams(
-        max_tokens=1, top_logprobs=min(top, shown), temperature=1.0, seed=0, logits_processors=processors
+    sampling = measuring_params(
+        model.capabilities.profile,
+        max_tokens=1,
+        top_logprobs=min(top, shown),
+        default_temperature=1.0,
+        seed=0,
+        logits_processors=processors,
     )
     samples = await model.generate([Request(prompt=p, sampling=sampling) for p in prompts])
     return [_distribution(model, response[0]) for response in samples]

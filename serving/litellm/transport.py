@@ -263,7 +263,6 @@ def _proxy_of(url: str) -> str | None:
     return named.get(parts.scheme) or named.get("all")
 
 
-STREAMED = {"stream": True}
 COUNTED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -298,14 +297,11 @@ class Transport:
             self._poster = StreamingClient(target, self.client)
             self._map = ParameterMap(target)
 
-    def chat(
-        self, body: Mapping[str, Any], *, wants_usage: bool
-    ) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
+    def chat(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A chat request; its chunks in OpenAI's JSON, in batches."""
-        how = COUNTED if wants_usage else STREAMED
         if self.client is None:
-            return self._through_litellm({**body, **how})
-        return self._poster.stream("/chat/completions", self._map.chat({**body, **how}))
+            return self._through_litellm({**body, **COUNTED})
+        return self._poster.stream("/chat/completions", self._map.chat({**body, **COUNTED}))
 
     def complete(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
         """A request to `/v1/completions`; its chunks in OpenAI's JSON, in batches."""

@@ -5,17 +5,50 @@ The client's address ends in `/v1`; `/tokenize` and the others are outside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+
+from pydantic import JsonValue
 
 from ...core.errors import BackendError, InvalidResponse
 from ...core.messages import Message, Prompt
+from ..profiles.profile import ModelProfile
+from ..thoughts import prompt_tags, rest_of_closing
 from ..vllm.options import PROCESSORS_PAGE, REPORTS_PAGE
 
 
-def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
-    """A prompt's messages in OpenAI's form, without its prefix."""
-    return [_message(m) for m in prompt.messages]
+def messages_of(
+    prompt: Prompt, profile: ModelProfile | None = None, *, thinking: bool = False, own_server: bool = False
+) -> list[dict[str, Any]]:
+    """A prompt's messages in OpenAI's form, without its prefix, with the thoughts that the model wants back.
+
+    Args:
+        prompt: The prompt.
+        profile: The model's profile; None returns no thoughts.
+        thinking: Whether the model thinks in this request; signed thoughts are of no use to it otherwise.
+        own_server: Whether a server of one's own reads them, by vLLM's name of the field too.
+    """
+    messages = [_message(m) for m in prompt.messages]
+    when = "never" if profile is None else profile.return_thoughts
+    for i, message in enumerate(prompt.messages):
+        thought = message.thought
+        if message.role != "assistant" or thought is None or when == "never":
+            continue
+        if when == "signed" and thinking and thought.blocks:
+            is_anthropic = all(str(block.get("type", "")).endswith("thinking") for block in thought.blocks)
+            messages[i]["thinking_blocks" if is_anthropic else "reasoning_details"] = [dict(b) for b in thought.blocks]
+        if when == "with-tools" and thought.text and _is_tool_turn(prompt.messages, i):
+            messages[i]["reasoning_content"] = thought.text
+            if own_server:
+                messages[i]["reasoning"] = thought.text
+    return messages
+
+
+def _is_tool_turn(messages: Sequence[Message], index: int) -> bool:
+    """Whether tools are called in the turn of a message: between the user's messages before and after it."""
+    start = max((i for i in range(index) if messages[i].role == "user"), default=-1)
+    end = next((i for i in range(index, len(messages)) if messages[i].role == "user"), len(messages))
+    return any(m.tool_calls for m in messages[start + 1 : end])
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -86,12 +119,26 @@ async def tokenize_text(client: Any, model: str, text: str, *, special: bool) ->
 
 
 async def tokenize_messages(
-    client: Any, model: str, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    client: Any,
+    model: str,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] = (),
+    arguments: Mapping[str, JsonValue] | None = None,
 ) -> list[int]:
-    """Tokens of a conversation with its tools, up to the start of the assistant's turn."""
+    """Tokens of a conversation with its tools, up to the start of the assistant's turn.
+
+    Args:
+        client: The `openai` client of the server.
+        model: The served name.
+        messages: The conversation in OpenAI's form.
+        tools: Tools in OpenAI's form.
+        arguments: Arguments of the chat template.
+    """
     body: dict[str, Any] = {"model": model, "messages": list(messages), "add_generation_prompt": True}
     if tools:
         body["tools"] = list(tools)
+    if arguments:
+        body["chat_template_kwargs"] = dict(arguments)
     response = await call(client, "/tokenize", body)
     return [int(i) for i in response["tokens"]]
 
@@ -102,15 +149,66 @@ async def detokenize(client: Any, model: str, ids: Sequence[int]) -> str:
     return str(response["prompt"])
 
 
-async def prompt_ids(client: Any, model: str, prompt: Prompt) -> list[int]:
-    """Tokens of a prompt with its prefix: the prefix's own tokens follow those of the rendered conversation."""
+async def prompt_ids(
+    client: Any,
+    model: str,
+    prompt: Prompt,
+    profile: ModelProfile,
+    arguments: Mapping[str, JsonValue],
+    *,
+    thinking: bool,
+) -> list[int]:
+    """Tokens of a prompt with its thought and its prefix, whose own tokens follow those of the rendered conversation.
+
+    Args:
+        client: The `openai` client of the server.
+        model: The served name.
+        prompt: The prompt.
+        profile: The model's profile, which has the tags.
+        arguments: Arguments of the chat template for this request.
+        thinking: Whether the model thinks in it.
+    """
+
+    async def tokens(text: str) -> list[int]:
+        return await tokenize_text(client, model, text, special=False) if text else []
+
     if prompt.text is not None:
         if isinstance(prompt.prefix, str):
             return await tokenize_text(client, model, prompt.text + prompt.prefix, special=True)
         return [*await tokenize_text(client, model, prompt.text, special=True), *prompt.prefix]
     tools = [tool.as_openai() for tool in prompt.tools]
-    ids = await tokenize_messages(client, model, messages_of(prompt), tools)
-    if isinstance(prompt.prefix, str):
-        tail = await tokenize_text(client, model, prompt.prefix, special=False) if prompt.prefix else []
-        return [*ids, *tail]
-    return [*ids, *prompt.prefix]
+    messages = messages_of(prompt, profile, thinking=thinking, own_server=True)
+    ids = await tokenize_messages(client, model, messages, tools, arguments)
+    if profile.can_think:
+        ids += await _thought_ids(client, model, prompt, profile, tokens, thinking=thinking)
+    return [*ids, *(await tokens(prompt.prefix) if isinstance(prompt.prefix, str) else prompt.prefix)]
+
+
+async def _thought_ids(
+    client: Any,
+    model: str,
+    prompt: Prompt,
+    profile: ModelProfile,
+    tokens: Callable[[str], Awaitable[list[int]]],
+    *,
+    thinking: bool,
+) -> list[int]:
+    """Tokens of a prompt's thought with its tags, after the rendered conversation.
+
+    The conversation is rendered for a thought if the model thinks, or if the prompt has one.
+    """
+    opening, closing, empty = prompt_tags(profile)
+    thought, is_open = prompt.thought, profile.opened_by_template
+    if thought is None or (thought.closed and not thought.text and not thought.token_ids):
+        if thinking or profile.thinks == "opt-in" or "none" in profile.efforts:
+            return []  # the template leaves the turn as it should be
+        return await tokens(closing if is_open else empty)
+    if not thought.token_ids:
+        head = "" if is_open else opening.rstrip()
+        return await tokens(head + thought.text + (rest_of_closing(closing, thought.text) if thought.closed else ""))
+    ids, tag = list(thought.token_ids), await tokens(opening.rstrip())
+    written = ids[: len(tag)] == tag  # the model opened the thought itself
+    ids = ids[len(tag) :] if written and is_open else ids if written or is_open else [*tag, *ids]
+    if not thought.closed:
+        return ids
+    return [*ids, *await tokens(rest_of_closing(closing, await detokenize(client, model, ids[-16:])))]

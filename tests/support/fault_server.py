@@ -254,6 +254,7 @@ class FaultServer:
                 n=(body.get("n") or 1) if self.many else 1,
                 stop=(stop,) if isinstance(stop, str) else tuple(stop),
                 top_logprobs=top,
+                logprobs=True,  # what is shown is decided with each piece
             ),
         )
 

@@ -94,12 +94,12 @@ def usages_of(usage):
     reading = SampleCollector((0, 1), lambda *_: None, "here")
     reading.take([{"choices": [{"index": i, "text": "x", "token_ids": [7] * (2 - i)} for i in (0, 1)], "usage": usage}])
     made = split_usage(reading.usage, reading.samples, Prices(), target, 0.0)
-    return [(u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.reasoning_tokens) for u in made]
+    return [(u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.thinking_tokens) for u in made]
 
 
 def test_usage_is_split_by_streamed_tokens():
     details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 1}}
-    assert usages_of({"prompt_tokens": 9, "completion_tokens": 3, **details}) == [(9, 4, 2, 1), (0, 0, 1, 0)]
+    assert usages_of({"prompt_tokens": 9, "completion_tokens": 3, **details}) == [(9, 4, 2, 0), (0, 0, 1, 1)]
     assert usages_of({"prompt_tokens": 9, "completion_tokens": 6, "prompt_tokens_details": None}) == [
         (9, 0, 4, 0),
         (0, 0, 2, 0),

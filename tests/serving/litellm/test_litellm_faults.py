@@ -19,7 +19,7 @@ from reason.core.errors import (
     UnknownName,
     UserError,
 )
-from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams
+from reason.core.messages import Chunk, LogitsProcessorSpec, Prompt, Request, SamplingParams, Thought
 from reason.core.settings import ProviderSettings, Settings
 from reason.serving.litellm.factory import load_litellm_model
 
@@ -237,10 +237,11 @@ async def test_reasoning_is_separated_under_either_field_name(opened, field):
     async with opened(provider="openai", reasoning=(field, "let me see")) as (_, model):
         heard: list[Chunk] = []
         [[made]] = await model.generate([ask()], heard.append)
-        assert made.reasoning == "let me see"
+        assert made.thought == Thought(text="let me see", tokens=1)
         assert made.text in ("blue sky", "red rose", "green grass")
-        assert made.usage.reasoning_tokens == 1
-        assert "".join(c.reasoning for c in heard) == "let me see"
+        assert made.usage.thinking_tokens == 1
+        assert "".join(c.thought for c in heard) == "let me see"
+        assert (model.capabilities.profile.thinks, model.capabilities.profile.thought) == ("always", "field")
 
 
 async def test_cached_tokens_are_reported(opened):

@@ -57,11 +57,11 @@ async def test_each_sample_has_its_own_report(hosted: Any) -> None:
 
 @pytest.mark.parametrize("prompt", [ASK, ASK.with_prefix("The "), Prompt(text="One, two,")], ids=["chat", "ids", "raw"])
 async def test_logits_processors_act_in_every_kind_of_request(hosted: Any, prompt: Prompt) -> None:
-    [[plain]] = await hosted.generate([hooked(prompt=prompt)])
+    [[plain]] = await hosted.generate([hooked(prompt=prompt, logprobs=True)])
     first = plain.token_ids[0]
     [[banned]] = await hosted.generate([hooked(call("forbid_tokens", ids=[first]), prompt=prompt)])
     assert first not in banned.token_ids
-    [[only]] = await hosted.generate([hooked(call("only_tokens", ids=[first]), prompt=prompt)])
+    [[only]] = await hosted.generate([hooked(call("only_tokens", ids=[first]), prompt=prompt, logprobs=True)])
     assert only.token_ids == (first,) * 6
     assert only.logprobs[0] == pytest.approx(plain.logprobs[0], abs=1e-3)  # of the raw distribution
 

@@ -1,0 +1,321 @@
+"""Profiles of providers' models, and that each request made with them is one that LiteLLM lets through."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from reason.core.errors import CapabilityMissing, UnknownName, UserError
+from reason.core.messages import Message, Prompt, Request, SamplingParams, Thought, Tool, ToolCall
+from reason.core.settings import Settings
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.litellm.profiles import provider_profile
+from reason.serving.litellm.providers import find_target, load_litellm
+from reason.serving.profiles.profile import ModelProfile
+
+KEYS = ("OPENAI", "ANTHROPIC", "GEMINI", "DEEPSEEK", "OPENROUTER", "MISTRAL")
+NAMES = (
+    "openai/gpt-5.6",
+    "openai/gpt-5-mini",
+    "openai/gpt-5.1",
+    "openai/o3",
+    "openai/gpt-4o",
+    "anthropic/claude-opus-5-5",
+    "anthropic/claude-opus-5",
+    "anthropic/claude-sonnet-4-5",
+    "gemini/gemini-3.8-flash",
+    "gemini/gemini-2.5-flash",
+    "gemini/gemini-2.5-pro",
+    "deepseek/deepseek-v4",
+    "deepseek/deepseek-reasoner",
+    "deepseek/deepseek-chat",
+)
+
+
+@pytest.fixture(autouse=True)
+def keys(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider in KEYS:
+        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+
+
+def profile_of(name: str, **settings: Any) -> ModelProfile:
+    chosen = Settings(**settings)
+    return provider_profile(find_target(name, chosen), chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "thinks", "least", "most"),
+    [
+        ("openai/gpt-5.6", "default", "none", "xhigh"),
+        ("openai/gpt-5-mini", "always", "minimal", "high"),
+        ("openai/gpt-5.1", "opt-in", "none", "high"),
+        ("openai/o3", "always", "low", "high"),
+        ("anthropic/claude-opus-5-5", "always", "minimal", "max"),
+        ("anthropic/claude-opus-5", "default", "none", "max"),
+        ("anthropic/claude-opus-4-7", "opt-in", "none", "max"),
+        ("gemini/gemini-3.8-flash", "always", "low", "high"),
+        ("deepseek/deepseek-v4", "default", "none", "max"),
+        ("deepseek/deepseek-v4-pro", "default", "none", "max"),
+    ],
+)
+def test_efforts_are_the_nearest_that_the_provider_has(name: str, thinks: str, least: str, most: str) -> None:
+    profile = profile_of(name)
+    assert profile.thinks == thinks
+    lowest = profile.lowest_effort
+    assert lowest is not None
+    assert profile.efforts[lowest] == {"reasoning_effort": least}
+    assert profile.efforts["max"] == {"reasoning_effort": most}
+    assert ("none" in profile.efforts) == (thinks != "always")
+
+
+@pytest.mark.parametrize(
+    ("name", "budget"),
+    [
+        ("anthropic/claude-sonnet-4-5", True),
+        ("anthropic/claude-opus-4-6", True),
+        ("anthropic/claude-opus-4-7", False),
+        ("gemini/gemini-2.5-flash", True),
+        ("gemini/gemini-3.8-flash", False),
+        ("openai/gpt-5.6", False),
+    ],
+)
+def test_thoughts_have_a_budget_where_litellm_keeps_it(name: str, budget: bool) -> None:
+    profile = profile_of(name)
+    fields = profile.effort_fields("high", 5000)
+    assert (fields.get("thinking") == {"type": "enabled", "budget_tokens": 5000}) == budget
+    assert ("reasoning_effort" in fields) == (not budget)
+
+
+@pytest.mark.parametrize(
+    ("name", "always", "while_thinking"),
+    [
+        ("openai/gpt-4o", set(), set()),
+        ("openai/gpt-5.6", {"stop"}, {"temperature", "top_p", "logprobs", "temperature_with_top_p"}),
+        ("openai/gpt-5-mini", {"temperature", "top_p", "logprobs", "stop"}, set()),
+        ("openai/o3", {"temperature", "top_p", "logprobs", "stop"}, set()),
+        (
+            "anthropic/claude-sonnet-4-5",
+            {"temperature_with_top_p", "logprobs", "n"},
+            {"temperature", "top_p", "top_k", "prefix", "tool_choice"},
+        ),
+        ("deepseek/deepseek-reasoner", {"temperature", "top_p", "logprobs", "json_schema", "prefix"}, set()),
+        ("deepseek/deepseek-v4", {"json_schema", "prefix"}, {"temperature", "top_p", "logprobs"}),
+    ],
+)
+def test_refused_parameters(name: str, always: set[str], while_thinking: set[str]) -> None:
+    profile = profile_of(name)
+    assert set(profile.refuses) == always
+    assert set(profile.refuses_while_thinking) - always == while_thinking
+
+
+def test_gemini_takes_no_sampling_parameters_and_shows_thoughts() -> None:
+    profile = profile_of("gemini/gemini-3.8-flash")
+    assert {"temperature", "top_p"} <= profile.refuses
+    assert profile.thought == "field"
+    assert not profile.can_skip_thinking
+
+
+def test_sources_name_the_layer_of_each_field() -> None:
+    profile = profile_of("openai/gpt-5.6", profiles={"openai/gpt-5.*": {"max_thinking_tokens": 2000}})
+    assert profile.sources["max_thinking_tokens"] == 'settings [profiles."openai/gpt-5.*"]'
+    assert profile.sources["thought"] == "shipped providers.toml"
+    assert profile.sources["thinks"] == "LiteLLM's map"
+    assert profile.max_thinking_tokens == 2000
+
+
+def test_a_profile_of_open_weights_applies_to_servers_of_ones_own_only() -> None:
+    own = {"hosted_vllm": {"api_base": "http://127.0.0.1:9/v1"}}
+    served = profile_of("hosted_vllm/qwen3-8b", providers=own)
+    assert served.efforts["none"] == {"chat_template_kwargs": {"enable_thinking": False}}
+    rented = profile_of("openrouter/qwen/qwen3-32b")
+    assert rented.thinks == "default"
+    assert rented.efforts["none"] == {"reasoning_effort": "none"}
+
+
+def test_unknown_field_of_a_users_profile_is_named() -> None:
+    with pytest.raises(UnknownName, match="profile field 'think'") as caught:
+        profile_of("openai/gpt-5.6", profiles={"openai/gpt-5.6": {"think": "never"}})
+    assert "thinks" in str(caught.value)
+    with pytest.raises(UserError, match=r"thinks: .*got 'sometimes'"):
+        profile_of("openai/gpt-5.6", profiles={"openai/gpt-5.6": {"thinks": "sometimes"}})
+
+
+# -- requests, as far as the wire
+
+
+class _RecordedError(Exception):
+    """Ends a request that was recorded."""
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The bodies of all requests, which are let through LiteLLM's own building and then end."""
+    import httpx
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+    from reason.serving.litellm.transport import StreamingClient
+
+    bodies: list[dict[str, Any]] = []
+
+    async def post(self: Any, url: str, data: Any = None, json: Any = None, **_: Any) -> httpx.Response:
+        body = json if json is not None else data
+        bodies.append({"url": url, **_parsed(body)})
+        raise _RecordedError
+
+    async def stream_post(self: Any, path: str, data: bytes) -> Any:
+        bodies.append({"url": path, **_parsed(data)})
+        raise _RecordedError
+
+    monkeypatch.setattr(AsyncHTTPHandler, "post", post)
+    monkeypatch.setattr(StreamingClient, "post", stream_post)
+    return bodies
+
+
+def _parsed(body: Any) -> dict[str, Any]:
+    return json.loads(body) if isinstance(body, str | bytes) else dict(body)
+
+
+async def open_model(name: str) -> LiteLLMModel:
+    return await load_litellm_model(name, Settings(providers={name: {"max_retries": 0}}))
+
+
+async def sent(model: LiteLLMModel, recorded: list[dict[str, Any]], prompt: Prompt, **sampling: Any) -> dict[str, Any]:
+    """The body of a request, or a failure with LiteLLM's reason."""
+    recorded.clear()
+    request = Request(prompt=prompt, sampling=SamplingParams(seed=1, **{"max_tokens": 64, **sampling}))
+    try:
+        await model.generate([request])
+    except CapabilityMissing:
+        raise
+    except Exception:  # noqa: BLE001 (the recording ends each request)
+        assert recorded, "LiteLLM let nothing through"
+    return recorded[-1]
+
+
+ASK = Prompt.user("How many?")
+LOOK_UP = Tool(name="look_up", description="Looks up.")
+
+
+def tool_turn(thought: Thought) -> Prompt:
+    call = ToolCall(name="look_up", arguments="{}", id="call_1")
+    return Prompt(
+        messages=(
+            Message(role="user", content="How many?"),
+            Message(role="assistant", content="", tool_calls=(call,), thought=thought),
+            Message(role="tool", content="12", tool_call_id="call_1", name="look_up"),
+        ),
+        tools=(LOOK_UP,),
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_request_passes_litellms_check(name: str, recorded: list[dict[str, Any]]) -> None:
+    model = await open_model(name)
+    try:
+        profile = model.capabilities.profile
+        quick = {"effort": "none"} if profile.can_think and profile.can_skip_thinking else {}
+        await sent(model, recorded, ASK, default_temperature=0.7)
+        await sent(model, recorded, ASK, default_temperature=0.7, n=3, stop=("\n\n",))
+        await sent(model, recorded, ASK, default_temperature=0.0, max_tokens=8, stop=("\n",), **quick)
+        for effort in profile.efforts:
+            await sent(model, recorded, ASK, default_temperature=0.7, effort=effort)
+        if profile.can_think:
+            await sent(model, recorded, ASK, thinking_tokens=3000)
+        blocks = ({"type": "thinking", "thinking": "I look.", "signature": "signed"},)
+        await sent(model, recorded, tool_turn(Thought(text="I look.", blocks=blocks)), default_temperature=0.7)
+        if model.capabilities.json_schema:
+            await sent(model, recorded, ASK, json_schema={"type": "object", "properties": {"a": {"type": "string"}}})
+        if model.capabilities.logprobs:
+            await sent(model, recorded, ASK, logprobs=True, **quick)
+    finally:
+        await model.aclose()
+
+
+async def test_cap_covers_thought_and_answer(recorded: list[dict[str, Any]]) -> None:
+    model = await open_model("openai/gpt-5.6")
+    body = await sent(model, recorded, ASK, default_temperature=0.7, thinking_tokens=1000, stop=("\n\n",))
+    assert body["max_completion_tokens"] == 1064
+    assert not {"temperature", "top_p", "stop", "logprobs", "reasoning_effort"} & set(body)
+    quick = await sent(model, recorded, ASK, default_temperature=0.0, effort="none")
+    assert (quick["max_completion_tokens"], quick["temperature"], quick["reasoning_effort"]) == (64, 0.0, "none")
+    await model.aclose()
+
+
+async def test_claude_gets_a_budget_below_its_cap_or_no_thought(recorded: list[dict[str, Any]]) -> None:
+    model = await open_model("anthropic/claude-sonnet-4-5")
+    body = await sent(model, recorded, ASK, default_temperature=0.7, effort="high", thinking_tokens=4000)
+    assert body["thinking"] == {"type": "enabled", "budget_tokens": 4000}
+    assert body["max_tokens"] == 4064
+    assert "temperature" not in body
+    plain = await sent(model, recorded, ASK, default_temperature=0.7)
+    assert "thinking" not in plain
+    assert (plain["max_tokens"], plain["temperature"]) == (64, 0.7)
+    less = await sent(model, recorded, ASK, effort="high", thinking_tokens=500)  # less than it can
+    assert "thinking" not in less
+    assert less["max_tokens"] == 64
+    await model.aclose()
+
+
+async def test_signed_thoughts_are_returned(recorded: list[dict[str, Any]]) -> None:
+    model = await open_model("anthropic/claude-opus-5-5")
+    block = {"type": "thinking", "thinking": "I look.", "signature": "signed"}
+    body = await sent(model, recorded, tool_turn(Thought(text="I look.", blocks=(block,))))
+    assert body["messages"][1]["content"][0] == block
+    await model.aclose()
+
+
+async def test_thoughts_of_tool_turns_are_returned_to_deepseek(recorded: list[dict[str, Any]]) -> None:
+    model = await open_model("deepseek/deepseek-v4")
+    prompt = tool_turn(Thought(text="I look."))
+    body = await sent(model, recorded, prompt)
+    assert body["messages"][1]["reasoning_content"] == "I look."
+    earlier = Prompt(
+        messages=(
+            Message(role="user", content="Hello"),
+            Message(role="assistant", content="Hello", thought=Thought(text="A greeting.")),
+            Message(role="user", content="How many?"),
+        )
+    )
+    body = await sent(model, recorded, earlier)
+    assert "reasoning_content" not in body["messages"][1]
+    await model.aclose()
+
+
+async def test_a_thought_without_its_signature_is_not_begun_again(recorded: list[dict[str, Any]]) -> None:
+    model = await open_model("anthropic/claude-sonnet-4-5")
+    body = await sent(model, recorded, tool_turn(Thought(text="I look.")), effort="high")
+    assert "thinking" not in body
+    await model.aclose()
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling", "parameter"),
+    [
+        ("openai/gpt-5-mini", {"temperature": 0.2}, "temperature"),
+        ("openai/gpt-5.6", {"top_p": 0.5}, "top_p"),
+        ("anthropic/claude-sonnet-4-5", {"temperature": 0.2, "top_p": 0.5}, "temperature_with_top_p"),
+        ("deepseek/deepseek-reasoner", {"logprobs": True}, "logprobs"),
+        ("openai/gpt-4o", {"effort": "high"}, "effort"),
+        ("openai/gpt-5-mini", {"effort": "none"}, "effort"),
+        ("gemini/gemini-2.5-flash", {"thinking_tokens": 50_000}, "thinking_tokens"),
+    ],
+)
+async def test_what_the_caller_insists_on_is_refused_before_anything_is_sent(
+    name: str, sampling: dict[str, Any], parameter: str, recorded: list[dict[str, Any]]
+) -> None:
+    model = await open_model(name)
+    with pytest.raises(UserError) as caught:
+        await model.generate([Request(prompt=ASK, sampling=SamplingParams(**sampling))])
+    assert caught.value.param == parameter
+    assert name in str(caught.value)
+    assert not recorded
+    await model.aclose()
+
+
+def test_litellm_is_asked_silently(capfd: pytest.CaptureFixture[str]) -> None:
+    load_litellm()
+    capfd.readouterr()
+    profile_of("gemini/gemini-3.8-flash")
+    profile_of("mistral/magistral-medium-latest")
+    assert capfd.readouterr() == ("", "")

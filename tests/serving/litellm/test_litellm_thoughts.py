@@ -1,0 +1,415 @@
+"""Models that think, behind servers of each kind: the requests, and how their responses are read and counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from reason.core.errors import CapabilityMissing
+from reason.core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Thought
+from reason.core.settings import Settings
+from reason.serving.litellm.factory import load_litellm_model
+from reason.serving.litellm.model import LiteLLMModel
+from reason.serving.litellm.providers import Prices, Target, find_target, split_usage
+from reason.serving.litellm.responses import ReadingRules, SampleCollector, StreamedSample, to_completion
+from reason.serving.litellm.vllm_server import messages_of
+from reason.serving.profiles.profile import ModelProfile
+from support.thinking_server import DECOY, KINDS, QUESTION, Kind, ThinkingServer, text_of
+
+ASK = Prompt.user(QUESTION)
+BY_NAME = {kind.name: kind for kind in KINDS}
+VLLM = [kind for kind in KINDS if kind.vllm and kind.shows != "never"]
+THINKING = [kind for kind in KINDS if kind.shows != "never"]
+
+
+def ids(kind: Kind) -> str:
+    return kind.name.replace(" ", "-")
+
+
+@pytest.fixture(autouse=True)
+def keys(no_keys: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider in ("OPENAI", "ANTHROPIC", "DEEPSEEK"):
+        monkeypatch.setenv(f"{provider}_API_KEY", "key")
+
+
+@asynccontextmanager
+async def opened(kind: Kind, **profile: Any) -> AsyncIterator[tuple[ThinkingServer, LiteLLMModel]]:
+    server = ThinkingServer(kind)
+    async with server.run() as address:
+        base = address.removesuffix("/v1") if kind.anthropic else address
+        settings = Settings(
+            providers={kind.model: {"api_base": base, "max_retries": 0}},
+            profiles={kind.model: profile} if profile else {},
+        )
+        model = await load_litellm_model(kind.model, settings)
+        server.reset()
+        try:
+            yield server, model
+        finally:
+            await model.aclose()
+
+
+async def one(
+    model: LiteLLMModel, prompt: Prompt = ASK, chunks: list[Chunk] | None = None, **sampling: Any
+) -> Completion:
+    request = Request(prompt=prompt, sampling=SamplingParams(seed=1, **{"max_tokens": 80, **sampling}))
+    [[completion]] = await model.generate([request], None if chunks is None else chunks.append)
+    assert completion.ok, completion.failure
+    return completion
+
+
+def thinks_in(kind: Kind) -> dict[str, Any]:
+    """Sampling under which a model of the kind thinks."""
+    return {"effort": "low"} if kind.name == "Claude 4.5" else {}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=ids)
+async def test_text_is_the_answer_alone_and_tokens_are_the_servers_own(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        chunks: list[Chunk] = []
+        made = await one(model, chunks=chunks, default_temperature=0.7, **thinks_in(kind))
+        assert not server.refusals
+        assert made.text.endswith("The answer is 12.")
+        assert DECOY not in made.text
+        assert made.usage.completion_tokens == server.tokens
+        assert abs(made.usage.thinking_tokens - server.thinking_tokens) <= 2
+        assert "".join(chunk.text for chunk in chunks) == made.text
+        thought = "" if made.thought is None else made.thought.text
+        assert "".join(chunk.thought for chunk in chunks) == thought
+        assert (DECOY in thought) == (kind.shows not in ("never", "hidden"))
+        if made.token_ids:
+            assert text_of(made.token_ids[made.answer_from :]).startswith(made.text[:20])
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k.many], ids=ids)
+async def test_thoughts_are_booked_to_the_samples_that_thought_them(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        [made] = await model.generate([Request(prompt=ASK, sampling=SamplingParams(n=3, seed=1, max_tokens=80))])
+        choices = [choice for generation in server.generations for choice in generation.choices]
+        assert len(server.generations) == 1
+        assert sum(c.usage.completion_tokens for c in made) == server.tokens
+        assert abs(sum(c.usage.thinking_tokens for c in made) - server.thinking_tokens) <= 6
+        if kind.is_visible:
+            for completion, choice in zip(made, choices, strict=True):
+                assert completion.usage.completion_tokens == choice.tokens
+                assert abs(completion.usage.thinking_tokens - choice.thinking) <= 2
+
+
+@pytest.mark.parametrize("kind", THINKING, ids=ids)
+async def test_stop_strings_end_the_answer_and_not_the_thought(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        made = await one(model, stop=("\n\n",), **thinks_in(kind))
+        assert (made.finish_reason, made.stop_reason) == ("stop", "\n\n")
+        assert made.text
+        assert "\n\n" not in made.text
+        assert made.thought is not None
+        assert made.thought.closed
+        body = server.requests[-1][1]
+        assert not body.get("stop")
+        assert not body.get("stop_sequences")
+        whole = await one(model, stop=("never written",), **thinks_in(kind))
+        assert (whole.finish_reason, whole.stop_reason) == ("stop", "")
+        assert whole.text.endswith("The answer is 12.")
+
+
+@pytest.mark.parametrize("kind", [k for k in THINKING if k.shows != "hidden" and k.name != "Claude 4.5"], ids=ids)
+async def test_a_thought_that_reaches_its_cap_is_cut_and_has_no_answer(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        made = await one(model, thinking_tokens=20)
+        assert (made.finish_reason, made.text) == ("thinking", "")
+        assert made.thought is not None
+        assert not made.thought.closed
+        # where no tokens are shown, a chunk may have several
+        assert 20 <= made.usage.thinking_tokens <= (40 if kind.anthropic else 24)
+        while server.open:  # the server notices that the connection was closed
+            await asyncio.sleep(0.001)
+        assert server.tokens <= made.usage.completion_tokens + 24
+
+
+async def test_a_hidden_thought_that_fills_the_cap_is_a_cut_thought() -> None:
+    async with opened(BY_NAME["gpt-5-mini"]) as (server, model):
+        made = await one(model, max_tokens=1, thinking_tokens=20)
+        assert (made.finish_reason, made.text) == ("thinking", "")
+        assert made.thought == Thought(tokens=21, closed=False)
+        assert made.usage.thinking_tokens == made.usage.completion_tokens == server.tokens == 21
+
+
+@pytest.mark.parametrize("kind", THINKING, ids=ids)
+async def test_quick_calls_do_not_think_where_the_model_can(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        if not model.capabilities.profile.can_skip_thinking:
+            pytest.skip("it always thinks")
+        made = await one(model, effort="none", default_temperature=0.0, max_tokens=8)
+        assert made.thought is None
+        assert server.thinking_tokens == made.usage.thinking_tokens == 0
+        assert 0 < made.usage.completion_tokens <= 8
+
+
+@pytest.mark.parametrize("kind", VLLM, ids=ids)
+async def test_thoughts_are_continued_as_tokens_on_vllm(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        opening = Prompt.user(QUESTION).with_thought(Thought(text="Let me think.", closed=False))
+        step = await one(model, opening, thinking_tokens=5)
+        assert (step.finish_reason, step.text, len(step.token_ids)) == ("thinking", "", 5)
+        assert step.thought is not None
+        assert not step.thought.closed
+        path, body = server.requests[-1]
+        assert path == "/v1/completions"
+        rendered = text_of(body["prompt"])
+        assert rendered.rstrip().endswith("Let me think.")
+        assert rendered.count(kind.tags[0].strip()) == 1
+
+        paragraph = await one(model, opening, stop=("\n\n",))
+        assert (paragraph.finish_reason, paragraph.stop_reason) == ("stop", "\n\n")
+
+        closed = Prompt.user(QUESTION).with_thought(Thought(text="It is 12."), "The answer is")
+        answer = await one(model, closed)
+        assert answer.text == " 12."
+        assert answer.thought is None
+        rendered = text_of(server.requests[-1][1]["prompt"])
+        assert rendered.endswith("The answer is")
+        assert rendered.count(kind.tags[1].strip()) == 1
+
+
+@pytest.mark.parametrize("kind", VLLM, ids=ids)
+async def test_exact_tokens_of_a_thought_take_precedence(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        first = await one(model, thinking_tokens=20)
+        assert len(first.token_ids) == 20
+        prompt = ASK.with_thought(Thought(text="another text", token_ids=first.token_ids, closed=False))
+        await one(model, prompt, thinking_tokens=4)
+        given = server.requests[-1][1]["prompt"]
+        thought = text_of(first.token_ids)
+        assert "another text" not in text_of(given)
+        # the tag that the model wrote itself is not written twice
+        assert text_of(given).count(kind.tags[0].strip()) == 1
+        assert text_of(given).endswith(thought.partition(kind.tags[0].strip())[2] or thought)
+
+
+@pytest.mark.parametrize("kind", VLLM, ids=ids)
+async def test_a_prefix_of_the_answer_stands_after_a_closed_thought(kind: Kind) -> None:
+    async with opened(kind) as (server, model):
+        made = await one(model, ASK.with_prefix("The answer"))
+        assert made.thought is None
+        assert server.thinking_tokens == 0
+        [scored] = await model.score(ASK, [" 12"])
+        assert len(scored.logprobs) == len(scored.token_ids) == 2
+        [after] = await model.next_token([ASK])
+        [inside] = await model.next_token([ASK.with_thought(Thought(text="Let me think.", closed=False))])
+        assert after.tokens[0] != inside.tokens[0]
+
+
+async def test_providers_cannot_be_given_thoughts() -> None:
+    async with opened(BY_NAME["DeepSeek V4"]) as (server, model):
+        with pytest.raises(CapabilityMissing, match="thought in the prompt"):
+            await one(model, ASK.with_thought(Thought(text="It is 12.")))
+        assert not server.requests
+
+
+async def test_blocks_of_a_thought_are_kept_with_their_signatures() -> None:
+    async with opened(BY_NAME["Claude 5"]) as (_, model):
+        made = await one(model)
+        assert made.thought is not None
+        [block] = made.thought.blocks
+        assert (block["type"], block["thinking"], block["signature"]) == ("thinking", made.thought.text, "signed")
+
+
+async def test_a_users_profile_takes_precedence_over_what_is_measured() -> None:
+    kind = BY_NAME["Qwen3, parser"]
+    async with opened(kind, thinks="never") as (_, model):
+        assert model.capabilities.profile.thinks == "never"
+    async with opened(kind) as (_, model):
+        assert model.capabilities.profile.sources["thinks"] == "measured"
+        assert model.identity.endswith(model.capabilities.profile.digest)
+
+
+async def test_a_server_that_refuses_sampling_parameters_opens_and_is_learnt() -> None:
+    kind = BY_NAME["gpt-5-mini"]
+    served = Kind(
+        "unknown",
+        "openai/house-model",
+        kind.thinks,
+        kind.shows,
+        lambda body, thinking: kind.refusal({**body, "max_tokens": None}, thinking),
+        has_logprobs=False,
+        reports_thinking_tokens=True,
+    )
+    async with opened(served) as (server, model):
+        profile = model.capabilities.profile
+        assert {"temperature", "top_p"} <= profile.refuses
+        assert (profile.thinks, profile.thought) == ("always", "hidden")
+        assert not model.capabilities.logprobs
+        made = await one(model, default_temperature=0.7)
+        assert made.text.endswith("The answer is 12.")
+        assert not server.refusals
+
+
+# -- reading, chunk by chunk
+
+TAGS = ModelProfile(thinks="default", open_tag="<think>\n", close_tag="\n</think>\n\n")
+
+
+def read(chunks: list[dict[str, Any]], rules: ReadingRules) -> tuple[StreamedSample, list[tuple[Any, ...]]]:
+    emitted: list[tuple[Any, ...]] = []
+    reading = SampleCollector((0,), lambda *piece: emitted.append(piece), "here", rules)
+    for chunk in chunks:
+        reading.take([{"choices": [{"index": 0, **chunk}]}])
+    return reading.samples[0], emitted
+
+
+def completion(sample: StreamedSample, **usage: Any) -> Completion:
+    target: Target = find_target("hosted_vllm/m", Settings(providers={"hosted_vllm": {"api_base": "http://x/v1"}}))
+    [tokens] = split_usage(usage or None, [sample], Prices(), target, 0.0)
+    return to_completion(sample, tokens, None, wants_logprobs=True, reports_stop=True, endpoint="here")
+
+
+def token(text: str, number: int, finish: str | None = None) -> dict[str, Any]:
+    return {
+        "text": text,
+        "token_ids": [number],
+        "logprobs": {"token_logprobs": [-float(number)], "tokens": [text]},
+        "finish_reason": finish,
+    }
+
+
+def test_answer_starts_at_its_first_token_without_white_space() -> None:
+    texts = ["<think>", "\n", "12", "?", "\n", "</think>", "\n\n", "<", "b", ">12"]
+    chunks = [token(text, i, "stop" if i == len(texts) - 1 else None) for i, text in enumerate(texts)]
+    sample, emitted = read(chunks, ReadingRules(TAGS, thinks=True, is_exact=True))
+    made = completion(sample)
+    assert made.text == "<b>12"
+    assert made.thought == Thought(text="\n12?\n", tokens=7)
+    assert made.answer_from == 7  # "<" may begin a tag, and is held back
+    assert made.answer_logprobs == (-7.0, -8.0, -9.0)
+    assert made.usage.thinking_tokens == 7
+    assert "".join(piece[1] for piece in emitted) == "<b>12"
+    assert "".join(piece[4] for piece in emitted) == "\n12?\n"
+    assert sum(len(piece[2]) for piece in emitted) == 10
+
+
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_a_sample_without_an_end_of_its_thought_has_no_answer(finish: str) -> None:
+    sample, _ = read([token("<think>", 0), token("12", 1, finish)], ReadingRules(TAGS, thinks=True))
+    made = completion(sample)
+    assert (made.text, made.finish_reason, made.answer_from) == ("", "thinking", 2)
+    assert made.thought == Thought(text="12", tokens=2, closed=False)
+
+
+def test_an_opened_thought_that_ends_by_a_stop_string_is_no_failure() -> None:
+    rules = ReadingRules(TAGS, thinks=True, opened=True, is_exact=True, continues=True)
+    sample, _ = read([token("so 5", 0), {**token(" + 7", 1, "stop"), "stop_reason": "\n\n"}], rules)
+    made = completion(sample)
+    assert (made.text, made.finish_reason, made.stop_reason) == ("", "stop", "\n\n")
+    assert made.thought == Thought(text="so 5 + 7", tokens=2, closed=False)
+
+
+def test_a_template_that_opened_the_thought_unseen_is_recognised_by_the_closing_tag() -> None:
+    sample, _ = read([token("12?", 0), token("</think>", 1), token("12", 2, "stop")], ReadingRules(TAGS, thinks=True))
+    made = completion(sample)
+    assert (made.text, made.answer_from) == ("12", 2)
+    assert made.thought == Thought(text="12?", tokens=2)
+
+
+def test_field_and_logprobs_of_the_answer_alone() -> None:
+    def chat(delta: dict[str, str], logprob: float | None = None, finish: str | None = None) -> dict[str, Any]:
+        shown = None if logprob is None else {"content": [{"token": "x", "logprob": logprob, "top_logprobs": []}]}
+        return {"delta": delta, "logprobs": shown, "finish_reason": finish}
+
+    chunks = [
+        chat({"reasoning_content": "let me"}),
+        chat({"reasoning_content": " see"}),
+        chat({"content": "\n\n12"}, -0.5),
+        chat({"content": "."}, -0.25, "stop"),
+    ]
+    sample, _ = read(chunks, ReadingRules(ModelProfile(thinks="always", thought="field"), thinks=True))
+    made = completion(sample, prompt_tokens=3, completion_tokens=9, completion_tokens_details={"reasoning_tokens": 7})
+    assert (made.text, made.answer_from, made.answer_logprobs) == ("12.", 0, (-0.5, -0.25))
+    assert made.thought == Thought(text="let me see", tokens=7)
+    assert (made.usage.completion_tokens, made.usage.thinking_tokens) == (9, 7)
+
+
+def test_thoughts_that_are_counted_beside_the_completion_are_added() -> None:
+    sample, _ = read([token("12", 0, "stop")], ReadingRules(TAGS))
+    made = completion(
+        sample,
+        prompt_tokens=3,
+        completion_tokens=2,
+        total_tokens=15,
+        completion_tokens_details={"reasoning_tokens": 10},
+    )
+    assert (made.usage.completion_tokens, made.usage.thinking_tokens) == (12, 10)
+
+
+def test_stop_strings_over_several_chunks_end_a_sample_and_close_the_response() -> None:
+    rules = ReadingRules(TAGS, thinks=True, is_exact=True, stops=("\n\n", "END"))
+    reading = SampleCollector((0, 1), lambda *_: None, "here", rules)
+
+    def take(index: int, text: str, number: int) -> None:
+        reading.take([{"choices": [{"index": index, **token(text, number)}]}])
+
+    take(0, "<think>a\n\nb</think>", 0)
+    take(0, "12\n", 1)
+    take(0, "\n", 2)
+    assert reading.samples[0].finish == "stop"
+    assert not reading.is_complete
+    take(0, "more", 3)
+    take(1, "13EN", 4)
+    take(1, "D", 5)
+    assert reading.is_complete
+    assert [(s.text, s.stopped_by, s.tokens) for s in reading.samples] == [("12", "\n\n", 4), ("13", "END", 2)]
+
+
+def test_blocks_are_joined_from_their_deltas() -> None:
+    def chat(**delta: Any) -> dict[str, Any]:
+        return {"delta": delta, "finish_reason": None}
+
+    def thinking(index: int, text: str, **more: str) -> dict[str, Any]:
+        return chat(
+            reasoning_content=text, thinking_blocks=[{"type": "thinking", "thinking": text, "index": index, **more}]
+        )
+
+    chunks = [
+        thinking(0, "let "),
+        thinking(0, "me", signature=None),
+        thinking(0, "", signature="s0"),
+        chat(thinking_blocks=[{"type": "redacted_thinking", "data": "xyz", "index": 1}]),
+        thinking(2, "see"),
+        thinking(2, "", signature="s2"),
+        {"delta": {"content": "12"}, "finish_reason": "stop"},
+    ]
+    sample, _ = read(chunks, ReadingRules(ModelProfile(thinks="always", thought="field"), thinks=True))
+    made = completion(sample)
+    assert made.thought is not None
+    assert made.thought.text == "let mesee"
+    assert made.thought.blocks == (
+        {"type": "thinking", "thinking": "let me", "signature": "s0"},
+        {"type": "redacted_thinking", "data": "xyz"},
+        {"type": "thinking", "thinking": "see", "signature": "s2"},
+    )
+
+
+def test_reasoning_details_are_kept_as_they_are() -> None:
+    def chat(text: str, **more: Any) -> dict[str, Any]:
+        detail = {"type": "reasoning.text", "text": text, "index": 0, "format": "x", **more}
+        return {"delta": {"reasoning_content": text, "reasoning_details": [detail]}, "finish_reason": None}
+
+    chunks = [chat("let "), chat("me", signature="s"), {"delta": {"content": "12"}, "finish_reason": "stop"}]
+    sample, _ = read(chunks, ReadingRules(ModelProfile(thinks="always", thought="field"), thinks=True))
+    thought = completion(sample).thought
+    assert thought is not None
+    assert thought.blocks == (
+        {"type": "reasoning.text", "text": "let me", "index": 0, "format": "x", "signature": "s"},
+    )
+    profile = ModelProfile(thinks="always", return_thoughts="signed")
+    prompt = Prompt(
+        messages=(
+            Message(role="user", content="How many?"),
+            Message(role="assistant", content="12", thought=thought),
+            Message(role="user", content="Sure?"),
+        )
+    )
+    assert messages_of(prompt, profile, thinking=True)[1]["reasoning_details"] == [dict(thought.blocks[0])]
+    assert "reasoning_details" not in messages_of(prompt, profile, thinking=False)[1]
