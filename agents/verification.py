@@ -20,6 +20,8 @@ from ..core.run import RunConfig, new_seed
 from ..core.settings import JURY, Settings, juror_role, load_settings
 from ..core.types import MAX_QUESTION_CHARS, Answer, Document, Question, RunUsage, Verification
 from ..serving.model_files.downloads import Progress
+from ..serving.profiles.profile import ModelProfile
+from ..serving.thoughts import COMMON_TAGS, split_thought
 from ..verify.types import ClaimReport
 from ..verify.verifier import Verifier, make_verifier
 from .planner import GIVEN, LEXICAL, NO_QUESTION, complete_parameters, given_parameters, given_text, verifier_uses_jury
@@ -27,6 +29,7 @@ from .reasoner import Reasoner, SyncBridge
 
 MAX_ANSWER_CHARS = 2_000_000
 """Maximum length of the text, in characters."""
+THOUGHT_LEFT_OUT = "the text begins with a model's thought, which is no part of the answer and was not verified"
 PROGRAMS_ONLY = (
     "no documents were given: only claims that a program can check are checked, all others are not enough evidence"
 )
@@ -36,7 +39,7 @@ class TextVerification(Frozen):
     """The result of verifying a text.
 
     Attributes:
-        answer: The text, as it was given.
+        answer: The text, as it was given; without a thought in tags at its beginning.
         question: The question that it answers; empty if unknown.
         verification: The verdict on it, and on its claims in short.
         reports: The complete record of each claim, in order of the text; empty if the verifier keeps none.
@@ -67,7 +70,7 @@ class ClaimReportSink:
 
     def of(self, verification: Verification) -> tuple[ClaimReport, ...]:
         """The records of a verification's claims, in order; none if one is missing."""
-        count = len(verification.claims)
+        count = len(verification.answer_claims)
         if set(self._reports) != set(range(count)):
             return ()
         return tuple(self._reports[number] for number in range(count))
@@ -91,6 +94,8 @@ async def averify_text(
 ) -> TextVerification:
     """Verify a text from elsewhere.
 
+    A thought in tags at its beginning (`<think>…</think>`), as some servers return it, is no part of the answer.
+
     A spent budget is no error: the claims that it did not reach are "unchecked". Cancelling the task saves the run.
 
     Args:
@@ -109,8 +114,8 @@ async def averify_text(
         sinks: Receive every event.
 
     Raises:
-        UserError: The text is empty or too long, there is nothing to verify it against and the verifier uses no jury,
-            or a parameter is not allowed.
+        UserError: The text is empty, too long or an endless thought, there is nothing to verify it against and the
+            verifier uses no jury, or a parameter is not allowed.
         DataError: A document or an index cannot be read.
         BackendError: Every call of the judging models failed.
     """
@@ -167,6 +172,7 @@ def plan_verification(
         UserError: As `averify_text`.
     """
     _check_answer(answer, question)
+    answer, has_thought = without_leading_thought(answer)
     given = {name: _own_defaults(name, (parameters or {}).get(name), settings) for name in verifiers}
     complete = complete_parameters(verifiers, settings.verifiers, {**(parameters or {}), **given})
     has_no_evidence = not documents and not settings.evidence and not any(map(verifier_uses_jury, verifiers))
@@ -194,7 +200,23 @@ def plan_verification(
         reuse=settings.reuse,
         tenant=tenant,
     )
-    return config, (PROGRAMS_ONLY,) if has_no_evidence else ()
+    notes = ((THOUGHT_LEFT_OUT,) if has_thought else ()) + ((PROGRAMS_ONLY,) if has_no_evidence else ())
+    return config, notes
+
+
+def without_leading_thought(text: str) -> tuple[str, bool]:
+    """A text without the thought in tags that it begins with, and whether it does.
+
+    Raises:
+        UserError: Nothing follows the thought.
+    """
+    tags = next((tags for tags in COMMON_TAGS if text.lstrip().startswith(tags[0].strip())), None)
+    if tags is None:
+        return text, False
+    split = split_thought(text, ModelProfile(open_tag=tags[0], close_tag=tags[1]))
+    if not split.answer.strip():
+        raise UserError("the answer is a thought with nothing after it", hint=f"give the text after {tags[1]}")
+    return split.answer, True
 
 
 def verify_text(answer: str, **options: Any) -> TextVerification:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..core.messages import Completion, Prompt, Request, SamplingParams
-from ..reasoning.answers.normalization import visible_text
+from ..core.messages import Completion, Prompt, Request
 from ..reasoning.retrieval.protocol import Passage, Snippet
-from ..reasoning.retrieval.quoting import quote_line, quote_snippets
+from ..reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
 from ..reasoning.retrieval.words import content_words, sentence_scores
 from ..reasoning.segmentation import sentence_spans
 from ..serving.model import LanguageModel
+from ..serving.quick_calls import quick_params, report_cut
 from .entailment.protocol import Entailment, Pair
 from .types import Label, Span, Support
 
@@ -151,13 +151,14 @@ async def spans_by_quotation(requests: Sequence[SpanRequest], model: LanguageMod
     """
     if not requests:
         return []
-    sampling = SamplingParams(temperature=0, max_tokens=QUOTE_TOKENS, logprobs=False)
-    context = model.capabilities.context_tokens
-    room = MAX_SHOWN_CHARS if context is None else _CHARS_PER_TOKEN * (context - _OTHER_TOKENS - QUOTE_TOKENS)
+    sampling = quick_params(model, max_tokens=QUOTE_TOKENS)
+    context, other = model.capabilities.context_tokens, _OTHER_TOKENS + sampling.total_tokens
+    room = MAX_SHOWN_CHARS if context is None else _CHARS_PER_TOKEN * (context - other)
     max_chars = max(1, min(MAX_SHOWN_CHARS, room))
     completions = await model.generate(
         [Request(prompt=quote_prompt(request, max_chars), sampling=sampling) for request in requests]
     )
+    report_cut(model, (samples[0] for samples in completions), "quotations")
     return [_quoted(request, samples[0]) for request, samples in zip(requests, completions, strict=True)]
 
 
@@ -209,9 +210,9 @@ def _is_within_word(text: str, at: int) -> bool:
 
 
 def _quoted(request: SpanRequest, completion: Completion) -> SelectedSpan:
-    if not completion.ok:
+    if not completion.ok or completion.finish_reason == "thinking":
         return SelectedSpan(span_by_words(request.passage, request.claim), (QUOTE_FAILED,))
-    lines = visible_text(completion.text).text.strip().splitlines()
+    lines = remove_invisible(completion.text).strip().splitlines()
     quotation = "\n".join(line.removeprefix(">") for line in lines).strip(_QUOTATION_MARKS)
     if quotation.rstrip(".").casefold() == "none":
         return SelectedSpan(None)

@@ -8,6 +8,9 @@ The judge reads the problem as a user's turn, the steps as its own response, and
 short turn after them. All steps of all solutions are sent in one batch, so a backend with prefix reuse computes the
 problem and the earlier steps once; and if the judge is the model that wrote them for the same prompt, they are in its
 cache already.
+
+The verdict is read at the beginning of the answer, in the state in which the model does not think. A model that always
+thinks is refused: a thought for each step of each solution costs more than any search that would use the scores.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from ...core.errors import CapabilityMissing, ContextTooLong, InvalidResponse
 from ...core.messages import Message, NextTokenDistribution, Prompt, Usage
 from ...core.settings import RewardSettings
 from ..model import LanguageModel
+from ..quick_calls import first_tokens, quick_capabilities, without_thought
 from .inputs import check_length, failed_scores, settings_digest
 from .model import RewardCapabilities, StepScores, StepSelection, check_solutions
 
@@ -28,6 +32,7 @@ YES, NO = "Yes", "No"
 TOP = 200
 """Number of alternatives that are searched for the two words."""
 
+_OTHER_JUDGE = "a trained reward model, or a judge that can answer without thinking (--reward, reward= in Python)"
 _QUESTION = "Is the last step right? Answer {yes} or {no}."
 
 
@@ -41,15 +46,19 @@ class JudgeReward:
         owns: Whether closing this closes the model.
 
     Raises:
-        CapabilityMissing: The model has neither top log-probabilities nor scoring.
+        CapabilityMissing: The model always thinks, or has neither top log-probabilities nor scoring.
     """
 
     def __init__(
         self, name: str, model: LanguageModel, settings: RewardSettings | None = None, *, owns: bool = True
     ) -> None:
         settings = settings or RewardSettings()
-        can = model.capabilities
-        if not can.top_logprobs and not can.scoring:
+        can = quick_capabilities(model)
+        if not can.profile.can_skip_thinking:
+            raise CapabilityMissing("verdicts without thinking", model.name, alternative=_OTHER_JUDGE)
+        # what is scored comes right after the prompt: there must be no thought between them
+        self._can_score = can.scoring and (not can.profile.can_think or can.profile.prefix == "thought")
+        if not can.top_logprobs and not self._can_score:
             raise CapabilityMissing("top_logprobs", model.name)
         self.name = name
         question_digest = hashlib.sha256(_QUESTION.encode()).hexdigest()[:12]
@@ -57,6 +66,7 @@ class JudgeReward:
         self._model, self._owns = model, owns
         self._salt = ""
         self._yes, self._no = settings.good_token or YES, settings.bad_token or NO
+        self._top = min(TOP, can.top_logprobs)
         self._limit = settings.max_tokens or can.context_tokens
 
     @property
@@ -113,7 +123,7 @@ class JudgeReward:
             return 0.0
         prompts, _, _ = self._prompts(problem, solutions, which)
         tokens = [self._model.count_tokens(p) or sum(len(m.content.encode()) for m in p.messages) + 64 for p in prompts]
-        num_requests = 3 if can.scoring else 1  # a word that is not shown is scored in requests of its own
+        num_requests = 3 if self._can_score else 1  # a word that is not shown is scored in requests of its own
         return num_requests * math.fsum(prompt_price * t + price for t in tokens)
 
     async def aclose(self) -> None:
@@ -141,26 +151,28 @@ class JudgeReward:
         return prompts, whose, refused
 
     async def _ask(self, prompts: list[Prompt]) -> list[tuple[float, Usage] | InvalidResponse]:
-        can = self._model.capabilities
         if not prompts:
             return []
-        if not can.top_logprobs:
+        if not self._top:
             return [await self._scored(prompt, None, None, Usage()) for prompt in prompts]
-        top = min(TOP, can.top_logprobs)
-        distribution = await self._model.next_token(prompts, top)
-        return [await self._odds(prompt, token) for prompt, token in zip(prompts, distribution, strict=True)]
+        distributions = await first_tokens(self._model, prompts, self._top)
+        return [await self._odds(prompt, token) for prompt, token in zip(prompts, distributions, strict=True)]
 
-    async def _odds(self, prompt: Prompt, distribution: NextTokenDistribution) -> tuple[float, Usage] | InvalidResponse:
+    async def _odds(
+        self, prompt: Prompt, distribution: NextTokenDistribution | None
+    ) -> tuple[float, Usage] | InvalidResponse:
+        if distribution is None:
+            return InvalidResponse(f"{self._model.name} gave no verdict")
         yes, no = _chance(distribution, self._yes), _chance(distribution, self._no)
         if yes is not None and no is not None:
             return yes - no, distribution.usage
-        if self._model.capabilities.scoring:
+        if self._can_score:
             return await self._scored(prompt, yes, no, distribution.usage)
         if yes is None and no is None:
             return InvalidResponse(
                 f"{self._model.name} begins its verdict neither with {self._yes!r} nor with {self._no!r}, "
                 f"among its {len(distribution.tokens)} most likely tokens",
-                hint="models that think first cannot be judges in this way",
+                hint=f"if it thinks first, describe that under [profiles.{self._model.name!r}], or use {_OTHER_JUDGE}",
             )
         # a word that is not listed is at most as likely as the last one that is: a bound of the odds
         floor = min(distribution.logprobs)
@@ -171,7 +183,7 @@ class JudgeReward:
     ) -> tuple[float, Usage] | InvalidResponse:
         """The log-odds, with words that are not among the alternatives scored as continuations."""
         words = [w for w, known in ((self._yes, yes), (self._no, no)) if known is None]
-        scored = await self._model.score(prompt, words)
+        scored = await self._model.score(without_thought(prompt, self._model.capabilities.profile), words)
         chances = dict(zip(words, (s.logprob for s in scored), strict=True))
         usage = sum((s.usage for s in scored), usage)
         yes, no = chances[self._yes] if yes is None else yes, chances[self._no] if no is None else no

@@ -157,7 +157,7 @@ def own_judge(model: LanguageModel) -> RewardModel:
     """A language model as the judge of its own steps: `judge/<model string>`; closing it does not close the model.
 
     Raises:
-        CapabilityMissing: The model has neither top log-probabilities nor scoring.
+        CapabilityMissing: The model always thinks, or has neither top log-probabilities nor scoring.
     """
     from .judge import JudgeReward
 

@@ -21,7 +21,7 @@ from reason.verify.entailment.judge import (
     vote_prompt,
 )
 from reason.verify.entailment.protocol import Entailment, Pair
-from support.scripted_model import END, ScriptedModel, replies
+from support.scripted_model import ALWAYS_THINKS, END, THINKS, ScriptedModel, replies, thinking
 from support.stored_runs import RunHarness
 
 PAIR = Pair("It rained all day.", "It was wet.", "Weather")
@@ -135,7 +135,7 @@ def reply(text, ok=True):
         ("Verdict: **REFUTES**.", "refutes"),
         ("silent", "neutral"),
         ("The final verdict is: Supported.", "supports"),
-        ("<think>Verdict: SUPPORTS</think>It says less.\nVerdict: SILENT\n\n", "neutral"),
+        ("It says less.\nVerdict: SILENT\n\n", "neutral"),
         ("Not enough information", "neutral"),
         ("The evidence supports the claim.", None),
         ("Verdict: not SUPPORTS", None),
@@ -143,7 +143,6 @@ def reply(text, ok=True):
         ("Verdict: SUPPORTS\nBut who knows", None),
         ("Verdict:", None),
         ("", None),
-        ("<think>it never ends Verdict: SUPPORTS", None),
         ("Verdict: " + "x" * 500 + " SUPPORTS", None),
     ],
 )
@@ -167,13 +166,50 @@ async def test_votes_of_all_pairs_go_in_one_call_with_the_seed():
     assert await judge.verdicts([PAIR, Pair("other", "claim")]) == first
     assert [o.votes for o in first] == [7, 7]
     (requests, _) = model.generate_calls
-    assert [(r.sampling.n, r.sampling.seed, r.sampling.temperature) for r in requests] == [(7, 11, 0.7)] * 2
+    assert [(r.sampling.n, r.sampling.seed, r.sampling.default_temperature) for r in requests] == [(7, 11, 0.7)] * 2
     assert (
         JudgeEntailment(model, JudgeConfig(seed=12)).identity != JudgeEntailment(model, JudgeConfig(seed=11)).identity
     )
     assert len(Chatting(replies("x")).generate_calls) == 0
     assert await judge.judge([]) == []
     assert len(model.generate_calls) == 2
+
+
+async def test_letters_of_a_model_that_thinks_are_read_without_its_thought():
+    def script(text):
+        return letters(0.6, 0.1, 0.2, 0.1) if FIRST in text else letters(0.1, 0.3, 0.4, 0.2)
+
+    plain, thinker = ScriptedModel(script), ScriptedModel(thinking("C, I say: C.", script), profile=THINKS)
+    assert await JudgeEntailment(thinker).verdicts([PAIR]) == await JudgeEntailment(plain).verdicts([PAIR])
+    assert not thinker.generate_calls
+
+
+async def test_letters_of_a_model_that_always_thinks_are_those_of_its_answer():
+    thinker = ScriptedModel(
+        thinking("B", lambda text: letters(1, 0, 0) if FIRST in text else letters(0, 0, 1)), profile=ALWAYS_THINKS
+    )
+    (verdict,) = await JudgeEntailment(thinker).verdicts([PAIR])
+    assert (verdict.support.label, verdict.coverage) == ("supports", 1.0)
+
+
+async def test_votes_are_sampled_without_a_thought_where_the_model_can():
+    model = Chatting(thinking("Verdict: REFUTES", "It says so.\nVerdict: SUPPORTS"), profile=THINKS)
+    (verdict,) = await JudgeEntailment(model).verdicts([PAIR])
+    assert (verdict.support.label, verdict.votes) == ("supports", 5)
+    ((request,),) = model.generate_calls
+    assert (request.sampling.effort, request.sampling.default_temperature) == ("none", 0.7)
+
+
+async def test_votes_cut_in_a_thought_are_unparsed_and_reported(tmp_path):
+    store = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    model = Chatting(thinking("Verdict: SUPPORTS " * 100, "Verdict: REFUTES"), profile=ALWAYS_THINKS)
+    runs = RunHarness(store, model)
+    metered = await runs.begin("r", strategy="cot", question=Question(text="q"), seed=1)
+    (verdict,) = await JudgeEntailment(metered).verdicts([PAIR])
+    assert (verdict.support, verdict.coverage) == (None, 0.0)
+    (note,) = runs.run.degraded
+    assert "were cut while it thought, and count as unparsed" in note
+    await store.aclose()
 
 
 async def test_failed_votes_leave_the_others_and_nothing_at_all_is_an_error():

@@ -18,7 +18,7 @@ from reason.verify.spans import (
 )
 from reason.verify.types import NOTHING, Support
 from support.scripted_entailment import ScriptedEntailment
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import ALWAYS_THINKS, ScriptedModel, replies, thinking
 
 TEXT = "Ada was born in London.  She wrote  the first program. It ran on\tno machine. Dr. Smith knew her."
 PASSAGE = Passage(id="p", source="s", text=TEXT, title="Ada Lovelace")
@@ -147,7 +147,7 @@ async def quoted(reply, claim="Ada was born in Paris", passage=PASSAGE, **model)
         ('"It ran on no machine"', "It ran on\tno machine"),
         ("\u201cborn in London\u201d", "born in London"),
         ("> She wrote\n> the first program.", "She wrote  the first program."),
-        ("<think>which?</think>London.  She wrote", "London.  She wrote"),
+        ("London.  She wrote", "London.  She wrote"),
     ],
 )
 async def test_a_quotation_is_found_whatever_its_blanks(reply, text):
@@ -184,6 +184,19 @@ async def test_a_failed_reply_is_told():
     assert await quoted("made up", claim="Whales swim") == (None, ("quote_not_found",))
 
 
+async def test_a_quotation_is_read_after_the_thought_and_one_cut_in_it_is_told():
+    (found,) = await spans_by_quotation(
+        [SpanRequest(PASSAGE, "Ada was born in Paris")],
+        ScriptedModel(thinking("Ada was born in London.", "NONE"), profile=ALWAYS_THINKS),
+    )
+    assert found == (None, ())
+    (cut,) = await spans_by_quotation(
+        [SpanRequest(PASSAGE, "Ada was born in Paris")],
+        ScriptedModel(thinking("NONE " * 400, "NONE"), profile=ALWAYS_THINKS),
+    )
+    assert (cut.span.text, cut.warnings) == ("Ada was born in London.", ("quote_failed",))
+
+
 async def test_all_quotations_are_asked_for_in_one_call_and_fit_the_context():
     class TwoCharacters(ScriptedModel):
         def count_tokens(self, prompt):
@@ -193,7 +206,7 @@ async def test_all_quotations_are_asked_for_in_one_call_and_fit_the_context():
     long = Passage(id="l", source="s", text="Rain fell. " * 5000)
     assert await spans_by_quotation([SpanRequest(long, "c"), SpanRequest(PASSAGE, "c")], model) == [(None, ())] * 2
     assert len(model.generate_calls) == 1
-    assert all(r.sampling.temperature == 0 for r in model.generate_calls[0])
+    assert all(r.sampling.default_temperature == 0 for r in model.generate_calls[0])
     assert await spans_by_quotation([], model) == []
     assert len(model.generate_calls) == 1
 

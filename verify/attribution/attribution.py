@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from ...core.errors import BackendError, BudgetExceeded, CapabilityMissing, UserError
 from ...reasoning.retrieval.words import split_words
 from ...serving.model import ExplainsTokens, LanguageModel, Relevance
+from ...serving.quick_calls import without_thought
 from ..entailment.protocol import Entailment, Pair
 from ..entailment.windows import WindowedEntailment
 from ..types import AttributionKind, Claim, InternalAttribution, Label, Support
@@ -184,6 +185,8 @@ async def attribute_by_relevance(
     questions = [s for s in segments if s.kind == "question"]
     parts = [*prompt_parts.context, *questions]
     prompt = prompt_parts.prompt()
+    if isinstance(model, LanguageModel):
+        prompt = without_thought(prompt, model.capabilities.profile)
     attributions: list[tuple[InternalAttribution, ...]] = []
     stopped = ""
     for claim in claims if parts else ():
@@ -291,7 +294,7 @@ async def attribute_claims(
         return await attribute_by_agreement(claims, voters, entailment), ""
 
     async def context() -> Outcome:
-        if model is None or not model.capabilities.scoring:
+        if model is None or not model.capabilities.scoring or not _can_begin_answer(model):
             return _no_attributions(claims, _missing_capability(model, "score given text"))
         if not context_segments(segments):
             return _no_attributions(claims, "the prompt has no context besides the question")
@@ -299,7 +302,7 @@ async def attribute_claims(
 
     async def whitebox() -> Outcome:
         explainer: object = model
-        if not isinstance(explainer, ExplainsTokens):
+        if model is None or not isinstance(explainer, ExplainsTokens) or not _can_begin_answer(model):
             return _no_attributions(claims, _missing_capability(model, "look into itself"))
         return await attribute_by_relevance(claims, segments, explainer)
 
@@ -337,6 +340,12 @@ def _no_attributions(claims: Sequence[Claim], reason: str) -> Outcome:
 
 def _missing(level: AttributionKind, reason: str) -> InternalAttribution:
     return InternalAttribution(component=NOTHING, kind=level, weight=0.0, detail={"left_out": reason})
+
+
+def _can_begin_answer(model: LanguageModel) -> bool:
+    """Whether a claim after a prompt begins the model's answer, and not its thought."""
+    profile = model.capabilities.profile
+    return not profile.can_think or profile.prefix == "thought"
 
 
 def _missing_capability(

@@ -29,6 +29,7 @@ from ...core.messages import Prompt, ScoredContinuation
 from ...core.types import Document, Question
 from ...reasoning.prompts import question_prompt
 from ...serving.model import LanguageModel
+from ...serving.quick_calls import without_thought
 from ..types import Claim, InternalAttribution
 from .segments import Segment, context_segments
 
@@ -256,7 +257,7 @@ class ScoredPrompts(NamedTuple):
 
 
 async def score_claims(model: LanguageModel, claims: Sequence[str], prompts: Sequence[Prompt]) -> ScoredPrompts:
-    """Score every claim after every prompt, with one call for each prompt.
+    """Score every claim as the beginning of the answer to every prompt, with one call for each prompt.
 
     The first prompt is scored by itself, so that the others can reuse its KV cache. The first call that exceeds the
     budget of a metered model ends the scoring, and the scores until then are returned.
@@ -278,7 +279,8 @@ async def score_claims(model: LanguageModel, claims: Sequence[str], prompts: Seq
             if stopped:
                 return
             try:
-                scores[i] = tuple(_score(s) for s in await model.score(prompts[i], claims))
+                prompt = without_thought(prompts[i], model.capabilities.profile)
+                scores[i] = tuple(_score(s) for s in await model.score(prompt, claims))
             except BudgetExceeded as limit:
                 stopped.append(limit.message)
 

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 from ...core.errors import Cancelled, ReasonError, UserError
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, object_schema
-from ...core.messages import Frozen, Prompt, Request, SamplingParams
-from ...reasoning.answers.normalization import thoughts_end
+from ...core.messages import Frozen, Prompt, Request
 from ...reasoning.retrieval.protocol import Snippet
 from ...reasoning.retrieval.quoting import quote_line, quote_snippets
 from ...reasoning.retrieval.words import content_words, is_negated, number_values, split_words
 from ...serving.model import LanguageModel
+from ...serving.quick_calls import JUDGE_REMEDY, quick_capabilities, quick_params
 from ..types import Claim
 from .grammar import subject_of
 from .splitter import is_worth_checking, split_claims
@@ -172,7 +172,7 @@ async def split_claims_by_model(
         question: The question, which may name what "it" is.
         model: The model; a metered one charges its run.
         max_claims: Maximum number of claims; the first ones are kept.
-        seed: Seed of the sampling, which is greedy.
+        seed: Seed of the sampling, which is greedy where the model takes a temperature.
         max_tokens: Maximum tokens of the response; of a truncated one the complete claims are used.
 
     Returns:
@@ -187,18 +187,19 @@ async def split_claims_by_model(
     rule_claims = split_claims(answer, question, max_claims + _EXTRA_CLAIMS if max_claims > 0 else max_claims)
     if not rule_claims:
         return Split(claims=())
-    has_schema = model.capabilities.json_schema
-    prefix = OPENING if model.capabilities.prefix and not has_schema else ""
-    sampling = SamplingParams(
-        temperature=0.0,
-        max_tokens=max_tokens,
-        stop=() if has_schema else _STOPS,
-        seed=seed,
-        logprobs=False,
-        json_schema=claims_schema(max_claims) if has_schema else None,
-    )
-    request = Request(prompt=_prompt(answer, question, max_claims, prefix, has_schema=has_schema), sampling=sampling)
+    capabilities = quick_capabilities(model)
+    has_schema = capabilities.json_schema
+    prefix = OPENING if capabilities.prefix and not has_schema else ""
     try:
+        sampling = quick_params(
+            model,
+            max_tokens=max_tokens,
+            stop=() if has_schema else _STOPS,
+            seed=seed,
+            json_schema=claims_schema(max_claims) if has_schema else None,
+        )
+        prompt = _prompt(answer, question, max_claims, prefix, has_schema=has_schema)
+        request = Request(prompt=prompt, sampling=sampling)
         ((completion,),) = await model.generate([request])
     except Cancelled:
         raise
@@ -206,6 +207,8 @@ async def split_claims_by_model(
         return _rule_split(rule_claims, max_claims, e.message)
     if completion.failure is not None:
         return _rule_split(rule_claims, max_claims, completion.failure.message)
+    if completion.finish_reason == "thinking":
+        return _rule_split(rule_claims, max_claims, f"it was cut while it thought; {JUDGE_REMEDY}")
     entries = parse_entries(prefix + completion.text)
     if not entries:
         return _rule_split(rule_claims, max_claims, "its response has no claims")
@@ -235,7 +238,7 @@ def parse_entries(text: str) -> list[tuple[str, str]]:
     Args:
         text: A JSON list of objects with "claim" and "quote", possibly with other text around it, or within an object.
     """
-    text = text[thoughts_end(text) :][:_MAX_RESPONSE_CHARS]
+    text = text[:_MAX_RESPONSE_CHARS]
     decoder = json.JSONDecoder(strict=False)
     entries: list[tuple[str, str]] = []
     at = text.find("{")

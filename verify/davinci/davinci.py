@@ -91,27 +91,41 @@ class Davinci:
         Raises:
             ReasonError: Nothing could be verified.
         """
-        text = "" if solution.best is None else solution.best.text
+        reports = await self._examine_text("" if solution.best is None else solution.best.text, question, context)
+        claims = [report.claim for report in reports]
+        entailment = WindowedEntailment(context.entailment)
+        origins = await self._origins(claims, question, solution, context, entailment) if claims else []
+        return [
+            report.model_copy(update={"internal": internal}) for report, internal in zip(reports, origins, strict=True)
+        ]
+
+    async def verify_thought(
+        self, question: Question, thought: str, context: VerifierContext
+    ) -> tuple[CheckedClaim, ...]:
+        """The claims of a thought. They have no origins: the answer comes from the thought, not the reverse."""
+        reports = await self._examine_text(thought, question, context, part="thought")
+        return tuple(claim_summary(report).model_copy(update={"part": "thought"}) for report in reports)
+
+    async def _examine_text(
+        self, text: str, question: Question, context: VerifierContext, *, part: str = "answer"
+    ) -> list[ClaimReport]:
+        """The record of each claim of a text, in its order, without origins."""
         claims = await self._claims(text, question, context) if text.strip() else []
         if not claims:
             return []
-        entailment = WindowedEntailment(context.entailment)
         drafts = [self._check_by_program(claim) for claim in claims]
         unchecked_indices = [i for i, draft in enumerate(drafts) if draft is None]
         unchecked_claims = [claims[i] for i in unchecked_indices]
         passages = await self._passages(unchecked_claims, question, context)
         for i, report in zip(unchecked_indices, await self.check(unchecked_claims, passages, context), strict=True):
             drafts[i] = report
-        origins = await self._origins(claims, question, solution, context, entailment)
-        reports = [
-            draft.model_copy(update={"internal": internal})
-            for draft, internal in zip(drafts, origins, strict=True)
-            if draft is not None
-        ]
+        reports = [draft for draft in drafts if draft is not None]
         unchecked = sum(report.reason == "unchecked" for report in reports)
         if unchecked:
+            of_part = "" if part == "answer" else f" of the {part}"
             context.run.degrade(
-                f"{self.name}: the budget was exhausted before {unchecked} of {len(reports)} claims were checked"
+                f"{self.name}: the budget was exhausted before {unchecked} of {len(reports)} claims{of_part} were "
+                "checked"
             )
         return reports
 

@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Final
 from ...core.errors import UserError
 from ...core.types import Question
 from ...reasoning.answers.extraction import option_letter
-from ...reasoning.answers.normalization import visible_text
 from ...reasoning.prompts import LETTERS
 from ...reasoning.retrieval import quoting
 from ...reasoning.retrieval.quoting import quote_line, quote_lines
@@ -114,8 +113,8 @@ class Scrubber:
         )
 
     def scrub(self, text: str) -> str:
-        """The text without identifying parts, thoughts and invisible characters; `[removed]` if nothing is left."""
-        result = quoting.remove_invisible(visible_text(text).text)
+        """The text without identifying parts and invisible characters; `[removed]` if nothing is left."""
+        result = quoting.remove_invisible(text)
         result = _STYLED.sub(lambda m: unicodedata.normalize("NFKC", m[0]), result)
         for pattern in self._dropped:
             result = _without(pattern, result)

@@ -1,7 +1,8 @@
 """Stage 1: every juror answers, in its own role and with the options in its own order, all concurrently.
 
-A juror whose text states no answer is asked for the answer alone, with its text as the prefix. With `distribution` all
-jurors are, and the probability of every letter is read.
+A juror that was cut while it thought is asked for its answer after the unfinished thought, and one whose text states no
+answer for the answer alone, with its text as the prefix. With `distribution` all jurors are, and the probability of
+every letter is read.
 
 Source: Kumar, "EdgeJury" (2025, arXiv:2601.00850), stage 1. Differs: a failed call leaves no text, where the public
 implementation passes its error message on as an answer; the request for the answer alone is ours.
@@ -11,21 +12,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from ...core.errors import InvalidResponse
+from ...core.errors import BudgetExceeded, InvalidResponse, UserError
 from ...core.events import OpinionAdded
 from ...core.messages import Completion, Message, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...reasoning.answers.extraction import extract_answer
 from ...reasoning.answers.kinds import ResolvedKind, answer_kind
-from ...reasoning.answers.normalization import visible_text
 from ...reasoning.candidates import complete_sentences
+from ...reasoning.conclude import conclusion_request, with_conclusion
 from ...reasoning.prompts import LETTERS
+from ...reasoning.retrieval.quoting import remove_invisible
 from ...reasoning.self_evaluation import MIN_COVERAGE, MIN_TOP_LOGPROBS, TOP_LOGPROBS
 from ...reasoning.voting.answer_classes import answer_classes
+from ...serving.quick_calls import quick_capabilities, quick_params
 from .anonymity import OptionOrder
-from .config import PanelConfig
+from .config import ANSWER_TEMPERATURE, PanelConfig
 from .jurors import Juror, answer_prompt
 from .panel import JurorRequest, JurorResponse, Panel
 from .types import Opinion
@@ -51,13 +55,14 @@ async def collect_opinions(
         distribution: Whether to read the probability of each option, if the models support it.
 
     Raises:
-        BackendError: No juror gave an opinion, and no budget is the reason.
+        BackendError: No juror gave an opinion, and neither a budget nor the limit of a thought is the reason.
     """
     requests = [_answer_request(juror, question, config, len(jurors)) for juror in jurors]
     responses = await panel.call(requests, require_response=True)
+    responses = await _conclude_thoughts(jurors, question, requests, responses, panel, run)
     answers = {juror.id: _JurorAnswer(juror, question, reply) for juror, reply in zip(jurors, responses, strict=True)}
     if closed_kind(question) is not None and not panel.is_over:
-        await _conclude(answers, {call.juror: call for call in requests}, panel, distribution=distribution)
+        await _conclude(answers, {call.juror: call for call in requests}, panel, run, distribution=distribution)
     parsed = [answer.opinion() for answer in answers.values()]
     classes = await answer_classes([opinion.choice for opinion in parsed], question)
     choices = canonical([opinion.choice for opinion in parsed], classes)
@@ -67,7 +72,8 @@ async def collect_opinions(
     )
     for opinion in opinions:
         run.emit(OpinionAdded(juror=opinion.juror, report=opinion.model_dump(mode="json")))
-    if not any(opinion.ok for opinion in opinions) and not panel.is_limited:
+    is_cut = any(response.is_cut_in_thought for response in responses)  # reported, and no failure of the models
+    if not any(opinion.ok for opinion in opinions) and not panel.is_limited and not is_cut:
         raise InvalidResponse(f"no juror gave an opinion: {opinions[0].failure}")
     return opinions
 
@@ -85,8 +91,8 @@ class _JurorAnswer:
 
     @property
     def ok(self) -> bool:
-        """Whether there is an answer; thoughts alone do not count."""
-        return self._reply.ok and bool(visible_text(self.raw).text.strip())
+        """Whether there is an answer."""
+        return self._reply.ok and bool(remove_invisible(self.raw).strip())
 
     @property
     def choice(self) -> str | None:
@@ -127,12 +133,20 @@ class _JurorAnswer:
     def opinion(self) -> Opinion:
         juror, response = self.juror, self._reply
         fields = {"juror": juror.id, "model": juror.model.name, "role": juror.role_name}
-        cost = {"tokens": self.tokens, "latency_ms": self.latency_ms}
+        completion = response.completion
+        cost = {
+            "tokens": self.tokens,
+            "thinking_tokens": response.thinking_tokens,
+            "latency_ms": self.latency_ms,
+        }
+        thought = "" if completion is None or completion.thought is None else completion.thought.text.strip()
+        if self.juror.order.order and self._question.choices:
+            thought = self.juror.order.to_question_letters(thought, self._question)
         if not self.ok:
-            reason = "thoughts but no answer" if self.raw.strip() else "empty completion"
-            return Opinion(**fields, **cost, ok=False, failure=response.failure or reason)
+            reason = "a thought but no answer" if response.is_cut_in_thought else "empty completion"
+            return Opinion(**fields, **cost, ok=False, failure=response.failure or reason, thought=thought)
         text, choice = self._read()
-        return Opinion(**fields, **cost, ok=True, text=text, choice=choice, probs=self.probs)
+        return Opinion(**fields, **cost, ok=True, text=text, choice=choice, probs=self.probs, thought=thought)
 
     def _read(self) -> tuple[str, str | None]:
         order = self.juror.order if self._question.choices else None
@@ -142,63 +156,120 @@ class _JurorAnswer:
 def _answer_request(juror: Juror, question: Question, config: PanelConfig, num_jurors: int) -> JurorRequest:
     shown = juror.order.shown(question) if question.choices else question
     sampling = SamplingParams(
-        temperature=config.answer_temperature, max_tokens=config.answer_tokens, n=num_jurors, logprobs=False
+        temperature=config.answer_temperature,
+        default_temperature=ANSWER_TEMPERATURE,
+        max_tokens=config.answer_tokens,
+        n=num_jurors,
     )
     # jurors with equal prompts still get different samples
     request = Request(prompt=answer_prompt(juror.role, shown), sampling=sampling, sample_indices=(juror.id,))
     return JurorRequest(juror.id, juror.model, request)
 
 
+async def _conclude_thoughts(
+    jurors: Sequence[Juror],
+    question: Question,
+    requests: Sequence[JurorRequest],
+    responses: Sequence[JurorResponse],
+    panel: Panel,
+    run: Run,
+) -> list[JurorResponse]:
+    """The responses, those that were cut while the juror thought with the answer that was requested after the thought.
+
+    What the stage does not cover any more stays without an answer. Either is reported.
+    """
+    results = list(responses)
+    conclusions: dict[int, JurorRequest] = {}
+    cut = [i for i, response in enumerate(responses) if response.is_cut_in_thought]
+    for i in cut if not panel.is_over else ():
+        first, completion = requests[i], responses[i].completion
+        assert completion is not None
+        try:
+            request = conclusion_request(first.model, first.request.prompt, completion, _as_shown(jurors[i], question))
+        except UserError as e:
+            run.degrade(f"{e.message}: {e.hint}")
+        else:
+            conclusions[i] = replace(first, request=request)
+    ends = await panel.call(list(conclusions.values()))
+    for i, end in zip(conclusions, ends, strict=True):
+        completion = responses[i].completion
+        if end.text.strip() and end.completion is not None and completion is not None:
+            concluded = with_conclusion(completion, end.completion, _as_shown(jurors[i], question))
+            latency_ms = max(responses[i].latency_ms, end.latency_ms)
+            results[i] = replace(responses[i], completion=concluded, latency_ms=latency_ms)
+    num_concluded = sum(not results[i].is_cut_in_thought for i in cut)
+    if num_concluded:
+        run.degrade(
+            f"edgejury: {num_concluded} of {len(jurors)} jurors were cut while they thought; their answers were "
+            "requested after the unfinished thoughts"
+        )
+    if num_concluded < len(cut):
+        run.degrade(
+            f"edgejury: {len(cut) - num_concluded} of {len(jurors)} jurors were cut while they thought and have no "
+            "opinion: raise the budget, lower --effort, or lower --thinking-tokens"
+        )
+    return results
+
+
+def _as_shown(juror: Juror, question: Question) -> Question:
+    return juror.order.shown(question) if question.choices else question
+
+
 async def _conclude(
     answers: Mapping[int, _JurorAnswer],
     requests: Mapping[int, JurorRequest],
     panel: Panel,
+    run: Run,
     *,
     distribution: bool,
 ) -> None:
     """Request the answer alone, of jurors that stated none, or with `distribution` of all that return logprobs."""
     complete = [answer for answer in answers.values() if answer.ok]
     weighing = [answer for answer in complete if distribution and answer.shown.choices and _can_weigh(answer)]
-    conclusions = [
-        _conclusion_request(requests[answer.juror.id], answer, CHOICE_PREFIX, weigh=True) for answer in weighing
-    ]
-    for answer, response in zip(weighing, await panel.call(conclusions), strict=True):
-        answer.weigh(response)
-    undecided = [answer for answer in complete if answer.choice is None]
-    if not undecided or panel.is_over:
+    try:
+        conclusions = [
+            _conclusion_request(requests[answer.juror.id], answer, CHOICE_PREFIX, weigh=True) for answer in weighing
+        ]
+        for answer, response in zip(weighing, await panel.call(conclusions), strict=True):
+            answer.weigh(response)
+        undecided = [answer for answer in complete if answer.choice is None]
+        if not undecided or panel.is_over:
+            return
+        prefixes = [CHOICE_PREFIX if answer.shown.choices else ANSWER_PREFIX for answer in undecided]
+        conclusions = [
+            _conclusion_request(requests[answer.juror.id], answer, prefix, weigh=False)
+            for answer, prefix in zip(undecided, prefixes, strict=True)
+        ]
+    except BudgetExceeded as e:
+        run.record_limit(e)
         return
-    prefixes = [CHOICE_PREFIX if answer.shown.choices else ANSWER_PREFIX for answer in undecided]
-    conclusions = [
-        _conclusion_request(requests[answer.juror.id], answer, prefix, weigh=False)
-        for answer, prefix in zip(undecided, prefixes, strict=True)
-    ]
     for answer, prefix, response in zip(undecided, prefixes, await panel.call(conclusions), strict=True):
         answer.add(prefix, response)
 
 
 def _can_weigh(answer: _JurorAnswer) -> bool:
-    capabilities = answer.juror.model.capabilities
+    capabilities = quick_capabilities(answer.juror.model)
     return capabilities.prefix and capabilities.top_logprobs >= max(MIN_TOP_LOGPROBS, len(answer.shown.choices))
 
 
 def _conclusion_request(first: JurorRequest, answer: _JurorAnswer, prefix: str, *, weigh: bool) -> JurorRequest:
     """The request for the answer alone: continues the text, or follows it as a new turn."""
-    prompt, capabilities = first.request.prompt, first.model.capabilities
+    prompt, capabilities = first.request.prompt, quick_capabilities(first.model)
     if capabilities.prefix:
         prompt = prompt.with_prefix(answer.beginning(prefix))
     else:
         turns = (Message(role="assistant", content=answer.raw), Message(role="user", content=_CONCLUSION_REQUEST))
         prompt = Prompt(messages=(*prompt.messages, *turns))
     sampling = (
-        SamplingParams(temperature=0.0, max_tokens=1, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs))
+        quick_params(first.model, max_tokens=1, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs))
         if weigh
-        else SamplingParams(temperature=0.0, max_tokens=_CONCLUSION_TOKENS, stop=("\n",), logprobs=False)
+        else quick_params(first.model, max_tokens=_CONCLUSION_TOKENS, stop=("\n",))
     )
     return JurorRequest(first.juror, first.model, Request(prompt=prompt, sampling=sampling))
 
 
 def letter_shares(completion: Completion, question: Question) -> dict[str, float]:
-    """The probability of each option letter as the first token, normalized over all option letters.
+    """The probability of each option letter as the answer's first token, normalized over all option letters.
 
     Args:
         question: The question as the juror saw it.
@@ -206,11 +277,11 @@ def letter_shares(completion: Completion, question: Question) -> dict[str, float
     Returns:
         Shares by letter that sum to 1; empty if letters have less than half of the probability, or without logprobs.
     """
-    if not completion.top_logprobs:
+    if not completion.answer_top_logprobs:
         return {}
     letters = LETTERS[: len(question.choices)]
     masses: dict[str, list[float]] = {}
-    for top in completion.top_logprobs[0]:
+    for top in completion.answer_top_logprobs[0]:
         token = top.token.strip(" \u2581\u0120()[].*:")
         if len(token) == 1 and token in letters:
             masses.setdefault(token, []).append(math.exp(top.logprob))

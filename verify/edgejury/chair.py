@@ -16,18 +16,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from ...core.errors import UserError
+from ...core.errors import BudgetExceeded, UserError
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
-from ...core.messages import Message, Prompt, Request
+from ...core.messages import Completion, Message, Prompt, Request
 from ...core.run import Run
 from ...core.types import Question
 from ...reasoning.answers.extraction import extract_answer, find_option
 from ...reasoning.answers.kinds import ResolvedKind
-from ...reasoning.answers.normalization import visible_text
 from ...reasoning.candidates import complete_sentences
 from ...reasoning.prompts import LETTERS, fit_prompt, question_prompt
-from ...reasoning.retrieval.quoting import quote_line
+from ...reasoning.retrieval.quoting import quote_line, remove_invisible
 from ...serving.metered.model import MeteredModel
+from ...serving.quick_calls import quick_capabilities
 from .anonymity import Blinding, OptionOrder, identity_order, make_blinding, option_orders
 from .answering import closed_kind
 from .config import CHAIR_TEMPERATURE, JuryConfig
@@ -38,6 +38,7 @@ from .panel import (
     JurorRequest,
     Panel,
     StructuredRequest,
+    continues_prefix,
     find_object,
     find_text,
     objects_in,
@@ -183,7 +184,7 @@ def fallback_synthesis(ranking: Ranking, opinions: Sequence[Opinion]) -> Synthes
     if best is None:
         raise UserError(f"the best-ranked opinion of juror {ranking.best} is missing", hint="rank these opinions")
     reason = "the chair gave no readable answer: the best-ranked answer is used"
-    return Synthesis(answer=best.text, choice=best.choice, rationale=(reason,), source="fallback")
+    return Synthesis(answer=best.text, choice=best.choice, rationale=(reason,), source="fallback", thought=best.thought)
 
 
 def shown_issues(issues: Sequence[PooledIssue]) -> tuple[PooledIssue, ...]:
@@ -400,7 +401,7 @@ def _in_json(completion: str) -> _ParsedChair | None:
 
 def _in_lines(completion: str, question: Question) -> _ParsedChair | None:
     """The same from lines: the text before the first label is the answer, else that after "Answer:"."""
-    text = visible_text(completion).text.strip()
+    text = remove_invisible(completion).strip()
     labels = list(_LABEL.finditer(text))
     fields: dict[str, list[str]] = {}
     addressed: list[dict[str, Any]] = []
@@ -484,6 +485,10 @@ def _is_blank(text: str) -> bool:
     return not bare or bare.casefold() in _BLANKS or bare.rstrip(".").casefold() in _BLANKS
 
 
+def _thought(completion: Completion) -> str:
+    return "" if completion.thought is None else completion.thought.text.strip()
+
+
 _CHAIR_ID = 0
 """The chair's number in its own stage."""
 
@@ -508,7 +513,7 @@ class Chair:
     ) -> None:
         self._model, self._question, self._answers, self._scrub = model, question, answers, scrub
         self._config, self._run = config, run
-        self._supports_prefix = model.capabilities.prefix
+        self._supports_prefix = continues_prefix(model)
         # its own letters and order, so that letters in the reviews reveal nothing
         seed = run.derive_seed("edgejury", "chair")
         self._blind = make_blinding(tuple(answers.texts), question, seed, shuffle=config.shuffle)
@@ -569,7 +574,12 @@ class Chair:
         return (
             None
             if revised is None
-            else revised.model_copy(update={"tokens": previous_synthesis.tokens + revised.tokens})
+            else revised.model_copy(
+                update={
+                    "tokens": previous_synthesis.tokens + revised.tokens,
+                    "thinking_tokens": previous_synthesis.thinking_tokens + revised.thinking_tokens,
+                }
+            )
         )
 
     def unaddressed_note(self, indices: Sequence[int]) -> list[str]:
@@ -589,25 +599,46 @@ class Chair:
 
     async def _read(self, request: StructuredRequest, panel: Panel, issues: Sequence[PooledIssue]) -> Synthesis | None:
         self._request = request
-        tokens = 0
+        tokens, thinking_tokens = 0, 0
         for attempt in range(2):
-            (response,) = await panel.call([self._juror_request(request)])
+            try:
+                (response,) = await panel.call([self._juror_request(request)])
+            except BudgetExceeded as e:
+                self._run.record_limit(e)
+                return None
             tokens += response.tokens
+            thinking_tokens += response.thinking_tokens
             if not response.ok:
                 return None
+            if response.is_cut_in_thought:
+                self._run.degrade(
+                    "edgejury: the chair was cut while it thought; its answer was requested again, without a thought "
+                    "where the model can do that"
+                )
             text = request.prefix + response.text
             order = self._order if self._question.choices else None
             synthesis = read_chair(text, self._question, self._blind, form=request.form, order=order)
             if synthesis is not None:
-                return synthesis.model_copy(update={"tokens": tokens, "latency_ms": response.latency_ms})
+                thought = "" if response.completion is None else _thought(response.completion)
+                if order is not None:
+                    thought = order.to_question_letters(thought, self._question)
+                return synthesis.model_copy(
+                    update={
+                        "thought": self._blind.to_juror_numbers(thought),
+                        "thinking_tokens": thinking_tokens,
+                        "tokens": tokens,
+                        "latency_ms": response.latency_ms,
+                    }
+                )
             if attempt or panel.is_over:
                 break
-            request = chair_repair(request, text, self._shown_question, issues, supports_prefix=self._supports_prefix)
+            supports_prefix = quick_capabilities(self._model).prefix
+            request = chair_repair(request, text, self._shown_question, issues, supports_prefix=supports_prefix)
         return None
 
     def _juror_request(self, structured: StructuredRequest) -> JurorRequest:
         config = self._config
-        sampling = structured.sampling(CHAIR_TEMPERATURE, config.chair_tokens)
+        sampling = structured.sampling(self._model, CHAIR_TEMPERATURE, config.chair_tokens)
         return JurorRequest(_CHAIR_ID, self._model, Request(prompt=structured.prompt, sampling=sampling))
 
     def _as_shown(self, text: str) -> str:

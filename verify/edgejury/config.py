@@ -15,6 +15,7 @@ from .jurors import load_reliability
 from .panel import Form
 from .types import Aggregate
 
+ANSWER_TEMPERATURE = 0.7
 REVIEW_TEMPERATURE = 0.3
 CHAIR_TEMPERATURE = 0.5
 
@@ -66,7 +67,10 @@ class PanelConfig(Parameters):
     quorum: Annotated[
         int | None, Field(ge=1, description="responses that complete a stage; the other calls are cancelled")
     ] = None
-    answer_temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature of opinions")] = 0.7
+    answer_temperature: Annotated[
+        float | None,
+        Field(ge=0, le=100, description="sampling temperature of opinions; null for 0.7 where the model takes one"),
+    ] = None
     answer_tokens: Annotated[Tokens, Field(description="maximum tokens of an opinion")] = 400
     review_tokens: Annotated[Tokens, Field(description="maximum tokens of a review")] = 500
 

@@ -170,11 +170,13 @@ def settle(
         if not choosers
         else f"no well-ranked juror chose {synthesis.choice!r}, as the chair did"
     )
-    texts = {opinion.juror: opinion.text for opinion in opinions if opinion.choice == vote.choice}
-    author = next((juror for juror in ranking.order if juror in texts), None)
-    update = {
+    authors = {opinion.juror: opinion for opinion in opinions if opinion.choice == vote.choice}
+    author = next((authors[juror] for juror in ranking.order if juror in authors), None)
+    update: dict[str, object] = {} if author is None else {"answer": author.text, "thought": author.thought}
+    if author is not None:
+        update["thinking_tokens"] = min(synthesis.tokens, author.thinking_tokens)
+    update |= {
         "choice": vote.choice,
-        "answer": synthesis.answer if author is None else texts[author],
         "rationale": (*synthesis.rationale, f"{reason}: the jurors' vote, weighted by rank, is used instead"),
     }
     return Settlement(synthesis=synthesis.model_copy(update=update), vote=vote, overruled=True)
@@ -587,9 +589,9 @@ class EdgeJury:
     """A jury with anonymous cross-review, a chair, and labels of the jurors' agreement.
 
     Model calls for n jurors: n opinions, n reviews and 1 for the chair, in three consecutive batches; n if all agree on
-    one short answer. One more call each: an opinion without an answer, an unreadable review or chair's answer, issues
-    that the chair did not address, `claims=model`, `revise`; n more each with `distribution` and `stances=model`. Stage
-    4 makes no call otherwise.
+    one short answer. One more call each: an opinion that was cut in its thought or has no answer, an unreadable review
+    or chair's answer, issues that the chair did not address, `claims=model`, `revise`; n more each with `distribution`
+    and `stances=model`. Stage 4 makes no call otherwise.
 
     Confidence is the jurors' agreement on the answer's claims, or on a closed answer. Agreement is no evidence: jurors
     share misconceptions.
@@ -641,9 +643,15 @@ def make_solution(deliberation: Deliberation, question: Question) -> Solution:
     candidates = [_candidate(opinion, question, scores.get(opinion.juror)) for opinion in complete]
     chosen = next((i for i, o in enumerate(complete) if o.juror == decision.juror), None)
     if chosen is None and decision.answer:
-        tokens = 0 if decision.synthesis is None else decision.synthesis.tokens
+        synthesis = decision.synthesis
         candidates.append(
-            Candidate(text=decision.answer, answer=_answer(decision.answer, decision.choice, question), tokens=tokens)
+            Candidate(
+                text=decision.answer,
+                answer=_answer(decision.answer, decision.choice, question),
+                tokens=0 if synthesis is None else synthesis.tokens,
+                thought="" if synthesis is None else synthesis.thought,
+                thinking_tokens=0 if synthesis is None else synthesis.thinking_tokens,
+            )
         )
         chosen = len(candidates) - 1
     elif chosen is not None and candidates[chosen].text != decision.answer:  # now followed by the stated choice
@@ -664,6 +672,8 @@ def _candidate(opinion: Opinion, question: Question, score: float | None = None)
         answer=_answer(opinion.text, opinion.choice, question),
         score=score,
         tokens=opinion.tokens,
+        thought=opinion.thought,
+        thinking_tokens=opinion.thinking_tokens,
     )
 
 

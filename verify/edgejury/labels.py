@@ -25,17 +25,17 @@ from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...reasoning.answers.extraction import extract_answer
-from ...reasoning.answers.normalization import visible_text
 from ...reasoning.prompts import LETTERS
 from ...reasoning.retrieval.protocol import Snippet
-from ...reasoning.retrieval.quoting import quote_line, quote_snippets
+from ...reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
 from ...reasoning.retrieval.words import sentence_scores
 from ...reasoning.segmentation import sentence_spans
 from ...reasoning.strategy import Models
 from ...serving.encoders.protocols import EmbeddingModel
 from ...serving.metered.decisions import load_decision, save_decision
 from ...serving.metered.model import MeteredModel
-from ...serving.model import Capabilities
+from ...serving.model import Capabilities, LanguageModel
+from ...serving.quick_calls import quick_capabilities, quick_params, report_cut
 from ..claims.model_splitter import split_claims_by_model
 from ..claims.splitter import split_claims
 from ..entailment.judge import JudgeEntailment
@@ -264,12 +264,17 @@ class StanceRequest(NamedTuple):
     prefix: str
     schema: JsonSchema | None
 
-    def sampling(self, temperature: float, claims: int, n: int = 1) -> SamplingParams:
-        """Sampling parameters for a number of claims."""
+    def sampling(self, model: LanguageModel, temperature: float, claims: int, n: int = 1) -> SamplingParams:
+        """Sampling parameters of a quick call for a number of claims.
+
+        Args:
+            temperature: Temperature where the model takes one.
+
+        Raises:
+            BudgetExceeded: The model has to think, and the budget has no room for it.
+        """
         max_tokens = claims * (LINE_TOKENS if self.schema is None else FIELD_TOKENS)
-        return SamplingParams(
-            temperature=temperature, max_tokens=max_tokens, n=n, logprobs=False, json_schema=self.schema
-        )
+        return quick_params(model, default_temperature=temperature, max_tokens=max_tokens, n=n, json_schema=self.schema)
 
 
 def stance_request(claims: Sequence[str], opinion: str, capabilities: Capabilities) -> StanceRequest:
@@ -321,7 +326,7 @@ def _stance_fields(reply: str) -> list[tuple[str, str]]:
     fields = find_object(reply, lambda value: any(_is_stance_field(*field) for field in value.items()))
     if fields is not None:
         return [field for field in fields.items() if _is_stance_field(*field)]
-    return [(match[1], match[2]) for match in _LINE.finditer(visible_text(reply).text)]
+    return [(match[1], match[2]) for match in _LINE.finditer(remove_invisible(reply))]
 
 
 def _is_stance_field(name: str, value: object) -> bool:
@@ -424,12 +429,22 @@ async def _by_model(
 ) -> list[ClaimStances]:
     """One call for each opinion, concurrently; unparsed opinions are compared by words."""
     judge, texts = models.judge, [claim.text for claim in claims]
-    requests = [stance_request(texts, opinion.text, judge.capabilities) for opinion in opinions]
-    calls = [
-        JurorRequest(opinion.juror, judge, Request(prompt=request.prompt, sampling=request.sampling(0.0, len(claims))))
-        for opinion, request in zip(opinions, requests, strict=True)
-    ]
+    requests = [stance_request(texts, opinion.text, quick_capabilities(judge)) for opinion in opinions]
+    try:
+        calls = [
+            JurorRequest(
+                opinion.juror,
+                judge,
+                Request(prompt=request.prompt, sampling=request.sampling(judge, 0.0, len(claims))),
+            )
+            for opinion, request in zip(opinions, requests, strict=True)
+        ]
+    except BudgetExceeded as e:
+        run.record_limit(e)
+        run.degrade(f"claims and opinions are compared by words: {e.message}")
+        return await _by_entailment(claims, opinions, LexicalEntailment(), models, run)
     responses = await panel.call(calls)
+    report_cut(judge, (r.completion for r in responses if r.completion is not None), "stances")
     stances: list[ClaimStances] = [{} for _ in claims]
     unparsed: list[Opinion] = []
     for opinion, request, response in zip(opinions, requests, responses, strict=True):

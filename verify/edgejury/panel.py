@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,10 +37,11 @@ from ...core.json_schema import JsonSchema
 from ...core.messages import Chunk, Completion, Message, Prompt, Request, SamplingParams, Usage
 from ...core.run import Run
 from ...core.types import RunUsage
-from ...reasoning.answers.normalization import thoughts_end
 from ...reasoning.retrieval.quoting import quote_line
 from ...serving.metered.decisions import load_decision, save_decision
 from ...serving.metered.model import MeteredModel, sampled_json
+from ...serving.model import LanguageModel
+from ...serving.quick_calls import quick_params
 from .types import Stage, StageCost
 
 Form = Literal["json", "lines"]
@@ -62,6 +64,7 @@ class StructuredRequest:
         prefix: Beginning of the completion, already in the prompt; to be put before the completion for parsing.
         form: The requested form.
         schema: Schema that constrains the completion; there is neither a prefix nor a stop string then.
+        is_repair: Whether it follows an unreadable completion; the model does not think again then.
     """
 
     prompt: Prompt
@@ -69,10 +72,27 @@ class StructuredRequest:
     stop: tuple[str, ...]
     form: Form
     schema: JsonSchema | None = None
+    is_repair: bool = False
 
-    def sampling(self, temperature: float, max_tokens: int) -> SamplingParams:
+    def sampling(self, model: LanguageModel, temperature: float, max_tokens: int) -> SamplingParams:
+        """Sampling parameters for a model.
+
+        Args:
+            temperature: Temperature where the model takes one.
+
+        Raises:
+            BudgetExceeded: It is a repair, and the model has to think, for which the budget has no room.
+        """
+        if self.is_repair:
+            return quick_params(
+                model,
+                default_temperature=temperature,
+                max_tokens=max_tokens,
+                stop=self.stop,
+                json_schema=self.schema,
+            )
         return SamplingParams(
-            temperature=temperature, max_tokens=max_tokens, stop=self.stop, logprobs=False, json_schema=self.schema
+            default_temperature=temperature, max_tokens=max_tokens, stop=self.stop, json_schema=self.schema
         )
 
 
@@ -85,7 +105,11 @@ def structured_request(
     supports_prefix: bool,
     schema: JsonSchema | None = None,
 ) -> StructuredRequest:
-    """A request; the prefix is omitted for models without prefix support, or with a schema."""
+    """A request; the prefix is omitted for models without prefix support, or with a schema.
+
+    Args:
+        supports_prefix: Whether the model can continue a prefix, and need not think first: with one it does not.
+    """
     if schema is not None:
         return StructuredRequest(prompt.with_prefix(""), "", (), form, schema)
     used_prefix = prefix if supports_prefix else ""
@@ -109,7 +133,13 @@ def repair_conversation(
     """
     previous = quote_line(completion, MAX_REPEATED_CHARS) or "(nothing)"
     turns = (*first.prompt.messages, Message(role="assistant", content=previous), Message(role="user", content=request))
-    return structured_request(Prompt(messages=turns), prefix, stop, "lines", supports_prefix=supports_prefix)
+    repair = structured_request(Prompt(messages=turns), prefix, stop, "lines", supports_prefix=supports_prefix)
+    return replace(repair, is_repair=True)
+
+
+def continues_prefix(model: MeteredModel) -> bool:
+    """Whether a call in which the model may think can have a prefix: with one it would not think."""
+    return model.capabilities.prefix and not model.thinks
 
 
 MAX_PARSED_CHARS: Final = 40_000
@@ -120,12 +150,12 @@ _CLOSERS = {"{": "}", "[": "]"}
 
 
 def find_object(completion: str, accepts: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The first JSON object in a completion that `accepts` returns True for; thoughts are skipped.
+    """The first JSON object in a completion that `accepts` returns True for.
 
     Complete objects come first, nested ones included; otherwise the first truncated one, closed after its last complete
     value. Never raises.
     """
-    text = completion[thoughts_end(completion) :][:MAX_PARSED_CHARS]
+    text = completion[:MAX_PARSED_CHARS]
     decoder = json.JSONDecoder(strict=False)
     starts = [match.start() for match in re.finditer(r"\{", text)][:_MAX_STARTS]
     for closing in (False, True):
@@ -149,7 +179,7 @@ def find_text(completion: str, key: str) -> tuple[str, bool] | None:
     Returns:
         The text, and whether it is terminated; None without such a field or if it is blank.
     """
-    text = completion[thoughts_end(completion) :][:MAX_PARSED_CHARS]
+    text = completion[:MAX_PARSED_CHARS]
     field = re.search(rf"[\"']?{re.escape(key)}[\"']?\s{{0,4}}:\s{{0,4}}\"", text, re.IGNORECASE)
     if field is None:
         return None
@@ -238,13 +268,12 @@ class JurorRequest:
         """Identifies the request in the run store."""
         return [self.juror, self.model.identity, list(self.request.indices), sampled_json(self.request)]
 
-    def with_max_tokens(self, max_tokens: float) -> JurorRequest:
-        """The request with a token limit; unchanged if its own limit is lower."""
-        sampling = self.request.sampling
-        if not 1 <= max_tokens < sampling.max_tokens:
-            return self
-        sampling = sampling.model_copy(update={"max_tokens": int(max_tokens)})
-        return replace(self, request=self.request.model_copy(update={"sampling": sampling}))
+    def within(self, tokens: float, thinking_tokens: float) -> JurorRequest:
+        """The request with limits of its tokens, thought and answer together; unchanged if its own are lower."""
+        shares = (share if share >= 1 else math.inf for share in (tokens, thinking_tokens))
+        request, unbounded = self.model.within(self.request, *shares), self.model.within(self.request, math.inf)
+        is_bounded = request.sampling.total_tokens < unbounded.sampling.total_tokens
+        return replace(self, request=request) if is_bounded else self
 
     def without_stops(self) -> JurorRequest:
         """The request for a model without stop strings."""
@@ -273,6 +302,11 @@ class JurorResponse:
         return not self.failure
 
     @property
+    def is_cut_in_thought(self) -> bool:
+        """Whether it ended while the model thought, so that there is no text."""
+        return self.ok and self.completion is not None and self.completion.finish_reason == "thinking"
+
+    @property
     def text(self) -> str:
         """The text; empty if it does not count."""
         return self.completion.text if self.completion is not None and self.ok else ""
@@ -281,6 +315,11 @@ class JurorResponse:
     def tokens(self) -> int:
         """Generated tokens, also of a response that does not count."""
         return 0 if self.completion is None else self.completion.usage.completion_tokens
+
+    @property
+    def thinking_tokens(self) -> int:
+        """Part of `tokens` that are thoughts."""
+        return 0 if self.completion is None else self.completion.usage.thinking_tokens
 
 
 @dataclass
@@ -392,7 +431,7 @@ class RequestRound:
                 self._unrepeated_calls[juror] = self._unrepeated_calls.get(juror, 0) + 1
                 self._lost_usage[juror] = completion.usage
             return
-        if completion.finish_reason == "length" and juror in self.bounded:
+        if completion.finish_reason in ("length", "thinking") and juror in self.bounded:
             self.is_limited = True
         if completion.finish_reason != "cancelled" and completion.text.strip():
             self.on_response(juror)
@@ -513,8 +552,9 @@ class Panel:
             return []
         run = self._run
         self._requested |= {entry.juror for entry in requests}
-        share = run.ledger.view().tokens_per_sample(len(requests))
-        fitted = [entry.with_max_tokens(share) for entry in requests]
+        view = run.ledger.view()
+        share, thinking_share = view.tokens_per_sample(len(requests)), view.remaining("thinking_tokens") / len(requests)
+        fitted = [entry.within(share, thinking_share) for entry in requests]
         bounded = frozenset(a.juror for a, b in zip(requests, fitted, strict=True) if a is not b)
         decision: dict[str, JsonValue] = {"jury": self._stage, "requests": [entry.key for entry in fitted]}
         recorded = await load_decision(run, requests[0].model, decision)

@@ -18,15 +18,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, get_args
 
+from ...core.errors import BudgetExceeded
 from ...core.events import ReviewAdded
 from ...core.json_schema import STRING_SCHEMA, JsonSchema, array_schema, enum_schema, object_schema
 from ...core.messages import Request
 from ...core.run import Run
 from ...core.types import Question
-from ...reasoning.answers.normalization import visible_text
 from ...reasoning.prompts import fit_prompt, question_prompt
+from ...reasoning.retrieval.quoting import remove_invisible
 from ...reasoning.retrieval.words import split_words
 from ...serving.metered.model import MeteredModel
+from ...serving.quick_calls import quick_capabilities
 from ..claims.model_splitter import locate_quote
 from .anonymity import Blinding, OptionOrder, Scrubber, make_blinding, show_answers
 from .config import REVIEW_TEMPERATURE, PanelConfig
@@ -38,6 +40,7 @@ from .panel import (
     JurorResponse,
     Panel,
     StructuredRequest,
+    continues_prefix,
     find_object,
     objects_in,
     repair_conversation,
@@ -199,7 +202,7 @@ def read_review(
         ]
         raw_quotes = [(_juror(item, blind), item.get("quote")) for item in objects_in(data.get("keep"))]
     else:
-        lines = visible_text(completion).text.splitlines()
+        lines = remove_invisible(completion).splitlines()
         marks = _first_of_each(_marks_in_lines(lines, blind))
         labelled = [(blind.juror(m[1]), m[2].strip(), m[3]) for line in lines if (m := _issue_line(line))]
         raw_issues = list(labelled)
@@ -415,6 +418,12 @@ async def collect_reviews(
         else:
             tasks[reviewer.id] = _ReviewTask(reviewer, blind, request)
     responses = await panel.call([_juror_request(task, config) for task in tasks.values()])
+    cut = sum(response.is_cut_in_thought for response in responses)
+    if cut:
+        run.degrade(
+            f"edgejury: {cut} of {len(reviewers)} reviewers were cut while they thought; their reviews were requested "
+            "again, without a thought where the model can do that"
+        )
     unparsed: dict[int, JurorResponse] = {}
     for response in responses:
         review = by_reviewer[response.juror] = _parse_response(response, tasks[response.juror], question)
@@ -422,9 +431,12 @@ async def collect_reviews(
             unparsed[response.juror] = response
     if unparsed and not panel.is_over:
         repairs = [_repair_task(tasks[reviewer_id], response) for reviewer_id, response in unparsed.items()]
-        for task, response in zip(
-            repairs, await panel.call([_juror_request(task, config) for task in repairs]), strict=True
-        ):
+        try:
+            requests = [_juror_request(task, config) for task in repairs]
+        except BudgetExceeded as e:
+            run.record_limit(e)
+            repairs, requests = [], []
+        for task, response in zip(repairs, await panel.call(requests), strict=True):
             review = _parse_response(response, task, question)
             tokens = unparsed[response.juror].tokens + response.tokens
             by_reviewer[response.juror] = review.model_copy(update={"tokens": tokens})
@@ -447,7 +459,7 @@ async def _fit_request(
             answers.render(blind, texts, question, order),
             blind,
             form=config.form,
-            supports_prefix=reviewer.model.capabilities.prefix,
+            supports_prefix=continues_prefix(reviewer.model),
             supports_schema=reviewer.model.capabilities.json_schema,
             own_excluded=reviewer.id in answers.texts and reviewer.id not in blind.jurors,
         )
@@ -464,7 +476,7 @@ async def _fit_request(
 
 
 def _repair_task(task: _ReviewTask, response: JurorResponse) -> _ReviewTask:
-    supports_prefix = task.reviewer.model.capabilities.prefix
+    supports_prefix = quick_capabilities(task.reviewer.model).prefix
     return replace(
         task,
         request=repair_request(
@@ -475,7 +487,7 @@ def _repair_task(task: _ReviewTask, response: JurorResponse) -> _ReviewTask:
 
 def _juror_request(task: _ReviewTask, config: PanelConfig) -> JurorRequest:
     structured, reviewer = task.request, task.reviewer
-    sampling = structured.sampling(REVIEW_TEMPERATURE, config.review_tokens)
+    sampling = structured.sampling(reviewer.model, REVIEW_TEMPERATURE, config.review_tokens)
     return JurorRequest(reviewer.id, reviewer.model, Request(prompt=structured.prompt, sampling=sampling))
 
 

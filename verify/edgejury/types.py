@@ -41,7 +41,9 @@ class Opinion(Frozen):
             Equal answers have equal forms (see `answering.canonical`). None without an answer or for an open question.
         probs: Probability of each option, by letter, if the model returns it.
         ok: Whether there is an answer.
-        tokens: Generated tokens.
+        tokens: Generated tokens, those of the thought included.
+        thought: What the juror thought before its text; no other model sees it.
+        thinking_tokens: Tokens of the thought.
         latency_ms: Duration of the call in milliseconds.
         failure: Reason of a failure.
     """
@@ -50,6 +52,8 @@ class Opinion(Frozen):
     model: str
     role: str = ""
     text: str = ""
+    thought: str = Field(default="", exclude_if=lambda value: not value)
+    thinking_tokens: Count = Field(default=0, exclude_if=lambda value: not value)
     choice: str | None = None
     probs: dict[str, Probability] = Field(default_factory=dict)
     ok: bool
@@ -232,6 +236,8 @@ class Synthesis(Frozen):
         rationale: Reasons, including changes made by the program.
         source: "chair", or "fallback" for the best-ranked opinion.
         tokens: Generated tokens, including a repair.
+        thought: What the chair thought before it.
+        thinking_tokens: Tokens of its thoughts.
         latency_ms: Duration of the calls in milliseconds.
     """
 
@@ -242,6 +248,8 @@ class Synthesis(Frozen):
     disagreements: tuple[Disagreement, ...] = ()
     addressed: tuple[Addressed, ...] = ()
     source: Literal["chair", "fallback"]
+    thought: str = Field(default="", exclude_if=lambda value: not value)
+    thinking_tokens: Count = Field(default=0, exclude_if=lambda value: not value)
     tokens: Count = 0
     latency_ms: Amount = 0.0
 

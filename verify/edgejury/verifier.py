@@ -15,12 +15,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, JsonValue
 
-from ...core.errors import BackendError, UserError
+from ...core.errors import BackendError, BudgetExceeded, UserError
 from ...core.events import ClaimChecked
 from ...core.messages import Request
 from ...core.run import Run
 from ...core.types import Candidate, CheckedClaim, Question, Solution, Verification
 from ...reasoning.strategy import Stability, validate_parameters
+from ...serving.quick_calls import quick_capabilities, report_cut
 from ..davinci.config import DavinciConfig
 from ..davinci.davinci import Davinci, make_verification
 from ..types import Claim, ClaimReport, InternalAttribution
@@ -118,6 +119,12 @@ class JuryVerifier:
             context.run.emit(ClaimChecked(index=index, report=report.model_dump(mode="json")))
         return self._verification(reports, labels)
 
+    async def verify_thought(
+        self, question: Question, thought: str, context: VerifierContext
+    ) -> tuple[CheckedClaim, ...]:
+        """The claims of a thought, by evidence alone: the jurors have not seen the thought."""
+        return await self._davinci.verify_thought(question, thought, context)
+
     # -- the jury
 
     async def _labels(
@@ -172,23 +179,29 @@ class JuryVerifier:
         """The stances of the jurors by their knowledge, without a question."""
         texts = [claim.text for claim in claims]
         panel = self._open_panel("agreement", run)
-        requests = [knowledge_request(texts, juror.model.capabilities) for juror in jurors]
+        requests = [knowledge_request(texts, quick_capabilities(juror.model)) for juror in jurors]
         temperature = REVIEW_TEMPERATURE
-        calls = [
-            JurorRequest(
-                juror.id,
-                juror.model,
-                Request(
-                    prompt=structured.prompt,
-                    sampling=structured.sampling(temperature, len(texts), n=len(jurors)),
-                    sample_indices=(juror.id,),
-                ),
-            )
-            for juror, structured in zip(jurors, requests, strict=True)
-        ]
         stances: list[ClaimStances] = [{} for _ in claims]
+        try:
+            calls = [
+                JurorRequest(
+                    juror.id,
+                    juror.model,
+                    Request(
+                        prompt=structured.prompt,
+                        sampling=structured.sampling(juror.model, temperature, len(texts), n=len(jurors)),
+                        sample_indices=(juror.id,),
+                    ),
+                )
+                for juror, structured in zip(jurors, requests, strict=True)
+            ]
+        except BudgetExceeded as e:
+            run.record_limit(e)
+            return stances
         with panel.stage():
             responses = await panel.call(calls, require_response=True)
+        for juror, response in zip(jurors, responses, strict=True):
+            report_cut(juror.model, () if response.completion is None else (response.completion,), "stances")
         for juror, structured, response in zip(jurors, requests, responses, strict=True):
             parsed = read_stances(structured.prefix + response.text, len(texts)) if response.ok else [None] * len(texts)
             for claim_stances, stance in zip(stances, parsed, strict=True):

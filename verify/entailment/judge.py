@@ -22,12 +22,12 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from ...core.errors import BackendError
-from ...core.messages import Completion, Frozen, NextTokenDistribution, Prompt, Request, SamplingParams
-from ...reasoning.answers.normalization import visible_text
+from ...core.messages import Completion, Frozen, NextTokenDistribution, Prompt, Request
 from ...reasoning.retrieval.protocol import Snippet
-from ...reasoning.retrieval.quoting import quote_line, quote_snippets
+from ...reasoning.retrieval.quoting import quote_line, quote_snippets, remove_invisible
 from ...reasoning.self_evaluation import MIN_COVERAGE, MIN_TOP_LOGPROBS, TOP_LOGPROBS
 from ...serving.model import LanguageModel
+from ...serving.quick_calls import first_tokens, quick_capabilities, quick_params, quick_thinking_tokens, report_cut
 from ..types import Label, Support, support
 from .protocol import Pair
 
@@ -148,7 +148,7 @@ def parse_vote(text: str) -> Label | None:
 
     Reasoning is ignored. "The evidence supports …" in a sentence is no verdict, nor is a line with two of them.
     """
-    lines = [line for line in visible_text(text).text.splitlines() if line.strip()]
+    lines = [line for line in remove_invisible(text).splitlines() if line.strip()]
     if not lines or len(lines[-1]) > _LAST_LINE_CHARS:
         return None
     words = _WORD.findall(lines[-1].casefold())
@@ -168,6 +168,7 @@ def prompts_digest() -> str:
 MAX_WORDS = 1500
 """Maximum words of evidence: models read long texts less well."""
 
+_VOTE_TEMPERATURE = 0.7
 _CHARS_PER_WORD = 10
 _TOKENS_PER_WORD = 1.6
 _OTHER_TOKENS = 600
@@ -179,7 +180,7 @@ class JudgeConfig(Frozen):
 
     Attributes:
         votes: Verdicts sampled for a pair if the model returns no distribution.
-        temperature: Their temperature.
+        temperature: Their temperature; by default 0.7 where the model takes one.
         max_tokens: Maximum tokens of one of them: a short comparison and the verdict.
         seed: Their seed; None leaves it to the metered model, which sets the run's.
         min_coverage: Minimum probability, under each order, that a response is one of the letters; below it the pair
@@ -188,7 +189,7 @@ class JudgeConfig(Frozen):
     """
 
     votes: Annotated[int, Field(ge=3, le=15)] = 5
-    temperature: Annotated[float, Field(gt=0, le=100)] = 0.7
+    temperature: Annotated[float, Field(gt=0, le=100)] | None = None
     max_tokens: Annotated[int, Field(ge=8)] = 256
     seed: int | None = None
     min_coverage: Annotated[float, Field(ge=0, le=1)] = MIN_COVERAGE
@@ -213,9 +214,10 @@ class JudgeVerdict(NamedTuple):
 class JudgeEntailment:
     """A language model that judges (see `Entailment`).
 
-    Model calls for K pairs: 2 K in one batch, generating nothing, or K of `votes` samples each in one batch. A metered
-    model is charged as for any other call. Evidence beyond `max_words` may be cut in the prompt, with an ellipsis;
-    `WindowedEntailment` avoids that.
+    Model calls for K pairs: 2 K in one batch, generating nothing (one token each where a model that thinks cannot
+    continue the beginning of an answer), or K of `votes` samples each in one batch. They are quick calls: a model that
+    can answer without thinking does. A metered model is charged as for any other call. Evidence beyond `max_words` may
+    be cut in the prompt, with an ellipsis; `WindowedEntailment` avoids that.
 
     Args:
         model: The judge; preferably not the model that wrote the claims, which tends to agree with itself.
@@ -228,11 +230,12 @@ class JudgeEntailment:
         self, model: LanguageModel, config: JudgeConfig | None = None, *, name: str = "judge", owned: bool = False
     ) -> None:
         self._model, self._config, self._owned = model, config or JudgeConfig(), owned
-        self._has_distribution = model.capabilities.top_logprobs >= MIN_TOP_LOGPROBS
+        self._capabilities = quick_capabilities(model)
+        self._has_distribution = self._capabilities.top_logprobs >= MIN_TOP_LOGPROBS
         self.max_words: int | None = self._config.max_words or self._context_words()
         self.name = name
         method = "letters" if self._has_distribution else "votes"
-        settings = f"{self._config.model_dump_json()}|{self.max_words}|{model.capabilities.prefix}"
+        settings = f"{self._config.model_dump_json()}|{self.max_words}|{self._capabilities.prefix}"
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         self.identity = f"judge-{method}-{prompts_digest()}-{digest}:{model.identity}"
 
@@ -258,10 +261,12 @@ class JudgeEntailment:
 
     def _context_words(self) -> int:
         """Words of evidence that fit into the model's context alongside the rest of the prompt."""
-        context = self._model.capabilities.context_tokens
+        context = self._capabilities.context_tokens
         if context is None:
             return MAX_WORDS
-        num_tokens = context - _OTHER_TOKENS - (0 if self._has_distribution else self._config.max_tokens)
+        completion_tokens = 0 if self._has_distribution else self._config.max_tokens
+        completion_tokens += quick_thinking_tokens(self._capabilities.profile)
+        num_tokens = context - _OTHER_TOKENS - completion_tokens
         return max(1, min(MAX_WORDS, int(num_tokens / _TOKENS_PER_WORD)))
 
     @property
@@ -270,18 +275,22 @@ class JudgeEntailment:
 
     async def _letter_verdicts(self, pairs: Sequence[Pair]) -> list[JudgeVerdict]:
         """Letters from the distribution of the first token, averaged over the orders."""
-        capabilities = self._model.capabilities
+        capabilities = self._capabilities
         prompts = [
             letter_prompt(p, order, self._max_chars, prefix=capabilities.prefix) for p in pairs for order in ORDERS
         ]
-        distributions = await self._model.next_token(prompts, min(TOP_LOGPROBS, capabilities.top_logprobs))
+        distributions = await first_tokens(self._model, prompts, min(TOP_LOGPROBS, capabilities.top_logprobs))
         verdicts = []
         for i in range(len(pairs)):
             pair_distributions = distributions[i * len(ORDERS) : (i + 1) * len(ORDERS)]
             letters = [
                 parse_letters(distribution, order)
                 for distribution, order in zip(pair_distributions, ORDERS, strict=True)
+                if distribution is not None
             ]
+            if len(letters) < len(ORDERS):
+                verdicts.append(JudgeVerdict(None, 0.0))
+                continue
             coverage = min(result.coverage for result in letters)
             columns = zip(*(result.support for result in letters), strict=True)
             is_parsed = coverage >= self._config.min_coverage
@@ -291,15 +300,17 @@ class JudgeEntailment:
     async def _sampled_verdicts(self, pairs: Sequence[Pair]) -> list[JudgeVerdict]:
         """Sampled verdicts, counted."""
         config = self._config
-        sampling = SamplingParams(
+        sampling = quick_params(
+            self._model,
             temperature=config.temperature,
+            default_temperature=_VOTE_TEMPERATURE,
             max_tokens=config.max_tokens,
             n=config.votes,
             seed=config.seed,
-            logprobs=False,
         )
         requests = [Request(prompt=vote_prompt(p, self._max_chars), sampling=sampling) for p in pairs]
         completions = await self._model.generate(requests)
+        report_cut(self._model, (s for samples in completions for s in samples), "verdicts")
         failures = [s.failure for samples in completions for s in samples]
         if failures and all(failures):
             reason = failures[0].message if failures[0] else ""
@@ -310,7 +321,8 @@ class JudgeEntailment:
 def count_votes(samples: Sequence[Completion]) -> JudgeVerdict:
     """Shares `(count + 1/2) / (n + 3/2)` of the labels among the n verdicts that could be parsed.
 
-    Samples that are no verdict, were truncated before it, or failed, only lower the coverage.
+    Samples that are no verdict, were truncated before it or while the model thought, or failed, only lower the
+    coverage.
     """
     votes = [vote for s in samples if s.ok and (vote := parse_vote(s.text)) is not None]
     coverage = len(votes) / len(samples) if samples else 0.0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 
-from ....core.errors import BackendError
-from ....core.messages import Prompt, Request, SamplingParams
+from ....core.errors import BackendError, InvalidResponse
+from ....core.messages import Completion, Prompt, Request
 from ....core.run import Run
 from ....serving.metered.model import MeteredModel
 from ....serving.model import LanguageModel
+from ....serving.quick_calls import quick_params
 from ..protocol import KnowledgeSource, Snippet
 from ..quoting import quote_line
 
@@ -57,16 +58,26 @@ class ModelSource:
         Raises:
             BackendError: The model failed.
         """
-        ((completion,),) = await self.model.generate([facts_request(text, k, context)])
+        ((completion,),) = await self.model.generate([facts_request(self.model, text, k, context)])
+        return self.parse(completion, k)
+
+    def parse(self, completion: Completion, k: int) -> list[Snippet]:
+        """Up to `k` facts of a completion; of an incomplete one the last line is dropped, as it may be cut.
+
+        Raises:
+            BackendError: The sample failed.
+            InvalidResponse: It was cut while the model thought.
+        """
         if completion.failure is not None:
             raise BackendError(f"{self.name}: {completion.failure.message}")
-        return self.parse(completion.text, k, is_complete=completion.finish_reason == "stop")
-
-    def parse(self, text: str, k: int, *, is_complete: bool = True) -> list[Snippet]:
-        """Up to `k` facts of a completion; of an incomplete one the last line is dropped, as it may be cut."""
-        lines = text.strip().splitlines()
+        if completion.finish_reason == "thinking":
+            raise InvalidResponse(
+                f"{self.name} was cut while it thought, before it stated a fact",
+                hint="use a model that can answer without thinking as the knowledge source",
+            )
+        lines = completion.text.strip().splitlines()
         facts: dict[str, None] = {}
-        for line in lines if is_complete else lines[:-1]:
+        for line in lines if completion.finish_reason == "stop" else lines[:-1]:
             fact = _LIST_MARKER.sub("", line.strip()).strip()
             if fact and fact.lower() not in _NO_FACTS and not fact.endswith(":"):
                 facts[fact] = None
@@ -98,25 +109,24 @@ class _MeteredModelSource:
         expired = asyncio.Event()
         timer = asyncio.get_running_loop().call_later(self._timeout_s, expired.set)
         try:
-            ((completion,),) = await self._model.generate([facts_request(text, k, context)], enough=expired)
+            request = facts_request(self._model, text, k, context)
+            ((completion,),) = await self._model.generate([request], enough=expired)
         finally:
             timer.cancel()
-        if completion.failure is not None:
-            raise BackendError(f"{self.name}: {completion.failure.message}")
         if completion.finish_reason == "cancelled":
             raise TimeoutError
-        return self._source.parse(completion.text, k, is_complete=completion.finish_reason == "stop")
+        return self._source.parse(completion, k)
 
     async def aclose(self) -> None:
         """Do nothing: the model is closed by its owner."""
 
 
-def facts_request(text: str, k: int, context: str) -> Request:
+def facts_request(model: LanguageModel, text: str, k: int, context: str) -> Request:
     """The request for facts; the question and its context are quoted as data."""
     max_facts = min(k, _MAX_FACTS)
     parts = [_INSTRUCTION.format(k=max_facts)]
     if context.strip():
         parts.append(f"What is being worked on: {quote_line(context, _MAX_CONTEXT_CHARS)}")
     parts.append(f"Question: {quote_line(text, _MAX_CONTEXT_CHARS)}")
-    sampling = SamplingParams(temperature=TEMPERATURE, max_tokens=max_facts * _TOKENS_PER_FACT, logprobs=False)
+    sampling = quick_params(model, default_temperature=TEMPERATURE, max_tokens=max_facts * _TOKENS_PER_FACT)
     return Request(prompt=Prompt.user("\n\n".join(parts)), sampling=sampling)

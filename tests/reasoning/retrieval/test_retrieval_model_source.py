@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from reason.core.errors import BackendError, BudgetExceeded, StoreError
+from reason.core.errors import BackendError, BudgetExceeded, InvalidResponse, StoreError
+from reason.core.messages import Completion
 from reason.reasoning.retrieval.protocol import KnowledgeSource
 from reason.reasoning.retrieval.sources.client import (
     KnowledgeClient,
@@ -15,7 +16,7 @@ from reason.reasoning.retrieval.sources.client import (
 from reason.reasoning.retrieval.sources.directory import DirectorySource
 from reason.reasoning.retrieval.sources.model import ModelSource, facts_request
 from support.knowledge_sources import ScriptedKnowledgeSource
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import ALWAYS_THINKS, THINKS, ScriptedModel, replies, thinking
 
 FACTS = "1. The Moon is far.\n- It has craters.\n\n* It has craters.\nNone\n2) No air is there.\nMore:"
 
@@ -42,15 +43,31 @@ async def test_what_it_is_asked_and_what_is_read():
 
 
 def test_what_is_no_fact_is_left_out():
-    source = ModelSource(ScriptedModel(replies("x")))
+    model = ScriptedModel(replies("x"))
+    source = ModelSource(model)
 
-    def read(text, **how):
-        return [s.text for s in source.parse(text, 9, **how)]
+    def read(text, ended="stop"):
+        return [s.text for s in source.parse(Completion(text=text, finish_reason=ended), 9)]
 
     assert read("none") == read("None.") == read("") == read("\n\n") == read("- none") == []
-    assert read("a\nb\nhalf a fa", is_complete=False) == ["a", "b"]
+    assert read("a\nb\nhalf a fa", "length") == ["a", "b"]
     assert read("1999 was a year.\n12. Twelve.") == ["1999 was a year.", "Twelve."]
-    assert facts_request("q", 500, "").sampling.max_tokens == 20 * 48
+    assert facts_request(model, "q", 500, "").sampling.max_tokens == 20 * 48
+
+
+async def test_a_model_that_can_skip_its_thought_lists_facts_at_once():
+    model = ScriptedModel(thinking("The Moon is made of cheese.", "The Moon is far."), profile=THINKS)
+    assert [s.text for s in await ModelSource(model).query("Moon?", 3)] == ["The Moon is far."]
+    ((request,),) = model.generate_calls
+    assert (request.sampling.effort, request.sampling.max_tokens) == ("none", 3 * 48)
+
+
+async def test_facts_are_read_after_the_thought_and_a_cut_thought_is_an_error():
+    model = ScriptedModel(thinking("The Moon is made of cheese.", "The Moon is far."), profile=ALWAYS_THINKS)
+    assert [s.text for s in await ModelSource(model).query("Moon?", 3)] == ["The Moon is far."]
+    endless = ScriptedModel(thinking("The Moon. " * 200, "The Moon is far."), profile=ALWAYS_THINKS)
+    with pytest.raises(InvalidResponse, match="was cut while it thought"):
+        await ModelSource(endless).query("Moon?", 3)
 
 
 async def test_it_is_closed_by_its_owner():

@@ -9,7 +9,7 @@ from reason.core.settings import RewardSettings, Settings
 from reason.serving.rewards.factory import load_reward_model
 from reason.serving.rewards.judge import JudgeReward
 from reason.serving.rewards.model import RewardModel
-from support.scripted_model import ScriptedModel
+from support.scripted_model import ALWAYS_THINKS, CLOSE, OPEN, THINKS, ScriptedModel, thinking
 
 WORDS = RewardSettings(good_token="Y", bad_token="N")
 
@@ -118,6 +118,46 @@ async def test_missing_verdict_fails_only_its_solution():
 async def test_model_without_logprobs_is_rejected():
     with pytest.raises(CapabilityMissing):
         JudgeReward("judge/scripted", Blind(script(CHANCES)), WORDS)
+
+
+def verdict_after(chances):
+    """The verdict of a model that has not thought; after a thought it would be the reverse."""
+
+    def after(text):
+        assert text.endswith(OPEN + CLOSE), f"a verdict was read after a thought: {text[-40:]}"
+        return script(chances)(text)
+
+    return after
+
+
+async def test_model_that_can_skip_its_thought_judges_without_one():
+    model = ScriptedModel(thinking("It is wrong: N", verdict_after(CHANCES)), profile=THINKS)
+    scores = await JudgeReward("judge/scripted", model, WORDS).score_steps("p", SOLUTIONS)
+    assert scores[0].probabilities == pytest.approx((0.9, 0.2))
+    assert not model.generate_calls
+
+
+async def test_model_without_exact_prefixes_is_told_not_to_think():
+    profile = THINKS.model_copy(update={"prefix": "none"})
+    model = ScriptedModel(thinking("It is wrong: N", verdict_after(CHANCES)), profile=profile)
+    scores = await JudgeReward("judge/scripted", model, WORDS).score_steps("p", SOLUTIONS)
+    assert scores[0].probabilities == pytest.approx((0.9, 0.2))
+    assert [r.sampling.effort for r in model.generate_calls[0]] == ["none"] * 3
+    assert (scores[0].usage.completion_tokens, scores[0].usage.thinking_tokens) == (2, 0)
+
+
+async def test_words_are_scored_after_an_empty_thought():
+    model = Blind(thinking("N", verdict_after(CHANCES)), scoring=True, profile=THINKS)
+    [scores] = await JudgeReward("judge/scripted", model, WORDS).score_steps("p", SOLUTIONS[:1])
+    assert scores.probabilities == pytest.approx((0.9, 0.2))
+
+
+async def test_model_that_always_thinks_is_refused_before_it_is_asked():
+    model = ScriptedModel(thinking("It is right.", "Y"), profile=ALWAYS_THINKS)
+    with pytest.raises(CapabilityMissing, match="verdicts without thinking") as refused:
+        JudgeReward("judge/scripted", model, WORDS)
+    assert "a trained reward model, or a judge that can answer without thinking" in refused.value.hint
+    assert not model.generate_calls
 
 
 async def test_too_long_solution_fails_alone():

@@ -158,7 +158,7 @@ def test_stances_are_parsed_leniently():
         "silent",
         None,
     ]
-    assert read_stances("<think>1: support</think>1 - contradict", 1) == ["contradict"]
+    assert read_stances("1 - contradict", 1) == ["contradict"]
     assert read_stances("support", 1) == [None]
 
 

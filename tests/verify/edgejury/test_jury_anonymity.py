@@ -45,7 +45,6 @@ SCRUB = Scrubber(ROSTER, WIND).scrub
         ("Llama 3.1 8B says so, Juror 2 too.", f"{REMOVED} says so, {REMOVED} too."),
         ("Juror #4 says so, juror 4 too.", f"{REMOVED} says so, {REMOVED} too."),
         ("Qw\u200ben2.5 and \U0001d410\U0001d430\U0001d41e\U0001d427\U0001d7d0.\U0001d7d3", f"{REMOVED} and {REMOVED}"),
-        ("<think>I am Qwen, so</think>It is 4.", "It is 4."),
         ("I am Qwen.", REMOVED),
         ("I am Qwen. I am Qwen. it is 4. As an AI, no.", "It is 4. No."),
         ("I am Qwen. 0 I am Qwen.", "0"),

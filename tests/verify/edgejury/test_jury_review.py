@@ -105,7 +105,6 @@ def test_both_forms_parse_equally(reply: str) -> None:
         ("| A | 8 | 7 | 6 |\n| C | 1 | 2 | 3 |", {2: (8, 7, 6), 1: (1, 2, 3)}),
         ("A: 8/10 7/10 6/10\nB: 9 out of 10", {2: (8, 7, 6), 0: (9, 9, 9)}),
         ('{"scores": [{"candidate": "A", "accuracy": %s, "insight": -3, "clarity": NaN}]}' % 10**400, {2: (10, 1, 6)}),
-        ("<think>A: 1 1 1</think>A: 8 7 6", {2: (8, 7, 6)}),
         ("A: factual_risk: it was 1990\nB - keep: in 9 of 10\nC: 8 7 6", {1: (8, 7, 6)}),
     ],
 )

@@ -39,6 +39,7 @@ CHAIR = {
         {"topic": "seat", "positions": [{"candidate": "A", "stance": "Sydney"}], "resolution": "Not so."}
     ],
 }
+JUDGE = model(ScriptedJuror())
 ABLE, UNABLE = Capabilities(prefix=True, json_schema=True), Capabilities(prefix=True)
 
 
@@ -144,8 +145,8 @@ def test_model_with_schema_gets_neither_prefix_nor_stop_strings() -> None:
     chair = chair_request(OPEN, "", BLIND, RANKING, ISSUES, supports_prefix=True, supports_schema=True)
     for asked in (review, chair):
         assert (asked.prompt.prefix, asked.prefix, asked.stop) == ("", "", ())
-        sampling = asked.sampling(0.3, 50)
-        assert (sampling.json_schema, sampling.temperature, sampling.max_tokens) == (asked.schema, 0.3, 50)
+        sampling = asked.sampling(JUDGE, 0.3, 50)
+        assert (sampling.json_schema, sampling.default_temperature, sampling.max_tokens) == (asked.schema, 0.3, 50)
         assert "..." not in asked.prompt.messages[0].content.partition("Reply with JSON alone")[2]  # nothing to copy
     for asked in (
         review_request(OPEN, "", BLIND, supports_prefix=True),
@@ -154,7 +155,7 @@ def test_model_with_schema_gets_neither_prefix_nor_stop_strings() -> None:
         repair_request(review, "no JSON", BLIND, supports_prefix=True),
     ):
         assert asked.schema is None
-        assert asked.sampling(0.3, 50).json_schema is None
+        assert asked.sampling(JUDGE, 0.3, 50).json_schema is None
 
 
 def test_stances_are_fields_with_a_schema_and_lines_without() -> None:
@@ -166,7 +167,7 @@ def test_stances_are_fields_with_a_schema_and_lines_without() -> None:
         assert (fields.schema, fields.prefix, fields.prompt.prefix) == (stance_schema(2), "", "")
         assert "one line for each" not in fields.prompt.messages[0].content
         assert (lines.schema, lines.prefix, lines.prompt.prefix) == (None, LINES_PREFIX, LINES_PREFIX)
-        assert fields.sampling(0.0, 2).json_schema == stance_schema(2)
+        assert fields.sampling(JUDGE, 0.0, 2).json_schema == stance_schema(2)
     told = {"1": "contradict", "2": "support"}
     jsonschema.validate(told, stance_schema(2))
     assert read_stances(json.dumps(told), 2) == ["contradict", "support"]
