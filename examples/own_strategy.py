@@ -9,6 +9,7 @@ find it by name; here it runs directly, with the same models, budget, run store 
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -16,10 +17,13 @@ from typing import ClassVar
 from reason import Models, Parameters, Prompt, Question, Request, SamplingParams, Settings, Solution
 from reason.core.run import Run, RunConfig, new_run_id
 from reason.core.store.sqlite import SqliteStore
+from reason.reasoning.best_of_n import mean_logprob
 from reason.reasoning.candidates import read_candidate
+from reason.reasoning.conclude import conclude
 from reason.serving.factory import load_model
 from reason.serving.metered.model import MeteredModel
 from reason.serving.model import Feature
+from reason.serving.quick_calls import first_tokens
 
 
 class AskUntilSure:
@@ -43,15 +47,21 @@ class AskUntilSure:
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         """Sample candidates and choose the one with the highest mean log-probability."""
-        prompt = Prompt.user(question.text)
-        (first,) = await models.main.next_token([prompt])
-        tries = 1 if first.entropy <= self.config.max_entropy else self.config.tries
-        ((*samples,),) = await models.main.generate(
-            [Request(prompt=prompt, sampling=SamplingParams(n=tries, max_tokens=48, temperature=0.7))]
+        model, prompt = models.main, Prompt.user(question.text)
+        (first,) = await first_tokens(model, [prompt], top=20)  # of the answer, if the model thinks first
+        entropy = first.entropy if first is not None else math.inf
+        sampling = SamplingParams(
+            n=1 if entropy <= self.config.max_entropy else self.config.tries,
+            max_tokens=48,
+            default_temperature=0.7,  # where the model takes a temperature
+            logprobs=model.capabilities.logprobs,
         )
+        (samples,) = await model.generate([Request(prompt=prompt, sampling=sampling)])
+        samples = await conclude(model, [(prompt, s) for s in samples], question, run)  # those cut while it thought
         candidates = tuple(read_candidate(s, question) for s in samples if s.ok)
-        best = max(range(len(candidates)), key=lambda i: (candidates[i].logprob or 0) / max(1, candidates[i].tokens))
-        return Solution(chosen=best, candidates=candidates, notes={"first_token_entropy": first.entropy})
+        scores = [-math.inf if (mean := mean_logprob(c)) is None else mean for c in candidates]
+        best = max(range(len(candidates)), key=scores.__getitem__)
+        return Solution(chosen=best, candidates=candidates, notes={"first_token_entropy": entropy})
 
 
 async def main() -> None:

@@ -38,9 +38,10 @@ class BestOfN:
     """Sample `n` chains and score each.
 
     `score` names the source: a reward model over each chain's steps, the model's own evaluation of the chain
-    (`SelfEvaluator`), or the mean log-probability of its tokens; "auto" is a reward model if there is one, else the
-    model's own evaluation. With `select="best"` the chain of the highest score wins, of equals the first; with
-    "weighted" the class of equal answers with the largest sum of scores, in it the chain of the highest score.
+    (`SelfEvaluator`), or the mean log-probability of its tokens without those of a thought; "auto" is a reward model if
+    there is one, else the model's own evaluation. With `select="best"` the chain of the highest score wins, of equals
+    the first; with "weighted" the class of equal answers with the largest sum of scores, in it the chain of the highest
+    score.
 
     A chain that cannot be scored does not affect the others: it ranks last, and the answer reports it. If none can be
     scored, the answer of the majority is taken.
@@ -95,7 +96,7 @@ class BestOfN:
             source = "reward" if models.has("reward") else "self-evaluation"
         if source == "reward":
             models.reward  # noqa: B018 (raises before anything is spent)
-        samples = await config.sample(question, models, run)
+        samples = await config.sample(question, models, run, logprobs=source == "logprob")
         if not samples.candidates:
             return Solution(chosen=None, stopped=samples.stopped)
         scored = await self._score(source, samples.candidates, question, models, run)
@@ -257,9 +258,18 @@ async def score_by_self_evaluation(
 
 
 def score_by_logprob(candidates: Sequence[Candidate]) -> CandidateScores:
-    """Score by the mean log-probability of a candidate's tokens, in nats; as a probability, that of a typical token."""
-    means = [None if c.logprob is None or c.tokens == 0 else c.logprob / c.tokens for c in candidates]
+    """Score by the mean log-probability of the tokens of a candidate's text, in nats.
+
+    As a probability, it is that of a typical token.
+    """
+    means = [mean_logprob(candidate) for candidate in candidates]
     return CandidateScores([None if m is None else CandidateScore(key=m, value=min(1.0, math.exp(m))) for m in means])
+
+
+def mean_logprob(candidate: Candidate) -> float | None:
+    """Mean log-probability of the tokens of a candidate's text, in nats, without its thought; None if unknown."""
+    tokens = candidate.tokens - candidate.thinking_tokens
+    return None if candidate.logprob is None or tokens <= 0 else candidate.logprob / tokens
 
 
 def highest_scored(scores: Sequence[CandidateScore | None], among: Sequence[int]) -> int:

@@ -8,17 +8,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import Field, JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 
-from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse
+from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse, UserError
 from ..core.events import CandidateAdded
-from ..core.messages import TOOL_CHOICE_AUTO, Message, Prompt, Request, SamplingParams
+from ..core.messages import Completion, Message, Prompt, Request, SamplingParams
 from ..core.run import Run
-from ..core.types import Candidate, Question, Solution, Step
+from ..core.types import Candidate, Question, Solution, Step, Stopped
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Feature
+from ..serving.quick_calls import quick_params
+from .answers.equivalence import Equivalence
 from .candidates import read_candidate
-from .prompts import answer_trigger, question_prompt, step_by_step_instruction
+from .conclude import conclude, conclusion_request, with_conclusion
+from .early_exit import SegmentedSampler
+from .prompts import question_prompt, step_by_step_instruction
+from .stopping import EarlyExit, NoStop, rule_of_name
 from .strategy import Models, Parameters, Stability
 
 JSON_INSTRUCTION = "Write this answer as JSON of the form that was asked for, and nothing else."
@@ -27,7 +32,8 @@ JSON_INSTRUCTION = "Write this answer as JSON of the form that was asked for, an
 class ChainOfThought:
     """One chain of thought.
 
-    Model calls: 1, or 2 with `two_stage` or `json_schema`.
+    Model calls: 1, or 2 with `two_stage` or `json_schema`; 1 more if the chain was cut while the model thought, for its
+    answer. With the stopping rule "early-exit", 2 for each segment of the thought.
 
     Differs: the answer is extracted from the chain itself; the paper's second prompt is used only with `two_stage`, and
     only if the chain states no answer, since instruction-tuned models usually state it.
@@ -46,15 +52,34 @@ class ChainOfThought:
     class Config(Parameters):
         """Parameters of `cot`."""
 
-        temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature; 0 is greedy")] = 0.0
-        top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 1.0
-        max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the chain")] = 512
+        temperature: Annotated[
+            float | None,
+            Field(ge=0, le=100, description="sampling temperature; by default 0, greedy, where the model takes one"),
+        ] = None
+        top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
+        max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the chain, its thought apart")] = 512
         instruction: Annotated[
             str | None, Field(description="text after the question; by default the chain-of-thought trigger")
         ] = None
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
         two_stage: Annotated[bool, Field(description="prompt for the answer if the chain states none")] = False
-        # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
+        # excluded from dumps if unset, so that keys of runs and evaluations without them stay short
+        stopping: Annotated[
+            NoStop | EarlyExit,
+            Field(
+                discriminator="rule",
+                description="none, or early-exit, which ends a thought at a trial answer",
+                exclude_if=lambda value: isinstance(value, NoStop),
+            ),
+            BeforeValidator(rule_of_name),
+        ] = NoStop()
+        logprobs: Annotated[
+            bool,
+            Field(
+                description="request the log-probabilities of the chain's tokens, where the model returns them",
+                exclude_if=lambda value: not value,
+            ),
+        ] = False
         json_schema: Annotated[
             dict[str, JsonValue] | None,
             Field(
@@ -67,27 +92,54 @@ class ChainOfThought:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
-        config = self.config
+        """Answer the question.
+
+        Raises:
+            CapabilityMissing: `json_schema` is set, and the model does not support it.
+            UserError: The model takes no temperature or `top_p`, and the parameters name one; or it does not support
+                early exits.
+            InvalidResponse: The sample failed.
+        """
+        config, model = self.config, models.main
         if config.json_schema is not None:
-            require_json_schema(models.main)
+            require_json_schema(model)
         prompt = question_prompt(question, self._instruction(question), system=config.system)
-        sampling = SamplingParams(temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens)
+        sampling = SamplingParams(
+            temperature=config.temperature,
+            default_temperature=0.0,
+            top_p=config.top_p,
+            max_tokens=config.max_tokens,
+            logprobs=config.logprobs and model.capabilities.logprobs,
+        )
+        notes: dict[str, JsonValue] = {}
+        hit_limit = False
         try:
-            ((chain,),) = await models.main.generate([Request(prompt=prompt, sampling=sampling)])
+            if isinstance(config.stopping, EarlyExit):
+                async with Equivalence() as equivalence:
+                    sampler = SegmentedSampler(model, prompt, sampling, config.stopping, question, run, equivalence)
+                    open_chain = sampler.start(0)
+                    while open_chain.completion is None:
+                        await sampler.advance([open_chain])
+                chain, hit_limit, notes = open_chain.completion, sampler.hit_limit, {"early_exit": sampler.notes()}
+            else:
+                ((chain,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
         except BudgetExceeded as e:
             run.record_limit(e)
             return Solution(chosen=None, stopped="budget")
         if chain.failure is not None:
             raise InvalidResponse(f"the sample failed: {chain.failure.message}")
 
+        was_cut = chain.finish_reason == "thinking"
+        (chain,) = await conclude(model, [(prompt, chain)], question, run)
         candidate = read_candidate(chain, question)
-        run.set_best(_solution(candidate))
+        run.set_best(_solution(candidate, notes))
         if config.json_schema is not None and not candidate.tool_calls:
             candidate = await self._write_json(candidate, prompt, config.json_schema, models, run)
-        elif config.two_stage and candidate.answer is None and chain.finish_reason == "stop":
-            candidate = await self._trigger_answer(candidate, question, models, run)
+        elif config.two_stage and candidate.answer is None and chain.finish_reason == "stop" and not was_cut:
+            candidate = await self._trigger_answer(chain, prompt, question, models, run)
         run.emit(CandidateAdded(index=0, answer=candidate.answer))
-        return _solution(candidate)
+        solution = _solution(candidate, notes)
+        return solution.model_copy(update={"stopped": "budget"}) if hit_limit else solution
 
     def _instruction(self, question: Question) -> str:
         config = self.config
@@ -103,24 +155,25 @@ class ChainOfThought:
             run.record_limit(e)
             return chain.model_copy(update={"text": "", "answer": None, "tokens": 0, "finish_reason": "budget"})
 
-    async def _trigger_answer(self, chain: Candidate, question: Question, models: Models, run: Run) -> Candidate:
+    async def _trigger_answer(
+        self, chain: Completion, prompt: Prompt, question: Question, models: Models, run: Run
+    ) -> Candidate:
         """Append the paper's second prompt to the chain."""
-        prefix = f"{chain.text.rstrip()}\n\n{answer_trigger(question)}"
-        without_tools = question.model_copy(update={"tools": (), "tool_choice": TOOL_CHOICE_AUTO})
-        prompt = question_prompt(without_tools, self._instruction(question), system=self.config.system, prefix=prefix)
-        sampling = SamplingParams(temperature=0.0, max_tokens=32, stop=("\n",))
+        model, stated = models.main, read_candidate(chain, question)
         try:
-            ((end,),) = await models.main.generate([Request(prompt=prompt, sampling=sampling)])
+            ((end,),) = await model.generate([conclusion_request(model, prompt, chain, question)])
         except BudgetExceeded as e:
             run.record_limit(e)
-            return chain.model_copy(update={"finish_reason": "budget"})
-        candidate = read_candidate(end.model_copy(update={"text": prefix + end.text, "logprobs": None}), question)
-        return candidate.model_copy(update={"tokens": chain.tokens + candidate.tokens})
+            return stated.model_copy(update={"finish_reason": "budget"})
+        except UserError as e:
+            run.degrade(f"two_stage: the answer was not requested: {e.message}")
+            return stated
+        return read_candidate(with_conclusion(chain, end, question), question)
 
 
-def _solution(candidate: Candidate) -> Solution:
-    stopped = "budget" if candidate.finish_reason == "budget" else "done"
-    return Solution(chosen=0, candidates=(candidate,), stopped=stopped)
+def _solution(candidate: Candidate, notes: Mapping[str, JsonValue]) -> Solution:
+    stopped: Stopped = "budget" if candidate.finish_reason == "budget" else "done"
+    return Solution(chosen=0, candidates=(candidate,), stopped=stopped, notes=dict(notes))
 
 
 def require_json_schema(model: MeteredModel) -> None:
@@ -129,14 +182,14 @@ def require_json_schema(model: MeteredModel) -> None:
     Raises:
         CapabilityMissing: It does not.
     """
-    if not model.capabilities.json_schema:
+    if not model.quick_capabilities.json_schema:
         raise CapabilityMissing("json_schema", model.name)
 
 
 async def answer_as_json(
     chain: Candidate, prompt: Prompt, schema: Mapping[str, JsonValue], model: MeteredModel, max_tokens: int
 ) -> Candidate:
-    """The answer of a chain as JSON: generated greedily in a further turn, constrained to the schema.
+    """The answer of a chain as JSON: generated in a further turn, constrained to the schema, without thinking.
 
     The chain itself is unconstrained, and remains among the steps: a schema over all of it would leave no room to
     reason.
@@ -156,7 +209,7 @@ async def answer_as_json(
             Message(role="user", content=JSON_INSTRUCTION),
         )
     )
-    sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens, json_schema=dict(schema))
+    sampling = quick_params(model, max_tokens=max_tokens, json_schema=dict(schema))
     ((completion,),) = await model.generate([Request(prompt=json_prompt, sampling=sampling)])
     if completion.failure is not None:
         raise InvalidResponse(f"the sample failed: {completion.failure.message}")

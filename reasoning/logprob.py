@@ -18,6 +18,7 @@ from ..core.messages import Prompt, ScoredContinuation
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution
 from ..serving.model import Feature
+from ..serving.quick_calls import without_thought
 from .answers.extraction import option_letter
 from .prompts import conversation_text, question_prompt
 from .strategy import Models, Parameters, Stability
@@ -52,7 +53,8 @@ PROMPTS = {
 class LogProb:
     """Score every choice as the continuation of one prompt; the largest log-probability is the answer.
 
-    Model calls: 1, which scores all choices; the shared prompt is computed once, and nothing is generated.
+    Model calls: 1, which scores all choices; the shared prompt is computed once, and nothing is generated. A model that
+    thinks gets the prompt "chat" with a closed, empty thought.
 
     Confidence is the answer's share of the choices' probability: the softmax over their scores. Candidates are the
     choices in order, each with its summed log-probability. Of equal ones the first is the answer.
@@ -93,13 +95,23 @@ class LogProb:
         """Answer the question.
 
         Raises:
-            UserError: The question has no choices.
+            UserError: The question has no choices; or the model thinks, and a thought before the choices cannot be
+                closed.
         """
         if not question.choices:
             raise UserError(
                 "the strategy logprob needs a question with choices", hint="give choices, or use another strategy"
             )
         prompt, continuations = self.prompt_and_continuations(question)
+        profile = models.main.profile
+        prompt = without_thought(prompt, profile)
+        if profile.starts_thinking(prompt, None):
+            raise UserError(
+                f"logprob with prompt=chat scores the choices as answers without a thought before them, and model "
+                f"{models.main.name!r} cannot be given the end of one",
+                hint="use prompt=qa, or another strategy",
+                param="prompt",
+            )
         try:
             scored = await models.main.score(prompt, continuations)
         except BudgetExceeded as e:

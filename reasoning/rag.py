@@ -46,9 +46,20 @@ class RetrievalAugmented:
         """Parameters of `rag`; one chain unless `n` is set."""
 
         n: Annotated[int, Field(ge=1, le=4096, description="maximum number of chains")] = 1
-        temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature")] = 0.0
+        temperature: Annotated[
+            float | None,
+            Field(
+                ge=0,
+                le=100,
+                description="sampling temperature; by default 0 for one chain, else 0.7, where the model takes one",
+            ),
+        ] = None
         snippets: Annotated[int, Field(ge=1, description="number of retrieved snippets")] = 5
         timeout_s: Annotated[float, Field(gt=0, description="timeout of the query, in seconds")] = TIMEOUT_S
+
+        @property
+        def default_temperature(self) -> float:
+            return 0.0 if self.n == 1 else 0.7
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -6,12 +6,15 @@ Every sampling strategy samples here, so that budgets, failures, cancelled sampl
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from ..core.budget import LimitKind
 from ..core.concurrency import gather
 from ..core.errors import BudgetExceeded, CapabilityMissing, InvalidResponse
 from ..core.events import CandidateAdded, StrategyNote
@@ -22,9 +25,11 @@ from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.metered.model import MeteredModel, sampled_json
 from .answers.equivalence import Equivalence
 from .candidates import read_candidate
+from .conclude import conclude
+from .early_exit import OpenChain, SegmentedSampler
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import SelfEvaluator
-from .stopping import CONFIDENCE_PROCESSOR, NoStop, SamplingMode, Stopping, StoppingRule, Tally
+from .stopping import CONFIDENCE_PROCESSOR, EarlyExit, NoStop, SamplingMode, Stopping, StoppingRule, Tally
 from .strategy import Models, Parameters
 from .voting.answer_classes import AnswerLabels
 
@@ -50,6 +55,7 @@ class SampleSet:
         stopped: "done" or "budget".
         mode: "rounds" or "race".
         stopped_early: Whether the rule stopped before all samples were taken.
+        trials: The trial answers of their thoughts (`SegmentedSampler.notes`); None if the rule tries none.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -62,6 +68,7 @@ class SampleSet:
     stopped: Stopped = "done"
     mode: str = "rounds"
     stopped_early: bool = False
+    trials: dict[str, JsonValue] | None = None
 
     @property
     def weights(self) -> list[float]:
@@ -79,6 +86,7 @@ class SampleSet:
             "cancelled": len(self.cancelled),
             "aborted": len(self.aborted),
             "stopped_early": self.stopped_early,
+            **({} if self.trials is None else {"early_exit": self.trials}),
         }
 
 
@@ -86,10 +94,13 @@ class SamplingConfig(Parameters):
     """Parameters of every strategy that samples chains. With equal values, all of them take the same samples."""
 
     n: Annotated[int, Field(ge=1, le=4096, description="maximum number of chains")] = 8
-    temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature")] = 0.7
-    top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 1.0
+    temperature: Annotated[
+        float | None,
+        Field(ge=0, le=100, description="sampling temperature; by default 0.7 where the model takes one"),
+    ] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
     top_k: Annotated[int, Field(ge=0, description="most likely tokens kept; 0 keeps all")] = 0
-    max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a chain")] = 512
+    max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a chain, its thought apart")] = 512
     instruction: Annotated[
         str | None, Field(description="text after the question; by default the chain-of-thought trigger")
     ] = None
@@ -101,6 +112,19 @@ class SamplingConfig(Parameters):
         SamplingMode, Field(description="how chains are sampled under a stopping rule: rounds, race, auto")
     ] = "auto"
     width: Annotated[int | None, Field(ge=1, description="concurrent chains of a race; null is all")] = 4
+    # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
+    logprobs: Annotated[
+        bool,
+        Field(
+            description="request the log-probabilities of the chains' tokens, where the model returns them",
+            exclude_if=lambda value: not value,
+        ),
+    ] = False
+
+    @property
+    def default_temperature(self) -> float:
+        """The temperature if the parameters name none and the model takes one."""
+        return 0.7
 
     def prompt(self, question: Question) -> Prompt:
         """The prompt of every chain."""
@@ -111,18 +135,34 @@ class SamplingConfig(Parameters):
         """The instruction if the parameters name none."""
         return step_by_step_instruction(question)
 
-    async def sample(self, question: Question, models: Models, run: Run) -> SampleSet:
+    async def sample(
+        self, question: Question, models: Models, run: Run, *, logprobs: bool = False, top_logprobs: int = 0
+    ) -> SampleSet:
         """Sample chains of the main model; the leading answer so far is set as the run's best meanwhile.
+
+        Args:
+            logprobs: Whether the strategy reads log-probabilities; a model without them returns none.
+            top_logprobs: Alternatives that it reads at each position, at most those that the model returns.
 
         Raises:
             InvalidResponse: Every sample failed.
             CapabilityMissing: The stopping rule needs a feature that the model lacks.
+            UserError: The model takes no temperature or `top_p`, and the parameters name one; or it does not support
+                the stopping rule.
         """
+        model = models.main
         sampling = SamplingParams(
-            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=self.max_tokens, n=self.n
+            temperature=self.temperature,
+            default_temperature=self.default_temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_tokens=self.max_tokens,
+            n=self.n,
+            logprobs=(logprobs or self.logprobs) and model.capabilities.logprobs,
+            top_logprobs=min(top_logprobs, model.capabilities.top_logprobs),
         )
         samples = await sample_chains(
-            models.main,
+            model,
             self.prompt(question),
             sampling,
             question,
@@ -130,7 +170,7 @@ class SamplingConfig(Parameters):
             rule=self.stopping,
             mode=self.mode,
             width=self.width,
-            estimate_quality=SelfEvaluator(models.main, question, run).qualities,
+            estimate_quality=SelfEvaluator(model, question, run).qualities,
             on_candidate=lambda candidates: run.set_best(leading_solution(candidates)),
         )
         if samples.candidates:
@@ -156,6 +196,9 @@ async def sample_chains(
     A token budget that does not cover all of them is spent on as many as it covers at a time: samples are usually
     shorter than their limit, so later calls spend what earlier ones left.
 
+    The answers of samples that were cut while the model thought are requested after their thoughts (`conclude`). Under
+    the rule "early-exit" the thoughts are generated in segments (`early_exit`).
+
     Args:
         rule: Stopping rule; None takes all samples.
         width: Concurrent samples of a race: as one finishes the next starts, each as a call of its own. None starts
@@ -166,6 +209,7 @@ async def sample_chains(
     Raises:
         InvalidResponse: Every sample failed.
         CapabilityMissing: The rule needs a feature that the model lacks.
+        UserError: The model does not support the rule "early-exit".
     """
     rule = rule or NoStop()
     can_stop = not isinstance(rule, NoStop)
@@ -175,11 +219,14 @@ async def sample_chains(
     samples = SampleSet(mode=_resolve_mode(mode, model))
     async with Equivalence() as equivalence:
         counter = _TallyCounter(question, equivalence, estimate_quality if rule.needs_quality else None, sampling.n)
+        segmented = None
+        if isinstance(rule, EarlyExit):
+            segmented = SegmentedSampler(model, prompt, sampling, rule, question, run, equivalence)
         while samples.num_requested < sampling.n and samples.stopped == "done" and not samples.stopped_early:
             tally = counter.tally
             remaining = sampling.n - samples.num_requested
             size = rule.race_size(tally, remaining) if samples.mode == "race" else rule.round_size(tally, remaining)
-            size = run.ledger.view().max_samples(size, sampling.max_tokens)
+            size, cut_by = _affordable(model, prompt, sampling, size, run)
             params = sampling.model_copy(
                 update={"logits_processors": (*sampling.logits_processors, *rule.logits_processors(tally))}
             )
@@ -187,7 +234,12 @@ async def sample_chains(
             request = Request(prompt=prompt, sampling=params, sample_indices=indices)
             batch = _Batch(request, question, run, samples, on_candidate)
             try:
-                if can_stop and samples.mode == "race":
+                if segmented is not None:
+                    is_race = samples.mode == "race"
+                    samples.stopped_early = await batch.generate_in_segments(
+                        segmented, counter, rule, width if is_race else None, is_race=is_race
+                    )
+                elif can_stop and samples.mode == "race":
                     samples.stopped_early = await _race(model, batch, counter, rule, width)
                 else:
                     await batch.generate(model)
@@ -195,11 +247,16 @@ async def sample_chains(
                 run.record_limit(e)
                 samples.stopped = "budget"
                 break
+            if cut_by is not None and batch.was_cut and samples.stopped == "done":
+                run.record_limit(run.ledger.exceeded(cut_by))
+                samples.stopped = "budget"
             if can_stop:
                 await counter.add(batch.uncounted)
                 samples.stopped_early = samples.stopped_early or (
                     counter.tally.num_finished > 0 and rule.should_stop(counter.tally)
                 )
+        if segmented is not None:
+            samples.trials = segmented.notes()
     if not samples.candidates and samples.failures and (failure := samples.failures[0].failure) is not None:
         raise InvalidResponse(f"every sample failed: {failure.message}")
     if samples.failures:
@@ -208,6 +265,22 @@ async def sample_chains(
         data = samples.notes(rule)
         run.emit(StrategyNote(strategy=run.config.strategy, name="sampling.stopped", data=data))
     return samples
+
+
+def _affordable(
+    model: MeteredModel, prompt: Prompt, sampling: SamplingParams, count: int, run: Run
+) -> tuple[int, LimitKind | None]:
+    """How many samples the budget covers, one or more; and the limit that would cut a thought of a single one short."""
+    tokens = model.max_sample_tokens(prompt, sampling)
+    thinking = tokens - sampling.max_tokens
+    count = run.ledger.view().max_samples(count, tokens)
+    if not thinking:
+        return count, None
+    left = run.ledger.remaining("thinking_tokens")
+    if left < math.inf:
+        count = max(1, min(count, int(left // thinking)))
+    cut_by: LimitKind | None = "thinking_tokens" if left < thinking else None
+    return count, "tokens" if run.ledger.remaining("tokens") < tokens else cut_by
 
 
 async def _race(
@@ -269,6 +342,8 @@ class _Batch:
         self._on_candidate = on_candidate
         self._candidates: dict[int, Candidate] = {}
         self._started: list[int] = []
+        self.was_cut = False
+        """Whether a sample was cut while the model thought."""
 
     @property
     def identity(self) -> JsonValue:
@@ -279,12 +354,18 @@ class _Batch:
         """What a replay needs: the started samples, the finished ones in order of completion, and why it ended."""
         return {"started": list(self._started), "finished": list(self._candidates), "stopped": self._samples.stopped}
 
-    async def generate(self, model: MeteredModel, enough: asyncio.Event | None = None) -> None:
-        """Take all samples in one call."""
+    async def generate(
+        self, model: MeteredModel, enough: asyncio.Event | None = None, *, counted: Sequence[JsonValue] | None = None
+    ) -> None:
+        """Take all samples in one call.
+
+        Args:
+            counted: In a replay, indices of the samples that were finished in time.
+        """
         earlier = list(self._samples.candidates)
         (completions,) = await model.generate([self._request], self._on_chunk, enough=enough)
         self._samples.num_calls += 1
-        self._add(completions, earlier)
+        self._add(await self._concluded(model, completions, enough, counted), earlier)
 
     async def generate_in_lanes(self, model: MeteredModel, enough: asyncio.Event, width: int) -> None:
         """Take `width` samples at a time, each in a call of its own; none is started once there is enough.
@@ -300,7 +381,9 @@ class _Batch:
             while not enough.is_set() and not errors and (index := next(indices, None)) is not None:
                 request = self._request.model_copy(update={"sample_indices": (index,)})
                 try:
-                    ((completions[index],),) = await model.generate([request], self._on_chunk, enough=enough)
+                    (sampled,) = await model.generate([request], self._on_chunk, enough=enough)
+                    completions[index] = sampled[0]
+                    (completions[index],) = await self._concluded(model, sampled, enough)
                 except BudgetExceeded as e:
                     errors.append(e)
                 self._samples.num_calls += 1
@@ -320,12 +403,86 @@ class _Batch:
         assert isinstance(started, list)
         assert isinstance(finished, list)
         self._request = self._request.model_copy(update={"sample_indices": tuple(started)})
-        await self.generate(model)
+        await self.generate(model, counted=finished)
         by_index = {completion.sample_index: (completion, candidate) for completion, candidate in self.uncounted}
         self.uncounted = [by_index[index] for index in finished if isinstance(index, int)]
         if outcome["stopped"] == "budget":
             self._samples.stopped = "budget"
         return outcome["stopped_early"] is True
+
+    async def generate_in_segments(
+        self, sampler: SegmentedSampler, counter: _TallyCounter, rule: StoppingRule, width: int | None, *, is_race: bool
+    ) -> bool:
+        """Take samples whose thoughts may be ended early, `width` at a time; in a race, until the rule stops it.
+
+        Returns:
+            Whether the rule stopped it.
+
+        Raises:
+            BudgetExceeded: The budget covers none of them.
+        """
+        indices, earlier = iter(self._request.indices), list(self._samples.candidates)
+        calls = sampler.num_calls
+        live: list[OpenChain] = []
+        completions: dict[int, Completion] = {}
+        stopped_early = False
+        while not stopped_early:
+            free = len(self._request.indices) if width is None else width - len(live)
+            if not sampler.hit_limit:
+                live += [sampler.start(index) for index in itertools.islice(indices, free)]
+            if not live:
+                break
+            try:
+                ended = await sampler.advance(live)
+            except BudgetExceeded as e:
+                if not completions:
+                    raise
+                self.run.record_limit(e)
+                sampler.hit_limit = True
+                break
+            live = [
+                chain for chain in live if chain.completion is None and (chain.has_started or not sampler.hit_limit)
+            ]
+            for chain in ended:
+                assert chain.completion is not None  # it has ended
+                completions[chain.index] = chain.completion
+                if chain.completion.ok:
+                    self._take(chain.completion)
+            while is_race and self.uncounted and not stopped_early:
+                await counter.add([self.uncounted.pop(0)])
+                stopped_early = rule.should_stop(counter.tally)
+        completions |= {chain.index: chain.cancel() for chain in live if chain.has_started}
+        if sampler.hit_limit:
+            self._samples.stopped = "budget"
+        self._samples.num_calls += sampler.num_calls - calls
+        self._add([completions[index] for index in sorted(completions)], earlier)
+        return stopped_early
+
+    async def _concluded(
+        self,
+        model: MeteredModel,
+        completions: Sequence[Completion],
+        enough: asyncio.Event | None,
+        counted: Sequence[JsonValue] | None = None,
+    ) -> list[Completion]:
+        """The samples, those that were cut while the model thought with the answers that are requested after them.
+
+        Once there is enough they are not requested.
+        """
+        cut = [c for c in completions if c.finish_reason == "thinking" and not _was_aborted(c)]
+        self.was_cut = self.was_cut or bool(cut)
+        if counted is not None:
+            cut = [c for c in cut if c.sample_index in counted]
+        if not cut or (enough is not None and enough.is_set()):
+            return list(completions)
+        indices = [c.sample_index for c in cut]
+        samples = [c for c in completions if c.finish_reason != "thinking" or c.sample_index in indices]
+        prompt = self._request.prompt
+        concluded = await conclude(model, [(prompt, c) for c in samples], self._question, self.run)
+        by_index = {c.sample_index: c for c in concluded}
+        for index in indices:
+            self._take(by_index[index])
+        return [by_index.get(c.sample_index, c) for c in completions]
 
     def _add(self, completions: Sequence[Completion], earlier: list[Candidate]) -> None:
         samples = self._samples
@@ -340,6 +497,8 @@ class _Batch:
                 samples.cancelled.append(completion)
             elif _was_aborted(completion):
                 samples.aborted.append(completion)
+            elif completion.finish_reason == "thinking" and completion.sample_index not in self._candidates:
+                samples.cancelled.append(completion)  # there was enough before its answer was requested
             else:
                 samples.completions.append(completion)
                 candidate = self._candidates.get(completion.sample_index)
@@ -351,13 +510,18 @@ class _Batch:
         completion = chunk.completion
         if completion is None or not completion.ok or completion.finish_reason == "cancelled":
             return
+        if completion.finish_reason != "thinking" or _was_aborted(completion):  # others are concluded first
+            self._take(completion)
+
+    def _take(self, completion: Completion) -> None:
+        """Add a finished sample to the candidates so far."""
         candidate = self._candidates[completion.sample_index] = read_candidate(completion, self._question)
         self.uncounted.append((completion, candidate))
         self.sample_finished.set()
         if _was_aborted(completion):
             return
         self._samples.candidates.append(candidate)
-        self.run.emit(CandidateAdded(index=chunk.sample_index, answer=candidate.answer))
+        self.run.emit(CandidateAdded(index=completion.sample_index, answer=candidate.answer))
         if self._on_candidate is not None:
             self._on_candidate(self._samples.candidates)
 

@@ -18,10 +18,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..core.messages import Completion, Frozen, Message, NextTokenDistribution, Prompt, Request, SamplingParams
+from ..core.messages import Completion, Frozen, Message, NextTokenDistribution, Prompt, Request
 from ..core.run import Run
 from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
+from ..serving.quick_calls import first_tokens, quick_params, report_cut
 from ..serving.rewards.model import sigmoid
 from .answers.normalization import visible_text
 from .candidates import text_with_calls
@@ -84,7 +85,7 @@ class EvaluationConfig(Frozen):
         beta: Its slope.
         num_verdicts: Verdicts sampled for each question if the model provides no next-token distribution.
         prefix: Prefix of the verdict's completion, if the model can continue one, so that its first token is the
-            verdict; for a thinking model, after its closed thought.
+            verdict; a model that thinks is not to think before it.
         system: System message of the conversation; empty leaves it to the model.
     """
 
@@ -138,8 +139,8 @@ class SelfEvaluator:
     any text that is still being generated. A call evaluates all its responses in one batch, and the first call of each
     form the empty response too.
 
-    Model calls: 2 for each distinct response, and 2 for each form (complete, partial); nothing is generated unless
-    verdicts have to be sampled, which needs no calls about an empty response.
+    Model calls: 2 for each distinct response, and 2 for each form (complete, partial); nothing is generated unless the
+    model has to think first, or verdicts have to be sampled, which needs no calls about an empty response.
 
     Args:
         model: The model that evaluates, usually the one that wrote the responses.
@@ -220,17 +221,18 @@ class SelfEvaluator:
 
     async def _read(self, prompts: Sequence[Prompt]) -> list[tuple[float, float]]:
         """Log-odds and coverage of each verdict, from the distribution of its first token."""
-        top = min(TOP_LOGPROBS, self._model.capabilities.top_logprobs)
+        top = min(TOP_LOGPROBS, self._model.quick_capabilities.top_logprobs)
         words = self._config.prompts.yes, self._config.prompts.no
-        distributions = await self._model.next_token(prompts, top)
-        return [verdict_from_distribution(distribution, *words) for distribution in distributions]
+        distributions = await first_tokens(self._model, prompts, top)
+        return [(0.0, 0.0) if d is None else verdict_from_distribution(d, *words) for d in distributions]
 
     async def _sample(self, prompts: Sequence[Prompt]) -> list[tuple[float, float]]:
         """The same, from sampled verdicts."""
-        sampling = SamplingParams(
-            temperature=1.0, max_tokens=_VERDICT_TOKENS, n=self._config.num_verdicts, logprobs=False
+        sampling = quick_params(
+            self._model, max_tokens=_VERDICT_TOKENS, default_temperature=1.0, n=self._config.num_verdicts
         )
         completions = await self._model.generate([Request(prompt=prompt, sampling=sampling) for prompt in prompts])
+        report_cut(self._model, [sample for samples in completions for sample in samples], "verdicts")
         words = self._config.prompts.yes, self._config.prompts.no
         return [verdict_from_samples(samples, *words) for samples in completions]
 
@@ -256,7 +258,7 @@ class SelfEvaluator:
 
 def has_verdict_distribution(model: MeteredModel) -> bool:
     """Whether a model provides enough of the next token's distribution that no verdict has to be sampled."""
-    return model.capabilities.top_logprobs >= MIN_TOP_LOGPROBS
+    return model.quick_capabilities.top_logprobs >= MIN_TOP_LOGPROBS
 
 
 def verdict_from_distribution(

@@ -1,7 +1,8 @@
-"""Stopping rules: whether further samples of a question are worth their cost.
+"""Stopping rules: whether further samples of a question are worth their cost, and whether a thought is.
 
-A rule is frozen parameters and pure functions of a `Tally` of the finished samples: no model, no clock, no state. So it
-decides the same about the same samples whether they came in rounds or in a race, live or from the run store.
+A rule is frozen parameters and pure functions of a `Tally` of the finished samples, or of a `TrialTally` of one
+thought's trial answers: no model, no clock, no state. So it decides the same about the same samples whether they came
+in rounds or in a race, live or from the run store.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from ..core.messages import LogitsProcessorSpec
 from ..serving.model import Feature
@@ -86,6 +87,11 @@ class Tally:
             lowest_confidence=self.lowest_confidence + (None,) * count,
             max_samples=self.max_samples,
         )
+
+
+def rule_of_name(value: Any) -> Any:
+    """A rule's name as an object, for a parameter that takes either."""
+    return {"rule": value} if isinstance(value, str) else value
 
 
 class StoppingRule(BaseModel):
@@ -299,6 +305,9 @@ class OnlineConfidence(StoppingRule):
     window: Annotated[int, Field(ge=1, description="tokens of a group")] = 64
     top: Annotated[int, Field(ge=1, description="most likely tokens that count at each position")] = 20
     share: Annotated[float, Field(gt=0.5, le=1, description="leader's share of the weight at which to stop")] = 0.95
+    scope: Annotated[
+        Literal["all", "thought"], Field(description="tokens that groups are made of: all, or those of the thought")
+    ] = "all"
 
     def should_stop(self, tally: Tally) -> bool:
         return tally.num_finished >= self.warm_up and max(tally.shares, default=0.0) >= self.share
@@ -313,7 +322,13 @@ class OnlineConfidence(StoppingRule):
 
     def logits_processors(self, tally: Tally) -> tuple[LogitsProcessorSpec, ...]:
         """The processor with the threshold; during warm-up, with one that no confidence is below."""
-        args = {"threshold": self.confidence_threshold(tally), "window": self.window, "top": self.top}
+        args: dict[str, JsonValue] = {
+            "threshold": self.confidence_threshold(tally),
+            "window": self.window,
+            "top": self.top,
+        }
+        if self.scope == "thought":
+            args["scope"] = "thought"
         return (LogitsProcessorSpec(name=CONFIDENCE_PROCESSOR, args=args),)
 
     def confidence_threshold(self, tally: Tally) -> float:
@@ -338,14 +353,79 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[below] + (position - below) * (ranked[above] - ranked[below])
 
 
-def _rule_of_name(value: Any) -> Any:
-    return {"rule": value} if isinstance(value, str) else value
+@dataclass(frozen=True)
+class TrialTally:
+    """The trial answers of one thought, in order: what the model would answer if the thought ended there.
+
+    Attributes:
+        labels: Class of each answer, numbered from 0 in the order in which classes were first reached; None for a trial
+            without an answer.
+        confidence: Geometric mean of the probabilities of each trial's tokens, in [0, 1]; None if unknown.
+    """
+
+    labels: tuple[int | None, ...] = ()
+    confidence: tuple[float | None, ...] = ()
+
+
+class EarlyExit(StoppingRule):
+    """End a thought at a trial answer: after `agree` equal ones in a row, or at one of the given confidence.
+
+    After every `probe_tokens` tokens of a thought the model is asked for the answer as if the thought ended there, and
+    continues it as if it had not been asked. The trial answer that ends the thought is the chain's answer. `chains` may
+    stop the sampling of further chains besides.
+
+    The model has to continue thoughts exactly. A trial costs its answer's tokens, and a pass over them; the thought
+    before it is in the prefix cache.
+
+    Sources: Fu et al., "Efficiently Scaling LLM Reasoning with Certaindex" (2024, arXiv:2412.20993), whose Dynasor-CoT
+    probes at intervals until the answers agree; Yang et al., "Dynamic Early Exit in Reasoning Models" (2025,
+    arXiv:2504.15895), section 3, whose DEER ends a thought at a confident trial answer.
+
+    Differs: DEER tries an answer where the model would write "Wait", here one is tried at intervals; Dynasor discards
+    trials that hedge. The answer after the exit is the trial, of which both write a longer form.
+    """
+
+    rule: Literal["early-exit"] = "early-exit"
+    probe_tokens: Annotated[int, Field(ge=1, description="tokens of a thought between two trial answers")] = 256
+    agree: Annotated[
+        int | None, Field(ge=2, description="equal trial answers in a row that end a thought; null ignores them")
+    ] = 3
+    confidence: Annotated[
+        float | None, Field(gt=0, le=1, description="confidence of a trial answer that ends a thought; null ignores it")
+    ] = None
+    chains: Annotated[
+        NoStop | Agreement | Beta | Dirichlet,
+        Field(discriminator="rule", description="stopping rule over the finished chains"),
+        BeforeValidator(rule_of_name),
+    ] = NoStop()
+
+    @model_validator(mode="after")
+    def _has_a_condition(self) -> Self:
+        if self.agree is None and self.confidence is None:
+            raise ValueError("early-exit needs agree or confidence, both are null")
+        return self
+
+    def should_exit(self, trials: TrialTally) -> bool:
+        """Whether the last trial answer is the answer."""
+        if not trials.labels or trials.labels[-1] is None:
+            return False
+        last = trials.labels[-self.agree :] if self.agree is not None else ()
+        if self.agree is not None and len(last) == self.agree and len(set(last)) == 1:
+            return True
+        confidence = trials.confidence[-1]
+        return self.confidence is not None and confidence is not None and confidence >= self.confidence
+
+    def should_stop(self, tally: Tally) -> bool:
+        return self.chains.should_stop(tally)
+
+    def round_size(self, tally: Tally, remaining: int) -> int:
+        return self.chains.round_size(tally, remaining)
 
 
 Stopping = Annotated[
-    NoStop | Agreement | Beta | Dirichlet | SelfEvaluated | OnlineConfidence,
+    NoStop | Agreement | Beta | Dirichlet | SelfEvaluated | OnlineConfidence | EarlyExit,
     Field(discriminator="rule"),
-    BeforeValidator(_rule_of_name),
+    BeforeValidator(rule_of_name),
 ]
 """A stopping rule as a strategy's parameter: `"beta"`, or `{"rule": "beta", "confidence": 0.99}`; likewise the
 others."""

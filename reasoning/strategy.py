@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
@@ -180,6 +180,11 @@ class Models:
         return role in self._by_role
 
 
+Thinking = Literal["answers", "steps", "thought"]
+"""What a strategy does with the thoughts of a model that thinks before it answers: it uses its answers alone; it works
+on the steps of the answer, before which the model must not think; or it works inside the thought."""
+
+
 class Strategy(Protocol):
     """One method. Created for every question; holds its parameters and nothing else.
 
@@ -192,6 +197,10 @@ class Strategy(Protocol):
         roles: The roles whose models it uses: "main", "small", "judge", "chair"; "jury" for the models of all jurors,
             "reward" for the reward model, "embedding" for the embedding model, "knowledge" for knowledge sources.
         Config: Class of its parameters.
+
+    A strategy may have an attribute `thinking` (`Thinking`); without one it is "answers". One of "steps" is replaced by
+    self-consistency where the model always thinks (`thinking.fit_to_thinking`), of as many chains as its property
+    `num_chains` says.
 
     A strategy may have an attribute `supports_tools`; if true, it accepts questions with tools (`Question.tools`), and
     its candidates may be tool calls (`candidates.read_candidate`). Other strategies never get such a question.

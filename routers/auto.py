@@ -19,10 +19,10 @@ from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
 from ..core.events import StrategyNote
 from ..core.run import Run
 from ..core.types import Question, Solution
-from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy, require_features
+from ..reasoning.strategy import Models, Parameters, Stability, Strategy, create_strategy
 from ..serving.model import Feature
 from .features import FeatureSpace, top_contributions, with_contributions
-from .nested_strategy import inner_strategy
+from .nested_strategy import inner_strategy, require_suitable, solve_within
 from .router_files import (
     Arm,
     AutoRouterFile,
@@ -56,9 +56,9 @@ class Auto:
     Requests: one for the first token of a chain of thought, if the file uses it, and those of the chosen strategy.
 
     The chosen strategy's solution is returned unchanged, with notes on the choice. An arm is not available if a model,
-    a role or a file that it needs is missing, and not affordable if its mean cost exceeds the remaining tokens, calls
-    or reward calls. Without a file, with the file of another model, and if no arm is left, `cot` answers, and
-    `degraded` states why.
+    a role or a file that it needs is missing, or if it was evaluated with another effort than the run's; and not
+    affordable if its mean cost exceeds the remaining tokens, calls or reward calls. Without a file, with the file of
+    another model, and if no arm is left, `cot` answers, and `degraded` states why.
 
     Differs from Hybrid LLM: any number of strategies instead of two models, their cost is predicted and not fixed, and
     the router is a regularised linear one, so that its choice can be explained.
@@ -125,7 +125,7 @@ class Auto:
             notes = _choice_notes(estimate, estimates, refused, price)
             run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data=notes))
             try:
-                solution = await ready.strategy.solve(question, ready.models, run)
+                solution = await solve_within(ready.strategy, question, ready.models, run)
             except CapabilityMissing as e:  # some can only report while they run
                 refused[estimate.arm.label] = e.message
                 run.degrade(f"{estimate.arm.label} was chosen and could not run: {e.message}")
@@ -137,19 +137,21 @@ class Auto:
     def _ready(self, estimate: ArmEstimate, file: AutoRouterFile, models: Models, run: Run) -> _Ready | str:
         """An arm that can run, or the reason why it cannot."""
         arm, identities = estimate.arm, identities_of(models)
+        if arm.effort != run.effort:
+            return f"it was evaluated with effort={arm.effort or 'default'}, and this run has {run.effort or 'default'}"
         for role in dict.fromkeys([*(["small"] if arm.role == "small" else []), *arm.needs]):
             if not models.has(role):
                 return f"there is no {role} model"
             other = file.trained.difference(identities, role)
             if other:
                 return other
-        exceeded = _exceeded_limit(arm, estimate.tokens, run)
+        exceeded = exceeded_limit(arm, estimate.tokens, run)
         if exceeded:
             return exceeded
         led = models.with_main("small") if arm.role == "small" else models
         try:
             strategy, _ = inner_strategy(arm.strategy, arm.parameters, self.name)
-            require_features(strategy, led)
+            require_suitable(strategy, led, run)
         except (CapabilityMissing, UserError) as e:
             return e.message
         return _Ready(estimate, strategy, led)
@@ -171,7 +173,7 @@ def identities_of(models: Models) -> dict[str, str]:
     return identities
 
 
-def _exceeded_limit(arm: Arm, tokens: float, run: Run) -> str:
+def exceeded_limit(arm: Arm, tokens: float, run: Run) -> str:
     """The limit that an arm is expected to exceed, as text; empty if it fits."""
     left = run.ledger.remaining
     for kind, expected in (("tokens", tokens), ("calls", arm.calls), ("reward_calls", arm.reward_calls)):

@@ -20,9 +20,11 @@ from ..core.errors import DataError, UserError
 from ..core.events import StrategyNote
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution
-from ..reasoning.strategy import Models, Parameters, Stability, create_strategy, require_features
+from ..reasoning.best_of_n import mean_logprob
+from ..reasoning.sampling import SamplingConfig
+from ..reasoning.strategy import STRATEGIES, Models, Parameters, Stability, create_strategy
 from ..serving.model import Feature
-from .nested_strategy import inner_strategy
+from .nested_strategy import inner_strategy, require_suitable, solve_within
 from .router_files import file_of_digest
 
 BeliefKind = Literal["stated", "calibrated", "likelihood", "unknown"]
@@ -63,13 +65,13 @@ def belief_in(solution: Solution, curve: CalibrationMap | None = None, *, likeli
 
 
 def token_likelihood(candidate: Candidate) -> float | None:
-    """exp(mean log-probability of a token) of a candidate, in (0, 1]: the geometric mean of its tokens' probabilities.
+    """exp(mean log-probability of a token) of a candidate's text: the geometric mean of its tokens' probabilities.
 
-    None where the backend hides log-probabilities, or the strategy does not pass them on.
+    In (0, 1]; a thought before the text does not count. None where the backend hides log-probabilities, or the strategy
+    does not pass them on.
     """
-    if candidate.logprob is None or not candidate.tokens:
-        return None
-    return math.exp(min(candidate.logprob / candidate.tokens, 0.0))
+    mean = mean_logprob(candidate)
+    return None if mean is None else math.exp(min(mean, 0.0))
 
 
 Which = Literal["small", "large"]
@@ -162,16 +164,19 @@ class Cascade:
             CapabilityMissing: A model cannot do what its strategy needs.
         """
         config = self.config
-        first, _ = inner_strategy(config.first, config.first_parameters, self.name)
+        parameters = config.first_parameters
+        if config.confidence == "likelihood" or not _states_confidence(config.first):
+            parameters = with_logprobs(config.first, parameters)
+        first, _ = inner_strategy(config.first, parameters, self.name)
         then, _ = inner_strategy(config.then, config.then_parameters, self.name)
         curve = self._curve(models, run)
         of_small = models.with_main("small")
-        require_features(first, of_small)
-        require_features(then, models)
+        require_suitable(first, of_small, run)
+        require_suitable(then, models, run)
         if not models.has("small"):
             run.degrade("no small model: the main model answers first, and again if it is not confident")
 
-        small = await first.solve(question, of_small, run)
+        small = await solve_within(first, question, of_small, run)
         belief = belief_in(small, curve, likelihood=config.confidence == "likelihood")
         why = _reason_for_large(small, belief, config.threshold)
         small_only = self._solution("small", small, None, belief, why, run)
@@ -182,7 +187,7 @@ class Cascade:
         if small.best is not None and small.best.answer is not None and belief.value is None:
             run.degrade(f"the large model was called because {why}")
         run.set_best(small_only)
-        large = await then.solve(question, models, run)
+        large = await solve_within(then, question, models, run)
         return self._solution(_answering_model(small, large), small, large, belief, why, run)
 
     def _curve(self, models: Models, run: Run) -> CalibrationMap | None:
@@ -257,6 +262,17 @@ def _answering_model(small: Solution, large: Solution) -> Which:
     if best is not None and best.answer is not None and (best.finish_reason != "budget" or not answered):
         return "large"
     return "small" if answered or best is None else "large"
+
+
+def with_logprobs(name: str, parameters: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A strategy's parameters with the log-probabilities of its chains requested, if it can request them."""
+    can = "logprobs" in STRATEGIES.load(name).Config.model_fields
+    return {**parameters, "logprobs": True} if can else dict(parameters)
+
+
+def _states_confidence(name: str) -> bool:
+    """Whether a strategy votes, and so states a confidence."""
+    return issubclass(STRATEGIES.load(name).Config, SamplingConfig)
 
 
 def _map_of(file: str, digest: str) -> CalibrationMap:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, get_args
 from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from ..core.errors import BackendError, CapabilityMissing
-from ..core.messages import Frozen, Prompt
+from ..core.messages import Frozen, Prompt, Thought
 from ..core.run import Run
 from ..core.store.protocol import StoredCall, call_key
 from ..core.types import Question
@@ -92,9 +92,10 @@ async def extract_features(
     """
     named = named_features(question)
     support: Support | None = None
-    if model is not None:
+    prompt = None if model is None else entropy_prompt(question, model)
+    if model is not None and prompt is not None:
         try:
-            (distribution,) = await model.next_token([chain_prompt(question)], TOP)
+            (distribution,) = await model.next_token([prompt], TOP)
         except CapabilityMissing:
             pass  # without it the signal is one of those that are not known
         else:
@@ -111,6 +112,17 @@ async def extract_features(
 def chain_prompt(question: Question) -> Prompt:
     """The prompt of `cot`; a chain that follows has it in the cache."""
     return question_prompt(question, step_by_step_instruction(question))
+
+
+def entropy_prompt(question: Question, model: MeteredModel) -> Prompt | None:
+    """The prompt whose next token is the first of a chain of thought; None if the model hides it.
+
+    A model that thinks by default begins the chain in its thought.
+    """
+    prompt, profile = chain_prompt(question), model.profile
+    if not profile.starts_thinking(prompt, None):
+        return prompt
+    return prompt.with_thought(Thought(closed=False)) if profile.prefix == "thought" else None
 
 
 async def kept_vector(text: str, embedding: EmbeddingModel, run: Run) -> tuple[float, ...]:

@@ -8,7 +8,10 @@ from typing import Final
 from pydantic import JsonValue
 
 from ..core.errors import UserError
-from ..reasoning.strategy import Strategy, create_strategy
+from ..core.run import Run
+from ..core.types import Question, Solution
+from ..reasoning.strategy import Models, Strategy, create_strategy, require_features
+from ..reasoning.thinking import fit_to_thinking, require_suitable_thinking
 
 ROUTING: Final = frozenset({"auto", "cascade", "question-router"})
 """Strategies that are routers themselves."""
@@ -34,3 +37,19 @@ def inner_strategy(
             hint="name a strategy that answers, such as cot or self-consistency",
         )
     return create_strategy(name, parameters)
+
+
+def require_suitable(strategy: Strategy, models: Models, run: Run) -> None:
+    """Refuse a strategy that cannot work with its models, before anything is spent.
+
+    Raises:
+        CapabilityMissing: The models lack a feature that it requires.
+        UserError: It cannot work with the thoughts of its models.
+    """
+    require_features(strategy, models)
+    require_suitable_thinking(strategy, models, run)
+
+
+async def solve_within(strategy: Strategy, question: Question, models: Models, run: Run) -> Solution:
+    """Answer with a strategy, or with what replaces it (see `thinking.fit_to_thinking`)."""
+    return await fit_to_thinking(strategy, models, run).solve(question, models, run)

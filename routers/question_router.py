@@ -15,11 +15,11 @@ from ..core.errors import BudgetExceeded, UserError
 from ..core.events import StrategyNote
 from ..core.run import Run
 from ..core.types import Question, Solution
-from ..reasoning.strategy import Models, Parameters, Stability, require_features
+from ..reasoning.strategy import Models, Parameters, Stability
 from ..serving.model import Feature
 from .auto import identities_of
 from .features import top_contributions, with_contributions
-from .nested_strategy import inner_strategy
+from .nested_strategy import inner_strategy, require_suitable, solve_within
 from .router_files import (
     QUESTION_MADE_BY,
     QuestionRouterFile,
@@ -95,8 +95,8 @@ class QuestionRouter:
         chains = {"small": file.small, "large": file.large}
         strategies = {who: inner_strategy(c.strategy, c.parameters, self.name)[0] for who, c in chains.items()}
         of_small = models.with_main("small")
-        require_features(strategies["small"], of_small)
-        require_features(strategies["large"], models)
+        require_suitable(strategies["small"], of_small, run)
+        require_suitable(strategies["large"], models, run)
         try:
             row = await question_row(question, models, run, file, models.small)
         except BudgetExceeded as e:
@@ -119,7 +119,7 @@ class QuestionRouter:
             "most_telling": dict(contributions),
         }
         run.emit(StrategyNote(strategy=run.config.strategy, name="question.routed", data=notes))
-        solution = await strategies[who].solve(question, of_small if who == "small" else models, run)
+        solution = await solve_within(strategies[who], question, of_small if who == "small" else models, run)
         return solution.model_copy(
             update={"notes": {**solution.notes, "selected_strategy": ran, "question_router": dict(notes)}}
         )

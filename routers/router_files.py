@@ -29,7 +29,7 @@ from pydantic import Field, FiniteFloat, JsonValue, model_validator
 
 from ..core.errors import DataError, ReasonError, UserError
 from ..core.files import FittedFile, QuestionDigest, question_digest, read_fitted_file, write_fitted_file
-from ..core.messages import Frozen
+from ..core.messages import Effort, Frozen
 from ..core.run import Run
 from ..core.types import Probability, Question
 from ..reasoning.strategy import Models, create_strategy
@@ -172,7 +172,7 @@ def quantiles_of(values: Sequence[float]) -> tuple[float, ...]:
 GLIMPROUTER_KIND: Final = "reason glimprouter thresholds"
 GLIMPROUTER_FORMAT: Final = 1
 GLIMPROUTER_MADE_BY: Final = "reason calibrate router --data DATA -m LARGE --small-model SMALL --out FILE makes one"
-STEP_PARAMETERS: Final = ("granularity", "max_step_tokens", "steps", "system", "temperature", "think", "top_p")
+STEP_PARAMETERS: Final = ("granularity", "max_step_tokens", "steps", "system", "temperature", "top_p")
 """Parameters of the step loop that change what a step is, and so the entropy of its first token."""
 
 
@@ -188,6 +188,7 @@ class GlimpRouterFile(FittedFile):
         engines: Identity of each by role, "small" and "main": weights, number format, engine and its version.
         entropy: What the entropies are computed from. Another kind is another scale: no threshold carries over.
         k: Tokens of "top_k", samples of "sampled"; 0 of "full".
+        in_thought: Whether the steps are those of thoughts, whose entropies are of other texts.
         quantiles: Quantiles of the entropy of a step's first token, in nats, over all steps (see `quantiles_of`).
         steps: Number of steps.
         questions: Number of their questions.
@@ -211,6 +212,7 @@ class GlimpRouterFile(FittedFile):
     engines: dict[str, str]
     entropy: EntropyKind
     k: Annotated[int, Field(ge=0)]
+    in_thought: bool = False
     quantiles: Annotated[tuple[NonNegative, ...], Field(min_length=PARTS + 1, max_length=PARTS + 1)]
     steps: Annotated[int, Field(ge=1)]
     questions: Annotated[int, Field(ge=1)]
@@ -266,7 +268,7 @@ class GlimpRouterFile(FittedFile):
         parts = self.quantiles[:-1]  # each the minimum of a hundredth of the steps
         return 1 - (bisect_right if strict else bisect_left)(parts, threshold) / PARTS
 
-    def check_models(self, *, small: str, large: str, entropy: EntropyKind, k: int) -> None:
+    def check_models(self, *, small: str, large: str, entropy: EntropyKind, k: int, in_thought: bool = False) -> None:
         """Refuse models or entropies that the file was not made for, before anything is spent.
 
         Args:
@@ -274,9 +276,10 @@ class GlimpRouterFile(FittedFile):
             large: Identity of the large model.
             entropy: Kind of the entropies that are compared with the threshold.
             k: Their tokens or samples; 0 for the complete vocabulary.
+            in_thought: Whether the steps are those of thoughts.
 
         Raises:
-            UserError: Another pair of models, or another kind of entropy; names both.
+            UserError: Another pair of models, another kind of entropy, or other steps; names both.
         """
         for role, own, other in (("small", self.engines["small"], small), ("large", self.engines["main"], large)):
             if own != other:
@@ -289,6 +292,15 @@ class GlimpRouterFile(FittedFile):
                 f"the thresholds of the router file {self} are of {scale(self.entropy, self.k)} entropies, and those "
                 f"compared with them would be of {scale(entropy, k)} ones: another scale",
                 hint=f"set entropy={self.entropy}, or calibrate again",
+            )
+        if self.in_thought != in_thought:
+            steps = {True: "steps of thoughts", False: "steps of answers without a thought"}
+            raise UserError(
+                f"the thresholds of the router file {self} are of {steps[self.in_thought]}, and these are of "
+                f"{steps[in_thought]}",
+                hint="leave --effort unset, or calibrate again"
+                if self.in_thought
+                else "set --effort none, or calibrate again",
             )
 
     def differences(self, parameters: Mapping[str, JsonValue]) -> str:
@@ -364,6 +376,7 @@ class Arm(Frozen):
         parameters: Its complete parameters.
         role: The model that plays the strategy's main role: the run's main model, or its small one.
         needs: Roles that need a model of their own: "small", "judge", "reward".
+        effort: How much the models think; None is their default.
         right: Log-odds of a right answer.
         tokens: Generated tokens of all models.
         cost: Weight of a token of this arm; a token of the main model has 1.
@@ -378,6 +391,7 @@ class Arm(Frozen):
     parameters: dict[str, JsonValue]
     role: PlayedBy = "main"
     needs: tuple[str, ...] = ()
+    effort: Effort | None = Field(default=None, exclude_if=lambda value: value is None)
     right: LinearModel
     tokens: TokenModel
     cost: NonNegative = 1.0
@@ -430,8 +444,10 @@ def load_auto_router_file(path: Path) -> AutoRouterFile:
     )
 
 
-def arm_label(strategy: str, parameters: dict[str, JsonValue], role: PlayedBy = "main") -> str:
-    """A strategy with its parameters that are not defaults, and its model: `cot max_tokens=256, small`."""
+def arm_label(
+    strategy: str, parameters: dict[str, JsonValue], role: PlayedBy = "main", effort: Effort | None = None
+) -> str:
+    """A strategy with its parameters that are not defaults, its effort, and its model: `cot max_tokens=256, small`."""
     try:
         _, defaults = create_strategy(strategy, {})
     except ReasonError:  # of a package that is not installed, or one without defaults
@@ -441,7 +457,7 @@ def arm_label(strategy: str, parameters: dict[str, JsonValue], role: PlayedBy = 
         for name, value in parameters.items()
         if defaults and (name not in defaults or defaults[name] != value)
     ]
-    label = " ".join([strategy, *changed])
+    label = " ".join([strategy, *changed, *([] if effort is None else [f"effort={effort}"])])
     return label if role == "main" else f"{label}, {role}"
 
 

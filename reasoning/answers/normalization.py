@@ -67,12 +67,6 @@ def visible_text(text: str) -> VisibleText:
     return VisibleText(normalize_characters(shown), origin)
 
 
-def thoughts_end(text: str) -> int:
-    """Where the last closed thought of a text ends; 0 if there is none."""
-    ends = [tag.end() for tag in _THOUGHT_TAG.finditer(text) if tag[1]]
-    return ends[-1] if ends else 0
-
-
 def normalize_characters(text: str) -> str:
     """The same text, character by character, with digits of any script and full-width forms in ASCII."""
     if text.isascii():

@@ -1,6 +1,6 @@
 """Votes weighted by the chains' own probability: perplexity, perplexity consistency, and RPC.
 
-    sample n chains; p of a chain = the geometric mean of its tokens' probabilities
+    sample n chains; p of a chain = the geometric mean of its answer's tokens' probabilities
     ppl     answer: that of the most probable chain
     pc      answer: the class of equal answers with the largest sum of p over its distinct chains
     rpc     prune improbable chains by a mixture of two Weibull distributions over p; then as pc
@@ -13,27 +13,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, JsonValue
 
 from ...core.errors import BudgetExceeded
 from ...core.events import VoteUpdated
-from ...core.messages import Completion, Prompt
+from ...core.messages import Completion, Prompt, Thought
 from ...core.run import Run
-from ...core.types import Question, Solution
+from ...core.types import Candidate, Question, Solution
 from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
-from ..answers.normalization import thoughts_end
+from ...serving.profiles.profile import ModelProfile
+from ...serving.quick_calls import without_thought
 from ..candidates import text_with_calls
 from ..sampling import SampleSet, SamplingConfig
 from ..strategy import Models, Stability
-from .answer_classes import answer_classes
+from .answer_classes import answer_classes, weighted_vote
+from .group_confidence import (
+    TOP_LOGPROBS,
+    WINDOW,
+    GroupMeasure,
+    chain_confidence,
+    most_confident,
+    token_confidence,
+)
 from .path_votes import Method, Path, Vote, VoteOptions, vote
 from .self_consistency import majority_solution, sampling_notes
 
-Scope = Literal["all", "answer"]
-"""Which tokens make a chain's probability: all, or those after its thoughts."""
+KEEP: Final = 0.9
+"""Share of the chains that vote with `scope="thought"`; the paper keeps 0.9, or 0.1 of several hundred."""
+
+Scope = Literal["answer", "thought", "all"]
+"""Which tokens weigh a chain: those of its answer, of the thought before it, or all."""
+
+
+class PathVoteConfig(SamplingConfig):
+    """Parameters of every vote that is weighted by log-probabilities."""
+
+    # excluded from dumps if unset, so that keys of runs and evaluations without them stay short
+    scope: Annotated[
+        Scope,
+        Field(
+            description="tokens that weigh a chain: those of its answer, all, or thought, by the confidence of groups",
+            exclude_if=lambda value: value == "answer",
+        ),
+    ] = "answer"
+    measure: Annotated[
+        GroupMeasure,
+        Field(
+            description="with scope=thought: the lowest tenth of the groups (bottom), the lowest, or the last (tail)",
+            exclude_if=lambda value: value == "bottom",
+        ),
+    ] = "bottom"
+    window: Annotated[
+        int,
+        Field(ge=1, description="with scope=thought: tokens of a group", exclude_if=lambda value: value == WINDOW),
+    ] = WINDOW
 
 
 class RPC:
@@ -42,8 +78,14 @@ class RPC:
     A mixture of two Weibull distributions over the chains' probabilities decides which are pruned; an answer's
     confidence is its share of the probability of the distinct chains that are left.
 
+    A chain's probability is that of its answer, without the thought before it, which is nearly all of the tokens and
+    says little about the answer. With `scope="thought"` the vote is DeepConf's instead (Fu et al. 2025,
+    arXiv:2508.15260): the share `keep` of the chains whose thoughts have the highest group confidence vote, each
+    weighted by it.
+
     Model calls: as `self-consistency`. A backend that hides log-probabilities but scores given text is called once
-    more; with one that can do neither the vote is self-consistency, and the answer reports it.
+    more; with one that can do neither, and with `scope="thought"` if the thoughts' are hidden, the vote is
+    self-consistency, and the answer reports it.
 
     Differs: chains without an answer are left out of the fit and the vote, a text that was sampled twice counts once,
     and nothing is pruned if the fit carries no information (`path_votes.prune`); `init="reference"`,
@@ -60,16 +102,22 @@ class RPC:
     roles: ClassVar[tuple[str, ...]] = ("main",)
     supports_tools: ClassVar[bool] = True
 
-    class Config(SamplingConfig):
+    class Config(PathVoteConfig):
         """Parameters of `rpc`."""
 
         n: Annotated[int, Field(ge=1, le=4096, description="maximum number of chains")] = 32
         init: Annotated[Literal["reference", "multistart"], Field(description="start of the fit")] = "reference"
         dedup: Annotated[Literal["max", "reference"], Field(description="weight of several chains of one text")] = "max"
         unparsed: Annotated[Literal["drop", "class"], Field(description="chains without an answer")] = "drop"
-        scope: Annotated[
-            Scope, Field(description="tokens that make a chain's probability: all, or those after its thoughts")
-        ] = "all"
+        keep: Annotated[
+            float,
+            Field(
+                gt=0,
+                le=1,
+                description="with scope=thought: share of the chains, those of the highest confidence, that vote",
+                exclude_if=lambda value: value == KEEP,
+            ),
+        ] = KEEP
         guards: Annotated[Literal["full", "reference"], Field(description="when nothing is pruned")] = "full"
 
     def __init__(self, config: Config) -> None:
@@ -78,13 +126,14 @@ class RPC:
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
         options = VoteOptions(init=config.init, dedup=config.dedup, unparsed=config.unparsed, guards=config.guards)
-        return await _sample_and_vote("rpc", config, options, question, models, run, config.scope)
+        return await _sample_and_vote("rpc", config, options, question, models, run, keep=config.keep)
 
 
 class PerplexityConsistency:
     """Sample up to `n` chains; each answer's confidence is its share of the probability of all distinct chains.
 
-    The paper's method without its pruning. Model calls, and what happens without log-probabilities: as `rpc`.
+    The paper's method without its pruning. Model calls, `scope`, and what happens without log-probabilities: as `rpc`;
+    with `scope="thought"` all chains vote, weighted by their confidence.
     """
 
     name: ClassVar[str] = "pc"
@@ -95,7 +144,7 @@ class PerplexityConsistency:
     roles: ClassVar[tuple[str, ...]] = ("main",)
     supports_tools: ClassVar[bool] = True
 
-    class Config(SamplingConfig):
+    class Config(PathVoteConfig):
         """Parameters of `pc`."""
 
     def __init__(self, config: Config) -> None:
@@ -109,7 +158,8 @@ class Perplexity:
     """Sample up to `n` chains and answer with the one of lowest perplexity: the paper's baseline "PPL".
 
     Confidence is the chain's probability as a geometric mean over its tokens, which is far too high for a probability
-    of being right: calibrate it first. Model calls, and what happens without log-probabilities: as `rpc`.
+    of being right: calibrate it first. Model calls, `scope`, and what happens without log-probabilities: as `rpc`; with
+    `scope="thought"` the chain of the most confident thought answers.
     """
 
     name: ClassVar[str] = "ppl"
@@ -120,7 +170,7 @@ class Perplexity:
     roles: ClassVar[tuple[str, ...]] = ("main",)
     supports_tools: ClassVar[bool] = True
 
-    class Config(SamplingConfig):
+    class Config(PathVoteConfig):
         """Parameters of `ppl`."""
 
     def __init__(self, config: Config) -> None:
@@ -132,19 +182,28 @@ class Perplexity:
 
 async def _sample_and_vote(
     method: Method,
-    config: SamplingConfig,
+    config: PathVoteConfig,
     options: VoteOptions,
     question: Question,
     models: Models,
     run: Run,
-    scope: Scope = "all",
+    *,
+    keep: float = 1.0,
 ) -> Solution:
-    samples = await config.sample(question, models, run)
+    is_thought = config.scope == "thought"
+    samples = await config.sample(
+        question, models, run, logprobs=not is_thought, top_logprobs=TOP_LOGPROBS if is_thought else 0
+    )
     notes = sampling_notes(config, samples)
     if not samples.candidates:
         return Solution(chosen=None, stopped=samples.stopped, notes=notes)
-    means = await mean_logprobs(models.main, config.prompt(question), samples.completions, scope)
-    paths = [Path(text_with_calls(c), c.answer, s) for c, s in zip(samples.candidates, means, strict=True)]
+    if is_thought:
+        return await _vote_by_thoughts(method, config, keep, samples, question, run, notes)
+    means = await mean_logprobs(models.main, config.prompt(question), samples.completions, config.scope)
+    paths = [
+        Path(_path_text(c, i), c.answer, mean)
+        for i, (c, mean) in enumerate(zip(samples.candidates, means, strict=True))
+    ]
     classes = await answer_classes([path.answer for path in paths], question)
     result = vote(paths, classes, method, options)
     for reason in result.degraded:
@@ -161,41 +220,118 @@ async def _sample_and_vote(
     return _solution(result, samples, run, notes)
 
 
+def _path_text(candidate: Candidate, index: int) -> str:
+    """What makes two chains duplicates: thought and text; a hidden thought equals no other."""
+    thought = candidate.thought or (f"hidden thought {index}" if candidate.thinking_tokens else "")
+    return "\n\n".join(part for part in (thought, text_with_calls(candidate)) if part)
+
+
+async def _vote_by_thoughts(
+    method: Method,
+    config: PathVoteConfig,
+    keep: float,
+    samples: SampleSet,
+    question: Question,
+    run: Run,
+    notes: dict[str, JsonValue],
+) -> Solution:
+    """The vote of DeepConf: "rpc" keeps the most confident chains, "pc" all, "ppl" one; each weighs its confidence."""
+    candidates = samples.candidates
+    confidences = [thought_confidence(c, config.measure, config.window) for c in samples.completions]
+    voters = [i for i, candidate in enumerate(candidates) if candidate.answer is not None]
+    known = [value for i in voters if (value := confidences[i]) is not None]
+    if len(known) < len(voters) or not voters:
+        if voters:
+            without = "the log-probabilities of thoughts are hidden, or there is no thought"
+            run.degrade(f"{method}: scope=thought: {without}, used self-consistency")
+        notes["vote"] = {"method": "sc", "scope": "thought"}
+        classes = await answer_classes([candidate.answer for candidate in candidates], question)
+        return majority_solution(samples, classes, run, notes)
+    kept = [voters[i] for i in most_confident(known, keep)]
+    if method == "ppl":
+        kept = [voters[max(range(len(known)), key=lambda i: (known[i], -i))]]
+    weights = [value if i in kept and (value := confidences[i]) is not None else 0.0 for i in range(len(candidates))]
+    # confidences of 0 are of uniform distributions: nothing tells these chains apart
+    weights = weights if any(weights) else [float(i in kept) for i in range(len(candidates))]
+    result = await weighted_vote(candidates, weights, question, run)
+    assert result is not None  # a chain that votes has an answer and a weight
+    notes["vote"] = {
+        "method": method,
+        "scope": "thought",
+        "confidences": list(confidences),
+        "kept": list(kept),
+        "weights": dict(result.sums),
+    }
+    return Solution(
+        chosen=result.chosen,
+        candidates=tuple(c.model_copy(update={"score": v}) for c, v in zip(candidates, confidences, strict=True)),
+        confidence=result.share,
+        stopped=samples.stopped,
+        notes=notes,
+    )
+
+
+def thought_confidence(completion: Completion, measure: GroupMeasure, window: int) -> float | None:
+    """Group confidence of a chain's thought, in nats; None if it has none, or if its log-probabilities are hidden."""
+    if completion.top_logprobs is None:
+        return None
+    return chain_confidence(
+        [token_confidence(top) for top in completion.top_logprobs[: completion.answer_from]], measure, window
+    )
+
+
 async def mean_logprobs(
-    model: MeteredModel, prompt: Prompt, completions: Sequence[Completion], scope: Scope = "all"
+    model: MeteredModel, prompt: Prompt, completions: Sequence[Completion], scope: Scope = "answer"
 ) -> list[float | None]:
     """Mean log-probability of each chain's tokens, in nats.
 
-    If the backend hides log-probabilities of generated tokens but can score given text, the chains are scored in a
-    second pass. With scope "answer", so is the text after a chain's thoughts; a chain without thoughts counts entirely.
-    None if neither can be had, and for a chain with hidden log-probabilities that calls tools, since its exact text is
-    unknown.
+    If the backend hides log-probabilities of generated tokens but can score given text, the chains' answers are scored
+    in a second pass, each behind its thought. None if neither can be had: for a chain whose thought is hidden or cannot
+    be given to the model, for one with hidden log-probabilities that calls tools, since its exact text is unknown, and
+    with scope "all" for one whose thought's are hidden.
+
+    Args:
+        scope: "answer" or "all".
     """
-    starts = [thoughts_end(c.text) if scope == "answer" else 0 for c in completions]
-    means = [
-        math.fsum(c.logprobs) / len(c.logprobs) if c.logprobs and not start else None
-        for c, start in zip(completions, starts, strict=True)
-    ]
+    means = [_mean(c, scope) for c in completions]
     unscored = [
         i
-        for i, mean in enumerate(means)
-        if mean is None and not completions[i].tool_calls and completions[i].text[starts[i] :].strip()
+        for i, (mean, c) in enumerate(zip(means, completions, strict=True))
+        if mean is None and not c.tool_calls and c.text.strip() and (scope == "answer" or not c.usage.thinking_tokens)
     ]
     if not unscored or not model.capabilities.scoring:
         return means
-    # chains without a prefix of their own share one prompt, and are scored as one call
-    by_thoughts: dict[str, list[int]] = {}
+    # chains with equal thoughts share one prompt, and are scored as one call
+    by_prompt: dict[str, tuple[Prompt, list[int]]] = {}
     for i in unscored:
-        by_thoughts.setdefault(completions[i].text[: starts[i]], []).append(i)
+        before = _before_answer(prompt, completions[i], model.profile)
+        if before is not None:
+            by_prompt.setdefault(before.model_dump_json(), (before, []))[1].append(i)
     try:
-        for thoughts, members in by_thoughts.items():
-            prefixed = prompt.with_prefix(thoughts) if thoughts else prompt
-            scores = await model.score(prefixed, [completions[i].text[starts[i] :] for i in members])
+        for before, members in by_prompt.values():
+            scores = await model.score(before, [completions[i].text for i in members])
             for i, score in zip(members, scores, strict=True):
                 means[i] = score.logprob / len(score.logprobs) if score.logprobs else None
     except BudgetExceeded:
         pass  # what the budget does not cover stays unknown, and the vote reports it
     return means
+
+
+def _mean(completion: Completion, scope: Scope) -> float | None:
+    logprobs = completion.answer_logprobs if scope == "answer" else completion.logprobs
+    has_hidden_thought = completion.usage.thinking_tokens > 0 and completion.answer_from == 0
+    if not logprobs or (scope == "all" and has_hidden_thought):
+        return None
+    return math.fsum(logprobs) / len(logprobs)
+
+
+def _before_answer(prompt: Prompt, completion: Completion, profile: ModelProfile) -> Prompt | None:
+    """The prompt up to a chain's answer, with its thought; None if the model cannot be given that."""
+    thought = completion.thought.text if completion.thought is not None else ""
+    if completion.usage.thinking_tokens:
+        return prompt.with_thought(Thought(text=thought)) if thought and profile.prefix == "thought" else None
+    before = without_thought(prompt, profile)
+    return None if profile.starts_thinking(before, None) else before
 
 
 def _solution(result: Vote, samples: SampleSet, run: Run, notes: dict[str, JsonValue]) -> Solution:

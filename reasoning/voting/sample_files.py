@@ -69,7 +69,8 @@ def read_pools(content: bytes, name: str, kind: AnswerKind = "auto") -> list[Sam
     """The questions of a file with their paths, in the order of their first rows.
 
     A row is a JSON object with `text`; `answer` (if missing or null it is extracted from the text; an empty string
-    means no answer); `mean_logprob`, or `logprobs`, the list of its tokens' log-probabilities, or neither; and
+    means no answer); `mean_logprob`, or `logprobs`, the list of its tokens' log-probabilities, or neither; with
+    `logprobs` perhaps `answer_from`, the index of the first token after the thought, from which on they count; and
     `question`, in all rows or in none. Other fields are ignored.
 
     Args:
@@ -134,7 +135,13 @@ def _path(row: Mapping[str, JsonValue], where: str, question: str | None, kind: 
             return Path(text, answer)
         if not isinstance(logprobs, list):
             raise DataError(f"the field 'logprobs' is {_shown(logprobs)}, expected a list of numbers")
-        return Path.from_logprobs(text, answer, [_number(v, f"logprobs[{i}]") for i, v in enumerate(logprobs)])
+        start = row.get("answer_from", 0)
+        if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < max(1, len(logprobs)):
+            raise DataError(
+                f"the field 'answer_from' is {_shown(start)}, expected the index of one of {len(logprobs)} logprobs"
+            )
+        values = [_number(v, f"logprobs[{i}]") for i, v in enumerate(logprobs)]
+        return Path.from_logprobs(text, answer, values[start:])
     except DataError as e:
         raise DataError(f"{where}: {e.message}", hint=e.hint) from e
 

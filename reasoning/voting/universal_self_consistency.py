@@ -16,11 +16,12 @@ from pydantic import Field, JsonValue
 
 from ...core.errors import BudgetExceeded, ContextTooLong
 from ...core.events import StrategyNote
-from ...core.messages import Completion, Prompt, Request, SamplingParams
+from ...core.messages import Completion, Prompt, Request
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
+from ...serving.quick_calls import quick_params, report_cut
 from ..answers.normalization import visible_text
 from ..prompts import fit_prompt, question_prompt
 from ..sampling import SamplingConfig
@@ -29,6 +30,8 @@ from .answer_classes import majority_answer
 
 CHOICE_PREFIX = "The most consistent response is Response"
 """Prefix of the completion, if the model can continue one."""
+NO_RESPONSE = "(no response)"
+"""What stands for a sample that was cut while the model thought and has no answer."""
 TOP_LOGPROBS = 20
 
 _CHOICE_TOKENS = 8
@@ -40,7 +43,7 @@ _NUMBER = re.compile(r"(?<![\d.])(\d{1,4})(?![\d]|\.\d)")
 
 
 class UniversalSelfConsistency:
-    """Sample `n` responses, then let the model choose, greedily, the one that agrees best with the majority.
+    """Sample `n` responses, then let the model choose, in a quick call, the one that agrees best with the majority.
 
     The choice needs no extraction, so that it works for free-text answers.
 
@@ -111,10 +114,10 @@ class UniversalSelfConsistency:
         Raises:
             BudgetExceeded: The budget does not cover the request.
         """
-        capabilities = model.capabilities
+        capabilities = model.quick_capabilities
         prefix = CHOICE_PREFIX if capabilities.prefix else ""
         max_tokens = _CHOICE_TOKENS if prefix else _CHOICE_TOKENS_WITHOUT_PREFIX
-        texts = [visible_text(candidate.text).text.strip() for candidate in candidates]
+        texts = [visible_text(candidate.text).text.strip() or NO_RESPONSE for candidate in candidates]
 
         def make_prompt(responses: Sequence[str]) -> Prompt:
             return comparison_prompt(question, responses, system=self.config.system, prefix=prefix)
@@ -124,13 +127,12 @@ class UniversalSelfConsistency:
             return None, False
         if kept is not None:
             run.degrade(f"the responses do not fit the model's context: they were truncated to {kept} characters each")
-        sampling = SamplingParams(
-            temperature=0.0, max_tokens=max_tokens, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs)
-        )
+        sampling = quick_params(model, max_tokens=max_tokens, top_logprobs=min(TOP_LOGPROBS, capabilities.top_logprobs))
         try:
             ((completion,),) = await model.generate([Request(prompt=prompt, sampling=sampling)])
         except ContextTooLong:
             return None, False
+        report_cut(model, [completion], "choices")
         choice = parse_choice(completion, len(candidates), prefix) if completion.ok else None
         return choice, completion.finish_reason == "budget"
 
@@ -168,7 +170,7 @@ def parse_choice(completion: Completion, responses: int, prefix: str = "") -> Re
     number without a response names none.
 
     Args:
-        completion: The completion, greedy.
+        completion: The completion, as deterministic as the model allows.
         responses: Number of responses.
         prefix: Prefix of the completion.
     """
@@ -182,10 +184,11 @@ def parse_choice(completion: Completion, responses: int, prefix: str = "") -> Re
 
 def _probability(completion: Completion, number: int, responses: int, prefix: str) -> float | None:
     """Probability of the named number among all possible numbers, at the position of its token."""
-    if responses > _MAX_SINGLE_DIGIT or not completion.top_logprobs:
+    if responses > _MAX_SINGLE_DIGIT or not completion.answer_top_logprobs:
         return None
     text = prefix
-    for token_id, tops in zip(completion.token_ids, completion.top_logprobs, strict=False):
+    answer_ids = completion.token_ids[completion.answer_from :]
+    for token_id, tops in zip(answer_ids, completion.answer_top_logprobs, strict=False):
         token = next((t.token for t in tops if t.token_id == token_id), None)
         if token is None:
             return None

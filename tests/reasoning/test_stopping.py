@@ -13,6 +13,7 @@ from reason.reasoning.stopping import (
     Agreement,
     Beta,
     Dirichlet,
+    EarlyExit,
     NoStop,
     OnlineConfidence,
     SelfEvaluated,
@@ -56,7 +57,8 @@ def test_a_rule_is_a_name_or_an_object_with_parameters():
     assert STOPPING.validate_python("beta") == Beta()
     assert STOPPING.validate_python({"rule": "beta", "confidence": 0.99}) == Beta(confidence=0.99)
     assert STOPPING.validate_python("none") == NoStop()
-    for rule in (Agreement(), Beta(), Dirichlet(), SelfEvaluated(threshold=0.85), OnlineConfidence(), NoStop()):
+    rules = (Agreement(), Beta(), Dirichlet(), SelfEvaluated(threshold=0.85), OnlineConfidence(), EarlyExit(), NoStop())
+    for rule in rules:
         assert STOPPING.validate_json(rule.model_dump_json()) == rule
     for wrong in ("bet", {"rule": "beta", "confidence": 0.4}, {"rule": "beta", "window": 3}, 3):
         with pytest.raises(ValidationError):
@@ -246,6 +248,9 @@ def test_the_bound_keeps_the_share_of_the_first_samples():
     assert rule.confidence_threshold(tally_of(*[None] * 5)) == 0.0
     (hook,) = rule.logits_processors(warm)
     assert (hook.name, hook.args["threshold"], hook.args["window"]) == ("stop_on_confidence", 2.0, 64)
+    assert "scope" not in hook.args
+    (hook,) = OnlineConfidence(warm_up=2, scope="thought").logits_processors(tally_of())
+    assert hook.args["scope"] == "thought"
     assert rule.round_size(Tally(max_samples=16), 16) == rule.race_size(Tally(max_samples=16), 16) == 5
     assert rule.race_size(warm, 11) == 11
     assert rule.round_size(warm, 11) == 1

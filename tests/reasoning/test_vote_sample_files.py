@@ -24,11 +24,13 @@ def test_rows_become_paths() -> None:
         {"text": "c", "answer": 0.5, "mean_logprob": 0},
         {"text": "d", "answer": "", "mean_logprob": None, "logprobs": None},
         {"text": "", "answer": " "},
+        {"text": "<think>f</think>e", "answer": "5", "logprobs": [-9.0, -9.0, -0.1, -0.3], "answer_from": 2},
     )
     (pool,) = read_pools(content, "x.jsonl")
-    assert (pool.question, pool.kind, pool.lines) == (None, "math", (1, 2, 3, 4, 5))
+    assert (pool.question, pool.kind, pool.lines) == (None, "math", (1, 2, 3, 4, 5, 6))
     assert pool.paths[:4] == (Path("a", "4", -0.5), Path("b", "4", -0.2), Path("c", "0.5", 0.0), Path("d", None))
     assert pool.paths[4] == Path("", None)
+    assert pool.paths[5] == Path("<think>f</think>e", "5", -0.2)
 
 
 def test_a_missing_answer_is_read_from_the_text() -> None:
@@ -72,6 +74,11 @@ def test_questions_have_pools_of_their_own_in_the_order_of_their_first_rows() ->
         (rows({"text": 4}), ["line 1", "'text' is 4, expected a string"]),
         (rows({"text": "a", "answer": ["4"]}), ["line 1", "'answer'", "expected a string"]),
         (rows({"text": "a", "answer": True}), ["line 1", "'answer' is true"]),
+        (
+            rows({"text": "a", "logprobs": [-0.1], "answer_from": 1}),
+            ["line 1", "'answer_from' is 1", "one of 1 logprobs"],
+        ),
+        (rows({"text": "a", "logprobs": [-0.1], "answer_from": -1}), ["line 1", "'answer_from' is -1"]),
         (rows({"text": "a", "mean_logprob": "-0.1"}), ["line 1", "'mean_logprob' is \"-0.1\", expected a number"]),
         (rows({"text": "a", "mean_logprob": False}), ["line 1", "'mean_logprob' is false, expected a number"]),
         (b'{"text": "a", "answer": "1", "mean_logprob": NaN}\n', ["line 1", "NaN is not a number"]),

@@ -13,7 +13,7 @@ from reason.reasoning.strategy import STRATEGIES, Models
 from reason.reasoning.voting.path_votes import Path, vote
 from reason.reasoning.voting.rpc import mean_logprobs
 from reason.serving.metered.model import MeteredModel
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import HIDES_THOUGHTS, THINKS, ScriptedModel, replies, thinking
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 # three spellings of 4, each rarer than the one of 5: a vote returns 4, the most probable text is 5
@@ -127,16 +127,117 @@ async def test_hidden_logprobs_are_had_by_scoring(store):
     assert run.ledger.usage().model_calls == 2
 
 
-async def test_the_scope_answer_leaves_thoughts_out(store):
-    thinking = replies("<think>ab</think>The answer is 4.", "<think>cd</think>The answer is 5.", weights=[0.9, 0.1])
-    model = ScriptedModel(thinking)
-    solution, run = await solve(store, "rpc", model, n=12, temperature=1, scope="answer", max_tokens=80)
-    # after the thought every token is certain, so all chains have the same weight
+def answered(answers):
+    """The script of the answers to thoughts: what comes after each."""
+
+    def script(text):
+        thought = text.rpartition("<think>")[2].partition("</think>")[0]
+        return replies(f"The answer is {answers[thought]}.")(text)
+
+    return script
+
+
+AB_OR_CD = thinking(["ab", "cd"], answered({"ab": 4, "cd": 5}), weights=[0.9, 0.1])
+
+
+async def test_probabilities_are_those_of_the_answers_and_not_of_the_thoughts(store):
+    solution, run = await solve(store, "rpc", ScriptedModel(AB_OR_CD, profile=THINKS), n=12, max_tokens=80)
+    # after the thought every token is certain, so all chains have the same weight, and equal ones count once
     by_answer = solution.notes["vote"]["confidences"]
     assert by_answer == {"4": pytest.approx(0.5), "5": pytest.approx(0.5)}
+    assert run.ledger.usage().model_calls == 1
+    assert run.degraded == ["rpc: fewer than 3 distinct probabilities, nothing pruned"]
+    assert {c.logprob for c in solution.candidates} == {0.0}
+    plain, _ = await solve(
+        store, "rpc", ScriptedModel(AB_OR_CD, profile=THINKS), n=12, scope="all", max_tokens=80, run_id="all"
+    )
+    p = {
+        a: math.exp(math.log(w) / 21) for a, w in (("4", 0.9), ("5", 0.1))
+    }  # 2 tags, 2 of the thought, 17 of the answer
+    assert plain.notes["vote"]["confidences"]["4"] == pytest.approx(p["4"] / (p["4"] + p["5"]))
+
+
+async def test_hidden_logprobs_of_answers_are_scored_behind_their_thoughts(store):
+    model = Scoring(AB_OR_CD, profile=THINKS)
+    solution, run = await solve(store, "pc", model, n=12, max_tokens=80)
+    assert run.degraded == []
+    assert {c.answer for c in solution.candidates} == {"4", "5"}  # each certain after its thought, impossible otherwise
+    assert solution.notes["vote"]["confidences"] == {"4": pytest.approx(0.5), "5": pytest.approx(0.5)}
     assert run.ledger.usage().model_calls == 3  # the samples, and a score for each different thought
-    plain, _ = await solve(store, "rpc", ScriptedModel(thinking), n=12, temperature=1, max_tokens=80, run_id="all")
-    assert plain.notes["vote"]["confidences"]["4"] > 0.5
+
+
+async def test_equal_answers_after_hidden_thoughts_are_different_paths(store):
+    model = ScriptedModel(AB_OR_CD, profile=HIDES_THOUGHTS)
+    solution, run = await solve(store, "pc", model, n=12, max_tokens=80)
+    answers = [c.answer for c in solution.candidates]
+    assert run.degraded == []
+    assert solution.notes["vote"]["confidences"]["4"] == pytest.approx(answers.count("4") / 12)
+
+
+def unsure_in(thoughts):
+    """The script of thoughts whose characters are as uncertain as given, and the answers to them.
+
+    Args:
+        thoughts: By thought, the probability of each of its characters but the first, which chooses the thought; the
+            rest is on characters that are never sampled under a seed of these tests.
+    """
+
+    def script(text):
+        written = text.rpartition("assistant: ")[2]
+        if not written:
+            return {"<think>": 1.0}
+        written = written.removeprefix("<think>")
+        if "</think>" in written:
+            return replies(f"The answer is {written[0]}.")(text)
+        if not written:
+            return dict.fromkeys(thoughts, 1 / len(thoughts))
+        if len(written) == 5:
+            return {"</think>": 1.0}
+        p = thoughts[written[0]]
+        return {"x": p, "y": 1 - p}
+
+    return script
+
+
+async def test_the_scope_thought_keeps_the_most_confident_thoughts(store):
+    model = ScriptedModel(unsure_in({"4": 0.9, "5": 0.5, "6": 0.6}), profile=THINKS)
+    solutions = {}
+    for name, parameters in {"rpc": {"keep": 0.5}, "pc": {}, "ppl": {}}.items():
+        solution, run = await solve(
+            store, name, model, run_id=name, n=12, scope="thought", measure="tail", window=4, **parameters
+        )
+        assert run.degraded == []
+        solutions[name] = solution
+    pc = solutions["pc"]
+    by_answer = {}
+    for candidate in pc.candidates:
+        by_answer.setdefault(candidate.answer, set()).add(candidate.score)
+    # three uncertain characters and the end of the thought, which is certain
+    expected = {a: -3 * (math.log(p) + math.log(1 - p)) / 8 for a, p in (("4", 0.9), ("5", 0.5), ("6", 0.6))}
+    assert {a: [pytest.approx(expected[a])] for a in by_answer} == {a: list(v) for a, v in by_answer.items()}
+    assert set(by_answer) == {"4", "5", "6"}
+    answers = [c.answer for c in pc.candidates]
+    sums = {a: answers.count(a) * expected[a] for a in by_answer}
+    assert pc.notes["vote"]["weights"] == pytest.approx(sums)
+    assert pc.confidence == pytest.approx(max(sums.values()) / sum(sums.values()))
+    assert solutions["ppl"].best.answer == "4"
+    assert solutions["ppl"].confidence == 1.0
+    kept = solutions["rpc"].notes["vote"]["kept"]
+    ranked = sorted(range(12), key=lambda i: (-expected[answers[i]], i))
+    assert kept == sorted(ranked[:6])
+
+
+@pytest.mark.parametrize("profile", [HIDES_THOUGHTS, None])
+async def test_without_logprobs_of_thoughts_the_scope_thought_is_self_consistency_and_reported(store, profile):
+    script = AB_OR_CD if profile else SPLIT
+    solution, run = await solve(store, "rpc", ScriptedModel(script, profile=profile), n=8, scope="thought")
+    assert run.degraded == [
+        "rpc: scope=thought: the log-probabilities of thoughts are hidden, or there is no thought, used "
+        "self-consistency"
+    ]
+    assert solution.notes["vote"] == {"method": "sc", "scope": "thought"}
+    votes = [c.answer for c in solution.candidates]
+    assert solution.confidence == votes.count(solution.best.answer) / 8
 
 
 async def test_means_are_none_if_nothing_is_known(store):
@@ -144,6 +245,11 @@ async def test_means_are_none_if_nothing_is_known(store):
     model = MeteredModel(Hiding(SPLIT), "main", run)
     assert await mean_logprobs(model, None, []) == []
     assert solution.candidates[0].logprob is not None
+
+
+async def test_log_probabilities_of_candidates_are_there_if_requested(store):
+    solution, _ = await solve(store, "self-consistency", ScriptedModel(SPLIT), n=3, logprobs=True)
+    assert all(c.logprob < 0 for c in solution.candidates)
 
 
 async def test_a_stopping_rule_is_a_parameter_of_all(store):

@@ -1,7 +1,7 @@
 """`ArmTable`: evaluation runs of the same questions as a table, one column an arm.
 
-An arm is a strategy with its parameters and the model that plays its main part. Runs of one arm on other datasets, or
-its shards, fill the same column; the rows are the questions that every column has.
+An arm is a strategy with its parameters, the effort of its models, and the model that plays its main part. Runs of one
+arm on other datasets, or its shards, fill the same column; the rows are the questions that every column has.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from ....core.errors import DataError, UserError
 from ....core.files import question_digest
+from ....core.messages import AUTO_EFFORT, Effort
 from ....core.settings import CHAIR, jurors_of
 from ....core.types import Question
 from ....routers.nested_strategy import ROUTING
@@ -37,6 +38,7 @@ class ArmSpec:
         parameters: Its parameters, complete.
         role: Role of the model of its main part.
         needs: Other roles with models of their own.
+        effort: Effort of the models; None is their default.
         calls: Mean model calls.
         reward_calls: Mean passes of a reward model.
     """
@@ -45,13 +47,14 @@ class ArmSpec:
     parameters: dict[str, JsonValue]
     role: PlayedBy
     needs: tuple[str, ...]
+    effort: Effort | None
     calls: float
     reward_calls: float
 
     @property
     def label(self) -> str:
         """The arm's name."""
-        return arm_label(self.strategy, self.parameters, self.role)
+        return arm_label(self.strategy, self.parameters, self.role, self.effort)
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def arm_table(
         _refuse_unfit(run)
         role: PlayedBy = "main" if plan.models["main"] == main else "small"
         needs = tuple(r for r in ("small", "judge", "reward") if r in plan.models) if role == "main" else ()
-        name = json.dumps([plan.strategy, plan.parameters, role, needs], sort_keys=True)
+        name = json.dumps([plan.strategy, plan.parameters, role, needs, plan.effort], sort_keys=True)
         columns.setdefault(name, _Column(plan, role, needs)).take(run, small_cost)
     if len(columns) < 2:
         raise UserError("a choice needs at least two arms to answer, and these runs have one", hint=AUTO_MADE_BY)
@@ -203,7 +206,10 @@ class _Column:
         """The spec of its runs."""
         calls, reward_calls = np.mean(self._calls, axis=0)
         plan = self._plan
-        return ArmSpec(plan.strategy, plan.parameters, self._role, self._needs, float(calls), float(reward_calls))
+        effort = None if plan.effort == AUTO_EFFORT else plan.effort
+        return ArmSpec(
+            plan.strategy, plan.parameters, self._role, self._needs, effort, float(calls), float(reward_calls)
+        )
 
 
 def _cost(row: ResultRow, role: PlayedBy, small_cost: float) -> float:
@@ -246,6 +252,8 @@ def _refuse_unfit(run: StoredRun) -> None:
         why = f"its strategy {plan.strategy} hands questions on itself"
     elif plan.context:
         why = "it looked things up"
+    elif plan.effort == AUTO_EFFORT:
+        why = "its effort was chosen for each question"
     elif plan.budget.model_dump(exclude_none=True):
         why = "it had a budget, which is none of the strategy's parameters"
     elif CHAIR in plan.models or jurors_of(plan.models):

@@ -407,6 +407,7 @@ def fit_arms(table: ArmTable, space: FeatureSpace, x: Array) -> tuple[Arm, ...]:
                 parameters=arm.parameters,
                 role=arm.role,
                 needs=arm.needs,
+                effort=arm.effort,
                 right=fit_right(space, x, right, table.groups),
                 tokens=fit_tokens(space, x, tokens, table.groups),
                 cost=float(table.cost[:, a].sum()) / total if total else 1.0,

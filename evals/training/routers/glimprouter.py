@@ -1,7 +1,7 @@
 """Calibration of GlimpRouter: the entropy threshold that sends a given share of steps to the large model.
 
-`calibration_plan` makes a run in which the small model writes everything, at one chain a question. Any run of `glimp`
-by entropy can be used as well, for example one at threshold 0; its steps then follow other writers.
+`calibration_plan` makes a run in which the small model writes everything, at one chain a question. Any run of
+`glimprouter` by entropy can be used as well, for example one at threshold 0; its steps then follow other writers.
 
 Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110; the quantile as threshold is ours.
 """
@@ -49,6 +49,7 @@ class PooledEntropies:
         questions: Questions that they are of.
         without: Rows without any, failed ones included.
         by_large: Steps that the large model wrote.
+        in_thought: Whether the steps are those of thoughts.
     """
 
     entropies: tuple[float, ...]
@@ -57,6 +58,7 @@ class PooledEntropies:
     questions: int
     without: int
     by_large: int
+    in_thought: bool = False
 
     def share(self, threshold: float, *, strict: bool) -> float:
         """The share of the steps that a threshold sends to the large model."""
@@ -103,11 +105,12 @@ def pool_entropies(rows: Sequence[ResultRow], notes: Sequence[SolutionNotes | No
     """The entropies of a run's steps.
 
     Raises:
-        UserError: There are none, or they are of several kinds.
+        UserError: There are none, or they are of several kinds, or of steps of thoughts and of others.
     """
     results: list[float] = []
     kinds: set[tuple[EntropyKind, int]] = set()
     questions: set[str] = set()
+    in_thought: set[bool] = set()
     without = by_large = 0
     for row, noted in zip(rows, notes, strict=True):
         own = _entropies(noted)
@@ -116,6 +119,7 @@ def pool_entropies(rows: Sequence[ResultRow], notes: Sequence[SolutionNotes | No
             continue
         results += own
         kinds.add((_kind(noted), _count(noted.get("k"))))
+        in_thought.add(noted.get("in_thought") is True)
         questions.add(row.id)
         writers = noted.get("writers")
         by_large += writers.count("large") if isinstance(writers, list) else 0
@@ -129,8 +133,13 @@ def pool_entropies(rows: Sequence[ResultRow], notes: Sequence[SolutionNotes | No
             "the run's entropies are of several kinds: " + ", ".join(f"{kind} (k={k})" for kind, k in sorted(kinds)),
             hint="run it again with one: --set entropy=top_k",
         )
+    if len(in_thought) > 1:
+        raise UserError(
+            "some of the run's steps are those of thoughts, and others are not",
+            hint="run it again with models that both think, or with --effort none",
+        )
     ((kind, k),) = kinds
-    return PooledEntropies(tuple(results), kind, k, len(questions), without, by_large)
+    return PooledEntropies(tuple(results), kind, k, len(questions), without, by_large, in_thought.pop())
 
 
 def fit_router(
@@ -164,6 +173,7 @@ def fit_router(
         engines={role: engines[role] for role in ("main", "small")},
         entropy=pooled.entropy,
         k=pooled.k,
+        in_thought=pooled.in_thought,
         quantiles=quantiles_of(pooled.entropies),
         steps=len(pooled.entropies),
         questions=pooled.questions,

@@ -1,0 +1,240 @@
+"""`conclude`: the answer of samples that were cut while the model thought, and of a run whose user wants it now.
+
+    thought continued exactly     prompt, thought, end of the thought, answer trigger       no thinking
+    thought shown, not continued  prompt, the end of the thought as notes, "answer now"     the least effort there is
+    thought hidden                prompt, "answer now"                                      the least effort there is
+
+Source: Muennighoff et al. 2025, "s1: Simple test-time scaling", arXiv:2501.19393, section 3.1 (budget forcing: the end
+of the thought and "Final Answer:" are appended).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from ..core.errors import BackendError, BudgetExceeded, StoreError, UserError
+from ..core.messages import Completion, Message, Prompt, Request, Thought, Usage
+from ..core.run import Run
+from ..core.types import Question, Solution, Stopped
+from ..serving.metered.model import MeteredModel
+from .candidates import read_candidate
+from .prompts import answer_trigger, question_prompt, requested_kind
+
+CONCLUSION_TOKENS: Final = 48
+"""Maximum tokens of an answer that is requested after an unfinished sample."""
+TEXT_CONCLUSION_TOKENS: Final = 128
+"""The same for a question whose answer is a text."""
+MAX_NOTES_CHARS: Final = 8000
+"""Maximum length of a thought that is quoted to the model, in characters; of a longer one the end counts."""
+
+_NOTES = (
+    "Your notes so far, which were cut short:\n\n{notes}\n\n"
+    "There is no time left. Give the final answer now, in one line: complete this sentence.\n\n{trigger}"
+)
+_NO_NOTES = "There is no time left. Give the final answer now, in one line: complete this sentence.\n\n{trigger}"
+
+
+def conclusion_request(model: MeteredModel, prompt: Prompt, partial: Completion, question: Question) -> Request:
+    """The request for the answer after an unfinished sample.
+
+    Args:
+        model: The model of the sample.
+        prompt: Its prompt.
+        partial: The sample, cut in its thought or in its answer.
+        question: The question, whose kind of answer decides the form.
+
+    Raises:
+        UserError: The model cannot answer without thinking, and the budget has no room for that.
+    """
+    short = requested_kind(question) != "text"
+    trigger = answer_trigger(question)
+    params = model.quick(
+        max_tokens=CONCLUSION_TOKENS if short else TEXT_CONCLUSION_TOKENS, stop=("\n",) if short else ()
+    )
+    prompt = prompt.model_copy(update={"tools": (), "tool_choice": "auto"})
+    thought = _joined_thought(prompt, partial)
+    written = partial.text.rstrip()
+    if model.capabilities.prefix and isinstance(prompt.prefix, str):
+        before = f"{prompt.prefix}{written}\n\n{trigger}" if prompt.prefix or written else trigger
+        if thought is None or not model.profile.can_think or prompt.text is not None:
+            bare = prompt.model_copy(update={"thought": None})
+            return Request(prompt=bare.with_prefix(before), sampling=params)
+        if model.profile.prefix == "thought":
+            closed = thought.model_copy(update={"closed": True})
+            return Request(prompt=prompt.with_thought(closed, before), sampling=params)
+    notes = "\n\n".join(part for part in ("" if thought is None else thought.text.strip(), written) if part)
+    text = (
+        _NOTES.format(notes=notes[-MAX_NOTES_CHARS:], trigger=trigger) if notes else _NO_NOTES.format(trigger=trigger)
+    )
+    if prompt.text is not None:
+        return Request(prompt=Prompt(text=f"{prompt.text}\n\n{text}"), sampling=params)
+    messages = (*prompt.messages, Message(role="user", content=text))
+    if prompt.messages[-1].role == "user":  # two messages of the user in a row are refused by some templates
+        last = prompt.messages[-1].model_copy(update={"content": f"{prompt.messages[-1].content}\n\n{text}"})
+        messages = (*prompt.messages[:-1], last)
+    return Request(prompt=Prompt(messages=messages), sampling=params)
+
+
+def _joined_thought(prompt: Prompt, partial: Completion) -> Thought | None:
+    """The prompt's open thought with what the sample added to it; None if there is none to be seen."""
+    before = prompt.thought if prompt.thought is not None else Thought()
+    added = partial.thought if partial.thought is not None else Thought()
+    text = before.text + added.text
+    exact = before.token_ids if before.token_ids and not added.tokens else ()
+    return Thought(text=text, tokens=before.tokens + added.tokens, token_ids=exact) if text or exact else None
+
+
+def with_conclusion(partial: Completion, end: Completion, question: Question) -> Completion:
+    """An unfinished sample with the answer that was requested after it.
+
+    Its text is what it had written, the answer trigger and the answer; log-probabilities are unknown.
+    """
+    trigger = answer_trigger(question)
+    end_text = end.text.strip()
+    stated = (
+        end_text
+        if end_text.startswith(trigger)
+        else f"{trigger} {end_text}"
+        if trigger[-1].isalnum()
+        else trigger + end_text
+    )
+    text = f"{partial.text.rstrip()}\n\n{stated}".strip() if end_text else partial.text
+    thought = partial.thought
+    return partial.model_copy(
+        update={
+            "text": text,
+            "thought": None if thought is None else thought.model_copy(update={"closed": True}),
+            "token_ids": (),
+            "logprobs": None,
+            "top_logprobs": None,
+            "answer_from": 0,
+            "finish_reason": "stop" if end.finish_reason == "length" and end_text else end.finish_reason,
+            "usage": partial.usage + end.usage,
+        }
+    )
+
+
+async def conclude(
+    model: MeteredModel, samples: Sequence[tuple[Prompt, Completion]], question: Question, run: Run
+) -> list[Completion]:
+    """Request the answers of samples that ended while the model thought, all as one call; others stay as they are.
+
+    What the budget does not cover stays without an answer. Either is reported.
+    """
+    results = [completion for _, completion in samples]
+    cut = [i for i, completion in enumerate(results) if completion.finish_reason == "thinking"]
+    if not cut:
+        return results
+    try:
+        requests = [conclusion_request(model, samples[i][0], results[i], question) for i in cut]
+        left = run.ledger.remaining("tokens")
+        affordable = len(cut) if left == math.inf else max(1, int(left // requests[0].sampling.total_tokens))
+        ends = await model.generate(requests[:affordable])
+    except (BudgetExceeded, UserError) as e:
+        if isinstance(e, BudgetExceeded):
+            run.record_limit(e)
+        ends = []
+    concluded = 0
+    for i, (end,) in zip(cut, ends, strict=False):
+        if end.ok and end.text.strip():
+            results[i] = with_conclusion(results[i], end, question)
+            concluded += 1
+    if concluded:
+        run.degrade(
+            f"{concluded} of {len(samples)} samples were cut while the model thought; their answers were requested "
+            "after the unfinished thoughts"
+        )
+    if concluded < len(cut) and not run.ledger.is_closed:
+        run.degrade(
+            f"{len(cut) - concluded} of {len(samples)} samples ended while the model thought and have no answer: raise "
+            "the budget, lower --effort, or lower --thinking-tokens"
+        )
+    return results
+
+
+async def conclude_run(solution: Solution | None, question: Question, model: MeteredModel, run: Run) -> Solution:
+    """The answer of a run that was stopped before it had one: from its longest unfinished attempt, in one short call.
+
+    Args:
+        solution: What the strategy had. An answer in it stays, unless the user wanted it before any sample was
+            finished: then it was read from the middle of one.
+        model: The model that concludes.
+    """
+    solution = solution or run.best or Solution(chosen=None, stopped="budget")
+    is_user = run.ledger.is_closed
+    stopped: Stopped = "user" if is_user else solution.stopped
+    finished = sum(c.finish_reason not in _UNFINISHED for c in solution.candidates)
+    if solution.best is not None and solution.best.answer is not None and (finished or not is_user):
+        based_on = f"{finished} finished sample{'' if finished == 1 else 's'}"
+        return solution.model_copy(update={"stopped": stopped, "notes": {**solution.notes, "based_on": based_on}})
+    prompt, partial = _longest_attempt(solution, question, run)
+    try:
+        ((end,),) = await model.concluding.generate([conclusion_request(model.concluding, prompt, partial, question)])
+    except (BudgetExceeded, UserError, BackendError, StoreError) as e:
+        if isinstance(e, BudgetExceeded):
+            run.record_limit(e)
+        elif isinstance(e, StoreError) and run.recording:
+            raise
+        return solution.model_copy(update={"stopped": stopped})
+    if not end.ok or not end.text.strip():
+        return solution.model_copy(update={"stopped": stopped})
+    tokens = partial.answer_tokens, partial.usage.thinking_tokens
+    based_on = f"an unfinished sample of {tokens[0]} tokens of an answer and {tokens[1]} of a thought"
+    if not sum(tokens):
+        based_on = "no sample: the question was answered at once"
+    run.degrade(f"the answer was requested before the strategy had one; it rests on {based_on}")
+    whole = partial.model_copy(update={"thought": _joined_thought(prompt, partial)})
+    concluded = read_candidate(with_conclusion(whole, end, question), question)
+    if isinstance(prompt.prefix, str) and prompt.prefix:
+        concluded = concluded.model_copy(update={"text": prompt.prefix + concluded.text})
+    candidates = (*solution.candidates, concluded)
+    return solution.model_copy(
+        update={
+            "candidates": candidates,
+            "chosen": len(candidates) - 1,
+            "stopped": stopped,
+            "notes": {**solution.notes, "based_on": based_on},
+        }
+    )
+
+
+_UNFINISHED: Final = ("budget", "cancelled", "thinking")
+
+
+def _longest_attempt(solution: Solution, question: Question, run: Run) -> tuple[Prompt, Completion]:
+    """The longest of the samples that were cut and of the candidates; an empty one if there is none."""
+    attempts = list(run.partial_completions)
+    prompt = question_prompt(question)
+    for candidate in solution.candidates:
+        if candidate.text or candidate.thought:
+            thinking = candidate.thinking_tokens
+            thought = Thought(text=candidate.thought, tokens=thinking) if candidate.thought else None
+            usage = Usage(completion_tokens=candidate.tokens, thinking_tokens=thinking)
+            attempt = Completion(text=candidate.text, thought=thought, usage=usage, finish_reason="budget")
+            attempts.append((prompt, attempt))
+
+    def length(attempt: tuple[Prompt, Completion]) -> tuple[int, str]:
+        before, completion = attempt
+        thought = _joined_thought(before, completion)
+        text = ("" if thought is None else thought.text) + "".join(map(str, before.prefix)) + completion.text
+        return len(text), text
+
+    return max(attempts, key=length, default=(prompt, Completion(text="", finish_reason="budget")))
+
+
+def no_answer_reason(solution: Solution | None) -> str:
+    """Why a run that was not cancelled has no answer, as a note for its reader."""
+    candidates = () if solution is None else solution.candidates
+    total = len(candidates)
+    thinking = sum(c.finish_reason == "thinking" or (not c.text and c.thinking_tokens > 0) for c in candidates)
+    samples = f"{total} sample{'' if total == 1 else 's'}"
+    if thinking:
+        return f"no answer: {thinking} of {samples} ended while the model thought; raise the budget or lower --effort"
+    if not any(c.text.strip() for c in candidates):
+        stopped = "done" if solution is None else solution.stopped
+        reason = {"budget": "the budget was spent", "user": "the user wanted it"}.get(stopped)
+        empty = f"{samples} {'has' if total == 1 else 'have'} no text" if total else "no sample was finished"
+        return f"no answer: {reason} before a sample was finished" if reason else f"no answer: {empty}"
+    return f"no answer could be read from {samples}"

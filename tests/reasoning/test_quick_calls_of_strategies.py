@@ -1,0 +1,219 @@
+"""Verdicts, choices, triggers and scores of strategies on models that think: none of them waits for a thought."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from reason.core.budget import Budget
+from reason.core.errors import UserError
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.cot import JSON_INSTRUCTION
+from reason.reasoning.prompts import ANSWER_TRIGGERS
+from reason.reasoning.self_evaluation import EvaluationPrompts, SelfEvaluator
+from reason.reasoning.strategy import Models, create_strategy
+from reason.reasoning.voting.universal_self_consistency import CHOICE_PREFIX
+from reason.routers.features import ENTROPY, extract_features
+from support.scripted_model import ALWAYS_THINKS, CLOSE, OPEN, THINKS, ScriptedModel, replies, thinking
+from support.stored_runs import RunHarness
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+TRIGGER = ANSWER_TRIGGERS["number"]
+RESTART, RIGHT = EvaluationPrompts().pair(unfinished=False)
+
+
+@pytest.fixture
+async def store(tmp_path):
+    sqlite = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield sqlite
+    await sqlite.aclose()
+
+
+class Harness(RunHarness):
+    async def solve(self, name, question=QUESTION, *, budget=None, **parameters):
+        model = await self.begin("r", strategy=name, question=question, budget=budget, seed=3)
+        strategy, _ = create_strategy(name, parameters)
+        return await strategy.solve(question, Models({"main": model}), self.run)
+
+
+# -- the verdicts of self-evaluation
+
+
+def verdicts(text):
+    """Yes with probability 0.8 to "correct?", with 0.1 to "would a new one be better?"; the thought is of letters."""
+    question, _, written = text.rpartition("\nassistant: ")
+    if not written.endswith((CLOSE, f"{CLOSE}Answer:")):
+        return thinking("ab", "")(text)
+    yes = 0.1 if RESTART in question else 0.8
+    return {"Y": yes, "N": 1 - yes}
+
+
+@pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS])
+async def test_a_verdict_is_the_first_token_of_the_answer(store, profile):
+    harness = Harness(store, ScriptedModel(verdicts, profile=profile))
+    model = await harness.begin("r", strategy="x", question=QUESTION, seed=1)
+    (made,) = await SelfEvaluator(model, QUESTION, harness.run).evaluate(["It is 4."])
+    assert made.right == pytest.approx(math.log(0.8 / 0.2))
+    assert made.restart == pytest.approx(math.log(0.1 / 0.9))
+    assert made.coverage == pytest.approx(1)
+    # a model that cannot skip its thought writes it four times, with both tags, and one token after each
+    tokens = 0 if profile is THINKS else 4 * (4 + 1)
+    assert (harness.spent.completion_tokens, harness.spent.thinking_tokens) == (tokens, 4 * tokens // 5)
+
+
+async def test_without_a_distribution_verdicts_are_sampled_without_a_thought(store):
+    profile = THINKS.model_copy(update={"refuses": frozenset({"logprobs"})})
+    harness = Harness(store, ScriptedModel(verdicts_as_texts, profile=profile))
+    model = await harness.begin("r", strategy="x", question=QUESTION, seed=1)
+    (made,) = await SelfEvaluator(model, QUESTION, harness.run).evaluate(["It is 4."])
+    assert made.sampled
+    assert harness.spent.thinking_tokens == 0
+
+
+def verdicts_as_texts(text):
+    written = text.rpartition(CLOSE)[2].removeprefix("Answer:")
+    rest = " Yes\x03"[len(written) :]
+    return {rest[0]: 1.0}
+
+
+# -- the choice of universal self-consistency
+
+CHAINS = replies("The answer is 4.", "I get 4.")
+
+
+def choosing(text):
+    written = text.rpartition("assistant: ")[2]
+    if "independently" not in text:
+        return thinking("ab", CHAINS)(text)
+    if not written or (written.startswith(OPEN) and CLOSE not in written):
+        return thinking("ab", "")(text)
+    stated = written.rpartition(CLOSE)[2]
+    prefix = CHOICE_PREFIX
+    if not stated.startswith(prefix):
+        return {prefix[len(stated)]: 1.0}
+    rest = stated[len(prefix) :]
+    return {" ": 1.0} if not rest else {"1": 0.25, "2": 0.75} if rest == " " else {"\x03": 1.0}
+
+
+@pytest.mark.parametrize("profile", [THINKS, ALWAYS_THINKS])
+async def test_the_choice_is_read_from_the_answer_alone(store, profile):
+    harness = Harness(store, ScriptedModel(choosing, profile=profile))
+    solution = await harness.solve("universal-self-consistency", n=2)
+    assert solution.notes["chosen_by"] == "model"
+    assert solution.chosen in (0, 1)
+    if profile is THINKS:  # without a thought, and greedy
+        assert (solution.chosen, solution.confidence) == (1, pytest.approx(0.75))
+        assert harness.model.made[-1][0].endswith(f"{OPEN}{CLOSE}{CHOICE_PREFIX}")
+    else:
+        assert solution.confidence == pytest.approx((0.25, 0.75)[solution.chosen])
+        assert harness.spent.thinking_tokens == 3 * 4
+
+
+async def test_a_choice_that_the_budget_has_no_thought_for_is_the_majoritys_and_reported(store):
+    harness = Harness(store, ScriptedModel(choosing, profile=ALWAYS_THINKS))
+    solution = await harness.solve("universal-self-consistency", n=2, max_tokens=20, budget=Budget(tokens=900))
+    assert solution.notes["chosen_by"] == "majority"
+    assert solution.best.answer == "4"
+    assert any("cannot answer without thinking" in what for what in harness.run.degraded)
+
+
+# -- cot
+
+
+async def test_the_answer_is_triggered_after_the_thought_and_the_chain(store):
+    def script(text):
+        _, triggered, stated = text.rpartition(CLOSE)[2].partition(TRIGGER)
+        return {" 4\x03"[len(stated)]: 1.0} if triggered else thinking("ab", "It depends.")(text)
+
+    harness = Harness(store, ScriptedModel(script, profile=THINKS))
+    question = Question(text="What?", kind="number")
+    solution = await harness.solve("cot", question, two_stage=True)
+
+    def with_chain(text):
+        return text.endswith(f"{OPEN}ab{CLOSE}It depends.\n\n{TRIGGER}")
+
+    assert with_chain(harness.model.made[-1][0])
+    best = solution.best
+    assert (best.answer, best.text, best.thought) == ("4", f"It depends.\n\n{TRIGGER} 4", "ab")
+    assert best.tokens == harness.spent.completion_tokens
+    assert harness.spent.thinking_tokens == 4
+
+
+async def test_json_after_a_thinking_chain_is_written_without_a_thought(store):
+    def script(text):
+        if JSON_INSTRUCTION in text:
+            return replies('{"answer": 4}')(text)
+        return thinking("ab", "The answer is 4.")(text)
+
+    schema = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+    profile = THINKS.model_copy(update={"refuses_while_thinking": frozenset({"json_schema"})})
+    harness = Harness(store, ScriptedModel(script, profile=profile, json_schema=True))
+    solution = await harness.solve("cot", json_schema=schema)
+    assert solution.best.answer == '{"answer": 4}'
+    assert harness.spent.thinking_tokens == 4
+    assert harness.model.made[-1][0].endswith(f"{OPEN}{CLOSE}")
+
+
+# -- adaptive
+
+
+def pruning(text):
+    question = text.rpartition("assistant: ")[0]
+    if "Consider" in question:
+        yes = 0.1 if "started over" in question.rpartition("user: ")[2] else 0.8
+        return {"Y": yes, "N": 1 - yes}
+    return thinking("ab", "Sum: the answer is 4.")(text)
+
+
+async def test_partial_answers_are_continued_after_their_own_thoughts(store):
+    harness = Harness(store, ScriptedModel(pruning, profile=THINKS))
+    solution = await harness.solve("adaptive", n=4, prune_at=(5,), max_tokens=60)
+    assert [c.text for c in solution.candidates] == ["Sum: the answer is 4."] * 2
+    assert all(c.thought == "ab" for c in solution.candidates)
+    continued = [rendered for rendered, _ in harness.model.made if rendered.endswith(f"{OPEN}ab{CLOSE}Sum: ")]
+    assert len(continued) == 2
+    assert harness.spent.thinking_tokens == 4 * 4
+    assert sum(c.tokens for c in solution.candidates) + 2 * (4 + 5) == harness.spent.completion_tokens
+
+
+async def test_pruning_is_refused_where_thoughts_cannot_be_given(store):
+    model = ScriptedModel(pruning, profile=ALWAYS_THINKS)
+    with pytest.raises(UserError, match=r"prune_at=\[5\] continues partial answers after their thoughts"):
+        await Harness(store, model).solve("adaptive", n=4, prune_at=(5,))
+    assert model.generate_calls == []
+
+
+# -- log-probabilities without generation
+
+
+def letters(text):
+    """The choices as answers: "A" is likelier after a closed thought, "B" in an open one."""
+    return {"A": 0.7, "B": 0.3} if CLOSE in text else {"A": 0.1, "B": 0.9}
+
+
+async def test_choices_are_scored_behind_a_closed_thought(store):
+    question = Question(text="Which?", choices=("one", "two"))
+    harness = Harness(store, ScriptedModel(letters, profile=THINKS))
+    solution = await harness.solve("logprob", question, prompt="chat", choices_as="letter")
+    assert solution.best.answer == "A"
+    assert solution.confidence == pytest.approx(0.7)
+
+
+async def test_choices_of_a_model_that_always_thinks_are_refused(store):
+    question = Question(text="Which?", choices=("one", "two"))
+    harness = Harness(store, ScriptedModel(letters, profile=ALWAYS_THINKS))
+    with pytest.raises(UserError, match="cannot be given the end of one") as caught:
+        await harness.solve("logprob", question, prompt="chat")
+    assert "prompt=qa" in caught.value.hint
+
+
+async def test_the_entropy_of_a_chain_is_that_of_its_first_token_and_never_of_a_tag(store):
+    script = thinking(["ab", "cd"], "The answer is 4.", weights=[0.5, 0.5])
+    harness = Harness(store, ScriptedModel(script, profile=THINKS))
+    model = await harness.begin("r", strategy="auto", question=QUESTION, seed=1)
+    signals = await extract_features(QUESTION, harness.run, model=model)
+    assert signals.named[ENTROPY] == pytest.approx(math.log(2))
+    harness = Harness(store, ScriptedModel(script, profile=ALWAYS_THINKS))
+    model = await harness.begin("s", strategy="auto", question=QUESTION, seed=1)
+    assert ENTROPY not in (await extract_features(QUESTION, harness.run, model=model)).named
