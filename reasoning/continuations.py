@@ -2,20 +2,24 @@
 
 Rollouts serve scores by outcome (how often does this prefix lead to the answer?), and the forced answer of a search
 that has no steps or tokens left.
+
+The steps are those of the answer, before which the model does not think, or those of an open thought, which is
+continued exactly; the answer then follows the closed thought and is no part of the steps' text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Final, overload
 
 from ..core.errors import BudgetExceeded, UserError
-from ..core.messages import Completion, Message, Prompt, Request, SamplingParams
+from ..core.messages import Completion, FinishReason, Message, Prompt, Request, SamplingParams, Thought, Usage
 from ..core.run import Run
 from ..core.types import Candidate, Question
 from ..serving.metered.model import MeteredModel
 from .candidates import read_candidate
+from .conclude import conclusion_request, with_conclusion
 from .segmentation import strip_repeated_steps
 
 CONTINUE_INSTRUCTION = (
@@ -26,6 +30,9 @@ CONTINUE_INSTRUCTION = (
 
 MIN_SHARE_TOKENS = 32
 """If a budget does not cover all samples, fewer are requested rather than giving one less than this."""
+
+THOUGHT_ANSWER_TOKENS: Final = 256
+"""Maximum tokens of the answer after a closed thought."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Prefix(Sequence[str]):
         logprobs: Summed raw log-probability of each step's tokens, in nats; None if unknown.
         lengths: Generated tokens of each step; 0 if unknown.
         terminal: Whether the solution has ended or stated its answer, so that there is nothing to continue.
+        answer: Of a closed thought, the answer after it; None for steps of an answer and for an open thought.
     """
 
     steps: tuple[str, ...] = ()
@@ -47,6 +55,12 @@ class Prefix(Sequence[str]):
     logprobs: tuple[float | None, ...] = ()
     lengths: tuple[int, ...] = ()
     terminal: bool = False
+    answer: str | None = None
+
+    @property
+    def solution(self) -> str:
+        """The text, and the answer after a closed thought."""
+        return self.text if self.answer is None else f"{self.text}\n\n{self.answer}"
 
     @classmethod
     def from_steps(cls, steps: Sequence[str], delimiter: str = "\n\n") -> Prefix:
@@ -68,16 +82,18 @@ class Prefix(Sequence[str]):
         length: int,
         *,
         terminal: bool = False,
+        answer: str | None = None,
     ) -> Prefix:
         """This prefix with one more step.
 
         Args:
-            step: The step, without a delimiter.
+            step: The step, without a delimiter; the last step of a closed thought includes the answer.
             text: The complete text with it.
             token_ids: All tokens with it; None if unknown.
             logprob: Summed log-probability of the step's tokens, in nats; None if unknown.
             length: Generated tokens of the step.
             terminal: Whether the solution ends with it.
+            answer: The answer after the thought that it closes.
         """
         return Prefix(
             steps=(*self.steps, step),
@@ -86,6 +102,7 @@ class Prefix(Sequence[str]):
             logprobs=(*self.logprobs, logprob),
             lengths=(*self.lengths, length),
             terminal=terminal,
+            answer=answer,
         )
 
     def __len__(self) -> int:
@@ -129,10 +146,13 @@ class ContinuationRequests:
         prompt: The prompt of every solution, possibly with a common prefix.
         run: The run; it is marked as degraded if a prefix cannot be continued exactly.
         purpose: Namespace of the samples; other purposes get other samples.
+        in_thought: Whether the prefixes are beginnings of an open thought. The prompt then has no prefix of its own.
     """
 
-    def __init__(self, model: MeteredModel, prompt: Prompt, run: Run, purpose: str) -> None:
-        self.is_exact = model.capabilities.prefix
+    def __init__(
+        self, model: MeteredModel, prompt: Prompt, run: Run, purpose: str, *, in_thought: bool = False
+    ) -> None:
+        self.is_exact, self.in_thought = model.capabilities.prefix, in_thought
         self._prompt, self._run, self._purpose = prompt, run, purpose
         self._num_taken: dict[Prompt, int] = {}
 
@@ -144,6 +164,8 @@ class ContinuationRequests:
             token_ids: Its tokens; None if unknown.
         """
         common = self._prompt.prefix
+        if self.in_thought:
+            return self._prompt.with_thought(Thought(text=text, token_ids=token_ids or (), closed=False))
         if not text and not token_ids:
             return self._prompt
         if not self.is_exact and self._prompt.text is not None:
@@ -163,6 +185,10 @@ class ContinuationRequests:
             return self._prompt.with_prefix((*common, *token_ids))
         return self._prompt.with_prefix(self._common_text() + text)
 
+    def prompt_of_answer(self, text: str) -> Prompt:
+        """The prompt for the answer after a thought of this text."""
+        return self._prompt.with_thought(Thought(text=text, closed=True))
+
     def is_approximate(self, prefix_text: str) -> bool:
         """Whether this text can be continued only by instruction, so that the model may repeat it."""
         return bool(prefix_text) and not self.is_exact and self._prompt.text is None
@@ -177,7 +203,8 @@ class ContinuationRequests:
         """The prompt's seed."""
         prefix = prompt.prefix if isinstance(prompt.prefix, str) else " ".join(map(str, prompt.prefix))
         messages = [f"{m.role}: {m.content}" for m in prompt.messages]
-        return self._run.derive_seed(self._purpose, prompt.text or "", *messages, prefix)
+        thought = [] if prompt.thought is None else [prompt.thought.model_dump_json()]
+        return self._run.derive_seed(self._purpose, prompt.text or "", *messages, prefix, *thought)
 
     def _common_text(self) -> str:
         common = self._prompt.prefix
@@ -235,9 +262,12 @@ class RolloutSampler:
 
     Args:
         question: The question, for parsing answers.
-        max_tokens: Maximum tokens after a prefix.
-        temperature: SamplingParams temperature.
+        max_tokens: Maximum tokens after a prefix; of an open thought, without the answer, which may have
+            `THOUGHT_ANSWER_TOKENS` more.
+        temperature: Sampling temperature that the user set; None leaves it to `default_temperature`.
+        default_temperature: Sampling temperature where the model takes one.
         purpose: Namespace of the samples; other purposes get other samples.
+        in_thought: Whether the prefixes are beginnings of an open thought.
     """
 
     def __init__(
@@ -248,12 +278,19 @@ class RolloutSampler:
         run: Run,
         *,
         max_tokens: int = 512,
-        temperature: float = 0.8,
+        temperature: float | None = None,
+        default_temperature: float = 0.8,
         purpose: str = "rollout",
+        in_thought: bool = False,
     ) -> None:
-        self._model, self._question, self._run = model, question, run
-        self._sampling = SamplingParams(max_tokens=max_tokens, temperature=temperature)
-        self._continuations = ContinuationRequests(model, prompt, run, purpose)
+        self._model, self._question, self._run, self._in_thought = model, question, run, in_thought
+        self._sampling = SamplingParams(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            default_temperature=default_temperature,
+            effort=None if in_thought else "none",
+        )
+        self._continuations = ContinuationRequests(model, prompt, run, purpose, in_thought=in_thought)
 
     async def finish(
         self,
@@ -291,6 +328,8 @@ class RolloutSampler:
             except BudgetExceeded as e:
                 self._run.record_limit(e)
                 by_prompt, exhausted = {}, True
+            else:
+                completions = await self._concluded(requests, completions)
         candidates: list[list[Candidate]] = [[self._as_candidate(p)] if p.terminal else [] for p in prefixes]
         num_failed = [0] * len(prefixes)
         for members, group in zip(by_prompt.values(), completions, strict=True):
@@ -313,9 +352,10 @@ class RolloutSampler:
         """The rollouts that the budget covers, by prompt, and the maximum tokens of each."""
         ledger = self._run.ledger
         left, count = max(0.0, ledger.remaining("tokens") - keep_tokens), len(pending)
-        if left < count * max_tokens:
-            count, share = split_tokens(left, count, max_tokens)
-            max_tokens = min(max_tokens, share) if count else max_tokens
+        answer = THOUGHT_ANSWER_TOKENS if self._in_thought else 0
+        if left < count * (max_tokens + answer):
+            count, share = split_tokens(left, count, max_tokens + answer)
+            max_tokens = min(max_tokens, max(1, share - answer)) if count else max_tokens
         by_prompt: dict[Prompt, list[_PendingRollout]] = {}
         for rollout in pending[:count]:
             prompt = self._continuations.prompt_after(rollout.text, rollout.token_ids)
@@ -327,13 +367,45 @@ class RolloutSampler:
         return by_prompt, max_tokens
 
     def _request(self, prompt: Prompt, count: int, max_tokens: int) -> Request:
-        changes = {"max_tokens": max_tokens, "seed": self._continuations.seed(prompt)}
+        changes: dict[str, int] = {"max_tokens": max_tokens, "seed": self._continuations.seed(prompt)}
+        if self._in_thought:
+            changes |= {"thinking_tokens": max_tokens, "max_tokens": THOUGHT_ANSWER_TOKENS}
         indices = self._continuations.take_indices(prompt, count)
         return Request(prompt=prompt, sampling=self._sampling.model_copy(update=changes), sample_indices=indices)
+
+    async def _concluded(
+        self, requests: Sequence[Request], completions: list[list[Completion]]
+    ) -> list[list[Completion]]:
+        """The completions, those that were cut in their thought with the answers that are requested after them."""
+        cut = [
+            (i, j)
+            for i, group in enumerate(completions)
+            for j, completion in enumerate(group)
+            if completion.finish_reason == "thinking"
+        ]
+        if not cut:
+            return completions
+        try:
+            ends = await self._model.generate(
+                [conclusion_request(self._model, requests[i].prompt, completions[i][j], self._question) for i, j in cut]
+            )
+        except BudgetExceeded as e:
+            self._run.record_limit(e)
+            return completions
+        completions = [list(group) for group in completions]
+        for (i, j), (end,) in zip(cut, ends, strict=True):
+            if end.ok:
+                completions[i][j] = with_conclusion(completions[i][j], end, self._question)
+        return completions
 
     def _joined(self, rollout: _PendingRollout, completion: Completion, *, shortened: bool) -> Completion:
         """The completion with its prefix; a shortened one that met its limit was cut by the budget."""
         text = completion.text
+        if self._in_thought:
+            added = completion.thought or Thought()
+            return completion.model_copy(
+                update={"thought": added.model_copy(update={"text": rollout.text + added.text})}
+            )
         if self._continuations.is_approximate(rollout.text):
             text = strip_repeated_steps(rollout.prefix.steps, text)
         was_cut = shortened and completion.finish_reason == "length"
@@ -342,4 +414,22 @@ class RolloutSampler:
 
     def _as_candidate(self, prefix: Prefix) -> Candidate:
         """A terminal prefix as a candidate."""
-        return read_candidate(Completion(text=prefix.text, finish_reason="stop"), self._question)
+        return read_candidate(completion_of(prefix), self._question)
+
+
+def completion_of(prefix: Prefix, *, in_thought: bool = False) -> Completion:
+    """A prefix as a completion, which is cut by the budget unless it is terminal.
+
+    Args:
+        in_thought: Whether an open prefix is the beginning of a thought.
+    """
+    reason: FinishReason = "stop" if prefix.terminal else "budget"
+    if prefix.answer is None and not in_thought:
+        return Completion(text=prefix.text, finish_reason=reason)
+    tokens = sum(prefix.lengths)
+    return Completion(
+        text=prefix.answer or "",
+        finish_reason=reason,
+        thought=Thought(text=prefix.text, tokens=tokens, closed=prefix.answer is not None),
+        usage=Usage(completion_tokens=tokens, thinking_tokens=tokens),
+    )

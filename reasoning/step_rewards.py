@@ -24,6 +24,7 @@ from ..core.events import StrategyNote
 from ..core.messages import Prompt
 from ..core.run import Run
 from ..core.types import Candidate, Question
+from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredReward
 from ..serving.rewards.model import Aggregation, StepScores, StepSelection, as_one_step, count_passes
 from .answers.equivalence import Equivalence
@@ -47,6 +48,10 @@ class StepReward(Protocol):
     @property
     def num_passes(self) -> int:
         """Prefixes scored so far; cached scores do not count."""
+
+    @property
+    def reads_logprobs(self) -> bool:
+        """Whether it reads the log-probabilities of the steps."""
 
     async def score(
         self, problem: str, prefixes: Sequence[Sequence[str]], aggregate: Aggregation = "last"
@@ -76,6 +81,8 @@ class CachedStepReward(ABC):
     Args:
         name: Name in the record of a run.
     """
+
+    reads_logprobs: bool = False
 
     def __init__(self, name: str, run: Run) -> None:
         self.name = name
@@ -309,6 +316,8 @@ class LogprobStepReward(CachedStepReward):
     be scored. With aggregation "model" the mean is over all tokens of the prefix.
     """
 
+    reads_logprobs = True
+
     def __init__(self, run: Run) -> None:
         super().__init__("mean log-probability of the model's own words", run)
 
@@ -391,6 +400,11 @@ class ProductStepReward:
         return any(reward.budget_exhausted for reward in self._rewards)
 
     @property
+    def reads_logprobs(self) -> bool:
+        """Whether one of them reads the log-probabilities of the steps."""
+        return any(reward.reads_logprobs for reward in self._rewards)
+
+    @property
     def num_passes(self) -> int:
         """Sum of the rewards' passes."""
         return sum(reward.num_passes for reward in self._rewards)
@@ -432,6 +446,15 @@ class StepRewardConfig(Parameters):
             raise ValueError(f"unknown source {unknown[0]!r}; use auto, or {', '.join(REWARD_SOURCES)}, joined by +")
         return score
 
+    @property
+    def in_thought(self) -> bool:
+        """Whether the steps are those of the model's thought."""
+        return False
+
+    def _has_logprobs(self, model: MeteredModel) -> bool:
+        """Whether the model returns log-probabilities of the steps, before which it does not think."""
+        return (model.capabilities if self.in_thought else model.quick_capabilities).logprobs
+
     def create_step_reward(self, prompt: Prompt, question: Question, models: Models, run: Run) -> StepReward | None:
         """The step reward of these parameters.
 
@@ -453,7 +476,7 @@ class StepRewardConfig(Parameters):
             name = "reward" if models.has("reward") else "judge"
             return self._create(name, prompt, question, models, run, is_only=True)
         except CapabilityMissing:
-            if not models.main.capabilities.logprobs:
+            if not self._has_logprobs(models.main):
                 return None
         run.degrade(
             f"{models.main.name} cannot judge its steps; they were scored by the probability of their words, "
@@ -470,8 +493,10 @@ class StepRewardConfig(Parameters):
         if name == "arithmetic":
             return ArithmeticStepReward(run) if is_only else ArithmeticStepReward(run, unknown=None)  # a neutral factor
         if name == "rollouts":
-            sampler = RolloutSampler(models.main, prompt, question, run, max_tokens=self.rollout_tokens)
+            sampler = RolloutSampler(
+                models.main, prompt, question, run, max_tokens=self.rollout_tokens, in_thought=self.in_thought
+            )
             return RolloutStepReward(sampler, question, run, times=self.rollouts)
-        if not models.main.capabilities.logprobs:
+        if not self._has_logprobs(models.main):
             raise CapabilityMissing("logprobs", models.main.name)
         return LogprobStepReward(run)

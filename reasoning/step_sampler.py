@@ -5,32 +5,39 @@ on it. The logits processor `step_control` is for chains that are sampled in one
 forcing the delimiter; here a step that is too long simply ends, so a search tree holds only text that the model
 generated.
 
+The steps are those of the answer, before which the model does not think, or those of its thought, which is continued
+exactly. A step that closes the thought is the last one, and the answer is requested after it.
+
 Source: the step of A*-decoding (Chatziveroglou 2025, arXiv:2505.13672) and of particle filtering (Puri et al. 2025,
 arXiv:2502.01618), which cut at blank lines. Differs: a blank line in fenced code or a displayed formula ends no step.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from ..core.errors import BudgetExceeded, CapabilityMissing, UserError
+from ..core.errors import BudgetExceeded, UserError
 from ..core.messages import Completion, Frozen, Prompt, Request, SamplingParams
 from ..core.run import Run
 from ..core.types import Question
 from ..serving.metered.model import MeteredModel
 from .answers.extraction import extract_answer
 from .candidates import complete_sentences
-from .continuations import ContinuationRequests, Prefix, split_tokens
+from .continuations import THOUGHT_ANSWER_TOKENS, ContinuationRequests, Prefix, split_tokens
 from .segmentation import find_boundary, is_inside_block, normalize_step, strip_repeated_steps
 
-EndReason = Literal["delimiter", "answer", "end", "cap", "budget", "cancelled"]
-"""Why a step ended: at the delimiter, because it states the final answer (wherever it ended), with the text, at its
-maximum tokens, by the budget, or cancelled."""
+EndReason = Literal["delimiter", "answer", "end", "closed", "cap", "budget", "cancelled"]
+"""Why a step ended: at the delimiter, because it states the final answer (wherever it ended), with the text, with the
+thought (or at its maximum tokens), at its own maximum tokens, by the budget, or cancelled."""
+
+DEFAULT_TEMPERATURE: Final = 0.8
+"""Sampling temperature of the particle filtering paper."""
 
 
 class StepOptions(Frozen):
@@ -39,16 +46,20 @@ class StepOptions(Frozen):
     Attributes:
         delimiter: End of a step, outside of fenced code and displayed formulas.
         max_step_tokens: Maximum tokens of a step.
-        temperature: SamplingParams temperature; the default is that of the particle filtering paper.
-        top_p: Nucleus mass.
+        temperature: Sampling temperature that the user set; None is `DEFAULT_TEMPERATURE` where the model takes one.
+        top_p: Nucleus mass; None is the model's own.
         top_k: Most likely tokens kept; 0 keeps all.
+        logprobs: Whether log-probabilities of the steps are requested.
+        in_thought: Whether the steps are those of the model's thought.
     """
 
     delimiter: Annotated[str, Field(min_length=1)] = "\n\n"
     max_step_tokens: Annotated[int, Field(ge=1)] = 512
-    temperature: Annotated[float, Field(ge=0, le=100)] = 0.8
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0)] = 0
+    logprobs: bool = False
+    in_thought: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,10 @@ class StepSample:
 
     Attributes:
         index: Sample index within its prefix, counted over all expansions of the prefix.
-        text: The step, without the delimiter.
+        text: The step, without the delimiter; with the answer after it if it closes the thought.
         token_ids: Its tokens, those of the delimiter or the text's end included; None if the backend hides them or the
             step is only a part of what was generated.
-        tokens: Generated tokens, discarded ones included.
+        tokens: Generated tokens, discarded ones and those of the answer after a thought included.
         logprob: Summed raw log-probability of its tokens, in nats; None if unknown.
         end_reason: Why it ended.
         duplicate_of: The `index` of the first sample of the prefix with the same text that ends alike; None if this is
@@ -136,6 +147,7 @@ class _PartialStep:
         tokens_left: Tokens it may still have.
         ids: Its tokens; None once they are unknown.
         without_stop: Whether it is sampled without stop strings.
+        answer: The answer after the thought that it closes; None without one.
     """
 
     position: int
@@ -145,8 +157,11 @@ class _PartialStep:
     text: str = ""
     ids: tuple[int, ...] | None = ()
     tokens: int = 0
+    thinking_tokens: int = 0
     logprob: float | None = 0.0
     without_stop: bool = False
+    answer: str | None = None
+    answer_tokens: int = 0
     end_reason: EndReason | None = None
     failed: bool = False
 
@@ -176,9 +191,7 @@ class StepSampler:
     Calls must be sequential: which samples of a prefix a call gets depends on the calls before it. A resumed run that
     makes the same calls gets the same steps and pays for none that the run store has.
 
-    Models that cannot continue a given prefix are instructed to go on from it; what they repeat is cut. If a backend
-    takes no stop strings, a step is sampled up to its maximum tokens and cut at the first delimiter; the rest is
-    counted and discarded.
+    Models that cannot continue a given prefix are instructed to go on from it; what they repeat is cut.
 
     Args:
         question: The question; the kind of its answer decides when a step states it.
@@ -190,9 +203,9 @@ class StepSampler:
     ) -> None:
         self.options = options or StepOptions()
         self._model, self._question, self._run = model, question, run
-        self._continuations = ContinuationRequests(model, prompt, run, "step")
+        self._in_thought = self.options.in_thought
+        self._continuations = ContinuationRequests(model, prompt, run, "step", in_thought=self._in_thought)
         self._seen: dict[Prompt, dict[tuple[str, bool], int]] = {}
-        self._has_stop = True
 
     async def expand(
         self,
@@ -200,7 +213,7 @@ class StepSampler:
         k: int = 1,
         *,
         max_tokens: int | None = None,
-        temperature: float | None = None,
+        temperature_factor: float = 1.0,
         keep_tokens: int = 0,
     ) -> StepBatch:
         """Sample `k` next steps of each prefix, all of them as one batch.
@@ -212,7 +225,7 @@ class StepSampler:
             prefixes: The prefixes, most important first: these are sampled if the budget does not cover all.
             k: Samples of each.
             max_tokens: Maximum tokens of a step, if fewer than the options allow.
-            temperature: In place of the options'.
+            temperature_factor: Factor of the options' temperature.
             keep_tokens: Tokens of the budget to leave unspent.
 
         Raises:
@@ -224,21 +237,34 @@ class StepSampler:
             if prefix.terminal:
                 raise UserError(f"prefix {i} has ended: there is no next step", hint="expand only open prefixes")
         cap = min(self.options.max_step_tokens, max_tokens or self.options.max_step_tokens)
-        steps = [_PartialStep(i, prefix, cap) for i, prefix in enumerate(prefixes) for _ in range(k)]
+        caps = [min(cap, self._thinking_tokens_left(prefix)) for prefix in prefixes]
+        steps = [_PartialStep(i, prefix, int(caps[i])) for i, prefix in enumerate(prefixes) for _ in range(k)]
         counts = _BatchCounts()
         pending = steps
         while pending:
-            pending = await self._round(pending, self._sampling(temperature), keep_tokens, counts)
+            pending = await self._round(pending, self._sampling(temperature_factor), keep_tokens, counts)
+        await self._answer([step for step in steps if step.end_reason == "closed"], counts)
         expansions = tuple(
             self._expansion(prefix, [step for step in steps if step.position == i], counts.skipped[i])
             for i, prefix in enumerate(prefixes)
         )
         return StepBatch(expansions, counts.tokens, counts.num_rounds, counts.budget_exhausted)
 
-    def _sampling(self, temperature: float | None) -> SamplingParams:
+    def _thinking_tokens_left(self, prefix: Prefix) -> float:
+        """Tokens that a thought may still have by the run's limit, at least 1: it is closed at the limit."""
+        limit = self._run.config.thinking_tokens if self._in_thought else None
+        return math.inf if limit is None else max(1, limit - sum(prefix.lengths))
+
+    def _sampling(self, temperature_factor: float) -> SamplingParams:
         options = self.options
-        temperature = options.temperature if temperature is None else temperature
-        return SamplingParams(temperature=temperature, top_p=options.top_p, top_k=options.top_k)
+        return SamplingParams(
+            temperature=None if options.temperature is None else options.temperature * temperature_factor,
+            default_temperature=DEFAULT_TEMPERATURE * temperature_factor,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            logprobs=options.logprobs,
+            effort=None if self._in_thought else "none",
+        )
 
     # -- one round
 
@@ -257,20 +283,18 @@ class StepSampler:
             self._run.record_limit(e)
             self._skip(pending, counts)
             return []
-        except CapabilityMissing as e:
-            if e.feature != "stop" or not self._has_stop:
-                raise
-            self._has_stop = False
-            self._run.degrade("the model takes no stop strings; steps were cut at the delimiter after generation")
-            return pending
 
     def _covered(self, pending: list[_PartialStep], keep_tokens: int) -> tuple[list[_PartialStep], int | None]:
         """The first ones that the budget covers, and the maximum tokens of each if that is less than they may have."""
         ledger = self._run.ledger
         left = max(0.0, ledger.remaining("tokens") - keep_tokens)
+        spare = 0
+        if self._in_thought:  # a sample that closes its thought begins an answer of one token
+            left, spare = min(left, ledger.remaining("thinking_tokens")), 1
         count, share, limit = len(pending), None, None
-        if left < sum(step.tokens_left for step in pending):
-            count, share = split_tokens(left, count, self.options.max_step_tokens)
+        if left < sum(step.tokens_left + spare for step in pending):
+            count, share = split_tokens(left, count, self.options.max_step_tokens + spare)
+            share = max(1, share - spare) if count else share
             limit = None if count else "tokens"
         groups: set[tuple[Prompt, int, bool]] = set()
         for i, step in enumerate(pending[:count]):
@@ -296,7 +320,7 @@ class StepSampler:
         """What samples of one request have in common: prompt, maximum tokens, whether there are stop strings."""
         prompt = self._continuations.prompt_after(step.full_text, step.full_ids)
         max_tokens = step.tokens_left if share is None else min(step.tokens_left, share)
-        return prompt, max_tokens, self._has_stop and not step.without_stop
+        return prompt, max_tokens, not step.without_stop
 
     async def _generate(
         self, batch: list[_PartialStep], share: int | None, sampling: SamplingParams, counts: _BatchCounts
@@ -313,6 +337,8 @@ class StepSampler:
                     "seed": self._continuations.seed(prompt),
                 }
             )
+            if self._in_thought:
+                params = params.model_copy(update={"max_tokens": 1, "thinking_tokens": max_tokens})
             indices = self._continuations.take_indices(prompt, len(members))
             requests.append(Request(prompt=prompt, sampling=params, sample_indices=indices))
         results = await self._model.generate(requests)
@@ -326,6 +352,10 @@ class StepSampler:
                     step.failed = True
                     continue
                 self._append(step, completion)
+                if self._in_thought:
+                    if self._end_in_thought(step, completion, request):
+                        unfinished.append(step)
+                    continue
                 at_stop = completion.finish_reason == "stop" and request.sampling.stop
                 if self._end_at_stop(step, completion) if at_stop else self._end_without_stop(step, completion):
                     unfinished.append(step)
@@ -333,18 +363,81 @@ class StepSampler:
         return sorted(unfinished, key=batch.index)
 
     def _append(self, step: _PartialStep, completion: Completion) -> None:
-        text = completion.text
+        text, count = completion.text, completion.usage.completion_tokens
+        logprob = completion.logprob
+        if self._in_thought:
+            thought = completion.thought
+            text = "" if thought is None else thought.text
+            logprobs = completion.logprobs
+            logprob = None if logprobs is None else math.fsum(logprobs[: completion.answer_from])
+            if thought is None or thought.closed:  # its tokens include the tag
+                step.ids = None
         if self._continuations.is_approximate(step.full_text):
             text = strip_repeated_steps((*step.prefix.steps, step.text), text)
             step.ids = None
-        count = completion.usage.completion_tokens
         is_known = bool(completion.token_ids) or not count
         step.text += text
         step.tokens += count
+        step.thinking_tokens += completion.usage.thinking_tokens
         step.tokens_left -= count
         step.ids = (*step.ids, *completion.token_ids) if is_known and step.ids is not None else None
-        logprob = completion.logprob
         step.logprob = None if step.logprob is None or logprob is None else step.logprob + logprob
+
+    def _end_in_thought(self, step: _PartialStep, completion: Completion, request: Request) -> bool:
+        """End a step of a thought; returns whether it must be continued."""
+        reason, thought = completion.finish_reason, completion.thought
+        if reason in ("cancelled", "budget"):
+            step.end_reason = "cancelled" if reason == "cancelled" else "budget"
+        elif completion.text or thought is None or thought.closed:
+            step.end_reason = "closed"
+        elif reason == "stop" and completion.stop_reason != "":
+            if not is_inside_block(step.full_text):
+                step.end_reason = "delimiter"
+            else:
+                step.text += self.options.delimiter
+                if step.tokens_left > 0:
+                    return True
+                step.end_reason = "cap"
+        elif completion.usage.completion_tokens < (request.sampling.thinking_tokens or 0):
+            step.end_reason = "closed"  # the text ended inside the thought
+        elif step.tokens_left <= 0:
+            step.end_reason = "cap"
+        else:
+            return True  # its share of the budget is spent: it is continued if others have left something
+        if step.end_reason in ("delimiter", "cap") and step.thinking_tokens >= self._thinking_tokens_left(step.prefix):
+            step.end_reason = "closed"
+        return False
+
+    async def _answer(self, closed: Sequence[_PartialStep], counts: _BatchCounts) -> None:
+        """Request the answers after closed thoughts, all as one call."""
+        if not closed:
+            return
+        requests = []
+        for step in closed:
+            step.answer = ""
+            prompt = self._continuations.prompt_of_answer(step.full_text)
+            params = SamplingParams(
+                temperature=self.options.temperature,
+                default_temperature=0.0,
+                top_p=self.options.top_p,
+                top_k=self.options.top_k,
+                max_tokens=THOUGHT_ANSWER_TOKENS,
+                seed=self._continuations.seed(prompt),
+            )
+            indices = self._continuations.take_indices(prompt, 1)
+            requests.append(Request(prompt=prompt, sampling=params, sample_indices=indices))
+        try:
+            results = await self._model.generate(requests)
+        except BudgetExceeded as e:
+            self._run.record_limit(e)
+            self._run.degrade("the budget had no room for the answer after a thought")
+            counts.budget_exhausted = True
+            return
+        for step, (completion,) in zip(closed, results, strict=True):
+            counts.tokens += completion.usage.completion_tokens
+            step.answer_tokens = completion.usage.completion_tokens
+            step.answer = completion.text.strip() if completion.ok else ""
+            counts.budget_exhausted = counts.budget_exhausted or completion.finish_reason == "budget"
 
     def _end_at_stop(self, step: _PartialStep, completion: Completion) -> bool:
         """End a step that met a delimiter or the text's end; returns whether it must be continued."""
@@ -379,7 +472,7 @@ class StepSampler:
     def _end_without_stop(self, step: _PartialStep, completion: Completion) -> bool:
         """End a step that no stop string ended; returns whether it must be continued."""
         reason = completion.finish_reason
-        if step.without_stop or not self._has_stop:
+        if step.without_stop:
             at = find_boundary(step.text, self.options.delimiter, step.prefix.text)
             if at is not None:
                 step.text, step.end_reason = step.text[:at], "delimiter"
@@ -431,19 +524,21 @@ class StepSampler:
     def _sample(self, step: _PartialStep) -> StepSample:
         assert step.end_reason is not None
         closing = self.options.delimiter if step.end_reason == "delimiter" else ""
+        text = step.text if step.answer is None else f"{step.text.strip()}\n\n{step.answer}".strip()
         after = step.prefix.append(
-            step.text,
+            text,
             step.full_text + closing,
             step.full_ids,
             step.logprob,
-            step.tokens,
-            terminal=step.end_reason in ("answer", "end"),
+            step.thinking_tokens if self._in_thought else step.tokens,
+            terminal=step.end_reason in ("answer", "end", "closed"),
+            answer=step.answer,
         )
         return StepSample(
             index=step.index,
-            text=step.text,
+            text=text,
             token_ids=step.ids,
-            tokens=step.tokens,
+            tokens=step.tokens + step.answer_tokens,
             logprob=step.logprob,
             end_reason=step.end_reason,
             duplicate_of=None,

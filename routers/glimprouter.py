@@ -26,7 +26,7 @@ from ..core.messages import Chunk, Completion, LogitsProcessorSpec, Prompt, Requ
 from ..core.run import Run
 from ..core.stability import Stability
 from ..core.types import Question, Solution
-from ..reasoning.strategy import Models
+from ..reasoning.strategy import Models, Thinking
 from ..serving.entropy import EntropyKind, covered_mass, plug_in_entropy, top_k_entropy
 from ..serving.model import Capabilities, Feature
 from .router_files import GlimpRouterFile, file_of_digest, load_glimprouter_file
@@ -39,6 +39,8 @@ from .stepwise import (
     StepPolicy,
     StepwiseConfig,
     StepwiseSolver,
+    is_closed,
+    written_text,
 )
 from .transcript import Writer
 
@@ -65,6 +67,9 @@ class GlimpRouter:
 
     The threshold depends on the two models and on the kind of entropy; `reason calibrate router` fits one on other
     problems. The policies other than "entropy" compute no entropy; they are baselines.
+
+    Of models that think, the steps are those of the thought, as in the paper, and the entropy is that of the first
+    token of a step of it.
     """
 
     name: ClassVar[str] = "glimprouter"
@@ -73,6 +78,7 @@ class GlimpRouter:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small")
+    thinking: ClassVar[Thinking] = "thought"
 
     class Config(StepwiseConfig):
         """Parameters of `glimprouter`."""
@@ -166,7 +172,11 @@ class GlimpRouter:
         policy = _EntropyPolicy(context, self.config)
         if file is not None:
             file.check_models(
-                small=models.small.identity, large=models.main.identity, entropy=policy.kind, k=policy.probe.k
+                small=models.small.identity,
+                large=models.main.identity,
+                entropy=policy.kind,
+                k=policy.probe.k,
+                in_thought=context.in_thought,
             )
             if differences := file.differences(self.config.model_dump(mode="json")):
                 context.run.degrade(differences)
@@ -229,10 +239,10 @@ class _EntropyPolicy:
         if step is None:
             return self._decision(StepDraft(ended="context"), "small", None)
         first: AccountedSamples | None
-        if self._mode == "speculative" and self._context.sends_together(step.sampling.max_tokens, probes):
+        if self._mode == "speculative" and self._context.sends_together(step.sampling.total_tokens, probes):
             entropy, first = await self._probe_with_step(step)
         else:
-            entropy, first = await self._probe_alone(step)
+            entropy, first, step = await self._probe_alone(step)
         if self._is_large(entropy):
             return self._decision(await self._context.generators["large"].write(), "large", entropy)
         return self._decision(await self._small.write(first, step), "small", entropy)
@@ -263,19 +273,25 @@ class _EntropyPolicy:
             return entropy, None
         return entropy, first
 
-    async def _probe_alone(self, step: Request) -> tuple[FirstTokenEntropy, AccountedSamples | None]:
-        """Send the probe first; its token starts the step where it is reused and its text is complete."""
+    async def _probe_alone(self, step: Request) -> tuple[FirstTokenEntropy, AccountedSamples | None, Request]:
+        """Send the probe first; its token starts the step where it is reused and its text is complete.
+
+        Returns:
+            The entropy; the first sample of the step, None if there is none; and the request of that sample.
+        """
         reuses = self._mode == "reuse"
         probe = self.probe.request(step.prompt, step if reuses else None)
         (samples,) = await self._small.client.send("probe", [probe], written=self._context.transcript.tokens)
         entry, probes = samples
         entropy = self._read(probes)
-        text = probes[0].text
-        is_complete = probes[0].finish_reason == "stop" or (text.strip("\n") != "" and _REPLACEMENT not in text)
+        in_thought = self._context.in_thought
+        text = written_text(probes[0], in_thought=in_thought)
+        has_ended = probes[0].finish_reason == "stop" or (in_thought and is_closed(probes[0]))
+        is_complete = has_ended or (text.strip("\n") != "" and _REPLACEMENT not in text)
         if not reuses or not is_complete or self._is_large(entropy):
-            return entropy, None
+            return entropy, None, step
         self._context.accounting.set_purpose("step", [entry])
-        return entropy, samples
+        return entropy, samples, probe
 
     def _read(self, probes: Sequence[Completion]) -> FirstTokenEntropy:
         if any(probe.finish_reason in ("cancelled", "budget") for probe in probes):  # also in a replay
@@ -382,21 +398,25 @@ class FirstTokenProbe:
             prompt: The step's own prompt.
             step: The step's request, whose first token the probe's is to be; not for a sampled entropy.
         """
+        in_thought = self._client.in_thought
+        length: dict[str, Any] = {"max_tokens": 1}
+        length |= {"thinking_tokens": 1} if in_thought else {"effort": "none"}
         if self.kind == "sampled":
             seed = self._client.probes.seed(prompt)
-            sampling = SamplingParams(temperature=1.0, max_tokens=1, n=self.k, seed=seed, logprobs=False)
+            takes_temperature = not self._client.model.profile.refused("temperature", thinking=in_thought)
+            temperature = 1.0 if takes_temperature else None
+            sampling = SamplingParams(temperature=temperature, n=self.k, seed=seed, **length)
             return Request(
                 prompt=prompt, sampling=sampling, sample_indices=self._client.probes.take_indices(prompt, self.k)
             )
-        measured: dict[str, object] = {"max_tokens": 1}
+        measured: dict[str, Any] = length
         if self.kind == "full":
             measured["logits_processors"] = (LogitsProcessorSpec(name=PROBE, args={"first": 1}),)
         else:
             measured |= {"top_logprobs": TOP_K, "logprobs": True}
         if step is not None:
             return step.model_copy(update={"sampling": step.sampling.model_copy(update=measured)})
-        greedy = SamplingParams(temperature=0.0, logprobs=False)
-        return Request(prompt=prompt, sampling=greedy.model_copy(update=measured))
+        return Request(prompt=prompt, sampling=SamplingParams(default_temperature=0.0, **measured))
 
     def read(self, completions: Sequence[Completion]) -> FirstTokenEntropy:
         """The entropy that the samples of a probe report.
@@ -420,5 +440,7 @@ class FirstTokenProbe:
         if self.kind == "top_k":
             top = [] if first.top_logprobs is None else [token.logprob for token in first.top_logprobs[0]][:TOP_K]
             return FirstTokenEntropy(top_k_entropy(top), covered_mass(top))
-        counts = Counter(c.token_ids[:1] or c.text for c in completions)
+        counts = Counter(
+            c.token_ids[:1] or (written_text(c, in_thought=self._client.in_thought), c.text) for c in completions
+        )
         return FirstTokenEntropy(plug_in_entropy(counts.values()), None)

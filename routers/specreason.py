@@ -17,12 +17,13 @@ from pydantic import Field, JsonValue
 
 from ..core.budget import CostBound
 from ..core.errors import BudgetExceeded, ReasonError
-from ..core.messages import Completion, Message, Prompt, Request, SamplingParams
+from ..core.messages import Completion, Message, Prompt, Request
 from ..core.run import Run
 from ..core.stability import Stability
 from ..core.types import Question, Solution
-from ..reasoning.strategy import Models
+from ..reasoning.strategy import Models, Thinking
 from ..serving.model import Feature
+from ..serving.quick_calls import quick_params
 from .stepwise import ModelClient, RoutingContext, RoutingDecision, StepDraft, StepwiseConfig, StepwiseSolver
 from .transcript import Writer
 
@@ -42,7 +43,8 @@ class SpecReason:
     """`specreason`: the small model's steps, where the large one scores them as right.
 
     Requests: two for a step that is kept, three for one that is rewritten; and the answer, as in `glimprouter`. A score
-    without a readable digit rejects the step.
+    without a readable digit rejects the step. Of models that think, the steps are those of the thought; the digit is
+    given without thinking.
     """
 
     name: ClassVar[str] = "specreason"
@@ -51,6 +53,7 @@ class SpecReason:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "small")
+    thinking: ClassVar[Thinking] = "thought"
 
     class Config(StepwiseConfig):
         """Parameters of `specreason`."""
@@ -80,7 +83,7 @@ class _ScorePolicy:
         self._context, self._config = context, config
         self._rejected = self._unreadable = 0
         large = context.clients["large"].model
-        self._top_logprobs = min(TOP_LOGPROBS, large.capabilities.top_logprobs)
+        self._top_logprobs = min(TOP_LOGPROBS, large.quick_capabilities.top_logprobs)
         if not self._top_logprobs and config.score == "mean":
             context.run.degrade(f"score=greedy: {large.name} has no top log-probabilities")
 
@@ -116,7 +119,7 @@ class _ScorePolicy:
             raise BudgetExceeded("tokens", written, written)
         client.budget.require(CostBound(tokens=1, calls=1))
         top = self._top_logprobs
-        sampling = SamplingParams(temperature=0.0, max_tokens=1, top_logprobs=top, logprobs=top > 0)
+        sampling = quick_params(client.model, max_tokens=1, top_logprobs=top, logprobs=top > 0)
         request = Request(prompt=self._prompt(client, draft.text), sampling=sampling)
         ((_, (completion,)),) = await client.send("score", [request])
         if completion.finish_reason in ("cancelled", "budget"):  # also in a replay
@@ -125,7 +128,7 @@ class _ScorePolicy:
 
     def _prompt(self, client: ModelClient, step: str) -> Prompt:
         """The question, the steps with the draft as the assistant's turn, and the request for a score."""
-        response = self._context.opening + self._context.transcript.context + step
+        response = self._context.transcript.context + step
         messages = (
             *client.base.messages,
             Message(role="assistant", content=response),
@@ -154,7 +157,7 @@ def read_score(completion: Completion, *, mean: bool) -> float | None:
     Returns:
         A number from 0 to 9; None without a digit.
     """
-    top = completion.top_logprobs[0] if completion.top_logprobs else ()
+    top = next(iter(completion.answer_top_logprobs), ())
     digits = [(int(t.token.strip()), t.logprob) for t in top if is_digit(t.token) and t.logprob > -math.inf]
     if not digits:
         text = completion.text.strip()

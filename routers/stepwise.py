@@ -6,12 +6,12 @@
 
 A step ends at a separator outside fenced code and displayed formulas. A completion that reaches its maximum tokens
 before that is continued by the same model, without a separator and without another routing decision: otherwise a step
-boundary would be planted in the middle of a sentence. A model that thinks between tags continues after the closing tag
-to answer; any other is asked for the answer in a few tokens.
+boundary would be planted in the middle of a sentence. Of models that think, the steps are those of the thought, which
+each of them continues; the answer follows the closed thought. Any other is asked for the answer in a few tokens.
 
 Source: the main loop of Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110, and the scaffold that it shares with
 SpecReason (Pan et al. 2025, arXiv:2504.07891); Kojima et al. 2022, arXiv:2205.11916, for the request of an answer
-after steps without tags. Differs: their program ends a step at its maximum tokens, and at blank lines within code.
+after steps without a thought. Differs: their program ends a step at its maximum tokens, and at blank lines within code.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import Field, JsonValue
 from ..core.budget import BudgetView, CostBound
 from ..core.errors import BackendError, BudgetExceeded, CapabilityMissing, InvalidResponse, ReasonError, StoreError
 from ..core.events import CandidateAdded, StepRouted, StrategyNote
-from ..core.messages import Completion, FinishReason, Prompt, Request, SamplingParams
+from ..core.messages import Completion, FinishReason, Prompt, Request, SamplingParams, Thought, Usage
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Step, Stopped
 from ..reasoning.candidates import read_candidate
@@ -38,6 +38,7 @@ from ..reasoning.strategy import Models, Parameters
 from ..serving.entropy import EntropyKind
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Listener
+from ..serving.quick_calls import quick_params
 from .transcript import (
     LINE_BREAK,
     SEPARATOR,
@@ -53,9 +54,13 @@ from .transcript import (
 
 STEP_FAILED: Final = "a step could not be generated; the answer was requested without it"
 ANSWER_FAILED: Final = "the answer could not be requested; it was read from the steps"
+NO_ANSWER: Final = "the budget had no room for the answer after the thought"
 
 SHORT_ANSWER_TOKENS: Final = 32
-"""Maximum tokens of an answer after steps without tags."""
+"""Maximum tokens of an answer after steps that are not a thought."""
+
+DEFAULT_TEMPERATURE: Final = 0.6
+"""Sampling temperature of GlimpRouter's paper."""
 
 CONTEXT_MARGIN: Final = 64
 """Tokens of the context that are left free: the length of a text in a model's tokens is estimated."""
@@ -71,19 +76,23 @@ class StepwiseConfig(Parameters):
         Literal["paragraphs", "lines"],
         Field(description="unit of a step: a paragraph, or a single line for models that leave no blank lines"),
     ] = "paragraphs"
-    temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature of steps; 0 is greedy")] = 0.6
-    top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass of steps")] = 0.95
+    temperature: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=100,
+            description="sampling temperature of steps; 0 is greedy; by default 0.6, in a thought the models' own",
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None, Field(gt=0, le=1, description="nucleus mass of steps; by default the models' own")
+    ] = None
     max_step_tokens: Annotated[
         int, Field(ge=1, description="maximum tokens of one request; a longer step is continued by the same model")
     ] = 512
-    thinking_tokens: Annotated[int, Field(ge=1, description="maximum tokens of all steps together")] = 8192
-    think: Annotated[
-        bool, Field(description="whether the models think between tags before they answer, as reasoning models do")
-    ] = False
-    open_tag: Annotated[
-        str, Field(description="tag that opens the thinking; empty if the model's chat template contains it")
-    ] = "<think>\n"
-    close_tag: Annotated[str, Field(min_length=1, description="tag that closes the thinking")] = "</think>"
+    thinking_tokens: Annotated[
+        int, Field(ge=1, description="maximum tokens of all steps together; --thinking-tokens takes precedence")
+    ] = 8192
     answer: Annotated[
         Literal["large", "writer"],
         Field(description="model that answers: the large one, or the writer of the last step"),
@@ -103,17 +112,21 @@ class StepDraft:
     Attributes:
         skipped: The blank line before it, where steps are lines.
         tokens: Its generated tokens.
+        thinking_tokens: Part of them that are a thought.
         counted_tokens: The same with at least one for each request, so that any step ends.
         entries: Positions of its requests in the accounting.
         ended: What ended it; None while it is unfinished.
+        response: Of a complete response with a thought, its sample, which has the answer.
     """
 
     text: str = ""
     skipped: str = ""
     tokens: int = 0
+    thinking_tokens: int = 0
     counted_tokens: int = 0
     entries: list[int] = field(default_factory=list)
     ended: StepEnd | None = None
+    response: Completion | None = None
 
 
 @dataclass(frozen=True)
@@ -158,8 +171,11 @@ class ModelClient:
 
     Its samples of a prompt are its own: if one model plays both roles, the roles draw from different random streams.
 
+    Args:
+        in_thought: Whether its steps are those of a thought.
+
     Attributes:
-        base: The question, perhaps with the start of every response.
+        base: The question.
         budget: What may be spent on anything but the answer.
     """
 
@@ -171,17 +187,18 @@ class ModelClient:
         run: Run,
         accounting: TokenAccounting,
         budget: BudgetView,
+        *,
+        in_thought: bool = False,
     ) -> None:
-        self.writer, self.model, self.base = writer, model, base
+        self.writer, self.model, self.base, self.in_thought = writer, model, base, in_thought
         self.accounting, self.budget = accounting, budget
-        self.steps = ContinuationRequests(model, base, run, f"step.{writer}")
-        self.probes = ContinuationRequests(model, base, run, f"probe.{writer}")
+        self.steps = ContinuationRequests(model, base, run, f"step.{writer}", in_thought=in_thought)
+        self.probes = ContinuationRequests(model, base, run, f"probe.{writer}", in_thought=in_thought)
         self._run = run
-        self._takes_stops = True
         self._prompt_tokens = self._tokens_before_prompt = 0
 
     def prompt_after(self, context: str) -> Prompt:
-        """The prompt for the continuation of a response that starts with this text.
+        """The prompt for the continuation of a response, or of a thought, that starts with this text.
 
         Raises:
             CapabilityMissing: The model cannot continue a given prefix.
@@ -232,7 +249,7 @@ class ModelClient:
         ledger = self._run.ledger
         started = ledger.elapsed_s
         with nullcontext(enough) if is_answer else self.budget.cutoff(enough) as cutoff:
-            samples = await self._generate([self._without_stops(r) for r in requests], listener, cutoff)
+            samples = await self.model.generate(requests, listener, enough=cutoff)
         self.budget.observe_call(ledger.elapsed_s - started)
         accounted: list[AccountedSamples] = []
         for i, (request, completions) in enumerate(zip(requests, samples, strict=True)):
@@ -248,25 +265,6 @@ class ModelClient:
                 raise InvalidResponse(f"{self.model.name} returned no sample: {completion.failure.message}")
         return accounted
 
-    async def _generate(
-        self, requests: Sequence[Request], listener: Listener | None, enough: asyncio.Event | None
-    ) -> list[list[Completion]]:
-        try:
-            return await self.model.generate(requests, listener, enough=enough)
-        except CapabilityMissing as e:
-            if e.feature != "stop" or not self._takes_stops:
-                raise
-        self._takes_stops = False
-        self._run.degrade(
-            f"{self.model.name} takes no stop strings; its steps were cut at the separator after generation"
-        )
-        return await self.model.generate([self._without_stops(r) for r in requests], listener, enough=enough)
-
-    def _without_stops(self, request: Request) -> Request:
-        if self._takes_stops or not request.sampling.stop:
-            return request
-        return request.model_copy(update={"sampling": request.sampling.model_copy(update={"stop": ()})})
-
 
 class RoutingContext:
     """The two models, the steps so far and the accounting of one run.
@@ -277,8 +275,10 @@ class RoutingContext:
 
     Attributes:
         is_whole: Whether complete responses are routed instead of steps.
-        response_tokens: Maximum tokens of a complete response; None where steps are routed.
-        opening: The text before the steps in the response.
+        in_thought: Whether the steps are those of a thought, because the models think.
+        thinking_tokens: Maximum tokens of all steps together.
+        response_tokens: Maximum tokens of a complete response, without the answer after a thought; None where steps are
+            routed.
     """
 
     def __init__(
@@ -288,25 +288,24 @@ class RoutingContext:
         by_writer: dict[Writer, MeteredModel] = {"large": models.main, "small": models.small}
         if models.small is models.main and len(writers) > 1:
             run.degrade("no small model: the main model wrote all steps (--small-model names one)")
+        self.in_thought = any(by_writer[w].thinks for w in writers)
+        self.thinking_tokens = run.config.thinking_tokens or config.thinking_tokens
         without_prefix = sorted(by_writer[w].name for w in writers if not by_writer[w].capabilities.prefix)
         self.is_whole = bool(without_prefix) or config.granularity == "problem"
         if without_prefix and config.granularity == "step":
             why = f"{without_prefix[0]} cannot continue a given prefix"
             run.degrade(f"granularity=problem: {why}; complete responses were routed")
         contexts = [by_writer[w].capabilities.context_tokens for w in sorted(writers)]
-        limits = [config.thinking_tokens, *(context // 2 for context in contexts if context is not None)]
+        limits = [self.thinking_tokens, *(context // 2 for context in contexts if context is not None)]
         self.response_tokens = min(limits) if self.is_whole else None
         is_lines = config.steps == "lines"
-        self.transcript = Transcript(
-            close_tag=config.close_tag if config.think else "", separator=LINE_BREAK if is_lines else SEPARATOR
-        )
+        self.transcript = Transcript(in_thought=self.in_thought, separator=LINE_BREAK if is_lines else SEPARATOR)
         self.accounting = TokenAccounting()
-        budget = _step_budget(run, config.answer_tokens if config.think else SHORT_ANSWER_TOKENS)
+        budget = _step_budget(run, config.answer_tokens if self.in_thought else SHORT_ANSWER_TOKENS)
         form = lines_instruction(question) if is_lines else steps_instruction(question)
-        self.opening = config.open_tag if config.think and not without_prefix else ""
-        base = question_prompt(question, form, system=config.system).with_prefix(self.opening)
+        base = question_prompt(question, form, system=config.system)
         self.clients: dict[Writer, ModelClient] = {
-            writer: ModelClient(writer, model, base, run, self.accounting, budget)
+            writer: ModelClient(writer, model, base, run, self.accounting, budget, in_thought=self.in_thought)
             for writer, model in by_writer.items()
         }
         self.generators: dict[Writer, StepGenerator] = {
@@ -336,8 +335,9 @@ class StepGenerator:
     def __init__(self, client: ModelClient, context: RoutingContext) -> None:
         self.client = client
         self._config, self._run, self._transcript = context.config, context.run, context.transcript
-        self._is_whole = context.is_whole
+        self._is_whole, self._in_thought = context.is_whole, context.in_thought
         self._max_tokens = context.response_tokens or context.config.max_step_tokens
+        self._thinking_tokens = context.thinking_tokens
 
     def request(self, text: str = "", *, written: int = 0, calls: int = 1, probes: int = 0) -> Request | None:
         """The request for a step or for its continuation; None if the model's context has no room for it.
@@ -356,14 +356,24 @@ class StepGenerator:
         if room < 1:
             return None
         budget = self.client.budget
-        budget.require(CostBound(calls=calls, tokens=probes + 1))
+        # after a thought there is an answer, or its first token where the thought alone is requested
+        answer = 0 if not self._in_thought else self._config.answer_tokens if self._is_whole else 1
+        least = min(answer, 1)
+        budget.require(
+            CostBound(calls=calls, tokens=probes + 1 + least, thinking_tokens=probes + 1 if self._in_thought else 0)
+        )
+        tokens = min(room, max(1, budget.remaining("tokens") - probes - answer))
+        if self._in_thought:
+            tokens = min(tokens, budget.remaining("thinking_tokens") - probes)
         sampling = SamplingParams(
             temperature=self._config.temperature,
+            default_temperature=DEFAULT_TEMPERATURE,
             top_p=self._config.top_p,
-            max_tokens=int(min(room, budget.remaining("tokens") - probes)),
+            max_tokens=answer if self._in_thought else int(tokens),
+            thinking_tokens=int(tokens) if self._in_thought else None,
+            effort=None if self._in_thought else "none",
             stop=() if self._is_whole else (self._transcript.separator,),
             seed=self.client.steps.seed(prompt),
-            logprobs=False,
         )
         return Request(prompt=prompt, sampling=sampling, sample_indices=self.client.steps.take_indices(prompt, 1))
 
@@ -372,7 +382,7 @@ class StepGenerator:
 
         Args:
             first: The sample of a `request` that was sent before, accounted as a step.
-            request: The first request, made before; None makes it.
+            request: The first request, made before; None makes it. With `first`, it was sent.
 
         Raises:
             BudgetExceeded: The budget covers nothing of it.
@@ -387,40 +397,47 @@ class StepGenerator:
     async def _write(self, first: AccountedSamples | None, request: Request | None) -> StepDraft:
         draft, samples = StepDraft(), first
         while draft.ended is None:
+            sent = None if draft.entries else request
             if samples is None:
-                samples = await self._continue(draft, None if draft.entries else request)
-            if samples is not None:
+                sent, samples = await self._continue(draft, sent)
+            if samples is not None and sent is not None:
                 entry, (completion,) = samples
                 draft.entries.append(entry)
-                self._append(draft, completion)
+                self._append(draft, completion, sent)
             samples = None
         return draft
 
-    async def _continue(self, draft: StepDraft, request: Request | None) -> AccountedSamples | None:
-        """The next piece of a step; None if there is none and the step ends as it is."""
+    async def _continue(
+        self, draft: StepDraft, request: Request | None
+    ) -> tuple[Request | None, AccountedSamples | None]:
+        """The next piece of a step, and its request; None if there is none and the step ends as it is."""
         try:
             request = request or self.request(draft.skipped + draft.text, written=draft.tokens)
             if request is None:
                 draft.ended = "context"
-                return None
+                return None, None
             (samples,) = await self.client.send("step", [request], written=self._transcript.tokens + draft.tokens)
         except BudgetExceeded as e:
             if not draft.entries:
                 raise
             self._run.record_limit(e)
             draft.ended = "budget"
-            return None
+            return None, None
         except ReasonError:
             self.client.accounting.set_purpose("discarded", draft.entries)
             raise
-        return samples
+        return request, samples
 
-    def _append(self, draft: StepDraft, completion: Completion) -> None:
+    def _append(self, draft: StepDraft, completion: Completion, request: Request) -> None:
         tokens = completion.usage.completion_tokens
-        draft.text = (draft.text + completion.text).lstrip("\n")
+        draft.text = (draft.text + written_text(completion, in_thought=self._in_thought)).lstrip("\n")
         draft.tokens += tokens
+        draft.thinking_tokens += completion.usage.thinking_tokens
         draft.counted_tokens += max(1, tokens)
-        draft.ended = self._end(draft, completion)
+        if self._in_thought:
+            draft.ended = self._end_in_thought(draft, completion, request)
+        else:
+            draft.ended = self._end(draft, completion)
         if not draft.text.strip() and draft.ended == "separator":
             draft.text, draft.ended = "", "empty"
             if self._transcript.separator == LINE_BREAK and not draft.skipped:
@@ -428,11 +445,8 @@ class StepGenerator:
 
     def _end(self, draft: StepDraft, completion: Completion) -> StepEnd | None:
         """What ends the step with this completion; cuts the draft at its separator."""
-        reason, before = completion.finish_reason, self._transcript.context
-        tag, separator = self._transcript.close_tag, self._transcript.separator
+        reason, before, separator = completion.finish_reason, self._transcript.context, self._transcript.separator
         if not self._is_whole:
-            if tag and tag in draft.text:
-                return "closed"
             boundary = find_boundary(draft.text, separator, before)
             if boundary is not None:
                 draft.text = draft.text[:boundary]
@@ -446,9 +460,29 @@ class StepGenerator:
             return "end"
         if reason == "stop" and (not completion.text or not is_inside_block(before + draft.text)):
             return "separator"
-        if self._transcript.counted_tokens + draft.counted_tokens >= self._config.thinking_tokens:
+        if self._transcript.counted_tokens + draft.counted_tokens >= self._thinking_tokens:
             return "tokens"
         if reason == "stop":
+            draft.text += separator
+        return None
+
+    def _end_in_thought(self, draft: StepDraft, completion: Completion, request: Request) -> StepEnd | None:
+        """What ends the step of a thought with this completion."""
+        reason, before, separator = completion.finish_reason, self._transcript.context, self._transcript.separator
+        is_stop = reason == "stop" and completion.stop_reason != ""
+        if self._is_whole:
+            draft.response = completion
+        if reason in ("cancelled", "budget"):
+            return "budget"
+        if is_closed(completion):
+            return "closed"
+        if is_stop and not (written_text(completion, in_thought=True) and is_inside_block(before + draft.text)):
+            return "separator"
+        if not is_stop and completion.usage.completion_tokens < (request.sampling.thinking_tokens or 0):
+            return "end"  # of the text, inside the thought
+        if self._is_whole or self._transcript.counted_tokens + draft.counted_tokens >= self._thinking_tokens:
+            return "tokens"
+        if is_stop:
             draft.text += separator
         return None
 
@@ -469,6 +503,18 @@ class StepGenerator:
         return True
 
 
+def written_text(completion: Completion, *, in_thought: bool) -> str:
+    """What a sample adds to the steps."""
+    if not in_thought:
+        return completion.text
+    return "" if completion.thought is None else completion.thought.text
+
+
+def is_closed(completion: Completion) -> bool:
+    """Whether a sample that continues a thought has closed it."""
+    return bool(completion.text) or completion.thought is None or completion.thought.closed
+
+
 class StepwiseSolver:
     """Writes one chain of thought and its answer.
 
@@ -487,6 +533,7 @@ class StepwiseSolver:
         self._context, self._policy = context, policy
         self._answer_writer, self._default = answer_writer, default
         self._config, self._run, self._transcript = context.config, context.run, context.transcript
+        self._response: Completion | None = None
 
     async def solve(self) -> Solution:
         """Think, then answer.
@@ -518,6 +565,7 @@ class StepwiseSolver:
         """Append a step to the transcript and emit it; returns what ends the thinking."""
         context, draft, transcript = self._context, decision.draft, self._transcript
         assert draft.ended is not None
+        self._response = draft.response
         if not draft.text.strip():
             context.accounting.set_purpose("discarded", draft.entries)
             return "empty" if draft.ended == "separator" else draft.ended
@@ -526,6 +574,7 @@ class StepwiseSolver:
                 text=draft.text,
                 writer=decision.writer,
                 tokens=draft.tokens,
+                thinking_tokens=draft.thinking_tokens,
                 ended=draft.ended,
                 entropy=decision.entropy,
                 mass=decision.mass,
@@ -545,7 +594,7 @@ class StepwiseSolver:
                 score=decision.score,
             )
         )
-        ended = transcript.ended(context.question, self._config.thinking_tokens)
+        ended = transcript.ended(context.question, context.thinking_tokens)
         if context.is_whole:
             ended = ended if ended in ("budget", "tokens", "context") else "whole"
         self._run.set_best(self._solution(None, ended, stopped="cancelled"))
@@ -557,16 +606,23 @@ class StepwiseSolver:
         transcript = self._transcript
         steps = transcript.steps
         writer = self._answer_writer or (steps[-1].writer if steps else self._default)
-        # thoughts between tags are separate from the answer and cannot state it
-        is_stated = bool(steps) and not transcript.close_tag and transcript.states_answer(self._context.question)
+        # a thought is apart from the answer and cannot state it
+        in_thought = self._context.in_thought
+        is_stated = bool(steps) and not in_thought and transcript.states_answer(self._context.question)
         answer: Completion | None = None
         stopped: Stopped | None = None
-        if not self._context.is_whole and not (is_stated and writer == steps[-1].writer):
+        if in_thought and self._response is not None and self._response.text:
+            answer = self._after_thought(self._response.model_copy(update={"usage": Usage()}))
+        elif in_thought or not (self._context.is_whole or (is_stated and writer == steps[-1].writer)):
             try:
                 answer = await self._request_answer(writer)
             except BudgetExceeded as e:
                 self._run.record_limit(e)
                 stopped = "budget"
+                if steps:  # what an answer that is requested now continues
+                    self._run.partial_completions.append((self._context.clients[writer].base, self._steps_only()))
+                if in_thought and e.kind != "user":
+                    self._run.degrade(NO_ANSWER)
             except (BackendError, StoreError) as e:
                 if not steps or (isinstance(e, StoreError) and self._run.recording):
                     raise
@@ -584,30 +640,36 @@ class StepwiseSolver:
             BudgetExceeded: The budget or the context has no room for it.
             BackendError: The model failed.
         """
-        client, tag, transcript = self._context.clients[writer], self._transcript.close_tag, self._transcript
-        if tag:
-            thoughts = transcript.thoughts
-            line_break = "" if not thoughts or thoughts.endswith("\n") else "\n"
-            before = f"{thoughts}{line_break}{tag}{SEPARATOR}"
-        else:
-            before = transcript.context + answer_trigger(self._context.question)
-        prompt = client.prompt_after(before)
-        max_tokens = client.context_room(self._config.answer_tokens if tag else SHORT_ANSWER_TOKENS, transcript.tokens)
+        client, transcript, in_thought = self._context.clients[writer], self._transcript, self._context.in_thought
+        before = transcript.context + answer_trigger(self._context.question)
+        prompt = client.steps.prompt_of_answer(transcript.joined) if in_thought else client.prompt_after(before)
+        max_tokens = client.context_room(
+            self._config.answer_tokens if in_thought else SHORT_ANSWER_TOKENS, transcript.tokens
+        )
         if max_tokens < 1:
             raise BudgetExceeded("tokens", transcript.tokens, transcript.tokens)
-        sampling = SamplingParams(
-            temperature=self._config.temperature if tag else 0.0,
-            top_p=self._config.top_p if tag else 1.0,
-            max_tokens=max_tokens,
-            stop=() if tag else ("\n",),
-            seed=client.steps.seed(prompt),
-            logprobs=False,
-        )
+        if in_thought:
+            sampling = SamplingParams(
+                temperature=self._config.temperature,
+                default_temperature=DEFAULT_TEMPERATURE,
+                top_p=self._config.top_p,
+                max_tokens=max_tokens,
+                seed=client.steps.seed(prompt),
+            )
+        else:
+            sampling = quick_params(client.model, max_tokens=max_tokens, stop=("\n",), seed=client.steps.seed(prompt))
         request = Request(prompt=prompt, sampling=sampling)
         ((_, (completion,)),) = await client.send("answer", [request], written=transcript.tokens, is_answer=True)
-        text = completion.text if tag else completion.text.partition("\n")[0]
-        response = before + text if tag or text.strip() else transcript.joined
-        return completion.model_copy(update={"text": self._context.opening + response})
+        if in_thought:
+            return self._after_thought(completion)
+        text = completion.text.partition("\n")[0]
+        return completion.model_copy(update={"text": before + text if text.strip() else transcript.joined})
+
+    def _after_thought(self, answer: Completion) -> Completion:
+        """An answer with the thought before it."""
+        transcript = self._transcript
+        thought = Thought(text=transcript.joined, tokens=transcript.thinking_tokens)
+        return answer.model_copy(update={"thought": thought})
 
     def _candidate(self, answer: Completion | None) -> Candidate | None:
         """The steps with the answer after them, or with the answer that they state; None without either."""
@@ -631,13 +693,16 @@ class StepwiseSolver:
                     for step in steps
                 ),
                 "tokens": self._transcript.tokens + (0 if answer is None else answer.usage.completion_tokens),
+                "thinking_tokens": self._transcript.thinking_tokens,
             }
         )
 
     def _steps_only(self) -> Completion:
         ended = self._transcript.steps[-1].ended
         reason: FinishReason = "budget" if ended == "budget" else "length" if ended in TRUNCATED else "stop"
-        return Completion(text=self._context.opening + self._transcript.joined, finish_reason=reason)
+        if self._context.in_thought:  # no answer is read from a thought
+            return self._after_thought(Completion(text="", finish_reason="budget"))
+        return Completion(text=self._transcript.joined, finish_reason=reason)
 
     def _solution(
         self, answer: Completion | None, ended: ThinkingEnd | None, stopped: Stopped | None = None
@@ -646,6 +711,7 @@ class StepwiseSolver:
         is_spent = ended == "budget" or (answer is not None and answer.finish_reason == "budget")
         notes: dict[str, JsonValue] = {
             "granularity": "problem" if self._context.is_whole else "step",
+            "in_thought": self._context.in_thought,
             **self._policy.notes(),
             "ended": ended,
             **self._transcript.notes(),

@@ -1,6 +1,6 @@
 """A chain of thought written by two models: its steps, how they are joined, when it ends, and what it cost. Pure.
 
-Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110: thinking ends with the closing tag, with two equal steps in a
+Source: Zeng et al. 2026, "GlimpRouter", arXiv:2601.05110: thinking ends when it is closed, with two equal steps in a
 row, or when its tokens are used up. The other endings are ours.
 """
 
@@ -28,7 +28,7 @@ Writer = Literal["large", "small"]
 """Which model writes a step: the one in the role "main", or the one in the role "small"."""
 
 StepEnd = Literal["separator", "closed", "end", "empty", "tokens", "context", "budget"]
-"""What ended a step: the separator, the closing tag in it, the end of the text, two empty completions, the tokens for
+"""What ended a step: the separator, the end of the thought, the end of the text, two empty completions, the tokens for
 thinking, the model's context, or the run's budget."""
 
 TRUNCATED: frozenset[StepEnd] = frozenset({"tokens", "context", "budget"})
@@ -60,6 +60,7 @@ class RoutedStep:
         text: The step without the separator and the blank lines before it.
         writer: The model that wrote it.
         tokens: Its generated tokens.
+        thinking_tokens: Part of them that are a thought.
         ended: What ended it.
         entropy: Entropy of the small model's first token, in nats; None if there was no probe.
         mass: Probability mass of the tokens that the entropy is computed from; None if unknown.
@@ -70,6 +71,7 @@ class RoutedStep:
     writer: Writer
     tokens: int
     ended: StepEnd = "separator"
+    thinking_tokens: int = 0
     entropy: float | None = None
     mass: float | None = None
     score: float | None = None
@@ -80,12 +82,12 @@ class Transcript:
     """The steps so far.
 
     Attributes:
-        close_tag: The tag that closes the thinking; empty for models that do not separate it from the answer.
+        in_thought: Whether the steps are those of a thought, apart from the answer.
         separator: The text between two steps.
     """
 
     steps: list[RoutedStep] = field(default_factory=list)
-    close_tag: str = ""
+    in_thought: bool = False
     separator: str = SEPARATOR
 
     @property
@@ -96,6 +98,11 @@ class Transcript:
     def tokens(self) -> int:
         """Generated tokens of the steps."""
         return sum(step.tokens for step in self.steps)
+
+    @property
+    def thinking_tokens(self) -> int:
+        """Those of them that are a thought."""
+        return sum(step.thinking_tokens for step in self.steps)
 
     @property
     def counted_tokens(self) -> int:
@@ -112,24 +119,17 @@ class Transcript:
         """The text that the next step follows: each step with a separator after it."""
         return self.joined + self.separator if self.steps else ""
 
-    @property
-    def thoughts(self) -> str:
-        """The steps up to the closing tag, without it."""
-        return self.joined.partition(self.close_tag)[0] if self.close_tag else self.joined
-
     def ended(self, question: Question, thinking_tokens: int) -> ThinkingEnd | None:
         """What ends the thinking with the last step; None if it continues.
 
         Args:
-            question: A step that states an answer of its kind ends a chain without a closing tag.
+            question: A step that states an answer of its kind ends a chain that is not a thought.
             thinking_tokens: Maximum tokens of all steps together.
         """
         if not self.steps:
             return None
         last = self.steps[-1]
-        if self.close_tag and self.close_tag in last.text:
-            return "closed"
-        if not self.close_tag and self.states_answer(question):
+        if not self.in_thought and self.states_answer(question):
             return "answer"
         if last.ended != "separator":
             return last.ended

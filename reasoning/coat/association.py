@@ -25,6 +25,7 @@ from ...core.messages import Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...core.types import Question
 from ...serving.metered.model import MeteredModel
+from ...serving.quick_calls import quick_params
 from ..memory.admission import AdmissionFilter, AdmissionResult, NodeProposals, Proposal
 from ..memory.working_memory import SELF_SOURCE, MemoryItem, WorkingMemory
 from ..prompts import conversation_text
@@ -84,6 +85,7 @@ def _joined(sentences: list[str], kept: list[int]) -> str:
 QuerySource = Literal["step", "model"]
 Association = Literal["written", "quoted"]
 _QUERY_TOKENS = 32
+_TEMPERATURE = 0.3
 _QUERY_CHARS = 400
 
 
@@ -98,7 +100,7 @@ class AssociationOptions:
         association: "written": the model writes what helps; "quoted": the snippets are used as they are, without a
             call, long ones shortened to their most relevant sentences.
         query: The sources' query: "step" is question and step, "model" is written by the model.
-        temperature: Sampling temperature of associations.
+        temperature: Sampling temperature of associations that the user set; None is 0.3 where the model takes one.
     """
 
     snippets: int = 3
@@ -106,7 +108,7 @@ class AssociationOptions:
     max_items: int = 3
     association: Association = "written"
     query: QuerySource = "step"
-    temperature: float = 0.3
+    temperature: float | None = None
 
 
 class Associator:
@@ -221,7 +223,7 @@ class Associator:
         written = [i for i, path in enumerate(paths) if path]  # the question is its own query
         if self._options.query == "step" or not written:
             return queries
-        sampling = SamplingParams(temperature=0.0, max_tokens=_QUERY_TOKENS, stop=("\n",), logprobs=False)
+        sampling = quick_params(self._model, max_tokens=_QUERY_TOKENS, stop=("\n",))
         results = await self._model.generate(
             [Request(prompt=self._conversation.after(paths[i], prompts.QUERY), sampling=sampling) for i in written]
         )
@@ -235,9 +237,14 @@ class Associator:
         """The items that the model proposes for each path, and how many of them named no valid snippet."""
         options = self._options
         indices = [i for i, retrieved in enumerate(snippets) if retrieved or self._sources is None]
-        capabilities = self._model.capabilities
+        capabilities = self._model.quick_capabilities
         prefix = '{"items": [' if capabilities.prefix and not capabilities.json_schema else ""
-        sampling = SamplingParams(temperature=options.temperature, max_tokens=options.max_tokens, logprobs=False)
+        sampling = SamplingParams(
+            temperature=options.temperature,
+            default_temperature=_TEMPERATURE,
+            max_tokens=options.max_tokens,
+            effort="none",
+        )
         requests = []
         for i in indices:
             prompt: Prompt = self._conversation.after(

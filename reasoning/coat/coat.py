@@ -27,8 +27,7 @@ from ..memory.similarity import RecordedSimilarity
 from ..memory.working_memory import Scope, WorkingMemory
 from ..retrieval.sources.client import TIMEOUT_S, KnowledgeClient
 from ..search.mcts import MCTSNode, MonteCarloTreeSearch
-from ..strategy import Models, Stability
-from . import prompts
+from ..strategy import Models, Stability, Thinking
 from .association import Association, AssociationOptions, Associator, QuerySource, estimate_tokens
 from .driver import ThoughtParameters, ThoughtSearchDriver, make_solution
 from .judge import ScoreForm, ThoughtJudge
@@ -57,6 +56,7 @@ class CoAT:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward", "embedding", "knowledge")
+    thinking: ClassVar[Thinking] = "steps"
 
     class Config(ThoughtParameters):
         """Parameters of `coat`."""
@@ -84,8 +84,13 @@ class CoAT:
             int, Field(ge=8, description="maximum tokens of an association or a quoted snippet")
         ] = 96
         association_temperature: Annotated[
-            float, Field(ge=0, le=100, description="sampling temperature of associations")
-        ] = 0.3
+            float | None,
+            Field(
+                ge=0,
+                le=100,
+                description="sampling temperature of associations; by default 0.3 where the model takes one",
+            ),
+        ] = None
         query: Annotated[
             QuerySource, Field(description="query of the sources: question and step, or written by the model")
         ] = "step"
@@ -97,10 +102,15 @@ class CoAT:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where the model always thinks."""
+        return self.config.k
+
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config, knowledge = self.config, models.knowledge
         memory = WorkingMemory(config.scope, config.max_notes)
-        instruction = prompts.instruction(question, notes=True) if config.instruction is None else config.instruction
+        instruction = config.task(question, notes=True)
         conversation = Conversation(question, memory, instruction, config.system)
         sources = KnowledgeClient(knowledge.sources, run, timeout_s=config.timeout_s) if knowledge.sources else None
         associator = Associator(

@@ -21,7 +21,7 @@ from pydantic import Field, JsonValue
 
 from ...core.errors import BudgetExceeded
 from ...core.events import CandidateAdded, LeafSelected, NodesSearched, SearchEnded, SearchNode
-from ...core.messages import Completion, Prompt, Request, SamplingParams
+from ...core.messages import Completion, FinishReason, Prompt, Request, SamplingParams, Thought, Usage
 from ...core.run import Run
 from ...core.types import Candidate, Evidence, Question, Solution, Step, Stopped
 from ...serving.metered.model import MeteredModel
@@ -29,7 +29,7 @@ from ...serving.metered.scorers import MeteredReward
 from ...serving.rewards.model import sigmoid
 from ..answers.extraction import extract_answer
 from ..candidates import read_candidate
-from ..continuations import ContinuationRequests
+from ..continuations import THOUGHT_ANSWER_TOKENS, ContinuationRequests
 from ..memory.working_memory import MemoryItem
 from ..prompts import answer_trigger, question_text
 from ..retrieval.words import content_terms
@@ -48,8 +48,18 @@ class ThoughtParameters(Parameters, MCTSOptions):
     """Parameters of `mcts`, which `coat` extends by those of association."""
 
     max_step_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a step")] = 160
-    temperature: Annotated[float, Field(gt=0, le=100, description="sampling temperature of steps")] = 0.8
-    top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 1.0
+    steps: Annotated[
+        Literal["answer", "thought"],
+        Field(
+            description="what is searched: steps of the answer, before which the model does not think, or those of its "
+            "thought"
+        ),
+    ] = "answer"
+    temperature: Annotated[
+        float | None,
+        Field(gt=0, le=100, description="sampling temperature of steps; by default 0.8 where the model takes one"),
+    ] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
     score: Annotated[
         Literal["judge", "reward"], Field(description="source of the steps' scores: the judge or the reward model")
     ] = "judge"
@@ -68,6 +78,18 @@ class ThoughtParameters(Parameters, MCTSOptions):
         None
     )
     system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
+
+    def task(self, question: Question, *, notes: bool) -> str:
+        """The text after the question.
+
+        Args:
+            question: The question.
+            notes: Whether notes may follow.
+        """
+        if self.instruction is not None:
+            return self.instruction
+        write = prompts.thought_instruction if self.steps == "thought" else prompts.instruction
+        return write(question, notes=notes)
 
     def options(self, run: Run) -> MCTSOptions:
         """The parameters of the search core; a small token budget also limits the final answer."""
@@ -129,6 +151,7 @@ def _numbers(match: re.Match[str]) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", match[1])]
 
 
+_TEMPERATURE = 0.8
 _MIN_STEP_TOKENS = 24
 """Below this many tokens a step the search ends for lack of budget."""
 
@@ -143,6 +166,8 @@ class _Expansion:
         kept: Indices of those that become nodes.
         ids: Ids of these nodes.
         scores: Scores by index.
+        answers: Answers after the thoughts that steps close, by index; None until they are requested.
+        thinking_tokens: Tokens of thoughts by index.
     """
 
     request: ExpandRequest
@@ -151,6 +176,8 @@ class _Expansion:
     kept: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     scores: dict[int, ThoughtScores] = field(default_factory=dict)
+    answers: dict[int, str | None] = field(default_factory=dict)
+    thinking_tokens: dict[int, int] = field(default_factory=dict)
 
     def paths(self) -> list[tuple[PathStep, ...]]:
         """The path of each new node."""
@@ -195,6 +222,9 @@ class ThoughtSearchDriver:
         self._beta, self._form, self._associate_question_first = beta, form, associate_question
         self._requests = ContinuationRequests(model, Prompt.user(question.text), run, "thought")
         self._scores: dict[int, ThoughtScores] = {}
+        self._in_thought = config.steps == "thought"
+        self._answers: dict[int, str] = {}
+        self._thinking_tokens: dict[int, int] = {}
         self._budget = run.ledger.view(max_tokens=config.limits.gen_tokens)
         self._best_id: int | None = None
         self.spent = False
@@ -220,7 +250,7 @@ class ThoughtSearchDriver:
                 self._report(expansions)
                 self._offer()
             if exceeded is not None:
-                search.end("budget", complete=not search.stopped)
+                search.end("budget", complete=not search.stopped and not self._run.ledger.is_closed)
         self._emit_end()
 
     # -- the budget
@@ -251,14 +281,14 @@ class ThoughtSearchDriver:
         return self._tokens_per_sample(batch) >= (1 if batch[0].score == "none" else min_tokens)
 
     def _end_for_budget(self) -> None:
-        is_late = self._run.ledger.remaining("seconds") <= 0
+        is_late = self._run.ledger.remaining("seconds") <= 0 or self._run.ledger.is_closed
         if (is_late or self._run.ledger.remaining("tokens") <= self._budget.remaining("tokens")) and not self.spent:
             self.spent = True
             self._run.record_limit(self._run.ledger.exceeded("seconds" if is_late else "tokens"))
         if self._search.stopped:  # the budget does not cover the final answer either
             self._search.end("budget", complete=False)
         else:
-            self._search.end("budget", complete=self._run.ledger.remaining("seconds") > 0)
+            self._search.end("budget", complete=not is_late)
 
     # -- expand
 
@@ -306,26 +336,75 @@ class ThoughtSearchDriver:
             expand = expansion.request
             is_final = expand.finish
             prefix = answer_trigger(self._question) if is_final and self._model.capabilities.prefix else ""
-            text = prompts.finish(self._question) if is_final else prompts.GO_ON if expansion.path else ""
-            prompt = self._conversation.after(expansion.path, text, prefix=prefix)
+            if self._in_thought:
+                prompt = self._conversation.in_thought(expansion.path, closed=is_final, prefix=prefix)
+            else:
+                text = prompts.finish(self._question) if is_final else prompts.GO_ON if expansion.path else ""
+                prompt = self._conversation.after(expansion.path, text, prefix=prefix)
+            is_greedy = expand.score == "none"
+            max_tokens = max(1, int(min(expand.max_tokens, share)))
+            if self._in_thought and not is_final:  # a sample that closes its thought begins an answer of one token
+                thinking_tokens = min(max_tokens - 1, self._thinking_tokens_left(expansion.path))
+                length: dict[str, Any] = {"max_tokens": 1, "thinking_tokens": max(1, int(thinking_tokens))}
+            else:
+                length = {"max_tokens": max_tokens, "effort": "none"}
             sampling = SamplingParams(
-                temperature=0.0 if expand.score == "none" else self._config.temperature,
+                temperature=None if is_greedy else self._config.temperature,
+                default_temperature=0.0 if is_greedy else _TEMPERATURE,
                 top_p=self._config.top_p,
-                max_tokens=max(1, int(min(expand.max_tokens, share))),
                 stop=("\n\n",),
                 seed=self._requests.seed(prompt),
+                **length,
             )
             requests.append(
                 Request(prompt=prompt, sampling=sampling, sample_indices=self._requests.take_indices(prompt, n))
             )
         results = await self._model.generate(requests)
         for (expansion, _), request, completions in zip(pending, requests, results, strict=True):
-            expansion.steps += [self._step(expansion.request, request, completion) for completion in completions]
+            for completion in completions:
+                expansion.steps.append(self._step(expansion, request, completion))
+        if self._in_thought:
+            await self._answer([expansion for expansion, _ in pending])
 
-    def _step(self, expand: ExpandRequest, request: Request, completion: Completion) -> Continuation:
+    async def _answer(self, expansions: Sequence[_Expansion]) -> None:
+        """Request the answers after the thoughts that new steps close, all as one call; a step then includes them."""
+        closed = [(e, i) for e in expansions for i, answer in e.answers.items() if answer is None]
+        requests = []
+        for expansion, i in closed:
+            path = (*expansion.path, PathStep(-1, expansion.steps[i].text))
+            prompt = self._conversation.in_thought(path if path[-1].text else expansion.path, closed=True)
+            sampling = SamplingParams(
+                temperature=self._config.temperature,
+                default_temperature=0.0,
+                top_p=self._config.top_p,
+                max_tokens=THOUGHT_ANSWER_TOKENS,
+                seed=self._requests.seed(prompt),
+            )
+            requests.append(
+                Request(prompt=prompt, sampling=sampling, sample_indices=self._requests.take_indices(prompt, 1))
+            )
+        try:
+            results = await self._model.generate(requests)
+        except BudgetExceeded as e:
+            self._run.record_limit(e)
+            self._run.degrade("the budget had no room for the answer after a thought")
+            self.spent = True
+            return
+        for (expansion, i), (completion,) in zip(closed, results, strict=True):
+            step, answer = expansion.steps[i], completion.text.strip()
+            expansion.answers[i] = answer
+            tokens = step.tokens + completion.usage.completion_tokens
+            expansion.steps[i] = replace(step, text=f"{step.text}\n\n{answer}".strip(), tokens=tokens)
+
+    def _step(self, expansion: _Expansion, request: Request, completion: Completion) -> Continuation:
+        expand, index = expansion.request, len(expansion.steps)
+        if self._in_thought and not expand.finish:
+            return self._step_of_thought(expansion, request, completion)
         text = completion.text.strip()
         if expand.finish and text:
             text = f"{request.prompt.prefix} {text}".strip() if request.prompt.prefix else text
+        if self._in_thought:
+            expansion.answers[index] = text
         answer = extract_answer(text, self._question) if text and completion.ok else None
         return Continuation(
             text,
@@ -333,6 +412,30 @@ class ThoughtSearchDriver:
             terminal=expand.finish or (answer is not None and answer.is_explicit),
             logprob=completion.logprob,
         )
+
+    def _step_of_thought(self, expansion: _Expansion, request: Request, completion: Completion) -> Continuation:
+        """A step of the thought; it is terminal if it closes the thought."""
+        thought = completion.thought or Thought()
+        is_cut = completion.finish_reason in ("cancelled", "budget", "error")
+        has_ended = completion.stop_reason == "" or (
+            completion.finish_reason == "thinking"
+            and completion.usage.completion_tokens < (request.sampling.thinking_tokens or 0)
+        )
+        is_at_limit = completion.usage.thinking_tokens >= self._thinking_tokens_left(expansion.path)
+        is_closed = not is_cut and (bool(completion.text) or thought.closed or has_ended or is_at_limit)
+        index = len(expansion.steps)
+        expansion.thinking_tokens[index] = completion.usage.thinking_tokens
+        if is_closed:
+            expansion.answers[index] = None
+        return Continuation(
+            thought.text.strip(), completion.usage.completion_tokens, terminal=is_closed, logprob=completion.logprob
+        )
+
+    def _thinking_tokens_left(self, path: Sequence[PathStep]) -> float:
+        """Tokens that a thought may still have by the run's limit, at least 1: it is closed at the limit."""
+        limit = self._run.config.thinking_tokens
+        used = sum(self._thinking_tokens.get(step.node_id, 0) for step in path)
+        return math.inf if limit is None else max(1, limit - used)
 
     # -- associate and evaluate
 
@@ -419,6 +522,10 @@ class ThoughtSearchDriver:
                     if j in expansion.scores
                 }
             )
+            for i, j in zip(expansion.ids, expansion.kept, strict=True):
+                if j in expansion.answers:
+                    self._answers[i] = expansion.answers[j] or ""
+                self._thinking_tokens[i] = expansion.thinking_tokens.get(j, 0)
         new = [search.tree[node_id] for node_id in range(first_new, len(search.tree))]
         ancestors = {0: search.tree[0]} if first_new > 1 else {}
         for expansion in expansions:
@@ -453,6 +560,9 @@ class ThoughtSearchDriver:
     def _emit_end(self) -> None:
         outcome = self._search.outcome()
         cost = outcome.cost
+        if outcome.chosen is not None and not outcome.chosen.terminal:  # what an answer requested now continues
+            partial = self._completion(self._search.tree.path(outcome.chosen))
+            self._run.partial_completions.append((self._conversation.after((), ""), partial))
         counts = {
             "gen_tokens": self._budget.spent_tokens,
             "expansions": len(self._search.selected),
@@ -477,9 +587,9 @@ class ThoughtSearchDriver:
         """The solution of a node, with its citations."""
         path = self._search.tree.path(node)
         notes = self._conversation.known(self._path(node.id))
-        text, citations = cite("\n\n".join(s.text for s in path if s.text), notes, question=self._question.text)
-        reason = "stop" if node.terminal else "budget"
-        candidate = read_candidate(Completion(text=text, finish_reason=reason), self._question)
+        partial = self._completion(path)
+        text, citations = cite(partial.text, notes, question=self._question.text)
+        candidate = read_candidate(partial.model_copy(update={"text": text}), self._question)
         logprobs = [step.logprob for step in path]
         return candidate.model_copy(
             update={
@@ -489,6 +599,23 @@ class ThoughtSearchDriver:
                 "logprob": math.fsum(p for p in logprobs if p is not None) if None not in logprobs else None,
                 "citations": citations,
             }
+        )
+
+    def _completion(self, path: Sequence[MCTSNode]) -> Completion:
+        """A path as one completion, cut by the budget unless it is complete."""
+        texts = [step.text for step in path if step.text]
+        last = path[-1] if path else None
+        reason: FinishReason = "stop" if last is not None and last.terminal else "budget"
+        if not self._in_thought:
+            return Completion(text="\n\n".join(texts), finish_reason=reason)
+        answer = None if last is None else self._answers.get(last.id)
+        thought = "\n\n".join(texts).removesuffix(answer or "").rstrip()
+        tokens = sum(self._thinking_tokens.get(step.id, 0) for step in path)
+        return Completion(
+            text=answer or "",
+            finish_reason=reason,
+            thought=Thought(text=thought, tokens=tokens, closed=answer is not None),
+            usage=Usage(completion_tokens=tokens, thinking_tokens=tokens),
         )
 
     def _step_scores(self, node: MCTSNode) -> dict[str, float]:

@@ -14,9 +14,10 @@ from typing import Literal
 
 from ...core.errors import UserError
 from ...core.json_schema import JsonSchema, enum_schema, object_schema
-from ...core.messages import NextTokenDistribution, Prompt, Request, SamplingParams
+from ...core.messages import NextTokenDistribution, Prompt, Request
 from ...core.run import Run
 from ...serving.metered.model import MeteredModel
+from ...serving.quick_calls import first_tokens, quick_params, quick_thinking_tokens, report_cut
 from . import prompts
 from .prompts import Conversation, PathStep
 
@@ -140,15 +141,21 @@ class ThoughtJudge:
         self.unreadable = 0
         self._model, self._conversation, self._tokens = model, conversation, tokens
         self._judging = judging
-        if judging == "digits" and model.capabilities.top_logprobs < _MIN_TOP_LOGPROBS:
+        if judging == "digits" and model.quick_capabilities.top_logprobs < _MIN_TOP_LOGPROBS:
             run.degrade(f"{model.name} returns too few logprobs for scores by the next digit; it writes its scores")
             self._judging = "merged"
 
     def max_tokens_per_thought(self, *, notes: bool) -> int:
         """Maximum tokens generated for judging one step."""
+        thought = quick_thinking_tokens(self._model.profile)
         if self._judging == "digits":
-            return 0
-        return self._tokens * (2 if notes and self._judging == "separate" else 1)
+            return 0 if self._reads_next_token else thought + 1
+        return (thought + self._tokens) * (2 if notes and self._judging == "separate" else 1)
+
+    @property
+    def _reads_next_token(self) -> bool:
+        """Whether a digit is read without generating: not where the model would begin a thought there."""
+        return self._model.capabilities.prefix or not self._model.profile.starts_thinking(Prompt.user(""), None)
 
     async def judge(self, paths: Sequence[Sequence[PathStep]], *, steps: bool = True) -> list[ThoughtScores]:
         """Score the last step of each path, and its notes.
@@ -181,21 +188,18 @@ class ThoughtJudge:
     async def _written(self, queries: Sequence[tuple[Sequence[PathStep], tuple[str, ...]]]) -> list[list[float | None]]:
         if not queries:
             return []
-        capabilities = self._model.capabilities
+        capabilities = self._model.quick_capabilities
         requests = []
         for path, aspects in queries:
             schema = scores_schema(aspects) if capabilities.json_schema else None
             prefix = f'{{"{aspects[0]}":' if capabilities.prefix and schema is None else ""
             prompt = self._conversation.after(path, prompts.judge(aspects), prefix=prefix)
-            sampling = SamplingParams(
-                temperature=0.0,
-                max_tokens=self._tokens,
-                stop=("}",) if schema is None else (),
-                logprobs=False,
-                json_schema=schema,
+            sampling = quick_params(
+                self._model, max_tokens=self._tokens, stop=("}",) if schema is None else (), json_schema=schema
             )
             requests.append(Request(prompt=prompt, sampling=sampling))
         results = await self._model.generate(requests)
+        report_cut(self._model, [completion for (completion,) in results], "scores")
         return [
             read_scores(str(request.prompt.prefix) + completion.text, aspects)
             if completion.ok
@@ -207,11 +211,12 @@ class ThoughtJudge:
         if not queries:
             return []
         prefix = "Score: " if self._model.capabilities.prefix else ""
-        requests: list[Prompt] = [
+        judged: list[Prompt] = [
             self._conversation.after(path, prompts.judge_digit(aspects[0]), prefix=prefix) for path, aspects in queries
         ]
-        top = min(_TOP_LOGPROBS, self._model.capabilities.top_logprobs)
-        return [[expected_digit(distribution)] for distribution in await self._model.next_token(requests, top)]
+        top = min(_TOP_LOGPROBS, self._model.quick_capabilities.top_logprobs)
+        first = await first_tokens(self._model, judged, top)
+        return [[None if distribution is None else expected_digit(distribution)] for distribution in first]
 
 
 Judging = Literal["merged", "separate", "digits"]

@@ -17,8 +17,7 @@ from ...core.types import Question, Solution
 from ...serving.model import Feature
 from ..memory.working_memory import WorkingMemory
 from ..search.mcts import MonteCarloTreeSearch
-from ..strategy import Models, Stability
-from . import prompts
+from ..strategy import Models, Stability, Thinking
 from .driver import ThoughtParameters, ThoughtSearchDriver, make_solution
 from .judge import ThoughtJudge
 from .prompts import Conversation
@@ -37,14 +36,20 @@ class MonteCarloThoughts:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "judge", "reward")
+    thinking: ClassVar[Thinking] = "steps"
     Config: ClassVar[type[ThoughtParameters]] = ThoughtParameters
 
     def __init__(self, config: ThoughtParameters) -> None:
         self.config = config
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where the model always thinks."""
+        return self.config.k
+
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
-        instruction = prompts.instruction(question, notes=False) if config.instruction is None else config.instruction
+        instruction = config.task(question, notes=False)
         conversation = Conversation(question, WorkingMemory(), instruction, config.system)
         search = MonteCarloTreeSearch(config.options(run))
         judge = ThoughtJudge(models.judge, conversation, run, config.judging, config.judge_tokens)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...core.messages import Message, Prompt
+from ...core.messages import Message, Prompt, Thought
 from ...core.types import Question
 from ..answers.kinds import answer_kind
 from ..memory.working_memory import MemoryItem, WorkingMemory
@@ -42,6 +42,20 @@ def instruction(question: Question, *, notes: bool) -> str:
         "Work on this one step at a time. Each reply is the next single step alone: one or two sentences that build on "
         f"{basis} and repeat nothing. As soon as the answer is known, write a last step {closing(question)}. "
         "Write the first step."
+    )
+
+
+def thought_instruction(question: Question, *, notes: bool) -> str:
+    """The task after the question where the steps are those of a thought.
+
+    Args:
+        question: The question.
+        notes: Whether notes may be given.
+    """
+    basis = " Use the notes, if there are any." if notes else ""
+    return (
+        "Think about this in short steps of one or two sentences, with a blank line between one step and the next."
+        f"{basis} Then answer in one sentence {closing(question)}."
     )
 
 
@@ -160,6 +174,22 @@ class Conversation:
             messages.append(Message(role="assistant", content=step.text))
             messages.append(Message(role="user", content=noted(notes[i], request_text)))
         return Prompt(messages=tuple(messages), prefix=prefix)
+
+    def in_thought(self, path: Sequence[PathStep], *, closed: bool, prefix: str = "") -> Prompt:
+        """The question with all notes of a path, and the path as the beginning of a thought.
+
+        Args:
+            path: Steps from the first one.
+            closed: Whether the thought is over, and the answer follows.
+            prefix: Beginning of the answer.
+        """
+        messages = list(self._opening)
+        numbered = sorted(line for lines in self._notes(path) for line in lines)
+        if numbered:
+            content = f"{messages[-1].content}\n\n{noted(numbered, '')}"
+            messages[-1] = messages[-1].model_copy(update={"content": content})
+        text = "".join(f"{step.text}\n\n" for step in path)
+        return Prompt(messages=tuple(messages), thought=Thought(text=text, closed=closed), prefix=prefix)
 
     def known(self, path: Sequence[PathStep]) -> tuple[MemoryItem, ...]:
         """All notes that a path sees; the number n in a step cites the n-th of them, from 1."""

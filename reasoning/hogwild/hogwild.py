@@ -7,23 +7,26 @@ Inference: Parallel LLM Generation via Concurrent Attention", arXiv:2504.06261.
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from ...core.errors import BudgetExceeded, CapabilityMissing, ContextTooLong, UserError
 from ...core.events import CandidateAdded
-from ...core.messages import Prompt, Request, SamplingParams
+from ...core.messages import Completion, Prompt, Request, SamplingParams, Thought
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...core.types import Step as CandidateStep
 from ...serving.metered.model import MeteredModel
 from ...serving.model import Feature
+from ...serving.quick_calls import quick_params
 from ...serving.worker_group import MAX_WORKERS, Layout, WorkerGroupConfig
 from ..answers.equivalence import Equivalence
 from ..answers.extraction import extract_answer
-from ..strategy import Models, Parameters, Stability
-from .prompts import OTHERS, OUT_OF_TIME, OWN, PAST, shared_prompt, worker_names
+from ..conclude import conclusion_request, with_conclusion
+from ..prompts import question_prompt
+from ..strategy import Models, Parameters, Stability, Thinking
+from .prompts import BOX, OTHERS, OUT_OF_TIME, OWN, PAST, shared_prompt, worker_names
 from .team import SEPARATOR, AnswerRule, Ending, Team
 from .workers import RoundsLoop, SharedCacheLoop, WorkerPrompt, continue_prefix, one_step_messages
 
@@ -54,6 +57,10 @@ def require_listed(model: str) -> None:
         )
 
 
+DEFAULT_TEMPERATURE: Final = 0.6
+DEFAULT_TOP_P: Final = 0.95
+"""The authors' sampling parameters."""
+
 Level = Literal["full", "interleaved", "blackboard"]
 """What workers see of one another: every token; every finished step, within one response; every finished step, in a
 message."""
@@ -81,7 +88,9 @@ class Hogwild:
     cache 1 for each step of each worker.
 
     Differs: the finisher is an ordinary greedy call of the same model, not part of the workers' cache. Answers are
-    read from finished steps; at the end of a text also from the unfinished one.
+    read from finished steps; at the end of a text also from the unfinished one. Of a model that thinks, the workers
+    write one thought, which none of them can close by the tag's token; an answer in it ends their work, and the
+    finisher gives the answer after the closed thought.
     """
 
     name: ClassVar[str] = "hogwild"
@@ -90,6 +99,7 @@ class Hogwild:
     stability: ClassVar[Stability] = "experimental"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main",)
+    thinking: ClassVar[Thinking] = "thought"
 
     class Config(Parameters):
         """Parameters of `hogwild`."""
@@ -118,8 +128,13 @@ class Hogwild:
             Field(description="first: the first boxed answer; confirmed: one that a second worker states too"),
         ] = "first"
         finisher_tokens: Annotated[int, Field(ge=1, description="maximum tokens of the finisher's answer")] = 16
-        temperature: Annotated[float, Field(ge=0, le=100, description="sampling temperature; 0 is greedy")] = 0.6
-        top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 0.95
+        temperature: Annotated[
+            float | None, Field(ge=0, le=100, description="sampling temperature; 0 is greedy; by default 0.6")
+        ] = None
+        top_p: Annotated[
+            float | None,
+            Field(gt=0, le=1, description="nucleus mass; by default 0.95 with a shared cache, else the model's own"),
+        ] = None
         top_k: Annotated[int, Field(ge=0, description="number of most likely tokens kept; 0 keeps all")] = 0
         separator: Annotated[str, Field(min_length=1, description="text between two steps")] = SEPARATOR
         banned: Annotated[
@@ -138,8 +153,11 @@ class Hogwild:
         level = self._level(model, run)
         names = worker_names(config.workers)
         prompt = shared_prompt(question, names)
+        in_thought = model.thinks and level != "blackboard"
+        if in_thought:
+            prompt = prompt.with_thought(Thought(text=PAST, closed=False))
         async with Equivalence() as equivalence:
-            team = Team(names, question, config.answer, run, equivalence)
+            team = Team(names, question, config.answer, run, equivalence, in_thought=in_thought)
             team.begin()
             if level == "full":
                 ending, cost = await self._run_shared_cache(prompt, team, model, run)
@@ -148,7 +166,7 @@ class Hogwild:
             else:
                 ending, cost = await self._run_rounds(one_step_messages(question, team), "", team, model, run)
             text, boxed = team.transcript(), team.final_answer or (team.answers[0] if team.answers else None)
-            answer, finished = None if boxed is None else boxed.answer, False
+            answer, finished = None if boxed is None or in_thought else boxed.answer, False
             if answer is None:
                 text, answer = await finish(prompt, team, question, model, run, config.finisher_tokens)
                 finished = True
@@ -158,6 +176,8 @@ class Hogwild:
             answer=answer,
             steps=tuple(CandidateStep(text=step.text.strip()) for step in team.finished),
             tokens=run.ledger.usage().completion_tokens,
+            thought=team.transcript() if in_thought else "",
+            thinking_tokens=run.ledger.usage().thinking_tokens,
             finish_reason=_FINISH_REASONS[ending],
         )
         notes = {
@@ -173,6 +193,12 @@ class Hogwild:
         }
         stopped = "budget" if run.ledger.exhausted is not None else "done"
         return Solution(chosen=0, candidates=(candidate,), stopped=stopped, notes=notes)
+
+    def _max_passes(self, team: Team, run: Run) -> int:
+        """Maximum passes; of a thought, as many as the run's limit of its tokens allows."""
+        limit = run.config.thinking_tokens if team.in_thought else None
+        passes = self.config.max_passes
+        return passes if limit is None else max(1, min(passes, limit // team.workers))
 
     def _level(self, model: MeteredModel, run: Run) -> Level:
         """The configured level, or the highest one that the model supports."""
@@ -196,29 +222,31 @@ class Hogwild:
     ) -> tuple[Ending, dict[str, int]]:
         """Run the workers on one cache; returns why they stopped, and counts for the notes."""
         config = self.config
+        close_tag = model.profile.close_tag.strip() if team.in_thought else ""
         group = WorkerGroupConfig(
             prompt=prompt,
             num_workers=config.workers,
             layout=config.layout,
             others_header=OTHERS,
             own_header=OWN,
-            temperature=config.temperature,
-            top_p=config.top_p,
+            temperature=DEFAULT_TEMPERATURE if config.temperature is None else config.temperature,
+            top_p=DEFAULT_TOP_P if config.top_p is None else config.top_p,
             top_k=config.top_k,
             seed=run.seed,
-            banned_texts=config.banned,
+            banned_texts=(*config.banned, close_tag) if close_tag else config.banned,
         )
         workers = model.workers(group)
         loop = SharedCacheLoop(
             workers,
             team,
             layout=config.layout,
-            max_passes=config.max_passes,
+            max_passes=self._max_passes(team, run),
             separator=config.separator,
             check_every=config.check_every,
             check_order=config.check_order,
             reserved_tokens=config.finisher_tokens,
             run=run,
+            close_tag=close_tag,
         )
         try:
             ending = await loop.run()
@@ -232,14 +260,19 @@ class Hogwild:
         """Run the workers in rounds of one step each; returns why they stopped, and counts for the notes."""
         config = self.config
         sampling = SamplingParams(
-            temperature=config.temperature, top_p=config.top_p, top_k=config.top_k, max_tokens=config.step_tokens
+            temperature=config.temperature,
+            default_temperature=DEFAULT_TEMPERATURE,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            max_tokens=config.step_tokens,
+            effort=None if team.in_thought else "none",
         )
         loop = RoundsLoop(
             model,
             team,
             prompt,
             sampling,
-            max_passes=config.max_passes,
+            max_passes=self._max_passes(team, run),
             separator=separator,
             reserved_tokens=config.finisher_tokens,
             run=run,
@@ -252,27 +285,38 @@ async def finish(
 ) -> tuple[str, str | None]:
     """Complete the transcript with an answer: a sentence that time is up, then an open box for the model to fill.
 
-    The transcript is encoded again as plain text, since the workers' keys and values belong to their own views.
+    The transcript is encoded again as plain text, since the workers' keys and values belong to their own views. After a
+    thought, the box begins the answer. A model that continues no prefix is shown the transcript.
 
     Args:
         prompt: The workers' shared prompt.
-        model: Must support response prefixes.
 
     Returns:
-        The transcript with the answer, and the answer; None if it cannot be read or the budget does not cover it.
+        The transcript with the answer, or the answer alone after a thought; and the answer itself, None if it cannot be
+        read or the budget does not cover it.
     """
     transcript = team.transcript()
-    prefix = f"{PAST}{transcript}\n\n{OUT_OF_TIME}"
-    sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens, stop=("\n",))
-    request = Request(prompt=prompt.model_copy(update={"prefix": prefix}), sampling=sampling)
+    partial = Completion(text=transcript, finish_reason="budget")
     try:
-        ((completion,),) = await model.generate([request])
-    except BudgetExceeded as e:
-        run.record_limit(e)
-        return transcript, None
-    except ContextTooLong:
-        return transcript, None
-    boxed = OUT_OF_TIME[OUT_OF_TIME.index("\\boxed") :] + completion.text
-    answer = extract_answer(boxed, question)
-    text = f"{transcript}\n\n{OUT_OF_TIME}{completion.text}"
-    return text, None if answer is None or answer.method != "boxed" else answer.value
+        if team.in_thought:
+            begun = BOX
+            shared = prompt.with_thought(Thought(text=f"{PAST}{transcript}\n\n"), BOX)
+            partial = Completion(text="", thought=Thought(text=f"{PAST}{transcript}"), finish_reason="budget")
+        elif model.capabilities.prefix:
+            begun = f"{transcript}\n\n{OUT_OF_TIME}"
+            shared = prompt.with_prefix(f"{PAST}{begun}")
+        else:
+            request = conclusion_request(model, question_prompt(question), partial, question)
+            ((completion,),) = await model.generate([request])
+            text = with_conclusion(partial, completion, question).text
+            found = extract_answer(text[len(transcript) :], question)
+            return text, None if found is None else found.value
+        sampling = quick_params(model, max_tokens=max_tokens, stop=("\n",))
+        ((completion,),) = await model.generate([Request(prompt=shared, sampling=sampling)])
+    except (BudgetExceeded, ContextTooLong) as e:
+        if isinstance(e, BudgetExceeded):
+            run.record_limit(e)
+        run.partial_completions.append((question_prompt(question), partial))
+        return "" if team.in_thought else transcript, None
+    answer = extract_answer(BOX[BOX.index("\\boxed") :] + completion.text, question)
+    return begun + completion.text, None if answer is None or answer.method != "boxed" else answer.value

@@ -26,7 +26,10 @@ UNFINISHED = " ..."
 CHECK = "Before I go on: is this already done, or being done, by somebody else? Yes or no: "
 """The redundancy check; the next word is the verdict."""
 
-OUT_OF_TIME = "There is no time left to think, so here is the final answer at once.\n\nThe final answer is \\boxed{"
+BOX = "The final answer is \\boxed{"
+"""Beginning of the answer after a thought."""
+
+OUT_OF_TIME = f"There is no time left to think, so here is the final answer at once.\n\n{BOX}"
 """The finisher: completed with the answer."""
 
 _ADVICE = (

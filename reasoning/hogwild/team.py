@@ -91,14 +91,23 @@ class Team:
         names: Names of the workers in their prompts.
         rule: Which answer ends the work.
         equivalence: Decides which answers are equal.
+        in_thought: Whether the workers write a thought, which can have no answer of the run.
 
     Attributes:
         writing: The unfinished step of each worker.
     """
 
     def __init__(
-        self, names: Sequence[str], question: Question, rule: AnswerRule, run: Run, equivalence: Equivalence
+        self,
+        names: Sequence[str],
+        question: Question,
+        rule: AnswerRule,
+        run: Run,
+        equivalence: Equivalence,
+        *,
+        in_thought: bool = False,
     ) -> None:
+        self.in_thought = in_thought
         self.names = tuple(names)
         self.finished: list[WorkerStep] = []
         self.writing = [step_prefix(name, 1) + opener(i, names) for i, name in enumerate(names)]
@@ -170,5 +179,6 @@ class Team:
         if label is not None:
             self.answers.append(BoxedAnswer(worker, answer.value, label, at))
             self.emit("answer", {"worker": worker, "answer": answer.value, "pass": at})
-            best = Candidate(text=self.transcript(), answer=self.answers[0].answer)
-            self._run.set_best(Solution(chosen=0, candidates=(best,)))
+            if not self.in_thought:
+                best = Candidate(text=self.transcript(), answer=self.answers[0].answer)
+                self._run.set_best(Solution(chosen=0, candidates=(best,)))

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ...core.budget import CostBound
 from ...core.errors import BudgetExceeded, ContextTooLong, InvalidResponse
-from ...core.messages import Completion, Prompt, Request, SamplingParams
+from ...core.messages import Completion, Prompt, Request, SamplingParams, Thought
 from ...core.run import Run
 from ...core.types import Question
 from ...serving.metered.model import MeteredModel
@@ -35,6 +35,7 @@ class SharedCacheLoop:
         check_every: Tokens of all workers, injected text included, between two redundancy checks; 0 turns them off.
         check_order: Which worker is checked when it begins its next step: the first to begin one, or a random one.
         reserved_tokens: Tokens of the budget kept for the finisher.
+        close_tag: Text that closes the workers' thought, which ends their work; empty without a thought.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class SharedCacheLoop:
         check_order: Literal["next", "random"],
         reserved_tokens: int,
         run: Run,
+        close_tag: str = "",
     ) -> None:
+        self._close_tag = close_tag
         self._workers, self._team, self._layout = workers, team, layout
         self._max_passes, self._separator, self._check_every = max_passes, separator, check_every
         self._reserved_tokens, self._run = reserved_tokens, run
@@ -86,6 +89,9 @@ class SharedCacheLoop:
                 if token is None:
                     continue
                 finished, inputs[worker] = await self._append(worker, token)
+                if self._close_tag and self._close_tag in team.writing[worker]:
+                    team.writing[worker] = team.writing[worker].partition(self._close_tag)[0]
+                    return "end of text"
                 if finished and self._layout != "contiguous":
                     moves.append(worker)
             if team.final_answer is not None:
@@ -151,7 +157,7 @@ class RoundsLoop:
 
     Args:
         prompt: Makes the prompt of each worker.
-        sampling: Its `max_tokens` bounds a step.
+        sampling: Its `max_tokens` bounds a step, whether it is one of a thought or not.
         max_passes: Sequential tokens before the loop stops; a round counts as many as its longest step.
         separator: Text between two steps; empty if each response is one step.
         reserved_tokens: Tokens of the budget kept for the finisher.
@@ -187,9 +193,13 @@ class RoundsLoop:
                 self._run.record_limit(self._run.ledger.exceeded("tokens"))
                 return "budget"
             share = budget.tokens_per_sample(team.workers)
+            length: dict[str, object]
+            if team.in_thought:  # a sample that closes the thought begins an answer of one token
+                share = max(1, min(share - 1, budget.remaining("thinking_tokens") // team.workers))
             max_tokens = int(min(self._sampling.max_tokens, self._max_passes - self.passes, share))
+            length = {"max_tokens": 1, "thinking_tokens": max_tokens} if team.in_thought else {"max_tokens": max_tokens}
             sampling = self._sampling.model_copy(
-                update={"max_tokens": max_tokens, "stop": (self._separator,) if self._separator else ()}
+                update={**length, "stop": (self._separator,) if self._separator else ()}
             )
             try:
                 requests = [Request(prompt=self._prompt(worker), sampling=sampling) for worker in range(team.workers)]
@@ -202,7 +212,7 @@ class RoundsLoop:
                 return "context"
             self.rounds += 1
             self.passes += max(completion.usage.completion_tokens for (completion,) in results)
-            ended = [await self._append(worker, completion) for worker, (completion,) in enumerate(results)]
+            ended = [await self._append(worker, completion, max_tokens) for worker, (completion,) in enumerate(results)]
             if team.final_answer is not None:
                 return "answer"
             if any(completion.finish_reason == "cancelled" for (completion,) in results):  # the same in a replay
@@ -214,12 +224,20 @@ class RoundsLoop:
                 return "end of text"
         return "passes"
 
-    async def _append(self, worker: int, completion: Completion) -> bool:
+    async def _append(self, worker: int, completion: Completion, max_tokens: int) -> bool:
         """Append what a worker has written; returns whether its text has ended."""
         if completion.failure is not None:
             raise InvalidResponse(f"the model gave no sample: {completion.failure.message}")
         team = self._team
-        team.writing[worker] += completion.text
+        if team.in_thought:
+            thought = completion.thought or Thought(closed=False)
+            team.writing[worker] += thought.text
+            is_cut = completion.finish_reason == "thinking" and completion.usage.completion_tokens < max_tokens
+            if completion.finish_reason not in ("cancelled", "budget") and (thought.closed or is_cut):
+                await team.finish(worker, self.passes, has_next=False)
+                return True
+        else:
+            team.writing[worker] += completion.text
         if not self._separator:
             if completion.text.strip():
                 await team.finish(worker, self.passes)
@@ -236,11 +254,12 @@ class RoundsLoop:
 
 
 def continue_prefix(prompt: Prompt, team: Team) -> WorkerPrompt:
-    """Workers continue one response: the finished steps of all, then their own unfinished step."""
+    """Workers continue one response, or one thought: the finished steps of all, then their own unfinished step."""
 
     def make_prompt(worker: int) -> Prompt:
         steps = "".join(step.text.strip() + "\n\n" for step in team.finished)
-        return prompt.model_copy(update={"prefix": PAST + steps + team.writing[worker]})
+        text = PAST + steps + team.writing[worker]
+        return prompt.with_thought(Thought(text=text, closed=False)) if team.in_thought else prompt.with_prefix(text)
 
     return make_prompt
 

@@ -7,6 +7,8 @@
     answer      the final answer                                                  1
     assess, check, choose                                                         1 each
 
+The model does not think before any of them.
+
 Source: Hao, Li, Yuan, Li 2025, "RL of Thoughts", arXiv:2505.14140, for the blocks; the prompts are ours.
 """
 
@@ -26,6 +28,7 @@ from ...core.errors import InvalidResponse, ReasonError
 from ...core.messages import Completion, Frozen, Prompt, Request, SamplingParams
 from ...core.run import Run
 from ...serving.metered.model import MeteredModel
+from ...serving.quick_calls import quick_params
 from ..answers.normalization import visible_text
 from ..candidates import complete_sentences
 from ..prompts import answer_trigger, question_prompt
@@ -42,7 +45,8 @@ class TrajectoryRequest:
         trajectory: The problem and its steps, which come first.
         parts: Texts after them, the instruction last.
         prefix: Beginning of the completion, for models that support it.
-        is_sampled: Whether the attempt's temperature applies; judgements are greedy.
+        is_sampled: Whether it is text of a step, for which the attempt's temperature applies; judgements and the answer
+            are greedy.
         is_final: Whether it is the final answer, which may use all remaining time.
     """
 
@@ -60,7 +64,9 @@ class TrajectoryClient:
 
     Args:
         system: System message; empty leaves it to the model.
-        temperature: Sampling temperature of steps, subtasks and plans; 0 is greedy.
+        temperature: Sampling temperature of steps, subtasks and plans that the user set; None leaves it to
+            `default_temperature`.
+        default_temperature: Their sampling temperature where the model takes one; 0 is greedy.
         sample_index: Sample index of every request: attempts with different ones are independent, and are found again
             in the run store.
 
@@ -71,13 +77,22 @@ class TrajectoryClient:
         budget: The remaining budget, without the time kept for the final answer.
     """
 
-    def __init__(self, model: MeteredModel, run: Run, *, system: str, temperature: float, sample_index: int) -> None:
+    def __init__(
+        self,
+        model: MeteredModel,
+        run: Run,
+        *,
+        system: str,
+        temperature: float | None,
+        default_temperature: float,
+        sample_index: int,
+    ) -> None:
         self.model, self.run = model, run
         self.calls, self.tokens = 0, 0
         self.is_truncated = False
         self.budget = run.ledger.view()
         self.system = system
-        self._temperature, self._index = temperature, sample_index
+        self._temperature, self._default_temperature, self._index = temperature, default_temperature, sample_index
 
     async def complete(self, *items: TrajectoryRequest) -> list[Completion]:
         """Send independent requests as one call.
@@ -111,12 +126,16 @@ class TrajectoryClient:
         ]
 
     def _request(self, item: TrajectoryRequest) -> Request:
-        sampling = SamplingParams(
-            temperature=self._temperature if item.is_sampled else 0.0,
-            max_tokens=item.max_tokens,
-            stop=item.stop,
-            logprobs=False,
-        )
+        if item.is_sampled:
+            sampling = SamplingParams(
+                temperature=self._temperature,
+                default_temperature=self._default_temperature,
+                max_tokens=item.max_tokens,
+                stop=item.stop,
+                effort="none",
+            )
+        else:
+            sampling = quick_params(self.model, max_tokens=item.max_tokens, stop=item.stop)
         return Request(prompt=self._prompt(item), sampling=sampling, sample_indices=(self._index,))
 
     def _prompt(self, item: TrajectoryRequest) -> Prompt:
@@ -243,7 +262,9 @@ class BlockRunner:
     Args:
         refine_mode: Whether a refined step is appended, as in the paper, or replaces the step it refines.
         system: System message; empty leaves it to the model.
-        temperature: Sampling temperature of steps; 0 is greedy. Judgements are always greedy.
+        temperature: Sampling temperature of steps that the user set; None leaves it to `default_temperature`.
+        default_temperature: Sampling temperature of steps where the model takes one; 0 is greedy. Judgements are always
+            greedy.
         sample_index: Sample index of every request; attempts with different ones are independent.
 
     Attributes:
@@ -261,12 +282,20 @@ class BlockRunner:
         *,
         refine_mode: RefineMode = "append",
         system: str = "",
-        temperature: float = 0.0,
+        temperature: float | None = None,
+        default_temperature: float = 0.0,
         sample_index: int = 0,
     ) -> None:
         self.limits = limits
         self.sample_index = sample_index
-        self.client = TrajectoryClient(model, run, system=system, temperature=temperature, sample_index=sample_index)
+        self.client = TrajectoryClient(
+            model,
+            run,
+            system=system,
+            temperature=temperature,
+            default_temperature=default_temperature,
+            sample_index=sample_index,
+        )
         self.scores_requested = 0
         self.scores_missing = 0
         self.unparsed: Counter[str] = Counter()

@@ -12,7 +12,7 @@ Source: Hao, Li, Yuan, Li, "RL of Thoughts: Navigating LLM Reasoning with Infere
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -21,7 +21,7 @@ from ...core.events import StrategyNote
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..strategy import Models, Parameters, Stability
+from ..strategy import Models, Parameters, Stability, Thinking
 from .attempts import Attempt, AttemptVote
 from .block_runner import BlockLimits, BlockRunner
 from .blocks import LETTERS, Block, MaskMode, RefineMode
@@ -31,6 +31,9 @@ from .policies import FixedPolicy, LearnedPolicy, ModelPolicy, Policy, RandomPol
 
 PolicyName = Literal["learned", "fixed", "llm", "prm-greedy", "random"]
 Letter = Literal["R", "D", "Db", "Rf", "Ga"]
+
+VOTE_TEMPERATURE: Final = 0.7
+"""Sampling temperature of attempts that vote."""
 
 
 class RLoT:
@@ -56,6 +59,7 @@ class RLoT:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    thinking: ClassVar[Thinking] = "steps"
 
     class Config(Parameters):
         """Parameters of `rlot`."""
@@ -94,9 +98,12 @@ class RLoT:
         limits: Annotated[BlockLimits, Field(description="maximum lengths")] = BlockLimits()
         n_votes: Annotated[int, Field(ge=1, le=256, description="number of attempts, whose answers vote")] = 1
         temperature: Annotated[
-            float, Field(ge=0, le=100, description="temperature of a single attempt; 0 is greedy")
-        ] = 0.0
-        vote_temperature: Annotated[float, Field(gt=0, le=100, description="temperature of attempts that vote")] = 0.7
+            float | None, Field(ge=0, le=100, description="temperature of a single attempt; by default 0, greedy")
+        ] = None
+        vote_temperature: Annotated[
+            float | None,
+            Field(gt=0, le=100, description="temperature of attempts that vote; by default 0.7 where it is taken"),
+        ] = None
         system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
 
         @model_validator(mode="before")
@@ -119,6 +126,11 @@ class RLoT:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where the model always thinks: one for each block."""
+        return self.config.max_blocks if self.config.n_votes == 1 else self.config.n_votes
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         """Run the attempts and let their answers vote.
@@ -163,6 +175,7 @@ class RLoT:
             refine_mode=config.refine_mode,
             system=config.system,
             temperature=config.temperature if config.n_votes == 1 else config.vote_temperature,
+            default_temperature=0.0 if config.n_votes == 1 else VOTE_TEMPERATURE,
             sample_index=vote,
         )
         episode = Episode(

@@ -21,7 +21,7 @@ from pydantic import Field
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..strategy import Models, Stability
+from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
 from .tree import Continuation, Node, fill_missing_scores, kept_indices, step_key
@@ -245,6 +245,7 @@ class AStarStrategy:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    thinking: ClassVar[Thinking] = "steps"
 
     class Config(StepSearchConfig, AStarOptions):
         """Parameters of `astar`."""
@@ -256,11 +257,20 @@ class AStarStrategy:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where steps cannot be searched."""
+        return self.config.k
+
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
+        profile = models.main.profile
+        is_own = config.in_thought or profile.refused("temperature", thinking=False)
+        if config.temperature_ladder and config.temperature is None and is_own:
+            run.degrade(f"temperature_ladder has no effect: {models.main.name} samples at its own temperature")
         result = await config.search(AStarSearch(config.options(AStarOptions, run)), question, models, run)
         if result is None:
-            return await config.without_search(config.k, question, models, run)
+            return await config.without_search(self.num_chains, question, models, run)
         if config.select == "vote":
             return await config.vote(result, question, run, edge_cost=config.edge_cost)
         if config.select == "score":

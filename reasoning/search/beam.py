@@ -20,7 +20,7 @@ from pydantic import Field
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..strategy import Models, Stability
+from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
 from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_value
@@ -111,6 +111,7 @@ class BeamStrategy:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    thinking: ClassVar[Thinking] = "steps"
 
     class Config(StepSearchConfig, BeamOptions):
         """Parameters of `beam`."""
@@ -122,11 +123,16 @@ class BeamStrategy:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where steps cannot be searched."""
+        return self.config.width * self.config.k
+
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
         result = await config.search(BeamSearch(config.options(BeamOptions, run)), question, models, run)
         if result is None:
-            return await config.without_search(config.width * config.k, question, models, run)
+            return await config.without_search(self.num_chains, question, models, run)
         if config.select == "vote":
             return await config.vote(result, question, run)
         return config.chosen(result, run)

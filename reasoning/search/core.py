@@ -187,6 +187,11 @@ class StepSearch(ABC, Generic[N, O]):
     name: ClassVar[str]
     Node: ClassVar[type[Any]]
 
+    @property
+    def reads_logprobs(self) -> bool:
+        """Whether it reads the log-probabilities of continuations."""
+        return False
+
     def __init__(self, options: O, rng: Random | None = None) -> None:
         self.options = options
         self.rng = rng

@@ -15,7 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field, JsonValue
 
@@ -28,7 +28,8 @@ from ...serving.metered.model import MeteredModel
 from ...serving.rewards.model import Aggregation
 from ..answers.extraction import extract_answer
 from ..candidates import complete_sentences, read_candidate
-from ..continuations import ContinuationRequests, Prefix, RolloutSampler
+from ..conclude import conclusion_request, with_conclusion
+from ..continuations import ContinuationRequests, Prefix, RolloutSampler, completion_of
 from ..prompts import answer_trigger, question_prompt, question_text, steps_instruction
 from ..step_rewards import StepReward, StepRewardConfig
 from ..step_sampler import StepExpansion, StepOptions, StepSampler
@@ -99,12 +100,12 @@ class SearchDriver(Generic[N, O]):
         steps: StepOptions,
     ) -> None:
         self._search, self._question, self._run = search, question, run
-        self._reward, self._aggregate, self._temperature = reward, aggregate, steps.temperature
+        self._reward, self._aggregate, self._in_thought = reward, aggregate, steps.in_thought
         self._problem = question_text(question)
         self._sampler = StepSampler(model, prompt, question, run, steps)
-        self._finisher = RolloutSampler(model, prompt, question, run, temperature=0.0, purpose="final answer")
-        self._model, self._delimiter = model, steps.delimiter
-        self._continuations = ContinuationRequests(model, prompt, run, "weigh")
+        self._finisher = RolloutSampler(model, prompt, question, run, default_temperature=0.0, purpose="final answer")
+        self._model, self._prompt, self._delimiter = model, prompt, steps.delimiter
+        self._continuations = ContinuationRequests(model, prompt, run, "weigh", in_thought=self._in_thought)
         self._prefixes: dict[int, Prefix] = {}
         self._step_ids: dict[str, tuple[int, ...]] = {}
         self._candidates: dict[int, Candidate] = {}
@@ -131,6 +132,9 @@ class SearchDriver(Generic[N, O]):
                 self._end_if_exhausted()
         result = self._result()
         chosen = result.outcome.chosen
+        if chosen is not None and not chosen.terminal:  # what an answer that is requested now continues
+            partial = completion_of(self._prefix(chosen.id), in_thought=self._in_thought)
+            self._run.partial_completions.append((self._prompt, partial))
         cost = {name: int(amount) for name, amount in asdict(result.outcome.cost).items()}
         self._run.emit(
             SearchEnded(
@@ -146,7 +150,8 @@ class SearchDriver(Generic[N, O]):
         """End the search if the run has nothing left to spend, or the step reward has spent the search's own tokens."""
         limits = self._search.options.limits
         if self._budget_exhausted or self._reward.budget_exhausted:
-            self._search.end("budget", complete=self._run.ledger.remaining("seconds") > 0)
+            ledger = self._run.ledger
+            self._search.end("budget", complete=ledger.remaining("seconds") > 0 and not ledger.is_closed)
         elif limits.gen_tokens is not None:
             # rollouts generate too, and no search counts their tokens
             used = self._run.ledger.used("tokens") - self._tokens_before
@@ -166,15 +171,15 @@ class SearchDriver(Generic[N, O]):
             else:
                 groups[request.max_tokens, request.temperature_factor].append(request)
         for (max_tokens, factor), members in groups.items():
-            results |= await self._sample_steps(members, max_tokens, self._temperature * factor)
+            results |= await self._sample_steps(members, max_tokens, factor)
         return await self._with_scores(batch, results)
 
-    async def _sample_steps(self, members: Sequence[ExpandRequest], max_tokens: int, temperature: float) -> Results:
+    async def _sample_steps(self, members: Sequence[ExpandRequest], max_tokens: int, factor: float) -> Results:
         limits = self._search.options.limits
         requests = [request for request in members for _ in range(request.n)]
         prefixes = [self._prefix(request.node) for request in requests]
         batch = await self._sampler.expand(
-            prefixes, max_tokens=max_tokens, temperature=temperature, keep_tokens=limits.finish_tokens
+            prefixes, max_tokens=max_tokens, temperature_factor=factor, keep_tokens=limits.finish_tokens
         )
         self._budget_exhausted = self._budget_exhausted or batch.budget_exhausted
         results: Results = {request.key: [] for request in members}
@@ -207,7 +212,12 @@ class SearchDriver(Generic[N, O]):
         return steps
 
     async def _final_answer(self, prefix: Prefix, max_tokens: int) -> tuple[Continuation, Prefix]:
-        """The solution completed greedily; if that states no answer, the answer trigger is appended."""
+        """The solution completed greedily; if that states no answer, the answer trigger is appended.
+
+        An open thought is closed, and the answer requested after it.
+        """
+        if self._in_thought:
+            return await self._concluded(prefix, max_tokens)
         first = max(1, max_tokens - ANSWER_TOKENS)
         completed = await self._complete(prefix, first)
         if (completed is None or not self._states_answer(completed.text)) and prefix.text and max_tokens > first:
@@ -219,9 +229,26 @@ class SearchDriver(Generic[N, O]):
                     update={"tokens": end.tokens + (0 if completed is None else completed.tokens)}
                 )
         if completed is None:
-            return Continuation("", 0, terminal=True), replace(prefix, terminal=True)
+            return Continuation("", 0, terminal=True), prefix.append("", prefix.text, None, None, 0, terminal=True)
         text = completed.text[len(prefix.text) :]
         return Continuation(text, completed.tokens, terminal=True), _with_completion(prefix, completed)
+
+    async def _concluded(self, prefix: Prefix, max_tokens: int) -> tuple[Continuation, Prefix]:
+        prompt = self._prompt if not prefix.text else self._continuations.prompt_after(prefix.text, None)
+        partial = Completion(text="", finish_reason="thinking")
+        request = conclusion_request(self._model, prompt, partial, self._question)
+        sampling = request.sampling.model_copy(update={"max_tokens": min(max_tokens, request.sampling.max_tokens)})
+        answer, tokens = "", 0
+        try:
+            ((end,),) = await self._model.generate([request.model_copy(update={"sampling": sampling})])
+        except BudgetExceeded as e:
+            self._run.record_limit(e)
+            self._budget_exhausted = True
+        else:
+            tokens = end.usage.completion_tokens
+            answer = with_conclusion(partial, end, self._question).text if end.ok else ""
+        after = prefix.append(answer, prefix.text, None, None, 0, terminal=True, answer=answer)
+        return Continuation(after.solution[len(prefix.text) :], tokens, terminal=True), after
 
     def _states_answer(self, text: str) -> bool:
         answer = extract_answer(text, self._question)
@@ -256,6 +283,8 @@ class SearchDriver(Generic[N, O]):
         node = self._search.tree[node_id]
         if node.parent is None:
             prefix = Prefix()
+        elif not node.text and not node.terminal:  # a copy of a step that was cut or failed
+            prefix = self._prefix(node.parent)
         else:
             assert node.copied_from is not None, "a node without a result that is no copy"
             prefix = _with_copied_step(self._prefix(node.parent), self._prefix(node.copied_from), node.text)
@@ -296,11 +325,12 @@ class SearchDriver(Generic[N, O]):
 
     def _create_candidate(self, node_id: int) -> Candidate:
         node, prefix = self._search.tree[node_id], self._prefix(node_id)
-        completion = Completion(text=prefix.text, finish_reason="stop" if prefix.terminal else "budget")
+        completion = completion_of(prefix, in_thought=self._in_thought)
         path = self._search.tree.path(node)
+        written = [step for step in path if step.text or step.terminal or step.forced]  # others were cut or failed
         steps = tuple(
             Step(text=text, scores={} if step.score is None else {"reward": step.score})
-            for text, step in zip(prefix.steps, path, strict=True)
+            for text, step in zip(prefix.steps, written, strict=True)
         )
         known = [value for value in prefix.logprobs if value is not None]
         return read_candidate(completion, self._question, node.score).model_copy(
@@ -344,7 +374,7 @@ def _continuation(prefix: Prefix, expansion: StepExpansion) -> tuple[Continuatio
         return Continuation("", 0), prefix
     if not sample.is_complete:
         return Continuation("", sample.tokens), prefix
-    text = sample.after.text[len(prefix.text) :]
+    text = sample.after.solution[len(prefix.text) :]
     return Continuation(text, sample.tokens, terminal=sample.terminal, logprob=sample.logprob), sample.after
 
 
@@ -369,23 +399,40 @@ def _with_copied_step(parent: Prefix, copied: Prefix, text: str) -> Prefix:
     """
     if parent.steps == copied.steps[:-1]:
         return copied
+    if copied.answer is not None:
+        text = text.removesuffix(f"\n\n{copied.answer}")
     ids, length = copied.token_ids, copied.lengths[-1]
     is_known = ids is not None and sum(copied.lengths) == len(ids)
     token_ids = (*parent.token_ids, *ids[len(ids) - length :]) if is_known and ids and parent.token_ids else None
-    return parent.append(copied.steps[-1], parent.text + text, token_ids, None, length, terminal=copied.terminal)
+    return parent.append(
+        copied.steps[-1], parent.text + text, token_ids, None, length, terminal=copied.terminal, answer=copied.answer
+    )
 
 
 class StepSearchConfig(StepRewardConfig, SearchOptions):
     """Parameters of every strategy that searches over steps; a strategy adds those of its search."""
 
-    temperature: Annotated[float, Field(gt=0, le=100, description="sampling temperature")] = 0.8
-    top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 1.0
+    steps: Annotated[
+        Literal["answer", "thought"],
+        Field(
+            description="what is searched: the steps of the answer, before which the model does not think, or those of "
+            "its thought"
+        ),
+    ] = "answer"
+    temperature: Annotated[
+        float | None, Field(gt=0, le=100, description="sampling temperature; by default 0.8 where the model takes one")
+    ] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
     top_k: Annotated[int, Field(ge=0, description="most likely tokens kept; 0 keeps all")] = 0
     delimiter: Annotated[str, Field(min_length=1, description="end of a step; by default a blank line")] = "\n\n"
     instruction: Annotated[
         str | None, Field(description="text after the question; by default it asks for numbered steps")
     ] = None
     system: Annotated[str, Field(description="system message; empty leaves it to the model")] = ""
+
+    @property
+    def in_thought(self) -> bool:
+        return self.steps == "thought"
 
     def prompt(self, question: Question) -> Prompt:
         """The prompt of every solution."""
@@ -397,10 +444,15 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
     def options(self, kind: type[O], run: Run) -> O:
         """The search's own part of the parameters, within the run's budget."""
         values: dict[str, Any] = {name: getattr(self, name) for name in kind.model_fields}
-        left = run.ledger.remaining("tokens")
+        left, thinking_left = run.ledger.remaining("tokens"), run.ledger.remaining("thinking_tokens")
+        tokens, finish = self.limits.gen_tokens, self.limits.finish_tokens
         if left < math.inf:
-            tokens = max(1, min(int(left), self.limits.gen_tokens or int(left)))
-            finish = min(self.limits.finish_tokens, max(1, tokens // 4))
+            tokens = max(1, min(int(left), tokens or int(left)))
+            finish = min(finish, max(1, tokens // 4))
+        if self.in_thought and thinking_left < math.inf:  # the answer after the thought is none of its tokens
+            bound = int(thinking_left) + finish
+            tokens = bound if tokens is None else min(tokens, bound)
+        if (tokens, finish) != (self.limits.gen_tokens, self.limits.finish_tokens):
             limits = self.limits.model_dump() | {"gen_tokens": tokens, "finish_tokens": finish}
             values["limits"] = SearchLimits.model_validate(limits)
         return kind.model_validate(values)
@@ -427,6 +479,8 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k,
+            logprobs=(search.reads_logprobs or reward.reads_logprobs) and self._has_logprobs(models.main),
+            in_thought=self.in_thought,
         )
         return await SearchDriver(search, models.main, prompt, question, run, reward, self.aggregate, steps).search()
 
@@ -508,8 +562,10 @@ class StepSearchConfig(StepRewardConfig, SearchOptions):
 
     def _hit_run_tokens(self, result: SearchResult[N], run: Run) -> bool:
         """Whether the search ended at the run's token limit rather than its own."""
-        limit, own = run.config.budget.tokens, self.limits.gen_tokens
+        budget, own = run.config.budget, self.limits.gen_tokens
+        is_thought = self.in_thought and budget.thinking_tokens is not None
+        limit = budget.thinking_tokens if is_thought else budget.tokens
         if result.outcome.stopped != "tokens" or limit is None or (own is not None and own <= limit):
             return False
-        run.record_limit(run.ledger.exceeded("tokens"))
+        run.record_limit(run.ledger.exceeded("thinking_tokens" if is_thought else "tokens"))
         return True

@@ -17,7 +17,7 @@ from pydantic import Field
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..strategy import Models, Stability
+from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
 from .tree import Continuation, ScoredNode, kept_indices, set_values, sorted_by_value
@@ -118,6 +118,7 @@ class DVTSStrategy:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    thinking: ClassVar[Thinking] = "steps"
 
     class Config(StepSearchConfig, DVTSOptions):
         """Parameters of `dvts`."""
@@ -129,11 +130,16 @@ class DVTSStrategy:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where steps cannot be searched."""
+        return self.config.subtrees * self.config.k
+
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
         result = await config.search(DVTS(config.options(DVTSOptions, run)), question, models, run)
         if result is None:
-            return await config.without_search(config.subtrees * config.k, question, models, run)
+            return await config.without_search(self.num_chains, question, models, run)
         if config.select == "vote":
             return await config.vote(result, question, run)
         return config.chosen(result, run)

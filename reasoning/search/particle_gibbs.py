@@ -29,7 +29,7 @@ from pydantic import Field, model_validator
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..strategy import Models, Stability
+from ..strategy import Models, Stability, Thinking
 from .core import SearchLimits
 from .driver import StepSearchConfig
 from .particles import FilterPass, ParticleFilter, ParticleOptions, ParticlePick, pass_notes
@@ -79,6 +79,10 @@ class ParticleGibbs(ParticleFilter):
 
     name = "particle-gibbs"
     options: GibbsOptions
+
+    @property
+    def reads_logprobs(self) -> bool:
+        return self.options.ancestor_sampling
 
     @property
     def _reattaches(self) -> bool:
@@ -207,6 +211,7 @@ class ParticleGibbsStrategy:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    thinking: ClassVar[Thinking] = "steps"
 
     class Config(StepSearchConfig, GibbsOptions):
         """Parameters of `particle-gibbs`."""
@@ -231,9 +236,15 @@ class ParticleGibbsStrategy:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where steps cannot be searched."""
+        return self.config.n * self.config.iterations * max(1, len(self.config.taus))
+
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
-        if config.ancestor_sampling and (config.temperature, config.top_p, config.top_k) != (1.0, 1.0, 0):
+        is_exact = config.temperature == 1 and config.top_p in (None, 1) and not config.top_k
+        if config.ancestor_sampling and not is_exact:
             run.degrade(
                 "ancestor_sampling weights steps by the model's own probabilities, not by those of this sampling; "
                 "it is exact at temperature=1, top_p=1, top_k=0"
@@ -246,8 +257,7 @@ class ParticleGibbsStrategy:
         )
         result = await config.search(search, question, models, run)
         if result is None:
-            num_chains = config.n * config.iterations * max(1, len(config.taus))
-            return await config.without_search(num_chains, question, models, run)
+            return await config.without_search(self.num_chains, question, models, run)
         if config.pick == "particle":
             return config.chosen(result, run, **pass_notes(search))
         return await config.vote(result, question, run, result.weights, **pass_notes(search))

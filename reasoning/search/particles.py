@@ -36,7 +36,7 @@ from ...core.errors import UserError
 from ...core.run import Run
 from ...core.types import Question, Solution
 from ...serving.model import Feature
-from ..strategy import Models, Stability
+from ..strategy import Models, Stability, Thinking
 from .core import BatchResults, ExpandRequest, SearchOptions, SearchOutcome, StepSearch
 from .driver import StepSearchConfig
 from .resampling import (
@@ -629,6 +629,7 @@ class ParticleFilterStrategy:
     stability: ClassVar[Stability] = "beta"
     requires: ClassVar[frozenset[Feature]] = frozenset()
     roles: ClassVar[tuple[str, ...]] = ("main", "reward")
+    thinking: ClassVar[Thinking] = "steps"
 
     class Config(StepSearchConfig, ParticleOptions):
         """Parameters of `particle-filter`."""
@@ -638,12 +639,17 @@ class ParticleFilterStrategy:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of the self-consistency that replaces it where steps cannot be searched."""
+        return self.config.n
+
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
         config = self.config
         search = ParticleFilter(config.options(ParticleOptions, run), run.rng)
         result = await config.search(search, question, models, run)
         if result is None:
-            return await config.without_search(config.n, question, models, run)
+            return await config.without_search(self.num_chains, question, models, run)
         notes = pass_notes(search)
         if config.pick == "particle":
             return config.chosen(result, run, **notes)

@@ -299,7 +299,9 @@ async def test_unknown_log_probabilities_have_no_score(harness):
 async def test_the_steps_of_a_sampler_carry_their_log_probabilities(harness):
     run = await harness.run()
     model = MeteredModel(ScriptedModel(replies("a.\n\nz", "bb.\n\nz", weights=[1, 3])), "main", run)
-    made = await StepSampler(model, PROMPT, QUESTION, run, StepOptions(temperature=1.0)).expand([Prefix()], 12)
+    made = await StepSampler(model, PROMPT, QUESTION, run, StepOptions(temperature=1.0, logprobs=True)).expand(
+        [Prefix()], 12
+    )
     prefixes = {s.text: s.after for s in made.expansions[0].distinct}
     scores = await LogprobStepReward(run).score("q", [prefixes["a."], prefixes["bb."]])
     assert scores == [pytest.approx(0.25 ** (1 / 4)), pytest.approx(0.75 ** (1 / 5))]

@@ -1,9 +1,8 @@
-"""Step sampling on models without response prefixes, without visible tokens or without stop strings."""
+"""Step sampling on models without response prefixes or without visible tokens."""
 
 from __future__ import annotations
 
 import pytest
-from reason.core.errors import CapabilityMissing
 from reason.core.messages import Prompt
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.continuations import CONTINUE_INSTRUCTION
@@ -110,22 +109,6 @@ async def test_without_a_stop_reason_a_sample_counts_as_a_step(store):
     assert (second.text, second.end_reason) == ("Two.", "delimiter")
     assert harness.model.generate_calls[1][0].prompt.prefix == "One.\n\n"
     assert any("does not distinguish the end of a step" in what for what in harness.run.degraded)
-
-
-async def test_without_stop_strings_steps_are_cut_after_they_were_sampled(store):
-    class Stopless(ScriptedModel):
-        async def generate(self, requests, listener=None):
-            if any(r.sampling.stop for r in requests):
-                raise CapabilityMissing("stop", self.name)
-            return await super().generate(requests, listener)
-
-    harness = Harness(store, Stopless(replies("```\na\n\nb\n```\n\nTwo.\n\nThe answer is 4.")))
-    steps = await walk(await harness.sampler())
-    assert [s.text for s in steps] == ["```\na\n\nb\n```", "Two.", "The answer is 4."]
-    assert [s.end_reason for s in steps] == ["delimiter", "delimiter", "end"]
-    assert len(harness.model.generate_calls) == 3
-    assert harness.spent.completion_tokens == sum(s.tokens for s in steps)
-    assert any("no stop strings" in what for what in harness.run.degraded)
 
 
 async def test_a_prompt_of_raw_text_and_one_with_a_beginning_of_its_own(store):

@@ -101,7 +101,7 @@ async def test_continued_prefixes_equal_one_uninterrupted_completion(harness, mo
         steps.append(sample)
         prefix = sample.after
     length = len(prefix.token_ids)
-    sampling = SamplingParams(temperature=0.0, max_tokens=length, seed=0)
+    sampling = SamplingParams(temperature=0.0, max_tokens=length, seed=0, logprobs=True)
     [[whole]] = await model.generate([Request(prompt=PROMPT, sampling=sampling)])
     assert len(steps) > 1
     assert prefix.token_ids == whole.token_ids

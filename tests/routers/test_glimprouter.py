@@ -10,15 +10,16 @@ import math
 import pytest
 from reason.core.budget import Budget
 from reason.core.errors import CapabilityMissing, UserError
-from reason.core.messages import Request, SamplingParams
+from reason.core.messages import Request, SamplingParams, Thought
 from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Solution
+from reason.reasoning.conclude import conclude_run
 from reason.reasoning.continuations import ContinuationRequests
 from reason.reasoning.prompts import answer_trigger, question_prompt, steps_instruction
 from reason.reasoning.strategy import STRATEGIES, create_strategy
 from reason.routers.transcript import split
-from support.scripted_model import ScriptedModel, replies
-from support.two_models import QUESTION, Probed, Shown, TwoModels, WithoutStops, booked, chain, entropy_after, texts
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
+from support.two_models import QUESTION, Probed, Shown, TwoModels, booked, chain, entropy_after, texts
 
 OPEN = next(seed for seed in range(99) if entropy_after(seed, []) > 1)
 """A world whose very first letter is uncertain."""
@@ -33,7 +34,9 @@ async def harness(tmp_path):
 
 
 def probes_of(model):
-    return [r for call in model.generate_calls for r in call if r.sampling.max_tokens == 1]
+    return [
+        r for call in model.generate_calls for r in call if (r.sampling.thinking_tokens or r.sampling.max_tokens) == 1
+    ]
 
 
 def steps_of(model):
@@ -80,24 +83,22 @@ async def test_first_token_entropy_decides(harness):
 @PROBES
 @pytest.mark.parametrize("think", [False, True])
 async def test_probe_does_not_change_the_step_request(harness, probe, think):
-    made = await harness.solve(threshold=0.5, probe=probe, think=think)
+    if think:
+        harness.think()
+    made = await harness.solve(threshold=0.5, probe=probe)
     base = question_prompt(QUESTION, steps_instruction(QUESTION))
-    opening = "<think>\n" if think else ""
+
+    def prompt_after(context):
+        return base.with_thought(Thought(text=context, closed=False)) if think else base.with_prefix(context)
+
     steps = [s.text for s in made.best.steps]
-    contexts = [opening + "".join(s + "\n\n" for s in steps[:i]) for i in range(len(steps))]
-    assert [p.prompt for p in probes_of(harness.small)] == [base.with_prefix(c) for c in contexts]
+    contexts = ["".join(s + "\n\n" for s in steps[:i]) for i in range(len(steps))]
+    assert [p.prompt for p in probes_of(harness.small)] == [prompt_after(c) for c in contexts]
     asked = [(m, r.prompt) for m in (harness.small, harness.large) for r in steps_of(m)]
     for i, (who, context) in enumerate(zip(made.notes["writers"], contexts, strict=True)):
         model = harness.large if who == "large" else harness.small
         first = made.best.steps[i].text[:1] if probe == "reuse" and who == "small" else ""
-        assert (model, base.with_prefix(context + first)) in asked
-
-
-async def test_opening_tag_occurs_once(harness):
-    await harness.solve(threshold=0.5, think=True)
-    for request in [*steps_of(harness.small), *steps_of(harness.large)]:
-        assert request.prompt.prefix.startswith("<think>\n")
-        assert request.prompt.prefix.count("<think>") == 1
+        assert (model, prompt_after(context + first)) in asked
 
 
 async def plain_loop(model, run, steps=99):
@@ -106,7 +107,7 @@ async def plain_loop(model, run, steps=99):
     written = []
     while len(written) < steps:
         prompt = asked.prompt_after("".join(w + "\n\n" for w in written), None)
-        sampling = SamplingParams(temperature=0.6, top_p=0.95, max_tokens=512, stop=("\n\n",), seed=asked.seed(prompt))
+        sampling = SamplingParams(default_temperature=0.6, max_tokens=512, stop=("\n\n",), seed=asked.seed(prompt))
         ((reply,),) = await model.generate(
             [Request(prompt=prompt, sampling=sampling, sample_indices=asked.take_indices(prompt, 1))]
         )
@@ -150,6 +151,9 @@ async def test_intervention_rate_is_monotone_in_the_threshold(harness):
 @PROBES
 @pytest.mark.parametrize("given", [{}, {"think": True}, {"answer": "writer"}, {"max_step_tokens": 5}])
 async def test_token_accounting_adds_up_to_the_ledger(harness, probe, given):
+    if given.get("think"):
+        harness.think()
+    given = {name: value for name, value in given.items() if name != "think"}
     for name, threshold in (("a", 0), ("b", 0.5), ("c", 1e9)):
         made = await harness.solve(name, threshold=threshold, probe=probe, **given)
         assert booked(made) == harness.generated()
@@ -233,18 +237,6 @@ async def test_end_of_text_ends_thinking_and_the_answer_is_requested(harness):
     assert made.notes["tokens"]["large"]["answer"] == 3
 
 
-@PROBES
-async def test_without_stop_strings_steps_are_cut_after_generation(harness, probe):
-    whole = await harness.solve("a", threshold=0.5, probe=probe)
-    harness.small = WithoutStops(chain("small"), name="small too")
-    harness.large = WithoutStops(chain("large"), name="large too")
-    cut = await harness.solve("b", threshold=0.5, probe=probe)
-    assert texts(cut) == texts(whole)
-    assert cut.best.answer == "4"
-    assert booked(cut) == harness.generated()
-    assert sum("no stop strings" in what for what in harness.run.degraded) == 2
-
-
 async def test_model_of_the_answer(harness):
     await harness.solve("a", threshold=1e9, answer="writer")
     assert harness.large.generate_calls == []
@@ -256,21 +248,85 @@ async def test_model_of_the_answer(harness):
     assert stated.notes["tokens"]["small"] == dict.fromkeys(stated.notes["tokens"]["small"], 0)
 
 
-async def test_thinking_between_tags(harness):
-    harness.small = ScriptedModel(replies("<think>\none.\n\nthus.</think>\n\nThe answer is 9."), name="small")
-    made = await harness.solve(threshold=1e9, think=True)
+async def test_steps_are_those_of_the_thought_and_the_answer_follows_it(harness):
+    harness.think()
+    made = await harness.solve(threshold=1e9)
     assert made.notes["ended"] == "closed"
-    assert [s.text for s in made.best.steps] == ["one.", "thus.</think>"]
-    assert made.best.text == "<think>\none.\n\nthus.\n</think>\n\nThe answer is 4."
-    assert made.best.answer == "4"
+    assert [s.text for s in made.best.steps][-1] == "The answer is 4."  # in a thought it is no answer
+    assert made.best.text == "The answer is 4."
+    assert made.best.thought == "\n\n".join(s.text for s in made.best.steps)
+    # the request that closes the thought also samples the first token of an answer, which is discarded
+    assert (made.best.answer, made.best.thinking_tokens) == ("4", made.notes["tokens"]["small"]["steps"] - 1)
     (asked,) = [r for call in harness.large.generate_calls for r in call]
-    assert (asked.sampling.max_tokens, asked.sampling.temperature) == (2048, 0.6)
+    assert asked.prompt.thought == Thought(text=made.best.thought, closed=True)
+    assert (asked.sampling.max_tokens, asked.sampling.thinking_tokens) == (2048, 0)
+    assert (asked.sampling.temperature, asked.sampling.default_temperature) == (None, 0.6)
+    assert harness.spent.thinking_tokens == made.best.thinking_tokens + made.notes["tokens"]["small"]["probes"]
+    assert harness.run.degraded == []
 
 
-async def test_stated_answer_does_not_end_tagged_thinking(harness):
-    harness.small = ScriptedModel(replies("<think>\nThe answer is 3.\n\nNo: 4.\n\nYes.</think>\n\n"), name="small")
-    made = await harness.solve(threshold=1e9, think=True)
-    assert made.notes["steps"] == 3
+async def test_entropies_are_those_of_first_tokens_of_steps_of_the_thought(harness):
+    """Never of the tag that opens it, whose entropy is 0."""
+    harness.think()
+    made = await harness.solve(threshold=0.5)
+    steps = [s.text for s in made.best.steps]
+    expected = [entropy_after(0, steps[:i]) for i in range(4)]
+    assert made.notes["entropies"][:4] == pytest.approx(expected)
+    assert max(expected) > 0.5
+    assert len(set(made.notes["writers"])) == 2
+
+
+async def test_a_stated_answer_does_not_end_a_thought(harness):
+    harness.small = ScriptedModel(
+        thinking("The answer is 3.\n\nNo: 4.\n\nYes.", "The answer is 4."), name="small", profile=THINKS
+    )
+    harness.large = ScriptedModel(thinking("", "The answer is 4."), name="large", profile=THINKS)
+    made = await harness.solve(threshold=1e9)
+    assert [s.text for s in made.best.steps] == ["The answer is 3.", "No: 4.", "Yes."]
+    assert made.best.answer == "4"
+
+
+async def test_complete_responses_are_routed_with_their_thoughts(harness):
+    harness.think()
+    made = await harness.solve(threshold=1e9, granularity="problem")
+    assert (made.notes["ended"], made.best.text, made.best.answer) == ("whole", "The answer is 4.", "4")
+    assert made.best.thought.count(" of small.") == 4
+    assert harness.large.generate_calls == []
+    assert booked(made) == harness.generated()
+
+
+async def test_without_effort_models_that_think_write_steps_of_text(harness):
+    harness.think()
+    await harness.begin(threshold=0.5, effort="none")
+    made = await harness.strategy.solve(QUESTION, harness.models, harness.run)
+    assert made.notes["ended"] == "answer"
+    assert made.best.thinking_tokens == harness.spent.thinking_tokens == 0
+
+
+async def test_thinking_tokens_of_the_run_bound_all_steps(harness):
+    harness.think()
+    await harness.begin(threshold=0.5, effort_tokens=20)
+    made = await harness.strategy.solve(QUESTION, harness.models, harness.run)
+    assert (made.notes["ended"], made.notes["steps"], made.best.answer) == ("tokens", 2, "4")
+
+
+async def test_an_answer_that_is_wanted_now_is_not_read_from_the_thought_but_can_follow_it(harness):
+    harness.think()
+    written = []
+
+    def conclude_after_two_steps():
+        written.append(1)
+        if len(written) == 32:
+            harness.run.conclude()
+
+    harness.small._step = conclude_after_two_steps
+    made = await harness.solve(policy="small")
+    assert (made.best.answer, made.best.text, made.stopped) == (None, "", "budget")
+    assert made.best.thought.startswith("a0 of small.\n\nb1 of small.\n\n")
+    partial = max((c for _, c in harness.run.partial_completions), key=lambda c: len(c.thought.text))
+    assert partial.thought.text.strip() == made.best.thought
+    concluded = await conclude_run(made, QUESTION, harness.models.small, harness.run)
+    assert (concluded.best.answer, concluded.stopped) == ("4", "user")
 
 
 async def test_thinking_ends_at_its_token_limit(harness):
@@ -359,7 +415,9 @@ async def test_steps_are_emitted_as_events(harness):
 @PROBES
 @pytest.mark.parametrize("think", [False, True])
 async def test_token_budgets_hold_and_replay(harness, probe, think):
-    given = {"threshold": 0.5, "probe": probe, "think": think, "max_step_tokens": 40, "answer_tokens": 40}
+    if think:
+        harness.think()
+    given = {"threshold": 0.5, "probe": probe, "max_step_tokens": 40, "answer_tokens": 40}
     for limit in (1, 2, 3, 9, 17, 47, 90, 200):
         made = await harness.solve(f"t{limit}", budget=Budget(tokens=limit), **given)
         assert harness.spent.completion_tokens <= limit

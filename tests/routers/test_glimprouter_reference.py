@@ -8,10 +8,11 @@ import re
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reason.core.messages import Chunk, Completion, TopToken, Usage
+from reason.core.messages import Chunk, Completion, Thought, TopToken, Usage
 from reason.core.store.sqlite import SqliteStore
 from reason.routers.transcript import alternates
 from reason.serving.model import Capabilities
+from support.scripted_model import THINKS
 from support.two_models import TwoModels, texts
 
 LIMIT = 24
@@ -22,7 +23,7 @@ class Canned:
 
     def __init__(self, name, steps, tops=()):
         self.name, self.identity, self.steps, self.tops = name, f"{name}@1", steps, tops
-        self.capabilities = Capabilities(top_logprobs=20, logprobs=True, prefix=True)
+        self.capabilities = Capabilities(top_logprobs=20, logprobs=True, prefix=True, profile=THINKS)
 
     def count_tokens(self, prompt):
         return 1
@@ -38,16 +39,26 @@ class Canned:
     async def generate(self, requests, listener=None):
         made = []
         for i, request in enumerate(requests):
-            n = request.prompt.prefix.count("\n\n")
-            if request.sampling.max_tokens == 1:
+            n = request.prompt.thought.text.count("\n\n")
+            if request.sampling.thinking_tokens == 1:
                 top = tuple(TopToken(token_id=j, token=t, logprob=v) for j, (t, v) in enumerate(self.probe(n)))
+                thought = Thought(text=top[0].token, tokens=1, closed=False)
                 done = Completion(
-                    text=top[0].token, finish_reason="length", top_logprobs=(top,), usage=Usage(completion_tokens=1)
+                    text="",
+                    thought=thought,
+                    finish_reason="thinking",
+                    top_logprobs=(top,),
+                    usage=Usage(completion_tokens=1, thinking_tokens=1),
                 )
             else:
                 text, tokens = self.step(n)
+                thought, closes, _ = text.partition("</think>")
                 done = Completion(
-                    text=text, finish_reason="stop", stop_reason="\n\n", usage=Usage(completion_tokens=tokens)
+                    text="",
+                    thought=Thought(text=thought, tokens=tokens, closed=bool(closes)),
+                    finish_reason="stop",
+                    stop_reason="\n\n",
+                    usage=Usage(completion_tokens=tokens, thinking_tokens=tokens),
                 )
             if listener is not None:
                 listener(Chunk(request=i, completion=done))
@@ -96,10 +107,9 @@ async def store(tmp_path):
 
 async def compared(store, name, small, large, threshold, probe):
     harness = TwoModels(store, small, large)
-    made = await harness.solve(
-        name, threshold=threshold, probe=probe, think=True, thinking_tokens=LIMIT, answer_tokens=8
-    )
+    made = await harness.solve(name, threshold=threshold, probe=probe, thinking_tokens=LIMIT, answer_tokens=8)
     expected = reference(small, large, threshold)
+    expected = [(who, text.removesuffix("</think>")) for who, text in expected]
     said = [text for _, text in expected]
     # the check for alternating steps is ours
     end = next((n for n in range(4, len(said)) if alternates(said[:n])), len(said))

@@ -75,3 +75,16 @@ async def test_other_settings_than_the_file_are_reported(harness, tmp_path):
     file = write_router(make_router(threshold=0.5, parameters={"temperature": 0.0}), tmp_path / "cold.json")
     await harness.solve(router=str(file))
     assert any("made with other parameters" in what for what in harness.run.degraded)
+
+
+async def test_thresholds_of_thoughts_hold_for_no_other_steps(harness, file, tmp_path):
+    harness.think()
+    small, large = harness.small.identity, harness.large.identity
+    router = make_router(threshold=0.5, engines={"small": small, "main": large}, in_thought=True)
+    path = write_router(router, tmp_path / "thoughts.json")
+    made = await harness.solve("a", router=str(path))
+    assert made.notes["in_thought"] is True
+    await harness.begin("b", router=str(path), effort="none")
+    with pytest.raises(UserError, match="are of steps of thoughts, and these are of steps of answers"):
+        await harness.strategy.solve(harness.question, harness.models, harness.run)
+    assert harness.spent.model_calls == 0

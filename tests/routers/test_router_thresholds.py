@@ -124,6 +124,7 @@ def test_other_models_and_entropies_are_rejected() -> None:
         ({"entropy": "full", "k": 0}, "are of top-20 entropies, and those .* would be of full-vocabulary ones"),
         ({"entropy": "sampled", "k": 8}, "would be of 8-sample ones"),
         ({"k": 10}, "would be of top-10 ones"),
+        ({"in_thought": True}, "are of steps of answers without a thought, and these are of steps of thoughts"),
     ):
         with pytest.raises(UserError, match=why):
             router.check_models(**{**same, **changed})

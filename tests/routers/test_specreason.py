@@ -7,7 +7,7 @@ from reason.core.budget import Budget
 from reason.core.messages import Completion, TopToken
 from reason.core.store.sqlite import SqliteStore
 from reason.reasoning.strategy import STRATEGIES
-from reason.routers.specreason import SCORE_PROMPT, read_score
+from reason.routers.specreason import SCORE_PREFIX, SCORE_PROMPT, read_score
 from support.scripted_model import ScriptedModel
 from support.two_models import Shown, TwoModels, booked, chain, texts
 
@@ -65,7 +65,7 @@ async def test_the_judge_sees_the_question_the_steps_and_the_draft(harness):
         assert (user.role, reply.role, wanted.role) == ("user", "assistant", "user")
         assert reply.content == "\n\n".join(steps[: i + 1])
         assert wanted.content == SCORE_PROMPT
-        assert (request.sampling.temperature, request.sampling.top_logprobs) == (0.0, 10)
+        assert (request.sampling.default_temperature, request.sampling.top_logprobs) == (0.0, 10)
 
 
 async def test_mean_score(harness):
@@ -138,3 +138,19 @@ def shown(*pairs, text=""):
 def test_score_parsing(reply, greedy, mean):
     assert read_score(reply, mean=False) == greedy
     assert read_score(reply, mean=True) == (None if mean is None else pytest.approx(mean))
+
+
+async def test_drafts_of_a_thought_are_scored_without_thinking(harness):
+    harness.large = judging({"9": 0.6, "3": 0.4})
+    harness.think()
+    made = await harness.solve(strategy="specreason", score="mean")
+    assert (made.notes["ended"], made.best.text, made.best.answer) == ("closed", "The answer is 4.", "4")
+    assert made.notes["scores"] == [pytest.approx(0.6 * 9 + 0.4 * 3)] * 5
+    assert made.best.thought == "\n\n".join(s.text for s in made.best.steps)
+    scored = [r for call in harness.large.generate_calls for r in call if r.prompt.prefix == SCORE_PREFIX]
+    assert [(r.prompt.thought, r.sampling.effort, r.sampling.thinking_tokens) for r in scored] == [
+        (None, "none", 0)
+    ] * 5
+    drafts = [r for call in harness.small.generate_calls for r in call]
+    assert all(not r.prompt.thought.closed for r in drafts)
+    assert booked(made) == harness.generated()

@@ -22,10 +22,10 @@ WORDS = st.text(alphabet="ab \n", min_size=1, max_size=6).map(lambda t: t.strip(
 STEPS = st.lists(WORDS.filter(lambda t: SEPARATOR not in t), max_size=6)
 
 
-def transcript(*texts, ended="separator", tokens=1, close_tag=""):
+def transcript(*texts, ended="separator", tokens=1, in_thought=False):
     last = len(texts) - 1
     steps = [RoutedStep(text, "small", tokens, ended if i == last else "separator") for i, text in enumerate(texts)]
-    return Transcript(steps, close_tag)
+    return Transcript(steps, in_thought)
 
 
 def ended(*texts, limit=100, **how):
@@ -79,18 +79,13 @@ def test_tokens_add_up_without_reported_usage(steps):
         (ended("The answer is 4", ended="budget"), "budget"),
         (ended("The answer is 4. And now", ended="budget"), "answer"),
         (ended("a", ended="end"), "end"),
-        (ended("a</think>b", close_tag="</think>", ended="end"), "closed"),
-        (ended("The answer is 4.", close_tag="</think>"), None),
+        (ended("a", in_thought=True, ended="closed"), "closed"),
+        (ended("The answer is 4.", in_thought=True), None),
         (ended("a", ended="context"), "context"),
     ],
 )
 def test_why_thinking_ends(made, why):
     assert made == why
-
-
-def test_thinking_ends_at_the_tag():
-    assert transcript("a", "b</think>c", close_tag="</think>").thoughts == "a\n\nb"
-    assert transcript("a", "b", close_tag="</think>").thoughts == "a\n\nb"
 
 
 def test_shares_and_handovers():

@@ -280,6 +280,11 @@ async def open_episode_resources(
             return opened[name]
 
         model = await language_model(plan.model)
+        if not model.capabilities.profile.can_skip_thinking:
+            raise UserError(
+                f"{model.name} always thinks, and {RLoT.name} writes its blocks without thinking",
+                hint="train a navigator for a model that can answer without thinking",
+            )
         reward: RewardModel | None = None
         if plan.reward_model is not None:
             reward = await load_reward_model(plan.reward_model, own, progress, language_model)

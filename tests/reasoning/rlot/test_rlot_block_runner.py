@@ -232,7 +232,9 @@ async def test_steps_are_sampled_and_judgements_greedy(store):
     asked = [request for call in runs.model.generate_calls for request in call]
     heat = {}
     for (kind, _, _), request in zip(world.seen, asked, strict=True):
-        heat.setdefault(kind, set()).add(request.sampling.temperature)
+        sampling = request.sampling
+        set_by_user = sampling.temperature is not None
+        heat.setdefault(kind, set()).add(sampling.temperature if set_by_user else sampling.default_temperature)
         assert request.sample_indices == (3,)
     judged = {"assess", "finished", "answer", "choose", "compare"}
     assert heat == {kind: {0.0 if kind in judged else 0.8} for kind in heat}

@@ -15,6 +15,7 @@ from reason.reasoning.rlot.navigator import NavigatorCard, load_navigator
 from reason.reasoning.strategy import STRATEGIES, create_strategy
 from support.block_model import QUESTION, BlockRuns, BlockWorld, asked
 from support.navigators import stored
+from support.scripted_model import CLOSE, OPEN, THINKS
 from support.scripted_reward import ScriptedReward
 
 SHORT = {
@@ -345,7 +346,7 @@ async def test_attempts_vote_with_share_as_confidence(store, navigator):
     assert {note["vote"] for note in runs.notes("block.run")} == set(range(7))
     asked = [request for call in runs.model.generate_calls for request in call]
     assert {request.sample_indices for request in asked} == {(i,) for i in range(7)}
-    assert {request.sampling.temperature for request in asked} == {0.0, 0.7}
+    assert {request.sampling.default_temperature for request in asked} == {0.0, 0.7}
 
 
 async def test_attempts_run_concurrently_without_limits(store, navigator):
@@ -482,3 +483,24 @@ async def test_equal_seeds_give_equal_traces(store, navigator, tmp_path):
         await own.aclose()
     assert traces[0] == traces[1]
     assert traces[0] != traces[2]
+
+
+async def test_blocks_and_judgements_are_written_without_thinking(store, navigator):
+    class Thoughtful(BlockWorld):
+        """Begins a thought unless the prompt rules it out."""
+
+        def script(self, text):
+            head, _, written = text.rpartition("assistant: ")
+            if not written.startswith(OPEN + CLOSE):
+                return {OPEN: 1.0} if not written else {"x": 1.0}
+            return super().script(f"{head}assistant: {written.removeprefix(OPEN + CLOSE)}")
+
+    plain = await BlockRuns(store, BlockWorld()).solve("plain", navigator=navigator)
+    runs = BlockRuns(store, Thoughtful(), profile=THINKS)
+    solution = await runs.solve("thinks", navigator=navigator)
+    assert solution == plain
+    requests = [request for call in runs.model.generate_calls for request in call]
+    assert {(r.sampling.effort, r.sampling.thinking_tokens, r.sampling.temperature) for r in requests} == {
+        ("none", 0, None)
+    }
+    assert runs.run.ledger.usage().thinking_tokens == 0

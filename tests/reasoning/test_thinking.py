@@ -1,0 +1,343 @@
+"""Strategies over models that think: which suit, which are replaced, and which are refused before anything is spent."""
+
+from __future__ import annotations
+
+import pytest
+from reason.agents.reasoner import Reasoner
+from reason.core.budget import Budget
+from reason.core.errors import UserError
+from reason.core.events import MemorySink
+from reason.core.run import Run, RunConfig
+from reason.core.settings import Settings
+from reason.core.store.sqlite import SqliteStore
+from reason.core.types import Question
+from reason.reasoning.strategy import STRATEGIES, Models, create_strategy
+from reason.reasoning.thinking import fit_to_thinking, thinking_of
+from reason.serving.metered.model import MeteredModel
+from reason.serving.metered.scorers import MeteredReward
+from support.injected_models import loaded_models
+from support.scripted_model import ALWAYS_THINKS, HIDES_THOUGHTS, THINKS, ScriptedModel, replies, thinking
+from support.scripted_reward import ScriptedReward
+
+QUESTION = Question(text="What is 2 + 2?", kind="number")
+OPT_IN = THINKS.model_copy(update={"thinks": "opt-in"})
+BEHIND_A_PARSER = THINKS.model_copy(update={"prefix": "answer", "thought": "field"})
+"""Can skip its thoughts, and continues the beginning of an answer, but of no thought."""
+STEPS = ("astar", "beam", "coat", "dvts", "mcts", "particle-filter", "particle-gibbs", "rlot")
+SEARCHES = ("astar", "beam", "dvts", "particle-filter", "particle-gibbs")
+THOUGHT = ("glimprouter", "hogwild", "specreason")
+CHAINS = {"astar": 4, "beam": 16, "coat": 3, "mcts": 3, "rlot": 5}
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = await SqliteStore.open(tmp_path / "runs.sqlite3")
+    yield opened
+    await opened.aclose()
+
+
+class Harness:
+    """One run of a strategy over a main model, a small one if given, and a reward model that prefers fours."""
+
+    def __init__(self, store, model, small=None):
+        self.store, self.model, self.small, self.sink = store, model, small, MemorySink()
+
+    async def begin(self, strategy, *, effort=None, thinking_tokens=None, budget=None, name="r", **parameters):
+        self.strategy, complete = create_strategy(strategy, parameters)
+        config = RunConfig(
+            question=QUESTION,
+            strategy=strategy,
+            parameters=complete,
+            models={"main": "main"},
+            budget=budget or Budget(),
+            seed=2,
+            effort=effort,
+            thinking_tokens=thinking_tokens,
+        )
+        await self.store.create_run(name, {})
+        self.run = Run(name, config, self.store, sinks=[self.sink])
+        models = {"main": MeteredModel(self.model, "main", self.run)}
+        if self.small is not None:
+            models["small"] = MeteredModel(self.small, "small", self.run)
+        self.reward = ScriptedReward(lambda step: 0.9 if "4" in step else 0.1)
+        self.models = Models(models, MeteredReward(self.reward, "reward", self.run))
+        return self.strategy
+
+    async def solve(self, strategy, **given):
+        await self.begin(strategy, **given)
+        return await fit_to_thinking(self.strategy, self.models, self.run).solve(QUESTION, self.models, self.run)
+
+    def requests(self):
+        return [request for call in self.model.generate_calls for request in call]
+
+
+def refused(harness):
+    with pytest.raises(UserError) as raised:
+        fit_to_thinking(harness.strategy, harness.models, harness.run)
+    assert harness.model.generate_calls == harness.run.degraded == []
+    return raised.value
+
+
+def always(profile=ALWAYS_THINKS):
+    return ScriptedModel(thinking("2 and 2.", "The answer is 4."), name="always", profile=profile)
+
+
+def test_every_built_in_strategy_declares_what_it_does_with_thoughts():
+    declared = {name: thinking_of(STRATEGIES.load(name)) for name in STRATEGIES.names()}
+    assert {name for name, thinking in declared.items() if thinking == "steps"} == set(STEPS)
+    assert {name for name, thinking in declared.items() if thinking == "thought"} == set(THOUGHT)
+
+
+@pytest.mark.parametrize("profile", [ALWAYS_THINKS, HIDES_THOUGHTS])
+@pytest.mark.parametrize("name", STEPS)
+async def test_a_search_over_steps_is_replaced_where_the_model_always_thinks(store, name, profile):
+    harness = Harness(store, always(profile))
+    solution = await harness.solve(name)
+    chains = CHAINS.get(name) or harness.strategy.num_chains
+    assert harness.run.degraded == [f"always always thinks: used self-consistency (n={chains}) instead of {name}"]
+    assert harness.sink.events[0].type == "run.degraded"  # before anything is spent
+    assert (len(solution.candidates), solution.best.answer) == (chains, "4")
+    assert [len(r.indices) for r in harness.requests()] == [chains]
+
+
+async def test_the_substitute_has_the_effort_and_the_temperature_of_the_user(store):
+    harness = Harness(store, always())
+    await harness.solve("beam", effort="high", temperature=0.9)
+    (request,) = harness.requests()
+    assert (request.sampling.effort, request.sampling.temperature) == ("high", 0.9)
+
+
+@pytest.mark.parametrize("name", STEPS)
+async def test_an_effort_and_steps_of_the_answer_exclude_each_other(store, name):
+    harness = Harness(store, ScriptedModel(replies("The answer is 4."), profile=THINKS))
+    await harness.begin(name, effort="high")
+    error = refused(harness)
+    assert error.param == "effort"
+    assert "effort high" in error.message
+    assert "scripted does not think" in error.message
+    assert "leave --effort unset" in error.hint
+    assert ("steps=thought" in error.hint) is (name != "rlot")
+
+
+@pytest.mark.parametrize("name", STEPS)
+async def test_a_model_that_can_skip_its_thoughts_does_so_in_every_request(store, name):
+    model = ScriptedModel(thinking("I think.", replies("One.\n\nThe answer is 4.")), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve(name)
+    assert harness.run.ledger.usage().thinking_tokens == 0
+    assert all(request.sampling.thinking_tokens == 0 for request in harness.requests())
+    assert harness.requests()
+    assert "I think" not in str(solution)
+
+
+@pytest.mark.parametrize(
+    ("profile", "effort", "said", "remedy"),
+    [
+        (None, None, "does not think", "name a model that thinks"),
+        (BEHIND_A_PARSER, None, "cannot continue a thought", "vLLM"),
+        (ALWAYS_THINKS, None, "cannot continue a thought", "vLLM"),
+        (THINKS, "none", "with effort none", "leave --effort unset"),
+    ],
+)
+@pytest.mark.parametrize("name", [name for name in STEPS if name != "rlot"])
+async def test_a_search_over_a_thought_that_cannot_be_given_is_refused(store, name, profile, effort, said, remedy):
+    harness = Harness(store, ScriptedModel(replies("4"), profile=profile))
+    await harness.begin(name, steps="thought", effort=effort)
+    error = refused(harness)
+    assert (error.param, said in error.message, remedy in error.hint) == ("steps", True, True)
+
+
+@pytest.mark.parametrize("name", THOUGHT)
+@pytest.mark.parametrize(
+    ("profile", "may_skip"), [(ALWAYS_THINKS, False), (HIDES_THOUGHTS, False), (BEHIND_A_PARSER, True)]
+)
+async def test_routing_and_working_inside_thoughts_that_cannot_be_continued_is_refused(store, name, profile, may_skip):
+    harness = Harness(store, always(profile))
+    await harness.begin(name)
+    error = refused(harness)
+    assert error.message == f"{name} works inside thoughts, and always cannot continue one that is given"
+    assert "vLLM" in error.hint
+    assert ("--effort none" in error.hint) is may_skip
+
+
+async def test_both_models_must_continue_thoughts(store):
+    harness = Harness(store, always(THINKS), ScriptedModel(replies("4"), name="plain"))
+    await harness.begin("glimprouter")
+    assert "always thinks before it answers, and plain cannot continue its thought" in refused(harness).message
+    await harness.begin("glimprouter", effort="none", name="s")
+    assert fit_to_thinking(harness.strategy, harness.models, harness.run) is harness.strategy
+
+
+@pytest.mark.parametrize("profile", [None, OPT_IN, THINKS])
+@pytest.mark.parametrize("name", THOUGHT)
+async def test_models_that_do_not_think_or_continue_thoughts_are_taken(store, name, profile):
+    harness = Harness(store, ScriptedModel(replies("4"), profile=profile))
+    await harness.begin(name)
+    assert fit_to_thinking(harness.strategy, harness.models, harness.run) is harness.strategy
+
+
+async def test_the_replacement_is_reported_in_the_answer(tmp_path):
+    settings = Settings(model="always", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+    sink = MemorySink()
+    with loaded_models({"always": always()}):
+        async with Reasoner(strategy="beam", settings=settings) as reasoner:
+            answer = await reasoner.aask("What is 2 + 2?", sinks=[sink])
+    assert (answer.answer, answer.strategy) == ("4", "beam")
+    assert "always always thinks: used self-consistency (n=16) instead of beam" in answer.degraded
+    kinds = [event.type for event in sink.events]
+    assert kinds.index("run.degraded") < kinds.index("call.started")
+
+
+async def test_a_refusal_costs_nothing(tmp_path):
+    settings = Settings(model="always", store=tmp_path / "runs.sqlite3", cache_dir=tmp_path / "cache", seed=5)
+    model = always(HIDES_THOUGHTS)
+    with loaded_models({"always": model}):
+        async with Reasoner(strategy="glimprouter", settings=settings) as reasoner:
+            with pytest.raises(UserError, match="glimprouter works inside thoughts, and always cannot continue"):
+                await reasoner.aask("What is 2 + 2?")
+    assert model.generate_calls == []
+
+
+async def test_strategies_inside_a_cascade_are_replaced_and_refused_too(store):
+    harness = Harness(store, always())
+    solution = await harness.solve("cascade", first="beam", then="cot", threshold=0.5)
+    assert "always always thinks: used self-consistency (n=16) instead of beam" in harness.run.degraded
+    assert solution.best.answer == "4"
+    await harness.begin("cascade", first="cot", then="specreason", name="s")
+    with pytest.raises(UserError, match="specreason works inside thoughts"):
+        await harness.strategy.solve(QUESTION, harness.models, harness.run)
+    assert harness.run.ledger.usage().model_calls == 0
+
+
+# -- steps of the thought
+
+RIGHT = "2 + 2 = 4.\n\nSo it is 4, I think."
+WRONG = "2 + 2 = 5.\n\nSo it is 5, I think."
+
+
+def answering(text):
+    """The answer that follows from a thought."""
+    return replies("The answer is 4." if "= 4" in text else "The answer is 5.")(text)
+
+
+SIZES = {
+    "astar": {"k": 6},
+    "beam": {"width": 2, "k": 4},
+    "dvts": {"subtrees": 2, "k": 4},
+    "particle-filter": {"n": 12},
+    "particle-gibbs": {"n": 8, "iterations": 2},
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+async def test_the_steps_of_a_thought_are_searched_and_the_answer_follows_the_closed_one(store, name):
+    model = ScriptedModel(thinking([RIGHT, WRONG], answering, weights=[0.3, 0.7]), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve(name, steps="thought", **SIZES[name])
+    best = solution.best
+    assert (best.text, best.answer, best.thought) == ("The answer is 4.", "4", RIGHT)
+    assert [step.text for step in best.steps] == ["2 + 2 = 4.", "So it is 4, I think.\n\nThe answer is 4."]
+    assert best.thinking_tokens == len(RIGHT) + 1  # and the closing tag
+    # the first token of an answer that was sampled after the closed thought is discarded
+    assert best.tokens == len(RIGHT) + 2 + len("The answer is 4.") + 1
+    usage = harness.run.ledger.usage()
+    assert solution.notes["search"]["tokens"] == usage.completion_tokens
+    assert all(r.prompt.thought is not None for r in harness.requests())
+    expansions = [r for r in harness.requests() if not r.prompt.thought.closed]
+    given = {r.prompt.thought.text: r.prompt.thought.token_ids for r in expansions if r.prompt.thought.text}
+    assert given  # continued by their exact tokens
+    assert all(ids == tuple(map(ord, text)) for text, ids in given.items())
+    assert harness.run.degraded == []
+    if name in ("beam", "astar", "dvts"):
+        assert solution.confidence == 0.9
+
+
+async def test_a_temperature_ladder_without_a_temperature_is_reported(store):
+    model = ScriptedModel(thinking("One.\n\nTwo.", "The answer is 4."), profile=THINKS)
+    harness = Harness(store, model)
+    await harness.solve("astar", steps="thought", k=2, temperature_ladder=[1.5])
+    assert harness.run.degraded == ["temperature_ladder has no effect: scripted samples at its own temperature"]
+    await harness.solve("astar", steps="thought", k=2, temperature_ladder=[1.5], temperature=1.0, name="s")
+    assert harness.run.degraded == []
+
+
+async def test_a_stated_answer_does_not_end_a_thought(store):
+    model = ScriptedModel(thinking("The answer is 5.\n\nNo: it is 4.", "The answer is 4."), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve("astar", steps="thought", k=1)
+    assert (solution.best.answer, len(solution.best.steps)) == ("4", 2)
+
+
+async def test_a_search_without_tokens_left_concludes_its_open_thought(store):
+    model = ScriptedModel(thinking("One.\n\n" * 60, replies("Therefore, the answer (a number) is 4.")), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve("beam", steps="thought", width=1, k=1, budget=Budget(tokens=120))
+    assert solution.best.answer == "4"
+    assert solution.best.text == "Therefore, the answer (a number) is 4."
+    assert solution.best.thought.startswith("One.\n\nOne.")
+    assert harness.run.ledger.usage().completion_tokens <= 120
+    closed = harness.requests()[-1].prompt
+    assert (closed.thought.closed, closed.prefix) == (True, "Therefore, the answer (a number) is")
+
+
+async def test_thinking_tokens_of_the_budget_bound_the_steps_of_a_thought(store):
+    model = ScriptedModel(thinking("One.\n\n" * 60, replies("Therefore, the answer (a number) is 4.")), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve("beam", steps="thought", width=1, k=2, budget=Budget(thinking_tokens=150))
+    assert harness.run.ledger.usage().thinking_tokens <= 150
+    assert (solution.best.answer, solution.stopped) == ("4", "budget")
+
+
+@pytest.mark.parametrize("name", ["beam", "mcts"])
+async def test_the_limit_of_each_thought_holds_for_one_that_is_written_in_steps(store, name):
+    model = ScriptedModel(thinking("One.\n\n" * 60, replies("The final answer is \\boxed{4}.")), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve(name, thinking_tokens=20, steps="thought")
+    assert (solution.best.answer, solution.best.thinking_tokens) == ("4", 20)
+    assert solution.best.thought == "One.\n\nOne.\n\nOne.\n\nOn"
+
+
+async def test_a_search_over_thoughts_replays_and_resumes_without_paying_twice(store):
+    model = ScriptedModel(thinking([RIGHT, WRONG], answering, weights=[0.3, 0.7]), profile=THINKS)
+    harness = Harness(store, model)
+    first = await harness.solve("beam", steps="thought", width=2, k=3)
+    calls = len(model.generate_calls)
+    run = Run("r", harness.run.config, store, has_started=True)
+    models = Models({"main": MeteredModel(model, "main", run)}, MeteredReward(harness.reward, "reward", run))
+    again = await harness.strategy.solve(QUESTION, models, run)
+    assert again == first
+    assert len(model.generate_calls) == calls
+    assert run.ledger.usage().replayed_tokens == run.ledger.usage().completion_tokens
+
+
+async def test_rollouts_of_a_thought_are_concluded(store):
+    model = ScriptedModel(thinking([RIGHT, WRONG], answering, weights=[0.6, 0.4]), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve(
+        "beam", steps="thought", width=2, k=4, score="rollouts", rollouts=4, rollout_tokens=64
+    )
+    assert solution.best.answer == "4"
+    assert solution.confidence > 0.5
+
+
+# -- steps of the answer
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+async def test_steps_of_the_answer_are_requested_without_thinking(store, name):
+    model = ScriptedModel(thinking("Hm.", replies("2 + 2 = 4.\n\nThe answer is 4.")), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve(name, **SIZES[name])
+    assert (solution.best.answer, solution.best.thought) == ("4", "")
+    assert {r.sampling.effort for r in harness.requests()} == {"none"}
+    assert {(r.sampling.temperature, r.sampling.default_temperature) for r in harness.requests()} == {(None, 0.8)}
+
+
+@pytest.mark.parametrize("steps", ["answer", "thought"])
+async def test_log_probabilities_are_requested_where_a_score_reads_them(store, steps):
+    model = ScriptedModel(thinking([RIGHT, WRONG], answering), profile=THINKS)
+    harness = Harness(store, model)
+    solution = await harness.solve("beam", steps=steps, width=1, k=4, score="logprob")
+    sampled = [r for r in harness.requests() if r.prompt.thought is None or not r.prompt.thought.closed]
+    assert all(r.sampling.logprobs for r in sampled)
+    assert 0 < solution.confidence <= 1
