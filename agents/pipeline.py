@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import JsonValue
+
 from ..core.concurrency import shielded
-from ..core.errors import BackendError, NotVerified, ReasonError, StoreError
+from ..core.errors import BackendError, BudgetExceeded, NotVerified, ReasonError, StoreError
 from ..core.events import (
     RunFailed,
     RunFinished,
@@ -24,9 +26,10 @@ from ..core.events import (
     SolutionFinished,
     StageFinished,
     StageStarted,
+    StrategyNote,
     VerificationFinished,
 )
-from ..core.messages import Frozen
+from ..core.messages import AUTO_EFFORT, EFFORTS, Effort, Frozen
 from ..core.run import Run
 from ..core.store.protocol import RunStatus, RunStore
 from ..core.types import (
@@ -37,16 +40,20 @@ from ..core.types import (
     Question,
     RunUsage,
     Solution,
+    Stopped,
     Verdict,
     Verification,
 )
+from ..reasoning.conclude import conclude_run, no_answer_reason
 from ..reasoning.retrieval.quoting import quote_line
 from ..reasoning.strategy import Knowledge, Models, create_strategy, require_features
+from ..reasoning.thinking import fit_to_thinking
+from ..serving.metered.decisions import load_decision, save_decision
 from ..serving.metered.model import MeteredModel
 from ..serving.metered.scorers import MeteredEmbedding, MeteredReward
 from ..serving.model import LanguageModel
 from ..serving.rewards.model import RewardModel, own_judge
-from ..verify.verifier import make_verifier
+from ..verify.verifier import Verifier, VerifierContext, VerifiesThoughts, make_verifier
 from .planner import GIVEN, calibration_difference, given_solution
 from .resources import VerifierResources, knowledge_identities
 
@@ -122,7 +129,17 @@ async def solve(state: PipelineState, context: PipelineContext) -> StateUpdate:
         return {"solution": solution}
     strategy, _ = create_strategy(state.strategy, context.parameters)
     require_features(strategy, context.models, state.question)
-    solution = await strategy.solve(state.question, context.models, run)
+    try:
+        solution = await fit_to_thinking(strategy, context.models, run).solve(state.question, context.models, run)
+    except BudgetExceeded as e:
+        if e.kind != "user":
+            raise
+        solution = run.best or Solution(chosen=None, stopped="user")
+    if run.conclusion is not None and run.conclusion.stage == "solve":  # no call came after it
+        run.conclude()
+    has_answer = solution.best is not None and solution.best.answer is not None
+    if run.ledger.is_closed or (not has_answer and (run.ledger.exhausted or run.partial_completions)):
+        solution = await conclude_run(solution, state.question, context.models.main, run)
     run.set_best(solution)
     run.emit(SolutionFinished(solution=solution))
     return {"solution": solution}
@@ -132,22 +149,57 @@ async def verify(state: PipelineState, context: PipelineContext) -> StateUpdate:
     """Run the verifiers one after the other; without any, pass the answer through.
 
     Of several attempts the best verified one stays. Tool calls state nothing that could be verified: they stay
-    unchecked.
+    unchecked. So does an answer that the user wanted at once. The claims of the chosen candidate's thought, if they are
+    checked too, follow those of the answer and change neither verdict nor confidence.
     """
     run, names, solution = context.run, context.run.config.verify, _solution(state)
     if not names:
         return {"verification": None}
-    if solution.best is not None and solution.best.tool_calls:
+    is_concluded = run.ledger.is_closed or solution.stopped == "user"
+    if is_concluded and state.previous is not None and state.previous.solution == solution:
+        return {"verification": state.previous.verification}
+    if is_concluded or (solution.best is not None and solution.best.tool_calls):
         verification = Verification(verdict="unchecked")
     else:
-        results: list[Verification] = []
-        for name in names:
-            verifier, _ = make_verifier(name, run.config.verify_parameters.get(name, {}))
-            verifier_context = context.verifying.context(run, context.models, verifier.entailment)
-            results.append(await verifier.verify(state.question, solution, verifier_context))
-        verification = combined(results)
+        verifiers = [make_verifier(name, run.config.verify_parameters.get(name, {}))[0] for name in names]
+        contexts = [context.verifying.context(run, context.models, verifier.entailment) for verifier in verifiers]
+        verification = combined(
+            [
+                await verifier.verify(state.question, solution, verifier_context)
+                for verifier, verifier_context in zip(verifiers, contexts, strict=True)
+            ]
+        )
+        if run.config.verify_thoughts and solution.best is not None:
+            of_thought = await check_thought(
+                solution.best, state.question, list(zip(verifiers, contexts, strict=True)), run
+            )
+            verification = verification.model_copy(update={"claims": (*verification.claims, *of_thought)})
     run.emit(VerificationFinished(verification=verification))
     return best_attempt(state, verification, run)
+
+
+async def check_thought(
+    best: Candidate, question: Question, verifiers: Sequence[tuple[Verifier, VerifierContext]], run: Run
+) -> tuple[CheckedClaim, ...]:
+    """The checked claims of a candidate's thought; what prevents that is reported."""
+    if not best.thought:
+        if best.thinking_tokens:
+            run.degrade("the claims of the thought were not checked: the model's provider hides it")
+        return ()
+    claims: list[CheckedClaim] = []
+    checking = [(verifier, context) for verifier, context in verifiers if isinstance(verifier, VerifiesThoughts)]
+    if not checking:
+        names = ", ".join(verifier.name for verifier, _ in verifiers)
+        run.degrade(f"the claims of the thought were not checked: {names} cannot; davinci can")
+    for verifier, verifier_context in checking:
+        try:
+            claims += await verifier.verify_thought(question, best.thought, verifier_context)
+        except (BackendError, BudgetExceeded, StoreError) as e:
+            # a replay has no response where the run itself got an error
+            if isinstance(e, StoreError) and run.recording:
+                raise
+            run.degrade(f"the claims of the thought were not checked: {e.message}")
+    return tuple(claims)
 
 
 async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
@@ -161,12 +213,15 @@ async def repair(state: PipelineState, context: PipelineContext) -> StateUpdate:
     strategy, _ = create_strategy(state.strategy, context.parameters)
     previous = VerifiedAttempt(solution=solution, verification=verification)
     try:
-        solution = await strategy.solve(question, context.models, run)
+        solution = await fit_to_thinking(strategy, context.models, run).solve(question, context.models, run)
     except (BackendError, StoreError) as e:
         # a replay has no response where the run itself got an error
         if isinstance(e, StoreError) and run.recording:
             raise
         run.degrade("the answer could not be repaired: the models failed")
+    except BudgetExceeded as e:
+        if e.kind != "user":
+            raise
     else:
         run.emit(SolutionFinished(solution=solution))
     return {"solution": solution, "num_repairs": state.num_repairs + 1, "previous": previous}
@@ -178,7 +233,9 @@ async def finish(state: PipelineState, context: PipelineContext) -> StateUpdate:
     Raises:
         NotVerified: A verified answer is required and this one is not.
     """
-    run, verification = context.run, state.verification
+    run, verification, solution = context.run, state.verification, state.solution
+    if solution is None or solution.best is None or solution.best.answer is None:
+        run.degrade(no_answer_reason(solution))
     answer = assemble(run, state.solution, strategy=state.strategy, verification=verification)
     if run.config.require_verified and (verification is None or verification.verdict != "supported"):
         verdict = verification.verdict if verification is not None else "unchecked"
@@ -255,13 +312,15 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
     verified_confidence = verification.confidence if verification is not None else None
     confidence = solution.confidence if verified_confidence is None else verified_confidence
     calibration = run.config.calibration
+    is_concluded = run.ledger.is_closed and solution.stopped in ("done", "budget")
+    stopped: Stopped = "user" if is_concluded else solution.stopped
     return Answer(
         answer=None if best is None else best.answer,
         text="" if best is None else best.text,
         strategy=strategy,
         model=run.config.models.get("main", ""),
         confidence=confidence,
-        stopped=solution.stopped,
+        stopped=stopped,
         candidates=tuple(
             AnswerCandidate(
                 text=c.text,
@@ -269,6 +328,8 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
                 score=c.score,
                 logprob=c.logprob,
                 tokens=c.tokens,
+                thinking_tokens=c.thinking_tokens,
+                thought=c.thought,
                 tool_calls=c.tool_calls,
             )
             for c in solution.candidates
@@ -282,8 +343,14 @@ def assemble(run: Run, solution: Solution | None, *, strategy: str, verification
         calibration="" if calibration is None else str(calibration),
         citations=() if best is None else best.citations,
         selected_strategy=str(solution.notes.get("selected_strategy", "")),
+        thought="" if best is None else best.thought,
+        based_on=_based_on(solution) if stopped == "user" else "",
         tool_calls=() if best is None else best.tool_calls,
     )
+
+
+def _based_on(solution: Solution) -> str:
+    return str(solution.notes.get("based_on", "the strategy's finished answer"))
 
 
 def _solution(state: PipelineState) -> Solution:
@@ -338,7 +405,7 @@ def best_attempt(state: PipelineState, verification: Verification, run: Run) -> 
 
 def _quality(verification: Verification) -> tuple[int, float, float]:
     """Order of attempts: the verdict, then the share of supported claims, then the confidence."""
-    claims = verification.claims
+    claims = verification.answer_claims
     supported = sum(claim.verdict == "supported" for claim in claims) / len(claims) if claims else 0.0
     return -_RANK[verification.verdict], supported, verification.confidence or 0.0
 
@@ -358,9 +425,10 @@ def rejected_claims(verification: Verification) -> list[CheckedClaim]:
 
     A claim without evidence is no reason to answer again if no claim has any.
     """
-    if not any(claim.evidence for claim in verification.claims):
+    claims = verification.answer_claims
+    if not any(claim.evidence for claim in claims):
         return []
-    rejected = [claim for claim in verification.claims if claim.verdict in _REJECTED]
+    rejected = [claim for claim in claims if claim.verdict in _REJECTED]
     return sorted(rejected, key=lambda claim: -_RANK[claim.verdict])[:MAX_FINDINGS]
 
 
@@ -476,6 +544,8 @@ class PipelineRun:
                 models=config.models,
                 seed=config.seed,
                 resumed=resumed,
+                effort=config.effort,
+                thinking_tokens=config.thinking_tokens,
             )
         )
         reward = None if self._reward is None else MeteredReward(self._reward, "reward", run)
@@ -498,6 +568,8 @@ class PipelineRun:
             for name in self._changed_sources:
                 run.degrade(f"{name} has changed since the run began: its queries are sent again")
             async with autosave(run):
+                if config.effort == AUTO_EFFORT and config.strategy != GIVEN:
+                    run.effort = await _chosen_effort(models, run)
                 with outside_other_graphs():
                     answer = await stages(context)
         except asyncio.CancelledError:
@@ -548,12 +620,37 @@ class PipelineRun:
         best = run.best
         if best is None:
             candidates = tuple(
-                Candidate(text=c.text, tokens=c.usage.completion_tokens, finish_reason=c.finish_reason)
-                for c in run.partial_completions
+                Candidate(
+                    text=c.text,
+                    tokens=c.usage.completion_tokens,
+                    thought="" if c.thought is None else c.thought.text.strip(),
+                    thinking_tokens=c.usage.thinking_tokens,
+                    finish_reason=c.finish_reason,
+                )
+                for _, c in run.partial_completions
                 if c.text
             )
             best = Solution(chosen=0 if candidates else None, candidates=candidates)
         return assemble(run, best.model_copy(update={"stopped": stopped}), strategy=run.config.strategy)
+
+
+async def _chosen_effort(models: Models, run: Run) -> Effort | None:
+    """The effort of a run with the effort "auto": chosen once, and the same when it is resumed or replayed.
+
+    Raises:
+        UserError: The choice is not trained.
+    """
+    from ..routers.auto_effort import NOTE, choose_effort  # no other run needs it
+
+    key: dict[str, JsonValue] = {"effort": AUTO_EFFORT}
+    decision = await load_decision(run, models.main, key)
+    if decision is None:
+        effort = await choose_effort(run.question, models, run)
+        await save_decision(run, models.main, key, {"effort": effort})
+        return effort
+    effort = next((one for one in EFFORTS if one == decision["effort"]), None)
+    run.emit(StrategyNote(strategy=run.config.strategy, name=NOTE, data={"effort": effort}))
+    return effort
 
 
 class LazyGraph:

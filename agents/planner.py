@@ -11,10 +11,12 @@ from pydantic import JsonValue, ValidationError
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap, load_calibration_map
 from ..core.errors import UserError
+from ..core.messages import AUTO_EFFORT, EFFORTS, RequestedEffort
 from ..core.run import RunConfig, new_seed
 from ..core.settings import CHAIR, JURY, Settings, jurors_of, models_by_role, user_error_of
 from ..core.types import MAX_CONVERSATION_CHARS, MAX_QUESTION_CHARS, Candidate, Document, Question, Solution
 from ..reasoning.strategy import STRATEGIES, create_strategy, require_tool_support
+from ..serving.profiles.profile import ModelProfile, check_effort
 from ..verify.verifier import VERIFIERS, make_verifier
 
 JUDGE, LEXICAL = "judge", "lexical"
@@ -64,6 +66,7 @@ def check_question(
 def _conversation_chars(question: Question) -> int:
     messages = (*question.conversation, *question.continuation)
     text = sum(len(m.content) + sum(len(c.name) + len(c.arguments) for c in m.tool_calls) for m in messages)
+    text += sum(len(m.thought.model_dump_json()) for m in messages if m.thought is not None)
     return text + sum(len(tool.model_dump_json()) for tool in question.tools)
 
 
@@ -113,9 +116,13 @@ class Planner:
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
         require_verified: bool | None = None,
+        effort: RequestedEffort | None = None,
+        thinking_tokens: int | None = None,
+        verify_thoughts: bool | None = None,
         tenant: str = "",
     ) -> RunConfig:
         """The configuration of a checked question's run; see `Reasoner.plan`."""
+        check_thinking_options(effort, thinking_tokens)
         base = self._settings
         overrides: dict[str, Any] = {
             "strategy": strategy,
@@ -141,6 +148,7 @@ class Planner:
             raise UserError(
                 "a verified answer is required but no verifier is named", hint="name one with verify", param="verify"
             )
+        refuse_unused_verify_thoughts(settings, verify_thoughts)
         uses_knowledge = uses_role(settings.strategy, "knowledge")
         uses_embedding = (
             uses_role(settings.strategy, "embedding")
@@ -165,6 +173,10 @@ class Planner:
             context=settings.context if uses_knowledge else (),
             memory=settings.memory if uses_knowledge else "",
             tenant=tenant,
+            effort=settings.effort if effort is None else effort,
+            thinking_tokens=settings.thinking_tokens if thinking_tokens is None else thinking_tokens,
+            verify_thoughts=bool(settings.verify)
+            and (settings.verify_thoughts if verify_thoughts is None else verify_thoughts),
         )
 
     def _calibration(self, settings: Settings) -> CalibrationMap | None:
@@ -214,6 +226,66 @@ def _validated_budget(budget: Budget | Mapping[str, Any]) -> Budget:
         return Budget.model_validate(dict(budget))
     except ValidationError as e:
         raise user_error_of(e, "budget", Budget.model_fields) from e
+
+
+# -- effort: what can be checked before the model is loaded, and what its profile decides
+
+
+def check_thinking_options(effort: str | None, thinking_tokens: int | None) -> None:
+    """Refuse options that no model could have.
+
+    Raises:
+        UserError: There is no such effort, or the limit is not positive.
+    """
+    if effort is not None and effort not in (*EFFORTS, AUTO_EFFORT):
+        raise UserError(
+            f"there is no effort {effort!r}", hint=f"one of {', '.join(EFFORTS)}, {AUTO_EFFORT}", param="effort"
+        )
+    if thinking_tokens is not None and thinking_tokens < 1:
+        raise UserError(
+            f"thinking_tokens must be positive, got {thinking_tokens}",
+            hint="effort none turns thoughts off",
+            param="thinking_tokens",
+        )
+
+
+def refuse_unused_verify_thoughts(settings: Settings, verify_thoughts: bool | None) -> None:
+    """Refuse to verify thoughts without a verifier, if the caller asks for it.
+
+    Raises:
+        UserError: The caller does, and no verifier is named.
+    """
+    if verify_thoughts and not settings.verify:
+        raise UserError(
+            "thoughts are to be verified but no verifier is named", hint="name one with verify", param="verify_thoughts"
+        )
+
+
+def refuse_unsuitable_effort(config: RunConfig, model: str, profile: ModelProfile) -> None:
+    """Refuse an effort, or a limit of thoughts, that the main model cannot have, before anything is spent.
+
+    Args:
+        model: The main model's name.
+        profile: Its profile.
+
+    Raises:
+        UserError: Names the value, what the model accepts, and the remedy.
+    """
+    effort, limit = config.effort, config.thinking_tokens
+    check_effort(profile, model, None if effort == AUTO_EFFORT else effort, limit)
+    if not profile.can_think and (effort == AUTO_EFFORT or limit is not None):
+        param, value = ("thinking_tokens", str(limit)) if limit is not None else ("effort", AUTO_EFFORT)
+        raise UserError(
+            f"{param} {value}: model {model!r} does not think before it answers",
+            hint=f"leave it unset, choose a model that thinks, or describe this one under [profiles.{model!r}]",
+            param=param,
+        )
+    if limit is not None and profile.thinking_budget and limit < profile.min_thinking_tokens:
+        raise UserError(
+            f"thinking_tokens={limit}: model {model!r} takes at least {profile.min_thinking_tokens}",
+            hint="raise it, or set the effort to none",
+            param="thinking_tokens",
+        )
 
 
 def _first(*values: int | None) -> int:

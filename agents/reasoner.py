@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -17,7 +17,8 @@ from ..core.calibration import CalibrationMap
 from ..core.concurrency import shielded
 from ..core.errors import UserError
 from ..core.events import Event, LiveSink, Sink
-from ..core.run import Run, RunConfig, new_run_id, read_config
+from ..core.messages import RequestedEffort
+from ..core.run import Run, RunConfig, find_conclusion, new_run_id, read_config
 from ..core.settings import Settings, load_settings
 from ..core.store.location import open_store
 from ..core.store.protocol import RunRecord, RunStore
@@ -34,10 +35,13 @@ from .planner import (
     Planner,
     calibration_map_for,
     check_question,
+    check_thinking_options,
     complete_parameters,
     entailment_of_strategy,
     refuse_other_model,
+    refuse_unsuitable_effort,
     refuse_unused_models,
+    refuse_unused_verify_thoughts,
 )
 from .replay import recorded_knowledge, recorded_models, recorded_verifier_resources
 from .resources import (
@@ -137,6 +141,10 @@ class Reasoner:
         require_verified: Raise `NotVerified` for an answer that the verifiers do not support.
         budget: Limits of each question.
         seed: Seed of each question; None chooses one and records it.
+        effort: How much models that think do so before they answer: "none", "minimal", "low", "medium", "high", "max",
+            or "auto", which chooses one for each question.
+        thinking_tokens: Maximum tokens of each thought.
+        verify_thoughts: Whether the verifiers also check the claims of the answer's thought.
         calibration: The strategy's calibration map, or its file; "none" is no map.
         context: Knowledge sources of the strategy: directories, addresses and the like by their descriptions, sources
             of your own, or functions from a text and a number to snippets. They are closed with the reasoner.
@@ -171,6 +179,9 @@ class Reasoner:
         repairs: int | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
         seed: int | None = None,
+        effort: RequestedEffort | None = None,
+        thinking_tokens: int | None = None,
+        verify_thoughts: bool | None = None,
         calibration: CalibrationMap | Path | str | None = None,
         context: Sequence[SourceLike] | None = None,
         memory: str | None = None,
@@ -178,6 +189,7 @@ class Reasoner:
         progress: Progress | None = None,
     ) -> None:
         self._progress = progress
+        check_thinking_options(effort, thinking_tokens)
         overrides = _without_none(
             model=model,
             strategy=strategy,
@@ -191,6 +203,9 @@ class Reasoner:
             repairs=repairs,
             budget=budget.model_dump() if isinstance(budget, Budget) else budget,
             seed=seed,
+            effort=effort,
+            thinking_tokens=thinking_tokens,
+            verify_thoughts=verify_thoughts,
             memory=memory,
             context=None if context is None else tuple(map(source_name, context)),
         )
@@ -206,6 +221,7 @@ class Reasoner:
         refuse_unused_models(self.settings, self.verify_parameters, overrides)
         if require_verified and not self.settings.verify:
             raise UserError("a verified answer is required but no verifier is named", hint="name one with verify")
+        refuse_unused_verify_thoughts(self.settings, verify_thoughts)
         self._calibration = calibration_map_for(self.settings, calibration)
         self._planner = Planner(
             self.settings, self._parameters, self.verify_parameters, require_verified, self._calibration
@@ -219,6 +235,7 @@ class Reasoner:
         self._store: RunStore | None = None
         self._graph = LazyGraph(None)
         self._is_variant = False
+        self._in_flight: dict[str, tuple[Run, asyncio.AbstractEventLoop]] = {}
         self._bridge = SyncBridge()
 
     # -- answering
@@ -230,29 +247,44 @@ class Reasoner:
         choices: Sequence[str] = (),
         documents: Sequence[Document] = (),
         seed: int | None = None,
+        effort: RequestedEffort | None = None,
+        thinking_tokens: int | None = None,
+        verify_thoughts: bool | None = None,
         run_id: str | None = None,
         sinks: Sequence[Sink] = (),
         stream_text: bool = False,
     ) -> Answer:
         """Answer a question.
 
-        A spent budget is no error: the best answer so far comes back with `stopped="budget"`. Cancelling the task saves
-        the run with its best answer so far, and `aresume` continues it.
+        A spent budget is no error: the best answer so far comes back with `stopped="budget"`, and after `conclude` with
+        `stopped="user"`. Cancelling the task saves the run with its best answer so far, and `aresume` continues it.
 
         Args:
             choices: Options of a multiple-choice question.
             documents: Texts that the answer may use.
             seed: Seed of this question.
+            effort: How much models that think do so for this question; None is the reasoner's.
+            thinking_tokens: Maximum tokens of each thought; None is the reasoner's.
+            verify_thoughts: Whether the verifiers also check the claims of the thought; None is the reasoner's.
             run_id: Name of the run; None creates one.
             sinks: Receive every event.
             stream_text: Whether the sinks receive text as it is generated.
 
         Raises:
-            UserError: The question is empty or too long, or the calibration map is for another model.
+            UserError: The question is empty or too long, the calibration map is for another model, or the main model
+                cannot have the effort or take the limit of thoughts.
             BackendError: Every model call failed.
             NotVerified: A verified answer is required and this one is not.
         """
-        config = self.plan(question, choices=choices, documents=documents, seed=seed)
+        config = self.plan(
+            question,
+            choices=choices,
+            documents=documents,
+            seed=seed,
+            effort=effort,
+            thinking_tokens=thinking_tokens,
+            verify_thoughts=verify_thoughts,
+        )
         return await self.arun(config, run_id=run_id, sinks=sinks, stream_text=stream_text)
 
     def plan(
@@ -270,7 +302,8 @@ class Reasoner:
             documents: Texts that the answer may use.
             overrides: What differs from this reasoner, with the names of its arguments: strategy, parameters (over the
                 settings' if the strategy differs), model, small_model, judge_model, jurors, chair_model, verify,
-                verify_parameters, evidence, repairs, budget, seed, require_verified; and tenant, the run's owner.
+                verify_parameters, evidence, repairs, budget, seed, effort, thinking_tokens, verify_thoughts,
+                require_verified; and tenant, the run's owner.
 
         Raises:
             UserError: One of them is not allowed; names it.
@@ -301,7 +334,41 @@ class Reasoner:
         on_start(run)
         if not is_created:
             await store.create_run(run.id, config.model_dump(mode="json"), tenant=config.tenant)
-        return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
+        with self._running(run):
+            return await PipelineRun(run, models, self._graph, reward, knowledge, verifying).start()
+
+    def conclude(self, run_id: str) -> bool:
+        """Ask a run of this reasoner for its answer now; the call that waits for the run returns it.
+
+        Samples in flight are cut, and the answer is made of what there is, in one short call at most
+        (`Answer.stopped` "user", `Answer.based_on`). May be called from any thread; what was asked before counts.
+
+        Args:
+            run_id: Name of the run, as its events have it.
+
+        Returns:
+            Whether this reasoner is running it.
+        """
+        run, loop = self._in_flight.get(run_id, (None, None))
+        if run is None or loop is None:
+            return False
+        try:
+            is_own_loop = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            is_own_loop = False
+        if is_own_loop:
+            run.conclude()
+        else:
+            loop.call_soon_threadsafe(run.conclude)
+        return True
+
+    @contextmanager
+    def _running(self, run: Run) -> Iterator[None]:
+        self._in_flight[run.id] = run, asyncio.get_running_loop()
+        try:
+            yield
+        finally:
+            del self._in_flight[run.id]
 
     async def astream(
         self,
@@ -310,6 +377,9 @@ class Reasoner:
         choices: Sequence[str] = (),
         documents: Sequence[Document] = (),
         seed: int | None = None,
+        effort: RequestedEffort | None = None,
+        thinking_tokens: int | None = None,
+        verify_thoughts: bool | None = None,
         run_id: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Answer a question and yield all its events, including text as it is generated. Arguments as `aask`.
@@ -321,7 +391,15 @@ class Reasoner:
             ReasonError: As `aask`, after the events so far.
         """
         live = LiveSink()
-        config = self.plan(question, choices=choices, documents=documents, seed=seed)
+        config = self.plan(
+            question,
+            choices=choices,
+            documents=documents,
+            seed=seed,
+            effort=effort,
+            thinking_tokens=thinking_tokens,
+            verify_thoughts=verify_thoughts,
+        )
         work = asyncio.ensure_future(self.arun(config, run_id=run_id, sinks=(live,), stream_text=True))
         work.add_done_callback(lambda _: live.close())
         try:
@@ -379,7 +457,8 @@ class Reasoner:
         )
         on_start(run)
         pipeline = PipelineRun(run, models, self._graph, reward, knowledge, verifying)
-        return await pipeline.resume(changed_sources(knowledge, record))
+        with self._running(run):
+            return await pipeline.resume(changed_sources(knowledge, record))
 
     async def areplay(self, run_id: str, *, sinks: Sequence[Sink] = ()) -> Answer:
         """Run the pipeline of a stored run again without any model: every response comes from the store.
@@ -396,7 +475,8 @@ class Reasoner:
         replay_config = config.model_copy(
             update={"budget": config.budget.model_copy(update={"seconds": None}), "reuse": "run"}
         )
-        run = Run(record.id, replay_config, store, sinks=sinks, recording=False)
+        conclusion = find_conclusion(await store.list_events(record.id)) if _is_concluded(record) else None
+        run = Run(record.id, replay_config, store, sinks=sinks, recording=False, conclusion=conclusion)
         knowledge = recorded_knowledge(record, has_time_limit=has_time_limit)
         verifying = recorded_verifier_resources(record, config)
         return await PipelineRun(run, models, LazyGraph(None), reward, knowledge, verifying).start()
@@ -410,8 +490,11 @@ class Reasoner:
         calibration: CalibrationMap | Path | str | None = None,
         verify: Sequence[str] | None = None,
         context: Sequence[SourceLike] | None = None,
+        effort: RequestedEffort | None = None,
+        thinking_tokens: int | None = None,
+        verify_thoughts: bool | None = None,
     ) -> Reasoner:
-        """A reasoner with another strategy, limits, verifiers or knowledge over the same models and store.
+        """A reasoner with another strategy, limits, verifiers, efforts or knowledge over the same models and store.
 
         It is used while this one is open and closed with it; closing it does nothing. For each argument, None is this
         reasoner's value; of `calibration`, if the strategy is the same.
@@ -427,13 +510,16 @@ class Reasoner:
             verify_parameters=self.verify_parameters,
             calibration=calibration,
             context=context,
+            effort=effort,
+            thinking_tokens=thinking_tokens,
+            verify_thoughts=verify_thoughts,
             settings=self.settings,
             progress=self._progress,
         )
         other._store, other._graph, other._lock = await self.open_store(), self._graph, self._lock
         other._models, other._knowledge, other._verifying = self._models, self._knowledge, self._verifying
         other._sources = self._sources if context is None else other._sources
-        other._is_variant = True
+        other._is_variant, other._in_flight = True, self._in_flight
         return other
 
     # -- for synchronous callers
@@ -513,6 +599,8 @@ class Reasoner:
             refuse_changed_models(record, models if reward is None else {**models, "reward": reward})
         if config.calibration is not None:
             refuse_other_model(config, models["main"].identity)
+        if "main" in models:
+            refuse_unsuitable_effort(config, models["main"].name, models["main"].capabilities.profile)
         return models, reward, knowledge, verifying
 
     async def _load_knowledge(self, config: RunConfig, record: RunRecord | None = None) -> Knowledge:
@@ -533,6 +621,10 @@ class Reasoner:
             return VerifierResources()  # without waiting for the lock
         async with CrossLoopLock(self._lock):
             return await self._verifying.load(config, self.settings, self._progress)
+
+
+def _is_concluded(record: RunRecord) -> bool:
+    return record.answer is not None and record.answer.get("stopped") == "user"
 
 
 def _without_none(**values: Any) -> dict[str, Any]:

@@ -45,7 +45,11 @@ def recorded_models(
             continue
         capabilities = Capabilities.model_validate(recorded["capabilities"])
         models[role] = RecordedModel(
-            name, str(recorded["identity"]), capabilities, limit="seconds" if has_time_limit else None
+            name,
+            str(recorded["identity"]),
+            capabilities,
+            limit="seconds" if has_time_limit else None,
+            finished=record.status == "finished",
         )
     return models, reward
 

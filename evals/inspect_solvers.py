@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from inspect_ai.hooks import Hooks, RunEnd, hooks
-from inspect_ai.model import ChatMessageAssistant, ModelOutput, ModelUsage
+from inspect_ai.model import ChatMessageAssistant, Content, ContentReasoning, ContentText, ModelOutput, ModelUsage
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from ..agents.reasoner import Reasoner
+from ..core.messages import RequestedEffort
 from ..core.types import Answer, Question
 from ..reasoning.prompts import LETTERS
 from ..reasoning.strategy import STRATEGIES
@@ -55,6 +56,8 @@ def strategy_solver(
     chair_model: str | None = None,
     seed: int = 0,
     budget: dict[str, Any] | None = None,
+    effort: RequestedEffort | None = None,
+    thinking_tokens: int | None = None,
     parameters: dict[str, Any] | None = None,
     reasoner: Reasoner | None = None,
 ) -> Solver:
@@ -62,6 +65,8 @@ def strategy_solver(
 
     Args:
         model: Its main model; None is the setting.
+        effort: How much models that think do so; Inspect's own `reasoning_effort` is for Inspect's model.
+        thinking_tokens: Maximum tokens of each thought.
 
     Raises:
         UnknownName: There is no such strategy or parameter.
@@ -78,6 +83,8 @@ def strategy_solver(
             chair_model=chair_model,
             parameters=parameters,
             budget=budget,
+            effort=effort,
+            thinking_tokens=thinking_tokens,
         )
         _OPEN.add(reasoner)
     answering = reasoner
@@ -97,9 +104,14 @@ def _told(state: TaskState, answer: Answer) -> TaskState:
     state.output = ModelOutput.from_content(
         model=answer.model, content=answer.text, stop_reason="max_tokens" if answer.stopped == "budget" else "stop"
     )
+    if answer.thought:
+        content: list[Content] = [ContentReasoning(reasoning=answer.thought), ContentText(text=answer.text)]
+        state.messages[-1].content = content
+        state.output.message.content = content
     state.output.usage = ModelUsage(
         input_tokens=usage.prompt_tokens,
         output_tokens=usage.completion_tokens,
+        reasoning_tokens=usage.thinking_tokens or None,
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         input_tokens_cache_read=usage.cached_tokens,
     )
@@ -114,7 +126,10 @@ def _told(state: TaskState, answer: Answer) -> TaskState:
         "run_id": answer.run_id,
         "seed": answer.seed,
         "degraded": list(answer.degraded),
-        "candidates": [{"answer": c.answer, "tokens": c.tokens, "score": c.score} for c in answer.candidates],
+        "candidates": [
+            {"answer": c.answer, "tokens": c.tokens, "thinking_tokens": c.thinking_tokens, "score": c.score}
+            for c in answer.candidates
+        ],
         "ledger": usage.model_dump(mode="json"),
     }
     return state
@@ -131,6 +146,8 @@ def _register(strategy: str) -> Callable[..., Solver]:
         chair_model: str | None = None,
         seed: int = 0,
         budget: dict[str, Any] | None = None,
+        effort: RequestedEffort | None = None,
+        thinking_tokens: int | None = None,
         **parameters: Any,
     ) -> Solver:
         return strategy_solver(
@@ -143,6 +160,8 @@ def _register(strategy: str) -> Callable[..., Solver]:
             chair_model=chair_model,
             seed=seed,
             budget=budget,
+            effort=effort,
+            thinking_tokens=thinking_tokens,
             parameters=parameters,
         )
 

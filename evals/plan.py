@@ -15,7 +15,7 @@ from pydantic import Field, JsonValue
 
 from ..core.budget import Budget
 from ..core.calibration import CalibrationMap
-from ..core.messages import Frozen
+from ..core.messages import Frozen, RequestedEffort
 from ..core.settings import LocalSettings
 from ..core.version import __version__
 
@@ -100,6 +100,9 @@ class EvalPlan(Frozen):
             answer another of the same model, prompt, sampling, seed and index.
         calibration: The map that calibrates the confidences of the answers.
         context: Knowledge sources of the strategy; empty if it uses none.
+        effort: How much the models think before they answer; None is each model's default.
+        thinking_tokens: Maximum tokens of each thought; None is the effort's.
+        verify_thoughts: Whether the verifiers also check the claims of the chosen candidate's thought.
     """
 
     dataset: DatasetInfo
@@ -114,6 +117,10 @@ class EvalPlan(Frozen):
     reuse: str = "store"
     calibration: CalibrationMap | None = None
     context: tuple[str, ...] = ()
+    # unset fields are in no dump: digests of plans without them do not depend on them
+    effort: RequestedEffort | None = Field(default=None, exclude_if=lambda value: value is None)
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=lambda value: value is None)
+    verify_thoughts: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def in_sample(self) -> bool:

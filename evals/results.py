@@ -21,6 +21,7 @@ class RowLedger(Frozen):
         prompt_tokens: Tokens of the prompts, each counted once.
         completion_tokens: Generated tokens of all samples. Those from the run store count as if they were generated
             now, so that a method's cost does not depend on what was recorded before it.
+        thinking_tokens: Part of them that are thoughts.
         model_calls: Model calls, counted the same way.
         reward_calls: Forward passes of reward models, counted the same way.
         responses: Stored responses of the item; each was paid once, by this run or another.
@@ -31,6 +32,7 @@ class RowLedger(Frozen):
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    thinking_tokens: int = 0
     model_calls: int = 0
     reward_calls: int = 0
     responses: int = 0
@@ -157,6 +159,7 @@ def row_ledger(answer: Answer, calls: Sequence[StoredCall], paid_before: frozens
     return RowLedger(
         prompt_tokens=_prompt_tokens(calls),
         completion_tokens=answer.usage.completion_tokens,
+        thinking_tokens=answer.usage.thinking_tokens,
         model_calls=answer.usage.model_calls,
         reward_calls=answer.usage.reward_calls,
         responses=len(calls),

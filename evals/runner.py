@@ -239,6 +239,9 @@ def make_plan(
         reuse=settings.reuse,
         calibration=calibration_map_for(settings),
         context=settings.context if uses_role(settings.strategy, "knowledge") else (),
+        effort=settings.effort,
+        thinking_tokens=settings.thinking_tokens,
+        verify_thoughts=settings.verify_thoughts and bool(settings.verify),
     )
 
 
@@ -254,6 +257,9 @@ def settings_for(plan: EvalPlan, settings: Settings, store: Path) -> Settings:
             "local": plan.local,
             "reuse": plan.reuse,
             "context": plan.context,
+            "effort": plan.effort,
+            "thinking_tokens": plan.thinking_tokens,
+            "verify_thoughts": plan.verify_thoughts,
             "memory": "",  # one item's memory must not answer another
             "seed": None,
             "store": store,
@@ -281,9 +287,15 @@ def default_label(plan: EvalPlan) -> str:
     for name in ("n", "max_rounds", "branches", "depth"):
         if plan.parameters.get(name) is not None:
             parts.append(f"{name}={plan.parameters[name]}")
+    if plan.effort is not None:
+        parts.append(f"effort={plan.effort}")
+    if plan.thinking_tokens is not None:
+        parts.append(f"thinking_tokens={plan.thinking_tokens}")
     parts += [f"+ {name}" for name in plan.verify]
     if plan.budget.tokens is not None:
         parts.append(f"≤{plan.budget.tokens} tokens")
+    if plan.budget.thinking_tokens is not None:
+        parts.append(f"≤{plan.budget.thinking_tokens} thinking tokens")
     return " ".join(parts)
 
 
@@ -374,6 +386,9 @@ async def evaluate(
                 calibration=plan.calibration or NO_MAP,
                 verify=plan.verify,
                 context=plan.context,
+                effort=plan.effort,
+                thinking_tokens=plan.thinking_tokens,
+                verify_thoughts=plan.verify_thoughts,
             )
         reader = await SqliteStore.open(path)
         stack.push_async_callback(reader.aclose)

@@ -222,8 +222,8 @@ def score_evidence(question: Question, gold: EvidenceGold, answer: Answer) -> Sc
 
 def cited_evidence(question: Question, answer: Answer) -> tuple[str, ...]:
     """Names of the texts that an answer rests on: those of its verification's evidence, else those it mentions."""
-    if answer.verification is not None and answer.verification.claims:
-        sources = [e.source for claim in answer.verification.claims for e in claim.evidence]
+    if answer.verification is not None and answer.verification.answer_claims:
+        sources = [e.source for claim in answer.verification.answer_claims for e in claim.evidence]
         return tuple(dict.fromkeys(sources))
     return tuple(d.name for d in question.documents if _mentions(answer.text, d.name))
 

@@ -68,6 +68,7 @@ class MeanCost(Frozen):
 
     Attributes:
         tokens: Generated tokens per item and seed, as if none had come from the store.
+        thinking_tokens: Part of them that are thoughts.
         prompt_tokens: Prompt tokens likewise.
         calls: Model calls likewise.
         total_tokens: Generated tokens of all rows, likewise.
@@ -78,6 +79,7 @@ class MeanCost(Frozen):
     """
 
     tokens: float
+    thinking_tokens: float = 0.0
     prompt_tokens: float
     calls: float
     total_tokens: int
@@ -85,6 +87,11 @@ class MeanCost(Frozen):
     paid_responses: int
     responses: int
     usd: float | None
+
+
+def tokens_text(cost: MeanCost) -> str:
+    """Generated tokens of an item, and how many of them are thoughts if any are: `1,200 (900 thought)`."""
+    return f"{cost.tokens:,.0f}" + (f" ({cost.thinking_tokens:,.0f} thought)" if cost.thinking_tokens else "")
 
 
 class EvalSummary(Frozen):
@@ -241,6 +248,7 @@ def _cost(rows: Sequence[ResultRow]) -> MeanCost:
     prices = [r.timing.cost_usd for r in rows]
     return MeanCost(
         tokens=sum(x.completion_tokens for x in ledgers) / n,
+        thinking_tokens=sum(x.thinking_tokens for x in ledgers) / n,
         prompt_tokens=sum(x.prompt_tokens for x in ledgers) / n,
         calls=sum(x.model_calls for x in ledgers) / n,
         total_tokens=sum(x.completion_tokens for x in ledgers),

@@ -21,7 +21,7 @@ from ..agents.reasoner import Reasoner
 from ..core.budget import Budget
 from ..core.concurrency import gather
 from ..core.errors import DataError, UserError
-from ..core.messages import Frozen
+from ..core.messages import Frozen, RequestedEffort
 from ..core.settings import JURY, Settings, jurors_of, settings_for_models, user_error_of
 from ..serving.model_files.downloads import Progress
 from .plan import DatasetSource, EvalPlan
@@ -108,6 +108,8 @@ class Sweep(Frozen):
         models: The models; several give every run on each. Empty is the settings' model.
         strategy: The strategies.
         budget: Limits of each item; several give every run under each. Empty is the settings' budget.
+        effort: How much the models think; several give every run with each. Empty is the settings'.
+        thinking_tokens: Limits of each thought; several give every run with each. Empty is the settings'.
         seeds: Seeds of every run.
         context: Where strategies that look things up do so. Empty is the settings'.
     """
@@ -116,6 +118,8 @@ class Sweep(Frozen):
     strategy: Annotated[list[SweepStrategy], Field(min_length=1)]
     models: list[SweepModels] = Field(default_factory=list)
     budget: list[Budget] = Field(default_factory=list)
+    effort: list[RequestedEffort] = Field(default_factory=list)
+    thinking_tokens: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
     seeds: Annotated[list[int], Field(min_length=1)] = Field(default_factory=lambda: [0])
     context: list[str] = Field(default_factory=list)
 
@@ -129,6 +133,8 @@ class SweepRun(Frozen):
     parameters: dict[str, JsonValue]
     budget: Budget | None
     verify: tuple[str, ...] = ()
+    effort: RequestedEffort | None = None
+    thinking_tokens: int | None = None
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -179,6 +185,8 @@ def expand_sweep(sweep: Sweep) -> list[SweepRun]:
     """
     models_or_settings: list[SweepModels | None] = [*sweep.models] or [None]
     budgets: list[Budget | None] = [*sweep.budget] or [None]
+    efforts: list[RequestedEffort | None] = [*sweep.effort] or [None]
+    limits: list[int | None] = [*sweep.thinking_tokens] or [None]
     runs = [
         SweepRun(
             dataset=dataset,
@@ -187,12 +195,16 @@ def expand_sweep(sweep: Sweep) -> list[SweepRun]:
             parameters={**s.parameters, **chosen},
             budget=budget,
             verify=s.verify,
+            effort=effort,
+            thinking_tokens=limit,
         )
         for models in models_or_settings
         for dataset in sweep.dataset
         for s in sweep.strategy
         if not s.on or dataset.full_name in s.on
         for chosen in _combinations(s.vary)
+        for effort in efforts
+        for limit in limits
         for budget in budgets
     ]
     if len(runs) > MAX_RUNS:
@@ -220,6 +232,10 @@ def plan_run(run: SweepRun, task: Task, settings: Settings, seeds: list[int]) ->
         }
     if run.budget is not None:
         changed["budget"] = run.budget
+    if run.effort is not None:
+        changed["effort"] = run.effort
+    if run.thinking_tokens is not None:
+        changed["thinking_tokens"] = run.thinking_tokens
     if run.verify:
         changed["verify"] = run.verify
     if run.dataset.context:
@@ -326,7 +342,10 @@ async def run_sweep(
         models = {role: name for job in group for role, name in job.plan.models.items()}
         async with Reasoner(
             parameters=group[0].plan.parameters,
-            settings=settings_for(group[0].plan, settings, store).model_copy(update=settings_for_models(models)),
+            settings=settings_for(group[0].plan, settings, store).model_copy(
+                # what a plan leaves open, `Reasoner.variant` takes from here
+                update={**settings_for_models(models), "effort": None, "thinking_tokens": None}
+            ),
             progress=progress,
         ) as reasoner:
             shared, free = SharedResources(reasoner, store), asyncio.Semaphore(concurrent_datasets)

@@ -158,7 +158,7 @@ def build_grids(runs: Sequence[StoredRun], summaries: Sequence[EvalSummary]) -> 
 def shown(budget: Budget) -> str:
     """A budget as text."""
     limits = budget.model_dump(exclude_none=True)
-    units = {"usd": "US dollars", "reward_calls": "reward calls"}
+    units = {"usd": "US dollars", "reward_calls": "reward calls", "thinking_tokens": "thinking tokens"}
     return " and ".join(f"{value:,g} {units.get(kind, kind)}" for kind, value in limits.items()) or "no limit"
 
 

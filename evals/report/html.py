@@ -10,7 +10,7 @@ from ..comparison import GreedyComparison
 from ..plan import DatasetInfo
 from ..scoring import LabelReport
 from ..statistics.intervals import Interval
-from ..summary import MeanScore
+from ..summary import MeanScore, tokens_text
 from .content import (
     COSTS,
     Disagreement,
@@ -410,7 +410,7 @@ def _results(runs: Sequence[RunSection]) -> str:
             f'<td class="num{" best" if s.accuracy.value == best else ""}">{100 * s.accuracy.value:.1f}</td>'
             f'<td class="num">{interval(s.accuracy.interval)}</td><td>{_whisker(s.accuracy)}</td>'
             f'<td class="num">{s.items} / {s.spread.seeds}</td>'
-            f'<td class="num">{s.cost.tokens:,.0f}</td><td class="num">{s.cost.paid_tokens / s.rows:,.0f}</td>'
+            f'<td class="num">{tokens_text(s.cost)}</td><td class="num">{s.cost.paid_tokens / s.rows:,.0f}</td>'
             f'<td class="num">{s.cost.calls:.1f}</td>'
             f'<td class="num">{seconds}</td>{unread}</tr>'
         )

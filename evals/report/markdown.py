@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..comparison import GreedyComparison
 from ..statistics.intervals import Interval
+from ..summary import tokens_text
 from .content import COSTS, Grid, GridCell, ReportContent, RunSection, costs
 
 NOT_ESTIMABLE = "not estimable"
@@ -119,7 +120,7 @@ def _results(runs: Sequence[RunSection]) -> list[str]:
                 str(s.spread.seeds),
                 f"{100 * s.accuracy.value:.1f}",
                 _interval(s.accuracy.interval),
-                f"{s.cost.tokens:,.0f}",
+                tokens_text(s.cost),
                 f"{s.cost.paid_tokens / s.rows:,.0f}",
                 "-" if s.latency is None else f"{s.latency.p50:.2f} / {s.latency.p95:.2f}",
                 f"**{100 * s.unparsed:.1f}**" if s.alarming else f"{100 * s.unparsed:.1f}",

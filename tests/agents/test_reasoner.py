@@ -52,7 +52,7 @@ def voting(settings, n=8, **more):
 
 
 async def test_cot_returns_the_most_likely_chain(opened, settings):
-    async with Reasoner(settings=settings) as reasoner:
+    async with Reasoner(parameters={"logprobs": True}, settings=settings) as reasoner:
         answer = await reasoner.aask("What is the capital of France?")
     assert (answer.answer, answer.stopped) == ("Paris", "done")
     assert answer.text == "It is in France. The answer is Paris."

@@ -106,7 +106,7 @@ async def test_differing_settings_are_named_in_a_note(model, settings, votes) ->
         replayed = await reasoner.areplay(answer.run_id)
     note = (
         "the calibration map votes (isotonic, sums) was fitted under other settings: "
-        "n was 8 and is 4; temperature was 0.7 and is 1.0"
+        "n was 8 and is 4; temperature was unset and is 1.0"
     )
     assert answer.degraded == replayed.degraded == (note,)
     assert [e.what for e in sink.of_type("run.degraded")] == [note]

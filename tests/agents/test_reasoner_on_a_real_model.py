@@ -31,7 +31,7 @@ async def comes_to_rest(reasoner):
 
 
 async def test_it_knows_the_capital_of_france(settings):
-    answer = await aask(QUESTION, settings=settings)
+    answer = await aask(QUESTION, parameters={"logprobs": True}, settings=settings)
     assert (answer.answer, answer.stopped, answer.strategy) == ("Paris", "done", "cot")
     assert answer.usage.prompt_tokens > 0
     assert answer.usage.cost_usd == 0

@@ -11,7 +11,14 @@ import reason
 import reason.agents.reasoner as reasoner_module
 import reason.agents.resources as verifying_module
 from reason.agents.reasoner import Reasoner
-from reason.agents.verification import MAX_ANSWER_CHARS, PROGRAMS_ONLY, ClaimReportSink, averify_text, verify_text
+from reason.agents.verification import (
+    MAX_ANSWER_CHARS,
+    PROGRAMS_ONLY,
+    THOUGHT_LEFT_OUT,
+    ClaimReportSink,
+    averify_text,
+    verify_text,
+)
 from reason.core.errors import DataError, UnknownName, UserError
 from reason.core.events import MemorySink
 from reason.core.settings import Settings
@@ -197,6 +204,19 @@ async def test_a_language_model_is_loaded_only_if_needed(settings, facts, monkey
 async def test_an_empty_answer_is_refused(settings, facts, answer):
     with pytest.raises(UserError, match=r"the answer is empty \(give the text"):
         await averify_text(answer, evidence=[facts], parameters=LEXICAL, settings=settings)
+
+
+@pytest.mark.parametrize(("opens", "closes"), [("<think>", "</think>"), ("[THINK]", "[/THINK]")])
+async def test_a_thought_at_the_beginning_of_a_text_is_no_part_of_it(settings, facts, no_model, opens, closes):
+    raw = f"{opens}Barcelona is the capital of Spain.{closes}\n\nMadrid is the capital of Spain."
+    found = await averify_text(raw, evidence=[facts], parameters=LEXICAL, settings=settings)
+    assert (found.verification.verdict, verdicts(found)) == ("supported", ["supported"])
+    assert found.answer == "Madrid is the capital of Spain."
+    (claim,) = found.verification.claims
+    assert found.answer[claim.start : claim.end] == claim.text
+    assert found.degraded[0] == THOUGHT_LEFT_OUT
+    with pytest.raises(UserError, match="a thought with nothing after it"):
+        await averify_text(f"{opens}Barcelona is the", evidence=[facts], parameters=LEXICAL, settings=settings)
 
 
 async def test_other_invalid_input_is_refused(settings, facts, tmp_path):

@@ -17,6 +17,7 @@ from reason.evals.report.markdown import render_markdown
 from reason.evals.report.writing import run_folders
 from reason.evals.run_directory import load_runs
 from reason.evals.runner import RunObserver
+from reason.evals.summary import tokens_text
 from reason.evals.sweep import (
     PlannedRun,
     Sweep,
@@ -29,7 +30,7 @@ from reason.evals.sweep import (
 )
 from reason.evals.task import Task, make_task
 from support.eval_tasks import TextJudge, adder, sums
-from support.scripted_model import ScriptedModel
+from support.scripted_model import THINKS, ScriptedModel, thinking
 
 CHAINS = {"max_tokens": 40, "temperature": 1.0}
 
@@ -237,3 +238,46 @@ async def test_the_live_view_shows_all_runs_in_flight(model, settings, tmp_path)
     assert any(line.count("self-consistency n=3 (") > 1 for line in lines)
     assert view.line() == "7 of 7 runs, 0 tokens/s"
     assert view.has_started
+
+
+async def test_efforts_and_limits_of_thoughts_are_varied_like_budgets(settings, tmp_path, monkeypatch) -> None:
+    scripted = ScriptedModel(thinking("Let me add.", adder), profile=THINKS)
+
+    async def load_model(*_: object) -> ScriptedModel:
+        return scripted
+
+    monkeypatch.setattr(reasoner_module, "load_model", load_model)
+    text = """
+effort = ["none", "high"]
+thinking_tokens = [40]
+[[dataset]]
+name = "sums-4"
+[[strategy]]
+name = "cot"
+parameters = {max_tokens = 40}
+"""
+    sweep = read_sweep(write(tmp_path / "sweep.toml", text))
+    jobs = plan_sweep(sweep, settings, tmp_path / "out", open_sums)
+    assert [(job.plan.effort, job.plan.thinking_tokens) for job in jobs] == [("none", 40), ("high", 40)]
+    assert [job.label for job in jobs] == [f"cot effort={effort} thinking_tokens=40" for effort in ("none", "high")]
+    rows = await run_sweep(
+        jobs, settings, tmp_path / "runs.sqlite3", resume=False, concurrency=2, watch=lambda _: RunObserver()
+    )
+    assert [{row.ledger.thinking_tokens for row in own} for own in rows] == [{0}, {len("Let me add.") + 2}]
+    content = build_content(load_runs([job.out for job in jobs]), title="Efforts")
+    without, with_thoughts = (run.summary for run in content.runs)
+    assert tokens_text(without.cost).isdigit()
+    assert tokens_text(with_thoughts.cost).endswith(" (13 thought)")
+    assert "(13 thought)" in render_markdown(content)
+
+
+def test_an_unknown_effort_of_a_sweep_is_named(tmp_path) -> None:
+    text = """
+effort = ["hard"]
+[[dataset]]
+name = "sums-4"
+[[strategy]]
+name = "cot"
+"""
+    with pytest.raises(UserError, match="'hard'.*'none', 'minimal', 'low', 'medium', 'high', 'max'.*'auto'"):
+        read_sweep(write(tmp_path / "sweep.toml", text))

@@ -87,6 +87,17 @@ def test_runs_of_the_small_model_are_arms_of_the_small_role(data):
     assert [w.role for w in named.arms] == ["small", "main"]
 
 
+def test_runs_that_differ_in_effort_are_arms(data):
+    table = arm_table([cot(data), cot(data, effort="low"), cot(data, effort="high")], fewest=12)
+    assert [(a.label, a.effort) for a in table.arms] == [
+        ("cot", None),
+        ("cot effort=low", "low"),
+        ("cot effort=high", "high"),
+    ]
+    with pytest.raises(UserError, match="its effort was chosen for each question"):
+        arm_table([cot(data), cot(data, effort="auto")], fewest=12)
+
+
 def test_runs_that_cannot_be_arms_are_refused_with_a_hint(data, tmp_path):
     with pytest.raises(UserError, match="at least two arms"):
         arm_table([cot(data)], fewest=1)
