@@ -40,7 +40,11 @@ The answer is written to standard output, everything else to standard error.
 [b]Exit status[/b]
 
 0 answered   1 internal error   2 usage error   3 model failure
-4 budget exhausted, the answer is partial   5 not verified   130 interrupted
+4 budget exhausted, the answer is partial   5 not verified   6 no answer   130 interrupted
+
+[b]Keys[/b]
+
+a: answer now, from what the run has   Ctrl-C: stop, and save the run
 """
 
 
@@ -134,6 +138,14 @@ class AskOptions:
             rich_help_panel=VERIFICATION,
         ),
     ] = False
+    verify_thoughts: Annotated[
+        bool,
+        typer.Option(
+            "--verify-thoughts",
+            help="Verification of the claims of the answer's thought as well.",
+            rich_help_panel=VERIFICATION,
+        ),
+    ] = False
     budget: BudgetOptions
     as_json: Json = False
     stream: Stream = None
@@ -174,8 +186,9 @@ def ask(options: AskOptions) -> None:
     parameters = parse_parameters(reasoning.parameters)
     verifier_parameters = parse_verifier_parameters(options.verifier_parameters)
     documents = read_contexts(files)
-    if options.evidence and not options.verifiers and not load_settings().verify:
-        raise UserError("--evidence is used by verifiers, and no verifier is set", hint="add --verify davinci")
+    for flag, is_set in (("--evidence", options.evidence), ("--verify-thoughts", options.verify_thoughts)):
+        if is_set and not options.verifiers and not load_settings().verify:
+            raise UserError(f"{flag} is used by verifiers, and no verifier is set", hint="add --verify davinci")
     settings = load_settings(
         strategy=reasoning.strategy,
         model=reasoning.model,
@@ -184,6 +197,9 @@ def ask(options: AskOptions) -> None:
         repairs=options.repairs,
         seed=options.seed,
         budget=options.budget.limits,
+        effort=reasoning.effort,
+        thinking_tokens=reasoning.thinking_tokens,
+        verify_thoughts=options.verify_thoughts or None,
         store=options.store,
         reuse=options.reuse,
         local=options.engine.local,

@@ -179,7 +179,8 @@ def _check_files(name: str, settings: Settings, pull: bool, needed: bool) -> Che
 
 async def check_answering(name: str, settings: Settings) -> Check:
     """Load a model as `reason ask` does, and generate a few tokens."""
-    from ..core.messages import Prompt, Request, SamplingParams
+    from ..core.messages import Prompt, Request
+    from ..serving.capability_checks import trial_sampling
     from ..serving.factory import load_model
 
     started = time.monotonic()
@@ -187,7 +188,7 @@ async def check_answering(name: str, settings: Settings) -> Check:
         model = await load_model(name, settings)
         try:
             loaded = time.monotonic()
-            sampling = SamplingParams(temperature=0.0, max_tokens=TRIAL_TOKENS)
+            sampling = trial_sampling(model.capabilities.profile, max_tokens=TRIAL_TOKENS)
             ((completion,),) = await model.generate([Request(prompt=Prompt.user("Say hello."), sampling=sampling)])
             ended = time.monotonic()
         finally:

@@ -17,8 +17,9 @@ import time
 from typing import Any
 
 from ..core.errors import ReasonError
-from ..core.messages import LogitsProcessorSpec, Prompt, Request, SamplingParams
+from ..core.messages import LogitsProcessorSpec, Prompt, Request
 from ..core.settings import Settings
+from ..serving.capability_checks import trial_sampling
 from ..serving.factory import load_model
 from ..serving.model import LanguageModel
 
@@ -33,7 +34,7 @@ async def trial(name: str, settings: Settings) -> dict[str, Any]:
     try:
         loaded = time.monotonic()
         prompt = Prompt.user("Say hello.")
-        plain = Request(prompt=prompt, sampling=SamplingParams(temperature=0.0, max_tokens=TOKENS))
+        plain = Request(prompt=prompt, sampling=trial_sampling(model.capabilities.profile, max_tokens=TOKENS))
         [[completion]] = await model.generate([plain])
         if completion.failure is not None:
             return {"error": completion.failure.message}

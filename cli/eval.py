@@ -287,6 +287,8 @@ def _settings(options: EvalRunOptions) -> Settings:
         "jurors": tuple(reasoning.jurors) or None,
         "chair_model": reasoning.chair_model,
         "budget": options.budget.limits,
+        "effort": reasoning.effort,
+        "thinking_tokens": reasoning.thinking_tokens,
         "local": options.engine.local,
     }
     settings = load_settings(**flags, reuse=options.reuse or "store")

@@ -6,7 +6,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -16,6 +17,19 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 """Exit status that a shell reports for a program that wrote to a closed pipe: 128 + SIGPIPE."""
 _SHOW_CURSOR = "\x1b[?25h"
+
+
+_restorers: list[Callable[[], object]] = []
+
+
+@contextmanager
+def at_exit(restore: Callable[[], object]) -> Iterator[None]:
+    """Call a function if the process ends at once within the context (`exit_immediately`)."""
+    _restorers.append(restore)
+    try:
+        yield
+    finally:
+        _restorers.remove(restore)
 
 
 class Interrupted(BaseException):
@@ -73,7 +87,9 @@ def run_interruptible(
 
 
 def exit_immediately() -> None:
-    """End the process without cleanup except for the cursor; the run store survives this at any moment."""
+    """End the process without cleanup except for the terminal; the run store survives this at any moment."""
+    for restore in _restorers:
+        restore()
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
     os._exit(EXIT_INTERRUPTED)

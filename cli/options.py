@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..core.messages import EFFORTS
 from ..core.store.location import parse_location, redacted_location, require_file
 
 REASONING = "Reasoning"
@@ -39,6 +40,13 @@ def positive(value: float | None) -> float | None:
     """Callback of an option whose value must be positive and finite."""
     if value is not None and not 0 < value < math.inf:
         raise typer.BadParameter(f"must be a positive number, got {value:g}")
+    return value
+
+
+def known_effort(value: str | None) -> str | None:
+    """Callback of an option whose value is an effort."""
+    if value is not None and value not in (*EFFORTS, "auto"):
+        raise typer.BadParameter(f"must be one of {', '.join(EFFORTS)} and auto, got {value}")
     return value
 
 
@@ -175,6 +183,27 @@ class ReasoningOptions:
         typer.Option(metavar="NAME", help="Model that merges the jurors' answers into one.", rich_help_panel=REASONING),
     ] = None
     parameters: Parameters = field(default_factory=list)
+    effort: Annotated[
+        str | None,
+        typer.Option(
+            "--effort",
+            metavar="|".join((*EFFORTS, "auto")),
+            help="Amount of thinking before each answer, for models that think; auto chooses it for the question. "
+            "(default: the model's own)",
+            callback=known_effort,
+            rich_help_panel=REASONING,
+        ),
+    ] = None
+    thinking_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--thinking-tokens",
+            metavar="N",
+            help="Maximum number of tokens of each thought. (default: by the effort)",
+            callback=positive,
+            rich_help_panel=REASONING,
+        ),
+    ] = None
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -200,6 +229,15 @@ class BudgetOptions:
             rich_help_panel=BUDGET,
         ),
     ] = None
+    budget_thinking_tokens: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Maximum number of generated tokens that are thoughts, over all models.",
+            callback=positive,
+            rich_help_panel=BUDGET,
+        ),
+    ] = None
     budget_calls: Annotated[
         int | None,
         typer.Option(metavar="N", help="Maximum number of model calls.", callback=positive, rich_help_panel=BUDGET),
@@ -219,7 +257,11 @@ class BudgetOptions:
     def limits(self) -> dict[str, Any] | None:
         """The limits that are set, under the names of `core.budget.Budget`; None if none is."""
         return without_none(
-            tokens=self.budget_tokens, calls=self.budget_calls, seconds=self.budget_seconds, usd=self.budget_usd
+            tokens=self.budget_tokens,
+            thinking_tokens=self.budget_thinking_tokens,
+            calls=self.budget_calls,
+            seconds=self.budget_seconds,
+            usd=self.budget_usd,
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ..core.events import Event, RunFinished, RunStarted, Sink
 from ..core.types import Answer
 from ..serving.model_files.downloads import Progress
 from .interrupts import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, run_interruptible
+from .key_reader import keys
 from .render.answer import print_answer, print_json, print_notes
 from .render.claims import print_verification
 from .render.console import can_animate, say, write_line
@@ -26,7 +28,11 @@ from .render.live import LiveView
 from .render.text_stream import TextStream
 from .trace_file import open_trace
 
-EXIT_BY_STOPPED = {"done": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}
+EXIT_BY_STOPPED = {"done": 0, "user": 0, "budget": 4, "cancelled": EXIT_INTERRUPTED, "error": 3}
+EXIT_NO_ANSWER = 6
+"""Exit status of a run that ended by itself, or at the user's request, without an answer."""
+ANSWER_KEY = "a"
+"""Key for the answer now."""
 
 Answering = Callable[[Reasoner, Sequence[Sink], bool], Awaitable[Answer]]
 """Calls the reasoner with the sinks, and whether they need text deltas."""
@@ -88,7 +94,7 @@ def answer_in_terminal(
         budget: Limits shown in the live view, if they are known before the run starts.
 
     Raises:
-        typer.Exit: The answer is partial; carries the exit status.
+        typer.Exit: The answer is partial, or there is none; carries the exit status.
         ReasonError: There is no complete answer; a partial one is already printed.
     """
     recorder = RunRecorder()
@@ -104,8 +110,17 @@ def answer_in_terminal(
             # the live view and growing text cannot share a terminal
             stream = TextStream(view.close if sys.stdout.isatty() else lambda: None, task.cancel)
             sinks.append(stream)
-        async with reasoner:
-            return await work(reasoner, sinks, output.streams or can_animate() or bool(traces))
+
+        def on_key(key: str) -> None:
+            if key.lower() == ANSWER_KEY and recorder.run_id is not None:
+                view.note("answering now")
+                view.hint = ""
+                reasoner.conclude(recorder.run_id)
+
+        with keys(on_key) if can_animate() else nullcontext(False) as has_keys:
+            view.hint = f"{ANSWER_KEY}: answer now" if has_keys else ""
+            async with reasoner:
+                return await work(reasoner, sinks, output.streams or can_animate() or bool(traces))
 
     with open_trace(output.trace) as traces:
         try:
@@ -126,8 +141,9 @@ def answer_in_terminal(
             raise
         _print(answer, output, stream)
         print_notes(answer, view.progress.exhausted, with_summary=not output.as_json)
-    if EXIT_BY_STOPPED[answer.stopped]:
-        raise typer.Exit(EXIT_BY_STOPPED[answer.stopped])
+    status = EXIT_BY_STOPPED[answer.stopped] or (EXIT_NO_ANSWER if answer.answer is None else 0)
+    if status:
+        raise typer.Exit(status)
 
 
 def verify_in_terminal(work: Verifying, output: Output, budget: Budget) -> TextVerification:

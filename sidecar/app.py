@@ -84,6 +84,7 @@ ROUTE_STABILITY: MappingProxyType[str, Stability] = MappingProxyType(
         "/v1/responses/{response_id}": "beta",
         "/v1/runs": "beta",
         "/v1/runs/{run_id}": "beta",
+        "/v1/runs/{run_id}/answer": "beta",
         "/v1/runs/{run_id}/events": "beta",
         "/v1/runs/{run_id}/resume": "beta",
         "/v1/strategies": "beta",

@@ -393,6 +393,13 @@ class AsyncSidecarClient:
         """Cancel a run and keep its partial result; no effect on a run that has ended."""
         return await self._get(Call("DELETE", run_path(run_id)), RunDetail)
 
+    async def conclude(self, run_id: str) -> RunDetail:
+        """Ask a run for its answer now; no effect on a run that has ended.
+
+        The run ends shortly afterwards, with an answer from what it has (`Answer.stopped` "user"): `wait` returns it.
+        """
+        return await self._get(Call("POST", f"{run_path(run_id)}/answer"), RunDetail)
+
     async def resume(self, run_id: str) -> RunDetail:
         """Resume a run that was interrupted or failed; recorded model calls are not paid again.
 
@@ -548,6 +555,9 @@ class SidecarClient:
 
     def cancel(self, run_id: str) -> RunDetail:
         return self._get(Call("DELETE", run_path(run_id)), RunDetail)
+
+    def conclude(self, run_id: str) -> RunDetail:
+        return self._get(Call("POST", f"{run_path(run_id)}/answer"), RunDetail)
 
     def resume(self, run_id: str) -> RunDetail:
         return self._get(Call("POST", f"{run_path(run_id)}/resume"), RunDetail)

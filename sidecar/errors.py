@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -64,10 +65,16 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     first: dict[str, Any] = dict(next(iter(error.errors()), {"loc": (), "msg": "the request is not valid"}))
     location = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
     param = ".".join(location) or None
-    detail = str(first["msg"]).removeprefix("Value error, ")
+    detail = fault_detail(first)
     message = f"{param}: {detail}" if param else detail
     status = 400 if first.get("type") == "json_invalid" else 422
     return JSONResponse({"error": make_error_object(message, status, code="invalid_request", param=param)}, status)
+
+
+def fault_detail(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a field, from a validation error; of an unknown name, with the name."""
+    detail = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{detail}, got {fault['input']!r}" if fault.get("type") == "literal_error" else detail
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

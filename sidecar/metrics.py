@@ -90,6 +90,9 @@ class Metrics:
             "reason_model_calls_total", "Model calls, excluding those replayed from the run store.", "role"
         )
         self.tokens = counter("reason_tokens_total", "Tokens, excluding replayed samples.", "direction", "role")
+        self.thinking_tokens = counter(
+            "reason_thinking_tokens_total", "Output tokens that are thoughts, excluding replayed samples.", "role"
+        )
         self.cost = counter("reason_cost_usd_total", "Cost in US dollars of calls with known prices.")
         self.in_flight = gauge("reason_runs_in_flight", "Runs in flight.")
         self.waiting = gauge("reason_runs_waiting", "Runs waiting for a slot.")
@@ -188,7 +191,7 @@ class _RunMeter:
             metrics.exhausted.labels(_label_or_other(event.kind, _KINDS)).inc()
         elif isinstance(event, VerificationFinished):
             metrics.verdicts.labels(_label_or_other(event.verification.verdict, _VERDICTS)).inc()
-            for claim in event.verification.claims:
+            for claim in event.verification.answer_claims:
                 metrics.claims.labels(_label_or_other(claim.verdict, _VERDICTS)).inc()
         elif isinstance(event, RunFinished):
             self._end(_label_or_other(event.answer.stopped, _OUTCOMES))
@@ -204,6 +207,7 @@ class _RunMeter:
         metrics.calls.labels(role).inc()
         metrics.tokens.labels("input", role).inc(call.prompt_tokens if call.sampled else event.prompt_tokens)
         metrics.tokens.labels("output", role).inc(call.tokens if call.sampled else event.tokens)
+        metrics.thinking_tokens.labels(role).inc(call.thinking_tokens if call.sampled else event.thinking_tokens)
 
     def _count_dollars(self, event: BudgetCharged) -> None:
         """Count the cost that a call added to the run's total, without its replayed samples."""
@@ -237,7 +241,7 @@ class _CallProgress:
     def __init__(self, started: CallStarted) -> None:
         self.replayed = started.samples > 0 and started.replayed >= started.samples
         self.sampled = self.ended = False
-        self.tokens = self.prompt_tokens = 0
+        self.tokens = self.thinking_tokens = self.prompt_tokens = 0
         self.usd = 0.0
 
     def add(self, event: SampleFinished) -> None:
@@ -246,6 +250,7 @@ class _CallProgress:
             return
         usage = event.completion.usage
         self.tokens += usage.completion_tokens
+        self.thinking_tokens += usage.thinking_tokens
         self.prompt_tokens += usage.prompt_tokens
         self.usd += usage.cost_usd or 0.0
 

@@ -40,7 +40,7 @@ CANCEL_GRACE_S = 10.0
 
 
 class RunManager:
-    """Starts, finds, cancels and resumes runs; an asynchronous context manager.
+    """Starts, finds, concludes, cancels and resumes runs; an asynchronous context manager.
 
     A run waits for an admission slot (`AdmissionQueue`) and is then executed by the reasoner; it is in the store from
     its acceptance. If this process ends before a background run does, another process continues the run: `adopt`
@@ -192,6 +192,26 @@ class RunManager:
                     await live.wait_ended()
         return await self.record(run_id, caller)
 
+    async def conclude(self, run_id: str, caller: Caller) -> RunRecord:
+        """End a run of this or another process with an answer from what it has; no effect on a run that has ended.
+
+        A run that waits for an admission slot, or for a process, answers as soon as it has one. Idempotent.
+
+        Returns:
+            The run's record; the run ends shortly afterwards.
+
+        Raises:
+            UnknownName: There is no such run.
+        """
+        record = await self.record(run_id, caller)
+        if not is_active(record):
+            return record
+        await self.store.request_answer(run_id)
+        live = self._live.get(run_id)
+        if live is not None:
+            live.conclude()
+        return await self.record(run_id, caller)
+
     async def resume(self, run_id: str, caller: Caller) -> LiveRun:
         """Resume a run that was interrupted or failed; completed model calls are not repeated.
 
@@ -299,6 +319,7 @@ class RunManager:
                 resumed=True,
             )
             live.caller = caller or live.caller
+            live.is_concluding = record.background and record.answer_requested
             self._spawn(live, self._lifecycle.resume(live, reason))
         return live
 
@@ -354,7 +375,7 @@ class RunManager:
         return sum(live.status == "queued" for live in self._live.values())
 
     async def _maintain(self) -> None:
-        """Periodically cancel runs on request of other processes, retry failed writes and adopt runs."""
+        """Periodically cancel and conclude runs on request of other processes, retry failed writes and adopt runs."""
         since_adopting = ADOPT_INTERVAL_S
         while True:
             try:
@@ -363,6 +384,8 @@ class RunManager:
                 if known:
                     for run_id in await self.store.cancel_requested(list(known)):
                         known[run_id].cancel()
+                    for run_id in await self.store.answer_requested(list(known)):
+                        known[run_id].conclude()
                 await self._lifecycle.endings.retry_pending()
                 if since_adopting >= ADOPT_INTERVAL_S:
                     since_adopting = 0.0

@@ -139,6 +139,7 @@ class LiveRun:
         replayed: Whether the run belongs to a repeated request.
         status: "queued" until the run is admitted, then "running"; at the end, the stored status.
         stopping: Why the run was asked to stop; empty if it was not.
+        is_concluding: Whether the run was asked to answer now.
     """
 
     replayed = False
@@ -161,6 +162,7 @@ class LiveRun:
         self.requested_at_s = time.monotonic()
         self.status: RunStatus = "queued"
         self.stopping: Literal["", "cancelled", "drained"] = ""
+        self.is_concluding = False
         self.closing: RunFinished | RunFailed | None = None
         """The final event, once emitted."""
         self.buffer = EventBuffer(
@@ -223,6 +225,12 @@ class LiveRun:
         """Cancel the run: generation stops and the partial answer is saved. Idempotent."""
         self.stop("cancelled")
 
+    def conclude(self) -> None:
+        """End the run with an answer from what it has; a run that waits does so as soon as it starts. Idempotent."""
+        self.is_concluding = True
+        if self._run is not None:
+            self._run.conclude()
+
     @asynccontextmanager
     async def held(self) -> AsyncIterator[LiveRun]:
         """Hold the run for a request; on exit, a run that has not ended is cancelled unless it `is_detached`."""
@@ -265,6 +273,8 @@ class LiveRun:
             )
         self.buffer.skip_to(run.last_stored_event)
         self._update_run()
+        if self.is_concluding:
+            run.conclude()
 
     def emit(self, event: Event) -> None:
         """Event sink of the run."""

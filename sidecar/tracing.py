@@ -310,9 +310,8 @@ class RunSpans:
         span.set_attribute(SpanNames.INPUT_TOKENS, event.prompt_tokens)
         span.set_attribute(SpanNames.OUTPUT_TOKENS, event.tokens)
         span.set_attribute(SpanNames.CACHED_TOKENS, event.cached_tokens)
-        thoughts = sum(one.completion.usage.reasoning_tokens for one in samples)
-        if thoughts:
-            span.set_attribute(SpanNames.REASONING_TOKENS, thoughts)
+        if event.thinking_tokens:
+            span.set_attribute(SpanNames.REASONING_TOKENS, event.thinking_tokens)
         if samples:
             span.set_attribute(SpanNames.FINISH_REASONS, [one.completion.finish_reason for one in samples])
         if self._content and samples:

@@ -30,12 +30,15 @@ def print_answer(answer: Answer | None, printed: str = "") -> None:
         printed: Text that was already streamed.
     """
     text = "" if answer is None else answer.text.strip()
-    if printed:
-        write_line("")
-    if text and text != printed:
+    if printed and text.startswith(printed):
+        write_line(text.removeprefix(printed))
+    else:
         if printed:
-            write_line("")  # the streamed text is not the final one
-        write_line(text)
+            write_line("")
+        if text:
+            if printed:
+                write_line("")  # the streamed text is not the final one
+            write_line(text)
     if answer is not None and answer.citations:
         write_line("\n".join(["", "Sources", *source_lines(answer.citations, out().width)]))
     if answer is not None and answer.verification is not None and answer.verification.claims:
@@ -60,7 +63,7 @@ def source_lines(citations: Sequence[Evidence], width: int) -> list[str]:
 
 
 def print_notes(answer: Answer, exhausted: str | None, *, with_summary: bool = True) -> None:
-    """Print degradations, an exhausted budget and the summary on standard error.
+    """Print degradations, why the run ended early or without an answer, and the summary, on standard error.
 
     Args:
         answer: The answer.
@@ -70,9 +73,13 @@ def print_notes(answer: Answer, exhausted: str | None, *, with_summary: bool = T
     for sentence in answer.degraded:
         say(sentence, label="note", style="cyan")
     if answer.stopped == "budget":
-        limit = f"the limit of {exhausted}" if exhausted else "a limit"
+        limit = f"the limit of {exhausted.replace('_', ' ')}" if exhausted else "a limit"
         result = "the answer is the best one so far" if answer.text else "there is no answer yet"
         say(f"{limit} stopped the run; {result}", label="budget exhausted", style="yellow")
+    elif answer.answer is None and answer.stopped in ("done", "user"):
+        say("the run ended without an answer", label="no answer", style="yellow")
+    elif answer.based_on and not any(answer.based_on in sentence for sentence in answer.degraded):
+        say(f"it rests on {answer.based_on}", label="answered early", style="cyan")
     differs = answer.answer is not None and answer.answer.strip() != answer.text.strip()
     if with_summary and (differs or sys.stderr.isatty()):
         err().print(summary(answer), soft_wrap=True)
@@ -94,7 +101,8 @@ def summary(answer: Answer) -> Text:
         facts.append(answer.verification.verdict.replace("_", " "))
     usage = answer.usage
     stored = f" ({usage.replayed_tokens:,} from the store)" if usage.replayed_tokens else ""
-    facts.append(f"tokens {usage.completion_tokens:,}{stored}")
+    thinking = f", {usage.thinking_tokens:,} of them thinking" if usage.thinking_tokens else ""
+    facts.append(f"tokens {usage.completion_tokens:,}{thinking}{stored}")
     if usage.cost_usd:
         facts.append(f"{usage.cost_usd:.4f} USD")
     facts.append(f"{usage.wall_seconds:.1f} s")
@@ -103,8 +111,8 @@ def summary(answer: Answer) -> Text:
     return line
 
 
-USAGE_COLUMNS = ("calls", "prompt", "cached", "generated", "from store", "USD", "working")
-"""Columns of a usage table; "cached" are prompt tokens whose KV cache was reused."""
+USAGE_COLUMNS = ("calls", "prompt", "cached", "generated", "thinking", "from store", "USD", "working")
+"""Columns of a usage table; "cached" are prompt tokens whose KV cache was reused, "thinking" is part of "generated"."""
 
 
 def usage_cells(row: RoleUsage | RunUsage) -> tuple[str, ...]:
@@ -114,6 +122,7 @@ def usage_cells(row: RoleUsage | RunUsage) -> tuple[str, ...]:
         f"{row.prompt_tokens:,}",
         f"{row.cached_tokens:,}",
         f"{row.completion_tokens:,}",
+        f"{row.thinking_tokens:,}",
         f"{row.replayed_tokens:,}",
         "?" if row.cost_usd is None else f"{row.cost_usd:.4f}",
         f"{row.working_s:.1f} s" if isinstance(row, RoleUsage) else f"{row.wall_seconds:.1f} s wall",

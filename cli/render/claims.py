@@ -1,4 +1,4 @@
-"""Claims with their verdicts: marked in the answer's text, and as a list."""
+"""Claims with their verdicts: marked in the answer's text, and as a list; those of the thought apart from them."""
 
 from __future__ import annotations
 
@@ -45,11 +45,14 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def split_at_claims(text: str, claims: Sequence[CheckedClaim]) -> list[TextSegment]:
-    """The answer, split at the boundaries of its claims. Claims without a valid position are ignored."""
+    """The answer, split at the boundaries of its claims. Claims without a valid position in it are ignored."""
     spans = [
         (claim.start, claim.end, number)
         for number, claim in enumerate(claims)
-        if claim.start is not None and claim.end is not None and 0 <= claim.start < claim.end <= len(text)
+        if claim.part == "answer"
+        and claim.start is not None
+        and claim.end is not None
+        and 0 <= claim.start < claim.end <= len(text)
     ]
     starts: dict[int, list[int]] = {}
     ends: dict[int, list[int]] = {}
@@ -66,12 +69,12 @@ def split_at_claims(text: str, claims: Sequence[CheckedClaim]) -> list[TextSegme
     return segments
 
 
-def count_verdicts(verification: Verification) -> str:
+def count_verdicts(claims: Sequence[CheckedClaim]) -> str:
     """The number of claims by verdict: `2 of 3 claims supported, 1 refuted`."""
-    total = len(verification.claims)
+    total = len(claims)
     if not total:
         return "no claim can be checked"
-    counts = {v: sum(c.verdict == v for c in verification.claims) for v in _SEVERITY}
+    counts = {v: sum(c.verdict == v for c in claims) for v in _SEVERITY}
     others = [f"{count} {verdict_text(v)}" for v, count in reversed(counts.items()) if count and v != "supported"]
     plural = "claim" if total == 1 else "claims"
     return ", ".join([f"{counts['supported']} of {total} {plural} supported", *others])
@@ -111,6 +114,8 @@ def answer_with_marks(text: str, claims: Sequence[CheckedClaim]) -> Text:
 def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_evidence: bool = True) -> None:
     """Print the claims with number, verdict and confidence, and below each its evidence.
 
+    Those of the thought come last, under a heading of their own.
+
     Args:
         console: The console.
         claims: The claims.
@@ -118,7 +123,12 @@ def print_claims(console: Console, claims: Sequence[CheckedClaim], *, all_eviden
     """
     width = len(str(len(claims))) + 3
     indent = width if console.width >= _MIN_INDENTED_WIDTH else 0
+    first_of_thought = next((n for n, claim in enumerate(claims, 1) if claim.part == "thought"), None)
     for number, claim in enumerate(claims, 1):
+        if number == first_of_thought:
+            of_thought = [claim for claim in claims if claim.part == "thought"]
+            heading = f"in the thought, which does not count for the verdict: {count_verdicts(of_thought)}"
+            console.print(Text(heading, "dim"), soft_wrap=True)
         head = Text(verdict_text(claim.verdict), STYLES[claim.verdict])
         if claim.confidence and claim.verdict not in ("unchecked", "unparsed"):
             head.append(f" {claim.confidence:.2f}", "dim")
@@ -159,7 +169,7 @@ def print_checked(console: Console, verification: Verification) -> None:
 def summary_line(verification: Verification) -> Text:
     """The overall verdict: `refuted: 1 of 3 claims supported, 1 refuted, 1 not enough evidence`."""
     line = Text(verdict_text(verification.verdict), STYLES[verification.verdict])
-    line.append(f": {count_verdicts(verification)}")
+    line.append(f": {count_verdicts(verification.answer_claims)}")
     if verification.confidence is not None:
         line.append(f"; confidence {verification.confidence:.2f}")
     return line

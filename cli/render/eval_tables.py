@@ -11,7 +11,7 @@ from ...evals.comparison import RunComparison
 from ...evals.plan import DatasetInfo
 from ...evals.run_directory import StoredRun
 from ...evals.statistics.intervals import Interval
-from ...evals.summary import EvalSummary, MeanScore
+from ...evals.summary import EvalSummary, MeanScore, tokens_text
 from .console import out, say
 
 
@@ -67,7 +67,7 @@ def print_runs(runs: Sequence[tuple[str, EvalSummary]]) -> None:
             str(s.spread.seeds),
             f"{100 * s.accuracy.value:.1f}",
             interval(s.accuracy.interval),
-            f"{s.cost.tokens:,.0f}",
+            tokens_text(s.cost),
             f"{s.cost.paid_tokens:,}",
             f"{s.cost.calls:.2f}",
             "-" if latency is None else f"{latency.p50:.2f}",

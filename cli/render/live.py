@@ -62,6 +62,8 @@ PLAIN_INTERVAL_S = 15.0
 MAX_PLAIN_LINES = 20
 PLAIN_PULL_AFTER_S = 1.5
 """Seconds after which the loading of files gets a plain line."""
+KIND_LABELS = {"thinking_tokens": "thinking"}
+"""Labels of limits that differ from their names."""
 MAX_VOTES = 5
 MAX_SEARCHES = 3
 MAX_CHAINS = 4
@@ -85,6 +87,8 @@ class LiveView:
         self._started = clock()
         self._run_started: float | None = None
         self._note = "loading the model"
+        self.hint = ""
+        """What keys do, in the last line; empty is no line."""
         self._pull: tuple[str, int, int | None] | None = None
         self._stage_started, self._stage_reported = 0.0, False
         self._spinner = Spinner("dots")
@@ -142,7 +146,7 @@ class LiveView:
         elapsed = self._clock() - self._started
         head = Table.grid(padding=(0, 1))
         title = Text.assemble((p.strategy or "reason", "bold"), (f"  {p.model}", "cyan") if p.model else "")
-        title.append(f"  {self._note or p.stage}", "dim")
+        title.append(f"  {self._note or _thinking(p) or p.stage}", "dim")
         title.append(f"  {elapsed:.1f} s", "dim")
         head.add_row(self._spinner, title)
 
@@ -162,7 +166,7 @@ class LiveView:
         for kind, limit in p.limits.items():
             spent = self._spent(kind, elapsed)
             if limit and spent is not None:
-                rows.add_row(kind, bar(spent, limit, "yellow"), _amount(kind, spent, limit))
+                rows.add_row(KIND_LABELS.get(kind, kind), bar(spent, limit, "yellow"), _amount(kind, spent, limit))
         if p.votes:
             rows.add_row("votes", _votes(p.votes))
         if p.writers:
@@ -171,8 +175,9 @@ class LiveView:
         if p.chains:
             rows.add_row("blocks", Text(_chains(p.chains), no_wrap=True, overflow="ellipsis"))
         workers = [self._workers] if p.workers is not None else []
+        hint = [Text(self.hint, "dim", no_wrap=True, overflow="ellipsis")] if self.hint else []
         if not p.searches and not p.ran and p.jury is None:
-            return Group(head, *([rows] if rows.row_count else []), *workers)
+            return Group(head, *([rows] if rows.row_count else []), *workers, *hint)
         lines = Table.grid(padding=(0, 1))  # a separate table, since they are longer than a bar
         lines.add_column(justify="right", style="dim", min_width=9)
         lines.add_column(no_wrap=True, overflow="ellipsis")
@@ -183,7 +188,7 @@ class LiveView:
         for line in _searches(p):
             lines.add_row("search", Text(line))
         tree = [self._tree] if p.searches else []
-        return Group(head, *([rows] if rows.row_count else []), lines, *tree, *workers)
+        return Group(head, *([rows] if rows.row_count else []), lines, *tree, *workers, *hint)
 
     def _speed(self) -> str:
         """Tokens so far, and tokens per second."""
@@ -193,6 +198,8 @@ class LiveView:
     def _spent(self, kind: str, elapsed: float) -> float | None:
         if kind == "tokens":
             return float(self.progress.tokens)
+        if kind == "thinking_tokens":
+            return float(self.progress.thinking_tokens)
         if kind == "seconds":
             return 0.0 if self._run_started is None else self._clock() - self._run_started
         return self.progress.spent.get(kind, 0.0)
@@ -205,12 +212,19 @@ class LiveView:
         self._next_plain = elapsed + PLAIN_INTERVAL_S * 2 ** min(self._plain_lines, 6)  # long runs do not fill the log
         p = self.progress
         done = f"samples {p.samples_done}/{p.samples_requested}, {p.tokens:,} tokens"
+        thinking = f", {now}" if (now := _thinking(p)) else ""
         workers = f"; {_workers(p.workers)}" if p.workers else ""
         steps = f"; steps {': '.join(_writers(p.writers))}" if p.writers else ""
         blocks = f"; blocks {_chains(p.chains)}" if p.chains else ""
         jury = f"; jury: {printable(p.jury.line())}" if p.jury is not None else ""
         searches = "".join(f"; {line}" for line in _searches(p))
-        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {done}{workers}{steps}{blocks}{jury}{searches}")
+        say(f"{elapsed:.0f} s: {p.stage or 'starting'}, {done}{thinking}{workers}{steps}{blocks}{jury}{searches}")
+
+
+def _thinking(progress: Progress) -> str:
+    """What samples that are thinking have generated; empty if none is."""
+    tokens = progress.thinking_now
+    return "" if tokens is None else f"thinking… {tokens:,} tokens" if tokens else "thinking…"
 
 
 def _extent(stage: str, size: int) -> str:

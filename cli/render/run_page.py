@@ -17,8 +17,10 @@ from ...core.store.protocol import RunRecord
 from ...core.types import Answer
 from .answer import USAGE_COLUMNS, source_lines, usage_cells
 from .claims import print_checked
-from .console import age, one_line, out, printable
+from .console import age, one_line, out, printable, truncate
 
+MAX_THOUGHT_CHARS = 2000
+"""Maximum length of a thought on the page of a run."""
 STATUS_STYLES = {"finished": "green", "queued": "blue", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
@@ -88,12 +90,18 @@ def print_run(record: RunRecord) -> None:
         facts.add_row("model" if role == "main" else f"{role} model", Text(model))
     for name in config.verify:
         facts.add_row("verifier", _verifier(name, config))
+    if config.effort is not None:
+        facts.add_row("effort", config.effort)
+    if config.thinking_tokens is not None:
+        facts.add_row("thinking", f"{config.thinking_tokens:,} tokens a thought")
+    if config.verify_thoughts:
+        facts.add_row("verified", "the answer and its thought")
     if config.evidence:
         facts.add_row("evidence", Text("\n".join(map(printable, config.evidence))))
     facts.add_row("seed", str(config.seed))
     limits = config.budget.model_dump(exclude_none=True)
     if limits:
-        facts.add_row("budget", ", ".join(f"{limit:g} {kind}" for kind, limit in limits.items()))
+        facts.add_row("budget", ", ".join(f"{limit:g} {kind.replace('_', ' ')}" for kind, limit in limits.items()))
     if record.error:
         facts.add_row("error", Text(str(record.error.get("message", record.error)), "red"))
     console.print(facts)
@@ -109,12 +117,17 @@ def print_run(record: RunRecord) -> None:
 
 def _print_answer(answer: Answer) -> None:
     console = out()
+    if answer.thought:
+        tokens = f" ({thinking:,} tokens)" if (thinking := _thinking_tokens(answer)) else ""
+        _section(f"thought{tokens}", truncate(answer.thought.strip(), MAX_THOUGHT_CHARS), "dim")
     if answer.text:
         _section("text", answer.text.strip())
     calibrated = answer.calibrated_confidence
     suffix = "" if calibrated is None else f", calibrated {calibrated:.2f} by {answer.calibration}"
     confidence = "" if answer.confidence is None else f"   (confidence {answer.confidence:.2f}{suffix})"
     _section("answer", (answer.answer or "none") + confidence)
+    if answer.based_on:
+        console.print(Padding(Text(f"answered early; it rests on {answer.based_on}", "yellow"), (0, 0, 0, 2)))
     for sentence in answer.degraded:
         console.print(Padding(Text(f"note: {sentence}", "yellow"), (0, 0, 0, 2)))
     if answer.citations:
@@ -130,13 +143,19 @@ def _print_answer(answer: Answer) -> None:
         )  # the text column takes the remaining width
         table.add_column("#", justify="right", no_wrap=True)
         table.add_column("answer", no_wrap=True, overflow="ellipsis", max_width=24)
-        for head in ("score", "logprob", "tokens"):
+        for head in ("score", "logprob", "tokens", "thinking"):
             table.add_column(head, justify="right", no_wrap=True)
         table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
         for i, c in enumerate(answer.candidates, 1):
             extracted = Text("-", "dim") if c.answer is None else Text(_one_line(c.answer), "bold")
             table.add_row(
-                str(i), extracted, _number(c.score), _number(c.logprob), f"{c.tokens:,}", Text(_one_line(c.text), "dim")
+                str(i),
+                extracted,
+                _number(c.score),
+                _number(c.logprob),
+                f"{c.tokens:,}",
+                f"{c.thinking_tokens:,}",
+                Text(_one_line(c.text), "dim"),
             )
         _heading("candidates")
         console.print(Padding(table, (0, 0, 0, 2)))
@@ -170,9 +189,14 @@ def _strategy(config: RunConfig) -> Text:
     return Text.assemble(config.strategy, (f"  {parameters}", "dim"))
 
 
-def _section(title: str, text: str) -> None:
+def _thinking_tokens(answer: Answer) -> int:
+    """Tokens of the thought of the chosen candidate; 0 if they are unknown."""
+    return next((c.thinking_tokens for c in answer.candidates if c.thought == answer.thought), 0)
+
+
+def _section(title: str, text: str, style: str = "") -> None:
     _heading(title)
-    out().print(Padding(Text(printable(text)), (0, 0, 0, 2)))
+    out().print(Padding(Text(printable(text), style), (0, 0, 0, 2)))
 
 
 def _heading(title: str) -> None:
@@ -183,8 +207,8 @@ def _heading(title: str) -> None:
 
 def _status(status: str, stopped: str | None) -> Text:
     text = Text(status, STATUS_STYLES.get(status, ""))
-    if stopped == "budget":
-        text.append(" (budget exhausted)", "yellow")
+    if stopped in ("budget", "user"):
+        text.append(" (budget exhausted)" if stopped == "budget" else " (answered early)", "yellow")
     return text
 
 

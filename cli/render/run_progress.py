@@ -108,6 +108,8 @@ class CallProgress:
         samples: Number of requested samples.
         done: Number of finished samples.
         tokens: Tokens generated so far, by (request, sample).
+        thinking: Part of them that are thoughts.
+        answering: Samples whose thought has ended.
     """
 
     role: str
@@ -116,6 +118,8 @@ class CallProgress:
     samples: int
     done: int = 0
     tokens: dict[tuple[int, int], int] = field(default_factory=dict)
+    thinking: dict[tuple[int, int], int] = field(default_factory=dict)
+    answering: set[tuple[int, int]] = field(default_factory=set)
 
 
 @dataclass
@@ -199,7 +203,7 @@ class Progress:
     """Progress of a run.
 
     Attributes:
-        limits: The budget's limits by kind ("tokens", "calls", "seconds", "usd").
+        limits: The budget's limits by kind ("tokens", "thinking_tokens", "calls", "seconds", "usd").
         spent: Amounts charged so far, by kind, without the tokens of calls in flight.
         calls: Calls in flight, by the number of their first event.
         samples_done: Number of finished samples of all calls.
@@ -239,6 +243,23 @@ class Progress:
         """Tokens generated so far, including calls in flight."""
         return int(self.spent.get("tokens", 0)) + sum(sum(c.tokens.values()) for c in self.calls.values())
 
+    @property
+    def thinking_tokens(self) -> int:
+        """Tokens of thoughts so far, including calls in flight."""
+        charged = int(self.spent.get("thinking_tokens", 0))
+        return charged + sum(sum(c.thinking.values()) for c in self.calls.values())
+
+    @property
+    def thinking_now(self) -> int | None:
+        """Tokens of the samples that are thinking; None if none is, 0 if the backend does not count them."""
+        counts = [
+            tokens
+            for call in self.calls.values()
+            for slot, tokens in call.thinking.items()
+            if slot not in call.answering
+        ]
+        return sum(counts) if counts else None
+
     def rate(self, now_s: float) -> float | None:
         """Tokens per second over the last seconds; None if there are none.
 
@@ -269,7 +290,12 @@ class Progress:
             case SampleFinished():
                 self._finish(event)
             case BudgetCharged():
-                self.spent = {"tokens": event.total_tokens, "calls": event.total_calls, "usd": event.total_usd or 0.0}
+                self.spent = {
+                    "tokens": event.total_tokens,
+                    "thinking_tokens": event.total_thinking_tokens,
+                    "calls": event.total_calls,
+                    "usd": event.total_usd or 0.0,
+                }
                 self.limits.update(event.limits)
                 self._close_call(event.parent or 0)
             case VoteUpdated():
@@ -303,6 +329,7 @@ class Progress:
         call = self.calls.get(number)
         if call is not None and call.operation == "workers":
             call.tokens.clear()
+            call.thinking.clear()
         else:
             self.calls.pop(number, None)
 
@@ -327,6 +354,10 @@ class Progress:
                 self.workers.writing[event.request] += event.text
             slot = (event.request, event.sample)
             call.tokens[slot] = call.tokens.get(slot, 0) + event.tokens
+            if event.thought:
+                call.thinking[slot] = call.thinking.get(slot, 0) + (0 if event.text else event.tokens)
+            if event.text:
+                call.answering.add(slot)
             self._count(event.at_s, event.tokens)
 
     def _finish(self, event: SampleFinished) -> None:
@@ -339,7 +370,8 @@ class Progress:
         tokens = event.completion.usage.completion_tokens
         if not event.replayed:
             self._count(event.at_s, max(0, tokens - call.tokens.get(slot, 0)))
-        call.tokens[slot] = tokens
+        call.tokens[slot], call.thinking[slot] = tokens, event.completion.usage.thinking_tokens
+        call.answering.add(slot)
 
     def _count(self, at_s: float, tokens: int) -> None:
         bucket = int(at_s * _BUCKETS_PER_S)

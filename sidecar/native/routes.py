@@ -171,6 +171,9 @@ def ask_config(body: AskBody, reasoner: Reasoner, tenant: str) -> RunConfig:
         repairs=body.repairs,
         require_verified=body.require_verified,
         budget=apply_ceilings(body.budget, settings.serve, *limits),
+        effort=body.effort,
+        thinking_tokens=body.thinking_tokens,
+        verify_thoughts=body.verify_thoughts,
         seed=body.seed,
         small_model=offered("small_model", body.small_model),
         judge_model=offered("judge_model", body.judge_model),
@@ -387,6 +390,22 @@ async def events(
 async def cancel(run_id: RunId, request: Request, caller: AskCaller) -> Response:
     """Cancel a run and save its partial answer. No effect on a run that has ended."""
     record = await _run_manager(request).cancel(run_id, caller)
+    return _detail(detail_of(record), 202 if is_active(record) else 200)
+
+
+@runs.post(
+    "/{run_id}/answer",
+    response_model=RunDetail,
+    summary="Answer now",
+    responses={202: {"model": RunDetail, "description": "The answer was requested from the process of the run"}},
+)
+async def answer_now(run_id: RunId, request: Request, caller: AskCaller) -> Response:
+    """End a run with an answer from what it has: `stopped` is "user", and `based_on` states what the answer rests on.
+
+    The answer takes one short model call at most; `GET /v1/runs/{run_id}/events` ends with it. No effect on a run that
+    has ended.
+    """
+    record = await _run_manager(request).conclude(run_id, caller)
     return _detail(detail_of(record), 202 if is_active(record) else 200)
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints,
 from ...agents.planner import GIVEN, given_text
 from ...agents.verification import MAX_ANSWER_CHARS
 from ...core.budget import Budget
+from ...core.messages import Effort, RequestedEffort
 from ...core.run import RunConfig, read_config
 from ...core.store.protocol import RunRecord, RunStatus
 from ...core.types import MAX_QUESTION_CHARS, Answer, AnswerKind
@@ -74,6 +75,9 @@ class AskBody(RequestBody):
         repairs: Maximum number of times that an answer is returned to the strategy after a failed verification.
         require_verified: Whether an answer that the verifiers do not support is an error.
         budget: Limits of the run; the server's limits apply as well.
+        effort: How much models that think do so before they answer; "auto" is chosen for the question.
+        thinking_tokens: Maximum number of tokens of each thought.
+        verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run, for reproducible sampling.
     """
 
@@ -115,6 +119,9 @@ class AskBody(RequestBody):
     repairs: Annotated[int, Field(ge=0, le=10)] | None = None
     require_verified: bool | None = None
     budget: Budget = Budget()
+    effort: RequestedEffort | None = None
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
+    verify_thoughts: bool | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
@@ -205,11 +212,13 @@ class RunSummary(ResponseBody):
         updated: Time of the last update, in seconds since the epoch.
         background: Whether another process continues the run if its process ends.
         cancelling: Whether cancellation was requested and the run has not stopped yet.
+        concluding: Whether the answer was requested and the run has not ended yet.
         question: The question; for a verification, the question that the text answers.
         strategy: The strategy; "given" for a verification.
         models: Models by role.
         answer: The extracted answer; None until the run has one.
-        tokens: Number of generated tokens; None until the run has ended.
+        tokens: Number of generated tokens, those of thoughts included; None until the run has ended.
+        thinking_tokens: Number of them that are thoughts; None until the run has ended.
         cost_usd: Cost in US dollars; None until the run has ended, or if a price is unknown.
     """
 
@@ -219,11 +228,13 @@ class RunSummary(ResponseBody):
     updated: float
     background: bool
     cancelling: bool
+    concluding: bool = False
     question: str
     strategy: str
     models: dict[str, str]
     answer: str | None = None
     tokens: int | None = None
+    thinking_tokens: int | None = None
     cost_usd: float | None = None
 
 
@@ -241,6 +252,9 @@ class RunDetail(RunSummary):
         parameters: All parameters of the strategy.
         verify: The verifiers.
         budget: Limits of the run.
+        effort: How much the models think before they answer; None is each model's default.
+        max_thinking_tokens: Maximum number of tokens of each thought; None is the effort's.
+        verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Seed of the run.
         metadata: The metadata of the request.
         text: The verified text; None unless the run is a verification.
@@ -251,6 +265,9 @@ class RunDetail(RunSummary):
     parameters: dict[str, JsonValue]
     verify: tuple[str, ...]
     budget: Budget
+    effort: Effort | None = None
+    max_thinking_tokens: int | None = None
+    verify_thoughts: bool = False
     seed: int
     metadata: dict[str, JsonValue]
     text: str | None = None
@@ -335,6 +352,9 @@ def detail_of(record: RunRecord) -> RunDetail:
             "parameters": {} if is_given else without_paths(config.parameters),
             "verify": config.verify,
             "budget": config.budget,
+            "effort": config.effort,
+            "max_thinking_tokens": config.thinking_tokens,
+            "verify_thoughts": config.verify_thoughts,
             "seed": config.seed,
             "metadata": config.question.metadata,
             "text": given_text(config.parameters) if is_given else None,
@@ -357,11 +377,13 @@ def _summary(record: RunRecord, config: RunConfig, answer: Answer | None) -> dic
         "updated": record.updated,
         "background": record.background,
         "cancelling": record.cancel_requested and record.status in ("queued", "running"),
+        "concluding": record.answer_requested and is_active(record),
         "question": config.question.text.strip(),
         "strategy": config.strategy,
         "models": config.models,
         "answer": None if answer is None else answer.answer,
         "tokens": None if answer is None else answer.usage.completion_tokens,
+        "thinking_tokens": None if answer is None else answer.usage.thinking_tokens,
         "cost_usd": None if answer is None else answer.usage.cost_usd,
     }
 

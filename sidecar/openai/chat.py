@@ -49,6 +49,7 @@ def completion(run_request: RunRequest, ended: Sequence[EndedRun], thoughts: Tho
                 "content": None if outcome.calls and not outcome.content else outcome.content,
                 "refusal": None,
                 **thought_fields(e.thoughts, thoughts),
+                **({"thinking_blocks": list(outcome.blocks)} if outcome.blocks else {}),
                 **({"tool_calls": calls_json(outcome.calls)} if outcome.calls else {}),
             },
             "logprobs": None,
@@ -95,6 +96,7 @@ def reason_report(answer: Answer) -> dict[str, Any]:
         "verification": None if verification is None else verification.model_dump(mode="json"),
         "citations": [c.model_dump(mode="json") for c in answer.citations],
         "stopped": answer.stopped,
+        **({"based_on": answer.based_on} if answer.based_on else {}),
         "degraded": list(answer.degraded),
         **cost_report(answer.usage),
     }
@@ -140,8 +142,9 @@ class ChunkBuilder:
         return {**self._chunk(index, {}), "reason": {"event": event}}
 
     def calls(self, index: int, outcome: Outcome) -> dict[str, Any]:
-        """A chunk with the tool calls."""
-        return self._chunk(index, {"tool_calls": calls_json(outcome.calls, numbered=True)})
+        """A chunk with the tool calls, and with the provider's thoughts that the client returns with their results."""
+        blocks = {"thinking_blocks": list(outcome.blocks)} if outcome.blocks else {}
+        return self._chunk(index, {**blocks, "tool_calls": calls_json(outcome.calls, numbered=True)})
 
     def end(self, index: int, outcome: Outcome, *, late: bool = False) -> dict[str, Any]:
         """The last chunk of a choice: the finish reason and the run's `reason` object."""

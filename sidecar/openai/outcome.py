@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fastapi import FastAPI
+from pydantic import JsonValue
 
 from ...core.concurrency import gather
-from ...core.errors import ReasonError
+from ...core.errors import ReasonError, UserError
 from ...core.events import Event, TextDelta
-from ...core.messages import ToolCall
+from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.store.protocol import RunRecord, RunStore
 from ...core.types import Answer, RoleUsage, RunUsage
@@ -30,10 +31,8 @@ from .streaming import (
     AnswerText,
     EventTranslator,
     TextPiece,
-    ThoughtSplitter,
     in_pieces,
     join_thoughts,
-    split_thoughts,
     until_stop,
 )
 
@@ -46,10 +45,11 @@ class Outcome:
 
     Attributes:
         answer: The run's answer.
-        content: Text of the chosen candidate, without thoughts, up to the first stop string.
+        content: Text of the chosen candidate up to the first stop string.
         calls: Tool calls for the client to execute.
         finish_reason: "tool_calls", "length" if a limit ended the text or the run, else "stop".
         content_tokens: Number of the run's completion tokens that belong to `content` and `calls`.
+        thought: Thought of the chosen sample; None if it has none.
     """
 
     answer: Answer
@@ -57,51 +57,41 @@ class Outcome:
     calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
     content_tokens: int
+    thought: Thought | None = None
+
+    @property
+    def blocks(self) -> tuple[dict[str, JsonValue], ...]:
+        """The provider's form of the thought, which the client returns with the results of the tools."""
+        return () if self.thought is None or not self.calls else self.thought.blocks
 
 
 def outcome_of(answer: Answer, run_request: RunRequest, translator: EventTranslator) -> Outcome:
     """Map an answer to an outcome. The translator must have processed the run's events."""
-    thoughts, text = split_thoughts(answer.text)
+    text = answer.text.strip()
     content = until_stop(text, run_request.stop)
     calls = answer.tool_calls[:1] if run_request.one_call else answer.tool_calls
     tokens, ended = _chosen(answer, translator)
-    apart_tokens, apart_chars = translator.apart.get(answer.text, (0, 0))
-    answer_text = _content_tokens(
-        tokens,
-        shown=len(content) if thoughts or content != text else len(answer.text),
-        written=len(answer.text),
-        apart_tokens=apart_tokens,
-        apart_chars=apart_chars,
-    )
+    if content != text:  # the content is the beginning of the text: its share is estimated
+        tokens = round(tokens * len(content) / len(text))
     return Outcome(
         answer=answer,
         content=content,
         calls=calls,
         finish_reason=_finish_reason(answer, calls, ended, stopped=content != text),
-        content_tokens=min(answer_text, answer.usage.completion_tokens),
+        content_tokens=min(tokens, answer.usage.completion_tokens),
+        thought=translator.thoughts.get((text, answer.tool_calls)),
     )
 
 
 def _chosen(answer: Answer, translator: EventTranslator) -> tuple[int, str]:
-    """Token count and finish reason of the chosen candidate."""
+    """Tokens of the chosen candidate without those of its thought, and its finish reason."""
     for found in translator.solutions:
         if found.text == answer.text and found.tool_calls == answer.tool_calls:
-            return found.tokens, found.finish_reason
+            return found.tokens - found.thinking_tokens, found.finish_reason
     for shown in answer.candidates:
         if shown.text == answer.text:
-            return shown.tokens, "stop"
+            return shown.tokens - shown.thinking_tokens, "stop"
     return 0, "stop"
-
-
-def _content_tokens(tokens: int, *, shown: int, written: int, apart_tokens: int, apart_chars: int) -> int:
-    """Number of the candidate's tokens that belong to the returned content.
-
-    Thoughts that the backend counts are subtracted exactly. If the content is only a part of the remaining text, its
-    share is estimated from the number of characters.
-    """
-    answer_text = tokens - apart_tokens
-    whole = written if apart_tokens else written + apart_chars
-    return max(0, answer_text if whole == shown else round(answer_text * shown / max(1, whole)))
 
 
 def _finish_reason(answer: Answer, calls: tuple[ToolCall, ...], ended: str, *, stopped: bool) -> FinishReason:
@@ -109,7 +99,7 @@ def _finish_reason(answer: Answer, calls: tuple[ToolCall, ...], ended: str, *, s
         return "tool_calls"
     if stopped:
         return "stop"
-    return "length" if answer.stopped == "budget" or ended in ("length", "budget") else "stop"
+    return "length" if answer.stopped == "budget" or ended in ("length", "thinking", "budget") else "stop"
 
 
 def calls_json(calls: tuple[ToolCall, ...], *, numbered: bool = False) -> list[Mapping[str, object]]:
@@ -117,7 +107,7 @@ def calls_json(calls: tuple[ToolCall, ...], *, numbered: bool = False) -> list[M
     return [{**({"index": i} if numbered else {}), **call.as_openai()} for i, call in enumerate(calls)]
 
 
-LATE_NOTE = "thoughts were sent as content: {} begins them in its prompt, which was not known yet"
+LATE_NOTE = "thoughts were sent as content: the chat template of {} opens them; set opened_by_template in its profile"
 
 
 @dataclass(frozen=True)
@@ -167,7 +157,7 @@ class ChoiceRunner:
     """Executes the runs of one request, one for each choice.
 
     Args:
-        app: Application whose state has the run manager and the models whose prompts open a thought.
+        app: Application whose state has the run manager.
         caller: Authenticated caller.
         run_request: Request to execute.
         idempotency: Idempotency key of the request.
@@ -181,7 +171,6 @@ class ChoiceRunner:
         self._run_manager: RunManager = app.state.run_manager
         self._caller = caller
         self._idempotency, self._digest = idempotency, digest
-        self._opening = models_opening_thoughts(app)
 
     async def all(self, emit: PieceSink | None = None) -> list[EndedRun]:
         """Execute all runs concurrently and return their ends in the order of the choices.
@@ -206,6 +195,8 @@ class ChoiceRunner:
             async with run.held():
                 ended = await self._follow(index, run, emit)
         except ReasonError as e:
+            if isinstance(e, UserError):
+                e.param = self.run_request.field_names.get(e.param or "", e.param)
             return EndedRun(run_id, error=e, spent=await self._spent(run_id))
         if emit is not None:
             await emit(OutcomePiece(index, run_id, ended=ended))
@@ -225,8 +216,7 @@ class ChoiceRunner:
         config, answer_text = run.config, AnswerText(self.run_request.stop)
         # a run that another request started has emitted text before this subscription
         after = 0 if isinstance(run, LiveRun) else math.inf
-        opened = _main(config) in self._opening
-        translator = EventTranslator(config, answer_text, opened=opened, after=after)
+        translator = EventTranslator(config, answer_text, after=after)
         piece: list[TextPiece] = []
         async with aclosing(run.events(text=emit is not None)) as events:
             async for event in events:
@@ -240,8 +230,6 @@ class ChoiceRunner:
                 if pieces or shown is not None:
                     await emit(OutcomePiece(index, run.id, tuple(pieces), shown))
         answer = await run.result()
-        if translator.late or _opens_in_thought(answer.text):
-            self._opening.add(_main(config))
         last = translator.finish()
         outcome = outcome_of(answer, self.run_request, translator)
         if emit is not None:
@@ -261,24 +249,6 @@ class ChoiceRunner:
         except ReasonError:  # the store itself may have failed
             return RunUsage()
         return RunUsage() if record.answer is None else RunUsage.model_validate(record.answer["usage"])
-
-
-def models_opening_thoughts(app: FastAPI) -> set[str]:
-    """Models whose prompts open a thought, as observed so far: their texts have only the closing tag."""
-    known: set[str] | None = getattr(app.state, "opening_models", None)
-    if known is None:
-        known = app.state.opening_models = set()
-    return known
-
-
-def _main(config: RunConfig) -> str:
-    return config.models.get("main", "")
-
-
-def _opens_in_thought(text: str) -> bool:
-    splitter = ThoughtSplitter()
-    splitter.feed(text)
-    return splitter.late
 
 
 async def stored_outcome(store: RunStore, record: RunRecord, config: RunConfig) -> EndedRun:
@@ -304,6 +274,7 @@ def total(usages: Iterable[RunUsage]) -> RunUsage:
         prompt_tokens=sum(u.prompt_tokens for u in known),
         cached_tokens=sum(u.cached_tokens for u in known),
         completion_tokens=sum(u.completion_tokens for u in known),
+        thinking_tokens=sum(u.thinking_tokens for u in known),
         model_calls=sum(u.model_calls for u in known),
         reward_calls=sum(u.reward_calls for u in known),
         replayed_calls=sum(u.replayed_calls for u in known),
@@ -318,7 +289,8 @@ def chat_usage(outcomes: Sequence[Outcome], failed: Sequence[RunUsage] = ()) -> 
     """The `usage` of a chat completion, including the usage of failed runs.
 
     `completion_tokens` counts all generated tokens. `reasoning_tokens` counts those that are not in the returned
-    content: thoughts, other candidates, judges and verifiers.
+    content: the thoughts of the returned sample, and all of other candidates, judges and verifiers. How many of them
+    the models thought is `reason.usage.thinking_tokens`.
     """
     spent = total([*(o.answer.usage for o in outcomes), *failed])
     answer_text = sum(o.content_tokens for o in outcomes)
@@ -361,6 +333,7 @@ def _plus(a: RoleUsage, b: RoleUsage) -> RoleUsage:
         prompt_tokens=a.prompt_tokens + b.prompt_tokens,
         cached_tokens=a.cached_tokens + b.cached_tokens,
         completion_tokens=a.completion_tokens + b.completion_tokens,
+        thinking_tokens=a.thinking_tokens + b.thinking_tokens,
         model_calls=a.model_calls + b.model_calls,
         reward_calls=a.reward_calls + b.reward_calls,
         replayed_calls=a.replayed_calls + b.replayed_calls,

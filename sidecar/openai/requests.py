@@ -6,6 +6,7 @@ A table for each endpoint states whether a field is supported, ignored or refuse
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from ...core.budget import Budget
 from ...core.errors import UserError
-from ...core.messages import Frozen
+from ...core.messages import Frozen, RequestedEffort, Thought
 from ...core.registry import nearest
+from ..errors import fault_detail
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""OpenAI's efforts, and ours: "xhigh" is our "max"."""
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
@@ -34,6 +38,10 @@ class ReasonOptions(Frozen):
         budget: Limits of each run, within the limits of the server.
         verify: Names of verifiers; an empty list disables verification, null uses the server's.
         verify_parameters: Verifier parameters, by verifier.
+        effort: How much the model thinks before it answers; "auto" is chosen for the question. Alias of
+            `reasoning_effort` and `reasoning.effort`.
+        thinking_tokens: Maximum number of tokens of each thought.
+        verify_thoughts: Whether the verifiers also check the claims of the thought.
         seed: Alias of `seed`.
         stream_events: Also stream the run's events, each as `reason.event` in a separate chunk.
     """
@@ -43,6 +51,9 @@ class ReasonOptions(Frozen):
     budget: Budget = Budget()
     verify: tuple[str, ...] | None = None
     verify_parameters: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+    effort: RequestedEffort | None = None
+    thinking_tokens: Annotated[int, Field(ge=1)] | None = None
+    verify_thoughts: bool | None = None
     seed: Seed | None = None
     stream_events: bool = False
 
@@ -83,13 +94,27 @@ class ChatToolCall(LenientModel):
 
 
 class ChatMessage(LenientModel):
-    """A message of the conversation. Returned thoughts (`reasoning`, `reasoning_content`) are ignored."""
+    """A message of the conversation.
+
+    Thoughts of the assistant (`reasoning_content` or `reasoning`, and a provider's own `thinking_blocks`) are sent to
+    models that require those of earlier turns, and to no others.
+    """
 
     role: Literal["developer", "system", "user", "assistant", "tool", "function"]
     content: str | tuple[ContentPart, ...] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
     tool_calls: tuple[ChatToolCall, ...] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: JsonValue = None
+    thinking_blocks: tuple[dict[str, JsonValue], ...] | None = None
+
+    @property
+    def thought(self) -> Thought | None:
+        """The thought of an assistant message; None if it has none."""
+        text = self.reasoning_content or (self.reasoning if isinstance(self.reasoning, str) else "")
+        blocks = self.thinking_blocks or ()
+        return Thought(text=text, blocks=blocks) if self.role == "assistant" and (text or blocks) else None
 
 
 class ToolFunction(LenientModel):
@@ -169,7 +194,7 @@ class ChatRequest(StrictModel):
     safety_identifier: str | None = None
 
     store: bool | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: ReasoningEffort | None = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: JsonValue = None
@@ -208,8 +233,14 @@ class ChatRequest(StrictModel):
         return (self.stop,) if isinstance(self.stop, str) else self.stop
 
 
+class SummaryPart(LenientModel):
+    """A part of the text of thoughts."""
+
+    text: str = ""
+
+
 class InputItem(LenientModel):
-    """An input item: a message, a function call, a function call output, or thoughts, which are ignored."""
+    """An input item: a message, a function call, a function call output, or the thoughts of a turn with tool calls."""
 
     type: str = "message"
     role: Literal["user", "assistant", "system", "developer"] | None = None
@@ -218,6 +249,8 @@ class InputItem(LenientModel):
     name: str | None = None
     arguments: str | None = None
     output: str | tuple[ContentPart, ...] | None = None
+    summary: tuple[SummaryPart, ...] = ()
+    encrypted_content: str | None = None
 
 
 class FunctionTool(LenientModel):
@@ -252,6 +285,13 @@ class TextOptions(LenientModel):
     format: TextFormat = TextFormat()
 
 
+class ReasoningOptions(LenientModel):
+    """How much the model thinks; other fields ask for summaries, which are always returned."""
+
+    effort: ReasoningEffort | None = None
+    summary: JsonValue = None
+
+
 class ResponsesRequest(StrictModel):
     """Body of `POST /v1/responses`. `RESPONSES` has the rule for each field."""
 
@@ -275,7 +315,7 @@ class ResponsesRequest(StrictModel):
 
     store: bool | None = None
     include: JsonValue = None
-    reasoning: JsonValue = None
+    reasoning: ReasoningOptions | None = None
     service_tier: str | None = None
     stream_options: JsonValue = None
     prompt_cache_key: str | None = None
@@ -295,8 +335,43 @@ class ResponsesRequest(StrictModel):
     truncation: JsonValue = None
 
 
+def encrypted_thought(blocks: Sequence[Mapping[str, JsonValue]]) -> str:
+    """A provider's signed blocks as `encrypted_content`, which clients return unchanged."""
+    return base64.b64encode(json.dumps(blocks, separators=(",", ":")).encode()).decode()
+
+
+def _thought_of(item: InputItem, location: str) -> ChatMessage:
+    """An assistant message with the thoughts of an item, which the following items of the turn complete.
+
+    Raises:
+        UserError: The encrypted content is not one that this server has returned.
+    """
+    text = "\n".join(part.text for part in item.summary)
+    blocks: tuple[dict[str, JsonValue], ...] | None = None
+    if item.encrypted_content:
+        try:
+            decoded = json.loads(base64.b64decode(item.encrypted_content, validate=True))
+        except ValueError:
+            decoded = None
+        if not isinstance(decoded, list) or not all(isinstance(block, dict) for block in decoded):
+            raise UserError(
+                "encrypted_content is not that of a response of this server",
+                hint="return reasoning items unchanged, or leave them out",
+                param=f"{location}.encrypted_content",
+            )
+        blocks = tuple(decoded)
+    return ChatMessage(role="assistant", reasoning_content=text or None, thinking_blocks=blocks)
+
+
+def _with_thought(message: ChatMessage, thought: ChatMessage | None) -> ChatMessage:
+    if thought is None or message.role != "assistant":
+        return message
+    changes = {"reasoning_content": thought.reasoning_content, "thinking_blocks": thought.thinking_blocks}
+    return message.model_copy(update=changes)
+
+
 def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
-    """Convert the input to chat messages. Function calls are merged into the preceding assistant message.
+    """Convert the input to chat messages. Thoughts and function calls are merged into an assistant message.
 
     Raises:
         UserError: An item has an unsupported type.
@@ -304,20 +379,25 @@ def input_messages(value: str | Sequence[InputItem]) -> list[ChatMessage]:
     if isinstance(value, str):
         return [ChatMessage(role="user", content=value)]
     messages: list[ChatMessage] = []
+    thought: ChatMessage | None = None
     for i, item in enumerate(value):
         location = f"input.{i}"
+        if item.type == "reasoning":
+            thought = _thought_of(item, location)
+            continue
         if item.type == "message" and item.role is not None:
-            messages.append(ChatMessage(role=item.role, content=item.content))
+            messages.append(_with_thought(ChatMessage(role=item.role, content=item.content), thought))
         elif item.type == "function_call":
-            _add_call(messages, item, location)
+            _add_call(messages, item, location, thought)
         elif item.type == "function_call_output":
             messages.append(ChatMessage(role="tool", content=item.output, tool_call_id=item.call_id))
-        elif item.type != "reasoning":
+        else:
             raise UserError(
                 f"an item of type {item.type!r} is not supported",
                 hint="send messages with a role, function calls and function call outputs",
                 param=f"{location}.type",
             )
+        thought = None
     return messages
 
 
@@ -352,16 +432,16 @@ def input_format(text: TextOptions | None) -> ResponseFormat | None:
     return ResponseFormat(type=requested.type, json_schema=schema if requested.type == "json_schema" else None)
 
 
-def _add_call(messages: list[ChatMessage], item: InputItem, location: str) -> None:
+def _add_call(messages: list[ChatMessage], item: InputItem, location: str, thought: ChatMessage | None) -> None:
     """Append a call to the preceding assistant message, or as a new one."""
     if not item.call_id or not item.name:
         raise UserError("a function call requires a call_id and a name", param=location)
     call = ChatToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
     last = messages[-1] if messages else None
-    if last is not None and last.role == "assistant":
+    if thought is None and last is not None and last.role == "assistant":
         messages[-1] = last.model_copy(update={"tool_calls": (*(last.tool_calls or ()), call)})
     else:
-        messages.append(ChatMessage(role="assistant", tool_calls=(call,)))
+        messages.append(_with_thought(ChatMessage(role="assistant", tool_calls=(call,)), thought))
 
 
 Treatment = Literal["supported", "ignored", "refused"]
@@ -400,6 +480,7 @@ _MANY_CALLS = "an answer takes many model calls"
 _NO_LOGPROBS = f"{_MANY_CALLS}, so its tokens have no single distribution"
 _TEXT_ONLY = "strategies read and write text"
 _PENALTY = "no strategy has a parameter of that meaning"
+_EFFORTS = "`none` to `high`, `xhigh` or `max`; refused for models that do not think"
 _CACHE = "prefixes are cached by content, and shared among the requests of a key"
 
 SHARED: dict[str, FieldRule] = {
@@ -429,12 +510,12 @@ CHAT: dict[str, FieldRule] = {
     **SHARED,
     "n": _supported("independent runs with different seeds, all counted in `usage`"),
     "stream_options": _supported("`include_usage`"),
-    "max_tokens": _supported("maximum tokens of the completion that becomes the answer, or of the run (see below)"),
+    "max_tokens": _supported("maximum tokens of the answer, without thoughts, or of the run (see below)"),
     "max_completion_tokens": _supported("the newer name of `max_tokens`"),
     "stop": _supported("`content` ends before the first stop string"),
     "seed": _supported("the run's seed, from which every random choice follows"),
     "response_format": _supported("`text`; `json_schema` with `cot`, which writes it after its chain; others reject"),
-    "reasoning_effort": _ignored("strategy, parameters and budget set the effort"),
+    "reasoning_effort": _supported(f"how much the model thinks first; {_EFFORTS}"),
     "logprobs": _refused(_NO_LOGPROBS, False, instead="`reason runs show RUN` has the samples' own"),
     "logit_bias": _refused(f"{_MANY_CALLS}, and tokens differ from model to model", {}),
     "frequency_penalty": _refused(_PENALTY, 0),
@@ -456,7 +537,7 @@ RESPONSES: dict[str, FieldRule] = {
     **SHARED,
     "max_output_tokens": _supported("as `max_completion_tokens` of chat completions"),
     "text": _supported("`format` as `response_format` of chat completions"),
-    "reasoning": _ignored("strategy, parameters and budget set the effort; thoughts are always returned"),
+    "reasoning": _supported(f"`effort`: {_EFFORTS}; thoughts are always returned as summaries"),
     "include": _ignored("everything is included already"),
     "stream_options": _ignored("events are not padded"),
     "truncation": _refused("a conversation that does not fit is an error", "disabled"),
@@ -531,5 +612,5 @@ def _refusal(fault: dict[str, Any], known: tuple[str, ...]) -> UserError:
         meant = f"did you mean {near[0]!r}? " if near else ""
         hint = f"{meant}strategy parameters belong in reason.parameters"
         return UserError(f"unknown field {location!r}", hint=hint, param=location)
-    detail = str(fault["msg"]).removeprefix("Value error, ")
+    detail = fault_detail(fault)
     return UserError(f"{location}: {detail}" if location else detail, param=location or None)

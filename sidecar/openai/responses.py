@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
+from pydantic import JsonValue
 
 from ...core.errors import UnknownName
 from ...core.messages import TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED, Message, ToolCall
@@ -27,14 +28,15 @@ from .requests import (
     RESPONSES,
     ResponsesRequest,
     StrictRoute,
+    encrypted_thought,
     input_format,
     input_messages,
     input_tool_choice,
     input_tools,
     reject_fields,
 )
-from .run_config import RunRequest, plan_run, question_of
-from .streaming import STREAMED, Kind, Put, ServerSentEvents, TextPiece, split_thoughts
+from .run_config import RunRequest, effort_of, field_names, plan_run, question_of
+from .streaming import STREAMED, Kind, Put, ServerSentEvents, TextPiece
 
 Event = dict[str, Any]
 OutputItem = dict[str, Any]
@@ -108,16 +110,18 @@ def response(
 def items_of(run_id: str, thoughts: str, outcome: Outcome) -> list[OutputItem]:
     """The output items of a response that was not streamed: thoughts, text, tool calls."""
     items: list[OutputItem] = []
-    if thoughts:
-        items.append(reasoning_item(f"rs_{run_id}", thoughts))
+    if thoughts or outcome.blocks:
+        items.append(reasoning_item(f"rs_{run_id}", thoughts, outcome.blocks))
     if outcome.content or not outcome.calls:
         items.append(message_item(f"msg_{run_id}", outcome.content))
     return [*items, *(call_item(run_id, i, call) for i, call in enumerate(outcome.calls))]
 
 
-def reasoning_item(name: str, text: str) -> OutputItem:
-    """An output item with thoughts."""
-    return {"type": "reasoning", "id": name, "summary": [{"type": "summary_text", "text": text}]}
+def reasoning_item(name: str, text: str, blocks: Sequence[Mapping[str, JsonValue]] = ()) -> OutputItem:
+    """An output item with thoughts, and with a provider's signed blocks, which the client returns in the next turn."""
+    summary = [{"type": "summary_text", "text": text}] if text else []
+    item: OutputItem = {"type": "reasoning", "id": name, "summary": summary}
+    return {**item, "encrypted_content": encrypted_thought(blocks)} if blocks else item
 
 
 def message_item(name: str, text: str, status: str = "completed") -> OutputItem:
@@ -196,6 +200,8 @@ class ResponseEvents:
             events += [*self._begin("reasoning")]
             self._text = self._later
             events += [self._delta(TextPiece("reasoning", self._later)), *self._close()]
+        if outcome.blocks:
+            events += self._signed(outcome.blocks)
         for i, call in enumerate(outcome.calls):
             events += self._call(i, call)
         completed_body = response(
@@ -254,6 +260,17 @@ class ResponseEvents:
             ]
         self._output.append(item)
         return [*events, self._event("response.output_item.done", output_index=location["output_index"], item=item)]
+
+    def _signed(self, blocks: Sequence[Mapping[str, JsonValue]]) -> list[Event]:
+        """An item of its own, before the tool calls: a provider's signed blocks come with the end of the run."""
+        before = sum(item["type"] == "reasoning" for item in self._output)
+        item = reasoning_item(f"rs_{self._run_id}" + (f"_{before}" if before else ""), "", blocks)
+        at = len(self._output)
+        self._output.append(item)
+        return [
+            self._event("response.output_item.added", output_index=at, item=item),
+            self._event("response.output_item.done", output_index=at, item=item),
+        ]
 
     def _call(self, index: int, call: ToolCall) -> list[Event]:
         at = len(self._output)
@@ -362,6 +379,7 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         UnknownName: The previous response does not exist or has no answer.
     """
     reject_fields(body.model_dump(exclude_unset=True), RESPONSES)
+    effort = None if body.reasoning is None else body.reasoning.effort
     run_manager: RunManager = app.state.run_manager
     before = (
         ()
@@ -391,6 +409,7 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         options=body.reason,
         given={"temperature": body.temperature, "top_p": body.top_p, "max_tokens": body.max_output_tokens},
         form=input_format(body.text),
+        effort=effort_of(effort, body.reason, "reasoning.effort"),
         seed=body.reason.seed,
         reasoner=app.state.reasoner,
         tenant=caller.tenant,
@@ -399,6 +418,7 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
         model=body.model,
         configs=(config,),
         one_call=body.parallel_tool_calls is False,
+        field_names=field_names(effort, "reasoning.effort"),
         stream_events=body.reason.stream_events,
     )
 
@@ -406,19 +426,16 @@ async def _run_request(body: ResponsesRequest, app: FastAPI, caller: Caller) -> 
 async def _previous_turns(run_manager: RunManager, caller: Caller, name: str) -> tuple[Message, ...]:
     """The conversation up to and including a response, without its instructions."""
     record = await _record(run_manager, caller, name, param="previous_response_id")
-    answer = record.answer
-    if record.status != "finished" or answer is None:
+    if record.status != "finished" or record.answer is None:
         raise UnknownName("response", name, hint="it has no answer to continue from")
     question = read_config(record).question
     turns = question.conversation
     if INSTRUCTIONS in question.metadata and turns and turns[0].content == question.metadata[INSTRUCTIONS]:
         turns = turns[1:]
-    said = Message.model_validate(
-        {
-            "role": "assistant",
-            "content": split_thoughts(str(answer.get("text", "")))[1],
-            "tool_calls": answer.get("tool_calls", ()),
-        }
+    outcome = (await stored_outcome(run_manager.store, record, read_config(record))).outcome
+    assert outcome is not None
+    said = Message(
+        role="assistant", content=outcome.content, tool_calls=outcome.answer.tool_calls, thought=outcome.thought
     )
     return (*turns, Message(role="user", content=question.text), *question.continuation, said)
 
@@ -463,6 +480,7 @@ def _stored_instructions(config: RunConfig) -> dict[str, Any]:
         "tool_choice": choice
         if choice in (TOOL_CHOICE_AUTO, TOOL_CHOICE_NONE, TOOL_CHOICE_REQUIRED)
         else {"type": "function", "name": choice},
+        "reasoning": {"effort": config.effort, "summary": None},
         "text": {"format": {"type": "text"}},
         "parallel_tool_calls": True,
         "store": True,

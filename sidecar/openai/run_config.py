@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import JsonValue, ValidationError
@@ -12,13 +12,23 @@ from pydantic import JsonValue, ValidationError
 from ...agents.reasoner import Reasoner
 from ...core.budget import Budget
 from ...core.errors import UnknownName, UserError
-from ...core.messages import TOOL_CHOICE_AUTO, Message, Tool, ToolCall
+from ...core.messages import TOOL_CHOICE_AUTO, Effort, Message, RequestedEffort, Tool, ToolCall
 from ...core.run import RunConfig
 from ...core.types import Question
 from ...reasoning.strategy import STRATEGIES, Parameters
 from ..policy import apply_ceilings, reject_paths
 from .models import resolve_model, strategy_of
-from .requests import CHAT, ChatMessage, ChatRequest, ChatTool, NamedTool, ReasonOptions, ResponseFormat, reject_fields
+from .requests import (
+    CHAT,
+    ChatMessage,
+    ChatRequest,
+    ChatTool,
+    NamedTool,
+    ReasoningEffort,
+    ReasonOptions,
+    ResponseFormat,
+    reject_fields,
+)
 
 
 def question_of(
@@ -118,6 +128,7 @@ def _message(message: ChatMessage, location: str) -> Message:
         ),
         tool_call_id=(message.tool_call_id or "") if message.role == "tool" else "",
         name=message.name or "",
+        thought=message.thought,
     )
 
 
@@ -254,6 +265,7 @@ class RunRequest:
         configs: Run configurations, one for each requested choice.
         stop: Stop strings; the answer text ends before the first one.
         one_call: Return only the first of several tool calls.
+        field_names: Fields of the request by the names that errors of a run give them.
         stream_events: Also stream the run's events.
     """
 
@@ -261,6 +273,7 @@ class RunRequest:
     configs: tuple[RunConfig, ...]
     stop: tuple[str, ...] = ()
     one_call: bool = False
+    field_names: Mapping[str, str] = field(default_factory=dict)
     stream_events: bool = False
 
 
@@ -289,6 +302,7 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
         options=request.reason,
         given={"temperature": request.temperature, "top_p": request.top_p, "max_tokens": limit},
         form=request.response_format,
+        effort=effort_of(request.reasoning_effort, request.reason, "reasoning_effort"),
         seed=request.reason.seed if request.seed is None else request.seed,
         reasoner=reasoner,
         tenant=tenant,
@@ -298,8 +312,36 @@ def chat_run_request(request: ChatRequest, reasoner: Reasoner, tenant: str) -> R
         configs=with_seeds(config, request.n or 1),
         stop=request.stops,
         one_call=request.parallel_tool_calls is False,
+        field_names=field_names(request.reasoning_effort, "reasoning_effort"),
         stream_events=request.reason.stream_events,
     )
+
+
+def effort_of(requested: ReasoningEffort | None, options: ReasonOptions, param: str) -> RequestedEffort | None:
+    """The effort of a request; None if it sets none.
+
+    Args:
+        requested: OpenAI's field.
+        options: The request's `reason` object.
+        param: Name of OpenAI's field.
+
+    Raises:
+        UserError: `reason.effort` has a different value.
+    """
+    effort: Effort | None = "max" if requested == "xhigh" else requested
+    if effort is not None and options.effort not in (None, effort):
+        raise UserError(
+            f"{param} is {requested}, but reason.effort is {options.effort}",
+            hint="set only one of the two",
+            param=param,
+        )
+    return effort or options.effort
+
+
+def field_names(requested: ReasoningEffort | None, param: str) -> dict[str, str]:
+    """The names of the request's fields for errors that a run raises, given OpenAI's field of the effort."""
+    effort = "reason.effort" if requested is None else param
+    return {"effort": effort, "thinking_tokens": "reason.thinking_tokens"}
 
 
 def plan_run(
@@ -309,6 +351,7 @@ def plan_run(
     options: ReasonOptions,
     given: Mapping[SamplingField, JsonValue],
     form: ResponseFormat | None,
+    effort: RequestedEffort | None,
     seed: int | None,
     reasoner: Reasoner,
     tenant: str,
@@ -323,6 +366,7 @@ def plan_run(
         options: The request's `reason` object.
         given: Sampling fields of the request; None means not set.
         form: Response format.
+        effort: How much the model thinks.
         seed: Seed of the run; None uses the one in the settings, else a new one.
         reasoner: Reasoner that resolves the configuration.
         tenant: Tenant that owns the run.
@@ -349,6 +393,9 @@ def plan_run(
             verify=verify,
             verify_parameters=options.verify_parameters or None,
             budget=apply_ceilings(options.budget, settings.serve, settings.budget, name.budget, Budget(tokens=tokens)),
+            effort=effort,
+            thinking_tokens=options.thinking_tokens,
+            verify_thoughts=options.verify_thoughts,
             seed=seed,
             tenant=tenant,
         )
@@ -361,6 +408,8 @@ def _param_of(error: UserError, options: ReasonOptions) -> str | None:
     """The request field that an error refers to."""
     if error.param is not None and error.param.partition(".")[0] in options.parameters:
         return f"reason.parameters.{error.param}"
+    if error.param in ("effort", "thinking_tokens", "verify_thoughts"):
+        return f"reason.{error.param}"
     if isinstance(error, UnknownName) and error.kind == "verifier":
         return "reason.verify"
     return error.param

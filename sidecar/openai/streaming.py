@@ -1,7 +1,6 @@
 """Streaming: converts a run's events to thoughts and answer text. Streamed answer text is never retracted.
 
-`EventTranslator` translates events, `AnswerText` buffers text that may still change, `ThoughtSplitter` separates
-thoughts (`<think>…</think>`, also `thinking` and `thought`) from the answer, and `ServerSentEvents` is the HTTP
+`EventTranslator` translates events, `AnswerText` buffers text that may still change, and `ServerSentEvents` is the HTTP
 response.
 """
 
@@ -9,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +39,7 @@ from ...core.events import (
     VerificationFinished,
     VoteUpdated,
 )
+from ...core.messages import Thought, ToolCall
 from ...core.run import RunConfig
 from ...core.settings import CHAIR
 from ...core.types import Candidate
@@ -72,7 +71,6 @@ class AnswerText:
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self._stop = tuple(stop)
         self._held = ""
-        self._parted = False
         self.answer_text = ""
         self.stopped = False
 
@@ -80,12 +78,6 @@ class AnswerText:
         """Add text and return the text that can be emitted now."""
         if self.stopped:
             return ""
-        if self._parted:
-            text = text.lstrip()
-            if not text:
-                return ""
-            self._parted = False
-            text = f"\n{text}" if self.answer_text or self._held else text
         text = self._held + text
         if not self.answer_text:
             text = text.lstrip()
@@ -96,10 +88,6 @@ class AnswerText:
         sure = text[: len(text) - _partial_stop(text, self._stop)].rstrip()
         self._held = text[len(sure) :]
         return self._release(sure)
-
-    def part(self) -> None:
-        """Start the next text on a new line, because a thought separates it from the previous text."""
-        self._held, self._parted = self._held.rstrip(), True
 
     def finish(self, full_text: str, *, late: bool = False) -> str:
         """Return the rest of the answer text.
@@ -163,91 +151,12 @@ def _partial_stop(text: str, stop: Sequence[str]) -> int:
 
 Kind = Literal["reasoning", "content"]
 
-_TAG = re.compile(r"<(/?)(?:think|thinking|thought)>", re.IGNORECASE)
-_TAGS = tuple(f"<{slash}{name}>" for slash in ("", "/") for name in ("think", "thinking", "thought"))
-
 
 class TextPiece(NamedTuple):
     """A piece of streamed text: thoughts or answer text."""
 
     kind: Kind
     text: str
-
-
-class ThoughtSplitter:
-    """Splits a streamed text into thoughts and content. A possible prefix of a tag is held back.
-
-    Each tag produces an empty reasoning piece, which separates the text before and after it.
-
-    Args:
-        opened: Whether the text starts inside a thought, because the prompt has the opening tag.
-
-    Attributes:
-        late: Whether the text had a closing tag without an opening tag: the thoughts before it were returned as
-            content.
-    """
-
-    def __init__(self, *, opened: bool = False) -> None:
-        self._thinking = opened
-        self._held = ""
-        self.late = False
-
-    def feed(self, text: str) -> list[TextPiece]:
-        """Add text and return the pieces that are final."""
-        text = self._held + text
-        held = _partial_tag(text)
-        self._held = text[len(text) - held :]
-        return self._cut(text[: len(text) - held])
-
-    def end(self) -> list[TextPiece]:
-        """Return the text held back, which is not a tag."""
-        left, self._held = self._held, ""
-        return self._cut(left)
-
-    def _cut(self, text: str) -> list[TextPiece]:
-        pieces: list[TextPiece] = []
-        start = 0
-        for tag in _TAG.finditer(text):
-            self._put(pieces, text[start : tag.start()])
-            if tag[1] and not self._thinking:
-                self.late = True
-            self._thinking = not tag[1]
-            pieces.append(TextPiece("reasoning", ""))
-            start = tag.end()
-        self._put(pieces, text[start:])
-        return pieces
-
-    def _put(self, pieces: list[TextPiece], text: str) -> None:
-        if text:
-            pieces.append(TextPiece("reasoning" if self._thinking else "content", text))
-
-
-def split_thoughts(text: str) -> tuple[str, str]:
-    """Split a complete text into thoughts and content, both stripped of white space."""
-    thoughts: list[str] = []
-    content: list[str] = []
-    start, thinking = 0, False
-    for tag in _TAG.finditer(text):
-        (thoughts if thinking else content).append(text[start : tag.start()])
-        if tag[1] and not thinking:  # the prompt opened this thought: all text so far belongs to it
-            thoughts, content = [*thoughts, *content], []
-        start, thinking = tag.end(), not tag[1]
-    (thoughts if thinking else content).append(text[start:])
-    return _joined(thoughts), _joined(content)
-
-
-def _joined(parts: list[str]) -> str:
-    """Join non-empty parts with newlines."""
-    return "\n".join(filter(None, (part.strip() for part in parts)))
-
-
-def _partial_tag(text: str) -> int:
-    """Length of the suffix of a text that may be the start of a tag."""
-    at = text.rfind("<", max(0, len(text) - max(map(len, _TAGS)) + 1))
-    if at < 0:
-        return 0
-    begun = text[at:].lower()
-    return len(begun) if any(tag.startswith(begun) and tag != begun for tag in _TAGS) else 0
 
 
 MAX_VOTES = 5
@@ -289,8 +198,10 @@ def line_of(event: Event) -> str:
             return f"Verification: {verification.verdict.replace('_', ' ')}."
         case Degraded(what=what):
             return f"Note: {what}."
+        case BudgetExhausted(kind="user"):
+            return "The answer was requested now."
         case BudgetExhausted(kind=kind, limit=limit):
-            return f"The budget of {limit:g} {kind} is spent."
+            return f"The budget of {limit:g} {kind.replace('_', ' ')} is spent."
     return ""
 
 
@@ -299,6 +210,9 @@ def _short(text: str) -> str:
     one = " ".join(text.split())
     return one if len(one) <= MAX_LINE_CHARS else one[: MAX_LINE_CHARS - 1] + "…"
 
+
+AFTER_THOUGHT = "\n\n"
+"""Separates the thought of a sample from its text, where both are streamed as thoughts."""
 
 Key = tuple[int, int, int]
 """Key of a sample: (call, request, sample)."""
@@ -324,21 +238,21 @@ class EventTranslator:
     Args:
         config: Run configuration.
         answer_text: Buffer of the answer text.
-        opened: Whether completions of the main model start inside a thought.
         after: Number of the last event before the subscription to text. Calls that started earlier are not streamed,
             because some of their text is missing.
 
     Attributes:
         solutions: Best candidates of the solutions so far, newest first.
-        apart: Thoughts that the backend returned separately, as (tokens, characters) by completion text.
+        thoughts: Thoughts of the samples, by text and tool calls of the completion.
+        late: Whether thoughts were emitted as content: the model's chat template opens them, which was not known yet.
     """
 
-    def __init__(self, config: RunConfig, answer_text: AnswerText, *, opened: bool = False, after: float = 0) -> None:
+    def __init__(self, config: RunConfig, answer_text: AnswerText, *, after: float = 0) -> None:
         self.solutions: list[Candidate] = []
-        self.apart: dict[str, tuple[int, int]] = {}
+        self.thoughts: dict[tuple[str, tuple[ToolCall, ...]], Thought] = {}
+        self.late = False
         self._answer_text = answer_text
         self._until_direct = answer_call(config)
-        self._splitter = ThoughtSplitter(opened=opened)
         self._after = after
         self._direct: int | None = None
         self._heard = 0
@@ -348,14 +262,11 @@ class EventTranslator:
         self._verifies = bool(config.verify)
         self._calls: dict[int, _CallSamples] = {}
         self._writing: dict[Key, list[str]] = {}
+        self._thinking: set[Key] = set()
+        """Samples whose text so far is a thought."""
         self._open: Key | None = None
         self._later: list[str] = []
         self._verifying = False
-
-    @property
-    def late(self) -> bool:
-        """Whether thoughts were emitted as content, because their opening tag was in the prompt."""
-        return self._splitter.late
 
     def take(self, event: Event) -> list[TextPiece]:
         """Process an event and return the pieces to emit."""
@@ -384,8 +295,7 @@ class EventTranslator:
 
     def finish(self) -> list[TextPiece]:
         """Return the pieces held back."""
-        left = [piece for piece in self._splitter.end() if piece.kind == "reasoning"]
-        return [*left, *(piece for call in list(self._calls) for piece in self._close(call))]
+        return [piece for call in list(self._calls) for piece in self._close(call)]
 
     # -- samples
 
@@ -399,18 +309,24 @@ class EventTranslator:
             self._calls[event.number] = _CallSamples(event.requests, event.samples)
 
     def _write(self, event: TextDelta) -> list[TextPiece]:
-        call, new = event.parent, event.reasoning + event.text
+        call = event.parent
         if self._gap:  # calls before this event may miss text: their samples are emitted when they are complete
             self._gap, self._after = False, event.number
             self._writing = {key: text for key, text in self._writing.items() if key == self._open}
         if call is None or call <= self._after:
             return []
         if call == self._direct:
-            self._heard += len(new)
-            return self._content(event.reasoning, event.text)
+            self._heard += len(event.thought + event.text)
+            return self._content(event.thought, event.text)
         if call not in self._calls:
             return []
         key = (call, event.request, event.sample)
+        if event.thought:
+            self._thinking.add(key)
+        is_answering = bool(event.text) and key in self._thinking
+        if is_answering:
+            self._thinking.discard(key)
+        new = event.thought + (AFTER_THOUGHT if is_answering else "") + event.text
         if self._open is None and key not in self._writing:
             self._writing[key] = [new]
             return self._show(key)
@@ -424,16 +340,20 @@ class EventTranslator:
         call, done = event.parent, event.completion
         if call is None or not done.ok:
             return []
-        if done.reasoning:
-            self.apart[done.text] = (done.usage.reasoning_tokens, len(done.reasoning))
-        full_text = done.reasoning + done.text + "".join(f"{c.name}({c.arguments})" for c in done.tool_calls)
+        if done.thought is not None:
+            self.thoughts[done.text.strip(), done.tool_calls] = done.thought
+        thought = "" if done.thought is None else done.thought.text
         if call == self._direct:
             if self._heard or self._answer_text.answer_text:
+                self.late |= bool(thought) and not done.text.lstrip().startswith(self._answer_text.answer_text)
                 return []
-            return self._content(done.reasoning, done.text)
+            return self._content(thought, done.text)
         if call not in self._calls:
             return []
         key = (call, event.request, event.sample)
+        self._thinking.discard(key)
+        calls = "".join(f"{c.name}({c.arguments})" for c in done.tool_calls)
+        full_text = thought + (AFTER_THOUGHT if thought and (done.text or calls) else "") + done.text + calls
         if key == self._open:
             return self._thought(full_text[self._heard :]) + self._shut()
         self._writing.pop(key, None)
@@ -491,14 +411,10 @@ class EventTranslator:
         self._in_line = not text.endswith("\n")
         return [TextPiece("reasoning", text)]
 
-    def _content(self, reasoning: str, text: str) -> list[TextPiece]:
-        pieces = self._thought(reasoning)
-        for piece in self._splitter.feed(text):
-            if piece.kind == "reasoning":
-                self._answer_text.part()
-                pieces += self._thought(piece.text)
-            elif (new := self._answer_text.add(piece.text)) != "":
-                pieces.append(TextPiece("content", new))
+    def _content(self, thought: str, text: str) -> list[TextPiece]:
+        pieces = self._thought(thought)
+        if (new := self._answer_text.add(text)) != "":
+            pieces.append(TextPiece("content", new))
         return pieces
 
 

@@ -14,7 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reason.cli.render import run_page as run_view
-from reason.cli.render.answer import USAGE_COLUMNS, print_answer, print_json, source_lines, usage_cells
+from reason.cli.render.answer import (
+    USAGE_COLUMNS,
+    print_answer,
+    print_json,
+    print_notes,
+    source_lines,
+    summary,
+    usage_cells,
+)
 from reason.cli.render.claims import split_at_claims
 from reason.core.budget import Budget, Ledger
 from reason.core.events import RunStarted
@@ -25,8 +33,10 @@ from reason.core.store.sqlite import SqliteStore
 from reason.core.types import Answer, CheckedClaim, Evidence, RoleUsage, Verdict, Verification
 from rich.console import Console
 from support.mcts_events import SOURCES, noted_answer, noted_run
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 
 Cli = Callable[..., tuple[int, str, str]]
+Scripted = Callable[..., ScriptedModel]
 TWO = (*SOURCES, Evidence(source="the model itself", text="Ida Holm\n painted  lakes."))
 
 
@@ -141,7 +151,7 @@ def test_tree_of_a_stored_run_has_statistics_and_notes(cli: Cli, stored: str) ->
 @pytest.fixture
 def answer() -> Answer:
     ledger = Ledger(Budget(), clock=iter([0.0, 1.5]).__next__)
-    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, cost_usd=0.25)
+    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, thinking_tokens=30, cost_usd=0.25)
     ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
     ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
     ledger.charge("judge", "local/b", Usage(prompt_tokens=7, cost_usd=None), calls=1)
@@ -167,6 +177,7 @@ def test_each_usage_cell_is_under_its_heading(answer: Answer) -> None:
         "prompt": "13,000",
         "cached": "12,400",
         "generated": "80",
+        "thinking": "30",
         "from store": "20",
         "USD": "0.2500",
         "working": "0.8 s",
@@ -174,6 +185,81 @@ def test_each_usage_cell_is_under_its_heading(answer: Answer) -> None:
     total = dict(zip(USAGE_COLUMNS, usage_cells(answer.usage), strict=True))
     assert (total["cached"], total["USD"], total["working"]) == ("12,400", "?", "1.5 s wall")
     assert usage_cells(RoleUsage(model="m"))[2] == "0"
+
+
+def noted(some: Answer, capsys: pytest.CaptureFixture[str], **changes: object) -> str:
+    """What is printed to standard error about an answer."""
+    print_notes(some.model_copy(update=changes), None)
+    return capsys.readouterr().err
+
+
+def test_early_and_missing_answers_are_noted(answer: Answer, capsys: pytest.CaptureFixture[str]) -> None:
+    early = {"stopped": "user", "based_on": "3 finished samples"}
+    assert noted(answer, capsys, **early) == "answered early: it rests on 3 finished samples\n"
+    said = ("it rests on 3 finished samples",)  # is not repeated
+    assert noted(answer, capsys, **early, degraded=said) == "note: it rests on 3 finished samples\n"
+    missing = {"answer": None, "text": "", "degraded": ("it was cut",)}
+    assert noted(answer, capsys, **missing) == "note: it was cut\nno answer: the run ended without an answer\n"
+    budget = noted(answer, capsys, **missing, stopped="budget")
+    assert budget.splitlines()[1:] == ["budget exhausted: a limit stopped the run; there is no answer yet"]
+
+
+def test_summary_has_the_tokens_of_thoughts(answer: Answer) -> None:
+    assert "tokens 80, 30 of them thinking (20 from the store)" in summary(answer).plain
+
+
+def test_text_that_goes_on_after_the_stream_is_printed_from_there(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = noted_answer(()).model_copy(update={"text": "Half an answer\n\nTherefore, the answer is 4."})
+    print_answer(answer, "Half an answer")
+    assert capsys.readouterr().out == "\n\nTherefore, the answer is 4.\n"
+    print_answer(answer, "Another")
+    assert capsys.readouterr().out == f"\n\n{answer.text}\n"
+
+
+def test_stored_run_shows_effort_and_thought(cli: Cli, scripted: Scripted) -> None:
+    scripted(thinking("Six sevens.", "The answer is 42."), profile=THINKS)
+    status, out, _ = cli("ask", "What is 6 * 7?", "--effort", "low", "--thinking-tokens", "50", "--json")
+    asked = Answer.model_validate_json(out)
+    assert (status, asked.text, asked.thought) == (0, "The answer is 42.", "Six sevens.")
+    lines = [line.strip() for line in cli("runs", "show", asked.run_id)[1].splitlines()]
+    assert "effort    low" in lines
+    assert "thinking  50 tokens a thought" in lines
+    at = lines.index(f"thought ({asked.usage.thinking_tokens} tokens)")
+    assert lines[at : at + 5] == [lines[at], "Six sevens.", "", "text", "The answer is 42."]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--effort", "huge"], "must be one of none, minimal, low, medium, high, max and auto, got huge"),
+        (["--thinking-tokens", "0"], "must be a positive number, got 0"),
+        (["--budget-thinking-tokens", "-3"], "must be a positive number, got -3"),
+        (["--effort", "low"], "effort low: model 'scripted' does not think"),
+        (["--thinking-tokens", "9"], "model 'scripted' does not think"),
+        (["--verify-thoughts"], "--verify-thoughts is used by verifiers, and no verifier is set"),
+    ],
+)
+def test_thinking_options_that_are_refused(cli: Cli, scripted: Scripted, flags: list[str], message: str) -> None:
+    model = scripted()
+    status, out, err = cli("ask", "What is 6 * 7?", *flags)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert not model.generate_calls
+
+
+def test_budget_of_thinking_tokens_is_kept(cli: Cli, scripted: Scripted) -> None:
+    scripted(thinking("Six sevens. " * 20, "Therefore, the answer is 42."), profile=THINKS)
+    status, out, err = cli("ask", "What is 6 * 7?", "--budget-thinking-tokens", "25", "--json")
+    asked = Answer.model_validate_json(out)
+    assert (status, asked.answer, asked.usage.thinking_tokens) == (0, "42", 25)
+    assert "were cut while the model thought" in err
+
+
+def test_run_without_an_answer_exits_with_6(cli: Cli, scripted: Scripted) -> None:
+    scripted(replies(""))
+    status, out, err = cli("ask", "What is 6 * 7?")
+    assert (status, out) == (6, "")
+    assert "no answer: the run ended without an answer" in err
 
 
 def test_stored_run_shows_usage_by_role(answer: Answer) -> None:

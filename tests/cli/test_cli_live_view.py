@@ -93,6 +93,58 @@ def test_tokens_count_once_from_delta_to_charge() -> None:
     assert progress.tokens == 7
 
 
+def thinks(sample: int, tokens: int) -> TextDelta:
+    return TextDelta(parent=5, request=0, sample=sample, text="", thought="hm", tokens=tokens)
+
+
+def test_thinking_tokens_count_once_from_delta_to_charge() -> None:
+    progress = after(call(5, 2), thinks(0, 3), thinks(1, 2), delta(1, 4))
+    assert (progress.tokens, progress.thinking_tokens) == (9, 5)
+    assert progress.thinking_now == 3  # the second sample answers by now
+    done = completion(9).model_copy(update={"usage": Usage(completion_tokens=9, thinking_tokens=7)})
+    for index in (0, 1):
+        progress.take(SampleFinished(parent=5, request=0, sample=index, completion=done))
+    assert (progress.tokens, progress.thinking_tokens, progress.thinking_now) == (18, 14, None)
+    progress.take(charged(5, 18).model_copy(update={"total_thinking_tokens": 14}))
+    assert (progress.tokens, progress.thinking_tokens) == (18, 14)
+
+
+def test_thoughts_that_the_backend_does_not_count() -> None:
+    assert after(call(5, 1), thinks(0, 0)).thinking_now == 0
+    assert after(call(5, 1), delta(0, 1)).thinking_now is None
+
+
+def shown(view: LiveView) -> str:
+    console = Console(file=io.StringIO(), width=100, force_terminal=False)
+    console.print(view.render())
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_view_shows_thinking_its_limit_and_what_keys_do() -> None:
+    view = LiveView({"thinking_tokens": 40}, clock=lambda: 0.0)
+    for event in (StageStarted(stage="solve"), call(5, 1), thinks(0, 30)):
+        view(event)
+    view.hint = "a: answer now"
+    lines = [line.strip() for line in shown(view).splitlines()]
+    assert "thinking… 30 tokens" in lines[0]
+    assert any(line.startswith("thinking") and line.endswith("30/40") for line in lines)
+    assert lines[-1] == "a: answer now"
+    view.note("answering now")
+    assert "answering now" in shown(view)
+    view = LiveView(clock=lambda: 0.0)
+    for event in (StageStarted(stage="solve"), call(5, 1), thinks(0, 0)):
+        view(event)
+    assert "thinking…" in shown(view)
+    assert "tokens" not in shown(view).splitlines()[0]
+
+
+def test_a_thought_is_not_streamed(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = TextStream(lambda: None, lambda: None)
+    for event in (call(5, 1), thinks(0, 3), delta(0, 1)):
+        stream(event)
+    assert capsys.readouterr().out == stream.printed == "x"
+
+
 def test_rate_is_over_the_last_seconds() -> None:
     progress = after(call(5, 1), *(delta(0, 10, at_s=t) for t in (0.0, 1.0, 9.0, 9.5, 10.0)))
     assert progress.rate(10.0) == pytest.approx(30.0)

@@ -72,8 +72,9 @@ def test_quick_commands_load_no_heavy_modules() -> None:
 def test_a_tiny_model_answers(process: Process, tiny_model: Path) -> None:
     flags = ["-s", "self-consistency", "--set", "n=4", "--set", "max_tokens=12", "--json"]
     status, out, err = finish(process(*ask(tiny_model, *flags)))
-    assert (status, err) == (0, "")
     answer = Answer.model_validate_json(out)
+    # random weights write nothing that could be read as an answer, unless by chance
+    assert (status, "no answer: " in err) == ((6, True) if answer.answer is None else (0, False))
     assert len(answer.candidates) == 4
     assert answer.usage.model_calls == 1
     assert len({c.text for c in answer.candidates}) == 4
@@ -173,13 +174,13 @@ def test_replay_with_the_model_moved_away(process: Process, tiny_model: Path, ho
     for file in tiny_model.iterdir():
         (here / file.name).write_bytes(file.read_bytes())
     flags = ["-s", "self-consistency", "--set", "n=3", "--set", "max_tokens=12"]
-    _, text, _ = finish(process(*ask(here, *flags)))
+    first, text, _ = finish(process(*ask(here, *flags)))
     ((run_id, stored),) = query(home, "SELECT id, answer FROM runs")
     here.rename(home / "elsewhere")
     status, out, err = finish(process("runs", "replay", str(run_id)))
-    assert (status, out) == (0, text)
+    assert (status, out) == (first, text)
     status, out, err = finish(process("runs", "replay", str(run_id), "--json"))
-    assert (status, err) == (0, "")
+    assert status == first
     assert Answer.model_validate_json(out).candidates == Answer.model_validate_json(str(stored)).candidates
     status, out, err = finish(process(*ask(here)))
     assert (status, out) == (2, "")

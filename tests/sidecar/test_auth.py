@@ -58,7 +58,13 @@ async def test_a_tenant_sees_its_own_runs_alone_and_an_admin_all(tmp_path):
         run = (await g.ask(one)).json()["run_id"]
         path = f"/v1/runs/{run}"
         assert (await g.client.get(path, headers=one)).status_code == 200
-        for method, where in (("GET", path), ("GET", f"{path}/events"), ("DELETE", path), ("POST", f"{path}/resume")):
+        for method, where in (
+            ("GET", path),
+            ("GET", f"{path}/events"),
+            ("DELETE", path),
+            ("POST", f"{path}/answer"),
+            ("POST", f"{path}/resume"),
+        ):
             assert (await g.client.request(method, where, headers=two)).status_code == 404
         assert (await g.client.get("/v1/runs", headers=two)).json()["runs"] == []
         assert [r["id"] for r in (await g.client.get("/v1/runs", headers=rules)).json()["runs"]] == [run]

@@ -94,8 +94,8 @@ def test_a_run_is_counted_by_what_it_paid_for():
     w.now = 2.0
     w.start()
     w.call(
-        Usage(prompt_tokens=7, completion_tokens=5, cost_usd=0.5),
-        Usage(completion_tokens=3, cost_usd=0.25),
+        Usage(prompt_tokens=7, completion_tokens=5, thinking_tokens=4, cost_usd=0.5),
+        Usage(completion_tokens=3, thinking_tokens=2, cost_usd=0.25),
         replayed=1,
         total_usd=0.75,
     )
@@ -109,6 +109,8 @@ def test_a_run_is_counted_by_what_it_paid_for():
     assert w.value("reason_tokens_total", direction="input", role="main") == 0
     assert w.value("reason_tokens_total", direction="output", role="main") == 3
     assert w.value("reason_tokens_total", direction="output", role="juror") == 4
+    assert w.value("reason_thinking_tokens_total", role="main") == 2
+    assert w.value("reason_thinking_tokens_total", role="juror") == 0
     assert w.value("reason_model_calls_total", role="other") == 1
     assert w.value("reason_cost_usd_total") == 0.25 + 0.25 + 0.125
     assert w.value("reason_requests_total", strategy="coat", outcome="done") == 1

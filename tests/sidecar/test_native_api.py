@@ -12,7 +12,7 @@ from reason.core.errors import InvalidResponse
 from reason.core.events import EVENT_ADAPTER, RunFinished, TextDelta
 from reason.core.types import Answer
 from reason.sidecar.client import SSEParser
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.sidecar_server import serving, settings_for
 
 ALIASES = {
@@ -24,7 +24,12 @@ class Models:
     """The scripted models behind the server, by name."""
 
     def __init__(self):
-        self.by_name = {"scripted": ScriptedModel(replies("The answer is 42."))}
+        thinker = ScriptedModel(thinking("Six sevens.", "The answer is 42."), name="thinker", profile=THINKS)
+        self.by_name = {
+            "scripted": ScriptedModel(replies("The answer is 42.")),
+            "thinker": thinker,
+            "concluding": ScriptedModel(replies("Therefore, the answer is 42."), name="concluding"),
+        }
 
     async def open(self, name, settings, *_):
         return self.by_name[name]
@@ -36,7 +41,9 @@ def served(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reasoner_module, "load_model", models.open)
         folder = tmp_path_factory.mktemp("served")
-        with serving(settings_for(folder, aliases=ALIASES, max_seconds=50, keepalive_s=0.05)) as server:
+        with serving(
+            settings_for(folder, aliases=ALIASES, models=("thinker", "concluding"), max_seconds=50, keepalive_s=0.05)
+        ) as server:
             server.models = models.by_name
             yield server
 
@@ -287,6 +294,73 @@ def test_a_run_is_cancelled_and_resumed(http, served):
     refused(http.post(f"/v1/runs/{run_id}/resume"), 409, "run_conflict")
 
 
+def test_a_run_answers_now(http, served):
+    hold, reached = threading.Event(), threading.Event()
+
+    async def wait():
+        import asyncio
+
+        reached.set()
+        while not hold.is_set():
+            await asyncio.sleep(0.005)
+
+    served.models["concluding"]._step = wait
+    body = {"question": "Slow?", "model": "concluding"}
+    try:
+        run_id = http.post("/v1/runs", json=body).json()["id"]
+        assert reached.wait(20)
+        told = http.post(f"/v1/runs/{run_id}/answer")
+        assert (told.status_code, told.json()["status"], told.json()["concluding"]) == (202, "running", True)
+        assert http.post(f"/v1/runs/{run_id}/answer").status_code == 202
+    finally:
+        hold.set()
+    last = events_of(http.get(f"/v1/runs/{run_id}/events").text)[-1]
+    assert isinstance(last, RunFinished)
+    assert (last.answer.answer, last.answer.stopped) == ("42", "user")
+    assert last.answer.based_on
+    ended = http.post(f"/v1/runs/{run_id}/answer")
+    assert (ended.status_code, ended.json()["status"], ended.json()["concluding"]) == (200, "finished", False)
+    assert ended.json()["result"]["based_on"] == last.answer.based_on
+    refused(http.post("/v1/runs/none/answer"), 404, "unknown_name")
+
+
+def test_thinking_is_set_limited_and_counted(http, served):
+    body = {"question": "Six times seven?", "model": "thinker", "effort": "low", "thinking_tokens": 200}
+    answer = http.post("/v1/reason", json={**body, "budget": {"thinking_tokens": 100}}).json()
+    assert (answer["text"], answer["thought"]) == ("The answer is 42.", "Six sevens.")
+    assert answer["usage"]["thinking_tokens"] == len("Six sevens.") + 2  # with a token for each tag
+    (call,) = served.models["thinker"].generate_calls[-1]
+    assert (call.sampling.effort, call.sampling.thinking_tokens) == ("low", 100)
+    detail = http.get(f"/v1/runs/{answer['run_id']}").json()
+    assert (detail["effort"], detail["max_thinking_tokens"], detail["verify_thoughts"]) == ("low", 200, False)
+    assert detail["thinking_tokens"] == answer["usage"]["thinking_tokens"]
+    assert detail["budget"]["thinking_tokens"] == 100
+    text = http.post("/v1/reason", json={**body, "stream": True, "text": True}).text
+    deltas = [e for e in events_of(text) if isinstance(e, TextDelta)]
+    assert "".join(e.thought for e in deltas) == "Six sevens."
+    assert "".join(e.text for e in deltas) == "The answer is 42."
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "message"),
+    [
+        ({"effort": "low"}, 400, "effort", "effort low: model 'scripted' does not think"),
+        ({"thinking_tokens": 5}, 400, "thinking_tokens", "model 'scripted' does not think"),
+        ({"effort": "max", "model": "thinker"}, 400, "effort", "model 'thinker' accepts none, low, medium, high"),
+        ({"effort": "huge"}, 422, "effort", "huge"),
+        ({"thinking_tokens": 0}, 422, "thinking_tokens", "greater than"),
+        ({"verify_thoughts": True}, 400, "verify_thoughts", "no verifier is named"),
+    ],
+)
+def test_thinking_that_is_refused(http, served, body, status, param, message):
+    calls = sum(len(model.generate_calls) for model in served.models.values())
+    response = http.post("/v1/reason", json={"question": "Six times seven?", **body})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (status, param), error
+    assert message in error["message"]
+    assert sum(len(model.generate_calls) for model in served.models.values()) == calls
+
+
 def test_a_text_is_verified_claim_by_claim(http):
     found = http.post("/v1/verify", json={"text": "2 + 2 = 4. 2 + 2 = 5.", "programs_only": True}).json()
     assert [c["verdict"] for c in found["verification"]["claims"]] == ["supported", "refuted"]
@@ -318,7 +392,9 @@ def test_what_there_is_is_told_from_the_registry(http):
 def test_health_and_readiness(http, served):
     assert http.get("/healthz").json() == {"status": "ok"}
     told = http.get("/readyz").json()
-    assert (told["ready"], told["store"], told["draining"], told["models"]) == (True, "ok", False, {"scripted": "open"})
+    assert (told["ready"], told["store"], told["draining"]) == (True, "ok", False)
+    assert set(told["models"]) == {"scripted", "thinker", "concluding"}
+    assert told["models"]["scripted"] == "open"
 
 
 def test_the_description_is_whole_and_has_examples(http):

@@ -162,6 +162,64 @@ async def test_a_run_of_another_process_is_cancelled_through_the_store(path, mod
         assert models["scripted"].running == 0
 
 
+CONCLUSION = "Therefore, the answer is 42."
+"""Begins as the request for the answer now."""
+
+
+async def test_an_answer_is_given_now_and_asked_for_once(path, models):
+    async with running_manager(path, models, script=replies(CONCLUSION), step=(gate := Gate())) as run_manager:
+        run = await run_manager.start(config_of(run_manager), ANNE)
+        await gate.reached.wait()
+        for _ in range(2):
+            record = await run_manager.conclude(run.id, ANNE)
+            assert (record.status, record.answer_requested) == ("running", True)
+        with pytest.raises(UnknownName):
+            await run_manager.conclude(run.id, BEN)
+        gate.open.set()  # of the short call that concludes
+        answer = await run.result()
+        assert (answer.answer, answer.stopped, run.status) == ("42", "user", "finished")
+        assert answer.based_on == "no sample: the question was answered at once"
+        assert answer.usage.completion_tokens < len(CONCLUSION)
+        record = await run_manager.conclude(run.id, ANNE)  # no effect on a run that has ended
+        assert (record.status, record.answer_requested) == ("finished", False)
+        assert (await run_manager.attach(run.id, ANNE)).record.answer == record.answer
+
+
+async def test_a_run_of_another_process_answers_now_through_the_store(path, models):
+    async with running_manager(path, models, script=replies(CONCLUSION), step=(gate := Gate())) as run_manager:
+        run = await run_manager.start(config_of(run_manager), ANNE, background=True)
+        await gate.reached.wait()
+        await run_manager.store.request_answer(run.id)  # as another process does
+        while not run.is_concluding:
+            await asyncio.sleep(0.01)
+        gate.open.set()
+        assert (await run.result()).stopped == "user"
+
+
+async def test_a_waiting_run_answers_now_when_it_begins(path, models):
+    gate = Gate()
+    async with running_manager(path, models, script=replies(CONCLUSION), step=gate, max_runs=1) as run_manager:
+        first = await run_manager.start(config_of(run_manager), ANNE)
+        await gate.reached.wait()
+        second = await run_manager.start(config_of(run_manager), ANNE, background=True)
+        assert (await run_manager.conclude(second.id, ANNE)).status == "queued"
+        gate.open.set()
+        assert (await first.result()).stopped == "done"
+        answer = await second.result()
+        assert (answer.answer, answer.stopped, answer.usage.model_calls) == ("42", "user", 1)
+
+
+async def test_an_adopted_run_answers_as_its_killed_process_was_asked(path, models):
+    async with running_manager(path, models, script=replies(CONCLUSION)) as run_manager:
+        run_manager.draining = True  # adopts no runs
+        run_id = await abandoned_run(path, run_manager)
+        assert (await run_manager.conclude(run_id, ANNE)).answer_requested
+        run_manager.draining = False
+        await run_manager.adopt()
+        answer = await (await run_manager.attach(run_id, ANNE)).result()
+        assert (answer.answer, answer.stopped) == ("42", "user")
+
+
 async def test_a_cancelled_run_is_resumed_and_its_events_go_on(path, models):
     async with running_manager(path, models, step=(gate := Gate())) as run_manager:
         run = await run_manager.start(config_of(run_manager), ANNE)

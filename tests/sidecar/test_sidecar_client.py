@@ -85,7 +85,7 @@ def test_it_starts_lists_waits_for_and_reads_runs(client):
     assert isinstance(events[-1], RunFinished)
     assert events[-1].answer == answer
     assert list(client.events(run.id, after=events[2].number)) == events[3:]
-    assert client.cancel(run.id) == detail
+    assert client.cancel(run.id) == client.conclude(run.id) == detail
 
 
 def test_a_stream_tells_everything_and_ends_with_the_answer(client):
@@ -150,7 +150,7 @@ async def test_the_asynchronous_client_does_the_same(served):
         assert "cot" in {kind.name for kind in await client.strategies()}
         assert await client.verifiers()
         assert (await client.ready()).ready
-        assert (await client.cancel(run.id)).status == "finished"
+        assert (await client.cancel(run.id)).status == (await client.conclude(run.id)).status == "finished"
         with pytest.raises(RunConflict):
             await client.resume(run.id)
 

@@ -75,7 +75,14 @@ class Traced:
             self.tell(SampleFinished(request=0, sample=i, completion=done), call)
         self.tell(
             CallFinished(
-                role="main", model=model, seconds=1.0, tokens=4, prompt_tokens=7, cached_tokens=2, failed=failed
+                role="main",
+                model=model,
+                seconds=1.0,
+                tokens=4,
+                prompt_tokens=7,
+                cached_tokens=2,
+                failed=failed,
+                thinking_tokens=sum(done.usage.thinking_tokens for done in samples),
             ),
             call,
         )
@@ -100,7 +107,7 @@ def whole_run(traced):
     route = traced.tell(StageStarted(stage="route"))
     traced.tell(StageFinished(stage="route", seconds=0.0), route)
     solve = traced.tell(StageStarted(stage="solve"))
-    done = Completion(text=SAID, finish_reason="stop", usage=Usage(completion_tokens=4, reasoning_tokens=3))
+    done = Completion(text=SAID, finish_reason="stop", usage=Usage(completion_tokens=4, thinking_tokens=3))
     traced.call(solve, done)
     jury = traced.tell(StageStarted(stage="cross review"), solve)
     traced.call(jury, model="local/small", operation="score")

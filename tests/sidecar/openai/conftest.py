@@ -7,11 +7,14 @@ import asyncio
 import openai
 import pytest
 from reason.core.errors import BackendUnavailable
+from reason.core.messages import Thought
 from reason.reasoning.cot import JSON_INSTRUCTION
 from support.openai_server import scripted_server
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.scripted_tools import ToolModel, calling
 
+CONCLUSION = "Therefore, the answer is 42."
+"""Begins as the request for the answer after a thought that was cut."""
 THOUGHTS, SAID = "Six sevens.", "The answer is 42."
 
 
@@ -56,6 +59,24 @@ class Held(ScriptedModel):
         return None if self.left >= 0 else asyncio.get_running_loop().create_future()
 
 
+BLOCKS = ({"type": "thinking", "thinking": "I look it up.", "signature": "c2lnbmVk"},)
+
+
+class Signing(ToolModel):
+    """A model whose provider signs its thoughts."""
+
+    async def generate(self, requests, listener=None):
+        def hear(chunk):
+            done = None if chunk.completion is None else self.sign(chunk.completion)
+            listener(chunk.model_copy(update={"completion": done}))
+
+        samples = await super().generate(requests, None if listener is None else hear)
+        return [[self.sign(done) for done in row] for row in samples]
+
+    def sign(self, done):
+        return done.model_copy(update={"thought": Thought(text="I look it up.", tokens=4, blocks=BLOCKS)})
+
+
 def formed(text):
     """Answers in text, or in JSON if the prompt has the JSON instruction."""
     return replies('{"answer": 42}' if JSON_INSTRUCTION in text else SAID)(text)
@@ -63,18 +84,20 @@ def formed(text):
 
 @pytest.fixture(scope="module")
 def models():
-    thinking = f"<think>{THOUGHTS}</think>\n\n{SAID}"
+    opened = THINKS.model_copy(update={"opened_by_template": True})
     return {
         "plain": ScriptedModel(replies(SAID), name="plain"),
-        "thinking": ScriptedModel(replies(thinking), name="thinking"),
-        "opened": ScriptedModel(replies(f"{THOUGHTS}</think>{SAID}"), name="opened"),
+        "thinking": ScriptedModel(thinking(THOUGHTS, SAID), name="thinking", profile=THINKS),
+        "opened": ScriptedModel(thinking(THOUGHTS, SAID), name="opened", profile=opened),
         "torn": ScriptedModel(replies(SAID, "The answer is 43.", weights=[2, 1]), name="torn"),
-        "lengthy": ScriptedModel(replies("<think>" + "on and on " * 20), name="lengthy"),
+        "lengthy": ScriptedModel(thinking("on and on " * 20, SAID), name="lengthy", profile=THINKS),
+        "concluding": ScriptedModel(thinking("on and on " * 20, CONCLUSION), name="concluding", profile=THINKS),
         "gone": Unreachable(replies(SAID), name="gone"),
         "breaking": Unreachable(replies(SAID), after=12, name="breaking"),
         "flaky": Flaky(replies(SAID), name="flaky"),
         "held": Held(replies(SAID), name="held"),
         "caller": ToolModel(replies(f"I look it up.\n{calling(city='Rome')}"), name="caller"),
+        "signing": Signing(replies(f"Wait.\n{calling(city='Rome')}"), name="signing"),
         "formed": ScriptedModel(formed, name="formed", json_schema=True),
         "silent": Held(replies(SAID), written=0, name="silent"),
     }

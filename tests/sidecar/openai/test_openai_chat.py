@@ -34,9 +34,19 @@ def test_thoughts_stand_apart(ask):
 
 
 def test_thoughts_without_content_where_the_limit_came_first(ask):
-    (choice,) = ask(model="reason/cot:lengthy", max_tokens=30).choices
+    made = ask(model="reason/cot:lengthy", extra_body={"reason": {"thinking_tokens": 30}})
+    (choice,) = made.choices
     assert (choice.message.content, choice.finish_reason) == ("", "length")
     assert choice.message.reasoning.startswith("on and on")
+    assert made.reason["usage"]["thinking_tokens"] == 30
+    assert "ended while the model thought" in made.reason["degraded"][0]
+
+
+def test_a_thought_that_was_cut_is_concluded(ask):
+    made = ask(model="reason/cot:concluding", extra_body={"reason": {"thinking_tokens": 30}})
+    (choice,) = made.choices
+    assert (choice.message.content, choice.finish_reason) == ("Therefore, the answer is 42.", "stop")
+    assert made.reason["answer"] == "42"
 
 
 def test_usage_is_the_ledgers(ask, server):
@@ -60,6 +70,15 @@ def test_reasoning_tokens_are_all_that_is_not_in_the_content(ask):
     several = ask(model="reason/self-consistency", extra_body={"reason": {"parameters": {"n": 3}}}).usage
     assert several.completion_tokens == 3 * (len(SAID) + 1)
     assert several.completion_tokens_details.reasoning_tokens == 2 * (len(SAID) + 1)
+    thinking = ask(model="reason/cot:thinking")
+    thought = len("Six sevens.") + 2  # with a token for each tag
+    assert thinking.usage.completion_tokens == thought + len(SAID) + 1
+    assert thinking.usage.completion_tokens_details.reasoning_tokens == thought
+    assert thinking.reason["usage"]["thinking_tokens"] == thought
+    assert thinking.reason["usage"]["by_role"]["main:thinking"]["thinking_tokens"] == thought
+    voted = ask(model="reason/self-consistency:thinking", extra_body={"reason": {"parameters": {"n": 3}}})
+    assert voted.usage.completion_tokens_details.reasoning_tokens == 3 * thought + 2 * (len(SAID) + 1)
+    assert voted.reason["usage"]["thinking_tokens"] == 3 * thought
 
 
 def test_several_answers_are_runs_with_seeds_of_their_own(ask, server):

@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 from openai.types.responses.response_create_params import ResponseCreateParamsBase
+from reason.agents.planner import check_question
 from reason.core.errors import ModelNotFound, UserError
+from reason.core.messages import Thought
 from reason.core.settings import AliasSettings, ServeSettings, Settings
+from reason.core.types import MAX_CONVERSATION_CHARS
 from reason.reasoning.strategy import STRATEGIES
 from reason.sidecar.openai.models import model_ids, resolve_model
 from reason.sidecar.openai.requests import CHAT, RESPONSES, ChatMessage, ChatRequest, ResponsesRequest, field_table
@@ -117,6 +120,33 @@ def test_no_turn_of_a_chat_is_lost_or_moved(chat):
     assert [content for role, content in turns if role == "system"] == system
     assert [t for t in turns if t[0] != "system"] + [("user", question.text)] == others
     assert question.continuation == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "thought"),
+    [
+        ({"reasoning_content": "hm"}, Thought(text="hm")),
+        ({"reasoning": "hm"}, Thought(text="hm")),
+        ({"reasoning": {"effort": "low"}}, None),
+        (
+            {"thinking_blocks": [{"type": "thinking", "signature": "s"}]},
+            Thought(blocks=({"type": "thinking", "signature": "s"},)),
+        ),
+        ({"reasoning_content": ""}, None),
+    ],
+)
+def test_thoughts_of_earlier_turns(fields, thought):
+    said = ChatMessage.model_validate({"role": "assistant", "content": "1", **fields})
+    asked = ChatMessage.model_validate({"role": "user", "content": "One?", **fields})
+    question = question_of([asked, said, ChatMessage(role="user", content="Two?")])
+    assert [turn.thought for turn in question.conversation] == [None, thought]
+
+
+def test_thoughts_count_for_the_length_of_a_conversation():
+    said = ChatMessage(role="assistant", content="1", reasoning_content="x" * MAX_CONVERSATION_CHARS)
+    chat = [ChatMessage(role="user", content="One?"), said, ChatMessage(role="user", content="Two?")]
+    with pytest.raises(UserError, match="the conversation and its tools have"):
+        check_question(question_of(chat), (), ())
 
 
 def test_seeds_of_several_answers():

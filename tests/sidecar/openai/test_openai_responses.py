@@ -28,9 +28,9 @@ def test_a_response(respond, client, server):
     assert (message.type, message.role, message.status) == ("message", "assistant", "completed")
     assert (made.metadata, made.max_output_tokens) == ({"a": "b"}, 200)
     usage = made.usage
-    assert usage.output_tokens == len(f"<think>{THOUGHTS}</think>\n\n{SAID}") + 1
+    assert usage.output_tokens == len(THOUGHTS) + 2 + len(SAID) + 1  # with tags and the end of text
     assert usage.total_tokens == usage.input_tokens + usage.output_tokens
-    assert 0 < usage.output_tokens_details.reasoning_tokens < usage.output_tokens
+    assert usage.output_tokens_details.reasoning_tokens == len(THOUGHTS) + 2
     kept = client.responses.retrieve(made.id)
     assert (kept.output, kept.usage, kept.status, kept.metadata) == (made.output, usage, "completed", {"a": "b"})
     record = server.call(server.run_manager.store.get_run(made.id.removeprefix("resp_")))
@@ -38,7 +38,7 @@ def test_a_response(respond, client, server):
 
 
 def test_a_limit_makes_it_incomplete(respond):
-    made = respond(model="reason/cot:lengthy", max_output_tokens=30)
+    made = respond(model="reason/cot:lengthy", extra_body={"reason": {"thinking_tokens": 30}})
     assert (made.status, made.incomplete_details.reason, made.output_text) == ("incomplete", "max_output_tokens", "")
 
 

@@ -11,7 +11,7 @@ from reason.core.events import (
     TextDelta,
     VoteUpdated,
 )
-from reason.core.messages import Completion
+from reason.core.messages import Completion, Thought
 from reason.core.run import RunConfig
 from reason.core.types import Question
 from reason.sidecar.openai.streaming import AnswerText, EventTranslator, answer_call, join_thoughts
@@ -94,6 +94,59 @@ def test_a_reader_that_missed_something_of_the_answer_says_nothing_wrong(after, 
         content += "".join(p.text for p in telling.take(event) if p.kind == "content")
         assert text.startswith(content)
     assert content + said.finish(text) == text
+
+
+def test_thoughts_and_texts_of_samples_are_told_apart():
+    pieces = [("five ", ""), ("and two", ""), ("", "It "), ("", "is 7.")]
+    deltas = [
+        TextDelta(number=2 + i, parent=1, request=0, sample=s, thought=thought, text=text, tokens=1)
+        for i, (s, (thought, text)) in enumerate((s, piece) for piece in pieces for s in (0, 1))
+    ]
+    thought = Thought(text="five and two", tokens=2)
+    ends = [
+        SampleFinished(
+            number=20 + s,
+            parent=1,
+            request=0,
+            sample=s,
+            completion=Completion(text="It is 7.", thought=thought, finish_reason="stop", sample_index=s),
+        )
+        for s in (0, 1)
+    ]
+    telling = EventTranslator(config(), AnswerText())
+    told = join_thoughts([p for event in [started(1, 2), *deltas, *ends, ended(30, 1)] for p in telling.take(event)])
+    assert told == "[1] five and two\n\nIt is 7.\n\n[2] five and two\n\nIt is 7."
+    assert telling.thoughts == {("It is 7.", ()): thought}
+    without_deltas = EventTranslator(config(), AnswerText())
+    events = [started(1, 2), *ends, ended(30, 1)]
+    assert join_thoughts([p for event in events for p in without_deltas.take(event)]) == told
+
+
+def test_a_thought_before_the_answer_is_no_content():
+    telling = EventTranslator(config("cot"), AnswerText())
+    events = [
+        started(1, 1),
+        TextDelta(number=2, parent=1, request=0, sample=0, text="", thought="hm", tokens=1),
+        TextDelta(number=3, parent=1, request=0, sample=0, text="42", tokens=1),
+    ]
+    assert [tuple(p) for event in events for p in telling.take(event)] == [("reasoning", "hm"), ("content", "42")]
+    assert not telling.late
+
+
+def test_thoughts_that_were_streamed_as_content_are_noticed():
+    """The chat template opened the thought, and the backend learnt that from its end."""
+    said = AnswerText()
+    telling = EventTranslator(config("cot"), said)
+    thought = Thought(text="Six sevens.", tokens=3)
+    done = Completion(text="The answer is 42.", thought=thought, finish_reason="stop")
+    events = [
+        started(1, 1),
+        TextDelta(number=2, parent=1, request=0, sample=0, text="Six sevens.", tokens=3),
+        SampleFinished(number=3, parent=1, request=0, sample=0, completion=done),
+    ]
+    content = "".join(p.text for event in events for p in telling.take(event))
+    assert telling.late
+    assert content + said.finish(done.text, late=True) == "Six sevens.The answer is 42."
 
 
 def test_what_a_judge_writes_is_no_thought():

@@ -4,6 +4,9 @@ import json
 
 import openai
 import pytest
+from reason.core.messages import Thought
+
+from .conftest import BLOCKS
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"name": "weather", "description": "What the weather is like.", "parameters": PARAMETERS}
@@ -86,3 +89,54 @@ def test_responses(client, models):
         final = stream.get_final_response()
     assert "response.function_call_arguments.done" in kinds
     assert final.output[-1].name == "weather"
+
+
+def thoughts_of(model):
+    """The thought of the assistant's last turn in the model's last prompt."""
+    called, _ = model.generate_calls[-1][0].prompt.messages[-2:]
+    return called.thought
+
+
+def test_signed_thoughts_are_returned_with_the_results_of_tools(client, ask, models):
+    made = ask(QUESTION, "reason/cot:signing", tools=TOOLS).choices[0].message
+    assert made.thinking_blocks == list(BLOCKS)
+    result = {"role": "tool", "tool_call_id": made.tool_calls[0].id, "content": "24 degrees"}
+    chat = [{"role": "user", "content": QUESTION}, made.model_dump(), result]
+    client.chat.completions.create(model="reason/cot:signing", messages=chat, tools=TOOLS)
+    assert thoughts_of(models["signing"]) == Thought(text=made.reasoning_content, blocks=BLOCKS)
+    chunks = list(ask(QUESTION, "reason/cot:signing", tools=TOOLS, stream=True))
+    (delta,) = [c.choices[0].delta for c in chunks if c.choices[0].delta.tool_calls]
+    assert delta.thinking_blocks == list(BLOCKS)
+    assert not hasattr(ask(QUESTION, "reason/cot:thinking").choices[0].message, "thinking_blocks")
+
+
+def test_signed_thoughts_of_responses(client, models):
+    tools = [{"type": "function", **WEATHER, "strict": None}]
+    made = client.responses.create(model="reason/cot:signing", input=QUESTION, tools=tools)
+    assert [item.type for item in made.output] == ["reasoning", "message", "function_call"]
+    result = {"type": "function_call_output", "call_id": made.output[-1].call_id, "output": "24 degrees"}
+    for given in (
+        {"input": [result], "previous_response_id": made.id},
+        {"input": [{"role": "user", "content": QUESTION}, *made.output, result]},
+    ):
+        client.responses.create(model="reason/cot:signing", tools=tools, **given)
+        assert thoughts_of(models["signing"]).blocks == BLOCKS
+        assert thoughts_of(models["signing"]).text
+    with client.responses.stream(model="reason/cot:signing", input=QUESTION, tools=tools) as stream:
+        list(stream)
+        output = stream.get_final_response().output
+    (signed,) = [item for item in output if item.type == "reasoning" and item.encrypted_content]
+    assert signed.encrypted_content == made.output[0].encrypted_content
+    result["call_id"] = output[-1].call_id
+    chat = [{"role": "user", "content": QUESTION}, *output, result]
+    client.responses.create(model="reason/cot:signing", tools=tools, input=chat)
+    assert thoughts_of(models["signing"]).blocks == BLOCKS
+
+
+@pytest.mark.parametrize("content", ["!", "bm8=", "WzFd"])  # no base64; "no"; [1]
+def test_encrypted_thoughts_that_are_not_ours(client, content):
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": content}
+    chat = [{"role": "user", "content": QUESTION}, item, {"role": "assistant", "content": "?"}]
+    with pytest.raises(openai.BadRequestError, match="encrypted_content is not that of a response") as refused:
+        client.responses.create(model="reason/cot:plain", input=[*chat, {"role": "user", "content": QUESTION}])
+    assert refused.value.param == "input.1.encrypted_content"

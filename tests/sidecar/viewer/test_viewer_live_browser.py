@@ -12,12 +12,14 @@ from playwright.sync_api import Route, expect
 from reason.core.store.protocol import ApiKey
 from reason.sidecar.api_keys import new_key
 from support.openai_server import scripted_server
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import THINKS, ScriptedModel, replies, thinking
 from support.thought_model import World
 from support.viewer_runs import EVIL
 
 Look = Callable[..., Any]
 FACTS = "Paris is the capital of France. Madrid is the capital of Spain."
+CONCLUSION = "Therefore, the answer is 42."
+"""Begins as the request for the answer now."""
 SAID = "Paris is the capital of France. Barcelona is the capital of Spain."
 
 
@@ -40,6 +42,7 @@ def models() -> dict[str, ScriptedModel]:
         "thinker": Tap(World().script, name="thinker"),
         "says": ScriptedModel(replies(SAID), name="says"),
         "evil": ScriptedModel(replies(EVIL), name="evil"),
+        "muser": Tap(thinking("Six sevens are forty-two. " * 50, CONCLUSION), name="muser", profile=THINKS),
         "slow-evil": Tap(replies(EVIL), name="slow-evil"),
     }
 
@@ -60,6 +63,8 @@ def ask(tab: Any, server: Any, strategy: str, **fields: str) -> None:
     for name, value in fields.items():
         if name == "model":
             page.select_option("[name=model]", value)
+        elif name == "effort":
+            page.select_option("[name=effort]", value)
         elif name == "verify":
             page.check(f"[name=verify][value={value}]")
         else:
@@ -102,6 +107,33 @@ def test_ask_watch_open_cancel_and_resume(look: Look, server: Any, models: dict[
     assert page.locator("button[value=resume]").count() == 0
     page.goto(f"{server.url}/ui")
     expect(page.locator("tbody tr").first).to_contain_text("finished")
+    tab.check()
+
+
+def test_a_run_that_thinks_is_asked_for_its_answer_now(look: Look, server: Any, models: dict[str, Tap]) -> None:
+    tab, muser = look(), models["muser"]
+    page, muser.left = tab.page, 0
+    fields = {"model": "muser", "question": "What is 6 * 7?", "effort": "low", "thinking_tokens": "5000"}
+    ask(tab, server, "cot", **fields)
+    writing = page.locator("#answer .writing")
+    _write_until(tab, muser, lambda: writing.count() > 0 and "sevens are forty-two." in tab.text("#answer .tail"))
+    expect(writing).to_contain_text("main, sample 1.1, thinking, ")
+    expect(page.locator(".chips")).to_contain_text("effort low")
+    page.click("button[value=answer]")
+    expect(page.locator("button[value=answer]")).to_be_disabled()
+    run_id = page.url.rpartition("/")[2]
+    while not server.call(server.run_manager.store.get_run(run_id)).answer_requested:
+        page.wait_for_timeout(5)
+    muser.left = 1000  # for the short call that concludes
+    expect(page.locator(".chip").first).to_have_text("answered early")
+    expect(page.locator("#answer .answer")).to_have_text("42")
+    expect(page.locator("button[value=answer], button[value=cancel]")).to_have_count(0)
+    spent = server.call(server.run_manager.store.get_run(run_id)).answer["usage"]["thinking_tokens"]
+    assert tab.text("#answer .thought summary") == f"thought, {spent} tokens"
+    assert not page.locator("#answer .thought .text").is_visible()
+    assert f"an unfinished sample of 0 tokens of an answer and {spent} of a thought" in tab.text("#answer .note")
+    cells = tab.texts("#usage tbody tr:last-child td")
+    assert cells[5] == str(spent)
     tab.check()
 
 

@@ -34,8 +34,18 @@ from reason.core.events import (
     TextDelta,
     VoteUpdated,
 )
-from reason.core.messages import Completion, Failure, Usage
-from reason.core.types import Candidate, Evidence, Question, RoleUsage, RunUsage, Solution
+from reason.core.messages import Completion, Failure, Thought, Usage
+from reason.core.types import (
+    AnswerCandidate,
+    Candidate,
+    CheckedClaim,
+    Evidence,
+    Question,
+    RoleUsage,
+    RunUsage,
+    Solution,
+    Verification,
+)
 from reason.sidecar.viewer.page import trace_html
 from support.mcts_events import SOURCES, noted_run
 from support.step_search_events import ferry_run
@@ -111,23 +121,23 @@ def test_limits_and_usage(seen: Any) -> None:
     widths = tab.js("[...document.querySelectorAll('.meter .fill')].map((e) => [e.className, e.style.width])")
     assert widths[0] == ["fill full", "50%"]
     assert "The limit of tokens stopped it." in tab.text("#budget")
-    assert tab.texts("#usage tbody tr td") == ["mainm", "1", "0", "0", "2", "-", "-", "0.0 s"]
+    assert tab.texts("#usage tbody tr td") == ["mainm", "1", "0", "0", "2", "0", "-", "-", "0.0 s"]
 
 
 def test_the_table_of_usage_has_what_the_terminal_shows(seen: Any) -> None:
     ledger = Ledger(Budget(), clock=iter([0.0, 1.5]).__next__)
-    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, cost_usd=0.25)
+    spent = Usage(prompt_tokens=12_000, cached_tokens=11_500, completion_tokens=80, thinking_tokens=30, cost_usd=0.25)
     ledger.charge("main", "local/a", spent, calls=3, replayed_tokens=20, working_s=0.75)
     ledger.charge("main", "local/a", Usage(prompt_tokens=1000, cached_tokens=900), calls=1)
     ledger.charge("judge", "local/b", Usage(prompt_tokens=7, cost_usd=None), calls=1)
     tab = seen(RunFinished(answer=answer_of("x", usage=ledger.usage())))
-    heads = ["role", "calls", "prompt", "cached", "generated", "from store", "USD", "working"]
+    heads = ["role", "calls", "prompt", "cached", "generated", "thinking", "from store", "USD", "working"]
     assert tab.texts("#usage th") == heads
     rows = tab.page.locator("#usage tbody tr").evaluate_all(CELLS)
     assert rows == [
-        ["mainlocal/a", "4", "13,000", "12,400", "80", "20", "0.2500", "0.8 s"],
-        ["judgelocal/b", "1", "7", "0", "0", "0", "?", "0.0 s"],
-        ["all", "5", "13,007", "12,400", "80", "20", "?", "1.5 s wall"],
+        ["mainlocal/a", "4", "13,000", "12,400", "80", "30", "20", "0.2500", "0.8 s"],
+        ["judgelocal/b", "1", "7", "0", "0", "0", "0", "?", "0.0 s"],
+        ["all", "5", "13,007", "12,400", "80", "30", "20", "?", "1.5 s wall"],
     ]
 
 
@@ -135,7 +145,7 @@ def sampled(deltas: bool = True) -> list[Event]:
     """A call whose first sample ends at the end of text and whose second sample failed."""
     done = Completion(
         text="a<b", token_ids=(1, 2, 3, 4), logprobs=(0.0, -0.5, -5.0, -1.0), finish_reason="stop",
-        usage=Usage(completion_tokens=4), reasoning="hm",
+        usage=Usage(completion_tokens=4),
     )  # fmt: skip
     failed = Completion(text="", finish_reason="error", failure=Failure(code="e", message="no luck"), sample_index=1)
     pieces = [TextDelta(request=0, sample=0, text=p, tokens=1) for p in ("a", "<", "b")] if deltas else []
@@ -160,7 +170,6 @@ def test_tokens_are_shaded_within_the_text(seen: Any) -> None:
         ["p2", "p = 0.607 (log -0.50)", "<"],
         ["p5", "p = 0.00674 (log -5.00)", "b"],
     ]
-    assert tab.texts("#samples .text")[0] == "hm"
     assert "below 0.9" in tab.text("#samples .legend")
     assert tab.text("#samples li:nth-child(2)") == "1.2no luckfrom the storeerror0 tokensmain"
 
@@ -170,11 +179,94 @@ def test_a_stored_sample_has_its_shades_below(seen: Any) -> None:
     tab.page.click("#samples .row >> nth=0")
     tab.page.wait_for_selector("#samples .row .text")
     assert tab.page.locator("#samples .strip span").count() == 4
-    assert tab.texts("#samples .row .text")[1] == "a<b"
+    assert tab.texts("#samples .row .text")[0] == "a<b"
     tab = seen(*[e.model_copy(update={"text": "X"}) if isinstance(e, TextDelta) else e for e in sampled()])
     tab.page.click("#samples .row >> nth=0")
     tab.page.wait_for_selector("#samples .row .text")
     assert tab.page.locator("#samples .strip span").count() == 4  # deltas of another sample do not colour this text
+
+
+def thought_sample(text: str) -> list[Event]:
+    """A call whose sample thinks in two tokens, one of them the closing tag, and answers in one."""
+    done = Completion(
+        text="7", token_ids=(1, 2, 3), logprobs=(-4.0, -4.0, -0.5), answer_from=2, finish_reason="stop",
+        usage=Usage(completion_tokens=3, thinking_tokens=2), thought=Thought(text=text, tokens=2),
+    )  # fmt: skip
+    deltas = [TextDelta(request=0, sample=0, text="", thought=text, tokens=2)] if text else []
+    return [
+        STARTED.model_copy(update={"effort": "low", "thinking_tokens": 500}),
+        StageStarted(stage="solve"),
+        CALL,
+        *deltas,
+        TextDelta(request=0, sample=0, text="7", tokens=1),
+        SampleFinished(request=0, sample=0, completion=done),
+        CallFinished(role="main", model="m", seconds=0.5, tokens=3, thinking_tokens=2),
+    ]
+
+
+def test_a_thought_is_collapsed_and_apart_from_the_answer(seen: Any) -> None:
+    candidate = AnswerCandidate(
+        text="It is 7.", answer="7", score=None, logprob=None, tokens=3, thinking_tokens=2, thought="five and <two>"
+    )
+    early = {"based_on": "1 finished sample", "stopped": "user"}
+    usage = RunUsage(completion_tokens=3, thinking_tokens=2)
+    answer = answer_of("It is 7.", "7", thought="five and <two>", candidates=(candidate,), usage=usage, **early)
+    tab = seen(*thought_sample("five and <two>"), RunFinished(answer=answer))
+    assert tab.text("#answer .answer") == "7"
+    thought = tab.page.locator("#answer .thought")
+    assert thought.locator("summary").text_content() == "thought, 2 tokens"
+    assert thought.get_attribute("open") is None
+    assert not thought.locator(".text").is_visible()
+    thought.locator("summary").click()
+    assert thought.locator(".text").inner_text() == "five and <two>"
+    assert tab.text("#based-on") == "Answered early: it rests on 1 finished sample."
+    chips = tab.texts(".chip")
+    assert chips[0] == "answered early"
+    assert {"effort low", "most thinking 500", "thinking 2"} <= set(chips)
+    assert "3 tokens, 2 thinking" in tab.text("#candidates summary")
+    assert "-0.50 nats/token3 tokens, 2 thinking" in tab.text("#samples summary")  # of the answer alone
+    tab.check()
+
+
+def test_tokens_are_shaded_behind_a_thought(seen: Any) -> None:
+    tab = seen(*thought_sample("five and two"))
+    tab.page.click("#samples .row > summary >> nth=0")
+    tab.page.wait_for_selector("#samples .row > .text")
+    parts = "(spans) => spans.map((e) => [e.title, e.textContent])"
+    assert tab.page.locator("#samples .row > .text span").evaluate_all(parts) == [["p = 0.607 (log -0.50)", "7"]]
+
+
+def test_a_hidden_thought_is_counted(seen: Any) -> None:
+    tab = seen(*thought_sample(""))
+    tab.page.click("#samples .row > summary >> nth=0")
+    assert tab.text("#samples p.thought") == "thought, 2 tokens, hidden by the provider"
+
+
+def test_a_sample_that_thinks_says_so(seen: Any) -> None:
+    thinking = TextDelta(request=0, sample=0, text="", thought="hm", tokens=2)
+    tab = seen(STARTED, StageStarted(stage="solve"), CALL, thinking, status="running")
+    assert tab.text("#answer .writing li") == "main, sample 1.1, thinking, 2 tokenshm"
+    answering = TextDelta(request=0, sample=0, text="7", tokens=1)
+    tab = seen(STARTED, StageStarted(stage="solve"), CALL, thinking, answering, status="running")
+    assert tab.text("#answer .writing li") == "main, sample 1.1, 3 tokens7"
+
+
+def test_claims_of_a_thought_have_their_own_list(seen: Any) -> None:
+    proof = Evidence(source="s", text="t")
+    claims = (
+        CheckedClaim(text="It is 7.", verdict="supported", confidence=0.9, evidence=(proof,), start=0, end=8),
+        CheckedClaim(text="two", verdict="refuted", confidence=0.9, evidence=(proof,), start=9, end=12, part="thought"),
+    )
+    verification = Verification(verdict="supported", confidence=0.9, claims=claims, verifiers=("davinci",))
+    answer = answer_of("It is 7.", "7", thought="five and two", verification=verification)
+    tab = seen(STARTED, RunFinished(answer=answer))
+    assert tab.texts("#answer > .claims .given .claim") == ["It is 7."]
+    assert "1 of 1 claim supported" in tab.text("#answer")
+    summary = "In the thought, which does not count for the verdict: 0 of 1 claim supported, 1 refuted"
+    assert tab.text("#thought-claims summary") == summary
+    assert tab.texts("#thought-claims .given .claim") == ["two"]
+    assert tab.texts("#thought-claims .number") == ["2✗"]
+    assert tab.page.locator("#claim-1, #claim-2").count() == 2
 
 
 def test_candidates(seen: Any) -> None:

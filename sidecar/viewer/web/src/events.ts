@@ -43,6 +43,14 @@ export interface Usage {
   prompt_tokens: number;
   cached_tokens: number;
   completion_tokens: number;
+  thinking_tokens: number;
+}
+
+/** What a model thought before it answered; without text where the provider hides it. */
+export interface Thought {
+  text: string;
+  tokens: number;
+  closed: boolean;
 }
 
 export interface Completion {
@@ -51,7 +59,9 @@ export interface Completion {
   finish_reason: string;
   usage: Usage;
   sample_index: number;
-  reasoning: string;
+  thought?: Thought | null;
+  /** The answer's first token; absent where there is no thought. */
+  answer_from?: number;
   failure: { code: string; message: string } | null;
 }
 
@@ -74,6 +84,8 @@ export interface CheckedClaim {
   end: number | null;
   probs: [number, number, number] | null;
   origins: string[];
+  /** "thought": its place is in the thought, and it does not count for the verdict. */
+  part?: string;
 }
 
 export interface Verification {
@@ -107,6 +119,8 @@ export interface AnswerCandidate {
   score: Figure;
   logprob: Figure;
   tokens: number;
+  thinking_tokens: number;
+  thought: string;
 }
 
 export interface Answer {
@@ -115,7 +129,7 @@ export interface Answer {
   strategy: string;
   model: string;
   confidence: Figure;
-  stopped: "done" | "budget" | "cancelled" | "error";
+  stopped: "done" | "budget" | "user" | "cancelled" | "error";
   candidates: AnswerCandidate[];
   verification: Verification | null;
   usage: RunUsage;
@@ -126,11 +140,22 @@ export interface Answer {
   calibration: string;
   citations: Evidence[];
   selected_strategy: string;
+  thought?: string;
+  based_on?: string;
+}
+
+export interface SolutionCandidate {
+  text: string;
+  answer: string | null;
+  score: Figure;
+  tokens: number;
+  thought?: string;
+  thinking_tokens?: number;
 }
 
 export interface Solution {
   chosen: number | null;
-  candidates: { text: string; answer: string | null; score: Figure; tokens: number }[];
+  candidates: SolutionCandidate[];
   stopped: string;
   notes: Report;
 }
@@ -139,7 +164,7 @@ type Told<Type extends string, More> = Fields & { type: Type } & More;
 
 export type RunStarted = Told<
   "run.started",
-  { question: Question; strategy: string; models: Record<string, string>; seed: number; resumed: boolean }
+  { question: Question; strategy: string; models: Record<string, string>; seed: number; resumed: boolean; effort?: string; thinking_tokens?: number }
 >;
 export type StageStarted = Told<"stage.started", { stage: string }>;
 export type StageFinished = Told<"stage.finished", { stage: string; seconds: number }>;
@@ -162,6 +187,7 @@ export type CallFinished = Told<
     model: string;
     seconds: number;
     tokens: number;
+    thinking_tokens: number;
     prompt_tokens: number;
     cached_tokens: number;
     failed: number;
@@ -169,7 +195,7 @@ export type CallFinished = Told<
 >;
 export type TextDelta = Told<
   "text.delta",
-  { request: number; sample: number; text: string; tokens: number; reasoning: string }
+  { request: number; sample: number; text: string; tokens: number; thought: string }
 >;
 export type SampleFinished = Told<
   "sample.finished",
@@ -191,6 +217,7 @@ export type BudgetCharged = Told<
     total_usd: number | null;
     reward_calls: number;
     total_reward_calls: number;
+    total_thinking_tokens: number;
     limits: Record<string, number>;
   }
 >;

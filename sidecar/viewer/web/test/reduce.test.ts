@@ -46,14 +46,14 @@ function madeRun(): RunEvent[] {
   const started = made("run.started", { question: { text: "?", choices: [], kind: "auto" }, strategy: "s", models: { main: "m" }, seed: 1, resumed: false });
   const stage = made("stage.started", { stage: "solve" });
   const call = made("call.started", { role: "main", model: "m", operation: "generate", requests: 1, samples: 2, replayed: 0, max_tokens: 9 }, { parent: stage.number });
-  const delta = (text: string) => made("text.delta", { request: 0, sample: 1, text, tokens: 2, reasoning: "" }, { parent: call.number });
+  const delta = (text: string) => made("text.delta", { request: 0, sample: 1, text, tokens: 2, thought: "" }, { parent: call.number });
   return [
     started,
     stage,
     call,
     delta("ab"),
     delta("c"),
-    made("budget.charged", { role: "main", model: "m", tokens: 3, calls: 1, total_tokens: 3, total_calls: 1, total_usd: null, reward_calls: 0, total_reward_calls: 0, limits: { tokens: 9 } }, { parent: call.number }),
+    made("budget.charged", { role: "main", model: "m", tokens: 3, calls: 1, total_tokens: 3, total_calls: 1, total_usd: null, reward_calls: 0, total_reward_calls: 0, total_thinking_tokens: 1, limits: { tokens: 9 } }, { parent: call.number }),
     made("search.nodes", { search: "s", expanded: [], nodes: [node(0, null), node(1, 0)], discarded: 1 }),
     made("search.ended", { search: "s", chosen: 1, stopped: "done", cost: {} }),
   ];
@@ -63,7 +63,7 @@ test("text is gathered by sample, and counted until it is charged", () => {
   const events = madeRun();
   const call = events[2]?.number ?? 0;
   const before = reduceAll(nothing(), events.slice(0, 5));
-  assert.deepEqual(before.writings.get(slot(call, 0, 1)), { text: "abc", reasoning: "", tokens: 4, pieces: [["ab", 2], ["c", 2]] });
+  assert.deepEqual(before.writings.get(slot(call, 0, 1)), { text: "abc", thought: "", tokens: 4, pieces: [["ab", 2], ["c", 2]] });
   assert.equal(before.calls.get(call)?.fresh, 4);
   const after = reduceAll(before, events.slice(5, 6));
   assert.equal(after.calls.get(call)?.fresh, 0);

@@ -11,6 +11,7 @@ export interface RunSummary {
   created: number;
   updated: number;
   cancelling: boolean;
+  concluding: boolean;
   question: string;
   strategy: string;
   models: Record<string, string>;

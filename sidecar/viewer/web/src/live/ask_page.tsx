@@ -8,10 +8,13 @@ import { changedOf, fieldsOf, type Given, SchemaForm } from "./schema_form";
 
 const LIMITS = [
   ["tokens", "generated tokens", "1"],
+  ["thinking_tokens", "thinking tokens", "1"],
   ["calls", "model calls", "1"],
   ["seconds", "seconds", "any"],
   ["usd", "US dollars", "any"],
 ] as const;
+
+const EFFORTS = ["none", "minimal", "low", "medium", "high", "max", "auto"];
 
 interface Offers {
   strategies: Kind[];
@@ -56,6 +59,7 @@ function AskForm({ strategies, verifiers, models }: Offers) {
   const [given, setGiven] = useState<Given>({});
   const [limits, setLimits] = useState<Record<string, string>>({});
   const [verify, setVerify] = useState<string[]>([]);
+  const [effort, setEffort] = useState("");
   const [seed, setSeed] = useState("");
   const [error, setError] = useState("");
   const [sending, setSending] = useState(false);
@@ -78,6 +82,7 @@ function AskForm({ strategies, verifiers, models }: Offers) {
       const parameters = changedOf(fields, given);
       if (Object.keys(parameters).length > 0) body["parameters"] = parameters;
       if (Object.keys(budget).length > 0) body["budget"] = budget;
+      if (effort !== "") body["effort"] = effort;
       if (verify.length > 0) body["verify"] = verify;
       if (seed.trim() !== "") body["seed"] = Number(seed);
       const run = await ask<RunSummary>("POST", "/v1/runs", body);
@@ -180,6 +185,17 @@ function AskForm({ strategies, verifiers, models }: Offers) {
             <input type="number" name={name} min="0" step={step} placeholder="no limit" value={limits[name] ?? ""} onInput={(event) => setLimits({ ...limits, [name]: event.currentTarget.value })} />
           </label>
         ))}
+        <label>
+          thinking
+          <select name="effort" value={effort} onChange={(event) => setEffort(event.currentTarget.value)}>
+            <option value="">the model's own</option>
+            {EFFORTS.map((each) => (
+              <option key={each} value={each}>
+                {each}
+              </option>
+            ))}
+          </select>
+        </label>
         <label>
           seed
           <input type="number" name="seed" min="0" step="1" placeholder="drawn" value={seed} onInput={(event) => setSeed(event.currentTarget.value)} />

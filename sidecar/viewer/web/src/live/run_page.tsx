@@ -7,6 +7,8 @@ import { RunView } from "../views/run_view";
 import { ask, lineOf, type RunDetail } from "./api";
 import { follow } from "./follow";
 
+type Action = "answer" | "cancel" | "resume";
+
 const ON = new Set(["queued", "running"]);
 
 export function RunPage({ id }: { id: string }) {
@@ -14,7 +16,7 @@ export function RunPage({ id }: { id: string }) {
   const [state, setState] = useState<State>(nothing);
   const [error, setError] = useState("");
   const [up, setUp] = useState(true);
-  const [asked, setAsked] = useState<"cancel" | "resume" | null>(null);
+  const [asked, setAsked] = useState<Action | null>(null);
   const [round, setRound] = useState(0);
   const last = useRef(0);
   const path = `/v1/runs/${encodeURIComponent(id)}`;
@@ -54,11 +56,12 @@ export function RunPage({ id }: { id: string }) {
     return () => stop.abort();
   }, [id, round]);
 
-  const act = async (what: "cancel" | "resume") => {
+  const act = async (what: Action) => {
     setAsked(what);
     setError("");
     try {
-      if (what === "cancel") await ask("DELETE", path);
+      if (what === "answer") setDetail(await ask<RunDetail>("POST", `${path}/answer`));
+      else if (what === "cancel") await ask("DELETE", path);
       else {
         await ask("POST", `${path}/resume`);
         setRound(round + 1);
@@ -86,6 +89,11 @@ export function RunPage({ id }: { id: string }) {
         status={status}
         actions={
           <div class="actions">
+            {ON.has(status) && (
+              <button type="button" value="answer" disabled={asked !== null || detail.concluding || detail.cancelling} onClick={() => void act("answer")}>
+                {asked === "answer" || detail.concluding ? "answering …" : "answer now"}
+              </button>
+            )}
             {ON.has(status) && (
               <button type="button" value="cancel" disabled={asked === "cancel" || detail.cancelling} onClick={() => void act("cancel")}>
                 {asked === "cancel" || detail.cancelling ? "cancelling …" : "cancel"}

@@ -11,6 +11,11 @@ export interface Checked {
   label: Report | null;
 }
 
+/** Whether a claim is the thought's, not the answer's. */
+export function isOfThought({ claim }: Checked): boolean {
+  return claim.part === "thought";
+}
+
 /** The claims: as the verifiers' end tells them, before that as they come in. */
 export function checkedOf(state: State): Checked[] {
   const reports = state.reports.map(({ report }) => report);

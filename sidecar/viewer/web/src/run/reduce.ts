@@ -148,6 +148,7 @@ function startCall(draft: Draft, event: CallStarted): void {
 
 function finishCall(draft: Draft, event: CallFinished): void {
   const role = roleOf(draft, event.role, event.model);
+  role.thinking += event.thinking_tokens;
   role.prompt += event.prompt_tokens;
   role.cached += event.cached_tokens;
   role.seconds += event.seconds;
@@ -159,9 +160,9 @@ function finishCall(draft: Draft, event: CallFinished): void {
 function takeText(draft: Draft, event: TextDelta): void {
   const { state } = draft;
   const key = slot(event.parent, event.request, event.sample);
-  const writing = draft.entry(draft.part("writings"), key, () => ({ text: "", reasoning: "", tokens: 0, pieces: [] }));
+  const writing = draft.entry(draft.part("writings"), key, () => ({ text: "", thought: "", tokens: 0, pieces: [] }));
   writing.text += event.text;
-  writing.reasoning += event.reasoning;
+  writing.thought += event.thought;
   writing.tokens += event.tokens;
   writing.pieces = draft.own(writing.pieces);
   writing.pieces.push([event.text, event.tokens]);
@@ -181,6 +182,7 @@ function charge(draft: Draft, event: BudgetCharged): void {
   const { state } = draft;
   state.spent = {
     tokens: event.total_tokens,
+    thinking_tokens: event.total_thinking_tokens,
     calls: event.total_calls,
     reward_calls: event.total_reward_calls,
     usd: event.total_usd,
@@ -202,6 +204,7 @@ function roleOf(draft: Draft, role: string, model: string) {
     calls: 0,
     rewardCalls: 0,
     tokens: 0,
+    thinking: 0,
     prompt: 0,
     cached: 0,
     seconds: 0,

@@ -26,7 +26,7 @@ export type Entry = Exclude<RunEvent, TextDelta>;
 /** The text of a sample as it was generated: pieces, each with the number of tokens that made it. */
 export interface Writing {
   text: string;
-  reasoning: string;
+  thought: string;
   tokens: number;
   pieces: [text: string, tokens: number][];
 }
@@ -48,6 +48,7 @@ export interface RoleCost {
   calls: number;
   rewardCalls: number;
   tokens: number;
+  thinking: number;
   prompt: number;
   cached: number;
   seconds: number;
@@ -111,7 +112,7 @@ export interface State {
   writings: Map<string, Writing>;
   samples: SampleFinished[];
   wanted: number;
-  spent: { tokens: number; calls: number; reward_calls: number; usd: number | null };
+  spent: { tokens: number; thinking_tokens: number; calls: number; reward_calls: number; usd: number | null };
   limits: Map<string, number>;
   exhausted: string | null;
   roles: Map<string, RoleCost>;
@@ -154,7 +155,7 @@ export function nothing(): State {
     writings: new Map(),
     samples: [],
     wanted: 0,
-    spent: { tokens: 0, calls: 0, reward_calls: 0, usd: 0 },
+    spent: { tokens: 0, thinking_tokens: 0, calls: 0, reward_calls: 0, usd: 0 },
     limits: new Map(),
     exhausted: null,
     roles: new Map(),

@@ -52,8 +52,9 @@ export function lineOf(event: Entry, end: CallFinished | StageFinished | undefin
       return { kind: "budget", what: `${whole(event.tokens)} tokens charged to ${event.role}; ${spent}` };
     }
     case "budget.exhausted": {
+      if (event.kind === "user") return { kind: "answer now", what: "the user wants the answer now", tone: "warn" };
       const [limit, used] = [number(event.limit) ?? 0, number(event.used) ?? 0];
-      return { kind: "budget spent", what: `the limit of ${limit} ${event.kind} is met (${used} used)`, tone: "warn" };
+      return { kind: "budget spent", what: `the limit of ${limit} ${spaced(event.kind)} is met (${used} used)`, tone: "warn" };
     }
     case "candidate.added": {
       const score = number(event.score);
@@ -139,10 +140,12 @@ function callLine(event: CallStarted, end: CallFinished | StageFinished | undefi
 
 function sampleLine(event: SampleFinished): string {
   const { usage, finish_reason, logprobs } = event.completion;
-  let what = `${whole(usage.completion_tokens)} tokens, ${finish_reason}`;
-  if (logprobs !== null && logprobs.length > 0) {
-    const sum = logprobs.reduce<number>((all, each) => all + (number(each) ?? 0), 0);
-    what += `, mean log-probability ${fixed(sum / logprobs.length, 3)}`;
+  const thinking = usage.thinking_tokens > 0 ? ` (${whole(usage.thinking_tokens)} thinking)` : "";
+  let what = `${whole(usage.completion_tokens)} tokens${thinking}, ${finish_reason}`;
+  const ofAnswer = (logprobs ?? []).slice(event.completion.answer_from ?? 0);
+  if (ofAnswer.length > 0) {
+    const sum = ofAnswer.reduce<number>((all, each) => all + (number(each) ?? 0), 0);
+    what += `, mean log-probability ${fixed(sum / ofAnswer.length, 3)}`;
   }
   return event.replayed ? `${what}, from the store` : what;
 }

@@ -43,11 +43,16 @@ export function pieces(text: string, claims: readonly CheckedClaim[]): Piece[] {
   return found;
 }
 
-/** How many claims have which verdict: `2 of 3 claims supported, 1 refuted`. */
+/** How many claims have which verdict: `2 of 3 claims supported, 1 refuted`; those of a thought do not count. */
 export function counted(verification: Verification): string {
-  const total = verification.claims.length;
+  return countedOf(verification.claims.filter((claim) => claim.part !== "thought"));
+}
+
+/** The same of some claims. */
+export function countedOf(claims: readonly CheckedClaim[]): string {
+  const total = claims.length;
   if (total === 0) return "no claim was found that could be checked";
-  const count = (verdict: Verdict) => verification.claims.filter((claim) => claim.verdict === verdict).length;
+  const count = (verdict: Verdict) => claims.filter((claim) => claim.verdict === verdict).length;
   const others = GRAVITY.filter((verdict) => verdict !== "supported" && count(verdict) > 0)
     .reverse()
     .map((verdict) => `${count(verdict)} ${spaced(verdict)}`);

@@ -1,14 +1,18 @@
 // The answer: what it is, its text with the claims marked, what it cites, what could not be done.
 
-import { checkedOf } from "../run/checked";
+import type { Answer } from "../events";
+import { checkedOf, isOfThought } from "../run/checked";
 import type { State } from "../run/state";
-import { counted } from "../text/marks";
+import { counted, countedOf } from "../text/marks";
 import { Claims } from "./claims";
 import { Writing, writingNow } from "./samples";
+import { Thought } from "./thought";
 
 export function AnswerCard({ state, running }: { state: State; running: boolean }) {
   const { answer, failed } = state;
-  const checked = checkedOf(state);
+  const all = checkedOf(state);
+  const checked = all.filter((each) => !isOfThought(each));
+  const ofThought = all.filter(isOfThought);
   const text = answer?.text ?? textSoFar(state);
   const shown = answer === null ? soFar(state, running) : (answer.answer ?? "No answer was found in the text.");
   const same = text.trim() === shown.trim();
@@ -19,6 +23,7 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
       <div class={answer === null || answer.answer === null ? "answer soft" : "answer"} dir="auto" aria-live="polite">
         {failed !== null && answer === null ? `The run failed: ${failed.message}` : shown}
       </div>
+      {answer !== null && <Thought text={answer.thought ?? ""} tokens={thinkingOf(answer)} />}
       {running && <Writing live={writingNow(state).slice(0, 1)} />}
       {checked.length > 0 ? (
         <>
@@ -36,6 +41,14 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
           </details>
         )
       )}
+      {ofThought.length > 0 && (
+        <details id="thought-claims">
+          <summary class="soft">
+            In the thought, which does not count for the verdict: {countedOf(ofThought.map(({ claim }) => claim))}
+          </summary>
+          <Claims text={answer?.thought ?? ""} checked={ofThought} before={checked.length} />
+        </details>
+      )}
       {answer !== null && answer.citations.length > 0 && (
         <>
           <h3 class="soft">Sources</h3>
@@ -48,6 +61,11 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
           </ol>
         </>
       )}
+      {answer?.based_on && !notes.some((what) => what.includes(answer.based_on ?? "")) && (
+        <p class="note" id="based-on" dir="auto">
+          Answered early: it rests on {answer.based_on}.
+        </p>
+      )}
       {notes.map((what) => (
         <p class="note" key={what} dir="auto">
           Note: {what}
@@ -56,6 +74,11 @@ export function AnswerCard({ state, running }: { state: State; running: boolean 
       {state.missing > 0 && <p class="note">{state.missing} events are missing here; the run store has them.</p>}
     </section>
   );
+}
+
+/** Tokens of the thought before the answer; 0 where they are unknown. */
+function thinkingOf(answer: Answer): number {
+  return answer.candidates.find((each) => each.text === answer.text && each.thought === (answer.thought ?? ""))?.thinking_tokens ?? 0;
 }
 
 /** What stands in the answer's place while there is none. */

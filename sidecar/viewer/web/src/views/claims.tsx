@@ -9,7 +9,14 @@ import { ClaimPanel } from "./claim_panel";
 
 const ALL = -1;
 
-export function Claims({ text, checked }: { text: string; checked: Checked[] }) {
+interface Props {
+  text: string;
+  checked: Checked[];
+  /** How many claims are numbered before these. */
+  before?: number;
+}
+
+export function Claims({ text, checked, before = 0 }: Props) {
   const first = checked.findIndex(({ claim }) => claim.verdict === "refuted");
   const [wish, setWish] = useState<number | null>(null);
   const at = wish ?? Math.max(0, first);
@@ -21,7 +28,7 @@ export function Claims({ text, checked }: { text: string; checked: Checked[] }) 
   useLayoutEffect(() => {
     const where = wants.current;
     wants.current = null;
-    if (where === "panel") panels.current?.querySelector<HTMLElement>(`[data-panel="${at}"]`)?.focus();
+    if (where === "panel") panels.current?.querySelector<HTMLElement>(`[data-panel="${before + at}"]`)?.focus();
     if (where === "text") marks.current?.querySelector<HTMLElement>(`a[data-n="${at}"]`)?.focus();
   });
 
@@ -47,7 +54,7 @@ export function Claims({ text, checked }: { text: string; checked: Checked[] }) 
     <div class="claims">
       <div class="given" dir="auto" ref={marks}>
         {pieces(text, claims).map((piece, i) => (
-          <Stretch key={i} piece={piece} checked={checked} at={at} onShow={show} />
+          <Stretch key={i} piece={piece} checked={checked} before={before} at={at} onShow={show} />
         ))}
       </div>
       <Legend verdicts={claims.map(({ verdict }) => verdict)} />
@@ -69,7 +76,7 @@ export function Claims({ text, checked }: { text: string; checked: Checked[] }) 
             </div>
           )}
           <ol class="panels" ref={panels} onKeyDown={press}>
-            {checked.map((each, n) => (at === ALL || at === n ? <ClaimPanel key={n} n={n} checked={each} /> : null))}
+            {checked.map((each, n) => (at === ALL || at === n ? <ClaimPanel key={n} n={before + n} checked={each} /> : null))}
           </ol>
         </>
       )}
@@ -80,12 +87,13 @@ export function Claims({ text, checked }: { text: string; checked: Checked[] }) 
 interface StretchProps {
   piece: Piece;
   checked: Checked[];
+  before: number;
   at: number;
   onShow: (n: number, focus: boolean) => void;
 }
 
 /** A stretch of the text: underlined in the manner of its gravest verdict, and followed by the numbers that end there. */
-function Stretch({ piece, checked, at, onShow }: StretchProps) {
+function Stretch({ piece, checked, before, at, onShow }: StretchProps) {
   const first = piece.claims[0];
   const verdict = first === undefined ? undefined : checked[first]?.claim.verdict;
   return (
@@ -100,13 +108,14 @@ function Stretch({ piece, checked, at, onShow }: StretchProps) {
       {piece.ends.map((n) => {
         const claim = checked[n]?.claim;
         if (claim === undefined) return null;
-        const said = `claim ${n + 1}: ${spaced(claim.verdict)}`;
+        const place = before + n + 1;
+        const said = `claim ${place}: ${spaced(claim.verdict)}`;
         return (
           <a
             key={n}
             class={`number ${claim.verdict}`}
-            href={`#claim-${n + 1}`}
-            id={`at-${n + 1}`}
+            href={`#claim-${place}`}
+            id={`at-${place}`}
             data-n={n}
             aria-label={said}
             aria-current={n === at}
@@ -116,7 +125,7 @@ function Stretch({ piece, checked, at, onShow }: StretchProps) {
               onShow(n, true);
             }}
           >
-            {n + 1}
+            {place}
             {SIGNS[claim.verdict]}
           </a>
         );

@@ -4,11 +4,12 @@ import type { State } from "../run/state";
 import { amount, fixed, whole } from "../text/figures";
 import { freshTokens } from "./header";
 
-const NAMES: Record<string, string> = { reward_calls: "reward calls" };
+const NAMES: Record<string, string> = { reward_calls: "reward calls", thinking_tokens: "thinking" };
 
 export function Budget({ state }: { state: State }) {
   const spent: Record<string, number> = {
     tokens: state.spent.tokens + freshTokens(state),
+    thinking_tokens: state.spent.thinking_tokens,
     calls: state.spent.calls,
     reward_calls: state.spent.reward_calls,
     usd: state.spent.usd ?? 0,
@@ -36,12 +37,14 @@ export function Budget({ state }: { state: State }) {
           </div>
         );
       })}
-      {state.exhausted !== null && <p class="warn">The limit of {NAMES[state.exhausted] ?? state.exhausted} stopped it.</p>}
+      {state.exhausted !== null && state.exhausted !== "user" && (
+        <p class="warn">The limit of {NAMES[state.exhausted] ?? state.exhausted} stopped it.</p>
+      )}
     </section>
   );
 }
 
-const HEADS = ["calls", "prompt", "cached", "generated", "from store", "USD", "working"];
+const HEADS = ["calls", "prompt", "cached", "generated", "thinking", "from store", "USD", "working"];
 
 interface Row {
   role: string;
@@ -96,6 +99,7 @@ function atTheEnd(state: State): Row[] {
     whole(row.prompt_tokens),
     whole(row.cached_tokens),
     whole(row.completion_tokens),
+    whole(row.thinking_tokens),
     whole(row.replayed_tokens),
     row.cost_usd === null ? "?" : fixed(row.cost_usd, 4),
     "working_s" in row ? `${fixed(row.working_s, 1)} s` : `${fixed(row.wall_seconds, 1)} s wall`,
@@ -112,6 +116,15 @@ function soFar(state: State): Row[] {
   return [...state.roles.values()].map((row) => ({
     role: row.role,
     model: row.model,
-    cells: [whole(row.calls), whole(row.prompt), whole(row.cached), whole(row.tokens), "-", "-", `${fixed(row.seconds, 1)} s`],
+    cells: [
+      whole(row.calls),
+      whole(row.prompt),
+      whole(row.cached),
+      whole(row.tokens),
+      whole(row.thinking),
+      "-",
+      "-",
+      `${fixed(row.seconds, 1)} s`,
+    ],
   }));
 }

@@ -152,8 +152,8 @@ function matching(state: State, words: string, kind: string): Entry[] {
 /** What is said in an event beside its line. */
 function wordsIn(event: Entry, record: unknown): string {
   if (event.type === "sample.finished") {
-    const { text, reasoning, failure } = event.completion;
-    return `${text} ${reasoning} ${failure?.message ?? ""}`;
+    const { text, thought, failure } = event.completion;
+    return `${text} ${thought?.text ?? ""} ${failure?.message ?? ""}`;
   }
   if (event.type === "memory.associated") return `${event.query} ${event.items.map((item) => item.text).join(" ")}`;
   return record === undefined ? "" : JSON.stringify(record);

@@ -5,7 +5,7 @@ import type { State } from "../run/state";
 import { fixed, seconds, whole } from "../text/figures";
 import { spaced, tone } from "../text/words";
 
-const STOPPED = { done: "good", budget: "warn", cancelled: "warn", error: "bad" } as const;
+const STOPPED = { done: "good", user: "good", budget: "warn", cancelled: "warn", error: "bad" } as const;
 
 interface Standing {
   word: string;
@@ -14,7 +14,7 @@ interface Standing {
 
 /** How the run stands: as its events tell it, or as the store has it where they do not say. */
 export function standing(state: State, status: string | null): Standing {
-  if (state.answer !== null) return { word: state.answer.stopped, tone: STOPPED[state.answer.stopped] ?? "" };
+  if (state.answer !== null) return { word: state.answer.stopped === "user" ? "answered early" : state.answer.stopped, tone: STOPPED[state.answer.stopped] ?? "" };
   if (state.failed !== null) return { word: "failed", tone: "bad" };
   if (status !== null) return { word: status, tone: { finished: "good", running: "busy", queued: "busy", failed: "bad" }[status] ?? "warn" };
   return { word: "not finished", tone: "warn" };
@@ -48,6 +48,7 @@ function Chips({ state, status }: { state: State; status: string | null }) {
   const calibrated = number(answer?.calibrated_confidence ?? null);
   const verdict = state.verification !== null && state.verification.verifiers.length > 0 ? state.verification.verdict : null;
   const tokens = answer?.usage.completion_tokens ?? state.spent.tokens + freshTokens(state);
+  const thinking = answer?.usage.thinking_tokens ?? state.spent.thinking_tokens;
   const usd = answer === null ? state.spent.usd : answer.usage.cost_usd;
   const took = answer?.usage.wall_seconds ?? state.atS;
   return (
@@ -63,10 +64,13 @@ function Chips({ state, status }: { state: State; status: string | null }) {
           {Object.entries(started.models).map(([role, model]) => (
             <Chip key={role} label={role === "main" ? "model" : role} value={model} />
           ))}
+          {started.effort !== undefined && <Chip label="effort" value={started.effort} />}
+          {started.thinking_tokens !== undefined && <Chip label="most thinking" value={whole(started.thinking_tokens)} />}
           <Chip label="seed" value={String(started.seed)} />
         </>
       )}
       <Chip label="tokens" value={whole(tokens)} />
+      {thinking > 0 && <Chip label="thinking" value={whole(thinking)} />}
       {usd !== 0 && <Chip label="USD" value={usd === null ? "?" : fixed(usd, 4)} />}
       <Chip label="time" value={seconds(took)} />
       {(answer?.selected_strategy || state.ran) && <Chip label="ran" value={answer?.selected_strategy || state.ran} />}

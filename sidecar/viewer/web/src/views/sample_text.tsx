@@ -2,6 +2,7 @@
 
 import { type Completion, number } from "../events";
 import type { Writing } from "../run/state";
+import { Thought } from "./thought";
 
 /** Probabilities below which a token takes the next darker shade, 1 to 5. */
 export const SHADES = [0.9, 0.7, 0.5, 0.3, 0.1];
@@ -45,15 +46,8 @@ export function SampleText({ completion, writing }: { completion: Completion; wr
           {failure.code}: {failure.message}
         </div>
       )}
-      {completion.reasoning !== "" && (
-        <>
-          <div class="soft small">thoughts</div>
-          <div class="text soft" dir="auto">
-            {completion.reasoning}
-          </div>
-        </>
-      )}
-      {failure === null && (
+      {completion.thought && <Thought {...completion.thought} />}
+      {failure === null && (completion.text !== "" || !completion.thought) && (
         <div class="text" dir="auto">
           {pieces === null ? completion.text : pieces.map((piece, i) => <Shaded key={i} piece={piece} />)}
         </div>

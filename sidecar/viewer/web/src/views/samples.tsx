@@ -6,6 +6,7 @@ import { slot, type State } from "../run/state";
 import { figure, plural, whole } from "../text/figures";
 import { shortened } from "../text/words";
 import { SampleText, ShadeLegend } from "./sample_text";
+import { Thought } from "./thought";
 
 const PAGE = 16;
 
@@ -14,6 +15,8 @@ interface Candidate {
   score: number | null;
   text: string;
   tokens: number | null;
+  thought: string;
+  thinking: number;
   chosen: boolean;
 }
 
@@ -26,17 +29,26 @@ export function candidatesOf(state: State): Candidate[] {
       score: number(each.score),
       text: each.text,
       tokens: each.tokens,
+      thought: each.thought ?? "",
+      thinking: each.thinking_tokens ?? 0,
       chosen: i === chosen,
     }));
   }
   if (state.answer !== null && state.answer.candidates.length > 0) {
-    return state.answer.candidates.map((each) => ({ ...each, score: number(each.score), chosen: each.text === state.answer?.text }));
+    return state.answer.candidates.map((each) => ({
+      ...each,
+      score: number(each.score),
+      thinking: each.thinking_tokens,
+      chosen: each.text === state.answer?.text,
+    }));
   }
   return [...state.candidates.values()].map((each) => ({
     answer: each.answer,
     score: number(each.score),
     text: "",
     tokens: null,
+    thought: "",
+    thinking: 0,
     chosen: false,
   }));
 }
@@ -58,8 +70,9 @@ export function Candidates({ state }: { state: State }) {
                 </span>
                 {candidate.chosen && <span class="tag good">chosen</span>}
                 <span class="n">{candidate.score === null ? "" : `score ${figure(candidate.score)}`}</span>
-                <span class="n">{candidate.tokens === null ? "" : `${whole(candidate.tokens)} tokens`}</span>
+                <span class="n">{candidate.tokens === null ? "" : tokensOf(candidate.tokens, candidate.thinking)}</span>
               </summary>
+              <Thought text={candidate.thought} tokens={candidate.thinking} />
               <div class="text" dir="auto">
                 {candidate.text || "Its text is told when the strategy has ended."}
               </div>
@@ -98,8 +111,9 @@ function Sample({ sample, state }: { sample: SampleFinished; state: State }) {
   const [open, setOpen] = useState(false);
   const { completion } = sample;
   const call = state.calls.get(sample.parent ?? 0)?.started;
-  const logprobs = completion.logprobs ?? [];
+  const logprobs = (completion.logprobs ?? []).slice(completion.answer_from ?? 0);
   const sum = logprobs.reduce<number>((all, each) => all + (number(each) ?? 0), 0);
+  const { completion_tokens: tokens, thinking_tokens: thinking } = completion.usage;
   return (
     <details class={completion.failure === null ? "row" : "row failed"} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>
@@ -112,12 +126,17 @@ function Sample({ sample, state }: { sample: SampleFinished; state: State }) {
         {sample.replayed && <span class="tag">from the store</span>}
         {completion.finish_reason !== "stop" && <span class="tag warn">{completion.finish_reason}</span>}
         <span class="n">{logprobs.length === 0 ? "" : `${figure(sum / logprobs.length, 2)} nats/token`}</span>
-        <span class="n">{whole(completion.usage.completion_tokens)} tokens</span>
+        <span class="n">{tokensOf(tokens, thinking)}</span>
         {call !== undefined && <span class="n soft role">{call.role}</span>}
       </summary>
       {open && <SampleText completion={completion} writing={state.writings.get(slot(sample.parent, sample.request, sample.sample))} />}
     </details>
   );
+}
+
+/** Tokens of a sample: `120 tokens`, or `120 tokens, 100 thinking`. */
+function tokensOf(tokens: number, thinking: number): string {
+  return `${whole(tokens)} tokens${thinking > 0 ? `, ${whole(thinking)} thinking` : ""}`;
 }
 
 /** What is being written, each from its end. */
@@ -155,8 +174,9 @@ export function writingNow(state: State): Live[] {
     if (done.has(key) || call === undefined || call.finished !== null || call.started.operation === "workers") continue;
     if (state.answer !== null || state.failed !== null) continue;
     const [, request = "0", sample = "0"] = key.split("/");
-    const text = (writing.reasoning + writing.text).slice(-420);
-    found.push({ key, name: `${call.started.role}, sample ${Number(request) + 1}.${Number(sample) + 1}`, text, tokens: writing.tokens });
+    const thinking = writing.text === "" && writing.thought !== "";
+    const name = `${call.started.role}, sample ${Number(request) + 1}.${Number(sample) + 1}${thinking ? ", thinking" : ""}`;
+    found.push({ key, name, text: (thinking ? writing.thought : writing.text).slice(-420), tokens: writing.tokens });
   }
   return found.slice(-8);
 }

@@ -1,0 +1,78 @@
+"""`reason models show` and `probe`: the profile of a model, where each field comes from, and how it is kept."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from anyio.from_thread import start_blocking_portal
+from support.thinking_server import KINDS, ThinkingServer
+
+MODEL = "hosted_vllm/qwen3-8b"
+SWITCH = {"chat_template_kwargs": {"enable_thinking": False}}
+
+
+@pytest.fixture
+def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThinkingServer]:
+    """A vLLM server with a reasoning parser and Qwen3's template."""
+    kind = next(kind for kind in KINDS if kind.name == "Qwen3, parser")
+    serving = ThinkingServer(kind)
+    with start_blocking_portal("asyncio") as portal, portal.wrap_async_context_manager(serving.run()) as base:
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", base)
+        yield serving
+
+
+def settings_file(home: Path) -> Path:
+    return home / "config" / "reason" / "reason.toml"
+
+
+def test_show_prints_the_profile_with_its_sources(cli, server):
+    status, out, _ = cli("models", "show", MODEL, "--no-measure", "--json")
+    assert status == 0
+    shown = json.loads(out)
+    profile = shown["profile"]
+    assert profile["thinks"] == {"value": "default", "source": "measured"}
+    assert profile["thought"] == {"value": "field", "source": "measured"}
+    assert profile["efforts"]["value"]["none"] == SWITCH
+    assert profile["max_thinking_tokens"] == {"value": None, "source": "default"}
+    assert "profile" not in shown["capabilities"]
+    status, out, _ = cli("models", "show", MODEL, "--no-measure")
+    assert status == 0
+    assert '"<think>\\n"' in out
+
+
+def test_probe_measures_and_writes_a_profile(cli, server, home):
+    status, out, _ = cli("models", "probe", MODEL, "--json")
+    assert status == 0
+    measured = json.loads(out)["measured"]
+    assert measured["thinks"] == "default"
+    assert measured["efforts"]["none"] == SWITCH
+    assert measured["prefix"] == "thought"
+    assert not settings_file(home).exists()
+
+    status, out, err = cli("models", "probe", MODEL, "--write", "--json")
+    assert status == 0, err
+    path = settings_file(home)
+    assert json.loads(out)["written"] == str(path)
+    assert tomllib.loads(path.read_text())["profiles"][MODEL] == measured
+
+    shown = json.loads(cli("models", "show", MODEL, "--no-measure", "--json")[1])
+    assert shown["profile"]["thinks"]["source"] == f'settings [profiles."{MODEL}"]'
+    again = json.loads(cli("models", "probe", MODEL, "--json")[1])
+    assert again["measured"] == measured  # the server's own, not what was written
+    status, _, err = cli("models", "probe", MODEL, "--write")
+    assert status != 0
+    assert "has a profile of" in err
+
+
+def test_unknown_field_of_a_profile_is_an_error_with_its_name(cli, server, home):
+    path = settings_file(home)
+    path.parent.mkdir(parents=True)
+    path.write_text(f'[profiles."{MODEL}"]\nthinkss = "always"\n')
+    status, _, err = cli("models", "show", MODEL, "--no-measure")
+    assert status == 2
+    assert "thinkss" in err
+    assert "thinks" in err.replace("thinkss", "")

@@ -1,0 +1,76 @@
+"""`reasoning_effort` and `reasoning.effort`: what the model is asked for, and what is refused."""
+
+import openai
+import pytest
+
+SAID, THOUGHTS = "The answer is 42.", "Six sevens."
+
+
+def sampling(models, name="thinking"):
+    return models[name].generate_calls[-1][0].sampling
+
+
+@pytest.mark.parametrize("effort", ["low", "high"])
+def test_an_effort_reaches_the_model(ask, client, models, effort):
+    made = ask(model="reason/cot:thinking", reasoning_effort=effort)
+    assert sampling(models).effort == effort
+    assert made.choices[0].message.reasoning_content == THOUGHTS
+    answer = client.responses.create(model="reason/cot:thinking", input="6 * 7?", reasoning={"effort": effort})
+    assert sampling(models).effort == effort
+    assert answer.reasoning.effort == client.responses.retrieve(answer.id).reasoning.effort == effort
+    ask(model="reason/cot:thinking", extra_body={"reason": {"effort": effort, "thinking_tokens": 99}})
+    assert (sampling(models).effort, sampling(models).thinking_tokens) == (effort, 99)
+
+
+def test_effort_none_turns_thoughts_off(ask):
+    made = ask(model="reason/cot:thinking", reasoning_effort="none")
+    assert made.choices[0].message.content == SAID
+    assert not hasattr(made.choices[0].message, "reasoning_content")
+    assert made.usage.completion_tokens_details.reasoning_tokens == 0
+
+
+def test_effort_none_suits_a_model_that_does_not_think(ask):
+    assert ask(model="reason/cot:plain", reasoning_effort="none").choices[0].message.content == SAID
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "message"),
+    [
+        ({"reasoning_effort": "low"}, "reasoning_effort", "effort low: model 'plain' does not think"),
+        ({"reasoning_effort": "low", "stream": True}, "reasoning_effort", "effort low: model 'plain' does not think"),
+        ({"extra_body": {"reason": {"effort": "low"}}}, "reason.effort", "effort low: model 'plain' does not think"),
+        ({"extra_body": {"reason": {"thinking_tokens": 9}}}, "reason.thinking_tokens", "model 'plain' does not think"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort", "got 'huge'"),
+        ({"extra_body": {"reason": {"effort": "huge"}}}, "reason.effort", "got 'huge'"),
+        (
+            {"reasoning_effort": "low", "extra_body": {"reason": {"effort": "high"}}},
+            "reasoning_effort",
+            "reasoning_effort is low, but reason.effort is high",
+        ),
+        ({"extra_body": {"reason": {"verify_thoughts": True}}}, "reason.verify_thoughts", "no verifier is named"),
+    ],
+)
+def test_efforts_that_are_refused(ask, models, fields, param, message):
+    calls = len(models["plain"].generate_calls)
+    with pytest.raises(openai.BadRequestError, match=message) as refused:
+        list(ask(model="reason/cot:plain", **fields))
+    assert (refused.value.param, refused.value.type) == (param, "invalid_request_error")
+    assert len(models["plain"].generate_calls) == calls
+
+
+def test_an_effort_that_the_model_does_not_accept(ask):
+    with pytest.raises(openai.BadRequestError, match="model 'thinking' accepts none, low, medium, high") as refused:
+        ask(model="reason/cot:thinking", reasoning_effort="xhigh")  # our "max"
+    assert refused.value.param == "reasoning_effort"
+
+
+@pytest.mark.parametrize(("effort", "message"), [("low", "model 'plain' does not think"), ("huge", "got 'huge'")])
+def test_efforts_that_responses_refuse(client, effort, message):
+    with pytest.raises(openai.BadRequestError, match=message) as refused:
+        client.responses.create(model="reason/cot:plain", input="6 * 7?", reasoning={"effort": effort})
+    assert refused.value.param == "reasoning.effort"
+
+
+def test_a_budget_of_thinking_tokens_is_kept(ask):
+    made = ask(model="reason/self-consistency:concluding", extra_body={"reason": {"budget": {"thinking_tokens": 60}}})
+    assert 0 < made.reason["usage"]["thinking_tokens"] <= 60
