@@ -14,11 +14,11 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from ..core.errors import BudgetExceeded, InvalidResponse
+from ..core.errors import BudgetExceeded, InvalidResponse, UserError
 from ..core.events import CandidateAdded, StrategyNote
-from ..core.messages import Completion, Prompt, Request, SamplingParams, Usage
+from ..core.messages import Completion, Prompt, Request, SamplingParams, Thought, Usage
 from ..core.run import Run
 from ..core.types import Candidate, Question, Solution, Stopped
 from ..serving.metered.model import MeteredModel
@@ -26,9 +26,11 @@ from ..serving.model import Feature
 from .answers.equivalence import Equivalence
 from .answers.kinds import answer_kind
 from .candidates import read_candidate
+from .conclude import conclude
+from .early_exit import SegmentedSampler
 from .prompts import question_prompt, step_by_step_instruction
 from .self_evaluation import EvaluationConfig, SelfEvaluator
-from .stopping import Beta, SelfEvaluated, StoppingRule, Tally
+from .stopping import Beta, EarlyExit, NoStop, SelfEvaluated, StoppingRule, Tally, rule_of_name
 from .strategy import Models, Parameters, Stability
 
 CALIBRATED_THRESHOLD = 0.85
@@ -38,14 +40,20 @@ CALIBRATED_THRESHOLD = 0.85
 class Adaptive:
     """Sample in rounds of 1, 1, 2, 4, 8 until the best sample's quality reaches `threshold`, at most `n`.
 
-    The k-th sample has temperature `t_max * (1 - 2^-(k-1))`: greedy first, then rising. Quality is the model's own
+    The k-th sample has temperature `t_max * (1 - 2^-(k-1))`: greedy first, then rising; a model that takes no
+    temperature, or thinks, samples as its makers recommend. Quality is the model's own
     estimate that a sample is at least as good as a fresh one (`self_evaluation`). The answer is that of the class with
     the largest sum of qualities, or the best sample's.
 
     With `prune_at`, all `n` samples start at once at `t_max`; at each of these token counts the model judges the
-    partial samples, the best share `keep` is continued, and the others end there.
+    partial samples, the best share `keep` is continued, and the others end there. Of a model that thinks first, the
+    counts are those of the answer after the thought.
+
+    With the stopping rule "early-exit", the thought of each sample ends at a trial answer (`stopping.EarlyExit`), which
+    is then the sample; the samples of a round think in step. Its rule over `chains` stops the rounds besides quality.
 
     Model calls: one for each sample of a round (they run as one batch) and two next-token calls for each evaluation.
+    With "early-exit", two for each segment of a thought.
 
     Differs: the paper trains the signal; this one is prompted, and over-confident. An uncalibrated signal stops nothing
     unless `threshold` is set by hand: without either, the Beta rule of Adaptive-Consistency (Aggarwal et al. 2023)
@@ -68,18 +76,36 @@ class Adaptive:
         threshold: Annotated[
             float | None, Field(description="quality at which to stop; by default 0.85 if the signal is calibrated")
         ] = None
-        t_max: Annotated[float, Field(ge=0, le=100, description="temperature that the samples rise to")] = 1.0
-        top_p: Annotated[float, Field(gt=0, le=1, description="nucleus mass")] = 1.0
-        max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a sample")] = 512
+        t_max: Annotated[
+            float | None,
+            Field(
+                ge=0,
+                le=100,
+                description="temperature that the samples rise to; by default 1 where the model takes one",
+            ),
+        ] = None
+        top_p: Annotated[float | None, Field(gt=0, le=1, description="nucleus mass; by default the model's own")] = None
+        max_tokens: Annotated[int, Field(ge=1, description="maximum tokens of a sample, its thought apart")] = 512
         select: Annotated[
             Literal["class", "best"], Field(description="answer of the class with the most quality, or the best sample")
         ] = "class"
         alpha: Annotated[float, Field(allow_inf_nan=False, description="offset of the calibrated quality")] = 0.0
         beta: Annotated[float, Field(allow_inf_nan=False, description="slope of the calibrated quality")] = 1.0
         prune_at: Annotated[
-            tuple[Annotated[int, Field(ge=1)], ...], Field(description="token counts at which samples are pruned")
+            tuple[Annotated[int, Field(ge=1)], ...],
+            Field(description="tokens of the answers at which samples are pruned"),
         ] = ()
         keep: Annotated[float, Field(gt=0, le=1, description="share of the live samples that is continued")] = 0.5
+        # excluded from dumps if unset, so that keys of runs and evaluations without it stay short
+        stopping: Annotated[
+            NoStop | EarlyExit,
+            Field(
+                discriminator="rule",
+                description="none, or early-exit, which ends a thought at a trial answer",
+                exclude_if=lambda value: isinstance(value, NoStop),
+            ),
+            BeforeValidator(rule_of_name),
+        ] = NoStop()
         instruction: Annotated[
             str | None, Field(description="text after the question; by default the chain-of-thought trigger")
         ] = None
@@ -100,12 +126,31 @@ class Adaptive:
         self.config = config
 
     async def solve(self, question: Question, models: Models, run: Run) -> Solution:
+        """Answer the question.
+
+        Raises:
+            UserError: `prune_at` is set, and the model cannot continue an answer after its own thought; or it takes no
+                temperature or `top_p`, and the parameters name one; or it does not support early exits.
+            InvalidResponse: Every sample failed.
+        """
         config = self.config
+        if config.prune_at and models.main.thinks and models.main.profile.prefix != "thought":
+            raise UserError(
+                f"prune_at={list(config.prune_at)} continues partial answers after their thoughts, which model "
+                f"{models.main.name!r} does not support",
+                hint="leave prune_at unset, or set the effort to none",
+                param="prune_at",
+            )
         instruction = step_by_step_instruction(question) if config.instruction is None else config.instruction
         prompt = question_prompt(question, instruction, system=config.system)
         evaluator = SelfEvaluator(models.main, question, run, config.evaluation)
         async with Equivalence() as equivalence:
-            samples = _EvaluatedSamples(question, run, evaluator, equivalence)
+            segmented = None
+            if isinstance(config.stopping, EarlyExit):
+                segmented = SegmentedSampler(
+                    models.main, prompt, self._sampling(None), config.stopping, question, run, equivalence
+                )
+            samples = _EvaluatedSamples(prompt, question, models.main, run, evaluator, equivalence, segmented)
             try:
                 if config.prune_at:
                     await self._sample_with_pruning(prompt, models.main, samples)
@@ -123,26 +168,28 @@ class Adaptive:
         num_requested = 0
         while num_requested < config.n and samples.stopped == "done":
             size = min(config.n - num_requested, max(1, num_requested))  # 1, 1, 2, 4, 8
-            size = samples.run.ledger.view().max_samples(size, config.max_tokens)
+            tokens = model.max_sample_tokens(prompt, self._sampling(1))
+            size = samples.run.ledger.view().max_samples(size, tokens)
             requests = [
                 Request(
                     prompt=prompt,
-                    sampling=self._sampling(annealed_temperature(k, config.t_max)),
+                    sampling=self._sampling(k),
                     sample_indices=(k - 1,),
                 )
                 for k in range(num_requested + 1, num_requested + size + 1)
             ]
-            completions = await model.generate(requests)
+            completions = await samples.generate(requests)
             num_requested += size
-            await samples.add([completion for (completion,) in completions])
-            if samples.candidates and rule.should_stop(samples.tally):
+            await samples.add(completions)
+            if samples.candidates and any(r.should_stop(samples.tally) for r in (rule, config.stopping)):
                 break
         samples.notes["samples"] = num_requested
 
     async def _sample_with_pruning(self, prompt: Prompt, model: MeteredModel, samples: _EvaluatedSamples) -> None:
         """All samples at once; the weakest partial samples end at each checkpoint."""
         config = self.config
-        size = samples.run.ledger.view().max_samples(config.n, config.prune_at[0])
+        first = self._sampling(None, config.prune_at[0])
+        size = samples.run.ledger.view().max_samples(config.n, model.max_sample_tokens(prompt, first))
         live = [_PrunableSample(index) for index in range(size)]
         ends = [t for t in config.prune_at if t < config.max_tokens] + [config.max_tokens]
         pruned: list[JsonValue] = []
@@ -152,14 +199,13 @@ class Adaptive:
             for checkpoint in ends:
                 requests = [
                     Request(
-                        prompt=prompt.with_prefix(partial.token_ids) if partial.token_ids else prompt,
-                        sampling=self._sampling(config.t_max, checkpoint - position),
+                        prompt=partial.continued(prompt),
+                        sampling=self._sampling(None, checkpoint - position),
                         sample_indices=(partial.index,),
                     )
                     for partial in live
                 ]
-                completions = await model.generate(requests)
-                for partial, (completion,) in zip(live, completions, strict=True):
+                for partial, completion in zip(live, await samples.generate(requests), strict=True):
                     partial.append(completion)
                 position = checkpoint
                 finished, live = [p for p in live if not p.is_unfinished], [p for p in live if p.is_unfinished]
@@ -186,9 +232,17 @@ class Adaptive:
         run.degrade("adaptive: the self-evaluation is not calibrated, so agreement decides when to stop (beta rule)")
         return Beta()
 
-    def _sampling(self, temperature: float, max_tokens: int | None = None) -> SamplingParams:
+    def _sampling(self, k: int | None, max_tokens: int | None = None) -> SamplingParams:
+        """Parameters of the k-th sample, k from 1; None is at the highest temperature."""
         config = self.config
-        return SamplingParams(temperature=temperature, top_p=config.top_p, max_tokens=max_tokens or config.max_tokens)
+        t_max = 1.0 if config.t_max is None else config.t_max
+        temperature = t_max if k is None else annealed_temperature(k, t_max)
+        return SamplingParams(
+            temperature=None if config.t_max is None else temperature,
+            default_temperature=temperature,
+            top_p=config.top_p,
+            max_tokens=max_tokens or config.max_tokens,
+        )
 
 
 def annealed_temperature(k: int, t_max: float) -> float:
@@ -212,37 +266,50 @@ def select_survivors(quality: Sequence[float | None], keep: float) -> list[int]:
 
 
 class _PrunableSample:
-    """A sample that may be pruned, generated in several continuations."""
+    """A sample that may be pruned, generated in several continuations of its answer."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.text = ""
-        self.token_ids: tuple[int, ...] = ()
         self.is_unfinished = True
-        self._logprobs: list[float] = []
+        self._answer_ids: tuple[int, ...] = ()
+        self._first: Completion | None = None
         self._last: Completion | None = None
+        self._usage = Usage()
 
     @property
     def is_started(self) -> bool:
         return self._last is not None
 
+    def continued(self, prompt: Prompt) -> Prompt:
+        """The prompt with the thought and the answer so far."""
+        if self._first is None:
+            return prompt
+        if self._first.thought is None:
+            return prompt.with_prefix(self._answer_ids)
+        return prompt.with_thought(Thought(text=self._first.thought.text), self._answer_ids)
+
     def append(self, continuation: Completion) -> None:
         self.text += continuation.text
-        self.token_ids += continuation.token_ids
-        self._logprobs += continuation.logprobs or ()
+        self._answer_ids += continuation.token_ids[continuation.answer_from :]
+        self._first = self._first or continuation
         self._last = continuation
+        self._usage += continuation.usage
         self.is_unfinished = continuation.finish_reason == "length"
 
     def completion(self) -> Completion:
         """The sample as one completion."""
-        assert self._last is not None  # it was started
-        has_logprobs = len(self._logprobs) == len(self.token_ids)
+        assert self._first is not None  # it was started
+        assert self._last is not None
+        usage = Usage(completion_tokens=self._usage.completion_tokens, thinking_tokens=self._usage.thinking_tokens)
         return self._last.model_copy(
             update={
                 "text": self.text,
-                "token_ids": self.token_ids,
-                "logprobs": tuple(self._logprobs) if has_logprobs else None,
-                "usage": Usage(completion_tokens=len(self.token_ids)),
+                "thought": self._first.thought,
+                "token_ids": self._answer_ids,
+                "answer_from": 0,
+                "logprobs": None,
+                "usage": usage,
             }
         )
 
@@ -250,7 +317,17 @@ class _PrunableSample:
 class _EvaluatedSamples:
     """The samples so far with their self-evaluations."""
 
-    def __init__(self, question: Question, run: Run, evaluator: SelfEvaluator, equivalence: Equivalence) -> None:
+    def __init__(
+        self,
+        prompt: Prompt,
+        question: Question,
+        model: MeteredModel,
+        run: Run,
+        evaluator: SelfEvaluator,
+        equivalence: Equivalence,
+        segmented: SegmentedSampler | None,
+    ) -> None:
+        self._prompt, self._model, self._segmented = prompt, model, segmented
         self.question = question
         self.equivalence = equivalence
         self.run = run
@@ -264,8 +341,21 @@ class _EvaluatedSamples:
         """Positions of equal answers."""
         self._records: list[JsonValue] = []
 
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One completion for each request; its thought may be ended early."""
+        segmented = self._segmented
+        if segmented is None or requests[0].prompt != self._prompt:  # an answer that is continued has its thought
+            return [completion for (completion,) in await self._model.generate(requests)]
+        chains = [segmented.start(request.indices[0], request.sampling) for request in requests]
+        while unfinished := [chain for chain in chains if chain.completion is None]:
+            await segmented.advance(unfinished)
+        if segmented.hit_limit:
+            self.stopped = "budget"
+        return [chain.completion for chain in chains if chain.completion is not None]
+
     async def add(self, completions: Sequence[Completion]) -> None:
-        """Parse, evaluate and count samples."""
+        """Parse, evaluate and count samples; the answers of those cut while the model thought are requested first."""
+        completions = await conclude(self._model, [(self._prompt, c) for c in completions], self.question, self.run)
         self.failures += [completion for completion in completions if not completion.ok]
         new = [read_candidate(completion, self.question) for completion in completions if completion.ok]
         if any(completion.finish_reason == "budget" for completion in completions):
@@ -311,6 +401,8 @@ class _EvaluatedSamples:
     def solution(self, select: Literal["class", "best"]) -> Solution:
         """The answer."""
         notes = {**self.notes, "evaluations": self._records}
+        if self._segmented is not None:
+            notes["early_exit"] = self._segmented.notes()
         if not self.candidates:
             return Solution(chosen=None, stopped=self.stopped, notes=notes)
         scored = tuple(c.model_copy(update={"score": q}) for c, q in zip(self.candidates, self.quality, strict=True))

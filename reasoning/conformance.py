@@ -1,7 +1,7 @@
-"""Conformance tests of strategies: budgets, seeds, cancellation, resuming, replays and events, on `PlainModel`.
+"""Conformance tests of strategies: budgets, seeds, cancellation, resuming, replays, events and thoughts.
 
-`check_strategy` runs a strategy several times on a language model that needs no weights and counts its tokens, with a
-ledger, a store and all events recorded; `assert_conforms` is the same as an assertion.
+`check_strategy` runs a strategy several times on a language model that needs no weights and counts its tokens
+(`PlainModel`), with a ledger, a store and all events recorded; `assert_conforms` is the same as an assertion.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ from ..core.events import (
 from ..core.messages import (
     Chunk,
     Completion,
+    FinishReason,
     NextTokenDistribution,
     Prompt,
     Request,
     ScoredContinuation,
+    Thought,
     TopToken,
     Usage,
 )
@@ -47,8 +49,11 @@ from ..core.store.sqlite import SqliteStore
 from ..core.types import Question, Solution
 from ..serving.metered.model import MeteredModel
 from ..serving.model import Capabilities, Feature, Listener
+from ..serving.profiles.profile import ModelProfile, OwnSampling, check_sampling
 from ..serving.streaming import stream_of
-from .strategy import Models, Parameters, Stability, Strategy, validate_parameters
+from .candidates import read_candidate
+from .strategy import Models, Parameters, Stability, Strategy, Thinking, validate_parameters
+from .thinking import fit_to_thinking, thinking_of
 
 TEXTS = (
     "First I add the two numbers.\n\n2 + 3 = 5.\n\nThe answer is 5.",
@@ -57,6 +62,21 @@ TEXTS = (
     "I do not know.",
 )
 """Default texts: right, wrong and useless ones, of several steps and lengths."""
+_DECOYS = ("4096", "8128")
+"""Answers that are stated in `_THOUGHTS` alone."""
+_THOUGHTS = (
+    "The answer is 4096.\n\nBut it is a sum.\n\nI count again, from the beginning.",
+    "Perhaps the answer is 8128.\n\nNo, that was another question.\n\nThe answer is 4096?\n\nI add them one by one.",
+)
+"""Default thoughts, of several steps and lengths, none of which states what the model then answers."""
+_CUT_THOUGHT_TOKENS = 6
+"""Maximum tokens of thoughts that are cut: after a decoy, and before their ends."""
+_THINKS = ModelProfile(
+    thinks="default",
+    efforts={"none": {}, "low": {}, "medium": {}, "high": {}},
+    refuses_while_thinking=frozenset({"temperature", "top_p"}),
+    prefix="thought",
+)
 
 
 class PlainModel:
@@ -65,6 +85,9 @@ class PlainModel:
     A text is sampled from `texts` by the prompt, the request's seed and the sample's index; at temperature 0 only by
     the prompt. Log-probabilities are invented, and equal for equal words. It counts the tokens that it generates, so
     that a strategy that bypasses its budget is detected.
+
+    With `thoughts` it thinks by default before it answers, and takes no temperature and `top_p` while it does. It
+    continues a given thought by the words that come after as many in one of these.
 
     Args:
         hold_after: Number of tokens and measurements after which it blocks until it is cancelled; None never blocks.
@@ -83,13 +106,16 @@ class PlainModel:
         name: str = "conformance/plain",
         hold_after: int | None = None,
         silent: bool = False,
+        thoughts: Sequence[str] = (),
     ) -> None:
         self.name = name
-        self.identity = f"{name}@1"
+        self._profile = _THINKS if thoughts else ModelProfile()
+        self.identity = f"{name}@1{self._profile.digest}"
         self.written = 0
         self.measured = 0
         self.holding = asyncio.Event()
         self._texts = tuple(texts)
+        self._thoughts = tuple(thoughts)
         self._hold_after = hold_after
         self._silent = silent
 
@@ -97,7 +123,14 @@ class PlainModel:
     def capabilities(self) -> Capabilities:
         """No logits processors, no schemas, no shared caches."""
         return Capabilities(
-            logprobs=True, top_logprobs=20, full_vocabulary=True, scoring=True, prefix=True, seed=True, tools=True
+            logprobs=True,
+            top_logprobs=20,
+            full_vocabulary=True,
+            scoring=True,
+            prefix=True,
+            seed=True,
+            tools=True,
+            profile=self._profile,
         )
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -107,12 +140,20 @@ class PlainModel:
     async def generate(self, requests: Sequence[Request], listener: Listener | None = None) -> list[list[Completion]]:
         if self._silent:
             raise BackendUnavailable("a sample was requested that the first run did not generate")
+        thinks = [self._profile.starts_thinking(r.prompt, r.sampling.effort) for r in requests]
+        for request, thinking in zip(requests, thinks, strict=True):
+            check_sampling(self._profile, self.name, request.sampling, thinking=thinking)
+        requests = [OwnSampling().resolve(request, self._profile) for request in requests]
         for request in requests:
             if request.sampling.logits_processors:
                 raise CapabilityMissing("logits_processors", self.name)
             if request.sampling.json_schema is not None:
                 raise CapabilityMissing("json_schema", self.name)
-        writers = [_Writer(i, r, index, self._text_of(r, index)) for i, r in enumerate(requests) for index in r.indices]
+        writers = [
+            _Writer(i, r, index, self._text_of(r, index), self._thought_of(r, index) if thinks[i] else None)
+            for i, r in enumerate(requests)
+            for index in r.indices
+        ]
         while running := [w for w in writers if w.completion is None]:
             await asyncio.sleep(0)
             for writer in running:
@@ -179,48 +220,92 @@ class PlainModel:
             await asyncio.Event().wait()
 
     def _text_of(self, request: Request, index: int) -> str:
-        sample = f"{request.sampling.seed}/{index}" if request.sampling.temperature > 0 else ""
-        return random.Random(f"{_prompt_text(request.prompt)}/{sample}").choice(self._texts)  # noqa: S311 (no secret)
+        return _random(request, index).choice(self._texts)
+
+    def _thought_of(self, request: Request, index: int) -> list[str]:
+        """The words that are left of the thought."""
+        given = request.prompt.thought or Thought()
+        num_given = len(given.token_ids) or len(_words(given.text))
+        return _words(_random(request, index).choice(self._thoughts))[num_given:]
 
 
 class _Writer:
-    """One sample, generated a word at a time."""
+    """One sample, generated a word at a time.
 
-    def __init__(self, position: int, request: Request, index: int, text: str) -> None:
+    Args:
+        thought: The words of its thought; None if the model does not think.
+    """
+
+    def __init__(self, position: int, request: Request, index: int, text: str, thought: list[str] | None) -> None:
         self.position = position
         self.request = request
         self.index = index
         self.completion: Completion | None = None
         self._remaining = _words(text)
+        self._remaining_thought = thought
+        self._is_thinking = thought is not None
         self._words: list[str] = []
+        self._thinking_tokens = 0
+        self._text = self._thought = ""
 
     def write(self, prompt_tokens: int) -> Chunk:
-        """The next word, or the end of the text."""
-        sampling, before = self.request.sampling, "".join(self._words)
+        """The next word of the thought or of the text, or the end of either."""
+        return self._think(prompt_tokens) if self._is_thinking else self._answer(prompt_tokens)
+
+    def _think(self, prompt_tokens: int) -> Chunk:
+        sampling, before = self.request.sampling, self._thought
+        word = self._remaining_thought.pop(0) if self._remaining_thought else ""
+        self._words.append(word or _THINKS.close_tag)
+        self._thinking_tokens += 1
+        self._is_thinking = bool(word)
+        # inside a thought that the prompt has opened, stop strings apply to it
+        self._thought, stopped = _until_stop(before + word, sampling.stop if self.request.prompt.thought else ())
+        limit = sampling.thinking_tokens or _THINKS.thinking_tokens(sampling.effort)
+        if stopped is not None:
+            self._end("stop", stopped, prompt_tokens)
+        elif self._is_thinking and self._thinking_tokens >= limit:
+            self._end("thinking", None, prompt_tokens)
+        return self._chunk(thought=self._thought[len(before) :])
+
+    def _answer(self, prompt_tokens: int) -> Chunk:
+        sampling, before = self.request.sampling, self._text
         word = self._remaining.pop(0) if self._remaining else ""
         self._words.append(word)
-        text, stopped = before + word, None
-        for stop in sampling.stop:
-            if stop in text:
-                text, stopped = text[: text.index(stop)], stop
-        if stopped is not None or not word or len(self._words) >= sampling.max_tokens:
-            first = self.index == self.request.indices[0]
-            self.completion = Completion(
-                text=text,
-                token_ids=tuple(map(_id, self._words)),
-                logprobs=tuple(map(_logprob, self._words)),
-                top_logprobs=tuple(_top_logprobs(w, sampling.top_logprobs) for w in self._words)
-                if sampling.top_logprobs
-                else None,
-                finish_reason="stop" if stopped is not None or not word else "length",
-                stop_reason=stopped if stopped is not None else (None if word else ""),
-                usage=Usage(prompt_tokens=prompt_tokens if first else 0, completion_tokens=len(self._words)),
-                sample_index=self.index,
-            )
+        self._text, stopped = _until_stop(before + word, sampling.stop)
+        if stopped is not None or not word:
+            self._end("stop", stopped or "", prompt_tokens)
+        elif len(self._words) - self._thinking_tokens >= sampling.max_tokens:
+            self._end("length", None, prompt_tokens)
+        return self._chunk(text=self._text[len(before) :])
+
+    def _end(self, reason: FinishReason, stopped: str | None, prompt_tokens: int) -> None:
+        top, tokens = self.request.sampling.top_logprobs, self._thinking_tokens
+        is_first = self.index == self.request.indices[0]
+        shown = Thought(text=self._thought, tokens=tokens, closed=not self._is_thinking)
+        self.completion = Completion(
+            text=self._text,
+            token_ids=tuple(map(_id, self._words)),
+            logprobs=tuple(map(_logprob, self._words)),
+            top_logprobs=tuple(_top_logprobs(w, top) for w in self._words) if top else None,
+            finish_reason=reason,
+            stop_reason=stopped,
+            usage=Usage(
+                prompt_tokens=prompt_tokens if is_first else 0,
+                completion_tokens=len(self._words),
+                thinking_tokens=tokens,
+            ),
+            sample_index=self.index,
+            thought=None if self._remaining_thought is None else shown,
+            answer_from=tokens,
+        )
+
+    def _chunk(self, *, text: str = "", thought: str = "") -> Chunk:
+        word = self._words[-1]
         return Chunk(
             request=self.position,
             sample_index=self.index,
-            text=text[len(before) :],
+            text=text,
+            thought=thought,
             token_ids=(_id(word),),
             logprobs=(_logprob(word),),
             completion=self.completion,
@@ -232,9 +317,24 @@ class _Writer:
         return self.completion
 
 
+def _until_stop(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
+    """The text before a stop string, and the string; the text itself and None without one."""
+    stopped = None
+    for stop in stops:
+        if stop in text:
+            text, stopped = text[: text.index(stop)], stop
+    return text, stopped
+
+
+def _random(request: Request, index: int) -> random.Random:
+    sample = "" if request.sampling.temperature == 0 else f"{request.sampling.seed}/{index}"
+    return random.Random(f"{_prompt_text(request.prompt)}/{sample}")  # noqa: S311 (no secret)
+
+
 def _prompt_text(prompt: Prompt) -> str:
     messages = "\n".join(f"{m.role}: {m.content}" for m in prompt.messages)
-    return f"{prompt.text or messages}\n{prompt.prefix}"
+    thought = "" if prompt.thought is None else f"{prompt.thought.text}{prompt.thought.token_ids or ''}\n"
+    return f"{prompt.text or messages}\n{thought}{prompt.prefix}"
 
 
 def _words(text: str) -> list[str]:
@@ -294,6 +394,19 @@ class TrialRunner:
         self._question = question
         self._store = store
 
+    @property
+    def answers(self) -> list[str]:
+        """The texts that state an answer to the question."""
+        completions = [Completion(text=text, finish_reason="stop") for text in TEXTS]
+        return [c.text for c in completions if read_candidate(c, self._question).answer is not None]
+
+    def strategy(self) -> Strategy:
+        """The strategy with its parameters."""
+        return self.kind(self._config)
+
+    async def _solve(self, models: Models, run: Run) -> Solution:
+        return await fit_to_thinking(self.strategy(), models, run).solve(self._question, models, run)
+
     async def run(
         self,
         name: str,
@@ -303,6 +416,8 @@ class TrialRunner:
         hold_after: int | None = None,
         silent: bool = False,
         resume: bool = False,
+        thoughts: Sequence[str] = (),
+        thinking_tokens: int | None = None,
     ) -> Trial:
         """Run it once.
 
@@ -310,6 +425,8 @@ class TrialRunner:
             hold_after: The model blocks after this number of tokens and measurements, and the run is cancelled then.
             silent: The model refuses every request.
             resume: Whether to resume an earlier run of this name.
+            thoughts: Thoughts of the model, which then only has texts that state an answer, if there are any.
+            thinking_tokens: Maximum tokens of a thought.
         """
         config = RunConfig(
             question=self._question,
@@ -318,16 +435,18 @@ class TrialRunner:
             models={"main": "conformance/plain"},
             budget=budget or Budget(),
             seed=seed,
+            thinking_tokens=thinking_tokens,
         )
         events: list[Event] = []
-        model = PlainModel(hold_after=hold_after, silent=silent)
+        texts = (self.answers or TEXTS) if thoughts else TEXTS
+        model = PlainModel(texts, hold_after=hold_after, silent=silent, thoughts=thoughts)
         run = Run(name, config, self._store, sinks=[events.append], has_started=resume)
         if not resume:
             await self._store.create_run(run.id, config.model_dump(mode="json"))
         trial = Trial(run, model, events=events)
         before = asyncio.all_tasks()
         models = Models({"main": MeteredModel(model, "main", run)})
-        task = asyncio.create_task(self.kind(self._config).solve(self._question, models, run))
+        task = asyncio.create_task(self._solve(models, run))
         if hold_after is not None:
             held = asyncio.create_task(model.holding.wait())
             await asyncio.wait({task, held}, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
@@ -400,8 +519,9 @@ async def check_strategy(
 ) -> list[CheckResult]:
     """Check a strategy on `PlainModel`.
 
-    It must work with a single language model without logits processors, schemas and a shared cache; other requirements
-    need tests of their own. Nothing is downloaded, and the temporary store is removed at the end.
+    It must work with a single language model without logits processors, schemas and a shared cache, which thinks in the
+    last check alone; other requirements need tests of their own. Nothing is downloaded, and the temporary store is
+    removed at the end.
 
     Args:
         parameters: Parameters that differ from its defaults.
@@ -436,6 +556,7 @@ async def check_strategy(
         resumed = [await runner.run(t.run.id, resume=True) for t in stopped]
         results.append(CheckResult("resumption", _first_error(_same(complete, t) for t in resumed)))
         results.append(CheckResult("event pairs", _first_error(map(_balanced, [complete, *stopped]))))
+        results.append(CheckResult("thoughts", await _suits_thoughts(runner)))
     return results
 
 
@@ -465,6 +586,8 @@ def _declared(kind: type[Strategy]) -> str:
         return f"it requires unknown features: {', '.join(sorted(unknown))}"
     if strange := set(kind.roles) - ROLES:
         return f"it has unknown roles: {', '.join(sorted(strange))}"
+    if thinking_of(kind) not in get_args(Thinking):
+        return f"its thinking is none of {', '.join(get_args(Thinking))}"
     config = getattr(kind, "Config", None)
     if not (isinstance(config, type) and issubclass(config, Parameters)):
         return "its Config is no subclass of Parameters"
@@ -489,7 +612,8 @@ def _answered(trial: Trial) -> str:
 
 
 def _paid(trial: Trial) -> str:
-    charged = int(trial.run.ledger.used("tokens"))
+    usage = trial.run.ledger.usage()
+    charged = usage.completion_tokens - usage.replayed_tokens  # a sample that is requested again is not generated again
     if charged != trial.model.written:
         return f"the model wrote {trial.model.written} tokens, and the run was charged {charged}"
     return ""
@@ -522,6 +646,39 @@ async def _keeps_to_budgets(runner: TrialRunner, complete: Trial) -> str:
             return f"with {limit} the model wrote {trial.model.written} tokens"
         if trial.run.ledger.exhausted is not None and trial.solution and trial.solution.stopped != "budget":
             return f'with {limit} the budget stopped it, but its solution has stopped="{trial.solution.stopped}"'
+    return ""
+
+
+async def _suits_thoughts(runner: TrialRunner) -> str:
+    """Two runs on a model that thinks by default: thoughts as long as they are, and all of them cut."""
+    complete = await runner.run("thoughts", thoughts=_THOUGHTS)
+    if error := _answered(complete) or _paid(complete) or _read_from_thought(complete):
+        return error
+    solution = complete.solution
+    assert solution is not None
+    assert solution.best is not None
+    if runner.answers and solution.best.answer is None and solution.stopped == "done" and not complete.run.degraded:
+        return "it has no answer and reports no reason, though the model states one after each thought"
+    thinking = int(complete.run.ledger.used("thinking_tokens"))
+    if thinking_of(runner.strategy()) == "steps" and thinking:
+        return f'its thinking is "steps", and the model thought {thinking} tokens: request effort="none"'
+    cut = await runner.run("cut-thoughts", thoughts=_THOUGHTS, thinking_tokens=_CUT_THOUGHT_TOKENS)
+    if cut.late:
+        return "with thoughts that are cut it did not end"
+    if cut.error is not None:
+        return f"with thoughts that are cut it raised {type(cut.error).__name__}: {cut.error}"
+    if not isinstance(cut.solution, Solution):
+        return f"with thoughts that are cut it returned {type(cut.solution).__name__}, and no Solution"
+    error = _read_from_thought(cut)
+    return f"with thoughts that are cut {error}" if error else ""
+
+
+def _read_from_thought(trial: Trial) -> str:
+    for i, candidate in enumerate(trial.solution.candidates if trial.solution is not None else ()):
+        for text, name in ((candidate.answer, "answer"), (candidate.text, "text")):
+            decoy = next((d for d in _DECOYS if d in (text or "")), None)
+            if decoy is not None:
+                return f"the {name} of candidate {i} has {decoy}, which only the model's thought states"
     return ""
 
 

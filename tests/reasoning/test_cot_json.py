@@ -44,7 +44,7 @@ async def test_the_answer_is_json_and_the_chain_is_free(tmp_path):
     assert " ".join(step.text for step in best.steps).startswith("Six sevens.")
     free, constrained = (call[0] for call in model.generate_calls)
     assert (free.sampling.json_schema, constrained.sampling.json_schema) == (None, SCHEMA)
-    assert (constrained.sampling.temperature, constrained.sampling.max_tokens) == (0.0, 64)
+    assert (constrained.sampling.default_temperature, constrained.sampling.max_tokens) == (0.0, 64)
     assert [(m.role, m.content) for m in constrained.prompt.messages[-2:]] == [
         ("assistant", CHAIN),
         ("user", JSON_INSTRUCTION),

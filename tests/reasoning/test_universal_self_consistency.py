@@ -84,7 +84,7 @@ async def test_the_model_names_a_response_and_its_share_is_the_confidence(client
     assert (answer.degraded, answer.stopped) == ((), "done")
     assert chosen_by(sink) == {"index": 2, "chosen_by": "model"}
     request = model.generate_calls[1][0]
-    assert (request.sampling.temperature, request.prompt.prefix) == (0, CHOICE_PREFIX)
+    assert (request.sampling.default_temperature, request.prompt.prefix) == (0, CHOICE_PREFIX)
     shown = request.prompt.messages[-1].content
     for i, candidate in enumerate(answer.candidates, 1):
         assert f"Response {i}:\n{candidate.text}" in shown

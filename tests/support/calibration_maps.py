@@ -14,7 +14,7 @@ from reason.evals.results import ResultRow
 from reason.evals.run_directory import RunDirectory, RunManifest, StoredRun
 from reason.reasoning.strategy import create_strategy
 
-_, PARAMETERS = create_strategy("self-consistency", {"n": 8, "temperature": 0.7, "max_tokens": 60})
+_, PARAMETERS = create_strategy("self-consistency", {"n": 8, "max_tokens": 60})
 """Those of self-consistency, complete."""
 HALVED = CalibrationCurve(method="isotonic", knots=((0.0, 0.0), (1.0, 0.5)))
 

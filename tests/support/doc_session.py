@@ -26,7 +26,7 @@ ADDRESS = "127.0.0.1:8080"
 """Address of the server in the pages; replaced by one with a free port."""
 
 # The command `reason` in a page's shell: it sends its arguments, environment and streams to the fork server.
-# Partial (4) and unverified (5) answers are expected of a tiny model and count as success.
+# Partial (4), unverified (5) and missing (6) answers are expected of a tiny model and count as success.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys, time
 arguments = sys.argv[1:]
@@ -49,9 +49,9 @@ if serving:
             if probe.connect_ex(("127.0.0.1", int(os.environ["REASON_SERVE__PORT"]))) == 0:
                 sys.exit(0)
 status = int(connection.recv(8) or 70)
-if status not in (0, 4, 5):
+if status not in (0, 4, 5, 6):
     sys.stderr.write(f"reason {{' '.join(arguments)}}: exit status {{status}}\\n")
-sys.exit(0 if status in (4, 5) else status)
+sys.exit(0 if status in (4, 5, 6) else status)
 """
 
 

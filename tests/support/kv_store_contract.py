@@ -67,7 +67,7 @@ class Bench:
         return (tokens - 1) // self.granule * self.granule
 
     async def reply(self, prompt: Prompt) -> Completion:
-        sampling = SamplingParams(temperature=0.0, max_tokens=8, seed=0, ignore_eos=True)
+        sampling = SamplingParams(temperature=0.0, max_tokens=8, seed=0, ignore_eos=True, logprobs=True)
         [[completion]] = await self.model.generate([Request(prompt=prompt, sampling=sampling)])
         assert completion.ok, completion.failure
         return completion

@@ -15,7 +15,7 @@ from reason.sidecar.admission import AdmissionQueue
 from reason.sidecar.auth import Caller
 from reason.sidecar.run_manager import RunManager
 
-from support.scripted_model import ScriptedModel, replies
+from support.scripted_model import Script, ScriptedModel, replies
 
 ANNE = Caller(key_id="a", tenant="anne", scopes=frozenset({"ask", "read"}))
 BEN = Caller(key_id="b", tenant="ben", scopes=frozenset({"ask", "read"}))
@@ -38,12 +38,13 @@ async def running_manager(
     path: Path,
     models: dict[str, Any],
     *,
+    script: Script | None = None,
     step: Callable[[], object] | None = None,
     drain_timeout_s: float = 0.0,
     **serve: Any,
 ) -> AsyncIterator[Any]:
     """A harness over a store, with a scripted model of its own."""
-    models["scripted"] = ScriptedModel(replies("The answer is 42."), step=step)
+    models["scripted"] = ScriptedModel(script or replies("The answer is 42."), step=step)
     options = {"auth": False, "drain_timeout_s": drain_timeout_s, **serve}
     settings = Settings(model="scripted", store=path, cache_dir=path.parent / "cache", seed=5, serve=options)
     async with Reasoner(settings=settings) as reasoner:

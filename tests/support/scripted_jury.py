@@ -19,7 +19,7 @@ from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.replay import RecordedModel
 
-from support.scripted_model import END, ScriptedModel
+from support.scripted_model import CLOSE, END, ScriptedModel, thinking
 
 CAPITAL = Question(text="What is the capital of Australia?", choices=("Sydney", "Canberra", "Melbourne", "Perth"))
 OPEN = Question(text="Who wrote the ferry timetable?", kind="text")
@@ -117,8 +117,9 @@ class ScriptedJuror:
         return json.dumps({"scores": scores, "issues": issues, "keep": []})
 
     def script(self, text: str) -> Mapping[str, float]:
-        """A script for a `ScriptedModel`."""
+        """A script for a `ScriptedModel`; what is written behind a thought."""
         prompt, _, written = text.rpartition("assistant: ")
+        written = written.rpartition(CLOSE)[2]
         whole = self.reply(prompt, written) + END
         if not whole.startswith(written):
             return {END: 1.0}
@@ -149,8 +150,10 @@ class JuryRuns:
         self.store, self.by_role, self.entailment = store, dict(by_role), entailment
         self.begun = set()
 
-    async def solve(self, name="r", *, question=CAPITAL, budget=None, seed=7, replay=False, clock=None, **given):
-        """Put a question before the jury; a run whose name is given again goes on."""
+    async def solve(
+        self, name="r", *, question=CAPITAL, budget=None, seed=7, replay=False, clock=None, limit=None, **given
+    ):
+        """Put a question before the jury; a run whose name is given again goes on; `limit` is that of each thought."""
         self.strategy, parameters = create_strategy("edgejury", given)
         config = RunConfig(
             question=question,
@@ -159,6 +162,7 @@ class JuryRuns:
             models={role: model.name for role, model in self.by_role.items()},
             budget=budget or Budget(),
             seed=seed,
+            thinking_tokens=limit,
         )
         if name not in self.begun:
             await self.store.create_run(name, {})
@@ -187,9 +191,17 @@ class JuryRuns:
         return [event.report for event in self.sink.of_type(kind)]
 
 
-def model(juror: ScriptedJuror, name: str = "m/one", **options) -> ScriptedModel:
-    """A scripted model that is such a juror."""
-    return ScriptedModel(juror.script, name=name, **options)
+def model(juror: ScriptedJuror, name: str = "m/one", thought: Callable[[str], str] | None = None, **options):
+    """A scripted model that is such a juror.
+
+    Args:
+        thought: What it thinks before, a function of the prompt; only with a profile that thinks.
+    """
+
+    def script(text: str) -> Mapping[str, float]:
+        return thinking(thought(text.rpartition("assistant: ")[0]), juror.script)(text)
+
+    return ScriptedModel(juror.script if thought is None else script, name=name, **options)
 
 
 def prompts(model: ScriptedModel) -> list[str]:

@@ -18,15 +18,15 @@ from reason.reasoning.strategy import Models, create_strategy
 from reason.serving.metered.model import MeteredModel
 from reason.serving.metered.replay import RecordedModel
 
-from support.scripted_model import END, ScriptedModel
+from support.scripted_model import CLOSE, END, OPEN, THINKS, ScriptedModel
 
 QUESTION = Question(text="What is 2 + 2?", kind="number")
 LETTERS = "abcdefgh"
 
 
 def written_in(text):
-    """What the model has written of its reply, or was given as its beginning."""
-    return text.rpartition("assistant: ")[2].removeprefix("<think>\n")
+    """What the model has written of its answer, or was given as its beginning."""
+    return text.rpartition("assistant: ")[2].removeprefix(OPEN + CLOSE)
 
 
 def first_letters(seed, before):
@@ -44,7 +44,7 @@ def entropy_after(seed, steps):
 
 
 def chain(who, *, steps=4, seed=0, end="The answer is 4.", judge="9"):
-    """The script of a model of that name, which ends after so many steps.
+    """The script of a model of that name, which ends after so many steps; a thought is closed there.
 
     Args:
         judge: The digit that it gives any step: the text of a judgement, or a distribution.
@@ -54,14 +54,17 @@ def chain(who, *, steps=4, seed=0, end="The answer is 4.", judge="9"):
         if text.endswith("["):
             return judge if isinstance(judge, dict) else {judge: 1.0}
         written = written_in(text)
-        if "</think>" in written or "Therefore" in written:
-            said = written.rpartition("</think>\n\n")[2] if "</think>" in written else written.rpartition(" is")[2]
+        _, closed, answer = written.rpartition(CLOSE)
+        if closed or "Therefore" in written:
+            said = written.rpartition(" is")[2] if "Therefore" in written else answer
             rest = " 4" if "Therefore" in written else "The answer is 4."
             return {(rest + END)[len(said)]: 1.0} if rest.startswith(said) else {END: 1.0}
+        last = CLOSE if written.startswith(OPEN) else END
+        written = written.removeprefix(OPEN)
         before, _, begun = written.rpartition("\n\n")
         count = written.count("\n\n")
         if count >= steps:
-            return {(end + END)[len(begun)]: 1.0} if end.startswith(begun) else {END: 1.0}
+            return {end[len(begun)] if len(begun) < len(end) else last: 1.0} if end.startswith(begun) else {last: 1.0}
         if not begun:
             return first_letters(seed, before + "\n\n" if count else "")
         line = f"{begun[0]}{count} of {who}.\n\n"
@@ -121,14 +124,24 @@ class Probed(Shown):
 class TwoModels:
     """Runs on one store; `run`, `sink` and `models` are of the run begun last."""
 
-    def __init__(self, store, small=None, large=None):
+    def __init__(self, store, small=None, large=None, *, profile=None):
         self.store = store
-        self.small = small or ScriptedModel(chain("small"), name="small")
-        self.large = large or ScriptedModel(chain("large"), name="large")
+        self.small = small or ScriptedModel(chain("small"), name="small", profile=profile)
+        self.large = large or ScriptedModel(chain("large"), name="large", profile=profile)
         self.begun = set()
 
     async def begin(
-        self, name="r", *, strategy="glimprouter", budget=None, seed=3, question=QUESTION, replay=False, **given
+        self,
+        name="r",
+        *,
+        strategy="glimprouter",
+        budget=None,
+        seed=3,
+        question=QUESTION,
+        replay=False,
+        effort=None,
+        effort_tokens=None,
+        **given,
     ):
         self.strategy, parameters = create_strategy(strategy, given)
         config = RunConfig(
@@ -138,6 +151,8 @@ class TwoModels:
             models={"main": self.large.name, "small": self.small.name},
             budget=budget or Budget(),
             seed=seed,
+            effort=effort,
+            thinking_tokens=effort_tokens,
         )
         if name not in self.begun:
             await self.store.create_run(name, {})
@@ -158,6 +173,11 @@ class TwoModels:
     async def solve(self, name="r", **given):
         await self.begin(name, **given)
         return await self.strategy.solve(self.question, self.models, self.run)
+
+    def think(self):
+        """Make both models ones that think."""
+        self.small = ScriptedModel(self.small._script, name="small", profile=THINKS)
+        self.large = ScriptedModel(self.large._script, name="large", profile=THINKS)
 
     @property
     def spent(self):

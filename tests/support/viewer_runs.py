@@ -37,7 +37,7 @@ from reason.core.events import (
     VerificationFinished,
     VoteUpdated,
 )
-from reason.core.messages import Completion, Failure, Usage
+from reason.core.messages import Completion, Failure, Thought, Usage
 from reason.core.types import (
     Answer,
     AnswerCandidate,
@@ -83,7 +83,7 @@ def evil_run(evil: str) -> list[Event]:
     """A run that says `evil` wherever a model, a user or a file could say something."""
     done = Completion(
         text=evil, token_ids=(1, 2), logprobs=(-0.01, -3.0), finish_reason="stop", usage=Usage(completion_tokens=2),
-        reasoning=evil,
+        thought=Thought(text=evil, tokens=1),
     )  # fmt: skip
     failed = Completion(text="", finish_reason="error", failure=Failure(code=evil, message=evil), sample_index=1)
     proof = Evidence(source=evil, text=evil)
@@ -94,8 +94,9 @@ def evil_run(evil: str) -> list[Event]:
     verification = Verification(verdict="supported", confidence=0.5, claims=(claim,), verifiers=(evil,))
     answer = Answer(
         answer=evil, text=evil + " ", strategy=evil, model=evil, confidence=0.5, stopped="done", run_id=evil, seed=1,
-        candidates=(AnswerCandidate(text=evil, answer=evil, score=1.0, logprob=-3.01, tokens=2),),
-        verification=verification, degraded=(evil,), citations=(proof,), selected_strategy=evil,
+        candidates=(AnswerCandidate(text=evil, answer=evil, score=1.0, logprob=-3.01, tokens=2, thought=evil),),
+        thought=evil, based_on=evil, verification=verification, degraded=(evil,), citations=(proof,),
+        selected_strategy=evil,
         usage=RunUsage(completion_tokens=2, by_role={f"main:{evil}": RoleUsage(model=evil, completion_tokens=2)}),
     )  # fmt: skip
     report = report_of("Rain is wet.", "Rain is wet.", "supported", "supports", evil).model_dump(mode="json")
@@ -113,7 +114,7 @@ def evil_run(evil: str) -> list[Event]:
     asked = Question(text=evil, choices=(evil, evil))
     block = {"block": evil, "letter": evil, "vote": 0, "state": [1]}
     label = {"claim": {"text": evil, "start": 0}, "label": evil, "note": evil, "support": [0]}
-    solved = Solution(chosen=0, candidates=(Candidate(text=evil, answer=evil),), notes={evil: evil})
+    solved = Solution(chosen=0, candidates=(Candidate(text=evil, answer=evil, thought=evil),), notes={evil: evil})
     known = AssociatedItem(text=evil, source_id=evil, score=0.5)
     return numbered(
         [

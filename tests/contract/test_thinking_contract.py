@@ -1,0 +1,77 @@
+"""Every strategy and verifier on every kind of model that thinks, under each setting.
+
+What must hold (`support.thinking_cells`): no answer is read from a thought; no answer is missing without a reason; no
+request is sent that the model refuses; the tokens of thoughts are charged to the samples that thought them; requests
+are bounded; a refusal comes before anything is generated, and names a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.thinking_cells import SETTINGS, KindSessions, cell_names, kind_sessions
+from support.thinking_server import KINDS, RIGHT, Kind
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Iterator[KindSessions]:
+    with kind_sessions() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", cell_names())
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+def test_invariants_of_thinking_models(sessions: KindSessions, kind: Kind, name: str, setting: str) -> None:
+    result = sessions.run(kind, name, setting)
+    assert not result.problems, result.why
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+def test_chain_of_thought_answers_right_on_every_kind_of_model(sessions: KindSessions, kind: Kind) -> None:
+    result = sessions.run(kind, "cot", "default")
+    assert result.outcome == "ok", result.why
+    assert result.answer is not None
+    assert result.answer.answer == RIGHT
+    assert (result.answer.usage.thinking_tokens > 0) == (kind.shows != "never" and kind.name != "Claude 4.5")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+def test_the_remedies_of_a_refused_effort_work(sessions: KindSessions, kind: Kind) -> None:
+    for name, setting in (("beam", "low"), ("cot", "none"), ("cot", "low")):
+        result = sessions.run(kind, name, setting)
+        if result.outcome != "refused":
+            continue
+        remedy = result.why[1]
+        if "leave" in remedy:
+            assert sessions.run(kind, name, "default").outcome != "refused"
+        if "steps=thought" in remedy:
+            assert sessions.run(kind, f"{name}, steps=thought", setting).outcome != "refused"
+        if "its efforts are" in remedy and "low" in remedy:
+            assert sessions.run(kind, name, "low").outcome != "refused"
+
+
+THINKING = [kind for kind in KINDS if kind.shows != "never"]
+
+
+@pytest.mark.parametrize("strategy", ["cot", "self-consistency", "beam", "rlot"])
+@pytest.mark.parametrize("kind", THINKING, ids=lambda kind: kind.name.replace(" ", "-"))
+def test_answer_now_takes_one_call(sessions: KindSessions, kind: Kind, strategy: str) -> None:
+    answer, later = sessions.answer_now(kind, strategy, after_tokens=30)
+    assert answer.stopped == "user"
+    assert answer.answer == RIGHT, answer.degraded
+    assert answer.based_on
+    assert later <= 1
+
+
+@pytest.mark.parametrize("kind", [k for k in THINKING if k.is_visible], ids=lambda kind: kind.name.replace(" ", "-"))
+def test_cancelled_samples_are_charged(sessions: KindSessions, kind: Kind) -> None:
+    answer, server = sessions.race(kind)
+    cut = [c for g in server.generations for c in g.choices if c.finish is None]
+    assert answer.answer == RIGHT
+    assert cut, "the race ended with samples in flight"
+    # what the server had sent and the client had not read is not charged; without token ids, it is counted by chunks
+    unread = server.tokens - answer.usage.completion_tokens
+    assert (0 if kind.vllm else -3 * len(cut)) <= unread <= 8 * len(cut)
+    assert answer.usage.thinking_tokens > 0

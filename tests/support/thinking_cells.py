@@ -1,0 +1,355 @@
+"""One strategy or verifier on one kind of model under one setting, and what must hold of it.
+
+The contract tests assert it, and `benchmarks/thinking_contract.py` makes the table of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from reason.agents.reasoner import Reasoner
+from reason.core.errors import CapabilityMissing, ReasonError, UserError
+from reason.core.events import Event, SampleFinished
+from reason.core.messages import Completion
+from reason.core.run import RunConfig, new_run_id
+from reason.core.settings import Settings
+from reason.core.types import Answer, Document, Question
+from reason.reasoning.strategy import STRATEGIES
+
+from support.thinking_server import CHOICES, DECOY, QUESTION, RIGHT, RIGHT_CHOICE, Kind, ThinkingServer
+
+MAX_REQUESTS = 400
+"""Maximum requests of one run."""
+TAG_TOKENS = 12
+"""Maximum tokens of the marks around one thought, which count as thought on one side and as answer on the other."""
+
+IN_FLIGHT = 24
+"""Maximum tokens of a sample that a server has sent and its client, which stopped it, has not read."""
+
+Outcome = Literal["ok", "replaced", "refused"]
+
+SETTINGS: Mapping[str, dict[str, Any]] = {
+    "default": {},
+    "none": {"effort": "none"},
+    "low": {"effort": "low"},
+    "tight": {"budget": {"tokens": 600}},
+    "cut": {"thinking_tokens": 64},
+}
+"""Settings of a run, by name; under the last two, thoughts are also long (`LONG_WORDS`)."""
+WORDS, LONG_WORDS = 40, 400
+
+VERIFIERS = ("davinci", "edgejury")
+
+VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "rpc, scope=thought": ("rpc", {"scope": "thought"}),
+    "beam, steps=thought": ("beam", {"steps": "thought"}),
+}
+"""Strategies with parameters that only a model that thinks can follow."""
+
+FEW_SAMPLES = (
+    "adaptive",
+    "best-of-n",
+    "particle-filter",
+    "particle-gibbs",
+    "pc",
+    "ppl",
+    "ranked-vote",
+    "rpc",
+    "self-consistency",
+    "universal-self-consistency",
+    "weighted-vote",
+)
+PARAMETERS: Mapping[str, dict[str, Any]] = {
+    **{name: {"n": 4} for name in FEW_SAMPLES},
+    "astar": {"k": 2},
+    "beam": {"width": 2, "k": 2},
+    "dvts": {"subtrees": 2, "k": 2},
+}
+"""Parameters that keep a run short."""
+
+NEEDS_MORE = {
+    "question-router": "it has to be trained for two models",
+}
+"""Strategies that no kind of model can run as they are."""
+
+DOCUMENT = Document(name="shop.md", text="The shop sells 5 kinds of apples and 7 kinds of pears: 12 kinds of fruit.")
+
+
+def strategies() -> list[str]:
+    """The strategies of the suite."""
+    return [name for name in STRATEGIES.names() if name not in NEEDS_MORE]
+
+
+@dataclass
+class CellResult:
+    """What a cell did.
+
+    Attributes:
+        outcome: "ok", "replaced" (something else was done than the method says, and it was reported) or "refused".
+        why: What was reported, or the error with its remedy.
+        problems: Broken invariants; none may be.
+    """
+
+    outcome: Outcome
+    why: tuple[str, ...] = ()
+    problems: list[str] = field(default_factory=list)
+    answer: Answer | None = None
+    requests: int = 0
+
+
+class KindSession:
+    """The opened models of one kind on a server, for many cells."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self.server = ThinkingServer(kind)
+        self.small_server = ThinkingServer(kind.small_kind)
+        self._stack = AsyncExitStack()
+        self._reasoner: Reasoner
+
+    async def open(self, directory: Path) -> None:
+        """Start the servers and open the model."""
+        providers: dict[str, Any] = {}
+        for name, server in ((self.kind.model, self.server), (self.kind.small, self.small_server)):
+            address = await self._stack.enter_async_context(server.run())
+            base = address.removesuffix("/v1") if server.kind.anthropic else address
+            providers[name] = {"api_base": base, "max_retries": 0}
+        settings = Settings(
+            model=self.kind.model, providers=providers, store=directory / "runs.sqlite3", cache_dir=directory / "cache"
+        )
+        self._reasoner = await self._stack.enter_async_context(Reasoner(settings=settings))
+        await self._reasoner.load()
+        with suppress(ReasonError):  # opens the small model
+            await self._reasoner.arun(self._plan("cascade", {"small_model": self.kind.small}))
+
+    def _plan(self, strategy: str, options: Mapping[str, Any]) -> RunConfig:
+        return self._reasoner.plan(Question(text=QUESTION, kind="number"), strategy=strategy, seed=7, **options)
+
+    async def close(self) -> None:
+        """Close models and servers."""
+        await self._stack.aclose()
+
+    async def answer_now(self, strategy: str, after_tokens: int) -> tuple[Answer, int]:
+        """Request the answer of a run once the server has generated some tokens.
+
+        Returns:
+            The answer, and the number of requests that were answered after that.
+        """
+        servers = (self.server, self.small_server)
+        for server in servers:
+            server.reset()
+            server.thought_words, server.pause_s = LONG_WORDS, 0.001
+        small = {"small_model": self.kind.small} if "small" in STRATEGIES.load(strategy).roles else {}
+        plan = self._plan(strategy, small)
+        try:
+            run_id = new_run_id()
+            task = asyncio.ensure_future(self._reasoner.arun(plan, run_id=run_id))
+            while not task.done() and sum(s.tokens for s in servers) < after_tokens:
+                await asyncio.sleep(0.001)
+            before = {id(g) for s in servers for g in s.generations}
+            self._reasoner.conclude(run_id)
+            answer = await task
+            started = [g for s in servers for g in s.generations if id(g) not in before]
+            # what was on its way when the answer was requested is cut, not finished
+            return answer, sum(all(c.finish is not None for c in g.choices) for g in started)
+        finally:
+            for server in servers:
+                server.pause_s = 0.0
+
+    async def race(self) -> Answer:
+        """A vote whose race ends while samples are being generated."""
+        self.server.reset()
+        self.server.thought_words, self.server.pause_s = WORDS, 0.002
+        parameters = {"n": 12, "mode": "race", "width": 6, "stopping": {"rule": "agreement", "window": 2}}
+        try:
+            return await self._reasoner.arun(self._plan("self-consistency", {"parameters": parameters}))
+        finally:
+            self.server.pause_s = 0.0
+
+    async def run(self, name: str, setting: str) -> CellResult:
+        """Run a cell.
+
+        Args:
+            name: One of `cell_names`; a verifier runs after `cot`.
+            setting: One of `SETTINGS`.
+        """
+        options = dict(SETTINGS[setting])
+        verifier = name.removeprefix("verify: ") if name.startswith("verify: ") else ""
+        strategy, parameters = VARIANTS.get(name, ("cot" if verifier else name, {}))
+        parameters = {**PARAMETERS.get(strategy, {}), **parameters}
+        kind = STRATEGIES.load(strategy)
+        if "small" in kind.roles and strategy != "auto":
+            options["small_model"] = self.kind.small
+        if verifier:
+            options |= {"verify": (verifier,), "repairs": 0}
+        question = Question(text=QUESTION, kind="number", documents=(DOCUMENT,) if verifier else ())
+        if strategy == "logprob":
+            question = Question(text=QUESTION, choices=CHOICES)
+        reasoner = self._reasoner
+        if strategy == "rag":
+            reasoner = await reasoner.variant("rag", context=[lambda text, n: [DOCUMENT.text][:n]])
+        servers = (self.server, self.small_server)
+        for server in servers:
+            server.reset()
+            server.thought_words = LONG_WORDS if setting in ("tight", "cut") else WORDS
+        recorder = _Recorder()
+        answer: Answer | None = None
+        error: ReasonError | None = None
+        try:
+            plan = reasoner.plan(question, strategy=strategy, seed=7, parameters=parameters, **options)
+            answer = await reasoner.arun(plan, sinks=(recorder,))
+        except ReasonError as e:
+            error = e
+        requests = sum(len(s.generations) for s in servers)
+        if error is not None:
+            result = CellResult("refused", (str(error), error.hint or ""), requests=requests)
+            result.problems += _refusal_problems(error, requests)
+        else:
+            assert answer is not None
+            result = CellResult("replaced" if answer.degraded else "ok", answer.degraded, [], answer, requests)
+            result.problems += _answer_problems(answer, strategy, is_tight="budget" in options)
+            result.problems += _count_problems(answer, recorder.completions, servers)
+        result.problems += [f"sent what is refused: {why}" for s in servers for why in s.refusals]
+        if requests > MAX_REQUESTS:
+            result.problems.append(f"{requests} requests")
+        return result
+
+
+class _Recorder:
+    """Keeps the completions of a run."""
+
+    def __init__(self) -> None:
+        self.completions: list[Completion] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, SampleFinished) and not event.replayed:
+            self.completions.append(event.completion)
+
+
+def _refusal_problems(error: ReasonError, requests: int) -> list[str]:
+    problems = []
+    if not isinstance(error, UserError | CapabilityMissing):
+        problems.append(f"{type(error).__name__}: {error}")
+    if not error.hint:
+        problems.append(f"refused without a remedy: {error}")
+    if requests:
+        problems.append(f"refused after {requests} requests: {error}")
+    return problems
+
+
+def _answer_problems(answer: Answer, strategy: str, *, is_tight: bool) -> list[str]:
+    problems = []
+    stated = [answer.answer, *(c.answer for c in answer.candidates)]
+    texts = [answer.text, *(c.text for c in answer.candidates)]
+    if answer.verification is not None:
+        texts += [claim.text for claim in answer.verification.answer_claims]
+    right = RIGHT_CHOICE if strategy == "logprob" else RIGHT
+    if strategy != "logprob" and (DECOY in stated or any(DECOY in text for text in texts)):
+        problems.append(f"a thought was read as an answer: {stated}")
+    if answer.answer is None and not answer.degraded:
+        problems.append("no answer, and no reason for it")
+    if answer.answer not in (None, right) and not is_tight:  # a spent budget leaves what there was
+        problems.append(f"a wrong answer: {answer.answer!r}")
+    return problems
+
+
+def _count_problems(answer: Answer, completions: list[Completion], servers: tuple[ThinkingServer, ...]) -> list[str]:
+    problems = []
+    choices = [c for s in servers for g in s.generations for c in g.choices]
+    in_flight = IN_FLIGHT * sum(c.finish is None for c in choices)
+    # an equal measurement of the same run is not made again, but charged again
+    counted, booked = sum(s.tokens for s in servers), answer.usage.completion_tokens - answer.usage.replayed_tokens
+    if not 0 <= counted - booked <= in_flight:
+        problems.append(f"{booked} tokens were charged, {counted} were generated")
+    thought, booked_thought = sum(s.thinking_tokens for s in servers), answer.usage.thinking_tokens
+    tags = TAG_TOKENS * sum(c.thinking > 0 for c in choices)
+    if all(s.kind.reports_thinking_tokens for s in servers):
+        tags = 0
+    is_too_many = booked_thought - thought > tags + answer.usage.replayed_tokens
+    if is_too_many or thought - booked_thought > tags + in_flight:
+        problems.append(f"{booked_thought} tokens of thoughts were charged, {thought} were generated")
+    if all(s.kind.is_visible for s in servers) and not in_flight:
+        problems += _sample_problems(completions, choices)
+    return problems
+
+
+def _sample_problems(completions: list[Completion], choices: list[Any]) -> list[str]:
+    """Whether each sample has the tokens of its own thought."""
+    mine = Counter(c.usage.completion_tokens for c in completions)
+    theirs = Counter(c.tokens for c in choices)
+    if mine - theirs:
+        return [f"samples of {sorted((mine - theirs).elements())} tokens, which were not generated"]
+    by_total: dict[int, list[int]] = {}
+    for choice in choices:
+        by_total.setdefault(choice.tokens, []).append(choice.thinking)
+    for completion in completions:
+        thinking = completion.usage.thinking_tokens
+        if not any(abs(thinking - t) <= TAG_TOKENS for t in by_total[completion.usage.completion_tokens]):
+            return [f"a sample of {completion.usage.completion_tokens} tokens has {thinking} of a thought"]
+    return []
+
+
+class KindSessions:
+    """The sessions of all kinds, each opened at its first use, on one event loop of a thread of its own."""
+
+    def __init__(self, directory: Path, portal: BlockingPortal) -> None:
+        self._directory, self._portal = directory, portal
+        self._sessions: dict[str, KindSession] = {}
+
+    def run(self, kind: Kind, name: str, setting: str) -> CellResult:
+        """Run a cell (`KindSession.run`)."""
+        return self._portal.call(self._session(kind).run, name, setting)
+
+    def answer_now(self, kind: Kind, strategy: str, after_tokens: int) -> tuple[Answer, int]:
+        """As `KindSession.answer_now`."""
+        return self._portal.call(self._session(kind).answer_now, strategy, after_tokens)
+
+    def race(self, kind: Kind) -> tuple[Answer, ThinkingServer]:
+        """As `KindSession.race`, with the server."""
+        session = self._session(kind)
+        return self._portal.call(session.race), session.server
+
+    def _session(self, kind: Kind) -> KindSession:
+        if kind.name not in self._sessions:
+            session = KindSession(kind)
+            home = self._directory / str(len(self._sessions))
+            home.mkdir(exist_ok=True)
+            self._portal.call(session.open, home)
+            self._sessions[kind.name] = session
+        return self._sessions[kind.name]
+
+    def close(self) -> None:
+        """Close all of them."""
+        for session in self._sessions.values():
+            self._portal.call(session.close)
+
+
+@contextmanager
+def kind_sessions() -> Iterator[KindSessions]:
+    """Sessions that are closed at the end of the block; keys of the providers are set while it runs."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        start_blocking_portal("asyncio") as portal,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for provider in ("OPENAI", "DEEPSEEK", "ANTHROPIC"):
+            patch.setenv(f"{provider}_API_KEY", "none")
+        sessions = KindSessions(Path(directory), portal)
+        try:
+            yield sessions
+        finally:
+            sessions.close()
+
+
+def cell_names() -> list[str]:
+    """Strategies, variants of them, and verifiers as "verify: NAME"."""
+    return [*strategies(), *VARIANTS, *(f"verify: {name}" for name in VERIFIERS)]
