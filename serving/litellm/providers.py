@@ -68,11 +68,12 @@ class Target:
 def load_litellm() -> Any:
     """The `litellm` module. The first import takes seconds: call this off the event loop.
 
-    Its price map is read from the package instead of the network; it prints no advice, sends no telemetry and downloads
-    no tokenizer. What a program itself sets in LiteLLM stays: retries, caches and dropped parameters are refused call
-    by call.
+    Its price map and its table of Anthropic's headers are read from the package instead of the network; it prints no
+    advice, sends no telemetry and downloads no tokenizer. What a program itself sets in LiteLLM stays: retries, caches
+    and dropped parameters are refused call by call.
     """
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     litellm.telemetry = False
