@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ...core.errors import BudgetExceeded, CapabilityMissing, ContextTooLong, UserError
 from ...core.events import CandidateAdded
-from ...core.messages import Completion, Prompt, Request, SamplingParams, Thought
+from ...core.messages import Completion, Prompt, Request, SamplingParams, Thought, Usage
 from ...core.run import Run
 from ...core.types import Candidate, Question, Solution
 from ...core.types import Step as CandidateStep
@@ -296,12 +296,15 @@ async def finish(
         read or the budget does not cover it.
     """
     transcript = team.transcript()
-    partial = Completion(text=transcript, finish_reason="budget")
+    spent = run.ledger.usage()
+    usage = Usage(completion_tokens=spent.completion_tokens, thinking_tokens=spent.thinking_tokens)
+    partial = Completion(text=transcript, finish_reason="budget", usage=usage)
     try:
         if team.in_thought:
             begun = BOX
             shared = prompt.with_thought(Thought(text=f"{PAST}{transcript}\n\n"), BOX)
-            partial = Completion(text="", thought=Thought(text=f"{PAST}{transcript}"), finish_reason="budget")
+            thought = Thought(text=f"{PAST}{transcript}", tokens=usage.thinking_tokens)
+            partial = partial.model_copy(update={"text": "", "thought": thought})
         elif model.capabilities.prefix:
             begun = f"{transcript}\n\n{OUT_OF_TIME}"
             shared = prompt.with_prefix(f"{PAST}{begun}")
