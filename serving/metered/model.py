@@ -697,6 +697,9 @@ def conversation_bytes(prompt: Prompt) -> int:
 def sampled_json(request: Request) -> JsonValue:
     """What decides a sample's distribution: the prompt and the sampling parameters, without seed, index and count."""
     sampling: JsonObject = request.sampling.model_dump(mode="json", exclude={"n", "seed", "json_schema"})
+    default_temperature = sampling.pop("default_temperature")
+    if sampling["temperature"] is None:
+        sampling["temperature"] = default_temperature  # whoever chose it, the distribution is the same
     if request.sampling.json_schema is not None:
         # as text: keys are made of sorted JSON, and the order of a schema's properties matters
         sampling["json_schema"] = json.dumps(request.sampling.json_schema)

@@ -25,7 +25,7 @@ from reason.serving.metered.model import sampled_json
 from reason.serving.worker_group import WorkerGroupConfig
 
 ADD = Tool(name="add", description="Adds.", parameters={"type": "object", "properties": {"a": {"type": "integer"}}})
-KNOWN_KEY = "aa60fc3a1790f6ec534744bd3f4298e799b98d14366e7a5c127b1b180817d718"
+KNOWN_KEY = "4da458ba3de1a929bc433ffaa09f62ab5eb601cd533c6b7be228c0eb17a099d7"
 """Key of a sample of a prompt without tools and salts."""
 
 VALUES = st.recursive(
